@@ -1,0 +1,112 @@
+"""The whole way of one image, without TorchServe: what evaluation, tests and the adapter share."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from handlers.check import check
+from handlers.decode import decode
+from handlers.errors import InternalError, RequestError, ServiceUnavailable
+from handlers.image import Image, Limits
+from handlers.preprocess import at_least, preprocess
+from handlers.program import DeviceLost, Program
+from handlers.recipe import Recipe
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """One image on its way: what is known of it, and the network's input made of it."""
+
+    image: Image
+    sha256: str
+    tensor: NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Result:
+    """One image and the rows of the network's outputs that belong to it."""
+
+    prepared: Prepared
+    outputs: dict[str, NDArray[np.float32]]
+
+
+@dataclass(frozen=True)
+class Pipeline:
+    """A recipe and its program.
+
+    Attributes
+    ----------
+    batch
+        Most images that go through the network at once.
+    """
+
+    recipe: Recipe
+    program: Program
+    limits: Limits = field(default_factory=Limits)
+    batch: int = 8
+
+    def prepare(self, data: bytes) -> Prepared:
+        """Decode, check and preprocess one encoded image.
+
+        Raises
+        ------
+        RequestError
+            If the image is refused.
+        """
+        spec = self.recipe.input
+        image = decode(data, self.limits, at_least(spec))
+        check(image, spec)
+        return Prepared(image, hashlib.sha256(data).hexdigest(), preprocess(image, spec))
+
+    def __call__(self, images: Sequence[bytes | RequestError]) -> list[Result | RequestError]:
+        """Answer every image; what goes wrong with one is that one's answer and nobody else's.
+
+        Raises
+        ------
+        DeviceLost
+            If this process has to be left.
+        """
+        prepared = [self._try_prepare(image) for image in images]
+        good = [item for item in prepared if isinstance(item, Prepared)]
+        answers = iter(self._run(good))
+        return [next(answers) if isinstance(item, Prepared) else item for item in prepared]
+
+    def _try_prepare(self, image: bytes | RequestError) -> Prepared | RequestError:
+        if isinstance(image, RequestError):
+            return image
+        try:
+            return self.prepare(image)
+        except RequestError as error:
+            return error
+        except Exception:
+            logger.exception("preparing an image failed")
+            return InternalError("Preparing this image failed by a fault of the server; it is logged.")
+
+    def _run(self, items: list[Prepared]) -> list[Result | RequestError]:
+        results: list[Result | RequestError] = []
+        for start in range(0, len(items), self.batch):
+            results += self._run_batch(items[start : start + self.batch])
+        return results
+
+    def _run_batch(self, items: list[Prepared]) -> list[Result | RequestError]:
+        try:
+            outputs = self.program.run(np.stack([item.tensor for item in items]))
+        except DeviceLost:
+            raise
+        except Exception as error:
+            if len(items) > 1:
+                # One image, or the size of the batch, is at fault: find out which, and spare the others.
+                return [answer for item in items for answer in self._run_batch([item])]
+            logger.exception("running the model failed")
+            if isinstance(error, MemoryError | RuntimeError) and "out of memory" in str(error).lower():
+                return [ServiceUnavailable("The server is short of memory; try again in a moment.")]
+            return [InternalError("Running the model on this image failed by a fault of the server; it is logged.")]
+        return [Result(item, {name: value[row] for name, value in outputs.items()}) for row, item in enumerate(items)]

@@ -1,0 +1,56 @@
+"""An image to the network's input, the same way in training, evaluation and serving."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image as Pillow
+
+from handlers.image import Image
+from handlers.recipe import Input
+
+MARGIN: Final = 2
+"""A decoder may scale down to this many times the network's input, no further: the antialiased
+resize then sees enough to give the same answer (benchmarks/scaled_decoding.py measures it)."""
+
+_FILTERS: Final = {"bilinear": Pillow.Resampling.BILINEAR, "bicubic": Pillow.Resampling.BICUBIC}
+
+
+def at_least(spec: Input) -> tuple[int, int]:
+    """(width, height) below which no decoder may scale."""
+    return MARGIN * spec.width, MARGIN * spec.height
+
+
+def resize(image: Image, spec: Input) -> NDArray[np.float32]:
+    """Bring an image to the input's geometry.
+
+    Returns
+    -------
+    float32 array of shape (1 or 3, height, width) in [0, 1]; gray stays one channel.
+    """
+    pixels = image.pixels
+    if spec.color == "gray" and pixels.mode == "RGB":
+        pixels = pixels.convert("L")
+    small = pixels.resize((spec.width, spec.height), _FILTERS[spec.resize])
+    values = np.asarray(small, dtype=np.float32) / np.float32(255)
+    return values[None] if values.ndim == 2 else values.transpose(2, 0, 1)
+
+
+def normalise(values: NDArray[np.float32], spec: Input) -> NDArray[np.float32]:
+    """Repeat gray to the input's channels and apply the recipe's statistics.
+
+    Parameters
+    ----------
+    values
+        Shape (..., 1 or channels, height, width), in [0, 1].
+    """
+    mean = np.asarray(spec.mean, dtype=np.float32)[:, None, None]
+    std = np.asarray(spec.std, dtype=np.float32)[:, None, None]
+    return (values - mean) / std
+
+
+def preprocess(image: Image, spec: Input) -> NDArray[np.float32]:
+    """Image to the network's input, float32 of shape (channels, height, width)."""
+    return normalise(resize(image, spec), spec)

@@ -1,0 +1,270 @@
+"""An exported program (`torch.export`, .pt2) as the thing that an archive runs.
+
+`torch.export.load` imports the exporter (four seconds and 130 MB in every worker), unpickles where a
+file asks for it, opens compiled libraries and evaluates guard code. A program of plain tensors and
+ATen operators needs none of this: its graph is JSON and its weights are raw bytes, so they are read
+and run here, and whatever else a file asks for is refused. The layout is that of
+`torch/_export/serde/schema.py`; every build proves that both ways give the same numbers.
+"""
+
+from __future__ import annotations
+
+import json
+import operator
+import zipfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from handlers.errors import ProgramError
+
+_SCHEMA: Final = 8
+"""Major version of the schema that is read."""
+
+_ATEN: Final = "torch.ops.aten."
+_ARITHMETIC: Final[Mapping[str, Callable[..., Any]]] = {
+    f"_operator.{name}": getattr(operator, name)
+    for name in ("add", "sub", "mul", "floordiv", "mod", "neg", "getitem", "eq", "ne", "ge", "gt", "le", "lt")
+}
+"""What a graph does with sizes."""
+
+_SCALAR_TYPES: Final = {
+    1: torch.uint8,
+    2: torch.int8,
+    3: torch.int16,
+    4: torch.int32,
+    5: torch.int64,
+    6: torch.float16,
+    7: torch.float32,
+    8: torch.float64,
+    12: torch.bool,
+    13: torch.bfloat16,
+}
+_MEMORY_FORMATS: Final = {
+    1: torch.contiguous_format,
+    2: torch.channels_last,
+    4: torch.preserve_format,
+}
+
+
+class DeviceLost(ProgramError):
+    """The accelerator's context is broken; only a new process gets a new one."""
+
+
+@dataclass(frozen=True)
+class _Value:
+    """Stands in an argument for a value that an earlier step made."""
+
+    name: str
+
+
+@dataclass(frozen=True)
+class _Step:
+    """One node of the graph, and the values that nobody needs after it."""
+
+    call: Callable[..., Any]
+    args: tuple[Any, ...]
+    kwargs: Mapping[str, Any]
+    outputs: tuple[str, ...]
+    spent: tuple[str, ...]
+
+
+class Program:
+    """A loaded program on its device.
+
+    Parameters
+    ----------
+    path
+        A `.pt2` file whose program takes one tensor (N, channels, height, width) and returns a dict of
+        tensors with N rows each, `logits` among them.
+    device
+        Where to run.
+
+    Raises
+    ------
+    ProgramError
+        If the file is broken, or asks for more than tensors and ATen operators.
+    """
+
+    def __init__(self, path: Path, device: str = "cpu") -> None:
+        self.device = torch.device(device)
+        try:
+            with zipfile.ZipFile(path) as archive:
+                self._read(archive)
+        except ProgramError as error:
+            raise ProgramError(f"{path}: refused, {error}") from error
+        except (OSError, zipfile.BadZipFile, KeyError, ValueError, TypeError, IndexError, RuntimeError) as error:
+            raise ProgramError(f"{path}: not a readable exported program: {error!r}") from error
+
+    def _read(self, archive: zipfile.ZipFile) -> None:
+        root = archive.namelist()[0].partition("/")[0]
+        document = json.loads(archive.read(f"{root}/models/model.json"))
+        found = document["schema_version"]["major"]
+        if found != _SCHEMA:
+            raise ProgramError(f"it has schema {found}, this server reads {_SCHEMA}; export it again")
+        graph = document["graph_module"]["graph"]
+        signature = document["graph_module"]["signature"]
+        stored = _tensors(archive, f"{root}/data/weights", "model_weights_config.json", self.device)
+        stored |= _tensors(archive, f"{root}/data/constants", "model_constants_config.json", self.device)
+        self._constants, self._input = _inputs(signature["input_specs"], stored)
+        names = _output_names(document["graph_module"]["module_call_graph"])
+        values = [_argument(item["user_output"]["arg"]).name for item in signature["output_specs"]]
+        self._outputs = dict(zip(names, values, strict=True))
+        self._steps = _steps(graph["nodes"], keep={*values, *self._constants})
+
+    def __call__(self, batch: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Run the graph; gradients flow where they are enabled."""
+        values = dict(self._constants)
+        values[self._input] = batch
+        for step in self._steps:
+            args = [_resolve(item, values) for item in step.args]
+            result = step.call(*args, **{key: _resolve(item, values) for key, item in step.kwargs.items()})
+            if len(step.outputs) == 1:
+                values[step.outputs[0]] = result
+            else:
+                values.update(zip(step.outputs, result, strict=True))
+            for name in step.spent:
+                del values[name]
+        return {name: values[value] for name, value in self._outputs.items()}
+
+    def run(self, batch: NDArray[np.float32]) -> Mapping[str, NDArray[np.float32]]:
+        """Run one batch without gradients.
+
+        Parameters
+        ----------
+        batch
+            Shape (N, channels, height, width).
+
+        Raises
+        ------
+        DeviceLost
+            On an error of the accelerator that every later call would meet too.
+        """
+        try:
+            with torch.inference_mode():
+                outputs = self(torch.from_numpy(batch).to(self.device))
+                return {name: value.float().cpu().numpy() for name, value in outputs.items()}
+        except RuntimeError as error:
+            if is_sticky(error):
+                raise DeviceLost(f"The device {self.device} is lost: {error}") from error
+            raise
+
+
+def is_sticky(error: RuntimeError) -> bool:
+    """Whether an error leaves the CUDA context of this process unusable.
+
+    CUDA reports "sticky" errors (an illegal address, a failed assertion on the device) from every
+    later call (CUDA Runtime API, cudaGetLastError); running out of memory is not one of them.
+    """
+    if isinstance(error, torch.OutOfMemoryError):
+        return False
+    return isinstance(error, torch.AcceleratorError) or "CUDA error" in str(error)
+
+
+def _tensors(archive: zipfile.ZipFile, folder: str, config: str, device: torch.device) -> dict[str, torch.Tensor]:
+    entries = json.loads(archive.read(f"{folder}/{config}"))["config"]
+    return {name: _tensor(archive, folder, name, entry).to(device) for name, entry in entries.items()}
+
+
+def _tensor(archive: zipfile.ZipFile, folder: str, name: str, entry: Any) -> torch.Tensor:
+    if entry["use_pickle"] or entry["tensor_meta"] is None:
+        raise ProgramError(f"{name!r} is stored as a pickle")
+    meta = entry["tensor_meta"]
+    raw = archive.read(f"{folder}/{entry['path_name']}")
+    flat = torch.frombuffer(bytearray(raw), dtype=_SCALAR_TYPES[meta["dtype"]]) if raw else torch.empty(0)
+    sizes, strides = ([item["as_int"] for item in meta[key]] for key in ("sizes", "strides"))
+    return flat.as_strided(sizes, strides, meta["storage_offset"]["as_int"])
+
+
+def _inputs(specs: list[Any], stored: Mapping[str, torch.Tensor]) -> tuple[dict[str, torch.Tensor], str]:
+    """Sort the graph's inputs into stored tensors by name, and the name of the one that is given."""
+    constants: dict[str, torch.Tensor] = {}
+    given: list[str] = []
+    for spec in specs:
+        ((kind, item),) = spec.items()
+        if kind == "user_input":
+            given.append(_argument(item["arg"]).name)
+        elif kind in ("parameter", "buffer", "tensor_constant"):
+            constants[item["arg"]["name"]] = stored[item[f"{kind}_name"]]
+        else:
+            raise ProgramError(f"its input is a {kind!r}, not a tensor")
+    if len(given) != 1:
+        raise ProgramError(f"it takes {len(given)} inputs, not one batch of images")
+    return constants, given[0]
+
+
+def _output_names(calls: list[Any]) -> list[str]:
+    """Read the keys of the dict that the network returned."""
+    _, spec = json.loads(calls[0]["signature"]["out_spec"])
+    if "dict" not in str(spec["type"]):
+        raise ProgramError("it returns no dict of tensors")
+    return [str(name) for name in json.loads(spec["context"])]
+
+
+def _steps(nodes: list[Any], keep: set[str]) -> tuple[_Step, ...]:
+    steps: list[_Step] = []
+    kept = set(keep)
+    for node in reversed(nodes):
+        positional = [item for item in node["inputs"] if item["kind"] == 1]
+        args = tuple(_argument(item["arg"]) for item in positional)
+        kwargs = {item["name"]: _argument(item["arg"]) for item in node["inputs"] if item["kind"] != 1}
+        outputs = tuple(name for item in node["outputs"] for name in _names(_argument(item)))
+        last = {name for item in (*args, *kwargs.values()) for name in _names(item)} | set(outputs)
+        steps.append(_Step(_operator(node["target"]), args, kwargs, outputs, tuple(sorted(last - kept))))
+        kept |= last
+    return tuple(reversed(steps))
+
+
+def _operator(target: str) -> Callable[..., Any]:
+    known: Callable[..., Any] | None = _ARITHMETIC.get(target)
+    if known is not None:
+        return known
+    name, _, overload = target.removeprefix(_ATEN).partition(".")
+    if not target.startswith(_ATEN) or not hasattr(torch.ops.aten, name):
+        raise ProgramError(f"it calls {target!r}, which is no ATen operator")
+    found: Callable[..., Any] = getattr(getattr(torch.ops.aten, name), overload)
+    return found
+
+
+_LITERALS: Final = frozenset({"as_int", "as_ints", "as_float", "as_floats", "as_bool", "as_bools", "as_string"})
+_NAMED: Final = frozenset({"as_tensor", "as_tensors"})
+_WRAPPED: Final = frozenset({"as_optional_tensor", "as_optional_tensors", "as_sym_int", "as_sym_ints", "as_sym_float"})
+
+
+def _argument(argument: Any) -> Any:
+    """Translate one argument; values of earlier steps become `_Value`."""
+    ((kind, item),) = argument.items()
+    if kind in _LITERALS:
+        return item
+    if kind in _NAMED:
+        return [_Value(each["name"]) for each in item] if isinstance(item, list) else _Value(item["name"])
+    if kind in _WRAPPED:
+        return [_argument(each) for each in item] if isinstance(item, list) else _argument(item)
+    match kind:
+        case "as_none":
+            return None
+        case "as_name":
+            return _Value(item)
+        case "as_scalar_type":
+            return _SCALAR_TYPES[item]
+        case "as_memory_format":
+            return _MEMORY_FORMATS[item]
+        case _:
+            raise ProgramError(f"it has an argument {kind!r}, which plain tensors and operators do not need")
+
+
+def _names(argument: Any) -> list[str]:
+    if isinstance(argument, _Value):
+        return [argument.name]
+    return [name for item in argument for name in _names(item)] if isinstance(argument, list) else []
+
+
+def _resolve(argument: Any, values: Mapping[str, Any]) -> Any:
+    if isinstance(argument, _Value):
+        return values[argument.name]
+    return [_resolve(item, values) for item in argument] if isinstance(argument, list) else argument
