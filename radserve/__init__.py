@@ -1,0 +1,1 @@
+"""The command line: build archives, serve them, ask them."""

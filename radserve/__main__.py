@@ -1,0 +1,5 @@
+"""Run the command line: `python -m radserve`."""
+
+from radserve.cli import main
+
+main()

@@ -1,0 +1,123 @@
+"""The command line. Each command imports what it needs when it runs: `--help` must not wait for torch."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from handlers.errors import RadServeError
+
+ROOT = Path(__file__).resolve().parent.parent
+
+app = typer.Typer(
+    help="Turn trained X-ray and MRI models into TorchServe archives, and serve them.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+Store = Annotated[Path, typer.Option("--model-store", help="Folder of the built archives and their index.")]
+
+
+@app.command()
+def build(
+    names: Annotated[list[str] | None, typer.Argument(help="Models to build; all if none is named.")] = None,
+    *,
+    archives: Annotated[Path, typer.Option(help="Folder of the recipes.")] = ROOT / "archives",
+    model_store: Store = ROOT / "model_store",
+    missing: Annotated[
+        bool, typer.Option("--missing", help="Build only what is missing or no longer current.")
+    ] = False,
+) -> None:
+    """Build archives from their recipes into the model store."""
+    from radserve import build as building
+
+    for source in building.find(archives, names or ()):
+        if missing and building.is_current(source, model_store):
+            continue
+        entry = building.build(source, model_store)
+        typer.echo(f"{entry.name} {entry.version}  {entry.size / 1e6:.1f} MB  sha256 {entry.sha256}")
+
+
+@app.command()
+def serve(
+    *,
+    models: Annotated[str, typer.Option(help="Comma-separated NAME or NAME/VERSION; all of the store if empty.")] = "",
+    model_store: Store = ROOT / "model_store",
+    config: Annotated[Path, typer.Option(help="TorchServe's configuration.")] = ROOT / "config.properties",
+    port: Annotated[int, typer.Option(help="Port of the inference API.")] = 8080,
+    health_port: Annotated[int, typer.Option(help="Port of /live and /ready.")] = 8090,
+    metrics_port: Annotated[int, typer.Option(help="Port of Prometheus' /metrics.")] = 8082,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Workers a model; by default the cores are shared.")
+    ] = None,
+    startup_timeout: Annotated[float, typer.Option(help="Seconds until a start has failed.")] = 120.0,
+    drain_timeout: Annotated[float, typer.Option(help="Seconds that a stop waits for requests in flight.")] = 60.0,
+) -> None:
+    """Serve the archives of the model store until SIGTERM or Ctrl-C."""
+    import asyncio
+
+    from radserve import log, supervisor
+    from radserve.torchserve import Address
+
+    log.configure()
+    options = supervisor.Options(
+        store=model_store.resolve(),
+        configuration=config,
+        address=Address("127.0.0.1", port, metrics_port),
+        health_port=health_port,
+        models=[name for name in models.split(",") if name],
+        workers=workers,
+        startup_timeout=startup_timeout,
+        drain_timeout=drain_timeout,
+    )
+    raise typer.Exit(asyncio.run(supervisor.serve(options, typer.echo)))
+
+
+@app.command()
+def predict(
+    name: Annotated[str, typer.Argument(help="The model.")],
+    files: Annotated[list[str], typer.Argument(help="Images, folders of images, or - for standard input.")],
+    *,
+    url: Annotated[str, typer.Option(help="Where the server listens.")] = "http://127.0.0.1:8080",
+    version: Annotated[str | None, typer.Option(help="Of the model; the server's default one if not named.")] = None,
+    json: Annotated[bool, typer.Option("--json", help="One JSON document a line, in the order of the files.")] = False,
+    csv: Annotated[bool, typer.Option("--csv", help="CSV with a header, in the order of the files.")] = False,
+    concurrency: Annotated[int, typer.Option(min=1, max=64, help="Most requests at a time.")] = 4,
+    timeout: Annotated[float, typer.Option(help="Seconds to wait for an answer.")] = 60.0,
+    key: Annotated[
+        str | None, typer.Option(envvar="RADSERVE_KEY", help="For a front that asks for one; better as variable.")
+    ] = None,
+) -> None:
+    """Ask a running server about images.
+
+    Of a folder, and the folders in it, files with the suffix of an image
+    or with none are asked about; hidden ones are not. Answers go to standard
+    output, everything else to standard error.
+
+    Exit codes:
+    0    every image was answered
+    1    at least one was not; its line says why
+    2    wrong usage, no such file, nothing found, a model that is not served
+    3    nobody answers at the URL
+    130  interrupted
+    """
+    from radserve import predict as predicting
+
+    if json and csv:
+        raise typer.BadParameter("--json and --csv exclude each other.")
+    form: predicting.Form = "json" if json else "csv" if csv else "table"
+    options = predicting.Options(name, files, url, version, form, concurrency, timeout, key)
+    raise typer.Exit(predicting.predict(options))
+
+
+def main() -> None:
+    """Run the command line; what RadServe itself refuses is one line, not a traceback."""
+    try:
+        app()
+    except RadServeError as error:
+        typer.echo(f"radserve: {error}", err=True)
+        sys.exit(getattr(error, "code", 1))

@@ -1,0 +1,65 @@
+"""The branches of the tree that only the command line raises; its root is in `handlers.errors`."""
+
+from __future__ import annotations
+
+from handlers.errors import RadServeError
+
+
+class BuildError(RadServeError):
+    """An archive cannot be built from its recipe."""
+
+
+class ArchiveError(RadServeError):
+    """An archive or the index of a model store is not what it should be."""
+
+
+class ServeError(RadServeError):
+    """The server cannot be started or kept running; `code` is the exit code that says why."""
+
+    def __init__(self, message: str, code: int = 1) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class ClientError(RadServeError):
+    """A server could not be asked, or answered what is no answer."""
+
+
+class WrongCall(ClientError):
+    """The call itself is wrong: another image would fare no better."""
+
+    code = 2
+
+
+class Unreachable(ClientError):
+    """Nobody took the request."""
+
+    code = 3
+
+
+class TimedOut(Unreachable):
+    """The server took the request and did not answer in time; it may still be working on it."""
+
+    code = 1
+
+
+class NotAnAnswer(ClientError):
+    """What came back is not what is documented, so no part of it may be used."""
+
+
+class ProblemError(ClientError):
+    """The server said what is wrong; `title` and `detail` as in RFC 9457."""
+
+    def __init__(self, status: int, title: str, detail: str) -> None:
+        super().__init__(f"{status} {title}: {detail}")
+        self.status = status
+        self.title = title
+        self.detail = detail
+
+
+class Refused(ProblemError):
+    """4xx: this request will not be answered however often it is sent."""
+
+
+class ServerFailed(ProblemError):
+    """5xx: the fault is the server's; the request may be right."""

@@ -1,0 +1,110 @@
+"""What a server sent back: a JSON document, or the error that it stands for."""
+
+from __future__ import annotations
+
+import json
+from http import HTTPStatus
+from typing import Any, Final, NoReturn
+
+import httpx
+
+from radserve.errors import ClientError, NotAnAnswer, Refused, ServerFailed, TimedOut, Unreachable
+
+_HINTS: Final = {
+    401: "The server wants a key, and got none or a wrong one.",
+    403: "The key that was sent may not do this.",
+    404: "The server does not serve this model or version: check its name, or build it ('radserve build NAME') and "
+    "start the server again; it prints what it serves.",
+    405: "This is no prediction API; check the URL.",
+    413: "The request has more bytes than the server reads (max_request_size in its config.properties): "
+    "send the image smaller or compressed, or fewer images at once.",
+    429: "Too many requests; wait, or send fewer at once.",
+    500: "A fault of the server; its log says more.",
+    502: "The server behind this address is not running; start it, or wait until it is back.",
+    503: "The server cannot take the request now: its queue is full, or a worker is being replaced. "
+    "Wait and try again, or send fewer at once.",
+    504: "The server behind this address did not answer in time.",
+    507: "The model ran out of memory; its log says more.",
+}
+"""What to do about a status whose answer does not say it itself."""
+
+
+def failure(error: httpx.HTTPError, url: str) -> ClientError:
+    """Return RadServe's error for one of httpx."""
+    reason = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+    match error:
+        case httpx.ReadTimeout() | httpx.WriteTimeout() | httpx.PoolTimeout():
+            return TimedOut(
+                f"{url} did not answer in time ({reason}); it may still be working. "
+                "Send fewer images at once, or wait longer."
+            )
+        case httpx.ConnectError() | httpx.ConnectTimeout() | httpx.ProxyError():
+            return Unreachable(
+                f"Nobody answers at {url} ({reason}); start the server with scripts/serve, or check the URL."
+            )
+        case _:
+            return NotAnAnswer(f"The connection to {url} broke off before the whole answer was there ({reason}).")
+
+
+def document(response: httpx.Response) -> Any:
+    """Return the JSON of an answer.
+
+    Raises
+    ------
+    Refused, ServerFailed
+        If the status is 4xx or 5xx.
+    NotAnAnswer
+        If it is another than 200, or what came is no JSON.
+    """
+    _accept(response)
+    return parse(response)
+
+
+def _accept(response: httpx.Response) -> None:
+    status = response.status_code
+    if status == HTTPStatus.OK:
+        return
+    if status < HTTPStatus.BAD_REQUEST:
+        target = f" to {response.headers['Location']!r}" if "Location" in response.headers else ""
+        raise NotAnAnswer(f"The server answered {status}{target}, which is no prediction; check the URL.")
+    title, detail = _problem(response)
+    raise (Refused if status < HTTPStatus.INTERNAL_SERVER_ERROR else ServerFailed)(status, title, detail)
+
+
+def _problem(response: httpx.Response) -> tuple[str, str]:
+    """Read RFC 9457's problem details, TorchServe's own {"code", "type", "message"}, or nothing at all."""
+    status = response.status_code
+    title = httpx.codes.get_reason_phrase(status) or "Unknown status"
+    try:
+        content = response.json()
+    except (ValueError, RecursionError):
+        content = None
+    match content:
+        case {"title": str(said), "detail": str(detail)} if said and detail:
+            return said, detail
+        case {"message": str(said)} | {"detail": str(said)} if said:
+            said = f" It said: {said[:300]}"
+        case _:
+            said = ""
+    return title, _HINTS.get(status, "The answer does not say why; the log of the server may.") + said
+
+
+def parse(response: httpx.Response) -> Any:
+    """Return the JSON of a response, whatever its status.
+
+    Raises
+    ------
+    NotAnAnswer
+        If it is none.
+    """
+    media_type = response.headers.get("Content-Type", "").partition(";")[0].strip().lower()
+    if media_type != "application/json":
+        raise NotAnAnswer(f"The answer is {media_type or 'of no type'}, not application/json; check the URL.")
+    try:
+        return json.loads(response.content, parse_constant=_no_constant)
+    except (ValueError, RecursionError) as error:
+        raise NotAnAnswer(f"The answer is not JSON ({error}). Nothing of it is used.") from error
+
+
+def _no_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is no JSON number")

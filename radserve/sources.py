@@ -1,0 +1,93 @@
+"""The files that a command line means."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, NoReturn
+
+from radserve.errors import WrongCall
+
+STDIN: Final = "-"
+SUFFIXES: Final = frozenset(
+    ".bmp .dcm .dic .dicom .ima .jfif .jpe .jpeg .jpg .npy .png .tif .tiff .webp".split()  # noqa: SIM905  # one line
+)
+
+
+@dataclass(frozen=True)
+class Source:
+    """One image to be asked about, by the name that its answer will carry."""
+
+    name: str
+
+    def content(self, limit: int) -> bytes | Path:
+        """Return what the client takes; of standard input no more than one byte above the limit."""
+        return sys.stdin.buffer.read(limit + 1) if self.name == STDIN else Path(self.name)
+
+
+@dataclass(frozen=True)
+class Found:
+    """The sources in order, and what a person should know about those that are none."""
+
+    sources: tuple[Source, ...]
+    notes: tuple[str, ...] = ()
+
+
+def find(arguments: Sequence[str]) -> Found:
+    """Find the images that files, folders and `-` mean; nothing is opened.
+
+    A file that is named is always meant. Of a folder, and the folders in it, those files are
+    whose suffix is that of an image, is none, or is a number (DICOM files are often named by UIDs);
+    hidden files and links to folders are passed over, and so is DICOMDIR, which is an index.
+
+    Raises
+    ------
+    WrongCall
+        If an argument does not exist or cannot be listed, or all of them mean nothing.
+    """
+    if arguments.count(STDIN) > 1:
+        raise WrongCall("'-' (standard input) may be given once only.")
+    sources: list[Source] = []
+    notes: list[str] = []
+    for argument in arguments:
+        path = Path(argument)
+        if argument == STDIN or (path.exists() and not path.is_dir()):
+            sources.append(Source(argument))
+        elif path.is_dir():
+            meant, others = _walk(path)
+            sources += meant
+            if others or not meant:
+                notes.append(f"{argument}: taken as images: {len(meant)}, other files passed over: {others}.")
+        else:
+            raise WrongCall(f"{argument}: no such file or folder.")
+    if not sources:
+        known = " ".join(sorted(SUFFIXES))
+        raise WrongCall(f"{', '.join(arguments)}: no image found; of a folder, files with {known} or no suffix count.")
+    return Found(tuple(sources), tuple(notes))
+
+
+def _walk(folder: Path) -> tuple[list[Source], int]:
+    names = list(_names(folder))
+    meant = [Source(name) for name in names if _is_meant(Path(name))]
+    return meant, len(names) - len(meant)
+
+
+def _names(folder: Path) -> Iterator[str]:
+    for where, folders, files in os.walk(folder, onerror=_fail):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for name in sorted(files):
+            path = Path(where) / name
+            if not name.startswith(".") and path.is_file():
+                yield str(path)
+
+
+def _is_meant(path: Path) -> bool:
+    suffix = path.suffix.lower()
+    return path.name != "DICOMDIR" and (not suffix or suffix in SUFFIXES or suffix[1:].isdigit())
+
+
+def _fail(error: OSError) -> NoReturn:
+    raise WrongCall(f"{error.filename}: cannot be listed ({error.strerror}).") from error

@@ -1,0 +1,335 @@
+"""Starts TorchServe, says when it is truly ready, and stops it without losing a request."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import enum
+import logging
+import re
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import httpx
+import psutil
+
+from handlers import worker
+from handlers.recipe import Recipe
+from radserve import archive, torchserve
+from radserve import index as store_index
+from radserve.errors import ServeError
+from radserve.hardware import Plan, cores, plan
+from radserve.health import Health
+from radserve.index import Entry
+from radserve.torchserve import Address, Management, Runtime
+
+logger = logging.getLogger("radserve.supervisor")
+
+_SETTLE: Final = 0.3
+"""Seconds that TorchServe has to be seen idle before it counts as idle: longer than a request is
+neither in its queue nor in a worker (on its way between the two, or back to the client)."""
+_TOLERANCE: Final = 0.01
+
+
+class Exit(enum.IntEnum):
+    """Why the supervisor ended."""
+
+    STOPPED = 0
+    REFUSED = 1
+    DIED = 3
+    NOT_READY = 4
+    UNFINISHED = 5
+
+
+class State(enum.Enum):
+    """Where the server is in its life."""
+
+    STARTING = "starting"
+    READY = "ready"
+    DEGRADED = "degraded"
+    DRAINING = "draining"
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the operator may choose.
+
+    Attributes
+    ----------
+    models
+        Names, or NAME/VERSION; all of the store if empty.
+    health_port
+        Port of /live and /ready.
+    workers
+        Workers a model; by default as many as there are cores to share.
+    startup_timeout, drain_timeout
+        Seconds until a start has failed, and until a stop no longer waits for requests.
+    """
+
+    store: Path
+    configuration: Path
+    address: Address
+    health_port: int
+    models: Sequence[str] = ()
+    workers: int | None = None
+    startup_timeout: float = 120.0
+    drain_timeout: float = 60.0
+
+
+@dataclass(frozen=True)
+class Served:
+    """An archive that was verified: its entry, its recipe, its sample and the answer to that."""
+
+    entry: Entry
+    recipe: Recipe
+    sample: bytes
+    answer: dict[str, object]
+
+    @property
+    def path(self) -> str:
+        """Path of its predictions."""
+        return f"/predictions/{self.entry.name}/{self.entry.version}"
+
+
+def select(store: Path, wanted: Sequence[str]) -> list[Served]:
+    """Verify the archives to serve; nothing is started unless all are right.
+
+    Raises
+    ------
+    ArchiveError, ServeError
+        Naming the first that is not.
+    """
+    index = store_index.read(store)
+    entries = [_find(index, store, name) for name in wanted] or list(index.archives)
+    if not entries:
+        raise ServeError(f"{store}: holds no archive; build one with 'radserve build'.", Exit.REFUSED)
+    served = []
+    for entry in entries:
+        recipe = archive.verify(entry, store)
+        served.append(Served(entry, recipe, *archive.sample(store / entry.file, recipe)))
+    return served
+
+
+def _find(index: store_index.Index, store: Path, wanted: str) -> Entry:
+    name, _, version = wanted.partition("/")
+    entry = index.find(name, version or None)
+    if entry is None:
+        known = ", ".join(f"{item.name}/{item.version}" for item in index.archives) or "nothing"
+        raise ServeError(
+            f"{store}: holds no {wanted!r}, but {known}; build it with 'radserve build {name}'.", Exit.REFUSED
+        )
+    return entry
+
+
+async def serve(options: Options, announce: Callable[[str], None]) -> Exit:
+    """Serve until SIGTERM or SIGINT.
+
+    Parameters
+    ----------
+    announce
+        Called once, when the server is ready, with the text to show.
+
+    Raises
+    ------
+    ArchiveError, ServeError
+        If nothing was started.
+    """
+    served = select(options.store, options.models)
+    shares = plan(len(served), cores(), options.workers)
+    with tempfile.TemporaryDirectory(prefix="radserve-") as folder:
+        runtime = Runtime(Path(folder))
+        runtime.prepare()
+        return await Supervisor(options, served, shares, runtime).run(announce)
+
+
+class Supervisor:
+    """One run of TorchServe."""
+
+    def __init__(self, options: Options, served: Sequence[Served], shares: Plan, runtime: Runtime) -> None:
+        self._options = options
+        self._served = served
+        self._shares = shares
+        self._runtime = runtime
+        self._management = Management(runtime)
+        self._client = httpx.AsyncClient(base_url=options.address.url, timeout=30.0)
+        self._stop = asyncio.Event()
+        self.state = State.STARTING
+        self.detail = "TorchServe is starting."
+
+    async def run(self, announce: Callable[[str], None]) -> Exit:
+        """Start, watch, drain and stop; see `serve`."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._stop.set)
+        health = Health(self._options.address.host, self._options.health_port, lambda: self)
+        async with health:
+            process = await self._start()
+            try:
+                return await self._live(process, announce)
+            finally:
+                await _end(process)
+                await self._management.close()
+                await self._client.aclose()
+
+    async def _start(self) -> asyncio.subprocess.Process:
+        base = self._options.configuration.read_text(encoding="utf-8")
+        entries = [item.entry for item in self._served]
+        configured = torchserve.configuration(
+            base, self._runtime, self._options.store, entries, self._options.address, self._shares
+        )
+        self._runtime.configuration.write_text(configured, encoding="utf-8")
+        return await asyncio.create_subprocess_exec(
+            *torchserve.command(self._runtime),
+            env=torchserve.environment(self._runtime, self._options.store, configured, self._shares),
+            cwd=self._runtime.folder,
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=sys.stderr.fileno(),
+            # A session of its own: Ctrl-C reaches the supervisor alone, which then drains.
+            start_new_session=True,
+            preexec_fn=torchserve.die_with_parent,
+        )
+
+    async def _live(self, process: asyncio.subprocess.Process, announce: Callable[[str], None]) -> Exit:
+        died = asyncio.create_task(process.wait())
+        stop = asyncio.create_task(self._stop.wait())
+        ready = asyncio.create_task(self._until_ready())
+        await asyncio.wait({died, stop, ready}, return_when=asyncio.FIRST_COMPLETED)
+        if ready.done() and not ready.result():
+            return Exit.NOT_READY
+        if ready.done():
+            announce(self._announcement())
+            watch = asyncio.create_task(self._watch())
+            await asyncio.wait({died, stop}, return_when=asyncio.FIRST_COMPLETED)
+            watch.cancel()
+        ready.cancel()
+        if died.done():
+            logger.error("TorchServe died with exit code %s", died.result())
+            return Exit.DIED
+        return await self._drain(process)
+
+    async def _until_ready(self) -> bool:
+        deadline = time.monotonic() + self._options.startup_timeout
+        while time.monotonic() < deadline:
+            problem = await self._problem(infer=True)
+            if problem is None:
+                self.state, self.detail = State.READY, "Every worker is ready and every model answered its sample."
+                return True
+            self.detail = problem
+            await asyncio.sleep(0.1)
+        logger.error("not ready after %g s: %s", self._options.startup_timeout, self.detail)
+        return False
+
+    async def _watch(self) -> None:
+        """Keep /ready true: a worker that died is said, and so is its return."""
+        while True:
+            await asyncio.sleep(2.0)
+            problem = await self._problem(infer=False)
+            state = State.READY if problem is None else State.DEGRADED
+            if state is not self.state:
+                logger.warning("%s: %s", state.value, problem or "all workers are back")
+            self.state = state
+            self.detail = problem or "Every worker is ready."
+
+    async def _problem(self, *, infer: bool) -> str | None:
+        """Say why the server is not ready, or None."""
+        try:
+            for item in self._served:
+                model = await self._management.describe(item.entry.name, item.entry.version)
+                ready = torchserve.ready_workers(model)
+                if ready < self._shares.workers:
+                    return (
+                        f"{item.entry.name} {item.entry.version}: {ready} of {self._shares.workers} workers are ready."
+                    )
+            for item in self._served if infer else ():
+                problem = await self._ask_sample(item)
+                if problem:
+                    return problem
+        except (httpx.HTTPError, OSError) as error:
+            return f"TorchServe does not answer yet ({type(error).__name__})."
+        return None
+
+    async def _ask_sample(self, item: Served) -> str | None:
+        response = await self._client.post(item.path, content=item.sample)
+        if response.status_code != httpx.codes.OK:
+            return f"{item.entry.name} {item.entry.version}: its sample was answered with {response.status_code}."
+        found, wanted = response.json(), item.answer
+        if found["model"]["sha256"] != item.entry.sha256 or found["label"] != wanted["label"]:
+            return f"{item.entry.name} {item.entry.version}: its sample got another answer than when it was built."
+        return None
+
+    def _announcement(self) -> str:
+        address = self._options.address
+        first = self._served[0]
+        lines = [f"RadServe is ready at {address.url}"]
+        lines += [f"  {item.entry.name} {item.entry.version}  {item.recipe.title}" for item in self._served]
+        lines += [
+            f"  health {address.host}:{self._options.health_port}/ready   metrics {address.metrics_url}",
+            "Try:",
+            f"  curl -T archives/{first.entry.name}/{first.recipe.sample} {address.url}/predictions/{first.entry.name}",
+        ]
+        return "\n".join(lines)
+
+    async def _drain(self, process: asyncio.subprocess.Process) -> Exit:
+        """Say not ready, wait until nothing is in flight, then stop."""
+        self.state, self.detail = State.DRAINING, "Stopping: requests in flight are being finished."
+        logger.info("draining")
+        deadline = time.monotonic() + self._options.drain_timeout
+        idle_since: float | None = None
+        accepted = await self._accepted()
+        while process.returncode is None:
+            now = time.monotonic()
+            before, accepted = accepted, await self._accepted()
+            if await self._in_flight() or accepted != before:
+                idle_since = None
+            elif idle_since is None:
+                idle_since = now
+            elif now - idle_since >= _SETTLE:
+                logger.info("drained")
+                return Exit.STOPPED
+            if now > deadline:
+                logger.error("still busy after %g s; stopping anyway", self._options.drain_timeout)
+                return Exit.UNFINISHED
+            await asyncio.sleep(0.05)
+        logger.error("TorchServe died with exit code %s while draining", process.returncode)
+        return Exit.DIED
+
+    async def _in_flight(self) -> bool:
+        if worker.anyone_busy(self._runtime.busy):
+            return True
+        for item in self._served:
+            with contextlib.suppress(httpx.HTTPStatusError):
+                model = await self._management.describe(item.entry.name, item.entry.version)
+                if torchserve.pending(model):
+                    return True
+        return False
+
+    async def _accepted(self) -> float:
+        """Count the requests that TorchServe ever accepted."""
+        text = (await self._client.get(self._options.address.metrics_url)).text
+        return sum(
+            float(value) for value in re.findall(r"^ts_inference_requests_total\{.*\} (\S+)$", text, re.MULTILINE)
+        )
+
+
+async def _end(process: asyncio.subprocess.Process) -> None:
+    """Stop TorchServe and every process that it started."""
+    children: list[psutil.Process] = []
+    with contextlib.suppress(psutil.NoSuchProcess):
+        children = psutil.Process(process.pid).children(recursive=True)
+    if process.returncode is None:
+        process.terminate()
+        try:
+            await asyncio.wait_for(process.wait(), timeout=10.0)
+        except TimeoutError:
+            logger.warning("TorchServe did not stop within 10 s; it is killed")
+            process.kill()
+            await process.wait()
+    _, alive = psutil.wait_procs(children, timeout=3.0)
+    for child in alive:
+        child.kill()

