@@ -1,0 +1,105 @@
+"""What several tests share: the data beside the repository, a built store, one running server."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from PIL import Image as Pillow
+
+from handlers import recipe
+from handlers.recipe import Recipe
+from radserve import build
+from radserve.export import export
+from tests.server import Server, running
+
+ROOT = Path(__file__).resolve().parent.parent
+SHARED = ROOT.parent / "shared" / "data"
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """Real images; they are lent to the project, not part of it."""
+    if not SHARED.is_dir():
+        pytest.skip(f"needs the images in {SHARED}, which are not here")
+    return SHARED
+
+
+@pytest.fixture(scope="session")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Hold every archive, built from this checkout."""
+    folder = tmp_path_factory.mktemp("store")
+    for source in build.find(ROOT / "archives"):
+        build.build(source, folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def server(store: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """Run one TorchServe under its supervisor, for all tests that only ask it."""
+    with running(store, tmp_path_factory.mktemp("server") / "log") as started:
+        yield started
+
+
+class Brightness(torch.nn.Module):
+    """The smallest network: the brighter the image, the more probable the second label."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = torch.nn.Conv2d(3, 2, 1, bias=False)
+        self.conv.weight.data = torch.tensor([[-1.0] * 3, [1.0] * 3]).view(2, 3, 1, 1)
+
+    def forward(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
+        features = self.conv(x)
+        return {"logits": features.mean((2, 3)), "features": features}
+
+
+def brightness_recipe() -> dict[str, object]:
+    """Return the recipe of `Brightness` as data, to be changed by tests."""
+    return {
+        "name": "brightness",
+        "version": "1.0.0",
+        "task": "classification",
+        "title": "Bright or dark",
+        "network": "brightness",
+        "labels": ["dark", "bright"],
+        "input": {
+            "color": "gray",
+            "channels": 3,
+            "height": 16,
+            "width": 24,
+            "mean": [0.5, 0.5, 0.5],
+            "std": [0.25, 0.25, 0.25],
+        },
+        "activation": "softmax",
+        "decision": {"positive": "bright", "threshold": 0.6, "chosen": "by hand"},
+        "calibration": {"temperature": 2.0, "fitted": "by hand"},
+        "weights": {"file": "weights.safetensors", "sha256": "0" * 64},
+        "sample": "sample.png",
+        "trained_on": "nothing",
+        "licence": "Apache-2.0",
+    }
+
+
+@pytest.fixture(scope="session")
+def brightness_archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Unpacked archive of `Brightness`: what a worker finds in its model_dir."""
+    folder = tmp_path_factory.mktemp("brightness")
+    (folder / "archive.yaml").write_text(yaml.safe_dump(brightness_recipe()), encoding="utf-8")
+    read = recipe.load(folder / "archive.yaml")
+    export(Brightness().eval(), (3, 16, 24), folder / "program.pt2")
+    gradient = np.tile(np.linspace(40, 240, 96).astype(np.uint8), (64, 1))
+    Pillow.fromarray(gradient).save(folder / "sample.png")
+    answer = build.answer_sample(folder, read)
+    (folder / "sample.json").write_text(answer, encoding="utf-8")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def brightness(brightness_archive: Path) -> Recipe:
+    """Recipe of `Brightness`."""
+    return recipe.load(brightness_archive / "archive.yaml")

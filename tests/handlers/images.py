@@ -1,0 +1,172 @@
+"""Small images of every format, made here: what the tests decode, and what they break."""
+
+from __future__ import annotations
+
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import jpeg_ls  # type: ignore[import-untyped]
+import numpy as np
+import openjpeg.utils
+from numpy.typing import NDArray
+from PIL import Image as Pillow
+from pydicom import uid
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.encaps import encapsulate
+from pydicom.pixels.encoders.base import get_encoder
+
+SHARED = Path(__file__).resolve().parents[3] / "shared" / "data"
+"""Real images beside the checkout; a test that needs them skips where they are not."""
+
+Pixels = NDArray[Any]
+
+
+def film(height: int = 40, width: int = 48, top: int = 255, kind: Any = np.uint8) -> Pixels:
+    """A gray picture with edges, a gradient and grain, the same every time; no two corners alike."""
+    rows, columns = np.mgrid[0:height, 0:width]
+    values = 0.55 * columns / width + 0.3 * rows / height + 0.1 * ((rows // 8 + columns // 8) % 2)
+    values += 0.05 * np.random.default_rng(1).random((height, width))
+    values[: height // 4, : width // 4] = 1
+    values[0, 0] = 0
+    return np.asarray(np.rint(values / values.max() * top), dtype=kind)
+
+
+def picture(height: int = 40, width: int = 48) -> Pixels:
+    """A colour picture, the same every time."""
+    gray = film(height, width)
+    return np.stack([gray, gray[::-1], gray[:, ::-1]], axis=-1)
+
+
+def saved(pixels: Pixels | Pillow.Image, form: str, **options: Any) -> bytes:
+    """The file that Pillow makes of an array or image."""
+    stream = BytesIO()
+    image = pixels if isinstance(pixels, Pillow.Image) else Pillow.fromarray(pixels)
+    image.save(stream, form, **options)
+    return stream.getvalue()
+
+
+def npy(array: Pixels) -> bytes:
+    """The file that NumPy makes of an array."""
+    stream = BytesIO()
+    np.save(stream, array, allow_pickle=True)
+    return stream.getvalue()
+
+
+def dicom_dataset(pixels: Pixels, **attributes: Any) -> Dataset:
+    """A data set around the pixels, without pixel data; attributes are set last."""
+    color = pixels.ndim == 3
+    dataset = Dataset()
+    dataset.SOPClassUID = uid.SecondaryCaptureImageStorage
+    dataset.SOPInstanceUID = "1.2.826.0.1.3680043.8.498.1"
+    dataset.Modality = "DX"
+    dataset.PatientName = "SECRET^PERSON"
+    dataset.PatientID = "SECRET-4711"
+    dataset.SamplesPerPixel = 3 if color else 1
+    dataset.PhotometricInterpretation = "RGB" if color else "MONOCHROME2"
+    if color:
+        dataset.PlanarConfiguration = 0
+    dataset.Rows, dataset.Columns = pixels.shape[:2]
+    dataset.BitsAllocated = dataset.BitsStored = 8 * pixels.dtype.itemsize
+    dataset.HighBit = dataset.BitsStored - 1
+    dataset.PixelRepresentation = int(pixels.dtype.kind == "i")
+    for keyword, value in attributes.items():
+        setattr(dataset, keyword, value)
+    return dataset
+
+
+def dicom(
+    pixels: Pixels, syntax: uid.UID = uid.ExplicitVRLittleEndian, *, coded: bytes | None = None, **attributes: Any
+) -> bytes:
+    """A DICOM file around the pixels, encoded as the transfer syntax says (or with `coded` as its only frame)."""
+    dataset = dicom_dataset(pixels, **attributes)
+    if "PixelData" not in attributes:
+        if syntax.is_encapsulated:
+            frame = code(pixels, dataset, syntax) if coded is None else coded
+            dataset.PixelData = encapsulate([frame])
+            dataset["PixelData"].VR = "OB"
+        else:
+            data = pixels.astype(pixels.dtype.newbyteorder("<" if syntax.is_little_endian else ">")).tobytes()
+            dataset.PixelData = data + b"\0" * (len(data) % 2)
+            dataset["PixelData"].VR = "OW" if pixels.dtype.itemsize > 1 else "OB"
+    return written(dataset, syntax)
+
+
+def written(dataset: Dataset, syntax: uid.UID = uid.ExplicitVRLittleEndian) -> bytes:
+    """The bytes of a data set as a file with preamble and meta information."""
+    dataset.file_meta = FileMetaDataset()
+    dataset.file_meta.TransferSyntaxUID = syntax
+    stream = BytesIO()
+    dataset.save_as(stream, enforce_file_format=True)
+    return stream.getvalue()
+
+
+def code(pixels: Pixels, dataset: Dataset, syntax: uid.UID) -> bytes:
+    """One coded frame."""
+    match syntax:
+        case uid.JPEGBaseline8Bit | uid.JPEGExtended12Bit:
+            return saved(pixels, "JPEG", quality=95)
+        case uid.JPEGLSLossless | uid.JPEGLSNearLossless:
+            unsigned = pixels.view(f"u{pixels.dtype.itemsize}")
+            return bytes(jpeg_ls.encode_array(unsigned, lossy_error=0 if syntax == uid.JPEGLSLossless else 2))
+        case uid.JPEG2000Lossless | uid.JPEG2000:
+            meaning = 1 if pixels.ndim == 3 else 0
+            return bytes(
+                openjpeg.utils.encode_array(pixels, bits_stored=dataset.BitsStored, photometric_interpretation=meaning)
+            )
+    options = {
+        "rows": dataset.Rows,
+        "columns": dataset.Columns,
+        "samples_per_pixel": dataset.SamplesPerPixel,
+        "photometric_interpretation": dataset.PhotometricInterpretation,
+        "bits_allocated": dataset.BitsAllocated,
+        "bits_stored": dataset.BitsStored,
+        "pixel_representation": dataset.PixelRepresentation,
+        "number_of_frames": 1,
+        "planar_configuration": 0,
+    }
+    return get_encoder(syntax).encode(pixels, **options)
+
+
+def seeds() -> dict[str, bytes]:
+    """One sound file of every kind that is read, by a name."""
+    gray, color = film(), picture()
+    deep, signed = film(top=4095, kind=np.uint16), film(top=2000, kind=np.int16) - np.int16(1000)
+    alpha = np.concatenate([color, gray[..., None]], axis=-1)
+    found = {
+        "jpeg": saved(gray, "JPEG"),
+        "jpeg-rgb": saved(color, "JPEG"),
+        "jpeg-progressive": saved(color, "JPEG", progressive=True),
+        "jpeg-cmyk": saved(Pillow.fromarray(color).convert("CMYK"), "JPEG"),
+        "png": saved(gray, "PNG"),
+        "png-16": saved(deep, "PNG"),
+        "png-alpha": saved(alpha, "PNG"),
+        "png-palette": saved(Pillow.fromarray(color).quantize(16), "PNG"),
+        "png-1": saved(Pillow.fromarray(gray).convert("1"), "PNG"),
+        "tiff": saved(gray, "TIFF"),
+        "tiff-16-lzw": saved(deep, "TIFF", compression="tiff_lzw"),
+        "tiff-float-deflate": saved(gray.astype(np.float32) / 255, "TIFF", compression="tiff_deflate"),
+        "tiff-rgb-jpeg": saved(color, "TIFF", compression="jpeg"),
+        "bmp": saved(gray, "BMP"),
+        "bmp-rgb": saved(color, "BMP"),
+        "webp": saved(color, "WEBP"),
+        "webp-lossless": saved(alpha, "WEBP", lossless=True),
+        "npy": npy(gray),
+        "npy-float": npy(color / 255),
+        "dicom-window": dicom(deep, BitsStored=12, HighBit=11, WindowCenter=2000, WindowWidth=3000),
+        "dicom-signed-implicit": dicom(signed, uid.ImplicitVRLittleEndian, RescaleSlope=2, RescaleIntercept=-10),
+        "dicom-big-endian": dicom(deep, uid.ExplicitVRBigEndian, BitsStored=12, HighBit=11),
+        "dicom-deflated": dicom(gray, uid.DeflatedExplicitVRLittleEndian),
+        "dicom-rgb": dicom(color),
+    }
+    for name, syntax in {
+        "rle": uid.RLELossless,
+        "jpeg-ls": uid.JPEGLSLossless,
+        "jpeg-ls-near": uid.JPEGLSNearLossless,
+        "jpeg-2000": uid.JPEG2000Lossless,
+    }.items():
+        found[f"dicom-{name}"] = dicom(deep, syntax, BitsStored=12, HighBit=11)
+        found[f"dicom-{name}-rgb"] = dicom(color, syntax)
+    found["dicom-jpeg"] = dicom(gray, uid.JPEGBaseline8Bit)
+    found["dicom-jpeg-rgb"] = dicom(color, uid.JPEGBaseline8Bit, PhotometricInterpretation="YBR_FULL_422")
+    return found

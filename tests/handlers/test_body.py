@@ -1,0 +1,130 @@
+"""Every form of body that TorchServe may hand over."""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import json
+import zlib
+
+import pytest
+
+from handlers.body import BodyLimits, Headers, read
+from handlers.errors import BadRequest, ContentTooLarge, RequestError, UnsupportedMediaType
+from handlers.image import Limits
+
+FILM = b"\xff\xd8\xff film"
+B64 = base64.b64encode(FILM).decode()
+LIMITS = BodyLimits(images=3, image=Limits(bytes=30_000))
+
+
+def test_raw_bytes_are_one_image_whatever_the_content_type_says() -> None:
+    for media in ("image/jpeg", "image/png", "application/dicom", "application/octet-stream", "text/plain", ""):
+        body = read({"body": bytearray(FILM)}, Headers({"Content-Type": media}), LIMITS)
+        assert body.images == (FILM,)
+        assert not body.several
+
+
+@pytest.mark.parametrize("parsed", [True, False])
+def test_base64_json_is_one_image_whether_torchserve_parsed_it_or_not(parsed: bool) -> None:
+    document = {"image": B64}
+    body = read({"body": document if parsed else json.dumps(document).encode()}, Headers({}), LIMITS)
+    assert body.images == (FILM,)
+    assert not body.several
+
+
+def test_a_data_url_and_line_breaks_in_base64_are_read() -> None:
+    wrapped = f"data:image/jpeg;base64,{B64[:4]}\n{B64[4:]}"
+    assert read({"body": {"image": wrapped}}, Headers({}), LIMITS).images == (FILM,)
+
+
+def test_instances_keep_their_order_and_an_error_stands_in_its_place() -> None:
+    document = {"instances": [{"b64": B64}, {"b64": "%%%"}, {"wrong": 1}]}
+    body = read({"body": document}, Headers({}), LIMITS)
+    assert body.several
+    assert body.images[0] == FILM
+    assert [type(image) for image in body.images[1:]] == [BadRequest, BadRequest]
+    assert "instances[1].b64" in str(body.images[1])
+
+
+@pytest.mark.parametrize(
+    ("content", "error"),
+    [
+        (b"{broken", BadRequest),
+        (b"[1, 2]", BadRequest),
+        (b'{"pixels": 1}', BadRequest),
+        (b'{"image": 5}', BadRequest),
+        (b'{"instances": []}', BadRequest),
+        (b'{"instances": {}}', BadRequest),
+        (json.dumps({"instances": [{"b64": ""}] * 4}).encode(), ContentTooLarge),
+        (b"{" * 100_000, BadRequest),
+        ('{"image": "é"}'.encode(), BadRequest),
+        (b"\xef\xbb\xbf{}", BadRequest),
+        ("text that was decoded", UnsupportedMediaType),
+        (None, BadRequest),
+        (7, BadRequest),
+    ],
+)
+def test_what_is_no_image_is_refused_with_a_hint(content: object, error: type[RequestError]) -> None:
+    with pytest.raises(error) as raised:
+        read({} if content is None else {"body": content}, Headers({}), LIMITS)
+    assert "." in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("coding", "encode"),
+    [("gzip", gzip.compress), ("x-gzip", gzip.compress), ("deflate", zlib.compress), ("GZIP", gzip.compress)],
+)
+def test_a_compressed_body_is_inflated(coding: str, encode: object) -> None:
+    assert callable(encode)
+    body = read({"body": encode(FILM)}, Headers({"content-encoding": coding}), LIMITS)
+    assert body.images == (FILM,)
+
+
+def test_a_compressed_bomb_is_refused_without_inflating_it() -> None:
+    bomb = gzip.compress(b"0" * 50_000_000)
+    with pytest.raises(ContentTooLarge, match="inflates to more"):
+        read({"body": bomb}, Headers({"content-encoding": "gzip"}), LIMITS)
+
+
+@pytest.mark.parametrize("content", [b"no gzip", gzip.compress(FILM)[:-6]])
+def test_a_broken_compressed_body_is_refused(content: bytes) -> None:
+    with pytest.raises(BadRequest):
+        read({"body": content}, Headers({"content-encoding": "gzip"}), LIMITS)
+
+
+def test_an_unknown_coding_is_refused() -> None:
+    with pytest.raises(UnsupportedMediaType, match="'br'"):
+        read({"body": FILM}, Headers({"content-encoding": "br"}), LIMITS)
+
+
+def test_a_form_that_garbles_images_is_refused() -> None:
+    with pytest.raises(UnsupportedMediaType, match="curl -T"):
+        read({"x": b"1"}, Headers({"content-type": "application/x-www-form-urlencoded"}), LIMITS)
+
+
+def multipart(length: int) -> Headers:
+    return Headers({"Content-Type": "multipart/form-data; boundary=x", "Content-Length": str(length)})
+
+
+def test_one_part_of_a_form_is_read() -> None:
+    film = FILM * 500
+    assert read({"data": bytearray(film)}, multipart(len(film) + 200), LIMITS).images == (film,)
+
+
+def test_a_repeated_part_that_torchserve_dropped_is_noticed() -> None:
+    film = FILM * 500
+    with pytest.raises(BadRequest, match="more than the one part"):
+        read({"data": bytearray(film)}, multipart(2 * len(film) + 400), LIMITS)
+
+
+def test_several_parts_are_refused() -> None:
+    with pytest.raises(BadRequest, match="2 parts"):
+        read({"a": FILM, "b": FILM}, multipart(300), LIMITS)
+
+
+def test_headers_are_found_in_any_spelling_and_torchserves_own_win() -> None:
+    headers = Headers({"Explain": "True", "explain": "False", "ACCEPT": "image/png", "body": {"content-type": "x"}})
+    assert headers["explain"] == "False"
+    assert headers.get("accept") == "image/png"
+    assert "body" not in headers

@@ -1,0 +1,97 @@
+"""What goes wrong with one image is that image's answer."""
+
+from __future__ import annotations
+
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image as Pillow
+
+from handlers.errors import BadRequest, InternalError, ServiceUnavailable, UnreadableImage
+from handlers.pipeline import Pipeline, Result
+from handlers.program import DeviceLost, Program
+from handlers.recipe import Recipe
+
+
+def film(width: int = 96, height: int = 64, low: int = 20, high: int = 240) -> bytes:
+    gradient = np.tile(np.linspace(low, high, width).astype(np.uint8), (height, 1))
+    out = BytesIO()
+    Pillow.fromarray(gradient).save(out, "PNG")
+    return out.getvalue()
+
+
+@pytest.fixture
+def pipeline(brightness: Recipe, brightness_archive: Path) -> Pipeline:
+    return Pipeline(brightness, Program(brightness_archive / "program.pt2"), batch=4)
+
+
+def logits(result: object) -> NDArray[np.float32]:
+    assert isinstance(result, Result), result
+    return result.outputs["logits"]
+
+
+def test_images_of_all_sizes_share_a_batch_and_get_what_they_get_alone(pipeline: Pipeline) -> None:
+    films = [film(40 + 30 * index, 35 + 20 * index, low=10 * index) for index in range(7)]
+    together = pipeline(films)
+    for data, result in zip(films, together, strict=True):
+        (alone,) = pipeline([data])
+        np.testing.assert_allclose(logits(result), logits(alone), atol=1e-5)
+
+
+def test_a_broken_image_fails_alone_and_order_is_kept(pipeline: Pipeline) -> None:
+    first, broken, refused, last = pipeline([film(low=0), b"\xff\xd8\xff", BadRequest("before"), film(low=200)])
+    assert isinstance(broken, UnreadableImage)
+    assert isinstance(refused, BadRequest)
+    assert logits(last)[1] > logits(first)[1]
+
+
+class Fragile(Program):
+    """A program that cannot bear some batches."""
+
+    def __init__(self, inner: Program, error: Exception, unbearable: float) -> None:
+        self.inner, self.error, self.unbearable = inner, error, unbearable
+
+    def run(self, batch: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:
+        if batch.mean(axis=(1, 2, 3)).max() > self.unbearable:
+            raise self.error
+        return dict(self.inner.run(batch))
+
+
+@pytest.mark.parametrize(
+    ("error", "answer"),
+    [
+        (ValueError("boom"), InternalError),
+        (MemoryError("out of memory"), ServiceUnavailable),
+        (RuntimeError("CUDA out of memory. Tried to allocate"), ServiceUnavailable),
+    ],
+)
+def test_an_image_that_the_model_cannot_bear_spares_its_neighbours(
+    pipeline: Pipeline, error: Exception, answer: type
+) -> None:
+    fragile = Pipeline(pipeline.recipe, Fragile(pipeline.program, error, unbearable=1.0), batch=4)
+    dark, bright, again = fragile([film(high=90), film(low=190), film(high=90)])
+    assert isinstance(bright, answer)
+    np.testing.assert_allclose(logits(dark), logits(again))
+    assert "boom" not in str(bright)
+
+
+def test_a_lost_device_is_not_swallowed(pipeline: Pipeline) -> None:
+    fragile = Pipeline(pipeline.recipe, Fragile(pipeline.program, DeviceLost("gone"), unbearable=-9), batch=4)
+    with pytest.raises(DeviceLost):
+        fragile([film()])
+
+
+def test_a_fault_of_ours_in_preparing_is_an_internal_error_without_its_text(
+    pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken(*_: object) -> None:
+        raise LookupError("secret")
+
+    monkeypatch.setattr("handlers.pipeline.check", broken)
+    (answer,) = pipeline([film()])
+    assert isinstance(answer, InternalError)
+    assert "secret" not in str(answer)
+    assert "secret" in caplog.text

@@ -1,0 +1,161 @@
+"""Exported programs: they do what the network does, and nothing else."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from handlers.errors import ProgramError
+from handlers.program import DeviceLost, Program, is_sticky
+from radserve.export import export
+
+
+class Branches(torch.nn.Module):
+    """Uses sizes, lists, optional tensors, several results and views."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.conv = torch.nn.Conv2d(3, 4, 3, padding=1)
+        self.norm = torch.nn.BatchNorm2d(4)
+        self.up = torch.nn.ConvTranspose2d(4, 4, 2, stride=2)
+        self.register_buffer("offset", torch.arange(4.0).view(1, 4, 1, 1))
+
+    def forward(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
+        y = self.up(self.norm(self.conv(x))) + self.offset
+        left, right = torch.chunk(y, 2, dim=1)
+        y = torch.cat([left.relu(), right.sigmoid()], dim=1)
+        tokens = y.reshape(-1, 4, y.shape[2] * y.shape[3]).transpose(1, 2)
+        weights = (tokens @ tokens.transpose(1, 2)).softmax(-1)
+        values, _ = (weights @ tokens).max(dim=1)
+        return {"logits": values, "features": y}
+
+
+@pytest.fixture(scope="module")
+def branches(tmp_path_factory: pytest.TempPathFactory) -> tuple[Branches, Path]:
+    path = tmp_path_factory.mktemp("branches") / "program.pt2"
+    network = Branches().eval()
+    export(network, (3, 6, 4), path)  # which itself compares both ways of running it with the network
+    return network, path
+
+
+def test_every_batch_size_gives_what_the_network_gives(branches: tuple[Branches, Path]) -> None:
+    network, path = branches
+    program = Program(path)
+    for size in (1, 2, 7):
+        batch = np.random.default_rng(size).standard_normal((size, 3, 6, 4), dtype=np.float32)
+        with torch.inference_mode():
+            wanted = network(torch.from_numpy(batch))
+        found = program.run(batch)
+        assert sorted(found) == ["features", "logits"]
+        for name, value in wanted.items():
+            np.testing.assert_allclose(found[name], value.numpy(), atol=1e-5)
+
+
+def test_gradients_flow_from_logits_to_features(branches: tuple[Branches, Path]) -> None:
+    image = torch.randn(1, 3, 6, 4, requires_grad=True)
+    outputs = Program(branches[1])(image)
+    (gradient,) = torch.autograd.grad(outputs["logits"].sum(), outputs["features"])
+    assert gradient.shape == outputs["features"].shape
+    assert gradient.abs().sum() > 0
+
+
+def test_nothing_of_the_exporter_is_needed_to_run(branches: tuple[Branches, Path]) -> None:
+    steps = Program(branches[1])._steps
+    assert all(isinstance(step.call, torch._ops.OpOverload) or step.call.__module__ == "_operator" for step in steps)
+
+
+def rewritten(source: Path, target: Path, part: str, change: Callable[[Any], None]) -> Path:
+    """Copy a program with one of its JSON files changed."""
+    with zipfile.ZipFile(source) as old, zipfile.ZipFile(target, "w") as new:
+        for name in old.namelist():
+            data = old.read(name)
+            if name.endswith(part):
+                document = json.loads(data)
+                change(document)
+                data = json.dumps(document).encode()
+            new.writestr(name, data)
+    return target
+
+
+def use_pickle(document: Any) -> None:
+    next(iter(document["config"].values()))["use_pickle"] = True
+
+
+def call(target: str) -> Callable[[Any], None]:
+    def change(document: Any) -> None:
+        document["graph_module"]["graph"]["nodes"][0]["target"] = target
+
+    return change
+
+
+def newer(document: Any) -> None:
+    document["schema_version"]["major"] = 99
+
+
+@pytest.mark.parametrize(
+    ("part", "change", "message"),
+    [
+        ("model_weights_config.json", use_pickle, "stored as a pickle"),
+        ("model.json", call("os.system"), "'os.system', which is no ATen operator"),
+        ("model.json", call("torch.ops.custom.evil.default"), "no ATen operator"),
+        ("model.json", call("_operator.attrgetter"), "no ATen operator"),
+        ("model.json", newer, "schema 99"),
+        ("model.json", dict.clear, "not a readable exported program"),
+    ],
+)
+def test_a_program_that_asks_for_more_than_tensors_and_operators_is_refused(
+    branches: tuple[Branches, Path], tmp_path: Path, part: str, change: Callable[[Any], None], message: str
+) -> None:
+    path = rewritten(branches[1], tmp_path / "program.pt2", part, change)
+    with pytest.raises(ProgramError, match=message):
+        Program(path)
+
+
+def test_sample_inputs_are_never_unpickled(branches: tuple[Branches, Path], tmp_path: Path) -> None:
+    path = tmp_path / "program.pt2"
+    with zipfile.ZipFile(branches[1]) as old, zipfile.ZipFile(path, "w") as new:
+        for name in old.namelist():
+            new.writestr(name, b"cos\nsystem\n(S'false'\ntR." if name.endswith(".pt") else old.read(name))
+    assert Program(path).run(np.zeros((1, 3, 6, 4), dtype=np.float32))
+
+
+@pytest.mark.parametrize("data", [b"", b"no zip", b"PK\x05\x06" + b"\0" * 18])
+def test_a_broken_file_is_refused(tmp_path: Path, data: bytes) -> None:
+    (tmp_path / "program.pt2").write_bytes(data)
+    with pytest.raises(ProgramError, match="not a readable exported program"):
+        Program(tmp_path / "program.pt2")
+
+
+def test_only_errors_that_poison_the_context_are_sticky() -> None:
+    assert is_sticky(torch.AcceleratorError("CUDA error: an illegal memory access was encountered"))
+    assert is_sticky(RuntimeError("CUDA error: device-side assert triggered"))
+    assert not is_sticky(torch.OutOfMemoryError("CUDA out of memory"))
+    assert not is_sticky(RuntimeError("shape mismatch"))
+
+
+def test_a_lost_device_is_told_from_other_errors(
+    branches: tuple[Branches, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = Program(branches[1])
+
+    def fail(error: RuntimeError) -> Callable[..., Any]:
+        def call(*_: Any) -> Any:
+            raise error
+
+        return call
+
+    batch = np.zeros((1, 3, 6, 4), dtype=np.float32)
+    monkeypatch.setattr(Program, "__call__", fail(RuntimeError("CUDA error: device-side assert triggered")))
+    with pytest.raises(DeviceLost):
+        program.run(batch)
+    monkeypatch.setattr(Program, "__call__", fail(torch.OutOfMemoryError("CUDA out of memory")))
+    with pytest.raises(torch.OutOfMemoryError):
+        program.run(batch)

@@ -1,0 +1,80 @@
+"""Recipes are validated with errors that name key and value."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from handlers.errors import RecipeError
+from handlers.recipe import load, parse
+from tests.conftest import ROOT, brightness_recipe
+
+
+def change(path: str, value: Any) -> dict[str, Any]:
+    data: Any = brightness_recipe()
+    *parents, key = path.split(".")
+    inner = data
+    for parent in parents:
+        inner = inner[parent]
+    inner[key] = value
+    return dict(data)
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        ("name", "Chest X-Ray"),
+        ("version", "latest"),
+        ("task", "detection"),
+        ("labels", ["one"]),
+        ("labels", ["same", "same"]),
+        ("input.height", 0),
+        ("input.color", "grey"),
+        ("input.std", [0.0, 1.0, 1.0]),
+        ("input.mean", [0.5]),
+        ("input.mean", [float("nan")] * 3),
+        ("decision.threshold", 1.5),
+        ("decision.positive", "neither"),
+        ("calibration.temperature", 0),
+        ("weights.sha256", "abc"),
+        ("colour", "gray"),
+        ("input.sizes", 3),
+    ],
+)
+def test_a_wrong_value_is_refused_by_its_key_and_its_value(path: str, value: Any) -> None:
+    with pytest.raises(RecipeError) as raised:
+        parse(change(path, value), source="here.yaml")
+    text = str(raised.value)
+    assert text.startswith("here.yaml: ")
+    assert path.split(".")[-1] in text
+    assert str(value).strip("[]'")[:3] in text
+
+
+def test_a_missing_key_is_named() -> None:
+    data = brightness_recipe()
+    del data["calibration"]
+    with pytest.raises(RecipeError, match="key 'calibration' is missing"):
+        parse(data, source="here.yaml")
+
+
+def test_what_is_no_yaml_or_no_file_is_said(tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match="no such recipe"):
+        load(tmp_path / "archive.yaml")
+    (tmp_path / "archive.yaml").write_text("a: [")
+    with pytest.raises(RecipeError, match="not YAML"):
+        load(tmp_path / "archive.yaml")
+    (tmp_path / "archive.yaml").write_text("just text")
+    with pytest.raises(RecipeError, match="just text"):
+        load(tmp_path / "archive.yaml")
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "archives").glob("*/archive.yaml")), ids=lambda path: path.parent.name)
+def test_every_shipped_recipe_is_valid(path: Path) -> None:
+    assert load(path).name == path.parent.name
+
+
+def test_a_recipe_cannot_be_changed() -> None:
+    with pytest.raises(ValueError, match="frozen"):
+        parse(brightness_recipe(), source="here").version = "2.0.0"  # type: ignore[misc]

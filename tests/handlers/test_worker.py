@@ -1,0 +1,57 @@
+"""The worker process: quiet, and visibly busy."""
+
+from __future__ import annotations
+
+import logging
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from handlers import worker
+
+
+def test_only_warnings_and_metrics_are_written(capsys: pytest.CaptureFixture[str]) -> None:
+    root = logging.getLogger()
+    before = root.handlers[:]
+    handler = logging.StreamHandler(sys.stdout)
+    root.handlers = [handler]
+    level = root.level
+    root.setLevel(logging.INFO)
+    try:
+        worker.quieten()
+        logging.info("Backend received inference at: 1")  # noqa: LOG015 - as TorchServe does
+        logging.info("[METRICS]PredictionTime.ms:1")  # noqa: LOG015
+        logging.warning("trouble")  # noqa: LOG015
+    finally:
+        root.handlers = before
+        root.setLevel(level)
+    assert capsys.readouterr().out.splitlines() == ["[METRICS]PredictionTime.ms:1", "trouble"]
+
+
+HOLD = """
+import sys, time
+from handlers.worker import busy
+with busy():
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_busy_is_seen_by_another_process_and_ends_with_its_holder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "busy"
+    monkeypatch.setenv(worker.BUSY, str(path))
+    assert not worker.anyone_busy(path)
+    with subprocess.Popen([sys.executable, "-c", HOLD], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == b"held\n"
+        with worker.busy():  # shared: workers do not wait for each other
+            assert worker.anyone_busy(path)
+        assert worker.anyone_busy(path)
+        holder.kill()
+    assert not worker.anyone_busy(path)
+    worker._lock_file(str(path)).close()
+    worker._lock_file.cache_clear()

@@ -1,0 +1,26 @@
+"""What tests of the client share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from radserve import retry
+from tests.radserve.scripted import Scripted, scripted
+
+
+@pytest.fixture
+def odd() -> Iterator[Scripted]:
+    """Run a server that does as a test tells it; healthy until told otherwise."""
+    with scripted() as server:
+        yield server
+
+
+@pytest.fixture
+def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """Collect the pauses between attempts instead of making them."""
+    made: list[float] = []
+    monkeypatch.setattr("radserve.client.time.sleep", made.append)
+    monkeypatch.setattr(retry.random, "uniform", lambda _, longest: longest)
+    return made

@@ -1,0 +1,138 @@
+"""A small HTTP server that does what a healthy TorchServe never would."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+SHA256 = "a" * 64
+
+
+@dataclass(frozen=True)
+class Request:
+    """What was asked."""
+
+    path: str
+    headers: Mapping[str, str]
+    body: bytes
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What to answer; `announced` is the Content-Length, if not the true one."""
+
+    status: int = 200
+    body: bytes = b""
+    media_type: str | None = "application/json"
+    headers: Mapping[str, str] = field(default_factory=dict)
+    announced: int | None = None
+
+
+Script = Callable[[Request], Reply]
+
+
+class Scripted(ThreadingHTTPServer):
+    """Answers by a script; `requests` is what it was asked."""
+
+    daemon_threads = True
+    script: Script
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.requests: list[Request] = []
+        self.script = answer
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_port}"
+
+    def say(self, *replies: Reply) -> None:
+        """Give these replies in turn; healthy answers follow."""
+        left = iter(replies)
+        self.script = lambda request: next(left, None) or answer(request)
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    server: Scripted
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        request = Request(self.path, dict(self.headers), body)
+        self.server.requests.append(request)
+        reply = self.server.script(request)
+        self.send_response(reply.status)
+        for name, value in reply.headers.items():
+            self.send_header(name, value)
+        if reply.media_type:
+            self.send_header("Content-Type", reply.media_type)
+        self.send_header("Content-Length", str(len(reply.body) if reply.announced is None else reply.announced))
+        self.end_headers()
+        self.wfile.write(reply.body)
+        self.close_connection = reply.announced is not None
+
+    do_GET = do_POST
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+def prediction(image: bytes, **changes: Any) -> dict[str, Any]:
+    """Return a right answer to an image, changed."""
+    right = {
+        "model": {"name": "chest", "version": "1.0.0", "sha256": SHA256},
+        "label": "normal",
+        "probability": 0.75,
+        "probabilities": {"normal": 0.75, "pneumonia": 0.25},
+        "positive": False,
+        "threshold": 0.5,
+        "image": {"format": "png", "width": 20, "height": 10, "sha256": hashlib.sha256(image).hexdigest()},
+    }
+    return {key: value for key, value in (right | changes).items() if value is not ...}
+
+
+def document(content: object, status: int = 200, media_type: str = "application/json") -> Reply:
+    """Reply with JSON."""
+    return Reply(status, json.dumps(content).encode(), media_type)
+
+
+def problem(status: int, title: str, detail: str) -> Reply:
+    """Reply with problem details."""
+    return document({"status": status, "title": title, "detail": detail}, status, "application/problem+json")
+
+
+def answer(request: Request) -> Reply:
+    """Reply as a healthy server does; an image that begins with `bad` is refused."""
+    if request.headers.get("Content-Type") == "application/json":
+        images = [base64.b64decode(item["b64"]) for item in json.loads(request.body)["instances"]]
+        return document({"predictions": [_instance(image) for image in images]})
+    if request.body.startswith(b"bad"):
+        return problem(400, "Unreadable image", "It is bad.")
+    return document(prediction(request.body))
+
+
+def _instance(image: bytes) -> dict[str, Any]:
+    if image.startswith(b"bad"):
+        return {"status": 400, "title": "Unreadable image", "detail": "It is bad."}
+    return prediction(image)
+
+
+@contextmanager
+def scripted() -> Iterator[Scripted]:
+    """Run a scripted server."""
+    with Scripted() as server:
+        # The default polls twice a second for its end, which every test would wait for.
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        try:
+            yield server
+        finally:
+            server.shutdown()
+            thread.join()

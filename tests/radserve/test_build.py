@@ -1,0 +1,198 @@
+"""Recipes become archives: reproducible, complete, and refused where something does not fit."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+import yaml
+
+from handlers.errors import RecipeError
+from radserve import archive, build
+from radserve import index as store_index
+from radserve.errors import ArchiveError, BuildError
+from tests.conftest import ROOT
+
+NAME = "chest-xray-cnn"
+
+
+@pytest.fixture
+def archives(tmp_path: Path) -> Path:
+    """Copy the recipe's folder, to be changed."""
+    folder = tmp_path / "archives"
+    shutil.copytree(ROOT / "archives" / NAME, folder / NAME)
+    return folder
+
+
+def change(archives: Path, **values: object) -> None:
+    path = archives / NAME / "archive.yaml"
+    path.write_text(yaml.safe_dump(yaml.safe_load(path.read_text()) | values))
+
+
+def test_the_archive_holds_all_it_needs_and_no_network_code(store: Path) -> None:
+    entry = store_index.read(store).find(NAME)
+    assert entry is not None
+    with zipfile.ZipFile(store / entry.file) as packed:
+        names = set(packed.namelist())
+        manifest = json.loads(packed.read("MAR-INF/MANIFEST.json"))
+    assert {"archive.yaml", "program.pt2", "sample.png", "sample.json", "metrics.json", "classification.py"} <= names
+    assert {path.name for path in (ROOT / "handlers").glob("*.py")} == {
+        name.removeprefix("handlers/") for name in names if name.startswith("handlers/")
+    }
+    assert not any("training" in name or name.endswith((".pt", ".pth", ".pkl")) for name in names)
+    assert manifest["model"]["modelVersion"] == entry.version
+    assert manifest["model"]["handler"] == "classification.py"
+
+
+def test_another_folder_at_another_time_gives_the_same_bytes(store: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "elsewhere"
+    for name in ("handlers", "radserve", "training", "archives"):
+        shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for path in copy.rglob("*"):
+        os.utime(path, (1e9, 1e9))
+    command = [sys.executable, "-m", "radserve", "build", NAME]
+    subprocess.run(command, cwd=copy, env=os.environ | {"PYTHONPATH": str(copy), "TZ": "Asia/Tokyo"}, check=True)
+    assert (copy / "model_store").is_dir(), "the copy's own code built it"
+    assert store_index.read(copy / "model_store").find(NAME) == store_index.read(store).find(NAME)
+
+
+def test_an_archive_is_current_until_something_it_was_made_from_changes(store: Path, archives: Path) -> None:
+    (source,) = build.find(archives)
+    assert build.is_current(source, store)
+    change(archives, title="Another title")
+    (source,) = build.find(archives)
+    assert not build.is_current(source, store)
+
+
+def test_a_recipe_with_a_wrong_key_is_refused_by_name(archives: Path) -> None:
+    change(archives, colour="gray")
+    with pytest.raises(RecipeError, match="key 'colour' is not known"):
+        build.find(archives)
+
+
+def test_a_recipe_that_does_not_exist_is_said(archives: Path) -> None:
+    with pytest.raises(RecipeError, match="no such recipe"):
+        build.find(archives, ["chest-xray-dnn"])
+
+
+def test_a_folder_without_recipes_is_said(tmp_path: Path) -> None:
+    with pytest.raises(BuildError, match="holds no recipe"):
+        build.find(tmp_path)
+
+
+def test_a_recipe_in_a_folder_of_another_name_is_refused(archives: Path) -> None:
+    (archives / NAME).rename(archives / "other")
+    with pytest.raises(BuildError, match="must agree"):
+        build.find(archives)
+
+
+def test_weights_that_are_not_those_of_the_recipe_are_refused(archives: Path, tmp_path: Path) -> None:
+    weights = archives / NAME / "weights.safetensors"
+    data = bytearray(weights.read_bytes())
+    data[-1] ^= 1
+    weights.write_bytes(data)
+    (source,) = build.find(archives)
+    with pytest.raises(BuildError, match=r"weights\.sha256"):
+        build.build(source, tmp_path / "store")
+    weights.unlink()
+    with pytest.raises(BuildError, match="radserve train"):
+        build.build(source, tmp_path / "store")
+    assert store_index.read(tmp_path / "store").archives == ()
+
+
+def test_weights_of_another_shape_are_refused_naming_them(archives: Path, tmp_path: Path) -> None:
+    from safetensors.numpy import load_file, save_file
+
+    weights = archives / NAME / "weights.safetensors"
+    state = load_file(weights)
+    state["fc_02.bias"] = state["fc_02.bias"][:1]
+    save_file(state, weights)
+    change(archives, weights={"file": weights.name, "sha256": store_index.sha256(weights)})
+    (source,) = build.find(archives)
+    with pytest.raises(BuildError, match=r"fc_02\.bias"):
+        build.build(source, tmp_path / "store")
+
+
+def test_a_missing_file_of_the_recipes_folder_is_named(archives: Path, tmp_path: Path) -> None:
+    (archives / NAME / "model-config.yaml").unlink()
+    (source,) = build.find(archives)
+    with pytest.raises(BuildError, match=r"model-config\.yaml: missing"):
+        build.build(source, tmp_path / "store")
+
+
+@pytest.fixture
+def broken_store(store: Path, tmp_path: Path) -> Path:
+    """Copy the store, to be damaged."""
+    return Path(shutil.copytree(store, tmp_path / "store"))
+
+
+def entry_of(folder: Path) -> store_index.Entry:
+    entry = store_index.read(folder).find(NAME)
+    assert entry is not None
+    return entry
+
+
+def test_a_sound_archive_is_verified(store: Path) -> None:
+    assert archive.verify(entry_of(store), store).name == NAME
+
+
+def test_one_flipped_byte_is_found(broken_store: Path) -> None:
+    entry = entry_of(broken_store)
+    path = broken_store / entry.file
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(ArchiveError, match=r"has sha256 .* the index says"):
+        archive.verify(entry, broken_store)
+
+
+def test_a_truncated_and_a_missing_archive_are_found(broken_store: Path) -> None:
+    entry = entry_of(broken_store)
+    path = broken_store / entry.file
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(ArchiveError, match="bytes, the index says"):
+        archive.verify(entry, broken_store)
+    path.unlink()
+    with pytest.raises(ArchiveError, match="missing"):
+        archive.verify(entry, broken_store)
+
+
+def repacked(folder: Path, drop: str = "", recipe: dict[str, object] | None = None) -> store_index.Entry:
+    """Change what is in an archive, and enter it into the index as it then is."""
+    entry = entry_of(folder)
+    path = folder / entry.file
+    with zipfile.ZipFile(path) as old:
+        contents = {name: old.read(name) for name in old.namelist() if name != drop}
+    if recipe:
+        contents["archive.yaml"] = yaml.safe_dump(yaml.safe_load(contents["archive.yaml"]) | recipe).encode()
+    with zipfile.ZipFile(path, "w") as new:
+        for name, data in contents.items():
+            new.writestr(name, data)
+    changed = entry.model_copy(update={"sha256": store_index.sha256(path), "size": path.stat().st_size})
+    store_index.write(folder, store_index.read(folder).put(changed))
+    return changed
+
+
+@pytest.mark.parametrize("name", ["program.pt2", "archive.yaml", "sample.json", "MAR-INF/MANIFEST.json"])
+def test_a_file_that_is_missing_in_an_archive_is_named(broken_store: Path, name: str) -> None:
+    entry = repacked(broken_store, drop=name)
+    with pytest.raises(ArchiveError, match=name):
+        archive.verify(entry, broken_store)
+
+
+def test_a_wrong_key_in_an_archives_recipe_is_named(broken_store: Path) -> None:
+    entry = repacked(broken_store, recipe={"colour": "gray"})
+    with pytest.raises(ArchiveError, match="key 'colour' is not known"):
+        archive.verify(entry, broken_store)
+
+
+def test_an_archive_under_another_version_is_found(broken_store: Path) -> None:
+    entry = repacked(broken_store, recipe={"version": "9.9.9"})
+    with pytest.raises(ArchiveError, match=r"its recipe says chest-xray-cnn 9\.9\.9"):
+        archive.verify(entry, broken_store)

@@ -1,0 +1,297 @@
+from __future__ import annotations
+
+import gzip
+import json
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from radserve.client import Client
+from radserve.errors import NotAnAnswer, Refused, ServerFailed, TimedOut, Unreachable, WrongCall
+from radserve.prediction import Prediction, Refusal
+from tests.radserve.scripted import Reply, Request, Scripted, document, prediction, problem
+from tests.server import Server, free_ports
+
+SAMPLE = Path(__file__).resolve().parents[2] / "archives" / "chest-xray-cnn" / "sample.png"
+FULL = document({"code": 503, "type": "ServiceUnavailableException", "message": "no worker to serve"}, 503)
+
+
+@pytest.fixture
+def client(odd: Scripted, pauses: list[float]) -> Iterator[Client]:  # noqa: ARG001
+    with Client(odd.url) as opened:
+        yield opened
+
+
+def test_a_prediction_carries_everything_the_server_said(client: Client) -> None:
+    said = client.predict("chest", b"image")
+    assert (said.model.name, said.model.version, said.label, said.probability) == ("chest", "1.0.0", "normal", 0.75)
+    assert (said.positive, said.threshold, said.image.width, said.image.height) == (False, 0.5, 20, 10)
+    assert said.raw == prediction(b"image")
+
+
+def test_a_file_is_sent_as_it_is(client: Client, odd: Scripted, tmp_path: Path) -> None:
+    (tmp_path / "film.png").write_bytes(b"image")
+    client.predict("chest", tmp_path / "film.png", "1.0.0")
+    (request,) = odd.requests
+    assert (request.path, request.body) == ("/predictions/chest/1.0.0", b"image")
+    assert request.headers["Accept"] == "application/json"
+
+
+def test_a_base_url_with_a_path_is_kept(odd: Scripted) -> None:
+    with Client(f"{odd.url}/api/") as client:
+        client.predict("chest", b"image")
+    assert odd.requests[0].path == "/api/predictions/chest"
+
+
+def test_a_key_is_sent_as_bearer(odd: Scripted) -> None:
+    with Client(odd.url, key="secret") as client:
+        client.predict("chest", b"image")
+    assert odd.requests[0].headers["Authorization"] == "Bearer secret"
+
+
+def test_a_film_for_this_machine_never_goes_through_a_proxy(odd: Scripted, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HTTP_PROXY", f"http://127.0.0.1:{free_ports(1)[0]}")
+    with Client(odd.url) as client:
+        assert client.predict("chest", b"image").label == "normal"
+
+
+def test_a_compressed_answer_is_read(client: Client, odd: Scripted) -> None:
+    body = gzip.compress(json.dumps(prediction(b"image")).encode())
+    odd.say(Reply(body=body, headers={"Content-Encoding": "gzip"}))
+    assert client.predict("chest", b"image").label == "normal"
+
+
+def test_503_twice_then_200_is_an_answer(client: Client, odd: Scripted, pauses: list[float]) -> None:
+    odd.say(FULL, FULL)
+    assert client.predict("chest", b"image").label == "normal"
+    assert pauses == [0.25, 0.5]
+
+
+def test_retries_are_bounded_and_the_error_says_what_to_do(client: Client, odd: Scripted, pauses: list[float]) -> None:
+    odd.say(*[FULL] * 9)
+    with pytest.raises(ServerFailed, match=r"503 .*queue is full.*wait|503 .*Wait and try again.*no worker to serve"):
+        client.predict("chest", b"image")
+    assert (len(odd.requests), len(pauses)) == (4, 3)
+
+
+@pytest.mark.parametrize("status", [429, 502, 503])
+def test_retry_after_is_honoured(client: Client, odd: Scripted, pauses: list[float], status: int) -> None:
+    odd.say(Reply(status, headers={"Retry-After": "7"}))
+    client.predict("chest", b"image")
+    assert pauses == [7]
+
+
+def test_a_server_that_asks_for_an_hour_is_given_up_at_once(client: Client, odd: Scripted, pauses: list[float]) -> None:
+    odd.say(Reply(429, headers={"Retry-After": "3600"}))
+    with pytest.raises(Refused, match="429 Too Many Requests: Too many requests; wait"):
+        client.predict("chest", b"image")
+    assert not pauses
+
+
+@pytest.mark.parametrize("status", [500, 504, 507])
+def test_a_failure_that_would_only_repeat_is_not_retried(client: Client, odd: Scripted, status: int) -> None:
+    odd.say(Reply(status, media_type=None))
+    with pytest.raises(ServerFailed) as caught:
+        client.predict("chest", b"image")
+    assert (caught.value.status, len(odd.requests)) == (status, 1)
+
+
+def test_a_refusal_is_the_servers_own_words_and_is_not_retried(client: Client, odd: Scripted) -> None:
+    odd.say(problem(422, "Unusable image", "Several frames; send one."))
+    with pytest.raises(Refused, match="422 Unusable image: Several frames; send one") as caught:
+        client.predict("chest", b"image")
+    assert (caught.value.status, caught.value.title) == (422, "Unusable image")
+    assert len(odd.requests) == 1
+
+
+def test_an_empty_413_says_what_to_do(client: Client, odd: Scripted) -> None:
+    odd.say(Reply(413, media_type=None))
+    with pytest.raises(Refused, match="max_request_size.*send the image smaller"):
+        client.predict("chest", b"image")
+
+
+def test_torchserves_404_says_what_to_do_and_what_it_said(client: Client, odd: Scripted) -> None:
+    odd.say(document({"code": 404, "type": "ModelNotFoundException", "message": "Model not found: chest"}, 404))
+    with pytest.raises(Refused, match="radserve build NAME.*Model not found: chest"):
+        client.predict("chest", b"image")
+
+
+@pytest.mark.parametrize("body", [b"<html>Gateway</html>", b"[" * 100_000, b'{"title": 1}', b'"text"'])
+def test_an_error_with_a_foreign_body_is_still_that_error(client: Client, odd: Scripted, body: bytes) -> None:
+    odd.say(Reply(500, body))
+    with pytest.raises(ServerFailed, match="500 Internal Server Error: A fault of the server"):
+        client.predict("chest", b"image")
+
+
+def test_a_refused_connection_is_retried_and_then_unreachable(pauses: list[float]) -> None:
+    with Client(f"http://127.0.0.1:{free_ports(1)[0]}") as client, pytest.raises(Unreachable, match="scripts/serve"):
+        client.predict("chest", b"image")
+    assert pauses == [0.25, 0.5, 1.0]
+
+
+def test_a_slow_answer_is_a_time_out_and_is_not_sent_again(odd: Scripted) -> None:
+    enough = threading.Event()
+
+    def sleep(_: Request) -> Reply:
+        enough.wait(10)
+        return Reply(500)
+
+    odd.script = sleep
+    try:
+        with Client(odd.url, timeout=0.1) as client, pytest.raises(TimedOut, match="may still be working"):
+            client.predict("chest", b"image")
+        assert len(odd.requests) == 1
+    finally:
+        enough.set()
+
+
+def test_an_answer_that_breaks_off_is_asked_for_again(client: Client, odd: Scripted) -> None:
+    odd.say(Reply(body=b'{"model": {"na', announced=400))
+    assert client.predict("chest", b"image").label == "normal"
+    assert len(odd.requests) == 2
+
+
+def test_an_answer_that_always_breaks_off_is_none(client: Client, odd: Scripted) -> None:
+    odd.script = lambda _: Reply(body=b'{"label": "normal"', announced=400)
+    with pytest.raises(NotAnAnswer, match="broke off"):
+        client.predict("chest", b"image")
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        Reply(body=b""),
+        Reply(body=b'{"label": "normal"'),
+        Reply(body=b'{"label": NaN}'),
+        Reply(body=b"\xff\xfe{"),
+        Reply(body=json.dumps(prediction(b"image")).encode(), media_type="text/html"),
+        Reply(body=json.dumps(prediction(b"image")).encode(), media_type=None),
+        Reply(204, media_type=None),
+        Reply(302, headers={"Location": "https://example.org/"}),
+        Reply(body=b"no gzip", headers={"Content-Encoding": "gzip"}),
+        document([prediction(b"image")]),
+        document({"predictions": [prediction(b"image")]}),
+        document(prediction(b"image", label=...)),
+        document(prediction(b"another image")),
+    ],
+)
+def test_what_is_not_the_documented_answer_gives_no_label(client: Client, odd: Scripted, reply: Reply) -> None:
+    odd.say(reply)
+    with pytest.raises(NotAnAnswer):
+        client.predict("chest", b"image")
+
+
+def test_several_images_keep_their_order_and_a_refusal_its_place(client: Client, odd: Scripted) -> None:
+    first, second, third = client.predict_many("chest", [b"one", b"bad", b"three"])
+    assert isinstance(first, Prediction)
+    assert second == Refusal(400, "Unreadable image", "It is bad.")
+    assert isinstance(third, Prediction)
+    assert len(odd.requests) == 1
+
+
+def test_many_images_are_sent_in_requests_that_a_server_takes(client: Client, odd: Scripted) -> None:
+    answers = client.predict_many("chest", (b"%d" % number for number in range(130)))
+    assert len(answers) == 130
+    assert [len(json.loads(request.body)["instances"]) for request in odd.requests] == [64, 64, 2]
+
+
+def test_no_image_asks_nothing(client: Client, odd: Scripted) -> None:
+    assert client.predict_many("chest", []) == []
+    assert not odd.requests
+
+
+def test_a_missing_answer_among_several_spoils_all(client: Client, odd: Scripted) -> None:
+    odd.say(document({"predictions": [prediction(b"one")]}))
+    with pytest.raises(NotAnAnswer, match="1 entries for 2 images"):
+        client.predict_many("chest", [b"one", b"two"])
+
+
+def test_swapped_answers_are_noticed(client: Client, odd: Scripted) -> None:
+    odd.say(document({"predictions": [prediction(b"two"), prediction(b"one")]}))
+    with pytest.raises(NotAnAnswer, match="sha256"):
+        client.predict_many("chest", [b"one", b"two"])
+
+
+def test_an_image_that_alone_is_too_large_is_refused_in_its_place(client: Client, odd: Scripted) -> None:
+    odd.say(Reply(413, media_type=None))
+    (refusal,) = client.predict_many("chest", [b"one"])
+    assert isinstance(refusal, Refusal)
+    assert refusal.status == 413
+
+
+def test_a_file_longer_than_what_is_sent_is_refused_here(odd: Scripted, tmp_path: Path) -> None:
+    (tmp_path / "film.png").write_bytes(b"12345")
+    with Client(odd.url, max_bytes=4) as client, pytest.raises(Refused, match="more than the 4 bytes"):
+        client.predict("chest", tmp_path / "film.png")
+    assert not odd.requests
+
+
+@pytest.mark.parametrize("name", ["", "..", "a/b", "a b", "a\n", "ä", "?x"])
+def test_a_name_that_would_change_the_path_is_not_sent(client: Client, odd: Scripted, name: str) -> None:
+    with pytest.raises(WrongCall, match="name has value"):
+        client.predict(name, b"image")
+    with pytest.raises(WrongCall, match="version has value"):
+        client.predict("chest", b"image", name)
+    assert not odd.requests
+
+
+@pytest.mark.parametrize("url", ["", "localhost:8080", "ftp://host", "http://", "http://[::1", "file:///etc/passwd"])
+def test_a_url_that_is_none_is_named(url: str) -> None:
+    with pytest.raises(WrongCall, match="url has value"):
+        Client(url)
+
+
+def test_other_arguments_are_checked_too() -> None:
+    with pytest.raises(WrongCall, match="retries has value -1"):
+        Client(retries=-1)
+    with pytest.raises(WrongCall, match="timeout has value 0"):
+        Client(timeout=0)
+    with pytest.raises(WrongCall, match="key"):
+        Client(key="a\r\nb")
+
+
+def test_readiness_is_what_the_supervisor_says(client: Client, odd: Scripted) -> None:
+    odd.say(document({"state": "ready", "detail": "Yes."}), document({"state": "draining", "detail": "No."}, 503))
+    assert client.ready(odd.url)
+    assert not client.ready(f"{odd.url}/ready")
+    assert [request.path for request in odd.requests] == ["/ready", "/ready"]
+
+
+def test_what_is_not_the_supervisor_says_nothing_about_readiness(client: Client, odd: Scripted) -> None:
+    odd.say(document({"status": "Healthy"}), Reply(404))
+    for _ in range(2):
+        with pytest.raises(NotAnAnswer, match="not RadServe's /ready|not JSON"):
+            client.ready(odd.url)
+    with pytest.raises(Unreachable):
+        client.ready(f"http://127.0.0.1:{free_ports(1)[0]}")
+
+
+def test_every_time_out_can_be_set_apart(odd: Scripted) -> None:
+    with Client(odd.url, timeout=httpx.Timeout(1, read=30)) as client:
+        assert client.predict("chest", b"image").label == "normal"
+
+
+@pytest.mark.e2e
+def test_the_sample_is_answered_alone_and_among_others(server: Server) -> None:
+    with Client(server.url) as client:
+        assert client.ready(server.health_url)
+        alone = client.predict("chest-xray-cnn", SAMPLE)
+        answers = client.predict_many("chest-xray-cnn", [SAMPLE, b"no image", SAMPLE])
+    assert alone.model.name == "chest-xray-cnn"
+    assert [type(answer) for answer in answers] == [Prediction, Refusal, Prediction]
+    assert isinstance(answers[0], Prediction)
+    assert answers[0].probability == pytest.approx(alone.probability, abs=1e-5)
+
+
+@pytest.mark.e2e
+def test_what_torchserve_itself_refuses_says_what_to_do(server: Server) -> None:
+    with Client(server.url) as client:
+        for version in (None, "9.9.9"):
+            name = "chest-xray-cnn" if version else "no-such-model"
+            with pytest.raises(Refused, match="404 Not Found: .*radserve build"):
+                client.predict(name, SAMPLE, version)
+        with pytest.raises(Refused, match="413 .*max_request_size"):
+            client.predict("chest-xray-cnn", bytes(46_000_000))
