@@ -9,6 +9,9 @@ from typing import Final
 
 from handlers.errors import UnreadableImage
 
+_SOS: Final = 0xDA
+_SOT, _SOD, _COD, _COC = 0x90, 0x93, 0x52, 0x53
+
 _SEGMENTS: Final = 4096
 """Most marker segments or boxes that are walked; real headers have tens."""
 
@@ -55,7 +58,7 @@ def read(data: bytes) -> Codestream:
     try:
         if data.startswith(b"\xff\xd8"):
             return _jpeg(data)
-        if data.startswith((b"\x00\x00\x00\x0cjP  ", b"\r\n\x87\n")):
+        if data.startswith(b"\x00\x00\x00\x0cjP  "):
             data = _unboxed(data)
         if data.startswith(b"\xff\x4f\xff\x51"):
             return _jpeg2000(data)
@@ -71,7 +74,7 @@ def too_many_scans(data: bytes) -> bool:
 
 def _jpeg(data: bytes) -> Codestream:
     """Walk to the frame header (ITU-T T.81, B.2.2; T.87, C.2.2 for JPEG-LS)."""
-    for marker, start, _ in _segments(data, 2):
+    for marker, start in _segments(data, 2, last=_SOS):
         if marker == 0xF7 or (0xC0 <= marker <= 0xCF and marker not in {0xC4, 0xC8, 0xCC}):
             precision, height, width, components = struct.unpack_from(">BHHB", data, start)
             return Codestream(
@@ -86,28 +89,27 @@ def _jpeg(data: bytes) -> Codestream:
     raise UnreadableImage("The JPEG codestream has no frame header.")
 
 
-def _segments(data: bytes, position: int) -> Iterator[tuple[int, int, int]]:
-    """Marker, start and end of the parameters of each marker segment, up to and with SOS or SOD."""
+def _segments(data: bytes, position: int, last: int) -> Iterator[tuple[int, int]]:
+    """Marker and start of the parameters of each marker segment, up to and with the first `last`."""
     for _ in range(_SEGMENTS):
         if data[position] != 0xFF:
             raise UnreadableImage("The codestream is broken: bytes stand where a marker is due.")
         while data[position + 1] == 0xFF:
             position += 1
         marker = data[position + 1]
-        if marker == 0x93:  # SOD has no parameters
-            yield marker, position + 2, position + 2
+        yield marker, position + 4
+        if marker == last:
             return
         (length,) = struct.unpack_from(">H", data, position + 2)
-        yield marker, position + 4, position + 2 + length
         position += 2 + length
     raise UnreadableImage(f"The codestream has more than {_SEGMENTS} marker segments in its header.")
 
 
 def _unboxed(data: bytes) -> bytes:
     """Take the contiguous codestream out of a JP2 file (ITU-T T.800, I.4)."""
-    position = 0 if data.startswith(b"\x00") else -8
+    position = 0
     for _ in range(_SEGMENTS):
-        length, kind = struct.unpack_from(">I4s", data, max(position, 0)) if position >= 0 else (12, b"")
+        length, kind = struct.unpack_from(">I4s", data, position)
         head = 8
         if length == 1:
             (length,) = struct.unpack_from(">Q", data, position + 8)
@@ -145,26 +147,24 @@ def _jpeg2000(data: bytes) -> Codestream:
 
 
 def _coding_styles(data: bytes) -> Iterator[tuple[int, int]]:
-    """Start and component-index length of each COD (0) and COC (1 or 2), main and tile headers (A.6)."""
+    """Start of each COD and COC, in the main and the tile-part headers (A.6), and the bytes of its component index."""
     (components,) = struct.unpack_from(">H", data, 40)
-    wide = 1 if components < 257 else 2
+    index = {_COD: 0, _COC: 1 if components < 257 else 2}
     position = 2
+    for marker, start in _segments(data, position, last=_SOT):
+        position = start - 4
+        if marker in index:
+            yield start, index[marker]
     for _ in range(_TILE_PARTS):
-        part, length = None, 0
-        for marker, start, _end in _segments(data, position):
-            if marker in {0x52, 0x53}:
-                yield start, wide if marker == 0x53 else 0
-            elif marker == 0x90:
-                if part is not None or position == 2:
-                    position = start - 4
-                    break
-                part, (length,) = start, struct.unpack_from(">I", data, start + 2)
-        else:
-            if part is None or length == 0:
-                return
-            position += length
-            if data[position : position + 2] != b"\xff\x90":
-                return
+        length = 0
+        for marker, start in _segments(data, position, last=_SOD):
+            if marker == _SOT:
+                (length,) = struct.unpack_from(">I", data, start + 2)
+            elif marker in index:
+                yield start, index[marker]
+        position += length
+        if length == 0 or data[position : position + 2] != bytes((0xFF, _SOT)):
+            return
     raise UnreadableImage(f"The JPEG 2000 codestream has more than {_TILE_PARTS} tile-parts.")
 
 

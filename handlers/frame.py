@@ -99,6 +99,10 @@ def _check_samples(source: Object) -> None:
             f"The DICOM object has BitsAllocated {allocated} and BitsStored {stored}; read are 8, 16 and 32, "
             f"with as many or fewer stored."
         )
+    if source.get("HighBit", stored - 1) != stored - 1:
+        raise UnusableImage(
+            f"The DICOM object has HighBit {source.get('HighBit')} and BitsStored {stored}; HighBit must be one less."
+        )
     if source.get("PixelRepresentation", 0) not in {0, 1}:
         raise UnusableImage("The DICOM object has a PixelRepresentation that is neither 0 nor 1.")
 
@@ -118,8 +122,8 @@ def _native(source: Object) -> Samples:
     """Uncompressed pixels (PS3.5 section 8.2), with unused bits cleared and YBR turned to RGB."""
     if getattr(source.dataset.get_item(0x7FE00010), "length", 0) == 0xFFFFFFFF:
         raise UnusableImage(
-            "The DICOM object has no meta information, and its pixels are compressed: "
-            "send the whole file, with its Transfer Syntax UID (0002,0010)."
+            "The pixels of the DICOM object are compressed, and no Transfer Syntax UID (0002,0010) says how: "
+            "send the whole file, with its meta information."
         )
     decoder = get_decoder(source.syntax)
     found, _ = decoder.as_array(source.dataset, index=0)

@@ -44,7 +44,7 @@ class Input(_Part):
     resize: Literal["bilinear", "bicubic"] = "bilinear"
     mean: tuple[float, ...]
     std: tuple[float, ...]
-    dicom: dict[str, tuple[str, ...]] = {}
+    dicom: dict[Literal["Modality", "BodyPartExamined", "ViewPosition"], tuple[str, ...]] = {}
 
     @model_validator(mode="after")
     def _check(self) -> Self:
