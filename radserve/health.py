@@ -50,7 +50,7 @@ class Health:
         self._task = asyncio.create_task(self._server.serve())
         while not self._server.started:
             if self._task.done():
-                raise ServeError(f"Cannot listen on {self._where} for /live and /ready; choose another --health-port.")
+                raise ServeError(f"Cannot listen on {self._where} for /live and /ready.")
             await asyncio.sleep(0.01)
         return self
 

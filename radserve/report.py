@@ -111,8 +111,9 @@ class Csv:
 
     def _write(self, cells: Iterable[str]) -> None:
         line = io.StringIO()
-        csv.writer(line, lineterminator="\n").writerow(cells)
-        typer.echo(_encodable(line.getvalue()), nl=False)
+        # The writer quotes the signs that its line end is made of: it is given both, and the line ends in one.
+        csv.writer(line, lineterminator="\r\n").writerow(cells)
+        typer.echo(_encodable(line.getvalue().removesuffix("\r\n")))
 
 
 def _row(prediction: Prediction) -> dict[str, str]:

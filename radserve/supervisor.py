@@ -8,10 +8,11 @@ import enum
 import logging
 import re
 import signal
+import socket
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -141,11 +142,26 @@ async def serve(options: Options, announce: Callable[[str], None]) -> Exit:
         If nothing was started.
     """
     served = select(options.store, options.models)
+    address = options.address
+    ports = {"--port": address.port, "--metrics-port": address.metrics_port, "--health-port": options.health_port}
+    _require_free(address.host, ports)
     shares = plan(len(served), cores(), options.workers)
     with tempfile.TemporaryDirectory(prefix="radserve-") as folder:
         runtime = Runtime(Path(folder))
         runtime.prepare()
         return await Supervisor(options, served, shares, runtime).run(announce)
+
+
+def _require_free(host: str, ports: Mapping[str, int]) -> None:
+    """Refuse to start where somebody listens already; TorchServe would say so only in its log."""
+    for option, port in ports.items():
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((host, port))
+            except OSError as error:
+                message = f"{host}: port {port} is taken ({error.strerror}); choose another {option}."
+                raise ServeError(message, Exit.REFUSED) from error
 
 
 class Supervisor:

@@ -163,6 +163,8 @@ def environment(runtime: Runtime, store: Path, configured: str, plan: Plan) -> M
         "OMP_NUM_THREADS": threads,
         "MKL_NUM_THREADS": threads,
         "PYTHONDONTWRITEBYTECODE": "1",
+        # A decoder written in Rust prints a whole stack for a broken image otherwise.
+        "RUST_BACKTRACE": "0",
         worker.INDEX: str(store / FILE),
         worker.MAX_RESPONSE: max_response_size(configured),
         worker.BUSY: str(runtime.busy),

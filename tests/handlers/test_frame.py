@@ -92,7 +92,7 @@ def without_marker(data: bytes, marker: bytes) -> bytes:
 
 @pytest.mark.parametrize("meaning", ["YBR_FULL_422", "YBR_FULL", "RGB"])
 @pytest.mark.parametrize("jfif", [True, False])
-def test_jpeg_colour(meaning: str, jfif: bool) -> None:  # noqa: FBT001
+def test_jpeg_colour(meaning: str, jfif: bool) -> None:
     """Without a marker the object says what the components are; with one the marker does."""
     smooth = np.asarray(Pillow.fromarray(picture()).resize((5, 4)).resize((48, 40), Pillow.Resampling.BICUBIC))
     coded = saved(smooth, "JPEG", quality=100, subsampling=0)
@@ -171,7 +171,7 @@ def test_jpeg_of_12_bits_is_refused() -> None:
     coded = bytearray(saved(film(), "JPEG"))
     start = coded.index(b"\xff\xc0")
     coded[start + 1], coded[start + 4] = 0xC1, 12
-    data = dicom(film().astype(np.uint16), uid.JPEGExtended12Bit, coded=bytes(coded), BitsStored=12)
+    data = dicom(film().astype(np.uint16), uid.JPEGExtended12Bit, coded=bytes(coded), BitsStored=12, HighBit=11)
     with pytest.raises(UnsupportedMediaType, match="read with 8 bits, not 12"):
         decode(data)
 
@@ -183,6 +183,7 @@ def test_jpeg_of_12_bits_is_refused() -> None:
         ({"Modality": "SEG"}, "segmentation"),
         ({"BitsAllocated": 1, "BitsStored": 1, "HighBit": 0}, "a mask"),
         ({"BitsAllocated": 64, "BitsStored": 64}, "BitsAllocated 64"),
+        ({"HighBit": 6}, "HighBit 6 and BitsStored 8"),
         ({"BitsStored": 0}, "BitsStored 0"),
         ({"BitsStored": 9}, "BitsStored 9"),
         ({"Rows": 0}, "Rows 0"),

@@ -60,7 +60,7 @@ def cmyk_jpeg(*, adobe: bool) -> bytes:
 
 
 @pytest.mark.parametrize("adobe", [True, False])
-def test_cmyk_comes_out_the_right_way_round(adobe: bool) -> None:  # noqa: FBT001
+def test_cmyk_comes_out_the_right_way_round(adobe: bool) -> None:
     data = cmyk_jpeg(adobe=adobe)
     assert (b"Adobe" in data) is adobe
     image = decode(data)

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 import shutil
+import threading
 from pathlib import Path
 from typing import Any
 
 import pytest
 from ts.context import Context, RequestProcessor
 
-from handlers import service as module
 from handlers import worker
 from handlers.classification import Classification
 from handlers.errors import ProgramError
@@ -126,7 +127,7 @@ def test_a_lost_device_answers_the_batch_and_then_leaves_the_process(
 
     class Timer:
         def __init__(self, seconds: float, function: object, args: tuple[Any, ...]) -> None:
-            assert function is module.os._exit
+            assert function is os._exit
             timers.append((seconds, args))
 
         def start(self) -> None:
@@ -136,7 +137,7 @@ def test_a_lost_device_answers_the_batch_and_then_leaves_the_process(
         raise DeviceLost("gone")
 
     monkeypatch.setattr(Program, "run", lost)
-    monkeypatch.setattr(module.threading, "Timer", Timer)
+    monkeypatch.setattr(threading, "Timer", Timer)
     answers = ask(service, (film(), {}), (film(), {"accept": "image/png"}))
     assert [status for status, _, _ in answers] == [503, 406]
     monkeypatch.undo()

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 
 import pytest
 
-from radserve import retry
 from tests.radserve.scripted import Scripted, scripted
 
 
@@ -22,5 +21,5 @@ def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """Collect the pauses between attempts instead of making them."""
     made: list[float] = []
     monkeypatch.setattr("radserve.client.time.sleep", made.append)
-    monkeypatch.setattr(retry.random, "uniform", lambda _, longest: longest)
+    monkeypatch.setattr("radserve.retry.random.uniform", lambda _, longest: longest)
     return made

@@ -18,8 +18,7 @@ from radserve import archive, build
 from radserve import index as store_index
 from radserve.errors import ArchiveError, BuildError
 from tests.conftest import ROOT
-
-NAME = "chest-xray-cnn"
+from tests.repack import NAME, entry_of, repack, with_recipe, without
 
 
 @pytest.fixture
@@ -132,12 +131,6 @@ def broken_store(store: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(store, tmp_path / "store"))
 
 
-def entry_of(folder: Path) -> store_index.Entry:
-    entry = store_index.read(folder).find(NAME)
-    assert entry is not None
-    return entry
-
-
 def test_a_sound_archive_is_verified(store: Path) -> None:
     assert archive.verify(entry_of(store), store).name == NAME
 
@@ -163,36 +156,20 @@ def test_a_truncated_and_a_missing_archive_are_found(broken_store: Path) -> None
         archive.verify(entry, broken_store)
 
 
-def repacked(folder: Path, drop: str = "", recipe: dict[str, object] | None = None) -> store_index.Entry:
-    """Change what is in an archive, and enter it into the index as it then is."""
-    entry = entry_of(folder)
-    path = folder / entry.file
-    with zipfile.ZipFile(path) as old:
-        contents = {name: old.read(name) for name in old.namelist() if name != drop}
-    if recipe:
-        contents["archive.yaml"] = yaml.safe_dump(yaml.safe_load(contents["archive.yaml"]) | recipe).encode()
-    with zipfile.ZipFile(path, "w") as new:
-        for name, data in contents.items():
-            new.writestr(name, data)
-    changed = entry.model_copy(update={"sha256": store_index.sha256(path), "size": path.stat().st_size})
-    store_index.write(folder, store_index.read(folder).put(changed))
-    return changed
-
-
 @pytest.mark.parametrize("name", ["program.pt2", "archive.yaml", "sample.json", "MAR-INF/MANIFEST.json"])
 def test_a_file_that_is_missing_in_an_archive_is_named(broken_store: Path, name: str) -> None:
-    entry = repacked(broken_store, drop=name)
+    entry = repack(broken_store, without(name))
     with pytest.raises(ArchiveError, match=name):
         archive.verify(entry, broken_store)
 
 
 def test_a_wrong_key_in_an_archives_recipe_is_named(broken_store: Path) -> None:
-    entry = repacked(broken_store, recipe={"colour": "gray"})
+    entry = repack(broken_store, with_recipe(colour="gray"))
     with pytest.raises(ArchiveError, match="key 'colour' is not known"):
         archive.verify(entry, broken_store)
 
 
 def test_an_archive_under_another_version_is_found(broken_store: Path) -> None:
-    entry = repacked(broken_store, recipe={"version": "9.9.9"})
+    entry = repack(broken_store, with_recipe(version="9.9.9"))
     with pytest.raises(ArchiveError, match=r"its recipe says chest-xray-cnn 9\.9\.9"):
         archive.verify(entry, broken_store)

@@ -20,7 +20,7 @@ FULL = document({"code": 503, "type": "ServiceUnavailableException", "message": 
 
 
 @pytest.fixture
-def client(odd: Scripted, pauses: list[float]) -> Iterator[Client]:  # noqa: ARG001
+def client(odd: Scripted, pauses: list[float]) -> Iterator[Client]:
     with Client(odd.url) as opened:
         yield opened
 
@@ -72,7 +72,7 @@ def test_503_twice_then_200_is_an_answer(client: Client, odd: Scripted, pauses: 
 
 def test_retries_are_bounded_and_the_error_says_what_to_do(client: Client, odd: Scripted, pauses: list[float]) -> None:
     odd.say(*[FULL] * 9)
-    with pytest.raises(ServerFailed, match=r"503 .*queue is full.*wait|503 .*Wait and try again.*no worker to serve"):
+    with pytest.raises(ServerFailed, match=r"503 .*Wait and try again.*no worker to serve"):
         client.predict("chest", b"image")
     assert (len(odd.requests), len(pauses)) == (4, 3)
 
@@ -109,13 +109,13 @@ def test_a_refusal_is_the_servers_own_words_and_is_not_retried(client: Client, o
 
 def test_an_empty_413_says_what_to_do(client: Client, odd: Scripted) -> None:
     odd.say(Reply(413, media_type=None))
-    with pytest.raises(Refused, match="max_request_size.*send the image smaller"):
+    with pytest.raises(Refused, match=r"max_request_size.*send the image smaller"):
         client.predict("chest", b"image")
 
 
 def test_torchserves_404_says_what_to_do_and_what_it_said(client: Client, odd: Scripted) -> None:
     odd.say(document({"code": 404, "type": "ModelNotFoundException", "message": "Model not found: chest"}, 404))
-    with pytest.raises(Refused, match="radserve build NAME.*Model not found: chest"):
+    with pytest.raises(Refused, match=r"radserve build NAME.*Model not found: chest"):
         client.predict("chest", b"image")
 
 
@@ -263,7 +263,7 @@ def test_readiness_is_what_the_supervisor_says(client: Client, odd: Scripted) ->
 def test_what_is_not_the_supervisor_says_nothing_about_readiness(client: Client, odd: Scripted) -> None:
     odd.say(document({"status": "Healthy"}), Reply(404))
     for _ in range(2):
-        with pytest.raises(NotAnAnswer, match="not RadServe's /ready|not JSON"):
+        with pytest.raises(NotAnAnswer, match=r"not RadServe's /ready|not JSON"):
             client.ready(odd.url)
     with pytest.raises(Unreachable):
         client.ready(f"http://127.0.0.1:{free_ports(1)[0]}")
@@ -291,7 +291,7 @@ def test_what_torchserve_itself_refuses_says_what_to_do(server: Server) -> None:
     with Client(server.url) as client:
         for version in (None, "9.9.9"):
             name = "chest-xray-cnn" if version else "no-such-model"
-            with pytest.raises(Refused, match="404 Not Found: .*radserve build"):
+            with pytest.raises(Refused, match=r"404 Not Found: .*radserve build"):
                 client.predict(name, SAMPLE, version)
-        with pytest.raises(Refused, match="413 .*max_request_size"):
+        with pytest.raises(Refused, match=r"413 .*max_request_size"):
             client.predict("chest-xray-cnn", bytes(46_000_000))

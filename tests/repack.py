@@ -1,0 +1,56 @@
+"""Archives that are not what a build gives, for tests."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from radserve import index as store_index
+from radserve.index import Entry
+
+NAME = "chest-xray-cnn"
+
+
+def entry_of(store: Path) -> Entry:
+    """Return the entry of the chest model."""
+    entry = store_index.read(store).find(NAME)
+    assert entry is not None
+    return entry
+
+
+def repack(store: Path, change: Callable[[dict[str, bytes]], None], **update: Any) -> Entry:
+    """Change what is in the archive of the chest model, and enter it into the index as it then is."""
+    old = entry_of(store)
+    with zipfile.ZipFile(store / old.file) as packed:
+        contents = {name: packed.read(name) for name in packed.namelist()}
+    change(contents)
+    named = old.model_copy(update=update)
+    path = store / named.file
+    with zipfile.ZipFile(path, "w") as packed:
+        for name, data in contents.items():
+            packed.writestr(name, data)
+    entry = named.model_copy(update={"sha256": store_index.sha256(path), "size": path.stat().st_size})
+    store_index.write(store, store_index.read(store).put(entry))
+    return entry
+
+
+def without(name: str) -> Callable[[dict[str, bytes]], None]:
+    """Drop a file."""
+
+    def change(contents: dict[str, bytes]) -> None:
+        del contents[name]
+
+    return change
+
+
+def with_recipe(**values: object) -> Callable[[dict[str, bytes]], None]:
+    """Change keys of the recipe."""
+
+    def change(contents: dict[str, bytes]) -> None:
+        contents["archive.yaml"] = yaml.safe_dump(yaml.safe_load(contents["archive.yaml"]) | values).encode()
+
+    return change
