@@ -1,0 +1,221 @@
+"""Every format, and every real file, through the real server."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Callable
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import pydicom
+import pytest
+from PIL import Image as Pillow
+from pydicom.dataset import FileDataset, FileMetaDataset
+from pydicom.uid import (
+    ComputedRadiographyImageStorage,
+    ExplicitVRLittleEndian,
+    JPEG2000Lossless,
+    JPEGLSLossless,
+    RLELossless,
+    generate_uid,
+)
+
+from handlers import recipe as recipes
+from handlers.decision import decide
+from handlers.pipeline import Pipeline, Result
+from handlers.program import Program
+from radserve.supervisor import select
+from tests.conftest import ROOT
+from tests.repack import NAME
+from tests.server import Server
+
+pytestmark = pytest.mark.e2e
+
+PATH = f"/predictions/{NAME}"
+
+
+@pytest.fixture(scope="session")
+def film() -> Pillow.Image:
+    """The sample film, as pixels."""
+    return Pillow.open(ROOT / "archives" / NAME / "sample.png").convert("L")
+
+
+def ask(server: Server, content: bytes, **headers: str) -> httpx.Response:
+    return httpx.post(server.url + PATH, content=content, headers=headers, timeout=60)
+
+
+def saved(picture: Pillow.Image, name: str, **options: Any) -> bytes:
+    out = BytesIO()
+    picture.save(out, name, **options)
+    return out.getvalue()
+
+
+def deep(picture: Pillow.Image) -> Pillow.Image:
+    return Pillow.fromarray(np.asarray(picture).astype(np.uint16) * 257)
+
+
+def npy(picture: Pillow.Image) -> bytes:
+    out = BytesIO()
+    np.save(out, np.asarray(picture))
+    return out.getvalue()
+
+
+def dicom(picture: Pillow.Image, syntax: str = ExplicitVRLittleEndian, **attributes: Any) -> bytes:
+    """Return the film as a computed radiograph, 12 bits deep."""
+    pixels = np.asarray(picture).astype(np.uint16) * 16
+    meta = FileMetaDataset()
+    meta.MediaStorageSOPClassUID = ComputedRadiographyImageStorage
+    meta.MediaStorageSOPInstanceUID = generate_uid(entropy_srcs=["film"])
+    meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    data = FileDataset("", {}, file_meta=meta, preamble=b"\0" * 128)
+    data.SOPClassUID, data.SOPInstanceUID = meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID
+    data.Modality, data.BodyPartExamined, data.PatientName = "CR", "CHEST", "Nobody^At^All"
+    data.Rows, data.Columns = pixels.shape
+    data.SamplesPerPixel, data.PhotometricInterpretation = 1, "MONOCHROME2"
+    data.BitsAllocated, data.BitsStored, data.HighBit, data.PixelRepresentation = 16, 12, 11, 0
+    data.WindowCenter, data.WindowWidth, data.VOILUTFunction = 2040, 4080, "LINEAR_EXACT"
+    for name, value in attributes.items():
+        setattr(data, name, value)
+    if data.PhotometricInterpretation == "MONOCHROME1":
+        pixels = 4080 - pixels
+    data.PixelData = pixels.tobytes()
+    if syntax != ExplicitVRLittleEndian:
+        data.compress(syntax)
+    out = BytesIO()
+    pydicom.dcmwrite(out, data, enforce_file_format=True)
+    return out.getvalue()
+
+
+LOSSLESS: dict[str, Callable[[Pillow.Image], bytes]] = {
+    "png": lambda film: saved(film, "PNG"),
+    "png-16": lambda film: saved(deep(film), "PNG"),
+    "png-palette": lambda film: saved(film.convert("RGB").quantize(256), "PNG"),
+    "png-alpha": lambda film: saved(film.convert("LA"), "PNG"),
+    "png-rgb": lambda film: saved(film.convert("RGB"), "PNG"),
+    "tiff": lambda film: saved(film, "TIFF"),
+    "tiff-lzw": lambda film: saved(film, "TIFF", compression="tiff_lzw"),
+    "tiff-16": lambda film: saved(deep(film), "TIFF"),
+    "tiff-float": lambda film: saved(Pillow.fromarray(np.asarray(film).astype(np.float32) / 255), "TIFF"),
+    "bmp": lambda film: saved(film, "BMP"),
+    "webp-lossless": lambda film: saved(film.convert("RGB"), "WEBP", lossless=True),
+    "npy": npy,
+    "dicom": dicom,
+    "dicom-rle": lambda film: dicom(film, RLELossless),
+    "dicom-jpeg2000": lambda film: dicom(film, JPEG2000Lossless),
+    "dicom-jpegls": lambda film: dicom(film, JPEGLSLossless),
+    "dicom-monochrome1": lambda film: dicom(film, PhotometricInterpretation="MONOCHROME1"),
+}
+LOSSY: dict[str, Callable[[Pillow.Image], bytes]] = {
+    "jpeg": lambda film: saved(film, "JPEG", quality=95),
+    "jpeg-progressive": lambda film: saved(film, "JPEG", quality=95, progressive=True),
+    "jpeg-rgb": lambda film: saved(film.convert("RGB"), "JPEG", quality=95),
+    "jpeg-cmyk": lambda film: saved(film.convert("RGB").convert("CMYK"), "JPEG", quality=95),
+    "webp": lambda film: saved(film.convert("RGB"), "WEBP", quality=95),
+}
+
+
+@pytest.mark.parametrize(("name", "gap"), [(name, 0.02) for name in LOSSLESS] + [(name, 0.1) for name in LOSSY])
+def test_a_film_gets_the_same_answer_in_every_format(server: Server, film: Pillow.Image, name: str, gap: float) -> None:
+    wanted = ask(server, saved(film, "PNG")).json()
+    response = ask(server, (LOSSLESS | LOSSY)[name](film))
+    assert response.status_code == 200, response.text
+    found = response.json()
+    assert found["label"] == wanted["label"]
+    assert found["probability"] == pytest.approx(wanted["probability"], abs=gap)
+    assert found["image"]["format"] == name.partition("-")[0]
+    assert (found["image"]["width"], found["image"]["height"]) == film.size
+
+
+def test_a_turned_film_is_put_upright(server: Server, film: Pillow.Image) -> None:
+    exif = Pillow.Exif()
+    exif[0x0112] = 6  # the camera was turned: rotate by 90 degrees clockwise to see it upright
+    turned = saved(film.rotate(90, expand=True), "JPEG", quality=95, exif=exif)
+    wanted, found = ask(server, saved(film, "JPEG", quality=95)).json(), ask(server, turned).json()
+    assert found["probability"] == pytest.approx(wanted["probability"], abs=0.05)
+    assert (found["image"]["width"], found["image"]["height"]) == film.size
+
+
+def test_base64_and_several_instances(server: Server, film: Pillow.Image) -> None:
+    raw = saved(film, "PNG")
+    text = base64.b64encode(raw).decode()
+    wanted = ask(server, raw).json()
+    assert httpx.post(server.url + PATH, json={"image": text}).json() == wanted
+    several = httpx.post(server.url + PATH, json={"instances": [{"b64": text}, {"b64": "AAAA"}, {"b64": text}]}).json()
+    for found in several["predictions"][::2]:
+        assert found["label"] == wanted["label"]
+        assert found["probability"] == pytest.approx(wanted["probability"], abs=1e-5)
+    assert several["predictions"][1]["status"] == 415
+
+
+@pytest.mark.parametrize(
+    ("content", "status", "word"),
+    [
+        (b"", 400, "empty"),
+        (b"not an image", 415, "none of"),
+        (b"\xff\xd8\xff\xe0 cut", 400, "JPEG"),
+        (b"\x93NUMPY\x01\x00", 400, "npy"),
+        (b'{"image": ', 400, "JSON"),
+    ],
+)
+def test_what_cannot_be_read_is_refused_with_a_reason(server: Server, content: bytes, status: int, word: str) -> None:
+    response = ask(server, content)
+    assert response.status_code == status
+    assert response.headers["content-type"] == "application/problem+json"
+    assert word in response.json()["detail"]
+    assert "label" not in response.text
+
+
+def test_an_mr_slice_and_an_arm_are_no_chest_film(server: Server, film: Pillow.Image) -> None:
+    for attributes in ({"Modality": "MR"}, {"BodyPartExamined": "ARM"}, {"ViewPosition": "LL"}):
+        response = ask(server, dicom(film, **attributes))
+        assert response.status_code == 422
+        (name,) = attributes
+        assert name in response.json()["detail"]
+        assert "Nobody" not in response.text
+
+
+def test_a_colour_photograph_is_no_film(server: Server) -> None:
+    ramp = np.linspace(0, 255, 100).astype(np.uint8)
+    photograph = np.stack(np.broadcast_arrays(ramp[:, None], ramp[None, :], ramp[::-1, None]), axis=-1)
+    response = ask(server, saved(Pillow.fromarray(photograph), "PNG"))
+    assert response.status_code == 422
+    assert "coloured" in response.json()["detail"]
+
+
+def test_every_dicom_file_is_answered_or_refused_with_a_reason(server: Server, shared: Path) -> None:
+    workers = {worker.pid for worker in server.workers()}
+    statuses: dict[int, int] = {}
+    for path in sorted((shared / "dicom").glob("*.dcm")):
+        response = ask(server, path.read_bytes())
+        statuses[response.status_code] = statuses.get(response.status_code, 0) + 1
+        if response.status_code == 200:
+            assert response.json()["image"]["format"] == "dicom"
+        else:
+            assert response.status_code in (400, 415, 422), f"{path.name}: {response.status_code} {response.text}"
+            assert len(response.json()["detail"]) > 20
+    assert statuses[200] >= 3
+    assert {worker.pid for worker in server.workers()} == workers, "a worker died"
+
+
+def test_original_films_get_what_the_pipeline_gives_in_process(server: Server, shared: Path, store: Path) -> None:
+    """No skew between evaluation and serving."""
+    import zipfile
+
+    (served,) = select(store, [NAME])
+    folder = store.parent / "unpacked"
+    with zipfile.ZipFile(store / served.entry.file) as packed:
+        packed.extractall(folder)
+    recipe = recipes.load(folder / "archive.yaml")
+    pipeline = Pipeline(recipe, Program(folder / "program.pt2"))
+    for path in sorted((shared / "chest_xray_original").rglob("*.jpeg")):
+        data = path.read_bytes()
+        (result,) = pipeline([data])
+        assert isinstance(result, Result), result
+        wanted = decide(result.outputs["logits"], recipe)
+        found = ask(server, data).json()
+        assert found["label"] == wanted.label, path.name
+        for label, value in wanted.probabilities.items():
+            assert found["probabilities"][label] == pytest.approx(value, abs=1e-5)

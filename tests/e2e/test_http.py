@@ -1,0 +1,152 @@
+"""HTTP as clients see it, and what must stay closed."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import socket
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import httpx
+import pytest
+
+from tests.conftest import ROOT
+from tests.repack import NAME
+from tests.server import Server
+
+pytestmark = pytest.mark.e2e
+
+FILM = (ROOT / "archives" / NAME / "sample.png").read_bytes()
+
+
+@pytest.fixture
+def client(server: Server) -> Iterator[httpx.Client]:
+    with httpx.Client(base_url=server.url, timeout=30) as made:
+        yield made
+
+
+def test_the_answer_names_the_archive_that_gave_it(client: httpx.Client, server: Server) -> None:
+    answer = client.post(f"/predictions/{NAME}", content=FILM).json()
+    (entry,) = json.loads((server.store / "index.json").read_bytes())["archives"]
+    assert answer["model"] == {key: entry[key] for key in ("name", "version", "sha256")}
+
+
+def test_put_post_version_and_kserve_paths_are_the_same(client: httpx.Client) -> None:
+    wanted = client.post(f"/predictions/{NAME}", content=FILM).json()
+    assert client.put(f"/predictions/{NAME}", content=FILM).json() == wanted
+    assert client.post(f"/predictions/{NAME}/{wanted['model']['version']}", content=FILM).json() == wanted
+    assert client.post(f"/v1/models/{NAME}:predict", content=FILM).json() == wanted
+
+
+def test_gzip_and_chunked_bodies_are_read(client: httpx.Client) -> None:
+    wanted = client.post(f"/predictions/{NAME}", content=FILM).json()
+    zipped = client.post(f"/predictions/{NAME}", content=gzip.compress(FILM), headers={"Content-Encoding": "gzip"})
+    assert zipped.json()["probability"] == wanted["probability"]
+    chunks = (FILM[start : start + 999] for start in range(0, len(FILM), 999))
+    assert client.post(f"/predictions/{NAME}", content=chunks).json() == wanted
+
+
+def test_one_part_of_a_form_is_read_and_a_repeated_one_refused(client: httpx.Client) -> None:
+    wanted = client.post(f"/predictions/{NAME}", content=FILM).json()
+    once = client.post(f"/predictions/{NAME}", files={"data": ("film.png", FILM, "image/png")})
+    assert once.json() == wanted
+    twice = client.post(f"/predictions/{NAME}", files=[("data", ("a.png", FILM)), ("data", ("b.png", FILM))])
+    assert twice.status_code == 400
+    assert "more than the one part" in twice.json()["detail"]
+
+
+def test_a_form_encoded_body_is_refused_with_the_right_curl(client: httpx.Client) -> None:
+    headers = {"Content-Type": "application/x-www-form-urlencoded"}
+    response = client.post(f"/predictions/{NAME}", content=b"\xff\xd8\xff film", headers=headers)
+    assert response.status_code == 415
+    assert "curl -T" in response.json()["detail"]
+    # What TorchServe itself cannot parse as a form never reaches a handler: 500, but no label either.
+    response = client.post(f"/predictions/{NAME}", content=FILM, headers=headers)
+    assert response.status_code in (415, 500)
+    assert "label" not in response.text
+
+
+@pytest.mark.parametrize(
+    ("accept", "status"),
+    [
+        ("*/*", 200),
+        ("application/json", 200),
+        ("text/html, application/json;q=0.5", 200),
+        ("text/html", 406),
+        ("application/json;q=0", 406),
+    ],
+)
+def test_accept_is_honoured(client: httpx.Client, accept: str, status: int) -> None:
+    assert client.post(f"/predictions/{NAME}", content=FILM, headers={"Accept": accept}).status_code == status
+
+
+def test_client_headers_do_not_turn_predictions_into_something_else(client: httpx.Client) -> None:
+    for name in ("explain", "Explain", "EXPLAIN", "describe", "Describe"):
+        response = client.post(f"/predictions/{NAME}", content=FILM, headers={name: "True"})
+        assert response.status_code == 200, name
+        assert "label" in response.json()
+
+
+def test_headers_beyond_ascii_kill_no_worker(server: Server) -> None:
+    where = urlsplit(server.url)
+    workers = {worker.pid for worker in server.workers()}
+    with socket.create_connection((where.hostname, where.port), timeout=20) as connection:
+        head = f"POST /predictions/{NAME} HTTP/1.1\r\nHost: x\r\nContent-Length: {len(FILM)}\r\n"
+        connection.sendall(head.encode() + b"X-Name: \xff\xfe\xe9\r\n\r\n" + FILM)
+        assert b" 200 " in connection.recv(65536).splitlines()[0]
+    assert {worker.pid for worker in server.workers()} == workers
+
+
+def test_a_body_above_the_limit_is_413_and_the_next_one_is_read(client: httpx.Client) -> None:
+    headers = {"Expect": "100-continue", "Content-Length": "46000000"}
+    # TorchServe answers from the announced length, before the body comes.
+    where = client.base_url
+    with socket.create_connection((where.host, where.port or 80), timeout=20) as connection:
+        lines = [
+            f"POST /predictions/{NAME} HTTP/1.1",
+            "Host: x",
+            *(f"{key}: {value}" for key, value in headers.items()),
+        ]
+        connection.sendall("\r\n".join([*lines, "", ""]).encode())
+        assert b" 413 " in connection.recv(65536).splitlines()[0]
+    assert client.post(f"/predictions/{NAME}", content=FILM).status_code == 200
+
+
+def test_an_unknown_model_or_version_is_404(client: httpx.Client) -> None:
+    assert client.post("/predictions/nothing", content=FILM).status_code == 404
+    assert client.post(f"/predictions/{NAME}/9.9.9", content=FILM).status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("POST", "/models?url=http://127.0.0.1:9/evil.mar"),
+        ("GET", "/models"),
+        ("DELETE", f"/models/{NAME}"),
+        ("PUT", f"/models/{NAME}?min_worker=0"),
+        ("PUT", f"/models/{NAME}/1.0.0/set-default"),
+        ("POST", "/workflows?url=http://127.0.0.1:9/evil.war"),
+        ("GET", "/workflows"),
+        ("GET", "/token?type=management"),
+    ],
+)
+def test_management_is_not_reachable_where_clients_are(client: httpx.Client, method: str, path: str) -> None:
+    assert client.request(method, path).status_code in (404, 405)
+    assert client.post(f"/predictions/{NAME}", content=FILM).status_code == 200
+
+
+def test_the_management_socket_is_for_its_owner_and_still_loads_nothing(server: Server) -> None:
+    (java,) = server.java()
+    folder = next(word.partition("=")[2] for word in java.cmdline() if "java.io.tmpdir" in word).removesuffix("/tmp")
+    socket_path = f"{folder}/management.sock"
+    transport = httpx.HTTPTransport(uds=socket_path)
+    with httpx.Client(transport=transport, base_url="http://torchserve", timeout=20) as management:
+        assert management.get("/models").status_code == 200
+        for url in ("http://127.0.0.1:9/evil.mar", "file:///etc/passwd", "https://example.com/evil.mar"):
+            assert management.post("/models", params={"url": url}).status_code >= 400
+            assert management.post("/workflows", params={"url": url}).status_code >= 400
+        assert len(management.get("/models").json()["models"]) == 1
+    assert stat.S_IMODE(Path(folder).stat().st_mode) == 0o700

@@ -1,0 +1,133 @@
+"""The start of a server: all or nothing, and only when it is true."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import socket
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import httpx
+import psutil
+import pytest
+
+from tests.conftest import ROOT
+from tests.repack import NAME, entry_of, repack, with_recipe, without
+from tests.server import Server, command, free_ports, running
+
+pytestmark = pytest.mark.e2e
+
+FILM = (ROOT / "archives" / NAME / "sample.png").read_bytes()
+
+
+def flip(store: Path) -> None:
+    path = store / entry_of(store).file
+    data = bytearray(path.read_bytes())
+    data[len(data) // 3] ^= 1
+    path.write_bytes(data)
+
+
+def drop_archive(store: Path) -> None:
+    (store / entry_of(store).file).unlink()
+
+
+def drop_program(store: Path) -> None:
+    repack(store, without("program.pt2"))
+
+
+def wrong_key(store: Path) -> None:
+    repack(store, with_recipe(colour="gray"))
+
+
+def no_index(store: Path) -> None:
+    (store / "index.json").unlink()
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (flip, "has sha256"),
+        (drop_archive, "missing"),
+        (drop_program, "program.pt2 is missing"),
+        (wrong_key, "key 'colour' is not known"),
+        (no_index, "holds no archive"),
+    ],
+)
+def test_a_damaged_store_is_refused_in_one_line_and_nothing_is_started(
+    store: Path, tmp_path: Path, damage: Callable[[Path], None], message: str
+) -> None:
+    broken = Path(shutil.copytree(store, tmp_path / "store"))
+    damage(broken)
+    words = command(broken, free_ports(3))
+    done = subprocess.run(words, capture_output=True, text=True, timeout=60, cwd=ROOT, check=False)
+    assert done.returncode == 1
+    assert done.stdout == ""
+    assert len(done.stderr.splitlines()) == 1
+    assert message in done.stderr
+    assert not [
+        item for item in psutil.process_iter(["cmdline"]) if str(broken) in " ".join(item.info["cmdline"] or [])
+    ]
+
+
+def test_a_model_that_the_store_does_not_hold_is_said_with_what_it_holds(store: Path) -> None:
+    words = command(store, free_ports(3), "--models", "brain")
+    done = subprocess.run(words, capture_output=True, text=True, timeout=60, cwd=ROOT, check=False)
+    assert done.returncode == 1
+    assert f"holds no 'brain', but {NAME}/" in done.stderr
+
+
+@pytest.mark.parametrize(("place", "option"), [(0, "--port"), (1, "--health-port"), (2, "--metrics-port")])
+def test_a_taken_port_is_said_with_the_option_that_chooses_another(store: Path, place: int, option: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        ports = free_ports(3)
+        ports[place] = taken.getsockname()[1]
+        done = subprocess.run(command(store, ports), capture_output=True, text=True, timeout=60, cwd=ROOT, check=False)
+    assert done.returncode == 1
+    assert (
+        done.stderr
+        == f"radserve: 127.0.0.1: port {ports[place]} is taken (Address already in use); choose another {option}.\n"
+    )
+
+
+def test_the_announcement_is_a_line_that_works(server: Server) -> None:
+    assert server.process.stdout is not None
+    lines = [server.process.stdout.readline().strip() for _ in range(5)]
+    assert lines[0] == f"RadServe is ready at {server.url}"
+    done = subprocess.run(lines[4].split(), capture_output=True, text=True, cwd=ROOT, timeout=30, check=True)
+    assert json.loads(done.stdout)["model"]["name"] == NAME
+
+
+def test_ready_means_answering(server: Server) -> None:
+    assert httpx.get(f"{server.health_url}/ready").json()["state"] == "ready"
+    assert httpx.get(f"{server.health_url}/live").status_code == 200
+    assert httpx.get(f"{server.health_url}/other").status_code == 404
+
+
+def marked(text: str, version: str) -> Callable[[dict[str, bytes]], None]:
+    """Make an archive's own code recognisable."""
+
+    def change(contents: dict[str, bytes]) -> None:
+        code = contents["handlers/answer.py"].decode()
+        contents["handlers/answer.py"] = code.replace(
+            '"label": decision', f'"code": "{text}", "label": decision'
+        ).encode()
+        with_recipe(version=version)(contents)
+        manifest = json.loads(contents["MAR-INF/MANIFEST.json"])
+        manifest["model"]["modelVersion"] = version
+        contents["MAR-INF/MANIFEST.json"] = json.dumps(manifest).encode()
+
+    return change
+
+
+def test_two_versions_with_their_own_code_serve_side_by_side(store: Path, tmp_path: Path) -> None:
+    both = Path(shutil.copytree(store, tmp_path / "store"))
+    for version in ("7.0.0", "8.0.0"):
+        repack(both, marked(f"of {version}", version), version=version, file=f"{NAME}-{version}.mar")
+    options = ("--models", f"{NAME}/7.0.0,{NAME}/8.0.0")
+    with running(both, tmp_path / "log", *options) as server, httpx.Client(base_url=server.url, timeout=30) as client:
+        for version in ("7.0.0", "8.0.0"):
+            answer = client.post(f"/predictions/{NAME}/{version}", content=FILM).json()
+            assert answer["code"] == f"of {version}"
+            assert answer["model"]["version"] == version
