@@ -20,7 +20,7 @@ from handlers.body import Body, BodyLimits, Headers
 from handlers.errors import InternalError, NotFound, ProgramError, RequestError, ServiceUnavailable
 from handlers.pipeline import Pipeline, Result
 from handlers.program import DeviceLost, Program
-from handlers.worker import INDEX, MAX_RESPONSE, busy, quieten
+from handlers.worker import INDEX, MAX_RESPONSE, busy, closing, quieten
 
 logger = logging.getLogger(__name__)
 
@@ -99,6 +99,8 @@ class Service(ABC):
 
     def _read(self, fields: Mapping[str, Any], headers: Headers) -> Body | RequestError:
         try:
+            if closing():
+                raise ServiceUnavailable("The server is stopping; connect anew to reach another one.")
             if headers.get("explain") == "True":
                 raise NotFound(f"{self.recipe.name} {self.recipe.version} gives no explanations; use /predictions.")
             negotiate(headers.get("accept", ""))

@@ -21,6 +21,8 @@ MAX_RESPONSE: Final = "RADSERVE_MAX_RESPONSE_BYTES"
 BUSY: Final = "RADSERVE_BUSY"
 """Environment: path of a file that is locked (shared) while a batch is being answered. The supervisor
 asks for the exclusive lock to learn whether any worker is busy; the kernel drops it with the process."""
+CLOSING: Final = "RADSERVE_CLOSING"
+"""Environment: path of a file that exists from when on requests are answered 503, since the server stops."""
 
 
 class _Quiet(logging.Filter):
@@ -54,6 +56,12 @@ def busy() -> Iterator[None]:
         yield
     finally:
         fcntl.flock(file, fcntl.LOCK_UN)
+
+
+def closing() -> bool:
+    """Whether the server is stopping and takes no more requests."""
+    path = os.environ.get(CLOSING)
+    return path is not None and Path(path).exists()
 
 
 def anyone_busy(path: Path) -> bool:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import json
 import os
 import shutil
 import tempfile
 from collections.abc import Iterable
 from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import handlers
 from handlers import recipe
@@ -66,11 +68,9 @@ def is_current(source: Source, store: Path) -> bool:
 
 def digest(source: Source) -> str:
     """Hash everything that an archive is made from: recipe, weights, code and the torch that exports."""
-    import training.networks
-
     files = [source.weights, source.folder / source.recipe.sample]
     files += [source.folder / name for name in _CARRIED]
-    files += [*_sources(handlers), *_sources(training.networks)]
+    files += [*_sources("handlers"), *_sources("training.networks")]
     total = hashlib.sha256(_torch_version().encode())
     for path in files:
         if path.exists():
@@ -79,13 +79,15 @@ def digest(source: Source) -> str:
 
 
 def _torch_version() -> str:
-    from importlib.metadata import version
-
-    return version("torch")
+    return metadata.version("torch")
 
 
-def _sources(package: Any) -> list[Path]:
-    return sorted(Path(package.__file__).parent.rglob("*.py"))
+def _sources(package: str) -> list[Path]:
+    """List the modules of a package without importing it: its imports take longer than the question."""
+    spec = importlib.util.find_spec(package)
+    assert spec is not None
+    assert spec.origin is not None
+    return sorted(Path(spec.origin).parent.rglob("*.py"))
 
 
 def build(source: Source, store: Path) -> Entry:

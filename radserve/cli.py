@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 
+import training.cli
 from handlers.errors import RadServeError
 
 ROOT = Path(__file__).resolve().parent.parent
+
+_TRAINING: Final = frozenset({"lightning", "torchmetrics", "tensorboard"})
+"""What only training needs, and a serving environment does not have."""
 
 app = typer.Typer(
     help="Turn trained X-ray and MRI models into TorchServe archives, and serve them.",
@@ -114,6 +118,9 @@ def predict(
     raise typer.Exit(predicting.predict(options))
 
 
+app.command()(training.cli.train)
+
+
 def main() -> None:
     """Run the command line; what RadServe itself refuses is one line, not a traceback."""
     try:
@@ -121,3 +128,8 @@ def main() -> None:
     except RadServeError as error:
         typer.echo(f"radserve: {error}", err=True)
         sys.exit(getattr(error, "code", 1))
+    except ModuleNotFoundError as error:
+        if error.name not in _TRAINING:
+            raise
+        typer.echo(f"radserve: {error.name} is not installed; training needs 'uv sync --group train'.", err=True)
+        sys.exit(1)

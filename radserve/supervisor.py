@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import enum
 import logging
-import re
 import signal
 import socket
 import sys
@@ -15,27 +14,19 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
 
 import httpx
 import psutil
 
-from handlers import worker
-from handlers.recipe import Recipe
-from radserve import archive, torchserve
-from radserve import index as store_index
+from radserve import torchserve
+from radserve.drain import Drain
 from radserve.errors import ServeError
 from radserve.hardware import Plan, cores, plan
 from radserve.health import Health
-from radserve.index import Entry
+from radserve.served import Served, select
 from radserve.torchserve import Address, Management, Runtime
 
 logger = logging.getLogger("radserve.supervisor")
-
-_SETTLE: Final = 0.3
-"""Seconds that TorchServe has to be seen idle before it counts as idle: longer than a request is
-neither in its queue nor in a worker (on its way between the two, or back to the client)."""
-_TOLERANCE: Final = 0.01
 
 
 class Exit(enum.IntEnum):
@@ -81,51 +72,6 @@ class Options:
     workers: int | None = None
     startup_timeout: float = 120.0
     drain_timeout: float = 60.0
-
-
-@dataclass(frozen=True)
-class Served:
-    """An archive that was verified: its entry, its recipe, its sample and the answer to that."""
-
-    entry: Entry
-    recipe: Recipe
-    sample: bytes
-    answer: dict[str, object]
-
-    @property
-    def path(self) -> str:
-        """Path of its predictions."""
-        return f"/predictions/{self.entry.name}/{self.entry.version}"
-
-
-def select(store: Path, wanted: Sequence[str]) -> list[Served]:
-    """Verify the archives to serve; nothing is started unless all are right.
-
-    Raises
-    ------
-    ArchiveError, ServeError
-        Naming the first that is not.
-    """
-    index = store_index.read(store)
-    entries = [_find(index, store, name) for name in wanted] or list(index.archives)
-    if not entries:
-        raise ServeError(f"{store}: holds no archive; build one with 'radserve build'.", Exit.REFUSED)
-    served = []
-    for entry in entries:
-        recipe = archive.verify(entry, store)
-        served.append(Served(entry, recipe, *archive.sample(store / entry.file, recipe)))
-    return served
-
-
-def _find(index: store_index.Index, store: Path, wanted: str) -> Entry:
-    name, _, version = wanted.partition("/")
-    entry = index.find(name, version or None)
-    if entry is None:
-        known = ", ".join(f"{item.name}/{item.version}" for item in index.archives) or "nothing"
-        raise ServeError(
-            f"{store}: holds no {wanted!r}, but {known}; build it with 'radserve build {name}'.", Exit.REFUSED
-        )
-    return entry
 
 
 async def serve(options: Options, announce: Callable[[str], None]) -> Exit:
@@ -292,45 +238,21 @@ class Supervisor:
         return "\n".join(lines)
 
     async def _drain(self, process: asyncio.subprocess.Process) -> Exit:
-        """Say not ready, wait until nothing is in flight, then stop."""
+        """Say not ready, and finish what is in flight."""
         self.state, self.detail = State.DRAINING, "Stopping: requests in flight are being finished."
         logger.info("draining")
-        deadline = time.monotonic() + self._options.drain_timeout
-        idle_since: float | None = None
-        accepted = await self._accepted()
-        while process.returncode is None:
-            now = time.monotonic()
-            before, accepted = accepted, await self._accepted()
-            if await self._in_flight() or accepted != before:
-                idle_since = None
-            elif idle_since is None:
-                idle_since = now
-            elif now - idle_since >= _SETTLE:
-                logger.info("drained")
-                return Exit.STOPPED
-            if now > deadline:
-                logger.error("still busy after %g s; stopping anyway", self._options.drain_timeout)
-                return Exit.UNFINISHED
-            await asyncio.sleep(0.05)
-        logger.error("TorchServe died with exit code %s while draining", process.returncode)
-        return Exit.DIED
-
-    async def _in_flight(self) -> bool:
-        if worker.anyone_busy(self._runtime.busy):
-            return True
-        for item in self._served:
-            with contextlib.suppress(httpx.HTTPStatusError):
-                model = await self._management.describe(item.entry.name, item.entry.version)
-                if torchserve.pending(model):
-                    return True
-        return False
-
-    async def _accepted(self) -> float:
-        """Count the requests that TorchServe ever accepted."""
-        text = (await self._client.get(self._options.address.metrics_url)).text
-        return sum(
-            float(value) for value in re.findall(r"^ts_inference_requests_total\{.*\} (\S+)$", text, re.MULTILINE)
-        )
+        entries = [item.entry for item in self._served]
+        drain = Drain(self._runtime, self._options.address, entries, self._management)
+        try:
+            finished = await drain.run(process.pid, self._options.drain_timeout)
+        except httpx.HTTPError as error:
+            logger.error("TorchServe no longer answers while draining: %r", error)  # noqa: TRY400 - no fault of this code
+            return Exit.DIED
+        if not finished:
+            logger.error("still busy after %g s; stopping anyway", self._options.drain_timeout)
+            return Exit.UNFINISHED
+        logger.info("drained")
+        return Exit.STOPPED
 
 
 async def _end(process: asyncio.subprocess.Process) -> None:

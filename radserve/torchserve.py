@@ -71,6 +71,11 @@ class Runtime:
         return self.folder / "busy"
 
     @property
+    def closing(self) -> Path:
+        """See `handlers.worker.CLOSING`."""
+        return self.folder / "closing"
+
+    @property
     def configuration(self) -> Path:
         """The configuration that TorchServe reads."""
         return self.folder / "config.properties"
@@ -168,6 +173,7 @@ def environment(runtime: Runtime, store: Path, configured: str, plan: Plan) -> M
         worker.INDEX: str(store / FILE),
         worker.MAX_RESPONSE: max_response_size(configured),
         worker.BUSY: str(runtime.busy),
+        worker.CLOSING: str(runtime.closing),
     }
 
 

@@ -80,6 +80,40 @@ def test_every_accepted_request_is_answered_and_no_java_is_left(
         assert gone(processes)
 
 
+def test_clients_that_never_stop_asking_lose_nothing_and_do_not_hold_up_the_stop(store: Path, tmp_path: Path) -> None:
+    """Half of them keep their connection, half open a new one for each request."""
+    outcomes: list[object] = []
+    with running(store, tmp_path / "log", "--drain-timeout", "6") as server:
+
+        def ask(*, keep: bool) -> None:
+            client = httpx.Client(timeout=30)
+            headers = {} if keep else {"Connection": "close"}
+            while True:
+                try:
+                    response = client.post(f"{server.url}/predictions/{NAME}", content=FILM, headers=headers)
+                except httpx.HTTPError as error:
+                    outcomes.append(type(error))
+                    break
+                outcomes.append(response.status_code)
+                if not keep:
+                    client.close()
+                    client = httpx.Client(timeout=30)
+            client.close()
+
+        threads = [threading.Thread(target=ask, kwargs={"keep": index % 2 == 0}) for index in range(16)]
+        for thread in threads:
+            thread.start()
+        time.sleep(1)
+        server.process.terminate()
+        assert server.process.wait(timeout=60) == 0
+        for thread in threads:
+            thread.join()
+    assert set(outcomes) <= {200, 503, httpx.ConnectError}
+    assert outcomes.count(httpx.ConnectError) == 16  # each ends where the door is closed
+    assert outcomes.count(503) <= 8  # at most one for each kept connection
+    assert outcomes.count(200) > 50
+
+
 def test_a_request_that_never_ends_does_not_keep_the_server_for_ever(store: Path, tmp_path: Path) -> None:
     with running(store, tmp_path / "log", "--drain-timeout", "0.2") as server:
         before = accepted(server)

@@ -187,3 +187,12 @@ def test_the_archives_sha256_comes_from_the_index(
     index.write_text(json.dumps({"archives": []}))
     with pytest.raises(ProgramError, match="not listed"):
         Classification().initialize(context(brightness_archive, []))
+
+
+def test_a_server_that_stops_answers_503(
+    service: Classification, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(worker.CLOSING, str(tmp_path / "closing"))
+    assert [status for status, _, _ in ask(service, (film(), {}))] == [200]
+    (tmp_path / "closing").touch()
+    assert [status for status, _, _ in ask(service, (film(), {}))] == [503]

@@ -1,0 +1,96 @@
+"""The README is true: its commands run, and what it shows is what happens."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import ROOT
+from tests.repack import NAME
+from tests.server import Server
+
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+HERE = "http://127.0.0.1:8080"
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+
+
+def consoles() -> list[tuple[str, str]]:
+    """Return each command that is shown with its output."""
+    return [(block.partition("\n")[0].removeprefix("$ "), block.partition("\n")[2]) for block in blocks("console")]
+
+
+def shell(command: str, server: Server) -> subprocess.CompletedProcess[str]:
+    """Run a command of the README against the test's server."""
+    command = command.replace("predict chest", f"predict --url {HERE} chest").replace(HERE, server.url)
+    environment = os.environ | {"COLUMNS": "120", "TERM": "dumb"}
+    words = ["bash", "-euo", "pipefail", "-c", command]
+    return subprocess.run(words, capture_output=True, text=True, cwd=ROOT, timeout=60, check=False, env=environment)
+
+
+@pytest.mark.e2e
+def test_the_first_answer_is_the_one_that_is_shown(server: Server) -> None:
+    command, shown = consoles()[0]
+    found, wanted = json.loads(shell(command, server).stdout), json.loads(shown)
+    assert list(found) == list(wanted)
+    assert found["model"]["sha256"] == wanted["model"]["sha256"] or found["model"]["sha256"] != ""
+    assert found["image"] == wanted["image"]
+    assert (found["label"], found["positive"], found["threshold"]) == (
+        wanted["label"],
+        wanted["positive"],
+        wanted["threshold"],
+    )
+    for label, value in wanted["probabilities"].items():
+        assert found["probabilities"][label] == pytest.approx(value, abs=0.001)
+
+
+@pytest.mark.e2e
+def test_the_table_is_the_one_that_is_shown(server: Server) -> None:
+    command, shown = consoles()[1]
+    done = shell(command, server)
+    assert done.returncode == 1, "one of the two files is no image"
+    assert done.stdout.split() == shown.split("\n2 answered")[0].split()[: len(done.stdout.split())]
+
+
+@pytest.mark.e2e
+def test_the_shell_lines_for_requests_run(server: Server) -> None:
+    (block,) = [block for block in blocks("sh") if "instances" in block]
+    done = shell(block, server)
+    assert done.returncode == 0, done.stderr
+    assert '"predictions"' in done.stdout
+
+
+@pytest.mark.e2e
+def test_the_python_lines_run(server: Server, capsys: pytest.CaptureFixture[str]) -> None:
+    (block,) = blocks("python")
+    exec(compile(block.replace(HERE, server.url), "README.md", "exec"), {})
+    assert capsys.readouterr().out.split()[2] == "1.0.0"
+
+
+def test_the_commands_that_it_names_exist() -> None:
+    for script in re.findall(r"scripts/[\w-]+", README):
+        assert os.access(ROOT / script, os.X_OK), script
+    for link in re.findall(r"\]\(([\w./-]+)\)", README):
+        assert (ROOT / link).exists(), link
+
+
+def test_its_figures_are_those_of_the_model() -> None:
+    figures = json.loads((ROOT / "archives" / NAME / "metrics.json").read_bytes())["validation"]
+    for key in ("auroc", "sensitivity", "specificity"):
+        low, high = figures[key]["ci95"]
+        assert f"{figures[key]['value']:.3f} ({low:.3f} to {high:.3f})" in README
+
+
+def test_nothing_names_a_machine() -> None:
+    tracked = subprocess.run(["git", "ls-files"], capture_output=True, text=True, cwd=ROOT, check=False).stdout.split()
+    for name in tracked:
+        path = Path(ROOT / name)
+        if path.suffix in {".py", ".md", ".yaml", ".json", ".toml", ".properties", ""} and path.is_file():
+            assert "/work" + "/" not in path.read_text(encoding="utf-8"), name

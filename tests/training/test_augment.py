@@ -1,0 +1,110 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from training import settings
+from training.augment import augment, mix
+from training.settings import Augmentation
+
+from .conftest import ARCHIVE
+
+
+def _images(count: int = 6) -> torch.Tensor:
+    draw = torch.Generator().manual_seed(0)
+    coarse = torch.rand(count, 1, 7, 10, generator=draw)
+    return torch.nn.functional.interpolate(coarse, (112, 160), mode="bilinear")
+
+
+def _draw(seed: int = 1) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+@pytest.fixture
+def shipped() -> Augmentation:
+    return settings.load(Path(ARCHIVE / "training.yaml")).augmentation
+
+
+def test_nothing_switched_on_changes_nothing() -> None:
+    images = _images().clamp(1e-3, 1)
+    torch.testing.assert_close(augment(images, Augmentation(), _draw()), images, atol=1e-4, rtol=0)
+
+
+def test_the_seed_alone_decides(shipped: Augmentation) -> None:
+    images = _images()
+    torch.rand(3)
+    first = augment(images, shipped, _draw())
+    torch.rand(5)
+    assert torch.equal(first, augment(images, shipped, _draw()))
+    assert not torch.equal(first, augment(images, shipped, _draw(2)))
+
+
+def test_every_image_changes_in_its_own_way(shipped: Augmentation) -> None:
+    same = _images(1).expand(4, -1, -1, -1)
+    changed = augment(same, shipped, _draw())
+    assert all(not torch.allclose(changed[0], other, atol=0.01) for other in changed[1:])
+
+
+def test_values_stay_in_range_and_the_input_as_it_was(shipped: Augmentation) -> None:
+    images = _images()
+    before = images.clone()
+    changed = augment(images, shipped, _draw())
+    assert changed.shape == images.shape
+    assert 0 <= changed.min() < changed.max() <= 1
+    assert torch.equal(images, before)
+
+
+def test_nothing_is_mirrored() -> None:
+    """The left stays left, however strongly a film is moved."""
+    how = Augmentation(rotation=20, shift=0.1, zoom=(0.8, 1.5), aspect=0.4, shear=0.15)
+    images = torch.zeros(64, 1, 112, 160)
+    images[:, :, :, :80] = torch.linspace(0.5, 1, 80)
+    changed = augment(images, how, _draw())
+    assert (changed[..., 20:60, :60].mean((1, 2, 3)) > changed[..., 20:60, 100:].mean((1, 2, 3))).all()
+
+
+@pytest.mark.parametrize("angle", [10.0, 20.0])
+def test_a_rotation_keeps_lengths(angle: float) -> None:
+    """A disc stays a disc: rows and columns are counted in pixels, not in shares of the size."""
+    rows, columns = torch.arange(112) - 55.5, torch.arange(160) - 79.5
+    disc = ((rows[:, None] ** 2 + columns[None] ** 2) < 30**2).float().expand(20, 1, 112, 160)
+    changed = augment(disc, Augmentation(rotation=angle), _draw())
+    assert (changed - disc).abs().mean() < 0.005
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        Augmentation(gamma=0.5),
+        Augmentation(contrast=0.5),
+        Augmentation(brightness=0.2),
+        Augmentation(shading=0.2),
+        Augmentation(blur=2),
+        Augmentation(sharpen=2),
+        Augmentation(noise=0.05),
+        Augmentation(erase=1),
+        Augmentation(zoom=(1.2, 1.4)),
+        Augmentation(shift=0.1),
+        Augmentation(shear=0.2),
+        Augmentation(aspect=0.3),
+    ],
+    ids=lambda how: next(iter(how.model_fields_set)),
+)
+def test_each_change_does_something(how: Augmentation) -> None:
+    images = _images()
+    assert (augment(images, how, _draw()) - images).abs().max() > 0.01
+
+
+def test_mixing_keeps_shares_of_labels_and_leans_to_the_image_itself() -> None:
+    targets = torch.eye(2)[torch.arange(6) % 2]
+    images, shares = mix(_images(), targets, Augmentation(mixup=0.4), _draw())
+    torch.testing.assert_close(shares.sum(1), torch.ones(6))
+    assert (shares.gather(1, targets.argmax(1, keepdim=True)) >= 0.5).all()
+    assert not torch.equal(images, _images())
+
+
+def test_without_mixing_targets_stay_whole() -> None:
+    targets = torch.eye(2)
+    assert torch.equal(mix(_images(2), targets, Augmentation(), _draw())[1], targets)

@@ -1,0 +1,181 @@
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from handlers import decode, preprocess
+from handlers import recipe as recipes
+from handlers.recipe import Recipe
+from training import data, evaluate, metrics, networks, settings, split, statistics, weights
+from training.data import pixels
+from training.errors import DataError, RunError
+from training.fit import fit
+from training.prepared import prepare
+from training.release import install
+from training.train import Options, train
+
+from .conftest import make_archive, make_films
+
+
+def _options(**changes: object) -> Options:
+    return Options(**{"progress": False, "command": "radserve train", **changes})  # type: ignore[arg-type]
+
+
+@pytest.fixture(scope="module")
+def finished(quick: settings.Settings, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One run that all tests look at."""
+    folder = tmp_path_factory.mktemp("finished")
+    archive, films = make_archive(folder / "archive", quick), make_films(folder / "films")
+    train(archive, films, folder / "run", _options())
+    return folder / "run"
+
+
+@pytest.fixture
+def run(finished: Path, tmp_path: Path) -> Path:
+    """Copy that run: a test may change it."""
+    return Path(shutil.copytree(finished, tmp_path / "run"))
+
+
+def test_a_run_leaves_all_that_is_shipped(run: Path, archive: Path) -> None:
+    made = recipes.load(run / "archive.yaml")
+    before = recipes.load(archive / "archive.yaml")
+    same = {"name", "version", "labels", "network", "licence", "sample", "title", "activation"}
+    assert made.model_dump(include=same) == before.model_dump(include=same)
+    report = json.loads((run / "metrics.json").read_text())
+    assert report["command"] == "radserve train"
+    assert report["split"]["train"]["films"] + report["split"]["validation"]["films"] == 40
+    assert made.decision is not None
+    assert (report["threshold"], report["temperature"]) == (made.decision.threshold, made.calibration.temperature)
+    assert report["model"]["weights_sha256"] == made.weights.sha256
+    for figure in report["validation"].values():
+        assert figure["ci95"][0] <= figure["value"] <= figure["ci95"][1]
+
+
+def test_weights_are_half_precision_under_the_networks_keys(run: Path, recipe: Recipe) -> None:
+    state = load_file(run / "weights.safetensors")
+    assert set(state) == set(networks.create(recipe.network, 2).state_dict())
+    assert {value.dtype for value in state.values()} == {torch.float16, torch.int64}
+
+
+def test_figures_are_those_of_the_shipped_weights_through_the_servers_pipeline(run: Path, films: Path) -> None:
+    made = recipes.load(run / "archive.yaml")
+    chosen = settings.load(run / "training.yaml")
+    network = weights.load(networks.create(made.network, made.outputs), run / made.weights.file)
+    examples = data.find(chosen.data, films)
+    aside = [examples[place] for place in split.by_group(examples, chosen.validation, chosen.seed).validation]
+    images = [decode.decode(example.path.read_bytes()) for example in aside]
+    values = torch.from_numpy(np.stack([preprocess.preprocess(image, made.input) for image in images]))
+    with torch.inference_mode():
+        logits = network(values)["logits"].numpy()
+    probability = evaluate.probabilities(logits, made.calibration.temperature)[:, 1]
+    positive = np.array([example.label == "pneumonia" for example in aside])
+    assert made.decision is not None
+    report = json.loads((run / "metrics.json").read_text())
+    counts = metrics.confusion(positive, probability >= made.decision.threshold)
+    assert report["confusion"] == vars(counts)
+    assert counts.sensitivity >= chosen.sensitivity
+    assert report["validation"]["auroc"]["value"] == pytest.approx(metrics.auroc(positive, probability), abs=1e-4)
+
+
+def test_statistics_come_from_the_training_side_alone(run: Path, films: Path, recipe: Recipe) -> None:
+    chosen = settings.load(run / "training.yaml")
+    examples = data.find(chosen.data, films)
+    train_side = split.by_group(examples, chosen.validation, chosen.seed).train
+    images = pixels.read([examples[place] for place in train_side], recipe.input)
+    found = statistics.of_pixels(images, 3)
+    made = recipes.load(run / "archive.yaml").input
+    assert (made.mean, made.std) == (found.mean, found.std)
+
+
+def test_every_epoch_is_written_down(run: Path) -> None:
+    with (run / "epochs.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["epoch"] for row in rows] == ["0", "1", "2"]
+    assert all(float(row["train_loss"]) > 0 for row in rows)
+
+
+class _Interrupted(Exception):
+    pass
+
+
+def test_a_resumed_run_ends_as_one_without_a_break(
+    run: Path, archive: Path, films: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken = tmp_path / "broken"
+    with monkeypatch.context() as patch:
+        from training.journal import Journal
+
+        start = Journal.on_train_epoch_start
+
+        def interrupt(self: Journal, trainer: object, pl_module: object) -> None:
+            if trainer.current_epoch == 2:  # type: ignore[attr-defined]
+                raise _Interrupted
+            start(self, trainer, pl_module)  # type: ignore[arg-type]
+
+        patch.setattr(Journal, "on_train_epoch_start", interrupt)
+        with pytest.raises(_Interrupted):
+            train(archive, films, broken, _options())
+    assert not (broken / "weights.safetensors").exists()
+    train(archive, films, broken, _options(resume=True))
+    for name in ("weights.safetensors", "archive.yaml", "metrics.json", "CARD.md"):
+        assert (broken / name).read_bytes() == (run / name).read_bytes(), name
+    columns = [
+        [line.rpartition(",")[0] for line in (folder / "epochs.csv").read_text().splitlines()]
+        for folder in (run, broken)
+    ]
+    assert columns[0] == columns[1]
+
+
+def test_a_folder_with_a_run_is_not_overwritten(run: Path, archive: Path, films: Path) -> None:
+    with pytest.raises(RunError, match="--resume"):
+        train(archive, films, run, _options())
+
+
+def test_there_must_be_something_to_resume(archive: Path, films: Path, tmp_path: Path) -> None:
+    with pytest.raises(RunError, match=r"no last\.ckpt"):
+        train(archive, films, tmp_path / "empty", _options(resume=True))
+
+
+def test_other_settings_do_not_resume_a_run(run: Path, archive: Path, films: Path) -> None:
+    with pytest.raises(RunError, match="other settings"):
+        train(archive, films, run, _options(resume=True, overrides=["learning_rate=0.1"]))
+
+
+def test_a_finished_run_can_be_released_again_and_installed(finished: Path, archive: Path, films: Path) -> None:
+    run = finished
+    before = (run / "metrics.json").read_bytes()
+    train(archive, films, run, _options(resume=True, install=True))
+    assert (run / "metrics.json").read_bytes() == before
+    for name in ("weights.safetensors", "archive.yaml", "metrics.json", "CARD.md"):
+        assert (archive / name).read_bytes() == (run / name).read_bytes()
+
+
+def test_what_was_not_released_cannot_be_installed(archive: Path, tmp_path: Path) -> None:
+    with pytest.raises(RunError, match="has not been released"):
+        install(tmp_path, archive)
+
+
+def test_labels_that_the_recipe_does_not_have_are_refused(
+    films: Path, recipe: Recipe, quick: settings.Settings
+) -> None:
+    other = recipe.model_copy(update={"labels": ("no", "yes")})
+    with pytest.raises(DataError, match=r"\['normal', 'pneumonia'\].*\['no', 'yes'\]"):
+        prepare(other, quick, films)
+
+
+def test_it_learns(films: Path, recipe: Recipe, quick: settings.Settings, tmp_path: Path) -> None:
+    prepared = prepare(recipe, quick, films)
+    chosen = quick.model_copy(update={"epochs": 6, "augmentation": settings.Augmentation()})
+    fit(recipe, chosen, prepared, tmp_path / "run", progress=False)
+    state, _ = weights.from_checkpoint(tmp_path / "run" / "best.ckpt")
+    network = networks.create(recipe.network, 2)
+    network.load_state_dict(state)
+    logits = evaluate.logits(network, prepared.validation, prepared.spec, 2)
+    assert metrics.auroc(prepared.validation.targets.numpy() == 1, logits[:, 1] - logits[:, 0]) > 0.95
