@@ -13,7 +13,7 @@ from handlers.recipe import Input
 
 MARGIN: Final = 2
 """A decoder may scale down to this many times the network's input, no further: the antialiased
-resize then sees enough to give the same answer (benchmarks/scaled_decoding.py measures it)."""
+resize then sees enough to give the same answer (tests/handlers/test_preprocess.py shows it on real films)."""
 
 _FILTERS: Final = {"bilinear": Pillow.Resampling.BILINEAR, "bicubic": Pillow.Resampling.BICUBIC}
 

@@ -1,0 +1,29 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from training import networks, weights
+from training.errors import RunError
+
+
+def test_weights_come_back_rounded_to_half_precision(tmp_path: Path) -> None:
+    network = networks.create("chest_xray_cnn", 2)
+    weights.save(network.state_dict(), tmp_path / "weights.safetensors")
+    again = weights.load(networks.create("chest_xray_cnn", 2), tmp_path / "weights.safetensors")
+    for before, after in zip(network.parameters(), again.parameters(), strict=True):
+        assert after.dtype == torch.float32
+        assert torch.equal(after, before.half().float())
+
+
+def test_equal_weights_give_equal_files(tmp_path: Path) -> None:
+    state = networks.create("chest_xray_cnn", 2).state_dict()
+    backwards = dict(reversed(state.items()))
+    assert weights.save(state, tmp_path / "a") == weights.save(backwards, tmp_path / "b")
+
+
+def test_a_run_without_an_epoch_has_no_weights(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match="has not finished an epoch"):
+        weights.from_checkpoint(tmp_path / "best.ckpt")
