@@ -14,6 +14,7 @@ from handlers import decode, preprocess
 from handlers import recipe as recipes
 from handlers.recipe import Recipe
 from training import data, evaluate, metrics, networks, settings, split, statistics, weights
+from training.classification import Classification
 from training.data import pixels
 from training.errors import DataError, RunError
 from training.fit import fit
@@ -99,6 +100,20 @@ def test_every_epoch_is_written_down(run: Path) -> None:
         rows = list(csv.DictReader(file))
     assert [row["epoch"] for row in rows] == ["0", "1", "2"]
     assert all(float(row["train_loss"]) > 0 for row in rows)
+
+
+def test_the_last_epoch_is_kept_even_if_it_is_not_the_best(run: Path) -> None:
+    assert torch.load(run / "last.ckpt", weights_only=True)["epoch"] == 2
+
+
+def test_a_finished_run_is_not_trained_again(
+    finished: Path, archive: Path, films: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def step(*_: object) -> None:
+        raise AssertionError("trained again")
+
+    monkeypatch.setattr(Classification, "training_step", step)
+    train(archive, films, finished, _options(resume=True))
 
 
 class _Interrupted(Exception):

@@ -1,0 +1,79 @@
+"""Films as other departments would have made them: how far the answers hold outside the training set.
+
+Patients of one hospital are easy once its films are known. These fixed changes show which model
+leans on how the films were made; they choose between settings, never the threshold.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Final
+
+import torch
+from torch.nn.functional import avg_pool2d, interpolate
+
+from training.batches import Images
+
+
+def conditions(images: Images) -> Mapping[str, Images]:
+    """Show the same images under each condition."""
+    values = images.pixels.float() / 255
+    return {
+        name: replace(images, pixels=(change(values).clamp(0, 1) * 255).round().byte())
+        for name, change in _CHANGES.items()
+    }
+
+
+def _blurred(values: torch.Tensor) -> torch.Tensor:
+    return avg_pool2d(values, 3, stride=1, padding=1, count_include_pad=False)
+
+
+def _sharpened(values: torch.Tensor) -> torch.Tensor:
+    return values + 1.5 * (values - _blurred(values))
+
+
+def _faint(values: torch.Tensor) -> torch.Tensor:
+    middle = values.mean((-2, -1), keepdim=True)
+    return middle + 0.6 * (values - middle)
+
+
+def _hard(values: torch.Tensor) -> torch.Tensor:
+    middle = values.mean((-2, -1), keepdim=True)
+    return middle + 1.5 * (values - middle)
+
+
+def _cropped(values: torch.Tensor) -> torch.Tensor:
+    height, width = values.shape[-2:]
+    top, left = height // 10, width // 10
+    inner = values[..., top : height - top, left : width - left]
+    return interpolate(inner, (height, width), mode="bilinear", antialias=True)
+
+
+def _bordered(values: torch.Tensor) -> torch.Tensor:
+    height, width = values.shape[-2:]
+    inner = interpolate(values, (height, width - 2 * (width // 10)), mode="bilinear", antialias=True)
+    return torch.nn.functional.pad(inner, (width // 10, width // 10))
+
+
+def _grainy(values: torch.Tensor) -> torch.Tensor:
+    grain = torch.randn(values.shape, generator=torch.Generator().manual_seed(0))
+    return (values + 0.03 * grain).clamp(0, 1)
+
+
+def _all(values: torch.Tensor) -> torch.Tensor:
+    return _grainy(_faint(_blurred(_cropped(values)))) ** 0.8
+
+
+_CHANGES: Final[Mapping[str, Callable[[torch.Tensor], torch.Tensor]]] = {
+    "blurred": _blurred,
+    "sharpened": _sharpened,
+    "faint": _faint,
+    "hard": _hard,
+    "dark": lambda values: values**1.5,
+    "light": lambda values: values**0.67,
+    "cropped": _cropped,
+    "bordered": _bordered,
+    "grainy": _grainy,
+    "all": _all,
+}
