@@ -11,7 +11,7 @@ from PIL import Image as Pillow
 from handlers.image import Image
 from handlers.recipe import Input
 
-MARGIN: Final = 2
+MARGIN: Final = 3
 """A decoder may scale down to this many times the network's input, no further: the antialiased
 resize then sees enough to give the same answer (tests/handlers/test_preprocess.py shows it on real films)."""
 
