@@ -40,7 +40,9 @@ def test_the_first_answer_is_the_one_that_is_shown(server: Server) -> None:
     command, shown = consoles()[0]
     found, wanted = json.loads(shell(command, server).stdout), json.loads(shown)
     assert list(found) == list(wanted)
-    assert found["model"]["sha256"] == wanted["model"]["sha256"] or found["model"]["sha256"] != ""
+    # The checksum moves with every change of the code that an archive carries; its index vouches for it.
+    (entry,) = json.loads((server.store / "index.json").read_bytes())["archives"]
+    assert found["model"] == {key: entry[key] for key in ("name", "version", "sha256")}
     assert found["image"] == wanted["image"]
     assert (found["label"], found["positive"], found["threshold"]) == (
         wanted["label"],
@@ -55,8 +57,13 @@ def test_the_first_answer_is_the_one_that_is_shown(server: Server) -> None:
 def test_the_table_is_the_one_that_is_shown(server: Server) -> None:
     command, shown = consoles()[1]
     done = shell(command, server)
-    assert done.returncode == 1, "one of the two files is no image"
-    assert done.stdout.split() == shown.split("\n2 answered")[0].split()[: len(done.stdout.split())]
+    assert done.returncode == 0, done.stderr
+    assert rows(done.stdout) == rows(shown)
+
+
+def rows(table: str) -> list[str]:
+    """Return the lines of a table but the one with the archive's checksum."""
+    return [line.strip() for line in table.splitlines() if line.strip() and "sha256" not in line]
 
 
 @pytest.mark.e2e
