@@ -196,6 +196,13 @@ def _table(outcomes: list[Outcome]) -> RichTable:
     return table
 
 
+def _share(probability: float) -> str:
+    """Format a probability; rounding must not turn it into certainty."""
+    if probability > 0.9994:
+        return ">99.9%"
+    return "<0.1%" if probability < 0.0006 else f"{probability:.1%}"
+
+
 def _cells(result: Prediction | Problem) -> list[Text]:
     if isinstance(result, Problem):
         return [_text("NO ANSWER", "bold red"), *[_text("")] * 4, _text(str(result), "red")]
@@ -203,7 +210,7 @@ def _cells(result: Prediction | Problem) -> list[Text]:
     positive = {None: _text(""), True: _text("yes", "bold yellow"), False: _text("no")}[result.positive]
     return [
         _text(result.label),
-        _text(f"{result.probability:.1%}"),
+        _text(_share(result.probability)),
         positive,
         _text(threshold),
         _text(result.model.version),

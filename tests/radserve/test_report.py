@@ -7,6 +7,7 @@ import json
 
 import pytest
 
+from radserve import report
 from radserve.prediction import Asked, Prediction, parse
 from radserve.report import Csv, JsonLines, Outcome, Problem, Report, Table
 from tests.radserve.scripted import SHA256, prediction
@@ -19,10 +20,10 @@ def _prediction(**changes: object) -> Prediction:
     return parse(document, Asked("chest", None, hashlib.sha256(b"x").hexdigest()))
 
 
-def _write(report: Report, *outcomes: Outcome) -> None:
+def _write(writer: Report, *outcomes: Outcome) -> None:
     for outcome in outcomes:
-        report.add(outcome)
-    report.flush()
+        writer.add(outcome)
+    writer.flush()
 
 
 def test_a_table_shows_label_percentage_and_model(capsys: pytest.CaptureFixture[str]) -> None:
@@ -114,3 +115,11 @@ def test_a_spreadsheet_runs_no_word_of_the_server(capsys: pytest.CaptureFixture[
     first, second = csv.DictReader(io.StringIO(capsys.readouterr().out))
     assert first["label"] == "'=cmd()"
     assert (second["file"], second["problem"]) == ("-", "'@title: x")
+
+
+@pytest.mark.parametrize(
+    ("probability", "shown"),
+    [(0.9996, ">99.9%"), (1.0, ">99.9%"), (0.9994, "99.9%"), (0.5, "50.0%"), (0.0002, "<0.1%")],
+)
+def test_rounding_never_shows_certainty(probability: float, shown: str) -> None:
+    assert report._share(probability) == shown
