@@ -38,7 +38,8 @@ class Clients:
         def ask() -> None:
             try:
                 response = httpx.post(url, json=body, timeout=60)
-                complete = len(response.json()["predictions"]) == 24
+                answered = len(response.json().get("predictions", []))
+                complete = response.status_code != httpx.codes.OK or answered == 24
                 self.statuses.append(response.status_code if complete else "incomplete")
             except httpx.HTTPError as error:
                 self.statuses.append(repr(error))
