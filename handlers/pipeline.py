@@ -86,7 +86,7 @@ class Pipeline:
             return self.prepare(image)
         except RequestError as error:
             return error
-        except Exception:
+        except Exception:  # a fault of ours: raised, TorchServe would answer the whole batch with 503
             logger.exception("preparing an image failed")
             return InternalError("Preparing this image failed by a fault of the server; it is logged.")
 

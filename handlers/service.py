@@ -107,7 +107,7 @@ class Service(ABC):
             return body.read(fields, headers, self.limits)
         except RequestError as error:
             return error
-        except Exception:
+        except Exception:  # a fault of ours: raised, TorchServe would answer the whole batch with 503
             logger.exception("reading a request failed")
             return InternalError("Reading this request failed by a fault of the server; it is logged.")
 
@@ -149,7 +149,7 @@ class Service(ABC):
                 )
         except RequestError as error:
             return refuse(error)
-        except Exception:
+        except Exception:  # as in _read: the neighbours keep their answers
             logger.exception("rendering an answer failed")
             return refuse(InternalError("Rendering this answer failed by a fault of the server; it is logged."))
         return response

@@ -160,7 +160,7 @@ def _is_readable(dataset: object) -> bool:
     before, logger.disabled = logger.disabled, True
     try:
         _ = dataset.pixel_array  # type: ignore[attr-defined]
-    except (RuntimeError, NotImplementedError):
+    except (RuntimeError, NotImplementedError):  # how pydicom says that it has no decoder for this one
         return False
     finally:
         logger.disabled = before
