@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image as Pillow
 
+from handlers.geometry import Geometry
 from handlers.image import Image
 from handlers.recipe import Input
 
@@ -20,7 +21,8 @@ _FILTERS: Final = {"bilinear": Pillow.Resampling.BILINEAR, "bicubic": Pillow.Res
 
 def at_least(spec: Input) -> tuple[int, int]:
     """(width, height) below which no decoder may scale."""
-    return MARGIN * spec.width, MARGIN * spec.height
+    height, width = spec.frame or (spec.height, spec.width)
+    return MARGIN * width, MARGIN * height
 
 
 def resize(image: Image, spec: Input) -> NDArray[np.float32]:
@@ -33,7 +35,7 @@ def resize(image: Image, spec: Input) -> NDArray[np.float32]:
     pixels = image.pixels
     if spec.color == "gray" and pixels.mode == "RGB":
         pixels = pixels.convert("L")
-    small = pixels.resize((spec.width, spec.height), _FILTERS[spec.resize])
+    small = Geometry.of(image.width, image.height, spec).apply(pixels, _FILTERS[spec.resize])
     values = np.asarray(small, dtype=np.float32) / np.float32(255)
     return values[None] if values.ndim == 2 else values.transpose(2, 0, 1)
 

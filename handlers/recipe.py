@@ -30,6 +30,11 @@ class Input(_Part):
         a coloured picture is refused where gray is meant.
     channels, height, width
         Shape of the input tensor, (channels, height, width).
+    fit
+        How an image comes to that shape: `stretch` ignores its aspect, `pad` keeps it and puts black around.
+    frame
+        (height, width) that an image is brought to before its centre of `height` x `width` is cut out;
+        without it nothing is cut off.
     mean, std
         Statistics of the training pixels in [0, 1], one per channel.
     dicom
@@ -42,6 +47,8 @@ class Input(_Part):
     height: Annotated[int, Field(ge=1, le=4096)]
     width: Annotated[int, Field(ge=1, le=4096)]
     resize: Literal["bilinear", "bicubic"] = "bilinear"
+    fit: Literal["stretch", "pad"] = "stretch"
+    frame: tuple[int, int] | None = None
     mean: tuple[float, ...]
     std: tuple[float, ...]
     dicom: dict[Literal["Modality", "BodyPartExamined", "ViewPosition"], tuple[str, ...]] = {}
@@ -51,6 +58,10 @@ class Input(_Part):
         for key, values in (("mean", self.mean), ("std", self.std)):
             if len(values) != self.channels:
                 raise ValueError(f"{key} has {len(values)} values, channels is {self.channels}")
+        if self.frame is not None and (self.frame[0] < self.height or self.frame[1] < self.width):
+            raise ValueError(
+                f"frame has value {list(self.frame)}, smaller than the {self.height} x {self.width} cut out of it"
+            )
         if min(self.std) <= 0:
             raise ValueError(f"std has value {list(self.std)}, every value must be above 0")
         if self.color == "rgb" and self.channels != 3:
@@ -59,10 +70,23 @@ class Input(_Part):
 
 
 class Decision(_Part):
-    """From which probability of the positive label on the answer is positive."""
+    """From which probability of the positive label on the answer is positive.
+
+    Attributes
+    ----------
+    positive
+        One of the labels.
+    threshold
+        Of an image's probability, or of a pixel's where the task is segmentation.
+    smallest
+        Segmentation only: a mask with fewer pixels, counted in the network's geometry, is emptied.
+    chosen
+        How the threshold was found, in words.
+    """
 
     positive: Text
     threshold: Annotated[float, Field(gt=0, lt=1)]
+    smallest: Annotated[int, Field(ge=1)] = 1
     chosen: Text
 
 
@@ -74,10 +98,19 @@ class Calibration(_Part):
 
 
 class Weights(_Part):
-    """Where the weights are: a safetensors file beside the recipe."""
+    """Where the weights are: a safetensors file beside the recipe.
+
+    Attributes
+    ----------
+    sha256
+        None where none were trained yet.
+    source
+        One line on how to get them, where the repository does not hold them.
+    """
 
     file: Text
-    sha256: Sha256
+    sha256: Sha256 | None
+    source: Text | None = None
 
 
 class Recipe(_Part):
@@ -90,7 +123,8 @@ class Recipe(_Part):
     labels
         In the order of the network's outputs.
     activation
-        `softmax` over one logit a label, or `sigmoid` of one logit for the second of two labels.
+        `softmax` over one logit a label, or `sigmoid` of one logit for the second of two labels;
+        segmentation has a sigmoid at every pixel, and a decision.
     sample
         Image file beside the recipe; stored in the archive, answered when it is built and
         again before a server calls itself ready.
@@ -98,7 +132,7 @@ class Recipe(_Part):
 
     name: Name
     version: Version
-    task: Literal["classification"]
+    task: Literal["classification", "segmentation"]
     title: Text
     network: Text
     labels: Annotated[tuple[Text, ...], Field(min_length=2)]
@@ -117,6 +151,8 @@ class Recipe(_Part):
             raise ValueError(f"labels {list(self.labels)} repeat")
         if self.activation == "sigmoid" and len(self.labels) != 2:
             raise ValueError(f"activation sigmoid needs 2 labels, not {len(self.labels)}")
+        if self.task == "segmentation" and (self.activation != "sigmoid" or self.decision is None):
+            raise ValueError("task segmentation needs activation sigmoid and a decision")
         if self.decision is not None:
             if len(self.labels) != 2:
                 raise ValueError(f"decision needs 2 labels, not {len(self.labels)}")

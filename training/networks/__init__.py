@@ -1,7 +1,8 @@
 """The networks, by the name that a recipe's `network` key gives.
 
-Needs torch only: the archive builder imports it. Every network takes (N, channels, height, width) and
-returns a dict of tensors with N rows each, `logits` among them; `head` is the layer that gives these.
+Needs torch, and for some torchvision or MONAI: the archive builder imports it. Every network takes
+(N, channels, height, width) and returns a dict of tensors with N rows each, `logits` among them; a
+classifier's `head` is the layer that gives these.
 """
 
 from __future__ import annotations
@@ -12,10 +13,20 @@ from typing import Final
 from torch import nn
 
 from training.errors import NetworkError
+from training.networks import brain_tumor, cifar10, public
 from training.networks.chest_xray_cnn import ChestXrayCnn
 
 _NETWORKS: Final[dict[str, Callable[[int], nn.Module]]] = {
+    "brain_tumor_attention": brain_tumor.BrainTumorAttention,
+    "brain_tumor_cnn": brain_tumor.BrainTumorCnn,
+    "brain_tumor_cnn_attention": brain_tumor.BrainTumorCnnAttention,
+    "brain_tumor_vgg16": public.BrainTumorVgg16,
     "chest_xray_cnn": ChestXrayCnn,
+    "chest_xray_resnet50": public.ChestXrayResnet50,
+    "cifar10_lenet": cifar10.LeNet,
+    "cifar10_vgg11": cifar10.Vgg,
+    "glioma_attention_unet": public.GliomaAttentionUnet,
+    "glioma_unet": public.GliomaUnet,
 }
 
 
