@@ -7,13 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-Floats = NDArray[np.floating[Any]]
-Flags = NDArray[np.bool_]
+from training.reliability import bins
+from training.sweep import Flags, Floats, rank
 
 
 @dataclass(frozen=True)
@@ -58,23 +56,12 @@ def confusion(positive: Flags, predicted: Flags) -> Confusion:
 
 def auroc(positive: Flags, score: Floats) -> float:
     """Probability that a positive scores above a negative; ties count half (Mann-Whitney)."""
-    _, place, counts = np.unique(score, return_inverse=True, return_counts=True)
-    ranks = (np.cumsum(counts) - (counts - 1) / 2)[place]
-    positives = int(positive.sum())
-    negatives = len(positive) - positives
-    if positives == 0 or negatives == 0:
-        return float("nan")
-    return float((ranks[positive].sum() - positives * (positives + 1) / 2) / (positives * negatives))
+    return rank(positive, score).sweep().auroc
 
 
 def average_precision(positive: Flags, score: Floats) -> float:
     """Precision at every threshold, weighed by the sensitivity that is gained there."""
-    if not positive.any():
-        return float("nan")
-    levels, place = np.unique(-score, return_inverse=True)
-    hits = np.cumsum(np.bincount(place, weights=positive, minlength=len(levels)))
-    answers = np.cumsum(np.bincount(place, minlength=len(levels)))
-    return float((np.diff(hits, prepend=0) * hits / answers).sum() / hits[-1])
+    return rank(positive, score).sweep().average_precision
 
 
 def brier(positive: Flags, probability: Floats, weights: Floats | None = None) -> float:
@@ -82,12 +69,9 @@ def brier(positive: Flags, probability: Floats, weights: Floats | None = None) -
     return float(np.average((probability - positive) ** 2, weights=weights))
 
 
-def calibration_error(positive: Flags, probability: Floats, weights: Floats | None = None, bins: int = 15) -> float:
-    """Compute the expected calibration error over bins of equal width (Guo et al. 2017)."""
-    weights = np.ones(len(positive)) if weights is None else weights
-    place = np.minimum((probability * bins).astype(int), bins - 1)
-    gaps = np.bincount(place, weights=weights * (probability - positive), minlength=bins)
-    return float(np.abs(gaps).sum() / weights.sum())
+def calibration_error(positive: Flags, probability: Floats, weights: Floats | None = None) -> float:
+    """Compute the expected calibration error over 15 bins of equal width (Guo et al. 2017)."""
+    return bins(positive, probability, weights).error
 
 
 def equal_prevalence(positive: Flags) -> Floats:
@@ -103,9 +87,10 @@ def figures(positive: Flags, probability: Floats, threshold: float) -> dict[str,
     """Every figure at once; those that end in `_equal` are at equal prevalence."""
     counts = confusion(positive, probability >= threshold)
     equal = equal_prevalence(positive)
+    sweep = rank(positive, probability).sweep()
     return {
-        "auroc": auroc(positive, probability),
-        "average_precision": average_precision(positive, probability),
+        "auroc": sweep.auroc,
+        "average_precision": sweep.average_precision,
         "sensitivity": counts.sensitivity,
         "specificity": counts.specificity,
         "precision": counts.precision,

@@ -47,3 +47,26 @@ def test_rounds_without_a_figure_do_not_count() -> None:
 
 def test_rounded_for_json() -> None:
     assert bootstrap.rounded(Interval(0.123456, 0.1, 0.2)) == {"value": 0.1235, "ci95": [0.1, 0.2]}
+
+
+def test_a_figure_that_is_not_defined_is_null_in_json() -> None:
+    found = intervals(lambda _: {"value": float("nan")}, ["a", "b"], seed=1, rounds=5)["value"]
+    assert bootstrap.rounded(found) == {"value": None, "ci95": None}
+
+
+def test_all_images_of_a_drawn_group_come_together() -> None:
+    groups = ["b", "a", "b", "c", "a", "b"]
+    seen = []
+
+    def statistic(places: NDArray[np.intp]) -> Mapping[str, float]:
+        seen.append(sorted(groups[place] for place in places))
+        assert all(list(places).count(place) == list(places).count(groups.index(groups[place])) for place in places)
+        return {"value": 1.0}
+
+    intervals(statistic, groups, seed=1, rounds=50)
+    assert all(found.count("b") % 3 == 0 and found.count("a") % 2 == 0 for found in seen)
+    assert len({len(found) for found in seen}) > 3
+
+
+def test_the_intervals_are_told_in_words() -> None:
+    assert bootstrap.words("patients") == "95 %, percentile bootstrap over patients, 2000 rounds"

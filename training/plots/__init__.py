@@ -1,0 +1,47 @@
+"""Every picture of an evaluation, as PNG files in one folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from training import metrics
+from training.multiclass import Answers
+from training.overlap import Overlaps
+from training.plots import classification, segmentation
+from training.sweep import Flags, Floats
+
+__all__ = ["binary", "masks", "multiclass"]
+
+
+def binary(positive: Flags, probability: Floats, threshold: float, labels: tuple[str, str], folder: Path) -> None:
+    """Draw what a classifier with two labels says; see `training.metrics`.
+
+    Parameters
+    ----------
+    labels
+        Of the negatives and of the positives.
+    """
+    counts = metrics.confusion(positive, probability >= threshold)
+    matrix = np.array([[counts.true_negative, counts.false_positive], [counts.false_negative, counts.true_positive]])
+    classification.roc(positive, probability, threshold, folder / "roc.png")
+    classification.precision_recall(positive, probability, threshold, folder / "precision-recall.png")
+    classification.over_thresholds(positive, probability, threshold, folder / "thresholds.png")
+    classification.scores(positive, probability, threshold, labels, folder / "scores.png")
+    classification.reliability(positive, probability, folder / "reliability.png", labels[1])
+    classification.confusion(matrix, labels, folder / "confusion.png")
+
+
+def multiclass(answers: Answers, folder: Path) -> None:
+    """Draw what a classifier with many labels says."""
+    right = answers.right == answers.told
+    classification.reliability(right, answers.confidence, folder / "reliability.png", "right")
+    classification.confusion(answers.matrix, answers.labels, folder / "confusion.png")
+
+
+def masks(overlaps: Overlaps, folder: Path) -> None:
+    """Draw how predicted masks compare with true ones."""
+    segmentation.dice_per_patient(overlaps.patient_dice, folder / "dice-patients.png")
+    segmentation.slice_dice(overlaps.slice_dice[overlaps.truth > 0], folder / "dice-slices.png")
+    segmentation.volumes(*overlaps.volumes, folder / "volumes.png")

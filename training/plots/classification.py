@@ -1,0 +1,139 @@
+"""Pictures of what a classifier says: curves, histograms, matrices.
+
+As in `training.metrics`, `positive` holds the truth and `probability` what the model says; both have shape (N,).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from matplotlib.axes import Axes
+from numpy.typing import NDArray
+
+from training import metrics
+from training.plots.canvas import BLUE, GRAY, ORANGE, axes, picture
+from training.reliability import bins
+from training.sweep import Flags, Floats, rank
+
+
+def roc(positive: Flags, probability: Floats, threshold: float, path: Path) -> None:
+    """Sensitivity against false alarms, with the threshold in use."""
+    sweep, counts = rank(positive, probability).sweep(), metrics.confusion(positive, probability >= threshold)
+    with axes(path, f"ROC, area {sweep.auroc:.3f}", "1 - specificity", "sensitivity") as ax:
+        ax.plot([0, 1], [0, 1], ":", color=GRAY, linewidth=1, label="chance")
+        ax.plot([0, *(1 - sweep.specificity)], [0, *sweep.sensitivity], color=BLUE)
+        _mark(ax, 1 - counts.specificity, counts.sensitivity, threshold)
+        _unit(ax)
+        ax.set_aspect("equal")
+        ax.legend(loc="lower right")
+
+
+def precision_recall(positive: Flags, probability: Floats, threshold: float, path: Path) -> None:
+    """Precision against sensitivity, with the threshold in use."""
+    sweep, counts = rank(positive, probability).sweep(), metrics.confusion(positive, probability >= threshold)
+    title = f"Precision and recall, average precision {sweep.average_precision:.3f}"
+    with axes(path, title, "recall (sensitivity)", "precision") as ax:
+        ax.axhline(float(positive.mean()), linestyle=":", color=GRAY, linewidth=1, label="chance")
+        ax.step([0, *sweep.sensitivity], [1, *sweep.precision], where="pre", color=BLUE)
+        _mark(ax, counts.sensitivity, counts.precision, threshold)
+        _unit(ax)
+        ax.legend(loc="lower left")
+
+
+def over_thresholds(positive: Flags, probability: Floats, threshold: float, path: Path) -> None:
+    """Sensitivity and specificity for every threshold that might have been chosen."""
+    sweep = rank(positive, probability).sweep()
+    with axes(path, "What another threshold would give", "threshold", "share") as ax:
+        levels = [1, *sweep.thresholds, 0]
+        found, spared = [0, *sweep.sensitivity, 1], [1, *sweep.specificity, 0]
+        ax.step(levels, found, where="post", color=BLUE, label="sensitivity")
+        ax.step(levels, spared, "--", where="post", color=ORANGE, label="specificity")
+        _line(ax, threshold)
+        _unit(ax)
+        ax.legend(loc="lower center")
+
+
+def scores(positive: Flags, probability: Floats, threshold: float, labels: tuple[str, str], path: Path) -> None:
+    """Histogram of the probability, by truth.
+
+    Parameters
+    ----------
+    labels
+        Of the negatives and of the positives.
+    """
+    edges = np.linspace(0, 1, 41)
+    with axes(path, "Probabilities by truth", f"probability of {labels[1]}", "share of the images") as ax:
+        for which, label, color, hatch in ((~positive, labels[0], ORANGE, "///"), (positive, labels[1], BLUE, "")):
+            shares = np.histogram(probability[which], edges)[0] / max(1, int(which.sum()))
+            ax.stairs(
+                shares,
+                edges,
+                fill=True,
+                alpha=0.55,
+                facecolor=color,
+                edgecolor="black",
+                hatch=hatch,
+                label=f"truth: {label}",
+            )
+        _line(ax, threshold)
+        ax.set_xlim(0, 1)
+        ax.legend(loc="upper center")
+
+
+def reliability(positive: Flags, probability: Floats, path: Path, what: str = "positive") -> None:
+    """Share that is positive for each probability, with the counts below; see `training.reliability`.
+
+    Parameters
+    ----------
+    what
+        The share's name: of many labels it is the share that is right.
+    """
+    found = bins(positive, probability)
+    held = found.weight > 0
+    edges = np.linspace(0, 1, len(found.weight) + 1)
+    with picture(path, 5, 5) as figure:
+        above, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
+        above.plot([0, 1], [0, 1], ":", color=GRAY, linewidth=1, label="as it should be")
+        expected, share = (part[held] / found.weight[held] for part in (found.expected, found.found))
+        above.plot(expected, share, "o-", color=BLUE, markersize=5, label="found")
+        above.set(title=f"Reliability, calibration error {found.error:.3f}", ylabel=f"share {what}")
+        _unit(above)
+        above.legend(loc="upper left")
+        below.stairs(found.weight, edges, fill=True, facecolor=BLUE, alpha=0.55, edgecolor="black")
+        below.set(yscale="symlog", ylim=(0, None), xlabel="probability told", ylabel="images")
+
+
+def confusion(matrix: NDArray[np.integer], labels: Sequence[str], path: Path) -> None:
+    """Draw the counts of right and told labels; the shade is the share of the right label.
+
+    Parameters
+    ----------
+    matrix
+        Shape (labels, labels): a row a right label, a column a label that was told.
+    """
+    size = 2.6 + 0.55 * len(labels)
+    shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
+    with axes(path, "Right and told labels", "told", "right", size, size) as ax:
+        ax.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+        tilt = 45 if len(labels) > 2 else 0
+        ax.set_xticks(range(len(labels)), labels, rotation=tilt, ha="right" if tilt else "center")
+        ax.set_yticks(range(len(labels)), labels)
+        ax.spines[:].set_visible(False)
+        ax.tick_params(length=0)
+        for (row, column), count in np.ndenumerate(matrix):
+            shade = "white" if shares[row, column] > 0.5 else "black"
+            ax.text(column, row, str(count), ha="center", va="center", color=shade)
+
+
+def _mark(ax: Axes, x: float, y: float, threshold: float) -> None:
+    ax.plot([x], [y], "o", color=ORANGE, markeredgecolor="black", markersize=8, label=f"threshold {threshold:.3f}")
+
+
+def _line(ax: Axes, threshold: float) -> None:
+    ax.axvline(threshold, linestyle="-.", color="black", linewidth=1, label=f"threshold {threshold:.3f}")
+
+
+def _unit(ax: Axes) -> None:
+    ax.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
