@@ -10,8 +10,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from handlers import zipped
 from handlers.errors import BadRequest, ContentTooLarge, RequestError, UnsupportedMediaType
 from handlers.image import Limits
+from handlers.raw import Raw
 
 _GZIP: Final = 16 + zlib.MAX_WBITS
 _PART_OVERHEAD: Final = 512
@@ -19,7 +21,7 @@ _PART_OVERHEAD: Final = 512
 them was a part that TorchServe dropped: of fields with the same name it keeps the last."""
 
 _FORMS: Final = (
-    'Send the image as the body (curl -T film.jpg URL), or JSON: {"image": "<base64>"} '
+    'Send the image, or a zip of images, as the body (curl -T film.jpg URL), or JSON: {"image": "<base64>"} '
     'or {"instances": [{"b64": "<base64>"}, ...]}.'
 )
 
@@ -34,17 +36,31 @@ class Body:
         Encoded images in order; the error stands in the place of one that could not be taken out.
     several
         Whether a list was sent, so that a list is the answer.
+    names
+        Of the images, where they came in a zip.
     """
 
-    images: tuple[bytes | RequestError, ...]
+    images: tuple[bytes | Raw | RequestError, ...]
     several: bool = False
+    names: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class BodyLimits:
-    """`images`: most images of one request; `image`: what one of them may be."""
+    """What one request may hold.
 
-    images: int = 64
+    Attributes
+    ----------
+    images
+        Most images; a brain scan has up to about 160 slices.
+    unzipped
+        Most bytes of all entries of a zip together.
+    image
+        What one image may be.
+    """
+
+    images: int = 160
+    unzipped: int = 128 * 1024 * 1024
     image: Limits = field(default_factory=Limits)
 
     @property
@@ -120,6 +136,11 @@ def _content(content: Any, headers: Headers, limits: BodyLimits) -> Body:
     raw = _inflate(bytes(content), headers, limits)
     if raw[:1] in b"{[ \t\r\n\xef" and (raw[:3] == b"\xef\xbb\xbf" or raw.lstrip()[:1] in (b"{", b"[")):
         return _json(_parse(raw), limits)
+    if zipped.recognises(raw):
+        entries = zipped.read(raw, limits.images, limits.unzipped, limits.image.bytes)
+        return Body(
+            tuple(entry.content for entry in entries), several=True, names=tuple(entry.name for entry in entries)
+        )
     return Body(images=(raw,))
 
 
@@ -152,6 +173,8 @@ def _parse(raw: bytes) -> Any:
 def _json(document: Any, limits: BodyLimits) -> Body:
     if isinstance(document, dict) and set(document) == {"image"}:
         return Body(images=(_base64(document["image"], "image"),))
+    if isinstance(document, dict) and set(document) == {"data"}:
+        return Body(images=(Raw(_base64(document["data"], "data")),))
     if not isinstance(document, dict) or set(document) != {"instances"}:
         found = sorted(map(str, document))[:5] if isinstance(document, dict) else type(document).__name__
         raise BadRequest(f"The JSON body has {found}. {_FORMS}")
@@ -163,12 +186,15 @@ def _json(document: Any, limits: BodyLimits) -> Body:
     return Body(images=tuple(_instance(item, index) for index, item in enumerate(instances)), several=True)
 
 
-def _instance(item: Any, index: int) -> bytes | RequestError:
+def _instance(item: Any, index: int) -> bytes | Raw | RequestError:
     where = f"instances[{index}]"
-    if not isinstance(item, dict) or set(item) != {"b64"}:
-        return BadRequest(f'{where} must be {{"b64": "<base64>"}}.')
     try:
-        return _base64(item["b64"], f"{where}.b64")
+        match item:
+            case {"b64": text, **others} if not others:
+                return _base64(text, f"{where}.b64")
+            case {"data": text, **others} if not others:
+                return Raw(_base64(text, f"{where}.data"))
+        return BadRequest(f'{where} must be {{"b64": "<base64>"}}.')
     except RequestError as error:
         return error
 

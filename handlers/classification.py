@@ -4,27 +4,47 @@ from __future__ import annotations
 
 from typing import Any
 
-from handlers import answer
+from handlers import answer, heat, picture
+from handlers.answer import Answer
 from handlers.decision import decide
-from handlers.errors import ProgramError
+from handlers.explanation import explain
 from handlers.pipeline import Result
-from handlers.service import TOLERANCE, Service
+from handlers.service import Service
 
 
 class Classification(Service):
     """One label for each image, with its calibrated probability."""
 
-    def describe(self, result: Result) -> dict[str, Any]:
-        """See `Service.describe`."""
+    def describe(self, result: Result) -> Answer:
+        """See `Task.describe`."""
         decision = decide(result.outputs["logits"], self.recipe)
-        return answer.classification(self.model, decision, result.prepared)
+        return Answer(answer.classification(self.model, decision, result.prepared))
 
-    def verify_sample(self, answer: dict[str, Any], stored: dict[str, Any]) -> None:
-        """See `Service.verify_sample`; every probability must agree."""
+    def explain(self, result: Result) -> Answer:
+        """See `Task.explain`: the answer, and a heat map of what spoke for its label."""
+        document = self.describe(result).document
+        made = explain(self.pipeline.program, self.recipe, result.prepared, document["label"])
+        image = result.prepared.image
+
+        def laid_over() -> bytes:
+            return picture.png(heat.overlay(picture.shown(image), made.heat))
+
+        return Answer(
+            document=document | {"explanation": made.document()},
+            pictures={"": laid_over, "overlay": laid_over, "map": lambda: picture.png(made.heat)},
+        )
+
+    def rehearse(self, result: Result) -> None:
+        """See `Task.rehearse`: an explanation needs outputs that an answer does not."""
+        self.explain(result)
+
+    @staticmethod
+    def summary(document: dict[str, Any]) -> dict[str, Any]:
+        """See `Task.summary`: the label and every probability."""
+        shares = {label: round(value, 4) for label, value in document["probabilities"].items()}
+        return {"label": document["label"], "probabilities": shares}
+
+    def verify_sample(self, found: dict[str, Any], stored: dict[str, Any]) -> None:
+        """See `Task.verify_sample`; every probability must agree."""
         for label, wanted in stored["probabilities"].items():
-            found = answer["probabilities"][label]
-            if abs(found - wanted) > TOLERANCE:
-                raise ProgramError(
-                    f"{self.recipe.name} {self.recipe.version} answers its sample with {label} {found:.4f}; "
-                    f"{wanted:.4f} was stored when it was built. The archive or its environment is not what it was."
-                )
+            self.compare(label, found["probabilities"][label], wanted)

@@ -1,4 +1,4 @@
-"""A DICOM object opened with pydicom: of its elements only those that say how to show its pixels.
+"""A DICOM object opened with pydicom: of its elements only those that say how to show its pixels and where they lie.
 
 Who was imaged is never parsed, so it can reach no message and no log.
 """
@@ -65,7 +65,13 @@ _KEYWORDS: Final = (
     "PixelSpacing",
     "ImagerPixelSpacing",
     "NominalScannedPixelSpacing",
-    # and where enhanced objects keep both: PS3.3 C.7.6.16
+    # their place in a volume: PS3.3 C.7.6.2
+    "SeriesInstanceUID",
+    "ImagePositionPatient",
+    "ImageOrientationPatient",
+    "SpacingBetweenSlices",
+    "SliceThickness",
+    # and where enhanced objects keep all of these: PS3.3 C.7.6.16
     "SharedFunctionalGroupsSequence",
     "PerFrameFunctionalGroupsSequence",
 )

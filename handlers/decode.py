@@ -12,7 +12,7 @@ READABLE: Final = "JPEG, PNG, TIFF, BMP, WebP, NPY and DICOM"
 
 _FOREIGN: Final = {
     b"\x1f\x8b": "gzip; unpack it, or send it with Content-Encoding: gzip",
-    b"PK\x03\x04": "zip; send one image of it",
+    b"PK\x03\x04": "zip; send it as the body of a request, not within another list",
     b"%PDF": "PDF; send the image as PNG",
     b"GIF8": "GIF; send it as PNG",
     b"\x00\x00\x00\x0cjP  ": "JPEG 2000 outside of DICOM; send it as PNG",

@@ -62,7 +62,7 @@ _FAULTS: Final = (
 
 
 def _decode(source: Object, limits: Limits) -> Image:
-    from handlers import frame, grayscale
+    from handlers import frame, grayscale, plane
 
     samples = frame.samples(source, limits)
     pixels = grayscale.render(samples, source) if samples.ndim == 2 else frame.color(samples, source)
@@ -72,27 +72,10 @@ def _decode(source: Object, limits: Limits) -> Image:
         format="dicom",
         width=width,
         height=height,
-        spacing=_spacing(source),
+        spacing=plane.spacing(source),
+        plane=plane.plane(source),
         attributes=_attributes(source),
     )
-
-
-def _spacing(source: Object) -> tuple[float, float] | None:
-    """(row, column) distance in mm; the calibrated one first (PS3.3 section 10.7.1.3)."""
-    from handlers.dataset import values
-
-    measures = source.group("PixelMeasuresSequence")
-    for place, keyword in (
-        (measures, "PixelSpacing"),
-        (source.dataset, "ImagerPixelSpacing"),
-        (source.dataset, "NominalScannedPixelSpacing"),
-    ):
-        found = values(place, keyword)
-        if len(found) == 2:
-            row, column = float(found[0]), float(found[1])
-            if 0 < row < 1000 and 0 < column < 1000:
-                return row, column
-    return None
 
 
 def _attributes(source: Object) -> dict[str, str]:

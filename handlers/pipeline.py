@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
+from handlers import raw
 from handlers.check import check
 from handlers.decode import decode
 from handlers.errors import InternalError, RequestError, ServiceUnavailable
 from handlers.image import Image, Limits
 from handlers.preprocess import at_least, preprocess
 from handlers.program import DeviceLost, Program
+from handlers.raw import Raw
 from handlers.recipe import Recipe
 
 logger = logging.getLogger(__name__)
@@ -53,7 +55,7 @@ class Pipeline:
     limits: Limits = field(default_factory=Limits)
     batch: int = 8
 
-    def prepare(self, data: bytes) -> Prepared:
+    def prepare(self, data: bytes | Raw) -> Prepared:
         """Decode, check and preprocess one encoded image.
 
         Raises
@@ -62,11 +64,14 @@ class Pipeline:
             If the image is refused.
         """
         spec = self.recipe.input
-        image = decode(data, self.limits, at_least(spec))
+        if isinstance(data, Raw):
+            image, sent = raw.decode(data, spec), data.data
+        else:
+            image, sent = decode(data, self.limits, at_least(spec)), data
         check(image, spec)
-        return Prepared(image, hashlib.sha256(data).hexdigest(), preprocess(image, spec))
+        return Prepared(image, hashlib.sha256(sent).hexdigest(), preprocess(image, spec))
 
-    def __call__(self, images: Sequence[bytes | RequestError]) -> list[Result | RequestError]:
+    def __call__(self, images: Sequence[bytes | Raw | RequestError]) -> list[Result | RequestError]:
         """Answer every image; what goes wrong with one is that one's answer and nobody else's.
 
         Raises
@@ -74,12 +79,18 @@ class Pipeline:
         DeviceLost
             If this process has to be left.
         """
-        prepared = [self._try_prepare(image) for image in images]
-        good = [item for item in prepared if isinstance(item, Prepared)]
-        answers = iter(self._run(good))
-        return [next(answers) if isinstance(item, Prepared) else item for item in prepared]
+        return list(self.stream(images))
 
-    def _try_prepare(self, image: bytes | RequestError) -> Prepared | RequestError:
+    def stream(self, images: Sequence[bytes | Raw | RequestError]) -> Iterator[Result | RequestError]:
+        """Answer as a call does, one batch at a time: no more images than that are decoded at once."""
+        for start in range(0, len(images), self.batch):
+            prepared = [self._try_prepare(image) for image in images[start : start + self.batch]]
+            good = [item for item in prepared if isinstance(item, Prepared)]
+            answers = iter(self._run_batch(good) if good else [])
+            for item in prepared:
+                yield next(answers) if isinstance(item, Prepared) else item
+
+    def _try_prepare(self, image: bytes | Raw | RequestError) -> Prepared | RequestError:
         if isinstance(image, RequestError):
             return image
         try:
@@ -89,12 +100,6 @@ class Pipeline:
         except Exception:  # a fault of ours: raised, TorchServe would answer the whole batch with 503
             logger.exception("preparing an image failed")
             return InternalError("Preparing this image failed by a fault of the server; it is logged.")
-
-    def _run(self, items: list[Prepared]) -> list[Result | RequestError]:
-        results: list[Result | RequestError] = []
-        for start in range(0, len(items), self.batch):
-            results += self._run_batch(items[start : start + self.batch])
-        return results
 
     def _run_batch(self, items: list[Prepared]) -> list[Result | RequestError]:
         try:
@@ -106,7 +111,12 @@ class Pipeline:
                 # One image, or the size of the batch, is at fault: find out which, and spare the others.
                 return [answer for item in items for answer in self._run_batch([item])]
             logger.exception("running the model failed")
-            if isinstance(error, MemoryError | RuntimeError) and "out of memory" in str(error).lower():
-                return [ServiceUnavailable("The server is short of memory; try again in a moment.")]
-            return [InternalError("Running the model on this image failed by a fault of the server; it is logged.")]
+            return [blame(error)]
         return [Result(item, {name: value[row] for name, value in outputs.items()}) for row, item in enumerate(items)]
+
+
+def blame(error: Exception) -> RequestError:
+    """Turn what stopped the model into the answer to the image that it ran on."""
+    if isinstance(error, MemoryError | RuntimeError) and "out of memory" in str(error).lower():
+        return ServiceUnavailable("The server is short of memory; try again in a moment.")
+    return InternalError("Running the model on this image failed by a fault of the server; it is logged.")

@@ -37,6 +37,8 @@ class Input(_Part):
         without it nothing is cut off.
     mean, std
         Statistics of the training pixels in [0, 1], one per channel.
+    raw
+        True where the original client's {"data": base64 of channel-first bytes} is accepted.
     dicom
         DICOM keyword -> values that a DICOM object may have there (upper case); a keyword that the
         object leaves empty is not held against it.
@@ -51,6 +53,7 @@ class Input(_Part):
     frame: tuple[int, int] | None = None
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    raw: bool = False
     dicom: dict[Literal["Modality", "BodyPartExamined", "ViewPosition"], tuple[str, ...]] = {}
 
     @model_validator(mode="after")
@@ -113,6 +116,27 @@ class Weights(_Part):
     source: Text | None = None
 
 
+class Explanation(_Part):
+    """How a classifier's answer is explained (handlers.explanation).
+
+    Attributes
+    ----------
+    method
+        `grad-cam` on the network's output `features`, or `attention-relevance` on its output `attention`.
+    side
+        Of the square map whose pixels, row after row, the tokens of the attention share evenly.
+    """
+
+    method: Literal["grad-cam", "attention-relevance"] = "grad-cam"
+    side: Annotated[int, Field(ge=1, le=4096)] | None = None
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if (self.side is not None) != (self.method == "attention-relevance"):
+            raise ValueError(f"side has value {self.side}: attention-relevance needs it, grad-cam has none")
+        return self
+
+
 class Recipe(_Part):
     """One `archive.yaml`, validated.
 
@@ -125,9 +149,13 @@ class Recipe(_Part):
     activation
         `softmax` over one logit a label, or `sigmoid` of one logit for the second of two labels;
         segmentation has a sigmoid at every pixel, and a decision.
+    explanation
+        A classifier without it is explained by Grad-CAM; a segmentation has none, its mask is one.
     sample
         Image file beside the recipe; stored in the archive, answered when it is built and
         again before a server calls itself ready.
+    warning
+        Stands in every answer, for whoever must not take the answer for one of a finished model.
     """
 
     name: Name
@@ -140,10 +168,12 @@ class Recipe(_Part):
     activation: Literal["softmax", "sigmoid"]
     decision: Decision | None = None
     calibration: Calibration
+    explanation: Explanation | None = None
     weights: Weights
     sample: Text
     trained_on: Text
     licence: Text
+    warning: Text | None = None
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -153,6 +183,8 @@ class Recipe(_Part):
             raise ValueError(f"activation sigmoid needs 2 labels, not {len(self.labels)}")
         if self.task == "segmentation" and (self.activation != "sigmoid" or self.decision is None):
             raise ValueError("task segmentation needs activation sigmoid and a decision")
+        if self.task == "segmentation" and self.explanation is not None:
+            raise ValueError("task segmentation has no explanation: its mask is one")
         if self.decision is not None:
             if len(self.labels) != 2:
                 raise ValueError(f"decision needs 2 labels, not {len(self.labels)}")

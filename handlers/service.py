@@ -6,20 +6,22 @@ import json
 import logging
 import os
 import threading
-from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from http import HTTPStatus
+from itertools import islice
 from pathlib import Path
 from typing import Any, Final
 
 import torch
 
 from handlers import body, recipe
-from handlers.answer import Model, Response, negotiate, problem, refuse, render
+from handlers.answer import Answer, Model, Response, problem, refuse, render
 from handlers.body import Body, BodyLimits, Headers
 from handlers.errors import InternalError, NotFound, ProgramError, RequestError, ServiceUnavailable
 from handlers.pipeline import Pipeline, Result
 from handlers.program import DeviceLost, Program
+from handlers.task import Task
 from handlers.worker import INDEX, MAX_RESPONSE, busy, closing, quieten
 
 logger = logging.getLogger(__name__)
@@ -29,12 +31,18 @@ SAMPLE_ANSWER: Final = "sample.json"
 """The answer to the sample, stored when the archive is built."""
 _FAREWELL: Final = 0.5
 """Seconds between the last answer of a worker whose device is lost and its exit."""
-TOLERANCE: Final = 0.01
-"""How far the warm-up's probability may lie from the one stored when the archive was built:
-devices differ in the last digits, other weights or another pipeline in the first."""
 
 
-class Service(ABC):
+@dataclass(frozen=True)
+class Request:
+    """One request that could be read: its images, the Accept header, whether /explanations was asked."""
+
+    body: Body
+    accept: str
+    explain: bool
+
+
+class Service(Task):
     """What TorchServe loads: `initialize` once, then `handle` for each batch of requests."""
 
     def initialize(self, context: Any) -> None:
@@ -47,85 +55,87 @@ class Service(ABC):
         """
         quieten()
         folder = Path(context.system_properties["model_dir"])
-        self.recipe = recipe.load(folder / "archive.yaml")
-        self.model = Model(self.recipe.name, self.recipe.version, _sha256(self.recipe.name, self.recipe.version))
-        self.limits = BodyLimits()
-        self.max_response = int(os.environ.get(MAX_RESPONSE, _TORCHSERVE_MAX_RESPONSE))
-        self.lost = False
-        program = Program(folder / "program.pt2", _device(context))
-        batch = int(context.system_properties.get("batch_size") or 1)
-        self.pipeline = Pipeline(self.recipe, program, self.limits.image, batch)
-        self._warm_up(folder)
-
-    def _warm_up(self, folder: Path) -> None:
-        sample = (folder / self.recipe.sample).read_bytes()
+        self.load(folder, _device(context), int(context.system_properties.get("batch_size") or 1))
         stored = json.loads((folder / SAMPLE_ANSWER).read_bytes())
         for size in (1, self.pipeline.batch):
-            for result in self.pipeline([sample] * size):
-                if isinstance(result, RequestError):
-                    raise ProgramError(f"{self.recipe.name} refuses its own sample: {result}")
-                self.verify_sample(self.describe(result), stored)
+            for found in self.answer_sample(folder, size):
+                self.verify_sample(found, stored)
 
-    @abstractmethod
-    def describe(self, result: Result) -> dict[str, Any]:
-        """Turn the outputs for one image into its answer.
+    def load(self, folder: Path, device: str = "cpu", batch: int = 1) -> None:
+        """Load an unpacked archive; a build does no more than this before it answers the sample.
 
         Raises
         ------
-        RequestError
-            If they mean nothing.
+        RadServeError
+            If the archive is broken.
         """
+        self.recipe = recipe.load(folder / "archive.yaml")
+        name, version = self.recipe.name, self.recipe.version
+        self.model = Model(name, version, _sha256(name, version), self.recipe.warning)
+        self.limits = BodyLimits()
+        self.max_response = int(os.environ.get(MAX_RESPONSE, _TORCHSERVE_MAX_RESPONSE))
+        self.lost = False
+        program = Program(folder / "program.pt2", device)
+        self.pipeline = Pipeline(self.recipe, program, self.limits.image, batch)
 
-    @abstractmethod
-    def verify_sample(self, answer: dict[str, Any], stored: dict[str, Any]) -> None:
-        """Compare the answer to the sample with the stored one.
+    def answer_sample(self, folder: Path, size: int = 1) -> list[dict[str, Any]]:
+        """Answer the archive's sample `size` times in one batch; return the summaries.
 
         Raises
         ------
         ProgramError
-            If they differ.
+            If the archive refuses it.
         """
+        sample = (folder / self.recipe.sample).read_bytes()
+        summaries: list[dict[str, Any]] = []
+        for result in self.pipeline([sample] * size):
+            if isinstance(result, RequestError):
+                raise ProgramError(f"{self.recipe.name} refuses its own sample: {result}")
+            if not summaries:
+                self.rehearse(result)
+            summaries.append(self.summary(self.describe(result).document))
+        return summaries
 
     def handle(self, data: list[Mapping[str, Any]], context: Any) -> list[bytes]:
         """Answer one batch; one entry a request, in order, each with its own status."""
         with busy():
-            bodies = [self._read(fields, _headers(context, index)) for index, fields in enumerate(data)]
-            responses = self._answer(bodies)
+            requests = [self._read(fields, _headers(context, index)) for index, fields in enumerate(data)]
+            responses = self._answer(requests)
             for index, response in enumerate(responses):
                 phrase = HTTPStatus(response.status).phrase
                 context.set_response_status(code=response.status, phrase=phrase, idx=index)
                 context.set_response_content_type(index, response.media_type)
             return [response.body for response in responses]
 
-    def _read(self, fields: Mapping[str, Any], headers: Headers) -> Body | RequestError:
+    def _read(self, fields: Mapping[str, Any], headers: Headers) -> Request | RequestError:
         try:
             if closing():
                 raise ServiceUnavailable("The server is stopping; connect anew to reach another one.")
-            if headers.get("explain") == "True":
-                raise NotFound(f"{self.recipe.name} {self.recipe.version} gives no explanations; use /predictions.")
-            negotiate(headers.get("accept", ""))
-            return body.read(fields, headers, self.limits)
+            read = body.read(fields, headers, self.limits)
+            return Request(read, headers.get("accept", ""), headers.get("explain") == "True")
         except RequestError as error:
             return error
         except Exception:  # a fault of ours: raised, TorchServe would answer the whole batch with 503
             logger.exception("reading a request failed")
             return InternalError("Reading this request failed by a fault of the server; it is logged.")
 
-    def _answer(self, bodies: list[Body | RequestError]) -> list[Response]:
-        images = [image for item in bodies if isinstance(item, Body) for image in item.images]
+    def _answer(self, requests: list[Request | RequestError]) -> list[Response]:
+        images = [image for item in requests if isinstance(item, Request) for image in item.body.images]
         try:
             if self.lost:
                 raise DeviceLost("The device was lost before.")
-            results = iter(self.pipeline(images))
+            results = self.pipeline.stream(images)
+            return [
+                refuse(item)
+                if isinstance(item, RequestError)
+                else self._respond(item, islice(results, len(item.body.images)))
+                for item in requests
+            ]
         except DeviceLost:
             logger.exception("leaving the worker")
             self._leave()
             gone = ServiceUnavailable("This worker lost its accelerator and is being replaced; try again.")
-            return [refuse(item if isinstance(item, RequestError) else gone) for item in bodies]
-        return [
-            refuse(item) if isinstance(item, RequestError) else self._render(item, [next(results) for _ in item.images])
-            for item in bodies
-        ]
+            return [refuse(item if isinstance(item, RequestError) else gone) for item in requests]
 
     def _leave(self) -> None:
         """Exit once the answers are out: TorchServe starts a new worker with a new CUDA context."""
@@ -133,34 +143,55 @@ class Service(ABC):
             self.lost = True
             threading.Timer(_FAREWELL, os._exit, (1,)).start()
 
-    def _render(self, item: Body, results: list[Result | RequestError]) -> Response:
+    def _respond(self, request: Request, results: Iterable[Result | RequestError]) -> Response:
+        answers = [self._try_answer(request, result) for result in results]
         try:
-            if item.several:
-                response = render({"predictions": [self._try_describe(result) for result in results]})
-            else:
-                (result,) = results
-                if isinstance(result, RequestError):
-                    raise result
-                response = render(self.describe(result))
+            response = render(self._whole(request, answers), request.accept)
             if len(response.body) > self.max_response:
                 raise InternalError(
                     f"The answer has {len(response.body)} bytes, above this server's limit of {self.max_response}; "
-                    "send fewer images in one request."
+                    "send fewer images in one request, or smaller ones."
                 )
         except RequestError as error:
             return refuse(error)
         except Exception:  # as in _read: the neighbours keep their answers
             logger.exception("rendering an answer failed")
-            return refuse(InternalError("Rendering this answer failed by a fault of the server; it is logged."))
+            return refuse(_fault())
         return response
 
-    def _try_describe(self, result: Result | RequestError) -> dict[str, Any]:
+    def _try_answer(self, request: Request, result: Result | RequestError) -> Answer | RequestError:
         if isinstance(result, RequestError):
-            return problem(result)
+            return result
         try:
-            return self.describe(result)
+            answer = self.explain(result) if request.explain else self.describe(result)
         except RequestError as error:
-            return problem(error)
+            return error
+        except DeviceLost:
+            raise
+        except Exception:  # as in _read
+            logger.exception("describing an answer failed")
+            return _fault()
+        # Of several images no picture is asked for, and what could draw them would keep all their pixels.
+        return replace(answer, pictures={}) if request.body.several else answer
+
+    def _whole(self, request: Request, answers: list[Answer | RequestError]) -> Answer:
+        """Join the answers to the images of one request."""
+        if not request.body.several:
+            (answer,) = answers
+            if isinstance(answer, RequestError):
+                raise answer
+            return answer
+        for item in answers:
+            if isinstance(item, NotFound):  # what the archive does not offer concerns no image, but the request
+                raise item
+        entries = [problem(item) if isinstance(item, RequestError) else item.document for item in answers]
+        if request.body.names:
+            entries = [{"name": name} | entry for name, entry in zip(request.body.names, entries, strict=True)]
+        return Answer({"predictions": entries} | self.together(answers))
+
+
+def _fault() -> InternalError:
+    return InternalError("Rendering this answer failed by a fault of the server; it is logged.")
 
 
 def _headers(context: Any, index: int) -> Headers:

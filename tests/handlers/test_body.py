@@ -12,10 +12,12 @@ import pytest
 from handlers.body import BodyLimits, Headers, read
 from handlers.errors import BadRequest, ContentTooLarge, RequestError, UnsupportedMediaType
 from handlers.image import Limits
+from handlers.raw import Raw
+from tests.handlers.test_zipped import zipped
 
 FILM = b"\xff\xd8\xff film"
 B64 = base64.b64encode(FILM).decode()
-LIMITS = BodyLimits(images=3, image=Limits(bytes=30_000))
+LIMITS = BodyLimits(images=3, unzipped=50_000, image=Limits(bytes=30_000))
 
 
 def test_raw_bytes_are_one_image_whatever_the_content_type_says() -> None:
@@ -47,6 +49,44 @@ def test_instances_keep_their_order_and_an_error_stands_in_its_place() -> None:
     assert "instances[1].b64" in str(body.images[1])
 
 
+def test_bare_samples_are_marked_as_such_alone_and_in_a_list() -> None:
+    assert read({"body": {"data": B64}}, Headers({}), LIMITS).images == (Raw(FILM),)
+    body = read({"body": {"instances": [{"b64": B64}, {"data": B64}, {"data": 5}]}}, Headers({}), LIMITS)
+    assert body.images[:2] == (FILM, Raw(FILM))
+    assert isinstance(body.images[2], BadRequest)
+    assert "instances[2].data" in str(body.images[2])
+
+
+def test_an_instance_of_two_kinds_is_neither() -> None:
+    (image,) = read({"body": {"instances": [{"b64": B64, "data": B64}]}}, Headers({}), LIMITS).images
+    assert isinstance(image, BadRequest)
+
+
+@pytest.mark.parametrize("media", ["application/zip", "application/octet-stream", "image/png", ""])
+def test_a_zip_is_a_list_of_images_with_names(media: str) -> None:
+    data = zipped({"film_10.jpg": FILM, "film_9.jpg": b"nine"})
+    body = read({"body": bytearray(data)}, Headers({"Content-Type": media}), LIMITS)
+    assert body.several
+    assert (body.images, body.names) == ((b"nine", FILM), ("film_9.jpg", "film_10.jpg"))
+
+
+def test_a_zip_of_one_image_is_still_a_list() -> None:
+    assert read({"body": zipped({"1.jpg": FILM})}, Headers({}), LIMITS).several
+
+
+def test_the_limits_of_a_zip_are_those_of_the_body() -> None:
+    with pytest.raises(ContentTooLarge, match="4 files; at most 3"):
+        read({"body": zipped(dict.fromkeys("abcd", FILM))}, Headers({}), LIMITS)
+    with pytest.raises(ContentTooLarge, match="at most 50000"):
+        read({"body": zipped(dict.fromkeys("abc", bytes(20_000)))}, Headers({}), LIMITS)
+    (image,) = read({"body": zipped({"a": bytes(30_001)})}, Headers({}), LIMITS).images
+    assert isinstance(image, ContentTooLarge)
+
+
+def test_a_list_of_images_has_no_names() -> None:
+    assert read({"body": {"instances": [{"b64": B64}]}}, Headers({}), LIMITS).names == ()
+
+
 @pytest.mark.parametrize(
     ("content", "error"),
     [
@@ -54,6 +94,10 @@ def test_instances_keep_their_order_and_an_error_stands_in_its_place() -> None:
         (b"[1, 2]", BadRequest),
         (b'{"pixels": 1}', BadRequest),
         (b'{"image": 5}', BadRequest),
+        (b'{"data": 5}', BadRequest),
+        (b'{"data": "%%%"}', BadRequest),
+        (b'{"data": "", "image": ""}', BadRequest),
+        (b"PK\x03\x04 cut off", BadRequest),
         (b'{"instances": []}', BadRequest),
         (b'{"instances": {}}', BadRequest),
         (json.dumps({"instances": [{"b64": ""}] * 4}).encode(), ContentTooLarge),

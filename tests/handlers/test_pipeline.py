@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from io import BytesIO
 from pathlib import Path
 
@@ -11,8 +12,9 @@ from numpy.typing import NDArray
 from PIL import Image as Pillow
 
 from handlers.errors import BadRequest, InternalError, ServiceUnavailable, UnreadableImage
-from handlers.pipeline import Pipeline, Result
+from handlers.pipeline import Pipeline, Prepared, Result
 from handlers.program import DeviceLost, Program
+from handlers.raw import Raw
 from handlers.recipe import Recipe
 
 
@@ -46,6 +48,31 @@ def test_a_broken_image_fails_alone_and_order_is_kept(pipeline: Pipeline) -> Non
     assert isinstance(broken, UnreadableImage)
     assert isinstance(refused, BadRequest)
     assert logits(last)[1] > logits(first)[1]
+
+
+def test_no_more_images_than_a_batch_are_decoded_ahead(pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:
+    decoded: list[bytes | Raw] = []
+    prepare = Pipeline.prepare
+
+    def counted(self: Pipeline, data: bytes | Raw) -> Prepared:
+        decoded.append(data)
+        return prepare(self, data)
+
+    monkeypatch.setattr(Pipeline, "prepare", counted)
+    results = pipeline.stream([film(low=10 * index) for index in range(9)])
+    assert [len(decoded) for _ in results] == [4, 4, 4, 4, 8, 8, 8, 8, 9]
+
+
+def test_bare_samples_get_what_the_same_pixels_get_as_a_file(pipeline: Pipeline) -> None:
+    spec = pipeline.recipe.input.model_copy(update={"height": 32, "width": 40, "raw": True})
+    raw = Pipeline(pipeline.recipe.model_copy(update={"input": spec}), pipeline.program)
+    pixels = np.tile(np.linspace(20, 240, 40).astype(np.uint8), (3, 32, 1))
+    out = BytesIO()
+    Pillow.fromarray(pixels.transpose(1, 2, 0)).save(out, "PNG")
+    bare, file = raw([Raw(pixels.tobytes()), out.getvalue()])
+    np.testing.assert_array_equal(logits(bare), logits(file))
+    assert isinstance(bare, Result)
+    assert bare.prepared.sha256 == hashlib.sha256(pixels.tobytes()).hexdigest()
 
 
 class Fragile(Program):

@@ -1,0 +1,90 @@
+"""Logits of every pixel to a mask in the geometry of the image as sent."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from handlers.errors import InternalError
+from handlers.geometry import Geometry
+from handlers.recipe import Recipe
+
+
+@dataclass(frozen=True)
+class Box:
+    """The smallest rectangle around a mask, in pixels of the image as sent."""
+
+    left: int
+    top: int
+    width: int
+    height: int
+
+
+@dataclass(frozen=True)
+class Mask:
+    """Where the finding is.
+
+    Attributes
+    ----------
+    marked
+        Shape (height, width) of the image as sent, upright.
+    """
+
+    marked: NDArray[np.bool_]
+
+    @property
+    def pixels(self) -> int:
+        """Number of marked pixels."""
+        return int(np.count_nonzero(self.marked))
+
+    @property
+    def fraction(self) -> float:
+        """Share of the image that is marked."""
+        return self.pixels / self.marked.size
+
+    @property
+    def box(self) -> Box | None:
+        """None where nothing is marked."""
+        rows, columns = (np.flatnonzero(self.marked.any(axis=axis)) for axis in (1, 0))
+        if not len(rows):
+            return None
+        top, left = int(rows[0]), int(columns[0])
+        return Box(left, top, int(columns[-1]) - left + 1, int(rows[-1]) - top + 1)
+
+    @property
+    def gray(self) -> NDArray[np.uint8]:
+        """The mask as a gray picture: 255 where marked, else 0."""
+        return self.marked.astype(np.uint8) * np.uint8(255)
+
+
+def segment(logits: NDArray[np.float32], recipe: Recipe, geometry: Geometry) -> Mask:
+    """Decide on every pixel.
+
+    Probabilities, not decisions, are interpolated on the way back to the image, and decided on there. What
+    the network did not see of the image is not marked.
+
+    Parameters
+    ----------
+    logits
+        Shape (1, height, width) of the recipe's input.
+    geometry
+        The one that brought the image there.
+
+    Raises
+    ------
+    InternalError
+        If the network gave something that is no number.
+    """
+    spec, decision = recipe.input, recipe.decision
+    assert decision is not None  # a recipe of this task has one
+    if logits.shape != (1, spec.height, spec.width) or not np.isfinite(logits).all():
+        raise InternalError(
+            "The model gave no finite number at every pixel of this image; its mask would mean nothing."
+        )
+    # The sigmoid as a hyperbolic tangent: the same function, and it overflows nowhere.
+    probabilities = (1 + np.tanh(logits[0] / (2 * recipe.calibration.temperature))) / 2
+    if np.count_nonzero(probabilities >= decision.threshold) < decision.smallest:
+        return Mask(np.zeros((geometry.height, geometry.width), dtype=np.bool_))
+    return Mask(geometry.back(probabilities.astype(np.float32), outside=0) >= decision.threshold)

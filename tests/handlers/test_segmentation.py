@@ -1,0 +1,320 @@
+"""Masks as clients get them, through the adapter with TorchServe's own `Context` around it."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image as Pillow
+
+from handlers.errors import ProgramError
+from handlers.picture import OUTLINE
+from handlers.segmentation import Segmentation
+from tests.handlers.images import dicom, npy, saved
+from tests.handlers.test_service import context
+from tests.handlers.test_zipped import zipped
+from tests.spots import HEIGHT, WIDTH, Flags, agreement, figure, painted, unpacked
+
+EMPTY = np.where(np.eye(HEIGHT, WIDTH) > 0, 60, 20).astype(np.uint8)
+"""A picture with some contrast and nothing bright."""
+
+
+@dataclass(frozen=True)
+class Reply:
+    """One response."""
+
+    status: int
+    media: str
+    body: bytes
+
+    @property
+    def json(self) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads(self.body)
+        return found
+
+    @property
+    def pixels(self) -> np.ndarray[Any, Any]:
+        return np.asarray(Pillow.open(BytesIO(self.body)))
+
+
+@pytest.fixture(scope="module")
+def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return unpacked(tmp_path_factory.mktemp("spots"))
+
+
+@pytest.fixture(scope="module")
+def service(archive: Path) -> Segmentation:
+    made = Segmentation()
+    made.initialize(context(archive, []))
+    return made
+
+
+def ask(service: Segmentation, *requests: tuple[Any, dict[str, Any]]) -> list[Reply]:
+    """Send one batch."""
+    around = context(Path(), [dict(headers) for _, headers in requests])
+    bodies = service.handle([{"body": body} for body, _ in requests], around)
+    assert len(bodies) == len(requests)
+    return [
+        Reply(around.get_response_status(index)[0], around.get_response_content_type(index), body)
+        for index, body in enumerate(bodies)
+    ]
+
+
+def answered(service: Segmentation, body: Any, **headers: str) -> Reply:
+    (reply,) = ask(service, (body, headers))
+    assert reply.status == 200, reply.body
+    return reply
+
+
+def mask(document: dict[str, Any]) -> Flags:
+    """Read a document's mask, and check what it says of itself."""
+    stored = document["mask"]
+    picture = Pillow.open(BytesIO(base64.b64decode(stored["data"])))
+    assert (picture.format, picture.mode, stored["encoding"]) == ("PNG", "L", "png")
+    assert picture.size == (stored["width"], stored["height"])
+    assert picture.size == (document["image"]["width"], document["image"]["height"])
+    values = np.asarray(picture)
+    assert set(np.unique(values)) <= {0, 255}
+    found = values == 255
+    assert document["area"]["pixels"] == found.sum()
+    assert document["area"]["fraction"] == found.mean()
+    assert document["positive"] == found.any()
+    return np.asarray(found)
+
+
+def b64(data: bytes) -> str:
+    return base64.b64encode(data).decode()
+
+
+def test_an_answer_has_what_the_design_says(service: Segmentation) -> None:
+    wanted = figure(HEIGHT, WIDTH)
+    data = saved(painted(wanted), "PNG")
+    reply = answered(service, data)
+    assert reply.media == "application/json"
+    document = reply.json
+    assert list(document) == ["model", "label", "positive", "threshold", "area", "box", "mask", "image"]
+    assert document["model"] == {"name": "spots", "version": "1.0.0", "sha256": None}
+    assert (document["label"], document["positive"], document["threshold"]) == ("spot", True, 0.5)
+    assert set(document["area"]) == {"pixels", "fraction"}
+    rows, columns = np.nonzero(wanted)
+    assert document["box"] == {
+        "left": columns.min(),
+        "top": rows.min(),
+        "width": np.ptp(columns) + 1,
+        "height": np.ptp(rows) + 1,
+    }
+    assert document["image"] == {
+        "format": "png",
+        "width": WIDTH,
+        "height": HEIGHT,
+        "sha256": hashlib.sha256(data).hexdigest(),
+    }
+    np.testing.assert_array_equal(mask(document), wanted)
+
+
+def test_an_image_without_a_finding_has_an_empty_mask_and_the_other_label(service: Segmentation) -> None:
+    document = answered(service, saved(EMPTY, "PNG")).json
+    assert (document["label"], document["positive"], document["box"]) == ("nothing", False, None)
+    assert not mask(document).any()
+
+
+@pytest.mark.parametrize(("height", "width"), [(300, 200), (40, 150), (1000, 1500), (64, 96)])
+@pytest.mark.parametrize("form", ["PNG", "JPEG", "TIFF", "BMP", "WEBP"])
+def test_masks_of_any_size_and_format_lie_where_the_finding_is(
+    service: Segmentation, height: int, width: int, form: str
+) -> None:
+    wanted = figure(height, width)
+    found = mask(answered(service, saved(painted(wanted), form)).json)
+    assert agreement(found, wanted) > 0.8
+    for wrong in (wanted[::-1], wanted[:, ::-1], np.roll(wanted, width // 8, 1), np.roll(wanted, height // 8, 0)):
+        assert agreement(found, wrong) < 0.75
+
+
+@pytest.mark.parametrize("orientation", [1, 2, 3, 4, 5, 6, 7, 8])
+def test_the_mask_of_a_turned_photograph_lies_on_the_upright_picture(service: Segmentation, orientation: int) -> None:
+    wanted = figure(400, 300)
+    upright = Pillow.fromarray(painted(wanted))
+    # What has to be done to the upright picture so that the tag undoes it (CIPA DC-008, section 4.6.5.1.6).
+    undone = {
+        2: Pillow.Transpose.FLIP_LEFT_RIGHT,
+        3: Pillow.Transpose.ROTATE_180,
+        4: Pillow.Transpose.FLIP_TOP_BOTTOM,
+        5: Pillow.Transpose.TRANSPOSE,
+        6: Pillow.Transpose.ROTATE_90,
+        7: Pillow.Transpose.TRANSVERSE,
+        8: Pillow.Transpose.ROTATE_270,
+    }
+    stored = upright.transpose(undone[orientation]) if orientation in undone else upright
+    exif = Pillow.Exif()
+    exif[0x0112] = orientation
+    data = saved(stored, "JPEG", quality=95, exif=exif)
+    assert agreement(mask(answered(service, data).json), wanted) > 0.85
+    drawn = answered(service, data, accept="image/png;view=overlay").pixels
+    assert drawn.shape == (400, 300, 3)
+    assert (np.abs(drawn.astype(int) - painted(wanted)[..., None]).max(axis=-1) < 60).mean() > 0.9
+
+
+def test_a_dicom_slice_with_spacing_has_an_area_in_square_millimetres(service: Segmentation) -> None:
+    wanted = figure(128, 192)
+    document = answered(service, dicom(painted(wanted), Modality="MR", PixelSpacing=[0.5, 0.75])).json
+    assert document["image"]["spacing"] == [0.5, 0.75]
+    assert document["area"]["mm2"] == pytest.approx(mask(document).sum() * 0.375)
+    assert agreement(mask(document), wanted) > 0.9
+
+
+def test_every_form_of_body_gets_the_same_mask(service: Segmentation) -> None:
+    wanted = figure(HEIGHT, WIDTH)
+    pixels = painted(wanted)
+    png = saved(pixels, "PNG")
+    for body in (png, {"image": b64(png)}, npy(pixels), npy(pixels / 255), dicom(pixels), saved(pixels, "TIFF")):
+        np.testing.assert_array_equal(mask(answered(service, body).json), wanted)
+
+
+def test_published_slices_are_read(service: Segmentation, shared: Path) -> None:
+    files = sorted((shared / "lgg_mri" / "original_tif").rglob("*.tif"))
+    slices = [path for path in files if not path.stem.endswith("_mask")]
+    assert slices
+    for path in slices:
+        document = answered(service, path.read_bytes()).json
+        assert (document["image"]["format"], mask(document).shape) == ("tiff", (256, 256))
+
+
+def test_the_mask_itself_comes_as_a_picture(service: Segmentation) -> None:
+    wanted = figure(200, 300)
+    data = saved(painted(wanted), "PNG")
+    document = mask(answered(service, data).json)
+    for accept in ("image/png", "image/*", "image/png;view=mask", "text/html, image/png;q=0.9, */*;q=0.1"):
+        reply = answered(service, data, accept=accept)
+        assert reply.media == "image/png"
+        np.testing.assert_array_equal(reply.pixels, document * np.uint8(255))
+
+
+def test_the_overlay_is_the_image_with_the_outline_of_the_mask(service: Segmentation) -> None:
+    pixels = painted(figure(200, 300))
+    data = saved(pixels, "PNG")
+    found = mask(answered(service, data).json)
+    drawn = answered(service, data, accept="image/png;view=overlay").pixels
+    assert drawn.shape == (200, 300, 3)
+    outline = (drawn == OUTLINE).all(axis=-1)
+    assert outline.any()
+    assert not (outline & ~found).any()
+    np.testing.assert_array_equal(drawn[~outline], np.stack([pixels[~outline]] * 3, axis=-1))
+
+
+def test_a_view_that_there_is_not_is_406_and_names_those_that_there_are(service: Segmentation) -> None:
+    (reply,) = ask(service, (saved(EMPTY, "PNG"), {"accept": "image/png;view=heat"}))
+    assert (reply.status, reply.media) == (406, "application/problem+json")
+    assert "view=overlay" in reply.json["detail"]
+
+
+def test_an_error_is_a_problem_whatever_the_client_takes(service: Segmentation) -> None:
+    (reply,) = ask(service, (b"garbage", {"accept": "image/png"}))
+    assert (reply.status, reply.media) == (415, "application/problem+json")
+
+
+def test_several_images_make_no_picture(service: Segmentation) -> None:
+    data = zipped({"1.png": saved(EMPTY, "PNG")})
+    (refused, taken) = ask(service, (data, {"accept": "image/png"}), (data, {"accept": "image/png, */*;q=0.1"}))
+    assert refused.status == 406
+    assert (taken.status, taken.media) == (200, "application/json")
+
+
+def test_neighbours_in_a_batch_keep_their_own_masks_forms_and_faults(service: Segmentation) -> None:
+    first, second = figure(64, 96), figure(300, 200)[::-1]
+    one, two = saved(painted(first), "PNG"), saved(painted(second), "PNG")
+    replies = ask(
+        service,
+        (one, {}),
+        (b"\x89PNG\r\n\x1a\n cut", {}),
+        (two, {}),
+        (one, {"accept": "image/png"}),
+        (zipped({"2.png": two, "1.png": one}), {}),
+        (one, {"accept": "text/html"}),
+        (one, {"explain": "True"}),
+        (two, {"accept": "image/png;view=overlay"}),
+    )
+    assert [reply.status for reply in replies] == [200, 400, 200, 200, 200, 406, 404, 200]
+    np.testing.assert_array_equal(mask(replies[0].json), first)
+    assert agreement(mask(replies[2].json), second) > 0.8
+    np.testing.assert_array_equal(replies[3].pixels > 0, first)
+    together = replies[4].json["predictions"]
+    assert [entry["name"] for entry in together] == ["1.png", "2.png"]
+    np.testing.assert_array_equal(mask(together[0]), first)
+    np.testing.assert_array_equal(mask(together[1]), mask(replies[2].json))
+    assert "mask" in replies[6].json["detail"]
+    assert replies[7].pixels.shape == (300, 200, 3)
+
+
+def test_slices_of_a_zip_are_answered_in_order_with_their_volume(service: Segmentation) -> None:
+    wanted = figure(HEIGHT, WIDTH)
+    files = {
+        f"slice_{number}.dcm": dicom(
+            painted(wanted) if number != 3 else EMPTY,
+            Modality="MR",
+            SeriesInstanceUID="1.2.3",
+            PixelSpacing=[0.5, 2.0],
+            ImagePositionPatient=[0, 0, 6.0 * number],
+            ImageOrientationPatient=[1, 0, 0, 0, 1, 0],
+        )
+        for number in range(11)
+    }
+    document = answered(service, zipped({"__MACOSX/._slice_0.dcm": b"x"} | files)).json
+    assert [entry["name"] for entry in document["predictions"]] == list(files)
+    assert [entry["positive"] for entry in document["predictions"]] == [number != 3 for number in range(11)]
+    pixels = 10 * int(wanted.sum())
+    assert document["volume"] == {
+        "slices": 11,
+        "positive_slices": 10,
+        "pixels": pixels,
+        "ml": pytest.approx(pixels * 6 / 1000),
+    }
+
+
+def test_a_refused_slice_has_a_problem_in_its_place_and_leaves_no_volume(service: Segmentation) -> None:
+    good = saved(painted(figure(HEIGHT, WIDTH)), "PNG")
+    document = answered(service, zipped({"1.png": good, "2.txt": b"notes", "3.png": good[:60]})).json
+    assert [entry.get("status") for entry in document["predictions"]] == [None, 415, 400]
+    assert [entry["name"] for entry in document["predictions"]] == ["1.png", "2.txt", "3.png"]
+    assert "mask" not in document["predictions"][1]
+    assert document["volume"]["positive_slices"] == 1
+    assert "ml" not in document["volume"]
+    assert "2 of 3 slices" in document["volume"]["reason"]
+
+
+def test_instances_have_a_volume_and_no_names(service: Segmentation) -> None:
+    data = b64(saved(painted(figure(HEIGHT, WIDTH)), "PNG"))
+    document = answered(service, {"instances": [{"b64": data}, {"data": data}]}).json
+    assert document["predictions"][1]["status"] == 400
+    assert all("name" not in entry for entry in document["predictions"])
+    assert document["volume"]["slices"] == 2
+
+
+def test_there_are_no_explanations_of_one_image_or_of_several(service: Segmentation) -> None:
+    one = saved(EMPTY, "PNG")
+    for reply in ask(service, (one, {"explain": "True"}), (zipped({"1": one}), {"explain": "True"})):
+        assert (reply.status, reply.media) == (404, "application/problem+json")
+
+
+@pytest.mark.parametrize("fraction", [0.0, 0.0563, 0.0687, 0.9])
+def test_a_worker_that_marks_another_share_of_its_sample_does_not_start(archive: Path, fraction: float) -> None:
+    stored = archive / "sample.json"
+    kept = stored.read_bytes()
+    stored.write_text(json.dumps({"label": "spot", "fraction": fraction}))
+    try:
+        with pytest.raises(ProgramError, match=r"answers its sample with fraction 0\.0625"):
+            Segmentation().initialize(context(archive, []))
+    finally:
+        stored.write_bytes(kept)
+
+
+def test_what_a_build_stores_is_what_a_worker_compares_with(archive: Path) -> None:
+    made = Segmentation()
+    made.load(archive)
+    assert made.answer_sample(archive) == [json.loads((archive / "sample.json").read_bytes())]
