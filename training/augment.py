@@ -1,18 +1,23 @@
-"""Random changes to whole batches of films: what varies between films and means nothing.
+"""Random changes to whole batches of images: what varies between them and means nothing.
 
-No mirroring: the heart lies left, and a mirrored film shows another patient (situs inversus). What
-also differs between the classes of the public sets without being illness is made to vary most:
-sharpness (the original size of the file), contrast, and the black border.
+Mirroring is off unless settings ask for it: in a film the heart lies left, and a mirrored one shows
+another patient (situs inversus). What also differs between the classes of the public sets without
+being illness is made to vary most: sharpness (the original size of the file), contrast, and the black
+border.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from typing import Final
 
 import torch
 from torch.nn.functional import affine_grid, conv2d, grid_sample, interpolate, pad
 
 from training.settings import Augmentation
+
+_AXES: Final = {"horizontal": -1, "vertical": -2}
 
 
 def augment(images: torch.Tensor, how: Augmentation, draw: torch.Generator) -> torch.Tensor:
@@ -29,7 +34,32 @@ def augment(images: torch.Tensor, how: Augmentation, draw: torch.Generator) -> t
     -------
     New images, same shape, in [0, 1].
     """
-    images = _move(images, how, draw)
+    return expose(move(images, how, draw)[0], how, draw)
+
+
+def move(
+    images: torch.Tensor, how: Augmentation, draw: torch.Generator, masks: torch.Tensor | None = None
+) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """Shift, turn, scale, shear and mirror every image, and its mask in the same way.
+
+    Parameters
+    ----------
+    masks
+        uint8, shape (N, 1, H, W), 0 and 1.
+    """
+    flips: dict[str, torch.Tensor] = {axis: torch.rand(len(images), 1, 1, 1, generator=draw) < 0.5 for axis in how.flip}
+    images = _mirror(images, flips)
+    grid, outside = _grid(images, how, draw)
+    moved = grid_sample(images, grid, mode="bilinear", padding_mode=outside, align_corners=False)
+    if masks is None:
+        return moved, None
+    masks = _mirror(masks, flips)
+    soft = grid_sample(masks.float(), grid, mode="bilinear", padding_mode="zeros", align_corners=False)
+    return moved, (soft >= 0.5).byte()
+
+
+def expose(images: torch.Tensor, how: Augmentation, draw: torch.Generator) -> torch.Tensor:
+    """Change how sharp, bright, hard and grainy every image is, and cover parts; what is where stays."""
     images = _focus(images, how, draw)
     images = _expose(images, how, draw)
     images = images + how.noise * _uniform(images, draw, 0, 1) * torch.randn(images.shape, generator=draw)
@@ -64,7 +94,13 @@ def _uniform(images: torch.Tensor, draw: torch.Generator, low: float, high: floa
     return low + (high - low) * torch.rand(len(images), 1, 1, 1, generator=draw)
 
 
-def _move(images: torch.Tensor, how: Augmentation, draw: torch.Generator) -> torch.Tensor:
+def _mirror(images: torch.Tensor, flips: Mapping[str, torch.Tensor]) -> torch.Tensor:
+    for axis, chosen in flips.items():
+        images = torch.where(chosen, images.flip(_AXES[axis]), images)
+    return images
+
+
+def _grid(images: torch.Tensor, how: Augmentation, draw: torch.Generator) -> tuple[torch.Tensor, str]:
     height, width = images.shape[-2:]
 
     def number(low: float, high: float) -> torch.Tensor:
@@ -85,7 +121,7 @@ def _move(images: torch.Tensor, how: Augmentation, draw: torch.Generator) -> tor
     grid = affine_grid(torch.stack(rows).permute(2, 0, 1), list(images.shape), align_corners=False)
     # What lies outside is black on some films and continues on others.
     outside = "zeros" if torch.rand(1, generator=draw) < 0.5 else "border"
-    return grid_sample(images, grid, mode="bilinear", padding_mode=outside, align_corners=False)
+    return grid, outside
 
 
 def _focus(images: torch.Tensor, how: Augmentation, draw: torch.Generator) -> torch.Tensor:

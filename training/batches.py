@@ -5,16 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import lightning
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from handlers import preprocess
 from handlers.recipe import Input
-from training.augment import augment, mix
-from training.settings import Augmentation
+from training.augment import expose, mix, move
+from training.settings import Augmentation, Settings
 
 Batch = tuple[torch.Tensor, torch.Tensor]
-"""Network input (N, channels, height, width), and shares of the labels (N, labels)."""
+"""Network input (N, channels, height, width), and the truth: shares of the labels (N, labels), or masks
+(N, 1, height, width) of 0 and 1; both float."""
 
 
 @dataclass(frozen=True)
@@ -29,11 +31,14 @@ class Images:
         int64, shape (N,): the place of the label in the recipe.
     groups
         Patient of each.
+    masks
+        uint8, shape (N, 1, height, width), 0 and 1; None where only labels are known.
     """
 
     pixels: torch.Tensor
     targets: torch.Tensor
     groups: tuple[str, ...]
+    masks: torch.Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.targets)
@@ -52,12 +57,19 @@ class Plan(Sampler[Draw]):
 
     Parameters
     ----------
-    count
-        Number of images. What does not fill a batch waits for another epoch.
+    targets
+        Labels of the images.
+    batch
+        Images a batch. What does not fill one waits for another epoch.
+    even
+        Whether an epoch has no more images of any label than of the rarest; another choice each epoch.
     """
 
-    def __init__(self, count: int, batch: int, seed: int) -> None:
-        self._count, self._batch, self._seed = count, min(batch, count), seed
+    def __init__(self, targets: torch.Tensor, batch: int, seed: int, *, even: bool = False) -> None:
+        counts = torch.bincount(targets)
+        self._targets, self._least = targets, int(counts[counts > 0].min()) if even else len(targets)
+        self._count = int(counts.clamp(max=self._least).sum())
+        self._batch, self._seed = min(batch, self._count), seed
         self._epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
@@ -69,7 +81,13 @@ class Plan(Sampler[Draw]):
 
     def __iter__(self) -> Iterator[Draw]:
         draw = torch.Generator().manual_seed(self._seed * 1_000_003 + self._epoch)
-        order = torch.randperm(self._count, generator=draw)
+        order = torch.randperm(len(self._targets), generator=draw)
+        if self._count < len(order):
+            labels = self._targets[order]
+            rank = torch.zeros_like(order)
+            for label in range(int(labels.max()) + 1):
+                rank[labels == label] = torch.arange(int((labels == label).sum()))
+            order = order[rank < self._least]
         for start in range(0, len(self) * self._batch, self._batch):
             seed = int(torch.randint(2**62, (1,), generator=draw))
             yield Draw(order[start : start + self._batch], seed)
@@ -83,7 +101,11 @@ class Augmented(Dataset[Batch]):
 
     def __getitem__(self, draw: Draw) -> Batch:
         random = torch.Generator().manual_seed(draw.seed)
-        values = augment(self._images.pixels[draw.places].float() / 255, self._how, random)
+        masks = None if self._images.masks is None else self._images.masks[draw.places]
+        values, masks = move(self._images.pixels[draw.places].float() / 255, self._how, random, masks)
+        values = expose(values, self._how, random)
+        if masks is not None:
+            return normalised(values, self._spec), masks.float()
         targets = torch.nn.functional.one_hot(self._images.targets[draw.places], self._labels).float()
         values, targets = mix(values, targets, self._how, random)
         return normalised(values, self._spec), targets
@@ -97,6 +119,8 @@ class Plain(Dataset[Batch]):
 
     def __getitem__(self, draw: Draw) -> Batch:
         values = self._images.pixels[draw.places].float() / 255
+        if self._images.masks is not None:
+            return normalised(values, self._spec), self._images.masks[draw.places].float()
         targets = torch.nn.functional.one_hot(self._images.targets[draw.places], self._labels).float()
         return normalised(values, self._spec), targets
 
@@ -121,10 +145,35 @@ def normalised(values: torch.Tensor, spec: Input) -> torch.Tensor:
     return torch.from_numpy(ready).contiguous(memory_format=torch.channels_last)
 
 
-def training(images: Images, spec: Input, labels: int, batch: int, seed: int, how: Augmentation) -> DataLoader[Batch]:
-    """Endless variety: augmented batches of an epoch."""
-    plan = Plan(len(images), batch, seed)
-    return DataLoader(Augmented(images, spec, labels, how), sampler=plan, batch_size=None)
+class DataModule(lightning.LightningDataModule):
+    """Both sides of a data set, as Lightning asks for them.
+
+    Parameters
+    ----------
+    labels
+        Number of the recipe's labels.
+    """
+
+    def __init__(self, train: Images, validation: Images, spec: Input, labels: int, settings: Settings) -> None:
+        super().__init__()
+        self._sides, self._spec, self._labels, self._settings = (train, validation), spec, labels, settings
+
+    def train_dataloader(self) -> DataLoader[Batch]:
+        """Give augmented batches."""
+        return training(self._sides[0], self._spec, self._labels, self._settings)
+
+    def val_dataloader(self) -> DataLoader[Batch]:
+        """Give every validation image once, unchanged."""
+        return plain(self._sides[1], self._spec, self._labels, self._settings.batch * 2)
+
+
+def training(images: Images, spec: Input, labels: int, settings: Settings) -> DataLoader[Batch]:
+    """Endless variety: augmented batches of an epoch.
+
+    Classes are balanced by the loss where labels are learnt, and by the choice of images where masks are.
+    """
+    plan = Plan(images.targets, settings.batch, settings.seed, even=images.masks is not None)
+    return DataLoader(Augmented(images, spec, labels, settings.augmentation), sampler=plan, batch_size=None)
 
 
 def plain(images: Images, spec: Input, labels: int, batch: int = 128) -> DataLoader[Batch]:

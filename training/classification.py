@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-import lightning
 import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
-from torchmetrics import MeanMetric
-from torchmetrics.classification import BinaryAUROC
+from torchmetrics import Metric
+from torchmetrics.classification import BinaryAUROC, MulticlassAccuracy
 
-from training.batches import Batch
 from training.settings import Settings
+from training.task import Task
 
 
-class Classification(lightning.LightningModule):
-    """A network with a softmax over two labels, its loss, its optimizer and what is watched.
+class Classification(Task):
+    """A network with a softmax over its labels, or a sigmoid for the second of two.
+
+    Watches the AUROC of two labels, the accuracy of more.
 
     Parameters
     ----------
@@ -26,56 +25,36 @@ class Classification(lightning.LightningModule):
     """
 
     def __init__(self, network: nn.Module, settings: Settings, counts: torch.Tensor) -> None:
-        super().__init__()
-        self.network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.settings = settings
+        super().__init__(network, settings)
         self.register_buffer("weights", counts.sum() / (len(counts) * counts.float()), persistent=False)
         self.weights: torch.Tensor
-        self.auroc = BinaryAUROC()
-        self.loss = MeanMetric()
+        self.binary = len(counts) == 2
+        self.watched = "auroc" if self.binary else "accuracy"
+        self.figure: Metric = BinaryAUROC() if self.binary else MulticlassAccuracy(len(counts), average="micro")
 
-    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
-        """Let dropout depend on the step alone, so that a resumed run repeats an uninterrupted one."""
-        del batch, batch_idx
-        torch.manual_seed(self.settings.seed * 1_000_003 + self.global_step)
+    def loss(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        """See `Task.loss`."""
+        return cross_entropy(both(logits), targets, self.weights, label_smoothing=self.settings.label_smoothing)
 
-    def training_step(self, batch: Batch, _: int) -> torch.Tensor:
-        """Loss of one batch."""
-        images, targets = batch
-        loss = cross_entropy(
-            self.network(images)["logits"].float(), targets, self.weights, label_smoothing=self.settings.label_smoothing
-        )
-        self.log("train_loss", loss, prog_bar=True, on_step=False, on_epoch=True, batch_size=len(images))
-        return loss
+    def watch(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        """See `Task.watch`."""
+        logits, truth = both(logits), targets.argmax(1)
+        self.figure.update(logits[:, 1] - logits[:, 0] if self.binary else logits, truth)
+        return cross_entropy(logits, targets, self.weights)
 
-    def validation_step(self, batch: Batch, _: int) -> None:
-        """Watch loss and AUROC, on the averaged weights."""
-        images, targets = batch
-        logits = self.network(images)["logits"].float()
-        self.loss.update(cross_entropy(logits, targets, self.weights), weight=len(images))
-        self.auroc.update(logits[:, 1] - logits[:, 0], targets[:, 1].int())
+    def watched_value(self) -> torch.Tensor:
+        """See `Task.watched_value`."""
+        value: torch.Tensor = self.figure.compute()
+        self.figure.reset()
+        return value
 
-    def on_validation_epoch_end(self) -> None:
-        """Log both, and the score that decides which epoch is kept.
 
-        That is the AUROC to three digits (finer differences are one pair of patients) and, among
-        equals, the lower loss.
-        """
-        auroc, loss = self.auroc.compute(), self.loss.compute()
-        score = torch.round(auroc, decimals=3) - 1e-4 * loss.clamp(max=5)
-        self.log_dict({"auroc": auroc, "loss": loss}, prog_bar=True)
-        self.log("score", score)
-        self.auroc.reset()
-        self.loss.reset()
+def both(logits: torch.Tensor) -> torch.Tensor:
+    """Give the softmax's logits; one logit z under a sigmoid is the pair (0, z) under a softmax.
 
-    def configure_optimizers(self) -> torch.optim.lr_scheduler.OneCycleLR | dict[str, object]:  # type: ignore[override]
-        """AdamW over one cycle of the learning rate; biases and norms do not decay."""
-        decayed = [value for value in self.network.parameters() if value.dim() > 1]
-        free = [value for value in self.network.parameters() if value.dim() <= 1]
-        groups: list[dict[str, Any]] = [{"params": decayed}, {"params": free, "weight_decay": 0.0}]
-        optimizer = torch.optim.AdamW(groups, lr=self.settings.learning_rate, weight_decay=self.settings.weight_decay)
-        steps = int(self.trainer.estimated_stepping_batches)
-        schedule = torch.optim.lr_scheduler.OneCycleLR(
-            optimizer, self.settings.learning_rate, total_steps=steps, pct_start=0.2
-        )
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+    Parameters
+    ----------
+    logits
+        Shape (N, outputs).
+    """
+    return torch.cat([torch.zeros_like(logits), logits], dim=1) if logits.shape[1] == 1 else logits

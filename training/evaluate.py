@@ -1,35 +1,219 @@
-"""What a network says of images in memory."""
+"""Weights and a data set to figures, card and pictures: `radserve evaluate`."""
 
 from __future__ import annotations
 
-from typing import Any
+import hashlib
+import json
+import shutil
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
 
-import numpy as np
-import torch
-from numpy.typing import NDArray
 from torch import nn
 
-from handlers.recipe import Input
-from training import batches
+from handlers import recipe as recipes
+from handlers.recipe import Recipe
+from training import about as abouts
+from training import bootstrap, judge, metrics, networks, outputs, settings, stress, weights
 from training.batches import Images
+from training.card import card
+from training.errors import RunError
+from training.judge import Verdict
+from training.prepared import prepare, whole
+from training.report import parse
+from training.settings import Settings
+
+Part = Literal["validation", "all"]
 
 
-def logits(network: nn.Module, images: Images, spec: Input, labels: int) -> NDArray[np.float64]:
-    """Run a network over images as the server would see them, in single precision.
+@dataclass(frozen=True)
+class Sides:
+    """What was trained on and what is measured on.
+
+    Attributes
+    ----------
+    train
+        None where it is not known or nothing was trained.
+    sha256
+        Of the split.
+    """
+
+    train: Images | None
+    measured: Images
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where figures come from.
+
+    Attributes
+    ----------
+    command
+        That made them.
+    epoch
+        Whose weights they are of; None where they were imported.
+    part
+        On what they were measured.
+    """
+
+    command: str
+    epoch: int | None
+    part: Part = "validation"
+
+
+@dataclass(frozen=True)
+class Options:
+    """What to evaluate.
+
+    Attributes
+    ----------
+    part
+        `validation` is the side that training put aside; `all` is for data that it never saw.
+    weights
+        Instead of those beside the recipe; their sha256 is not compared then.
+    overrides
+        `key=value` over `training.yaml`.
+    """
+
+    part: Part = "validation"
+    weights: Path | None = None
+    overrides: Sequence[str] = ()
+    command: str = ""
+
+
+def evaluate(folder: Path, data: Path, out: Path, options: Options) -> dict[str, Any]:
+    """Measure an archive's weights; leaves `metrics.json`, `CARD.md` and pictures in `out`.
+
+    Parameters
+    ----------
+    folder
+        Holds `archive.yaml`, `training.yaml` and the weights.
 
     Returns
     -------
-    Shape (N, outputs).
+    The metrics.
+
+    Raises
+    ------
+    RadServeError
+        Naming what is wrong with recipe, settings, weights or data.
     """
-    network.eval()
-    with torch.inference_mode():
-        found = [network(values)["logits"] for values, _ in batches.plain(images, spec, labels)]
-    return torch.cat(found).double().numpy()
+    recipe = recipes.load(folder / "archive.yaml")
+    chosen = settings.load(folder / "training.yaml", options.overrides)
+    recipe, network = _network(recipe, folder, options)
+    sides = _sides(recipe, chosen, data, options.part)
+    found = outputs.logits(network, sides.measured, recipe.input, len(recipe.labels))
+    verdict = judge.of(recipe).measure(recipe, found, sides.measured, chosen.seed)
+    origin = Origin(options.command, _epoch(folder, recipe), options.part)
+    report = describe(recipe, chosen, sides, verdict, origin)
+    report |= stressed(recipe, network, sides.measured)
+    write(report, recipe, verdict, out)
+    return report
 
 
-def probabilities(logits: NDArray[np.floating[Any]], temperature: float) -> NDArray[np.float64]:
-    """Softmax at a temperature; the same as `handlers.decision` for one image."""
-    scaled = logits.astype(np.float64) / temperature
-    powers = np.exp(scaled - scaled.max(axis=1, keepdims=True))
-    shares: NDArray[np.float64] = powers / powers.sum(axis=1, keepdims=True)
-    return shares
+def describe(recipe: Recipe, chosen: Settings, sides: Sides, verdict: Verdict, origin: Origin) -> dict[str, Any]:
+    """Put together what `metrics.json` holds; see `training.report.Report`."""
+    about = abouts.of(chosen.data)
+    report: dict[str, Any] = {
+        "model": {"name": recipe.name, "version": recipe.version, "weights_sha256": recipe.weights.sha256},
+        "task": recipe.task,
+        "data": chosen.data,
+        "demonstration": chosen.demonstration,
+        "command": origin.command,
+        "seed": chosen.seed,
+        "epoch": origin.epoch,
+        "temperature": recipe.calibration.temperature,
+        "threshold": None if recipe.decision is None else recipe.decision.threshold,
+        "part": origin.part,
+        "split": {
+            "sha256": sides.sha256,
+            "train": None if sides.train is None else _counts(sides.train, recipe),
+            "validation": _counts(sides.measured, recipe),
+        },
+        "interval": bootstrap.words(about.group),
+        "validation": verdict.figures,
+        "confusion": verdict.confusion,
+    }
+    return report
+
+
+def stressed(recipe: Recipe, network: nn.Module, aside: Images) -> dict[str, Any]:
+    """Measure under fixed changes, where they were made for the data: gray images with a yes or no."""
+    if recipe.decision is None or recipe.task != "classification":
+        return {}
+    place = recipe.labels.index(recipe.decision.positive)
+    positive = (aside.targets == place).numpy()
+    found = {}
+    for name, images in stress.conditions(aside).items():
+        logits = outputs.logits(network, images, recipe.input, len(recipe.labels))
+        probability = outputs.probabilities(logits, recipe.calibration.temperature)[:, place]
+        figures = metrics.figures(positive, probability, recipe.decision.threshold)
+        found[name] = {key: round(figures[key], 4) for key in ("auroc", "sensitivity", "specificity")}
+    return {"stress": found}
+
+
+def write(report: dict[str, Any], recipe: Recipe, verdict: Verdict, out: Path) -> None:
+    """Write figures, card and pictures into a result folder."""
+    out.mkdir(parents=True, exist_ok=True)
+    text = card(recipe, report, report["data"])
+    (out / "metrics.json").write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+    (out / "CARD.md").write_text(text, encoding="utf-8")
+    (out / "plots").mkdir(exist_ok=True)
+    verdict.plot(out / "plots")
+
+
+def install_report(out: Path, folder: Path) -> None:
+    """Copy figures and card of an evaluation into the archive's folder.
+
+    Raises
+    ------
+    RunError
+        If they are not those of the archive's own weights on the validation side.
+    """
+    recipe = recipes.load(folder / "archive.yaml")
+    found = parse(json.loads((out / "metrics.json").read_text(encoding="utf-8")), str(out / "metrics.json"))
+    if found.part != "validation" or found.model.weights_sha256 != recipe.weights.sha256:
+        raise RunError(f"{out}: measured other weights, or not the validation side; that is no figure of {folder}.")
+    for name in ("metrics.json", "CARD.md"):
+        shutil.copyfile(out / name, folder / name)
+
+
+def _network(recipe: Recipe, folder: Path, options: Options) -> tuple[Recipe, nn.Module]:
+    file = options.weights or folder / recipe.weights.file
+    if not file.is_file():
+        raise RunError(f"{file}: missing. Get it with '{recipe.weights.source}', or name other weights.")
+    sha256 = hashlib.sha256(file.read_bytes()).hexdigest()
+    if options.weights is None and sha256 != recipe.weights.sha256:
+        raise RunError(f"{file}: has sha256 {sha256}, the recipe's key 'weights.sha256' says {recipe.weights.sha256}.")
+    told = recipe.weights.model_copy(update={"sha256": sha256})
+    network = weights.load(networks.create(recipe.network, recipe.outputs), file)
+    return recipe.model_copy(update={"weights": told}), network
+
+
+def _sides(recipe: Recipe, chosen: Settings, data: Path, part: Part) -> Sides:
+    if part == "all":
+        images, sha256 = whole(recipe, chosen, data)
+        return Sides(None, images, sha256)
+    prepared = prepare(recipe, chosen, data)
+    return Sides(prepared.train, prepared.validation, prepared.split)
+
+
+def _epoch(folder: Path, recipe: Recipe) -> int | None:
+    """Read which epoch the weights are of, where the figures beside them are theirs."""
+    path = folder / "metrics.json"
+    if not path.is_file():
+        return None
+    known = parse(json.loads(path.read_text(encoding="utf-8")), str(path))
+    return known.epoch if known.model.weights_sha256 == recipe.weights.sha256 else None
+
+
+def _counts(images: Images, recipe: Recipe) -> dict[str, Any]:
+    labels = Counter(images.targets.tolist())
+    return {
+        "images": len(images),
+        "groups": len(set(images.groups)),
+        "labels": {label: labels[place] for place, label in enumerate(recipe.labels)},
+    }

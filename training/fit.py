@@ -4,21 +4,30 @@ from __future__ import annotations
 
 import logging
 import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
 
 import lightning
 import torch
 import yaml
-from lightning.pytorch.callbacks import Callback, EMAWeightAveraging, ModelCheckpoint, TQDMProgressBar
+from lightning.pytorch.callbacks import (
+    Callback,
+    EarlyStopping,
+    EMAWeightAveraging,
+    ModelCheckpoint,
+    TQDMProgressBar,
+)
 
 from handlers.recipe import Recipe
-from training import batches, networks
-from training.classification import Classification
+from training import tasks, track
+from training.batches import DataModule
 from training.errors import RunError
 from training.journal import Journal
 from training.prepared import Prepared
 from training.settings import Settings
+from training.track import Tracker
 
 BEST: Final = "best.ckpt"
 LAST: Final = "last.ckpt"
@@ -26,31 +35,50 @@ _PRECISION: Final[dict[str, Literal["32-true", "bf16-mixed"]]] = {"single": "32-
 _log = logging.getLogger(__name__)
 
 
-def fit(
-    recipe: Recipe, settings: Settings, prepared: Prepared, out: Path, *, resume: bool = False, progress: bool = True
-) -> None:
-    """Train to the last epoch; leaves `best.ckpt`, `last.ckpt`, `epochs.csv` and `training.yaml` in `out`.
+@dataclass(frozen=True)
+class Run:
+    """How a run is carried out, next to what its settings say.
 
-    Parameters
+    Attributes
     ----------
+    out
+        Result folder.
     resume
         Go on from the last complete epoch in `out`; the result is that of a run without the break.
+    progress
+        Show a progress bar.
+    tracker, online
+        See `training.track.logger`.
+    callbacks
+        More of Lightning's callbacks.
+    """
+
+    out: Path
+    resume: bool = False
+    progress: bool = True
+    tracker: Tracker = "tensorboard"
+    online: bool = False
+    callbacks: Sequence[Callback] = ()
+
+
+def fit(recipe: Recipe, settings: Settings, prepared: Prepared, run: Run) -> float:
+    """Train to the last epoch; leaves `best.ckpt`, `last.ckpt`, `epochs.csv` and `training.yaml` in `run.out`.
+
+    Returns
+    -------
+    Score of the best epoch.
 
     Raises
     ------
     RunError
-        If `out` holds a run and `resume` is false, or the other way round, or other settings made it.
+        If `run.out` holds a run and `resume` is false, or the other way round, or other settings made it.
     """
-    checkpoint = _open(out, settings, resume=resume)
+    checkpoint = _open(run.out, settings, resume=run.resume)
     torch.manual_seed(settings.seed)
-    network = networks.create(recipe.network, recipe.outputs)
-    counts = torch.bincount(prepared.train.targets, minlength=len(recipe.labels))
-    module = Classification(network, settings, counts)
-    labels = len(recipe.labels)
-    train = batches.training(
-        prepared.train, prepared.spec, labels, settings.batch, settings.seed, settings.augmentation
-    )
-    validation = batches.plain(prepared.validation, prepared.spec, labels)
+    module = tasks.create(recipe, settings, prepared)
+    data = DataModule(prepared.train, prepared.validation, prepared.spec, len(recipe.labels), settings)
+    best = _keep(BEST, run.out, monitor="score")
+    trainer = _trainer(recipe.name, settings, run, [Journal(run.out / "epochs.csv", module.watched), best])
     with warnings.catch_warnings():
         # Batches are made in this process: the images are in memory and the cores are the network's.
         warnings.filterwarnings("ignore", message=".*does not have many workers.*")
@@ -58,7 +86,11 @@ def fit(
         warnings.filterwarnings("ignore", message=".*Checkpoint directory .* exists and is not empty.*")
         # Lightning 2.6 on torch 2.13.
         warnings.filterwarnings("ignore", message=".*LeafSpec.* is deprecated", category=FutureWarning)
-        _trainer(settings, out, progress=progress).fit(module, train, validation, ckpt_path=checkpoint)
+        # Curves are written once an epoch.
+        warnings.filterwarnings("ignore", message=".*number of training batches .* is smaller than the logging.*")
+        trainer.fit(module, datamodule=data, ckpt_path=checkpoint)
+    assert best.best_model_score is not None
+    return float(best.best_model_score)
 
 
 def _open(out: Path, settings: Settings, *, resume: bool) -> Path | None:
@@ -78,27 +110,29 @@ def _open(out: Path, settings: Settings, *, resume: bool) -> Path | None:
     return last
 
 
-def _trainer(settings: Settings, out: Path, *, progress: bool) -> lightning.Trainer:
-    callbacks: list[Callback] = [
+def _trainer(name: str, settings: Settings, run: Run, callbacks: list[Callback]) -> lightning.Trainer:
+    callbacks = [
         EMAWeightAveraging(decay=settings.average),
-        Journal(out / "epochs.csv"),
-        _keep(BEST, out, monitor="score"),
+        *callbacks,
         # Every epoch; Lightning's own `save_last` waits for the next best.
-        _keep(LAST, out, monitor=None),
+        _keep(LAST, run.out, monitor=None),
+        *run.callbacks,
     ]
-    if progress:
+    if settings.patience is not None:
+        callbacks.append(EarlyStopping("score", mode="max", patience=settings.patience, check_on_train_epoch_end=True))
+    if run.progress:
         callbacks.append(TQDMProgressBar())
     return lightning.Trainer(
         max_epochs=settings.epochs,
         accelerator="auto",
         devices=1,
         precision=_PRECISION[settings.precision],
-        gradient_clip_val=1.0,
+        gradient_clip_val=settings.clip,
         callbacks=callbacks,
-        default_root_dir=out,
-        logger=False,
+        default_root_dir=run.out,
+        logger=track.logger(run.tracker, name, run.out, online=run.online),
         enable_model_summary=False,
-        enable_progress_bar=progress,
+        enable_progress_bar=run.progress,
         num_sanity_val_steps=0,
     )
 

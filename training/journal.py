@@ -6,12 +6,11 @@ import csv
 import logging
 import time
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import lightning
 from lightning.pytorch.callbacks import Callback
 
-_FIELDS: Final = ("epoch", "train_loss", "loss", "auroc", "score", "seconds")
 _log = logging.getLogger(__name__)
 
 
@@ -22,10 +21,13 @@ class Journal(Callback):
     ----------
     path
         Of the CSV file. Rows of epochs that a resumed run repeats are replaced.
+    watched
+        Name of the figure that decides which epoch is kept.
     """
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    def __init__(self, path: Path, watched: str) -> None:
+        self._path, self._watched = path, watched
+        self._figures = ("train_loss", "loss", watched, "score")
         self._rows: list[dict[str, Any]] = []
         self._since = time.monotonic()
 
@@ -45,19 +47,20 @@ class Journal(Callback):
         """Write the epoch down."""
         del pl_module
         row: dict[str, Any] = {"epoch": trainer.current_epoch}
-        row |= {key: round(float(trainer.callback_metrics[key]), 6) for key in _FIELDS[1:-1]}
+        row |= {key: round(float(trainer.callback_metrics[key]), 6) for key in self._figures}
         row["seconds"] = round(time.monotonic() - self._since, 1)
         self._rows.append(row)
         with self._path.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, _FIELDS)
+            writer = csv.DictWriter(file, list(row))
             writer.writeheader()
             writer.writerows(self._rows)
         _log.info(
-            "epoch %d of %s: training loss %.4f, validation loss %.4f, AUROC %.4f (%.0f s)",
+            "epoch %d of %s: training loss %.4f, validation loss %.4f, %s %.4f (%.0f s)",
             row["epoch"] + 1,
             trainer.max_epochs,
             row["train_loss"],
             row["loss"],
-            row["auroc"],
+            self._watched,
+            row[self._watched],
             row["seconds"],
         )

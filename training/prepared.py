@@ -52,6 +52,23 @@ def prepare(recipe: Recipe, settings: Settings, folder: Path) -> Prepared:
     return Prepared(train, validation, spec, sides.sha256)
 
 
+def whole(recipe: Recipe, settings: Settings, folder: Path) -> tuple[Images, str]:
+    """Read a data set without a split, for measuring on what was never trained on.
+
+    Returns
+    -------
+    All images, and the sha256 of the list of them.
+
+    Raises
+    ------
+    DataError
+        If the folder does not hold what the recipe needs.
+    """
+    examples = data.find(settings.data, folder)
+    _check(examples, recipe.labels, folder)
+    return _images(examples, recipe), split.digest(examples, [True] * len(examples))
+
+
 def _check(examples: Sequence[Example], labels: Sequence[str], folder: Path) -> None:
     found = {example.label for example in examples}
     if found != set(labels):
@@ -59,7 +76,9 @@ def _check(examples: Sequence[Example], labels: Sequence[str], folder: Path) -> 
 
 
 def _images(examples: Sequence[Example], recipe: Recipe) -> Images:
+    masked = recipe.task == "segmentation"
     return Images(
+        masks=pixels.masks(examples, recipe.input) if masked else None,
         pixels=pixels.read(examples, recipe.input),
         targets=torch.tensor([recipe.labels.index(example.label) for example in examples]),
         groups=tuple(example.group for example in examples),

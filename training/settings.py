@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -46,7 +46,9 @@ class Augmentation(_Part):
     erase
         Probability of each of two gray rectangles.
     mixup
-        Concentration of the Beta distribution that mixes two images.
+        Concentration of the Beta distribution that mixes two images; classification only.
+    flip
+        Axes along which half of the images are mirrored.
     """
 
     rotation: Annotated[float, Field(ge=0, le=180)] = 0
@@ -63,11 +65,37 @@ class Augmentation(_Part):
     noise: Share = 0
     erase: Share = 0
     mixup: Spread = 0
+    flip: tuple[Literal["horizontal", "vertical"], ...] = ()
 
     @model_validator(mode="after")
     def _check(self) -> Self:
         if self.zoom[0] > self.zoom[1]:
             raise ValueError(f"zoom has value {list(self.zoom)}, the first must not be above the second")
+        return self
+
+
+class Space(_Part):
+    """What `radserve tune` may choose for one key: one of `choices`, or from `low` to `high`.
+
+    Attributes
+    ----------
+    log
+        Whether the range is searched by its logarithm.
+    whole
+        Whether only whole numbers are meant.
+    """
+
+    low: float | None = None
+    high: float | None = None
+    log: bool = False
+    whole: bool = False
+    choices: tuple[bool | int | float | str, ...] | None = None
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        ranged = self.low is not None and self.high is not None and self.low < self.high
+        if ranged == (self.choices is not None):
+            raise ValueError("needs either choices, or low and high with low below high")
         return self
 
 
@@ -86,8 +114,18 @@ class Settings(_Part):
         Highest of a one-cycle schedule.
     average
         Decay of the moving average of the weights, each step.
+    patience
+        Epochs without a better one after which the run ends; to the last epoch without it.
+    clip
+        Largest norm of the gradient.
+    dropout
+        Of every dropout layer, instead of the network's own.
     sensitivity
-        What the threshold must reach on validation.
+        What the threshold must reach on validation, where the answer is yes or no.
+    demonstration
+        Whether this is a short run that shows the way and no usable model; the card then says so.
+    tune
+        Key, a dot descends -> what `radserve tune` may choose for it.
     precision
         `bf16` computes convolutions in bfloat16; weights and optimizer stay single.
     """
@@ -101,9 +139,21 @@ class Settings(_Part):
     weight_decay: Spread = 0.05
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0
     average: Annotated[float, Field(ge=0, lt=1)] = 0.998
+    patience: Annotated[int, Field(ge=1)] | None = None
+    clip: Positive = 1.0
+    dropout: Annotated[float, Field(ge=0, lt=1)] | None = None
     sensitivity: Annotated[float, Field(gt=0, le=1)] = 0.96
+    demonstration: bool = False
     precision: Literal["single", "bf16"] = "single"
     augmentation: Augmentation = Augmentation()
+    tune: dict[str, Space] = {}
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        fixed = sorted({"data", "validation", "seed", "tune"} & self.tune.keys())
+        if fixed:
+            raise ValueError(f"tune must not hold {', '.join(fixed)}: trials are compared on one split")
+        return self
 
 
 def load(path: Path, overrides: Sequence[str] = ()) -> Settings:
@@ -129,6 +179,24 @@ def load(path: Path, overrides: Sequence[str] = ()) -> Settings:
         raise SettingsError(f"{path}: holds {type(data).__name__}, not keys and values.")
     for override in overrides:
         _override(data, override)
+    return _parse(data, str(path))
+
+
+def change(chosen: Settings, values: Mapping[str, Any]) -> Settings:
+    """Change settings; a dot in a key descends.
+
+    Raises
+    ------
+    SettingsError
+        Naming every key and value that is wrong.
+    """
+    data = chosen.model_dump(mode="json", exclude_unset=True)
+    for key, value in values.items():
+        _set(data, key, value)
+    return _parse(data, "changed settings")
+
+
+def _parse(data: dict[str, Any], source: str) -> Settings:
     try:
         return Settings.model_validate(data)
     except ValidationError as error:
@@ -136,19 +204,23 @@ def load(path: Path, overrides: Sequence[str] = ()) -> Settings:
             f"key '{'.'.join(map(str, item['loc']))}' has value {item['input']!r}: {item['msg']}"
             for item in error.errors(include_url=False)
         )
-        raise SettingsError(f"{path}: {problems}") from error
+        raise SettingsError(f"{source}: {problems}") from error
 
 
 def _override(data: dict[str, Any], text: str) -> None:
     key, equals, value = text.partition("=")
     if not equals or not key:
         raise SettingsError(f"--set has value {text!r}; write key=value.")
+    try:
+        _set(data, key, yaml.safe_load(value))
+    except yaml.YAMLError as error:
+        raise SettingsError(f"--set has value {text!r}; what follows '=' is not YAML: {error}") from error
+
+
+def _set(data: dict[str, Any], key: str, value: Any) -> None:
     *above, last = key.split(".")
     for part in above:
         data = data.setdefault(part, {})
         if not isinstance(data, dict):
-            raise SettingsError(f"--set has value {text!r}; {part!r} has no keys below it.")
-    try:
-        data[last] = yaml.safe_load(value)
-    except yaml.YAMLError as error:
-        raise SettingsError(f"--set has value {text!r}; what follows '=' is not YAML: {error}") from error
+            raise SettingsError(f"{key}={value} cannot be set: {part!r} has no keys below it.")
+    data[last] = value

@@ -55,7 +55,7 @@ def by_group(examples: Sequence[Example], share: float, seed: int) -> Split:
     return Split(
         train=tuple(place for place, aside in enumerate(sides) if not aside),
         validation=tuple(place for place, aside in enumerate(sides) if aside),
-        sha256=_hash(examples, sides),
+        sha256=digest(examples, sides),
     )
 
 
@@ -86,7 +86,8 @@ def _pick(groups: dict[str, int], share: float, draw: random.Random) -> set[str]
     return picked
 
 
-def _hash(examples: Sequence[Example], sides: Sequence[bool]) -> str:
+def digest(examples: Sequence[Example], sides: Sequence[bool]) -> str:
+    """Hash which example is on which side; `sides` tells whether each is put aside."""
     lines = sorted(
         f"{example.name} {example.group} {'validation' if aside else 'train'}\n"
         for example, aside in zip(examples, sides, strict=True)

@@ -10,10 +10,10 @@ from typing import Final
 from handlers import recipe as recipes
 from handlers.recipe import Recipe
 from training import settings
-from training.errors import RunError
-from training.fit import fit
+from training.fit import Run, fit
 from training.prepared import prepare
 from training.release import install, release
+from training.track import Tracker
 
 SETTINGS: Final = "training.yaml"
 
@@ -32,6 +32,8 @@ class Options:
         Put weights, figures and recipe into the archive's folder at the end.
     progress
         Show a progress bar.
+    tracker, online
+        See `training.track.logger`.
     command
         Stands in `metrics.json`.
     """
@@ -40,6 +42,8 @@ class Options:
     overrides: Sequence[str] = ()
     install: bool = False
     progress: bool = True
+    tracker: Tracker = "tensorboard"
+    online: bool = False
     command: str = ""
 
 
@@ -67,11 +71,9 @@ def train(folder: Path, data: Path, out: Path, options: Options | None = None) -
     options = options or Options()
     recipe = recipes.load(folder / "archive.yaml")
     chosen = settings.load(folder / SETTINGS, options.overrides)
-    if recipe.decision is None or len(recipe.labels) != 2 or recipe.activation != "softmax":
-        raise RunError(f"{recipe.name}: only two labels under a softmax, with a key 'decision', can be trained yet.")
     prepared = prepare(recipe, chosen, data)
     command = _command(out, options)
-    fit(recipe, chosen, prepared, out, resume=options.resume, progress=options.progress)
+    fit(recipe, chosen, prepared, Run(out, options.resume, options.progress, options.tracker, options.online))
     made = release(recipe, chosen, prepared, out, command)
     if options.install:
         install(out, folder)

@@ -6,14 +6,17 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from training.data import chest_xray
+from training.data import brain_tumor, chest_xray, cifar10, lgg_mri
 from training.data.example import Example
 from training.errors import SettingsError
 
 __all__ = ["Example", "find"]
 
-_DATA_SETS: Final[dict[str, Callable[[Path], tuple[Example, ...]]]] = {
+DATA_SETS: Final[dict[str, Callable[[Path], tuple[Example, ...]]]] = {
+    "brain_tumor": brain_tumor.find,
     "chest_xray": chest_xray.find,
+    "cifar10": cifar10.find,
+    "lgg_mri": lgg_mri.find,
 }
 
 
@@ -27,6 +30,6 @@ def find(name: str, folder: Path) -> tuple[Example, ...]:
     DataError
         If the folder does not hold it.
     """
-    if name not in _DATA_SETS:
-        raise SettingsError(f"data has value {name!r}; known are {', '.join(sorted(_DATA_SETS))}.")
-    return _DATA_SETS[name](folder)
+    if name not in DATA_SETS:
+        raise SettingsError(f"data has value {name!r}; known are {', '.join(sorted(DATA_SETS))}.")
+    return DATA_SETS[name](folder)

@@ -1,0 +1,89 @@
+"""What every training has in common: the optimizer, the schedule, repeatable dropout."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import Any
+
+import lightning
+import torch
+from torch import nn
+from torchmetrics import MeanMetric
+
+from training.batches import Batch
+from training.settings import Settings
+
+
+class Task(lightning.LightningModule):
+    """A network, its loss and what is watched; a subclass a task.
+
+    Attributes
+    ----------
+    watched
+        Name of the figure that decides which epoch is kept; higher is better.
+    """
+
+    watched: str
+
+    def __init__(self, network: nn.Module, settings: Settings) -> None:
+        super().__init__()
+        self.network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.settings = settings
+        self.validation_loss = MeanMetric()
+        if settings.dropout is not None:
+            for layer in network.modules():
+                if isinstance(layer, nn.Dropout):
+                    layer.p = settings.dropout
+
+    @abstractmethod
+    def loss(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        """Loss that is minimised, in single precision."""
+
+    @abstractmethod
+    def watch(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        """Take in one validation batch; gives its loss."""
+
+    @abstractmethod
+    def watched_value(self) -> torch.Tensor:
+        """Give the watched figure over all batches since the last call, and forget them."""
+
+    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
+        """Let dropout depend on the step alone, so that a resumed run repeats an uninterrupted one."""
+        del batch, batch_idx
+        torch.manual_seed(self.settings.seed * 1_000_003 + self.global_step)
+
+    def training_step(self, batch: Batch, _: int) -> torch.Tensor:
+        """Loss of one batch."""
+        images, targets = batch
+        loss = self.loss(self.network(images)["logits"].float(), targets)
+        self.log("train_loss", loss, prog_bar=True, on_step=False, on_epoch=True, batch_size=len(images))
+        return loss
+
+    def validation_step(self, batch: Batch, _: int) -> None:
+        """Watch loss and figure, on the averaged weights."""
+        images, targets = batch
+        loss = self.watch(self.network(images)["logits"].float(), targets)
+        self.validation_loss.update(loss, weight=len(images))
+
+    def on_validation_epoch_end(self) -> None:
+        """Log both, and the score that decides which epoch is kept.
+
+        That is the figure to three digits (finer differences are one pair of patients) and, among
+        equals, the lower loss.
+        """
+        value, loss = self.watched_value(), self.validation_loss.compute()
+        self.validation_loss.reset()
+        self.log_dict({self.watched: value, "loss": loss}, prog_bar=True)
+        self.log("score", torch.round(value, decimals=3) - 1e-4 * loss.clamp(max=5))
+
+    def configure_optimizers(self) -> torch.optim.lr_scheduler.OneCycleLR | dict[str, object]:  # type: ignore[override]
+        """AdamW over one cycle of the learning rate; biases and norms do not decay."""
+        decayed = [value for value in self.network.parameters() if value.dim() > 1]
+        free = [value for value in self.network.parameters() if value.dim() <= 1]
+        groups: list[dict[str, Any]] = [{"params": decayed}, {"params": free, "weight_decay": 0.0}]
+        optimizer = torch.optim.AdamW(groups, lr=self.settings.learning_rate, weight_decay=self.settings.weight_decay)
+        steps = int(self.trainer.estimated_stepping_batches)
+        schedule = torch.optim.lr_scheduler.OneCycleLR(
+            optimizer, self.settings.learning_rate, total_steps=steps, pct_start=0.2
+        )
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}

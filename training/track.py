@@ -1,0 +1,43 @@
+"""Where a run's curves go: TensorBoard, Weights & Biases, MLflow, or nowhere."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from lightning.pytorch.loggers import Logger
+
+Tracker = Literal["tensorboard", "wandb", "mlflow", "none"]
+
+
+def logger(tracker: Tracker, name: str, out: Path, *, online: bool = False) -> Logger | bool:
+    """Make the logger of a run; everything is kept below its result folder.
+
+    Parameters
+    ----------
+    name
+        Of the model: the project or experiment that the run belongs to.
+    online
+        Whether Weights & Biases may send (its own login and variables apply); MLflow follows
+        MLFLOW_TRACKING_URI where that is set.
+    """
+    match tracker:
+        case "tensorboard":
+            from lightning.pytorch.loggers import TensorBoardLogger
+
+            return TensorBoardLogger(out, name="tensorboard", version="")
+        case "wandb":
+            from lightning.pytorch.loggers import WandbLogger
+
+            return WandbLogger(name=out.name, project=name, save_dir=out, offline=not online)
+        case "mlflow":
+            import os
+
+            from lightning.pytorch.loggers import MLFlowLogger
+
+            uri = os.environ.get("MLFLOW_TRACKING_URI", f"sqlite:///{out.resolve() / 'mlflow.db'}")
+            return MLFlowLogger(
+                experiment_name=name, run_name=out.name, tracking_uri=uri, artifact_location=str(out / "mlflow")
+            )
+        case "none":
+            return False
