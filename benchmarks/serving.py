@@ -1,177 +1,179 @@
-"""What serving costs: TorchServe under the supervisor against the same pipeline in process, in one run.
+"""What serving costs: each archive under TorchServe against the same handler in process, in one run.
 
-    uv run python benchmarks/serving.py --films ../shared/data/chest_xray_original
+    python -m benchmarks.serving --images 'chest-xray-cnn=../shared/data/chest_xray_original' --json figures.json
 
-Closed loop: each of N clients (threads of this process, on the same cores) posts a film, waits for the
-answer, posts the next. In process: one process a core, one thread each, batches of eight, no HTTP. Both
-take turns in several rounds, since machines are noisy; the table gives the median round.
+Closed loop: each of N clients (threads of this process, on the same cores) posts an image, waits for the
+answer, posts the next. In process: the handler called directly, without HTTP. Both take turns in several rounds,
+since machines are noisy; the table gives the median round. One model at a time is served, so that each has the machine
+for itself; its images are those of --images, or else the sample in its archive, over and over.
 """
 
 from __future__ import annotations
 
 import argparse
-import http.client
-import itertools
 import json
-import multiprocessing
 import os
-import socket
-import statistics
-import subprocess
+import platform
 import sys
 import tempfile
-import threading
-import time
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
+from glob import glob
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
-import httpx
 import psutil
+import yaml
+
+from benchmarks import inprocess
+from benchmarks.inprocess import Way
+from benchmarks.load import Image, Load, closed_loop, median
+from handlers.errors import RadServeError
+from radserve.hardware import cores, plan
+from radserve.launch import Launched, launch
+from radserve.served import Served, select
 
 ROOT = Path(__file__).resolve().parent.parent
+CLIENTS = (1, 8, 32)
+_GPU_IN_USE = 100e6
+"""Bytes; a worker on a GPU takes more than that for its context alone."""
 
 
-@dataclass(frozen=True)
-class Load:
-    """One closed loop: films a second, and latencies in ms."""
+def main() -> None:
+    """Measure and print; a model that cannot be measured is said, and the others go on."""
+    options = _options()
+    if options.device == "cuda":
+        _require_cuda()
+    try:
+        served = select(options.model_store, options.models)
+    except RadServeError as error:
+        sys.exit(str(error))
+    chosen = _chosen(options.images, [item.entry.name for item in served])
+    figures: dict[str, Any] = {"device": _device(options.device), "cores": cores(), "models": {}}
+    print(f"{figures['device']}, {figures['cores']} cores\n")
+    for item in served:
+        name = f"{item.entry.name}/{item.entry.version}"
+        images = chosen.get(item.entry.name) or [Image(item.recipe.sample, item.sample)]
+        try:
+            found = measure(options, item, images)
+        except (RadServeError, RuntimeError) as error:
+            found = {"error": str(error)}
+        figures["models"][name] = found
+        print(table(name, found), flush=True)
+        if options.json:
+            options.json.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+    if any("error" in found for found in figures["models"].values()):
+        sys.exit(1)
 
-    rate: float
-    p50: float
-    p95: float
-    p99: float
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--models", nargs="+", default=[], metavar="NAME", help="by default all that are built")
+    parser.add_argument("--model-store", type=Path, default=ROOT / "model_store")
+    parser.add_argument(
+        "--images",
+        action="append",
+        default=[],
+        metavar="[NAME=]PATH",
+        help="folder, or pattern in quotes, for one model or for all; may be given again",
+    )
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
+    parser.add_argument("--seconds", type=float, default=8.0, help="of each measurement")
+    parser.add_argument("--warm-up", type=float, default=15.0, help="seconds; Java compiles meanwhile")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--json", type=Path, help="write the figures there as well")
+    return parser.parse_args()
 
 
-@dataclass(frozen=True)
-class Server:
-    """A running server."""
+def _require_cuda() -> None:
+    import torch
 
-    url: str
-    process: psutil.Process
-    seconds_to_ready: float
+    if not torch.cuda.is_available():
+        sys.exit("--device cuda: torch finds no CUDA device here, so nothing was measured.")
 
 
-def free_ports(count: int) -> list[int]:
-    """Find free ports."""
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [item.getsockname()[1] for item in sockets]
-    for item in sockets:
-        item.close()
-    return ports
+def _device(device: str) -> str:
+    import torch
+
+    return torch.cuda.get_device_name() if device == "cuda" else platform.processor() or platform.machine()
+
+
+def _chosen(arguments: Sequence[str], names: Sequence[str]) -> dict[str, list[Image]]:
+    """Read the images of each model for which some were given."""
+    chosen: dict[str, list[Image]] = {}
+    for argument in arguments:
+        name, separator, pattern = argument.partition("=")
+        if separator and name not in names:
+            sys.exit(f"--images {argument}: {name!r} is none of the models {', '.join(names)}.")
+        pattern = pattern if separator else argument
+        pattern = f"{pattern}/**" if Path(pattern).is_dir() else pattern
+        found = glob(pattern, recursive=True)  # noqa: PTH207  # Path.glob takes no absolute pattern
+        images = [Image(path, Path(path).read_bytes()) for path in sorted(found) if Path(path).is_file()]
+        if not images:
+            sys.exit(f"--images {argument}: no file there.")
+        chosen |= dict.fromkeys([name] if separator else names, images)
+    return chosen
+
+
+def measure(options: argparse.Namespace, item: Served, images: Sequence[Image]) -> dict[str, Any]:
+    """Take all figures of one archive."""
+    name, share = item.entry.name, plan(1, cores())
+    seconds, device = options.seconds, options.device
+    with tempfile.TemporaryDirectory() as scratch:
+        with zipfile.ZipFile(options.model_store / item.entry.file) as packed:
+            packed.extractall(scratch)
+        folder = Path(scratch)
+        batch = yaml.safe_load((folder / "model-config.yaml").read_bytes())["batchSize"]
+        ways = [Way(1, 1, 1), Way(share.workers, share.threads, batch)]
+        alone: dict[Way, list[Load]] = {way: [] for way in ways}
+        served: dict[int, list[Load]] = {clients: [] for clients in CLIENTS}
+        with _serving(options, f"{name}/{item.entry.version}", folder / "log") as server:
+            closed_loop(server.url, name, images, max(CLIENTS), options.warm_up)
+            for _ in range(options.rounds):
+                for way, loads in alone.items():
+                    loads.append(inprocess.measure(folder, device, images, way, seconds))
+                for clients, loads in served.items():
+                    loads.append(closed_loop(server.url, name, images, clients, seconds))
+            used = memory(psutil.Process(server.process.pid))
+    full = median(alone[ways[-1]]).rate
+    return {
+        "images": len(images),
+        "archive_sha256": item.entry.sha256,
+        "seconds_to_ready": server.seconds,
+        "memory_mb": used,
+        "in_process": {str(way): asdict(median(loads)) for way, loads in alone.items()},
+        "served": {str(clients): asdict(median(loads)) for clients, loads in served.items()},
+        "ratio": {str(clients): median(loads).rate / full for clients, loads in served.items()},
+    }
 
 
 @contextmanager
-def serving(model: str, store: Path) -> Iterator[Server]:
-    """Start `radserve serve` and wait until it calls itself ready."""
-    port, health, metrics = free_ports(3)
-    command = [sys.executable, "-m", "radserve", "serve", "--models", model, "--model-store", str(store)]
-    command += ["--port", str(port), "--health-port", str(health), "--metrics-port", str(metrics)]
-    start = time.perf_counter()
-    with tempfile.TemporaryFile() as log:
-        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=log, cwd=ROOT)
-        try:
-            while not _ready(health):
-                if process.poll() is not None:
-                    log.seek(0)
-                    raise SystemExit(log.read().decode())
-                time.sleep(0.02)
-            yield Server(f"http://127.0.0.1:{port}", psutil.Process(process.pid), time.perf_counter() - start)
-        finally:
-            process.terminate()
-            process.wait()
+def _serving(options: argparse.Namespace, model: str, log: Path) -> Iterator[Launched]:
+    """Serve one model on the device that was asked for, and make sure of that."""
+    words = ("--models", model, "--startup-timeout", "300")
+    if options.device == "cpu":
+        hidden = dict(os.environ) | {"CUDA_VISIBLE_DEVICES": ""}
+        with launch(options.model_store, log, *words, environment=hidden, patience=300) as server:
+            yield server
+        return
+    before = _free()
+    with launch(options.model_store, log, *words, patience=300) as server:
+        if before - _free() < _GPU_IN_USE:
+            raise RuntimeError("The server is ready, but its workers hold no memory of the GPU: they run on the CPU.")
+        yield server
 
 
-def _ready(port: int) -> bool:
-    try:
-        return httpx.get(f"http://127.0.0.1:{port}/ready").status_code == 200
-    except httpx.TransportError:
-        return False
-
-
-def closed_loop(url: str, model: str, films: Sequence[bytes], clients: int, seconds: float) -> Load:
-    """Drive the server with `clients` loops for some seconds."""
-    turn = itertools.cycle(films)
-    lock = threading.Lock()
-    latencies: list[float] = []
-    end = time.perf_counter() + seconds
-    where = urlsplit(url)
-    assert where.hostname is not None
-
-    def loop() -> None:
-        connection = http.client.HTTPConnection(where.hostname or "", where.port)
-        while time.perf_counter() < end:
-            with lock:
-                film = next(turn)
-            start = time.perf_counter()
-            connection.request("POST", f"/predictions/{model}", film)
-            response = connection.getresponse()
-            body = response.read()
-            if response.status != 200:
-                raise SystemExit(f"answered {response.status}: {body[:300]!r}")
-            latencies.append(time.perf_counter() - start)
-
-    threads = [threading.Thread(target=loop) for _ in range(clients)]
-    start = time.perf_counter()
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    elapsed = time.perf_counter() - start
-    return _load(latencies, elapsed)
-
-
-def _load(latencies: Sequence[float], elapsed: float) -> Load:
-    cuts = statistics.quantiles(latencies, n=100)
-    return Load(len(latencies) / elapsed, cuts[49] * 1e3, cuts[94] * 1e3, cuts[98] * 1e3)
-
-
-def in_process(archive: Path, films: Sequence[bytes], processes: int, batch: int, seconds: float) -> Load:
-    """Run the pipeline without HTTP in some processes of one thread each; latency is that of a batch."""
-    context = multiprocessing.get_context("spawn")
-    with tempfile.TemporaryDirectory() as folder, zipfile.ZipFile(archive) as packed:
-        packed.extractall(folder)
-        barrier = context.Barrier(processes)
-        results = context.Queue()
-        arguments = (Path(folder), list(films), batch, seconds, barrier, results)
-        workers = [context.Process(target=_work, args=arguments) for _ in range(processes)]
-        for item in workers:
-            item.start()
-        done = [results.get() for _ in workers]
-        for item in workers:
-            item.join()
-    latencies = [value for each, _ in done for value in each]
-    load = _load(latencies, max(elapsed for _, elapsed in done))
-    return Load(load.rate * batch, load.p50, load.p95, load.p99)
-
-
-def _work(folder: Path, films: list[bytes], batch: int, seconds: float, barrier: Any, results: Any) -> None:
-    os.environ["OMP_NUM_THREADS"] = "1"
+def _free() -> float:
+    """Count the free bytes of the GPU."""
     import torch
 
-    from handlers import recipe
-    from handlers.pipeline import Pipeline
-    from handlers.program import Program
-
-    torch.set_num_threads(1)
-    pipeline = Pipeline(recipe.load(folder / "archive.yaml"), Program(folder / "program.pt2"), batch=batch)
-    turn = itertools.cycle(films)
-    pipeline([next(turn) for _ in range(batch)])
-    barrier.wait()
-    latencies = []
-    start = time.perf_counter()
-    while time.perf_counter() - start < seconds:
-        begin = time.perf_counter()
-        pipeline([next(turn) for _ in range(batch)])
-        latencies.append(time.perf_counter() - begin)
-    results.put((latencies, time.perf_counter() - start))
+    return float(torch.cuda.mem_get_info()[0])
 
 
 def memory(process: psutil.Process) -> dict[str, float]:
-    """Proportional set size by kind of process, in MB."""
+    """Proportional set size by kind of process, in MB: the largest of each kind, and all together."""
     sizes: dict[str, list[float]] = {"supervisor": [process.memory_full_info().pss / 1e6]}
     for child in process.children(recursive=True):
         kind = "java" if "java" in child.name() else "worker"
@@ -179,67 +181,28 @@ def memory(process: psutil.Process) -> dict[str, float]:
     return {kind: max(values) for kind, values in sizes.items()} | {"all": sum(map(sum, sizes.values()))}
 
 
-def median(loads: Sequence[Load]) -> Load:
-    """Pick the median round by rate."""
-    return sorted(loads, key=lambda load: load.rate)[len(loads) // 2]
-
-
-def main() -> None:
-    """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--films", type=Path, required=True, help="folder of images")
-    parser.add_argument("--model", default="chest-xray-cnn")
-    parser.add_argument("--model-store", type=Path, default=ROOT / "model_store")
-    parser.add_argument("--seconds", type=float, default=8.0, help="of each measurement")
-    parser.add_argument("--warm-up", type=float, default=15.0, help="seconds; Java compiles meanwhile")
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--json", type=Path, help="write the figures there as well")
-    options = parser.parse_args()
-    films = [path.read_bytes() for path in sorted(options.films.rglob("*")) if path.is_file()]
-    index = json.loads((options.model_store / "index.json").read_bytes())
-    (entry,) = [item for item in index["archives"] if item["name"] == options.model]
-    figures = measure(options, films, options.model_store / entry["file"])
-    report(figures)
-    if options.json:
-        options.json.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
-
-
-def measure(options: argparse.Namespace, films: Sequence[bytes], archive: Path) -> dict[str, Any]:
-    """Take all figures."""
-    cores = len(os.sched_getaffinity(0))
-    served: dict[int, list[Load]] = {1: [], 8: [], 32: []}
-    alone, full = [], []
-    with serving(options.model, options.model_store) as server:
-        closed_loop(server.url, options.model, films, 8, options.warm_up)
-        for _ in range(options.rounds):
-            alone.append(in_process(archive, films, 1, 1, options.seconds))
-            full.append(in_process(archive, films, cores, 8, options.seconds))
-            for clients, loads in served.items():
-                loads.append(closed_loop(server.url, options.model, films, clients, options.seconds))
-        used = memory(server.process)
-    return {
-        "films": len(films),
-        "cores": cores,
-        "seconds_to_ready": server.seconds_to_ready,
-        "memory_mb": used,
-        "in_process": {"one": asdict(median(alone)), "all_cores_batch_8": asdict(median(full))},
-        "served": {clients: asdict(median(loads)) for clients, loads in served.items()},
-        "ratio": {clients: median(loads).rate / median(full).rate for clients, loads in served.items()},
-    }
-
-
-def report(figures: dict[str, Any]) -> None:
-    """Print the figures as text."""
-    print(f"{figures['films']} films, {figures['cores']} cores, start to ready {figures['seconds_to_ready']:.1f} s")
-    print("memory (PSS, MB):", {key: round(value) for key, value in figures["memory_mb"].items()})
-    print(f"{'':34}{'films/s':>9}{'p50 ms':>9}{'p95 ms':>9}{'p99 ms':>9}{'ratio':>7}")
-    rows: list[tuple[str, Any, float | None]] = [
-        (f"in process, {name}", load, None) for name, load in figures["in_process"].items()
+def table(name: str, found: Mapping[str, Any]) -> str:
+    """Write the figures of one model as Markdown."""
+    if "error" in found:
+        return f"## {name}\n\nNOT MEASURED: {found['error']}\n"
+    used = ", ".join(f"{kind} {size:.0f}" for kind, size in found["memory_mb"].items())
+    lines = [
+        f"## {name}",
+        "",
+        f"{found['images']} images, start to ready {found['seconds_to_ready']:.1f} s, memory (PSS, MB): {used}",
+        "",
+        "| way | images/s | p50 ms | p95 ms | p99 ms | of all in process |",
+        "|---|---|---|---|---|---|",
     ]
-    rows += [(f"served, concurrency {key}", load, figures["ratio"][key]) for key, load in figures["served"].items()]
-    for name, load, share in rows:
-        cells = "".join(f"{load[key]:9.1f}" for key in ("rate", "p50", "p95", "p99"))
-        print(f"{name:34}{cells}" + ("" if share is None else f"{share:7.2f}"))
+    lines += [_row(f"in process, {way}", load, "") for way, load in found["in_process"].items()]
+    ratio = found["ratio"]
+    lines += [_row(f"served, concurrency {key}", load, f"{ratio[key]:.2f}") for key, load in found["served"].items()]
+    return "\n".join([*lines, ""])
+
+
+def _row(way: str, load: Mapping[str, float], share: str) -> str:
+    cells = " | ".join(f"{load[key]:.1f}" for key in ("rate", "p50", "p95", "p99"))
+    return f"| {way} | {cells} | {share} |"
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The client: images to predictions over HTTP."""
+"""The client: images to answers over HTTP."""
 
 from __future__ import annotations
 
@@ -6,27 +6,44 @@ import base64
 import hashlib
 import json
 import re
-import time
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Final, Literal, Self
 
 import httpx
 
-from radserve import response, retry
+from radserve import response
+from radserve.answer import Image, Refusal
+from radserve.documents import Asked, parse, parse_explanation, parse_series, parse_several
 from radserve.errors import NotAnAnswer, Refused, WrongCall
-from radserve.prediction import Asked, Prediction, Readiness, Refusal, parse, parse_several
+from radserve.explanation import Explanation
+from radserve.prediction import Prediction
+from radserve.segmentation import Segmentation, Series
+from radserve.transport import TIMEOUT, Transport, base
 
-TIMEOUT: Final = httpx.Timeout(connect=5.0, read=60.0, write=60.0, pool=60.0)
-"""Seconds: to connect, between two pieces of an answer, between two of a request, for a free connection."""
+Kind = Literal["predictions", "explanations"]
+View = Literal["mask", "map", "overlay"]
 
+_JSON: Final = "application/json"
 _SEGMENT: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
-_LOOPBACK: Final = ("127.0.0.1", "::1", "localhost")
 _MOST_IMAGES: Final = 64
 _MOST_BYTES: Final = 32 * 1024 * 1024
 """What a server reads in one request unless it is configured otherwise (`handlers.body.BodyLimits`)."""
+
+
+@dataclass(frozen=True)
+class Readiness:
+    """What the supervisor says of itself; false in a condition unless it is `ready`."""
+
+    ready: bool
+    state: str
+    detail: str
+
+    def __bool__(self) -> bool:
+        return self.ready
 
 
 class Client:
@@ -38,8 +55,8 @@ class Client:
     the server may still be working on the request, and a second one would only queue behind it. Raise
     the time-out instead.
 
-    An answer counts only if it is the documented one, names the model that was asked, and carries the sha256
-    of the image that was sent; everything else raises.
+    An answer counts only if it is the documented one, contradicts itself nowhere, names the model that was asked,
+    and carries the sha256 of the image that was sent; everything else raises.
 
     Parameters
     ----------
@@ -75,18 +92,9 @@ class Client:
         key: str | None = None,
         max_bytes: int = 64 * 1024 * 1024,
     ) -> None:
-        if retries < 0:
-            raise WrongCall(f"retries has value {retries}; it must be 0 or more.")
         self.url = url
-        self._retries = retries
         self.max_bytes = max_bytes
-        self._http = httpx.Client(
-            base_url=_base(url),
-            timeout=_timeout(timeout),
-            headers={"Accept": "application/json"} | _authorization(key),
-            # Films for this machine must not travel by way of a proxy that the environment names.
-            trust_env=_base(url).host not in _LOOPBACK,
-        )
+        self._transport = Transport(url, timeout, retries, key)
 
     def __enter__(self) -> Self:
         return self
@@ -98,9 +106,9 @@ class Client:
 
     def close(self) -> None:
         """Close the connections."""
-        self._http.close()
+        self._transport.close()
 
-    def predict(self, name: str, image: bytes | Path, version: str | None = None) -> Prediction:
+    def predict(self, name: str, image: bytes | Path, version: str | None = None) -> Prediction | Segmentation:
         """Ask for one image.
 
         Parameters
@@ -109,6 +117,11 @@ class Client:
             The model; without a version, the server's default one.
         image
             The encoded image, or the file that holds it.
+
+        Returns
+        -------
+        Prediction or Segmentation
+            By the model's task, which `.task` names; what both have is in `radserve.answer.Answer`.
 
         Raises
         ------
@@ -125,14 +138,60 @@ class Client:
         OSError
             The file cannot be read.
         """
-        path = _path(name, version)
-        content = self._read(image)
-        document = self._post(path, content, "application/octet-stream")
-        return parse(document, Asked(name, version, hashlib.sha256(content).hexdigest()))
+        path, content = _path("predictions", name, version), self._read(image)
+        return parse(self._ask(path, content), Asked(name, version, _sha256(content)))
+
+    def explain(self, name: str, image: bytes | Path, version: str | None = None) -> Explanation:
+        """Ask a classifier for one image, and for the part of it that speaks for the answer.
+
+        Raises
+        ------
+        Refused, ServerFailed, Unreachable, TimedOut, NotAnAnswer, WrongCall, OSError
+            See `predict`; 404 where the model explains nothing, as segmentation models do.
+        """
+        path, content = _path("explanations", name, version), self._read(image)
+        return parse_explanation(self._ask(path, content), Asked(name, version, _sha256(content)))
+
+    def picture(
+        self,
+        name: str,
+        image: bytes | Path,
+        version: str | None = None,
+        *,
+        of: Kind = "predictions",
+        view: View = "overlay",
+        size: Image | None = None,
+    ) -> bytes:
+        """Ask for an answer as a picture: one to look at, that carries neither label nor model.
+
+        Parameters
+        ----------
+        version
+            Name the one that gave the answer beside which the picture is shown: the default may change meanwhile.
+        of
+            A mask, or the explanation of a classifier's answer.
+        view
+            `mask` or `map` alone, or the `overlay` on the image.
+        size
+            The image as an answer described it; a picture of another size is none of it.
+
+        Returns
+        -------
+        bytes
+            A PNG that was decoded as a check.
+
+        Raises
+        ------
+        Refused, ServerFailed, Unreachable, TimedOut, NotAnAnswer, WrongCall, OSError
+            See `predict`; 406 where the model has no such view.
+        """
+        accept = f"image/png;view={view}"
+        answer = self._transport.post(_path(of, name, version), self._read(image), "application/octet-stream", accept)
+        return response.picture(answer, size)
 
     def predict_many(
         self, name: str, images: Iterable[bytes | Path], version: str | None = None
-    ) -> list[Prediction | Refusal]:
+    ) -> list[Prediction | Segmentation | Refusal]:
         """Ask for several images with as few requests as the server's usual limits allow.
 
         Returns
@@ -145,22 +204,33 @@ class Client:
         Refused, ServerFailed, Unreachable, TimedOut, NotAnAnswer, WrongCall, OSError
             See `predict`, where it is not one image's fault.
         """
-        path = _path(name, version)
-        answers: list[Prediction | Refusal] = []
+        path = _path("predictions", name, version)
+        answers: list[Prediction | Segmentation | Refusal] = []
         for batch in _batches(self._read(image) for image in images):
-            answers += self._predict_batch(path, batch, [Asked(name, version, _sha256(image)) for image in batch])
+            asked = [Asked(name, version, _sha256(image)) for image in batch]
+            try:
+                answers += parse_several(self._ask_several(path, batch), asked)
+            except Refused as error:
+                if len(batch) > 1 or error.status != HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
+                    raise
+                answers.append(Refusal(error.status, error.title, error.detail))
         return answers
 
-    def _predict_batch(self, path: str, batch: list[bytes], asked: list[Asked]) -> list[Prediction | Refusal]:
-        instances = [{"b64": base64.b64encode(image).decode()} for image in batch]
-        content = json.dumps({"instances": instances}).encode()
-        try:
-            document = self._post(path, content, "application/json")
-        except Refused as error:
-            if len(batch) == 1 and error.status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
-                return [Refusal(error.status, error.title, error.detail)]
-            raise
-        return parse_several(document, asked)
+    def predict_series(self, name: str, slices: Iterable[bytes | Path], version: str | None = None) -> Series:
+        """Ask a segmentation model for the slices of one examination, and for the volume that they make.
+
+        They go in one request, since a volume is that of a request; more than the server takes are refused.
+
+        Raises
+        ------
+        Refused, ServerFailed, Unreachable, TimedOut, NotAnAnswer, WrongCall, OSError
+            See `predict_many`; also NotAnAnswer where the model is no segmentation model.
+        """
+        path, images = _path("predictions", name, version), [self._read(image) for image in slices]
+        if not images:
+            raise WrongCall("slices is empty; a volume needs one slice at least.")
+        asked = [Asked(name, version, _sha256(image)) for image in images]
+        return parse_series(self._ask_several(path, images), asked)
 
     def ready(self, health_url: str) -> Readiness:
         """Ask the supervisor whether requests will be answered; not repeated.
@@ -175,12 +245,9 @@ class Client:
         Unreachable, TimedOut, NotAnAnswer, WrongCall
             If it does not say.
         """
-        base = _base(health_url)
-        url = base if base.path.endswith("/ready") else base.join("/ready")
-        try:
-            answer = self._http.get(url)
-        except httpx.HTTPError as error:
-            raise response.failure(error, health_url) from error
+        url = base(health_url)
+        url = url if url.path.endswith("/ready") else url.join("/ready")
+        answer = self._transport.get(url)
         match answer.status_code, response.parse(answer):
             case 200 | 503, {"state": str(state), "detail": str(detail)}:
                 return Readiness(answer.is_success, state, detail)
@@ -196,22 +263,13 @@ class Client:
             )
         return image
 
-    def _post(self, path: str, content: bytes, media_type: str) -> Any:
-        attempt = 0
-        while True:
-            wanted = None
-            left = attempt < self._retries
-            try:
-                answer = self._http.post(path, content=content, headers={"Content-Type": media_type})
-            except httpx.HTTPError as error:
-                if not (left and retry.safe(error)):
-                    raise response.failure(error, self.url) from error
-            else:
-                wanted = retry.after(answer.headers.get("Retry-After"))
-                if not (left and answer.status_code in retry.STATUSES and (wanted or 0) <= retry.LONGEST):
-                    return response.document(answer)
-            time.sleep(retry.pause(attempt, wanted))
-            attempt += 1
+    def _ask(self, path: str, content: bytes) -> Any:
+        return response.document(self._transport.post(path, content, "application/octet-stream", _JSON))
+
+    def _ask_several(self, path: str, images: list[bytes]) -> Any:
+        instances = [{"b64": base64.b64encode(image).decode()} for image in images]
+        content = json.dumps({"instances": instances}).encode()
+        return response.document(self._transport.post(path, content, _JSON, _JSON))
 
 
 def _batches(images: Iterable[bytes]) -> Iterator[list[bytes]]:
@@ -227,37 +285,11 @@ def _batches(images: Iterable[bytes]) -> Iterator[list[bytes]]:
         yield batch
 
 
-def _path(name: str, version: str | None) -> str:
+def _path(kind: Kind, name: str, version: str | None) -> str:
     for key, value in (("name", name), ("version", version)):
         if value is not None and not _SEGMENT.fullmatch(value):
             raise WrongCall(f"{key} has value {value!r}; it may hold letters, digits, '.', '_' and '-' only.")
-    return f"predictions/{name}" + (f"/{version}" if version is not None else "")
-
-
-def _base(url: str) -> httpx.URL:
-    try:
-        parsed = httpx.URL(url)
-    except httpx.InvalidURL as error:
-        raise WrongCall(f"url has value {url!r}: {error}.") from error
-    if parsed.scheme not in ("http", "https") or not parsed.host:
-        raise WrongCall(f"url has value {url!r}; it must begin with http:// or https:// and name a host.")
-    return parsed
-
-
-def _timeout(timeout: float | httpx.Timeout) -> httpx.Timeout:
-    if isinstance(timeout, httpx.Timeout):
-        return timeout
-    if not timeout > 0:
-        raise WrongCall(f"timeout has value {timeout}; it must be above 0 seconds.")
-    return httpx.Timeout(connect=TIMEOUT.connect, read=timeout, write=TIMEOUT.write, pool=TIMEOUT.pool)
-
-
-def _authorization(key: str | None) -> dict[str, str]:
-    if key is None:
-        return {}
-    if not key.isascii() or not key.isprintable() or not key.strip():
-        raise WrongCall("key holds nothing, or characters that no header may hold.")
-    return {"Authorization": f"Bearer {key}"}
+    return f"{kind}/{name}" + (f"/{version}" if version is not None else "")
 
 
 def _sha256(image: bytes) -> str:

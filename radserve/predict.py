@@ -7,7 +7,7 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, Literal, Self
 
 import typer
@@ -17,9 +17,12 @@ from rich.progress import MofNCompleteColumn, Progress, TimeRemainingColumn
 from radserve.client import Client
 from radserve.errors import NotAnAnswer, ProblemError, TimedOut, WrongCall
 from radserve.ordered import ordered
+from radserve.pictures import Pictures
 from radserve.prediction import Prediction
-from radserve.report import Csv, JsonLines, Outcome, Problem, Report, Table
+from radserve.report import Csv, JsonLines, Outcome, Problem, Report
+from radserve.segmentation import Segmentation
 from radserve.sources import Source, find
+from radserve.table import Table
 
 Form = Literal["table", "json", "csv"]
 
@@ -53,6 +56,8 @@ class Options:
         Most requests at a time.
     timeout
         Seconds to wait for an answer.
+    pictures
+        What is written beside the report.
     """
 
     name: str
@@ -63,6 +68,7 @@ class Options:
     concurrency: int = 4
     timeout: float = 60.0
     key: str | None = None
+    pictures: Pictures = field(default_factory=Pictures)
 
 
 def predict(options: Options) -> Exit:
@@ -73,13 +79,15 @@ def predict(options: Options) -> Exit:
     Raises
     ------
     WrongCall
-        If there is nothing to ask about, or the server does not serve the model to this caller.
+        If there is nothing to ask about, the server does not serve the model to this caller, or a
+        picture cannot be written.
     Unreachable
         If nobody answers; what was answered before is reported.
     """
     found = find(options.files)
     for note in found.notes:
         typer.echo(note, err=True)
+    options.pictures.check(found.sources)
     counts: Counter[bool] = Counter()
     try:
         with Client(options.url, timeout=options.timeout, key=options.key) as client:
@@ -95,11 +103,13 @@ def predict(options: Options) -> Exit:
 def _run(client: Client, options: Options, sources: Sequence[Source], counts: Counter[bool]) -> None:
     report = _REPORTS[options.form]()
     bar = _Bar(len(sources), shown=len(sources) > 1 and not (report.streams and sys.stdout.isatty()))
+    warned: set[str] = set()
     working = closing(ordered(lambda source: _ask(client, options, source), sources, options.concurrency))
     try:
         with bar, working as outcomes:
             for outcome in outcomes:
                 counts[not isinstance(outcome.result, Problem)] += 1
+                _warn(outcome, warned, bar)
                 if report.add(outcome):
                     with bar.hidden():
                         report.flush()
@@ -108,10 +118,21 @@ def _run(client: Client, options: Options, sources: Sequence[Source], counts: Co
         report.flush()
 
 
+def _warn(outcome: Outcome, warned: set[str], bar: _Bar) -> None:
+    """Say once what is to be known before any of a model's answers is believed."""
+    result = outcome.result
+    if isinstance(result, Problem) or result.warning is None:
+        return
+    text = f"WARNING: {result.model.name} {result.model.version}: {result.warning}"
+    if text not in warned:
+        warned.add(text)
+        with bar.hidden():
+            typer.secho(text, err=True, fg="red", bold=True)
+
+
 def _ask(client: Client, options: Options, source: Source) -> Outcome:
     try:
-        content = source.content(client.max_bytes)
-        result: Prediction | Problem = client.predict(options.name, content, options.version)
+        result: Prediction | Segmentation | Problem = _answer(client, options, source)
     except ProblemError as error:
         if error.status in _CONCERN_ALL:
             raise WrongCall(str(error)) from error
@@ -123,6 +144,14 @@ def _ask(client: Client, options: Options, source: Source) -> Outcome:
     except OSError as error:
         result = Problem(None, "Unreadable file", error.strerror or str(error))
     return Outcome(source.name, result)
+
+
+def _answer(client: Client, options: Options, source: Source) -> Prediction | Segmentation:
+    """Ask about one image; where its pictures fail, so does its answer."""
+    content = source.content(client.max_bytes)
+    answer = client.predict(options.name, content, options.version)
+    options.pictures.save(client, source, content, answer)
+    return answer
 
 
 class _Bar:

@@ -1,4 +1,4 @@
-"""Outcomes, image by image, as a table for people or as lines for programs; always on standard output."""
+"""Outcomes, image by image, as lines for programs; always on standard output."""
 
 from __future__ import annotations
 
@@ -11,23 +11,26 @@ from dataclasses import asdict, dataclass
 from typing import Final, Protocol
 
 import typer
-from rich import box
-from rich.console import Console
-from rich.table import Table as RichTable
-from rich.text import Text
 
 from radserve.prediction import Prediction
+from radserve.segmentation import Segmentation
 from radserve.sources import STDIN
 
-_PAGE: Final = 1000
-_PIPE_WIDTH: Final = 400
 _COLUMNS: Final = (
     "file",
     "status",
+    "warning",
     "label",
     "probability",
     "positive",
     "threshold",
+    "area_pixels",
+    "area_fraction",
+    "area_mm2",
+    "box_left",
+    "box_top",
+    "box_width",
+    "box_height",
     "model",
     "version",
     "model_sha256",
@@ -58,7 +61,7 @@ class Outcome:
     """What came of one file."""
 
     file: str
-    result: Prediction | Problem
+    result: Prediction | Segmentation | Problem
 
 
 class Report(Protocol):
@@ -113,17 +116,18 @@ class Csv:
         line = io.StringIO()
         # The writer quotes the signs that its line end is made of: it is given both, and the line ends in one.
         csv.writer(line, lineterminator="\r\n").writerow(cells)
-        typer.echo(_encodable(line.getvalue().removesuffix("\r\n")))
+        typer.echo(encodable(line.getvalue().removesuffix("\r\n")))
 
 
-def _row(prediction: Prediction) -> dict[str, str]:
-    model, image = prediction.model, prediction.image
-    return {
+def _row(answer: Prediction | Segmentation) -> dict[str, str]:
+    model, image = answer.model, answer.image
+    special = _shares(answer) if isinstance(answer, Prediction) else _extent(answer)
+    return special | {
         "status": "200",
-        "label": prediction.label,
-        "probability": repr(prediction.probability),
-        "positive": "" if prediction.positive is None else str(prediction.positive).lower(),
-        "threshold": "" if prediction.threshold is None else repr(prediction.threshold),
+        "warning": answer.warning or "",
+        "label": answer.label,
+        "positive": "" if answer.positive is None else str(answer.positive).lower(),
+        "threshold": _number(answer.threshold),
         "model": model.name,
         "version": model.version,
         "model_sha256": model.sha256 or "",
@@ -132,6 +136,20 @@ def _row(prediction: Prediction) -> dict[str, str]:
         "height": str(image.height),
         "image_sha256": image.sha256,
     }
+
+
+def _shares(answer: Prediction) -> dict[str, str]:
+    return {"probability": _number(answer.probability)}
+
+
+def _extent(answer: Segmentation) -> dict[str, str]:
+    area = {f"area_{key}": _number(value) for key, value in asdict(answer.area).items()}
+    box = {} if answer.box is None else {f"box_{key}": _number(value) for key, value in asdict(answer.box).items()}
+    return area | box
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else repr(value)
 
 
 def _problem_row(problem: Problem) -> dict[str, str]:
@@ -147,77 +165,7 @@ def _safe(cell: str) -> str:
     return f"'{cell}" if cell.startswith(_FORMULA) else cell
 
 
-def _encodable(text: str) -> str:
+def encodable(text: str) -> str:
+    """Escape what standard output cannot show."""
     encoding = sys.stdout.encoding or "utf-8"
     return text.encode(encoding, "backslashreplace").decode(encoding)
-
-
-class Table:
-    """A table for people, in pages so that a large folder does not have to fit into memory."""
-
-    streams = False
-
-    def __init__(self) -> None:
-        self._console = Console(highlight=False)
-        if not self._console.is_terminal:
-            self._console.width = _PIPE_WIDTH
-        self._outcomes: list[Outcome] = []
-
-    def add(self, outcome: Outcome) -> bool:
-        """See `Report`."""
-        self._outcomes.append(outcome)
-        return len(self._outcomes) >= _PAGE
-
-    def flush(self) -> None:
-        """See `Report`."""
-        if self._outcomes:
-            self._console.print(_table(self._outcomes))
-            for line in _models(self._outcomes):
-                self._console.print(_text(line), soft_wrap=True)
-        self._outcomes.clear()
-
-
-def _models(outcomes: list[Outcome]) -> list[str]:
-    models = {item.result.model for item in outcomes if isinstance(item.result, Prediction)}
-    return sorted(f"{model.name} {model.version}, archive sha256 {model.sha256 or 'unknown'}" for model in models)
-
-
-def _table(outcomes: list[Outcome]) -> RichTable:
-    problems = any(isinstance(item.result, Problem) for item in outcomes)
-    table = RichTable(box=box.SIMPLE_HEAD, pad_edge=False)
-    table.add_column("File", overflow="fold")
-    table.add_column("Label", overflow="fold")
-    for name in ("Probability", "Positive", "Threshold", "Version"):
-        table.add_column(name, justify="right", no_wrap=True)
-    if problems:
-        table.add_column("Why there is no answer", overflow="fold", min_width=24)
-    for item in outcomes:
-        table.add_row(_text(item.file), *_cells(item.result))
-    return table
-
-
-def _share(probability: float) -> str:
-    """Format a probability; rounding must not turn it into certainty."""
-    if probability > 0.9994:
-        return ">99.9%"
-    return "<0.1%" if probability < 0.0006 else f"{probability:.1%}"
-
-
-def _cells(result: Prediction | Problem) -> list[Text]:
-    if isinstance(result, Problem):
-        return [_text("NO ANSWER", "bold red"), *[_text("")] * 4, _text(str(result), "red")]
-    threshold = "" if result.threshold is None else f"{result.threshold:.1%}"
-    positive = {None: _text(""), True: _text("yes", "bold yellow"), False: _text("no")}[result.positive]
-    return [
-        _text(result.label),
-        _text(_share(result.probability)),
-        positive,
-        _text(threshold),
-        _text(result.model.version),
-    ]
-
-
-def _text(text: str, style: str = "") -> Text:
-    """Show any text as it is: no markup, and no control character reaches the terminal."""
-    shown = "".join(sign if sign.isprintable() else ascii(sign)[1:-1] for sign in text)
-    return Text(_encodable(shown), style)

@@ -1,4 +1,4 @@
-"""What a server sent back: a JSON document, or the error that it stands for."""
+"""What a server sent back: a JSON document or a picture, or the error that it stands for."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from typing import Any, Final, NoReturn
 
 import httpx
 
+from radserve.answer import Image
 from radserve.errors import ClientError, NotAnAnswer, Refused, ServerFailed, TimedOut, Unreachable
+from radserve.picture import decode
 
 _HINTS: Final = {
     401: "The server wants a key, and got none or a wrong one.",
@@ -97,13 +99,39 @@ def parse(response: httpx.Response) -> Any:
     NotAnAnswer
         If it is none.
     """
-    media_type = response.headers.get("Content-Type", "").partition(";")[0].strip().lower()
-    if media_type != "application/json":
-        raise NotAnAnswer(f"The answer is {media_type or 'of no type'}, not application/json; check the URL.")
+    _require(response, "application/json")
     try:
         return json.loads(response.content, parse_constant=_no_constant)
     except (ValueError, RecursionError) as error:
         raise NotAnAnswer(f"The answer is not JSON ({error}). Nothing of it is used.") from error
+
+
+def picture(response: httpx.Response, size: Image | None) -> bytes:
+    """Return the PNG of an answer, once it was decoded as a check.
+
+    Parameters
+    ----------
+    size
+        The image whose size it must have, if that is known.
+
+    Raises
+    ------
+    Refused, ServerFailed, NotAnAnswer
+        See `document`.
+    """
+    _accept(response)
+    _require(response, "image/png")
+    try:
+        decode(response.content, (size.width, size.height) if size else None)
+    except ValueError as error:
+        raise NotAnAnswer(f"The answer is not the picture that was asked for ({error}). It is not used.") from error
+    return response.content
+
+
+def _require(response: httpx.Response, wanted: str) -> None:
+    media_type = response.headers.get("Content-Type", "").partition(";")[0].strip().lower()
+    if media_type != wanted:
+        raise NotAnAnswer(f"The answer is {media_type or 'of no type'}, not {wanted}; check the URL.")
 
 
 def _no_constant(name: str) -> NoReturn:

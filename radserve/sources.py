@@ -19,13 +19,40 @@ SUFFIXES: Final = frozenset(
 
 @dataclass(frozen=True)
 class Source:
-    """One image to be asked about, by the name that its answer will carry."""
+    """One image to be asked about.
+
+    Attributes
+    ----------
+    name
+        The name that its answer will carry.
+    folder
+        The folder that was named, where the image was found in one.
+    """
 
     name: str
+    folder: Path | None = None
 
-    def content(self, limit: int) -> bytes | Path:
-        """Return what the client takes; of standard input no more than one byte above the limit."""
-        return sys.stdin.buffer.read(limit + 1) if self.name == STDIN else Path(self.name)
+    def content(self, limit: int) -> bytes:
+        """Read the image, but no more of it than one byte above the limit.
+
+        Raises
+        ------
+        OSError
+            If it cannot be read.
+        """
+        if self.name == STDIN:
+            return sys.stdin.buffer.read(limit + 1)
+        with Path(self.name).open("rb") as file:
+            return file.read(limit + 1)
+
+    @property
+    def place(self) -> Path:
+        """Relative path, without the suffix of an image, for what is made of it in another folder."""
+        if self.name == STDIN:
+            return Path("stdin")
+        path = Path(self.name)
+        path = path.relative_to(self.folder) if self.folder else Path(path.name)
+        return path.with_suffix("") if path.suffix.lower() in SUFFIXES else path
 
 
 @dataclass(frozen=True)
@@ -71,7 +98,7 @@ def find(arguments: Sequence[str]) -> Found:
 
 def _walk(folder: Path) -> tuple[list[Source], int]:
     names = list(_names(folder))
-    meant = [Source(name) for name in names if _is_meant(Path(name))]
+    meant = [Source(name, folder) for name in names if _is_meant(Path(name))]
     return meant, len(names) - len(meant)
 
 

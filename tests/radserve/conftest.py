@@ -20,6 +20,6 @@ def odd() -> Iterator[Scripted]:
 def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """Collect the pauses between attempts instead of making them."""
     made: list[float] = []
-    monkeypatch.setattr("radserve.client.time.sleep", made.append)
+    monkeypatch.setattr("radserve.transport.time.sleep", made.append)
     monkeypatch.setattr("radserve.retry.random.uniform", lambda _, longest: longest)
     return made

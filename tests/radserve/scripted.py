@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import io
 import json
 import sys
 import threading
@@ -12,6 +13,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image as Pillow
 
 SHA256 = "a" * 64
 
@@ -105,6 +110,56 @@ def prediction(image: bytes, /, **changes: Any) -> dict[str, Any]:
     return {key: value for key, value in (right | changes).items() if value is not ...}
 
 
+def png(pixels: NDArray[np.uint8]) -> bytes:
+    """Return a PNG file."""
+    stream = io.BytesIO()
+    Pillow.fromarray(pixels).save(stream, "PNG")
+    return stream.getvalue()
+
+
+def picture(pixels: NDArray[np.uint8], /, **changes: Any) -> dict[str, Any]:
+    """Return a picture as it stands in an answer, changed."""
+    height, width = pixels.shape[:2]
+    right = {"encoding": "png", "width": width, "height": height, "data": base64.b64encode(png(pixels)).decode()}
+    return {key: value for key, value in (right | changes).items() if value is not ...}
+
+
+def marked(left: int = 3, top: int = 2, width: int = 5, height: int = 4) -> NDArray[np.uint8]:
+    """Return a mask of 20 x 10 pixels with one rectangle."""
+    mask = np.zeros((10, 20), dtype=np.uint8)
+    mask[top : top + height, left : left + width] = 255
+    return mask
+
+
+def segmentation(image: bytes, /, **changes: Any) -> dict[str, Any]:
+    """Return a right answer of a segmentation model to an image, changed."""
+    shown = prediction(image)["image"] | {"spacing": [0.5, 2.0]}
+    right = {
+        "model": {"name": "glioma", "version": "1.0.0", "sha256": SHA256},
+        "label": "tumour",
+        "positive": True,
+        "threshold": 0.5,
+        "area": {"pixels": 20, "fraction": 0.1, "mm2": 20.0},
+        "box": {"left": 3, "top": 2, "width": 5, "height": 4},
+        "mask": picture(marked()),
+        "image": shown,
+    }
+    return {key: value for key, value in (right | changes).items() if value is not ...}
+
+
+def empty(image: bytes) -> dict[str, Any]:
+    """Return the answer of a segmentation model that found nothing."""
+    nothing = {"area": {"pixels": 0, "fraction": 0.0, "mm2": 0.0}, "box": None, "mask": picture(marked(width=0))}
+    return segmentation(image, label="background", positive=False, **nothing)
+
+
+def explanation(image: bytes, /, **changes: Any) -> dict[str, Any]:
+    """Return a right explanation of an answer, with its map changed."""
+    heat = {"method": "grad-cam", "label": "normal", "empty": False} | picture(marked() // 2)
+    right = {key: value for key, value in (heat | changes).items() if value is not ...}
+    return prediction(image) | {"explanation": right}
+
+
 def document(content: object, status: int = 200, media_type: str = "application/json") -> Reply:
     """Reply with JSON."""
     return Reply(status, json.dumps(content).encode(), media_type)
@@ -116,19 +171,39 @@ def problem(status: int, title: str, detail: str) -> Reply:
 
 
 def answer(request: Request) -> Reply:
-    """Reply as a healthy server does; an image that begins with `bad` is refused."""
+    """Reply as a healthy server does; an image that begins with `bad` is refused.
+
+    The model `glioma` gives masks, every other one is a classifier.
+    """
+    model = request.path.split("/")[-1] if request.path.count("/") == 2 else request.path.split("/")[-2]
+    masks = model == "glioma"
     if request.headers.get("Content-Type") == "application/json":
         images = [base64.b64decode(item["b64"]) for item in json.loads(request.body)["instances"]]
-        return document({"predictions": [_instance(image) for image in images]})
+        answers = [_instance(image, masks=masks) for image in images]
+        return document({"predictions": answers} | (volume(answers) if masks else {}))
     if request.body.startswith(b"bad"):
         return problem(400, "Unreadable image", "It is bad.")
-    return document(prediction(request.body))
+    if request.headers.get("Accept", "").startswith("image/png"):
+        return Reply(200, png(np.stack([marked()] * 3, axis=2)), "image/png")
+    if "/explanations/" in request.path:
+        return document(explanation(request.body))
+    return document(_instance(request.body, masks=masks))
 
 
-def _instance(image: bytes) -> dict[str, Any]:
+def volume(answers: list[dict[str, Any]], /, **changes: Any) -> dict[str, Any]:
+    """Return the volume of right answers, changed."""
+    pixels = [item["area"]["pixels"] for item in answers if "area" in item]
+    right = {"slices": len(answers), "positive_slices": sum(map(bool, pixels)), "pixels": sum(pixels)}
+    known = {"ml": sum(pixels) / 1000} if len(pixels) == len(answers) else {"reason": "No volume: refused."}
+    return {"volume": {key: value for key, value in (right | known | changes).items() if value is not ...}}
+
+
+def _instance(image: bytes, *, masks: bool) -> dict[str, Any]:
     if image.startswith(b"bad"):
         return {"status": 400, "title": "Unreadable image", "detail": "It is bad."}
-    return prediction(image)
+    if image.startswith(b"empty"):
+        return empty(image)
+    return segmentation(image) if masks else prediction(image)
 
 
 @contextmanager

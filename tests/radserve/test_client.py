@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import gzip
+import io
 import json
 import threading
 from collections.abc import Iterator
@@ -8,11 +9,14 @@ from pathlib import Path
 
 import httpx
 import pytest
+from PIL import Image as Pillow
 
+from radserve.answer import Refusal
 from radserve.client import Client
 from radserve.errors import NotAnAnswer, Refused, ServerFailed, TimedOut, Unreachable, WrongCall
-from radserve.prediction import Prediction, Refusal
-from tests.radserve.scripted import Reply, Request, Scripted, document, prediction, problem
+from radserve.prediction import Prediction
+from radserve.segmentation import Segmentation
+from tests.radserve.scripted import Reply, Request, Scripted, document, marked, png, prediction, problem
 from tests.server import Server, free_ports
 
 SAMPLE = Path(__file__).resolve().parents[2] / "archives" / "chest-xray-cnn" / "sample.png"
@@ -27,6 +31,7 @@ def client(odd: Scripted, pauses: list[float]) -> Iterator[Client]:
 
 def test_a_prediction_carries_everything_the_server_said(client: Client) -> None:
     said = client.predict("chest", b"image")
+    assert isinstance(said, Prediction)
     assert (said.model.name, said.model.version, said.label, said.probability) == ("chest", "1.0.0", "normal", 0.75)
     assert (said.positive, said.threshold, said.image.width, said.image.height) == (False, 0.5, 20, 10)
     assert said.raw == prediction(b"image")
@@ -274,6 +279,70 @@ def test_every_time_out_can_be_set_apart(odd: Scripted) -> None:
         assert client.predict("chest", b"image").label == "normal"
 
 
+def test_a_segmentation_model_gives_a_mask(client: Client) -> None:
+    said = client.predict("glioma", b"image")
+    assert isinstance(said, Segmentation)
+    assert said.mask.pixels.tolist() == marked().tolist()
+
+
+def test_masks_among_several_images_keep_their_places(client: Client) -> None:
+    first, second, third = client.predict_many("glioma", [b"one", b"bad", b"empty"])
+    assert isinstance(first, Segmentation)
+    assert isinstance(third, Segmentation)
+    assert (first.positive, second, third.positive) == (True, Refusal(400, "Unreadable image", "It is bad."), False)
+
+
+def test_a_series_goes_in_one_request_however_many_slices_it_has(client: Client, odd: Scripted) -> None:
+    series = client.predict_series("glioma", (b"%d" % number for number in range(100)))
+    assert (len(series.answers), series.volume.pixels, len(odd.requests)) == (100, 2000, 1)
+    assert series.volume.ml == pytest.approx(2.0)
+
+
+def test_a_series_of_nothing_is_a_wrong_call(client: Client, odd: Scripted) -> None:
+    with pytest.raises(WrongCall, match="slices is empty"):
+        client.predict_series("glioma", [])
+    assert not odd.requests
+
+
+def test_an_explanation_is_asked_for_at_its_own_path(client: Client, odd: Scripted) -> None:
+    said = client.explain("chest", b"image", "1.0.0")
+    assert (said.prediction.label, said.heat.empty) == ("normal", False)
+    assert odd.requests[0].path == "/explanations/chest/1.0.0"
+
+
+def test_a_picture_is_asked_for_by_its_view_and_comes_as_a_file(client: Client, odd: Scripted) -> None:
+    size = client.predict("glioma", b"image").image
+    content = client.picture("glioma", b"image", "1.0.0", size=size)
+    assert Pillow.open(io.BytesIO(content)).size == (20, 10)
+    request = odd.requests[1]
+    assert (request.path, request.headers["Accept"]) == ("/predictions/glioma/1.0.0", "image/png;view=overlay")
+    client.picture("chest", b"image", of="explanations", view="map")
+    request = odd.requests[2]
+    assert (request.path, request.headers["Accept"]) == ("/explanations/chest", "image/png;view=map")
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        document(prediction(b"image")),
+        Reply(body=b"no picture", media_type="image/png"),
+        Reply(body=png(marked()), media_type="image/jpeg"),
+        Reply(body=png(marked()[:, :10].copy()), media_type="image/png"),
+        Reply(body=png(marked())[:60], media_type="image/png"),
+    ],
+)
+def test_what_is_not_the_picture_is_not_returned(client: Client, odd: Scripted, reply: Reply) -> None:
+    size = client.predict("glioma", b"image").image
+    odd.say(reply)
+    with pytest.raises(NotAnAnswer):
+        client.picture("glioma", b"image", size=size)
+
+
+def test_a_refused_picture_says_why(client: Client) -> None:
+    with pytest.raises(Refused, match="400 Unreadable image: It is bad"):
+        client.picture("glioma", b"bad")
+
+
 @pytest.mark.e2e
 def test_the_sample_is_answered_alone_and_among_others(server: Server) -> None:
     with Client(server.url) as client:
@@ -283,6 +352,7 @@ def test_the_sample_is_answered_alone_and_among_others(server: Server) -> None:
     assert alone.model.name == "chest-xray-cnn"
     assert [type(answer) for answer in answers] == [Prediction, Refusal, Prediction]
     assert isinstance(answers[0], Prediction)
+    assert isinstance(alone, Prediction)
     assert answers[0].probability == pytest.approx(alone.probability, abs=1e-5)
 
 

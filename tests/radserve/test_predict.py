@@ -13,9 +13,11 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image as Pillow
 
-from tests.radserve.scripted import Reply, Request, Scripted, answer, document
+from tests.radserve.scripted import Reply, Request, Scripted, answer, document, marked, prediction
 from tests.server import ROOT, Server, free_ports
 
 SAMPLE = ROOT / "archives" / "chest-xray-cnn" / "sample.png"
@@ -27,6 +29,12 @@ def films(tmp_path: Path) -> Path:
     for name, content in (("1.png", b"one"), ("2.png", b"bad"), ("3.png", b"three")):
         (tmp_path / name).write_bytes(content)
     return tmp_path
+
+
+@pytest.fixture
+def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Name a folder for pictures that is not there yet."""
+    return tmp_path_factory.mktemp("pictures") / "out"
 
 
 def _command(url: str, *words: str | Path, name: str = "chest") -> list[str]:
@@ -182,6 +190,105 @@ def test_a_person_sees_a_progress_bar_and_standard_output_stays_clean(odd: Scrip
     assert b"3/3" in seen
     assert b"\x1b" not in out
     assert len(out.splitlines()) == 4
+
+
+def test_masks_and_overlays_are_written_where_they_were_asked_for(odd: Scripted, films: Path, out: Path) -> None:
+    (films / "2.png").write_bytes(b"empty")
+    done = _predict(odd.url, films, "--masks", out, "--overlays", out / "on", "--json", name="glioma")
+    assert (done.returncode, done.stderr) == (0, "3 answered, 0 not.\n")
+    assert sorted(path.name for path in out.glob("*.png")) == ["1.mask.png", "2.mask.png", "3.mask.png"]
+    assert np.asarray(Pillow.open(out / "1.mask.png")).tolist() == marked().tolist()
+    assert not np.asarray(Pillow.open(out / "2.mask.png")).any()
+    assert sorted(path.name for path in (out / "on").iterdir()) == ["1.overlay.png", "2.overlay.png", "3.overlay.png"]
+    # Of the version that answered, not of one that became the default meanwhile.
+    pictures = [request for request in odd.requests if request.headers["Accept"] == "image/png;view=overlay"]
+    assert {request.path for request in pictures} == {"/predictions/glioma/1.0.0"}
+
+
+def test_heat_maps_are_those_of_the_explanations(odd: Scripted, films: Path, out: Path) -> None:
+    done = _predict(odd.url, films / "1.png", "--explain", out)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert np.asarray(Pillow.open(out / "1.heat.png")).shape == (10, 20, 3)
+    assert odd.requests[-1].path == "/explanations/chest/1.0.0"
+
+
+def test_a_refused_image_leaves_no_picture(odd: Scripted, films: Path, out: Path) -> None:
+    done = _predict(odd.url, films, "--masks", out, name="glioma")
+    assert done.returncode == 1
+    assert sorted(path.name for path in out.iterdir()) == ["1.mask.png", "3.mask.png"]
+
+
+def test_an_image_whose_picture_fails_is_not_answered(odd: Scripted, films: Path, out: Path) -> None:
+    def script(request: Request) -> Reply:
+        wrong = request.headers["Accept"] != "application/json" and request.body == b"one"
+        return Reply(body=b"no picture", media_type="image/png") if wrong else answer(request)
+
+    odd.script = script
+    words: list[str | Path] = [films / "1.png", films / "3.png", "--overlays", out, "--json"]
+    done = _predict(odd.url, *words, name="glioma")
+    first, second = map(json.loads, done.stdout.splitlines())
+    assert done.returncode == 1
+    assert first["problem"]["title"] == "Not an answer"
+    assert second["label"] == "tumour"
+
+
+def test_a_picture_that_exists_is_kept_unless_forced(odd: Scripted, films: Path, out: Path) -> None:
+    there = out / "1.mask.png"
+    there.parent.mkdir()
+    there.write_bytes(b"mine")
+    kept = _predict(odd.url, films / "1.png", "--masks", there.parent, name="glioma")
+    assert (kept.returncode, kept.stdout, there.read_bytes()) == (2, "", b"mine")
+    assert "1.mask.png: exists (1 of 1 do); add --force" in kept.stderr
+    assert not odd.requests
+    done = _predict(odd.url, films / "1.png", "--masks", there.parent, "--force", name="glioma")
+    assert (done.returncode, np.asarray(Pillow.open(there)).shape) == (0, (10, 20))
+
+
+def test_two_images_do_not_share_a_picture(odd: Scripted, films: Path, out: Path) -> None:
+    (films / "1.tif").write_bytes(b"one")
+    done = _predict(odd.url, films, "--masks", out, name="glioma")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "1.mask.png: 2 images would be written there" in done.stderr
+
+
+def test_pictures_are_not_put_among_the_images(odd: Scripted, films: Path, out: Path) -> None:
+    done = _predict(odd.url, films, "--masks", films / "out", name="glioma")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "lies among the images themselves" in done.stderr
+
+
+def test_a_folder_that_cannot_be_written_is_2(odd: Scripted, films: Path, out: Path) -> None:
+    done = _predict(odd.url, films / "1.png", "--masks", films / "3.png" / "out", name="glioma")
+    assert done.returncode == 2
+    assert "1.mask.png: cannot be written (Not a directory)" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("name", "option", "said"),
+    [
+        ("chest", "--masks", "no masks; --explain"),
+        ("chest", "--overlays", "no masks"),
+        ("glioma", "--explain", "--mas"),
+    ],
+)
+def test_pictures_that_the_model_does_not_have_are_2(
+    odd: Scripted, films: Path, out: Path, name: str, option: str, said: str
+) -> None:
+    done = _predict(odd.url, films / "1.png", option, out, name=name)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert said in done.stderr
+    assert not out.exists()
+
+
+@pytest.mark.parametrize("form", ["--json", "--csv", None])
+def test_an_untrained_model_is_named_once_on_stderr_and_beside_every_answer(
+    odd: Scripted, films: Path, form: str | None
+) -> None:
+    odd.script = lambda request: document(prediction(request.body, warning="Untrained: random weights."))
+    done = _predict(odd.url, films / "1.png", films / "3.png", *([form] if form else []))
+    assert done.stderr.splitlines()[0] == "WARNING: chest 1.0.0: Untrained: random weights."
+    assert done.stderr.count("WARNING") == 1
+    assert done.stdout.count("Untrained: random weights.") == 2
 
 
 def _corrupt(folder: Path) -> Path:

@@ -5,8 +5,9 @@ from typing import Any
 
 import pytest
 
+from radserve.documents import Asked, parse
 from radserve.errors import NotAnAnswer
-from radserve.prediction import Asked, Refusal, parse, parse_several
+from radserve.prediction import Prediction
 from tests.radserve.scripted import SHA256, prediction
 
 IMAGE = b"image"
@@ -24,6 +25,7 @@ PICTURE = {"format": "png", "width": 20, "height": 10, "sha256": ASKED.sha256}
         {"label": "pneumonia", "probability": 0.25, "positive": True, "threshold": 0.2},
         {"label": "normal", "probabilities": {"normal": 0.75, "pneumonia": 0.2501}, "probability": 0.75},
         {"probabilities": {"normal": 1, "pneumonia": 0}, "probability": 1},
+        {"warning": "Untrained: it knows nothing."},
         {"added_later": [1, 2]},
     ],
 )
@@ -65,6 +67,12 @@ def test_every_part_must_be_there(key: str) -> None:
         ({"image": PICTURE | {"height": 10.0}}, "image.height has value 10.0"),
         ({"image": PICTURE | {"sha256": "b" * 64}}, "the image that was sent has"),
         ({"status": 400}, "problem details"),
+        ({"warning": ""}, "warning has value ''"),
+        ({"warning": False}, "warning has value False"),
+        (
+            {"label": "pneumonia", "probability": 0.25, "positive": None, "threshold": None},
+            "label is 'pneumonia', but 'normal' is more probable",
+        ),
     ],
 )
 def test_a_wrong_answer_is_refused_by_key_and_value(changes: dict[str, Any], said: str) -> None:
@@ -76,29 +84,14 @@ def test_any_version_is_right_where_none_was_asked_for() -> None:
     assert parse(prediction(IMAGE), Asked("chest", None, ASKED.sha256)).model.version == "1.0.0"
 
 
-@pytest.mark.parametrize("document", [None, [], "normal", 1, {}, {"predictions": {}}, {"predictions": None}])
-def test_another_document_is_refused(document: object) -> None:
-    with pytest.raises(NotAnAnswer):
-        parse(document, ASKED)
-    with pytest.raises(NotAnAnswer):
-        parse_several(document, [ASKED])
+def test_a_warning_is_part_of_the_answer() -> None:
+    assert parse(prediction(IMAGE), ASKED).warning is None
+    assert parse(prediction(IMAGE, warning="Untrained."), ASKED).warning == "Untrained."
 
 
-@pytest.mark.parametrize(
-    "item",
-    [
-        {"status": 200, "title": "OK", "detail": "?"},
-        {"status": 400, "title": "", "detail": "?"},
-        {"status": 400, "title": "Bad"},
-        prediction(IMAGE, status=400, title="Bad", detail="Both."),
-        None,
-    ],
-)
-def test_what_is_neither_prediction_nor_refusal_spoils_the_list(item: object) -> None:
-    with pytest.raises(NotAnAnswer):
-        parse_several({"predictions": [item]}, [ASKED])
-
-
-def test_a_refusal_in_a_list_is_no_prediction() -> None:
-    problem = {"status": 400, "title": "Bad", "detail": "It is."}
-    assert parse_several({"predictions": [problem]}, [ASKED]) == [Refusal(400, "Bad", "It is.")]
+def test_of_ten_labels_the_most_probable_one_is_taken() -> None:
+    shares = {f"label {number}": 0.1 for number in range(9)} | {"cat": 0.1}
+    document = prediction(IMAGE, label="cat", probability=0.1, probabilities=shares, positive=None, threshold=None)
+    answer = parse(document, ASKED)
+    assert isinstance(answer, Prediction)
+    assert (answer.task, answer.positive, len(answer.probabilities)) == ("classification", None, 10)

@@ -56,3 +56,11 @@ def test_standard_input_is_read_once_and_no_further_than_needed(monkeypatch: pyt
     assert source.content(4) == b"01234"
     with pytest.raises(WrongCall, match="once only"):
         find(["-", "-"])
+
+
+def test_what_is_made_of_an_image_is_placed_as_the_image_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    _files(tmp_path, "case/sub/b.DCM", "case/1.2.840.113", "film.tar.png", "notes.txt")
+    found = find(["case", "film.tar.png", "notes.txt", "-"]).sources
+    places = ["1.2.840.113", "film.tar", "notes.txt", "stdin", "sub/b"]
+    assert sorted(str(source.place) for source in found) == places

@@ -1,0 +1,108 @@
+"""Requests and their repetition; what comes back is judged by `radserve.response`."""
+
+from __future__ import annotations
+
+import time
+from typing import Final
+
+import httpx
+
+from radserve import response, retry
+from radserve.errors import WrongCall
+
+TIMEOUT: Final = httpx.Timeout(connect=5.0, read=60.0, write=60.0, pool=60.0)
+"""Seconds: to connect, between two pieces of an answer, between two of a request, for a free connection."""
+
+_LOOPBACK: Final = ("127.0.0.1", "::1", "localhost")
+
+
+class Transport:
+    """Connections to one server; see `radserve.client.Client` for the parameters and when a request is repeated."""
+
+    def __init__(self, url: str, timeout: float | httpx.Timeout, retries: int, key: str | None) -> None:
+        if retries < 0:
+            raise WrongCall(f"retries has value {retries}; it must be 0 or more.")
+        self.url = url
+        self._retries = retries
+        self._http = httpx.Client(
+            base_url=base(url),
+            timeout=_timeout(timeout),
+            headers=_authorization(key),
+            # Films for this machine must not travel by way of a proxy that the environment names.
+            trust_env=base(url).host not in _LOOPBACK,
+        )
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._http.close()
+
+    def get(self, url: httpx.URL) -> httpx.Response:
+        """Get something once.
+
+        Raises
+        ------
+        Unreachable, TimedOut, NotAnAnswer
+            If nothing came back.
+        """
+        try:
+            return self._http.get(url, headers={"Accept": "application/json"})
+        except httpx.HTTPError as error:
+            raise response.failure(error, str(url)) from error
+
+    def post(self, path: str, content: bytes, media_type: str, accept: str) -> httpx.Response:
+        """Post until an answer comes that a repetition would not better.
+
+        Raises
+        ------
+        Unreachable, TimedOut, NotAnAnswer
+            If nothing came back, also after the retries.
+        """
+        headers = {"Content-Type": media_type, "Accept": accept}
+        attempt = 0
+        while True:
+            wanted = None
+            left = attempt < self._retries
+            try:
+                answer = self._http.post(path, content=content, headers=headers)
+            except httpx.HTTPError as error:
+                if not (left and retry.safe(error)):
+                    raise response.failure(error, self.url) from error
+            else:
+                wanted = retry.after(answer.headers.get("Retry-After"))
+                if not (left and answer.status_code in retry.STATUSES and (wanted or 0) <= retry.LONGEST):
+                    return answer
+            time.sleep(retry.pause(attempt, wanted))
+            attempt += 1
+
+
+def base(url: str) -> httpx.URL:
+    """Read the URL of a server.
+
+    Raises
+    ------
+    WrongCall
+        If it is none.
+    """
+    try:
+        parsed = httpx.URL(url)
+    except httpx.InvalidURL as error:
+        raise WrongCall(f"url has value {url!r}: {error}.") from error
+    if parsed.scheme not in ("http", "https") or not parsed.host:
+        raise WrongCall(f"url has value {url!r}; it must begin with http:// or https:// and name a host.")
+    return parsed
+
+
+def _timeout(timeout: float | httpx.Timeout) -> httpx.Timeout:
+    if isinstance(timeout, httpx.Timeout):
+        return timeout
+    if not timeout > 0:
+        raise WrongCall(f"timeout has value {timeout}; it must be above 0 seconds.")
+    return httpx.Timeout(connect=TIMEOUT.connect, read=timeout, write=TIMEOUT.write, pool=TIMEOUT.pool)
+
+
+def _authorization(key: str | None) -> dict[str, str]:
+    if key is None:
+        return {}
+    if not key.isascii() or not key.isprintable() or not key.strip():
+        raise WrongCall("key holds nothing, or characters that no header may hold.")
+    return {"Authorization": f"Bearer {key}"}

@@ -1,0 +1,127 @@
+"""The client and `radserve predict` against a real TorchServe, for each task."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image as Pillow
+
+from handlers.picture import OUTLINE
+from radserve.answer import Refusal
+from radserve.client import Client
+from radserve.errors import NotAnAnswer, Refused
+from radserve.prediction import Prediction
+from radserve.segmentation import Segmentation
+from tests.conftest import ROOT
+from tests.handlers.images import dicom, saved
+from tests.handlers.test_zipped import zipped
+from tests.repack import NAME
+from tests.server import Server, running
+from tests.spots import HEIGHT, WIDTH, agreement, figure, packed, painted
+
+pytestmark = pytest.mark.e2e
+
+WANTED = figure(HEIGHT, WIDTH)
+SLICE = saved(painted(WANTED), "PNG")
+FILM = ROOT / "archives" / NAME / "sample.png"
+
+
+@pytest.fixture(scope="module")
+def spots(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    folder = tmp_path_factory.mktemp("spots")
+    packed(folder / "store", folder)
+    with running(folder / "store", folder / "log") as started:
+        yield started
+
+
+@pytest.fixture
+def client(spots: Server) -> Iterator[Client]:
+    with Client(spots.url) as opened:
+        yield opened
+
+
+def placed(number: int) -> bytes:
+    """Return a slice that knows where it is, 5 mm from the next."""
+    return dicom(
+        painted(WANTED),
+        Modality="MR",
+        PixelSpacing=[1, 2],
+        ImagePositionPatient=[0, 0, 5 * number],
+        ImageOrientationPatient=[1, 0, 0, 0, 1, 0],
+    )
+
+
+def test_a_mask_lies_where_the_finding_is(client: Client) -> None:
+    image = saved(painted(figure(300, 400)), "PNG")
+    answer = client.predict("spots", image)
+    assert isinstance(answer, Segmentation)
+    assert answer.area.mm2 is None
+    assert agreement(answer.mask.pixels > 0, figure(300, 400)) > 0.9
+
+
+def test_a_series_has_the_volume_of_its_masks(client: Client) -> None:
+    series = client.predict_series("spots", [placed(number) for number in (3, 1, 2)])
+    assert series.volume.ml == pytest.approx(3 * WANTED.sum() * 2 * 5 / 1000)
+    for answer in series.answers:
+        assert isinstance(answer, Segmentation)
+        assert answer.area.mm2 == pytest.approx(WANTED.sum() * 2)
+        np.testing.assert_array_equal(answer.mask.pixels > 0, WANTED)
+
+
+def test_a_slice_that_is_refused_keeps_its_place_and_the_others_their_masks(client: Client) -> None:
+    series = client.predict_series("spots", [SLICE, b"no image", SLICE])
+    assert [type(answer) for answer in series.answers] == [Segmentation, Refusal, Segmentation]
+    assert series.volume.ml is None
+    assert series.volume.reason
+
+
+def test_the_overlay_has_the_size_of_the_image_and_the_outline_of_the_mask(client: Client) -> None:
+    answer = client.predict("spots", SLICE)
+    overlay = Pillow.open(BytesIO(client.picture("spots", SLICE, answer.model.version, size=answer.image)))
+    outline = (np.asarray(overlay) == OUTLINE).all(axis=-1)
+    assert outline.any()
+    assert not (outline & ~WANTED).any()
+
+
+def test_a_zip_is_not_taken_for_one_image(client: Client) -> None:
+    with pytest.raises(NotAnAnswer, match="predict_series"):
+        client.predict("spots", zipped({"1.png": SLICE, "2.png": SLICE}))
+
+
+def test_masks_are_not_explained(client: Client) -> None:
+    with pytest.raises(Refused, match=r"404 .*mask"):
+        client.explain("spots", SLICE)
+
+
+def test_the_command_writes_masks_and_overlays(spots: Server, tmp_path: Path) -> None:
+    (tmp_path / "films").mkdir()
+    (tmp_path / "films" / "a.png").write_bytes(SLICE)
+    (tmp_path / "films" / "b.dcm").write_bytes(placed(1))
+    words = ["predict", "spots", str(tmp_path / "films"), "--url", spots.url, "--json"]
+    words += ["--masks", str(tmp_path / "out"), "--overlays", str(tmp_path / "out")]
+    done = subprocess.run(
+        [sys.executable, "-m", "radserve", *words], capture_output=True, text=True, cwd=ROOT, timeout=60, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "2 answered, 0 not.\n")
+    assert [json.loads(line)["label"] for line in done.stdout.splitlines()] == ["spot", "spot"]
+    for name in ("a", "b"):
+        np.testing.assert_array_equal(np.asarray(Pillow.open(tmp_path / "out" / f"{name}.mask.png")) > 0, WANTED)
+        assert np.asarray(Pillow.open(tmp_path / "out" / f"{name}.overlay.png")).shape == (HEIGHT, WIDTH, 3)
+
+
+def test_an_explanation_is_the_prediction_and_a_map_on_its_image(server: Server) -> None:
+    with Client(server.url) as client:
+        alone = client.predict(NAME, FILM)
+        said = client.explain(NAME, FILM)
+        overlay = client.picture(NAME, FILM, of="explanations", size=alone.image)
+    assert isinstance(alone, Prediction)
+    assert said.prediction.probability == pytest.approx(alone.probability, abs=1e-5)
+    assert said.heat.pixels.shape == (alone.image.height, alone.image.width)
+    assert Pillow.open(BytesIO(overlay)).size == (alone.image.width, alone.image.height)
