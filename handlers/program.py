@@ -12,7 +12,8 @@ from __future__ import annotations
 import json
 import operator
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -117,9 +118,16 @@ class Program:
         self._outputs = dict(zip(names, values, strict=True))
         self._steps = _steps(graph["nodes"], keep={*values, *self._constants})
 
-    def __call__(self, batch: torch.Tensor) -> dict[str, torch.Tensor]:
-        """Run the graph; gradients flow where they are enabled."""
+    def __call__(self, batch: torch.Tensor, watch: str | None = None) -> dict[str, torch.Tensor]:
+        """Run the graph; gradients flow where they are enabled.
+
+        Parameters
+        ----------
+        watch
+            An output that becomes the beginning of the record for gradients: what led to it is not kept.
+        """
         values = dict(self._constants)
+        watched = None if watch is None else self._outputs[watch]
         values[self._input] = batch
         for step in self._steps:
             args = [_resolve(item, values) for item in step.args]
@@ -128,6 +136,8 @@ class Program:
                 values[step.outputs[0]] = result
             else:
                 values.update(zip(step.outputs, result, strict=True))
+            if watched in step.outputs:
+                values[watched] = values[watched].detach().requires_grad_()
             for name in step.spent:
                 del values[name]
         return {name: values[value] for name, value in self._outputs.items()}
@@ -145,10 +155,49 @@ class Program:
         DeviceLost
             On an error of the accelerator that every later call would meet too.
         """
+        with self._telling_loss(), torch.inference_mode():
+            outputs = self(torch.from_numpy(batch).to(self.device))
+            return {name: _array(value) for name, value in outputs.items()}
+
+    def gradients(
+        self, batch: NDArray[np.float32], weights: NDArray[np.float32], output: str
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Differentiate a weighted sum of each row's logits by another output of the same row.
+
+        Only what lies between that output and the logits is recorded, and let go on return.
+
+        Parameters
+        ----------
+        batch
+            Shape (N, channels, height, width).
+        weights
+            Shape (N, logits).
+        output
+            Name of an output that the logits are made from.
+
+        Returns
+        -------
+        The output and the gradients, N rows each and of one shape.
+
+        Raises
+        ------
+        ProgramError
+            If the program has no such output.
+        DeviceLost
+            See `run`.
+        """
+        if output not in self._outputs:
+            raise ProgramError(f"the program gives no {output!r}, only {', '.join(self._outputs)}")
+        with self._telling_loss(), torch.enable_grad():
+            outputs = self(torch.from_numpy(batch).to(self.device), watch=output)
+            score = (outputs["logits"].float() * torch.from_numpy(weights).to(self.device)).sum()
+            (gradients,) = torch.autograd.grad(score, outputs[output])
+            return _array(outputs[output].detach()), _array(gradients)
+
+    @contextmanager
+    def _telling_loss(self) -> Iterator[None]:
         try:
-            with torch.inference_mode():
-                outputs = self(torch.from_numpy(batch).to(self.device))
-                return {name: value.float().cpu().numpy() for name, value in outputs.items()}
+            yield
         except RuntimeError as error:
             if is_sticky(error):
                 raise DeviceLost(f"The device {self.device} is lost: {error}") from error
@@ -164,6 +213,10 @@ def is_sticky(error: RuntimeError) -> bool:
     if isinstance(error, torch.OutOfMemoryError):
         return False
     return isinstance(error, torch.AcceleratorError) or "CUDA error" in str(error)
+
+
+def _array(value: torch.Tensor) -> NDArray[np.float32]:
+    return value.float().cpu().numpy()
 
 
 def _tensors(archive: zipfile.ZipFile, folder: str, config: str, device: torch.device) -> dict[str, torch.Tensor]:

@@ -52,4 +52,5 @@ def test_explanations_and_predictions_in_one_batch_stay_apart(server: Server) ->
     data = variant(0)
     with httpx.Client(timeout=60) as client, ThreadPoolExecutor(32) as pool:
         responses = list(pool.map(lambda path: client.post(f"{server.url}/{path}/{NAME}", content=data), paths))
-    assert [response.status_code for response in responses] == [200, 404] * 16
+    assert [response.status_code for response in responses] == [200] * 32
+    assert ["explanation" in response.json() for response in responses] == [False, True] * 16

@@ -67,6 +67,39 @@ def test_gradients_flow_from_logits_to_features(branches: tuple[Branches, Path])
     assert gradient.abs().sum() > 0
 
 
+def test_gradients_are_those_of_the_weighed_logits_of_each_row(branches: tuple[Branches, Path]) -> None:
+    network, path = branches
+    random = np.random.default_rng(0)
+    batch = random.standard_normal((3, 3, 6, 4), dtype=np.float32)
+    weights = random.standard_normal((3, 4), dtype=np.float32)
+    outputs = network(torch.from_numpy(batch))
+    score = (outputs["logits"] * torch.from_numpy(weights)).sum()
+    (wanted,) = torch.autograd.grad(score, outputs["features"])
+    found, gradients = Program(path).gradients(batch, weights, "features")
+    np.testing.assert_allclose(found, outputs["features"].detach().numpy(), atol=1e-5)
+    np.testing.assert_allclose(gradients, wanted.numpy(), atol=1e-5)
+
+
+def test_gradients_flow_where_they_are_switched_off_around(branches: tuple[Branches, Path]) -> None:
+    batch, weights = np.ones((1, 3, 6, 4), dtype=np.float32), np.ones((1, 4), dtype=np.float32)
+    with torch.no_grad():
+        _, gradients = Program(branches[1]).gradients(batch, weights, "features")
+        assert not torch.is_grad_enabled()
+    assert np.abs(gradients).sum() > 0
+
+
+def test_what_leads_to_the_watched_output_is_not_recorded(branches: tuple[Branches, Path]) -> None:
+    outputs = Program(branches[1])(torch.randn(1, 3, 6, 4), watch="features")
+    assert outputs["features"].is_leaf
+    assert outputs["logits"].grad_fn is not None
+
+
+def test_gradients_by_an_output_that_is_not_there_are_refused(branches: tuple[Branches, Path]) -> None:
+    batch, weights = np.ones((1, 3, 6, 4), dtype=np.float32), np.ones((1, 4), dtype=np.float32)
+    with pytest.raises(ProgramError, match="gives no 'attention', only logits, features"):
+        Program(branches[1]).gradients(batch, weights, "attention")
+
+
 def test_nothing_of_the_exporter_is_needed_to_run(branches: tuple[Branches, Path]) -> None:
     steps = Program(branches[1])._steps
     assert all(isinstance(step.call, torch._ops.OpOverload) or step.call.__module__ == "_operator" for step in steps)
@@ -147,7 +180,7 @@ def test_a_lost_device_is_told_from_other_errors(
     program = Program(branches[1])
 
     def fail(error: RuntimeError) -> Callable[..., Any]:
-        def call(*_: Any) -> Any:
+        def call(*_: Any, **__: Any) -> Any:
             raise error
 
         return call
@@ -156,6 +189,8 @@ def test_a_lost_device_is_told_from_other_errors(
     monkeypatch.setattr(Program, "__call__", fail(RuntimeError("CUDA error: device-side assert triggered")))
     with pytest.raises(DeviceLost):
         program.run(batch)
+    with pytest.raises(DeviceLost):
+        program.gradients(batch, np.ones((1, 4), dtype=np.float32), "features")
     monkeypatch.setattr(Program, "__call__", fail(torch.OutOfMemoryError("CUDA out of memory")))
     with pytest.raises(torch.OutOfMemoryError):
         program.run(batch)

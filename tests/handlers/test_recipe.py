@@ -78,3 +78,23 @@ def test_every_shipped_recipe_is_valid(path: Path) -> None:
 def test_a_recipe_cannot_be_changed() -> None:
     with pytest.raises(ValueError, match="frozen"):
         parse(brightness_recipe(), source="here").version = "2.0.0"
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ({"method": "lime"}, "key 'explanation.method' has value 'lime'"),
+        ({"method": "attention-relevance"}, "side has value None: attention-relevance needs it"),
+        ({"method": "grad-cam", "side": 14}, "side has value 14: attention-relevance needs it, grad-cam has none"),
+        ({"method": "attention-relevance", "side": 0}, "key 'explanation.side' has value 0"),
+    ],
+)
+def test_an_explanation_that_cannot_be_is_refused(value: dict[str, Any], message: str) -> None:
+    with pytest.raises(RecipeError, match=message):
+        parse(change("explanation", value), source="here.yaml")
+
+
+def test_a_segmentation_has_no_explanation_beside_its_mask() -> None:
+    data = change("explanation", {"method": "grad-cam"}) | {"task": "segmentation", "activation": "sigmoid"}
+    with pytest.raises(RecipeError, match="task segmentation has no explanation"):
+        parse(data, source="here.yaml")
