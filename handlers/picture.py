@@ -28,7 +28,8 @@ def png(pixels: NDArray[np.uint8] | Pillow.Image) -> bytes:
     """
     image = pixels if isinstance(pixels, Pillow.Image) else Pillow.fromarray(pixels)
     stream = BytesIO()
-    image.save(stream, "PNG")
+    # The least effort is a third of the time for a quarter more bytes.
+    image.save(stream, "PNG", compress_level=1)
     return stream.getvalue()
 
 

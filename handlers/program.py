@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import operator
 import zipfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -142,13 +142,17 @@ class Program:
                 del values[name]
         return {name: values[value] for name, value in self._outputs.items()}
 
-    def run(self, batch: NDArray[np.float32]) -> Mapping[str, NDArray[np.float32]]:
+    def run(
+        self, batch: NDArray[np.float32], wanted: Sequence[str] = ("logits",)
+    ) -> Mapping[str, NDArray[np.float32]]:
         """Run one batch without gradients.
 
         Parameters
         ----------
         batch
             Shape (N, channels, height, width).
+        wanted
+            Names of the outputs to bring back; features of an image may have megabytes that no answer needs.
 
         Raises
         ------
@@ -157,7 +161,7 @@ class Program:
         """
         with self._telling_loss(), torch.inference_mode():
             outputs = self(torch.from_numpy(batch).to(self.device))
-            return {name: _array(value) for name, value in outputs.items()}
+            return {name: _array(outputs[name]) for name in wanted}
 
     def gradients(
         self, batch: NDArray[np.float32], weights: NDArray[np.float32], output: str

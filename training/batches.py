@@ -61,15 +61,20 @@ class Plan(Sampler[Draw]):
         Labels of the images.
     batch
         Images a batch. What does not fill one waits for another epoch.
+    steps
+        Most batches an epoch.
     even
         Whether an epoch has no more images of any label than of the rarest; another choice each epoch.
     """
 
-    def __init__(self, targets: torch.Tensor, batch: int, seed: int, *, even: bool = False) -> None:
+    def __init__(
+        self, targets: torch.Tensor, batch: int, seed: int, *, steps: int | None = None, even: bool = False
+    ) -> None:
         counts = torch.bincount(targets)
         self._targets, self._least = targets, int(counts[counts > 0].min()) if even else len(targets)
         self._count = int(counts.clamp(max=self._least).sum())
         self._batch, self._seed = min(batch, self._count), seed
+        self._steps = steps
         self._epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
@@ -77,7 +82,8 @@ class Plan(Sampler[Draw]):
         self._epoch = epoch
 
     def __len__(self) -> int:
-        return self._count // self._batch
+        whole = self._count // self._batch
+        return whole if self._steps is None else min(whole, self._steps)
 
     def __iter__(self) -> Iterator[Draw]:
         draw = torch.Generator().manual_seed(self._seed * 1_000_003 + self._epoch)
@@ -172,7 +178,8 @@ def training(images: Images, spec: Input, labels: int, settings: Settings) -> Da
 
     Classes are balanced by the loss where labels are learnt, and by the choice of images where masks are.
     """
-    plan = Plan(images.targets, settings.batch, settings.seed, even=images.masks is not None)
+    even = images.masks is not None
+    plan = Plan(images.targets, settings.batch, settings.seed, steps=settings.steps, even=even)
     return DataLoader(Augmented(images, spec, labels, settings.augmentation), sampler=plan, batch_size=None)
 
 

@@ -39,6 +39,9 @@ def train(
     seed: Seed = None,
     changes: Changes = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the last complete epoch in --out.")] = False,
+    start: Annotated[
+        Path | None, typer.Option("--from", help="Begin with the weights of this released run, or archive's folder.")
+    ] = None,
     tracker: Tracker = "tensorboard",
     online: Online = False,
     install: Install = False,
@@ -51,7 +54,7 @@ def train(
     from training.train import train as run
 
     options = Options(
-        resume, _overrides(changes, epochs, seed), install, sys.stderr.isatty(), tracker, online, _command()
+        resume, _overrides(changes, epochs, seed), install, sys.stderr.isatty(), start, tracker, online, _command()
     )
     run(archives / name, data, out or Path("runs") / name, options)
 

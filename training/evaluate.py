@@ -22,7 +22,7 @@ from training.card import card
 from training.errors import RunError
 from training.judge import Verdict
 from training.prepared import prepare, whole
-from training.report import parse
+from training.report import Report, parse
 from training.settings import Settings
 
 Part = Literal["validation", "all"]
@@ -81,7 +81,7 @@ class Options:
     part: Part = "validation"
     weights: Path | None = None
     overrides: Sequence[str] = ()
-    command: str = ""
+    command: str = "called from Python"
 
 
 def evaluate(folder: Path, data: Path, out: Path, options: Options) -> dict[str, Any]:
@@ -99,17 +99,22 @@ def evaluate(folder: Path, data: Path, out: Path, options: Options) -> dict[str,
     Raises
     ------
     RadServeError
-        Naming what is wrong with recipe, settings, weights or data.
+        Naming what is wrong with recipe, settings, weights or data; also where the validation side
+        would not be that of the training.
     """
     recipe = recipes.load(folder / "archive.yaml")
     chosen = settings.load(folder / "training.yaml", options.overrides)
     recipe, network = _network(recipe, folder, options)
     sides = _sides(recipe, chosen, data, options.part)
+    known = _known(folder, recipe)
+    if known is not None and sides.train is not None:
+        _check_split(sides, known, data)
     found = outputs.logits(network, sides.measured, recipe.input, len(recipe.labels))
     verdict = judge.of(recipe).measure(recipe, found, sides.measured, chosen.seed)
-    origin = Origin(options.command, _epoch(folder, recipe), options.part)
+    origin = Origin(options.command, None if known is None else known.epoch, options.part)
     report = describe(recipe, chosen, sides, verdict, origin)
-    report |= stressed(recipe, network, sides.measured)
+    if not chosen.demonstration:
+        report |= stressed(recipe, network, sides.measured)
     write(report, recipe, verdict, out)
     return report
 
@@ -184,7 +189,8 @@ def install_report(out: Path, folder: Path) -> None:
 def _network(recipe: Recipe, folder: Path, options: Options) -> tuple[Recipe, nn.Module]:
     file = options.weights or folder / recipe.weights.file
     if not file.is_file():
-        raise RunError(f"{file}: missing. Get it with '{recipe.weights.source}', or name other weights.")
+        source = recipe.weights.source or f"radserve train {recipe.name} --data DIR --install"
+        raise RunError(f"{file}: missing. Get it with '{source}', or name other weights.")
     sha256 = hashlib.sha256(file.read_bytes()).hexdigest()
     if options.weights is None and sha256 != recipe.weights.sha256:
         raise RunError(f"{file}: has sha256 {sha256}, the recipe's key 'weights.sha256' says {recipe.weights.sha256}.")
@@ -201,13 +207,23 @@ def _sides(recipe: Recipe, chosen: Settings, data: Path, part: Part) -> Sides:
     return Sides(prepared.train, prepared.validation, prepared.split)
 
 
-def _epoch(folder: Path, recipe: Recipe) -> int | None:
-    """Read which epoch the weights are of, where the figures beside them are theirs."""
+def _known(folder: Path, recipe: Recipe) -> Report | None:
+    """Read the figures beside the weights, where they are of these weights."""
     path = folder / "metrics.json"
     if not path.is_file():
         return None
     known = parse(json.loads(path.read_text(encoding="utf-8")), str(path))
-    return known.epoch if known.model.weights_sha256 == recipe.weights.sha256 else None
+    return known if known.model.weights_sha256 == recipe.weights.sha256 else None
+
+
+def _check_split(sides: Sides, known: Report, data: Path) -> None:
+    """Refuse a validation side that may hold what the weights were trained on."""
+    if sides.sha256 != known.split.sha256:
+        raise RunError(
+            f"{data}: seed and share give another split ({sides.sha256[:12]}) than the training had "
+            f"({known.split.sha256[:12]}), so its images may be on the validation side. Give the data and settings of "
+            "the training, or measure all of a data set that it never saw."
+        )
 
 
 def _counts(images: Images, recipe: Recipe) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from lightning.pytorch.callbacks import (
 )
 
 from handlers.recipe import Recipe
-from training import tasks, track
+from training import tasks, track, weights
 from training.batches import DataModule
 from training.errors import RunError
 from training.journal import Journal
@@ -51,6 +51,8 @@ class Run:
         See `training.track.logger`.
     callbacks
         More of Lightning's callbacks.
+    start
+        Weights to begin with instead of random ones, as `training.weights.save` writes them.
     """
 
     out: Path
@@ -59,6 +61,7 @@ class Run:
     tracker: Tracker = "tensorboard"
     online: bool = False
     callbacks: Sequence[Callback] = ()
+    start: Path | None = None
 
 
 def fit(recipe: Recipe, settings: Settings, prepared: Prepared, run: Run) -> float:
@@ -76,6 +79,8 @@ def fit(recipe: Recipe, settings: Settings, prepared: Prepared, run: Run) -> flo
     checkpoint = _open(run.out, settings, resume=run.resume)
     torch.manual_seed(settings.seed)
     module = tasks.create(recipe, settings, prepared)
+    if run.start is not None:
+        weights.load(module.network, run.start).train()
     data = DataModule(prepared.train, prepared.validation, prepared.spec, len(recipe.labels), settings)
     best = _keep(BEST, run.out, monitor="score")
     trainer = _trainer(recipe.name, settings, run, [Journal(run.out / "epochs.csv", module.watched), best])
@@ -119,7 +124,7 @@ def _trainer(name: str, settings: Settings, run: Run, callbacks: list[Callback])
         *run.callbacks,
     ]
     if settings.patience is not None:
-        callbacks.append(EarlyStopping("score", mode="max", patience=settings.patience, check_on_train_epoch_end=True))
+        callbacks.append(_Patience("score", mode="max", patience=settings.patience, check_on_train_epoch_end=True))
     if run.progress:
         callbacks.append(TQDMProgressBar())
     return lightning.Trainer(
@@ -146,3 +151,11 @@ def _keep(name: str, out: Path, monitor: str | None) -> ModelCheckpoint:
         save_on_train_epoch_end=True,
         enable_version_counter=False,
     )
+
+
+class _Patience(EarlyStopping):
+    """Ends a run, and the same run when it is resumed after that; Lightning would train an epoch more."""
+
+    def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        del pl_module
+        trainer.should_stop = self.wait_count >= self.patience

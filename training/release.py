@@ -65,7 +65,8 @@ def release(recipe: Recipe, settings: Settings, prepared: Prepared, out: Path, c
     verdict = judging.measure(made, found, aside, settings.seed)
     sides = Sides(prepared.train, aside, prepared.split)
     report = evaluate.describe(made, settings, sides, verdict, Origin(command, epoch))
-    report |= evaluate.stressed(made, network, aside)
+    if not settings.demonstration:
+        report |= evaluate.stressed(made, network, aside)
     evaluate.write(report, made, verdict, out)
     for name, figure in report["validation"].items():
         _log.info("%s %s", name, _words(figure))

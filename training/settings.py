@@ -94,8 +94,12 @@ class Space(_Part):
     @model_validator(mode="after")
     def _check(self) -> Self:
         ranged = self.low is not None and self.high is not None and self.low < self.high
-        if ranged == (self.choices is not None):
-            raise ValueError("needs either choices, or low and high with low below high")
+        if ranged == bool(self.choices) or (self.choices is not None and (self.log or self.whole)):
+            raise ValueError("needs either choices alone, or low and high with low below high")
+        if self.low is not None and self.log and self.low <= 0:
+            raise ValueError(f"low has value {self.low:g}, a range that is searched by its logarithm starts above 0")
+        if self.whole and not all(end is not None and end.is_integer() for end in (self.low, self.high)):
+            raise ValueError(f"low and high have values {self.low} and {self.high}, whole numbers are meant")
         return self
 
 
@@ -114,6 +118,8 @@ class Settings(_Part):
         Highest of a one-cycle schedule.
     average
         Decay of the moving average of the weights, each step.
+    steps
+        Most batches an epoch; all images without it.
     patience
         Epochs without a better one after which the run ends; to the last epoch without it.
     clip
@@ -139,6 +145,7 @@ class Settings(_Part):
     weight_decay: Spread = 0.05
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0
     average: Annotated[float, Field(ge=0, lt=1)] = 0.998
+    steps: Annotated[int, Field(ge=1)] | None = None
     patience: Annotated[int, Field(ge=1)] | None = None
     clip: Positive = 1.0
     dropout: Annotated[float, Field(ge=0, lt=1)] | None = None

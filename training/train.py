@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,9 +11,11 @@ from typing import Final
 from handlers import recipe as recipes
 from handlers.recipe import Recipe
 from training import settings
+from training.errors import RunError
 from training.fit import Run, fit
-from training.prepared import prepare
+from training.prepared import Prepared, prepare
 from training.release import install, release
+from training.report import parse
 from training.track import Tracker
 
 SETTINGS: Final = "training.yaml"
@@ -32,6 +35,8 @@ class Options:
         Put weights, figures and recipe into the archive's folder at the end.
     progress
         Show a progress bar.
+    start
+        Folder of a released run, or of an archive, whose weights are trained further; its split must be this one.
     tracker, online
         See `training.track.logger`.
     command
@@ -42,9 +47,10 @@ class Options:
     overrides: Sequence[str] = ()
     install: bool = False
     progress: bool = True
+    start: Path | None = None
     tracker: Tracker = "tensorboard"
     online: bool = False
-    command: str = ""
+    command: str = "called from Python"
 
 
 def train(folder: Path, data: Path, out: Path, options: Options | None = None) -> Recipe:
@@ -73,11 +79,27 @@ def train(folder: Path, data: Path, out: Path, options: Options | None = None) -
     chosen = settings.load(folder / SETTINGS, options.overrides)
     prepared = prepare(recipe, chosen, data)
     command = _command(out, options)
-    fit(recipe, chosen, prepared, Run(out, options.resume, options.progress, options.tracker, options.online))
+    start = None if options.start is None else _start(options.start, prepared)
+    run = Run(out, options.resume, options.progress, options.tracker, options.online, start=start)
+    fit(recipe, chosen, prepared, run)
     made = release(recipe, chosen, prepared, out, command)
     if options.install:
         install(out, folder)
     return made
+
+
+def _start(folder: Path, prepared: Prepared) -> Path:
+    """Find the weights to begin with; what they were trained on must not be on the validation side."""
+    recipe, figures = recipes.load(folder / "archive.yaml"), folder / "metrics.json"
+    if not figures.is_file():
+        raise RunError(f"{figures}: missing, so nothing tells what the weights were trained on. Give a released run.")
+    split = parse(json.loads(figures.read_text(encoding="utf-8")), str(figures)).split.sha256
+    if split != prepared.split:
+        raise RunError(
+            f"{folder}: was trained on another split ({split[:12]}) than this run has ({prepared.split[:12]}), so its "
+            "images may be on the validation side. Give the same data, seed and share."
+        )
+    return folder / recipe.weights.file
 
 
 def _command(out: Path, options: Options) -> str:

@@ -156,7 +156,8 @@ class SelfAttention(nn.Module):
         return self.W_o(mixed), attention
 
     def _split(self, x: torch.Tensor) -> torch.Tensor:
-        return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+        # Sizes by name: a starred shape cannot be traced.
+        return x.view(x.shape[0], x.shape[1], self.heads, -1).transpose(1, 2)
 
 
 def runs(x: torch.Tensor, count: int, side: int) -> torch.Tensor:

@@ -30,7 +30,8 @@ class BrainTumorVgg16(nn.Module):
     @property
     def head(self) -> nn.Module:
         """The layer that gives the logits."""
-        return self.classifier[-1]
+        last: nn.Module = self.classifier[-1]
+        return last
 
     def forward(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
         """Run the network on (N, 3, 224, 224).
@@ -90,9 +91,12 @@ class GliomaUnet(nn.Module):
         Number of logit maps.
     """
 
+    WRAPPED = "model."
+    """Stands here before MONAI's own keys, which are those of the original system's checkpoints."""
+
     def __init__(self, outputs: int = 1) -> None:
         super().__init__()
-        from monai.networks.nets import UNet
+        from monai.networks.nets.unet import UNet
 
         self.model = UNet(
             spatial_dims=2,
@@ -118,9 +122,12 @@ class GliomaAttentionUnet(nn.Module):
         Number of logit maps.
     """
 
+    WRAPPED = "model."
+    """Stands here before MONAI's own keys, which are those of the original system's checkpoints."""
+
     def __init__(self, outputs: int = 1) -> None:
         super().__init__()
-        from monai.networks.nets import AttentionUnet
+        from monai.networks.nets.attentionunet import AttentionUnet
 
         self.model = AttentionUnet(
             spatial_dims=2,
