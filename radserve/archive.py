@@ -46,6 +46,7 @@ def pack(folder: Path, made_from: Recipe, target: Path) -> None:
             "--config-file": folder / "model-config.yaml",
             "--extra-files": _extra(folder, scratch),
             "--export-path": scratch,
+            "--archive-format": "zip-store",
         }
         _archiver([str(word) for option in options.items() for word in option], scratch)
         _rewrite(scratch / f"{made_from.name}.mar", target)
@@ -75,14 +76,19 @@ def _extra(folder: Path, scratch: Path) -> Path:
 def _rewrite(source: Path, target: Path) -> None:
     with zipfile.ZipFile(source) as old, zipfile.ZipFile(target, "w", zipfile.ZIP_STORED) as new:
         for name in sorted(item.filename for item in old.infolist() if not item.is_dir()):
-            data = old.read(name)
-            if name == MANIFEST:
-                manifest = json.loads(data)
-                manifest["createdOn"] = "01/01/1980 00:00:00"
-                data = json.dumps(manifest, indent=2, sort_keys=True).encode()
             info = zipfile.ZipInfo(name, _EPOCH)
             info.external_attr = 0o644 << 16
-            new.writestr(info, data)
+            info.file_size = old.getinfo(name).file_size
+            if name == MANIFEST:
+                new.writestr(info, _timeless(old.read(name)))
+                continue
+            with old.open(name) as data, new.open(info, "w") as out:
+                shutil.copyfileobj(data, out)
+
+
+def _timeless(manifest: bytes) -> bytes:
+    document = json.loads(manifest) | {"createdOn": "01/01/1980 00:00:00"}
+    return json.dumps(document, indent=2, sort_keys=True).encode()
 
 
 def verify(entry: Entry, store: Path) -> Recipe:

@@ -9,38 +9,68 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import handlers
 from handlers import recipe
 from handlers.recipe import Recipe
 from radserve import archive
 from radserve import index as store_index
-from radserve.errors import BuildError
-from radserve.index import Entry
+from radserve.errors import BuildError, NoWeights
+from radserve.index import Entry, Index
+
+if TYPE_CHECKING:
+    from handlers.service import Service
 
 _CARRIED: Final = ("archive.yaml", "model-config.yaml", "metrics.json", "CARD.md")
 """Files of a recipe's folder that travel in the archive as they are, where they exist."""
+_MAKERS: Final = ("archive", "build", "export", "network", "untrained")
+"""Modules of this package that decide what is in an archive."""
+UNTRAINED: Final = "0.0.0"
+"""Version of every archive with random weights: below that of any trained model."""
 
 
 @dataclass(frozen=True)
 class Source:
-    """A recipe and the folder that it stands in."""
+    """A recipe and the folder that it stands in.
+
+    Attributes
+    ----------
+    untrained
+        Whether it is built with random weights.
+    """
 
     folder: Path
     recipe: Recipe
+    untrained: bool = False
 
     @property
     def weights(self) -> Path:
         """Path of the weights."""
         return self.folder / self.recipe.weights.file
 
+    @property
+    def lacks_weights(self) -> bool:
+        """Whether the repository does not hold its weights, as the recipe says itself."""
+        named = self.recipe.weights
+        return (named.sha256 is None or named.source is not None) and not self.weights.is_file()
 
-def find(archives: Path, names: Iterable[str] = ()) -> list[Source]:
+    @property
+    def version(self) -> str:
+        """Version of the archive that is built."""
+        return UNTRAINED if self.untrained else self.recipe.version
+
+
+def find(archives: Path, names: Iterable[str] = (), *, untrained: bool = False) -> list[Source]:
     """Read the recipes of the given models, or of all.
+
+    Parameters
+    ----------
+    untrained
+        Whether those that lack weights are to be built with random ones.
 
     Raises
     ------
@@ -50,7 +80,8 @@ def find(archives: Path, names: Iterable[str] = ()) -> list[Source]:
     wanted = list(names) or sorted(path.parent.name for path in archives.glob("*/archive.yaml"))
     if not wanted:
         raise BuildError(f"{archives}: holds no recipe (NAME/archive.yaml).")
-    return [_source(archives / name) for name in wanted]
+    found = [_source(archives / name) for name in wanted]
+    return [replace(source, untrained=untrained and source.lacks_weights) for source in found]
 
 
 def _source(folder: Path) -> Source:
@@ -62,7 +93,7 @@ def _source(folder: Path) -> Source:
 
 def is_current(source: Source, store: Path) -> bool:
     """Whether the store holds the archive that this source gives."""
-    entry = store_index.read(store).find(source.recipe.name, source.recipe.version)
+    entry = store_index.read(store).find(source.recipe.name, source.version)
     return entry is not None and entry.inputs == digest(source) and (store / entry.file).is_file()
 
 
@@ -71,7 +102,8 @@ def digest(source: Source) -> str:
     files = [source.weights, source.folder / source.recipe.sample]
     files += [source.folder / name for name in _CARRIED]
     files += [*_sources("handlers"), *_sources("training.networks")]
-    total = hashlib.sha256(_torch_version().encode())
+    files += [Path(__file__).with_name(f"{name}.py") for name in _MAKERS]
+    total = hashlib.sha256(f"{_torch_version()} untrained={source.untrained}\n".encode())
     for path in files:
         if path.exists():
             total.update(f"{path.name} {store_index.sha256(path)}\n".encode())
@@ -95,28 +127,75 @@ def build(source: Source, store: Path) -> Entry:
 
     Raises
     ------
+    NoWeights
+        If the repository does not hold them and the source is not to be built untrained.
     BuildError, ProgramError
         Naming what does not fit.
     """
+    _check_weights(source)
     store.mkdir(parents=True, exist_ok=True)
-    made_from = source.recipe
+    _check_store(source, store)
     with tempfile.TemporaryDirectory(prefix=".build-", dir=store) as scratch:
-        stage = Path(scratch) / "stage"
-        _stage(source, stage)
-        packed = Path(scratch) / "packed.mar"
-        archive.pack(stage, made_from, packed)
+        stage, packed = Path(scratch) / "stage", Path(scratch) / "packed.mar"
+        made = _stand_in(source, Path(scratch) / "untrained") if source.untrained else source
+        _stage(made, stage)
+        archive.pack(stage, made.recipe, packed)
         entry = Entry(
-            name=made_from.name,
-            version=made_from.version,
-            file=f"{made_from.name}-{made_from.version}.mar",
+            name=source.recipe.name,
+            version=source.version,
+            file=f"{source.recipe.name}-{source.version}.mar",
             sha256=store_index.sha256(packed),
             size=packed.stat().st_size,
             inputs=digest(source),
         )
         archive.verify(entry.model_copy(update={"file": packed.name}), packed.parent)
         os.replace(packed, store / entry.file)  # noqa: PTH105 - atomic, see radserve.index.write
-    store_index.write(store, store_index.read(store).put(entry))
+    _enter(entry, store)
     return entry
+
+
+def _check_weights(source: Source) -> None:
+    if source.untrained or source.weights.is_file():
+        return
+    if not source.lacks_weights:
+        raise BuildError(f"{source.weights}: missing, though the recipe ships it. {how_to_get(source.recipe)}")
+    raise NoWeights(
+        f"{source.recipe.name}: not built, its weights are not shipped. {how_to_get(source.recipe)} "
+        "(Or --untrained, for trying out.)"
+    )
+
+
+def how_to_get(recipe: Recipe) -> str:
+    """Say in one line how to get the weights of a model."""
+    way = recipe.weights.source or (
+        f"radserve train {recipe.name} --data DIR --install, or radserve import {recipe.name} CHECKPOINT --install"
+    )
+    return f"To get them: {way.rstrip('.')}."
+
+
+def _check_store(source: Source, store: Path) -> None:
+    trained = store_index.read(store).find(source.recipe.name)
+    if source.untrained and trained is not None and trained.version != UNTRAINED:
+        raise BuildError(
+            f"{store}: holds {trained.name} {trained.version}, beside which no untrained archive may stand: it could "
+            "answer in its place. Choose another --model-store."
+        )
+
+
+def _enter(entry: Entry, store: Path) -> None:
+    """Put an archive into the index; a trained one takes the place of an untrained one."""
+    index = store_index.read(store)
+    replaced = index.find(entry.name, UNTRAINED) if entry.version != UNTRAINED else None
+    kept = Index(archives=tuple(item for item in index.archives if item != replaced))
+    store_index.write(store, kept.put(entry))
+    if replaced is not None:
+        (store / replaced.file).unlink(missing_ok=True)
+
+
+def _stand_in(source: Source, folder: Path) -> Source:
+    from radserve.untrained import stand_in
+
+    return Source(folder, stand_in(source.recipe, source.folder, folder))
 
 
 def _stage(source: Source, stage: Path) -> None:
@@ -149,7 +228,7 @@ def answer_sample(folder: Path, made_from: Recipe) -> str:
     BuildError
         If it is refused.
     """
-    from handlers.decision import decide
+    from handlers.answer import Model
     from handlers.errors import RequestError
     from handlers.pipeline import Pipeline
     from handlers.program import Program
@@ -158,7 +237,14 @@ def answer_sample(folder: Path, made_from: Recipe) -> str:
     (result,) = pipeline([(folder / made_from.sample).read_bytes()])
     if isinstance(result, RequestError):
         raise BuildError(f"{made_from.name}: its sample {made_from.sample} is refused: {result}")
-    decision = decide(result.outputs["logits"], made_from)
-    # Four digits: what a processor adds in the sixth must not change the archive's bytes.
-    shares = {label: round(value, 4) for label, value in decision.probabilities.items()}
-    return json.dumps({"label": decision.label, "probabilities": shares}, indent=2) + "\n"
+    service = _service(made_from)
+    service.recipe, service.model = made_from, Model(made_from.name, made_from.version, None, made_from.warning)
+    return json.dumps(service.summary(service.describe(result).document), indent=2) + "\n"
+
+
+def _service(made_from: Recipe) -> Service:
+    """Make the handler that answers for a recipe; the archive's own copy of it does so later."""
+    from handlers.classification import Classification
+    from handlers.segmentation import Segmentation
+
+    return {"classification": Classification, "segmentation": Segmentation}[made_from.task]()

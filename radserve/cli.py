@@ -10,10 +10,13 @@ import typer
 
 import training.cli
 from handlers.errors import RadServeError
+from radserve.errors import NoWeights
 
 ROOT = Path(__file__).resolve().parent.parent
 
-_TRAINING: Final = frozenset({"lightning", "torchmetrics", "tensorboard"})
+_TRAINING: Final = frozenset(
+    {"lightning", "matplotlib", "monai", "optuna", "plotly", "scipy", "tensorboard", "torchmetrics"}
+)
 """What only training needs, and a serving environment does not have."""
 
 app = typer.Typer(
@@ -23,6 +26,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
+Archives = Annotated[Path, typer.Option(help="Folder of the recipes.")]
 Store = Annotated[Path, typer.Option("--model-store", help="Folder of the built archives and their index.")]
 
 
@@ -30,20 +34,86 @@ Store = Annotated[Path, typer.Option("--model-store", help="Folder of the built 
 def build(
     names: Annotated[list[str] | None, typer.Argument(help="Models to build; all if none is named.")] = None,
     *,
-    archives: Annotated[Path, typer.Option(help="Folder of the recipes.")] = ROOT / "archives",
+    everything: Annotated[bool, typer.Option("--all", help="Build all: what is done when none is named.")] = False,
+    archives: Archives = ROOT / "archives",
     model_store: Store = ROOT / "model_store",
     missing: Annotated[
         bool, typer.Option("--missing", help="Build only what is missing or no longer current.")
     ] = False,
+    untrained: Annotated[
+        bool,
+        typer.Option("--untrained", help="Where weights are not shipped, build with random ones, for trying out."),
+    ] = False,
 ) -> None:
-    """Build archives from their recipes into the model store."""
+    """Build archives from their recipes into the model store.
+
+    A model whose weights are not shipped is passed over, with a line that
+    says how to get them, unless it is named: then it is an error. With
+    --untrained it is built as version 0.0.0, with random weights, and every
+    answer of it carries a warning.
+
+    Exit codes:
+    0    everything was built that can be
+    1    at least one model was not; its line says why
+    """
     from radserve import build as building
 
-    for source in building.find(archives, names or ()):
+    if everything and names:
+        raise typer.BadParameter("--all and the names of models exclude each other.")
+    failed = False
+    for source in building.find(archives, names or (), untrained=untrained):
         if missing and building.is_current(source, model_store):
             continue
-        entry = building.build(source, model_store)
-        typer.echo(f"{entry.name} {entry.version}  {entry.size / 1e6:.1f} MB  sha256 {entry.sha256}")
+        try:
+            entry = building.build(source, model_store)
+        except NoWeights as error:
+            failed |= bool(names)
+            typer.echo(f"radserve: {error}", err=True)
+        except RadServeError as error:
+            failed = True
+            typer.echo(f"radserve: {error}", err=True)
+        else:
+            typer.echo(f"{entry.name} {entry.version}  {entry.size / 1e6:.1f} MB  sha256 {entry.sha256}")
+    if failed:
+        raise typer.Exit(1)
+
+
+@app.command("import")
+def import_(
+    name: Annotated[str, typer.Argument(help="Model whose network the weights are for.")],
+    checkpoint: Annotated[Path, typer.Argument(help="Checkpoint of the original system, written by torch.save.")],
+    *,
+    out: Annotated[Path | None, typer.Option(help="File to write the weights to (.safetensors).")] = None,
+    install: Annotated[
+        bool, typer.Option("--install", help="Put them into the archive's folder, with recipe and card.")
+    ] = False,
+    original: Annotated[
+        bool, typer.Option("--original", help="With --install: preprocess as the original system did (original.yaml).")
+    ] = False,
+    archives: Archives = ROOT / "archives",
+) -> None:
+    """Bring your own weights: make those of a checkpoint ready to serve.
+
+    Takes a state dict, by itself or under state_dict, model_state_dict or
+    model, with or without the prefix of DataParallel. Nothing in the file is
+    executed. What does not fit is listed, key by key.
+    """
+    from radserve import build as building
+    from radserve import importing
+
+    if (out is None) == (not install):
+        raise typer.BadParameter("say where to: either --out FILE or --install.")
+    if original and not install:
+        raise typer.BadParameter("--original changes the recipe, so it needs --install.")
+    (source,) = building.find(archives, [name])
+    if out is None:
+        done = importing.install(source.folder, checkpoint, original=original)
+        typer.echo(f"{done.weights}  sha256 {done.recipe.weights.sha256}")
+        typer.echo(f"{name} is now version {done.recipe.version}. Build it: radserve build {name}")
+    else:
+        done = importing.convert(source.recipe, checkpoint, out)
+        typer.echo(f"{done.weights}  sha256 {done.recipe.weights.sha256}")
+        typer.echo(f"To serve it, import with --install, or copy it to {source.weights} and put its sha256 there.")
 
 
 @app.command()
@@ -92,6 +162,14 @@ def predict(
     csv: Annotated[bool, typer.Option("--csv", help="CSV with a header, in the order of the files.")] = False,
     concurrency: Annotated[int, typer.Option(min=1, max=64, help="Most requests at a time.")] = 4,
     timeout: Annotated[float, typer.Option(help="Seconds to wait for an answer.")] = 60.0,
+    masks: Annotated[Path | None, typer.Option(help="Write masks into this folder, as NAME.mask.png.")] = None,
+    overlays: Annotated[
+        Path | None, typer.Option(help="Write images with their masks' outlines, as NAME.overlay.png.")
+    ] = None,
+    explain: Annotated[
+        Path | None, typer.Option(help="Write images under a heat map of where a classifier looked, as NAME.heat.png.")
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace pictures that exist.")] = False,
     key: Annotated[
         str | None, typer.Option(envvar="RADSERVE_KEY", help="For a front that asks for one; better as variable.")
     ] = None,
@@ -100,25 +178,31 @@ def predict(
 
     Of a folder, and the folders in it, files with the suffix of an image
     or with none are asked about; hidden ones are not. Answers go to standard
-    output, everything else to standard error.
+    output, everything else to standard error: also the warning of a model
+    whose answers must not be relied on, which stands beside each of them too.
 
     Exit codes:
-    0    every image was answered
+    0    every image was answered, and every picture written
     1    at least one was not; its line says why
-    2    wrong usage, no such file, nothing found, a model that is not served
+    2    wrong usage, no such file, nothing found, a model that is not served,
+         a picture that exists or cannot be written
     3    nobody answers at the URL
     130  interrupted
     """
     from radserve import predict as predicting
+    from radserve.pictures import Pictures
 
     if json and csv:
         raise typer.BadParameter("--json and --csv exclude each other.")
     form: predicting.Form = "json" if json else "csv" if csv else "table"
-    options = predicting.Options(name, files, url, version, form, concurrency, timeout, key)
+    pictures = Pictures(masks, overlays, explain, force)
+    options = predicting.Options(name, files, url, version, form, concurrency, timeout, key, pictures)
     raise typer.Exit(predicting.predict(options))
 
 
-app.command()(training.cli.train)
+for _command in (training.cli.train, training.cli.tune, training.cli.evaluate):
+    app.command()(_command)
+app.add_typer(training.cli.data_app, name="data")
 
 
 def main() -> None:

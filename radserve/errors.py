@@ -9,6 +9,14 @@ class BuildError(RadServeError):
     """An archive cannot be built from its recipe."""
 
 
+class NoWeights(BuildError):
+    """The repository does not hold a model's weights, as its recipe says."""
+
+
+class ImportFailed(RadServeError):
+    """A checkpoint does not give weights for a recipe's network."""
+
+
 class ArchiveError(RadServeError):
     """An archive or the index of a model store is not what it should be."""
 

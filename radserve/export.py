@@ -16,8 +16,10 @@ from radserve.network import fuse
 _VARYING: Final = ("stack_trace", "from_node")
 """Notes of the exporter that name files of the machine and addresses of the process that exports."""
 _AGREEMENT: Final = 1e-4
-"""How far an output of the exported program may lie from the eager network's, absolute and relative."""
-_BATCHES: Final = (1, 3, 8)
+"""How far an output of the exported program may lie from the eager network's: this share of the output's largest
+value, as rounding grows with the values that are summed, and never less than this itself."""
+_BATCHES: Final = (1, 3)
+"""Neither is the one that the program is exported with."""
 
 
 def export(network: torch.nn.Module, shape: tuple[int, int, int], path: Path) -> None:
@@ -57,18 +59,25 @@ def _verify(network: torch.nn.Module, shape: tuple[int, int, int], path: Path) -
         "handlers.program": Program(path),
     }
     random = torch.Generator().manual_seed(0)
-    for size in _BATCHES:
-        images = torch.randn(size, *shape, generator=random)
-        with torch.inference_mode():
-            wanted = network(images)
+    images = torch.randn(max(_BATCHES), *shape, generator=random)
+    with torch.inference_mode():
+        wanted = network(images)
+        for size in _BATCHES:
+            rows = {key: value[:size] for key, value in wanted.items()}
             for name, way in ways.items():
-                _compare(wanted, way(images), f"{name} at batch {size}")
+                _compare(rows, way(images[:size]), f"{name} at batch {size}")
 
 
 def _compare(wanted: dict[str, torch.Tensor], found: dict[str, torch.Tensor], way: str) -> None:
     if set(wanted) != set(found):
         raise BuildError(f"{way} gives {sorted(found)}, the eager network {sorted(wanted)}.")
     for key, value in wanted.items():
-        if not torch.allclose(found[key], value, rtol=_AGREEMENT, atol=_AGREEMENT):
-            gap = float((found[key] - value).abs().max())
-            raise BuildError(f"{way}: {key!r} differs by {gap:.2g} from the eager network's.")
+        if not torch.isfinite(value).all():
+            raise BuildError(f"{way}: the eager network's {key!r} is not finite; its weights are of no use.")
+        if found[key].shape != value.shape:
+            raise BuildError(f"{way}: {key!r} has shape {tuple(found[key].shape)}, not {tuple(value.shape)}.")
+        gap, most = float((found[key] - value).abs().max()), _AGREEMENT * max(1.0, float(value.abs().max()))
+        if not gap <= most:  # nor is a gap that is no number
+            raise BuildError(
+                f"{way}: {key!r} differs by {gap:.2g} from the eager network's; at most {most:.2g} is rounding."
+            )

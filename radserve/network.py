@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -22,16 +24,19 @@ def load(recipe: Recipe, weights: Path) -> torch.nn.Module:
     Raises
     ------
     BuildError
-        If the weights are missing, are not those that the recipe names, or do not fit the network.
+        If the weights are not those that the recipe names, or do not fit the network.
     """
-    if not weights.is_file():
-        raise BuildError(f"{weights}: missing; train it ('radserve train {recipe.name} --data DIR') or copy it there.")
+    if recipe.weights.sha256 is None:
+        raise BuildError(
+            f"{weights}: is there, but the recipe's key 'weights.sha256' names no weights. "
+            f"'--install' of 'radserve train' or 'radserve import' puts both in place."
+        )
     found = sha256(weights)
     if found != recipe.weights.sha256:
         raise BuildError(
             f"{weights}: has sha256 {found}, the recipe's key 'weights.sha256' says {recipe.weights.sha256}."
         )
-    network: torch.nn.Module = networks.create(recipe.network, recipe.outputs)
+    network = create(recipe)
     try:
         state = {
             name: value.float() if value.is_floating_point() else value for name, value in load_file(weights).items()
@@ -43,13 +48,29 @@ def load(recipe: Recipe, weights: Path) -> torch.nn.Module:
     return network
 
 
+def create(recipe: Recipe) -> torch.nn.Module:
+    """Create a recipe's network with random weights.
+
+    Raises
+    ------
+    BuildError
+        If a package that defines it is not installed.
+    """
+    try:
+        return networks.create(recipe.network, recipe.outputs)
+    except ModuleNotFoundError as error:
+        raise BuildError(
+            f"{recipe.name}: its network is defined by {error.name}, which is not installed: uv sync --group train."
+        ) from error
+
+
 def fuse(network: torch.nn.Module) -> torch.nn.Module:
     """Fold batch normalisation into the convolutions before it and store kernels channels-last.
 
     On one core this halves the time of a batch of eight chest films; the outputs stay equal to
     rounding, which `radserve.export` verifies. The network itself is left as it is.
     """
-    traced = fx.symbolic_trace(network)
+    traced = fx.GraphModule(network, _Tracer().trace(network))
     modules = dict(traced.named_modules())
     for node in list(traced.graph.nodes):
         norm, before = modules.get(str(node.target)), node.args[0] if node.args else None
@@ -66,3 +87,12 @@ def fuse(network: torch.nn.Module) -> torch.nn.Module:
         if parameter.dim() == 4:
             parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
     return traced
+
+
+class _Tracer(fx.Tracer):
+    """Follows slices of a `Sequential`, too: these are modules, but none that the network holds."""
+
+    def call_module(self, m: Any, forward: Callable[..., Any], args: Any, kwargs: Any) -> Any:
+        if isinstance(m, torch.nn.Sequential):
+            return forward(*args, **kwargs)
+        return super().call_module(m, forward, args, kwargs)

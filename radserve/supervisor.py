@@ -88,6 +88,9 @@ async def serve(options: Options, announce: Callable[[str], None]) -> Exit:
         If nothing was started.
     """
     served = select(options.store, options.models)
+    for item in served:
+        if item.recipe.warning is not None:
+            logger.warning("%s %s: %s", item.entry.name, item.entry.version, item.recipe.warning)
     address = options.address
     ports = {"--port": address.port, "--metrics-port": address.metrics_port, "--health-port": options.health_port}
     _require_free(address.host, ports)

@@ -26,7 +26,7 @@ from training.batches import DataModule
 from training.errors import RunError
 from training.journal import Journal
 from training.prepared import Prepared
-from training.settings import Settings
+from training.settings import Settings, load
 from training.track import Tracker
 
 BEST: Final = "best.ckpt"
@@ -109,10 +109,15 @@ def _open(out: Path, settings: Settings, *, resume: bool) -> Path | None:
         return None
     if not last.exists():
         raise RunError(f"{out}: holds no {LAST} to resume from. Leave --resume away to start anew.")
-    if stored.read_text(encoding="utf-8") != text:
+    if not _same(load(stored), settings):
         raise RunError(f"{out}: was begun with other settings, see {stored}. Resume with those.")
     _log.info("resuming from %s", last)
     return last
+
+
+def _same(one: Settings, other: Settings) -> bool:
+    """Whether both train alike; what a search may choose is no part of a run."""
+    return one.model_copy(update={"tune": {}}) == other.model_copy(update={"tune": {}})
 
 
 def _trainer(name: str, settings: Settings, run: Run, callbacks: list[Callback]) -> lightning.Trainer:

@@ -11,14 +11,21 @@ import zipfile
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
+from typer.testing import CliRunner, Result
 
+from handlers import recipe as recipes
 from handlers.errors import RecipeError
-from radserve import archive, build
+from radserve import archive, build, importing
 from radserve import index as store_index
+from radserve.cli import app
 from radserve.errors import ArchiveError, BuildError
 from tests.conftest import ROOT
 from tests.repack import NAME, entry_of, repack, with_recipe, without
+from training import networks
+
+SMALL = "cifar10-lenet"
 
 
 @pytest.fixture
@@ -173,3 +180,146 @@ def test_an_archive_under_another_version_is_found(broken_store: Path) -> None:
     entry = repack(broken_store, with_recipe(version="9.9.9"))
     with pytest.raises(ArchiveError, match=r"its recipe says chest-xray-cnn 9\.9\.9"):
         archive.verify(entry, broken_store)
+
+
+@pytest.fixture(scope="module")
+def lacking(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Copy the recipe of a small model without its weights, which it says are not shipped."""
+    folder = tmp_path_factory.mktemp("lacking") / "archives"
+    shutil.copytree(ROOT / "archives" / SMALL, folder / SMALL)
+    path = folder / SMALL / "archive.yaml"
+    recipe = yaml.safe_load(path.read_text())
+    weights = {"file": "weights.safetensors", "sha256": None, "source": "make them at home"}
+    decided = {"calibration": {"temperature": 3.0, "fitted": "on many"}, "trained_on": "many photographs"}
+    path.write_text(yaml.safe_dump(recipe | decided | {"weights": weights, "version": "1.2.0"}))
+    for name in ("weights.safetensors", "metrics.json", "CARD.md"):
+        (folder / SMALL / name).unlink(missing_ok=True)
+    (folder / SMALL / "metrics.json").write_text('{"accuracy": 0.99}')
+    return folder
+
+
+@pytest.fixture(scope="module")
+def untrained(lacking: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Build it untrained."""
+    folder = tmp_path_factory.mktemp("untrained")
+    (source,) = build.find(lacking, untrained=True)
+    build.build(source, folder)
+    return folder
+
+
+def test_no_part_of_an_untrained_archive_can_be_taken_for_a_trained_one(untrained: Path) -> None:
+    (entry,) = store_index.read(untrained).archives
+    assert (entry.name, entry.version) == (SMALL, "0.0.0")
+    with zipfile.ZipFile(untrained / entry.file) as packed:
+        names = set(packed.namelist())
+        recipe = yaml.safe_load(packed.read("archive.yaml"))
+        card = packed.read("CARD.md").decode()
+    assert "metrics.json" not in names
+    assert "random weights" in card
+    assert "make them at home" in card
+    assert recipe["version"] == "0.0.0"
+    assert recipe["trained_on"] == "Nothing: random weights."
+    assert recipe["calibration"] == {"temperature": 1.0, "fitted": "Not calibrated: random weights."}
+    assert "random weights" in recipe["warning"]
+    assert "UNTRAINED" in recipe["title"]
+    assert recipe["weights"]["sha256"] is not None
+    assert "1.2.0" not in str(recipe)
+
+
+def test_the_decision_of_an_untrained_archive_says_that_nobody_chose_it(tmp_path: Path) -> None:
+    from radserve.untrained import stand_in
+
+    folder = ROOT / "archives" / "chest-xray-cnn"
+    made = stand_in(recipes.load(folder / "archive.yaml"), folder, tmp_path / "made")
+    assert made == recipes.load(tmp_path / "made" / "archive.yaml")
+    assert made.decision is not None
+    assert (made.decision.threshold, made.decision.chosen) == (0.5, "Not chosen: random weights.")
+    assert made.weights.sha256 == store_index.sha256(tmp_path / "made" / made.weights.file)
+    assert "AUROC" not in (tmp_path / "made" / "CARD.md").read_text()
+
+
+def test_untrained_builds_are_the_same_bytes_whatever_was_drawn_before(
+    untrained: Path, lacking: Path, tmp_path: Path
+) -> None:
+    (source,) = build.find(lacking, untrained=True)
+    torch.manual_seed(123)
+    build.build(source, tmp_path)
+    assert store_index.read(tmp_path) == store_index.read(untrained)
+
+
+def test_an_untrained_archive_is_current_only_where_an_untrained_one_is_asked_for(
+    untrained: Path, lacking: Path
+) -> None:
+    (wanted,), (trained,) = build.find(lacking, untrained=True), build.find(lacking)
+    assert build.is_current(wanted, untrained)
+    assert not build.is_current(trained, untrained)
+
+
+def test_shipped_weights_are_never_replaced_by_random_ones(archives: Path) -> None:
+    (source,) = build.find(archives, untrained=True)
+    assert not source.untrained
+    (archives / NAME / "weights.safetensors").unlink()
+    (source,) = build.find(archives, untrained=True)
+    assert not source.untrained, "shipped weights that are gone are a damaged checkout, not an untrained model"
+
+
+def test_a_trained_archive_takes_the_place_of_an_untrained_one_and_not_the_reverse(
+    untrained: Path, lacking: Path, tmp_path: Path
+) -> None:
+    store, archives = Path(shutil.copytree(untrained, tmp_path / "store")), tmp_path / "archives"
+    shutil.copytree(lacking, archives)
+    torch.save(networks.create("cifar10_lenet", 10).state_dict(), tmp_path / "made.pth")
+    importing.install(archives / SMALL, tmp_path / "made.pth", original=False)
+    (source,) = build.find(archives)
+    entry = build.build(source, store)
+    assert store_index.read(store).archives == (entry,)
+    assert [path.name for path in store.glob("*.mar")] == [entry.file]
+    (source,) = build.find(lacking, untrained=True)
+    with pytest.raises(BuildError, match="no untrained archive may stand"):
+        build.build(source, store)
+    assert store_index.read(store).archives == (entry,)
+
+
+def test_weights_without_a_sha256_in_the_recipe_are_refused(lacking: Path, tmp_path: Path) -> None:
+    shutil.copytree(lacking, tmp_path / "archives")
+    (tmp_path / "archives" / SMALL / "weights.safetensors").write_bytes(b"whose?")
+    (source,) = build.find(tmp_path / "archives")
+    with pytest.raises(BuildError, match=r"'weights\.sha256' names no weights"):
+        build.build(source, tmp_path / "store")
+
+
+def run(*words: object) -> Result:
+    return CliRunner().invoke(app, ["build", *map(str, words)])
+
+
+@pytest.mark.parametrize("everything", [["--all"], []])
+def test_all_passes_over_what_lacks_weights_and_says_in_one_line_how_to_get_them(
+    lacking: Path, tmp_path: Path, everything: list[str]
+) -> None:
+    done = run(*everything, "--archives", lacking, "--model-store", tmp_path)
+    assert done.exit_code == 0
+    (line,) = done.stderr.splitlines()
+    assert SMALL in line
+    assert "make them at home" in line
+    assert store_index.read(tmp_path).archives == ()
+
+
+def test_a_model_that_is_named_and_lacks_weights_is_an_error(lacking: Path, tmp_path: Path) -> None:
+    done = run(SMALL, "--archives", lacking, "--model-store", tmp_path)
+    assert done.exit_code == 1
+    assert "make them at home" in done.stderr
+
+
+def test_one_model_that_cannot_be_built_costs_no_other_one(lacking: Path, tmp_path: Path) -> None:
+    archives = Path(shutil.copytree(lacking, tmp_path / "archives"))
+    shutil.copytree(archives / SMALL, archives / "broken")
+    path = archives / "broken" / "archive.yaml"
+    path.write_text(yaml.safe_dump(yaml.safe_load(path.read_text()) | {"name": "broken", "network": "none"}))
+    done = run("--all", "--untrained", "--archives", archives, "--model-store", tmp_path / "store")
+    assert done.exit_code == 1
+    assert "network has value 'none'" in done.stderr
+    assert [entry.name for entry in store_index.read(tmp_path / "store").archives] == [SMALL]
+
+
+def test_all_and_names_exclude_each_other(lacking: Path, tmp_path: Path) -> None:
+    assert run("--all", SMALL, "--archives", lacking, "--model-store", tmp_path).exit_code == 2
