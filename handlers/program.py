@@ -142,9 +142,7 @@ class Program:
                 del values[name]
         return {name: values[value] for name, value in self._outputs.items()}
 
-    def run(
-        self, batch: NDArray[np.float32], wanted: Sequence[str] = ("logits",)
-    ) -> Mapping[str, NDArray[np.float32]]:
+    def run(self, batch: NDArray[np.float32], wanted: Sequence[str] = ("logits",)) -> Mapping[str, NDArray[np.float32]]:
         """Run one batch without gradients.
 
         Parameters
