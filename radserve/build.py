@@ -138,6 +138,7 @@ def build(source: Source, store: Path) -> Entry:
     with tempfile.TemporaryDirectory(prefix=".build-", dir=store) as scratch:
         stage, packed = Path(scratch) / "stage", Path(scratch) / "packed.mar"
         made = _stand_in(source, Path(scratch) / "untrained") if source.untrained else source
+        _check_figures(made)
         _stage(made, stage)
         archive.pack(stage, made.recipe, packed)
         entry = Entry(
@@ -163,6 +164,19 @@ def _check_weights(source: Source) -> None:
         f"{source.recipe.name}: not built, its weights are not shipped. {how_to_get(source.recipe)} "
         "(Or --untrained, for trying out.)"
     )
+
+
+def _check_figures(source: Source) -> None:
+    """Refuse to pack figures of other weights: a card that is not the model's own looks like one that is."""
+    path = source.folder / "metrics.json"
+    if not path.is_file():
+        return
+    measured = json.loads(path.read_bytes()).get("model", {}).get("weights_sha256")
+    if measured != source.recipe.weights.sha256:
+        raise BuildError(
+            f"{path}: holds figures of weights {measured}, the recipe names {source.recipe.weights.sha256}. "
+            f"Measure them ('radserve evaluate {source.recipe.name} --data DIR --install'), or remove the figures."
+        )
 
 
 def how_to_get(recipe: Recipe) -> str:

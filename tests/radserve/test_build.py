@@ -120,8 +120,19 @@ def test_weights_of_another_shape_are_refused_naming_them(archives: Path, tmp_pa
     state["fc_02.bias"] = state["fc_02.bias"][:1]
     save_file(state, weights)
     change(archives, weights={"file": weights.name, "sha256": store_index.sha256(weights)})
+    (archives / NAME / "metrics.json").unlink()
     (source,) = build.find(archives)
     with pytest.raises(BuildError, match=r"fc_02\.bias"):
+        build.build(source, tmp_path / "store")
+
+
+def test_figures_of_other_weights_are_not_packed(archives: Path, tmp_path: Path) -> None:
+    path = archives / NAME / "metrics.json"
+    report = json.loads(path.read_bytes())
+    report["model"]["weights_sha256"] = "0" * 64
+    path.write_text(json.dumps(report), encoding="utf-8")
+    (source,) = build.find(archives)
+    with pytest.raises(BuildError, match=r"figures of weights 0{64}.*radserve evaluate"):
         build.build(source, tmp_path / "store")
 
 
