@@ -53,8 +53,8 @@ def release(recipe: Recipe, settings: Settings, prepared: Prepared, out: Path, c
             network.head.bias[-1] += offset  # type: ignore[union-attr, index, operator]
     file = out / recipe.weights.file
     # What is released lies beside its recipe; a demonstration is not shipped, so its recipe still says how to train.
-    source = recipe.weights.source if settings.demonstration else None
-    told = Weights(file=file.name, sha256=weights.save(network.state_dict(), file), source=source)
+    kept = {"source": recipe.weights.source} if settings.demonstration else {}
+    told = Weights(file=file.name, sha256=weights.save(network.state_dict(), file), **kept)
     found = _logits(weights.load(network, file), recipe, prepared)
     count = f"{len(aside)} validation {about.unit} of {len(set(aside.groups))} {about.group}"
     made = judging.choose(
