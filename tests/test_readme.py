@@ -74,6 +74,15 @@ def test_the_shell_lines_for_requests_run(server: Server) -> None:
 
 
 @pytest.mark.e2e
+def test_the_shell_lines_for_explanations_run(server: Server, tmp_path: Path) -> None:
+    (block,) = [block for block in blocks("sh") if "/explanations/" in block]
+    done = shell(block.replace("/tmp/overlay.png", str(tmp_path / "overlay.png")), server)
+    assert done.returncode == 0, done.stderr
+    assert '"grad-cam"' in done.stdout
+    assert (tmp_path / "overlay.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.e2e
 def test_the_python_lines_run(server: Server, capsys: pytest.CaptureFixture[str]) -> None:
     (block,) = blocks("python")
     exec(compile(block.replace(HERE, server.url), "README.md", "exec"), {})
