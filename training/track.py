@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Literal
 
@@ -27,12 +28,14 @@ def logger(tracker: Tracker, name: str, out: Path, *, online: bool = False) -> L
 
             return TensorBoardLogger(out, name="tensorboard", version="")
         case "wandb":
+            if not online:
+                os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
             from lightning.pytorch.loggers import WandbLogger
 
             return WandbLogger(name=out.name, project=name, save_dir=out, offline=not online)
         case "mlflow":
-            import os
-
+            # It would tell its makers of every run, offline or not.
+            os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
             from lightning.pytorch.loggers import MLFlowLogger
 
             uri = os.environ.get("MLFLOW_TRACKING_URI", f"sqlite:///{out.resolve() / 'mlflow.db'}")

@@ -12,7 +12,7 @@ from handlers import recipe as recipes
 from handlers.recipe import Recipe
 from training import settings
 from training.errors import RunError
-from training.fit import Run, fit
+from training.fit import LAST, Run, fit
 from training.prepared import Prepared, prepare
 from training.release import install, release
 from training.report import parse
@@ -105,7 +105,8 @@ def _start(folder: Path, prepared: Prepared) -> Path:
 def _command(out: Path, options: Options) -> str:
     """Keep the command that began the run, whichever one ends it."""
     kept = out / "command.txt"
-    if not kept.exists():
+    # What was refused before its first epoch began no run.
+    if not (kept.exists() and (out / LAST).exists()):
         out.mkdir(parents=True, exist_ok=True)
         kept.write_text(options.command + "\n", encoding="utf-8")
     return kept.read_text(encoding="utf-8").strip()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import shutil
+import time
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,11 +16,13 @@ import optuna
 import yaml
 from lightning.pytorch.callbacks import Callback
 from optuna.importance import PedAnovaImportanceEvaluator
+from optuna.storages import BaseStorage
+from sqlalchemy.exc import SQLAlchemyError
 
 from handlers import recipe as recipes
 from handlers.recipe import Recipe
 from training import settings
-from training.errors import SettingsError
+from training.errors import RunError, SettingsError
 from training.fit import Run, fit
 from training.prepared import Prepared, prepare
 from training.settings import Settings, Space
@@ -28,6 +31,7 @@ from training.track import Tracker
 BEST: Final = "training.yaml"
 _WARM_UP: Final = 3
 """Epochs before a trial may be pruned, and trials before any is."""
+_ATTEMPTS: Final = 6
 _log = logging.getLogger(__name__)
 
 
@@ -100,6 +104,9 @@ def draw(study: optuna.Study, folder: Path) -> None:
             with warnings.catch_warnings():
                 # Plots with matplotlib and the evaluator are marked experimental.
                 warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+                # Of a single trial, or of equal ones.
+                warnings.filterwarnings("ignore", message=".*identical low and high .lims")
+                warnings.filterwarnings("ignore", message="The number of trials is too small")
                 interactive = getattr(optuna.visualization, f"plot_{name}")(study, **extra.get(name, {}))
                 axes = getattr(optuna.visualization.matplotlib, f"plot_{name}")(study, **extra.get(name, {}))
         except (ValueError, RuntimeError) as error:
@@ -114,7 +121,7 @@ def draw(study: optuna.Study, folder: Path) -> None:
 def _study(name: str, chosen: Settings, out: Path, options: Options) -> optuna.Study:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = optuna.create_study(
-        storage=options.storage or f"sqlite:///{out.resolve() / 'study.db'}",
+        storage=_storage(options.storage or f"sqlite:///{out.resolve() / 'study.db'}"),
         study_name=name,
         direction="maximize",
         load_if_exists=True,
@@ -124,6 +131,18 @@ def _study(name: str, chosen: Settings, out: Path, options: Options) -> optuna.S
     seed = None if options.storage else chosen.seed + len(study.get_trials(deepcopy=False))
     study.sampler = optuna.samplers.TPESampler(seed=seed)
     return study
+
+
+def _storage(url: str) -> BaseStorage:
+    """Open a storage. Of workers that begin it together one makes the tables; the others fail, and find them then."""
+    for left in reversed(range(_ATTEMPTS)):
+        try:
+            return optuna.storages.get_storage(url)
+        except SQLAlchemyError as error:
+            if not left:
+                raise RunError(f"the study's storage cannot be opened: {error}") from error
+            time.sleep(0.5)
+    raise AssertionError("unreachable")
 
 
 def _trial(

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +18,22 @@ from training.settings import Settings
 
 ROOT = Path(__file__).parents[2]
 ARCHIVE = ROOT / "archives" / "chest-xray-cnn"
+LENET = ("epochs=8", "batch=20", "average=0.8", "validation=0.2")
+"""Overrides with which cifar10-lenet learns invented photographs in seconds."""
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A finished run of a shipped archive, installed into a copy of its folder."""
+
+    folder: Path
+    data: Path
+    out: Path
+
+    def copy(self, target: Path) -> Trained:
+        """Copy the archive's folder and its run, for a test that changes them."""
+        folder = Path(shutil.copytree(self.folder, target / "archives" / self.folder.name))
+        return Trained(folder, self.data, Path(shutil.copytree(self.out, target / "out")))
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -63,6 +81,32 @@ def real(shared: Path) -> Path:
     return shared / "chest_xray_224"
 
 
+@pytest.fixture(scope="session")
+def photographs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two hundred invented photographs in the public layout."""
+    return make_cifar(tmp_path_factory.mktemp("cifar10"), each=20)
+
+
+@pytest.fixture(scope="session")
+def lenet(photographs: Path, tmp_path_factory: pytest.TempPathFactory) -> Trained:
+    """The shipped cifar10-lenet, trained on them by its own settings but few epochs; not to be changed."""
+    from training.train import Options, train
+
+    top = tmp_path_factory.mktemp("lenet")
+    trained = Trained(copy_archive(top / "archives", "cifar10-lenet"), photographs, top / "out")
+    train(trained.folder, trained.data, trained.out, Options(overrides=LENET, install=True, progress=False))
+    return trained
+
+
+def copy_archive(archives: Path, name: str) -> Path:
+    """Copy what describes a shipped archive, and nothing that was trained."""
+    folder = archives / name
+    folder.mkdir(parents=True)
+    for file in ("archive.yaml", "training.yaml", "model-config.yaml", "sample.png"):
+        shutil.copyfile(ROOT / "archives" / name / file, folder / file)
+    return folder
+
+
 def make_archive(folder: Path, chosen: Settings) -> Path:
     """Write the shipped recipe beside other settings."""
     folder.mkdir(parents=True)
@@ -90,3 +134,36 @@ def film(path: Path, seed: int, *, bright: bool) -> None:
     values[30:60, 15:50] += 80 * bright
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(values.clip(0, 255).astype(np.uint8)).save(path, quality=90)
+
+
+def make_glioma(folder: Path, patients: int, each: int, side: int = 64) -> Path:
+    """Write invented slices in the public layout: tumour is bright in the second channel, on every other slice."""
+    for patient in range(patients):
+        name = f"TCGA_XX_{patient:04}_20000101"
+        case = folder / "kaggle_3m" / name
+        case.mkdir(parents=True)
+        for number in range(1, each + 1):
+            random = np.random.default_rng((patient, number))
+            values = random.normal(60, 8, (side, side, 3)).clip(0, 120).astype(np.uint8)
+            mask = np.zeros((side, side), dtype=np.uint8)
+            if number % 2:
+                top, left = random.integers(side // 8, side // 2, 2) // 4 * 4
+                mask[top : top + side // 4, left : left + side // 4] = 255
+            values[..., 1][mask > 0] = 220
+            Image.fromarray(values).save(case / f"{name}_{number}.tif")
+            Image.fromarray(mask).save(case / f"{name}_{number}_mask.tif")
+    return folder
+
+
+def make_cifar(folder: Path, each: int) -> Path:
+    """Write invented photographs in the binary layout: each label has a colour and stripes of its own width."""
+    folder.mkdir(parents=True, exist_ok=True)
+    rows = np.arange(32)[None, :, None]
+    records = []
+    for number in range(10 * each):
+        label, random = number % 10, np.random.default_rng(number)
+        colour = np.random.default_rng((7, label)).uniform(50, 200, (3, 1, 1))
+        values = random.normal(colour + 40 * np.sin(rows / (1 + label % 5)), 15, (3, 32, 32))
+        records.append(bytes([label]) + values.clip(0, 255).astype(np.uint8).tobytes())
+    (folder / "data_batch_1.bin").write_bytes(b"".join(records))
+    return folder

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from training import settings
-from training.augment import augment, mix
+from training.augment import augment, expose, mix, move
 from training.settings import Augmentation
 
 from .conftest import ARCHIVE
@@ -108,3 +108,70 @@ def test_mixing_keeps_shares_of_labels_and_leans_to_the_image_itself() -> None:
 def test_without_mixing_targets_stay_whole() -> None:
     targets = torch.eye(2)
     assert torch.equal(mix(_images(2), targets, Augmentation(), _draw())[1], targets)
+
+
+MOVES = Augmentation(rotation=20, shift=0.1, zoom=(0.8, 1.2), shear=0.1, flip=("horizontal", "vertical"))
+EXPOSURES = Augmentation(gamma=0.4, contrast=0.4, brightness=0.1, shading=0.1, blur=1, sharpen=1, noise=0.05, erase=1)
+
+
+def _masks(count: int = 6) -> torch.Tensor:
+    masks = torch.zeros(count, 1, 112, 160, dtype=torch.uint8)
+    masks[:, :, 20:60, 30:100] = 1
+    return masks
+
+
+def test_exposure_moves_nothing_and_moves_expose_nothing() -> None:
+    images = _images().clamp(1e-3, 1)
+    torch.testing.assert_close(expose(images, MOVES, _draw()), images, atol=1e-4, rtol=0)
+    torch.testing.assert_close(move(images, EXPOSURES, _draw())[0], images, atol=1e-4, rtol=0)
+
+
+def test_images_move_alike_with_and_without_masks() -> None:
+    alone, nothing = move(_images(), MOVES, _draw())
+    together, masks = move(_images(), MOVES, _draw(), _masks())
+    assert nothing is None
+    assert torch.equal(alone, together)
+    assert masks is not None
+    assert masks.dtype == torch.uint8
+    assert set(masks.flatten().tolist()) == {0, 1}
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_mask_stays_on_what_it_marks_however_both_move(seed: int) -> None:
+    masks = _masks()
+    images = 0.2 + 0.6 * masks.float()
+    moved, found = move(images, MOVES, _draw(seed), masks)
+    assert found is not None
+    assert not torch.equal(found, masks)
+    assert ((moved > 0.5) == (found > 0)).float().mean() > 0.995
+
+
+def test_what_comes_in_from_outside_is_never_marked() -> None:
+    """The border of an image may continue outside, that of a mask does not."""
+    full = torch.ones(6, 1, 112, 160, dtype=torch.uint8)
+    for seed in range(4):
+        moved, found = move(full.float(), Augmentation(zoom=(0.5, 0.5)), _draw(seed), full)
+        assert found is not None
+        assert 0.2 < found.float().mean() < 0.3
+    assert moved.max() > 0.99
+
+
+def test_a_whole_mask_stays_a_mask_where_nothing_moves() -> None:
+    _, found = move(_images(), Augmentation(), _draw(), _masks())
+    assert found is not None
+    assert torch.equal(found, _masks())
+
+
+@pytest.mark.parametrize(("axis", "place"), [("horizontal", -1), ("vertical", -2)])
+def test_about_half_of_the_images_are_mirrored_along_the_axis(axis: str, place: int) -> None:
+    images, masks = _images(40), _masks(40)
+    moved, found = move(images, Augmentation(flip=(axis,)), _draw(), masks)  # type: ignore[arg-type]
+    assert found is not None
+    mirrored = 0
+    for image, mask, after, marked in zip(images, masks, moved, found, strict=True):
+        same = torch.allclose(after, image, atol=1e-4)
+        other = torch.allclose(after, image.flip(place), atol=1e-4)
+        assert same != other
+        assert torch.equal(marked, mask.flip(place) if other else mask)
+        mirrored += other
+    assert 10 <= mirrored <= 30

@@ -4,14 +4,14 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from training import calibrate, evaluate, metrics
+from training import calibrate, metrics, outputs
 
 
 def _sample(count: int = 20_000) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
     """Logits, and labels drawn with exactly the probabilities that these give."""
     draw = np.random.default_rng(0)
     logits = draw.normal(0, 2, (count, 2))
-    targets = (draw.random(count) < evaluate.probabilities(logits, 1)[:, 1]).astype(np.int64)
+    targets = (draw.random(count) < outputs.probabilities(logits, 1)[:, 1]).astype(np.int64)
     return logits, targets
 
 
@@ -24,8 +24,8 @@ def test_a_known_temperature_is_recovered(known: float) -> None:
 def test_it_calibrates_what_was_overconfident() -> None:
     logits, targets = _sample()
     positive = targets == 1
-    before = evaluate.probabilities(logits * 3, 1)[:, 1]
-    after = evaluate.probabilities(logits * 3, calibrate.temperature(logits * 3, targets))[:, 1]
+    before = outputs.probabilities(logits * 3, 1)[:, 1]
+    after = outputs.probabilities(logits * 3, calibrate.temperature(logits * 3, targets))[:, 1]
     assert metrics.calibration_error(positive, after) < 0.02 < metrics.calibration_error(positive, before)
 
 

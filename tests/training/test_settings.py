@@ -7,7 +7,7 @@ import pytest
 from training import settings
 from training.errors import SettingsError
 
-from .conftest import ARCHIVE
+from .conftest import ARCHIVE, ROOT
 
 
 def _write(folder: Path, text: str) -> Path:
@@ -16,8 +16,77 @@ def _write(folder: Path, text: str) -> Path:
     return path
 
 
-def test_the_shipped_settings_are_valid() -> None:
+@pytest.mark.parametrize("folder", sorted((ROOT / "archives").iterdir()), ids=lambda folder: folder.name)
+def test_the_shipped_settings_are_valid_and_their_search_can_be_made(folder: Path) -> None:
+    chosen = settings.load(folder / "training.yaml")
+    assert chosen.tune
+    for end in (0, -1):
+        tried = {
+            key: space.choices[end] if space.choices is not None else (space.low, space.high)[end]
+            for key, space in chosen.tune.items()
+        }
+        settings.change(chosen, tried)
+
+
+def test_settings_of_the_shipped_chest_model_name_its_data() -> None:
     assert settings.load(ARCHIVE / "training.yaml").data == "chest_xray"
+
+
+def test_a_change_descends_and_leaves_the_rest(tmp_path: Path) -> None:
+    path = _write(tmp_path, "data: cifar10\nepochs: 3\naugmentation: {rotation: 5, noise: 0.1}\n")
+    before = settings.load(path)
+    after = settings.change(before, {"augmentation.rotation": 7, "batch": 32})
+    assert (after.augmentation.rotation, after.augmentation.noise, after.batch, after.epochs) == (7, 0.1, 32, 3)
+    assert before.augmentation.rotation == 5
+
+
+def test_a_change_to_something_wrong_names_it(tmp_path: Path) -> None:
+    before = settings.load(_write(tmp_path, "data: cifar10\n"))
+    with pytest.raises(SettingsError, match=r"key 'augmentation\.rotation' has value 999"):
+        settings.change(before, {"augmentation.rotation": 999})
+
+
+@pytest.mark.parametrize(
+    "space",
+    [
+        "{}",
+        "{low: 1}",
+        "{low: 2, high: 1}",
+        "{low: 1, high: 1}",
+        "{low: 1, high: 2, choices: [1, 2]}",
+        "{lowest: 1, high: 2}",
+        "{choices: []}",
+        "{low: 0, high: 1, log: true}",
+        "{low: 0.5, high: 0.9, whole: true}",
+        "{choices: [1, 2], log: true}",
+    ],
+)
+def test_a_space_that_cannot_be_searched_is_refused(tmp_path: Path, space: str) -> None:
+    with pytest.raises(SettingsError, match=r"key 'tune\.batch"):
+        settings.load(_write(tmp_path, f"data: cifar10\ntune: {{batch: {space}}}\n"))
+
+
+@pytest.mark.parametrize("key", ["data", "validation", "seed", "tune"])
+def test_what_makes_trials_comparable_is_not_searched(tmp_path: Path, key: str) -> None:
+    with pytest.raises(SettingsError, match=f"tune must not hold {key}"):
+        settings.load(_write(tmp_path, f"data: cifar10\ntune: {{{key}: {{choices: [1, 2]}}}}\n"))
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        "patience=0",
+        "dropout=1",
+        "dropout=-0.1",
+        "average=1",
+        "clip=0",
+        "augmentation.flip=[sideways]",
+        "precision=half",
+    ],
+)
+def test_values_out_of_range_are_named(tmp_path: Path, override: str) -> None:
+    with pytest.raises(SettingsError, match=override.partition("=")[0]):
+        settings.load(_write(tmp_path, "data: cifar10\n"), [override])
 
 
 def test_overrides_win_and_descend(tmp_path: Path) -> None:

@@ -13,20 +13,20 @@ from safetensors.torch import load_file
 from handlers import decode, preprocess
 from handlers import recipe as recipes
 from handlers.recipe import Recipe
-from training import data, evaluate, metrics, networks, settings, split, statistics, weights
+from training import data, metrics, networks, outputs, settings, split, statistics, weights
 from training.classification import Classification
 from training.data import pixels
 from training.errors import DataError, RunError
-from training.fit import fit
+from training.fit import Run, fit
 from training.prepared import prepare
 from training.release import install
 from training.train import Options, train
 
-from .conftest import make_archive, make_films
+from .conftest import LENET, Trained, make_archive, make_films
 
 
 def _options(**changes: object) -> Options:
-    return Options(**{"progress": False, "command": "radserve train", **changes})  # type: ignore[arg-type]
+    return Options(**{"progress": False, "tracker": "none", "command": "radserve train", **changes})  # type: ignore[arg-type]
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +51,7 @@ def test_a_run_leaves_all_that_is_shipped(run: Path, archive: Path) -> None:
     assert made.model_dump(include=same) == before.model_dump(include=same)
     report = json.loads((run / "metrics.json").read_text())
     assert report["command"] == "radserve train"
-    assert report["split"]["train"]["films"] + report["split"]["validation"]["films"] == 40
+    assert report["split"]["train"]["images"] + report["split"]["validation"]["images"] == 40
     assert made.decision is not None
     assert (report["threshold"], report["temperature"]) == (made.decision.threshold, made.calibration.temperature)
     assert report["model"]["weights_sha256"] == made.weights.sha256
@@ -75,7 +75,7 @@ def test_figures_are_those_of_the_shipped_weights_through_the_servers_pipeline(r
     values = torch.from_numpy(np.stack([preprocess.preprocess(image, made.input) for image in images]))
     with torch.inference_mode():
         logits = network(values)["logits"].numpy()
-    probability = evaluate.probabilities(logits, made.calibration.temperature)[:, 1]
+    probability = outputs.probabilities(logits, made.calibration.temperature)[:, 1]
     positive = np.array([example.label == "pneumonia" for example in aside])
     assert made.decision is not None
     report = json.loads((run / "metrics.json").read_text())
@@ -188,9 +188,42 @@ def test_labels_that_the_recipe_does_not_have_are_refused(
 def test_it_learns(films: Path, recipe: Recipe, quick: settings.Settings, tmp_path: Path) -> None:
     prepared = prepare(recipe, quick, films)
     chosen = quick.model_copy(update={"epochs": 6, "augmentation": settings.Augmentation()})
-    fit(recipe, chosen, prepared, tmp_path / "run", progress=False)
+    fit(recipe, chosen, prepared, Run(tmp_path / "run", progress=False, tracker="none"))
     state, _ = weights.from_checkpoint(tmp_path / "run" / "best.ckpt")
     network = networks.create(recipe.network, 2)
     network.load_state_dict(state)
-    logits = evaluate.logits(network, prepared.validation, prepared.spec, 2)
+    logits = outputs.logits(network, prepared.validation, prepared.spec, 2)
     assert metrics.auroc(prepared.validation.targets.numpy() == 1, logits[:, 1] - logits[:, 0]) > 0.95
+
+
+STILL = ("epochs=1", "learning_rate=1e-9", "average=0")
+
+
+def test_training_further_begins_with_the_released_weights(lenet: Trained, tmp_path: Path) -> None:
+    options = _options(start=lenet.out, overrides=(*LENET, *STILL))
+    train(lenet.copy(tmp_path).folder, lenet.data, tmp_path / "further", options)
+    report = json.loads((tmp_path / "further" / "metrics.json").read_text())
+    assert report["validation"]["accuracy"]["value"] > 0.9
+
+
+def test_training_further_on_another_split_is_refused(lenet: Trained, tmp_path: Path) -> None:
+    options = _options(start=lenet.out, overrides=(*LENET, *STILL, "seed=2"))
+    with pytest.raises(RunError, match="another split"):
+        train(lenet.folder, lenet.data, tmp_path / "further", options)
+
+
+def test_training_further_needs_to_know_what_was_trained_on(lenet: Trained, tmp_path: Path) -> None:
+    mine = lenet.copy(tmp_path)
+    (mine.out / "metrics.json").unlink()
+    with pytest.raises(RunError, match=r"metrics\.json: missing"):
+        train(mine.folder, mine.data, tmp_path / "further", _options(start=mine.out, overrides=LENET))
+
+
+def test_a_refused_command_does_not_stand_in_the_figures_of_the_next_run(lenet: Trained, tmp_path: Path) -> None:
+    out = tmp_path / "further"
+    refused = _options(start=lenet.out, overrides=(*LENET, *STILL, "seed=2"), command="refused")
+    with pytest.raises(RunError):
+        train(lenet.folder, lenet.data, out, refused)
+    train(lenet.folder, lenet.data, out, _options(overrides=(*LENET, *STILL), command="begun"))
+    train(lenet.folder, lenet.data, out, _options(overrides=(*LENET, *STILL), command="resumed", resume=True))
+    assert json.loads((out / "metrics.json").read_text())["command"] == "begun"

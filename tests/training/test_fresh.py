@@ -1,0 +1,137 @@
+"""Shipped recipes and settings, trained from the public layouts to a bound that no untrained network meets."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from handlers import recipe as recipes
+from radserve import build
+from training import networks, settings, tasks
+from training.batches import plain
+from training.prepared import prepare
+from training.train import Options, train
+
+from .conftest import LENET, Trained, copy_archive, make_glioma
+
+UNET = (
+    "validation=0.5",
+    "epochs=6",
+    "batch=2",
+    "average=0",
+    "learning_rate=0.03",
+    "clip=100",
+    "precision=single",
+    "augmentation={flip: [horizontal]}",
+)
+"""Overrides with which glioma-unet learns in few steps what there is to learn of few slices."""
+REAL = ("TCGA_HT_7855_19951020", "TCGA_CS_5393_19990606")
+"""Patients with few slices, of which many show a large tumour."""
+SHIPPED = ("weights.safetensors", "archive.yaml", "metrics.json", "CARD.md")
+
+
+@pytest.fixture(scope="module")
+def unet(tmp_path_factory: pytest.TempPathFactory) -> Trained:
+    """The shipped glioma-unet, trained on one invented patient and measured on another."""
+    top = tmp_path_factory.mktemp("unet")
+    trained = Trained(
+        copy_archive(top / "archives", "glioma-unet"), make_glioma(top / "lgg", patients=2, each=8), top / "out"
+    )
+    options = Options(overrides=UNET, install=True, progress=False, tracker="none")
+    train(trained.folder, trained.data, trained.out, options)
+    return trained
+
+
+def _epochs(out: Path) -> list[dict[str, float]]:
+    with (out / "epochs.csv").open(newline="") as file:
+        return [{key: float(value) for key, value in row.items()} for row in csv.DictReader(file)]
+
+
+def _figures(out: Path) -> dict[str, Any]:
+    figures: dict[str, Any] = json.loads((out / "metrics.json").read_text())["validation"]
+    return figures
+
+
+def _untrained(trained: Trained, overrides: tuple[str, ...]) -> tuple[float, float]:
+    """Loss and watched figure before the first step, on the same side."""
+    torch.manual_seed(0)
+    recipe = recipes.load(trained.folder / "archive.yaml")
+    chosen = settings.load(trained.folder / "training.yaml", overrides)
+    prepared = prepare(recipe, chosen, trained.data)
+    module = tasks.create(recipe, chosen, prepared).eval()
+    losses = []
+    with torch.inference_mode():
+        for images, targets in plain(prepared.validation, prepared.spec, len(recipe.labels), 16):
+            losses += [float(module.watch(module.network(images)["logits"], targets))] * len(images)
+        return float(np.mean(losses)), float(module.watched_value())
+
+
+def _assert_complete(trained: Trained, store: Path) -> None:
+    """Everything that a release consists of is there, is about these weights, and can be built."""
+    for name in SHIPPED:
+        assert (trained.folder / name).read_bytes() == (trained.out / name).read_bytes()
+    recipe = recipes.load(trained.folder / "archive.yaml")
+    report = json.loads((trained.folder / "metrics.json").read_text())
+    assert report["model"]["weights_sha256"] == recipe.weights.sha256
+    assert f"# {recipe.name} {recipe.version}" in (trained.folder / "CARD.md").read_text()
+    state = load_file(trained.folder / "weights.safetensors")
+    assert set(state) == set(networks.create(recipe.network, recipe.outputs).state_dict())
+    pictures = list((trained.out / "plots").glob("*.png"))
+    assert pictures
+    assert all(path.stat().st_size > 1000 for path in pictures)
+    (source,) = build.find(trained.folder.parent, [recipe.name])
+    entry = build.build(source, store)
+    assert (entry.version, (store / entry.file).stat().st_size) == (recipe.version, entry.size)
+
+
+def test_fresh_training_of_cifar10_lenet_reaches_its_bound(lenet: Trained) -> None:
+    loss, accuracy = _untrained(lenet, LENET)
+    assert loss > 2
+    assert accuracy < 0.4
+    assert min(epoch["loss"] for epoch in _epochs(lenet.out)) < 0.5
+    assert _figures(lenet.out)["accuracy"]["value"] > 0.9
+
+
+def test_a_fresh_cifar10_lenet_is_complete_and_can_be_built(lenet: Trained, tmp_path: Path) -> None:
+    _assert_complete(lenet, tmp_path / "store")
+
+
+def test_fresh_training_of_a_two_patient_glioma_unet_reaches_its_bound(unet: Trained) -> None:
+    loss, dice = _untrained(unet, UNET)
+    assert loss > 1.1
+    assert dice < 0.3
+    assert min(epoch["loss"] for epoch in _epochs(unet.out)) < 0.95
+    assert _figures(unet.out)["dice_patient"]["value"] > 0.5
+
+
+def test_a_fresh_glioma_unet_is_complete_and_can_be_built(unet: Trained, tmp_path: Path) -> None:
+    _assert_complete(unet, tmp_path / "store")
+
+
+def test_one_patient_is_trained_on_and_the_other_measured(unet: Trained) -> None:
+    split = json.loads((unet.out / "metrics.json").read_text())["split"]
+    assert (split["train"]["groups"], split["validation"]["groups"]) == (1, 1)
+    assert split["train"]["images"] == split["validation"]["images"] == 8
+
+
+def test_a_glioma_unet_learns_from_two_real_patients(shared: Path, tmp_path: Path) -> None:
+    for case in REAL:
+        shutil.copytree(shared / "lgg_mri" / "kaggle_3m" / case, tmp_path / "kaggle_3m" / case)
+    trained = Trained(copy_archive(tmp_path / "archives", "glioma-unet"), tmp_path, tmp_path / "out")
+    overrides = (*UNET, "epochs=4", "learning_rate=0.01")
+    train(trained.folder, trained.data, trained.out, Options(overrides=overrides, progress=False, tracker="none"))
+    loss, dice = _untrained(trained, overrides)
+    best = min(epoch["loss"] for epoch in _epochs(trained.out))
+    found = _figures(trained.out)["dice_patient"]["value"]
+    assert loss > 1.15
+    assert best < 1.1
+    assert dice < 0.15
+    assert found > 0.3

@@ -1,0 +1,130 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import optuna
+import pytest
+import yaml
+from optuna.trial import TrialState
+from PIL import Image
+
+from training import settings
+from training.errors import RunError, SettingsError
+from training.tune import Options, tune
+
+from .conftest import ROOT, copy_archive
+
+QUICK = ("epochs=1", "batch=20", "average=0.5", "validation=0.2")
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """The shipped cifar10-lenet with a small space to search."""
+    folder = copy_archive(tmp_path / "archives", "cifar10-lenet")
+    values = yaml.safe_load((folder / "training.yaml").read_text())
+    values["tune"] = {
+        "learning_rate": {"low": 1e-9, "high": 0.01, "log": True},
+        "augmentation.rotation": {"low": 1, "high": 9, "whole": True},
+    }
+    (folder / "training.yaml").write_text(yaml.safe_dump(values))
+    return folder
+
+
+def _options(trials: int, *overrides: str, storage: str | None = None) -> Options:
+    return Options(trials, storage, (*QUICK, *overrides), tracker="none")
+
+
+def _states(study: optuna.Study) -> list[TrialState]:
+    return [trial.state for trial in study.get_trials()]
+
+
+def test_a_study_is_resumed_from_its_storage_and_leaves_the_best_settings_and_plots(
+    folder: Path, photographs: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "study"
+    first = [trial.params for trial in tune(folder, photographs, out, _options(2)).trials]
+    assert len(first) == 2
+    study = tune(folder, photographs, out, _options(1))
+    assert _states(study) == [TrialState.COMPLETE] * 3
+    assert [trial.params for trial in study.trials[:2]] == first
+    assert len({trial.params["learning_rate"] for trial in study.trials}) == 3
+
+    best = settings.load(out / "training.yaml")
+    assert best.learning_rate == study.best_params["learning_rate"]
+    assert best.augmentation.rotation == study.best_params["augmentation.rotation"]
+    assert (best.data, best.tune) == ("cifar10", settings.load(folder / "training.yaml").tune)
+    for name in ("optimization_history", "intermediate_values", "parallel_coordinate", "slice", "param_importances"):
+        page = (out / "plots" / f"{name}.html").read_text()
+        assert "plotly.min.js" in page
+        assert "https://cdn" not in page
+        with Image.open(out / "plots" / f"{name}.png") as picture:
+            assert min(picture.size) > 100
+            assert len(picture.convert("RGB").getcolors(1 << 24) or ()) > 2
+    assert (out / "plots" / "plotly.min.js").stat().st_size > 100_000
+
+
+def test_the_best_settings_are_installed_where_it_is_asked_for(folder: Path, photographs: Path, tmp_path: Path) -> None:
+    before = (folder / "training.yaml").read_bytes()
+    tune(folder, photographs, tmp_path / "first", _options(1))
+    assert (folder / "training.yaml").read_bytes() == before
+    tune(folder, photographs, tmp_path / "second", Options(1, None, QUICK, install=True, tracker="none"))
+    assert (folder / "training.yaml").read_bytes() == (tmp_path / "second" / "training.yaml").read_bytes()
+
+
+def test_a_trial_below_the_median_is_pruned(folder: Path, photographs: Path, tmp_path: Path) -> None:
+    out = tmp_path / "study"
+    out.mkdir()
+    study = optuna.create_study(
+        study_name="cifar10-lenet", storage=f"sqlite:///{out / 'study.db'}", direction="maximize"
+    )
+    for rate in (0.003, 0.004, 0.005, 1e-9):
+        study.enqueue_trial({"learning_rate": rate, "augmentation.rotation": 5})
+    found = tune(folder, photographs, out, _options(4, "epochs=6"))
+    assert _states(found) == [TrialState.COMPLETE] * 3 + [TrialState.PRUNED]
+    assert len(found.trials[3].intermediate_values) == 4
+    assert found.best_trial.number < 3
+    assert settings.load(out / "training.yaml").learning_rate > 1e-3
+
+
+def test_two_processes_share_one_study(folder: Path, photographs: Path, tmp_path: Path) -> None:
+    storage = f"sqlite:///{tmp_path / 'shared.db'}"
+    words = [sys.executable, "-m", "radserve", "tune", "cifar10-lenet", "--data", photographs]
+    words += ["--archives", folder.parent, "--storage", storage, "--trials", 2, "--threads", 1, "--tracker", "none"]
+    words += [word for change in QUICK for word in ("--set", change)]
+    workers = [
+        subprocess.Popen(
+            [*map(str, words), "--out", str(tmp_path / name)],
+            cwd=ROOT,
+            env=os.environ | {"CUDA_VISIBLE_DEVICES": ""},
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for name in ("one", "two")
+    ]
+    told = [worker.communicate(timeout=300)[1] for worker in workers]
+    assert [worker.returncode for worker in workers] == [0, 0], told
+    study = optuna.load_study(study_name="cifar10-lenet", storage=storage)
+    assert _states(study) == [TrialState.COMPLETE] * 4
+    assert len({trial.params["learning_rate"] for trial in study.trials}) == 4
+    runs = [sorted(path.name for path in (tmp_path / name).glob("trial-*")) for name in ("one", "two")]
+    assert sorted(runs[0] + runs[1]) == [f"trial-{number:04d}" for number in range(4)]
+
+
+def test_a_storage_that_cannot_be_opened_is_named(folder: Path, photographs: Path, tmp_path: Path) -> None:
+    storage = f"sqlite:///{tmp_path / 'nowhere' / 'study.db'}"
+    with pytest.raises(RunError, match=r"storage cannot be opened.*unable to open"):
+        tune(folder, photographs, tmp_path / "study", _options(1, storage=storage))
+
+
+def test_a_recipe_without_a_space_to_search_is_refused(folder: Path, photographs: Path, tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="has no key 'tune'"):
+        tune(folder, photographs, tmp_path / "study", _options(1, "tune={}"))
+
+
+def test_a_space_with_an_unknown_key_is_named(folder: Path, photographs: Path, tmp_path: Path) -> None:
+    changed = "tune={batches: {choices: [8, 16]}}"
+    with pytest.raises(SettingsError, match="key 'batches' has value"):
+        tune(folder, photographs, tmp_path / "study", _options(1, changed))
