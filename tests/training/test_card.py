@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from handlers import recipe as recipes
-from handlers.recipe import Decision, Input, Recipe
+from handlers.recipe import Decision, Input, Recipe, Weights
 from training import report
 from training.card import card
 from training.errors import RunError, SettingsError
