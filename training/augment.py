@@ -20,23 +20,6 @@ from training.settings import Augmentation
 _AXES: Final = {"horizontal": -1, "vertical": -2}
 
 
-def augment(images: torch.Tensor, how: Augmentation, draw: torch.Generator) -> torch.Tensor:
-    """Change every image of a batch in its own way.
-
-    Parameters
-    ----------
-    images
-        Float, shape (N, C, H, W), in [0, 1].
-    draw
-        Where all randomness comes from.
-
-    Returns
-    -------
-    New images, same shape, in [0, 1].
-    """
-    return expose(move(images, how, draw)[0], how, draw)
-
-
 def move(
     images: torch.Tensor, how: Augmentation, draw: torch.Generator, masks: torch.Tensor | None = None
 ) -> tuple[torch.Tensor, torch.Tensor | None]:
@@ -44,8 +27,16 @@ def move(
 
     Parameters
     ----------
+    images
+        Float, shape (N, C, H, W), in [0, 1].
+    draw
+        Where all randomness comes from.
     masks
         uint8, shape (N, 1, H, W), 0 and 1.
+
+    Returns
+    -------
+    New images and masks of the same shapes.
     """
     flips: dict[str, torch.Tensor] = {axis: torch.rand(len(images), 1, 1, 1, generator=draw) < 0.5 for axis in how.flip}
     images = _mirror(images, flips)
@@ -59,7 +50,12 @@ def move(
 
 
 def expose(images: torch.Tensor, how: Augmentation, draw: torch.Generator) -> torch.Tensor:
-    """Change how sharp, bright, hard and grainy every image is, and cover parts; what is where stays."""
+    """Change how sharp, bright, hard and grainy every image is, and cover parts; what is where stays.
+
+    Returns
+    -------
+    New images, same shape, in [0, 1].
+    """
     images = _focus(images, how, draw)
     images = _expose(images, how, draw)
     images = images + how.noise * _uniform(images, draw, 0, 1) * torch.randn(images.shape, generator=draw)

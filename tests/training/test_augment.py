@@ -6,10 +6,15 @@ import pytest
 import torch
 
 from training import settings
-from training.augment import augment, expose, mix, move
+from training.augment import expose, mix, move
 from training.settings import Augmentation
 
 from .conftest import ARCHIVE
+
+
+def augment(images: torch.Tensor, how: Augmentation, draw: torch.Generator) -> torch.Tensor:
+    """Change images in both ways, as batches do."""
+    return expose(move(images, how, draw)[0], how, draw)
 
 
 def _images(count: int = 6) -> torch.Tensor:

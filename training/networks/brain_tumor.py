@@ -7,12 +7,13 @@ Keys and shapes are those of the original system, so its checkpoints load unchan
 from __future__ import annotations
 
 import math
+from typing import Final
 
 import torch
 from torch import nn
 from torch.nn.functional import adaptive_avg_pool2d, max_pool2d
 
-WIDTH = 512
+WIDTH: Final = 512
 """Of a token inside the attention."""
 
 
@@ -46,7 +47,7 @@ class BrainTumorCnn(nn.Module):
         after its normalisation and ReLU and before the last pool.
         """
         features = self.layer4(self.layer3(max_pool2d(self.layer2(self.layer1(x)), 2)))
-        x = _pool(max_pool2d(features, 2), 7).flatten(1)
+        x = adaptive_avg_pool2d(max_pool2d(features, 2), 7).flatten(1)
         return {"logits": self.fc2(self.fc1(x)), "features": features}
 
 
@@ -87,7 +88,7 @@ class BrainTumorCnnAttention(nn.Module):
         (N, 2, 49, 49): how much each token (row) takes of each other.
         """
         features = self.layer4(self.layer3(max_pool2d(self.layer2(self.layer1(x)), 2)))
-        x = self.tokens(_pool(max_pool2d(features, 2), 14))
+        x = self.tokens(adaptive_avg_pool2d(max_pool2d(features, 2), 14))
         x, attention = self.sa(self.patch_embedding_layer(x) + self.positions)
         return {"logits": self.fc(x.flatten(1)), "features": features, "attention": attention}
 
@@ -126,7 +127,7 @@ class BrainTumorAttention(nn.Module):
         `logits`, (N, outputs), and `attention`, (N, 2, 400, 400): how much each token (row) takes of
         each other.
         """
-        x = self.tokens(_pool(x, 200))
+        x = self.tokens(adaptive_avg_pool2d(x, 200))
         x, attention = self.sa(self.patch_embedding_layer(x) + self.positions)
         return {"logits": self.fc(x.flatten(1)), "attention": attention}
 
@@ -189,10 +190,6 @@ def positions(count: int, width: int) -> torch.Tensor:
     """
     angles = torch.arange(count)[:, None] * torch.exp(-math.log(10_000) * torch.arange(0, width, 2) / width)
     return torch.stack([angles.sin(), angles.cos()], dim=-1).flatten(1)
-
-
-def _pool(x: torch.Tensor, side: int) -> torch.Tensor:
-    return adaptive_avg_pool2d(x, side)
 
 
 def _block(before: int, after: int) -> nn.Sequential:

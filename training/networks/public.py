@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 import torch
 from torch import nn
 
-FILTERS = 32
+FILTERS: Final = 32
 """Channels at full depth; each level below has twice as many."""
-UNET_DROPOUT = 0.0197
+UNET_DROPOUT: Final = 0.0197
 """What the original system's search found best."""
 
 
