@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import torch
 import yaml
 from PIL import Image as Pillow
 
-from handlers import recipe
+from handlers import recipe, worker
 from handlers.recipe import Recipe
 from radserve import build
 from radserve.export import export
@@ -28,6 +29,15 @@ def shared() -> Path:
     if not SHARED.is_dir():
         pytest.skip(f"needs the images in {SHARED}, which are not here")
     return SHARED
+
+
+@pytest.fixture(autouse=True)
+def _a_quiet_worker_quietens_no_other_test() -> Iterator[None]:
+    """Take back what `handlers.worker.quieten` does to the handlers of this process."""
+    yield
+    for handler in logging.getLogger().handlers:
+        for item in [item for item in handler.filters if isinstance(item, worker._Quiet)]:
+            handler.removeFilter(item)
 
 
 @pytest.fixture(scope="session")

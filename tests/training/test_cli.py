@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -42,7 +43,10 @@ def _words(trained: Trained, out: Path, *more: str) -> list[str]:
     return [*map(str, words), *(word for change in LENET for word in ("--set", change)), *more]
 
 
-def test_an_evaluation_is_installed_where_it_is_asked_for(lenet: Trained, tmp_path: Path) -> None:
+def test_an_evaluation_is_installed_where_it_is_asked_for(
+    lenet: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["radserve", "evaluate", "cifar10-lenet"])
     mine, out = lenet.copy(tmp_path), tmp_path / "evaluation"
     before = json.loads((mine.folder / "metrics.json").read_text())
     done = CliRunner().invoke(measuring, _words(mine, out, "--install"))
@@ -50,7 +54,7 @@ def test_an_evaluation_is_installed_where_it_is_asked_for(lenet: Trained, tmp_pa
         raise done.exception
     after = json.loads((mine.folder / "metrics.json").read_text())
     assert after["validation"] == before["validation"]
-    assert after["command"].startswith("radserve ")
+    assert after["command"] == "radserve evaluate cifar10-lenet"
 
 
 def test_an_evaluation_of_another_split_is_an_error_of_ours(lenet: Trained, tmp_path: Path) -> None:
