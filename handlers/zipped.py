@@ -69,6 +69,7 @@ def read(data: bytes, most: int, together: int, each: int) -> tuple[Entry, ...]:
             return tuple(_entry(opened, info, each) for info in _files(opened, most, together))
     except RequestError:
         raise
+    # What zipfile raises on damaged directories depends on which bytes are wrong; the client learns that they are.
     except (zipfile.BadZipFile, NotImplementedError, OSError, ValueError, LookupError, OverflowError) as error:
         raise BadRequest("The zip is broken or cut off; pack it anew.") from error
 
@@ -113,6 +114,7 @@ def _content(opened: zipfile.ZipFile, info: zipfile.ZipInfo, each: int) -> bytes
         with opened.open(info) as stream:
             # Bounded: read() alone would unpack whatever the data holds, and cut it to the announced size afterwards.
             return stream.read(info.file_size)
+    # The problem stands in the entry's own place: the other entries keep their answers.
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, OSError, ValueError) as error:
         failure = BadRequest("This entry of the zip is broken; pack it anew.")
         failure.__cause__ = error

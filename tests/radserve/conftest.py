@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from radserve.client import Client
 from tests.radserve.scripted import Scripted, scripted
 
 
@@ -23,3 +24,9 @@ def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     monkeypatch.setattr("radserve.transport.time.sleep", made.append)
     monkeypatch.setattr("radserve.retry.random.uniform", lambda _, longest: longest)
     return made
+
+
+@pytest.fixture
+def client(odd: Scripted, pauses: list[float]) -> Iterator[Client]:
+    with Client(odd.url) as opened:
+        yield opened
