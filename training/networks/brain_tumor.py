@@ -17,7 +17,21 @@ WIDTH: Final = 512
 """Of a token inside the attention."""
 
 
-class BrainTumorCnn(nn.Module):
+class _Trunk(nn.Module):
+    """Four convolutions, 260,928 parameters; a base class, since the keys have no prefix for it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer1, self.layer2 = _block(3, 64), _block(64, 64)
+        self.layer3, self.layer4 = _block(64, 128), _block(128, 128)
+
+    def see(self, x: torch.Tensor) -> torch.Tensor:
+        """Slices (N, 3, 224, 224) to features (N, 128, 112, 112), before the trunk's last pool."""
+        features: torch.Tensor = self.layer4(self.layer3(max_pool2d(self.layer2(self.layer1(x)), 2)))
+        return features
+
+
+class BrainTumorCnn(_Trunk):
     """Four convolutions and two linear layers; 5,883,330 parameters with two labels.
 
     Parameters
@@ -28,8 +42,6 @@ class BrainTumorCnn(nn.Module):
 
     def __init__(self, outputs: int = 2) -> None:
         super().__init__()
-        self.layer1, self.layer2 = _block(3, 64), _block(64, 64)
-        self.layer3, self.layer4 = _block(64, 128), _block(128, 128)
         self.fc1 = nn.Sequential(nn.Linear(128 * 7 * 7, 896), nn.ReLU(), nn.Dropout(0.5))
         self.fc2 = nn.Sequential(nn.Linear(896, outputs))
 
@@ -46,12 +58,12 @@ class BrainTumorCnn(nn.Module):
         `logits`, (N, outputs), and `features`, (N, 128, 112, 112): what the last convolution gives,
         after its normalisation and ReLU and before the last pool.
         """
-        features = self.layer4(self.layer3(max_pool2d(self.layer2(self.layer1(x)), 2)))
+        features = self.see(x)
         x = adaptive_avg_pool2d(max_pool2d(features, 2), 7).flatten(1)
         return {"logits": self.fc2(self.fc1(x)), "features": features}
 
 
-class BrainTumorCnnAttention(nn.Module):
+class BrainTumorCnnAttention(_Trunk):
     """The same trunk, and one self-attention over its 49 tokens; 1,624,386 parameters with two labels.
 
     Parameters
@@ -62,8 +74,6 @@ class BrainTumorCnnAttention(nn.Module):
 
     def __init__(self, outputs: int = 2) -> None:
         super().__init__()
-        self.layer1, self.layer2 = _block(3, 64), _block(64, 64)
-        self.layer3, self.layer4 = _block(64, 128), _block(128, 128)
         self.patch_embedding_layer = nn.Linear(128 * 4, WIDTH)
         self.register_buffer("positions", positions(49, WIDTH), persistent=False)
         self.positions: torch.Tensor
@@ -87,7 +97,7 @@ class BrainTumorCnnAttention(nn.Module):
         `logits`, (N, outputs); `features`, (N, 128, 112, 112), as of `BrainTumorCnn`; and `attention`,
         (N, 2, 49, 49): how much each token (row) takes of each other.
         """
-        features = self.layer4(self.layer3(max_pool2d(self.layer2(self.layer1(x)), 2)))
+        features = self.see(x)
         x = self.tokens(adaptive_avg_pool2d(max_pool2d(features, 2), 14))
         x, attention = self.sa(self.patch_embedding_layer(x) + self.positions)
         return {"logits": self.fc(x.flatten(1)), "features": features, "attention": attention}
