@@ -56,6 +56,7 @@ def expose(images: torch.Tensor, how: Augmentation, draw: torch.Generator) -> to
     -------
     New images, same shape, in [0, 1].
     """
+    images = _sequences(images, how, draw)
     images = _focus(images, how, draw)
     images = _expose(images, how, draw)
     images = images + how.noise * _uniform(images, draw, 0, 1) * torch.randn(images.shape, generator=draw)
@@ -135,6 +136,21 @@ def _focus(images: torch.Tensor, how: Augmentation, draw: torch.Generator) -> to
     amount = _uniform(images, draw, -1 if how.blur else 0, 1)
     amount = torch.where(amount > 0, amount * how.sharpen, amount)
     return images + amount * (images - soft)
+
+
+def _sequences(images: torch.Tensor, how: Augmentation, draw: torch.Generator) -> torch.Tensor:
+    """Change every channel on its own: each is a recording of its own, with its own gain, or is not there."""
+    count, channels = images.shape[:2]
+    if how.missing:
+        absent = torch.rand(count, channels, 1, 1, generator=draw) < how.missing
+        images = torch.where(absent, images[:, channels // 2, None], images)
+    if how.bias:
+        coarse = (torch.rand(count, channels, 3, 3, generator=draw) * 2 - 1) * how.bias
+        images = images * torch.exp(interpolate(coarse, images.shape[-2:], mode="bicubic", align_corners=True))
+    if how.tone:
+        power = torch.rand(count, channels, 1, 1, generator=draw) * 2 - 1
+        images = images.clamp(1e-3, 1) ** torch.exp(power * how.tone)
+    return images
 
 
 def _expose(images: torch.Tensor, how: Augmentation, draw: torch.Generator) -> torch.Tensor:

@@ -39,6 +39,13 @@ class Augmentation(_Part):
         Largest offset, of the scale [0, 1].
     shading
         Amplitude of a smooth field of brightness.
+    bias
+        Largest logarithm of a smooth field of gain, one for each channel: where the coil sees more or less.
+    tone
+        As gamma, one for each channel.
+    missing
+        Probability of each channel to be the middle one instead: how the glioma set fills up a sequence
+        that a patient lacks, the middle one being FLAIR.
     blur, sharpen
         Largest standard deviation in pixels; largest share of the detail that is added.
     noise
@@ -60,6 +67,9 @@ class Augmentation(_Part):
     contrast: Spread = 0
     brightness: Share = 0
     shading: Share = 0
+    bias: Spread = 0
+    tone: Spread = 0
+    missing: Share = 0
     blur: Annotated[float, Field(ge=0, le=3)] = 0
     sharpen: Spread = 0
     noise: Share = 0

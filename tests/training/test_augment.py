@@ -86,6 +86,8 @@ def test_a_rotation_keeps_lengths(angle: float) -> None:
         Augmentation(contrast=0.5),
         Augmentation(brightness=0.2),
         Augmentation(shading=0.2),
+        Augmentation(bias=0.3),
+        Augmentation(tone=0.3),
         Augmentation(blur=2),
         Augmentation(sharpen=2),
         Augmentation(noise=0.05),
@@ -100,6 +102,25 @@ def test_a_rotation_keeps_lengths(angle: float) -> None:
 def test_each_change_does_something(how: Augmentation) -> None:
     images = _images()
     assert (augment(images, how, _draw()) - images).abs().max() > 0.01
+
+
+@pytest.mark.parametrize("how", [Augmentation(bias=0.3), Augmentation(tone=0.3)], ids=["bias", "tone"])
+def test_sequences_of_a_slice_change_apart(how: Augmentation) -> None:
+    same = _images().expand(-1, 3, -1, -1)
+    changed = expose(same, how, _draw())
+    assert (changed[:, 0] - changed[:, 1]).abs().max() > 0.01
+    assert (changed[:, 2] - changed[:, 1]).abs().max() > 0.01
+
+
+def test_a_missing_sequence_shows_the_middle_one() -> None:
+    images = torch.cat([_images(40), _images(40).flip(-1), _images(40).flip(-2)], 1).clamp(1e-3, 1)
+    changed = expose(images, Augmentation(missing=0.25), _draw())
+    torch.testing.assert_close(changed[:, 1], images[:, 1])
+    for place in (0, 2):
+        filled = (changed[:, place] - images[:, 1]).abs().amax((1, 2)) < 1e-5
+        kept = (changed[:, place] - images[:, place]).abs().amax((1, 2)) < 1e-5
+        assert (filled ^ kept).all()
+        assert 2 <= filled.sum() <= 20
 
 
 def test_mixing_keeps_shares_of_labels_and_leans_to_the_image_itself() -> None:
