@@ -11,7 +11,8 @@ from handlers import worker
 from radserve import torchserve
 from radserve.errors import ServeError
 from radserve.hardware import Plan
-from radserve.torchserve import Address, Runtime
+from radserve.runtime import Runtime
+from radserve.torchserve import Address
 from tests.conftest import ROOT
 from tests.radserve.test_index import entry
 

@@ -1,0 +1,201 @@
+"""The commands of compose, Kubernetes and Cloud Run as plain processes: only paths and ports are other ones here."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import ssl
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import yaml
+
+from radserve.launch import free_ports
+from tests.deploy.kustomize import one
+from tests.docker.compose import make, merged
+from tests.repack import NAME
+from tests.server import ROOT
+
+pytestmark = [
+    pytest.mark.e2e,
+    pytest.mark.skipif(
+        shutil.which("nginx", path=f"{os.environ['PATH']}:/usr/sbin") is None, reason="needs nginx-light"
+    ),
+]
+INNER = ("--inference-port", "--health-port", "--metrics-port")
+ALL = ("--port", "--management-port", "--metrics-port-public", *INNER)
+SAMPLE = ROOT / "archives" / NAME / "sample.png"
+
+
+@dataclass(frozen=True)
+class Home:
+    """Files and ports that stand in for a container's."""
+
+    folder: Path
+    store: Path
+    ports: dict[str, int]
+    keys: dict[str, str]
+
+    def command(self, given: Sequence[str], paths: dict[str, Path], own: Collection[str] = ALL) -> list[str]:
+        """Return a container's command with the paths and ports of this home, `own` being the ports that it takes."""
+        moved = [item for item in given if item.partition("=")[0] not in self.ports]
+        for old, new in paths.items():
+            moved = [item.replace(f"={old}", f"={new}") for item in moved]
+        return [*moved, *(f"{name}={self.ports[name]}" for name in own), f"--model-store={self.store}"]
+
+    @contextmanager
+    def runs(self, command: Sequence[str], **variables: str) -> Iterator[subprocess.Popen[bytes]]:
+        clean = {key: value for key, value in os.environ.items() if not key.startswith("RADSERVE")}
+        with (self.folder / "log").open("ab") as log:
+            radserve = [sys.executable, "-m", "radserve", *command]
+            process = subprocess.Popen(radserve, env=clean | variables, stdout=log, stderr=log, cwd=ROOT)
+            try:
+                yield process
+            finally:
+                process.send_signal(signal.SIGTERM)
+                process.wait(timeout=90)
+
+    def client(self, port: str = "--port", *, plain: bool = False, key: str = "predict") -> httpx.Client:
+        context = ssl.create_default_context(cafile=str(self.folder / "secrets" / "tls" / "certificate.pem"))
+        url = f"{'http' if plain else 'https'}://localhost:{self.ports[port]}"
+        headers = {"Authorization": f"Bearer {self.keys[key]}"}
+        return httpx.Client(base_url=url, verify=context, headers=headers, timeout=30)
+
+    def until(self, found: Callable[[], bool], process: subprocess.Popen[bytes]) -> None:
+        deadline = time.monotonic() + 120
+        while not _quietly(found):
+            assert process.poll() is None, (self.folder / "log").read_text()
+            assert time.monotonic() < deadline, (self.folder / "log").read_text()
+            time.sleep(0.2)
+
+
+def _quietly(found: Callable[[], bool]) -> bool:
+    try:
+        return found()
+    except httpx.TransportError:
+        return False
+
+
+@pytest.fixture
+def home(tmp_path: Path, store: Path) -> Home:
+    """Make the secrets with scripts/make-secrets, as an operator does."""
+    done = make(tmp_path / "secrets")
+    assert done.returncode == 0, done.stderr
+    lines = [line.split() for line in done.stdout.splitlines() if "radserve_" in line]
+    keys = dict(lines) | {"read": (tmp_path / "secrets" / "prometheus_key").read_text()}
+    return Home(tmp_path, store, dict(zip(ALL, free_ports(len(ALL)), strict=True)), keys)
+
+
+def ready(client: httpx.Client) -> bool:
+    return client.get("/ready").status_code == 200
+
+
+def ask(client: httpx.Client) -> httpx.Response:
+    return client.post(f"/predictions/{NAME}", content=SAMPLE.read_bytes())
+
+
+def require_answer(client: httpx.Client) -> None:
+    answer = ask(client)
+    assert answer.status_code == 200, answer.text
+    assert answer.json()["label"] == "pneumonia"
+
+
+def test_composes_nginx_outlives_a_server_that_restarts_and_finds_the_next(home: Home) -> None:
+    services = merged({})["services"]
+    paths = {
+        "/run/radserve": home.folder / "runtime",
+        "/run/keys": home.folder / "secrets" / "keys",
+        "/run/tls": home.folder / "secrets" / "tls",
+    }
+    front = home.command(services["nginx"]["command"], paths)
+    server = home.command(services["server"]["command"], paths, INNER)
+    # Without a front of its own, --port is TorchServe's.
+    server = [item.replace("--inference-port=", "--port=") for item in server]
+    with home.runs(front) as nginx, home.client() as client:
+        # The order in which compose starts them: nginx listens before there is a server, and says so.
+        home.until(lambda: client.get("/ready").status_code in {502, 503}, nginx)
+        assert ask(client).status_code >= 500
+        for _ in range(2):
+            assert not healthy(home, services["server"])
+            with home.runs(server) as process:
+                home.until(lambda: ready(client), process)
+                require_answer(client)
+                scrape(home)
+                assert healthy(home, services["server"])
+            assert process.returncode == 0
+            assert healthy(home, services["nginx"])
+            assert client.get("/ready").status_code in {502, 503}
+        assert nginx.poll() is None
+
+
+def healthy(home: Home, service: dict[str, Any]) -> bool:
+    """Run a service's own healthcheck, with the ports of this home."""
+    _, _, *arguments = service["healthcheck"]["test"]
+    for inside, option in (("8443", "--port"), ("8090", "--health-port")):
+        arguments[-1] = arguments[-1].replace(inside, str(home.ports[option]))
+    return subprocess.run([sys.executable, *arguments], capture_output=True, check=False).returncode == 0
+
+
+def scrape(home: Home) -> None:
+    """Ask for the metrics as docker/prometheus/prometheus.yml does."""
+    configured = yaml.safe_load((ROOT / "docker" / "prometheus" / "prometheus.yml").read_text())["scrape_configs"]
+    asked = [job for job in configured if job.get("scheme") == "https"]
+    with home.client("--metrics-port-public", key="read") as scraper, home.client("--metrics-port-public") as other:
+        for job in asked:
+            # The name that it calls, which the certificate must have.
+            name = job["static_configs"][0]["targets"][0].partition(":")[0]
+            found = scraper.get(job["metrics_path"], extensions={"sni_hostname": name})
+            assert found.status_code == 200
+            assert "# TYPE" in found.text
+            assert other.get(job["metrics_path"]).status_code == 403
+    assert asked
+
+
+def test_kubernetes_pod_answers_its_probes_and_goes_on_answering_while_it_is_told_to_stop(home: Home) -> None:
+    documents = [yaml.safe_load(path.read_text()) for path in (ROOT / "deploy" / "kubernetes" / "base").glob("*.yaml")]
+    pod = one(documents, "Deployment")["spec"]["template"]["spec"]["containers"][0]
+    (home.folder / "volume").mkdir(mode=0o777)
+    given = [item.replace("tls.crt", "certificate.pem").replace("tls.key", "key.pem") for item in pod["args"]]
+    paths = {"/run/secrets/radserve": home.folder / "secrets", "/run/radserve": home.folder / "volume"}
+    delay = {item["name"]: item["value"] for item in pod["env"]}
+    with (
+        home.runs(home.command(given, paths), **delay | {"RADSERVE_DRAIN_DELAY": "3"}) as process,
+        home.client() as client,
+    ):
+        home.until(lambda: client.get(pod["startupProbe"]["httpGet"]["path"]).status_code == 200, process)
+        assert client.get(pod["livenessProbe"]["httpGet"]["path"]).status_code == 200
+        process.send_signal(signal.SIGTERM)
+        home.until(lambda: client.get(pod["readinessProbe"]["httpGet"]["path"]).status_code == 503, process)
+        require_answer(client)
+        assert client.get("/live").status_code == 200
+    assert process.returncode == 0
+
+
+def test_cloud_runs_container_answers_on_its_port_with_googles_token_beside_the_key(home: Home) -> None:
+    service = yaml.safe_load((ROOT / "deploy" / "cloudrun" / "cpu" / "service.yaml").read_text())
+    container = service["spec"]["template"]["spec"]["containers"][0]
+    paths = {"/run/keys": home.folder / "secrets" / "keys", "/tmp/radserve": home.folder / "runtime"}
+    command = [item for item in home.command(container["args"], paths) if not item.startswith("--workers")]
+    # The platform sets PORT, as containerPort says.
+    with home.runs(command, PORT=str(home.ports["--port"])) as process, home.client(plain=True) as client:
+        home.until(lambda: client.get(container["startupProbe"]["httpGet"]["path"]).status_code == 200, process)
+        require_answer(client)
+        # Where its IAM is asked too, Authorization holds Google's token and the key stands in X-API-Key.
+        both = {"Authorization": "Bearer eyJhbGciOi.eyJhdWQiOi.c2ln", "X-API-Key": home.keys["predict"]}
+        with httpx.Client(base_url=client.base_url, headers=both, timeout=30) as other:
+            require_answer(other)
+        del both["X-API-Key"]
+        with httpx.Client(base_url=client.base_url, headers=both, timeout=30) as nobody:
+            assert ask(nobody).status_code == 401
+        started = time.monotonic()
+    assert process.returncode == 0
+    assert time.monotonic() - started < 10

@@ -1,0 +1,41 @@
+"""docs/compose.md, kubernetes.md and cloudrun.md: the files and commands that they name exist."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import subprocess
+from pathlib import Path
+
+import pytest
+import typer.main
+
+from radserve.cli import app
+from tests.server import ROOT
+
+DOCUMENTS = [ROOT / "docs" / f"{name}.md" for name in ("compose", "kubernetes", "cloudrun")]
+PATH = re.compile(r"(?<![\w./-])(?:docker|deploy|scripts|docs|archives)/[\w./-]*\w")
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.stem)
+def test_every_file_that_it_names_is_in_the_repository_or_one_that_git_ignores(document: Path) -> None:
+    names = set(PATH.findall(document.read_text()))
+    assert names
+    missing = {name for name in names if not (ROOT / name).exists()}
+    ignored = {
+        name
+        for name in missing
+        if subprocess.run(["git", "check-ignore", "-q", name], cwd=ROOT, check=False).returncode == 0
+    }
+    assert missing == ignored
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.stem)
+def test_every_command_of_radserve_in_it_is_understood(document: Path) -> None:
+    lines = re.findall(r"^\s*radserve (.+?)(?:   #.*)?$", document.read_text(), flags=re.MULTILINE)
+    assert lines
+    for line in lines:
+        group, words = typer.main.get_command(app), shlex.split(line)
+        while hasattr(group, "commands"):
+            group = group.commands[words.pop(0)]
+        group.make_context("radserve", words).close()

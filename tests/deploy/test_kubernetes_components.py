@@ -1,0 +1,58 @@
+"""deploy/kubernetes/components: the ingress and the service monitor, beside what they lead to."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import yaml
+
+from tests.deploy.kustomize import longest, one
+from tests.server import ROOT
+
+
+def test_the_ingress_leads_to_the_api_only(whole: list[dict[str, Any]]) -> None:
+    ingress = one(whole, "Ingress")["spec"]
+    paths = [path for rule in ingress["rules"] for path in rule["http"]["paths"]]
+    assert {path["path"] for path in paths} == {"/predictions", "/explanations"}
+    ports = {port["name"] for port in one(whole, "Service")["spec"]["ports"]}
+    for path in paths:
+        assert path["backend"]["service"]["name"] == one(whole, "Service")["metadata"]["name"]
+        assert path["backend"]["service"]["port"]["name"] in ports - {"metrics"}
+    assert ingress["tls"][0]["hosts"] == [ingress["rules"][0]["host"]]
+
+
+def test_the_ingress_lets_through_what_the_front_reads(whole: list[dict[str, Any]]) -> None:
+    annotations = one(whole, "Ingress")["metadata"]["annotations"]
+    read = re.search(r"^max_request_size=(\d+)$", (ROOT / "config.properties").read_text(), flags=re.MULTILINE)
+    assert read
+    megabytes = int(annotations["nginx.ingress.kubernetes.io/proxy-body-size"].removesuffix("m"))
+    assert megabytes << 20 >= int(read[1])
+
+
+def test_the_ingress_waits_as_long_as_the_front_does(whole: list[dict[str, Any]]) -> None:
+    annotations = one(whole, "Ingress")["metadata"]["annotations"]
+    assert int(annotations["nginx.ingress.kubernetes.io/proxy-read-timeout"]) > longest()
+
+
+def test_the_service_monitor_scrapes_what_the_repositorys_prometheus_does(whole: list[dict[str, Any]]) -> None:
+    monitor = one(whole, "ServiceMonitor")["spec"]
+    configured = yaml.safe_load((ROOT / "docker" / "prometheus" / "prometheus.yml").read_text())["scrape_configs"]
+    wanted = {job["job_name"]: job["metrics_path"] for job in configured if job.get("scheme") == "https"}
+    found = {item["relabelings"][0]["replacement"]: item["path"] for item in monitor["endpoints"]}
+    assert found == wanted
+    assert all(
+        item["relabelings"] == [{"targetLabel": "job", "replacement": job}]
+        for job, item in zip(found, monitor["endpoints"], strict=True)
+    )
+    assert monitor["selector"]["matchLabels"].items() <= one(whole, "Service")["metadata"]["labels"].items()
+
+
+def test_the_service_monitors_secret_exists_under_the_name_it_asks_for(whole: list[dict[str, Any]]) -> None:
+    (secret,) = [item for item in whole if item["metadata"]["name"] == "radserve-metrics"]
+    for endpoint in one(whole, "ServiceMonitor")["spec"]["endpoints"]:
+        asked = [endpoint["authorization"]["credentials"], endpoint["tlsConfig"]["ca"]["secret"]]
+        assert {item["name"] for item in asked} == {"radserve-metrics"}
+        assert {item["key"] for item in asked} == set(secret["data"])
+        service = one(whole, "Service")["metadata"]
+        assert endpoint["tlsConfig"]["serverName"] == f"{service['name']}.{service['namespace']}.svc"

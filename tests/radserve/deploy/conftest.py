@@ -1,0 +1,115 @@
+"""A moto server that the tests share, and the real command asked to deploy to it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import boto3
+import httpx
+import pytest
+
+from radserve.launch import free_ports
+
+ROOT = Path(__file__).resolve().parents[3]
+REGION = "eu-central-1"
+ACCOUNT = "123456789012"
+
+
+@dataclass(frozen=True)
+class Aws:
+    """AWS as the tests have it: empty before each of them."""
+
+    url: str
+    folder: Path
+
+    def client(self, service: Any) -> Any:
+        """Return a client of it."""
+        return boto3.client(
+            service,
+            endpoint_url=self.url,
+            region_name=REGION,
+            aws_access_key_id="test",
+            aws_secret_access_key="test",
+        )
+
+    def certificate(self) -> str:
+        """Return the ARN of a certificate in ACM."""
+        return str(self.client("acm").request_certificate(DomainName="radserve.example.org")["CertificateArn"])
+
+    def file(self, text: str) -> Path:
+        """Write an environment's file."""
+        path = self.folder / "environment.yaml"
+        path.write_text(text, encoding="utf-8")
+        return path
+
+    def deploy(self, *words: str, answer: str = "", code: int = 0, **variables: str) -> str:
+        """Run `radserve deploy`, hold its exit code against `code`, and return what it said."""
+        done = subprocess.run(
+            [sys.executable, "-m", "radserve", "deploy", *map(str, words)],
+            capture_output=True,
+            text=True,
+            input=answer,
+            cwd=ROOT,
+            env=self._environment() | variables,
+            timeout=120,
+            check=False,
+        )
+        assert done.returncode == code, done.stdout + done.stderr
+        assert "Traceback" not in done.stderr, done.stderr
+        return done.stdout + done.stderr
+
+    def _environment(self) -> dict[str, str]:
+        own = {key: value for key, value in os.environ.items() if not key.startswith("AWS_")}
+        nowhere = str(self.folder / "nothing")
+        return own | {
+            "AWS_ENDPOINT_URL": self.url,
+            "AWS_ACCESS_KEY_ID": "test",
+            "AWS_SECRET_ACCESS_KEY": "test",
+            "AWS_CONFIG_FILE": nowhere,
+            "AWS_SHARED_CREDENTIALS_FILE": nowhere,
+            "AWS_EC2_METADATA_DISABLED": "true",
+        }
+
+
+@pytest.fixture(scope="session")
+def moto(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Run moto's server; the module says what is added to it."""
+    (port,) = free_ports(1)
+    log = (tmp_path_factory.mktemp("moto") / "log").open("w")
+    words = [sys.executable, "-m", "tests.radserve.deploy.moto_server", str(port)]
+    process = subprocess.Popen(words, cwd=ROOT, stdout=log, stderr=subprocess.STDOUT)
+    url = f"http://127.0.0.1:{port}"
+    try:
+        _wait(process, url)
+        yield url
+    finally:
+        process.terminate()
+        process.wait(10)
+        log.close()
+
+
+def _wait(process: subprocess.Popen[bytes], url: str) -> None:
+    end = time.monotonic() + 90
+    while time.monotonic() < end:
+        assert process.poll() is None, "moto's server stopped"
+        try:
+            httpx.get(f"{url}/moto-api/data.json")
+        except httpx.TransportError:
+            time.sleep(0.2)
+        else:
+            return
+    raise AssertionError("moto's server did not start")
+
+
+@pytest.fixture
+def aws(moto: str, tmp_path: Path) -> Aws:
+    """AWS without anything in it."""
+    httpx.post(f"{moto}/moto-api/reset").raise_for_status()
+    return Aws(moto, tmp_path)

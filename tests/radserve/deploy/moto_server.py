@@ -1,0 +1,278 @@
+"""moto's server as a process of its own: `python -m tests.radserve.deploy.moto_server PORT`.
+
+moto 5.2 executes change sets only halfway and knows some resource types not at all. What is added here:
+
+- A change set lists what a changed parameter changes. A stack that it was executed on has its outputs, exports and
+  parameters, and events of its resources. It still lists resources whose condition is not met.
+- A deleted stack does not make its resources anew.
+- Fn::Cidr, and that AWS::NoValue leaves an item out of a list.
+- UpdateTerminationProtection.
+- DeletionPolicy RetainExceptOnCreate, which keeps a resource as Retain does.
+- The full names of load balancers and target groups.
+- Instances of launch templates, and the deletion of route tables.
+- The AMIs' public parameters that moto does not list.
+- Types of `MISSING` have a physical ID and attributes, so that what refers to them gets a value. They are in no
+  other API of moto: that they are created means that their references resolve, no more.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import sys
+from functools import partial
+from types import SimpleNamespace
+from typing import Any, Self
+
+from moto.cloudformation import models, parsing, responses
+from moto.core.common_models import CloudFormationModel
+from moto.core.responses import ActionResult
+from moto.ec2.models import ec2_backends
+from moto.ec2.models.instances import Instance
+from moto.ec2.models.route_tables import RouteTable
+from moto.elbv2 import models as elbv2
+from moto.server import main
+
+MISSING = (
+    "AWS::ApplicationAutoScaling::ScalableTarget",
+    "AWS::ApplicationAutoScaling::ScalingPolicy",
+    "AWS::Budgets::Budget",
+    "AWS::CloudWatch::Alarm",
+    "AWS::EC2::EIPAssociation",
+    "AWS::EC2::SecurityGroupEgress",
+    "AWS::ECS::CapacityProvider",
+    "AWS::ECS::ClusterCapacityProviderAssociations",
+    "AWS::S3::BucketPolicy",
+    "AWS::SNS::Subscription",
+    "AWS::SNS::TopicPolicy",
+    "AWS::SecretsManager::Secret",
+)
+"""What the templates use and moto's CloudFormation has not."""
+
+AMIS = ("/aws/service/deeplearning/ami/x86_64/base-oss-nvidia-driver-gpu-amazon-linux-2023/latest/ami-id",)
+
+
+class _Recorded(CloudFormationModel):
+    """A resource that only its stack knows."""
+
+    __module__ = "moto.cloudformation.recorded"  # moto files what it has by the name of its module
+    TYPE = "AWS::SERVICE::RESOURCE"
+
+    def __init__(self, name: str) -> None:
+        self.physical_resource_id = name
+
+    @staticmethod
+    def cloudformation_name_type() -> str:
+        return ""
+
+    @classmethod
+    def cloudformation_type(cls) -> str:
+        return cls.TYPE
+
+    @classmethod
+    def has_cfn_attr(cls, attr: str) -> bool:
+        return True
+
+    def get_cfn_attribute(self, attribute_name: str) -> str:
+        return f"{self.physical_resource_id}-{attribute_name}"
+
+    @classmethod
+    def create_from_cloudformation_json(cls, resource_name: str, *_: Any, **__: Any) -> Self:
+        return cls(resource_name)
+
+    @classmethod
+    def update_from_cloudformation_json(cls, original_resource: Self, *_: Any, **__: Any) -> Self:
+        return original_resource
+
+    @classmethod
+    def delete_from_cloudformation_json(cls, *_: Any, **__: Any) -> None:
+        pass
+
+
+class _Secret(_Recorded):
+    """Has an ARN, as what refers to a secret checks."""
+
+    __module__ = _Recorded.__module__
+
+    @classmethod
+    def create_from_cloudformation_json(
+        cls, resource_name: str, cloudformation_json: dict[str, Any], account_id: str, region_name: str, **_: Any
+    ) -> Self:
+        name = cloudformation_json["Properties"]["Name"]
+        return cls(f"arn:aws:secretsmanager:{region_name}:{account_id}:secret:{name}-AbCdEf")
+
+
+def add_types() -> None:
+    """Let moto's CloudFormation know the types of `MISSING`."""
+    known = parsing.get_model_map()
+    for type_ in MISSING:
+        assert type_ not in known, f"moto has {type_} now: take it out of MISSING"
+        base = _Secret if type_ == "AWS::SecretsManager::Secret" else _Recorded
+        known[type_] = type(type_.replace(":", ""), (base,), {"TYPE": type_, "__module__": base.__module__})
+
+
+def fill_functions() -> None:
+    """Let moto know Fn::Cidr, and leave out of lists what is AWS::NoValue."""
+    plain = parsing.clean_json
+
+    def clean(resource_json: Any, resources_map: parsing.ResourceMap) -> Any:
+        document, resources = resource_json, resources_map
+        if isinstance(document, dict) and "Fn::Cidr" in document:
+            block, count, bits = plain(document["Fn::Cidr"], resources)
+            subnets = ipaddress.ip_network(block).subnets(new_prefix=32 - int(bits))
+            return [str(next(subnets)) for _ in range(int(count))]
+        if isinstance(document, list):
+            return [found for item in document if (found := clean(item, resources)) is not None]
+        return plain(document, resources)
+
+    parsing.clean_json = clean
+
+
+def finish_change_sets() -> None:
+    """Let a change set know that parameters change resources, and a stack what a change set has made of it."""
+    plain = models.ChangeSet.apply
+
+    def apply(self: models.ChangeSet) -> None:
+        plain(self)
+        self.stack.parameters = self.parameters
+        self.stack.template = self.template
+        self.stack.template_dict = self.template_dict
+        self.stack.output_map = self.stack._create_output_map()
+        backend = models.cloudformation_backends[self.stack.account_id][self.stack.region_name]
+        backend.exports.update({export.name: export for export in self.stack.exports})
+        for change in self.changes:
+            self.stack.events.append(
+                models.Event(
+                    stack_id=self.stack.stack_id,
+                    stack_name=self.stack.name,
+                    logical_resource_id=change.logical_resource_id,
+                    physical_resource_id="",
+                    resource_type=change.resource_type,
+                    resource_status="CREATE_COMPLETE" if change.action == "Add" else "UPDATE_COMPLETE",
+                    resource_status_reason=None,
+                    resource_properties=None,
+                )
+            )
+
+    plain_diff = models.ChangeSet.diff
+
+    def diff(self: models.ChangeSet) -> list[models.Change]:
+        resources = self.stack.resource_map
+        resources.build_resource_diff = partial(  # type: ignore[method-assign]
+            parsing.ResourceMap.build_resource_diff, resources, parameters=self.parameters
+        )
+        try:
+            return plain_diff(self)
+        finally:
+            del resources.build_resource_diff
+
+    models.ChangeSet.apply = apply  # type: ignore[method-assign]
+    models.ChangeSet.diff = diff  # type: ignore[method-assign]
+
+
+def stay_deleted() -> None:
+    """Keep a deleted stack from making its resources anew when it is asked for its exports."""
+    plain = models.Stack.delete
+
+    def delete(self: models.Stack) -> None:
+        known = self.exports
+        plain(self)
+        self.output_map = SimpleNamespace(exports=known, values=list)  # type: ignore[assignment]
+
+    models.Stack.delete = delete  # type: ignore[method-assign]
+
+
+def add_protection() -> None:
+    """Let moto know UpdateTerminationProtection."""
+
+    def update(self: Any) -> ActionResult:
+        stack = self.cloudformation_backend.get_stack(self._get_param("StackName"))
+        stack.enable_termination_protection = self._get_bool_param("EnableTerminationProtection")
+        return ActionResult({"StackId": stack.stack_id})
+
+    responses.CloudFormationResponse.update_termination_protection = update  # type: ignore[attr-defined]
+
+
+def keep_what_is_retained() -> None:
+    """Let RetainExceptOnCreate keep what Retain does."""
+    plain = parsing.ResourceMap.delete
+
+    def delete(self: parsing.ResourceMap) -> None:
+        for resource in self._resource_json_map.values():
+            if resource.get("DeletionPolicy") == "RetainExceptOnCreate":
+                resource["DeletionPolicy"] = "Retain"
+        plain(self)
+
+    parsing.ResourceMap.delete = delete  # type: ignore[method-assign]
+
+
+def add_attributes() -> None:
+    """Let load balancers and target groups have the attribute that CloudWatch and scaling name them by."""
+    plain = elbv2.FakeLoadBalancer.get_cfn_attribute
+
+    def full_name(self: elbv2.FakeLoadBalancer, attribute_name: str) -> Any:
+        if attribute_name == "LoadBalancerFullName":
+            return self.arn.partition(":loadbalancer/")[2]
+        return plain(self, attribute_name)
+
+    elbv2.FakeLoadBalancer.get_cfn_attribute = full_name  # type: ignore[method-assign]
+
+    def attribute(self: elbv2.FakeTargetGroup, attribute_name: str) -> str:
+        assert attribute_name == "TargetGroupFullName"
+        return self.arn.rpartition(":")[2]
+
+    elbv2.FakeTargetGroup.get_cfn_attribute = attribute  # type: ignore[attr-defined]
+
+
+def delete_route_tables() -> None:
+    """Let the stack's deletion take route tables along, without which moto does not delete their VPC."""
+
+    def delete(_cls: type, resource_name: str, _document: Any, account_id: str, region_name: str) -> None:
+        backend = ec2_backends[account_id][region_name]
+        backend.route_tables[resource_name].associations.clear()
+        backend.delete_route_table(resource_name)
+
+    RouteTable.delete_from_cloudformation_json = classmethod(delete)  # type: ignore[assignment]
+
+
+def start_from_templates() -> None:
+    """Let instances take from their launch template what they do not say themselves."""
+    plain = Instance.create_from_cloudformation_json
+
+    def create(
+        _cls: Any, resource_name: str, document: dict[str, Any], account_id: str, region_name: str, **more: Any
+    ) -> Instance:
+        properties = document["Properties"]
+        template = ec2_backends[account_id][region_name].launch_templates[
+            properties["LaunchTemplate"]["LaunchTemplateId"]
+        ]
+        data = template.get_version(int(properties["LaunchTemplate"]["Version"])).data
+        taken = {"ImageId": data["ImageId"], "InstanceType": data["InstanceType"], "UserData": data["UserData"]}
+        return plain(
+            resource_name, {**document, "Properties": {**properties, **taken}}, account_id, region_name, **more
+        )
+
+    Instance.create_from_cloudformation_json = classmethod(create)  # type: ignore[method-assign,assignment,arg-type]
+
+
+def add_images() -> None:
+    """Let the AMIs that moto does not list have an ID."""
+    plain = parsing.ResourceMap.parse_ssm_parameter
+
+    def parse(self: parsing.ResourceMap, value: str, value_type: str) -> str:
+        return "ami-0123456789abcdef0" if value in AMIS else plain(self, value, value_type)
+
+    parsing.ResourceMap.parse_ssm_parameter = parse  # type: ignore[method-assign]
+
+
+if __name__ == "__main__":
+    add_types()
+    fill_functions()
+    finish_change_sets()
+    stay_deleted()
+    add_protection()
+    keep_what_is_retained()
+    add_attributes()
+    delete_route_tables()
+    start_from_templates()
+    add_images()
+    main(["-H", "127.0.0.1", "-p", sys.argv[1]])
