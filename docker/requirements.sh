@@ -1,0 +1,14 @@
+#!/bin/sh
+# Print the locked requirements of an image's environment: docker/requirements.sh server|server-cpu.
+set -eu
+cd "$(dirname "$0")/.."
+leave_out="torchvision triton"
+if [ "$1" = server-cpu ]; then
+    # Everything that only a CUDA build of torch asks for, and that torch itself.
+    leave_out="$leave_out torch $(sed -n 's/^name = "\(\(nvidia\|cuda\)-.*\)"$/\1/p' uv.lock)"
+fi
+set --
+for name in $leave_out; do
+    set -- "$@" --no-emit-package "$name"
+done
+exec uv export --quiet --locked --no-emit-project --no-header --no-annotate "$@"

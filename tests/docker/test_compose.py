@@ -1,0 +1,269 @@
+"""docker/compose.yaml: read by the tools of its field, and what it promises held against what they make of it."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.docker.compose import COMPOSE, DOCKER, ENVIRONMENT, PORTS, merged, podman, run, tool
+from tests.server import ROOT
+
+GPU = {"COMPOSE_PROFILES": "gpu", "RADSERVE_GPU_TARGETS": "./prometheus/gpu.yml"}
+SHARED = {"nginx", "redis", "prometheus", "grafana", "node-exporter"}
+
+
+@pytest.fixture(scope="module")
+def cpu() -> dict[str, Any]:
+    return merged({})
+
+
+@pytest.fixture(scope="module")
+def gpu() -> dict[str, Any]:
+    return merged(GPU)
+
+
+@pytest.fixture(scope="module", params=["cpu", "gpu"])
+def services(request: pytest.FixtureRequest) -> dict[str, dict[str, Any]]:
+    found: dict[str, dict[str, Any]] = request.getfixturevalue(request.param)["services"]
+    return found
+
+
+def mounts(service: Mapping[str, Any]) -> list[tuple[str, str, bool]]:
+    """Return source, target and whether it is mounted read-only."""
+    found = []
+    for volume in service.get("volumes", []):
+        if isinstance(volume, str):
+            source, target, *options = volume.split(":")
+            found.append((source, target, bool(options) and "ro" in options[0].split(",")))
+        else:
+            found.append((volume["source"], volume["target"], bool(volume.get("read_only"))))
+    return found
+
+
+# -- The tools of the field read it
+
+
+@pytest.mark.parametrize("file", [COMPOSE, PORTS])
+def test_it_is_what_the_compose_specification_allows(file: Path) -> None:
+    done = run([tool("check-jsonschema"), "--builtin-schema", "vendor.compose-spec", str(file)], {})
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_check_of_the_specification_finds_a_wrong_key(tmp_path: Path) -> None:
+    wrong = tmp_path / "compose.yaml"
+    wrong.write_text(COMPOSE.read_text().replace("healthcheck:", "healtcheck:", 1))
+    done = run([tool("check-jsonschema"), "--builtin-schema", "vendor.compose-spec", str(wrong)], {})
+    assert done.returncode == 1
+
+
+@pytest.mark.parametrize("variables", [{}, GPU])
+def test_docker_compose_reads_it_where_it_is_installed(variables: dict[str, str]) -> None:
+    docker = [["docker", "compose"], ["docker-compose"]]
+    found = next(
+        (item for item in docker if shutil.which(item[0]) and run([*item, "version"], {}).returncode == 0), None
+    )
+    if found is None:
+        pytest.skip("needs docker compose; podman-compose has read it in the other tests")
+    files = ["--env-file", "/dev/null", "-f", str(COMPOSE), "-f", str(PORTS)]
+    done = run([*found, *files, "config", "--format", "json"], ENVIRONMENT | variables)
+    assert done.returncode == 0, done.stderr
+    assert set(json.loads(done.stdout)["services"]) == set(merged(variables, PORTS)["services"])
+
+
+def test_without_an_environment_file_it_says_which_to_copy() -> None:
+    done = podman({})
+    assert done.returncode != 0
+    assert "copy docker/.env.example to docker/.env" in done.stderr
+
+
+def test_every_variable_is_explained_in_the_example() -> None:
+    text = COMPOSE.read_text() + PORTS.read_text()
+    asked = set(re.findall(r"\$\{([A-Z_]+)", text))
+    lines = (DOCKER / ".env.example").read_text().splitlines()
+    given = {line.lstrip("#").split("=")[0] for line in lines if re.match(r"#?[A-Z_]+=", line)}
+    assert given == asked | {"COMPOSE_PROFILES"}
+    blocks = (DOCKER / ".env.example").read_text().strip().split("\n\n")
+    assert all(block.startswith("# ") for block in blocks)
+
+
+# -- Who runs, and who can be reached
+
+
+def test_each_profile_starts_one_server_and_all_that_both_share(cpu: dict[str, Any], gpu: dict[str, Any]) -> None:
+    assert set(cpu["services"]) == SHARED | {"server"}
+    assert set(gpu["services"]) == SHARED | {"server-gpu", "dcgm-exporter"}
+
+
+def test_both_servers_differ_in_image_and_devices_only(cpu: dict[str, Any], gpu: dict[str, Any]) -> None:
+    one, other = dict(cpu["services"]["server"]), dict(gpu["services"]["server-gpu"])
+    assert one.pop("image").startswith("radserve/server-cpu:")
+    assert other.pop("image").startswith("radserve/server:")
+    assert (one.pop("profiles"), other.pop("profiles")) == (["cpu"], ["gpu"])
+    devices = other["deploy"]["resources"].pop("reservations")["devices"]
+    assert [(item["driver"], item["capabilities"]) for item in devices] == [("nvidia", ["gpu"])]
+    assert one == other
+
+
+def test_only_nginx_is_published_and_management_on_this_host_only(services: dict[str, dict[str, Any]]) -> None:
+    published = {name: service["ports"] for name, service in services.items() if service.get("ports")}
+    assert published == {"nginx": ["0.0.0.0:8443:8443", "127.0.0.1:8444:8444"]}
+
+
+def test_the_server_is_reached_through_nginx_alone(services: dict[str, dict[str, Any]]) -> None:
+    server = next(service for name, service in services.items() if name.startswith("server"))
+    assert server["network_mode"] == "service:nginx"
+    assert "networks" not in server
+    assert {"--no-front", "--host=127.0.0.1"} <= set(server["command"])
+    assert services["nginx"]["command"][0] == "front"
+
+
+def test_prometheus_finds_the_front_under_the_name_it_asks_for(cpu: dict[str, Any]) -> None:
+    nginx = cpu["services"]["nginx"]
+    asked = yaml.safe_load((DOCKER / "prometheus" / "prometheus.yml").read_text())["scrape_configs"]
+    targets = {target for job in asked for item in job.get("static_configs", []) for target in item["targets"]}
+    assert "server:9180" in targets
+    assert "server" in nginx["networks"]["monitoring"]["aliases"]
+    assert "--metrics-port-public=9180" in nginx["command"]
+
+
+def test_the_inner_networks_lead_nowhere_and_each_service_is_in_no_more_than_it_needs(cpu: dict[str, Any]) -> None:
+    assert {name: bool((net or {}).get("internal")) for name, net in cpu["networks"].items()} == {
+        "front": False,
+        "back": True,
+        "monitoring": True,
+    }
+    where = {name: set(service.get("networks", [])) for name, service in cpu["services"].items()}
+    assert where == {
+        "nginx": {"front", "monitoring"},
+        "server": set(),
+        "redis": {"back"},
+        "prometheus": {"monitoring"},
+        "grafana": {"monitoring"},
+        "node-exporter": {"monitoring"},
+    }
+
+
+def test_the_overlay_publishes_the_monitoring_to_this_host_only() -> None:
+    services = merged({}, PORTS)["services"]
+    published = {name: service["ports"] for name, service in services.items() if service.get("ports")}
+    assert published.pop("nginx")
+    assert published == {"grafana": ["127.0.0.1:3000:3000"], "prometheus": ["127.0.0.1:9090:9090"]}
+    assert set(services["grafana"]["networks"]) == {"monitoring", "monitoring-ports"}
+
+
+# -- What holds for every container
+
+
+def test_every_service_says_how_it_is_and_starts_again(services: dict[str, dict[str, Any]]) -> None:
+    for name, service in services.items():
+        assert service["healthcheck"]["test"][0] in {"CMD", "CMD-SHELL"}, name
+        assert service["restart"] == "unless-stopped", name
+
+
+def test_every_service_is_contained(services: dict[str, dict[str, Any]]) -> None:
+    for name, service in services.items():
+        assert service["read_only"] is True, name
+        assert service["cap_drop"] == ["ALL"], name
+        assert service["security_opt"] == ["no-new-privileges:true"], name
+        assert not {"privileged", "cap_add", "devices", "userns_mode"} & set(service), name
+        assert not any("docker.sock" in source for source, _, _ in mounts(service)), name
+
+
+def test_every_service_has_limits_of_cpu_memory_processes_and_log(services: dict[str, dict[str, Any]]) -> None:
+    for name, service in services.items():
+        assert set(service["deploy"]["resources"]["limits"]) == {"cpus", "memory", "pids"}, name
+        assert service["logging"] == {"driver": "json-file", "options": {"max-size": "10m", "max-file": "3"}}, name
+
+
+def test_every_image_is_pinned_to_a_whole_version(services: dict[str, dict[str, Any]]) -> None:
+    for name, service in services.items():
+        assert re.fullmatch(r"[a-z0-9./-]+:v?\d+\.\d+\.\d+[a-z0-9.-]*", service["image"]), name
+
+
+def test_a_start_waits_for_what_it_needs(services: dict[str, dict[str, Any]]) -> None:
+    server = next(name for name in services if name.startswith("server"))
+    waits = {name: service["depends_on"] for name, service in services.items() if service.get("depends_on")}
+    assert {name: set(needs) for name, needs in waits.items()} == {
+        server: {"nginx"},
+        "prometheus": {"nginx", "node-exporter"},
+        "grafana": {"prometheus"},
+    }
+    assert all(item["condition"] == "service_healthy" for needs in waits.values() for item in needs.values())
+    # Whoever joins a network name space must follow its owner when that is made anew.
+    assert services[server]["depends_on"]["nginx"]["restart"] is True
+
+
+def test_a_stop_takes_longer_than_the_drain(services: dict[str, dict[str, Any]]) -> None:
+    server = next(service for name, service in services.items() if name.startswith("server"))
+    drain = next(float(item.split("=")[1]) for item in server["command"] if item.startswith("--drain-timeout="))
+    # TorchServe gets 10 s to end, and its workers 3 s (radserve.supervisor).
+    assert float(server["stop_grace_period"].removesuffix("s")) > drain + 13
+
+
+# -- Files and secrets
+
+
+def test_every_file_that_is_mounted_is_in_the_repository(services: dict[str, dict[str, Any]]) -> None:
+    for name, service in services.items():
+        for source, target, read_only in mounts(service):
+            if not source.startswith("."):
+                continue
+            if source not in {"./secrets/keys", "./secrets/tls"}:
+                assert (DOCKER / source).exists(), f"{name}: {source}"
+            assert read_only, f"{name}: {target} must not be written"
+
+
+def test_the_host_itself_is_only_ever_read(services: dict[str, dict[str, Any]]) -> None:
+    hosts = {source: read_only for service in services.values() for source, _, read_only in mounts(service)}
+    assert {source for source in hosts if source.startswith("/")} <= {"/", "/dev/null"}
+    assert hosts["/"]
+
+
+def environment(service: Mapping[str, Any]) -> dict[str, str]:
+    given = service.get("environment", {})
+    pairs = given.items() if isinstance(given, dict) else (item.split("=", 1) for item in given)
+    return {key: str(value) for key, value in pairs}
+
+
+def test_secrets_are_files_and_no_variable_holds_one(services: dict[str, dict[str, Any]], cpu: dict[str, Any]) -> None:
+    assert all(set(secret) == {"file"} for secret in cpu["secrets"].values())
+    used = {name for service in services.values() for name in service.get("secrets", [])}
+    assert used == set(cpu["secrets"])
+    for service in services.values():
+        for key, value in environment(service).items():
+            if re.search(r"PASSWORD|SECRET|TOKEN|KEY", key):
+                assert key.endswith("__FILE")
+                assert value.removeprefix("/run/secrets/") in service["secrets"]
+
+
+def test_a_command_names_no_secret_that_its_service_does_not_have(services: dict[str, dict[str, Any]]) -> None:
+    prometheus = (DOCKER / "prometheus" / "prometheus.yml").read_text()
+    redis = (DOCKER / "redis" / "redis.conf").read_text()
+    for name, service in services.items():
+        text = json.dumps(service) + {"prometheus": prometheus, "redis": redis}.get(name, "")
+        assert set(re.findall(r"/run/secrets/(\w+)", text)) == set(service.get("secrets", [])), name
+
+
+def test_git_ignores_the_secrets_and_the_environment_file() -> None:
+    for path in ("docker/secrets/tls/key.pem", "docker/secrets/keys/api_keys.json", "docker/.env"):
+        assert subprocess.run(["git", "check-ignore", "-q", path], cwd=ROOT, check=False).returncode == 0, path
+
+
+def test_what_runs_from_our_image_is_understood_by_the_command_line(services: dict[str, dict[str, Any]]) -> None:
+    import typer.main
+
+    from radserve.cli import app
+
+    group = typer.main.get_command(app)
+    for service in services.values():
+        if service["image"].startswith("radserve/"):
+            command, *options = service["command"]
+            group.commands[command].make_context(command, options).close()  # type: ignore[attr-defined]

@@ -1,0 +1,78 @@
+"""The dashboards as Grafana reads them; tests/e2e/test_monitoring.py asks their queries."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import runpy
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.conftest import ROOT
+
+FOLDER = ROOT / "docker" / "grafana"
+DASHBOARDS: dict[str, dict[str, Any]] = {
+    path.name: json.loads(path.read_bytes()) for path in sorted((FOLDER / "dashboards").glob("*.json"))
+}
+PANELS = [
+    pytest.param(name, panel, id=f"{name}: {panel['title']}")
+    for name, dashboard in DASHBOARDS.items()
+    for panel in dashboard["panels"]
+    if panel["type"] != "row"
+]
+
+
+def test_the_dashboards_are_what_the_short_form_says() -> None:
+    made = runpy.run_path(str(FOLDER / "make.py"))["dashboards"]()
+    files = {path.name: path.read_text() for path in (FOLDER / "dashboards").iterdir()}
+    assert files == made, "run: python docker/grafana/make.py"
+
+
+@pytest.mark.parametrize("name", DASHBOARDS)
+def test_a_dashboard_can_be_provisioned(name: str) -> None:
+    dashboard = DASHBOARDS[name]
+    assert f"{dashboard['uid']}.json" == name
+    assert len(dashboard["uid"]) <= 40
+    assert dashboard["schemaVersion"] >= 39
+    assert "id" not in dashboard, "an id of its own is the database's business"
+    numbers = [panel["id"] for panel in dashboard["panels"]]
+    assert len(set(numbers)) == len(numbers)
+    assert {item["name"]: item["type"] for item in dashboard["templating"]["list"]}["datasource"] == "datasource"
+
+
+@pytest.mark.parametrize("name", DASHBOARDS)
+def test_no_panel_covers_another_or_leaves_the_page(name: str) -> None:
+    taken: set[tuple[int, int]] = set()
+    for panel in DASHBOARDS[name]["panels"]:
+        place = panel["gridPos"]
+        across = range(place["x"], place["x"] + place["w"])
+        cells = set(itertools.product(across, range(place["y"], place["y"] + place["h"])))
+        assert max(across) < 24
+        assert not cells & taken, panel["title"]
+        taken |= cells
+
+
+@pytest.mark.parametrize(("name", "panel"), PANELS)
+def test_a_panel_asks_the_chosen_source_and_uses_the_variables(name: str, panel: dict[str, Any]) -> None:
+    variables = {item["name"] for item in DASHBOARDS[name]["templating"]["list"]}
+    assert panel["targets"]
+    for target in panel["targets"]:
+        assert target["datasource"] == panel["datasource"] == {"type": "prometheus", "uid": "${datasource}"}
+        assert "<" not in target["expr"].replace("<=", "")
+        used = {word.split("}")[0].strip('",){ ') for word in target["expr"].split("$")[1:]}
+        assert {word.split('"')[0].split("]")[0] for word in used} <= variables | {"__rate_interval"}
+
+
+def test_the_source_and_the_folder_are_those_that_compose_mounts() -> None:
+    compose = yaml.safe_load((ROOT / "docker" / "compose.yaml").read_bytes())["services"]
+    mounts = compose["grafana"]["volumes"]
+    assert "./grafana/provisioning:/etc/grafana/provisioning:ro" in mounts
+    provider = yaml.safe_load((FOLDER / "provisioning" / "dashboards" / "radserve.yaml").read_bytes())["providers"][0]
+    assert f"./grafana/dashboards:{provider['options']['path']}:ro" in mounts
+    (source,) = yaml.safe_load((FOLDER / "provisioning" / "datasources" / "prometheus.yaml").read_bytes())[
+        "datasources"
+    ]
+    assert source["url"] == "http://prometheus:9090"
+    assert "prometheus" in compose

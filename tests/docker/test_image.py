@@ -1,0 +1,182 @@
+"""The image, built and run: with buildah and a real OCI runtime, on a base from Debian's packages."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import pytest
+
+from radserve.launch import free_ports
+from tests.server import ROOT
+
+pytestmark = pytest.mark.slow
+
+TAG = "radserve/server"
+BASE = "docker.io/library/debian:bookworm-slim"
+RUN = ("podman", "--runtime", "runc", "run", "--network", "host", "--read-only", "--cap-drop", "all")
+WRITABLE = ("--tmpfs", "/tmp:mode=1777", "--tmpfs", "/run/radserve:mode=1777")
+LIMITS = ("--ulimit", "nofile=4096:4096", "--ulimit", "nproc=4096:4096")
+"""The runtime may not raise those that it finds."""
+
+
+@dataclass(frozen=True)
+class Container:
+    """A container that runs, on the network of this machine; `health` is the URL that says whether it is ready."""
+
+    name: str
+    port: int
+    health: str
+
+    def podman(self, *words: str) -> str:
+        done = subprocess.run(["podman", *words, self.name], capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+
+@pytest.fixture(scope="module")
+def storage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Keep images apart from those of the machine, and throw them away afterwards; or in a place that is named."""
+    if "CONTAINERS_STORAGE_CONF" in os.environ:
+        yield
+        return
+    folder = tmp_path_factory.mktemp("containers")
+    driver = "overlay" if "overlay" in Path("/proc/filesystems").read_text() else "vfs"
+    (folder / "storage.conf").write_text(
+        f'[storage]\ndriver = "{driver}"\nrunroot = "{folder}/run"\ngraphroot = "{folder}/store"\n'
+    )
+    os.environ["CONTAINERS_STORAGE_CONF"] = str(folder / "storage.conf")
+    yield
+    subprocess.run(["podman", "rm", "--all", "--force"], check=False, capture_output=True)
+    subprocess.run(["podman", "rmi", "--all", "--force"], check=False, capture_output=True)
+    shutil.rmtree(folder, ignore_errors=True)
+    del os.environ["CONTAINERS_STORAGE_CONF"]
+
+
+@pytest.fixture(scope="module")
+def image(storage: None, store: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Build `server` as a user does, from what git would give them and a built model store."""
+    checkout = tmp_path_factory.mktemp("checkout")
+    words = ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"]
+    names = subprocess.run(words, cwd=ROOT, check=True, capture_output=True, text=True).stdout.split("\0")
+    for name in filter(None, names):
+        if (ROOT / name).is_file():
+            (checkout / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, checkout / name)
+    for file in store.iterdir():
+        shutil.copy2(file, checkout / "model_store")
+    environment = os.environ | {"PREBUILT": "1"}
+    if authorities := os.environ.get("SSL_CERT_FILE"):
+        environment["CA"] = authorities
+    for command in (["scripts/make-base"], ["scripts/build-images", "server"])[_base_exists() :]:
+        done = subprocess.run(command, cwd=checkout, env=environment, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, (done.stdout + done.stderr)[-4000:]
+    version = json.loads(
+        subprocess.run(["podman", "images", "--format", "json"], check=True, capture_output=True).stdout
+    )
+    (tag,) = [name for item in version for name in item.get("Names") or [] if f"{TAG}:" in name]
+    return str(tag)
+
+
+def _base_exists() -> bool:
+    return subprocess.run(["podman", "image", "exists", BASE], check=False).returncode == 0
+
+
+@pytest.fixture
+def container(image: str, tmp_path: Path) -> Iterator[Container]:
+    """Start it as its user with a read-only root, and wait until it is ready."""
+    port, health, metrics = free_ports(3)
+    words = [*RUN, *WRITABLE, *LIMITS, "--detach", "--name", "radserve", "--env", "RADSERVE_HOST=127.0.0.1", image]
+    words += ["serve", "--models", "chest-xray-cnn"]
+    words += ["--port", str(port), "--health-port", str(health), "--metrics-port", str(metrics)]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    found = Container("radserve", port, f"http://127.0.0.1:{health}/ready")
+    try:
+        wait(found)
+        yield found
+    finally:
+        subprocess.run(["podman", "rm", "--force", "radserve"], check=False, capture_output=True)
+
+
+def wait(container: Container) -> None:
+    deadline = time.monotonic() + 120
+    while not _ready(container):
+        assert time.monotonic() < deadline, container.podman("logs")
+        time.sleep(0.2)
+
+
+def _ready(container: Container) -> bool:
+    try:
+        return httpx.get(container.health).status_code == 200
+    except httpx.TransportError:
+        return False
+
+
+def test_a_read_only_container_answers_as_its_user_and_stops_on_sigterm(container: Container) -> None:
+    sample = (ROOT / "archives" / "chest-xray-cnn" / "sample.png").read_bytes()
+    answer = httpx.post(f"http://127.0.0.1:{container.port}/predictions/chest-xray-cnn", content=sample, timeout=30)
+    assert answer.status_code == 200
+    assert answer.json()["model"]["name"] == "chest-xray-cnn"
+    assert set(container.podman("top").splitlines()[0].split()) >= {"USER", "PID"}
+    users = {line.split()[0] for line in container.podman("top").splitlines()[1:]}
+    assert users == {"radserve"}
+    container.podman("healthcheck", "run")
+    container.podman("stop", "--time", "60")
+    assert container.podman("inspect", "--format", "{{.State.ExitCode}}").strip() == "0"
+    assert '"drained"' in container.podman("logs")
+
+
+def test_it_refuses_to_publish_without_keys(image: str) -> None:
+    done = subprocess.run([*RUN, *WRITABLE, *LIMITS, "--rm", image], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "radserve keys create" in done.stderr
+
+
+def test_sagemaker_finds_its_contract(image: str, store: Path) -> None:
+    (port,) = free_ports(1)
+    words = [*RUN, *WRITABLE, *LIMITS, "--detach", "--name", "sagemaker", "--env", f"SAGEMAKER_BIND_TO_PORT={port}"]
+    subprocess.run([*words, "--volume", f"{store}:/opt/ml/model:ro", image, "serve"], check=True, capture_output=True)
+    try:
+        container = Container("sagemaker", port, f"http://127.0.0.1:{port}/ping")
+        wait(container)
+        sample = (ROOT / "archives" / "chest-xray-cnn" / "sample.png").read_bytes()
+        answer = httpx.post(f"http://127.0.0.1:{port}/invocations", content=sample, timeout=30)
+        assert answer.json()["model"]["name"] == "chest-xray-cnn"
+    finally:
+        subprocess.run(["podman", "rm", "--force", "sagemaker"], check=False, capture_output=True)
+
+
+def test_the_image_is_described_and_holds_neither_compiler_nor_training_library(image: str) -> None:
+    config = json.loads(subprocess.run(["podman", "inspect", image], check=True, capture_output=True).stdout)[0]
+    assert config["User"] == "10001:0"
+    assert config["Config"]["StopSignal"] in {"SIGTERM", "15"}
+    labels = config["Labels"]
+    assert labels["org.opencontainers.image.licenses"] == "Apache-2.0"
+    assert labels["org.opencontainers.image.version"] == image.rpartition(":")[2]
+    assert "8090/ready" in " ".join(config["Healthcheck"]["Test"])
+    words = [*RUN, *LIMITS, "--rm", "--entrypoint", "find", image, "/", "-xdev", "-type", "f"]
+    files = subprocess.run(words, check=True, capture_output=True, text=True).stdout.splitlines()
+    names = {Path(file).name for file in files}
+    assert {"nginx", "java", "libtorch_cpu.so", "libtorch_cuda.so", "index.json"} <= names
+    assert not names & {"gcc", "g++", "cc", "clang", "ptxas", "nvcc", "javac", "uv", "make"}
+    packages = {Path(file).parts[6] for file in files if "/site-packages/" in file and len(Path(file).parts) > 6}
+    assert not packages & {
+        "triton",
+        "torchvision",
+        "monai",
+        "lightning",
+        "optuna",
+        "matplotlib",
+        "scipy",
+        "moto",
+        "pytest",
+    }
+    assert not [file for file in files if file.endswith((".safetensors", "training.yaml"))]

@@ -1,0 +1,75 @@
+"""scripts/make-secrets: all that compose mounts, readable by the containers alone, never replaced."""
+
+from __future__ import annotations
+
+import re
+import stat
+from pathlib import Path
+
+import pytest
+
+from radserve import certificate, key_file, keys
+from tests.docker.compose import make, merged, run
+
+
+@pytest.fixture(scope="module")
+def secrets(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("compose") / "secrets"
+    done = make(folder, "radserve.example.org", "192.0.2.7")
+    assert done.returncode == 0, done.stderr
+    (folder.parent / "output").write_text(done.stdout)
+    return folder
+
+
+def test_it_makes_every_file_that_compose_mounts(secrets: Path) -> None:
+    wanted = {secret["file"].removeprefix("./secrets/") for secret in merged({})["secrets"].values()}
+    made = {str(path.relative_to(secrets)) for path in secrets.rglob("*") if path.is_file()}
+    assert made == wanted | {"keys/api_keys.json", "tls/key.pem"}
+
+
+def test_only_the_owner_enters_the_folder_and_nobody_writes_its_files(secrets: Path) -> None:
+    assert stat.S_IMODE(secrets.stat().st_mode) == 0o700
+    assert {stat.S_IMODE(path.stat().st_mode) for path in secrets.rglob("*") if path.is_file()} == {0o444}
+    assert {stat.S_IMODE(path.stat().st_mode) for path in secrets.iterdir() if path.is_dir()} == {0o755}
+
+
+def test_its_certificate_names_the_hosts_and_is_its_own_authority(secrets: Path) -> None:
+    made = str(secrets / "tls" / "certificate.pem")
+    asked = ["openssl", "verify", "-CAfile", made]
+    for name in ("-verify_hostname radserve.example.org", "-verify_hostname server", "-verify_ip 192.0.2.7"):
+        assert run([*asked, *name.split(), made], {}).returncode == 0, name
+    assert run([*asked, "-verify_hostname", "other.example.org", made], {}).returncode != 0
+
+
+def test_the_server_accepts_its_certificate_and_its_keys(secrets: Path) -> None:
+    certificate.check(secrets / "tls" / "certificate.pem", secrets / "tls" / "key.pem")
+    path = secrets / "keys" / "api_keys.json"
+    known = keys.parse(key_file.read(path), str(path))
+    scraper = known.find((secrets / "prometheus_key").read_text())
+    assert scraper is not None
+    assert [str(role) for role in scraper.roles] == ["read"]
+    shown = re.findall(r"(\w+)\s+(radserve_\w+)", (secrets.parent / "output").read_text())
+    found = {role: known.find(text) for role, text in shown}
+    assert {role: key and [str(item) for item in key.roles] for role, key in found.items()} == {
+        "predict": ["predict"],
+        "manage": ["manage"],
+    }
+
+
+def test_a_second_run_changes_nothing(secrets: Path) -> None:
+    before = {path: path.read_bytes() for path in secrets.rglob("*") if path.is_file()}
+    done = make(secrets)
+    assert done.returncode == 0, done.stderr
+    assert {path: path.read_bytes() for path in secrets.rglob("*") if path.is_file()} == before
+    assert "radserve_" not in done.stdout
+
+
+def test_of_a_part_it_makes_nothing_and_says_what_is_there(tmp_path: Path) -> None:
+    key = tmp_path / "tls" / "key.pem"
+    key.parent.mkdir()
+    key.write_text("of some certificate")
+    done = make(tmp_path)
+    assert done.returncode == 1
+    assert "only a part of: tls/certificate.pem tls/key.pem" in done.stderr
+    assert key.read_text() == "of some certificate"
+    assert not key.with_name("certificate.pem").exists()

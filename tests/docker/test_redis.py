@@ -1,0 +1,117 @@
+"""docker/redis/redis.conf under a real redis-server: nothing without the password, nothing for an operator."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import yaml
+
+from radserve.launch import free_ports
+from tests.docker.compose import COMPOSE, make, run
+from tests.server import ROOT
+
+CONFIGURATION = ROOT / "docker" / "redis" / "redis.conf"
+
+
+@dataclass(frozen=True)
+class Redis:
+    """One that answers."""
+
+    port: int
+    secrets: Path
+    data: Path
+
+    @property
+    def password(self) -> str:
+        return (self.secrets / "redis_password").read_text()
+
+    def ask(self, *command: str, password: str | None = None) -> str:
+        """Send a command as `redis-cli` does."""
+        variables = {"REDISCLI_AUTH": password} if password is not None else {}
+        done = run(["redis-cli", "-p", str(self.port), *command], variables)
+        return (done.stdout + done.stderr).strip()
+
+
+@pytest.fixture(scope="module")
+def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Redis]:
+    """Start one with the file as it is; only the paths and the port of the container are other ones here."""
+    if shutil.which("redis-server") is None:
+        pytest.skip("needs redis-server: scripts/setup-system")
+    folder = tmp_path_factory.mktemp("redis")
+    secrets, data = folder / "secrets", folder / "data"
+    made = make(secrets)
+    assert made.returncode == 0, made.stderr
+    data.mkdir()
+    (port,) = free_ports(1)
+    here = ["--port", str(port), "--bind", "127.0.0.1", "--aclfile", str(secrets / "redis_users.acl")]
+    with (folder / "log").open("w") as log:
+        process = subprocess.Popen(["redis-server", str(CONFIGURATION), *here], stdout=log, stderr=log, cwd=data)
+        try:
+            started = Redis(port, secrets, data)
+            deadline = time.monotonic() + 20
+            while "refused" in started.ask("PING"):
+                assert process.poll() is None, (folder / "log").read_text()
+                assert time.monotonic() < deadline, (folder / "log").read_text()
+                time.sleep(0.05)
+            yield started
+        finally:
+            process.terminate()
+            process.wait(timeout=20)
+
+
+@pytest.mark.parametrize("command", ["PING", "SET a 1", "GET a", "CONFIG GET *", "ACL LIST", "INFO"])
+def test_nothing_is_answered_without_the_password(redis: Redis, command: str) -> None:
+    assert redis.ask(*command.split()).startswith("NOAUTH")
+
+
+def test_a_wrong_password_is_refused(redis: Redis) -> None:
+    answer = redis.ask("PING", password="0" * len(redis.password))
+    assert "WRONGPASS" in answer
+    assert "PONG" not in answer
+
+
+def test_with_the_password_results_are_kept_for_as_long_as_they_should(redis: Redis) -> None:
+    assert redis.ask("SET", "a", "1", "EX", "60", password=redis.password) == "OK"
+    assert redis.ask("GET", "a", password=redis.password) == "1"
+    assert 0 < int(redis.ask("TTL", "a", password=redis.password)) <= 60
+
+
+@pytest.mark.parametrize(
+    "command",
+    ["FLUSHALL", "KEYS *", "CONFIG SET appendonly no", "SHUTDOWN NOSAVE", "ACL LIST", "REPLICAOF 127.0.0.1 1"],
+)
+def test_what_only_an_operator_needs_is_refused_even_with_the_password(redis: Redis, command: str) -> None:
+    assert redis.ask(*command.split(), password=redis.password).startswith("NOPERM")
+
+
+@pytest.mark.parametrize(("stored", "status"), [("redis_password", 0), ("grafana_password", 1)])
+def test_the_healthcheck_is_what_tells_whether_it_answers(redis: Redis, stored: str, status: int) -> None:
+    _, command = yaml.safe_load(COMPOSE.read_text())["services"]["redis"]["healthcheck"]["test"]
+    here = command.replace("$$", "$").replace("/run/secrets/redis_password", str(redis.secrets / stored))
+    done = run(["sh", "-c", here.replace("redis-cli", f"redis-cli -p {redis.port}")], {})
+    assert done.returncode == status, done.stdout + done.stderr
+
+
+def test_every_write_reaches_a_log_on_disk(redis: Redis) -> None:
+    assert redis.ask("SET", "kept", "here", password=redis.password) == "OK"
+    deadline = time.monotonic() + 5
+    while not any(b"kept" in path.read_bytes() for path in redis.data.rglob("*.aof")):
+        assert time.monotonic() < deadline, list(redis.data.rglob("*"))
+        time.sleep(0.1)
+
+
+def test_a_full_memory_refuses_writes_and_forgets_nothing(redis: Redis) -> None:
+    assert redis.ask("SET", "first", "1", password=redis.password) == "OK"
+    try:
+        for name in ("big", "bigger"):
+            redis.ask("SETRANGE", name, "140000000", "x", password=redis.password)
+        assert redis.ask("SET", "last", "1", password=redis.password).startswith("OOM")
+        assert redis.ask("GET", "first", password=redis.password) == "1"
+    finally:
+        redis.ask("DEL", "big", "bigger", password=redis.password)
