@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -48,12 +49,15 @@ class Pipeline:
     ----------
     batch
         Most images that go through the network at once.
+    timed
+        Entered around each stage of a batch, `prepare` and `inference`.
     """
 
     recipe: Recipe
     program: Program
     limits: Limits = field(default_factory=Limits)
     batch: int = 8
+    timed: Callable[[str], AbstractContextManager[object]] = nullcontext
 
     def prepare(self, data: bytes | Raw) -> Prepared:
         """Decode, check and preprocess one encoded image.
@@ -84,9 +88,10 @@ class Pipeline:
     def stream(self, images: Sequence[bytes | Raw | RequestError]) -> Iterator[Result | RequestError]:
         """Answer as a call does, one batch at a time: no more images than that are decoded at once."""
         for start in range(0, len(images), self.batch):
-            prepared = [self._try_prepare(image) for image in images[start : start + self.batch]]
+            with self.timed("prepare"):
+                prepared = [self._try_prepare(image) for image in images[start : start + self.batch]]
             good = [item for item in prepared if isinstance(item, Prepared)]
-            answers = iter(self._run_batch(good) if good else [])
+            answers = iter(self._run_timed(good) if good else [])
             for item in prepared:
                 yield next(answers) if isinstance(item, Prepared) else item
 
@@ -100,6 +105,10 @@ class Pipeline:
         except Exception:  # a fault of ours: raised, TorchServe would answer the whole batch with 503
             logger.exception("preparing an image failed")
             return InternalError("Preparing this image failed by a fault of the server; it is logged.")
+
+    def _run_timed(self, items: list[Prepared]) -> list[Result | RequestError]:
+        with self.timed("inference"):
+            return self._run_batch(items)
 
     def _run_batch(self, items: list[Prepared]) -> list[Result | RequestError]:
         try:

@@ -19,6 +19,7 @@ from handlers import body, recipe
 from handlers.answer import Answer, Model, Response, problem, refuse, render
 from handlers.body import Body, BodyLimits, Headers
 from handlers.errors import InternalError, NotFound, ProgramError, RequestError, ServiceUnavailable
+from handlers.metrics import Meter
 from handlers.pipeline import Pipeline, Result
 from handlers.program import DeviceLost, Program
 from handlers.task import Task
@@ -60,6 +61,7 @@ class Service(Task):
         for size in (1, self.pipeline.batch):
             for found in self.answer_sample(folder, size):
                 self.verify_sample(found, stored)
+        self.meter.connect(getattr(context, "metrics", None))
 
     def load(self, folder: Path, device: str = "cpu", batch: int = 1) -> None:
         """Load an unpacked archive; a build does no more than this before it answers the sample.
@@ -76,7 +78,8 @@ class Service(Task):
         self.max_response = int(os.environ.get(MAX_RESPONSE, _TORCHSERVE_MAX_RESPONSE))
         self.lost = False
         program = Program(folder / "program.pt2", device)
-        self.pipeline = Pipeline(self.recipe, program, self.limits.image, batch)
+        self.meter = Meter(self.recipe)
+        self.pipeline = Pipeline(self.recipe, program, self.limits.image, batch, self.meter.time)
 
     def answer_sample(self, folder: Path, size: int = 1) -> list[dict[str, Any]]:
         """Answer the archive's sample `size` times in one batch; return the summaries.
@@ -98,16 +101,29 @@ class Service(Task):
 
     def handle(self, data: list[Mapping[str, Any]], context: Any) -> list[bytes]:
         """Answer one batch; one entry a request, in order, each with its own status."""
-        with busy():
-            requests = [self._read(fields, _headers(context, index)) for index, fields in enumerate(data)]
+        with busy(), self.meter.time("handle"):
+            self.meter.batch(len(data))
+            with self.meter.time("read"):
+                requests = [self._read(fields, _headers(context, index)) for index, fields in enumerate(data)]
             responses = self._answer(requests)
             for index, response in enumerate(responses):
                 phrase = HTTPStatus(response.status).phrase
                 context.set_response_status(code=response.status, phrase=phrase, idx=index)
                 context.set_response_content_type(index, response.media_type)
-            return [response.body for response in responses]
+                self.meter.request(response.status)
+        if self.lost:
+            self.meter.send()  # nothing is left to send it later
+        else:
+            self.meter.later()
+        return [response.body for response in responses]
 
     def _read(self, fields: Mapping[str, Any], headers: Headers) -> Request | RequestError:
+        request = self._try_read(fields, headers)
+        if isinstance(request, RequestError):
+            self.meter.refusal(request)
+        return request
+
+    def _try_read(self, fields: Mapping[str, Any], headers: Headers) -> Request | RequestError:
         try:
             if closing():
                 raise ServiceUnavailable("The server is stopping; connect anew to reach another one.")
@@ -135,7 +151,11 @@ class Service(Task):
             logger.exception("leaving the worker")
             self._leave()
             gone = ServiceUnavailable("This worker lost its accelerator and is being replaced; try again.")
-            return [refuse(item if isinstance(item, RequestError) else gone) for item in requests]
+            return [refuse(item) if isinstance(item, RequestError) else self._refuse(gone) for item in requests]
+
+    def _refuse(self, error: RequestError) -> Response:
+        self.meter.refusal(error)
+        return refuse(error)
 
     def _leave(self) -> None:
         """Exit once the answers are out: TorchServe starts a new worker with a new CUDA context."""
@@ -145,25 +165,35 @@ class Service(Task):
 
     def _respond(self, request: Request, results: Iterable[Result | RequestError]) -> Response:
         answers = [self._try_answer(request, result) for result in results]
+        self.meter.images(len(answers))
         try:
-            response = render(self._whole(request, answers), request.accept)
+            with self.meter.time("render"):
+                response = render(self._whole(request, answers), request.accept)
             if len(response.body) > self.max_response:
                 raise InternalError(
                     f"The answer has {len(response.body)} bytes, above this server's limit of {self.max_response}; "
                     "send fewer images in one request, or smaller ones."
                 )
         except RequestError as error:
-            return refuse(error)
+            return refuse(error) if error in answers else self._refuse(error)  # an image's is counted already
         except Exception:  # as in _read: the neighbours keep their answers
             logger.exception("rendering an answer failed")
-            return refuse(_fault())
+            return self._refuse(_fault())
+        for item in answers:
+            if isinstance(item, Answer):
+                self.meter.answer(item.document)
         return response
 
     def _try_answer(self, request: Request, result: Result | RequestError) -> Answer | RequestError:
-        if isinstance(result, RequestError):
-            return result
+        answer = result if isinstance(result, RequestError) else self._try_describe(request, result)
+        if isinstance(answer, RequestError):
+            self.meter.refusal(answer)
+        return answer
+
+    def _try_describe(self, request: Request, result: Result) -> Answer | RequestError:
         try:
-            answer = self.explain(result) if request.explain else self.describe(result)
+            with self.meter.time("explain" if request.explain else "answer"):
+                answer = self.explain(result) if request.explain else self.describe(result)
         except RequestError as error:
             return error
         except DeviceLost:

@@ -10,9 +10,10 @@ import typer
 
 import training.cli
 from handlers.errors import RadServeError
+from radserve import keys_cli, sagemaker, serve_cli
+from radserve.deploy import cli as deploy_cli
 from radserve.errors import NoWeights
-
-ROOT = Path(__file__).resolve().parent.parent
+from radserve.serve_cli import ROOT, Store
 
 _TRAINING: Final = frozenset(
     {"lightning", "matplotlib", "monai", "optuna", "plotly", "scipy", "tensorboard", "torchmetrics"}
@@ -27,7 +28,6 @@ app = typer.Typer(
 )
 
 Archives = Annotated[Path, typer.Option(help="Folder of the recipes.")]
-Store = Annotated[Path, typer.Option("--model-store", help="Folder of the built archives and their index.")]
 
 
 @app.command()
@@ -117,41 +117,6 @@ def import_(
 
 
 @app.command()
-def serve(
-    *,
-    models: Annotated[str, typer.Option(help="Comma-separated NAME or NAME/VERSION; all of the store if empty.")] = "",
-    model_store: Store = ROOT / "model_store",
-    config: Annotated[Path, typer.Option(help="TorchServe's configuration.")] = ROOT / "config.properties",
-    port: Annotated[int, typer.Option(help="Port of the inference API.")] = 8080,
-    health_port: Annotated[int, typer.Option(help="Port of /live and /ready.")] = 8090,
-    metrics_port: Annotated[int, typer.Option(help="Port of Prometheus' /metrics.")] = 8082,
-    workers: Annotated[
-        int | None, typer.Option(min=1, help="Workers a model; by default the cores are shared.")
-    ] = None,
-    startup_timeout: Annotated[float, typer.Option(help="Seconds until a start has failed.")] = 120.0,
-    drain_timeout: Annotated[float, typer.Option(help="Seconds that a stop waits for requests in flight.")] = 60.0,
-) -> None:
-    """Serve the archives of the model store until SIGTERM or Ctrl-C."""
-    import asyncio
-
-    from radserve import log, supervisor
-    from radserve.torchserve import Address
-
-    log.configure()
-    options = supervisor.Options(
-        store=model_store.resolve(),
-        configuration=config,
-        address=Address("127.0.0.1", port, metrics_port),
-        health_port=health_port,
-        models=[name for name in models.split(",") if name],
-        workers=workers,
-        startup_timeout=startup_timeout,
-        drain_timeout=drain_timeout,
-    )
-    raise typer.Exit(asyncio.run(supervisor.serve(options, typer.echo)))
-
-
-@app.command()
 def predict(
     name: Annotated[str, typer.Argument(help="The model.")],
     files: Annotated[list[str], typer.Argument(help="Images, folders of images, or - for standard input.")],
@@ -200,9 +165,18 @@ def predict(
     raise typer.Exit(predicting.predict(options))
 
 
-for _command in (training.cli.train, training.cli.tune, training.cli.evaluate):
+for _command in (
+    serve_cli.serve,
+    serve_cli.front,
+    sagemaker.sagemaker,
+    training.cli.train,
+    training.cli.tune,
+    training.cli.evaluate,
+):
     app.command()(_command)
 app.add_typer(training.cli.data_app, name="data")
+app.add_typer(keys_cli.app, name="keys")
+app.add_typer(deploy_cli.app, name="deploy")
 
 
 def main() -> None:

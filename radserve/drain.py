@@ -23,7 +23,8 @@ from handlers import worker
 from radserve import torchserve
 from radserve.index import Entry
 from radserve.listener import stop_listening
-from radserve.torchserve import Address, Management, Runtime
+from radserve.runtime import Runtime
+from radserve.torchserve import Address, Management
 
 logger = logging.getLogger(__name__)
 

@@ -29,6 +29,14 @@ class ServeError(RadServeError):
         self.code = code
 
 
+class KeysError(RadServeError):
+    """Keys cannot be read or changed, or an option about them is wrong."""
+
+
+class RegistryError(RadServeError):
+    """An image cannot be pushed."""
+
+
 class ClientError(RadServeError):
     """A server could not be asked, or answered what is no answer."""
 

@@ -1,4 +1,4 @@
-"""Liveness and readiness over HTTP, on a port of their own."""
+"""What the supervisor answers over HTTP, on a port of its own."""
 
 from __future__ import annotations
 
@@ -13,22 +13,26 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import Route
 
+from radserve import auth
 from radserve.errors import ServeError
+from radserve.keyring import Keyring
+from radserve.metrics import endpoint
 
 if TYPE_CHECKING:
     from radserve.supervisor import Supervisor
 
 
 class Health:
-    """Answers /live and /ready while it is entered.
+    """Answers /live, /ready, /auth and /metrics while it is entered.
 
     /live is 200 as long as the supervisor runs; /ready is 200 when requests will be answered, else 503.
     Both say in `state` and `detail` why.
     """
 
-    def __init__(self, host: str, port: int, supervisor: Callable[[], Supervisor]) -> None:
+    def __init__(self, host: str, port: int, supervisor: Callable[[], Supervisor], keyring: Keyring | None) -> None:
         self._supervisor = supervisor
-        routes = [Route("/live", self._live), Route("/ready", self._ready)]
+        routes = [Route("/live", self._live), Route("/ready", self._ready), Route("/metrics", endpoint(supervisor))]
+        routes.append(auth.route(keyring))
         config = uvicorn.Config(
             Starlette(routes=routes), host=host, port=port, lifespan="off", log_config=None, access_log=False
         )
@@ -50,7 +54,7 @@ class Health:
         self._task = asyncio.create_task(self._server.serve())
         while not self._server.started:
             if self._task.done():
-                raise ServeError(f"Cannot listen on {self._where} for /live and /ready.")
+                raise ServeError(f"Cannot listen on {self._where} (--health-port).")
             await asyncio.sleep(0.01)
         return self
 

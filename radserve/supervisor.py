@@ -1,4 +1,4 @@
-"""Starts TorchServe, says when it is truly ready, and stops it without losing a request."""
+"""Starts TorchServe and the front, says when they are truly ready, and stops them without losing a request."""
 
 from __future__ import annotations
 
@@ -7,24 +7,27 @@ import contextlib
 import enum
 import logging
 import signal
-import socket
-import sys
-import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
-import psutil
 
-from radserve import torchserve
+from radserve import child, front, runtime, torchserve
+from radserve.announcement import announcement
 from radserve.drain import Drain
 from radserve.errors import ServeError
 from radserve.hardware import Plan, cores, plan
 from radserve.health import Health
+from radserve.keyring import Keyring
+from radserve.metrics import Crew
+from radserve.nginx import Nginx
+from radserve.ports import require_free
+from radserve.readiness import Readiness
+from radserve.runtime import Runtime
 from radserve.served import Served, select
-from radserve.torchserve import Address, Management, Runtime
+from radserve.torchserve import Address, Management
 
 logger = logging.getLogger("radserve.supervisor")
 
@@ -37,6 +40,7 @@ class Exit(enum.IntEnum):
     DIED = 3
     NOT_READY = 4
     UNFINISHED = 5
+    FRONT_DIED = 6
 
 
 class State(enum.Enum):
@@ -57,11 +61,19 @@ class Options:
     models
         Names, or NAME/VERSION; all of the store if empty.
     health_port
-        Port of /live and /ready.
+        Port of /live, /ready, /auth and /metrics.
     workers
         Workers a model; by default as many as there are cores to share.
     startup_timeout, drain_timeout
         Seconds until a start has failed, and until a stop no longer waits for requests.
+    drain_delay
+        Seconds for which a stop goes on as before, but for /ready: load balancers need them to hear of it.
+    front
+        What nginx publishes; None for nothing.
+    keys
+        Where keys are kept, as `radserve.keyring.source` reads it; without, /auth lets nobody in.
+    runtime
+        Folder for all that is written; a temporary one if None.
     """
 
     store: Path
@@ -72,6 +84,10 @@ class Options:
     workers: int | None = None
     startup_timeout: float = 120.0
     drain_timeout: float = 60.0
+    drain_delay: float = 0.0
+    front: front.Options | None = None
+    keys: str | None = None
+    runtime: Path | None = None
 
 
 async def serve(options: Options, announce: Callable[[str], None]) -> Exit:
@@ -84,106 +100,152 @@ async def serve(options: Options, announce: Callable[[str], None]) -> Exit:
 
     Raises
     ------
-    ArchiveError, ServeError
+    ArchiveError, KeysError, ServeError
         If nothing was started.
     """
+    _require_safe(options)
+    keyring = Keyring.open(options.keys) if options.keys else None
     served = select(options.store, options.models)
     for item in served:
         if item.recipe.warning is not None:
             logger.warning("%s %s: %s", item.entry.name, item.entry.version, item.recipe.warning)
-    address = options.address
-    ports = {"--port": address.port, "--metrics-port": address.metrics_port, "--health-port": options.health_port}
-    _require_free(address.host, ports)
+    _require_ports(options)
     shares = plan(len(served), cores(), options.workers)
-    with tempfile.TemporaryDirectory(prefix="radserve-") as folder:
-        runtime = Runtime(Path(folder))
-        runtime.prepare()
-        return await Supervisor(options, served, shares, runtime).run(announce)
+    with runtime.opened(options.runtime) as folder:
+        folder.prepare()
+        return await Supervisor(options, served, shares, folder, keyring).run(announce)
 
 
-def _require_free(host: str, ports: Mapping[str, int]) -> None:
-    """Refuse to start where somebody listens already; TorchServe would say so only in its log."""
-    for option, port in ports.items():
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind((host, port))
-            except OSError as error:
-                message = f"{host}: port {port} is taken ({error.strerror}); choose another {option}."
-                raise ServeError(message, Exit.REFUSED) from error
+def _require_safe(options: Options) -> None:
+    if options.front is None:
+        return
+    options.front.require_safe()
+    if options.keys is None and options.front.sagemaker is None:
+        raise ServeError(
+            f"{options.front.host} is to be published, and without keys anybody could ask. Make one with "
+            "'radserve keys create NAME --role predict --keys keys.json', and give --keys keys.json."
+        )
+
+
+def _require_ports(options: Options) -> None:
+    host, own = options.address.host, options.address
+    wanted = {
+        "--port" if options.front is None else "--inference-port": (host, own.port),
+        "--metrics-port": (host, own.metrics_port),
+        "--health-port": (host, options.health_port),
+    }
+    require_free(wanted | (options.front.listens if options.front else {}))
 
 
 class Supervisor:
-    """One run of TorchServe."""
+    """One run of TorchServe, and of the front before it."""
 
-    def __init__(self, options: Options, served: Sequence[Served], shares: Plan, runtime: Runtime) -> None:
+    def __init__(
+        self, options: Options, served: Sequence[Served], shares: Plan, folder: Runtime, keyring: Keyring | None
+    ) -> None:
         self._options = options
         self._served = served
         self._shares = shares
-        self._runtime = runtime
-        self._management = Management(runtime)
-        self._client = httpx.AsyncClient(base_url=options.address.url, timeout=30.0)
+        self._runtime = folder
+        self._keyring = keyring
+        self._configured = options.configuration.read_text(encoding="utf-8")
+        self._management = Management(folder)
+        self._readiness = Readiness(served, shares.workers, options.address, self._management)
+        self._front = Nginx(options.front, self._behind(), folder.front) if options.front else None
         self._stop = asyncio.Event()
+        self._reloads: set[asyncio.Task[None]] = set()
         self.state = State.STARTING
         self.detail = "TorchServe is starting."
+
+    @property
+    def crews(self) -> list[Crew]:
+        """The workers of each archive, as last heard of."""
+        return self._readiness.crews
+
+    @property
+    def certificate(self) -> Path | None:
+        """The certificate of the front; None where none runs."""
+        return self._options.front.certificate if self._options.front else None
 
     async def run(self, announce: Callable[[str], None]) -> Exit:
         """Start, watch, drain and stop; see `serve`."""
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop.set)
-        health = Health(self._options.address.host, self._options.health_port, lambda: self)
-        async with health:
+        if self._front is not None:
+            loop.add_signal_handler(signal.SIGHUP, self._reload, self._front)
+        health = Health(self._options.address.host, self._options.health_port, lambda: self, self._keyring)
+        async with contextlib.AsyncExitStack() as stack:
+            await stack.enter_async_context(health)
+            if self._keyring is not None:
+                stack.callback(asyncio.create_task(self._keyring.watch()).cancel)
+            stack.push_async_callback(self._management.close)
+            stack.push_async_callback(self._readiness.close)
+            if self._front is not None:  # first: until TorchServe is ready it answers 503, and /ready says why
+                stack.push_async_callback(self._front.end)
+                await self._front.start()
             process = await self._start()
-            try:
-                return await self._live(process, announce)
-            finally:
-                await _end(process)
-                await self._management.close()
-                await self._client.aclose()
+            stack.push_async_callback(child.end, process)
+            return await self._live(process, announce)
+
+    def _behind(self) -> front.Behind:
+        options = self._options
+        host, own = options.address.host, options.address
+        return front.Behind(
+            torchserve=f"{host}:{own.port}",
+            torchserve_metrics=f"{host}:{own.metrics_port}",
+            supervisor=f"{host}:{options.health_port}",
+            management=self._runtime.management,
+            ready=self._runtime.ready,
+            max_body=torchserve.max_request_size(self._configured),
+            response_timeout=front.response_timeout(options.store / item.entry.file for item in self._served),
+            drain_timeout=options.drain_timeout,
+        )
+
+    def _reload(self, nginx: Nginx) -> None:
+        """SIGHUP: take a renewed certificate."""
+        task = asyncio.ensure_future(nginx.reload())
+        self._reloads.add(task)
+        task.add_done_callback(self._reloads.discard)
 
     async def _start(self) -> asyncio.subprocess.Process:
-        base = self._options.configuration.read_text(encoding="utf-8")
-        entries = [item.entry for item in self._served]
+        options, entries = self._options, [item.entry for item in self._served]
         configured = torchserve.configuration(
-            base, self._runtime, self._options.store, entries, self._options.address, self._shares
+            self._configured, self._runtime, options.store, entries, options.address, self._shares
         )
         self._runtime.configuration.write_text(configured, encoding="utf-8")
-        return await asyncio.create_subprocess_exec(
-            *torchserve.command(self._runtime),
-            env=torchserve.environment(self._runtime, self._options.store, configured, self._shares),
-            cwd=self._runtime.folder,
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=sys.stderr.fileno(),
-            # A session of its own: Ctrl-C reaches the supervisor alone, which then drains.
-            start_new_session=True,
-            preexec_fn=torchserve.die_with_parent,
-        )
+        environment = torchserve.environment(self._runtime, options.store, configured, self._shares)
+        return await child.start(torchserve.command(self._runtime), environment, self._runtime.folder)
 
     async def _live(self, process: asyncio.subprocess.Process, announce: Callable[[str], None]) -> Exit:
         died = asyncio.create_task(process.wait())
+        closed = asyncio.create_task(self._front.wait()) if self._front else asyncio.create_task(_never())
         stop = asyncio.create_task(self._stop.wait())
         ready = asyncio.create_task(self._until_ready())
-        await asyncio.wait({died, stop, ready}, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait({died, closed, stop, ready}, return_when=asyncio.FIRST_COMPLETED)
         if ready.done() and not ready.result():
             return Exit.NOT_READY
         if ready.done():
-            announce(self._announcement())
+            announce(announcement(self._served, self._options.address, self._options.health_port, self._options.front))
             watch = asyncio.create_task(self._watch())
-            await asyncio.wait({died, stop}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({died, closed, stop}, return_when=asyncio.FIRST_COMPLETED)
             watch.cancel()
         ready.cancel()
         if died.done():
             logger.error("TorchServe died with exit code %s", died.result())
             return Exit.DIED
+        if closed.done():
+            logger.error("nginx died with exit code %s, so nobody could ask any more", closed.result())
+            return Exit.FRONT_DIED
         return await self._drain(process)
 
     async def _until_ready(self) -> bool:
         deadline = time.monotonic() + self._options.startup_timeout
         while time.monotonic() < deadline:
-            problem = await self._problem(infer=True)
+            problem = await self._readiness.problem(infer=True)
             if problem is None:
                 self.state, self.detail = State.READY, "Every worker is ready and every model answered its sample."
+                self._runtime.ready.touch(mode=0o600)
                 return True
             self.detail = problem
             await asyncio.sleep(0.1)
@@ -194,60 +256,28 @@ class Supervisor:
         """Keep /ready true: a worker that died is said, and so is its return."""
         while True:
             await asyncio.sleep(2.0)
-            problem = await self._problem(infer=False)
+            problem = await self._readiness.problem(infer=False)
             state = State.READY if problem is None else State.DEGRADED
             if state is not self.state:
                 logger.warning("%s: %s", state.value, problem or "all workers are back")
             self.state = state
             self.detail = problem or "Every worker is ready."
 
-    async def _problem(self, *, infer: bool) -> str | None:
-        """Say why the server is not ready, or None."""
-        try:
-            for item in self._served:
-                model = await self._management.describe(item.entry.name, item.entry.version)
-                ready = torchserve.ready_workers(model)
-                if ready < self._shares.workers:
-                    return (
-                        f"{item.entry.name} {item.entry.version}: {ready} of {self._shares.workers} workers are ready."
-                    )
-            for item in self._served if infer else ():
-                problem = await self._ask_sample(item)
-                if problem:
-                    return problem
-        except (httpx.HTTPError, OSError) as error:
-            return f"TorchServe does not answer yet ({type(error).__name__})."
-        return None
-
-    async def _ask_sample(self, item: Served) -> str | None:
-        response = await self._client.post(item.path, content=item.sample)
-        if response.status_code != httpx.codes.OK:
-            return f"{item.entry.name} {item.entry.version}: its sample was answered with {response.status_code}."
-        found, wanted = response.json(), item.answer
-        if found["model"]["sha256"] != item.entry.sha256 or found["label"] != wanted["label"]:
-            return f"{item.entry.name} {item.entry.version}: its sample got another answer than when it was built."
-        return None
-
-    def _announcement(self) -> str:
-        address = self._options.address
-        first = self._served[0]
-        lines = [f"RadServe is ready at {address.url}"]
-        lines += [f"  {item.entry.name} {item.entry.version}  {item.recipe.title}" for item in self._served]
-        lines += [
-            f"  health {address.host}:{self._options.health_port}/ready   metrics {address.metrics_url}",
-            "Try:",
-            f"  curl -T archives/{first.entry.name}/{first.recipe.sample} {address.url}/predictions/{first.entry.name}",
-        ]
-        return "\n".join(lines)
-
     async def _drain(self, process: asyncio.subprocess.Process) -> Exit:
-        """Say not ready, and finish what is in flight."""
+        """Say not ready, let load balancers hear of it, close the front, and finish what is in flight."""
         self.state, self.detail = State.DRAINING, "Stopping: requests in flight are being finished."
         logger.info("draining")
-        entries = [item.entry for item in self._served]
-        drain = Drain(self._runtime, self._options.address, entries, self._management)
+        await asyncio.sleep(self._options.drain_delay)
+        seconds = self._options.drain_timeout
+        answered = True
+        if self._front is not None:
+            begin = time.monotonic()
+            answered = await self._front.quit(seconds)
+            seconds = max(1.0, seconds - (time.monotonic() - begin))  # nothing is left but to see that nothing is left
+        self._runtime.ready.unlink(missing_ok=True)  # a front that was started apart answers 503 from now on
+        drain = Drain(self._runtime, self._options.address, [item.entry for item in self._served], self._management)
         try:
-            finished = await drain.run(process.pid, self._options.drain_timeout)
+            finished = answered and await drain.run(process.pid, seconds)
         except httpx.HTTPError as error:
             logger.error("TorchServe no longer answers while draining: %r", error)  # noqa: TRY400 - no fault of this code
             return Exit.DIED
@@ -258,19 +288,6 @@ class Supervisor:
         return Exit.STOPPED
 
 
-async def _end(process: asyncio.subprocess.Process) -> None:
-    """Stop TorchServe and every process that it started."""
-    children: list[psutil.Process] = []
-    with contextlib.suppress(psutil.NoSuchProcess):
-        children = psutil.Process(process.pid).children(recursive=True)
-    if process.returncode is None:
-        process.terminate()
-        try:
-            await asyncio.wait_for(process.wait(), timeout=10.0)
-        except TimeoutError:
-            logger.warning("TorchServe did not stop within 10 s; it is killed")
-            process.kill()
-            await process.wait()
-    _, alive = psutil.wait_procs(children, timeout=3.0)
-    for child in alive:
-        child.kill()
+async def _never() -> int:
+    await asyncio.Event().wait()
+    raise AssertionError

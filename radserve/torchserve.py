@@ -19,6 +19,7 @@ from handlers import worker
 from radserve.errors import ServeError
 from radserve.hardware import Plan
 from radserve.index import FILE, Entry
+from radserve.runtime import Runtime
 
 _HEAP: Final = "-Xmx1g"
 _JVM: Final = (
@@ -30,6 +31,8 @@ _JVM: Final = (
     "-Dfile.encoding=UTF-8",
 )
 _PR_SET_PDEATHSIG: Final = 1
+_MAX_SIZE: Final = "6553500"
+"""TorchServe's default of max_request_size and max_response_size, in bytes."""
 
 
 @dataclass(frozen=True)
@@ -49,42 +52,6 @@ class Address:
     def metrics_url(self) -> str:
         """URL that Prometheus scrapes."""
         return f"http://{self.host}:{self.metrics_port}/metrics"
-
-
-@dataclass(frozen=True)
-class Runtime:
-    """The folder of one run; removed with it.
-
-    Everything that TorchServe writes goes below it, so the root file system may be read-only.
-    """
-
-    folder: Path
-
-    @property
-    def management(self) -> Path:
-        """Unix socket of the management API."""
-        return self.folder / "management.sock"
-
-    @property
-    def busy(self) -> Path:
-        """See `handlers.worker.BUSY`."""
-        return self.folder / "busy"
-
-    @property
-    def closing(self) -> Path:
-        """See `handlers.worker.CLOSING`."""
-        return self.folder / "closing"
-
-    @property
-    def configuration(self) -> Path:
-        """The configuration that TorchServe reads."""
-        return self.folder / "config.properties"
-
-    def prepare(self) -> None:
-        """Make the folders and files that TorchServe expects."""
-        for name in ("tmp", "logs", "workflows"):
-            (self.folder / name).mkdir(mode=0o700)
-        self.busy.touch(mode=0o600)
 
 
 def java() -> str:
@@ -151,8 +118,17 @@ def configuration(
 
 def max_response_size(configured: str) -> str:
     """Return the limit that handlers have to keep."""
+    return _setting(configured, "max_response_size", _MAX_SIZE)
+
+
+def max_request_size(configured: str) -> int:
+    """Return the length of the longest body that TorchServe reads, in bytes."""
+    return int(_setting(configured, "max_request_size", _MAX_SIZE))
+
+
+def _setting(configured: str, key: str, default: str) -> str:
     lines = [line.partition("=") for line in configured.splitlines() if not line.startswith("#")]
-    return {key.strip(): value.strip() for key, _, value in lines}.get("max_response_size", "6553500")
+    return {name.strip(): value.strip() for name, _, value in lines}.get(key, default)
 
 
 def environment(runtime: Runtime, store: Path, configured: str, plan: Plan) -> Mapping[str, str]:

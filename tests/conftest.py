@@ -16,6 +16,8 @@ from handlers import recipe, worker
 from handlers.recipe import Recipe
 from radserve import build
 from radserve.export import export
+from tests.authority import Authority
+from tests.front import Front, Keys, fronted, make_keys
 from tests.repack import NAME
 from tests.server import Server, running
 
@@ -50,9 +52,38 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def server(store: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """Run one TorchServe under its supervisor, for all tests that only ask it."""
-    with running(store, tmp_path_factory.mktemp("server") / "log") as started:
+def keys(tmp_path_factory: pytest.TempPathFactory) -> Keys:
+    """Hold a key for each role, which `server` knows."""
+    return make_keys(tmp_path_factory.mktemp("keys"))
+
+
+@pytest.fixture(scope="session")
+def runtime(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Hold the runtime folder of `server`."""
+    return tmp_path_factory.mktemp("runtime")
+
+
+@pytest.fixture(scope="session")
+def server(store: Path, keys: Keys, runtime: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """Run one TorchServe under its supervisor, for all tests that only ask it; loopback, so keys are the front's."""
+    options = ("--keys", str(keys.file), "--runtime", str(runtime))
+    with running(store, tmp_path_factory.mktemp("server") / "log", *options) as started:
+        yield started
+
+
+@pytest.fixture(scope="session")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    """Hold an authority that signs certificates for tests."""
+    return Authority(tmp_path_factory.mktemp("authority"))
+
+
+@pytest.fixture(scope="session")
+def front(
+    server: Server, keys: Keys, runtime: Path, authority: Authority, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Front]:
+    """Run one nginx with TLS before `server`, for all tests that only ask it."""
+    tls = (authority, authority.issue("front"))
+    with fronted(server, runtime, keys, tmp_path_factory.mktemp("front"), tls) as started:
         yield started
 
 

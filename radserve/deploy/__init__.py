@@ -1,0 +1,1 @@
+"""RadServe on AWS: stacks of deploy/aws/ planned, applied, looked at and taken down."""

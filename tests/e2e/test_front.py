@@ -1,0 +1,179 @@
+"""What is published: nginx before a real TorchServe, and who may ask what."""
+
+from __future__ import annotations
+
+import re
+import stat
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from radserve import key_file
+from radserve.keys import Role
+from tests.conftest import ROOT
+from tests.front import Front, Keys, problem
+from tests.repack import NAME
+from tests.server import Server
+
+pytestmark = pytest.mark.e2e
+
+FILM = (ROOT / "archives" / NAME / "sample.png").read_bytes()
+PATH = f"/predictions/{NAME}"
+
+
+@pytest.fixture
+def client(front: Front) -> Iterator[httpx.Client]:
+    with front.client() as made:
+        yield made
+
+
+def test_a_key_gets_the_same_answer_as_torchserve_gives(client: httpx.Client, server: Server) -> None:
+    wanted = httpx.post(server.url + PATH, content=FILM, timeout=30).json()
+    answer = client.post(PATH, content=FILM)
+    assert answer.status_code == 200
+    assert answer.json() == wanted
+    assert client.put(f"{PATH}/{wanted['model']['version']}", content=FILM).json() == wanted
+    explained = client.post(f"/explanations/{NAME}", content=FILM).json()
+    assert explained["explanation"]["method"] == "grad-cam"
+
+
+def test_both_headers_take_a_key(front: Front, keys: Keys) -> None:
+    with front.client(None) as nobody:
+        for headers in ({"X-API-Key": keys.texts["predict"]}, {"authorization": f"bearer {keys.texts['predict']}"}):
+            assert nobody.post(PATH, content=FILM, headers=headers).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {},
+        {"X-API-Key": ""},
+        {"X-API-Key": "letmein"},
+        {"X-API-Key": "radserve_" + "0" * 12 + "_" + "0" * 64},
+        {"Authorization": "Basic dXNlcjpwYXNz"},
+        {"Authorization": "Bearer radserve_" + "0" * 12 + "_" + "0" * 64},
+    ],
+)
+def test_without_a_valid_key_there_is_no_answer(front: Front, headers: dict[str, str]) -> None:
+    with front.client(None) as nobody:
+        response = nobody.post(PATH, content=FILM, headers=headers)
+    assert "radserve keys create" in problem(response, 401)
+    assert response.headers.get_list("www-authenticate") == ["Bearer"]
+
+
+def test_the_secret_counts_not_the_id(front: Front, keys: Keys) -> None:
+    text = keys.texts["predict"]
+    wrong = text[:-1] + ("0" if text[-1] != "0" else "1")
+    with front.client(None) as nobody:
+        problem(nobody.post(PATH, content=FILM, headers={"X-API-Key": wrong}), 401)
+
+
+@pytest.mark.parametrize("role", ["read", "manage"])
+def test_a_key_of_another_role_is_told_which_one_is_needed(front: Front, role: str) -> None:
+    with front.client(role) as other:
+        assert "role 'predict'" in problem(other.post(PATH, content=FILM), 403)
+
+
+@pytest.mark.parametrize(("role", "status"), [("manage", 200), ("predict", 403), ("read", 403), (None, 401)])
+def test_management_is_for_its_role_alone(front: Front, role: str | None, status: int) -> None:
+    with front.client(role, front.management_url) as client:
+        for method, path in (
+            ("GET", "/models"),
+            ("GET", "/models?limit=2"),
+            ("GET", f"/models/{NAME}/1.0.0"),
+            ("GET", f"/models/{NAME}/all"),
+            ("PUT", f"/models/{NAME}?min_worker=2&synchronous=true"),
+            ("PUT", f"/models/{NAME}/1.0.0/set-default"),
+        ):
+            assert client.request(method, path, timeout=60).status_code == status, path
+
+
+def test_management_registers_and_removes_nothing(front: Front) -> None:
+    with front.client("manage", front.management_url) as client:
+        refused = client.post("/models?limit=1")
+        assert problem(refused, 405) == "This path takes GET only."
+        assert refused.headers["allow"] == "GET"
+        assert client.delete(f"/models/{NAME}").status_code == 405  # TorchServe's word: enable_model_api=false
+        assert len(client.get("/models").json()["models"]) == 1
+
+
+@pytest.mark.parametrize(("role", "status"), [("read", 200), ("predict", 403), ("manage", 403), (None, 401)])
+def test_metrics_are_for_their_role_alone(front: Front, role: str | None, status: int) -> None:
+    with front.client(role, front.metrics_url) as client:
+        torchserve, supervisor = client.get("/metrics/torchserve?name[]=x"), client.get("/metrics/supervisor")
+    assert (torchserve.status_code, supervisor.status_code) == (status, status)
+    if status == 200:
+        assert "ts_inference_requests_total" in torchserve.text
+        assert "radserve_ready 1.0" in supervisor.text
+
+
+def test_a_request_is_a_line_of_json_without_its_query(front: Front, client: httpx.Client) -> None:
+    sent = client.post(PATH, content=FILM, params={"patient": "Jane Doe"}, headers={"X-Request-Id": "ward-7.42"})
+    assert sent.headers["x-request-id"] == "ward-7.42"
+    line = front.line(sent)
+    assert line["method"] == "POST"
+    assert (line["path"], line["status"], line["tls"]) == (PATH, 200, "TLSv1.3")
+    assert line["key_name"] == "test-predict"
+    assert line["key_id"] in front.keys.texts["predict"]
+    assert 0 < line["upstream_seconds"] <= line["seconds"] + 0.002  # each is rounded
+    assert line["bytes_in"] > len(FILM)
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}\+00:00", line["time"])
+    refused = client.get("/nothing/here", params={"patient": "Jane Doe"}, headers={"X-Request-Id": 'x" y'})
+    assert re.fullmatch("[0-9a-f]{32}", refused.headers["x-request-id"])
+    line = front.line(refused)
+    assert (line["method"], line["path"], line["status"], line["upstream_seconds"]) == (
+        "GET",
+        "/nothing/here",
+        404,
+        None,
+    )
+    written = front.access_log.read_text() + front.log.read_text()
+    assert "Jane" not in written
+    assert not [text for text in front.keys.texts.values() if text[-64:] in written]
+
+
+def test_no_key_lies_on_a_disk(front: Front, client: httpx.Client, runtime: Path) -> None:
+    assert client.post(PATH, content=FILM).status_code == 200
+    secrets = [text[-64:].encode() for text in front.keys.texts.values()]
+    for path in runtime.rglob("*"):
+        if path.is_file():
+            assert not [secret for secret in secrets if secret in path.read_bytes()], path
+    cached = [path for path in Path("/dev/shm").glob("radserve-*") if path.is_dir()]
+    assert cached
+    assert {stat.S_IMODE(path.stat().st_mode) for path in cached} == {0o700}
+
+
+def test_a_warm_key_costs_no_question(front: Front, client: httpx.Client) -> None:
+    def asked() -> float:
+        with front.client("read", front.metrics_url) as reader:
+            text = reader.get("/metrics/supervisor").text
+        return sum(map(float, re.findall(r"^radserve_auth_decisions_total\{.*\} (\S+)$", text, re.MULTILINE)))
+
+    client.post(PATH, content=FILM)
+    before = asked()
+    for _ in range(30):
+        assert client.post(PATH, content=FILM).status_code == 200
+    assert asked() - before <= 10
+
+
+def test_a_revoked_key_stops_within_ten_seconds(front: Front) -> None:
+    text = key_file.create(front.keys.file, "leaver", [Role.PREDICT])
+    with front.client(None) as client:
+        client.headers["X-API-Key"] = text
+        await_status(client, 200)
+        key_file.revoke(front.keys.file, "leaver")
+        await_status(client, 401)
+
+
+def await_status(client: httpx.Client, status: int) -> None:
+    deadline = time.monotonic() + 10
+    while (found := client.post(PATH, content=FILM).status_code) != status:
+        assert time.monotonic() < deadline, found
+        time.sleep(0.1)
+
+
+def test_an_unknown_model_is_torchserves_404(client: httpx.Client) -> None:
+    assert client.post("/predictions/nothing", content=FILM).status_code == 404

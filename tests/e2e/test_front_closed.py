@@ -1,0 +1,116 @@
+"""What the front does not publish, whoever asks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import httpx
+import pytest
+
+from radserve.keys import Role
+from tests.conftest import ROOT
+from tests.front import Front, answered, problem
+from tests.repack import NAME
+
+pytestmark = pytest.mark.e2e
+
+FILM = (ROOT / "archives" / NAME / "sample.png").read_bytes()
+PATH = f"/predictions/{NAME}"
+
+
+@pytest.fixture
+def client(front: Front) -> Iterator[httpx.Client]:
+    with front.client() as made:
+        yield made
+
+
+CLOSED = [
+    "/",
+    "/ping",
+    "/metrics",
+    "/auth",
+    "/problem",
+    "/token?type=management",
+    "/api-description",
+    "/invocations",
+    "/workflows",
+    "/workflows?url=http://127.0.0.1:9/evil.war",
+    "/wfpredict/x",
+    f"/v1/models/{NAME}:predict",
+    f"/v2/models/{NAME}/infer",
+    f"/models/{NAME}/invoke",
+    "/models?url=http://127.0.0.1:9/evil.mar",
+    f"/models/{NAME}?customized=true",
+    f"/models/{NAME}?custom%69zed=true",
+    f"/models/{NAME}?min_worker=1&url=x",
+    "/predictions",
+    "/predictions/",
+    "/predictions/../models",
+    "/predictions/%2e%2e/models",
+    "/predictions/..%2fmodels",
+    f"/predictions/x/..;/{NAME}",
+    f"//predictions/{NAME}",
+    f"/predictions//{NAME}",
+    f"/./predictions/{NAME}",
+    f"/x/../predictions/{NAME}",
+    f"/%70redictions/{NAME}",
+    f"/predictions/{NAME}/",
+    f"/predictions/{NAME}%2f1.0.0",
+    f"/predictions/{NAME}/1.0.0/extra",
+    f"/predictions/{NAME}%00",
+    f"/predictions/{NAME}%0d%0aX: y",
+    f"/Predictions/{NAME}",
+    "/metrics/../models",
+    "/metrics/other",
+    "/ready/../models",
+    "/.git/config",
+]
+
+
+@pytest.mark.parametrize("path", CLOSED)
+@pytest.mark.parametrize("port", ["url", "management_url", "metrics_url"])
+def test_everything_else_is_closed_on_every_port(front: Front, port: str, path: str) -> None:
+    allowed = {"url": "predict", "management_url": "manage", "metrics_url": "read"}[port]
+    for method in ("GET", "POST", "PUT", "DELETE"):
+        with front.connect(getattr(front, port)) as connection:
+            head = f"X-API-Key: {front.keys.texts[allowed]}\r\nContent-Length: {len(FILM)}\r\n\r\n"
+            line = f"{method} {path.replace(' ', '%20')} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n"
+            connection.sendall((line + head).encode() + FILM)
+            status, document = answered(connection)
+        # nginx itself calls some of these unreadable.
+        assert status == 404 or (status == 400 and "%00" in path), (method, status)
+        assert document["status"] == status
+
+
+@pytest.mark.parametrize(
+    ("port", "path"),
+    [
+        ("url", "/models"),
+        ("url", f"/models/{NAME}"),
+        ("url", "/metrics/torchserve"),
+        ("management_url", PATH),
+        ("management_url", "/ready"),
+        ("metrics_url", PATH),
+        ("metrics_url", "/models"),
+    ],
+)
+def test_a_path_is_open_on_its_own_port_only(front: Front, port: str, path: str) -> None:
+    for role in Role:
+        with front.client(role, getattr(front, port)) as client:
+            problem(client.get(path), 404)
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD", "DELETE", "PATCH", "OPTIONS", "TRACE"])
+def test_models_take_post_and_put_only(client: httpx.Client, method: str) -> None:
+    response = client.request(method, PATH)
+    assert response.status_code == 405
+    if method not in ("HEAD", "TRACE"):  # TRACE is refused before the path is looked at
+        assert problem(response, 405) == "This path takes POST, PUT only."
+        assert response.headers["allow"] == "POST, PUT"
+
+
+def test_health_needs_no_key(front: Front) -> None:
+    with front.client(None) as nobody:
+        assert nobody.get("/ready").json()["state"] == "ready"
+        assert nobody.get("/live").status_code == 200
+        problem(nobody.post("/ready"), 405)

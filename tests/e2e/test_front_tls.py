@@ -1,0 +1,102 @@
+"""TLS as the front speaks it."""
+
+from __future__ import annotations
+
+import signal
+import socket
+import ssl
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import httpx
+import pytest
+
+from tests.authority import Authority
+from tests.conftest import ROOT
+from tests.front import Front, Keys, await_text, fronted, problem
+from tests.repack import NAME
+from tests.server import Server
+
+pytestmark = pytest.mark.e2e
+
+FILM = (ROOT / "archives" / NAME / "sample.png").read_bytes()
+PATH = f"/predictions/{NAME}"
+
+
+@pytest.fixture
+def client(front: Front) -> Iterator[httpx.Client]:
+    with front.client() as made:
+        yield made
+
+
+def test_http_on_the_port_of_tls_is_told(front: Front) -> None:
+    response = httpx.get(front.url.replace("https", "http") + "/ready")
+    assert "https" in problem(response, 400)
+
+
+def test_only_modern_tls_is_spoken(front: Front) -> None:
+    where = urlsplit(front.url)
+
+    def shake(version: ssl.TLSVersion) -> str | None:
+        context = ssl.create_default_context(cafile=str(front.ca))
+        context.set_ciphers("DEFAULT:@SECLEVEL=0")
+        context.minimum_version = context.maximum_version = version
+        with (
+            socket.create_connection((where.hostname, where.port), timeout=20) as plain,
+            context.wrap_socket(plain, server_hostname=where.hostname) as connection,
+        ):
+            return connection.version()
+
+    assert shake(ssl.TLSVersion.TLSv1_2) == "TLSv1.2"
+    assert shake(ssl.TLSVersion.TLSv1_3) == "TLSv1.3"
+    with pytest.warns(DeprecationWarning, match="TLSv1_1"), pytest.raises(ssl.SSLError, match="PROTOCOL_VERSION"):
+        shake(ssl.TLSVersion.TLSv1_1)
+
+
+def test_every_answer_says_to_stay_with_tls_and_says_little_else(front: Front, client: httpx.Client) -> None:
+    for response in (client.post(PATH, content=FILM), client.get("/nothing")):
+        assert response.headers["strict-transport-security"].startswith("max-age=")
+        assert response.headers["x-content-type-options"] == "nosniff"
+        assert response.headers["server"] == "nginx"
+    where = urlsplit(front.url)
+    context = ssl.create_default_context(cafile=str(front.ca))
+    context.set_alpn_protocols(["h2", "http/1.1"])
+    with (
+        socket.create_connection((where.hostname, where.port), timeout=20) as plain,
+        context.wrap_socket(plain, server_hostname=where.hostname) as connection,
+    ):
+        assert connection.selected_alpn_protocol() == "h2"
+
+
+def test_a_renewed_certificate_is_served_after_sighup_and_a_broken_one_is_not(
+    server: Server, keys: Keys, authority: Authority, tmp_path: Path
+) -> None:
+    folder = tmp_path / "runtime"
+    pair = authority.issue("renewed")
+    with fronted(server, folder, keys, tmp_path, (authority, pair)) as front:
+        before = served_by(front)
+        broken = authority.issue("other").key.read_bytes()
+        good, pair_key = pair.certificate.read_bytes(), pair.key.read_bytes()
+        pair.key.write_bytes(broken)
+        front.process.send_signal(signal.SIGHUP)
+        await_text(front.log, "the certificate stays as it was")
+        assert served_by(front) == before
+        pair.key.write_bytes(pair_key)
+        assert pair.certificate.read_bytes() == good
+        authority.issue("renewed")
+        front.process.send_signal(signal.SIGHUP)
+        deadline = time.monotonic() + 10
+        while served_by(front) == before:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        front.process.terminate()
+        assert front.process.wait(timeout=30) == 0
+    assert not (folder / "front").exists()
+
+
+def served_by(front: Front) -> bytes | None:
+    with front.connect() as connection:
+        assert isinstance(connection, ssl.SSLSocket)
+        return connection.getpeercert(binary_form=True)

@@ -1,0 +1,231 @@
+"""Real Prometheus and node-exporter scrape a loaded server through its front, as compose arranges it."""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+import ssl
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from radserve import build
+from radserve.launch import free_ports
+from tests.authority import Authority
+from tests.conftest import ROOT
+from tests.front import Keys
+from tests.prometheus import Prometheus, node_exporter, prometheus, recorded
+from tests.repack import NAME
+from tests.server import running
+
+pytestmark = [
+    pytest.mark.e2e,
+    pytest.mark.skipif(
+        not (shutil.which("prometheus") and shutil.which("prometheus-node-exporter")),
+        reason="needs Debian's prometheus and prometheus-node-exporter",
+    ),
+]
+
+MODELS = (NAME, "cifar10-lenet", "glioma-unet")
+ROUNDS = 12
+DASHBOARDS = {
+    path.stem: json.loads(path.read_bytes()) for path in (ROOT / "docker" / "grafana" / "dashboards").iterdir()
+}
+QUERIES = [
+    pytest.param(target["expr"], id=f"{name}: {panel['title']}: {target['legendFormat']}")
+    for name, dashboard in sorted(DASHBOARDS.items())
+    for panel in dashboard["panels"]
+    for target in panel.get("targets", [])
+]
+VARIABLES = {
+    f"{name}: {item['name']}": item["query"]["query"]
+    for name, dashboard in sorted(DASHBOARDS.items())
+    for item in dashboard["templating"]["list"]
+    if item["type"] == "query"
+}
+
+
+@dataclass(frozen=True)
+class Monitored:
+    """A Prometheus, and what was asked of the server that it scrapes."""
+
+    prometheus: Prometheus
+    sent: dict[tuple[str, str], int]
+    """(model, status) -> requests."""
+
+
+def sample(model: str) -> bytes:
+    (path,) = (ROOT / "archives" / model).glob("sample.[jpt]*g")
+    return path.read_bytes()
+
+
+def ask_everything(client: httpx.Client) -> dict[tuple[str, str], int]:
+    """Ask good and bad things of each model; count the statuses."""
+    sent: dict[tuple[str, str], int] = {}
+    for model in MODELS:
+        image = sample(model)
+        asked: list[tuple[str, bytes, dict[str, str]]] = [
+            (f"/predictions/{model}", image, {}),
+            (f"/predictions/{model}/1.0.0", image, {}),
+            (f"/explanations/{model}", image, {}),
+            (f"/predictions/{model}", b"no image", {}),
+            (f"/predictions/{model}", image[: len(image) // 2], {}),
+            (f"/predictions/{model}", image, {"accept": "text/html"}),
+        ]
+        for path, content, headers in asked:
+            status = str(client.post(path, content=content, headers=headers).status_code)
+            sent[model, status] = sent.get((model, status), 0) + 1
+    client.post(f"/predictions/{NAME}", headers={"authorization": "Bearer nobody"})
+    return sent
+
+
+@pytest.fixture(scope="module")
+def monitored(
+    store: Path, keys: Keys, authority: Authority, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Monitored]:
+    """Load a server of several models, published with TLS and keys, and let Prometheus see it."""
+    models, folder = tmp_path_factory.mktemp("models"), tmp_path_factory.mktemp("monitoring")
+    shutil.copytree(store, models, dirs_exist_ok=True)
+    for source in build.find(ROOT / "archives", MODELS[1:]):
+        build.build(source, models)
+    pair = authority.issue("monitored")
+    (folder / "key").write_text(keys.texts["read"])
+    inference, management, metrics = map(str, free_ports(3))
+    options = {
+        "--keys": keys.file,
+        "--certificate": pair.certificate,
+        "--certificate-key": pair.key,
+        "--inference-port": inference,
+        "--management-port": management,
+        "--metrics-port-public": metrics,
+        "--access-log": folder / "access.log",
+        "--workers": "1",
+    }
+    words = [str(word) for option in options.items() for word in option]
+    with (
+        running(models, folder / "log", *words) as server,
+        node_exporter(folder) as node,
+        # No GPU is here: the GPU's panels are asked of a recorded exposition of dcgm-exporter.
+        recorded((Path(__file__).parent / "dcgm.txt").read_text(), tmp_path_factory.mktemp("dcgm")) as gpu,
+        httpx.Client(
+            base_url=server.url.replace("http:", "https:"),
+            verify=ssl.create_default_context(cafile=str(authority.root)),
+            headers={"authorization": f"Bearer {keys.texts['predict']}"},
+            timeout=30,
+        ) as client,
+    ):
+        front = f"127.0.0.1:{metrics}"
+        targets = {"torchserve": front, "supervisor": front, "node": node, "gpu": gpu}
+        with prometheus(folder, targets, folder / "key", pair.certificate) as found:
+            found.until("radserve_requests_total")  # the zeros, before anything is asked
+            sent: dict[tuple[str, str], int] = {}
+            for _ in range(ROUNDS):
+                for item, count in ask_everything(client).items():
+                    sent[item] = sent.get(item, 0) + count
+                time.sleep(0.5)
+            total = sum(sent.values())
+            found.until(f"sum(radserve_requests_total) == {total + len(MODELS)}")  # each was asked its sample
+            found.until("label:radserve_labels:share1d")
+            time.sleep(2)  # a rate needs a second scrape
+            yield Monitored(found, sent)
+
+
+def shown(query: str) -> str:
+    """Fill in what Grafana does: a window that holds the load, and all values of a variable."""
+    for name in ("model", "version", "instance", "gpu"):
+        query = query.replace(f"${name}", ".*")
+    return query.replace("$__rate_interval", "2m")
+
+
+@pytest.mark.parametrize("query", QUERIES)
+def test_every_panels_query_returns_data(monitored: Monitored, query: str) -> None:
+    assert "$" not in shown(query)
+    found = monitored.prometheus.ask(shown(query))
+    assert any(math.isfinite(value) for value in found.values()), found
+
+
+@pytest.mark.parametrize("name", VARIABLES)
+def test_every_variable_has_values(monitored: Monitored, name: str) -> None:
+    inside = shown(VARIABLES[name]).removeprefix("label_values(").removesuffix(")")
+    metric, _, label = inside.rpartition(", ")
+    assert monitored.prometheus.ask(f"count by ({label}) ({metric})")
+
+
+def test_every_target_answers_over_tls_with_a_key(monitored: Monitored) -> None:
+    targets = monitored.prometheus.get("targets")["activeTargets"]
+    assert {item["labels"]["job"]: (item["health"], item["lastError"]) for item in targets} == dict.fromkeys(
+        ("torchserve", "supervisor", "node", "gpu", "prometheus"), ("up", "")
+    )
+    assert {item["scrapeUrl"].partition(":")[0] for item in targets if "/metrics/" in item["scrapeUrl"]} == {"https"}
+
+
+def test_the_rules_are_well_and_no_alert_fires(monitored: Monitored) -> None:
+    groups = monitored.prometheus.get("rules")["groups"]
+    rules = [rule for group in groups for rule in group["rules"]]
+    assert {(rule["name"], rule["health"], rule.get("lastError")) for rule in rules if rule["health"] != "ok"} == set()
+    assert [rule["name"] for rule in rules if rule.get("state") == "firing"] == []
+
+
+def test_every_request_is_counted_once_under_its_model_version_and_status(monitored: Monitored) -> None:
+    found = monitored.prometheus.ask("sum by (code, model_name) (radserve_requests_total) > 0")
+    wanted = {(code, model): count + (code == "200") for (model, code), count in monitored.sent.items()}
+    assert found == wanted
+    assert monitored.prometheus.ask("count by (model_version) (radserve_requests_total)").keys() == {("1.0.0",)}
+
+
+def test_a_refused_image_counts_for_exactly_its_reason(monitored: Monitored) -> None:
+    found = monitored.prometheus.ask(f'radserve_refusals_total{{model_name="{NAME}"}} > 0')
+    version = (NAME, "1.0.0")
+    assert found == {
+        ("400", *version, "UnreadableImage"): ROUNDS,
+        ("406", *version, "NotAcceptable"): ROUNDS,
+        ("415", *version, "UnsupportedMediaType"): ROUNDS,
+    }
+
+
+def test_a_model_without_explanations_says_so_and_counts_it(monitored: Monitored) -> None:
+    found = monitored.prometheus.ask('sum by (reason) (radserve_refusals_total{model_name="glioma-unet", code="404"})')
+    assert found == {("NotFound",): ROUNDS}
+
+
+def test_only_labels_of_the_recipes_are_given_and_one_an_image(monitored: Monitored) -> None:
+    found = monitored.prometheus.ask("sum by (model_name) (radserve_labels_total)")
+    assert found == {(NAME,): 3 * ROUNDS + 1, ("cifar10-lenet",): 3 * ROUNDS + 1, ("glioma-unet",): 2 * ROUNDS + 1}
+    labels = monitored.prometheus.ask("count by (model_name, label) (radserve_labels_total)")
+    assert {label for label, model in labels if model == NAME} == {"normal", "pneumonia"}
+    assert {label for label, model in labels if model == "glioma-unet"} == {"background", "tumour"}
+
+
+def test_histograms_are_whole(monitored: Monitored) -> None:
+    for name in ("stage_seconds", "probability", "batch_requests", "request_images"):
+        counts = monitored.prometheus.ask(f"radserve_{name}_count")
+        assert counts == {
+            tuple(value for value in labels if value != "+Inf"): value
+            for labels, value in monitored.prometheus.ask(f'radserve_{name}_bucket{{le="+Inf"}}').items()
+        }
+        assert sum(counts.values()) > 0
+
+
+def test_the_number_of_series_stays_bounded(monitored: Monitored) -> None:
+    found = monitored.prometheus.ask('count by (model_name) ({__name__=~"radserve_.+", job="torchserve"})')
+    assert set(found) == {(model,) for model in MODELS}
+    assert max(found.values()) < 250
+    text = json.dumps(monitored.prometheus.get("series", **{"match[]": '{job="torchserve"}'}))
+    assert "ostname" not in text
+
+
+def test_the_supervisor_tells_its_archives_workers_and_certificate(monitored: Monitored, authority: Authority) -> None:
+    ask: Any = monitored.prometheus.ask
+    assert ask("radserve_ready") == {(): 1}
+    assert ask("radserve_state == 1") == {("ready",): 1}
+    assert ask("radserve_workers_ready") == {(model, "1.0.0"): 1 for model in MODELS}
+    assert {model for model, _, _ in ask("radserve_archive_info")} == set(MODELS)
+    (days,) = ask("(radserve_certificate_not_after_seconds - time()) / 86400").values()
+    assert 28 < days < 31
+    assert set(ask("radserve_auth_decisions_total")) == {("allowed",), ("unauthenticated",)}

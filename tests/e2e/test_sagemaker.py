@@ -1,0 +1,118 @@
+"""SageMaker's container contract, asked of the real server: /ping and /invocations, and nothing else."""
+
+from __future__ import annotations
+
+import base64
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.server import ROOT, free_ports
+
+pytestmark = pytest.mark.e2e
+
+SAMPLE = (ROOT / "archives" / "chest-xray-cnn" / "sample.png").read_bytes()
+
+
+@pytest.fixture(scope="module")
+def endpoint(store: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
+    """Start the server as SageMaker's platform would, and wait for /ping as that does: 8 minutes at most."""
+    folder = tmp_path_factory.mktemp("sagemaker")
+    model = folder / "model"
+    model.mkdir()
+    for file in store.glob("*.mar"):
+        shutil.copy2(file, model)
+    port, inference, health, metrics = map(str, free_ports(4))
+    words = [sys.executable, "-m", "radserve", "sagemaker", "--model", str(model), "--inference-port", inference]
+    words += ["--health-port", health, "--metrics-port", metrics]
+    with (
+        (folder / "log").open("w") as log,
+        subprocess.Popen(words, stdout=log, stderr=log, cwd=ROOT, env=_environment(port)) as process,
+        httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60) as client,
+    ):
+        try:
+            deadline = time.monotonic() + 120
+            while not _healthy(client):
+                assert process.poll() is None, (folder / "log").read_text()
+                assert time.monotonic() < deadline, (folder / "log").read_text()
+                time.sleep(0.1)
+            yield client
+        finally:
+            process.terminate()
+        assert process.wait(60) == 0
+
+
+def _environment(port: str) -> dict[str, str]:
+    kept = {key: value for key, value in os.environ.items() if key != "PYTHONWARNINGS"}
+    return kept | {"SAGEMAKER_BIND_TO_PORT": port}
+
+
+def _healthy(client: httpx.Client) -> bool:
+    try:
+        return client.get("/ping", timeout=2).status_code == 200
+    except httpx.TransportError:
+        return False
+
+
+@pytest.mark.parametrize(
+    ("content", "kind"),
+    [
+        (SAMPLE, "image/png"),
+        (SAMPLE, "application/x-image"),
+        (b'{"image": "%b"}' % base64.b64encode(SAMPLE), "application/json"),
+    ],
+    ids=["image", "x-image", "json"],
+)
+def test_invocations_answer_as_predictions_do(endpoint: httpx.Client, content: bytes, kind: str) -> None:
+    answer = endpoint.post("/invocations", content=content, headers={"Content-Type": kind})
+    assert answer.status_code == 200, answer.text
+    assert answer.json()["model"]["name"] == "chest-xray-cnn"
+    assert answer.json()["label"] in {"normal", "pneumonia"}
+
+
+def test_custom_attributes_ask_for_an_explanation(endpoint: httpx.Client) -> None:
+    headers = {"X-Amzn-SageMaker-Custom-Attributes": "explanations"}
+    answer = endpoint.post("/invocations", content=SAMPLE, headers=headers)
+    assert answer.status_code == 200
+    assert "explanation" in answer.json()
+
+
+def test_other_custom_attributes_change_nothing(endpoint: httpx.Client) -> None:
+    headers = {"X-Amzn-SageMaker-Custom-Attributes": "../models"}
+    answer = endpoint.post("/invocations", content=SAMPLE, headers=headers)
+    assert answer.status_code == 200
+    assert "explanation" not in answer.json()
+
+
+def test_a_broken_image_gets_a_problem_and_no_label(endpoint: httpx.Client) -> None:
+    answer = endpoint.post("/invocations", content=SAMPLE[:100], headers={"Content-Type": "image/png"})
+    assert answer.status_code == 400
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert "label" not in answer.json()
+
+
+def test_ping_says_that_every_model_is_ready(endpoint: httpx.Client) -> None:
+    answer = endpoint.get("/ping")
+    assert answer.status_code == 200
+    assert answer.json()["state"] == "ready"
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/", "/predictions/chest-xray-cnn", "/explanations/chest-xray-cnn", "/models", "/auth", "/metrics", "/workflows",
+     "/metrics/torchserve", "/invocations/x", "/ping/x", "//invocations", "/execution-parameters"],
+)  # fmt: skip
+def test_nothing_else_is_open(endpoint: httpx.Client, path: str) -> None:
+    assert endpoint.post(path, content=SAMPLE).status_code == 404
+
+
+def test_ping_takes_no_post_and_invocations_no_get(endpoint: httpx.Client) -> None:
+    assert endpoint.post("/ping", content=SAMPLE).status_code == 405
+    assert endpoint.get("/invocations").status_code == 405

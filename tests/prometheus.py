@@ -1,0 +1,129 @@
+"""A real Prometheus and node-exporter for tests, with docker/prometheus' own configuration and rules."""
+
+from __future__ import annotations
+
+import functools
+import http.server
+import subprocess
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import yaml
+
+from radserve.launch import free_ports
+from tests.front import await_listening
+from tests.server import ROOT
+
+FOLDER = ROOT / "docker" / "prometheus"
+
+
+@dataclass(frozen=True)
+class Prometheus:
+    """A Prometheus that answers."""
+
+    url: str
+
+    def get(self, path: str, **params: str) -> Any:
+        response = httpx.get(f"{self.url}/api/v1/{path}", params=params, timeout=30)
+        assert response.status_code == 200, response.text
+        return response.json()["data"]
+
+    def ask(self, query: str) -> dict[tuple[str, ...], float]:
+        """Return the values of a query by those of its labels, but for `job` and `instance`."""
+        return {
+            tuple(
+                value for name, value in sorted(item["metric"].items()) if name not in ("job", "instance", "__name__")
+            ): float(item["value"][1])
+            for item in self.get("query", query=query)["result"]
+        }
+
+    def until(self, query: str, seconds: float = 30) -> dict[tuple[str, ...], float]:
+        """Ask until there is an answer."""
+        deadline = time.monotonic() + seconds
+        while not (found := self.ask(query)):
+            assert time.monotonic() < deadline, f"no answer to {query}; targets: {self.get('targets')}"
+            time.sleep(0.2)
+        return found
+
+
+@contextmanager
+def prometheus(folder: Path, targets: Mapping[str, str], key: Path, certificate: Path) -> Iterator[Prometheus]:
+    """Run Prometheus with the project's configuration, at a scrape a second.
+
+    Parameters
+    ----------
+    targets
+        Job -> host:port that it scrapes; `gpu` goes into a file, as where there is a GPU.
+    key, certificate
+        What compose mounts.
+    """
+    configuration = yaml.safe_load((FOLDER / "prometheus.yml").read_bytes())
+    configuration["global"] |= {"scrape_interval": "1s", "scrape_timeout": "1s", "evaluation_interval": "1s"}
+    configuration["rule_files"] = [str(folder / "rules" / "*.yml")]
+    (port,) = free_ports(1)
+    for job in configuration["scrape_configs"]:
+        if "authorization" in job:
+            job |= {"authorization": {"credentials_file": str(key)}, "tls_config": {"ca_file": str(certificate)}}
+        if job["job_name"] == "gpu":
+            job["file_sd_configs"] = [{"files": [str(folder / "targets" / "*.yml")]}]
+        else:
+            (targeted,) = job["static_configs"]
+            targeted["targets"] = [targets.get(job["job_name"], f"127.0.0.1:{port}")]
+    for name in ("rules", "targets"):
+        (folder / name).mkdir()
+    (folder / "targets" / "gpu.yml").write_text(yaml.safe_dump([{"targets": [targets["gpu"]]}]))
+    for file in (FOLDER / "rules").glob("*.yml"):
+        (folder / "rules" / file.name).write_text(file.read_text().replace("interval: 1m", "interval: 1s"))
+    (folder / "prometheus.yml").write_text(yaml.safe_dump(configuration))
+    options = [f"--config.file={folder / 'prometheus.yml'}", f"--storage.tsdb.path={folder / 'data'}"]
+    with _process(folder, port, "prometheus", *options):
+        yield Prometheus(f"http://127.0.0.1:{port}")
+
+
+@contextmanager
+def node_exporter(folder: Path) -> Iterator[str]:
+    """Run node-exporter; give its host:port."""
+    (port,) = free_ports(1)
+    with _process(folder, port, "prometheus-node-exporter"):
+        yield f"127.0.0.1:{port}"
+
+
+@contextmanager
+def recorded(text: str, folder: Path) -> Iterator[str]:
+    """Serve a recorded exposition at /metrics; give its host:port."""
+    (folder / "metrics").write_text(text)
+    handler = functools.partial(_Silent, directory=str(folder))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+class _Silent(http.server.SimpleHTTPRequestHandler):
+    """Types what it serves as Prometheus wants it, and writes no log."""
+
+    def guess_type(self, path: Any) -> str:
+        return "text/plain; version=0.0.4"
+
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the name is the library's
+        pass
+
+
+@contextmanager
+def _process(folder: Path, port: int, program: str, *options: str) -> Iterator[None]:
+    log = folder / f"{program}.log"
+    with ExitStack() as stack:
+        file = stack.enter_context(log.open("wb"))
+        process = subprocess.Popen(
+            [program, f"--web.listen-address=127.0.0.1:{port}", *options], stdout=file, stderr=file
+        )
+        stack.callback(process.wait, timeout=30)
+        stack.callback(process.terminate)
+        await_listening(port, process, log)
+        yield
