@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import stat
@@ -87,6 +88,12 @@ def _locked(path: Path) -> Iterator[None]:
 def _write(path: Path, changed: Keys) -> None:
     descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")  # 0600
     try:
+        with contextlib.suppress(FileNotFoundError):
+            # Whoever could read the keys before, a container's user say, has to read that one is revoked.
+            before = path.stat()
+            if os.geteuid() == 0:
+                os.fchown(descriptor, before.st_uid, before.st_gid)
+            os.fchmod(descriptor, stat.S_IMODE(before.st_mode))
         with open(descriptor, "wb") as file:  # noqa: PTH123 - a descriptor
             file.write(changed.model_dump_json(indent=2).encode() + b"\n")
             file.flush()

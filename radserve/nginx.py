@@ -30,6 +30,8 @@ _REQUEST: Final = re.compile(r", request: .*")
 """What nginx adds to an error: the request line, with whatever its query says about a patient."""
 _LEVELS: Final = {"warn": logging.WARNING, "error": logging.ERROR}
 _GRACE: Final = 5.0
+SHOWN: Final = "certificate.pem"
+"""Copy of the certificate that is served; a renewed one that nginx has not read yet must not look served."""
 
 
 def binary() -> str:
@@ -52,7 +54,7 @@ class Nginx:
     Attributes
     ----------
     folder
-        Holds the configuration, the process' id and the bodies on their way.
+        Holds the configuration, the process' id, the certificate served and the bodies on their way.
     """
 
     def __init__(self, options: Options, behind: Behind, folder: Path) -> None:
@@ -74,6 +76,7 @@ class Nginx:
         """
         self._prepare()
         await self._check()
+        self._show_certificate()
         # A pipe of our own: asyncio's would have us wait for nginx until its last worker has closed it.
         read, write = os.pipe()
         self._process = process = await asyncio.create_subprocess_exec(
@@ -110,6 +113,7 @@ class Nginx:
             logger.error("the certificate stays as it was: %s", error)  # noqa: TRY400 - said in full
             return
         self._signal(signal.SIGHUP)
+        self._show_certificate()
         logger.info("nginx reads certificates anew")
 
     async def quit(self, seconds: float) -> bool:
@@ -151,6 +155,11 @@ class Nginx:
         _require_writable(self._options.access_log)
         if os.geteuid() == 0:
             logger.warning("nginx runs as root, since this program does; a user without rights would be safer")
+
+    def _show_certificate(self) -> None:
+        """Leave the certificate where the supervisor, maybe in another container, can say when it expires."""
+        if self._options.certificate is not None:
+            shutil.copyfile(self._options.certificate, self.folder / SHOWN)
 
     @property
     def _configuration(self) -> Path:

@@ -59,6 +59,11 @@ class Runtime:
         """Folder of the front."""
         return self.folder / "front"
 
+    @property
+    def certificate(self) -> Path:
+        """The certificate that the front serves, as it last read it; the key is not with it."""
+        return self.front / "certificate.pem"
+
     def prepare(self) -> None:
         """Make the folders and files that TorchServe expects, without what a killed run left."""
         for path in (self.management, self.closing, self.ready):

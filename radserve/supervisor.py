@@ -164,8 +164,8 @@ class Supervisor:
 
     @property
     def certificate(self) -> Path | None:
-        """The certificate of the front; None where none runs."""
-        return self._options.front.certificate if self._options.front else None
+        """The certificate that a front serves, started by this or apart; None where TLS ends elsewhere."""
+        return self._runtime.certificate if self._runtime.certificate.exists() else None
 
     async def run(self, announce: Callable[[str], None]) -> Exit:
         """Start, watch, drain and stop; see `serve`."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import socket
 import ssl
@@ -100,3 +101,20 @@ def served_by(front: Front) -> bytes | None:
     with front.connect() as connection:
         assert isinstance(connection, ssl.SSLSocket)
         return connection.getpeercert(binary_form=True)
+
+
+def test_the_supervisor_says_when_the_certificate_of_a_front_that_runs_apart_expires(
+    server: Server, front: Front
+) -> None:
+    found = re.search(
+        r"^radserve_certificate_not_after_seconds (\S+)$", httpx.get(f"{server.health_url}/metrics").text, re.MULTILINE
+    )
+    assert found is not None
+    expires = ssl.cert_time_to_seconds(str(peer(front)["notAfter"]))
+    assert float(found[1]) == expires
+
+
+def peer(front: Front) -> dict[str, object]:
+    with front.connect() as connection:
+        assert isinstance(connection, ssl.SSLSocket)
+        return dict(connection.getpeercert() or {})

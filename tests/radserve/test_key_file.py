@@ -71,6 +71,14 @@ def test_the_file_is_its_owners_alone(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == [".keys.json.lock", "keys.json"]
 
 
+def test_who_could_read_the_keys_reads_that_one_is_revoked(tmp_path: Path) -> None:
+    file = tmp_path / "keys.json"
+    key_file.create(file, "ward-7", [Role.PREDICT])
+    file.chmod(0o444)
+    key_file.revoke(file, "ward-7")
+    assert stat.S_IMODE(file.stat().st_mode) == 0o444
+
+
 def test_keys_made_at_a_time_are_all_kept(tmp_path: Path) -> None:
     file = tmp_path / "keys.json"
     with ThreadPoolExecutor(8) as pool:
