@@ -22,7 +22,8 @@ pytestmark = pytest.mark.slow
 TAG = "radserve/server"
 BASE = "docker.io/library/debian:bookworm-slim"
 RUN = ("podman", "--runtime", "runc", "run", "--network", "host", "--read-only", "--cap-drop", "all")
-WRITABLE = ("--tmpfs", "/tmp:mode=1777", "--tmpfs", "/run/radserve:mode=1777")
+WRITABLE = ("--tmpfs", "/tmp:mode=1777", "--tmpfs", "/run/radserve:mode=1777,notmpcopyup")
+"""podman would copy what the image has there, but as root's."""
 LIMITS = ("--ulimit", "nofile=4096:4096", "--ulimit", "nproc=4096:4096")
 """The runtime may not raise those that it finds."""
 
@@ -38,7 +39,7 @@ class Container:
     def podman(self, *words: str) -> str:
         done = subprocess.run(["podman", *words, self.name], capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
-        return done.stdout
+        return done.stdout + done.stderr
 
 
 @pytest.fixture(scope="module")
