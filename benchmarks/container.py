@@ -1,7 +1,8 @@
 """What the image costs: its size by layer, its start until ready, its memory at rest and under load.
 
     scripts/build-images server
-    python -m benchmarks.container radserve/server:0.1.0 --engine 'podman --runtime runc'
+    python -m benchmarks.container radserve/server:0.1.0
+    python -m benchmarks.container IMAGE --engine 'podman --runtime runc' --run '--ulimit nofile=4096:4096'
 
 The container runs read-only, as its user, on the network of this machine, with all archives of the image. Memory is the
 proportional set size (PSS) of all its processes, so that pages shared between workers count once.
@@ -90,7 +91,7 @@ def _bytes(size: str | int) -> int:
 def _container(options: argparse.Namespace) -> Iterator[tuple[str, float, psutil.Process]]:
     port, health, metrics = map(str, free_ports(3))
     command = [*options.engine, "run", "--detach", "--rm", "--name", _NAME, "--network", "host", "--read-only"]
-    command += ["--tmpfs", "/tmp:mode=1777", "--tmpfs", "/run/radserve:mode=1777", *options.run]
+    command += ["--tmpfs", "/tmp:mode=1777,exec", "--env", "RADSERVE_RUNTIME=/tmp/radserve", *options.run]
     command += ["--env", "RADSERVE_HOST=127.0.0.1", options.image, "serve"]
     command += ["--port", port, "--health-port", health, "--metrics-port", metrics]
     began = time.monotonic()

@@ -22,8 +22,8 @@ pytestmark = pytest.mark.slow
 TAG = "radserve/server"
 BASE = "docker.io/library/debian:bookworm-slim"
 RUN = ("podman", "--runtime", "runc", "run", "--network", "host", "--read-only", "--cap-drop", "all")
-WRITABLE = ("--tmpfs", "/tmp:mode=1777", "--tmpfs", "/run/radserve:mode=1777,notmpcopyup")
-"""podman would copy what the image has there, but as root's."""
+WRITABLE = ("--read-only-tmpfs=false", "--tmpfs", "/tmp:mode=1777", "--tmpfs", "/run/radserve:mode=1777")
+"""podman's own tmpfs over /run would hide the image's folder there."""
 LIMITS = ("--ulimit", "nofile=4096:4096", "--ulimit", "nproc=4096:4096")
 """The runtime may not raise those that it finds."""
 
@@ -141,10 +141,14 @@ def test_it_refuses_to_publish_without_keys(image: str) -> None:
     assert "radserve keys create" in done.stderr
 
 
-def test_sagemaker_finds_its_contract(image: str, store: Path) -> None:
+def test_sagemaker_finds_its_contract(image: str, store: Path, tmp_path: Path) -> None:
+    model = tmp_path / "model"
+    shutil.copytree(store, model)
+    for folder in (model, *tmp_path.parents[:2], tmp_path):
+        folder.chmod(0o755)  # the image's user has to read it
     (port,) = free_ports(1)
     words = [*RUN, *WRITABLE, *LIMITS, "--detach", "--name", "sagemaker", "--env", f"SAGEMAKER_BIND_TO_PORT={port}"]
-    subprocess.run([*words, "--volume", f"{store}:/opt/ml/model:ro", image, "serve"], check=True, capture_output=True)
+    subprocess.run([*words, "--volume", f"{model}:/opt/ml/model:ro", image, "serve"], check=True, capture_output=True)
     try:
         container = Container("sagemaker", port, f"http://127.0.0.1:{port}/ping")
         wait(container)
