@@ -119,12 +119,12 @@ async def serve(options: Options, announce: Callable[[str], None]) -> Exit:
 def _require_safe(options: Options) -> None:
     if options.front is None:
         return
-    options.front.require_safe()
     if options.keys is None and options.front.sagemaker is None:
         raise ServeError(
             f"{options.front.host} is to be published, and without keys anybody could ask. Make one with "
             "'radserve keys create NAME --role predict --keys keys.json', and give --keys keys.json."
         )
+    options.front.require_safe()
 
 
 def _require_ports(options: Options) -> None:
