@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import json
-import os
 import shutil
 import tempfile
 from collections.abc import Iterable
@@ -20,7 +19,7 @@ from handlers.recipe import Recipe
 from radserve import archive
 from radserve import index as store_index
 from radserve.errors import BuildError, NoWeights
-from radserve.index import Entry, Index
+from radserve.index import UNTRAINED, Entry
 
 if TYPE_CHECKING:
     from handlers.service import Service
@@ -29,8 +28,6 @@ _CARRIED: Final = ("archive.yaml", "model-config.yaml", "metrics.json", "CARD.md
 """Files of a recipe's folder that travel in the archive as they are, where they exist."""
 _MAKERS: Final = ("archive", "build", "export", "network", "untrained")
 """Modules of this package that decide what is in an archive."""
-UNTRAINED: Final = "0.0.0"
-"""Version of every archive with random weights: below that of any trained model."""
 
 
 @dataclass(frozen=True)
@@ -150,8 +147,7 @@ def build(source: Source, store: Path) -> Entry:
             inputs=digest(source),
         )
         archive.verify(entry.model_copy(update={"file": packed.name}), packed.parent)
-        os.replace(packed, store / entry.file)  # noqa: PTH105 - atomic, see radserve.index.write
-    _enter(entry, store)
+        store_index.enter(entry, store, packed)
     return entry
 
 
@@ -194,16 +190,6 @@ def _check_store(source: Source, store: Path) -> None:
             f"{store}: holds {trained.name} {trained.version}, beside which no untrained archive may stand: it could "
             "answer in its place. Choose another --model-store."
         )
-
-
-def _enter(entry: Entry, store: Path) -> None:
-    """Put an archive into the index; a trained one takes the place of an untrained one."""
-    index = store_index.read(store)
-    replaced = index.find(entry.name, UNTRAINED) if entry.version != UNTRAINED else None
-    kept = Index(archives=tuple(item for item in index.archives if item != replaced))
-    store_index.write(store, kept.put(entry))
-    if replaced is not None:
-        (store / replaced.file).unlink(missing_ok=True)
 
 
 def _stand_in(source: Source, folder: Path) -> Source:

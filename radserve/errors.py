@@ -29,12 +29,80 @@ class ServeError(RadServeError):
         self.code = code
 
 
+class ChangeError(RadServeError):
+    """What is served cannot be changed as asked; `status` is the HTTP status that says so."""
+
+    status = 500
+    title = "Internal error"
+
+
+class WrongChange(ChangeError):
+    """The change itself is wrong: it names a key or a value that cannot be."""
+
+    status = 400
+    title = "Bad request"
+
+
+class NotServed(ChangeError):
+    """There is no such model, version or rollout."""
+
+    status = 404
+    title = "Not found"
+
+
+class Conflict(ChangeError):
+    """The change does not fit to what is served at present."""
+
+    status = 409
+    title = "Conflict"
+
+
+class Unready(ChangeError):
+    """Nothing can be changed now, but later."""
+
+    status = 503
+    title = "Service unavailable"
+
+
+class Failed(ChangeError):
+    """A version did not do what it should; what was served before still is."""
+
+    status = 502
+    title = "The version failed"
+
+
 class KeysError(RadServeError):
     """Keys cannot be read or changed, or an option about them is wrong."""
 
 
+class DeploymentError(RadServeError):
+    """A deployment.yaml is wrong; nothing was asked of a server."""
+
+    code = 2
+
+
 class RegistryError(RadServeError):
     """An image cannot be pushed."""
+
+
+class StoreError(RadServeError):
+    """An archive store cannot be used as asked, or holds what it should not."""
+
+
+class IndexChanged(StoreError):
+    """Another one wrote the index of a store in between: read it and write again."""
+
+
+class BlobMissing(StoreError):
+    """A store lists an archive whose bytes it does not hold."""
+
+
+class BrokenOff(StoreError):
+    """A transfer ended too soon; what is missing may be asked for again."""
+
+
+class Corrupt(StoreError):
+    """What came is not what the index says."""
 
 
 class ClientError(RadServeError):

@@ -10,7 +10,8 @@ import torch
 
 from handlers.recipe import Calibration, Recipe, Weights
 from radserve import network
-from radserve.build import UNTRAINED, how_to_get
+from radserve.build import how_to_get
+from radserve.index import UNTRAINED
 from training import recipes, weights
 
 WARNING: Final = "Untrained: this model has random weights and its answers mean nothing. It is for trying out only."

@@ -17,6 +17,7 @@ from handlers.program import Program
 from radserve import build, importing
 from radserve.cli import app
 from radserve.errors import ImportFailed
+from radserve.index import UNTRAINED
 from tests.conftest import ROOT
 from training import networks
 
@@ -138,7 +139,7 @@ def test_the_command_installs_weights_that_the_build_takes(tmp_path: Path) -> No
     assert code == 0
     assert "radserve build cifar10-lenet" in told
     (source,) = build.find(tmp_path / "archives")
-    assert build.build(source, tmp_path / "store").version == source.recipe.version != build.UNTRAINED
+    assert build.build(source, tmp_path / "store").version == source.recipe.version != UNTRAINED
 
 
 def test_the_command_wants_exactly_one_place_to_write_to(tmp_path: Path) -> None:
