@@ -1,4 +1,7 @@
-"""What the front adds to a request: nginx with and without TLS before one TorchServe, which is asked directly as well.
+"""What the front adds to a request: nginx before one TorchServe, which is asked directly as well.
+
+It is measured with and without TLS, and once with the model's traffic split: then nginx looks the version up for each
+request and tells a listener what came of it.
 
     python -m benchmarks.front --model cifar10-lenet --json figures.json
 
@@ -16,6 +19,7 @@ import os
 import ssl
 import statistics
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
@@ -27,10 +31,23 @@ from radserve import key_file
 from radserve.hardware import cores
 from radserve.keys import Role
 from radserve.launch import free_ports, launch
+from radserve.routing import Routing, write
+from radserve.runtime import Runtime
 from radserve.served import select
 
 ROOT = Path(__file__).resolve().parent.parent
 DIRECT = "directly"
+SPLIT = "nginx with a split"
+LISTENER = """
+import asyncio, sys
+from pathlib import Path
+from radserve.runtime import Runtime
+from radserve.traffic import Traffic, Window
+async def listen():
+    async with Traffic(Runtime(Path(sys.argv[1])).traffic, Window().add):
+        await asyncio.Event().wait()
+asyncio.run(listen())
+"""
 
 
 def main() -> None:
@@ -44,9 +61,13 @@ def main() -> None:
         words = ("--models", options.model, "--keys", str(keys), "--runtime", str(folder / "runtime"))
         server = stack.enter_context(launch(options.model_store, folder / "log", *words))
         urls = {DIRECT: server.url}
-        for way, tls in (("nginx", False), ("nginx with TLS", True)):
+        for way, tls in (("nginx", False), (SPLIT, False), ("nginx with TLS", True)):
             behind = [str(urlsplit(url).port) for url in (server.url, server.health_url, server.metrics_url)]
-            urls[way] = stack.enter_context(_front(folder / way.replace(" ", "-"), folder / "runtime", behind, tls=tls))
+            own = folder / way.replace(" ", "-")
+            urls[way] = stack.enter_context(_front(own, folder / "runtime", behind, tls=tls))
+            if way == SPLIT:
+                write(Routing({options.model: {served.entry.version: 100}}), Runtime(own))
+                stack.enter_context(_listener(own))
         rounds = _measure(urls, served.path, served.sample, key, options.rounds, options.requests)
     figures = {"cores": cores(), "load": os.getloadavg()[0], "model": options.model, "ms": summary(rounds)}
     print(table(figures["ms"]))
@@ -103,6 +124,19 @@ def _front(folder: Path, runtime: Path, behind: list[str], *, tls: bool) -> Iter
         url = f"{'https' if tls else 'http'}://127.0.0.1:{ports[0]}"
         _await(url, process)
         yield url
+    finally:
+        process.terminate()
+        process.wait(timeout=60)
+
+
+@contextmanager
+def _listener(folder: Path) -> Iterator[None]:
+    """Listen to what nginx tells, in a process of its own, as the supervisor does."""
+    process = subprocess.Popen([sys.executable, "-c", LISTENER, str(folder)], cwd=ROOT)
+    try:
+        while not Runtime(folder).traffic.exists():
+            time.sleep(0.01)
+        yield
     finally:
         process.terminate()
         process.wait(timeout=60)

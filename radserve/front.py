@@ -15,12 +15,21 @@ from typing import Final
 
 import yaml
 
-from radserve import hardware, keys, ports, template
+from radserve import hardware, keys, ports, routing, template
 from radserve.errors import ServeError
+from radserve.runtime import Runtime
 
 TEMPLATE: Final = Path(__file__).resolve().parent.parent / "docker" / "nginx" / "radserve.conf.template"
 _NAME: Final = "[a-z0-9]+(?:-[a-z0-9]+)*"
 _VERSION: Final = "[0-9]+[.][0-9]+(?:[.][0-9]+)?"
+_FILE: Final = "[a-z0-9][a-z0-9.-]*[.]mar"
+_START: Final = "(?:initial_workers=[0-9]{1,4}|synchronous=(?:true|false))"
+_REASON: Final = "reason=(?:[A-Za-z0-9._~+!*(),:;@/-]++|%[0-9A-Fa-f][0-9A-Fa-f])*+"
+"""Text as it stands in a query; possessive, so that nothing is tried twice."""
+_MAX_DOCUMENT: Final = 1 << 20
+"""Longest body of the control API, in bytes."""
+_CONTROL_TIMEOUT: Final = 900
+"""Seconds until the control API answers: it pulls, verifies and starts versions meanwhile."""
 _FILES: Final = 8192
 _MARGIN: Final = 15
 """Seconds that a request may take beside its batch: waiting for the worker's last batch, and the way back."""
@@ -119,10 +128,8 @@ class Behind:
     ----------
     torchserve, torchserve_metrics, supervisor
         Addresses, as HOST:PORT.
-    management
-        Unix socket of the management API.
-    ready
-        File that exists while requests will be answered.
+    runtime
+        The folder that the server shares with the front.
     max_body
         Longest body that TorchServe reads, in bytes.
     response_timeout
@@ -134,8 +141,7 @@ class Behind:
     torchserve: str
     torchserve_metrics: str
     supervisor: str
-    management: Path
-    ready: Path
+    runtime: Runtime
     max_body: int
     response_timeout: int
     drain_timeout: float = 60.0
@@ -194,9 +200,17 @@ def configuration(options: Options, behind: Behind, folder: Path, cache: Path | 
         "READ_TIMEOUT": behind.response_timeout + _MARGIN,
         "TORCHSERVE": behind.torchserve,
         "TORCHSERVE_METRICS": behind.torchserve_metrics,
-        "MANAGEMENT_SOCKET": behind.management,
         "SUPERVISOR": behind.supervisor,
-        "READY": behind.ready,
+        "READY": behind.runtime.ready,
+        "ROUTING": behind.runtime.routing,
+        "CONTROL": behind.runtime.control,
+        "TRAFFIC": behind.runtime.traffic,
+        "BUCKETS": _ring(),
+        "FILE": _FILE,
+        "START": _START,
+        "REASON": _REASON,
+        "MAX_DOCUMENT": _MAX_DOCUMENT,
+        "CONTROL_TIMEOUT": _CONTROL_TIMEOUT,
     }
     try:
         text = options.template.read_text(encoding="utf-8")
@@ -205,6 +219,13 @@ def configuration(options: Options, behind: Behind, folder: Path, cache: Path | 
             f"{options.template}: {error.strerror}; it is the template of nginx's configuration."
         ) from error
     return template.render(text, values, str(options.template))
+
+
+def _ring() -> str:
+    """Divide requests into buckets of the same size; the last takes what rounding leaves."""
+    numbers = ["/".join(f"{number:03}") for number in range(routing.BUCKETS)]
+    share = 100 / routing.BUCKETS
+    return " ".join([*(f"{share:g}% {number};" for number in numbers[:-1]), f"* {numbers[-1]};"])
 
 
 def response_timeout(archives: Iterable[Path]) -> int:

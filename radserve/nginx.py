@@ -12,8 +12,9 @@ import re
 import shutil
 import signal
 import tempfile
+import time
 from pathlib import Path
-from typing import Final
+from typing import BinaryIO, Final
 
 import psutil
 
@@ -28,8 +29,12 @@ _SHARED_MEMORY: Final = Path("/dev/shm")  # noqa: S108 - for its file system, no
 _LINE: Final = re.compile(r"\S+ \S+ \[(?P<level>\w+)\] \d+#\d+: (?:\*\d+ )?(?P<message>.*)")
 _REQUEST: Final = re.compile(r", request: .*")
 """What nginx adds to an error: the request line, with whatever its query says about a patient."""
+_UNHEARD: Final = re.compile(r"(?:connect|send)\(\) failed \(.*\)(?: while logging to syslog.*)?")
+"""What a worker says, as an alert, when the supervisor listens no more; it tries again with the next request."""
 _LEVELS: Final = {"warn": logging.WARNING, "error": logging.ERROR}
 _GRACE: Final = 5.0
+_ENDING: Final = 2.0
+"""Seconds for which a front that is just ending may hold its lock."""
 SHOWN: Final = "certificate.pem"
 """Copy of the certificate that is served; a renewed one that nginx has not read yet must not look served."""
 
@@ -74,6 +79,30 @@ class Nginx:
         ServeError
             If nginx would not run.
         """
+        with await self._locked() as lock:
+            await self._start(lock.fileno())
+        logger.info("the front listens at %s", self._options.url)
+
+    async def _locked(self) -> BinaryIO:
+        """Say that there is a front, to the supervisor (`runtime.fronted`) and to others that would be one here.
+
+        nginx inherits the lock, and so holds it as long as it runs, whatever becomes of this process.
+        """
+        lock = self._behind.runtime.front_lock.open("ab")
+        deadline = time.monotonic() + _ENDING
+        while True:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                if time.monotonic() > deadline:
+                    lock.close()
+                    folder = self._behind.runtime.folder
+                    raise ServeError(f"--runtime {folder}: another front uses it; each needs a server.") from error
+                await asyncio.sleep(0.05)
+            else:
+                return lock
+
+    async def _start(self, lock: int) -> None:
         self._prepare()
         await self._check()
         self._show_certificate()
@@ -86,6 +115,7 @@ class Nginx:
             # A session of its own: Ctrl-C reaches this program alone, and the workers can be told from all others.
             start_new_session=True,
             preexec_fn=die_with_parent,
+            pass_fds=(lock,),
         )
         os.close(write)
         self._reader = asyncio.create_task(_relay(read))
@@ -94,7 +124,6 @@ class Nginx:
             await asyncio.sleep(0.01)
         if process.returncode is not None:
             raise ServeError(f"nginx ended with {process.returncode} when it was started; the log says why.")
-        logger.info("the front listens at %s", self._options.url)
 
     async def wait(self) -> int:
         """Wait until nginx ends; return its exit code, as a shell gives it."""
@@ -201,13 +230,19 @@ def _children(pid: int) -> list[psutil.Process]:
 async def _relay(descriptor: int) -> None:
     """Write what nginx says as records of our own log, until all who could say something are gone."""
     stream, loop = asyncio.StreamReader(), asyncio.get_running_loop()
+    unheard = ""
     with open(descriptor, "rb", buffering=0) as pipe:  # noqa: ASYNC230 - it is open already
         transport, _ = await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(stream), pipe)
         async for line in stream:
             text = line.decode(errors="replace").strip()
             match = _LINE.fullmatch(text)
             level = _LEVELS.get(match["level"], logging.CRITICAL) if match else logging.WARNING
-            logger.log(level, "%s", _REQUEST.sub("", match["message"] if match else text))
+            message = _REQUEST.sub("", match["message"] if match else text)
+            if _UNHEARD.fullmatch(message) is None:
+                logger.log(level, "%s", message)
+            elif message != unheard:  # once, not with every request
+                logger.warning("the supervisor does not hear what comes of requests: %s", message)
+                unheard = message
         transport.close()
 
 

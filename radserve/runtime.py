@@ -50,6 +50,26 @@ class Runtime:
         return self.folder / "ready"
 
     @property
+    def control(self) -> Path:
+        """Unix socket of the supervisor's control API."""
+        return self.folder / "control.sock"
+
+    @property
+    def traffic(self) -> Path:
+        """Unix socket (datagrams) on which the supervisor hears of requests; see `radserve.traffic`."""
+        return self.folder / "traffic.sock"
+
+    @property
+    def routing(self) -> Path:
+        """Link to the tables by which the front shares requests out among versions; see `radserve.routing`."""
+        return self.folder / "routing"
+
+    @property
+    def versions(self) -> Path:
+        """Holds a folder for each version, to which the tables lead."""
+        return self.folder / "versions"
+
+    @property
     def configuration(self) -> Path:
         """The configuration that TorchServe reads."""
         return self.folder / "config.properties"
@@ -60,14 +80,21 @@ class Runtime:
         return self.folder / "front"
 
     @property
+    def front_lock(self) -> Path:
+        """Locked as long as a front runs; see `fronted`."""
+        return self.folder / "front.lock"
+
+    @property
     def certificate(self) -> Path:
         """The certificate that the front serves, as it last read it; the key is not with it."""
         return self.front / "certificate.pem"
 
     def prepare(self) -> None:
         """Make the folders and files that TorchServe expects, without what a killed run left."""
-        for path in (self.management, self.closing, self.ready):
+        for path in (self.ready, self.management, self.control, self.traffic, self.closing, self.routing):
             path.unlink(missing_ok=True)
+        for path in (self.versions, *self.folder.glob("routing.*")):
+            shutil.rmtree(path, ignore_errors=True)
         for name in ("tmp", "logs", "workflows"):
             shutil.rmtree(self.folder / name, ignore_errors=True)
             (self.folder / name).mkdir(mode=0o700)
@@ -97,6 +124,18 @@ def opened(folder: Path | None) -> Iterator[Runtime]:
         except BlockingIOError as error:
             raise ServeError(f"--runtime {folder}: another server uses it; choose another folder.") from error
         yield runtime
+
+
+def fronted(runtime: Runtime) -> bool:
+    """Whether a front runs before the server, maybe in another container: then requests can be shared out."""
+    try:
+        with runtime.front_lock.open("rb") as lock:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except BlockingIOError:
+        return True
+    return False
 
 
 def require_private(runtime: Runtime) -> None:

@@ -77,29 +77,6 @@ def test_a_key_of_another_role_is_told_which_one_is_needed(front: Front, role: s
         assert "role 'predict'" in problem(other.post(PATH, content=FILM), 403)
 
 
-@pytest.mark.parametrize(("role", "status"), [("manage", 200), ("predict", 403), ("read", 403), (None, 401)])
-def test_management_is_for_its_role_alone(front: Front, role: str | None, status: int) -> None:
-    with front.client(role, front.management_url) as client:
-        for method, path in (
-            ("GET", "/models"),
-            ("GET", "/models?limit=2"),
-            ("GET", f"/models/{NAME}/1.0.0"),
-            ("GET", f"/models/{NAME}/all"),
-            ("PUT", f"/models/{NAME}?min_worker=2&synchronous=true"),
-            ("PUT", f"/models/{NAME}/1.0.0/set-default"),
-        ):
-            assert client.request(method, path, timeout=60).status_code == status, path
-
-
-def test_management_registers_and_removes_nothing(front: Front) -> None:
-    with front.client("manage", front.management_url) as client:
-        refused = client.post("/models?limit=1")
-        assert problem(refused, 405) == "This path takes GET only."
-        assert refused.headers["allow"] == "GET"
-        assert client.delete(f"/models/{NAME}").status_code == 405  # TorchServe's word: enable_model_api=false
-        assert len(client.get("/models").json()["models"]) == 1
-
-
 @pytest.mark.parametrize(("role", "status"), [("read", 200), ("predict", 403), ("manage", 403), (None, 401)])
 def test_metrics_are_for_their_role_alone(front: Front, role: str | None, status: int) -> None:
     with front.client(role, front.metrics_url) as client:

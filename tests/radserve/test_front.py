@@ -16,6 +16,7 @@ import pytest
 from radserve import front, nginx
 from radserve.errors import ServeError
 from radserve.front import Behind, Options
+from radserve.runtime import Runtime
 from tests.authority import Authority
 from tests.conftest import ROOT
 
@@ -24,8 +25,7 @@ PUBLIC = replace(OPTIONS, host="0.0.0.0")
 
 
 def behind(folder: Path) -> Behind:
-    sockets = folder / "management.sock", folder / "ready"
-    return Behind("127.0.0.1:8080", "127.0.0.1:8082", "127.0.0.1:8090", *sockets, 1000, 60, 45.4)
+    return Behind("127.0.0.1:8080", "127.0.0.1:8082", "127.0.0.1:8090", Runtime(folder), 1000, 60, 45.4)
 
 
 def rendered(options: Options, folder: Path, cache: Path | None = None) -> str:
@@ -149,6 +149,6 @@ def test_what_nginx_says_of_a_request_is_cut_off(caplog: pytest.LogCaptureFixtur
 
 def test_every_status_that_nginx_may_answer_has_its_words() -> None:
     text = (ROOT / "docker" / "nginx" / "radserve.conf.template").read_text()
-    (pages,) = re.findall(r"error_page ([\d ]+) /problem;", text)
+    pages = max(re.findall(r"error_page ([\d ]+) /problem;", text), key=len)
     for status in [*pages.split(), "431"]:
         assert len(re.findall(rf'^ +{status} +"[^"]+";$', text, re.MULTILINE)) == 2, status

@@ -1,0 +1,135 @@
+"""The management port: what of it reaches the supervisor's control socket, and as whose."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests import front as fronts
+from tests.control import Control, controlled
+from tests.front import Front, Keys, problem
+from tests.server import Server
+
+pytestmark = pytest.mark.e2e
+
+NAME = "chest-xray-cnn"
+VERSION = f"/versions/{NAME}/1.1.0"
+ROUTES = {
+    # TorchServe's own management API
+    "/models": "GET",
+    "/models?limit=2&next_page_token=1": "GET",
+    "/models?url=chest-1.1.0.mar": "POST",
+    "/models?initial_workers=2&url=chest-1.1.0.mar&synchronous=true&reason=Better%20on%20films": "POST",
+    f"/models/{NAME}": "GET PUT DELETE",
+    f"/models/{NAME}/all": "GET PUT DELETE",
+    f"/models/{NAME}/1.0.0": "GET PUT DELETE",
+    f"/models/{NAME}/1.0.0?min_worker=2&synchronous=true&reason=load": "GET PUT DELETE",
+    f"/models/{NAME}/1.0.0/set-default": "PUT",
+    f"/models/{NAME}/1.0.0/set-default?reason=back": "PUT",
+    # the control API
+    "/versions": "GET",
+    f"/versions/{NAME}": "GET",
+    VERSION: "POST PATCH DELETE",
+    f"{VERSION}?force=true&reason=it%27s+old": "DELETE",
+    f"{VERSION}/promote": "POST",
+    f"/versions/{NAME}/rollback": "POST",
+    "/deployment": "GET PUT",
+    "/deployment?reason=Week%2042": "PUT",
+    "/deployment/diff": "POST",
+    "/rollouts": "GET",
+    f"/rollouts/{NAME}": "GET POST DELETE",
+    f"/rollouts/{NAME}?reason=slow": "DELETE",
+    "/audit": "GET",
+    "/audit?limit=20": "GET",
+}
+
+
+@pytest.fixture(scope="module")
+def managed(server: Server, keys: Keys, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Front, Control]]:
+    """Run a front before a stand-in for the supervisor."""
+    folder = tmp_path_factory.mktemp("managed")
+    runtime = folder / "runtime"
+    options = ("--rate", "100000")
+    with (
+        fronts.fronted(server, runtime, keys, folder, None, *options) as front,
+        controlled(runtime / "control.sock") as control,
+    ):
+        yield front, control
+
+
+@pytest.fixture
+def client(managed: tuple[Front, Control]) -> Iterator[httpx.Client]:
+    front, control = managed
+    control.asked.clear()
+    with front.client("manage", front.management_url) as made:
+        yield made
+
+
+@pytest.mark.parametrize("path", ROUTES)
+def test_a_path_takes_its_methods_and_no_others(
+    managed: tuple[Front, Control], client: httpx.Client, path: str
+) -> None:
+    _, control = managed
+    allowed = ROUTES[path].split()
+    for method in ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"):
+        answer = client.request(method, path)
+        if method in allowed:
+            assert answer.json() == {"path": path.partition("?")[0]}
+            assert control.asked[-1].query == path.partition("?")[2]
+            assert control.asked[-1].method == method
+        else:
+            assert answer.status_code == 405, method
+            assert answer.headers["allow"].split(", ") == allowed
+    assert len(control.asked) == len(allowed)
+
+
+@pytest.mark.parametrize(("role", "status"), [("predict", 403), ("read", 403), (None, 401)])
+def test_management_is_for_its_role_alone(managed: tuple[Front, Control], role: str | None, status: int) -> None:
+    front, control = managed
+    control.asked.clear()
+    with front.client(role, front.management_url) as client:
+        for path, methods in ROUTES.items():
+            for method in methods.split():
+                problem(client.request(method, path), status)
+    assert control.asked == []
+
+
+def test_the_supervisor_is_told_whose_key_it_was_and_by_nobody_else(
+    managed: tuple[Front, Control], client: httpx.Client
+) -> None:
+    _, control = managed
+    sent = {"X-Key-Name": "root", "X-Actor": "root", "X-Request-Id": "ward-7.42", "X-Anything": "x", "Cookie": "x"}
+    answer = client.post(f"/rollouts/{NAME}", json={"version": "1.1.0", "reason": "ä"}, headers=sent)
+    assert answer.headers["x-request-id"] == "ward-7.42"
+    (asked,) = control.asked
+    assert {name: value for name, value in asked.headers.items() if name not in ("accept", "content-length")} == {
+        "host": "radserve",
+        "content-type": "application/json",
+        "x-request-id": "ward-7.42",
+        "x-key-name": "test-manage",
+    }
+    assert asked.body == '{"version":"1.1.0","reason":"ä"}'.encode()
+    client.get("/audit", headers={"X-Request-Id": 'x" y'})
+    assert len(control.asked[-1].headers["x-request-id"]) == 32
+
+
+def test_documents_up_to_a_megabyte_pass_and_longer_ones_are_refused(
+    managed: tuple[Front, Control], client: httpx.Client
+) -> None:
+    _, control = managed
+    for body in (b"x" * (1 << 20), iter([b"x" * 1000] * 1000)):
+        assert client.put("/deployment", content=body, headers={"Content-Type": "application/yaml"}).status_code == 200
+        assert control.asked[-1].headers["content-type"] == "application/yaml"
+    assert "1048576 bytes" in problem(client.put("/deployment", content=b"x" * (1 << 20) + b"x"), 413)
+    assert [len(asked.body) for asked in control.asked] == [1 << 20, 1000000]
+
+
+def test_without_a_supervisor_management_says_so(server: Server, keys: Keys, tmp_path: Path) -> None:
+    with (
+        fronts.fronted(server, tmp_path / "runtime", keys, tmp_path, None) as front,
+        front.client("manage", front.management_url) as client,
+    ):
+        problem(client.get("/versions"), 502)
