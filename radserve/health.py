@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Self
 
-import uvicorn
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import Route
 
 from radserve import auth
-from radserve.errors import ServeError
+from radserve.asgi import Listening
 from radserve.keyring import Keyring
 from radserve.metrics import endpoint
 
@@ -33,12 +30,7 @@ class Health:
         self._supervisor = supervisor
         routes = [Route("/live", self._live), Route("/ready", self._ready), Route("/metrics", endpoint(supervisor))]
         routes.append(auth.route(keyring))
-        config = uvicorn.Config(
-            Starlette(routes=routes), host=host, port=port, lifespan="off", log_config=None, access_log=False
-        )
-        self._where = f"{host}:{port}"
-        self._server = _Server(config)
-        self._task: asyncio.Task[None] | None = None
+        self._listening = Listening.on_port(Starlette(routes=routes), host, port, "--health-port")
 
     async def _live(self, _: Request) -> JSONResponse:
         return self._say(200)
@@ -51,22 +43,8 @@ class Health:
         return JSONResponse({"state": supervisor.state.value, "detail": supervisor.detail}, status)
 
     async def __aenter__(self) -> Self:
-        self._task = asyncio.create_task(self._server.serve())
-        while not self._server.started:
-            if self._task.done():
-                raise ServeError(f"Cannot listen on {self._where} (--health-port).")
-            await asyncio.sleep(0.01)
+        await self._listening.__aenter__()
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        self._server.should_exit = True
-        if self._task is not None:
-            await self._task
-
-
-class _Server(uvicorn.Server):
-    """Leaves signals to the supervisor, and its own failure to the one who entered it."""
-
-    def capture_signals(self) -> contextlib.AbstractContextManager[None]:  # type: ignore[override]
-        """Capture none."""
-        return contextlib.nullcontext()
+        await self._listening.__aexit__()

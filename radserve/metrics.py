@@ -24,13 +24,18 @@ AUTH: Final = Counter("radserve_auth_decisions", "Decisions of /auth, by outcome
 _MODEL: Final = ("model_name", "model_version")
 
 
+ROLLOUTS: Final = Counter("radserve_rollouts", "Rollouts that ended, by how.", ["model_name", "outcome"], registry=None)
+"""`ROLLOUTS.labels(model_name=..., outcome=...).inc()`: promoted, shadowed or rolled_back."""
+
+
 @dataclass(frozen=True)
 class Crew:
-    """The workers of one archive: how many there should be, and how many can answer."""
+    """The workers of one archive: how many there should be, how many can answer, and which part of the requests."""
 
     entry: Entry
     wanted: int
     ready: int
+    share: float = 1.0
 
 
 class Subject(Protocol):
@@ -54,6 +59,7 @@ def endpoint(subject: Callable[[], Subject]) -> Callable[[Request], Awaitable[Re
     registry = CollectorRegistry()
     registry.register(_Told(subject, time.time()))
     registry.register(AUTH)
+    registry.register(ROLLOUTS)
 
     async def metrics(_: Request) -> Response:
         return Response(generate_latest(registry), headers={"content-type": CONTENT_TYPE_LATEST})
@@ -92,12 +98,14 @@ def _crews(crews: Sequence[Crew]) -> Iterable[Metric]:
     wanted = GaugeMetricFamily("radserve_workers_wanted", "Workers that there should be.", labels=_MODEL)
     ready = GaugeMetricFamily("radserve_workers_ready", "Workers that can answer.", labels=_MODEL)
     archives = GaugeMetricFamily("radserve_archive_info", "The archives served.", labels=[*_MODEL, "sha256"])
+    shares = GaugeMetricFamily("radserve_share_ratio", "Part of its model's requests that it gets.", labels=_MODEL)
     for crew in crews:
         model = [crew.entry.name, crew.entry.version]
         wanted.add_metric(model, crew.wanted)
         ready.add_metric(model, crew.ready)
         archives.add_metric([*model, crew.entry.sha256], 1)
-    return wanted, ready, archives
+        shares.add_metric(model, crew.share)
+    return wanted, ready, archives, shares
 
 
 def _not_after(path: Path) -> float:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import httpx
 
-from radserve import torchserve
-from radserve.metrics import Crew
-from radserve.served import Served
-from radserve.torchserve import Address, Management
+from radserve import sample
+from radserve.fleet import Fleet, Member
+from radserve.torchserve import Address
 
 
 class Readiness:
@@ -17,21 +16,14 @@ class Readiness:
 
     Parameters
     ----------
-    workers
-        That each archive should have.
+    needed
+        Tells which versions requests go to; one that only stands by, or is tried, makes no server unready.
     """
 
-    def __init__(self, served: Sequence[Served], workers: int, address: Address, management: Management) -> None:
-        self._served = served
-        self._workers = workers
-        self._management = management
+    def __init__(self, fleet: Fleet, address: Address, needed: Callable[[], Sequence[Member]]) -> None:
+        self._fleet = fleet
+        self._needed = needed
         self._client = httpx.AsyncClient(base_url=address.url, timeout=30.0)
-        self._ready: dict[str, int] = {}
-
-    @property
-    def crews(self) -> list[Crew]:
-        """The workers of each archive, as last heard of."""
-        return [Crew(item.entry, self._workers, self._ready.get(item.path, 0)) for item in self._served]
 
     async def problem(self, *, infer: bool) -> str | None:
         """Say why the server is not ready, or None.
@@ -42,29 +34,35 @@ class Readiness:
             Ask each model its sample as well.
         """
         try:
-            for item in self._served:
-                model = await self._management.describe(item.entry.name, item.entry.version)
-                self._ready[item.path] = torchserve.ready_workers(model)
-            for crew in self.crews:
-                if crew.ready < crew.wanted:
-                    return f"{crew.entry.name} {crew.entry.version}: {crew.ready} of {crew.wanted} workers are ready."
-            for item in self._served if infer else ():
-                problem = await self._ask_sample(item)
+            await self._fleet.look()
+            for member in self._needed():
+                if member.ready < member.workers:
+                    return f"{member}: {member.ready} of {member.workers} workers are ready."
+            for member in self._needed() if infer else ():
+                problem = await self.answers(member)
                 if problem:
                     return problem
         except (httpx.HTTPError, OSError) as error:
-            self._ready.clear()
+            self._fleet.forget_workers()
             return f"TorchServe does not answer yet ({type(error).__name__})."
         return None
 
-    async def _ask_sample(self, item: Served) -> str | None:
-        response = await self._client.post(item.path, content=item.sample)
+    async def answers(self, member: Member) -> str | None:
+        """Ask a version its sample; say what is wrong with the answer, or None.
+
+        Raises
+        ------
+        httpx.HTTPError
+            If there is none.
+        """
+        response = await self._client.post(member.served.path, content=member.served.sample)
         if response.status_code != httpx.codes.OK:
-            return f"{item.entry.name} {item.entry.version}: its sample was answered with {response.status_code}."
-        found, wanted = response.json(), item.answer
-        if found["model"]["sha256"] != item.entry.sha256 or found["label"] != wanted["label"]:
-            return f"{item.entry.name} {item.entry.version}: its sample got another answer than when it was built."
-        return None
+            return f"{member}: its sample was answered with {response.status_code}."
+        found = response.json()
+        if found["model"]["sha256"] != member.entry.sha256:
+            return f"{member}: its sample was answered by another archive, {found['model']['sha256']}."
+        wrong = sample.difference(found, member.served.answer)
+        return f"{member}: its sample got another answer than when it was built: {wrong}." if wrong else None
 
     async def close(self) -> None:
         """Close the connections."""

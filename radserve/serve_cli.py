@@ -122,6 +122,32 @@ def serve(
         ),
     ] = 0.0,
     drain_timeout: DrainTimeout = 60.0,
+    state: Annotated[
+        Path | None,
+        typer.Option(
+            envvar="RADSERVE_STATE",
+            help="Folder for what a restart must know: what is served, rollouts, the audit log. By default 'state' in "
+            "the model store.",
+        ),
+    ] = None,
+    store: Annotated[
+        str | None,
+        typer.Option(
+            envvar="RADSERVE_STORE",
+            help="Where new versions are pulled from: a folder, s3://BUCKET/PREFIX or https://.",
+        ),
+    ] = None,
+    store_public_key: Annotated[
+        Path | None,
+        typer.Option(envvar="RADSERVE_STORE_PUBLIC_KEY", help="Key (PEM) that must have signed the store's index."),
+    ] = None,
+    settle: Annotated[
+        float,
+        typer.Option(
+            envvar="RADSERVE_SETTLE",
+            help="Seconds that a version stays after nginx sends it nothing more, for bodies still on their way.",
+        ),
+    ] = 30.0,
 ) -> None:
     """Serve the archives of the model store until SIGTERM or Ctrl-C.
 
@@ -141,6 +167,7 @@ def serve(
     from radserve import log, ports, supervisor
     from radserve.errors import ServeError
     from radserve.front import Options, networks
+    from radserve.store import open_store
     from radserve.torchserve import Address
 
     log.configure()
@@ -177,6 +204,9 @@ def serve(
         front=published,
         keys=keys or None,
         runtime=runtime,
+        state=state,
+        source=open_store(store, public_keys=store_public_key) if store else None,
+        settle=settle,
     )
     raise typer.Exit(asyncio.run(supervisor.serve(options, typer.echo)))
 

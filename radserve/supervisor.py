@@ -9,15 +9,28 @@ import logging
 import signal
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import httpx
 
-from radserve import child, front, runtime, torchserve
+from radserve import child, front, listener, runtime, torchserve
 from radserve.announcement import announcement
+from radserve.asgi import Listening
+from radserve.control.api import Api, application
+from radserve.control.arrivals import Arrivals, Source
+from radserve.control.changes import Changes
+from radserve.control.departures import Departures
+from radserve.control.ledger import Ledger
+from radserve.control.listing import Listing
+from radserve.control.rollouts import Rollouts
+from radserve.control.routes import Routes
+from radserve.control.state import Folder
+from radserve.control.torchserve_api import TorchServeApi
 from radserve.drain import Drain
 from radserve.errors import ServeError
+from radserve.fleet import Fleet, Member
 from radserve.hardware import Plan, cores, plan
 from radserve.health import Health
 from radserve.keyring import Keyring
@@ -28,6 +41,7 @@ from radserve.readiness import Readiness
 from radserve.runtime import Runtime
 from radserve.served import Served, select
 from radserve.torchserve import Address, Management
+from radserve.traffic import Traffic, Window
 
 logger = logging.getLogger("radserve.supervisor")
 
@@ -74,6 +88,12 @@ class Options:
         Where keys are kept, as `radserve.keyring.source` reads it; without, /auth lets nobody in.
     runtime
         Folder for all that is written; a temporary one if None.
+    state
+        Folder for what a restart must know; one in the model store if None.
+    source
+        Where archives are pulled from that the model store does not hold.
+    settle
+        Seconds that a version stays after the front sends it nothing more; see `radserve.control.departures`.
     """
 
     store: Path
@@ -88,6 +108,14 @@ class Options:
     front: front.Options | None = None
     keys: str | None = None
     runtime: Path | None = None
+    state: Path | None = None
+    source: Source | None = None
+    settle: float = 30.0
+
+    @property
+    def state_folder(self) -> Path:
+        """Folder for what a restart must know."""
+        return self.state or self.store / "state"
 
 
 async def serve(options: Options, announce: Callable[[str], None]) -> Exit:
@@ -105,15 +133,33 @@ async def serve(options: Options, announce: Callable[[str], None]) -> Exit:
     """
     _require_safe(options)
     keyring = Keyring.open(options.keys) if options.keys else None
-    served = select(options.store, options.models)
+    remembered = Folder(options.state_folder)
+    served = select(options.store, _declared(remembered, options.models))
     for item in served:
         if item.recipe.warning is not None:
             logger.warning("%s %s: %s", item.entry.name, item.entry.version, item.recipe.warning)
     _require_ports(options)
-    shares = plan(len(served), cores(), options.workers)
+    shares = plan(len({item.entry.name for item in served}), cores(), options.workers)
     with runtime.opened(options.runtime) as folder:
         folder.prepare()
-        return await Supervisor(options, served, shares, folder, keyring).run(announce)
+        return await Supervisor(options, served, shares, folder, keyring, remembered).run(announce)
+
+
+def _declared(remembered: Folder, models: Sequence[str]) -> Sequence[str]:
+    """Return what is to be served: what the state says, if anything was ever changed, else what the options say."""
+    found = remembered.state.deployment
+    if found is None:
+        return models
+    declared = [f"{name}/{version}" for name, model in found.models.items() for version in model.versions]
+    unknown = {name.partition("/")[0] for name in models} - set(found.models)
+    if unknown:
+        logger.warning(
+            "--models names %s, but what is served was changed since, and %s says it: %s",
+            ", ".join(sorted(unknown)),
+            remembered.path,
+            ", ".join(declared),
+        )
+    return declared
 
 
 def _require_safe(options: Options) -> None:
@@ -141,7 +187,13 @@ class Supervisor:
     """One run of TorchServe, and of the front before it."""
 
     def __init__(
-        self, options: Options, served: Sequence[Served], shares: Plan, folder: Runtime, keyring: Keyring | None
+        self,
+        options: Options,
+        served: Sequence[Served],
+        shares: Plan,
+        folder: Runtime,
+        keyring: Keyring | None,
+        remembered: Folder,
     ) -> None:
         self._options = options
         self._served = served
@@ -150,7 +202,25 @@ class Supervisor:
         self._keyring = keyring
         self._configured = options.configuration.read_text(encoding="utf-8")
         self._management = Management(folder)
-        self._readiness = Readiness(served, shares.workers, options.address, self._management)
+        self._fleet = Fleet(_members(served, remembered, shares), self._management, folder.busy)
+        self._readiness = Readiness(self._fleet, options.address, lambda: self._changes.needed)
+        ledger = Ledger(self._fleet, remembered, Routes(folder))
+        arrivals = Arrivals(
+            self._fleet,
+            ledger,
+            self._readiness,
+            store=options.store,
+            source=options.source,
+            scratch=folder.folder / "tmp",
+            threads=shares.threads,
+            patience=options.startup_timeout,
+        )
+        departures = Departures(self._fleet, ledger, settle=options.settle, patience=options.drain_timeout)
+        self._changes = Changes(self._fleet, ledger, arrivals, departures, workers=shares.workers)
+        window = Window()
+        self._traffic = Traffic(folder.traffic, window.add)
+        self._rollouts = Rollouts(self._changes, window, options.address.url)
+        self._listing = Listing(self._changes, self._rollouts, self._fleet, options.address.metrics_url)
         self._front = Nginx(options.front, self._behind(), folder.front) if options.front else None
         self._stop = asyncio.Event()
         self._reloads: set[asyncio.Task[None]] = set()
@@ -160,7 +230,8 @@ class Supervisor:
     @property
     def crews(self) -> list[Crew]:
         """The workers of each archive, as last heard of."""
-        return self._readiness.crews
+        crews = self._fleet.crews
+        return [replace(crew, share=self._listing.share(crew.entry.name, crew.entry.version) / 100) for crew in crews]
 
     @property
     def certificate(self) -> Path | None:
@@ -175,8 +246,14 @@ class Supervisor:
         if self._front is not None:
             loop.add_signal_handler(signal.SIGHUP, self._reload, self._front)
         health = Health(self._options.address.host, self._options.health_port, lambda: self, self._keyring)
+        changes, rollouts = self._changes, self._rollouts
+        api = Api(changes, rollouts, self._listing)
+        torchserve_api = TorchServeApi(changes, self._management, self._options.store)
+        control = application(*api.routes(), *torchserve_api.routes())
         async with contextlib.AsyncExitStack() as stack:
             await stack.enter_async_context(health)
+            await stack.enter_async_context(self._traffic)
+            await stack.enter_async_context(Listening.on_socket(control, self._runtime.control))
             if self._keyring is not None:
                 stack.callback(asyncio.create_task(self._keyring.watch()).cancel)
             stack.push_async_callback(self._management.close)
@@ -186,6 +263,8 @@ class Supervisor:
                 await self._front.start()
             process = await self._start()
             stack.push_async_callback(child.end, process)
+            stack.push_async_callback(changes.finish)
+            stack.push_async_callback(rollouts.stop)
             return await self._live(process, announce)
 
     def _behind(self) -> front.Behind:
@@ -195,8 +274,7 @@ class Supervisor:
             torchserve=f"{host}:{own.port}",
             torchserve_metrics=f"{host}:{own.metrics_port}",
             supervisor=f"{host}:{options.health_port}",
-            management=self._runtime.management,
-            ready=self._runtime.ready,
+            runtime=self._runtime,
             max_body=torchserve.max_request_size(self._configured),
             response_timeout=front.response_timeout(options.store / item.entry.file for item in self._served),
             drain_timeout=options.drain_timeout,
@@ -221,7 +299,7 @@ class Supervisor:
         died = asyncio.create_task(process.wait())
         closed = asyncio.create_task(self._front.wait()) if self._front else asyncio.create_task(_never())
         stop = asyncio.create_task(self._stop.wait())
-        ready = asyncio.create_task(self._until_ready())
+        ready = asyncio.create_task(self._until_ready(process.pid))
         await asyncio.wait({died, closed, stop, ready}, return_when=asyncio.FIRST_COMPLETED)
         if ready.done() and not ready.result():
             return Exit.NOT_READY
@@ -239,10 +317,10 @@ class Supervisor:
             return Exit.FRONT_DIED
         return await self._drain(process)
 
-    async def _until_ready(self) -> bool:
+    async def _until_ready(self, pid: int) -> bool:
         deadline = time.monotonic() + self._options.startup_timeout
         while time.monotonic() < deadline:
-            problem = await self._readiness.problem(infer=True)
+            problem = await self._begin(pid)
             if problem is None:
                 self.state, self.detail = State.READY, "Every worker is ready and every model answered its sample."
                 self._runtime.ready.touch(mode=0o600)
@@ -252,11 +330,40 @@ class Supervisor:
         logger.error("not ready after %g s: %s", self._options.startup_timeout, self.detail)
         return False
 
+    async def _begin(self, pid: int) -> str | None:
+        """Bring what has started to what is declared; say why that is not possible yet, or None."""
+        try:
+            await self._fleet.align()
+            problem = await self._readiness.problem(infer=True)
+            if problem is not None:
+                return problem
+            await self._changes.begin()
+        except (httpx.HTTPError, OSError) as error:
+            return f"TorchServe does not answer yet ({type(error).__name__})."
+        self._close_grpc(pid)
+        self._rollouts.resume()
+        return None
+
+    def _close_grpc(self, pid: int) -> None:
+        """TorchServe cannot do without gRPC, by which anybody on this host could manage models: let nobody reach it."""
+        address = self._options.address
+        try:
+            listener.stop_listening_but(pid, {address.port, address.metrics_port})
+        except OSError as error:
+            logger.warning(
+                "TorchServe's gRPC cannot be closed (%s): whoever is on this host can use it", error.strerror
+            )
+
     async def _watch(self) -> None:
-        """Keep /ready true: a worker that died is said, and so is its return."""
+        """Keep /ready true: a worker that died is said, and so is its return.
+
+        Seen twice, since load balancers take a server away for it: TorchServe's management may just be busy.
+        """
+        before: str | None = None
         while True:
             await asyncio.sleep(2.0)
-            problem = await self._readiness.problem(infer=False)
+            found = await self._readiness.problem(infer=False)
+            problem, before = found if before is not None else None, found
             state = State.READY if problem is None else State.DEGRADED
             if state is not self.state:
                 logger.warning("%s: %s", state.value, problem or "all workers are back")
@@ -267,6 +374,8 @@ class Supervisor:
         """Say not ready, let load balancers hear of it, close the front, and finish what is in flight."""
         self.state, self.detail = State.DRAINING, "Stopping: requests in flight are being finished."
         logger.info("draining")
+        await self._rollouts.stop()
+        await self._changes.finish()
         await asyncio.sleep(self._options.drain_delay)
         seconds = self._options.drain_timeout
         answered = True
@@ -275,7 +384,8 @@ class Supervisor:
             answered = await self._front.quit(seconds)
             seconds = max(1.0, seconds - (time.monotonic() - begin))  # nothing is left but to see that nothing is left
         self._runtime.ready.unlink(missing_ok=True)  # a front that was started apart answers 503 from now on
-        drain = Drain(self._runtime, self._options.address, [item.entry for item in self._served], self._management)
+        entries = [member.entry for member in self._fleet]
+        drain = Drain(self._runtime, self._options.address, entries, self._management)
         try:
             finished = answered and await drain.run(process.pid, seconds)
         except httpx.HTTPError as error:
@@ -286,6 +396,17 @@ class Supervisor:
             return Exit.UNFINISHED
         logger.info("drained")
         return Exit.STOPPED
+
+
+def _members(served: Sequence[Served], remembered: Folder, shares: Plan) -> list[Member]:
+    started = datetime.now(UTC).replace(microsecond=0)
+    found = remembered.state.deployment
+    members = []
+    for item in served:
+        declared = found.find(item.entry.name, item.entry.version) if found else None
+        workers = declared.workers if declared else None
+        members.append(Member(item, workers or shares.workers, started))
+    return members
 
 
 async def _never() -> int:

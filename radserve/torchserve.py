@@ -31,6 +31,8 @@ _JVM: Final = (
     "-Dfile.encoding=UTF-8",
 )
 _PR_SET_PDEATHSIG: Final = 1
+_CHANGE: Final = 180.0
+"""Seconds that a change may take: workers that start are waited for, and TorchServe gives each its startupTimeout."""
 _MAX_SIZE: Final = "6553500"
 """TorchServe's default of max_request_size and max_response_size, in bytes."""
 
@@ -178,6 +180,44 @@ class Management:
         (model,) = response.json()
         return dict(model)
 
+    async def register(self, entry: Entry) -> None:
+        """Tell of a version, without workers.
+
+        Raises
+        ------
+        httpx.HTTPError
+            If TorchServe does not take it.
+        """
+        await self._change("POST", "/models", url=entry.file, initial_workers="0", synchronous="true")
+
+    async def scale(self, name: str, version: str, workers: int) -> None:
+        """Have as many workers, and wait until they are ready.
+
+        Raises
+        ------
+        httpx.HTTPStatusError
+            If one ended before it was ready.
+        httpx.HTTPError
+            If TorchServe does not answer.
+        """
+        count = str(workers)
+        await self._change("PUT", f"/models/{name}/{version}", min_worker=count, max_worker=count, synchronous="true")
+
+    async def set_default(self, name: str, version: str) -> None:
+        """Let a version answer requests that name none."""
+        await self._change("PUT", f"/models/{name}/{version}/set-default")
+
+    async def unregister(self, name: str, version: str) -> None:
+        """Take a version away at once."""
+        await self._change("DELETE", f"/models/{name}/{version}")
+
+    async def get(self, path: str, query: str) -> httpx.Response:
+        """Ask whatever TorchServe's own management API answers."""
+        return await self._client.get(path, params=httpx.QueryParams(query))
+
+    async def _change(self, method: str, path: str, **query: str) -> None:
+        (await self._client.request(method, path, params=query, timeout=_CHANGE)).raise_for_status()
+
     async def close(self) -> None:
         """Close the connections."""
         await self._client.aclose()
@@ -186,6 +226,11 @@ class Management:
 def ready_workers(model: Mapping[str, Any]) -> int:
     """Count the workers of a described model that can answer."""
     return sum(item["status"] == "READY" for item in model["workers"])
+
+
+def pids(model: Mapping[str, Any]) -> frozenset[int]:
+    """Return the processes of a described model's workers."""
+    return frozenset(int(item["pid"]) for item in model["workers"])
 
 
 def pending(model: Mapping[str, Any]) -> int:

@@ -29,7 +29,7 @@ class Told:
     """What a supervisor would say."""
 
     state: State = State.READY
-    crews: Sequence[Crew] = (Crew(ENTRY, 2, 1),)
+    crews: Sequence[Crew] = (Crew(ENTRY, 2, 1, 0.05),)
     certificate: Path | None = None
 
 
@@ -57,6 +57,7 @@ def test_states_readiness_and_workers_are_told() -> None:
     assert values(found["radserve_workers_wanted"]) == {"model 1.2.0": 2}
     assert values(found["radserve_workers_ready"]) == {"model 1.2.0": 1}
     assert values(found["radserve_archive_info"]) == {f"model 1.2.0 {SHA}": 1}
+    assert values(found["radserve_share_ratio"]) == {"model 1.2.0": 0.05}
     assert abs(values(found["radserve_start_time_seconds"])[""] - time.time()) < 60
 
 

@@ -1,0 +1,119 @@
+"""A server that is killed in the middle of a rollout, and started again."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import httpx
+import pytest
+
+from radserve.launch import free_ports
+from tests.e2e.test_front_life import published
+from tests.front import Keys
+from tests.repack import NAME
+from tests.server import ROOT, command
+from tests.versions import FILM, PATH, add, copied
+
+pytestmark = pytest.mark.e2e
+
+
+class Run:
+    """One run of a published server, on the same ports and folders as the one before."""
+
+    def __init__(self, words: list[str], folder: Path, ports: list[int], key: str) -> None:
+        self.url, self._health = (f"http://127.0.0.1:{port}" for port in ports[:2])
+        self._headers = {"X-API-Key": key}
+        self._socket = folder / "runtime" / "control.sock"
+        with (folder / "log").open("a") as log:
+            self.process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=log, cwd=ROOT)
+
+    def await_ready(self) -> None:
+        deadline = time.monotonic() + 120
+        while True:
+            assert self.process.poll() is None
+            assert time.monotonic() < deadline
+            try:
+                if httpx.get(f"{self._health}/ready").status_code == 200:
+                    return
+            except httpx.HTTPError:
+                pass
+            time.sleep(0.1)
+
+    def control(self) -> httpx.Client:
+        return httpx.Client(
+            transport=httpx.HTTPTransport(uds=str(self._socket)), base_url="http://radserve", timeout=60
+        )
+
+    def ask(self) -> str:
+        response = httpx.post(self.url + PATH, content=FILM, headers=self._headers, timeout=60)
+        assert response.status_code == 200, response.text
+        return str(response.json()["model"]["version"])
+
+    def await_share(self, share: float) -> None:
+        """Ask until a rollout has reached a share: steps want requests."""
+        deadline = time.monotonic() + 120
+        with self.control() as control:
+            while control.get(f"/rollouts/{NAME}").json()["share"] != share:
+                assert time.monotonic() < deadline
+                self.ask()
+
+
+def await_gone(ports: list[int]) -> None:
+    """Wait until nobody listens any more."""
+    deadline = time.monotonic() + 60
+    for port in ports:
+        while True:
+            try:
+                httpx.get(f"http://127.0.0.1:{port}", timeout=5)
+            except httpx.ConnectError:
+                break
+            except httpx.HTTPError:
+                pass
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+
+
+def test_a_server_killed_within_a_rollout_comes_back_as_declared_and_goes_on_with_it(
+    store: Path, keys: Keys, tmp_path: Path
+) -> None:
+    own = copied(store, tmp_path / "store")
+    add(own, "1.1.0")
+    ports = free_ports(3)
+    options = published("--keys", str(keys.file), "--access-log", str(tmp_path / "access.log"), "--workers", "1")
+    options += ("--runtime", str(tmp_path / "runtime"), "--models", f"{NAME}/1.0.0")
+    words = command(own, ports, *options)
+    first = Run(words, tmp_path, ports, keys.texts["predict"])
+    try:
+        first.await_ready()
+        plan = {"version": "1.1.0", "steps": [30, 100], "step_seconds": 3600, "min_requests": 1, "max_slowdown": None}
+        with first.control() as control:
+            assert control.post(f"/rollouts/{NAME}", json=plan).status_code == 202
+        first.await_share(30)
+    finally:
+        first.process.send_signal(signal.SIGKILL)
+        first.process.wait()
+    await_gone([ports[0], ports[2]])
+    second = Run(words, tmp_path, ports, keys.texts["predict"])
+    try:
+        second.await_ready()
+        # Ready: the version before answers, while the one of the rollout is being brought in again.
+        assert second.ask() == "1.0.0"
+        with second.control() as control:
+            found = control.get(f"/rollouts/{NAME}").json()
+            assert (found["version"], found["before"], found["done"]) == ("1.1.0", "1.0.0", False)
+            assert control.get("/deployment").json() == {
+                "models": {NAME: {"versions": {"1.0.0": {"share": 100, "workers": 1}}}}
+            }
+        second.await_share(30)
+        assert {second.ask() for _ in range(60)} == {"1.0.0", "1.1.0"}
+        with second.control() as control:
+            given_up = control.delete(f"/rollouts/{NAME}", params={"reason": "enough"}).json()
+            assert given_up["phase"] == "rolled_back"
+            assert "enough" in given_up["detail"]
+        assert {second.ask() for _ in range(20)} == {"1.0.0"}
+    finally:
+        second.process.terminate()
+        assert second.process.wait(timeout=60) == 0

@@ -1,0 +1,213 @@
+"""Versions and rollouts against a real TorchServe with nginx before it, under load."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.e2e.test_front_life import published
+from tests.front import Keys
+from tests.repack import NAME
+from tests.server import Server, running
+from tests.versions import FILM, PATH, add, asking, copied, dying, raising, slow, wrong
+
+pytestmark = pytest.mark.e2e
+
+GOOD, WRONG, DYING, SLOW, RAISING = "1.1.0", "2.0.0", "2.1.0", "2.2.0", "2.3.0"
+
+
+@dataclass(frozen=True)
+class Home:
+    """A published server with one model, and a model store with further versions of it."""
+
+    server: Server
+    runtime: Path
+    state: Path
+    headers: dict[str, str]
+
+    def control(self) -> httpx.Client:
+        """Make a client of the control API."""
+        transport = httpx.HTTPTransport(uds=str(self.runtime / "control.sock"))
+        return httpx.Client(transport=transport, base_url="http://radserve", timeout=120, headers={"X-Actor": "test"})
+
+    def roll_out(self, version: str, **plan: Any) -> dict[str, Any]:
+        """Roll a version out, and wait for its end."""
+        with self.control() as control:
+            started = control.post(f"/rollouts/{NAME}", json={"version": version} | plan)
+            assert started.status_code == 202, started.text
+            return self.await_rollout(lambda found: bool(found["done"]))
+
+    def await_rollout(self, enough: Any) -> dict[str, Any]:
+        """Wait until a rollout is where it should be."""
+        deadline = time.monotonic() + 90
+        with self.control() as control:
+            while not enough(found := dict(control.get(f"/rollouts/{NAME}").json())):
+                assert time.monotonic() < deadline, found
+                time.sleep(0.05)
+        return found
+
+    def versions(self) -> dict[str, dict[str, Any]]:
+        """Return what is registered."""
+        with self.control() as control:
+            return {item["version"]: item for item in control.get(f"/versions/{NAME}").json()["versions"]}
+
+    def answered_by(self) -> str:
+        """Return the version that a request gets."""
+        response = httpx.post(self.server.url + PATH, content=FILM, headers=self.headers, timeout=60)
+        return str(response.json()["model"]["version"])
+
+    def await_gone(self, version: str) -> None:
+        """Wait until a version is taken away."""
+        deadline = time.monotonic() + 60
+        while version in self.versions():
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+
+    def audit(self) -> list[dict[str, Any]]:
+        """Read the audit log."""
+        return [json.loads(line) for line in (self.state / "audit.jsonl").read_text().splitlines()]
+
+
+@pytest.fixture(scope="module")
+def home(store: Path, keys: Keys, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Home]:
+    folder = tmp_path_factory.mktemp("home")
+    own = copied(store, folder / "store")
+    for version, change in ((WRONG, wrong), (DYING, dying), (SLOW, slow), (RAISING, raising)):
+        add(own, version, change)
+    add(own, GOOD)
+    runtime, state = folder / "runtime", folder / "state"
+    options = published("--keys", str(keys.file), "--access-log", str(folder / "access.log"), "--rate", "100000")
+    options += ("--runtime", str(runtime), "--state", str(state), "--models", f"{NAME}/1.0.0")
+    options += ("--workers", "1", "--settle", "1")
+    with running(own, folder / "log", *options) as server:
+        yield Home(server, runtime, state, {"X-API-Key": keys.texts["predict"]})
+
+
+def test_no_request_is_lost_from_the_first_version_to_the_second_and_each_answer_names_its_own(home: Home) -> None:
+    started = {"steps": [20, 100], "step_seconds": 4, "max_slowdown": None}
+    with asking(home.server.url, home.headers) as clients, home.control() as control:
+        time.sleep(1)
+        assert set(clients.versions) == {"1.0.0"}
+        assert (
+            control.post(f"/rollouts/{NAME}", json={"version": GOOD, "reason": "ticket 7"} | started).status_code == 202
+        )
+        home.await_rollout(lambda found: found["share"] == 20)
+        time.sleep(0.5)  # what was asked before the step is answered
+        before = Counter(clients.versions)
+        time.sleep(2.5)
+        assert home.await_rollout(lambda found: True)["share"] == 20
+        seen = Counter(clients.versions) - before
+        last = home.await_rollout(lambda found: found["done"])
+        assert last["phase"] == "promoted", last
+        time.sleep(0.5)
+        assert control.post(f"/versions/{NAME}/rollback", json={"reason": "try"}).status_code == 200
+        time.sleep(0.5)
+        assert home.answered_by() == "1.0.0"
+        assert control.post(f"/versions/{NAME}/{GOOD}/promote", json={}).status_code == 200
+        time.sleep(0.5)
+        assert home.answered_by() == GOOD
+        assert control.delete(f"/versions/{NAME}/1.0.0").status_code == 204
+        time.sleep(1)
+    assert clients.failures == []
+    total, share = seen.total(), 0.2
+    assert total > 100
+    assert abs(seen[GOOD] - share * total) < 4 * math.sqrt(total * share * (1 - share)) + 16, seen
+    assert set(home.versions()) == {GOOD}
+    pinned = httpx.post(f"{home.server.url}{PATH}/1.0.0", content=FILM, headers=home.headers)
+    assert pinned.status_code == 404
+    actions = [(entry["action"], entry["version"], entry["actor"]) for entry in home.audit()]
+    assert ("rollback", "1.0.0", "user test") in actions
+    assert actions[-1] == ("unregister", "1.0.0", "user test")
+    assert home.audit()[0]["reason"] == "ticket 7"
+    assert home.audit()[-1]["sha256"] is not None
+
+
+@pytest.mark.parametrize(
+    ("version", "plan", "said"),
+    [
+        (WRONG, {}, "answers its sample with normal 0.0004; 0.9996 was stored"),
+        (DYING, {}, "does not start"),
+        (SLOW, {}, "more than 2 times the"),
+        (RAISING, {}, "were answered with 5xx, more than 1.00%"),
+    ],
+)
+def test_a_bad_version_never_gets_all_requests_and_the_one_before_keeps_serving(
+    home: Home, version: str, plan: dict[str, Any], said: str
+) -> None:
+    before = home.answered_by()
+    with asking(home.server.url, home.headers, clients=4) as clients:
+        last = home.roll_out(version, steps=[40, 100], step_seconds=30, **plan)
+        assert last["phase"] == "rolled_back"
+        assert last["succeeded"] is False
+        assert said in last["detail"]
+        time.sleep(0.5)
+        after = Counter(clients.versions)
+        time.sleep(1)
+        assert set(Counter(clients.versions) - after) == {before}
+    # Only what the bad version was asked while it was tried may have failed, and by its own fault.
+    assert all(version == RAISING and failure.startswith("500") for failure in clients.failures), clients.failures
+    home.await_gone(version)
+    entry = [entry for entry in home.audit() if entry["version"] == version][-1]
+    assert "is rolled back" in entry["detail"]
+    assert said in entry["detail"]
+    assert said.replace('"', '\\"') in home.server.log.read_text()
+    assert httpx.get(f"{home.server.health_url}/ready").status_code == 200
+
+
+def test_copies_are_compared_and_nobody_gets_their_answers(home: Home) -> None:
+    add(home.server.store, "1.2.0")
+    with asking(home.server.url, home.headers, clients=4) as clients:
+        last = home.roll_out("1.2.0", shadow=50, step_seconds=2, min_requests=20)
+    assert last["phase"] == "shadowed", last
+    report = last["shadow"]
+    assert report["compared"] >= 20
+    assert report["agreeing"] == report["compared"]
+    assert report["failed"] == 0
+    assert report["largest_difference"] < 1e-6
+    assert 0 < report["candidate"]["p50"] < 5
+    assert set(clients.versions) == {GOOD}
+    assert clients.failures == []
+    assert home.versions()["1.2.0"]["share"] == 0
+    with home.control() as control:
+        assert control.delete(f"/versions/{NAME}/1.2.0").status_code == 204
+
+
+def test_the_same_client_stays_on_the_same_side(home: Home) -> None:
+    with home.control() as control:
+        want = {"models": {NAME: {"versions": {GOOD: {"share": 50}, "1.0.0": {"share": 50}}}}}
+        assert [item["action"] for item in control.put("/deployment", json=want).json()["changes"]] == [
+            "register",
+            "share",
+            "share",
+        ]
+        assert control.put("/deployment", json=want).json() == {"changes": []}
+        assert control.post("/deployment/diff", json=want).json() == {"changes": []}
+        with httpx.Client(base_url=home.server.url, headers=home.headers, timeout=60) as client:
+
+            def asked(who: str, path: str = PATH) -> str:
+                response = client.post(path, content=FILM, headers={"X-Client-Id": who})
+                return str(response.json()["model"]["version"])
+
+            sides = {f"ward-{number}": {asked(f"ward-{number}") for _ in range(3)} for number in range(24)}
+            assert all(len(side) == 1 for side in sides.values())
+            assert len(set.union(*sides.values())) == 2
+            assert {asked("ward-1", f"{PATH}/1.0.0"), asked("ward-1", f"{PATH}/{GOOD}")} == {"1.0.0", GOOD}
+        back: dict[str, Any] = {"models": {NAME: {"versions": {GOOD: {}}}}}
+        assert len(control.put("/deployment", json=back).json()["changes"]) == 2
+    assert home.answered_by() == GOOD
+
+
+def test_the_audit_log_holds_together(home: Home) -> None:
+    from radserve.control.audit import Audit
+
+    assert Audit(home.state).broken() is None
+    assert oct((home.runtime / "control.sock").stat().st_mode & 0o777) == "0o600"

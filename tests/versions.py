@@ -1,0 +1,142 @@
+"""Further versions of the chest model's archive, good and bad ones, and clients that never stop asking."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import threading
+import time
+import zipfile
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import httpx
+import yaml
+
+from radserve import index
+from radserve.archive import MANIFEST
+from radserve.index import Entry
+from tests.conftest import ROOT
+from tests.repack import NAME, entry_of
+
+Contents = dict[str, bytes]
+
+FILM = (ROOT / "archives" / NAME / "sample.png").read_bytes()
+PATH = f"/predictions/{NAME}"
+
+
+def copied(store: Path, folder: Path) -> Path:
+    """Copy a model store with the chest model, so that it may be changed."""
+    folder.mkdir()
+    entry = entry_of(store)
+    shutil.copyfile(store / entry.file, folder / entry.file)
+    index.write(folder, index.Index(archives=(entry,)))
+    return folder
+
+
+def add(store: Path, version: str, change: Callable[[Contents], None] = lambda _: None) -> Entry:
+    """Put another version of the chest model into a model store."""
+    old = entry_of(store) if version == "1.0.0" else index.read(store).find(NAME, "1.0.0")
+    assert old is not None
+    with zipfile.ZipFile(store / old.file) as packed:
+        contents = {name: packed.read(name) for name in packed.namelist()}
+    manifest = json.loads(contents[MANIFEST])
+    manifest["model"]["modelVersion"] = version
+    contents[MANIFEST] = json.dumps(manifest).encode()
+    contents["archive.yaml"] = yaml.safe_dump(yaml.safe_load(contents["archive.yaml"]) | {"version": version}).encode()
+    change(contents)
+    path = store / f"{NAME}-{version}.mar"
+    with zipfile.ZipFile(path, "w") as packed:
+        for name, data in contents.items():
+            packed.writestr(name, data)
+    update = {"version": version, "file": path.name, "sha256": index.sha256(path), "size": path.stat().st_size}
+    entry = old.model_copy(update=update)
+    index.write(store, index.read(store).put(entry))
+    return entry
+
+
+def wrong(contents: Contents) -> None:
+    """Answer the sample otherwise than is stored beside it."""
+    stored = json.loads(contents["sample.json"])
+    first, second = stored["probabilities"]
+    shares = stored["probabilities"]
+    contents["sample.json"] = json.dumps(
+        stored | {"label": first, "probabilities": {first: shares[second], second: shares[first]}}
+    ).encode()
+
+
+def _inserted(before: str, line: str) -> Callable[[Contents], None]:
+    """Put a line of code into the service, before another one."""
+
+    def change(contents: Contents) -> None:
+        code = contents["handlers/service.py"].decode()
+        assert code.count(before) == 1
+        indent = " " * (len(before) - len(before.lstrip()))
+        contents["handlers/service.py"] = code.replace(before, f"{indent}{line}\n{before}").encode()
+
+    return change
+
+
+dying = _inserted("        quieten()\n", "os._exit(7)")
+"""Its worker ends when it starts."""
+slow = _inserted("            self.meter.batch(len(data))\n", "import time; time.sleep(0.25)")
+"""It answers like the first, a quarter of a second later."""
+raising = _inserted(
+    "                answer = self.explain(result) if request.explain else self.describe(result)\n",
+    "self.calls = getattr(self, 'calls', 0) + 1; assert self.calls % 10",
+)
+"""It raises in every tenth request."""
+
+
+@dataclass
+class Asking:
+    """What clients that never stop got.
+
+    Attributes
+    ----------
+    versions
+        Answers by the version that they name.
+    failures
+        Everything that was no answer with 200.
+    """
+
+    versions: Counter[str] = field(default_factory=Counter)
+    failures: list[str] = field(default_factory=list)
+
+
+@contextmanager
+def asking(url: str, headers: dict[str, str], clients: int = 16, pause: float = 0.1) -> Iterator[Asking]:
+    """Let clients ask over connections that they keep open, one request after the other, without repeating any.
+
+    The pause between two requests leaves the cores that all of this shares to workers that start.
+    """
+    found, lock, stop = Asking(), threading.Lock(), threading.Event()
+
+    def ask() -> None:
+        with httpx.Client(base_url=url, headers=headers, timeout=60) as client:
+            while not stop.is_set():
+                try:
+                    response = client.post(PATH, content=FILM)
+                    version = response.json()["model"]["version"] if response.status_code == 200 else ""
+                    failure = "" if version else f"{response.status_code} {response.text}"
+                except httpx.HTTPError as error:
+                    version, failure = "", repr(error)
+                time.sleep(pause)
+                with lock:
+                    if version:
+                        found.versions[version] += 1
+                    else:
+                        found.failures.append(failure)
+
+    threads = [threading.Thread(target=ask) for _ in range(clients)]
+    for thread in threads:
+        thread.start()
+    try:
+        yield found
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
