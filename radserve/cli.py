@@ -14,6 +14,8 @@ from radserve import keys_cli, sagemaker, serve_cli
 from radserve.deploy import cli as deploy_cli
 from radserve.errors import NoWeights
 from radserve.serve_cli import ROOT, Store
+from radserve.store import cli as store_cli
+from radserve.versions import deployment_cli, models_cli, rollout_cli
 
 _TRAINING: Final = frozenset(
     {"lightning", "matplotlib", "monai", "optuna", "plotly", "scipy", "tensorboard", "torchmetrics"}
@@ -169,13 +171,19 @@ for _command in (
     serve_cli.serve,
     serve_cli.front,
     sagemaker.sagemaker,
+    rollout_cli.rollout,
+    deployment_cli.apply,
+    deployment_cli.diff,
+    deployment_cli.audit,
     training.cli.train,
     training.cli.tune,
     training.cli.evaluate,
 ):
     app.command()(_command)
 app.add_typer(training.cli.data_app, name="data")
+app.add_typer(models_cli.app, name="models")
 app.add_typer(keys_cli.app, name="keys")
+app.add_typer(store_cli.app, name="store")
 app.add_typer(deploy_cli.app, name="deploy")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any, Final, NoReturn
 
@@ -69,11 +70,23 @@ def _accept(response: httpx.Response) -> None:
     if status < HTTPStatus.BAD_REQUEST:
         target = f" to {response.headers['Location']!r}" if "Location" in response.headers else ""
         raise NotAnAnswer(f"The server answered {status}{target}, which is no prediction; check the URL.")
-    title, detail = _problem(response)
-    raise (Refused if status < HTTPStatus.INTERNAL_SERVER_ERROR else ServerFailed)(status, title, detail)
+    raise problem(response)
 
 
-def _problem(response: httpx.Response) -> tuple[str, str]:
+def problem(response: httpx.Response, hints: Mapping[int, str] = _HINTS) -> Refused | ServerFailed:
+    """Return the error that a status of 4xx or 5xx stands for.
+
+    Parameters
+    ----------
+    hints
+        What to do about a status whose answer does not say it itself.
+    """
+    title, detail = _details(response, hints)
+    kind = Refused if response.status_code < HTTPStatus.INTERNAL_SERVER_ERROR else ServerFailed
+    return kind(response.status_code, title, detail)
+
+
+def _details(response: httpx.Response, hints: Mapping[int, str]) -> tuple[str, str]:
     """Read RFC 9457's problem details, TorchServe's own {"code", "type", "message"}, or nothing at all."""
     status = response.status_code
     title = httpx.codes.get_reason_phrase(status) or "Unknown status"
@@ -88,7 +101,7 @@ def _problem(response: httpx.Response) -> tuple[str, str]:
             said = f" It said: {said[:300]}"
         case _:
             said = ""
-    return title, _HINTS.get(status, "The answer does not say why; the log of the server may.") + said
+    return title, hints.get(status, "The answer does not say why; the log of the server may.") + said
 
 
 def parse(response: httpx.Response) -> Any:

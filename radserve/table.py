@@ -60,7 +60,7 @@ class Table:
         """See `radserve.report.Report`."""
         if isinstance(outcome.result, Answer):
             self._models.add(outcome.result.model)
-        self._rows.append({"File": _text(outcome.file)} | _cells(outcome.result))
+        self._rows.append({"File": safe(outcome.file)} | _cells(outcome.result))
         return len(self._rows) >= _PAGE
 
     def flush(self) -> None:
@@ -68,7 +68,7 @@ class Table:
         if self._rows:
             self._console.print(_table(self._rows))
             for line in sorted(map(_described, self._models)):
-                self._console.print(_text(line), soft_wrap=True)
+                self._console.print(safe(line), soft_wrap=True)
         self._rows.clear()
         self._models.clear()
 
@@ -92,31 +92,31 @@ def _table(rows: list[_Cells]) -> RichTable:
 
 def _cells(result: Prediction | Segmentation | Problem) -> _Cells:
     if isinstance(result, Problem):
-        return {"Label": _text("NO ANSWER", "bold red"), "Why there is no answer": _text(str(result), "red")}
+        return {"Label": safe("NO ANSWER", "bold red"), "Why there is no answer": safe(str(result), "red")}
     special = _shares(result) if isinstance(result, Prediction) else _extent(result)
-    cells = {"Label": _text(result.label), "Version": _text(result.model.version)} | special
+    cells = {"Label": safe(result.label), "Version": safe(result.model.version)} | special
     if result.positive is not None:
-        cells["Positive"] = _text("yes", "bold yellow") if result.positive else _text("no")
+        cells["Positive"] = safe("yes", "bold yellow") if result.positive else safe("no")
     if result.warning is None:
         return cells
     # What must not be relied on does not stand there as if it could be.
-    return {name: _text(cell.plain, "dim") for name, cell in cells.items()} | {
-        "Warning": _text(result.warning, "bold red")
+    return {name: safe(cell.plain, "dim") for name, cell in cells.items()} | {
+        "Warning": safe(result.warning, "bold red")
     }
 
 
 def _shares(answer: Prediction) -> dict[str, Text]:
-    cells = {"Probability": _text(share(answer.probability))}
-    return cells if answer.threshold is None else cells | {"Threshold": _text(f"{answer.threshold:.1%}")}
+    cells = {"Probability": safe(share(answer.probability))}
+    return cells if answer.threshold is None else cells | {"Threshold": safe(f"{answer.threshold:.1%}")}
 
 
 def _extent(answer: Segmentation) -> dict[str, Text]:
-    cells = {"Area": _text(fraction(answer.area.fraction))}
+    cells = {"Area": safe(fraction(answer.area.fraction))}
     if answer.area.mm2 is not None:
-        cells["mm²"] = _text(f"{answer.area.mm2:.1f}")
+        cells["mm²"] = safe(f"{answer.area.mm2:.1f}")
     if answer.box is not None:
         found = answer.box
-        cells["Box"] = _text(f"{found.width} x {found.height} at {found.left}, {found.top}")
+        cells["Box"] = safe(f"{found.width} x {found.height} at {found.left}, {found.top}")
     return cells
 
 
@@ -132,7 +132,7 @@ def fraction(area: float) -> str:
     return "<0.01%" if 0 < area < 0.00005 else f"{area:.2%}"
 
 
-def _text(text: str, style: str = "") -> Text:
+def safe(text: str, style: str = "") -> Text:
     """Show any text as it is: no markup, and no control character reaches the terminal."""
     shown = "".join(sign if sign.isprintable() else ascii(sign)[1:-1] for sign in text)
     return Text(encodable(shown), style)

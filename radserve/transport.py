@@ -27,9 +27,9 @@ class Transport:
         self._http = httpx.Client(
             base_url=base(url),
             timeout=_timeout(timeout),
-            headers=_authorization(key),
+            headers=authorization(key),
             # Films for this machine must not travel by way of a proxy that the environment names.
-            trust_env=base(url).host not in _LOOPBACK,
+            trust_env=not is_loopback(base(url)),
         )
 
     def close(self) -> None:
@@ -100,7 +100,19 @@ def _timeout(timeout: float | httpx.Timeout) -> httpx.Timeout:
     return httpx.Timeout(connect=TIMEOUT.connect, read=timeout, write=TIMEOUT.write, pool=TIMEOUT.pool)
 
 
-def _authorization(key: str | None) -> dict[str, str]:
+def is_loopback(url: httpx.URL) -> bool:
+    """Whether a URL leads to this machine."""
+    return url.host in _LOOPBACK
+
+
+def authorization(key: str | None) -> dict[str, str]:
+    """Return the header that carries a key.
+
+    Raises
+    ------
+    WrongCall
+        If no header may hold it.
+    """
     if key is None:
         return {}
     if not key.isascii() or not key.isprintable() or not key.strip():

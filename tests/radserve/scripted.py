@@ -6,12 +6,15 @@ import base64
 import hashlib
 import io
 import json
+import socket
+import socketserver
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -28,6 +31,7 @@ class Request:
     path: str
     headers: Mapping[str, str]
     body: bytes
+    method: str = "POST"
 
 
 @dataclass(frozen=True)
@@ -45,15 +49,26 @@ Script = Callable[[Request], Reply]
 
 
 class Scripted(ThreadingHTTPServer):
-    """Answers by a script; `requests` is what it was asked."""
+    """Answers by a script, on loopback or on a unix socket; `requests` is what it was asked."""
 
     daemon_threads = True
     script: Script
 
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), _Handler)
+    def __init__(self, path: Path | None = None) -> None:
         self.requests: list[Request] = []
         self.script = answer
+        if path is None:
+            super().__init__(("127.0.0.1", 0), _Handler)
+        else:
+            self.address_family = socket.AF_UNIX
+            super().__init__(str(path), _Local)  # type: ignore[arg-type]
+
+    def server_bind(self) -> None:
+        """Bind, and look up no host's name for a unix socket."""
+        if self.address_family == socket.AF_UNIX:
+            socketserver.TCPServer.server_bind(self)
+        else:
+            super().server_bind()
 
     @property
     def url(self) -> str:
@@ -77,7 +92,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-        request = Request(self.path, dict(self.headers), body)
+        request = Request(self.path, dict(self.headers), body, self.command)
         self.server.requests.append(request)
         reply = self.server.script(request)
         self.send_response(reply.status)
@@ -90,10 +105,14 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(reply.body)
         self.close_connection = reply.announced is not None
 
-    do_GET = do_POST  # noqa: N815  # http.server wants this name
+    do_GET = do_PUT = do_PATCH = do_DELETE = do_POST  # noqa: N815  # http.server wants these names
 
     def log_message(self, *_: object) -> None:
         pass
+
+
+class _Local(_Handler):
+    disable_nagle_algorithm = False  # a unix socket has none
 
 
 def prediction(image: bytes, /, **changes: Any) -> dict[str, Any]:
@@ -207,9 +226,9 @@ def _instance(image: bytes, *, masks: bool) -> dict[str, Any]:
 
 
 @contextmanager
-def scripted() -> Iterator[Scripted]:
+def scripted(path: Path | None = None) -> Iterator[Scripted]:
     """Run a scripted server."""
-    with Scripted() as server:
+    with Scripted(path) as server:
         # The default polls twice a second for its end, which every test would wait for.
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()

@@ -1,0 +1,121 @@
+"""Versions of a plain server, without nginx, by the command line and from a store."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from radserve import index
+from tests.repack import NAME
+from tests.server import ROOT, Server, running
+from tests.versions import FILM, PATH, add, copied
+
+pytestmark = pytest.mark.e2e
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("plain")
+
+
+@pytest.fixture(scope="module")
+def server(store: Path, folder: Path) -> Iterator[Server]:
+    """Run a server that has version 1.0.0, and a store that has 1.1.0 as well."""
+    author = copied(store, folder / "author")
+    add(author, "1.1.0")
+    radserve(folder, "store", "push", f"{NAME}/1.1.0", "--model-store", str(author), "--store", str(folder / "archive"))
+    own = copied(store, folder / "store")
+    options = ("--runtime", str(folder / "runtime"), "--store", str(folder / "archive"), "--workers", "1")
+    with running(own, folder / "log", *options) as started:
+        yield started
+
+
+def radserve(folder: Path, *words: str, code: int = 0) -> str:
+    """Run the command line beside the server, and return what it says."""
+    environment = os.environ | {"RADSERVE_RUNTIME": str(folder / "runtime"), "COLUMNS": "160", "TERM": "dumb"}
+    environment.pop("PYTHONWARNINGS", None)
+    command = [sys.executable, "-m", "radserve", *words]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=ROOT, timeout=150, check=False)
+    assert done.returncode == code, done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+def answered_by(server: Server) -> str:
+    return str(httpx.post(server.url + PATH, content=FILM, timeout=60).json()["model"]["version"])
+
+
+def test_a_rollout_pulls_verifies_and_switches_at_once_and_says_so(server: Server, folder: Path) -> None:
+    assert answered_by(server) == "1.0.0"
+    said = radserve(folder, "rollout", NAME, "1.1.0", "--reason", "ticket 9")
+    assert "No nginx stands before this server" in said
+    assert "all of them at once" in said
+    assert answered_by(server) == "1.1.0"
+    entry = index.read(server.store).find(NAME, "1.1.0")
+    assert entry is not None
+    assert (server.store / entry.file).is_file()
+
+
+def test_the_tables_show_both_versions(server: Server, folder: Path) -> None:
+    said = radserve(folder, "models", "show", NAME)
+    assert "1.0.0" in said
+    assert "1.1.0" in said
+    listed = json.loads(radserve(folder, "models", "list", "--json"))
+    (model,) = listed["models"]
+    assert {item["version"]: item["share"] for item in model["versions"]} == {"1.0.0": 0, "1.1.0": 100}
+
+
+def test_what_is_declared_is_exported_and_applying_it_changes_nothing(server: Server, folder: Path) -> None:
+    file = folder / "deployment.yaml"
+    file.write_text(radserve(folder, "models", "export"))
+    radserve(folder, "diff", str(file))
+    radserve(folder, "apply", str(file))
+    before = radserve(folder, "audit", "--json")
+    file.write_text(file.read_text().replace("share: 0", "share: 5").replace("share: 100", "share: 95"))
+    assert "5 %" in radserve(folder, "diff", str(file), code=1)
+    assert "no nginx stands before this server" in radserve(folder, "apply", str(file), code=1)
+    assert radserve(folder, "audit", "--json") == before
+
+
+def test_a_rollback_and_an_end(server: Server, folder: Path) -> None:
+    assert "has 100 %" in radserve(folder, "models", "unregister", NAME, "1.1.0", code=1)
+    radserve(folder, "models", "rollback", NAME, "--reason", "worse")
+    assert answered_by(server) == "1.0.0"
+    radserve(folder, "models", "unregister", NAME, "1.1.0")
+    assert httpx.post(f"{server.url}{PATH}/1.1.0", content=FILM).status_code == 404
+    said = radserve(folder, "audit")
+    for word in ("ticket 9", "worse", "rollback", "unregister"):
+        assert word in said
+
+
+def test_torchserves_own_management_api_is_verified_and_recorded(server: Server, folder: Path) -> None:
+    transport = httpx.HTTPTransport(uds=str(folder / "runtime" / "control.sock"))
+    with httpx.Client(transport=transport, base_url="http://radserve", timeout=120) as control:
+        assert control.get("/models").json()["models"][0]["modelName"] == NAME
+        assert control.get(f"/models/{NAME}/1.0.0").json()[0]["minWorkers"] == 1
+        refused = control.post("/models", params={"url": "http://127.0.0.1:9/x.mar"})
+        assert refused.status_code == 404
+        assert refused.headers["content-type"] == "application/problem+json"
+        path = server.store / f"{NAME}-1.1.0.mar"
+        good = path.read_bytes()
+        path.write_bytes(good[:-1] + b"x")
+        assert "sha256" in control.post("/models", params={"url": path.name}).json()["detail"]
+        path.write_bytes(good)
+        assert control.put(f"/models/{NAME}/1.0.0/set-default").status_code == 200
+        assert control.put("/models/nothing").status_code == 404
+        assert control.delete(f"/models/{NAME}").status_code == 409
+        assert control.get("/nothing").status_code == 404
+        assert control.patch("/models").status_code == 405
+
+
+def test_nobody_else_on_this_host_can_manage_by_grpc(server: Server) -> None:
+    (java,) = server.java()
+    listening = {item.laddr.port for item in java.net_connections("tcp") if item.status == "LISTEN"}
+    known = {int(url.split(":")[2].split("/")[0]) for url in (server.url, server.metrics_url)}
+    assert listening == known
