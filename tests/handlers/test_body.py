@@ -131,7 +131,7 @@ def test_a_compressed_bomb_is_refused_without_inflating_it() -> None:
         read({"body": bomb}, Headers({"content-encoding": "gzip"}), LIMITS)
 
 
-@pytest.mark.parametrize("content", [b"no gzip", gzip.compress(FILM)[:-6]])
+@pytest.mark.parametrize("content", [b"no gzip", gzip.compress(FILM, mtime=0)[:-6]])
 def test_a_broken_compressed_body_is_refused(content: bytes) -> None:
     with pytest.raises(BadRequest):
         read({"body": content}, Headers({"content-encoding": "gzip"}), LIMITS)
