@@ -74,10 +74,10 @@ class Run:
 
     @property
     def share(self) -> float:
-        """Percent of the requests that the new version has."""
+        """Percent of the requests that the new version has; none while it is brought in again after a restart."""
         if self._phase == "promoted":
             return 100.0
-        if self.done or self._rollout.step is None or self._plan.shadow is not None:
+        if self._phase != "canary" or self._rollout.step is None:
             return 0.0
         return self._plan.steps[self._rollout.step]
 

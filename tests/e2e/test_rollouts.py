@@ -93,7 +93,7 @@ def home(store: Path, keys: Keys, tmp_path_factory: pytest.TempPathFactory) -> I
 
 
 def test_no_request_is_lost_from_the_first_version_to_the_second_and_each_answer_names_its_own(home: Home) -> None:
-    started = {"steps": [20, 100], "step_seconds": 4, "max_slowdown": None}
+    started = {"steps": [20, 100], "step_seconds": 1, "min_requests": 40, "max_slowdown": None}
     with asking(home.server.url, home.headers) as clients, home.control() as control:
         time.sleep(1)
         assert set(clients.versions) == {"1.0.0"}
@@ -103,9 +103,10 @@ def test_no_request_is_lost_from_the_first_version_to_the_second_and_each_answer
         home.await_rollout(lambda found: found["share"] == 20)
         time.sleep(0.5)  # what was asked before the step is answered
         before = Counter(clients.versions)
-        time.sleep(2.5)
-        assert home.await_rollout(lambda found: True)["share"] == 20
-        seen = Counter(clients.versions) - before
+        seen = Counter[str]()
+        while control.get(f"/rollouts/{NAME}").json()["share"] == 20:
+            seen = Counter(clients.versions) - before
+            time.sleep(0.05)
         last = home.await_rollout(lambda found: found["done"])
         assert last["phase"] == "promoted", last
         time.sleep(0.5)

@@ -41,8 +41,9 @@ def test_nothing_listens_beyond_loopback_and_a_private_socket(tmp_path: Path) ->
 
 def test_no_url_can_be_loaded_and_no_workflow_lies_where_they_are_looked_for(tmp_path: Path) -> None:
     found = configured(tmp_path)
-    assert found["enable_model_api"] == "false"
-    assert "http" not in found["allowed_urls"]
+    assert found["allowed_urls"] == "file:///nowhere/.*"
+    assert found["use_env_allowed_urls"] == "false"
+    assert found["management_address"].startswith("unix:")
     Runtime(tmp_path).prepare()
     assert list(Path(found["workflow_store"]).iterdir()) == []
 
