@@ -99,7 +99,7 @@ def sagemaker(
     """
     import asyncio
 
-    from radserve import log, supervisor
+    from radserve import log, serve_options, supervisor
     from radserve.front import Options
     from radserve.torchserve import Address
 
@@ -117,7 +117,7 @@ def sagemaker(
             concurrent=_REQUESTS,
             sagemaker=name,
         )
-        options = supervisor.Options(
+        options = serve_options.Options(
             store=found,
             configuration=config,
             address=Address("127.0.0.1", inference_port, metrics_port),

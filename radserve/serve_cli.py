@@ -164,7 +164,7 @@ def serve(
     """
     import asyncio
 
-    from radserve import log, ports, supervisor
+    from radserve import log, ports, serve_options, supervisor
     from radserve.errors import ServeError
     from radserve.front import Options, networks
     from radserve.store import open_store
@@ -191,7 +191,7 @@ def serve(
             trusted=networks(trusted_proxy),
             access_log=access_log,
         )
-    options = supervisor.Options(
+    options = serve_options.Options(
         store=model_store.resolve(),
         configuration=config,
         address=Address("127.0.0.1", inference_port if wanted else 8080 if port is None else port, metrics_port),

@@ -9,7 +9,7 @@ import logging
 import signal
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -19,7 +19,7 @@ from radserve import child, front, listener, runtime, torchserve
 from radserve.announcement import announcement
 from radserve.asgi import Listening
 from radserve.control.api import Api, application
-from radserve.control.arrivals import Arrivals, Source
+from radserve.control.arrivals import Arrivals
 from radserve.control.changes import Changes
 from radserve.control.departures import Departures
 from radserve.control.ledger import Ledger
@@ -29,18 +29,17 @@ from radserve.control.routes import Routes
 from radserve.control.state import Folder
 from radserve.control.torchserve_api import TorchServeApi
 from radserve.drain import Drain
-from radserve.errors import ServeError
 from radserve.fleet import Fleet, Member
 from radserve.hardware import Plan, cores, plan
 from radserve.health import Health
 from radserve.keyring import Keyring
 from radserve.metrics import Crew
 from radserve.nginx import Nginx
-from radserve.ports import require_free
 from radserve.readiness import Readiness
 from radserve.runtime import Runtime
+from radserve.serve_options import Options
 from radserve.served import Served, select
-from radserve.torchserve import Address, Management
+from radserve.torchserve import Management
 from radserve.traffic import Traffic, Window
 
 logger = logging.getLogger("radserve.supervisor")
@@ -66,58 +65,6 @@ class State(enum.Enum):
     DRAINING = "draining"
 
 
-@dataclass(frozen=True)
-class Options:
-    """What the operator may choose.
-
-    Attributes
-    ----------
-    models
-        Names, or NAME/VERSION; all of the store if empty.
-    health_port
-        Port of /live, /ready, /auth and /metrics.
-    workers
-        Workers a model; by default as many as there are cores to share.
-    startup_timeout, drain_timeout
-        Seconds until a start has failed, and until a stop no longer waits for requests.
-    drain_delay
-        Seconds for which a stop goes on as before, but for /ready: load balancers need them to hear of it.
-    front
-        What nginx publishes; None for nothing.
-    keys
-        Where keys are kept, as `radserve.keyring.source` reads it; without, /auth lets nobody in.
-    runtime
-        Folder for all that is written; a temporary one if None.
-    state
-        Folder for what a restart must know; one in the model store if None.
-    source
-        Where archives are pulled from that the model store does not hold.
-    settle
-        Seconds that a version stays after the front sends it nothing more; see `radserve.control.departures`.
-    """
-
-    store: Path
-    configuration: Path
-    address: Address
-    health_port: int
-    models: Sequence[str] = ()
-    workers: int | None = None
-    startup_timeout: float = 120.0
-    drain_timeout: float = 60.0
-    drain_delay: float = 0.0
-    front: front.Options | None = None
-    keys: str | None = None
-    runtime: Path | None = None
-    state: Path | None = None
-    source: Source | None = None
-    settle: float = 30.0
-
-    @property
-    def state_folder(self) -> Path:
-        """Folder for what a restart must know."""
-        return self.state or self.store / "state"
-
-
 async def serve(options: Options, announce: Callable[[str], None]) -> Exit:
     """Serve until SIGTERM or SIGINT.
 
@@ -131,14 +78,14 @@ async def serve(options: Options, announce: Callable[[str], None]) -> Exit:
     ArchiveError, KeysError, ServeError
         If nothing was started.
     """
-    _require_safe(options)
+    options.require_safe()
     keyring = Keyring.open(options.keys) if options.keys else None
     remembered = Folder(options.state_folder)
     served = select(options.store, _declared(remembered, options.models))
     for item in served:
         if item.recipe.warning is not None:
             logger.warning("%s %s: %s", item.entry.name, item.entry.version, item.recipe.warning)
-    _require_ports(options)
+    options.require_ports()
     shares = plan(len({item.entry.name for item in served}), cores(), options.workers)
     with runtime.opened(options.runtime) as folder:
         folder.prepare()
@@ -160,27 +107,6 @@ def _declared(remembered: Folder, models: Sequence[str]) -> Sequence[str]:
             ", ".join(declared),
         )
     return declared
-
-
-def _require_safe(options: Options) -> None:
-    if options.front is None:
-        return
-    if options.keys is None and options.front.sagemaker is None:
-        raise ServeError(
-            f"{options.front.host} is to be published, and without keys anybody could ask. Make one with "
-            "'radserve keys create NAME --role predict --keys keys.json', and give --keys keys.json."
-        )
-    options.front.require_safe()
-
-
-def _require_ports(options: Options) -> None:
-    host, own = options.address.host, options.address
-    wanted = {
-        "--port" if options.front is None else "--inference-port": (host, own.port),
-        "--metrics-port": (host, own.metrics_port),
-        "--health-port": (host, options.health_port),
-    }
-    require_free(wanted | (options.front.listens if options.front else {}))
 
 
 class Supervisor:

@@ -188,7 +188,7 @@ def test_probes_go_through_the_front_and_ask_what_they_mean(container: dict[str,
 
 
 def test_a_start_is_given_longer_than_the_supervisor_gives_itself(container: dict[str, Any]) -> None:
-    from radserve.supervisor import Options
+    from radserve.serve_options import Options
 
     probe = container["startupProbe"]
     assert probe["periodSeconds"] * probe["failureThreshold"] > Options.startup_timeout
