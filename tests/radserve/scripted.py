@@ -52,6 +52,7 @@ class Scripted(ThreadingHTTPServer):
     """Answers by a script, on loopback or on a unix socket; `requests` is what it was asked."""
 
     daemon_threads = True
+    request_queue_size = 128  # five, its default, are soon full of clients that make no pauses between attempts
     script: Script
 
     def __init__(self, path: Path | None = None) -> None:
