@@ -142,7 +142,7 @@ def plan(found: dict[str, Any]) -> Plan:
         Naming the key and the value that are wrong.
     """
     try:
-        return Plan.model_validate(found)
+        return Plan.model_validate(found | {"reason": found.get("reason") or ""})
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         where = ".".join(str(part) for part in first["loc"])

@@ -62,6 +62,12 @@ def test_a_rollout_pulls_verifies_and_switches_at_once_and_says_so(server: Serve
     assert (server.store / entry.file).is_file()
 
 
+def test_a_version_that_is_nowhere_is_refused_with_what_there_is(server: Server, folder: Path) -> None:
+    said = radserve(folder, "rollout", NAME, "9.9.9", code=1)
+    assert "holds chest-xray-cnn as 1.1.0, not as 9.9.9" in said
+    assert answered_by(server) == "1.1.0"
+
+
 def test_the_tables_show_both_versions(server: Server, folder: Path) -> None:
     said = radserve(folder, "models", "show", NAME)
     assert "1.0.0" in said

@@ -16,6 +16,11 @@ def test_a_version_is_enough() -> None:
     assert plan == Plan(version="2.0.0", steps=(5, 25, 100), step_seconds=300, max_error=0.01, max_slowdown=2)
 
 
+def test_what_the_command_line_leaves_open_is_null() -> None:
+    nothing = dict.fromkeys(("max_p95", "max_slowdown", "workers", "shadow", "reason"))
+    assert asked.plan({"version": "2.0.0"} | nothing) == Plan(version="2.0.0", max_slowdown=None)
+
+
 @pytest.mark.parametrize(
     ("changed", "said"),
     [
