@@ -97,14 +97,21 @@ class Asking:
 
     Attributes
     ----------
+    answers
+        When each answer's request was begun (`time.monotonic`), and the version that it names.
     versions
         Answers by the version that they name.
     failures
         Everything that was no answer with 200.
     """
 
+    answers: list[tuple[float, str]] = field(default_factory=list)
     versions: Counter[str] = field(default_factory=Counter)
     failures: list[str] = field(default_factory=list)
+
+    def since(self, begin: float) -> set[str]:
+        """Return the versions that answered what was asked from then on: what was asked before may still be queued."""
+        return {version for begun, version in self.answers if begun >= begin}
 
 
 @contextmanager
@@ -118,6 +125,7 @@ def asking(url: str, headers: dict[str, str], clients: int = 16, pause: float = 
     def ask() -> None:
         with httpx.Client(base_url=url, headers=headers, timeout=60) as client:
             while not stop.is_set():
+                begin = time.monotonic()
                 try:
                     response = client.post(PATH, content=FILM)
                     version = response.json()["model"]["version"] if response.status_code == 200 else ""
@@ -128,6 +136,7 @@ def asking(url: str, headers: dict[str, str], clients: int = 16, pause: float = 
                 with lock:
                     if version:
                         found.versions[version] += 1
+                        found.answers.append((begin, version))
                     else:
                         found.failures.append(failure)
 
