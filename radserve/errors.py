@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from handlers.errors import RadServeError
+from handlers.errors import RadServeError as RadServeError  # noqa: PLC0414 - the root, for those who may not import handlers
 
 
 class BuildError(RadServeError):

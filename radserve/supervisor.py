@@ -12,10 +12,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import httpx
 
-from radserve import child, front, listener, runtime, torchserve
+from radserve import catalog, child, front, listener, runtime, torchserve
 from radserve.announcement import announcement
 from radserve.asgi import Listening
 from radserve.control.api import Api, application
@@ -158,6 +159,29 @@ class Supervisor:
         """The workers of each archive, as last heard of."""
         crews = self._fleet.crews
         return [replace(crew, share=self._listing.share(crew.entry.name, crew.entry.version) / 100) for crew in crews]
+
+    def catalog(self) -> dict[str, Any]:
+        """Say what requests are answered by; a version that is still being tried is not among it."""
+        return catalog.catalog(
+            (
+                member.entry.name,
+                catalog.version(
+                    member.entry, member.served.recipe, self._archive(member), self._listing.share(*member.pair)
+                ),
+            )
+            for member in self._fleet
+            if self._listing.open(member)
+        )
+
+    def member(self, name: str, version: str) -> tuple[Path, bytes] | None:
+        """Return archive and sample of a version that is open to requests."""
+        member = self._fleet.get(name, version)
+        if member is None or not self._listing.open(member):
+            return None
+        return self._archive(member), member.served.sample
+
+    def _archive(self, member: Member) -> Path:
+        return self._options.store / member.entry.file
 
     @property
     def certificate(self) -> Path | None:

@@ -15,6 +15,7 @@ MAY_IMPORT = {
     "handlers": {"handlers"},
     "training": {"handlers", "training"},
     "radserve": {"handlers", "radserve", "training"},
+    "gateway": {"gateway", "radserve"},
 }
 
 
