@@ -1,0 +1,1 @@
+"""The front door: web page, API for applications, result history. It speaks HTTP to TorchServe and loads no torch."""

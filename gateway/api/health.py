@@ -1,0 +1,67 @@
+"""/live, /ready and /metrics: whether the gateway runs, whether requests would be answered, and what it counts."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Request
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from pydantic import BaseModel
+from starlette.responses import JSONResponse, Response
+
+from gateway import problems, services
+from gateway.access import Caller
+from gateway.errors import HistoryError
+from gateway.metrics import REGISTRY
+from radserve.keys import Role
+
+router = APIRouter(tags=["health"])
+
+
+class State(BaseModel):
+    """Whether requests are answered, and why not; `history` is `ok`, `off`, or what is wrong with it."""
+
+    state: str
+    detail: str
+    history: str = "off"
+
+
+@router.get("/live", response_model=State)
+async def live() -> State:
+    """Say that the gateway runs."""
+    return State(state="live", detail="The gateway runs.")
+
+
+@router.get("/ready", response_model=State, responses={503: {"model": State}})
+async def ready(request: Request) -> Response:
+    """Say whether requests will be answered. A history that is down is said, and changes nothing about that."""
+    found = services.of(request)
+    problem = await found.backend.ready()
+    state = State(
+        state="ready" if problem is None else "waiting",
+        detail=problem or "Requests are answered.",
+        history=await _history(found),
+    )
+    return JSONResponse(state.model_dump(), 200 if problem is None else 503)
+
+
+@router.get(
+    "/metrics",
+    response_class=Response,
+    responses={200: {"content": {"text/plain": {}}}, 401: problems.DOCUMENTED[401], 403: problems.DOCUMENTED[403]},
+)
+async def metrics(caller: Annotated[Caller, Depends(services.caller)]) -> Response:
+    """Tell Prometheus what was counted; for the role `read`."""
+    caller.require(Role.READ)
+    return Response(generate_latest(REGISTRY), headers={"content-type": CONTENT_TYPE_LATEST})
+
+
+async def _history(found: services.Services) -> str:
+    history = found.keeping.history
+    if history is None:
+        return "off"
+    try:
+        await history.ping()
+    except HistoryError as error:
+        return str(error)
+    return "ok"

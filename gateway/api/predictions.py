@@ -1,0 +1,121 @@
+"""/api/predictions and /api/explanations: an image in, an answer out."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Annotated, Any, Final
+
+from fastapi import APIRouter, Depends, Request
+from starlette.responses import JSONResponse, Response
+
+from gateway import answers, body, problems, services
+from gateway.access import Caller
+from gateway.api.models import Name, Version
+from gateway.backend import Question, Reply, Verb
+from gateway.body import Body
+from radserve.keys import Role
+
+router = APIRouter(prefix="/api", tags=["predictions"])
+
+Asker = Annotated[Caller, Depends(services.caller)]
+
+_IMAGE: Final = {"schema": {"type": "string", "format": "binary"}}
+_DOCUMENT: Final = {
+    "oneOf": [
+        {"type": "object", "required": [key], "properties": {key: {"type": "string"}}, "additionalProperties": False}
+        for key in ("image", "object", "url")
+    ]
+    + [
+        {
+            "type": "object",
+            "required": ["instances"],
+            "additionalProperties": False,
+            "properties": {
+                "instances": {
+                    "type": "array",
+                    "minItems": 1,
+                    "items": {"type": "object", "required": ["b64"], "properties": {"b64": {"type": "string"}}},
+                }
+            },
+        }
+    ]
+}
+_FORM: Final = {
+    "type": "object",
+    "required": ["file"],
+    "properties": {"file": {"type": "array", "minItems": 1, "items": {"type": "string", "format": "binary"}}},
+}
+_REQUEST: Final = {
+    "requestBody": {
+        "required": True,
+        "description": "One image as it is (its content decides what it is), a form with files, or JSON: "
+        '`{"image": BASE64}`, `{"instances": [{"b64": BASE64}, ...]}`, `{"object": KEY}` of an upload, `{"url": URL}`.',
+        "content": {
+            "application/octet-stream": _IMAGE,
+            "image/*": _IMAGE,
+            "application/dicom": _IMAGE,
+            "multipart/form-data": {"schema": _FORM},
+            "application/json": {"schema": _DOCUMENT},
+        },
+    }
+}
+_RESPONSES: Final = problems.DOCUMENTED | {
+    200: {
+        "description": "The answer, as the server gives it, with `id`, `time` and `filename`.",
+        "content": {"application/json": {"schema": {"type": "object"}}, "image/png": _IMAGE},
+    },
+    406: problems.DOCUMENTED[400] | {"description": "Not Acceptable"},
+}
+
+
+def _routes(verb: Verb) -> None:
+    @router.post(f"/{verb}/{{name}}", responses=_RESPONSES, openapi_extra=_REQUEST, name=f"{verb} of a model")
+    async def current(request: Request, name: Name, caller: Asker) -> Response:
+        return await _answer(request, verb, name, None, caller)
+
+    @router.post(
+        f"/{verb}/{{name}}/{{version}}", responses=_RESPONSES, openapi_extra=_REQUEST, name=f"{verb} of a version"
+    )
+    async def pinned(request: Request, name: Name, version: Version, caller: Asker) -> Response:
+        return await _answer(request, verb, name, version, caller)
+
+
+_routes("predictions")
+_routes("explanations")
+
+
+async def _answer(request: Request, verb: Verb, name: str, version: str | None, caller: Caller) -> Response:
+    caller.require(Role.PREDICT)
+    found = services.of(request)
+    asked = await body.read(request, found.settings)
+    if not isinstance(asked, Body):
+        asked = await found.references.fetch(asked, caller)
+    reply = await found.backend.ask(_question(request, verb, name, version, asked))
+    if reply.status != 200:
+        raise answers.refusal(reply)
+    if not reply.media_type.startswith(body.JSON):
+        return Response(reply.body, media_type=reply.media_type)
+    return JSONResponse(await _kept(request, verb, caller, asked, reply))
+
+
+def _question(request: Request, verb: Verb, name: str, version: str | None, asked: Body) -> Question:
+    return Question(
+        verb=verb,
+        model=name,
+        version=version,
+        body=asked.content,
+        media_type=asked.media_type,
+        encoding=asked.encoding,
+        accept=request.headers.get("accept", ""),
+        request_id=request.state.id,
+        client=request.headers.get("x-client-id", ""),
+    )
+
+
+async def _kept(request: Request, verb: Verb, caller: Caller, asked: Body, reply: Reply) -> dict[str, Any]:
+    found = services.of(request)
+    document = answers.annotated(answers.parse(reply), asked.names, datetime.now(UTC))
+    keep_names = found.settings.keep_names
+    results = answers.results(document, verb, caller.name, request.state.id, keep_names=keep_names)
+    kept = await found.keeping.keep(results) if results else "off"
+    return document | {"history": kept}

@@ -1,0 +1,141 @@
+"""/api/results: what was answered, newest first; its own to a predicting key, everybody's to a reading one."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import AsyncIterator, Iterable, Sequence
+from dataclasses import replace
+from typing import Annotated, Final
+
+from fastapi import APIRouter, Depends, Path, Query, Request
+from pydantic import AwareDatetime, BaseModel
+from starlette.responses import Response, StreamingResponse
+
+from gateway import history, problems, services
+from gateway.access import Caller
+from gateway.errors import NotFound
+from gateway.history import History, Result
+from radserve.keys import Role
+
+router = APIRouter(tags=["results"])
+
+Asker = Annotated[Caller, Depends(services.caller)]
+Identity = Annotated[str, Path(pattern=r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$")]
+
+_RESPONSES: Final[problems.Documented] = {
+    status: problems.DOCUMENTED[status] for status in (400, 401, 403, 404, 422, 429, 503)
+}
+_COLUMNS: Final = tuple(Result.model_fields)
+
+
+class Results(BaseModel):
+    """A page of results; `next` is the `cursor` of the page after, null on the last one."""
+
+    results: tuple[Result, ...]
+    next: str | None
+
+
+class Filter(BaseModel):
+    """Which results."""
+
+    model: Annotated[str | None, Query(max_length=64)] = None
+    label: Annotated[str | None, Query(max_length=128)] = None
+    since: AwareDatetime | None = None
+    until: AwareDatetime | None = None
+    text: Annotated[str | None, Query(max_length=128, description="In the file name, id or image checksum.")] = None
+
+    def query(self, caller: Caller, limit: int, after: str | None = None) -> history.Query:
+        """Return the query, for what the caller may see."""
+        return history.Query(
+            model=self.model,
+            label=self.label,
+            since=self.since,
+            until=self.until,
+            text=self.text,
+            client=caller.whose,
+            after=after,
+            limit=limit,
+        )
+
+
+Chosen = Annotated[Filter, Depends()]
+
+
+@router.get("/api/results", responses=_RESPONSES)
+async def results(
+    request: Request,
+    caller: Asker,
+    chosen: Chosen,
+    cursor: Annotated[str | None, Query(max_length=256, description="`next` of the page before.")] = None,
+    limit: Annotated[int, Query(ge=1, le=history.MAX_LIMIT)] = history.DEFAULT_LIMIT,
+) -> Results:
+    """Return a page of results."""
+    page = await _opened(request, caller).find(chosen.query(caller, limit, cursor))
+    return Results(results=page.results, next=page.next)
+
+
+@router.get(
+    "/api/results.csv", response_class=StreamingResponse, responses=_RESPONSES | {200: {"content": {"text/csv": {}}}}
+)
+async def exported(request: Request, caller: Asker, chosen: Chosen) -> StreamingResponse:
+    """Return all results of a filter as CSV (RFC 4180)."""
+    found = _opened(request, caller)
+    first = await found.find(chosen.query(caller, history.MAX_LIMIT))
+    headers = {"Content-Disposition": 'attachment; filename="results.csv"'}
+    lines = _lines(found, chosen.query(caller, history.MAX_LIMIT), first)
+    return StreamingResponse(lines, media_type="text/csv; charset=utf-8", headers=headers)
+
+
+@router.get("/api/results/{identity}", responses=_RESPONSES)
+async def result(request: Request, caller: Asker, identity: Identity) -> Result:
+    """Return one result."""
+    return await _owned(_opened(request, caller), identity, caller)
+
+
+@router.delete("/api/results/{identity}", status_code=204, responses=_RESPONSES)
+async def delete(request: Request, caller: Asker, identity: Identity) -> Response:
+    """Forget one result; of others' only with the role `manage`."""
+    found = _opened(request, caller)
+    kept = await _owned(found, identity, caller)
+    if kept.client != caller.name:
+        caller.require(Role.MANAGE)
+    await found.delete(identity)
+    return Response(status_code=204)
+
+
+def _opened(request: Request, caller: Caller) -> History:
+    if not caller.roles:
+        caller.require(Role.PREDICT)
+    found = services.of(request).keeping.history
+    if found is None:
+        raise NotFound("This gateway keeps no results (RADSERVE_GATEWAY_HISTORY is none).")
+    return found
+
+
+async def _owned(found: History, identity: str, caller: Caller) -> Result:
+    kept = await found.get(identity)
+    if kept is None or caller.whose not in (None, kept.client):
+        raise NotFound(f"No result has the id {identity}; it may have been deleted, or be another client's.")
+    return kept
+
+
+async def _lines(found: History, query: history.Query, page: history.Page) -> AsyncIterator[str]:
+    """Write pages until the last; an error breaks the connection off, so that no part is taken for the whole."""
+    yield _csv([_COLUMNS])
+    while True:
+        yield _csv([[_cell(value) for value in item.model_dump(mode="json").values()] for item in page.results])
+        if page.next is None:
+            return
+        page = await found.find(replace(query, after=page.next))
+
+
+def _csv(rows: Iterable[Sequence[object]]) -> str:
+    stream = io.StringIO()
+    csv.writer(stream).writerows(rows)
+    return stream.getvalue()
+
+
+def _cell(value: object) -> object:
+    """Take from a text what a spreadsheet would run as a formula (a file's name is its sender's choice)."""
+    return f"'{value}" if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r")) else value

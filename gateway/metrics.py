@@ -1,0 +1,23 @@
+"""What the gateway tells Prometheus."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from prometheus_client import CollectorRegistry, Counter, Histogram
+
+REGISTRY: Final = CollectorRegistry()
+
+REQUESTS: Final = Counter(
+    "radserve_gateway_requests", "Requests, by route and status.", ["route", "method", "status"], registry=REGISTRY
+)
+SECONDS: Final = Histogram(
+    "radserve_gateway_request_seconds",
+    "Seconds from a request to its answer, by route.",
+    ["route"],
+    buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10),
+    registry=REGISTRY,
+)
+HISTORY: Final = Counter(
+    "radserve_gateway_results", "Results, by what became of them: kept or lost.", ["outcome"], registry=REGISTRY
+)

@@ -1,0 +1,117 @@
+"""What holds for every request: its id, the longest body, the headers of its answer, a line in the log."""
+
+from __future__ import annotations
+
+import logging
+import re
+import secrets
+import time
+from typing import Final
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import Request
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from gateway import problems
+from gateway.errors import ContentTooLarge
+from gateway.metrics import REQUESTS, SECONDS
+
+logger = logging.getLogger("gateway.access")
+
+_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,128}")
+_QUIET: Final = ("/live", "/ready", "/metrics")
+SECURITY: Final = {
+    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; "
+    "connect-src 'self'; manifest-src 'self'; worker-src 'self'; form-action 'self'; base-uri 'none'; "
+    "frame-ancestors 'none'",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Permissions-Policy": "camera=(self), microphone=(), geolocation=()",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+}
+
+
+class Outermost:
+    """Gives each request an id and each answer the headers that protect whoever looks at it; counts and logs it.
+
+    Of a request the log has method, path, status and seconds: neither query, headers nor body, which hold keys, names
+    and images.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request on."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        sent = Headers(scope=scope).get("x-request-id", "")
+        identity = sent if _ID.fullmatch(sent) else secrets.token_hex(16)
+        scope.setdefault("state", {})["id"] = identity
+        begin, status = time.perf_counter(), 500
+
+        async def answer(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                headers = MutableHeaders(scope=message)
+                for name, value in SECURITY.items():
+                    headers.setdefault(name, value)
+                headers["X-Request-Id"] = identity
+                if scope["path"].startswith("/api/"):
+                    headers.setdefault("Cache-Control", "no-store")
+            await send(message)
+
+        try:
+            await self._app(scope, receive, answer)
+        finally:
+            self._tell(scope, status, time.perf_counter() - begin, identity)
+
+    @staticmethod
+    def _tell(scope: Scope, status: int, seconds: float, identity: str) -> None:
+        route = getattr(scope.get("route"), "path", "other")
+        REQUESTS.labels(route=route, method=_method(scope), status=str(status)).inc()
+        SECONDS.labels(route=route).observe(seconds)
+        if scope["path"] not in _QUIET or status >= 400:
+            caller = scope["state"].get("caller", "")
+            said = (_method(scope), scope["path"][:200], status, seconds, caller, identity)
+            logger.info("%s %s %d in %.3f s, %s, request %s", *said)
+
+
+class Longest:
+    """Refuses a body as soon as it is longer than is taken."""
+
+    def __init__(self, app: ASGIApp, max_bytes: int, way_out: str) -> None:
+        self._app = app
+        self._max = max_bytes
+        self._said = f"The body is longer than the {max_bytes} bytes that are taken here. {way_out}"
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request on."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        length = Headers(scope=scope).get("content-length", "0")
+        if length.isascii() and length.isdigit() and int(length) > self._max:
+            too_long = problems.response(Request(scope), 413, ContentTooLarge.title, self._said)
+            await too_long(scope, receive, send)
+            return
+        taken = 0
+
+        async def bounded() -> Message:
+            nonlocal taken
+            message = await receive()
+            taken += len(message.get("body", b""))
+            if taken > self._max:
+                raise ContentTooLarge(self._said)
+            return message
+
+        await self._app(scope, bounded, send)
+
+
+def _method(scope: Scope) -> str:
+    method = str(scope["method"])
+    return method if method in {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"} else "other"

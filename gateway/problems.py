@@ -1,0 +1,75 @@
+"""Every error as problem details (RFC 9457), whoever raised it."""
+
+from __future__ import annotations
+
+import logging
+from http import HTTPStatus
+from typing import Any, Final
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel
+from starlette.exceptions import HTTPException
+
+from gateway.errors import HistoryError, Problem
+
+logger = logging.getLogger(__name__)
+
+MEDIA_TYPE: Final = "application/problem+json"
+_HINTS: Final = {
+    404: "Nothing is at this path; /api/docs lists what there is.",
+    405: "This path does not take this method; /api/docs lists what it takes.",
+}
+
+
+class ProblemDetails(BaseModel):
+    """What is wrong, and what to do about it."""
+
+    status: int
+    title: str
+    detail: str
+    request_id: str = ""
+
+
+def response(request: Request, status: int, title: str, detail: str, headers: Any = None) -> JSONResponse:
+    """Render problem details."""
+    body = {"status": status, "title": title, "detail": detail, "request_id": getattr(request.state, "id", "")}
+    return JSONResponse(body, status, headers=dict(headers or {}), media_type=MEDIA_TYPE)
+
+
+def install(app: FastAPI) -> None:
+    """Let an application answer every error so."""
+
+    @app.exception_handler(Problem)
+    async def problem(request: Request, error: Problem) -> JSONResponse:
+        return response(request, error.status, error.title, str(error), error.headers)
+
+    @app.exception_handler(HistoryError)
+    async def history(request: Request, error: HistoryError) -> JSONResponse:
+        return response(request, 503, "Service unavailable", str(error), {"Retry-After": "5"})
+
+    @app.exception_handler(HTTPException)
+    async def http(request: Request, error: HTTPException) -> JSONResponse:
+        title = HTTPStatus(error.status_code).phrase
+        return response(request, error.status_code, title, _HINTS.get(error.status_code, error.detail), error.headers)
+
+    @app.exception_handler(RequestValidationError)
+    async def invalid(request: Request, error: RequestValidationError) -> JSONResponse:
+        first = error.errors()[0]
+        where = " ".join(str(part) for part in first["loc"])
+        return response(request, 422, "Unusable request", f"{where}: {first['msg']}.")
+
+    @app.exception_handler(Exception)
+    async def unexpected(request: Request, error: Exception) -> JSONResponse:
+        logger.error("request %s failed", getattr(request.state, "id", ""), exc_info=error)
+        return response(request, 500, "Internal error", "The gateway failed; its log says why, by the request's id.")
+
+
+Documented = dict[int | str, dict[str, Any]]
+
+DOCUMENTED: Final[Documented] = {
+    status: {"model": ProblemDetails, "description": HTTPStatus(status).phrase, "content": {MEDIA_TYPE: {}}}
+    for status in (400, 401, 403, 404, 405, 413, 415, 422, 429, 500, 502, 503, 504)
+}
+"""For the `responses` of a route."""
