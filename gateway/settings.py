@@ -28,7 +28,7 @@ class Settings(BaseSettings):
     server
         Base URL of TorchServe, or of the nginx front before it.
     supervisor
-        Base URL of /ready and /catalog. Where it is not set: port 8090 of this machine, if `server` is plain HTTP on it,
+        Base URL of /ready and /catalog. Where it is not set: port 8090 of this machine if `server` is plain HTTP on it,
         else `server`, for a front has both.
     server_key
         API key with the role predict, sent to `server`.
