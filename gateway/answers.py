@@ -62,21 +62,25 @@ def parse(reply: Reply) -> Document:
         document = json.loads(reply.body)
     except ValueError as error:
         raise BadGateway("What the server behind answered is no JSON, so no part of it can be used.") from error
-    if not isinstance(document, dict):
-        raise BadGateway("What the server behind answered is no answer to an image.")
+    if not isinstance(document, dict) or not all(_is_known(entry) for entry in entries(document)):
+        raise BadGateway("What the server behind answered is no answer to an image, so no part of it can be used.")
     return document
 
 
 def entries(document: Document) -> list[Document]:
     """Return the answers to single images within a document."""
     several = document.get("predictions")
-    found = several if isinstance(several, list) else [document]
-    return [item for item in found if isinstance(item, dict)]
+    return several if isinstance(several, list) else [document]
 
 
 def is_result(entry: Document) -> bool:
     """Whether it is an answer and no refusal."""
     return "label" in entry and "model" in entry
+
+
+def _is_known(entry: object) -> bool:
+    """Whether it is an answer, or a refusal in the place of one."""
+    return isinstance(entry, dict) and (is_result(entry) or {"status", "title", "detail"} <= set(entry))
 
 
 def annotated(document: Document, names: Sequence[str | None], time: datetime) -> Document:
@@ -87,7 +91,7 @@ def annotated(document: Document, names: Sequence[str | None], time: datetime) -
     known = names if len(names) == len(items) else [None] * len(items)
     done = []
     for entry, name in zip(items, known, strict=True):
-        called = name or entry.get("name")
+        called = entry.get("name") or name
         extra: Document = {"id": identity.new(), "time": stamp} if is_result(entry) else {}
         done.append(extra | ({"filename": called} if called else {}) | entry)
     return document | {"predictions": done} if several else done[0]

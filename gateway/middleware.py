@@ -13,13 +13,14 @@ from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gateway import problems
-from gateway.errors import ContentTooLarge
+from gateway.errors import ContentTooLarge, Problem
 from gateway.metrics import REQUESTS, SECONDS
 
 logger = logging.getLogger("gateway.access")
 
 _ID: Final = re.compile(r"[A-Za-z0-9._-]{1,128}")
 _QUIET: Final = ("/live", "/ready", "/metrics")
+_FAULT: Final = "The gateway failed; its log says why, by the request's id."
 SECURITY: Final = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; "
     "connect-src 'self'; manifest-src 'self'; worker-src 'self'; form-action 'self'; base-uri 'none'; "
@@ -51,7 +52,7 @@ class Outermost:
         sent = Headers(scope=scope).get("x-request-id", "")
         identity = sent if _ID.fullmatch(sent) else secrets.token_hex(16)
         scope.setdefault("state", {})["id"] = identity
-        begin, status = time.perf_counter(), 500
+        begin, status = time.perf_counter(), 0
 
         async def answer(message: Message) -> None:
             nonlocal status
@@ -67,8 +68,13 @@ class Outermost:
 
         try:
             await self._app(scope, receive, answer)
+        except Exception:
+            logger.exception("request %s failed", identity)
+            if status:  # a part of the answer is sent: breaking off keeps it from being taken for the whole
+                raise
+            await problems.response(Request(scope), 500, Problem.title, _FAULT)(scope, receive, answer)
         finally:
-            self._tell(scope, status, time.perf_counter() - begin, identity)
+            self._tell(scope, status or 500, time.perf_counter() - begin, identity)
 
     @staticmethod
     def _tell(scope: Scope, status: int, seconds: float, identity: str) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from http import HTTPStatus
 from typing import Any, Final
 
@@ -13,8 +12,6 @@ from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
 from gateway.errors import HistoryError, Problem
-
-logger = logging.getLogger(__name__)
 
 MEDIA_TYPE: Final = "application/problem+json"
 _HINTS: Final = {
@@ -39,7 +36,7 @@ def response(request: Request, status: int, title: str, detail: str, headers: An
 
 
 def install(app: FastAPI) -> None:
-    """Let an application answer every error so."""
+    """Let an application answer every error so; what nobody foresaw is `gateway.middleware`'s to answer."""
 
     @app.exception_handler(Problem)
     async def problem(request: Request, error: Problem) -> JSONResponse:
@@ -59,11 +56,6 @@ def install(app: FastAPI) -> None:
         first = error.errors()[0]
         where = " ".join(str(part) for part in first["loc"])
         return response(request, 422, "Unusable request", f"{where}: {first['msg']}.")
-
-    @app.exception_handler(Exception)
-    async def unexpected(request: Request, error: Exception) -> JSONResponse:
-        logger.error("request %s failed", getattr(request.state, "id", ""), exc_info=error)
-        return response(request, 500, "Internal error", "The gateway failed; its log says why, by the request's id.")
 
 
 Documented = dict[int | str, dict[str, Any]]

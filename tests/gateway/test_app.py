@@ -1,0 +1,140 @@
+"""The application as a whole: models, health, errors, and what each answer carries."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import httpx
+import pytest
+
+from gateway.backend import Reply
+from gateway.errors import GatewayTimeout
+from gateway.metrics import REGISTRY
+from gateway.settings import Settings
+from tests.gateway.asked import asking, services
+from tests.gateway.backend import Told, reply
+from tests.test_architecture import modules_after
+
+
+def ask(method: str, path: str, backend: Told | None = None, **request: Any) -> httpx.Response:
+    async def send() -> httpx.Response:
+        async with asking(services(backend or Told())) as client:
+            return await client.request(method, path, **request)
+
+    return asyncio.run(send())
+
+
+def test_models_tells_what_is_served() -> None:
+    (model,) = ask("GET", "/api/models").json()["models"]
+    assert model["name"] == "chest"
+    assert (model["versions"][0]["labels"], model["versions"][0]["threshold"]) == (["normal", "pneumonia"], 0.5)
+
+
+def test_a_card_is_markdown_or_html_without_anything_that_runs() -> None:
+    path = "/api/models/chest/1.0.0/card"
+    assert ask("GET", path).text.startswith("# Chest")
+    html = ask("GET", path, headers={"Accept": "text/html"})
+    assert html.headers["content-type"].startswith("text/html")
+    assert "<h1>Chest</h1>" in html.text
+    assert "<table>" in html.text
+    assert "<script" not in html.text
+
+
+def test_the_image_of_an_answer_is_passed_through() -> None:
+    answer = ask("POST", "/api/predictions/chest", Told(lambda _: Reply(200, "image/png", b"\x89PNG")), content=b"film")
+    assert (answer.content, answer.headers["content-type"]) == (b"\x89PNG", "image/png")
+
+
+@pytest.mark.parametrize("path", ["/api/predictions/Chest", "/api/predictions/chest/latest", "/api/predictions/a%2fb"])
+def test_a_name_that_cannot_be_one_is_asked_of_nobody(path: str) -> None:
+    backend = Told()
+    answer = ask("POST", path, backend, content=b"film")
+    assert answer.status_code in (404, 405, 422)
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert backend.asked == []
+
+
+def test_a_backends_problem_is_the_clients_answer_with_the_requests_id() -> None:
+    def late(_: Any) -> Reply:
+        raise GatewayTimeout("It did not answer within 60 s.")
+
+    answer = ask("POST", "/api/predictions/chest", Told(late), content=b"x", headers={"X-Request-Id": "abc"})
+    assert answer.status_code == 504
+    assert answer.json() == {
+        "status": 504,
+        "title": "Gateway timed out",
+        "detail": "It did not answer within 60 s.",
+        "request_id": "abc",
+    }
+    assert answer.headers["x-request-id"] == "abc"
+
+
+def test_a_fault_of_ours_is_500_without_its_trace() -> None:
+    def broken(_: Any) -> Reply:
+        raise ZeroDivisionError("secret")
+
+    answer = ask("POST", "/api/predictions/chest", Told(broken), content=b"x")
+    assert answer.status_code == 500
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert "secret" not in answer.text
+    assert "x-request-id" in answer.headers
+
+
+def test_a_refusal_has_no_label_and_no_id() -> None:
+    said = {"status": 422, "title": "Unusable image", "detail": "No contrast."}
+    answer = ask(
+        "POST", "/api/predictions/chest", Told(lambda _: reply(said, 422, "application/problem+json")), content=b"x"
+    )
+    assert answer.status_code == 422
+    assert answer.json() | {"request_id": ""} == said | {"request_id": ""}
+
+
+def test_liveness_is_the_gateways_own_and_readiness_the_servers() -> None:
+    backend = Told()
+    backend.problem = "TorchServe is starting."
+    assert ask("GET", "/live", backend).status_code == 200
+    answer = ask("GET", "/ready", backend)
+    assert (answer.status_code, answer.json()["detail"]) == (503, "TorchServe is starting.")
+    assert ask("GET", "/ready").status_code == 200
+
+
+def test_requests_are_counted_by_route_and_never_by_what_a_client_wrote() -> None:
+    def count() -> float:
+        labels = {"route": "/api/predictions/{name}", "method": "POST", "status": "200"}
+        return REGISTRY.get_sample_value("radserve_gateway_requests_total", labels) or 0.0
+
+    before = count()
+    ask("POST", "/api/predictions/chest", content=b"x")
+    ask("GET", "/nothing/at/all")
+    ask("BREW", "/api/models")
+    assert count() == before + 1
+    text = ask("GET", "/metrics").text
+    assert "/nothing/at/all" not in text
+    assert "BREW" not in text
+
+
+def test_every_answer_has_the_headers_that_protect_who_looks_at_it() -> None:
+    for path in ("/", "/api/models", "/nothing", "/live"):
+        headers = ask("GET", path).headers
+        assert "default-src 'none'" in headers["content-security-policy"]
+        assert (headers["x-content-type-options"], headers["referrer-policy"]) == ("nosniff", "no-referrer")
+    assert ask("GET", "/api/models").headers["cache-control"] == "no-store"
+
+
+def test_the_gateway_loads_neither_torch_nor_the_pipeline() -> None:
+    loaded = modules_after(
+        "import gateway.app, gateway.cli; from gateway.settings import Settings; gateway.app.make(Settings.read())"
+    )
+    assert not {"torch", "numpy", "PIL", "pydicom", "boto3"} & loaded
+    assert {name for name in loaded if name.partition(".")[0] == "handlers"} <= {
+        "handlers",
+        "handlers.errors",
+        "handlers.recipe",
+    }
+
+
+def test_settings_make_an_application() -> None:
+    from gateway.app import make
+
+    assert make(Settings.read()).title == "RadServe"

@@ -1,0 +1,57 @@
+"""Settings, read from variables."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from gateway.errors import SettingsError
+from gateway.settings import Settings
+
+
+def test_without_any_variable_there_is_a_gateway_for_this_machine() -> None:
+    settings = Settings.read()
+    assert str(settings.server) == "http://127.0.0.1:8080/"
+    assert settings.health == "http://127.0.0.1:8090"
+    assert (settings.url_hosts, settings.origins, settings.images) == ((), (), None)
+
+
+def test_lists_are_comma_separated(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RADSERVE_GATEWAY_URL_HOSTS", "a.example, b.example,")
+    assert Settings.read().url_hosts == ("a.example", "b.example")
+
+
+@pytest.mark.parametrize(
+    ("server", "supervisor", "health"),
+    [
+        ("http://localhost:9000", None, "http://127.0.0.1:8090"),
+        ("http://[::1]:9000", None, "http://127.0.0.1:8090"),
+        ("https://front.example:8443", None, "https://front.example:8443"),
+        ("http://10.1.2.3:8080", None, "http://10.1.2.3:8080"),
+        ("http://127.0.0.1:8080", "http://127.0.0.1:9090/", "http://127.0.0.1:9090"),
+    ],
+)
+def test_who_is_asked_what_is_served(server: str, supervisor: str | None, health: str) -> None:
+    assert Settings.read(server=server, supervisor=supervisor).health == health
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("SERVER", "ftp://x"), ("TIMEOUT", "0"), ("MAX_BYTES", "many"), ("RETENTION", "-1"), ("LOG", "loud")],
+)
+def test_a_wrong_value_names_its_variable(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
+    monkeypatch.setenv(f"RADSERVE_GATEWAY_{name}", value)
+    with pytest.raises(SettingsError, match=f"^RADSERVE_GATEWAY_{name}: "):
+        Settings.read()
+
+
+def test_secrets_stand_neither_in_errors_nor_in_what_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RADSERVE_GATEWAY_SERVER_KEY", "s3cret")
+    monkeypatch.setenv("RADSERVE_GATEWAY_HISTORY", "redis://:s3cret@h")
+    settings = Settings.read(images=Path("x"))
+    assert "s3cret" not in repr(settings)
+    monkeypatch.setenv("RADSERVE_GATEWAY_TIMEOUT", "s3cret")
+    with pytest.raises(SettingsError) as error:
+        Settings.read()
+    assert "s3cret" not in str(error.value)
