@@ -9,14 +9,17 @@ from pathlib import Path
 from typing import Final
 
 from fastapi import FastAPI
+from starlette.middleware.cors import CORSMiddleware
 from starlette.staticfiles import StaticFiles
 
 from gateway import problems
-from gateway.access import Access, Open
-from gateway.api import health, models, predictions, results
+from gateway.access import chosen
+from gateway.api import description, health, models, predictions, results
 from gateway.backend import Backend
+from gateway.fetch import Fetch
 from gateway.keeping import Keeping
-from gateway.middleware import Longest, Outermost
+from gateway.middleware import CORS, Longest, Outermost
+from gateway.rate import Rate
 from gateway.references import References, Source
 from gateway.services import Services
 from gateway.settings import Settings
@@ -37,9 +40,10 @@ def make(settings: Settings) -> FastAPI:
         Services(
             settings=settings,
             backend=_backend(settings),
-            access=_access(settings),
+            access=chosen.make(settings),
             keeping=Keeping(None, settings),
             references=References(_sources(settings)),
+            rate=Rate(settings),
         )
     )
 
@@ -67,10 +71,13 @@ def assemble(services: Services) -> FastAPI:
     )
     app.state.services = services
     problems.install(app)
+    description.install(app)
     for router in (health.router, models.router, predictions.router, results.router):
         app.include_router(router)
-    app.mount("/", StaticFiles(directory=STATIC, html=True), name="page")
+    app.router.default = StaticFiles(directory=STATIC, html=True)  # no mount: it would answer 404 where 405 is true
     app.add_middleware(Longest, max_bytes=services.settings.max_bytes, way_out=_way_out(services.settings))
+    if services.settings.origins:
+        app.add_middleware(CORSMiddleware, allow_origins=services.settings.origins, **CORS)
     app.add_middleware(Outermost)
     return app
 
@@ -79,12 +86,8 @@ def _backend(settings: Settings) -> Backend:
     return TorchServe(settings)
 
 
-def _access(_: Settings) -> Access:
-    return Open()
-
-
-def _sources(_: Settings) -> dict[str, Source]:
-    return {}
+def _sources(settings: Settings) -> dict[str, Source]:
+    return {"url": Fetch(settings)} if settings.url_hosts else {}
 
 
 def _way_out(settings: Settings) -> str:

@@ -19,6 +19,9 @@ JSON: Final = "application/json"
 _FORM: Final = "multipart/form-data"
 _GARBLED: Final = "application/x-www-form-urlencoded"
 _REFERENCES: Final = ("object", "url")
+_LONGEST_REFERENCE: Final = 8192
+"""A longer document holds an image; reading it twice would cost more than all else here."""
+_LONGEST_NAME: Final = 255
 
 
 @dataclass(frozen=True)
@@ -66,20 +69,20 @@ async def read(request: Request, settings: Settings) -> Body | Reference:
             raise UnsupportedMediaType("A compressed form is not read; compress the image itself, or send it alone.")
         return await _form(request, settings)
     content = await request.body()
-    if kind == JSON and encoding in ("", "identity"):
+    if kind == JSON and encoding in ("", "identity") and len(content) <= _LONGEST_REFERENCE:
         reference = _reference(content)
         if reference is not None:
             return reference
     if not content:
         raise BadRequest("The body is empty; send an image as it is, a form with files, or JSON.")
-    return Body(content, media_type, encoding, (request.headers.get("x-filename"),))
+    return Body(content, media_type, encoding, (_name(request.headers.get("x-filename")),))
 
 
 async def _form(request: Request, settings: Settings) -> Body:
     try:
         async with request.form(max_files=settings.max_files, max_fields=16, max_part_size=1024) as form:
             files = [part for _, part in form.multi_items() if isinstance(part, UploadFile)]
-            images = [(part.filename or None, part.content_type or "", await part.read()) for part in files]
+            images = [(_name(part.filename), part.content_type or "", await part.read()) for part in files]
     except HTTPException as error:
         if "Too many files" in str(error.detail):
             raise ContentTooLarge(
@@ -96,10 +99,17 @@ async def _form(request: Request, settings: Settings) -> Body:
     return Body(json.dumps({"instances": instances}).encode(), JSON, names=names)
 
 
+def _name(sent: str | None) -> str | None:
+    """Return the name of a file as it is told again: of a bounded length, without what moves a cursor."""
+    return "".join(sign for sign in sent[:_LONGEST_NAME] if sign.isprintable()) or None if sent else None
+
+
 def _reference(content: bytes) -> Reference | None:
     """Return what a document refers to, if it does; all others are the server's to read."""
     try:
         document: Any = json.loads(content)
+    except RecursionError as error:
+        raise BadRequest("The document is nested too deeply.") from error
     except ValueError:
         return None
     if not isinstance(document, Mapping):

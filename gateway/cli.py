@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import logging
+import sys
 from typing import Annotated
 
 import typer
+
+from radserve.errors import RadServeError
 
 
 def serve(
@@ -15,14 +19,30 @@ def serve(
     import uvicorn
 
     from gateway import app
+    from gateway.access import chosen
     from gateway.settings import Settings
     from radserve import log
 
     log.configure()
     settings = Settings.read()
-    uvicorn.run(app.make(settings), host=host, port=port, log_config=None, access_log=False, server_header=False)
+    logging.getLogger("gateway").setLevel(settings.log)
+    chosen.require_safe(settings, host)
+    uvicorn.run(
+        app.make(settings),
+        host=host,
+        port=port,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=bool(settings.proxies),
+        forwarded_allow_ips=list(settings.proxies),
+    )
 
 
 def main() -> None:
-    """Run the command line."""
-    typer.run(serve)
+    """Run the command line; what RadServe itself refuses is one line, not a traceback."""
+    try:
+        typer.run(serve)
+    except RadServeError as error:
+        typer.echo(f"radserve-gateway: {error}", err=True)
+        sys.exit(1)

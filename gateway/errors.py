@@ -55,6 +55,13 @@ class NotFound(Problem):
     title = "Not found"
 
 
+class RequestTimeout(Problem):
+    """The body did not come in time."""
+
+    status = 408
+    title = "Request timed out"
+
+
 class ContentTooLarge(Problem):
     """More bytes than the gateway takes."""
 

@@ -18,6 +18,12 @@ SECONDS: Final = Histogram(
     buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10),
     registry=REGISTRY,
 )
+RATE: Final = Counter(
+    "radserve_gateway_rate",
+    "Requests that the limits refused, or that were let through uncounted since their storage is down.",
+    ["outcome"],
+    registry=REGISTRY,
+)
 HISTORY: Final = Counter(
     "radserve_gateway_results", "Results, by what became of them: kept or lost.", ["outcome"], registry=REGISTRY
 )

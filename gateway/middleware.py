@@ -1,19 +1,20 @@
-"""What holds for every request: its id, the longest body, the headers of its answer, a line in the log."""
+"""What holds for every request: its id, the bounds of its body, the headers of its answer, a line in the log."""
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import re
 import secrets
 import time
-from typing import Final
+from typing import Any, Final
 
 from starlette.datastructures import Headers, MutableHeaders
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gateway import problems
-from gateway.errors import ContentTooLarge, Problem
+from gateway.errors import ContentTooLarge, Problem, RequestTimeout
 from gateway.metrics import REQUESTS, SECONDS
 
 logger = logging.getLogger("gateway.access")
@@ -21,6 +22,8 @@ logger = logging.getLogger("gateway.access")
 _ID: Final = re.compile(r"[A-Za-z0-9._-]{1,128}")
 _QUIET: Final = ("/live", "/ready", "/metrics")
 _FAULT: Final = "The gateway failed; its log says why, by the request's id."
+_LEFT: Final = 499
+"""Status in log and metrics (nginx's) of a request whose client did not wait."""
 SECURITY: Final = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; "
     "connect-src 'self'; manifest-src 'self'; worker-src 'self'; form-action 'self'; base-uri 'none'; "
@@ -32,6 +35,27 @@ SECURITY: Final = {
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
 }
+HSTS: Final = "max-age=31536000"
+"""Where the request came by https: next time, too. Subdomains are not ours to decide about."""
+CORS: Final[dict[str, Any]] = {
+    "allow_methods": ("GET", "POST", "DELETE"),
+    "allow_headers": (
+        "Accept",
+        "Authorization",
+        "Content-Type",
+        "X-API-Key",
+        "X-Client-Id",
+        "X-Filename",
+        "X-Request-Id",
+    ),
+    "expose_headers": ("Content-Disposition", "Retry-After", "X-Request-Id"),
+    "allow_credentials": False,  # keys and tokens are sent by the page's own code, never by the browser
+    "max_age": 600,
+}
+_PIECE: Final = 30.0
+"""Seconds between two pieces of a body."""
+_WHOLE: Final = 600.0
+"""Seconds for all of it."""
 
 
 class Outermost:
@@ -61,6 +85,8 @@ class Outermost:
                 headers = MutableHeaders(scope=message)
                 for name, value in SECURITY.items():
                     headers.setdefault(name, value)
+                if scope["scheme"] == "https":
+                    headers.setdefault("Strict-Transport-Security", HSTS)
                 headers["X-Request-Id"] = identity
                 if scope["path"].startswith("/api/"):
                     headers.setdefault("Cache-Control", "no-store")
@@ -68,6 +94,8 @@ class Outermost:
 
         try:
             await self._app(scope, receive, answer)
+        except ClientDisconnect:
+            status = status or _LEFT  # its body never became complete
         except Exception:
             logger.exception("request %s failed", identity)
             if status:  # a part of the answer is sent: breaking off keeps it from being taken for the whole
@@ -88,11 +116,21 @@ class Outermost:
 
 
 class Longest:
-    """Refuses a body as soon as it is longer than is taken."""
+    """Refuses a body as soon as it is longer, or takes longer, than is taken.
 
-    def __init__(self, app: ASGIApp, max_bytes: int, way_out: str) -> None:
+    Parameters
+    ----------
+    piece, whole
+        Seconds between two pieces of a body, and for all of it.
+    """
+
+    def __init__(
+        self, app: ASGIApp, max_bytes: int, way_out: str, piece: float = _PIECE, whole: float = _WHOLE
+    ) -> None:
         self._app = app
         self._max = max_bytes
+        self._piece = piece
+        self._whole = whole
         self._said = f"The body is longer than the {max_bytes} bytes that are taken here. {way_out}"
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -105,11 +143,18 @@ class Longest:
             too_long = problems.response(Request(scope), 413, ContentTooLarge.title, self._said)
             await too_long(scope, receive, send)
             return
-        taken = 0
+        taken, complete, latest = 0, False, time.monotonic() + self._whole
 
         async def bounded() -> Message:
-            nonlocal taken
-            message = await receive()
+            nonlocal taken, complete
+            if complete:
+                return await receive()  # until the client leaves
+            try:
+                async with asyncio.timeout(min(self._piece, latest - time.monotonic())):
+                    message = await receive()
+            except TimeoutError as error:
+                raise RequestTimeout("The body did not come in time.", {"Connection": "close"}) from error
+            complete = not message.get("more_body", False)
             taken += len(message.get("body", b""))
             if taken > self._max:
                 raise ContentTooLarge(self._said)

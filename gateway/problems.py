@@ -15,8 +15,8 @@ from gateway.errors import HistoryError, Problem
 
 MEDIA_TYPE: Final = "application/problem+json"
 _HINTS: Final = {
-    404: "Nothing is at this path; /api/docs lists what there is.",
-    405: "This path does not take this method; /api/docs lists what it takes.",
+    404: "Nothing is at this path; /api/openapi.json lists what there is.",
+    405: "This path does not take this method; /api/openapi.json lists what it takes.",
 }
 
 
@@ -35,12 +35,17 @@ def response(request: Request, status: int, title: str, detail: str, headers: An
     return JSONResponse(body, status, headers=dict(headers or {}), media_type=MEDIA_TYPE)
 
 
+def rendered(request: Request, error: Problem) -> JSONResponse:
+    """Render a problem."""
+    return response(request, error.status, error.title, str(error), error.headers)
+
+
 def install(app: FastAPI) -> None:
     """Let an application answer every error so; what nobody foresaw is `gateway.middleware`'s to answer."""
 
     @app.exception_handler(Problem)
     async def problem(request: Request, error: Problem) -> JSONResponse:
-        return response(request, error.status, error.title, str(error), error.headers)
+        return rendered(request, error)
 
     @app.exception_handler(HistoryError)
     async def history(request: Request, error: HistoryError) -> JSONResponse:
@@ -48,6 +53,8 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(HTTPException)
     async def http(request: Request, error: HTTPException) -> JSONResponse:
+        if isinstance(error.__cause__, Problem):  # raised while FastAPI read a body: it says only that it could not
+            return rendered(request, error.__cause__)
         title = HTTPStatus(error.status_code).phrase
         return response(request, error.status_code, title, _HINTS.get(error.status_code, error.detail), error.headers)
 
@@ -61,7 +68,10 @@ def install(app: FastAPI) -> None:
 Documented = dict[int | str, dict[str, Any]]
 
 DOCUMENTED: Final[Documented] = {
-    status: {"model": ProblemDetails, "description": HTTPStatus(status).phrase, "content": {MEDIA_TYPE: {}}}
-    for status in (400, 401, 403, 404, 405, 413, 415, 422, 429, 500, 502, 503, 504)
+    status: {
+        "description": HTTPStatus(status).phrase,
+        "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/ProblemDetails"}}},
+    }
+    for status in (400, 401, 403, 404, 405, 406, 408, 413, 415, 422, 429, 500, 502, 503, 504)
 }
-"""For the `responses` of a route."""
+"""For the `responses` of a route; gateway.api.description adds what all routes have."""

@@ -2,26 +2,36 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from fastapi import Request
 
 from gateway.access import Access, Caller
 from gateway.backend import Backend
+from gateway.errors import NotAuthenticated
 from gateway.keeping import Keeping
+from gateway.rate import Rate, Wrong
 from gateway.references import References
 from gateway.settings import Settings
 
 
 @dataclass(frozen=True)
 class Services:
-    """The parts of one gateway."""
+    """The parts of one gateway.
+
+    Attributes
+    ----------
+    rate
+        None where nobody's requests are counted.
+    """
 
     settings: Settings
     backend: Backend
     access: Access
     keeping: Keeping
     references: References
+    rate: Rate | None = None
+    wrong: Wrong = field(default_factory=Wrong)
 
 
 def of(request: Request) -> Services:
@@ -32,5 +42,20 @@ def of(request: Request) -> Services:
 
 
 async def caller(request: Request) -> Caller:
-    """Return who asks, for a route's `Depends`; raises NotAuthenticated."""
-    return await of(request).access.identify(request.headers)
+    """Return who asks, for a route's `Depends`.
+
+    Raises
+    ------
+    NotAuthenticated, NotAllowed, TooManyRequests, Unavailable
+        If that is nobody who may ask now.
+    """
+    found = of(request)
+    try:
+        known = await found.access.identify(request.headers)
+    except NotAuthenticated:
+        found.wrong.count(request.client.host if request.client else "")
+        raise
+    request.state.caller = known.name
+    if found.rate is not None:
+        await found.rate.count(known.name)
+    return known

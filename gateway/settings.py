@@ -46,6 +46,8 @@ class Settings(BaseSettings):
         Where API keys are kept, as `radserve.keyring.source` reads it; empty for none.
     oidc_issuer, oidc_audience, oidc_roles_claim, oidc_role_prefix
         Tokens of this issuer for this audience are taken as well; the claim lists roles (`predict`, `read`, `manage`).
+    proxies
+        Addresses and networks of the proxies whose X-Forwarded-For and X-Forwarded-Proto are believed; none by default.
     rate
         Requests that a caller may send, as `limits` reads it: `200/second`.
     rate_storage
@@ -83,6 +85,7 @@ class Settings(BaseSettings):
     oidc_audience: str = ""
     oidc_roles_claim: str = "roles"
     oidc_role_prefix: str = "radserve:"
+    proxies: Words = ()
     rate: str = "200/second"
     rate_storage: str = Field(default="memory://", repr=False)
     origins: Words = ()
@@ -95,7 +98,7 @@ class Settings(BaseSettings):
     url_hosts: Words = ()
     log: Literal["DEBUG", "INFO", "WARNING"] = "INFO"
 
-    @field_validator("origins", "url_hosts", mode="before")
+    @field_validator("origins", "proxies", "url_hosts", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
         return tuple(word.strip() for word in value.split(",") if word.strip()) if isinstance(value, str) else value

@@ -10,6 +10,7 @@ from starlette.responses import JSONResponse, Response
 
 from gateway import answers, body, problems, services
 from gateway.access import Caller
+from gateway.api import documents
 from gateway.api.models import Name, Version
 from gateway.backend import Question, Reply, Verb
 from gateway.body import Body
@@ -59,22 +60,28 @@ _REQUEST: Final = {
         },
     }
 }
-_RESPONSES: Final = problems.DOCUMENTED | {
-    200: {
-        "description": "The answer, as the server gives it, with `id`, `time` and `filename`.",
-        "content": {"application/json": {"schema": {"type": "object"}}, "image/png": _IMAGE},
-    },
-    406: problems.DOCUMENTED[400] | {"description": "Not Acceptable"},
+_ANSWERS: Final = {
+    "predictions": documents.OneClassification | documents.OneSegmentation | documents.Predictions,
+    "explanations": documents.OneExplanation | documents.Explanations,
 }
 
 
 def _routes(verb: Verb) -> None:
-    @router.post(f"/{verb}/{{name}}", responses=_RESPONSES, openapi_extra=_REQUEST, name=f"{verb} of a model")
+    responses: problems.Documented = problems.DOCUMENTED | {
+        200: {
+            "model": _ANSWERS[verb],
+            "description": "The answer, as the server gives it, with `id`, `time` and `filename`; a picture of it "
+            "where `Accept` asks for `image/png` (`;view=mask`, `overlay`, `map`).",
+            "content": {"image/png": _IMAGE},
+        }
+    }
+
+    @router.post(f"/{verb}/{{name}}", responses=responses, openapi_extra=_REQUEST, name=f"{verb} of a model")
     async def current(request: Request, name: Name, caller: Asker) -> Response:
         return await _answer(request, verb, name, None, caller)
 
     @router.post(
-        f"/{verb}/{{name}}/{{version}}", responses=_RESPONSES, openapi_extra=_REQUEST, name=f"{verb} of a version"
+        f"/{verb}/{{name}}/{{version}}", responses=responses, openapi_extra=_REQUEST, name=f"{verb} of a version"
     )
     async def pinned(request: Request, name: Name, version: Version, caller: Asker) -> Response:
         return await _answer(request, verb, name, version, caller)

@@ -40,11 +40,14 @@ class Access(Protocol):
     """Tells who asks."""
 
     async def identify(self, headers: Mapping[str, str]) -> Caller:
-        """Return the caller; raises NotAuthenticated."""
+        """Return the caller; raises NotAuthenticated, or NotAllowed where nothing would make a request welcome.
+
+        `headers` are by lower-case name, or by any (Starlette's).
+        """
 
 
 class Open:
-    """Takes everybody: for a gateway that only its own machine can reach."""
+    """Takes everybody, from everywhere: for tests, and behind something that asks itself."""
 
     async def identify(self, headers: Mapping[str, str]) -> Caller:  # noqa: ARG002 - nobody is asked
         """Return the one caller that there is."""
