@@ -59,6 +59,8 @@ def assemble(services: Services) -> FastAPI:
         finally:
             await services.keeping.close()
             await services.backend.close()
+            if services.rate is not None:
+                await services.rate.close()
 
     app = FastAPI(
         title="RadServe",

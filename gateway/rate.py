@@ -8,11 +8,12 @@ import logging
 import math
 import time
 from collections import OrderedDict
-from typing import Final
+from typing import Any, Final
 
 import limits
 from limits.aio import storage, strategies
-from limits.errors import ConfigurationError, StorageError
+from limits.errors import StorageError
+from redis.asyncio import ConnectionPool
 from redis.exceptions import RedisError
 
 from gateway.errors import SettingsError, TooManyRequests
@@ -48,7 +49,8 @@ class Rate:
             raise SettingsError(
                 f"RADSERVE_GATEWAY_RATE has value {settings.rate!r}; write requests and a time: 200/second."
             ) from error
-        self._limiter = strategies.SlidingWindowCounterRateLimiter(_storage(settings.rate_storage))
+        self._pool = _pool(settings.rate_storage)
+        self._limiter = strategies.SlidingWindowCounterRateLimiter(_storage(settings.rate_storage, self._pool))
         self._down_until = 0.0
         self._down = False
 
@@ -71,6 +73,11 @@ class Rate:
         raise TooManyRequests(
             f"{caller} has sent more than {self._limit}; try again in {seconds} s.", {"Retry-After": str(seconds)}
         )
+
+    async def close(self) -> None:
+        """Close the connections."""
+        if self._pool is not None:
+            await self._pool.aclose()
 
     def _said(self, error: Exception | None) -> None:
         if error is not None:
@@ -119,19 +126,23 @@ def _network(address: str) -> str:
     return address if found.version == 4 else str(ipaddress.ip_network((found, 64), strict=False))
 
 
-def _storage(url: str) -> storage.Storage:
-    if url.partition(":")[0] not in ("memory", "redis", "rediss"):
+def _pool(url: str) -> ConnectionPool | None:
+    """Return connections to Redis; None for memory."""
+    kind = url.partition(":")[0]
+    if kind == "memory":
+        return None
+    if kind not in ("redis", "rediss"):
         raise SettingsError("RADSERVE_GATEWAY_RATE_STORAGE names no storage; write memory:// or redis://HOST.")
-    if url.startswith("memory:"):
-        return storage.MemoryStorage()
     try:
-        return storage.RedisStorage(
-            f"async+{url}",
-            wrap_exceptions=True,
-            implementation="redispy",
-            key_prefix="radserve:rate",
-            socket_timeout=_PATIENCE,
-            socket_connect_timeout=_PATIENCE,
-        )
-    except (ConfigurationError, ValueError) as error:
+        return ConnectionPool.from_url(url, socket_timeout=_PATIENCE, socket_connect_timeout=_PATIENCE)
+    except ValueError as error:
         raise SettingsError("RADSERVE_GATEWAY_RATE_STORAGE is no Redis URL; write redis://HOST:PORT.") from error
+
+
+def _storage(url: str, pool: ConnectionPool | None) -> storage.MemoryStorage | storage.RedisStorage:
+    if pool is None:
+        return storage.MemoryStorage()
+    options: dict[str, Any] = {"connection_pool": pool}  # its types do not have what its documentation names
+    return storage.RedisStorage(
+        f"async+{url}", wrap_exceptions=True, implementation="redispy", key_prefix="radserve:rate", **options
+    )

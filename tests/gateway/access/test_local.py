@@ -1,0 +1,86 @@
+"""A gateway that asks nobody for a key, and the web pages that its user visits."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from gateway.access import EVERYTHING
+from gateway.access.local import Local, is_loopback
+from gateway.errors import NotAllowed
+from tests.gateway.answering import Answering, client, gateway
+
+
+def identify(headers: dict[str, str], *origins: str) -> None:
+    caller = asyncio.run(Local(origins).identify(headers))
+    assert (caller.name, caller.roles) == ("local", EVERYTHING)
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1:8000", "localhost", "LOCALHOST:8000", "[::1]:8000", "127.0.0.1"])
+def test_this_machine_may_ask_by_its_own_names(host: str) -> None:
+    identify({"host": host})
+    identify({"host": host, "origin": f"http://{host}"})
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "",
+        "evil.example",
+        "evil.example:8000",
+        "localhost.evil.example",
+        "10.0.0.1",
+        "[::ffff:10.0.0.1]",
+        "a@[",
+        "127.1",
+    ],
+)
+def test_a_name_that_was_made_to_stand_for_this_machine_may_not(host: str) -> None:
+    with pytest.raises(NotAllowed, match="RADSERVE_GATEWAY_KEYS"):
+        identify({"host": host})
+
+
+@pytest.mark.parametrize(
+    "origin", ["https://evil.example", "null", "http://127.0.0.1:3000", "http://localhost:8000", ""]
+)
+def test_another_page_may_not(origin: str) -> None:
+    with pytest.raises(NotAllowed, match="ORIGINS"):
+        identify({"host": "127.0.0.1:8000", "origin": origin})
+
+
+def test_a_page_that_the_operator_allows_may() -> None:
+    identify({"host": "127.0.0.1:8000", "origin": "https://app.example"}, "https://app.example")
+
+
+def test_a_refused_page_reaches_no_model() -> None:
+    backend = Answering()
+
+    async def ask() -> None:
+        async with client(gateway(Local(), backend=backend)) as http:
+            for headers in ({"Origin": "https://evil.example"}, {"Host": "evil.example"}):
+                answer = await http.post("/api/predictions/a", content=b"x", headers=headers)
+                assert answer.status_code == 403
+            assert (await http.post("/api/predictions/a", content=b"x")).status_code == 200
+
+    asyncio.run(ask())
+    assert len(backend.asked) == 1
+
+
+@pytest.mark.parametrize(
+    ("host", "local"),
+    [
+        ("127.0.0.1", True),
+        ("127.8.8.8", True),
+        ("::1", True),
+        ("localhost", True),
+        ("0.0.0.0", False),
+        ("::", False),
+        ("", False),
+        ("192.168.1.5", False),
+        ("workstation", False),
+        ("localhost.localdomain", False),
+    ],
+)
+def test_only_the_loopback_is_this_machine_alone(host: str, local: bool) -> None:
+    assert is_loopback(host) is local
