@@ -10,6 +10,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
+from starlette.routing import Match
 
 from gateway.errors import HistoryError, Problem
 
@@ -18,6 +19,8 @@ _HINTS: Final = {
     404: "Nothing is at this path; /api/openapi.json lists what there is.",
     405: "This path does not take this method; /api/openapi.json lists what it takes.",
 }
+
+_METHODS: Final = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
 
 
 class ProblemDetails(BaseModel):
@@ -55,14 +58,26 @@ def install(app: FastAPI) -> None:
     async def http(request: Request, error: HTTPException) -> JSONResponse:
         if isinstance(error.__cause__, Problem):  # raised while FastAPI read a body: it says only that it could not
             return rendered(request, error.__cause__)
-        title = HTTPStatus(error.status_code).phrase
-        return response(request, error.status_code, title, _HINTS.get(error.status_code, error.detail), error.headers)
+        status = error.status_code
+        headers = {"Allow": _allowed(request)} if status == HTTPStatus.METHOD_NOT_ALLOWED else error.headers
+        return response(request, status, HTTPStatus(status).phrase, _HINTS.get(status, error.detail), headers)
 
     @app.exception_handler(RequestValidationError)
     async def invalid(request: Request, error: RequestValidationError) -> JSONResponse:
         first = error.errors()[0]
         where = " ".join(str(part) for part in first["loc"])
         return response(request, 422, "Unusable request", f"{where}: {first['msg']}.")
+
+
+def _allowed(request: Request) -> str:
+    """Return the methods of all routes that have a request's path; what has no route is a file of the page."""
+    known = {
+        method
+        for method in _METHODS
+        for route in request.app.routes
+        if route.matches({**request.scope, "method": method})[0] is Match.FULL
+    }
+    return ", ".join(sorted(known or {"GET", "HEAD"}))
 
 
 Documented = dict[int | str, dict[str, Any]]

@@ -13,6 +13,7 @@ import pytest
 from gateway import rate
 from gateway.access.keys import Keys
 from gateway.errors import SettingsError, TooManyRequests
+from gateway.metrics import RATE
 from gateway.rate import Rate, Wrong
 from gateway.settings import Settings
 from radserve import key_file
@@ -86,11 +87,11 @@ def test_without_its_storage_requests_go_through_and_the_log_says_so_once(
         assert await allowed(counted, "a", 5) == 5
         await counted.close()
 
-    before = rate.RATE.labels(outcome="uncounted")._value.get()
+    before = RATE.labels(outcome="uncounted")._value.get()
     asyncio.run(ask())
     assert ["are not counted" in record.message for record in caplog.records] == [True]
     assert "secret" not in caplog.text
-    assert rate.RATE.labels(outcome="uncounted")._value.get() - before == 55
+    assert RATE.labels(outcome="uncounted")._value.get() - before == 55
 
 
 @pytest.mark.parametrize("wrong", [{"rate": "many"}, {"rate_storage": "mysql://x"}, {"rate_storage": "redis://h:port"}])

@@ -36,7 +36,8 @@ def public(key: Any, identity: str) -> dict[str, Any]:
         ed25519.Ed25519PrivateKey: jwt.algorithms.OKPAlgorithm,
     }
     algorithm = next(value for kind, value in kinds.items() if isinstance(key, kind))
-    return json.loads(algorithm.to_jwk(key.public_key())) | {"kid": identity, "use": "sig"}
+    found: dict[str, Any] = json.loads(algorithm.to_jwk(key.public_key()))
+    return found | {"kid": identity, "use": "sig"}
 
 
 class Server:

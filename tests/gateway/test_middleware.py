@@ -1,0 +1,254 @@
+"""What holds for every request: bounds of the body, headers of the answer, the log."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from collections.abc import AsyncIterator
+from typing import Any
+
+import httpx
+import pytest
+from fastapi import FastAPI, Request
+from starlette.requests import ClientDisconnect
+
+from gateway import problems
+from gateway.backend import Question, Reply
+from gateway.middleware import Longest, Outermost
+from gateway.settings import Settings
+from tests.gateway.answering import Answering, client, gateway
+
+SMALL = Settings.read(history="none", max_bytes=2048, max_files=3, origins=("https://app.example",))
+FORM = "multipart/form-data; boundary=x"
+
+
+def ask(method: str, path: str, app: FastAPI | None = None, **words: Any) -> httpx.Response:
+    async def asked() -> httpx.Response:
+        async with client(app or gateway(settings=SMALL)) as http:
+            return await http.request(method, path, **words)
+
+    return asyncio.run(asked())
+
+
+async def chunked(content: bytes, size: int = 500) -> AsyncIterator[bytes]:
+    for start in range(0, len(content), size):
+        yield content[start : start + size]
+
+
+def problem(answer: httpx.Response, status: int) -> str:
+    assert (answer.status_code, answer.headers["content-type"]) == (status, "application/problem+json"), answer.text
+    assert answer.headers["x-request-id"] == answer.json()["request_id"]
+    return str(answer.json()["detail"])
+
+
+def part(name: str, content: bytes, *headers: str) -> bytes:
+    lines = [f'Content-Disposition: form-data; name="{name}"; filename="f.png"', *headers]
+    return b"--x\r\n" + "\r\n".join(lines).encode() + b"\r\n\r\n" + content + b"\r\n"
+
+
+@pytest.mark.parametrize("kind", ["", "application/json", FORM])
+@pytest.mark.parametrize("known", [True, False])
+def test_too_long_a_body_is_413_whether_or_not_its_length_is_told(kind: str, known: bool) -> None:
+    content = part("file", b"x" * 4000) + b"--x--" if kind == FORM else b"x" * 4000
+    sent = content if known else chunked(content)
+    answer = ask("POST", "/api/predictions/some", content=sent, headers={"Content-Type": kind})
+    assert "2048 bytes" in problem(answer, 413)
+
+
+def test_a_route_whose_body_fastapi_reads_says_413_as_well() -> None:
+    app = gateway(settings=SMALL)
+
+    @app.post("/read")
+    async def read(document: dict[str, str]) -> dict[str, str]:
+        return document
+
+    answer = ask("POST", "/read", app, content=chunked(b"x" * 4000), headers={"Content-Type": "application/json"})
+    assert "2048 bytes" in problem(answer, 413)
+
+
+def test_a_body_that_fits_comes_through_whole() -> None:
+    backend = Answering()
+    content = bytes(range(256)) * 8
+    answer = ask("POST", "/api/predictions/some", gateway(settings=SMALL, backend=backend), content=chunked(content))
+    assert answer.status_code == 200
+    assert [question.body for question in backend.asked] == [content]
+
+
+@pytest.mark.parametrize(
+    ("content", "status", "said"),
+    [
+        (part("file", b"x") * 4 + b"--x--", 413, "more than 3 files"),
+        (b'--x\r\nContent-Disposition: form-data; name="a"\r\n\r\nb\r\n' * 17 + b"--x--", 400, "form cannot be read"),
+        (part("file", b"x", *(f"X-{number}: y" for number in range(40))) + b"--x--", 400, "form cannot be read"),
+        (b"--x\r\nContent-Disposition: form-data; name=" + b"a" * 1500 + b"\r\n\r\nb\r\n--x--", 400, "form"),
+        (b"no form at all", 400, "form"),
+        (b"--x--", 400, "no file"),
+        (b"", 400, "no file"),
+    ],
+)
+def test_a_form_is_bounded_and_a_broken_one_is_said(content: bytes, status: int, said: str) -> None:
+    answer = ask("POST", "/api/predictions/some", content=content, headers={"Content-Type": FORM})
+    assert said in problem(answer, status)
+
+
+@pytest.mark.parametrize("kind", ["multipart/form-data", "multipart/form-data; boundary=" + "x" * 300])
+def test_a_form_without_a_usable_boundary_is_400(kind: str) -> None:
+    problem(ask("POST", "/api/predictions/some", content=b"x", headers={"Content-Type": kind}), 400)
+
+
+def test_a_document_that_is_nested_absurdly_is_400() -> None:
+    content = b"[" * 100_000
+    app = gateway(settings=Settings.read(history="none"))
+    answer = ask(
+        "POST", "/api/predictions/some", app, content=content[:8000], headers={"Content-Type": "application/json"}
+    )
+    assert "nested" in problem(answer, 400)
+    passed = ask("POST", "/api/predictions/some", app, content=content, headers={"Content-Type": "application/json"})
+    assert passed.status_code == 200  # too long for a reference: the server behind judges it
+
+
+class Receiving:
+    """An ASGI application's client that sends a body slowly."""
+
+    def __init__(self, *pieces: tuple[float, bytes, bool]) -> None:
+        self.pieces = list(pieces)
+
+    async def __call__(self) -> dict[str, Any]:
+        if not self.pieces:
+            await asyncio.sleep(0.3)
+            return {"type": "http.disconnect"}
+        seconds, body, more = self.pieces.pop(0)
+        await asyncio.sleep(seconds)
+        return {"type": "http.request", "body": body, "more_body": more}
+
+
+def slow(receive: Any, **bounds: float) -> int:
+    app = FastAPI()
+    problems.install(app)
+    app.add_middleware(Longest, max_bytes=2048, way_out="", **{"piece": 1.0, "whole": 5.0} | bounds)
+
+    @app.post("/whole")
+    async def whole(request: Request) -> int:
+        await request.body()
+        await asyncio.wait_for(request.receive(), 1)  # until the client leaves: no bound
+        return 1
+
+    sent: list[dict[str, Any]] = []
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    scope: dict[str, Any] = {
+        "type": "http",
+        "method": "POST",
+        "path": "/whole",
+        "headers": [],
+        "query_string": b"",
+        "scheme": "http",
+    }
+    scope |= {"http_version": "1.1", "server": ("127.0.0.1", 80), "client": ("127.0.0.1", 1)}
+    run: Any = app(scope, receive, send)
+    asyncio.run(run)
+    return int(sent[0]["status"])
+
+
+def test_a_body_that_stops_or_trickles_is_408_and_one_that_is_complete_has_no_bound() -> None:
+    assert slow(Receiving((0.0, b"a", True), (0.5, b"b", False)), piece=0.05) == 408
+    assert slow(Receiving(*[(0.02, b"a", True)] * 20), piece=0.1, whole=0.1) == 408
+    assert slow(Receiving((0.0, b"a", True), (0.0, b"b", False)), piece=0.1) == 200
+
+
+def test_every_answer_has_the_headers_that_protect_its_reader() -> None:
+    for path in ("/", "/live", "/api/models", "/nowhere", "/api/results"):
+        headers = ask("GET", path).headers
+        policy = headers["content-security-policy"]
+        assert "default-src 'none'" in policy
+        assert "unsafe" not in policy
+        assert (headers["x-content-type-options"], headers["x-frame-options"]) == ("nosniff", "DENY")
+        assert headers["cross-origin-resource-policy"] == "same-origin"
+        assert "strict-transport-security" not in headers
+    assert ask("GET", "/api/models").headers["cache-control"] == "no-store"
+
+
+def test_https_is_asked_for_again_where_it_was_used() -> None:
+    assert ask("GET", "https://127.0.0.1/live").headers["strict-transport-security"].startswith("max-age=")
+
+
+def test_an_allowed_origin_may_ask_without_credentials_and_another_may_not() -> None:
+    wanted = {"Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "x-api-key,content-type"}
+    path = "/api/predictions/some"
+    allowed = ask("OPTIONS", path, headers={"Origin": "https://app.example"} | wanted)
+    assert (allowed.status_code, allowed.headers["access-control-allow-origin"]) == (200, "https://app.example")
+    assert "access-control-allow-credentials" not in allowed.headers
+    other = ask("OPTIONS", path, headers={"Origin": "https://evil.example"} | wanted)
+    assert "access-control-allow-origin" not in other.headers
+    answer = ask("POST", path, content=b"x" * 4000, headers={"Origin": "https://app.example"})
+    assert answer.status_code == 413
+    assert answer.headers["access-control-allow-origin"] == "https://app.example"  # the page can read what is wrong
+    assert "X-Request-Id" in answer.headers["access-control-expose-headers"]
+
+
+def test_by_default_no_origin_may_ask() -> None:
+    answer = ask("GET", "/api/models", gateway(), headers={"Origin": "https://app.example"})
+    assert not [name for name in answer.headers if name.startswith("access-control")]
+
+
+def test_what_nobody_foresaw_is_a_problem_with_all_headers_and_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    class Broken(Answering):
+        async def ask(self, question: Question) -> Reply:
+            raise ZeroDivisionError
+
+    answer = ask("POST", "/api/predictions/some", gateway(backend=Broken()), content=b"x")
+    assert "its log says why" in problem(answer, 500)
+    assert "content-security-policy" in answer.headers
+    assert [record.levelname for record in caplog.records if answer.headers["x-request-id"] in record.getMessage()]
+
+
+def test_a_client_that_leaves_is_no_failure(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "gateway")
+
+    async def left(*_: Any) -> None:
+        raise ClientDisconnect
+
+    async def nothing(*_: Any) -> Any:
+        raise AssertionError
+
+    scope = {"type": "http", "method": "POST", "path": "/", "headers": [], "scheme": "http"}
+    asyncio.run(Outermost(left)(scope, nothing, nothing))
+    assert "the client left" in caplog.text
+    assert not [record for record in caplog.records if record.levelno > logging.INFO]
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "allow"),
+    [
+        ("GET", "/api/predictions/some", "POST"),
+        ("POST", "/api/models", "GET"),
+        ("PUT", "/live", "GET"),
+        ("PATCH", "/api/results/01234567-0123-7123-8123-0123456789ab", "DELETE, GET"),
+    ],
+)
+def test_a_method_that_a_path_does_not_take_is_405_and_those_that_it_takes_are_named(
+    method: str, path: str, allow: str
+) -> None:
+    answer = ask(method, path)
+    assert "/api/openapi.json" in problem(answer, 405)
+    assert answer.headers["allow"] == allow
+
+
+def test_what_is_nowhere_is_404_and_the_hint_leads_somewhere() -> None:
+    assert "/api/openapi.json" in problem(ask("GET", "/api/nothing"), 404)
+    paths = ask("GET", "/api/openapi.json").json()["paths"]
+    assert "/api/predictions/{name}" in paths
+    assert json.dumps(paths)
+
+
+def test_other_kinds_of_connections_are_passed_on() -> None:
+    seen: list[str] = []
+
+    async def app(scope: Any, *_: Any) -> None:
+        seen.append(scope["type"])
+
+    asyncio.run(Outermost(Longest(app, 1, ""))({"type": "lifespan"}, None, None))  # type: ignore[arg-type]
+    assert seen == ["lifespan"]
