@@ -19,7 +19,7 @@ from gateway.backend import Backend
 from gateway.fetch import Fetch
 from gateway.keeping import Keeping
 from gateway.middleware import CORS, Longest, Outermost
-from gateway.rate import Rate
+from gateway.rate import Rate, Wrong
 from gateway.references import References, Source
 from gateway.services import Services
 from gateway.settings import Settings
@@ -44,6 +44,7 @@ def make(settings: Settings) -> FastAPI:
             keeping=Keeping(None, settings),
             references=References(_sources(settings)),
             rate=Rate(settings),
+            wrong=Wrong(settings.failures),
         )
     )
 

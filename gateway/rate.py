@@ -27,7 +27,6 @@ _PATIENCE: Final = 0.5
 _PAUSE: Final = 5.0
 """Seconds for which a storage that failed is not asked again."""
 _ENTRIES: Final = 4096
-_WRONG: Final = 20
 _MINUTE: Final = 60.0
 
 
@@ -94,9 +93,15 @@ class Wrong:
     """Counts wrong keys and tokens by the address they come from, of the last thousands of addresses only.
 
     It never stands in the way of a right key: many clients may share an address, behind a load balancer say.
+
+    Parameters
+    ----------
+    most
+        Within a minute.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, most: int = 60) -> None:
+        self._most = most
         self._seen: OrderedDict[str, tuple[float, int]] = OrderedDict()
 
     def count(self, address: str) -> None:
@@ -108,7 +113,7 @@ class Wrong:
         self._seen[network] = (begin, count + 1)
         if len(self._seen) > _ENTRIES:
             self._seen.popitem(last=False)
-        if count >= _WRONG:
+        if count >= self._most:
             RATE.labels(outcome="refused").inc()
             seconds = max(1, math.ceil(begin + _MINUTE - now))
             raise TooManyRequests(

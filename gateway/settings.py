@@ -50,6 +50,8 @@ class Settings(BaseSettings):
         Addresses and networks of the proxies whose X-Forwarded-For and X-Forwarded-Proto are believed; none by default.
     rate
         Requests that a caller may send, as `limits` reads it: `200/second`.
+    failures
+        Requests without a valid key or token that an address may send in a minute.
     rate_storage
         Where they are counted: `memory://`, or redis://... for several gateways together.
     origins
@@ -87,6 +89,7 @@ class Settings(BaseSettings):
     oidc_role_prefix: str = "radserve:"
     proxies: Words = ()
     rate: str = "200/second"
+    failures: Annotated[int, Field(ge=1)] = 60
     rate_storage: str = Field(default="memory://", repr=False)
     origins: Words = ()
     history: str = Field(default="sqlite:state/history.sqlite3", repr=False)

@@ -52,11 +52,12 @@ def _describe(app: FastAPI) -> dict[str, Any]:
 def _complete(operation: dict[str, Any]) -> None:
     """Add what the gateway itself may answer to any request: a body may be too long, a caller unknown."""
     responses: dict[str, Any] = operation["responses"]
+    common = [413, 500] if "requestBody" not in operation else [408, 413, 500]
     if "401" in responses:
         operation["security"] = [{name: []} for name in _SCHEMES]
-    common = (413,) if "requestBody" not in operation else (408, 413)
-    for status in (*common, 500):
-        responses.setdefault(str(status), problems.DOCUMENTED[status])
+        common += [403, 429, 503]
+    for code in common:
+        responses.setdefault(str(code), problems.DOCUMENTED[code])
     for status, response in list(responses.items()):
         headers = _HEADERS | (_RETRY if status in ("429", "503") else {})
         responses[status] = response | {"headers": response.get("headers", {}) | headers}

@@ -20,7 +20,8 @@ router = APIRouter(prefix="/api", tags=["predictions"])
 
 Asker = Annotated[Caller, Depends(services.caller)]
 
-_IMAGE: Final = {"schema": {"type": "string", "format": "binary"}}
+_IMAGE: Final = {"schema": {"type": "string", "format": "binary", "minLength": 1}}
+_INSTANCE: Final = {"description": '`{"b64": BASE64}`; what is none is refused in the place of its answer.'}
 _DOCUMENT: Final = {
     "oneOf": [
         {"type": "object", "required": [key], "properties": {key: {"type": "string"}}, "additionalProperties": False}
@@ -35,7 +36,7 @@ _DOCUMENT: Final = {
                 "instances": {
                     "type": "array",
                     "minItems": 1,
-                    "items": {"type": "object", "required": ["b64"], "properties": {"b64": {"type": "string"}}},
+                    "items": _INSTANCE,
                 }
             },
         }

@@ -119,7 +119,7 @@ def test_wrong_keys_are_counted_by_address_and_no_right_one_suffers(tmp_path: Pa
     text = key_file.create(file, "ward-7", [Role.PREDICT])
 
     async def ask() -> None:
-        app = gateway(Keys.open(str(file)))
+        app = gateway(Keys.open(str(file)), wrong=Wrong(20))
         async with client(app, address=("203.0.113.7", 1)) as http:
             wrong = [(await http.get("/api/models", headers={"X-API-Key": "guess"})).status_code for _ in range(25)]
             assert wrong == [401] * 20 + [429] * 5
@@ -131,7 +131,7 @@ def test_wrong_keys_are_counted_by_address_and_no_right_one_suffers(tmp_path: Pa
 
 
 def test_the_addresses_of_one_network_count_as_one_and_their_number_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    wrong = Wrong()
+    wrong = Wrong(20)
     for number in range(20):
         wrong.count(f"2001:db8::{number:x}")
     with pytest.raises(TooManyRequests):
