@@ -14,6 +14,7 @@ from gateway.api import documents
 from gateway.api.models import Name, Version
 from gateway.backend import Question, Reply, Verb
 from gateway.body import Body
+from gateway.errors import BadRequest
 from radserve.keys import Role
 
 router = APIRouter(prefix="/api", tags=["predictions"])
@@ -112,12 +113,19 @@ def _question(request: Request, verb: Verb, name: str, version: str | None, aske
         model=name,
         version=version,
         body=asked.content,
-        media_type=asked.media_type,
-        encoding=asked.encoding,
-        accept=request.headers.get("accept", ""),
+        media_type=_sent("Content-Type", asked.media_type),
+        encoding=_sent("Content-Encoding", asked.encoding),
+        accept=_sent("Accept", request.headers.get("accept", "")),
         request_id=request.state.id,
-        client=request.headers.get("x-client-id", ""),
+        client=_sent("X-Client-Id", request.headers.get("x-client-id", "")),
     )
+
+
+def _sent(name: str, value: str) -> str:
+    """Return the value of a header field as it may be sent on."""
+    if not (value.isascii() and value.isprintable()):
+        raise BadRequest(f"{name} has characters that no header field may have.")
+    return value
 
 
 async def _kept(request: Request, verb: Verb, caller: Caller, asked: Body, reply: Reply) -> dict[str, Any]:

@@ -108,6 +108,14 @@ def test_a_document_that_is_nested_absurdly_is_400() -> None:
     assert passed.status_code == 200  # too long for a reference: the server behind judges it
 
 
+@pytest.mark.parametrize("name", ["Accept", "Content-Type", "Content-Encoding", "X-Client-Id"])
+def test_a_header_that_cannot_be_sent_on_is_400(name: str) -> None:
+    for value in ("imag\u00e9/png".encode("latin-1"), "imag\u00e9/png".encode()):
+        problem(ask("POST", "/api/predictions/some", content=b"x", headers={name: value}), 400)
+    form = part("file", b"x", "Content-Type: imag\u00e9/png") + b"--x--"
+    problem(ask("POST", "/api/predictions/some", content=form, headers={"Content-Type": FORM}), 400)
+
+
 class Receiving:
     """An ASGI application's client that sends a body slowly."""
 

@@ -1,0 +1,119 @@
+"""What gateway and server write down: requests, but no key, no image and nobody's name."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import numpy as np
+import pydicom
+import pytest
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
+
+from tests.front import Keys
+from tests.gateway.process import Gateway, gatewayed
+from tests.repack import NAME
+from tests.server import Server
+
+pytestmark = pytest.mark.e2e
+
+PATIENT = "Dorothea^Quimbysmith"
+NUMBER = "MRN-558817-Q"
+FILE = "quimbysmith-thorax.dcm"
+PATH = f"/api/predictions/{NAME}"
+
+
+@pytest.fixture(scope="module")
+def gateway(server: Server, keys: Keys, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
+    """Run a gateway with keys that says all it can."""
+    with gatewayed(server, tmp_path_factory.mktemp("gateway"), {"KEYS": keys.file, "LOG": "DEBUG"}) as started:
+        yield started
+
+
+def film(patient: str = PATIENT) -> bytes:
+    """Make a DICOM file of a patient."""
+    dataset = Dataset()
+    dataset.file_meta = FileMetaDataset()
+    dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    dataset.file_meta.MediaStorageSOPClassUID = dataset.SOPClassUID = CTImageStorage
+    dataset.file_meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID = generate_uid()
+    dataset.PatientName, dataset.PatientID = patient, NUMBER
+    dataset.Rows, dataset.Columns, dataset.SamplesPerPixel = 64, 64, 1
+    dataset.PhotometricInterpretation, dataset.PixelRepresentation = "MONOCHROME2", 0
+    dataset.BitsAllocated, dataset.BitsStored, dataset.HighBit = 8, 8, 7
+    dataset.PixelData = np.arange(64 * 64, dtype=np.uint8).tobytes()
+    stream = io.BytesIO()
+    pydicom.dcmwrite(stream, dataset, enforce_file_format=True)
+    return stream.getvalue()
+
+
+def ask_in_all_ways(http: httpx.Client, key: str) -> list[httpx.Response]:
+    """Put key, name and image wherever a client can."""
+    image, named = film(), {"X-API-Key": key}
+    encoded = base64.b64encode(image).decode()
+    query = {"key": key, "patient": PATIENT, "X-API-Key": key}
+    wrong = key[:-8] + "deadbeef"
+    return [
+        http.post(PATH, content=image, headers=named | {"X-Filename": FILE}, params=query),
+        http.post(PATH, content=image, headers={"Authorization": f"Bearer {key}"}),
+        http.post(PATH, files={"file": (FILE, image)}, headers=named),
+        http.post(PATH, files=[("file", (FILE, image)), ("file", (PATIENT, b"no image"))], headers=named),
+        http.post(PATH, json={"image": encoded}, headers=named),
+        http.post(PATH, json={"image": encoded[:200]}, headers=named),
+        http.post(PATH, json={"url": f"https://{key}@{FILE}/{PATIENT}?{key}"}, headers=named),
+        http.post(PATH, json={"object": f"{PATIENT}/{key}"}, headers=named),
+        http.post(PATH, content=image[:700], headers=named),
+        http.post(PATH, content=image, headers={"X-API-Key": wrong}),
+        http.post(PATH, content=image, headers={"Authorization": f"Basic {key}"}, params=query),
+        http.post(PATH, content=image, params=query),
+        http.get("/api/results", params={"text": PATIENT, "since": PATIENT, "key": key}, headers=named),
+        http.get("/", params=query),
+    ]
+
+
+def test_no_log_holds_a_key_a_name_or_an_image(gateway: Gateway, server: Server, keys: Keys) -> None:
+    before = len(server.log.read_text())
+    key = keys.texts["predict"]
+    with httpx.Client(base_url=gateway.url, timeout=30) as http:
+        answers = ask_in_all_ways(http, key)
+    codes = [answer.status_code for answer in answers]
+    assert codes[:5] == [200] * 5, [answer.text for answer in answers]
+    assert {401, 400} <= set(codes)
+    logs = {"gateway": complete(gateway.log, answers[-1]), "server": server.log.read_text()[before:]}
+    for where, text in logs.items():
+        for part in (key, key[22:], key[-8:], "deadbeef", *PATIENT.split("^"), NUMBER, FILE, "quimbysmith"):
+            assert part.lower() not in text.lower(), f"{where}: {part}"
+        for image in (base64.b64encode(film())[:60].decode(), "DICM", "\\u0000\\u0001\\u0002\\u0003"):
+            assert image not in text, f"{where}: {image}"
+    assert len(logs["server"].splitlines()) >= 5  # there was something to find
+
+
+def complete(log: Path, last: httpx.Response) -> str:
+    """Return a log once it tells of the last request."""
+    deadline = time.monotonic() + 5
+    while last.headers["x-request-id"] not in log.read_text():
+        assert time.monotonic() < deadline, log.read_text()
+        time.sleep(0.02)
+    return log.read_text()
+
+
+def test_a_request_is_one_line_with_its_path_status_caller_and_id(gateway: Gateway, keys: Keys) -> None:
+    headers = {"X-API-Key": keys.texts["predict"], "X-Request-Id": "the-one"}
+    answer = httpx.post(f"{gateway.url}{PATH}?patient={PATIENT}", content=film(), headers=headers)
+    assert answer.headers["x-request-id"] == "the-one"
+    lines = [json.loads(line) for line in complete(gateway.log, answer).splitlines() if "the-one" in line]
+    assert [line["logger"] for line in lines] == ["gateway.access"]
+    assert lines[0]["message"].startswith(f"POST {PATH} 200 in ")
+    assert "test-predict" in lines[0]["message"]
+
+
+def test_probes_leave_no_lines(gateway: Gateway) -> None:
+    answer = httpx.get(f"{gateway.url}/live")
+    last = httpx.get(f"{gateway.url}/api/nothing")
+    assert answer.headers["x-request-id"] not in complete(gateway.log, last)
