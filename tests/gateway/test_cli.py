@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import pytest
 import uvicorn
 
 from gateway import cli
-from gateway.errors import SettingsError
 from radserve import log
 
 
@@ -37,7 +37,13 @@ def test_it_neither_names_its_server_nor_logs_queries(started: list[dict[str, An
     assert (started[0]["server_header"], started[0]["access_log"]) == (False, False)
 
 
-def test_without_keys_it_does_not_even_start_for_others(started: list[dict[str, Any]]) -> None:
-    with pytest.raises(SettingsError, match="radserve keys create"):
-        cli.serve("192.168.1.5", 8000)
-    assert started == []
+def test_without_keys_it_does_not_start_for_others_and_says_the_way_out(
+    started: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["radserve-gateway", "--host", "0.0.0.0"])
+    with pytest.raises(SystemExit) as caught:
+        cli.main()
+    assert (caught.value.code, started) == (1, [])
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "'radserve keys create NAME --role predict --keys FILE'" in line
+    assert "RADSERVE_GATEWAY_KEYS" in line

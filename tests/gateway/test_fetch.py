@@ -19,7 +19,8 @@ from gateway.errors import BadGateway, BadRequest, ContentTooLarge, GatewayTimeo
 from gateway.fetch import Fetch, is_public
 from gateway.settings import Settings
 from tests.authority import Authority
-from tests.gateway.answering import Answering, client, gateway
+from tests.gateway.answering import client, gateway
+from tests.gateway.backend import Told
 
 NOBODY = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 CALLER = Caller("test", EVERYTHING)
@@ -152,7 +153,7 @@ def test_an_image_of_an_allowed_host_is_fetched_without_anything_of_the_caller(l
 
 
 def test_it_is_answered_over_the_api(local: Fetch) -> None:
-    backend = Answering()
+    backend = Told()
 
     async def ask() -> None:
         async with client(gateway(sources={"url": local}, backend=backend)) as http_client:

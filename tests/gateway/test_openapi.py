@@ -11,7 +11,8 @@ import pytest
 
 from gateway.access.keys import Keys as Access
 from tests.front import Keys
-from tests.gateway.answering import Answering, client, gateway
+from tests.gateway.answering import client, gateway
+from tests.gateway.backend import Told
 from tests.gateway.process import gatewayed
 from tests.server import Server
 
@@ -56,7 +57,7 @@ def everything(keys: Keys, folder: Path) -> Path:
 
 
 def test_every_operation_that_says_so_asks_for_a_key_before_anything_else(keys: Keys) -> None:
-    backend = Answering()
+    backend = Told()
     values = {"name": "chest-xray-cnn", "version": "1.0.0", "identity": "01234567-0123-7123-8123-0123456789ab"}
 
     async def ask() -> None:

@@ -120,11 +120,11 @@ def test_wrong_keys_are_counted_by_address_and_no_right_one_suffers(tmp_path: Pa
 
     async def ask() -> None:
         app = gateway(Keys.open(str(file)), wrong=Wrong(20))
-        async with client(app, address=("203.0.113.7", 1)) as http:
+        async with client(app, address="203.0.113.7") as http:
             wrong = [(await http.get("/api/models", headers={"X-API-Key": "guess"})).status_code for _ in range(25)]
             assert wrong == [401] * 20 + [429] * 5
             assert (await http.get("/api/models", headers={"X-API-Key": text})).status_code == 200
-        async with client(app, address=("203.0.113.8", 1)) as http:
+        async with client(app, address="203.0.113.8") as http:
             assert (await http.get("/api/models")).status_code == 401
 
     asyncio.run(ask())

@@ -9,7 +9,8 @@ import pytest
 from gateway.access import EVERYTHING
 from gateway.access.local import Local, is_loopback
 from gateway.errors import NotAllowed
-from tests.gateway.answering import Answering, client, gateway
+from tests.gateway.answering import client, gateway
+from tests.gateway.backend import Told
 
 
 def identify(headers: dict[str, str], *origins: str) -> None:
@@ -54,7 +55,7 @@ def test_a_page_that_the_operator_allows_may() -> None:
 
 
 def test_a_refused_page_reaches_no_model() -> None:
-    backend = Answering()
+    backend = Told()
 
     async def ask() -> None:
         async with client(gateway(Local(), backend=backend)) as http:
