@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import field
+from datetime import datetime
 from typing import Annotated, Any, Self
 
 from pydantic import Field, StrictBool, StrictStr, model_validator
@@ -59,6 +60,8 @@ class Answer:
         Probability (of the image, or of a pixel) from which on that is so; None with `positive`.
     warning
         Why the answer must not be relied on (an untrained model, say); show it wherever the label is shown.
+    id, time
+        Name of the answer in a gateway's history, and when it was given; None where no gateway was asked.
     raw
         The whole document, with what a newer server may have added.
     """
@@ -69,6 +72,8 @@ class Answer:
     threshold: Share | None
     image: Image
     warning: Text | None = None
+    id: Text | None = field(default=None, compare=False)
+    time: datetime | None = field(default=None, compare=False)
     raw: Mapping[str, Any] = field(repr=False, compare=False)
 
     @model_validator(mode="after")

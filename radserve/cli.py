@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated, Final, Literal
 
 import typer
 
@@ -140,8 +140,15 @@ def predict(
     key: Annotated[
         str | None, typer.Option(envvar="RADSERVE_KEY", help="For a front that asks for one; better as variable.")
     ] = None,
+    cacert: Annotated[
+        Path | None, typer.Option(help="PEM file of the authority that signed the server's certificate.")
+    ] = None,
+    api: Annotated[
+        Literal["auto", "server", "gateway"],
+        typer.Option(help="Whose paths to ask; auto asks the URL itself, which matters where nginx has both."),
+    ] = "auto",
 ) -> None:
-    """Ask a running server about images.
+    """Ask a running server, or a gateway before one, about images.
 
     Of a folder, and the folders in it, files with the suffix of an image
     or with none are asked about; hidden ones are not. Answers go to standard
@@ -163,7 +170,7 @@ def predict(
         raise typer.BadParameter("--json and --csv exclude each other.")
     form: predicting.Form = "json" if json else "csv" if csv else "table"
     pictures = Pictures(masks, overlays, explain, force)
-    options = predicting.Options(name, files, url, version, form, concurrency, timeout, key, pictures)
+    options = predicting.Options(name, files, url, version, form, concurrency, timeout, key, cacert, api, pictures)
     raise typer.Exit(predicting.predict(options))
 
 

@@ -8,6 +8,7 @@ import json
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from datetime import datetime
 from http import HTTPStatus
 from pathlib import Path
 from types import TracebackType
@@ -15,12 +16,14 @@ from typing import Any, Final, Literal, Self
 
 import httpx
 
-from radserve import response
+from radserve import response, results
 from radserve.answer import Image, Refusal
 from radserve.documents import Asked, parse, parse_explanation, parse_series, parse_several
 from radserve.errors import NotAnAnswer, Refused, WrongCall
 from radserve.explanation import Explanation
+from radserve.interface import Api, Interface
 from radserve.prediction import Prediction
+from radserve.results import Result
 from radserve.segmentation import Segmentation, Series
 from radserve.transport import TIMEOUT, Transport, base
 
@@ -36,7 +39,7 @@ _MOST_BYTES: Final = 32 * 1024 * 1024
 
 @dataclass(frozen=True)
 class Readiness:
-    """What the supervisor says of itself; false in a condition unless it is `ready`."""
+    """What a supervisor or a gateway says of itself; false in a condition unless it is `ready`."""
 
     ready: bool
     state: str
@@ -47,7 +50,7 @@ class Readiness:
 
 
 class Client:
-    """Asks one server; may be shared by threads.
+    """Asks one server, or the gateway before one; may be shared by threads.
 
     A prediction changes nothing on the server, so a request is repeated where that is sure to help and
     harms nobody: when the connection is refused, takes too long to open or breaks off, and after 429, 502 and 503.
@@ -61,15 +64,20 @@ class Client:
     Parameters
     ----------
     url
-        Base URL of the inference API or of the front before it.
+        Base URL of the inference API, of the front before it, or of a gateway.
     timeout
         Seconds to wait for an answer, or every time-out apart as `httpx.Timeout`.
     retries
         Most repetitions of one request; 0 for none.
     key
-        Sent as `Authorization: Bearer KEY`, for a front that asks for one.
+        Sent as `Authorization: Bearer KEY`, for a front or a gateway that asks for one.
     max_bytes
         Longest image that is read and sent; a longer one is refused here, as 413.
+    cacert
+        PEM file of the authority that signed the certificate, where the system does not know it.
+    api
+        Whose paths are asked. `auto` asks /live once, before the first request: a gateway names itself there. Where one
+        URL has both (nginx before server and gateway), /live is the server's, and `gateway` asks for the other.
 
     Raises
     ------
@@ -91,10 +99,13 @@ class Client:
         retries: int = 3,
         key: str | None = None,
         max_bytes: int = 64 * 1024 * 1024,
+        cacert: Path | None = None,
+        api: Api = "auto",
     ) -> None:
         self.url = url
         self.max_bytes = max_bytes
-        self._transport = Transport(url, timeout, retries, key)
+        self._transport = Transport(url, timeout, retries, key, cacert)
+        self._interface = Interface(self._transport, api)
 
     def __enter__(self) -> Self:
         return self
@@ -138,7 +149,7 @@ class Client:
         OSError
             The file cannot be read.
         """
-        path, content = _path("predictions", name, version), self._read(image)
+        content, path = self._read(image), self._path("predictions", name, version)
         return parse(self._ask(path, content), Asked(name, version, _sha256(content)))
 
     def explain(self, name: str, image: bytes | Path, version: str | None = None) -> Explanation:
@@ -149,7 +160,7 @@ class Client:
         Refused, ServerFailed, Unreachable, TimedOut, NotAnAnswer, WrongCall, OSError
             See `predict`; 404 where the model explains nothing, as segmentation models do.
         """
-        path, content = _path("explanations", name, version), self._read(image)
+        content, path = self._read(image), self._path("explanations", name, version)
         return parse_explanation(self._ask(path, content), Asked(name, version, _sha256(content)))
 
     def picture(
@@ -186,7 +197,8 @@ class Client:
             See `predict`; 406 where the model has no such view.
         """
         accept = f"image/png;view={view}"
-        answer = self._transport.post(_path(of, name, version), self._read(image), "application/octet-stream", accept)
+        content, path = self._read(image), self._path(of, name, version)
+        answer = self._transport.post(path, content, "application/octet-stream", accept)
         return response.picture(answer, size)
 
     def predict_many(
@@ -204,12 +216,12 @@ class Client:
         Refused, ServerFailed, Unreachable, TimedOut, NotAnAnswer, WrongCall, OSError
             See `predict`, where it is not one image's fault.
         """
-        path = _path("predictions", name, version)
+        batches = _batches(self._read(image) for image in images)
         answers: list[Prediction | Segmentation | Refusal] = []
-        for batch in _batches(self._read(image) for image in images):
+        for batch in batches:
             asked = [Asked(name, version, _sha256(image)) for image in batch]
             try:
-                answers += parse_several(self._ask_several(path, batch), asked)
+                answers += parse_several(self._ask_several(self._path("predictions", name, version), batch), asked)
             except Refused as error:
                 if len(batch) > 1 or error.status != HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
                     raise
@@ -226,32 +238,80 @@ class Client:
         Refused, ServerFailed, Unreachable, TimedOut, NotAnAnswer, WrongCall, OSError
             See `predict_many`; also NotAnAnswer where the model is no segmentation model.
         """
-        path, images = _path("predictions", name, version), [self._read(image) for image in slices]
+        images = [self._read(image) for image in slices]
         if not images:
             raise WrongCall("slices is empty; a volume needs one slice at least.")
+        path = self._path("predictions", name, version)
         asked = [Asked(name, version, _sha256(image)) for image in images]
         return parse_series(self._ask_several(path, images), asked)
 
-    def ready(self, health_url: str) -> Readiness:
-        """Ask the supervisor whether requests will be answered; not repeated.
+    def results(
+        self,
+        *,
+        model: str | None = None,
+        label: str | None = None,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        text: str | None = None,
+    ) -> Iterator[Result]:
+        """Go through what a gateway has kept, the newest first; pages are asked for as they are needed.
+
+        Parameters
+        ----------
+        since, until
+            From `since` on, and before `until`; with their time zones.
+        text
+            Stands in the name of the file, the id or the checksum of the image.
+
+        Raises
+        ------
+        Refused, ServerFailed, Unreachable, TimedOut, NotAnAnswer, WrongCall
+            See `predict`; 404 where nothing is kept, WrongCall where no gateway is asked.
+        """
+        self._require_gateway()
+        return results.find(self._transport, model=model, label=label, since=since, until=until, text=text)
+
+    def result(self, identity: str) -> Result:
+        """Return one result of a gateway's history; raises as `results` does."""
+        self._require_gateway()
+        return results.get(self._transport, identity)
+
+    def delete(self, identity: str) -> None:
+        """Let a gateway forget one result; raises as `results` does."""
+        self._require_gateway()
+        results.delete(self._transport, identity)
+
+    def ready(self, health_url: str | None = None) -> Readiness:
+        """Ask whether requests will be answered; not repeated.
 
         Parameters
         ----------
         health_url
-            Where `radserve serve --health-port` listens, with or without `/ready`.
+            Where `radserve serve --health-port` listens, with or without `/ready`. Not needed for a gateway or a front:
+            they answer it beside the rest.
 
         Raises
         ------
         Unreachable, TimedOut, NotAnAnswer, WrongCall
             If it does not say.
         """
-        url = base(health_url)
+        url = base(health_url or f"{self.url.rstrip('/')}/ready")
         url = url if url.path.endswith("/ready") else url.join("/ready")
         answer = self._transport.get(url)
         match answer.status_code, response.parse(answer):
             case 200 | 503, {"state": str(state), "detail": str(detail)}:
                 return Readiness(answer.is_success, state, detail)
         raise NotAnAnswer(f"{url} is not RadServe's /ready; name the port that --health-port gave it.")
+
+    def _path(self, kind: Kind, name: str, version: str | None) -> str:
+        path = _path(kind, name, version)
+        return self._interface.prefix + path
+
+    def _require_gateway(self) -> None:
+        if not self._interface.gateway:
+            raise WrongCall(
+                f"{self.url} is no gateway, so nothing is kept there; ask one ('scripts/serve --with-front')."
+            )
 
     def _read(self, image: bytes | Path) -> bytes:
         if isinstance(image, Path):

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Final, Literal, Self
 
 import typer
@@ -16,6 +17,7 @@ from rich.progress import MofNCompleteColumn, Progress, TimeRemainingColumn
 
 from radserve.client import Client
 from radserve.errors import NotAnAnswer, ProblemError, TimedOut, WrongCall
+from radserve.interface import Api
 from radserve.ordered import ordered
 from radserve.pictures import Pictures
 from radserve.prediction import Prediction
@@ -56,6 +58,8 @@ class Options:
         Most requests at a time.
     timeout
         Seconds to wait for an answer.
+    key, cacert, api
+        See `radserve.client.Client`.
     pictures
         What is written beside the report.
     """
@@ -68,6 +72,8 @@ class Options:
     concurrency: int = 4
     timeout: float = 60.0
     key: str | None = None
+    cacert: Path | None = None
+    api: Api = "auto"
     pictures: Pictures = field(default_factory=Pictures)
 
 
@@ -90,7 +96,7 @@ def predict(options: Options) -> Exit:
     options.pictures.check(found.sources)
     counts: Counter[bool] = Counter()
     try:
-        with Client(options.url, timeout=options.timeout, key=options.key) as client:
+        with _client(options) as client:
             _run(client, options, found.sources, counts)
     except KeyboardInterrupt:
         typer.echo(f"Interrupted; {counts[True]} of {len(found.sources)} images were answered.", err=True)
@@ -98,6 +104,10 @@ def predict(options: Options) -> Exit:
     if len(found.sources) > 1 or counts[False]:
         typer.echo(f"{counts[True]} answered, {counts[False]} not.", err=True)
     return Exit.UNANSWERED if counts[False] else Exit.ANSWERED
+
+
+def _client(options: Options) -> Client:
+    return Client(options.url, timeout=options.timeout, key=options.key, cacert=options.cacert, api=options.api)
 
 
 def _run(client: Client, options: Options, sources: Sequence[Source], counts: Counter[bool]) -> None:

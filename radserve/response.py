@@ -41,6 +41,11 @@ def failure(error: httpx.HTTPError, url: str) -> ClientError:
                 f"{url} did not answer in time ({reason}); it may still be working. "
                 "Send fewer images at once, or wait longer."
             )
+        case httpx.ConnectError() if "CERTIFICATE_VERIFY_FAILED" in str(error):
+            return Unreachable(
+                f"{url} has a certificate that is not trusted ({reason}); name its authority with --cacert FILE "
+                "(cacert), and the host as the certificate does."
+            )
         case httpx.ConnectError() | httpx.ConnectTimeout() | httpx.ProxyError():
             return Unreachable(
                 f"Nobody answers at {url} ({reason}); start the server with scripts/serve, or check the URL."

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import ssl
 import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Final
 
 import httpx
@@ -19,7 +22,14 @@ _LOOPBACK: Final = ("127.0.0.1", "::1", "localhost")
 class Transport:
     """Connections to one server; see `radserve.client.Client` for the parameters and when a request is repeated."""
 
-    def __init__(self, url: str, timeout: float | httpx.Timeout, retries: int, key: str | None) -> None:
+    def __init__(
+        self,
+        url: str,
+        timeout: float | httpx.Timeout,
+        retries: int,
+        key: str | None,
+        cacert: Path | None = None,
+    ) -> None:
         if retries < 0:
             raise WrongCall(f"retries has value {retries}; it must be 0 or more.")
         self.url = url
@@ -28,6 +38,7 @@ class Transport:
             base_url=base(url),
             timeout=_timeout(timeout),
             headers=authorization(key),
+            verify=trusted(cacert) if cacert else True,
             # Films for this machine must not travel by way of a proxy that the environment names.
             trust_env=not is_loopback(base(url)),
         )
@@ -49,6 +60,24 @@ class Transport:
         except httpx.HTTPError as error:
             raise response.failure(error, str(url)) from error
 
+    def read(self, path: str, query: Mapping[str, str] | None = None) -> httpx.Response:
+        """Get something of the server, until an answer comes that a repetition would not better; see `post`."""
+        headers = {"Accept": "application/json"}
+        return self._repeated(lambda: self._http.get(path, params=query, headers=headers))
+
+    def delete(self, path: str) -> httpx.Response:
+        """Delete something once: after a connection that broke off, nobody knows whether it was done.
+
+        Raises
+        ------
+        Unreachable, TimedOut, NotAnAnswer
+            If nothing came back.
+        """
+        try:
+            return self._http.delete(path, headers={"Accept": "application/json"})
+        except httpx.HTTPError as error:
+            raise response.failure(error, self.url) from error
+
     def post(self, path: str, content: bytes, media_type: str, accept: str) -> httpx.Response:
         """Post until an answer comes that a repetition would not better.
 
@@ -58,12 +87,15 @@ class Transport:
             If nothing came back, also after the retries.
         """
         headers = {"Content-Type": media_type, "Accept": accept}
+        return self._repeated(lambda: self._http.post(path, content=content, headers=headers))
+
+    def _repeated(self, send: Callable[[], httpx.Response]) -> httpx.Response:
         attempt = 0
         while True:
             wanted = None
             left = attempt < self._retries
             try:
-                answer = self._http.post(path, content=content, headers=headers)
+                answer = send()
             except httpx.HTTPError as error:
                 if not (left and retry.safe(error)):
                     raise response.failure(error, self.url) from error
@@ -118,3 +150,17 @@ def authorization(key: str | None) -> dict[str, str]:
     if not key.isascii() or not key.isprintable() or not key.strip():
         raise WrongCall("key holds nothing, or characters that no header may hold.")
     return {"Authorization": f"Bearer {key}"}
+
+
+def trusted(cacert: Path) -> ssl.SSLContext:
+    """Trust the certificates of a file alone.
+
+    Raises
+    ------
+    WrongCall
+        If there are none.
+    """
+    try:
+        return ssl.create_default_context(cafile=str(cacert))
+    except OSError as error:  # ssl.SSLError is one
+        raise WrongCall(f"--cacert {cacert}: no certificates can be read from it ({error}).") from error

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from fastapi import APIRouter, Depends, Request
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
@@ -26,10 +26,16 @@ class State(BaseModel):
     history: str = "off"
 
 
-@router.get("/live", response_model=State)
-async def live() -> State:
+class Alive(State):
+    """Says also what this is: `radserve.client` tells a gateway from a server by `service`."""
+
+    service: Literal["radserve-gateway"] = "radserve-gateway"
+
+
+@router.get("/live", response_model=Alive)
+async def live() -> Alive:
     """Say that the gateway runs."""
-    return State(state="live", detail="The gateway runs.")
+    return Alive(state="live", detail="The gateway runs.")
 
 
 @router.get("/ready", response_model=State, responses={503: {"model": State}})

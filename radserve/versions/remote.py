@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ssl
 import time
 from collections.abc import Mapping
 from http import HTTPStatus
@@ -14,7 +13,7 @@ from pydantic import BaseModel, ValidationError
 
 from radserve import response, retry, transport
 from radserve.deployment import Change, Deployment
-from radserve.errors import ClientError, NotAnAnswer, TimedOut, Unreachable, WrongCall
+from radserve.errors import ClientError, NotAnAnswer, TimedOut, Unreachable
 from radserve.versions import running
 from radserve.versions.answers import Audit, AuditEntry, Changes, Model, Overview, Rollout, Version
 from radserve.versions.plan import Plan
@@ -93,7 +92,7 @@ class Control:
             base_url=base,
             timeout=_timeout(_CHANGING),
             headers=transport.authorization(key),
-            verify=_trusted(cacert) if cacert else True,
+            verify=transport.trusted(cacert) if cacert else True,
             trust_env=not transport.is_loopback(base),
         )
         return cls(http, url)
@@ -245,10 +244,3 @@ def _failure(error: httpx.HTTPError, where: str) -> ClientError:
 
 def _timeout(read: float) -> httpx.Timeout:
     return httpx.Timeout(connect=5.0, read=read, write=60.0, pool=60.0)
-
-
-def _trusted(cacert: Path) -> ssl.SSLContext:
-    try:
-        return ssl.create_default_context(cafile=str(cacert))
-    except OSError as error:  # ssl.SSLError is one
-        raise WrongCall(f"--cacert {cacert}: no certificates can be read from it ({error}).") from error

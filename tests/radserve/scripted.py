@@ -49,7 +49,15 @@ Script = Callable[[Request], Reply]
 
 
 class Scripted(ThreadingHTTPServer):
-    """Answers by a script, on loopback or on a unix socket; `requests` is what it was asked."""
+    """Answers by a script, on loopback or on a unix socket; `requests` is what it was asked, but for /live.
+
+    Attributes
+    ----------
+    live
+        What /live is answered with: as TorchServe does, which has no such path.
+    probes
+        How often it was asked for.
+    """
 
     daemon_threads = True
     request_queue_size = 128  # five, its default, are soon full of clients that make no pauses between attempts
@@ -57,6 +65,8 @@ class Scripted(ThreadingHTTPServer):
 
     def __init__(self, path: Path | None = None) -> None:
         self.requests: list[Request] = []
+        self.live = Reply(404, b'{"code": 404}')
+        self.probes = 0
         self.script = answer
         if path is None:
             super().__init__(("127.0.0.1", 0), _Handler)
@@ -94,8 +104,12 @@ class _Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
         request = Request(self.path, dict(self.headers), body, self.command)
-        self.server.requests.append(request)
-        reply = self.server.script(request)
+        if self.command == "GET" and self.path.endswith("/live"):
+            self.server.probes += 1
+            reply = self.server.live
+        else:
+            self.server.requests.append(request)
+            reply = self.server.script(request)
         self.send_response(reply.status)
         for name, value in reply.headers.items():
             self.send_header(name, value)
@@ -195,8 +209,7 @@ def answer(request: Request) -> Reply:
 
     The model `glioma` gives masks, every other one is a classifier.
     """
-    model = request.path.split("/")[-1] if request.path.count("/") == 2 else request.path.split("/")[-2]
-    masks = model == "glioma"
+    masks = "/glioma" in request.path
     if request.headers.get("Content-Type") == "application/json":
         images = [base64.b64decode(item["b64"]) for item in json.loads(request.body)["instances"]]
         answers = [_instance(image, masks=masks) for image in images]

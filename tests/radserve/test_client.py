@@ -14,6 +14,7 @@ from radserve.client import Client
 from radserve.errors import NotAnAnswer, Refused, Unreachable, WrongCall
 from radserve.prediction import Prediction
 from radserve.segmentation import Segmentation
+from tests.front import Front
 from tests.radserve.scripted import Reply, Scripted, document, marked, png, prediction
 from tests.server import Server, free_ports
 
@@ -168,6 +169,31 @@ def test_what_is_not_the_supervisor_says_nothing_about_readiness(client: Client,
             client.ready(odd.url)
     with pytest.raises(Unreachable):
         client.ready(f"http://127.0.0.1:{free_ports(1)[0]}")
+
+
+def test_a_front_or_gateway_answers_ready_beside_the_rest(client: Client, odd: Scripted) -> None:
+    odd.say(document({"state": "ready", "detail": "Requests are answered.", "history": "ok"}), Reply(404))
+    assert client.ready().detail == "Requests are answered."
+    with pytest.raises(NotAnAnswer):
+        client.ready()
+    assert [request.path for request in odd.requests] == ["/ready", "/ready"]
+
+
+def test_an_authority_that_is_none_is_named(tmp_path: Path) -> None:
+    (tmp_path / "ca.pem").write_text("no certificate")
+    for name in ("ca.pem", "nothing.pem"):
+        with pytest.raises(WrongCall, match=f"--cacert .*{name}"):
+            Client(cacert=tmp_path / name)
+
+
+@pytest.mark.e2e
+def test_a_front_is_trusted_by_its_authority_alone(front: Front) -> None:
+    key = front.keys.texts["predict"]
+    with Client(front.url, key=key, cacert=front.ca) as client:
+        assert client.ready()
+        assert client.predict("chest-xray-cnn", SAMPLE).label == "pneumonia"
+    with Client(front.url, key=key, retries=0) as client, pytest.raises(Unreachable, match="--cacert FILE"):
+        client.predict("chest-xray-cnn", SAMPLE)
 
 
 def test_every_time_out_can_be_set_apart(odd: Scripted) -> None:

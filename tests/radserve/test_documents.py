@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import hashlib
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -12,6 +13,20 @@ from tests.radserve.scripted import SHA256, empty, explanation, marked, picture,
 
 IMAGE = b"image"
 ASKED = Asked("chest", "1.0.0", hashlib.sha256(IMAGE).hexdigest())
+
+
+def test_a_gateway_gives_an_answer_a_name_and_a_time_which_make_it_no_other_answer() -> None:
+    told = prediction(IMAGE) | {
+        "id": "0189",
+        "time": "2026-01-02T03:04:05.678Z",
+        "filename": "a.png",
+        "history": "kept",
+    }
+    answer = parse(told, ASKED)
+    assert (answer.id, answer.time) == ("0189", datetime(2026, 1, 2, 3, 4, 5, 678000, tzinfo=UTC))
+    assert answer == parse(prediction(IMAGE), ASKED)
+    with pytest.raises(NotAnAnswer, match="time"):
+        parse(told | {"time": "soon"}, ASKED)
 
 
 @pytest.mark.parametrize("document", [None, [], "normal", 1, {}, {"predictions": {}}, {"predictions": None}])
