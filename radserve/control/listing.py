@@ -98,7 +98,8 @@ class Listing:
 
     def open(self, member: Member) -> bool:
         """Whether a version is there for requests: declared, or given a share by a rollout."""
-        return self._state(member) in ("ready", "degraded") or self.share(*member.pair) > 0
+        declared = self._changes.ledger.deployment.find(*member.pair) is not None
+        return (declared and self._state(member) in ("ready", "degraded")) or self.share(*member.pair) > 0
 
     def share(self, name: str, version: str) -> float:
         """Return the percent of a model's requests that a version gets at present."""

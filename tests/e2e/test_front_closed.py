@@ -94,6 +94,15 @@ CLOSED = [
     "/metrics/../models",
     "/metrics/other",
     "/ready/../models",
+    "/catalog/",
+    "/catalog?name=x",
+    f"/catalog/{NAME}",
+    f"/catalog/{NAME}/1.0.0",
+    f"/catalog/{NAME}/1.0.0/program",
+    f"/catalog/{NAME}/1.0.0/card/",
+    f"/catalog/{NAME}/1.0.0/card?x=1",
+    f"/catalog/{NAME}/../card",
+    f"/catalog/{NAME}/%2e%2e/card",
     "/.git/config",
 ]
 
@@ -127,6 +136,8 @@ def test_everything_else_is_closed_on_every_port(front: Front, port: str, path: 
         ("url", "/deployment"),
         ("metrics_url", "/rollouts"),
         ("metrics_url", "/audit"),
+        ("management_url", "/catalog"),
+        ("metrics_url", "/catalog"),
     ],
 )
 def test_a_path_is_open_on_its_own_port_only(front: Front, port: str, path: str) -> None:

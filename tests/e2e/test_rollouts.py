@@ -65,6 +65,11 @@ class Home:
         response = httpx.post(self.server.url + PATH, content=FILM, headers=self.headers, timeout=60)
         return str(response.json()["model"]["version"])
 
+    def listed(self) -> dict[str, float]:
+        """Return what clients are told: versions, and the percent of the requests that each gets."""
+        found = httpx.get(f"{self.server.url}/catalog", headers=self.headers, timeout=60).json()
+        return {item["version"]: item["share"] for model in found["models"] for item in model["versions"]}
+
     def await_gone(self, version: str) -> None:
         """Wait until a version is taken away."""
         deadline = time.monotonic() + 60
@@ -101,6 +106,7 @@ def test_no_request_is_lost_from_the_first_version_to_the_second_and_each_answer
             control.post(f"/rollouts/{NAME}", json={"version": GOOD, "reason": "ticket 7"} | started).status_code == 202
         )
         home.await_rollout(lambda found: found["share"] == 20)
+        assert home.listed() == {"1.0.0": 80, GOOD: 20}
         time.sleep(0.5)  # what was asked before the step is answered
         before = Counter(clients.versions)
         seen = Counter[str]()
@@ -165,8 +171,20 @@ def test_a_bad_version_never_gets_all_requests_and_the_one_before_keeps_serving(
 
 def test_copies_are_compared_and_nobody_gets_their_answers(home: Home) -> None:
     add(home.server.store, "1.2.0")
-    with asking(home.server.url, home.headers, clients=4) as clients:
-        last = home.roll_out("1.2.0", shadow=50, step_seconds=2, min_requests=20)
+    listed: list[dict[str, float]] = []
+    with asking(home.server.url, home.headers, clients=4) as clients, home.control() as control:
+        plan = {"version": "1.2.0", "shadow": 50, "step_seconds": 2, "min_requests": 20}
+        assert control.post(f"/rollouts/{NAME}", json=plan).status_code == 202
+
+        def ended(found: dict[str, Any]) -> bool:
+            if not found["done"]:
+                listed.append(home.listed())
+            return bool(found["done"])
+
+        last = home.await_rollout(ended)
+    # While it is tried, and while some of its workers are ready and some are not, nobody is told of it.
+    assert [found for found in listed if "1.2.0" in found] == []
+    assert listed
     assert last["phase"] == "shadowed", last
     report = last["shadow"]
     assert report["compared"] >= 20

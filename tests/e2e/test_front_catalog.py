@@ -1,0 +1,52 @@
+"""What is served, with cards and samples, through nginx: for those who may ask models, and nobody else."""
+
+from __future__ import annotations
+
+import json
+
+import httpx
+import pytest
+
+from tests.conftest import ROOT
+from tests.front import Front, problem
+from tests.repack import NAME
+from tests.server import Server
+
+pytestmark = pytest.mark.e2e
+
+PATHS = ("/catalog", f"/catalog/{NAME}/1.0.0/card", f"/catalog/{NAME}/1.0.0/sample")
+ARCHIVE = ROOT / "archives" / NAME
+
+
+def test_a_predicting_key_is_told_what_is_served(front: Front, server: Server) -> None:
+    with front.client() as client:
+        answer, card, sample = (client.get(path) for path in PATHS)
+    (model,) = answer.json()["models"]
+    (version,) = model["versions"]
+    (entry,) = json.loads((server.store / "index.json").read_bytes())["archives"]
+    assert (model["name"], version["version"], version["sha256"]) == (NAME, "1.0.0", entry["sha256"])
+    assert (version["labels"], version["share"], version["explains"]) == (["normal", "pneumonia"], 100, True)
+    assert card.headers["content-type"].startswith("text/markdown")
+    assert card.content == (ARCHIVE / "CARD.md").read_bytes()
+    assert sample.content == (ARCHIVE / "sample.png").read_bytes()
+
+
+@pytest.mark.parametrize(("role", "status"), [(None, 401), ("read", 403), ("manage", 403)])
+def test_nobody_else_is(front: Front, role: str | None, status: int) -> None:
+    with front.client(role) as client:
+        for path in PATHS:
+            problem(client.get(path), status)
+
+
+def test_it_is_only_looked_at(front: Front) -> None:
+    with front.client() as client:
+        assert client.head("/catalog").status_code == 200
+        for method in ("POST", "PUT", "DELETE"):
+            assert client.request(method, "/catalog").headers["allow"] == "GET, HEAD"
+
+
+@pytest.mark.parametrize("path", [f"/catalog/{NAME}/9.9.9/card", "/catalog/nothing/1.0.0/sample"])
+def test_what_is_not_served_has_neither_card_nor_sample(front: Front, server: Server, path: str) -> None:
+    with front.client() as client:
+        assert client.get(path).status_code == 404
+    assert httpx.get(server.health_url + path).status_code == 404
