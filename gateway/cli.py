@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -14,6 +15,10 @@ from radserve.errors import RadServeError
 def serve(
     host: Annotated[str, typer.Option(envvar="RADSERVE_GATEWAY_HOST", help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(envvar="RADSERVE_GATEWAY_PORT", help="Port to listen on.")] = 8000,
+    socket: Annotated[
+        Path | None,
+        typer.Option(envvar="RADSERVE_GATEWAY_SOCKET", help="Unix socket to listen on instead, for nginx before it."),
+    ] = None,
 ) -> None:
     """Serve web page and API before a server; variables named RADSERVE_GATEWAY_... say how."""
     import uvicorn
@@ -26,11 +31,13 @@ def serve(
     log.configure()
     settings = Settings.read()
     logging.getLogger("gateway").setLevel(settings.log)
-    chosen.require_safe(settings, host)
+    # Who listens on a socket does so for a proxy, and that for others.
+    chosen.require_safe(settings, host if socket is None else f"unix:{socket}")
     uvicorn.run(
         app.make(settings),
         host=host,
         port=port,
+        uds=str(socket) if socket else None,
         log_config=None,
         access_log=False,
         server_header=False,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import os
 import pwd
+import re
 import resource
 import socket
 import zipfile
@@ -22,6 +23,10 @@ from radserve.runtime import Runtime
 TEMPLATE: Final = Path(__file__).resolve().parent.parent / "docker" / "nginx" / "radserve.conf.template"
 _NAME: Final = "[a-z0-9]+(?:-[a-z0-9]+)*"
 _VERSION: Final = "[0-9]+[.][0-9]+(?:[.][0-9]+)?"
+_FILE_NAME: Final = "[A-Za-z0-9_-][A-Za-z0-9._-]*"
+_PAGE_FILE: Final = "[A-Za-z0-9_-]+[.](?:html|css|js|json|webmanifest|svg|png|ico|txt)"
+"""What the gateway's page is made of."""
+_GATEWAY: Final = re.compile(r"(?:[A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\]):[0-9]{1,5}|unix:/[A-Za-z0-9._/-]+")
 _FILE: Final = "[a-z0-9][a-z0-9.-]*[.]mar"
 _START: Final = "(?:initial_workers=[0-9]{1,4}|synchronous=(?:true|false))"
 _REASON: Final = "reason=(?:[A-Za-z0-9._~+!*(),:;@/-]++|%[0-9A-Fa-f][0-9A-Fa-f])*+"
@@ -57,6 +62,8 @@ class Options:
         Networks of proxies whose X-Forwarded-For tells the client's address.
     access_log
         File for a line of JSON a request.
+    gateway
+        Where a gateway listens, whose page and API are published as well: HOST:PORT or unix:PATH.
     sagemaker
         Name of the model behind SageMaker's /ping and /invocations, which are then all that is open, without keys:
         SageMaker lets only its own callers reach the port, and passes on no key.
@@ -74,6 +81,7 @@ class Options:
     concurrent: int = 64
     trusted: tuple[str, ...] = ()
     access_log: Path = Path("/dev/stdout")
+    gateway: str | None = None
     sagemaker: str | None = None
     template: Path = TEMPLATE
 
@@ -105,6 +113,8 @@ class Options:
         """
         if (self.certificate is None) != (self.certificate_key is None):
             raise ServeError("--certificate and --certificate-key belong together; give both or none.")
+        if self.gateway is not None and not _GATEWAY.fullmatch(self.gateway):
+            raise ServeError(f"--gateway has value {self.gateway!r}; write HOST:PORT, or unix:PATH of a socket.")
         if self.certificate is not None and self.plain_http:
             raise ServeError("--plain-http and --certificate exclude each other.")
         if self.certificate is None and not self.plain_http and not self.local:
@@ -168,6 +178,9 @@ def configuration(options: Options, behind: Behind, folder: Path, cache: Path | 
         "IF_KEYS": template.when(options.sagemaker is None),
         "IF_SAGEMAKER": template.when(options.sagemaker is not None),
         "MODEL": options.sagemaker or "",
+        "IF_GATEWAY": template.when(options.gateway is not None),
+        "GATEWAY": options.gateway or "127.0.0.1:8000",
+        "GATEWAY_TIMEOUT": behind.response_timeout + 2 * _MARGIN,
         "IF_ROOT": template.when(os.geteuid() == 0),
         "IF_TLS": template.when(tls),
         "IF_TRUSTED": template.when(bool(options.trusted)),
@@ -207,6 +220,8 @@ def configuration(options: Options, behind: Behind, folder: Path, cache: Path | 
         "TRAFFIC": behind.runtime.traffic,
         "BUCKETS": _ring(),
         "FILE": _FILE,
+        "FILE_NAME": _FILE_NAME,
+        "PAGE_FILE": _PAGE_FILE,
         "START": _START,
         "REASON": _REASON,
         "MAX_DOCUMENT": _MAX_DOCUMENT,

@@ -60,6 +60,13 @@ Trusted = Annotated[
         help="Comma-separated networks of load balancers, whose X-Forwarded-For tells the client's address.",
     ),
 ]
+Gateway = Annotated[
+    str | None,
+    typer.Option(
+        envvar="RADSERVE_GATEWAY_UPSTREAM",
+        help="HOST:PORT or unix:PATH of a gateway ('radserve-gateway'), whose page and API nginx then publishes.",
+    ),
+]
 AccessLog = Annotated[Path, typer.Option(envvar="RADSERVE_ACCESS_LOG", help="File for a line of JSON a request.")]
 
 
@@ -100,6 +107,7 @@ def serve(
     concurrent: Concurrent = 64,
     trusted_proxy: Trusted = "",
     access_log: AccessLog = Path("/dev/stdout"),
+    gateway: Gateway = None,
     inference_port: InferencePort = 8080,
     health_port: HealthPort = 8090,
     metrics_port: MetricsPort = 8082,
@@ -175,6 +183,8 @@ def serve(
     if front is False and not local:
         raise ServeError(f"--no-front: TorchServe itself listens on loopback only, not on {host}; leave --host away.")
     wanted = front or not local or certificate is not None or plain_http
+    if gateway and not wanted:
+        raise ServeError("--gateway: nginx publishes it, and none is to be started; add --front, or leave it away.")
     published = None
     if wanted:
         published = Options(
@@ -190,6 +200,7 @@ def serve(
             concurrent=concurrent,
             trusted=networks(trusted_proxy),
             access_log=access_log,
+            gateway=gateway or None,
         )
     options = serve_options.Options(
         store=model_store.resolve(),
@@ -228,6 +239,7 @@ def front(
     concurrent: Concurrent = 64,
     trusted_proxy: Trusted = "",
     access_log: AccessLog = Path("/dev/stdout"),
+    gateway: Gateway = None,
     inference_port: InferencePort = 8080,
     health_port: HealthPort = 8090,
     metrics_port: MetricsPort = 8082,
@@ -270,6 +282,7 @@ def front(
         concurrent=concurrent,
         trusted=networks(trusted_proxy),
         access_log=access_log,
+        gateway=gateway or None,
     )
     address, shared = Address("127.0.0.1", inference_port, metrics_port), Runtime(runtime.absolute())
     behind = standalone.behind(address, health_port, shared, model_store, config, response_timeout, drain_timeout)

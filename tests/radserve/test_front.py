@@ -48,6 +48,8 @@ def accepted(text: str, folder: Path) -> bool:
         PUBLIC,
         replace(OPTIONS, host="::", management_host="::1"),
         replace(OPTIONS, trusted=("10.0.0.0/8", "fd00::/8"), rate=1, concurrent=1),
+        replace(OPTIONS, gateway="127.0.0.1:8000"),
+        replace(OPTIONS, gateway="unix:/run/gateway/gateway.sock"),
     ],
 )
 def test_nginx_takes_every_form_of_it(options: Options, tmp_path: Path) -> None:
@@ -101,6 +103,14 @@ def test_what_can_be_reached_from_outside_needs_tls_or_a_word_against_it() -> No
         replace(PUBLIC, certificate=pem).require_safe()
     with pytest.raises(ServeError, match="exclude each other"):
         replace(PUBLIC, certificate=pem, certificate_key=pem, plain_http=True).require_safe()
+
+
+@pytest.mark.parametrize(
+    "gateway", ["", "8000", "http://127.0.0.1:8000", "127.0.0.1", "unix:relative", "x:1; }", "a\n:1"]
+)
+def test_a_gateway_is_named_by_host_and_port_or_by_its_socket(gateway: str) -> None:
+    with pytest.raises(ServeError, match=r"--gateway has value .*HOST:PORT"):
+        replace(OPTIONS, gateway=gateway).require_safe()
 
 
 def test_clients_are_told_a_url_that_they_can_ask() -> None:
