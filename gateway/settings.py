@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Final, Literal, Self
@@ -108,15 +109,20 @@ class Settings(BaseSettings):
 
     @classmethod
     def read(cls, **chosen: object) -> Self:
-        """Read the variables.
+        """Read the variables, and the files of the folder RADSERVE_GATEWAY_SECRETS, which are named like them.
+
+        A variable wins over a file. Secrets that are mounted need so stand in no variable.
 
         Raises
         ------
         SettingsError
             Naming the variable and what is wrong with it, without its value: some are secrets.
         """
+        folder = os.environ.get(f"{PREFIX}SECRETS") or None
+        if folder is not None and not Path(folder).is_dir():
+            raise SettingsError(f"{PREFIX}SECRETS: {folder} is no folder.")
         try:
-            return cls(**chosen)  # type: ignore[arg-type]
+            return cls(_secrets_dir=folder, **chosen)  # type: ignore[arg-type, call-arg]
         except ValidationError as error:
             said = "; ".join(_problem(item) for item in error.errors(include_url=False, include_input=False))
             raise SettingsError(said) from error

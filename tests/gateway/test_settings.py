@@ -55,3 +55,15 @@ def test_secrets_stand_neither_in_errors_nor_in_what_is_shown(monkeypatch: pytes
     with pytest.raises(SettingsError) as error:
         Settings.read()
     assert "s3cret" not in str(error.value)
+
+
+def test_secrets_are_read_from_files_of_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "radserve_gateway_server_key").write_text("from a file\n")
+    (tmp_path / "another_secret").write_text("x")
+    monkeypatch.setenv("RADSERVE_GATEWAY_SECRETS", str(tmp_path))
+    assert Settings.read().server_key == "from a file"
+    monkeypatch.setenv("RADSERVE_GATEWAY_SERVER_KEY", "from a variable")
+    assert Settings.read().server_key == "from a variable"
+    monkeypatch.setenv("RADSERVE_GATEWAY_SECRETS", str(tmp_path / "nothing"))
+    with pytest.raises(SettingsError, match=r"RADSERVE_GATEWAY_SECRETS: .*nothing is no folder"):
+        Settings.read()
