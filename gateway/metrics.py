@@ -27,3 +27,5 @@ RATE: Final = Counter(
 HISTORY: Final = Counter(
     "radserve_gateway_results", "Results, by what became of them: kept or lost.", ["outcome"], registry=REGISTRY
 )
+for _outcome in ("kept", "lost"):
+    HISTORY.labels(outcome=_outcome)  # from 0 on: of a series that begins at 1 Prometheus sees no increase

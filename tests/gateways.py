@@ -27,9 +27,9 @@ class Gateway:
 
 
 @contextmanager
-def gateway(server: Server, folder: Path, **settings: object) -> Iterator[Gateway]:
+def gateway(server: Server, folder: Path, /, **settings: object) -> Iterator[Gateway]:
     """Start a gateway before a server; `settings` are named as `gateway.settings` has them."""
-    (port,) = free_ports(1)
+    port = settings.get("port") or free_ports(1)[0]
     chosen = {
         "port": port,
         "server": server.url,
@@ -45,7 +45,7 @@ def gateway(server: Server, folder: Path, **settings: object) -> Iterator[Gatewa
         if "socket" in settings:
             _await_socket(Path(str(settings["socket"])), process, log)
         else:
-            await_listening(port, process, log)
+            await_listening(int(str(port)), process, log)
         yield Gateway(f"http://127.0.0.1:{port}", log, process)
     finally:
         process.terminate()

@@ -105,7 +105,7 @@ def test_the_runbook_has_no_section_without_an_alert() -> None:
 
 def test_keys_are_read_from_files_and_never_sent_in_the_clear() -> None:
     jobs = {job["job_name"]: job for job in yaml.safe_load((FOLDER / "prometheus.yml").read_bytes())["scrape_configs"]}
-    for name in ("torchserve", "supervisor"):
+    for name in ("torchserve", "supervisor", "gateway"):
         assert set(jobs[name]["authorization"]) == {"credentials_file"}
         assert jobs[name]["scheme"] == "https"
         assert set(jobs[name]["tls_config"]) == {"ca_file"}

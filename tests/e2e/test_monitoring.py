@@ -20,6 +20,7 @@ from radserve.launch import free_ports
 from tests.authority import Authority
 from tests.conftest import ROOT
 from tests.front import Keys
+from tests.gateways import gateway
 from tests.prometheus import Prometheus, node_exporter, prometheus, recorded
 from tests.repack import NAME
 from tests.server import running
@@ -96,7 +97,7 @@ def monitored(
         build.build(source, models)
     pair = authority.issue("monitored")
     (folder / "key").write_text(keys.texts["read"])
-    inference, management, metrics = map(str, free_ports(3))
+    inference, management, metrics, behind = map(str, free_ports(4))
     options = {
         "--keys": keys.file,
         "--certificate": pair.certificate,
@@ -105,11 +106,13 @@ def monitored(
         "--management-port": management,
         "--metrics-port-public": metrics,
         "--access-log": folder / "access.log",
+        "--gateway": f"127.0.0.1:{behind}",
         "--workers": "1",
     }
     words = [str(word) for option in options.items() for word in option]
     with (
         running(models, folder / "log", *words) as server,
+        gateway(server, folder, port=behind, server=f"http://127.0.0.1:{inference}", keys=keys.file),
         node_exporter(folder) as node,
         # No GPU is here: the GPU's panels are asked of a recorded exposition of dcgm-exporter.
         recorded((Path(__file__).parent / "dcgm.txt").read_text(), tmp_path_factory.mktemp("dcgm")) as gpu,
@@ -121,13 +124,16 @@ def monitored(
         ) as client,
     ):
         front = f"127.0.0.1:{metrics}"
-        targets = {"torchserve": front, "supervisor": front, "node": node, "gpu": gpu}
+        targets = {"torchserve": front, "supervisor": front, "gateway": front, "node": node, "gpu": gpu}
         with prometheus(folder, targets, folder / "key", pair.certificate) as found:
             found.until("radserve_requests_total")  # the zeros, before anything is asked
             sent: dict[tuple[str, str], int] = {}
             for _ in range(ROUNDS):
                 for item, count in ask_everything(client).items():
                     sent[item] = sent.get(item, 0) + count
+                # Nothing that a model would count.
+                client.get("/api/models")
+                client.post("/api/predictions/nothing", content=b"x")
                 time.sleep(0.5)
             total = sum(sent.values())
             found.until(f"sum(radserve_requests_total) == {total + len(MODELS)}")  # each was asked its sample
@@ -160,7 +166,7 @@ def test_every_variable_has_values(monitored: Monitored, name: str) -> None:
 def test_every_target_answers_over_tls_with_a_key(monitored: Monitored) -> None:
     targets = monitored.prometheus.get("targets")["activeTargets"]
     assert {item["labels"]["job"]: (item["health"], item["lastError"]) for item in targets} == dict.fromkeys(
-        ("torchserve", "supervisor", "node", "gpu", "prometheus"), ("up", "")
+        ("torchserve", "supervisor", "gateway", "node", "gpu", "prometheus"), ("up", "")
     )
     assert {item["scrapeUrl"].partition(":")[0] for item in targets if "/metrics/" in item["scrapeUrl"]} == {"https"}
 
