@@ -13,11 +13,12 @@ from typing import Any
 import pytest
 import yaml
 
+from gateway.settings import Settings
 from tests.docker.compose import COMPOSE, DOCKER, ENVIRONMENT, PORTS, merged, podman, run, tool
 from tests.server import ROOT
 
 GPU = {"COMPOSE_PROFILES": "gpu", "RADSERVE_GPU_TARGETS": "./prometheus/gpu.yml"}
-SHARED = {"nginx", "redis", "prometheus", "grafana", "node-exporter"}
+SHARED = {"nginx", "gateway", "redis", "prometheus", "grafana", "node-exporter"}
 
 
 @pytest.fixture(scope="module")
@@ -137,12 +138,14 @@ def test_prometheus_finds_the_front_under_the_name_it_asks_for(cpu: dict[str, An
 def test_the_inner_networks_lead_nowhere_and_each_service_is_in_no_more_than_it_needs(cpu: dict[str, Any]) -> None:
     assert {name: bool((net or {}).get("internal")) for name, net in cpu["networks"].items()} == {
         "front": False,
+        "inner": True,
         "back": True,
         "monitoring": True,
     }
     where = {name: set(service.get("networks", [])) for name, service in cpu["services"].items()}
     assert where == {
-        "nginx": {"front", "monitoring"},
+        "nginx": {"front", "monitoring", "inner"},
+        "gateway": {"inner", "back"},
         "server": set(),
         "redis": {"back"},
         "prometheus": {"monitoring"},
@@ -157,6 +160,31 @@ def test_the_overlay_publishes_the_monitoring_to_this_host_only() -> None:
     assert published.pop("nginx")
     assert published == {"grafana": ["127.0.0.1:3000:3000"], "prometheus": ["127.0.0.1:9090:9090"]}
     assert set(services["grafana"]["networks"]) == {"monitoring", "monitoring-ports"}
+
+
+def test_the_gateway_has_no_port_and_asks_nginx_as_everybody_does(
+    services: dict[str, dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gateway = services["gateway"]
+    assert not gateway.get("ports")
+    given = environment(gateway)
+    socket = given.pop("RADSERVE_GATEWAY_SOCKET")
+    assert f"--gateway=unix:{socket}" in services["nginx"]["command"]
+    for name in ("nginx", "gateway"):
+        assert ("gateway", str(Path(socket).parent), False) in mounts(services[name])
+    # Its variables and secrets are settings, and such as work together.
+    for target in secrets(gateway):
+        (tmp_path / target).write_text("redis://:x@redis:6379/0")
+    for key, value in (given | {"RADSERVE_GATEWAY_SECRETS": str(tmp_path)}).items():
+        monkeypatch.setenv(key, value)
+    settings = Settings.read()
+    assert settings.health == "https://server:8443"
+    assert "server" in services["nginx"]["networks"]["inner"]["aliases"]
+    assert (settings.history, settings.rate_storage) == ("redis://:x@redis:6379/0",) * 2
+    assert settings.keys == "/run/keys/api_keys.json"
+    assert not any(
+        key.removeprefix("RADSERVE_GATEWAY_").lower() not in {*Settings.model_fields, "secrets"} for key in given
+    )
 
 
 # -- What holds for every container
@@ -193,6 +221,7 @@ def test_a_start_waits_for_what_it_needs(services: dict[str, dict[str, Any]]) ->
     waits = {name: service["depends_on"] for name, service in services.items() if service.get("depends_on")}
     assert {name: set(needs) for name, needs in waits.items()} == {
         server: {"nginx"},
+        "gateway": {"nginx", "redis"},
         "prometheus": {"nginx", "node-exporter"},
         "grafana": {"prometheus"},
     }
@@ -233,15 +262,24 @@ def environment(service: Mapping[str, Any]) -> dict[str, str]:
     return {key: str(value) for key, value in pairs}
 
 
+def secrets(service: Mapping[str, Any]) -> dict[str, str]:
+    """Return the secrets of a service: name of the file in it -> name of the secret."""
+    given: list[dict[str, str]] = [
+        item if isinstance(item, dict) else {"source": item} for item in service.get("secrets", [])
+    ]
+    return {item.get("target", item["source"]): item["source"] for item in given}
+
+
 def test_secrets_are_files_and_no_variable_holds_one(services: dict[str, dict[str, Any]], cpu: dict[str, Any]) -> None:
     assert all(set(secret) == {"file"} for secret in cpu["secrets"].values())
-    used = {name for service in services.values() for name in service.get("secrets", [])}
+    used = {name for service in services.values() for name in secrets(service).values()}
     assert used == set(cpu["secrets"])
     for service in services.values():
         for key, value in environment(service).items():
             if re.search(r"PASSWORD|SECRET|TOKEN|KEY", key):
-                assert key.endswith("__FILE")
-                assert value.removeprefix("/run/secrets/") in service["secrets"]
+                assert key.endswith("__FILE") or value in ("/run/secrets", "/run/keys/api_keys.json")
+                if key.endswith("__FILE"):
+                    assert value.removeprefix("/run/secrets/") in service["secrets"]
 
 
 def test_a_command_names_no_secret_that_its_service_does_not_have(services: dict[str, dict[str, Any]]) -> None:
@@ -249,7 +287,9 @@ def test_a_command_names_no_secret_that_its_service_does_not_have(services: dict
     redis = (DOCKER / "redis" / "redis.conf").read_text()
     for name, service in services.items():
         text = json.dumps(service) + {"prometheus": prometheus, "redis": redis}.get(name, "")
-        assert set(re.findall(r"/run/secrets/(\w+)", text)) == set(service.get("secrets", [])), name
+        # Those of the gateway are named like its settings, and found by their folder.
+        named = {item for item in secrets(service) if not item.startswith("radserve_gateway_")}
+        assert set(re.findall(r"/run/secrets/(\w+)", text)) == named, name
 
 
 def test_git_ignores_the_secrets_and_the_environment_file() -> None:
@@ -264,6 +304,6 @@ def test_what_runs_from_our_image_is_understood_by_the_command_line(services: di
 
     group = typer.main.get_command(app)
     for service in services.values():
-        if service["image"].startswith("radserve/"):
+        if service["image"].startswith("radserve/server"):
             command, *options = service["command"]
             group.commands[command].make_context(command, options).close()  # type: ignore[attr-defined]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import stat
 from pathlib import Path
 
@@ -54,6 +55,28 @@ def test_the_server_accepts_its_certificate_and_its_keys(secrets: Path) -> None:
         "predict": ["predict"],
         "manage": ["manage"],
     }
+
+
+def test_the_gateway_has_a_key_that_predicts_and_the_url_of_redis(secrets: Path) -> None:
+    path = secrets / "keys" / "api_keys.json"
+    own = keys.parse(key_file.read(path), str(path)).find((secrets / "gateway_key").read_text())
+    assert own is not None
+    assert (own.name, [str(role) for role in own.roles]) == ("gateway", ["predict"])
+    password = (secrets / "redis_password").read_text()
+    assert (secrets / "gateway_redis").read_text() == f"redis://:{password}@redis:6379/0"
+
+
+def test_where_secrets_of_before_the_gateway_are_kept_it_gets_its_own(secrets: Path, tmp_path: Path) -> None:
+    shutil.copytree(secrets, tmp_path / "old")
+    for name in ("gateway_key", "gateway_redis"):
+        (tmp_path / "old" / name).unlink()
+    key_file.revoke(tmp_path / "old" / "keys" / "api_keys.json", "gateway")
+    before = keys.parse(key_file.read(tmp_path / "old" / "keys" / "api_keys.json"), "x")
+    done = make(tmp_path / "old")
+    assert done.returncode == 0, done.stderr
+    after = keys.parse(key_file.read(tmp_path / "old" / "keys" / "api_keys.json"), "x")
+    assert before.find((secrets / "prometheus_key").read_text()) == after.find((secrets / "prometheus_key").read_text())
+    assert after.find((tmp_path / "old" / "gateway_key").read_text()) is not None
 
 
 def test_a_second_run_changes_nothing(secrets: Path) -> None:
