@@ -5,12 +5,9 @@ from __future__ import annotations
 import contextlib
 from collections.abc import AsyncIterator
 from importlib.metadata import version
-from pathlib import Path
-from typing import Final
 
 from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
-from starlette.staticfiles import StaticFiles
 
 from gateway import problems
 from gateway.access import chosen
@@ -19,13 +16,12 @@ from gateway.backend import Backend
 from gateway.fetch import Fetch
 from gateway.keeping import Keeping
 from gateway.middleware import CORS, Longest, Outermost
+from gateway.page import Page
 from gateway.rate import Rate, Wrong
 from gateway.references import References, Source
 from gateway.services import Services
 from gateway.settings import Settings
 from gateway.torchserve import TorchServe
-
-STATIC: Final = Path(__file__).resolve().parent / "static"
 
 
 def make(settings: Settings) -> FastAPI:
@@ -77,7 +73,7 @@ def assemble(services: Services) -> FastAPI:
     description.install(app)
     for router in (health.router, models.router, predictions.router, results.router):
         app.include_router(router)
-    app.router.default = StaticFiles(directory=STATIC, html=True)  # no mount: it would answer 404 where 405 is true
+    app.router.default = Page()  # no mount: it would answer 404 where 405 is true
     app.add_middleware(Longest, max_bytes=services.settings.max_bytes, way_out=_way_out(services.settings))
     if services.settings.origins:
         app.add_middleware(CORSMiddleware, allow_origins=services.settings.origins, **CORS)

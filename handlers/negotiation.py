@@ -10,6 +10,8 @@ from handlers.errors import BadRequest, NotAcceptable
 
 JSON: Final = "application/json"
 PNG: Final = "image/png"
+IMAGE: Final = "image"
+"""View of the image as it was decoded. It answers nothing, so only a client that names it gets it."""
 _SHOWN: Final = 200
 """Most characters of a header that an error repeats."""
 
@@ -24,7 +26,8 @@ class _Range:
 
     def fits(self, media: str, view: str) -> bool:
         kind = media.partition("/")[0]
-        return self.media in ("*/*", f"{kind}/*", media) and self.view in (None, view)
+        named = self.view == view or (self.view is None and view != IMAGE)
+        return named and self.media in ("*/*", f"{kind}/*", media)
 
     @property
     def specificity(self) -> tuple[int, bool]:
@@ -40,7 +43,8 @@ def negotiate(accept: str, views: Collection[str]) -> str | None:
     accept
         The Accept header; an empty one takes everything.
     views
-        Names of the pictures that there are; `""` is the one that `image/png` alone asks for.
+        Names of the pictures that there are; `""` is the one that `image/png` alone asks for, and `IMAGE` is
+        chosen where its name is asked for only.
 
     Returns
     -------

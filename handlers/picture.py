@@ -33,13 +33,19 @@ def png(pixels: NDArray[np.uint8] | Pillow.Image) -> bytes:
     return stream.getvalue()
 
 
-def shown(image: Image) -> Pillow.Image:
-    """Return the image as sent, upright, in full size, as 8-bit RGB; always a copy."""
+def plain(image: Image) -> Pillow.Image:
+    """Return the image as it was decoded, upright, in full size, as 8-bit gray or RGB; it may share its pixels."""
     pixels = image.pixels
     if pixels.mode == "F":
         pixels = Pillow.fromarray(np.rint(np.asarray(pixels)).astype(np.uint8))
     if pixels.size != (image.width, image.height):
         pixels = pixels.resize((image.width, image.height), Pillow.Resampling.BILINEAR)
+    return pixels
+
+
+def shown(image: Image) -> Pillow.Image:
+    """Return the image as it was decoded as RGB, to be drawn on; always a copy."""
+    pixels = plain(image)
     return pixels.copy() if pixels.mode == "RGB" else pixels.convert("RGB")
 
 

@@ -15,11 +15,12 @@ from typing import Any, Final
 
 import torch
 
-from handlers import body, recipe
+from handlers import body, picture, recipe
 from handlers.answer import Answer, Model, Response, problem, refuse, render
 from handlers.body import Body, BodyLimits, Headers
 from handlers.errors import InternalError, NotFound, ProgramError, RequestError, ServiceUnavailable
 from handlers.metrics import Meter
+from handlers.negotiation import IMAGE
 from handlers.pipeline import Pipeline, Result
 from handlers.program import DeviceLost, Program
 from handlers.task import Task
@@ -201,8 +202,11 @@ class Service(Task):
         except Exception:  # as in _read
             logger.exception("describing an answer failed")
             return _fault()
-        # Of several images no picture is asked for, and what could draw them would keep all their pixels.
-        return replace(answer, pictures={}) if request.body.several else answer
+        if request.body.several:
+            # Of several images no picture is asked for, and what could draw them would keep all their pixels.
+            return replace(answer, pictures={})
+        image = result.prepared.image
+        return replace(answer, pictures={**answer.pictures, IMAGE: lambda: picture.png(picture.plain(image))})
 
     def _whole(self, request: Request, answers: list[Answer | RequestError]) -> Answer:
         """Join the answers to the images of one request."""

@@ -15,15 +15,18 @@ import numpy as np
 import pytest
 import yaml
 from numpy.typing import NDArray
+from PIL import ExifTags
 from PIL import Image as Pillow
 
 from handlers.classification import Classification
 from handlers.errors import ProgramError
 from handlers.program import DeviceLost, Program
+from tests.handlers.images import dicom, saved
 from tests.handlers.test_pipeline import film
 from tests.handlers.test_service import context
 
 EXPLAIN = {"explain": "True"}
+VIEW = "image/png;view=image"
 BRIGHT = film(low=120)
 
 Raw = tuple[int, str, bytes]
@@ -101,6 +104,37 @@ def test_a_view_that_there_is_not_is_refused_with_those_there_are(classifier: Cl
     assert status == 406
     assert "view=overlay" in json.loads(body)["detail"]
     assert "view=map" in json.loads(body)["detail"]
+
+
+@pytest.mark.parametrize("asked", [{}, EXPLAIN])
+def test_the_image_is_shown_as_it_was_decoded(classifier: Classification, asked: dict[str, str]) -> None:
+    gray = np.tile(np.linspace(0, 4095, 96).astype(np.uint16), (64, 1))
+    window: dict[str, Any] = {"WindowCenter": 1024, "WindowWidth": 2048, "PhotometricInterpretation": "MONOCHROME1"}
+    ((status, media, body),) = ask(classifier, (dicom(gray, **window), asked | {"accept": VIEW}))
+    assert (status, media) == (200, "image/png")
+    shown = opened(body)
+    assert (shown.mode, shown.size) == ("L", (96, 64))
+    found = pixels(body)
+    assert (found[:, 0] == 255).all()  # inverted, for it is MONOCHROME1
+    assert (found[:, 48:] == 0).all()  # outside of the window
+
+
+def test_a_turned_photograph_is_shown_upright(classifier: Classification) -> None:
+    exif = Pillow.Exif()
+    exif[ExifTags.Base.Orientation] = 6
+    ((status, _, body),) = ask(classifier, (saved(opened(BRIGHT), "JPEG", exif=exif), {"accept": VIEW}))
+    assert (status, opened(body).size) == (200, opened(BRIGHT).size[::-1])
+
+
+def test_a_picture_of_a_prediction_is_only_the_image_and_only_by_name(classifier: Classification) -> None:
+    ((status, _, body),) = ask(classifier, (BRIGHT, {"accept": "image/png"}))
+    assert status == 406
+    assert VIEW in json.loads(body)["detail"]
+
+
+def test_a_refused_image_is_not_shown(classifier: Classification) -> None:
+    ((status, media, _),) = ask(classifier, (b"garbage", {"accept": VIEW}))
+    assert (status, media) == (415, "application/problem+json")
 
 
 def test_several_images_get_an_explanation_each_in_their_own_size(classifier: Classification) -> None:

@@ -55,6 +55,17 @@ def test_what_takes_no_form_is_told_every_form(accept: str) -> None:
         assert form in str(raised.value)
 
 
+def test_the_image_itself_is_given_only_where_it_is_named() -> None:
+    views = ("", "overlay", "image")
+    assert negotiate("image/png;view=image", views) == "image"
+    assert negotiate("image/*;view=image, application/json;q=0.9", views) == "image"
+    assert negotiate("image/png", views) == ""
+    for accept in ("image/png", "image/*", "image/png;view=overlay"):
+        with pytest.raises(NotAcceptable, match="image/png;view=image"):
+            negotiate(accept, ("image",))
+    assert negotiate("image/png, */*;q=0.1", ("image",)) is None
+
+
 def test_a_picture_that_there_is_not_is_refused() -> None:
     for accept in ("image/png", "image/*", "image/png;view=overlay"):
         with pytest.raises(NotAcceptable, match=r"offered as application/json\."):

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image as Pillow
 
 from handlers.image import Image
-from handlers.picture import OUTLINE, outlined, png, shown
+from handlers.picture import OUTLINE, outlined, plain, png, shown
 from tests.handlers.images import film, picture
 from tests.spots import figure
 
@@ -34,6 +34,14 @@ def test_gray_colour_and_deep_gray_are_shown_alike_and_copied() -> None:
     drawn = shown(image(color, 48, 40))
     drawn.paste((0, 0, 0), (0, 0, 48, 40))
     np.testing.assert_array_equal(np.asarray(color), picture())
+
+
+def test_what_is_only_looked_at_stays_gray() -> None:
+    gray = film()
+    for pixels in (Pillow.fromarray(gray), Pillow.fromarray(gray.astype(np.float32) + np.float32(0.4))):
+        found = plain(image(pixels, 48, 40))
+        assert found.mode == "L"
+        np.testing.assert_array_equal(np.asarray(found), gray)
 
 
 def test_what_a_decoder_scaled_down_is_shown_in_full_size() -> None:

@@ -208,6 +208,12 @@ def test_the_overlay_is_the_image_with_the_outline_of_the_mask(service: Segmenta
     np.testing.assert_array_equal(drawn[~outline], np.stack([pixels[~outline]] * 3, axis=-1))
 
 
+def test_the_image_view_shows_the_image_without_its_mask(service: Segmentation) -> None:
+    pixels = painted(figure(200, 300))
+    reply = answered(service, npy(pixels), accept="image/png;view=image")
+    np.testing.assert_array_equal(reply.pixels, pixels)
+
+
 def test_a_view_that_there_is_not_is_406_and_names_those_that_there_are(service: Segmentation) -> None:
     (reply,) = ask(service, (saved(EMPTY, "PNG"), {"accept": "image/png;view=heat"}))
     assert (reply.status, reply.media) == (406, "application/problem+json")
