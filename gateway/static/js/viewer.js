@@ -1,0 +1,126 @@
+// An image with something over it: opacity, zoom, and moving about by mouse, finger or keys.
+
+import { button, make } from "./dom.js";
+
+const MOST = 8;
+const STEP = 1.4;
+const LARGEST_FIT = 20;
+let made = 0;
+
+/** A viewer of an image of `width` x `height`; `name` is what its image is called. */
+export class Viewer {
+  constructor({ width, height }, name) {
+    this.width = width;
+    this.height = height;
+    this.zoom = 1;
+    this.overlay = null;
+    this.sheet = make("div", { class: "sheet" });
+    this.stage = make("div", {
+      class: "stage", tabindex: "0", role: "region", "aria-label": `Image ${name}: plus and minus zoom, arrow keys move it`,
+    }, this.sheet);
+    this.level = make("output", { class: "level" }, "100 %");
+    this.slider = make("input", { type: "range", min: 0, max: 100, value: 55, id: `opacity-${made += 1}` });
+    this.opacityRow = make("div", { class: "opacity", hidden: true },
+      this.opacityName = make("label", { for: this.slider.id }, "Opacity"), this.slider);
+    this.element = make("div", { class: "viewer" }, this.stage, make("div", { class: "tools" },
+      this.opacityRow,
+      make("div", { class: "zoom", role: "group", "aria-label": "Zoom" },
+        button("−", () => this.zoomTo(this.zoom / STEP), { "aria-label": "Zoom out", class: "button square" }),
+        this.level,
+        button("+", () => this.zoomTo(this.zoom * STEP), { "aria-label": "Zoom in", class: "button square" }),
+        button("Fit", () => this.zoomTo(1), { "aria-label": "Fit the image to its frame" }))));
+    this.slider.addEventListener("input", () => this.fade());
+    this.stage.addEventListener("keydown", (event) => this.key(event));
+    this.stage.addEventListener("wheel", (event) => this.wheel(event), { passive: false });
+    this.stage.addEventListener("pointerdown", (event) => this.drag(event));
+    this.sheet.classList.toggle("coarse", Math.max(width, height) <= 128);
+    this.observer = new ResizeObserver(() => this.fit());
+    this.observer.observe(this.stage);
+  }
+
+  /** Show the image itself. */
+  show(image) {
+    this.image = image;
+    image.classList.add("picture");
+    image.draggable = false;
+    this.sheet.prepend(image);
+    this.fit();
+  }
+
+  /** Lay something over it, or take it off (null). */
+  lay(canvas, name = "") {
+    this.overlay?.remove();
+    this.overlay = canvas;
+    this.opacityRow.hidden = canvas === null;
+    if (canvas === null) return;
+    this.opacityName.textContent = `Opacity of the ${name}`;
+    canvas.classList.add("overlay");
+    this.sheet.append(canvas);
+    this.fade();
+  }
+
+  get opacity() {
+    return Number(this.slider.value) / 100;
+  }
+
+  fade() {
+    if (this.overlay) this.overlay.style.opacity = String(this.opacity);
+    this.slider.setAttribute("aria-valuetext", `${this.slider.value} percent`);
+  }
+
+  fit() {
+    const { clientWidth, clientHeight } = this.stage;
+    if (!clientWidth || !clientHeight) return;
+    const fitting = Math.min(clientWidth / this.width, clientHeight / this.height, LARGEST_FIT);
+    this.sheet.style.width = `${Math.floor(this.width * fitting * this.zoom)}px`;
+    this.sheet.style.height = `${Math.floor(this.height * fitting * this.zoom)}px`;
+    this.level.textContent = `${Math.round(100 * this.zoom)} %`;
+  }
+
+  /** Zoom about a point of the stage, by default its middle. */
+  zoomTo(wanted, x = this.stage.clientWidth / 2, y = this.stage.clientHeight / 2) {
+    const zoom = Math.min(MOST, Math.max(1, wanted));
+    const ratio = zoom / this.zoom;
+    const left = (this.stage.scrollLeft + x) * ratio - x;
+    const top = (this.stage.scrollTop + y) * ratio - y;
+    this.zoom = zoom;
+    this.fit();
+    this.stage.scrollTo(left, top);
+  }
+
+  key(event) {
+    if (event.ctrlKey || event.metaKey || event.altKey) return;
+    if (event.key === "+" || event.key === "=") this.zoomTo(this.zoom * STEP);
+    else if (event.key === "-") this.zoomTo(this.zoom / STEP);
+    else if (event.key === "0") this.zoomTo(1);
+    else return;
+    event.preventDefault();
+  }
+
+  wheel(event) {
+    // Without Ctrl (which a pinch on a touchpad sends as well) the wheel belongs to the page.
+    if (!event.ctrlKey) return;
+    event.preventDefault();
+    const box = this.stage.getBoundingClientRect();
+    this.zoomTo(this.zoom * Math.exp(-event.deltaY / 200), event.clientX - box.left, event.clientY - box.top);
+  }
+
+  drag(start) {
+    if (start.pointerType !== "mouse" || start.button !== 0 || this.zoom === 1) return;
+    const { scrollLeft, scrollTop } = this.stage;
+    const move = (event) => this.stage.scrollTo(scrollLeft - event.clientX + start.clientX, scrollTop - event.clientY + start.clientY);
+    const end = () => {
+      this.stage.removeEventListener("pointermove", move);
+      this.stage.classList.remove("held");
+    };
+    this.stage.setPointerCapture(start.pointerId);
+    this.stage.classList.add("held");
+    this.stage.addEventListener("pointermove", move);
+    this.stage.addEventListener("pointerup", end, { once: true });
+    this.stage.addEventListener("pointercancel", end, { once: true });
+  }
+
+  close() {
+    this.observer.disconnect();
+  }
+}
