@@ -1,23 +1,30 @@
 // From files to results: what is dropped, picked, photographed or pasted is asked about, each file by itself.
 
-import { digest, read } from "./answer.js";
+import { digest, judge, read } from "./answer.js";
 import { Refusal, post } from "./api.js";
 import { byId, say } from "./dom.js";
 import { add } from "./files.js";
-import { chosen } from "./models.js";
+import { chosen, known } from "./models.js";
 import { show } from "./refusals.js";
 import { Result } from "./result.js";
 
 const results = [];
+let waited = false;
 
 /** Ask the chosen model about files. */
 export function analyse(files) {
   const asked = chosen();
   if (!asked.name || byId("model").disabled) return;
-  location.hash = "#analyse";
-  // Where the results stand below everything else, they come into view by themselves.
-  if (files.length && matchMedia("(max-width: 900px)").matches) byId("work").scrollIntoView();
+  if (files.length === 0) return;
+  if (location.hash === "#history") location.hash = "#analyse";
+  waited = true;
+  bring();
   for (const file of files) submit(file, asked);
+}
+
+/** Where the results stand below everything else, what is waited for comes into view by itself. */
+function bring() {
+  if (waited && matchMedia("(max-width: 900px)").matches) byId("work").scrollIntoView();
 }
 
 function submit(file, asked) {
@@ -27,10 +34,16 @@ function submit(file, asked) {
       const sha256 = await digest(file);
       const path = asked.version === null ? asked.name : `${asked.name}/${asked.version}`;
       const text = await post(`api/predictions/${path}`, file, { signal: job.signal, onProgress: (share) => job.progress(share) });
-      place(new Result(file, read(text, { ...asked, sha256 })));
+      const answer = read(text, { ...asked, sha256 });
+      const version = await known(answer.model.name, answer.model.version);
+      if (version !== null) judge(answer, version);
+      place(new Result(file, answer, version));
     } catch (error) {
-      if (error.name !== "AbortError") show(file.name, error, () => submit(file, asked));
+      if (error.name === "AbortError") return;
+      show(file.name, error, () => submit(file, asked));
     }
+    bring();
+    waited = false;
   });
 }
 

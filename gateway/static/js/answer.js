@@ -43,6 +43,14 @@ export function read(text, asked) {
   return found;
 }
 
+/** Hold an answer against what the catalog says of its version; throws a Refusal if they contradict each other. */
+export function judge(found, version) {
+  demand(version.labels.includes(found.label), "the model has no such label");
+  demand(("mask" in found) === (version.task === "segmentation"), "it is of another task than the model");
+  const decided = version.positive === null ? null : found.label === version.positive;
+  demand(found.positive === decided, "its label and its decision contradict each other");
+}
+
 function classification(found) {
   const { label, probability, probabilities, positive, threshold } = found;
   demand(probabilities !== null && typeof probabilities === "object", "it has no probabilities");

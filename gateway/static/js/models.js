@@ -17,6 +17,12 @@ export function find(name, version) {
   return models.find((model) => model.name === name)?.versions.find((item) => item.version === version) ?? null;
 }
 
+/** The same; of a version that came after this page was opened, too. */
+export async function known(name, version) {
+  if (find(name, version) === null) ({ models } = await (await get("api/models")).json());
+  return find(name, version);
+}
+
 /** Which model is chosen: `name`, and `version` where one is chosen (null: the server's choice). */
 export function chosen() {
   const [name, version] = byId("model").value.split(" ");

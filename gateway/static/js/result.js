@@ -4,7 +4,7 @@ import { positiveLabel, readExplanation } from "./answer.js";
 import { post } from "./api.js";
 import { decision, ranking } from "./bars.js";
 import { button, make, save, say, terms } from "./dom.js";
-import { card as modelCard, find } from "./models.js";
+import { card as modelCard } from "./models.js";
 import { file as png, paint, picture, small } from "./paint.js";
 import { show } from "./refusals.js";
 import { Viewer } from "./viewer.js";
@@ -12,13 +12,13 @@ import { moment, percent, stem } from "./words.js";
 
 const FEW = 64;
 
-/** A card for an answer that was read by `answer.read`. */
+/** A card for an answer that was read by `answer.read`; `version` is what the catalog says of it, or null. */
 export class Result {
-  constructor(file, answer) {
+  constructor(file, answer, version) {
     this.file = file;
     this.answer = answer;
     this.name = file.name;
-    this.version = find(answer.model.name, answer.model.version);
+    this.version = version;
     this.path = `${answer.model.name}/${answer.model.version}`;
     this.overlay = null;
     this.map = null;

@@ -1,0 +1,70 @@
+"""Chromium before a real gateway before a real TorchServe."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from typing import Any
+
+import pytest
+from playwright.sync_api import Browser, ConsoleMessage, Page, expect, sync_playwright
+
+from tests.gateway.running import Gateway, running
+from tests.server import Server
+
+CHROMIUM = "/usr/bin/chromium"
+PATIENCE = 20_000
+"""Milliseconds; the tests share two cores with servers that start."""
+
+Opener = Callable[..., Page]
+
+
+@pytest.fixture(scope="package")
+def browser() -> Iterator[Browser]:
+    expect.set_options(timeout=PATIENCE)
+    with sync_playwright() as driver:
+        launched = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield launched
+        launched.close()
+
+
+@pytest.fixture(scope="package")
+def gateway(server: Server) -> Iterator[Gateway]:
+    """Run a gateway without keys or history, before the chest model."""
+    with running(server) as started:
+        yield started
+
+
+@pytest.fixture
+def opened(browser: Browser) -> Iterator[Opener]:
+    """Open the page of a gateway; in the end nothing may have failed in it or been blocked by its policy."""
+    faults: list[str] = []
+
+    def listen(message: ConsoleMessage) -> None:
+        # A refusal is written to the console by the browser itself, whatever the page makes of it.
+        if message.type == "error" and "Failed to load resource" not in message.text:
+            faults.append(message.text)
+
+    with ExitStack() as closing:
+
+        def open_page(url: str, *, ready: bool = True, **options: Any) -> Page:
+            chosen = {"viewport": {"width": 1440, "height": 1000}, "service_workers": "block"} | options
+            context = browser.new_context(**chosen)
+            closing.callback(context.close)
+            page = context.new_page()
+            page.set_default_timeout(PATIENCE)
+            page.on("console", listen)
+            page.on("pageerror", lambda error: faults.append(str(error)))
+            page.goto(url)
+            if ready:
+                page.wait_for_selector("html[data-ready]")
+            return page
+
+        yield open_page
+    assert not faults
+
+
+@pytest.fixture
+def page(opened: Opener, gateway: Gateway) -> Page:
+    """Open the page on a desk."""
+    return opened(gateway.url)

@@ -1,0 +1,248 @@
+"""Images in, answers out, as somebody at a desk sees it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+from PIL import Image as Pillow
+from playwright.sync_api import Locator, Page, Route, expect
+
+from tests.gateway.page.conftest import Opener
+from tests.gateway.page.files import SAMPLE, choose, inverted_dicom, jpeg, payload
+from tests.gateway.running import Gateway
+from tests.repack import NAME
+from tests.server import Server
+
+pytestmark = pytest.mark.e2e
+
+PATH = f"**/api/predictions/{NAME}"
+PIXELS = """image => {
+    const { naturalWidth: width, naturalHeight: height } = image;
+    const context = Object.assign(document.createElement("canvas"), { width, height }).getContext("2d");
+    context.drawImage(image, 0, 0);
+    return [...context.getImageData(0, 0, width, height).data].filter((_, at) => at % 4 === 0);
+}"""
+
+
+def shown(page: Page, name: str) -> Locator:
+    """Wait for a file's result."""
+    result = page.locator(".result").filter(has=page.get_by_role("heading", name=name, exact=True))
+    expect(result).to_have_count(1)
+    return result
+
+
+def natural(result: Locator) -> list[int]:
+    picture = result.locator("img.picture")
+    expect(picture).to_be_visible()
+    size: list[int] = picture.evaluate("image => [image.naturalWidth, image.naturalHeight]")
+    return size
+
+
+def nothing_answered(page: Page) -> None:
+    expect(page.locator(".result")).to_have_count(0)
+    expect(page.locator(".label")).to_have_count(0)
+
+
+def test_a_jpeg_is_answered_with_label_probability_threshold_and_model(page: Page, server: Server) -> None:
+    data = jpeg()
+    answer = httpx.post(f"{server.url}/predictions/{NAME}", content=data).json()
+    choose(page, payload("film.jpg", data))
+    result = shown(page, "film.jpg")
+    expect(result.locator(".label")).to_have_text(answer["label"])
+    share = answer["probabilities"]["pneumonia"]
+    bar = result.get_by_role("img", name="Calibrated probability of pneumonia")
+    assert f"threshold of {100 * answer['threshold']:.1f} %" in (bar.get_attribute("aria-label") or "")
+    widths: list[float] = bar.evaluate(
+        "bar => [...bar.children].map(child => child.getBoundingClientRect()).flatMap("
+        "({ left, width }, index) => (index ? left + width / 2 - bar.getBoundingClientRect().left : width)"
+        " / bar.getBoundingClientRect().width)"
+    )
+    assert widths == pytest.approx([share, answer["threshold"]], abs=0.005)
+    expect(result.get_by_role("button", name=f"{NAME} 1.0.0")).to_be_visible()
+    assert natural(result) == [280, 196]
+    expect(page.locator("#refusals")).to_be_hidden()
+    expect(page.locator("#said")).to_contain_text("film.jpg: pneumonia, probability")
+
+
+def test_the_heat_map_lies_over_the_image_and_fades_and_zooms_with_it(page: Page) -> None:
+    choose(page, payload("film.png", SAMPLE.read_bytes()))
+    result = shown(page, "film.png")
+    result.get_by_role("button", name="Show heat map").click()
+    overlay = result.locator("canvas.overlay")
+    expect(overlay).to_be_visible()
+    assert overlay.bounding_box() == result.locator("img.picture").bounding_box()
+    slider = result.get_by_label("Opacity of the heat map")
+    slider.fill("20")
+    expect(overlay).to_have_css("opacity", "0.2")
+    before = overlay.bounding_box()
+    result.get_by_role("button", name="Zoom in").click()
+    expect(result.locator(".level")).to_have_text("140 %")
+    after, picture = overlay.bounding_box(), result.locator("img.picture").bounding_box()
+    assert before
+    assert after
+    assert after["width"] == pytest.approx(1.4 * before["width"], abs=2)
+    assert after == picture
+    result.get_by_role("button", name="Fit the image").click()
+    assert overlay.bounding_box() == before
+    result.get_by_role("button", name="Hide heat map").click()
+    expect(overlay).to_have_count(0)
+
+
+def test_what_is_downloaded_is_what_was_answered(page: Page, tmp_path: Path) -> None:
+    choose(page, payload("film.png", SAMPLE.read_bytes()))
+    result = shown(page, "film.png")
+    result.get_by_role("button", name="Show heat map").click()
+    expect(result.locator("canvas.overlay")).to_be_visible()
+    kept = {}
+    for button in ("Answer (JSON)", "Picture (PNG)", "Heat map (PNG)"):
+        with page.expect_download() as download:
+            result.get_by_role("button", name=button).click()
+        path = tmp_path / download.value.suggested_filename
+        download.value.save_as(path)
+        kept[path.name] = path.read_bytes()
+    assert sorted(kept) == ["film.heat.png", "film.json", "film.overlay.png"]
+    answer = json.loads(kept["film.json"])
+    assert answer["image"]["sha256"] == hashlib.sha256(SAMPLE.read_bytes()).hexdigest()
+    heat = Pillow.open(BytesIO(kept["film.heat.png"]))
+    assert (heat.mode, heat.size) == ("L", (280, 196))
+    picture = Pillow.open(BytesIO(kept["film.overlay.png"]))
+    assert picture.height > 2 * 196  # enlarged twice, with words below
+
+
+@pytest.mark.parametrize("real", [False, True])
+def test_a_dicom_is_shown_as_the_server_decoded_it(page: Page, request: pytest.FixtureRequest, real: bool) -> None:
+    data = inverted_dicom()
+    if real:
+        folder: Path = request.getfixturevalue("shared")
+        data = (folder / "dicom" / "pydicom+pydicom-data__RG1_J2KI.dcm").read_bytes()
+    choose(page, payload("chest.dcm", data))
+    result = shown(page, "chest.dcm")
+    width, height = natural(result)
+    expect(result.get_by_text(f"DICOM, {width} \N{MULTIPLICATION SIGN} {height}")).to_be_visible()
+    if not real:
+        pixels = result.locator("img.picture").evaluate(PIXELS)
+        film = np.asarray(Pillow.open(SAMPLE)).astype(int)
+        assert np.abs(np.array(pixels).reshape(film.shape) - film).max() <= 2  # inverted twice
+
+
+def test_a_refused_file_has_a_place_and_words_of_its_own_and_no_label(page: Page) -> None:
+    for name, content, title, advice in (
+        ("cut.jpg", jpeg()[:900], "Unreadable image", "save it anew"),
+        ("notes.txt", b"hello", "Unsupported media type", "send the image as one of them"),
+        ("empty.png", b"", "Unreadable image", "send the bytes of one image"),
+        ("slices.zip", b"PK\3\4 and so on", "Several images in one file", "Unpack it"),
+    ):
+        choose(page, payload(name, content))
+        refusals = page.get_by_role("region", name="Not answered")
+        refusal = refusals.get_by_role("listitem").filter(has=page.get_by_role("heading", name=name))
+        expect(refusal).to_contain_text(f"Not answered: {title}")
+        expect(refusal).to_contain_text(advice)
+        expect(page.locator("#warned")).to_contain_text(f"{name} was not answered")
+        nothing_answered(page)
+        refusal.get_by_role("button", name="Dismiss").click()
+        expect(refusals).to_be_hidden()
+
+
+def test_files_that_come_together_are_answered_each_by_itself(page: Page) -> None:
+    good = [payload(f"film-{number}.png", SAMPLE.read_bytes()) for number in range(5)]
+    choose(page, *good[:3], payload("broken.png", b"\x89PNG\r\n\x1a\n cut"), *good[3:])
+    expect(page.locator(".result")).to_have_count(5)
+    expect(page.locator("#refusal-list > li")).to_have_count(1)
+    expect(page.locator("#refusal-list")).to_contain_text("broken.png")
+    expect(page.locator("#progress")).to_be_hidden()
+    page.get_by_role("button", name="Clear results").click()
+    nothing_answered(page)
+
+
+def tampered(route: Route, change: dict[str, Any]) -> None:
+    """Let a route answer with something else than the server did."""
+    response = route.fetch()
+    route.fulfill(response=response, json=response.json() | change)
+
+
+def test_an_answer_that_contradicts_itself_or_is_about_something_else_is_not_shown(page: Page) -> None:
+    changes: list[tuple[dict[str, Any], str]] = [
+        ({"image": {"format": "png", "width": 280, "height": 196, "sha256": "0" * 64}}, "about another image"),
+        ({"model": {"name": "other", "version": "1.0.0", "sha256": "0" * 64}}, "another model gave it"),
+        ({"label": "normal"}, "label and probability contradict"),
+        ({"label": "tumour", "probabilities": {"normal": 0, "tumour": 1}, "probability": 1}, "no such label"),
+        ({"positive": False}, "label and its decision contradict"),
+        ({"threshold": 1}, "decision and its threshold contradict"),
+        ({"probabilities": {"normal": 0.9, "pneumonia": 0.9}}, "do not add up"),
+        ({"predictions": []}, "a collection of images"),
+    ]
+    for change, why in changes:
+        page.route(PATH, lambda route, _, change=change: tampered(route, change))
+        choose(page, payload("film.png", SAMPLE.read_bytes()))
+        expect(page.locator("#refusal-list > li")).to_contain_text(why)
+        nothing_answered(page)
+        page.unroute(PATH)
+        page.get_by_role("button", name="Dismiss all").click()
+
+
+def test_an_error_never_shows_a_label(page: Page) -> None:
+    for status, media, body in (
+        (500, "application/json", '{"label": "normal", "probability": 1}'),
+        (201, "application/json", '{"label": "normal", "probability": 1}'),
+        (200, "text/html", "<p class=label>normal</p>"),
+        (200, "application/json", "normal"),
+        (503, "application/problem+json", '{"title": "<b>Busy</b>", "detail": "<p class=label>normal</p>"}'),
+    ):
+        said = {"status": status, "content_type": media, "body": body}
+        page.route(PATH, lambda route, _, said=said: route.fulfill(**said))
+        choose(page, payload("film.png", SAMPLE.read_bytes()))
+        expect(page.locator("#refusal-list > li")).to_have_count(1)
+        nothing_answered(page)
+        page.unroute(PATH)
+        page.get_by_role("button", name="Dismiss all").click()
+
+
+def test_a_lost_connection_is_said_and_the_same_can_be_tried_again(page: Page) -> None:
+    page.route("**/api/predictions/**", lambda route: route.abort())
+    choose(page, payload("film.png", SAMPLE.read_bytes()))
+    expect(page.locator("#refusal-list")).to_contain_text("No connection")
+    nothing_answered(page)
+    page.unroute("**/api/predictions/**")
+    page.get_by_role("button", name="Try again").click()
+    shown(page, "film.png")
+    expect(page.locator("#refusals")).to_be_hidden()
+
+
+def test_the_heat_map_of_another_answer_is_not_laid_over(page: Page) -> None:
+    page.route(
+        "**/api/explanations/**",
+        lambda route: tampered(route, {"model": {"name": NAME, "version": "1.0.0", "sha256": "0"}}),
+    )
+    choose(page, payload("film.png", SAMPLE.read_bytes()))
+    result = shown(page, "film.png")
+    result.get_by_role("button", name="Show heat map").click()
+    expect(page.locator("#refusal-list")).to_contain_text("another archive explained it")
+    expect(result.locator("canvas.overlay")).to_have_count(0)
+    expect(result.locator(".label")).to_have_text("pneumonia")
+
+
+def test_a_warning_of_the_model_stands_beside_the_label(page: Page) -> None:
+    page.route(PATH, lambda route: tampered(route, {"warning": "Untrained: random weights."}))
+    choose(page, payload("film.png", SAMPLE.read_bytes()))
+    expect(shown(page, "film.png").locator(".warning")).to_have_text("Warning: Untrained: random weights.")
+
+
+def test_on_a_phone_the_sample_is_answered_and_no_medical_device_stays_in_view(
+    opened: Opener, gateway: Gateway
+) -> None:
+    page = opened(gateway.url, viewport={"width": 390, "height": 844}, has_touch=True, is_mobile=True)
+    page.get_by_role("button", name=f"Analyse the sample of {NAME}").tap()
+    result = shown(page, f"{NAME}-sample.png")
+    expect(result).to_be_in_viewport()
+    for place in ("document.body.scrollHeight", "0"):
+        page.evaluate(f"window.scrollTo(0, {place})")
+        expect(page.get_by_text("No medical device.")).to_be_in_viewport()
+    assert page.evaluate("document.documentElement.scrollWidth") == 390
+    expect(page.locator("#camera")).to_have_attribute("capture", "environment")

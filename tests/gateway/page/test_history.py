@@ -1,0 +1,107 @@
+"""The table of what was answered before."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+from playwright.sync_api import Page, expect
+
+from tests.gateway.page.conftest import Opener
+from tests.gateway.page.files import SAMPLE
+from tests.gateway.running import Gateway, running
+from tests.repack import NAME
+from tests.server import Server
+
+pytestmark = pytest.mark.e2e
+
+COUNT = 30
+"""More than one page."""
+
+
+@pytest.fixture(scope="module")
+def keeping(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
+    """Run a gateway with a history of `COUNT` results."""
+    place = tmp_path_factory.mktemp("history") / "history.sqlite3"
+    with running(server, history=f"sqlite:{place}", keep_names="true") as started:
+        with httpx.Client(base_url=started.url, timeout=60) as client:
+            for number in range(COUNT):
+                headers = {"X-Filename": f"film-{number:02}.png"}
+                client.post(f"/api/predictions/{NAME}", content=SAMPLE.read_bytes(), headers=headers).raise_for_status()
+        yield started
+
+
+@pytest.fixture
+def history(opened: Opener, keeping: Gateway) -> Page:
+    page = opened(keeping.url)
+    page.get_by_role("link", name="History").click()
+    expect(page.get_by_role("heading", name="History")).to_be_focused()
+    return page
+
+
+def test_pages_are_turned_and_a_text_filters(history: Page) -> None:
+    rows = history.locator("#history-rows tr")
+    expect(rows).to_have_count(25)
+    expect(rows.first).to_contain_text("film-29.png")
+    expect(rows.first).to_contain_text("pneumonia")
+    expect(rows.first).to_contain_text(">99.9 %")
+    history.get_by_role("button", name="Older").click()
+    expect(rows).to_have_count(COUNT - 25)
+    expect(rows.last).to_contain_text("film-00.png")
+    history.get_by_role("button", name="Newer").click()
+    expect(rows).to_have_count(25)
+    history.get_by_label("File, id or checksum").fill("film-07")
+    history.keyboard.press("Enter")
+    expect(rows).to_have_count(1)
+    history.get_by_label("Label").select_option("normal")
+    history.get_by_role("button", name="Apply").click()
+    expect(rows).to_have_text("No results.")
+    history.get_by_role("button", name="Reset").click()
+    expect(rows).to_have_count(25)
+
+
+def test_the_csv_has_what_the_filter_lets_through(history: Page, tmp_path: Path) -> None:
+    expect(history.locator("#history-rows tr")).to_have_count(25)
+    history.get_by_label("File, id or checksum").fill("film-1")
+    with history.expect_download() as download:
+        history.get_by_role("button", name="Download CSV").click()
+    download.value.save_as(tmp_path / "results.csv")
+    with (tmp_path / "results.csv").open(newline="") as file:
+        assert sorted(row["filename"] for row in csv.DictReader(file)) == [f"film-1{digit}.png" for digit in range(10)]
+
+
+def test_a_result_is_deleted_after_a_question_and_the_focus_goes_on(history: Page, keeping: Gateway) -> None:
+    row = history.locator("#history-rows tr").filter(has_text="film-20.png")
+    history.once("dialog", lambda dialog: dialog.dismiss())
+    row.get_by_role("button").click()
+    expect(row).to_have_count(1)
+    history.once("dialog", lambda dialog: dialog.accept())
+    row.get_by_role("button").click()
+    expect(row).to_have_count(0)
+    expect(history.locator("#history-rows tr").filter(has_text="film-19.png").get_by_role("button")).to_be_focused()
+    found = httpx.get(f"{keeping.url}/api/results", params={"text": "film-20.png"}).json()
+    assert found["results"] == []
+
+
+def test_where_no_history_is_kept_that_is_said(page: Page) -> None:
+    page.get_by_role("link", name="History").click()
+    expect(page.get_by_text("This server keeps no history of results.")).to_be_visible()
+    expect(page.get_by_role("table")).to_be_hidden()
+    expect(page.get_by_role("button", name="Download CSV")).to_be_hidden()
+
+
+def test_a_history_that_is_down_shows_no_old_rows(history: Page) -> None:
+    expect(history.locator("#history-rows tr")).to_have_count(25)
+    problem = '{"status": 503, "title": "Service unavailable", "detail": "The history does not answer."}'
+    said = {"status": 503, "content_type": "application/problem+json", "body": problem}
+    history.route("**/api/results?**", lambda route: route.fulfill(**said))
+    history.get_by_role("button", name="Apply").click()
+    expect(history.locator("#history-problem")).to_contain_text("The history does not answer.")
+    expect(history.locator("#history-rows tr")).to_have_count(0)
+    history.unroute("**/api/results?**")
+    history.get_by_role("button", name="Try again").click()
+    expect(history.locator("#history-rows tr")).not_to_have_count(0)
+    expect(history.locator("#history-problem")).to_be_hidden()

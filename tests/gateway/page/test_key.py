@@ -1,0 +1,47 @@
+"""A gateway that asks for a key."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from playwright.sync_api import expect
+
+from tests.front import Keys
+from tests.gateway.page.conftest import Opener
+from tests.gateway.page.files import SAMPLE, choose, payload
+from tests.gateway.page.test_analyse import shown
+from tests.gateway.running import Gateway, running
+from tests.server import Server
+
+pytestmark = pytest.mark.e2e
+
+
+@pytest.fixture(scope="module")
+def closed(server: Server, keys: Keys) -> Iterator[Gateway]:
+    with running(server, keys=str(keys.file)) as started:
+        yield started
+
+
+def test_a_key_is_asked_for_and_stays_in_this_tab(opened: Opener, closed: Gateway, keys: Keys) -> None:
+    page = opened(closed.url, ready=False)
+    asked = page.get_by_role("dialog", name="This server asks for a key")
+    field = asked.get_by_label("API key")
+    expect(field).to_be_focused()
+    field.fill("wrong")
+    page.keyboard.press("Enter")
+    expect(field).to_have_value("")  # asked again
+    field.fill(keys.texts["predict"])
+    asked.get_by_role("button", name="Use this key").click()
+    expect(asked).to_be_hidden()
+    choose(page, payload("film.png", SAMPLE.read_bytes()))
+    expect(shown(page, "film.png").locator(".label")).to_have_text("pneumonia")
+    assert keys.texts["predict"] not in str(page.evaluate("Object.entries(localStorage)"))
+    assert keys.texts["predict"] not in page.content()
+    assert keys.texts["predict"] not in page.url
+    page.get_by_role("button", name="Forget key").click()
+    choose(page, payload("again.png", SAMPLE.read_bytes()))
+    expect(asked).to_be_visible()
+    asked.get_by_role("button", name="Cancel").click()
+    expect(page.locator("#refusal-list")).to_contain_text("again.png")
+    expect(page.locator(".result")).to_have_count(1)

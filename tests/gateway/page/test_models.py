@@ -1,0 +1,105 @@
+"""What the page says of models, and what it makes of masks and of very small images."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterator
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image as Pillow
+from playwright.sync_api import Page, expect
+
+from radserve import build
+from tests.conftest import ROOT
+from tests.gateway.page.conftest import Opener
+from tests.gateway.page.files import choose, payload
+from tests.gateway.page.test_analyse import shown
+from tests.gateway.running import Gateway
+from tests.gateway.running import running as before
+from tests.handlers.images import npy, saved
+from tests.repack import NAME
+from tests.server import running
+from tests.spots import agreement, figure, packed, painted
+
+pytestmark = pytest.mark.e2e
+
+
+@pytest.fixture(scope="module")
+def several(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
+    """Run a gateway before a segmentation and a model of 32 x 32 pixels."""
+    folder = tmp_path_factory.mktemp("several")
+    packed(folder / "store", folder)
+    for source in build.find(ROOT / "archives", ["cifar10-lenet"]):
+        build.build(source, folder / "store")
+    with running(folder / "store", folder / "log") as server, before(server) as gateway:
+        yield gateway
+
+
+def test_the_card_is_one_click_away_and_only_text(page: Page) -> None:
+    html = (
+        "<h1>Card</h1><table><tr><th>figure</th></tr></table><script>document.title = 'run'</script>"
+        "<img src=x onerror=\"document.title = 'run'\"><p onclick=x style='color: red'>Limits</p>"
+        "<a href='javascript:alert(1)'>bad</a> <a href='https://example.org/'>good</a>"
+    )
+    page.get_by_role("button", name="Model card").click()
+    card = page.get_by_role("dialog", name=f"{NAME} 1.0.0")
+    expect(card).to_contain_text("One hospital, children of one to five years")
+    expect(card.get_by_role("cell", name="AUROC")).to_be_visible()
+    page.keyboard.press("Escape")
+    expect(card).to_be_hidden()
+    expect(page.get_by_role("button", name="Model card")).to_be_focused()
+    page.route("**/card", lambda route: route.fulfill(content_type="text/html", body=html))
+    page.get_by_role("button", name="Model card").click()
+    text = page.locator("#card-text")
+    expect(text.get_by_text("Limits")).to_be_visible()
+    expect(text.locator("script, img, [onclick], [style], [onerror], a[href^=javascript]")).to_have_count(0)
+    expect(text.get_by_role("link")).to_have_count(1)
+    assert page.title() == "RadServe"
+
+
+def test_a_mask_lies_over_the_image_where_the_finding_is(opened: Opener, several: Gateway, tmp_path: Path) -> None:
+    page = opened(several.url)
+    page.get_by_label("Model", exact=True).select_option("spots")
+    wanted = figure(300, 400)
+    choose(page, payload("slice.npy", npy(painted(wanted))))  # which no browser can show
+    result = shown(page, "slice.npy")
+    expect(result.locator(".label")).to_have_text("spot")
+    expect(result.locator("img.picture")).to_be_visible()
+    overlay = result.locator("canvas.overlay")
+    assert overlay.bounding_box() == result.locator("img.picture").bounding_box()
+    url: str = overlay.evaluate("canvas => canvas.toDataURL()")
+    drawn = np.asarray(Pillow.open(BytesIO(base64.b64decode(url.partition(",")[2]))))
+    assert agreement(drawn[..., 3] > 0, wanted) > 0.9
+    result.get_by_label("Opacity of the mask").fill("0")
+    expect(overlay).to_have_css("opacity", "0")
+    with page.expect_download() as download:
+        result.get_by_role("button", name="Mask (PNG)").click()
+    download.value.save_as(tmp_path / "mask.png")
+    assert agreement(np.asarray(Pillow.open(tmp_path / "mask.png")) > 0, wanted) > 0.9
+    expect(result.get_by_role("button", name="Show heat map")).to_have_count(0)
+
+
+def test_beside_a_photograph_stands_what_a_model_of_32_pixels_sees(opened: Opener, several: Gateway) -> None:
+    page = opened(several.url)
+    page.get_by_label("Model", exact=True).select_option("cifar10-lenet")
+    rng = np.random.default_rng(1)
+    photograph = Pillow.fromarray(rng.integers(0, 255, (6, 8, 3), dtype=np.uint8)).resize((320, 240))
+    choose(page, payload("photo.jpg", saved(photograph, "JPEG")))
+    result = shown(page, "photo.jpg")
+    small = result.get_by_role("img", name="The image in 32 by 32 pixels")
+    expect(small).to_be_visible()
+    assert small.evaluate("canvas => [canvas.width, canvas.height]") == [32, 32]
+    bars = result.locator(".ranking li")
+    expect(bars).to_have_count(5)
+    expect(bars.first).to_contain_text(result.locator(".label").text_content() or "none")
+    expect(result.get_by_text("5 other labels")).to_be_visible()
+
+
+def test_the_samples_of_all_models_choose_their_model(opened: Opener, several: Gateway) -> None:
+    page = opened(several.url)
+    page.get_by_role("button", name="Analyse the sample of spots").click()
+    expect(shown(page, "spots-sample.png").locator(".label")).to_have_text("spot")
+    expect(page.get_by_label("Model", exact=True)).to_have_value("spots")

@@ -1,0 +1,41 @@
+"""The page as an application on a phone: what it keeps, and what it never keeps."""
+
+from __future__ import annotations
+
+import pytest
+from playwright.sync_api import expect
+
+from tests.gateway.page.conftest import Opener
+from tests.gateway.page.files import SAMPLE, choose, payload
+from tests.gateway.page.test_analyse import shown
+from tests.gateway.running import Gateway
+
+pytestmark = pytest.mark.e2e
+
+KEPT = """async () => {
+    const found = [];
+    for (const name of await caches.keys()) {
+        for (const request of await (await caches.open(name)).keys()) found.push(new URL(request.url).pathname);
+    }
+    return found;
+}"""
+
+
+def test_only_the_shell_is_kept_and_it_opens_without_a_connection(opened: Opener, gateway: Gateway) -> None:
+    page = opened(gateway.url, service_workers="allow")
+    page.evaluate("navigator.serviceWorker.ready.then(() => null)")
+    page.reload()
+    page.wait_for_selector("html[data-ready]")
+    choose(page, payload("film.png", SAMPLE.read_bytes()))
+    shown(page, "film.png")
+    kept: list[str] = page.evaluate(KEPT)
+    assert "/" in kept
+    assert "/js/main.js" in kept
+    assert not [
+        path for path in kept if not (path == "/" or path.startswith(("/js/", "/css/", "/icons/", "/manifest")))
+    ]
+    page.context.set_offline(offline=True)
+    page.reload()
+    expect(page.get_by_text("No medical device.")).to_be_visible()
+    expect(page.locator("#refusal-list")).to_contain_text("No connection")
+    expect(page.locator(".result")).to_have_count(0)
