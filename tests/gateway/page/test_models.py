@@ -38,12 +38,7 @@ def several(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
         yield gateway
 
 
-def test_the_card_is_one_click_away_and_only_text(page: Page) -> None:
-    html = (
-        "<h1>Card</h1><table><tr><th>figure</th></tr></table><script>document.title = 'run'</script>"
-        "<img src=x onerror=\"document.title = 'run'\"><p onclick=x style='color: red'>Limits</p>"
-        "<a href='javascript:alert(1)'>bad</a> <a href='https://example.org/'>good</a>"
-    )
+def test_the_card_is_one_click_away(page: Page) -> None:
     page.get_by_role("button", name="Model card").click()
     card = page.get_by_role("dialog", name=f"{NAME} 1.0.0")
     expect(card).to_contain_text("One hospital, children of one to five years")
@@ -51,6 +46,15 @@ def test_the_card_is_one_click_away_and_only_text(page: Page) -> None:
     page.keyboard.press("Escape")
     expect(card).to_be_hidden()
     expect(page.get_by_role("button", name="Model card")).to_be_focused()
+
+
+def test_of_a_card_only_text_is_taken_over_even_without_the_policy(opened: Opener, gateway: Gateway) -> None:
+    page = opened(gateway.url, bypass_csp=True)
+    html = (
+        "<h1>Card</h1><table><tr><th>figure</th></tr></table><script>document.title = 'run'</script>"
+        "<img src=x onerror=\"document.title = 'run'\"><p onclick=x style='color: red'>Limits</p>"
+        "<a href='javascript:alert(1)'>bad</a> <a href='https://example.org/'>good</a>"
+    )
     page.route("**/card", lambda route: route.fulfill(content_type="text/html", body=html))
     page.get_by_role("button", name="Model card").click()
     text = page.locator("#card-text")
@@ -62,7 +66,7 @@ def test_the_card_is_one_click_away_and_only_text(page: Page) -> None:
 
 def test_a_mask_lies_over_the_image_where_the_finding_is(opened: Opener, several: Gateway, tmp_path: Path) -> None:
     page = opened(several.url)
-    page.get_by_label("Model", exact=True).select_option("spots")
+    page.locator("#model").select_option("spots")
     wanted = figure(300, 400)
     choose(page, payload("slice.npy", npy(painted(wanted))))  # which no browser can show
     result = shown(page, "slice.npy")
@@ -84,7 +88,7 @@ def test_a_mask_lies_over_the_image_where_the_finding_is(opened: Opener, several
 
 def test_beside_a_photograph_stands_what_a_model_of_32_pixels_sees(opened: Opener, several: Gateway) -> None:
     page = opened(several.url)
-    page.get_by_label("Model", exact=True).select_option("cifar10-lenet")
+    page.locator("#model").select_option("cifar10-lenet")
     rng = np.random.default_rng(1)
     photograph = Pillow.fromarray(rng.integers(0, 255, (6, 8, 3), dtype=np.uint8)).resize((320, 240))
     choose(page, payload("photo.jpg", saved(photograph, "JPEG")))
@@ -102,4 +106,4 @@ def test_the_samples_of_all_models_choose_their_model(opened: Opener, several: G
     page = opened(several.url)
     page.get_by_role("button", name="Analyse the sample of spots").click()
     expect(shown(page, "spots-sample.png").locator(".label")).to_have_text("spot")
-    expect(page.get_by_label("Model", exact=True)).to_have_value("spots")
+    expect(page.locator("#model")).to_have_value("spots")
