@@ -42,8 +42,11 @@ function submit(file, asked) {
       if (error.name === "AbortError") return;
       show(file.name, error, () => submit(file, asked));
     }
-    bring();
-    waited = false;
+    // Once the file has left the list of those in progress, which stands above.
+    requestAnimationFrame(() => {
+      bring();
+      waited = false;
+    });
   });
 }
 

@@ -55,7 +55,7 @@ async function turn() {
   await attempt(async () => {
     const { results, next } = await (await get(`api/results?${asked}`)).json();
     byId("history-rows").replaceChildren(...results.map(row));
-    if (results.length === 0) byId("history-rows").append(make("tr", {}, make("td", { colspan: 7, class: "nothing" }, "No results.")));
+    if (results.length === 0) byId("history-rows").append(make("tr", { role: "row" }, make("td", { role: "cell", colspan: 7, class: "nothing" }, "No results.")));
     byId("newer").disabled = cursors.length === 1;
     byId("older").disabled = next === null;
     byId("older").dataset.next = next ?? "";
@@ -91,15 +91,17 @@ async function attempt(action) {
 
 function row(result) {
   const name = result.filename ?? "";
-  const line = make("tr", {},
-    make("td", {}, make("time", { datetime: result.time }, moment(result.time))),
-    make("td", {}, `${result.model} ${result.version}`),
-    make("td", {}, make("span", { class: result.positive ? "tag marked" : "tag" }, result.label)),
-    make("td", { class: "number" }, result.probability === null ? "–" : percent(result.probability)),
-    make("td", { class: "file" }, name || make("code", { title: `sha256 of the image: ${result.image_sha256}` }, result.image_sha256.slice(0, 12)),
+  // A narrow page lays rows out as blocks, which would take their meaning from them: hence the roles.
+  const cell = (kind, ...children) => make("td", { role: "cell", class: kind }, ...children);
+  const line = make("tr", { role: "row" },
+    cell("time", make("time", { datetime: result.time }, moment(result.time))),
+    cell("model", `${result.model} ${result.version}`),
+    cell("what", make("span", { class: result.positive ? "tag marked" : "tag" }, result.label)),
+    cell("number", result.probability === null ? "–" : percent(result.probability)),
+    cell("file", name || make("code", { title: `sha256 of the image: ${result.image_sha256}` }, result.image_sha256.slice(0, 12)),
       result.verb === "explanations" ? make("span", { class: "small" }, " with heat map") : null),
-    make("td", { class: "extra" }, result.client),
-    make("td", {}, button("Delete", () => remove(result, line), { class: "quiet", "aria-label": `Delete the result of ${moment(result.time)}, ${result.label}` })));
+    cell("extra", result.client),
+    cell("act", button("Delete", () => remove(result, line), { class: "quiet", "aria-label": `Delete the result of ${moment(result.time)}, ${result.label}` })));
   return line;
 }
 
