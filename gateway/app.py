@@ -14,7 +14,7 @@ from gateway.access import chosen
 from gateway.api import description, health, models, predictions, results
 from gateway.backend import Backend
 from gateway.fetch import Fetch
-from gateway.keeping import Keeping
+from gateway.history import opening
 from gateway.middleware import CORS, Longest, Outermost
 from gateway.page import Page
 from gateway.rate import Rate, Wrong
@@ -37,7 +37,7 @@ def make(settings: Settings) -> FastAPI:
             settings=settings,
             backend=_backend(settings),
             access=chosen.make(settings),
-            keeping=Keeping(None, settings),
+            keeping=opening.keeping(settings),
             references=References(_sources(settings)),
             rate=Rate(settings),
             wrong=Wrong(settings.failures),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from prometheus_client import CollectorRegistry, Counter, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 REGISTRY: Final = CollectorRegistry()
 
@@ -29,3 +29,12 @@ HISTORY: Final = Counter(
 )
 for _outcome in ("kept", "lost"):
     HISTORY.labels(outcome=_outcome)  # from 0 on: of a series that begins at 1 Prometheus sees no increase
+HISTORY_UP: Final = Gauge(
+    "radserve_gateway_history_up", "Whether results can be kept; absent where none are.", ["store"], registry=REGISTRY
+)
+IMAGES: Final = Counter(
+    "radserve_gateway_images",
+    "Images of results, by what became of them: kept or lost.",
+    ["outcome"],
+    registry=REGISTRY,
+)

@@ -52,7 +52,9 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(HistoryError)
     async def history(request: Request, error: HistoryError) -> JSONResponse:
-        return response(request, 503, "Service unavailable", str(error), {"Retry-After": "5"})
+        logger.error("request %s: %s", getattr(request.state, "id", ""), error)  # it names hosts and paths
+        detail = "The results cannot be read or changed now; the gateway's log says why. Try again in some seconds."
+        return response(request, 503, "Service unavailable", detail, {"Retry-After": "5"})
 
     @app.exception_handler(HTTPException)
     async def http(request: Request, error: HTTPException) -> JSONResponse:

@@ -9,9 +9,8 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from pydantic import BaseModel
 from starlette.responses import JSONResponse, Response
 
-from gateway import problems, services
+from gateway import keeping, problems, services
 from gateway.access import Caller
-from gateway.errors import HistoryError
 from gateway.metrics import REGISTRY
 from radserve.keys import Role
 
@@ -19,11 +18,11 @@ router = APIRouter(tags=["health"])
 
 
 class State(BaseModel):
-    """Whether requests are answered, and why not; `history` is `ok`, `off`, or what is wrong with it."""
+    """Whether requests are answered, and why not; what is wrong with the history stands in the log."""
 
     state: str
     detail: str
-    history: str = "off"
+    history: keeping.State = "off"
 
 
 class Alive(State):
@@ -46,7 +45,7 @@ async def ready(request: Request) -> Response:
     state = State(
         state="ready" if problem is None else "waiting",
         detail=problem or "Requests are answered.",
-        history=await _history(found),
+        history=await found.keeping.state(),
     )
     return JSONResponse(state.model_dump(), 200 if problem is None else 503)
 
@@ -56,18 +55,8 @@ async def ready(request: Request) -> Response:
     response_class=Response,
     responses={200: {"content": {"text/plain": {}}}, 401: problems.DOCUMENTED[401], 403: problems.DOCUMENTED[403]},
 )
-async def metrics(caller: Annotated[Caller, Depends(services.caller)]) -> Response:
+async def metrics(request: Request, caller: Annotated[Caller, Depends(services.caller)]) -> Response:
     """Tell Prometheus what was counted; for the role `read`."""
     caller.require(Role.READ)
+    await services.of(request).keeping.state()  # a gauge of it would else be as old as the last answer
     return Response(generate_latest(REGISTRY), headers={"content-type": CONTENT_TYPE_LATEST})
-
-
-async def _history(found: services.Services) -> str:
-    history = found.keeping.history
-    if history is None:
-        return "off"
-    try:
-        await history.ping()
-    except HistoryError as error:
-        return str(error)
-    return "ok"

@@ -133,5 +133,5 @@ async def _kept(request: Request, verb: Verb, caller: Caller, asked: Body, reply
     document = answers.annotated(answers.parse(reply), asked.names, datetime.now(UTC))
     keep_names = found.settings.keep_names
     results = answers.results(document, verb, caller.name, request.state.id, keep_names=keep_names)
-    kept = await found.keeping.keep(results) if results else "off"
+    kept = await found.keeping.keep(results, asked) if results else "off"
     return document | {"history": kept}

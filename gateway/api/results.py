@@ -16,6 +16,7 @@ from gateway import history, problems, services
 from gateway.access import Caller
 from gateway.errors import NotFound
 from gateway.history import History, Result
+from gateway.history.images import MEDIA_TYPES, media_type
 from radserve.keys import Role
 
 router = APIRouter(tags=["results"])
@@ -27,6 +28,7 @@ _RESPONSES: Final[problems.Documented] = {
     status: problems.DOCUMENTED[status] for status in (400, 401, 403, 404, 422, 429, 503)
 }
 _COLUMNS: Final = tuple(Result.model_fields)
+_FORMULAS: Final = ("=", "+", "-", "@", "\t", "\r", "\n")
 
 
 class Results(BaseModel):
@@ -37,7 +39,7 @@ class Results(BaseModel):
 
 
 class Filter(BaseModel):
-    """Which results."""
+    """Which results; an empty text filters nothing, as a form's empty field means it."""
 
     model: Annotated[str | None, Query(max_length=64)] = None
     label: Annotated[str | None, Query(max_length=128)] = None
@@ -48,11 +50,11 @@ class Filter(BaseModel):
     def query(self, caller: Caller, limit: int, after: str | None = None) -> history.Query:
         """Return the query, for what the caller may see."""
         return history.Query(
-            model=self.model,
-            label=self.label,
+            model=self.model or None,
+            label=self.label or None,
             since=self.since,
             until=self.until,
-            text=self.text,
+            text=self.text or None,
             client=caller.whose,
             after=after,
             limit=limit,
@@ -70,7 +72,11 @@ async def results(
     cursor: Annotated[str | None, Query(max_length=256, description="`next` of the page before.")] = None,
     limit: Annotated[int, Query(ge=1, le=history.MAX_LIMIT)] = history.DEFAULT_LIMIT,
 ) -> Results:
-    """Return a page of results."""
+    """Return a page of results, newest first.
+
+    Where the filters leave few of many, a page may have fewer results than `limit`, even none: `next` tells whether
+    there are more to look at.
+    """
     page = await _opened(request, caller).find(chosen.query(caller, limit, cursor))
     return Results(results=page.results, next=page.next)
 
@@ -93,14 +99,29 @@ async def result(request: Request, caller: Asker, identity: Identity) -> Result:
     return await _owned(_opened(request, caller), identity, caller)
 
 
+@router.get(
+    "/api/results/{identity}/image",
+    response_class=Response,
+    responses=_RESPONSES | {200: {"content": {kind: {} for kind in MEDIA_TYPES}}},
+)
+async def image(request: Request, caller: Asker, identity: Identity) -> Response:
+    """Return the image that a result answers, as it was sent, where images are kept."""
+    await _owned(_opened(request, caller), identity, caller)
+    kept = services.of(request).keeping.images
+    content = await kept.read(identity) if kept is not None else None
+    if content is None:
+        raise NotFound("The image of this result is not kept.")
+    headers = {"Content-Disposition": f'attachment; filename="{identity}"'}
+    return Response(content, headers=headers, media_type=media_type(content))
+
+
 @router.delete("/api/results/{identity}", status_code=204, responses=_RESPONSES)
 async def delete(request: Request, caller: Asker, identity: Identity) -> Response:
-    """Forget one result; of others' only with the role `manage`."""
-    found = _opened(request, caller)
-    kept = await _owned(found, identity, caller)
+    """Forget one result, and its image; of others' only with the role `manage`."""
+    kept = await _owned(_opened(request, caller), identity, caller)
     if kept.client != caller.name:
         caller.require(Role.MANAGE)
-    await found.delete(identity)
+    await services.of(request).keeping.forget(identity)
     return Response(status_code=204)
 
 
@@ -138,4 +159,4 @@ def _csv(rows: Iterable[Sequence[object]]) -> str:
 
 def _cell(value: object) -> object:
     """Take from a text what a spreadsheet would run as a formula (a file's name is its sender's choice)."""
-    return f"'{value}" if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r")) else value
+    return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULAS) else value
