@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from http import HTTPStatus
 from typing import Any, Final
 
@@ -13,6 +14,8 @@ from starlette.exceptions import HTTPException
 from starlette.routing import Match
 
 from gateway.errors import HistoryError, Problem
+
+logger = logging.getLogger(__name__)
 
 MEDIA_TYPE: Final = "application/problem+json"
 _HINTS: Final = {

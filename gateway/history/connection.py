@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import fcntl
 import os
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Final, TypeVar
@@ -85,44 +87,60 @@ class Connection:
 
 def _connect(path: Path) -> sqlite3.Connection:
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    # SQLite would make it for everybody to read, as far as the umask lets it; its -wal and -shm get the file's mode.
-    os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
-    connection = sqlite3.connect(path, timeout=_BUSY, isolation_level=None)
-    try:
-        _prepare(connection, path)
-    except BaseException:
-        connection.close()
-        raise
+    with _alone(path.parent):
+        # SQLite would make it as open as the umask lets it; its -wal and -shm get the file's mode. One that is there
+        # must not be opened here: closing it would take the locks of this process' other connection.
+        with contextlib.suppress(FileExistsError):
+            os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
+        connection = sqlite3.connect(path, timeout=_BUSY, isolation_level=None)
+        try:
+            _prepare(connection, path)
+        except BaseException:
+            connection.close()
+            raise
     return connection
 
 
+@contextlib.contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Wait for who else prepares a file of a folder: two that switch to the write-ahead log at once both fail."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
 def _prepare(connection: sqlite3.Connection, path: Path) -> None:
+    new = _is_new(connection, path)
     (mode,) = connection.execute("PRAGMA journal_mode = WAL").fetchone()
     if mode != "wal":
         raise HistoryError(f"The history {path} can have no write-ahead log; put it on a disk of this machine.")
     connection.execute(
         "PRAGMA synchronous = NORMAL"
-    )  # a crash of the gateway loses nothing, one of the machine the last
+    )  # if the gateway dies nothing is lost, if the machine does the last
     connection.execute("PRAGMA secure_delete = ON")  # what is forgotten is overwritten
-    if _version(connection) == SCHEMA:
-        return
-    with transaction(connection):
-        version = _version(connection)  # another process may have been first
-        tables = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]
-        if version == 0 and tables == 0:
+    if new:
+        with transaction(connection):
             connection.execute(_TABLE)
             for name, columns in _INDEXES.items():
                 connection.execute(f"CREATE INDEX {name} ON results ({columns})")
             connection.execute(f"PRAGMA user_version = {SCHEMA}")
-        elif version != SCHEMA:
-            raise HistoryError(
-                f"The history {path} has the schema {version}, and this gateway reads {SCHEMA}; "
-                "name another file, or run the release that wrote it."
-            )
 
 
-def _version(connection: sqlite3.Connection) -> int:
-    return int(connection.execute("PRAGMA user_version").fetchone()[0])
+def _is_new(connection: sqlite3.Connection, path: Path) -> bool:
+    """Whether there is nothing in a file yet; raises HistoryError if it has something else than is read here."""
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    if version == SCHEMA:
+        return False
+    (tables,) = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
+    if version or tables:
+        raise HistoryError(
+            f"The history {path} has the schema {version}, and this gateway reads {SCHEMA}; "
+            "name another file, or run the release that wrote it."
+        )
+    return True
 
 
 class transaction:  # noqa: N801 - used as a verb

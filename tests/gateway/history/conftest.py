@@ -1,0 +1,79 @@
+"""Both stores, each with nothing in it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import TypeVar
+
+import pytest
+
+from gateway.history import History
+from gateway.history.redis import Redis as RedisHistory
+from gateway.history.sqlite import Sqlite
+from tests.redis import Redis, redis
+
+T = TypeVar("T")
+
+KEPT_FOR = timedelta(days=30)
+
+
+@dataclass(frozen=True)
+class Store:
+    """A store that can be opened, again and again."""
+
+    kind: str
+    url: str
+    make: Callable[[], History]
+
+    def run(self, work: Callable[[History], Awaitable[T]]) -> T:
+        """Open it, do something with it, close it."""
+
+        async def opened() -> T:
+            history = self.make()
+            await history.open()
+            try:
+                return await work(history)
+            finally:
+                await history.close()
+
+        return asyncio.run(opened())
+
+
+@pytest.fixture(scope="session")
+def started(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Redis]:
+    """Run one redis-server for all tests of this folder."""
+    with redis(tmp_path_factory.mktemp("redis")) as found:
+        yield found
+
+
+@pytest.fixture
+def emptied(started: Redis) -> Redis:
+    """Take out what tests before have left; its users may not FLUSHALL."""
+    found = "redis.call('SCAN', 0, 'MATCH', 'radserve:history:1:*', 'COUNT', 1000000)[2]"
+    assert started.ask("EVAL", f"for _, key in ipairs({found}) do redis.call('DEL', key) end", "0") == ""
+    return started
+
+
+@pytest.fixture
+def sqlite_store(tmp_path: Path) -> Store:
+    """Hold a path at which there is no file yet."""
+    path = tmp_path / "state" / "history.sqlite3"
+    return Store("sqlite", f"sqlite:{path}", lambda: Sqlite(path))
+
+
+@pytest.fixture
+def redis_store(emptied: Redis) -> Store:
+    """Hold a Redis that has no result."""
+    return Store("redis", emptied.url, lambda: RedisHistory(emptied.url, KEPT_FOR))
+
+
+@pytest.fixture(params=["sqlite", "redis"])
+def store(request: pytest.FixtureRequest) -> Store:
+    """Hold one store after the other: what is tested with it holds for both."""
+    found = request.getfixturevalue(f"{request.param}_store")
+    assert isinstance(found, Store)
+    return found

@@ -1,0 +1,53 @@
+"""Results to be kept in tests."""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from gateway.history import History, Page, Query, Result
+
+NOW = datetime.now(UTC).replace(microsecond=250_000)
+
+
+def identity(time: datetime) -> str:
+    """Return an id as `gateway.identity.new` would have made it at a time."""
+    bits = secrets.randbits(80) & ~(0xF << 76) & ~(0x3 << 62) | 7 << 76 | 2 << 62
+    return str(UUID(int=int(time.timestamp() * 1000) << 80 | bits))
+
+
+def result(seconds: float = 0, **changes: Any) -> Result:
+    """Return a result of some seconds ago, changed."""
+    time = NOW - timedelta(seconds=seconds)
+    right: dict[str, Any] = {
+        "id": identity(time),
+        "time": time,
+        "verb": "predictions",
+        "model": "chest",
+        "version": "1.0.0",
+        "sha256": "a" * 64,
+        "image_sha256": hashlib.sha256(str(seconds).encode()).hexdigest(),
+        "label": "normal",
+        "probability": 0.75,
+        "positive": False,
+        "client": "ward-7",
+        "filename": None,
+        "request_id": "r",
+    }
+    return Result(**right | changes)
+
+
+async def pages(history: History, query: Query) -> list[Page]:
+    """Follow a query to its end."""
+    found = [await history.find(query)]
+    while found[-1].next is not None:
+        found.append(await history.find(Query(**vars(query) | {"after": found[-1].next})))
+    return found
+
+
+async def all_of(history: History, query: Query) -> list[Result]:
+    """Return all results of a query."""
+    return [item for page in await pages(history, query) for item in page.results]

@@ -1,0 +1,161 @@
+"""Images beside their results: each once, and only as long as a result names it."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import gzip
+import hashlib
+import json
+import os
+import time
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gateway.body import Body
+from gateway.errors import HistoryError
+from gateway.history import Result
+from gateway.history.images import Images, media_type
+from tests.gateway.history.results import NOW, result
+
+
+def of(image: bytes, seconds: float = 0) -> Result:
+    """Return a result that answers an image."""
+    return result(seconds, image_sha256=hashlib.sha256(image).hexdigest())
+
+
+def files(folder: Path) -> dict[str, list[str]]:
+    return {path.name: sorted(file.name for file in path.iterdir()) for path in folder.iterdir()}
+
+
+def document(value: object) -> Body:
+    """Return a JSON body in which the images stand as base64."""
+    text = json.dumps(value, default=lambda image: base64.b64encode(image).decode())
+    return Body(text.encode(), "application/json")
+
+
+ONE, OTHER = b"\x89PNG one", b"\x89PNG other"
+
+
+@pytest.mark.parametrize(
+    ("body", "kept"),
+    [
+        (Body(ONE), [ONE]),
+        (Body(ONE, "image/png"), [ONE]),
+        (Body(gzip.compress(ONE), "image/png", "gzip"), [ONE]),
+        (document({"image": ONE}), [ONE]),
+        (document({"instances": [{"b64": ONE}, {"b64": OTHER}]}), [ONE, OTHER]),
+        (Body(gzip.compress(document({"image": OTHER}).content), "application/json", "gzip"), [OTHER]),
+        (Body(b"PK a zip", "application/zip"), []),
+        (Body(ONE, "image/png", "gzip"), [ONE]),
+        (document(1), []),
+        (document({"image": 1}), []),
+        (document({"instances": [1, {}]}), []),
+        (document({"image": "a"}), []),
+        (Body(b"{", "application/json"), []),
+    ],
+)
+def test_what_a_body_holds_is_kept_under_the_results_that_name_it(
+    tmp_path: Path, body: Body, kept: list[bytes]
+) -> None:
+    images = Images(tmp_path / "images")
+    results = [of(ONE), of(OTHER)]
+
+    async def work() -> None:
+        assert await images.keep(results, body) == len(kept)
+        for item, image in zip(results, (ONE, OTHER), strict=True):
+            assert await images.read(item.id) == (image if image in kept else None)
+
+    asyncio.run(work())
+
+
+def test_an_image_is_there_once_and_gone_with_the_last_result_that_names_it(tmp_path: Path) -> None:
+    images = Images(tmp_path)
+    one, same = of(ONE, 1), of(ONE, 2)
+
+    async def work() -> None:
+        await images.keep([one], Body(ONE))
+        await images.keep([same], Body(ONE))
+        assert files(tmp_path) == {"sha256": [one.image_sha256], "results": sorted([one.id, same.id])}
+        assert sum(path.stat().st_size for path in (tmp_path / "sha256").iterdir()) == len(ONE)
+        await images.delete(one.id)
+        assert await images.read(same.id) == ONE
+        await images.delete(same.id)
+        await images.delete(same.id)
+        assert files(tmp_path) == {"sha256": [], "results": []}
+
+    asyncio.run(work())
+
+
+def test_retention_takes_images_and_nothing_that_is_not_ours(tmp_path: Path) -> None:
+    images = Images(tmp_path)
+    old, new = of(ONE, 3600), of(ONE)
+
+    async def work() -> None:
+        await images.expire(NOW)  # nothing is there yet
+        await images.keep([old, of(OTHER, 3600)], Body(ONE))
+        await images.keep([new], Body(ONE))
+        (tmp_path / "results" / ".DS_Store").touch()
+        for content in (tmp_path / "sha256").iterdir():
+            os.utime(content, (0, time.time() - 7200))
+        await images.expire(NOW - timedelta(minutes=30))
+        assert files(tmp_path) == {"sha256": [new.image_sha256], "results": [".DS_Store", new.id]}
+        await images.expire(NOW + timedelta(seconds=1))
+        assert files(tmp_path) == {"sha256": [], "results": [".DS_Store"]}
+
+    asyncio.run(work())
+
+
+def test_many_who_keep_and_delete_the_same_image_lose_none(tmp_path: Path) -> None:
+    images = Images(tmp_path)
+
+    async def one(number: int) -> None:
+        for _ in range(10):
+            gone, stays = of(ONE, number), of(ONE, number)
+            await images.keep([gone], Body(ONE))
+            await images.keep([stays], Body(ONE))
+            await images.delete(gone.id)
+            assert await images.read(stays.id) == ONE
+            await images.delete(stays.id)
+
+    async def work() -> None:
+        await asyncio.gather(*(one(number) for number in range(8)))
+        assert files(tmp_path)["results"] == []
+
+    asyncio.run(work())
+
+
+def test_only_its_owner_can_read_them(tmp_path: Path) -> None:
+    before = os.umask(0)
+    try:
+        asyncio.run(Images(tmp_path / "images").keep([of(ONE)], Body(ONE)))
+    finally:
+        os.umask(before)
+    modes = {path.stat().st_mode & 0o777 for path in (tmp_path / "images").rglob("*") if path.is_file()}
+    assert modes == {0o600}
+    assert {path.stat().st_mode & 0o777 for path in (tmp_path / "images").iterdir()} == {0o700}
+
+
+def test_a_folder_that_cannot_be_used_is_said(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(HistoryError, match="cannot be used"):
+        asyncio.run(Images(tmp_path / "file").keep([of(ONE)], Body(ONE)))
+
+
+@pytest.mark.parametrize(
+    ("content", "kind"),
+    [
+        (ONE, "application/octet-stream"),
+        (b"\x89PNG\r\n\x1a\n...", "image/png"),
+        (b"\xff\xd8\xff\xe0", "image/jpeg"),
+        (b"RIFF\x00\x00\x00\x00WEBP", "image/webp"),
+        (bytes(128) + b"DICM", "application/dicom"),
+        (b"<html>", "application/octet-stream"),
+        (b"", "application/octet-stream"),
+    ],
+)
+def test_an_images_type_is_what_its_first_bytes_say(content: bytes, kind: Any) -> None:
+    assert media_type(content) == kind

@@ -1,0 +1,252 @@
+"""What is Redis' own: its keys and when they expire, bounded work, and what holds while it is away."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import time
+from datetime import timedelta
+
+import pytest
+
+from gateway.errors import HistoryError
+from gateway.history import History, Query
+from gateway.history.place import Place
+from gateway.history.redis import Redis as RedisHistory
+from gateway.settings import Settings
+from tests.gateway.asked import asking, services
+from tests.gateway.backend import Told
+from tests.gateway.history.conftest import KEPT_FOR, Store
+from tests.gateway.history.results import all_of, result
+from tests.redis import Redis
+
+PREFIX = "radserve:history:1:"
+
+
+def calls(server: Redis) -> dict[str, int]:
+    """Return how often each command was called."""
+    lines = (line.partition(":") for line in server.ask("INFO", "commandstats").splitlines() if ":" in line)
+    return {
+        name.removeprefix("cmdstat_"): int(said.partition("calls=")[2].partition(",")[0]) for name, _, said in lines
+    }
+
+
+def since(server: Redis, before: dict[str, int]) -> dict[str, int]:
+    """Return how often each command was called since then."""
+    now = {name: count - before.get(name, 0) for name, count in calls(server).items()}
+    return {name: count for name, count in now.items() if count and name not in ("info", "auth", "hello")}
+
+
+def test_every_key_expires_even_if_no_gateway_runs(started: Redis, redis_store: Store) -> None:
+    kept = result(3600)
+
+    async def work(history: History) -> None:
+        await history.add([kept])
+
+    redis_store.run(work)
+    keys = started.ask("EVAL", f"return redis.call('SCAN', 0, 'MATCH', '{PREFIX}*', 'COUNT', 100000)[2]", "0").split()
+    assert len(keys) == 7
+    left = {key: int(started.ask("TTL", key)) for key in keys}
+    days = KEPT_FOR.total_seconds()
+    assert left.pop(f"{PREFIX}result:{kept.id.replace('-', '')}") == pytest.approx(days - 3600, abs=30)
+    assert 0 < left.pop(f"{PREFIX}ping") <= 60
+    assert all(days < seconds <= days + 7200 for seconds in left.values())
+
+
+def test_a_result_that_has_expired_is_passed_over_until_it_is_listed_no_more(
+    started: Redis, redis_store: Store
+) -> None:
+    results = [result(second) for second in range(10)]
+
+    async def work(history: History) -> None:
+        await history.add(results)
+        for gone in results[2:8]:
+            started.ask("DEL", f"{PREFIX}result:{gone.id.replace('-', '')}")
+        assert await all_of(history, Query(limit=3)) == [*results[:2], *results[8:]]
+        assert await history.get(results[3].id) is None
+        assert not await history.delete(results[3].id)
+
+    redis_store.run(work)
+
+
+def test_when_all_is_gone_nothing_is_left(started: Redis, redis_store: Store) -> None:
+    async def work(history: History) -> None:
+        await history.add([result(second, client=f"ward-{second}") for second in range(5)])
+        assert await history.expire(result(-1).time) == 5
+
+    redis_store.run(work)
+    assert started.ask("EXISTS", f"{PREFIX}all", f"{PREFIX}indexes", f"{PREFIX}client:ward-1") == "0"
+
+
+def test_a_page_takes_a_bounded_number_of_commands_and_never_a_search_for_keys(
+    started: Redis, redis_store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gateway.history.redis._AT_ONCE", 100)
+    monkeypatch.setattr("gateway.history.redis._EXAMINED", 300)
+    results = [result(second, client="ward-8" if second % 100 else "ward-9") for second in range(1000)]
+
+    async def work(history: History) -> None:
+        await history.add(results)
+        before = calls(started)
+        assert (await history.find(Query(limit=25, after=Place.of(results[900]).cursor))).results == tuple(
+            results[901:926]
+        )
+        assert since(started, before) == {"zrange": 1, "mget": 1}
+        before = calls(started)
+        page = await history.find(Query(text="nothing"))
+        assert (page.results, page.next) == ((), Place.of(results[299]).cursor)
+        assert since(started, before) == {"zrange": 3, "mget": 3}
+        before = calls(started)
+        page = await history.find(Query(client="ward-9", model="chest", label="normal"))
+        assert (page.results, page.next) == (tuple(results[::100]), None)
+        assert since(started, before) == {"zcard": 3, "zrange": 1, "mget": 1}
+        assert await all_of(history, Query(client="ward-8", text=results[777].id)) == [results[777]]
+        before = calls(started)
+        await history.expire(results[10].time)
+        assert not {"scan", "keys"} & set(since(started, before))
+
+    redis_store.run(work)
+
+
+@pytest.mark.parametrize("password", ["", ":wrong@"])
+def test_without_the_password_nothing_is_read_and_no_password_is_said(started: Redis, password: str) -> None:
+    async def work() -> None:
+        history = RedisHistory(f"redis://{password}127.0.0.1:{started.port}/0", KEPT_FOR)
+        for attempt in (history.open(), history.find(Query()), history.add([result()])):
+            with pytest.raises(HistoryError, match=f"Redis at 127.0.0.1:{started.port} cannot be used") as error:
+                await attempt
+            assert "wrong@" not in str(error.value)
+        await history.close()
+
+    asyncio.run(work())
+
+
+def test_what_is_no_result_is_said(started: Redis, redis_store: Store) -> None:
+    kept = result()
+
+    async def work(history: History) -> None:
+        await history.add([kept])
+        started.ask("SET", f"{PREFIX}result:{kept.id.replace('-', '')}", "{}")
+        with pytest.raises(HistoryError, match="no result"):
+            await history.get(kept.id)
+
+    redis_store.run(work)
+
+
+def test_a_full_redis_is_said_and_what_it_has_is_still_read(started: Redis, redis_store: Store) -> None:
+    kept = result()
+
+    async def work(history: History) -> None:
+        await history.add([kept])
+        try:
+            for name in ("big", "bigger"):
+                started.ask("SETRANGE", name, "140000000", "x")
+            for attempt in (history.add([result(1)]), history.ping()):
+                with pytest.raises(HistoryError, match="memory"):
+                    await attempt
+            assert (await history.find(Query())).results == (kept,)
+        finally:
+            started.ask("DEL", "big", "bigger")
+
+    redis_store.run(work)
+
+
+class Load:
+    """Clients who ask one after the other, without a pause to speak of."""
+
+    def __init__(self, store: Store) -> None:
+        self._parts = services(Told(), Settings.read(history=store.url), history=store.make())
+        self.said: list[tuple[int, str, str, float]] = []
+        self._stop = False
+
+    async def ask(self, meanwhile: object) -> None:
+        """Ask while something else is done."""
+        async with asking(self._parts) as client:
+
+            async def one() -> None:
+                while not self._stop:
+                    begin = time.monotonic()
+                    answer = await client.post("/api/predictions/chest", content=b"film")
+                    document = answer.json()
+                    took = time.monotonic() - begin
+                    self.said.append((answer.status_code, document["history"], document["id"], took))
+                    await asyncio.sleep(0.005)
+
+            asked = [asyncio.create_task(one()) for _ in range(4)]
+            try:
+                await meanwhile(self)  # type: ignore[operator]
+            finally:
+                self._stop = True
+                await asyncio.gather(*asked)
+
+    async def until(self, word: str, count: int = 20) -> None:
+        """Wait until the latest answers all say a word."""
+        deadline = time.monotonic() + 20
+        while {item[1] for item in self.said[-count:]} != {word} or len(self.said) < count:
+            assert time.monotonic() < deadline, self.said[-5:]
+            await asyncio.sleep(0.02)
+
+
+def check(load: Load, store: Store) -> None:
+    """Every answer was given, soon; what was said to be kept is there."""
+    assert {status for status, *_ in load.said} == {200}
+    assert {word for _, word, *_ in load.said} == {"kept", "unavailable"}
+    assert max(took for *_, took in load.said) < 2
+
+    async def ids(history: History) -> set[str]:
+        return {item.id for item in await all_of(history, Query(limit=200))}
+
+    assert {identity for _, word, identity, _ in load.said if word == "kept"} <= store.run(ids)
+
+
+def test_redis_stopped_and_started_under_load_costs_no_answer_and_no_result(started: Redis, redis_store: Store) -> None:
+    async def meanwhile(load: Load) -> None:
+        await load.until("kept")
+        await asyncio.to_thread(started.stop)
+        await load.until("unavailable")
+        await asyncio.to_thread(started.start)
+        await load.until("kept")
+
+    load = Load(redis_store)
+    try:
+        asyncio.run(load.ask(meanwhile))
+    finally:
+        if started.ask("PING") != "PONG":
+            started.start()
+    check(load, redis_store)
+
+
+def test_a_redis_that_takes_connections_and_does_not_answer_makes_one_answer_at_a_time_wait(
+    started: Redis, redis_store: Store
+) -> None:
+    counted = [0]
+
+    async def meanwhile(load: Load) -> None:
+        await load.until("kept")
+        started.send(signal.SIGSTOP)
+        await load.until("unavailable")
+        before = len(load.said)
+        await asyncio.sleep(1)
+        counted[0] = len(load.said) - before
+        started.send(signal.SIGCONT)
+        await load.until("kept")
+
+    load = Load(redis_store)
+    try:
+        asyncio.run(load.ask(meanwhile))
+    finally:
+        started.send(signal.SIGCONT)
+    check(load, redis_store)
+    assert counted[0] > 20  # all four waiting each time: eight at most
+
+
+def test_an_answer_waits_for_a_redis_that_is_nowhere_no_longer_than_its_patience() -> None:
+    async def work() -> float:
+        history = RedisHistory("redis://192.0.2.1:6379/0", timedelta(days=1))  # RFC 5737: goes nowhere
+        begin = time.monotonic()
+        with pytest.raises(HistoryError):
+            await history.add([result()])
+        await history.close()
+        return time.monotonic() - begin
+
+    assert asyncio.run(work()) < 1

@@ -1,0 +1,250 @@
+"""What is the SQLite file's own: its rights, its schema, several processes, and pages of many rows."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sqlite3
+import statistics
+import subprocess
+import sys
+import time
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from gateway.errors import HistoryError
+from gateway.history import History, Query, Result
+from gateway.history.place import Place
+from gateway.history.sqlite import Sqlite
+from tests.gateway.history.conftest import Store
+from tests.gateway.history.results import all_of, result
+from tests.server import ROOT
+
+ROWS = 100_000
+WRITER = """
+import asyncio, sys
+from pathlib import Path
+from gateway.history.sqlite import Sqlite
+from tests.gateway.history.results import result
+
+async def main():
+    history = Sqlite(Path(sys.argv[1]))
+    for number in range(150):
+        await history.add([result(number, client=sys.argv[2]), result(number, client=sys.argv[2])])
+    await history.close()
+
+asyncio.run(main())
+"""
+
+
+@pytest.fixture(scope="module")
+def filled(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Result]]:
+    """Hold a file with many rows, newest first, written as the gateway writes, only more at once."""
+    path = tmp_path_factory.mktemp("filled") / "history.sqlite3"
+    first = result()
+    rows = [
+        first.model_copy(
+            update={
+                "id": f"00000000-0000-7000-8000-{ROWS - number:012x}",
+                "time": first.time - timedelta(milliseconds=80 * number),
+                "model": ("chest", "brain")[number % 2],
+                "filename": f"film {number}.png",
+            }
+        )
+        for number in range(ROWS)
+    ]
+
+    async def fill() -> None:
+        history = Sqlite(path)
+        await history.add(rows)
+        await history.close()
+
+    asyncio.run(fill())
+    return path, rows
+
+
+def test_the_last_of_100_000_rows_is_read_as_fast_as_the_first(filled: tuple[Path, list[Result]]) -> None:
+    path, rows = filled
+
+    async def work() -> tuple[float, float]:
+        history = Sqlite(path)
+
+        async def seconds(after: str | None, expected: list[Result]) -> float:
+            taken = []
+            for _ in range(15):
+                begin = time.perf_counter()
+                page = await history.find(Query(after=after))
+                taken.append(time.perf_counter() - begin)
+                assert list(page.results) == expected
+            return statistics.median(taken)
+
+        first = await seconds(None, rows[:25])
+        last = await seconds(Place.of(rows[-26]).cursor, rows[-25:])
+        await history.close()
+        return first, last
+
+    first, last = asyncio.run(work())
+    assert abs(first - last) < 0.05
+
+
+def test_every_page_is_read_along_an_index_and_sorted_by_it(filled: tuple[Path, list[Result]]) -> None:
+    path, rows = filled
+    statements: list[str] = []
+
+    async def work() -> None:
+        history = Sqlite(path)
+        await history._reader.run(lambda connection: connection.set_trace_callback(statements.append))
+        for query in (
+            Query(),
+            Query(model="chest"),
+            Query(client="ward-7", model="brain", text="film 9"),
+            Query(label="none", since=rows[500].time, until=rows[10].time, after=Place.of(rows[50]).cursor),
+        ):
+            await history.find(query)
+        await history.close()
+
+    asyncio.run(work())
+    pages = [statement for statement in statements if "INDEXED BY" in statement]
+    assert len(pages) == 5
+    with sqlite3.connect(path) as connection:
+        plans = [str(connection.execute(f"EXPLAIN QUERY PLAN {page}").fetchall()) for page in pages]
+    connection.close()
+    for plan in plans:
+        assert "SEARCH results USING" in plan
+        assert "TEMP B-TREE" not in plan
+        assert "SCAN results" not in plan
+
+
+def test_a_rare_text_is_looked_for_some_rows_at_a_time(
+    filled: tuple[Path, list[Result]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, rows = filled
+    monkeypatch.setattr("gateway.history.sqlite._EXAMINED", 1000)
+
+    async def work() -> None:
+        history = Sqlite(path)
+        page = await history.find(Query(text="film 4200.png"))
+        assert (page.results, page.next) == ((), Place.of(rows[999]).cursor)
+        page = await history.find(Query(text="film 4200.png", model="chest", after=Place.of(rows[3999]).cursor))
+        assert page.results == (rows[4200],)
+        assert page.next is not None
+        page = await history.find(Query(text="film 1", limit=2))
+        assert page.results == (rows[1], rows[10])
+        page = await history.find(Query(text="film 1", limit=2, after=page.next))
+        assert page.results == (rows[11], rows[12])
+        page = await history.find(Query(text="nothing", after=Place.of(rows[-900]).cursor))
+        assert (page.results, page.next) == ((), None)
+        await history.close()
+
+    asyncio.run(work())
+
+
+def test_two_processes_write_into_one_file_that_neither_found(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "history.sqlite3"
+    names = ("one", "other")
+    writers = [
+        subprocess.Popen([sys.executable, "-c", WRITER, path, name], cwd=ROOT, stderr=subprocess.PIPE, text=True)
+        for name in names
+    ]
+    said = [writer.communicate(timeout=60)[1] for writer in writers]
+    assert said == ["", ""]
+
+    async def work() -> list[int]:
+        history = Sqlite(path)
+        found = [len(await all_of(history, Query(client=name, limit=200))) for name in names]
+        await history.close()
+        return found
+
+    assert asyncio.run(work()) == [300, 300]
+
+
+def test_only_its_owner_can_read_it(sqlite_store: Store) -> None:
+    path = Path(sqlite_store.url.removeprefix("sqlite:"))
+
+    async def work(history: History) -> None:
+        await history.add([result()])
+        assert {file.name: file.stat().st_mode & 0o777 for file in path.parent.iterdir()} == {
+            f"{path.name}{end}": 0o600 for end in ("", "-wal", "-shm")
+        }
+
+    before = os.umask(0)
+    try:
+        sqlite_store.run(work)
+    finally:
+        os.umask(before)
+    assert path.parent.stat().st_mode & 0o777 == 0o700
+
+
+def test_what_is_forgotten_is_overwritten(sqlite_store: Store) -> None:
+    kept = result(filename="Doe^Jane.dcm")
+
+    async def work(history: History) -> None:
+        await history.add([kept, result(1)])
+        await history.delete(kept.id)
+
+    sqlite_store.run(work)
+    path = Path(sqlite_store.url.removeprefix("sqlite:"))
+    assert [file.name for file in path.parent.iterdir()] == [path.name]
+    assert b"doe^jane" not in path.read_bytes().lower()
+
+
+@pytest.mark.parametrize(
+    ("prepare", "said"),
+    [
+        ("PRAGMA user_version = 2", "schema 2, and this gateway reads 1"),
+        ("CREATE TABLE patients (name)", "schema 0"),
+    ],
+)
+def test_a_file_of_another_release_or_program_is_left_alone(tmp_path: Path, prepare: str, said: str) -> None:
+    path = tmp_path / "other.sqlite3"
+    connection = sqlite3.connect(path)
+    connection.execute(prepare)
+    connection.close()
+    before = path.read_bytes()
+
+    async def work() -> None:
+        history = Sqlite(path)
+        with pytest.raises(HistoryError, match=said):
+            await history.open()
+        await history.close()
+
+    asyncio.run(work())
+    assert path.read_bytes() == before
+
+
+def test_what_cannot_be_used_is_said_with_its_path_and_used_as_soon_as_it_can(tmp_path: Path) -> None:
+    path = tmp_path / "history.sqlite3"
+    path.write_text("no database" * 100)
+    kept = result()
+
+    async def work() -> None:
+        history = Sqlite(path)
+        for attempt in (history.open(), history.add([kept]), history.find(Query()), history.ping()):
+            with pytest.raises(HistoryError, match=r"history\.sqlite3 cannot be used: file is not a database"):
+                await attempt
+        path.unlink()
+        await history.add([kept])
+        assert await history.get(kept.id) == kept
+        await history.close()
+
+    asyncio.run(work())
+
+
+def test_a_file_that_another_holds_for_itself_is_said_before_patience_ends(sqlite_store: Store) -> None:
+    path = Path(sqlite_store.url.removeprefix("sqlite:"))
+
+    async def work(history: History) -> None:
+        other = sqlite3.connect(path, isolation_level=None)
+        other.execute("BEGIN IMMEDIATE")
+        begin = time.monotonic()
+        with pytest.raises(HistoryError, match="locked"):
+            await history.add([result()])
+        assert time.monotonic() - begin < 1
+        assert (await history.find(Query())).results == ()  # reading goes on
+        other.execute("ROLLBACK")
+        other.close()
+        await history.add([result()])
+
+    sqlite_store.run(work)
