@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from datetime import UTC, datetime
 from typing import Final, Literal
 
@@ -56,7 +56,7 @@ class Keeping:
         """
         if self.history is None:
             return "off"
-        if (self._down and self._trying) or not await self._tried(self.history, results):
+        if (self._down and self._trying) or not await self._add(self.history, results):
             HISTORY.labels(outcome="lost").inc(len(results))
             return "unavailable"
         HISTORY.labels(outcome="kept").inc(len(results))
@@ -68,14 +68,7 @@ class Keeping:
         """Say whether results can be kept now."""
         if self.history is None:
             return "off"
-        try:
-            async with asyncio.timeout(_PATIENCE):
-                await self.history.ping()
-        except (HistoryError, TimeoutError) as error:
-            self._tell(error)
-            return "unavailable"
-        self._tell(None)
-        return "ok"
+        return "ok" if await self._tried(self.history.ping()) else "unavailable"
 
     async def forget(self, identity: str) -> None:
         """Forget a result and its image.
@@ -94,12 +87,7 @@ class Keeping:
         """Prepare the history; where that fails, answers are given without it."""
         if self.history is None:
             return
-        try:
-            await self.history.open()
-        except HistoryError as error:
-            self._tell(error)
-        else:
-            self._tell(None)
+        await self._tried(self.history.open())
         self._expiring = asyncio.create_task(self._expire(self.history))
 
     async def close(self) -> None:
@@ -111,16 +99,20 @@ class Keeping:
         if self.history is not None:
             await self.history.close()
 
-    async def _tried(self, history: History, results: Sequence[Result]) -> bool:
+    async def _add(self, history: History, results: Sequence[Result]) -> bool:
         self._trying += 1
         try:
+            return await self._tried(history.add(results))
+        finally:
+            self._trying -= 1
+
+    async def _tried(self, use: Awaitable[None]) -> bool:
+        try:
             async with asyncio.timeout(_PATIENCE):
-                await history.add(results)
+                await use
         except (HistoryError, TimeoutError) as error:
             self._tell(error)
             return False
-        finally:
-            self._trying -= 1
         self._tell(None)
         return True
 

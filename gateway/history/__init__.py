@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
-from typing import Literal, Protocol
+from datetime import UTC, datetime
+from typing import Annotated, Literal, Protocol
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, field_serializer, field_validator
 
 DEFAULT_LIMIT = 25
 MAX_LIMIT = 200
@@ -21,7 +21,7 @@ class Result(BaseModel):
     id
         Unique; sorts by time (UUID version 7, RFC 9562).
     time
-        When it was given (UTC).
+        When it was given (UTC), to the millisecond, as the answer says it.
     sha256
         Of the archive that gave it.
     image_sha256
@@ -37,7 +37,7 @@ class Result(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     id: str
-    time: datetime
+    time: Annotated[AwareDatetime, Field(json_schema_extra={"format": "date-time"})]
     verb: Literal["predictions", "explanations"]
     model: str
     version: str
@@ -49,6 +49,15 @@ class Result(BaseModel):
     client: str
     filename: str | None = None
     request_id: str = ""
+
+    @field_validator("time")
+    @classmethod
+    def _to_the_millisecond(cls, time: datetime) -> datetime:
+        return time.replace(microsecond=time.microsecond // 1000 * 1000)
+
+    @field_serializer("time", when_used="json")
+    def _as_in_the_answer(self, time: datetime) -> str:
+        return time.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 @dataclass(frozen=True)

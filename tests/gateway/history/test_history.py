@@ -55,6 +55,13 @@ def test_the_same_result_again_changes_nothing(store: Store) -> None:
     assert found(store, [kept, kept]) == [kept]
 
 
+def test_a_time_is_kept_to_the_millisecond_as_answers_say_it(store: Store) -> None:
+    kept = result(time=NOW.replace(microsecond=123_999))
+    (back,) = found(store, [kept])
+    assert back == kept
+    assert back.model_dump(mode="json")["time"] == f"{NOW:%Y-%m-%dT%H:%M:%S}.123Z"
+
+
 def test_nothing_at_all_is_kept_and_found(store: Store) -> None:
     assert found(store, []) == []
 

@@ -1,0 +1,69 @@
+"""A history that is up, down or silent, as it is told."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Literal
+
+from gateway.errors import HistoryError
+from gateway.history import Page, Query, Result
+
+
+class Failing:
+    """Keeps results in a list; `state` is how it is."""
+
+    def __init__(self, state: Literal["up", "down", "silent"] = "up") -> None:
+        self.state = state
+        self.results: list[Result] = []
+        self.attempts = 0
+        self.expired: list[datetime] = []
+        self.thrice = asyncio.Event()
+        self.finds_left: int | None = None
+
+    async def _use(self) -> None:
+        self.attempts += 1
+        if self.state == "silent":
+            await asyncio.sleep(3600)
+        if self.state == "down":
+            raise HistoryError("/var/lib/secret cannot be used.")
+
+    async def open(self) -> None:
+        await self._use()
+
+    async def add(self, results: Sequence[Result]) -> None:
+        await self._use()
+        self.results = [*results, *self.results]
+
+    async def find(self, query: Query) -> Page:
+        """Return one result a page; after so many pages as are left, fail."""
+        if self.finds_left is not None:
+            self.finds_left -= 1
+            self.state = "down" if self.finds_left < 0 else "up"
+        await self._use()
+        at = int(query.after or 0)
+        return Page(tuple(self.results[at : at + 1]), str(at + 1) if at + 1 < len(self.results) else None)
+
+    async def get(self, identity: str) -> Result | None:
+        await self._use()
+        return next((item for item in self.results if item.id == identity), None)
+
+    async def delete(self, identity: str) -> bool:
+        await self._use()
+        before = len(self.results)
+        self.results = [item for item in self.results if item.id != identity]
+        return len(self.results) < before
+
+    async def expire(self, before: datetime) -> int:
+        await self._use()
+        self.expired.append(before)
+        if len(self.expired) == 3:
+            self.thrice.set()
+        return 0
+
+    async def ping(self) -> None:
+        await self._use()
+
+    async def close(self) -> None:
+        pass
