@@ -94,7 +94,7 @@ class Settings(BaseSettings):
     rate_storage: str = Field(default="memory://", repr=False)
     origins: Words = ()
     history: str = Field(default="sqlite:state/history.sqlite3", repr=False)
-    retention: Annotated[float, Field(gt=0)] = 90.0
+    retention: Annotated[float, Field(gt=0, le=36_500)] = 90.0
     keep_names: bool = False
     images: Path | None = None
     uploads: str = ""

@@ -25,6 +25,7 @@ class Redis:
 
     folder: Path
     port: int
+    options: tuple[str, ...] = ()
     _process: subprocess.Popen[bytes] | None = field(default=None, repr=False)
 
     @property
@@ -42,7 +43,7 @@ class Redis:
 
     def start(self) -> None:
         users = str(self.folder / "secrets" / "redis_users.acl")
-        here = ["--port", str(self.port), "--bind", "127.0.0.1", "--aclfile", users]
+        here = ["--port", str(self.port), "--bind", "127.0.0.1", "--aclfile", users, *self.options]
         data = self.folder / "data"
         data.mkdir(exist_ok=True)
         with (self.folder / "log").open("a") as log:
@@ -67,14 +68,14 @@ class Redis:
 
 
 @contextmanager
-def redis(folder: Path) -> Iterator[Redis]:
-    """Run one."""
+def redis(folder: Path, *options: str) -> Iterator[Redis]:
+    """Run one, with options beside those of its configuration."""
     if shutil.which("redis-server") is None:
         pytest.skip("needs redis-server: scripts/setup-system")
     made = make(folder / "secrets")
     assert made.returncode == 0, made.stderr
     (port,) = free_ports(1)
-    started = Redis(folder, port)
+    started = Redis(folder, port, options)
     started.start()
     try:
         yield started

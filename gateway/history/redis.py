@@ -31,9 +31,9 @@ _CONNECT: Final = 0.3
 _COMMAND: Final = 0.4
 """Seconds: both together are less than an answer waits for the history."""
 _CONNECTIONS: Final = 32
-_AT_ONCE: Final = 500
+_AT_ONCE: Final = 250
 """Results that one command concerns at most; Redis does nothing else meanwhile."""
-_EXAMINED: Final = 5000
+_EXAMINED: Final = 2000
 """Results that are looked at for one page, where no index answers the whole query."""
 _MARGIN: Final = timedelta(hours=2)
 """For which an index outlives its last result, so that what keeps results takes it out first."""
@@ -62,7 +62,7 @@ class Redis:
     Sorted sets hold the places of all results and of each client's, label's and model's: members of 24 bytes, time and
     id, in the order of their bytes (ZRANGE BYLEX). So a page begins where its cursor says, however many results there
     are. A query with several filters follows the smallest of their sets; what the set does not answer, and a text, is
-    compared with at most 5000 results, 500 at a time. The page then has what was found among them, and a cursor for the
+    compared with at most 2000 results, 250 at a time. The page then has what was found among them, and a cursor for the
     rest. No key is ever looked for by a pattern: which sets there are is in a set.
 
     Parameters

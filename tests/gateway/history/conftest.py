@@ -14,6 +14,8 @@ import pytest
 from gateway.history import History
 from gateway.history.redis import Redis as RedisHistory
 from gateway.history.sqlite import Sqlite
+from radserve.launch import free_ports
+from tests.authority import Authority
 from tests.redis import Redis, redis
 
 T = TypeVar("T")
@@ -44,9 +46,18 @@ class Store:
 
 
 @pytest.fixture(scope="session")
-def started(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Redis]:
+def tls_port() -> int:
+    """Hold the port at which `started` speaks TLS."""
+    return free_ports(1)[0]
+
+
+@pytest.fixture(scope="session")
+def started(tmp_path_factory: pytest.TempPathFactory, authority: Authority, tls_port: int) -> Iterator[Redis]:
     """Run one redis-server for all tests of this folder."""
-    with redis(tmp_path_factory.mktemp("redis")) as found:
+    pair = authority.issue("redis")
+    tls = {"port": tls_port, "cert-file": pair.certificate, "key-file": pair.key, "auth-clients": "no"}
+    options = [word for name, value in tls.items() for word in (f"--tls-{name}", str(value))]
+    with redis(tmp_path_factory.mktemp("redis"), *options) as found:
         yield found
 
 
@@ -66,8 +77,16 @@ def sqlite_store(tmp_path: Path) -> Store:
 
 
 @pytest.fixture
-def redis_store(emptied: Redis) -> Store:
-    """Hold a Redis that has no result."""
+def redis_store(emptied: Redis, monkeypatch: pytest.MonkeyPatch) -> Store:
+    """Hold a Redis that has no result; with time-outs that a machine which is busy with other tests does not reach."""
+    monkeypatch.setattr("gateway.history.redis._CONNECT", 10)
+    monkeypatch.setattr("gateway.history.redis._COMMAND", 10)
+    return Store("redis", emptied.url, lambda: RedisHistory(emptied.url, KEPT_FOR))
+
+
+@pytest.fixture
+def hasty_store(emptied: Redis) -> Store:
+    """Hold a Redis that has no result; with the time-outs of the gateway."""
     return Store("redis", emptied.url, lambda: RedisHistory(emptied.url, KEPT_FOR))
 
 

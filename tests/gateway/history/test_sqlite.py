@@ -16,7 +16,7 @@ import pytest
 
 from gateway.errors import HistoryError
 from gateway.history import History, Query, Result
-from gateway.history.place import Place
+from gateway.history.place import Place, microseconds
 from gateway.history.sqlite import Sqlite
 from tests.gateway.history.conftest import Store
 from tests.gateway.history.results import all_of, result
@@ -39,37 +39,47 @@ asyncio.run(main())
 """
 
 
+FILL = """
+INSERT INTO results
+WITH RECURSIVE numbers (number) AS (SELECT 0 UNION ALL SELECT number + 1 FROM numbers WHERE number < :rows - 1)
+SELECT NULL, printf('00000000-0000-7000-8000-%012x', :rows - number), :time - 80000 * number, :verb,
+       iif(number % 2, 'brain', 'chest'), :version, :sha256, :image_sha256, :label, :probability, :positive, :client,
+       printf('film %d.png', number), printf('film %d.png', number), :request_id
+FROM numbers
+"""
+FIRST = result()
+
+
+def row(number: int) -> Result:
+    """Return one of the rows, of which the newest has the number 0."""
+    changes = {
+        "id": f"00000000-0000-7000-8000-{ROWS - number:012x}",
+        "time": FIRST.time - timedelta(milliseconds=80 * number),
+        "model": ("chest", "brain")[number % 2],
+        "filename": f"film {number}.png",
+    }
+    return FIRST.model_copy(update=changes)
+
+
 @pytest.fixture(scope="module")
-def filled(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Result]]:
-    """Hold a file with many rows, newest first, written as the gateway writes, only more at once."""
+def filled(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Hold a file with many rows."""
     path = tmp_path_factory.mktemp("filled") / "history.sqlite3"
-    first = result()
-    rows = [
-        first.model_copy(
-            update={
-                "id": f"00000000-0000-7000-8000-{ROWS - number:012x}",
-                "time": first.time - timedelta(milliseconds=80 * number),
-                "model": ("chest", "brain")[number % 2],
-                "filename": f"film {number}.png",
-            }
-        )
-        for number in range(ROWS)
-    ]
+    values = FIRST.model_dump() | {"rows": ROWS, "time": microseconds(FIRST.time)}
 
     async def fill() -> None:
         history = Sqlite(path)
-        await history.add(rows)
+        await history._writer.run(lambda connection: connection.execute(FILL, values))
         await history.close()
 
     asyncio.run(fill())
-    return path, rows
+    return path
 
 
-def test_the_last_of_100_000_rows_is_read_as_fast_as_the_first(filled: tuple[Path, list[Result]]) -> None:
-    path, rows = filled
+def test_the_last_of_100_000_rows_is_read_as_fast_as_the_first(filled: Path) -> None:
 
     async def work() -> tuple[float, float]:
-        history = Sqlite(path)
+        history = Sqlite(filled)
 
         async def seconds(after: str | None, expected: list[Result]) -> float:
             taken = []
@@ -80,8 +90,8 @@ def test_the_last_of_100_000_rows_is_read_as_fast_as_the_first(filled: tuple[Pat
                 assert list(page.results) == expected
             return statistics.median(taken)
 
-        first = await seconds(None, rows[:25])
-        last = await seconds(Place.of(rows[-26]).cursor, rows[-25:])
+        first = await seconds(None, [row(number) for number in range(25)])
+        last = await seconds(Place.of(row(ROWS - 26)).cursor, [row(number) for number in range(ROWS - 25, ROWS)])
         await history.close()
         return first, last
 
@@ -89,18 +99,17 @@ def test_the_last_of_100_000_rows_is_read_as_fast_as_the_first(filled: tuple[Pat
     assert abs(first - last) < 0.05
 
 
-def test_every_page_is_read_along_an_index_and_sorted_by_it(filled: tuple[Path, list[Result]]) -> None:
-    path, rows = filled
+def test_every_page_is_read_along_an_index_and_sorted_by_it(filled: Path) -> None:
     statements: list[str] = []
 
     async def work() -> None:
-        history = Sqlite(path)
+        history = Sqlite(filled)
         await history._reader.run(lambda connection: connection.set_trace_callback(statements.append))
         for query in (
             Query(),
             Query(model="chest"),
             Query(client="ward-7", model="brain", text="film 9"),
-            Query(label="none", since=rows[500].time, until=rows[10].time, after=Place.of(rows[50]).cursor),
+            Query(label="none", since=row(500).time, until=row(10).time, after=Place.of(row(50)).cursor),
         ):
             await history.find(query)
         await history.close()
@@ -108,7 +117,7 @@ def test_every_page_is_read_along_an_index_and_sorted_by_it(filled: tuple[Path, 
     asyncio.run(work())
     pages = [statement for statement in statements if "INDEXED BY" in statement]
     assert len(pages) == 5
-    with sqlite3.connect(path) as connection:
+    with sqlite3.connect(filled) as connection:
         plans = [str(connection.execute(f"EXPLAIN QUERY PLAN {page}").fetchall()) for page in pages]
     connection.close()
     for plan in plans:
@@ -117,24 +126,21 @@ def test_every_page_is_read_along_an_index_and_sorted_by_it(filled: tuple[Path, 
         assert "SCAN results" not in plan
 
 
-def test_a_rare_text_is_looked_for_some_rows_at_a_time(
-    filled: tuple[Path, list[Result]], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    path, rows = filled
+def test_a_rare_text_is_looked_for_some_rows_at_a_time(filled: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("gateway.history.sqlite._EXAMINED", 1000)
 
     async def work() -> None:
-        history = Sqlite(path)
+        history = Sqlite(filled)
         page = await history.find(Query(text="film 4200.png"))
-        assert (page.results, page.next) == ((), Place.of(rows[999]).cursor)
-        page = await history.find(Query(text="film 4200.png", model="chest", after=Place.of(rows[3999]).cursor))
-        assert page.results == (rows[4200],)
+        assert (page.results, page.next) == ((), Place.of(row(999)).cursor)
+        page = await history.find(Query(text="film 4200.png", model="chest", after=Place.of(row(3999)).cursor))
+        assert page.results == (row(4200),)
         assert page.next is not None
         page = await history.find(Query(text="film 1", limit=2))
-        assert page.results == (rows[1], rows[10])
+        assert page.results == (row(1), row(10))
         page = await history.find(Query(text="film 1", limit=2, after=page.next))
-        assert page.results == (rows[11], rows[12])
-        page = await history.find(Query(text="nothing", after=Place.of(rows[-900]).cursor))
+        assert page.results == (row(11), row(12))
+        page = await history.find(Query(text="nothing", after=Place.of(row(ROWS - 900)).cursor))
         assert (page.results, page.next) == ((), None)
         await history.close()
 
