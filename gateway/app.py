@@ -9,10 +9,11 @@ from importlib.metadata import version
 from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
 
-from gateway import problems
+from gateway import problems, secrets
 from gateway.access import chosen
 from gateway.api import description, health, models, predictions, results
 from gateway.backend import Backend
+from gateway.errors import SettingsError
 from gateway.fetch import Fetch
 from gateway.history import opening
 from gateway.middleware import CORS, Longest, Outermost
@@ -32,6 +33,7 @@ def make(settings: Settings) -> FastAPI:
     SettingsError, KeysError
         If a part of it cannot be made.
     """
+    settings = secrets.resolve(settings)
     return assemble(
         Services(
             settings=settings,
@@ -82,7 +84,16 @@ def assemble(services: Services) -> FastAPI:
 
 
 def _backend(settings: Settings) -> Backend:
-    return TorchServe(settings)
+    if settings.archive is None:
+        return TorchServe(settings)
+    try:
+        from gateway.inprocess import InProcess  # it loads torch
+    except ImportError as error:
+        raise SettingsError(
+            f"RADSERVE_GATEWAY_ARCHIVE: no model can be loaded, for {error.name} is not installed here. The image "
+            "`lambda` has what it needs; the image `gateway` and the Lambda package ask a server instead."
+        ) from error
+    return InProcess(settings.archive)
 
 
 def _sources(settings: Settings) -> dict[str, Source]:

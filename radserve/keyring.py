@@ -6,6 +6,7 @@ import asyncio
 import logging
 import os
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final, Protocol, Self
 
@@ -79,9 +80,7 @@ class Secret:
     period: float | None = 300.0
 
     def __init__(self, name: str) -> None:
-        match = _REGION.fullmatch(name)
-        self._id = match["name"] if match else name
-        self._region = match["region"] if match else name.split(":")[3] if name.startswith("arn:") else None
+        self._id, self._region = _located(name)
         self.name = f"secret {self._id}"
         self._client: Any = None
 
@@ -99,8 +98,38 @@ class Secret:
         return found["SecretString"].encode() if "SecretString" in found else bytes(found["SecretBinary"])
 
 
+class Parameter:
+    """A parameter of AWS Systems Manager's Parameter Store, mostly a SecureString, which holds what the file would.
+
+    Parameters
+    ----------
+    name
+        Name or ARN, with `:REGION` behind it where the usual chain (AWS_REGION, profile) does not say it.
+    """
+
+    period: float | None = 300.0
+
+    def __init__(self, name: str) -> None:
+        self._id, self._region = _located(name)
+        self.name = f"parameter {self._id}"
+        self._client: Any = None
+
+    def read(self) -> bytes:
+        """Return the current version of the parameter."""
+        import boto3  # as above
+        from botocore.exceptions import BotoCoreError, ClientError
+
+        try:
+            if self._client is None:
+                self._client = boto3.client("ssm", region_name=self._region)
+            found = self._client.get_parameter(Name=self._id, WithDecryption=True)
+        except (BotoCoreError, ClientError) as error:
+            raise KeysError(f"{self.name}: Parameter Store does not give it: {error}") from error
+        return str(found["Parameter"]["Value"]).encode()
+
+
 def source(words: str) -> Source:
-    """Return the source that the operator named: a path, env:NAME or secretsmanager:NAME[:REGION].
+    """Return the source that the operator named: a path, env:NAME, secretsmanager:NAME[:REGION] or ssm:NAME[:REGION].
 
     Raises
     ------
@@ -108,11 +137,32 @@ def source(words: str) -> Source:
         If nothing is named.
     """
     kind, _, name = words.partition(":")
-    if not words or (kind in ("env", "secretsmanager") and not name):
-        raise KeysError(f"--keys has value {words!r}; write a path, env:NAME or secretsmanager:NAME.")
-    if kind == "env":
-        return Variable(name)
-    return Secret(name) if kind == "secretsmanager" else File(Path(words))
+    if not words or (kind in _KINDS and not name):
+        raise KeysError(f"--keys has value {words!r}; write a path, env:NAME, secretsmanager:NAME or ssm:NAME.")
+    return _KINDS[kind](name) if kind in _KINDS else File(Path(words))
+
+
+def secret(words: str) -> Source | None:
+    """Return the secret that a setting names (secretsmanager:NAME[:REGION] or ssm:NAME[:REGION]), None if it names none.
+
+    Raises
+    ------
+    KeysError
+        If the name is missing.
+    """
+    return source(words) if words.partition(":")[0] in _SECRETS else None
+
+
+def _located(name: str) -> tuple[str, str | None]:
+    """Take name and region apart; None leaves the region to the usual chain."""
+    match = _REGION.fullmatch(name)
+    if match:
+        return match["name"], match["region"]
+    return name, name.split(":")[3] if name.startswith("arn:") else None
+
+
+_SECRETS: Final[dict[str, Callable[[str], Source]]] = {"secretsmanager": Secret, "ssm": Parameter}
+_KINDS: Final[dict[str, Callable[[str], Source]]] = {"env": Variable, **_SECRETS}
 
 
 class Keyring:

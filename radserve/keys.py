@@ -13,7 +13,6 @@ from typing import Annotated, Final, Self
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from handlers.recipe import Sha256
 from radserve.errors import KeysError
 
 PATTERN: Final = r"radserve_[0-9a-f]{12}_[0-9a-f]{64}"
@@ -24,6 +23,8 @@ _UNITS: Final = {"h": timedelta(hours=1), "d": timedelta(days=1), "w": timedelta
 _NOBODY: Final = "0" * 64
 """No secret is known to have this digest; an unknown id is compared with it, which takes as long as a known one."""
 
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+"""As in `handlers.recipe`, which needs a YAML parser; what reads keys (the gateway on Lambda) does not have one."""
 KeyName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._@-]{0,63}$")]
 
 

@@ -79,7 +79,7 @@ def revoke(
 
 
 def _file(words: str) -> Path:
-    if words.startswith(("env:", "secretsmanager:")):
+    if words.startswith(("env:", "secretsmanager:", "ssm:")):
         raise typer.BadParameter(
             f"--keys has value {words!r}; keys are made and revoked in a file. Put its text there afterwards: "
             "aws secretsmanager put-secret-value --secret-id NAME --secret-string file://FILE"
