@@ -143,7 +143,7 @@ def source(words: str) -> Source:
 
 
 def secret(words: str) -> Source | None:
-    """Return the secret that a setting names (secretsmanager:NAME[:REGION] or ssm:NAME[:REGION]), None if it names none.
+    """Return the secret that a setting names (secretsmanager:NAME[:REGION], ssm:NAME[:REGION]); None if it names none.
 
     Raises
     ------

@@ -17,6 +17,8 @@ MAY_IMPORT = {
     "radserve": {"handlers", "radserve", "training"},
     "gateway": {"gateway", "radserve"},
 }
+MODEL_IN_THE_GATEWAY = Path("gateway", "inprocess.py")
+"""The one module of the gateway that loads a model by itself."""
 
 
 def imported(path: Path) -> set[str]:
@@ -36,9 +38,15 @@ def test_a_package_imports_only_what_the_design_allows(package: str) -> None:
     wrong = {
         str(path.relative_to(ROOT)): imported(path) - MAY_IMPORT[package]
         for path in (ROOT / package).rglob("*.py")
-        if imported(path) - MAY_IMPORT[package]
+        if imported(path) - MAY_IMPORT[package] and path != ROOT / MODEL_IN_THE_GATEWAY
     }
     assert wrong == {}
+
+
+def test_the_gateway_loads_neither_torch_nor_the_handlers() -> None:
+    loaded = modules_after("import gateway.function, gateway.cli")
+    assert not {name.partition(".")[0] for name in loaded} & {"torch", "numpy", "PIL", "training", "boto3"}
+    assert {name for name in loaded if name.startswith("handlers")} == {"handlers", "handlers.errors"}
 
 
 def modules_after(statement: str) -> set[str]:

@@ -37,8 +37,8 @@ def test_the_words_of_the_operator_name_a_source(tmp_path: Path) -> None:
     assert isinstance(keyring.source(str(tmp_path)), File)
     assert isinstance(keyring.source("env:RADSERVE_KEYS"), Variable)
     assert isinstance(keyring.source("secretsmanager:radserve/keys"), Secret)
-    for wrong in ("", "env:", "secretsmanager:"):
-        with pytest.raises(KeysError, match="env:NAME or secretsmanager:NAME"):
+    for wrong in ("", "env:", "secretsmanager:", "ssm:"):
+        with pytest.raises(KeysError, match="env:NAME, secretsmanager:NAME or ssm:NAME"):
             keyring.source(wrong)
 
 
@@ -139,3 +139,16 @@ def test_a_secret_that_cannot_be_had_any_more_keeps_its_keys(file: Path, caplog:
     ring.refresh()
     assert "keys stay as last read (1): secret gone" in caplog.text
     assert ring.find(text)
+
+
+@pytest.mark.usefixtures("aws")
+def test_keys_in_parameter_store_are_read_and_refreshed(file: Path) -> None:
+    first = key_file.create(file, "first", [Role.PREDICT])
+    client = boto3.client("ssm", region_name="eu-west-1")
+    client.put_parameter(Name="/radserve/keys", Value=file.read_text(), Type="SecureString")
+    ring = Keyring.open("ssm:/radserve/keys:eu-west-1")
+    assert ring.find(first)
+    key_file.revoke(file, "first")
+    client.put_parameter(Name="/radserve/keys", Value=file.read_text(), Type="SecureString", Overwrite=True)
+    ring.refresh()
+    assert ring.find(first) is None

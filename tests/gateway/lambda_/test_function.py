@@ -1,0 +1,237 @@
+"""The function as AWS runs it: Lambda's runtime interface client, the documented events, a real TorchServe behind."""
+
+from __future__ import annotations
+
+import base64
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from radserve.launch import free_ports
+from tests.front import Keys
+from tests.gateway.lambda_ import events
+from tests.gateway.lambda_.events import SHAPES, content, header
+from tests.gateway.lambda_.runtime import FunctionError, Runtime, function
+from tests.radserve.scripted import Reply, Scripted, scripted
+from tests.repack import NAME
+from tests.server import ROOT, Server
+
+FILM = (ROOT / "archives" / NAME / "sample.png").read_bytes()
+PATH = f"/api/predictions/{NAME}"
+
+
+@pytest.fixture(scope="module")
+def asked(server: Server, keys: Keys, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runtime]:
+    """Run one function before `server`, whose instance answers all tests of this module."""
+    environment = {
+        "RADSERVE_GATEWAY_SERVER": server.url,
+        "RADSERVE_GATEWAY_SUPERVISOR": server.health_url,
+        "RADSERVE_GATEWAY_KEYS": str(keys.file),
+    }
+    with function(tmp_path_factory.mktemp("function"), environment) as runtime:
+        yield runtime
+
+
+@pytest.fixture(scope="module")
+def key(keys: Keys) -> dict[str, str]:
+    return {"Authorization": f"Bearer {keys.texts['predict']}"}
+
+
+shapes = pytest.mark.parametrize("shape", SHAPES)
+
+
+@pytest.mark.e2e
+@shapes
+def test_a_binary_body_is_answered_whoever_sends_the_event(asked: Runtime, key: dict[str, str], shape: str) -> None:
+    headers = key | {"Content-Type": "image/png", "X-Filename": "film.png"}
+    answer = asked.invoke(SHAPES[shape]("POST", PATH, FILM, headers))
+    assert answer["statusCode"] == 200, answer
+    assert answer["isBase64Encoded"] is False
+    document = json.loads(content(answer))
+    assert (document["label"], document["history"], document["filename"]) == ("pneumonia", "off", "film.png")
+    assert header(answer, "x-content-type-options") == "nosniff"
+
+
+@pytest.mark.e2e
+@shapes
+def test_a_text_body_is_answered_and_a_picture_comes_as_base64(asked: Runtime, key: dict[str, str], shape: str) -> None:
+    body = json.dumps({"image": base64.b64encode(FILM).decode()}).encode()
+    headers = key | {"Content-Type": "application/json", "Accept": "image/png"}
+    answer = asked.invoke(SHAPES[shape]("POST", f"/api/explanations/{NAME}/1.0.0", body, headers))
+    assert (answer["statusCode"], answer["isBase64Encoded"]) == (200, True)
+    assert header(answer, "content-type") == "image/png"
+    assert content(answer).startswith(b"\x89PNG")
+
+
+@pytest.mark.e2e
+@shapes
+def test_a_refusal_is_text_and_a_problem(asked: Runtime, key: dict[str, str], shape: str) -> None:
+    answer = asked.invoke(SHAPES[shape]("POST", PATH, b"hello", key | {"Content-Type": "image/png"}))
+    assert (answer["statusCode"], answer["isBase64Encoded"]) == (415, False)
+    assert header(answer, "content-type") == "application/problem+json"
+    assert "detail" in json.loads(content(answer))
+
+
+@pytest.mark.e2e
+@shapes
+def test_a_form_and_a_query_arrive(asked: Runtime, key: dict[str, str], shape: str) -> None:
+    part = b'--b\r\nContent-Disposition: form-data; name="file"; filename="%d.png"\r\n\r\n' + FILM + b"\r\n"
+    form = part.replace(b"%d", b"1") + part.replace(b"%d", b"2") + b"--b--\r\n"
+    answer = asked.invoke(SHAPES[shape]("POST", PATH, form, key | {"Content-Type": "multipart/form-data; boundary=b"}))
+    assert [item["filename"] for item in json.loads(content(answer))["predictions"]] == ["1.png", "2.png"]
+    answer = asked.invoke(SHAPES[shape]("GET", "/api/results", b"", key, query="since=yesterday%20night&limit=2"))
+    document = json.loads(content(answer))
+    assert (document["status"], "query since" in document["detail"]) == (422, True)
+
+
+@pytest.mark.e2e
+@pytest.mark.parametrize(
+    "event",
+    [
+        events.http("GET", "/live", stage="prod"),
+        events.http("GET", "/live", stage="prod", route="ANY /{proxy+}"),
+        events.http("GET", "/live", stage="live"),
+        events.rest("GET", "/live", base="/mapped"),
+        events.rest("GET", "/live", headers={"Host": "[::1]:80", "X-Forwarded-Port": "443, none"}),
+        events.rest("GET", "/live") | {"headers": None, "multiValueHeaders": None},  # the console's test button
+    ],
+)
+def test_what_stands_before_the_path_breaks_no_route(asked: Runtime, event: events.Event) -> None:
+    answer = asked.invoke(event)
+    assert (answer["statusCode"], json.loads(content(answer))["state"]) == (200, "live"), answer
+
+
+@pytest.mark.e2e
+def test_a_request_is_known_by_lambdas_id_and_a_key_that_is_none_by_nobody(asked: Runtime, key: dict[str, str]) -> None:
+    answer = asked.invoke(events.url("GET", "/api/models", b"", key))
+    assert json.loads(content(answer))["models"][0]["name"] == NAME
+    assert len(header(answer, "x-request-id")) == 36
+
+
+@pytest.mark.e2e
+def test_the_page_is_there(asked: Runtime) -> None:
+    answer = asked.invoke(events.url("GET", "/"))
+    assert (answer["statusCode"], answer["isBase64Encoded"]) == (200, False)
+    assert header(answer, "content-type").startswith("text/html")
+
+
+def variables(keys: Keys, url: str, **chosen: str) -> dict[str, str]:
+    words = {"server": url, "supervisor": url, "keys": str(keys.file)} | chosen
+    return {f"RADSERVE_GATEWAY_{name.upper()}": value for name, value in words.items()}
+
+
+def wait(reply: Reply, seconds: float) -> Reply:
+    time.sleep(seconds)
+    return reply
+
+
+@pytest.fixture
+def behind() -> Iterator[Scripted]:
+    with scripted() as server:
+        yield server
+
+
+def test_what_goes_wrong_behind_is_told_apart_before_lambda_kills_the_function(
+    behind: Scripted, keys: Keys, key: dict[str, str], tmp_path: Path
+) -> None:
+    event = events.url("POST", PATH, FILM, key)
+    with function(tmp_path, variables(keys, behind.url)) as runtime:
+        behind.script = lambda _: Reply(503, b"{}", "application/json", {"Retry-After": "7"})
+        busy = runtime.invoke(event)
+        assert (busy["statusCode"], header(busy, "retry-after")) == (503, "7")
+        behind.script = lambda _: Reply(200, b"<html>")
+        assert runtime.invoke(event)["statusCode"] == 502
+        behind.script = lambda _: wait(Reply(200, b"{}"), 2.5)
+        begin = time.monotonic()
+        late = runtime.invoke(event, seconds=2.0)  # of which one is kept for the answer
+        assert time.monotonic() - begin < 1.9
+        assert late["statusCode"] == 504
+        document = json.loads(content(late))
+        assert "time of this function" in document["detail"]
+        assert document["request_id"] == header(late, "x-request-id")
+        assert header(late, "content-security-policy")
+        behind.script = lambda _: Reply(503, b"{}")
+        assert runtime.invoke(event)["statusCode"] == 503  # the next event finds all in order
+
+
+def test_nobody_behind_is_502_and_a_server_slower_than_the_setting_504(
+    behind: Scripted, keys: Keys, key: dict[str, str], tmp_path: Path
+) -> None:
+    (port,) = free_ports(1)
+    for name in ("none", "slow"):
+        (tmp_path / name).mkdir()
+    with function(tmp_path / "none", variables(keys, f"http://127.0.0.1:{port}")) as runtime:
+        answer = runtime.invoke(events.rest("POST", PATH, FILM, key))
+        assert (answer["statusCode"], "cannot be reached" in answer["body"]) == (502, True)
+    behind.script = lambda _: wait(Reply(200, b"{}"), 1.0)
+    with function(tmp_path / "slow", variables(keys, behind.url, timeout="0.3")) as runtime:
+        answer = runtime.invoke(events.alb("POST", PATH, FILM, key))
+        assert (answer["statusCode"], "did not answer within 0.3 s" in answer["body"]) == (504, True)
+
+
+def test_what_is_too_large_for_lambda_is_a_problem_in_both_directions(
+    behind: Scripted, keys: Keys, key: dict[str, str], tmp_path: Path
+) -> None:
+    with function(tmp_path, variables(keys, behind.url, uploads="s3://bucket/uploads")) as runtime:
+        large = runtime.invoke(events.url("POST", PATH, b"\0" * 4_600_000, key | {"Content-Type": "image/png"}))
+        document = json.loads(content(large))
+        assert (large["statusCode"], document["status"]) == (413, 413)
+        assert "/api/uploads" in document["detail"]
+        picture = b"\x89PNG" + bytes(5_000_000)
+        behind.script = lambda _: Reply(200, picture, "image/png")
+        answer = runtime.invoke(events.url("POST", PATH, FILM, key))
+        document = json.loads(content(answer))
+        assert (answer["statusCode"], document["title"]) == (413, "Answer too large")
+        assert "6666672 bytes" in document["detail"]
+        behind.script = lambda _: Reply(200, picture[:1_000_000], "image/png")
+        assert runtime.invoke(events.url("POST", PATH, FILM, key))["statusCode"] == 200
+        assert runtime.invoke(events.alb("POST", PATH, FILM, key))["statusCode"] == 413  # 1 MB is a load balancer's
+
+
+def test_its_log_is_json_lines_without_keys_images_or_names(
+    behind: Scripted, keys: Keys, key: dict[str, str], tmp_path: Path
+) -> None:
+    behind.script = lambda _: Reply(503, b"{}")
+    with function(tmp_path, variables(keys, behind.url)) as runtime:
+        headers = key | {"Content-Type": "image/png", "X-Filename": "Doe^Jane.png"}
+        runtime.invoke(events.rest("POST", PATH, FILM, headers, query="patient=Doe"))
+    lines = [json.loads(line) for line in runtime.log.splitlines()]
+    assert any(f"POST {PATH} 503" in line["message"] for line in lines)
+    secret = key["Authorization"].rpartition("_")[2]
+    for word in ("Doe", secret, base64.b64encode(FILM)[:40].decode()):
+        assert word not in runtime.log
+
+
+def test_one_instance_reuses_its_connection(
+    behind: Scripted, keys: Keys, key: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connections: list[Any] = []
+    process_request = behind.process_request
+
+    def counted(request: Any, address: Any) -> None:
+        connections.append(address)
+        process_request(request, address)
+
+    monkeypatch.setattr(behind, "process_request", counted)
+    behind.script = lambda _: Reply(503, b"{}")
+    with function(tmp_path, variables(keys, behind.url)) as runtime:
+        for _ in range(3):
+            runtime.invoke(events.http("POST", PATH, FILM, key))
+    assert (len(behind.requests), len(connections)) == (3, 1)
+
+
+def test_without_keys_it_does_not_start_and_says_what_is_missing(tmp_path: Path) -> None:
+    with function(tmp_path, {}) as runtime, pytest.raises(FunctionError, match=r"RADSERVE_GATEWAY_KEYS is not set"):
+        runtime.answer()
+
+
+def test_an_event_that_is_no_request_is_an_error_of_the_function(keys: Keys, tmp_path: Path) -> None:
+    with (
+        function(tmp_path, variables(keys, "http://127.0.0.1:9")) as runtime,
+        pytest.raises(FunctionError, match="unable to infer a handler"),
+    ):
+        runtime.invoke({"source": "aws.events"})

@@ -1,0 +1,139 @@
+"""The zip that Lambda gets: built twice, unpacked, and run by an interpreter that sees nothing else of ours."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import sysconfig
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from radserve import lambda_package
+from radserve.errors import BuildError
+from tests.front import Keys
+from tests.gateway.lambda_ import events
+from tests.gateway.lambda_.runtime import FunctionError, function
+from tests.gateway.lambda_.test_function import variables
+from tests.server import ROOT
+
+RUNTIME = ("awslambdaric", "simplejson", "snapshot_restore_py", "runtime_client*")
+"""What Lambda's runtime brings of this; its boto3 is left out here, to show that nothing needs it at the start."""
+START = """
+import runpy, sys
+sys.path[:0] = sys.argv[1:3]
+del sys.argv[1:3]
+runpy.run_module("awslambdaric", run_name="__main__", alter_sys=True)
+"""
+
+
+@pytest.fixture(scope="module")
+def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    target = tmp_path_factory.mktemp("package") / "radserve-lambda.zip"
+    lambda_package.build(target)
+    return target
+
+
+@pytest.fixture(scope="module")
+def unpacked(package: Path) -> Path:
+    folder = package.parent / "task"
+    with zipfile.ZipFile(package) as opened:
+        opened.extractall(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def runtime(package: Path) -> Path:
+    """Lay out the folder that Lambda's own packages lie in."""
+    folder = package.parent / "runtime"
+    folder.mkdir()
+    site = Path(sysconfig.get_path("purelib"))
+    for pattern in RUNTIME:
+        for path in site.glob(pattern):
+            (folder / path.name).symlink_to(path)
+    return folder
+
+
+def test_two_builds_are_the_same_and_small(package: Path, tmp_path: Path) -> None:
+    again = tmp_path / "again.zip"
+    assert lambda_package.build(again) == package.stat().st_size < lambda_package.LIMIT
+    assert again.read_bytes() == package.read_bytes()
+
+
+def test_it_holds_what_the_gateway_needs_and_no_model(package: Path) -> None:
+    names = set(zipfile.ZipFile(package).namelist())
+    assert {
+        "gateway/lambda_function.py",
+        "gateway/static/index.html",
+        "radserve/keys.py",
+        "handlers/errors.py",
+    } <= names
+    assert "gateway/inprocess.py" not in names
+    packages = {name.partition("/")[0].removesuffix(".py") for name in names}
+    assert not packages & {
+        "torch",
+        "numpy",
+        "boto3",
+        "botocore",
+        "training",
+        "ts",
+        "PIL",
+        "yaml",
+        "uvicorn",
+        "awslambdaric",
+    }
+    assert {name for name in names if name.startswith("handlers/") and name.endswith(".py")} == {
+        "handlers/__init__.py",
+        "handlers/errors.py",
+    }
+    assert any(name.endswith("gateway/__pycache__/app.cpython-311.pyc") for name in names)
+
+
+def test_alone_it_answers_and_refuses_what_it_cannot_do(
+    unpacked: Path, runtime: Path, keys: Keys, tmp_path: Path
+) -> None:
+    command = (sys.executable, "-I", "-S", "-c", START, str(unpacked), str(runtime))
+    environment = variables(keys, "http://127.0.0.1:9")
+    with function(tmp_path, environment, root=unpacked, command=command) as asked:
+        answer = asked.invoke(events.http("GET", "/live"))
+        assert json.loads(events.content(answer))["state"] == "live"
+        described = json.loads(events.content(asked.invoke(events.http("GET", "/api/openapi.json"))))
+        assert described["info"]["version"] == "0.1.0"
+    environment |= {"RADSERVE_GATEWAY_ARCHIVE": "model.mar"}
+    with (
+        function(tmp_path, environment, root=unpacked, command=command) as asked,
+        pytest.raises(FunctionError, match="RADSERVE_GATEWAY_ARCHIVE: no model can be loaded"),
+    ):
+        asked.answer()
+    del environment["RADSERVE_GATEWAY_ARCHIVE"]
+    environment |= {"RADSERVE_GATEWAY_SERVER_KEY": "ssm:/radserve/key"}
+    with (
+        function(tmp_path, environment, root=unpacked, command=command) as asked,
+        pytest.raises(FunctionError, match="RADSERVE_GATEWAY_SERVER_KEY names a secret, which needs boto3"),
+    ):
+        asked.answer()
+
+
+def test_it_is_loaded_within_a_second_and_a_half(unpacked: Path, keys: Keys) -> None:
+    code = "import sys, time; begin = time.perf_counter(); sys.path.insert(0, sys.argv[1]); "
+    code += "import gateway.lambda_function; print(time.perf_counter() - begin)"
+    words = [sys.executable, "-I", "-S", "-c", code, str(unpacked)]
+    environment = variables(keys, "http://127.0.0.1:9")
+    seconds = [
+        float(subprocess.run(words, env=environment, check=True, capture_output=True, text=True).stdout)
+        for _ in range(2)
+    ]
+    assert min(seconds) < 1.5  # the machine of the tests has other things to do as well
+
+
+def test_what_uv_cannot_do_is_said(tmp_path: Path) -> None:
+    with pytest.raises(BuildError, match="uv export failed"):
+        lambda_package.build(tmp_path / "x.zip", root=tmp_path)
+
+
+def test_every_module_of_the_gateway_but_two_is_in_it() -> None:
+    left_out = {"gateway/inprocess.py", "gateway/cli.py"}
+    all_of_them = {str(path.relative_to(ROOT)) for path in (ROOT / "gateway").rglob("*.py")}
+    assert {str(path) for path in lambda_package.modules()} >= all_of_them - left_out

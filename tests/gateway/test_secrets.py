@@ -1,0 +1,54 @@
+"""Settings that only name a secret: read at the start, from AWS as moto is one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import boto3
+import pytest
+from moto import mock_aws
+
+from gateway.errors import SettingsError
+from gateway.secrets import resolve
+from gateway.settings import Settings
+
+
+@pytest.fixture(autouse=True)
+def _aws(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "eu-central-1")
+    with mock_aws():
+        yield
+
+
+def test_secrets_are_read_by_name_from_both_places() -> None:
+    boto3.client("secretsmanager").create_secret(Name="radserve/key", SecretString="radserve_key\n")
+    url = "rediss://:password@redis:6379/0"
+    boto3.client("ssm", region_name="eu-west-1").put_parameter(Name="/radserve/history", Value=url, Type="SecureString")
+    settings = Settings.read(server_key="secretsmanager:radserve/key", history="ssm:/radserve/history:eu-west-1")
+    resolved = resolve(settings)
+    assert (resolved.server_key, resolved.history, resolved.rate_storage) == ("radserve_key", url, "memory://")
+    assert url not in repr(resolved)
+
+
+def test_what_names_no_secret_stays() -> None:
+    settings = Settings.read(history="sqlite:x.sqlite3", rate_storage="redis://:secretsmanager@host", server_key="")
+    assert resolve(settings) == settings
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("ssm:none", "RADSERVE_GATEWAY_SERVER_KEY: parameter none: Parameter Store does not give it"),
+        ("secretsmanager:none", "RADSERVE_GATEWAY_SERVER_KEY: secret none: Secrets Manager does not give it"),
+        ("secretsmanager:bytes", "RADSERVE_GATEWAY_SERVER_KEY: the secret that it names is no text"),
+        ("secretsmanager:blank", "RADSERVE_GATEWAY_SERVER_KEY: the secret that it names is empty"),
+        ("ssm:", "write a path, env:NAME, secretsmanager:NAME or ssm:NAME"),
+    ],
+)
+def test_a_secret_that_cannot_be_used_is_named_with_its_variable(words: str, said: str) -> None:
+    client = boto3.client("secretsmanager")
+    client.create_secret(Name="bytes", SecretBinary=b"\xff\xfe")
+    client.create_secret(Name="blank", SecretString="  ")
+    with pytest.raises(SettingsError) as raised:
+        resolve(Settings.read(server_key=words))
+    assert said in str(raised.value)
