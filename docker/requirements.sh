@@ -1,7 +1,11 @@
 #!/bin/sh
-# Print the locked requirements of an image's environment: docker/requirements.sh server|server-cpu.
+# Print the locked requirements of an image's environment: docker/requirements.sh server|server-cpu|gateway|lambda-image.
 set -eu
 cd "$(dirname "$0")/.."
+export="uv export --quiet --locked --no-emit-project --no-header --no-annotate"
+case "$1" in
+gateway | lambda-image) exec $export --only-group "$1" ;;
+esac
 leave_out="torchvision triton"
 if [ "$1" = server-cpu ]; then
     # Everything that only a CUDA build of torch asks for, and that torch itself.
@@ -11,4 +15,4 @@ set --
 for name in $leave_out; do
     set -- "$@" --no-emit-package "$name"
 done
-exec uv export --quiet --locked --no-emit-project --no-header --no-annotate "$@"
+exec $export "$@"

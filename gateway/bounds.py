@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 from typing import Final
 
@@ -92,5 +93,6 @@ def _size(body: bytes, media_type: str, most: int) -> int:
     if any(text in media_type for text in TEXT):
         if len(body) * 6 <= most:  # \u0000
             return len(body)
-        return len(json.dumps(body.decode(errors="replace")))
+        with contextlib.suppress(UnicodeDecodeError):  # mangum makes base64 of what is no text after all
+            return len(json.dumps(body.decode()))
     return -(-len(body) // 3) * 4

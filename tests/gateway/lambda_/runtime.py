@@ -1,4 +1,4 @@
-"""The runtime API of Lambda (2018-06-01) on loopback, and AWS's own runtime interface client that asks it for events."""
+"""The runtime API of Lambda (2018-06-01) on loopback, and its runtime interface client that asks it for events."""
 
 from __future__ import annotations
 
@@ -129,6 +129,19 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 @contextmanager
+def served() -> Iterator[tuple[Runtime, str]]:
+    """Serve the API; the second is its address, which the function finds in AWS_LAMBDA_RUNTIME_API."""
+    runtime = Runtime()
+    with _Api(runtime) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        try:
+            yield runtime, f"127.0.0.1:{server.server_port}"
+        finally:
+            runtime.end()
+            server.shutdown()
+
+
+@contextmanager
 def function(
     folder: Path, environment: Mapping[str, str], *, root: Path = ROOT, command: tuple[str, ...] = ()
 ) -> Iterator[Runtime]:
@@ -141,26 +154,14 @@ def function(
     root
         The unpacked package, from which Lambda starts it.
     """
-    runtime = Runtime()
-    server = _Api(runtime)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
     clean = {name: value for name, value in os.environ.items() if not name.startswith(("RADSERVE_", "PYTHON", "AWS_"))}
-    variables = clean | {
-        "AWS_LAMBDA_RUNTIME_API": f"127.0.0.1:{server.server_port}",
-        "AWS_LAMBDA_FUNCTION_NAME": "radserve",
-        "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": "512",
-        "LAMBDA_TASK_ROOT": str(root),
-        **environment,
-    }
     words = command or (sys.executable, "-m", "awslambdaric")
-    with (folder / "log").open("w+") as log:
+    with served() as (runtime, address), (folder / "log").open("w+") as log:
+        variables = clean | {"AWS_LAMBDA_RUNTIME_API": address, "LAMBDA_TASK_ROOT": str(root), **environment}
         process = subprocess.Popen([*words, HANDLER], cwd=root, env=variables, stdout=log, stderr=log)
         try:
             yield runtime
         finally:
-            runtime.end()
             process.kill()
             process.wait()
-            server.shutdown()
-            server.server_close()
             runtime.log = (folder / "log").read_text()

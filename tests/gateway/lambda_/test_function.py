@@ -192,6 +192,14 @@ def test_what_is_too_large_for_lambda_is_a_problem_in_both_directions(
         assert runtime.invoke(events.alb("POST", PATH, FILM, key))["statusCode"] == 413  # 1 MB is a load balancer's
 
 
+def test_with_the_model_in_it_no_server_is_asked(store: Path, keys: Keys, key: dict[str, str], tmp_path: Path) -> None:
+    environment = variables(keys, "http://127.0.0.1:9", archive=str(store / f"{NAME}-1.0.0.mar"))
+    with function(tmp_path, environment) as runtime:
+        answer = runtime.invoke(events.url("POST", PATH, FILM, key))
+        assert json.loads(content(answer))["label"] == "pneumonia"
+        assert json.loads(content(runtime.invoke(events.url("GET", "/ready"))))["state"] == "ready"
+
+
 def test_its_log_is_json_lines_without_keys_images_or_names(
     behind: Scripted, keys: Keys, key: dict[str, str], tmp_path: Path
 ) -> None:
