@@ -45,3 +45,10 @@ def prefix(event: Mapping[str, Any]) -> str:
     if "version" in event and stage != "$default" and f"{path}/".startswith(f"/{stage}/"):
         return f"/{stage}"
     return ""
+
+
+def address(event: Mapping[str, Any], found: str | None) -> str:
+    """Return who asked, of what mangum found: a load balancer adds the true address to what the client wrote."""
+    if "elb" in event["requestContext"]:
+        return (found or "").rpartition(",")[2].strip()
+    return found or ""

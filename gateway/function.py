@@ -49,6 +49,7 @@ class Function:
         adapter = self._mangum.infer(tidied, context)
         scope = adapter.scope
         scope["path"] = scope["path"].removeprefix(event.prefix(tidied)) or "/"
+        scope["client"] = (event.address(tidied, scope["client"][0]), 0)
         if all(name != _REQUEST_ID for name, _ in scope["headers"]):  # joins our log lines with Lambda's own
             scope["headers"].append([_REQUEST_ID, context.aws_request_id.encode()])
         return adapter(HTTPCycle(scope, adapter.body)(self._app))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from gateway.event import prefix, tidied
+from gateway.event import address, prefix, tidied
 from tests.gateway.lambda_ import events
 
 
@@ -41,3 +41,10 @@ def test_only_header_fields_that_are_no_numbers_where_one_is_needed_are_left_out
     right = {"headers": {"host": "localhost:3000"}}
     assert tidied(right) == right
     assert tidied({"headers": None, "path": "/"}) == {"headers": {}, "path": "/"}
+
+
+def test_who_asked_a_load_balancer_is_what_that_says_and_not_the_client() -> None:
+    assert address(events.alb("GET", "/"), "203.0.113.7, 192.0.2.1") == "192.0.2.1"
+    assert address(events.alb("GET", "/"), "192.0.2.1") == "192.0.2.1"
+    assert address(events.url("GET", "/"), "192.0.2.1") == "192.0.2.1"
+    assert address(events.url("GET", "/"), None) == ""
