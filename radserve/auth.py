@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
+from prometheus_client import Counter
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
 from radserve.keyring import Keyring
-from radserve.metrics import AUTH
 
+AUTH: Final = Counter("radserve_auth_decisions", "Decisions of /auth, by outcome.", ["outcome"], registry=None)
+"""`AUTH.labels(outcome=...).inc()`; an outcome is one of a few fixed words. Never a key, an address or a path.
+Here and not in `radserve.metrics`, which the gateway, whose keys are read here as well, would have to carry to Lambda."""
 ROLE: Final = "X-Role-Wanted"
 """Header in which the front says what the key would be used for."""
 

@@ -16,10 +16,8 @@ from prometheus_client.registry import Collector
 from starlette.requests import Request
 from starlette.responses import Response
 
+from radserve.auth import AUTH
 from radserve.index import Entry
-
-AUTH: Final = Counter("radserve_auth_decisions", "Decisions of /auth, by outcome.", ["outcome"], registry=None)
-"""`AUTH.labels(outcome=...).inc()`; an outcome is one of a few fixed words. Never a key, an address or a path."""
 
 _MODEL: Final = ("model_name", "model_version")
 

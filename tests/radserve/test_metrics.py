@@ -15,8 +15,9 @@ from prometheus_client.parser import text_string_to_metric_families
 from starlette.applications import Starlette
 from starlette.routing import Route
 
+from radserve.auth import AUTH
 from radserve.index import Entry
-from radserve.metrics import AUTH, Crew, endpoint
+from radserve.metrics import Crew, endpoint
 from radserve.supervisor import State
 from tests.authority import Authority
 
