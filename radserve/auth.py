@@ -14,7 +14,7 @@ from radserve.keyring import Keyring
 
 AUTH: Final = Counter("radserve_auth_decisions", "Decisions of /auth, by outcome.", ["outcome"], registry=None)
 """`AUTH.labels(outcome=...).inc()`; an outcome is one of a few fixed words. Never a key, an address or a path.
-Here and not in `radserve.metrics`, which the gateway, whose keys are read here as well, would have to carry to Lambda."""
+Not in `radserve.metrics`: the gateway reads keys here as well, and would have to carry that to Lambda."""
 ROLE: Final = "X-Role-Wanted"
 """Header in which the front says what the key would be used for."""
 
