@@ -11,7 +11,7 @@ from starlette.middleware.cors import CORSMiddleware
 
 from gateway import problems, secrets
 from gateway.access import chosen
-from gateway.api import description, health, models, predictions, results
+from gateway.api import description, health, models, predictions, results, uploads
 from gateway.backend import Backend
 from gateway.errors import SettingsError
 from gateway.fetch import Fetch
@@ -23,6 +23,7 @@ from gateway.references import References, Source
 from gateway.services import Services
 from gateway.settings import Settings
 from gateway.torchserve import TorchServe
+from gateway.uploads import Uploads
 
 
 def make(settings: Settings) -> FastAPI:
@@ -34,15 +35,17 @@ def make(settings: Settings) -> FastAPI:
         If a part of it cannot be made.
     """
     settings = secrets.resolve(settings)
+    taken = Uploads.of(settings)
     return assemble(
         Services(
             settings=settings,
             backend=_backend(settings),
             access=chosen.make(settings),
             keeping=opening.keeping(settings),
-            references=References(_sources(settings)),
+            references=References(_sources(settings, taken)),
             rate=Rate(settings),
             wrong=Wrong(settings.failures),
+            uploads=taken,
         )
     )
 
@@ -73,7 +76,7 @@ def assemble(services: Services) -> FastAPI:
     app.state.services = services
     problems.install(app)
     description.install(app)
-    for router in (health.router, models.router, predictions.router, results.router):
+    for router in (health.router, models.router, predictions.router, results.router, uploads.router):
         app.include_router(router)
     app.router.default = Page()  # no mount: it would answer 404 where 405 is true
     app.add_middleware(Longest, max_bytes=services.settings.max_bytes, way_out=_way_out(services.settings))
@@ -96,8 +99,13 @@ def _backend(settings: Settings) -> Backend:
     return InProcess(settings.archive)
 
 
-def _sources(settings: Settings) -> dict[str, Source]:
-    return {"url": Fetch(settings)} if settings.url_hosts else {}
+def _sources(settings: Settings, taken: Uploads | None) -> dict[str, Source]:
+    found: dict[str, Source] = {}
+    if settings.url_hosts:
+        found["url"] = Fetch(settings)
+    if taken is not None:
+        found["object"] = taken
+    return found
 
 
 def _way_out(settings: Settings) -> str:

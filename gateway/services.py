@@ -13,6 +13,7 @@ from gateway.keeping import Keeping
 from gateway.rate import Rate, Wrong
 from gateway.references import References
 from gateway.settings import Settings
+from gateway.uploads import Uploads
 
 
 @dataclass(frozen=True)
@@ -23,6 +24,8 @@ class Services:
     ----------
     rate
         None where nobody's requests are counted.
+    uploads
+        None where they are off.
     """
 
     settings: Settings
@@ -32,6 +35,7 @@ class Services:
     references: References
     rate: Rate | None = None
     wrong: Wrong = field(default_factory=Wrong)
+    uploads: Uploads | None = None
 
 
 def of(request: Request) -> Services:

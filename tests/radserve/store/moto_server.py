@@ -2,7 +2,7 @@
 
 `POST /faults` takes a list of faults and forgets the requests so far; `GET /requests` lists those since. What is added
 to moto besides: the index is written by one at a time, as S3 does it (moto compares and writes in two steps), and a
-part that is not what its checksum says is refused.
+part that is not what its checksum says is refused; and forms are held against their policy (post_policy.py).
 """
 
 from __future__ import annotations
@@ -23,6 +23,8 @@ from moto import settings
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
 from werkzeug.serving import run_simple
 from werkzeug.wrappers import Response
+
+from tests.radserve.store.post_policy import Posts
 
 Environ = dict[str, Any]
 Start = Callable[..., Any]
@@ -131,4 +133,5 @@ def _stalled(data: bytes, seconds: float) -> Iterator[bytes]:
 
 if __name__ == "__main__":
     settings.S3_UPLOAD_PART_MIN_SIZE = 1  # S3 wants 5 MiB, which would make tests slow
-    run_simple("127.0.0.1", int(sys.argv[1]), Faulty(DomainDispatcherApplication(create_backend_app)), threaded=True)
+    app = Faulty(Posts(DomainDispatcherApplication(create_backend_app)))
+    run_simple("127.0.0.1", int(sys.argv[1]), app, threaded=True)
