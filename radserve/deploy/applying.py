@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
-from radserve.deploy import changeset, progress, stacks, state
+from radserve.deploy import changeset, package, progress, stacks, state
 from radserve.deploy.changeset import Change, ChangeSet
 from radserve.deploy.cloud import Cloud
 from radserve.deploy.errors import StackFailed
@@ -23,6 +23,8 @@ class Watch:
     ----------
     started, event, finished
         A stack begins to change; something happened to one of its resources; it is done.
+    note
+        Something was done that is no resource of a stack.
     agree
         Asked about changes that were not in the plan; False leaves the stack as it is.
     """
@@ -30,6 +32,7 @@ class Watch:
     started: Callable[[str], None]
     event: Callable[[Event], None]
     finished: Callable[[str, str], None]
+    note: Callable[[str], None]
     agree: Callable[[str, Sequence[Change]], bool]
 
 
@@ -61,7 +64,7 @@ def _apply(cloud: Cloud, settings: Settings, planned: Plan, watch: Watch) -> boo
     if there is not None and there.status in state.EMPTY:
         changeset.remove(cloud, there.id)
         there = None
-    found = _change_set(cloud, settings, planned.stack, there)
+    found = _change_set(cloud, settings, planned.stack, there, watch)
     if found is None:
         return True
     unseen = sorted(set(found.changes) - set(planned.changes))
@@ -76,11 +79,15 @@ def _apply(cloud: Cloud, settings: Settings, planned: Plan, watch: Watch) -> boo
     return True
 
 
-def _change_set(cloud: Cloud, settings: Settings, stack: StackName, there: state.State | None) -> ChangeSet | None:
+def _change_set(
+    cloud: Cloud, settings: Settings, stack: StackName, there: state.State | None, watch: Watch
+) -> ChangeSet | None:
     template = load(stack)
     given = state.outputs(state.find_all(cloud, settings.environment, stacks.chosen(settings)).values())
     values = stacks.values(template, settings, given)
     if values.missing:
         raise StackFailed(f"{stack} needs {', '.join(values.missing)} of stacks that are not there: apply those first.")
+    if stack == "front" and values.known["PackageKey"]:
+        package.upload(cloud, values.known["ModelBucket"], package.of(settings), watch.note)
     name = stacks.name(settings.environment, stack)
     return changeset.create(cloud, name, template, values.known, settings.all_tags(), there)

@@ -183,6 +183,7 @@ def _watch(out: Console, *, yes: bool) -> Watch:
         started=lambda name: out.print(f"{name}:"),
         event=lambda item: show.event(out, item),
         finished=lambda name, status: out.print(f"{name} is {status}."),
+        note=lambda line: out.print(line, soft_wrap=True),
         agree=agree,
     )
 

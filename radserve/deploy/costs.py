@@ -8,6 +8,8 @@ from typing import Any, Final
 PRICES: Final = "https://aws.amazon.com/pricing/"
 
 _COSTS: Final = {
+    "AWS::ApiGateway::RestApi": "REST API: by the request, and by GB that leave",
+    "AWS::ApiGatewayV2::Api": "HTTP API: by the request, and by GB that leave",
     "AWS::AutoScaling::AutoScalingGroup": (
         "instances of the group: by the second for each that runs, by its type (those with a GPU cost most); "
         "their gp3 disks by GB and month; detailed monitoring by metric"
@@ -26,6 +28,7 @@ _COSTS: Final = {
         "load balancer: by the hour, and by capacity unit (connections, bytes); its public IPv4 addresses by the hour"
     ),
     "AWS::KMS::Key": "key: by the month, and by 10,000 uses",
+    "AWS::Lambda::Function": "function: by the request, and by GB of its memory and second that it runs",
     "AWS::Logs::LogGroup": "log: by GB taken in, and by GB and month kept",
     "AWS::S3::Bucket": "bucket: by GB and month, old versions among it, and by request",
     "AWS::SNS::Topic": "messages: by the message, beyond the free ones",

@@ -77,7 +77,7 @@ def destroy(
         If a stack could not be deleted; those that it needs are left alone.
     """
     for item in what.going:
-        data = Data.of(cloud, item.id) if item.stack in stacks.KEPT else None
+        data = Data.of(cloud, item.id) if item.stack in stacks.KEPT | stacks.TEMPORARY else None
         if data:
             # Repositories and buckets are deleted only when they are empty.
             data.empty(cloud, note)
@@ -85,6 +85,6 @@ def destroy(
         known = progress.seen(cloud, item.id)
         cloud.formation.delete_stack(StackName=item.id)
         progress.follow(cloud, item.stack, item.id, known, event)
-        if data:
+        if data and item.stack in stacks.KEPT:
             # The template has them outlive their stack.
             data.delete(cloud, note)

@@ -51,6 +51,10 @@ _HINTS: Final = (
         ),
     ),
     (
+        r"UnreservedConcurrentExecution",
+        "The account's quota leaves nothing to reserve: set front.Concurrency to 0, or ask for more (Service Quotas).",
+    ),
+    (
         r"termination ?protection",
         "Set termination_protection to false, and apply first.",
     ),

@@ -84,11 +84,12 @@ def check(settings: Settings, there: dict[StackName, State]) -> None:
                 f"{found.name} is {found.status}: {found.reason or 'AWS gives no reason'}. Continue or delete it in "
                 "CloudFormation's console, which shows what holds it."
             )
-    if other := there.get(stacks.other_home(settings)):
-        raise StackFailed(
-            f"{other.name} is there, but the home of {settings.environment} is {settings.home}; both would take "
-            f"the same names. Destroy it first: radserve deploy destroy FILE --stack {other.stack}."
-        )
+    for home in stacks.other_homes(settings):
+        if other := there.get(home):
+            raise StackFailed(
+                f"{other.name} is there, but the home of {settings.environment} is {settings.home}; both would take "
+                f"the same names. Destroy it first: radserve deploy destroy FILE --stack {other.stack}."
+            )
 
 
 def _plan(cloud: Cloud, settings: Settings, template: Template, values: Values, there: State | None) -> Plan:

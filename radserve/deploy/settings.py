@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal, Self
+from typing import Annotated, Any, Final, Literal, Self, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from radserve.deploy.errors import SettingsError
 
-StackName = Literal["storage", "secrets", "network", "service", "host", "monitoring"]
+StackName = Literal["storage", "secrets", "network", "service", "host", "monitoring", "front"]
 
-_STACKS: Final = frozenset({"storage", "secrets", "network", "service", "host", "monitoring"})
+_STACKS: Final = frozenset(get_args(StackName))
 _TAG: Final = r"^[\w .:/=+@-]{1,128}$"
 
 
@@ -27,7 +27,12 @@ class Settings(BaseModel):
     region
         Of AWS; that of the profile or of the variables if None.
     home
-        What the server runs on: a cluster behind a load balancer, or one machine.
+        What the server runs on: a cluster behind a load balancer, or one machine; or elsewhere, and the environment is
+        no more than a front before it.
+    front
+        What the front door on Lambda is made of: a package, an image, or there is none.
+    package
+        The package, as scripts/build-lambda makes it.
     termination_protection
         Whether stacks refuse to be deleted.
     tags
@@ -40,17 +45,37 @@ class Settings(BaseModel):
 
     environment: Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{1,18}[a-z0-9]$")]
     region: Annotated[str, Field(pattern=r"^[a-z]{2}(-[a-z]+)+-\d$")] | None = None
-    home: Literal["service", "host"] = "service"
+    home: Literal["service", "host", "elsewhere"] = "service"
+    front: Literal["none", "zip", "image"] = "none"
+    package: Path = Path("dist/radserve-lambda.zip")
     termination_protection: bool = False
     tags: dict[Annotated[str, Field(pattern=_TAG)], Annotated[str, Field(max_length=256)]] = {}
     parameters: dict[StackName, dict[str, str]] = {}
 
     @model_validator(mode="after")
     def _one_home(self) -> Self:
-        other: StackName = "host" if self.home == "service" else "service"
-        if self.parameters.get(other):
-            raise ValueError(f"parameters.{other} does not go with home {self.home}: remove it, or set home to {other}")
+        for stack in self.parameters:
+            if not self.parameters[stack] or self.has(stack):
+                continue
+            if stack == "front":
+                raise ValueError(
+                    "parameters.front does not go with front none: remove it, or set front to zip or image"
+                )
+            wanted = stack if stack in ("service", "host") else "service or host"
+            raise ValueError(
+                f"parameters.{stack} does not go with home {self.home}: remove it, or set home to {wanted}"
+            )
+        if self.home == "elsewhere" and self.front == "none":
+            raise ValueError("home elsewhere without a front is nothing at all: set front to zip or image")
         return self
+
+    def has(self, stack: StackName) -> bool:
+        """Tell whether the environment has a stack."""
+        if stack == "front":
+            return self.front != "none"
+        if stack in ("service", "host"):
+            return stack == self.home
+        return stack in ("storage", "secrets") or self.home != "elsewhere"
 
     def all_tags(self) -> dict[str, str]:
         """Return the tags of everything that this environment has."""

@@ -6,15 +6,19 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Final
 
+from radserve.deploy import package
 from radserve.deploy.errors import SettingsError
 from radserve.deploy.settings import Settings, StackName
 from radserve.deploy.template import Template, load
 
-ORDER: Final[tuple[StackName, ...]] = ("storage", "secrets", "network", "service", "host", "monitoring")
+ORDER: Final[tuple[StackName, ...]] = ("storage", "secrets", "network", "service", "host", "monitoring", "front")
 """Each after those whose outputs it takes."""
 
 KEPT: Final[frozenset[StackName]] = frozenset({"storage", "secrets"})
 """What holds data: models, images and keys stay when an environment is destroyed, unless told."""
+
+TEMPORARY: Final[frozenset[StackName]] = frozenset({"front"})
+"""What holds data that would be gone in a day: a bucket of uploads, which has to be empty before it is deleted."""
 
 
 @dataclass(frozen=True)
@@ -42,9 +46,10 @@ def name(environment: str, stack: StackName) -> str:
     return f"radserve-{environment}-{stack}"
 
 
-def other_home(settings: Settings) -> StackName:
-    """Return the home that an environment does not have."""
-    return "host" if settings.home == "service" else "service"
+def other_homes(settings: Settings) -> tuple[StackName, ...]:
+    """Return the homes that an environment does not have."""
+    homes: tuple[StackName, ...] = ("service", "host")
+    return tuple(home for home in homes if not settings.has(home))
 
 
 def chosen(settings: Settings, only: Collection[str] = ()) -> tuple[StackName, ...]:
@@ -55,7 +60,7 @@ def chosen(settings: Settings, only: Collection[str] = ()) -> tuple[StackName, .
     SettingsError
         If one is asked for that it does not have.
     """
-    own = tuple(stack for stack in ORDER if stack != other_home(settings))
+    own = tuple(stack for stack in ORDER if settings.has(stack))
     for stack in only:
         if stack not in own:
             raise SettingsError(f"{settings.environment} has no stack {stack!r}; its stacks are {', '.join(own)}.")
@@ -73,14 +78,16 @@ def values(template: Template, settings: Settings, outputs: Mapping[str, str]) -
     Raises
     ------
     SettingsError
-        If a parameter is set that the template does not have, breaks its constraint, or has to be set and is not.
+        If a parameter is set that the template does not have, breaks its constraint, or has to be set and is not; or
+        if parameters do not go together.
     """
     stack = template.stack
     given = settings.parameters.get(stack, {})
     if unknown := sorted(set(given) - set(template.parameters)):
         free = ", ".join(sorted(set(template.parameters) - {"Environment"}))
         raise SettingsError(f"{stack}.{unknown[0]} is no parameter; parameters are {free}.")
-    found = {**outputs, **given, "Environment": settings.environment}
+    made = package.parameters(settings) if stack == "front" else {}
+    found = {**made, **outputs, **given, "Environment": settings.environment}
     known = {key: found[key] for key in template.parameters if key in found}
     for key, value in known.items():
         template.parameters[key].check(stack, value)
@@ -88,7 +95,9 @@ def values(template: Template, settings: Settings, outputs: Mapping[str, str]) -
     for key, item in template.parameters.items():
         if key not in known and key not in promised and item.default is None:
             raise SettingsError(f"{stack}.{key} is missing. {item.declared['Description']}")
-    return Values(known, tuple(key for key in template.parameters if key not in known and key in promised))
+    values = Values(known, tuple(key for key in template.parameters if key not in known and key in promised))
+    template.check(values.all())
+    return values
 
 
 def _promised(settings: Settings, stack: StackName) -> frozenset[str]:

@@ -122,6 +122,22 @@ class Template:
             if "Condition" not in item or self._holds({"Condition": item["Condition"]}, known)
         }
 
+    def check(self, values: Mapping[str, str | None]) -> None:
+        """Hold values against each other, as the template's rules say.
+
+        Raises
+        ------
+        SettingsError
+            If they do not go together.
+        """
+        known = {name: item.default for name, item in self.parameters.items()} | dict(values)
+        for rule in self.document.get("Rules", {}).values():
+            if "RuleCondition" in rule and not self._holds(rule["RuleCondition"], known):
+                continue
+            for item in rule["Assertions"]:
+                if not self._holds(item["Assert"], known):
+                    raise SettingsError(f"{self.stack}: {item['AssertDescription']}")
+
     def _holds(self, condition: Mapping[str, Any], known: Mapping[str, str | None]) -> bool:
         ((name, inner),) = condition.items()
         if name == "Condition":

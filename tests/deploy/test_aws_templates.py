@@ -11,7 +11,10 @@ from typing import Any
 import pytest
 from cfnlint import lint_file  # type: ignore[import-untyped]
 
+from gateway.settings import PREFIX
+from gateway.settings import Settings as GatewaySettings
 from radserve.deploy import stacks
+from radserve.deploy.errors import SettingsError
 from radserve.deploy.settings import StackName
 from radserve.deploy.template import FOLDER, Template, load
 from radserve.serve_cli import serve
@@ -28,6 +31,7 @@ EVERYTHING = {
     ("service", "ExecutionRole", "Login"): "ecr:GetAuthorizationToken knows no resource",
     ("host", "Role", "Login"): "ecr:GetAuthorizationToken knows no resource",
     ("host", "Role", "Metrics"): "cloudwatch:PutMetricData knows no resource; a condition has the namespace",
+    ("front", "Role", "Network"): "Lambda names no interface beforehand; a denial keeps the function itself from it",
 }
 PUBLIC = {("service", "BalancerGroup"): {80, 443}, ("host", "Group"): {443}}
 """Security groups that a range which may be 0.0.0.0/0 reaches, and on which ports."""
@@ -145,8 +149,9 @@ def test_nobody_is_trusted_but_services_and_the_account_itself() -> None:
 def test_services_act_for_this_account_alone() -> None:
     for stack, name, item in ALLOWED:
         services = listed(item.get("Principal", {}).get("Service", []))
-        # Instances and log groups name their account or their own environment otherwise.
-        if services and "ec2.amazonaws.com" not in services:
+        # Instances and log groups name their account or their own environment otherwise; a role is passed to a function
+        # only by its own account.
+        if services and services not in (["ec2.amazonaws.com"], ["lambda.amazonaws.com"]):
             assert "Condition" in item, (stack, name, services)
 
 
@@ -172,7 +177,7 @@ def test_nobody_logs_in_by_ssh() -> None:
 
 def test_every_log_group_forgets_and_is_encrypted_by_the_environments_key() -> None:
     groups = [(stack, name, item) for stack in STACKS for name, item in of(load(stack), "AWS::Logs::LogGroup")]
-    assert len(groups) == 5
+    assert len(groups) == 7
     for stack, name, item in groups:
         assert item["RetentionInDays"], (stack, name)
         assert item["KmsKeyId"] == {"Ref": "KeyArn"}, (stack, name)
@@ -203,7 +208,7 @@ def test_what_holds_data_outlives_its_stack() -> None:
     kinds = {"AWS::S3::Bucket", "AWS::ECR::Repository", "AWS::KMS::Key", "AWS::SecretsManager::Secret"}
     found = [(stack, item) for stack in STACKS for item in load(stack).document["Resources"].values()]
     for stack, item in found:
-        if item["Type"] in kinds:
+        if item["Type"] in kinds and stack not in stacks.TEMPORARY:
             assert stack in stacks.KEPT
             assert item["DeletionPolicy"] == "RetainExceptOnCreate"
             assert item["UpdateReplacePolicy"] == "Retain"
@@ -345,3 +350,75 @@ def test_every_alarm_tells_somebody() -> None:
     for name, item in alarms.items():
         assert item["AlarmActions"] == [{"Ref": "Topic"}], name
         assert item["TreatMissingData"] in {"notBreaching", "breaching"}, name
+
+
+def test_the_front_gets_only_variables_that_it_knows_and_no_secret() -> None:
+    ((_, function),) = of(load("front"), "AWS::Lambda::Function")
+    variables = function["Environment"]["Variables"]
+    known = {f"{PREFIX}{name.upper()}" for name in GatewaySettings.model_fields}
+    assert set(variables) <= known
+    for name in ("KEYS", "SERVER_KEY", "HISTORY"):
+        value = json.dumps(variables[f"{PREFIX}{name}"])
+        assert "secretsmanager:${" in value, name
+
+
+def test_the_front_ends_before_whoever_waits_for_it() -> None:
+    template = load("front")
+    times = template.document["Mappings"]["Timeouts"]
+    assert template.parameters["Timeout"].declared["AllowedValues"] == list(times)
+    for whole, item in times.items():
+        assert float(item["Server"]) < int(whole) - 2
+    waits = {
+        item["TimeoutInMillis"]
+        for _, found in (
+            *of(template, "AWS::ApiGatewayV2::Integration"),
+            *of(template, "AWS::ApiGateway::Method"),
+        )
+        for item in [found.get("Integration", found)]
+    }
+    assert waits == {29000}
+    assert max(map(int, times)) < 29
+
+
+def test_the_front_has_no_default_that_opens_it_without_keys() -> None:
+    template = load("front")
+    for name in ("ApiKeysName", "ApiKeysArn"):
+        assert template.parameters[name].default is None
+        with pytest.raises(SettingsError):
+            template.parameters[name].check("front", "")
+
+
+def test_what_the_front_may_do_is_bound_to_what_it_names() -> None:
+    found = {item["Sid"]: item for stack, _, item in ALLOWED if stack == "front" and "Sid" in item}
+    assert found["Uploads"]["Resource"]["Fn::Sub"].endswith("/uploads/*")
+    for name, ending in (
+        ("ServerKey", "secret:${ServerKeySecret}-??????"),
+        ("History", "secret:${HistorySecret}-??????"),
+    ):
+        assert found[name]["Action"] == "secretsmanager:GetSecretValue"
+        assert found[name]["Resource"]["Fn::Sub"].endswith(ending)
+    ((_, function),) = of(load("front"), "AWS::Lambda::Function")
+    assert function["Environment"]["Variables"][f"{PREFIX}UPLOADS"]["Fn::Sub"] == (
+        "s3://" + found["Uploads"]["Resource"]["Fn::Sub"].partition(":::")[2].removesuffix("/*")
+    )
+
+
+def test_uploads_are_encrypted_closed_forgotten_and_sent_from_the_page_alone() -> None:
+    ((_, bucket),) = of(load("front"), "AWS::S3::Bucket")
+    assert set(bucket["PublicAccessBlockConfiguration"].values()) == {True}
+    default = bucket["BucketEncryption"]["ServerSideEncryptionConfiguration"][0]["ServerSideEncryptionByDefault"]
+    assert default == {"SSEAlgorithm": "aws:kms", "KMSMasterKeyID": {"Ref": "KeyArn"}}
+    assert bucket["LifecycleConfiguration"]["Rules"][0]["ExpirationInDays"] == 1
+    (rule,) = bucket["CorsConfiguration"]["CorsRules"]
+    assert rule["AllowedMethods"] == ["POST"]
+    assert "*" not in json.dumps(rule["AllowedOrigins"])
+    ((_, policy),) = of(load("front"), "AWS::S3::BucketPolicy")
+    (denied,) = policy["PolicyDocument"]["Statement"]
+    assert (denied["Effect"], denied["Condition"]) == ("Deny", {"Bool": {"aws:SecureTransport": "false"}})
+
+
+def test_every_alarm_of_the_front_tells_the_topic_where_there_is_one() -> None:
+    alarms = dict(of(load("front"), "AWS::CloudWatch::Alarm"))
+    assert set(alarms) == {"Errors", "Throttles", "Slow"}
+    for item in alarms.values():
+        assert item["AlarmActions"]["Fn::If"][:2] == ["WithTopic", [{"Ref": "TopicArn"}]]

@@ -33,6 +33,11 @@ from moto.elbv2 import models as elbv2
 from moto.server import main
 
 MISSING = (
+    "AWS::ApiGateway::Stage",
+    "AWS::ApiGatewayV2::Api",
+    "AWS::ApiGatewayV2::Integration",
+    "AWS::ApiGatewayV2::Route",
+    "AWS::ApiGatewayV2::Stage",
     "AWS::ApplicationAutoScaling::ScalableTarget",
     "AWS::ApplicationAutoScaling::ScalingPolicy",
     "AWS::Budgets::Budget",
@@ -41,6 +46,7 @@ MISSING = (
     "AWS::EC2::SecurityGroupEgress",
     "AWS::ECS::CapacityProvider",
     "AWS::ECS::ClusterCapacityProviderAssociations",
+    "AWS::Lambda::Url",
     "AWS::S3::BucketPolicy",
     "AWS::SNS::Subscription",
     "AWS::SNS::TopicPolicy",
@@ -101,12 +107,25 @@ class _Secret(_Recorded):
         return cls(f"arn:aws:secretsmanager:{region_name}:{account_id}:secret:{name}-AbCdEf")
 
 
+class _Url(_Recorded):
+    """Has an address, of which other resources take the host."""
+
+    __module__ = _Recorded.__module__
+
+    def get_cfn_attribute(self, attribute_name: str) -> str:
+        assert attribute_name == "FunctionUrl"
+        return "https://0123456789abcdef.lambda-url.eu-central-1.on.aws/"
+
+
+_BASES = {"AWS::SecretsManager::Secret": _Secret, "AWS::Lambda::Url": _Url}
+
+
 def add_types() -> None:
     """Let moto's CloudFormation know the types of `MISSING`."""
     known = parsing.get_model_map()
     for type_ in MISSING:
         assert type_ not in known, f"moto has {type_} now: take it out of MISSING"
-        base = _Secret if type_ == "AWS::SecretsManager::Secret" else _Recorded
+        base = _BASES.get(type_, _Recorded)
         known[type_] = type(type_.replace(":", ""), (base,), {"TYPE": type_, "__module__": base.__module__})
 
 

@@ -135,7 +135,7 @@ def test_what_a_failed_creation_left_is_planned_as_a_creation(cloud: Cloud) -> N
         left = described("ROLLBACK_COMPLETE")
         left["Stacks"][0]["StackName"] = "radserve-demo-storage"
         answers.add_response("describe_stacks", left)
-        for _ in range(5):
+        for _ in range(6):
             answers.add_client_error("describe_stacks", "ValidationError", "Stack with id x does not exist")
         (found,) = planning.plan(cloud, Settings(environment="demo"), ["storage"])
     assert found.kind == "create"

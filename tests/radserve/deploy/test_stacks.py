@@ -67,5 +67,6 @@ def test_a_parameter_that_there_is_not_is_named_with_those_that_there_are() -> N
 
 
 def test_who_needs_a_stack_is_known() -> None:
-    assert stacks.users("network") == {"service", "host"}
-    assert stacks.users("monitoring") == frozenset()
+    assert stacks.users("network") == {"service", "host", "front"}
+    assert stacks.users("monitoring") == {"front"}
+    assert stacks.users("front") == frozenset()
