@@ -422,3 +422,15 @@ def test_every_alarm_of_the_front_tells_the_topic_where_there_is_one() -> None:
     assert set(alarms) == {"Errors", "Throttles", "Slow"}
     for item in alarms.values():
         assert item["AlarmActions"]["Fn::If"][:2] == ["WithTopic", [{"Ref": "TopicArn"}]]
+
+
+def test_a_rest_api_passes_every_path_on_as_bytes() -> None:
+    template = load("front")
+    ((_, api),) = of(template, "AWS::ApiGateway::RestApi")
+    assert api["BinaryMediaTypes"] == ["*/*"]
+    assert {item["ResourceId"].get("Ref", "root") for _, item in of(template, "AWS::ApiGateway::Method")} == {
+        "root",
+        "RestPath",
+    }
+    deployment = template.document["Resources"]["RestDeployment"]
+    assert set(deployment["DependsOn"]) == {name for name, _ in of(template, "AWS::ApiGateway::Method")}
