@@ -82,7 +82,7 @@ def assemble(services: Services) -> FastAPI:
     app.add_middleware(Longest, max_bytes=services.settings.max_bytes, way_out=_way_out(services.settings))
     if services.settings.origins:
         app.add_middleware(CORSMiddleware, allow_origins=services.settings.origins, **CORS)
-    app.add_middleware(Outermost)
+    app.add_middleware(Outermost, storage=services.uploads.origin if services.uploads else "")
     return app
 
 

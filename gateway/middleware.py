@@ -63,10 +63,19 @@ class Outermost:
 
     Of a request the log has method, path, status and seconds: neither query, headers nor body, which hold keys, names
     and images.
+
+    Parameters
+    ----------
+    storage
+        Origin that the page may send uploads to; none if empty.
     """
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, storage: str = "") -> None:
         self._app = app
+        own = "connect-src 'self'"
+        self._security = {
+            name: value.replace(own, f"{own} {storage}") if storage else value for name, value in SECURITY.items()
+        }
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on."""
@@ -83,7 +92,7 @@ class Outermost:
             if message["type"] == "http.response.start":
                 status = message["status"]
                 headers = MutableHeaders(scope=message)
-                for name, value in SECURITY.items():
+                for name, value in self._security.items():
                     headers.setdefault(name, value)
                 if scope["scheme"] == "https":
                     headers.setdefault("Strict-Transport-Security", HSTS)

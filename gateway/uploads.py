@@ -4,36 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import logging
-import os
 import re
 import time
 import uuid
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 
+from gateway import s3
 from gateway.access import Caller
 from gateway.body import Body
-from gateway.errors import (
-    BadGateway,
-    ContentTooLarge,
-    GatewayTimeout,
-    NotAllowed,
-    NotFound,
-    Problem,
-    SettingsError,
-    Unavailable,
-)
+from gateway.errors import ContentTooLarge, GatewayTimeout, NotAllowed, SettingsError
 from gateway.settings import Settings
 
 if TYPE_CHECKING:
     from types_boto3_s3 import S3Client
-
-logger = logging.getLogger(__name__)
 
 _LOCATION: Final = re.compile(
     r"s3://(?P<bucket>[a-z0-9][a-z0-9.-]{1,61}[a-z0-9])/(?P<prefix>[\w-]+(/[\w-]+)*)/?", re.ASCII
@@ -45,8 +32,6 @@ _SHARE: Final = 0.5
 _CHUNK: Final = 1024 * 1024
 _UNKNOWN_TYPE: Final = "binary/octet-stream"
 """What S3 calls what came without a type."""
-_MISSING: Final = frozenset({"NoSuchKey", "NotFound", "404"})
-_LATER: Final = frozenset({"SlowDown", "ServiceUnavailable", "InternalError", "500", "503"})
 
 T = TypeVar("T")
 
@@ -109,6 +94,11 @@ class Uploads:
             )
         return cls(match["bucket"], match["prefix"], settings.max_upload, settings.timeout * _SHARE)
 
+    @cached_property
+    def origin(self) -> str:
+        """Where forms go, for a page's Content-Security-Policy."""
+        return s3.origin(self._bucket)
+
     async def offer(self, caller: Caller) -> Form:
         """Make a form for one upload.
 
@@ -161,27 +151,10 @@ class Uploads:
 
     @cached_property
     def _s3(self) -> S3Client:
-        import boto3  # a third of a second that only those who take uploads pay
-        from botocore.config import Config
-        from botocore.exceptions import NoCredentialsError
-
-        custom = any(os.environ.get(name) for name in ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"))
-        # At AWS a bucket's own host: s3.amazonaws.com redirects uploads to other regions, which browsers do not follow.
-        # Elsewhere a path, for a host of its own needs a name of its own.
-        config = Config(
-            signature_version="s3v4",
-            s3={"addressing_style": "path" if custom else "virtual"},
-            connect_timeout=3,
-            read_timeout=max(1.0, self._patience),
-            retries={"mode": "standard", "total_max_attempts": 2},
-        )
-        session = boto3.session.Session()
-        if session.get_credentials() is None:  # signing would fail on it, without saying so
-            raise NoCredentialsError
-        return session.client("s3", config=config)
+        return s3.client(self._patience)
 
     def _signed(self, key: str) -> dict[str, Any]:
-        with _explained():
+        with s3.explained():
             return self._s3.generate_presigned_post(
                 self._bucket,
                 key,
@@ -191,7 +164,7 @@ class Uploads:
 
     def _read(self, key: str) -> Body:
         end = time.monotonic() + self._patience
-        with _explained():
+        with s3.explained():
             answer = self._s3.get_object(Bucket=self._bucket, Key=key)
             body = answer["Body"]
             try:
@@ -211,38 +184,10 @@ class Uploads:
             raise ContentTooLarge(f"The object has more than the {self._max} bytes that are taken.")
 
     def _remove(self, key: str) -> None:
-        with _explained():
+        with s3.explained():
             self._s3.delete_object(Bucket=self._bucket, Key=key)
 
 
 def _media_type(named: str) -> str:
     """Return the type that its sender named; an object without one speaks for itself."""
     return named if named != _UNKNOWN_TYPE and named.isascii() and named.isprintable() else ""
-
-
-@contextmanager
-def _explained() -> Iterator[None]:
-    """Turn what boto3 raises into a problem; what only the operator may know goes to the log."""
-    from botocore.exceptions import BotoCoreError, ClientError, ConnectTimeoutError, ReadTimeoutError
-
-    try:
-        yield
-    except ClientError as error:
-        raise _refusal(error) from error
-    except (ConnectTimeoutError, ReadTimeoutError) as error:
-        raise GatewayTimeout("Storage does not answer in time; try again.") from error
-    except BotoCoreError as error:
-        logger.error("storage for uploads: %s", error)  # noqa: TRY400 - said in full
-        raise BadGateway("Storage for uploads cannot be used; the gateway's log says why.") from error
-
-
-def _refusal(error: Any) -> Problem:
-    code = str(error.response.get("Error", {}).get("Code", ""))
-    if code in _MISSING:
-        return NotFound(
-            "Nothing has this key: send the file first, where POST /api/uploads says. It is deleted after a day."
-        )
-    if code in _LATER:
-        return Unavailable("Storage cannot be read now; try again in some seconds.", {"Retry-After": "5"})
-    logger.error("storage for uploads: %s", error)
-    return BadGateway(f"Storage for uploads refuses this gateway ({code}); its operator has to correct that.")

@@ -305,6 +305,15 @@ def test_uploads_need_the_role_predict(client: Client) -> None:
     assert client.post("/api/uploads", "").status_code == 401
 
 
+def test_the_page_may_send_where_forms_go_and_nowhere_else(client: Client, bucket: Aws, echo: Echo) -> None:
+    policy = client.request("GET", "/live").headers["content-security-policy"]
+    assert f"connect-src 'self' {bucket.url};" in policy
+    assert offered(client)["url"] == f"{bucket.url}/{bucket.bucket}"
+    assert (
+        "connect-src 'self';" in opened(settings(""), echo).request("GET", "/live").headers["content-security-policy"]
+    )
+
+
 def test_where_uploads_are_off_that_is_said(echo: Echo) -> None:
     client = opened(settings(""), echo)
     for answer in (client.post("/api/uploads"), client.delete("a")):
@@ -327,6 +336,8 @@ def test_at_aws_a_form_goes_to_the_buckets_own_host_in_its_region(
     monkeypatch.delenv("AWS_ENDPOINT_URL")
     client = opened(settings("s3://radserve-demo-uploads/a"), echo)
     assert offered(client)["url"] == "https://radserve-demo-uploads.s3.eu-central-1.amazonaws.com/"
+    policy = client.request("GET", "/live").headers["content-security-policy"]
+    assert "connect-src 'self' https://radserve-demo-uploads.s3.eu-central-1.amazonaws.com;" in policy
 
 
 @pytest.mark.e2e
