@@ -5,13 +5,18 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
-from collections.abc import Mapping
+import re
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import httpx
 import pytest
+import uvicorn
 from fastapi import FastAPI
 
 from gateway import app
@@ -28,7 +33,7 @@ from radserve.keys import Role
 from tests.conftest import ROOT
 from tests.radserve.store import conftest
 from tests.radserve.store.conftest import Aws
-from tests.server import Server
+from tests.server import Server, free_ports
 
 SAMPLE = ROOT / "archives" / "chest-xray-cnn" / "sample.png"
 LONGEST = 200_000
@@ -340,26 +345,34 @@ def test_at_aws_a_form_goes_to_the_buckets_own_host_in_its_region(
     assert "connect-src 'self' https://radserve-demo-uploads.s3.eu-central-1.amazonaws.com;" in policy
 
 
+@contextmanager
+def listening(chosen: Settings) -> Iterator[str]:
+    """Run a gateway under uvicorn."""
+    (port,) = free_ports(1)
+    running = uvicorn.Server(uvicorn.Config(app.make(chosen), port=port, log_config=None))
+    thread = threading.Thread(target=running.run)
+    thread.start()
+    try:
+        while not running.started:
+            assert thread.is_alive()
+            time.sleep(0.02)
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        running.should_exit = True
+        thread.join(10)
+
+
 @pytest.mark.e2e
-def test_an_upload_is_answered_by_the_real_server_as_the_image_itself(bucket: Aws, server: Server) -> None:
-    chosen = settings(f"s3://{bucket.bucket}/uploads", server=server.url, supervisor=server.health_url)
-
-    async def both() -> tuple[httpx.Response, httpx.Response]:
-        made = app.make(chosen)
-        transport = httpx.ASGITransport(made)
-        async with (
-            made.router.lifespan_context(made),
-            httpx.AsyncClient(transport=transport, base_url="http://front") as client,
-        ):
-            form = (await client.post("/api/uploads")).json()
-            assert send(form, SAMPLE.read_bytes()).status_code == 204
-            path = "/api/predictions/chest-xray-cnn"
-            return (
-                await client.post(path, json={"object": form["object"]}),
-                await client.post(path, content=SAMPLE.read_bytes()),
-            )
-
-    uploaded, plain = asyncio.run(both())
-    assert uploaded.status_code == plain.status_code == 200, uploaded.text
+def test_what_the_documentation_does_is_answered_by_the_real_server_as_the_image_itself(
+    bucket: Aws, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(ROOT)
+    (block,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "uploads.md").read_text("utf-8"), re.DOTALL)
+    with listening(settings(f"s3://{bucket.bucket}/uploads", server=server.url, supervisor=server.health_url)) as url:
+        found: dict[str, Any] = {}
+        exec(block.replace("http://127.0.0.1:8000", url), found)
+        plain = httpx.post(f"{url}/api/predictions/chest-xray-cnn", content=SAMPLE.read_bytes())
+    assert plain.status_code == 200, plain.text
     own = {"id": "", "time": ""}
-    assert uploaded.json() | own == plain.json() | own
+    assert found["answer"] | own == plain.json() | own
+    assert bucket.keys() == []
