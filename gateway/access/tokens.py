@@ -90,7 +90,9 @@ class Tokens:
             for part in self._claim.split("."):
                 found = found.get(part) if isinstance(found, Mapping) else None
         words = found.split() if isinstance(found, str) else found if isinstance(found, list) else []
-        named = {word.removeprefix(self._prefix) for word in words if str(word).startswith(self._prefix)}
+        named = {
+            word.removeprefix(self._prefix) for word in words if isinstance(word, str) and word.startswith(self._prefix)
+        }
         return frozenset(role for role in Role if role in named)
 
 

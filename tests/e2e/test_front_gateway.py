@@ -9,7 +9,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from gateway.app import STATIC, make
+from gateway.app import make
+from gateway.page import FOLDER
 from gateway.settings import Settings
 from radserve.client import Client
 from tests.authority import Authority
@@ -81,9 +82,9 @@ def test_no_header_is_said_twice(client: httpx.Client) -> None:
 def test_the_page_is_open_to_all_and_every_file_of_it(front: Front) -> None:
     with front.client(None) as nobody:
         assert nobody.get("/").headers["content-type"].startswith("text/html")
-        for path in STATIC.rglob("*"):
+        for path in FOLDER.rglob("*"):
             if path.is_file():
-                url = f"/{path.relative_to(STATIC)}"
+                url = f"/{path.relative_to(FOLDER)}"
                 assert nobody.get(url).status_code == 200, url
                 problem(nobody.post(url), 405)
 

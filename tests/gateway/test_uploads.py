@@ -117,7 +117,7 @@ class Client:
 def opened(chosen: Settings, backend: Any) -> Client:
     uploads = Uploads.of(chosen)
     references = References({"object": uploads} if uploads else {})
-    return Client(app.assemble(Services(chosen, backend, Named(), Keeping(None, chosen), references, uploads)))
+    return Client(app.assemble(Services(chosen, backend, Named(), Keeping(None, chosen), references, uploads=uploads)))
 
 
 @pytest.fixture
