@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -12,6 +13,7 @@ from playwright.sync_api import Page, expect
 
 from tests.gateway.page.conftest import Opener
 from tests.gateway.page.files import SAMPLE
+from tests.gateway.page.test_accessibility import DESK, PHONE, faults
 from tests.gateway.running import Gateway, running
 from tests.repack import NAME
 from tests.server import Server
@@ -105,3 +107,10 @@ def test_a_history_that_is_down_shows_no_old_rows(history: Page) -> None:
     history.get_by_role("button", name="Try again").click()
     expect(history.locator("#history-rows tr")).not_to_have_count(0)
     expect(history.locator("#history-problem")).to_be_hidden()
+
+
+@pytest.mark.parametrize("device", [DESK, PHONE], ids=["desk", "phone"])
+def test_axe_finds_no_serious_fault_in_a_filled_table(opened: Opener, keeping: Gateway, device: dict[str, Any]) -> None:
+    page = opened(f"{keeping.url}/#history", bypass_csp=True, **device)
+    expect(page.get_by_role("row").filter(has_text="film-29.png")).to_be_visible()
+    assert faults(page) == []
