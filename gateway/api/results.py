@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import replace
 from typing import Annotated, Final
 
 from fastapi import APIRouter, Depends, Path, Query, Request
-from pydantic import AwareDatetime, BaseModel
+from pydantic import AwareDatetime, BaseModel, BeforeValidator
 from starlette.responses import Response, StreamingResponse
 
 from gateway import history, problems, services
@@ -28,6 +29,7 @@ _RESPONSES: Final[problems.Documented] = {
     status: problems.DOCUMENTED[status] for status in (400, 401, 403, 404, 422, 429, 503)
 }
 _COLUMNS: Final = tuple(Result.model_fields)
+_TIME: Final = re.compile(r"\d{4}-\d{2}-\d{2}[Tt ]")
 _FORMULAS: Final = ("=", "+", "-", "@", "\t", "\r", "\n")
 
 
@@ -38,13 +40,23 @@ class Results(BaseModel):
     next: str | None
 
 
+def _written(value: object) -> object:
+    """Take times as RFC 3339 writes them only: 0.5 would be taken for half a second after 1970."""
+    if isinstance(value, str) and not _TIME.match(value):
+        raise ValueError("a time is written like 2026-03-01T12:30:00Z")
+    return value
+
+
+Time = Annotated[AwareDatetime, BeforeValidator(_written)]
+
+
 class Filter(BaseModel):
     """Which results; an empty text filters nothing, as a form's empty field means it."""
 
     model: Annotated[str | None, Query(max_length=64)] = None
     label: Annotated[str | None, Query(max_length=128)] = None
-    since: AwareDatetime | None = None
-    until: AwareDatetime | None = None
+    since: Time | None = None
+    until: Time | None = None
     text: Annotated[str | None, Query(max_length=128, description="In the file name, id or image checksum.")] = None
 
     def query(self, caller: Caller, limit: int, after: str | None = None) -> history.Query:
