@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import sysconfig
@@ -128,7 +129,8 @@ def test_it_is_loaded_within_a_second_and_a_half(unpacked: Path, keys: Keys) -> 
     assert min(seconds) < 1.5  # the machine of the tests has other things to do as well
 
 
-def test_what_uv_cannot_do_is_said(tmp_path: Path) -> None:
+def test_what_uv_cannot_do_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", f"{ROOT / '.venv-uv' / 'bin'}{os.pathsep}{os.environ['PATH']}")
     with pytest.raises(BuildError, match="uv export failed"):
         lambda_package.build(tmp_path / "x.zip", root=tmp_path)
 
