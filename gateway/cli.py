@@ -31,8 +31,9 @@ def serve(
     log.configure()
     settings = Settings.read()
     logging.getLogger("gateway").setLevel(settings.log)
-    # Who listens on a socket does so for a proxy, and that for others.
+    # Who listens on a socket does so for a proxy, and that for others. So its peer is that proxy, which has no address.
     chosen.require_safe(settings, host if socket is None else f"unix:{socket}")
+    proxies = ["*"] if socket else list(settings.proxies)
     uvicorn.run(
         app.make(settings),
         host=host,
@@ -41,8 +42,8 @@ def serve(
         log_config=None,
         access_log=False,
         server_header=False,
-        proxy_headers=bool(settings.proxies),
-        forwarded_allow_ips=list(settings.proxies),
+        proxy_headers=bool(proxies),
+        forwarded_allow_ips=proxies,
     )
 
 

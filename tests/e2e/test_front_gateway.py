@@ -158,6 +158,20 @@ def test_a_socket_will_do_and_a_gateway_that_is_gone_is_said(
         problem(client.post(PATH, content=FILM), 502)
 
 
+def test_over_a_socket_it_knows_of_clients_what_its_proxy_says(server: Server, keys: Keys, tmp_path: Path) -> None:
+    place = tmp_path / "gateway.sock"
+
+    def ask(address: str) -> httpx.Response:
+        headers = {"X-Forwarded-For": address, "X-Forwarded-Proto": "https", "X-API-Key": "radserve_wrong"}
+        with httpx.Client(transport=httpx.HTTPTransport(uds=str(place)), base_url="http://radserve") as client:
+            return client.get("/api/models", headers=headers)
+
+    with gateway(server, tmp_path, keys=keys.file, socket=place, failures=1):
+        answers = [ask("192.0.2.1"), ask("192.0.2.1"), ask("192.0.2.2")]
+    assert [answer.status_code for answer in answers] == [401, 429, 401]
+    assert "strict-transport-security" in answers[0].headers
+
+
 def test_one_without_keys_answers_nobody_from_outside(server: Server, keys: Keys, tmp_path: Path) -> None:
     with (
         gateway(server, tmp_path) as behind,
