@@ -117,9 +117,8 @@ def _prepare(connection: sqlite3.Connection, path: Path) -> None:
     (mode,) = connection.execute("PRAGMA journal_mode = WAL").fetchone()
     if mode != "wal":
         raise HistoryError(f"The history {path} can have no write-ahead log; put it on a disk of this machine.")
-    connection.execute(
-        "PRAGMA synchronous = NORMAL"
-    )  # if the gateway dies nothing is lost, if the machine does the last
+    # If the gateway dies nothing is lost; if the machine does, perhaps the last results.
+    connection.execute("PRAGMA synchronous = NORMAL")
     connection.execute("PRAGMA secure_delete = ON")  # what is forgotten is overwritten
     if new:
         with transaction(connection):
