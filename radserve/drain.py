@@ -57,7 +57,7 @@ class Drain:
         httpx.HTTPError
             If TorchServe no longer says what it has to do.
         """
-        self._close_door(pid)
+        await self._close_door(pid)
         start = time.monotonic()
         idle_since: float | None = None
         accepted = -1.0
@@ -75,9 +75,9 @@ class Drain:
             await asyncio.sleep(0.05)
         return False
 
-    def _close_door(self, pid: int) -> None:
+    async def _close_door(self, pid: int) -> None:
         try:
-            stop_listening(pid, self._address.port)
+            await asyncio.to_thread(stop_listening, pid, self._address.port)
         except OSError as error:
             logger.warning("new connections cannot be refused (%s); they are answered while they come", error.strerror)
 

@@ -3,6 +3,11 @@
 TorchServe has no way to stop accepting while it finishes what it has: SIGTERM drops both. The supervisor is
 its parent, so it may take a copy of the listening socket (pidfd_getfd(2), Linux 5.6) and shut that down: new
 connections are refused by the kernel from then on, open ones are not touched.
+
+Shutting it resets the connections that the kernel has completed and the process has not accepted yet, and their clients
+may have sent a request. So a filter of the socket first passes over all beginnings of connections, until the process
+has accepted those that wait. Who begins one meanwhile hears nothing, and begins again after a second: TCP does that by
+itself (RFC 6298, section 2.1).
 """
 
 from __future__ import annotations
@@ -10,7 +15,10 @@ from __future__ import annotations
 import ctypes
 import os
 import socket
+import struct
+import time
 from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -18,10 +26,24 @@ _SYS_PIDFD_GETFD: Final = 438
 """The same number on every architecture."""
 _LISTEN: Final = "0A"
 """TCP_LISTEN in /proc/net/tcp."""
+_SO_ATTACH_FILTER: Final = 26
+_NO_BEGINNING: Final = (
+    (0x30, 0, 0, 13),  # load the byte of the flags; a filter of a TCP socket sees segments from their header on
+    (0x45, 0, 1, 0x02),  # SYN?
+    (0x06, 0, 0, 0),  # drop it
+    (0x06, 0, 0, 0xFFFFFFFF),  # take it whole
+)
+"""A classic BPF program (socket(7)); code, jump if true, jump if false, value."""
+_WAITING: Final = 24
+"""Offset within TCP_INFO of `tcpi_unacked`: of a socket that listens, the connections that wait to be accepted."""
+_PATIENCE: Final = 2.0
+"""Seconds for a process to accept them; one that does not by then stands still."""
 
 
 def stop_listening(pid: int, port: int) -> None:
     """Let the kernel refuse new connections to a port on which a child process listens.
+
+    Those that are there already are the process' to accept, for two seconds at most.
 
     Raises
     ------
@@ -29,7 +51,9 @@ def stop_listening(pid: int, port: int) -> None:
         If the kernel does not allow it (a seccomp profile may), or nobody listens there.
     """
     inodes = {inode for inode, where in _listening().items() if where == port}
-    _shut(pid, _descriptor(pid, inodes))
+    with _copy(pid, _descriptor(pid, inodes)) as listener:
+        _empty(listener)
+        listener.shutdown(socket.SHUT_RDWR)
 
 
 def stop_listening_but(pid: int, ports: Collection[int]) -> None:
@@ -42,10 +66,13 @@ def stop_listening_but(pid: int, ports: Collection[int]) -> None:
     """
     inodes = {inode for inode, where in _listening().items() if where not in ports}
     for descriptor in _descriptors(pid, inodes):
-        _shut(pid, descriptor)
+        with _copy(pid, descriptor) as listener:
+            listener.shutdown(socket.SHUT_RDWR)
 
 
-def _shut(pid: int, descriptor: int) -> None:
+@contextmanager
+def _copy(pid: int, descriptor: int) -> Iterator[socket.socket]:
+    """Hold a socket of a child process."""
     pidfd = os.pidfd_open(pid)
     try:
         copy = ctypes.CDLL(None, use_errno=True).syscall(_SYS_PIDFD_GETFD, pidfd, descriptor, 0)
@@ -54,8 +81,25 @@ def _shut(pid: int, descriptor: int) -> None:
     if copy < 0:
         number = ctypes.get_errno()
         raise OSError(number, os.strerror(number))
-    with socket.socket(fileno=copy) as listener:
-        listener.shutdown(socket.SHUT_RDWR)
+    with socket.socket(fileno=copy) as found:
+        yield found
+
+
+def _empty(listener: socket.socket) -> None:
+    """Let the process accept what waits, and nothing come after it."""
+    program = b"".join(struct.pack("@HBBI", *step) for step in _NO_BEGINNING)
+    held = ctypes.create_string_buffer(program, len(program))
+    listener.setsockopt(
+        socket.SOL_SOCKET, _SO_ATTACH_FILTER, struct.pack("@HP", len(_NO_BEGINNING), ctypes.addressof(held))
+    )
+    end = time.monotonic() + _PATIENCE
+    while _waiting(listener) and time.monotonic() < end:
+        time.sleep(0.005)
+
+
+def _waiting(listener: socket.socket) -> int:
+    (count,) = struct.unpack_from("@I", listener.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 64), _WAITING)
+    return int(count)
 
 
 def _listening() -> dict[str, int]:
