@@ -38,7 +38,7 @@ SECURITY: Final = {
 HSTS: Final = "max-age=31536000"
 """Where the request came by https: next time, too. Subdomains are not ours to decide about."""
 CORS: Final[dict[str, Any]] = {
-    "allow_methods": ("GET", "POST", "DELETE"),
+    "allow_methods": ("GET", "POST", "PUT", "DELETE"),
     "allow_headers": (
         "Accept",
         "Authorization",

@@ -78,13 +78,15 @@ def _routes(verb: Verb) -> None:
         }
     }
 
-    @router.post(f"/{verb}/{{name}}", responses=responses, openapi_extra=_REQUEST, name=f"{verb} of a model")
+    words: dict[str, Any] = {"responses": responses, "openapi_extra": _REQUEST}
+
+    @router.post(f"/{verb}/{{name}}", name=f"{verb} of a model", **words)
+    @router.put(f"/{verb}/{{name}}", name=f"{verb} of a model", **words)  # what curl -T does; as TorchServe takes it
     async def current(request: Request, name: Name, caller: Asker) -> Response:
         return await _answer(request, verb, name, None, caller)
 
-    @router.post(
-        f"/{verb}/{{name}}/{{version}}", responses=responses, openapi_extra=_REQUEST, name=f"{verb} of a version"
-    )
+    @router.post(f"/{verb}/{{name}}/{{version}}", name=f"{verb} of a version", **words)
+    @router.put(f"/{verb}/{{name}}/{{version}}", name=f"{verb} of a version", **words)
     async def pinned(request: Request, name: Name, version: Version, caller: Asker) -> Response:
         return await _answer(request, verb, name, version, caller)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from typing import Any
 
 import httpx
@@ -44,6 +45,14 @@ def test_a_card_is_markdown_or_html_without_anything_that_runs() -> None:
 def test_the_image_of_an_answer_is_passed_through() -> None:
     answer = ask("POST", "/api/predictions/chest", Told(lambda _: Reply(200, "image/png", b"\x89PNG")), content=b"film")
     assert (answer.content, answer.headers["content-type"]) == (b"\x89PNG", "image/png")
+
+
+@pytest.mark.parametrize("path", ["/api/predictions/chest", "/api/explanations/chest/1.0.0"])
+def test_put_asks_as_post_does_for_it_is_what_curl_sends_files_with(path: str) -> None:
+    backend = Told()
+    sent, put = ask("POST", path, backend, content=b"film"), ask("PUT", path, backend, content=b"film")
+    assert (put.status_code, put.json().keys()) == (200, sent.json().keys())
+    assert replace(backend.asked[1], request_id="") == replace(backend.asked[0], request_id="")
 
 
 @pytest.mark.parametrize("path", ["/api/predictions/Chest", "/api/predictions/chest/latest", "/api/predictions/a%2fb"])

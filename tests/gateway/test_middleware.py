@@ -232,7 +232,7 @@ def test_a_client_that_leaves_is_no_failure(caplog: pytest.LogCaptureFixture) ->
 @pytest.mark.parametrize(
     ("method", "path", "allow"),
     [
-        ("GET", "/api/predictions/some", "POST"),
+        ("GET", "/api/predictions/some", "POST, PUT"),
         ("POST", "/api/models", "GET"),
         ("PUT", "/live", "GET"),
         ("PATCH", "/api/results/01234567-0123-7123-8123-0123456789ab", "DELETE, GET"),

@@ -1,0 +1,48 @@
+"""docs/gateway.md is true: what it asks a gateway is answered."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import ROOT
+from tests.gateways import gateway
+from tests.server import Server
+
+pytestmark = pytest.mark.e2e
+
+HERE = "http://127.0.0.1:8000"
+ASKING = (ROOT / "docs" / "gateway.md").read_text(encoding="utf-8").partition("## Asking it\n")[2].partition("\n## ")[0]
+
+
+@pytest.fixture(scope="module")
+def url(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with gateway(server, tmp_path_factory.mktemp("documents")) as started:
+        yield started.url
+
+
+def block(language: str) -> str:
+    (found,) = re.findall(rf"```{language}\n(.*?)```", ASKING, re.DOTALL)
+    return str(found)
+
+
+def test_the_shell_lines_run(url: str) -> None:
+    command = block("sh").replace(HERE, url).replace("curl ", "curl --fail --silent --show-error ")
+    environment = os.environ | {"PATH": f"{ROOT / '.venv' / 'bin'}{os.pathsep}{os.environ['PATH']}"}
+    words = ["bash", "-euo", "pipefail", "-c", command]
+    done = subprocess.run(words, capture_output=True, text=True, cwd=ROOT, timeout=60, check=False, env=environment)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count('"label":"pneumonia"') == 3
+
+
+def test_the_python_lines_run(url: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(Path(ROOT))
+    exec(compile(block("python").replace(HERE, url), "gateway.md", "exec"), {})
+    label, version, count = capsys.readouterr().out.split()
+    assert (label, version) == ("pneumonia", "1.0.0")
+    assert int(count) >= 1
