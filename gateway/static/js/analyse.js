@@ -8,13 +8,18 @@ import { chosen, known } from "./models.js";
 import { show } from "./refusals.js";
 import { Result } from "./result.js";
 
+const NO_MODEL = { title: "No model is chosen", detail: "Which ones are served is not known yet, or none is. Wait until one is shown, then try again." };
+
 const results = [];
 let waited = false;
 
 /** Ask the chosen model about files. */
 export function analyse(files) {
+  if (byId("model").disabled) {
+    for (const file of files) show(file.name, new Refusal(NO_MODEL), () => analyse([file]));
+    return;
+  }
   const asked = chosen();
-  if (!asked.name || byId("model").disabled) return;
   if (files.length === 0) return;
   if (location.hash === "#history") location.hash = "#analyse";
   waited = true;

@@ -204,6 +204,25 @@ def test_an_error_never_shows_a_label(page: Page) -> None:
         page.get_by_role("button", name="Dismiss all").click()
 
 
+def test_a_file_that_comes_before_the_models_are_known_is_not_passed_over(opened: Opener, gateway: Gateway) -> None:
+    page = opened("about:blank", ready=False)
+    held: list[Route] = []
+
+    def hold(route: Route) -> None:
+        held.append(route)
+
+    page.route("**/api/models", hold)
+    page.goto(gateway.url)
+    choose(page, payload("film.jpg", jpeg()))
+    expect(page.locator("#refusal-list")).to_contain_text("Not answered: No model is chosen.")
+    nothing_answered(page)
+    held[0].continue_()
+    page.wait_for_selector("html[data-ready]")
+    page.get_by_role("button", name="Try again").click()
+    expect(shown(page, "film.jpg").locator(".label")).not_to_be_empty()
+    expect(page.locator("#refusals")).to_be_hidden()
+
+
 def test_a_lost_connection_is_said_and_the_same_can_be_tried_again(page: Page) -> None:
     page.route("**/api/predictions/**", lambda route: route.abort())
     choose(page, payload("film.png", SAMPLE.read_bytes()))

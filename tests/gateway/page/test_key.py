@@ -34,6 +34,7 @@ def test_a_key_is_asked_for_and_stays_in_this_tab(opened: Opener, closed: Gatewa
     field.fill(keys.texts["predict"])
     asked.get_by_role("button", name="Use this key").click()
     expect(asked).to_be_hidden()
+    page.wait_for_selector("html[data-ready]")
     choose(page, payload("film.png", SAMPLE.read_bytes()))
     expect(shown(page, "film.png").locator(".label")).to_have_text("pneumonia")
     assert keys.texts["predict"] not in str(page.evaluate("Object.entries(localStorage)"))
