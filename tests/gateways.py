@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -13,8 +11,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.front import await_listening
+import httpx
+
+from gateway.settings import PREFIX
+from radserve.versions.running import require_listening
 from tests.server import ROOT, Server, free_ports
+
+_PATIENCE = 60.0
 
 
 @dataclass(frozen=True)
@@ -27,37 +30,49 @@ class Gateway:
 
 
 @contextmanager
-def gateway(server: Server, folder: Path, /, **settings: object) -> Iterator[Gateway]:
-    """Start a gateway before a server; `settings` are named as `gateway.settings` has them."""
-    port = settings.get("port") or free_ports(1)[0]
-    chosen = {
-        "port": port,
-        "server": server.url,
-        "supervisor": server.health_url,
-        "history": f"sqlite:{folder / 'history.sqlite3'}",
-    }
-    clean = {name: value for name, value in os.environ.items() if not name.startswith(("RADSERVE", "PYTHONWARNINGS"))}
-    variables = {f"RADSERVE_GATEWAY_{name.upper()}": str(value) for name, value in (chosen | settings).items()}
+def gateway(server: Server | None, folder: Path, /, **settings: object) -> Iterator[Gateway]:
+    """Start a gateway, wait until it answers, stop it.
+
+    Parameters
+    ----------
+    server
+        The one that it asks; None where the settings say otherwise.
+    folder
+        For its log, and for its history where the settings name no other.
+    settings
+        As `gateway.settings` names them, and `port` or `socket`.
+    """
+    (port,) = free_ports(1)
+    behind = {} if server is None else {"server": server.url, "supervisor": server.health_url}
+    chosen = {"port": port, "history": f"sqlite:{folder / 'history.sqlite3'}"} | behind | settings
+    clean = {name: value for name, value in os.environ.items() if not name.startswith((PREFIX, "PYTHONWARNINGS"))}
+    variables = {f"{PREFIX}{name.upper()}": str(value) for name, value in chosen.items()}
     log = folder / "gateway.log"
     with log.open("wb") as file:
         process = subprocess.Popen([sys.executable, "-m", "gateway"], stderr=file, cwd=ROOT, env=clean | variables)
+    started = Gateway(f"http://127.0.0.1:{chosen['port']}", log, process)
     try:
-        if "socket" in settings:
-            _await_socket(Path(str(settings["socket"])), process, log)
-        else:
-            await_listening(int(str(port)), process, log)
-        yield Gateway(f"http://127.0.0.1:{port}", log, process)
+        _await_answers(started, str(chosen.get("socket", "")))
+        yield started
     finally:
         process.terminate()
         process.wait(timeout=30)
 
 
-def _await_socket(path: Path, process: subprocess.Popen[bytes], log: Path) -> None:
-    deadline = time.monotonic() + 30
-    while True:
-        with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX) as connection:
-            connection.connect(str(path))
-            return
-        assert process.poll() is None, log.read_text()
-        assert time.monotonic() < deadline, log.read_text()
-        time.sleep(0.02)
+def _await_answers(started: Gateway, socket: str) -> None:
+    deadline = time.monotonic() + _PATIENCE
+    with httpx.Client(transport=httpx.HTTPTransport(uds=socket or None)) as client:
+        while not _answers(client, started.url, socket):
+            said = started.log.read_text(encoding="utf-8", errors="replace")[-2000:]
+            assert started.process.poll() is None, f"the gateway ended before it answered: {said}"
+            assert time.monotonic() < deadline, f"the gateway did not answer in time: {said}"
+            time.sleep(0.05)
+
+
+def _answers(client: httpx.Client, url: str, socket: str) -> bool:
+    try:
+        if socket:
+            require_listening(Path(socket))  # httpcore would leave its end open where nobody does
+        return client.get(f"{url}/live", timeout=5).status_code == 200
+    except (httpx.TransportError, OSError):
+        return False

@@ -16,8 +16,9 @@ import pytest
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
 
+from tests import gateways
 from tests.front import Keys
-from tests.gateway.process import Gateway, gatewayed
+from tests.gateways import Gateway
 from tests.repack import NAME
 from tests.server import Server
 
@@ -32,7 +33,7 @@ PATH = f"/api/predictions/{NAME}"
 @pytest.fixture(scope="module")
 def gateway(server: Server, keys: Keys, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
     """Run a gateway with keys that says all it can."""
-    with gatewayed(server, tmp_path_factory.mktemp("gateway"), {"KEYS": keys.file, "LOG": "DEBUG"}) as started:
+    with gateways.gateway(server, tmp_path_factory.mktemp("gateway"), keys=keys.file, log="DEBUG") as started:
         yield started
 
 

@@ -10,15 +10,15 @@ from pathlib import Path
 import pytest
 
 from gateway.access.keys import Keys as Access
+from tests import gateways
 from tests.front import Keys
 from tests.gateway.answering import client, gateway
 from tests.gateway.backend import Told
-from tests.gateway.process import gatewayed
 from tests.server import Server
 
 CONFIG = Path(__file__).parent / "schemathesis.toml"
 EXAMPLES = 10
-UNBOUNDED = {"RATE": "100000/second", "FAILURES": 100_000}
+UNBOUNDED: dict[str, object] = {"rate": "100000/second", "failures": 100_000}
 
 
 def verify(url: str, folder: Path, *options: str) -> None:
@@ -34,13 +34,13 @@ def verify(url: str, folder: Path, *options: str) -> None:
 
 @pytest.mark.e2e
 def test_with_a_key_the_api_is_as_described(server: Server, keys: Keys, tmp_path: Path) -> None:
-    with gatewayed(server, tmp_path, UNBOUNDED | {"KEYS": everything(keys, tmp_path)}) as found:
+    with gateways.gateway(server, tmp_path, keys=everything(keys, tmp_path), **UNBOUNDED) as found:
         verify(found.url, tmp_path, "--header", f"X-API-Key: {(tmp_path / 'key').read_text()}")
 
 
 @pytest.mark.e2e
 def test_without_keys_the_api_is_as_described(server: Server, tmp_path: Path) -> None:
-    with gatewayed(server, tmp_path, UNBOUNDED) as found:
+    with gateways.gateway(server, tmp_path, **UNBOUNDED) as found:
         verify(found.url, tmp_path, "--exclude-checks", "ignored_auth")
 
 

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, ConsoleMessage, Page, expect, sync_playwright
 
-from tests.gateway.running import Gateway, running
+from tests import gateways
+from tests.gateways import Gateway
 from tests.server import Server
 
 CHROMIUM = "/usr/bin/chromium"
@@ -29,9 +30,9 @@ def browser() -> Iterator[Browser]:
 
 
 @pytest.fixture(scope="package")
-def gateway(server: Server) -> Iterator[Gateway]:
+def gateway(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
     """Run a gateway without keys or history, before the chest model."""
-    with running(server) as started:
+    with gateways.gateway(server, tmp_path_factory.mktemp("gateway"), history="none") as started:
         yield started
 
 

@@ -16,7 +16,7 @@ from playwright.sync_api import Locator, Page, Route, expect
 
 from tests.gateway.page.conftest import Opener
 from tests.gateway.page.files import SAMPLE, choose, inverted_dicom, jpeg, payload
-from tests.gateway.running import Gateway
+from tests.gateways import Gateway
 from tests.repack import NAME
 from tests.server import Server
 

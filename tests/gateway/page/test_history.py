@@ -14,7 +14,7 @@ from playwright.sync_api import Page, expect
 from tests.gateway.page.conftest import Opener
 from tests.gateway.page.files import SAMPLE
 from tests.gateway.page.test_accessibility import DESK, PHONE, faults
-from tests.gateway.running import Gateway, running
+from tests.gateways import Gateway, gateway
 from tests.repack import NAME
 from tests.server import Server
 
@@ -27,8 +27,7 @@ COUNT = 30
 @pytest.fixture(scope="module")
 def keeping(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
     """Run a gateway with a history of `COUNT` results."""
-    place = tmp_path_factory.mktemp("history") / "history.sqlite3"
-    with running(server, history=f"sqlite:{place}", keep_names="true") as started:
+    with gateway(server, tmp_path_factory.mktemp("history"), keep_names=True) as started:
         with httpx.Client(base_url=started.url, timeout=60) as client:
             for number in range(COUNT):
                 headers = {"X-Filename": f"film-{number:02}.png"}

@@ -11,15 +11,15 @@ from tests.front import Keys
 from tests.gateway.page.conftest import Opener
 from tests.gateway.page.files import SAMPLE, choose, payload
 from tests.gateway.page.test_analyse import shown
-from tests.gateway.running import Gateway, running
+from tests.gateways import Gateway, gateway
 from tests.server import Server
 
 pytestmark = pytest.mark.e2e
 
 
 @pytest.fixture(scope="module")
-def closed(server: Server, keys: Keys) -> Iterator[Gateway]:
-    with running(server, keys=str(keys.file)) as started:
+def closed(server: Server, keys: Keys, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
+    with gateway(server, tmp_path_factory.mktemp("closed"), history="none", keys=keys.file) as started:
         yield started
 
 

@@ -17,8 +17,8 @@ from tests.conftest import ROOT
 from tests.gateway.page.conftest import Opener
 from tests.gateway.page.files import choose, payload
 from tests.gateway.page.test_analyse import shown
-from tests.gateway.running import Gateway
-from tests.gateway.running import running as before
+from tests.gateways import Gateway
+from tests.gateways import gateway as before
 from tests.handlers.images import npy, saved
 from tests.repack import NAME
 from tests.server import running
@@ -34,7 +34,7 @@ def several(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
     packed(folder / "store", folder)
     for source in build.find(ROOT / "archives", ["cifar10-lenet"]):
         build.build(source, folder / "store")
-    with running(folder / "store", folder / "log") as server, before(server) as gateway:
+    with running(folder / "store", folder / "log") as server, before(server, folder, history="none") as gateway:
         yield gateway
 
 

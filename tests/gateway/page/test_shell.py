@@ -8,7 +8,7 @@ from playwright.sync_api import expect
 from tests.gateway.page.conftest import Opener
 from tests.gateway.page.files import SAMPLE, choose, payload
 from tests.gateway.page.test_analyse import shown
-from tests.gateway.running import Gateway
+from tests.gateways import Gateway
 
 pytestmark = pytest.mark.e2e
 
