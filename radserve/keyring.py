@@ -6,9 +6,10 @@ import asyncio
 import logging
 import os
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Final, Protocol, Self
+from typing import Any, ClassVar, Final, Literal, Protocol, Self
 
 from radserve import key_file, keys
 from radserve.errors import KeysError
@@ -68,8 +69,8 @@ class Variable:
         return text.encode()
 
 
-class Secret:
-    """A secret of AWS Secrets Manager, which holds what the file would.
+class _Kept(ABC):
+    """What a service of AWS keeps, and which holds what the file would.
 
     Parameters
     ----------
@@ -78,54 +79,52 @@ class Secret:
     """
 
     period: float | None = 300.0
+    kind: ClassVar[str]
+    place: ClassVar[str]
+    service: ClassVar[Literal["secretsmanager", "ssm"]]
 
     def __init__(self, name: str) -> None:
         self._id, self._region = _located(name)
-        self.name = f"secret {self._id}"
+        self.name = f"{self.kind} {self._id}"
         self._client: Any = None
 
     def read(self) -> bytes:
-        """Return the current version of the secret."""
+        """Return what is kept there now."""
         import boto3  # a third of a second that only those who keep keys there pay
         from botocore.exceptions import BotoCoreError, ClientError
 
         try:
             if self._client is None:
-                self._client = boto3.client("secretsmanager", region_name=self._region)
-            found = self._client.get_secret_value(SecretId=self._id)
+                self._client = boto3.client(self.service, region_name=self._region)
+            return self._get(self._client, self._id)
         except (BotoCoreError, ClientError) as error:
-            raise KeysError(f"{self.name}: Secrets Manager does not give it: {error}") from error
+            raise KeysError(f"{self.name}: {self.place} does not give it: {error}") from error
+
+    @abstractmethod
+    def _get(self, client: Any, identity: str) -> bytes: ...
+
+
+class Secret(_Kept):
+    """The current version of a secret in AWS Secrets Manager."""
+
+    kind = "secret"
+    place = "Secrets Manager"
+    service = "secretsmanager"
+
+    def _get(self, client: Any, identity: str) -> bytes:
+        found = client.get_secret_value(SecretId=identity)
         return found["SecretString"].encode() if "SecretString" in found else bytes(found["SecretBinary"])
 
 
-class Parameter:
-    """A parameter of AWS Systems Manager's Parameter Store, mostly a SecureString, which holds what the file would.
+class Parameter(_Kept):
+    """A parameter of AWS Systems Manager's Parameter Store, mostly a SecureString."""
 
-    Parameters
-    ----------
-    name
-        Name or ARN, with `:REGION` behind it where the usual chain (AWS_REGION, profile) does not say it.
-    """
+    kind = "parameter"
+    place = "Parameter Store"
+    service = "ssm"
 
-    period: float | None = 300.0
-
-    def __init__(self, name: str) -> None:
-        self._id, self._region = _located(name)
-        self.name = f"parameter {self._id}"
-        self._client: Any = None
-
-    def read(self) -> bytes:
-        """Return the current version of the parameter."""
-        import boto3  # as above
-        from botocore.exceptions import BotoCoreError, ClientError
-
-        try:
-            if self._client is None:
-                self._client = boto3.client("ssm", region_name=self._region)
-            found = self._client.get_parameter(Name=self._id, WithDecryption=True)
-        except (BotoCoreError, ClientError) as error:
-            raise KeysError(f"{self.name}: Parameter Store does not give it: {error}") from error
-        return str(found["Parameter"]["Value"]).encode()
+    def _get(self, client: Any, identity: str) -> bytes:
+        return str(client.get_parameter(Name=identity, WithDecryption=True)["Parameter"]["Value"]).encode()
 
 
 def source(words: str) -> Source:
