@@ -170,5 +170,7 @@ def _csv(rows: Iterable[Sequence[object]]) -> str:
 
 
 def _cell(value: object) -> object:
-    """Take from a text what a spreadsheet would run as a formula (a file's name is its sender's choice)."""
+    """Write truth as JSON does; take from a text what a spreadsheet would run as a formula (a file's name, say)."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
     return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULAS) else value

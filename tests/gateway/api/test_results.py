@@ -204,7 +204,7 @@ def test_csv_has_every_result_of_a_filter_and_no_formula(tmp_path: Path) -> None
         assert [row["id"] for row in rows] == [item.id for item in results]
         expected = [f"'{name}" if name[0] in "=+-@\t\r\n" else name for name in names]
         assert [row["filename"] for row in rows[: len(names)]] == expected
-        assert (rows[9]["filename"], rows[0]["probability"], rows[0]["positive"]) == ("", "0.75", "False")
+        assert (rows[9]["filename"], rows[0]["probability"], rows[0]["positive"]) == ("", "0.75", "false")
 
     run(found, work)
 
