@@ -21,6 +21,10 @@ _OWN: Final = {
     413: (ContentTooLarge, "The request has more bytes than the server behind reads; send fewer or smaller images."),
     429: (TooManyRequests, "The server behind has too many requests; try again in some seconds."),
     503: (Unavailable, "The server behind cannot take the request now; try again in some seconds."),
+    507: (
+        Unavailable,
+        "The worker that had the request ended; another takes its place, so try again in some seconds.",
+    ),
 }
 """What TorchServe says itself has neither a title nor a way out."""
 _PROBLEM: Final = "application/problem+json"

@@ -27,7 +27,7 @@ _HINTS: Final = {
     503: "The server cannot take the request now: its queue is full, or a worker is being replaced. "
     "Wait and try again, or send fewer at once.",
     504: "The server behind this address did not answer in time.",
-    507: "The model ran out of memory; its log says more.",
+    507: "The worker that had the request ended, out of memory perhaps; the server's log says more. Try again.",
 }
 """What to do about a status whose answer does not say it itself."""
 

@@ -78,6 +78,7 @@ def test_the_servers_own_refusal_is_passed_on_as_it_is() -> None:
         (404, NotFound),
         (429, TooManyRequests),
         (503, Unavailable),
+        (507, Unavailable),
         (500, BadGateway),
         (302, BadGateway),
         (418, BadGateway),

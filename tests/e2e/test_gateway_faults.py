@@ -1,0 +1,38 @@
+"""What a gateway says when the server behind it loses a request."""
+
+from __future__ import annotations
+
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.conftest import ROOT
+from tests.gateways import gateway
+from tests.repack import NAME
+from tests.server import running
+
+pytestmark = pytest.mark.e2e
+
+FILM = (ROOT / "archives" / NAME / "sample.png").read_bytes()
+
+
+def test_a_worker_that_dies_with_a_request_is_503_and_the_same_succeeds_later(store: Path, tmp_path: Path) -> None:
+    with (
+        running(store, tmp_path / "log", "--workers", "1") as server,
+        gateway(server, tmp_path, history="none") as started,
+        httpx.Client(base_url=started.url, timeout=60) as client,
+        ThreadPoolExecutor() as pool,
+    ):
+        (worker,) = server.workers()
+        worker.suspend()  # so that it has the request in its hands for sure
+        lost = pool.submit(client.post, f"/api/predictions/{NAME}", content=FILM)
+        time.sleep(2)
+        worker.kill()
+        answer = lost.result(timeout=60)
+        assert (answer.status_code, answer.headers["content-type"]) == (503, "application/problem+json")
+        assert "try again" in answer.json()["detail"]
+        assert "label" not in answer.json()
+        assert client.post(f"/api/predictions/{NAME}", content=FILM).json()["label"] == "pneumonia"
