@@ -105,7 +105,7 @@ class Outermost:
             await self._app(scope, receive, answer)
         except ClientDisconnect:
             status = status or _LEFT  # its body never became complete
-        except Exception:
+        except Exception:  # whatever it is: logged whole, and the client gets an answer with its request's id
             logger.exception("request %s failed", identity)
             if status:  # a part of the answer is sent: breaking off keeps it from being taken for the whole
                 raise

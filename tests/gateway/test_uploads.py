@@ -10,7 +10,6 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -21,8 +20,7 @@ from fastapi import FastAPI
 
 from gateway import app
 from gateway.access import Caller
-from gateway.answers import Document
-from gateway.backend import Catalog, Question, Reply
+from gateway.backend import Reply
 from gateway.errors import NotAuthenticated, SettingsError
 from gateway.keeping import Keeping
 from gateway.references import References
@@ -31,6 +29,7 @@ from gateway.settings import Settings
 from gateway.uploads import Uploads
 from radserve.keys import Role
 from tests.conftest import ROOT
+from tests.gateway.backend import Told
 from tests.radserve.store import conftest
 from tests.radserve.store.conftest import Aws
 from tests.server import Server, free_ports
@@ -51,46 +50,13 @@ class Named:
         return Caller(headers["x-who"], frozenset(roles))
 
 
-@dataclass
-class Echo:
-    """A server that keeps what it is asked, and answers as it is told."""
-
-    status: int = 200
-    asked: list[Question] = field(default_factory=list)
-
-    async def ask(self, question: Question) -> Reply:
-        self.asked.append(question)
-        document: Document = {
-            "model": {"name": question.model, "version": "1.0.0", "sha256": "0" * 64},
-            "label": "normal",
-            "probability": 0.75,
-            "image": {"sha256": "1" * 64},
-        }
-        return Reply(self.status, "application/json", json.dumps(document).encode() if self.status == 200 else b"")
-
-    async def catalog(self) -> Catalog:
-        return Catalog(models=())
-
-    async def card(self, name: str, version: str) -> str:
-        raise NotImplementedError
-
-    async def sample(self, name: str, version: str) -> bytes:
-        raise NotImplementedError
-
-    async def ready(self) -> str | None:
-        return None
-
-    async def close(self) -> None:
-        pass
-
-
 def settings(uploads: str, **more: Any) -> Settings:
     return Settings(uploads=uploads, max_upload=LONGEST, history="none", **more)
 
 
 @pytest.fixture
-def echo() -> Echo:
-    return Echo()
+def echo() -> Told:
+    return Told()
 
 
 class Client:
@@ -121,7 +87,7 @@ def opened(chosen: Settings, backend: Any) -> Client:
 
 
 @pytest.fixture
-def client(bucket: Aws, echo: Echo) -> Client:
+def client(bucket: Aws, echo: Told) -> Client:
     """Ask a gateway with uploads."""
     return opened(settings(f"s3://{bucket.bucket}/front/uploads", max_bytes=1024), echo)
 
@@ -143,7 +109,7 @@ def predict(client: Client, key: str, who: str = "ann") -> httpx.Response:
     return client.post("/api/predictions/chest-xray-cnn", who, json={"object": key})
 
 
-def test_a_file_larger_than_a_request_may_be_is_uploaded_and_predicted(client: Client, echo: Echo) -> None:
+def test_a_file_larger_than_a_request_may_be_is_uploaded_and_predicted(client: Client, echo: Told) -> None:
     content = SAMPLE.read_bytes()
     refused = client.post("/api/predictions/chest-xray-cnn", content=content)
     assert refused.status_code == 413
@@ -183,7 +149,7 @@ def test_storage_refuses_a_form_that_was_changed(client: Client, changed: dict[s
     assert send(offered(client), b"x", **changed).status_code == 403
 
 
-def test_a_type_that_the_sender_names_travels_on(client: Client, echo: Echo) -> None:
+def test_a_type_that_the_sender_names_travels_on(client: Client, echo: Told) -> None:
     form = offered(client)
     send(form, b"{}", **{"Content-Type": "application/json"})
     predict(client, form["object"])
@@ -193,7 +159,7 @@ def test_a_type_that_the_sender_names_travels_on(client: Client, echo: Echo) -> 
     assert [item.media_type for item in echo.asked] == ["application/json", ""]
 
 
-def test_a_key_is_good_for_nobody_else(client: Client, echo: Echo) -> None:
+def test_a_key_is_good_for_nobody_else(client: Client, echo: Told) -> None:
     form = offered(client)
     send(form, b"x")
     assert offered(client, "bob")["object"].split("/")[2] != form["object"].split("/")[2]
@@ -206,7 +172,7 @@ def test_a_key_is_good_for_nobody_else(client: Client, echo: Echo) -> None:
     assert len(echo.asked) == 1
 
 
-def test_no_other_object_of_the_bucket_can_be_named(client: Client, bucket: Aws, echo: Echo) -> None:
+def test_no_other_object_of_the_bucket_can_be_named(client: Client, bucket: Aws, echo: Told) -> None:
     own = offered(client)["object"].rpartition("/")[0]
     bucket.client("s3").put_object(Bucket=bucket.bucket, Key="secret", Body=b"x")
     bucket.client("s3").put_object(Bucket=bucket.bucket, Key=f"{own}/secret", Body=b"x")
@@ -248,10 +214,10 @@ def test_an_object_that_is_too_long_is_not_read(client: Client, bucket: Aws) -> 
     assert str(LONGEST) in answer.json()["detail"]
 
 
-def test_what_is_too_long_for_the_server_is_its_own_413(client: Client, echo: Echo) -> None:
+def test_what_is_too_long_for_the_server_is_its_own_413(client: Client, echo: Told) -> None:
     form = offered(client)
     send(form, b"x")
-    echo.status = 413
+    echo.script = lambda _: Reply(413, "", b"")
     answer = predict(client, form["object"])
     assert answer.status_code == 413
     assert "server behind" in answer.json()["detail"]
@@ -269,7 +235,7 @@ def test_what_is_too_long_for_the_server_is_its_own_413(client: Client, echo: Ec
 )
 def test_storage_that_fails_is_said_and_gives_no_answer(
     bucket: Aws,
-    echo: Echo,
+    echo: Told,
     fault: dict[str, Any],
     timeout: float,
     status: int,
@@ -285,7 +251,7 @@ def test_storage_that_fails_is_said_and_gives_no_answer(
     assert echo.asked == []
 
 
-def test_a_bucket_that_is_not_there_is_the_operators_fault(bucket: Aws, echo: Echo) -> None:
+def test_a_bucket_that_is_not_there_is_the_operators_fault(bucket: Aws, echo: Told) -> None:
     client = opened(settings("s3://radserve-nowhere/uploads"), echo)
     answer = predict(client, offered(client)["object"])
     assert answer.status_code == 502
@@ -294,7 +260,7 @@ def test_a_bucket_that_is_not_there_is_the_operators_fault(bucket: Aws, echo: Ec
 
 def test_without_credentials_no_form_is_made(
     bucket: Aws,
-    echo: Echo,
+    echo: Told,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
@@ -311,7 +277,7 @@ def test_uploads_need_the_role_predict(client: Client) -> None:
     assert client.post("/api/uploads", "").status_code == 401
 
 
-def test_the_page_may_send_where_forms_go_and_nowhere_else(client: Client, bucket: Aws, echo: Echo) -> None:
+def test_the_page_may_send_where_forms_go_and_nowhere_else(client: Client, bucket: Aws, echo: Told) -> None:
     policy = client.request("GET", "/live").headers["content-security-policy"]
     assert f"connect-src 'self' {bucket.url};" in policy
     assert offered(client)["url"] == f"{bucket.url}/{bucket.bucket}"
@@ -320,7 +286,7 @@ def test_the_page_may_send_where_forms_go_and_nowhere_else(client: Client, bucke
     )
 
 
-def test_where_uploads_are_off_that_is_said(echo: Echo) -> None:
+def test_where_uploads_are_off_that_is_said(echo: Told) -> None:
     client = opened(settings(""), echo)
     for answer in (client.post("/api/uploads"), client.delete("a")):
         assert answer.status_code == 404
@@ -336,7 +302,7 @@ def test_a_place_that_is_none_is_refused_at_the_start(place: str) -> None:
 
 def test_at_aws_a_form_goes_to_the_buckets_own_host_in_its_region(
     bucket: Aws,
-    echo: Echo,
+    echo: Told,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.delenv("AWS_ENDPOINT_URL")
