@@ -13,7 +13,7 @@ from gateway.backend import Reply
 from gateway.errors import GatewayTimeout
 from gateway.metrics import REGISTRY
 from gateway.settings import Settings
-from tests.gateway.asked import asking, services
+from tests.gateway.application import asking, services
 from tests.gateway.backend import Told, reply
 from tests.test_architecture import modules_after
 

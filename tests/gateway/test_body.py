@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 
 from gateway.settings import Settings
-from tests.gateway.asked import asking, services
+from tests.gateway.application import asking, services
 from tests.gateway.backend import Told, prediction, reply
 
 PATH = "/api/predictions/chest"

@@ -19,7 +19,7 @@ from gateway.errors import BadGateway, BadRequest, ContentTooLarge, GatewayTimeo
 from gateway.fetch import Fetch, is_public
 from gateway.settings import Settings
 from tests.authority import Authority
-from tests.gateway.answering import client, gateway
+from tests.gateway.application import client, gateway
 from tests.gateway.backend import Told
 
 NOBODY = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)

@@ -17,7 +17,7 @@ from gateway import problems
 from gateway.backend import Question, Reply
 from gateway.middleware import Longest, Outermost
 from gateway.settings import Settings
-from tests.gateway.answering import client, gateway
+from tests.gateway.application import client, gateway
 from tests.gateway.backend import Told
 
 SMALL = Settings.read(history="none", max_bytes=2048, max_files=3, origins=("https://app.example",))

@@ -12,7 +12,7 @@ import pytest
 from gateway.access.keys import Keys as Access
 from tests import gateways
 from tests.front import Keys
-from tests.gateway.answering import client, gateway
+from tests.gateway.application import client, gateway
 from tests.gateway.backend import Told
 from tests.server import Server
 

@@ -14,7 +14,7 @@ from PIL import Image as Pillow
 from starlette.applications import Starlette
 
 from gateway.page import FOLDER, Page
-from tests.gateway.asked import asking, services
+from tests.gateway.application import asking, services
 from tests.gateway.backend import Told
 
 FILES = sorted(path.relative_to(FOLDER).as_posix() for path in FOLDER.rglob("*") if path.is_file())

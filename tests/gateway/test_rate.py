@@ -19,7 +19,7 @@ from gateway.settings import Settings
 from radserve import key_file
 from radserve.keys import Role
 from radserve.launch import free_ports
-from tests.gateway.answering import client, gateway
+from tests.gateway.application import client, gateway
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from radserve import key_file
 from radserve.errors import KeysError
 from radserve.keyring import File, Keyring
 from radserve.keys import Role
-from tests.gateway.answering import client, gateway
+from tests.gateway.application import client, gateway
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import pytest
 from gateway.access import EVERYTHING
 from gateway.access.local import Local, is_loopback
 from gateway.errors import NotAllowed
-from tests.gateway.answering import client, gateway
+from tests.gateway.application import client, gateway
 from tests.gateway.backend import Told
 
 

@@ -24,7 +24,7 @@ from gateway.keeping import Keeping
 from gateway.services import Services
 from gateway.settings import Settings
 from radserve.keys import Role
-from tests.gateway.asked import asking, services
+from tests.gateway.application import asking, services
 from tests.gateway.backend import Told, prediction, reply
 from tests.gateway.history.failing import Failing
 from tests.gateway.history.results import result
@@ -166,6 +166,7 @@ def test_pages_follow_their_cursor_and_filters_leave_what_they_say(tmp_path: Pat
         ({"limit": "0"}, 422),
         ({"limit": "201"}, 422),
         ({"since": "yesterday"}, 422),
+        ({"since": "0.5"}, 422),
         ({"since": "2026-01-01T00:00:00"}, 422),
         ({"text": "x" * 129}, 422),
         ({"cursor": "x" * 257}, 422),

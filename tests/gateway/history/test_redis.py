@@ -16,7 +16,7 @@ from gateway.history.place import Place
 from gateway.history.redis import Redis as RedisHistory
 from gateway.settings import Settings
 from tests.authority import Authority
-from tests.gateway.asked import asking, services
+from tests.gateway.application import asking, services
 from tests.gateway.backend import Told
 from tests.gateway.history.conftest import KEPT_FOR, Store
 from tests.gateway.history.results import all_of, result

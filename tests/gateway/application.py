@@ -1,11 +1,14 @@
-"""An application around a told backend, asked in this process."""
+"""An application in this process, put together as a test needs it, and clients that ask it."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
+from typing import Any
 
 import httpx
+from fastapi import FastAPI
 
 from gateway.access import Access, Open
 from gateway.app import assemble
@@ -15,6 +18,7 @@ from gateway.keeping import Keeping
 from gateway.references import References, Source
 from gateway.services import Services
 from gateway.settings import Settings
+from tests.gateway.backend import Told
 
 
 def services(
@@ -40,3 +44,21 @@ async def asking(parts: Services) -> AsyncIterator[httpx.AsyncClient]:
         httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1:8000") as client,
     ):
         yield client
+
+
+def gateway(
+    access: Access | None = None,
+    sources: dict[str, Source] | None = None,
+    backend: Backend | None = None,
+    settings: Settings | None = None,
+    **parts: Any,
+) -> FastAPI:
+    """Make an application; `parts` are further fields of its services."""
+    found = services(backend or Told(), settings, access=access, sources=sources)
+    return assemble(replace(found, **parts))
+
+
+def client(app: FastAPI, address: str = "127.0.0.1") -> httpx.AsyncClient:
+    """Make a client that asks an application in this process, from an address."""
+    transport = httpx.ASGITransport(app, client=(address, 40000))
+    return httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1:8000")
