@@ -15,18 +15,21 @@ from gateway.history import Result
 
 Document = dict[str, Any]
 
+_LOST: Final = (
+    Unavailable,
+    "The worker that had the request ended; another takes its place, so try again in some seconds.",
+)
 _OWN: Final = {
     400: (BadRequest, "The server behind cannot read this request."),
     404: (NotFound, "The server behind does not serve this model or version; /api/models lists what it serves."),
     413: (ContentTooLarge, "The request has more bytes than the server behind reads; send fewer or smaller images."),
     429: (TooManyRequests, "The server behind has too many requests; try again in some seconds."),
     503: (Unavailable, "The server behind cannot take the request now; try again in some seconds."),
-    507: (
-        Unavailable,
-        "The worker that had the request ended; another takes its place, so try again in some seconds.",
-    ),
+    507: _LOST,
 }
 """What TorchServe says itself has neither a title nor a way out."""
+_DIED: Final = b"Worker died"
+"""TorchServe says so with 500 or 507, whichever of its threads sees it first."""
 _PROBLEM: Final = "application/problem+json"
 
 
@@ -50,7 +53,8 @@ def refusal(reply: Reply) -> Problem:
             return Passed(reply.status, str(document["title"]), str(document["detail"]), headers)
         except (ValueError, KeyError, TypeError):
             pass  # said below: it is no answer
-    kind, detail = _OWN.get(reply.status, (BadGateway, f"The server behind answered {reply.status}, without a reason."))
+    other = (BadGateway, f"The server behind answered {reply.status}, without a reason.")
+    kind, detail = _LOST if _DIED in reply.body else _OWN.get(reply.status, other)
     return kind(detail, headers)
 
 

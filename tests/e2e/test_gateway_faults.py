@@ -10,6 +10,7 @@ import httpx
 import pytest
 
 from tests.conftest import ROOT
+from tests.e2e.test_stop import accepted
 from tests.gateways import gateway
 from tests.repack import NAME
 from tests.server import running
@@ -28,8 +29,12 @@ def test_a_worker_that_dies_with_a_request_is_503_and_the_same_succeeds_later(st
     ):
         (worker,) = server.workers()
         worker.suspend()  # so that it has the request in its hands for sure
+        before = accepted(server)
         lost = pool.submit(client.post, f"/api/predictions/{NAME}", content=FILM)
-        time.sleep(2)
+        deadline = time.monotonic() + 30
+        while accepted(server) == before and time.monotonic() < deadline:
+            time.sleep(0.05)
+        time.sleep(0.5)  # from the queue to the worker
         worker.kill()
         answer = lost.result(timeout=60)
         assert (answer.status_code, answer.headers["content-type"]) == (503, "application/problem+json")

@@ -88,6 +88,13 @@ def test_what_torchserve_says_itself_gets_a_way_out(status: int, kind: type[Prob
     assert type(answers.refusal(reply({"code": status, "message": "x"}, status))) is kind
 
 
+@pytest.mark.parametrize("status", [500, 507])
+def test_a_request_that_a_dying_worker_took_along_may_be_sent_again(status: int) -> None:
+    said = {"code": status, "type": "InternalServerException", "message": "Worker died."}
+    problem = answers.refusal(reply(said, status))
+    assert (problem.status, "try again" in str(problem)) == (503, True)
+
+
 @pytest.mark.parametrize("status", [401, 403])
 def test_a_key_that_the_server_does_not_take_is_the_gateways_fault_and_no_401(status: int) -> None:
     problem = answers.refusal(
