@@ -24,8 +24,8 @@ import httpx
 import psutil
 
 from benchmarks.load import Image, closed_loop
+from benchmarks.server import free_ports
 from benchmarks.serving import memory
-from radserve.launch import free_ports
 
 ROOT: Final = Path(__file__).resolve().parent.parent
 _NAME: Final = "radserve-benchmark"

@@ -27,13 +27,13 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from radserve import key_file
-from radserve.hardware import cores
-from radserve.keys import Role
-from radserve.launch import free_ports, launch
-from radserve.routing import Routing, write
-from radserve.runtime import Runtime
-from radserve.served import select
+from benchmarks.server import free_ports, launch
+from radserve.auth import key_file
+from radserve.auth.api_keys import Role
+from radserve.proxy.traffic_split import Routing, write
+from radserve.server.resources import cores
+from radserve.server.run_directory import RunDirectory
+from radserve.server.verified_models import select
 
 ROOT = Path(__file__).resolve().parent.parent
 DIRECT = "directly"
@@ -66,7 +66,7 @@ def main() -> None:
             own = folder / way.replace(" ", "-")
             urls[way] = stack.enter_context(_front(own, folder / "runtime", behind, tls=tls))
             if way == SPLIT:
-                write(Routing({options.model: {served.entry.version: 100}}), Runtime(own))
+                write(Routing({options.model: {served.entry.version: 100}}), RunDirectory(own))
                 stack.enter_context(_listener(own))
         rounds = _measure(urls, served.path, served.sample, key, options.rounds, options.requests)
     figures = {"cores": cores(), "load": os.getloadavg()[0], "model": options.model, "ms": summary(rounds)}
@@ -134,7 +134,7 @@ def _listener(folder: Path) -> Iterator[None]:
     """Listen to what nginx tells, in a process of its own, as the supervisor does."""
     process = subprocess.Popen([sys.executable, "-c", LISTENER, str(folder)], cwd=ROOT)
     try:
-        while not Runtime(folder).traffic.exists():
+        while not RunDirectory(folder).traffic.exists():
             time.sleep(0.01)
         yield
     finally:

@@ -26,11 +26,11 @@ from urllib.parse import urlsplit
 
 import numpy as np
 
+from benchmarks.server import free_ports, launch
 from radserve.client import Client
 from radserve.errors import ClientError
-from radserve.hardware import cores
-from radserve.launch import free_ports, launch
-from radserve.served import select
+from radserve.server.resources import cores
+from radserve.server.verified_models import select
 
 ROOT = Path(__file__).resolve().parent.parent
 DIRECT = "directly"

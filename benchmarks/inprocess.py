@@ -84,12 +84,12 @@ def _work(folder: Path, device: str, images: list[Image], way: Way, seconds: flo
 def _service(folder: Path, device: str, batch: int) -> Any:
     """Load the handler of the archive's task, as TorchServe does."""
     from handlers import recipe
-    from handlers.service import Service
+    from handlers.torchserve_handler import TorchServeHandler
 
     module = importlib.import_module(f"handlers.{recipe.load(folder / 'archive.yaml').task}")
     (kind,) = (item for item in vars(module).values() if isinstance(item, type) and item.__module__ == module.__name__)
     service = kind()
-    assert isinstance(service, Service)
+    assert isinstance(service, TorchServeHandler)
     gpu = 0 if device == "cuda" else None
     service.initialize(_Context({"model_dir": str(folder), "gpu_id": gpu, "batch_size": batch}))
     if service.pipeline.program.device.type != device:

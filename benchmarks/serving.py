@@ -30,10 +30,10 @@ import yaml
 from benchmarks import inprocess
 from benchmarks.inprocess import Way
 from benchmarks.load import Image, Load, closed_loop, median
+from benchmarks.server import Launched, launch
 from handlers.errors import RadServeError
-from radserve.hardware import cores, plan
-from radserve.launch import Launched, launch
-from radserve.served import Served, select
+from radserve.server.resources import cores, plan
+from radserve.server.verified_models import VerifiedModel, select
 
 ROOT = Path(__file__).resolve().parent.parent
 CLIENTS = (1, 8, 32)
@@ -117,7 +117,7 @@ def _chosen(arguments: Sequence[str], names: Sequence[str]) -> dict[str, list[Im
     return chosen
 
 
-def measure(options: argparse.Namespace, item: Served, images: Sequence[Image]) -> dict[str, Any]:
+def measure(options: argparse.Namespace, item: VerifiedModel, images: Sequence[Image]) -> dict[str, Any]:
     """Take all figures of one archive."""
     name, share = item.entry.name, plan(1, cores())
     seconds, device = options.seconds, options.device

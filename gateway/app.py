@@ -10,20 +10,20 @@ from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
 
 from gateway import problems, secrets
-from gateway.access import chosen
-from gateway.api import description, health, models, predictions, results, uploads
-from gateway.backend import Backend
+from gateway.access import factory as chosen
+from gateway.api import health, models, openapi, predictions, results, uploads
+from gateway.backends.base import Backend
+from gateway.backends.server import TorchServe
 from gateway.errors import SettingsError
-from gateway.fetch import Fetch
-from gateway.history import opening
-from gateway.middleware import CORS, Longest, Outermost
-from gateway.page import Page
-from gateway.rate import Rate, Wrong
-from gateway.references import References, Source
+from gateway.history import factory as opening
+from gateway.middleware import CORS, BodySizeLimit, RequestContext
+from gateway.rate_limit import AuthFailureLimiter, Rate
 from gateway.services import Services
 from gateway.settings import Settings
-from gateway.torchserve import TorchServe
-from gateway.uploads import Uploads
+from gateway.static_files import Page
+from gateway.uploads.presigned import Uploads
+from gateway.uploads.references import References, Source
+from gateway.uploads.url_fetcher import Fetch
 
 
 def make(settings: Settings) -> FastAPI:
@@ -44,7 +44,7 @@ def make(settings: Settings) -> FastAPI:
             keeping=opening.keeping(settings),
             references=References(_sources(settings, taken)),
             rate=Rate(settings),
-            wrong=Wrong(settings.failures),
+            wrong=AuthFailureLimiter(settings.failures),
             uploads=taken,
         )
     )
@@ -75,14 +75,14 @@ def assemble(services: Services) -> FastAPI:
     )
     app.state.services = services
     problems.install(app)
-    description.install(app)
+    openapi.install(app)
     for router in (health.router, models.router, predictions.router, results.router, uploads.router):
         app.include_router(router)
     app.router.default = Page()  # no mount: it would answer 404 where 405 is true
-    app.add_middleware(Longest, max_bytes=services.settings.max_bytes, way_out=_way_out(services.settings))
+    app.add_middleware(BodySizeLimit, max_bytes=services.settings.max_bytes, way_out=_way_out(services.settings))
     if services.settings.origins:
         app.add_middleware(CORSMiddleware, allow_origins=services.settings.origins, **CORS)
-    app.add_middleware(Outermost, storage=services.uploads.origin if services.uploads else "")
+    app.add_middleware(RequestContext, storage=services.uploads.origin if services.uploads else "")
     return app
 
 
@@ -90,7 +90,7 @@ def _backend(settings: Settings) -> Backend:
     if settings.archive is None:
         return TorchServe(settings)
     try:
-        from gateway.inprocess import InProcess  # it loads torch
+        from gateway.backends.in_process import InProcess  # it loads torch
     except ImportError as error:
         raise SettingsError(
             f"RADSERVE_GATEWAY_ARCHIVE: no model can be loaded, for {error.name} is not installed here. The image "

@@ -24,9 +24,9 @@ def serve(
     import uvicorn
 
     from gateway import app
-    from gateway.access import chosen
+    from gateway.access import factory as chosen
     from gateway.settings import Settings
-    from radserve import log
+    from radserve.server import logging as log
 
     log.configure()
     settings = Settings.read()

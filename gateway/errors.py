@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from radserve.errors import RadServeError
 
 
-class Problem(RadServeError):
+class ProblemError(RadServeError):
     """One request's answer, rendered as problem details (RFC 9457).
 
     Attributes
@@ -24,14 +24,14 @@ class Problem(RadServeError):
         self.headers = dict(headers or {})
 
 
-class BadRequest(Problem):
+class BadRequestError(ProblemError):
     """The request itself is wrong: its body, a parameter or a header."""
 
     status = 400
     title = "Bad request"
 
 
-class NotAuthenticated(Problem):
+class NotAuthenticatedError(ProblemError):
     """No key or token, or none that is valid."""
 
     status = 401
@@ -41,70 +41,70 @@ class NotAuthenticated(Problem):
         super().__init__(detail, {"WWW-Authenticate": "Bearer"})
 
 
-class NotAllowed(Problem):
+class NotAllowedError(ProblemError):
     """The caller may not do this."""
 
     status = 403
     title = "Not allowed"
 
 
-class NotFound(Problem):
+class NotFoundError(ProblemError):
     """There is no such model, version, result or path."""
 
     status = 404
     title = "Not found"
 
 
-class RequestTimeout(Problem):
+class RequestTimeoutError(ProblemError):
     """The body did not come in time."""
 
     status = 408
     title = "Request timed out"
 
 
-class ContentTooLarge(Problem):
+class ContentTooLargeError(ProblemError):
     """More bytes than the gateway takes."""
 
     status = 413
     title = "Content too large"
 
 
-class UnsupportedMediaType(Problem):
+class UnsupportedMediaTypeError(ProblemError):
     """A form of body that is not read here."""
 
     status = 415
     title = "Unsupported media type"
 
 
-class Unusable(Problem):
+class UnusableInputError(ProblemError):
     """What the request names can be read, but not be used."""
 
     status = 422
     title = "Unusable request"
 
 
-class TooManyRequests(Problem):
+class TooManyRequestsError(ProblemError):
     """The caller has sent more than it may."""
 
     status = 429
     title = "Too many requests"
 
 
-class BadGateway(Problem):
+class BadGatewayError(ProblemError):
     """The server behind the gateway cannot be reached, or answered what is no answer."""
 
     status = 502
     title = "Bad gateway"
 
 
-class Unavailable(Problem):
+class UnavailableError(ProblemError):
     """Cannot be answered now, but later."""
 
     status = 503
     title = "Service unavailable"
 
 
-class GatewayTimeout(Problem):
+class GatewayTimeoutError(ProblemError):
     """The server behind the gateway did not answer in time."""
 
     status = 504

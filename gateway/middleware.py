@@ -14,7 +14,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gateway import problems
-from gateway.errors import ContentTooLarge, Problem, RequestTimeout
+from gateway.errors import ContentTooLargeError, ProblemError, RequestTimeoutError
 from gateway.metrics import REQUESTS, SECONDS
 
 logger = logging.getLogger("gateway.access")
@@ -58,7 +58,7 @@ _WHOLE: Final = 600.0
 """Seconds for all of it."""
 
 
-class Outermost:
+class RequestContext:
     """Gives each request an id and each answer the headers that protect whoever looks at it; counts and logs it.
 
     Of a request the log has method, path, status and seconds: neither query, headers nor body, which hold keys, names
@@ -109,7 +109,7 @@ class Outermost:
             logger.exception("request %s failed", identity)
             if status:  # a part of the answer is sent: breaking off keeps it from being taken for the whole
                 raise
-            await problems.response(Request(scope), 500, Problem.title, _FAULT)(scope, receive, answer)
+            await problems.response(Request(scope), 500, ProblemError.title, _FAULT)(scope, receive, answer)
         finally:
             self._tell(scope, status or 500, time.perf_counter() - begin, identity)
 
@@ -124,7 +124,7 @@ class Outermost:
             logger.info("%s %s %d in %.3f s, %s, request %s", *said)
 
 
-class Longest:
+class BodySizeLimit:
     """Refuses a body as soon as it is longer, or takes longer, than is taken.
 
     Parameters
@@ -149,7 +149,7 @@ class Longest:
             return
         length = Headers(scope=scope).get("content-length", "0")
         if length.isascii() and length.isdigit() and int(length) > self._max:
-            too_long = problems.response(Request(scope), 413, ContentTooLarge.title, self._said)
+            too_long = problems.response(Request(scope), 413, ContentTooLargeError.title, self._said)
             await too_long(scope, receive, send)
             return
         taken, complete, latest = 0, False, time.monotonic() + self._whole
@@ -162,11 +162,11 @@ class Longest:
                 async with asyncio.timeout(min(self._piece, latest - time.monotonic())):
                     message = await receive()
             except TimeoutError as error:
-                raise RequestTimeout("The body did not come in time.", {"Connection": "close"}) from error
+                raise RequestTimeoutError("The body did not come in time.", {"Connection": "close"}) from error
             complete = not message.get("more_body", False)
             taken += len(message.get("body", b""))
             if taken > self._max:
-                raise ContentTooLarge(self._said)
+                raise ContentTooLargeError(self._said)
             return message
 
         await self._app(scope, bounded, send)

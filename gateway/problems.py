@@ -13,7 +13,7 @@ from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 from starlette.routing import Match
 
-from gateway.errors import HistoryError, Problem
+from gateway.errors import HistoryError, ProblemError
 
 logger = logging.getLogger(__name__)
 
@@ -41,7 +41,7 @@ def response(request: Request, status: int, title: str, detail: str, headers: An
     return JSONResponse(body, status, headers=dict(headers or {}), media_type=MEDIA_TYPE)
 
 
-def rendered(request: Request, error: Problem) -> JSONResponse:
+def rendered(request: Request, error: ProblemError) -> JSONResponse:
     """Render a problem."""
     return response(request, error.status, error.title, str(error), error.headers)
 
@@ -49,8 +49,8 @@ def rendered(request: Request, error: Problem) -> JSONResponse:
 def install(app: FastAPI) -> None:
     """Let an application answer every error so; what nobody foresaw is `gateway.middleware`'s to answer."""
 
-    @app.exception_handler(Problem)
-    async def problem(request: Request, error: Problem) -> JSONResponse:
+    @app.exception_handler(ProblemError)
+    async def problem(request: Request, error: ProblemError) -> JSONResponse:
         return rendered(request, error)
 
     @app.exception_handler(HistoryError)
@@ -61,7 +61,9 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(HTTPException)
     async def http(request: Request, error: HTTPException) -> JSONResponse:
-        if isinstance(error.__cause__, Problem):  # raised while FastAPI read a body: it says only that it could not
+        if isinstance(
+            error.__cause__, ProblemError
+        ):  # raised while FastAPI read a body: it says only that it could not
             return rendered(request, error.__cause__)
         status = error.status_code
         headers = {"Allow": _allowed(request)} if status == HTTPStatus.METHOD_NOT_ALLOWED else error.headers

@@ -6,7 +6,7 @@ from typing import Final
 
 from gateway.errors import SettingsError
 from gateway.settings import PREFIX, Settings
-from radserve import keyring
+from radserve.auth import keyring
 from radserve.errors import KeysError
 
 NAMED: Final = ("server_key", "history", "rate_storage")

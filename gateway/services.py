@@ -7,13 +7,13 @@ from dataclasses import dataclass, field
 from fastapi import Request
 
 from gateway.access import Access, Caller
-from gateway.backend import Backend
-from gateway.errors import NotAuthenticated
-from gateway.keeping import Keeping
-from gateway.rate import Rate, Wrong
-from gateway.references import References
+from gateway.backends.base import Backend
+from gateway.errors import NotAuthenticatedError
+from gateway.history.recorder import HistoryRecorder
+from gateway.rate_limit import AuthFailureLimiter, Rate
 from gateway.settings import Settings
-from gateway.uploads import Uploads
+from gateway.uploads.presigned import Uploads
+from gateway.uploads.references import References
 
 
 @dataclass(frozen=True)
@@ -31,10 +31,10 @@ class Services:
     settings: Settings
     backend: Backend
     access: Access
-    keeping: Keeping
+    keeping: HistoryRecorder
     references: References
     rate: Rate | None = None
-    wrong: Wrong = field(default_factory=Wrong)
+    wrong: AuthFailureLimiter = field(default_factory=AuthFailureLimiter)
     uploads: Uploads | None = None
 
 
@@ -56,7 +56,7 @@ async def caller(request: Request) -> Caller:
     found = of(request)
     try:
         known = await found.access.identify(request.headers)
-    except NotAuthenticated:
+    except NotAuthenticatedError:
         found.wrong.count(request.client.host if request.client else "")
         raise
     request.state.caller = known.name

@@ -44,7 +44,7 @@ class Settings(BaseSettings):
     max_files
         Most files of one form.
     keys
-        Where API keys are kept, as `radserve.keyring.source` reads it; empty for none.
+        Where API keys are kept, as `radserve.auth.keyring.source` reads it; empty for none.
     oidc_issuer, oidc_audience, oidc_roles_claim, oidc_role_prefix
         Tokens of this issuer for this audience are taken as well; the claim lists roles (`predict`, `read`, `manage`).
     proxies

@@ -4,21 +4,21 @@ from __future__ import annotations
 
 from typing import Any
 
-from handlers import answer, heat, picture
-from handlers.answer import Answer
+from handlers import heat_map, png, response
 from handlers.decision import decide
 from handlers.explanation import explain
 from handlers.pipeline import Result
-from handlers.service import Service
+from handlers.response import Answer
+from handlers.torchserve_handler import TorchServeHandler
 
 
-class Classification(Service):
+class Classification(TorchServeHandler):
     """One label for each image, with its calibrated probability."""
 
     def describe(self, result: Result) -> Answer:
         """See `Task.describe`."""
         decision = decide(result.outputs["logits"], self.recipe)
-        return Answer(answer.classification(self.model, decision, result.prepared))
+        return Answer(response.classification(self.model, decision, result.prepared))
 
     def explain(self, result: Result) -> Answer:
         """See `Task.explain`: the answer, and a heat map of what spoke for its label."""
@@ -27,11 +27,11 @@ class Classification(Service):
         image = result.prepared.image
 
         def laid_over() -> bytes:
-            return picture.png(heat.overlay(picture.shown(image), made.heat))
+            return png.png(heat_map.overlay(png.shown(image), made.heat))
 
         return Answer(
             document=document | {"explanation": made.document()},
-            pictures={"": laid_over, "overlay": laid_over, "map": lambda: picture.png(made.heat)},
+            pictures={"": laid_over, "overlay": laid_over, "map": lambda: png.png(made.heat)},
         )
 
     def rehearse(self, result: Result) -> None:

@@ -18,48 +18,48 @@ class RequestError(RadServeError):
     title = "Internal error"
 
 
-class BadRequest(RequestError):
+class BadRequestError(RequestError):
     """The body cannot be read as a request."""
 
     status = 400
     title = "Bad request"
 
 
-class UnreadableImage(BadRequest):
+class UnreadableImageError(BadRequestError):
     """The bytes claim to be an image and cannot be decoded."""
 
     title = "Unreadable image"
 
 
-class NotFound(RequestError):
+class NotFoundError(RequestError):
     """The archive does not offer what the path asks for."""
 
     status = 404
     title = "Not found"
 
 
-class NotAcceptable(RequestError):
+class NotAcceptableError(RequestError):
     """No representation that the client accepts can be produced."""
 
     status = 406
     title = "Not acceptable"
 
 
-class ContentTooLarge(RequestError):
+class ContentTooLargeError(RequestError):
     """More bytes than this server reads."""
 
     status = 413
     title = "Content too large"
 
 
-class UnsupportedMediaType(RequestError):
+class UnsupportedMediaTypeError(RequestError):
     """Not an image type, transfer syntax or content coding that is read here."""
 
     status = 415
     title = "Unsupported media type"
 
 
-class UnusableImage(RequestError):
+class UnusableImageError(RequestError):
     """The image can be read, but an answer to it would mean nothing."""
 
     status = 422
@@ -70,7 +70,7 @@ class InternalError(RequestError):
     """The fault is ours; the request may be right."""
 
 
-class ServiceUnavailable(RequestError):
+class ServiceUnavailableError(RequestError):
     """Cannot be answered now, but by another worker or at a later attempt."""
 
     status = 503

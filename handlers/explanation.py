@@ -11,11 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image as Pillow
 
-from handlers import heat
+from handlers import heat_map
 from handlers.errors import InternalError
 from handlers.geometry import Geometry
-from handlers.picture import png
 from handlers.pipeline import Prepared, blame
+from handlers.png import png
 from handlers.program import Program
 from handlers.recipe import Explanation as Method
 from handlers.recipe import Recipe
@@ -72,7 +72,7 @@ def explain(program: Program, recipe: Recipe, prepared: Prepared, label: str) ->
     how = recipe.explanation or Method()
     relevance = _relevance(program, how, prepared.tensor[None], score(label, recipe)[None])
     geometry = Geometry.of(prepared.image.width, prepared.image.height, recipe.input)
-    return Explanation(how.method, label, heat.place(heat.normalise(relevance), geometry))
+    return Explanation(how.method, label, heat_map.place(heat_map.normalise(relevance), geometry))
 
 
 def _relevance(
@@ -87,8 +87,8 @@ def _relevance(
     if not (np.isfinite(values).all() and np.isfinite(gradients).all()):
         raise InternalError("The model gave no finite gradients for this image; a map of them would mean nothing.")
     if how.side is None:
-        return heat.grad_cam(values, gradients)
-    return heat.spread(heat.attention_relevance(values, gradients), how.side)
+        return heat_map.grad_cam(values, gradients)
+    return heat_map.spread(heat_map.attention_relevance(values, gradients), how.side)
 
 
 def score(label: str, recipe: Recipe) -> NDArray[np.float32]:

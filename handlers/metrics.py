@@ -4,7 +4,7 @@ TorchServe reads every figure from a line of the worker's output, which costs th
 microseconds each; its own histograms take a line an observation and have fixed bounds (.005 to 10). So this
 module counts by itself and sends what has changed every two seconds, whatever the load; a histogram goes out as
 what Prometheus reads it as: counters by upper bound `le`, a sum and a count. What is sent has to stand in
-radserve/data/metrics.yaml, or TorchServe drops it.
+radserve/server/metrics.yaml, or TorchServe drops it.
 """
 
 from __future__ import annotations

@@ -11,15 +11,15 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from handlers import raw
-from handlers.check import check
-from handlers.decode import decode
-from handlers.errors import InternalError, RequestError, ServiceUnavailable
-from handlers.image import Image, Limits
+from handlers.errors import InternalError, RequestError, ServiceUnavailableError
+from handlers.formats import cifar
+from handlers.formats.cifar import Raw
+from handlers.formats.decode import decode
+from handlers.formats.image import Image, Limits
 from handlers.preprocess import at_least, preprocess
-from handlers.program import DeviceLost, Program
-from handlers.raw import Raw
+from handlers.program import DeviceLostError, Program
 from handlers.recipe import Recipe
+from handlers.suitability import check
 
 logger = logging.getLogger(__name__)
 
@@ -69,7 +69,7 @@ class Pipeline:
         """
         spec = self.recipe.input
         if isinstance(data, Raw):
-            image, sent = raw.decode(data, spec), data.data
+            image, sent = cifar.decode(data, spec), data.data
         else:
             image, sent = decode(data, self.limits, at_least(spec)), data
         check(image, spec)
@@ -113,7 +113,7 @@ class Pipeline:
     def _run_batch(self, items: list[Prepared]) -> list[Result | RequestError]:
         try:
             outputs = self.program.run(np.stack([item.tensor for item in items]))
-        except DeviceLost:
+        except DeviceLostError:
             raise
         except Exception as error:
             if len(items) > 1:
@@ -127,5 +127,5 @@ class Pipeline:
 def blame(error: Exception) -> RequestError:
     """Turn what stopped the model into the answer to the image that it ran on."""
     if isinstance(error, MemoryError | RuntimeError) and "out of memory" in str(error).lower():
-        return ServiceUnavailable("The server is short of memory; try again in a moment.")
+        return ServiceUnavailableError("The server is short of memory; try again in a moment.")
     return InternalError("Running the model on this image failed by a fault of the server; it is logged.")

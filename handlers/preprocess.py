@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image as Pillow
 
+from handlers.formats.image import Image
 from handlers.geometry import Geometry
-from handlers.image import Image
 from handlers.recipe import Input
 
 MARGIN: Final = 3

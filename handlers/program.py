@@ -53,7 +53,7 @@ _MEMORY_FORMATS: Final = {
 }
 
 
-class DeviceLost(ProgramError):
+class DeviceLostError(ProgramError):
     """The accelerator's context is broken; only a new process gets a new one."""
 
 
@@ -202,7 +202,7 @@ class Program:
             yield
         except RuntimeError as error:
             if is_sticky(error):
-                raise DeviceLost(f"The device {self.device} is lost: {error}") from error
+                raise DeviceLostError(f"The device {self.device} is lost: {error}") from error
             raise
 
 

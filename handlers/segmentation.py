@@ -7,14 +7,14 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any, Final
 
-from handlers import answer, picture, volume
-from handlers.answer import Answer
-from handlers.errors import NotFound, RequestError
+from handlers import png, response, volume
+from handlers.errors import NotFoundError, RequestError
+from handlers.formats.image import Image
 from handlers.geometry import Geometry
-from handlers.image import Image
 from handlers.mask import Mask, segment
 from handlers.pipeline import Prepared, Result
-from handlers.service import Service
+from handlers.response import Answer
+from handlers.torchserve_handler import TorchServeHandler
 from handlers.volume import Slice
 
 TOLERANCE: Final = 0.005
@@ -22,7 +22,7 @@ TOLERANCE: Final = 0.005
 sides, and a mask's outline is a few hundredths of an image. Another network marks another place."""
 
 
-class Segmentation(Service):
+class Segmentation(TorchServeHandler):
     """A mask for each image, in the geometry of the image as sent."""
 
     def describe(self, result: Result) -> Answer:
@@ -32,9 +32,9 @@ class Segmentation(Service):
         return Answer(
             document=self._document(mask, result.prepared),
             pictures={
-                "": lambda: picture.png(mask.gray),
-                "mask": lambda: picture.png(mask.gray),
-                "overlay": lambda: picture.png(picture.outlined(image, mask.marked)),
+                "": lambda: png.png(mask.gray),
+                "mask": lambda: png.png(mask.gray),
+                "overlay": lambda: png.png(png.outlined(image, mask.marked)),
             },
             slice=Slice(mask.pixels, result.prepared.sha256, image.spacing, image.plane),
         )
@@ -45,7 +45,7 @@ class Segmentation(Service):
         image = prepared.image
         (other,) = (label for label in self.recipe.labels if label != decision.positive)
         box = mask.box
-        return answer.head(self.model) | {
+        return response.head(self.model) | {
             "label": other if box is None else decision.positive,
             "positive": box is not None,
             "threshold": decision.threshold,
@@ -55,14 +55,14 @@ class Segmentation(Service):
                 "encoding": "png",
                 "width": image.width,
                 "height": image.height,
-                "data": base64.b64encode(picture.png(mask.gray)).decode(),
+                "data": base64.b64encode(png.png(mask.gray)).decode(),
             },
-            "image": answer.image(prepared) | ({} if image.spacing is None else {"spacing": list(image.spacing)}),
+            "image": response.image(prepared) | ({} if image.spacing is None else {"spacing": list(image.spacing)}),
         }
 
     def explain(self, result: Result) -> Answer:  # noqa: ARG002 - nothing can be explained
         """See `Task.explain`."""
-        raise NotFound(
+        raise NotFoundError(
             f"{self.recipe.name} {self.recipe.version} gives no explanations: its mask says where it found something. "
             "Use /predictions, with Accept: image/png;view=overlay for a picture."
         )

@@ -6,10 +6,10 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any, Final
 
-from handlers.answer import Answer, Model
-from handlers.errors import NotFound, ProgramError, RequestError
+from handlers.errors import NotFoundError, ProgramError, RequestError
 from handlers.pipeline import Result
 from handlers.recipe import Recipe
+from handlers.response import Answer, Model
 
 TOLERANCE: Final = 0.01
 """How far a figure of the warm-up's answer may lie from the one stored when the archive was built:
@@ -40,7 +40,7 @@ class Task(ABC):
         RequestError
             If that is not possible; NotFound if the task explains nothing.
         """
-        raise NotFound(f"{self.recipe.name} {self.recipe.version} gives no explanations; use /predictions.")
+        raise NotFoundError(f"{self.recipe.name} {self.recipe.version} gives no explanations; use /predictions.")
 
     def rehearse(self, result: Result) -> None:  # noqa: B027 - a task may offer nothing else
         """Do once, when an archive is built or a worker starts, what requests may ask for beyond `describe`.

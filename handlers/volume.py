@@ -9,7 +9,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from handlers.image import Plane
+from handlers.formats.image import Plane
 
 Vectors = NDArray[np.float64]
 
@@ -41,7 +41,7 @@ class Slice:
     plane: Plane | None
 
 
-class _Unknown(Exception):
+class _UnknownSpacingError(Exception):
     """Why there is no volume in millilitres."""
 
 
@@ -67,9 +67,9 @@ def measure(slices: Sequence[Slice | None]) -> dict[str, Any]:
     }
     try:
         if len(found) < len(slices):
-            raise _Unknown(f"{len(slices) - len(found)} of {len(slices)} slices got no mask")
+            raise _UnknownSpacingError(f"{len(slices) - len(found)} of {len(slices)} slices got no mask")
         return document | {"ml": _millilitres(found)}
-    except _Unknown as unknown:
+    except _UnknownSpacingError as unknown:
         return document | {"reason": f"No volume: {unknown}."}
 
 
@@ -77,11 +77,11 @@ def _millilitres(slices: list[Slice]) -> float:
     spacings = [item.spacing for item in slices if item.spacing is not None]
     planes = [item.plane for item in slices if item.plane is not None]
     if len(spacings) < len(slices):
-        raise _Unknown(f"the pixel spacing of {len(slices) - len(spacings)} slices is not known")
+        raise _UnknownSpacingError(f"the pixel spacing of {len(slices) - len(spacings)} slices is not known")
     if len({item.sha256 for item in slices}) < len(slices):
-        raise _Unknown("a slice was sent twice")
+        raise _UnknownSpacingError("a slice was sent twice")
     if len(planes) < len(slices):
-        raise _Unknown(f"the distance of {len(slices) - len(planes)} slices to the next is not known")
+        raise _UnknownSpacingError(f"the distance of {len(slices) - len(planes)} slices to the next is not known")
     areas = [item.pixels * row * column for item, (row, column) in zip(slices, spacings, strict=True)]
     return float(np.dot(areas, _distances(planes))) / 1000
 
@@ -89,16 +89,16 @@ def _millilitres(slices: list[Slice]) -> float:
 def _distances(planes: list[Plane]) -> Vectors:
     """Extent of every slice along the stack in mm, in the order given."""
     if len({plane.series for plane in planes}) > 1:
-        raise _Unknown("the slices are of several series")
+        raise _UnknownSpacingError("the slices are of several series")
     normals = np.array([plane.normal for plane in planes if plane.normal is not None], dtype=np.float64)
     if len(normals) and (normals @ normals[0]).min() < _PARALLEL:
-        raise _Unknown("the slices are not parallel")
+        raise _UnknownSpacingError("the slices are not parallel")
     positions = np.array([plane.position for plane in planes if plane.position is not None], dtype=np.float64)
     if len(planes) > 1 and len(positions) == len(normals) == len(planes):
         return _gaps(positions @ normals[0])
     told = [plane.between or plane.thickness for plane in planes]
     if None in told:
-        raise _Unknown(f"the distance of {told.count(None)} slices to the next is not known")
+        raise _UnknownSpacingError(f"the distance of {told.count(None)} slices to the next is not known")
     return np.array(told, dtype=np.float64)
 
 
@@ -107,7 +107,7 @@ def _gaps(places: Vectors) -> Vectors:
     order = np.argsort(places)
     gaps = np.diff(places[order])
     if gaps.min() < _APART:
-        raise _Unknown("two slices have the same position")
+        raise _UnknownSpacingError("two slices have the same position")
     extents = np.empty_like(places)
     extents[order] = (np.append(gaps[0], gaps) + np.append(gaps, gaps[-1])) / 2
     return extents

@@ -1,5 +1,5 @@
 """Run the command line: `python -m radserve`."""
 
-from radserve.cli import main
+from radserve.cli.main import main
 
 main()

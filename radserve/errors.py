@@ -9,11 +9,11 @@ class BuildError(RadServeError):
     """An archive cannot be built from its recipe."""
 
 
-class NoWeights(BuildError):
+class MissingWeightsError(BuildError):
     """The repository does not hold a model's weights, as its recipe says."""
 
 
-class ImportFailed(RadServeError):
+class WeightsImportError(RadServeError):
     """A checkpoint does not give weights for a recipe's network."""
 
 
@@ -36,35 +36,35 @@ class ChangeError(RadServeError):
     title = "Internal error"
 
 
-class WrongChange(ChangeError):
+class InvalidChangeError(ChangeError):
     """The change itself is wrong: it names a key or a value that cannot be."""
 
     status = 400
     title = "Bad request"
 
 
-class NotServed(ChangeError):
+class NotServedError(ChangeError):
     """There is no such model, version or rollout."""
 
     status = 404
     title = "Not found"
 
 
-class Conflict(ChangeError):
+class ConflictError(ChangeError):
     """The change does not fit to what is served at present."""
 
     status = 409
     title = "Conflict"
 
 
-class Unready(ChangeError):
+class NotReadyError(ChangeError):
     """Nothing can be changed now, but later."""
 
     status = 503
     title = "Service unavailable"
 
 
-class Failed(ChangeError):
+class VersionFailedError(ChangeError):
     """A version did not do what it should; what was served before still is."""
 
     status = 502
@@ -89,19 +89,19 @@ class StoreError(RadServeError):
     """An archive store cannot be used as asked, or holds what it should not."""
 
 
-class IndexChanged(StoreError):
+class IndexConflictError(StoreError):
     """Another one wrote the index of a store in between: read it and write again."""
 
 
-class BlobMissing(StoreError):
+class MissingBlobError(StoreError):
     """A store lists an archive whose bytes it does not hold."""
 
 
-class BrokenOff(StoreError):
+class InterruptedTransferError(StoreError):
     """A transfer ended too soon; what is missing may be asked for again."""
 
 
-class Corrupt(StoreError):
+class CorruptDataError(StoreError):
     """What came is not what the index says."""
 
 
@@ -109,25 +109,25 @@ class ClientError(RadServeError):
     """A server could not be asked, or answered what is no answer."""
 
 
-class WrongCall(ClientError):
+class InvalidCallError(ClientError):
     """The call itself is wrong: another image would fare no better."""
 
     code = 2
 
 
-class Unreachable(ClientError):
+class UnreachableError(ClientError):
     """Nobody took the request."""
 
     code = 3
 
 
-class TimedOut(Unreachable):
+class ResponseTimeoutError(UnreachableError):
     """The server took the request and did not answer in time; it may still be working on it."""
 
     code = 1
 
 
-class NotAnAnswer(ClientError):
+class InvalidResponseError(ClientError):
     """What came back is not what is documented, so no part of it may be used."""
 
 
@@ -141,9 +141,9 @@ class ProblemError(ClientError):
         self.detail = detail
 
 
-class Refused(ProblemError):
+class RejectedRequestError(ProblemError):
     """4xx: this request will not be answered however often it is sent."""
 
 
-class ServerFailed(ProblemError):
+class ServerFailedError(ProblemError):
     """5xx: the fault is the server's; the request may be right."""

@@ -14,8 +14,8 @@ from PIL import Image as Pillow
 
 from handlers import recipe, worker
 from handlers.recipe import Recipe
-from radserve import build
-from radserve.export import export
+from radserve.build import builder
+from radserve.build.export import export
 from tests.authority import Authority
 from tests.front import Front, Keys, fronted, make_keys
 from tests.repack import NAME
@@ -46,8 +46,8 @@ def _a_quiet_worker_quietens_no_other_test() -> Iterator[None]:
 def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Hold the archive of the chest model, built from this checkout; tests/e2e/test_all_models.py has all."""
     folder = tmp_path_factory.mktemp("store")
-    for source in build.find(ROOT / "archives", [NAME]):
-        build.build(source, folder)
+    for source in builder.find(ROOT / "archives", [NAME]):
+        builder.build(source, folder)
     return folder
 
 
@@ -136,7 +136,7 @@ def brightness_archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
     export(Brightness().eval(), (3, 16, 24), folder / "program.pt2")
     gradient = np.tile(np.linspace(40, 240, 96).astype(np.uint8), (64, 1))
     Pillow.fromarray(gradient).save(folder / "sample.png")
-    answer = build.answer_sample(folder, read)
+    answer = builder.answer_sample(folder, read)
     (folder / "sample.json").write_text(answer, encoding="utf-8")
     return folder
 

@@ -17,7 +17,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from radserve.traffic import Seen, Traffic
+from radserve.proxy.access_events import AccessEvents, Seen
 
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
 
@@ -79,7 +79,7 @@ def heard(socket: Path) -> Iterator[list[Seen]]:
     done, bound = asyncio.Event(), threading.Event()
 
     async def listen() -> None:
-        async with Traffic(socket, seen.append):
+        async with AccessEvents(socket, seen.append):
             bound.set()
             await done.wait()
 

@@ -19,9 +19,9 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from radserve import key_file
-from radserve.keys import Role
-from radserve.launch import free_ports
+from benchmarks.server import free_ports
+from radserve.auth import key_file
+from radserve.auth.api_keys import Role
 from tests.authority import Authority, Pair
 from tests.server import ROOT, Server
 

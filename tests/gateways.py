@@ -14,7 +14,7 @@ from pathlib import Path
 import httpx
 
 from gateway.settings import PREFIX
-from radserve.versions.running import require_listening
+from radserve.client.discovery import require_listening
 from tests.server import ROOT, Server, free_ports
 
 _PATIENCE = 60.0

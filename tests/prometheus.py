@@ -16,7 +16,7 @@ from typing import Any
 import httpx
 import yaml
 
-from radserve.launch import free_ports
+from benchmarks.server import free_ports
 from tests.front import await_listening
 from tests.server import ROOT
 

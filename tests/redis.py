@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from radserve.launch import free_ports
+from benchmarks.server import free_ports
 from tests.docker.compose import make, run
 from tests.server import ROOT
 

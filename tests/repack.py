@@ -9,8 +9,8 @@ from typing import Any
 
 import yaml
 
-from radserve import index as store_index
-from radserve.index import Entry
+from radserve.build import model_store as store_index
+from radserve.build.model_store import Entry
 
 NAME = "chest-xray-cnn"
 

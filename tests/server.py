@@ -12,7 +12,7 @@ from pathlib import Path
 
 import psutil
 
-from radserve.launch import command, free_ports, launch
+from benchmarks.server import command, free_ports, launch
 
 __all__ = ["ROOT", "Server", "command", "free_ports", "running"]
 

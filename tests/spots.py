@@ -15,10 +15,10 @@ from PIL import Image as Pillow
 
 import handlers
 from handlers import recipe
-from radserve import archive
-from radserve import index as store_index
-from radserve.export import export
-from radserve.index import Entry
+from radserve.build import mar
+from radserve.build import model_store as store_index
+from radserve.build.export import export
+from radserve.build.model_store import Entry
 
 HEIGHT, WIDTH = 64, 96
 """Of the network's input: not square, so that a transposed mask cannot fit."""
@@ -113,7 +113,7 @@ def packed(store: Path, scratch: Path) -> None:
     read = recipe.load(stage / "archive.yaml")
     store.mkdir(parents=True, exist_ok=True)
     path = store / "spots-1.0.0.mar"
-    archive.pack(stage, read, path)
+    mar.pack(stage, read, path)
     entry = Entry(
         name="spots",
         version="1.0.0",

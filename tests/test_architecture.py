@@ -57,7 +57,7 @@ def modules_after(statement: str) -> set[str]:
 
 
 def test_the_supervisor_does_not_load_torch() -> None:
-    assert "torch" not in modules_after("import radserve.supervisor, radserve.cli")
+    assert "torch" not in modules_after("import radserve.supervisor, radserve.cli.main")
 
 
 def test_a_worker_loads_neither_the_exporter_nor_training_nor_torchvision() -> None:

@@ -16,9 +16,9 @@ from pathlib import Path
 import httpx
 import yaml
 
-from radserve import index
-from radserve.archive import MANIFEST
-from radserve.index import Entry
+from radserve.build import model_store
+from radserve.build.mar import MANIFEST
+from radserve.build.model_store import Entry
 from tests.conftest import ROOT
 from tests.repack import NAME, entry_of
 
@@ -33,13 +33,13 @@ def copied(store: Path, folder: Path) -> Path:
     folder.mkdir()
     entry = entry_of(store)
     shutil.copyfile(store / entry.file, folder / entry.file)
-    index.write(folder, index.Index(archives=(entry,)))
+    model_store.write(folder, model_store.Index(archives=(entry,)))
     return folder
 
 
 def add(store: Path, version: str, change: Callable[[Contents], None] = lambda _: None) -> Entry:
     """Put another version of the chest model into a model store."""
-    old = entry_of(store) if version == "1.0.0" else index.read(store).find(NAME, "1.0.0")
+    old = entry_of(store) if version == "1.0.0" else model_store.read(store).find(NAME, "1.0.0")
     assert old is not None
     with zipfile.ZipFile(store / old.file) as packed:
         contents = {name: packed.read(name) for name in packed.namelist()}
@@ -52,9 +52,9 @@ def add(store: Path, version: str, change: Callable[[Contents], None] = lambda _
     with zipfile.ZipFile(path, "w") as packed:
         for name, data in contents.items():
             packed.writestr(name, data)
-    update = {"version": version, "file": path.name, "sha256": index.sha256(path), "size": path.stat().st_size}
+    update = {"version": version, "file": path.name, "sha256": model_store.sha256(path), "size": path.stat().st_size}
     entry = old.model_copy(update=update)
-    index.write(store, index.read(store).put(entry))
+    model_store.write(store, model_store.read(store).put(entry))
     return entry
 
 
@@ -72,10 +72,10 @@ def _inserted(before: str, line: str) -> Callable[[Contents], None]:
     """Put a line of code into the service, before another one."""
 
     def change(contents: Contents) -> None:
-        code = contents["handlers/service.py"].decode()
+        code = contents["handlers/torchserve_handler.py"].decode()
         assert code.count(before) == 1
         indent = " " * (len(before) - len(before.lstrip()))
-        contents["handlers/service.py"] = code.replace(before, f"{indent}{line}\n{before}").encode()
+        contents["handlers/torchserve_handler.py"] = code.replace(before, f"{indent}{line}\n{before}").encode()
 
     return change
 

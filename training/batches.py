@@ -52,7 +52,7 @@ class Draw:
     seed: int
 
 
-class Plan(Sampler[Draw]):
+class SamplingPlan(Sampler[Draw]):
     """The batches of an epoch; another order each epoch, the same one each time that epoch is run.
 
     Parameters
@@ -179,7 +179,7 @@ def training(images: Images, spec: Input, labels: int, settings: Settings) -> Da
     Classes are balanced by the loss where labels are learnt, and by the choice of images where masks are.
     """
     even = images.masks is not None
-    plan = Plan(images.targets, settings.batch, settings.seed, steps=settings.steps, even=even)
+    plan = SamplingPlan(images.targets, settings.batch, settings.seed, steps=settings.steps, even=even)
     return DataLoader(Augmented(images, spec, labels, settings.augmentation), sampler=plan, batch_size=None)
 
 

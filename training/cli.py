@@ -1,4 +1,4 @@
-"""`radserve train`, `tune`, `evaluate` and `data`; registered by `radserve.cli`.
+"""`radserve train`, `tune`, `evaluate` and `data`; registered by `radserve.cli.main`.
 
 Torch is imported when a run starts, not for `--help`.
 """

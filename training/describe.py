@@ -8,9 +8,9 @@ from typing import Final
 
 from rich.console import Console
 
-from training import data, inventory, split
-from training.data import Example, cifar10
-from training.description import Description, of
+from training import datasets
+from training.datasets import Example, cifar10, inventory, split
+from training.datasets.description import Description, of
 from training.errors import DataError
 from training.settings import Settings
 
@@ -28,7 +28,7 @@ def describe(name: str, folder: Path, settings: Settings) -> Description:
     Parameters
     ----------
     name
-        Of the data set, as in `training.data`.
+        Of the data set, as in `training.datasets`.
 
     Raises
     ------
@@ -37,7 +37,7 @@ def describe(name: str, folder: Path, settings: Settings) -> Description:
     DataError
         If the folder does not hold it: a layout, name, mask or label that it must not have.
     """
-    return _described(name, data.find(name, folder), settings)
+    return _described(name, datasets.find(name, folder), settings)
 
 
 def main(kind: str | None, folder: Path, picture: Path | None, validation: float, seed: int) -> int:
@@ -58,7 +58,7 @@ def main(kind: str | None, folder: Path, picture: Path | None, validation: float
         As `describe`, and if the layout does not tell which data set it is.
     """
     name = kind or kind_of(folder)
-    examples = data.find(name, folder)
+    examples = datasets.find(name, folder)
     found = _described(name, examples, Settings(data=name, validation=validation, seed=seed))
     Console().print(inventory.table(found))
     if picture is not None:

@@ -15,14 +15,15 @@ from torch import nn
 
 from handlers import recipe as recipes
 from handlers.recipe import Recipe
-from training import about as abouts
-from training import bootstrap, judge, metrics, networks, outputs, settings, stress, weights
+from training import evaluators, networks, settings, weights
 from training.batches import Images
-from training.card import card
+from training.cards import datasets as abouts
+from training.cards.card import card
+from training.datasets.prepared import prepare, whole
 from training.errors import RunError
-from training.judge import Verdict
-from training.prepared import prepare, whole
-from training.report import Report, parse
+from training.evaluators import Verdict, outputs, stress
+from training.metrics import binary, bootstrap
+from training.metrics.report import Report, parse
 from training.settings import Settings
 
 Part = Literal["validation", "all"]
@@ -110,7 +111,7 @@ def evaluate(folder: Path, data: Path, out: Path, options: Options) -> dict[str,
     if known is not None and sides.train is not None:
         _check_split(sides, known, data)
     found = outputs.logits(network, sides.measured, recipe.input, len(recipe.labels))
-    verdict = judge.of(recipe).measure(recipe, found, sides.measured, chosen.seed)
+    verdict = evaluators.of(recipe).measure(recipe, found, sides.measured, chosen.seed)
     origin = Origin(options.command, None if known is None else known.epoch, options.part)
     report = describe(recipe, chosen, sides, verdict, origin)
     if not chosen.demonstration:
@@ -120,7 +121,7 @@ def evaluate(folder: Path, data: Path, out: Path, options: Options) -> dict[str,
 
 
 def describe(recipe: Recipe, chosen: Settings, sides: Sides, verdict: Verdict, origin: Origin) -> dict[str, Any]:
-    """Put together what `metrics.json` holds; see `training.report.Report`."""
+    """Put together what `metrics.json` holds; see `training.metrics.report.Report`."""
     about = abouts.of(chosen.data)
     report: dict[str, Any] = {
         "model": {"name": recipe.name, "version": recipe.version, "weights_sha256": recipe.weights.sha256},
@@ -155,7 +156,7 @@ def stressed(recipe: Recipe, network: nn.Module, aside: Images) -> dict[str, Any
     for name, images in stress.conditions(aside).items():
         logits = outputs.logits(network, images, recipe.input, len(recipe.labels))
         probability = outputs.probabilities(logits, recipe.calibration.temperature)[:, place]
-        figures = metrics.figures(positive, probability, recipe.decision.threshold)
+        figures = binary.figures(positive, probability, recipe.decision.threshold)
         found[name] = {key: round(figures[key], 4) for key in ("auroc", "sensitivity", "specificity")}
     return {"stress": found}
 

@@ -21,13 +21,14 @@ from lightning.pytorch.callbacks import (
 )
 
 from handlers.recipe import Recipe
-from training import tasks, track, weights
+from training import trackers, weights
 from training.batches import DataModule
+from training.datasets.prepared import Prepared
+from training.epoch_log import Journal
 from training.errors import RunError
-from training.journal import Journal
-from training.prepared import Prepared
+from training.lightning_modules import factory as tasks
 from training.settings import Settings, load
-from training.track import Tracker
+from training.trackers import Tracker
 
 BEST: Final = "best.ckpt"
 LAST: Final = "last.ckpt"
@@ -140,7 +141,7 @@ def _trainer(name: str, settings: Settings, run: Run, callbacks: list[Callback])
         gradient_clip_val=settings.clip,
         callbacks=callbacks,
         default_root_dir=run.out,
-        logger=track.logger(run.tracker, name, run.out, online=run.online),
+        logger=trackers.logger(run.tracker, name, run.out, online=run.online),
         enable_model_summary=False,
         enable_progress_bar=run.progress,
         num_sanity_val_steps=0,

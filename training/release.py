@@ -12,13 +12,14 @@ from torch import nn
 
 from handlers import recipe as recipes
 from handlers.recipe import Recipe, Weights
-from training import about as abouts
-from training import evaluate, judge, networks, outputs, weights
-from training import recipes as files
+from training import evaluate, evaluators, networks, weights
+from training import recipe_files as files
+from training.cards import datasets as abouts
+from training.datasets.prepared import Prepared
 from training.errors import RunError
 from training.evaluate import Origin, Sides
+from training.evaluators import outputs
 from training.fit import BEST
-from training.prepared import Prepared
 from training.settings import Settings
 
 _FILES: Final = ("archive.yaml", "metrics.json", "CARD.md")
@@ -45,7 +46,7 @@ def release(recipe: Recipe, settings: Settings, prepared: Prepared, out: Path, c
         If there is no finished epoch in `out`.
     """
     about, aside = abouts.of(settings.data), prepared.validation
-    judging = judge.of(recipe)
+    judging = evaluators.of(recipe)
     network, epoch = _best(recipe, out)
     offset = judging.offset(_logits(network, recipe, prepared), aside)
     if offset:
@@ -95,7 +96,7 @@ def _best(recipe: Recipe, out: Path) -> tuple[nn.Module, int]:
     return network, epoch
 
 
-def _logits(network: nn.Module, recipe: Recipe, prepared: Prepared) -> judge.Logits:
+def _logits(network: nn.Module, recipe: Recipe, prepared: Prepared) -> evaluators.Logits:
     return outputs.logits(network, prepared.validation, prepared.spec, len(recipe.labels))
 
 

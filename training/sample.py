@@ -26,8 +26,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from handlers import recipe as recipes
-from training import data, settings
-from training.data import pixels
+from training import datasets, settings
+from training.datasets import pixels
 from training.errors import DataError
 
 COMPONENTS: Final = 24
@@ -98,7 +98,7 @@ def write(
     spec = recipe.input
     if size is not None:
         spec = spec.model_copy(update={"width": size[0], "height": size[1]})
-    examples = data.find(settings.load(folder / "training.yaml").data, images_of)
+    examples = datasets.find(settings.load(folder / "training.yaml").data, images_of)
     chosen = [example for example in examples if example.label == label]
     if len(chosen) < _FEWEST:
         known = ", ".join(sorted({example.label for example in examples}))

@@ -119,7 +119,7 @@ class Settings(_Part):
     Attributes
     ----------
     data
-        Name of the data set in `training.data`.
+        Name of the data set in `training.datasets`.
     validation
         Share of the images put aside.
     seed

@@ -11,12 +11,12 @@ from typing import Final
 from handlers import recipe as recipes
 from handlers.recipe import Recipe
 from training import settings
+from training.datasets.prepared import Prepared, prepare
 from training.errors import RunError
 from training.fit import LAST, Run, fit
-from training.prepared import Prepared, prepare
+from training.metrics.report import parse
 from training.release import install, release
-from training.report import parse
-from training.track import Tracker
+from training.trackers import Tracker
 
 SETTINGS: Final = "training.yaml"
 

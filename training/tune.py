@@ -22,11 +22,11 @@ from sqlalchemy.exc import SQLAlchemyError
 from handlers import recipe as recipes
 from handlers.recipe import Recipe
 from training import settings
+from training.datasets.prepared import Prepared, prepare
 from training.errors import RunError, SettingsError
 from training.fit import Run, fit
-from training.prepared import Prepared, prepare
 from training.settings import Settings, Space
-from training.track import Tracker
+from training.trackers import Tracker
 
 BEST: Final = "training.yaml"
 _WARM_UP: Final = 3

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, Protocol
 
-from gateway.errors import NotAllowed
-from radserve.keys import Role
+from gateway.errors import NotAllowedError
+from radserve.auth.api_keys import Role
 
 EVERYTHING: Final = frozenset(Role)
 
@@ -28,7 +28,7 @@ class Caller:
     def require(self, role: Role) -> None:
         """Raise NotAllowed without a role."""
         if role not in self.roles:
-            raise NotAllowed(f"{self.name} does not have the role '{role}', which this needs.")
+            raise NotAllowedError(f"{self.name} does not have the role '{role}', which this needs.")
 
     @property
     def whose(self) -> str | None:

@@ -13,7 +13,7 @@ import httpx
 import jwt
 
 from gateway.access.local import is_loopback
-from gateway.errors import SettingsError, Unavailable
+from gateway.errors import SettingsError, UnavailableError
 
 logger = logging.getLogger(__name__)
 
@@ -66,7 +66,7 @@ class Issuer:
         if time.monotonic() - self._read > _FRESH or self._find(identity) is None:
             await self._refresh(identity)
         if not self._keys:
-            raise Unavailable(
+            raise UnavailableError(
                 "The issuer of tokens does not say with which keys it signs; try again in some seconds.",
                 {"Retry-After": "5"},
             )

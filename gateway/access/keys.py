@@ -9,9 +9,9 @@ from collections.abc import Mapping
 from typing import Final, Self
 
 from gateway.access import Caller
-from gateway.errors import NotAuthenticated
-from radserve import auth, keyring
-from radserve.keyring import Keyring
+from gateway.errors import NotAuthenticatedError
+from radserve.auth import endpoint, keyring
+from radserve.auth.keyring import Keyring
 
 _PATIENCE: Final = 2.0
 """Seconds that a request waits for a look at the source of the keys."""
@@ -38,7 +38,7 @@ class Keys:
 
     @classmethod
     def open(cls, words: str) -> Self:
-        """Read the keys of the source that the operator named; see `radserve.keyring.source`.
+        """Read the keys of the source that the operator named; see `radserve.auth.keyring.source`.
 
         Raises
         ------
@@ -49,13 +49,13 @@ class Keys:
 
     async def identify(self, headers: Mapping[str, str]) -> Caller:
         """Return the caller; raises NotAuthenticated."""
-        sent = auth.credential(headers)
+        sent = endpoint.credential(headers)
         if not sent:
-            raise NotAuthenticated(f"This needs an API key. {_HOW}")
+            raise NotAuthenticatedError(f"This needs an API key. {_HOW}")
         await self._look()
         key = self._ring.find(sent)
         if key is None:
-            raise NotAuthenticated(f"The API key is unknown, revoked or expired. {_HOW}")
+            raise NotAuthenticatedError(f"The API key is unknown, revoked or expired. {_HOW}")
         return Caller(key.name, frozenset(key.roles))
 
     def named(self, name: str) -> bool:

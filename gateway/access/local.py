@@ -8,7 +8,7 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from gateway.access import EVERYTHING, Caller
-from gateway.errors import NotAllowed
+from gateway.errors import NotAllowedError
 
 _NAME: Final = "localhost"
 
@@ -32,13 +32,13 @@ class Local:
         """Return the one caller that there is; raises NotAllowed for another name of this machine, or another page."""
         host = headers.get("host", "")
         if not is_loopback(_host(f"http://{host}")):
-            raise NotAllowed(
+            raise NotAllowedError(
                 "This gateway asks for no key, so it answers under the names 127.0.0.1, localhost and [::1] only. "
                 "To be reached by others it needs keys (RADSERVE_GATEWAY_KEYS)."
             )
         origin = headers.get("origin")
         if origin is not None and origin not in self._origins and origin not in (f"http://{host}", f"https://{host}"):
-            raise NotAllowed(
+            raise NotAllowedError(
                 "The request comes from a web page of another origin, which this gateway does not know "
                 "(RADSERVE_GATEWAY_ORIGINS)."
             )

@@ -9,9 +9,9 @@ import jwt
 
 from gateway.access import Caller
 from gateway.access.issuer import Issuer
-from gateway.errors import NotAuthenticated
-from radserve import auth
-from radserve.keys import Role
+from gateway.errors import NotAuthenticatedError
+from radserve.auth import endpoint
+from radserve.auth.api_keys import Role
 
 ALGORITHMS: Final = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA")
 """Signatures by a key that only the issuer has; neither `none` nor HMAC, whose key would be the public one."""
@@ -49,9 +49,9 @@ class Tokens:
 
     async def identify(self, headers: Mapping[str, str]) -> Caller:
         """Return the caller; raises NotAuthenticated, or Unavailable where the issuer's keys cannot be had."""
-        sent = auth.credential(headers)
+        sent = endpoint.credential(headers)
         if not sent:
-            raise NotAuthenticated("This needs a token. Send it as 'Authorization: Bearer TOKEN'.")
+            raise NotAuthenticatedError("This needs a token. Send it as 'Authorization: Bearer TOKEN'.")
         if len(sent) > _LONGEST:
             raise _refused("it is too long")
         try:
@@ -96,5 +96,5 @@ class Tokens:
         return frozenset(role for role in Role if role in named)
 
 
-def _refused(reason: str) -> NotAuthenticated:
-    return NotAuthenticated(f"The token is not taken: {reason}.")
+def _refused(reason: str) -> NotAuthenticatedError:
+    return NotAuthenticatedError(f"The token is not taken: {reason}.")

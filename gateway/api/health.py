@@ -9,10 +9,11 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from pydantic import BaseModel
 from starlette.responses import JSONResponse, Response
 
-from gateway import keeping, problems, services
+from gateway import problems, services
 from gateway.access import Caller
+from gateway.history import recorder
 from gateway.metrics import REGISTRY
-from radserve.keys import Role
+from radserve.auth.api_keys import Role
 
 router = APIRouter(tags=["health"])
 
@@ -22,11 +23,11 @@ class State(BaseModel):
 
     state: str
     detail: str
-    history: keeping.State = "off"
+    history: recorder.State = "off"
 
 
 class Alive(State):
-    """Says also what this is: `radserve.client` tells a gateway from a server by `service`."""
+    """Says also what this is: `radserve.client.client` tells a gateway from a server by `service`."""
 
     service: Literal["radserve-gateway"] = "radserve-gateway"
 

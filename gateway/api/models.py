@@ -10,8 +10,8 @@ from starlette.responses import Response
 
 from gateway import problems, services
 from gateway.access import Caller
-from gateway.backend import Catalog
-from radserve.keys import Role
+from gateway.backends.base import Catalog
+from radserve.auth.api_keys import Role
 
 router = APIRouter(prefix="/api/models", tags=["models"])
 

@@ -8,14 +8,16 @@ from typing import Annotated, Any, Final
 from fastapi import APIRouter, Depends, Request
 from starlette.responses import JSONResponse, Response
 
-from gateway import answers, body, problems, services
+from gateway import problems, services
+from gateway import results as answers
 from gateway.access import Caller
 from gateway.api import documents
 from gateway.api.models import Name, Version
-from gateway.backend import Question, Reply, Verb
-from gateway.body import Body
-from gateway.errors import BadRequest
-from radserve.keys import Role
+from gateway.backends.base import Question, Reply, Verb
+from gateway.errors import BadRequestError
+from gateway.uploads import request_body
+from gateway.uploads.request_body import Body
+from radserve.auth.api_keys import Role
 
 router = APIRouter(prefix="/api", tags=["predictions"])
 
@@ -98,13 +100,13 @@ _routes("explanations")
 async def _answer(request: Request, verb: Verb, name: str, version: str | None, caller: Caller) -> Response:
     caller.require(Role.PREDICT)
     found = services.of(request)
-    asked = await body.read(request, found.settings)
+    asked = await request_body.read(request, found.settings)
     if not isinstance(asked, Body):
         asked = await found.references.fetch(asked, caller)
     reply = await found.backend.ask(_question(request, verb, name, version, asked))
     if reply.status != 200:
         raise answers.refusal(reply)
-    if not reply.media_type.startswith(body.JSON):
+    if not reply.media_type.startswith(request_body.JSON):
         return Response(reply.body, media_type=reply.media_type)
     return JSONResponse(await _kept(request, verb, caller, asked, reply))
 
@@ -126,7 +128,7 @@ def _question(request: Request, verb: Verb, name: str, version: str | None, aske
 def _sent(name: str, value: str) -> str:
     """Return the value of a header field as it may be sent on."""
     if not (value.isascii() and value.isprintable()):
-        raise BadRequest(f"{name} has characters that no header field may have.")
+        raise BadRequestError(f"{name} has characters that no header field may have.")
     return value
 
 

@@ -15,10 +15,10 @@ from starlette.responses import Response, StreamingResponse
 
 from gateway import history, problems, services
 from gateway.access import Caller
-from gateway.errors import NotFound
+from gateway.errors import NotFoundError
 from gateway.history import History, Result
 from gateway.history.images import MEDIA_TYPES, media_type
-from radserve.keys import Role
+from radserve.auth.api_keys import Role
 
 router = APIRouter(tags=["results"])
 
@@ -122,7 +122,7 @@ async def image(request: Request, caller: Asker, identity: Identity) -> Response
     kept = services.of(request).keeping.images
     content = await kept.read(identity) if kept is not None else None
     if content is None:
-        raise NotFound("The image of this result is not kept.")
+        raise NotFoundError("The image of this result is not kept.")
     headers = {"Content-Disposition": f'attachment; filename="{identity}"'}
     return Response(content, headers=headers, media_type=media_type(content))
 
@@ -142,14 +142,14 @@ def _opened(request: Request, caller: Caller) -> History:
         caller.require(Role.PREDICT)
     found = services.of(request).keeping.history
     if found is None:
-        raise NotFound("This gateway keeps no results (RADSERVE_GATEWAY_HISTORY is none).")
+        raise NotFoundError("This gateway keeps no results (RADSERVE_GATEWAY_HISTORY is none).")
     return found
 
 
 async def _owned(found: History, identity: str, caller: Caller) -> Result:
     kept = await found.get(identity)
     if kept is None or caller.whose not in (None, kept.client):
-        raise NotFound(f"No result has the id {identity}; it may have been deleted, or be another client's.")
+        raise NotFoundError(f"No result has the id {identity}; it may have been deleted, or be another client's.")
     return kept
 
 

@@ -11,9 +11,9 @@ from starlette.responses import Response
 
 from gateway import problems, services
 from gateway.access import Caller
-from gateway.errors import NotFound
-from gateway.uploads import Uploads
-from radserve.keys import Role
+from gateway.errors import NotFoundError
+from gateway.uploads.presigned import Uploads
+from radserve.auth.api_keys import Role
 
 router = APIRouter(prefix="/api/uploads", tags=["uploads"])
 
@@ -65,5 +65,5 @@ def _uploads(request: Request, caller: Caller) -> Uploads:
     caller.require(Role.PREDICT)
     found = services.of(request).uploads
     if found is None:
-        raise NotFound("This gateway takes no uploads (RADSERVE_GATEWAY_UPLOADS); send the image itself.")
+        raise NotFoundError("This gateway takes no uploads (RADSERVE_GATEWAY_UPLOADS); send the image itself.")
     return found

@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import Any, Final, ParamSpec, TypeVar
 from uuid import UUID
 
-from gateway.body import JSON, Body
 from gateway.errors import HistoryError
 from gateway.history import Result
+from gateway.uploads.request_body import JSON, Body
 
 P = ParamSpec("P")
 T = TypeVar("T")

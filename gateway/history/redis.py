@@ -19,7 +19,7 @@ from redis.exceptions import RedisError
 
 from gateway.errors import HistoryError
 from gateway.history import Page, Query, Result
-from gateway.history.place import Place, bounds, microseconds
+from gateway.history.cursor import Place, bounds, microseconds
 
 _PREFIX: Final = "radserve:history:1:"
 """The number is that of the schema: another one would read none of this one's keys."""

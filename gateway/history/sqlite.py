@@ -11,8 +11,8 @@ from typing import Any, Final
 from uuid import UUID
 
 from gateway.history import Page, Query, Result
-from gateway.history.connection import SCHEMA, Connection, transaction
-from gateway.history.place import Place, bounds, microseconds, moment
+from gateway.history.cursor import Place, bounds, microseconds, moment
+from gateway.history.sqlite_connection import SCHEMA, Connection, transaction
 
 _EXAMINED: Final = 100_000
 """Rows that are looked at for one page, where no index answers the whole query."""

@@ -1,1 +1,1 @@
-"""RadServe on AWS: stacks of deploy/aws/ planned, applied, looked at and taken down."""
+"""RadServe on AWS: stacks of radserve/deploy/templates/ planned, applied, looked at and taken down."""

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final, Literal
 from botocore.exceptions import ClientError
 
 from radserve.deploy.cloud import Cloud, code, message
-from radserve.deploy.errors import StackFailed
+from radserve.deploy.errors import StackFailedError
 from radserve.deploy.hints import with_hint
 from radserve.deploy.state import State
 from radserve.deploy.template import Template
@@ -114,7 +114,7 @@ def _finished(cloud: Cloud, identifier: str, stack_id: str, kind: Literal["CREAT
         reason = page.get("StatusReason", "no reason was given")
         if _says_nothing(reason):
             return None
-        raise StackFailed(with_hint(f"{page.get('StackName', stack_id)}: {reason}"))
+        raise StackFailedError(with_hint(f"{page.get('StackName', stack_id)}: {reason}"))
     changes += page["Changes"]
     while token := page.get("NextToken"):
         page = _page(cloud, identifier, stack_id, token)

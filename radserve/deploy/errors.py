@@ -19,5 +19,5 @@ class CloudError(DeployError):
     """AWS could not be asked, or refused."""
 
 
-class StackFailed(DeployError):
+class StackFailedError(DeployError):
     """A stack did not become what was asked for; the message has the first resource's reason."""

@@ -9,10 +9,10 @@ from urllib.parse import urlsplit
 
 from pydantic import ValidationError
 
-from radserve import index
+from radserve.build import model_store
+from radserve.build.model_store import Entry, Index
 from radserve.deploy.cloud import Cloud
 from radserve.deploy.errors import CloudError, SettingsError
-from radserve.index import Entry, Index
 
 if TYPE_CHECKING:
     from types_boto3_s3 import S3Client
@@ -40,30 +40,32 @@ def fetch(cloud: Cloud, source: str, store: Path) -> Index:
         raise SettingsError(f"{source!r} is no address of a model store; write s3://BUCKET/FOLDER.")
     prefix = parts.path.strip("/")
     prefix = f"{prefix}/" if prefix else ""
-    text = cloud.s3.get_object(Bucket=parts.netloc, Key=f"{prefix}{index.FILE}")["Body"].read()
+    text = cloud.s3.get_object(Bucket=parts.netloc, Key=f"{prefix}{model_store.FILE}")["Body"].read()
     try:
         found = Index.model_validate_json(text)
     except (ValidationError, json.JSONDecodeError) as error:
-        raise CloudError(f"{source}/{index.FILE} is no index of a model store; copy the store there anew.") from error
+        raise CloudError(
+            f"{source}/{model_store.FILE} is no index of a model store; copy the store there anew."
+        ) from error
     if not found.archives:
-        raise CloudError(f"{source}/{index.FILE} lists no archive; copy a built store there.")
+        raise CloudError(f"{source}/{model_store.FILE} lists no archive; copy a built store there.")
     store.mkdir(parents=True, exist_ok=True)
     for entry in found.archives:
         _fetch(cloud.s3, parts.netloc, prefix, entry, store)
-    index.write(store, found)
+    model_store.write(store, found)
     return found
 
 
 def _fetch(s3: S3Client, bucket: str, prefix: str, entry: Entry, store: Path) -> None:
     path = store / entry.file
-    if path.exists() and index.sha256(path) == entry.sha256:
+    if path.exists() and model_store.sha256(path) == entry.sha256:
         return
     partial = path.with_suffix(".partial")
     s3.download_file(bucket, f"{prefix}{entry.file}", str(partial))
-    if (got := index.sha256(partial)) != entry.sha256:
+    if (got := model_store.sha256(partial)) != entry.sha256:
         partial.unlink()
         raise CloudError(
-            f"s3://{bucket}/{prefix}{entry.file} has sha256 {got}, where {index.FILE} has {entry.sha256}; "
+            f"s3://{bucket}/{prefix}{entry.file} has sha256 {got}, where {model_store.FILE} has {entry.sha256}; "
             "copy the store there anew."
         )
     partial.chmod(0o644)

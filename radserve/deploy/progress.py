@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Final
 
 from radserve.deploy.cloud import Cloud
-from radserve.deploy.errors import StackFailed
+from radserve.deploy.errors import StackFailedError
 from radserve.deploy.hints import with_hint
 from radserve.deploy.settings import StackName
 from radserve.deploy.state import State, ask
@@ -78,7 +78,7 @@ def follow(cloud: Cloud, stack: StackName, stack_id: str, known: set[str], show:
             break
         time.sleep(poll)
     if state.status not in _DONE:
-        raise StackFailed(with_hint(_why(state, first)))
+        raise StackFailedError(with_hint(_why(state, first)))
     return state
 
 

@@ -99,11 +99,13 @@ def load(path: Path, changes: Iterable[str] = ()) -> Settings:
         # The base loader leaves every value the text that it is.
         document = yaml.load(path.read_text(encoding="utf-8"), Loader=yaml.BaseLoader)  # noqa: S506 - it makes only text
     except OSError as error:
-        raise SettingsError(f"{path}: {error.strerror or error}. See deploy/aws/example.yaml.") from error
+        raise SettingsError(
+            f"{path}: {error.strerror or error}. See radserve/deploy/templates/example.yaml."
+        ) from error
     except (UnicodeDecodeError, yaml.YAMLError) as error:
         raise SettingsError(f"{path} is no YAML: {' '.join(str(error).split())}") from error
     if not isinstance(document, dict):
-        raise SettingsError(f"{path} holds no settings. See deploy/aws/example.yaml.")
+        raise SettingsError(f"{path} holds no settings. See radserve/deploy/templates/example.yaml.")
     for change in changes:
         document = _changed(document, change)
     try:

@@ -15,7 +15,7 @@ import yaml
 from radserve.deploy.errors import SettingsError
 from radserve.deploy.settings import StackName
 
-FOLDER: Final = Path(__file__).resolve().parent.parent.parent / "deploy" / "aws"
+FOLDER: Final = Path(__file__).with_name("templates")
 
 _BODY_LIMIT: Final = 51_200
 """Bytes that CreateChangeSet takes as TemplateBody (CloudFormation quotas)."""

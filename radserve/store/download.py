@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import BinaryIO
 
-from radserve import index
-from radserve.errors import BrokenOff, Corrupt, StoreError
+from radserve.build import model_store
+from radserve.errors import CorruptDataError, InterruptedTransferError, StoreError
 from radserve.store import repeat
 from radserve.store.backend import Backend, Progress
-from radserve.store.catalog import Published
+from radserve.store.index import Published
 
 
 def download(backend: Backend, wanted: Published, file: BinaryIO, path: Path, progress: Progress) -> None:
@@ -29,13 +29,13 @@ def download(backend: Backend, wanted: Published, file: BinaryIO, path: Path, pr
     """
     try:
         _once(backend, wanted, file, path, progress)
-    except Corrupt:
+    except CorruptDataError:
         file.truncate(0)
         try:
             _once(backend, wanted, file, path, progress)
-        except Corrupt as error:
+        except CorruptDataError as error:
             file.truncate(0)
-            raise Corrupt(
+            raise CorruptDataError(
                 f"{backend.name}: {wanted.title} is not what the index says, twice in a row: {error} "
                 "Nothing of it was kept. Push it again from where it was built, which replaces the wrong bytes."
             ) from error
@@ -43,9 +43,9 @@ def download(backend: Backend, wanted: Published, file: BinaryIO, path: Path, pr
 
 def _once(backend: Backend, wanted: Published, file: BinaryIO, path: Path, progress: Progress) -> None:
     _fill(backend, wanted, file, progress)
-    found = index.sha256(path)
+    found = model_store.sha256(path)
     if found != wanted.sha256:
-        raise Corrupt(f"it has sha256 {found} instead of {wanted.sha256}.")
+        raise CorruptDataError(f"it has sha256 {found} instead of {wanted.sha256}.")
 
 
 def _fill(backend: Backend, wanted: Published, file: BinaryIO, progress: Progress) -> None:
@@ -57,8 +57,8 @@ def _fill(backend: Backend, wanted: Published, file: BinaryIO, progress: Progres
     while start < wanted.size:
         try:
             tag = _more(backend, wanted, file, tag, progress)
-            problem = BrokenOff(f"{backend.name}: {wanted.title}: the transfer ended too soon.")
-        except BrokenOff as error:
+            problem = InterruptedTransferError(f"{backend.name}: {wanted.title}: the transfer ended too soon.")
+        except InterruptedTransferError as error:
             problem = error
         file.flush()
         end = file.seek(0, 2)
@@ -75,13 +75,13 @@ def _more(backend: Backend, wanted: Published, file: BinaryIO, tag: str | None, 
     done = file.seek(0, 2)
     with backend.open(wanted.sha256, done, tag) as coming:
         if coming.size != wanted.size:
-            raise Corrupt(f"it has {coming.size} bytes instead of {wanted.size}.")
+            raise CorruptDataError(f"it has {coming.size} bytes instead of {wanted.size}.")
         if coming.start != done:
             done = file.seek(file.truncate(coming.start))
         for chunk in coming.chunks:
             file.write(chunk)
             done += len(chunk)
             if done > wanted.size:
-                raise Corrupt(f"it has more than {wanted.size} bytes.")
+                raise CorruptDataError(f"it has more than {wanted.size} bytes.")
             progress(done, wanted.size)
         return coming.tag

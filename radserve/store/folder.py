@@ -11,9 +11,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import BinaryIO, Final
 
-from radserve import index
-from radserve.errors import BlobMissing, Corrupt, IndexChanged, StoreError
-from radserve.exclusive import exclusive
+from radserve.build import model_store
+from radserve.errors import CorruptDataError, IndexConflictError, MissingBlobError, StoreError
+from radserve.file_lock import exclusive
 from radserve.store.backend import BLOBS, CHUNK, INDEX, Blob, Document, Download, Leftover, Progress
 
 _PART: Final = ".part"
@@ -43,7 +43,7 @@ class Folder:
             with exclusive(self._root / ".lock"):
                 held = self.read_index()
                 if (held.tag if held else None) != tag:
-                    raise IndexChanged(f"{self.name}: its index was changed by another one.")
+                    raise IndexConflictError(f"{self.name}: its index was changed by another one.")
                 descriptor, name = tempfile.mkstemp(dir=self._root, prefix=".index-", suffix=_PART)
                 with open(descriptor, "wb") as file:  # noqa: PTH123 - a descriptor
                     file.write(data)
@@ -63,7 +63,7 @@ class Folder:
     def holds(self, sha256: str, size: int) -> bool:
         """Whether the blob is there and right: a file of our own is quickly hashed."""
         found = self.stat(sha256)
-        return found is not None and found.size == size and index.sha256(self._blobs / sha256) == sha256
+        return found is not None and found.size == size and model_store.sha256(self._blobs / sha256) == sha256
 
     def put(self, sha256: str, source: Path, progress: Progress) -> None:
         """Copy a file; what an interrupted copy of it left is overwritten, so at most one such file is left."""
@@ -74,7 +74,7 @@ class Folder:
                 file.truncate(0)
                 if _copy(data, file, source.stat().st_size, progress) != sha256:
                     part.unlink()
-                    raise Corrupt(f"{source}: changed while it was pushed.")
+                    raise CorruptDataError(f"{source}: changed while it was pushed.")
                 _to_disk(file)
                 _replace(part, self._blobs / sha256)
 
@@ -86,12 +86,12 @@ class Folder:
             try:
                 file = path.open("rb")
             except (FileNotFoundError, NotADirectoryError) as error:
-                raise BlobMissing(f"{path}: missing.") from error
+                raise MissingBlobError(f"{path}: missing.") from error
         with file:
             found = os.fstat(file.fileno())
             same = f"{found.st_ino}-{found.st_mtime_ns}-{found.st_size}"
             if tag not in (None, same):
-                raise Corrupt(f"{path}: was replaced while it was read.")
+                raise CorruptDataError(f"{path}: was replaced while it was read.")
             file.seek(start)
             yield Download(found.st_size, start, same, iter(lambda: file.read(CHUNK), b""))
 

@@ -6,8 +6,8 @@ import time
 from collections.abc import Callable
 from typing import Final, TypeVar
 
-from radserve import retry
-from radserve.errors import BrokenOff
+from radserve.client import retry
+from radserve.errors import InterruptedTransferError
 
 T = TypeVar("T")
 
@@ -31,6 +31,6 @@ def until_whole(action: Callable[[], T]) -> T:
     for failures in range(1, ATTEMPTS):
         try:
             return action()
-        except BrokenOff:
+        except InterruptedTransferError:
             pause(failures)
     return action()

@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from radserve.errors import BlobMissing, BrokenOff, Corrupt, IndexChanged, StoreError
+from radserve.errors import CorruptDataError, IndexConflictError, InterruptedTransferError, MissingBlobError, StoreError
 from radserve.store import aws, repeat, upload
 from radserve.store.backend import BLOBS, CHUNK, INDEX, LARGEST_INDEX, Blob, Document, Download, Leftover, Progress
 
@@ -56,7 +56,7 @@ class Bucket:
             try:
                 return Document(answer["Body"].read(), answer["ETag"])
             except (FlexibleChecksumError, HTTPClientError, IncompleteReadError) as error:
-                raise BrokenOff(f"{self.name}/{INDEX}: {error}") from error
+                raise InterruptedTransferError(f"{self.name}/{INDEX}: {error}") from error
 
     def write_index(self, data: bytes, tag: str | None) -> None:
         """Replace the index by a conditional write."""
@@ -75,7 +75,7 @@ class Bucket:
                 )
             except ClientError as error:
                 if aws.code(error) in aws.CONFLICTS | aws.MISSING:
-                    raise IndexChanged(f"{self.name}: its index was changed by another one.") from error
+                    raise IndexConflictError(f"{self.name}: its index was changed by another one.") from error
                 raise
 
     def stat(self, sha256: str) -> Blob | None:
@@ -135,15 +135,15 @@ class Bucket:
                 try:
                     yield Download(size, begins, answer["ETag"], body.iter_chunks(CHUNK))
                 except FlexibleChecksumError as error:
-                    raise Corrupt(f"{self.name}/{BLOBS}/{sha256}: {error}") from error
+                    raise CorruptDataError(f"{self.name}/{BLOBS}/{sha256}: {error}") from error
                 except (HTTPClientError, IncompleteReadError) as error:
-                    raise BrokenOff(f"{self.name}: {error}") from error
+                    raise InterruptedTransferError(f"{self.name}: {error}") from error
 
     def _unreadable(self, error: Exception, sha256: str) -> StoreError | None:
         if aws.code(error) in aws.MISSING:
-            return BlobMissing(f"{self.name}/{BLOBS}/{sha256}: missing.")
+            return MissingBlobError(f"{self.name}/{BLOBS}/{sha256}: missing.")
         if aws.code(error) in aws.CONFLICTS | {"InvalidRange", "416"}:
-            return Corrupt(f"{self.name}/{BLOBS}/{sha256}: was replaced while it was read, or is too short.")
+            return CorruptDataError(f"{self.name}/{BLOBS}/{sha256}: was replaced while it was read, or is too short.")
         return None
 
     def blobs(self) -> Iterator[Blob]:

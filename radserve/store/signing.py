@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Self
 
-from radserve import key_file
+from radserve.auth import key_file
 from radserve.errors import StoreError
 
 if TYPE_CHECKING:

@@ -8,17 +8,20 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Final
 
-from radserve.errors import IndexChanged, StoreError
-from radserve.index import Entry
-from radserve.store import catalog, collecting, envelope, location, pulling, pushing, repeat, verifying
+from radserve.build.model_store import Entry
+from radserve.errors import IndexConflictError, StoreError
+from radserve.store import envelope, garbage, index, location, repeat
+from radserve.store import pull as pulling
+from radserve.store import push as pushing
+from radserve.store import verify as verifying
 from radserve.store.backend import INDEX, Backend, Progress
-from radserve.store.catalog import Catalog, Published
-from radserve.store.collecting import Garbage
-from radserve.store.pulling import Pulled
-from radserve.store.pushing import Pushed
-from radserve.store.seen import Seen
+from radserve.store.garbage import Garbage
+from radserve.store.index import Catalog, Published
+from radserve.store.pull import Pulled
+from radserve.store.push import Pushed
+from radserve.store.rollback_guard import Seen
 from radserve.store.signing import Ring, Words
-from radserve.store.verifying import Report
+from radserve.store.verify import Report
 
 _ATTEMPTS: Final = 20
 """To write an index that others write as well: each that fails is one of theirs that did not."""
@@ -72,7 +75,7 @@ class Store:
         opened = envelope.unseal(document.data, (), where)
         if not (accept_unsigned and not opened.claimed):
             opened = envelope.unseal(document.data, self.ring.trusted, where)
-        read = catalog.parse(opened.payload, where)
+        read = index.parse(opened.payload, where)
         return Listing(read, document.tag, opened.claimed, opened.signer, Seen.of(read.serial, opened.payload))
 
     def entries(self) -> tuple[Published, ...]:
@@ -140,7 +143,7 @@ class Store:
 
     def collect(self, grace: timedelta, *, dry_run: bool = False) -> Garbage:
         """Remove what no archive of the index needs and is older than the grace."""
-        return collecting.collect(self, grace, dry_run=dry_run)
+        return garbage.collect(self, grace, dry_run=dry_run)
 
     def sign(self, *, accept_unsigned: bool = False) -> Catalog:
         """Sign the index as it is with the signing key: the first time, or with the next key.
@@ -185,7 +188,7 @@ class Store:
             sealed = envelope.seal(after.model_dump_json().encode(), self.ring.signing)
             try:
                 self.backend.write_index(sealed, before.tag)
-            except IndexChanged:
+            except IndexConflictError:
                 repeat.pause(min(attempt, 4))
             else:
                 return after

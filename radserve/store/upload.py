@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from radserve.errors import Corrupt, StoreError
+from radserve.errors import CorruptDataError, StoreError
 from radserve.store import aws
 from radserve.store.backend import Progress
 
@@ -36,7 +36,7 @@ def put_whole(s3: S3Client, bucket: str, key: str, sha256: str, source: Path, pr
     """
     data = source.read_bytes()
     if hashlib.sha256(data).hexdigest() != sha256:
-        raise Corrupt(f"{source}: changed while it was pushed.")
+        raise CorruptDataError(f"{source}: changed while it was pushed.")
     progress(0, len(data))
     s3.put_object(Bucket=bucket, Key=key, Body=data, ChecksumAlgorithm="SHA256", ChecksumSHA256=encoded(sha256))
     progress(len(data), len(data))
@@ -106,7 +106,7 @@ class Upload:
             progress(done, size)
         if total.hexdigest() != sha256:
             self._s3.abort_multipart_upload(Bucket=self._bucket, Key=self._key, UploadId=identity)
-            raise Corrupt(f"{self._source}: changed while it was pushed.")
+            raise CorruptDataError(f"{self._source}: changed while it was pushed.")
         self._s3.complete_multipart_upload(
             Bucket=self._bucket, Key=self._key, UploadId=identity, MultipartUpload={"Parts": parts}
         )

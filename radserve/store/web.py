@@ -11,8 +11,8 @@ from urllib.parse import urlsplit, urlunsplit
 
 import httpx
 
-from radserve import retry
-from radserve.errors import BlobMissing, BrokenOff, Corrupt, StoreError
+from radserve.client import retry
+from radserve.errors import CorruptDataError, InterruptedTransferError, MissingBlobError, StoreError
 from radserve.store import repeat
 from radserve.store.backend import BLOBS, INDEX, LARGEST_INDEX, Blob, Document, Download, Leftover, Progress
 
@@ -84,9 +84,9 @@ class Web:
             headers["If-Match"] = tag
         with self._get(path, headers) as answer:
             if answer.status_code == httpx.codes.NOT_FOUND:
-                raise BlobMissing(f"{self.name}/{path}: missing.")
+                raise MissingBlobError(f"{self.name}/{path}: missing.")
             if answer.status_code in (httpx.codes.PRECONDITION_FAILED, httpx.codes.REQUESTED_RANGE_NOT_SATISFIABLE):
-                raise Corrupt(f"{self.name}/{path}: was replaced while it was read, or is too short.")
+                raise CorruptDataError(f"{self.name}/{path}: was replaced while it was read, or is too short.")
             begins, size = _range(answer, start, f"{self.name}/{path}")
             yield Download(size, begins, answer.headers.get("ETag"), answer.iter_raw())
 
@@ -147,7 +147,7 @@ def _broken_off(name: str) -> Iterator[None]:
     try:
         yield
     except httpx.TransportError as error:
-        raise BrokenOff(f"{name}: {str(error) or type(error).__name__}") from error
+        raise InterruptedTransferError(f"{name}: {str(error) or type(error).__name__}") from error
 
 
 def _range(answer: httpx.Response, start: int, name: str) -> tuple[int, int]:
@@ -157,7 +157,7 @@ def _range(answer: httpx.Response, start: int, name: str) -> tuple[int, int]:
             return start, int(answer.headers["Content-Range"].rpartition("/")[2])
         return 0, int(answer.headers["Content-Length"])
     except (KeyError, ValueError) as error:
-        raise Corrupt(f"{name}: the server does not say how long it is.") from error
+        raise CorruptDataError(f"{name}: the server does not say how long it is.") from error
 
 
 def _require_safe(url: httpx.URL, name: str) -> None:

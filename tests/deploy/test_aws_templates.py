@@ -13,11 +13,11 @@ from cfnlint import lint_file  # type: ignore[import-untyped]
 
 from gateway.settings import PREFIX
 from gateway.settings import Settings as GatewaySettings
+from radserve.cli.serve import serve
 from radserve.deploy import stacks
 from radserve.deploy.errors import SettingsError
 from radserve.deploy.settings import StackName
 from radserve.deploy.template import FOLDER, Template, load
-from radserve.serve_cli import serve
 
 STACKS = stacks.ORDER
 

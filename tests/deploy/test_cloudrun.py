@@ -19,7 +19,7 @@ import pytest
 import typer.main
 import yaml
 
-from radserve.cli import app
+from radserve.cli.main import app
 from tests.deploy.kustomize import build, longest
 from tests.server import ROOT
 
@@ -166,7 +166,7 @@ def test_the_platform_sends_requests_where_the_front_listens_and_torchserve_does
 def test_probes_ask_what_they_mean_and_a_start_is_given_longer_than_the_supervisor_gives_itself(
     container: dict[str, Any],
 ) -> None:
-    from radserve.serve_options import Options
+    from radserve.server.options import Options
 
     startup = container["startupProbe"]
     assert startup["httpGet"]["path"] == "/ready"

@@ -19,7 +19,7 @@ import httpx
 import pytest
 import yaml
 
-from radserve.launch import free_ports
+from benchmarks.server import free_ports
 from tests.deploy.kustomize import one
 from tests.docker.compose import make, merged
 from tests.repack import NAME

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import typer.main
 
-from radserve.cli import app
+from radserve.cli.main import app
 from tests.server import ROOT
 
 DOCUMENTS = [ROOT / "docs" / f"{name}.md" for name in ("compose", "kubernetes", "cloudrun")]

@@ -12,7 +12,7 @@ import pytest
 import typer.main
 import yaml
 
-from radserve.cli import app
+from radserve.cli.main import app
 from tests.deploy.kustomize import attempt, one
 from tests.server import ROOT
 
@@ -188,7 +188,7 @@ def test_probes_go_through_the_front_and_ask_what_they_mean(container: dict[str,
 
 
 def test_a_start_is_given_longer_than_the_supervisor_gives_itself(container: dict[str, Any]) -> None:
-    from radserve.serve_options import Options
+    from radserve.server.options import Options
 
     probe = container["startupProbe"]
     assert probe["periodSeconds"] * probe["failureThreshold"] > Options.startup_timeout

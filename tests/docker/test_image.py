@@ -15,7 +15,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from radserve.launch import free_ports
+from benchmarks.server import free_ports
 from tests.front import Keys
 from tests.gateway.lambda_ import events
 from tests.gateway.lambda_.runtime import HANDLER, FunctionError, Runtime, served

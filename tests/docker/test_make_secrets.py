@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from radserve import certificate, key_file, keys
+from radserve.auth import api_keys, key_file
+from radserve.proxy import certificate
 from tests.docker.compose import make, merged, run
 
 
@@ -45,7 +46,7 @@ def test_its_certificate_names_the_hosts_and_is_its_own_authority(secrets: Path)
 def test_the_server_accepts_its_certificate_and_its_keys(secrets: Path) -> None:
     certificate.check(secrets / "tls" / "certificate.pem", secrets / "tls" / "key.pem")
     path = secrets / "keys" / "api_keys.json"
-    known = keys.parse(key_file.read(path), str(path))
+    known = api_keys.parse(key_file.read(path), str(path))
     scraper = known.find((secrets / "prometheus_key").read_text())
     assert scraper is not None
     assert [str(role) for role in scraper.roles] == ["read"]
@@ -59,7 +60,7 @@ def test_the_server_accepts_its_certificate_and_its_keys(secrets: Path) -> None:
 
 def test_the_gateway_has_a_key_that_predicts_and_the_url_of_redis(secrets: Path) -> None:
     path = secrets / "keys" / "api_keys.json"
-    own = keys.parse(key_file.read(path), str(path)).find((secrets / "gateway_key").read_text())
+    own = api_keys.parse(key_file.read(path), str(path)).find((secrets / "gateway_key").read_text())
     assert own is not None
     assert (own.name, [str(role) for role in own.roles]) == ("gateway", ["predict"])
     password = (secrets / "redis_password").read_text()
@@ -71,10 +72,10 @@ def test_where_secrets_of_before_the_gateway_are_kept_it_gets_its_own(secrets: P
     for name in ("gateway_key", "gateway_redis"):
         (tmp_path / "old" / name).unlink()
     key_file.revoke(tmp_path / "old" / "keys" / "api_keys.json", "gateway")
-    before = keys.parse(key_file.read(tmp_path / "old" / "keys" / "api_keys.json"), "x")
+    before = api_keys.parse(key_file.read(tmp_path / "old" / "keys" / "api_keys.json"), "x")
     done = make(tmp_path / "old")
     assert done.returncode == 0, done.stderr
-    after = keys.parse(key_file.read(tmp_path / "old" / "keys" / "api_keys.json"), "x")
+    after = api_keys.parse(key_file.read(tmp_path / "old" / "keys" / "api_keys.json"), "x")
     assert before.find((secrets / "prometheus_key").read_text()) == after.find((secrets / "prometheus_key").read_text())
     assert after.find((tmp_path / "old" / "gateway_key").read_text()) is not None
 

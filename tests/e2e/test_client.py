@@ -13,15 +13,15 @@ import numpy as np
 import pytest
 from PIL import Image as Pillow
 
-from handlers.picture import OUTLINE
-from radserve.answer import Refusal
+from handlers.png import OUTLINE
 from radserve.client import Client
-from radserve.errors import NotAnAnswer, Refused
-from radserve.prediction import Prediction
-from radserve.segmentation import Segmentation
+from radserve.errors import InvalidResponseError, RejectedRequestError
+from radserve.schema.classification import Prediction
+from radserve.schema.prediction import RejectedImage
+from radserve.schema.segmentation import Segmentation
 from tests.conftest import ROOT
+from tests.handlers.formats.test_zip import zipped
 from tests.handlers.images import dicom, saved
-from tests.handlers.test_zipped import zipped
 from tests.repack import NAME
 from tests.server import Server, running
 from tests.spots import HEIGHT, WIDTH, agreement, figure, packed, painted
@@ -77,7 +77,7 @@ def test_a_series_has_the_volume_of_its_masks(client: Client) -> None:
 
 def test_a_slice_that_is_refused_keeps_its_place_and_the_others_their_masks(client: Client) -> None:
     series = client.predict_series("spots", [SLICE, b"no image", SLICE])
-    assert [type(answer) for answer in series.answers] == [Segmentation, Refusal, Segmentation]
+    assert [type(answer) for answer in series.answers] == [Segmentation, RejectedImage, Segmentation]
     assert series.volume.ml is None
     assert series.volume.reason
 
@@ -91,12 +91,12 @@ def test_the_overlay_has_the_size_of_the_image_and_the_outline_of_the_mask(clien
 
 
 def test_a_zip_is_not_taken_for_one_image(client: Client) -> None:
-    with pytest.raises(NotAnAnswer, match="predict_series"):
+    with pytest.raises(InvalidResponseError, match="predict_series"):
         client.predict("spots", zipped({"1.png": SLICE, "2.png": SLICE}))
 
 
 def test_masks_are_not_explained(client: Client) -> None:
-    with pytest.raises(Refused, match=r"404 .*mask"):
+    with pytest.raises(RejectedRequestError, match=r"404 .*mask"):
         client.explain("spots", SLICE)
 
 

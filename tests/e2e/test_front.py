@@ -11,8 +11,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from radserve import key_file
-from radserve.keys import Role
+from radserve.auth import key_file
+from radserve.auth.api_keys import Role
 from tests.conftest import ROOT
 from tests.front import Front, Keys, problem
 from tests.repack import NAME

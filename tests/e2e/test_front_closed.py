@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import httpx
 import pytest
 
-from radserve.keys import Role
+from radserve.auth.api_keys import Role
 from tests.conftest import ROOT
 from tests.front import Front, answered, problem
 from tests.repack import NAME

@@ -10,8 +10,8 @@ import httpx
 import pytest
 
 from gateway.app import make
-from gateway.page import FOLDER
 from gateway.settings import Settings
+from gateway.static_files import FOLDER
 from radserve.client import Client
 from tests.authority import Authority
 from tests.conftest import ROOT

@@ -16,7 +16,7 @@ import httpx
 import psutil
 import pytest
 
-from radserve.launch import free_ports
+from benchmarks.server import free_ports
 from tests.conftest import ROOT
 from tests.front import Keys, await_text, fronted, problem
 from tests.repack import NAME

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from radserve import key_file
-from radserve.keys import Role
+from radserve.auth import key_file
+from radserve.auth.api_keys import Role
 from tests.conftest import ROOT
 from tests.front import Front, Keys, fronted, problem
 from tests.repack import NAME

@@ -19,13 +19,13 @@ from pathlib import Path
 import httpx
 import pytest
 
-from radserve import routing
-from radserve.front import Behind, Options
-from radserve.launch import free_ports
-from radserve.nginx import Nginx
-from radserve.routing import Routing
-from radserve.runtime import Runtime, fronted
-from radserve.traffic import Seen
+from benchmarks.server import free_ports
+from radserve.proxy import traffic_split
+from radserve.proxy.access_events import Seen
+from radserve.proxy.nginx import Nginx
+from radserve.proxy.options import Options, Upstreams
+from radserve.proxy.traffic_split import Routing
+from radserve.server.run_directory import RunDirectory, fronted
 from tests import front as fronts
 from tests.authority import Authority
 from tests.control import await_true, controlled, heard
@@ -48,17 +48,17 @@ class Split:
 
     front: Front
     upstream: Scripted
-    runtime: Runtime
+    runtime: RunDirectory
     forgiven: int = 0
 
     def route(self, new: float, *, shadow: float | None = None, closed: tuple[str, ...] = ()) -> None:
         shadows = {} if shadow is None else {NAME: shadow}
-        routing.write(
+        traffic_split.write(
             Routing({NAME: {NEW: new, OLD: 100 - new}}, shadows, {(NAME, version) for version in closed}), self.runtime
         )
 
     def clear(self) -> None:
-        routing.write(Routing(), self.runtime)
+        traffic_split.write(Routing(), self.runtime)
 
     def complaints(self) -> list[str]:
         """Return what nginx has complained of since last asked."""
@@ -99,7 +99,7 @@ def split(
     with scripted() as upstream:
         upstream.script = echo
         with fronts.fronted(replace(server, url=upstream.url), shared, keys, folder, tls, *options) as front:
-            yield Split(front, upstream, Runtime(shared))
+            yield Split(front, upstream, RunDirectory(shared))
 
 
 @pytest.fixture(autouse=True)
@@ -133,7 +133,7 @@ def side(client: httpx.Client, who: str | None = None) -> str:
 
 
 def test_without_a_table_the_version_is_torchserves_choice(client: httpx.Client, split: Split) -> None:
-    routing.write(Routing({"other": {NEW: 50, OLD: 50}}, {"other": 100}), split.runtime)
+    traffic_split.write(Routing({"other": {NEW: 50, OLD: 50}}, {"other": 100}), split.runtime)
     assert asked(client) == PATH
     assert asked(client, f"{PATH}/{OLD}") == f"{PATH}/{OLD}"
     assert asked(client, f"/explanations/{NAME}") == f"/explanations/{NAME}"
@@ -208,7 +208,7 @@ def test_a_closed_version_is_not_there_and_only_that_one(client: httpx.Client, s
     assert "Nothing is open at this path" in problem(client.post("/nothing", content=BODY), 404)
     assert asked(client) == asked(client, f"{PATH}/{OLD}") == f"{PATH}/{OLD}"
     assert asked(client, f"/predictions/other/{NEW}") == f"/predictions/other/{NEW}"
-    routing.write(Routing(closed={(NAME, NEW)}), split.runtime)  # before any share is given
+    traffic_split.write(Routing(closed={(NAME, NEW)}), split.runtime)  # before any share is given
     problem(client.post(f"{PATH}/{NEW}", content=BODY), 404)
     assert asked(client) == PATH
 
@@ -410,15 +410,15 @@ def test_a_copy_that_nobody_takes_changes_nothing_for_the_client(client: httpx.C
 
 
 def test_sagemakers_invocations_are_split_told_and_copied_too(tmp_path: Path) -> None:
-    runtime = Runtime(tmp_path)
+    runtime = RunDirectory(tmp_path)
     runtime.ready.touch()
     (port,) = free_ports(1)
     options = Options("127.0.0.1", port, "127.0.0.1", 1, 2, sagemaker=NAME, access_log=tmp_path / "access.log")
-    routing.write(Routing({NAME: {NEW: 100}}, {NAME: 100}), runtime)
+    traffic_split.write(Routing({NAME: {NEW: 100}}, {NAME: 100}), runtime)
 
     async def ask(upstream: Scripted) -> None:
         address = upstream.url.removeprefix("http://")
-        nginx = Nginx(options, Behind(address, address, address, runtime, 100000, 60), runtime.front)
+        nginx = Nginx(options, Upstreams(address, address, address, runtime, 100000, 60), runtime.front)
         await nginx.start()
         try:
             async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as client:
@@ -444,7 +444,7 @@ def test_sagemakers_invocations_are_split_told_and_copied_too(tmp_path: Path) ->
 
 def test_the_supervisor_can_tell_whether_there_is_a_front(split: Split, tmp_path: Path) -> None:
     assert fronted(split.runtime)
-    assert not fronted(Runtime(tmp_path))
+    assert not fronted(RunDirectory(tmp_path))
 
 
 def test_a_second_front_in_the_same_folder_is_refused(server: Server, split: Split, keys: Keys, tmp_path: Path) -> None:

@@ -15,8 +15,8 @@ from typing import Any
 import httpx
 import pytest
 
-from radserve import build
-from radserve.launch import free_ports
+from benchmarks.server import free_ports
+from radserve.build import builder
 from tests.authority import Authority
 from tests.conftest import ROOT
 from tests.front import Keys
@@ -93,8 +93,8 @@ def monitored(
     """Load a server of several models, published with TLS and keys, and let Prometheus see it."""
     models, folder = tmp_path_factory.mktemp("models"), tmp_path_factory.mktemp("monitoring")
     shutil.copytree(store, models, dirs_exist_ok=True)
-    for source in build.find(ROOT / "archives", MODELS[1:]):
-        build.build(source, models)
+    for source in builder.find(ROOT / "archives", MODELS[1:]):
+        builder.build(source, models)
     pair = authority.issue("monitored")
     (folder / "key").write_text(keys.texts["read"])
     inference, management, metrics, behind = map(str, free_ports(4))

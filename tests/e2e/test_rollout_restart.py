@@ -10,7 +10,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from radserve.launch import free_ports
+from benchmarks.server import free_ports
 from tests.e2e.test_front_life import published
 from tests.front import Keys
 from tests.repack import NAME

@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 from PIL import Image as Pillow
 
-from handlers.picture import OUTLINE
+from handlers.png import OUTLINE
+from tests.handlers.formats.test_zip import zipped
 from tests.handlers.images import dicom, saved
-from tests.handlers.test_zipped import zipped
 from tests.server import Server, running
 from tests.spots import HEIGHT, WIDTH, Flags, agreement, figure, packed, painted
 

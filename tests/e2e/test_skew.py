@@ -14,18 +14,18 @@ from numpy.typing import NDArray
 
 from handlers.geometry import Geometry
 from handlers.recipe import Recipe
-from radserve import build
-from radserve.build import Source
+from radserve.build import builder
+from radserve.build.builder import Source
+from radserve.build.placeholder import stand_in
 from radserve.client import Client
-from radserve.prediction import Prediction
-from radserve.segmentation import Segmentation
-from radserve.untrained import stand_in
+from radserve.schema.classification import Prediction
+from radserve.schema.segmentation import Segmentation
 from tests.conftest import ROOT
 from tests.server import running
-from training import data, networks, outputs, weights
+from training import datasets, networks, weights
 from training.batches import Images
-from training.data import Example, pixels
-from training.judge import masks
+from training.datasets import Example, pixels
+from training.evaluators import outputs, segmentation
 
 pytestmark = pytest.mark.e2e
 
@@ -64,7 +64,7 @@ class Model:
 @pytest.fixture(scope="module")
 def sources() -> dict[str, Source]:
     """Shipped weights where there are any, random ones elsewhere."""
-    found = build.find(ROOT / "archives", [*CLASSIFIERS, UNET], untrained=True)
+    found = builder.find(ROOT / "archives", [*CLASSIFIERS, UNET], untrained=True)
     return {source.recipe.name: source for source in found}
 
 
@@ -86,7 +86,7 @@ def client(shared: Path, sources: dict[str, Source], tmp_path_factory: pytest.Te
     del shared
     folder = tmp_path_factory.mktemp("skew")
     for source in sources.values():
-        build.build(source, folder / "store")
+        builder.build(source, folder / "store")
     with running(folder / "store", folder / "log", "--workers", "1") as server, Client(server.url, timeout=90) as made:
         yield made
 
@@ -107,7 +107,7 @@ def test_served_probabilities_are_those_of_the_evaluation(
     client: Client, models: dict[str, Model], shared: Path, name: str
 ) -> None:
     kind, folder = CLASSIFIERS[name]
-    examples = _spread(data.find(kind, shared / folder))
+    examples = _spread(datasets.find(kind, shared / folder))
     model = models[name]
     wanted = outputs.probabilities(model.logits(examples), model.recipe.calibration.temperature)
     answers = _ask(client, name, [example.read() for example in examples])
@@ -124,14 +124,14 @@ def test_served_masks_are_those_of_the_evaluation(
     client: Client, models: dict[str, Model], shared: Path, tmp_path: Path
 ) -> None:
     model = models[UNET]
-    examples = _spread(data.find("lgg_mri", _cases(shared, tmp_path)))
+    examples = _spread(datasets.find("lgg_mri", _cases(shared, tmp_path)))
     answers = _ask(client, UNET, [example.read() for example in examples])
     served = [answer for answer in answers if isinstance(answer, Segmentation)]
     assert len(served) == COUNT, answers
     decision = model.recipe.decision
     assert decision is not None
     scaled = model.logits(examples) / np.float32(model.recipe.calibration.temperature)
-    wanted = masks.predict(scaled, decision.threshold, decision.smallest)
+    wanted = segmentation.predict(scaled, decision.threshold, decision.smallest)
     unsure = np.abs(1 / (1 + np.exp(-scaled[:, 0].astype(np.float64))) - decision.threshold) < CLOSE
     assert wanted.any()
     assert not wanted.all()

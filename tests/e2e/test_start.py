@@ -109,8 +109,8 @@ def marked(text: str, version: str) -> Callable[[dict[str, bytes]], None]:
     """Make an archive's own code recognisable."""
 
     def change(contents: dict[str, bytes]) -> None:
-        code = contents["handlers/answer.py"].decode()
-        contents["handlers/answer.py"] = code.replace(
+        code = contents["handlers/response.py"].decode()
+        contents["handlers/response.py"] = code.replace(
             '"label": decision', f'"code": "{text}", "label": decision'
         ).encode()
         with_recipe(version=version)(contents)

@@ -162,6 +162,6 @@ def test_a_worker_that_stays_away_is_said_and_comes_back(store: Path, tmp_path: 
             time.sleep(0.05)
         assert ready(server)
         assert httpx.post(f"{server.url}/predictions/{NAME}", content=FILM, timeout=30).status_code == 200
-        messages = [line["message"] for line in server.log_lines() if line["logger"] == "radserve.supervisor"]
+        messages = [line["message"] for line in server.log_lines() if line["logger"] == "radserve.server.supervisor"]
         assert any("0 of 1 workers are ready" in message for message in messages)
         assert any("all workers are back" in message for message in messages)

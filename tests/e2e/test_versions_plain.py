@@ -12,7 +12,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from radserve import index
+from radserve.build import model_store
 from tests.repack import NAME
 from tests.server import ROOT, Server, running
 from tests.versions import FILM, PATH, add, copied
@@ -57,7 +57,7 @@ def test_a_rollout_pulls_verifies_and_switches_at_once_and_says_so(server: Serve
     assert "No nginx stands before this server" in said
     assert "all of them at once" in said
     assert answered_by(server) == "1.1.0"
-    entry = index.read(server.store).find(NAME, "1.1.0")
+    entry = model_store.read(server.store).find(NAME, "1.1.0")
     assert entry is not None
     assert (server.store / entry.file).is_file()
 

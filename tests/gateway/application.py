@@ -12,12 +12,12 @@ from fastapi import FastAPI
 
 from gateway.access import Access, Open
 from gateway.app import assemble
-from gateway.backend import Backend
+from gateway.backends.base import Backend
 from gateway.history import History
-from gateway.keeping import Keeping
-from gateway.references import References, Source
+from gateway.history.recorder import HistoryRecorder
 from gateway.services import Services
 from gateway.settings import Settings
+from gateway.uploads.references import References, Source
 from tests.gateway.backend import Told
 
 
@@ -31,7 +31,7 @@ def services(
 ) -> Services:
     """Put the parts of an application together."""
     chosen = settings or Settings.read()
-    return Services(chosen, backend, access or Open(), Keeping(history, chosen), References(sources or {}))
+    return Services(chosen, backend, access or Open(), HistoryRecorder(history, chosen), References(sources or {}))
 
 
 @asynccontextmanager

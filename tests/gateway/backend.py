@@ -7,8 +7,8 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-from gateway.backend import Catalog, Question, Reply
-from gateway.errors import NotFound
+from gateway.backends.base import Catalog, Question, Reply
+from gateway.errors import NotFoundError
 
 SHA256 = "a" * 64
 CATALOG: dict[str, Any] = {
@@ -72,12 +72,12 @@ class Told:
 
     async def card(self, name: str, version: str) -> str:
         if (name, version) != ("chest", "1.0.0"):
-            raise NotFound("not served")
+            raise NotFoundError("not served")
         return "# Chest\n\n| a | b |\n|---|---|\n| 1 | <script>x</script> |\n"
 
     async def sample(self, name: str, version: str) -> bytes:
         if (name, version) != ("chest", "1.0.0"):
-            raise NotFound("not served")
+            raise NotFoundError("not served")
         return b"\x89PNG sample"
 
     async def ready(self) -> str | None:

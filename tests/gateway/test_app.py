@@ -9,8 +9,8 @@ from typing import Any
 import httpx
 import pytest
 
-from gateway.backend import Reply
-from gateway.errors import GatewayTimeout
+from gateway.backends.base import Reply
+from gateway.errors import GatewayTimeoutError
 from gateway.metrics import REGISTRY
 from gateway.settings import Settings
 from tests.gateway.application import asking, services
@@ -66,7 +66,7 @@ def test_a_name_that_cannot_be_one_is_asked_of_nobody(path: str) -> None:
 
 def test_a_backends_problem_is_the_clients_answer_with_the_requests_id() -> None:
     def late(_: Any) -> Reply:
-        raise GatewayTimeout("It did not answer within 60 s.")
+        raise GatewayTimeoutError("It did not answer within 60 s.")
 
     answer = ask("POST", "/api/predictions/chest", Told(late), content=b"x", headers={"X-Request-Id": "abc"})
     assert answer.status_code == 504

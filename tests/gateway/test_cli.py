@@ -9,7 +9,7 @@ import pytest
 import uvicorn
 
 from gateway import cli
-from radserve import log
+from radserve.server import logging
 
 
 @pytest.fixture
@@ -17,7 +17,7 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     """Hold what uvicorn was started with, instead of starting it."""
     calls: list[dict[str, Any]] = []
     monkeypatch.setattr(uvicorn, "run", lambda _, **words: calls.append(words))
-    monkeypatch.setattr(log, "configure", lambda: None)
+    monkeypatch.setattr(logging, "configure", lambda: None)
     monkeypatch.setenv("RADSERVE_GATEWAY_HISTORY", "none")
     return calls
 

@@ -14,8 +14,8 @@ from fastapi import FastAPI, Request
 from starlette.requests import ClientDisconnect
 
 from gateway import problems
-from gateway.backend import Question, Reply
-from gateway.middleware import Longest, Outermost
+from gateway.backends.base import Question, Reply
+from gateway.middleware import BodySizeLimit, RequestContext
 from gateway.settings import Settings
 from tests.gateway.application import client, gateway
 from tests.gateway.backend import Told
@@ -135,7 +135,7 @@ class Receiving:
 def slow(receive: Any, **bounds: float) -> int:
     app = FastAPI()
     problems.install(app)
-    app.add_middleware(Longest, max_bytes=2048, way_out="", **{"piece": 1.0, "whole": 5.0} | bounds)
+    app.add_middleware(BodySizeLimit, max_bytes=2048, way_out="", **{"piece": 1.0, "whole": 5.0} | bounds)
 
     @app.post("/whole")
     async def whole(request: Request) -> int:
@@ -224,7 +224,7 @@ def test_a_client_that_leaves_is_no_failure(caplog: pytest.LogCaptureFixture) ->
         raise AssertionError
 
     scope = {"type": "http", "method": "POST", "path": "/", "headers": [], "scheme": "http"}
-    asyncio.run(Outermost(left)(scope, nothing, nothing))
+    asyncio.run(RequestContext(left)(scope, nothing, nothing))
     assert "POST / 499 in" in caplog.text
     assert not [record for record in caplog.records if record.levelno > logging.INFO]
 
@@ -259,5 +259,5 @@ def test_other_kinds_of_connections_are_passed_on() -> None:
     async def app(scope: Any, *_: Any) -> None:
         seen.append(scope["type"])
 
-    asyncio.run(Outermost(Longest(app, 1, ""))({"type": "lifespan"}, None, None))  # type: ignore[arg-type]
+    asyncio.run(RequestContext(BodySizeLimit(app, 1, ""))({"type": "lifespan"}, None, None))  # type: ignore[arg-type]
     assert seen == ["lifespan"]

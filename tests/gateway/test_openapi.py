@@ -46,8 +46,8 @@ def test_without_keys_the_api_is_as_described(server: Server, tmp_path: Path) ->
 
 def everything(keys: Keys, folder: Path) -> Path:
     """Make a key with all roles; the keys of the session have one each."""
-    from radserve import key_file
-    from radserve.keys import Role
+    from radserve.auth import key_file
+    from radserve.auth.api_keys import Role
 
     file = folder / "keys.json"
     file.write_bytes(keys.file.read_bytes())

@@ -17,9 +17,9 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
-from handlers.decode import decode
 from handlers.errors import RequestError
-from handlers.image import Limits
+from handlers.formats.decode import decode
+from handlers.formats.image import Limits
 from tests.handlers import images
 
 LIMITS = Limits(bytes=1 << 20, pixels=1_000_000)

@@ -20,10 +20,10 @@ from PIL import Image as Pillow
 
 from handlers.classification import Classification
 from handlers.errors import ProgramError
-from handlers.program import DeviceLost, Program
+from handlers.program import DeviceLostError, Program
 from tests.handlers.images import dicom, saved
 from tests.handlers.test_pipeline import film
-from tests.handlers.test_service import context
+from tests.handlers.test_torchserve_handler import context
 
 EXPLAIN = {"explain": "True"}
 VIEW = "image/png;view=image"
@@ -185,7 +185,7 @@ def test_a_device_lost_over_an_explanation_ends_the_worker(
             left.append(self.leaving)
 
     def lost(*_: object) -> None:
-        raise DeviceLost("gone")
+        raise DeviceLostError("gone")
 
     monkeypatch.setattr(Program, "gradients", lost)
     monkeypatch.setattr(threading, "Timer", Timer)

@@ -15,14 +15,14 @@ from numpy.typing import NDArray
 from PIL import Image as Pillow
 from torch import fx
 
-from handlers import heat, recipe
+from handlers import heat_map, recipe
 from handlers.errors import InternalError, ProgramError
 from handlers.explanation import explain, score
 from handlers.pipeline import Pipeline
 from handlers.program import Program
 from handlers.recipe import Recipe
-from radserve.export import export
-from radserve.network import _Tracer
+from radserve.build.export import export
+from radserve.build.model import _Tracer
 from tests.conftest import brightness_recipe
 from training import networks
 from training.networks.brain_tumor import runs
@@ -266,7 +266,7 @@ def test_grad_cam_of_the_exported_program_is_captums_of_the_eager_network(
     wanted = reference.attribute(images, target=labels, relu_attributions=True).detach().numpy()[:, 0]
     weights = np.eye(outputs, dtype=np.float32)[labels]
     features, gradients = exported(network, shape).gradients(images.numpy(), weights, "features")
-    found = np.stack([heat.grad_cam(*pair) for pair in zip(features, gradients, strict=True)])
+    found = np.stack([heat_map.grad_cam(*pair) for pair in zip(features, gradients, strict=True)])
     top = wanted[:, :rows].max()
     assert top > 0
     np.testing.assert_allclose(found[:, :rows] / top, wanted[:, :rows] / top, atol=1e-4)
@@ -284,7 +284,7 @@ def test_attention_relevance_of_the_exported_program_is_captums_of_the_eager_net
     wanted = product.clip(0).mean(axis=1).sum(axis=1)
     weights = np.eye(2, dtype=np.float32)
     attention, gradients = exported(network, (3, 224, 224)).gradients(images.numpy(), weights, "attention")
-    found = np.stack([heat.attention_relevance(*pair) for pair in zip(attention, gradients, strict=True)])
+    found = np.stack([heat_map.attention_relevance(*pair) for pair in zip(attention, gradients, strict=True)])
     assert (wanted.max(axis=1) > 0).all()
     np.testing.assert_allclose(found / wanted.max(), wanted / wanted.max(), atol=1e-4)
 
@@ -300,6 +300,6 @@ def test_other_weights_give_another_map(exported: Callable[..., Program]) -> Non
         torch.manual_seed(seed)
         network.fc3.reset_parameters()  # type: ignore[operator,union-attr]
         features, gradients = exported(network, (3, 32, 32)).gradients(image, weights, "features")
-        maps.append(heat.grad_cam(features[0], gradients[0]))
+        maps.append(heat_map.grad_cam(features[0], gradients[0]))
         assert maps[-1].max() > 0
     assert abs(np.corrcoef(maps[0].ravel(), maps[1].ravel()).item(1)) < 0.5

@@ -11,8 +11,8 @@ from PIL import Image as Pillow
 
 from handlers import recipe as recipes
 from handlers.errors import InternalError
+from handlers.formats.image import Image
 from handlers.geometry import Geometry
-from handlers.image import Image
 from handlers.mask import Box, Mask, segment
 from handlers.preprocess import preprocess
 from handlers.recipe import Recipe

@@ -18,7 +18,7 @@ from ts.metrics.metric_cache_yaml_impl import MetricsCacheYamlImpl
 
 from handlers import errors, metrics, recipe
 from handlers.classification import Classification
-from handlers.errors import UnreadableImage
+from handlers.errors import UnreadableImageError
 from handlers.metrics import COUNTERS, HISTOGRAMS, INTERVAL, Histogram, Meter, Tally
 from handlers.recipe import Recipe
 from tests.conftest import ROOT, brightness_recipe
@@ -224,7 +224,7 @@ def test_an_archive_newer_than_its_server_sends_what_that_knows(
     (tmp_path / "old.yaml").write_text(yaml.safe_dump(known))
     meter = Meter(brightness)
     meter.connect(cache(tmp_path / "old.yaml"))
-    meter.refusal(UnreadableImage("x"))
+    meter.refusal(UnreadableImageError("x"))
     meter.request(400)
     lines.read()
     meter.send()

@@ -12,10 +12,10 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image as Pillow
 
-from handlers.errors import BadRequest, InternalError, ServiceUnavailable, UnreadableImage
+from handlers.errors import BadRequestError, InternalError, ServiceUnavailableError, UnreadableImageError
+from handlers.formats.cifar import Raw
 from handlers.pipeline import Pipeline, Prepared, Result
-from handlers.program import DeviceLost, Program
-from handlers.raw import Raw
+from handlers.program import DeviceLostError, Program
 from handlers.recipe import Recipe
 
 
@@ -45,9 +45,9 @@ def test_images_of_all_sizes_share_a_batch_and_get_what_they_get_alone(pipeline:
 
 
 def test_a_broken_image_fails_alone_and_order_is_kept(pipeline: Pipeline) -> None:
-    first, broken, refused, last = pipeline([film(low=0), b"\xff\xd8\xff", BadRequest("before"), film(low=200)])
-    assert isinstance(broken, UnreadableImage)
-    assert isinstance(refused, BadRequest)
+    first, broken, refused, last = pipeline([film(low=0), b"\xff\xd8\xff", BadRequestError("before"), film(low=200)])
+    assert isinstance(broken, UnreadableImageError)
+    assert isinstance(refused, BadRequestError)
     assert logits(last)[1] > logits(first)[1]
 
 
@@ -92,8 +92,8 @@ class Fragile(Program):
     ("error", "answer"),
     [
         (ValueError("boom"), InternalError),
-        (MemoryError("out of memory"), ServiceUnavailable),
-        (RuntimeError("CUDA out of memory. Tried to allocate"), ServiceUnavailable),
+        (MemoryError("out of memory"), ServiceUnavailableError),
+        (RuntimeError("CUDA out of memory. Tried to allocate"), ServiceUnavailableError),
     ],
 )
 def test_an_image_that_the_model_cannot_bear_spares_its_neighbours(
@@ -107,8 +107,8 @@ def test_an_image_that_the_model_cannot_bear_spares_its_neighbours(
 
 
 def test_a_lost_device_is_not_swallowed(pipeline: Pipeline) -> None:
-    fragile = Pipeline(pipeline.recipe, Fragile(pipeline.program, DeviceLost("gone"), unbearable=-9), batch=4)
-    with pytest.raises(DeviceLost):
+    fragile = Pipeline(pipeline.recipe, Fragile(pipeline.program, DeviceLostError("gone"), unbearable=-9), batch=4)
+    with pytest.raises(DeviceLostError):
         fragile([film()])
 
 
@@ -118,7 +118,7 @@ def test_a_fault_of_ours_in_preparing_is_an_internal_error_without_its_text(
     def broken(*_: object) -> None:
         raise LookupError("secret")
 
-    monkeypatch.setattr("handlers.pipeline.check", broken)
+    monkeypatch.setattr("handlers.pipeline.suitability", broken)
     (answer,) = pipeline([film()])
     assert isinstance(answer, InternalError)
     assert "secret" not in str(answer)

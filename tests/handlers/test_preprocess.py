@@ -12,11 +12,11 @@ from PIL import Image as Pillow
 from handlers import preprocess
 from handlers import recipe as recipes
 from handlers.decision import decide
-from handlers.decode import decode
-from handlers.image import Image
+from handlers.formats.decode import decode
+from handlers.formats.image import Image
 from handlers.program import Program
 from handlers.recipe import Input, Recipe
-from radserve.served import select
+from radserve.server.verified_models import select
 from tests.repack import NAME
 
 SPEC = Input(color="gray", channels=3, height=8, width=12, mean=(0.5, 0.4, 0.3), std=(0.1, 0.2, 0.4))

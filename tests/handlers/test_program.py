@@ -13,8 +13,8 @@ import pytest
 import torch
 
 from handlers.errors import ProgramError
-from handlers.program import DeviceLost, Program, is_sticky
-from radserve.export import export
+from handlers.program import DeviceLostError, Program, is_sticky
+from radserve.build.export import export
 
 
 class Branches(torch.nn.Module):
@@ -187,9 +187,9 @@ def test_a_lost_device_is_told_from_other_errors(
 
     batch = np.zeros((1, 3, 6, 4), dtype=np.float32)
     monkeypatch.setattr(Program, "__call__", fail(RuntimeError("CUDA error: device-side assert triggered")))
-    with pytest.raises(DeviceLost):
+    with pytest.raises(DeviceLostError):
         program.run(batch)
-    with pytest.raises(DeviceLost):
+    with pytest.raises(DeviceLostError):
         program.gradients(batch, np.ones((1, 4), dtype=np.float32), "features")
     monkeypatch.setattr(Program, "__call__", fail(torch.OutOfMemoryError("CUDA out of memory")))
     with pytest.raises(torch.OutOfMemoryError):

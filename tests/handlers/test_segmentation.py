@@ -15,11 +15,11 @@ import pytest
 from PIL import Image as Pillow
 
 from handlers.errors import ProgramError
-from handlers.picture import OUTLINE
+from handlers.png import OUTLINE
 from handlers.segmentation import Segmentation
+from tests.handlers.formats.test_zip import zipped
 from tests.handlers.images import dicom, npy, saved
-from tests.handlers.test_service import context
-from tests.handlers.test_zipped import zipped
+from tests.handlers.test_torchserve_handler import context
 from tests.spots import HEIGHT, WIDTH, Flags, agreement, figure, painted, unpacked
 
 EMPTY = np.where(np.eye(HEIGHT, WIDTH) > 0, 60, 20).astype(np.uint8)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from handlers.image import Plane
+from handlers.formats.image import Plane
 from handlers.volume import Slice, measure
 
 UP = (0.0, 0.0, 1.0)

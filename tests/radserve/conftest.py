@@ -21,8 +21,8 @@ def odd() -> Iterator[Scripted]:
 def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """Collect the pauses between attempts instead of making them."""
     made: list[float] = []
-    monkeypatch.setattr("radserve.transport.time.sleep", made.append)
-    monkeypatch.setattr("radserve.retry.random.uniform", lambda _, longest: longest)
+    monkeypatch.setattr("radserve.client.transport.time.sleep", made.append)
+    monkeypatch.setattr("radserve.client.retry.random.uniform", lambda _, longest: longest)
     return made
 
 

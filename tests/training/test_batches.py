@@ -4,7 +4,7 @@ import torch
 
 from handlers.recipe import Recipe
 from training import batches
-from training.batches import Images, InOrder, Plan
+from training.batches import Images, InOrder, SamplingPlan
 from training.settings import Augmentation, Settings
 
 
@@ -14,12 +14,12 @@ def _images(count: int = 20) -> Images:
 
 
 def test_an_epoch_shows_each_image_once() -> None:
-    places = torch.cat([draw.places for draw in Plan(torch.zeros(20).long(), 5, seed=1)])
+    places = torch.cat([draw.places for draw in SamplingPlan(torch.zeros(20).long(), 5, seed=1)])
     assert sorted(places.tolist()) == list(range(20))
 
 
 def test_epochs_differ_and_each_can_be_repeated() -> None:
-    plan = Plan(torch.zeros(20).long(), 5, seed=1)
+    plan = SamplingPlan(torch.zeros(20).long(), 5, seed=1)
     first = [(draw.places.tolist(), draw.seed) for draw in plan]
     plan.set_epoch(1)
     second = [(draw.places.tolist(), draw.seed) for draw in plan]
@@ -29,7 +29,7 @@ def test_epochs_differ_and_each_can_be_repeated() -> None:
 
 
 def test_what_does_not_fill_a_batch_is_left_to_another_epoch() -> None:
-    assert [len(draw.places) for draw in Plan(torch.zeros(23).long(), 5, seed=1)] == [5] * 4
+    assert [len(draw.places) for draw in SamplingPlan(torch.zeros(23).long(), 5, seed=1)] == [5] * 4
 
 
 def test_evaluation_keeps_the_order_and_the_rest() -> None:
@@ -50,14 +50,14 @@ def test_unchanged_images_give_the_same_batch_augmented_or_not(recipe: Recipe) -
     images = _images(4)
     still = Settings(data="chest_xray", batch=4, seed=1)
     values, _ = next(iter(batches.training(images, recipe.input, 2, still)))
-    (draw,) = Plan(images.targets, 4, 1)
+    (draw,) = SamplingPlan(images.targets, 4, 1)
     plain, _ = next(iter(batches.plain(images, recipe.input, 2)))
     torch.testing.assert_close(values, plain[draw.places], atol=0.01, rtol=0)
 
 
 def test_an_even_epoch_has_as_many_of_each_label_and_changes_its_choice() -> None:
     targets = torch.tensor([0] * 15 + [1] * 5)
-    plan = Plan(targets, 5, seed=1, even=True)
+    plan = SamplingPlan(targets, 5, seed=1, even=True)
     epochs = []
     for epoch in (0, 1):
         plan.set_epoch(epoch)

@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from training import data, describe, split
-from training.data.cifar10 import CLASSES
-from training.description import Masks
+from training import datasets, describe
+from training.datasets import split
+from training.datasets.cifar10 import CLASSES
+from training.datasets.description import Masks
 from training.errors import DataError, SettingsError
 from training.settings import Settings
 
@@ -36,7 +37,7 @@ def test_counts_are_those_of_the_folder(films: Path) -> None:
 
 def test_the_sides_are_those_that_training_makes(films: Path) -> None:
     found = describe.describe("chest_xray", films, SETTINGS)
-    examples = data.find("chest_xray", films)
+    examples = datasets.find("chest_xray", films)
     sides = split.by_group(examples, SETTINGS.validation, SETTINGS.seed)
     assert found.sides["train"].images == len(sides.train)
     assert found.sides["validation"].images == len(sides.validation)

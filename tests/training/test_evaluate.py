@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from handlers import recipe as recipes
-from training import data, networks, weights
+from training import datasets, networks, weights
 from training.errors import RunError
 from training.evaluate import Options, evaluate, install_report
-from training.recipes import write
+from training.recipe_files import write
 from training.settings import Settings
 from training.train import Options as TrainOptions
 from training.train import train
@@ -65,7 +65,7 @@ def test_a_data_set_that_was_never_seen_is_measured_whole(lenet: Trained, tmp_pa
     found = evaluate(lenet.folder, other, tmp_path / "found", Options(part="all"))
     assert found["part"] == "all"
     assert found["split"]["train"] is None
-    assert found["split"]["validation"]["images"] == len(data.find("cifar10", other)) == 30
+    assert found["split"]["validation"]["images"] == len(datasets.find("cifar10", other)) == 30
     assert found["epoch"] is not None
 
 

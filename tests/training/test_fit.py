@@ -9,8 +9,8 @@ import torch
 from handlers import recipe as recipes
 from handlers.recipe import Recipe
 from training import settings
+from training.datasets.prepared import Prepared, prepare
 from training.fit import Run, fit
-from training.prepared import Prepared, prepare
 from training.settings import Settings
 
 from .conftest import ROOT

@@ -14,10 +14,11 @@ import torch
 from safetensors.torch import load_file
 
 from handlers import recipe as recipes
-from radserve import build
-from training import networks, settings, tasks
+from radserve.build import builder
+from training import networks, settings
 from training.batches import plain
-from training.prepared import prepare
+from training.datasets.prepared import prepare
+from training.lightning_modules import factory as tasks
 from training.train import Options, train
 
 from .conftest import LENET, Trained, copy_archive, make_glioma
@@ -87,8 +88,8 @@ def _assert_complete(trained: Trained, store: Path) -> None:
     pictures = list((trained.out / "plots").glob("*.png"))
     assert pictures
     assert all(path.stat().st_size > 1000 for path in pictures)
-    (source,) = build.find(trained.folder.parent, [recipe.name])
-    entry = build.build(source, store)
+    (source,) = builder.find(trained.folder.parent, [recipe.name])
+    entry = builder.build(source, store)
     assert (entry.version, (store / entry.file).stat().st_size) == (recipe.version, entry.size)
 
 

@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from handlers import check, decode, preprocess
+from handlers import preprocess, suitability
 from handlers import recipe as recipes
-from training import data, sample
-from training.data import pixels
+from handlers.formats import decode
+from training import datasets, sample
+from training.datasets import pixels
 from training.errors import DataError
 
 from .conftest import ROOT
@@ -63,7 +64,7 @@ def test_every_shipped_one_is_small_and_taken_by_its_own_model(folder: Path) -> 
     path = folder.parent / recipe.sample
     assert path.stat().st_size < 60_000
     image = decode.decode(path.read_bytes())
-    check.check(image, recipe.input)
+    suitability.check(image, recipe.input)
     assert image.pixels.mode == {"gray": "L", "rgb": "RGB"}[recipe.input.color]
 
 
@@ -79,7 +80,7 @@ def test_no_patients_image_is_close_to_the_shipped_one(shared: Path, name: str, 
     """Far from each: closer than the sample is to itself in another compression would be a copy."""
     recipe = recipes.load(ROOT / "archives" / name / "archive.yaml")
     spec = recipe.input.model_copy(update={"height": 32, "width": 32})
-    images = pixels.read(data.find(data_set, shared / below), spec).flatten(1).float()
+    images = pixels.read(datasets.find(data_set, shared / below), spec).flatten(1).float()
     shipped = decode.decode((ROOT / "archives" / name / recipe.sample).read_bytes())
     mine = torch.from_numpy(preprocess.resize(shipped, spec)).flatten() * 255
     assert (images - mine).square().mean(1).sqrt().min() > 10

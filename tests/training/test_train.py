@@ -10,15 +10,18 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from handlers import decode, preprocess
+from handlers import preprocess
 from handlers import recipe as recipes
+from handlers.formats import decode
 from handlers.recipe import Recipe
-from training import data, metrics, networks, outputs, settings, split, statistics, weights
-from training.classification import Classification
-from training.data import pixels
+from training import datasets, networks, settings, weights
+from training.datasets import pixels, split, statistics
+from training.datasets.prepared import prepare
 from training.errors import DataError, RunError
+from training.evaluators import outputs
 from training.fit import Run, fit
-from training.prepared import prepare
+from training.lightning_modules.classification import Classification
+from training.metrics import binary
 from training.release import install
 from training.train import Options, train
 
@@ -69,7 +72,7 @@ def test_figures_are_those_of_the_shipped_weights_through_the_servers_pipeline(r
     made = recipes.load(run / "archive.yaml")
     chosen = settings.load(run / "training.yaml")
     network = weights.load(networks.create(made.network, made.outputs), run / made.weights.file)
-    examples = data.find(chosen.data, films)
+    examples = datasets.find(chosen.data, films)
     aside = [examples[place] for place in split.by_group(examples, chosen.validation, chosen.seed).validation]
     images = [decode.decode(example.path.read_bytes()) for example in aside]
     values = torch.from_numpy(np.stack([preprocess.preprocess(image, made.input) for image in images]))
@@ -79,15 +82,15 @@ def test_figures_are_those_of_the_shipped_weights_through_the_servers_pipeline(r
     positive = np.array([example.label == "pneumonia" for example in aside])
     assert made.decision is not None
     report = json.loads((run / "metrics.json").read_text())
-    counts = metrics.confusion(positive, probability >= made.decision.threshold)
+    counts = binary.confusion(positive, probability >= made.decision.threshold)
     assert report["confusion"] == vars(counts)
     assert counts.sensitivity >= chosen.sensitivity
-    assert report["validation"]["auroc"]["value"] == pytest.approx(metrics.auroc(positive, probability), abs=1e-4)
+    assert report["validation"]["auroc"]["value"] == pytest.approx(binary.auroc(positive, probability), abs=1e-4)
 
 
 def test_statistics_come_from_the_training_side_alone(run: Path, films: Path, recipe: Recipe) -> None:
     chosen = settings.load(run / "training.yaml")
-    examples = data.find(chosen.data, films)
+    examples = datasets.find(chosen.data, films)
     train_side = split.by_group(examples, chosen.validation, chosen.seed).train
     images = pixels.read([examples[place] for place in train_side], recipe.input)
     found = statistics.of_pixels(images, 3)
@@ -125,7 +128,7 @@ def test_a_resumed_run_ends_as_one_without_a_break(
 ) -> None:
     broken = tmp_path / "broken"
     with monkeypatch.context() as patch:
-        from training.journal import Journal
+        from training.epoch_log import Journal
 
         start = Journal.on_train_epoch_start
 
@@ -193,7 +196,7 @@ def test_it_learns(films: Path, recipe: Recipe, quick: settings.Settings, tmp_pa
     network = networks.create(recipe.network, 2)
     network.load_state_dict(state)
     logits = outputs.logits(network, prepared.validation, prepared.spec, 2)
-    assert metrics.auroc(prepared.validation.targets.numpy() == 1, logits[:, 1] - logits[:, 0]) > 0.95
+    assert binary.auroc(prepared.validation.targets.numpy() == 1, logits[:, 1] - logits[:, 0]) > 0.95
 
 
 STILL = ("epochs=1", "learning_rate=1e-9", "average=0")

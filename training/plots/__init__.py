@@ -6,17 +6,17 @@ from pathlib import Path
 
 import numpy as np
 
-from training import metrics
-from training.multiclass import Answers
-from training.overlap import Overlaps
+from training.metrics import binary as metrics
+from training.metrics.multiclass import Answers
+from training.metrics.overlap import Overlaps
+from training.metrics.threshold_sweep import Flags, Floats
 from training.plots import classification, segmentation
-from training.sweep import Flags, Floats
 
 __all__ = ["binary", "masks", "multiclass"]
 
 
 def binary(positive: Flags, probability: Floats, threshold: float, labels: tuple[str, str], folder: Path) -> None:
-    """Draw what a classifier with two labels says; see `training.metrics`.
+    """Draw what a classifier with two labels says; see `training.metrics.binary`.
 
     Parameters
     ----------

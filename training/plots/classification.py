@@ -1,6 +1,6 @@
 """Pictures of what a classifier says: curves, histograms, matrices.
 
-As in `training.metrics`, `positive` holds the truth and `probability` what the model says; both have shape (N,).
+As in `training.metrics.binary`, `positive` holds the truth and `probability` what the model says; both have shape (N,).
 """
 
 from __future__ import annotations
@@ -12,15 +12,15 @@ import numpy as np
 from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
-from training import metrics
+from training.metrics import binary
+from training.metrics.reliability import bins
+from training.metrics.threshold_sweep import Flags, Floats, rank
 from training.plots.canvas import BLUE, GRAY, ORANGE, axes, picture
-from training.reliability import bins
-from training.sweep import Flags, Floats, rank
 
 
 def roc(positive: Flags, probability: Floats, threshold: float, path: Path) -> None:
     """Sensitivity against false alarms, with the threshold in use."""
-    sweep, counts = rank(positive, probability).sweep(), metrics.confusion(positive, probability >= threshold)
+    sweep, counts = rank(positive, probability).sweep(), binary.confusion(positive, probability >= threshold)
     with axes(path, f"ROC, area {sweep.auroc:.3f}", "1 - specificity", "sensitivity") as ax:
         ax.plot([0, 1], [0, 1], ":", color=GRAY, linewidth=1, label="chance")
         ax.plot([0, *(1 - sweep.specificity)], [0, *sweep.sensitivity], color=BLUE)
@@ -32,7 +32,7 @@ def roc(positive: Flags, probability: Floats, threshold: float, path: Path) -> N
 
 def precision_recall(positive: Flags, probability: Floats, threshold: float, path: Path) -> None:
     """Precision against sensitivity, with the threshold in use."""
-    sweep, counts = rank(positive, probability).sweep(), metrics.confusion(positive, probability >= threshold)
+    sweep, counts = rank(positive, probability).sweep(), binary.confusion(positive, probability >= threshold)
     title = f"Precision and recall, average precision {sweep.average_precision:.3f}"
     with axes(path, title, "recall (sensitivity)", "precision") as ax:
         ax.axhline(float(positive.mean()), linestyle=":", color=GRAY, linewidth=1, label="chance")
@@ -83,7 +83,7 @@ def scores(positive: Flags, probability: Floats, threshold: float, labels: tuple
 
 
 def reliability(positive: Flags, probability: Floats, path: Path, what: str = "positive") -> None:
-    """Share that is positive for each probability, with the counts below; see `training.reliability`.
+    """Share that is positive for each probability, with the counts below; see `training.metrics.binary.reliability`.
 
     Parameters
     ----------

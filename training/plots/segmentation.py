@@ -11,8 +11,8 @@ import numpy as np
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
+from training.metrics.threshold_sweep import Flags, Floats
 from training.plots.canvas import BLUE, GRAY, ORANGE, axes, picture
-from training.sweep import Flags, Floats
 
 _COLUMNS: Final = 4
 

@@ -10,11 +10,11 @@ import pytest
 
 from gateway.access import Caller
 from gateway.access.keys import Keys
-from gateway.errors import NotAuthenticated
-from radserve import key_file
+from gateway.errors import NotAuthenticatedError
+from radserve.auth import key_file
+from radserve.auth.api_keys import Role
+from radserve.auth.keyring import File, Keyring
 from radserve.errors import KeysError
-from radserve.keyring import File, Keyring
-from radserve.keys import Role
 from tests.gateway.application import client, gateway
 
 
@@ -38,14 +38,14 @@ def test_a_key_is_taken_in_either_header_and_has_its_name_and_roles(file: Path) 
 @pytest.mark.parametrize("sent", [{}, {"authorization": "Basic eDp5"}, {"x_api_key": "radserve_x"}, {"x_api_key": "é"}])
 def test_no_key_and_a_wrong_one_are_refused_without_repeating_it(file: Path, sent: dict[str, str]) -> None:
     key_file.create(file, "ward-7", [Role.PREDICT])
-    with pytest.raises(NotAuthenticated) as caught:
+    with pytest.raises(NotAuthenticatedError) as caught:
         identify(Keys.open(str(file)), **sent)
     assert not any(value in str(caught.value) for value in sent.values())
 
 
 def test_an_expired_key_is_refused(file: Path) -> None:
     text = key_file.create(file, "old", [Role.PREDICT], datetime.now(UTC) - timedelta(seconds=1))
-    with pytest.raises(NotAuthenticated, match="expired"):
+    with pytest.raises(NotAuthenticatedError, match="expired"):
         identify(Keys.open(str(file)), x_api_key=text)
 
 
@@ -55,7 +55,7 @@ def test_a_key_revoked_while_nobody_asked_is_refused_at_once(file: Path) -> None
     keys = Keys(Keyring(File(file)), period=0.0)
     assert identify(keys, x_api_key=text).name == "goes"
     key_file.revoke(file, "goes")
-    with pytest.raises(NotAuthenticated):
+    with pytest.raises(NotAuthenticatedError):
         identify(keys, x_api_key=text)
 
 

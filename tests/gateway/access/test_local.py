@@ -8,7 +8,7 @@ import pytest
 
 from gateway.access import EVERYTHING
 from gateway.access.local import Local, is_loopback
-from gateway.errors import NotAllowed
+from gateway.errors import NotAllowedError
 from tests.gateway.application import client, gateway
 from tests.gateway.backend import Told
 
@@ -38,7 +38,7 @@ def test_this_machine_may_ask_by_its_own_names(host: str) -> None:
     ],
 )
 def test_a_name_that_was_made_to_stand_for_this_machine_may_not(host: str) -> None:
-    with pytest.raises(NotAllowed, match="RADSERVE_GATEWAY_KEYS"):
+    with pytest.raises(NotAllowedError, match="RADSERVE_GATEWAY_KEYS"):
         identify({"host": host})
 
 
@@ -46,7 +46,7 @@ def test_a_name_that_was_made_to_stand_for_this_machine_may_not(host: str) -> No
     "origin", ["https://evil.example", "null", "http://127.0.0.1:3000", "http://localhost:8000", ""]
 )
 def test_another_page_may_not(origin: str) -> None:
-    with pytest.raises(NotAllowed, match="ORIGINS"):
+    with pytest.raises(NotAllowedError, match="ORIGINS"):
         identify({"host": "127.0.0.1:8000", "origin": origin})
 
 

@@ -18,8 +18,8 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from gateway.access import Caller
 from gateway.access.issuer import DISCOVERY, Issuer
 from gateway.access.tokens import Tokens
-from gateway.errors import NotAuthenticated, Unavailable
-from radserve.keys import Role
+from gateway.errors import NotAuthenticatedError, UnavailableError
+from radserve.auth.api_keys import Role
 
 URL = "https://issuer.example/realms/hospital"
 RSA = rsa.generate_private_key(65537, 2048)
@@ -134,7 +134,7 @@ def signed_with_the_public_key() -> str:
 )
 def test_other_tokens_are_not(make: Callable[[], str], reason: str) -> None:
     token = make()
-    with pytest.raises(NotAuthenticated, match=reason) as caught:
+    with pytest.raises(NotAuthenticatedError, match=reason) as caught:
         identify(tokens(Server(a=RSA)), token)
     assert token not in str(caught.value)
 
@@ -146,12 +146,12 @@ def test_a_new_key_of_the_issuer_is_found_but_inventing_ids_asks_it_no_more(monk
     server.keys = [public(OTHER, "b")]
     monkeypatch.setattr("gateway.access.issuer._PAUSE", 0.0)
     assert identify(known, sign(OTHER, kid="b")).name == "dr-who"
-    with pytest.raises(NotAuthenticated):
+    with pytest.raises(NotAuthenticatedError):
         identify(known, sign())  # the old one is gone
     monkeypatch.setattr("gateway.access.issuer._PAUSE", 30.0)
     before = len(server.asked)
     for identity in range(20):
-        with pytest.raises(NotAuthenticated):
+        with pytest.raises(NotAuthenticatedError):
             identify(known, sign(kid=str(identity)))
     assert len(server.asked) == before
 
@@ -165,7 +165,7 @@ def test_keys_are_asked_for_anew_in_time_and_stay_if_the_issuer_is_down(monkeypa
     server.status = 503
     assert identify(known, sign()).name == "dr-who"
     server.status, server.keys = 200, []
-    with pytest.raises((NotAuthenticated, Unavailable)):
+    with pytest.raises((NotAuthenticatedError, UnavailableError)):
         identify(known, sign())
 
 
@@ -185,7 +185,7 @@ def test_an_issuer_that_does_not_say_its_keys_is_503(broken: dict[str, Any], cap
     server = Server(a=RSA)
     for name, value in broken.items():
         setattr(server, name, value)
-    with pytest.raises(Unavailable, match="issuer of tokens"):
+    with pytest.raises(UnavailableError, match="issuer of tokens"):
         identify(tokens(server), sign())
 
 
@@ -203,5 +203,5 @@ def test_many_requests_at_once_ask_the_issuer_once() -> None:
 
 def test_a_token_without_the_id_of_its_key_is_taken_if_there_is_one_key() -> None:
     assert identify(tokens(Server(a=RSA)), sign(kid=None)).name == "dr-who"
-    with pytest.raises(NotAuthenticated):
+    with pytest.raises(NotAuthenticatedError):
         identify(tokens(Server(a=RSA, b=OTHER)), sign(kid=None))

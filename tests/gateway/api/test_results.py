@@ -15,15 +15,15 @@ import pytest
 
 from gateway.access import Caller
 from gateway.app import assemble
-from gateway.backend import Question, Reply
+from gateway.backends.base import Question, Reply
 from gateway.errors import HistoryError
 from gateway.history import History, Result
 from gateway.history.images import Images
+from gateway.history.recorder import HistoryRecorder
 from gateway.history.sqlite import Sqlite
-from gateway.keeping import Keeping
 from gateway.services import Services
 from gateway.settings import Settings
-from radserve.keys import Role
+from radserve.auth.api_keys import Role
 from tests.gateway.application import asking, services
 from tests.gateway.backend import Told, prediction, reply
 from tests.gateway.history.failing import Failing
@@ -57,7 +57,7 @@ def script(question: Question) -> Reply:
 def parts(folder: Path, history: History | None = None, **changes: Any) -> Services:
     settings = Settings.read(**changes)
     made = services(Told(script), settings, access=Named())
-    keeping = Keeping(history or Sqlite(folder / "history.sqlite3"), settings, Images(folder / "images"))
+    keeping = HistoryRecorder(history or Sqlite(folder / "history.sqlite3"), settings, Images(folder / "images"))
     return replace(made, keeping=keeping)
 
 

@@ -11,10 +11,10 @@ from typing import TypeVar
 
 import pytest
 
+from benchmarks.server import free_ports
 from gateway.history import History
 from gateway.history.redis import Redis as RedisHistory
 from gateway.history.sqlite import Sqlite
-from radserve.launch import free_ports
 from tests.authority import Authority
 from tests.redis import Redis, redis
 

@@ -14,7 +14,7 @@ NOW = datetime.now(UTC).replace(microsecond=250_000)
 
 
 def identity(time: datetime) -> str:
-    """Return an id as `gateway.identity.new` would have made it at a time."""
+    """Return an id as `gateway.result_id.new` would have made it at a time."""
     bits = secrets.randbits(80) & ~(0xF << 76) & ~(0x3 << 62) | 7 << 76 | 2 << 62
     return str(UUID(int=int(time.timestamp() * 1000) << 80 | bits))
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from gateway.errors import BadRequest
+from gateway.errors import BadRequestError
 from gateway.history import History, Query, Result
 from tests.gateway.history.conftest import Store
 from tests.gateway.history.results import NOW, all_of, pages, result
@@ -171,7 +171,7 @@ def test_a_text_is_found_in_ids_and_image_checksums(store: Store) -> None:
 @pytest.mark.parametrize("cursor", ["", "x", "25", "A" * 32, "ä" * 32, "-" * 31, "=" * 32, "\x00" * 32])
 def test_a_cursor_that_is_none_is_refused(store: Store, cursor: str) -> None:
     async def work(history: History) -> None:
-        with pytest.raises(BadRequest, match="cursor"):
+        with pytest.raises(BadRequestError, match="cursor"):
             await history.find(Query(after=cursor))
 
     store.run(work)

@@ -15,10 +15,10 @@ from typing import Any
 
 import pytest
 
-from gateway.body import Body
 from gateway.errors import HistoryError
 from gateway.history import Result
 from gateway.history.images import Images, media_type
+from gateway.uploads.request_body import Body
 from tests.gateway.history.results import NOW, result
 
 

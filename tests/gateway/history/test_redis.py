@@ -12,7 +12,7 @@ import pytest
 
 from gateway.errors import HistoryError
 from gateway.history import History, Query
-from gateway.history.place import Place
+from gateway.history.cursor import Place
 from gateway.history.redis import Redis as RedisHistory
 from gateway.settings import Settings
 from tests.authority import Authority

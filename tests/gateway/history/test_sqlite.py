@@ -16,7 +16,7 @@ import pytest
 
 from gateway.errors import HistoryError
 from gateway.history import History, Query, Result
-from gateway.history.place import Place, microseconds
+from gateway.history.cursor import Place, microseconds
 from gateway.history.sqlite import Sqlite
 from tests.gateway.history.conftest import Store
 from tests.gateway.history.results import all_of, result

@@ -21,7 +21,7 @@ from tests.server import ROOT
 API = "/2018-06-01/runtime"
 LIMIT = 6 * 1024 * 1024
 """Bytes of an answer; to more Lambda says RequestEntityTooLarge."""
-HANDLER = "gateway.lambda_function.handler"
+HANDLER = "gateway.lambda_.handler.handler"
 
 
 class FunctionError(Exception):

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from radserve.launch import free_ports
+from benchmarks.server import free_ports
 from tests.front import Keys
 from tests.gateway.lambda_ import events
 from tests.gateway.lambda_.events import SHAPES, content, header

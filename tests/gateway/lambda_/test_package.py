@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from radserve import lambda_package
+from radserve.deploy import lambda_package
 from radserve.errors import BuildError
 from tests.front import Keys
 from tests.gateway.lambda_ import events
@@ -66,12 +66,12 @@ def test_two_builds_are_the_same_and_small(package: Path, tmp_path: Path) -> Non
 def test_it_holds_what_the_gateway_needs_and_no_model(package: Path) -> None:
     names = set(zipfile.ZipFile(package).namelist())
     assert {
-        "gateway/lambda_function.py",
+        "gateway/lambda_/handler.py",
         "gateway/static/index.html",
-        "radserve/keys.py",
+        "radserve/auth/api_keys.py",
         "handlers/errors.py",
     } <= names
-    assert "gateway/inprocess.py" not in names
+    assert "gateway/backends/in_process.py" not in names
     packages = {name.partition("/")[0].removesuffix(".py") for name in names}
     assert not packages & {
         "torch",
@@ -136,6 +136,6 @@ def test_what_uv_cannot_do_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 
 def test_every_module_of_the_gateway_but_two_is_in_it() -> None:
-    left_out = {"gateway/inprocess.py", "gateway/cli.py"}
+    left_out = {"gateway/backends/in_process.py", "gateway/cli.py"}
     all_of_them = {str(path.relative_to(ROOT)) for path in (ROOT / "gateway").rglob("*.py")}
     assert {str(path) for path in lambda_package.modules()} >= all_of_them - left_out

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image as Pillow
 from playwright.sync_api import Page, expect
 
-from radserve import build
+from radserve.build import builder
 from tests.conftest import ROOT
 from tests.gateway.page.conftest import Opener
 from tests.gateway.page.files import choose, payload
@@ -32,8 +32,8 @@ def several(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
     """Run a gateway before a segmentation and a model of 32 x 32 pixels."""
     folder = tmp_path_factory.mktemp("several")
     packed(folder / "store", folder)
-    for source in build.find(ROOT / "archives", ["cifar10-lenet"]):
-        build.build(source, folder / "store")
+    for source in builder.find(ROOT / "archives", ["cifar10-lenet"]):
+        builder.build(source, folder / "store")
     with running(folder / "store", folder / "log") as server, before(server, folder, history="none") as gateway:
         yield gateway
 

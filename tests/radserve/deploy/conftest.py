@@ -15,7 +15,7 @@ import boto3
 import httpx
 import pytest
 
-from radserve.launch import free_ports
+from benchmarks.server import free_ports
 
 ROOT = Path(__file__).resolve().parents[3]
 REGION = "eu-central-1"

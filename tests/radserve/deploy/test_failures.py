@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from botocore.stub import Stubber
 
-from radserve.deploy import changeset, costs, planning, progress, state
+from radserve.deploy import changeset, costs, plan, progress, state
 from radserve.deploy.cloud import Cloud, explained
-from radserve.deploy.errors import CloudError, StackFailed
+from radserve.deploy.errors import CloudError, StackFailedError
 from radserve.deploy.hints import with_hint
 from radserve.deploy.progress import Event
 from radserve.deploy.settings import Settings
@@ -68,7 +68,7 @@ def test_a_failure_is_told_with_the_first_resources_reason_and_a_hint(cloud: Clo
         answers.add_response("describe_stack_events", {"StackEvents": events[2::-1]})
         answers.add_response("describe_stacks", described("ROLLBACK_COMPLETE"))
         answers.add_response("describe_stack_events", {"StackEvents": events[::-1]})
-        with pytest.raises(StackFailed) as caught:
+        with pytest.raises(StackFailedError) as caught:
             progress.follow(cloud, "service", ID, {"0"}, shown.append, poll=0)
     assert [item.id for item in shown] == ["1", "2", "3"]
     assert str(caught.value).startswith(f"{NAME} is ROLLBACK_COMPLETE: Service (AWS::ECS::Service): Error occurred")
@@ -103,7 +103,7 @@ def test_a_change_set_that_cannot_be_made_says_why(cloud: Cloud) -> None:
             "describe_change_set", {"Status": "FAILED", "StatusReason": "Template error: no such thing"}
         )
         answers.add_response("delete_change_set", {})
-        with pytest.raises(StackFailed, match="Template error: no such thing"):
+        with pytest.raises(StackFailedError, match="Template error: no such thing"):
             changeset.create(cloud, NAME, load("service"), {}, {}, there("CREATE_COMPLETE"))
 
 
@@ -126,8 +126,8 @@ def test_a_change_set_in_pages_is_read_to_its_end(cloud: Cloud) -> None:
     [("UPDATE_IN_PROGRESS", "somebody changes it"), ("UPDATE_ROLLBACK_FAILED", "Continue or delete it")],
 )
 def test_a_stack_that_is_being_changed_or_is_stuck_is_left_alone(status: str, said: str) -> None:
-    with pytest.raises(StackFailed, match=said):
-        planning.check(Settings(environment="demo"), {"service": there(status)})
+    with pytest.raises(StackFailedError, match=said):
+        plan.check(Settings(environment="demo"), {"service": there(status)})
 
 
 def test_what_a_failed_creation_left_is_planned_as_a_creation(cloud: Cloud) -> None:
@@ -137,7 +137,7 @@ def test_what_a_failed_creation_left_is_planned_as_a_creation(cloud: Cloud) -> N
         answers.add_response("describe_stacks", left)
         for _ in range(6):
             answers.add_client_error("describe_stacks", "ValidationError", "Stack with id x does not exist")
-        (found,) = planning.plan(cloud, Settings(environment="demo"), ["storage"])
+        (found,) = plan.plan(cloud, Settings(environment="demo"), ["storage"])
     assert found.kind == "create"
     assert "ROLLBACK_COMPLETE, nothing in it" in found.note
     assert {item.action for item in found.changes} == {"Add"}

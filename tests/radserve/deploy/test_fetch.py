@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
-from radserve import index
-from radserve.index import Entry, Index
+from radserve.build import model_store
+from radserve.build.model_store import Entry, Index
 from tests.radserve.deploy.conftest import Aws
 
 ARCHIVE = b"an archive"
@@ -33,7 +33,7 @@ def test_archives_and_index_are_copied(aws: Aws, tmp_path: Path) -> None:
     for _ in range(2):
         assert "chest 1.0.0  sha256" in fetch(aws, "s3://models/releases/1", store)
     assert (store / "chest.mar").read_bytes() == ARCHIVE
-    assert [item.name for item in index.read(store).archives] == ["chest"]
+    assert [item.name for item in model_store.read(store).archives] == ["chest"]
     assert sorted(path.name for path in store.iterdir()) == ["chest.mar", "index.json"]
 
 

@@ -41,7 +41,7 @@ def package(folder: Path, text: str = "handler = None\n") -> Path:
     """Write a package."""
     stream = io.BytesIO()
     with zipfile.ZipFile(stream, "w") as packed:
-        packed.writestr(zipfile.ZipInfo("gateway/lambda_function.py"), text)
+        packed.writestr(zipfile.ZipInfo("gateway/lambda_/handler.py"), text)
     path = folder / "front.zip"
     path.write_bytes(stream.getvalue())
     return path
@@ -73,7 +73,7 @@ def test_a_front_is_created_changed_and_deleted_with_its_uploads(aws: Aws, words
     assert packages(aws) == [key]
     function = aws.client("lambda").get_function(FunctionName="radserve-demo-front")["Configuration"]
     assert function["CodeSha256"] == base64.b64encode(digest.digest()).decode()
-    assert function["Handler"] == "gateway.lambda_function.handler"
+    assert function["Handler"] == "gateway.lambda_.handler.handler"
     variables = function["Environment"]["Variables"]
     assert variables["RADSERVE_GATEWAY_SERVER"] == "https://radserve.example.org"
     assert variables["RADSERVE_GATEWAY_SERVER_KEY"] == "secretsmanager:radserve/demo/front-key"

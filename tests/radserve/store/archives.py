@@ -10,8 +10,8 @@ from typing import Any
 
 import yaml
 
-from radserve import index
-from radserve.index import Entry
+from radserve.build import model_store as index
+from radserve.build.model_store import Entry
 from tests.conftest import brightness_recipe
 
 
@@ -35,7 +35,7 @@ def make(model_store: Path, name: str = "chest", version: str = "1.0.0", *, cont
         packed.writestr("model-config.yaml", "minWorkers: 1\n")
         packed.writestr("program.pt2", random.Random(content).randbytes(max(size, 1000)))
         packed.writestr("sample.json", "{}")
-        packed.writestr("handlers/service.py", "")
+        packed.writestr("handlers/torchserve_handler.py", "")
     return enter(model_store, name, version, file)
 
 

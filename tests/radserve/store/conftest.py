@@ -20,8 +20,8 @@ import boto3
 import httpx
 import pytest
 
-from radserve.cli import main
-from radserve.launch import free_ports
+from benchmarks.server import free_ports
+from radserve.cli.main import main
 from radserve.store import signing
 from tests.conftest import ROOT
 

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from radserve import archive
-from radserve.errors import ArchiveError, Corrupt, IndexChanged, StoreError
+from radserve.build import mar
+from radserve.errors import ArchiveError, CorruptDataError, IndexConflictError, StoreError
 from radserve.store import open_store
 from radserve.store.folder import Folder
 from tests.conftest import ROOT
@@ -32,7 +32,7 @@ def test_what_was_pushed_is_pulled(tmp_path: Path) -> None:
     assert seen[-1] == (entry.size, entry.size)
     assert files(tmp_path / "store") == [".lock", f"blobs/sha256/{entry.sha256}", "index.json"]
     store.pull("chest", None, tmp_path / "there")
-    archive.verify(entry, tmp_path / "there")
+    mar.verify(entry, tmp_path / "there")
     assert not store.push(entry, tmp_path / "here").fresh
     assert not store.fetch("chest", None, tmp_path / "there").fresh
 
@@ -71,7 +71,7 @@ def test_what_the_model_store_has_with_other_bytes_is_not_replaced(tmp_path: Pat
     held = make(tmp_path / "there", content=1)
     with pytest.raises(StoreError, match=f"holds chest 1.0.0 with sha256 {held.sha256}"):
         store.pull("chest", None, tmp_path / "there")
-    archive.verify(held, tmp_path / "there")
+    mar.verify(held, tmp_path / "there")
 
 
 def test_an_archive_of_the_model_store_that_was_damaged_is_fetched_again(tmp_path: Path) -> None:
@@ -81,7 +81,7 @@ def test_an_archive_of_the_model_store_that_was_damaged_is_fetched_again(tmp_pat
     store.pull("chest", None, tmp_path / "there")
     (tmp_path / "there" / entry.file).write_bytes(b"damaged")
     assert store.fetch("chest", None, tmp_path / "there").fresh
-    archive.verify(entry, tmp_path / "there")
+    mar.verify(entry, tmp_path / "there")
 
 
 def test_what_is_no_archive_is_neither_pushed_nor_left_by_a_pull(tmp_path: Path) -> None:
@@ -93,7 +93,7 @@ def test_what_is_no_archive_is_neither_pushed_nor_left_by_a_pull(tmp_path: Path)
         store.push(entry, here)
     assert not (tmp_path / "store").exists()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("radserve.store.pushing.archive.verify", lambda *_: None)
+        patch.setattr("radserve.store.push.archive.verify", lambda *_: None)
         store.push(entry, here)
     with pytest.raises(StoreError, match="is no archive that can be served"):
         store.pull("chest", None, tmp_path / "there")
@@ -106,7 +106,7 @@ def test_a_blob_that_was_damaged_is_refused_and_replaced_by_the_next_push(tmp_pa
     store.push(entry, tmp_path / "here")
     blob = tmp_path / "store" / "blobs" / "sha256" / entry.sha256
     blob.write_bytes(bytes(entry.size))
-    with pytest.raises(Corrupt, match="twice in a row"):
+    with pytest.raises(CorruptDataError, match="twice in a row"):
         store.pull("chest", None, tmp_path / "there")
     assert list((tmp_path / "there").iterdir()) == []
     assert not store.push(entry, tmp_path / "here").fresh
@@ -132,7 +132,7 @@ def test_a_push_that_was_killed_leaves_one_hidden_file_that_the_next_one_uses(tm
 
 def test_a_file_that_changes_while_it_is_pushed_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"other")
-    with pytest.raises(Corrupt, match="changed while it was pushed"):
+    with pytest.raises(CorruptDataError, match="changed while it was pushed"):
         Folder(tmp_path / "store").put("0" * 64, tmp_path / "file", lambda *_: None)
     assert files(tmp_path / "store") == []
 
@@ -140,12 +140,12 @@ def test_a_file_that_changes_while_it_is_pushed_is_refused(tmp_path: Path) -> No
 def test_an_index_is_written_by_him_alone_who_read_the_last_one(tmp_path: Path) -> None:
     folder = Folder(tmp_path / "store")
     folder.write_index(b"1", None)
-    with pytest.raises(IndexChanged):
+    with pytest.raises(IndexConflictError):
         folder.write_index(b"2", None)
     held = folder.read_index()
     assert held is not None
     folder.write_index(b"2", held.tag)
-    with pytest.raises(IndexChanged):
+    with pytest.raises(IndexConflictError):
         folder.write_index(b"3", held.tag)
 
 

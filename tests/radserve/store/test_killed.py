@@ -6,7 +6,7 @@ import subprocess
 import time
 from pathlib import Path
 
-from radserve import archive, index
+from radserve.build import mar, model_store
 from radserve.store import open_store
 from radserve.store.upload import PART
 from tests.conftest import ROOT
@@ -43,7 +43,7 @@ def test_a_push_that_was_killed_is_gone_on_with(aws: Aws, tmp_path: Path) -> Non
     aws.fail()
     assert "pushed" in run(*words).stdout
     assert ["partNumber=3" in item["query"] for item in blob_requests(aws, "PUT")] == [True]
-    archive.verify(open_store(aws.store).pull("chest", None, tmp_path / "there"), tmp_path / "there")
+    mar.verify(open_store(aws.store).pull("chest", None, tmp_path / "there"), tmp_path / "there")
     assert aws.keys() == [f"blobs/sha256/{entry.sha256}", "index.json"]
 
 
@@ -55,14 +55,14 @@ def test_a_pull_that_was_killed_is_gone_on_with(aws: Aws, tmp_path: Path) -> Non
     aws.fail({"do": "stall", "method": "GET", "path": "blobs", "seconds": 60})
     kill_at(aws, 1, "GET", *words)
     assert not (there / entry.file).exists()
-    assert index.read(there).archives == ()
+    assert model_store.read(there).archives == ()
     (partial,) = there.glob(".pull-*")
     held = partial.stat().st_size
     assert 0 < held < entry.size
     aws.fail()
     assert "pulled" in run(*words).stdout
     assert [item["range"] for item in blob_requests(aws, "GET")] == [f"bytes={held}-"]
-    archive.verify(entry, there)
+    mar.verify(entry, there)
     assert list(there.glob(".pull-*")) == []
 
 
@@ -71,8 +71,8 @@ def test_a_pull_that_was_killed_before_it_was_entered_fetches_nothing_again(aws:
     store = open_store(aws.store)
     store.push(entry, tmp_path / "here")
     store.pull("chest", None, tmp_path / "there")
-    index.write(tmp_path / "there", index.Index())
+    model_store.write(tmp_path / "there", model_store.Index())
     aws.fail()
     assert store.pull("chest", None, tmp_path / "there") == entry
     assert blob_requests(aws, "GET") == []
-    assert index.read(tmp_path / "there").archives == (entry,)
+    assert model_store.read(tmp_path / "there").archives == (entry,)

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from radserve import archive, index
-from radserve.errors import BlobMissing, Corrupt, StoreError
+from radserve.build import mar
+from radserve.build import model_store as index
+from radserve.errors import CorruptDataError, MissingBlobError, StoreError
 from radserve.store import open_store
 from tests.radserve.store.archives import make
 from tests.radserve.store.conftest import Aws
@@ -31,7 +32,7 @@ def test_what_was_pushed_is_pulled(aws: Aws, tmp_path: Path) -> None:
     (listed,) = store.entries()
     assert listed.entry == entry
     assert store.pull("chest", None, tmp_path / "there") == entry
-    archive.verify(entry, tmp_path / "there")
+    mar.verify(entry, tmp_path / "there")
     assert index.read(tmp_path / "there").archives == (entry,)
     again = store.push(entry, tmp_path / "here")
     assert not again.fresh
@@ -66,7 +67,7 @@ def test_a_push_that_was_interrupted_is_gone_on_with(aws: Aws, tmp_path: Path) -
     open_store(aws.store).push(entry, tmp_path / "here")
     assert [item["query"] for item in aws.requests() if item["method"] == "PUT" and "partNumber=3" in item["query"]]
     assert len([item for item in aws.requests() if item["method"] == "PUT"]) == 2  # one part, and the index
-    archive.verify(open_store(aws.store).pull("chest", None, tmp_path / "there"), tmp_path / "there")
+    mar.verify(open_store(aws.store).pull("chest", None, tmp_path / "there"), tmp_path / "there")
 
 
 def test_a_store_that_fails_half_of_its_requests_serves_all_the_same(
@@ -78,7 +79,7 @@ def test_a_store_that_fails_half_of_its_requests_serves_all_the_same(
     store.push(entry, tmp_path / "here")
     store.pull("chest", None, tmp_path / "there")
     assert len(aws.requests()) > 10
-    archive.verify(entry, tmp_path / "there")
+    mar.verify(entry, tmp_path / "there")
 
 
 def test_a_truncated_download_is_gone_on_with_where_it_stopped(aws: Aws, tmp_path: Path, pauses: list[float]) -> None:
@@ -89,7 +90,7 @@ def test_a_truncated_download_is_gone_on_with_where_it_stopped(aws: Aws, tmp_pat
     asked = [item["range"] for item in aws.requests() if "blobs" in item["path"]]
     half = entry.size // 2
     assert asked == ["", f"bytes={half}-", f"bytes={half + (entry.size - half) // 2}-"]
-    archive.verify(entry, tmp_path / "there")
+    mar.verify(entry, tmp_path / "there")
 
 
 def test_an_object_that_is_cut_off_for_good_is_refused_and_leaves_nothing(aws: Aws, tmp_path: Path) -> None:
@@ -100,7 +101,7 @@ def test_an_object_that_is_cut_off_for_good_is_refused_and_leaves_nothing(aws: A
         Key=f"radserve/blobs/sha256/{entry.sha256}",
         Body=(tmp_path / "here" / entry.file).read_bytes()[:-1],
     )
-    with pytest.raises(Corrupt, match=f"has {entry.size - 1} bytes instead of {entry.size}"):
+    with pytest.raises(CorruptDataError, match=f"has {entry.size - 1} bytes instead of {entry.size}"):
         open_store(aws.store).pull("chest", None, tmp_path / "there")
     assert left(tmp_path / "there") == []
 
@@ -112,7 +113,7 @@ def test_an_object_that_was_changed_is_refused_and_leaves_nothing(aws: Aws, tmp_
     store.push(entry, tmp_path / "here")
     spoil(aws, entry.sha256)
     aws.fail()
-    with pytest.raises(Corrupt, match="Push it again"):
+    with pytest.raises(CorruptDataError, match="Push it again"):
         store.pull("chest", None, tmp_path / "there")
     assert len([item for item in aws.requests() if "blobs" in item["path"]]) == 2
     assert left(tmp_path / "there") == []
@@ -133,14 +134,14 @@ def test_what_was_spoilt_on_the_way_is_fetched_once_more(aws: Aws, tmp_path: Pat
     open_store(aws.store).push(entry, tmp_path / "here")
     aws.fail({"do": "spoil", "method": "GET", "path": "blobs", "times": 1})
     open_store(aws.store).pull("chest", None, tmp_path / "there")
-    archive.verify(entry, tmp_path / "there")
+    mar.verify(entry, tmp_path / "there")
 
 
 def test_a_missing_object_is_said(aws: Aws, tmp_path: Path) -> None:
     entry = make(tmp_path / "here")
     open_store(aws.store).push(entry, tmp_path / "here")
     aws.client("s3").delete_object(Bucket=aws.bucket, Key=f"radserve/blobs/sha256/{entry.sha256}")
-    with pytest.raises(BlobMissing, match=entry.sha256):
+    with pytest.raises(MissingBlobError, match=entry.sha256):
         open_store(aws.store).pull("chest", None, tmp_path / "there")
     assert left(tmp_path / "there") == []
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from handlers.errors import RadServeError
-from radserve import index
+from radserve.build import model_store
 from radserve.store import open_store
 from tests.radserve.store.archives import make
 from tests.radserve.store.conftest import Aws, Pair
@@ -74,8 +74,8 @@ def test_pulls_and_builds_at_a_time_lose_no_entry_of_the_model_store(tmp_path: P
     there.mkdir()
     with ThreadPoolExecutor(COUNT) as pool:
         pulls = [pool.submit(open_store(url).pull, entry.name, None, there) for entry in entries]
-        builds = [pool.submit(index.enter, entry, there, tmp_path / "built" / entry.file) for entry in built]
+        builds = [pool.submit(model_store.enter, entry, there, tmp_path / "built" / entry.file) for entry in built]
         for pull, build in zip(pulls, builds, strict=True):
             pull.result()
             build.result()
-    assert set(index.read(there).archives) == {*entries, *built}
+    assert set(model_store.read(there).archives) == {*entries, *built}

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from radserve import archive
-from radserve.errors import Corrupt, StoreError
-from radserve.index import Entry
+from radserve.build import mar
+from radserve.build.model_store import Entry
+from radserve.errors import CorruptDataError, StoreError
 from radserve.store import open_store
 from tests.authority import Authority
 from tests.radserve.store.archives import make
@@ -57,7 +57,7 @@ def test_an_archive_is_pulled_over_tls(
         store = open_store(f"https://localhost:{server.server_port}", public_keys=pair.public)
         assert store.pull("chest", None, tmp_path / "there") == entry
         assert store.verify().wrong == ()
-    archive.verify(entry, tmp_path / "there")
+    mar.verify(entry, tmp_path / "there")
 
 
 def test_what_breaks_off_is_gone_on_with(
@@ -67,7 +67,7 @@ def test_what_breaks_off_is_gone_on_with(
     open_store(url).pull("chest", None, tmp_path / "there")
     half = entry.size // 2
     assert ranges(server) == ["", f"bytes={half}-", f"bytes={half + (entry.size - half) // 2}-"]
-    archive.verify(entry, tmp_path / "there")
+    mar.verify(entry, tmp_path / "there")
 
 
 def test_a_server_that_knows_no_ranges_begins_anew(
@@ -77,7 +77,7 @@ def test_a_server_that_knows_no_ranges_begins_anew(
     server.say(None, "cut")
     open_store(url).pull("chest", None, tmp_path / "there")
     assert ranges(server) == ["", f"bytes={entry.size // 2}-"]
-    archive.verify(entry, tmp_path / "there")
+    mar.verify(entry, tmp_path / "there")
 
 
 def test_every_second_request_may_fail(
@@ -85,7 +85,7 @@ def test_every_second_request_may_fail(
 ) -> None:
     server.say(503, None, 500, "cut", 502, "cut", 429)
     open_store(url).pull("chest", None, tmp_path / "there")
-    archive.verify(entry, tmp_path / "there")
+    mar.verify(entry, tmp_path / "there")
 
 
 def test_what_came_before_a_failure_is_kept(
@@ -119,12 +119,12 @@ def test_a_blob_that_is_replaced_while_it_is_read_is_fetched_anew(
     server.fault = fault
     open_store(url).pull("chest", None, tmp_path / "there")
     assert ranges(server) == ["", f"bytes={entry.size // 2}-", ""]
-    archive.verify(entry, tmp_path / "there")
+    mar.verify(entry, tmp_path / "there")
 
 
 def test_a_blob_of_another_size_is_refused(server: WebServer, url: str, entry: Entry, tmp_path: Path) -> None:
     (tmp_path / "store" / "blobs" / "sha256" / entry.sha256).write_bytes(b"short")
-    with pytest.raises(Corrupt, match=f"has 5 bytes instead of {entry.size}"):
+    with pytest.raises(CorruptDataError, match=f"has 5 bytes instead of {entry.size}"):
         open_store(url).pull("chest", None, tmp_path / "there")
 
 

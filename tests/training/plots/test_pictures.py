@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from training import multiclass, plots
-from training.overlap import gather, overlap
+from training import plots
+from training.metrics import multiclass
+from training.metrics.overlap import gather, overlap
 from training.plots import classification, segmentation
 
 DRAW = np.random.default_rng(0)

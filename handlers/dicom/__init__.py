@@ -1,0 +1,1 @@
+"""DICOM objects: parsing, pixel data, windowing, image plane."""

@@ -1,0 +1,1 @@
+"""Image files and pixel formats: bytes to a decoded image."""

@@ -1,0 +1,185 @@
+"""What a JPEG, JPEG-LS or JPEG 2000 codestream says of itself, read before a decoder believes it."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final
+
+from handlers.errors import UnreadableImageError
+
+_SOS: Final = 0xDA
+_SOT, _SOD, _COD, _COC = 0x90, 0x93, 0x52, 0x53
+
+_SEGMENTS: Final = 4096
+"""Most marker segments or boxes that are walked; real headers have tens."""
+
+_TILE_PARTS: Final = 16_384
+_BLOCKS: Final = 1 << 20
+"""Most JPEG 2000 code-blocks or precincts: a decoder allocates a record for each."""
+
+_SCANS: Final = 256
+"""A progressive scan of a few bytes costs a pass over the whole image; real files have about ten."""
+
+
+@dataclass(frozen=True)
+class Codestream:
+    """Header of one coded frame.
+
+    Attributes
+    ----------
+    kind
+        `jpeg`, `jpeg-ls` or `jpeg2000` (the high-throughput kind included).
+    lossless
+        Whether a JPEG has one of the lossless processes (SOF 3, 7, 11 or 15).
+    identifiers
+        Component identifiers of a JPEG; empty for JPEG 2000.
+    """
+
+    kind: str
+    width: int
+    height: int
+    components: int
+    precision: int
+    signed: bool = False
+    lossless: bool = False
+    identifiers: bytes = b""
+
+
+def read(data: bytes) -> Codestream:
+    """Read the header of a codestream, or of the JP2 file around one.
+
+    Raises
+    ------
+    UnreadableImage
+        Where there is none, or where decoding it would cost far more than its pixels.
+    """
+    try:
+        if data.startswith(b"\xff\xd8"):
+            return _jpeg(data)
+        if data.startswith(b"\x00\x00\x00\x0cjP  "):
+            data = _unboxed(data)
+        if data.startswith(b"\xff\x4f\xff\x51"):
+            return _jpeg2000(data)
+    except (struct.error, IndexError, ZeroDivisionError) as error:
+        raise UnreadableImageError("The header of the codestream is broken or cut off.") from error
+    raise UnreadableImageError("The coded pixels are neither JPEG, JPEG-LS nor JPEG 2000.")
+
+
+def too_many_scans(data: bytes) -> bool:
+    """Whether a progressive JPEG holds so many scans that decoding is an attack; 0xFFDA is rare elsewhere."""
+    return data.count(b"\xff\xda") > _SCANS
+
+
+def _jpeg(data: bytes) -> Codestream:
+    """Walk to the frame header (ITU-T T.81, B.2.2; T.87, C.2.2 for JPEG-LS)."""
+    for marker, start in _segments(data, 2, last=_SOS):
+        if marker == 0xF7 or (0xC0 <= marker <= 0xCF and marker not in {0xC4, 0xC8, 0xCC}):
+            precision, height, width, components = struct.unpack_from(">BHHB", data, start)
+            return Codestream(
+                kind="jpeg-ls" if marker == 0xF7 else "jpeg",
+                width=width,
+                height=height,
+                components=components,
+                precision=precision,
+                lossless=marker in {0xC3, 0xC7, 0xCB, 0xCF},
+                identifiers=bytes(data[start + 6 + 3 * index] for index in range(components)),
+            )
+    raise UnreadableImageError("The JPEG codestream has no frame header.")
+
+
+def _segments(data: bytes, position: int, last: int) -> Iterator[tuple[int, int]]:
+    """Marker and start of the parameters of each marker segment, up to and with the first `last`."""
+    for _ in range(_SEGMENTS):
+        if data[position] != 0xFF:
+            raise UnreadableImageError("The codestream is broken: bytes stand where a marker is due.")
+        while data[position + 1] == 0xFF:
+            position += 1
+        marker = data[position + 1]
+        yield marker, position + 4
+        if marker == last:
+            return
+        (length,) = struct.unpack_from(">H", data, position + 2)
+        position += 2 + length
+    raise UnreadableImageError(f"The codestream has more than {_SEGMENTS} marker segments in its header.")
+
+
+def _unboxed(data: bytes) -> bytes:
+    """Take the contiguous codestream out of a JP2 file (ITU-T T.800, I.4)."""
+    position = 0
+    for _ in range(_SEGMENTS):
+        length, kind = struct.unpack_from(">I4s", data, position)
+        head = 8
+        if length == 1:
+            (length,) = struct.unpack_from(">Q", data, position + 8)
+            head = 16
+        if kind == b"jp2c":
+            return data[position + head : position + length if length else None]
+        if length < head:
+            break
+        position += length
+    raise UnreadableImageError("The JP2 file holds no codestream.")
+
+
+def _jpeg2000(data: bytes) -> Codestream:
+    """Read SIZ (ITU-T T.800, A.5.1) and see that the coding styles are within reason."""
+    x1, y1, x0, y0, tile_x, tile_y, tile_x0, tile_y0, components = struct.unpack_from(">8IH", data, 8)
+    width, height = x1 - x0, y1 - y0
+    samples = [struct.unpack_from(">BBB", data, 42 + 3 * index) for index in range(components)]
+    if len(set(samples)) != 1 or samples[0][1:] != (1, 1):
+        raise UnreadableImageError("The components of the JPEG 2000 codestream differ in depth or are subsampled.")
+    tiles = -(-(x1 - tile_x0) // tile_x) * -(-(y1 - tile_y0) // tile_y)
+    if width <= 0 or height <= 0 or not 0 < tiles <= _TILE_PARTS:
+        raise UnreadableImageError(f"The JPEG 2000 codestream announces {width}x{height} pixels in {tiles} tiles.")
+    area = width * height * components
+    for start in _coding_styles(data):
+        _check_style(data, start, area, tiles)
+    depth = samples[0][0]
+    return Codestream(
+        kind="jpeg2000",
+        width=width,
+        height=height,
+        components=components,
+        precision=(depth & 0x7F) + 1,
+        signed=bool(depth & 0x80),
+    )
+
+
+def _coding_styles(data: bytes) -> Iterator[tuple[int, int]]:
+    """Start of each COD and COC, in the main and the tile-part headers (A.6), and the bytes of its component index."""
+    (components,) = struct.unpack_from(">H", data, 40)
+    index = {_COD: 0, _COC: 1 if components < 257 else 2}
+    position = 2
+    for marker, start in _segments(data, position, last=_SOT):
+        position = start - 4
+        if marker in index:
+            yield start, index[marker]
+    for _ in range(_TILE_PARTS):
+        length = 0
+        for marker, start in _segments(data, position, last=_SOD):
+            if marker == _SOT:
+                (length,) = struct.unpack_from(">I", data, start + 2)
+            elif marker in index:
+                yield start, index[marker]
+        position += length
+        if length == 0 or data[position : position + 2] != bytes((0xFF, _SOT)):
+            return
+    raise UnreadableImageError(f"The JPEG 2000 codestream has more than {_TILE_PARTS} tile-parts.")
+
+
+def _check_style(data: bytes, where: tuple[int, int], area: int, tiles: int) -> None:
+    """Refuse code-blocks, precincts and layers so many that a decoder drowns in its own records."""
+    start, skip = where
+    own_precincts = data[start + skip] & 1
+    layers = 1 if skip else struct.unpack_from(">H", data, start + 2)[0]
+    levels, block_x, block_y = struct.unpack_from(">BBB", data, start + (1 + skip if skip else 5))
+    sizes = data[start + (6 + skip if skip else 10) :][: levels + 1] if own_precincts else b"\xff"
+    smallest = min(((size & 15) + (size >> 4) for size in sizes), default=0)
+    blocks = area >> ((block_x & 15) + (block_y & 15) + 4)
+    precincts = (area >> smallest) + tiles * (levels + 1)
+    if levels > 32 or max(blocks, precincts) > _BLOCKS or layers * precincts > 16 * _BLOCKS:
+        raise UnreadableImageError(
+            f"The JPEG 2000 codestream is cut into {blocks} code-blocks, {precincts} precincts and {layers} layers; "
+            f"encode it with ordinary ones (64x64, one precinct, a few layers)."
+        )

@@ -1,0 +1,187 @@
+"""JPEG, PNG, TIFF, BMP and WebP, through Pillow."""
+
+from __future__ import annotations
+
+import struct
+import warnings
+import zlib
+from io import BytesIO
+from typing import Final
+
+import numpy as np
+from PIL import ExifTags, ImageChops, ImageOps, UnidentifiedImageError
+from PIL import Image as Pillow
+from PIL.TiffImagePlugin import TiffImageFile
+
+from handlers.errors import RequestError, UnreadableImageError, UnsupportedMediaTypeError, UnusableImageError
+from handlers.formats import codestream
+from handlers.formats.image import Image, Limits
+from handlers.formats.intensity import from_float, from_integer
+
+_MAGIC: Final = {
+    b"\xff\xd8\xff": "jpeg",
+    b"\x89PNG\r\n\x1a\n": "png",
+    b"II*\x00": "tiff",
+    b"MM\x00*": "tiff",
+    b"II+\x00": "tiff",
+    b"MM\x00+": "tiff",
+    b"BM": "bmp",
+}
+_PIXELS_PER_BYTE: Final = 8 * 64
+"""Of a Huffman-coded JPEG: each block of 8x8 takes a bit or more (ITU-T T.81, F.1.2 and G.1.2)."""
+
+_TURNED: Final = frozenset({5, 6, 7, 8})
+"""EXIF orientations that swap width and height (CIPA DC-008, section 4.6.5.1.6)."""
+
+_PHOTOMETRIC, _BITS, _SAMPLE_FORMAT = 262, 258, 339
+_WHITE_IS_ZERO, _SIGNED = 0, 2
+"""TIFF 6.0, section 8 and page 80."""
+
+# What Pillow's readers raise on broken files. Seen in half a million broken copies: OSError, SyntaxError, TypeError and
+# ValueError; by its code also the end of the bytes, absent tags, rationals without denominator, lengths too large.
+_FAULTS: Final = (
+    ArithmeticError,
+    EOFError,
+    LookupError,
+    OSError,
+    SyntaxError,
+    TypeError,
+    ValueError,
+    struct.error,
+    zlib.error,
+)
+
+
+def recognises(data: bytes) -> bool:
+    """Whether the first bytes are those of a format read here."""
+    return _format(data) is not None
+
+
+def decode(data: bytes, limits: Limits, at_least: tuple[int, int] | None) -> Image:
+    """Decode one raster image; see `handlers.formats.decode.decode`."""
+    name = _format(data)
+    assert name is not None
+    try:
+        with warnings.catch_warnings():
+            # Our own limit follows; Pillow's warns first and raises later.
+            warnings.simplefilter("ignore")
+            return _decode(data, name, limits, at_least)
+    except RequestError:
+        raise
+    except Pillow.DecompressionBombError as error:
+        raise UnusableImageError(f"The image announces more than the {limits.pixels} pixels that are read.") from error
+    except UnidentifiedImageError as error:
+        raise UnreadableImageError(
+            f"The bytes start as {name.upper()}; what follows is broken, or of a kind that is not read. "
+            f"Save it anew as PNG."
+        ) from error
+    except _FAULTS as error:
+        # Pillow's own words may quote the file: they go no further than the log of the cause.
+        raise UnreadableImageError(f"The {name.upper()} image is broken or cut off; save it anew.") from error
+
+
+def _format(data: bytes) -> str | None:
+    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
+        return "webp"
+    return next((name for magic, name in _MAGIC.items() if data.startswith(magic)), None)
+
+
+def _decode(data: bytes, name: str, limits: Limits, at_least: tuple[int, int] | None) -> Image:
+    picture: Pillow.Image = Pillow.open(BytesIO(data), formats=[name.upper()])
+    width, height = picture.size
+    if width * height > limits.pixels:
+        raise UnusableImageError(f"The image announces {width}x{height} pixels; at most {limits.pixels} are read.")
+    _check(picture, data, name)
+    # A TIFF's size is upright already, and its reader turns the pixels itself.
+    orientation = 1 if name == "tiff" else picture.getexif().get(ExifTags.Base.Orientation, 1)
+    if orientation in _TURNED:
+        width, height = height, width
+    if at_least is not None and name == "jpeg":
+        picture.draft(None, at_least[::-1] if orientation in _TURNED else at_least)
+    picture.load()
+    if orientation != 1:
+        picture = ImageOps.exif_transpose(picture)
+    return Image(pixels=_plain(picture), format=name, width=width, height=height)
+
+
+def _check(picture: Pillow.Image, data: bytes, name: str) -> None:
+    """Refuse what is no single image, and what costs far more than its pixels."""
+    if name == "jpeg":
+        # Further pictures of a JPEG (CIPA DC-007) are previews and gain maps; the first one is the image.
+        if "progressive" in picture.info and codestream.too_many_scans(data):
+            raise UnreadableImageError("The JPEG image comes in more scans than any film; save it anew.")
+        if picture.width * picture.height > _PIXELS_PER_BYTE * len(data):
+            raise UnreadableImageError(f"The JPEG image announces more pixels than its {len(data)} bytes can hold.")
+    elif getattr(picture, "is_animated", False):
+        raise UnusableImageError(
+            f"The {name.upper()} file holds several frames; send one of them as an image of its own."
+        )
+    elif name == "bmp" and picture.info.get("compression") in {1, 2}:
+        raise UnsupportedMediaTypeError("Run-length coded BMP is not read; send it as PNG.")
+    elif isinstance(picture, TiffImageFile) and _SIGNED in _tag(picture, _SAMPLE_FORMAT):
+        raise UnusableImageError("The TIFF image has signed samples; send 8 or 16 unsigned bits, or floats in [0, 1].")
+
+
+def _tag(picture: TiffImageFile, tag: int) -> tuple[int, ...]:
+    value = picture.tag_v2.get(tag, ())
+    return value if isinstance(value, tuple) else (value,)
+
+
+def _plain(picture: Pillow.Image) -> Pillow.Image:
+    """Bring any of Pillow's modes to `L`, `RGB` or `F`, over black where transparent."""
+    match picture.mode:
+        case "L" | "RGB" if "transparency" not in picture.info:
+            return picture
+        case "1" if "transparency" not in picture.info:
+            return picture.convert("L")
+        case "I;16" | "I;16B" | "I;16L":
+            return _upright_gray(from_integer(np.asarray(picture), bits=_depth(picture)), picture)
+        case "F":
+            return _upright_gray(from_float(np.asarray(picture)), picture)
+        case "I":
+            raise UnusableImageError("The image has integer samples of 32 bits; send them with 8 or 16 bits.")
+        case "CMYK":
+            return _gray_if_gray(_inked(picture).convert("RGB"))
+        case "L" | "1" | "RGB" | "LA" | "La" | "PA" | "RGBA" | "RGBa" | "P":
+            return _flatten(picture)
+        case _:
+            return picture.convert("RGB")
+
+
+def _depth(picture: Pillow.Image) -> int:
+    """Bits of a deep gray sample; Pillow leaves the 12 bits of a TIFF at the lower end of 16."""
+    return min(_tag(picture, _BITS) or (16,)) if isinstance(picture, TiffImageFile) else 16
+
+
+def _upright_gray(gray: Pillow.Image, picture: Pillow.Image) -> Pillow.Image:
+    """Turn WhiteIsZero round: Pillow does so for samples of 8 bits or fewer only."""
+    if isinstance(picture, TiffImageFile) and _tag(picture, _PHOTOMETRIC) == (_WHITE_IS_ZERO,):
+        return Pillow.fromarray(np.float32(255) - np.asarray(gray))
+    return gray
+
+
+def _inked(picture: Pillow.Image) -> Pillow.Image:
+    """Undo Pillow's inversion of a CMYK JPEG that has no Adobe marker: only Adobe writes them inverted."""
+    if picture.format == "JPEG" and "adobe" not in picture.info:
+        return Pillow.merge("CMYK", [band.point(lambda ink: 255 - ink) for band in picture.split()])
+    return picture
+
+
+def _flatten(picture: Pillow.Image) -> Pillow.Image:
+    """Resolve palette and transparency; what is gray all over comes back as `L`."""
+    if picture.mode == "P" and "transparency" not in picture.info:
+        return _gray_if_gray(picture.convert("RGB"))
+    whole = picture if picture.mode in {"LA", "RGBA"} else picture.convert("RGBA")
+    alpha = whole.getchannel("A")
+    colors = whole.convert("L" if whole.mode == "LA" else "RGB")
+    black = Pillow.new(colors.mode, colors.size)
+    black.paste(colors, mask=alpha)
+    return _gray_if_gray(black)
+
+
+def _gray_if_gray(picture: Pillow.Image) -> Pillow.Image:
+    if picture.mode == "L":
+        return picture
+    red, green, blue = picture.split()
+    same = all(ImageChops.difference(red, other).getbbox() is None for other in (green, blue))
+    return red if same else picture

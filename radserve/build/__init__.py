@@ -1,0 +1,1 @@
+"""Recipe and weights to a model archive (.mar); the model store index."""

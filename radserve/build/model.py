@@ -1,0 +1,98 @@
+"""A recipe's network with its weights, ready for export."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import fx
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from handlers.recipe import Recipe
+from radserve.build.model_store import sha256
+from radserve.errors import BuildError
+from training import networks
+
+
+def load(recipe: Recipe, weights: Path) -> torch.nn.Module:
+    """Create the network in evaluation mode, in single precision.
+
+    Raises
+    ------
+    BuildError
+        If the weights are not those that the recipe names, or do not fit the network.
+    """
+    if recipe.weights.sha256 is None:
+        raise BuildError(
+            f"{weights}: is there, but the recipe's key 'weights.sha256' names no weights. "
+            f"'--install' of 'radserve train' or 'radserve import' puts both in place."
+        )
+    found = sha256(weights)
+    if found != recipe.weights.sha256:
+        raise BuildError(
+            f"{weights}: has sha256 {found}, the recipe's key 'weights.sha256' says {recipe.weights.sha256}."
+        )
+    network = create(recipe)
+    try:
+        state = {
+            name: value.float() if value.is_floating_point() else value for name, value in load_file(weights).items()
+        }
+        network.load_state_dict(state)
+    except (SafetensorError, RuntimeError) as error:
+        raise BuildError(f"{weights}: does not fit the network {recipe.network!r}: {error}") from error
+    network.eval().requires_grad_(requires_grad=False)
+    return network
+
+
+def create(recipe: Recipe) -> torch.nn.Module:
+    """Create a recipe's network with random weights.
+
+    Raises
+    ------
+    BuildError
+        If a package that defines it is not installed.
+    """
+    try:
+        return networks.create(recipe.network, recipe.outputs)
+    except ModuleNotFoundError as error:
+        raise BuildError(
+            f"{recipe.name}: its network is defined by {error.name}, which is not installed: uv sync --group train."
+        ) from error
+
+
+def fuse(network: torch.nn.Module) -> torch.nn.Module:
+    """Fold batch normalisation into the convolutions before it and store kernels channels-last.
+
+    On one core this halves the time of a batch of eight chest films; the outputs stay equal to
+    rounding, which `radserve.build.builder.export` verifies. The network itself is left as it is.
+    """
+    traced = fx.GraphModule(network, _Tracer().trace(network))
+    modules = dict(traced.named_modules())
+    for node in list(traced.graph.nodes):
+        norm, before = modules.get(str(node.target)), node.args[0] if node.args else None
+        if node.op != "call_module" or not isinstance(norm, torch.nn.BatchNorm2d) or not isinstance(before, fx.Node):
+            continue
+        convolution = modules.get(str(before.target))
+        if isinstance(convolution, torch.nn.Conv2d) and len(before.users) == 1:
+            traced.set_submodule(str(before.target), fuse_conv_bn_eval(convolution, norm))
+            node.replace_all_uses_with(before)
+            traced.graph.erase_node(node)
+    traced.delete_all_unused_submodules()
+    traced.recompile()
+    for parameter in traced.parameters():
+        if parameter.dim() == 4:
+            parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
+    return traced
+
+
+class _Tracer(fx.Tracer):
+    """Follows slices of a `Sequential`, too: these are modules, but none that the network holds."""
+
+    def call_module(self, m: Any, forward: Callable[..., Any], args: Any, kwargs: Any) -> Any:
+        if isinstance(m, torch.nn.Sequential):
+            return forward(*args, **kwargs)
+        return super().call_module(m, forward, args, kwargs)

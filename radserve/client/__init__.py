@@ -1,0 +1,5 @@
+"""HTTP client library."""
+
+from radserve.client.client import Client
+
+__all__ = ["Client"]

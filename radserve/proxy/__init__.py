@@ -1,0 +1,1 @@
+"""nginx in front of the server: configuration, process, TLS, traffic split, access events."""

@@ -1,0 +1,1 @@
+"""Supervisor of TorchServe: start, readiness, drain, resources."""

@@ -1,0 +1,87 @@
+"""An ASGI application served from within this program's own event loop, while it is entered."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from pathlib import Path
+from typing import Self
+
+import uvicorn
+from starlette.applications import Starlette
+
+from radserve.errors import ServeError
+
+
+class AsgiServer:
+    """Serves an application on a port or a unix socket.
+
+    Parameters
+    ----------
+    where
+        What messages call it.
+    host, port
+        Where there is no socket.
+    socket
+        Unix socket, which only its owner may open.
+
+    Raises
+    ------
+    ServeError
+        When entered, if it cannot listen there.
+    """
+
+    def __init__(
+        self, app: Starlette, where: str, *, host: str = "", port: int = 0, socket: Path | None = None
+    ) -> None:
+        self._where = where
+        self._socket = socket
+        config = uvicorn.Config(
+            app,
+            host=host,
+            port=port,
+            uds=None if socket is None else str(socket),
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            timeout_graceful_shutdown=2,
+        )
+        self._server = _Server(config)
+        self._task: asyncio.Task[None] | None = None
+
+    @classmethod
+    def on_port(cls, app: Starlette, host: str, port: int, option: str) -> Self:
+        """Listen on a port that an option of the command line chose."""
+        return cls(app, f"{host}:{port} ({option})", host=host, port=port)
+
+    @classmethod
+    def on_socket(cls, app: Starlette, path: Path) -> Self:
+        """Listen on a unix socket."""
+        return cls(app, str(path), socket=path)
+
+    async def __aenter__(self) -> Self:
+        if self._socket is not None:
+            self._socket.unlink(missing_ok=True)
+        self._task = asyncio.create_task(self._server.serve())
+        while not self._server.started:
+            if self._task.done():
+                raise ServeError(f"Cannot listen on {self._where}.")
+            await asyncio.sleep(0.01)
+        if self._socket is not None:
+            self._socket.chmod(0o600)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._server.should_exit = True
+        if self._task is not None:
+            await self._task
+        if self._socket is not None:
+            self._socket.unlink(missing_ok=True)
+
+
+class _Server(uvicorn.Server):
+    """Leaves signals to the supervisor, and its own failure to the one who entered it."""
+
+    def capture_signals(self) -> contextlib.AbstractContextManager[None]:  # type: ignore[override]
+        """Capture none."""
+        return contextlib.nullcontext()

@@ -1,0 +1,48 @@
+"""TorchServe's process: started with what it needs, ended with everything that it started."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import psutil
+
+from radserve.server.torchserve import die_with_parent
+
+logger = logging.getLogger(__name__)
+
+
+async def start(command: Sequence[str], environment: Mapping[str, str], folder: Path) -> asyncio.subprocess.Process:
+    """Start it; what it says goes to standard error."""
+    return await asyncio.create_subprocess_exec(
+        *command,
+        env=environment,
+        cwd=folder,
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=sys.stderr.fileno(),
+        # A session of its own: Ctrl-C reaches the supervisor alone, which then drains.
+        start_new_session=True,
+        preexec_fn=die_with_parent,
+    )
+
+
+async def end(process: asyncio.subprocess.Process) -> None:
+    """Stop it and every process that it started."""
+    children: list[psutil.Process] = []
+    with contextlib.suppress(psutil.NoSuchProcess):
+        children = psutil.Process(process.pid).children(recursive=True)
+    if process.returncode is None:
+        process.terminate()
+        try:
+            await asyncio.wait_for(process.wait(), timeout=10.0)
+        except TimeoutError:
+            logger.warning("TorchServe did not stop within 10 s; it is killed")
+            process.kill()
+            await process.wait()
+    _, alive = psutil.wait_procs(children, timeout=3.0)
+    for child in alive:
+        child.kill()

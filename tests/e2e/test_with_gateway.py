@@ -1,0 +1,163 @@
+"""`scripts/serve --with-front`: a server and its gateway, which start together and stop in the right order."""
+
+from __future__ import annotations
+
+import base64
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import psutil
+import pytest
+
+from radserve.cli import with_gateway
+from radserve.client import Client
+from radserve.errors import ServeError
+from tests.repack import NAME
+from tests.server import ROOT, free_ports
+
+FILM = (ROOT / "archives" / NAME / "sample.png").read_bytes()
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Both, and what they said."""
+
+    url: str
+    metrics_url: str
+    process: subprocess.Popen[str]
+
+    def accepted(self) -> float:
+        """Count the requests that TorchServe ever accepted."""
+        lines = httpx.get(self.metrics_url).text.splitlines()
+        return sum(float(line.split()[-1]) for line in lines if line.startswith("ts_inference_requests_total{"))
+
+
+@contextmanager
+def started(store: Path, folder: Path) -> Iterator[Pair]:
+    port, health, metrics, page = free_ports(4)
+    words = ["--with-front", "--model-store", store, "--port", port, "--health-port", health, "--metrics-port", metrics]
+    clean = {name: value for name, value in os.environ.items() if not name.startswith(("RADSERVE", "PYTHONWARNINGS"))}
+    own = {"RADSERVE_GATEWAY_PORT": str(page), "RADSERVE_GATEWAY_HISTORY": f"sqlite:{folder / 'history.sqlite3'}"}
+    command = [sys.executable, "-m", "radserve.cli.with_gateway", *map(str, words), "--workers", "1"]
+    with (folder / "log").open("w") as log:
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True, cwd=ROOT, env=clean | own)
+    assert process.stdout is not None
+    try:
+        deadline = threading.Timer(90, process.kill)
+        deadline.start()
+        said = next((line for line in process.stdout if line.startswith("The page is at")), "")
+        deadline.cancel()
+        assert said, (folder / "log").read_text()
+        yield Pair(said.split()[-1], f"http://127.0.0.1:{metrics}/metrics", process)
+    finally:
+        process.terminate()
+        process.wait(timeout=60)
+        process.stdout.close()
+
+
+@pytest.mark.e2e
+def test_both_answer_and_a_stop_loses_nothing_and_leaves_nobody(store: Path, tmp_path: Path) -> None:
+    with started(store, tmp_path) as pair, Client(pair.url) as client:
+        assert httpx.get(pair.url).headers["content-type"].startswith("text/html")
+        assert client.predict(NAME, FILM).label == "pneumonia"
+        parts = psutil.Process(pair.process.pid).children(recursive=True)
+        answers: list[int] = []
+        before = pair.accepted()
+        body = {"instances": [{"b64": base64.b64encode(FILM).decode()}] * 24}
+
+        def ask() -> None:
+            url = f"{pair.url}/api/predictions/{NAME}"
+            answers.append(httpx.post(url, json=body, timeout=60).status_code)
+
+        threads = [threading.Thread(target=ask) for _ in range(6)]
+        for thread in threads:
+            thread.start()
+        while pair.accepted() < before + 6:
+            time.sleep(0.01)
+        pair.process.send_signal(signal.SIGINT)
+        for thread in threads:
+            thread.join()
+        assert answers == [200] * 6
+        assert pair.process.wait(timeout=60) == 0
+        assert psutil.wait_procs(parts, timeout=5)[1] == []
+
+
+STAYS = """
+import signal, sys
+signal.signal(signal.SIGTERM, lambda *_: sys.exit({code}))
+signal.pause()
+"""
+
+
+@pytest.mark.parametrize(
+    ("server", "gateway", "code", "said"),
+    [
+        (
+            "import time; time.sleep(0.5); raise SystemExit(3)",
+            STAYS.format(code=0),
+            3,
+            "the server ended with 3; the gateway is stopped",
+        ),
+        (
+            STAYS.format(code=0),
+            "import time; time.sleep(0.5); raise SystemExit(1)",
+            7,
+            "the gateway ended with 1; the server is stopped",
+        ),
+    ],
+)
+def test_where_one_ends_the_other_is_stopped_and_it_is_said(
+    tmp_path: Path, server: str, gateway: str, code: int, said: str
+) -> None:
+    for name, text in (("radserve", server), ("gateway", gateway)):
+        (tmp_path / f"{name}.py").write_text(text)
+    # The two programs, but not this one, are those that lie in the folder.
+    program = f"import sys; sys.path.insert(0, {str(ROOT)!r}); from radserve import beside; beside.main()"
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", program, "--with-front"],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        timeout=30,
+        check=False,
+    )
+    assert (done.returncode, said in done.stderr) == (code, True), done.stderr
+
+
+@pytest.mark.parametrize(("words", "code"), [(["--port", "x"], 2), (["--host", "0.0.0.0"], 1), (["--help"], 0)])
+def test_what_is_wrong_is_said_as_by_the_server_and_nothing_starts(words: list[str], code: int) -> None:
+    command = [sys.executable, "-m", "radserve.cli.with_gateway", *words]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=30, check=False)
+    assert (done.returncode, "Traceback" in done.stderr) == (code, False), done.stderr
+
+
+def test_the_gateway_is_told_where_the_server_will_be() -> None:
+    found = with_gateway.places(["--port", "9001", "--health-port=9002", "--keys", "k.json"], {})
+    assert found.server == "http://127.0.0.1:9001"
+    assert found.environment({"PATH": "x", "RADSERVE_GATEWAY_SERVER": "http://elsewhere"}) == {
+        "PATH": "x",
+        "RADSERVE_GATEWAY_SERVER": "http://127.0.0.1:9001",
+        "RADSERVE_GATEWAY_SUPERVISOR": "http://127.0.0.1:9002",
+        "RADSERVE_GATEWAY_KEYS": "k.json",
+    }
+    assert with_gateway.places([], {"RADSERVE_GATEWAY_PORT": "8001"}).gateway == "http://127.0.0.1:8001"
+
+
+def test_variables_say_it_as_well(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RADSERVE_PORT", "9001")
+    assert with_gateway.places([], {}).server == "http://127.0.0.1:9001"
+
+
+@pytest.mark.parametrize("words", [["--host", "0.0.0.0"], ["--front"], ["--plain-http"], ["--certificate", "x.pem"]])
+def test_what_is_to_be_published_is_refused(words: list[str]) -> None:
+    with pytest.raises(ServeError, match=r"docs/gateway\.md"):
+        with_gateway.places(words, {})

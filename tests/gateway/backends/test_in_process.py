@@ -1,0 +1,185 @@
+"""The model in this process: byte for byte what the real TorchServe answers with the same archive."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import gzip
+import io
+import json
+import shutil
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from gateway.app import make
+from gateway.backends.base import Backend, Question, Reply
+from gateway.backends.in_process import InProcess
+from gateway.backends.server import TorchServe
+from gateway.errors import NotFoundError, SettingsError
+from gateway.settings import Settings
+from radserve.build import model_store
+from tests.repack import NAME
+from tests.server import ROOT, Server
+
+FILM = (ROOT / "archives" / NAME / "sample.png").read_bytes()
+PHOTOGRAPH = (ROOT / "archives" / "cifar10-lenet" / "sample.png").read_bytes()
+
+
+def flat() -> bytes:
+    stream = io.BytesIO()
+    Image.new("L", (200, 200), 128).save(stream, "PNG")
+    return stream.getvalue()
+
+
+def several(*images: bytes) -> bytes:
+    return json.dumps({"instances": [{"b64": base64.b64encode(image).decode()} for image in images]}).encode()
+
+
+def zipped(*images: bytes) -> bytes:
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w") as archive:
+        for number, image in enumerate(images):
+            archive.writestr(f"slice_{number}.png", image)
+    return stream.getvalue()
+
+
+def question(body: bytes, **words: str | None) -> Question:
+    return Question(**{"verb": "predictions", "model": NAME, "version": None, "body": body} | words)  # type: ignore[arg-type]
+
+
+QUESTIONS = {
+    "a film": question(FILM),
+    "a film of a version": question(FILM, version="1.0.0", media_type="image/png"),
+    "a film as JSON": question(
+        json.dumps({"image": base64.b64encode(FILM).decode()}).encode(), media_type="application/json"
+    ),
+    "a compressed film": question(gzip.compress(FILM), encoding="gzip"),
+    "several films": question(several(*[FILM] * 9, b"junk", FILM), media_type="application/json"),
+    "a zip": question(zipped(FILM, flat(), FILM)),
+    "an explanation": question(FILM, verb="explanations"),
+    "an overlay": question(FILM, verb="explanations", accept="image/png"),
+    "a map": question(FILM, verb="explanations", accept="image/png;view=map"),
+    "a view that is not there": question(FILM, accept="image/png"),
+    "an unreadable image": question(FILM[:400]),
+    "no image": question(b"hello"),
+    "an image without contrast": question(flat()),
+    "a photograph": question(PHOTOGRAPH),
+    "a form": question(b"a=b", media_type="application/x-www-form-urlencoded"),
+    "an unknown coding": question(FILM, encoding="br"),
+}
+
+
+@pytest.fixture(scope="module")
+def inprocess(server: Server) -> Iterator[InProcess]:
+    path = server.store / f"{NAME}-1.0.0.mar"
+    backend = make(Settings.read(archive=path, history="none")).state.services.backend
+    assert isinstance(backend, InProcess)
+    yield backend
+    asyncio.run(backend.close())
+
+
+def ask(server: Server, inprocess: InProcess, asked: Question) -> tuple[Reply, Reply]:
+    async def both() -> tuple[Reply, Reply]:
+        behind = TorchServe(Settings.read(server=server.url, supervisor=server.health_url))
+        try:
+            return await behind.ask(asked), await inprocess.ask(asked)
+        finally:
+            await behind.close()
+
+    return asyncio.run(both())
+
+
+@pytest.mark.e2e
+@pytest.mark.parametrize("asked", QUESTIONS.values(), ids=QUESTIONS.keys())
+def test_it_answers_as_torchserve_byte_for_byte(server: Server, inprocess: InProcess, asked: Question) -> None:
+    behind, here = ask(server, inprocess, asked)
+    assert here == behind
+
+
+@pytest.mark.e2e
+@pytest.mark.parametrize("asked", [question(FILM, model="no-such-model"), question(FILM, version="9.9.9")])
+def test_what_it_does_not_serve_is_the_same_problem(server: Server, inprocess: InProcess, asked: Question) -> None:
+    from gateway.results import refusal
+
+    behind, here = map(refusal, ask(server, inprocess, asked))
+    assert (here.status, here.title, str(here)) == (behind.status, behind.title, str(behind))
+    assert here.status == 404
+
+
+@pytest.mark.e2e
+def test_what_torchserve_does_not_read_is_not_read_either(server: Server, inprocess: InProcess) -> None:
+    behind, here = ask(server, inprocess, question(b"\0" * 44_805_462))
+    assert here.status == behind.status == 413
+
+
+@pytest.mark.e2e
+def test_it_describes_its_model_as_the_supervisor_does(server: Server, inprocess: InProcess) -> None:
+    async def described(backend: Backend) -> tuple[object, str, bytes, str | None]:
+        told = await backend.catalog(), await backend.card(NAME, "1.0.0"), await backend.sample(NAME, "1.0.0")
+        return *told, await backend.ready()
+
+    async def both() -> None:
+        behind = TorchServe(Settings.read(server=server.url, supervisor=server.health_url))
+        assert await described(inprocess) == await described(behind)
+        await behind.close()
+        with pytest.raises(NotFoundError):
+            await inprocess.card(NAME, "9.9.9")
+        with pytest.raises(NotFoundError):
+            await inprocess.sample("no-such-model", "1.0.0")
+
+    asyncio.run(both())
+
+
+def test_requests_at_the_same_time_keep_their_answers_and_the_loop_alive(inprocess: InProcess) -> None:
+    async def many() -> tuple[list[Reply], int]:
+        turns = 0
+        asked = [asyncio.create_task(inprocess.ask(question(body))) for body in (FILM, b"hello", FILM)]
+        while not all(task.done() for task in asked):
+            await asyncio.sleep(0)
+            turns += 1
+        return [task.result() for task in asked], turns
+
+    replies, turns = asyncio.run(many())
+    assert [reply.status for reply in replies] == [200, 415, 200]
+    assert replies[0] == replies[2]
+    assert turns > 100
+
+
+def test_an_archive_that_is_not_what_the_index_says_is_refused(store: Path, tmp_path: Path) -> None:
+    copy = tmp_path / f"{NAME}-1.0.0.mar"
+    shutil.copy2(store / copy.name, copy)
+    shutil.copy2(store / model_store.FILE, tmp_path)
+    with copy.open("ab") as file:
+        file.write(b"\0")
+    with pytest.raises(SettingsError, match=r"RADSERVE_GATEWAY_ARCHIVE: .* bytes, the index says"):
+        InProcess(copy)
+    with pytest.raises(SettingsError, match="there is no such archive"):
+        InProcess(tmp_path / "none.mar")
+    other = copy.rename(tmp_path / "other.mar")
+    with pytest.raises(SettingsError, match="does not list it"):
+        InProcess(other)
+
+
+def test_an_archive_of_another_release_is_refused(store: Path, tmp_path: Path) -> None:
+    changed = tmp_path / "changed.mar"
+    with zipfile.ZipFile(store / f"{NAME}-1.0.0.mar") as old, zipfile.ZipFile(changed, "w") as new:
+        for name in old.namelist():
+            new.writestr(name, old.read(name) + (b"\n" if name == "handlers/decision.py" else b""))
+    with pytest.raises(SettingsError, match=r"another handlers/decision\.py"):
+        InProcess(changed)
+    changed.write_bytes(b"no zip")
+    with pytest.raises(SettingsError, match="is no archive"):
+        InProcess(changed)
+
+
+def test_without_an_index_the_archive_is_held_against_itself(store: Path, tmp_path: Path) -> None:
+    alone = tmp_path / "Film.mar"
+    shutil.copy2(store / f"{NAME}-1.0.0.mar", alone)
+    backend = InProcess(alone)
+    (model,) = asyncio.run(backend.catalog()).models
+    assert model.versions[0].sha256 == model_store.sha256(alone)
+    asyncio.run(backend.close())

@@ -1,0 +1,59 @@
+"""Places in the order of results, and the cursors that name them."""
+
+from __future__ import annotations
+
+import base64
+from datetime import UTC, datetime, timedelta, timezone
+from uuid import UUID
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.errors import BadRequestError
+from gateway.history import Query
+from gateway.history.cursor import Place, bounds, microseconds, moment
+from tests.gateway.history.results import identity
+
+TIMES = st.datetimes(datetime(1970, 1, 2), datetime(2255, 1, 1), timezones=st.just(UTC))  # noqa: DTZ001 - hypothesis adds it
+PLACES = st.builds(lambda time: Place(microseconds(time), UUID(identity(time))), TIMES)
+
+
+@given(PLACES)
+def test_a_cursor_names_the_place_that_it_was_made_of(place: Place) -> None:
+    assert Place.parse(place.cursor) == place
+    assert len(place.cursor) == 32
+
+
+@given(PLACES, PLACES)
+def test_bytes_sort_as_places_do(one: Place, other: Place) -> None:
+    assert (one < other) == (one.pack() < other.pack())
+    assert ((one.time, str(one.id)) < (other.time, str(other.id))) == (one < other)
+
+
+@given(st.one_of(st.text(), st.binary().map(lambda data: base64.urlsafe_b64encode(data).decode())))
+def test_what_is_no_cursor_is_refused_and_nothing_else_happens(text: str) -> None:
+    try:
+        place = Place.parse(text)
+    except BadRequestError:
+        return
+    assert place.cursor == text
+
+
+@given(st.datetimes(timezones=st.builds(timezone, st.timedeltas(timedelta(hours=-23), timedelta(hours=23)))))
+def test_every_time_that_a_client_can_write_has_a_place(time: datetime) -> None:
+    place = Place.before(time)
+    if 0 < place.time < Place.last().time:
+        assert moment(place.time) == time
+
+
+def test_the_nearer_of_cursor_and_time_ends_the_search() -> None:
+    time = datetime(2026, 1, 1, tzinfo=UTC)
+    place = Place(microseconds(time), UUID(identity(time)))
+    assert bounds(Query(after=place.cursor, until=time + timedelta(days=1)))[1] == place
+    assert bounds(Query(after=place.cursor, until=time - timedelta(days=1)))[1] < place
+
+
+def test_a_cursor_of_another_kind_of_id_is_refused() -> None:
+    with pytest.raises(BadRequestError):
+        Place.parse(Place(1, UUID("12345678-1234-4234-9234-123456789abc")).cursor)

@@ -1,0 +1,102 @@
+"""The history that settings name, or why there is none."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from gateway.errors import SettingsError
+from gateway.history import factory as opening
+from gateway.history.redis import Redis
+from gateway.history.sqlite import Sqlite
+from gateway.settings import Settings
+from tests.test_architecture import modules_after
+
+
+def settings(history: str, images: Path | None = None) -> Settings:
+    return Settings.read(history=history, images=images)
+
+
+@pytest.mark.parametrize("history", ["sqlite:state/history.sqlite3", "sqlite:/var/lib/x.db", "sqlite:x"])
+def test_a_path_is_a_file(history: str) -> None:
+    assert isinstance(opening.keeping(settings(history)).history, Sqlite)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis://localhost",
+        "redis://:p%40ss@redis:6379/0",
+        "redis://user:pass@[::1]:6380/15",
+        "rediss://:pass@redis.example/",
+    ],
+)
+def test_a_url_is_redis(url: str) -> None:
+    assert isinstance(opening.keeping(settings(url)).history, Redis)
+
+
+def test_none_keeps_nothing() -> None:
+    assert opening.keeping(settings("none")).history is None
+
+
+@pytest.mark.parametrize(
+    "history",
+    [
+        "",
+        "None",
+        "history.sqlite3",
+        "sqlite",
+        "sqlite:",
+        "sqlite://x",
+        "sqlite:///x",
+        "sqlite::memory:",
+        "sqlite:x/",
+        "postgres://secret@x/y",
+        "redis:",
+        "redis://",
+        "redis:///0",
+        "redis://:secret@",
+        "redis://:secret@x:port",
+        "redis://:secret@x:99999",
+        "redis://:secret@x/zero",
+        "redis://:secret@x/0?socket_timeout=9",
+        "redis://:se#cret@x/0",
+        "redis://:secret@[x/0",
+        "redis://:secret@x/-1",
+        "redis://x:0",
+    ],
+)
+def test_anything_else_is_refused_without_being_shown(history: str) -> None:
+    with pytest.raises(SettingsError, match="RADSERVE_GATEWAY_HISTORY") as error:
+        opening.keeping(settings(history))
+    assert "secret" not in str(error.value)
+
+
+def test_tls_is_checked_against_the_systems_authorities() -> None:
+    history = opening.keeping(settings("rediss://:pass@redis.example")).history
+    assert isinstance(history, Redis)
+    connection = history._redis.connection_pool.make_connection()
+    assert type(connection).__name__ == "SSLConnection"
+    assert (connection.cert_reqs.name, connection.check_hostname) == ("CERT_REQUIRED", True)
+
+
+def test_images_are_kept_only_with_results(tmp_path: Path) -> None:
+    assert opening.keeping(settings("sqlite:x")).images is None
+    assert opening.keeping(settings("sqlite:x", tmp_path)).images is not None
+    with pytest.raises(SettingsError, match="RADSERVE_GATEWAY_IMAGES"):
+        opening.keeping(settings("none", tmp_path))
+
+
+def test_who_has_sqlite_does_not_wait_for_redis_to_be_imported() -> None:
+    code = (
+        "from gateway.history import opening; from gateway.settings import Settings; opening.keeping(Settings.read())"
+    )
+    assert "redis" not in modules_after(code)
+
+
+def test_making_it_opens_nothing(tmp_path: Path) -> None:
+    keeping = opening.keeping(settings(f"sqlite:{tmp_path}/new/x.sqlite3"))
+    assert not (tmp_path / "new").exists()
+    asyncio.run(keeping.close())

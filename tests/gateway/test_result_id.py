@@ -1,0 +1,21 @@
+"""Ids of results."""
+
+from __future__ import annotations
+
+import time
+import uuid
+
+from gateway import result_id
+
+
+def test_an_id_is_a_uuid_of_version_7_with_the_time_in_it() -> None:
+    found = uuid.UUID(result_id.new())
+    assert (found.version, found.variant) == (7, uuid.RFC_4122)
+    assert abs((found.int >> 80) / 1000 - time.time()) < 5
+
+
+def test_ids_are_unique_and_later_ones_sort_later() -> None:
+    first = [result_id.new() for _ in range(1000)]
+    time.sleep(0.002)
+    assert len({*first}) == 1000
+    assert max(first) < result_id.new()

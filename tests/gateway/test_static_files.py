@@ -1,0 +1,101 @@
+"""The files of the page, as a browser asks for them."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import re
+from pathlib import Path
+
+import httpx
+import pytest
+from PIL import Image as Pillow
+from starlette.applications import Starlette
+
+from gateway.static_files import FOLDER, Page
+from tests.gateway.application import asking, services
+from tests.gateway.backend import Told
+
+FILES = sorted(path.relative_to(FOLDER).as_posix() for path in FOLDER.rglob("*") if path.is_file())
+
+
+def get(path: str, **headers: str) -> httpx.Response:
+    async def send() -> httpx.Response:
+        async with asking(services(Told())) as client:
+            return await client.get(path, headers=headers)
+
+    return asyncio.run(send())
+
+
+def test_the_page_is_asked_for_anew_and_sent_only_where_it_changed() -> None:
+    for path in ("/", "/js/main.js", "/css/base.css", "/manifest.webmanifest", "/sw.js"):
+        first = get(path)
+        assert (first.status_code, first.headers["cache-control"]) == (200, "no-cache")
+        assert "default-src 'none'" in first.headers["content-security-policy"]
+        again = get(path, **{"If-None-Match": first.headers["etag"]})
+        assert (again.status_code, again.content) == (304, b"")
+        assert again.headers["etag"] == first.headers["etag"]
+        assert get(path, **{"If-None-Match": '"other"'}).status_code == 200
+
+
+def test_a_release_of_the_same_size_and_time_is_another_one(tmp_path: Path) -> None:
+    async def tag(content: str) -> str:
+        (tmp_path / "main.js").write_text(content)
+        os.utime(tmp_path / "main.js", (0, 0))
+        app = Starlette()
+        app.mount("/", Page(tmp_path))
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://here") as client:
+            return str((await client.get("/main.js")).headers["etag"])
+
+    assert asyncio.run(tag("let a = 1;")) != asyncio.run(tag("let a = 2;"))
+
+
+@pytest.mark.parametrize(
+    ("path", "media"),
+    [
+        ("/", "text/html"),
+        ("/js/main.js", "text/javascript"),
+        ("/sw.js", "text/javascript"),
+        ("/manifest.webmanifest", "application/manifest+json"),
+        ("/icons/icon.svg", "image/svg+xml"),
+        ("/icons/icon-192.png", "image/png"),
+    ],
+)
+def test_every_kind_of_file_has_its_media_type(path: str, media: str) -> None:
+    # Browsers run no module of another type.
+    assert get(path).headers["content-type"].partition(";")[0] in (
+        media,
+        media.replace("text/java", "application/java"),
+    )
+
+
+def test_nothing_outside_of_the_folder_is_served() -> None:
+    for path in ("/../page.py", "/..%2fpage.py", "/js/../../app.py", "/.git/config"):
+        assert get(path).status_code == 404
+
+
+def test_the_service_worker_knows_every_file_of_the_shell() -> None:
+    listed = set(re.findall(r'"([\w/.-]+\.\w+)"', (FOLDER / "sw.js").read_text()))
+    assert listed <= set(FILES)
+    assert {name for name in FILES if name.endswith((".js", ".css")) and name != "sw.js"} <= listed
+
+
+def test_icons_are_what_the_manifest_says() -> None:
+    manifest = json.loads((FOLDER / "manifest.webmanifest").read_text())
+    for icon in manifest["icons"]:
+        path = FOLDER / icon["src"]
+        assert path.is_file()
+        if icon["type"] == "image/png":
+            with Pillow.open(path) as opened:
+                assert "x".join(map(str, opened.size)) == icon["sizes"]
+    assert {icon.get("purpose") for icon in manifest["icons"]} == {None, "maskable"}
+
+
+def test_nothing_comes_from_elsewhere_and_nothing_is_inline() -> None:
+    page = (FOLDER / "index.html").read_text()
+    assert not re.search(r"<style|\sstyle=|\son\w+=|<script(?![^>]*\ssrc=)", page)
+    for name in FILES:
+        if name.endswith((".html", ".css", ".js", ".webmanifest")):
+            text = (FOLDER / name).read_text().replace("http://www.w3.org/2000/svg", "")  # a name, not an address
+            assert not re.findall(r"(?:https?:)?//[\w.-]+\.[a-z]{2,}", text), name

@@ -1,0 +1,347 @@
+"""Uploads to moto's S3: forms as a browser sends them, and predictions of what they brought."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+import re
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import httpx
+import pytest
+import uvicorn
+from fastapi import FastAPI
+
+from gateway import app
+from gateway.access import Caller
+from gateway.backends.base import Reply
+from gateway.errors import NotAuthenticatedError, SettingsError
+from gateway.history.recorder import HistoryRecorder
+from gateway.services import Services
+from gateway.settings import Settings
+from gateway.uploads.presigned import Uploads
+from gateway.uploads.references import References
+from radserve.auth.api_keys import Role
+from tests.conftest import ROOT
+from tests.gateway.backend import Told
+from tests.radserve.store import conftest
+from tests.radserve.store.conftest import Aws
+from tests.server import Server, free_ports
+
+SAMPLE = ROOT / "archives" / "chest-xray-cnn" / "sample.png"
+LONGEST = 200_000
+
+moto_url, bucket = conftest.moto_url, conftest.aws
+
+
+class Named:
+    """Takes the header X-Who for the caller's name."""
+
+    async def identify(self, headers: Mapping[str, str]) -> Caller:
+        if "x-who" not in headers:
+            raise NotAuthenticatedError("Say who you are.")
+        roles = {Role.READ} if headers["x-who"] == "reader" else {Role.PREDICT}
+        return Caller(headers["x-who"], frozenset(roles))
+
+
+def settings(uploads: str, **more: Any) -> Settings:
+    return Settings(uploads=uploads, max_upload=LONGEST, history="none", **more)
+
+
+@pytest.fixture
+def echo() -> Told:
+    return Told()
+
+
+class Client:
+    """Asks an application in this process, each request in a loop of its own."""
+
+    def __init__(self, application: FastAPI) -> None:
+        self._app = application
+
+    def request(self, method: str, path: str, who: str = "ann", **words: Any) -> httpx.Response:
+        return asyncio.run(self._request(method, path, who, words))
+
+    async def _request(self, method: str, path: str, who: str, words: dict[str, Any]) -> httpx.Response:
+        transport = httpx.ASGITransport(self._app)
+        async with httpx.AsyncClient(transport=transport, base_url="http://front") as client:
+            return await client.request(method, path, headers={"X-Who": who} if who else {}, **words)
+
+    def post(self, path: str, who: str = "ann", **words: Any) -> httpx.Response:
+        return self.request("POST", path, who, **words)
+
+    def delete(self, key: str, who: str = "ann") -> httpx.Response:
+        return self.request("DELETE", "/api/uploads", who, params={"object": key})
+
+
+def opened(chosen: Settings, backend: Any) -> Client:
+    uploads = Uploads.of(chosen)
+    references = References({"object": uploads} if uploads else {})
+    return Client(
+        app.assemble(Services(chosen, backend, Named(), HistoryRecorder(None, chosen), references, uploads=uploads))
+    )
+
+
+@pytest.fixture
+def client(bucket: Aws, echo: Told) -> Client:
+    """Ask a gateway with uploads."""
+    return opened(settings(f"s3://{bucket.bucket}/front/uploads", max_bytes=1024), echo)
+
+
+def offered(client: Client, who: str = "ann") -> dict[str, Any]:
+    answer = client.post("/api/uploads", who)
+    assert answer.status_code == 200, answer.text
+    found: dict[str, Any] = answer.json()
+    return found
+
+
+def send(form: Mapping[str, Any], content: bytes, **changed: str) -> httpx.Response:
+    """Send a file as the form says."""
+    fields = {**form["fields"], **changed}
+    return httpx.post(form["url"], data=fields, files={"file": ("film.png", content)})
+
+
+def predict(client: Client, key: str, who: str = "ann") -> httpx.Response:
+    return client.post("/api/predictions/chest-xray-cnn", who, json={"object": key})
+
+
+def test_a_file_larger_than_a_request_may_be_is_uploaded_and_predicted(client: Client, echo: Told) -> None:
+    content = SAMPLE.read_bytes()
+    refused = client.post("/api/predictions/chest-xray-cnn", content=content)
+    assert refused.status_code == 413
+    assert "POST /api/uploads" in refused.json()["detail"]
+
+    form = offered(client)
+    assert send(form, content).status_code == 204
+    answer = predict(client, form["object"])
+    assert answer.status_code == 200, answer.text
+    assert answer.json()["label"] == "normal"
+    assert [item.body for item in echo.asked] == [content]
+
+
+def test_a_form_is_for_one_key_some_minutes_and_so_many_bytes(client: Client) -> None:
+    form = offered(client)
+    left = datetime.fromisoformat(form["expires"]) - datetime.now(UTC)
+    assert timedelta(minutes=9) < left <= timedelta(minutes=10)
+    assert form["max_bytes"] == LONGEST
+    assert form["fields"]["key"] == form["object"]
+    assert offered(client)["object"] != form["object"]
+    policy = json.loads(base64.b64decode(form["fields"]["policy"]))
+    assert ["content-length-range", 1, LONGEST] in policy["conditions"]
+
+
+@pytest.mark.parametrize("size", [0, LONGEST + 1])
+def test_storage_refuses_what_is_empty_or_too_long(client: Client, size: int) -> None:
+    answer = send(offered(client), b"x" * size)
+    assert answer.status_code == 400
+    assert "EntityToo" in answer.text
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [{"key": "front/uploads/mine"}, {"key": "index.json"}, {"acl": "public-read"}, {"x-amz-meta-a": "b"}],
+)
+def test_storage_refuses_a_form_that_was_changed(client: Client, changed: dict[str, str]) -> None:
+    assert send(offered(client), b"x", **changed).status_code == 403
+
+
+def test_a_type_that_the_sender_names_travels_on(client: Client, echo: Told) -> None:
+    form = offered(client)
+    send(form, b"{}", **{"Content-Type": "application/json"})
+    predict(client, form["object"])
+    bare = offered(client)
+    send(bare, b"x")
+    predict(client, bare["object"])
+    assert [item.media_type for item in echo.asked] == ["application/json", ""]
+
+
+def test_a_key_is_good_for_nobody_else(client: Client, echo: Told) -> None:
+    form = offered(client)
+    send(form, b"x")
+    assert offered(client, "bob")["object"].split("/")[2] != form["object"].split("/")[2]
+    answer = predict(client, form["object"], who="bob")
+    assert answer.status_code == 403
+    assert answer.json()["detail"].startswith("This is no key that POST /api/uploads gave you")
+    gone = client.delete(form["object"], "bob")
+    assert gone.status_code == 403
+    assert predict(client, form["object"]).status_code == 200
+    assert len(echo.asked) == 1
+
+
+def test_no_other_object_of_the_bucket_can_be_named(client: Client, bucket: Aws, echo: Told) -> None:
+    own = offered(client)["object"].rpartition("/")[0]
+    bucket.client("s3").put_object(Bucket=bucket.bucket, Key="secret", Body=b"x")
+    bucket.client("s3").put_object(Bucket=bucket.bucket, Key=f"{own}/secret", Body=b"x")
+    for key in (
+        "secret",
+        f"{own}/secret",
+        f"{own}/../../../secret",
+        f"{own}/",
+        "",
+        "/",
+        f"s3://{bucket.bucket}/secret",
+    ):
+        assert predict(client, key).status_code == 403, key
+    for odd in (f"{own}/{'a' * 32}\n", f"{own}/{'A' * 32}", f"{own}/{'a' * 32}/{'a' * 32}", f"{own}%2f{'a' * 32}"):
+        assert predict(client, odd).status_code == 403, odd
+    assert echo.asked == []
+
+
+def test_what_was_not_sent_is_not_found(client: Client) -> None:
+    answer = predict(client, offered(client)["object"])
+    assert answer.status_code == 404
+    assert "POST /api/uploads" in answer.json()["detail"]
+
+
+def test_an_object_stays_until_it_is_deleted(client: Client) -> None:
+    form = offered(client)
+    send(form, b"x")
+    assert predict(client, form["object"]).status_code == predict(client, form["object"]).status_code == 200
+    for _ in range(2):
+        assert client.delete(form["object"]).status_code == 204
+    assert predict(client, form["object"]).status_code == 404
+
+
+def test_an_object_that_is_too_long_is_not_read(client: Client, bucket: Aws) -> None:
+    key = offered(client)["object"]
+    bucket.client("s3").put_object(Bucket=bucket.bucket, Key=key, Body=b"x" * (LONGEST + 1))
+    answer = predict(client, key)
+    assert answer.status_code == 413
+    assert str(LONGEST) in answer.json()["detail"]
+
+
+def test_what_is_too_long_for_the_server_is_its_own_413(client: Client, echo: Told) -> None:
+    form = offered(client)
+    send(form, b"x")
+    echo.script = lambda _: Reply(413, "", b"")
+    answer = predict(client, form["object"])
+    assert answer.status_code == 413
+    assert "server behind" in answer.json()["detail"]
+
+
+@pytest.mark.parametrize(
+    ("fault", "timeout", "status", "said"),
+    [
+        ({"do": "403"}, 60, 502, "refuses this gateway (AccessDenied)"),
+        ({"do": "503"}, 60, 503, "try again"),  # boto3 does so itself before, after up to a second
+        ({"do": "reset"}, 60, 502, "cannot be used"),
+        ({"do": "cut"}, 60, 502, "cannot be used"),
+        ({"do": "stall", "seconds": 2}, 2, 504, "did not answer within 1 s"),
+    ],
+)
+def test_storage_that_fails_is_said_and_gives_no_answer(
+    bucket: Aws,
+    echo: Told,
+    fault: dict[str, Any],
+    timeout: float,
+    status: int,
+    said: str,
+) -> None:
+    client = opened(settings(f"s3://{bucket.bucket}/uploads", timeout=timeout), echo)
+    form = offered(client)
+    send(form, b"x" * 100_000)
+    bucket.fail({"method": "GET", **fault})
+    answer = predict(client, form["object"])
+    assert answer.status_code == status, answer.text
+    assert said in answer.json()["detail"]
+    assert echo.asked == []
+
+
+def test_a_bucket_that_is_not_there_is_the_operators_fault(bucket: Aws, echo: Told) -> None:
+    client = opened(settings("s3://radserve-nowhere/uploads"), echo)
+    answer = predict(client, offered(client)["object"])
+    assert answer.status_code == 502
+    assert "NoSuchBucket" in answer.json()["detail"]
+
+
+def test_without_credentials_no_form_is_made(
+    bucket: Aws,
+    echo: Told,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.delenv("AWS_ACCESS_KEY_ID")
+    monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
+    client = opened(settings("s3://radserve-nowhere/uploads"), echo)
+    answer = client.post("/api/uploads")
+    assert answer.status_code == 502
+    assert "Unable to locate credentials" in caplog.text
+
+
+def test_uploads_need_the_role_predict(client: Client) -> None:
+    assert client.post("/api/uploads", "reader").status_code == 403
+    assert client.post("/api/uploads", "").status_code == 401
+
+
+def test_the_page_may_send_where_forms_go_and_nowhere_else(client: Client, bucket: Aws, echo: Told) -> None:
+    policy = client.request("GET", "/live").headers["content-security-policy"]
+    assert f"connect-src 'self' {bucket.url};" in policy
+    assert offered(client)["url"] == f"{bucket.url}/{bucket.bucket}"
+    assert (
+        "connect-src 'self';" in opened(settings(""), echo).request("GET", "/live").headers["content-security-policy"]
+    )
+
+
+def test_where_uploads_are_off_that_is_said(echo: Told) -> None:
+    client = opened(settings(""), echo)
+    for answer in (client.post("/api/uploads"), client.delete("a")):
+        assert answer.status_code == 404
+        assert "takes no uploads" in answer.json()["detail"]
+    assert predict(client, "a").status_code == 400
+
+
+@pytest.mark.parametrize("place", ["bucket", "s3://", "s3://bucket", "s3://bucket/", "s3://bucket/../a", "s3://B/a"])
+def test_a_place_that_is_none_is_refused_at_the_start(place: str) -> None:
+    with pytest.raises(SettingsError, match=r"RADSERVE_GATEWAY_UPLOADS has value .* Write s3://BUCKET/PREFIX"):
+        app.make(settings(place))
+
+
+def test_at_aws_a_form_goes_to_the_buckets_own_host_in_its_region(
+    bucket: Aws,
+    echo: Told,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv("AWS_ENDPOINT_URL")
+    client = opened(settings("s3://radserve-demo-uploads/a"), echo)
+    assert offered(client)["url"] == "https://radserve-demo-uploads.s3.eu-central-1.amazonaws.com/"
+    policy = client.request("GET", "/live").headers["content-security-policy"]
+    assert "connect-src 'self' https://radserve-demo-uploads.s3.eu-central-1.amazonaws.com;" in policy
+
+
+@contextmanager
+def listening(chosen: Settings) -> Iterator[str]:
+    """Run a gateway under uvicorn."""
+    (port,) = free_ports(1)
+    running = uvicorn.Server(uvicorn.Config(app.make(chosen), port=port, log_config=None))
+    thread = threading.Thread(target=running.run)
+    thread.start()
+    try:
+        while not running.started:
+            assert thread.is_alive()
+            time.sleep(0.02)
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        running.should_exit = True
+        thread.join(10)
+
+
+@pytest.mark.e2e
+def test_what_the_documentation_does_is_answered_by_the_real_server_as_the_image_itself(
+    bucket: Aws, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(ROOT)
+    (block,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "uploads.md").read_text("utf-8"), re.DOTALL)
+    with listening(settings(f"s3://{bucket.bucket}/uploads", server=server.url, supervisor=server.health_url)) as url:
+        found: dict[str, Any] = {}
+        exec(block.replace("http://127.0.0.1:8000", url), found)
+        plain = httpx.post(f"{url}/api/predictions/chest-xray-cnn", content=SAMPLE.read_bytes())
+    assert plain.status_code == 200, plain.text
+    own = {"id": "", "time": ""}
+    assert found["answer"] | own == plain.json() | own
+    assert bucket.keys() == []

@@ -1,0 +1,90 @@
+"""Distances and places that DICOM objects tell."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from pydicom.dataset import Dataset
+
+from handlers.formats.decode import decode
+from handlers.formats.image import Image, Plane
+from tests.handlers.images import dicom, film
+
+AXIAL = [1, 0, 0, 0, 1, 0]
+
+
+def image(**attributes: Any) -> Image:
+    return decode(dicom(film(), Modality="MR", **attributes))
+
+
+def test_a_slice_tells_its_place() -> None:
+    found = image(
+        SeriesInstanceUID="1.2.3",
+        ImagePositionPatient=[-120.5, 80, 33.25],
+        ImageOrientationPatient=AXIAL,
+        SpacingBetweenSlices=5.5,
+        SliceThickness=5,
+    ).plane
+    assert found == Plane("1.2.3", (-120.5, 80.0, 33.25), (0.0, 0.0, 1.0), 5.5, 5.0)
+
+
+def test_the_normal_is_row_cross_column() -> None:
+    sagittal = image(ImageOrientationPatient=[0, 1, 0, 0, 0, -1]).plane
+    assert sagittal is not None
+    assert sagittal.normal == (-1.0, 0.0, 0.0)
+    tilt = np.radians(20)
+    oblique = image(ImageOrientationPatient=[1, 0, 0, 0, round(np.cos(tilt), 5), round(np.sin(tilt), 5)]).plane
+    assert oblique is not None
+    assert oblique.normal == pytest.approx((0, -np.sin(tilt), np.cos(tilt)), abs=1e-4)
+
+
+def test_an_object_that_tells_nothing_has_an_empty_place() -> None:
+    assert image().plane == Plane()
+    assert image().spacing is None
+
+
+@pytest.mark.parametrize(
+    ("attributes", "part"),
+    [
+        ({"ImageOrientationPatient": [1, 0, 0, 1, 0, 0]}, "normal"),
+        ({"ImageOrientationPatient": [2, 0, 0, 0, 1, 0]}, "normal"),
+        ({"ImageOrientationPatient": [0] * 6}, "normal"),
+        ({"ImageOrientationPatient": [1, 0, 0]}, "normal"),
+        ({"ImagePositionPatient": [1, 2]}, "position"),
+        ({"SliceThickness": 0}, "thickness"),
+        ({"SliceThickness": -3}, "thickness"),
+        ({"SpacingBetweenSlices": 5000}, "between"),
+    ],
+)
+def test_what_makes_no_sense_is_not_believed(attributes: dict[str, Any], part: str) -> None:
+    found = image(**attributes).plane
+    assert found is not None
+    assert getattr(found, part) is None
+
+
+def test_a_place_that_is_no_number_costs_no_answer() -> None:
+    data = dicom(film(), SliceThickness="5.25", ImagePositionPatient=[11.5, 22.5, 33.5])
+    for sound, broken in ((b"5.25", b"ABCD"), (b"11.5\\22.5\\33.5", b"nan \\inf \\33.5")):
+        assert sound in data
+        data = data.replace(sound, broken)
+    assert decode(data).plane == Plane()
+
+
+def test_an_enhanced_object_keeps_its_place_in_functional_groups() -> None:
+    place, turn, measures, frame = Dataset(), Dataset(), Dataset(), Dataset()
+    place.ImagePositionPatient = [1, 2, 3]
+    turn.ImageOrientationPatient = AXIAL
+    measures.PixelSpacing, measures.SliceThickness, measures.SpacingBetweenSlices = [0.5, 0.75], 4, 6
+    frame.PlanePositionSequence, frame.PlaneOrientationSequence = [place], [turn]
+    shared = Dataset()
+    shared.PixelMeasuresSequence = [measures]
+    found = image(PerFrameFunctionalGroupsSequence=[frame], SharedFunctionalGroupsSequence=[shared])
+    assert found.spacing == (0.5, 0.75)
+    assert found.plane == Plane(None, (1.0, 2.0, 3.0), (0.0, 0.0, 1.0), 6.0, 4.0)
+
+
+def test_the_series_is_told_in_no_text() -> None:
+    found = image(SeriesInstanceUID="1.2.826.4711")
+    assert "4711" not in repr(found)

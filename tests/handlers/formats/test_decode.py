@@ -1,0 +1,67 @@
+from __future__ import annotations
+
+import gzip
+import subprocess
+import sys
+
+import pytest
+
+from handlers.errors import (
+    ContentTooLargeError,
+    ServiceUnavailableError,
+    UnreadableImageError,
+    UnsupportedMediaTypeError,
+)
+from handlers.formats.decode import decode
+from handlers.formats.image import Limits
+from tests.handlers.images import film, saved
+
+
+def test_empty() -> None:
+    with pytest.raises(UnreadableImageError, match="body is empty"):
+        decode(b"")
+
+
+def test_too_long() -> None:
+    with pytest.raises(ContentTooLargeError, match="has 11 bytes; at most 10"):
+        decode(b"01234567890", Limits(bytes=10))
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (gzip.compress(saved(film(), "PNG")), "gzip; unpack it"),
+        (b"PK\x03\x04...", "zip"),
+        (b"%PDF-1.7", "PDF"),
+        (saved(film(), "GIF"), "GIF"),
+        (saved(film(), "JPEG2000"), "JPEG 2000 outside of DICOM"),
+        (b"SECRET text", "none of JPEG, PNG, TIFF, BMP, WebP, NPY and DICOM"),
+    ],
+)
+def test_what_is_not_read_is_named(data: bytes, message: str) -> None:
+    with pytest.raises(UnsupportedMediaTypeError, match=message) as caught:
+        decode(data)
+    assert "SECRET" not in str(caught.value)
+
+
+def test_memory_that_runs_out_is_not_blamed_on_the_image(monkeypatch: pytest.MonkeyPatch) -> None:
+    def starve(*_: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr("handlers.formats.raster._decode", starve)
+    with pytest.raises(ServiceUnavailableError, match="memory"):
+        decode(saved(film(), "PNG"))
+
+
+def test_content_decides() -> None:
+    assert decode(saved(film(), "BMP")).format == "bmp"
+
+
+def test_pydicom_is_imported_with_the_first_object_only() -> None:
+    program = (
+        "import sys, handlers.decode as d, handlers.errors as e\n"
+        "try: d.decode(b'neither')\n"
+        "except e.UnsupportedMediaType: pass\n"
+        "sys.exit(any(name in sys.modules for name in ('pydicom', 'openjpeg', 'torch')))"
+    )
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0

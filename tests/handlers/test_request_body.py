@@ -1,0 +1,174 @@
+"""Every form of body that TorchServe may hand over."""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import json
+import zlib
+
+import pytest
+
+from handlers.errors import BadRequestError, ContentTooLargeError, RequestError, UnsupportedMediaTypeError
+from handlers.formats.cifar import Raw
+from handlers.formats.image import Limits
+from handlers.request_body import BodyLimits, Headers, read
+from tests.handlers.formats.test_zip import zipped
+
+FILM = b"\xff\xd8\xff film"
+B64 = base64.b64encode(FILM).decode()
+LIMITS = BodyLimits(images=3, unzipped=50_000, image=Limits(bytes=30_000))
+
+
+def test_raw_bytes_are_one_image_whatever_the_content_type_says() -> None:
+    for media in ("image/jpeg", "image/png", "application/dicom", "application/octet-stream", "text/plain", ""):
+        body = read({"body": bytearray(FILM)}, Headers({"Content-Type": media}), LIMITS)
+        assert body.images == (FILM,)
+        assert not body.several
+
+
+@pytest.mark.parametrize("parsed", [True, False])
+def test_base64_json_is_one_image_whether_torchserve_parsed_it_or_not(parsed: bool) -> None:
+    document = {"image": B64}
+    body = read({"body": document if parsed else json.dumps(document).encode()}, Headers({}), LIMITS)
+    assert body.images == (FILM,)
+    assert not body.several
+
+
+def test_a_data_url_and_line_breaks_in_base64_are_read() -> None:
+    wrapped = f"data:image/jpeg;base64,{B64[:4]}\n{B64[4:]}"
+    assert read({"body": {"image": wrapped}}, Headers({}), LIMITS).images == (FILM,)
+
+
+def test_instances_keep_their_order_and_an_error_stands_in_its_place() -> None:
+    document = {"instances": [{"b64": B64}, {"b64": "%%%"}, {"wrong": 1}]}
+    body = read({"body": document}, Headers({}), LIMITS)
+    assert body.several
+    assert body.images[0] == FILM
+    assert [type(image) for image in body.images[1:]] == [BadRequestError, BadRequestError]
+    assert "instances[1].b64" in str(body.images[1])
+
+
+def test_bare_samples_are_marked_as_such_alone_and_in_a_list() -> None:
+    assert read({"body": {"data": B64}}, Headers({}), LIMITS).images == (Raw(FILM),)
+    body = read({"body": {"instances": [{"b64": B64}, {"data": B64}, {"data": 5}]}}, Headers({}), LIMITS)
+    assert body.images[:2] == (FILM, Raw(FILM))
+    assert isinstance(body.images[2], BadRequestError)
+    assert "instances[2].data" in str(body.images[2])
+
+
+def test_an_instance_of_two_kinds_is_neither() -> None:
+    (image,) = read({"body": {"instances": [{"b64": B64, "data": B64}]}}, Headers({}), LIMITS).images
+    assert isinstance(image, BadRequestError)
+
+
+@pytest.mark.parametrize("media", ["application/zip", "application/octet-stream", "image/png", ""])
+def test_a_zip_is_a_list_of_images_with_names(media: str) -> None:
+    data = zipped({"film_10.jpg": FILM, "film_9.jpg": b"nine"})
+    body = read({"body": bytearray(data)}, Headers({"Content-Type": media}), LIMITS)
+    assert body.several
+    assert (body.images, body.names) == ((b"nine", FILM), ("film_9.jpg", "film_10.jpg"))
+
+
+def test_a_zip_of_one_image_is_still_a_list() -> None:
+    assert read({"body": zipped({"1.jpg": FILM})}, Headers({}), LIMITS).several
+
+
+def test_the_limits_of_a_zip_are_those_of_the_body() -> None:
+    with pytest.raises(ContentTooLargeError, match="4 files; at most 3"):
+        read({"body": zipped(dict.fromkeys("abcd", FILM))}, Headers({}), LIMITS)
+    with pytest.raises(ContentTooLargeError, match="at most 50000"):
+        read({"body": zipped(dict.fromkeys("abc", bytes(20_000)))}, Headers({}), LIMITS)
+    (image,) = read({"body": zipped({"a": bytes(30_001)})}, Headers({}), LIMITS).images
+    assert isinstance(image, ContentTooLargeError)
+
+
+def test_a_list_of_images_has_no_names() -> None:
+    assert read({"body": {"instances": [{"b64": B64}]}}, Headers({}), LIMITS).names == ()
+
+
+@pytest.mark.parametrize(
+    ("content", "error"),
+    [
+        (b"{broken", BadRequestError),
+        (b"[1, 2]", BadRequestError),
+        (b'{"pixels": 1}', BadRequestError),
+        (b'{"image": 5}', BadRequestError),
+        (b'{"data": 5}', BadRequestError),
+        (b'{"data": "%%%"}', BadRequestError),
+        (b'{"data": "", "image": ""}', BadRequestError),
+        (b"PK\x03\x04 cut off", BadRequestError),
+        (b'{"instances": []}', BadRequestError),
+        (b'{"instances": {}}', BadRequestError),
+        (json.dumps({"instances": [{"b64": ""}] * 4}).encode(), ContentTooLargeError),
+        (b"{" * 100_000, BadRequestError),
+        ('{"image": "é"}'.encode(), BadRequestError),
+        (b"\xef\xbb\xbf{}", BadRequestError),
+        ("text that was decoded", UnsupportedMediaTypeError),
+        (None, BadRequestError),
+        (7, BadRequestError),
+    ],
+)
+def test_what_is_no_image_is_refused_with_a_hint(content: object, error: type[RequestError]) -> None:
+    with pytest.raises(error) as raised:
+        read({} if content is None else {"body": content}, Headers({}), LIMITS)
+    assert "." in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("coding", "encode"),
+    [("gzip", gzip.compress), ("x-gzip", gzip.compress), ("deflate", zlib.compress), ("GZIP", gzip.compress)],
+)
+def test_a_compressed_body_is_inflated(coding: str, encode: object) -> None:
+    assert callable(encode)
+    body = read({"body": encode(FILM)}, Headers({"content-encoding": coding}), LIMITS)
+    assert body.images == (FILM,)
+
+
+def test_a_compressed_bomb_is_refused_without_inflating_it() -> None:
+    bomb = gzip.compress(b"0" * 50_000_000)
+    with pytest.raises(ContentTooLargeError, match="inflates to more"):
+        read({"body": bomb}, Headers({"content-encoding": "gzip"}), LIMITS)
+
+
+@pytest.mark.parametrize("content", [b"no gzip", gzip.compress(FILM, mtime=0)[:-6]])
+def test_a_broken_compressed_body_is_refused(content: bytes) -> None:
+    with pytest.raises(BadRequestError):
+        read({"body": content}, Headers({"content-encoding": "gzip"}), LIMITS)
+
+
+def test_an_unknown_coding_is_refused() -> None:
+    with pytest.raises(UnsupportedMediaTypeError, match="'br'"):
+        read({"body": FILM}, Headers({"content-encoding": "br"}), LIMITS)
+
+
+def test_a_form_that_garbles_images_is_refused() -> None:
+    with pytest.raises(UnsupportedMediaTypeError, match="curl -T"):
+        read({"x": b"1"}, Headers({"content-type": "application/x-www-form-urlencoded"}), LIMITS)
+
+
+def multipart(length: int) -> Headers:
+    return Headers({"Content-Type": "multipart/form-data; boundary=x", "Content-Length": str(length)})
+
+
+def test_one_part_of_a_form_is_read() -> None:
+    film = FILM * 500
+    assert read({"data": bytearray(film)}, multipart(len(film) + 200), LIMITS).images == (film,)
+
+
+def test_a_repeated_part_that_torchserve_dropped_is_noticed() -> None:
+    film = FILM * 500
+    with pytest.raises(BadRequestError, match="more than the one part"):
+        read({"data": bytearray(film)}, multipart(2 * len(film) + 400), LIMITS)
+
+
+def test_several_parts_are_refused() -> None:
+    with pytest.raises(BadRequestError, match="2 parts"):
+        read({"a": FILM, "b": FILM}, multipart(300), LIMITS)
+
+
+def test_headers_are_found_in_any_spelling_and_torchserves_own_win() -> None:
+    headers = Headers({"Explain": "True", "explain": "False", "ACCEPT": "image/png", "body": {"content-type": "x"}})
+    assert headers["explain"] == "False"
+    assert headers.get("accept") == "image/png"
+    assert "body" not in headers

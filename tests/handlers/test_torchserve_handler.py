@@ -1,0 +1,199 @@
+"""The adapter, with TorchServe's own `Context` around it: each trap of TorchServe that a handler can close."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import shutil
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ts.context import Context, RequestProcessor
+
+from handlers import worker
+from handlers.classification import Classification
+from handlers.errors import ProgramError
+from handlers.program import DeviceLostError, Program
+from tests.handlers.test_pipeline import film
+
+B64 = base64.b64encode(film()).decode()
+
+
+def context(folder: Path, headers: list[dict[str, Any]]) -> Context:
+    made = Context("brightness", str(folder), {}, 4, None, "0.12.0")
+    made.request_processor = [RequestProcessor(item) for item in headers]
+    return made
+
+
+@pytest.fixture
+def service(brightness_archive: Path) -> Classification:
+    made = Classification()
+    made.initialize(context(brightness_archive, []))
+    return made
+
+
+Answer = tuple[int, str, dict[str, Any]]
+
+
+def ask(service: Classification, *requests: tuple[Any, dict[str, Any]]) -> list[Answer]:
+    """Send one batch; return status, media type and document of each answer."""
+    around = context(Path(), [dict(headers) for _, headers in requests])
+    bodies = service.handle([{"body": body} for body, _ in requests], around)
+    assert len(bodies) == len(requests)
+    return [
+        (around.get_response_status(index)[0], around.get_response_content_type(index), json.loads(body))
+        for index, body in enumerate(bodies)
+    ]
+
+
+def test_an_answer_has_what_the_design_says(service: Classification) -> None:
+    ((status, media, answer),) = ask(service, (film(), {}))
+    assert (status, media) == (200, "application/json")
+    assert list(answer) == ["model", "label", "probability", "probabilities", "positive", "threshold", "image"]
+    assert answer["model"] == {"name": "brightness", "version": "1.0.0", "sha256": None}
+    assert answer["probability"] == answer["probabilities"][answer["label"]]
+    assert {key: answer["image"][key] for key in ("format", "width", "height")} == {
+        "format": "png",
+        "width": 96,
+        "height": 64,
+    }
+
+
+def test_each_request_of_a_batch_has_its_own_status(service: Classification) -> None:
+    answers = ask(
+        service,
+        (film(), {}),
+        (b"garbage", {}),
+        (film(8, 8), {}),
+        (film(), {"accept": "image/png"}),
+        (film(), {"Content-Encoding": "br"}),
+        ({"image": B64}, {}),
+        (bytearray(film()), {"Content-Type": "image/jpeg"}),
+    )
+    assert [status for status, _, _ in answers] == [200, 415, 422, 406, 415, 200, 200]
+    for status, media, document in answers:
+        assert media == ("application/json" if status == 200 else "application/problem+json")
+        assert ("label" in document) == (status == 200)
+        if status != 200:
+            assert document["status"] == status
+            assert set(document) == {"status", "title", "detail"}
+
+
+def test_a_describe_header_of_one_client_changes_nobodys_answer(service: Classification) -> None:
+    answers = ask(service, (film(), {"describe": "True"}), (film(), {}))
+    assert [status for status, _, _ in answers] == [200, 200]
+
+
+def test_an_explanation_in_a_batch_leaves_the_predictions_beside_it(service: Classification) -> None:
+    answers = ask(service, (film(), {"explain": "True"}), (film(), {"explain": "False"}), (film(), {}))
+    assert [status for status, _, _ in answers] == [200, 200, 200]
+    assert ["explanation" in document for _, _, document in answers] == [True, False, False]
+
+
+def test_a_client_cannot_turn_a_prediction_into_an_explanation(service: Classification) -> None:
+    ((status, _, document),) = ask(service, (film(), {"Explain": "True", "explain": "False"}))
+    assert status == 200
+    assert "explanation" not in document
+
+
+def test_instances_are_answered_in_order_each_with_its_own_fate(service: Classification) -> None:
+    document = {"instances": [{"b64": B64}, {"b64": "AAAA"}, {"b64": B64}]}
+    ((status, _, answer),) = ask(service, (document, {}))
+    assert status == 200
+    first, second, third = answer["predictions"]
+    assert first == third
+    assert second["status"] == 415
+    assert "label" not in second
+
+
+def test_more_instances_than_a_batch_are_all_answered(service: Classification) -> None:
+    ((_, _, answer),) = ask(service, ({"instances": [{"b64": B64}] * 9}, {}))
+    assert [item["label"] for item in answer["predictions"]] == [answer["predictions"][0]["label"]] * 9
+
+
+def test_an_answer_too_large_for_torchserve_is_refused_before_it_kills_the_worker(service: Classification) -> None:
+    service.max_response = 2000
+    answers = ask(service, ({"instances": [{"b64": B64}] * 9}, {}), (film(), {}))
+    assert [status for status, _, _ in answers] == [500, 200]
+    assert "send fewer images" in answers[0][2]["detail"]
+
+
+def test_a_lost_device_answers_the_batch_and_then_leaves_the_process(
+    service: Classification, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    timers: list[tuple[float, tuple[Any, ...]]] = []
+
+    class Timer:
+        def __init__(self, seconds: float, function: object, args: tuple[Any, ...]) -> None:
+            assert function is os._exit
+            timers.append((seconds, args))
+
+        def start(self) -> None:
+            pass
+
+    def lost(*_: object) -> None:
+        raise DeviceLostError("gone")
+
+    monkeypatch.setattr(Program, "run", lost)
+    monkeypatch.setattr(threading, "Timer", Timer)
+    answers = ask(service, (film(), {}), (film(), {"content-encoding": "br"}))
+    assert [status for status, _, _ in answers] == [503, 415]
+    monkeypatch.undo()
+    assert [status for status, _, _ in ask(service, (film(), {}))] == [503]  # never again from this process
+    assert timers == [(0.5, (1,))]
+
+
+def test_a_fault_in_rendering_is_this_requests_and_is_not_told(
+    service: Classification, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> None:
+        raise LookupError("secret")
+
+    monkeypatch.setattr(Classification, "describe", broken)
+    ((status, _, document),) = ask(service, (film(), {}))
+    assert status == 500
+    assert "secret" not in json.dumps(document)
+
+
+def test_a_worker_whose_answer_to_the_sample_changed_does_not_start(brightness_archive: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "archive"
+    shutil.copytree(brightness_archive, folder)
+    answer = json.loads((folder / "sample.json").read_bytes())
+    answer["probabilities"] = {"dark": 0.9, "bright": 0.1}
+    (folder / "sample.json").write_text(json.dumps(answer))
+    with pytest.raises(ProgramError, match="answers its sample with"):
+        Classification().initialize(context(folder, []))
+
+
+def test_a_worker_that_refuses_its_sample_does_not_start(brightness_archive: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "archive"
+    shutil.copytree(brightness_archive, folder)
+    (folder / "sample.png").write_bytes(film(8, 8))
+    with pytest.raises(ProgramError, match="refuses its own sample"):
+        Classification().initialize(context(folder, []))
+
+
+def test_the_archives_sha256_comes_from_the_index(
+    brightness_archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    index = tmp_path / "index.json"
+    monkeypatch.setenv(worker.INDEX, str(index))
+    index.write_text(json.dumps({"archives": [{"name": "brightness", "version": "1.0.0", "sha256": "ab" * 32}]}))
+    made = Classification()
+    made.initialize(context(brightness_archive, []))
+    assert made.model.sha256 == "ab" * 32
+    index.write_text(json.dumps({"archives": []}))
+    with pytest.raises(ProgramError, match="not listed"):
+        Classification().initialize(context(brightness_archive, []))
+
+
+def test_a_server_that_stops_answers_503(
+    service: Classification, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(worker.CLOSING, str(tmp_path / "closing"))
+    assert [status for status, _, _ in ask(service, (film(), {}))] == [200]
+    (tmp_path / "closing").touch()
+    assert [status for status, _, _ in ask(service, (film(), {}))] == [503]

@@ -1,0 +1,77 @@
+"""What tests of the commands share: a control API that does as it is told, and the command line in this process."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from radserve.cli import main
+from radserve.client.control import Control
+from tests.radserve.scripted import Scripted, scripted
+
+
+@dataclass(frozen=True)
+class Ran:
+    """What came of a command."""
+
+    code: int
+    out: str
+    err: str
+
+
+Run = Callable[..., Ran]
+
+
+@pytest.fixture
+def runtime(tmp_path: Path) -> Path:
+    """Hold the runtime folder of `api`."""
+    folder = tmp_path / "radserve-run"
+    folder.mkdir(mode=0o700)
+    return folder
+
+
+@pytest.fixture
+def api(runtime: Path) -> Iterator[Scripted]:
+    """Run a control API on the socket of a runtime folder."""
+    with scripted(runtime / "control.sock") as server:
+        yield server
+
+
+@pytest.fixture
+def control(api: Scripted, runtime: Path, pauses: list[float]) -> Iterator[Control]:
+    with Control.over_socket(runtime / "control.sock") as opened:
+        yield opened
+
+
+@pytest.fixture
+def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """Collect the pauses between attempts and between looks instead of making them."""
+    made: list[float] = []
+    monkeypatch.setattr("time.sleep", made.append)
+    monkeypatch.setattr("radserve.client.retry.random.uniform", lambda _, longest: longest)
+    return made
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], runtime: Path, pauses: list[float]) -> Run:
+    """Run the command line against `api`, which it knows by a variable."""
+    monkeypatch.setenv("RADSERVE_RUNTIME", str(runtime))
+    monkeypatch.setenv("COLUMNS", "200")
+    for name in ("RADSERVE_MANAGEMENT_URL", "RADSERVE_KEY", "SUDO_USER"):
+        monkeypatch.delenv(name, raising=False)
+
+    def run(*words: object) -> Ran:
+        monkeypatch.setattr(sys, "argv", ["radserve", *map(str, words)])
+        code = 0
+        try:
+            main.main()
+        except SystemExit as error:
+            code = error.code if isinstance(error.code, int) else int(bool(error.code))
+        out, err = capsys.readouterr()
+        return Ran(code, out, err)
+
+    return run

@@ -1,0 +1,171 @@
+"""`radserve diff`, `apply` and `audit`."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import ROOT
+from tests.radserve import control_documents as docs
+from tests.radserve.cli.conftest import Run
+from tests.radserve.scripted import Scripted, document, problem
+
+HAVE = "models: {chest: {versions: {1.0.0: {workers: 2}}}, lung: {versions: {1.0.0: {workers: 1}}}}"
+GROWN = "models: {chest: {versions: {1.0.0: {share: 95}, 1.1.0: {share: 5}}}, lung: {versions: {1.0.0: {}}}}"
+LESS = "models: {chest: {versions: {1.0.0: {}}}}"
+
+
+@pytest.fixture
+def deployed(api: Scripted) -> docs.Deployed:
+    """Let the API have two models."""
+    server = docs.Deployed(HAVE)
+    api.script = server
+    return server
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    return tmp_path / "wanted.yaml"
+
+
+def methods(api: Scripted) -> list[str]:
+    return [request.method for request in api.requests]
+
+
+def test_diff_is_0_where_nothing_would_change_and_1_where_something_would(
+    api: Scripted, deployed: docs.Deployed, run: Run, file: Path
+) -> None:
+    file.write_text(HAVE)
+    same = run("diff", file)
+    assert (same.code, same.out, same.err) == (0, "", "")
+    file.write_text(GROWN)
+    other = run("diff", file)
+    assert (other.code, other.err) == (1, "")
+    assert [line.split(None, 1) for line in other.out.splitlines()] == [
+        ["register", "chest 1.1.0: is registered with as many workers as the server gives it"],
+        ["share", "chest 1.0.0: gets 95 % of requests instead of 100 %"],
+        ["share", "chest 1.1.0: gets 5 % of requests instead of 0 %"],
+    ]
+    (first, *_) = json.loads(run("diff", file, "--json").out)["changes"]
+    assert (first["action"], first["model"], first["version"]) == ("register", "chest", "1.1.0")
+    assert "PUT" not in methods(api)
+
+
+@pytest.mark.parametrize("text", [None, "models: {chest: {}}", "nothing"])
+def test_diff_is_2_where_the_file_is_wrong(api: Scripted, run: Run, file: Path, text: str | None) -> None:
+    if text is not None:
+        file.write_text(text)
+    done = run("diff", file)
+    assert (done.code, done.out) == (2, "")
+    assert done.err.startswith(f"radserve: {file}: ")
+    assert not api.requests
+
+
+def test_diff_is_2_where_nobody_answers_or_the_server_refuses(
+    api: Scripted, run: Run, file: Path, tmp_path: Path
+) -> None:
+    file.write_text(HAVE)
+    assert run("diff", file, "--runtime", tmp_path).code == 2
+    api.script = lambda _: problem(500, "Internal error", "The log says more.")
+    assert run("diff", file).code == 2
+
+
+def test_apply_shows_what_changes_and_does_it_and_a_second_time_changes_nothing(
+    api: Scripted, deployed: docs.Deployed, run: Run, file: Path
+) -> None:
+    file.write_text(GROWN)
+    done = run("apply", file, "--reason", "release 7")
+    assert (done.code, done.err) == (0, "")
+    assert "chest 1.1.0: gets 5 % of requests instead of 0 %\n" in done.out
+    assert done.out.endswith("Done.\n")
+    assert api.requests[-1].path == "/deployment?reason=release+7"
+    again = run("apply", file)
+    assert (again.code, again.out) == (0, "Nothing to change.\n")
+    assert methods(api) == ["POST", "PUT", "POST"]
+    assert run("diff", file).code == 0
+
+
+def test_apply_reads_deployment_yaml_if_no_file_is_named(
+    deployed: docs.Deployed, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert "deployment.yaml: No such file" in run("apply").err
+    (tmp_path / "deployment.yaml").write_text(GROWN)
+    assert run("apply").code == 0
+    assert run("diff").code == 0
+
+
+def test_where_nobody_can_agree_nothing_is_unregistered_without_yes(
+    api: Scripted, deployed: docs.Deployed, run: Run, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file.write_text(LESS)
+    monkeypatch.setattr("sys.stdin", (ROOT / "LICENSE").open())
+    refused = run("apply", file)
+    sys.stdin.close()
+    assert refused.code == 2
+    assert "unregister  lung 1.0.0: is unregistered, with its 100 % of requests\n" in refused.out
+    assert "lung 1.0.0 would be unregistered, and nobody is here to agree; add --yes" in refused.err
+    assert "PUT" not in methods(api)
+    assert run("apply", file, "--yes").code == 0
+    assert deployed.have.find("lung", "1.0.0") is None
+
+
+@pytest.mark.parametrize(("answer", "code", "left"), [(b"n\n", 1, True), (b"y\n", 0, False)])
+def test_a_person_is_asked(
+    deployed: docs.Deployed, runtime: Path, file: Path, answer: bytes, code: int, *, left: bool
+) -> None:
+    file.write_text(LESS)
+    ours, terminal = pty.openpty()
+    os.write(ours, answer)
+    words = [sys.executable, "-m", "radserve", "apply", str(file), "--runtime", str(runtime)]
+    done = subprocess.run(words, stdin=terminal, capture_output=True, cwd=ROOT, timeout=60, check=False)
+    os.close(ours)
+    os.close(terminal)
+    assert done.returncode == code
+    assert b"Unregister lung 1.0.0? [y/N]" in done.stderr
+    assert (deployed.have.find("lung", "1.0.0") is not None) == left
+
+
+def test_with_json_only_what_was_done_is_on_standard_output(deployed: docs.Deployed, run: Run, file: Path) -> None:
+    file.write_text(GROWN)
+    done = run("apply", file, "--json")
+    assert [item["action"] for item in json.loads(done.out)["changes"]] == ["register", "share", "share"]
+    assert "gets 5 %" in done.err
+    assert json.loads(run("apply", file, "--json").out) == {"changes": []}
+
+
+def test_what_was_done_is_said_where_it_is_not_what_was_shown(api: Scripted, run: Run, file: Path) -> None:
+    file.write_text(HAVE)
+    change = {"action": "scale", "model": "chest", "version": "1.0.0", "detail": "chest 1.0.0: gets 2 workers"}
+    other = change | {"action": "register"}
+    api.script = docs.routes({"POST /deployment/diff": {"changes": [change]}, "PUT /deployment": {"changes": [other]}})
+    assert "Meanwhile somebody else changed something. What was done:\nregister " in run("apply", file).out
+
+
+def test_an_apply_that_the_server_cannot_do_is_1(api: Scripted, run: Run, file: Path) -> None:
+    file.write_text(HAVE)
+    change = {"action": "scale", "model": "chest", "version": "1.0.0", "detail": "chest 1.0.0: gets 2 workers"}
+    failed = problem(409, "Conflict", "chest 1.0.0 answers its sample wrongly.")
+    api.script = docs.routes({"POST /deployment/diff": {"changes": [change]}, "PUT /deployment": failed})
+    done = run("apply", file)
+    assert (done.code, done.err) == (1, "radserve: 409 Conflict: chest 1.0.0 answers its sample wrongly.\n")
+
+
+def test_the_audit_log_says_who_did_what_and_why(api: Scripted, run: Run) -> None:
+    sparse = {"time": docs.STARTED, "actor": "radserve", "action": "start", "previous": None}
+    api.script = lambda _: document({"entries": [sparse, docs.ENTRY]})
+    done = run("audit", "--limit", 2)
+    last = " ".join(done.out.split()[-10:])
+    assert done.code == 0
+    assert last == f"ada promote chest 1.1.0 {docs.SHA256[:12]} the ward asked from 1.0.0"
+    assert api.requests[0].path == "/audit?limit=2"
+    shown = json.loads(run("audit", "--json").out)["entries"]
+    assert shown[1] == docs.ENTRY
+    api.script = lambda _: document({"entries": []})
+    assert run("audit").out == "Nothing is in the audit log.\n"

@@ -1,0 +1,101 @@
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import json
+from typing import Any
+
+import pytest
+
+from radserve.cli.report import Csv, JsonLines, Outcome, Problem, Report
+from radserve.client.parsing import RequestedImage, parse
+from radserve.schema.classification import Prediction
+from radserve.schema.segmentation import Segmentation
+from tests.radserve.scripted import empty, prediction, segmentation
+
+PROBLEM = Problem(400, "Unreadable image", "It is bad.")
+
+
+def predicted(**changes: object) -> Prediction | Segmentation:
+    return parse(prediction(b"x", **changes), RequestedImage("chest", None, hashlib.sha256(b"x").hexdigest()))
+
+
+def segmented(document: dict[str, Any] | None = None) -> Prediction | Segmentation:
+    asked = RequestedImage("glioma", None, hashlib.sha256(b"x").hexdigest())
+    return parse(segmentation(b"x") if document is None else document, asked)
+
+
+def write(writer: Report, *outcomes: Outcome) -> None:
+    for outcome in outcomes:
+        writer.add(outcome)
+    writer.flush()
+
+
+def test_a_json_line_is_the_servers_document_and_the_file(capsys: pytest.CaptureFixture[str]) -> None:
+    write(JsonLines(), Outcome("a\udcff.png", predicted()), Outcome("b.png", PROBLEM))
+    answered, refused = map(json.loads, capsys.readouterr().out.splitlines())
+    assert answered == {"file": "a\udcff.png"} | prediction(b"x")
+    problem = {"status": 400, "title": "Unreadable image", "detail": "It is bad."}
+    assert refused == {"file": "b.png", "problem": problem}
+
+
+def test_a_document_cannot_pass_for_another_file(capsys: pytest.CaptureFixture[str]) -> None:
+    write(JsonLines(), Outcome("a.png", predicted(file="b.png")))
+    assert json.loads(capsys.readouterr().out)["file"] == "a.png"
+
+
+def test_csv_has_one_header_and_no_label_without_an_answer(capsys: pytest.CaptureFixture[str]) -> None:
+    failed = Problem(None, "Timed out", "It took, too\nlong.")
+    write(Csv(), Outcome("a,b.png", predicted()), Outcome("c.png", PROBLEM), Outcome("d.png", failed))
+    first, second, third = csv.DictReader(io.StringIO(capsys.readouterr().out))
+    assert (first["file"], first["status"], first["label"], first["probability"]) == (
+        "a,b.png",
+        "200",
+        "normal",
+        "0.75",
+    )
+    assert (first["positive"], first["threshold"], first["problem"]) == ("false", "0.5", "")
+    assert (second["status"], second["label"], second["probability"]) == ("400", "", "")
+    assert second["problem"] == "Unreadable image: It is bad."
+    assert (third["status"], third["problem"]) == ("", "Timed out: It took, too\nlong.")
+
+
+@pytest.mark.parametrize("name", ["=1+1.png", "+a", "-a", "@a", "\ta", "\ra"])
+def test_a_spreadsheet_runs_no_file_name_and_the_path_stays_right(
+    capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    write(Csv(), Outcome(name, PROBLEM))
+    (row,) = csv.DictReader(io.StringIO(capsys.readouterr().out, newline=""))
+    assert row["file"] == f"./{name}"
+
+
+def test_a_spreadsheet_runs_no_word_of_the_server(capsys: pytest.CaptureFixture[str]) -> None:
+    answer = predicted(label="=cmd()", probability=0.75, probabilities={"=cmd()": 0.75, "b": 0.25})
+    write(Csv(), Outcome("a.png", answer), Outcome("-", Problem(400, "@title", "x")))
+    first, second = csv.DictReader(io.StringIO(capsys.readouterr().out))
+    assert first["label"] == "'=cmd()"
+    assert (second["file"], second["problem"]) == ("-", "'@title: x")
+
+
+def test_a_mask_is_a_row_of_its_figures(capsys: pytest.CaptureFixture[str]) -> None:
+    write(Csv(), Outcome("a.png", segmented()), Outcome("b.png", segmented(empty(b"x"))))
+    first, second = csv.DictReader(io.StringIO(capsys.readouterr().out))
+    assert (first["label"], first["positive"], first["probability"]) == ("tumour", "true", "")
+    assert (first["area_pixels"], first["area_fraction"], first["area_mm2"]) == ("20", "0.1", "20.0")
+    assert [first[f"box_{key}"] for key in ("left", "top", "width", "height")] == ["3", "2", "5", "4"]
+    assert (second["label"], second["area_pixels"], second["box_left"]) == ("background", "0", "")
+
+
+def test_a_json_line_holds_the_mask(capsys: pytest.CaptureFixture[str]) -> None:
+    write(JsonLines(), Outcome("a.png", segmented()))
+    assert json.loads(capsys.readouterr().out) == {"file": "a.png"} | segmentation(b"x")
+
+
+def test_a_warning_is_a_field_for_programs(capsys: pytest.CaptureFixture[str]) -> None:
+    answer = predicted(warning="Untrained.")
+    write(Csv(), Outcome("a.png", answer), Outcome("b.png", predicted()))
+    first, second = csv.DictReader(io.StringIO(capsys.readouterr().out))
+    assert (first["warning"], second["warning"]) == ("Untrained.", "")
+    write(JsonLines(), Outcome("a.png", answer))
+    assert json.loads(capsys.readouterr().out)["warning"] == "Untrained."

@@ -1,0 +1,247 @@
+"""The client of the control API: what it asks, and what it makes of what comes back."""
+
+from __future__ import annotations
+
+import json
+import ssl
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from radserve.cli.rollout_plan import RolloutPlan
+from radserve.client import control as remote
+from radserve.client.control import Control
+from radserve.errors import (
+    InvalidCallError,
+    InvalidResponseError,
+    RejectedRequestError,
+    ResponseTimeoutError,
+    ServerFailedError,
+    UnreachableError,
+)
+from radserve.versions.deployment_spec import parse
+from tests.authority import Authority
+from tests.radserve import control_documents as docs
+from tests.radserve.scripted import Reply, Request, Scripted, document, problem, scripted
+from tests.server import free_ports
+
+WANT = parse("models: {chest: {versions: {1.0.0: {share: 97.5}, 1.1.0: {share: 2.5, workers: 3}}}}", "want")
+WANTED = {"models": {"chest": {"versions": {"1.0.0": {"share": 97.5, "workers": None}, "1.1.0": {"share": 2.5, "workers": 3}}}}}  # fmt: skip  # noqa: E501
+PLAN = RolloutPlan("chest", "1.1.0", shadow=50, reason="try")
+CHANGE = {"action": "scale", "model": "chest", "version": "1.0.0", "detail": "chest 1.0.0: gets 2 workers"}
+
+CALLS: list[tuple[Callable[[Control], object], str, Any, Any]] = [
+    (lambda it: it.overview(), "GET /versions", None, docs.overview()),
+    (lambda it: it.model("chest"), "GET /versions/chest", None, docs.model()),
+    (
+        lambda it: it.register("chest", "1.1.0", 2, "new"),
+        "POST /versions/chest/1.1.0",
+        {"workers": 2, "reason": "new"},
+        docs.version(),
+    ),
+    (
+        lambda it: it.scale("chest", "1.1.0", 3, None),
+        "PATCH /versions/chest/1.1.0",
+        {"workers": 3, "reason": None},
+        docs.version(),
+    ),
+    (
+        lambda it: it.unregister("chest", "1.0.0", "old & slow", force=True),
+        "DELETE /versions/chest/1.0.0?force=true&reason=old+%26+slow",
+        None,
+        Reply(204, media_type=None),
+    ),
+    (
+        lambda it: it.unregister("chest", "1.0.0", None, force=False),
+        "DELETE /versions/chest/1.0.0",
+        None,
+        Reply(204, media_type=None),
+    ),
+    (
+        lambda it: it.promote("chest", "1.1.0", None),
+        "POST /versions/chest/1.1.0/promote",
+        {"reason": None},
+        docs.model(),
+    ),
+    (lambda it: it.rollback("chest", "bad"), "POST /versions/chest/rollback", {"reason": "bad"}, docs.model()),
+    (lambda it: it.deployment(), "GET /deployment", None, WANTED),
+    (lambda it: it.diff(WANT), "POST /deployment/diff", WANTED, {"changes": [CHANGE]}),
+    (lambda it: it.apply(WANT, "file"), "PUT /deployment?reason=file", WANTED, {"changes": [CHANGE]}),
+    (lambda it: it.rollout("chest"), "GET /rollouts/chest", None, docs.rollout()),
+    (lambda it: it.start(PLAN), "POST /rollouts/chest", PLAN.body(), document(docs.rollout(), 202)),
+    (lambda it: it.abort("chest", None), "DELETE /rollouts/chest", None, docs.ROLLED_BACK),
+    (lambda it: it.audit(7), "GET /audit?limit=7", None, {"entries": [docs.ENTRY]}),
+]
+
+
+@pytest.mark.parametrize(("call", "asked", "body", "answer"), CALLS, ids=[item[1] for item in CALLS])
+def test_each_call_is_the_contracts(
+    api: Scripted, control: Control, call: Callable[[Control], object], asked: str, body: Any, answer: Any
+) -> None:
+    api.say(answer if isinstance(answer, Reply) else document(answer))
+    call(control)
+    (request,) = api.requests
+    assert f"{request.method} {request.path}" == asked
+    assert (json.loads(request.body) if request.body else None) == (json.loads(json.dumps(body)))
+
+
+def test_a_plan_says_all_that_the_contract_names() -> None:
+    names = (
+        "version steps step_seconds max_error max_p95 max_slowdown min_requests workers shadow reason"  # the contract's
+    )
+    assert sorted(PLAN.body()) == sorted(names.split())
+
+
+def test_answers_are_values_without_what_a_newer_server_adds(api: Scripted, control: Control) -> None:
+    api.say(document(docs.model(rollout=docs.SHADOWED)))
+    model = control.model("chest")
+    first, second = model.versions
+    assert (first.workers.ready, first.latency and first.latency.p95, second.latency) == (2, 0.312, None)
+    assert model.rollout is not None
+    assert model.rollout.shadow is not None
+    assert model.rollout.shadow.examples[0].candidate == "pneumonia 0.55"
+    assert not hasattr(first, "newer")
+    with pytest.raises(ValueError, match="frozen"):
+        first.share = 5
+
+
+def test_on_the_socket_the_caller_says_his_name_and_no_key(
+    api: Scripted, runtime: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SUDO_USER", "ada")
+    api.say(document(docs.overview()))
+    with Control.over_socket(runtime / "control.sock") as control:
+        control.overview()
+    headers = api.requests[0].headers
+    assert headers["X-Actor"] == "ada"
+    assert "Authorization" not in headers
+
+
+def test_a_front_is_told_the_key_and_no_name(odd: Scripted) -> None:
+    odd.say(document(docs.overview()))
+    with Control.over_url(odd.url, "radserve_k", None) as control:
+        assert control.overview().front
+    headers = odd.requests[0].headers
+    assert headers["Authorization"] == "Bearer radserve_k"
+    assert "X-Actor" not in headers
+
+
+@pytest.mark.parametrize("status", [429, 502, 503])
+def test_reading_is_repeated_where_nobody_answers_for_a_moment(
+    api: Scripted, control: Control, pauses: list[float], status: int
+) -> None:
+    api.say(Reply(status), Reply(body=b"{", announced=40), document(docs.overview()))
+    control.overview()
+    assert pauses == [0.25, 0.5]
+
+
+def test_comparing_only_reads(api: Scripted, control: Control) -> None:
+    api.say(Reply(503), document({"changes": []}))
+    assert control.diff(WANT) == ()
+
+
+@pytest.mark.parametrize("reply", [Reply(503), Reply(502), Reply(body=b"{", announced=40)])
+def test_a_change_is_never_asked_for_twice(api: Scripted, control: Control, reply: Reply) -> None:
+    api.script = lambda _: reply
+    for change in (
+        lambda: control.promote("chest", "1.1.0", None),
+        lambda: control.apply(WANT, None),
+        lambda: control.start(PLAN),
+        lambda: control.unregister("chest", "1.0.0", None, force=False),
+    ):
+        api.requests.clear()
+        with pytest.raises((ServerFailedError, InvalidResponseError)):
+            change()
+        assert len(api.requests) == 1
+
+
+def test_the_servers_own_words_are_the_error(api: Scripted, control: Control) -> None:
+    api.say(problem(409, "Conflict", "chest 1.0.0 has 95 % of the requests; --force takes them away."))
+    with pytest.raises(RejectedRequestError, match=r"409 Conflict: chest 1\.0\.0 has 95 %") as caught:
+        control.unregister("chest", "1.0.0", None, force=False)
+    assert (caught.value.status, caught.value.title) == (409, "Conflict")
+
+
+@pytest.mark.parametrize(
+    ("status", "said"),
+    [(401, "RADSERVE_KEY, with the role manage"), (403, "not the role manage"), (404, "8444"), (405, "8444")],
+)
+def test_a_bare_status_is_said_with_what_to_do(api: Scripted, control: Control, status: int, said: str) -> None:
+    api.say(Reply(status, media_type=None))
+    with pytest.raises(RejectedRequestError, match=said):
+        control.overview()
+
+
+@pytest.mark.parametrize(
+    ("reply", "said"),
+    [
+        (Reply(body=b"<html>", media_type="text/html"), "text/html, not application/json"),
+        (Reply(body=b"{"), "not JSON"),
+        (Reply(302, headers={"Location": "/login"}), "answered 302, which no control API does"),
+        (document({"front": True}), r"GET /versions with what this radserve does not understand \(models: "),
+        (document({"front": True, "models": [docs.model(versions=[{}])]}), r"\(models.0.versions.0.version: "),
+        (document([]), r"\(the whole: "),
+    ],
+)
+def test_what_is_not_documented_is_no_answer(api: Scripted, control: Control, reply: Reply, said: str) -> None:
+    api.say(reply)
+    with pytest.raises(InvalidResponseError, match=said):
+        control.overview()
+
+
+def test_nobody_there_is_unreachable(tmp_path: Path, pauses: list[float]) -> None:
+    with Control.over_socket(tmp_path / "control.sock") as control, pytest.raises(UnreachableError) as caught:
+        control.overview()
+    assert str(caught.value).startswith(f"Nobody answers at {tmp_path}/control.sock (")
+    with Control.over_url(f"http://127.0.0.1:{free_ports(1)[0]}", None, None) as there, pytest.raises(UnreachableError):
+        there.overview()
+    with Control.over_socket(tmp_path / ("x" * 200)) as far, pytest.raises(UnreachableError):
+        far.overview()
+
+
+def test_a_late_answer_is_a_time_out_and_says_to_look_first(
+    api: Scripted, control: Control, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    enough = threading.Event()
+
+    def script(_: Request) -> Reply:
+        enough.wait(10)
+        return Reply(500)
+
+    api.script = script
+    monkeypatch.setattr(remote, "_CHANGING", 0.1)
+    try:
+        with pytest.raises(ResponseTimeoutError, match=r"may still be working\. Look before you ask again"):
+            control.rollback("chest", None)
+    finally:
+        enough.set()
+
+
+def test_a_change_may_take_minutes_and_a_connection_may_not() -> None:
+    assert remote._timeout(remote._CHANGING) == httpx.Timeout(connect=5, read=900, write=60, pool=60)
+
+
+def test_a_front_with_its_own_authority_is_trusted_once_that_is_named(tmp_path: Path, pauses: list[float]) -> None:
+    authority = Authority(tmp_path)
+    pair = authority.issue("front")
+    with scripted() as server:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(pair.certificate, pair.key)
+        server.socket = context.wrap_socket(server.socket, server_side=True)
+        server.script = lambda _: document(docs.overview())
+        url = server.url.replace("http:", "https:")
+        with Control.over_url(url, "key", authority.root) as control:
+            assert control.overview().models[0].name == "chest"
+        with Control.over_url(url, "key", None) as stranger, pytest.raises(UnreachableError, match="--cacert FILE"):
+            stranger.overview()
+
+
+def test_a_file_without_certificates_is_said(tmp_path: Path) -> None:
+    (tmp_path / "empty.pem").touch()
+    for name in ("empty.pem", "gone.pem"):
+        with pytest.raises(InvalidCallError, match=rf"--cacert .*{name}: no certificates can be read from it"):
+            Control.over_url("https://localhost:8444", None, tmp_path / name)

@@ -1,0 +1,99 @@
+"""How the client tells a gateway from a server: by what it says itself, and never by a guess."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+
+from radserve.client import Client
+from radserve.client.dialect import Api
+from radserve.errors import (
+    InvalidCallError,
+    InvalidResponseError,
+    RejectedRequestError,
+    ServerFailedError,
+    UnreachableError,
+)
+from tests.radserve.scripted import Reply, Scripted, document, problem
+from tests.server import free_ports
+
+GATEWAY = document({"state": "live", "detail": "The gateway runs.", "service": "radserve-gateway"})
+SUPERVISOR = document({"state": "ready", "detail": "Yes."})
+
+
+@pytest.mark.parametrize(
+    ("live", "path"),
+    [(GATEWAY, "/api/predictions/chest"), (SUPERVISOR, "/predictions/chest"), (Reply(404), "/predictions/chest")],
+)
+def test_what_live_says_tells_which_paths_are_asked(client: Client, odd: Scripted, live: Reply, path: str) -> None:
+    odd.live = live
+    client.predict("chest", b"image")
+    client.predict_many("chest", [b"image"])
+    assert [request.path for request in odd.requests] == [path, path]
+    assert odd.probes == 1
+
+
+def test_all_calls_have_the_gateways_paths(client: Client, odd: Scripted) -> None:
+    odd.live = GATEWAY
+    client.explain("chest", b"image", "1.0.0")
+    client.picture("glioma", b"image")
+    client.predict_series("glioma", [b"image"])
+    assert [request.path for request in odd.requests] == [
+        "/api/explanations/chest/1.0.0",
+        "/api/predictions/glioma",
+        "/api/predictions/glioma",
+    ]
+
+
+@pytest.mark.parametrize(("api", "path"), [("server", "/predictions/chest"), ("gateway", "/api/predictions/chest")])
+def test_who_says_it_is_not_asked(odd: Scripted, api: Api, path: str) -> None:
+    with Client(odd.url, api=api) as client:
+        client.predict("chest", b"image")
+    assert (odd.probes, odd.requests[0].path) == (0, path)
+
+
+@pytest.mark.parametrize(
+    ("live", "error"),
+    [
+        (Reply(500, media_type=None), ServerFailedError),
+        (problem(503, "Service unavailable", "Later."), ServerFailedError),
+        (problem(401, "Not authenticated", "Send a key."), RejectedRequestError),
+        (Reply(302, headers={"Location": "https://example.org/"}), InvalidResponseError),
+        (document({"status": "Healthy"}), InvalidResponseError),
+        (Reply(200, b"<html>", "text/html"), InvalidResponseError),
+        (Reply(405), InvalidResponseError),
+    ],
+)
+def test_where_nobody_says_it_no_image_is_sent(
+    client: Client, odd: Scripted, live: Reply, error: type[Exception]
+) -> None:
+    odd.live = live
+    with pytest.raises(error):
+        client.predict("chest", b"image")
+    assert not odd.requests
+    odd.live = GATEWAY  # and it is asked again
+    assert client.predict("chest", b"image").label == "normal"
+
+
+def test_where_nobody_answers_it_is_said_as_ever(pauses: list[float]) -> None:
+    url = f"http://127.0.0.1:{free_ports(1)[0]}"
+    with Client(url) as client, pytest.raises(UnreachableError, match="scripts/serve"):
+        client.predict("chest", b"image")
+    assert len(pauses) == 3
+
+
+def test_threads_share_the_one_question(client: Client, odd: Scripted) -> None:
+    odd.live = GATEWAY
+    threads = [threading.Thread(target=client.predict, args=("chest", b"image")) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert (odd.probes, len(odd.requests)) == (1, 8)
+
+
+def test_a_server_keeps_no_results(client: Client) -> None:
+    for call in (client.results, lambda: client.result("0"), lambda: client.delete("0")):
+        with pytest.raises(InvalidCallError, match="is no gateway"):
+            call()

@@ -1,0 +1,93 @@
+"""The history of a gateway, as the client gives it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+
+from radserve.client import Client
+from radserve.errors import InvalidCallError, InvalidResponseError, RejectedRequestError
+from tests.radserve.scripted import SHA256, Reply, Scripted, document, problem
+
+IDS = [f"01890000-0000-7000-8000-00000000000{number}" for number in range(3)]
+
+
+def result(identity: str, **changes: Any) -> dict[str, Any]:
+    right = {
+        "id": identity,
+        "time": "2026-01-02T03:04:05.678Z",
+        "verb": "predictions",
+        "model": "chest",
+        "version": "1.0.0",
+        "sha256": SHA256,
+        "image_sha256": SHA256,
+        "label": "normal",
+        "probability": 0.75,
+        "positive": False,
+        "client": "ward-7",
+        "filename": None,
+        "request_id": "x",
+    }
+    return {key: value for key, value in (right | changes).items() if value is not ...}
+
+
+@pytest.fixture
+def history(odd: Scripted) -> Iterator[Client]:
+    with Client(odd.url, api="gateway") as opened:
+        yield opened
+
+
+def test_pages_are_asked_for_one_after_the_other_and_only_as_needed(history: Client, odd: Scripted) -> None:
+    odd.say(
+        document({"results": [result(IDS[2]), result(IDS[1])], "next": "c"}),
+        document({"results": [result(IDS[0])], "next": None}),
+    )
+    found = history.results(model="chest", text="film", since=datetime(2026, 1, 1, tzinfo=UTC))
+    assert not odd.requests
+    assert next(found).time == datetime(2026, 1, 2, 3, 4, 5, 678000, tzinfo=UTC)
+    assert len(odd.requests) == 1
+    assert [item.id for item in found] == [IDS[1], IDS[0]]
+    queries = [parse_qs(urlsplit(request.path).query) for request in odd.requests]
+    wanted = {"model": ["chest"], "text": ["film"], "since": ["2026-01-01T00:00:00+00:00"], "limit": ["200"]}
+    assert queries == [wanted, wanted | {"cursor": ["c"]}]
+
+
+def test_one_result_is_got_and_forgotten(history: Client, odd: Scripted) -> None:
+    odd.say(document(result(IDS[0])), Reply(204, media_type=None))
+    assert history.result(IDS[0]).client == "ward-7"
+    history.delete(IDS[0])
+    asked = [(request.method, request.path) for request in odd.requests]
+    assert asked == [("GET", f"/api/results/{IDS[0]}"), ("DELETE", f"/api/results/{IDS[0]}")]
+
+
+def test_what_is_refused_says_why(history: Client, odd: Scripted) -> None:
+    odd.say(*[problem(404, "Not found", "No result has this id.")] * 2)
+    with pytest.raises(RejectedRequestError, match="No result has this id"):
+        history.result(IDS[0])
+    with pytest.raises(RejectedRequestError, match="No result has this id"):
+        history.delete(IDS[0])
+
+
+@pytest.mark.parametrize("wrong", [{"label": ...}, {"probability": 2.0}, {"sha256": "x"}, {"time": "soon"}])
+def test_what_is_no_result_is_not_returned(history: Client, odd: Scripted, wrong: dict[str, Any]) -> None:
+    odd.say(document({"results": [result(IDS[0], **wrong)], "next": None}))
+    with pytest.raises(InvalidResponseError, match=next(iter(wrong))):
+        list(history.results())
+
+
+@pytest.mark.parametrize("identity", ["", "../x", "a b", "?", "ä"])
+def test_an_id_that_would_change_the_path_is_not_sent(history: Client, odd: Scripted, identity: str) -> None:
+    with pytest.raises(InvalidCallError, match="id has value"):
+        history.result(identity)
+    with pytest.raises(InvalidCallError, match="id has value"):
+        history.delete(identity)
+    assert not odd.requests
+
+
+def test_a_time_without_a_zone_is_no_time(history: Client) -> None:
+    with pytest.raises(InvalidCallError, match=r"until has value .* names no time zone"):
+        list(history.results(until=datetime(2026, 1, 1)))  # noqa: DTZ001 - that is what is refused

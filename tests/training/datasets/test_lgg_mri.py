@@ -1,0 +1,89 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from handlers.recipe import Input
+from tests.training.conftest import make_glioma
+from training.datasets import lgg_mri, pixels
+from training.datasets.split import by_group
+from training.errors import DataError
+
+SPEC = Input(color="rgb", channels=3, height=32, width=32, fit="pad", mean=(0.0,) * 3, std=(1.0,) * 3)
+
+
+@pytest.fixture
+def slices(tmp_path: Path) -> Path:
+    return make_glioma(tmp_path / "lgg", patients=3, each=4)
+
+
+def test_slices_come_with_masks_labels_and_patients(slices: Path) -> None:
+    found = lgg_mri.find(slices)
+    assert len(found) == 12
+    assert {example.group for example in found} == {"TCGA_XX_0000", "TCGA_XX_0001", "TCGA_XX_0002"}
+    for example in found:
+        assert example.mask is not None
+        marked = np.asarray(lgg_mri.read_mask(example.mask)).any()
+        assert example.label == ("tumour" if marked else "background")
+
+
+def test_slices_of_a_case_are_in_the_order_of_their_numbers(tmp_path: Path) -> None:
+    found = lgg_mri.find(make_glioma(tmp_path, patients=1, each=12))
+    assert [example.path.stem.rpartition("_")[2] for example in found] == [str(n) for n in range(1, 13)]
+
+
+def test_the_folder_of_the_cases_is_the_same_data(slices: Path) -> None:
+    whole, cases = lgg_mri.find(slices), lgg_mri.find(slices / "kaggle_3m")
+    assert [example.name for example in whole] == [example.name for example in cases]
+
+
+def test_no_patient_is_on_two_sides(slices: Path) -> None:
+    found = lgg_mri.find(slices)
+    sides = by_group(found, 0.4, 1)
+    train, validation = ({found[place].group for place in side} for side in (sides.train, sides.validation))
+    assert train
+    assert validation
+    assert not train & validation
+
+
+def test_a_missing_mask_is_named(slices: Path) -> None:
+    next(slices.rglob("*_2_mask.tif")).unlink()
+    with pytest.raises(DataError, match=r"_2\.tif: its mask .*_2_mask is missing"):
+        lgg_mri.find(slices)
+
+
+def test_a_mask_without_its_slice_is_named(slices: Path) -> None:
+    next(slices.rglob("*_2.tif")).unlink()
+    with pytest.raises(DataError, match="a mask without its slice"):
+        lgg_mri.find(slices)
+
+
+def test_a_broken_mask_is_named(slices: Path) -> None:
+    path = next(slices.rglob("*_3_mask.tif"))
+    path.write_bytes(b"nothing")
+    with pytest.raises(DataError, match=r"_3_mask\.tif: not a readable mask"):
+        lgg_mri.find(slices)
+
+
+def test_a_case_must_tell_the_patient(slices: Path) -> None:
+    next((slices / "kaggle_3m").iterdir()).rename(slices / "kaggle_3m" / "somebody")
+    with pytest.raises(DataError, match="does not tell the patient"):
+        lgg_mri.find(slices)
+
+
+def test_masks_lie_on_their_images(slices: Path) -> None:
+    found = lgg_mri.find(slices)
+    images, masks = pixels.read(found, SPEC), pixels.masks(found, SPEC)
+    assert masks.shape == (12, 1, 32, 32)
+    assert masks.any()
+    np.testing.assert_array_equal(masks[:, 0].numpy() > 0, images[:, 1].numpy() > 160)
+
+
+def test_a_mask_of_another_size_than_its_image_is_refused(slices: Path) -> None:
+    path = next(slices.rglob("*_3_mask.tif"))
+    Image.new("L", (60, 64)).save(path)
+    with pytest.raises(DataError, match="both must be equal"):
+        pixels.masks(lgg_mri.find(slices), SPEC)

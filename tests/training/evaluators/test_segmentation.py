@@ -1,0 +1,122 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from handlers import recipe as recipes
+from handlers.geometry import Geometry
+from handlers.mask import segment
+from handlers.recipe import Calibration, Recipe
+from tests.training.conftest import ROOT
+from training import evaluators
+from training.batches import Images
+from training.evaluators.segmentation import Masks, predict
+from training.settings import Settings
+
+SETTINGS = Settings(data="lgg_mri")
+SIDE = 24
+
+
+@pytest.fixture(scope="module")
+def glioma() -> Recipe:
+    return recipes.load(ROOT / "archives" / "glioma-unet" / "archive.yaml")
+
+
+def _images(patients: int = 4, each: int = 6) -> Images:
+    """A square in every other slice."""
+    masks = torch.zeros(patients * each, 1, SIDE, SIDE, dtype=torch.uint8)
+    masks[::2, :, 4:16, 6:14] = 1
+    targets = (masks.sum((1, 2, 3)) > 0).long()
+    groups = tuple(f"p{number // each}" for number in range(len(masks)))
+    return Images(torch.zeros_like(masks), targets, groups, masks)
+
+
+def _logits(images: Images, scale: float = 1.0, shift: float = 0.0) -> evaluators.Logits:
+    assert images.masks is not None
+    noise = np.random.default_rng(0).normal(0, 1, images.masks.shape)
+    return (scale * (4 * images.masks.numpy() - 2.0 + noise) + shift).astype(np.float32)
+
+
+def _truth(images: Images) -> NDArray[np.bool_]:
+    assert images.masks is not None
+    return images.masks[:, 0].bool().numpy()
+
+
+def test_a_segmentation_is_judged_so(glioma: Recipe) -> None:
+    assert isinstance(evaluators.of(glioma), Masks)
+
+
+def test_the_temperature_undoes_what_stretched_the_logits(glioma: Recipe) -> None:
+    images = _images()
+    first, second = (Masks().choose(glioma, SETTINGS, _logits(images, scale), images, "x") for scale in (1, 3))
+    assert second.calibration.temperature == pytest.approx(3 * first.calibration.temperature, rel=0.01)
+    assert second.decision == first.decision
+
+
+def test_the_threshold_moves_with_the_logits(glioma: Recipe) -> None:
+    """A network that says too much is answered with a higher threshold."""
+    images = _images()
+    low, high = (
+        Masks().choose(glioma, SETTINGS, _logits(images, shift=shift), images, "x").decision for shift in (-1.5, 1.5)
+    )
+    assert low is not None
+    assert high is not None
+    assert low.threshold < 0.5 < high.threshold
+
+
+def test_the_smallest_mask_empties_specks_and_keeps_tumours(glioma: Recipe) -> None:
+    images, truth = _images(), _truth(_images())
+    logits = np.where(truth[:, None], 5, -5).astype(np.float32)
+    logits[1::2, :, :3, :4] = 5  # twelve pixels where there is nothing
+    made = Masks().choose(glioma, SETTINGS, logits, images, "x").decision
+    assert made is not None
+    assert 12 < made.smallest <= 96
+    np.testing.assert_array_equal(predict(logits, made.threshold, made.smallest), truth)
+
+
+def test_predicted_masks_are_those_that_are_served(glioma: Recipe) -> None:
+    """An image that the network sees whole comes back as it was: same temperature, threshold, smallest mask."""
+    random = np.random.default_rng(1)
+    spec = glioma.input.model_copy(update={"height": SIDE, "width": SIDE, "frame": None})
+    assert glioma.decision is not None
+    for smallest in (1, 100, 400):
+        asked = glioma.model_copy(
+            update={
+                "input": spec,
+                "calibration": Calibration(temperature=1.7, fitted="by hand"),
+                "decision": glioma.decision.model_copy(update={"threshold": 0.7, "smallest": smallest}),
+            }
+        )
+        logits = random.normal(0, 2, (6, 1, SIDE, SIDE)).astype(np.float32)
+        found = predict(logits / np.float32(1.7), 0.7, smallest)
+        assert found.any() == (smallest < 400)
+        for row, mask in zip(logits, found, strict=True):
+            served = segment(row, asked, Geometry.of(SIDE, SIDE, spec)).marked
+            np.testing.assert_array_equal(served, mask)
+
+
+def test_perfect_masks_have_a_dice_of_one_and_missed_ones_of_none(glioma: Recipe, tmp_path: Path) -> None:
+    images, truth = _images(), _truth(_images())
+    perfect = np.where(truth[:, None], 9, -9).astype(np.float32)
+    found = Masks().measure(glioma, perfect, images, seed=1)
+    assert found.figures["dice_patient"] == {"value": 1.0, "ci95": [1.0, 1.0]}
+    assert found.figures["dice_slice"]["value"] == 1
+    assert found.figures["false_alarms"]["value"] == 0
+    assert found.confusion is None
+    found.plot(tmp_path)
+    assert list(tmp_path.glob("*.png"))
+    missed = Masks().measure(glioma, np.full_like(perfect, -9), images, seed=1)
+    assert missed.figures["dice_patient"]["value"] == 0
+    assert missed.figures["missed_slices"]["value"] == 1
+
+
+def test_masks_of_the_neighbouring_slice_do_not_count(glioma: Recipe) -> None:
+    images, truth = _images(), _truth(_images())
+    shifted = np.where(np.roll(truth, 1, axis=0)[:, None], 9, -9).astype(np.float32)
+    found = Masks().measure(glioma, shifted, images, seed=1)
+    assert found.figures["dice_slice"]["value"] == 0
+    assert found.figures["false_alarms"]["value"] == 1

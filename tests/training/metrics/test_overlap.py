@@ -1,0 +1,144 @@
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from monai.metrics.hausdorff_distance import compute_hausdorff_distance
+from monai.metrics.meandice import DiceMetric
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from training.metrics.bootstrap import intervals
+from training.metrics.overlap import Overlap, Overlaps, gather, overlap
+
+SHAPE = (48, 64)
+
+
+def _mask(seed: int) -> NDArray[np.bool_]:
+    field = ndimage.gaussian_filter(np.random.default_rng(seed).normal(size=SHAPE), 5)
+    return np.asarray(field > np.quantile(field, 0.8))
+
+
+def _square(top: int, left: int, side: int = 5) -> NDArray[np.bool_]:
+    mask = np.zeros(SHAPE, dtype=bool)
+    mask[top : top + side, left : left + side] = True
+    return mask
+
+
+NOTHING = np.zeros(SHAPE, dtype=bool)
+
+
+def _tensor(mask: NDArray[np.bool_]) -> torch.Tensor:
+    return torch.from_numpy(mask)[None, None].float()
+
+
+# MONAI calls itself in a way that it has deprecated.
+@pytest.mark.filterwarnings("ignore:.*always_return_as_numpy:FutureWarning")
+@pytest.mark.parametrize("spacing", [(1.0, 1.0), (0.5, 2.0)])
+@pytest.mark.parametrize("seed", range(5))
+def test_the_distance_agrees_with_monai(seed: int, spacing: tuple[float, float]) -> None:
+    predicted, truth = _mask(seed), _mask(seed + 100)
+    told = compute_hausdorff_distance(
+        _tensor(predicted), _tensor(truth), include_background=True, percentile=95, spacing=list(spacing)
+    )
+    assert overlap(predicted, truth, spacing).hd95 == pytest.approx(told.item(), abs=1e-4)
+
+
+def test_the_distance_of_a_shifted_square_is_the_shift() -> None:
+    assert overlap(_square(10, 10), _square(10, 13)).hd95 == pytest.approx(3)
+    assert overlap(_square(10, 10), _square(13, 10), spacing=(2, 1)).hd95 == pytest.approx(6)
+
+
+def test_the_farther_direction_counts() -> None:
+    truth = _square(10, 10)
+    assert overlap(truth | _square(10, 40), truth).hd95 == overlap(truth, truth | _square(10, 40)).hd95 > 20
+
+
+def test_a_missed_tumour_is_as_far_away_as_can_be() -> None:
+    assert overlap(NOTHING, _square(10, 10)).hd95 == pytest.approx(math.hypot(*SHAPE))
+
+
+def test_an_empty_truth_has_no_distance() -> None:
+    assert math.isnan(overlap(NOTHING, NOTHING).hd95)
+    assert math.isnan(overlap(_square(1, 1), NOTHING).hd95)
+
+
+def _four() -> Overlaps:
+    slices = [
+        Overlap(intersection=10, predicted=20, truth=20, hd95=4),
+        Overlap(intersection=0, predicted=0, truth=40, hd95=80),
+        Overlap(intersection=0, predicted=5, truth=0, hd95=math.nan),
+        Overlap(intersection=0, predicted=0, truth=0, hd95=math.nan),
+        Overlap(intersection=30, predicted=30, truth=30, hd95=0),
+    ]
+    return gather(slices, ["b", "b", "a", "a", "a"])
+
+
+def test_figures_by_hand() -> None:
+    # Patient a: 2*30 / (35 + 30); patient b: 2*10 / (20 + 60).
+    assert _four().figures() == pytest.approx(
+        {
+            "dice_patient": (60 / 65 + 20 / 80) / 2,
+            "dice_patient_median": (60 / 65 + 20 / 80) / 2,
+            "dice_slice": (0.5 + 0 + 1) / 3,
+            "hd95": (4 + 80 + 0) / 3,
+            "hd95_found": 2,
+            "missed_slices": 1 / 3,
+            "false_alarms": 1 / 2,
+            "pixel_sensitivity": 40 / 90,
+            "pixel_precision": 40 / 55,
+        }
+    )
+
+
+def test_volumes_are_those_of_whole_patients() -> None:
+    truth, predicted = _four().volumes
+    assert truth.tolist() == [30, 60]
+    assert predicted.tolist() == [35, 20]
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_slice_and_volume_dice_agree_with_monai(seed: int) -> None:
+    truth = [_mask(seed * 10 + place) for place in range(6)]
+    predicted = [_mask(seed * 10 + place + 3) for place in range(6)]
+    table = gather([overlap(*pair) for pair in zip(predicted, truth, strict=True)], ["a"] * 6)
+    alone = DiceMetric(include_background=True, reduction="none")
+    alone(torch.cat(list(map(_tensor, predicted))), torch.cat(list(map(_tensor, truth))))
+    assert table.slice_dice.tolist() == pytest.approx(alone.aggregate().flatten().tolist(), abs=1e-5)  # type: ignore[union-attr]
+    volume = DiceMetric(include_background=True)
+    volume(_tensor(np.stack(predicted)), _tensor(np.stack(truth)))
+    assert table.figures()["dice_patient"] == pytest.approx(volume.aggregate().item(), abs=1e-5)  # type: ignore[union-attr]
+
+
+def test_a_patient_who_is_drawn_twice_counts_twice() -> None:
+    once = _four().figures(np.array([2, 3, 4, 0, 1]))
+    twice = _four().figures(np.array([2, 3, 4, 0, 1, 2, 3, 4]))
+    assert once == pytest.approx(_four().figures())
+    assert twice["dice_patient"] == pytest.approx((2 * 60 / 65 + 20 / 80) / 3)
+    assert twice["dice_patient_median"] == pytest.approx(60 / 65)
+    assert twice["dice_slice"] == pytest.approx((0.5 + 0 + 1 + 1) / 4)
+    assert twice["pixel_sensitivity"] == pytest.approx(70 / 120)
+
+
+def test_a_bootstrap_draws_whole_patients() -> None:
+    draw = np.random.default_rng(0)
+    slices, patients = [], []
+    for patient in range(30):
+        quality = draw.random()
+        for _ in range(5):
+            truth = int(draw.integers(50, 500))
+            slices.append(Overlap(int(truth * quality), truth, truth, 1.0))
+            patients.append(f"p{patient:02}")
+    table = gather(slices, patients)
+    found = intervals(table.figures, patients, seed=1, rounds=1000)["dice_patient"]
+    assert found.low < found.value < found.high
+    expected = 2 * 1.96 * table.patient_dice.std() / 30**0.5
+    assert found.high - found.low == pytest.approx(expected, rel=0.1)
+
+
+def test_without_a_tumour_no_figure_is_made_up() -> None:
+    found = gather([overlap(NOTHING, NOTHING), overlap(NOTHING, NOTHING)], ["a", "b"]).figures()
+    assert found.pop("false_alarms") == 0
+    assert all(math.isnan(value) for value in found.values())

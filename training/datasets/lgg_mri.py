@@ -1,0 +1,102 @@
+"""Lower-grade glioma slices with masks (Buda, Saha, Mazurowski 2019), in the layout of the public download.
+
+`kaggle_3m/<case>/<case>_<N>.tif` holds pre-contrast, FLAIR and post-contrast as three channels,
+`<case>_<N>_mask.tif` the tumour; other suffixes are read as well.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+from PIL import Image as Pillow
+
+from training.datasets.duplicates import join
+from training.datasets.example import Example
+from training.errors import DataError
+
+LABELS: Final = ("background", "tumour")
+_SUFFIXES: Final = (".tif", ".tiff", ".png", ".webp")
+_PATIENT: Final = re.compile(r"(TCGA_[A-Z0-9]{2}_[A-Z0-9]{4})_\d{8}")
+_MASK: Final = "_mask"
+
+
+def find(folder: Path) -> tuple[Example, ...]:
+    """List the slices below a folder, in a fixed order; a slice with any tumour is labelled so.
+
+    Parameters
+    ----------
+    folder
+        Holds `kaggle_3m`, or the folders of the cases directly.
+
+    Raises
+    ------
+    DataError
+        If a slice has no mask, a mask no slice, or a case an unknown name.
+    """
+    top = folder / "kaggle_3m" if (folder / "kaggle_3m").is_dir() else folder
+    if not top.is_dir():
+        raise DataError(f"{folder}: there is no such folder. Give the one that holds kaggle_3m/<case>.")
+    cases = sorted(path for path in top.iterdir() if path.is_dir() and not path.name.startswith("."))
+    examples = [example for case in cases for example in _case(case, top)]
+    if not examples:
+        raise DataError(f"{folder}: holds no slice ({', '.join(_SUFFIXES)}) in kaggle_3m/<case>.")
+    return join(examples)
+
+
+def patient(case: str) -> str:
+    """Whom a case shows.
+
+    Raises
+    ------
+    DataError
+        If the name is not of the published form.
+    """
+    match = _PATIENT.fullmatch(case)
+    if match is None:
+        raise DataError(f"{case}: the name does not tell the patient; TCGA_<site>_<number>_<date> does.")
+    return match[1]
+
+
+def read_mask(path: Path) -> Pillow.Image:
+    """Read a mask.
+
+    Returns
+    -------
+    Of mode `L`, 255 where there is tumour and 0 elsewhere.
+
+    Raises
+    ------
+    DataError
+        If it cannot be read.
+    """
+    try:
+        with Pillow.open(path) as image:
+            return image.convert("L").point(lambda value: 255 if value else 0)
+    except (OSError, SyntaxError) as error:
+        raise DataError(f"{path}: not a readable mask: {error} Repair or remove the file.") from error
+
+
+def _case(case: Path, top: Path) -> list[Example]:
+    files = {path.stem: path for path in case.iterdir() if path.suffix.lower() in _SUFFIXES}
+    images = {stem: path for stem, path in files.items() if not stem.endswith(_MASK)}
+    for stem in files.keys() - images.keys():
+        if stem.removesuffix(_MASK) not in images:
+            raise DataError(f"{files[stem]}: a mask without its slice {stem.removesuffix(_MASK)}; add or remove it.")
+    return [_example(stem, path, files.get(stem + _MASK), top) for stem, path in sorted(images.items(), key=_place)]
+
+
+def _place(item: tuple[str, Path]) -> tuple[int, str]:
+    number = item[0].rpartition("_")[2]
+    return (int(number) if number.isdecimal() else -1, item[0])
+
+
+def _example(stem: str, path: Path, mask: Path | None, top: Path) -> Example:
+    if mask is None:
+        raise DataError(f"{path}: its mask {stem}{_MASK} is missing; add it, or remove the slice.")
+    label = LABELS[bool(np.asarray(read_mask(mask)).any())]
+    sha256 = hashlib.sha256(path.read_bytes() + mask.read_bytes()).hexdigest()
+    return Example(path.relative_to(top).as_posix(), path, label, patient(path.parent.name), sha256, mask)
