@@ -1,10 +1,12 @@
 #!/bin/sh
-# Print the locked requirements of an image's environment: docker/requirements.sh server|server-cpu|gateway|lambda-image.
+# Print the locked requirements of an image's environment: docker/requirements.sh server|server-cpu|gateway|lambda|lambda-image.
 set -eu
 cd "$(dirname "$0")/.."
 export="uv export --quiet --locked --no-emit-project --no-header --no-annotate"
 case "$1" in
-gateway | lambda-image) exec $export --only-group "$1" ;;
+gateway) exec $export --extra gateway ;;
+lambda) exec $export --extra gateway --prune boto3 --prune rich --prune stamina --prune typer --prune uvicorn ;;
+lambda-image) exec $export --extra gateway --group lambda-image ;;
 esac
 leave_out="torchvision triton"
 if [ "$1" = server-cpu ]; then
@@ -15,4 +17,4 @@ set --
 for name in $leave_out; do
     set -- "$@" --no-emit-package "$name"
 done
-exec $export "$@"
+exec $export --extra serve --extra deploy "$@"

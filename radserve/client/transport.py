@@ -20,7 +20,7 @@ _LOOPBACK: Final = ("127.0.0.1", "::1", "localhost")
 
 
 class Transport:
-    """Connections to one server; see `radserve.client.client.Client` for the parameters and when a request is repeated."""
+    """Connections to one server; see `radserve.client.Client` for the parameters and when a request is repeated."""
 
     def __init__(
         self,

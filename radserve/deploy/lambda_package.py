@@ -27,6 +27,8 @@ PLATFORM: Final = "x86_64-manylinux2014"
 _PYTHON: Final = "3.11"
 _LEFT_OUT: Final = ("gateway.backends.in_process", "gateway.cli")
 """Modules that need torch, or uvicorn."""
+_PRUNED: Final = ("boto3", "rich", "stamina", "typer", "uvicorn")
+"""Packages that the function does not need, or that Lambda's runtime has."""
 _OURS: Final = ("gateway", "radserve", "handlers")
 _EPOCH: Final = (1980, 1, 1, 0, 0, 0)
 _CLUTTER: Final = re.compile(
@@ -107,7 +109,8 @@ def _imports(path: Path) -> Iterator[str]:
 
 def _install(stage: Path, folder: Path, python: str, root: Path) -> None:
     requirements = folder / "requirements.txt"
-    export = ["export", "--locked", "--only-group", "lambda", "--no-emit-project", "--no-header", "--no-annotate"]
+    pruned = [word for name in _PRUNED for word in ("--prune", name)]
+    export = ["export", "--locked", "--extra", "gateway", "--no-emit-project", "--no-header", "--no-annotate", *pruned]
     _uv([*export, "--output-file", str(requirements)], root)
     target = ["pip", "install", "--target", str(stage), "--python-platform", PLATFORM, "--python-version", python]
     locked = ["--only-binary", ":all:", "--no-deps", "--require-hashes", "--link-mode", "copy"]

@@ -61,7 +61,7 @@ class RunDirectory:
 
     @property
     def routing(self) -> Path:
-        """Link to the tables by which the front shares requests out among versions; see `radserve.proxy.traffic_split`."""
+        """Link to the proxy's traffic-split tables; see `radserve.proxy.traffic_split`."""
         return self.folder / "routing"
 
     @property

@@ -1,7 +1,7 @@
-"""The archive store: built archives kept for others, each version for ever.
+"""The archive store: built archives kept for other machines, in immutable versions.
 
-Not to be confused with a model store, which is the folder that one server loads from (`radserve.build.model_store`): archives
-are pushed from a model store into an archive store, and pulled from there into other model stores.
+A model store (`radserve.build.model_store`) is the folder that one server loads from. Archives are pushed from a
+model store into an archive store, and pulled from there into other model stores.
 """
 
 from typing import TYPE_CHECKING

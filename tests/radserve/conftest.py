@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from radserve.client import Client
+from radserve.client.control import Control
 from tests.radserve.scripted import Scripted, scripted
 
 
@@ -29,4 +31,25 @@ def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 @pytest.fixture
 def client(odd: Scripted, pauses: list[float]) -> Iterator[Client]:
     with Client(odd.url) as opened:
+        yield opened
+
+
+@pytest.fixture
+def runtime(tmp_path: Path) -> Path:
+    """Hold the runtime folder of `api`."""
+    folder = tmp_path / "radserve-run"
+    folder.mkdir(mode=0o700)
+    return folder
+
+
+@pytest.fixture
+def api(runtime: Path) -> Iterator[Scripted]:
+    """Run a control API on the socket of a runtime folder."""
+    with scripted(runtime / "control.sock") as server:
+        yield server
+
+
+@pytest.fixture
+def control(api: Scripted, runtime: Path, pauses: list[float]) -> Iterator[Control]:
+    with Control.over_socket(runtime / "control.sock") as opened:
         yield opened

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from radserve.cli import main
-from radserve.client.control import Control
-from tests.radserve.scripted import Scripted, scripted
 
 
 @dataclass(frozen=True)
@@ -24,36 +22,6 @@ class Ran:
 
 
 Run = Callable[..., Ran]
-
-
-@pytest.fixture
-def runtime(tmp_path: Path) -> Path:
-    """Hold the runtime folder of `api`."""
-    folder = tmp_path / "radserve-run"
-    folder.mkdir(mode=0o700)
-    return folder
-
-
-@pytest.fixture
-def api(runtime: Path) -> Iterator[Scripted]:
-    """Run a control API on the socket of a runtime folder."""
-    with scripted(runtime / "control.sock") as server:
-        yield server
-
-
-@pytest.fixture
-def control(api: Scripted, runtime: Path, pauses: list[float]) -> Iterator[Control]:
-    with Control.over_socket(runtime / "control.sock") as opened:
-        yield opened
-
-
-@pytest.fixture
-def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """Collect the pauses between attempts and between looks instead of making them."""
-    made: list[float] = []
-    monkeypatch.setattr("time.sleep", made.append)
-    monkeypatch.setattr("radserve.client.retry.random.uniform", lambda _, longest: longest)
-    return made
 
 
 @pytest.fixture

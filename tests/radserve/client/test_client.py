@@ -18,7 +18,7 @@ from tests.front import Front
 from tests.radserve.scripted import Reply, Scripted, document, marked, png, prediction
 from tests.server import Server, free_ports
 
-SAMPLE = Path(__file__).resolve().parents[2] / "archives" / "chest-xray-cnn" / "sample.png"
+SAMPLE = Path(__file__).resolve().parents[3] / "archives" / "chest-xray-cnn" / "sample.png"
 FULL = document({"code": 503, "type": "ServiceUnavailableException", "message": "no worker to serve"}, 503)
 
 

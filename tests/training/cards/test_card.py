@@ -12,7 +12,7 @@ from training.cards.card import card
 from training.errors import RunError, SettingsError
 from training.metrics import report
 
-ARCHIVES = Path(__file__).parents[2] / "archives"
+ARCHIVES = Path(__file__).parents[3] / "archives"
 
 
 @pytest.fixture(scope="module")
