@@ -30,10 +30,10 @@ from urllib.parse import urlsplit
 from benchmarks.server import free_ports, launch
 from radserve.auth import key_file
 from radserve.auth.api_keys import Role
+from radserve.host.resources import cores
+from radserve.host.run_directory import RunDirectory
 from radserve.proxy.traffic_split import Routing, write
-from radserve.server.resources import cores
-from radserve.server.run_directory import RunDirectory
-from radserve.server.verified_models import select
+from radserve.torchserve.verified_models import select
 
 ROOT = Path(__file__).resolve().parent.parent
 DIRECT = "directly"

@@ -29,8 +29,8 @@ import numpy as np
 from benchmarks.server import free_ports, launch
 from radserve.client import Client
 from radserve.errors import ClientError
-from radserve.server.resources import cores
-from radserve.server.verified_models import select
+from radserve.host.resources import cores
+from radserve.torchserve.verified_models import select
 
 ROOT = Path(__file__).resolve().parent.parent
 DIRECT = "directly"

@@ -32,8 +32,8 @@ from benchmarks.inprocess import Way
 from benchmarks.load import Image, Load, closed_loop, median
 from benchmarks.server import Launched, launch
 from handlers.errors import RadServeError
-from radserve.server.resources import cores, plan
-from radserve.server.verified_models import VerifiedModel, select
+from radserve.host.resources import cores, plan
+from radserve.torchserve.verified_models import VerifiedModel, select
 
 ROOT = Path(__file__).resolve().parent.parent
 CLIENTS = (1, 8, 32)

@@ -26,7 +26,7 @@ def serve(
     from gateway import app
     from gateway.access import factory as chosen
     from gateway.settings import Settings
-    from radserve.server import logging as log
+    from radserve import logging as log
 
     log.configure()
     settings = Settings.read()

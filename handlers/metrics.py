@@ -4,7 +4,7 @@ TorchServe reads every figure from a line of the worker's output, which costs th
 microseconds each; its own histograms take a line an observation and have fixed bounds (.005 to 10). So this
 module counts by itself and sends what has changed every two seconds, whatever the load; a histogram goes out as
 what Prometheus reads it as: counters by upper bound `le`, a sum and a count. What is sent has to stand in
-radserve/server/metrics.yaml, or TorchServe drops it.
+radserve/torchserve/metrics.yaml, or TorchServe drops it.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from itertools import accumulate
 from typing import Any, Final
 
-from handlers.errors import RequestError
+from handlers.errors import InternalError, RequestError
 from handlers.recipe import Recipe
 
 INTERVAL: Final = 2.0
@@ -211,7 +211,7 @@ def _kinds(root: type[RequestError]) -> Iterator[type[RequestError]]:
 
 
 def _reason(kind: type[RequestError]) -> Labels:
-    return str(kind.status), kind.__name__
+    return str(kind.status), kind.__name__.removesuffix("Error") if kind is not InternalError else "InternalError"
 
 
 def _clean(label: str) -> str:

@@ -17,7 +17,7 @@ MAY_IMPORT = {
     "radserve": {"handlers", "radserve", "training"},
     "gateway": {"gateway", "radserve"},
 }
-MODEL_IN_THE_GATEWAY = Path("gateway", "inprocess.py")
+MODEL_IN_THE_GATEWAY = Path("gateway", "backends", "in_process.py")
 """The one module of the gateway that loads a model by itself."""
 
 
@@ -44,7 +44,7 @@ def test_a_package_imports_only_what_the_design_allows(package: str) -> None:
 
 
 def test_the_gateway_loads_neither_torch_nor_the_handlers() -> None:
-    loaded = modules_after("import gateway.function, gateway.cli")
+    loaded = modules_after("import gateway.lambda_.function, gateway.cli")
     assert not {name.partition(".")[0] for name in loaded} & {"torch", "numpy", "PIL", "training", "boto3"}
     assert {name for name in loaded if name.startswith("handlers")} == {"handlers", "handlers.errors"}
 
@@ -57,7 +57,7 @@ def modules_after(statement: str) -> set[str]:
 
 
 def test_the_supervisor_does_not_load_torch() -> None:
-    assert "torch" not in modules_after("import radserve.supervisor, radserve.cli.main")
+    assert "torch" not in modules_after("import radserve.server.supervisor, radserve.cli.main")
 
 
 def test_a_worker_loads_neither_the_exporter_nor_training_nor_torchvision() -> None:

@@ -18,7 +18,7 @@ from gateway.errors import SettingsError
 from gateway.lambda_ import event
 from gateway.lambda_.limits import TEXT, Bounds
 from gateway.settings import PREFIX, Settings
-from radserve.server import logging as log
+from radserve import logging as log
 
 DEFAULTS: Final[Mapping[str, object]] = {"history": "none", "timeout": 25.0, "max_bytes": 4_500_000}
 """What is different on Lambda where no variable says it: no file outlives an instance; API Gateway waits for 29 s; an

@@ -11,11 +11,10 @@ import typer
 import training.cli
 from handlers.errors import RadServeError
 from radserve.cli import deploy as deploy_cli
-from radserve.cli import deployment, keys, models, rollout, serve
+from radserve.cli import deployment, keys, models, rollout, sagemaker, serve
 from radserve.cli import store as store_cli
 from radserve.cli.serve import MODEL_STORE, Store
 from radserve.errors import MissingWeightsError
-from radserve.server import sagemaker
 
 _TRAINING: Final = frozenset(
     {"lightning", "matplotlib", "monai", "optuna", "plotly", "scipy", "tensorboard", "torchmetrics"}

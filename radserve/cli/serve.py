@@ -11,7 +11,7 @@ from typing import Annotated, Final
 import typer
 
 MODEL_STORE: Final = Path("model_store")
-CONFIGURATION: Final = Path(__file__).parents[1] / "server" / "config.properties"
+CONFIGURATION: Final = Path(__file__).parents[1] / "torchserve" / "config.properties"
 
 Store = Annotated[
     Path,
@@ -173,12 +173,14 @@ def serve(
     """
     import asyncio
 
+    from radserve import logging
     from radserve.errors import ServeError
+    from radserve.host import ports
     from radserve.proxy.options import Options, networks
-    from radserve.server import logging, ports, supervisor
     from radserve.server import options as serve_options
-    from radserve.server.torchserve import Address
+    from radserve.server import supervisor
     from radserve.store import open_store
+    from radserve.torchserve.launch import Address
 
     logging.configure()
     local = ports.address(host).is_loopback
@@ -265,11 +267,11 @@ def front(
     """
     import asyncio
 
+    from radserve import logging
+    from radserve.host.run_directory import RunDirectory
     from radserve.proxy import standalone
     from radserve.proxy.options import Options, networks
-    from radserve.server import logging
-    from radserve.server.run_directory import RunDirectory
-    from radserve.server.torchserve import Address
+    from radserve.torchserve.launch import Address
 
     logging.configure()
     published = Options(

@@ -18,11 +18,11 @@ from typing import Any, Final
 import httpx
 import typer
 
+from radserve import logging as log
 from radserve.cli import serve
 from radserve.errors import RadServeError, ServeError
-from radserve.server import logging as log
-from radserve.server import ports
-from radserve.server.torchserve import die_with_parent
+from radserve.host import ports
+from radserve.host.process import die_with_parent
 
 logger = logging.getLogger("radserve.cli.with_gateway")
 

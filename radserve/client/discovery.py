@@ -15,7 +15,7 @@ from radserve.errors import InvalidCallError, UnreachableError
 SOCKET: Final = "control.sock"
 """In the runtime folder of a server."""
 _PATTERN: Final = f"radserve-*/{SOCKET}"
-"""Below the folder for temporary files; see `radserve.server.run_directory.opened`."""
+"""Below the folder for temporary files; see `radserve.host.run_directory.opened`."""
 _PATIENCE: Final = 2.0
 
 

@@ -19,10 +19,10 @@ from typing import BinaryIO, Final
 import psutil
 
 from radserve.errors import ServeError
+from radserve.host.process import die_with_parent
 from radserve.proxy import certificate
 from radserve.proxy import options as front
 from radserve.proxy.options import Options, Upstreams
-from radserve.server.torchserve import die_with_parent
 
 logger = logging.getLogger(__name__)
 

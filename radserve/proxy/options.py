@@ -18,9 +18,9 @@ import yaml
 
 from radserve.auth import api_keys
 from radserve.errors import ServeError
+from radserve.host import ports, resources
+from radserve.host.run_directory import RunDirectory
 from radserve.proxy import template, traffic_split
-from radserve.server import ports, resources
-from radserve.server.run_directory import RunDirectory
 
 TEMPLATE: Final = Path(__file__).with_name("nginx.conf.template")
 _NAME: Final = "[a-z0-9]+(?:-[a-z0-9]+)*"

@@ -9,13 +9,14 @@ from pathlib import Path
 
 from radserve.build import model_store
 from radserve.errors import ServeError
+from radserve.host import run_directory
+from radserve.host.ports import require_free
+from radserve.host.run_directory import RunDirectory
 from radserve.proxy import options as front
 from radserve.proxy.nginx import Nginx
 from radserve.proxy.options import Options, Upstreams
-from radserve.server import run_directory, torchserve
-from radserve.server.ports import require_free
-from radserve.server.run_directory import RunDirectory
-from radserve.server.torchserve import Address
+from radserve.torchserve import launch
+from radserve.torchserve.launch import Address
 
 logger = logging.getLogger(__name__)
 
@@ -48,7 +49,7 @@ def behind(
         torchserve_metrics=f"{address.host}:{address.metrics_port}",
         supervisor=f"{address.host}:{health_port}",
         runtime=shared,
-        max_body=torchserve.max_request_size(configured),
+        max_body=launch.max_request_size(configured),
         response_timeout=longest,
         drain_timeout=drain_timeout,
     )

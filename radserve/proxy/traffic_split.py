@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Final
 
 from radserve.errors import ServeError
-from radserve.server.run_directory import RunDirectory
+from radserve.host.run_directory import RunDirectory
 
 BUCKETS: Final = 1000
 """A bucket is named by three digits."""
@@ -98,7 +98,7 @@ class Routing:
 def write(routing: Routing, runtime: RunDirectory) -> None:
     """Have requests shared out so from now on; what runs already is finished where it is.
 
-    One process at a time may do it, the one that has the folder to itself (`radserve.server.run_directory.opened`).
+    One process at a time may do it, the one that has the folder to itself (`radserve.host.run_directory.opened`).
     """
     made = runtime.folder / f"routing.{routing._digest}"  # noqa: SLF001 - of this module
     if not made.exists():

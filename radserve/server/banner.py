@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from radserve.proxy import options
-from radserve.server.torchserve import Address
-from radserve.server.verified_models import VerifiedModel
+from radserve.torchserve.launch import Address
+from radserve.torchserve.verified_models import VerifiedModel
 
 
 def announcement(

@@ -21,10 +21,10 @@ import httpx
 
 from handlers import worker
 from radserve.build.model_store import Entry
-from radserve.server import torchserve
-from radserve.server.listening_socket import stop_listening
-from radserve.server.run_directory import RunDirectory
-from radserve.server.torchserve import Address, Management
+from radserve.host.listening_socket import stop_listening
+from radserve.host.run_directory import RunDirectory
+from radserve.torchserve import launch
+from radserve.torchserve.launch import Address, Management
 
 logger = logging.getLogger(__name__)
 
@@ -88,7 +88,7 @@ class Drain:
             return True
         for entry in self._entries:
             with contextlib.suppress(httpx.HTTPStatusError):
-                if torchserve.pending(await self._management.describe(entry.name, entry.version)):
+                if launch.pending(await self._management.describe(entry.name, entry.version)):
                     return True
         return False
 

@@ -4,36 +4,22 @@ from __future__ import annotations
 
 import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from dataclasses import dataclass
 from enum import Enum
 from importlib.metadata import version
 from pathlib import Path
 from typing import Final, Protocol
 
-from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Metric, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Metric, generate_latest
 from prometheus_client.core import GaugeMetricFamily, InfoMetricFamily
 from prometheus_client.registry import Collector
 from starlette.requests import Request
 from starlette.responses import Response
 
 from radserve.auth.endpoint import AUTH
-from radserve.build.model_store import Entry
+from radserve.torchserve.registry import WorkerStatus
+from radserve.versions.rollout import ROLLOUTS
 
 _MODEL: Final = ("model_name", "model_version")
-
-
-ROLLOUTS: Final = Counter("radserve_rollouts", "Rollouts that ended, by how.", ["model_name", "outcome"], registry=None)
-"""`ROLLOUTS.labels(model_name=..., outcome=...).inc()`: promoted, shadowed or rolled_back."""
-
-
-@dataclass(frozen=True)
-class WorkerStatus:
-    """The workers of one archive: how many there should be, how many can answer, and which part of the requests."""
-
-    entry: Entry
-    wanted: int
-    ready: int
-    share: float = 1.0
 
 
 class Subject(Protocol):

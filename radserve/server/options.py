@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from radserve.errors import ServeError
+from radserve.host.ports import require_free
 from radserve.proxy import options
-from radserve.server.ports import require_free
-from radserve.server.torchserve import Address
+from radserve.torchserve.launch import Address
 from radserve.versions.registration import Source
 
 

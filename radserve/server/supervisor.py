@@ -17,23 +17,24 @@ from typing import Any
 import httpx
 
 from radserve.auth.keyring import Keyring
+from radserve.host import listening_socket, run_directory
+from radserve.host import process as child
+from radserve.host.resources import WorkerPlan, cores, plan
+from radserve.host.run_directory import RunDirectory
 from radserve.proxy import options as front
 from radserve.proxy.access_events import AccessEvents, TrafficWindow
 from radserve.proxy.nginx import Nginx
-from radserve.server import catalog, listening_socket, run_directory, torchserve
-from radserve.server import process as child
+from radserve.server import catalog
 from radserve.server.asgi import AsgiServer
 from radserve.server.banner import announcement
 from radserve.server.drain import Drain
 from radserve.server.health_api import Health
-from radserve.server.metrics import WorkerStatus
 from radserve.server.options import Options
-from radserve.server.readiness import Readiness
-from radserve.server.registry import ModelRegistry, ModelVersion
-from radserve.server.resources import WorkerPlan, cores, plan
-from radserve.server.run_directory import RunDirectory
-from radserve.server.torchserve import Management
-from radserve.server.verified_models import VerifiedModel, select
+from radserve.torchserve import launch
+from radserve.torchserve.launch import Management
+from radserve.torchserve.readiness import Readiness
+from radserve.torchserve.registry import ModelRegistry, ModelVersion, WorkerStatus
+from radserve.torchserve.verified_models import VerifiedModel, select
 from radserve.versions.api import Api, application
 from radserve.versions.deployment_state import DeploymentStateManager
 from radserve.versions.registration import Registration
@@ -227,7 +228,7 @@ class Supervisor:
             torchserve_metrics=f"{host}:{own.metrics_port}",
             supervisor=f"{host}:{options.health_port}",
             runtime=self._runtime,
-            max_body=torchserve.max_request_size(self._configured),
+            max_body=launch.max_request_size(self._configured),
             response_timeout=front.response_timeout(options.store / item.entry.file for item in self._served),
             drain_timeout=options.drain_timeout,
         )
@@ -240,12 +241,12 @@ class Supervisor:
 
     async def _start(self) -> asyncio.subprocess.Process:
         options, entries = self._options, [item.entry for item in self._served]
-        configured = torchserve.configuration(
+        configured = launch.configuration(
             self._configured, self._runtime, options.store, entries, options.address, self._shares
         )
         self._runtime.configuration.write_text(configured, encoding="utf-8")
-        environment = torchserve.environment(self._runtime, options.store, configured, self._shares)
-        return await child.start(torchserve.command(self._runtime), environment, self._runtime.folder)
+        environment = launch.environment(self._runtime, options.store, configured, self._shares)
+        return await child.start(launch.command(self._runtime), environment, self._runtime.folder)
 
     async def _live(self, process: asyncio.subprocess.Process, announce: Callable[[str], None]) -> Exit:
         died = asyncio.create_task(process.wait())

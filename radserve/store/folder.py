@@ -13,7 +13,7 @@ from typing import BinaryIO, Final
 
 from radserve.build import model_store
 from radserve.errors import CorruptDataError, IndexConflictError, MissingBlobError, StoreError
-from radserve.file_lock import exclusive
+from radserve.host.file_lock import exclusive
 from radserve.store.backend import BLOBS, CHUNK, INDEX, Blob, Document, Download, Leftover, Progress
 
 _PART: Final = ".part"

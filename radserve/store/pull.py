@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from radserve.build import mar, model_store
 from radserve.build.model_store import Entry
 from radserve.errors import ArchiveError, StoreError
-from radserve.file_lock import exclusive
+from radserve.host.file_lock import exclusive
 from radserve.store import rollback_guard
 from radserve.store.backend import Progress
 from radserve.store.download import download

@@ -11,7 +11,7 @@ import httpx
 
 from handlers.errors import RadServeError
 from radserve.errors import ChangeError
-from radserve.server.registry import ModelRegistry, ModelVersion, Pair
+from radserve.torchserve.registry import ModelRegistry, ModelVersion, Pair
 from radserve.versions import deployment_spec as declared
 from radserve.versions.audit_log import Actor, Audit
 from radserve.versions.deployment_spec import Deployment

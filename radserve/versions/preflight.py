@@ -18,8 +18,8 @@ from typing import Final
 from handlers import worker
 from radserve.build.model_store import FILE
 from radserve.errors import VersionFailedError
-from radserve.server.torchserve import die_with_parent
-from radserve.server.verified_models import VerifiedModel
+from radserve.host.process import die_with_parent
+from radserve.torchserve.verified_models import VerifiedModel
 
 _PROGRAM: Final = """
 import json, sys

@@ -10,10 +10,10 @@ from typing import Protocol
 from radserve.build import model_store
 from radserve.build.model_store import Entry
 from radserve.errors import NotServedError, VersionFailedError
-from radserve.server import verified_models
-from radserve.server.readiness import Readiness
-from radserve.server.registry import ModelRegistry, ModelVersion
-from radserve.server.verified_models import VerifiedModel
+from radserve.torchserve import verified_models
+from radserve.torchserve.readiness import Readiness
+from radserve.torchserve.registry import ModelRegistry, ModelVersion
+from radserve.torchserve.verified_models import VerifiedModel
 from radserve.versions import preflight
 from radserve.versions.deployment_state import DeploymentStateManager
 

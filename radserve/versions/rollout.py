@@ -12,18 +12,21 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 import httpx
+from prometheus_client import Counter
 
 from handlers.errors import RadServeError
 from radserve.errors import NotServedError, VersionFailedError
 from radserve.proxy.access_events import TrafficWindow
-from radserve.server.metrics import ROLLOUTS
-from radserve.server.registry import ModelVersion
+from radserve.torchserve.registry import ModelVersion
 from radserve.versions import deployment_spec as declared
 from radserve.versions.audit_log import Actor
 from radserve.versions.rollout_analysis import Observed, Verdict, judge
 from radserve.versions.shadow import Shadow
 from radserve.versions.storage import Rollout, State, promoted, with_version, with_versions
 from radserve.versions.version_manager import VersionManager
+
+ROLLOUTS: Final = Counter("radserve_rollouts", "Rollouts that ended, by how.", ["model_name", "outcome"], registry=None)
+"""`ROLLOUTS.labels(model_name=..., outcome=...).inc()`: promoted, shadowed or rolled_back."""
 
 logger = logging.getLogger(__name__)
 

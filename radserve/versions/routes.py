@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 
 from radserve.build.model_store import order
+from radserve.host.run_directory import RunDirectory, fronted
 from radserve.proxy import traffic_split
 from radserve.proxy.traffic_split import Routing
-from radserve.server.registry import Pair
-from radserve.server.run_directory import RunDirectory, fronted
+from radserve.torchserve.registry import Pair
 from radserve.versions.deployment_spec import Deployment
 from radserve.versions.storage import Rollout
 

@@ -22,7 +22,7 @@ _TIMED: Final = 10_000
 """Answers, the last ones, whose seconds are kept."""
 _PASSED_ON: Final = ("content-type", "content-encoding")
 TOLERANCE: Final = 0.01
-"""Figures that are closer than this agree, as for an archive's sample (`radserve.server.sample_check`)."""
+"""Figures that are closer than this agree, as for an archive's sample (`radserve.torchserve.sample_check`)."""
 
 
 @dataclass(frozen=True)

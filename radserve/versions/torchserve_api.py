@@ -15,8 +15,8 @@ from starlette.routing import Route
 from radserve.build import model_store
 from radserve.build.model_store import Entry
 from radserve.errors import ChangeError, NotServedError
-from radserve.server.registry import Pair
-from radserve.server.torchserve import Management
+from radserve.torchserve.launch import Management
+from radserve.torchserve.registry import Pair
 from radserve.versions import request as asked
 from radserve.versions.storage import main_version
 from radserve.versions.version_manager import VersionManager

@@ -9,7 +9,7 @@ from typing import Final
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from radserve.server.registry import Pair
+from radserve.torchserve.registry import Pair
 
 _REQUESTS: Final = "radserve_requests_total"
 _SECONDS: Final = "radserve_stage_seconds_bucket"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 
-from radserve.server.registry import ModelRegistry, ModelVersion, Pair
+from radserve.torchserve.registry import ModelRegistry, ModelVersion, Pair
 from radserve.versions.deployment_state import DeploymentStateManager
 
 logger = logging.getLogger(__name__)

@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 import httpx
 
 from radserve.errors import ChangeError, ConflictError, NotReadyError, NotServedError
-from radserve.server.registry import ModelRegistry, ModelVersion, Pair
+from radserve.torchserve.registry import ModelRegistry, ModelVersion, Pair
 from radserve.versions import deployment_spec as declared
 from radserve.versions.audit_log import Actor
 from radserve.versions.deployment_spec import Change, Deployment, Served

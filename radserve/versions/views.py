@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 
 from radserve.errors import NotServedError
-from radserve.server.registry import ModelRegistry, ModelVersion, Pair
+from radserve.torchserve.registry import ModelRegistry, ModelVersion, Pair
 from radserve.versions import torchserve_metrics
 from radserve.versions.rollout_manager import Rollouts
 from radserve.versions.storage import main_version

@@ -325,7 +325,7 @@ def test_the_sidecar_measures_what_scaling_and_alarms_look_at() -> None:
     assert (
         {item["Namespace"]["Fn::Sub"] for item in metrics} == {emf["metric_namespace"]} == {"RadServe/${Environment}"}
     )
-    kept = Path(FOLDER.parents[1] / "server" / "metrics.yaml").read_text(encoding="utf-8")
+    kept = Path(FOLDER.parents[1] / "torchserve" / "metrics.yaml").read_text(encoding="utf-8")
     assert all(f"name: {name}\n" in kept for name in selected), "TorchServe drops what is not listed there"
 
 

@@ -27,7 +27,7 @@ from handlers import recipe as recipes
 from handlers.decision import decide
 from handlers.pipeline import Pipeline, Result
 from handlers.program import Program
-from radserve.server.verified_models import select
+from radserve.torchserve.verified_models import select
 from tests.conftest import ROOT
 from tests.repack import NAME
 from tests.server import Server

@@ -20,12 +20,12 @@ import httpx
 import pytest
 
 from benchmarks.server import free_ports
+from radserve.host.run_directory import RunDirectory, fronted
 from radserve.proxy import traffic_split
 from radserve.proxy.access_events import Seen
 from radserve.proxy.nginx import Nginx
 from radserve.proxy.options import Options, Upstreams
 from radserve.proxy.traffic_split import Routing
-from radserve.server.run_directory import RunDirectory, fronted
 from tests import front as fronts
 from tests.authority import Authority
 from tests.control import await_true, controlled, heard

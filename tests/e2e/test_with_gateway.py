@@ -121,7 +121,9 @@ def test_where_one_ends_the_other_is_stopped_and_it_is_said(
     for name, text in (("radserve", server), ("gateway", gateway)):
         (tmp_path / f"{name}.py").write_text(text)
     # The two programs, but not this one, are those that lie in the folder.
-    program = f"import sys; sys.path.insert(0, {str(ROOT)!r}); from radserve import beside; beside.main()"
+    program = (
+        f"import sys; sys.path.insert(0, {str(ROOT)!r}); from radserve.cli import with_gateway; with_gateway.main()"
+    )
     done = subprocess.run(
         [sys.executable, "-P", "-c", program, "--with-front"],
         capture_output=True,

@@ -9,7 +9,7 @@ import pytest
 import uvicorn
 
 from gateway import cli
-from radserve.server import logging
+from radserve import logging
 
 
 @pytest.fixture

@@ -24,7 +24,7 @@ from handlers.recipe import Recipe
 from tests.conftest import ROOT, brightness_recipe
 from tests.handlers.test_pipeline import film
 
-LISTED = ROOT / "radserve" / "server" / "metrics.yaml"
+LISTED = ROOT / "radserve" / "torchserve" / "metrics.yaml"
 # The regular expression by which TorchServe 0.12 reads a line (org.pytorch.serve.metrics.Metric).
 LINE = re.compile(r"\[METRICS]\s*([\w\s]+)\.([\w\s]+):([0-9\-,.e]+)\|#([^|]*)(\|#type:([^|,]+))?\|#hostname:([^,]+),")
 Series = tuple[str, tuple[tuple[str, str], ...]]

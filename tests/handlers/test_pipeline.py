@@ -118,7 +118,7 @@ def test_a_fault_of_ours_in_preparing_is_an_internal_error_without_its_text(
     def broken(*_: object) -> None:
         raise LookupError("secret")
 
-    monkeypatch.setattr("handlers.pipeline.suitability", broken)
+    monkeypatch.setattr("handlers.pipeline.check", broken)
     (answer,) = pipeline([film()])
     assert isinstance(answer, InternalError)
     assert "secret" not in str(answer)

@@ -16,7 +16,7 @@ from handlers.formats.decode import decode
 from handlers.formats.image import Image
 from handlers.program import Program
 from handlers.recipe import Input, Recipe
-from radserve.server.verified_models import select
+from radserve.torchserve.verified_models import select
 from tests.repack import NAME
 
 SPEC = Input(color="gray", channels=3, height=8, width=12, mean=(0.5, 0.4, 0.3), std=(0.1, 0.2, 0.4))

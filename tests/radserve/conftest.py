@@ -35,21 +35,21 @@ def client(odd: Scripted, pauses: list[float]) -> Iterator[Client]:
 
 
 @pytest.fixture
-def runtime(tmp_path: Path) -> Path:
-    """Hold the runtime folder of `api`."""
+def run_directory(tmp_path: Path) -> Path:
+    """Hold the run_directory folder of `api`."""
     folder = tmp_path / "radserve-run"
     folder.mkdir(mode=0o700)
     return folder
 
 
 @pytest.fixture
-def api(runtime: Path) -> Iterator[Scripted]:
-    """Run a control API on the socket of a runtime folder."""
-    with scripted(runtime / "control.sock") as server:
+def api(run_directory: Path) -> Iterator[Scripted]:
+    """Run a control API on the socket of a run_directory folder."""
+    with scripted(run_directory / "control.sock") as server:
         yield server
 
 
 @pytest.fixture
-def control(api: Scripted, runtime: Path, pauses: list[float]) -> Iterator[Control]:
-    with Control.over_socket(runtime / "control.sock") as opened:
+def control(api: Scripted, run_directory: Path, pauses: list[float]) -> Iterator[Control]:
+    with Control.over_socket(run_directory / "control.sock") as opened:
         yield opened

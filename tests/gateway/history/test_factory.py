@@ -91,7 +91,7 @@ def test_images_are_kept_only_with_results(tmp_path: Path) -> None:
 
 def test_who_has_sqlite_does_not_wait_for_redis_to_be_imported() -> None:
     code = (
-        "from gateway.history import opening; from gateway.settings import Settings; opening.keeping(Settings.read())"
+        "from gateway.history import factory; from gateway.settings import Settings; factory.keeping(Settings.read())"
     )
     assert "redis" not in modules_after(code)
 

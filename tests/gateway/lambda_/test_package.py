@@ -119,7 +119,7 @@ def test_alone_it_answers_and_refuses_what_it_cannot_do(
 
 def test_it_is_loaded_within_a_second_and_a_half(unpacked: Path, keys: Keys) -> None:
     code = "import sys, time; begin = time.perf_counter(); sys.path.insert(0, sys.argv[1]); "
-    code += "import gateway.lambda_function; print(time.perf_counter() - begin)"
+    code += "import gateway.lambda_.handler; print(time.perf_counter() - begin)"
     words = [sys.executable, "-I", "-S", "-c", code, str(unpacked)]
     environment = variables(keys, "http://127.0.0.1:9")
     seconds = [

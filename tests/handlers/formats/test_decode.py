@@ -59,9 +59,9 @@ def test_content_decides() -> None:
 
 def test_pydicom_is_imported_with_the_first_object_only() -> None:
     program = (
-        "import sys, handlers.decode as d, handlers.errors as e\n"
+        "import sys, handlers.formats.decode as d, handlers.errors as e\n"
         "try: d.decode(b'neither')\n"
-        "except e.UnsupportedMediaType: pass\n"
+        "except e.UnsupportedMediaTypeError: pass\n"
         "sys.exit(any(name in sys.modules for name in ('pydicom', 'openjpeg', 'torch')))"
     )
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0

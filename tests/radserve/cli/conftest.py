@@ -25,9 +25,11 @@ Run = Callable[..., Ran]
 
 
 @pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], runtime: Path, pauses: list[float]) -> Run:
+def run(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], run_directory: Path, pauses: list[float]
+) -> Run:
     """Run the command line against `api`, which it knows by a variable."""
-    monkeypatch.setenv("RADSERVE_RUNTIME", str(runtime))
+    monkeypatch.setenv("RADSERVE_RUNTIME", str(run_directory))
     monkeypatch.setenv("COLUMNS", "200")
     for name in ("RADSERVE_MANAGEMENT_URL", "RADSERVE_KEY", "SUDO_USER"):
         monkeypatch.delenv(name, raising=False)

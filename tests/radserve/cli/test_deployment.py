@@ -118,12 +118,12 @@ def test_where_nobody_can_agree_nothing_is_unregistered_without_yes(
 
 @pytest.mark.parametrize(("answer", "code", "left"), [(b"n\n", 1, True), (b"y\n", 0, False)])
 def test_a_person_is_asked(
-    deployed: docs.Deployed, runtime: Path, file: Path, answer: bytes, code: int, *, left: bool
+    deployed: docs.Deployed, run_directory: Path, file: Path, answer: bytes, code: int, *, left: bool
 ) -> None:
     file.write_text(LESS)
     ours, terminal = pty.openpty()
     os.write(ours, answer)
-    words = [sys.executable, "-m", "radserve", "apply", str(file), "--runtime", str(runtime)]
+    words = [sys.executable, "-m", "radserve", "apply", str(file), "--runtime", str(run_directory)]
     done = subprocess.run(words, stdin=terminal, capture_output=True, cwd=ROOT, timeout=60, check=False)
     os.close(ours)
     os.close(terminal)

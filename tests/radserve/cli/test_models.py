@@ -182,15 +182,15 @@ def test_wrong_usage_is_2_and_asks_nothing(api: Scripted, run: Run, words: list[
     assert not api.requests
 
 
-def test_nobody_there_is_3(run: Run, runtime: object) -> None:
+def test_nobody_there_is_3(run: Run, run_directory: object) -> None:
     done = run("models", "list")
     assert (done.code, done.out) == (3, "")
-    assert done.err.startswith(f"radserve: Nobody answers at {runtime}/control.sock (")
+    assert done.err.startswith(f"radserve: Nobody answers at {run_directory}/control.sock (")
     assert run("models", "list", "--url", f"http://127.0.0.1:{free_ports(1)[0]}").code == 3
 
 
 def test_a_server_named_by_hand_wins_over_one_named_by_a_variable(
-    api: Scripted, odd: Scripted, run: Run, runtime: object, monkeypatch: pytest.MonkeyPatch
+    api: Scripted, odd: Scripted, run: Run, run_directory: object, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for server in (api, odd):
         server.script = docs.routes({"GET /versions": docs.overview()})
@@ -200,7 +200,7 @@ def test_a_server_named_by_hand_wins_over_one_named_by_a_variable(
     both = run("models", "list")
     assert both.code == 2
     assert "name two servers" in both.err
-    assert run("models", "list", "--runtime", runtime).code == 0
+    assert run("models", "list", "--runtime", run_directory).code == 0
     assert (len(odd.requests), len(api.requests)) == (1, 1)
     monkeypatch.delenv("RADSERVE_RUNTIME")
     assert run("models", "list").code == 0

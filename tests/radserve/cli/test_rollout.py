@@ -238,9 +238,9 @@ def test_wrong_usage_is_2_and_begins_nothing(api: Scripted, run: Run, words: str
     assert not api.requests
 
 
-def _started(runtime: Path, **streams: Any) -> subprocess.Popen[bytes]:
+def _started(run_directory: Path, **streams: Any) -> subprocess.Popen[bytes]:
     return subprocess.Popen(
-        [sys.executable, "-m", "radserve", "rollout", "chest", "1.1.0", "--runtime", str(runtime)],
+        [sys.executable, "-m", "radserve", "rollout", "chest", "1.1.0", "--runtime", str(run_directory)],
         env=os.environ | {"TERM": "xterm", "COLUMNS": "100"},
         cwd=ROOT,
         # Tests that a shell runs in the background inherit that Ctrl-C is ignored.
@@ -249,9 +249,9 @@ def _started(runtime: Path, **streams: Any) -> subprocess.Popen[bytes]:
     )
 
 
-def test_ctrl_c_stops_watching_and_not_the_rollout(api: Scripted, runtime: Path) -> None:
+def test_ctrl_c_stops_watching_and_not_the_rollout(api: Scripted, run_directory: Path) -> None:
     told(api, docs.rollout())
-    process = _started(runtime, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    process = _started(run_directory, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     assert process.stderr is not None
     first = process.stderr.readline()
     process.send_signal(signal.SIGINT)
@@ -265,10 +265,10 @@ def test_ctrl_c_stops_watching_and_not_the_rollout(api: Scripted, runtime: Path)
     assert "DELETE" not in {request.method for request in api.requests}
 
 
-def test_a_person_sees_both_sides_as_they_are(api: Scripted, runtime: Path) -> None:
+def test_a_person_sees_both_sides_as_they_are(api: Scripted, run_directory: Path) -> None:
     told(api, docs.rollout(), docs.PROMOTED)
     reader, terminal = pty.openpty()
-    process = _started(runtime, stdout=subprocess.PIPE, stderr=terminal)
+    process = _started(run_directory, stdout=subprocess.PIPE, stderr=terminal)
     out, _ = process.communicate(timeout=60)
     seen = b""
     while select.select([reader], [], [], 0.2)[0]:

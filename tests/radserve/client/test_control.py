@@ -110,11 +110,11 @@ def test_answers_are_values_without_what_a_newer_server_adds(api: Scripted, cont
 
 
 def test_on_the_socket_the_caller_says_his_name_and_no_key(
-    api: Scripted, runtime: Path, monkeypatch: pytest.MonkeyPatch
+    api: Scripted, run_directory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SUDO_USER", "ada")
     api.say(document(docs.overview()))
-    with Control.over_socket(runtime / "control.sock") as control:
+    with Control.over_socket(run_directory / "control.sock") as control:
         control.overview()
     headers = api.requests[0].headers
     assert headers["X-Actor"] == "ada"

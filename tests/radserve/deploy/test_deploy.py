@@ -11,7 +11,7 @@ from radserve.deploy import stacks, template
 from radserve.deploy.settings import StackName, load
 from tests.radserve.deploy.conftest import REGION, ROOT, Aws
 
-EXAMPLE = ROOT / "deploy" / "aws" / "example.yaml"
+EXAMPLE = ROOT / "radserve" / "deploy" / "templates" / "example.yaml"
 
 HOST = f"""
 environment: small

@@ -19,7 +19,7 @@ def written(folder: Path, text: str) -> Path:
 
 
 def test_the_example_is_read() -> None:
-    settings = load(ROOT / "deploy" / "aws" / "example.yaml")
+    settings = load(ROOT / "radserve" / "deploy" / "templates" / "example.yaml")
     assert settings.environment == "demo"
     assert settings.parameters["service"]["MaxTasks"] == "2"
     assert settings.all_tags() == {"owner": "radiology", "radserve:environment": "demo"}

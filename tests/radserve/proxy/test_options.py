@@ -14,10 +14,10 @@ from pathlib import Path
 import pytest
 
 from radserve.errors import ServeError
+from radserve.host.run_directory import RunDirectory
 from radserve.proxy import nginx
 from radserve.proxy import options as front
 from radserve.proxy.options import Options, Upstreams
-from radserve.server.run_directory import RunDirectory
 from tests.authority import Authority
 from tests.conftest import ROOT
 

@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from radserve.errors import ServeError
+from radserve.host.run_directory import RunDirectory, fronted
 from radserve.proxy import traffic_split
 from radserve.proxy.options import _ring
 from radserve.proxy.traffic_split import BUCKETS, Routing
-from radserve.server.run_directory import RunDirectory, fronted
 
 PERCENT = st.floats(0, 100)
 TENTHS = st.integers(0, BUCKETS).map(lambda number: number / 10)

@@ -17,8 +17,9 @@ from starlette.routing import Route
 
 from radserve.auth.endpoint import AUTH
 from radserve.build.model_store import Entry
-from radserve.server.metrics import WorkerStatus, endpoint
+from radserve.server.metrics import endpoint
 from radserve.server.supervisor import State
+from radserve.torchserve.registry import WorkerStatus
 from tests.authority import Authority
 
 SHA = "ab" * 32

@@ -93,7 +93,7 @@ def test_what_is_no_archive_is_neither_pushed_nor_left_by_a_pull(tmp_path: Path)
         store.push(entry, here)
     assert not (tmp_path / "store").exists()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("radserve.store.push.archive.verify", lambda *_: None)
+        patch.setattr("radserve.store.push.mar.verify", lambda *_: None)
         store.push(entry, here)
     with pytest.raises(StoreError, match="is no archive that can be served"):
         store.pull("chest", None, tmp_path / "there")
@@ -117,7 +117,7 @@ def test_a_push_that_was_killed_leaves_one_hidden_file_that_the_next_one_uses(tm
     entry = make(tmp_path / "here", size=3_000_000)
     code = (
         "import os, signal, sys; from pathlib import Path\n"
-        "from radserve import index; from radserve.store import open_store\n"
+        "from radserve.build import model_store as index; from radserve.store import open_store\n"
         "here = Path(sys.argv[1]); (entry,) = index.read(here).archives\n"
         "kill = lambda done, total: done > 1_500_000 and os.kill(os.getpid(), signal.SIGKILL)\n"
         "open_store(sys.argv[2]).push(entry, here, kill)"

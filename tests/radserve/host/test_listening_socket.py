@@ -12,7 +12,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from radserve.server.listening_socket import stop_listening
+from radserve.host.listening_socket import stop_listening
 
 ECHO = """
 import socket, sys, threading, time

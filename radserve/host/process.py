@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ctypes
 import logging
+import signal
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Final
 
 import psutil
 
-from radserve.server.torchserve import die_with_parent
-
 logger = logging.getLogger(__name__)
+
+_PR_SET_PDEATHSIG: Final = 1
 
 
 async def start(command: Sequence[str], environment: Mapping[str, str], folder: Path) -> asyncio.subprocess.Process:
@@ -46,3 +49,8 @@ async def end(process: asyncio.subprocess.Process) -> None:
     _, alive = psutil.wait_procs(children, timeout=3.0)
     for child in alive:
         child.kill()
+
+
+def die_with_parent() -> None:
+    """Ask the kernel to end this process with its parent (prctl(2)), so that no Java is ever orphaned."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)

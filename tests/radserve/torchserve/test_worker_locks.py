@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from handlers import worker
-from radserve.server import worker_locks
+from radserve.torchserve import worker_locks
 
 
 @pytest.fixture

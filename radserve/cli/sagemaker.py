@@ -99,10 +99,11 @@ def sagemaker(
     """
     import asyncio
 
+    from radserve import logging
     from radserve.proxy.options import Options
-    from radserve.server import logging, supervisor
     from radserve.server import options as serve_options
-    from radserve.server.torchserve import Address
+    from radserve.server import supervisor
+    from radserve.torchserve.launch import Address
 
     logging.configure()
     with tempfile.TemporaryDirectory(prefix="radserve-") as scratch:

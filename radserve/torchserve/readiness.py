@@ -6,9 +6,9 @@ from collections.abc import Callable, Sequence
 
 import httpx
 
-from radserve.server import sample_check
-from radserve.server.registry import ModelRegistry, ModelVersion
-from radserve.server.torchserve import Address
+from radserve.torchserve import sample_check
+from radserve.torchserve.launch import Address
+from radserve.torchserve.registry import ModelRegistry, ModelVersion
 
 
 class Readiness:

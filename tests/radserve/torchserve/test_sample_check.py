@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from radserve.server.sample_check import difference
+from radserve.torchserve.sample_check import difference
 
 STORED = {"label": "b", "probabilities": {"a": 0.2, "b": 0.8}}
 

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import ctypes
 import importlib.util
 import os
-import signal
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,8 +16,8 @@ import httpx
 from handlers import worker
 from radserve.build.model_store import FILE, Entry
 from radserve.errors import ServeError
-from radserve.server.resources import WorkerPlan
-from radserve.server.run_directory import RunDirectory
+from radserve.host.resources import WorkerPlan
+from radserve.host.run_directory import RunDirectory
 
 _HEAP: Final = "-Xmx1g"
 _JVM: Final = (
@@ -30,7 +28,6 @@ _JVM: Final = (
     "--sun-misc-unsafe-memory-access=allow",
     "-Dfile.encoding=UTF-8",
 )
-_PR_SET_PDEATHSIG: Final = 1
 _CHANGE: Final = 180.0
 """Seconds that a change may take: workers that start are waited for, and TorchServe gives each its startupTimeout."""
 _MAX_SIZE: Final = "6553500"
@@ -155,11 +152,6 @@ def environment(runtime: RunDirectory, store: Path, configured: str, plan: Worke
     }
 
 
-def die_with_parent() -> None:
-    """Ask the kernel to end this process with its parent (prctl(2)), so that no Java is ever orphaned."""
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
-
-
 class Management:
     """TorchServe's management API on its socket, as far as a supervisor needs it."""
 
@@ -246,4 +238,4 @@ def _home() -> Path:
 
 
 def _data(name: str) -> Path:
-    return Path(str(files("radserve.server").joinpath(name)))
+    return Path(str(files("radserve.torchserve").joinpath(name)))

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from radserve.server.resources import WorkerPlan, cores, plan
+from radserve.host.resources import WorkerPlan, cores, plan
 
 
 @pytest.mark.parametrize(

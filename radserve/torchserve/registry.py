@@ -14,16 +14,25 @@ import httpx
 
 from radserve.build.model_store import Entry, order
 from radserve.errors import VersionFailedError
-from radserve.server import torchserve, worker_locks
-from radserve.server.metrics import WorkerStatus
-from radserve.server.torchserve import Management
-from radserve.server.verified_models import VerifiedModel
+from radserve.torchserve import launch, worker_locks
+from radserve.torchserve.launch import Management
+from radserve.torchserve.verified_models import VerifiedModel
 
 Pair = tuple[str, str]
 """Name and version."""
 
 _SETTLE: Final = 0.5
 """Seconds that a version has to be seen idle: longer than a request is neither in its queue nor in a worker."""
+
+
+@dataclass(frozen=True)
+class WorkerStatus:
+    """The workers of one archive: how many there should be, how many can answer, and which part of the requests."""
+
+    entry: Entry
+    wanted: int
+    ready: int
+    share: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -93,7 +102,7 @@ class ModelRegistry:
         """
         for member in list(self._members.values()):
             try:
-                ready = torchserve.ready_workers(await self._management.describe(*member.pair))
+                ready = launch.ready_workers(await self._management.describe(*member.pair))
             except httpx.HTTPStatusError:
                 ready = 0  # taken away behind our back, or not loaded yet
             known = self._members.get(member.pair)
@@ -170,7 +179,7 @@ class ModelRegistry:
         start = since = time.monotonic()
         while (now := time.monotonic()) - start < patience:
             described = await self._management.describe(*member.pair)
-            if torchserve.pending(described) or worker_locks.anyone(self._busy, torchserve.pids(described)):
+            if launch.pending(described) or worker_locks.anyone(self._busy, launch.pids(described)):
                 since = now
             elif now - since >= _SETTLE:
                 return True

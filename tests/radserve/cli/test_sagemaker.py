@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from radserve.build import model_store as store_index
+from radserve.cli import sagemaker
 from radserve.errors import ArchiveError
-from radserve.server import sagemaker
-from radserve.server.verified_models import select
+from radserve.torchserve.verified_models import select
 
 
 @pytest.fixture

@@ -11,8 +11,8 @@ from types import SimpleNamespace
 import pytest
 
 from radserve.errors import ServeError
-from radserve.server import run_directory
-from radserve.server.run_directory import RunDirectory
+from radserve.host import run_directory
+from radserve.host.run_directory import RunDirectory
 
 
 def test_a_temporary_one_is_private_and_goes_with_the_run() -> None:

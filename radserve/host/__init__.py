@@ -1,0 +1,1 @@
+"""Host resources: ports, CPU and memory, processes, locks, the run directory."""

@@ -1,0 +1,1 @@
+"""TorchServe: command, configuration, management API, workers and models."""
