@@ -35,13 +35,13 @@ from radserve.torchserve.launch import Management
 from radserve.torchserve.readiness import Readiness
 from radserve.torchserve.registry import ModelRegistry, ModelVersion, WorkerStatus
 from radserve.torchserve.verified_models import VerifiedModel, select
-from radserve.versions.api import Api, application
+from radserve.versions.control_api import ControlApi, application
 from radserve.versions.deployment_state import DeploymentStateManager
 from radserve.versions.registration import Registration
-from radserve.versions.rollout_manager import Rollouts
-from radserve.versions.routes import Routes
+from radserve.versions.rollout_manager import RolloutManager
 from radserve.versions.storage import StateFolder
 from radserve.versions.torchserve_api import TorchServeApi
+from radserve.versions.traffic_routing import TrafficRouter
 from radserve.versions.unregistration import Unregistration
 from radserve.versions.version_manager import VersionManager
 from radserve.versions.views import Views
@@ -133,24 +133,28 @@ class Supervisor:
         self._configured = options.configuration.read_text(encoding="utf-8")
         self._management = Management(folder)
         self._fleet = ModelRegistry(_members(served, remembered, shares), self._management, folder.busy)
-        self._readiness = Readiness(self._fleet, options.address, lambda: self._changes.needed)
-        ledger = DeploymentStateManager(self._fleet, remembered, Routes(folder))
-        arrivals = Registration(
+        self._readiness = Readiness(self._fleet, options.address, lambda: self._version_manager.versions_with_traffic)
+        deployment_state = DeploymentStateManager(self._fleet, remembered, TrafficRouter(folder))
+        registration = Registration(
             self._fleet,
-            ledger,
+            deployment_state,
             self._readiness,
             store=options.store,
             source=options.source,
             scratch=folder.folder / "tmp",
             threads=shares.threads,
-            patience=options.startup_timeout,
+            timeout=options.startup_timeout,
         )
-        departures = Unregistration(self._fleet, ledger, settle=options.settle, patience=options.drain_timeout)
-        self._changes = VersionManager(self._fleet, ledger, arrivals, departures, workers=shares.workers)
+        unregistration = Unregistration(
+            self._fleet, deployment_state, settle=options.settle, patience=options.drain_timeout
+        )
+        self._version_manager = VersionManager(
+            self._fleet, deployment_state, registration, unregistration, default_workers=shares.workers
+        )
         window = TrafficWindow()
         self._traffic = AccessEvents(folder.traffic, window.add)
-        self._rollouts = Rollouts(self._changes, window, options.address.url)
-        self._listing = Views(self._changes, self._rollouts, self._fleet, options.address.metrics_url)
+        self._rollouts = RolloutManager(self._version_manager, window, options.address.url)
+        self._views = Views(self._version_manager, self._rollouts, self._fleet, options.address.metrics_url)
         self._front = Nginx(options.front, self._behind(), folder.front) if options.front else None
         self._stop = asyncio.Event()
         self._reloads: set[asyncio.Task[None]] = set()
@@ -161,7 +165,7 @@ class Supervisor:
     def crews(self) -> list[WorkerStatus]:
         """The workers of each archive, as last heard of."""
         crews = self._fleet.crews
-        return [replace(crew, share=self._listing.share(crew.entry.name, crew.entry.version) / 100) for crew in crews]
+        return [replace(crew, share=self._views.share(crew.entry.name, crew.entry.version) / 100) for crew in crews]
 
     def catalog(self) -> dict[str, Any]:
         """Say what requests are answered by; a version that is still being tried is not among it."""
@@ -169,17 +173,17 @@ class Supervisor:
             (
                 member.entry.name,
                 catalog.version(
-                    member.entry, member.served.recipe, self._archive(member), self._listing.share(*member.pair)
+                    member.entry, member.served.recipe, self._archive(member), self._views.share(*member.pair)
                 ),
             )
             for member in self._fleet
-            if self._listing.open(member)
+            if self._views.is_open(member)
         )
 
     def member(self, name: str, version: str) -> tuple[Path, bytes] | None:
         """Return archive and sample of a version that is open to requests."""
         member = self._fleet.get(name, version)
-        if member is None or not self._listing.open(member):
+        if member is None or not self._views.is_open(member):
             return None
         return self._archive(member), member.served.sample
 
@@ -199,9 +203,9 @@ class Supervisor:
         if self._front is not None:
             loop.add_signal_handler(signal.SIGHUP, self._reload, self._front)
         health = Health(self._options.address.host, self._options.health_port, lambda: self, self._keyring)
-        changes, rollouts = self._changes, self._rollouts
-        api = Api(changes, rollouts, self._listing)
-        torchserve_api = TorchServeApi(changes, self._management, self._options.store)
+        version_manager, rollouts = self._version_manager, self._rollouts
+        api = ControlApi(version_manager, rollouts, self._views)
+        torchserve_api = TorchServeApi(version_manager, self._management, self._options.store)
         control = application(*api.routes(), *torchserve_api.routes())
         async with contextlib.AsyncExitStack() as stack:
             await stack.enter_async_context(health)
@@ -216,7 +220,7 @@ class Supervisor:
                 await self._front.start()
             process = await self._start()
             stack.push_async_callback(child.end, process)
-            stack.push_async_callback(changes.finish)
+            stack.push_async_callback(version_manager.stop)
             stack.push_async_callback(rollouts.stop)
             return await self._live(process, announce)
 
@@ -290,7 +294,7 @@ class Supervisor:
             problem = await self._readiness.problem(infer=True)
             if problem is not None:
                 return problem
-            await self._changes.begin()
+            await self._version_manager.start()
         except (httpx.HTTPError, OSError) as error:
             return f"TorchServe does not answer yet ({type(error).__name__})."
         self._close_grpc(pid)
@@ -328,7 +332,7 @@ class Supervisor:
         self.state, self.detail = State.DRAINING, "Stopping: requests in flight are being finished."
         logger.info("draining")
         await self._rollouts.stop()
-        await self._changes.finish()
+        await self._version_manager.stop()
         await asyncio.sleep(self._options.drain_delay)
         seconds = self._options.drain_timeout
         answered = True

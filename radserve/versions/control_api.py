@@ -134,9 +134,7 @@ class ControlApi:
         rollout = self._rollouts.find(request.path_params["name"])
         if rollout is None or rollout.done or rollout.shadow is None:
             return Response(status_code=404)
-        copy = CopiedRequest(
-            await request.body(), dict(request.headers), request.headers.get("x-request-id", "")
-        )
+        copy = CopiedRequest(await request.body(), dict(request.headers), request.headers.get("x-request-id", ""))
         return Response(status_code=202 if rollout.shadow.add(copy) else 503)
 
     async def _list_audit_entries(self, request: Request) -> Response:

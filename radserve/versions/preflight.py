@@ -36,7 +36,7 @@ service().initialize(context)
 _MAX_REASON: Final = 300
 
 
-async def check(model: VerifiedModel, store: Path, scratch: Path, threads: int, timeout: float) -> None:
+async def check(model: VerifiedModel, store: Path, scratch: Path, threads: int, max_seconds: float) -> None:
     """Start an archive's handler as a worker does.
 
     Parameters
@@ -45,7 +45,7 @@ async def check(model: VerifiedModel, store: Path, scratch: Path, threads: int, 
         Folder to unpack the archive in.
     threads
         Threads that the process may use.
-    timeout
+    max_seconds
         Seconds within which the handler must be initialized.
 
     Raises
@@ -70,9 +70,11 @@ async def check(model: VerifiedModel, store: Path, scratch: Path, threads: int, 
             preexec_fn=die_with_parent,
         )
         try:
-            _, errors = await asyncio.wait_for(process.communicate(), timeout)
+            _, errors = await asyncio.wait_for(process.communicate(), max_seconds)
         except TimeoutError as error:
-            raise VersionFailedError(f"{entry.name} {entry.version}: did not start within {timeout:g} s.") from error
+            raise VersionFailedError(
+                f"{entry.name} {entry.version}: did not start within {max_seconds:g} s."
+            ) from error
         finally:
             if process.returncode is None:
                 process.kill()

@@ -1,4 +1,4 @@
-"""Registers versions: pull, verify, preflight, start under TorchServe, run the sample. A failure leaves nothing behind."""
+"""Registers versions: pull, verify, preflight, start under TorchServe, run the sample. A failure leaves no trace."""
 
 from __future__ import annotations
 

@@ -14,6 +14,7 @@ from starlette.routing import Route
 from handlers.errors import RadServeError
 from radserve.errors import ArchiveError, ChangeError, InvalidChangeError
 from radserve.torchserve.registry import Pair
+from radserve.validation import describe
 from radserve.versions.audit_log import Actor
 from radserve.versions.deployment_spec import Deployment, parse
 from radserve.versions.rollout_spec import RolloutSpec
@@ -150,7 +151,4 @@ def read_rollout_spec(document: dict[str, Any]) -> RolloutSpec:
     try:
         return RolloutSpec.model_validate(document | {"reason": document.get("reason") or ""})
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        where = ".".join(str(part) for part in first["loc"])
-        value = f" (value {first['input']!r})" if where else ""
-        raise InvalidChangeError(f"{where or 'rollout'}: {first['msg']}{value}.") from error
+        raise InvalidChangeError(f"Invalid rollout: {describe(error)}.") from error

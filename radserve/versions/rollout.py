@@ -26,7 +26,9 @@ from radserve.versions.shadow import ShadowComparison
 from radserve.versions.storage import RolloutRecord, State
 from radserve.versions.version_manager import VersionManager
 
-ROLLOUTS: Final = Counter("radserve_rollouts", "Rollouts that ended, by outcome.", ["model_name", "outcome"], registry=None)
+ROLLOUTS: Final = Counter(
+    "radserve_rollouts", "Completed rollouts by outcome.", ["model_name", "outcome"], registry=None
+)
 """Labels: model_name; outcome (promoted, shadowed or rolled_back)."""
 
 logger = logging.getLogger(__name__)
@@ -146,6 +148,7 @@ class Rollout:
         assert self._task is not None
         if self._aborted_by is None and not self._ending:
             self._aborted_by = actor
+            await asyncio.sleep(0)  # a task that is cancelled before its first step would not roll back
             self._task.cancel()
         with suppress(asyncio.CancelledError):
             await asyncio.shield(self._task)

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Final, Self
@@ -15,6 +12,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from handlers.recipe import Name, Version
 from radserve.build.model_store import order
 from radserve.errors import ChangeError, ConflictError, ServeError
+from radserve.files import write_atomically
+from radserve.validation import describe
 from radserve.versions.deployment_spec import Deployment, Served, Versions
 from radserve.versions.rollout_spec import RolloutSpec
 
@@ -139,10 +138,8 @@ class StateFolder:
         try:
             return State.model_validate_json(file.read_bytes()) if file.exists() else State()
         except ValidationError as error:
-            first = error.errors(include_url=False)[0]
-            where = ".".join(str(part) for part in first["loc"]) or "the file"
             raise ServeError(
-                f"{file}: {where}: {first['msg']}. Repair the file, or delete it to start from --models."
+                f"{file}: {describe(error)}. Repair the file, or delete it to start from --models."
             ) from error
         except OSError as error:
             raise ServeError(f"{file}: {error.strerror}.") from error
@@ -187,7 +184,7 @@ class StateFolder:
         """
         self.lock()
         try:
-            _replace(self.path / FILE, state.model_dump_json(indent=2, exclude_none=True).encode() + b"\n")
+            write_atomically(self.path / FILE, state.model_dump_json(indent=2, exclude_none=True) + "\n")
         except OSError as error:
             raise ChangeError(f"{self.path}: not writable ({error.strerror}); nothing was changed.") from error
         self.state = state
@@ -195,22 +192,3 @@ class StateFolder:
     def release(self) -> None:
         """Unlock the folder."""
         self._lock.release()
-
-
-def _replace(path: Path, data: bytes) -> None:
-    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
-    try:
-        with open(descriptor, "wb") as file:  # noqa: PTH123 - a descriptor
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(name, path)  # noqa: PTH105 - Path.replace hides that it is atomic
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            Path(name).unlink()
-        raise

@@ -51,11 +51,11 @@ class VersionMetrics:
         for bound in bounds:
             count = self.buckets[bound]
             if count >= q * total:
-                if bound == float("inf"):
-                    return lower
-                return lower + (bound - lower) * (q * total - below) / max(count - below, 1e-9)
+                break
             lower, below = bound, count
-        raise AssertionError("the last bucket holds every batch")
+        if bound == float("inf"):
+            return lower
+        return lower + (bound - lower) * (q * total - below) / max(count - below, 1e-9)
 
 
 def parse(text: str) -> Mapping[Pair, VersionMetrics]:

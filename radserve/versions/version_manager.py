@@ -261,7 +261,11 @@ class VersionManager:
             model_version = self.registered_version(name, version)
             self._require_dispensable(model_version, force=force)
             await self.deployment_state.commit(
-                lambda state: state.with_version(name, version, None), actor, "unregister", "unregistered", model_version
+                lambda state: state.with_version(name, version, None),
+                actor,
+                "unregister",
+                "unregistered",
+                model_version,
             )
             task = self._unregistration.start(model_version)
         await asyncio.shield(task)
