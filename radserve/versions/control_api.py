@@ -15,7 +15,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from radserve.errors import InvalidChangeError
-from radserve.versions import deployment_spec
+from radserve.versions import deployment_file
 from radserve.versions.request_parsing import (
     read_actor,
     read_deployment,
@@ -106,7 +106,7 @@ class ControlApi:
 
     async def _diff(self, request: Request) -> Response:
         wanted = await read_deployment(request)
-        changes = deployment_spec.changes(self._deployment_state.deployment, wanted)
+        changes = deployment_file.changes(self._deployment_state.deployment, wanted)
         return JSONResponse({"changes": [change.model_dump() for change in changes]})
 
     async def _apply(self, request: Request) -> Response:

@@ -11,9 +11,9 @@ import httpx
 
 from handlers.errors import RadServeError
 from radserve.errors import ChangeError
+from radserve.schema.deployment import DeployedModel, DeployedVersion, Deployment
 from radserve.torchserve.registry import ModelRegistry, ModelVersion, Pair
 from radserve.versions.audit_log import Actor, AuditLog
-from radserve.versions.deployment_spec import Deployment, Served, Versions
 from radserve.versions.storage import State, StateFolder, main_version
 from radserve.versions.traffic_routing import TrafficRouter
 
@@ -206,10 +206,10 @@ def initial_deployment(model_versions: Iterable[ModelVersion]) -> Deployment:
     model_versions
         The oldest version of each model first.
     """
-    models: dict[str, dict[str, Served]] = {}
+    models: dict[str, dict[str, DeployedVersion]] = {}
     for item in model_versions:
         versions = models.setdefault(item.entry.name, {})
         for key, served in versions.items():
             versions[key] = served.model_copy(update={"share": 0.0})
-        versions[item.entry.version] = Served(share=100.0, workers=item.workers)
-    return Deployment(models={name: Versions(versions=versions) for name, versions in models.items()})
+        versions[item.entry.version] = DeployedVersion(share=100.0, workers=item.workers)
+    return Deployment(models={name: DeployedModel(versions=versions) for name, versions in models.items()})

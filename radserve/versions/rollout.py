@@ -17,9 +17,9 @@ from prometheus_client import Counter
 from handlers.errors import RadServeError
 from radserve.errors import NotServedError, VersionFailedError
 from radserve.proxy.access_events import TrafficWindow
+from radserve.schema.deployment import DeployedVersion, percent
 from radserve.torchserve.registry import ModelVersion
 from radserve.versions.audit_log import Actor
-from radserve.versions.deployment_spec import Served, percent
 from radserve.versions.deployment_state import SERVER
 from radserve.versions.rollout_decision import Decision, Observation, decide
 from radserve.versions.shadow import ShadowComparison
@@ -298,7 +298,7 @@ class Rollout:
         state = state.with_rollout(self.name, None)
         if self.version in state.versions(self.name):
             return state
-        return state.with_version(self.name, self.version, Served(share=0.0, workers=candidate.workers))
+        return state.with_version(self.name, self.version, DeployedVersion(share=0.0, workers=candidate.workers))
 
     async def _record_step(self, step: int, detail: str, candidate: ModelVersion) -> None:
         record = self._record.model_copy(update={"step": step})

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Final
 
-from radserve.versions.rollout_spec import RolloutSpec
+from radserve.schema.rollout import RolloutSpec
 
 _MIN_SLOWDOWN_SECONDS: Final = 0.025
 """Seconds by which a version must be slower before the ratio counts: noise alone can double a response of 3 ms."""

@@ -13,9 +13,9 @@ from handlers.recipe import Name, Version
 from radserve.build.model_store import order
 from radserve.errors import ChangeError, ConflictError, ServeError
 from radserve.files import write_atomically
+from radserve.schema.deployment import DeployedModel, DeployedVersion, Deployment
+from radserve.schema.rollout import RolloutSpec
 from radserve.validation import describe
-from radserve.versions.deployment_spec import Deployment, Served, Versions
-from radserve.versions.rollout_spec import RolloutSpec
 
 FILE: Final = "state.json"
 
@@ -67,19 +67,19 @@ class State(BaseModel):
         """Return the state with some fields replaced and the next revision."""
         return type(self)(**(self.__dict__ | changes | {"revision": self.revision + 1}))
 
-    def versions(self, name: str) -> dict[str, Served]:
+    def versions(self, name: str) -> dict[str, DeployedVersion]:
         """Return the declared versions of a model; empty if it is not declared."""
         model = self.deployment.models.get(name) if self.deployment else None
         return dict(model.versions) if model else {}
 
-    def with_versions(self, name: str, versions: Mapping[str, Served]) -> Self:
+    def with_versions(self, name: str, versions: Mapping[str, DeployedVersion]) -> Self:
         """Replace the versions of a model; without versions the model is removed."""
         models = self.deployment.models if self.deployment else {}
         others = {key: model for key, model in models.items() if key != name}
-        model = {name: Versions(versions=dict(versions))} if versions else {}
+        model = {name: DeployedModel(versions=dict(versions))} if versions else {}
         return self.updated(deployment=Deployment(models=others | model))
 
-    def with_version(self, name: str, version: str, served: Served | None) -> Self:
+    def with_version(self, name: str, version: str, served: DeployedVersion | None) -> Self:
         """Add or replace one version of a model, or remove it (None)."""
         others = {key: item for key, item in self.versions(name).items() if key != version}
         return self.with_versions(name, others | ({version: served} if served else {}))
@@ -109,7 +109,7 @@ class State(BaseModel):
         return state.updated(previous=previous)
 
 
-def main_version(versions: Mapping[str, Served]) -> str:
+def main_version(versions: Mapping[str, DeployedVersion]) -> str:
     """Return the version with the largest share; of equal shares the newest."""
     return max(versions, key=lambda key: (versions[key].share, order(key)))
 

@@ -8,8 +8,8 @@ from radserve.build.model_store import order
 from radserve.host.run_directory import RunDirectory, fronted
 from radserve.proxy import traffic_split
 from radserve.proxy.traffic_split import Routing
+from radserve.schema.deployment import Deployment
 from radserve.torchserve.registry import Pair
-from radserve.versions.deployment_spec import Deployment
 from radserve.versions.storage import RolloutRecord
 
 

@@ -10,10 +10,10 @@ from contextlib import asynccontextmanager
 import httpx
 
 from radserve.errors import ChangeError, ConflictError, NotReadyError, NotServedError
+from radserve.schema.deployment import Change, DeployedVersion, Deployment, percent
 from radserve.torchserve.registry import ModelRegistry, ModelVersion, Pair
-from radserve.versions import deployment_spec
+from radserve.versions import deployment_file
 from radserve.versions.audit_log import Actor
-from radserve.versions.deployment_spec import Change, Deployment, Served, percent
 from radserve.versions.deployment_state import DeploymentStateManager
 from radserve.versions.registration import PhaseListener, Registration
 from radserve.versions.storage import State, main_version
@@ -75,7 +75,7 @@ class VersionManager:
             raise NotServedError(f"{name} {version} is not registered. Registered versions: {available}.")
         return model_version
 
-    def declared_versions(self, name: str) -> dict[str, Served]:
+    def declared_versions(self, name: str) -> dict[str, DeployedVersion]:
         """Return the declared versions of a model.
 
         Raises
@@ -296,7 +296,7 @@ class VersionManager:
         RadServeError
             At the first change that fails. Earlier changes persist, and another `apply` continues.
         """
-        changes = deployment_spec.changes(self.deployment_state.deployment, wanted)
+        changes = deployment_file.changes(self.deployment_state.deployment, wanted)
         for name in {change.model for change in changes}:
             self._require_no_rollout(name)
             if name in wanted.models and sum(item.share > 0 for item in wanted.models[name].versions.values()) > 1:
@@ -343,6 +343,6 @@ def _declare(model_version: ModelVersion) -> Callable[[State], State]:
     def change(state: State) -> State:
         versions = state.versions(name)
         share = versions[version].share if version in versions else 0.0 if versions else 100.0
-        return state.with_version(name, version, Served(share=share, workers=model_version.workers))
+        return state.with_version(name, version, DeployedVersion(share=share, workers=model_version.workers))
 
     return change

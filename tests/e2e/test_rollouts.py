@@ -227,7 +227,7 @@ def test_the_same_client_stays_on_the_same_side(home: Home) -> None:
 
 
 def test_the_audit_log_holds_together(home: Home) -> None:
-    from radserve.versions.audit_log import Audit
+    from radserve.versions.audit_log import AuditLog
 
-    assert Audit(home.state).broken() is None
+    assert AuditLog(home.state).first_broken_line() is None
     assert oct((home.runtime / "control.sock").stat().st_mode & 0o777) == "0o600"

@@ -26,7 +26,7 @@ async def test_clients_cannot_name_a_version_before_it_has_answered_its_sample(s
         closed_while_starting.append(closed.exists())
         await original(*args)  # type: ignore[arg-type]
 
-    service.registration.verify_sample = verify_sample  # type: ignore[method-assign]
+    service.registration.verify_sample = verify_sample  # type: ignore[method-assign, assignment]
     await service.registration.register(NAME, "2.0.0", 1)
     assert closed_while_starting == [True]
     assert not closed.exists()

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from radserve.schema.rollout import RolloutSpec
 from radserve.versions.rollout_decision import Decision, Observation, decide
-from radserve.versions.rollout_spec import RolloutSpec
 
 SPEC = RolloutSpec(version="2.0.0", step_seconds=10, min_requests=20)
 STABLE = Observation(1000, 0, 0, 0.1)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from radserve.errors import ConflictError, NotServedError
-from radserve.versions.deployment_spec import parse
-from radserve.versions.rollout_spec import RolloutSpec
+from radserve.schema.rollout import RolloutSpec
+from radserve.versions.deployment_file import parse
 from tests.radserve.versions.conftest import ADA, NAME, Service
 
 pytestmark = pytest.mark.anyio

@@ -53,7 +53,9 @@ def response(document: dict[str, Any], status: int = 200, seconds: float = 0.01)
 def test_responses_agree_if_they_lead_to_the_same_reading(
     stable: VersionResponse, candidate: VersionResponse, agree: bool, largest: float
 ) -> None:
-    assert compare(stable, candidate) == (agree, pytest.approx(largest))
+    agrees, difference = compare(stable, candidate)
+    assert agrees is agree
+    assert difference == pytest.approx(largest)
 
 
 @pytest.mark.parametrize(

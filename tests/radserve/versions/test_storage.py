@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from radserve.errors import ChangeError, ConflictError, ServeError
-from radserve.versions.deployment_spec import Deployment, Served, Versions
-from radserve.versions.rollout_spec import RolloutSpec
+from radserve.schema.deployment import DeployedModel, DeployedVersion, Deployment
+from radserve.schema.rollout import RolloutSpec
 from radserve.versions.storage import FILE, RolloutRecord, State, StateFolder, main_version
 
 ROLLOUT = RolloutRecord(
@@ -19,7 +19,9 @@ ROLLOUT = RolloutRecord(
 def deployment(**shares: dict[str, float]) -> Deployment:
     return Deployment(
         models={
-            name: Versions(versions={version: Served(share=share, workers=1) for version, share in versions.items()})
+            name: DeployedModel(
+                versions={version: DeployedVersion(share=share, workers=1) for version, share in versions.items()}
+            )
             for name, versions in shares.items()
         }
     )
@@ -98,8 +100,8 @@ def test_a_reverted_change_leaves_other_models_as_they_are_now(tmp_path: Path) -
 
 
 def test_the_main_version_has_the_largest_share_and_of_equal_shares_is_the_newest() -> None:
-    assert main_version({"1.0.0": Served(share=95), "2.0.0": Served(share=5)}) == "1.0.0"
-    assert main_version({"1.9.0": Served(share=50), "1.10.0": Served(share=50)}) == "1.10.0"
+    assert main_version({"1.0.0": DeployedVersion(share=95), "2.0.0": DeployedVersion(share=5)}) == "1.0.0"
+    assert main_version({"1.9.0": DeployedVersion(share=50), "1.10.0": DeployedVersion(share=50)}) == "1.10.0"
 
 
 def test_new_shares_make_the_former_main_version_the_target_of_a_rollback() -> None:

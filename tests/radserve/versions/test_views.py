@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from radserve.errors import NotServedError
-from radserve.versions.rollout_spec import RolloutSpec
+from radserve.schema.rollout import RolloutSpec
 from tests.radserve.versions.conftest import ADA, NAME, Service
 
 pytestmark = pytest.mark.anyio
