@@ -31,7 +31,7 @@ from radserve.server.drain import Drain
 from radserve.server.health_api import Health
 from radserve.server.options import Options
 from radserve.torchserve import launch
-from radserve.torchserve.launch import Management
+from radserve.torchserve.management import Management
 from radserve.torchserve.readiness import Readiness
 from radserve.torchserve.registry import ModelRegistry, ModelVersion, WorkerStatus
 from radserve.torchserve.verified_models import VerifiedModel, select

@@ -20,7 +20,7 @@ import httpx
 import pytest
 
 from benchmarks.server import free_ports
-from radserve.host.run_directory import RunDirectory, fronted
+from radserve.host.run_directory import RunDirectory, proxy_running
 from radserve.proxy import traffic_split
 from radserve.proxy.access_events import Seen
 from radserve.proxy.nginx import Nginx
@@ -418,7 +418,7 @@ def test_sagemakers_invocations_are_split_told_and_copied_too(tmp_path: Path) ->
 
     async def ask(upstream: Scripted) -> None:
         address = upstream.url.removeprefix("http://")
-        nginx = Nginx(options, Upstreams(address, address, address, runtime, 100000, 60), runtime.front)
+        nginx = Nginx(options, Upstreams(address, address, address, runtime, 100000, 60), runtime.proxy)
         await nginx.start()
         try:
             async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as client:
@@ -443,8 +443,8 @@ def test_sagemakers_invocations_are_split_told_and_copied_too(tmp_path: Path) ->
 
 
 def test_the_supervisor_can_tell_whether_there_is_a_front(split: Split, tmp_path: Path) -> None:
-    assert fronted(split.runtime)
-    assert not fronted(RunDirectory(tmp_path))
+    assert proxy_running(split.runtime)
+    assert not proxy_running(RunDirectory(tmp_path))
 
 
 def test_a_second_front_in_the_same_folder_is_refused(server: Server, split: Split, keys: Keys, tmp_path: Path) -> None:
@@ -453,4 +453,4 @@ def test_a_second_front_in_the_same_folder_is_refused(server: Server, split: Spl
         fronts.fronted(server, split.runtime.folder, keys, tmp_path, None),
     ):
         pass
-    assert fronted(split.runtime)
+    assert proxy_running(split.runtime)

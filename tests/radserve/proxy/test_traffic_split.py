@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from radserve.errors import ServeError
-from radserve.host.run_directory import RunDirectory, fronted
+from radserve.host.run_directory import RunDirectory, proxy_running
 from radserve.proxy import traffic_split
 from radserve.proxy.options import _ring
 from radserve.proxy.traffic_split import BUCKETS, Routing
@@ -141,6 +141,6 @@ def test_thirds_are_shares() -> None:
 
 def test_without_a_lock_there_is_no_front(tmp_path: Path) -> None:
     """tests/e2e/test_front_split.py has one."""
-    assert not fronted(RunDirectory(tmp_path))
-    RunDirectory(tmp_path).front_lock.touch()
-    assert not fronted(RunDirectory(tmp_path))
+    assert not proxy_running(RunDirectory(tmp_path))
+    RunDirectory(tmp_path).proxy_lock.touch()
+    assert not proxy_running(RunDirectory(tmp_path))
