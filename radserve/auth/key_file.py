@@ -77,6 +77,8 @@ def readable_by_others(path: Path) -> bool:
 @contextmanager
 def _locked(path: Path) -> Iterator[None]:
     """Lock the file for changes. The lock is a separate file, because the file itself is replaced."""
+    if not path.parent.is_dir():  # filelock would create it
+        raise KeysError(f"{path}: cannot be changed: no such folder.")
     try:
         with FileLock(path.with_name(f".{path.name}.lock")):
             yield

@@ -65,7 +65,9 @@ class Variable:
         """Return the value of the variable."""
         text = os.environ.get(self._variable)
         if text is None:
-            raise KeysError(f"--keys env:{self._variable}: this variable is not set; set it to the text of a keys file.")
+            raise KeysError(
+                f"--keys env:{self._variable}: this variable is not set; set it to the text of a keys file."
+            )
         return text.encode()
 
 

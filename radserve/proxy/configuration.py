@@ -139,7 +139,9 @@ def render(options: ProxyOptions, upstreams: Upstreams, folder: Path, cache: Pat
     try:
         text = options.template.read_text(encoding="utf-8")
     except OSError as error:
-        raise ServeError(f"{options.template}: {error.strerror}; it is the template of nginx's configuration.") from error
+        raise ServeError(
+            f"{options.template}: {error.strerror}; it is the template of nginx's configuration."
+        ) from error
     return template.render(text, values, str(options.template))
 
 

@@ -173,6 +173,5 @@ def test_forget_workers_counts_none(use: Use, torchserve: Running) -> None:
         await registry.refresh()
         registry.forget_workers()
         assert only(registry).ready == 0
-        assert [(status.wanted, status.ready) for status in registry.crews] == [(1, 0)]
 
     use(steps)
