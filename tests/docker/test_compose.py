@@ -298,12 +298,9 @@ def test_git_ignores_the_secrets_and_the_environment_file() -> None:
 
 
 def test_what_runs_from_our_image_is_understood_by_the_command_line(services: dict[str, dict[str, Any]]) -> None:
-    import typer.main
+    from radserve.cli.main import COMMANDS
 
-    from radserve.cli.main import app
-
-    group = typer.main.get_command(app)
     for service in services.values():
         if service["image"].startswith("radserve/server"):
             command, *options = service["command"]
-            group.commands[command].make_context(command, options).close()  # type: ignore[attr-defined]
+            COMMANDS[command].load(command).make_context(command, options).close()

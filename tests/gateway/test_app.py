@@ -15,7 +15,7 @@ from gateway.metrics import REGISTRY
 from gateway.settings import Settings
 from tests.gateway.application import running_client, services
 from tests.gateway.fake_backend import FakeBackend, json_response
-from tests.test_architecture import modules_after
+from tests.test_architecture import loaded_by
 
 
 def ask(method: str, path: str, backend: FakeBackend | None = None, **request: Any) -> httpx.Response:
@@ -140,7 +140,7 @@ def test_every_answer_has_the_headers_that_protect_who_looks_at_it() -> None:
 
 
 def test_the_gateway_loads_neither_torch_nor_the_pipeline() -> None:
-    loaded = modules_after(
+    loaded = loaded_by(
         "import gateway.app, gateway.cli; from gateway.settings import Settings; gateway.app.create(Settings.read())"
     )
     assert not {"torch", "numpy", "PIL", "pydicom", "boto3"} & loaded

@@ -128,9 +128,7 @@ def test_cards_and_samples_come_from_the_supervisor() -> None:
         (Reply(200, b"{}"), BadGatewayError),
     ],
 )
-def test_a_supervisor_that_does_not_say_what_is_served_is_an_error(
-    reply: Reply, kind: type[ProblemError]
-) -> None:
+def test_a_supervisor_that_does_not_say_what_is_served_is_an_error(reply: Reply, kind: type[ProblemError]) -> None:
     with scripted() as server:
         server.script = lambda _: reply
         with pytest.raises(kind):

@@ -12,7 +12,7 @@ from gateway.history import factory
 from gateway.history.redis import RedisHistory
 from gateway.history.sqlite import SqliteHistory
 from gateway.settings import Settings
-from tests.test_architecture import modules_after
+from tests.test_architecture import loaded_by
 
 
 def settings(history: str, images: Path | None = None) -> Settings:
@@ -90,10 +90,8 @@ def test_images_are_kept_only_with_results(tmp_path: Path) -> None:
 
 
 def test_who_has_sqlite_does_not_wait_for_redis_to_be_imported() -> None:
-    code = (
-        "from gateway.history import factory; from gateway.settings import Settings; factory.create(Settings.read())"
-    )
-    assert "redis" not in modules_after(code)
+    code = "from gateway.history import factory; from gateway.settings import Settings; factory.create(Settings.read())"
+    assert "redis" not in loaded_by(code)
 
 
 def test_making_it_opens_nothing(tmp_path: Path) -> None:

@@ -343,5 +343,5 @@ def test_what_the_documentation_does_is_answered_by_the_real_server_as_the_image
         plain = httpx.post(f"{url}/api/predictions/chest-xray-cnn", content=SAMPLE.read_bytes())
     assert plain.status_code == 200, plain.text
     own = {"id": "", "time": ""}
-    assert found["answer"] | own == plain.json() | own
+    assert found["result"] | own == plain.json() | own
     assert bucket.keys() == []
