@@ -103,7 +103,7 @@ def test_a_map_that_is_not_the_answers_is_refused(changes: dict[str, Any], said:
 
 def test_an_explanation_without_a_map_is_none() -> None:
     for document in (prediction(IMAGE), prediction(IMAGE, explanation=None)):
-        with pytest.raises(InvalidResponseError, match="explanation (is missing|has value None)"):
+        with pytest.raises(InvalidResponseError, match=r"explanation (is missing|has value None)"):
             validation.explanation(document, ASKED)
 
 
