@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
 from pathlib import Path
 from typing import Self
 
@@ -80,7 +81,12 @@ class AsgiServer:
 
 
 class _Server(uvicorn.Server):
-    """Leaves signals to the supervisor."""
+    """Leaves signals to the supervisor, and returns from `serve` if it cannot listen."""
+
+    async def serve(self, sockets: list[socket.socket] | None = None) -> None:
+        """Serve until `should_exit`."""
+        with contextlib.suppress(SystemExit):  # uvicorn would end the whole program
+            await super().serve(sockets)
 
     def capture_signals(self) -> contextlib.AbstractContextManager[None]:  # type: ignore[override]
         """Capture no signals."""
