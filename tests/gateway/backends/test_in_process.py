@@ -20,6 +20,7 @@ from gateway.backends.base import Backend, ModelRequest, ModelResponse
 from gateway.backends.in_process import InProcessBackend
 from gateway.backends.server import ServerBackend
 from gateway.errors import NotFoundError, SettingsError
+from gateway.model_response import problem
 from gateway.settings import Settings
 from radserve.build import model_store
 from tests.repack import NAME
@@ -107,7 +108,6 @@ def test_it_answers_as_torchserve_byte_for_byte(
 def test_what_it_does_not_serve_is_the_same_problem(
     server: Server, inprocess: InProcessBackend, asked: ModelRequest
 ) -> None:
-
     behind, here = map(problem, ask(server, inprocess, asked))
     assert (here.status, here.title, str(here)) == (behind.status, behind.title, str(behind))
     assert here.status == 404
