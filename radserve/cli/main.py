@@ -94,7 +94,7 @@ def _unavailable(name: str, error: ModuleNotFoundError) -> TyperCommand:
         raise error
 
     settings = {"ignore_unknown_options": True, "allow_extra_args": True, "help_option_names": []}
-    help_text = f"Not available: needs radserve[{COMMANDS[name].extra}]."
+    help_text = f"Not available: install radserve with the extra '{COMMANDS[name].extra}'."
     return TyperCommand(name, callback=fail, help=help_text, context_settings=settings)
 
 

@@ -17,7 +17,7 @@ from handlers.recipe import Recipe
 from radserve.build import builder, placeholder
 from radserve.build.source import Source, find_sources
 from radserve.client import Client
-from radserve.schema.classification import Prediction
+from radserve.schema.prediction import Prediction
 from radserve.schema.segmentation import Segmentation
 from tests.conftest import ROOT
 from tests.server import running
