@@ -158,7 +158,7 @@ def test_an_archive_that_is_not_what_the_index_says_is_refused(store: Path, tmp_
     shutil.copy2(store / model_store.FILE, tmp_path)
     with copy.open("ab") as file:
         file.write(b"\0")
-    with pytest.raises(SettingsError, match=r"RADSERVE_GATEWAY_ARCHIVE: .* bytes, the index says"):
+    with pytest.raises(SettingsError, match=r"RADSERVE_GATEWAY_ARCHIVE: .* bytes, the index has"):
         InProcessBackend(copy)
     with pytest.raises(SettingsError, match="there is no such archive"):
         InProcessBackend(tmp_path / "none.mar")
