@@ -108,10 +108,10 @@ class Registration:
         VersionFailedError
             If it has no ready worker, or answers differently.
         """
-        await self._registry.look()
+        await self._registry.refresh()
         current = self._registry.get(*model_version.pair)
         if current is None or current.ready == 0:
             raise VersionFailedError(f"{model_version}: no worker is ready.")
-        problem = await self._readiness.answers(model_version)
+        problem = await self._readiness.sample_problem(model_version)
         if problem:
             raise VersionFailedError(problem)

@@ -220,7 +220,7 @@ class Rollout:
     async def _take_step(self, step: int, candidate: ModelVersion) -> None:
         share = percent(self._spec.steps[step])
         await self._record_step(step, f"receives {share} of the requests", candidate)
-        self._traffic.empty(self.name)
+        self._traffic.clear(self.name)
         self._enter("canary", f"Receives {share} of the requests.")
         logger.info("rollout of %s: %s of the requests", candidate, share)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 
 from radserve.build.model_store import order
-from radserve.host.run_directory import RunDirectory, fronted
+from radserve.host.run_directory import RunDirectory, proxy_running
 from radserve.proxy import traffic_split
 from radserve.proxy.traffic_split import Routing
 from radserve.schema.deployment import Deployment
@@ -23,7 +23,7 @@ class TrafficRouter:
     @property
     def has_proxy(self) -> bool:
         """Whether a proxy reads the tables."""
-        return fronted(self._directory)
+        return proxy_running(self._directory)
 
     def close(self, pair: Pair) -> None:
         """Reject requests that name this version, from the next `write` on."""

@@ -186,7 +186,7 @@ class VersionManager:
 
     async def ready_workers(self, model_version: ModelVersion) -> int:
         """Return the number of a version's workers that can answer."""
-        await self._registry.look()
+        await self._registry.refresh()
         current = self._registry.get(*model_version.pair)
         return current.ready if current else 0
 

@@ -114,7 +114,7 @@ class Views:
     async def _metrics(self) -> _Metrics:
         """Read TorchServe's metrics; without them, while TorchServe starts or stops, the rest is still known."""
         try:
-            await self._registry.look()
+            await self._registry.refresh()
             async with httpx.AsyncClient(timeout=5.0) as client:
                 return torchserve_metrics.parse((await client.get(self._metrics_url)).text)
         except httpx.HTTPError:

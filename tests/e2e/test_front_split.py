@@ -1,4 +1,4 @@
-"""The traffic split of a real nginx: before a small server that answers with the path it was asked."""
+"""Tests of the traffic split of a real nginx in front of a small server that returns the requested path."""
 
 from __future__ import annotations
 
@@ -20,11 +20,12 @@ import httpx
 import pytest
 
 from benchmarks.server import free_ports
-from radserve.host.run_directory import RunDirectory, fronted
+from radserve.host.run_directory import RunDirectory, proxy_running
 from radserve.proxy import traffic_split
-from radserve.proxy.access_events import Seen
+from radserve.proxy.access_events import AccessEvent
+from radserve.proxy.configuration import Upstreams
 from radserve.proxy.nginx import Nginx
-from radserve.proxy.options import Options, Upstreams
+from radserve.proxy.options import ProxyOptions
 from radserve.proxy.traffic_split import Routing
 from tests import front as fronts
 from tests.authority import Authority
@@ -44,7 +45,7 @@ HEADERS = {"Content-Type": "image/png", "Content-Encoding": "identity", "Accept"
 
 @dataclass
 class Split:
-    """A front, what it stands before, and the folder by which it is told what to do."""
+    """A proxy, its upstream server, and the run directory with its tables."""
 
     front: Front
     upstream: Scripted
@@ -61,15 +62,15 @@ class Split:
         traffic_split.write(Routing(), self.runtime)
 
     def complaints(self) -> list[str]:
-        """Return what nginx has complained of since last asked."""
+        """Return the warnings of nginx since the last call."""
         lines = [json.loads(line) for line in self.front.log.read_text().splitlines()]
         found = [line["message"] for line in lines if line["level"].upper() not in ("INFO", "DEBUG")]
         new, self.forgiven = found[self.forgiven :], len(found)
-        return [line for line in new if "does not hear" not in line]  # it says that once
+        return [line for line in new if "does not hear" not in line]  # logged once
 
     @contextmanager
-    def heard(self, client: httpx.Client) -> Iterator[list[Seen]]:
-        """Listen to the traffic, from when the client's worker has found out that somebody does so anew."""
+    def heard(self, client: httpx.Client) -> Iterator[list[AccessEvent]]:
+        """Listen to the access events, once the client's nginx worker has reconnected."""
         with heard(self.runtime.traffic) as seen:
             for _ in range(20):
                 asked(client)
@@ -80,7 +81,7 @@ class Split:
 
 
 def echo(request: Request) -> Reply:
-    """Answer with the path that was asked."""
+    """Return the requested path."""
     status = 503 if request.path.endswith("9.9.9") else 200
     return Reply(status, json.dumps({"path": request.path, "length": len(request.body)}).encode())
 
@@ -89,7 +90,7 @@ def echo(request: Request) -> Reply:
 def split(
     server: Server, runtime: Path, keys: Keys, authority: Authority, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Split]:
-    """Run a front with TLS in a process of its own, which knows what it does by the shared folder alone."""
+    """Run a proxy with TLS in a separate process that shares only the run directory."""
     folder = tmp_path_factory.mktemp("split")
     shared = folder / "runtime"
     shared.mkdir(mode=0o700)
@@ -104,7 +105,7 @@ def split(
 
 @pytest.fixture(autouse=True)
 def _without_tables(split: Split) -> Iterator[None]:
-    """Begin and end without any, and see that nginx has had nothing to complain of."""
+    """Start and end without tables, and check that nginx logged no warning."""
     split.clear()
     split.upstream.requests.clear()
     split.complaints()
@@ -120,7 +121,7 @@ def client(split: Split) -> Iterator[httpx.Client]:
 
 
 def asked(client: httpx.Client, path: str = PATH, who: str | None = None) -> str:
-    """Ask, and return the path that TorchServe was asked."""
+    """Send a request, and return the path that reached the upstream server."""
     headers = HEADERS if who is None else HEADERS | {"X-Client-Id": who}
     answer = client.post(path, content=BODY, headers=headers)
     assert answer.status_code == 200, answer.text
@@ -132,7 +133,7 @@ def side(client: httpx.Client, who: str | None = None) -> str:
     return asked(client, who=who).rpartition("/")[2]
 
 
-def test_without_a_table_the_version_is_torchserves_choice(client: httpx.Client, split: Split) -> None:
+def test_without_a_table_torchserve_chooses_the_version(client: httpx.Client, split: Split) -> None:
     traffic_split.write(Routing({"other": {NEW: 50, OLD: 50}}, {"other": 100}), split.runtime)
     assert asked(client) == PATH
     assert asked(client, f"{PATH}/{OLD}") == f"{PATH}/{OLD}"
@@ -143,7 +144,7 @@ def test_without_a_table_the_version_is_torchserves_choice(client: httpx.Client,
     }
 
 
-def test_a_request_that_names_no_version_is_sent_to_the_one_of_its_bucket(client: httpx.Client, split: Split) -> None:
+def test_a_request_without_a_version_goes_to_the_version_of_its_bucket(client: httpx.Client, split: Split) -> None:
     split.route(100)
     assert asked(client) == f"{PATH}/{NEW}"
     assert asked(client, f"/explanations/{NAME}") == f"/explanations/{NAME}/{NEW}"
@@ -153,21 +154,21 @@ def test_a_request_that_names_no_version_is_sent_to_the_one_of_its_bucket(client
     assert asked(client) == f"{PATH}/{OLD}"
 
 
-def test_a_version_that_is_named_is_left_alone(client: httpx.Client, split: Split) -> None:
+def test_a_named_version_is_kept(client: httpx.Client, split: Split) -> None:
     split.route(100)
     for version in (OLD, NEW, "7.0"):
         assert asked(client, f"{PATH}/{version}") == f"{PATH}/{version}"
         assert asked(client, f"/explanations/{NAME}/{version}") == f"/explanations/{NAME}/{version}"
 
 
-def test_what_was_refused_before_a_split_is_refused_within_one(client: httpx.Client, split: Split) -> None:
+def test_a_split_rejects_the_same_requests_as_before(client: httpx.Client, split: Split) -> None:
     split.route(50, shadow=100)
-    assert problem(client.get(PATH), 405) == "This path takes POST, PUT only."
+    assert problem(client.get(PATH), 405) == "This path accepts POST, PUT only."
     assert client.get(PATH).headers["allow"] == "POST, PUT"
     problem(client.post(PATH, content=b"a=b", headers={"Content-Type": "application/x-www-form-urlencoded"}), 415)
     problem(client.post(f"{PATH}/", content=BODY), 404)
-    with split.front.client(None) as nobody:
-        problem(nobody.post(PATH, content=BODY), 401)
+    with split.front.client(None) as anonymous:
+        problem(anonymous.post(PATH, content=BODY), 401)
     with split.front.client("read") as reader:
         assert "role 'predict'" in problem(reader.post(PATH, content=BODY), 403)
     assert split.upstream.requests == []
@@ -181,7 +182,7 @@ def test_shares_are_kept_within_statistical_bounds(client: httpx.Client, split: 
     assert abs(drawn[NEW] - count * share) < 4 * math.sqrt(count * share * (1 - share))
 
 
-def test_a_client_stays_on_its_side_and_growing_takes_only_from_the_other(client: httpx.Client, split: Split) -> None:
+def test_a_client_stays_on_its_version_while_the_share_grows(client: httpx.Client, split: Split) -> None:
     who = [f"ward-{number}@x" for number in range(60)]
     before: set[str] = set()
     for share in (10, 30, 60, 100):
@@ -194,18 +195,18 @@ def test_a_client_stays_on_its_side_and_growing_takes_only_from_the_other(client
     assert before == set(who)
 
 
-def test_an_id_that_is_none_is_drawn_anew_each_time(client: httpx.Client, split: Split) -> None:
+def test_an_invalid_client_id_is_assigned_at_random(client: httpx.Client, split: Split) -> None:
     split.route(50)
     for odd in ("", "x y", "x" * 129):
         assert {side(client, odd) for _ in range(40)} == {OLD, NEW}, odd
 
 
-def test_a_closed_version_is_not_there_and_only_that_one(client: httpx.Client, split: Split) -> None:
+def test_only_a_closed_version_is_unavailable(client: httpx.Client, split: Split) -> None:
     split.route(0, closed=(NEW,))
     for path in (f"{PATH}/{NEW}", f"/explanations/{NAME}/{NEW}"):
         said = problem(client.post(path, content=BODY), 404)
         assert said.startswith(f"Version {NEW} of {NAME} is not open")
-    assert "Nothing is open at this path" in problem(client.post("/nothing", content=BODY), 404)
+    assert "Unknown path" in problem(client.post("/nothing", content=BODY), 404)
     assert asked(client) == asked(client, f"{PATH}/{OLD}") == f"{PATH}/{OLD}"
     assert asked(client, f"/predictions/other/{NEW}") == f"/predictions/other/{NEW}"
     traffic_split.write(Routing(closed={(NAME, NEW)}), split.runtime)  # before any share is given
@@ -225,8 +226,8 @@ for number in range(40):
 """
 
 
-def test_no_request_is_lost_while_shares_change_all_the_time(split: Split) -> None:
-    """Sixteen clients, each over one connection that it keeps; the shares are changed by a process of its own."""
+def test_no_request_is_lost_while_shares_change(split: Split) -> None:
+    """Sixteen clients with a kept-alive connection each; a separate process changes the shares."""
     stop, found, ends = threading.Event(), Counter[str](), Counter[str]()
     lock = threading.Lock()
 
@@ -254,7 +255,7 @@ def test_no_request_is_lost_while_shares_change_all_the_time(split: Split) -> No
     assert found.total() == len(split.upstream.requests)
 
 
-def test_http_2_is_split_too(split: Split) -> None:
+def test_http_2_requests_are_split(split: Split) -> None:
     split.route(100, shadow=100)
     with controlled(split.runtime.control) as control:
         words = ["curl", "--silent", "--http2", "--write-out", " %{http_version}", "--cacert", str(split.front.ca)]
@@ -266,12 +267,10 @@ def test_http_2_is_split_too(split: Split) -> None:
     assert first["path"] == second["path"] == f"{PATH}/{NEW}"
 
 
-# -- What the supervisor hears
+# -- Access events
 
 
-def test_each_request_of_a_split_model_is_told_with_its_version_and_its_status(
-    client: httpx.Client, split: Split
-) -> None:
+def test_each_request_of_a_split_model_is_reported_with_version_and_status(client: httpx.Client, split: Split) -> None:
     split.route(100)
     with split.heard(client) as seen:
         asked(client)
@@ -279,8 +278,8 @@ def test_each_request_of_a_split_model_is_told_with_its_version_and_its_status(
         asked(client, "/predictions/other")
         assert client.post(f"{PATH}/9.9.9", content=BODY).status_code == 503
         problem(client.get(PATH), 405)
-        with split.front.client(None) as nobody:
-            problem(nobody.post(PATH, content=BODY), 401)
+        with split.front.client(None) as anonymous:
+            problem(anonymous.post(PATH, content=BODY), 401)
         await_true(lambda: len(seen) >= 3)
         time.sleep(0.1)
     assert [(item.model, item.version, item.pinned, item.status) for item in seen] == [
@@ -291,7 +290,7 @@ def test_each_request_of_a_split_model_is_told_with_its_version_and_its_status(
     assert all(item.seconds is not None and 0 <= item.seconds < 1 for item in seen)
 
 
-def test_a_server_that_dies_over_a_request_is_told_as_an_error(client: httpx.Client, split: Split) -> None:
+def test_a_server_that_dies_during_a_request_is_reported_as_an_error(client: httpx.Client, split: Split) -> None:
     split.route(100)
 
     def die(_: Request) -> Reply:
@@ -308,8 +307,8 @@ def test_a_server_that_dies_over_a_request_is_told_as_an_error(client: httpx.Cli
     assert len(split.complaints()) == 1
 
 
-def test_without_a_listener_nothing_is_said_and_a_new_one_hears_again(client: httpx.Client, split: Split) -> None:
-    """The last check is that of the fixture: no complaint of nginx about any of these requests."""
+def test_a_missing_listener_causes_no_warning_and_a_new_one_gets_events(client: httpx.Client, split: Split) -> None:
+    """The fixture also checks that nginx logged no warning."""
     split.route(100)
     assert not split.runtime.traffic.exists()
     asked(client)
@@ -318,7 +317,7 @@ def test_without_a_listener_nothing_is_said_and_a_new_one_hears_again(client: ht
             asked(client)
             await_true(lambda found=seen: len(found) == 1)  # type: ignore[misc]
         asked(client)
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as deaf:  # one that never reads
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as deaf:  # never reads
         deaf.bind(str(split.runtime.traffic))
         assert max(timed(client) for _ in range(100)) < 0.2
     split.runtime.traffic.unlink()
@@ -327,9 +326,9 @@ def test_without_a_listener_nothing_is_said_and_a_new_one_hears_again(client: ht
 # -- Copies
 
 
-def test_a_copy_has_the_same_body_and_what_describes_it(client: httpx.Client, split: Split) -> None:
+def test_a_copy_has_the_same_body_and_content_headers(client: httpx.Client, split: Split) -> None:
     split.route(0, shadow=100)
-    long = bytes(3 << 20)  # longer than what nginx keeps in memory
+    long = bytes(3 << 20)  # longer than nginx buffers in memory
     with controlled(split.runtime.control) as control:
         for body in (BODY, long, b""):
             sent = client.post(PATH, content=body, headers=HEADERS | {"X-Actor": "me", "X-Key-Name": "me"})
@@ -344,31 +343,31 @@ def test_a_copy_has_the_same_body_and_what_describes_it(client: httpx.Client, sp
         assert control.copies(1).pop().body == BODY + BODY
 
 
-def test_only_predictions_that_leave_the_version_to_us_are_copied(client: httpx.Client, split: Split) -> None:
+def test_only_predictions_without_a_version_are_copied(client: httpx.Client, split: Split) -> None:
     split.route(0, shadow=100)
     with controlled(split.runtime.control) as control:
         asked(client, f"{PATH}/{OLD}")
         asked(client, f"/explanations/{NAME}")
         asked(client, "/predictions/other")
-        with split.front.client(None) as nobody:
-            problem(nobody.post(PATH, content=BODY), 401)
+        with split.front.client(None) as anonymous:
+            problem(anonymous.post(PATH, content=BODY), 401)
         asked(client)
         control.copies(1)
         time.sleep(0.1)
-        assert len(control.asked) == 1
+        assert len(control.requests) == 1
 
 
-def test_so_many_are_copied_as_is_asked_for(client: httpx.Client, split: Split) -> None:
+def test_the_configured_share_is_copied(client: httpx.Client, split: Split) -> None:
     count, share = 400, 0.25
     split.route(0, shadow=100 * share)
     with controlled(split.runtime.control) as control:
         for _ in range(count):
             asked(client)
         time.sleep(0.2)
-        assert abs(len(control.asked) - count * share) < 4 * math.sqrt(count * share * (1 - share))
+        assert abs(len(control.requests) - count * share) < 4 * math.sqrt(count * share * (1 - share))
 
 
-def test_an_answer_does_not_wait_for_its_copy(client: httpx.Client, split: Split) -> None:
+def test_a_response_does_not_wait_for_the_copy(client: httpx.Client, split: Split) -> None:
     split.route(0)
     asked(client)
     usual = sorted(timed(client) for _ in range(20))[10]
@@ -377,7 +376,7 @@ def test_an_answer_does_not_wait_for_its_copy(client: httpx.Client, split: Split
         control.delay = 1
         for _ in range(5):
             assert timed(client) < usual + 0.05
-            time.sleep(0.15)  # the next request over the connection waits until the copy is given up
+            time.sleep(0.15)  # the next request over the connection waits until the copy is abandoned
         start = time.monotonic()
         for _ in range(5):
             asked(client)
@@ -393,7 +392,7 @@ def timed(client: httpx.Client) -> float:
 
 
 @pytest.mark.parametrize("dead", ["absent", "left behind", "deaf"])
-def test_a_copy_that_nobody_takes_changes_nothing_for_the_client(client: httpx.Client, split: Split, dead: str) -> None:
+def test_a_rejected_copy_does_not_affect_the_client(client: httpx.Client, split: Split, dead: str) -> None:
     split.route(0, shadow=100)
     with socket.socket(socket.AF_UNIX) as opened:
         if dead != "absent":
@@ -406,19 +405,19 @@ def test_a_copy_that_nobody_takes_changes_nothing_for_the_client(client: httpx.C
             assert {answer.status_code for answer in answers} == {200}
             assert time.monotonic() - start < 2
     split.runtime.control.unlink(missing_ok=True)
-    assert len(split.complaints()) == 10  # each is a copy that was lost
+    assert len(split.complaints()) == 10  # one for each lost copy
 
 
-def test_sagemakers_invocations_are_split_told_and_copied_too(tmp_path: Path) -> None:
+def test_sagemaker_invocations_are_split_reported_and_copied(tmp_path: Path) -> None:
     runtime = RunDirectory(tmp_path)
     runtime.ready.touch()
     (port,) = free_ports(1)
-    options = Options("127.0.0.1", port, "127.0.0.1", 1, 2, sagemaker=NAME, access_log=tmp_path / "access.log")
+    options = ProxyOptions("127.0.0.1", port, "127.0.0.1", 1, 2, sagemaker=NAME, access_log=tmp_path / "access.log")
     traffic_split.write(Routing({NAME: {NEW: 100}}, {NAME: 100}), runtime)
 
     async def ask(upstream: Scripted) -> None:
         address = upstream.url.removeprefix("http://")
-        nginx = Nginx(options, Upstreams(address, address, address, runtime, 100000, 60), runtime.front)
+        nginx = Nginx(options, Upstreams(address, address, address, runtime, 100000, 60), runtime.proxy)
         await nginx.start()
         try:
             async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as client:
@@ -429,28 +428,30 @@ def test_sagemakers_invocations_are_split_told_and_copied_too(tmp_path: Path) ->
                 assert second.json()["path"] == f"/explanations/{NAME}/{NEW}"
                 assert (await client.post("/shadow", content=BODY)).status_code == 404
         finally:
-            await nginx.end()
+            await nginx.stop()
 
     with scripted() as upstream, controlled(runtime.control) as control, heard(runtime.traffic) as seen:
         upstream.script = echo
         asyncio.run(ask(upstream))
         await_true(lambda: len(seen) == 2)
-    assert [copy.path for copy in control.asked] == [f"/shadow/{NAME}"]
+    assert [copy.path for copy in control.requests] == [f"/shadow/{NAME}"]
     assert {(item.model, item.version, item.pinned) for item in seen} == {(NAME, NEW, False)}
 
 
-# -- Whether there is a front
+# -- Detection of a proxy
 
 
-def test_the_supervisor_can_tell_whether_there_is_a_front(split: Split, tmp_path: Path) -> None:
-    assert fronted(split.runtime)
-    assert not fronted(RunDirectory(tmp_path))
+def test_a_running_proxy_is_detected(split: Split, tmp_path: Path) -> None:
+    assert proxy_running(split.runtime)
+    assert not proxy_running(RunDirectory(tmp_path))
 
 
-def test_a_second_front_in_the_same_folder_is_refused(server: Server, split: Split, keys: Keys, tmp_path: Path) -> None:
+def test_a_second_proxy_in_the_same_folder_is_rejected(
+    server: Server, split: Split, keys: Keys, tmp_path: Path
+) -> None:
     with (
-        pytest.raises(AssertionError, match="another front uses it"),
+        pytest.raises(AssertionError, match="in use by another proxy"),
         fronts.fronted(server, split.runtime.folder, keys, tmp_path, None),
     ):
         pass
-    assert fronted(split.runtime)
+    assert proxy_running(split.runtime)

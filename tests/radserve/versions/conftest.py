@@ -22,7 +22,8 @@ from radserve.host.run_directory import RunDirectory
 from radserve.proxy import access_events
 from radserve.proxy.access_events import TrafficWindow
 from radserve.torchserve import verified_models
-from radserve.torchserve.launch import Address, Management
+from radserve.torchserve.launch import Address
+from radserve.torchserve.management import Management
 from radserve.torchserve.readiness import Readiness
 from radserve.torchserve.registry import ModelRegistry, ModelVersion
 from radserve.versions.audit_log import Actor
@@ -84,7 +85,7 @@ class Service:
 
     def start_proxy(self, stack: AsyncExitStack) -> None:
         """Hold the lock that a running proxy holds."""
-        lock = stack.enter_context(self.directory.front_lock.open("wb"))
+        lock = stack.enter_context(self.directory.proxy_lock.open("wb"))
         fcntl.flock(lock, fcntl.LOCK_EX)
 
     @property
@@ -176,7 +177,7 @@ async def service(
 ) -> Service:
     """A ready server without a proxy, which serves version 1.0.0."""
     service = assemble(torchserve, store, directory, tmp_path / "state", stack)
-    await service.registry.look()
+    await service.registry.refresh()
     await service.version_manager.start()
     return service
 

@@ -245,7 +245,7 @@ async def test_a_stopped_rollout_is_resumed_at_its_step_by_the_next_server(
     del proxied.torchserve.models[NAME, "2.0.0"]
     proxied.directory.routing.unlink()
     restarted = assemble(proxied.torchserve, proxied.store, proxied.directory, proxied.state_folder, stack)
-    await restarted.registry.look()
+    await restarted.registry.refresh()
     await restarted.version_manager.start()
     assert not (proxied.directory.routing / "shares" / NAME).exists()
     restarted.rollouts.resume()
@@ -274,7 +274,7 @@ async def test_a_shadow_receives_copies_and_ends_on_standby(proxied: Service) ->
 async def test_a_shadow_without_a_proxy_is_rolled_back(proxied: Service, stack: AsyncExitStack) -> None:
     proxied.torchserve.behavior.prediction_delay = 0.2
     rollout = await start(proxied, shadow=50)
-    proxied.directory.front_lock.unlink()  # the proxy ends
+    proxied.directory.proxy_lock.unlink()  # the proxy ends
     document = await proxied.end(rollout)
     assert document["phase"] == "rolled_back"
     assert "only a proxy can split its requests" in document["detail"]
