@@ -26,7 +26,8 @@ def blocks(page: str, language: str) -> list[str]:
 
 def consoles() -> list[tuple[str, str]]:
     """Return each command with the output that the README shows."""
-    return [(block.partition("\n")[0].removeprefix("$ "), block.partition("\n")[2]) for block in blocks(README, "console")]
+    parts = [block.partition("\n") for block in blocks(README, "console")]
+    return [(command.removeprefix("$ "), output) for command, _, output in parts]
 
 
 def shell(command: str, server: Server) -> subprocess.CompletedProcess[str]:
@@ -105,7 +106,8 @@ SHOWN = {"auroc", "sensitivity", "specificity", "accuracy", "dice_patient", "dic
 
 @pytest.mark.parametrize("folder", sorted(path.parent for path in (ROOT / "archives").glob("*/archive.yaml")))
 def test_the_table_of_models_matches_their_metrics(folder: Path) -> None:
-    (row,) = [line for line in MODELS.splitlines() if line.startswith(f"| [`{folder.name}`](../archives/{folder.name}/")]
+    start = f"| [`{folder.name}`](../archives/{folder.name}/"
+    (row,) = [line for line in MODELS.splitlines() if line.startswith(start)]
     report = json.loads((folder / "metrics.json").read_bytes())
     if report["demonstration"]:
         assert "not shipped" in row
