@@ -16,11 +16,10 @@ from pathlib import Path
 from typing import Any, Final, ParamSpec, TypeVar
 from uuid import UUID
 
-from radserve.files import write_atomically
-
 from gateway.errors import HistoryError
 from gateway.history import Result
 from gateway.uploads.request_body import JSON, RequestBody
+from radserve.files import write_atomically
 
 P = ParamSpec("P")
 T = TypeVar("T")

@@ -11,6 +11,8 @@ from pydantic import ModelWrapValidatorHandler, PrivateAttr, StrictBool, model_v
 
 from radserve.schema.types import ROUNDING, Document, Fraction, Millimetres, PixelLength, Sha256, Text
 
+_ORIGIN: Final = frozenset({"name", "id", "time", "filename"})
+
 PROBABILITY_SUM_TOLERANCE: Final = 0.01
 """How far the probabilities may sum from 1: they may be rounded to two digits."""
 
@@ -52,8 +54,7 @@ class Image(Document):
 class ImageResult(Document):
     """Result for one image; base of `Prediction` and `Segmentation`.
 
-    Two results are equal if the server reports the same about the image: `id`, `time`, `filename` and `raw` are not
-    compared.
+    Two results are equal if the server reports the same about the image; where it came from and `raw` do not count.
 
     Attributes
     ----------
@@ -61,6 +62,8 @@ class ImageResult(Document):
         Decision of the model and the cut-off that it applied; both None if the model decides nothing.
     warning
         Why the result must not be relied on.
+    name
+        File name within a zip that was sent.
     id, time, filename
         Set by a gateway: identifier in its history, time of the result, name of the file if the client sent one.
     """
@@ -71,6 +74,7 @@ class ImageResult(Document):
     threshold: Fraction | None
     image: Image
     warning: Text | None = None
+    name: Text | None = None
     id: Text | None = None
     time: datetime | None = None
     filename: Text | None = None
@@ -88,7 +92,7 @@ class ImageResult(Document):
     __hash__ = None  # type: ignore[assignment]  # probabilities are a mapping
 
     def _content(self) -> dict[str, Any]:
-        return {key: value for key, value in self if key not in ("id", "time", "filename")}
+        return {key: value for key, value in self if key not in _ORIGIN}
 
     @model_validator(mode="wrap")
     @classmethod

@@ -33,6 +33,8 @@ class RejectedImage(Document):
 
     Attributes
     ----------
+    name
+        File name within a zip that was sent.
     filename
         Set by a gateway: name of the file if the client sent one.
     """
@@ -40,4 +42,5 @@ class RejectedImage(Document):
     status: Annotated[int, Field(strict=True, ge=400, le=599)]
     title: Text
     detail: Text
+    name: Text | None = None
     filename: Text | None = None

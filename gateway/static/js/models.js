@@ -73,6 +73,7 @@ function describe() {
     make("details", { open: !narrow.matches }, make("summary", {}, "At a glance"), terms([
       ["Possible results", entry.task === "segmentation" ? "A mask on the image" : entry.labels.map(capitalize).join(", ")],
       ["Cut-off", entry.threshold === null ? null : cutoff(entry.threshold)],
+      ["Model ID", name],
       ["Version", version ?? model.versions.map((item) => item.version).join(", ")],
       ...shownScores,
     ]), shownScores.length

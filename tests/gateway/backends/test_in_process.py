@@ -21,6 +21,7 @@ from gateway.backends.base import Backend, ModelRequest, ModelResponse
 from gateway.backends.in_process import InProcessBackend
 from gateway.backends.server import ServerBackend
 from gateway.errors import NotFoundError, SettingsError
+from gateway.model_response import problem
 from gateway.settings import Settings
 from radserve.build import model_store
 from tests.repack import NAME
@@ -108,7 +109,6 @@ def test_it_answers_as_torchserve_byte_for_byte(
 def test_what_it_does_not_serve_is_the_same_problem(
     server: Server, inprocess: InProcessBackend, asked: ModelRequest
 ) -> None:
-
     behind, here = map(model_response.problem, ask(server, inprocess, asked))
     assert (here.status, here.title, str(here)) == (behind.status, behind.title, str(behind))
     assert here.status == 404
@@ -159,7 +159,7 @@ def test_an_archive_that_is_not_what_the_index_says_is_refused(store: Path, tmp_
     shutil.copy2(store / model_store.FILE, tmp_path)
     with copy.open("ab") as file:
         file.write(b"\0")
-    with pytest.raises(SettingsError, match=r"RADSERVE_GATEWAY_ARCHIVE: .* bytes, the index says"):
+    with pytest.raises(SettingsError, match=r"RADSERVE_GATEWAY_ARCHIVE: .* bytes, the index has"):
         InProcessBackend(copy)
     with pytest.raises(SettingsError, match="file not found"):
         InProcessBackend(tmp_path / "none.mar")
