@@ -21,7 +21,6 @@ from gateway.backends.base import Backend, ModelRequest, ModelResponse
 from gateway.backends.in_process import InProcessBackend
 from gateway.backends.server import ServerBackend
 from gateway.errors import NotFoundError, SettingsError
-from gateway.model_response import problem
 from gateway.settings import Settings
 from radserve.build import model_store
 from tests.repack import NAME
