@@ -20,8 +20,8 @@ from radserve.cli.outputs import Pictures
 from radserve.cli.report import Csv, JsonLines, Outcome, Problem, Report
 from radserve.cli.table import Table
 from radserve.client import Client
+from radserve.client.api import Api
 from radserve.client.concurrency import ordered
-from radserve.client.dialect import Api
 from radserve.errors import InvalidCallError, InvalidResponseError, ProblemError, ResponseTimeoutError
 from radserve.schema.prediction import Prediction
 from radserve.schema.segmentation import Segmentation

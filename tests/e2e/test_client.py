@@ -58,7 +58,7 @@ def placed(number: int) -> bytes:
     )
 
 
-def test_a_mask_lies_where_the_finding_is(client: Client) -> None:
+def test_a_mask_covers_the_finding(client: Client) -> None:
     image = saved(painted(figure(300, 400)), "PNG")
     answer = client.predict("spots", image)
     assert isinstance(answer, Segmentation)
@@ -75,14 +75,14 @@ def test_a_series_has_the_volume_of_its_masks(client: Client) -> None:
         np.testing.assert_array_equal(answer.mask.pixels > 0, WANTED)
 
 
-def test_a_slice_that_is_refused_keeps_its_place_and_the_others_their_masks(client: Client) -> None:
+def test_a_rejected_slice_keeps_its_position(client: Client) -> None:
     series = client.predict_series("spots", [SLICE, b"no image", SLICE])
     assert [type(answer) for answer in series.answers] == [Segmentation, RejectedImage, Segmentation]
     assert series.volume.ml is None
     assert series.volume.reason
 
 
-def test_the_overlay_has_the_size_of_the_image_and_the_outline_of_the_mask(client: Client) -> None:
+def test_an_overlay_has_the_size_of_the_image_and_an_outline(client: Client) -> None:
     answer = client.predict("spots", SLICE)
     overlay = Pillow.open(BytesIO(client.picture("spots", SLICE, answer.model.version, size=answer.image)))
     outline = (np.asarray(overlay) == OUTLINE).all(axis=-1)
@@ -90,12 +90,12 @@ def test_the_overlay_has_the_size_of_the_image_and_the_outline_of_the_mask(clien
     assert not (outline & ~WANTED).any()
 
 
-def test_a_zip_is_not_taken_for_one_image(client: Client) -> None:
+def test_a_zip_is_not_one_image(client: Client) -> None:
     with pytest.raises(InvalidResponseError, match="predict_series"):
         client.predict("spots", zipped({"1.png": SLICE, "2.png": SLICE}))
 
 
-def test_masks_are_not_explained(client: Client) -> None:
+def test_a_segmentation_model_has_no_explanations(client: Client) -> None:
     with pytest.raises(RejectedRequestError, match=r"404 .*mask"):
         client.explain("spots", SLICE)
 
@@ -116,7 +116,7 @@ def test_the_command_writes_masks_and_overlays(spots: Server, tmp_path: Path) ->
         assert np.asarray(Pillow.open(tmp_path / "out" / f"{name}.overlay.png")).shape == (HEIGHT, WIDTH, 3)
 
 
-def test_an_explanation_is_the_prediction_and_a_map_on_its_image(server: Server) -> None:
+def test_an_explanation_is_the_prediction_and_a_heat_map(server: Server) -> None:
     with Client(server.url) as client:
         alone = client.predict(NAME, FILM)
         said = client.explain(NAME, FILM)

@@ -23,8 +23,8 @@ def odd() -> Iterator[Scripted]:
 def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """Collect the pauses between attempts instead of making them."""
     made: list[float] = []
-    monkeypatch.setattr("radserve.client.transport.time.sleep", made.append)
-    monkeypatch.setattr("radserve.client.retry.random.uniform", lambda _, longest: longest)
+    monkeypatch.setattr("tenacity.nap.time.sleep", made.append)
+    monkeypatch.setattr("stamina._core.random.uniform", lambda _low, _high: 0.0)  # no jitter
     return made
 
 

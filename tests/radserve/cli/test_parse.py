@@ -14,7 +14,7 @@ from radserve.errors import InvalidCallError
     ("text", "shares"),
     [("5%,25%,100%", (5, 25, 100)), ("100%", (100,)), (" 0.5% , 100 %", (0.5, 100)), ("33.3%,100%", (33.3, 100))],
 )
-def test_shares_are_read(text: str, shares: tuple[float, ...]) -> None:
+def test_shares_are_parsed(text: str, shares: tuple[float, ...]) -> None:
     assert parse.steps("--canary", text) == shares
 
 
@@ -34,7 +34,7 @@ def test_shares_are_read(text: str, shares: tuple[float, ...]) -> None:
         ("0.05%,100%", "steps of 0.1%"),
     ],
 )
-def test_shares_that_no_rollout_can_have_are_refused(text: str, said: str) -> None:
+def test_invalid_shares_are_rejected(text: str, said: str) -> None:
     with pytest.raises(InvalidCallError) as caught:
         parse.steps("--canary", text)
     assert str(caught.value).startswith("--canary has value '")
@@ -42,12 +42,12 @@ def test_shares_that_no_rollout_can_have_are_refused(text: str, said: str) -> No
 
 
 @pytest.mark.parametrize(("text", "seconds"), [("300ms", 0.3), ("30s", 30), ("5m", 300), ("2h", 7200), ("1.5 h", 5400)])
-def test_times_are_read(text: str, seconds: float) -> None:
+def test_durations_are_parsed(text: str, seconds: float) -> None:
     assert parse.duration("--step", text) == pytest.approx(seconds)
 
 
 @pytest.mark.parametrize("text", ["5", "", "m", "0s", "-5m", "5 min", "1e3s", "5d", "1.2.3s", "infs"])
-def test_times_without_a_unit_or_a_meaning_are_refused(text: str) -> None:
+def test_durations_need_a_unit(text: str) -> None:
     with pytest.raises(
         InvalidCallError, match=r"--step has value '.*'; write a time above 0 with its unit, such as 300ms"
     ):
@@ -57,12 +57,12 @@ def test_times_without_a_unit_or_a_meaning_are_refused(text: str) -> None:
 @pytest.mark.parametrize(
     ("text", "fraction"), [("1%", 0.01), ("0.01", 0.01), ("0%", 0), ("0", 0), ("100%", 1), ("0.5 %", 0.005)]
 )
-def test_error_rates_are_read(text: str, fraction: float) -> None:
+def test_error_rates_are_parsed(text: str, fraction: float) -> None:
     assert parse.rate("--max-error", text) == pytest.approx(fraction)
 
 
 @pytest.mark.parametrize("text", ["1", "5", "101%", "", "%", "-1%", "one"])
-def test_error_rates_that_might_mean_two_things_are_refused(text: str) -> None:
+def test_ambiguous_error_rates_are_rejected(text: str) -> None:
     with pytest.raises(
         InvalidCallError, match=r"--max-error has value '.*'; write a share of the requests, such as 1% or 0"
     ):
@@ -70,18 +70,18 @@ def test_error_rates_that_might_mean_two_things_are_refused(text: str) -> None:
 
 
 @pytest.mark.parametrize(("text", "factor"), [("2", 2), ("1.5", 1.5), ("1", 1), ("off", None)])
-def test_factors_are_read(text: str, factor: float | None) -> None:
+def test_factors_are_parsed(text: str, factor: float | None) -> None:
     assert parse.factor("--max-slowdown", text) == factor
 
 
 @pytest.mark.parametrize("text", ["0.5", "two", "", "-2"])
-def test_factors_below_one_are_refused(text: str) -> None:
+def test_factors_below_one_are_rejected(text: str) -> None:
     with pytest.raises(InvalidCallError, match="factor of 1 or more, such as 2, or 'off'"):
         parse.factor("--max-slowdown", text)
 
 
 @pytest.mark.parametrize("text", ["../x", "Chest", "", "a/b", "chest?x"])
-def test_no_name_leads_out_of_its_path(text: str) -> None:
+def test_names_cannot_leave_their_path(text: str) -> None:
     with pytest.raises(InvalidCallError, match="NAME has value"):
         parse.name(text)
     with pytest.raises(InvalidCallError, match="VERSION has value"):
@@ -90,7 +90,7 @@ def test_no_name_leads_out_of_its_path(text: str) -> None:
 
 @settings(max_examples=50)
 @given(text=st.text(max_size=12))
-def test_no_text_is_read_as_something_that_is_no_number(text: str) -> None:
+def test_random_text_is_a_number_or_an_error(text: str) -> None:
     for read in (parse.percentage, parse.duration, parse.rate):
         try:
             found = read("--x", text)
@@ -117,5 +117,5 @@ def test_latency_is_in_milliseconds(seconds: float | None, shown: str) -> None:
     ("count", "whole", "shown"),
     [(0, 0, "0"), (0, 9, "0"), (9, 9, "9"), (1, 100_000, "1 (0.1%)"), (99_999, 100_000, "99999 (99.9%)")],
 )
-def test_rounding_makes_neither_none_nor_all(count: int, whole: int, shown: str) -> None:
+def test_rounding_never_gives_none_or_all(count: int, whole: int, shown: str) -> None:
     assert units.part(count, whole) == shown

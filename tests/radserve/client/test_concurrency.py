@@ -17,7 +17,7 @@ def test_results_keep_the_order_of_the_items() -> None:
     assert list(ordered(work, range(50), 4)) == [number * 2 for number in range(50)]
 
 
-def test_work_goes_on_at_the_same_time() -> None:
+def test_items_are_processed_in_parallel() -> None:
     together = threading.Barrier(4, timeout=10)
     assert len(list(ordered(lambda _: together.wait(), range(4), 4))) == 4
 
@@ -36,7 +36,7 @@ def test_only_a_bounded_number_of_items_is_taken_in_advance() -> None:
             assert taken <= number + 8
 
 
-def test_what_work_raises_comes_in_its_place_and_ends_the_rest() -> None:
+def test_an_exception_is_raised_in_order_and_ends_the_iteration() -> None:
     done: list[int] = []
 
     def work(number: int) -> int:

@@ -26,7 +26,7 @@ def folder(temporary: Path, name: str) -> Path:
     return temporary / name / "control.sock"
 
 
-def test_the_one_that_answers_is_found_among_what_others_left(temporary: Path) -> None:
+def test_the_listening_socket_is_found_among_stale_ones(temporary: Path) -> None:
     with socket.socket(socket.AF_UNIX) as ended:
         ended.bind(str(folder(temporary, "radserve-ended")))
     folder(temporary, "radserve-file").touch()
@@ -35,20 +35,22 @@ def test_the_one_that_answers_is_found_among_what_others_left(temporary: Path) -
         assert discovery.find() == temporary / "radserve-one" / "control.sock"
 
 
-def test_where_none_runs_the_ways_out_are_named(temporary: Path) -> None:
+def test_without_a_server_the_error_gives_options(temporary: Path) -> None:
     with pytest.raises(UnreachableError) as caught:
         discovery.find()
     said = str(caught.value)
-    assert said.startswith(f"No running server of {discovery.user()} was found: {temporary}/radserve-*/control.sock")
+    assert said.startswith(
+        f"No running server of {discovery.user()}: no sockets match {temporary}/radserve-*/control.sock"
+    )
     for way in ("scripts/serve", "--runtime FOLDER", "--url https://HOST:8444"):
         assert way in said
     with socket.socket(socket.AF_UNIX) as ended:
         ended.bind(str(folder(temporary, "radserve-ended")))
-    with pytest.raises(UnreachableError, match=r"but what ended servers left \(.*/radserve-ended\)"):
+    with pytest.raises(UnreachableError, match=r"except stale ones \(.*/radserve-ended\)"):
         discovery.find()
 
 
-def test_where_several_run_they_are_named(temporary: Path) -> None:
+def test_several_servers_are_named(temporary: Path) -> None:
     with scripted(folder(temporary, "radserve-a")), scripted(folder(temporary, "radserve-b")):
         with pytest.raises(InvalidCallError) as caught:
             discovery.find()
@@ -56,7 +58,7 @@ def test_where_several_run_they_are_named(temporary: Path) -> None:
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can make somebody else's folder")
-def test_a_socket_that_somebody_else_put_there_is_passed_over(temporary: Path) -> None:
+def test_sockets_of_other_users_are_ignored(temporary: Path) -> None:
     trap = folder(temporary, "radserve-trap")
     with scripted(trap):
         os.chown(trap.parent, 12345, 12345)
@@ -64,7 +66,7 @@ def test_a_socket_that_somebody_else_put_there_is_passed_over(temporary: Path) -
             discovery.find()
 
 
-def test_who_called_sudo_is_who_acts(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_actor_is_the_caller_of_sudo(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SUDO_USER", "ada")
     assert discovery.actor() == "ada"
     monkeypatch.setenv("SUDO_USER", "jürgen\n")
@@ -73,6 +75,6 @@ def test_who_called_sudo_is_who_acts(monkeypatch: pytest.MonkeyPatch) -> None:
     assert discovery.actor() == discovery.user()
 
 
-def test_a_user_without_a_name_is_a_number(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_user_without_a_name_is_a_uid(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: 54321)
     assert discovery.user() == "uid-54321"

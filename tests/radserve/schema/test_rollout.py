@@ -11,12 +11,12 @@ from radserve.schema.rollout import RolloutSpec
 from radserve.versions import request
 
 
-def test_a_version_is_enough() -> None:
+def test_only_the_version_is_required() -> None:
     plan = request.plan({"version": "2.0.0"})
     assert plan == RolloutSpec(version="2.0.0", steps=(5, 25, 100), step_seconds=300, max_error=0.01, max_slowdown=2)
 
 
-def test_what_the_command_line_leaves_open_is_null() -> None:
+def test_null_means_the_default() -> None:
     nothing = dict.fromkeys(("max_p95", "max_slowdown", "workers", "shadow", "reason"))
     assert request.plan({"version": "2.0.0"} | nothing) == RolloutSpec(version="2.0.0", max_slowdown=None)
 
@@ -39,6 +39,6 @@ def test_what_the_command_line_leaves_open_is_null() -> None:
         ({"canary": 5}, "canary: "),
     ],
 )
-def test_what_is_wrong_is_named_with_its_value(changed: dict[str, Any], said: str) -> None:
+def test_an_error_names_the_key(changed: dict[str, Any], said: str) -> None:
     with pytest.raises(InvalidChangeError, match=said):
         request.plan({"version": "2.0.0"} | changed)
