@@ -104,12 +104,17 @@ def test_the_command_writes_masks_and_overlays(spots: Server, tmp_path: Path) ->
     (tmp_path / "films").mkdir()
     (tmp_path / "films" / "a.png").write_bytes(SLICE)
     (tmp_path / "films" / "b.dcm").write_bytes(placed(1))
-    words = ["predict", "spots", str(tmp_path / "films"), "--url", spots.url, "--json"]
-    words += ["--masks", str(tmp_path / "out"), "--overlays", str(tmp_path / "out")]
+    arguments = ["predict", "spots", str(tmp_path / "films"), "--url", spots.url, "--json"]
+    arguments += ["--masks", str(tmp_path / "out"), "--overlays", str(tmp_path / "out")]
     done = subprocess.run(
-        [sys.executable, "-m", "radserve", *words], capture_output=True, text=True, cwd=ROOT, timeout=60, check=False
+        [sys.executable, "-m", "radserve", *arguments],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        timeout=60,
+        check=False,
     )
-    assert (done.returncode, done.stderr) == (0, "2 answered, 0 not.\n")
+    assert (done.returncode, done.stderr) == (0, "2 images analysed, 0 failed.\n")
     assert [json.loads(line)["label"] for line in done.stdout.splitlines()] == ["spot", "spot"]
     for name in ("a", "b"):
         np.testing.assert_array_equal(np.asarray(Pillow.open(tmp_path / "out" / f"{name}.mask.png")) > 0, WANTED)

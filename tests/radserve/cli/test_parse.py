@@ -19,26 +19,26 @@ def test_shares_are_parsed(text: str, shares: tuple[float, ...]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
-        ("5,25,100", "write a percentage above 0, such as 5%"),
-        ("", "write a percentage"),
-        ("5%,,100%", "write a percentage"),
+        ("5,25,100", "use a percentage above 0, such as 5%"),
+        ("", "use a percentage"),
+        ("5%,,100%", "use a percentage"),
         ("0%,100%", "above 0"),
         ("-5%,100%", "above 0"),
-        ("101%", "write a percentage"),
-        ("nan%", "write a percentage"),
+        ("101%", "use a percentage"),
+        ("nan%", "use a percentage"),
         ("5%,25%", "the last share must be 100%"),
         ("25%,5%,100%", "each share must be larger"),
         ("5%,5%,100%", "each share must be larger"),
-        ("0.05%,100%", "steps of 0.1%"),
+        ("0.05%,100%", "multiples of 0.1%"),
     ],
 )
-def test_invalid_shares_are_rejected(text: str, said: str) -> None:
-    with pytest.raises(InvalidCallError) as caught:
+def test_invalid_shares_are_rejected(text: str, message: str) -> None:
+    with pytest.raises(InvalidCallError) as raised:
         parse.steps("--canary", text)
-    assert str(caught.value).startswith("--canary has value '")
-    assert said in str(caught.value)
+    assert str(raised.value).startswith("--canary has value '")
+    assert message in str(raised.value)
 
 
 @pytest.mark.parametrize(("text", "seconds"), [("300ms", 0.3), ("30s", 30), ("5m", 300), ("2h", 7200), ("1.5 h", 5400)])
@@ -49,7 +49,7 @@ def test_durations_are_parsed(text: str, seconds: float) -> None:
 @pytest.mark.parametrize("text", ["5", "", "m", "0s", "-5m", "5 min", "1e3s", "5d", "1.2.3s", "infs"])
 def test_durations_need_a_unit(text: str) -> None:
     with pytest.raises(
-        InvalidCallError, match=r"--step has value '.*'; write a time above 0 with its unit, such as 300ms"
+        InvalidCallError, match=r"--step has value '.*'; use a duration above 0 with its unit, such as 300ms"
     ):
         parse.duration("--step", text)
 
@@ -64,7 +64,7 @@ def test_error_rates_are_parsed(text: str, fraction: float) -> None:
 @pytest.mark.parametrize("text", ["1", "5", "101%", "", "%", "-1%", "one"])
 def test_ambiguous_error_rates_are_rejected(text: str) -> None:
     with pytest.raises(
-        InvalidCallError, match=r"--max-error has value '.*'; write a share of the requests, such as 1% or 0"
+        InvalidCallError, match=r"--max-error has value '.*'; use a part of the requests, such as 1% or 0"
     ):
         parse.rate("--max-error", text)
 
@@ -93,10 +93,10 @@ def test_names_cannot_leave_their_path(text: str) -> None:
 def test_random_text_is_a_number_or_an_error(text: str) -> None:
     for read in (parse.percentage, parse.duration, parse.rate):
         try:
-            found = read("--x", text)
+            number = read("--x", text)
         except InvalidCallError:
             continue
-        assert 0 <= found < float("inf")
+        assert 0 <= number < float("inf")
 
 
 @pytest.mark.parametrize(

@@ -37,13 +37,15 @@ def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("pictures") / "out"
 
 
-def _command(url: str, *words: str | Path, name: str = "chest") -> list[str]:
-    return [sys.executable, "-m", "radserve", "predict", name, *map(str, words), "--url", url]
+def _command(url: str, *arguments: str | Path, name: str = "chest") -> list[str]:
+    return [sys.executable, "-m", "radserve", "predict", name, *map(str, arguments), "--url", url]
 
 
-def _predict(url: str, *words: str | Path, name: str = "chest", stdin: bytes = b"") -> subprocess.CompletedProcess[str]:
+def _predict(
+    url: str, *arguments: str | Path, name: str = "chest", stdin: bytes = b""
+) -> subprocess.CompletedProcess[str]:
     done = subprocess.run(
-        _command(url, *words, name=name), input=stdin, capture_output=True, cwd=ROOT, timeout=60, check=False
+        _command(url, *arguments, name=name), input=stdin, capture_output=True, cwd=ROOT, timeout=60, check=False
     )
     return subprocess.CompletedProcess(done.args, done.returncode, done.stdout.decode(), done.stderr.decode())
 
@@ -58,7 +60,7 @@ def test_one_image_exits_with_0_and_an_empty_stderr(odd: Scripted, films: Path) 
 def test_a_rejected_image_exits_with_1_and_leaves_the_others_unaffected(odd: Scripted, films: Path) -> None:
     done = _predict(odd.url, films, "--json")
     first, second, third = map(json.loads, done.stdout.splitlines())
-    assert (done.returncode, done.stderr) == (1, "2 answered, 1 not.\n")
+    assert (done.returncode, done.stderr) == (1, "2 images analysed, 1 failed.\n")
     assert (first["label"], third["label"]) == ("normal", "normal")
     assert set(second) == {"file", "problem"}
 
@@ -82,8 +84,8 @@ def test_an_invalid_response_gives_no_result(odd: Scripted, films: Path) -> None
     odd.script = lambda _: document({"label": "normal", "probability": 0.9})
     done = _predict(odd.url, films / "1.png")
     assert done.returncode == 1
-    assert "NO ANSWER" in done.stdout
-    assert "Not an answer: Invalid response: key 'model' is missing" in done.stdout
+    assert "NO RESULT" in done.stdout
+    assert "Invalid response: key 'model' is missing" in done.stdout
     assert "90" not in done.stdout
 
 
@@ -113,7 +115,7 @@ def test_many_files_keep_their_order(odd: Scripted, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("arguments", "message"),
     [
         (["nowhere.png"], "nowhere.png: no such file or folder"),
         (["1.png", "--json", "--csv"], "exclude each other"),
@@ -122,10 +124,12 @@ def test_many_files_keep_their_order(odd: Scripted, tmp_path: Path) -> None:
         ([], "Missing argument"),
     ],
 )
-def test_wrong_usage_exits_with_2_and_sends_no_request(odd: Scripted, films: Path, words: list[str], said: str) -> None:
-    done = _predict(odd.url, *[films / word if word.endswith(".png") else word for word in words])
+def test_wrong_usage_exits_with_2_and_sends_no_request(
+    odd: Scripted, films: Path, arguments: list[str], message: str
+) -> None:
+    done = _predict(odd.url, *[films / word if word.endswith(".png") else word for word in arguments])
     assert (done.returncode, done.stdout) == (2, "")
-    assert said in done.stderr
+    assert message in done.stderr
     assert not odd.requests
 
 
@@ -142,7 +146,7 @@ def test_an_unreachable_server_exits_with_3_and_one_line(films: Path) -> None:
     assert (done.returncode, done.stdout) == (3, "")
     (line,) = done.stderr.splitlines()
     assert line.startswith("radserve: Cannot connect to http://127.0.0.1:")
-    assert "start the server with scripts/serve" in line
+    assert "Start the server with scripts/serve" in line
 
 
 @pytest.fixture
@@ -175,10 +179,10 @@ def test_ctrl_c_exits_with_130_and_prints_finished_results(odd: Scripted, films:
     first = process.stdout.readline()
     assert stuck.wait(20)
     process.send_signal(signal.SIGINT)
-    rest, said = process.communicate(timeout=5)
+    rest, message = process.communicate(timeout=5)
     assert (process.returncode, rest) == (130, "")
     assert json.loads(first)["label"] == "normal"
-    assert said == "Interrupted; 1 of 3 images were answered.\n"
+    assert message == "Interrupted after 1 of 3 results.\n"
 
 
 def test_a_terminal_shows_a_progress_bar_on_stderr(odd: Scripted, films: Path) -> None:
@@ -201,7 +205,7 @@ def test_a_terminal_shows_a_progress_bar_on_stderr(odd: Scripted, films: Path) -
 def test_masks_and_overlays_are_written_to_their_folders(odd: Scripted, films: Path, out: Path) -> None:
     (films / "2.png").write_bytes(b"empty")
     done = _predict(odd.url, films, "--masks", out, "--overlays", out / "on", "--json", name="glioma")
-    assert (done.returncode, done.stderr) == (0, "3 answered, 0 not.\n")
+    assert (done.returncode, done.stderr) == (0, "3 images analysed, 0 failed.\n")
     assert sorted(path.name for path in out.glob("*.png")) == ["1.mask.png", "2.mask.png", "3.mask.png"]
     assert np.asarray(Pillow.open(out / "1.mask.png")).tolist() == marked().tolist()
     assert not np.asarray(Pillow.open(out / "2.mask.png")).any()
@@ -230,11 +234,11 @@ def test_an_image_whose_picture_fails_has_no_result(odd: Scripted, films: Path, 
         return Reply(body=b"no picture", media_type="image/png") if wrong else answer(request)
 
     odd.script = script
-    words: list[str | Path] = [films / "1.png", films / "3.png", "--overlays", out, "--json"]
-    done = _predict(odd.url, *words, name="glioma")
+    arguments: list[str | Path] = [films / "1.png", films / "3.png", "--overlays", out, "--json"]
+    done = _predict(odd.url, *arguments, name="glioma")
     first, second = map(json.loads, done.stdout.splitlines())
     assert done.returncode == 1
-    assert first["problem"]["title"] == "Not an answer"
+    assert first["problem"]["title"] == "Invalid response"
     assert second["label"] == "tumour"
 
 
@@ -244,7 +248,7 @@ def test_an_existing_picture_is_replaced_only_with_force(odd: Scripted, films: P
     there.write_bytes(b"mine")
     kept = _predict(odd.url, films / "1.png", "--masks", there.parent, name="glioma")
     assert (kept.returncode, kept.stdout, there.read_bytes()) == (2, "", b"mine")
-    assert "1.mask.png: exists (1 of 1 do); add --force" in kept.stderr
+    assert "1.mask.png: exists, as do 1 of 1 pictures; add --force" in kept.stderr
     assert not odd.requests
     done = _predict(odd.url, films / "1.png", "--masks", there.parent, "--force", name="glioma")
     assert (done.returncode, np.asarray(Pillow.open(there)).shape) == (0, (10, 20))
@@ -254,13 +258,13 @@ def test_two_images_with_the_same_picture_are_an_error(odd: Scripted, films: Pat
     (films / "1.tif").write_bytes(b"one")
     done = _predict(odd.url, films, "--masks", out, name="glioma")
     assert (done.returncode, done.stdout) == (2, "")
-    assert "1.mask.png: 2 images would be written there" in done.stderr
+    assert "1.mask.png: 2 images have this picture" in done.stderr
 
 
 def test_pictures_are_never_written_among_the_images(odd: Scripted, films: Path, out: Path) -> None:
     done = _predict(odd.url, films, "--masks", films / "out", name="glioma")
     assert (done.returncode, done.stdout) == (2, "")
-    assert "lies among the images themselves" in done.stderr
+    assert "is in a folder of images" in done.stderr
 
 
 def test_an_unwritable_folder_exits_with_2(odd: Scripted, films: Path, out: Path) -> None:
@@ -270,19 +274,19 @@ def test_an_unwritable_folder_exits_with_2(odd: Scripted, films: Path, out: Path
 
 
 @pytest.mark.parametrize(
-    ("name", "option", "said"),
+    ("name", "option", "message"),
     [
-        ("chest", "--masks", "no masks; --explain"),
+        ("chest", "--masks", "no masks; use --explain"),
         ("chest", "--overlays", "no masks"),
         ("glioma", "--explain", "--mas"),
     ],
 )
 def test_unavailable_pictures_exit_with_2(
-    odd: Scripted, films: Path, out: Path, name: str, option: str, said: str
+    odd: Scripted, films: Path, out: Path, name: str, option: str, message: str
 ) -> None:
     done = _predict(odd.url, films / "1.png", option, out, name=name)
     assert (done.returncode, done.stdout) == (2, "")
-    assert said in done.stderr
+    assert message in done.stderr
     assert not out.exists()
 
 

@@ -25,8 +25,8 @@ def predicted(**changes: object) -> Prediction | Segmentation:
 
 
 def segmented(document: dict[str, Any] | None = None) -> Prediction | Segmentation:
-    asked = RequestedImage("glioma", None, hashlib.sha256(b"x").hexdigest())
-    return validation.result(segmentation(b"x") if document is None else document, asked)
+    request = RequestedImage("glioma", None, hashlib.sha256(b"x").hexdigest())
+    return validation.result(segmentation(b"x") if document is None else document, request)
 
 
 def write(writer: Report, *outcomes: Outcome) -> None:
@@ -49,7 +49,7 @@ def test_a_document_cannot_override_the_file_name(capsys: pytest.CaptureFixture[
 
 
 def test_csv_has_one_header_and_empty_labels_for_problems(capsys: pytest.CaptureFixture[str]) -> None:
-    failed = Problem(None, "Timed out", "It took, too\nlong.")
+    failed = Problem(None, "Timeout", "It took, too\nlong.")
     write(Csv(), Outcome("a,b.png", predicted()), Outcome("c.png", PROBLEM), Outcome("d.png", failed))
     first, second, third = csv.DictReader(io.StringIO(capsys.readouterr().out))
     assert (first["file"], first["status"], first["label"], first["probability"]) == (
@@ -61,7 +61,7 @@ def test_csv_has_one_header_and_empty_labels_for_problems(capsys: pytest.Capture
     assert (first["positive"], first["threshold"], first["problem"]) == ("false", "0.5", "")
     assert (second["status"], second["label"], second["probability"]) == ("400", "", "")
     assert second["problem"] == "Unreadable image: It is bad."
-    assert (third["status"], third["problem"]) == ("", "Timed out: It took, too\nlong.")
+    assert (third["status"], third["problem"]) == ("", "Timeout: It took, too\nlong.")
 
 
 @pytest.mark.parametrize("name", ["=1+1.png", "+a", "-a", "@a", "\ta", "\ra"])

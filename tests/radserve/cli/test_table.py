@@ -26,7 +26,7 @@ def test_a_table_names_the_archive(capsys: pytest.CaptureFixture[str]) -> None:
 def test_a_problem_is_distinct_from_a_result(capsys: pytest.CaptureFixture[str]) -> None:
     write(Table(), Outcome("a.png", PROBLEM))
     out = capsys.readouterr().out
-    assert "NO ANSWER" in out
+    assert "NO RESULT" in out
     assert "400 Unreadable image: It is bad." in out
     assert "%" not in out
     assert "normal" not in out

@@ -72,7 +72,7 @@ def test_no_image_is_sent_if_the_api_is_unknown(
     with pytest.raises(error):
         client.predict("chest", b"image")
     assert not odd.requests
-    odd.live = GATEWAY  # and it is asked again
+    odd.live = GATEWAY  # and the next call detects it
     assert client.predict("chest", b"image").label == "normal"
 
 

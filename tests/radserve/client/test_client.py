@@ -23,11 +23,16 @@ FULL = document({"code": 503, "type": "ServiceUnavailableException", "message": 
 
 
 def test_a_prediction_has_all_attributes_of_the_document(client: Client) -> None:
-    said = client.predict("chest", b"image")
-    assert isinstance(said, Prediction)
-    assert (said.model.name, said.model.version, said.label, said.probability) == ("chest", "1.0.0", "normal", 0.75)
-    assert (said.positive, said.threshold, said.image.width, said.image.height) == (False, 0.5, 20, 10)
-    assert said.raw == prediction(b"image")
+    result = client.predict("chest", b"image")
+    assert isinstance(result, Prediction)
+    assert (result.model.name, result.model.version, result.label, result.probability) == (
+        "chest",
+        "1.0.0",
+        "normal",
+        0.75,
+    )
+    assert (result.positive, result.threshold, result.image.width, result.image.height) == (False, 0.5, 20, 10)
+    assert result.raw == prediction(b"image")
 
 
 def test_a_file_is_sent_unchanged(client: Client, odd: Scripted, tmp_path: Path) -> None:
@@ -202,9 +207,9 @@ def test_timeouts_can_be_set_individually(odd: Scripted) -> None:
 
 
 def test_a_segmentation_model_gives_a_mask(client: Client) -> None:
-    said = client.predict("glioma", b"image")
-    assert isinstance(said, Segmentation)
-    assert said.mask.pixels.tolist() == marked().tolist()
+    result = client.predict("glioma", b"image")
+    assert isinstance(result, Segmentation)
+    assert result.mask.pixels.tolist() == marked().tolist()
 
 
 def test_masks_of_several_images_keep_the_order_of_the_images(client: Client) -> None:
@@ -231,8 +236,8 @@ def test_an_empty_series_is_an_invalid_call(client: Client, odd: Scripted) -> No
 
 
 def test_an_explanation_has_its_own_path(client: Client, odd: Scripted) -> None:
-    said = client.explain("chest", b"image", "1.0.0")
-    assert (said.prediction.label, said.heat.empty) == ("normal", False)
+    result = client.explain("chest", b"image", "1.0.0")
+    assert (result.prediction.label, result.heat.empty) == ("normal", False)
     assert odd.requests[0].path == "/explanations/chest/1.0.0"
 
 

@@ -23,17 +23,17 @@ def test_items_are_processed_in_parallel() -> None:
 
 
 def test_only_a_bounded_number_of_items_is_taken_in_advance() -> None:
-    taken = 0
+    consumed = 0
 
     def items() -> Iterator[int]:
-        nonlocal taken
+        nonlocal consumed
         for number in range(1000):
-            taken += 1
+            consumed += 1
             yield number
 
     with closing(ordered(lambda number: number, items(), 2)) as results:
         for number in results:
-            assert taken <= number + 8
+            assert consumed <= number + 8
 
 
 def test_an_exception_is_raised_in_order_and_ends_the_iteration() -> None:

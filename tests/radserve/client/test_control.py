@@ -83,14 +83,14 @@ CALLS: list[tuple[Callable[[Control], object], str, Any, Any]] = [
 ]
 
 
-@pytest.mark.parametrize(("call", "asked", "body", "answer"), CALLS, ids=[item[1] for item in CALLS])
+@pytest.mark.parametrize(("call", "line", "body", "answer"), CALLS, ids=[item[1] for item in CALLS])
 def test_each_method_sends_the_documented_request(
-    api: Scripted, control: Control, call: Callable[[Control], object], asked: str, body: Any, answer: Any
+    api: Scripted, control: Control, call: Callable[[Control], object], line: str, body: Any, answer: Any
 ) -> None:
     api.say(answer if isinstance(answer, Reply) else document(answer))
     call(control)
     (request,) = api.requests
-    assert f"{request.method} {request.path}" == asked
+    assert f"{request.method} {request.path}" == line
     assert (json.loads(request.body) if request.body else None) == (json.loads(json.dumps(body)))
 
 
@@ -166,23 +166,23 @@ def test_a_change_is_never_repeated(api: Scripted, control: Control, reply: Repl
 
 def test_problem_details_become_the_error(api: Scripted, control: Control) -> None:
     api.say(problem(409, "Conflict", "chest 1.0.0 has 95 % of the requests; --force takes them away."))
-    with pytest.raises(RejectedRequestError, match=r"409 Conflict: chest 1\.0\.0 has 95 %") as caught:
+    with pytest.raises(RejectedRequestError, match=r"409 Conflict: chest 1\.0\.0 has 95 %") as raised:
         control.unregister("chest", "1.0.0", None, force=False)
-    assert (caught.value.status, caught.value.title) == (409, "Conflict")
+    assert (raised.value.status, raised.value.title) == (409, "Conflict")
 
 
 @pytest.mark.parametrize(
-    ("status", "said"),
+    ("status", "message"),
     [(401, "RADSERVE_KEY, with the role manage"), (403, "lacks the role manage"), (404, "8444"), (405, "8444")],
 )
-def test_a_status_without_details_gets_advice(api: Scripted, control: Control, status: int, said: str) -> None:
+def test_a_status_without_details_gets_advice(api: Scripted, control: Control, status: int, message: str) -> None:
     api.say(Reply(status, media_type=None))
-    with pytest.raises(RejectedRequestError, match=said):
+    with pytest.raises(RejectedRequestError, match=message):
         control.overview()
 
 
 @pytest.mark.parametrize(
-    ("reply", "said"),
+    ("reply", "message"),
     [
         (Reply(body=b"<html>", media_type="text/html"), "text/html, not application/json"),
         (Reply(body=b"{"), "not valid JSON"),
@@ -195,16 +195,16 @@ def test_a_status_without_details_gets_advice(api: Scripted, control: Control, s
         (document([]), r"\(Input should be a valid dictionary"),
     ],
 )
-def test_an_undocumented_response_is_invalid(api: Scripted, control: Control, reply: Reply, said: str) -> None:
+def test_an_undocumented_response_is_invalid(api: Scripted, control: Control, reply: Reply, message: str) -> None:
     api.say(reply)
-    with pytest.raises(InvalidResponseError, match=said):
+    with pytest.raises(InvalidResponseError, match=message):
         control.overview()
 
 
 def test_a_missing_server_is_unreachable(tmp_path: Path, pauses: list[float]) -> None:
-    with Control.over_socket(tmp_path / "control.sock") as control, pytest.raises(UnreachableError) as caught:
+    with Control.over_socket(tmp_path / "control.sock") as control, pytest.raises(UnreachableError) as raised:
         control.overview()
-    assert str(caught.value).startswith(f"Cannot connect to {tmp_path}/control.sock (")
+    assert str(raised.value).startswith(f"Cannot connect to {tmp_path}/control.sock (")
     with Control.over_url(f"http://127.0.0.1:{free_ports(1)[0]}", None, None) as there, pytest.raises(UnreachableError):
         there.overview()
     with Control.over_socket(tmp_path / ("x" * 200)) as far, pytest.raises(UnreachableError):

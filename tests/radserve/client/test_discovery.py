@@ -16,7 +16,7 @@ from tests.radserve.scripted import scripted
 
 @pytest.fixture(autouse=True)
 def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Let no server of this machine be found but those of a test."""
+    """Hide running servers of this machine from the test."""
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     return tmp_path
 
@@ -36,14 +36,14 @@ def test_the_listening_socket_is_found_among_stale_ones(temporary: Path) -> None
 
 
 def test_without_a_server_the_error_gives_options(temporary: Path) -> None:
-    with pytest.raises(UnreachableError) as caught:
+    with pytest.raises(UnreachableError) as raised:
         discovery.find()
-    said = str(caught.value)
-    assert said.startswith(
+    message = str(raised.value)
+    assert message.startswith(
         f"No running server of {discovery.user()}: no sockets match {temporary}/radserve-*/control.sock"
     )
     for way in ("scripts/serve", "--runtime FOLDER", "--url https://HOST:8444"):
-        assert way in said
+        assert way in message
     with socket.socket(socket.AF_UNIX) as ended:
         ended.bind(str(folder(temporary, "radserve-ended")))
     with pytest.raises(UnreachableError, match=r"except stale ones \(.*/radserve-ended\)"):
@@ -52,9 +52,9 @@ def test_without_a_server_the_error_gives_options(temporary: Path) -> None:
 
 def test_several_servers_are_named(temporary: Path) -> None:
     with scripted(folder(temporary, "radserve-a")), scripted(folder(temporary, "radserve-b")):
-        with pytest.raises(InvalidCallError) as caught:
+        with pytest.raises(InvalidCallError) as raised:
             discovery.find()
-        assert f"{temporary}/radserve-a, {temporary}/radserve-b. Choose one with --runtime" in str(caught.value)
+        assert f"{temporary}/radserve-a, {temporary}/radserve-b. Choose one with --runtime" in str(raised.value)
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can make somebody else's folder")

@@ -46,11 +46,11 @@ def test_pages_are_requested_on_demand(history: Client, odd: Scripted) -> None:
         document({"results": [result(IDS[2]), result(IDS[1])], "next": "c"}),
         document({"results": [result(IDS[0])], "next": None}),
     )
-    found = history.results(model="chest", text="film", since=datetime(2026, 1, 1, tzinfo=UTC))
+    results = history.results(model="chest", text="film", since=datetime(2026, 1, 1, tzinfo=UTC))
     assert not odd.requests
-    assert next(found).time == datetime(2026, 1, 2, 3, 4, 5, 678000, tzinfo=UTC)
+    assert next(results).time == datetime(2026, 1, 2, 3, 4, 5, 678000, tzinfo=UTC)
     assert len(odd.requests) == 1
-    assert [item.id for item in found] == [IDS[1], IDS[0]]
+    assert [item.id for item in results] == [IDS[1], IDS[0]]
     queries = [parse_qs(urlsplit(request.path).query) for request in odd.requests]
     wanted = {"model": ["chest"], "text": ["film"], "since": ["2026-01-01T00:00:00+00:00"], "limit": ["200"]}
     assert queries == [wanted, wanted | {"cursor": ["c"]}]
@@ -60,8 +60,8 @@ def test_one_result_is_read_and_deleted(history: Client, odd: Scripted) -> None:
     odd.say(document(result(IDS[0])), Reply(204, media_type=None))
     assert history.result(IDS[0]).client == "ward-7"
     history.delete(IDS[0])
-    asked = [(request.method, request.path) for request in odd.requests]
-    assert asked == [("GET", f"/api/results/{IDS[0]}"), ("DELETE", f"/api/results/{IDS[0]}")]
+    requests = [(request.method, request.path) for request in odd.requests]
+    assert requests == [("GET", f"/api/results/{IDS[0]}"), ("DELETE", f"/api/results/{IDS[0]}")]
 
 
 def test_a_rejected_request_has_the_gateways_reason(history: Client, odd: Scripted) -> None:

@@ -50,16 +50,16 @@ def test_a_long_retry_after_is_an_immediate_error(client: Client, odd: Scripted,
 @pytest.mark.parametrize("status", [500, 504, 507])
 def test_permanent_failures_are_not_repeated(client: Client, odd: Scripted, status: int) -> None:
     odd.say(Reply(status, media_type=None))
-    with pytest.raises(ServerFailedError) as caught:
+    with pytest.raises(ServerFailedError) as raised:
         client.predict("chest", b"image")
-    assert (caught.value.status, len(odd.requests)) == (status, 1)
+    assert (raised.value.status, len(odd.requests)) == (status, 1)
 
 
 def test_a_rejected_image_has_the_servers_reason_and_is_not_repeated(client: Client, odd: Scripted) -> None:
     odd.say(problem(422, "Unusable image", "Several frames; send one."))
-    with pytest.raises(RejectedRequestError, match="422 Unusable image: Several frames; send one") as caught:
+    with pytest.raises(RejectedRequestError, match="422 Unusable image: Several frames; send one") as raised:
         client.predict("chest", b"image")
-    assert (caught.value.status, caught.value.title) == (422, "Unusable image")
+    assert (raised.value.status, raised.value.title) == (422, "Unusable image")
     assert len(odd.requests) == 1
 
 

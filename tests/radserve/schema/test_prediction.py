@@ -12,9 +12,9 @@ from radserve.schema.prediction import Prediction
 from tests.radserve.scripted import SHA256, prediction
 
 IMAGE = b"image"
-ASKED = RequestedImage("chest", "1.0.0", hashlib.sha256(IMAGE).hexdigest())
+REQUEST = RequestedImage("chest", "1.0.0", hashlib.sha256(IMAGE).hexdigest())
 MODEL = {"name": "chest", "version": "1.0.0", "sha256": SHA256}
-PICTURE = {"format": "png", "width": 20, "height": 10, "sha256": ASKED.sha256}
+PICTURE = {"format": "png", "width": 20, "height": 10, "sha256": REQUEST.sha256}
 
 
 @pytest.mark.parametrize(
@@ -32,17 +32,17 @@ PICTURE = {"format": "png", "width": 20, "height": 10, "sha256": ASKED.sha256}
 )
 def test_a_consistent_document_is_valid(changes: dict[str, Any]) -> None:
     document = prediction(IMAGE, **changes)
-    assert validation.result(document, ASKED).raw == document
+    assert validation.result(document, REQUEST).raw == document
 
 
 @pytest.mark.parametrize("key", list(prediction(IMAGE)))
 def test_every_key_is_required(key: str) -> None:
     with pytest.raises(InvalidResponseError, match=f"key '{key}' is missing"):
-        validation.result(prediction(IMAGE, **{key: ...}), ASKED)
+        validation.result(prediction(IMAGE, **{key: ...}), REQUEST)
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("changes", "message"),
     [
         ({"label": None}, "label' has value None"),
         ({"label": ""}, "label' has value ''"),
@@ -76,23 +76,23 @@ def test_every_key_is_required(key: str) -> None:
         ),
     ],
 )
-def test_an_error_names_key_and_value(changes: dict[str, Any], said: str) -> None:
-    with pytest.raises(InvalidResponseError, match=said):
-        validation.result(prediction(IMAGE, **changes), ASKED)
+def test_an_error_names_key_and_value(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(InvalidResponseError, match=message):
+        validation.result(prediction(IMAGE, **changes), REQUEST)
 
 
 def test_any_version_matches_a_request_without_version() -> None:
-    assert validation.result(prediction(IMAGE), RequestedImage("chest", None, ASKED.sha256)).model.version == "1.0.0"
+    assert validation.result(prediction(IMAGE), RequestedImage("chest", None, REQUEST.sha256)).model.version == "1.0.0"
 
 
 def test_a_warning_is_an_attribute() -> None:
-    assert validation.result(prediction(IMAGE), ASKED).warning is None
-    assert validation.result(prediction(IMAGE, warning="Untrained."), ASKED).warning == "Untrained."
+    assert validation.result(prediction(IMAGE), REQUEST).warning is None
+    assert validation.result(prediction(IMAGE, warning="Untrained."), REQUEST).warning == "Untrained."
 
 
 def test_a_model_may_have_ten_labels() -> None:
     shares = {f"label {number}": 0.1 for number in range(9)} | {"cat": 0.1}
     document = prediction(IMAGE, label="cat", probability=0.1, probabilities=shares, positive=None, threshold=None)
-    answer = validation.result(document, ASKED)
+    answer = validation.result(document, REQUEST)
     assert isinstance(answer, Prediction)
     assert (answer.task, answer.positive, len(answer.probabilities)) == ("classification", None, 10)

@@ -1,4 +1,4 @@
-"""What a rollout may be asked for."""
+"""Settings of a rollout, as the control API reads them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def test_null_means_the_default() -> None:
 
 
 @pytest.mark.parametrize(
-    ("changed", "said"),
+    ("changed", "message"),
     [
         ({"version": "two"}, "version: "),
         ({"steps": []}, "steps: "),
@@ -39,6 +39,6 @@ def test_null_means_the_default() -> None:
         ({"canary": 5}, "canary: "),
     ],
 )
-def test_an_error_names_the_key(changed: dict[str, Any], said: str) -> None:
-    with pytest.raises(InvalidChangeError, match=said):
+def test_an_error_names_the_key(changed: dict[str, Any], message: str) -> None:
+    with pytest.raises(InvalidChangeError, match=message):
         request.plan({"version": "2.0.0"} | changed)

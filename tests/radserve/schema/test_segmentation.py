@@ -16,13 +16,13 @@ from radserve.schema.segmentation import Box, Segmentation
 from tests.radserve.scripted import empty, marked, picture, png, prediction, segmentation
 
 IMAGE = b"image"
-ASKED = RequestedImage("glioma", "1.0.0", hashlib.sha256(IMAGE).hexdigest())
+REQUEST = RequestedImage("glioma", "1.0.0", hashlib.sha256(IMAGE).hexdigest())
 UNKNOWN = prediction(IMAGE)["image"]
 """The image, of unknown spacing."""
 
 
 def _parse(document: dict[str, Any]) -> Segmentation:
-    answer = validation.result(document, ASKED)
+    answer = validation.result(document, REQUEST)
     assert isinstance(answer, Segmentation)
     return answer
 
@@ -54,14 +54,14 @@ def test_every_key_is_required(key: str) -> None:
 
 def test_a_segmentation_without_a_mask_is_invalid() -> None:
     with pytest.raises(InvalidResponseError):
-        validation.result(segmentation(IMAGE, mask=...), ASKED)
+        validation.result(segmentation(IMAGE, mask=...), REQUEST)
 
 
 TALL = np.ascontiguousarray(marked().T)
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("changes", "message"),
     [
         ({"mask": picture(TALL)}, "the PNG is 10 x 20, but the image is 20 x 10"),
         ({"mask": picture(TALL, width=20, height=10)}, "mask': the PNG is 10 x 20, not 20 x 10"),
@@ -88,8 +88,8 @@ TALL = np.ascontiguousarray(marked().T)
         ({"status": 500}, "problem details"),
     ],
 )
-def test_an_inconsistent_mask_is_invalid(changes: dict[str, Any], said: str) -> None:
-    with pytest.raises(InvalidResponseError, match=said):
+def test_an_inconsistent_mask_is_invalid(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(InvalidResponseError, match=message):
         _parse(segmentation(IMAGE, **changes))
 
 
