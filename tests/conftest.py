@@ -18,6 +18,7 @@ from handlers import recipe, worker
 from handlers.recipe import Recipe
 from radserve.build import builder
 from radserve.build.export import export
+from radserve.build.source import find_sources
 from tests.authority import Authority
 from tests.front import Front, Keys, fronted, make_keys
 from tests.repack import NAME
@@ -70,7 +71,7 @@ def _a_quiet_worker_quietens_no_other_test() -> Iterator[None]:
 def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Hold the archive of the chest model, built from this checkout; tests/e2e/test_all_models.py has all."""
     folder = tmp_path_factory.mktemp("store")
-    for source in builder.find(ROOT / "archives", [NAME]):
+    for source in find_sources(ROOT / "archives", [NAME]):
         builder.build(source, folder)
     return folder
 
@@ -160,7 +161,7 @@ def brightness_archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
     export(Brightness().eval(), (3, 16, 24), folder / "program.pt2")
     gradient = np.tile(np.linspace(40, 240, 96).astype(np.uint8), (64, 1))
     Pillow.fromarray(gradient).save(folder / "sample.png")
-    answer = builder.answer_sample(folder, read)
+    answer = builder.predict_sample(folder, read)
     (folder / "sample.json").write_text(answer, encoding="utf-8")
     return folder
 

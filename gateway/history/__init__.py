@@ -1,79 +1,55 @@
-"""Results that were given: what is kept of them, and what every place that keeps them can do."""
+"""Result history: what it records, and the interface of its stores."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Annotated, Literal, Protocol
+from typing import Protocol
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, field_serializer, field_validator
+from pydantic import field_serializer, field_validator
+
+from radserve.schema.history import HistoryEntry, HistoryPage
+from radserve.schema.types import Sha256
 
 DEFAULT_LIMIT = 25
 MAX_LIMIT = 200
 
 
-class Result(BaseModel):
-    """What is kept of one answer. Never the image, and never a refusal: a refusal is no result.
+class Result(HistoryEntry):
+    """Stored result whose time has milliseconds. Rejected images and image contents are not stored."""
 
-    Attributes
-    ----------
-    id
-        Unique; sorts by time (UUID version 7, RFC 9562).
-    time
-        When it was given (UTC), to the millisecond, as the answer says it.
-    sha256
-        Of the archive that gave it.
-    image_sha256
-        Of the image as sent.
-    probability
-        Of `label`; None where the answer has none (segmentation).
-    client
-        Name of the key, or of the token's subject.
-    filename
-        As the client named it, where names are kept.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    id: str
-    time: Annotated[AwareDatetime, Field(json_schema_extra={"format": "date-time"})]
-    verb: Literal["predictions", "explanations"]
-    model: str
-    version: str
-    sha256: str
-    image_sha256: str
-    label: str
-    probability: float | None = None
-    positive: bool | None = None
-    client: str
-    filename: str | None = None
-    request_id: str = ""
+    sha256: Sha256
 
     @field_validator("time")
     @classmethod
-    def _to_the_millisecond(cls, time: datetime) -> datetime:
+    def _truncate_to_milliseconds(cls, time: datetime) -> datetime:
         return time.replace(microsecond=time.microsecond // 1000 * 1000)
 
     @field_serializer("time", when_used="json")
-    def _as_in_the_answer(self, time: datetime) -> str:
-        return time.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    def _format_time(self, time: datetime) -> str:
+        return format_time(time)
+
+
+def format_time(time: datetime) -> str:
+    """Format a time as documents hold it: RFC 3339, UTC, milliseconds."""
+    return time.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 @dataclass(frozen=True)
 class Query:
-    """Which results, newest first.
+    """Filter of results, newest first.
 
     Attributes
     ----------
     since, until
         From `since` (inclusive) to `until` (exclusive).
     text
-        Stands anywhere in file name, id or image checksum (case does not matter).
+        Part of file name, id or image checksum (case-insensitive).
     client
-        Whose; None for everybody's.
+        Client whose results are returned; None for all.
     after
-        `Page.next` of the page before.
+        `Page.next` of the previous page.
     """
 
     model: str | None = None
@@ -86,40 +62,38 @@ class Query:
     limit: int = DEFAULT_LIMIT
 
 
-@dataclass(frozen=True)
-class Page:
-    """Some results, and the cursor of the next page; None on the last one.
+class Page(HistoryPage):
+    """Results, and the cursor of the next page (None on the last one).
 
-    A cursor names a place between two results, so that what is added or deleted meanwhile shifts nothing.
+    A cursor names a position between two results, so results that are added or deleted meanwhile shift nothing.
     """
 
     results: tuple[Result, ...]
-    next: str | None
 
 
 class History(Protocol):
-    """Where results are kept; each method raises HistoryError if that cannot be reached."""
+    """Store of results. Every method raises HistoryError if the store is unavailable."""
 
     async def open(self) -> None:
-        """Prepare it; to be called once before anything else."""
+        """Prepare the store; called once before all other methods."""
 
     async def add(self, results: Sequence[Result]) -> None:
-        """Keep results, all or none."""
+        """Add results, all or none."""
 
     async def find(self, query: Query) -> Page:
-        """Return a page; raises `gateway.errors.BadRequest` if the cursor is none."""
+        """Return a page; raises BadRequestError for an invalid cursor."""
 
-    async def get(self, identity: str) -> Result | None:
-        """Return one result."""
+    async def get(self, result_id: str) -> Result | None:
+        """Return a result."""
 
-    async def delete(self, identity: str) -> bool:
-        """Forget one result; say whether there was one."""
+    async def delete(self, result_id: str) -> bool:
+        """Delete a result; return whether it existed."""
 
     async def expire(self, before: datetime) -> int:
-        """Forget all results given before a time; return how many."""
+        """Delete all results older than a time; return their number."""
 
     async def ping(self) -> None:
-        """Raise HistoryError if it cannot be used."""
+        """Raise HistoryError if the store cannot be written."""
 
     async def close(self) -> None:
-        """Let go of what it holds."""
+        """Release all resources."""

@@ -15,18 +15,16 @@ import numpy as np
 import pytest
 from jsonschema import Draft202012Validator, FormatChecker, ValidationError
 
-from gateway.backends.base import Question, Reply
-from gateway.history.recorder import HistoryRecorder
-from gateway.history.sqlite import Sqlite
+from gateway.backends.base import ModelRequest, ModelResponse
+from gateway.history.sqlite import SqliteHistory
 from gateway.services import Services
-from gateway.settings import Settings
 from handlers.classification import Classification
 from handlers.segmentation import Segmentation
 from handlers.torchserve_handler import TorchServeHandler
 from radserve import schema
 from radserve.schema.json_schema import ROOTS, json_schema
-from tests.gateway.application import asking, services
-from tests.gateway.backend import Told, reply
+from tests.gateway.application import running_client, services
+from tests.gateway.fake_backend import FakeBackend, json_response
 from tests.handlers.formats.test_zip import zipped
 from tests.handlers.images import dicom, saved
 from tests.handlers.test_torchserve_handler import context
@@ -125,19 +123,16 @@ def test_a_series_and_its_volume_match(segmenter: Segmentation) -> None:
 def gateway(classifier: Classification, segmenter: Segmentation, tmp_path: Path) -> Services:
     """Gateway with a history, before both handlers."""
 
-    def script(question: Question) -> Reply:
+    def script(question: ModelRequest) -> ModelResponse:
         service = segmenter if question.model == "spots" else classifier
         body = json.loads(question.body) if question.media_type == "application/json" else question.body
         document = answer(service, body, explain=str(question.verb == "explanations"))
         status = document.get("status", 200)
-        return reply(
+        return json_response(
             with_archive(document), status, "application/json" if status == 200 else "application/problem+json"
         )
 
-    settings = Settings.read()
-    parts = services(Told(script), settings)
-    recorder = HistoryRecorder(Sqlite(tmp_path / "history.sqlite3"), settings)
-    return Services(parts.settings, parts.backend, parts.access, recorder, parts.references)
+    return services(FakeBackend(script), history=SqliteHistory(tmp_path / "history.sqlite3"))
 
 
 def with_archive(document: dict[str, Any]) -> dict[str, Any]:
@@ -150,7 +145,7 @@ def with_archive(document: dict[str, Any]) -> dict[str, Any]:
 
 def test_the_documents_of_a_gateway_match(gateway: Services) -> None:
     async def exchange() -> Iterator[tuple[str, Any]]:
-        async with asking(gateway) as client:
+        async with running_client(gateway) as client:
             return iter(
                 [
                     ("Prediction", (await client.post("/api/predictions/brightness", content=FILM)).json()),
