@@ -83,7 +83,7 @@ def predict(options: Options) -> Exit:
     Raises
     ------
     InvalidCallError
-        If there is no image, the server does not serve the model to this caller, or a picture cannot be written.
+        If no image is found, the server does not serve the model to this caller, or a picture cannot be written.
     UnreachableError
         If the server cannot be reached; earlier results are reported.
     """

@@ -61,7 +61,7 @@ class ApiDetector:
                     return "server"
         if status != HTTPStatus.NOT_FOUND:
             raise InvalidResponseError(
-                f"{self._transport.url} answers /live with {status}, as neither a server nor a gateway does. Check the "
-                'URL, or choose the API: api="server" or "gateway" (--api).'
+                f"{self._transport.where} answers /live with {status}, as neither a server nor a gateway does. Check "
+                'the URL, or choose the API: api="server" or "gateway" (--api).'
             )
         return "server"

@@ -17,7 +17,7 @@ import httpx
 
 from radserve.client import history, response, validation
 from radserve.client.api import Api, ApiDetector
-from radserve.client.transport import TIMEOUT, Transport, parse_url
+from radserve.client.transport import TIMEOUT, Transport, http_client, parse_url
 from radserve.client.validation import RequestedImage
 from radserve.errors import InvalidCallError, InvalidResponseError, RejectedRequestError
 from radserve.schema.explanation import Explanation
@@ -101,7 +101,9 @@ class Client:
     ) -> None:
         self.url = url
         self.max_bytes = max_bytes
-        self._transport = Transport(url, timeout, retries, key, cacert)
+        if retries < 0:
+            raise InvalidCallError(f"retries has value {retries}; it must be 0 or more.")
+        self._transport = Transport(http_client(url, timeout, key, cacert), url, retries)
         self._api = ApiDetector(self._transport, api)
 
     def __enter__(self) -> Self:
@@ -150,11 +152,7 @@ class Client:
     def explain(self, name: str, image: bytes | Path, version: str | None = None) -> Explanation:
         """Send one image to a classifier, and return the result with a heat map of what influenced it.
 
-        Raises
-        ------
-        RejectedRequestError, ServerFailedError, UnreachableError, ResponseTimeoutError, InvalidResponseError,
-        InvalidCallError, OSError
-            See `predict`; status 404 if the model is not a classifier.
+        Raises as `predict` does; status 404 if the model is not a classifier.
         """
         content, path = self._read(image), self._path("explanations", name, version)
         return validation.explanation(self._post(path, content), RequestedImage(name, version, _sha256(content)))
@@ -189,9 +187,8 @@ class Client:
 
         Raises
         ------
-        RejectedRequestError, ServerFailedError, UnreachableError, ResponseTimeoutError, InvalidResponseError,
-        InvalidCallError, OSError
-            See `predict`; status 406 if the model has no such view.
+        RejectedRequestError
+            With status 406 if the model has no such view; other errors as `predict` raises them.
         """
         content, path = self._read(image), self._path(of, name, version)
         headers = {"Content-Type": _BINARY, "Accept": f"image/png;view={view}"}
@@ -207,11 +204,7 @@ class Client:
         list
             One entry per image, in order; `RejectedImage` for an image that the server rejects.
 
-        Raises
-        ------
-        RejectedRequestError, ServerFailedError, UnreachableError, ResponseTimeoutError, InvalidResponseError,
-        InvalidCallError, OSError
-            See `predict`; not for a single rejected image.
+        Raises as `predict` does, except for single rejected images.
         """
         results: list[Prediction | Segmentation | RejectedImage] = []
         for batch in _batches(self._read(image) for image in images):
@@ -230,11 +223,7 @@ class Client:
 
         The slices are sent in one request; the server rejects more than its limits allow.
 
-        Raises
-        ------
-        RejectedRequestError, ServerFailedError, UnreachableError, ResponseTimeoutError, InvalidResponseError,
-        InvalidCallError, OSError
-            See `predict_many`; InvalidResponseError if the model is not a segmentation model.
+        Raises as `predict` does; InvalidResponseError if the model is not a segmentation model.
         """
         images = [self._read(image) for image in slices]
         if not images:
@@ -260,11 +249,7 @@ class Client:
         text
             Part of the file name, of the id or of the image's checksum.
 
-        Raises
-        ------
-        RejectedRequestError, ServerFailedError, UnreachableError, ResponseTimeoutError, InvalidResponseError,
-        InvalidCallError
-            See `predict`; status 404 if the gateway stores no results, InvalidCallError if the URL is not a gateway.
+        Raises as `predict` does; status 404 if the gateway stores no results, InvalidCallError without a gateway.
         """
         self._require_gateway()
         return history.find(self._transport, model=model, label=label, since=since, until=until, text=text)

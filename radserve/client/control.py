@@ -10,8 +10,9 @@ from typing import Any, Final, Self, TypeVar
 import httpx
 from pydantic import BaseModel, ValidationError
 
-from radserve.client import discovery, response, retry, transport
+from radserve.client import discovery, response
 from radserve.client.response import Advice
+from radserve.client.transport import Transport, http_client
 from radserve.errors import InvalidResponseError
 from radserve.schema.control import AuditEntry, AuditLog, ModelStatus, ServerStatus, VersionStatus
 from radserve.schema.deployment import Change, Deployment, DeploymentDiff
@@ -62,8 +63,7 @@ class Control:
     """
 
     def __init__(self, http: httpx.Client, where: str) -> None:
-        self._http = http
-        self._where = where
+        self._transport = Transport(http, where, _RETRIES, _ADVICE)
 
     @classmethod
     def over_socket(cls, path: Path) -> Self:
@@ -91,13 +91,13 @@ class Control:
         InvalidCallError
             If a parameter is invalid.
         """
-        return cls(transport.http_client(url, _timeout(_CHANGE_TIMEOUT), key, cacert), url)
+        return cls(http_client(url, _CHANGE_TIMEOUT, key, cacert), url)
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._http.close()
+        self._transport.close()
 
     def overview(self) -> ServerStatus:
         """Return all models."""
@@ -170,18 +170,12 @@ class Control:
     ) -> httpx.Response:
         params = {key: value for key, value in (query or {}).items() if value is not None}
         timeout = _timeout(_READ_TIMEOUT if reading else _CHANGE_TIMEOUT)
-        try:
-            reply = retry.send(
-                lambda: self._http.request(method, path, json=body, params=params or None, timeout=timeout),
-                _RETRIES if reading else 0,
-            )
-        except httpx.HTTPError as error:
-            raise response.failure(error, self._where, _ADVICE) from error
+        reply = self._transport.request(method, path, repeat=reading, json=body, params=params or None, timeout=timeout)
         if reply.status_code >= HTTPStatus.BAD_REQUEST:
             raise response.problem(reply, _ADVICE)
         if not reply.is_success:
             raise InvalidResponseError(
-                f"{self._where} answered {reply.status_code}, which a control API never does; check --url."
+                f"{self._transport.where} answered {reply.status_code}, which a control API never does; check --url."
             )
         return reply
 
@@ -189,9 +183,9 @@ class Control:
         try:
             return model.model_validate(response.parse(reply))
         except ValidationError as error:
-            request = reply.request
+            call = f"{reply.request.method} {reply.request.url.path}"
             raise InvalidResponseError(
-                f"{self._where}: unexpected response to {request.method} {request.url.path} ({describe(error)[:300]}). "
+                f"{self._transport.where}: unexpected response to {call} ({describe(error)[:300]}). "
                 "Do client and server have the same release?"
             ) from error
 

@@ -81,12 +81,3 @@ def retry_after(header: str | None) -> float | None:
     except ValueError:
         return None
     return max(0.0, (date.replace(tzinfo=date.tzinfo or UTC) - datetime.now(UTC)).total_seconds())
-
-
-# The archive store still uses these two names; it is about to leave this module.
-after, LONGEST = retry_after, MAX_RETRY_AFTER
-
-
-def pause(attempt: int, asked_for: float | None = None) -> float:
-    """Return the seconds before the next attempt."""
-    return max(min(8.0, 0.25 * float(2**attempt)), asked_for or 0.0)

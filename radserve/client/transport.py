@@ -9,6 +9,7 @@ from typing import Any, Final
 import httpx
 
 from radserve.client import response, retry
+from radserve.client.response import INFERENCE, Advice
 from radserve.errors import InvalidCallError
 
 TIMEOUT: Final = httpx.Timeout(connect=5.0, read=60.0, write=60.0, pool=60.0)
@@ -18,20 +19,21 @@ _LOOPBACK: Final = ("127.0.0.1", "::1", "localhost")
 
 
 class Transport:
-    """Connections to one server; see `radserve.client.Client` for the parameters."""
+    """Connections to one server.
 
-    def __init__(
-        self, url: str, timeout: float | httpx.Timeout, retries: int, key: str | None, cacert: Path | None
-    ) -> None:
-        if retries < 0:
-            raise InvalidCallError(f"retries has value {retries}; it must be 0 or more.")
-        if not isinstance(timeout, httpx.Timeout):
-            if not timeout > 0:
-                raise InvalidCallError(f"timeout has value {timeout}; it must be above 0 seconds.")
-            timeout = httpx.Timeout(connect=TIMEOUT.connect, read=timeout, write=TIMEOUT.write, pool=TIMEOUT.pool)
-        self.url = url
+    Parameters
+    ----------
+    where
+        Name of the server in errors.
+    retries
+        Maximum number of repetitions of a request.
+    """
+
+    def __init__(self, http: httpx.Client, where: str, retries: int, advice: Advice = INFERENCE) -> None:
+        self.where = where
+        self._http = http
         self._retries = retries
-        self._http = http_client(url, timeout, key, cacert)
+        self._advice = advice
 
     def close(self) -> None:
         """Close the connections."""
@@ -57,14 +59,17 @@ class Transport:
         try:
             return retry.send(lambda: self._http.request(method, url, **options), self._retries if repeat else 0)
         except httpx.HTTPError as error:
-            raise response.failure(error, str(url) if isinstance(url, httpx.URL) else self.url) from error
+            where = str(url) if isinstance(url, httpx.URL) else self.where
+            raise response.failure(error, where, self._advice) from error
 
 
-def http_client(url: str, timeout: httpx.Timeout, key: str | None, cacert: Path | None) -> httpx.Client:
+def http_client(url: str, timeout: float | httpx.Timeout, key: str | None, cacert: Path | None) -> httpx.Client:
     """Open a client for a base URL.
 
     Parameters
     ----------
+    timeout
+        Seconds to wait for a response, or all timeouts.
     cacert
         PEM file of the authority that signed the server's certificate.
 
@@ -74,6 +79,10 @@ def http_client(url: str, timeout: httpx.Timeout, key: str | None, cacert: Path 
         If a parameter is invalid.
     """
     base = parse_url(url)
+    if not isinstance(timeout, httpx.Timeout):
+        if not timeout > 0:
+            raise InvalidCallError(f"timeout has value {timeout}; it must be above 0 seconds.")
+        timeout = httpx.Timeout(connect=TIMEOUT.connect, read=timeout, write=TIMEOUT.write, pool=TIMEOUT.pool)
     return httpx.Client(
         base_url=base,
         timeout=timeout,

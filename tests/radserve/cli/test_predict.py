@@ -151,7 +151,7 @@ def test_an_unreachable_server_exits_with_3_and_one_line(films: Path) -> None:
 
 @pytest.fixture
 def stuck(odd: Scripted) -> Iterator[threading.Event]:
-    """Let the server answer the first image and then nobody until the test ends."""
+    """Delay every response after the first until the test ends."""
     arrived, enough = threading.Event(), threading.Event()
 
     def script(request: Request) -> Reply:

@@ -57,7 +57,7 @@ def test_several_servers_are_named(temporary: Path) -> None:
         assert f"{temporary}/radserve-a, {temporary}/radserve-b. Choose one with --runtime" in str(raised.value)
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can make somebody else's folder")
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can create a folder of another user")
 def test_sockets_of_other_users_are_ignored(temporary: Path) -> None:
     trap = folder(temporary, "radserve-trap")
     with scripted(trap):
