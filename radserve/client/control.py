@@ -14,7 +14,7 @@ from radserve.client import discovery, response
 from radserve.client.response import Advice
 from radserve.client.transport import Transport, http_client
 from radserve.errors import InvalidResponseError
-from radserve.schema.control import AuditEntry, AuditLog, ModelStatus, ServerStatus, VersionStatus
+from radserve.schema.control import AuditEntry, AuditLog, ModelStatus, Registration, ServerStatus, VersionStatus
 from radserve.schema.deployment import Change, Deployment, DeploymentDiff
 from radserve.schema.rollout import RolloutSpec, RolloutStatus
 from radserve.validation import describe
@@ -109,12 +109,12 @@ class Control:
 
     def register(self, name: str, version: str, workers: int | None, reason: str | None) -> VersionStatus:
         """Download a version if necessary, verify and start it; it gets no traffic yet."""
-        body = {"workers": workers, "reason": reason}
+        body = Registration(workers=workers, reason=reason).model_dump()
         return self._change("POST", f"/versions/{name}/{version}", VersionStatus, body)
 
     def scale(self, name: str, version: str, workers: int, reason: str | None) -> VersionStatus:
         """Change the number of workers of a version."""
-        body = {"workers": workers, "reason": reason}
+        body = Registration(workers=workers, reason=reason).model_dump()
         return self._change("PATCH", f"/versions/{name}/{version}", VersionStatus, body)
 
     def unregister(self, name: str, version: str, reason: str | None, *, force: bool) -> None:
