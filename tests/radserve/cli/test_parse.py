@@ -1,4 +1,4 @@
-"""What is written about shares, times and errors is read as it was meant, or refused."""
+"""Option values are parsed as documented, or rejected."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ SAMPLE = ROOT / "archives" / "chest-xray-cnn" / "sample.png"
 
 @pytest.fixture
 def films(tmp_path: Path) -> Path:
-    """Make a folder with two images and one between them that is refused."""
+    """Make a folder with two images and, between them, one that the server rejects."""
     for name, content in (("1.png", b"one"), ("2.png", b"bad"), ("3.png", b"three")):
         (tmp_path / name).write_bytes(content)
     return tmp_path
@@ -33,7 +33,7 @@ def films(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Name a folder for pictures that is not there yet."""
+    """Return the path of a folder for pictures that does not exist yet."""
     return tmp_path_factory.mktemp("pictures") / "out"
 
 
@@ -172,7 +172,7 @@ def test_ctrl_c_exits_with_130_and_prints_finished_results(odd: Scripted, films:
         stderr=subprocess.PIPE,
         text=True,
         cwd=ROOT,
-        # Tests that a shell runs in the background inherit that Ctrl-C is ignored.
+        # A shell that runs tests in the background makes them ignore SIGINT.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509 - a single system call
     )
     assert process.stdout is not None
@@ -210,7 +210,7 @@ def test_masks_and_overlays_are_written_to_their_folders(odd: Scripted, films: P
     assert np.asarray(Pillow.open(out / "1.mask.png")).tolist() == marked().tolist()
     assert not np.asarray(Pillow.open(out / "2.mask.png")).any()
     assert sorted(path.name for path in (out / "on").iterdir()) == ["1.overlay.png", "2.overlay.png", "3.overlay.png"]
-    # Of the version that answered, not of one that became the default meanwhile.
+    # Pictures are of the version that gave the result, even if the default version changes.
     pictures = [request for request in odd.requests if request.headers["Accept"] == "image/png;view=overlay"]
     assert {request.path for request in pictures} == {"/predictions/glioma/1.0.0"}
 

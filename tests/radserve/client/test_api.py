@@ -1,4 +1,4 @@
-"""How the client tells a gateway from a server: by what it says itself, and never by a guess."""
+"""Detection of servers and gateways by their /live."""
 
 from __future__ import annotations
 

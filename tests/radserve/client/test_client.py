@@ -225,7 +225,7 @@ def test_masks_of_several_images_keep_the_order_of_the_images(client: Client) ->
 
 def test_a_series_is_one_request(client: Client, odd: Scripted) -> None:
     series = client.predict_series("glioma", (b"%d" % number for number in range(100)))
-    assert (len(series.answers), series.volume.pixels, len(odd.requests)) == (100, 2000, 1)
+    assert (len(series.predictions), series.volume.pixels, len(odd.requests)) == (100, 2000, 1)
     assert series.volume.ml == pytest.approx(2.0)
 
 

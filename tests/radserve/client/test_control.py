@@ -1,4 +1,4 @@
-"""The client of the control API: what it asks, and what it makes of what comes back."""
+"""Requests and responses of the control API client."""
 
 from __future__ import annotations
 
@@ -95,9 +95,7 @@ def test_each_method_sends_the_documented_request(
 
 
 def test_a_rollout_request_has_every_documented_key() -> None:
-    names = (
-        "version steps step_seconds max_error max_p95 max_slowdown min_requests workers shadow reason"  # the contract's
-    )
+    names = "version steps step_seconds max_error max_p95 max_slowdown min_requests workers shadow reason"
     assert sorted(PLAN.model_dump(mode="json")) == sorted(names.split())
 
 

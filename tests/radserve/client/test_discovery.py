@@ -1,4 +1,4 @@
-"""The server that is meant: the one that runs, or the one that was named."""
+"""Discovery of the control socket of a running server."""
 
 from __future__ import annotations
 

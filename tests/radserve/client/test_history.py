@@ -1,4 +1,4 @@
-"""The history of a gateway, as the client gives it."""
+"""History of a gateway, as the client returns it."""
 
 from __future__ import annotations
 

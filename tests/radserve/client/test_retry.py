@@ -11,7 +11,7 @@ from radserve.client import retry
 
 
 def responses(*statuses: int, **headers: str) -> Callable[[], httpx.Response]:
-    """Return a request that is answered with these statuses in turn; the first response has the headers."""
+    """Return a request that gets these statuses in turn; the first response has the headers."""
     pending = iter([httpx.Response(statuses[0], headers=headers), *map(httpx.Response, statuses[1:])])
     return lambda: next(pending)
 

@@ -1,4 +1,4 @@
-"""What the client does when a server is busy, breaks off, or is not there."""
+"""Behaviour of the client when a server is busy, disconnects, or is missing."""
 
 from __future__ import annotations
 

@@ -23,9 +23,9 @@ def test_the_id_and_time_of_a_gateway_do_not_affect_equality() -> None:
         "filename": "a.png",
         "history": "kept",
     }
-    answer = validation.result(document, REQUEST)
-    assert (answer.id, answer.time) == ("0189", datetime(2026, 1, 2, 3, 4, 5, 678000, tzinfo=UTC))
-    assert answer == validation.result(prediction(IMAGE), REQUEST)
+    result = validation.result(document, REQUEST)
+    assert (result.id, result.time) == ("0189", datetime(2026, 1, 2, 3, 4, 5, 678000, tzinfo=UTC))
+    assert result == validation.result(prediction(IMAGE), REQUEST)
     with pytest.raises(InvalidResponseError, match="time"):
         validation.result(document | {"time": "soon"}, REQUEST)
 
@@ -115,16 +115,16 @@ def test_a_series_has_masks_and_a_volume() -> None:
     series = validation.series({"predictions": ANSWERS} | volume(ANSWERS), SLICES)
     assert (series.volume.slices, series.volume.positive_slices, series.volume.pixels) == (2, 1, 20)
     assert series.volume.ml == pytest.approx(0.02)
-    assert [item.positive for item in series.answers if not isinstance(item, RejectedImage)] == [True, False]
+    assert [item.positive for item in series.predictions if not isinstance(item, RejectedImage)] == [True, False]
 
 
 def test_a_series_with_a_rejected_slice_has_no_volume() -> None:
-    answers = [ANSWERS[0], {"status": 400, "title": "Bad", "detail": "It is."}]
-    series = validation.series({"predictions": answers} | volume(answers), SLICES)
-    assert series.answers[1] == RejectedImage(status=400, title="Bad", detail="It is.")
+    results = [ANSWERS[0], {"status": 400, "title": "Bad", "detail": "It is."}]
+    series = validation.series({"predictions": results} | volume(results), SLICES)
+    assert series.predictions[1] == RejectedImage(status=400, title="Bad", detail="It is.")
     assert (series.volume.ml, series.volume.reason) == (None, "No volume: rejected.")
     with pytest.raises(InvalidResponseError, match="1 slices have no mask"):
-        validation.series({"predictions": answers} | volume(answers, ml=1.0, reason=...), SLICES)
+        validation.series({"predictions": results} | volume(results, ml=1.0, reason=...), SLICES)
 
 
 @pytest.mark.parametrize(

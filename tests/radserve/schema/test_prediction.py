@@ -93,6 +93,6 @@ def test_a_warning_is_an_attribute() -> None:
 def test_a_model_may_have_ten_labels() -> None:
     shares = {f"label {number}": 0.1 for number in range(9)} | {"cat": 0.1}
     document = prediction(IMAGE, label="cat", probability=0.1, probabilities=shares, positive=None, threshold=None)
-    answer = validation.result(document, REQUEST)
-    assert isinstance(answer, Prediction)
-    assert (answer.task, answer.positive, len(answer.probabilities)) == ("classification", None, 10)
+    result = validation.result(document, REQUEST)
+    assert isinstance(result, Prediction)
+    assert (result.task, result.positive, len(result.probabilities)) == ("classification", None, 10)

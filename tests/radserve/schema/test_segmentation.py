@@ -18,27 +18,27 @@ from tests.radserve.scripted import empty, marked, picture, png, prediction, seg
 IMAGE = b"image"
 REQUEST = RequestedImage("glioma", "1.0.0", hashlib.sha256(IMAGE).hexdigest())
 UNKNOWN = prediction(IMAGE)["image"]
-"""The image, of unknown spacing."""
+"""Image without pixel spacing."""
 
 
 def _parse(document: dict[str, Any]) -> Segmentation:
-    answer = validation.result(document, REQUEST)
-    assert isinstance(answer, Segmentation)
-    return answer
+    result = validation.result(document, REQUEST)
+    assert isinstance(result, Segmentation)
+    return result
 
 
 def test_a_mask_is_an_array_and_a_file() -> None:
-    answer = _parse(segmentation(IMAGE))
-    assert answer.task == "segmentation"
-    assert answer.mask.pixels.tolist() == marked().tolist()
-    assert answer.mask.png == png(marked())
-    assert answer.box == Box(left=3, top=2, width=5, height=4)
-    assert answer.raw == segmentation(IMAGE)
+    result = _parse(segmentation(IMAGE))
+    assert result.task == "segmentation"
+    assert result.mask.pixels.tolist() == marked().tolist()
+    assert result.mask.png == png(marked())
+    assert result.box == Box(left=3, top=2, width=5, height=4)
+    assert result.raw == segmentation(IMAGE)
 
 
 def test_an_empty_mask_is_valid() -> None:
-    answer = _parse(empty(IMAGE))
-    assert (answer.positive, answer.box, answer.area.pixels) == (False, None, 0)
+    result = _parse(empty(IMAGE))
+    assert (result.positive, result.box, result.area.pixels) == (False, None, 0)
 
 
 def test_without_spacing_the_area_has_no_mm2() -> None:
