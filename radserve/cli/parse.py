@@ -1,4 +1,4 @@
-"""What is written on the command line about shares, times and errors, as numbers."""
+"""Parses option values: shares, durations, rates, names and versions."""
 
 from __future__ import annotations
 
@@ -19,84 +19,84 @@ _VERSION: Final[TypeAdapter[str]] = TypeAdapter(Version)
 
 
 def percentage(option: str, text: str) -> float:
-    """Read `5%`: above 0, at most 100.
+    """Parse a percentage above 0, such as `5%`.
 
     Raises
     ------
-    WrongCall
-        Naming the option, its value and what it may be; so do all of this module.
+    InvalidCallError
+        By every function of this module: names the option, its value and valid values.
     """
     return _share(option, text, text)
 
 
 def steps(option: str, text: str) -> tuple[float, ...]:
-    """Read `5%,25%,100%`: shares that grow and end with all."""
-    shares = tuple(_share(option, text, word) for word in text.split(","))
+    """Parse increasing shares that end with 100%, such as `5%,25%,100%`."""
+    shares = tuple(_share(option, text, part) for part in text.split(","))
     if any(later <= earlier for earlier, later in pairwise(shares)):
-        raise _wrong(option, text, "each share must be larger than the one before it")
+        raise _invalid(option, text, "each share must be larger than the one before it")
     if shares[-1] != 100:
-        raise _wrong(option, text, "the last share must be 100%: a rollout ends with all requests")
+        raise _invalid(option, text, "the last share must be 100%")
     return shares
 
 
 def duration(option: str, text: str) -> float:
-    """Read `300ms`, `30s`, `5m` or `2h` as seconds."""
+    """Parse `300ms`, `30s`, `5m` or `2h` into seconds."""
     match = re.fullmatch(r"([0-9.]+) ?(ms|s|m|h)", text.strip())
     number = _number(match[1]) if match else None
     if match is None or not number:
-        raise _wrong(option, text, "write a time above 0 with its unit, such as 300ms, 30s, 5m or 2h")
+        raise _invalid(option, text, "use a duration above 0 with its unit, such as 300ms, 30s, 5m or 2h")
     return number * _UNITS[match[2]]
 
 
 def rate(option: str, text: str) -> float:
-    """Read a share of requests, `1%` or `0.01`, as a fraction."""
+    """Parse a part of the requests, `1%` or `0.01`, into a fraction."""
     percent = text.strip().endswith("%")
     number = _number(text.strip().removesuffix("%"))
-    # 1 without a sign may be meant as 1 %, and would be all.
+    # 1 without a percent sign is ambiguous: 1% or all.
     if number is None or number > (100 if percent else 0.999):
-        raise _wrong(option, text, "write a share of the requests, such as 1% or 0.01")
+        raise _invalid(option, text, "use a part of the requests, such as 1% or 0.01")
     return number / 100 if percent else number
 
 
 def factor(option: str, text: str) -> float | None:
-    """Read a factor of 1 or more, or `off`."""
+    """Parse a factor of 1 or more, or `off`."""
     if text.strip() == _OFF:
         return None
     number = _number(text.strip())
     if number is None or number < 1:
-        raise _wrong(option, text, f"write a factor of 1 or more, such as 2, or '{_OFF}'")
+        raise _invalid(option, text, f"use a factor of 1 or more, such as 2, or '{_OFF}'")
     return number
 
 
 def name(text: str) -> str:
     """Check the name of a model."""
-    return _typed("NAME", text, _NAME, "names are small letters, digits and '-'")
+    return _checked("NAME", text, _NAME, "names have lower-case letters, digits and '-'")
 
 
 def version(text: str) -> str:
     """Check a version."""
-    return _typed("VERSION", text, _VERSION, "versions are numbers such as 1.0.0")
+    return _checked("VERSION", text, _VERSION, "versions are numbers such as 1.0.0")
 
 
-def _share(option: str, text: str, word: str) -> float:
-    number = _number(word.strip().removesuffix("%")) if word.strip().endswith("%") else None
+def _share(option: str, text: str, part: str) -> float:
+    number = _number(part.strip().removesuffix("%")) if part.strip().endswith("%") else None
     if number is None or not 0 < number <= 100:
-        raise _wrong(option, text, "write a percentage above 0, such as 5%")
+        raise _invalid(option, text, "use a percentage above 0, such as 5%")
     if round(number, 1) != number:
-        raise _wrong(option, text, "shares go in steps of 0.1%")
+        raise _invalid(option, text, "shares are multiples of 0.1%")
     return number
 
 
-def _typed(what: str, text: str, kind: TypeAdapter[str], rule: str) -> str:
+def _checked(argument: str, text: str, kind: TypeAdapter[str], rule: str) -> str:
     try:
         return kind.validate_python(text)
     except ValidationError:
-        raise _wrong(what, text, rule) from None
+        raise _invalid(argument, text, rule) from None
 
 
 def _number(text: str) -> float | None:
     return float(text) if _NUMBER.fullmatch(text.strip()) else None
 
 
-def _wrong(what: str, text: str, rule: str) -> InvalidCallError:
-    return InvalidCallError(f"{what} has value {text!r}; {rule}.")
+def _invalid(option: str, text: str, rule: str) -> InvalidCallError:
+    return InvalidCallError(f"{option} has value {text!r}; {rule}.")

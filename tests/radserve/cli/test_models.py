@@ -185,7 +185,7 @@ def test_wrong_usage_is_2_and_asks_nothing(api: Scripted, run: Run, words: list[
 def test_nobody_there_is_3(run: Run, run_directory: object) -> None:
     done = run("models", "list")
     assert (done.code, done.out) == (3, "")
-    assert done.err.startswith(f"radserve: Nobody answers at {run_directory}/control.sock (")
+    assert done.err.startswith(f"radserve: Cannot connect to {run_directory}/control.sock (")
     assert run("models", "list", "--url", f"http://127.0.0.1:{free_ports(1)[0]}").code == 3
 
 

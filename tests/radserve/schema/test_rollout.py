@@ -1,4 +1,4 @@
-"""What a rollout may be asked for."""
+"""Settings of a rollout, as the control API reads them."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from radserve.schema.rollout import RolloutSpec
 from radserve.versions import request
 
 
-def test_a_version_is_enough() -> None:
+def test_only_the_version_is_required() -> None:
     plan = request.plan({"version": "2.0.0"})
     assert plan == RolloutSpec(version="2.0.0", steps=(5, 25, 100), step_seconds=300, max_error=0.01, max_slowdown=2)
 
 
-def test_what_the_command_line_leaves_open_is_null() -> None:
+def test_null_means_the_default() -> None:
     nothing = dict.fromkeys(("max_p95", "max_slowdown", "workers", "shadow", "reason"))
     assert request.plan({"version": "2.0.0"} | nothing) == RolloutSpec(version="2.0.0", max_slowdown=None)
 
 
 @pytest.mark.parametrize(
-    ("changed", "said"),
+    ("changed", "message"),
     [
         ({"version": "two"}, "version: "),
         ({"steps": []}, "steps: "),
@@ -39,6 +39,6 @@ def test_what_the_command_line_leaves_open_is_null() -> None:
         ({"canary": 5}, "canary: "),
     ],
 )
-def test_what_is_wrong_is_named_with_its_value(changed: dict[str, Any], said: str) -> None:
-    with pytest.raises(InvalidChangeError, match=said):
+def test_an_error_names_the_key(changed: dict[str, Any], message: str) -> None:
+    with pytest.raises(InvalidChangeError, match=message):
         request.plan({"version": "2.0.0"} | changed)
