@@ -14,12 +14,10 @@ from cfnlint import lint_file  # type: ignore[import-untyped]
 from gateway.settings import PREFIX
 from gateway.settings import Settings as GatewaySettings
 from radserve.cli.serve import serve
-from radserve.deploy import stacks
 from radserve.deploy.errors import SettingsError
-from radserve.deploy.settings import StackName
+from radserve.deploy.settings import STACKS, StackName
+from radserve.deploy.teardown import RETAINED, TEMPORARY
 from radserve.deploy.template import FOLDER, Template, load
-
-STACKS = stacks.ORDER
 
 EVERYTHING = {
     # Statement: why its resource has to be "*".
@@ -95,13 +93,14 @@ def test_parameters_are_constrained_and_everything_is_described(stack: StackName
     template = load(stack)
     assert template.document["Description"].startswith(f"RadServe, {stack}: ")
     for name, item in template.parameters.items():
-        assert item.declared["Description"], name
-        typed = item.declared["Type"].startswith(("AWS::", "List<AWS::"))
-        bounded = {"AllowedPattern", "AllowedValues", "MinValue"} & set(item.declared)
+        assert item.declaration["Description"], name
+        typed = item.declaration["Type"].startswith(("AWS::", "List<AWS::"))
+        bounded = {"AllowedPattern", "AllowedValues", "MinValue"} & set(item.declaration)
         assert typed or bounded, f"{stack}.{name} takes anything"
-        assert ("AllowedPattern" in item.declared) == ("ConstraintDescription" in item.declared), name
-        assert item.declared["Type"] != "Number" or "AllowedValues" in bounded or "MaxValue" in item.declared, name
-        if item.default is not None and not item.declared["Type"].startswith("AWS::SSM"):
+        assert ("AllowedPattern" in item.declaration) == ("ConstraintDescription" in item.declaration), name
+        is_number = item.declaration["Type"] == "Number"
+        assert not is_number or "AllowedValues" in bounded or "MaxValue" in item.declaration, name
+        if item.default is not None and not item.declaration["Type"].startswith("AWS::SSM"):
             item.check(stack, item.default)
     assert all(item["Description"] for item in template.document.get("Outputs", {}).values())
 
@@ -208,8 +207,8 @@ def test_what_holds_data_outlives_its_stack() -> None:
     kinds = {"AWS::S3::Bucket", "AWS::ECR::Repository", "AWS::KMS::Key", "AWS::SecretsManager::Secret"}
     found = [(stack, item) for stack in STACKS for item in load(stack).document["Resources"].values()]
     for stack, item in found:
-        if item["Type"] in kinds and stack not in stacks.TEMPORARY:
-            assert stack in stacks.KEPT
+        if item["Type"] in kinds and stack not in TEMPORARY:
+            assert stack in RETAINED
             assert item["DeletionPolicy"] == "RetainExceptOnCreate"
             assert item["UpdateReplacePolicy"] == "Retain"
 
@@ -290,7 +289,7 @@ def test_the_load_balancer_and_the_server_speak_of_one_port() -> None:
 
 
 def test_a_stop_waits_longer_than_the_drain_can_take() -> None:
-    longest = sum(load("service").parameters[name].declared["MaxValue"] for name in ("DrainDelay", "DrainTimeout"))
+    longest = sum(load("service").parameters[name].declaration["MaxValue"] for name in ("DrainDelay", "DrainTimeout"))
     assert longest < containers()["server"]["StopTimeout"] == 120
     assert longest < 120 < int(re.findall(r"TimeoutStopSec=(\d+)", load("host").body)[0])
 
@@ -306,7 +305,7 @@ def test_memory_and_cores_of_all_containers_fit_on_the_instance() -> None:
         assert int(item["Cpu"]) + agent["Cpu"] + fetch["Cpu"] <= 1024 * cores
         # A tenth is the system's and the agent's of ECS.
         assert int(item["Memory"]) + agent["Memory"] + fetch["Memory"] <= 1024 * gib * 0.9
-    assert template.parameters["InstanceType"].declared["AllowedValues"] == list(
+    assert template.parameters["InstanceType"].declaration["AllowedValues"] == list(
         template.document["Mappings"]["InstanceTypes"]
     )
 
@@ -365,7 +364,7 @@ def test_the_front_gets_only_variables_that_it_knows_and_no_secret() -> None:
 def test_the_front_ends_before_whoever_waits_for_it() -> None:
     template = load("front")
     times = template.document["Mappings"]["Timeouts"]
-    assert template.parameters["Timeout"].declared["AllowedValues"] == list(times)
+    assert template.parameters["Timeout"].declaration["AllowedValues"] == list(times)
     for whole, item in times.items():
         assert float(item["Server"]) < int(whole) - 2
     waits = {

@@ -94,6 +94,6 @@ def test_of_a_part_it_makes_nothing_and_says_what_is_there(tmp_path: Path) -> No
     key.write_text("of some certificate")
     done = make(tmp_path)
     assert done.returncode == 1
-    assert "only a part of: tls/certificate.pem tls/key.pem" in done.stderr
+    assert "only some of: tls/certificate.pem tls/key.pem" in done.stderr
     assert key.read_text() == "of some certificate"
     assert not key.with_name("certificate.pem").exists()

@@ -78,7 +78,7 @@ def test_a_source_that_hangs_holds_no_request_up(file: Path, monkeypatch: pytest
 
 def test_a_source_without_keys_is_an_error_at_the_start(file: Path) -> None:
     file.write_text('{"keys": []}')
-    with pytest.raises(KeysError, match="holds no key"):
+    with pytest.raises(KeysError, match="contains no key"):
         ApiKeyAuthenticator.open(str(file))
 
 
