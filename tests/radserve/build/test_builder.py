@@ -322,7 +322,7 @@ def test_a_failed_build_does_not_stop_the_others(lacking: Path, tmp_path: Path) 
     path.write_text(yaml.safe_dump(yaml.safe_load(path.read_text()) | {"name": "broken", "network": "none"}))
     result = run("--all", "--untrained", "--archives", archives, "--model-store", tmp_path / "store")
     assert result.exit_code == 1
-    assert "network has value 'none'" in result.stderr
+    assert "network: unknown name 'none'" in result.stderr
     assert [entry.name for entry in store_index.read(tmp_path / "store").archives] == [SMALL]
 
 
