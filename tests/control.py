@@ -17,7 +17,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from radserve.proxy.access_events import AccessEvents, Seen
+from radserve.proxy.access_events import AccessEvent, AccessEvents
 
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
 
@@ -72,9 +72,9 @@ def controlled(socket: Path) -> Iterator[Control]:
 
 
 @contextmanager
-def heard(socket: Path) -> Iterator[list[Seen]]:
+def heard(socket: Path) -> Iterator[list[AccessEvent]]:
     """Listen on the traffic socket."""
-    seen: list[Seen] = []
+    seen: list[AccessEvent] = []
     loop = asyncio.new_event_loop()
     done, bound = asyncio.Event(), threading.Event()
 

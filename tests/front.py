@@ -116,7 +116,7 @@ def fronted(
             [sys.executable, "-m", "radserve", "front", *command, *options], stderr=file, cwd=ROOT, env=environment
         )
     try:
-        await_text(log, "the front listens", process)
+        await_text(log, "proxy listening", process)
         scheme = "https" if tls else "http"
         url, management, metrics_url = (f"{scheme}://127.0.0.1:{port}" for port in ports)
         ca = tls[0].root if tls else None

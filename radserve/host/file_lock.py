@@ -1,4 +1,4 @@
-"""A file that one process at a time works on."""
+"""Exclusive lock on a data file."""
 
 from __future__ import annotations
 
@@ -12,19 +12,20 @@ from typing import BinaryIO, cast
 
 @contextmanager
 def exclusive(path: Path) -> Iterator[BinaryIO]:
-    """Open a file for reading and writing, made if it is missing, that nobody else has opened by this function.
+    """Open a file for reading and writing, create it if missing, and lock it.
 
-    It may be renamed or removed meanwhile: who waited for it then makes a new one.
+    The lock is on the data file, not on a file beside it as with filelock: the holder may rename or remove the file,
+    and a process that waited for it then creates a new one.
     """
     while True:
         with open(os.open(path, os.O_RDWR | os.O_CREAT, 0o644), "r+b") as file:  # noqa: PTH123 - a descriptor
             fcntl.flock(file, fcntl.LOCK_EX)
-            if _is(path, file.fileno()):
+            if _refers_to(path, file.fileno()):
                 yield cast("BinaryIO", file)
                 return
 
 
-def _is(path: Path, descriptor: int) -> bool:
+def _refers_to(path: Path, descriptor: int) -> bool:
     try:
         return os.path.samestat(path.stat(), os.fstat(descriptor))
     except FileNotFoundError:

@@ -114,10 +114,10 @@ class Registration:
         Failed
             If it has no worker, or does not answer as it did when it was built.
         """
-        await self._fleet.look()
+        await self._fleet.refresh()
         found = self._fleet.get(*member.pair)
         if found is None or found.ready == 0:
             raise VersionFailedError(f"{member}: none of its workers is ready.")
-        wrong = await self._readiness.answers(member)
+        wrong = await self._readiness.sample_problem(member)
         if wrong:
             raise VersionFailedError(wrong)

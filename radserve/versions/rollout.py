@@ -203,7 +203,7 @@ class Run:
     async def _take_step(self, step: int, member: ModelVersion) -> None:
         share = declared.percent(self._plan.steps[step])
         await self._record(step, f"gets {share} of the requests", member)
-        self._window.empty(self.name)
+        self._window.clear(self.name)
         self._tell("canary", f"It has {share} of the requests.")
         logger.info("rollout of %s: %s of the requests", member, share)
         await self._observe(member, lambda seconds: judge(*self._look(), self._plan, seconds), f"{share} of requests")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 
 from radserve.build.model_store import order
-from radserve.host.run_directory import RunDirectory, fronted
+from radserve.host.run_directory import RunDirectory, proxy_running
 from radserve.proxy import traffic_split
 from radserve.proxy.traffic_split import Routing
 from radserve.torchserve.registry import Pair
@@ -23,7 +23,7 @@ class Routes:
     @property
     def fronted(self) -> bool:
         """Whether a front reads them."""
-        return fronted(self._runtime)
+        return proxy_running(self._runtime)
 
     def close(self, pair: Pair) -> None:
         """Let nobody ask a version by its path, from the next `follow` on."""

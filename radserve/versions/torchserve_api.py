@@ -15,7 +15,7 @@ from starlette.routing import Route
 from radserve.build import model_store
 from radserve.build.model_store import Entry
 from radserve.errors import ChangeError, NotServedError
-from radserve.torchserve.launch import Management
+from radserve.torchserve.management import Management
 from radserve.torchserve.registry import Pair
 from radserve.versions import request as asked
 from radserve.versions.storage import main_version

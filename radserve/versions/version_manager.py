@@ -187,7 +187,7 @@ class VersionManager:
 
     async def ready_workers(self, member: ModelVersion) -> int:
         """Count the workers of a version that can answer."""
-        await self._fleet.look()
+        await self._fleet.refresh()
         found = self._fleet.get(*member.pair)
         return found.ready if found else 0
 

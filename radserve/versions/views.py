@@ -111,7 +111,7 @@ class Views:
 
     async def _counted(self) -> Counted:
         try:
-            await self._fleet.look()
+            await self._fleet.refresh()
             async with httpx.AsyncClient(timeout=5.0) as client:
                 return torchserve_metrics.read((await client.get(self._metrics_url)).text)
         except httpx.HTTPError:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from radserve.proxy import options
+from radserve.proxy import configuration
 from tests.server import ROOT
 
 _BUILD = (("kustomize", "build"), ("kubectl", "kustomize"))
@@ -42,4 +42,4 @@ def longest() -> float:
     timeouts = [
         yaml.safe_load(path.read_text())["responseTimeout"] for path in ROOT.glob("archives/*/model-config.yaml")
     ]
-    return float(max(timeouts)) + options._MARGIN
+    return float(max(timeouts)) + configuration.MARGIN

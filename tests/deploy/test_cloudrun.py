@@ -164,7 +164,7 @@ def test_the_platform_sends_requests_where_the_front_listens_and_torchserve_does
 def test_probes_ask_what_they_mean_and_a_start_is_given_longer_than_the_supervisor_gives_itself(
     container: dict[str, Any],
 ) -> None:
-    from radserve.server.options import Options
+    from radserve.server.options import ServerOptions as Options
 
     startup = container["startupProbe"]
     assert startup["httpGet"]["path"] == "/ready"

@@ -186,7 +186,7 @@ def test_probes_go_through_the_front_and_ask_what_they_mean(container: dict[str,
 
 
 def test_a_start_is_given_longer_than_the_supervisor_gives_itself(container: dict[str, Any]) -> None:
-    from radserve.server.options import Options
+    from radserve.server.options import ServerOptions as Options
 
     probe = container["startupProbe"]
     assert probe["periodSeconds"] * probe["failureThreshold"] > Options.startup_timeout

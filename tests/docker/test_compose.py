@@ -178,7 +178,7 @@ def test_the_gateway_has_no_port_and_asks_nginx_as_everybody_does(
     for key, value in (given | {"RADSERVE_GATEWAY_SECRETS": str(tmp_path)}).items():
         monkeypatch.setenv(key, value)
     settings = Settings.read()
-    assert settings.health == "https://server:8443"
+    assert settings.supervisor_url == "https://server:8443"
     assert "server" in services["nginx"]["networks"]["inner"]["aliases"]
     assert (settings.history, settings.rate_storage) == ("redis://:x@redis:6379/0",) * 2
     assert settings.keys == "/run/keys/api_keys.json"

@@ -151,7 +151,7 @@ def test_models_take_post_and_put_only(client: httpx.Client, method: str) -> Non
     response = client.request(method, PATH)
     assert response.status_code == 405
     if method not in ("HEAD", "TRACE"):  # TRACE is refused before the path is looked at
-        assert problem(response, 405) == "This path takes POST, PUT only."
+        assert problem(response, 405) == "This path accepts POST, PUT only."
         assert response.headers["allow"] == "POST, PUT"
 
 

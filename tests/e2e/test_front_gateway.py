@@ -9,7 +9,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from gateway.app import make
+from gateway.app import create
 from gateway.settings import Settings
 from gateway.static_files import FOLDER
 from radserve.client import Client
@@ -91,12 +91,12 @@ def test_the_page_is_open_to_all_and_every_file_of_it(front: Front) -> None:
 
 def test_every_path_of_the_api_reaches_the_gateway(client: httpx.Client) -> None:
     asked = 0
-    for path, methods in make(Settings.read(history="none")).openapi()["paths"].items():
+    for path, methods in create(Settings.read(history="none")).openapi()["paths"].items():
         for method in methods:
             if path.startswith("/api/"):
                 found = client.request(method, path.format(name="x", version="1.0", identity="0"))
                 assert "Nothing is open" not in found.text, path  # nginx' own words
-                assert "This path takes" not in found.text, (method, path)
+                assert "This path accepts" not in found.text, (method, path)
                 asked += 1
     assert asked >= 9
     assert client.get("/api/models").json()["models"][0]["name"] == NAME
@@ -137,7 +137,7 @@ def test_nothing_else_is_opened_by_it(front: Front, path: str) -> None:
             connection.sendall((line + head).encode())
             status, document = answered(connection)
         assert status == 404 or (status == 400 and "%00" in path), (method, status)
-        assert "Nothing is open at this path" in str(document["detail"]) or status == 400
+        assert "Unknown path" in str(document["detail"]) or status == 400
 
 
 def test_bodies_are_bounded_by_both(client: httpx.Client) -> None:

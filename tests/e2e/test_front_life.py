@@ -126,7 +126,7 @@ def test_a_published_server_is_not_ready_until_it_is_and_stops_without_losing_a_
     with (tmp_path / "log").open("w") as file:
         process = subprocess.Popen(command(store, ports, *words), stdout=subprocess.DEVNULL, stderr=file, cwd=ROOT)
     try:
-        await_text(tmp_path / "log", "the front listens", process)
+        await_text(tmp_path / "log", "proxy listening", process)
         assert httpx.get(f"{url}/ready").status_code == 503
         assert httpx.get(f"{url}/live").status_code == 200
         early = httpx.post(url + PATH, content=FILM, headers=headers)

@@ -20,11 +20,12 @@ import httpx
 import pytest
 
 from benchmarks.server import free_ports
-from radserve.host.run_directory import RunDirectory, fronted
+from radserve.host.run_directory import RunDirectory, proxy_running
 from radserve.proxy import traffic_split
-from radserve.proxy.access_events import Seen
+from radserve.proxy.access_events import AccessEvent
+from radserve.proxy.configuration import Upstreams
 from radserve.proxy.nginx import Nginx
-from radserve.proxy.options import Options, Upstreams
+from radserve.proxy.options import ProxyOptions
 from radserve.proxy.traffic_split import Routing
 from tests import front as fronts
 from tests.authority import Authority
@@ -68,7 +69,7 @@ class Split:
         return [line for line in new if "does not hear" not in line]  # it says that once
 
     @contextmanager
-    def heard(self, client: httpx.Client) -> Iterator[list[Seen]]:
+    def heard(self, client: httpx.Client) -> Iterator[list[AccessEvent]]:
         """Listen to the traffic, from when the client's worker has found out that somebody does so anew."""
         with heard(self.runtime.traffic) as seen:
             for _ in range(20):
@@ -162,7 +163,7 @@ def test_a_version_that_is_named_is_left_alone(client: httpx.Client, split: Spli
 
 def test_what_was_refused_before_a_split_is_refused_within_one(client: httpx.Client, split: Split) -> None:
     split.route(50, shadow=100)
-    assert problem(client.get(PATH), 405) == "This path takes POST, PUT only."
+    assert problem(client.get(PATH), 405) == "This path accepts POST, PUT only."
     assert client.get(PATH).headers["allow"] == "POST, PUT"
     problem(client.post(PATH, content=b"a=b", headers={"Content-Type": "application/x-www-form-urlencoded"}), 415)
     problem(client.post(f"{PATH}/", content=BODY), 404)
@@ -205,7 +206,7 @@ def test_a_closed_version_is_not_there_and_only_that_one(client: httpx.Client, s
     for path in (f"{PATH}/{NEW}", f"/explanations/{NAME}/{NEW}"):
         said = problem(client.post(path, content=BODY), 404)
         assert said.startswith(f"Version {NEW} of {NAME} is not open")
-    assert "Nothing is open at this path" in problem(client.post("/nothing", content=BODY), 404)
+    assert "Unknown path" in problem(client.post("/nothing", content=BODY), 404)
     assert asked(client) == asked(client, f"{PATH}/{OLD}") == f"{PATH}/{OLD}"
     assert asked(client, f"/predictions/other/{NEW}") == f"/predictions/other/{NEW}"
     traffic_split.write(Routing(closed={(NAME, NEW)}), split.runtime)  # before any share is given
@@ -413,12 +414,12 @@ def test_sagemakers_invocations_are_split_told_and_copied_too(tmp_path: Path) ->
     runtime = RunDirectory(tmp_path)
     runtime.ready.touch()
     (port,) = free_ports(1)
-    options = Options("127.0.0.1", port, "127.0.0.1", 1, 2, sagemaker=NAME, access_log=tmp_path / "access.log")
+    options = ProxyOptions("127.0.0.1", port, "127.0.0.1", 1, 2, sagemaker=NAME, access_log=tmp_path / "access.log")
     traffic_split.write(Routing({NAME: {NEW: 100}}, {NAME: 100}), runtime)
 
     async def ask(upstream: Scripted) -> None:
         address = upstream.url.removeprefix("http://")
-        nginx = Nginx(options, Upstreams(address, address, address, runtime, 100000, 60), runtime.front)
+        nginx = Nginx(options, Upstreams(address, address, address, runtime, 100000, 60), runtime.proxy)
         await nginx.start()
         try:
             async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as client:
@@ -429,7 +430,7 @@ def test_sagemakers_invocations_are_split_told_and_copied_too(tmp_path: Path) ->
                 assert second.json()["path"] == f"/explanations/{NAME}/{NEW}"
                 assert (await client.post("/shadow", content=BODY)).status_code == 404
         finally:
-            await nginx.end()
+            await nginx.stop()
 
     with scripted() as upstream, controlled(runtime.control) as control, heard(runtime.traffic) as seen:
         upstream.script = echo
@@ -443,14 +444,14 @@ def test_sagemakers_invocations_are_split_told_and_copied_too(tmp_path: Path) ->
 
 
 def test_the_supervisor_can_tell_whether_there_is_a_front(split: Split, tmp_path: Path) -> None:
-    assert fronted(split.runtime)
-    assert not fronted(RunDirectory(tmp_path))
+    assert proxy_running(split.runtime)
+    assert not proxy_running(RunDirectory(tmp_path))
 
 
 def test_a_second_front_in_the_same_folder_is_refused(server: Server, split: Split, keys: Keys, tmp_path: Path) -> None:
     with (
-        pytest.raises(AssertionError, match="another front uses it"),
+        pytest.raises(AssertionError, match="in use by another proxy"),
         fronts.fronted(server, split.runtime.folder, keys, tmp_path, None),
     ):
         pass
-    assert fronted(split.runtime)
+    assert proxy_running(split.runtime)

@@ -17,6 +17,7 @@ import pytest
 
 from benchmarks.server import free_ports
 from radserve.build import builder
+from radserve.build.source import find_sources
 from tests.authority import Authority
 from tests.conftest import ROOT
 from tests.front import Keys
@@ -93,7 +94,7 @@ def monitored(
     """Load a server of several models, published with TLS and keys, and let Prometheus see it."""
     models, folder = tmp_path_factory.mktemp("models"), tmp_path_factory.mktemp("monitoring")
     shutil.copytree(store, models, dirs_exist_ok=True)
-    for source in builder.find(ROOT / "archives", MODELS[1:]):
+    for source in find_sources(ROOT / "archives", MODELS[1:]):
         builder.build(source, models)
     pair = authority.issue("monitored")
     (folder / "key").write_text(keys.texts["read"])

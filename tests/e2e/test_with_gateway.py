@@ -105,13 +105,13 @@ signal.pause()
             "import time; time.sleep(0.5); raise SystemExit(3)",
             STAYS.format(code=0),
             3,
-            "the server ended with 3; the gateway is stopped",
+            "the server exited with code 3; stopping the gateway",
         ),
         (
             STAYS.format(code=0),
             "import time; time.sleep(0.5); raise SystemExit(1)",
             7,
-            "the gateway ended with 1; the server is stopped",
+            "the gateway exited with code 1; stopping the server",
         ),
     ],
 )
@@ -143,7 +143,7 @@ def test_what_is_wrong_is_said_as_by_the_server_and_nothing_starts(words: list[s
 
 
 def test_the_gateway_is_told_where_the_server_will_be() -> None:
-    found = with_gateway.places(["--port", "9001", "--health-port=9002", "--keys", "k.json"], {})
+    found = with_gateway.addresses(["--port", "9001", "--health-port=9002", "--keys", "k.json"], {})
     assert found.server == "http://127.0.0.1:9001"
     assert found.environment({"PATH": "x", "RADSERVE_GATEWAY_SERVER": "http://elsewhere"}) == {
         "PATH": "x",
@@ -151,15 +151,15 @@ def test_the_gateway_is_told_where_the_server_will_be() -> None:
         "RADSERVE_GATEWAY_SUPERVISOR": "http://127.0.0.1:9002",
         "RADSERVE_GATEWAY_KEYS": "k.json",
     }
-    assert with_gateway.places([], {"RADSERVE_GATEWAY_PORT": "8001"}).gateway == "http://127.0.0.1:8001"
+    assert with_gateway.addresses([], {"RADSERVE_GATEWAY_PORT": "8001"}).gateway == "http://127.0.0.1:8001"
 
 
 def test_variables_say_it_as_well(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RADSERVE_PORT", "9001")
-    assert with_gateway.places([], {}).server == "http://127.0.0.1:9001"
+    assert with_gateway.addresses([], {}).server == "http://127.0.0.1:9001"
 
 
 @pytest.mark.parametrize("words", [["--host", "0.0.0.0"], ["--front"], ["--plain-http"], ["--certificate", "x.pem"]])
 def test_what_is_to_be_published_is_refused(words: list[str]) -> None:
     with pytest.raises(ServeError, match=r"docs/gateway\.md"):
-        with_gateway.places(words, {})
+        with_gateway.addresses(words, {})

@@ -82,10 +82,10 @@ def test_a_trial_below_the_median_is_pruned(folder: Path, photographs: Path, tmp
     )
     for rate in (0.003, 0.004, 0.005, 1e-9):
         study.enqueue_trial({"learning_rate": rate, "augmentation.rotation": 5})
-    found = tune(folder, photographs, out, _options(4, "epochs=6"))
-    assert _states(found) == [TrialState.COMPLETE] * 3 + [TrialState.PRUNED]
-    assert len(found.trials[3].intermediate_values) == 4
-    assert found.best_trial.number < 3
+    result = tune(folder, photographs, out, _options(4, "epochs=6"))
+    assert _states(result) == [TrialState.COMPLETE] * 3 + [TrialState.PRUNED]
+    assert len(result.trials[3].intermediate_values) == 4
+    assert result.best_trial.number < 3
     assert settings.load(out / "training.yaml").learning_rate > 1e-3
 
 
@@ -104,8 +104,8 @@ def test_two_processes_share_one_study(folder: Path, photographs: Path, tmp_path
         )
         for name in ("one", "two")
     ]
-    told = [worker.communicate(timeout=300)[1] for worker in workers]
-    assert [worker.returncode for worker in workers] == [0, 0], told
+    message = [worker.communicate(timeout=300)[1] for worker in workers]
+    assert [worker.returncode for worker in workers] == [0, 0], message
     study = optuna.load_study(study_name="cifar10-lenet", storage=storage)
     assert _states(study) == [TrialState.COMPLETE] * 4
     assert len({trial.params["learning_rate"] for trial in study.trials}) == 4
@@ -115,7 +115,7 @@ def test_two_processes_share_one_study(folder: Path, photographs: Path, tmp_path
 
 def test_a_storage_that_cannot_be_opened_is_named(folder: Path, photographs: Path, tmp_path: Path) -> None:
     storage = f"sqlite:///{tmp_path / 'nowhere' / 'study.db'}"
-    with pytest.raises(RunError, match=r"storage cannot be opened.*unable to open"):
+    with pytest.raises(RunError, match=r"Cannot open the storage.*unable to open"):
         tune(folder, photographs, tmp_path / "study", _options(1, storage=storage))
 
 

@@ -13,6 +13,7 @@ from PIL import Image as Pillow
 from playwright.sync_api import Page, expect
 
 from radserve.build import builder
+from radserve.build.source import find_sources
 from tests.conftest import ROOT
 from tests.gateway.page.conftest import Opener
 from tests.gateway.page.files import choose, payload
@@ -32,7 +33,7 @@ def several(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
     """Run a gateway before a segmentation and a model of 32 x 32 pixels."""
     folder = tmp_path_factory.mktemp("several")
     packed(folder / "store", folder)
-    for source in builder.find(ROOT / "archives", ["cifar10-lenet"]):
+    for source in find_sources(ROOT / "archives", ["cifar10-lenet"]):
         builder.build(source, folder / "store")
     with running(folder / "store", folder / "log") as server, before(server, folder, history="none") as gateway:
         yield gateway

@@ -89,7 +89,7 @@ def test_what_is_no_archive_is_neither_pushed_nor_left_by_a_pull(tmp_path: Path)
     here.mkdir()
     (here / "chest-1.0.0.mar").write_bytes(b"nothing")
     entry = enter(here, "chest", "1.0.0", "chest-1.0.0.mar")
-    with pytest.raises(ArchiveError, match="is no archive"):
+    with pytest.raises(ArchiveError, match="invalid archive"):
         store.push(entry, here)
     assert not (tmp_path / "store").exists()
     with pytest.MonkeyPatch.context() as patch:

@@ -1,0 +1,86 @@
+"""A backend with scripted responses, without a server."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from typing import Any
+
+from gateway.backends.base import Catalog, ModelRequest, ModelResponse, unknown_model
+
+SHA256 = "a" * 64
+CATALOG: dict[str, Any] = {
+    "models": [
+        {
+            "name": "chest",
+            "versions": [
+                {
+                    "version": "1.0.0",
+                    "sha256": SHA256,
+                    "share": 100,
+                    "task": "classification",
+                    "title": "Pneumonia",
+                    "labels": ["normal", "pneumonia"],
+                    "positive": "pneumonia",
+                    "threshold": 0.5,
+                    "explains": True,
+                    "input": {"color": "gray", "height": 112, "width": 160},
+                    "trained_on": "radiographs",
+                    "licence": "none",
+                }
+            ],
+        }
+    ]
+}
+
+
+def prediction(image: bytes, /, **changes: Any) -> dict[str, Any]:
+    """Return a valid prediction for an image, changed; `...` removes a key."""
+    document = {
+        "model": {"name": "chest", "version": "1.0.0", "sha256": SHA256},
+        "label": "normal",
+        "probability": 0.75,
+        "probabilities": {"normal": 0.75, "pneumonia": 0.25},
+        "positive": False,
+        "threshold": 0.5,
+        "image": {"format": "png", "width": 20, "height": 10, "sha256": hashlib.sha256(image).hexdigest()},
+    }
+    return {key: value for key, value in (document | changes).items() if value is not ...}
+
+
+def json_response(document: Any, status: int = 200, media_type: str = "application/json") -> ModelResponse:
+    """Return a JSON response."""
+    return ModelResponse(status, media_type, json.dumps(document).encode())
+
+
+class FakeBackend:
+    """Responds as a script says, and records the requests."""
+
+    def __init__(self, script: Callable[[ModelRequest], ModelResponse] | None = None) -> None:
+        self.requests: list[ModelRequest] = []
+        self.script = script or (lambda request: json_response(prediction(request.body)))
+        self.problem: str | None = None
+
+    async def infer(self, request: ModelRequest) -> ModelResponse:
+        self.requests.append(request)
+        return self.script(request)
+
+    async def catalog(self) -> Catalog:
+        return Catalog.model_validate(CATALOG)
+
+    async def card(self, name: str, version: str) -> str:
+        if (name, version) != ("chest", "1.0.0"):
+            raise unknown_model()
+        return "# Chest\n\n| a | b |\n|---|---|\n| 1 | <script>x</script> |\n"
+
+    async def sample(self, name: str, version: str) -> bytes:
+        if (name, version) != ("chest", "1.0.0"):
+            raise unknown_model()
+        return b"\x89PNG sample"
+
+    async def ready(self) -> str | None:
+        return self.problem
+
+    async def close(self) -> None:
+        pass
