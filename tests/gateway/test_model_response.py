@@ -57,7 +57,7 @@ def test_only_answers_become_results_and_names_only_where_they_are_kept() -> Non
 )
 def test_what_is_no_document_is_502_and_no_answer(body: bytes) -> None:
     with pytest.raises(BadGatewayError):
-        model_response.parse(ModelResponse(200, "application/json", body))
+        model_response.parse(ModelResponse(200, "application/json", body), "predictions")
 
 
 @pytest.mark.parametrize("changes", [{"model": {}}, {"image": ...}, {"probability": "high"}])

@@ -58,7 +58,7 @@ def everything(keys: Keys, folder: Path) -> Path:
 
 def test_every_operation_that_says_so_asks_for_a_key_before_anything_else(keys: Keys) -> None:
     backend = FakeBackend()
-    values = {"name": "chest-xray-cnn", "version": "1.0.0", "identity": "01234567-0123-7123-8123-0123456789ab"}
+    values = {"name": "chest-xray-cnn", "version": "1.0.0", "result_id": "01234567-0123-7123-8123-0123456789ab"}
 
     async def ask() -> None:
         async with client(gateway(ApiKeyAuthenticator.open(str(keys.file)), backend=backend)) as http:

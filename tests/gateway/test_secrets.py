@@ -40,8 +40,8 @@ def test_what_names_no_secret_stays() -> None:
     [
         ("ssm:none", "RADSERVE_GATEWAY_SERVER_KEY: parameter none: cannot be read from Parameter Store"),
         ("secretsmanager:none", "RADSERVE_GATEWAY_SERVER_KEY: secret none: cannot be read from Secrets Manager"),
-        ("secretsmanager:bytes", "RADSERVE_GATEWAY_SERVER_KEY: the secret that it names is no text"),
-        ("secretsmanager:blank", "RADSERVE_GATEWAY_SERVER_KEY: the secret that it names is empty"),
+        ("secretsmanager:bytes", "RADSERVE_GATEWAY_SERVER_KEY: the secret is not UTF-8 text"),
+        ("secretsmanager:blank", "RADSERVE_GATEWAY_SERVER_KEY: the secret is empty"),
         ("ssm:", "write a path, env:NAME, secretsmanager:NAME or ssm:NAME"),
     ],
 )

@@ -65,5 +65,5 @@ def test_secrets_are_read_from_files_of_a_folder(tmp_path: Path, monkeypatch: py
     monkeypatch.setenv("RADSERVE_GATEWAY_SERVER_KEY", "from a variable")
     assert Settings.read().server_key == "from a variable"
     monkeypatch.setenv("RADSERVE_GATEWAY_SECRETS", str(tmp_path / "nothing"))
-    with pytest.raises(SettingsError, match=r"RADSERVE_GATEWAY_SECRETS: .*nothing is no folder"):
+    with pytest.raises(SettingsError, match=r"RADSERVE_GATEWAY_SECRETS: .*nothing is not a folder"):
         Settings.read()

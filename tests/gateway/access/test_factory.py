@@ -82,7 +82,7 @@ def test_what_looks_like_a_key_is_one_and_all_else_a_token(tmp_path: Path) -> No
     assert identify("somebody").name == "somebody"
     with pytest.raises(NotAuthenticatedError, match="key is unknown"):
         identify("radserve_somebody")
-    with pytest.raises(NotAuthenticatedError, match="has the name of its subject"):
+    with pytest.raises(NotAuthenticatedError, match="has the same name as its subject"):
         identify("ward-7")
-    with pytest.raises(NotAuthenticatedError, match="API key or a token"):
+    with pytest.raises(NotAuthenticatedError, match="API key or token"):
         asyncio.run(both.identify({}))

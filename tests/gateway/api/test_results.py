@@ -283,6 +283,6 @@ def test_where_images_are_not_kept_there_is_none(tmp_path: Path) -> None:
 
     async def work(client: httpx.AsyncClient) -> None:
         answer = await client.get(f"/api/results/{history.results[0].id}/image")
-        assert (answer.status_code, answer.json()["detail"]) == (404, "The image of this result is not kept.")
+        assert (answer.status_code, answer.json()["detail"]) == (404, "The image of this result is not stored.")
 
     run(services(FakeBackend(), history=history), work)

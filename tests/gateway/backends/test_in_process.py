@@ -15,12 +15,12 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from gateway import model_response
 from gateway.app import create
 from gateway.backends.base import Backend, ModelRequest, ModelResponse
 from gateway.backends.in_process import InProcessBackend
 from gateway.backends.server import ServerBackend
 from gateway.errors import NotFoundError, SettingsError
-from gateway.model_response import problem
 from gateway.settings import Settings
 from radserve.build import model_store
 from tests.repack import NAME
@@ -108,7 +108,7 @@ def test_it_answers_as_torchserve_byte_for_byte(
 def test_what_it_does_not_serve_is_the_same_problem(
     server: Server, inprocess: InProcessBackend, asked: ModelRequest
 ) -> None:
-    behind, here = map(problem, ask(server, inprocess, asked))
+    behind, here = map(model_response.problem, ask(server, inprocess, asked))
     assert (here.status, here.title, str(here)) == (behind.status, behind.title, str(behind))
     assert here.status == 404
 
@@ -160,10 +160,10 @@ def test_an_archive_that_is_not_what_the_index_says_is_refused(store: Path, tmp_
         file.write(b"\0")
     with pytest.raises(SettingsError, match=r"RADSERVE_GATEWAY_ARCHIVE: .* bytes, the index has"):
         InProcessBackend(copy)
-    with pytest.raises(SettingsError, match="there is no such archive"):
+    with pytest.raises(SettingsError, match="file not found"):
         InProcessBackend(tmp_path / "none.mar")
     other = copy.rename(tmp_path / "other.mar")
-    with pytest.raises(SettingsError, match="does not list it"):
+    with pytest.raises(SettingsError, match="missing in the index"):
         InProcessBackend(other)
 
 
@@ -172,10 +172,10 @@ def test_an_archive_of_another_release_is_refused(store: Path, tmp_path: Path) -
     with zipfile.ZipFile(store / f"{NAME}-1.0.0.mar") as old, zipfile.ZipFile(changed, "w") as new:
         for name in old.namelist():
             new.writestr(name, old.read(name) + (b"\n" if name == "handlers/decision.py" else b""))
-    with pytest.raises(SettingsError, match=r"another handlers/decision\.py"):
+    with pytest.raises(SettingsError, match=r"its handlers/decision\.py differs"):
         InProcessBackend(changed)
     changed.write_bytes(b"no zip")
-    with pytest.raises(SettingsError, match="is no archive"):
+    with pytest.raises(SettingsError, match="not a model archive"):
         InProcessBackend(changed)
 
 

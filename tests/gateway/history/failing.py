@@ -43,7 +43,7 @@ class Failing:
             self.state = "down" if self.finds_left < 0 else "up"
         await self._use()
         at = int(query.after or 0)
-        return Page(tuple(self.results[at : at + 1]), str(at + 1) if at + 1 < len(self.results) else None)
+        return Page(results=tuple(self.results[at : at + 1]), next=str(at + 1) if at + 1 < len(self.results) else None)
 
     async def get(self, identity: str) -> Result | None:
         await self._use()

@@ -72,8 +72,8 @@ def test_what_was_kept_and_lost_is_counted_and_said_once(caplog: pytest.LogCaptu
         "lost": 3,
     }
     assert [(record.levelname, record.getMessage()) for record in caplog.records] == [
-        ("ERROR", "results are not kept: /var/lib/secret cannot be used."),
-        ("WARNING", "results are kept again"),
+        ("ERROR", "results are not recorded: /var/lib/secret cannot be used."),
+        ("WARNING", "results are recorded again"),
     ]
 
 

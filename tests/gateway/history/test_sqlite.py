@@ -172,7 +172,7 @@ def test_only_its_owner_can_read_it(sqlite_store: Store) -> None:
     async def work(history: History) -> None:
         await history.add([result()])
         assert {file.name: file.stat().st_mode & 0o777 for file in path.parent.iterdir()} == {
-            f"{path.name}{end}": 0o600 for end in ("", "-wal", "-shm")
+            f"{path.name}{end}": 0o600 for end in ("", "-wal", "-shm", ".lock")
         }
 
     before = os.umask(0)
@@ -192,14 +192,14 @@ def test_what_is_forgotten_is_overwritten(sqlite_store: Store) -> None:
 
     sqlite_store.run(work)
     path = Path(sqlite_store.url.removeprefix("sqlite:"))
-    assert [file.name for file in path.parent.iterdir()] == [path.name]
+    assert {file.name for file in path.parent.iterdir()} == {path.name, f"{path.name}.lock"}
     assert b"doe^jane" not in path.read_bytes().lower()
 
 
 @pytest.mark.parametrize(
     ("prepare", "said"),
     [
-        ("PRAGMA user_version = 2", "schema 2, and this gateway reads 1"),
+        ("PRAGMA user_version = 2", "schema 2, but this release reads schema 1"),
         ("CREATE TABLE patients (name)", "schema 0"),
     ],
 )
@@ -228,7 +228,7 @@ def test_what_cannot_be_used_is_said_with_its_path_and_used_as_soon_as_it_can(tm
     async def work() -> None:
         history = SqliteHistory(path)
         for attempt in (history.open(), history.add([kept]), history.find(Query()), history.ping()):
-            with pytest.raises(HistoryError, match=r"history\.sqlite3 cannot be used: file is not a database"):
+            with pytest.raises(HistoryError, match=r"history\.sqlite3 is unavailable: file is not a database"):
                 await attempt
         path.unlink()
         await history.add([kept])

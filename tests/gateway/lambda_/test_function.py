@@ -151,7 +151,7 @@ def test_what_goes_wrong_behind_is_told_apart_before_lambda_kills_the_function(
         assert time.monotonic() - begin < 1.9
         assert late["statusCode"] == 504
         document = json.loads(content(late))
-        assert "time of this function" in document["detail"]
+        assert "time limit of this function" in document["detail"]
         assert document["request_id"] == header(late, "x-request-id")
         assert header(late, "content-security-policy")
         behind.script = lambda _: Reply(503, b"{}")
@@ -166,11 +166,11 @@ def test_nobody_behind_is_502_and_a_server_slower_than_the_setting_504(
         (tmp_path / name).mkdir()
     with function(tmp_path / "none", variables(keys, f"http://127.0.0.1:{port}")) as runtime:
         answer = runtime.invoke(events.rest("POST", PATH, FILM, key))
-        assert (answer["statusCode"], "cannot be reached" in answer["body"]) == (502, True)
+        assert (answer["statusCode"], "unreachable" in answer["body"]) == (502, True)
     behind.script = lambda _: wait(Reply(200, b"{}"), 1.0)
     with function(tmp_path / "slow", variables(keys, behind.url, timeout="0.3")) as runtime:
         answer = runtime.invoke(events.alb("POST", PATH, FILM, key))
-        assert (answer["statusCode"], "did not answer within 0.3 s" in answer["body"]) == (504, True)
+        assert (answer["statusCode"], "did not respond within 0.3 s" in answer["body"]) == (504, True)
 
 
 def test_what_is_too_large_for_lambda_is_a_problem_in_both_directions(

@@ -43,7 +43,7 @@ def test_axe_finds_no_serious_fault_in_any_view(
     result.get_by_role("button", name="Show heat map").click()
     expect(result.locator("canvas.overlay")).to_be_visible()
     result.get_by_text("Identifiers").click()
-    expect(page.locator("#refusals")).to_be_visible()
+    expect(page.locator("#rejections")).to_be_visible()
     assert faults(page) == []
     page.get_by_role("button", name="Model card").click()
     expect(page.locator("#card-text table").first).to_be_visible()
@@ -71,7 +71,7 @@ def tab_to(page: Page, name: str, most: int = 40) -> None:
 
 
 def test_everything_can_be_done_by_keys(page: Page) -> None:
-    tab_to(page, "Skip to the content", 1)
+    tab_to(page, "Skip to content", 1)
     page.keyboard.press("Enter")
     expect(page.locator("#main")).to_be_focused()
     tab_to(page, "Model card")
@@ -84,12 +84,12 @@ def test_everything_can_be_done_by_keys(page: Page) -> None:
     expect(page.locator("#pick")).to_be_focused()
     page.locator("#pick").set_input_files([payload("film.png", SAMPLE.read_bytes())])
     result = shown(page, "film.png")
-    expect(page.locator("#said")).to_contain_text("film.png: pneumonia")
+    expect(page.locator("#announcement")).to_contain_text("film.png: Pneumonia")
     tab_to(page, "Image film.png")
     page.keyboard.press("+")
-    expect(result.locator(".level")).to_have_text("140 %")
+    expect(result.locator(".level")).to_have_text("140%")
     page.keyboard.press("0")
-    expect(result.locator(".level")).to_have_text("100 %")
+    expect(result.locator(".level")).to_have_text("100%")
     tab_to(page, "Show heat map")
     page.keyboard.press("Enter")
     expect(result.locator("canvas.overlay")).to_be_visible()
@@ -106,7 +106,7 @@ def test_colours_are_chosen_and_remembered(opened: Opener, gateway: Gateway) -> 
     page = opened(gateway.url, color_scheme="light")
     ground = "rgb(243, 246, 248)"
     expect(page.locator("body")).to_have_css("background-color", ground)
-    toggle = page.get_by_role("button", name="Dark colours")
+    toggle = page.get_by_role("button", name="Dark theme")
     expect(toggle).to_have_attribute("aria-pressed", "false")
     toggle.click()
     expect(toggle).to_have_attribute("aria-pressed", "true")

@@ -52,23 +52,25 @@ def nothing_answered(page: Page) -> None:
 
 def test_a_jpeg_is_answered_with_label_probability_threshold_and_model(page: Page, server: Server) -> None:
     data = jpeg()
-    answer = httpx.post(f"{server.url}/predictions/{NAME}", content=data).json()
+    prediction = httpx.post(f"{server.url}/predictions/{NAME}", content=data).json()
     choose(page, payload("film.jpg", data))
     result = shown(page, "film.jpg")
-    expect(result.locator(".label")).to_have_text(answer["label"])
-    share = answer["probabilities"]["pneumonia"]
-    bar = result.get_by_role("img", name="Calibrated probability of pneumonia")
-    assert f"threshold of {100 * answer['threshold']:.1f} %" in (bar.get_attribute("aria-label") or "")
+    expect(result.locator(".label")).to_have_text(prediction["label"].capitalize())
+    share = prediction["probabilities"]["pneumonia"]
+    bar = result.get_by_role("img", name="Probability of pneumonia")
+    cutoff = f"{100 * prediction['threshold']:.1f}%"
+    assert f"cut-off {cutoff}" in (bar.get_attribute("aria-label") or "")
+    expect(result.get_by_text(f"Above the {cutoff} cut-off, so reported as pneumonia.")).to_be_visible()
     widths: list[float] = bar.evaluate(
         "bar => [...bar.children].map(child => child.getBoundingClientRect()).flatMap("
         "({ left, width }, index) => (index ? left + width / 2 - bar.getBoundingClientRect().left : width)"
         " / bar.getBoundingClientRect().width)"
     )
-    assert widths == pytest.approx([share, answer["threshold"]], abs=0.005)
-    expect(result.get_by_role("button", name=f"{NAME} 1.0.0")).to_be_visible()
+    assert widths == pytest.approx([share, prediction["threshold"]], abs=0.005)
+    expect(result.get_by_role("button", name=f"({NAME}), version 1.0.0")).to_be_visible()
     assert natural(result) == [280, 196]
-    expect(page.locator("#refusals")).to_be_hidden()
-    expect(page.locator("#said")).to_contain_text("film.jpg: pneumonia, probability")
+    expect(page.locator("#rejections")).to_be_hidden()
+    expect(page.locator("#announcement")).to_contain_text("film.jpg: Pneumonia, probability")
 
 
 def test_the_heat_map_lies_over_the_image_and_fades_and_zooms_with_it(page: Page) -> None:
@@ -83,7 +85,7 @@ def test_the_heat_map_lies_over_the_image_and_fades_and_zooms_with_it(page: Page
     expect(overlay).to_have_css("opacity", "0.2")
     before = overlay.bounding_box()
     result.get_by_role("button", name="Zoom in").click()
-    expect(result.locator(".level")).to_have_text("140 %")
+    expect(result.locator(".level")).to_have_text("140%")
     after, picture = overlay.bounding_box(), result.locator("img.picture").bounding_box()
     assert before
     assert after
@@ -101,7 +103,7 @@ def test_what_is_downloaded_is_what_was_answered(page: Page, tmp_path: Path) -> 
     result.get_by_role("button", name="Show heat map").click()
     expect(result.locator("canvas.overlay")).to_be_visible()
     kept = {}
-    for button in ("Answer (JSON)", "Picture (PNG)", "Heat map (PNG)"):
+    for button in ("Result (JSON)", "Picture (PNG)", "Heat map (PNG)"):
         with page.expect_download() as download:
             result.get_by_role("button", name=button).click()
         path = tmp_path / download.value.suggested_filename
@@ -125,7 +127,7 @@ def test_a_dicom_is_shown_as_the_server_decoded_it(page: Page, request: pytest.F
     choose(page, payload("chest.dcm", data))
     result = shown(page, "chest.dcm")
     width, height = natural(result)
-    expect(result.get_by_text(f"DICOM, {width} \N{MULTIPLICATION SIGN} {height}")).to_be_visible()
+    expect(result.get_by_text(f"DICOM, {width} \N{MULTIPLICATION SIGN} {height} pixels")).to_be_visible()
     if not real:
         pixels = result.locator("img.picture").evaluate(PIXELS)
         film = np.asarray(Pillow.open(SAMPLE)).astype(int)
@@ -133,29 +135,30 @@ def test_a_dicom_is_shown_as_the_server_decoded_it(page: Page, request: pytest.F
 
 
 def test_a_refused_file_has_a_place_and_words_of_its_own_and_no_label(page: Page) -> None:
-    for name, content, title, advice in (
-        ("cut.jpg", jpeg()[:900], "Unreadable image", "save it anew"),
-        ("notes.txt", b"hello", "Unsupported media type", "send the image as one of them"),
-        ("empty.png", b"", "Unreadable image", "send the bytes of one image"),
-        ("slices.zip", b"PK\3\4 and so on", "Several images in one file", "Unpack it"),
+    for name, content, text, detail in (
+        ("cut.jpg", jpeg()[:900], "Damaged or incomplete file. Export it again.", "Details: "),
+        ("notes.txt", b"hello", "Unsupported file type. Export as DICOM, PNG or JPEG.", "Details: "),
+        ("empty.png", b"", "This file is empty.", ""),
+        ("slices.zip", b"PK\3\4 and so on", "This is an archive of several files.", "Unpack it"),
+        ("report.pdf", b"%PDF-1.7", "PDFs cannot be read. Export the image as PNG.", ""),
     ):
         choose(page, payload(name, content))
-        refusals = page.get_by_role("region", name="Not answered")
-        refusal = refusals.get_by_role("listitem").filter(has=page.get_by_role("heading", name=name))
-        expect(refusal).to_contain_text(f"Not answered: {title}")
-        expect(refusal).to_contain_text(advice)
-        expect(page.locator("#warned")).to_contain_text(f"{name} was not answered")
+        rejections = page.get_by_role("region", name="Could not be analysed")
+        rejection = rejections.get_by_role("listitem").filter(has=page.get_by_role("heading", name=name))
+        expect(rejection).to_contain_text(text)
+        expect(rejection).to_contain_text(detail)
+        expect(page.locator("#alert")).to_contain_text(f"{name} could not be analysed")
         nothing_answered(page)
-        refusal.get_by_role("button", name="Dismiss").click()
-        expect(refusals).to_be_hidden()
+        rejection.get_by_role("button", name="Dismiss").click()
+        expect(rejections).to_be_hidden()
 
 
 def test_files_that_come_together_are_answered_each_by_itself(page: Page) -> None:
     good = [payload(f"film-{number}.png", SAMPLE.read_bytes()) for number in range(5)]
     choose(page, *good[:3], payload("broken.png", b"\x89PNG\r\n\x1a\n cut"), *good[3:])
     expect(page.locator(".result")).to_have_count(5)
-    expect(page.locator("#refusal-list > li")).to_have_count(1)
-    expect(page.locator("#refusal-list")).to_contain_text("broken.png")
+    expect(page.locator("#rejection-list > li")).to_have_count(1)
+    expect(page.locator("#rejection-list")).to_contain_text("broken.png")
     expect(page.locator("#progress")).to_be_hidden()
     page.get_by_role("button", name="Clear results").click()
     nothing_answered(page)
@@ -170,18 +173,21 @@ def tampered(route: Route, change: dict[str, Any]) -> None:
 def test_an_answer_that_contradicts_itself_or_is_about_something_else_is_not_shown(page: Page) -> None:
     changes: list[tuple[dict[str, Any], str]] = [
         ({"image": {"format": "png", "width": 280, "height": 196, "sha256": "0" * 64}}, "about another image"),
-        ({"model": {"name": "other", "version": "1.0.0", "sha256": "0" * 64}}, "another model gave it"),
+        ({"model": {"name": "other", "version": "1.0.0", "sha256": "0" * 64}}, "from another model"),
         ({"label": "normal"}, "label and probability contradict"),
-        ({"label": "tumour", "probabilities": {"normal": 0, "tumour": 1}, "probability": 1}, "no such label"),
-        ({"positive": False}, "label and its decision contradict"),
-        ({"threshold": 1}, "decision and its threshold contradict"),
+        (
+            {"label": "tumour", "probabilities": {"normal": 0, "tumour": 1}, "probability": 1},
+            "does not have this label",
+        ),
+        ({"positive": False}, "label and decision contradict"),
+        ({"threshold": 1}, "decision and cut-off contradict"),
         ({"probabilities": {"normal": 0.9, "pneumonia": 0.9}}, "do not add up"),
-        ({"predictions": []}, "a collection of images"),
+        ({"predictions": []}, "several images"),
     ]
     for change, why in changes:
         page.route(PATH, lambda route, _, change=change: tampered(route, change))
         choose(page, payload("film.png", SAMPLE.read_bytes()))
-        expect(page.locator("#refusal-list > li")).to_contain_text(why)
+        expect(page.locator("#rejection-list > li")).to_contain_text(why)
         nothing_answered(page)
         page.unroute(PATH)
         page.get_by_role("button", name="Dismiss all").click()
@@ -198,7 +204,7 @@ def test_an_error_never_shows_a_label(page: Page) -> None:
         said = {"status": status, "content_type": media, "body": body}
         page.route(PATH, lambda route, _, said=said: route.fulfill(**said))
         choose(page, payload("film.png", SAMPLE.read_bytes()))
-        expect(page.locator("#refusal-list > li")).to_have_count(1)
+        expect(page.locator("#rejection-list > li")).to_have_count(1)
         nothing_answered(page)
         page.unroute(PATH)
         page.get_by_role("button", name="Dismiss all").click()
@@ -214,37 +220,37 @@ def test_a_file_that_comes_before_the_models_are_known_is_not_passed_over(opened
     page.route("**/api/models", hold)
     page.goto(gateway.url)
     choose(page, payload("film.jpg", jpeg()))
-    expect(page.locator("#refusal-list")).to_contain_text("Not answered: No model is chosen.")
+    expect(page.locator("#rejection-list")).to_contain_text("The list of models is not loaded yet.")
     nothing_answered(page)
     held[0].continue_()
     page.wait_for_selector("html[data-ready]")
     page.get_by_role("button", name="Try again").click()
     expect(shown(page, "film.jpg").locator(".label")).not_to_be_empty()
-    expect(page.locator("#refusals")).to_be_hidden()
+    expect(page.locator("#rejections")).to_be_hidden()
 
 
 def test_a_lost_connection_is_said_and_the_same_can_be_tried_again(page: Page) -> None:
     page.route("**/api/predictions/**", lambda route: route.abort())
     choose(page, payload("film.png", SAMPLE.read_bytes()))
-    expect(page.locator("#refusal-list")).to_contain_text("No connection")
+    expect(page.locator("#rejection-list")).to_contain_text("No connection")
     nothing_answered(page)
     page.unroute("**/api/predictions/**")
     page.get_by_role("button", name="Try again").click()
     shown(page, "film.png")
-    expect(page.locator("#refusals")).to_be_hidden()
+    expect(page.locator("#rejections")).to_be_hidden()
 
 
 def test_the_heat_map_of_another_answer_is_not_laid_over(page: Page) -> None:
     page.route(
         "**/api/explanations/**",
-        lambda route: tampered(route, {"model": {"name": NAME, "version": "1.0.0", "sha256": "0"}}),
+        lambda route: tampered(route, {"model": {"name": NAME, "version": "1.0.0", "sha256": "0" * 64}}),
     )
     choose(page, payload("film.png", SAMPLE.read_bytes()))
     result = shown(page, "film.png")
     result.get_by_role("button", name="Show heat map").click()
-    expect(page.locator("#refusal-list")).to_contain_text("another archive explained it")
+    expect(page.locator("#rejection-list")).to_contain_text("from another archive")
     expect(result.locator("canvas.overlay")).to_have_count(0)
-    expect(result.locator(".label")).to_have_text("pneumonia")
+    expect(result.locator(".label")).to_have_text("Pneumonia")
 
 
 def test_a_warning_of_the_model_stands_beside_the_label(page: Page) -> None:
@@ -257,12 +263,12 @@ def test_on_a_phone_the_sample_is_answered_and_no_medical_device_stays_in_view(
     opened: Opener, gateway: Gateway
 ) -> None:
     page = opened(gateway.url, viewport={"width": 390, "height": 844}, has_touch=True, is_mobile=True)
-    page.get_by_role("button", name=f"Analyse the sample of {NAME}").tap()
+    page.get_by_role("button", name=f"({NAME})").tap()
     result = shown(page, f"{NAME}-sample.png")
     expect(result.get_by_role("heading")).to_be_in_viewport()
     expect(result.locator("img.picture")).to_be_in_viewport(ratio=0.9)
     for place in ("document.body.scrollHeight", "0"):
         page.evaluate(f"window.scrollTo(0, {place})")
-        expect(page.get_by_text("No medical device.")).to_be_in_viewport()
+        expect(page.get_by_text("Not a medical device.")).to_be_in_viewport()
     assert page.evaluate("document.documentElement.scrollWidth") == 390
     expect(page.locator("#camera")).to_have_attribute("capture", "environment")

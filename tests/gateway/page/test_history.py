@@ -47,26 +47,26 @@ def test_pages_are_turned_and_a_text_filters(history: Page) -> None:
     rows = history.locator("#history-rows tr")
     expect(rows).to_have_count(25)
     expect(rows.first).to_contain_text("film-29.png")
-    expect(rows.first).to_contain_text("pneumonia")
-    expect(rows.first).to_contain_text(">99.9 %")
+    expect(rows.first).to_contain_text("Pneumonia")
+    expect(rows.first).to_contain_text(">99.9%")
     history.get_by_role("button", name="Older").click()
     expect(rows).to_have_count(COUNT - 25)
     expect(rows.last).to_contain_text("film-00.png")
     history.get_by_role("button", name="Newer").click()
     expect(rows).to_have_count(25)
-    history.get_by_label("File, id or checksum").fill("film-07")
+    history.get_by_label("File name, ID or checksum").fill("film-07")
     history.keyboard.press("Enter")
     expect(rows).to_have_count(1)
-    history.get_by_label("Label").select_option("normal")
+    history.get_by_label("Result", exact=True).select_option("normal")
     history.get_by_role("button", name="Apply").click()
-    expect(rows).to_have_text("No results.")
+    expect(rows).to_have_text("No results match these filters.")
     history.get_by_role("button", name="Reset").click()
     expect(rows).to_have_count(25)
 
 
 def test_the_csv_has_what_the_filter_lets_through(history: Page, tmp_path: Path) -> None:
     expect(history.locator("#history-rows tr")).to_have_count(25)
-    history.get_by_label("File, id or checksum").fill("film-1")
+    history.get_by_label("File name, ID or checksum").fill("film-1")
     with history.expect_download() as download:
         history.get_by_role("button", name="Download CSV").click()
     download.value.save_as(tmp_path / "results.csv")
@@ -89,7 +89,7 @@ def test_a_result_is_deleted_after_a_question_and_the_focus_goes_on(history: Pag
 
 def test_where_no_history_is_kept_that_is_said(page: Page) -> None:
     page.get_by_role("link", name="History").click()
-    expect(page.get_by_text("This server keeps no history of results.")).to_be_visible()
+    expect(page.get_by_text("This server does not keep a history of results.")).to_be_visible()
     expect(page.get_by_role("table")).to_be_hidden()
     expect(page.get_by_role("button", name="Download CSV")).to_be_hidden()
 

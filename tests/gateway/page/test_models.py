@@ -41,7 +41,7 @@ def several(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
 
 def test_the_card_is_one_click_away(page: Page) -> None:
     page.get_by_role("button", name="Model card").click()
-    card = page.get_by_role("dialog", name=f"{NAME} 1.0.0")
+    card = page.get_by_role("dialog", name=f"({NAME}), version 1.0.0")
     expect(card).to_contain_text("One hospital, children of one to five years")
     expect(card.get_by_role("cell", name="AUROC")).to_be_visible()
     page.keyboard.press("Escape")
@@ -71,7 +71,7 @@ def test_a_mask_lies_over_the_image_where_the_finding_is(opened: Opener, several
     wanted = figure(300, 400)
     choose(page, payload("slice.npy", npy(painted(wanted))))  # which no browser can show
     result = shown(page, "slice.npy")
-    expect(result.locator(".label")).to_have_text("spot")
+    expect(result.locator(".label")).to_have_text("Spot")
     expect(result.locator("img.picture")).to_be_visible()
     overlay = result.locator("canvas.overlay")
     assert overlay.bounding_box() == result.locator("img.picture").bounding_box()
@@ -94,7 +94,7 @@ def test_beside_a_photograph_stands_what_a_model_of_32_pixels_sees(opened: Opene
     photograph = Pillow.fromarray(rng.integers(0, 255, (6, 8, 3), dtype=np.uint8)).resize((320, 240))
     choose(page, payload("photo.jpg", saved(photograph, "JPEG")))
     result = shown(page, "photo.jpg")
-    small = result.get_by_role("img", name="The image in 32 by 32 pixels")
+    small = result.get_by_role("img", name="The image in 32 \N{MULTIPLICATION SIGN} 32 pixels")
     expect(small).to_be_visible()
     assert small.evaluate("canvas => [canvas.width, canvas.height]") == [32, 32]
     bars = result.locator(".ranking li")
@@ -105,6 +105,6 @@ def test_beside_a_photograph_stands_what_a_model_of_32_pixels_sees(opened: Opene
 
 def test_the_samples_of_all_models_choose_their_model(opened: Opener, several: Gateway) -> None:
     page = opened(several.url)
-    page.get_by_role("button", name="Analyse the sample of spots").click()
-    expect(shown(page, "spots-sample.png").locator(".label")).to_have_text("spot")
+    page.get_by_role("button", name="(spots)").click()
+    expect(shown(page, "spots-sample.png").locator(".label")).to_have_text("Spot")
     expect(page.locator("#model")).to_have_value("spots")

@@ -36,6 +36,6 @@ def test_only_the_shell_is_kept_and_it_opens_without_a_connection(opened: Opener
     ]
     page.context.set_offline(offline=True)
     page.reload()
-    expect(page.get_by_text("No medical device.")).to_be_visible()
-    expect(page.locator("#refusal-list")).to_contain_text("No connection")
+    expect(page.get_by_text("Not a medical device.")).to_be_visible()
+    expect(page.locator("#rejection-list")).to_contain_text("No connection")
     expect(page.locator(".result")).to_have_count(0)

@@ -167,7 +167,7 @@ def test_a_key_is_good_for_nobody_else(client: Client, echo: FakeBackend) -> Non
     assert offered(client, "bob")["object"].split("/")[2] != form["object"].split("/")[2]
     answer = predict(client, form["object"], who="bob")
     assert answer.status_code == 403
-    assert answer.json()["detail"].startswith("This is no key that POST /api/uploads gave you")
+    assert answer.json()["detail"].startswith("Unknown upload key")
     gone = client.delete(form["object"], "bob")
     assert gone.status_code == 403
     assert predict(client, form["object"]).status_code == 200
@@ -222,17 +222,17 @@ def test_what_is_too_long_for_the_server_is_its_own_413(client: Client, echo: Fa
     echo.script = lambda _: ModelResponse(413, "", b"")
     answer = predict(client, form["object"])
     assert answer.status_code == 413
-    assert "server behind" in answer.json()["detail"]
+    assert "analysis service" in answer.json()["detail"]
 
 
 @pytest.mark.parametrize(
     ("fault", "timeout", "status", "said"),
     [
-        ({"do": "403"}, 60, 502, "refuses this gateway (AccessDenied)"),
+        ({"do": "403"}, 60, 502, "denied access (AccessDenied)"),
         ({"do": "503"}, 60, 503, "try again"),  # boto3 does so itself before, after up to a second
-        ({"do": "reset"}, 60, 502, "cannot be used"),
-        ({"do": "cut"}, 60, 502, "cannot be used"),
-        ({"do": "stall", "seconds": 2}, 2, 504, "did not answer within 1 s"),
+        ({"do": "reset"}, 60, 502, "unavailable"),
+        ({"do": "cut"}, 60, 502, "unavailable"),
+        ({"do": "stall", "seconds": 2}, 2, 504, "did not respond within 1 s"),
     ],
 )
 def test_storage_that_fails_is_said_and_gives_no_answer(
@@ -292,13 +292,13 @@ def test_where_uploads_are_off_that_is_said(echo: FakeBackend) -> None:
     client = opened(settings(""), echo)
     for answer in (client.post("/api/uploads"), client.delete("a")):
         assert answer.status_code == 404
-        assert "takes no uploads" in answer.json()["detail"]
+        assert "Uploads are disabled" in answer.json()["detail"]
     assert predict(client, "a").status_code == 400
 
 
 @pytest.mark.parametrize("place", ["bucket", "s3://", "s3://bucket", "s3://bucket/", "s3://bucket/../a", "s3://B/a"])
 def test_a_place_that_is_none_is_refused_at_the_start(place: str) -> None:
-    with pytest.raises(SettingsError, match=r"RADSERVE_GATEWAY_UPLOADS has value .* Write s3://BUCKET/PREFIX"):
+    with pytest.raises(SettingsError, match=r"RADSERVE_GATEWAY_UPLOADS has value .* use s3://BUCKET/PREFIX"):
         app.create(settings(place))
 
 

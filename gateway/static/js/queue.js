@@ -1,18 +1,14 @@
-// Files on their way: each by itself, a few at once, with its own progress.
+// Queue of files: a few run at the same time, each with its own progress.
 
 import { button, byId, make } from "./dom.js";
-import { size } from "./words.js";
+import { fileSize } from "./texts.js";
 
-const AT_ONCE = 3;
+const PARALLEL = 3;
 const waiting = [];
 let running = 0;
 
-/**
- * Put a file into the queue.
- *
- * `work(job)` is called when it is its turn; `job` has a `signal` and a method `progress(share)`.
- */
-export function add(file, work) {
+/** Add a file; `work(job)` runs when a slot is free. A job has a `signal` and a method `progress(fraction)`. */
+export function enqueue(file, work) {
   const job = new Job(file, work);
   waiting.push(job);
   byId("progress-list").append(job.element);
@@ -21,7 +17,7 @@ export function add(file, work) {
 }
 
 function next() {
-  while (running < AT_ONCE && waiting.length) {
+  while (running < PARALLEL && waiting.length) {
     running += 1;
     waiting.shift().run().finally(() => {
       running -= 1;
@@ -33,12 +29,12 @@ function next() {
 class Job {
   constructor(file, work) {
     this.work = work;
-    this.control = new AbortController();
-    this.signal = this.control.signal;
+    this.controller = new AbortController();
+    this.signal = this.controller.signal;
     this.state = make("span", { class: "small" }, "Waiting");
     this.bar = make("progress", { max: 1, value: 0, "aria-label": `Progress of ${file.name}` });
     this.element = make("li", {},
-      make("div", { class: "job-head" }, make("span", { class: "job-name" }, file.name), make("span", { class: "small" }, size(file.size)), this.state,
+      make("div", { class: "job-head" }, make("span", { class: "job-name" }, file.name), make("span", { class: "small" }, fileSize(file.size)), this.state,
         button("Cancel", () => this.cancel(), { class: "quiet", "aria-label": `Cancel ${file.name}` })),
       this.bar);
   }
@@ -47,23 +43,23 @@ class Job {
     try {
       if (!this.signal.aborted) await this.work(this);
     } finally {
-      this.leave();
+      this.remove();
     }
   }
 
-  progress(share) {
-    this.state.textContent = share < 1 ? `Sending ${Math.round(100 * share)} %` : "Analysing";
-    if (share < 1) this.bar.value = share;
+  progress(fraction) {
+    this.state.textContent = fraction < 1 ? `Uploading ${Math.round(100 * fraction)}%` : "Analysing";
+    if (fraction < 1) this.bar.value = fraction;
     else this.bar.removeAttribute("value");
   }
 
   cancel() {
-    this.control.abort();
-    this.leave();
+    this.controller.abort();
+    this.remove();
     byId("results-heading").focus();
   }
 
-  leave() {
+  remove() {
     this.element.remove();
     byId("progress").hidden = byId("progress-list").children.length === 0;
   }
