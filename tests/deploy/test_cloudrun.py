@@ -1,7 +1,7 @@
 """deploy/cloudrun, validated against Google's description of the API that `gcloud run services replace` calls.
 
-The client library includes it as run.v1.json: types, the annotations of each resource, and, as text, fields that are not
-supported. kustomize builds the GPU variant.
+The client library includes it as run.v1.json: types, the annotations of each resource and, as text,
+unsupported fields. kustomize builds the GPU variant.
 """
 
 from __future__ import annotations
