@@ -17,7 +17,7 @@ import httpx
 import yaml
 
 from benchmarks.server import free_ports
-from tests.front import await_listening
+from tests.proxy import await_listening
 from tests.server import ROOT
 
 FOLDER = ROOT / "docker" / "prometheus"

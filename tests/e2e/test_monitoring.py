@@ -20,9 +20,9 @@ from radserve.build import builder
 from radserve.build.source import find_sources
 from tests.authority import Authority
 from tests.conftest import ROOT
-from tests.front import Keys
 from tests.gateways import gateway
 from tests.prometheus import Prometheus, node_exporter, prometheus, recorded
+from tests.proxy import Keys
 from tests.repack import NAME
 from tests.server import running
 
@@ -124,8 +124,8 @@ def monitored(
             timeout=30,
         ) as client,
     ):
-        front = f"127.0.0.1:{metrics}"
-        targets = {"torchserve": front, "supervisor": front, "gateway": front, "node": node, "gpu": gpu}
+        proxy = f"127.0.0.1:{metrics}"
+        targets = {"torchserve": proxy, "supervisor": proxy, "gateway": proxy, "node": node, "gpu": gpu}
         with prometheus(folder, targets, folder / "key", pair.certificate) as found:
             found.until("radserve_requests_total")  # the zeros, before anything is asked
             sent: dict[tuple[str, str], int] = {}

@@ -52,7 +52,7 @@ def no_index(store: Path) -> None:
         (drop_archive, "missing"),
         (drop_program, "program.pt2 is missing"),
         (wrong_key, "key 'colour' is not known"),
-        (no_index, "holds no archive"),
+        (no_index, "the model store is empty"),
     ],
 )
 def test_a_damaged_store_is_refused_in_one_line_and_nothing_is_started(
@@ -75,7 +75,7 @@ def test_a_model_that_the_store_does_not_hold_is_said_with_what_it_holds(store: 
     words = command(store, free_ports(3), "--models", "brain")
     done = subprocess.run(words, capture_output=True, text=True, timeout=60, cwd=ROOT, check=False)
     assert done.returncode == 1
-    assert f"holds no 'brain', but {NAME}/" in done.stderr
+    assert f"unknown model 'brain'. Available: {NAME}/" in done.stderr
 
 
 @pytest.mark.parametrize(("place", "option"), [(0, "--port"), (1, "--health-port"), (2, "--metrics-port")])

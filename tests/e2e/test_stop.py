@@ -135,7 +135,7 @@ def test_a_torchserve_that_dies_ends_the_supervisor_with_a_code_that_says_so(sto
         java.kill()
         assert server.process.wait(timeout=30) == 3
         assert gone(workers)
-        assert "TorchServe died" in server.log.read_text()
+        assert "TorchServe exited with code" in server.log.read_text()
 
 
 def test_a_killed_supervisor_takes_torchserve_with_it(store: Path, tmp_path: Path) -> None:
@@ -162,6 +162,6 @@ def test_a_worker_that_stays_away_is_said_and_comes_back(store: Path, tmp_path: 
             time.sleep(0.05)
         assert ready(server)
         assert httpx.post(f"{server.url}/predictions/{NAME}", content=FILM, timeout=30).status_code == 200
-        messages = [line["message"] for line in server.log_lines() if line["logger"] == "radserve.server.supervisor"]
+        messages = [line["message"] for line in server.log_lines() if line["logger"] == "radserve.server.monitor"]
         assert any("0 of 1 workers are ready" in message for message in messages)
         assert any("all workers are back" in message for message in messages)

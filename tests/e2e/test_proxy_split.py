@@ -27,10 +27,10 @@ from radserve.proxy.configuration import Upstreams
 from radserve.proxy.nginx import Nginx
 from radserve.proxy.options import ProxyOptions
 from radserve.proxy.traffic_split import Routing
-from tests import front as fronts
+from tests import proxy as proxies
 from tests.authority import Authority
 from tests.control import await_true, controlled, heard
-from tests.front import Front, Keys, problem
+from tests.proxy import Keys, Proxy, problem
 from tests.radserve.scripted import Reply, Request, Scripted, scripted
 from tests.server import ROOT, Server
 
@@ -45,9 +45,9 @@ HEADERS = {"Content-Type": "image/png", "Content-Encoding": "identity", "Accept"
 
 @dataclass
 class Split:
-    """A front, what it stands before, and the folder by which it is told what to do."""
+    """A proxy, what it stands before, and the folder by which it is told what to do."""
 
-    front: Front
+    proxy: Proxy
     upstream: Scripted
     runtime: RunDirectory
     forgiven: int = 0
@@ -63,10 +63,10 @@ class Split:
 
     def complaints(self) -> list[str]:
         """Return what nginx has complained of since last asked."""
-        lines = [json.loads(line) for line in self.front.log.read_text().splitlines()]
+        lines = [json.loads(line) for line in self.proxy.log.read_text().splitlines()]
         found = [line["message"] for line in lines if line["level"].upper() not in ("INFO", "DEBUG")]
         new, self.forgiven = found[self.forgiven :], len(found)
-        return [line for line in new if "does not hear" not in line]  # it says that once
+        return [line for line in new if "access-event socket unavailable" not in line]  # it says that once
 
     @contextmanager
     def heard(self, client: httpx.Client) -> Iterator[list[AccessEvent]]:
@@ -90,7 +90,7 @@ def echo(request: Request) -> Reply:
 def split(
     server: Server, runtime: Path, keys: Keys, authority: Authority, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Split]:
-    """Run a front with TLS in a process of its own, which knows what it does by the shared folder alone."""
+    """Run a proxy with TLS in a process of its own, which knows what it does by the shared folder alone."""
     folder = tmp_path_factory.mktemp("split")
     shared = folder / "runtime"
     shared.mkdir(mode=0o700)
@@ -99,8 +99,8 @@ def split(
     options = ("--rate", "100000")
     with scripted() as upstream:
         upstream.script = echo
-        with fronts.fronted(replace(server, url=upstream.url), shared, keys, folder, tls, *options) as front:
-            yield Split(front, upstream, RunDirectory(shared))
+        with proxies.running_proxy(replace(server, url=upstream.url), shared, keys, folder, tls, *options) as proxy:
+            yield Split(proxy, upstream, RunDirectory(shared))
 
 
 @pytest.fixture(autouse=True)
@@ -116,7 +116,7 @@ def _without_tables(split: Split) -> Iterator[None]:
 
 @pytest.fixture
 def client(split: Split) -> Iterator[httpx.Client]:
-    with split.front.client() as made:
+    with split.proxy.client() as made:
         yield made
 
 
@@ -167,9 +167,9 @@ def test_what_was_refused_before_a_split_is_refused_within_one(client: httpx.Cli
     assert client.get(PATH).headers["allow"] == "POST, PUT"
     problem(client.post(PATH, content=b"a=b", headers={"Content-Type": "application/x-www-form-urlencoded"}), 415)
     problem(client.post(f"{PATH}/", content=BODY), 404)
-    with split.front.client(None) as nobody:
+    with split.proxy.client(None) as nobody:
         problem(nobody.post(PATH, content=BODY), 401)
-    with split.front.client("read") as reader:
+    with split.proxy.client("read") as reader:
         assert "role 'predict'" in problem(reader.post(PATH, content=BODY), 403)
     assert split.upstream.requests == []
 
@@ -205,7 +205,7 @@ def test_a_closed_version_is_not_there_and_only_that_one(client: httpx.Client, s
     split.route(0, closed=(NEW,))
     for path in (f"{PATH}/{NEW}", f"/explanations/{NAME}/{NEW}"):
         said = problem(client.post(path, content=BODY), 404)
-        assert said.startswith(f"Version {NEW} of {NAME} is not open")
+        assert said.startswith(f"Version {NEW} of {NAME} is unavailable")
     assert "Unknown path" in problem(client.post("/nothing", content=BODY), 404)
     assert asked(client) == asked(client, f"{PATH}/{OLD}") == f"{PATH}/{OLD}"
     assert asked(client, f"/predictions/other/{NEW}") == f"/predictions/other/{NEW}"
@@ -217,11 +217,11 @@ def test_a_closed_version_is_not_there_and_only_that_one(client: httpx.Client, s
 CHANGES = """
 import sys, time
 from pathlib import Path
-from radserve.routing import Routing, write
-from radserve.runtime import Runtime
+from radserve.host.run_directory import RunDirectory
+from radserve.proxy.traffic_split import Routing, write
 for number in range(40):
     new = (5, 25, 50, 100, 0)[number % 5]
-    write(Routing({"chest": {"1.1.0": new, "1.0.0": 100 - new}}), Runtime(Path(sys.argv[1])))
+    write(Routing({"chest": {"1.1.0": new, "1.0.0": 100 - new}}), RunDirectory(Path(sys.argv[1])))
     time.sleep(0.1)
 """
 
@@ -232,7 +232,7 @@ def test_no_request_is_lost_while_shares_change_all_the_time(split: Split) -> No
     lock = threading.Lock()
 
     def ask() -> None:
-        with split.front.client() as client:
+        with split.proxy.client() as client:
             while not stop.is_set():
                 answer = client.post(PATH, content=b"x")
                 with lock:
@@ -258,9 +258,9 @@ def test_no_request_is_lost_while_shares_change_all_the_time(split: Split) -> No
 def test_http_2_is_split_too(split: Split) -> None:
     split.route(100, shadow=100)
     with controlled(split.runtime.control) as control:
-        words = ["curl", "--silent", "--http2", "--write-out", " %{http_version}", "--cacert", str(split.front.ca)]
+        words = ["curl", "--silent", "--http2", "--write-out", " %{http_version}", "--cacert", str(split.proxy.ca)]
         words += ["--header", f"X-API-Key: {split.front.keys.texts['predict']}", "--data-binary", "@-"]
-        words += ["--header", "Content-Type: image/png", split.front.url + PATH]
+        words += ["--header", "Content-Type: image/png", split.proxy.url + PATH]
         done = subprocess.run([*words, words[-1]], input=BODY, capture_output=True, check=True)
         control.copies(1)
     first, second = json.loads(b"[" + done.stdout.replace(b"} 2", b"},").rstrip(b",") + b"]")
@@ -280,7 +280,7 @@ def test_each_request_of_a_split_model_is_told_with_its_version_and_its_status(
         asked(client, "/predictions/other")
         assert client.post(f"{PATH}/9.9.9", content=BODY).status_code == 503
         problem(client.get(PATH), 405)
-        with split.front.client(None) as nobody:
+        with split.proxy.client(None) as nobody:
             problem(nobody.post(PATH, content=BODY), 401)
         await_true(lambda: len(seen) >= 3)
         time.sleep(0.1)
@@ -351,7 +351,7 @@ def test_only_predictions_that_leave_the_version_to_us_are_copied(client: httpx.
         asked(client, f"{PATH}/{OLD}")
         asked(client, f"/explanations/{NAME}")
         asked(client, "/predictions/other")
-        with split.front.client(None) as nobody:
+        with split.proxy.client(None) as nobody:
             problem(nobody.post(PATH, content=BODY), 401)
         asked(client)
         control.copies(1)
@@ -440,7 +440,7 @@ def test_sagemakers_invocations_are_split_told_and_copied_too(tmp_path: Path) ->
     assert {(item.model, item.version, item.pinned) for item in seen} == {(NAME, NEW, False)}
 
 
-# -- Whether there is a front
+# -- Whether there is a proxy
 
 
 def test_the_supervisor_can_tell_whether_there_is_a_front(split: Split, tmp_path: Path) -> None:
@@ -451,7 +451,7 @@ def test_the_supervisor_can_tell_whether_there_is_a_front(split: Split, tmp_path
 def test_a_second_front_in_the_same_folder_is_refused(server: Server, split: Split, keys: Keys, tmp_path: Path) -> None:
     with (
         pytest.raises(AssertionError, match="in use by another proxy"),
-        fronts.fronted(server, split.runtime.folder, keys, tmp_path, None),
+        proxies.running_proxy(server, split.runtime.folder, keys, tmp_path, None),
     ):
         pass
     assert proxy_running(split.runtime)

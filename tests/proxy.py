@@ -41,8 +41,8 @@ def make_keys(folder: Path) -> Keys:
 
 
 @dataclass(frozen=True)
-class Front:
-    """A front that listens.
+class Proxy:
+    """A proxy that listens.
 
     Attributes
     ----------
@@ -89,10 +89,10 @@ class Front:
 
 
 @contextmanager
-def fronted(
+def running_proxy(
     server: Server, runtime: Path, keys: Keys, folder: Path, tls: tuple[Authority, Pair] | None, *options: str
-) -> Iterator[Front]:
-    """Start a front before a server that was started with the same keys and runtime folder."""
+) -> Iterator[Proxy]:
+    """Start a proxy before a server that was started with the same keys and runtime folder."""
     ports = free_ports(3)
     inference, health, metrics = (urlsplit(url).port for url in (server.url, server.health_url, server.metrics_url))
     words = {
@@ -120,7 +120,7 @@ def fronted(
         scheme = "https" if tls else "http"
         url, management, metrics_url = (f"{scheme}://127.0.0.1:{port}" for port in ports)
         ca = tls[0].root if tls else None
-        yield Front(url, management, metrics_url, ca, keys, folder / "access.log", log, process)
+        yield Proxy(url, management, metrics_url, ca, keys, folder / "access.log", log, process)
     finally:
         process.send_signal(signal.SIGTERM)
         process.wait(timeout=60)

@@ -1,4 +1,4 @@
-"""The start and the end of a front."""
+"""The start and the end of a proxy."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ import pytest
 
 from benchmarks.server import free_ports
 from tests.conftest import ROOT
-from tests.front import Keys, await_text, fronted, problem
+from tests.proxy import Keys, await_text, problem, running_proxy
 from tests.repack import NAME
 from tests.server import Server, command, running
 
@@ -46,10 +46,10 @@ def open_connections(worker: psutil.Process, url: str) -> int:
 def test_a_front_whose_nginx_dies_ends_with_its_code_and_leaves_no_worker(
     server: Server, keys: Keys, tmp_path: Path
 ) -> None:
-    with fronted(server, tmp_path / "runtime", keys, tmp_path, None) as front:
-        master, workers = nginx(front.process.pid)
+    with running_proxy(server, tmp_path / "runtime", keys, tmp_path, None) as proxy:
+        master, workers = nginx(proxy.process.pid)
         master.kill()
-        assert front.process.wait(timeout=20) == 128 + signal.SIGKILL
+        assert proxy.process.wait(timeout=20) == 128 + signal.SIGKILL
         _, alive = psutil.wait_procs(workers, timeout=5)
         assert alive == []
 
@@ -58,12 +58,12 @@ def test_a_killed_front_takes_nginx_with_it_and_the_next_one_starts_in_its_folde
     server: Server, keys: Keys, tmp_path: Path
 ) -> None:
     folder = tmp_path / "runtime"
-    with fronted(server, folder, keys, tmp_path, None) as front:
-        master, workers = nginx(front.process.pid)
-        front.process.kill()
+    with running_proxy(server, folder, keys, tmp_path, None) as proxy:
+        master, workers = nginx(proxy.process.pid)
+        proxy.process.kill()
         _, alive = psutil.wait_procs([master, *workers], timeout=10)
         assert alive == []
-    with fronted(server, folder, keys, tmp_path, None) as front, front.client() as client:
+    with running_proxy(server, folder, keys, tmp_path, None) as proxy, proxy.client() as client:
         assert client.get("/live").status_code == 200
 
 
@@ -71,9 +71,9 @@ def test_a_front_without_its_server_says_503_and_comes_to_life_with_it(
     server: Server, runtime: Path, keys: Keys, tmp_path: Path
 ) -> None:
     folder = tmp_path / "runtime"
-    with fronted(server, folder, keys, tmp_path, None) as front, front.client() as client:
+    with running_proxy(server, folder, keys, tmp_path, None) as proxy, proxy.client() as client:
         refused = client.post(PATH, content=FILM)
-        assert "/ready says" in problem(refused, 503)
+        assert "see /ready" in problem(refused, 503)
         assert refused.headers["retry-after"] == "5"
         (folder / "ready").symlink_to(runtime / "ready")
         assert client.post(PATH, content=FILM).status_code == 200
@@ -86,10 +86,10 @@ def test_requests_in_flight_are_finished_when_a_front_stops(
     folder.mkdir(mode=0o700)
     (folder / "ready").symlink_to(runtime / "ready")
     statuses: list[int] = []
-    with fronted(server, folder, keys, tmp_path, None) as front:
+    with running_proxy(server, folder, keys, tmp_path, None) as proxy:
 
         def ask() -> None:
-            with front.client() as client:
+            with proxy.client() as client:
                 statuses.append(client.post(PATH, content=trickle()).status_code)
 
         def trickle() -> Iterator[bytes]:
@@ -100,18 +100,18 @@ def test_requests_in_flight_are_finished_when_a_front_stops(
         threads = [threading.Thread(target=ask) for _ in range(8)]
         for thread in threads:
             thread.start()
-        _, workers = nginx(front.process.pid)
-        while sum(open_connections(worker, front.url) for worker in workers) < 8:
+        _, workers = nginx(proxy.process.pid)
+        while sum(open_connections(worker, proxy.url) for worker in workers) < 8:
             time.sleep(0.01)
-        front.process.terminate()
+        proxy.process.terminate()
         for thread in threads:
             thread.join()
-        assert front.process.wait(timeout=30) == 0
+        assert proxy.process.wait(timeout=30) == 0
     assert statuses == [200] * 8
 
 
 def published(*options: str) -> tuple[str, ...]:
-    """Return the options of a server with a front of its own."""
+    """Return the options of a server with a proxy of its own."""
     ports = map(str, free_ports(3))
     names = ("--inference-port", "--management-port", "--metrics-port-public")
     return ("--front", *(word for pair in zip(names, ports, strict=True) for word in pair), *options)
@@ -199,17 +199,17 @@ def test_a_server_whose_nginx_dies_ends_with_a_code_that_says_so(store: Path, ke
         assert server.process.wait(timeout=40) == 6
         _, alive = psutil.wait_procs(workers + java, timeout=15)
         assert alive == []
-        assert "nginx died with exit code 137" in server.log.read_text()
+        assert "nginx exited with code 137" in server.log.read_text()
 
 
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        (("--host", "0.0.0.0", "--plain-http"), "without keys anybody could ask"),
-        (("--host", "0.0.0.0", "--keys", "KEYS"), "--plain-http where TLS ends before"),
+        (("--host", "0.0.0.0", "--plain-http"), "needs API keys"),
+        (("--host", "0.0.0.0", "--keys", "KEYS"), "--plain-http if a load balancer terminates TLS"),
         (("--host", "::", "--keys", "KEYS", "--certificate", "x.pem"), "belong together"),
-        (("--host", "192.0.2.1", "--no-front"), "leave --host away"),
-        (("--host", "example.org", "--keys", "KEYS"), "write an address"),
+        (("--host", "192.0.2.1", "--no-front"), "omit --host"),
+        (("--host", "example.org", "--keys", "KEYS"), "write an IP address"),
         (("--front", "--keys", "nowhere.json"), "radserve keys create"),
         (("--front", "--keys", "KEYS", "--trusted-proxy", "10.0.0.0/99"), "--trusted-proxy"),
         (("--front", "--keys", "KEYS", "--certificate", "x.pem", "--certificate-key", "x.key"), "x.pem: No such file"),
@@ -221,8 +221,8 @@ def test_what_would_not_be_safe_or_cannot_work_is_refused_with_the_way_out(
     store: Path, keys: Keys, options: tuple[str, ...], said: str
 ) -> None:
     words = [str(keys.file) if word == "KEYS" else word for word in options]
-    front = published()[1:] if "--no-front" not in words else ()
-    line = command(store, free_ports(3), *front, *words)
+    proxy = published()[1:] if "--no-front" not in words else ()
+    line = command(store, free_ports(3), *proxy, *words)
     done = subprocess.run(line, capture_output=True, text=True, timeout=60, cwd=ROOT, check=False)
     assert done.returncode == 1
     assert done.stderr.splitlines()[-1].startswith("radserve: ")

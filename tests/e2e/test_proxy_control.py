@@ -8,9 +8,9 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests import front as fronts
+from tests import proxy as proxies
 from tests.control import Control, controlled
-from tests.front import Front, Keys, problem
+from tests.proxy import Keys, Proxy, problem
 from tests.server import Server
 
 pytestmark = pytest.mark.e2e
@@ -48,29 +48,29 @@ ROUTES = {
 
 
 @pytest.fixture(scope="module")
-def managed(server: Server, keys: Keys, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Front, Control]]:
-    """Run a front before a stand-in for the supervisor."""
+def managed(server: Server, keys: Keys, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Proxy, Control]]:
+    """Run a proxy before a stand-in for the supervisor."""
     folder = tmp_path_factory.mktemp("managed")
     runtime = folder / "runtime"
     options = ("--rate", "100000")
     with (
-        fronts.fronted(server, runtime, keys, folder, None, *options) as front,
+        proxies.running_proxy(server, runtime, keys, folder, None, *options) as proxy,
         controlled(runtime / "control.sock") as control,
     ):
-        yield front, control
+        yield proxy, control
 
 
 @pytest.fixture
-def client(managed: tuple[Front, Control]) -> Iterator[httpx.Client]:
-    front, control = managed
+def client(managed: tuple[Proxy, Control]) -> Iterator[httpx.Client]:
+    proxy, control = managed
     control.asked.clear()
-    with front.client("manage", front.management_url) as made:
+    with proxy.client("manage", proxy.management_url) as made:
         yield made
 
 
 @pytest.mark.parametrize("path", ROUTES)
 def test_a_path_takes_its_methods_and_no_others(
-    managed: tuple[Front, Control], client: httpx.Client, path: str
+    managed: tuple[Proxy, Control], client: httpx.Client, path: str
 ) -> None:
     _, control = managed
     allowed = ROUTES[path].split()
@@ -87,10 +87,10 @@ def test_a_path_takes_its_methods_and_no_others(
 
 
 @pytest.mark.parametrize(("role", "status"), [("predict", 403), ("read", 403), (None, 401)])
-def test_management_is_for_its_role_alone(managed: tuple[Front, Control], role: str | None, status: int) -> None:
-    front, control = managed
+def test_management_is_for_its_role_alone(managed: tuple[Proxy, Control], role: str | None, status: int) -> None:
+    proxy, control = managed
     control.asked.clear()
-    with front.client(role, front.management_url) as client:
+    with proxy.client(role, proxy.management_url) as client:
         for path, methods in ROUTES.items():
             for method in methods.split():
                 problem(client.request(method, path), status)
@@ -98,7 +98,7 @@ def test_management_is_for_its_role_alone(managed: tuple[Front, Control], role: 
 
 
 def test_the_supervisor_is_told_whose_key_it_was_and_by_nobody_else(
-    managed: tuple[Front, Control], client: httpx.Client
+    managed: tuple[Proxy, Control], client: httpx.Client
 ) -> None:
     _, control = managed
     sent = {"X-Key-Name": "root", "X-Actor": "root", "X-Request-Id": "ward-7.42", "X-Anything": "x", "Cookie": "x"}
@@ -117,7 +117,7 @@ def test_the_supervisor_is_told_whose_key_it_was_and_by_nobody_else(
 
 
 def test_documents_up_to_a_megabyte_pass_and_longer_ones_are_refused(
-    managed: tuple[Front, Control], client: httpx.Client
+    managed: tuple[Proxy, Control], client: httpx.Client
 ) -> None:
     _, control = managed
     for body in (b"x" * (1 << 20), iter([b"x" * 1000] * 1000)):
@@ -129,7 +129,7 @@ def test_documents_up_to_a_megabyte_pass_and_longer_ones_are_refused(
 
 def test_without_a_supervisor_management_says_so(server: Server, keys: Keys, tmp_path: Path) -> None:
     with (
-        fronts.fronted(server, tmp_path / "runtime", keys, tmp_path, None) as front,
-        front.client("manage", front.management_url) as client,
+        proxies.running_proxy(server, tmp_path / "runtime", keys, tmp_path, None) as proxy,
+        proxy.client("manage", proxy.management_url) as client,
     ):
         problem(client.get("/versions"), 502)
