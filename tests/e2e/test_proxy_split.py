@@ -259,7 +259,7 @@ def test_http_2_is_split_too(split: Split) -> None:
     split.route(100, shadow=100)
     with controlled(split.runtime.control) as control:
         words = ["curl", "--silent", "--http2", "--write-out", " %{http_version}", "--cacert", str(split.proxy.ca)]
-        words += ["--header", f"X-API-Key: {split.front.keys.texts['predict']}", "--data-binary", "@-"]
+        words += ["--header", f"X-API-Key: {split.proxy.keys.texts['predict']}", "--data-binary", "@-"]
         words += ["--header", "Content-Type: image/png", split.proxy.url + PATH]
         done = subprocess.run([*words, words[-1]], input=BODY, capture_output=True, check=True)
         control.copies(1)
