@@ -1,4 +1,4 @@
-"""What the proxy takes, and what of it goes further."""
+"""Request bodies and headers through the proxy."""
 
 from __future__ import annotations
 
@@ -30,10 +30,8 @@ def client(proxy: Proxy) -> Iterator[httpx.Client]:
         yield made
 
 
-def test_of_a_request_only_the_body_and_what_describes_it_goes_further(
-    server: Server, runtime: Path, keys: Keys, tmp_path: Path
-) -> None:
-    """Neither keys, nor the names by which TorchServe tells a handler what to do."""
+def test_only_the_body_and_its_headers_are_forwarded(server: Server, runtime: Path, keys: Keys, tmp_path: Path) -> None:
+    """Keys and the names that instruct a handler are dropped."""
     sent = {
         "Accept": "application/json",
         "Content-Type": "image/png",
@@ -63,7 +61,7 @@ def test_of_a_request_only_the_body_and_what_describes_it_goes_further(
     }
 
 
-def test_bodies_may_be_chunked_zipped_and_announced(client: httpx.Client, proxy: Proxy) -> None:
+def test_chunked_compressed_and_announced_bodies_are_accepted(client: httpx.Client, proxy: Proxy) -> None:
     wanted = client.post(PATH, content=FILM).json()
     chunks = (FILM[start : start + 999] for start in range(0, len(FILM), 999))
     assert client.post(PATH, content=chunks).json() == wanted
@@ -81,13 +79,13 @@ def test_bodies_may_be_chunked_zipped_and_announced(client: httpx.Client, proxy:
         assert answered(connection) == (200, wanted)
 
 
-def test_a_form_is_refused_with_what_to_send_instead(client: httpx.Client) -> None:
+def test_a_form_is_rejected_with_the_right_curl_command(client: httpx.Client) -> None:
     for media in ("application/x-www-form-urlencoded", "Application/X-WWW-Form-Urlencoded; charset=utf-8"):
         response = client.post(PATH, content=FILM, headers={"Content-Type": media})
         assert "curl -T" in problem(response, 415)
 
 
-def test_a_body_above_the_limit_is_refused_before_and_while_it_comes(client: httpx.Client, proxy: Proxy) -> None:
+def test_a_body_above_the_limit_is_rejected_early(client: httpx.Client, proxy: Proxy) -> None:
     with proxy.connect() as connection:
         lines = (f"POST {PATH} HTTP/1.1", "Host: x", f"X-API-Key: {proxy.keys.texts['predict']}")
         connection.sendall(
@@ -98,13 +96,13 @@ def test_a_body_above_the_limit_is_refused_before_and_while_it_comes(client: htt
     assert "44805461 bytes" in str(document["detail"])
     chunks = (bytes(1 << 20) for _ in range(44))
     problem(client.post(PATH, content=chunks), 413)
-    # As long as may be: TorchServe reads it, and the handler says what is wrong with it.
+    # The longest allowed body: TorchServe reads it, and the handler rejects its content.
     longest = client.post(PATH, content=bytes(TOO_LONG - 1))
     assert longest.status_code in (413, 415)
     assert "radserve" not in longest.headers
 
 
-def test_overlong_heads_are_refused(proxy: Proxy, client: httpx.Client) -> None:
+def test_overlong_headers_are_rejected(proxy: Proxy, client: httpx.Client) -> None:
     problem(client.post(f"{PATH}?{'x' * 9000}", content=FILM), 414)
     assert "header fields" in problem(client.post(PATH, content=FILM, headers={"X-Much": "x" * 9000}), 431)
     with proxy.connect() as connection:
@@ -112,7 +110,7 @@ def test_overlong_heads_are_refused(proxy: Proxy, client: httpx.Client) -> None:
         assert b"400" in connection.recv(4096)
 
 
-def test_a_slow_client_holds_no_worker(proxy: Proxy, server: Server) -> None:
+def test_a_slow_client_occupies_no_worker(proxy: Proxy, server: Server) -> None:
     def busy() -> float:
         lines = httpx.get(server.metrics_url).text.splitlines()
         return sum(float(line.split()[-1]) for line in lines if line.startswith("ts_inference_requests_total{"))

@@ -1,4 +1,4 @@
-"""What the proxy does not publish, whoever asks."""
+"""Paths that the proxy keeps closed."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ CLOSED = [
 
 @pytest.mark.parametrize("path", CLOSED)
 @pytest.mark.parametrize("port", ["url", "management_url", "metrics_url"])
-def test_everything_else_is_closed_on_every_port(proxy: Proxy, port: str, path: str) -> None:
+def test_all_other_paths_are_closed_on_every_port(proxy: Proxy, port: str, path: str) -> None:
     allowed = {"url": "predict", "management_url": "manage", "metrics_url": "read"}[port]
     for method in ("GET", "POST", "PUT", "DELETE"):
         with proxy.connect(getattr(proxy, port)) as connection:
@@ -147,7 +147,7 @@ def test_a_path_is_open_on_its_own_port_only(proxy: Proxy, port: str, path: str)
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD", "DELETE", "PATCH", "OPTIONS", "TRACE"])
-def test_models_take_post_and_put_only(client: httpx.Client, method: str) -> None:
+def test_models_accept_post_and_put_only(client: httpx.Client, method: str) -> None:
     response = client.request(method, PATH)
     assert response.status_code == 405
     if method not in ("HEAD", "TRACE"):  # TRACE is refused before the path is looked at
@@ -156,7 +156,7 @@ def test_models_take_post_and_put_only(client: httpx.Client, method: str) -> Non
 
 
 def test_health_needs_no_key(proxy: Proxy) -> None:
-    with proxy.client(None) as nobody:
-        assert nobody.get("/ready").json()["state"] == "ready"
-        assert nobody.get("/live").status_code == 200
-        problem(nobody.post("/ready"), 405)
+    with proxy.client(None) as anonymous:
+        assert anonymous.get("/ready").json()["state"] == "ready"
+        assert anonymous.get("/live").status_code == 200
+        problem(anonymous.post("/ready"), 405)

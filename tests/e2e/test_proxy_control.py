@@ -1,4 +1,4 @@
-"""The management port: what of it reaches the supervisor's control socket, and as whose."""
+"""Management port of the proxy."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ ROUTES = {
 
 @pytest.fixture(scope="module")
 def managed(server: Server, keys: Keys, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Proxy, Control]]:
-    """Run a proxy before a stand-in for the supervisor."""
+    """Run a proxy in front of a fake supervisor."""
     folder = tmp_path_factory.mktemp("managed")
     runtime = folder / "runtime"
     options = ("--rate", "100000")
@@ -69,9 +69,7 @@ def client(managed: tuple[Proxy, Control]) -> Iterator[httpx.Client]:
 
 
 @pytest.mark.parametrize("path", ROUTES)
-def test_a_path_takes_its_methods_and_no_others(
-    managed: tuple[Proxy, Control], client: httpx.Client, path: str
-) -> None:
+def test_a_path_accepts_only_its_methods(managed: tuple[Proxy, Control], client: httpx.Client, path: str) -> None:
     _, control = managed
     allowed = ROUTES[path].split()
     for method in ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"):
@@ -87,7 +85,7 @@ def test_a_path_takes_its_methods_and_no_others(
 
 
 @pytest.mark.parametrize(("role", "status"), [("predict", 403), ("read", 403), (None, 401)])
-def test_management_is_for_its_role_alone(managed: tuple[Proxy, Control], role: str | None, status: int) -> None:
+def test_management_needs_the_role_manage(managed: tuple[Proxy, Control], role: str | None, status: int) -> None:
     proxy, control = managed
     control.asked.clear()
     with proxy.client(role, proxy.management_url) as client:
@@ -97,7 +95,7 @@ def test_management_is_for_its_role_alone(managed: tuple[Proxy, Control], role: 
     assert control.asked == []
 
 
-def test_the_supervisor_is_told_whose_key_it_was_and_by_nobody_else(
+def test_the_supervisor_gets_the_name_of_the_key_from_the_proxy_only(
     managed: tuple[Proxy, Control], client: httpx.Client
 ) -> None:
     _, control = managed
@@ -116,9 +114,7 @@ def test_the_supervisor_is_told_whose_key_it_was_and_by_nobody_else(
     assert len(control.asked[-1].headers["x-request-id"]) == 32
 
 
-def test_documents_up_to_a_megabyte_pass_and_longer_ones_are_refused(
-    managed: tuple[Proxy, Control], client: httpx.Client
-) -> None:
+def test_documents_above_a_megabyte_are_rejected(managed: tuple[Proxy, Control], client: httpx.Client) -> None:
     _, control = managed
     for body in (b"x" * (1 << 20), iter([b"x" * 1000] * 1000)):
         assert client.put("/deployment", content=body, headers={"Content-Type": "application/yaml"}).status_code == 200
@@ -127,7 +123,7 @@ def test_documents_up_to_a_megabyte_pass_and_longer_ones_are_refused(
     assert [len(asked.body) for asked in control.asked] == [1 << 20, 1000000]
 
 
-def test_without_a_supervisor_management_says_so(server: Server, keys: Keys, tmp_path: Path) -> None:
+def test_management_without_a_supervisor_is_502(server: Server, keys: Keys, tmp_path: Path) -> None:
     with (
         proxies.running_proxy(server, tmp_path / "runtime", keys, tmp_path, None) as proxy,
         proxy.client("manage", proxy.management_url) as client,

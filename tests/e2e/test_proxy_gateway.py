@@ -1,4 +1,4 @@
-"""The gateway behind nginx: its page and API are published, it says itself to whom, and nothing else is opened."""
+"""Gateway behind the proxy."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def client(proxy: Proxy) -> Iterator[httpx.Client]:
         yield made
 
 
-def test_a_prediction_goes_through_both(proxy: Proxy, client: httpx.Client) -> None:
+def test_a_prediction_passes_through_proxy_and_gateway(proxy: Proxy, client: httpx.Client) -> None:
     answer = client.post(PATH, content=FILM, headers={"X-Request-Id": "ward-7.42"})
     assert (answer.status_code, answer.json()["label"]) == (200, "pneumonia")
     assert answer.json()["id"]
@@ -63,12 +63,12 @@ def test_a_prediction_goes_through_both(proxy: Proxy, client: httpx.Client) -> N
     assert (form.status_code, form.json()["filename"]) == (200, "film.png")
 
 
-def test_our_client_asks_it_there(proxy: Proxy, keys: Keys) -> None:
+def test_the_python_client_works_through_the_gateway(proxy: Proxy, keys: Keys) -> None:
     with Client(proxy.url, key=keys.texts["predict"], cacert=proxy.ca, api="gateway") as client:
         assert client.predict(NAME, FILM).id
 
 
-def test_no_header_is_said_twice(client: httpx.Client) -> None:
+def test_no_header_is_duplicated(client: httpx.Client) -> None:
     answers = [client.get("/"), client.post(PATH, content=FILM), client.post(PATH), client.post("/api/models")]
     assert [answer.status_code for answer in answers] == [200, 200, 400, 405]
     for answer in answers:
@@ -79,14 +79,14 @@ def test_no_header_is_said_twice(client: httpx.Client) -> None:
     assert "POST" not in answers[-1].headers["allow"]
 
 
-def test_the_page_is_open_to_all_and_every_file_of_it(proxy: Proxy) -> None:
-    with proxy.client(None) as nobody:
-        assert nobody.get("/").headers["content-type"].startswith("text/html")
+def test_every_file_of_the_page_is_public(proxy: Proxy) -> None:
+    with proxy.client(None) as anonymous:
+        assert anonymous.get("/").headers["content-type"].startswith("text/html")
         for path in FOLDER.rglob("*"):
             if path.is_file():
                 url = f"/{path.relative_to(FOLDER)}"
-                assert nobody.get(url).status_code == 200, url
-                problem(nobody.post(url), 405)
+                assert anonymous.get(url).status_code == 200, url
+                problem(anonymous.post(url), 405)
 
 
 def test_every_path_of_the_api_reaches_the_gateway(client: httpx.Client) -> None:
@@ -102,7 +102,7 @@ def test_every_path_of_the_api_reaches_the_gateway(client: httpx.Client) -> None
     assert client.get("/api/models").json()["models"][0]["name"] == NAME
 
 
-def test_health_and_metrics_stay_where_they_were(proxy: Proxy, client: httpx.Client) -> None:
+def test_the_gateway_does_not_change_health_and_metrics(proxy: Proxy, client: httpx.Client) -> None:
     assert client.get("/live").json()["state"] == "ready"  # the supervisor's
     problem(client.get("/metrics"), 404)
     for role, status in (("read", 200), ("predict", 403), (None, 401)):
@@ -129,9 +129,9 @@ MORE = [
 
 
 @pytest.mark.parametrize("path", sorted(set(CLOSED + MORE) - OPENED))
-def test_nothing_else_is_opened_by_it(proxy: Proxy, path: str) -> None:
+def test_the_gateway_opens_no_other_path(proxy: Proxy, path: str) -> None:
     for method in ("GET", "POST"):
-        with proxy.connect() as connection:  # httpx would make another path of some
+        with proxy.connect() as connection:  # httpx would normalise some of the paths
             line = f"{method} {path.replace(' ', '%20')} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n"
             head = f"X-API-Key: {proxy.keys.texts['predict']}\r\nContent-Length: 0\r\n\r\n"
             connection.sendall((line + head).encode())
@@ -140,12 +140,12 @@ def test_nothing_else_is_opened_by_it(proxy: Proxy, path: str) -> None:
         assert "Unknown path" in str(document["detail"]) or status == 400
 
 
-def test_bodies_are_bounded_by_both(client: httpx.Client) -> None:
+def test_both_limit_the_size_of_bodies(client: httpx.Client) -> None:
     assert "20000000 bytes" in client.post(PATH, content=bytes(20_000_001)).json()["detail"]
     assert "longer than" in problem(client.post(PATH, content=bytes(46_000_000)), 413)
 
 
-def test_a_socket_will_do_and_a_gateway_that_is_gone_is_said(
+def test_a_gateway_on_a_socket_works_and_a_missing_one_is_502(
     server: Server, keys: Keys, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     folder = tmp_path_factory.mktemp("gone")
@@ -158,7 +158,7 @@ def test_a_socket_will_do_and_a_gateway_that_is_gone_is_said(
         problem(client.post(PATH, content=FILM), 502)
 
 
-def test_over_a_socket_it_knows_of_clients_what_its_proxy_says(server: Server, keys: Keys, tmp_path: Path) -> None:
+def test_a_gateway_on_a_socket_gets_the_address_of_the_client(server: Server, keys: Keys, tmp_path: Path) -> None:
     place = tmp_path / "gateway.sock"
 
     def ask(address: str) -> httpx.Response:
@@ -172,7 +172,7 @@ def test_over_a_socket_it_knows_of_clients_what_its_proxy_says(server: Server, k
     assert "strict-transport-security" in answers[0].headers
 
 
-def test_one_without_keys_answers_nobody_from_outside(server: Server, keys: Keys, tmp_path: Path) -> None:
+def test_a_gateway_without_keys_rejects_remote_clients(server: Server, keys: Keys, tmp_path: Path) -> None:
     with (
         gateway(server, tmp_path) as behind,
         running_proxy(

@@ -1,4 +1,4 @@
-"""How much one key may ask."""
+"""Rate limits of the proxy."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ PATH = f"/predictions/{NAME}"
 
 @pytest.fixture
 def narrow(server: Server, runtime: Path, keys: Keys, tmp_path: Path) -> Iterator[Proxy]:
-    """Run a proxy of plain HTTP, with limits that a test can reach, whose proxies may be believed."""
-    apart = tmp_path / "runtime"  # the shared one has a proxy already
+    """Run a plain-HTTP proxy with low limits that trusts X-Forwarded-For."""
+    apart = tmp_path / "runtime"  # the shared run directory has a proxy already
     apart.mkdir(mode=0o700)
     for name in ("ready", "management.sock"):
         (apart / name).symlink_to(runtime / name)
@@ -33,9 +33,9 @@ def narrow(server: Server, runtime: Path, keys: Keys, tmp_path: Path) -> Iterato
         yield started
 
 
-def test_too_many_requests_of_a_key_are_refused_and_no_other_keys(narrow: Proxy) -> None:
+def test_too_many_requests_of_one_key_are_rejected(narrow: Proxy) -> None:
     other = key_file.create(narrow.keys.file, "other", [Role.PREDICT])
-    time.sleep(1.5)  # until the server has read of it
+    time.sleep(1.5)  # until the server has read the new key
     with narrow.client() as client:
         responses = [client.post(PATH, content=FILM) for _ in range(10)]
         refused = [response for response in responses if response.status_code == 429]
@@ -47,8 +47,8 @@ def test_too_many_requests_of_a_key_are_refused_and_no_other_keys(narrow: Proxy)
     key_file.revoke(narrow.keys.file, "other")
 
 
-def test_too_many_open_requests_of_a_key_are_refused(narrow: Proxy) -> None:
-    """Three whose bodies do not come: two wait, the third is refused."""
+def test_too_many_open_requests_of_one_key_are_rejected(narrow: Proxy) -> None:
+    """Two requests wait for their bodies, so the third is rejected."""
     head = f"POST {PATH} HTTP/1.1\r\nHost: x\r\nX-API-Key: {narrow.keys.texts['predict']}\r\nContent-Length: 99\r\n\r\n"
     first, second = narrow.connect(), narrow.connect()
     with first, second:
@@ -59,7 +59,7 @@ def test_too_many_open_requests_of_a_key_are_refused(narrow: Proxy) -> None:
             assert "have 2 open" in problem(client.post(PATH, content=FILM), 429)
 
 
-def test_the_address_that_a_trusted_proxy_names_is_the_clients(narrow: Proxy) -> None:
+def test_a_trusted_proxy_sets_the_address_of_the_client(narrow: Proxy) -> None:
     with narrow.client() as client:
         sent = client.post(PATH, content=FILM, headers={"X-Forwarded-For": "203.0.113.9"})
     assert narrow.line(sent)["client"] == "203.0.113.9"

@@ -1,4 +1,4 @@
-"""TLS as the proxy speaks it."""
+"""TLS of the proxy."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ def client(proxy: Proxy) -> Iterator[httpx.Client]:
         yield made
 
 
-def test_http_on_the_port_of_tls_is_told(proxy: Proxy) -> None:
+def test_http_on_a_tls_port_is_400(proxy: Proxy) -> None:
     response = httpx.get(proxy.url.replace("https", "http") + "/ready")
     assert "https" in problem(response, 400)
 
 
-def test_only_modern_tls_is_spoken(proxy: Proxy) -> None:
+def test_only_modern_tls_is_accepted(proxy: Proxy) -> None:
     where = urlsplit(proxy.url)
 
     def shake(version: ssl.TLSVersion) -> str | None:
@@ -56,7 +56,7 @@ def test_only_modern_tls_is_spoken(proxy: Proxy) -> None:
         shake(ssl.TLSVersion.TLSv1_1)
 
 
-def test_every_answer_says_to_stay_with_tls_and_says_little_else(proxy: Proxy, client: httpx.Client) -> None:
+def test_every_response_has_the_security_headers(proxy: Proxy, client: httpx.Client) -> None:
     for response in (client.post(PATH, content=FILM), client.get("/nothing")):
         assert response.headers["strict-transport-security"].startswith("max-age=")
         assert response.headers["x-content-type-options"] == "nosniff"
@@ -71,7 +71,7 @@ def test_every_answer_says_to_stay_with_tls_and_says_little_else(proxy: Proxy, c
         assert connection.selected_alpn_protocol() == "h2"
 
 
-def test_a_renewed_certificate_is_served_after_sighup_and_a_broken_one_is_not(
+def test_sighup_reloads_a_valid_certificate_only(
     server: Server, keys: Keys, authority: Authority, tmp_path: Path
 ) -> None:
     folder = tmp_path / "runtime"
@@ -103,9 +103,7 @@ def served_by(proxy: Proxy) -> bytes | None:
         return connection.getpeercert(binary_form=True)
 
 
-def test_the_supervisor_says_when_the_certificate_of_a_front_that_runs_apart_expires(
-    server: Server, proxy: Proxy
-) -> None:
+def test_the_supervisor_exposes_the_expiry_of_a_separate_proxys_certificate(server: Server, proxy: Proxy) -> None:
     found = re.search(
         r"^radserve_certificate_not_after_seconds (\S+)$", httpx.get(f"{server.health_url}/metrics").text, re.MULTILINE
     )
