@@ -1,4 +1,4 @@
-"""A real front for tests: `radserve front` as a process, before a server that runs."""
+"""Real proxy for tests: `radserve front` as a process, in front of a running server."""
 
 from __future__ import annotations
 
