@@ -164,12 +164,12 @@ def test_the_platform_sends_requests_where_the_front_listens_and_torchserve_does
 def test_probes_ask_what_they_mean_and_a_start_is_given_longer_than_the_supervisor_gives_itself(
     container: dict[str, Any],
 ) -> None:
-    from radserve.server.options import ServerOptions as Options
+    from radserve.server.options import ServerOptions
 
     startup = container["startupProbe"]
     assert startup["httpGet"]["path"] == "/ready"
     assert container["livenessProbe"]["httpGet"]["path"] == "/live"
-    assert startup["periodSeconds"] * startup["failureThreshold"] > Options.startup_timeout
+    assert startup["periodSeconds"] * startup["failureThreshold"] > ServerOptions.startup_timeout
 
 
 def test_the_drain_ends_before_the_platform_kills(container: dict[str, Any]) -> None:

@@ -186,10 +186,10 @@ def test_probes_go_through_the_front_and_ask_what_they_mean(container: dict[str,
 
 
 def test_a_start_is_given_longer_than_the_supervisor_gives_itself(container: dict[str, Any]) -> None:
-    from radserve.server.options import ServerOptions as Options
+    from radserve.server.options import ServerOptions
 
     probe = container["startupProbe"]
-    assert probe["periodSeconds"] * probe["failureThreshold"] > Options.startup_timeout
+    assert probe["periodSeconds"] * probe["failureThreshold"] > ServerOptions.startup_timeout
 
 
 def test_a_stop_is_given_longer_than_delay_and_drain(pod: dict[str, Any], container: dict[str, Any]) -> None:
@@ -198,7 +198,7 @@ def test_a_stop_is_given_longer_than_delay_and_drain(pod: dict[str, Any], contai
     readiness = container["readinessProbe"]
     # Long enough that the probe has failed, and told the load balancers, before requests are refused.
     assert delay >= readiness["periodSeconds"] * readiness["failureThreshold"]
-    # TorchServe gets 10 s to end, and its workers 3 s (radserve.supervisor).
+    # TorchServe gets 10 s to end, and its workers 3 s (radserve.host.process).
     assert pod["terminationGracePeriodSeconds"] > delay + float(option(container, "--drain-timeout")) + 13
 
 

@@ -233,7 +233,7 @@ def test_a_start_waits_for_what_it_needs(services: dict[str, dict[str, Any]]) ->
 def test_a_stop_takes_longer_than_the_drain(services: dict[str, dict[str, Any]]) -> None:
     server = next(service for name, service in services.items() if name.startswith("server"))
     drain = next(float(item.split("=")[1]) for item in server["command"] if item.startswith("--drain-timeout="))
-    # TorchServe gets 10 s to end, and its workers 3 s (radserve.supervisor).
+    # TorchServe gets 10 s to end, and its workers 3 s (radserve.host.process).
     assert float(server["stop_grace_period"].removesuffix("s")) > drain + 13
 
 

@@ -50,7 +50,7 @@ def no_index(store: Path) -> None:
     [
         (flip, "has sha256"),
         (drop_archive, "missing"),
-        (drop_program, "program.pt2 is missing"),
+        (drop_program, "does not contain program.pt2"),
         (wrong_key, "key 'colour' is not known"),
         (no_index, "the model store is empty"),
     ],
