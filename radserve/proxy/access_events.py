@@ -178,11 +178,11 @@ class Tally:
 
     def quantile(self, q: float) -> float | None:
         """Return a quantile of the latency in seconds, accurate to 1 %; None without successful requests."""
-        wanted = q * self._bins.total()
+        rank = q * self._bins.total()
         count = 0
         for number in sorted(self._bins):
             count += self._bins[number]
-            if count >= wanted:
+            if count >= rank:
                 return float(self._STEP**number)
         return None
 

@@ -164,12 +164,12 @@ def test_container_port_is_that_of_nginx(container: dict[str, Any]) -> None:
 def test_probes_use_ready_and_live_and_allow_a_slow_start(
     container: dict[str, Any],
 ) -> None:
-    from radserve.server.options import ServerOptions as Options
+    from radserve.server.options import ServerOptions
 
     startup = container["startupProbe"]
     assert startup["httpGet"]["path"] == "/ready"
     assert container["livenessProbe"]["httpGet"]["path"] == "/live"
-    assert startup["periodSeconds"] * startup["failureThreshold"] > Options.startup_timeout
+    assert startup["periodSeconds"] * startup["failureThreshold"] > ServerOptions.startup_timeout
 
 
 def test_drain_ends_before_sigkill(container: dict[str, Any]) -> None:

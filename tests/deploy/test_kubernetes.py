@@ -182,10 +182,10 @@ def test_probes_go_through_nginx(container: dict[str, Any]) -> None:
 
 
 def test_startup_probe_exceeds_the_supervisors_limit(container: dict[str, Any]) -> None:
-    from radserve.server.options import ServerOptions as Options
+    from radserve.server.options import ServerOptions
 
     probe = container["startupProbe"]
-    assert probe["periodSeconds"] * probe["failureThreshold"] > Options.startup_timeout
+    assert probe["periodSeconds"] * probe["failureThreshold"] > ServerOptions.startup_timeout
 
 
 def test_grace_period_exceeds_delay_and_drain(pod: dict[str, Any], container: dict[str, Any]) -> None:

@@ -16,9 +16,9 @@ import httpx
 import pytest
 
 from benchmarks.server import free_ports
-from tests.front import Keys
 from tests.gateway.lambda_ import events
 from tests.gateway.lambda_.runtime import HANDLER, FunctionError, Runtime, served
+from tests.proxy import Keys
 from tests.server import ROOT
 
 pytestmark = pytest.mark.slow

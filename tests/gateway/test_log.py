@@ -17,8 +17,8 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
 
 from tests import gateways
-from tests.front import Keys
 from tests.gateways import Gateway
+from tests.proxy import Keys
 from tests.repack import NAME
 from tests.server import Server
 

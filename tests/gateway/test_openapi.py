@@ -11,9 +11,9 @@ import pytest
 
 from gateway.access.api_keys import ApiKeyAuthenticator
 from tests import gateways
-from tests.front import Keys
 from tests.gateway.application import client, gateway
 from tests.gateway.fake_backend import FakeBackend
+from tests.proxy import Keys
 from tests.server import Server
 
 CONFIG = Path(__file__).parent / "schemathesis.toml"

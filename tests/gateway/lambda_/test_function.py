@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 
 from benchmarks.server import free_ports
-from tests.front import Keys
 from tests.gateway.lambda_ import events
 from tests.gateway.lambda_.events import SHAPES, content, header
 from tests.gateway.lambda_.runtime import FunctionError, Runtime, function
+from tests.proxy import Keys
 from tests.radserve.scripted import Reply, Scripted, scripted
 from tests.repack import NAME
 from tests.server import ROOT, Server

@@ -14,10 +14,10 @@ import pytest
 
 from deploy.aws import lambda_package
 from radserve.errors import BuildError
-from tests.front import Keys
 from tests.gateway.lambda_ import events
 from tests.gateway.lambda_.runtime import FunctionError, function
 from tests.gateway.lambda_.test_function import variables
+from tests.proxy import Keys
 from tests.server import ROOT
 
 RUNTIME = ("awslambdaric", "simplejson", "snapshot_restore_py", "runtime_client*")

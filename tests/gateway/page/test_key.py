@@ -7,11 +7,11 @@ from collections.abc import Iterator
 import pytest
 from playwright.sync_api import expect
 
-from tests.front import Keys
 from tests.gateway.page.conftest import Opener
 from tests.gateway.page.files import SAMPLE, choose, payload
 from tests.gateway.page.test_analyse import shown
 from tests.gateways import Gateway, gateway
+from tests.proxy import Keys
 from tests.server import Server
 
 pytestmark = pytest.mark.e2e

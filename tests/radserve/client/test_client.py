@@ -14,7 +14,7 @@ from radserve.errors import InvalidCallError, InvalidResponseError, RejectedRequ
 from radserve.schema.prediction import Prediction
 from radserve.schema.problem import RejectedImage
 from radserve.schema.segmentation import Segmentation
-from tests.front import Front
+from tests.proxy import Proxy
 from tests.radserve.scripted import Reply, Scripted, document, marked, png, prediction
 from tests.server import Server, free_ports
 
@@ -192,12 +192,12 @@ def test_an_invalid_authority_is_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.e2e
-def test_a_proxy_is_trusted_only_with_its_authority(front: Front) -> None:
-    key = front.keys.texts["predict"]
-    with Client(front.url, key=key, cacert=front.ca) as client:
+def test_a_proxy_is_trusted_only_with_its_authority(proxy: Proxy) -> None:
+    key = proxy.keys.texts["predict"]
+    with Client(proxy.url, key=key, cacert=proxy.ca) as client:
         assert client.ready()
         assert client.predict("chest-xray-cnn", SAMPLE).label == "pneumonia"
-    with Client(front.url, key=key, retries=0) as client, pytest.raises(UnreachableError, match="--cacert FILE"):
+    with Client(proxy.url, key=key, retries=0) as client, pytest.raises(UnreachableError, match="--cacert FILE"):
         client.predict("chest-xray-cnn", SAMPLE)
 
 

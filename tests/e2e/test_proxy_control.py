@@ -1,4 +1,4 @@
-"""The management port: what of it reaches the supervisor's control socket, and as whose."""
+"""Management port of the proxy."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests import front as fronts
+from tests import proxy as proxies
 from tests.control import Control, controlled
-from tests.front import Front, Keys, problem
+from tests.proxy import Keys, Proxy, problem
 from tests.server import Server
 
 pytestmark = pytest.mark.e2e
@@ -48,30 +48,28 @@ ROUTES = {
 
 
 @pytest.fixture(scope="module")
-def managed(server: Server, keys: Keys, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Front, Control]]:
-    """Run a front before a stand-in for the supervisor."""
+def managed(server: Server, keys: Keys, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Proxy, Control]]:
+    """Run a proxy in front of a fake supervisor."""
     folder = tmp_path_factory.mktemp("managed")
     runtime = folder / "runtime"
     options = ("--rate", "100000")
     with (
-        fronts.fronted(server, runtime, keys, folder, None, *options) as front,
+        proxies.running_proxy(server, runtime, keys, folder, None, *options) as proxy,
         controlled(runtime / "control.sock") as control,
     ):
-        yield front, control
+        yield proxy, control
 
 
 @pytest.fixture
-def client(managed: tuple[Front, Control]) -> Iterator[httpx.Client]:
-    front, control = managed
+def client(managed: tuple[Proxy, Control]) -> Iterator[httpx.Client]:
+    proxy, control = managed
     control.asked.clear()
-    with front.client("manage", front.management_url) as made:
+    with proxy.client("manage", proxy.management_url) as made:
         yield made
 
 
 @pytest.mark.parametrize("path", ROUTES)
-def test_a_path_takes_its_methods_and_no_others(
-    managed: tuple[Front, Control], client: httpx.Client, path: str
-) -> None:
+def test_a_path_accepts_only_its_methods(managed: tuple[Proxy, Control], client: httpx.Client, path: str) -> None:
     _, control = managed
     allowed = ROUTES[path].split()
     for method in ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"):
@@ -87,18 +85,18 @@ def test_a_path_takes_its_methods_and_no_others(
 
 
 @pytest.mark.parametrize(("role", "status"), [("predict", 403), ("read", 403), (None, 401)])
-def test_management_is_for_its_role_alone(managed: tuple[Front, Control], role: str | None, status: int) -> None:
-    front, control = managed
+def test_management_needs_the_role_manage(managed: tuple[Proxy, Control], role: str | None, status: int) -> None:
+    proxy, control = managed
     control.asked.clear()
-    with front.client(role, front.management_url) as client:
+    with proxy.client(role, proxy.management_url) as client:
         for path, methods in ROUTES.items():
             for method in methods.split():
                 problem(client.request(method, path), status)
     assert control.asked == []
 
 
-def test_the_supervisor_is_told_whose_key_it_was_and_by_nobody_else(
-    managed: tuple[Front, Control], client: httpx.Client
+def test_the_supervisor_gets_the_name_of_the_key_from_the_proxy_only(
+    managed: tuple[Proxy, Control], client: httpx.Client
 ) -> None:
     _, control = managed
     sent = {"X-Key-Name": "root", "X-Actor": "root", "X-Request-Id": "ward-7.42", "X-Anything": "x", "Cookie": "x"}
@@ -116,9 +114,7 @@ def test_the_supervisor_is_told_whose_key_it_was_and_by_nobody_else(
     assert len(control.asked[-1].headers["x-request-id"]) == 32
 
 
-def test_documents_up_to_a_megabyte_pass_and_longer_ones_are_refused(
-    managed: tuple[Front, Control], client: httpx.Client
-) -> None:
+def test_documents_above_a_megabyte_are_rejected(managed: tuple[Proxy, Control], client: httpx.Client) -> None:
     _, control = managed
     for body in (b"x" * (1 << 20), iter([b"x" * 1000] * 1000)):
         assert client.put("/deployment", content=body, headers={"Content-Type": "application/yaml"}).status_code == 200
@@ -127,9 +123,9 @@ def test_documents_up_to_a_megabyte_pass_and_longer_ones_are_refused(
     assert [len(asked.body) for asked in control.asked] == [1 << 20, 1000000]
 
 
-def test_without_a_supervisor_management_says_so(server: Server, keys: Keys, tmp_path: Path) -> None:
+def test_management_without_a_supervisor_is_502(server: Server, keys: Keys, tmp_path: Path) -> None:
     with (
-        fronts.fronted(server, tmp_path / "runtime", keys, tmp_path, None) as front,
-        front.client("manage", front.management_url) as client,
+        proxies.running_proxy(server, tmp_path / "runtime", keys, tmp_path, None) as proxy,
+        proxy.client("manage", proxy.management_url) as client,
     ):
         problem(client.get("/versions"), 502)

@@ -1,4 +1,4 @@
-"""What the front does not publish, whoever asks."""
+"""Paths that the proxy keeps closed."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 
 from radserve.auth.api_keys import Role
 from tests.conftest import ROOT
-from tests.front import Front, answered, problem
+from tests.proxy import Proxy, answered, problem
 from tests.repack import NAME
 
 pytestmark = pytest.mark.e2e
@@ -19,8 +19,8 @@ PATH = f"/predictions/{NAME}"
 
 
 @pytest.fixture
-def client(front: Front) -> Iterator[httpx.Client]:
-    with front.client() as made:
+def client(proxy: Proxy) -> Iterator[httpx.Client]:
+    with proxy.client() as made:
         yield made
 
 
@@ -109,11 +109,11 @@ CLOSED = [
 
 @pytest.mark.parametrize("path", CLOSED)
 @pytest.mark.parametrize("port", ["url", "management_url", "metrics_url"])
-def test_everything_else_is_closed_on_every_port(front: Front, port: str, path: str) -> None:
+def test_all_other_paths_are_closed_on_every_port(proxy: Proxy, port: str, path: str) -> None:
     allowed = {"url": "predict", "management_url": "manage", "metrics_url": "read"}[port]
     for method in ("GET", "POST", "PUT", "DELETE"):
-        with front.connect(getattr(front, port)) as connection:
-            head = f"X-API-Key: {front.keys.texts[allowed]}\r\nContent-Length: {len(FILM)}\r\n\r\n"
+        with proxy.connect(getattr(proxy, port)) as connection:
+            head = f"X-API-Key: {proxy.keys.texts[allowed]}\r\nContent-Length: {len(FILM)}\r\n\r\n"
             line = f"{method} {path.replace(' ', '%20')} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n"
             connection.sendall((line + head).encode() + FILM)
             status, document = answered(connection)
@@ -140,14 +140,14 @@ def test_everything_else_is_closed_on_every_port(front: Front, port: str, path: 
         ("metrics_url", "/catalog"),
     ],
 )
-def test_a_path_is_open_on_its_own_port_only(front: Front, port: str, path: str) -> None:
+def test_a_path_is_open_on_its_own_port_only(proxy: Proxy, port: str, path: str) -> None:
     for role in Role:
-        with front.client(role, getattr(front, port)) as client:
+        with proxy.client(role, getattr(proxy, port)) as client:
             problem(client.get(path), 404)
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD", "DELETE", "PATCH", "OPTIONS", "TRACE"])
-def test_models_take_post_and_put_only(client: httpx.Client, method: str) -> None:
+def test_models_accept_post_and_put_only(client: httpx.Client, method: str) -> None:
     response = client.request(method, PATH)
     assert response.status_code == 405
     if method not in ("HEAD", "TRACE"):  # TRACE is refused before the path is looked at
@@ -155,8 +155,8 @@ def test_models_take_post_and_put_only(client: httpx.Client, method: str) -> Non
         assert response.headers["allow"] == "POST, PUT"
 
 
-def test_health_needs_no_key(front: Front) -> None:
-    with front.client(None) as nobody:
-        assert nobody.get("/ready").json()["state"] == "ready"
-        assert nobody.get("/live").status_code == 200
-        problem(nobody.post("/ready"), 405)
+def test_health_needs_no_key(proxy: Proxy) -> None:
+    with proxy.client(None) as anonymous:
+        assert anonymous.get("/ready").json()["state"] == "ready"
+        assert anonymous.get("/live").status_code == 200
+        problem(anonymous.post("/ready"), 405)

@@ -1,4 +1,4 @@
-"""What is served, with cards and samples, through nginx: for those who may ask models, and nobody else."""
+"""Catalog, cards and samples through the proxy."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 from tests.conftest import ROOT
-from tests.front import Front, problem
+from tests.proxy import Proxy, problem
 from tests.repack import NAME
 from tests.server import Server
 
@@ -18,8 +18,8 @@ PATHS = ("/catalog", f"/catalog/{NAME}/1.0.0/card", f"/catalog/{NAME}/1.0.0/samp
 ARCHIVE = ROOT / "archives" / NAME
 
 
-def test_a_predicting_key_is_told_what_is_served(front: Front, server: Server) -> None:
-    with front.client() as client:
+def test_the_catalog_lists_the_served_models(proxy: Proxy, server: Server) -> None:
+    with proxy.client() as client:
         answer, card, sample = (client.get(path) for path in PATHS)
     (model,) = answer.json()["models"]
     (version,) = model["versions"]
@@ -32,21 +32,21 @@ def test_a_predicting_key_is_told_what_is_served(front: Front, server: Server) -
 
 
 @pytest.mark.parametrize(("role", "status"), [(None, 401), ("read", 403), ("manage", 403)])
-def test_nobody_else_is(front: Front, role: str | None, status: int) -> None:
-    with front.client(role) as client:
+def test_the_catalog_needs_the_role_predict(proxy: Proxy, role: str | None, status: int) -> None:
+    with proxy.client(role) as client:
         for path in PATHS:
             problem(client.get(path), status)
 
 
-def test_it_is_only_looked_at(front: Front) -> None:
-    with front.client() as client:
+def test_the_catalog_is_read_only(proxy: Proxy) -> None:
+    with proxy.client() as client:
         assert client.head("/catalog").status_code == 200
         for method in ("POST", "PUT", "DELETE"):
             assert client.request(method, "/catalog").headers["allow"] == "GET, HEAD"
 
 
 @pytest.mark.parametrize("path", [f"/catalog/{NAME}/9.9.9/card", "/catalog/nothing/1.0.0/sample"])
-def test_what_is_not_served_has_neither_card_nor_sample(front: Front, server: Server, path: str) -> None:
-    with front.client() as client:
+def test_unknown_versions_have_no_card_and_no_sample(proxy: Proxy, server: Server, path: str) -> None:
+    with proxy.client() as client:
         assert client.get(path).status_code == 404
     assert httpx.get(server.health_url + path).status_code == 404

@@ -1,4 +1,4 @@
-"""The gateway behind nginx: its page and API are published, it says itself to whom, and nothing else is opened."""
+"""Gateway behind the proxy."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from gateway.static_files import FOLDER
 from radserve.client import Client
 from tests.authority import Authority
 from tests.conftest import ROOT
-from tests.e2e.test_front_closed import CLOSED
-from tests.front import Front, Keys, answered, fronted, problem
+from tests.e2e.test_proxy_closed import CLOSED
 from tests.gateways import Gateway, gateway
+from tests.proxy import Keys, Proxy, answered, problem, running_proxy
 from tests.repack import NAME
 from tests.server import Server
 
@@ -35,40 +35,40 @@ def behind(server: Server, keys: Keys, tmp_path_factory: pytest.TempPathFactory)
 
 
 @pytest.fixture(scope="module")
-def front(
+def proxy(
     server: Server, behind: Gateway, keys: Keys, authority: Authority, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Front]:
+) -> Iterator[Proxy]:
     folder = tmp_path_factory.mktemp("front-gateway")
     tls = (authority, authority.issue("front-gateway"))
     options = ("--gateway", behind.url.removeprefix("http://"))
-    with fronted(server, folder / "runtime", keys, folder, tls, *options) as started:
+    with running_proxy(server, folder / "runtime", keys, folder, tls, *options) as started:
         yield started
 
 
 @pytest.fixture
-def client(front: Front) -> Iterator[httpx.Client]:
-    with front.client() as made:
+def client(proxy: Proxy) -> Iterator[httpx.Client]:
+    with proxy.client() as made:
         yield made
 
 
-def test_a_prediction_goes_through_both(front: Front, client: httpx.Client) -> None:
+def test_a_prediction_passes_through_proxy_and_gateway(proxy: Proxy, client: httpx.Client) -> None:
     answer = client.post(PATH, content=FILM, headers={"X-Request-Id": "ward-7.42"})
     assert (answer.status_code, answer.json()["label"]) == (200, "pneumonia")
     assert answer.json()["id"]
     assert answer.headers["x-request-id"] == "ward-7.42"
-    line = front.line(answer)
+    line = proxy.line(answer)
     assert (line["path"], line["status"], line["key_name"]) == (PATH, 200, "")
     with io.BytesIO(FILM) as file:
         form = client.post(PATH, files={"file": ("film.png", file, "image/png")})
     assert (form.status_code, form.json()["filename"]) == (200, "film.png")
 
 
-def test_our_client_asks_it_there(front: Front, keys: Keys) -> None:
-    with Client(front.url, key=keys.texts["predict"], cacert=front.ca, api="gateway") as client:
+def test_the_python_client_works_through_the_gateway(proxy: Proxy, keys: Keys) -> None:
+    with Client(proxy.url, key=keys.texts["predict"], cacert=proxy.ca, api="gateway") as client:
         assert client.predict(NAME, FILM).id
 
 
-def test_no_header_is_said_twice(client: httpx.Client) -> None:
+def test_no_header_is_duplicated(client: httpx.Client) -> None:
     answers = [client.get("/"), client.post(PATH, content=FILM), client.post(PATH), client.post("/api/models")]
     assert [answer.status_code for answer in answers] == [200, 200, 400, 405]
     for answer in answers:
@@ -79,14 +79,14 @@ def test_no_header_is_said_twice(client: httpx.Client) -> None:
     assert "POST" not in answers[-1].headers["allow"]
 
 
-def test_the_page_is_open_to_all_and_every_file_of_it(front: Front) -> None:
-    with front.client(None) as nobody:
-        assert nobody.get("/").headers["content-type"].startswith("text/html")
+def test_every_file_of_the_page_is_public(proxy: Proxy) -> None:
+    with proxy.client(None) as anonymous:
+        assert anonymous.get("/").headers["content-type"].startswith("text/html")
         for path in FOLDER.rglob("*"):
             if path.is_file():
                 url = f"/{path.relative_to(FOLDER)}"
-                assert nobody.get(url).status_code == 200, url
-                problem(nobody.post(url), 405)
+                assert anonymous.get(url).status_code == 200, url
+                problem(anonymous.post(url), 405)
 
 
 def test_every_path_of_the_api_reaches_the_gateway(client: httpx.Client) -> None:
@@ -102,15 +102,15 @@ def test_every_path_of_the_api_reaches_the_gateway(client: httpx.Client) -> None
     assert client.get("/api/models").json()["models"][0]["name"] == NAME
 
 
-def test_health_and_metrics_stay_where_they_were(front: Front, client: httpx.Client) -> None:
+def test_the_gateway_does_not_change_health_and_metrics(proxy: Proxy, client: httpx.Client) -> None:
     assert client.get("/live").json()["state"] == "ready"  # the supervisor's
     problem(client.get("/metrics"), 404)
     for role, status in (("read", 200), ("predict", 403), (None, 401)):
-        with front.client(role, front.metrics_url) as reader:
+        with proxy.client(role, proxy.metrics_url) as reader:
             found = reader.get("/metrics/gateway")
         assert found.status_code == status
         assert ("radserve_gateway_requests_total" in found.text) is (status == 200)
-    with front.client("read", front.metrics_url) as reader:
+    with proxy.client("read", proxy.metrics_url) as reader:
         problem(reader.get("/api/models"), 404)
         problem(reader.get("/"), 404)
 
@@ -129,28 +129,28 @@ MORE = [
 
 
 @pytest.mark.parametrize("path", sorted(set(CLOSED + MORE) - OPENED))
-def test_nothing_else_is_opened_by_it(front: Front, path: str) -> None:
+def test_the_gateway_opens_no_other_path(proxy: Proxy, path: str) -> None:
     for method in ("GET", "POST"):
-        with front.connect() as connection:  # httpx would make another path of some
+        with proxy.connect() as connection:  # httpx would normalise some of the paths
             line = f"{method} {path.replace(' ', '%20')} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n"
-            head = f"X-API-Key: {front.keys.texts['predict']}\r\nContent-Length: 0\r\n\r\n"
+            head = f"X-API-Key: {proxy.keys.texts['predict']}\r\nContent-Length: 0\r\n\r\n"
             connection.sendall((line + head).encode())
             status, document = answered(connection)
         assert status == 404 or (status == 400 and "%00" in path), (method, status)
         assert "Unknown path" in str(document["detail"]) or status == 400
 
 
-def test_bodies_are_bounded_by_both(client: httpx.Client) -> None:
+def test_both_limit_the_size_of_bodies(client: httpx.Client) -> None:
     assert "20000000 bytes" in client.post(PATH, content=bytes(20_000_001)).json()["detail"]
     assert "longer than" in problem(client.post(PATH, content=bytes(46_000_000)), 413)
 
 
-def test_a_socket_will_do_and_a_gateway_that_is_gone_is_said(
+def test_a_gateway_on_a_socket_works_and_a_missing_one_is_502(
     server: Server, keys: Keys, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     folder = tmp_path_factory.mktemp("gone")
     options = ("--gateway", f"unix:{folder / 'gateway.sock'}")
-    with fronted(server, folder / "runtime", keys, folder, None, *options) as front, front.client() as client:
+    with running_proxy(server, folder / "runtime", keys, folder, None, *options) as proxy, proxy.client() as client:
         problem(client.post(PATH, content=FILM), 502)
         for _ in range(2):  # it comes and goes, and nginx stays
             with gateway(server, folder, keys=keys.file, socket=folder / "gateway.sock"):
@@ -158,7 +158,7 @@ def test_a_socket_will_do_and_a_gateway_that_is_gone_is_said(
         problem(client.post(PATH, content=FILM), 502)
 
 
-def test_over_a_socket_it_knows_of_clients_what_its_proxy_says(server: Server, keys: Keys, tmp_path: Path) -> None:
+def test_a_gateway_on_a_socket_gets_the_address_of_the_client(server: Server, keys: Keys, tmp_path: Path) -> None:
     place = tmp_path / "gateway.sock"
 
     def ask(address: str) -> httpx.Response:
@@ -172,13 +172,13 @@ def test_over_a_socket_it_knows_of_clients_what_its_proxy_says(server: Server, k
     assert "strict-transport-security" in answers[0].headers
 
 
-def test_one_without_keys_answers_nobody_from_outside(server: Server, keys: Keys, tmp_path: Path) -> None:
+def test_a_gateway_without_keys_rejects_remote_clients(server: Server, keys: Keys, tmp_path: Path) -> None:
     with (
         gateway(server, tmp_path) as behind,
-        fronted(
+        running_proxy(
             server, tmp_path / "runtime", keys, tmp_path, None, "--gateway", behind.url.removeprefix("http://")
-        ) as front,
-        front.client() as client,
+        ) as proxy,
+        proxy.client() as client,
     ):
         for host in ("radserve.example.org", "127.0.0.1", "localhost"):
             assert client.post(PATH, content=FILM, headers={"Host": host}).status_code == 403

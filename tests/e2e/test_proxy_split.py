@@ -1,4 +1,4 @@
-"""The traffic split of a real nginx: before a small server that answers with the path it was asked."""
+"""Traffic split by a real nginx, in front of a server that responds with the requested path."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ from radserve.proxy.configuration import Upstreams
 from radserve.proxy.nginx import Nginx
 from radserve.proxy.options import ProxyOptions
 from radserve.proxy.traffic_split import Routing
-from tests import front as fronts
+from tests import proxy as proxies
 from tests.authority import Authority
 from tests.control import await_true, controlled, heard
-from tests.front import Front, Keys, problem
+from tests.proxy import Keys, Proxy, problem
 from tests.radserve.scripted import Reply, Request, Scripted, scripted
 from tests.server import ROOT, Server
 
@@ -45,9 +45,9 @@ HEADERS = {"Content-Type": "image/png", "Content-Encoding": "identity", "Accept"
 
 @dataclass
 class Split:
-    """A front, what it stands before, and the folder by which it is told what to do."""
+    """A proxy, its upstream, and the run directory that controls it."""
 
-    front: Front
+    proxy: Proxy
     upstream: Scripted
     runtime: RunDirectory
     forgiven: int = 0
@@ -62,15 +62,15 @@ class Split:
         traffic_split.write(Routing(), self.runtime)
 
     def complaints(self) -> list[str]:
-        """Return what nginx has complained of since last asked."""
-        lines = [json.loads(line) for line in self.front.log.read_text().splitlines()]
+        """Return nginx's warnings since the last call."""
+        lines = [json.loads(line) for line in self.proxy.log.read_text().splitlines()]
         found = [line["message"] for line in lines if line["level"].upper() not in ("INFO", "DEBUG")]
         new, self.forgiven = found[self.forgiven :], len(found)
-        return [line for line in new if "does not hear" not in line]  # it says that once
+        return [line for line in new if "access-event socket unavailable" not in line]  # logged once
 
     @contextmanager
     def heard(self, client: httpx.Client) -> Iterator[list[AccessEvent]]:
-        """Listen to the traffic, from when the client's worker has found out that somebody does so anew."""
+        """Receive access events, once the client's worker has noticed the new listener."""
         with heard(self.runtime.traffic) as seen:
             for _ in range(20):
                 asked(client)
@@ -81,7 +81,7 @@ class Split:
 
 
 def echo(request: Request) -> Reply:
-    """Answer with the path that was asked."""
+    """Respond with the requested path."""
     status = 503 if request.path.endswith("9.9.9") else 200
     return Reply(status, json.dumps({"path": request.path, "length": len(request.body)}).encode())
 
@@ -90,7 +90,7 @@ def echo(request: Request) -> Reply:
 def split(
     server: Server, runtime: Path, keys: Keys, authority: Authority, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Split]:
-    """Run a front with TLS in a process of its own, which knows what it does by the shared folder alone."""
+    """Run a proxy with TLS as a separate process, controlled through the run directory only."""
     folder = tmp_path_factory.mktemp("split")
     shared = folder / "runtime"
     shared.mkdir(mode=0o700)
@@ -99,13 +99,13 @@ def split(
     options = ("--rate", "100000")
     with scripted() as upstream:
         upstream.script = echo
-        with fronts.fronted(replace(server, url=upstream.url), shared, keys, folder, tls, *options) as front:
-            yield Split(front, upstream, RunDirectory(shared))
+        with proxies.running_proxy(replace(server, url=upstream.url), shared, keys, folder, tls, *options) as proxy:
+            yield Split(proxy, upstream, RunDirectory(shared))
 
 
 @pytest.fixture(autouse=True)
 def _without_tables(split: Split) -> Iterator[None]:
-    """Begin and end without any, and see that nginx has had nothing to complain of."""
+    """Start and end without tables, and check that nginx logged no warning."""
     split.clear()
     split.upstream.requests.clear()
     split.complaints()
@@ -116,12 +116,12 @@ def _without_tables(split: Split) -> Iterator[None]:
 
 @pytest.fixture
 def client(split: Split) -> Iterator[httpx.Client]:
-    with split.front.client() as made:
+    with split.proxy.client() as made:
         yield made
 
 
 def asked(client: httpx.Client, path: str = PATH, who: str | None = None) -> str:
-    """Ask, and return the path that TorchServe was asked."""
+    """Send a request, and return the path that the upstream received."""
     headers = HEADERS if who is None else HEADERS | {"X-Client-Id": who}
     answer = client.post(path, content=BODY, headers=headers)
     assert answer.status_code == 200, answer.text
@@ -133,7 +133,7 @@ def side(client: httpx.Client, who: str | None = None) -> str:
     return asked(client, who=who).rpartition("/")[2]
 
 
-def test_without_a_table_the_version_is_torchserves_choice(client: httpx.Client, split: Split) -> None:
+def test_torchserve_chooses_the_version_without_a_table(client: httpx.Client, split: Split) -> None:
     traffic_split.write(Routing({"other": {NEW: 50, OLD: 50}}, {"other": 100}), split.runtime)
     assert asked(client) == PATH
     assert asked(client, f"{PATH}/{OLD}") == f"{PATH}/{OLD}"
@@ -144,7 +144,7 @@ def test_without_a_table_the_version_is_torchserves_choice(client: httpx.Client,
     }
 
 
-def test_a_request_that_names_no_version_is_sent_to_the_one_of_its_bucket(client: httpx.Client, split: Split) -> None:
+def test_a_request_without_a_version_gets_that_of_its_bucket(client: httpx.Client, split: Split) -> None:
     split.route(100)
     assert asked(client) == f"{PATH}/{NEW}"
     assert asked(client, f"/explanations/{NAME}") == f"/explanations/{NAME}/{NEW}"
@@ -154,22 +154,22 @@ def test_a_request_that_names_no_version_is_sent_to_the_one_of_its_bucket(client
     assert asked(client) == f"{PATH}/{OLD}"
 
 
-def test_a_version_that_is_named_is_left_alone(client: httpx.Client, split: Split) -> None:
+def test_a_version_in_the_path_is_kept(client: httpx.Client, split: Split) -> None:
     split.route(100)
     for version in (OLD, NEW, "7.0"):
         assert asked(client, f"{PATH}/{version}") == f"{PATH}/{version}"
         assert asked(client, f"/explanations/{NAME}/{version}") == f"/explanations/{NAME}/{version}"
 
 
-def test_what_was_refused_before_a_split_is_refused_within_one(client: httpx.Client, split: Split) -> None:
+def test_a_split_does_not_change_rejections(client: httpx.Client, split: Split) -> None:
     split.route(50, shadow=100)
     assert problem(client.get(PATH), 405) == "This path accepts POST, PUT only."
     assert client.get(PATH).headers["allow"] == "POST, PUT"
     problem(client.post(PATH, content=b"a=b", headers={"Content-Type": "application/x-www-form-urlencoded"}), 415)
     problem(client.post(f"{PATH}/", content=BODY), 404)
-    with split.front.client(None) as nobody:
-        problem(nobody.post(PATH, content=BODY), 401)
-    with split.front.client("read") as reader:
+    with split.proxy.client(None) as anonymous:
+        problem(anonymous.post(PATH, content=BODY), 401)
+    with split.proxy.client("read") as reader:
         assert "role 'predict'" in problem(reader.post(PATH, content=BODY), 403)
     assert split.upstream.requests == []
 
@@ -182,7 +182,7 @@ def test_shares_are_kept_within_statistical_bounds(client: httpx.Client, split: 
     assert abs(drawn[NEW] - count * share) < 4 * math.sqrt(count * share * (1 - share))
 
 
-def test_a_client_stays_on_its_side_and_growing_takes_only_from_the_other(client: httpx.Client, split: Split) -> None:
+def test_a_client_keeps_its_version_as_the_share_grows(client: httpx.Client, split: Split) -> None:
     who = [f"ward-{number}@x" for number in range(60)]
     before: set[str] = set()
     for share in (10, 30, 60, 100):
@@ -195,21 +195,21 @@ def test_a_client_stays_on_its_side_and_growing_takes_only_from_the_other(client
     assert before == set(who)
 
 
-def test_an_id_that_is_none_is_drawn_anew_each_time(client: httpx.Client, split: Split) -> None:
+def test_an_invalid_client_id_is_assigned_at_random(client: httpx.Client, split: Split) -> None:
     split.route(50)
     for odd in ("", "x y", "x" * 129):
         assert {side(client, odd) for _ in range(40)} == {OLD, NEW}, odd
 
 
-def test_a_closed_version_is_not_there_and_only_that_one(client: httpx.Client, split: Split) -> None:
+def test_a_closed_version_is_404(client: httpx.Client, split: Split) -> None:
     split.route(0, closed=(NEW,))
     for path in (f"{PATH}/{NEW}", f"/explanations/{NAME}/{NEW}"):
         said = problem(client.post(path, content=BODY), 404)
-        assert said.startswith(f"Version {NEW} of {NAME} is not open")
+        assert said.startswith(f"Version {NEW} of {NAME} is unavailable")
     assert "Unknown path" in problem(client.post("/nothing", content=BODY), 404)
     assert asked(client) == asked(client, f"{PATH}/{OLD}") == f"{PATH}/{OLD}"
     assert asked(client, f"/predictions/other/{NEW}") == f"/predictions/other/{NEW}"
-    traffic_split.write(Routing(closed={(NAME, NEW)}), split.runtime)  # before any share is given
+    traffic_split.write(Routing(closed={(NAME, NEW)}), split.runtime)  # without shares
     problem(client.post(f"{PATH}/{NEW}", content=BODY), 404)
     assert asked(client) == PATH
 
@@ -217,22 +217,22 @@ def test_a_closed_version_is_not_there_and_only_that_one(client: httpx.Client, s
 CHANGES = """
 import sys, time
 from pathlib import Path
-from radserve.routing import Routing, write
-from radserve.runtime import Runtime
+from radserve.host.run_directory import RunDirectory
+from radserve.proxy.traffic_split import Routing, write
 for number in range(40):
     new = (5, 25, 50, 100, 0)[number % 5]
-    write(Routing({"chest": {"1.1.0": new, "1.0.0": 100 - new}}), Runtime(Path(sys.argv[1])))
+    write(Routing({"chest": {"1.1.0": new, "1.0.0": 100 - new}}), RunDirectory(Path(sys.argv[1])))
     time.sleep(0.1)
 """
 
 
-def test_no_request_is_lost_while_shares_change_all_the_time(split: Split) -> None:
-    """Sixteen clients, each over one connection that it keeps; the shares are changed by a process of its own."""
+def test_no_request_is_lost_while_shares_change(split: Split) -> None:
+    """Sixteen clients keep their connections while another process changes the shares."""
     stop, found, ends = threading.Event(), Counter[str](), Counter[str]()
     lock = threading.Lock()
 
     def ask() -> None:
-        with split.front.client() as client:
+        with split.proxy.client() as client:
             while not stop.is_set():
                 answer = client.post(PATH, content=b"x")
                 with lock:
@@ -258,9 +258,9 @@ def test_no_request_is_lost_while_shares_change_all_the_time(split: Split) -> No
 def test_http_2_is_split_too(split: Split) -> None:
     split.route(100, shadow=100)
     with controlled(split.runtime.control) as control:
-        words = ["curl", "--silent", "--http2", "--write-out", " %{http_version}", "--cacert", str(split.front.ca)]
-        words += ["--header", f"X-API-Key: {split.front.keys.texts['predict']}", "--data-binary", "@-"]
-        words += ["--header", "Content-Type: image/png", split.front.url + PATH]
+        words = ["curl", "--silent", "--http2", "--write-out", " %{http_version}", "--cacert", str(split.proxy.ca)]
+        words += ["--header", f"X-API-Key: {split.proxy.keys.texts['predict']}", "--data-binary", "@-"]
+        words += ["--header", "Content-Type: image/png", split.proxy.url + PATH]
         done = subprocess.run([*words, words[-1]], input=BODY, capture_output=True, check=True)
         control.copies(1)
     first, second = json.loads(b"[" + done.stdout.replace(b"} 2", b"},").rstrip(b",") + b"]")
@@ -270,9 +270,7 @@ def test_http_2_is_split_too(split: Split) -> None:
 # -- What the supervisor hears
 
 
-def test_each_request_of_a_split_model_is_told_with_its_version_and_its_status(
-    client: httpx.Client, split: Split
-) -> None:
+def test_each_request_of_a_split_model_causes_an_access_event(client: httpx.Client, split: Split) -> None:
     split.route(100)
     with split.heard(client) as seen:
         asked(client)
@@ -280,8 +278,8 @@ def test_each_request_of_a_split_model_is_told_with_its_version_and_its_status(
         asked(client, "/predictions/other")
         assert client.post(f"{PATH}/9.9.9", content=BODY).status_code == 503
         problem(client.get(PATH), 405)
-        with split.front.client(None) as nobody:
-            problem(nobody.post(PATH, content=BODY), 401)
+        with split.proxy.client(None) as anonymous:
+            problem(anonymous.post(PATH, content=BODY), 401)
         await_true(lambda: len(seen) >= 3)
         time.sleep(0.1)
     assert [(item.model, item.version, item.pinned, item.status) for item in seen] == [
@@ -292,7 +290,7 @@ def test_each_request_of_a_split_model_is_told_with_its_version_and_its_status(
     assert all(item.seconds is not None and 0 <= item.seconds < 1 for item in seen)
 
 
-def test_a_server_that_dies_over_a_request_is_told_as_an_error(client: httpx.Client, split: Split) -> None:
+def test_a_server_that_dies_causes_an_error_event(client: httpx.Client, split: Split) -> None:
     split.route(100)
 
     def die(_: Request) -> Reply:
@@ -309,8 +307,8 @@ def test_a_server_that_dies_over_a_request_is_told_as_an_error(client: httpx.Cli
     assert len(split.complaints()) == 1
 
 
-def test_without_a_listener_nothing_is_said_and_a_new_one_hears_again(client: httpx.Client, split: Split) -> None:
-    """The last check is that of the fixture: no complaint of nginx about any of these requests."""
+def test_a_missing_listener_is_tolerated_and_a_new_one_gets_events(client: httpx.Client, split: Split) -> None:
+    """The fixture checks in the end that nginx logged no warning."""
     split.route(100)
     assert not split.runtime.traffic.exists()
     asked(client)
@@ -319,7 +317,7 @@ def test_without_a_listener_nothing_is_said_and_a_new_one_hears_again(client: ht
             asked(client)
             await_true(lambda found=seen: len(found) == 1)  # type: ignore[misc]
         asked(client)
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as deaf:  # one that never reads
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as deaf:  # a listener that never reads
         deaf.bind(str(split.runtime.traffic))
         assert max(timed(client) for _ in range(100)) < 0.2
     split.runtime.traffic.unlink()
@@ -328,9 +326,9 @@ def test_without_a_listener_nothing_is_said_and_a_new_one_hears_again(client: ht
 # -- Copies
 
 
-def test_a_copy_has_the_same_body_and_what_describes_it(client: httpx.Client, split: Split) -> None:
+def test_a_copy_has_the_body_and_its_headers(client: httpx.Client, split: Split) -> None:
     split.route(0, shadow=100)
-    long = bytes(3 << 20)  # longer than what nginx keeps in memory
+    long = bytes(3 << 20)  # longer than nginx's buffer in memory
     with controlled(split.runtime.control) as control:
         for body in (BODY, long, b""):
             sent = client.post(PATH, content=body, headers=HEADERS | {"X-Actor": "me", "X-Key-Name": "me"})
@@ -345,21 +343,21 @@ def test_a_copy_has_the_same_body_and_what_describes_it(client: httpx.Client, sp
         assert control.copies(1).pop().body == BODY + BODY
 
 
-def test_only_predictions_that_leave_the_version_to_us_are_copied(client: httpx.Client, split: Split) -> None:
+def test_only_predictions_without_a_version_are_copied(client: httpx.Client, split: Split) -> None:
     split.route(0, shadow=100)
     with controlled(split.runtime.control) as control:
         asked(client, f"{PATH}/{OLD}")
         asked(client, f"/explanations/{NAME}")
         asked(client, "/predictions/other")
-        with split.front.client(None) as nobody:
-            problem(nobody.post(PATH, content=BODY), 401)
+        with split.proxy.client(None) as anonymous:
+            problem(anonymous.post(PATH, content=BODY), 401)
         asked(client)
         control.copies(1)
         time.sleep(0.1)
         assert len(control.asked) == 1
 
 
-def test_so_many_are_copied_as_is_asked_for(client: httpx.Client, split: Split) -> None:
+def test_the_share_of_copies_is_as_configured(client: httpx.Client, split: Split) -> None:
     count, share = 400, 0.25
     split.route(0, shadow=100 * share)
     with controlled(split.runtime.control) as control:
@@ -369,7 +367,7 @@ def test_so_many_are_copied_as_is_asked_for(client: httpx.Client, split: Split) 
         assert abs(len(control.asked) - count * share) < 4 * math.sqrt(count * share * (1 - share))
 
 
-def test_an_answer_does_not_wait_for_its_copy(client: httpx.Client, split: Split) -> None:
+def test_a_response_does_not_wait_for_its_copy(client: httpx.Client, split: Split) -> None:
     split.route(0)
     asked(client)
     usual = sorted(timed(client) for _ in range(20))[10]
@@ -394,7 +392,7 @@ def timed(client: httpx.Client) -> float:
 
 
 @pytest.mark.parametrize("dead", ["absent", "left behind", "deaf"])
-def test_a_copy_that_nobody_takes_changes_nothing_for_the_client(client: httpx.Client, split: Split, dead: str) -> None:
+def test_a_lost_copy_does_not_affect_the_client(client: httpx.Client, split: Split, dead: str) -> None:
     split.route(0, shadow=100)
     with socket.socket(socket.AF_UNIX) as opened:
         if dead != "absent":
@@ -407,10 +405,10 @@ def test_a_copy_that_nobody_takes_changes_nothing_for_the_client(client: httpx.C
             assert {answer.status_code for answer in answers} == {200}
             assert time.monotonic() - start < 2
     split.runtime.control.unlink(missing_ok=True)
-    assert len(split.complaints()) == 10  # each is a copy that was lost
+    assert len(split.complaints()) == 10  # one for each lost copy
 
 
-def test_sagemakers_invocations_are_split_told_and_copied_too(tmp_path: Path) -> None:
+def test_invocations_of_sagemaker_are_split_too(tmp_path: Path) -> None:
     runtime = RunDirectory(tmp_path)
     runtime.ready.touch()
     (port,) = free_ports(1)
@@ -440,18 +438,20 @@ def test_sagemakers_invocations_are_split_told_and_copied_too(tmp_path: Path) ->
     assert {(item.model, item.version, item.pinned) for item in seen} == {(NAME, NEW, False)}
 
 
-# -- Whether there is a front
+# -- Detection of a proxy
 
 
-def test_the_supervisor_can_tell_whether_there_is_a_front(split: Split, tmp_path: Path) -> None:
+def test_the_supervisor_detects_a_running_proxy(split: Split, tmp_path: Path) -> None:
     assert proxy_running(split.runtime)
     assert not proxy_running(RunDirectory(tmp_path))
 
 
-def test_a_second_front_in_the_same_folder_is_refused(server: Server, split: Split, keys: Keys, tmp_path: Path) -> None:
+def test_a_second_proxy_in_the_same_run_directory_is_rejected(
+    server: Server, split: Split, keys: Keys, tmp_path: Path
+) -> None:
     with (
         pytest.raises(AssertionError, match="in use by another proxy"),
-        fronts.fronted(server, split.runtime.folder, keys, tmp_path, None),
+        proxies.running_proxy(server, split.runtime.folder, keys, tmp_path, None),
     ):
         pass
     assert proxy_running(split.runtime)

@@ -1,4 +1,4 @@
-"""TLS as the front speaks it."""
+"""TLS of the proxy."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import pytest
 
 from tests.authority import Authority
 from tests.conftest import ROOT
-from tests.front import Front, Keys, await_text, fronted, problem
+from tests.proxy import Keys, Proxy, await_text, problem, running_proxy
 from tests.repack import NAME
 from tests.server import Server
 
@@ -27,21 +27,21 @@ PATH = f"/predictions/{NAME}"
 
 
 @pytest.fixture
-def client(front: Front) -> Iterator[httpx.Client]:
-    with front.client() as made:
+def client(proxy: Proxy) -> Iterator[httpx.Client]:
+    with proxy.client() as made:
         yield made
 
 
-def test_http_on_the_port_of_tls_is_told(front: Front) -> None:
-    response = httpx.get(front.url.replace("https", "http") + "/ready")
+def test_http_on_a_tls_port_is_400(proxy: Proxy) -> None:
+    response = httpx.get(proxy.url.replace("https", "http") + "/ready")
     assert "https" in problem(response, 400)
 
 
-def test_only_modern_tls_is_spoken(front: Front) -> None:
-    where = urlsplit(front.url)
+def test_only_modern_tls_is_accepted(proxy: Proxy) -> None:
+    where = urlsplit(proxy.url)
 
     def shake(version: ssl.TLSVersion) -> str | None:
-        context = ssl.create_default_context(cafile=str(front.ca))
+        context = ssl.create_default_context(cafile=str(proxy.ca))
         context.set_ciphers("DEFAULT:@SECLEVEL=0")
         context.minimum_version = context.maximum_version = version
         with (
@@ -56,13 +56,13 @@ def test_only_modern_tls_is_spoken(front: Front) -> None:
         shake(ssl.TLSVersion.TLSv1_1)
 
 
-def test_every_answer_says_to_stay_with_tls_and_says_little_else(front: Front, client: httpx.Client) -> None:
+def test_every_response_has_the_security_headers(proxy: Proxy, client: httpx.Client) -> None:
     for response in (client.post(PATH, content=FILM), client.get("/nothing")):
         assert response.headers["strict-transport-security"].startswith("max-age=")
         assert response.headers["x-content-type-options"] == "nosniff"
         assert response.headers["server"] == "nginx"
-    where = urlsplit(front.url)
-    context = ssl.create_default_context(cafile=str(front.ca))
+    where = urlsplit(proxy.url)
+    context = ssl.create_default_context(cafile=str(proxy.ca))
     context.set_alpn_protocols(["h2", "http/1.1"])
     with (
         socket.create_connection((where.hostname, where.port), timeout=20) as plain,
@@ -71,50 +71,48 @@ def test_every_answer_says_to_stay_with_tls_and_says_little_else(front: Front, c
         assert connection.selected_alpn_protocol() == "h2"
 
 
-def test_a_renewed_certificate_is_served_after_sighup_and_a_broken_one_is_not(
+def test_sighup_reloads_a_valid_certificate_only(
     server: Server, keys: Keys, authority: Authority, tmp_path: Path
 ) -> None:
     folder = tmp_path / "runtime"
     pair = authority.issue("renewed")
-    with fronted(server, folder, keys, tmp_path, (authority, pair)) as front:
-        before = served_by(front)
+    with running_proxy(server, folder, keys, tmp_path, (authority, pair)) as proxy:
+        before = served_by(proxy)
         broken = authority.issue("other").key.read_bytes()
         good, pair_key = pair.certificate.read_bytes(), pair.key.read_bytes()
         pair.key.write_bytes(broken)
-        front.process.send_signal(signal.SIGHUP)
-        await_text(front.log, "the certificate stays as it was")
-        assert served_by(front) == before
+        proxy.process.send_signal(signal.SIGHUP)
+        await_text(proxy.log, "certificate not reloaded")
+        assert served_by(proxy) == before
         pair.key.write_bytes(pair_key)
         assert pair.certificate.read_bytes() == good
         authority.issue("renewed")
-        front.process.send_signal(signal.SIGHUP)
+        proxy.process.send_signal(signal.SIGHUP)
         deadline = time.monotonic() + 10
-        while served_by(front) == before:
+        while served_by(proxy) == before:
             assert time.monotonic() < deadline
             time.sleep(0.05)
-        front.process.terminate()
-        assert front.process.wait(timeout=30) == 0
+        proxy.process.terminate()
+        assert proxy.process.wait(timeout=30) == 0
     assert not (folder / "front").exists()
 
 
-def served_by(front: Front) -> bytes | None:
-    with front.connect() as connection:
+def served_by(proxy: Proxy) -> bytes | None:
+    with proxy.connect() as connection:
         assert isinstance(connection, ssl.SSLSocket)
         return connection.getpeercert(binary_form=True)
 
 
-def test_the_supervisor_says_when_the_certificate_of_a_front_that_runs_apart_expires(
-    server: Server, front: Front
-) -> None:
+def test_the_supervisor_exposes_the_expiry_of_a_separate_proxys_certificate(server: Server, proxy: Proxy) -> None:
     found = re.search(
         r"^radserve_certificate_not_after_seconds (\S+)$", httpx.get(f"{server.health_url}/metrics").text, re.MULTILINE
     )
     assert found is not None
-    expires = ssl.cert_time_to_seconds(str(peer(front)["notAfter"]))
+    expires = ssl.cert_time_to_seconds(str(peer(proxy)["notAfter"]))
     assert float(found[1]) == expires
 
 
-def peer(front: Front) -> dict[str, object]:
-    with front.connect() as connection:
+def peer(proxy: Proxy) -> dict[str, object]:
+    with proxy.connect() as connection:
         assert isinstance(connection, ssl.SSLSocket)
         return dict(connection.getpeercert() or {})

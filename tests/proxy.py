@@ -1,4 +1,4 @@
-"""A real front for tests: `radserve front` as a process, before a server that runs."""
+"""Real proxy for tests: `radserve front` as a process, in front of a running server."""
 
 from __future__ import annotations
 
@@ -28,26 +28,26 @@ from tests.server import ROOT, Server
 
 @dataclass(frozen=True)
 class Keys:
-    """A file of keys, and the text of one key for each role."""
+    """A keys file, and the text of one key per role."""
 
     file: Path
     texts: Mapping[str, str]
 
 
 def make_keys(folder: Path) -> Keys:
-    """Make a key for each role."""
+    """Create a keys file with one key per role."""
     file = folder / "keys.json"
     return Keys(file, {role: key_file.create(file, f"test-{role}", [role]) for role in Role})
 
 
 @dataclass(frozen=True)
-class Front:
-    """A front that listens.
+class Proxy:
+    """A listening proxy.
 
     Attributes
     ----------
     ca
-        The authority that signed its certificate; None where it speaks plain HTTP.
+        Authority of its certificate; None for plain HTTP.
     """
 
     url: str
@@ -60,39 +60,39 @@ class Front:
     process: subprocess.Popen[bytes]
 
     def client(self, role: str | None = "predict", url: str | None = None) -> httpx.Client:
-        """Make a client with the key of a role, or with none."""
+        """Return a client with the key of a role; None sends no key."""
         headers = {} if role is None else {"Authorization": f"Bearer {self.keys.texts[role]}"}
         verify = ssl.create_default_context(cafile=str(self.ca)) if self.ca else False
         return httpx.Client(base_url=url or self.url, headers=headers, verify=verify, timeout=30)
 
     def connect(self, url: str | None = None) -> socket.socket:
-        """Open a connection to the port of the models or another, with TLS where it has it."""
-        where = urlsplit(url or self.url)
-        plain = socket.create_connection((where.hostname, where.port), timeout=20)
+        """Connect to the port of the models or of `url`, with TLS if the proxy uses it."""
+        address = urlsplit(url or self.url)
+        plain = socket.create_connection((address.hostname, address.port), timeout=20)
         if self.ca is None:
             return plain
-        return ssl.create_default_context(cafile=str(self.ca)).wrap_socket(plain, server_hostname=where.hostname)
+        return ssl.create_default_context(cafile=str(self.ca)).wrap_socket(plain, server_hostname=address.hostname)
 
     def lines(self) -> list[dict[str, Any]]:
-        """Read its access log."""
+        """Parse the access log."""
         return [json.loads(line) for line in self.access_log.read_text().splitlines()]
 
     def line(self, request: httpx.Response) -> dict[str, Any]:
-        """Return the line of the access log about a request."""
+        """Return the access-log entry of a request."""
         deadline = time.monotonic() + 5
         while time.monotonic() < deadline:
-            found = [line for line in self.lines() if line["request_id"] == request.headers["x-request-id"]]
-            if found:
-                return found[0]
+            matching = [line for line in self.lines() if line["request_id"] == request.headers["x-request-id"]]
+            if matching:
+                return matching[0]
             time.sleep(0.01)
-        raise AssertionError("the access log has no line about the request")
+        raise AssertionError("the access log has no entry for the request")
 
 
 @contextmanager
-def fronted(
+def running_proxy(
     server: Server, runtime: Path, keys: Keys, folder: Path, tls: tuple[Authority, Pair] | None, *options: str
-) -> Iterator[Front]:
-    """Start a front before a server that was started with the same keys and runtime folder."""
+) -> Iterator[Proxy]:
+    """Start a proxy for a server with the same keys and run directory."""
     ports = free_ports(3)
     inference, health, metrics = (urlsplit(url).port for url in (server.url, server.health_url, server.metrics_url))
     words = {
@@ -120,14 +120,14 @@ def fronted(
         scheme = "https" if tls else "http"
         url, management, metrics_url = (f"{scheme}://127.0.0.1:{port}" for port in ports)
         ca = tls[0].root if tls else None
-        yield Front(url, management, metrics_url, ca, keys, folder / "access.log", log, process)
+        yield Proxy(url, management, metrics_url, ca, keys, folder / "access.log", log, process)
     finally:
         process.send_signal(signal.SIGTERM)
         process.wait(timeout=60)
 
 
 def await_listening(port: int, process: subprocess.Popen[Any], log: Path) -> None:
-    """Wait until somebody listens on a port."""
+    """Wait until a process listens on a port."""
     deadline = time.monotonic() + 30
     while True:
         try:
@@ -141,7 +141,7 @@ def await_listening(port: int, process: subprocess.Popen[Any], log: Path) -> Non
 
 
 def await_text(log: Path, text: str, process: subprocess.Popen[Any] | None = None) -> None:
-    """Wait until a log says something."""
+    """Wait until a log contains a text."""
     deadline = time.monotonic() + 30
     while text not in log.read_text():
         assert process is None or process.poll() is None, log.read_text()
@@ -150,7 +150,7 @@ def await_text(log: Path, text: str, process: subprocess.Popen[Any] | None = Non
 
 
 def problem(response: httpx.Response, status: int) -> str:
-    """Check that an answer is problem details of that status, and return what it says."""
+    """Check that a response is problem details with this status, and return the detail."""
     assert response.status_code == status, response.text
     assert response.headers["content-type"] == "application/problem+json"
     document = response.json()
@@ -161,7 +161,7 @@ def problem(response: httpx.Response, status: int) -> str:
 
 
 def answered(connection: socket.socket) -> tuple[int, dict[str, object]]:
-    """Read an answer until the connection is closed."""
+    """Read a response until the connection is closed."""
     data = b""
     try:
         while piece := connection.recv(65536):

@@ -1,4 +1,4 @@
-"""The start and the end of a front."""
+"""Start and stop of the proxy."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ import pytest
 
 from benchmarks.server import free_ports
 from tests.conftest import ROOT
-from tests.front import Keys, await_text, fronted, problem
+from tests.proxy import Keys, await_text, problem, running_proxy
 from tests.repack import NAME
 from tests.server import Server, command, running
 
@@ -29,7 +29,7 @@ PATH = f"/predictions/{NAME}"
 
 
 def nginx(pid: int) -> tuple[psutil.Process, list[psutil.Process]]:
-    """Find the master and the workers that a process has started."""
+    """Return nginx's master and workers below a process."""
     (master,) = [child for child in psutil.Process(pid).children() if child.name() == "nginx"]
     workers = master.children()
     assert workers
@@ -43,53 +43,49 @@ def open_connections(worker: psutil.Process, url: str) -> int:
     return sum(item.status == psutil.CONN_ESTABLISHED and item.laddr.port == port for item in found)
 
 
-def test_a_front_whose_nginx_dies_ends_with_its_code_and_leaves_no_worker(
-    server: Server, keys: Keys, tmp_path: Path
-) -> None:
-    with fronted(server, tmp_path / "runtime", keys, tmp_path, None) as front:
-        master, workers = nginx(front.process.pid)
+def test_a_dead_nginx_ends_the_proxy_with_its_exit_code(server: Server, keys: Keys, tmp_path: Path) -> None:
+    with running_proxy(server, tmp_path / "runtime", keys, tmp_path, None) as proxy:
+        master, workers = nginx(proxy.process.pid)
         master.kill()
-        assert front.process.wait(timeout=20) == 128 + signal.SIGKILL
+        assert proxy.process.wait(timeout=20) == 128 + signal.SIGKILL
         _, alive = psutil.wait_procs(workers, timeout=5)
         assert alive == []
 
 
-def test_a_killed_front_takes_nginx_with_it_and_the_next_one_starts_in_its_folder(
-    server: Server, keys: Keys, tmp_path: Path
-) -> None:
+def test_a_killed_proxy_leaves_no_process_and_can_start_again(server: Server, keys: Keys, tmp_path: Path) -> None:
     folder = tmp_path / "runtime"
-    with fronted(server, folder, keys, tmp_path, None) as front:
-        master, workers = nginx(front.process.pid)
-        front.process.kill()
+    with running_proxy(server, folder, keys, tmp_path, None) as proxy:
+        master, workers = nginx(proxy.process.pid)
+        proxy.process.kill()
         _, alive = psutil.wait_procs([master, *workers], timeout=10)
         assert alive == []
-    with fronted(server, folder, keys, tmp_path, None) as front, front.client() as client:
+    with running_proxy(server, folder, keys, tmp_path, None) as proxy, proxy.client() as client:
         assert client.get("/live").status_code == 200
 
 
-def test_a_front_without_its_server_says_503_and_comes_to_life_with_it(
+def test_a_proxy_answers_503_until_its_server_is_ready(
     server: Server, runtime: Path, keys: Keys, tmp_path: Path
 ) -> None:
     folder = tmp_path / "runtime"
-    with fronted(server, folder, keys, tmp_path, None) as front, front.client() as client:
+    with running_proxy(server, folder, keys, tmp_path, None) as proxy, proxy.client() as client:
         refused = client.post(PATH, content=FILM)
-        assert "/ready says" in problem(refused, 503)
+        assert "see /ready" in problem(refused, 503)
         assert refused.headers["retry-after"] == "5"
         (folder / "ready").symlink_to(runtime / "ready")
         assert client.post(PATH, content=FILM).status_code == 200
 
 
-def test_requests_in_flight_are_finished_when_a_front_stops(
+def test_requests_in_flight_are_finished_when_a_proxy_stops(
     server: Server, runtime: Path, keys: Keys, tmp_path: Path
 ) -> None:
     folder = tmp_path / "runtime"
     folder.mkdir(mode=0o700)
     (folder / "ready").symlink_to(runtime / "ready")
     statuses: list[int] = []
-    with fronted(server, folder, keys, tmp_path, None) as front:
+    with running_proxy(server, folder, keys, tmp_path, None) as proxy:
 
         def ask() -> None:
-            with front.client() as client:
+            with proxy.client() as client:
                 statuses.append(client.post(PATH, content=trickle()).status_code)
 
         def trickle() -> Iterator[bytes]:
@@ -100,26 +96,24 @@ def test_requests_in_flight_are_finished_when_a_front_stops(
         threads = [threading.Thread(target=ask) for _ in range(8)]
         for thread in threads:
             thread.start()
-        _, workers = nginx(front.process.pid)
-        while sum(open_connections(worker, front.url) for worker in workers) < 8:
+        _, workers = nginx(proxy.process.pid)
+        while sum(open_connections(worker, proxy.url) for worker in workers) < 8:
             time.sleep(0.01)
-        front.process.terminate()
+        proxy.process.terminate()
         for thread in threads:
             thread.join()
-        assert front.process.wait(timeout=30) == 0
+        assert proxy.process.wait(timeout=30) == 0
     assert statuses == [200] * 8
 
 
 def published(*options: str) -> tuple[str, ...]:
-    """Return the options of a server with a front of its own."""
+    """Return the options of a server that starts its proxy."""
     ports = map(str, free_ports(3))
     names = ("--inference-port", "--management-port", "--metrics-port-public")
     return ("--front", *(word for pair in zip(names, ports, strict=True) for word in pair), *options)
 
 
-def test_a_published_server_is_not_ready_until_it_is_and_stops_without_losing_a_request(
-    store: Path, keys: Keys, tmp_path: Path
-) -> None:
+def test_a_published_server_starts_and_stops_without_losing_a_request(store: Path, keys: Keys, tmp_path: Path) -> None:
     ports, log = free_ports(3), tmp_path / "access.log"
     words = published("--keys", str(keys.file), "--access-log", str(log), "--drain-delay", "1.5")
     url, headers = f"http://127.0.0.1:{ports[0]}", {"X-API-Key": keys.texts["predict"]}
@@ -141,7 +135,7 @@ def test_a_published_server_is_not_ready_until_it_is_and_stops_without_losing_a_
         assert httpx.get(f"{url}/ready").json()["state"] == "draining"
         before = clients.count
         time.sleep(0.7)
-        assert clients.count > before, "during the delay requests are answered as ever"
+        assert clients.count > before, "requests are answered during the delay"
         assert process.wait(timeout=60) == 0
         clients.join()
     finally:
@@ -150,13 +144,13 @@ def test_a_published_server_is_not_ready_until_it_is_and_stops_without_losing_a_
     lines = [json.loads(line) for line in log.read_text().splitlines()]
     answers = [line for line in lines if line["path"] == PATH and line["request_id"] != early.headers["x-request-id"]]
     assert {line["status"] for line in answers} == {200}
-    # What nginx took was answered, and the answer arrived; each client ended where the door was closed.
+    # Every accepted request was answered, and each client ended when the listening socket was closed.
     assert len(answers) == clients.count
     assert len(clients.ends) == 8
 
 
 class Clients:
-    """Eight clients that ask until nobody answers, each time over a new connection."""
+    """Eight clients that send requests over new connections until one is refused."""
 
     def __init__(self, url: str, headers: dict[str, str]) -> None:
         self.count = 0
@@ -184,7 +178,7 @@ class Clients:
             thread.join()
 
 
-def test_a_server_whose_nginx_dies_ends_with_a_code_that_says_so(store: Path, keys: Keys, tmp_path: Path) -> None:
+def test_a_dead_nginx_ends_the_server_with_its_exit_code(store: Path, keys: Keys, tmp_path: Path) -> None:
     words = published("--keys", str(keys.file), "--access-log", str(tmp_path / "access.log"))
     with running(store, tmp_path / "log", *words) as server:
         assert server.process.stdout is not None
@@ -199,17 +193,17 @@ def test_a_server_whose_nginx_dies_ends_with_a_code_that_says_so(store: Path, ke
         assert server.process.wait(timeout=40) == 6
         _, alive = psutil.wait_procs(workers + java, timeout=15)
         assert alive == []
-        assert "nginx died with exit code 137" in server.log.read_text()
+        assert "nginx exited with code 137" in server.log.read_text()
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "message"),
     [
-        (("--host", "0.0.0.0", "--plain-http"), "without keys anybody could ask"),
-        (("--host", "0.0.0.0", "--keys", "KEYS"), "--plain-http where TLS ends before"),
+        (("--host", "0.0.0.0", "--plain-http"), "needs API keys"),
+        (("--host", "0.0.0.0", "--keys", "KEYS"), "--plain-http if a load balancer terminates TLS"),
         (("--host", "::", "--keys", "KEYS", "--certificate", "x.pem"), "belong together"),
-        (("--host", "192.0.2.1", "--no-front"), "leave --host away"),
-        (("--host", "example.org", "--keys", "KEYS"), "write an address"),
+        (("--host", "192.0.2.1", "--no-front"), "omit --host"),
+        (("--host", "example.org", "--keys", "KEYS"), "write an IP address"),
         (("--front", "--keys", "nowhere.json"), "radserve keys create"),
         (("--front", "--keys", "KEYS", "--trusted-proxy", "10.0.0.0/99"), "--trusted-proxy"),
         (("--front", "--keys", "KEYS", "--certificate", "x.pem", "--certificate-key", "x.key"), "x.pem: No such file"),
@@ -217,14 +211,14 @@ def test_a_server_whose_nginx_dies_ends_with_a_code_that_says_so(store: Path, ke
         (("--runtime", "/"), "--runtime /"),
     ],
 )
-def test_what_would_not_be_safe_or_cannot_work_is_refused_with_the_way_out(
-    store: Path, keys: Keys, options: tuple[str, ...], said: str
+def test_unsafe_and_invalid_options_are_rejected_with_a_solution(
+    store: Path, keys: Keys, options: tuple[str, ...], message: str
 ) -> None:
     words = [str(keys.file) if word == "KEYS" else word for word in options]
-    front = published()[1:] if "--no-front" not in words else ()
-    line = command(store, free_ports(3), *front, *words)
+    proxy = published()[1:] if "--no-front" not in words else ()
+    line = command(store, free_ports(3), *proxy, *words)
     done = subprocess.run(line, capture_output=True, text=True, timeout=60, cwd=ROOT, check=False)
     assert done.returncode == 1
     assert done.stderr.splitlines()[-1].startswith("radserve: ")
-    assert said in done.stderr
+    assert message in done.stderr
     assert done.stdout == ""

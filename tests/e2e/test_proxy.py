@@ -1,4 +1,4 @@
-"""What is published: nginx before a real TorchServe, and who may ask what."""
+"""nginx in front of a real TorchServe: keys, roles and access log."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import pytest
 from radserve.auth import key_file
 from radserve.auth.api_keys import Role
 from tests.conftest import ROOT
-from tests.front import Front, Keys, problem
+from tests.proxy import Keys, Proxy, problem
 from tests.repack import NAME
 from tests.server import Server
 
@@ -25,12 +25,12 @@ PATH = f"/predictions/{NAME}"
 
 
 @pytest.fixture
-def client(front: Front) -> Iterator[httpx.Client]:
-    with front.client() as made:
+def client(proxy: Proxy) -> Iterator[httpx.Client]:
+    with proxy.client() as made:
         yield made
 
 
-def test_a_key_gets_the_same_answer_as_torchserve_gives(client: httpx.Client, server: Server) -> None:
+def test_a_key_gets_the_response_of_torchserve(client: httpx.Client, server: Server) -> None:
     wanted = httpx.post(server.url + PATH, content=FILM, timeout=30).json()
     answer = client.post(PATH, content=FILM)
     assert answer.status_code == 200
@@ -40,10 +40,10 @@ def test_a_key_gets_the_same_answer_as_torchserve_gives(client: httpx.Client, se
     assert explained["explanation"]["method"] == "grad-cam"
 
 
-def test_both_headers_take_a_key(front: Front, keys: Keys) -> None:
-    with front.client(None) as nobody:
+def test_both_headers_accept_a_key(proxy: Proxy, keys: Keys) -> None:
+    with proxy.client(None) as anonymous:
         for headers in ({"X-API-Key": keys.texts["predict"]}, {"authorization": f"bearer {keys.texts['predict']}"}):
-            assert nobody.post(PATH, content=FILM, headers=headers).status_code == 200
+            assert anonymous.post(PATH, content=FILM, headers=headers).status_code == 200
 
 
 @pytest.mark.parametrize(
@@ -57,29 +57,29 @@ def test_both_headers_take_a_key(front: Front, keys: Keys) -> None:
         {"Authorization": "Bearer radserve_" + "0" * 12 + "_" + "0" * 64},
     ],
 )
-def test_without_a_valid_key_there_is_no_answer(front: Front, headers: dict[str, str]) -> None:
-    with front.client(None) as nobody:
-        response = nobody.post(PATH, content=FILM, headers=headers)
+def test_requests_without_a_valid_key_are_rejected(proxy: Proxy, headers: dict[str, str]) -> None:
+    with proxy.client(None) as anonymous:
+        response = anonymous.post(PATH, content=FILM, headers=headers)
     assert "radserve keys create" in problem(response, 401)
     assert response.headers.get_list("www-authenticate") == ["Bearer"]
 
 
-def test_the_secret_counts_not_the_id(front: Front, keys: Keys) -> None:
+def test_a_known_id_with_a_wrong_secret_is_rejected(proxy: Proxy, keys: Keys) -> None:
     text = keys.texts["predict"]
     wrong = text[:-1] + ("0" if text[-1] != "0" else "1")
-    with front.client(None) as nobody:
-        problem(nobody.post(PATH, content=FILM, headers={"X-API-Key": wrong}), 401)
+    with proxy.client(None) as anonymous:
+        problem(anonymous.post(PATH, content=FILM, headers={"X-API-Key": wrong}), 401)
 
 
 @pytest.mark.parametrize("role", ["read", "manage"])
-def test_a_key_of_another_role_is_told_which_one_is_needed(front: Front, role: str) -> None:
-    with front.client(role) as other:
+def test_a_key_without_the_role_is_rejected_with_the_required_role(proxy: Proxy, role: str) -> None:
+    with proxy.client(role) as other:
         assert "role 'predict'" in problem(other.post(PATH, content=FILM), 403)
 
 
 @pytest.mark.parametrize(("role", "status"), [("read", 200), ("predict", 403), ("manage", 403), (None, 401)])
-def test_metrics_are_for_their_role_alone(front: Front, role: str | None, status: int) -> None:
-    with front.client(role, front.metrics_url) as client:
+def test_metrics_need_the_role_read(proxy: Proxy, role: str | None, status: int) -> None:
+    with proxy.client(role, proxy.metrics_url) as client:
         torchserve, supervisor = client.get("/metrics/torchserve?name[]=x"), client.get("/metrics/supervisor")
     assert (torchserve.status_code, supervisor.status_code) == (status, status)
     if status == 200:
@@ -87,34 +87,34 @@ def test_metrics_are_for_their_role_alone(front: Front, role: str | None, status
         assert "radserve_ready 1.0" in supervisor.text
 
 
-def test_a_request_is_a_line_of_json_without_its_query(front: Front, client: httpx.Client) -> None:
+def test_the_access_log_has_a_json_line_without_the_query(proxy: Proxy, client: httpx.Client) -> None:
     sent = client.post(PATH, content=FILM, params={"patient": "Jane Doe"}, headers={"X-Request-Id": "ward-7.42"})
     assert sent.headers["x-request-id"] == "ward-7.42"
-    line = front.line(sent)
+    line = proxy.line(sent)
     assert line["method"] == "POST"
     assert (line["path"], line["status"], line["tls"]) == (PATH, 200, "TLSv1.3")
     assert line["key_name"] == "test-predict"
-    assert line["key_id"] in front.keys.texts["predict"]
-    assert 0 < line["upstream_seconds"] <= line["seconds"] + 0.002  # each is rounded
+    assert line["key_id"] in proxy.keys.texts["predict"]
+    assert 0 < line["upstream_seconds"] <= line["seconds"] + 0.002  # both are rounded
     assert line["bytes_in"] > len(FILM)
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}\+00:00", line["time"])
     refused = client.get("/nothing/here", params={"patient": "Jane Doe"}, headers={"X-Request-Id": 'x" y'})
     assert re.fullmatch("[0-9a-f]{32}", refused.headers["x-request-id"])
-    line = front.line(refused)
+    line = proxy.line(refused)
     assert (line["method"], line["path"], line["status"], line["upstream_seconds"]) == (
         "GET",
         "/nothing/here",
         404,
         None,
     )
-    written = front.access_log.read_text() + front.log.read_text()
+    written = proxy.access_log.read_text() + proxy.log.read_text()
     assert "Jane" not in written
-    assert not [text for text in front.keys.texts.values() if text[-64:] in written]
+    assert not [text for text in proxy.keys.texts.values() if text[-64:] in written]
 
 
-def test_no_key_lies_on_a_disk(front: Front, client: httpx.Client, runtime: Path) -> None:
+def test_no_key_is_written_to_disk(proxy: Proxy, client: httpx.Client, runtime: Path) -> None:
     assert client.post(PATH, content=FILM).status_code == 200
-    secrets = [text[-64:].encode() for text in front.keys.texts.values()]
+    secrets = [text[-64:].encode() for text in proxy.keys.texts.values()]
     for path in runtime.rglob("*"):
         if path.is_file():
             assert not [secret for secret in secrets if secret in path.read_bytes()], path
@@ -123,9 +123,9 @@ def test_no_key_lies_on_a_disk(front: Front, client: httpx.Client, runtime: Path
     assert {stat.S_IMODE(path.stat().st_mode) for path in cached} == {0o700}
 
 
-def test_a_warm_key_costs_no_question(front: Front, client: httpx.Client) -> None:
+def test_a_cached_key_is_not_checked_again(proxy: Proxy, client: httpx.Client) -> None:
     def asked() -> float:
-        with front.client("read", front.metrics_url) as reader:
+        with proxy.client("read", proxy.metrics_url) as reader:
             text = reader.get("/metrics/supervisor").text
         return sum(map(float, re.findall(r"^radserve_auth_decisions_total\{.*\} (\S+)$", text, re.MULTILINE)))
 
@@ -136,12 +136,12 @@ def test_a_warm_key_costs_no_question(front: Front, client: httpx.Client) -> Non
     assert asked() - before <= 10
 
 
-def test_a_revoked_key_stops_within_ten_seconds(front: Front) -> None:
-    text = key_file.create(front.keys.file, "leaver", [Role.PREDICT])
-    with front.client(None) as client:
+def test_a_revoked_key_is_rejected_within_ten_seconds(proxy: Proxy) -> None:
+    text = key_file.create(proxy.keys.file, "leaver", [Role.PREDICT])
+    with proxy.client(None) as client:
         client.headers["X-API-Key"] = text
         await_status(client, 200)
-        key_file.revoke(front.keys.file, "leaver")
+        key_file.revoke(proxy.keys.file, "leaver")
         await_status(client, 401)
 
 
@@ -152,5 +152,5 @@ def await_status(client: httpx.Client, status: int) -> None:
         time.sleep(0.1)
 
 
-def test_an_unknown_model_is_torchserves_404(client: httpx.Client) -> None:
+def test_an_unknown_model_is_404(client: httpx.Client) -> None:
     assert client.post("/predictions/nothing", content=FILM).status_code == 404
