@@ -20,7 +20,7 @@ from radserve.build import builder
 from radserve.build.export import export
 from radserve.build.source import find_sources
 from tests.authority import Authority
-from tests.front import Front, Keys, fronted, make_keys
+from tests.proxy import Keys, Proxy, make_keys, running_proxy
 from tests.repack import NAME
 from tests.server import Server, running
 
@@ -90,7 +90,7 @@ def runtime(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def server(store: Path, keys: Keys, runtime: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """Run one TorchServe under its supervisor, for all tests that only ask it; loopback, so keys are the front's."""
+    """Run one TorchServe under its supervisor, for all tests that only ask it; loopback, so keys are the proxy's."""
     options = ("--keys", str(keys.file), "--runtime", str(runtime))
     with running(store, tmp_path_factory.mktemp("server") / "log", *options) as started:
         yield started
@@ -103,12 +103,12 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
 
 
 @pytest.fixture(scope="session")
-def front(
+def proxy(
     server: Server, keys: Keys, runtime: Path, authority: Authority, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Front]:
+) -> Iterator[Proxy]:
     """Run one nginx with TLS before `server`, for all tests that only ask it."""
     tls = (authority, authority.issue("front"))
-    with fronted(server, runtime, keys, tmp_path_factory.mktemp("front"), tls) as started:
+    with running_proxy(server, runtime, keys, tmp_path_factory.mktemp("front"), tls) as started:
         yield started
 
 

@@ -87,5 +87,5 @@ def _locked(path: Path) -> Iterator[None]:
 
 
 def _write(path: Path, keys: Keys) -> None:
-    # The mode is kept: whoever can read the keys, such as a container's user, must see revocations.
+    # The mode is kept: users who could read the keys, such as a container's user, must see revocations.
     write_atomically(path, keys.model_dump_json(indent=2) + "\n")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
@@ -14,10 +15,10 @@ from radserve.deploy import plan as planning
 from radserve.deploy import teardown
 from radserve.deploy.cloud import Cloud, readable_errors
 from radserve.deploy.errors import SettingsError
-from radserve.deploy.fetch import fetch as copy
 from radserve.deploy.plan import Plan
 from radserve.deploy.settings import Settings, load
 from radserve.deploy.stack import Change
+from radserve.store import open_store
 
 app = typer.Typer(help="Run RadServe on AWS with CloudFormation stacks; changes are shown first.", no_args_is_help=True)
 
@@ -133,16 +134,20 @@ def destroy(
 
 @app.command()
 def fetch(
-    source: Annotated[str, typer.Argument(help="s3://BUCKET/FOLDER with index.json and the archives.")],
-    folder: Annotated[Path, typer.Argument(help="The model store to copy to.")],
+    source: Annotated[str, typer.Argument(help="Archive store: s3://BUCKET/FOLDER.")],
+    folder: Annotated[Path, typer.Argument(help="Model store, which then holds the same archives and no others.")],
     *,
+    public_key: Annotated[
+        str, typer.Option(envvar="RADSERVE_STORE_PUBLIC_KEY", help="File with the keys that may sign it, or env:NAME.")
+    ] = "",
     region: Region = None,
     profile: Profile = None,
 ) -> None:
-    """Copy a model store from a bucket and check its sums: what tasks and hosts do before they serve."""
-    with readable_errors():
-        found = copy(Cloud(region, profile), source, folder)
-    for entry in found.archives:
+    """Copy all archives of a store into a model store: the first step of a task or host before it serves."""
+    for variable, value in (("AWS_REGION", region), ("AWS_DEFAULT_REGION", region), ("AWS_PROFILE", profile)):
+        if value:
+            os.environ[variable] = value
+    for entry in open_store(source, public_keys=public_key).mirror(folder):
         typer.echo(f"{entry.name} {entry.version}  sha256 {entry.sha256}")
 
 

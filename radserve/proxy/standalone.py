@@ -53,7 +53,7 @@ def upstreams(
     )
 
 
-async def run(options: ProxyOptions, behind: Upstreams) -> int:
+async def run(options: ProxyOptions, server: Upstreams) -> int:
     """Run nginx until SIGTERM or SIGINT, finish requests in flight, and return nginx's exit code.
 
     Raises
@@ -63,8 +63,8 @@ async def run(options: ProxyOptions, behind: Upstreams) -> int:
     """
     options.require_safe()
     require_free(options.listens)
-    require_private(behind.run_directory)
-    nginx = Nginx(options, behind, behind.run_directory.proxy)
+    require_private(server.run_directory)
+    nginx = Nginx(options, server, server.run_directory.proxy)
     loop, stop = asyncio.get_running_loop(), asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
@@ -77,8 +77,8 @@ async def run(options: ProxyOptions, behind: Upstreams) -> int:
         reloads = asyncio.create_task(_reload_on(reload, nginx))
         await asyncio.wait({exited, stopped}, return_when=asyncio.FIRST_COMPLETED)
         reloads.cancel()
-        if not exited.done() and not await nginx.drain(behind.drain_timeout):
-            logger.error("requests still in flight after %g s; stopping anyway", behind.drain_timeout)
+        if not exited.done() and not await nginx.drain(server.drain_timeout):
+            logger.error("requests still in flight after %g s; stopping anyway", server.drain_timeout)
             await nginx.stop()
         return await exited
     finally:

@@ -20,11 +20,11 @@ def difference(prediction: Mapping[str, Any], expected: Mapping[str, Any]) -> st
         Summary in the archive (`handlers.task.Task.summary`): label, and probabilities or marked fraction.
     """
     values = _values(prediction)
-    for name, wanted in _values(expected).items():
+    for name, target in _values(expected).items():
         value = values.get(name)
-        same = value == wanted if isinstance(wanted, str) else _near(value, wanted)
+        same = value == target if isinstance(target, str) else _near(value, target)
         if not same:
-            return f"{name} is {_text(value)}, expected {_text(wanted)} as at build time"
+            return f"{name} is {_text(value)}, expected {_text(target)} as at build time"
     return None
 
 
@@ -36,8 +36,8 @@ def _values(document: Mapping[str, Any]) -> dict[str, str | float]:
     return values if fraction is None else values | {"fraction": fraction}
 
 
-def _near(value: object, wanted: float) -> bool:
-    return isinstance(value, int | float) and abs(value - wanted) <= TOLERANCE
+def _near(value: object, target: float) -> bool:
+    return isinstance(value, int | float) and abs(value - target) <= TOLERANCE
 
 
 def _text(value: object) -> str:

@@ -53,12 +53,12 @@ def _verify(entry: Entry, store: Path) -> VerifiedModel:
     return VerifiedModel(entry, recipe, *mar.sample(store / entry.file, recipe))
 
 
-def _find(index: Index, store: Path, wanted: str) -> Entry:
-    name, _, version = wanted.partition("/")
+def _find(index: Index, store: Path, requested: str) -> Entry:
+    name, _, version = requested.partition("/")
     entry = index.find(name, version or None)
     if entry is None:
         available = ", ".join(f"{item.name}/{item.version}" for item in index.archives) or "none"
         raise ServeError(
-            f"{store}: unknown model {wanted!r}. Available: {available}. Build it with 'radserve build {name}'."
+            f"{store}: unknown model {requested!r}. Available: {available}. Build it with 'radserve build {name}'."
         )
     return entry

@@ -11,8 +11,8 @@ import httpx
 import pytest
 
 from benchmarks.server import free_ports
-from tests.e2e.test_front_life import published
-from tests.front import Keys
+from tests.e2e.test_proxy_life import published
+from tests.proxy import Keys
 from tests.repack import NAME
 from tests.server import ROOT, command
 from tests.versions import FILM, PATH, add, copied

@@ -14,8 +14,8 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.e2e.test_front_life import published
-from tests.front import Keys
+from tests.e2e.test_proxy_life import published
+from tests.proxy import Keys
 from tests.repack import NAME
 from tests.server import Server, running
 from tests.versions import FILM, PATH, add, asking, copied, dying, raising, slow, wrong

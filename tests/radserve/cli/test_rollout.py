@@ -212,8 +212,8 @@ def test_a_rejected_rollout_exits_with_1(api: Scripted, run: Run) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ("chest 1.1.0 --canary 5%,100", "--canary has value '5%,100'; write a percentage above 0, such as 5%."),
-        ("chest 1.1.0 --step 5", "--step has value '5'; write a time"),
+        ("chest 1.1.0 --canary 5%,100", "--canary has value '5%,100'; use a percentage above 0, such as 5%."),
+        ("chest 1.1.0 --step 5", "--step has value '5'; use a duration"),
         ("chest 1.1.0 --max-error 1", "--max-error has value '1'"),
         ("chest 1.1.0 --max-p95 1", "--max-p95 has value '1'"),
         ("chest 1.1.0 --max-slowdown 0", "--max-slowdown has value '0'"),

@@ -1,6 +1,6 @@
 """Tests of radserve.proxy.options and radserve.proxy.configuration.
 
-tests/e2e/test_front*.py send requests to an nginx with this configuration.
+tests/e2e/test_proxy*.py send requests to an nginx with this configuration.
 """
 
 from __future__ import annotations
