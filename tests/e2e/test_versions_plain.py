@@ -66,7 +66,7 @@ def test_a_rollout_pulls_and_verifies_a_version_then_switches_all_requests(serve
 
 def test_an_unknown_version_is_rejected_with_the_available_ones(server: Server, folder: Path) -> None:
     output = radserve(folder, "rollout", NAME, "9.9.9", code=1)
-    assert "holds chest-xray-cnn as 1.1.0, not as 9.9.9" in output
+    assert "no version 9.9.9. Available: 1.1.0" in output
     assert answered_by(server) == "1.1.0"
 
 
