@@ -23,7 +23,7 @@ from gateway.errors import NotFoundError, SettingsError
 from handlers.classification import Classification
 from handlers.recipe import Recipe
 from handlers.segmentation import Segmentation
-from handlers.torchserve_handler import SAMPLE_ANSWER, TorchServeHandler
+from handlers.torchserve_handler import SAMPLE_PREDICTION, TorchServeHandler
 from radserve.build import mar, model_store
 from radserve.build.model_store import Entry
 from radserve.errors import ArchiveError, RadServeError
@@ -31,7 +31,7 @@ from radserve.server import catalog
 
 _MAX_RESPONSE: Final = 32 * 1024 * 1024
 """As max_response_size in config.properties."""
-_NEEDED: Final = ("archive.yaml", "program.pt2", SAMPLE_ANSWER)
+_NEEDED: Final = ("archive.yaml", "program.pt2", SAMPLE_PREDICTION)
 _JSON: Final = "application/json"
 
 
@@ -164,9 +164,9 @@ def _loaded(path: Path, recipe: Recipe, sha256: str) -> TorchServeHandler:
         batch = int(yaml.safe_load(packed.read("model-config.yaml"))["batchSize"])
         service: TorchServeHandler = {"classification": Classification, "segmentation": Segmentation}[recipe.task]()
         service.load(folder, batch=batch)
-        stored = json.loads((folder / SAMPLE_ANSWER).read_bytes())
+        stored = json.loads((folder / SAMPLE_PREDICTION).read_bytes())
         for size in (1, batch):
-            for found in service.answer_sample(folder, size):
+            for found in service.predict_sample(folder, size):
                 service.verify_sample(found, stored)
     service.model = replace(service.model, sha256=sha256)
     service.max_response = _MAX_RESPONSE

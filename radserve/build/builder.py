@@ -239,7 +239,7 @@ def answer_sample(folder: Path, made_from: Recipe) -> str:
         raise BuildError(f"{made_from.name}: its sample {made_from.sample} is refused: {result}")
     service = _service(made_from)
     service.recipe, service.model = made_from, Model(made_from.name, made_from.version, None, made_from.warning)
-    return json.dumps(service.summary(service.describe(result).document), indent=2) + "\n"
+    return json.dumps(service.summary(service.predict(result).document), indent=2) + "\n"
 
 
 def _service(made_from: Recipe) -> TorchServeHandler:

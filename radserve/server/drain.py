@@ -84,7 +84,7 @@ class Drain:
             logger.warning("new connections cannot be refused (%s); they are answered while they come", error.strerror)
 
     async def _in_flight(self) -> bool:
-        if worker.anyone_busy(self._runtime.busy):
+        if worker.is_any_busy(self._runtime.busy):
             return True
         for entry in self._entries:
             with contextlib.suppress(httpx.HTTPStatusError):

@@ -1,4 +1,4 @@
-"""Which workers have a batch in hand: who holds the lock of `handlers.worker.busy`."""
+"""Which workers have a batch in hand: who holds the lock of `handlers.worker.busy_lock`."""
 
 from __future__ import annotations
 
@@ -23,6 +23,6 @@ def anyone(path: Path, pids: Collection[int], locks: Path = _LOCKS) -> bool:
     try:
         text = locks.read_text(encoding="ascii")
     except OSError:
-        return worker.anyone_busy(path)
+        return worker.is_any_busy(path)
     inode = str(os.stat(path).st_ino)  # noqa: PTH116 - as the kernel has it
     return any(int(match["pid"]) in pids for match in _LINE.finditer(text) if match["inode"] == inode)

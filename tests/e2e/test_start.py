@@ -51,7 +51,7 @@ def no_index(store: Path) -> None:
         (flip, "has sha256"),
         (drop_archive, "missing"),
         (drop_program, "program.pt2 is missing"),
-        (wrong_key, "key 'colour' is not known"),
+        (wrong_key, "unknown key 'colour'"),
         (no_index, "holds no archive"),
     ],
 )

@@ -19,8 +19,8 @@ from PIL import ExifTags
 from PIL import Image as Pillow
 
 from handlers.classification import Classification
-from handlers.errors import ProgramError
-from handlers.program import DeviceLostError, Program
+from handlers.errors import DeviceLostError, ProgramError
+from handlers.program import Program
 from tests.handlers.images import dicom, saved
 from tests.handlers.test_pipeline import film
 from tests.handlers.test_torchserve_handler import context
@@ -29,7 +29,7 @@ EXPLAIN = {"explain": "True"}
 VIEW = "image/png;view=image"
 BRIGHT = film(low=120)
 
-Raw = tuple[int, str, bytes]
+RawSamples = tuple[int, str, bytes]
 
 
 @pytest.fixture
@@ -39,7 +39,7 @@ def classifier(brightness_archive: Path) -> Classification:
     return made
 
 
-def ask(classifier: Classification, *requests: tuple[Any, dict[str, Any]]) -> list[Raw]:
+def ask(classifier: Classification, *requests: tuple[Any, dict[str, Any]]) -> list[RawSamples]:
     """Send one batch; return status, media type and body of each answer."""
     around = context(Path(), [dict(headers) for _, headers in requests])
     bodies = classifier.handle([{"body": body} for body, _ in requests], around)
@@ -202,5 +202,5 @@ def test_a_worker_whose_model_cannot_be_explained_as_the_recipe_says_does_not_st
     data = yaml.safe_load((folder / "archive.yaml").read_text())
     data["explanation"] = {"method": "attention-relevance", "side": 16}
     (folder / "archive.yaml").write_text(yaml.safe_dump(data))
-    with pytest.raises(ProgramError, match="no 'attention'"):
+    with pytest.raises(ProgramError, match="no output 'attention'"):
         Classification().initialize(context(folder, []))

@@ -68,7 +68,7 @@ def test_the_image_itself_is_given_only_where_it_is_named() -> None:
 
 def test_a_picture_that_there_is_not_is_refused() -> None:
     for accept in ("image/png", "image/*", "image/png;view=overlay"):
-        with pytest.raises(NotAcceptableError, match=r"offered as application/json\."):
+        with pytest.raises(NotAcceptableError, match=r"available: application/json\."):
             negotiate(accept, ())
 
 

@@ -203,7 +203,7 @@ def test_the_document_holds_the_map_in_the_images_own_size(bright: Program) -> N
 
 def test_a_model_without_the_output_that_the_method_needs_is_told(bright: Program) -> None:
     how = make_recipe(explanation={"method": "attention-relevance", "side": 16})
-    with pytest.raises(ProgramError, match="no 'attention', only logits, features"):
+    with pytest.raises(ProgramError, match="no output 'attention'; available: logits, features"):
         explained(bright, how, film(96, 64, (10, 8, 30, 24)))
 
 
@@ -215,7 +215,7 @@ def test_a_gradient_that_is_no_number_gives_no_map(exported: Callable[[torch.nn.
             # The slope of a square root at 0 is infinite, though the root is not.
             return {"logits": features.sqrt().mean((2, 3)) * self.sign, "features": features}
 
-    with pytest.raises(InternalError, match="no finite gradients"):
+    with pytest.raises(InternalError, match="invalid gradients"):
         explained(exported(Root()), make_recipe(), film(96, 64, (10, 8, 30, 24)))
 
 

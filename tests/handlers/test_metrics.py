@@ -224,7 +224,7 @@ def test_an_archive_newer_than_its_server_sends_what_that_knows(
     (tmp_path / "old.yaml").write_text(yaml.safe_dump(known))
     meter = Meter(brightness)
     meter.connect(cache(tmp_path / "old.yaml"))
-    meter.refusal(UnreadableImageError("x"))
+    meter.rejection(UnreadableImageError("x"))
     meter.request(400)
     lines.read()
     meter.send()
@@ -236,7 +236,7 @@ def test_a_label_may_hold_what_delimits_torchserves_lines(lines: Lines) -> None:
     meter = Meter(recipe.parse(data, "test"))
     meter.connect(cache())
     assert series("radserve_labels_total", label="bright or a b 1") in lines.read()
-    meter.answer({"label": "bright, or: a|b #1", "probabilities": {"dark": 0.2, "bright, or: a|b #1": 0.8}})
+    meter.prediction({"label": "bright, or: a|b #1", "probabilities": {"dark": 0.2, "bright, or: a|b #1": 0.8}})
     meter.send()
     assert lines.read()[series("radserve_labels_total", label="bright or a b 1")] == 1
 
@@ -246,7 +246,7 @@ def test_a_segmentation_counts_labels_and_has_no_probability(lines: Lines) -> No
     meter = Meter(recipe.parse(data, "test"))
     meter.connect(cache())
     assert not [name for name, _ in lines.read() if name.startswith("radserve_probability")]
-    meter.answer({"label": "bright", "positive": True, "area": {}})
+    meter.prediction({"label": "bright", "positive": True, "area": {}})
     meter.send()
     assert lines.read() == {series("radserve_labels_total", label="bright"): 1}
 
@@ -270,7 +270,7 @@ def test_without_torchserve_nothing_is_sent_and_no_thread_waits(lines: Lines, br
     meter = Meter(brightness)
     meter.connect(None)
     meter.request(200)
-    meter.later()
+    meter.schedule_send()
     assert meter._timer is None
     meter.send()
     assert lines.read() == {}
@@ -278,4 +278,4 @@ def test_without_torchserve_nothing_is_sent_and_no_thread_waits(lines: Lines, br
 
 def test_every_error_of_a_request_is_a_reason() -> None:
     kinds = {item for item in vars(errors).values() if isinstance(item, type) and issubclass(item, errors.RequestError)}
-    assert set(metrics._kinds(errors.RequestError)) == kinds - {errors.RequestError}
+    assert set(metrics._subclasses(errors.RequestError)) == kinds - {errors.RequestError}

@@ -12,10 +12,16 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image as Pillow
 
-from handlers.errors import BadRequestError, InternalError, ServiceUnavailableError, UnreadableImageError
-from handlers.formats.cifar import Raw
-from handlers.pipeline import Pipeline, Prepared, Result
-from handlers.program import DeviceLostError, Program
+from handlers.errors import (
+    BadRequestError,
+    DeviceLostError,
+    InternalError,
+    ServiceUnavailableError,
+    UnreadableImageError,
+)
+from handlers.formats.raw import RawSamples
+from handlers.pipeline import Pipeline, PreparedImage, Result
+from handlers.program import Program
 from handlers.recipe import Recipe
 
 
@@ -52,10 +58,10 @@ def test_a_broken_image_fails_alone_and_order_is_kept(pipeline: Pipeline) -> Non
 
 
 def test_no_more_images_than_a_batch_are_decoded_ahead(pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:
-    decoded: list[bytes | Raw] = []
+    decoded: list[bytes | RawSamples] = []
     prepare = Pipeline.prepare
 
-    def counted(self: Pipeline, data: bytes | Raw) -> Prepared:
+    def counted(self: Pipeline, data: bytes | RawSamples) -> PreparedImage:
         decoded.append(data)
         return prepare(self, data)
 
@@ -70,7 +76,7 @@ def test_bare_samples_get_what_the_same_pixels_get_as_a_file(pipeline: Pipeline)
     pixels = np.tile(np.linspace(20, 240, 40).astype(np.uint8), (3, 32, 1))
     out = BytesIO()
     Pillow.fromarray(pixels.transpose(1, 2, 0)).save(out, "PNG")
-    bare, file = raw([Raw(pixels.tobytes()), out.getvalue()])
+    bare, file = raw([RawSamples(pixels.tobytes()), out.getvalue()])
     np.testing.assert_array_equal(logits(bare), logits(file))
     assert isinstance(bare, Result)
     assert bare.prepared.sha256 == hashlib.sha256(pixels.tobytes()).hexdigest()

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image as Pillow
 
 from handlers.formats.image import Image
-from handlers.png import OUTLINE, outlined, plain, png, shown
+from handlers.png import OUTLINE, outlined, plain, png, to_rgb
 from tests.handlers.images import film, picture
 from tests.spots import figure
 
@@ -29,9 +29,9 @@ def test_a_png_holds_the_pixels(pixels: np.ndarray) -> None:
 def test_gray_colour_and_deep_gray_are_shown_alike_and_copied() -> None:
     gray = film()
     for pixels in (Pillow.fromarray(gray), Pillow.fromarray(gray.astype(np.float32) + np.float32(0.4))):
-        np.testing.assert_array_equal(np.asarray(shown(image(pixels, 48, 40))), np.stack([gray] * 3, axis=-1))
+        np.testing.assert_array_equal(np.asarray(to_rgb(image(pixels, 48, 40))), np.stack([gray] * 3, axis=-1))
     color = Pillow.fromarray(picture())
-    drawn = shown(image(color, 48, 40))
+    drawn = to_rgb(image(color, 48, 40))
     drawn.paste((0, 0, 0), (0, 0, 48, 40))
     np.testing.assert_array_equal(np.asarray(color), picture())
 
@@ -46,7 +46,7 @@ def test_what_is_only_looked_at_stays_gray() -> None:
 
 def test_what_a_decoder_scaled_down_is_shown_in_full_size() -> None:
     small = Pillow.fromarray(film(40, 48))
-    assert shown(image(small, 96, 80)).size == (96, 80)
+    assert to_rgb(image(small, 96, 80)).size == (96, 80)
 
 
 @pytest.mark.parametrize(("height", "width"), [(64, 96), (511, 700), (1100, 1030)])
@@ -77,4 +77,4 @@ def test_a_mask_that_fills_the_image_is_outlined_at_the_border() -> None:
 def test_an_empty_mask_changes_nothing() -> None:
     whole = image(Pillow.fromarray(film()), 48, 40)
     drawn = outlined(whole, np.zeros((40, 48), dtype=np.bool_))
-    np.testing.assert_array_equal(np.asarray(drawn), np.asarray(shown(whole)))
+    np.testing.assert_array_equal(np.asarray(drawn), np.asarray(to_rgb(whole)))

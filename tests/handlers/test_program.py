@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 import torch
 
-from handlers.errors import ProgramError
-from handlers.program import DeviceLostError, Program, is_sticky
+from handlers.errors import DeviceLostError, ProgramError
+from handlers.program import Program, is_sticky
 from radserve.build.export import export
 
 
@@ -96,7 +96,7 @@ def test_what_leads_to_the_watched_output_is_not_recorded(branches: tuple[Branch
 
 def test_gradients_by_an_output_that_is_not_there_are_refused(branches: tuple[Branches, Path]) -> None:
     batch, weights = np.ones((1, 3, 6, 4), dtype=np.float32), np.ones((1, 4), dtype=np.float32)
-    with pytest.raises(ProgramError, match="gives no 'attention', only logits, features"):
+    with pytest.raises(ProgramError, match="no output 'attention'; available: logits, features"):
         Program(branches[1]).gradients(batch, weights, "attention")
 
 
@@ -137,9 +137,9 @@ def newer(document: Any) -> None:
     ("part", "change", "message"),
     [
         ("model_weights_config.json", use_pickle, "stored as a pickle"),
-        ("model.json", call("os.system"), "'os.system', which is no ATen operator"),
-        ("model.json", call("torch.ops.custom.evil.default"), "no ATen operator"),
-        ("model.json", call("_operator.attrgetter"), "no ATen operator"),
+        ("model.json", call("os.system"), "'os.system', which is not an ATen operator"),
+        ("model.json", call("torch.ops.custom.evil.default"), "not an ATen operator"),
+        ("model.json", call("_operator.attrgetter"), "not an ATen operator"),
         ("model.json", newer, "schema 99"),
         ("model.json", dict.clear, "not a readable exported program"),
     ],

@@ -10,8 +10,8 @@ import zlib
 import pytest
 
 from handlers.errors import BadRequestError, ContentTooLargeError, RequestError, UnsupportedMediaTypeError
-from handlers.formats.cifar import Raw
 from handlers.formats.image import Limits
+from handlers.formats.raw import RawSamples
 from handlers.request_body import BodyLimits, Headers, read
 from tests.handlers.formats.test_zip import zipped
 
@@ -50,9 +50,9 @@ def test_instances_keep_their_order_and_an_error_stands_in_its_place() -> None:
 
 
 def test_bare_samples_are_marked_as_such_alone_and_in_a_list() -> None:
-    assert read({"body": {"data": B64}}, Headers({}), LIMITS).images == (Raw(FILM),)
+    assert read({"body": {"data": B64}}, Headers({}), LIMITS).images == (RawSamples(FILM),)
     body = read({"body": {"instances": [{"b64": B64}, {"data": B64}, {"data": 5}]}}, Headers({}), LIMITS)
-    assert body.images[:2] == (FILM, Raw(FILM))
+    assert body.images[:2] == (FILM, RawSamples(FILM))
     assert isinstance(body.images[2], BadRequestError)
     assert "instances[2].data" in str(body.images[2])
 
@@ -75,9 +75,9 @@ def test_a_zip_of_one_image_is_still_a_list() -> None:
 
 
 def test_the_limits_of_a_zip_are_those_of_the_body() -> None:
-    with pytest.raises(ContentTooLargeError, match="4 files; at most 3"):
+    with pytest.raises(ContentTooLargeError, match="4 files; the limit is 3"):
         read({"body": zipped(dict.fromkeys("abcd", FILM))}, Headers({}), LIMITS)
-    with pytest.raises(ContentTooLargeError, match="at most 50000"):
+    with pytest.raises(ContentTooLargeError, match="limit is 50000"):
         read({"body": zipped(dict.fromkeys("abc", bytes(20_000)))}, Headers({}), LIMITS)
     (image,) = read({"body": zipped({"a": bytes(30_001)})}, Headers({}), LIMITS).images
     assert isinstance(image, ContentTooLargeError)
@@ -158,7 +158,7 @@ def test_one_part_of_a_form_is_read() -> None:
 
 def test_a_repeated_part_that_torchserve_dropped_is_noticed() -> None:
     film = FILM * 500
-    with pytest.raises(BadRequestError, match="more than the one part"):
+    with pytest.raises(BadRequestError, match="several parts with the same name"):
         read({"data": bytearray(film)}, multipart(2 * len(film) + 400), LIMITS)
 
 

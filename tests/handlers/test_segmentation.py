@@ -323,4 +323,4 @@ def test_a_worker_that_marks_another_share_of_its_sample_does_not_start(archive:
 def test_what_a_build_stores_is_what_a_worker_compares_with(archive: Path) -> None:
     made = Segmentation()
     made.load(archive)
-    assert made.answer_sample(archive) == [json.loads((archive / "sample.json").read_bytes())]
+    assert made.predict_sample(archive) == [json.loads((archive / "sample.json").read_bytes())]

@@ -15,8 +15,8 @@ from ts.context import Context, RequestProcessor
 
 from handlers import worker
 from handlers.classification import Classification
-from handlers.errors import ProgramError
-from handlers.program import DeviceLostError, Program
+from handlers.errors import DeviceLostError, ProgramError
+from handlers.program import Program
 from tests.handlers.test_pipeline import film
 
 B64 = base64.b64encode(film()).decode()
@@ -118,7 +118,7 @@ def test_an_answer_too_large_for_torchserve_is_refused_before_it_kills_the_worke
     service.max_response = 2000
     answers = ask(service, ({"instances": [{"b64": B64}] * 9}, {}), (film(), {}))
     assert [status for status, _, _ in answers] == [500, 200]
-    assert "send fewer images" in answers[0][2]["detail"]
+    assert "Send fewer images" in answers[0][2]["detail"]
 
 
 def test_a_lost_device_answers_the_batch_and_then_leaves_the_process(
@@ -152,7 +152,7 @@ def test_a_fault_in_rendering_is_this_requests_and_is_not_told(
     def broken(*_: object) -> None:
         raise LookupError("secret")
 
-    monkeypatch.setattr(Classification, "describe", broken)
+    monkeypatch.setattr(Classification, "predict", broken)
     ((status, _, document),) = ask(service, (film(), {}))
     assert status == 500
     assert "secret" not in json.dumps(document)
@@ -172,7 +172,7 @@ def test_a_worker_that_refuses_its_sample_does_not_start(brightness_archive: Pat
     folder = tmp_path / "archive"
     shutil.copytree(brightness_archive, folder)
     (folder / "sample.png").write_bytes(film(8, 8))
-    with pytest.raises(ProgramError, match="refuses its own sample"):
+    with pytest.raises(ProgramError, match="rejects its own sample"):
         Classification().initialize(context(folder, []))
 
 

@@ -89,8 +89,8 @@ def test_a_stack_without_a_finding_has_no_volume_of_zero_unknown() -> None:
 @pytest.mark.parametrize(
     ("slices", "reason"),
     [
-        ([*stack([0, 4]), None], "1 of 3 slices got no mask"),
-        (changed(stack([0, 4]), 1, spacing=None), "pixel spacing of 1 slices is not known"),
+        ([*stack([0, 4]), None], "1 of 3 slices have no mask"),
+        (changed(stack([0, 4]), 1, spacing=None), "pixel spacing of 1 slices is unknown"),
         (changed(stack([0, 4]), 1, sha256="0"), "sent twice"),
         (changed(stack([0, 4]), 1, plane=None), "distance of 1 slices"),
         (plane(stack([0, 4]), 1, position=None), "distance of 2 slices"),
@@ -101,7 +101,7 @@ def test_a_stack_without_a_finding_has_no_volume_of_zero_unknown() -> None:
         (plane(stack([0, 4]), 1, normal=(0.0, 0.0, -1.0)), "not parallel"),
         (plane(stack([0, 4], between=3.0), 1, normal=(0.0, 1.0, 0.0), position=None), "not parallel"),
         (stack([0, 4, 4]), "same position"),
-        ([None], "1 of 1 slices got no mask"),
+        ([None], "1 of 1 slices have no mask"),
     ],
 )
 def test_where_anything_is_unknown_there_is_no_figure_but_a_reason(slices: list[Slice | None], reason: str) -> None:

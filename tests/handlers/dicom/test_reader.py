@@ -130,7 +130,7 @@ def test_deflate_bomb() -> None:
     assert len(bomb) < 1 << 20
     tracemalloc.start()
     try:
-        with pytest.raises(ContentTooLargeError, match="holds more than 4000000 bytes"):
+        with pytest.raises(ContentTooLargeError, match="has more than 4000000 bytes"):
             decode(data[: 144 + length] + bomb, Limits(bytes=4_000_000))
         assert tracemalloc.get_traced_memory()[1] < 20_000_000
     finally:
@@ -155,7 +155,7 @@ def test_sequences_nested_absurdly_deep(depth: int) -> None:
     if depth < 100:
         decode(data)
     else:
-        with pytest.raises(UnreadableImageError, match="broken"):
+        with pytest.raises(UnreadableImageError, match="damaged"):
             decode(data)
 
 
@@ -173,7 +173,7 @@ def test_millions_of_elements_are_not_parsed(kind: str) -> None:
         at = head.rindex(b"\xfe\xff\xdd\xe0")
         data = head[:at] + b"\xfe\xff\x00\xe0\0\0\0\0" * 1_000_000 + head[at:]
     start = time.monotonic()
-    with pytest.raises(UnreadableImageError, match=r"more elements or fragments than any film|broken"):
+    with pytest.raises(UnreadableImageError, match=r"more elements or fragments than any film|damaged"):
         decode(data)
     assert time.monotonic() - start < 5
 

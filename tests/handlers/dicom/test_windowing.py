@@ -60,7 +60,7 @@ def test_window_of_width_1_is_a_threshold() -> None:
     [
         ({"WindowCenter": 1, "WindowWidth": 0}, "WindowWidth has value 0"),
         ({"WindowCenter": 1, "WindowWidth": -4, "VOILUTFunction": "SIGMOID"}, "WindowWidth has value -4"),
-        ({"WindowCenter": 1, "WindowWidth": 4, "VOILUTFunction": "SECRET"}, "VOILUTFunction is none of"),
+        ({"WindowCenter": 1, "WindowWidth": 4, "VOILUTFunction": "SECRET"}, "VOILUTFunction is not LINEAR"),
         ({"RescaleSlope": 0}, "RescaleSlope 0"),
     ],
 )
@@ -167,7 +167,7 @@ def test_broken_table(cut: str) -> None:
 def test_table_that_is_shorter_than_it_says() -> None:
     item = lut(np.arange(100), 0, 8)
     item.LUTDescriptor = [0, 0, 8]
-    with pytest.raises(RequestError, match="LUTData has not the 65536 entries"):
+    with pytest.raises(RequestError, match="LUTData has fewer than the 65536 entries"):
         shown(VALUES, VOILUTSequence=[item], **DEEP)
 
 

@@ -16,7 +16,7 @@ def test_full_scale_is_white(bits: int, mode: str) -> None:
 
 @pytest.mark.parametrize(("values", "bits"), [([0, 256], 8), ([-1, 0], 8), ([0, 4096], 12)])
 def test_integers_outside_are_refused(values: list[int], bits: int) -> None:
-    with pytest.raises(UnusableImageError, match=rf"{values[0]} to {values[1]}; {bits}-bit samples"):
+    with pytest.raises(UnusableImageError, match=rf"{values[0]} to {values[1]}; with {bits} bits"):
         intensity.from_integer(np.array([values]), bits)
 
 

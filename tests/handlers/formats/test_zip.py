@@ -58,7 +58,7 @@ def test_folders_and_hidden_files_are_passed_over() -> None:
 def test_a_zip_without_files_is_refused(files: dict[str, bytes]) -> None:
     data = zipped(files)
     assert recognises(data)
-    with pytest.raises(BadRequestError, match="holds no file"):
+    with pytest.raises(BadRequestError, match="has no files"):
         unpack(data)
 
 
@@ -68,12 +68,12 @@ def test_a_name_that_climbs_out_of_its_folder_is_only_told_back() -> None:
 
 
 def test_too_many_files_are_refused() -> None:
-    with pytest.raises(ContentTooLargeError, match="holds 6 files; at most 5"):
+    with pytest.raises(ContentTooLargeError, match="has 6 files; the limit is 5"):
         unpack(zipped({str(number): b"" for number in range(6)}))
 
 
 def test_a_directory_of_many_entries_is_refused_before_it_is_read() -> None:
-    with pytest.raises(ContentTooLargeError, match="lists more than 20 entries"):
+    with pytest.raises(ContentTooLargeError, match="has more than 20 entries"):
         unpack(zipped({f"{number}/": b"" for number in range(21)}))
 
 

@@ -24,14 +24,14 @@ def path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 def test_a_batch_counts_for_the_process_that_has_it(path: Path) -> None:
     assert not worker_locks.anyone(path, {os.getpid()})
-    with worker.busy():
+    with worker.busy_lock():
         assert worker_locks.anyone(path, {os.getpid()})
         assert not worker_locks.anyone(path, {os.getpid() + 1})
     assert not worker_locks.anyone(path, {os.getpid()})
 
 
 def test_where_the_kernel_says_nothing_anybody_counts(path: Path, tmp_path: Path) -> None:
-    with worker.busy():
+    with worker.busy_lock():
         assert worker_locks.anyone(path, set(), locks=tmp_path / "nothing")
     assert not worker_locks.anyone(path, set(), locks=tmp_path / "nothing")
 
