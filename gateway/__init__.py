@@ -1,1 +1,1 @@
-"""The front door: web page, API for applications, result history. It speaks HTTP to TorchServe and loads no torch."""
+"""Web page, application API and result history in front of a model server. Speaks HTTP to it and loads no torch."""

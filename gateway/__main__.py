@@ -1,4 +1,4 @@
-"""Run the gateway: `python -m gateway`."""
+"""Runs the gateway: `python -m gateway`."""
 
 from gateway.cli import main
 

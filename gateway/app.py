@@ -1,4 +1,4 @@
-"""The application: routes, what surrounds them, and the parts that they use."""
+"""Creates the application: services, routes and middleware."""
 
 from __future__ import annotations
 
@@ -9,65 +9,71 @@ from importlib.metadata import version
 from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
 
+import gateway.access.factory
+import gateway.history.factory
 from gateway import problems, secrets
-from gateway.access import factory as chosen
 from gateway.api import health, models, openapi, predictions, results, uploads
 from gateway.backends.base import Backend
-from gateway.backends.server import TorchServe
+from gateway.backends.server import ServerBackend
 from gateway.errors import SettingsError
-from gateway.history import factory as opening
 from gateway.middleware import CORS, BodySizeLimit, RequestContext
-from gateway.rate_limit import AuthFailureLimiter, Rate
+from gateway.rate_limit import AuthFailureLimiter, RateLimiter
 from gateway.services import Services
 from gateway.settings import Settings
-from gateway.static_files import Page
-from gateway.uploads.presigned import Uploads
-from gateway.uploads.references import References, Source
-from gateway.uploads.url_fetcher import Fetch
+from gateway.static_files import PageFiles
+from gateway.uploads.presigned import UploadStore
+from gateway.uploads.references import ImageSource, ImageSources
+from gateway.uploads.url_fetcher import UrlFetcher
 
 
-def make(settings: Settings) -> FastAPI:
-    """Make the application that settings describe.
+def create(settings: Settings) -> FastAPI:
+    """Create an application from settings.
 
     Raises
     ------
     SettingsError, KeysError
-        If a part of it cannot be made.
+        If a service cannot be created.
     """
     settings = secrets.resolve(settings)
-    taken = Uploads.of(settings)
+    upload_store = UploadStore.from_settings(settings)
+    sources: dict[str, ImageSource] = {}
+    if settings.url_hosts:
+        sources["url"] = UrlFetcher(settings)
+    if upload_store is not None:
+        sources["object"] = upload_store
     return assemble(
         Services(
             settings=settings,
-            backend=_backend(settings),
-            access=chosen.make(settings),
-            keeping=opening.keeping(settings),
-            references=References(_sources(settings, taken)),
-            rate=Rate(settings),
-            wrong=AuthFailureLimiter(settings.failures),
-            uploads=taken,
+            backend=_create_backend(settings),
+            authenticator=gateway.access.factory.create(settings),
+            recorder=gateway.history.factory.create(settings),
+            sources=ImageSources(sources),
+            rate_limiter=RateLimiter(settings),
+            auth_failures=AuthFailureLimiter(settings.failures),
+            uploads=upload_store,
         )
     )
 
 
 def assemble(services: Services) -> FastAPI:
-    """Make an application of parts."""
+    """Create an application from services."""
 
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        await services.keeping.open()
+        await services.recorder.open()
         try:
             yield
         finally:
-            await services.keeping.close()
+            await services.recorder.close()
             await services.backend.close()
-            if services.rate is not None:
-                await services.rate.close()
+            if services.rate_limiter is not None:
+                await services.rate_limiter.close()
 
     app = FastAPI(
         title="RadServe",
         version=version("radserve"),
-        description="Asks radiology models about images. No medical device: no decision about a person may rest on it.",
+        description="Runs radiology models on images. Not a medical device. For research only; do not use it for "
+        "patient care.",
         lifespan=lifespan,
         docs_url=None,
         redoc_url=None,
@@ -76,39 +82,31 @@ def assemble(services: Services) -> FastAPI:
     app.state.services = services
     problems.install(app)
     openapi.install(app)
-    for router in (health.router, models.router, predictions.router, results.router, uploads.router):
-        app.include_router(router)
-    app.router.default = Page()  # no mount: it would answer 404 where 405 is true
-    app.add_middleware(BodySizeLimit, max_bytes=services.settings.max_bytes, way_out=_way_out(services.settings))
-    if services.settings.origins:
-        app.add_middleware(CORSMiddleware, allow_origins=services.settings.origins, **CORS)
+    for module in (health, models, predictions, results, uploads):
+        app.include_router(module.router)
+    app.router.default = PageFiles()  # not mounted: a mount would turn 405 responses of the API into 404
+    settings = services.settings
+    app.add_middleware(BodySizeLimit, max_bytes=settings.max_bytes, advice=_size_advice(settings))
+    if settings.origins:
+        app.add_middleware(CORSMiddleware, allow_origins=settings.origins, **CORS)
     app.add_middleware(RequestContext, storage=services.uploads.origin if services.uploads else "")
     return app
 
 
-def _backend(settings: Settings) -> Backend:
+def _create_backend(settings: Settings) -> Backend:
     if settings.archive is None:
-        return TorchServe(settings)
+        return ServerBackend(settings)
     try:
-        from gateway.backends.in_process import InProcess  # it loads torch
+        from gateway.backends.in_process import InProcessBackend  # loads torch
     except ImportError as error:
         raise SettingsError(
-            f"RADSERVE_GATEWAY_ARCHIVE: no model can be loaded, for {error.name} is not installed here. The image "
-            "`lambda` has what it needs; the image `gateway` and the Lambda package ask a server instead."
+            f"RADSERVE_GATEWAY_ARCHIVE needs {error.name}, which is not installed. Use the image `lambda`, or unset "
+            "the variable to send requests to a server."
         ) from error
-    return InProcess(settings.archive)
+    return InProcessBackend(settings.archive)
 
 
-def _sources(settings: Settings, taken: Uploads | None) -> dict[str, Source]:
-    found: dict[str, Source] = {}
-    if settings.url_hosts:
-        found["url"] = Fetch(settings)
-    if taken is not None:
-        found["object"] = taken
-    return found
-
-
-def _way_out(settings: Settings) -> str:
+def _size_advice(settings: Settings) -> str:
     if settings.uploads:
-        return "Larger ones go to storage first: POST /api/uploads says where to."
-    return "Send the image smaller or compressed, or fewer images at once."
+        return "Upload larger images to storage first; see POST /api/uploads."
+    return "Send a smaller or compressed image, or fewer images at once."

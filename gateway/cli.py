@@ -1,4 +1,4 @@
-"""`radserve-gateway`: the gateway under uvicorn."""
+"""`radserve-gateway`: runs the gateway under uvicorn."""
 
 from __future__ import annotations
 
@@ -17,25 +17,25 @@ def serve(
     port: Annotated[int, typer.Option(envvar="RADSERVE_GATEWAY_PORT", help="Port to listen on.")] = 8000,
     socket: Annotated[
         Path | None,
-        typer.Option(envvar="RADSERVE_GATEWAY_SOCKET", help="Unix socket to listen on instead, for nginx before it."),
+        typer.Option(envvar="RADSERVE_GATEWAY_SOCKET", help="Unix socket to listen on instead, for a proxy."),
     ] = None,
 ) -> None:
-    """Serve web page and API before a server; variables named RADSERVE_GATEWAY_... say how."""
+    """Serve the web page and the API. Configure the gateway with RADSERVE_GATEWAY_... variables."""
     import uvicorn
 
     from gateway import app
-    from gateway.access import factory as chosen
+    from gateway.access import factory
     from gateway.settings import Settings
     from radserve import logging as log
 
     log.configure()
     settings = Settings.read()
     logging.getLogger("gateway").setLevel(settings.log)
-    # Who listens on a socket does so for a proxy, and that for others. So its peer is that proxy, which has no address.
-    chosen.require_safe(settings, host if socket is None else f"unix:{socket}")
+    # A unix socket serves a proxy, which serves other machines. The proxy is the only peer, and has no address.
+    factory.require_safe(settings, host if socket is None else f"unix:{socket}")
     proxies = ["*"] if socket else list(settings.proxies)
     uvicorn.run(
-        app.make(settings),
+        app.create(settings),
         host=host,
         port=port,
         uds=str(socket) if socket else None,
@@ -48,7 +48,7 @@ def serve(
 
 
 def main() -> None:
-    """Run the command line; what RadServe itself refuses is one line, not a traceback."""
+    """Run the command; report a `RadServeError` in one line."""
     try:
         typer.run(serve)
     except RadServeError as error:

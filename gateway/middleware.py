@@ -1,4 +1,4 @@
-"""What holds for every request: its id, the bounds of its body, the headers of its answer, a line in the log."""
+"""ASGI middleware: request ids, security headers, access log, metrics, and limits of the request body."""
 
 from __future__ import annotations
 
@@ -19,24 +19,26 @@ from gateway.metrics import REQUESTS, SECONDS
 
 logger = logging.getLogger("gateway.access")
 
-_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,128}")
-_QUIET: Final = ("/live", "/ready", "/metrics")
-_FAULT: Final = "The gateway failed; its log says why, by the request's id."
-_LEFT: Final = 499
-"""Status in log and metrics (nginx's) of a request whose client did not wait."""
-SECURITY: Final = {
+_REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,128}")
+_PROBES: Final = ("/live", "/ready", "/metrics")
+"""Paths that are logged only if they fail."""
+_METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+_CLIENT_CLOSED: Final = 499
+"""Status in log and metrics (nginx's) of a request whose client disconnected."""
+_CONNECT: Final = "connect-src 'self'"
+SECURITY_HEADERS: Final = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; "
-    "connect-src 'self'; manifest-src 'self'; worker-src 'self'; form-action 'self'; base-uri 'none'; "
+    f"{_CONNECT}; manifest-src 'self'; worker-src 'self'; form-action 'self'; base-uri 'none'; "
     "frame-ancestors 'none'",
     "Cross-Origin-Opener-Policy": "same-origin",
-    "Cross-Origin-Resource-Policy": "same-origin",  # holds for no-cors requests only: origins that CORS allows may ask
+    "Cross-Origin-Resource-Policy": "same-origin",  # affects no-cors requests only, not origins that CORS allows
     "Permissions-Policy": "camera=(self), microphone=(), geolocation=()",
     "Referrer-Policy": "no-referrer",
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
 }
 HSTS: Final = "max-age=31536000"
-"""Where the request came by https: next time, too. Subdomains are not ours to decide about."""
+"""Sent over https; without includeSubDomains, because other services may share the domain."""
 CORS: Final[dict[str, Any]] = {
     "allow_methods": ("GET", "POST", "PUT", "DELETE"),
     "allow_headers": (
@@ -49,129 +51,130 @@ CORS: Final[dict[str, Any]] = {
         "X-Request-Id",
     ),
     "expose_headers": ("Content-Disposition", "Retry-After", "X-Request-Id"),
-    "allow_credentials": False,  # keys and tokens are sent by the page's own code, never by the browser
+    "allow_credentials": False,  # the page's code sends keys and tokens itself
     "max_age": 600,
 }
-_PIECE: Final = 30.0
-"""Seconds between two pieces of a body."""
-_WHOLE: Final = 600.0
-"""Seconds for all of it."""
+_CHUNK_SECONDS: Final = 30.0
+_BODY_SECONDS: Final = 600.0
 
 
 class RequestContext:
-    """Gives each request an id and each answer the headers that protect whoever looks at it; counts and logs it.
+    """Assigns request ids, adds security headers, logs and counts requests, and renders unexpected exceptions.
 
-    Of a request the log has method, path, status and seconds: neither query, headers nor body, which hold keys, names
-    and images.
+    The log holds method, path, status, seconds and caller: neither query, headers nor body, because these contain
+    keys, names and images.
 
     Parameters
     ----------
     storage
-        Origin that the page may send uploads to; none if empty.
+        Origin that the page may send uploads to; empty for none.
     """
 
     def __init__(self, app: ASGIApp, storage: str = "") -> None:
         self._app = app
-        own = "connect-src 'self'"
-        self._security = {
-            name: value.replace(own, f"{own} {storage}") if storage else value for name, value in SECURITY.items()
-        }
+        connect = f"{_CONNECT} {storage}" if storage else _CONNECT
+        self._headers = {name: value.replace(_CONNECT, connect) for name, value in SECURITY_HEADERS.items()}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass a request on."""
+        """Process one connection."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        sent = Headers(scope=scope).get("x-request-id", "")
-        identity = sent if _ID.fullmatch(sent) else secrets.token_hex(16)
-        scope.setdefault("state", {})["id"] = identity
-        begin, status = time.perf_counter(), 0
+        client_id = Headers(scope=scope).get("x-request-id", "")
+        request_id = client_id if _REQUEST_ID.fullmatch(client_id) else secrets.token_hex(16)
+        scope.setdefault("state", {})["request_id"] = request_id
+        start, status = time.perf_counter(), 0
 
-        async def answer(message: Message) -> None:
+        async def send_with_headers(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                headers = MutableHeaders(scope=message)
-                for name, value in self._security.items():
-                    headers.setdefault(name, value)
-                if scope["scheme"] == "https":
-                    headers.setdefault("Strict-Transport-Security", HSTS)
-                headers["X-Request-Id"] = identity
-                if scope["path"].startswith("/api/"):
-                    headers.setdefault("Cache-Control", "no-store")
+                self._add_headers(scope, MutableHeaders(scope=message), request_id)
             await send(message)
 
         try:
-            await self._app(scope, receive, answer)
+            await self._app(scope, receive, send_with_headers)
         except ClientDisconnect:
-            status = status or _LEFT  # its body never became complete
-        except Exception:  # whatever it is: logged whole, and the client gets an answer with its request's id
-            logger.exception("request %s failed", identity)
-            if status:  # a part of the answer is sent: breaking off keeps it from being taken for the whole
+            status = status or _CLIENT_CLOSED
+        except Exception:  # any bug: logged with its traceback, rendered without
+            logger.exception("request %s failed", request_id)
+            if status:  # abort, so that the client does not take a partial response for a complete one
                 raise
-            await problems.response(Request(scope), 500, ProblemError.title, _FAULT)(scope, receive, answer)
+            error = ProblemError(f"The gateway failed; its log has the details of request {request_id}.")
+            await problems.render(Request(scope), error)(scope, receive, send_with_headers)
         finally:
-            self._tell(scope, status or 500, time.perf_counter() - begin, identity)
+            self._record(scope, status or 500, time.perf_counter() - start)
+
+    def _add_headers(self, scope: Scope, headers: MutableHeaders, request_id: str) -> None:
+        for name, value in self._headers.items():
+            headers.setdefault(name, value)
+        if scope["scheme"] == "https":
+            headers.setdefault("Strict-Transport-Security", HSTS)
+        headers["X-Request-Id"] = request_id
+        if scope["path"].startswith("/api/"):
+            headers.setdefault("Cache-Control", "no-store")
 
     @staticmethod
-    def _tell(scope: Scope, status: int, seconds: float, identity: str) -> None:
+    def _record(scope: Scope, status: int, seconds: float) -> None:
         route = getattr(scope.get("route"), "path", "other")
-        REQUESTS.labels(route=route, method=_method(scope), status=str(status)).inc()
+        method = scope["method"] if scope["method"] in _METHODS else "other"
+        REQUESTS.labels(route=route, method=method, status=str(status)).inc()
         SECONDS.labels(route=route).observe(seconds)
-        if scope["path"] not in _QUIET or status >= 400:
-            caller = scope["state"].get("caller", "")
-            said = (_method(scope), scope["path"][:200], status, seconds, caller, identity)
-            logger.info("%s %s %d in %.3f s, %s, request %s", *said)
+        if scope["path"] not in _PROBES or status >= 400:
+            caller, request_id = scope["state"].get("caller", ""), scope["state"]["request_id"]
+            values = (method, scope["path"][:200], status, seconds, caller, request_id)
+            logger.info("%s %s %d in %.3f s, %s, request %s", *values)
 
 
 class BodySizeLimit:
-    """Refuses a body as soon as it is longer, or takes longer, than is taken.
+    """Rejects request bodies that are too large or arrive too slowly.
 
     Parameters
     ----------
-    piece, whole
-        Seconds between two pieces of a body, and for all of it.
+    advice
+        Sentence that tells the caller how to send less.
+    chunk_seconds, body_seconds
+        Time limit between two chunks, and for the whole body.
     """
 
     def __init__(
-        self, app: ASGIApp, max_bytes: int, way_out: str, piece: float = _PIECE, whole: float = _WHOLE
+        self,
+        app: ASGIApp,
+        max_bytes: int,
+        advice: str,
+        chunk_seconds: float = _CHUNK_SECONDS,
+        body_seconds: float = _BODY_SECONDS,
     ) -> None:
         self._app = app
-        self._max = max_bytes
-        self._piece = piece
-        self._whole = whole
-        self._said = f"The body is longer than the {max_bytes} bytes that are taken here. {way_out}"
+        self._max_bytes = max_bytes
+        self._chunk_seconds = chunk_seconds
+        self._body_seconds = body_seconds
+        self._too_large = f"The body exceeds the limit of {max_bytes} bytes. {advice}"
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass a request on."""
+        """Process one connection."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
         length = Headers(scope=scope).get("content-length", "0")
-        if length.isascii() and length.isdigit() and int(length) > self._max:
-            too_long = problems.response(Request(scope), 413, ContentTooLargeError.title, self._said)
-            await too_long(scope, receive, send)
+        if length.isascii() and length.isdigit() and int(length) > self._max_bytes:
+            await problems.render(Request(scope), ContentTooLargeError(self._too_large))(scope, receive, send)
             return
-        taken, complete, latest = 0, False, time.monotonic() + self._whole
+        size, complete, deadline = 0, False, time.monotonic() + self._body_seconds
 
-        async def bounded() -> Message:
-            nonlocal taken, complete
+        async def receive_limited() -> Message:
+            nonlocal size, complete
             if complete:
-                return await receive()  # until the client leaves
+                return await receive()  # waits for the client to disconnect
             try:
-                async with asyncio.timeout(min(self._piece, latest - time.monotonic())):
+                async with asyncio.timeout(min(self._chunk_seconds, deadline - time.monotonic())):
                     message = await receive()
             except TimeoutError as error:
-                raise RequestTimeoutError("The body did not come in time.", {"Connection": "close"}) from error
+                raise RequestTimeoutError("The body did not arrive in time.", {"Connection": "close"}) from error
             complete = not message.get("more_body", False)
-            taken += len(message.get("body", b""))
-            if taken > self._max:
-                raise ContentTooLargeError(self._said)
+            size += len(message.get("body", b""))
+            if size > self._max_bytes:
+                raise ContentTooLargeError(self._too_large)
             return message
 
-        await self._app(scope, bounded, send)
-
-
-def _method(scope: Scope) -> str:
-    method = str(scope["method"])
-    return method if method in {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"} else "other"
+        await self._app(scope, receive_limited, send)

@@ -1,8 +1,9 @@
-"""Every error as problem details (RFC 9457), whoever raised it."""
+"""Renders every error as problem details (RFC 9457)."""
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable, Iterable, Mapping
 from http import HTTPStatus
 from typing import Any, Final
 
@@ -13,16 +14,18 @@ from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 from starlette.routing import Match
 
-from gateway.errors import HistoryError, ProblemError
+from gateway.errors import HistoryError, ProblemError, UnavailableError, UnprocessableError
 
 logger = logging.getLogger(__name__)
 
 MEDIA_TYPE: Final = "application/problem+json"
-_HINTS: Final = {
-    404: "Nothing is at this path; /api/openapi.json lists what there is.",
-    405: "This path does not take this method; /api/openapi.json lists what it takes.",
-}
+ResponseDocs = dict[int | str, dict[str, Any]]
+"""The `responses` argument of a FastAPI route."""
 
+_HINTS: Final = {
+    404: "Unknown path; see /api/openapi.json.",
+    405: "This path does not support this method; see /api/openapi.json.",
+}
 _METHODS: Final = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
 
 
@@ -35,65 +38,64 @@ class ProblemDetails(BaseModel):
     request_id: str = ""
 
 
-def response(request: Request, status: int, title: str, detail: str, headers: Any = None) -> JSONResponse:
-    """Render problem details."""
-    body = {"status": status, "title": title, "detail": detail, "request_id": getattr(request.state, "id", "")}
-    return JSONResponse(body, status, headers=dict(headers or {}), media_type=MEDIA_TYPE)
+def document(*statuses: int) -> ResponseDocs:
+    """Return the OpenAPI description of problem responses."""
+    schema = {"schema": {"$ref": "#/components/schemas/ProblemDetails"}}
+    return {status: {"description": HTTPStatus(status).phrase, "content": {MEDIA_TYPE: schema}} for status in statuses}
 
 
-def rendered(request: Request, error: ProblemError) -> JSONResponse:
-    """Render a problem."""
-    return response(request, error.status, error.title, str(error), error.headers)
+def render(request: Request, error: ProblemError) -> JSONResponse:
+    """Render an error as a response."""
+    request_id = getattr(request.state, "request_id", "")
+    problem = ProblemDetails(status=error.status, title=error.title, detail=str(error), request_id=request_id)
+    return JSONResponse(problem.model_dump(), error.status, headers=error.headers, media_type=MEDIA_TYPE)
+
+
+def describe_validation(errors: Iterable[Mapping[str, Any]], name: Callable[[str], str] = str) -> str:
+    """Format pydantic's validation errors as `FIELD: MESSAGE; FIELD: MESSAGE`, without the rejected values.
+
+    Parameters
+    ----------
+    name
+        Turns the location of a field into the name that the reader knows.
+    """
+    return "; ".join(f"{name(' '.join(map(str, error['loc'])))}: {error['msg']}" for error in errors)
 
 
 def install(app: FastAPI) -> None:
-    """Let an application answer every error so; what nobody foresaw is `gateway.middleware`'s to answer."""
+    """Register the exception handlers; `gateway.middleware` renders unexpected exceptions."""
 
     @app.exception_handler(ProblemError)
     async def problem(request: Request, error: ProblemError) -> JSONResponse:
-        return rendered(request, error)
+        return render(request, error)
 
     @app.exception_handler(HistoryError)
     async def history(request: Request, error: HistoryError) -> JSONResponse:
-        logger.error("request %s: %s", getattr(request.state, "id", ""), error)  # it names hosts and paths
-        detail = "The results cannot be read or changed now; the gateway's log says why. Try again in some seconds."
-        return response(request, 503, "Service unavailable", detail, {"Retry-After": "5"})
+        # The message names hosts and paths, so it goes to the log only.
+        logger.error("request %s: %s", getattr(request.state, "request_id", ""), error)
+        detail = "The result history is unavailable; see the gateway's log. Try again in a few seconds."
+        return render(request, UnavailableError(detail, {"Retry-After": "5"}))
 
     @app.exception_handler(HTTPException)
     async def http(request: Request, error: HTTPException) -> JSONResponse:
-        if isinstance(
-            error.__cause__, ProblemError
-        ):  # raised while FastAPI read a body: it says only that it could not
-            return rendered(request, error.__cause__)
+        if isinstance(error.__cause__, ProblemError):  # FastAPI wraps what is raised while it reads a body
+            return render(request, error.__cause__)
         status = error.status_code
-        headers = {"Allow": _allowed(request)} if status == HTTPStatus.METHOD_NOT_ALLOWED else error.headers
-        return response(request, status, HTTPStatus(status).phrase, _HINTS.get(status, error.detail), headers)
+        headers = {"Allow": _allowed_methods(request)} if status == HTTPStatus.METHOD_NOT_ALLOWED else error.headers
+        detail = _HINTS.get(status, error.detail)
+        return render(request, ProblemError(detail, headers, status=status, title=HTTPStatus(status).phrase))
 
     @app.exception_handler(RequestValidationError)
     async def invalid(request: Request, error: RequestValidationError) -> JSONResponse:
-        first = error.errors()[0]
-        where = " ".join(str(part) for part in first["loc"])
-        return response(request, 422, "Unusable request", f"{where}: {first['msg']}.")
+        return render(request, UnprocessableError(f"{describe_validation(error.errors())}."))
 
 
-def _allowed(request: Request) -> str:
-    """Return the methods of all routes that have a request's path; what has no route is a file of the page."""
-    known = {
+def _allowed_methods(request: Request) -> str:
+    """Return the methods of all routes of a path; a path without a route is a file of the page."""
+    methods = {
         method
         for method in _METHODS
         for route in request.app.routes
         if route.matches({**request.scope, "method": method})[0] is Match.FULL
     }
-    return ", ".join(sorted(known or {"GET", "HEAD"}))
-
-
-Documented = dict[int | str, dict[str, Any]]
-
-DOCUMENTED: Final[Documented] = {
-    status: {
-        "description": HTTPStatus(status).phrase,
-        "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/ProblemDetails"}}},
-    }
-    for status in (400, 401, 403, 404, 405, 406, 408, 413, 415, 422, 429, 500, 502, 503, 504)
-}
-"""For the `responses` of a route; gateway.api.description adds what all routes have."""
+    return ", ".join(sorted(methods or {"GET", "HEAD"}))

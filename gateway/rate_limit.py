@@ -1,4 +1,4 @@
-"""How many requests one caller may send, and how many wrong keys one address."""
+"""Rate limits: requests per caller, and failed authentications per address."""
 
 from __future__ import annotations
 
@@ -22,23 +22,23 @@ from gateway.settings import Settings
 
 logger = logging.getLogger(__name__)
 
-_PATIENCE: Final = 0.5
+_TIMEOUT: Final = 0.5
 """Seconds that a request waits for the storage."""
 _PAUSE: Final = 5.0
-"""Seconds for which a storage that failed is not asked again."""
-_ENTRIES: Final = 4096
+"""Seconds for which a failed storage is not used."""
+_MAX_NETWORKS: Final = 4096
 _MINUTE: Final = 60.0
 
 
-class Rate:
-    """Counts requests by caller, in this process or in Redis together with other gateways.
+class RateLimiter:
+    """Limits the requests of each caller, counted in this process or in Redis for several gateways.
 
-    A storage that is down lets requests through, which the log and the metrics say: answers matter more than limits.
+    While the storage is unavailable, all requests pass: predictions matter more than limits. Log and metrics report it.
 
     Raises
     ------
     SettingsError
-        If the rate or its storage is none.
+        If the rate or the storage is invalid.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -46,108 +46,106 @@ class Rate:
             self._limit = limits.parse(settings.rate)
         except ValueError as error:
             raise SettingsError(
-                f"RADSERVE_GATEWAY_RATE has value {settings.rate!r}; write requests and a time: 200/second."
+                f"RADSERVE_GATEWAY_RATE has value {settings.rate!r}; use COUNT/UNIT: 200/second."
             ) from error
-        self._pool = _pool(settings.rate_storage)
-        self._limiter = strategies.SlidingWindowCounterRateLimiter(_storage(settings.rate_storage, self._pool))
-        self._down_until = 0.0
-        self._down = False
+        self._pool = _create_pool(settings.rate_storage)
+        self._limiter = strategies.SlidingWindowCounterRateLimiter(_create_storage(settings.rate_storage, self._pool))
+        self._resume_at = 0.0
+        self._available = True
 
     async def count(self, caller: str) -> None:
-        """Count a request; raises TooManyRequests if it is one too many."""
-        if time.monotonic() < self._down_until:
+        """Count a request; raises TooManyRequestsError above the limit."""
+        if time.monotonic() < self._resume_at:
             RATE.labels(outcome="uncounted").inc()
             return
         try:
-            async with asyncio.timeout(_PATIENCE):
+            async with asyncio.timeout(_TIMEOUT):
                 if await self._limiter.hit(self._limit, caller):
-                    self._said(None)
+                    self._record_state(None)
                     return
                 window = await self._limiter.get_window_stats(self._limit, caller)
         except (StorageError, RedisError, OSError, TimeoutError) as error:
-            self._said(error)
+            self._record_state(error)
             return
-        RATE.labels(outcome="refused").inc()
-        seconds = max(1, math.ceil(window.reset_time - time.time()))
-        raise TooManyRequestsError(
-            f"{caller} has sent more than {self._limit}; try again in {seconds} s.", {"Retry-After": str(seconds)}
-        )
+        raise _too_many(f"{caller} exceeded the limit of {self._limit}", window.reset_time - time.time())
 
     async def close(self) -> None:
         """Close the connections."""
         if self._pool is not None:
             await self._pool.aclose()
 
-    def _said(self, error: Exception | None) -> None:
+    def _record_state(self, error: Exception | None) -> None:
         if error is not None:
             RATE.labels(outcome="uncounted").inc()
-            self._down_until = time.monotonic() + _PAUSE
-            if not self._down:
-                logger.error("requests are not counted, so none is one too many: %s", type(error).__name__)
-        elif self._down:
-            logger.warning("requests are counted again")
-        self._down = error is not None
+            self._resume_at = time.monotonic() + _PAUSE
+            if self._available:
+                logger.error("rate-limit storage unavailable, limits disabled: %s", type(error).__name__)
+        elif not self._available:
+            logger.warning("rate-limit storage available, limits enabled")
+        self._available = error is None
 
 
 class AuthFailureLimiter:
-    """Counts wrong keys and tokens by the address they come from, of the last thousands of addresses only.
+    """Limits failed authentications per address; remembers the latest few thousand addresses.
 
-    It never stands in the way of a right key: many clients may share an address, behind a load balancer say.
+    Valid credentials always pass, because many clients may share an address, for example behind a load balancer.
 
     Parameters
     ----------
-    most
-        Within a minute.
+    limit
+        Failures per minute.
     """
 
-    def __init__(self, most: int = 60) -> None:
-        self._most = most
-        self._seen: OrderedDict[str, tuple[float, int]] = OrderedDict()
+    def __init__(self, limit: int = 60) -> None:
+        self._limit = limit
+        self._windows: OrderedDict[str, tuple[float, int]] = OrderedDict()
+        """Start and count of the current minute, by network."""
 
     def count(self, address: str) -> None:
-        """Count one; raises TooManyRequests if it is one too many within a minute."""
+        """Count a failure; raises TooManyRequestsError above the limit."""
         network, now = _network(address), time.monotonic()
-        begin, count = self._seen.pop(network, (now, 0))
-        if now - begin >= _MINUTE:
-            begin, count = now, 0
-        self._seen[network] = (begin, count + 1)
-        if len(self._seen) > _ENTRIES:
-            self._seen.popitem(last=False)
-        if count >= self._most:
-            RATE.labels(outcome="refused").inc()
-            seconds = max(1, math.ceil(begin + _MINUTE - now))
-            raise TooManyRequestsError(
-                f"Too many requests without a valid key came from this address; try again in {seconds} s.",
-                {"Retry-After": str(seconds)},
-            )
+        start, count = self._windows.pop(network, (now, 0))
+        if now - start >= _MINUTE:
+            start, count = now, 0
+        self._windows[network] = (start, count + 1)
+        if len(self._windows) > _MAX_NETWORKS:
+            self._windows.popitem(last=False)
+        if count >= self._limit:
+            raise _too_many("This address sent too many requests without a valid credential", start + _MINUTE - now)
+
+
+def _too_many(reason: str, seconds: float) -> TooManyRequestsError:
+    RATE.labels(outcome="refused").inc()
+    retry_after = max(1, math.ceil(seconds))
+    return TooManyRequestsError(f"{reason}; try again in {retry_after} s.", {"Retry-After": str(retry_after)})
 
 
 def _network(address: str) -> str:
-    """Return what one client has of addresses: one of version 4, 2 ** 64 of version 6."""
+    """Return the addresses that one client controls: one of IPv4, a /64 network of IPv6."""
     try:
-        found = ipaddress.ip_address(address)
+        parsed = ipaddress.ip_address(address)
     except ValueError:
         return "unknown"
-    return address if found.version == 4 else str(ipaddress.ip_network((found, 64), strict=False))
+    return address if parsed.version == 4 else str(ipaddress.ip_network((parsed, 64), strict=False))
 
 
-def _pool(url: str) -> ConnectionPool | None:
-    """Return connections to Redis; None for memory."""
-    kind = url.partition(":")[0]
-    if kind == "memory":
+def _create_pool(url: str) -> ConnectionPool | None:
+    """Return a connection pool for Redis; None for memory."""
+    scheme = url.partition(":")[0]
+    if scheme == "memory":
         return None
-    if kind not in ("redis", "rediss"):
-        raise SettingsError("RADSERVE_GATEWAY_RATE_STORAGE names no storage; write memory:// or redis://HOST.")
+    if scheme not in ("redis", "rediss"):
+        raise SettingsError("RADSERVE_GATEWAY_RATE_STORAGE is invalid; use memory:// or redis://HOST.")
     try:
-        return ConnectionPool.from_url(url, socket_timeout=_PATIENCE, socket_connect_timeout=_PATIENCE)
+        return ConnectionPool.from_url(url, socket_timeout=_TIMEOUT, socket_connect_timeout=_TIMEOUT)
     except ValueError as error:
-        raise SettingsError("RADSERVE_GATEWAY_RATE_STORAGE is no Redis URL; write redis://HOST:PORT.") from error
+        raise SettingsError("RADSERVE_GATEWAY_RATE_STORAGE is not a Redis URL; use redis://HOST:PORT.") from error
 
 
-def _storage(url: str, pool: ConnectionPool | None) -> storage.MemoryStorage | storage.RedisStorage:
+def _create_storage(url: str, pool: ConnectionPool | None) -> storage.MemoryStorage | storage.RedisStorage:
     if pool is None:
         return storage.MemoryStorage()
-    options: dict[str, Any] = {"connection_pool": pool}  # its types do not have what its documentation names
+    options: dict[str, Any] = {"connection_pool": pool}  # documented, but missing in the type annotations
     return storage.RedisStorage(
         f"async+{url}", wrap_exceptions=True, implementation="redispy", key_prefix="radserve:rate", **options
     )

@@ -1,4 +1,4 @@
-"""Names of results: unique, and in the order of their time."""
+"""Ids of results: unique, and sortable by time."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import uuid
 
 
 def new() -> str:
-    """Return a UUID of version 7 (RFC 9562, section 5.7): 48 bits of milliseconds, then 74 random ones."""
+    """Return a UUID version 7 (RFC 9562, section 5.7): 48 bits of milliseconds, 74 random bits."""
     value = (time.time_ns() // 1_000_000) << 80 | secrets.randbits(80)
     value = value & ~(0xF << 76) | 7 << 76
     value = value & ~(0x3 << 62) | 2 << 62

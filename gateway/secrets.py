@@ -1,4 +1,4 @@
-"""Settings that are secrets, named instead of written: `secretsmanager:NAME[:REGION]` or `ssm:NAME[:REGION]`."""
+"""Resolves settings that name a secret: `secretsmanager:NAME[:REGION]` or `ssm:NAME[:REGION]`."""
 
 from __future__ import annotations
 
@@ -9,35 +9,33 @@ from gateway.settings import PREFIX, Settings
 from radserve.auth import keyring
 from radserve.errors import KeysError
 
-NAMED: Final = ("server_key", "history", "rate_storage")
-"""What may be named so. `keys` as well, but its keyring reads it again and again: a revoked key must stop."""
+FIELDS: Final = ("server_key", "history", "rate_storage")
+"""Settings that may name a secret. `keys` may as well, but the keyring re-reads it: revoked keys must stop working."""
 
 
 def resolve(settings: Settings) -> Settings:
-    """Return settings that hold the secrets which they named, each read once.
+    """Return the settings with the named secrets in place, each read once.
 
     Raises
     ------
     SettingsError
-        Naming the variable and the secret that cannot be read.
+        If a secret cannot be read; the message names the variable.
     """
-    found = {name: _secret(name, getattr(settings, name)) for name in NAMED}
-    return settings.model_copy(update={name: text for name, text in found.items() if text is not None})
+    values = {name: _read(name, getattr(settings, name)) for name in FIELDS}
+    return settings.model_copy(update={name: value for name, value in values.items() if value is not None})
 
 
-def _secret(setting: str, words: str) -> str | None:
+def _read(setting: str, value: str) -> str | None:
+    variable = f"{PREFIX}{setting.upper()}"
     try:
-        source = keyring.secret(words)
+        source = keyring.secret(value)
         text = None if source is None else source.read().decode().strip()
     except ImportError as error:
-        raise SettingsError(f"{PREFIX}{setting.upper()} names a secret, which needs boto3 to be read.") from error
-    except (KeysError, UnicodeDecodeError) as error:
-        raise SettingsError(f"{PREFIX}{setting.upper()}: {_said(error)}") from error
+        raise SettingsError(f"{variable} names a secret; install boto3 to read it.") from error
+    except UnicodeDecodeError as error:  # its message would repeat bytes of the secret
+        raise SettingsError(f"{variable}: the secret is not UTF-8 text.") from error
+    except KeysError as error:
+        raise SettingsError(f"{variable}: {error}") from error
     if text == "":
-        raise SettingsError(f"{PREFIX}{setting.upper()}: the secret that it names is empty.")
+        raise SettingsError(f"{variable}: the secret is empty.")
     return text
-
-
-def _said(error: Exception) -> str:
-    """Say what is wrong; of bytes that are no text not even one is repeated."""
-    return "the secret that it names is no text." if isinstance(error, UnicodeDecodeError) else str(error)

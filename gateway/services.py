@@ -1,65 +1,62 @@
-"""What every route needs, put together once."""
+"""Services shared by all routes, and the dependency that authenticates the caller."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Annotated
 
-from fastapi import Request
+from fastapi import Depends, Request
 
-from gateway.access import Access, Caller
+from gateway.access import Authenticator, Caller
 from gateway.backends.base import Backend
 from gateway.errors import NotAuthenticatedError
 from gateway.history.recorder import HistoryRecorder
-from gateway.rate_limit import AuthFailureLimiter, Rate
+from gateway.rate_limit import AuthFailureLimiter, RateLimiter
 from gateway.settings import Settings
-from gateway.uploads.presigned import Uploads
-from gateway.uploads.references import References
+from gateway.uploads.presigned import UploadStore
+from gateway.uploads.references import ImageSources
 
 
 @dataclass(frozen=True)
 class Services:
-    """The parts of one gateway.
-
-    Attributes
-    ----------
-    rate
-        None where nobody's requests are counted.
-    uploads
-        None where they are off.
-    """
+    """The parts of one application."""
 
     settings: Settings
     backend: Backend
-    access: Access
-    keeping: HistoryRecorder
-    references: References
-    rate: Rate | None = None
-    wrong: AuthFailureLimiter = field(default_factory=AuthFailureLimiter)
-    uploads: Uploads | None = None
+    authenticator: Authenticator
+    recorder: HistoryRecorder
+    sources: ImageSources
+    rate_limiter: RateLimiter | None = None
+    auth_failures: AuthFailureLimiter = field(default_factory=AuthFailureLimiter)
+    uploads: UploadStore | None = None
 
 
 def of(request: Request) -> Services:
-    """Return the services of the application that got a request."""
-    found = request.app.state.services
-    assert isinstance(found, Services)
-    return found
+    """Return the services of the application that handles a request."""
+    services = request.app.state.services
+    assert isinstance(services, Services)
+    return services
 
 
-async def caller(request: Request) -> Caller:
-    """Return who asks, for a route's `Depends`.
+async def authenticate(request: Request) -> Caller:
+    """Return the caller of a request, after counting it against the rate limit.
 
     Raises
     ------
-    NotAuthenticated, NotAllowed, TooManyRequests, Unavailable
-        If that is nobody who may ask now.
+    NotAuthenticatedError, NotAllowedError, TooManyRequestsError, UnavailableError
+        If the request must not be processed.
     """
-    found = of(request)
+    services = of(request)
     try:
-        known = await found.access.identify(request.headers)
+        caller = await services.authenticator.identify(request.headers)
     except NotAuthenticatedError:
-        found.wrong.count(request.client.host if request.client else "")
+        services.auth_failures.count(request.client.host if request.client else "")
         raise
-    request.state.caller = known.name
-    if found.rate is not None:
-        await found.rate.count(known.name)
-    return known
+    request.state.caller = caller.name
+    if services.rate_limiter is not None:
+        await services.rate_limiter.count(caller.name)
+    return caller
+
+
+AuthenticatedCaller = Annotated[Caller, Depends(authenticate)]
+"""Parameter type of a route that needs a caller."""

@@ -1,4 +1,4 @@
-"""How the gateway is configured: variables named RADSERVE_GATEWAY_..., checked before anything starts."""
+"""Settings of the gateway: environment variables RADSERVE_GATEWAY_..., validated before anything starts."""
 
 from __future__ import annotations
 
@@ -11,66 +11,67 @@ from pydantic import AnyHttpUrl, Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from gateway.errors import SettingsError
+from gateway.problems import describe_validation
 
 PREFIX: Final = "RADSERVE_GATEWAY_"
 
 _SUPERVISOR: Final = "http://127.0.0.1:8090"
 _LOOPBACK: Final = ("127.0.0.1", "localhost", "[::1]")
 
-Words = Annotated[tuple[str, ...], NoDecode]
+Names = Annotated[tuple[str, ...], NoDecode]
 """Comma-separated in a variable."""
 
 
 class Settings(BaseSettings):
-    """What an operator may choose.
+    """Settings of one gateway.
 
     Attributes
     ----------
     server
-        Base URL of TorchServe, or of the nginx front before it.
+        Base URL of TorchServe, or of the proxy in front of it.
     supervisor
-        Base URL of /ready and /catalog. Where it is not set: port 8090 of this machine if `server` is plain HTTP on it,
-        else `server`, for a front has both.
+        Base URL of /ready and /catalog. Default: port 8090 of this machine if `server` is plain HTTP on this machine,
+        else `server`, because the proxy serves both.
     server_key
-        API key with the role predict, sent to `server`.
+        API key with the role `predict` for `server`.
     server_ca
-        PEM file of the authority that signed the front's certificate, where the system does not know it.
+        PEM file of the certificate authority of `server`, if the system does not trust it.
     archive
-        Where it is set, the model is this archive (.mar), in this process, and `server` is not asked.
+        Model archive (.mar) to run in this process instead of sending requests to `server`.
     timeout
-        Seconds until the server behind has failed to answer.
+        Seconds until a request to `server` fails.
     max_bytes
-        Longest body that is taken.
+        Largest request body in bytes.
     max_files
-        Most files of one form.
+        Maximum number of files in a form.
     keys
-        Where API keys are kept, as `radserve.auth.keyring.source` reads it; empty for none.
+        Location of the API keys, see `radserve.auth.keyring.source`; empty for none.
     oidc_issuer, oidc_audience, oidc_roles_claim, oidc_role_prefix
-        Tokens of this issuer for this audience are taken as well; the claim lists roles (`predict`, `read`, `manage`).
+        Accept tokens of this issuer for this audience; the claim lists roles (`predict`, `read`, `manage`).
     proxies
-        Addresses and networks of the proxies whose X-Forwarded-For and X-Forwarded-Proto are believed; none by default.
+        Addresses and networks of proxies whose X-Forwarded-For and X-Forwarded-Proto are trusted.
     rate
-        Requests that a caller may send, as `limits` reads it: `200/second`.
+        Rate limit of a caller, in the notation of `limits`: `200/second`.
     failures
-        Requests without a valid key or token that an address may send in a minute.
+        Requests with an invalid credential that an address may send per minute.
     rate_storage
-        Where they are counted: `memory://`, or redis://... for several gateways together.
+        Storage of the rate limiter: `memory://`, or redis://... to share limits between gateways.
     origins
-        Origins that may ask from a browser (CORS): `https://app.example`. None by default.
+        Web origins that may call the API (CORS): `https://app.example`.
     history
-        Where results are kept: `sqlite:PATH`, `redis://[:PASSWORD@]HOST[:PORT]/[DB]` (rediss: TLS), or `none`.
+        Result history: `sqlite:PATH`, `redis://[:PASSWORD@]HOST[:PORT]/[DB]` (rediss: TLS), or `none`.
     retention
-        How long, in days.
+        Days until results are deleted.
     keep_names
-        Whether the names of files are kept.
+        Whether the history records file names.
     images
-        Folder for the images that were asked about; they are not kept where it is not set.
+        Folder that stores the images of results; unset to store none.
     uploads
-        `s3://BUCKET/PREFIX` for images larger than the gateway takes; uploads are off where it is not set.
+        `s3://BUCKET/PREFIX` for images larger than `max_bytes`; unset to turn uploads off.
     max_upload
-        Longest object, in bytes.
+        Largest upload in bytes.
     url_hosts
-        Hosts whose images may be named by URL; none by default.
+        Hosts from which images may be fetched by URL.
     """
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="forbid", hide_input_in_errors=True)
@@ -88,58 +89,52 @@ class Settings(BaseSettings):
     oidc_audience: str = ""
     oidc_roles_claim: str = "roles"
     oidc_role_prefix: str = "radserve:"
-    proxies: Words = ()
+    proxies: Names = ()
     rate: str = "200/second"
     failures: Annotated[int, Field(ge=1)] = 60
     rate_storage: str = Field(default="memory://", repr=False)
-    origins: Words = ()
+    origins: Names = ()
     history: str = Field(default="sqlite:state/history.sqlite3", repr=False)
     retention: Annotated[float, Field(gt=0, le=36_500)] = 90.0
     keep_names: bool = False
     images: Path | None = None
     uploads: str = ""
     max_upload: Annotated[int, Field(ge=1024)] = 128 * 1024 * 1024
-    url_hosts: Words = ()
+    url_hosts: Names = ()
     log: Literal["DEBUG", "INFO", "WARNING"] = "INFO"
 
     @field_validator("origins", "proxies", "url_hosts", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
-        return tuple(word.strip() for word in value.split(",") if word.strip()) if isinstance(value, str) else value
+        return tuple(name.strip() for name in value.split(",") if name.strip()) if isinstance(value, str) else value
 
     @classmethod
-    def read(cls, **chosen: object) -> Self:
-        """Read the variables, and the files of the folder RADSERVE_GATEWAY_SECRETS, which are named like them.
+    def read(cls, **values: object) -> Self:
+        """Read the environment variables, and the files named like them in the folder RADSERVE_GATEWAY_SECRETS.
 
-        A variable wins over a file. Secrets that are mounted need so stand in no variable.
+        A variable wins over a file. Mounted secrets therefore need no variable.
 
         Raises
         ------
         SettingsError
-            Naming the variable and what is wrong with it, without its value: some are secrets.
+            If a value is invalid. The message names the variable, but not the value: it may be a secret.
         """
         folder = os.environ.get(f"{PREFIX}SECRETS") or None
         if folder is not None and not Path(folder).is_dir():
-            raise SettingsError(f"{PREFIX}SECRETS: {folder} is no folder.")
+            raise SettingsError(f"{PREFIX}SECRETS: {folder} is not a folder.")
         try:
-            return cls(_secrets_dir=folder, **chosen)  # type: ignore[arg-type, call-arg]
+            return cls(_secrets_dir=folder, **values)  # type: ignore[arg-type, call-arg]
         except ValidationError as error:
-            said = "; ".join(_problem(item) for item in error.errors(include_url=False, include_input=False))
-            raise SettingsError(said) from error
+            errors = error.errors(include_url=False, include_input=False)
+            raise SettingsError(describe_validation(errors, lambda field: f"{PREFIX}{field.upper()}")) from error
 
     @property
-    def health(self) -> str:
-        """Base URL of the supervisor, without a slash at its end."""
-        beside = self.server.scheme == "http" and self.server.host in _LOOPBACK
-        return str(self.supervisor or (_SUPERVISOR if beside else self.server)).rstrip("/")
+    def supervisor_url(self) -> str:
+        """Base URL of the supervisor, without a trailing slash."""
+        is_local = self.server.scheme == "http" and self.server.host in _LOOPBACK
+        return str(self.supervisor or (_SUPERVISOR if is_local else self.server)).rstrip("/")
 
     @property
-    def kept_for(self) -> timedelta:
-        """How long results are kept."""
+    def retention_period(self) -> timedelta:
+        """Time until results are deleted."""
         return timedelta(days=self.retention)
-
-
-def _problem(item: object) -> str:
-    assert isinstance(item, dict)
-    where = "_".join(str(part) for part in item["loc"]).upper()
-    return f"{PREFIX}{where}: {item['msg']}"

@@ -1,4 +1,4 @@
-"""The web page: the files of `static/`, which a browser asks for anew each time and gets only where they changed."""
+"""Serves the web page from `static/`."""
 
 from __future__ import annotations
 
@@ -15,11 +15,10 @@ from starlette.types import Scope
 FOLDER: Final = Path(__file__).resolve().parent / "static"
 
 
-class Page(StaticFiles):
-    """Serves the page.
+class PageFiles(StaticFiles):
+    """Static files that browsers revalidate, so that a new release replaces all modules of the page together.
 
-    Every file is to be revalidated, so that a new release is seen at once and never half: its modules fit each other.
-    The ETag is the content's own, since reproducible packages give all releases the same time of change.
+    The ETag is a hash of the content: reproducible packages give the files of all releases the same modification time.
     """
 
     def __init__(self, folder: Path = FOLDER) -> None:
@@ -28,11 +27,11 @@ class Page(StaticFiles):
     def file_response(
         self, full_path: str | os.PathLike[str], stat_result: os.stat_result, scope: Scope, status_code: int = 200
     ) -> Response:
-        """Answer with a file, or say that the client has it."""
-        tag = hashlib.sha256(Path(full_path).read_bytes()).hexdigest()[:32]
-        headers = {"ETag": f'"{tag}"', "Cache-Control": "no-cache"}
+        """Return the file, or 304 if the client has it."""
+        etag = hashlib.sha256(Path(full_path).read_bytes()).hexdigest()[:32]
+        headers = {"ETag": f'"{etag}"', "Cache-Control": "no-cache"}
         response = FileResponse(full_path, status_code, headers=headers, stat_result=stat_result)
-        del response.headers["last-modified"]  # says nothing, as above
+        del response.headers["last-modified"]
         if self.is_not_modified(response.headers, Headers(scope=scope)):
             return NotModifiedResponse(response.headers)
         return response

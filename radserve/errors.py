@@ -81,10 +81,6 @@ class DeploymentError(RadServeError):
     code = 2
 
 
-class RegistryError(RadServeError):
-    """An image cannot be pushed."""
-
-
 class StoreError(RadServeError):
     """An archive store cannot be used as asked, or holds what it should not."""
 

@@ -1,4 +1,4 @@
-"""The README is true: its commands run, and what it shows is what happens."""
+"""The README and the first pages of docs/ are true: their commands run and give what they show."""
 
 from __future__ import annotations
 
@@ -14,16 +14,20 @@ from tests.conftest import ROOT
 from tests.server import Server
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+API = (ROOT / "docs" / "http-api.md").read_text(encoding="utf-8")
+CLIENT = (ROOT / "docs" / "python-client.md").read_text(encoding="utf-8")
+MODELS = (ROOT / "docs" / "models.md").read_text(encoding="utf-8")
 HERE = "http://127.0.0.1:8080"
 
 
-def blocks(language: str) -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+def blocks(page: str, language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
 
 
 def consoles() -> list[tuple[str, str]]:
-    """Return each command that is shown with its output."""
-    return [(block.partition("\n")[0].removeprefix("$ "), block.partition("\n")[2]) for block in blocks("console")]
+    """Return each command with the output that the README shows."""
+    parts = [block.partition("\n") for block in blocks(README, "console")]
+    return [(command.removeprefix("$ "), output) for command, _, output in parts]
 
 
 def shell(command: str, server: Server) -> subprocess.CompletedProcess[str]:
@@ -35,25 +39,25 @@ def shell(command: str, server: Server) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.e2e
-def test_the_first_answer_is_the_one_that_is_shown(server: Server) -> None:
+def test_the_first_prediction_matches_the_readme(server: Server) -> None:
     command, shown = consoles()[0]
-    found, wanted = json.loads(shell(command, server).stdout), json.loads(shown)
-    assert list(found) == list(wanted)
+    response, expected = json.loads(shell(command, server).stdout), json.loads(shown)
+    assert list(response) == list(expected)
     # The checksum moves with every change of the code that an archive carries; its index vouches for it.
     (entry,) = json.loads((server.store / "index.json").read_bytes())["archives"]
-    assert found["model"] == {key: entry[key] for key in ("name", "version", "sha256")}
-    assert found["image"] == wanted["image"]
-    assert (found["label"], found["positive"], found["threshold"]) == (
-        wanted["label"],
-        wanted["positive"],
-        wanted["threshold"],
+    assert response["model"] == {key: entry[key] for key in ("name", "version", "sha256")}
+    assert response["image"] == expected["image"]
+    assert (response["label"], response["positive"], response["threshold"]) == (
+        expected["label"],
+        expected["positive"],
+        expected["threshold"],
     )
-    for label, value in wanted["probabilities"].items():
-        assert found["probabilities"][label] == pytest.approx(value, abs=0.001)
+    for label, value in expected["probabilities"].items():
+        assert response["probabilities"][label] == pytest.approx(value, abs=0.001)
 
 
 @pytest.mark.e2e
-def test_the_table_is_the_one_that_is_shown(server: Server) -> None:
+def test_the_table_matches_the_readme(server: Server) -> None:
     command, shown = consoles()[1]
     done = shell(command, server)
     assert done.returncode == 0, done.stderr
@@ -66,16 +70,16 @@ def rows(table: str) -> list[str]:
 
 
 @pytest.mark.e2e
-def test_the_shell_lines_for_requests_run(server: Server) -> None:
-    (block,) = [block for block in blocks("sh") if "instances" in block]
+def test_the_request_examples_run(server: Server) -> None:
+    (block,) = [block for block in blocks(API, "sh") if "instances" in block]
     done = shell(block, server)
     assert done.returncode == 0, done.stderr
     assert '"predictions"' in done.stdout
 
 
 @pytest.mark.e2e
-def test_the_shell_lines_for_explanations_run(server: Server, tmp_path: Path) -> None:
-    (block,) = [block for block in blocks("sh") if "/explanations/" in block]
+def test_the_explanation_examples_run(server: Server, tmp_path: Path) -> None:
+    (block,) = [block for block in blocks(API, "sh") if "/explanations/" in block]
     done = shell(block.replace("/tmp/overlay.png", str(tmp_path / "overlay.png")), server)
     assert done.returncode == 0, done.stderr
     assert '"grad-cam"' in done.stdout
@@ -83,13 +87,14 @@ def test_the_shell_lines_for_explanations_run(server: Server, tmp_path: Path) ->
 
 
 @pytest.mark.e2e
-def test_the_python_lines_run(server: Server, capsys: pytest.CaptureFixture[str]) -> None:
-    (block,) = blocks("python")
-    exec(compile(block.replace(HERE, server.url), "README.md", "exec"), {})
+@pytest.mark.parametrize("page", [README, CLIENT], ids=["README", "python-client"])
+def test_the_python_example_runs(page: str, server: Server, capsys: pytest.CaptureFixture[str]) -> None:
+    (block,) = blocks(page, "python")
+    exec(compile(block.replace(HERE, server.url), "example.py", "exec"), {})
     assert capsys.readouterr().out.split()[2] == "1.0.0"
 
 
-def test_the_commands_that_it_names_exist() -> None:
+def test_the_scripts_and_links_of_the_readme_exist() -> None:
     for script in re.findall(r"scripts/[\w-]+", README):
         assert os.access(ROOT / script, os.X_OK), script
     for link in re.findall(r"\]\(([\w./-]+)\)", README):
@@ -100,8 +105,9 @@ SHOWN = {"auroc", "sensitivity", "specificity", "accuracy", "dice_patient", "dic
 
 
 @pytest.mark.parametrize("folder", sorted(path.parent for path in (ROOT / "archives").glob("*/archive.yaml")))
-def test_its_figures_are_those_of_the_models(folder: Path) -> None:
-    (row,) = [line for line in README.splitlines() if line.startswith(f"| [`{folder.name}`](archives/{folder.name}/")]
+def test_the_table_of_models_matches_their_metrics(folder: Path) -> None:
+    start = f"| [`{folder.name}`](../archives/{folder.name}/"
+    (row,) = [line for line in MODELS.splitlines() if line.startswith(start)]
     report = json.loads((folder / "metrics.json").read_bytes())
     if report["demonstration"]:
         assert "not shipped" in row
@@ -117,3 +123,7 @@ def test_nothing_names_a_machine() -> None:
         path = Path(ROOT / name)
         if path.suffix in {".py", ".md", ".yaml", ".json", ".toml", ".properties", ""} and path.is_file():
             assert "/work" + "/" not in path.read_text(encoding="utf-8"), name
+
+
+def test_the_readme_is_below_8_kb() -> None:
+    assert len(README.encode()) < 8_000

@@ -1,4 +1,4 @@
-"""Who asks, and what they may do."""
+"""Authentication and permissions: who sends a request, and what they may do."""
 
 from __future__ import annotations
 
@@ -9,46 +9,43 @@ from typing import Final, Protocol
 from gateway.errors import NotAllowedError
 from radserve.auth.api_keys import Role
 
-EVERYTHING: Final = frozenset(Role)
+ALL_ROLES: Final = frozenset(Role)
 
 
 @dataclass(frozen=True)
 class Caller:
-    """Who asks.
+    """An authenticated caller.
 
     Attributes
     ----------
     name
-        Name of the key, or subject of the token; `local` where nobody has to say.
+        Name of the API key, or subject of the token; `local` without authentication.
     """
 
     name: str
     roles: frozenset[Role]
 
     def require(self, role: Role) -> None:
-        """Raise NotAllowed without a role."""
+        """Raise NotAllowedError if the caller lacks a role."""
         if role not in self.roles:
-            raise NotAllowedError(f"{self.name} does not have the role '{role}', which this needs.")
-
-    @property
-    def whose(self) -> str | None:
-        """Whose results it may see: its own, with the role `read` or `manage` everybody's (None)."""
-        return None if self.roles & {Role.READ, Role.MANAGE} else self.name
+            raise NotAllowedError(f"{self.name} lacks the role '{role}', which this request requires.")
 
 
-class Access(Protocol):
-    """Tells who asks."""
+class Authenticator(Protocol):
+    """Identifies callers by the headers of their requests."""
 
     async def identify(self, headers: Mapping[str, str]) -> Caller:
-        """Return the caller; raises NotAuthenticated, or NotAllowed where nothing would make a request welcome.
+        """Return the caller.
 
-        `headers` are by lower-case name, or by any (Starlette's).
+        Parameters
+        ----------
+        headers
+            By lower-case name, or case-insensitive (Starlette's).
+
+        Raises
+        ------
+        NotAuthenticatedError
+            If the credential is missing or invalid.
+        NotAllowedError
+            If no credential would make the request acceptable.
         """
-
-
-class Open:
-    """Takes everybody, from everywhere: for tests, and behind something that asks itself."""
-
-    async def identify(self, headers: Mapping[str, str]) -> Caller:  # noqa: ARG002 - nobody is asked
-        """Return the one caller that there is."""
-        return Caller("local", EVERYTHING)

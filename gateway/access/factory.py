@@ -1,4 +1,4 @@
-"""Which access the operator chose, and where a gateway may listen with it."""
+"""Creates the authenticator that the settings describe."""
 
 from __future__ import annotations
 
@@ -6,90 +6,86 @@ import logging
 from collections.abc import Mapping
 from typing import Final
 
-from gateway.access import Access, Caller
-from gateway.access.issuer import Issuer
-from gateway.access.keys import Keys
-from gateway.access.local import Local, is_loopback
-from gateway.access.tokens import Tokens
+from gateway.access import Authenticator, Caller
+from gateway.access.api_keys import ApiKeyAuthenticator
+from gateway.access.issuer import TokenIssuer
+from gateway.access.local import LocalAuthenticator, is_loopback
+from gateway.access.tokens import TokenAuthenticator
 from gateway.errors import NotAuthenticatedError, SettingsError
 from gateway.settings import Settings
 from radserve.auth import endpoint
 
 logger = logging.getLogger(__name__)
 
-_KEY: Final = "radserve_"
+_KEY_PREFIX: Final = "radserve_"
 
 
-class Both:
-    """Takes keys and tokens: what looks like one of our keys is one, all else is a token."""
+class KeyOrTokenAuthenticator:
+    """Accepts API keys and tokens; the prefix of the credential tells them apart."""
 
-    def __init__(self, keys: Keys, tokens: Tokens) -> None:
+    def __init__(self, keys: ApiKeyAuthenticator, tokens: TokenAuthenticator) -> None:
         self._keys = keys
         self._tokens = tokens
 
     async def identify(self, headers: Mapping[str, str]) -> Caller:
-        """Return the caller; raises NotAuthenticated."""
-        sent = endpoint.credential(headers)
-        if not sent:
+        """Return the caller; raises NotAuthenticatedError."""
+        credential = endpoint.credential(headers)
+        if not credential:
             raise NotAuthenticatedError(
-                "This needs an API key or a token. Send it as 'Authorization: Bearer ...', a key also as 'X-API-Key'."
+                "API key or token required. Send it as 'Authorization: Bearer ...'; a key also as 'X-API-Key'."
             )
-        if sent.startswith(_KEY):
+        if credential.startswith(_KEY_PREFIX):
             return await self._keys.identify(headers)
         caller = await self._tokens.identify(headers)
-        if self._keys.named(caller.name):  # else it would see the results of the key's owner
-            raise NotAuthenticatedError("The token is not taken: an API key has the name of its subject.")
+        if self._keys.has_name(caller.name):  # the caller would see the results of the key's owner
+            raise NotAuthenticatedError("Token rejected: an API key has the same name as its subject.")
         return caller
 
 
-def make(settings: Settings) -> Access:
-    """Return the access that settings describe: keys, tokens, both, or nobody is asked.
+def create(settings: Settings) -> Authenticator:
+    """Create an authenticator for keys, tokens or both; without either, for this machine only.
 
     Raises
     ------
     SettingsError, KeysError
-        If it cannot be made.
+        If the settings are incomplete or the keys cannot be read.
     """
-    tokens = _tokens(settings)
+    tokens = _create_tokens(settings)
     if settings.keys:
-        keys = Keys.open(settings.keys)
-        return Both(keys, tokens) if tokens else keys
+        keys = ApiKeyAuthenticator.open(settings.keys)
+        return KeyOrTokenAuthenticator(keys, tokens) if tokens else keys
     if tokens:
         return tokens
-    logger.warning("no keys are set (RADSERVE_GATEWAY_KEYS): everybody on this machine may ask, and see all results")
-    return Local(settings.origins)
+    logger.warning("authentication is off (RADSERVE_GATEWAY_KEYS is not set): all users of this machine have access")
+    return LocalAuthenticator(settings.origins)
 
 
 def require_safe(settings: Settings, host: str) -> None:
-    """Refuse to be reached by others without knowing who asks.
+    """Raise SettingsError if other machines can reach the gateway and authentication is off.
 
     Parameters
     ----------
     host
-        What is listened on; "" where that is not this machine alone, as on Lambda.
-
-    Raises
-    ------
-    SettingsError
-        If it is not the loopback, and there are neither keys nor tokens.
+        Address that the gateway listens on.
     """
     if settings.keys or settings.oidc_issuer or is_loopback(host):
         return
     raise SettingsError(
-        f"RADSERVE_GATEWAY_HOST has value {host!r}: others can reach that, and nobody would be asked for a key. "
-        "Make keys with 'radserve keys create NAME --role predict --keys FILE' and name them with "
-        "RADSERVE_GATEWAY_KEYS=FILE, or name an issuer of tokens with RADSERVE_GATEWAY_OIDC_ISSUER and "
-        "RADSERVE_GATEWAY_OIDC_AUDIENCE; or listen on 127.0.0.1."
+        f"RADSERVE_GATEWAY_HOST has value {host!r}, which other machines can reach, but authentication is off. "
+        "Create a key with 'radserve keys create NAME --role predict --keys FILE' and set RADSERVE_GATEWAY_KEYS=FILE; "
+        "or set RADSERVE_GATEWAY_OIDC_ISSUER and RADSERVE_GATEWAY_OIDC_AUDIENCE; or listen on 127.0.0.1."
     )
 
 
-def _tokens(settings: Settings) -> Tokens | None:
+def _create_tokens(settings: Settings) -> TokenAuthenticator | None:
     issuer, audience = settings.oidc_issuer, settings.oidc_audience
     if not issuer and not audience:
         return None
     if not issuer or not audience:
         raise SettingsError(
-            "RADSERVE_GATEWAY_OIDC_ISSUER and RADSERVE_GATEWAY_OIDC_AUDIENCE belong together: a token of the issuer "
-            "for somebody else must not be taken. Set both, or none."
+            "RADSERVE_GATEWAY_OIDC_ISSUER and RADSERVE_GATEWAY_OIDC_AUDIENCE must be set together: without an "
+            "audience, tokens for other applications would be accepted."
         )
-    return Tokens(Issuer(issuer), issuer, audience, settings.oidc_roles_claim, settings.oidc_role_prefix)
+    return TokenAuthenticator(
+        TokenIssuer(issuer), issuer, audience, settings.oidc_roles_claim, settings.oidc_role_prefix
+    )

@@ -1,4 +1,4 @@
-"""The keys that an OpenID Connect issuer signs its tokens with."""
+"""Signing keys of an OpenID Connect issuer."""
 
 from __future__ import annotations
 
@@ -18,113 +18,117 @@ from gateway.errors import SettingsError, UnavailableError
 logger = logging.getLogger(__name__)
 
 DISCOVERY: Final = "/.well-known/openid-configuration"
-_SECONDS: Final = 5.0
+_TIMEOUT: Final = 5.0
 _MAX_BYTES: Final = 512 * 1024
-_FRESH: Final = 3600.0
-"""Seconds after which the keys are asked for again: a key that the issuer withdrew must stop."""
-_PAUSE: Final = 30.0
-"""Seconds between two looks for a key that is not known: whoever invents key ids must not make us ask the issuer."""
-_RETRY: Final = 5.0
-"""The same, as long as no key is known at all."""
+_MAX_AGE: Final = 3600.0
+"""Seconds after which the keys are fetched again, so that withdrawn keys stop working."""
+_LOOKUP_INTERVAL: Final = 30.0
+"""Seconds between two lookups of unknown keys, so that invented key ids cause no load on the issuer."""
+_RETRY_INTERVAL: Final = 5.0
+"""Seconds between two attempts while no key is known."""
 
 Document = dict[str, Any]
 
 
-class Issuer:
-    """Gives the keys of an issuer, by their id; asks for them when the first token comes.
+class TokenIssuer:
+    """Provides the keys of an issuer by their id; fetches them when the first token arrives.
 
     Parameters
     ----------
     url
-        As tokens name it in `iss`.
+        The issuer, exactly as tokens name it in `iss`.
     transport
-        How HTTP is spoken; for tests.
+        Replaces the HTTP transport in tests.
 
     Raises
     ------
     SettingsError
-        If the URL is neither https nor this machine's.
+        If the URL is neither https nor on the loopback interface.
     """
 
     def __init__(self, url: str, transport: httpx.AsyncBaseTransport | None = None) -> None:
-        if not _safe(url):
-            raise SettingsError(f"RADSERVE_GATEWAY_OIDC_ISSUER has value {url!r}; write the issuer's https:// URL.")
+        if not _is_safe(url):
+            raise SettingsError(f"RADSERVE_GATEWAY_OIDC_ISSUER has value {url!r}; use the issuer's https:// URL.")
         self._url = url
         self._transport = transport
         self._keys: Mapping[str, Document] = {}
-        self._read = self._tried = float("-inf")
+        self._fetched = self._attempted = float("-inf")
         self._lock = asyncio.Lock()
 
-    async def key(self, identity: str | None) -> Document | None:
-        """Return the key of an id (JSON Web Key); without an id the only one that there is.
+    async def key(self, key_id: str | None) -> Document | None:
+        """Return a JSON Web Key; without an id, the only key of the issuer.
 
         Raises
         ------
-        Unavailable
-            If no keys could be had yet.
+        UnavailableError
+            If the keys could not be fetched yet.
         """
-        if time.monotonic() - self._read > _FRESH or self._find(identity) is None:
-            await self._refresh(identity)
+        if self._is_expired or self._find(key_id) is None:
+            await self._refresh(key_id)
         if not self._keys:
             raise UnavailableError(
-                "The issuer of tokens does not say with which keys it signs; try again in some seconds.",
+                "The signing keys of the token issuer are unavailable; try again in a few seconds.",
                 {"Retry-After": "5"},
             )
-        return self._find(identity)
+        return self._find(key_id)
 
-    def _find(self, identity: str | None) -> Document | None:
-        if identity is None:
+    @property
+    def _is_expired(self) -> bool:
+        return time.monotonic() - self._fetched > _MAX_AGE
+
+    def _find(self, key_id: str | None) -> Document | None:
+        if key_id is None:
             return next(iter(self._keys.values())) if len(self._keys) == 1 else None
-        return self._keys.get(identity)
+        return self._keys.get(key_id)
 
-    async def _refresh(self, identity: str | None) -> None:
+    async def _refresh(self, key_id: str | None) -> None:
         async with self._lock:
-            now = time.monotonic()
-            if now - self._tried < (_PAUSE if self._keys else _RETRY) or (
-                now - self._read < _FRESH and self._find(identity) is not None
-            ):
+            interval = _LOOKUP_INTERVAL if self._keys else _RETRY_INTERVAL
+            if time.monotonic() - self._attempted < interval:
                 return
-            self._tried = now
+            if not self._is_expired and self._find(key_id) is not None:  # a concurrent request fetched it
+                return
+            self._attempted = time.monotonic()
             try:
-                async with asyncio.timeout(_SECONDS):
+                async with asyncio.timeout(_TIMEOUT):
                     self._keys = await self._fetch()
             except (httpx.HTTPError, TimeoutError, ValueError, KeyError, TypeError) as error:
-                said = str(error) or type(error).__name__
-                logger.error("the keys of %s stay as they are (%d): %s", self._url, len(self._keys), said)  # noqa: TRY400 - said in full
+                reason = str(error) or type(error).__name__
+                logger.error("cannot fetch keys of %s, using %d known keys: %s", self._url, len(self._keys), reason)  # noqa: TRY400 - the message is complete
             else:
-                self._read = now
-                logger.info("%s signs with %d keys", self._url, len(self._keys))
+                self._fetched = self._attempted
+                logger.info("fetched %d signing keys of %s", len(self._keys), self._url)
 
     async def _fetch(self) -> dict[str, Document]:
-        options: dict[str, Any] = {"timeout": _SECONDS, "trust_env": False, "transport": self._transport}
+        options: dict[str, Any] = {"timeout": _TIMEOUT, "trust_env": False, "transport": self._transport}
         async with httpx.AsyncClient(**options) as http:
-            about = await _get(http, self._url.rstrip("/") + DISCOVERY)
-            if about.get("issuer") != self._url:
-                raise ValueError("its configuration is another issuer's")
-            where = about["jwks_uri"]
-            if not _safe(where):
-                raise ValueError("its configuration names no https:// URL of keys")
-            found = (await _get(http, where))["keys"]
-        return {str(key.get("kid", "")): key for key in found if _signs(key)}
+            configuration = await _get(http, self._url.rstrip("/") + DISCOVERY)
+            if configuration.get("issuer") != self._url:
+                raise ValueError("its configuration names another issuer")
+            keys_url = configuration["jwks_uri"]
+            if not _is_safe(keys_url):
+                raise ValueError("its jwks_uri is not an https:// URL")
+            keys = (await _get(http, keys_url))["keys"]
+        return {str(key.get("kid", "")): key for key in keys if _is_signing_key(key)}
 
 
 async def _get(http: httpx.AsyncClient, url: str) -> Document:
-    async with http.stream("GET", url, headers={"Accept": "application/json"}) as answer:
-        if answer.status_code != 200:
-            raise ValueError(f"{url} answers {answer.status_code}")
+    async with http.stream("GET", url, headers={"Accept": "application/json"}) as response:
+        if response.status_code != 200:
+            raise ValueError(f"{url} returned {response.status_code}")
         content = b""
-        async for piece in answer.aiter_bytes():
-            content += piece
+        async for chunk in response.aiter_bytes():
+            content += chunk
             if len(content) > _MAX_BYTES:
-                raise ValueError(f"{url} answers more than {_MAX_BYTES} bytes")
+                raise ValueError(f"{url} returned more than {_MAX_BYTES} bytes")
     document = httpx.Response(200, content=content).json()
     if not isinstance(document, dict):
-        raise TypeError(f"{url} answers no object")
+        raise TypeError(f"{url} did not return a JSON object")
     return document
 
 
-def _signs(key: Document) -> bool:
-    """Whether it is a public key for signatures, of a known kind; a symmetric one is nobody's to publish."""
+def _is_signing_key(key: Document) -> bool:
+    """Return whether a key is a public signing key of a supported type."""
     if key.get("kty") not in ("RSA", "EC", "OKP") or key.get("use", "sig") != "sig":
         return False
     try:
@@ -134,7 +138,7 @@ def _signs(key: Document) -> bool:
     return True
 
 
-def _safe(url: object) -> bool:
+def _is_safe(url: object) -> bool:
     try:
         parts = urlsplit(str(url))
         host = parts.hostname or ""

@@ -1,61 +1,59 @@
-"""A gateway that asks nobody for a key: only for its own machine, and for no web page but its own."""
+"""Access without authentication: from this machine, and from the gateway's own web page."""
 
 from __future__ import annotations
 
 import ipaddress
 from collections.abc import Collection, Mapping
-from typing import Final
 from urllib.parse import urlsplit
 
-from gateway.access import EVERYTHING, Caller
+from gateway.access import ALL_ROLES, Caller
 from gateway.errors import NotAllowedError
 
-_NAME: Final = "localhost"
 
+class LocalAuthenticator:
+    """Accepts every request that is addressed to this machine.
 
-class Local:
-    """Takes everybody who means this machine.
-
-    Whoever sits at it may ask everything. The web pages that they visit may not: a page can send requests to
-    127.0.0.1 (which its `Origin` gives away), and make its own name stand for 127.0.0.1 (which `Host` does).
+    Users of this machine have full access, but the web pages that they visit must not. A page can send requests to
+    127.0.0.1, which `Origin` reveals, and can make its own host name resolve to 127.0.0.1 (DNS rebinding), which
+    `Host` reveals.
 
     Parameters
     ----------
     origins
-        Of the pages that may ask all the same.
+        Origins of other pages that have access.
     """
 
     def __init__(self, origins: Collection[str] = ()) -> None:
         self._origins = frozenset(origins)
 
     async def identify(self, headers: Mapping[str, str]) -> Caller:
-        """Return the one caller that there is; raises NotAllowed for another name of this machine, or another page."""
+        """Return the local caller; raises NotAllowedError for other host names and origins."""
         host = headers.get("host", "")
-        if not is_loopback(_host(f"http://{host}")):
+        if not is_loopback(_hostname(f"http://{host}")):
             raise NotAllowedError(
-                "This gateway asks for no key, so it answers under the names 127.0.0.1, localhost and [::1] only. "
-                "To be reached by others it needs keys (RADSERVE_GATEWAY_KEYS)."
+                "Without authentication the gateway accepts the host names 127.0.0.1, localhost and [::1] only. "
+                "Set RADSERVE_GATEWAY_KEYS to allow others."
             )
         origin = headers.get("origin")
         if origin is not None and origin not in self._origins and origin not in (f"http://{host}", f"https://{host}"):
             raise NotAllowedError(
-                "The request comes from a web page of another origin, which this gateway does not know "
-                "(RADSERVE_GATEWAY_ORIGINS)."
+                "The request comes from a web page of another origin. "
+                "Add the origin to RADSERVE_GATEWAY_ORIGINS to allow it."
             )
-        return Caller("local", EVERYTHING)
+        return Caller("local", ALL_ROLES)
 
 
 def is_loopback(host: str) -> bool:
-    """Whether only this machine can mean or reach that host: an address of the loopback, or localhost."""
-    if host.lower() == _NAME:
+    """Return whether a host is a loopback address or localhost."""
+    if host.lower() == "localhost":
         return True
     try:
         return ipaddress.ip_address(host).is_loopback
-    except ValueError:  # a name, which may stand for anything
+    except ValueError:  # other names may resolve to any address
         return False
 
 
-def _host(url: str) -> str:
+def _hostname(url: str) -> str:
     try:
         return urlsplit(url).hostname or ""
     except ValueError:

@@ -1,4 +1,4 @@
-"""Bearer tokens of an OpenID Connect issuer (JWT, RFC 7519; checked as RFC 8725 says)."""
+"""Authentication by tokens of an OpenID Connect issuer (JWT, RFC 7519; validated as RFC 8725 recommends)."""
 
 from __future__ import annotations
 
@@ -8,39 +8,39 @@ from typing import Any, Final
 import jwt
 
 from gateway.access import Caller
-from gateway.access.issuer import Issuer
+from gateway.access.issuer import TokenIssuer
 from gateway.errors import NotAuthenticatedError
 from radserve.auth import endpoint
 from radserve.auth.api_keys import Role
 
 ALGORITHMS: Final = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA")
-"""Signatures by a key that only the issuer has; neither `none` nor HMAC, whose key would be the public one."""
-_FAMILIES: Final = {"RSA": ("RS", "PS"), "EC": ("ES",), "OKP": ("Ed",)}
+"""Asymmetric signatures only: neither `none` nor HMAC, whose key would be the public one."""
+_ALGORITHM_PREFIXES: Final = {"RSA": ("RS", "PS"), "EC": ("ES",), "OKP": ("Ed",)}
 _LEEWAY: Final = 30.0
-"""Seconds by which two clocks may differ."""
-_LONGEST: Final = 16 * 1024
+"""Tolerated clock difference in seconds."""
+_MAX_LENGTH: Final = 16 * 1024
 _REASONS: Final[Sequence[tuple[type[jwt.PyJWTError], str]]] = (
     (jwt.ExpiredSignatureError, "it has expired"),
     (jwt.ImmatureSignatureError, "it is not valid yet"),
     (jwt.InvalidAudienceError, "it is for another audience"),
     (jwt.InvalidIssuerError, "it is from another issuer"),
     (jwt.MissingRequiredClaimError, "it lacks one of exp, iss, aud and sub"),
-    (jwt.InvalidSignatureError, "its signature is wrong"),
+    (jwt.InvalidSignatureError, "its signature is invalid"),
 )
 
 
-class Tokens:
-    """Knows callers by their tokens; the subject (`sub`) is the caller's name.
+class TokenAuthenticator:
+    """Identifies callers by their token; the subject (`sub`) is the caller's name.
 
     Parameters
     ----------
     claim
-        Lists roles: the name of a claim, or a path of names with dots in it (`realm_access.roles`).
+        Claim that lists roles: its name, or a dotted path (`realm_access.roles`).
     prefix
-        Stands before a role in the claim; what has another one is no role here.
+        Prefix of roles in the claim; entries without it are ignored.
     """
 
-    def __init__(self, issuer: Issuer, url: str, audience: str, claim: str, prefix: str) -> None:
+    def __init__(self, issuer: TokenIssuer, url: str, audience: str, claim: str, prefix: str) -> None:
         self._issuer = issuer
         self._url = url
         self._audience = audience
@@ -48,17 +48,17 @@ class Tokens:
         self._prefix = prefix
 
     async def identify(self, headers: Mapping[str, str]) -> Caller:
-        """Return the caller; raises NotAuthenticated, or Unavailable where the issuer's keys cannot be had."""
-        sent = endpoint.credential(headers)
-        if not sent:
-            raise NotAuthenticatedError("This needs a token. Send it as 'Authorization: Bearer TOKEN'.")
-        if len(sent) > _LONGEST:
-            raise _refused("it is too long")
+        """Return the caller; raises NotAuthenticatedError, or UnavailableError without the issuer's keys."""
+        token = endpoint.credential(headers)
+        if not token:
+            raise NotAuthenticatedError("Token required. Send it as 'Authorization: Bearer TOKEN'.")
+        if len(token) > _MAX_LENGTH:
+            raise _rejected("it is too long")
         try:
-            head = jwt.get_unverified_header(sent)
-            key = self._usable(await self._issuer.key(head.get("kid")), str(head.get("alg")))
+            header = jwt.get_unverified_header(token)
+            key = self._select_key(await self._issuer.key(header.get("kid")), str(header.get("alg")))
             claims = jwt.decode(
-                sent,
+                token,
                 key,
                 algorithms=ALGORITHMS,
                 audience=self._audience,
@@ -68,33 +68,35 @@ class Tokens:
             )
         except jwt.PyJWTError as error:
             reason = next((text for kind, text in _REASONS if isinstance(error, kind)), "it cannot be verified")
-            raise _refused(reason) from error
+            raise _rejected(reason) from error
         subject = claims["sub"]
         if not isinstance(subject, str) or not 0 < len(subject) <= 255 or not subject.isprintable():
-            raise _refused("its subject is no name")
+            raise _rejected("its subject is not a valid name")
         return Caller(subject, self._roles(claims))
 
     @staticmethod
-    def _usable(key: dict[str, Any] | None, algorithm: str) -> jwt.PyJWK:
-        """Return a key for an algorithm; the key's own kind decides, not what the token says of itself."""
+    def _select_key(key: dict[str, Any] | None, algorithm: str) -> jwt.PyJWK:
+        """Return the key for an algorithm; the type of the key decides, not the token's header alone."""
         if key is None:
-            raise _refused("the issuer does not sign with its key")
-        if algorithm not in ALGORITHMS or not algorithm.startswith(_FAMILIES[key["kty"]]):
-            raise _refused("it is signed in a way that is not taken")
+            raise _rejected("its signing key is unknown to the issuer")
+        if algorithm not in ALGORITHMS or not algorithm.startswith(_ALGORITHM_PREFIXES[key["kty"]]):
+            raise _rejected("its signature algorithm is not supported")
         return jwt.PyJWK(key, key.get("alg") or algorithm)
 
     def _roles(self, claims: Mapping[str, Any]) -> frozenset[Role]:
-        found: Any = claims.get(self._claim)
-        if found is None:
-            found = claims
+        value: Any = claims.get(self._claim)
+        if value is None:
+            value = claims
             for part in self._claim.split("."):
-                found = found.get(part) if isinstance(found, Mapping) else None
-        words = found.split() if isinstance(found, str) else found if isinstance(found, list) else []
-        named = {
-            word.removeprefix(self._prefix) for word in words if isinstance(word, str) and word.startswith(self._prefix)
+                value = value.get(part) if isinstance(value, Mapping) else None
+        entries = value.split() if isinstance(value, str) else value if isinstance(value, list) else []
+        names = {
+            entry.removeprefix(self._prefix)
+            for entry in entries
+            if isinstance(entry, str) and entry.startswith(self._prefix)
         }
-        return frozenset(role for role in Role if role in named)
+        return frozenset(role for role in Role if role in names)
 
 
-def _refused(reason: str) -> NotAuthenticatedError:
-    return NotAuthenticatedError(f"The token is not taken: {reason}.")
+def _rejected(reason: str) -> NotAuthenticatedError:
+    return NotAuthenticatedError(f"Token rejected: {reason}.")

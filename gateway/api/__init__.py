@@ -1,1 +1,1 @@
-"""The routes of the API: one module a noun."""
+"""Routes of the API, one module per resource."""

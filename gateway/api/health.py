@@ -1,63 +1,63 @@
-"""/live, /ready and /metrics: whether the gateway runs, whether requests would be answered, and what it counts."""
+"""/live, /ready and /metrics."""
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Literal
 
-from fastapi import APIRouter, Depends, Request
+from fastapi import APIRouter, Request
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from pydantic import BaseModel
 from starlette.responses import JSONResponse, Response
 
 from gateway import problems, services
-from gateway.access import Caller
 from gateway.history import recorder
 from gateway.metrics import REGISTRY
+from gateway.services import AuthenticatedCaller
 from radserve.auth.api_keys import Role
 
 router = APIRouter(tags=["health"])
 
 
-class State(BaseModel):
-    """Whether requests are answered, and why not; what is wrong with the history stands in the log."""
+class Readiness(BaseModel):
+    """Whether requests are processed, and if not, the reason; the log has details about the history."""
 
     state: str
     detail: str
     history: recorder.State = "off"
 
 
-class Alive(State):
-    """Says also what this is: `radserve.client.client` tells a gateway from a server by `service`."""
+class Liveness(Readiness):
+    """State of the process; clients recognize a gateway by `service`."""
 
     service: Literal["radserve-gateway"] = "radserve-gateway"
 
 
-@router.get("/live", response_model=Alive)
-async def live() -> Alive:
-    """Say that the gateway runs."""
-    return Alive(state="live", detail="The gateway runs.")
+@router.get("/live", response_model=Liveness)
+async def live() -> Liveness:
+    """Return 200 while the gateway runs."""
+    return Liveness(state="live", detail="The gateway is running.")
 
 
-@router.get("/ready", response_model=State, responses={503: {"model": State}})
+@router.get("/ready", response_model=Readiness, responses={503: {"model": Readiness}})
 async def ready(request: Request) -> Response:
-    """Say whether requests will be answered. A history that is down is said, and changes nothing about that."""
-    found = services.of(request)
-    problem = await found.backend.ready()
-    state = State(
+    """Return 200 if predictions are possible, with or without the history."""
+    parts = services.of(request)
+    problem = await parts.backend.ready()
+    readiness = Readiness(
         state="ready" if problem is None else "waiting",
-        detail=problem or "Requests are answered.",
-        history=await found.keeping.state(),
+        detail=problem or "Ready for requests.",
+        history=await parts.recorder.state(),
     )
-    return JSONResponse(state.model_dump(), 200 if problem is None else 503)
+    return JSONResponse(readiness.model_dump(), 200 if problem is None else 503)
 
 
 @router.get(
     "/metrics",
     response_class=Response,
-    responses={200: {"content": {"text/plain": {}}}, 401: problems.DOCUMENTED[401], 403: problems.DOCUMENTED[403]},
+    responses=problems.document(401, 403) | {200: {"content": {"text/plain": {}}}},
 )
-async def metrics(request: Request, caller: Annotated[Caller, Depends(services.caller)]) -> Response:
-    """Tell Prometheus what was counted; for the role `read`."""
+async def metrics(request: Request, caller: AuthenticatedCaller) -> Response:
+    """Return Prometheus metrics; requires the role `read`."""
     caller.require(Role.READ)
-    await services.of(request).keeping.state()  # a gauge of it would else be as old as the last answer
+    await services.of(request).recorder.state()  # updates the gauge of the history
     return Response(generate_latest(REGISTRY), headers={"content-type": CONTENT_TYPE_LATEST})

@@ -1,33 +1,30 @@
-"""/api/models: what is served, its cards and its samples."""
+"""/api/models: the models that are served, their cards and sample images."""
 
 from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Path, Request
+from fastapi import APIRouter, Path, Request
 from markdown_it import MarkdownIt
 from starlette.responses import Response
 
 from gateway import problems, services
-from gateway.access import Caller
 from gateway.backends.base import Catalog
+from gateway.services import AuthenticatedCaller
 from radserve.auth.api_keys import Role
 
 router = APIRouter(prefix="/api/models", tags=["models"])
 
 Name = Annotated[str, Path(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$", max_length=64, examples=["chest-xray-cnn"])]
 Version = Annotated[str, Path(pattern=r"^[0-9]+\.[0-9]+(\.[0-9]+)?$", max_length=64, examples=["1.0.0"])]
-Asker = Annotated[Caller, Depends(services.caller)]
 
 _MARKDOWN = MarkdownIt("commonmark", {"html": False}).enable("table")
-_RESPONSES: problems.Documented = {
-    status: problems.DOCUMENTED[status] for status in (401, 403, 404, 422, 429, 502, 503, 504)
-}
+_PROBLEMS = problems.document(401, 403, 404, 422, 429, 502, 503, 504)
 
 
-@router.get("", responses={key: value for key, value in _RESPONSES.items() if key not in (404, 422)})
-async def models(request: Request, caller: Asker) -> Catalog:
-    """List models, versions, labels and thresholds."""
+@router.get("", responses=problems.document(401, 403, 429, 502, 503, 504))
+async def models(request: Request, caller: AuthenticatedCaller) -> Catalog:
+    """List models, versions, labels and cut-offs."""
     caller.require(Role.PREDICT)
     return await services.of(request).backend.catalog()
 
@@ -35,10 +32,10 @@ async def models(request: Request, caller: Asker) -> Catalog:
 @router.get(
     "/{name}/{version}/card",
     response_class=Response,
-    responses=_RESPONSES | {200: {"content": {"text/markdown": {}, "text/html": {}}}},
+    responses=_PROBLEMS | {200: {"content": {"text/markdown": {}, "text/html": {}}}},
 )
-async def card(request: Request, name: Name, version: Version, caller: Asker) -> Response:
-    """Return the model card: data, figures, limits. Markdown, or HTML where `Accept` names it."""
+async def card(request: Request, name: Name, version: Version, caller: AuthenticatedCaller) -> Response:
+    """Return the model card: data, scores, limits. Markdown, or HTML if `Accept` requests it."""
     caller.require(Role.PREDICT)
     text = await services.of(request).backend.card(name, version)
     if "text/html" in request.headers.get("accept", ""):
@@ -49,10 +46,10 @@ async def card(request: Request, name: Name, version: Version, caller: Asker) ->
 @router.get(
     "/{name}/{version}/sample",
     response_class=Response,
-    responses=_RESPONSES | {200: {"content": {"image/png": {}}}},
+    responses=_PROBLEMS | {200: {"content": {"image/png": {}}}},
 )
-async def sample(request: Request, name: Name, version: Version, caller: Asker) -> Response:
-    """Return an image to try the model with."""
+async def sample(request: Request, name: Name, version: Version, caller: AuthenticatedCaller) -> Response:
+    """Return a sample image of the model."""
     caller.require(Role.PREDICT)
     data = await services.of(request).backend.sample(name, version)
     return Response(data, media_type="image/png")

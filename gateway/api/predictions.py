@@ -1,48 +1,42 @@
-"""/api/predictions and /api/explanations: an image in, an answer out."""
+"""/api/predictions and /api/explanations."""
 
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Annotated, Any, Final
+from typing import Any, Final
 
-from fastapi import APIRouter, Depends, Request
+from fastapi import APIRouter, Request
 from starlette.responses import JSONResponse, Response
 
-from gateway import problems, services
-from gateway import results as answers
+from gateway import model_response, problems, services
 from gateway.access import Caller
 from gateway.api import documents
 from gateway.api.models import Name, Version
-from gateway.backends.base import Question, Reply, Verb
+from gateway.backends.base import ModelRequest, Verb
 from gateway.errors import BadRequestError
+from gateway.services import AuthenticatedCaller
 from gateway.uploads import request_body
-from gateway.uploads.request_body import Body
+from gateway.uploads.request_body import RequestBody
 from radserve.auth.api_keys import Role
 
 router = APIRouter(prefix="/api", tags=["predictions"])
 
-Asker = Annotated[Caller, Depends(services.caller)]
-
 _IMAGE: Final = {"schema": {"type": "string", "format": "binary", "minLength": 1}}
-_INSTANCE: Final = {"description": '`{"b64": BASE64}`; what is none is refused in the place of its answer.'}
+_INSTANCES: Final = {
+    "type": "array",
+    "minItems": 1,
+    "items": {"description": '`{"b64": BASE64}`; an invalid item gets problem details in place of a prediction.'},
+}
+_PROPERTIES: Final[dict[str, Any]] = {
+    "image": {"type": "string"},
+    "object": {"type": "string"},
+    "url": {"type": "string"},
+    "instances": _INSTANCES,
+}
 _DOCUMENT: Final = {
     "oneOf": [
-        {"type": "object", "required": [key], "properties": {key: {"type": "string"}}, "additionalProperties": False}
-        for key in ("image", "object", "url")
-    ]
-    + [
-        {
-            "type": "object",
-            "required": ["instances"],
-            "additionalProperties": False,
-            "properties": {
-                "instances": {
-                    "type": "array",
-                    "minItems": 1,
-                    "items": _INSTANCE,
-                }
-            },
-        }
+        {"type": "object", "required": [key], "properties": {key: schema}, "additionalProperties": False}
+        for key, schema in _PROPERTIES.items()
     ]
 }
 _FORM: Final = {
@@ -53,7 +47,7 @@ _FORM: Final = {
 _REQUEST: Final = {
     "requestBody": {
         "required": True,
-        "description": "One image as it is (its content decides what it is), a form with files, or JSON: "
+        "description": "An image (its content determines the format), a form with files, or JSON: "
         '`{"image": BASE64}`, `{"instances": [{"b64": BASE64}, ...]}`, `{"object": KEY}` of an upload, `{"url": URL}`.',
         "content": {
             "application/octet-stream": _IMAGE,
@@ -64,78 +58,70 @@ _REQUEST: Final = {
         },
     }
 }
-_ANSWERS: Final = {
+_DOCUMENTS: Final = {
     "predictions": documents.OneClassification | documents.OneSegmentation | documents.Predictions,
     "explanations": documents.OneExplanation | documents.Explanations,
 }
 
 
-def _routes(verb: Verb) -> None:
-    responses: problems.Documented = problems.DOCUMENTED | {
-        200: {
-            "model": _ANSWERS[verb],
-            "description": "The answer, as the server gives it, with `id`, `time` and `filename`; a picture of it "
-            "where `Accept` asks for `image/png` (`;view=mask`, `overlay`, `map`).",
-            "content": {"image/png": _IMAGE},
-        }
+def _add_routes(verb: Verb) -> None:
+    success: dict[str, Any] = {
+        "model": _DOCUMENTS[verb],
+        "description": "The model server's prediction with `id`, `time` and `filename`; a picture if `Accept` requests "
+        "`image/png` (`;view=mask`, `overlay`, `map`).",
+        "content": {"image/png": _IMAGE},
     }
+    statuses = problems.document(400, 401, 403, 404, 405, 406, 408, 413, 415, 422, 429, 500, 502, 503, 504)
+    options: dict[str, Any] = {"responses": statuses | {200: success}, "openapi_extra": _REQUEST}
 
-    words: dict[str, Any] = {"responses": responses, "openapi_extra": _REQUEST}
+    # PUT is what `curl -T FILE` sends; TorchServe accepts it too.
+    @router.post(f"/{verb}/{{name}}", name=f"{verb} of a model", **options)
+    @router.put(f"/{verb}/{{name}}", name=f"{verb} of a model", **options)
+    async def of_model(request: Request, name: Name, caller: AuthenticatedCaller) -> Response:
+        return await _respond(request, verb, name, None, caller)
 
-    @router.post(f"/{verb}/{{name}}", name=f"{verb} of a model", **words)
-    @router.put(f"/{verb}/{{name}}", name=f"{verb} of a model", **words)  # what curl -T does; as TorchServe takes it
-    async def current(request: Request, name: Name, caller: Asker) -> Response:
-        return await _answer(request, verb, name, None, caller)
-
-    @router.post(f"/{verb}/{{name}}/{{version}}", name=f"{verb} of a version", **words)
-    @router.put(f"/{verb}/{{name}}/{{version}}", name=f"{verb} of a version", **words)
-    async def pinned(request: Request, name: Name, version: Version, caller: Asker) -> Response:
-        return await _answer(request, verb, name, version, caller)
-
-
-_routes("predictions")
-_routes("explanations")
+    @router.post(f"/{verb}/{{name}}/{{version}}", name=f"{verb} of a version", **options)
+    @router.put(f"/{verb}/{{name}}/{{version}}", name=f"{verb} of a version", **options)
+    async def of_version(request: Request, name: Name, version: Version, caller: AuthenticatedCaller) -> Response:
+        return await _respond(request, verb, name, version, caller)
 
 
-async def _answer(request: Request, verb: Verb, name: str, version: str | None, caller: Caller) -> Response:
+_add_routes("predictions")
+_add_routes("explanations")
+
+
+async def _respond(request: Request, verb: Verb, name: str, version: str | None, caller: Caller) -> Response:
     caller.require(Role.PREDICT)
-    found = services.of(request)
-    asked = await request_body.read(request, found.settings)
-    if not isinstance(asked, Body):
-        asked = await found.references.fetch(asked, caller)
-    reply = await found.backend.ask(_question(request, verb, name, version, asked))
-    if reply.status != 200:
-        raise answers.refusal(reply)
-    if not reply.media_type.startswith(request_body.JSON):
-        return Response(reply.body, media_type=reply.media_type)
-    return JSONResponse(await _kept(request, verb, caller, asked, reply))
-
-
-def _question(request: Request, verb: Verb, name: str, version: str | None, asked: Body) -> Question:
-    return Question(
+    parts = services.of(request)
+    body = await request_body.read(request, parts.settings)
+    if not isinstance(body, RequestBody):
+        body = await parts.sources.fetch(body, caller)
+    model_request = ModelRequest(
         verb=verb,
         model=name,
         version=version,
-        body=asked.content,
-        media_type=_sent("Content-Type", asked.media_type),
-        encoding=_sent("Content-Encoding", asked.encoding),
-        accept=_sent("Accept", request.headers.get("accept", "")),
-        request_id=request.state.id,
-        client=_sent("X-Client-Id", request.headers.get("x-client-id", "")),
+        body=body.content,
+        media_type=_header("Content-Type", body.media_type),
+        encoding=_header("Content-Encoding", body.encoding),
+        accept=_header("Accept", request.headers.get("accept", "")),
+        request_id=request.state.request_id,
+        client=_header("X-Client-Id", request.headers.get("x-client-id", "")),
     )
+    response = await parts.backend.infer(model_request)
+    if response.status != 200:
+        raise model_response.problem(response)
+    if not response.media_type.startswith(request_body.JSON):
+        return Response(response.body, media_type=response.media_type)
+    document = model_response.annotate(model_response.parse(response), body.names, datetime.now(UTC))
+    entries = model_response.history_entries(
+        document, verb, caller.name, request.state.request_id, keep_names=parts.settings.keep_names
+    )
+    outcome = await parts.recorder.record(entries, body) if entries else "off"
+    return JSONResponse(document | {"history": outcome})
 
 
-def _sent(name: str, value: str) -> str:
-    """Return the value of a header field as it may be sent on."""
+def _header(name: str, value: str) -> str:
+    """Return the value of a header field if it can be passed on."""
     if not (value.isascii() and value.isprintable()):
-        raise BadRequestError(f"{name} has characters that no header field may have.")
+        raise BadRequestError(f"Header {name} contains invalid characters.")
     return value
-
-
-async def _kept(request: Request, verb: Verb, caller: Caller, asked: Body, reply: Reply) -> dict[str, Any]:
-    found = services.of(request)
-    document = answers.annotated(answers.parse(reply), asked.names, datetime.now(UTC))
-    keep_names = found.settings.keep_names
-    results = answers.results(document, verb, caller.name, request.state.id, keep_names=keep_names)
-    kept = await found.keeping.keep(results, asked) if results else "off"
-    return document | {"history": kept}

@@ -1,4 +1,4 @@
-"""/api/results: what was answered, newest first; its own to a predicting key, everybody's to a reading one."""
+"""/api/results: the result history, newest first. `gateway.access.visibility` decides who sees which results."""
 
 from __future__ import annotations
 
@@ -14,163 +14,150 @@ from pydantic import AwareDatetime, BaseModel, BeforeValidator
 from starlette.responses import Response, StreamingResponse
 
 from gateway import history, problems, services
-from gateway.access import Caller
+from gateway.access import Caller, visibility
 from gateway.errors import NotFoundError
 from gateway.history import History, Result
 from gateway.history.images import MEDIA_TYPES, media_type
-from radserve.auth.api_keys import Role
+from gateway.services import AuthenticatedCaller
 
 router = APIRouter(tags=["results"])
 
-Asker = Annotated[Caller, Depends(services.caller)]
-Identity = Annotated[str, Path(pattern=r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$")]
+ResultId = Annotated[str, Path(pattern=r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$")]
 
-_RESPONSES: Final[problems.Documented] = {
-    status: problems.DOCUMENTED[status] for status in (400, 401, 403, 404, 422, 429, 503)
-}
+_PROBLEMS: Final = problems.document(400, 401, 403, 404, 422, 429, 503)
 _COLUMNS: Final = tuple(Result.model_fields)
 _TIME: Final = re.compile(r"\d{4}-\d{2}-\d{2}[Tt ]")
-_FORMULAS: Final = ("=", "+", "-", "@", "\t", "\r", "\n")
+_FORMULA_PREFIXES: Final = ("=", "+", "-", "@", "\t", "\r", "\n")
 
 
 class Results(BaseModel):
-    """A page of results; `next` is the `cursor` of the page after, null on the last one."""
+    """A page of results; `next` is the `cursor` of the next page, null on the last one."""
 
     results: tuple[Result, ...]
     next: str | None
 
 
-def _written(value: object) -> object:
-    """Take times as RFC 3339 writes them only: 0.5 would be taken for half a second after 1970."""
+def _require_rfc3339(value: object) -> object:
+    """Reject numbers, which pydantic would take for seconds since 1970."""
     if isinstance(value, str) and not _TIME.match(value):
-        raise ValueError("a time is written like 2026-03-01T12:30:00Z")
+        raise ValueError("use a time like 2026-03-01T12:30:00Z")
     return value
 
 
-Time = Annotated[AwareDatetime, BeforeValidator(_written)]
+Time = Annotated[AwareDatetime, BeforeValidator(_require_rfc3339)]
 
 
 class Filter(BaseModel):
-    """Which results; an empty text filters nothing, as a form's empty field means it."""
+    """Filter of results; empty strings filter nothing, like the empty fields of a form."""
 
     model: Annotated[str | None, Query(max_length=64)] = None
     label: Annotated[str | None, Query(max_length=128)] = None
     since: Time | None = None
     until: Time | None = None
-    text: Annotated[str | None, Query(max_length=128, description="In the file name, id or image checksum.")] = None
+    text: Annotated[str | None, Query(max_length=128, description="Part of file name, id or image checksum.")] = None
 
-    def query(self, caller: Caller, limit: int, after: str | None = None) -> history.Query:
-        """Return the query, for what the caller may see."""
+    def query(self, caller: Caller, limit: int, cursor: str | None = None) -> history.Query:
+        """Return the query for the results that the caller may see."""
         return history.Query(
             model=self.model or None,
             label=self.label or None,
             since=self.since,
             until=self.until,
             text=self.text or None,
-            client=caller.whose,
-            after=after,
+            client=visibility.visible_client(caller),
+            after=cursor,
             limit=limit,
         )
 
 
-Chosen = Annotated[Filter, Depends()]
+FilterParameters = Annotated[Filter, Depends()]
 
 
-@router.get("/api/results", responses=_RESPONSES)
+@router.get("/api/results", responses=_PROBLEMS)
 async def results(
     request: Request,
-    caller: Asker,
-    chosen: Chosen,
-    cursor: Annotated[str | None, Query(max_length=256, description="`next` of the page before.")] = None,
+    caller: AuthenticatedCaller,
+    parameters: FilterParameters,
+    cursor: Annotated[str | None, Query(max_length=256, description="`next` of the previous page.")] = None,
     limit: Annotated[int, Query(ge=1, le=history.MAX_LIMIT)] = history.DEFAULT_LIMIT,
 ) -> Results:
     """Return a page of results, newest first.
 
-    Where the filters leave few of many, a page may have fewer results than `limit`, even none: `next` tells whether
-    there are more to look at.
+    If few of many results match the filters, a page may have fewer results than `limit`, or none. `next` tells whether
+    more may follow.
     """
-    page = await _opened(request, caller).find(chosen.query(caller, limit, cursor))
+    page = await _history(request, caller).find(parameters.query(caller, limit, cursor))
     return Results(results=page.results, next=page.next)
 
 
 @router.get(
-    "/api/results.csv", response_class=StreamingResponse, responses=_RESPONSES | {200: {"content": {"text/csv": {}}}}
+    "/api/results.csv", response_class=StreamingResponse, responses=_PROBLEMS | {200: {"content": {"text/csv": {}}}}
 )
-async def exported(request: Request, caller: Asker, chosen: Chosen) -> StreamingResponse:
+async def results_csv(request: Request, caller: AuthenticatedCaller, parameters: FilterParameters) -> StreamingResponse:
     """Return all results of a filter as CSV (RFC 4180)."""
-    found = _opened(request, caller)
-    first = await found.find(chosen.query(caller, history.MAX_LIMIT))
+    store = _history(request, caller)
+    query = parameters.query(caller, history.MAX_LIMIT)
+    lines = _csv_lines(store, query, await store.find(query))
     headers = {"Content-Disposition": 'attachment; filename="results.csv"'}
-    lines = _lines(found, chosen.query(caller, history.MAX_LIMIT), first)
     return StreamingResponse(lines, media_type="text/csv; charset=utf-8", headers=headers)
 
 
-@router.get("/api/results/{identity}", responses=_RESPONSES)
-async def result(request: Request, caller: Asker, identity: Identity) -> Result:
+@router.get("/api/results/{result_id}", responses=_PROBLEMS)
+async def result(request: Request, caller: AuthenticatedCaller, result_id: ResultId) -> Result:
     """Return one result."""
-    return await _owned(_opened(request, caller), identity, caller)
+    return visibility.require_visible(caller, await _history(request, caller).get(result_id), result_id)
 
 
 @router.get(
-    "/api/results/{identity}/image",
+    "/api/results/{result_id}/image",
     response_class=Response,
-    responses=_RESPONSES | {200: {"content": {kind: {} for kind in MEDIA_TYPES}}},
+    responses=_PROBLEMS | {200: {"content": {kind: {} for kind in MEDIA_TYPES}}},
 )
-async def image(request: Request, caller: Asker, identity: Identity) -> Response:
-    """Return the image that a result answers, as it was sent, where images are kept."""
-    await _owned(_opened(request, caller), identity, caller)
-    kept = services.of(request).keeping.images
-    content = await kept.read(identity) if kept is not None else None
+async def image(request: Request, caller: AuthenticatedCaller, result_id: ResultId) -> Response:
+    """Return the image of a result as it was sent, if images are stored."""
+    await result(request, caller, result_id)
+    images = services.of(request).recorder.images
+    content = await images.read(result_id) if images is not None else None
     if content is None:
-        raise NotFoundError("The image of this result is not kept.")
-    headers = {"Content-Disposition": f'attachment; filename="{identity}"'}
+        raise NotFoundError("The image of this result is not stored.")
+    headers = {"Content-Disposition": f'attachment; filename="{result_id}"'}
     return Response(content, headers=headers, media_type=media_type(content))
 
 
-@router.delete("/api/results/{identity}", status_code=204, responses=_RESPONSES)
-async def delete(request: Request, caller: Asker, identity: Identity) -> Response:
-    """Forget one result, and its image; of others' only with the role `manage`."""
-    kept = await _owned(_opened(request, caller), identity, caller)
-    if kept.client != caller.name:
-        caller.require(Role.MANAGE)
-    await services.of(request).keeping.forget(identity)
+@router.delete("/api/results/{result_id}", status_code=204, responses=_PROBLEMS)
+async def delete(request: Request, caller: AuthenticatedCaller, result_id: ResultId) -> Response:
+    """Delete a result and its image; those of other clients require the role `manage`."""
+    visibility.require_deletable(caller, await result(request, caller, result_id))
+    await services.of(request).recorder.delete(result_id)
     return Response(status_code=204)
 
 
-def _opened(request: Request, caller: Caller) -> History:
-    if not caller.roles:
-        caller.require(Role.PREDICT)
-    found = services.of(request).keeping.history
-    if found is None:
-        raise NotFoundError("This gateway keeps no results (RADSERVE_GATEWAY_HISTORY is none).")
-    return found
+def _history(request: Request, caller: Caller) -> History:
+    visibility.visible_client(caller)  # 403 comes before 404
+    store = services.of(request).recorder.history
+    if store is None:
+        raise NotFoundError("The result history is disabled (RADSERVE_GATEWAY_HISTORY is 'none').")
+    return store
 
 
-async def _owned(found: History, identity: str, caller: Caller) -> Result:
-    kept = await found.get(identity)
-    if kept is None or caller.whose not in (None, kept.client):
-        raise NotFoundError(f"No result has the id {identity}; it may have been deleted, or be another client's.")
-    return kept
-
-
-async def _lines(found: History, query: history.Query, page: history.Page) -> AsyncIterator[str]:
-    """Write pages until the last; an error breaks the connection off, so that no part is taken for the whole."""
-    yield _csv([_COLUMNS])
+async def _csv_lines(store: History, query: history.Query, page: history.Page) -> AsyncIterator[str]:
+    """Yield all pages; an error aborts the connection, so that clients do not take a part for the whole."""
+    yield _to_csv([_COLUMNS])
     while True:
-        yield _csv([[_cell(value) for value in item.model_dump(mode="json").values()] for item in page.results])
+        yield _to_csv([[_cell(value) for value in item.model_dump(mode="json").values()] for item in page.results])
         if page.next is None:
             return
-        page = await found.find(replace(query, after=page.next))
+        page = await store.find(replace(query, after=page.next))
 
 
-def _csv(rows: Iterable[Sequence[object]]) -> str:
+def _to_csv(rows: Iterable[Sequence[object]]) -> str:
     stream = io.StringIO()
     csv.writer(stream).writerows(rows)
     return stream.getvalue()
 
 
 def _cell(value: object) -> object:
-    """Write truth as JSON does; take from a text what a spreadsheet would run as a formula (a file's name, say)."""
+    """Return a cell: booleans as in JSON, and text that a spreadsheet would run as a formula with a quote in front."""
     if isinstance(value, bool):
         return "true" if value else "false"
-    return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULAS) else value
+    return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA_PREFIXES) else value

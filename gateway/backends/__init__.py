@@ -1,1 +1,1 @@
-"""Backends that run a model: an inference server, or a model in this process."""
+"""Backends that run models: a model server, or one model in this process."""

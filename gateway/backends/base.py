@@ -1,4 +1,4 @@
-"""What answers the gateway's questions about images: a server elsewhere, or a model in this process."""
+"""Interface of backends, and the values that they exchange with the gateway."""
 
 from __future__ import annotations
 
@@ -7,23 +7,30 @@ from typing import Annotated, Any, Literal, Protocol
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from gateway.errors import NotFoundError
+
 Verb = Literal["predictions", "explanations"]
 
 
+def unknown_model() -> NotFoundError:
+    """Return the error for a model or version that the backend does not serve."""
+    return NotFoundError("Unknown model or version; see /api/models.")
+
+
 @dataclass(frozen=True)
-class Question:
-    """One request, as TorchServe is asked.
+class ModelRequest:
+    """Request to a model.
 
     Attributes
     ----------
     version
-        None leaves it to the server, which may split the requests.
+        None lets the server choose, which may split requests between versions.
     media_type, encoding, accept
-        The header fields Content-Type, Content-Encoding and Accept; empty where they are not sent.
+        The header fields Content-Type, Content-Encoding and Accept; empty fields are not sent.
     request_id
-        Travels on, so that the logs of both can be joined.
+        Joins the log lines of gateway and server.
     client
-        Whoever has the same one stays on the same side of a split.
+        Requests with the same value stay on the same side of a traffic split.
     """
 
     verb: Verb
@@ -38,14 +45,8 @@ class Question:
 
 
 @dataclass(frozen=True)
-class Reply:
-    """What the server answered, also where it refuses.
-
-    Attributes
-    ----------
-    retry_after
-        Header field of that name; empty where there is none.
-    """
+class ModelResponse:
+    """Response of a model, or an error of its server."""
 
     status: int
     media_type: str
@@ -53,33 +54,33 @@ class Reply:
     retry_after: str = ""
 
 
-class _Part(BaseModel):
+class _CatalogPart(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore")
 
 
-class Input(_Part):
-    """What a model's network sees of an image: `color` is gray or rgb, sizes are in pixels."""
+class Input(_CatalogPart):
+    """Input of a network; sizes in pixels."""
 
     color: Literal["gray", "rgb"]
     height: int
     width: int
 
 
-class Version(_Part):
+class Version(_CatalogPart):
     """One version of a model, as its archive describes it.
 
     Attributes
     ----------
     share
-        Percent of the requests that name no version which it gets.
+        Percentage of the requests without a version that it receives.
     positive, threshold
-        The label that an answer is positive of, and from which probability on; None where there is no decision.
+        Positive label, and the probability from which it is reported; None for a model without a decision.
     explains
-        Whether /explanations answers.
+        Whether /explanations is supported.
     figures
-        Scores on the validation side, from the archive's metrics; empty where none were measured.
+        Scores on the validation images, from the archive's metrics.
     warning
-        Stands in every answer, for whoever must not take the model for a finished one.
+        Part of every prediction, for models that must not be relied on.
     """
 
     version: str
@@ -98,43 +99,36 @@ class Version(_Part):
     figures: dict[str, Any] = {}
 
 
-class Model(_Part):
-    """A model and its versions, the one with most of the requests first."""
+class Model(_CatalogPart):
+    """A model and its versions, the one with the largest share first."""
 
     name: str
     versions: tuple[Version, ...]
 
 
-class Catalog(_Part):
-    """What is served."""
+class Catalog(_CatalogPart):
+    """The models that a backend serves."""
 
     models: tuple[Model, ...]
 
-    def find(self, name: str, version: str | None = None) -> Version | None:
-        """Return a version, by default the main one; None if it is not served."""
-        for model in self.models:
-            if model.name == name:
-                return next((item for item in model.versions if version in (None, item.version)), None)
-        return None
-
 
 class Backend(Protocol):
-    """Answers questions; each method raises a `gateway.errors.Problem` (502, 503, 504) where it cannot."""
+    """Runs models. Methods raise ProblemErrors with status 502, 503 or 504 if the backend fails."""
 
-    async def ask(self, question: Question) -> Reply:
-        """Answer one request."""
+    async def infer(self, request: ModelRequest) -> ModelResponse:
+        """Run a model; errors of the model server are responses too."""
 
     async def catalog(self) -> Catalog:
-        """Return what is served."""
+        """Return the models that are served."""
 
     async def card(self, name: str, version: str) -> str:
-        """Return the model card of a version (Markdown); NotFound if it has none."""
+        """Return the model card of a version (Markdown); raises NotFoundError without one."""
 
     async def sample(self, name: str, version: str) -> bytes:
-        """Return the sample image of a version; NotFound if it has none."""
+        """Return the sample image of a version; raises NotFoundError without one."""
 
     async def ready(self) -> str | None:
-        """Return None if requests would be answered, else why not."""
+        """Return None if the backend is ready, else the reason."""
 
     async def close(self) -> None:
-        """Let go of what it holds."""
+        """Release all resources."""

@@ -1,6 +1,6 @@
-"""A model in this process, without any TorchServe: the one module of the gateway that loads torch and `handlers`.
+"""Backend that runs one model in this process, without TorchServe. The only module that loads torch and `handlers`.
 
-It answers as TorchServe would with the same archive: by the same service, asked with the same headers.
+It uses the service and the headers that TorchServe would use for the same archive, so the responses are the same.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Any, Final
 import yaml
 
 import handlers
-from gateway.backends.base import Catalog, Question, Reply
+from gateway.backends.base import Catalog, ModelRequest, ModelResponse, unknown_model
 from gateway.errors import NotFoundError, SettingsError
 from handlers.classification import Classification
 from handlers.recipe import Recipe
@@ -30,14 +30,14 @@ from radserve.errors import ArchiveError, RadServeError
 from radserve.server import catalog
 
 _MAX_RESPONSE: Final = 32 * 1024 * 1024
-"""As max_response_size in config.properties."""
-_NEEDED: Final = ("archive.yaml", "program.pt2", SAMPLE_PREDICTION)
+"""Same as max_response_size in config.properties."""
+_MEMBERS: Final = ("archive.yaml", "program.pt2", SAMPLE_PREDICTION)
 _JSON: Final = "application/json"
 
 
 @dataclass
 class _Context:
-    """What TorchServe's `context` is to a service, for one request."""
+    """Replaces TorchServe's `context` for one request."""
 
     headers: dict[str, str]
     status: int = 500
@@ -47,20 +47,20 @@ class _Context:
     def get_all_request_header(self, _: int) -> dict[str, str]:
         return self.headers
 
-    def set_response_status(self, code: int, phrase: str, idx: int) -> None:  # noqa: ARG002 - TorchServe's words
+    def set_response_status(self, code: int, phrase: str, idx: int) -> None:  # noqa: ARG002 - TorchServe's names
         self.status = code
 
     def set_response_content_type(self, _: int, value: str) -> None:
         self.media_type = value
 
 
-class InProcess:
-    """Answers with one archive, one request after the other, in a thread of its own.
+class InProcessBackend:
+    """Runs one archive in its own thread, one request at a time.
 
     Parameters
     ----------
     path
-        A .mar. Where the index of its store lies beside it, it must be what that says.
+        A .mar file. If its folder has a model store index, the archive must match it.
 
     Raises
     ------
@@ -69,28 +69,28 @@ class InProcess:
     """
 
     def __init__(self, path: Path) -> None:
-        path = path.resolve()  # the index knows files, not the links to them
+        path = path.resolve()  # the index lists files, not links to them
         try:
-            self._entry, self._recipe = _verified(path)
-            self._service = _loaded(path, self._recipe, self._entry.sha256)
+            self._entry, self._recipe = _verify(path)
+            self._service = _load(path, self._recipe, self._entry.sha256)
         except RadServeError as error:
             raise SettingsError(f"RADSERVE_GATEWAY_ARCHIVE: {error}") from error
-        described = catalog.version(self._entry, self._recipe, path, share=100.0)
-        self._catalog = Catalog.model_validate(catalog.catalog([(self._entry.name, described)]))
+        version = catalog.version(self._entry, self._recipe, path, share=100.0)
+        self._catalog = Catalog.model_validate(catalog.catalog([(self._entry.name, version)]))
         self._card = catalog.card(path)
         self._sample, _ = mar.sample(path, self._recipe)
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="model")
 
-    async def ask(self, question: Question) -> Reply:
-        """Ask the model; requests that come meanwhile wait, and the event loop goes on."""
-        if not self._is_served(question.model, question.version):
-            return Reply(404, _JSON, b"{}")  # as TorchServe, which says it without a title
-        if len(question.body) > self._service.limits.bytes:
-            return Reply(413, "", b"")
-        return await asyncio.get_running_loop().run_in_executor(self._thread, self._answer, question)
+    async def infer(self, request: ModelRequest) -> ModelResponse:
+        """Run the model in its thread; concurrent requests wait."""
+        if not self._is_served(request.model, request.version):
+            return ModelResponse(404, _JSON, b"{}")  # without a title, like TorchServe
+        if len(request.body) > self._service.limits.bytes:
+            return ModelResponse(413, "", b"")
+        return await asyncio.get_running_loop().run_in_executor(self._thread, self._run, request)
 
     async def catalog(self) -> Catalog:
-        """Return the one version."""
+        """Return a catalog with one version."""
         return self._catalog
 
     async def card(self, name: str, version: str) -> str:
@@ -106,11 +106,11 @@ class InProcess:
         return self._sample
 
     async def ready(self) -> str | None:
-        """Return None: the model answered its sample before this could be asked."""
+        """Return None: the constructor ran the model on its sample."""
         return None
 
     async def close(self) -> None:
-        """End the thread, once it has answered."""
+        """Stop the thread after the current request."""
         await asyncio.to_thread(partial(self._thread.shutdown, cancel_futures=True))
 
     def _is_served(self, name: str, version: str | None) -> bool:
@@ -118,70 +118,70 @@ class InProcess:
 
     def _require(self, name: str, version: str) -> None:
         if not self._is_served(name, version):
-            raise NotFoundError("This gateway does not serve this model or version; /api/models lists what it serves.")
+            raise unknown_model()
 
-    def _answer(self, question: Question) -> Reply:
-        named = {
-            "content-type": question.media_type,
-            "content-encoding": question.encoding,
-            "accept": question.accept,
-            "explain": str(question.verb == "explanations"),
+    def _run(self, request: ModelRequest) -> ModelResponse:
+        headers = {
+            "content-type": request.media_type,
+            "content-encoding": request.encoding,
+            "accept": request.accept,
+            "explain": str(request.verb == "explanations"),
         }
-        context = _Context({name: value for name, value in named.items() if value})
-        (body,) = self._service.handle([{"body": question.body}], context)
-        return Reply(context.status, context.media_type, body)
+        context = _Context({name: value for name, value in headers.items() if value})
+        (body,) = self._service.handle([{"body": request.body}], context)
+        return ModelResponse(context.status, context.media_type, body)
 
 
-def _verified(path: Path) -> tuple[Entry, Recipe]:
-    """Check the archive against the index beside it; where there is none, against itself."""
+def _verify(path: Path) -> tuple[Entry, Recipe]:
+    """Check the archive against the index in its folder, or against its own manifest without an index."""
     if not path.is_file():
-        raise ArchiveError(f"{path}: there is no such archive.")
+        raise ArchiveError(f"{path}: file not found.")
     listed = model_store.read(path.parent).archives
     entry = next((item for item in listed if item.file == path.name), None)
     if entry is None and listed:
-        raise ArchiveError(f"{path}: the index beside it does not list it; take both from the same store.")
-    entry = entry or _own_words(path)
+        raise ArchiveError(f"{path}: missing in the index of its folder; take both from the same store.")
+    entry = entry or _entry_from_manifest(path)
     return entry, mar.verify(entry, path.parent)
 
 
-def _own_words(path: Path) -> Entry:
+def _entry_from_manifest(path: Path) -> Entry:
     try:
-        with zipfile.ZipFile(path) as packed:
-            model = json.loads(packed.read(mar.MANIFEST))["model"]
+        with zipfile.ZipFile(path) as archive:
+            model = json.loads(archive.read(mar.MANIFEST))["model"]
     except (zipfile.BadZipFile, KeyError, ValueError) as error:
-        raise ArchiveError(f"{path}: is no archive ({error}).") from error
-    words = {"name": model["modelName"], "version": model["modelVersion"], "file": path.name, "inputs": ""}
-    return Entry.model_construct(**words, sha256=model_store.sha256(path), size=path.stat().st_size)
+        raise ArchiveError(f"{path}: not a model archive ({error}).") from error
+    fields = {"name": model["modelName"], "version": model["modelVersion"], "file": path.name, "inputs": ""}
+    return Entry.model_construct(**fields, sha256=model_store.sha256(path), size=path.stat().st_size)
 
 
-def _loaded(path: Path, recipe: Recipe, sha256: str) -> TorchServeHandler:
-    """Load the archive and let it answer its sample, as a worker of TorchServe does."""
-    with tempfile.TemporaryDirectory(prefix="radserve-archive-") as name, zipfile.ZipFile(path) as packed:
+def _load(path: Path, recipe: Recipe, sha256: str) -> TorchServeHandler:
+    """Load the archive and verify its sample prediction, like a worker of TorchServe."""
+    with tempfile.TemporaryDirectory(prefix="radserve-archive-") as name, zipfile.ZipFile(path) as archive:
         folder = Path(name)
-        for member in (*_NEEDED, recipe.sample):
-            packed.extract(member, folder)
-        _require_same_code(packed, path)
-        batch = int(yaml.safe_load(packed.read("model-config.yaml"))["batchSize"])
+        for member in (*_MEMBERS, recipe.sample):
+            archive.extract(member, folder)
+        _require_same_code(archive, path)
+        batch = int(yaml.safe_load(archive.read("model-config.yaml"))["batchSize"])
         service: TorchServeHandler = {"classification": Classification, "segmentation": Segmentation}[recipe.task]()
         service.load(folder, batch=batch)
         stored = json.loads((folder / SAMPLE_PREDICTION).read_bytes())
         for size in (1, batch):
-            for found in service.predict_sample(folder, size):
-                service.verify_sample(found, stored)
+            for prediction in service.predict_sample(folder, size):
+                service.verify_sample(prediction, stored)
     service.model = replace(service.model, sha256=sha256)
     service.max_response = _MAX_RESPONSE
     return service
 
 
-def _require_same_code(packed: zipfile.ZipFile, path: Path) -> None:
-    """Refuse an archive of another release: TorchServe would answer with its code, and here is only our own."""
-    home = Path(handlers.__file__).parent
-    for name in packed.namelist():
+def _require_same_code(archive: zipfile.ZipFile, path: Path) -> None:
+    """Reject an archive of another release: TorchServe would run its code, this process runs the installed one."""
+    installed = Path(handlers.__file__).parent
+    for name in archive.namelist():
         if not (name.startswith("handlers/") and name.endswith(".py")):
             continue
-        ours = home / name.removeprefix("handlers/")
-        if not ours.is_file() or ours.read_bytes() != packed.read(name):
+        module = installed / name.removeprefix("handlers/")
+        if not module.is_file() or module.read_bytes() != archive.read(name):
             raise ArchiveError(
-                f"{path}: was built with another {name} than is installed here, so it could answer differently. "
-                "Build it again with this release: radserve build."
+                f"{path}: its {name} differs from the installed one, so predictions could differ. "
+                "Rebuild the archive with this release: radserve build."
             )

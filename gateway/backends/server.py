@@ -1,4 +1,4 @@
-"""The server behind, over HTTP: TorchServe and its supervisor on this machine, or the nginx front of another."""
+"""Backend that sends requests to TorchServe and its supervisor on this machine, or to the proxy of another."""
 
 from __future__ import annotations
 
@@ -9,123 +9,119 @@ from typing import Any, Final
 import httpx
 from pydantic import ValidationError
 
-from gateway.backends.base import Catalog, Question, Reply
-from gateway.errors import BadGatewayError, GatewayTimeoutError, NotFoundError, SettingsError, UnavailableError
+from gateway.backends.base import Catalog, ModelRequest, ModelResponse, unknown_model
+from gateway.errors import BadGatewayError, GatewayTimeoutError, SettingsError, UnavailableError
 from gateway.settings import Settings
 
-_FRESH: Final = 2.0
-"""Seconds for which what is served is not asked again: rollouts change shares."""
-_CONNECT: Final = 3.0
+_CATALOG_MAX_AGE: Final = 2.0
+"""Seconds; rollouts change the shares of versions."""
+_CONNECT_TIMEOUT: Final = 3.0
 
 
-class TorchServe:
-    """Asks a server over connections that are kept open."""
+class ServerBackend:
+    """Sends requests over connections that are kept open."""
 
     def __init__(self, settings: Settings) -> None:
         self._server = str(settings.server).rstrip("/")
-        self._health = settings.health
+        self._supervisor = settings.supervisor_url
         self._timeout = settings.timeout
         headers = {"Authorization": f"Bearer {settings.server_key}"} if settings.server_key else {}
         self._http = httpx.AsyncClient(
-            timeout=httpx.Timeout(settings.timeout, connect=min(_CONNECT, settings.timeout)),
+            timeout=httpx.Timeout(settings.timeout, connect=min(_CONNECT_TIMEOUT, settings.timeout)),
             headers=headers | {"User-Agent": "radserve-gateway"},
-            verify=_trusted(settings),
+            verify=_ssl_context(settings),
             limits=httpx.Limits(max_connections=256, max_keepalive_connections=64),
             trust_env=False,
         )
         self._catalog: tuple[float, Catalog] | None = None
 
-    async def ask(self, question: Question) -> Reply:
-        """Ask TorchServe; a refusal is a reply as well."""
-        path = f"/{question.verb}/{question.model}" + (f"/{question.version}" if question.version else "")
-        named = {
-            "Content-Type": question.media_type,
-            "Content-Encoding": question.encoding,
-            "Accept": question.accept,
-            "X-Request-Id": question.request_id,
-            "X-Client-Id": question.client,
+    async def infer(self, request: ModelRequest) -> ModelResponse:
+        """Send a request to TorchServe."""
+        path = f"/{request.verb}/{request.model}" + (f"/{request.version}" if request.version else "")
+        fields = {
+            "Content-Type": request.media_type,
+            "Content-Encoding": request.encoding,
+            "Accept": request.accept,
+            "X-Request-Id": request.request_id,
+            "X-Client-Id": request.client,
         }
-        headers = {name: value for name, value in named.items() if value}
-        answer = await self._send("POST", self._server + path, content=question.body, headers=headers)
-        found = answer.headers
-        return Reply(answer.status_code, found.get("content-type", ""), answer.content, found.get("retry-after", ""))
+        headers = {name: value for name, value in fields.items() if value}
+        response = await self._send("POST", self._server + path, content=request.body, headers=headers)
+        media_type, retry_after = (response.headers.get(name, "") for name in ("content-type", "retry-after"))
+        return ModelResponse(response.status_code, media_type, response.content, retry_after)
 
     async def catalog(self) -> Catalog:
-        """Ask the supervisor, or return what it said just now."""
+        """Return the supervisor's catalog, cached for a few seconds."""
         now = time.monotonic()
-        if self._catalog is None or now - self._catalog[0] > _FRESH:
-            answer = await self._get("/catalog")
+        if self._catalog is None or now - self._catalog[0] > _CATALOG_MAX_AGE:
+            response = await self._get("/catalog")
             try:
-                self._catalog = (now, Catalog.model_validate_json(answer.content))
+                self._catalog = (now, Catalog.model_validate_json(response.content))
             except ValidationError as error:
                 raise BadGatewayError(
-                    "The server behind does not say what it serves as this gateway understands it; "
-                    "are both of the same release?"
+                    "The analysis service sent an invalid catalog; use the same release of server and gateway."
                 ) from error
         return self._catalog[1]
 
     async def card(self, name: str, version: str) -> str:
-        """Ask the supervisor."""
+        """Return the model card from the supervisor."""
         return (await self._get(f"/catalog/{name}/{version}/card")).text
 
     async def sample(self, name: str, version: str) -> bytes:
-        """Ask the supervisor."""
+        """Return the sample image from the supervisor."""
         return (await self._get(f"/catalog/{name}/{version}/sample")).content
 
     async def ready(self) -> str | None:
-        """Ask the supervisor."""
+        """Return the supervisor's readiness."""
         try:
-            answer = await self._send("GET", f"{self._health}/ready")
+            response = await self._send("GET", f"{self._supervisor}/ready")
         except (BadGatewayError, GatewayTimeoutError) as error:
             return str(error)
-        if answer.status_code == 200:
+        if response.status_code == 200:
             return None
         try:
-            return str(answer.json()["detail"])
+            return str(response.json()["detail"])
         except (ValueError, KeyError, TypeError):
-            return f"The server behind answers /ready with {answer.status_code}."
+            return f"The analysis service returned status {response.status_code} for /ready."
 
     async def close(self) -> None:
         """Close the connections."""
         await self._http.aclose()
 
     async def _get(self, path: str) -> httpx.Response:
-        answer = await self._send("GET", self._health + path)
-        if answer.status_code == 404:
-            raise NotFoundError(
-                "The server behind does not serve this model or version; /api/models lists what it serves."
+        response = await self._send("GET", self._supervisor + path)
+        if response.status_code == 404:
+            raise unknown_model()
+        if response.status_code in (429, 503):
+            raise UnavailableError(
+                "The analysis service is not ready; try again in a few seconds.", {"Retry-After": "5"}
             )
-        if answer.status_code in (429, 503):
-            raise UnavailableError("The server behind is not ready; try again in some seconds.", {"Retry-After": "5"})
-        if answer.status_code != 200:
-            raise BadGatewayError(
-                f"The server behind answered {answer.status_code} where it should say what it serves."
-            )
-        return answer
+        if response.status_code != 200:
+            raise BadGatewayError(f"The analysis service returned status {response.status_code} for its catalog.")
+        return response
 
-    async def _send(self, method: str, url: str, **words: Any) -> httpx.Response:
+    async def _send(self, method: str, url: str, **options: Any) -> httpx.Response:
         try:
-            return await self._http.request(method, url, **words)
-        except httpx.ConnectTimeout as error:
-            raise BadGatewayError("The server behind cannot be reached; is it running?") from error
+            return await self._http.request(method, url, **options)
+        except (httpx.ConnectTimeout, httpx.ConnectError) as error:
+            raise BadGatewayError("The analysis service is unreachable; it is starting or down.") from error
         except httpx.TimeoutException as error:
             raise GatewayTimeoutError(
-                f"The server behind did not answer within {self._timeout:g} s; it may still be busy with the request."
+                f"The analysis service did not respond within {self._timeout:g} s; it may still process the request."
             ) from error
-        except httpx.ConnectError as error:
-            raise BadGatewayError("The server behind cannot be reached; is it running?") from error
         except httpx.HTTPError as error:
             raise BadGatewayError(
-                "The server behind closed the connection before it answered; its log says why."
+                "The analysis service closed the connection before it responded; see its log."
             ) from error
 
 
-def _trusted(settings: Settings) -> ssl.SSLContext | bool:
+def _ssl_context(settings: Settings) -> ssl.SSLContext | bool:
     if settings.server_ca is None:
-        return "https" in (settings.server.scheme, settings.health.partition(":")[0])  # 20 ms to read the authorities
+        # False without https: loading the certificate authorities takes 20 ms.
+        return "https" in (settings.server.scheme, settings.supervisor_url.partition(":")[0])
     try:
         return ssl.create_default_context(cafile=str(settings.server_ca))
-    except OSError as error:  # ssl.SSLError is one
+    except OSError as error:  # includes ssl.SSLError
         raise SettingsError(
-            f"RADSERVE_GATEWAY_SERVER_CA: {settings.server_ca} holds no certificates: {error}."
+            f"RADSERVE_GATEWAY_SERVER_CA: cannot read certificates from {settings.server_ca}: {error}."
         ) from error

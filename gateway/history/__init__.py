@@ -1,4 +1,4 @@
-"""Results that were given: what is kept of them, and what every place that keeps them can do."""
+"""Result history: what it records, and the interface of its stores."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ MAX_LIMIT = 200
 
 
 class Result(BaseModel):
-    """What is kept of one answer. Never the image, and never a refusal: a refusal is no result.
+    """History entry of one prediction. Rejected images and image contents are not recorded.
 
     Attributes
     ----------
     id
         Unique; sorts by time (UUID version 7, RFC 9562).
     time
-        When it was given (UTC), to the millisecond, as the answer says it.
+        Time of the prediction (UTC, milliseconds), as in the response.
     sha256
-        Of the archive that gave it.
+        Checksum of the model archive.
     image_sha256
-        Of the image as sent.
+        Checksum of the image as sent.
     probability
-        Of `label`; None where the answer has none (segmentation).
+        Probability of `label`; None for segmentations.
     client
-        Name of the key, or of the token's subject.
+        Name of the API key, or subject of the token.
     filename
-        As the client named it, where names are kept.
+        File name as the client gave it, if names are recorded.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -52,28 +52,33 @@ class Result(BaseModel):
 
     @field_validator("time")
     @classmethod
-    def _to_the_millisecond(cls, time: datetime) -> datetime:
+    def _truncate_to_milliseconds(cls, time: datetime) -> datetime:
         return time.replace(microsecond=time.microsecond // 1000 * 1000)
 
     @field_serializer("time", when_used="json")
-    def _as_in_the_answer(self, time: datetime) -> str:
-        return time.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    def _format_time(self, time: datetime) -> str:
+        return format_time(time)
+
+
+def format_time(time: datetime) -> str:
+    """Format a time as documents hold it: RFC 3339, UTC, milliseconds."""
+    return time.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 @dataclass(frozen=True)
 class Query:
-    """Which results, newest first.
+    """Filter of results, newest first.
 
     Attributes
     ----------
     since, until
         From `since` (inclusive) to `until` (exclusive).
     text
-        Stands anywhere in file name, id or image checksum (case does not matter).
+        Part of file name, id or image checksum (case-insensitive).
     client
-        Whose; None for everybody's.
+        Client whose results are returned; None for all.
     after
-        `Page.next` of the page before.
+        `Page.next` of the previous page.
     """
 
     model: str | None = None
@@ -88,9 +93,9 @@ class Query:
 
 @dataclass(frozen=True)
 class Page:
-    """Some results, and the cursor of the next page; None on the last one.
+    """Results, and the cursor of the next page (None on the last one).
 
-    A cursor names a place between two results, so that what is added or deleted meanwhile shifts nothing.
+    A cursor names a position between two results, so results that are added or deleted meanwhile shift nothing.
     """
 
     results: tuple[Result, ...]
@@ -98,28 +103,28 @@ class Page:
 
 
 class History(Protocol):
-    """Where results are kept; each method raises HistoryError if that cannot be reached."""
+    """Store of results. Every method raises HistoryError if the store is unavailable."""
 
     async def open(self) -> None:
-        """Prepare it; to be called once before anything else."""
+        """Prepare the store; called once before all other methods."""
 
     async def add(self, results: Sequence[Result]) -> None:
-        """Keep results, all or none."""
+        """Add results, all or none."""
 
     async def find(self, query: Query) -> Page:
-        """Return a page; raises `gateway.errors.BadRequest` if the cursor is none."""
+        """Return a page; raises BadRequestError for an invalid cursor."""
 
-    async def get(self, identity: str) -> Result | None:
-        """Return one result."""
+    async def get(self, result_id: str) -> Result | None:
+        """Return a result."""
 
-    async def delete(self, identity: str) -> bool:
-        """Forget one result; say whether there was one."""
+    async def delete(self, result_id: str) -> bool:
+        """Delete a result; return whether it existed."""
 
     async def expire(self, before: datetime) -> int:
-        """Forget all results given before a time; return how many."""
+        """Delete all results older than a time; return their number."""
 
     async def ping(self) -> None:
-        """Raise HistoryError if it cannot be used."""
+        """Raise HistoryError if the store cannot be written."""
 
     async def close(self) -> None:
-        """Let go of what it holds."""
+        """Release all resources."""

@@ -1,4 +1,4 @@
-"""The order of results, newest first, and cursors, each of which names a place in it."""
+"""Order of results (newest first), and cursors that name a position in it."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from gateway.history import Query, Result
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _PACKED: Final = struct.Struct(">Q16s")
-_LATEST: Final = 2**53 - 1
+_MAX_TIME: Final = 2**53 - 1
 """In the year 2255."""
 _ALPHABET: Final = b"-_"
 
 
 @dataclass(frozen=True, order=True)
-class Place:
-    """Where a result stands: by its time, then by its id.
+class Position:
+    """Position of a result: by time, then by id.
 
     Attributes
     ----------
@@ -35,75 +35,69 @@ class Place:
 
     @classmethod
     def of(cls, result: Result) -> Self:
-        """Return the place of a result."""
+        """Return the position of a result."""
         return cls(microseconds(result.time), UUID(result.id))
 
     @classmethod
     def before(cls, time: datetime) -> Self:
-        """Return the place before every result of a time and later ones."""
+        """Return the position before all results of a time."""
         return cls(microseconds(time), UUID(int=0))
 
     @classmethod
     def last(cls) -> Self:
-        """Return the place after every result."""
-        return cls(_LATEST, UUID(int=2**128 - 1))
+        """Return the position after all results."""
+        return cls(_MAX_TIME, UUID(int=2**128 - 1))
 
     def pack(self) -> bytes:
-        """Return 24 bytes, which sort as places do."""
+        """Return 24 bytes that sort like positions."""
         return _PACKED.pack(self.time, self.id.bytes)
 
     @classmethod
     def unpack(cls, packed: bytes) -> Self:
-        """Return the place that bytes stand for."""
-        time, identity = _PACKED.unpack(packed)
-        return cls(time, UUID(bytes=identity))
+        """Return the position that `pack` encoded."""
+        time, id_bytes = _PACKED.unpack(packed)
+        return cls(time, UUID(bytes=id_bytes))
 
     @property
     def cursor(self) -> str:
-        """Name of this place for clients, to whom it says nothing."""
+        """Opaque name of the position for clients."""
         return base64.b64encode(self.pack(), _ALPHABET).decode()
 
     @classmethod
     def parse(cls, cursor: str) -> Self:
-        """Return the place that a cursor names.
-
-        Raises
-        ------
-        BadRequest
-            If it is none.
-        """
+        """Return the position of a cursor; raises BadRequestError for an invalid one."""
         try:
-            place = cls.unpack(base64.b64decode(cursor.encode(), _ALPHABET, validate=True))
+            position = cls.unpack(base64.b64decode(cursor.encode(), _ALPHABET, validate=True))
         except (binascii.Error, struct.error) as error:
-            raise _none() from error
-        if place.time > _LATEST or place.id.version != 7:
-            raise _none()
-        return place
+            raise _invalid_cursor() from error
+        if position.time > _MAX_TIME or position.id.version != 7:
+            raise _invalid_cursor()
+        return position
 
 
-def bounds(query: Query) -> tuple[Place, Place]:
-    """Return between which places a query looks: after the first (or at it), and before the second.
+def bounds(query: Query) -> tuple[Position, Position]:
+    """Return the range of a query: from the first position (inclusive) to the second (exclusive).
 
     Raises
     ------
-    BadRequest
-        If its cursor is none.
+    BadRequestError
+        If the cursor is invalid.
     """
-    after = Place.last() if query.after is None else Place.parse(query.after)
-    until = Place.last() if query.until is None else Place.before(query.until)
-    since = Place(0, UUID(int=0)) if query.since is None else Place.before(query.since)
+    after = Position.last() if query.after is None else Position.parse(query.after)
+    until = Position.last() if query.until is None else Position.before(query.until)
+    since = Position(0, UUID(int=0)) if query.since is None else Position.before(query.since)
     return since, min(after, until)
 
 
 def microseconds(time: datetime) -> int:
-    """Return the microseconds since 1970, within what a place can hold."""
-    return min(max((time - _EPOCH) // timedelta(microseconds=1), 0), _LATEST)
+    """Return microseconds since 1970, clipped to what a position can hold."""
+    return min(max((time - _EPOCH) // timedelta(microseconds=1), 0), _MAX_TIME)
 
 
-def moment(time: int) -> datetime:
-    """Return the time that microseconds since 1970 stand for."""
+def from_microseconds(time: int) -> datetime:
+    """Return the time of microseconds since 1970."""
     return _EPOCH + timedelta(microseconds=time)
 
 
-def _none() -> BadRequestError:
-    return BadRequestError("The cursor is none that was given here; begin without one.")
+def _invalid_cursor() -> BadRequestError:
+    return BadRequestError("Invalid cursor; omit it to start over.")

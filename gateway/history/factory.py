@@ -1,4 +1,4 @@
-"""The history that settings name."""
+"""Creates the history store that the settings describe."""
 
 from __future__ import annotations
 
@@ -8,66 +8,62 @@ from urllib.parse import urlsplit
 
 from gateway.errors import SettingsError
 from gateway.history import History
-from gateway.history.images import Images
+from gateway.history.images import ImageStore
 from gateway.history.recorder import HistoryRecorder
-from gateway.history.sqlite import Sqlite
+from gateway.history.sqlite import SqliteHistory
 from gateway.settings import PREFIX, Settings
 
 _NAME: Final = f"{PREFIX}HISTORY"
-_WAYS: Final = "sqlite:PATH, redis://[:PASSWORD@]HOST[:PORT]/[DB], rediss://... or none"
 
 
-def keeping(settings: Settings) -> HistoryRecorder:
-    """Return what keeps results as settings say; nothing is opened yet.
+def create(settings: Settings) -> HistoryRecorder:
+    """Create a recorder; `HistoryRecorder.open` connects it.
 
     Raises
     ------
     SettingsError
-        If they say it in no way that is known. The value is not shown: it may hold a password.
+        If the setting is invalid. The message omits its value, which may hold a password.
     """
-    history = _history(settings)
+    history = _create_history(settings)
     if settings.images is None:
         return HistoryRecorder(history, settings)
     if history is None:
-        raise SettingsError(f"{PREFIX}IMAGES keeps images with the results that name them, but {_NAME} is none.")
-    return HistoryRecorder(history, settings, Images(settings.images))
+        raise SettingsError(f"{PREFIX}IMAGES requires a history, but {_NAME} is 'none'.")
+    return HistoryRecorder(history, settings, ImageStore(settings.images))
 
 
-def _history(settings: Settings) -> History | None:
+def _create_history(settings: Settings) -> History | None:
     kind, colon, rest = settings.history.partition(":")
     if settings.history == "none":
         return None
     if kind == "sqlite" and colon:
-        return Sqlite(_path(rest))
+        return SqliteHistory(_parse_path(rest))
     if kind in ("redis", "rediss") and colon:
-        from gateway.history.redis import Redis  # 0.2 s, which those without it need not wait for
+        from gateway.history.redis import RedisHistory  # takes 0.2 s to import
 
-        return Redis(_checked(settings.history), settings.kept_for)
-    raise SettingsError(f"{_NAME} names no history; it is {_WAYS}.")
+        return RedisHistory(_validate_url(settings.history), settings.retention_period)
+    raise SettingsError(
+        f"{_NAME} is invalid; use sqlite:PATH, redis://[:PASSWORD@]HOST[:PORT]/[DB], rediss://... or none."
+    )
 
 
-def _path(text: str) -> Path:
+def _parse_path(text: str) -> Path:
     if not text or text.startswith(("//", ":")) or text.endswith("/"):
-        raise SettingsError(f"{_NAME}: sqlite: is followed by the path of a file, as in sqlite:state/history.sqlite3.")
+        raise SettingsError(f"{_NAME}: sqlite: must be followed by a file path, as in sqlite:state/history.sqlite3.")
     return Path(text)
 
 
-def _checked(url: str) -> str:
-    """Return a URL as it is; redis-py would pass over what is wrong with it, or take it for an option of its own."""
+def _validate_url(url: str) -> str:
+    """Return a URL unchanged; redis-py would ignore invalid parts, or take them for its own options."""
     try:
         parts = urlsplit(url)
-        known = parts.hostname and parts.port != 0
+        has_host = bool(parts.hostname) and parts.port != 0
     except ValueError:
-        known = False
-    database = parts.path.removeprefix("/") if known else ""
-    if (
-        not known
-        or parts.query
-        or parts.fragment
-        or not (database == "" or (database.isascii() and database.isdigit()))
-    ):
+        has_host = False
+    database = parts.path.removeprefix("/") if has_host else ""
+    if not has_host or parts.query or parts.fragment or not (database or "0").isdecimal() or not database.isascii():
         raise SettingsError(
-            f"{_NAME} is no URL of Redis; it is redis://[USER:PASSWORD@]HOST[:PORT]/[DB], or rediss:// for TLS, with "
-            "what is special in a password written as %XX."
+            f"{_NAME} is not a Redis URL; use redis://[USER:PASSWORD@]HOST[:PORT]/[DB], or rediss:// for TLS. "
+            "Percent-encode special characters of the password."
         )
     return url

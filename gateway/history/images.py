@@ -1,4 +1,4 @@
-"""Images that were asked about, where the operator keeps them: each once, for as long as a result names it."""
+"""Stores the images of results: each content once, as long as a result refers to it."""
 
 from __future__ import annotations
 
@@ -8,8 +8,6 @@ import binascii
 import hashlib
 import json
 import math
-import os
-import secrets
 import time
 import zlib
 from collections.abc import Callable, Iterator, Sequence
@@ -20,148 +18,137 @@ from uuid import UUID
 
 from gateway.errors import HistoryError
 from gateway.history import Result
-from gateway.uploads.request_body import JSON, Body
+from gateway.uploads.request_body import JSON, RequestBody
+from radserve.files import write_atomically
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
-_LONGEST: Final = 128 * 1024 * 1024
-"""Bytes that a compressed image may unpack to."""
-_YOUNG: Final = 3600.0
-"""Seconds for which a content that no result names yet is left alone: it was written just now."""
+_MAX_BYTES: Final = 128 * 1024 * 1024
+"""Largest decompressed image."""
+_GRACE_PERIOD: Final = 3600.0
+"""Seconds for which an unreferenced content is kept: it may have been written just now."""
 _ATTEMPTS: Final = 5
-_BEGINS: Final = {b"\x89PNG\r\n\x1a\n": "image/png", b"\xff\xd8\xff": "image/jpeg"}
-_OTHER: Final = "application/octet-stream"
-MEDIA_TYPES: Final = (*_BEGINS.values(), "image/webp", "application/dicom", _OTHER)
+_SIGNATURES: Final = {b"\x89PNG\r\n\x1a\n": "image/png", b"\xff\xd8\xff": "image/jpeg"}
+_UNKNOWN_TYPE: Final = "application/octet-stream"
+MEDIA_TYPES: Final = (*_SIGNATURES.values(), "image/webp", "application/dicom", _UNKNOWN_TYPE)
 
 
-class Images:
-    """A folder: `sha256/DIGEST` is a content, and `results/ID` a hard link to it.
+class ImageStore:
+    """Images in a folder: `sha256/DIGEST` is a content, `results/ID` a hard link to it.
 
-    The links count who names a content, whatever is written and deleted at the same time, by however many gateways: it
-    is gone with the last one. A result's id holds its time, so what is too old can be told without the history.
+    The link count tells how many results refer to a content, even if several gateways write and delete concurrently:
+    the content is deleted with its last link. Result ids hold the time, so expiry needs no history.
     """
 
     def __init__(self, folder: Path) -> None:
         self._contents = folder / "sha256"
-        self._named = folder / "results"
+        self._links = folder / "results"
 
-    async def keep(self, results: Sequence[Result], body: Body) -> int:
-        """Keep the images of a request; return how many of the results now have theirs.
+    async def add(self, results: Sequence[Result], body: RequestBody) -> int:
+        """Store the images of a request; return how many results have an image now.
 
         Raises
         ------
         HistoryError
-            If they cannot be written.
+            If the folder cannot be written.
         """
-        return await self._run(self._keep, results, body)
+        return await self._run(self._add, results, body)
 
-    async def read(self, identity: str) -> bytes | None:
-        """Return a result's image."""
-        return await self._run(self._read, identity)
+    async def read(self, result_id: str) -> bytes | None:
+        """Return the image of a result."""
+        return await self._run(self._read, result_id)
 
-    async def delete(self, identity: str) -> None:
-        """Forget a result's image."""
-        await self._run(self._delete, identity)
+    async def delete(self, result_id: str) -> None:
+        """Delete the image of a result."""
+        await self._run(self._delete, result_id)
 
     async def expire(self, before: datetime) -> None:
-        """Forget the images of all results given before a time."""
+        """Delete the images of all results older than a time."""
         await self._run(self._expire, before)
 
-    async def _run(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    async def _run(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         try:
-            return await asyncio.to_thread(work, *args, **kwargs)
+            return await asyncio.to_thread(function, *args, **kwargs)
         except OSError as error:
-            raise HistoryError(f"The images in {self._named.parent} cannot be used: {error}.") from error
+            raise HistoryError(f"The image folder {self._links.parent} is unavailable: {error}.") from error
 
-    def _keep(self, results: Sequence[Result], body: Body) -> int:
-        wanted = {result.image_sha256 for result in results}
-        found = {digest: content for content in _contents(body) if (digest := _sha256(content)) in wanted}
-        kept = [result for result in results if result.image_sha256 in found]
-        for result in kept:
-            self._put(result.id, result.image_sha256, found[result.image_sha256])
-        return len(kept)
+    def _add(self, results: Sequence[Result], body: RequestBody) -> int:
+        digests = {result.image_sha256 for result in results}
+        contents = {digest: content for content in _contents(body) if (digest := _sha256(content)) in digests}
+        stored = [result for result in results if result.image_sha256 in contents]
+        for result in stored:
+            self._store(result.id, result.image_sha256, contents[result.image_sha256])
+        return len(stored)
 
-    def _put(self, identity: str, digest: str, content: bytes) -> None:
+    def _store(self, result_id: str, digest: str, content: bytes) -> None:
         target = self._contents / digest
         for attempt in range(_ATTEMPTS):
-            for folder in (self._contents, self._named):
+            for folder in (self._contents, self._links):
                 folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             if not target.exists():
-                self._write(target, content)
+                write_atomically(target, content, mode=0o600)
             try:
-                (self._named / identity).hardlink_to(target)
-            except FileNotFoundError:  # its last result was deleted just now
+                (self._links / result_id).hardlink_to(target)
+            except FileNotFoundError:  # another gateway just deleted the last other result
                 if attempt == _ATTEMPTS - 1:
                     raise
             else:
                 return
 
-    def _write(self, target: Path, content: bytes) -> None:
-        part = target.with_name(f"{target.name}.{secrets.token_hex(8)}")
+    def _read(self, result_id: str) -> bytes | None:
         try:
-            with open(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:  # noqa: PTH123 - a descriptor
-                file.write(content)
-            part.replace(target)
-        finally:
-            part.unlink(missing_ok=True)
-
-    def _read(self, identity: str) -> bytes | None:
-        try:
-            return (self._named / identity).read_bytes()
+            return (self._links / result_id).read_bytes()
         except FileNotFoundError:
             return None
 
-    def _delete(self, identity: str) -> None:
-        link = self._named / identity
-        try:
-            digest = _sha256(link.read_bytes())
-        except FileNotFoundError:
-            return
-        link.unlink(missing_ok=True)
-        _drop(self._contents / digest)
+    def _delete(self, result_id: str) -> None:
+        content = self._read(result_id)
+        if content is not None:
+            (self._links / result_id).unlink(missing_ok=True)
+            _delete_unreferenced(self._contents / _sha256(content))
 
     def _expire(self, before: datetime) -> None:
-        if not self._named.is_dir():
+        if not self._links.is_dir():
             return
         milliseconds = before.timestamp() * 1000
-        for link in self._named.iterdir():
+        for link in self._links.iterdir():
             if _time(link.name) < milliseconds:
                 link.unlink(missing_ok=True)
         for content in self._contents.iterdir():
-            _drop(content, time.time() - _YOUNG)
+            _delete_unreferenced(content, time.time() - _GRACE_PERIOD)
 
 
 def media_type(content: bytes) -> str:
-    """Return what an image's first bytes say it is; application/octet-stream for all that a browser need not know."""
+    """Return the media type of an image by its signature."""
     if content[128:132] == b"DICM":
         return "application/dicom"
     if content[:4] == b"RIFF" and content[8:12] == b"WEBP":
         return "image/webp"
-    return next((kind for start, kind in _BEGINS.items() if content.startswith(start)), _OTHER)
+    return next((kind for signature, kind in _SIGNATURES.items() if content.startswith(signature)), _UNKNOWN_TYPE)
 
 
-def _time(identity: str) -> float:
-    """Return the milliseconds since 1970 that an id begins with; never for what is none, and not ours."""
+def _time(result_id: str) -> float:
+    """Return the milliseconds since 1970 in a result id; infinity for other file names, which are kept."""
     try:
-        return UUID(identity).int >> 80
+        return UUID(result_id).int >> 80
     except ValueError:
         return math.inf
 
 
-def _drop(content: Path, before: float | None = None) -> None:
-    """Remove a content that no result names; if one begins to name it at this moment, that keeps a link of its own."""
+def _delete_unreferenced(content: Path, before: float = math.inf) -> None:
+    """Delete a content without links; a link that is created concurrently keeps the data."""
     try:
-        found = content.stat()
+        status = content.stat()
     except FileNotFoundError:
         return
-    if found.st_nlink == 1 and (before is None or found.st_mtime < before):
+    if status.st_nlink == 1 and status.st_mtime < before:
         content.unlink(missing_ok=True)
 
 
-def _contents(body: Body) -> Iterator[bytes]:
-    """Return what may be the images of a body: itself, or what stands in its JSON."""
-    content = _unpacked(body)
+def _contents(body: RequestBody) -> Iterator[bytes]:
+    """Yield what may be an image in a body: the body itself, and the base64 values of a JSON document."""
+    content = _decompress(body)
     yield content
     if not body.media_type.startswith(JSON):
         return
@@ -169,28 +156,28 @@ def _contents(body: Body) -> Iterator[bytes]:
         document = json.loads(content)
     except ValueError:
         return
-    for text in _texts(document):
+    for text in _base64_values(document):
         try:
             yield base64.b64decode(text)
         except (binascii.Error, ValueError):
             continue
 
 
-def _texts(document: Any) -> Iterator[str]:
+def _base64_values(document: Any) -> Iterator[str]:
     if not isinstance(document, dict):
         return
     instances = document.get("instances")
-    several = instances if isinstance(instances, list) else []
-    for text in (document.get("image"), *(item.get("b64") for item in several if isinstance(item, dict))):
+    items = instances if isinstance(instances, list) else []
+    for text in (document.get("image"), *(item.get("b64") for item in items if isinstance(item, dict))):
         if isinstance(text, str):
             yield text
 
 
-def _unpacked(body: Body) -> bytes:
+def _decompress(body: RequestBody) -> bytes:
     if body.encoding != "gzip":
         return body.content
     try:
-        return zlib.decompressobj(zlib.MAX_WBITS | 16).decompress(body.content, _LONGEST)
+        return zlib.decompressobj(zlib.MAX_WBITS | 16).decompress(body.content, _MAX_BYTES)
     except zlib.error:
         return body.content
 

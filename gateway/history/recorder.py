@@ -1,4 +1,4 @@
-"""Keeping results without ever costing an answer."""
+"""Records results in the history without failing or delaying predictions."""
 
 from __future__ import annotations
 
@@ -11,141 +11,142 @@ from typing import Final, Literal
 
 from gateway.errors import HistoryError
 from gateway.history import History, Result
-from gateway.history.images import Images
+from gateway.history.images import ImageStore
 from gateway.metrics import HISTORY, HISTORY_UP, IMAGES
 from gateway.settings import Settings
-from gateway.uploads.request_body import Body
+from gateway.uploads.request_body import RequestBody
 
 logger = logging.getLogger(__name__)
 
-Kept = Literal["kept", "off", "unavailable"]
+Outcome = Literal["kept", "off", "unavailable"]
 State = Literal["ok", "off", "unavailable"]
 
-_PATIENCE: Final = 1.0
-"""Seconds that an answer waits for the history."""
-_PERIOD: Final = 3600.0
-"""Seconds between two looks for what is too old."""
+_TIMEOUT: Final = 1.0
+"""Seconds that a prediction waits for the history."""
+_EXPIRY_INTERVAL: Final = 3600.0
 
 
 class HistoryRecorder:
-    """Puts results into the history, if there is one, and takes the old ones out.
+    """Records results and their images, and deletes old ones.
 
-    While the history is down, one answer at a time tries it, so that the others do not wait for what does not answer.
+    While the history is unavailable, one request at a time tries it; the others skip it without waiting.
 
     Parameters
     ----------
     history
-        None where nothing is kept.
+        None to record nothing.
     images
-        Where images are kept with their results; None where they are not.
+        None to store no images.
     """
 
-    def __init__(self, history: History | None, settings: Settings, images: Images | None = None) -> None:
+    def __init__(self, history: History | None, settings: Settings, images: ImageStore | None = None) -> None:
         self.history = history
         self.images = images
         self._settings = settings
-        self._up = HISTORY_UP.labels(store=settings.history.partition(":")[0]) if history else None
-        self._expiring: asyncio.Task[None] | None = None
-        self._down = False
-        self._trying = 0
+        self._gauge = HISTORY_UP.labels(store=settings.history.partition(":")[0]) if history else None
+        self._expiry: asyncio.Task[None] | None = None
+        self._available = True
+        self._attempts = 0
 
-    async def keep(self, results: Sequence[Result], body: Body | None = None) -> Kept:
-        """Keep results, and the images of the body that they answer; say whether the results are kept.
+    async def record(self, results: Sequence[Result], body: RequestBody | None = None) -> Outcome:
+        """Record results, and the images in the request body.
 
-        "unavailable" says that this is not sure: what was under way when the patience ended may have been done.
+        Returns
+        -------
+        "kept" if the results are recorded. After "unavailable" they may be: a write that timed out may succeed later.
         """
         if self.history is None:
             return "off"
-        if (self._down and self._trying) or not await self._add(self.history, results):
+        if (not self._available and self._attempts) or not await self._add(self.history, results):
             HISTORY.labels(outcome="lost").inc(len(results))
             return "unavailable"
         HISTORY.labels(outcome="kept").inc(len(results))
         if self.images is not None and body is not None:
-            await self._keep_images(self.images, results, body)
+            await self._add_images(self.images, results, body)
         return "kept"
 
     async def state(self) -> State:
-        """Say whether results can be kept now."""
+        """Return whether results can be recorded now."""
         if self.history is None:
             return "off"
-        return "ok" if await self._tried(self.history.ping()) else "unavailable"
+        return "ok" if await self._attempt(self.history.ping()) else "unavailable"
 
-    async def forget(self, identity: str) -> None:
-        """Forget a result and its image.
+    async def delete(self, result_id: str) -> None:
+        """Delete a result and its image.
 
         Raises
         ------
         HistoryError
-            If that is not possible now; the result is still there then.
+            If the history is unavailable; the result remains.
         """
         assert self.history is not None
         if self.images is not None:
-            await self.images.delete(identity)
-        await self.history.delete(identity)
+            await self.images.delete(result_id)
+        await self.history.delete(result_id)
 
     async def open(self) -> None:
-        """Prepare the history; where that fails, answers are given without it."""
+        """Open the history and start to delete old results; predictions work even if the history is unavailable."""
         if self.history is None:
             return
-        await self._tried(self.history.open())
-        self._expiring = asyncio.create_task(self._expire(self.history))
+        await self._attempt(self.history.open())
+        self._expiry = asyncio.create_task(self._expire(self.history))
 
     async def close(self) -> None:
-        """End it."""
-        if self._expiring is not None:
-            self._expiring.cancel()
+        """Close the history."""
+        if self._expiry is not None:
+            self._expiry.cancel()
             with contextlib.suppress(asyncio.CancelledError):
-                await self._expiring
+                await self._expiry
         if self.history is not None:
             await self.history.close()
 
     async def _add(self, history: History, results: Sequence[Result]) -> bool:
-        self._trying += 1
+        self._attempts += 1
         try:
-            return await self._tried(history.add(results))
+            return await self._attempt(history.add(results))
         finally:
-            self._trying -= 1
+            self._attempts -= 1
 
-    async def _tried(self, use: Awaitable[None]) -> bool:
+    async def _attempt(self, operation: Awaitable[None]) -> bool:
         try:
-            async with asyncio.timeout(_PATIENCE):
-                await use
+            async with asyncio.timeout(_TIMEOUT):
+                await operation
         except (HistoryError, TimeoutError) as error:
-            self._tell(error)
+            self._record_state(error)
             return False
-        self._tell(None)
+        self._record_state(None)
         return True
 
-    async def _keep_images(self, images: Images, results: Sequence[Result], body: Body) -> None:
-        kept = 0
+    async def _add_images(self, images: ImageStore, results: Sequence[Result], body: RequestBody) -> None:
+        count = 0
         try:
-            async with asyncio.timeout(_PATIENCE):
-                kept = await images.keep(results, body)
+            async with asyncio.timeout(_TIMEOUT):
+                count = await images.add(results, body)
         except (HistoryError, TimeoutError) as error:
-            logger.warning("images are not kept: %s", str(error) or "their folder is too slow")
-        IMAGES.labels(outcome="kept").inc(kept)
-        IMAGES.labels(outcome="lost").inc(len(results) - kept)
+            logger.warning("images not recorded: %s", str(error) or "their folder is too slow")
+        IMAGES.labels(outcome="kept").inc(count)
+        IMAGES.labels(outcome="lost").inc(len(results) - count)
 
-    def _tell(self, error: HistoryError | TimeoutError | None) -> None:
-        """Say once that the history is down, and once that it is back."""
-        assert self._up is not None
-        if error is not None and not self._down:
-            logger.error("results are not kept: %s", str(error) or "the history does not answer")
-        if error is None and self._down:
-            logger.warning("results are kept again")
-        self._down = error is not None
-        self._up.set(not self._down)
+    def _record_state(self, error: HistoryError | TimeoutError | None) -> None:
+        """Log changes of the state, and update the gauge."""
+        assert self._gauge is not None
+        if error is not None and self._available:
+            logger.error("results are not recorded: %s", str(error) or "the history does not respond")
+        if error is None and not self._available:
+            logger.warning("results are recorded again")
+        self._available = error is None
+        self._gauge.set(self._available)
 
     async def _expire(self, history: History) -> None:
         while True:
-            before = datetime.now(UTC) - self._settings.kept_for
+            before = datetime.now(UTC) - self._settings.retention_period
             try:
-                gone = await history.expire(before)
+                count = await history.expire(before)
                 if self.images is not None:
                     await self.images.expire(before)
             except HistoryError as error:
-                logger.warning("old results stay for now: %s", error)
+                logger.warning("old results not deleted: %s", error)
             else:
-                if gone:
-                    logger.info("%d results were older than %g days and are gone", gone, self._settings.retention)
-            await asyncio.sleep(_PERIOD)
+                if count:
+                    logger.info("deleted %d results older than %g days", count, self._settings.retention)
+            await asyncio.sleep(_EXPIRY_INTERVAL)

@@ -1,25 +1,26 @@
-"""One SQLite file as one thread sees it: its schema, its rights, and what is said when it cannot be used."""
+"""SQLite connections of the history: threads, schema, and file permissions."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import fcntl
 import os
 import sqlite3
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Final, Literal, TypeVar
+
+from filelock import FileLock
 
 from gateway.errors import HistoryError
 
 T = TypeVar("T")
 
 SCHEMA: Final = 1
-"""`user_version` of a file that is read and written here."""
-_BUSY: Final = 0.6
-"""Seconds to wait for another process' transaction: less than an answer waits for the history."""
+"""`user_version` of the files that this release reads and writes."""
+_BUSY_TIMEOUT: Final = 0.6
+"""Seconds to wait for another process' transaction; less than a prediction waits for the history."""
 _TABLE: Final = """
 CREATE TABLE results (
     row INTEGER PRIMARY KEY,
@@ -48,38 +49,38 @@ _INDEXES: Final = {
 
 
 class Connection:
-    """A connection in a thread of its own; made when it is first needed, and again after it has failed."""
+    """A connection in its own thread; opened on first use, and again after a failure."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="history")
         self._connection: sqlite3.Connection | None = None
 
-    async def run(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        """Do something with the connection.
+    async def run(self, operation: Callable[[sqlite3.Connection], T]) -> T:
+        """Run an operation in the thread.
 
         Raises
         ------
         HistoryError
             If the file cannot be used.
         """
-        return await asyncio.get_running_loop().run_in_executor(self._thread, self._run, work)
+        return await asyncio.get_running_loop().run_in_executor(self._thread, self._run, operation)
 
     async def close(self) -> None:
-        """Let go of the file, after what is under way."""
-        await asyncio.get_running_loop().run_in_executor(self._thread, self._drop)
+        """Close the file after all pending operations."""
+        await asyncio.get_running_loop().run_in_executor(self._thread, self._disconnect)
         self._thread.shutdown()
 
-    def _run(self, work: Callable[[sqlite3.Connection], T]) -> T:
+    def _run(self, operation: Callable[[sqlite3.Connection], T]) -> T:
         try:
             if self._connection is None:
                 self._connection = _connect(self._path)
-            return work(self._connection)
+            return operation(self._connection)
         except (sqlite3.Error, OSError) as error:
-            self._drop()
-            raise HistoryError(f"The history {self._path} cannot be used: {error}.") from error
+            self._disconnect()
+            raise HistoryError(f"The history {self._path} is unavailable: {error}.") from error
 
-    def _drop(self) -> None:
+    def _disconnect(self) -> None:
         if self._connection is not None:
             self._connection.close()
         self._connection = None
@@ -87,12 +88,13 @@ class Connection:
 
 def _connect(path: Path) -> sqlite3.Connection:
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with _alone(path.parent):
-        # SQLite would make it as open as the umask lets it; its -wal and -shm get the file's mode. One that is there
-        # must not be opened here: closing it would take the locks of this process' other connection.
+    # Two processes that switch to the write-ahead log at the same time would both fail.
+    with FileLock(path.with_name(f"{path.name}.lock"), mode=0o600):
+        # SQLite would create the file with the umask; -wal and -shm inherit its mode. An existing file must not be
+        # opened here: closing it would release the locks of other connections of this process.
         with contextlib.suppress(FileExistsError):
             os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
-        connection = sqlite3.connect(path, timeout=_BUSY, isolation_level=None)
+        connection = sqlite3.connect(path, timeout=_BUSY_TIMEOUT, isolation_level=None)
         try:
             _prepare(connection, path)
         except BaseException:
@@ -101,26 +103,14 @@ def _connect(path: Path) -> sqlite3.Connection:
     return connection
 
 
-@contextlib.contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Wait for who else prepares a file of a folder: two that switch to the write-ahead log at once both fail."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)
-
-
 def _prepare(connection: sqlite3.Connection, path: Path) -> None:
-    new = _is_new(connection, path)
+    is_empty = _is_empty(connection, path)
     (mode,) = connection.execute("PRAGMA journal_mode = WAL").fetchone()
     if mode != "wal":
-        raise HistoryError(f"The history {path} can have no write-ahead log; put it on a disk of this machine.")
-    # If the gateway dies nothing is lost; if the machine does, perhaps the last results.
-    connection.execute("PRAGMA synchronous = NORMAL")
-    connection.execute("PRAGMA secure_delete = ON")  # what is forgotten is overwritten
-    if new:
+        raise HistoryError(f"The history {path} cannot use a write-ahead log; move it to a local disk.")
+    connection.execute("PRAGMA synchronous = NORMAL")  # a power failure may lose the last results, a crash does not
+    connection.execute("PRAGMA secure_delete = ON")
+    if is_empty:
         with transaction(connection):
             connection.execute(_TABLE)
             for name, columns in _INDEXES.items():
@@ -128,29 +118,27 @@ def _prepare(connection: sqlite3.Connection, path: Path) -> None:
             connection.execute(f"PRAGMA user_version = {SCHEMA}")
 
 
-def _is_new(connection: sqlite3.Connection, path: Path) -> bool:
-    """Whether there is nothing in a file yet; raises HistoryError if it has something else than is read here."""
+def _is_empty(connection: sqlite3.Connection, path: Path) -> bool:
+    """Return whether a file is empty; raises HistoryError if it has another schema."""
     (version,) = connection.execute("PRAGMA user_version").fetchone()
     if version == SCHEMA:
         return False
     (tables,) = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
     if version or tables:
         raise HistoryError(
-            f"The history {path} has the schema {version}, and this gateway reads {SCHEMA}; "
-            "name another file, or run the release that wrote it."
+            f"The history {path} has schema {version}, but this release reads schema {SCHEMA}; "
+            "use another file, or the release that wrote it."
         )
     return True
 
 
-class transaction:  # noqa: N801 - used as a verb
-    """Do what stands in a `with` wholly or not at all; `IMMEDIATE` takes the right to write at its beginning."""
-
-    def __init__(self, connection: sqlite3.Connection, kind: str = "IMMEDIATE") -> None:
-        self._connection = connection
-        self._kind = kind
-
-    def __enter__(self) -> None:
-        self._connection.execute(f"BEGIN {self._kind}")
-
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        self._connection.execute("ROLLBACK" if kind else "COMMIT")
+@contextlib.contextmanager
+def transaction(connection: sqlite3.Connection, kind: Literal["IMMEDIATE", "DEFERRED"] = "IMMEDIATE") -> Iterator[None]:
+    """Run a block in a transaction; `IMMEDIATE` acquires the write lock at its start."""
+    connection.execute(f"BEGIN {kind}")
+    try:
+        yield
+    except BaseException:
+        connection.execute("ROLLBACK")
+        raise
+    connection.execute("COMMIT")

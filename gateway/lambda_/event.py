@@ -1,4 +1,4 @@
-"""Events of Lambda that stand for HTTP requests: what mangum leaves open about them."""
+"""Lambda events that hold HTTP requests: corrections that mangum does not make."""
 
 from __future__ import annotations
 
@@ -11,30 +11,30 @@ _HOST: Final = re.compile(r"[^:]+(:\d{1,5})?")
 _HEADERS: Final = ("headers", "multiValueHeaders")
 
 
-def tidied(event: dict[str, Any]) -> dict[str, Any]:
-    """Return an event without the header fields that mangum takes numbers from, where these are none.
+def sanitize(event: dict[str, Any]) -> dict[str, Any]:
+    """Return an event without the header fields that mangum cannot parse.
 
-    They are the client's to write: `Host: [::1]:80` must not make an error of Lambda's.
+    Clients control these fields: `Host: [::1]:80` must not fail the invocation.
     """
-    return event | {key: _tidied(event[key] or {}) for key in _HEADERS if key in event}
+    return event | {key: _sanitize_headers(event[key] or {}) for key in _HEADERS if key in event}
 
 
-def _tidied(headers: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in headers.items() if _is_plain(name.lower(), value)}
+def _sanitize_headers(headers: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in headers.items() if _is_parsable(name.lower(), value)}
 
 
-def _is_plain(name: str, value: Any) -> bool:
+def _is_parsable(name: str, value: Any) -> bool:
     if name == "x-forwarded-port":
-        return False  # nothing here needs it
+        return False  # the gateway does not use it
     values = value if isinstance(value, list) else [value]
     return name != "host" or all(_HOST.fullmatch(str(item)) for item in values)
 
 
-def prefix(event: Mapping[str, Any]) -> str:
-    """Return what stands before the application's own path: the stage (`/prod`), or a domain's mapping; else "".
+def path_prefix(event: Mapping[str, Any]) -> str:
+    """Return the part of the path before the application's: the stage (`/prod`), a domain's mapping, or "".
 
-    REST APIs leave the stage out of the path but not a domain's mapping, HTTP APIs leave both in. A route
-    `/{proxy+}` tells what comes after them; else an HTTP API's stage is known by its name.
+    REST APIs strip the stage but not a domain's mapping, HTTP APIs strip neither. A route `/{proxy+}` reveals the
+    rest of the path; without one, the stage of an HTTP API is recognized by its name.
     """
     context = event["requestContext"]
     path = unquote(context["http"]["path"] if "http" in context else event["path"])
@@ -47,8 +47,8 @@ def prefix(event: Mapping[str, Any]) -> str:
     return ""
 
 
-def address(event: Mapping[str, Any], found: str | None) -> str:
-    """Return who asked, of what mangum found: a load balancer adds the true address to what the client wrote."""
+def client_address(event: Mapping[str, Any], forwarded: str | None) -> str:
+    """Return the client's address: a load balancer appends the true one to what the client sent."""
     if "elb" in event["requestContext"]:
-        return (found or "").rpartition(",")[2].strip()
-    return found or ""
+        return (forwarded or "").rpartition(",")[2].strip()
+    return forwarded or ""

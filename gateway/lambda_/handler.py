@@ -1,7 +1,4 @@
-"""The gateway as a Lambda function: `gateway.lambda_.handler.handler`, configured as everywhere by variables.
-
-Importing this module starts it, in the phase in which Lambda allows for it.
-"""
+"""Entry point of the Lambda function: `gateway.lambda_.handler.handler`. Importing this module starts the gateway."""
 
 from __future__ import annotations
 

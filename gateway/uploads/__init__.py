@@ -1,1 +1,1 @@
-"""Images of a request: bodies, presigned uploads, URLs."""
+"""Images of a request: request bodies, presigned uploads, and URLs."""

@@ -1,4 +1,4 @@
-"""Images too large for a request: the client puts them into a bucket by itself, and names them by their key."""
+"""Uploads of large images: clients send them to a bucket with a presigned form, and refer to them by key."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from gateway.access import Caller
 from gateway.errors import ContentTooLargeError, GatewayTimeoutError, NotAllowedError, SettingsError
 from gateway.settings import Settings
 from gateway.uploads import s3
-from gateway.uploads.request_body import Body
+from gateway.uploads.request_body import RequestBody
 
 if TYPE_CHECKING:
     from types_boto3_s3 import S3Client
@@ -25,171 +25,162 @@ if TYPE_CHECKING:
 _LOCATION: Final = re.compile(
     r"s3://(?P<bucket>[a-z0-9][a-z0-9.-]{1,61}[a-z0-9])/(?P<prefix>[\w-]+(/[\w-]+)*)/?", re.ASCII
 )
-_VALID: Final = timedelta(minutes=10)
-"""For which a form may be sent; long enough to begin, whatever the line."""
-_SHARE: Final = 0.5
-"""Of `Settings.timeout` that fetching may take: the server has its own time after it."""
+_FORM_LIFETIME: Final = timedelta(minutes=10)
+"""Time to start the upload; the upload itself may take longer."""
+_TIMEOUT_SHARE: Final = 0.5
+"""Share of `Settings.timeout` for reading an upload; the model server has its own timeout after it."""
 _CHUNK: Final = 1024 * 1024
-_UNKNOWN_TYPE: Final = "binary/octet-stream"
-"""What S3 calls what came without a type."""
+_UNTYPED: Final = "binary/octet-stream"
+"""Content type that S3 assigns to objects without one."""
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class Form:
-    """A form that takes one file to its place in the bucket.
+class PresignedForm:
+    """Form that uploads one file to the bucket.
 
     Attributes
     ----------
-    key
-        Names the object in a prediction.
+    object
+        Key of the upload, for `{"object": KEY}` in a prediction.
     fields
-        Of the form, in this order, before the file itself.
+        Form fields, in this order, before the file itself.
     """
 
-    key: str
+    object: str
     url: str
     fields: dict[str, str]
     expires: datetime
     max_bytes: int
 
 
-class Uploads:
-    """A folder of a bucket of S3, or of whatever speaks its protocol; what is in it lives for a day.
+class UploadStore:
+    """Folder of an S3 bucket whose objects are deleted after a day.
 
-    A key is PREFIX/OWNER/ID. The owner is a digest of the caller's name and the ID is random: nobody guesses another's
-    key, and who learns one cannot use it.
+    A key is PREFIX/OWNER/ID. The owner is a digest of the caller's name and the id is random: keys cannot be guessed,
+    and the key of another caller cannot be used.
 
     Parameters
     ----------
     max_bytes
-        Longest object.
-    patience
-        Seconds that fetching one may take.
+        Largest object.
+    timeout
+        Seconds for reading an object.
     """
 
-    def __init__(self, bucket: str, prefix: str, max_bytes: int, patience: float) -> None:
+    def __init__(self, bucket: str, prefix: str, max_bytes: int, timeout: float) -> None:
         self._bucket = bucket
         self._prefix = prefix
-        self._max = max_bytes
-        self._patience = patience
+        self._max_bytes = max_bytes
+        self._timeout = timeout
 
     @classmethod
-    def of(cls, settings: Settings) -> Self | None:
-        """Return those that settings describe; None where they are off.
+    def from_settings(cls, settings: Settings) -> Self | None:
+        """Return the store that settings describe; None if uploads are disabled.
 
         Raises
         ------
         SettingsError
-            If the place is none.
+            If the location is invalid.
         """
         if not settings.uploads:
             return None
         match = _LOCATION.fullmatch(settings.uploads)
         if match is None:
             raise SettingsError(
-                f"RADSERVE_GATEWAY_UPLOADS has value {settings.uploads!r}. Write s3://BUCKET/PREFIX; the prefix is of "
-                "letters, digits, _ and -, and keeps uploads apart from whatever else the bucket holds."
+                f"RADSERVE_GATEWAY_UPLOADS has value {settings.uploads!r}; use s3://BUCKET/PREFIX. The prefix "
+                "separates uploads from other objects of the bucket and consists of letters, digits, _ and -."
             )
-        return cls(match["bucket"], match["prefix"], settings.max_upload, settings.timeout * _SHARE)
+        return cls(match["bucket"], match["prefix"], settings.max_upload, settings.timeout * _TIMEOUT_SHARE)
 
     @cached_property
     def origin(self) -> str:
-        """Where forms go, for a page's Content-Security-Policy."""
+        """Origin of the upload forms, for the page's Content-Security-Policy."""
         return s3.origin(self._bucket)
 
-    async def offer(self, caller: Caller) -> Form:
-        """Make a form for one upload.
-
-        Raises
-        ------
-        BadGateway
-            If there are no credentials to sign it with.
-        """
+    async def create_form(self, caller: Caller) -> PresignedForm:
+        """Create a form for one upload; raises BadGatewayError without credentials."""
         key = f"{self._folder(caller)}{uuid.uuid4().hex}"
-        expires = datetime.now(UTC) + _VALID
-        made = await asyncio.to_thread(self._signed, key)
-        return Form(key, made["url"], made["fields"], expires, self._max)
+        expires = datetime.now(UTC) + _FORM_LIFETIME
+        post = await asyncio.to_thread(self._presign, key)
+        return PresignedForm(key, post["url"], post["fields"], expires, self._max_bytes)
 
-    async def fetch(self, value: str, caller: Caller) -> Body:
-        """Return an object that this caller uploaded.
+    async def fetch(self, value: str, caller: Caller) -> RequestBody:
+        """Return an upload of the caller.
 
         Raises
         ------
-        NotAllowed
-            If the key is not one of this caller's.
-        NotFound
-            If nothing has been uploaded there, or it is gone again.
-        ContentTooLarge, BadGateway, GatewayTimeout, Unavailable
-            If it cannot be had.
+        NotAllowedError
+            If the key does not belong to the caller.
+        NotFoundError
+            If nothing was uploaded under the key, or it was deleted.
+        ContentTooLargeError, BadGatewayError, GatewayTimeoutError, UnavailableError
+            If the object cannot be read.
         """
-        self._own(value, caller)
-        return await self._within(lambda: self._read(value))
+        self._require_owner(value, caller)
+        return await self._run(lambda: self._read(value))
 
     async def delete(self, value: str, caller: Caller) -> None:
-        """Delete an object that this caller uploaded, or none; raises like `fetch`."""
-        self._own(value, caller)
-        await self._within(lambda: self._remove(value))
+        """Delete an upload of the caller, if it exists; raises like `fetch`."""
+        self._require_owner(value, caller)
+        await self._run(lambda: self._delete(value))
 
     def _folder(self, caller: Caller) -> str:
         owner = hashlib.sha256(caller.name.encode()).hexdigest()[:32]
         return f"{self._prefix}/{owner}/"
 
-    def _own(self, key: str, caller: Caller) -> None:
-        """Let only keys pass that `offer` can have made for this caller: no other's, nothing else of the bucket."""
+    def _require_owner(self, key: str, caller: Caller) -> None:
+        """Accept only keys that `create_form` can have created for the caller."""
         folder = self._folder(caller)
         if not (key.startswith(folder) and re.fullmatch(r"[0-9a-f]{32}", key.removeprefix(folder))):
-            raise NotAllowedError(
-                "This is no key that POST /api/uploads gave you; take `object` of its answer as it is."
-            )
+            raise NotAllowedError("Unknown upload key; use `object` of the response of POST /api/uploads.")
 
-    async def _within(self, act: Callable[[], T]) -> T:
+    async def _run(self, function: Callable[[], T]) -> T:
         try:
-            async with asyncio.timeout(self._patience):
-                return await asyncio.to_thread(act)
+            async with asyncio.timeout(self._timeout):
+                return await asyncio.to_thread(function)
         except TimeoutError as error:
-            raise GatewayTimeoutError(f"Storage did not answer within {self._patience:g} s; try again.") from error
+            raise GatewayTimeoutError(
+                f"The upload storage did not respond within {self._timeout:g} s; try again."
+            ) from error
 
     @cached_property
     def _s3(self) -> S3Client:
-        return s3.client(self._patience)
+        return s3.client(self._timeout)
 
-    def _signed(self, key: str) -> dict[str, Any]:
-        with s3.explained():
+    def _presign(self, key: str) -> dict[str, Any]:
+        with s3.translate_errors():
             return self._s3.generate_presigned_post(
                 self._bucket,
                 key,
-                Conditions=[["content-length-range", 1, self._max], ["starts-with", "$Content-Type", ""]],
-                ExpiresIn=int(_VALID.total_seconds()),
+                Conditions=[["content-length-range", 1, self._max_bytes], ["starts-with", "$Content-Type", ""]],
+                ExpiresIn=int(_FORM_LIFETIME.total_seconds()),
             )
 
-    def _read(self, key: str) -> Body:
-        end = time.monotonic() + self._patience
-        with s3.explained():
-            answer = self._s3.get_object(Bucket=self._bucket, Key=key)
-            body = answer["Body"]
+    def _read(self, key: str) -> RequestBody:
+        deadline = time.monotonic() + self._timeout
+        with s3.translate_errors():
+            response = self._s3.get_object(Bucket=self._bucket, Key=key)
+            body = response["Body"]
             try:
-                self._bound(answer["ContentLength"])
+                self._require_size(response["ContentLength"])
                 content = bytearray()
                 for chunk in body.iter_chunks(_CHUNK):
                     content += chunk
-                    self._bound(len(content))
-                    if time.monotonic() > end:
+                    self._require_size(len(content))
+                    if time.monotonic() > deadline:
                         raise TimeoutError
             finally:
                 body.close()
-        return Body(bytes(content), _media_type(answer.get("ContentType", "")))
+        media_type = response.get("ContentType", "")
+        is_usable = media_type != _UNTYPED and media_type.isascii() and media_type.isprintable()
+        return RequestBody(bytes(content), media_type if is_usable else "")
 
-    def _bound(self, size: int) -> None:
-        if size > self._max:
-            raise ContentTooLargeError(f"The object has more than the {self._max} bytes that are taken.")
+    def _require_size(self, size: int) -> None:
+        if size > self._max_bytes:
+            raise ContentTooLargeError(f"The upload exceeds the limit of {self._max_bytes} bytes.")
 
-    def _remove(self, key: str) -> None:
-        with s3.explained():
+    def _delete(self, key: str) -> None:
+        with s3.translate_errors():
             self._s3.delete_object(Bucket=self._bucket, Key=key)
-
-
-def _media_type(named: str) -> str:
-    """Return the type that its sender named; an object without one speaks for itself."""
-    return named if named != _UNKNOWN_TYPE and named.isascii() and named.isprintable() else ""

@@ -1,4 +1,4 @@
-"""What a request asks about: an image as it is, a form with files, or JSON."""
+"""Reads request bodies: one image, a form with files, or JSON."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ from gateway.settings import Settings
 
 JSON: Final = "application/json"
 _FORM: Final = "multipart/form-data"
-_GARBLED: Final = "application/x-www-form-urlencoded"
-_REFERENCES: Final = ("object", "url")
-_LONGEST_REFERENCE: Final = 8192
-"""A longer document holds an image; reading it twice would cost more than all else here."""
-_LONGEST_NAME: Final = 255
+_URLENCODED: Final = "application/x-www-form-urlencoded"
+_REFERENCE_KEYS: Final = ("object", "url")
+_MAX_REFERENCE_BYTES: Final = 8192
+"""A longer document holds an image; parsing it here as well would be the most expensive step of the gateway."""
+_MAX_NAME: Final = 255
 
 
 @dataclass(frozen=True)
-class Body:
-    """What is sent on to the server.
+class RequestBody:
+    """Body to send to the model server.
 
     Attributes
     ----------
     names
-        Of the files, in order; None where the client gave none. Empty where it is not known how many images there are.
+        File names in order, None for an image without a name. Empty if the number of images is unknown.
     """
 
     content: bytes
@@ -41,86 +41,85 @@ class Body:
 
 
 @dataclass(frozen=True)
-class Reference:
-    """An image that is kept elsewhere: under a key of the bucket for uploads, or at a URL."""
+class ImageReference:
+    """Reference to an image: `object` (the key of an upload) or `url`."""
 
     kind: str
     value: str
 
 
-async def read(request: Request, settings: Settings) -> Body | Reference:
-    """Read a request's body.
+async def read(request: Request, settings: Settings) -> RequestBody | ImageReference:
+    """Read the body of a request.
 
     Raises
     ------
-    BadRequest, ContentTooLarge, UnsupportedMediaType
-        If it cannot be read as documented.
+    BadRequestError, ContentTooLargeError, UnsupportedMediaTypeError
+        If the body is invalid.
     """
     media_type = request.headers.get("content-type", "")
     encoding = request.headers.get("content-encoding", "")
+    is_compressed = encoding not in ("", "identity")
     kind = media_type.partition(";")[0].strip().lower()
-    if kind == _GARBLED:
+    if kind == _URLENCODED:
         raise UnsupportedMediaTypeError(
-            "A form (application/x-www-form-urlencoded, what curl sends with -d and --data-binary) garbles images. "
-            "Send the image as it is: curl -T FILE, or as a file of a form: curl -F file=@FILE."
+            f"{_URLENCODED} (curl -d and --data-binary) corrupts images. "
+            "Send the image with curl -T FILE, or as a form: curl -F file=@FILE."
         )
     if kind == _FORM:
-        if encoding not in ("", "identity"):
+        if is_compressed:
             raise UnsupportedMediaTypeError(
-                "A compressed form is not read; compress the image itself, or send it alone."
+                "Compressed forms are not supported; compress the image, or send it without a form."
             )
-        return await _form(request, settings)
+        return await _read_form(request, settings)
     content = await request.body()
-    if kind == JSON and encoding in ("", "identity") and len(content) <= _LONGEST_REFERENCE:
-        reference = _reference(content)
+    if kind == JSON and not is_compressed and len(content) <= _MAX_REFERENCE_BYTES:
+        reference = _parse_reference(content)
         if reference is not None:
             return reference
     if not content:
-        raise BadRequestError("The body is empty; send an image as it is, a form with files, or JSON.")
-    return Body(content, media_type, encoding, (_name(request.headers.get("x-filename")),))
+        raise BadRequestError("The body is empty; send an image, a form with files, or JSON.")
+    return RequestBody(content, media_type, encoding, (_clean_name(request.headers.get("x-filename")),))
 
 
-async def _form(request: Request, settings: Settings) -> Body:
+async def _read_form(request: Request, settings: Settings) -> RequestBody:
     try:
         async with request.form(max_files=settings.max_files, max_fields=16, max_part_size=1024) as form:
             files = [part for _, part in form.multi_items() if isinstance(part, UploadFile)]
-            images = [(_name(part.filename), part.content_type or "", await part.read()) for part in files]
+            images = [(_clean_name(part.filename), part.content_type or "", await part.read()) for part in files]
     except HTTPException as error:
         if "Too many files" in str(error.detail):
             raise ContentTooLargeError(
                 f"The form has more than {settings.max_files} files; send them in several requests."
             ) from error
-        raise BadRequestError(f"The form cannot be read: {error.detail}") from error
+        raise BadRequestError(f"Invalid form: {error.detail}") from error
     if not images:
-        raise BadRequestError("The form has no file; send one or several as file=@FILE.")
+        raise BadRequestError("The form has no file; send one or more as file=@FILE.")
     names = tuple(name for name, _, _ in images)
     if len(images) == 1:
         _, media_type, content = images[0]
-        return Body(content, media_type, names=names)
+        return RequestBody(content, media_type, names=names)
     instances = [{"b64": base64.b64encode(content).decode()} for _, _, content in images]
-    return Body(json.dumps({"instances": instances}).encode(), JSON, names=names)
+    return RequestBody(json.dumps({"instances": instances}).encode(), JSON, names=names)
 
 
-def _name(sent: str | None) -> str | None:
-    """Return the name of a file as it is told again: of a bounded length, without what moves a cursor."""
-    return "".join(sign for sign in sent[:_LONGEST_NAME] if sign.isprintable()) or None if sent else None
+def _clean_name(name: str | None) -> str | None:
+    """Return a file name without control characters, limited in length."""
+    return "".join(character for character in (name or "")[:_MAX_NAME] if character.isprintable()) or None
 
 
-def _reference(content: bytes) -> Reference | None:
-    """Return what a document refers to, if it does; all others are the server's to read."""
+def _parse_reference(content: bytes) -> ImageReference | None:
+    """Return the reference in a document; None for all other documents, which the model server reads."""
     try:
         document: Any = json.loads(content)
     except RecursionError as error:
-        raise BadRequestError("The document is nested too deeply.") from error
+        raise BadRequestError("The JSON document is nested too deeply.") from error
     except ValueError:
         return None
     if not isinstance(document, Mapping):
         return None
-    named = [key for key in _REFERENCES if key in document]
-    if not named:
+    key = next((key for key in _REFERENCE_KEYS if key in document), None)
+    if key is None:
         return None
-    if len(document) != 1 or not isinstance(document[named[0]], str):
-        raise BadRequestError(
-            f'A document that names an image elsewhere has the one key "{named[0]}", whose value is a text.'
-        )
-    return Reference(named[0], document[named[0]])
+    if len(document) != 1 or not isinstance(document[key], str):
+        raise BadRequestError(f'A document with "{key}" must have no other key, and its value must be a string.')
+    return ImageReference(key, document[key])

@@ -1,4 +1,4 @@
-"""S3 as the gateway asks it: a client, and what goes wrong as problems."""
+"""S3 client of the gateway, and the translation of its errors into problems."""
 
 from __future__ import annotations
 
@@ -17,24 +17,24 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _MISSING: Final = frozenset({"NoSuchKey", "NotFound", "404"})
-_LATER: Final = frozenset({"SlowDown", "ServiceUnavailable", "InternalError", "500", "503"})
+_TEMPORARY: Final = frozenset({"SlowDown", "ServiceUnavailable", "InternalError", "500", "503"})
 _ENDPOINTS: Final = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")
 
 
-def client(patience: float) -> S3Client:
-    """Return a client by the usual chain of credentials, region and endpoint.
+def client(timeout: float) -> S3Client:
+    """Return a client with the usual credentials, region and endpoint.
 
     Parameters
     ----------
-    patience
-        Seconds that it waits for an answer.
+    timeout
+        Seconds to wait for a response.
 
     Raises
     ------
     botocore.exceptions.BotoCoreError
-        If there are no credentials or no region; see `explained`.
+        If there are no credentials or no region; see `translate_errors`.
     """
-    import boto3  # a third of a second that only those who take uploads pay
+    import boto3  # takes a third of a second to import
     from botocore.config import Config
     from botocore.exceptions import NoCredentialsError
 
@@ -42,11 +42,11 @@ def client(patience: float) -> S3Client:
         signature_version="s3v4",
         s3=_addressing(),
         connect_timeout=3,
-        read_timeout=max(1.0, patience),
+        read_timeout=max(1.0, timeout),
         retries={"mode": "standard", "total_max_attempts": 2},
     )
     session = boto3.session.Session()
-    if session.get_credentials() is None:  # signing would fail on it, without saying so
+    if session.get_credentials() is None:  # signing would fail with an AttributeError
         raise NoCredentialsError
     return session.client("s3", config=config)
 
@@ -58,43 +58,43 @@ def origin(bucket: str) -> str:
     from botocore.config import Config
 
     config = Config(signature_version=UNSIGNED, s3=_addressing())
-    with explained():
+    with translate_errors():
         unsigned = boto3.session.Session().client("s3", config=config)
         parts = urlsplit(unsigned.generate_presigned_url("put_object", Params={"Bucket": bucket, "Key": "a"}))
     return f"{parts.scheme}://{parts.netloc}"
 
 
 def _addressing() -> Any:
-    """At AWS a bucket's own host: s3.amazonaws.com redirects uploads to other regions, which browsers do not follow.
+    """Return the addressing style: at AWS the bucket's own host, elsewhere the path.
 
-    Elsewhere a path, for a host of its own needs a name of its own.
+    s3.amazonaws.com redirects uploads to other regions, which browsers do not follow.
     """
     return {"addressing_style": "path" if any(map(os.environ.get, _ENDPOINTS)) else "virtual"}
 
 
 @contextmanager
-def explained() -> Iterator[None]:
-    """Turn what boto3 raises into a problem; what only the operator may know goes to the log."""
+def translate_errors() -> Iterator[None]:
+    """Turn exceptions of boto3 into problems; details for the operator go to the log."""
     from botocore.exceptions import BotoCoreError, ClientError, ConnectTimeoutError, ReadTimeoutError
 
     try:
         yield
     except ClientError as error:
-        raise _refusal(error) from error
+        raise _problem(error) from error
     except (ConnectTimeoutError, ReadTimeoutError) as error:
-        raise GatewayTimeoutError("Storage does not answer in time; try again.") from error
+        raise GatewayTimeoutError("The upload storage did not respond in time; try again.") from error
     except BotoCoreError as error:
-        logger.error("storage for uploads: %s", error)  # noqa: TRY400 - said in full
-        raise BadGatewayError("Storage for uploads cannot be used; the gateway's log says why.") from error
+        logger.error("upload storage: %s", error)  # noqa: TRY400 - the message is complete
+        raise BadGatewayError("The upload storage is unavailable; see the gateway's log.") from error
 
 
-def _refusal(error: Any) -> ProblemError:
+def _problem(error: Any) -> ProblemError:
     code = str(error.response.get("Error", {}).get("Code", ""))
     if code in _MISSING:
         return NotFoundError(
-            "Nothing has this key: send the file first, where POST /api/uploads says. It is deleted after a day."
+            "Unknown upload. Send the file to the URL of POST /api/uploads first; uploads are deleted after a day."
         )
-    if code in _LATER:
-        return UnavailableError("Storage cannot be read now; try again in some seconds.", {"Retry-After": "5"})
-    logger.error("storage for uploads: %s", error)
-    return BadGatewayError(f"Storage for uploads refuses this gateway ({code}); its operator has to correct that.")
+    if code in _TEMPORARY:
+        return UnavailableError("The upload storage is busy; try again in a few seconds.", {"Retry-After": "5"})
+    logger.error("upload storage: %s", error)
+    return BadGatewayError(f"The upload storage denied access ({code}); ask the operator to check its permissions.")

@@ -1,4 +1,4 @@
-"""Images at URLs: only from hosts that the operator allows, and only at addresses that are everybody's."""
+"""Fetches images from URLs: only from hosts that the operator allows, and only from public addresses."""
 
 from __future__ import annotations
 
@@ -25,123 +25,122 @@ from gateway.errors import (
     SettingsError,
 )
 from gateway.settings import Settings
-from gateway.uploads.request_body import Body
+from gateway.uploads.request_body import RequestBody
 
-Resolve = Callable[[str], Awaitable[Sequence[str]]]
+Resolver = Callable[[str], Awaitable[Sequence[str]]]
 """Returns the addresses of a host."""
 
 _SETTING: Final = "RADSERVE_GATEWAY_URL_HOSTS"
-_SECONDS: Final = 20.0
-_REDIRECTS: Final = 3
-_ADDRESSES: Final = 3
-_LONGEST: Final = 2048
+_MAX_TIMEOUT: Final = 20.0
+_MAX_REDIRECTS: Final = 3
+_MAX_ADDRESSES: Final = 3
+_MAX_URL: Final = 2048
 _LABEL: Final = r"[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9])?"
 _HOST: Final = re.compile(rf"({_LABEL}\.)*{_LABEL}")
 _NUMBER: Final = re.compile(r"[0-9]+|0x[0-9a-f]*")
 """Last label of a host that resolvers and browsers read as an address: 2130706433, 0x7f.1, 127.1."""
 _GLOBAL_6: Final = ipaddress.IPv6Network("2000::/3")
 _NAT64: Final = ipaddress.IPv6Network("64:ff9b::/96")
-_HEADERS: Final = {"User-Agent": "radserve-gateway", "Accept": "image/*, application/dicom, */*;q=0.1"} | {
-    "Accept-Encoding": "identity"  # what unpacks to more than it was is not taken
+_HEADERS: Final = {
+    "User-Agent": "radserve-gateway",
+    "Accept": "image/*, application/dicom, */*;q=0.1",
+    "Accept-Encoding": "identity",  # a compressed response could exceed the size limit after decompression
 }
 
 
-class Fetch:
-    """Gets images from hosts of the operator's list, without ever asking a private network.
+class UrlFetcher:
+    """Fetches images from allowed hosts without exposing private networks.
 
-    The name is resolved once, all its addresses are checked, and the connection goes to one that was checked, while
-    the certificate has to be the name's: a DNS answer that changes moves nothing. Redirects are followed one by one,
-    each as carefully as the first URL. Nothing of the caller is sent, nor is anything of a failed answer passed on.
+    The host name is resolved once, all its addresses are checked, and the connection uses a checked address while
+    the certificate must match the name, so a DNS response that changes has no effect. Every redirect is checked like
+    the first URL. The request carries nothing of the caller, and errors carry nothing of the response.
 
     Parameters
     ----------
-    resolve, public, trusted, port
-        How addresses are found and judged, which authorities are trusted, and the port of https; tests have others.
+    resolve, is_public, ssl_context, port
+        Replace DNS, the address check, the trusted authorities and the https port in tests.
 
     Raises
     ------
     SettingsError
-        If a host of the list is no name of a host.
+        If an allowed host is not a host name.
     """
 
     def __init__(
         self,
         settings: Settings,
         *,
-        resolve: Resolve | None = None,
-        public: Callable[[str], bool] | None = None,
-        trusted: ssl.SSLContext | None = None,
+        resolve: Resolver | None = None,
+        is_public: Callable[[str], bool] | None = None,
+        ssl_context: ssl.SSLContext | None = None,
         port: int = 443,
     ) -> None:
-        self._hosts = frozenset(_listed(host) for host in settings.url_hosts)
-        self._max = settings.max_bytes
-        self._seconds = min(_SECONDS, settings.timeout)
-        self._resolve = resolve or _addresses
-        self._public = public or is_public
-        self._trusted = trusted or httpx.create_ssl_context(trust_env=False)
+        self._hosts = frozenset(_parse_allowed_host(host) for host in settings.url_hosts)
+        self._max_bytes = settings.max_bytes
+        self._timeout = min(_MAX_TIMEOUT, settings.timeout)
+        self._resolve = resolve or _resolve
+        self._is_public = is_public or is_public_address
+        self._ssl_context = ssl_context or httpx.create_ssl_context(trust_env=False)
         self._port = port
 
-    async def fetch(self, value: str, caller: Caller) -> Body:  # noqa: ARG002 - all callers may name the same hosts
+    async def fetch(self, value: str, caller: Caller) -> RequestBody:  # noqa: ARG002 - all callers may use all hosts
         """Return the image at a URL.
 
         Raises
         ------
-        BadRequest, NotAllowed
-            If the URL is none, or one of a host that is not allowed.
-        BadGateway, GatewayTimeout, ContentTooLarge
-            If the host does not answer with an image in time, or with too long a one.
+        BadRequestError, NotAllowedError
+            If the URL is invalid, or its host is not allowed.
+        BadGatewayError, GatewayTimeoutError, ContentTooLargeError
+            If the host does not return an image in time, or a too large one.
         """
         url = _parse(value)
         try:
-            async with asyncio.timeout(self._seconds):
-                for _ in range(_REDIRECTS + 1):
-                    found = await self._get(url)
-                    if isinstance(found, bytes):
-                        return Body(found, "application/octet-stream", names=(_name(url),))
-                    url = _parse(found)
+            async with asyncio.timeout(self._timeout):
+                for _ in range(_MAX_REDIRECTS + 1):
+                    content = await self._get(url)
+                    if isinstance(content, bytes):
+                        return RequestBody(content, "application/octet-stream", names=(_file_name(url),))
+                    url = _parse(content)
         except (TimeoutError, httpx.TimeoutException) as error:
-            raise GatewayTimeoutError(f"The URL's host did not send the image within {self._seconds:g} s.") from error
+            raise GatewayTimeoutError(f"The URL's host did not send the image within {self._timeout:g} s.") from error
         except httpx.HTTPError as error:
             raise BadGatewayError(
-                "The image cannot be fetched: its host cannot be reached, or its certificate is not valid."
+                "Cannot fetch the image: its host is unreachable, or its certificate is invalid."
             ) from error
-        raise BadGatewayError(f"The URL leads to another more than {_REDIRECTS} times; name the image's own.")
+        raise BadGatewayError(f"The URL redirects more than {_MAX_REDIRECTS} times; use the URL of the image itself.")
 
     async def _get(self, url: httpx.URL) -> bytes | str:
-        """Return what is at a URL, or the URL that it redirects to."""
-        async with self._open(url, await self._checked(url)) as answer:
-            if answer.is_redirect:
-                return _target(url, answer.headers.get("location", ""))
-            if answer.status_code != 200:
-                raise BadGatewayError(f"The URL's host answered {answer.status_code} instead of an image.")
-            if answer.headers.get("content-encoding", "identity").lower() != "identity":
-                raise BadGatewayError("The URL's host sent the image compressed although it was asked not to.")
-            return await self._read(answer)
+        """Return the content of a URL, or the URL that it redirects to."""
+        async with self._open(url, await self._checked_addresses(url)) as response:
+            if response.is_redirect:
+                return _redirect_target(url, response.headers.get("location", ""))
+            if response.status_code != 200:
+                raise BadGatewayError(f"The URL's host returned status {response.status_code} instead of an image.")
+            if response.headers.get("content-encoding", "identity").lower() != "identity":
+                raise BadGatewayError("The URL's host compressed the image although the request excludes that.")
+            return await self._read(response)
 
-    async def _checked(self, url: httpx.URL) -> list[str]:
-        """Return the addresses of a URL's host after all checks."""
+    async def _checked_addresses(self, url: httpx.URL) -> list[str]:
         host = _host(url)
         if host not in self._hosts:
-            raise NotAllowedError(
-                f"Images are fetched from the hosts that the operator allows ({_SETTING}) only, and this URL's is none."
-            )
+            raise NotAllowedError(f"The URL's host is not allowed; ask the operator to add it to {_SETTING}.")
         try:
             addresses = list(await self._resolve(host))
         except (OSError, UnicodeError) as error:
             raise BadGatewayError("The URL's host has no address.") from error
         if not addresses:
             raise BadGatewayError("The URL's host has no address.")
-        if not all(self._public(address) for address in addresses):
-            raise NotAllowedError("The URL's host has an address that is not public, so nothing is fetched from it.")
+        if not all(self._is_public(address) for address in addresses):
+            raise NotAllowedError("The URL's host has a private address; images are fetched from public hosts only.")
         return addresses
 
     @contextlib.asynccontextmanager
     async def _open(self, url: httpx.URL, addresses: Sequence[str]) -> AsyncIterator[httpx.Response]:
-        """Ask the first address that takes a connection; with a client of its own, which keeps no cookies."""
+        """Send the request to the first address that accepts a connection, with a new client that has no cookies."""
         host = _host(url)
-        async with httpx.AsyncClient(verify=self._trusted, trust_env=False, timeout=self._seconds) as http:
-            tried = addresses[:_ADDRESSES]
-            for place, address in enumerate(tried, 1):
+        async with httpx.AsyncClient(verify=self._ssl_context, trust_env=False, timeout=self._timeout) as http:
+            candidates = addresses[:_MAX_ADDRESSES]
+            for address in candidates:
                 request = http.build_request(
                     "GET",
                     url.copy_with(host=address, port=self._port),
@@ -149,107 +148,106 @@ class Fetch:
                     extensions={"sni_hostname": host},
                 )
                 try:
-                    answer = await http.send(request, stream=True)
+                    response = await http.send(request, stream=True)
                 except httpx.ConnectError:
-                    if place == len(tried):
+                    if address == candidates[-1]:
                         raise
                     continue
                 try:
-                    yield answer
+                    yield response
                 finally:
-                    await answer.aclose()
+                    await response.aclose()
                 return
 
-    async def _read(self, answer: httpx.Response) -> bytes:
-        length = answer.headers.get("content-length", "0")
-        if length.isdigit() and int(length) > self._max:
-            raise self._too_long()
+    async def _read(self, response: httpx.Response) -> bytes:
+        length = response.headers.get("content-length", "0")
+        if length.isdigit() and int(length) > self._max_bytes:
+            raise self._too_large()
         content = bytearray()
-        async for piece in answer.aiter_raw():
-            content += piece
-            if len(content) > self._max:
-                raise self._too_long()
+        async for chunk in response.aiter_raw():
+            content += chunk
+            if len(content) > self._max_bytes:
+                raise self._too_large()
         if not content:
-            raise BadGatewayError("The URL's host sent nothing.")
+            raise BadGatewayError("The URL's host sent an empty response.")
         return bytes(content)
 
-    def _too_long(self) -> ProblemError:
-        return ContentTooLargeError(f"What is at the URL has more than the {self._max} bytes that are taken here.")
+    def _too_large(self) -> ProblemError:
+        return ContentTooLargeError(f"The image at the URL exceeds the limit of {self._max_bytes} bytes.")
 
 
-def is_public(address: str) -> bool:
-    """Whether an address is one that everybody on the Internet means the same by, and a single machine's."""
+def is_public_address(address: str) -> bool:
+    """Return whether an address is a globally reachable unicast address."""
     try:
-        found = ipaddress.ip_address(address)
+        parsed = ipaddress.ip_address(address)
     except ValueError:
         return False
-    if isinstance(found, ipaddress.IPv6Address):
-        if found.scope_id is not None:
+    if isinstance(parsed, ipaddress.IPv6Address):
+        if parsed.scope_id is not None:
             return False
-        if found in _NAT64:  # stands for an address of version 4, where there is no other way to it
-            return is_public(str(ipaddress.IPv4Address(found.packed[-4:])))
-        if found not in _GLOBAL_6 or found.sixtofour is not None or found.teredo is not None:
+        if parsed in _NAT64:  # embeds an IPv4 address
+            return is_public_address(str(ipaddress.IPv4Address(parsed.packed[-4:])))
+        if parsed not in _GLOBAL_6 or parsed.sixtofour is not None or parsed.teredo is not None:
             return False
-    return found.is_global and not found.is_multicast and not found.is_reserved
+    return parsed.is_global and not parsed.is_multicast and not parsed.is_reserved
 
 
 def _parse(text: str) -> httpx.URL:
-    """Read a URL and refuse what could mean a host to us and another one to others."""
-    if len(text) > _LONGEST:
-        raise BadRequestError(f"The URL is longer than {_LONGEST} characters.")
+    """Parse a URL, and reject everything that different parsers could read as different hosts."""
+    if len(text) > _MAX_URL:
+        raise BadRequestError(f"The URL exceeds {_MAX_URL} characters.")
     if not text.isprintable() or " " in text or "\\" in text:
-        raise BadRequestError("The URL has characters that no URL has.")
+        raise BadRequestError("The URL contains invalid characters.")
     try:
         url = httpx.URL(text)
         host = _host(url)
     except (httpx.InvalidURL, UnicodeError, ValueError) as error:
-        raise BadRequestError("The URL cannot be read; write https://HOST/PATH.") from error
+        raise BadRequestError("Invalid URL; use https://HOST/PATH.") from error
     if url.scheme != "https":
-        raise NotAllowedError("Images are fetched by https only.")
+        raise NotAllowedError("The URL must use https.")
     if url.userinfo or "@" in re.split(r"[/?#]", text.partition("//")[2], maxsplit=1)[0]:
-        raise NotAllowedError("The URL holds a name or password; images are fetched without.")
+        raise NotAllowedError("The URL must not contain a user name or password.")
     if url.port not in (None, 443):
-        raise NotAllowedError("Images are fetched from port 443 only.")
-    if not _named(host):
-        raise NotAllowedError(f"The URL's host is an address; name it as the operator does ({_SETTING}).")
+        raise NotAllowedError("The URL must use port 443.")
+    if not _is_host_name(host):
+        raise NotAllowedError(f"The URL's host is an address; use its name as in {_SETTING}.")
     return url.copy_with(fragment=None)
 
 
 def _host(url: httpx.URL) -> str:
-    """Return the host as DNS has it: lower case, international names in ASCII (IDNA)."""
+    """Return the host as in DNS: lower case, international names in ASCII (IDNA)."""
     return url.raw_host.decode("ascii").lower().removesuffix(".")
 
 
-def _named(host: str) -> bool:
-    """Whether it is a name, not an address in any spelling."""
+def _is_host_name(host: str) -> bool:
     return bool(_HOST.fullmatch(host)) and not _NUMBER.fullmatch(host.rpartition(".")[2])
 
 
-def _listed(host: str) -> str:
+def _parse_allowed_host(host: str) -> str:
     try:
-        found = _host(httpx.URL(f"https://{host}/"))
+        name = _host(httpx.URL(f"https://{host}/"))
     except (httpx.InvalidURL, UnicodeError, ValueError):
-        found = ""
-    if not _named(found) or any(sign in host for sign in "/:@?#"):
-        raise SettingsError(f"{_SETTING} has value {host!r}; write names of hosts: images.example.org.")
-    return found
+        name = ""
+    if not _is_host_name(name) or any(character in host for character in "/:@?#"):
+        raise SettingsError(f"{_SETTING} has value {host!r}; use host names: images.example.org.")
+    return name
 
 
-def _target(url: httpx.URL, location: str) -> str:
-    """Return what a redirect leads to; the sender's choice, so checked like any URL."""
+def _redirect_target(url: httpx.URL, location: str) -> str:
+    """Return the target of a redirect, which is checked like any other URL."""
     if not location or not location.isprintable():
-        raise BadGatewayError("The URL's host redirects to nowhere.")
+        raise BadGatewayError("The URL's host sent a redirect without a target.")
     try:
         return str(url.join(location))
     except (httpx.InvalidURL, UnicodeError, ValueError) as error:
-        raise BadGatewayError("The URL's host redirects to what is no URL.") from error
+        raise BadGatewayError("The URL's host sent a redirect to an invalid URL.") from error
 
 
-def _name(url: httpx.URL) -> str | None:
+def _file_name(url: httpx.URL) -> str | None:
     name = unquote(url.path).rpartition("/")[2][:255]
     return name if name and name.isprintable() else None
 
 
-async def _addresses(host: str) -> list[str]:
-    found = await asyncio.get_running_loop().getaddrinfo(host, 443, type=socket.SOCK_STREAM)
-    return list(dict.fromkeys(str(item[4][0]) for item in found))
+async def _resolve(host: str) -> list[str]:
+    records = await asyncio.get_running_loop().getaddrinfo(host, 443, type=socket.SOCK_STREAM)
+    return list(dict.fromkeys(str(record[4][0]) for record in records))

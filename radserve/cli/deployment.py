@@ -11,7 +11,7 @@ import typer
 from radserve.cli.control_options import CaCert, Json, Key, Reason, Runtime, Url, control
 
 if TYPE_CHECKING:
-    from radserve.versions.deployment_spec import Change
+    from radserve.schema.deployment import Change
 
 File = Annotated[Path, typer.Argument(help="What the server shall have; 'radserve models export' writes one.")]
 Yes = Annotated[bool, typer.Option("--yes", help="Unregister without asking.")]
@@ -41,7 +41,7 @@ def apply(
     3    nobody answers
     """
     from radserve.cli import versions_view
-    from radserve.client.control_documents import Changes
+    from radserve.schema.deployment import DeploymentDiff
     from radserve.versions import deployment_spec
 
     want = deployment_spec.load(file)
@@ -55,7 +55,7 @@ def apply(
             with versions_view.waiting(f"{len(todo)} changes are made"):
                 done = server.apply(want, reason)
     if json:
-        versions_view.json(versions_view.console(), Changes(changes=done))
+        versions_view.json(versions_view.console(), DeploymentDiff(changes=done))
         return
     if set(done) != set(todo):
         out.print("Meanwhile somebody else changed something. What was done:")
@@ -82,7 +82,7 @@ def diff(
     """
     from handlers.errors import RadServeError
     from radserve.cli import versions_view
-    from radserve.client.control_documents import Changes
+    from radserve.schema.deployment import DeploymentDiff
     from radserve.versions import deployment_spec
 
     try:
@@ -93,7 +93,7 @@ def diff(
         typer.echo(f"radserve: {error}", err=True)
         raise typer.Exit(2) from error
     if json:
-        versions_view.json(versions_view.console(), Changes(changes=todo))
+        versions_view.json(versions_view.console(), DeploymentDiff(changes=todo))
     else:
         versions_view.changes(versions_view.console(), todo)
     if todo:
@@ -112,12 +112,12 @@ def audit(
 ) -> None:
     """Show who changed what, when and why; the newest last."""
     from radserve.cli import versions_view
-    from radserve.client.control_documents import Audit
+    from radserve.schema.control import AuditLog
 
     with control(context, url, key, cacert) as server:
         entries = server.audit(limit)
     if json:
-        versions_view.json(versions_view.console(), Audit(entries=entries))
+        versions_view.json(versions_view.console(), AuditLog(entries=entries))
     else:
         versions_view.audit(versions_view.console(), entries)
 

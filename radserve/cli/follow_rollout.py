@@ -11,8 +11,8 @@ from rich.text import Text
 
 from radserve.cli import units, versions_view
 from radserve.cli.table import safe
-from radserve.client.control_documents import Rollout
 from radserve.errors import ClientError, InvalidResponseError, ServerFailedError, UnreachableError
+from radserve.schema.rollout import RolloutStatus
 
 if TYPE_CHECKING:
     from radserve.client.control import Control
@@ -29,8 +29,8 @@ class Lost(UnreachableError):
 
 
 def follow(
-    control: Control, first: Rollout, watch: Watch, *, poll: float = POLL, patience: float = PATIENCE
-) -> Rollout:
+    control: Control, first: RolloutStatus, watch: Watch, *, poll: float = POLL, patience: float = PATIENCE
+) -> RolloutStatus:
     """Look at a rollout until it is done, and show each look.
 
     Parameters
@@ -63,7 +63,7 @@ def follow(
             )
 
 
-def _look(control: Control, last: Rollout, watch: Watch, poll: float, patience: float) -> Rollout:
+def _look(control: Control, last: RolloutStatus, watch: Watch, poll: float, patience: float) -> RolloutStatus:
     until: float | None = None
     while True:
         try:
@@ -98,7 +98,7 @@ class Watch:
         if self._live is not None:
             self._live.stop()
 
-    def see(self, item: Rollout) -> None:
+    def see(self, item: RolloutStatus) -> None:
         """Show a look; one that shows nothing new leaves no line."""
         if self._away:
             self._away = False
@@ -119,7 +119,7 @@ class Watch:
         self._out.print(Text.assemble(f"{time.strftime('%H:%M:%S')}  ", text), soft_wrap=True)
 
 
-def _picture(item: Rollout) -> Group:
+def _picture(item: RolloutStatus) -> Group:
     since = item.step_started or item.started
     passed = units.age(time.time() - since.timestamp())
     return Group(

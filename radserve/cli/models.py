@@ -9,7 +9,7 @@ import typer
 from radserve.cli.control_options import CaCert, Json, Key, Name, Reason, Runtime, Url, Version, control
 
 if TYPE_CHECKING:
-    from radserve.client.control_documents import Model
+    from radserve.schema.control import ModelStatus
 
 app = typer.Typer(
     help="Look at the models of a running server, and change which versions it has.", no_args_is_help=True
@@ -196,12 +196,15 @@ def export(
     runtime: Runtime = None,  # noqa: ARG001
 ) -> None:
     """Write what the server has as deployment.yaml, which 'radserve apply' reads."""
+    from radserve.versions import deployment_spec
+
     with control(context, url, key, cacert) as server:
         have = server.deployment()
-    typer.echo(have.model_dump_json(indent=2, exclude_none=True) if json else have.to_yaml(), nl=json)
+    text = have.model_dump_json(indent=2, exclude_none=True) if json else deployment_spec.to_yaml(have)
+    typer.echo(text, nl=json)
 
 
-def _model(found: Model, *, json: bool) -> None:
+def _model(found: ModelStatus, *, json: bool) -> None:
     from radserve.cli import versions_view
 
     (versions_view.json if json else versions_view.model)(versions_view.console(), found)

@@ -10,7 +10,7 @@ from pathlib import Path
 from radserve.cli.inputs import Source
 from radserve.client import Client
 from radserve.errors import InvalidCallError
-from radserve.schema.classification import Prediction
+from radserve.schema.prediction import Prediction
 from radserve.schema.segmentation import Segmentation
 
 

@@ -8,13 +8,13 @@ from typing import Final
 
 from pydantic import TypeAdapter, ValidationError
 
-from handlers.recipe import Name, Version
 from radserve.errors import InvalidCallError
+from radserve.schema.types import ModelName, Version
 
 _NUMBER: Final = re.compile(r"[0-9]+(?:\.[0-9]+)?")
 _UNITS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 _OFF: Final = "off"
-_NAME: Final[TypeAdapter[str]] = TypeAdapter(Name)
+_NAME: Final[TypeAdapter[str]] = TypeAdapter(ModelName)
 _VERSION: Final[TypeAdapter[str]] = TypeAdapter(Version)
 
 

@@ -23,7 +23,7 @@ from radserve.client import Client
 from radserve.client.concurrency import ordered
 from radserve.client.dialect import Api
 from radserve.errors import InvalidCallError, InvalidResponseError, ProblemError, ResponseTimeoutError
-from radserve.schema.classification import Prediction
+from radserve.schema.prediction import Prediction
 from radserve.schema.segmentation import Segmentation
 
 Form = Literal["table", "json", "csv"]

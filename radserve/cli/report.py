@@ -13,7 +13,7 @@ from typing import Final, Protocol
 import typer
 
 from radserve.cli.inputs import STDIN
-from radserve.schema.classification import Prediction
+from radserve.schema.prediction import Prediction
 from radserve.schema.segmentation import Segmentation
 
 _COLUMNS: Final = (
@@ -143,8 +143,8 @@ def _shares(answer: Prediction) -> dict[str, str]:
 
 
 def _extent(answer: Segmentation) -> dict[str, str]:
-    area = {f"area_{key}": _number(value) for key, value in asdict(answer.area).items()}
-    box = {} if answer.box is None else {f"box_{key}": _number(value) for key, value in asdict(answer.box).items()}
+    area = {f"area_{key}": _number(value) for key, value in answer.area.model_dump().items()}
+    box = {} if answer.box is None else {f"box_{key}": _number(value) for key, value in answer.box.model_dump().items()}
     return area | box
 
 

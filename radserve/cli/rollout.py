@@ -9,9 +9,8 @@ import typer
 from radserve.cli.control_options import CaCert, Key, Name, Reason, Runtime, Url, by_hand, control
 
 if TYPE_CHECKING:
-    from radserve.cli.rollout_plan import RolloutPlan
     from radserve.client.control import Control
-    from radserve.client.control_documents import Rollout
+    from radserve.schema.rollout import RolloutSpec, RolloutStatus
 
 _STEPS: Final = "5%,25%,100%"
 _COPIES: Final = "100%"
@@ -87,8 +86,8 @@ def rollout(
     130  interrupted; the rollout goes on
     """
     from radserve.cli import parse, versions_view
-    from radserve.cli.rollout_plan import RolloutPlan
     from radserve.errors import InvalidCallError
+    from radserve.schema.rollout import RolloutSpec
 
     name = parse.name(name)
     if status and abort:
@@ -106,8 +105,7 @@ def rollout(
         raise InvalidCallError(f"--copies has value {copies!r}, but only --shadow makes copies.")
     plan = None
     if version is not None:
-        plan = RolloutPlan(
-            name=name,
+        plan = RolloutSpec(
             version=parse.version(version),
             steps=parse.steps("--canary", canary or _STEPS),
             step_seconds=parse.duration("--step", step),
@@ -117,7 +115,7 @@ def rollout(
             min_requests=min_requests,
             workers=workers,
             shadow=parse.percentage("--copies", copies or _COPIES) if shadow else None,
-            reason=reason,
+            reason=reason or "",
         )
     with control(context, url, key, cacert) as server:
         if abort:
@@ -140,7 +138,7 @@ def _require_nothing_of_a_beginning(context: typer.Context) -> None:
         raise InvalidCallError(f"{option} says how a rollout begins, and none does: name the VERSION to roll out.")
 
 
-def _run(server: Control, name: str, plan: RolloutPlan | None, *, wait: bool) -> Rollout:
+def _run(server: Control, name: str, plan: RolloutSpec | None, *, wait: bool) -> RolloutStatus:
     """Begin a rollout, or look for the one that runs, and watch it."""
     from radserve.cli import versions_view
     from radserve.cli.follow_rollout import Watch, follow
@@ -155,7 +153,7 @@ def _run(server: Control, name: str, plan: RolloutPlan | None, *, wait: bool) ->
                     "verified and then gets all of them at once.",
                     err=True,
                 )
-            first = server.start(plan)
+            first = server.start(name, plan)
         if not wait:
             return first
         with Watch(versions_view.console(stderr=True)) as watch:

@@ -11,8 +11,7 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from radserve.cli.report import Outcome, Problem, encodable
-from radserve.schema.classification import Prediction
-from radserve.schema.prediction import Answer, Model
+from radserve.schema.prediction import ImageResult, ModelReference, Prediction
 from radserve.schema.segmentation import Segmentation
 
 _PAGE: Final = 1000
@@ -54,11 +53,11 @@ class Table:
         if not self._console.is_terminal:
             self._console.width = _PIPE_WIDTH
         self._rows: list[_Cells] = []
-        self._models: set[Model] = set()
+        self._models: set[ModelReference] = set()
 
     def add(self, outcome: Outcome) -> bool:
         """See `radserve.cli.report.Report`."""
-        if isinstance(outcome.result, Answer):
+        if isinstance(outcome.result, ImageResult):
             self._models.add(outcome.result.model)
         self._rows.append({"File": safe(outcome.file)} | _cells(outcome.result))
         return len(self._rows) >= _PAGE
@@ -73,7 +72,7 @@ class Table:
         self._models.clear()
 
 
-def _described(model: Model) -> str:
+def _described(model: ModelReference) -> str:
     return f"{model.name} {model.version}, archive sha256 {model.sha256 or 'unknown'}"
 
 

@@ -14,8 +14,9 @@ from rich.text import Text
 
 from radserve.cli import units
 from radserve.cli.table import fraction, safe
-from radserve.client.control_documents import AuditEntry, Latency, Model, Observed, Overview, Report, Rollout, Version
-from radserve.versions.deployment_spec import Change, percent
+from radserve.schema.control import AuditEntry, ModelStatus, ServerStatus, VersionStatus
+from radserve.schema.deployment import Change, percent
+from radserve.schema.rollout import Latency, RolloutStatus, ShadowReport, TrafficSample
 
 _PIPE_WIDTH: Final = 200
 _STATES: Final = {"ready": "green", "degraded": "bold red", "starting": "yellow", "candidate": "yellow"}
@@ -44,7 +45,7 @@ def json(out: Console, value: BaseModel) -> None:
     out.print(value.model_dump_json(indent=2), soft_wrap=True)
 
 
-def overview(out: Console, found: Overview) -> None:
+def overview(out: Console, found: ServerStatus) -> None:
     """Show all models, and what moves among them."""
     if not found.models:
         out.print("No model is registered.")
@@ -61,7 +62,7 @@ def overview(out: Console, found: Overview) -> None:
         out.print("No front is before this server: a rollout is verified, then switches all requests at once.")
 
 
-def model(out: Console, found: Model) -> None:
+def model(out: Console, found: ModelStatus) -> None:
     """Show everything about one model."""
     out.print(_properties(found.versions))
     for item in found.versions:
@@ -73,18 +74,18 @@ def model(out: Console, found: Model) -> None:
         rollout_line(out, found.rollout)
 
 
-def version(out: Console, name: str, item: Version, what: str) -> None:
+def version(out: Console, name: str, item: VersionStatus, what: str) -> None:
     """Say in a line what became of a version."""
     line = f"{name} {item.version} {what}: {item.state}, {_ready(item)} workers, {percent(item.share)} of requests"
     out.print(safe(f"{line}, sha256 {item.sha256}."), soft_wrap=True)
 
 
-def rollout_line(out: Console, item: Rollout) -> None:
+def rollout_line(out: Console, item: RolloutStatus) -> None:
     """Say in a line where a rollout stands."""
     out.print(_headline(item), soft_wrap=True)
 
 
-def rollout(out: Console, item: Rollout) -> None:
+def rollout(out: Console, item: RolloutStatus) -> None:
     """Show where a rollout stands, or how it ended, and what was seen."""
     rollout_line(out, item)
     if item.candidate is not None or item.stable is not None:
@@ -93,7 +94,7 @@ def rollout(out: Console, item: Rollout) -> None:
         _report(out, item, item.shadow)
 
 
-def observed(item: Rollout) -> Table:
+def observed(item: RolloutStatus) -> Table:
     """Set both sides of a rollout beside each other."""
     table = _table("Version", ">Requests", ">Errors", ">p95")
     sides = ((item.version, item.candidate), (item.before or "before", item.stable))
@@ -102,7 +103,7 @@ def observed(item: Rollout) -> Table:
     return table
 
 
-def step(item: Rollout) -> str:
+def step(item: RolloutStatus) -> str:
     """Say which share a rollout is at, of which steps."""
     if item.done or item.step is None or not item.steps:
         return f"{percent(item.share)} of requests"
@@ -128,7 +129,7 @@ def audit(out: Console, entries: Sequence[AuditEntry]) -> None:
     out.print(table)
 
 
-def _report(out: Console, item: Rollout, report: Report) -> None:
+def _report(out: Console, item: RolloutStatus, report: ShadowReport) -> None:
     """Show what came of the copies."""
     table = _table("Shadow", ">")
     table.add_row(safe("copies"), safe(f"{report.copies}"))
@@ -151,7 +152,7 @@ def _report(out: Console, item: Rollout, report: Report) -> None:
         out.print(examples)
 
 
-def _headline(item: Rollout) -> Text:
+def _headline(item: RolloutStatus) -> Text:
     phase = item.phase.replace("_", " ")
     return Text.assemble(
         safe(f"{item.name} {item.version}: "),
@@ -160,7 +161,7 @@ def _headline(item: Rollout) -> Text:
     )
 
 
-def _row(item: Version) -> tuple[Text, ...]:
+def _row(item: VersionStatus) -> tuple[Text, ...]:
     """Return the cells of a version among all others."""
     return (
         safe(item.version),
@@ -174,7 +175,7 @@ def _row(item: Version) -> tuple[Text, ...]:
     )
 
 
-def _properties(versions: Sequence[Version]) -> Table:
+def _properties(versions: Sequence[VersionStatus]) -> Table:
     """Set the versions of one model beside each other; there are few of them, and much to say of each."""
     table = _table("", *(f">{item.version}" for item in versions))
     latencies = [item.latency or Latency() for item in versions]
@@ -195,19 +196,19 @@ def _properties(versions: Sequence[Version]) -> Table:
     return table
 
 
-def _state(item: Version) -> Text:
+def _state(item: VersionStatus) -> Text:
     return safe(item.state, _STATES.get(item.state, ""))
 
 
-def _workers(item: Version) -> Text:
+def _workers(item: VersionStatus) -> Text:
     return safe(_ready(item), "" if item.workers.ready >= item.workers.wanted else "bold red")
 
 
-def _ready(item: Version) -> str:
+def _ready(item: VersionStatus) -> str:
     return f"{item.workers.ready}/{item.workers.wanted}"
 
 
-def _errors(side: Observed | Version) -> str:
+def _errors(side: TrafficSample | VersionStatus) -> str:
     return units.part(side.errors, side.requests)
 
 

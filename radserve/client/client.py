@@ -16,15 +16,15 @@ from typing import Any, Final, Literal, Self
 
 import httpx
 
-from radserve.client import history, response
+from radserve.client import history, response, validation
 from radserve.client.dialect import Api, Interface
-from radserve.client.history import Result
-from radserve.client.parsing import RequestedImage, parse, parse_explanation, parse_series, parse_several
 from radserve.client.transport import TIMEOUT, Transport, base
+from radserve.client.validation import RequestedImage
 from radserve.errors import InvalidCallError, InvalidResponseError, RejectedRequestError
-from radserve.schema.classification import Prediction
 from radserve.schema.explanation import Explanation
-from radserve.schema.prediction import Image, RejectedImage
+from radserve.schema.history import HistoryEntry
+from radserve.schema.prediction import Image, Prediction
+from radserve.schema.problem import RejectedImage
 from radserve.schema.segmentation import Segmentation, Series
 
 Kind = Literal["predictions", "explanations"]
@@ -132,7 +132,7 @@ class Client:
         Returns
         -------
         Prediction or Segmentation
-            By the model's task, which `.task` names; what both have is in `radserve.schema.prediction.Answer`.
+            By the model's task, which `.task` names; what both have is in `radserve.schema.prediction.ImageResult`.
 
         Raises
         ------
@@ -150,7 +150,7 @@ class Client:
             The file cannot be read.
         """
         content, path = self._read(image), self._path("predictions", name, version)
-        return parse(self._ask(path, content), RequestedImage(name, version, _sha256(content)))
+        return validation.result(self._ask(path, content), RequestedImage(name, version, _sha256(content)))
 
     def explain(self, name: str, image: bytes | Path, version: str | None = None) -> Explanation:
         """Ask a classifier for one image, and for the part of it that speaks for the answer.
@@ -161,7 +161,7 @@ class Client:
             See `predict`; 404 where the model explains nothing, as segmentation models do.
         """
         content, path = self._read(image), self._path("explanations", name, version)
-        return parse_explanation(self._ask(path, content), RequestedImage(name, version, _sha256(content)))
+        return validation.explanation(self._ask(path, content), RequestedImage(name, version, _sha256(content)))
 
     def picture(
         self,
@@ -221,11 +221,12 @@ class Client:
         for batch in batches:
             asked = [RequestedImage(name, version, _sha256(image)) for image in batch]
             try:
-                answers += parse_several(self._ask_several(self._path("predictions", name, version), batch), asked)
+                document = self._ask_several(self._path("predictions", name, version), batch)
+                answers += validation.result_list(document, asked)
             except RejectedRequestError as error:
                 if len(batch) > 1 or error.status != HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
                     raise
-                answers.append(RejectedImage(error.status, error.title, error.detail))
+                answers.append(RejectedImage(status=error.status, title=error.title, detail=error.detail))
         return answers
 
     def predict_series(self, name: str, slices: Iterable[bytes | Path], version: str | None = None) -> Series:
@@ -243,7 +244,7 @@ class Client:
             raise InvalidCallError("slices is empty; a volume needs one slice at least.")
         path = self._path("predictions", name, version)
         asked = [RequestedImage(name, version, _sha256(image)) for image in images]
-        return parse_series(self._ask_several(path, images), asked)
+        return validation.series(self._ask_several(path, images), asked)
 
     def results(
         self,
@@ -253,7 +254,7 @@ class Client:
         since: datetime | None = None,
         until: datetime | None = None,
         text: str | None = None,
-    ) -> Iterator[Result]:
+    ) -> Iterator[HistoryEntry]:
         """Go through what a gateway has kept, the newest first; pages are asked for as they are needed.
 
         Parameters
@@ -271,7 +272,7 @@ class Client:
         self._require_gateway()
         return history.find(self._transport, model=model, label=label, since=since, until=until, text=text)
 
-    def result(self, identity: str) -> Result:
+    def result(self, identity: str) -> HistoryEntry:
         """Return one result of a gateway's history; raises as `results` does."""
         self._require_gateway()
         return history.get(self._transport, identity)

@@ -11,11 +11,11 @@ from typing import Any, Final, Self, TypeVar
 import httpx
 from pydantic import BaseModel, ValidationError
 
-from radserve.cli.rollout_plan import RolloutPlan
 from radserve.client import discovery, response, retry, transport
-from radserve.client.control_documents import Audit, AuditEntry, Changes, Model, Overview, Rollout, Version
 from radserve.errors import ClientError, InvalidResponseError, ResponseTimeoutError, UnreachableError
-from radserve.versions.deployment_spec import Change, Deployment
+from radserve.schema.control import AuditEntry, AuditLog, ModelStatus, ServerStatus, VersionStatus
+from radserve.schema.deployment import Change, Deployment, DeploymentDiff
+from radserve.schema.rollout import RolloutSpec, RolloutStatus
 
 _CHANGING: Final = 900.0
 """Seconds that a change may take: an archive is pulled and verified, workers start."""
@@ -102,35 +102,35 @@ class Control:
     def __exit__(self, *_: object) -> None:
         self._http.close()
 
-    def overview(self) -> Overview:
+    def overview(self) -> ServerStatus:
         """Return all models."""
-        return self._get("/versions", Overview)
+        return self._get("/versions", ServerStatus)
 
-    def model(self, name: str) -> Model:
+    def model(self, name: str) -> ModelStatus:
         """Return one model."""
-        return self._get(f"/versions/{name}", Model)
+        return self._get(f"/versions/{name}", ModelStatus)
 
-    def register(self, name: str, version: str, workers: int | None, reason: str | None) -> Version:
+    def register(self, name: str, version: str, workers: int | None, reason: str | None) -> VersionStatus:
         """Pull a version if it is missing, verify it and start it; it gets no traffic yet."""
         body = {"workers": workers, "reason": reason}
-        return self._read(self._ask("POST", f"/versions/{name}/{version}", body), Version)
+        return self._read(self._ask("POST", f"/versions/{name}/{version}", body), VersionStatus)
 
-    def scale(self, name: str, version: str, workers: int, reason: str | None) -> Version:
+    def scale(self, name: str, version: str, workers: int, reason: str | None) -> VersionStatus:
         """Give a version more workers, or fewer."""
         body = {"workers": workers, "reason": reason}
-        return self._read(self._ask("PATCH", f"/versions/{name}/{version}", body), Version)
+        return self._read(self._ask("PATCH", f"/versions/{name}/{version}", body), VersionStatus)
 
     def unregister(self, name: str, version: str, reason: str | None, *, force: bool) -> None:
         """Stop serving a version; with `force` also one that has a share."""
         self._ask("DELETE", f"/versions/{name}/{version}", query={"force": force or None, "reason": reason})
 
-    def promote(self, name: str, version: str, reason: str | None) -> Model:
+    def promote(self, name: str, version: str, reason: str | None) -> ModelStatus:
         """Give a version all requests."""
-        return self._read(self._ask("POST", f"/versions/{name}/{version}/promote", {"reason": reason}), Model)
+        return self._read(self._ask("POST", f"/versions/{name}/{version}/promote", {"reason": reason}), ModelStatus)
 
-    def rollback(self, name: str, reason: str | None) -> Model:
+    def rollback(self, name: str, reason: str | None) -> ModelStatus:
         """Give all requests back to the version before; a rollout that runs is given up."""
-        return self._read(self._ask("POST", f"/versions/{name}/rollback", {"reason": reason}), Model)
+        return self._read(self._ask("POST", f"/versions/{name}/rollback", {"reason": reason}), ModelStatus)
 
     def deployment(self) -> Deployment:
         """Return what the server has, as the file that would make it so."""
@@ -139,28 +139,28 @@ class Control:
     def diff(self, want: Deployment) -> tuple[Change, ...]:
         """Return what `apply` would do."""
         answer = self._ask("POST", "/deployment/diff", want.model_dump(mode="json"), reading=True)
-        return self._read(answer, Changes).changes
+        return self._read(answer, DeploymentDiff).changes
 
     def apply(self, want: Deployment, reason: str | None) -> tuple[Change, ...]:
         """Make the server have that, and return what was done."""
         answer = self._ask("PUT", "/deployment", want.model_dump(mode="json"), query={"reason": reason})
-        return self._read(answer, Changes).changes
+        return self._read(answer, DeploymentDiff).changes
 
-    def rollout(self, name: str) -> Rollout:
+    def rollout(self, name: str) -> RolloutStatus:
         """Return the rollout of a model that runs, or the last one."""
-        return self._get(f"/rollouts/{name}", Rollout)
+        return self._get(f"/rollouts/{name}", RolloutStatus)
 
-    def start(self, plan: RolloutPlan) -> Rollout:
+    def start(self, name: str, spec: RolloutSpec) -> RolloutStatus:
         """Begin a rollout."""
-        return self._read(self._ask("POST", f"/rollouts/{plan.name}", plan.body()), Rollout)
+        return self._read(self._ask("POST", f"/rollouts/{name}", spec.model_dump(mode="json")), RolloutStatus)
 
-    def abort(self, name: str, reason: str | None) -> Rollout:
+    def abort(self, name: str, reason: str | None) -> RolloutStatus:
         """Give a rollout up."""
-        return self._read(self._ask("DELETE", f"/rollouts/{name}", query={"reason": reason}), Rollout)
+        return self._read(self._ask("DELETE", f"/rollouts/{name}", query={"reason": reason}), RolloutStatus)
 
     def audit(self, limit: int) -> tuple[AuditEntry, ...]:
         """Return the last entries of the audit log, the newest last."""
-        return self._get("/audit", Audit, {"limit": limit}).entries
+        return self._get("/audit", AuditLog, {"limit": limit}).entries
 
     def _get(self, path: str, kind: type[_Value], query: _Query | None = None) -> _Value:
         return self._read(self._ask("GET", path, query=query, reading=True), kind)

@@ -1,59 +1,20 @@
-"""What a gateway keeps of the answers that it gave, and the way to it."""
+"""Reads and deletes results in the history of a gateway."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import datetime
 from http import HTTPStatus
-from typing import Any, Final, Literal
-
-from pydantic import StrictBool, TypeAdapter, ValidationError
-from pydantic.dataclasses import dataclass
+from typing import Final
 
 from radserve.client import response
 from radserve.client.transport import Transport
+from radserve.client.validation import validate
 from radserve.errors import InvalidCallError, InvalidResponseError
-from radserve.schema.prediction import Sha256, Share, Text
+from radserve.schema.history import HistoryEntry, HistoryPage
 
-_HEXADECIMAL: Final = frozenset("0123456789abcdef-")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Result:
-    """One answer of the past; never its image.
-
-    Attributes
-    ----------
-    id
-        As the answer had it.
-    verb
-        What was asked.
-    sha256, image_sha256
-        Of the archive that answered, and of the image as sent.
-    probability
-        Of `label`; None where the answer had none (segmentation).
-    client
-        Name of the key that asked.
-    filename
-        Where the gateway keeps names.
-    """
-
-    id: Text
-    time: datetime
-    verb: Literal["predictions", "explanations"]
-    model: Text
-    version: Text
-    sha256: Sha256 | None
-    image_sha256: Sha256
-    label: Text
-    probability: Share | None = None
-    positive: StrictBool | None = None
-    client: Text
-    filename: str | None = None
-    request_id: str = ""
-
-
-_RESULT: Final = TypeAdapter(Result)
+_ID_CHARACTERS: Final = frozenset("0123456789abcdef-")
+_PAGE_SIZE: Final = "200"
 
 
 def find(
@@ -64,56 +25,41 @@ def find(
     since: datetime | None,
     until: datetime | None,
     text: str | None,
-) -> Iterator[Result]:
-    """Return results, the newest first, asking for a page when the one before is used up."""
-    times = {"since": _time("since", since), "until": _time("until", until)}
-    asked = {"model": model, "label": label, "text": text} | times
-    query = {key: value for key, value in asked.items() if value is not None} | {"limit": "200"}
+) -> Iterator[HistoryEntry]:
+    """Yield matching results, newest first; requests a page when the previous one is consumed."""
+    filters = {"model": model, "label": label, "text": text}
+    filters |= {"since": _timestamp("since", since), "until": _timestamp("until", until)}
+    query = {key: value for key, value in filters.items() if value is not None} | {"limit": _PAGE_SIZE}
     while True:
-        match response.document(transport.read("api/results", query)):
-            case {"results": list(items), "next": (str() | None) as cursor}:
-                yield from map(_read, items)
-            case _:
-                raise InvalidResponseError("The answer is no page of results. Nothing of it is used.")
-        if cursor is None:
+        page = validate(HistoryPage, response.document(transport.read("api/results", query)))
+        yield from page.results
+        if page.next is None:
             return
-        query["cursor"] = cursor
+        query["cursor"] = page.next
 
 
-def get(transport: Transport, identity: str) -> Result:
+def get(transport: Transport, identifier: str) -> HistoryEntry:
     """Return one result."""
-    return _read(response.document(transport.read(_path(identity))))
+    return validate(HistoryEntry, response.document(transport.read(_path(identifier))))
 
 
-def delete(transport: Transport, identity: str) -> None:
-    """Let the gateway forget one result."""
-    answer = transport.delete(_path(identity))
-    if answer.status_code == HTTPStatus.NO_CONTENT:
-        return
-    response.document(answer)  # says what is wrong
-    raise InvalidResponseError("The answer does not say that the result is gone.")
+def delete(transport: Transport, identifier: str) -> None:
+    """Delete one result."""
+    deleted = transport.delete(_path(identifier))
+    if deleted.status_code != HTTPStatus.NO_CONTENT:
+        response.document(deleted)  # raises for 4xx and 5xx
+        raise InvalidResponseError(f"The gateway answered {deleted.status_code} instead of 204; check the URL.")
 
 
-def _path(identity: str) -> str:
-    if not identity or not set(identity) <= _HEXADECIMAL:
-        raise InvalidCallError(f"id has value {identity!r}; it is the `id` of an answer or of a result.")
-    return f"api/results/{identity}"
+def _path(identifier: str) -> str:
+    if not identifier or not set(identifier) <= _ID_CHARACTERS:
+        raise InvalidCallError(f"id has value {identifier!r}; use the `id` of a prediction or history entry.")
+    return f"api/results/{identifier}"
 
 
-def _time(name: str, value: datetime | None) -> str | None:
+def _timestamp(name: str, value: datetime | None) -> str | None:
     if value is None:
         return None
     if value.tzinfo is None:
-        raise InvalidCallError(f"{name} has value {value}, which names no time zone.")
+        raise InvalidCallError(f"{name} has value {value}, which has no time zone.")
     return value.isoformat()
-
-
-def _read(document: Any) -> Result:
-    try:
-        return _RESULT.validate_python(document)
-    except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        where = ".".join(map(str, first["loc"])) or "the whole"
-        raise InvalidResponseError(
-            f"The answer is no result ({where}: {first['msg']}). Nothing of it is used."
-        ) from error

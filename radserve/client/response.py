@@ -17,7 +17,7 @@ from radserve.errors import (
     ServerFailedError,
     UnreachableError,
 )
-from radserve.schema.png import decode
+from radserve.schema.png import read_scanlines
 from radserve.schema.prediction import Image
 
 _HINTS: Final = {
@@ -149,7 +149,11 @@ def picture(response: httpx.Response, size: Image | None) -> bytes:
     _accept(response)
     _require(response, "image/png")
     try:
-        decode(response.content, (size.width, size.height) if size else None)
+        scanlines = read_scanlines(response.content)
+        if size is not None and (scanlines.width, scanlines.height) != (size.width, size.height):
+            raise ValueError(
+                f"the PNG is {scanlines.width} x {scanlines.height}, but the image is {size.width} x {size.height}"
+            )
     except ValueError as error:
         raise InvalidResponseError(
             f"The answer is not the picture that was asked for ({error}). It is not used."

@@ -1,49 +1,58 @@
-"""Where a classifier looked, as a value."""
+"""Explanation documents: a classification with a heat map of what influenced it."""
 
 from __future__ import annotations
 
 from typing import Self
 
 from pydantic import StrictBool, model_validator
-from pydantic.dataclasses import dataclass
 
-from radserve.schema.classification import Prediction
-from radserve.schema.png import Picture
-from radserve.schema.prediction import Text
+from radserve.schema.png import GrayPng, Scanlines
+from radserve.schema.prediction import Prediction
+from radserve.schema.segmentation import check_size
+from radserve.schema.types import Text
 
 
-@dataclass(frozen=True)
-class Heat(Picture):
-    """A map of relevance: 0 is none, 255 the most on this image.
+class HeatMap(GrayPng):
+    """Relevance of each pixel: 0 is none, 255 the highest of this image.
 
     Attributes
     ----------
     method
-        How it was computed.
+        How it was computed, such as `grad-cam`.
     label
-        The label whose relevance it is.
+        Label whose relevance it shows.
     empty
-        Whether nothing on the image speaks for the label by this method; the map is 0 everywhere.
+        Whether no pixel is relevant for the label; the map is 0 everywhere.
     """
 
     method: Text
     label: Text
     empty: StrictBool = False
 
+    def _check_content(self, scanlines: Scanlines) -> None:
+        # All pixels are 0 exactly if all filtered bytes are: every filter predicts 0 from zeros.
+        if self.empty == any(any(row) for _, row in scanlines.rows()):
+            raise ValueError(f"explanation.empty is {self.empty}, but the map contradicts it")
 
-@dataclass(frozen=True)
-class Explanation:
-    """A prediction, and the part of the image that speaks for its label; the map lies on the image pixel for pixel."""
 
-    prediction: Prediction
-    heat: Heat
+class Explanation(Prediction):
+    """Classification and the heat map that explains its label; the map has the size of the image."""
+
+    explanation: HeatMap
+
+    @property
+    def heat(self) -> HeatMap:
+        """Heat map."""
+        return self.explanation
+
+    @property
+    def prediction(self) -> Prediction:
+        """Classification without the heat map."""
+        return Prediction.model_validate({**self.raw} if self.raw else self.model_dump())
 
     @model_validator(mode="after")
-    def _agree(self) -> Self:
-        """Check that the map is this prediction's."""
-        self.heat.covers(self.prediction.image)
-        if self.heat.label != self.prediction.label:
-            raise ValueError(f"explanation.label is {self.heat.label!r}, but label is {self.prediction.label!r}")
-        if self.heat.empty != (not self.heat.pixels.any()):
-            raise ValueError(f"explanation.empty is {self.heat.empty}, which the map contradicts")
+    def _check_map(self) -> Self:
+        check_size(self.explanation, self)
+        if self.explanation.label != self.label:
+            raise ValueError(f"explanation.label is {self.explanation.label!r}, but label is {self.label!r}")
         return self

@@ -1,92 +1,158 @@
-"""What every answer of a server says, whatever the task; nothing that was not validated becomes one."""
+"""Prediction documents: what a server reports about one image, and the classification result."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
-from dataclasses import field
 from datetime import datetime
-from typing import Annotated, Any, Self
+from typing import Any, ClassVar, Final, Literal, Self
 
-from pydantic import Field, StrictBool, StrictStr, model_validator
-from pydantic.dataclasses import dataclass
+from pydantic import ModelWrapValidatorHandler, PrivateAttr, StrictBool, model_validator
 
-Text = Annotated[StrictStr, Field(min_length=1)]
-Share = Annotated[float, Field(strict=True, ge=0, le=1, allow_inf_nan=False)]
-Pixels = Annotated[int, Field(strict=True, ge=1)]
-Count = Annotated[int, Field(strict=True, ge=0)]
-Sha256 = Annotated[StrictStr, Field(pattern=r"^[0-9a-f]{64}$")]
-Length = Annotated[float, Field(strict=True, gt=0, allow_inf_nan=False)]
+from radserve.schema.types import ROUNDING, Document, Fraction, Millimetres, PixelLength, Sha256, Text
+
+_ORIGIN: Final = frozenset({"name", "id", "time", "filename"})
+
+PROBABILITY_SUM_TOLERANCE: Final = 0.01
+"""How far the probabilities may sum from 1: they may be rounded to two digits."""
 
 
-@dataclass(frozen=True)
-class Model:
-    """Which model answered; `sha256` is its archive's, None where the server has no index of its store."""
+class ModelReference(Document):
+    """Names the model that made a prediction.
+
+    Attributes
+    ----------
+    sha256
+        Digest of the archive; None if the server has no index of its model store.
+    """
 
     name: Text
     version: Text
     sha256: Sha256 | None
 
 
-@dataclass(frozen=True)
-class Image:
-    """The image as the server read it.
+class Image(Document):
+    """Describes the image that the server decoded.
 
     Attributes
     ----------
     width, height
-        Upright, in pixels.
+        Size in pixels, upright.
     sha256
-        Of the bytes that were sent.
+        Digest of the bytes that were sent.
     spacing
-        (row, column) distance of pixel centres in mm, where the file tells.
+        (row, column) distance of pixel centres in mm, if the file declares it.
     """
 
     format: Text
-    width: Pixels
-    height: Pixels
+    width: PixelLength
+    height: PixelLength
     sha256: Sha256
-    spacing: tuple[Length, Length] | None = None
+    spacing: tuple[Millimetres, Millimetres] | None = None
 
 
-@dataclass(frozen=True, kw_only=True)
-class Answer:
-    """The answer to one image: what `Prediction` and `Segmentation` have in common.
+class ImageResult(Document):
+    """Result for one image; base of `Prediction` and `Segmentation`.
+
+    Two results are equal if the server reports the same about the image; where it came from and `raw` do not count.
 
     Attributes
     ----------
-    positive
-        Whether the model found what it looks for; None where it looks for no finding.
-    threshold
-        Probability (of the image, or of a pixel) from which on that is so; None with `positive`.
+    positive, threshold
+        Decision of the model and the cut-off that it applied; both None if the model decides nothing.
     warning
-        Why the answer must not be relied on (an untrained model, say); show it wherever the label is shown.
-    id, time
-        Name of the answer in a gateway's history, and when it was given; None where no gateway was asked.
-    raw
-        The whole document, with what a newer server may have added.
+        Why the result must not be relied on.
+    name
+        File name within a zip that was sent.
+    id, time, filename
+        Set by a gateway: identifier in its history, time of the result, name of the file if the client sent one.
     """
 
-    model: Model
+    model: ModelReference
     label: Text
     positive: StrictBool | None
-    threshold: Share | None
+    threshold: Fraction | None
     image: Image
     warning: Text | None = None
-    id: Text | None = field(default=None, compare=False)
-    time: datetime | None = field(default=None, compare=False)
-    raw: Mapping[str, Any] = field(repr=False, compare=False)
+    name: Text | None = None
+    id: Text | None = None
+    time: datetime | None = None
+    filename: Text | None = None
+
+    _raw: Mapping[str, Any] = PrivateAttr(default_factory=dict)
+
+    @property
+    def raw(self) -> Mapping[str, Any]:
+        """Document as the server sent it, with keys that this release does not know."""
+        return self._raw
+
+    def __eq__(self, other: object) -> bool:
+        return type(other) is type(self) and self._content() == other._content()
+
+    __hash__ = None  # type: ignore[assignment]  # probabilities are a mapping
+
+    def _content(self) -> dict[str, Any]:
+        return {key: value for key, value in self if key not in _ORIGIN}
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _keep_raw(cls, data: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
+        if not isinstance(data, dict):
+            return handler(data)
+        if "status" in data:
+            raise ValueError("the document is problem details")
+        if "mask" in data and "probabilities" in data:
+            raise ValueError("the document has both a mask and probabilities")
+        result = handler(data)
+        result._raw = data  # noqa: SLF001 - its own class
+        return result
 
     @model_validator(mode="after")
-    def _decided(self) -> Self:
+    def _check_decision(self) -> Self:
         if (self.positive is None) != (self.threshold is None):
             raise ValueError(f"positive is {self.positive} while threshold is {self.threshold}")
         return self
 
 
-@dataclass(frozen=True)
-class RejectedImage:
-    """Problem details (RFC 9457) in the place of an answer: there is no label in it."""
+class Prediction(ImageResult):
+    """Result of a classifier for one image; see `ImageResult` for the other attributes.
 
-    status: Annotated[int, Field(strict=True, ge=400, le=599)]
-    title: Text
-    detail: Text
+    Attributes
+    ----------
+    probability
+        Probability of `label`.
+    probabilities
+        Label -> calibrated probability; they sum to 1 within `PROBABILITY_SUM_TOLERANCE`.
+    """
+
+    task: ClassVar[Literal["classification"]] = "classification"
+
+    probability: Fraction
+    probabilities: Mapping[Text, Fraction]
+
+    @model_validator(mode="after")
+    def _check_probabilities(self) -> Self:
+        if self.label not in self.probabilities:
+            raise ValueError(f"label {self.label!r} is not among the probabilities {sorted(self.probabilities)}")
+        if not math.isclose(self.probability, self.probabilities[self.label], abs_tol=ROUNDING):
+            raise ValueError(f"probability {self.probability} differs from the probability of label {self.label!r}")
+        total = math.fsum(self.probabilities.values())
+        if abs(total - 1) > PROBABILITY_SUM_TOLERANCE:
+            raise ValueError(f"the probabilities sum to {total:.4f}, not 1")
+        if self.positive is None or self.threshold is None:
+            self._check_most_probable()
+        else:
+            self._check_threshold(self.threshold, positive=self.positive)
+        return self
+
+    def _check_most_probable(self) -> None:
+        best = max(self.probabilities, key=self.probabilities.__getitem__)
+        if self.probability < self.probabilities[best] - ROUNDING:
+            raise ValueError(f"label is {self.label!r}, but {best!r} is more probable and no threshold applies")
+
+    def _check_threshold(self, threshold: float, *, positive: bool) -> None:
+        others = (probability for label, probability in self.probabilities.items() if label != self.label)
+        if positive and self.probability < threshold - ROUNDING:
+            raise ValueError(f"positive is true, but probability {self.probability} is below threshold {threshold}")
+        if not positive and min(others, default=0.0) > threshold + ROUNDING:
+            raise ValueError(f"positive is false, but no other label's probability is below threshold {threshold}")

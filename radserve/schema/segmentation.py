@@ -1,150 +1,173 @@
-"""The answer of a segmentation model, as a value: a mask that is where and as large as it says."""
+"""Segmentation documents: a mask for one image, and the volume of a series of slices."""
 
 from __future__ import annotations
 
 import math
-from typing import Annotated, ClassVar, Final, Literal, Self
+from typing import ClassVar, Literal, NamedTuple, Self
 
-import numpy as np
-from numpy.typing import NDArray
-from pydantic import Field, model_validator
-from pydantic.dataclasses import dataclass
+from pydantic import Field, PrivateAttr, model_validator
 
-from radserve.schema.png import Picture
-from radserve.schema.prediction import Answer, Count, Pixels, RejectedImage, Share, Text
+from radserve.schema.png import GrayPng, Scanlines, unfilter
+from radserve.schema.prediction import ImageResult
+from radserve.schema.problem import RejectedImage
+from radserve.schema.types import ROUNDING, Amount, Count, Document, Fraction, PixelLength, Text
 
-_ROUNDING: Final = 1e-6
-_Amount = Annotated[float, Field(strict=True, ge=0, allow_inf_nan=False)]
+_MARKED = b"\xff"
 
 
-@dataclass(frozen=True)
-class Area:
-    """How much is marked.
+class Area(Document):
+    """Marked area of an image.
 
     Attributes
     ----------
     fraction
-        Of the image's pixels.
+        Marked part of the image's pixels.
     mm2
-        In square millimetres; None where the image's spacing is not known.
+        In square millimetres; None if the pixel spacing is unknown.
     """
 
     pixels: Count
-    fraction: Share
-    mm2: _Amount | None = None
+    fraction: Fraction
+    mm2: Amount | None = None
 
 
-@dataclass(frozen=True)
-class Box:
-    """The smallest rectangle around everything that is marked, in pixels of the image."""
+class Box(Document):
+    """Smallest rectangle around all marked pixels, in pixels of the image."""
 
     left: Count
     top: Count
-    width: Pixels
-    height: Pixels
+    width: PixelLength
+    height: PixelLength
 
 
-@dataclass(frozen=True, kw_only=True)
-class Segmentation(Answer):
-    """What a segmentation model says of one image; see `Answer` for the rest.
+class _Marks(NamedTuple):
+    """Number of marked pixels and the box around them."""
+
+    pixels: int
+    box: Box | None
+
+
+class Mask(GrayPng):
+    """Mask with the size of its image: 255 where a pixel is marked, 0 elsewhere."""
+
+    _marks: _Marks = PrivateAttr()
+
+    def _check_content(self, scanlines: Scanlines) -> None:
+        count, columns = 0, [0, 0]
+        rows: list[int] = []
+        for number, row in enumerate(unfilter(scanlines)):
+            marked = row.count(_MARKED)
+            if marked + row.count(b"\0") != len(row):
+                raise ValueError("the mask has values other than 0 and 255")
+            if marked:
+                edges = row.index(_MARKED), row.rindex(_MARKED)
+                columns = [min(columns[0], edges[0]), max(columns[1], edges[1])] if rows else list(edges)
+                rows.append(number)
+                count += marked
+        box = None
+        if rows:
+            left, right = columns
+            box = Box(left=left, top=rows[0], width=right - left + 1, height=rows[-1] - rows[0] + 1)
+        self._marks = _Marks(count, box)
+
+    @property
+    def marks(self) -> _Marks:
+        """Number of marked pixels and the box around them, from the PNG."""
+        return self._marks
+
+
+class Segmentation(ImageResult):
+    """Result of a segmentation model for one image; see `ImageResult` for the other attributes.
 
     Attributes
     ----------
     box
-        None where nothing is marked.
+        None if nothing is marked.
     mask
-        255 where it is marked, 0 elsewhere; it lies on the image pixel for pixel.
+        Mask with the size of the image.
     """
 
     task: ClassVar[Literal["segmentation"]] = "segmentation"
 
     area: Area
     box: Box | None
-    mask: Picture
+    mask: Mask
 
     @model_validator(mode="after")
-    def _agree(self) -> Self:
-        """Check that no part of the answer contradicts the mask."""
-        self.mask.covers(self.image)
-        pixels = self.mask.pixels
-        marked = pixels == 255
-        if not (marked | (pixels == 0)).all():
-            raise ValueError("the mask has values beside 0 and 255")
-        count = int(np.count_nonzero(marked))
+    def _check_mask(self) -> Self:
+        check_size(self.mask, self)
+        count, box = self.mask.marks
+        total = self.mask.width * self.mask.height
         if self.area.pixels != count:
             raise ValueError(f"area.pixels is {self.area.pixels}, but the mask marks {count}")
-        if not math.isclose(self.area.fraction, count / marked.size, rel_tol=1e-4, abs_tol=_ROUNDING):
-            raise ValueError(f"area.fraction is {self.area.fraction}, but the mask marks {count} of {marked.size}")
+        if not math.isclose(self.area.fraction, count / total, rel_tol=1e-4, abs_tol=ROUNDING):
+            raise ValueError(f"area.fraction is {self.area.fraction}, but the mask marks {count} of {total}")
         if self.positive is not (count > 0):
             raise ValueError(f"positive is {self.positive}, but the mask marks {count} pixels")
-        if self.box != _box(marked):
-            raise ValueError(f"box is {self.box}, but what the mask marks has {_box(marked)}")
-        self._has_size(count)
+        if self.box != box:
+            raise ValueError(f"box is {self.box}, but the box around the marked pixels is {box}")
+        self._check_mm2(count)
         return self
 
-    def _has_size(self, count: int) -> None:
-        spacing, said = self.image.spacing, self.area.mm2
-        if (spacing is None) != (said is None):
-            raise ValueError(f"area.mm2 is {said} while image.spacing is {spacing}")
-        if spacing is not None and said is not None:
+    def _check_mm2(self, count: int) -> None:
+        spacing, mm2 = self.image.spacing, self.area.mm2
+        if (spacing is None) != (mm2 is None):
+            raise ValueError(f"area.mm2 is {mm2} while image.spacing is {spacing}")
+        if spacing is not None and mm2 is not None:
             size = count * spacing[0] * spacing[1]
-            if not math.isclose(said, size, rel_tol=1e-4, abs_tol=_ROUNDING):
-                raise ValueError(f"area.mm2 is {said}, but {count} pixels of {spacing} mm are {size:g}")
+            if not math.isclose(mm2, size, rel_tol=1e-4, abs_tol=ROUNDING):
+                raise ValueError(f"area.mm2 is {mm2}, but {count} pixels of {spacing} mm are {size:g}")
 
 
-def _box(marked: NDArray[np.bool_]) -> Box | None:
-    rows, columns = np.flatnonzero(marked.any(axis=1)), np.flatnonzero(marked.any(axis=0))
-    if not rows.size:
-        return None
-    left, top = int(columns[0]), int(rows[0])
-    return Box(left, top, int(columns[-1]) - left + 1, int(rows[-1]) - top + 1)
+def check_size(png: GrayPng, result: ImageResult) -> None:
+    """Raise ValueError unless a PNG has the size of the image that a result describes."""
+    image = result.image
+    if (png.width, png.height) != (image.width, image.height):
+        raise ValueError(f"the PNG is {png.width} x {png.height}, but the image is {image.width} x {image.height}")
 
 
-@dataclass(frozen=True)
-class Volume:
-    """What the slices of one examination make together.
+class Volume(Document):
+    """Volume that the slices of one examination mark together.
 
     Attributes
     ----------
     slices, positive_slices
-        Number of slices that were sent, and of those on which something is marked.
+        Number of slices that were sent, and of those with marked pixels.
     pixels
-        Marked on all of them.
+        Marked pixels on all slices.
     ml
-        In millilitres; None where the slices do not tell, or one was refused.
+        In millilitres; None if the distances are unknown or a slice was rejected.
     reason
-        Why there is no `ml`.
+        Why `ml` is None.
     """
 
     slices: Count
     positive_slices: Count
     pixels: Count
-    ml: _Amount | None = None
+    ml: Amount | None = None
     reason: Text | None = None
 
 
-@dataclass(frozen=True)
-class Series:
-    """The answers to the slices of one examination, in the order in which they were sent."""
+class Series(Document):
+    """Results for the slices of one examination, in the order in which they were sent, and their volume."""
 
-    answers: tuple[Segmentation | RejectedImage, ...]
+    answers: tuple[Segmentation | RejectedImage, ...] = Field(alias="predictions")
     volume: Volume
 
     @model_validator(mode="after")
-    def _agree(self) -> Self:
-        """Check that the volume is that of these slices."""
-        good = [item for item in self.answers if isinstance(item, Segmentation)]
-        said = self.volume
-        if said.slices != len(self.answers):
-            raise ValueError(f"volume.slices is {said.slices}, but {len(self.answers)} slices were sent")
-        positive, pixels = sum(item.positive is True for item in good), sum(item.area.pixels for item in good)
-        if (said.positive_slices, said.pixels) != (positive, pixels):
+    def _check_volume(self) -> Self:
+        volume = self.volume
+        masks = [item for item in self.answers if isinstance(item, Segmentation)]
+        if volume.slices != len(self.answers):
+            raise ValueError(f"volume.slices is {volume.slices}, but {len(self.answers)} slices were sent")
+        positive, pixels = sum(item.positive is True for item in masks), sum(item.area.pixels for item in masks)
+        if (volume.positive_slices, volume.pixels) != (positive, pixels):
             raise ValueError(
-                f"volume says {said.pixels} pixels on {said.positive_slices} slices, "
-                f"the masks have {pixels} on {positive}"
+                f"volume declares {volume.pixels} pixels on {volume.positive_slices} slices, "
+                f"but the masks mark {pixels} on {positive}"
             )
-        if said.ml is not None and len(good) != len(self.answers):
-            raise ValueError(f"volume.ml is {said.ml}, but {len(self.answers) - len(good)} slices have no mask")
-        if (said.ml is None) == (said.reason is None):
-            raise ValueError(f"volume.ml is {said.ml} while volume.reason is {said.reason!r}")
+        if volume.ml is not None and len(masks) != len(self.answers):
+            raise ValueError(f"volume.ml is {volume.ml}, but {len(self.answers) - len(masks)} slices have no mask")
+        if (volume.ml is None) == (volume.reason is None):
+            raise ValueError(f"volume.ml is {volume.ml} while volume.reason is {volume.reason!r}")
         return self

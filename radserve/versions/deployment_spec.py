@@ -1,4 +1,4 @@
-"""`deployment.yaml`: which versions of which models a server has, and what would make it so.
+"""Reads, writes and compares deployment.yaml; its models are in `radserve.schema.deployment`.
 
 Pure functions that the command line and the server share.
 """
@@ -7,133 +7,34 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal, Self
+from typing import Any, Final
 
 import yaml
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    ConfigDict,
-    Field,
-    PlainSerializer,
-    ValidationError,
-    field_validator,
-    model_validator,
-)
+from pydantic import ValidationError
 
-from handlers.recipe import Name, Version
 from radserve.build.model_store import order
 from radserve.errors import DeploymentError
+from radserve.schema.deployment import Action, DeployedModel, DeployedVersion
+from radserve.schema.deployment import Change as Change  # noqa: PLC0414 - part of this module's interface
+from radserve.schema.deployment import Deployment as Deployment  # noqa: PLC0414
+from radserve.schema.deployment import percent as percent  # noqa: PLC0414
+
+Served = DeployedVersion
+Versions = DeployedModel
 
 FILE: Final = "deployment.yaml"
-
-Action = Literal["register", "scale", "share", "unregister"]
 
 _ACTIONS: Final[tuple[Action, ...]] = ("register", "scale", "share", "unregister")
 """In the order in which they are done, so that no version has to answer before it is there."""
 
 
-def _tenths(share: float) -> float:
-    """Refuse what the front could not split: it has a thousand parts."""
-    rounded = round(share, 1)
-    if abs(rounded - share) > 1e-9:
-        raise ValueError("shares go in steps of 0.1")
-    return rounded
-
-
-def _short(share: float) -> float:
-    return int(share) if share.is_integer() else share
-
-
-Share = Annotated[
-    float,
-    Field(ge=0, le=100, strict=True, allow_inf_nan=False),
-    AfterValidator(_tenths),
-    PlainSerializer(_short, return_type=Any),
-]
-"""Percent of a model's requests; written without a fraction where there is none."""
-
-Workers = Annotated[int, Field(ge=1, strict=True)]
-
-
-class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Served(_Part):
-    """One version.
-
-    Attributes
-    ----------
-    share
-        Of the model's requests, in percent; may be left away where the model has one version.
-    workers
-        None where the server may choose.
-    """
-
-    share: Share
-    workers: Workers | None = None
-
-
-class Versions(_Part):
-    """The versions of one model; their shares add up to 100."""
-
-    versions: Annotated[dict[Version, Served], Field(min_length=1)]
-
-    @field_validator("versions", mode="before")
-    @classmethod
-    def _complete(cls, versions: Any) -> Any:
-        """Let a version that is alone say nothing of its share, or nothing at all."""
-        if not isinstance(versions, dict):
-            return versions
-        said = {version: {} if what is None else what for version, what in versions.items()}
-        if len(said) == 1:
-            return {key: {"share": 100} | what if isinstance(what, dict) else what for key, what in said.items()}
-        return said
-
-    @model_validator(mode="after")
-    def _sum(self) -> Self:
-        total = round(sum(item.share for item in self.versions.values()), 1)
-        if total != 100:
-            shares = ", ".join(f"{key} {percent(item.share)}" for key, item in self.versions.items())
-            raise ValueError(f"the shares of the versions ({shares}) add up to {percent(total)}, not to 100 %")
-        return self
-
-
-class Deployment(_Part):
-    """What a server serves, or what it should."""
-
-    models: dict[Name, Versions]
-
-    def to_yaml(self) -> str:
-        """Write it as a file that `parse` reads; the same deployment is always the same text."""
-        models = {
-            name: {"versions": {key: _written(versions[key]) for key in sorted(versions, key=_order)}}
-            for name, versions in ((name, self.models[name].versions) for name in sorted(self.models))
-        }
-        return yaml.safe_dump({"models": models}, sort_keys=False)
-
-    def find(self, name: str, version: str) -> Served | None:
-        """Return one version, or None where it is not served."""
-        model = self.models.get(name)
-        return model.versions.get(version) if model else None
-
-
-class Change(BaseModel):
-    """One thing to do.
-
-    Attributes
-    ----------
-    detail
-        A sentence that says all of it.
-    """
-
-    model_config = ConfigDict(extra="ignore", frozen=True)
-
-    action: Action
-    model: str
-    version: str
-    detail: str
+def to_yaml(deployment: Deployment) -> str:
+    """Write a deployment as a file that `parse` reads; equal deployments give equal text."""
+    models = {
+        name: {"versions": {key: _written(model.versions[key]) for key in sorted(model.versions, key=_order)}}
+        for name, model in sorted(deployment.models.items())
+    }
+    return yaml.safe_dump({"models": models}, sort_keys=False)
 
 
 def load(path: Path) -> Deployment:
@@ -198,11 +99,6 @@ def changes(have: Deployment, want: Deployment) -> tuple[Change, ...]:
     """
     found = (change for name in {*have.models, *want.models} for change in _of_model(name, have, want))
     return tuple(sorted(found, key=lambda item: (item.model, _ACTIONS.index(item.action), _order(item.version))))
-
-
-def percent(share: float) -> str:
-    """Format a share."""
-    return f"{_short(round(share, 1))} %"
 
 
 def _order(version: str) -> tuple[tuple[int, ...], str]:

@@ -13,10 +13,10 @@ from starlette.routing import Route
 
 from handlers.errors import RadServeError
 from radserve.errors import ArchiveError, ChangeError, InvalidChangeError
+from radserve.schema.rollout import RolloutSpec
 from radserve.torchserve.registry import Pair
 from radserve.versions.audit_log import Actor
 from radserve.versions.deployment_spec import Deployment, parse
-from radserve.versions.rollout_spec import RolloutSpec
 
 Handler = Callable[[Request], Awaitable[Response]]
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Final
 
-from radserve.versions.rollout_spec import RolloutSpec
+from radserve.schema.rollout import RolloutSpec
 
 _LEAST_DIFFERENCE: Final = 0.025
 """Seconds by which a version must be slower before its ratio counts: below, noise doubles an answer of 3 ms."""

@@ -7,9 +7,9 @@ from datetime import UTC, datetime
 
 from radserve.errors import ConflictError, NotServedError
 from radserve.proxy.access_events import TrafficWindow
+from radserve.schema.rollout import RolloutSpec
 from radserve.versions.audit_log import Actor
 from radserve.versions.rollout import Run
-from radserve.versions.rollout_spec import RolloutSpec
 from radserve.versions.storage import Rollout, main_version
 from radserve.versions.version_manager import VersionManager
 

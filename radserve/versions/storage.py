@@ -14,8 +14,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from handlers.recipe import Name, Version
 from radserve.build.model_store import order
 from radserve.errors import ChangeError, ConflictError, ServeError
+from radserve.schema.rollout import RolloutSpec
 from radserve.versions.deployment_spec import Deployment, Served, Versions
-from radserve.versions.rollout_spec import RolloutSpec
 
 FILE: Final = "state.json"
 

@@ -16,10 +16,9 @@ from typing import Any
 import googleapiclient  # type: ignore[import-untyped]
 import jsonschema
 import pytest
-import typer.main
 import yaml
 
-from radserve.cli.main import app
+from radserve.cli.main import COMMANDS
 from tests.deploy.kustomize import build, longest
 from tests.server import ROOT
 
@@ -151,8 +150,7 @@ def test_a_request_is_given_as_long_as_the_front_gives_it(revision: dict[str, An
 
 def test_its_command_is_understood_by_the_command_line(container: dict[str, Any]) -> None:
     command, *options = container["args"]
-    group = typer.main.get_command(app)
-    group.commands[command].make_context(command, options).close()  # type: ignore[attr-defined]
+    COMMANDS[command].load(command).make_context(command, options).close()
 
 
 def test_the_platform_sends_requests_where_the_front_listens_and_torchserve_does_not(container: dict[str, Any]) -> None:

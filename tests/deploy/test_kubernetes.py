@@ -9,10 +9,9 @@ from typing import Any
 
 import kubernetes_validate  # type: ignore[import-untyped]
 import pytest
-import typer.main
 import yaml
 
-from radserve.cli.main import app
+from radserve.cli.main import COMMANDS
 from tests.deploy.kustomize import attempt, one
 from tests.server import ROOT
 
@@ -112,8 +111,7 @@ def test_every_file_is_named_by_a_kustomization() -> None:
 
 def test_its_command_is_understood_by_the_command_line(container: dict[str, Any]) -> None:
     command, *options = container["args"]
-    group = typer.main.get_command(app)
-    group.commands[command].make_context(command, options).close()  # type: ignore[attr-defined]
+    COMMANDS[command].load(command).make_context(command, options).close()
 
 
 def test_the_image_is_the_overlays_in_a_pinned_version(container: dict[str, Any], overlay: str) -> None:

@@ -178,7 +178,7 @@ def test_the_gateway_has_no_port_and_asks_nginx_as_everybody_does(
     for key, value in (given | {"RADSERVE_GATEWAY_SECRETS": str(tmp_path)}).items():
         monkeypatch.setenv(key, value)
     settings = Settings.read()
-    assert settings.health == "https://server:8443"
+    assert settings.supervisor_url == "https://server:8443"
     assert "server" in services["nginx"]["networks"]["inner"]["aliases"]
     assert (settings.history, settings.rate_storage) == ("redis://:x@redis:6379/0",) * 2
     assert settings.keys == "/run/keys/api_keys.json"
@@ -298,12 +298,9 @@ def test_git_ignores_the_secrets_and_the_environment_file() -> None:
 
 
 def test_what_runs_from_our_image_is_understood_by_the_command_line(services: dict[str, dict[str, Any]]) -> None:
-    import typer.main
+    from radserve.cli.main import COMMANDS
 
-    from radserve.cli.main import app
-
-    group = typer.main.get_command(app)
     for service in services.values():
         if service["image"].startswith("radserve/server"):
             command, *options = service["command"]
-            group.commands[command].make_context(command, options).close()  # type: ignore[attr-defined]
+            COMMANDS[command].load(command).make_context(command, options).close()

@@ -16,8 +16,8 @@ from PIL import Image as Pillow
 from handlers.png import OUTLINE
 from radserve.client import Client
 from radserve.errors import InvalidResponseError, RejectedRequestError
-from radserve.schema.classification import Prediction
-from radserve.schema.prediction import RejectedImage
+from radserve.schema.prediction import Prediction
+from radserve.schema.problem import RejectedImage
 from radserve.schema.segmentation import Segmentation
 from tests.conftest import ROOT
 from tests.handlers.formats.test_zip import zipped

@@ -9,7 +9,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from gateway.app import make
+from gateway.app import create
 from gateway.settings import Settings
 from gateway.static_files import FOLDER
 from radserve.client import Client
@@ -91,7 +91,7 @@ def test_the_page_is_open_to_all_and_every_file_of_it(front: Front) -> None:
 
 def test_every_path_of_the_api_reaches_the_gateway(client: httpx.Client) -> None:
     asked = 0
-    for path, methods in make(Settings.read(history="none")).openapi()["paths"].items():
+    for path, methods in create(Settings.read(history="none")).openapi()["paths"].items():
         for method in methods:
             if path.startswith("/api/"):
                 found = client.request(method, path.format(name="x", version="1.0", identity="0"))

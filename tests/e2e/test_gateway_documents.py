@@ -17,7 +17,7 @@ from tests.server import Server
 pytestmark = pytest.mark.e2e
 
 HERE = "http://127.0.0.1:8000"
-ASKING = (ROOT / "docs" / "gateway.md").read_text(encoding="utf-8").partition("## Asking it\n")[2].partition("\n## ")[0]
+ASKING = (ROOT / "docs" / "gateway.md").read_text(encoding="utf-8").partition("## Requests\n")[2].partition("\n## ")[0]
 
 
 @pytest.fixture(scope="module")

@@ -18,7 +18,7 @@ from radserve.build import builder
 from radserve.build.builder import Source
 from radserve.build.placeholder import stand_in
 from radserve.client import Client
-from radserve.schema.classification import Prediction
+from radserve.schema.prediction import Prediction
 from radserve.schema.segmentation import Segmentation
 from tests.conftest import ROOT
 from tests.server import running

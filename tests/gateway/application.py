@@ -1,8 +1,8 @@
-"""An application in this process, put together as a test needs it, and clients that ask it."""
+"""Applications for tests, in this process, and clients for them."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Any
@@ -10,33 +10,46 @@ from typing import Any
 import httpx
 from fastapi import FastAPI
 
-from gateway.access import Access, Open
+from gateway.access import ALL_ROLES, Authenticator, Caller
 from gateway.app import assemble
 from gateway.backends.base import Backend
 from gateway.history import History
 from gateway.history.recorder import HistoryRecorder
 from gateway.services import Services
 from gateway.settings import Settings
-from gateway.uploads.references import References, Source
-from tests.gateway.backend import Told
+from gateway.uploads.references import ImageSource, ImageSources
+from tests.gateway.fake_backend import FakeBackend
+
+
+class AllowAll:
+    """Accepts every request, from every address."""
+
+    async def identify(self, headers: Mapping[str, str]) -> Caller:
+        return Caller("local", ALL_ROLES)
 
 
 def services(
-    backend: Backend,
+    backend: Backend | None = None,
     settings: Settings | None = None,
     *,
-    access: Access | None = None,
+    authenticator: Authenticator | None = None,
     history: History | None = None,
-    sources: dict[str, Source] | None = None,
+    sources: dict[str, ImageSource] | None = None,
 ) -> Services:
-    """Put the parts of an application together."""
-    chosen = settings or Settings.read()
-    return Services(chosen, backend, access or Open(), HistoryRecorder(history, chosen), References(sources or {}))
+    """Create services; by default with a fake backend, and without authentication and history."""
+    settings = settings or Settings.read()
+    return Services(
+        settings=settings,
+        backend=backend or FakeBackend(),
+        authenticator=authenticator or AllowAll(),
+        recorder=HistoryRecorder(history, settings),
+        sources=ImageSources(sources or {}),
+    )
 
 
 @asynccontextmanager
-async def asking(parts: Services) -> AsyncIterator[httpx.AsyncClient]:
-    """Run an application, lifespan included, and make a client of it."""
+async def running_client(parts: Services) -> AsyncIterator[httpx.AsyncClient]:
+    """Run an application with its lifespan, and return a client for it."""
     app = assemble(parts)
     transport = httpx.ASGITransport(app, raise_app_exceptions=False)
     async with (
@@ -47,18 +60,17 @@ async def asking(parts: Services) -> AsyncIterator[httpx.AsyncClient]:
 
 
 def gateway(
-    access: Access | None = None,
-    sources: dict[str, Source] | None = None,
+    authenticator: Authenticator | None = None,
+    sources: dict[str, ImageSource] | None = None,
     backend: Backend | None = None,
     settings: Settings | None = None,
     **parts: Any,
 ) -> FastAPI:
-    """Make an application; `parts` are further fields of its services."""
-    found = services(backend or Told(), settings, access=access, sources=sources)
-    return assemble(replace(found, **parts))
+    """Create an application; `parts` are further fields of its services."""
+    return assemble(replace(services(backend, settings, authenticator=authenticator, sources=sources), **parts))
 
 
 def client(app: FastAPI, address: str = "127.0.0.1") -> httpx.AsyncClient:
-    """Make a client that asks an application in this process, from an address."""
+    """Return a client for an application, with the address that the application sees."""
     transport = httpx.ASGITransport(app, client=(address, 40000))
     return httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1:8000")

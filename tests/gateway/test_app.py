@@ -9,18 +9,18 @@ from typing import Any
 import httpx
 import pytest
 
-from gateway.backends.base import Reply
+from gateway.backends.base import ModelResponse
 from gateway.errors import GatewayTimeoutError
 from gateway.metrics import REGISTRY
 from gateway.settings import Settings
-from tests.gateway.application import asking, services
-from tests.gateway.backend import Told, reply
-from tests.test_architecture import modules_after
+from tests.gateway.application import running_client, services
+from tests.gateway.fake_backend import FakeBackend, json_response
+from tests.test_architecture import loaded_by
 
 
-def ask(method: str, path: str, backend: Told | None = None, **request: Any) -> httpx.Response:
+def ask(method: str, path: str, backend: FakeBackend | None = None, **request: Any) -> httpx.Response:
     async def send() -> httpx.Response:
-        async with asking(services(backend or Told())) as client:
+        async with running_client(services(backend or FakeBackend())) as client:
             return await client.request(method, path, **request)
 
     return asyncio.run(send())
@@ -43,32 +43,37 @@ def test_a_card_is_markdown_or_html_without_anything_that_runs() -> None:
 
 
 def test_the_image_of_an_answer_is_passed_through() -> None:
-    answer = ask("POST", "/api/predictions/chest", Told(lambda _: Reply(200, "image/png", b"\x89PNG")), content=b"film")
+    answer = ask(
+        "POST",
+        "/api/predictions/chest",
+        FakeBackend(lambda _: ModelResponse(200, "image/png", b"\x89PNG")),
+        content=b"film",
+    )
     assert (answer.content, answer.headers["content-type"]) == (b"\x89PNG", "image/png")
 
 
 @pytest.mark.parametrize("path", ["/api/predictions/chest", "/api/explanations/chest/1.0.0"])
 def test_put_asks_as_post_does_for_it_is_what_curl_sends_files_with(path: str) -> None:
-    backend = Told()
+    backend = FakeBackend()
     sent, put = ask("POST", path, backend, content=b"film"), ask("PUT", path, backend, content=b"film")
     assert (put.status_code, put.json().keys()) == (200, sent.json().keys())
-    assert replace(backend.asked[1], request_id="") == replace(backend.asked[0], request_id="")
+    assert replace(backend.requests[1], request_id="") == replace(backend.requests[0], request_id="")
 
 
 @pytest.mark.parametrize("path", ["/api/predictions/Chest", "/api/predictions/chest/latest", "/api/predictions/a%2fb"])
 def test_a_name_that_cannot_be_one_is_asked_of_nobody(path: str) -> None:
-    backend = Told()
+    backend = FakeBackend()
     answer = ask("POST", path, backend, content=b"film")
     assert answer.status_code in (404, 405, 422)
     assert answer.headers["content-type"] == "application/problem+json"
-    assert backend.asked == []
+    assert backend.requests == []
 
 
 def test_a_backends_problem_is_the_clients_answer_with_the_requests_id() -> None:
-    def late(_: Any) -> Reply:
+    def late(_: Any) -> ModelResponse:
         raise GatewayTimeoutError("It did not answer within 60 s.")
 
-    answer = ask("POST", "/api/predictions/chest", Told(late), content=b"x", headers={"X-Request-Id": "abc"})
+    answer = ask("POST", "/api/predictions/chest", FakeBackend(late), content=b"x", headers={"X-Request-Id": "abc"})
     assert answer.status_code == 504
     assert answer.json() == {
         "status": 504,
@@ -80,10 +85,10 @@ def test_a_backends_problem_is_the_clients_answer_with_the_requests_id() -> None
 
 
 def test_a_fault_of_ours_is_500_without_its_trace() -> None:
-    def broken(_: Any) -> Reply:
+    def broken(_: Any) -> ModelResponse:
         raise ZeroDivisionError("secret")
 
-    answer = ask("POST", "/api/predictions/chest", Told(broken), content=b"x")
+    answer = ask("POST", "/api/predictions/chest", FakeBackend(broken), content=b"x")
     assert answer.status_code == 500
     assert answer.headers["content-type"] == "application/problem+json"
     assert "secret" not in answer.text
@@ -93,14 +98,17 @@ def test_a_fault_of_ours_is_500_without_its_trace() -> None:
 def test_a_refusal_has_no_label_and_no_id() -> None:
     said = {"status": 422, "title": "Unusable image", "detail": "No contrast."}
     answer = ask(
-        "POST", "/api/predictions/chest", Told(lambda _: reply(said, 422, "application/problem+json")), content=b"x"
+        "POST",
+        "/api/predictions/chest",
+        FakeBackend(lambda _: json_response(said, 422, "application/problem+json")),
+        content=b"x",
     )
     assert answer.status_code == 422
     assert answer.json() | {"request_id": ""} == said | {"request_id": ""}
 
 
 def test_liveness_is_the_gateways_own_and_readiness_the_servers() -> None:
-    backend = Told()
+    backend = FakeBackend()
     backend.problem = "TorchServe is starting."
     assert ask("GET", "/live", backend).status_code == 200
     answer = ask("GET", "/ready", backend)
@@ -132,8 +140,8 @@ def test_every_answer_has_the_headers_that_protect_who_looks_at_it() -> None:
 
 
 def test_the_gateway_loads_neither_torch_nor_the_pipeline() -> None:
-    loaded = modules_after(
-        "import gateway.app, gateway.cli; from gateway.settings import Settings; gateway.app.make(Settings.read())"
+    loaded = loaded_by(
+        "import gateway.app, gateway.cli; from gateway.settings import Settings; gateway.app.create(Settings.read())"
     )
     assert not {"torch", "numpy", "PIL", "pydicom", "boto3"} & loaded
     assert {name for name in loaded if name.partition(".")[0] == "handlers"} <= {
@@ -144,6 +152,6 @@ def test_the_gateway_loads_neither_torch_nor_the_pipeline() -> None:
 
 
 def test_settings_make_an_application() -> None:
-    from gateway.app import make
+    from gateway.app import create
 
-    assert make(Settings.read()).title == "RadServe"
+    assert create(Settings.read()).title == "RadServe"

@@ -14,11 +14,11 @@ from fastapi import FastAPI, Request
 from starlette.requests import ClientDisconnect
 
 from gateway import problems
-from gateway.backends.base import Question, Reply
+from gateway.backends.base import ModelRequest, ModelResponse
 from gateway.middleware import BodySizeLimit, RequestContext
 from gateway.settings import Settings
 from tests.gateway.application import client, gateway
-from tests.gateway.backend import Told
+from tests.gateway.fake_backend import FakeBackend
 
 SMALL = Settings.read(history="none", max_bytes=2048, max_files=3, origins=("https://app.example",))
 FORM = "multipart/form-data; boundary=x"
@@ -69,11 +69,11 @@ def test_a_route_whose_body_fastapi_reads_says_413_as_well() -> None:
 
 
 def test_a_body_that_fits_comes_through_whole() -> None:
-    backend = Told()
+    backend = FakeBackend()
     content = bytes(range(256)) * 8
     answer = ask("POST", "/api/predictions/some", gateway(settings=SMALL, backend=backend), content=chunked(content))
     assert answer.status_code == 200
-    assert [question.body for question in backend.asked] == [content]
+    assert [question.body for question in backend.requests] == [content]
 
 
 @pytest.mark.parametrize(
@@ -135,7 +135,7 @@ class Receiving:
 def slow(receive: Any, **bounds: float) -> int:
     app = FastAPI()
     problems.install(app)
-    app.add_middleware(BodySizeLimit, max_bytes=2048, way_out="", **{"piece": 1.0, "whole": 5.0} | bounds)
+    app.add_middleware(BodySizeLimit, max_bytes=2048, advice="", **{"chunk_seconds": 1.0, "body_seconds": 5.0} | bounds)
 
     @app.post("/whole")
     async def whole(request: Request) -> int:
@@ -163,9 +163,9 @@ def slow(receive: Any, **bounds: float) -> int:
 
 
 def test_a_body_that_stops_or_trickles_is_408_and_one_that_is_complete_has_no_bound() -> None:
-    assert slow(Receiving((0.0, b"a", True), (0.5, b"b", False)), piece=0.05) == 408
-    assert slow(Receiving(*[(0.02, b"a", True)] * 20), piece=0.1, whole=0.1) == 408
-    assert slow(Receiving((0.0, b"a", True), (0.0, b"b", False)), piece=0.1) == 200
+    assert slow(Receiving((0.0, b"a", True), (0.5, b"b", False)), chunk_seconds=0.05) == 408
+    assert slow(Receiving(*[(0.02, b"a", True)] * 20), chunk_seconds=0.1, body_seconds=0.1) == 408
+    assert slow(Receiving((0.0, b"a", True), (0.0, b"b", False)), chunk_seconds=0.1) == 200
 
 
 def test_every_answer_has_the_headers_that_protect_its_reader() -> None:
@@ -204,8 +204,8 @@ def test_by_default_no_origin_may_ask() -> None:
 
 
 def test_what_nobody_foresaw_is_a_problem_with_all_headers_and_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
-    class Broken(Told):
-        async def ask(self, question: Question) -> Reply:
+    class Broken(FakeBackend):
+        async def infer(self, request: ModelRequest) -> ModelResponse:
             raise ZeroDivisionError
 
     answer = ask("POST", "/api/predictions/some", gateway(backend=Broken()), content=b"x")

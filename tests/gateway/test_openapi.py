@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from gateway.access.keys import Keys as Access
+from gateway.access.api_keys import ApiKeyAuthenticator
 from tests import gateways
 from tests.front import Keys
 from tests.gateway.application import client, gateway
-from tests.gateway.backend import Told
+from tests.gateway.fake_backend import FakeBackend
 from tests.server import Server
 
 CONFIG = Path(__file__).parent / "schemathesis.toml"
@@ -57,11 +57,11 @@ def everything(keys: Keys, folder: Path) -> Path:
 
 
 def test_every_operation_that_says_so_asks_for_a_key_before_anything_else(keys: Keys) -> None:
-    backend = Told()
+    backend = FakeBackend()
     values = {"name": "chest-xray-cnn", "version": "1.0.0", "identity": "01234567-0123-7123-8123-0123456789ab"}
 
     async def ask() -> None:
-        async with client(gateway(Access.open(str(keys.file)), backend=backend)) as http:
+        async with client(gateway(ApiKeyAuthenticator.open(str(keys.file)), backend=backend)) as http:
             described = (await http.get("/api/openapi.json")).json()
             for path, operations in described["paths"].items():
                 for method, operation in operations.items():
@@ -71,7 +71,7 @@ def test_every_operation_that_says_so_asks_for_a_key_before_anything_else(keys: 
                     assert (answer.status_code == 401) is not free, path
 
     asyncio.run(ask())
-    assert backend.asked == []
+    assert backend.requests == []
 
 
 def test_the_description_names_every_kind_of_answer() -> None:

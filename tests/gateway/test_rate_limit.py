@@ -12,10 +12,10 @@ import pytest
 
 from benchmarks.server import free_ports
 from gateway import rate_limit
-from gateway.access.keys import Keys
+from gateway.access.api_keys import ApiKeyAuthenticator
 from gateway.errors import SettingsError, TooManyRequestsError
 from gateway.metrics import RATE
-from gateway.rate_limit import AuthFailureLimiter, Rate
+from gateway.rate_limit import AuthFailureLimiter, RateLimiter
 from gateway.settings import Settings
 from radserve.auth import key_file
 from radserve.auth.api_keys import Role
@@ -36,7 +36,7 @@ def redis(tmp_path: Path) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
         process.terminate()
 
 
-async def allowed(counted: Rate, caller: str, requests: int) -> int:
+async def allowed(counted: RateLimiter, caller: str, requests: int) -> int:
     """Return how many of some requests were let through."""
     count = 0
     for _ in range(requests):
@@ -50,7 +50,7 @@ async def allowed(counted: Rate, caller: str, requests: int) -> int:
 
 def test_callers_are_counted_apart_and_told_when_to_come_back() -> None:
     async def ask() -> None:
-        counted = Rate(Settings.read(rate="5/minute"))
+        counted = RateLimiter(Settings.read(rate="5/minute"))
         assert await allowed(counted, "a", 8) == 5
         assert await allowed(counted, "b", 3) == 3
         with pytest.raises(TooManyRequestsError, match="a has sent more than 5 per 1 minute") as caught:
@@ -63,7 +63,7 @@ def test_callers_are_counted_apart_and_told_when_to_come_back() -> None:
 def test_gateways_count_together_in_redis(redis: tuple[str, subprocess.Popen[bytes]]) -> None:
     async def ask() -> None:
         settings = Settings.read(rate="5/minute", rate_storage=redis[0])
-        one, other = Rate(settings), Rate(settings)
+        one, other = RateLimiter(settings), RateLimiter(settings)
         assert await allowed(one, "a", 3) == 3
         assert await allowed(other, "a", 5) == 2
         await one.close()
@@ -78,7 +78,7 @@ def test_without_its_storage_requests_go_through_and_the_log_says_so_once(
     url, process = redis
 
     async def ask() -> None:
-        counted = Rate(Settings.read(rate="5/minute", rate_storage=url))
+        counted = RateLimiter(Settings.read(rate="5/minute", rate_storage=url))
         assert await allowed(counted, "a", 5) == 5
         process.terminate()
         process.wait()
@@ -97,12 +97,12 @@ def test_without_its_storage_requests_go_through_and_the_log_says_so_once(
 @pytest.mark.parametrize("wrong", [{"rate": "many"}, {"rate_storage": "mysql://x"}, {"rate_storage": "redis://h:port"}])
 def test_what_is_no_rate_or_storage_is_an_error_at_the_start(wrong: dict[str, str]) -> None:
     with pytest.raises(SettingsError, match="RADSERVE_GATEWAY_RATE"):
-        Rate(Settings.read(**wrong))
+        RateLimiter(Settings.read(**wrong))
 
 
 def test_an_api_caller_gets_429_with_the_time_to_wait_and_probes_never() -> None:
     async def ask() -> None:
-        async with client(gateway(rate=Rate(Settings.read(rate="2/minute")))) as http:
+        async with client(gateway(rate_limiter=RateLimiter(Settings.read(rate="2/minute")))) as http:
             codes = [(await http.get("/api/models")).status_code for _ in range(3)]
             assert codes == [200, 200, 429]
             answer = await http.get("/api/models")
@@ -119,7 +119,7 @@ def test_wrong_keys_are_counted_by_address_and_no_right_one_suffers(tmp_path: Pa
     text = key_file.create(file, "ward-7", [Role.PREDICT])
 
     async def ask() -> None:
-        app = gateway(Keys.open(str(file)), wrong=AuthFailureLimiter(20))
+        app = gateway(ApiKeyAuthenticator.open(str(file)), wrong=AuthFailureLimiter(20))
         async with client(app, address="203.0.113.7") as http:
             wrong = [(await http.get("/api/models", headers={"X-API-Key": "guess"})).status_code for _ in range(25)]
             assert wrong == [401] * 20 + [429] * 5
@@ -140,4 +140,4 @@ def test_the_addresses_of_one_network_count_as_one_and_their_number_is_bounded(m
     monkeypatch.setattr(rate_limit, "_ENTRIES", 10)
     for number in range(100):
         wrong.count(f"10.0.0.{number}")
-    assert len(wrong._seen) <= 12
+    assert len(wrong._windows) <= 12

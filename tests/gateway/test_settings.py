@@ -13,7 +13,7 @@ from gateway.settings import Settings
 def test_without_any_variable_there_is_a_gateway_for_this_machine() -> None:
     settings = Settings.read()
     assert str(settings.server) == "http://127.0.0.1:8080/"
-    assert settings.health == "http://127.0.0.1:8090"
+    assert settings.supervisor_url == "http://127.0.0.1:8090"
     assert (settings.url_hosts, settings.origins, settings.images) == ((), (), None)
 
 
@@ -33,7 +33,7 @@ def test_lists_are_comma_separated(monkeypatch: pytest.MonkeyPatch) -> None:
     ],
 )
 def test_who_is_asked_what_is_served(server: str, supervisor: str | None, health: str) -> None:
-    assert Settings.read(server=server, supervisor=supervisor).health == health
+    assert Settings.read(server=server, supervisor=supervisor).supervisor_url == health
 
 
 @pytest.mark.parametrize(

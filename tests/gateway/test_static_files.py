@@ -13,16 +13,16 @@ import pytest
 from PIL import Image as Pillow
 from starlette.applications import Starlette
 
-from gateway.static_files import FOLDER, Page
-from tests.gateway.application import asking, services
-from tests.gateway.backend import Told
+from gateway.static_files import FOLDER, PageFiles
+from tests.gateway.application import running_client, services
+from tests.gateway.fake_backend import FakeBackend
 
 FILES = sorted(path.relative_to(FOLDER).as_posix() for path in FOLDER.rglob("*") if path.is_file())
 
 
 def get(path: str, **headers: str) -> httpx.Response:
     async def send() -> httpx.Response:
-        async with asking(services(Told())) as client:
+        async with running_client(services(FakeBackend())) as client:
             return await client.get(path, headers=headers)
 
     return asyncio.run(send())
@@ -44,7 +44,7 @@ def test_a_release_of_the_same_size_and_time_is_another_one(tmp_path: Path) -> N
         (tmp_path / "main.js").write_text(content)
         os.utime(tmp_path / "main.js", (0, 0))
         app = Starlette()
-        app.mount("/", Page(tmp_path))
+        app.mount("/", PageFiles(tmp_path))
         async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://here") as client:
             return str((await client.get("/main.js")).headers["etag"])
 

@@ -7,12 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from gateway.access import Caller
-from gateway.access import factory as chosen
-from gateway.access.factory import Both
-from gateway.access.keys import Keys
-from gateway.access.local import Local
-from gateway.access.tokens import Tokens
+from gateway.access import Caller, factory
+from gateway.access.api_keys import ApiKeyAuthenticator
+from gateway.access.factory import KeyOrTokenAuthenticator
+from gateway.access.local import LocalAuthenticator
+from gateway.access.tokens import TokenAuthenticator
 from gateway.errors import NotAuthenticatedError, SettingsError
 from gateway.settings import Settings
 from radserve.auth import key_file
@@ -24,27 +23,27 @@ ISSUER = {"oidc_issuer": "https://issuer.example", "oidc_audience": "radserve"}
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "", "192.168.1.5", "gateway.example"])
 def test_what_others_can_reach_needs_keys(host: str) -> None:
     with pytest.raises(SettingsError, match="RADSERVE_GATEWAY_KEYS"):
-        chosen.require_safe(Settings.read(), host)
-    chosen.require_safe(Settings.read(keys="keys.json"), host)
-    chosen.require_safe(Settings.read(**ISSUER), host)
+        factory.require_safe(Settings.read(), host)
+    factory.require_safe(Settings.read(keys="keys.json"), host)
+    factory.require_safe(Settings.read(**ISSUER), host)
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1", "localhost"])
 def test_the_own_machine_needs_none(host: str) -> None:
-    chosen.require_safe(Settings.read(), host)
+    factory.require_safe(Settings.read(), host)
 
 
 def test_a_gateway_without_keys_says_so_once(caplog: pytest.LogCaptureFixture) -> None:
-    assert isinstance(chosen.make(Settings.read()), Local)
-    assert ["no keys are set" in record.message for record in caplog.records] == [True]
+    assert isinstance(factory.create(Settings.read()), LocalAuthenticator)
+    assert ["authentication is off" in record.message for record in caplog.records] == [True]
 
 
 def test_keys_tokens_and_both_are_taken_as_chosen(tmp_path: Path) -> None:
     file = tmp_path / "keys.json"
     key_file.create(file, "ward-7", [Role.PREDICT])
-    assert isinstance(chosen.make(Settings.read(keys=str(file))), Keys)
-    assert isinstance(chosen.make(Settings.read(**ISSUER)), Tokens)
-    assert isinstance(chosen.make(Settings.read(keys=str(file), **ISSUER)), Both)
+    assert isinstance(factory.create(Settings.read(keys=str(file))), ApiKeyAuthenticator)
+    assert isinstance(factory.create(Settings.read(**ISSUER)), TokenAuthenticator)
+    assert isinstance(factory.create(Settings.read(keys=str(file), **ISSUER)), KeyOrTokenAuthenticator)
 
 
 @pytest.mark.parametrize(
@@ -58,10 +57,10 @@ def test_keys_tokens_and_both_are_taken_as_chosen(tmp_path: Path) -> None:
 )
 def test_half_an_issuer_or_one_without_tls_is_an_error_at_the_start(half: dict[str, str]) -> None:
     with pytest.raises(SettingsError, match="RADSERVE_GATEWAY_OIDC_ISSUER"):
-        chosen.make(Settings.read(**half))
+        factory.create(Settings.read(**half))
 
 
-class Subject(Tokens):
+class Subject(TokenAuthenticator):
     """Takes every token, and finds its subject in it."""
 
     def __init__(self) -> None:
@@ -74,7 +73,7 @@ class Subject(Tokens):
 def test_what_looks_like_a_key_is_one_and_all_else_a_token(tmp_path: Path) -> None:
     file = tmp_path / "keys.json"
     text = key_file.create(file, "ward-7", [Role.PREDICT, Role.READ])
-    both = Both(Keys.open(str(file)), Subject())
+    both = KeyOrTokenAuthenticator(ApiKeyAuthenticator.open(str(file)), Subject())
 
     def identify(sent: str) -> Caller:
         return asyncio.run(both.identify({"authorization": f"Bearer {sent}"}))

@@ -6,16 +6,16 @@ import asyncio
 
 import pytest
 
-from gateway.access import EVERYTHING
-from gateway.access.local import Local, is_loopback
+from gateway.access import ALL_ROLES
+from gateway.access.local import LocalAuthenticator, is_loopback
 from gateway.errors import NotAllowedError
 from tests.gateway.application import client, gateway
-from tests.gateway.backend import Told
+from tests.gateway.fake_backend import FakeBackend
 
 
 def identify(headers: dict[str, str], *origins: str) -> None:
-    caller = asyncio.run(Local(origins).identify(headers))
-    assert (caller.name, caller.roles) == ("local", EVERYTHING)
+    caller = asyncio.run(LocalAuthenticator(origins).identify(headers))
+    assert (caller.name, caller.roles) == ("local", ALL_ROLES)
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1:8000", "localhost", "LOCALHOST:8000", "[::1]:8000", "127.0.0.1"])
@@ -55,17 +55,17 @@ def test_a_page_that_the_operator_allows_may() -> None:
 
 
 def test_a_refused_page_reaches_no_model() -> None:
-    backend = Told()
+    backend = FakeBackend()
 
     async def ask() -> None:
-        async with client(gateway(Local(), backend=backend)) as http:
+        async with client(gateway(LocalAuthenticator(), backend=backend)) as http:
             for headers in ({"Origin": "https://evil.example"}, {"Host": "evil.example"}):
                 answer = await http.post("/api/predictions/a", content=b"x", headers=headers)
                 assert answer.status_code == 403
             assert (await http.post("/api/predictions/a", content=b"x")).status_code == 200
 
     asyncio.run(ask())
-    assert len(backend.asked) == 1
+    assert len(backend.requests) == 1
 
 
 @pytest.mark.parametrize(

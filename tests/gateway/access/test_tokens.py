@@ -1,4 +1,4 @@
-"""Tokens of an issuer: whose are taken, and whose are not."""
+"""TokenAuthenticator of an issuer: whose are taken, and whose are not."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
 from gateway.access import Caller
-from gateway.access.issuer import DISCOVERY, Issuer
-from gateway.access.tokens import Tokens
+from gateway.access.issuer import DISCOVERY, TokenIssuer
+from gateway.access.tokens import TokenAuthenticator
 from gateway.errors import NotAuthenticatedError, UnavailableError
 from radserve.auth.api_keys import Role
 
@@ -55,8 +55,8 @@ class Server:
         return httpx.Response(self.status, json=found)
 
 
-def tokens(server: Server, claim: str = "roles", prefix: str = "radserve:") -> Tokens:
-    return Tokens(Issuer(URL, httpx.MockTransport(server.answer)), URL, "radserve", claim, prefix)
+def tokens(server: Server, claim: str = "roles", prefix: str = "radserve:") -> TokenAuthenticator:
+    return TokenAuthenticator(TokenIssuer(URL, httpx.MockTransport(server.answer)), URL, "radserve", claim, prefix)
 
 
 def claims(**changed: Any) -> dict[str, Any]:
@@ -69,7 +69,7 @@ def sign(key: Any = RSA, algorithm: str = "RS256", kid: str | None = "a", **chan
     return jwt.encode(claims(**changed), key, algorithm, headers={} if kid is None else {"kid": kid})
 
 
-def identify(found: Tokens, token: str) -> Caller:
+def identify(found: TokenAuthenticator, token: str) -> Caller:
     return asyncio.run(found.identify({"authorization": f"Bearer {token}"}))
 
 
@@ -144,11 +144,11 @@ def test_a_new_key_of_the_issuer_is_found_but_inventing_ids_asks_it_no_more(monk
     known = tokens(server)
     identify(known, sign())
     server.keys = [public(OTHER, "b")]
-    monkeypatch.setattr("gateway.access.issuer._PAUSE", 0.0)
+    monkeypatch.setattr("gateway.access.issuer._LOOKUP_INTERVAL", 0.0)
     assert identify(known, sign(OTHER, kid="b")).name == "dr-who"
     with pytest.raises(NotAuthenticatedError):
         identify(known, sign())  # the old one is gone
-    monkeypatch.setattr("gateway.access.issuer._PAUSE", 30.0)
+    monkeypatch.setattr("gateway.access.issuer._LOOKUP_INTERVAL", 30.0)
     before = len(server.asked)
     for identity in range(20):
         with pytest.raises(NotAuthenticatedError):
@@ -160,8 +160,8 @@ def test_keys_are_asked_for_anew_in_time_and_stay_if_the_issuer_is_down(monkeypa
     server = Server(a=RSA)
     known = tokens(server)
     identify(known, sign())
-    monkeypatch.setattr("gateway.access.issuer._FRESH", 0.0)
-    monkeypatch.setattr("gateway.access.issuer._PAUSE", 0.0)
+    monkeypatch.setattr("gateway.access.issuer._MAX_AGE", 0.0)
+    monkeypatch.setattr("gateway.access.issuer._LOOKUP_INTERVAL", 0.0)
     server.status = 503
     assert identify(known, sign()).name == "dr-who"
     server.status, server.keys = 200, []

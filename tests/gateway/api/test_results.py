@@ -15,17 +15,17 @@ import pytest
 
 from gateway.access import Caller
 from gateway.app import assemble
-from gateway.backends.base import Question, Reply
+from gateway.backends.base import ModelRequest, ModelResponse
 from gateway.errors import HistoryError
 from gateway.history import History, Result
-from gateway.history.images import Images
+from gateway.history.images import ImageStore
 from gateway.history.recorder import HistoryRecorder
-from gateway.history.sqlite import Sqlite
+from gateway.history.sqlite import SqliteHistory
 from gateway.services import Services
 from gateway.settings import Settings
 from radserve.auth.api_keys import Role
-from tests.gateway.application import asking, services
-from tests.gateway.backend import Told, prediction, reply
+from tests.gateway.application import running_client, services
+from tests.gateway.fake_backend import FakeBackend, json_response, prediction
 from tests.gateway.history.failing import Failing
 from tests.gateway.history.results import result
 
@@ -47,31 +47,33 @@ def be(name: str, *roles: str) -> dict[str, str]:
 OPERATOR, READER = be("operator", "manage"), be("reader", "read")
 
 
-def script(question: Question) -> Reply:
+def script(question: ModelRequest) -> ModelResponse:
     """Answer each image of a request, and refuse one that is bad."""
     if question.media_type != "application/json":
-        return reply(prediction(question.body))
-    return reply({"predictions": [prediction(b"one"), REFUSED, prediction(b"two", label="pneumonia")]})
+        return json_response(prediction(question.body))
+    return json_response({"predictions": [prediction(b"one"), REFUSED, prediction(b"two", label="pneumonia")]})
 
 
 def parts(folder: Path, history: History | None = None, **changes: Any) -> Services:
     settings = Settings.read(**changes)
-    made = services(Told(script), settings, access=Named())
-    keeping = HistoryRecorder(history or Sqlite(folder / "history.sqlite3"), settings, Images(folder / "images"))
-    return replace(made, keeping=keeping)
+    made = services(FakeBackend(script), settings, authenticator=Named())
+    recorder = HistoryRecorder(
+        history or SqliteHistory(folder / "history.sqlite3"), settings, ImageStore(folder / "images")
+    )
+    return replace(made, recorder=recorder)
 
 
 def run(found: Services, work: Callable[[httpx.AsyncClient], Awaitable[None]]) -> None:
     async def asked() -> None:
-        async with asking(found) as client:
+        async with running_client(found) as client:
             await work(client)
 
     asyncio.run(asked())
 
 
 async def kept(found: Services, *results: Result) -> None:
-    assert found.keeping.history is not None
-    await found.keeping.history.add(results)
+    assert found.recorder.history is not None
+    await found.recorder.history.add(results)
 
 
 def test_an_answer_is_a_result_and_a_refusal_is_none(tmp_path: Path) -> None:
@@ -216,7 +218,7 @@ def test_csv_that_cannot_be_read_to_its_end_is_broken_off() -> None:
     history.finds_left = 3
 
     async def work() -> None:
-        app = assemble(services(Told(), history=history))
+        app = assemble(services(FakeBackend(), history=history))
         transport = httpx.ASGITransport(app)
         async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1:8000") as client:
             await client.get("/api/results.csv")
@@ -244,7 +246,7 @@ def test_a_history_that_is_down_costs_no_answer_and_is_said_everywhere() -> None
         assert 'radserve_gateway_history_up{store="sqlite"} 1.0' in (await client.get("/metrics")).text
         assert (await client.post("/api/predictions/chest", content=b"x")).json()["history"] == "kept"
 
-    run(services(Told(), history=history), work)
+    run(services(FakeBackend(), history=history), work)
 
 
 def test_without_a_history_there_are_no_results() -> None:
@@ -254,7 +256,7 @@ def test_without_a_history_there_are_no_results() -> None:
         for path in ("/api/results", "/api/results.csv", f"/api/results/{result().id}"):
             assert (await client.get(path)).status_code == 404
 
-    run(services(Told()), work)
+    run(services(FakeBackend()), work)
 
 
 def test_the_image_of_a_result_comes_back_as_it_was_sent_and_goes_with_it(tmp_path: Path) -> None:
@@ -283,4 +285,4 @@ def test_where_images_are_not_kept_there_is_none(tmp_path: Path) -> None:
         answer = await client.get(f"/api/results/{history.results[0].id}/image")
         assert (answer.status_code, answer.json()["detail"]) == (404, "The image of this result is not kept.")
 
-    run(services(Told(), history=history), work)
+    run(services(FakeBackend(), history=history), work)

@@ -15,11 +15,12 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from gateway.app import make
-from gateway.backends.base import Backend, Question, Reply
-from gateway.backends.in_process import InProcess
-from gateway.backends.server import TorchServe
+from gateway.app import create
+from gateway.backends.base import Backend, ModelRequest, ModelResponse
+from gateway.backends.in_process import InProcessBackend
+from gateway.backends.server import ServerBackend
 from gateway.errors import NotFoundError, SettingsError
+from gateway.model_response import problem
 from gateway.settings import Settings
 from radserve.build import model_store
 from tests.repack import NAME
@@ -47,8 +48,8 @@ def zipped(*images: bytes) -> bytes:
     return stream.getvalue()
 
 
-def question(body: bytes, **words: str | None) -> Question:
-    return Question(**{"verb": "predictions", "model": NAME, "version": None, "body": body} | words)  # type: ignore[arg-type]
+def question(body: bytes, **words: str | None) -> ModelRequest:
+    return ModelRequest(**{"verb": "predictions", "model": NAME, "version": None, "body": body} | words)  # type: ignore[arg-type]
 
 
 QUESTIONS = {
@@ -74,19 +75,19 @@ QUESTIONS = {
 
 
 @pytest.fixture(scope="module")
-def inprocess(server: Server) -> Iterator[InProcess]:
+def inprocess(server: Server) -> Iterator[InProcessBackend]:
     path = server.store / f"{NAME}-1.0.0.mar"
-    backend = make(Settings.read(archive=path, history="none")).state.services.backend
-    assert isinstance(backend, InProcess)
+    backend = create(Settings.read(archive=path, history="none")).state.services.backend
+    assert isinstance(backend, InProcessBackend)
     yield backend
     asyncio.run(backend.close())
 
 
-def ask(server: Server, inprocess: InProcess, asked: Question) -> tuple[Reply, Reply]:
-    async def both() -> tuple[Reply, Reply]:
-        behind = TorchServe(Settings.read(server=server.url, supervisor=server.health_url))
+def ask(server: Server, inprocess: InProcessBackend, asked: ModelRequest) -> tuple[ModelResponse, ModelResponse]:
+    async def both() -> tuple[ModelResponse, ModelResponse]:
+        behind = ServerBackend(Settings.read(server=server.url, supervisor=server.health_url))
         try:
-            return await behind.ask(asked), await inprocess.ask(asked)
+            return await behind.infer(asked), await inprocess.infer(asked)
         finally:
             await behind.close()
 
@@ -95,35 +96,37 @@ def ask(server: Server, inprocess: InProcess, asked: Question) -> tuple[Reply, R
 
 @pytest.mark.e2e
 @pytest.mark.parametrize("asked", QUESTIONS.values(), ids=QUESTIONS.keys())
-def test_it_answers_as_torchserve_byte_for_byte(server: Server, inprocess: InProcess, asked: Question) -> None:
+def test_it_answers_as_torchserve_byte_for_byte(
+    server: Server, inprocess: InProcessBackend, asked: ModelRequest
+) -> None:
     behind, here = ask(server, inprocess, asked)
     assert here == behind
 
 
 @pytest.mark.e2e
 @pytest.mark.parametrize("asked", [question(FILM, model="no-such-model"), question(FILM, version="9.9.9")])
-def test_what_it_does_not_serve_is_the_same_problem(server: Server, inprocess: InProcess, asked: Question) -> None:
-    from gateway.results import refusal
-
-    behind, here = map(refusal, ask(server, inprocess, asked))
+def test_what_it_does_not_serve_is_the_same_problem(
+    server: Server, inprocess: InProcessBackend, asked: ModelRequest
+) -> None:
+    behind, here = map(problem, ask(server, inprocess, asked))
     assert (here.status, here.title, str(here)) == (behind.status, behind.title, str(behind))
     assert here.status == 404
 
 
 @pytest.mark.e2e
-def test_what_torchserve_does_not_read_is_not_read_either(server: Server, inprocess: InProcess) -> None:
+def test_what_torchserve_does_not_read_is_not_read_either(server: Server, inprocess: InProcessBackend) -> None:
     behind, here = ask(server, inprocess, question(b"\0" * 44_805_462))
     assert here.status == behind.status == 413
 
 
 @pytest.mark.e2e
-def test_it_describes_its_model_as_the_supervisor_does(server: Server, inprocess: InProcess) -> None:
+def test_it_describes_its_model_as_the_supervisor_does(server: Server, inprocess: InProcessBackend) -> None:
     async def described(backend: Backend) -> tuple[object, str, bytes, str | None]:
         told = await backend.catalog(), await backend.card(NAME, "1.0.0"), await backend.sample(NAME, "1.0.0")
         return *told, await backend.ready()
 
     async def both() -> None:
-        behind = TorchServe(Settings.read(server=server.url, supervisor=server.health_url))
+        behind = ServerBackend(Settings.read(server=server.url, supervisor=server.health_url))
         assert await described(inprocess) == await described(behind)
         await behind.close()
         with pytest.raises(NotFoundError):
@@ -134,10 +137,10 @@ def test_it_describes_its_model_as_the_supervisor_does(server: Server, inprocess
     asyncio.run(both())
 
 
-def test_requests_at_the_same_time_keep_their_answers_and_the_loop_alive(inprocess: InProcess) -> None:
-    async def many() -> tuple[list[Reply], int]:
+def test_requests_at_the_same_time_keep_their_answers_and_the_loop_alive(inprocess: InProcessBackend) -> None:
+    async def many() -> tuple[list[ModelResponse], int]:
         turns = 0
-        asked = [asyncio.create_task(inprocess.ask(question(body))) for body in (FILM, b"hello", FILM)]
+        asked = [asyncio.create_task(inprocess.infer(question(body))) for body in (FILM, b"hello", FILM)]
         while not all(task.done() for task in asked):
             await asyncio.sleep(0)
             turns += 1
@@ -156,12 +159,12 @@ def test_an_archive_that_is_not_what_the_index_says_is_refused(store: Path, tmp_
     with copy.open("ab") as file:
         file.write(b"\0")
     with pytest.raises(SettingsError, match=r"RADSERVE_GATEWAY_ARCHIVE: .* bytes, the index says"):
-        InProcess(copy)
+        InProcessBackend(copy)
     with pytest.raises(SettingsError, match="there is no such archive"):
-        InProcess(tmp_path / "none.mar")
+        InProcessBackend(tmp_path / "none.mar")
     other = copy.rename(tmp_path / "other.mar")
     with pytest.raises(SettingsError, match="does not list it"):
-        InProcess(other)
+        InProcessBackend(other)
 
 
 def test_an_archive_of_another_release_is_refused(store: Path, tmp_path: Path) -> None:
@@ -170,16 +173,16 @@ def test_an_archive_of_another_release_is_refused(store: Path, tmp_path: Path) -
         for name in old.namelist():
             new.writestr(name, old.read(name) + (b"\n" if name == "handlers/decision.py" else b""))
     with pytest.raises(SettingsError, match=r"another handlers/decision\.py"):
-        InProcess(changed)
+        InProcessBackend(changed)
     changed.write_bytes(b"no zip")
     with pytest.raises(SettingsError, match="is no archive"):
-        InProcess(changed)
+        InProcessBackend(changed)
 
 
 def test_without_an_index_the_archive_is_held_against_itself(store: Path, tmp_path: Path) -> None:
     alone = tmp_path / "Film.mar"
     shutil.copy2(store / f"{NAME}-1.0.0.mar", alone)
-    backend = InProcess(alone)
+    backend = InProcessBackend(alone)
     (model,) = asyncio.run(backend.catalog()).models
     assert model.versions[0].sha256 == model_store.sha256(alone)
     asyncio.run(backend.close())

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from benchmarks.server import free_ports
-from gateway.backends.base import Question
-from gateway.backends.server import TorchServe
+from gateway.backends.base import ModelRequest
+from gateway.backends.server import ServerBackend
 from gateway.errors import (
     BadGatewayError,
     GatewayTimeoutError,
@@ -23,17 +23,17 @@ from gateway.errors import (
     UnavailableError,
 )
 from gateway.settings import Settings
-from tests.gateway.backend import CATALOG
+from tests.gateway.fake_backend import CATALOG
 from tests.radserve.scripted import Reply, Request, Scripted, document, scripted
 
-QUESTION = Question("predictions", "chest", "1.0.0", b"film", "image/png", request_id="r1", client="ward-7")
+QUESTION = ModelRequest("predictions", "chest", "1.0.0", b"film", "image/png", request_id="r1", client="ward-7")
 
 
-def run(url: str, do: Callable[[TorchServe], Awaitable[Any]], **chosen: Any) -> Any:
+def run(url: str, do: Callable[[ServerBackend], Awaitable[Any]], **chosen: Any) -> Any:
     """Do something with a backend."""
 
     async def with_backend() -> Any:
-        backend = TorchServe(Settings.read(server=url, supervisor=url, **chosen))
+        backend = ServerBackend(Settings.read(server=url, supervisor=url, **chosen))
         try:
             return await do(backend)
         finally:
@@ -43,7 +43,7 @@ def run(url: str, do: Callable[[TorchServe], Awaitable[Any]], **chosen: Any) -> 
 
 
 def ask(url: str, **chosen: Any) -> Any:
-    return run(url, lambda backend: backend.ask(QUESTION), **chosen)
+    return run(url, lambda backend: backend.infer(QUESTION), **chosen)
 
 
 def test_a_question_goes_to_torchserves_own_path_with_the_gateways_key() -> None:
@@ -97,7 +97,7 @@ def told(server: Scripted) -> None:
 
 
 def test_what_is_served_is_asked_once_for_a_while() -> None:
-    async def twice(backend: TorchServe) -> Any:
+    async def twice(backend: ServerBackend) -> Any:
         await backend.catalog()
         return await backend.catalog()
 
@@ -122,7 +122,11 @@ def test_cards_and_samples_come_from_the_supervisor() -> None:
 
 @pytest.mark.parametrize(
     ("reply", "kind"),
-    [(Reply(503), UnavailableError), (Reply(500), BadGatewayError), (Reply(200, b"{}"), BadGatewayError)],
+    [
+        (Reply(503), UnavailableError),
+        (Reply(500), BadGatewayError),
+        (Reply(200, b"{}"), BadGatewayError),
+    ],
 )
 def test_a_supervisor_that_does_not_say_what_is_served_is_an_error(reply: Reply, kind: type[ProblemError]) -> None:
     with scripted() as server:
@@ -155,4 +159,4 @@ def test_a_server_that_takes_no_connection_is_502_soon() -> None:
 def test_an_authority_that_is_none_is_said_at_the_start(tmp_path: Path) -> None:
     (tmp_path / "ca.pem").write_text("no")
     with pytest.raises(SettingsError, match="RADSERVE_GATEWAY_SERVER_CA"):
-        TorchServe(Settings.read(server_ca=tmp_path / "ca.pem"))
+        ServerBackend(Settings.read(server_ca=tmp_path / "ca.pem"))

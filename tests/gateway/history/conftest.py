@@ -1,4 +1,4 @@
-"""Both stores, each with nothing in it."""
+"""KeyOrTokenAuthenticator stores, each with nothing in it."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ import pytest
 
 from benchmarks.server import free_ports
 from gateway.history import History
-from gateway.history.redis import Redis as RedisHistory
-from gateway.history.sqlite import Sqlite
+from gateway.history.redis import RedisHistory
+from gateway.history.sqlite import SqliteHistory
 from tests.authority import Authority
 from tests.redis import Redis, redis
 
@@ -73,14 +73,14 @@ def emptied(started: Redis) -> Redis:
 def sqlite_store(tmp_path: Path) -> Store:
     """Hold a path at which there is no file yet."""
     path = tmp_path / "state" / "history.sqlite3"
-    return Store("sqlite", f"sqlite:{path}", lambda: Sqlite(path))
+    return Store("sqlite", f"sqlite:{path}", lambda: SqliteHistory(path))
 
 
 @pytest.fixture
 def redis_store(emptied: Redis, monkeypatch: pytest.MonkeyPatch) -> Store:
     """Hold a Redis that has no result; with time-outs that a machine which is busy with other tests does not reach."""
-    monkeypatch.setattr("gateway.history.redis._CONNECT", 10)
-    monkeypatch.setattr("gateway.history.redis._COMMAND", 10)
+    monkeypatch.setattr("gateway.history.redis._CONNECT_TIMEOUT", 10)
+    monkeypatch.setattr("gateway.history.redis._COMMAND_TIMEOUT", 10)
     return Store("redis", emptied.url, lambda: RedisHistory(emptied.url, KEPT_FOR))
 
 

@@ -12,21 +12,21 @@ from hypothesis import strategies as st
 
 from gateway.errors import BadRequestError
 from gateway.history import Query
-from gateway.history.cursor import Place, bounds, microseconds, moment
+from gateway.history.cursor import Position, bounds, from_microseconds, microseconds
 from tests.gateway.history.results import identity
 
 TIMES = st.datetimes(datetime(1970, 1, 2), datetime(2255, 1, 1), timezones=st.just(UTC))  # noqa: DTZ001 - hypothesis adds it
-PLACES = st.builds(lambda time: Place(microseconds(time), UUID(identity(time))), TIMES)
+PLACES = st.builds(lambda time: Position(microseconds(time), UUID(identity(time))), TIMES)
 
 
 @given(PLACES)
-def test_a_cursor_names_the_place_that_it_was_made_of(place: Place) -> None:
-    assert Place.parse(place.cursor) == place
+def test_a_cursor_names_the_place_that_it_was_made_of(place: Position) -> None:
+    assert Position.parse(place.cursor) == place
     assert len(place.cursor) == 32
 
 
 @given(PLACES, PLACES)
-def test_bytes_sort_as_places_do(one: Place, other: Place) -> None:
+def test_bytes_sort_as_places_do(one: Position, other: Position) -> None:
     assert (one < other) == (one.pack() < other.pack())
     assert ((one.time, str(one.id)) < (other.time, str(other.id))) == (one < other)
 
@@ -34,7 +34,7 @@ def test_bytes_sort_as_places_do(one: Place, other: Place) -> None:
 @given(st.one_of(st.text(), st.binary().map(lambda data: base64.urlsafe_b64encode(data).decode())))
 def test_what_is_no_cursor_is_refused_and_nothing_else_happens(text: str) -> None:
     try:
-        place = Place.parse(text)
+        place = Position.parse(text)
     except BadRequestError:
         return
     assert place.cursor == text
@@ -42,18 +42,18 @@ def test_what_is_no_cursor_is_refused_and_nothing_else_happens(text: str) -> Non
 
 @given(st.datetimes(timezones=st.builds(timezone, st.timedeltas(timedelta(hours=-23), timedelta(hours=23)))))
 def test_every_time_that_a_client_can_write_has_a_place(time: datetime) -> None:
-    place = Place.before(time)
-    if 0 < place.time < Place.last().time:
-        assert moment(place.time) == time
+    place = Position.before(time)
+    if 0 < place.time < Position.last().time:
+        assert from_microseconds(place.time) == time
 
 
 def test_the_nearer_of_cursor_and_time_ends_the_search() -> None:
     time = datetime(2026, 1, 1, tzinfo=UTC)
-    place = Place(microseconds(time), UUID(identity(time)))
+    place = Position(microseconds(time), UUID(identity(time)))
     assert bounds(Query(after=place.cursor, until=time + timedelta(days=1)))[1] == place
     assert bounds(Query(after=place.cursor, until=time - timedelta(days=1)))[1] < place
 
 
 def test_a_cursor_of_another_kind_of_id_is_refused() -> None:
     with pytest.raises(BadRequestError):
-        Place.parse(Place(1, UUID("12345678-1234-4234-9234-123456789abc")).cursor)
+        Position.parse(Position(1, UUID("12345678-1234-4234-9234-123456789abc")).cursor)

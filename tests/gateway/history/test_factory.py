@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 from gateway.errors import SettingsError
-from gateway.history import factory as opening
-from gateway.history.redis import Redis
-from gateway.history.sqlite import Sqlite
+from gateway.history import factory
+from gateway.history.redis import RedisHistory
+from gateway.history.sqlite import SqliteHistory
 from gateway.settings import Settings
-from tests.test_architecture import modules_after
+from tests.test_architecture import loaded_by
 
 
 def settings(history: str, images: Path | None = None) -> Settings:
@@ -21,7 +21,7 @@ def settings(history: str, images: Path | None = None) -> Settings:
 
 @pytest.mark.parametrize("history", ["sqlite:state/history.sqlite3", "sqlite:/var/lib/x.db", "sqlite:x"])
 def test_a_path_is_a_file(history: str) -> None:
-    assert isinstance(opening.keeping(settings(history)).history, Sqlite)
+    assert isinstance(factory.create(settings(history)).history, SqliteHistory)
 
 
 @pytest.mark.parametrize(
@@ -34,11 +34,11 @@ def test_a_path_is_a_file(history: str) -> None:
     ],
 )
 def test_a_url_is_redis(url: str) -> None:
-    assert isinstance(opening.keeping(settings(url)).history, Redis)
+    assert isinstance(factory.create(settings(url)).history, RedisHistory)
 
 
 def test_none_keeps_nothing() -> None:
-    assert opening.keeping(settings("none")).history is None
+    assert factory.create(settings("none")).history is None
 
 
 @pytest.mark.parametrize(
@@ -70,33 +70,31 @@ def test_none_keeps_nothing() -> None:
 )
 def test_anything_else_is_refused_without_being_shown(history: str) -> None:
     with pytest.raises(SettingsError, match="RADSERVE_GATEWAY_HISTORY") as error:
-        opening.keeping(settings(history))
+        factory.create(settings(history))
     assert "secret" not in str(error.value)
 
 
 def test_tls_is_checked_against_the_systems_authorities() -> None:
-    history = opening.keeping(settings("rediss://:pass@redis.example")).history
-    assert isinstance(history, Redis)
+    history = factory.create(settings("rediss://:pass@redis.example")).history
+    assert isinstance(history, RedisHistory)
     connection = history._redis.connection_pool.make_connection()
     assert type(connection).__name__ == "SSLConnection"
     assert (connection.cert_reqs.name, connection.check_hostname) == ("CERT_REQUIRED", True)
 
 
 def test_images_are_kept_only_with_results(tmp_path: Path) -> None:
-    assert opening.keeping(settings("sqlite:x")).images is None
-    assert opening.keeping(settings("sqlite:x", tmp_path)).images is not None
+    assert factory.create(settings("sqlite:x")).images is None
+    assert factory.create(settings("sqlite:x", tmp_path)).images is not None
     with pytest.raises(SettingsError, match="RADSERVE_GATEWAY_IMAGES"):
-        opening.keeping(settings("none", tmp_path))
+        factory.create(settings("none", tmp_path))
 
 
 def test_who_has_sqlite_does_not_wait_for_redis_to_be_imported() -> None:
-    code = (
-        "from gateway.history import factory; from gateway.settings import Settings; factory.keeping(Settings.read())"
-    )
-    assert "redis" not in modules_after(code)
+    code = "from gateway.history import factory; from gateway.settings import Settings; factory.create(Settings.read())"
+    assert "redis" not in loaded_by(code)
 
 
 def test_making_it_opens_nothing(tmp_path: Path) -> None:
-    keeping = opening.keeping(settings(f"sqlite:{tmp_path}/new/x.sqlite3"))
+    recorder = factory.create(settings(f"sqlite:{tmp_path}/new/x.sqlite3"))
     assert not (tmp_path / "new").exists()
-    asyncio.run(keeping.close())
+    asyncio.run(recorder.close())

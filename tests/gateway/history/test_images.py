@@ -17,8 +17,8 @@ import pytest
 
 from gateway.errors import HistoryError
 from gateway.history import Result
-from gateway.history.images import Images, media_type
-from gateway.uploads.request_body import Body
+from gateway.history.images import ImageStore, media_type
+from gateway.uploads.request_body import RequestBody
 from tests.gateway.history.results import NOW, result
 
 
@@ -31,10 +31,10 @@ def files(folder: Path) -> dict[str, list[str]]:
     return {path.name: sorted(file.name for file in path.iterdir()) for path in folder.iterdir()}
 
 
-def document(value: object) -> Body:
+def document(value: object) -> RequestBody:
     """Return a JSON body in which the images stand as base64."""
     text = json.dumps(value, default=lambda image: base64.b64encode(image).decode())
-    return Body(text.encode(), "application/json")
+    return RequestBody(text.encode(), "application/json")
 
 
 ONE, OTHER = b"\x89PNG one", b"\x89PNG other"
@@ -43,29 +43,29 @@ ONE, OTHER = b"\x89PNG one", b"\x89PNG other"
 @pytest.mark.parametrize(
     ("body", "kept"),
     [
-        (Body(ONE), [ONE]),
-        (Body(ONE, "image/png"), [ONE]),
-        (Body(gzip.compress(ONE), "image/png", "gzip"), [ONE]),
+        (RequestBody(ONE), [ONE]),
+        (RequestBody(ONE, "image/png"), [ONE]),
+        (RequestBody(gzip.compress(ONE), "image/png", "gzip"), [ONE]),
         (document({"image": ONE}), [ONE]),
         (document({"instances": [{"b64": ONE}, {"b64": OTHER}]}), [ONE, OTHER]),
-        (Body(gzip.compress(document({"image": OTHER}).content), "application/json", "gzip"), [OTHER]),
-        (Body(b"PK a zip", "application/zip"), []),
-        (Body(ONE, "image/png", "gzip"), [ONE]),
+        (RequestBody(gzip.compress(document({"image": OTHER}).content), "application/json", "gzip"), [OTHER]),
+        (RequestBody(b"PK a zip", "application/zip"), []),
+        (RequestBody(ONE, "image/png", "gzip"), [ONE]),
         (document(1), []),
         (document({"image": 1}), []),
         (document({"instances": [1, {}]}), []),
         (document({"image": "a"}), []),
-        (Body(b"{", "application/json"), []),
+        (RequestBody(b"{", "application/json"), []),
     ],
 )
 def test_what_a_body_holds_is_kept_under_the_results_that_name_it(
-    tmp_path: Path, body: Body, kept: list[bytes]
+    tmp_path: Path, body: RequestBody, kept: list[bytes]
 ) -> None:
-    images = Images(tmp_path / "images")
+    images = ImageStore(tmp_path / "images")
     results = [of(ONE), of(OTHER)]
 
     async def work() -> None:
-        assert await images.keep(results, body) == len(kept)
+        assert await images.add(results, body) == len(kept)
         for item, image in zip(results, (ONE, OTHER), strict=True):
             assert await images.read(item.id) == (image if image in kept else None)
 
@@ -73,12 +73,12 @@ def test_what_a_body_holds_is_kept_under_the_results_that_name_it(
 
 
 def test_an_image_is_there_once_and_gone_with_the_last_result_that_names_it(tmp_path: Path) -> None:
-    images = Images(tmp_path)
+    images = ImageStore(tmp_path)
     one, same = of(ONE, 1), of(ONE, 2)
 
     async def work() -> None:
-        await images.keep([one], Body(ONE))
-        await images.keep([same], Body(ONE))
+        await images.add([one], RequestBody(ONE))
+        await images.add([same], RequestBody(ONE))
         assert files(tmp_path) == {"sha256": [one.image_sha256], "results": sorted([one.id, same.id])}
         assert sum(path.stat().st_size for path in (tmp_path / "sha256").iterdir()) == len(ONE)
         await images.delete(one.id)
@@ -91,13 +91,13 @@ def test_an_image_is_there_once_and_gone_with_the_last_result_that_names_it(tmp_
 
 
 def test_retention_takes_images_and_nothing_that_is_not_ours(tmp_path: Path) -> None:
-    images = Images(tmp_path)
+    images = ImageStore(tmp_path)
     old, new = of(ONE, 3600), of(ONE)
 
     async def work() -> None:
         await images.expire(NOW)  # nothing is there yet
-        await images.keep([old, of(OTHER, 3600)], Body(ONE))
-        await images.keep([new], Body(ONE))
+        await images.add([old, of(OTHER, 3600)], RequestBody(ONE))
+        await images.add([new], RequestBody(ONE))
         (tmp_path / "results" / ".DS_Store").touch()
         for content in (tmp_path / "sha256").iterdir():
             os.utime(content, (0, time.time() - 7200))
@@ -110,13 +110,13 @@ def test_retention_takes_images_and_nothing_that_is_not_ours(tmp_path: Path) -> 
 
 
 def test_many_who_keep_and_delete_the_same_image_lose_none(tmp_path: Path) -> None:
-    images = Images(tmp_path)
+    images = ImageStore(tmp_path)
 
     async def one(number: int) -> None:
         for _ in range(10):
             gone, stays = of(ONE, number), of(ONE, number)
-            await images.keep([gone], Body(ONE))
-            await images.keep([stays], Body(ONE))
+            await images.add([gone], RequestBody(ONE))
+            await images.add([stays], RequestBody(ONE))
             await images.delete(gone.id)
             assert await images.read(stays.id) == ONE
             await images.delete(stays.id)
@@ -131,7 +131,7 @@ def test_many_who_keep_and_delete_the_same_image_lose_none(tmp_path: Path) -> No
 def test_only_its_owner_can_read_them(tmp_path: Path) -> None:
     before = os.umask(0)
     try:
-        asyncio.run(Images(tmp_path / "images").keep([of(ONE)], Body(ONE)))
+        asyncio.run(ImageStore(tmp_path / "images").add([of(ONE)], RequestBody(ONE)))
     finally:
         os.umask(before)
     modes = {path.stat().st_mode & 0o777 for path in (tmp_path / "images").rglob("*") if path.is_file()}
@@ -142,7 +142,7 @@ def test_only_its_owner_can_read_them(tmp_path: Path) -> None:
 def test_a_folder_that_cannot_be_used_is_said(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(HistoryError, match="cannot be used"):
-        asyncio.run(Images(tmp_path / "file").keep([of(ONE)], Body(ONE)))
+        asyncio.run(ImageStore(tmp_path / "file").add([of(ONE)], RequestBody(ONE)))
 
 
 @pytest.mark.parametrize(

@@ -12,12 +12,12 @@ from pathlib import Path
 import pytest
 
 from gateway.history import recorder as module
-from gateway.history.images import Images
+from gateway.history.images import ImageStore
 from gateway.history.recorder import HistoryRecorder
-from gateway.history.sqlite import Sqlite
+from gateway.history.sqlite import SqliteHistory
 from gateway.metrics import REGISTRY
 from gateway.settings import Settings
-from gateway.uploads.request_body import Body
+from gateway.uploads.request_body import RequestBody
 from tests.gateway.history.failing import Failing
 from tests.gateway.history.results import result
 from tests.gateway.history.test_images import ONE, of
@@ -27,12 +27,12 @@ KEPT = "radserve_gateway_results_total"
 
 def run(history: Failing | None, work: Callable[[HistoryRecorder], Awaitable[None]]) -> None:
     async def opened() -> None:
-        keeping = HistoryRecorder(history, Settings.read())
-        await keeping.open()
+        recorder = HistoryRecorder(history, Settings.read())
+        await recorder.open()
         try:
-            await work(keeping)
+            await work(recorder)
         finally:
-            await keeping.close()
+            await recorder.close()
 
     asyncio.run(opened())
 
@@ -42,9 +42,9 @@ def value(name: str, **labels: str) -> float:
 
 
 def test_without_a_history_everything_is_off() -> None:
-    async def work(keeping: HistoryRecorder) -> None:
-        assert await keeping.keep([result()]) == "off"
-        assert await keeping.state() == "off"
+    async def work(recorder: HistoryRecorder) -> None:
+        assert await recorder.record([result()]) == "off"
+        assert await recorder.state() == "off"
 
     run(None, work)
 
@@ -53,17 +53,17 @@ def test_what_was_kept_and_lost_is_counted_and_said_once(caplog: pytest.LogCaptu
     history = Failing()
     before = {outcome: value(KEPT, outcome=outcome) for outcome in ("kept", "lost")}
 
-    async def work(keeping: HistoryRecorder) -> None:
-        assert await keeping.keep([result(), result()]) == "kept"
+    async def work(recorder: HistoryRecorder) -> None:
+        assert await recorder.record([result(), result()]) == "kept"
         assert value("radserve_gateway_history_up", store="sqlite") == 1
         history.state = "down"
-        assert [await keeping.keep([result()]) for _ in range(3)] == ["unavailable"] * 3
+        assert [await recorder.record([result()]) for _ in range(3)] == ["unavailable"] * 3
         assert value("radserve_gateway_history_up", store="sqlite") == 0
-        assert await keeping.state() == "unavailable"
+        assert await recorder.state() == "unavailable"
         history.state = "up"
-        assert await keeping.state() == "ok"
+        assert await recorder.state() == "ok"
         assert value("radserve_gateway_history_up", store="sqlite") == 1
-        assert await keeping.keep([result()]) == "kept"
+        assert await recorder.record([result()]) == "kept"
 
     with caplog.at_level(logging.INFO, logger=module.__name__):
         run(history, work)
@@ -80,30 +80,30 @@ def test_what_was_kept_and_lost_is_counted_and_said_once(caplog: pytest.LogCaptu
 def test_a_history_that_cannot_be_opened_is_tried_again_with_each_answer() -> None:
     history = Failing("down")
 
-    async def work(keeping: HistoryRecorder) -> None:
-        assert await keeping.keep([result()]) == "unavailable"
+    async def work(recorder: HistoryRecorder) -> None:
+        assert await recorder.record([result()]) == "unavailable"
         history.state = "up"
-        assert await keeping.keep([result()]) == "kept"
+        assert await recorder.record([result()]) == "kept"
 
     run(history, work)
 
 
 def test_one_that_does_not_answer_is_waited_for_by_one_answer_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_PATIENCE", 0.2)
+    monkeypatch.setattr(module, "_TIMEOUT", 0.2)
     history = Failing()
 
-    async def work(keeping: HistoryRecorder) -> None:
+    async def work(recorder: HistoryRecorder) -> None:
         history.state = "silent"
-        assert await keeping.keep([result()]) == "unavailable"
-        assert await keeping.state() == "unavailable"
+        assert await recorder.record([result()]) == "unavailable"
+        assert await recorder.state() == "unavailable"
         history.attempts = 0
         begin = time.monotonic()
-        said = await asyncio.gather(*(keeping.keep([result()]) for _ in range(50)))
+        said = await asyncio.gather(*(recorder.record([result()]) for _ in range(50)))
         assert set(said) == {"unavailable"}
         assert time.monotonic() - begin < 2
         assert history.attempts == 1
         history.state = "up"
-        assert await keeping.keep([result()]) == "kept"
+        assert await recorder.record([result()]) == "kept"
 
     run(history, work)
 
@@ -111,10 +111,10 @@ def test_one_that_does_not_answer_is_waited_for_by_one_answer_at_a_time(monkeypa
 def test_opening_one_that_does_not_answer_does_not_keep_the_gateway_from_starting(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(module, "_PATIENCE", 0.05)
+    monkeypatch.setattr(module, "_TIMEOUT", 0.05)
 
-    async def work(keeping: HistoryRecorder) -> None:
-        assert await keeping.keep([result()]) == "unavailable"
+    async def work(recorder: HistoryRecorder) -> None:
+        assert await recorder.record([result()]) == "unavailable"
 
     begin = time.monotonic()
     run(Failing("silent"), work)
@@ -122,7 +122,7 @@ def test_opening_one_that_does_not_answer_does_not_keep_the_gateway_from_startin
 
 
 def test_old_results_are_looked_for_at_the_start_and_then_again_and_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_PERIOD", 0.02)
+    monkeypatch.setattr(module, "_EXPIRY_INTERVAL", 0.02)
     history = Failing("down")
 
     async def work(_: HistoryRecorder) -> None:
@@ -136,17 +136,19 @@ def test_old_results_are_looked_for_at_the_start_and_then_again_and_again(monkey
 
 def test_images_are_kept_with_what_is_kept_and_forgotten_with_it(tmp_path: Path) -> None:
     async def work() -> None:
-        keeping = HistoryRecorder(Sqlite(tmp_path / "history.sqlite3"), Settings.read(), Images(tmp_path / "images"))
-        await keeping.open()
-        assert keeping.images is not None
-        assert keeping.history is not None
+        recorder = HistoryRecorder(
+            SqliteHistory(tmp_path / "history.sqlite3"), Settings.read(), ImageStore(tmp_path / "images")
+        )
+        await recorder.open()
+        assert recorder.images is not None
+        assert recorder.history is not None
         kept = of(ONE)
-        assert await keeping.keep([kept], Body(ONE)) == "kept"
-        assert await keeping.images.read(kept.id) == ONE
-        await keeping.forget(kept.id)
-        assert await keeping.images.read(kept.id) is None
-        assert await keeping.history.get(kept.id) is None
-        await keeping.close()
+        assert await recorder.record([kept], RequestBody(ONE)) == "kept"
+        assert await recorder.images.read(kept.id) == ONE
+        await recorder.delete(kept.id)
+        assert await recorder.images.read(kept.id) is None
+        assert await recorder.history.get(kept.id) is None
+        await recorder.close()
 
     asyncio.run(work())
 
@@ -156,8 +158,8 @@ def test_an_image_that_cannot_be_kept_is_counted_and_its_result_is_kept(tmp_path
     before = value("radserve_gateway_images_total", outcome="lost")
 
     async def work() -> None:
-        keeping = HistoryRecorder(Failing(), Settings.read(), Images(tmp_path / "file"))
-        assert await keeping.keep([of(ONE)], Body(ONE)) == "kept"
+        recorder = HistoryRecorder(Failing(), Settings.read(), ImageStore(tmp_path / "file"))
+        assert await recorder.record([of(ONE)], RequestBody(ONE)) == "kept"
 
     asyncio.run(work())
     assert value("radserve_gateway_images_total", outcome="lost") == before + 1

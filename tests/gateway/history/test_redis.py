@@ -12,12 +12,12 @@ import pytest
 
 from gateway.errors import HistoryError
 from gateway.history import History, Query
-from gateway.history.cursor import Place
-from gateway.history.redis import Redis as RedisHistory
+from gateway.history.cursor import Position
+from gateway.history.redis import RedisHistory
 from gateway.settings import Settings
 from tests.authority import Authority
-from tests.gateway.application import asking, services
-from tests.gateway.backend import Told
+from tests.gateway.application import running_client, services
+from tests.gateway.fake_backend import FakeBackend
 from tests.gateway.history.conftest import KEPT_FOR, Store
 from tests.gateway.history.results import all_of, result
 from tests.redis import Redis
@@ -84,20 +84,20 @@ def test_when_all_is_gone_nothing_is_left(started: Redis, redis_store: Store) ->
 def test_a_page_takes_a_bounded_number_of_commands_and_never_a_search_for_keys(
     started: Redis, redis_store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gateway.history.redis._AT_ONCE", 100)
-    monkeypatch.setattr("gateway.history.redis._EXAMINED", 300)
+    monkeypatch.setattr("gateway.history.redis._BATCH", 100)
+    monkeypatch.setattr("gateway.history.redis._MAX_EXAMINED", 300)
     results = [result(second, client="ward-8" if second % 100 else "ward-9") for second in range(1000)]
 
     async def work(history: History) -> None:
         await history.add(results)
         before = calls(started)
-        assert (await history.find(Query(limit=25, after=Place.of(results[900]).cursor))).results == tuple(
+        assert (await history.find(Query(limit=25, after=Position.of(results[900]).cursor))).results == tuple(
             results[901:926]
         )
         assert since(started, before) == {"zrange": 1, "mget": 1}
         before = calls(started)
         page = await history.find(Query(text="nothing"))
-        assert (page.results, page.next) == ((), Place.of(results[299]).cursor)
+        assert (page.results, page.next) == ((), Position.of(results[299]).cursor)
         assert since(started, before) == {"zrange": 3, "mget": 3}
         before = calls(started)
         page = await history.find(Query(client="ward-9", model="chest", label="normal"))
@@ -179,13 +179,13 @@ class Load:
     """Clients who ask one after the other, without a pause to speak of."""
 
     def __init__(self, store: Store) -> None:
-        self._parts = services(Told(), Settings.read(history=store.url), history=store.make())
+        self._parts = services(FakeBackend(), Settings.read(history=store.url), history=store.make())
         self.said: list[tuple[int, str, str, float]] = []
         self._stop = False
 
     async def ask(self, meanwhile: object) -> None:
         """Ask while something else is done."""
-        async with asking(self._parts) as client:
+        async with running_client(self._parts) as client:
 
             async def one() -> None:
                 while not self._stop:

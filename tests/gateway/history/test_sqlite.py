@@ -16,8 +16,8 @@ import pytest
 
 from gateway.errors import HistoryError
 from gateway.history import History, Query, Result
-from gateway.history.cursor import Place, microseconds
-from gateway.history.sqlite import Sqlite
+from gateway.history.cursor import Position, microseconds
+from gateway.history.sqlite import SqliteHistory
 from tests.gateway.history.conftest import Store
 from tests.gateway.history.results import all_of, result
 from tests.server import ROOT
@@ -26,11 +26,11 @@ ROWS = 100_000
 WRITER = """
 import asyncio, sys
 from pathlib import Path
-from gateway.history.sqlite import Sqlite
+from gateway.history.sqlite import SqliteHistory
 from tests.gateway.history.results import result
 
 async def main():
-    history = Sqlite(Path(sys.argv[1]))
+    history = SqliteHistory(Path(sys.argv[1]))
     for number in range(150):
         await history.add([result(number, client=sys.argv[2]), result(number, client=sys.argv[2])])
     await history.close()
@@ -68,7 +68,7 @@ def filled(tmp_path_factory: pytest.TempPathFactory) -> Path:
     values = FIRST.model_dump() | {"rows": ROWS, "time": microseconds(FIRST.time)}
 
     async def fill() -> None:
-        history = Sqlite(path)
+        history = SqliteHistory(path)
         await history._writer.run(lambda connection: connection.execute(FILL, values))
         await history.close()
 
@@ -79,7 +79,7 @@ def filled(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_last_of_100_000_rows_is_read_as_fast_as_the_first(filled: Path) -> None:
 
     async def work() -> tuple[float, float]:
-        history = Sqlite(filled)
+        history = SqliteHistory(filled)
 
         async def seconds(after: str | None, expected: list[Result]) -> float:
             taken = []
@@ -91,7 +91,7 @@ def test_the_last_of_100_000_rows_is_read_as_fast_as_the_first(filled: Path) -> 
             return statistics.median(taken)
 
         first = await seconds(None, [row(number) for number in range(25)])
-        last = await seconds(Place.of(row(ROWS - 26)).cursor, [row(number) for number in range(ROWS - 25, ROWS)])
+        last = await seconds(Position.of(row(ROWS - 26)).cursor, [row(number) for number in range(ROWS - 25, ROWS)])
         await history.close()
         return first, last
 
@@ -103,13 +103,13 @@ def test_every_page_is_read_along_an_index_and_sorted_by_it(filled: Path) -> Non
     statements: list[str] = []
 
     async def work() -> None:
-        history = Sqlite(filled)
+        history = SqliteHistory(filled)
         await history._reader.run(lambda connection: connection.set_trace_callback(statements.append))
         for query in (
             Query(),
             Query(model="chest"),
             Query(client="ward-7", model="brain", text="film 9"),
-            Query(label="none", since=row(500).time, until=row(10).time, after=Place.of(row(50)).cursor),
+            Query(label="none", since=row(500).time, until=row(10).time, after=Position.of(row(50)).cursor),
         ):
             await history.find(query)
         await history.close()
@@ -127,20 +127,20 @@ def test_every_page_is_read_along_an_index_and_sorted_by_it(filled: Path) -> Non
 
 
 def test_a_rare_text_is_looked_for_some_rows_at_a_time(filled: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gateway.history.sqlite._EXAMINED", 1000)
+    monkeypatch.setattr("gateway.history.sqlite._MAX_EXAMINED", 1000)
 
     async def work() -> None:
-        history = Sqlite(filled)
+        history = SqliteHistory(filled)
         page = await history.find(Query(text="film 4200.png"))
-        assert (page.results, page.next) == ((), Place.of(row(999)).cursor)
-        page = await history.find(Query(text="film 4200.png", model="chest", after=Place.of(row(3999)).cursor))
+        assert (page.results, page.next) == ((), Position.of(row(999)).cursor)
+        page = await history.find(Query(text="film 4200.png", model="chest", after=Position.of(row(3999)).cursor))
         assert page.results == (row(4200),)
         assert page.next is not None
         page = await history.find(Query(text="film 1", limit=2))
         assert page.results == (row(1), row(10))
         page = await history.find(Query(text="film 1", limit=2, after=page.next))
         assert page.results == (row(11), row(12))
-        page = await history.find(Query(text="nothing", after=Place.of(row(ROWS - 900)).cursor))
+        page = await history.find(Query(text="nothing", after=Position.of(row(ROWS - 900)).cursor))
         assert (page.results, page.next) == ((), None)
         await history.close()
 
@@ -158,7 +158,7 @@ def test_two_processes_write_into_one_file_that_neither_found(tmp_path: Path) ->
     assert said == ["", ""]
 
     async def work() -> list[int]:
-        history = Sqlite(path)
+        history = SqliteHistory(path)
         found = [len(await all_of(history, Query(client=name, limit=200))) for name in names]
         await history.close()
         return found
@@ -211,7 +211,7 @@ def test_a_file_of_another_release_or_program_is_left_alone(tmp_path: Path, prep
     before = path.read_bytes()
 
     async def work() -> None:
-        history = Sqlite(path)
+        history = SqliteHistory(path)
         with pytest.raises(HistoryError, match=said):
             await history.open()
         await history.close()
@@ -226,7 +226,7 @@ def test_what_cannot_be_used_is_said_with_its_path_and_used_as_soon_as_it_can(tm
     kept = result()
 
     async def work() -> None:
-        history = Sqlite(path)
+        history = SqliteHistory(path)
         for attempt in (history.open(), history.add([kept]), history.find(Query()), history.ping()):
             with pytest.raises(HistoryError, match=r"history\.sqlite3 cannot be used: file is not a database"):
                 await attempt

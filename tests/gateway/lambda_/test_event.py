@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from gateway.lambda_.event import address, prefix, tidied
+from gateway.lambda_.event import client_address, path_prefix, sanitize
 from tests.gateway.lambda_ import events
 
 
@@ -25,26 +25,26 @@ from tests.gateway.lambda_ import events
     ],
 )
 def test_stages_and_mappings_are_told_from_the_path(event: events.Event, before: str) -> None:
-    assert prefix(event) == before
+    assert path_prefix(event) == before
 
 
 def test_a_stage_that_the_path_does_not_begin_with_is_none() -> None:
     event = events.http("GET", "/production/live", stage="$default")
     event["requestContext"]["stage"] = "prod"
-    assert prefix(event) == ""
+    assert path_prefix(event) == ""
 
 
 def test_only_header_fields_that_are_no_numbers_where_one_is_needed_are_left_out() -> None:
     sent = {"Host": "a:b", "X-Forwarded-Port": "443, 80", "Accept": "*/*"}
     event = {"headers": sent, "multiValueHeaders": {name: [value] for name, value in sent.items()}, "path": "/"}
-    assert tidied(event) == {"headers": {"Accept": "*/*"}, "multiValueHeaders": {"Accept": ["*/*"]}, "path": "/"}
+    assert sanitize(event) == {"headers": {"Accept": "*/*"}, "multiValueHeaders": {"Accept": ["*/*"]}, "path": "/"}
     right = {"headers": {"host": "localhost:3000"}}
-    assert tidied(right) == right
-    assert tidied({"headers": None, "path": "/"}) == {"headers": {}, "path": "/"}
+    assert sanitize(right) == right
+    assert sanitize({"headers": None, "path": "/"}) == {"headers": {}, "path": "/"}
 
 
 def test_who_asked_a_load_balancer_is_what_that_says_and_not_the_client() -> None:
-    assert address(events.alb("GET", "/"), "203.0.113.7, 192.0.2.1") == "192.0.2.1"
-    assert address(events.alb("GET", "/"), "192.0.2.1") == "192.0.2.1"
-    assert address(events.url("GET", "/"), "192.0.2.1") == "192.0.2.1"
-    assert address(events.url("GET", "/"), None) == ""
+    assert client_address(events.alb("GET", "/"), "203.0.113.7, 192.0.2.1") == "192.0.2.1"
+    assert client_address(events.alb("GET", "/"), "192.0.2.1") == "192.0.2.1"
+    assert client_address(events.url("GET", "/"), "192.0.2.1") == "192.0.2.1"
+    assert client_address(events.url("GET", "/"), None) == ""

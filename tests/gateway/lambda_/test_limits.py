@@ -11,7 +11,7 @@ import pytest
 from starlette.responses import Response, StreamingResponse
 from starlette.types import Message, Receive, Scope, Send
 
-from gateway.lambda_.limits import Bounds
+from gateway.lambda_.limits import LambdaLimits
 from tests.gateway.lambda_ import events
 
 
@@ -38,7 +38,7 @@ def ask(app: Any, context: Context | None = None, event: events.Event | None = N
 
     scope: Scope = {"type": "http", "method": "GET", "path": "/", "headers": [], "state": {}}
     scope["aws.context"], scope["aws.event"] = context or Context(), event or events.url("GET", "/")
-    asyncio.run(Bounds(app)(scope, receive, send))
+    asyncio.run(LambdaLimits(app)(scope, receive, send))
     headers = dict(sent[0]["headers"])
     body = b"".join(message.get("body", b"") for message in sent)
     return sent[0]["status"], headers[b"content-type"].decode().partition(";")[0], body
@@ -106,5 +106,7 @@ def test_without_lambda_it_is_not_there() -> None:
     async def receive() -> Message:
         return {"type": "http.request"}
 
-    asyncio.run(Bounds(Response(b"x" * 7_000_000))({"type": "http", "method": "GET", "headers": []}, receive, send))
+    asyncio.run(
+        LambdaLimits(Response(b"x" * 7_000_000))({"type": "http", "method": "GET", "headers": []}, receive, send)
+    )
     assert sent[0]["status"] == 200

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from radserve.deploy import lambda_package
+from deploy.aws import lambda_package
 from radserve.errors import BuildError
 from tests.front import Keys
 from tests.gateway.lambda_ import events

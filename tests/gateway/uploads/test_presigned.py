@@ -20,16 +20,16 @@ from fastapi import FastAPI
 
 from gateway import app
 from gateway.access import Caller
-from gateway.backends.base import Reply
+from gateway.backends.base import ModelResponse
 from gateway.errors import NotAuthenticatedError, SettingsError
 from gateway.history.recorder import HistoryRecorder
 from gateway.services import Services
 from gateway.settings import Settings
-from gateway.uploads.presigned import Uploads
-from gateway.uploads.references import References
+from gateway.uploads.presigned import UploadStore
+from gateway.uploads.references import ImageSources
 from radserve.auth.api_keys import Role
 from tests.conftest import ROOT
-from tests.gateway.backend import Told
+from tests.gateway.fake_backend import FakeBackend
 from tests.radserve.store import conftest
 from tests.radserve.store.conftest import Aws
 from tests.server import Server, free_ports
@@ -55,8 +55,8 @@ def settings(uploads: str, **more: Any) -> Settings:
 
 
 @pytest.fixture
-def echo() -> Told:
-    return Told()
+def echo() -> FakeBackend:
+    return FakeBackend()
 
 
 class Client:
@@ -81,15 +81,15 @@ class Client:
 
 
 def opened(chosen: Settings, backend: Any) -> Client:
-    uploads = Uploads.of(chosen)
-    references = References({"object": uploads} if uploads else {})
+    uploads = UploadStore.from_settings(chosen)
+    references = ImageSources({"object": uploads} if uploads else {})
     return Client(
         app.assemble(Services(chosen, backend, Named(), HistoryRecorder(None, chosen), references, uploads=uploads))
     )
 
 
 @pytest.fixture
-def client(bucket: Aws, echo: Told) -> Client:
+def client(bucket: Aws, echo: FakeBackend) -> Client:
     """Ask a gateway with uploads."""
     return opened(settings(f"s3://{bucket.bucket}/front/uploads", max_bytes=1024), echo)
 
@@ -111,7 +111,7 @@ def predict(client: Client, key: str, who: str = "ann") -> httpx.Response:
     return client.post("/api/predictions/chest-xray-cnn", who, json={"object": key})
 
 
-def test_a_file_larger_than_a_request_may_be_is_uploaded_and_predicted(client: Client, echo: Told) -> None:
+def test_a_file_larger_than_a_request_may_be_is_uploaded_and_predicted(client: Client, echo: FakeBackend) -> None:
     content = SAMPLE.read_bytes()
     refused = client.post("/api/predictions/chest-xray-cnn", content=content)
     assert refused.status_code == 413
@@ -122,7 +122,7 @@ def test_a_file_larger_than_a_request_may_be_is_uploaded_and_predicted(client: C
     answer = predict(client, form["object"])
     assert answer.status_code == 200, answer.text
     assert answer.json()["label"] == "normal"
-    assert [item.body for item in echo.asked] == [content]
+    assert [item.body for item in echo.requests] == [content]
 
 
 def test_a_form_is_for_one_key_some_minutes_and_so_many_bytes(client: Client) -> None:
@@ -151,17 +151,17 @@ def test_storage_refuses_a_form_that_was_changed(client: Client, changed: dict[s
     assert send(offered(client), b"x", **changed).status_code == 403
 
 
-def test_a_type_that_the_sender_names_travels_on(client: Client, echo: Told) -> None:
+def test_a_type_that_the_sender_names_travels_on(client: Client, echo: FakeBackend) -> None:
     form = offered(client)
     send(form, b"{}", **{"Content-Type": "application/json"})
     predict(client, form["object"])
     bare = offered(client)
     send(bare, b"x")
     predict(client, bare["object"])
-    assert [item.media_type for item in echo.asked] == ["application/json", ""]
+    assert [item.media_type for item in echo.requests] == ["application/json", ""]
 
 
-def test_a_key_is_good_for_nobody_else(client: Client, echo: Told) -> None:
+def test_a_key_is_good_for_nobody_else(client: Client, echo: FakeBackend) -> None:
     form = offered(client)
     send(form, b"x")
     assert offered(client, "bob")["object"].split("/")[2] != form["object"].split("/")[2]
@@ -171,10 +171,10 @@ def test_a_key_is_good_for_nobody_else(client: Client, echo: Told) -> None:
     gone = client.delete(form["object"], "bob")
     assert gone.status_code == 403
     assert predict(client, form["object"]).status_code == 200
-    assert len(echo.asked) == 1
+    assert len(echo.requests) == 1
 
 
-def test_no_other_object_of_the_bucket_can_be_named(client: Client, bucket: Aws, echo: Told) -> None:
+def test_no_other_object_of_the_bucket_can_be_named(client: Client, bucket: Aws, echo: FakeBackend) -> None:
     own = offered(client)["object"].rpartition("/")[0]
     bucket.client("s3").put_object(Bucket=bucket.bucket, Key="secret", Body=b"x")
     bucket.client("s3").put_object(Bucket=bucket.bucket, Key=f"{own}/secret", Body=b"x")
@@ -190,7 +190,7 @@ def test_no_other_object_of_the_bucket_can_be_named(client: Client, bucket: Aws,
         assert predict(client, key).status_code == 403, key
     for odd in (f"{own}/{'a' * 32}\n", f"{own}/{'A' * 32}", f"{own}/{'a' * 32}/{'a' * 32}", f"{own}%2f{'a' * 32}"):
         assert predict(client, odd).status_code == 403, odd
-    assert echo.asked == []
+    assert echo.requests == []
 
 
 def test_what_was_not_sent_is_not_found(client: Client) -> None:
@@ -216,10 +216,10 @@ def test_an_object_that_is_too_long_is_not_read(client: Client, bucket: Aws) -> 
     assert str(LONGEST) in answer.json()["detail"]
 
 
-def test_what_is_too_long_for_the_server_is_its_own_413(client: Client, echo: Told) -> None:
+def test_what_is_too_long_for_the_server_is_its_own_413(client: Client, echo: FakeBackend) -> None:
     form = offered(client)
     send(form, b"x")
-    echo.script = lambda _: Reply(413, "", b"")
+    echo.script = lambda _: ModelResponse(413, "", b"")
     answer = predict(client, form["object"])
     assert answer.status_code == 413
     assert "server behind" in answer.json()["detail"]
@@ -237,7 +237,7 @@ def test_what_is_too_long_for_the_server_is_its_own_413(client: Client, echo: To
 )
 def test_storage_that_fails_is_said_and_gives_no_answer(
     bucket: Aws,
-    echo: Told,
+    echo: FakeBackend,
     fault: dict[str, Any],
     timeout: float,
     status: int,
@@ -250,10 +250,10 @@ def test_storage_that_fails_is_said_and_gives_no_answer(
     answer = predict(client, form["object"])
     assert answer.status_code == status, answer.text
     assert said in answer.json()["detail"]
-    assert echo.asked == []
+    assert echo.requests == []
 
 
-def test_a_bucket_that_is_not_there_is_the_operators_fault(bucket: Aws, echo: Told) -> None:
+def test_a_bucket_that_is_not_there_is_the_operators_fault(bucket: Aws, echo: FakeBackend) -> None:
     client = opened(settings("s3://radserve-nowhere/uploads"), echo)
     answer = predict(client, offered(client)["object"])
     assert answer.status_code == 502
@@ -262,7 +262,7 @@ def test_a_bucket_that_is_not_there_is_the_operators_fault(bucket: Aws, echo: To
 
 def test_without_credentials_no_form_is_made(
     bucket: Aws,
-    echo: Told,
+    echo: FakeBackend,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
@@ -279,7 +279,7 @@ def test_uploads_need_the_role_predict(client: Client) -> None:
     assert client.post("/api/uploads", "").status_code == 401
 
 
-def test_the_page_may_send_where_forms_go_and_nowhere_else(client: Client, bucket: Aws, echo: Told) -> None:
+def test_the_page_may_send_where_forms_go_and_nowhere_else(client: Client, bucket: Aws, echo: FakeBackend) -> None:
     policy = client.request("GET", "/live").headers["content-security-policy"]
     assert f"connect-src 'self' {bucket.url};" in policy
     assert offered(client)["url"] == f"{bucket.url}/{bucket.bucket}"
@@ -288,7 +288,7 @@ def test_the_page_may_send_where_forms_go_and_nowhere_else(client: Client, bucke
     )
 
 
-def test_where_uploads_are_off_that_is_said(echo: Told) -> None:
+def test_where_uploads_are_off_that_is_said(echo: FakeBackend) -> None:
     client = opened(settings(""), echo)
     for answer in (client.post("/api/uploads"), client.delete("a")):
         assert answer.status_code == 404
@@ -299,12 +299,12 @@ def test_where_uploads_are_off_that_is_said(echo: Told) -> None:
 @pytest.mark.parametrize("place", ["bucket", "s3://", "s3://bucket", "s3://bucket/", "s3://bucket/../a", "s3://B/a"])
 def test_a_place_that_is_none_is_refused_at_the_start(place: str) -> None:
     with pytest.raises(SettingsError, match=r"RADSERVE_GATEWAY_UPLOADS has value .* Write s3://BUCKET/PREFIX"):
-        app.make(settings(place))
+        app.create(settings(place))
 
 
 def test_at_aws_a_form_goes_to_the_buckets_own_host_in_its_region(
     bucket: Aws,
-    echo: Told,
+    echo: FakeBackend,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.delenv("AWS_ENDPOINT_URL")
@@ -318,7 +318,7 @@ def test_at_aws_a_form_goes_to_the_buckets_own_host_in_its_region(
 def listening(chosen: Settings) -> Iterator[str]:
     """Run a gateway under uvicorn."""
     (port,) = free_ports(1)
-    running = uvicorn.Server(uvicorn.Config(app.make(chosen), port=port, log_config=None))
+    running = uvicorn.Server(uvicorn.Config(app.create(chosen), port=port, log_config=None))
     thread = threading.Thread(target=running.run)
     thread.start()
     try:
@@ -343,5 +343,5 @@ def test_what_the_documentation_does_is_answered_by_the_real_server_as_the_image
         plain = httpx.post(f"{url}/api/predictions/chest-xray-cnn", content=SAMPLE.read_bytes())
     assert plain.status_code == 200, plain.text
     own = {"id": "", "time": ""}
-    assert found["answer"] | own == plain.json() | own
+    assert found["result"] | own == plain.json() | own
     assert bucket.keys() == []

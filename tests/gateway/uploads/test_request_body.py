@@ -10,28 +10,28 @@ from typing import Any
 import httpx
 
 from gateway.settings import Settings
-from tests.gateway.application import asking, services
-from tests.gateway.backend import Told, prediction, reply
+from tests.gateway.application import running_client, services
+from tests.gateway.fake_backend import FakeBackend, json_response, prediction
 
 PATH = "/api/predictions/chest"
 
 
-def ask(backend: Told, settings: Settings | None = None, **request: Any) -> httpx.Response:
+def ask(backend: FakeBackend, settings: Settings | None = None, **request: Any) -> httpx.Response:
     """Post one request."""
 
     async def post() -> httpx.Response:
-        async with asking(services(backend, settings)) as client:
+        async with running_client(services(backend, settings)) as client:
             return await client.post(PATH, **request)
 
     return asyncio.run(post())
 
 
-def several(count: int) -> Told:
-    return Told(lambda _: reply({"predictions": [prediction(bytes([n])) for n in range(count)]}))
+def several(count: int) -> FakeBackend:
+    return FakeBackend(lambda _: json_response({"predictions": [prediction(bytes([n])) for n in range(count)]}))
 
 
 def test_an_image_goes_on_as_it_is_with_what_describes_it() -> None:
-    backend = Told()
+    backend = FakeBackend()
     headers = {
         "Content-Type": "image/png",
         "Content-Encoding": "gzip",
@@ -39,16 +39,16 @@ def test_an_image_goes_on_as_it_is_with_what_describes_it() -> None:
         "X-Client-Id": "a",
     }
     ask(backend, content=b"film", headers=headers | {"X-Request-Id": "r-1"})
-    (asked,) = backend.asked
+    (asked,) = backend.requests
     assert (asked.body, asked.media_type, asked.encoding) == (b"film", "image/png", "gzip")
     assert (asked.verb, asked.model, asked.version, asked.client) == ("predictions", "chest", None, "a")
     assert (asked.accept, asked.request_id) == ("image/png;view=mask", "r-1")
 
 
 def test_a_form_with_one_file_is_answered_like_the_file_alone() -> None:
-    backend = Told()
+    backend = FakeBackend()
     answer = ask(backend, files={"anything": ("film.png", b"film", "image/png")})
-    assert (backend.asked[0].body, backend.asked[0].media_type) == (b"film", "image/png")
+    assert (backend.requests[0].body, backend.requests[0].media_type) == (b"film", "image/png")
     assert (answer.status_code, answer.json()["filename"]) == (200, "film.png")
 
 
@@ -56,17 +56,17 @@ def test_a_form_with_several_files_is_one_question_and_an_answer_each_in_order()
     backend = several(2)
     files = [("file", ("a.png", b"first")), ("file", ("b.png", b"second"))]
     answer = ask(backend, files=files)
-    document = json.loads(backend.asked[0].body)
+    document = json.loads(backend.requests[0].body)
     assert [base64.b64decode(item["b64"]) for item in document["instances"]] == [b"first", b"second"]
-    assert backend.asked[0].media_type == "application/json"
+    assert backend.requests[0].media_type == "application/json"
     assert [item["filename"] for item in answer.json()["predictions"]] == ["a.png", "b.png"]
 
 
 def test_json_of_the_server_goes_on_as_it_is() -> None:
-    backend = Told()
+    backend = FakeBackend()
     ask(backend, json={"image": "aGk="})
-    assert json.loads(backend.asked[0].body) == {"image": "aGk="}
-    assert backend.asked[0].media_type == "application/json"
+    assert json.loads(backend.requests[0].body) == {"image": "aGk="}
+    assert backend.requests[0].media_type == "application/json"
 
 
 def test_too_many_files_are_413_and_nobody_is_asked() -> None:
@@ -75,7 +75,7 @@ def test_too_many_files_are_413_and_nobody_is_asked() -> None:
     answer = ask(backend, Settings.read(max_files=2), files=files)
     assert answer.status_code == 413
     assert "more than 2 files" in answer.json()["detail"]
-    assert backend.asked == []
+    assert backend.requests == []
 
 
 def test_a_body_that_is_too_long_is_413_also_where_it_does_not_say_how_long() -> None:
@@ -84,12 +84,12 @@ def test_a_body_that_is_too_long_is_413_also_where_it_does_not_say_how_long() ->
             yield b"x" * 1000
 
     for content in (b"x" * 3000, pieces()):
-        backend = Told()
+        backend = FakeBackend()
         answer = ask(backend, Settings.read(max_bytes=2048), content=content)
         assert answer.status_code == 413
         assert answer.headers["content-type"] == "application/problem+json"
         assert "2048 bytes" in answer.json()["detail"]
-        assert backend.asked == []
+        assert backend.requests == []
 
 
 def test_what_cannot_be_read_says_what_to_send() -> None:
@@ -104,7 +104,7 @@ def test_what_cannot_be_read_says_what_to_send() -> None:
         ({"json": {"url": "https://x"}}, 400, "fetches from no host"),
         ({"json": {"object": "k"}}, 400, "takes no uploads"),
     ):
-        backend = Told()
+        backend = FakeBackend()
         answer = ask(backend, **request)
-        assert (answer.status_code, backend.asked) == (status, []), answer.text
+        assert (answer.status_code, backend.requests) == (status, []), answer.text
         assert said in answer.json()["detail"]

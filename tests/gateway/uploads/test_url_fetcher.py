@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 
 import pytest
 
-from gateway.access import EVERYTHING, Caller
+from gateway.access import ALL_ROLES, Caller
 from gateway.errors import (
     BadGatewayError,
     BadRequestError,
@@ -24,14 +24,14 @@ from gateway.errors import (
     SettingsError,
 )
 from gateway.settings import Settings
-from gateway.uploads.request_body import Body
-from gateway.uploads.url_fetcher import Fetch, is_public
+from gateway.uploads.request_body import RequestBody
+from gateway.uploads.url_fetcher import UrlFetcher, is_public_address
 from tests.authority import Authority
 from tests.gateway.application import client, gateway
-from tests.gateway.backend import Told
+from tests.gateway.fake_backend import FakeBackend
 
 NOBODY = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-CALLER = Caller("test", EVERYTHING)
+CALLER = Caller("test", ALL_ROLES)
 PUBLIC = "93.184.216.34"
 METADATA = "169.254.169.254"
 SECRET = "what a private host says"
@@ -125,10 +125,10 @@ class Names:
         return self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
 
 
-def fetched(value: str, names: Names | None = None, *, source: Fetch | None = None, **words: Any) -> Body:
+def fetched(value: str, names: Names | None = None, *, source: UrlFetcher | None = None, **words: Any) -> RequestBody:
     """Fetch with the policy and resolver of the product, but for what a test replaces."""
     chosen: dict[str, Any] = {"resolve": names or Names([PUBLIC]), "trusted": NOBODY}
-    found = source or Fetch(settings(), **chosen | words)
+    found = source or UrlFetcher(settings(), **chosen | words)
     return asyncio.run(found.fetch(value, CALLER))
 
 
@@ -138,21 +138,21 @@ def settings(**changed: Any) -> Settings:
 
 
 @pytest.fixture
-def local(port: int, authority: Authority) -> Fetch:
+def local(port: int, authority: Authority) -> UrlFetcher:
     """Fetch from the web server: its address counts as public, every other as usual."""
-    return Fetch(
+    return UrlFetcher(
         settings(),
         resolve=Names(["127.0.0.1"]),
-        public=lambda address: address == "127.0.0.1" or is_public(address),
-        trusted=ssl.create_default_context(cafile=str(authority.root)),
+        is_public=lambda address: address == "127.0.0.1" or is_public_address(address),
+        ssl_context=ssl.create_default_context(cafile=str(authority.root)),
         port=port,
     )
 
 
-def test_an_image_of_an_allowed_host_is_fetched_without_anything_of_the_caller(local: Fetch) -> None:
+def test_an_image_of_an_allowed_host_is_fetched_without_anything_of_the_caller(local: UrlFetcher) -> None:
     Host.seen.clear()
     body = fetched("https://LOCALHOST/films/chest%20film.png?size=2#top", source=local)
-    assert body == Body(
+    assert body == RequestBody(
         b"an image at /films/chest%20film.png?size=2", "application/octet-stream", names=("chest film.png",)
     )
     (seen,) = Host.seen
@@ -160,8 +160,8 @@ def test_an_image_of_an_allowed_host_is_fetched_without_anything_of_the_caller(l
     assert set(seen) == {"host", "user-agent", "accept", "accept-encoding", "connection", "path"}
 
 
-def test_it_is_answered_over_the_api(local: Fetch) -> None:
-    backend = Told()
+def test_it_is_answered_over_the_api(local: UrlFetcher) -> None:
+    backend = FakeBackend()
 
     async def ask() -> None:
         async with client(gateway(sources={"url": local}, backend=backend)) as http_client:
@@ -171,10 +171,10 @@ def test_it_is_answered_over_the_api(local: Fetch) -> None:
             assert (refused.status_code, refused.headers["content-type"]) == (403, "application/problem+json")
 
     asyncio.run(ask())
-    assert [question.body for question in backend.asked] == [b"an image at /a.png"]
+    assert [question.body for question in backend.requests] == [b"an image at /a.png"]
 
 
-def test_redirects_are_followed_within_a_bound_and_without_cookies(local: Fetch) -> None:
+def test_redirects_are_followed_within_a_bound_and_without_cookies(local: UrlFetcher) -> None:
     Host.seen.clear()
     assert fetched("https://localhost/turn/2", source=local).content == b"an image at /image.png"
     assert fetched("https://localhost/to/localhost/b.png", source=local).content == b"an image at /b.png"
@@ -195,7 +195,7 @@ def test_redirects_are_followed_within_a_bound_and_without_cookies(local: Fetch)
         "user@localhost/",
     ],
 )
-def test_a_redirect_elsewhere_is_refused_before_anybody_is_asked(location: str, local: Fetch) -> None:
+def test_a_redirect_elsewhere_is_refused_before_anybody_is_asked(location: str, local: UrlFetcher) -> None:
     Host.seen.clear()
     with pytest.raises(NotAllowedError):
         fetched(f"https://localhost/to/{location}", source=local)
@@ -205,7 +205,9 @@ def test_a_redirect_elsewhere_is_refused_before_anybody_is_asked(location: str, 
 def test_a_name_that_stands_for_another_address_after_a_redirect_is_refused(port: int, authority: Authority) -> None:
     names = Names(["127.0.0.1"], [METADATA])
     context = ssl.create_default_context(cafile=str(authority.root))
-    source = Fetch(settings(), resolve=names, public=lambda found: found != METADATA, trusted=context, port=port)
+    source = UrlFetcher(
+        settings(), resolve=names, is_public=lambda found: found != METADATA, ssl_context=context, port=port
+    )
     Host.seen.clear()
     with pytest.raises(NotAllowedError, match="not public"):
         fetched("https://localhost/turn/1", source=source)
@@ -219,9 +221,9 @@ def test_the_address_that_was_checked_is_the_one_that_is_asked(
 
     names = Names(["127.0.0.1"], [METADATA])
     context = ssl.create_default_context(cafile=str(authority.root))
-    source = Fetch(settings(), resolve=names, public=lambda _: True, trusted=context, port=port)
+    source = UrlFetcher(settings(), resolve=names, is_public=lambda _: True, ssl_context=context, port=port)
 
-    async def ask() -> Body:
+    async def ask() -> RequestBody:
         loop = asyncio.get_running_loop()
         resolve = loop.getaddrinfo
 
@@ -236,10 +238,12 @@ def test_the_address_that_was_checked_is_the_one_that_is_asked(
     assert names.asked == ["localhost"]
 
 
-def test_the_certificate_has_to_be_the_names(local: Fetch, port: int, authority: Authority) -> None:
+def test_the_certificate_has_to_be_the_names(local: UrlFetcher, port: int, authority: Authority) -> None:
     context = ssl.create_default_context(cafile=str(authority.root))
     for host, trusted in (("images.example.org", context), ("localhost", None)):
-        source = Fetch(settings(), resolve=Names(["127.0.0.1"]), public=lambda _: True, trusted=trusted, port=port)
+        source = UrlFetcher(
+            settings(), resolve=Names(["127.0.0.1"]), is_public=lambda _: True, ssl_context=trusted, port=port
+        )
         with pytest.raises(BadGatewayError, match="certificate"):
             fetched(f"https://{host}/a", source=source)
 
@@ -261,7 +265,7 @@ def test_what_a_host_gets_wrong_is_told_apart_and_never_repeated(
 ) -> None:
     context = ssl.create_default_context(cafile=str(authority.root))
     chosen = settings(timeout=0.5) if path == "slow" else settings()
-    source = Fetch(chosen, resolve=Names(["127.0.0.1"]), public=lambda _: True, trusted=context, port=port)
+    source = UrlFetcher(chosen, resolve=Names(["127.0.0.1"]), is_public=lambda _: True, ssl_context=context, port=port)
     with pytest.raises(kind, match=said) as caught:
         fetched(f"https://localhost/{path}", source=source)
     assert SECRET not in str(caught.value)
@@ -416,7 +420,7 @@ def test_a_host_without_an_address_is_said() -> None:
     ],
 )
 def test_only_addresses_that_are_everybodys_are_public(address: str, public: bool) -> None:
-    assert is_public(address) is public
+    assert is_public_address(address) is public
 
 
 @pytest.mark.parametrize(
@@ -424,10 +428,10 @@ def test_only_addresses_that_are_everybodys_are_public(address: str, public: boo
 )
 def test_a_list_with_what_is_no_host_is_an_error_at_the_start(host: str) -> None:
     with pytest.raises(SettingsError, match="RADSERVE_GATEWAY_URL_HOSTS"):
-        Fetch(settings(url_hosts=(host,)), trusted=NOBODY)
+        UrlFetcher(settings(url_hosts=(host,)), ssl_context=NOBODY)
 
 
-def test_proxies_and_files_of_the_environment_are_not_asked(local: Fetch, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_proxies_and_files_of_the_environment_are_not_asked(local: UrlFetcher, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY"):
         monkeypatch.setenv(name, "http://127.0.0.1:9")
     assert fetched("https://localhost/a", source=local).content == b"an image at /a"

@@ -83,7 +83,7 @@ def test_an_answer_in_the_wrong_form_is_no_answer(odd: Scripted, films: Path) ->
     done = _predict(odd.url, films / "1.png")
     assert done.returncode == 1
     assert "NO ANSWER" in done.stdout
-    assert "Not an answer: The answer is not a prediction (model is missing)" in done.stdout
+    assert "Not an answer: Invalid response: model is missing." in done.stdout
     assert "90" not in done.stdout
 
 

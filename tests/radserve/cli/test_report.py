@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from radserve.cli.report import Csv, JsonLines, Outcome, Problem, Report
-from radserve.client.parsing import RequestedImage, parse
-from radserve.schema.classification import Prediction
+from radserve.client import validation
+from radserve.client.validation import RequestedImage
+from radserve.schema.prediction import Prediction
 from radserve.schema.segmentation import Segmentation
 from tests.radserve.scripted import empty, prediction, segmentation
 
@@ -18,12 +19,14 @@ PROBLEM = Problem(400, "Unreadable image", "It is bad.")
 
 
 def predicted(**changes: object) -> Prediction | Segmentation:
-    return parse(prediction(b"x", **changes), RequestedImage("chest", None, hashlib.sha256(b"x").hexdigest()))
+    return validation.result(
+        prediction(b"x", **changes), RequestedImage("chest", None, hashlib.sha256(b"x").hexdigest())
+    )
 
 
 def segmented(document: dict[str, Any] | None = None) -> Prediction | Segmentation:
     asked = RequestedImage("glioma", None, hashlib.sha256(b"x").hexdigest())
-    return parse(segmentation(b"x") if document is None else document, asked)
+    return validation.result(segmentation(b"x") if document is None else document, asked)
 
 
 def write(writer: Report, *outcomes: Outcome) -> None:

@@ -76,7 +76,7 @@ def test_without_options_it_is_begun_carefully(api: Scripted, run: Run) -> None:
         "min_requests": 20,
         "workers": None,
         "shadow": None,
-        "reason": None,
+        "reason": "",
     }
 
 

@@ -11,8 +11,8 @@ from PIL import Image as Pillow
 
 from radserve.client import Client
 from radserve.errors import InvalidCallError, InvalidResponseError, RejectedRequestError, UnreachableError
-from radserve.schema.classification import Prediction
-from radserve.schema.prediction import RejectedImage
+from radserve.schema.prediction import Prediction
+from radserve.schema.problem import RejectedImage
 from radserve.schema.segmentation import Segmentation
 from tests.front import Front
 from tests.radserve.scripted import Reply, Scripted, document, marked, png, prediction
@@ -89,7 +89,7 @@ def test_what_is_not_the_documented_answer_gives_no_label(client: Client, odd: S
 def test_several_images_keep_their_order_and_a_refusal_its_place(client: Client, odd: Scripted) -> None:
     first, second, third = client.predict_many("chest", [b"one", b"bad", b"three"])
     assert isinstance(first, Prediction)
-    assert second == RejectedImage(400, "Unreadable image", "It is bad.")
+    assert second == RejectedImage(status=400, title="Unreadable image", detail="It is bad.")
     assert isinstance(third, Prediction)
     assert len(odd.requests) == 1
 
@@ -213,7 +213,7 @@ def test_masks_among_several_images_keep_their_places(client: Client) -> None:
     assert isinstance(third, Segmentation)
     assert (first.positive, second, third.positive) == (
         True,
-        RejectedImage(400, "Unreadable image", "It is bad."),
+        RejectedImage(status=400, title="Unreadable image", detail="It is bad."),
         False,
     )
 

@@ -12,7 +12,6 @@ from typing import Any
 import httpx
 import pytest
 
-from radserve.cli.rollout_plan import RolloutPlan
 from radserve.client import control as remote
 from radserve.client.control import Control
 from radserve.errors import (
@@ -23,6 +22,7 @@ from radserve.errors import (
     ServerFailedError,
     UnreachableError,
 )
+from radserve.schema.rollout import RolloutSpec
 from radserve.versions.deployment_spec import parse
 from tests.authority import Authority
 from tests.radserve import control_documents as docs
@@ -31,7 +31,7 @@ from tests.server import free_ports
 
 WANT = parse("models: {chest: {versions: {1.0.0: {share: 97.5}, 1.1.0: {share: 2.5, workers: 3}}}}", "want")
 WANTED = {"models": {"chest": {"versions": {"1.0.0": {"share": 97.5, "workers": None}, "1.1.0": {"share": 2.5, "workers": 3}}}}}  # fmt: skip  # noqa: E501
-PLAN = RolloutPlan("chest", "1.1.0", shadow=50, reason="try")
+PLAN = RolloutSpec(version="1.1.0", shadow=50, reason="try")
 CHANGE = {"action": "scale", "model": "chest", "version": "1.0.0", "detail": "chest 1.0.0: gets 2 workers"}
 
 CALLS: list[tuple[Callable[[Control], object], str, Any, Any]] = [
@@ -72,7 +72,12 @@ CALLS: list[tuple[Callable[[Control], object], str, Any, Any]] = [
     (lambda it: it.diff(WANT), "POST /deployment/diff", WANTED, {"changes": [CHANGE]}),
     (lambda it: it.apply(WANT, "file"), "PUT /deployment?reason=file", WANTED, {"changes": [CHANGE]}),
     (lambda it: it.rollout("chest"), "GET /rollouts/chest", None, docs.rollout()),
-    (lambda it: it.start(PLAN), "POST /rollouts/chest", PLAN.body(), document(docs.rollout(), 202)),
+    (
+        lambda it: it.start("chest", PLAN),
+        "POST /rollouts/chest",
+        PLAN.model_dump(mode="json"),
+        document(docs.rollout(), 202),
+    ),
     (lambda it: it.abort("chest", None), "DELETE /rollouts/chest", None, docs.ROLLED_BACK),
     (lambda it: it.audit(7), "GET /audit?limit=7", None, {"entries": [docs.ENTRY]}),
 ]
@@ -93,7 +98,7 @@ def test_a_plan_says_all_that_the_contract_names() -> None:
     names = (
         "version steps step_seconds max_error max_p95 max_slowdown min_requests workers shadow reason"  # the contract's
     )
-    assert sorted(PLAN.body()) == sorted(names.split())
+    assert sorted(PLAN.model_dump(mode="json")) == sorted(names.split())
 
 
 def test_answers_are_values_without_what_a_newer_server_adds(api: Scripted, control: Control) -> None:
@@ -150,7 +155,7 @@ def test_a_change_is_never_asked_for_twice(api: Scripted, control: Control, repl
     for change in (
         lambda: control.promote("chest", "1.1.0", None),
         lambda: control.apply(WANT, None),
-        lambda: control.start(PLAN),
+        lambda: control.start("chest", PLAN),
         lambda: control.unregister("chest", "1.0.0", None, force=False),
     ):
         api.requests.clear()

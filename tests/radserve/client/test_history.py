@@ -89,5 +89,5 @@ def test_an_id_that_would_change_the_path_is_not_sent(history: Client, odd: Scri
 
 
 def test_a_time_without_a_zone_is_no_time(history: Client) -> None:
-    with pytest.raises(InvalidCallError, match=r"until has value .* names no time zone"):
+    with pytest.raises(InvalidCallError, match=r"until has value .* has no time zone"):
         list(history.results(until=datetime(2026, 1, 1)))  # noqa: DTZ001 - that is what is refused

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from radserve.client.parsing import RequestedImage, parse
+from radserve.client import validation
+from radserve.client.validation import RequestedImage
 from radserve.errors import InvalidResponseError
 from radserve.schema.segmentation import Box, Segmentation
 from tests.radserve.scripted import empty, marked, picture, png, prediction, segmentation
@@ -21,7 +22,7 @@ UNKNOWN = prediction(IMAGE)["image"]
 
 
 def _parse(document: dict[str, Any]) -> Segmentation:
-    answer = parse(document, ASKED)
+    answer = validation.result(document, ASKED)
     assert isinstance(answer, Segmentation)
     return answer
 
@@ -31,7 +32,7 @@ def test_a_mask_is_an_array_and_a_file() -> None:
     assert answer.task == "segmentation"
     assert answer.mask.pixels.tolist() == marked().tolist()
     assert answer.mask.png == png(marked())
-    assert answer.box == Box(3, 2, 5, 4)
+    assert answer.box == Box(left=3, top=2, width=5, height=4)
     assert answer.raw == segmentation(IMAGE)
 
 
@@ -53,7 +54,7 @@ def test_every_part_must_be_there(key: str) -> None:
 
 def test_without_a_mask_it_is_no_answer() -> None:
     with pytest.raises(InvalidResponseError):
-        parse(segmentation(IMAGE, mask=...), ASKED)
+        validation.result(segmentation(IMAGE, mask=...), ASKED)
 
 
 TALL = np.ascontiguousarray(marked().T)
@@ -62,17 +63,17 @@ TALL = np.ascontiguousarray(marked().T)
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"mask": picture(TALL)}, "the picture is 10 x 20, but the image is 20 x 10"),
+        ({"mask": picture(TALL)}, "the PNG is 10 x 20, but the image is 20 x 10"),
         ({"mask": picture(TALL, width=20, height=10)}, "mask: the PNG is 10 x 20, not 20 x 10"),
         ({"mask": picture(marked()[:, ::-1].copy())}, "box is .*left=3.*left=12"),
         ({"mask": picture(marked(left=4))}, "box is .*left=3.*left=4"),
         ({"mask": picture(marked(width=6))}, "area.pixels is 20, but the mask marks 24"),
-        ({"mask": picture(marked() // 255)}, "values beside 0 and 255"),
-        ({"mask": picture(np.stack([marked()] * 3, axis=2))}, "the PNG has mode RGB, not L"),
-        ({"mask": picture(marked(), data="no base64")}, "data is not base64"),
-        ({"mask": picture(marked(), data="AAAA")}, "the data is no PNG"),
+        ({"mask": picture(marked() // 255)}, "values other than 0 and 255"),
+        ({"mask": picture(np.stack([marked()] * 3, axis=2))}, "the PNG has colour type 2; 0 .gray. is required"),
+        ({"mask": picture(marked(), data="no base64")}, "data is invalid Base64"),
+        ({"mask": picture(marked(), data="AAAA")}, "the data is not a PNG"),
         ({"mask": picture(marked(), encoding="rle")}, "mask.encoding has value 'rle'"),
-        ({"mask": picture(marked(), data=picture(marked())["data"][:80])}, "the PNG is broken"),
+        ({"mask": picture(marked(), data=picture(marked())["data"][:80])}, "the PNG is damaged"),
         ({"mask": None}, "mask has value None"),
         ({"area": {"pixels": 20, "fraction": 0.2, "mm2": 20.0}}, "area.fraction is 0.2, but the mask marks 20 of 200"),
         ({"area": {"pixels": 20, "fraction": 0.1, "mm2": 10.0}}, "area.mm2 is 10.0, but 20 pixels"),
@@ -97,5 +98,5 @@ def test_a_picture_that_would_fill_the_memory_is_not_decoded() -> None:
     header = b"IHDR" + struct.pack(">II", 12000, 12000) + small[24:29]
     bomb = small[:12] + header + struct.pack(">I", zlib.crc32(header)) + small[33:]
     mask = picture(marked(), width=12000, height=12000, data=base64.b64encode(bomb).decode())
-    with pytest.raises(InvalidResponseError, match="more than the 80000000 that are decoded"):
+    with pytest.raises(InvalidResponseError, match="the limit is 80000000"):
         _parse(segmentation(IMAGE, mask=mask))

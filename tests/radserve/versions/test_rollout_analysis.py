@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from radserve.schema.rollout import RolloutSpec
 from radserve.versions.rollout_analysis import Observed, Verdict, judge
-from radserve.versions.rollout_spec import RolloutSpec
 
 PLAN = RolloutSpec(version="2.0.0", step_seconds=10, min_requests=20)
 STABLE = Observed(1000, 0, 0, 0.1)

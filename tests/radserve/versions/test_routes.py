@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from radserve.proxy.traffic_split import Routing
-from radserve.versions.rollout_spec import RolloutSpec
+from radserve.schema.rollout import RolloutSpec
 from radserve.versions.routes import tables
 from radserve.versions.storage import Rollout
 from tests.radserve.versions.test_storage import deployment

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from radserve.errors import ChangeError, ConflictError, ServeError
+from radserve.schema.rollout import RolloutSpec
 from radserve.versions.deployment_spec import Deployment, Served, Versions
-from radserve.versions.rollout_spec import RolloutSpec
 from radserve.versions.storage import FILE, Rollout, State, StateFolder, main_version, promoted, with_version
 
 ROLLOUT = Rollout(

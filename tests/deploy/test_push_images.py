@@ -1,3 +1,5 @@
+"""Images pushed to ECR: moto for its API, a local registry for the bytes."""
+
 from __future__ import annotations
 
 import json
@@ -15,9 +17,8 @@ import pytest
 from moto import mock_aws
 
 from benchmarks.server import free_ports
-from radserve.deploy import ecr as registry
-from radserve.deploy.ecr import Engine, Image, Registry
-from radserve.errors import RegistryError
+from deploy.aws import push_images
+from deploy.aws.push_images import Engine, Image, Registry, RegistryError
 from tests.server import ROOT
 
 if TYPE_CHECKING:
@@ -37,14 +38,14 @@ def ecr(monkeypatch: pytest.MonkeyPatch) -> Iterator[ECRClient]:
 
 @pytest.fixture(scope="module")
 def local_registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Run a real registry on the loopback: ECR's own protocol for images is the same."""
+    """Run a real registry on the loopback; ECR uses the same protocol."""
     folder = tmp_path_factory.mktemp("registry")
     (port,) = free_ports(1)
     (folder / "config.yml").write_text(
         f"version: 0.1\nstorage: {{filesystem: {{rootdirectory: {folder}/data}}}}\nhttp: {{addr: '127.0.0.1:{port}'}}\n"
     )
-    words = ["docker-registry", "serve", str(folder / "config.yml")]
-    with (folder / "log").open("w") as log, subprocess.Popen(words, stdout=log, stderr=log) as process:
+    command = ["docker-registry", "serve", str(folder / "config.yml")]
+    with (folder / "log").open("w") as log, subprocess.Popen(command, stdout=log, stderr=log) as process:
         host = f"127.0.0.1:{port}"
         deadline = time.monotonic() + 20
         while True:
@@ -60,7 +61,7 @@ def local_registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 @pytest.fixture
 def built(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Image:
-    """Build the smallest image there is, in a store of its own."""
+    """Build a minimal image in a separate store."""
     (tmp_path / "storage.conf").write_text(
         f'[storage]\ndriver = "vfs"\nrunroot = "{tmp_path}/run"\ngraphroot = "{tmp_path}/store"\n'
     )
@@ -69,29 +70,29 @@ def built(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Image:
     (tmp_path / "auth.json").write_text("{}")
     (tmp_path / "Dockerfile").write_text("FROM scratch\nCOPY Dockerfile /\n")
     image = Image("server", "9.9.9")
-    words = ["buildah", "build", "--isolation", "chroot", "--tag", image.tag, str(tmp_path)]
-    subprocess.run(words, check=True, capture_output=True)
+    command = ["buildah", "build", "--isolation", "chroot", "--tag", image.tag, str(tmp_path)]
+    subprocess.run(command, check=True, capture_output=True)
     return image
 
 
-def test_a_missing_repository_is_made_immutable_and_scanned(ecr: ECRClient) -> None:
-    assert registry.prepare(ecr, "radserve/server")
-    (found,) = ecr.describe_repositories(repositoryNames=["radserve/server"])["repositories"]
-    assert found["imageTagMutability"] == "IMMUTABLE"
-    assert found["imageScanningConfiguration"] == {"scanOnPush": True}
+def test_a_new_repository_is_immutable_and_scanned(ecr: ECRClient) -> None:
+    push_images.prepare_repository(ecr, "radserve/server")
+    (repository,) = ecr.describe_repositories(repositoryNames=["radserve/server"])["repositories"]
+    assert repository["imageTagMutability"] == "IMMUTABLE"
+    assert repository["imageScanningConfiguration"] == {"scanOnPush": True}
 
 
-def test_a_repository_that_is_there_becomes_immutable_and_scanned(ecr: ECRClient) -> None:
+def test_an_existing_repository_becomes_immutable_and_scanned(ecr: ECRClient) -> None:
     ecr.create_repository(repositoryName="radserve/server", imageTagMutability="MUTABLE")
-    assert not registry.prepare(ecr, "radserve/server")
-    (found,) = ecr.describe_repositories(repositoryNames=["radserve/server"])["repositories"]
-    assert found["imageTagMutability"] == "IMMUTABLE"
-    assert found["imageScanningConfiguration"] == {"scanOnPush": True}
+    push_images.prepare_repository(ecr, "radserve/server")
+    (repository,) = ecr.describe_repositories(repositoryNames=["radserve/server"])["repositories"]
+    assert repository["imageTagMutability"] == "IMMUTABLE"
+    assert repository["imageScanningConfiguration"] == {"scanOnPush": True}
 
 
-def test_an_image_arrives_whole_in_a_registry(ecr: ECRClient, local_registry: str, built: Image) -> None:
+def test_pushed_image_is_complete_in_the_registry(ecr: ECRClient, local_registry: str, built: Image) -> None:
     class Local(Engine):
-        """ECR takes a password and TLS, the local registry neither."""
+        """Engine for the local registry, which has neither a password nor TLS."""
 
         def login(self, host: str, user: str, password: str) -> None:
             assert (host, user) == (local_registry, "AWS")
@@ -101,7 +102,7 @@ def test_an_image_arrives_whole_in_a_registry(ecr: ECRClient, local_registry: st
             self._run("tag", image.tag, target)
             self._run("push", "--tls-verify=false", target)
 
-    registry.push(ecr, Local("buildah"), local_registry, [built])
+    push_images.push(ecr, Local("buildah"), local_registry, [built])
     manifest = httpx.get(
         f"http://{local_registry}/v2/radserve/server/manifests/9.9.9",
         headers={"Accept": "application/vnd.oci.image.manifest.v1+json"},
@@ -111,15 +112,15 @@ def test_an_image_arrives_whole_in_a_registry(ecr: ECRClient, local_registry: st
         assert len(data) == blob["size"]
 
 
-def test_a_version_that_is_there_is_refused_before_anything_is_pushed(ecr: ECRClient) -> None:
-    registry.prepare(ecr, "radserve/server-cpu")
+def test_existing_version_is_rejected_before_any_push(ecr: ECRClient) -> None:
+    push_images.prepare_repository(ecr, "radserve/server-cpu")
     ecr.put_image(repositoryName="radserve/server-cpu", imageManifest=MANIFEST, imageTag="1.0.0")
     images = [Image("server", "1.0.0"), Image("server-cpu", "1.0.0")]
-    with pytest.raises(RegistryError, match=r"radserve/server-cpu:1\.0\.0 exists, and tags never change; raise"):
-        registry.push(ecr, Engine("false"), HOST, images)
+    with pytest.raises(RegistryError, match=r"radserve/server-cpu:1\.0\.0 exists, and tags are immutable; raise"):
+        push_images.push(ecr, Engine("false"), HOST, images)
 
 
-def test_a_failing_engine_says_what_it_said(local_registry: str, built: Image) -> None:
+def test_engine_failure_includes_its_error_output(local_registry: str, built: Image) -> None:
     with pytest.raises(RegistryError, match=r"'buildah push' failed: .+"):
         Engine("buildah").push(built, f"{local_registry}/{built.tag}")
 
@@ -127,8 +128,8 @@ def test_a_failing_engine_says_what_it_said(local_registry: str, built: Image) -
 @pytest.mark.parametrize(
     "host", ["docker.io", "1234.dkr.ecr.eu-central-1.amazonaws.com", f"https://{HOST}", f"{HOST}/x"]
 )
-def test_what_is_no_ecr_registry_is_refused(host: str) -> None:
-    with pytest.raises(RegistryError, match="is not of the form ACCOUNT"):
+def test_registry_with_another_form_is_rejected(host: str) -> None:
+    with pytest.raises(RegistryError, match="does not have the form ACCOUNT"):
         Registry.parse(host)
 
 
@@ -136,10 +137,10 @@ def test_account_and_region_are_read_from_the_host() -> None:
     assert Registry.parse(HOST) == Registry(HOST, "123456789012", "eu-central-1")
 
 
-def test_the_command_says_in_one_line_what_is_wrong() -> None:
-    words = [sys.executable, "-m", "radserve.deploy.ecr", "docker.io"]
-    done = subprocess.run(words, capture_output=True, text=True, check=False, cwd=ROOT, env=os.environ)
-    assert done.returncode == 1
-    assert done.stderr.splitlines() == [
-        "push-images: Registry 'docker.io' is not of the form ACCOUNT.dkr.ecr.REGION.amazonaws.com."
+def test_command_reports_an_invalid_registry_in_one_line() -> None:
+    command = [sys.executable, "-m", "deploy.aws.push_images", "docker.io"]
+    process = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT, env=os.environ)
+    assert process.returncode == 1
+    assert process.stderr.splitlines() == [
+        "push-images: Registry 'docker.io' does not have the form ACCOUNT.dkr.ecr.REGION.amazonaws.com."
     ]

@@ -1,4 +1,4 @@
-"""A backend that answers as it is told, without a server."""
+"""A backend with scripted responses, without a server."""
 
 from __future__ import annotations
 
@@ -7,8 +7,7 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-from gateway.backends.base import Catalog, Question, Reply
-from gateway.errors import NotFoundError
+from gateway.backends.base import Catalog, ModelRequest, ModelResponse, unknown_model
 
 SHA256 = "a" * 64
 CATALOG: dict[str, Any] = {
@@ -27,7 +26,7 @@ CATALOG: dict[str, Any] = {
                     "threshold": 0.5,
                     "explains": True,
                     "input": {"color": "gray", "height": 112, "width": 160},
-                    "trained_on": "films",
+                    "trained_on": "radiographs",
                     "licence": "none",
                 }
             ],
@@ -37,8 +36,8 @@ CATALOG: dict[str, Any] = {
 
 
 def prediction(image: bytes, /, **changes: Any) -> dict[str, Any]:
-    """Return a right answer to an image, changed."""
-    right = {
+    """Return a valid prediction for an image, changed; `...` removes a key."""
+    document = {
         "model": {"name": "chest", "version": "1.0.0", "sha256": SHA256},
         "label": "normal",
         "probability": 0.75,
@@ -47,37 +46,37 @@ def prediction(image: bytes, /, **changes: Any) -> dict[str, Any]:
         "threshold": 0.5,
         "image": {"format": "png", "width": 20, "height": 10, "sha256": hashlib.sha256(image).hexdigest()},
     }
-    return {key: value for key, value in (right | changes).items() if value is not ...}
+    return {key: value for key, value in (document | changes).items() if value is not ...}
 
 
-def reply(document: Any, status: int = 200, media_type: str = "application/json") -> Reply:
-    """Reply with JSON."""
-    return Reply(status, media_type, json.dumps(document).encode())
+def json_response(document: Any, status: int = 200, media_type: str = "application/json") -> ModelResponse:
+    """Return a JSON response."""
+    return ModelResponse(status, media_type, json.dumps(document).encode())
 
 
-class Told:
-    """Answers by a script; `asked` is what it was asked."""
+class FakeBackend:
+    """Responds as a script says, and records the requests."""
 
-    def __init__(self, script: Callable[[Question], Reply] | None = None) -> None:
-        self.asked: list[Question] = []
-        self.script = script or (lambda question: reply(prediction(question.body)))
+    def __init__(self, script: Callable[[ModelRequest], ModelResponse] | None = None) -> None:
+        self.requests: list[ModelRequest] = []
+        self.script = script or (lambda request: json_response(prediction(request.body)))
         self.problem: str | None = None
 
-    async def ask(self, question: Question) -> Reply:
-        self.asked.append(question)
-        return self.script(question)
+    async def infer(self, request: ModelRequest) -> ModelResponse:
+        self.requests.append(request)
+        return self.script(request)
 
     async def catalog(self) -> Catalog:
         return Catalog.model_validate(CATALOG)
 
     async def card(self, name: str, version: str) -> str:
         if (name, version) != ("chest", "1.0.0"):
-            raise NotFoundError("not served")
+            raise unknown_model()
         return "# Chest\n\n| a | b |\n|---|---|\n| 1 | <script>x</script> |\n"
 
     async def sample(self, name: str, version: str) -> bytes:
         if (name, version) != ("chest", "1.0.0"):
-            raise NotFoundError("not served")
+            raise unknown_model()
         return b"\x89PNG sample"
 
     async def ready(self) -> str | None:

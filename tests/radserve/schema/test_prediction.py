@@ -5,9 +5,10 @@ from typing import Any
 
 import pytest
 
-from radserve.client.parsing import RequestedImage, parse
+from radserve.client import validation
+from radserve.client.validation import RequestedImage
 from radserve.errors import InvalidResponseError
-from radserve.schema.classification import Prediction
+from radserve.schema.prediction import Prediction
 from tests.radserve.scripted import SHA256, prediction
 
 IMAGE = b"image"
@@ -31,13 +32,13 @@ PICTURE = {"format": "png", "width": 20, "height": 10, "sha256": ASKED.sha256}
 )
 def test_a_right_answer_is_taken(changes: dict[str, Any]) -> None:
     document = prediction(IMAGE, **changes)
-    assert parse(document, ASKED).raw == document
+    assert validation.result(document, ASKED).raw == document
 
 
 @pytest.mark.parametrize("key", list(prediction(IMAGE)))
 def test_every_part_must_be_there(key: str) -> None:
     with pytest.raises(InvalidResponseError, match=f"{key} is missing"):
-        parse(prediction(IMAGE, **{key: ...}), ASKED)
+        validation.result(prediction(IMAGE, **{key: ...}), ASKED)
 
 
 @pytest.mark.parametrize(
@@ -49,7 +50,7 @@ def test_every_part_must_be_there(key: str) -> None:
         ({"probability": "0.75"}, "probability has value '0.75'"),
         ({"probability": True}, "probability has value True"),
         ({"probability": 1.5}, "probability has value 1.5"),
-        ({"probability": 0.5}, "probability 0.5 is not that of label 'normal'"),
+        ({"probability": 0.5}, "probability 0.5 differs from the probability of label 'normal'"),
         ({"probability": float("nan")}, "probability has value nan"),
         ({"probabilities": {}}, "label 'normal' is not among"),
         ({"probabilities": {"normal": 0.75, "pneumonia": 0.75}}, "sum to 1.5000"),
@@ -61,11 +62,11 @@ def test_every_part_must_be_there(key: str) -> None:
         ({"threshold": 0.2}, "positive is false, but no other"),
         ({"model": "chest"}, "model has value 'chest'"),
         ({"model": MODEL | {"sha256": "A" * 64}}, "model.sha256"),
-        ({"model": MODEL | {"name": "brain"}}, "model is brain 1.0.0, asked was chest 1.0.0"),
-        ({"model": MODEL | {"version": "2.0.0"}}, "model is chest 2.0.0, asked was chest 1.0.0"),
+        ({"model": MODEL | {"name": "brain"}}, "from brain 1.0.0, but chest 1.0.0 was requested"),
+        ({"model": MODEL | {"version": "2.0.0"}}, "from chest 2.0.0, but chest 1.0.0 was requested"),
         ({"image": PICTURE | {"width": 0}}, "image.width has value 0"),
         ({"image": PICTURE | {"height": 10.0}}, "image.height has value 10.0"),
-        ({"image": PICTURE | {"sha256": "b" * 64}}, "the image that was sent has"),
+        ({"image": PICTURE | {"sha256": "b" * 64}}, "but that of the sent image is"),
         ({"status": 400}, "problem details"),
         ({"warning": ""}, "warning has value ''"),
         ({"warning": False}, "warning has value False"),
@@ -77,21 +78,21 @@ def test_every_part_must_be_there(key: str) -> None:
 )
 def test_a_wrong_answer_is_refused_by_key_and_value(changes: dict[str, Any], said: str) -> None:
     with pytest.raises(InvalidResponseError, match=said):
-        parse(prediction(IMAGE, **changes), ASKED)
+        validation.result(prediction(IMAGE, **changes), ASKED)
 
 
 def test_any_version_is_right_where_none_was_asked_for() -> None:
-    assert parse(prediction(IMAGE), RequestedImage("chest", None, ASKED.sha256)).model.version == "1.0.0"
+    assert validation.result(prediction(IMAGE), RequestedImage("chest", None, ASKED.sha256)).model.version == "1.0.0"
 
 
 def test_a_warning_is_part_of_the_answer() -> None:
-    assert parse(prediction(IMAGE), ASKED).warning is None
-    assert parse(prediction(IMAGE, warning="Untrained."), ASKED).warning == "Untrained."
+    assert validation.result(prediction(IMAGE), ASKED).warning is None
+    assert validation.result(prediction(IMAGE, warning="Untrained."), ASKED).warning == "Untrained."
 
 
 def test_of_ten_labels_the_most_probable_one_is_taken() -> None:
     shares = {f"label {number}": 0.1 for number in range(9)} | {"cat": 0.1}
     document = prediction(IMAGE, label="cat", probability=0.1, probabilities=shares, positive=None, threshold=None)
-    answer = parse(document, ASKED)
+    answer = validation.result(document, ASKED)
     assert isinstance(answer, Prediction)
     assert (answer.task, answer.positive, len(answer.probabilities)) == ("classification", None, 10)

@@ -6,24 +6,24 @@ from datetime import UTC, datetime
 
 import pytest
 
-from gateway import results
-from gateway.backends.base import Reply
+from gateway import model_response
+from gateway.backends.base import ModelResponse
 from gateway.errors import BadGatewayError, NotFoundError, ProblemError, TooManyRequestsError, UnavailableError
-from tests.gateway.backend import prediction, reply
+from tests.gateway.fake_backend import json_response, prediction
 
 NOW = datetime(2026, 3, 1, 12, 30, 15, 250_000, UTC)
 REFUSED = {"status": 400, "title": "Unreadable image", "detail": "It is bad."}
 
 
 def test_an_answer_gets_an_id_a_time_and_its_files_name_and_loses_nothing() -> None:
-    document = results.annotated(prediction(b"x"), ["film.png"], NOW)
+    document = model_response.annotate(prediction(b"x"), ["film.png"], NOW)
     assert (document["time"], document["filename"]) == ("2026-03-01T12:30:15.250Z", "film.png")
     assert len(document["id"]) == 36
     assert prediction(b"x").items() <= document.items()
 
 
 def test_each_of_several_gets_its_own_and_a_refusal_gets_no_id() -> None:
-    document = results.annotated(
+    document = model_response.annotate(
         {"predictions": [prediction(b"x"), REFUSED, prediction(b"y")], "volume": {"slices": 3}}, ["a", "b", "c"], NOW
     )
     first, refused, third = document["predictions"]
@@ -34,22 +34,22 @@ def test_each_of_several_gets_its_own_and_a_refusal_gets_no_id() -> None:
 
 
 def test_names_that_do_not_fit_the_number_of_answers_are_given_to_none() -> None:
-    document = results.annotated({"predictions": [prediction(b"x"), prediction(b"y")]}, ["series.zip"], NOW)
+    document = model_response.annotate({"predictions": [prediction(b"x"), prediction(b"y")]}, ["series.zip"], NOW)
     assert [item.get("filename") for item in document["predictions"]] == [None, None]
 
 
 def test_a_file_of_a_zip_keeps_the_name_that_the_server_gives() -> None:
-    document = results.annotated({"predictions": [prediction(b"x", name="slice_2.png")]}, ["a.zip"][:0], NOW)
+    document = model_response.annotate({"predictions": [prediction(b"x", name="slice_2.png")]}, ["a.zip"][:0], NOW)
     assert document["predictions"][0]["filename"] == "slice_2.png"
 
 
 def test_only_answers_become_results_and_names_only_where_they_are_kept() -> None:
-    document = results.annotated({"predictions": [prediction(b"x"), REFUSED]}, ["a", "b"], NOW)
-    (result,) = results.results(document, "predictions", "ward-7", "r1", keep_names=False)
+    document = model_response.annotate({"predictions": [prediction(b"x"), REFUSED]}, ["a", "b"], NOW)
+    (result,) = model_response.history_entries(document, "predictions", "ward-7", "r1", keep_names=False)
     assert (result.label, result.probability, result.positive) == ("normal", 0.75, False)
     assert (result.client, result.request_id, result.filename) == ("ward-7", "r1", None)
     assert (result.id, result.time) == (document["predictions"][0]["id"], NOW)
-    assert results.results(document, "predictions", "w", "", keep_names=True)[0].filename == "a"
+    assert model_response.history_entries(document, "predictions", "w", "", keep_names=True)[0].filename == "a"
 
 
 @pytest.mark.parametrize(
@@ -57,18 +57,20 @@ def test_only_answers_become_results_and_names_only_where_they_are_kept() -> Non
 )
 def test_what_is_no_document_is_502_and_no_answer(body: bytes) -> None:
     with pytest.raises(BadGatewayError):
-        results.parse(Reply(200, "application/json", body))
+        model_response.parse(ModelResponse(200, "application/json", body))
 
 
 @pytest.mark.parametrize("changes", [{"model": {}}, {"image": ...}, {"probability": "high"}])
 def test_an_answer_that_lacks_something_is_502(changes: dict[str, object]) -> None:
-    document = results.annotated(prediction(b"x", **changes), [None], NOW)
+    document = model_response.annotate(prediction(b"x", **changes), [None], NOW)
     with pytest.raises(BadGatewayError):
-        results.results(document, "predictions", "w", "", keep_names=True)
+        model_response.history_entries(document, "predictions", "w", "", keep_names=True)
 
 
 def test_the_servers_own_refusal_is_passed_on_as_it_is() -> None:
-    problem = results.refusal(reply({"status": 422, "title": "T", "detail": "D"}, 422, "application/problem+json"))
+    problem = model_response.problem(
+        json_response({"status": 422, "title": "T", "detail": "D"}, 422, "application/problem+json")
+    )
     assert (problem.status, problem.title, str(problem)) == (422, "T", "D")
 
 
@@ -85,29 +87,29 @@ def test_the_servers_own_refusal_is_passed_on_as_it_is() -> None:
     ],
 )
 def test_what_torchserve_says_itself_gets_a_way_out(status: int, kind: type[ProblemError]) -> None:
-    assert type(results.refusal(reply({"code": status, "message": "x"}, status))) is kind
+    assert type(model_response.problem(json_response({"code": status, "message": "x"}, status))) is kind
 
 
 @pytest.mark.parametrize("status", [500, 507])
 def test_a_request_that_a_dying_worker_took_along_may_be_sent_again(status: int) -> None:
     said = {"code": status, "type": "InternalServerException", "message": "Worker died."}
-    problem = results.refusal(reply(said, status))
+    problem = model_response.problem(json_response(said, status))
     assert (problem.status, "try again" in str(problem)) == (503, True)
 
 
 @pytest.mark.parametrize("status", [401, 403])
 def test_a_key_that_the_server_does_not_take_is_the_gateways_fault_and_no_401(status: int) -> None:
-    problem = results.refusal(
-        reply({"status": status, "title": "x", "detail": "x"}, status, "application/problem+json")
+    problem = model_response.problem(
+        json_response({"status": status, "title": "x", "detail": "x"}, status, "application/problem+json")
     )
     assert problem.status == 502
 
 
 def test_a_problem_that_is_none_is_502() -> None:
-    assert results.refusal(Reply(400, "application/problem+json", b"{}")).status == 400
-    assert results.refusal(Reply(500, "application/problem+json", b"no")).status == 502
+    assert model_response.problem(ModelResponse(400, "application/problem+json", b"{}")).status == 400
+    assert model_response.problem(ModelResponse(500, "application/problem+json", b"no")).status == 502
 
 
 def test_a_wish_to_wait_is_passed_on() -> None:
-    said = Reply(503, "application/json", b"{}", retry_after="7")
-    assert results.refusal(said).headers == {"Retry-After": "7"}
+    said = ModelResponse(503, "application/json", b"{}", retry_after="7")
+    assert model_response.problem(said).headers == {"Retry-After": "7"}

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from gateway.access import Caller
-from gateway.access.keys import Keys
+from gateway.access.api_keys import ApiKeyAuthenticator
 from gateway.errors import NotAuthenticatedError
 from radserve.auth import key_file
 from radserve.auth.api_keys import Role
@@ -23,13 +23,13 @@ def file(tmp_path: Path) -> Path:
     return tmp_path / "keys.json"
 
 
-def identify(keys: Keys, **headers: str) -> Caller:
+def identify(keys: ApiKeyAuthenticator, **headers: str) -> Caller:
     return asyncio.run(keys.identify({name.replace("_", "-"): value for name, value in headers.items()}))
 
 
 def test_a_key_is_taken_in_either_header_and_has_its_name_and_roles(file: Path) -> None:
     text = key_file.create(file, "ward-7", [Role.PREDICT])
-    keys = Keys.open(str(file))
+    keys = ApiKeyAuthenticator.open(str(file))
     wanted = Caller("ward-7", frozenset({Role.PREDICT}))
     assert identify(keys, authorization=f"Bearer {text}") == wanted
     assert identify(keys, x_api_key=text) == wanted
@@ -39,20 +39,20 @@ def test_a_key_is_taken_in_either_header_and_has_its_name_and_roles(file: Path) 
 def test_no_key_and_a_wrong_one_are_refused_without_repeating_it(file: Path, sent: dict[str, str]) -> None:
     key_file.create(file, "ward-7", [Role.PREDICT])
     with pytest.raises(NotAuthenticatedError) as caught:
-        identify(Keys.open(str(file)), **sent)
+        identify(ApiKeyAuthenticator.open(str(file)), **sent)
     assert not any(value in str(caught.value) for value in sent.values())
 
 
 def test_an_expired_key_is_refused(file: Path) -> None:
     text = key_file.create(file, "old", [Role.PREDICT], datetime.now(UTC) - timedelta(seconds=1))
     with pytest.raises(NotAuthenticatedError, match="expired"):
-        identify(Keys.open(str(file)), x_api_key=text)
+        identify(ApiKeyAuthenticator.open(str(file)), x_api_key=text)
 
 
 def test_a_key_revoked_while_nobody_asked_is_refused_at_once(file: Path) -> None:
     key_file.create(file, "stays", [Role.PREDICT])
     text = key_file.create(file, "goes", [Role.PREDICT])
-    keys = Keys(Keyring(File(file)), period=0.0)
+    keys = ApiKeyAuthenticator(Keyring(File(file)), period=0.0)
     assert identify(keys, x_api_key=text).name == "goes"
     key_file.revoke(file, "goes")
     with pytest.raises(NotAuthenticatedError):
@@ -63,14 +63,14 @@ def test_a_source_that_hangs_holds_no_request_up(file: Path, monkeypatch: pytest
     text = key_file.create(file, "ward-7", [Role.PREDICT])
     ring = Keyring(File(file))
     release = asyncio.Event()
-    monkeypatch.setattr("gateway.access.keys._PATIENCE", 0.05)
+    monkeypatch.setattr("gateway.access.api_keys._REFRESH_TIMEOUT", 0.05)
 
     async def ask() -> None:
         async def hang(_: object) -> None:
             await release.wait()
 
         monkeypatch.setattr(asyncio, "to_thread", hang)
-        assert (await Keys(ring, period=0.0).identify({"x-api-key": text})).name == "ward-7"
+        assert (await ApiKeyAuthenticator(ring, period=0.0).identify({"x-api-key": text})).name == "ward-7"
         release.set()
 
     asyncio.run(ask())
@@ -79,7 +79,7 @@ def test_a_source_that_hangs_holds_no_request_up(file: Path, monkeypatch: pytest
 def test_a_source_without_keys_is_an_error_at_the_start(file: Path) -> None:
     file.write_text('{"keys": []}')
     with pytest.raises(KeysError, match="holds no key"):
-        Keys.open(str(file))
+        ApiKeyAuthenticator.open(str(file))
 
 
 @pytest.mark.parametrize(
@@ -95,7 +95,7 @@ def test_a_role_that_is_missing_is_403(file: Path, roles: list[Role], path: str,
     text = key_file.create(file, "some", roles)
 
     async def ask() -> None:
-        async with client(gateway(Keys.open(str(file)))) as http:
+        async with client(gateway(ApiKeyAuthenticator.open(str(file)))) as http:
             answer = await http.get(path, headers={"X-API-Key": text})
             assert answer.status_code == status
             nobody = await http.get(path)
@@ -111,7 +111,7 @@ def test_who_may_not_ask_is_told_so_before_its_request_is_judged(file: Path) -> 
     key_file.create(file, "some", [Role.PREDICT])
 
     async def ask() -> None:
-        async with client(gateway(Keys.open(str(file)))) as http:
+        async with client(gateway(ApiKeyAuthenticator.open(str(file)))) as http:
             for path in ("/api/predictions/NO-MODEL", "/api/results?limit=x"):
                 answer = await http.request("POST" if "predictions" in path else "GET", path)
                 assert answer.status_code == 401

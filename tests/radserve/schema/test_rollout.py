@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from radserve.errors import InvalidChangeError
+from radserve.schema.rollout import RolloutSpec
 from radserve.versions import request
-from radserve.versions.rollout_spec import RolloutSpec
 
 
 def test_a_version_is_enough() -> None:

@@ -1,0 +1,143 @@
+"""Interprets responses of the model server: errors become problems, predictions get an id, a time and a file name."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from http import HTTPStatus
+from typing import Any, Final
+
+from gateway import problems, result_id
+from gateway.backends.base import ModelResponse, Verb, unknown_model
+from gateway.errors import (
+    BadGatewayError,
+    BadRequestError,
+    ContentTooLargeError,
+    ProblemError,
+    TooManyRequestsError,
+    UnavailableError,
+    UpstreamProblemError,
+)
+from gateway.history import Result, format_time
+
+Document = dict[str, Any]
+
+_WORKER_DIED: Final = b"Worker died"
+"""In responses of TorchServe with status 500 or 507, depending on which of its threads notices first."""
+
+
+_TORCHSERVE_PROBLEMS: Final[Mapping[int, tuple[type[ProblemError], str]]] = {
+    400: (BadRequestError, "The analysis service cannot read this request."),
+    413: (ContentTooLargeError, "The request is too large for the analysis service; send fewer or smaller images."),
+    429: (TooManyRequestsError, "The analysis service is busy; try again in a few seconds."),
+    503: (UnavailableError, "The analysis service is unavailable; try again in a few seconds."),
+}
+"""Replace TorchServe's own errors, which lack a title and advice."""
+
+
+def problem(response: ModelResponse) -> ProblemError:
+    """Return the problem of a response whose status is not 200.
+
+    Problem details of the server are passed on.
+    """
+    headers = {"Retry-After": response.retry_after} if response.retry_after else {}
+    if response.status in (401, 403):
+        return BadGatewayError(
+            "The analysis service rejected the gateway's API key; ask the operator to set RADSERVE_GATEWAY_SERVER_KEY."
+        )
+    if response.media_type.startswith(problems.MEDIA_TYPE) and response.status >= HTTPStatus.BAD_REQUEST:
+        try:
+            document = json.loads(response.body)
+            title, detail = str(document["title"]), str(document["detail"])
+        except (ValueError, KeyError, TypeError):
+            pass  # invalid problem details
+        else:
+            return UpstreamProblemError(detail, headers, status=response.status, title=title)
+    if response.status == 507 or _WORKER_DIED in response.body:
+        return UnavailableError("The analysis worker restarted; try again in a few seconds.", headers)
+    if response.status == 404:
+        return unknown_model()
+    kind, detail = _TORCHSERVE_PROBLEMS.get(
+        response.status,
+        (BadGatewayError, f"The analysis service returned status {response.status} without a reason."),
+    )
+    return kind(detail, headers)
+
+
+def parse(response: ModelResponse) -> Document:
+    """Return the prediction document of a response with status 200.
+
+    Raises
+    ------
+    BadGatewayError
+        If the document is invalid; no part of it may be used.
+    """
+    try:
+        document = json.loads(response.body)
+    except ValueError as error:
+        raise BadGatewayError("The analysis service sent invalid JSON; the response was discarded.") from error
+    if not isinstance(document, dict) or not all(map(_is_prediction_or_problem, predictions(document))):
+        raise BadGatewayError("The analysis service sent an invalid prediction; the response was discarded.")
+    return document
+
+
+def predictions(document: Document) -> list[Document]:
+    """Return the predictions of single images in a document."""
+    several = document.get("predictions")
+    return several if isinstance(several, list) else [document]
+
+
+def is_prediction(item: Document) -> bool:
+    """Return whether an item is a prediction, not problem details."""
+    return "label" in item and "model" in item
+
+
+def _is_prediction_or_problem(item: object) -> bool:
+    return isinstance(item, dict) and (is_prediction(item) or {"status", "title", "detail"} <= set(item))
+
+
+def annotate(document: Document, names: Sequence[str | None], time: datetime) -> Document:
+    """Return the document with an id and time in each prediction, and the names of files that have one."""
+    items = predictions(document)
+    file_names = names if len(names) == len(items) else [None] * len(items)
+    annotated = []
+    for item, file_name in zip(items, file_names, strict=True):
+        name = item.get("name") or file_name
+        extra: Document = {"id": result_id.new(), "time": format_time(time)} if is_prediction(item) else {}
+        annotated.append(extra | ({"filename": name} if name else {}) | item)
+    return document | {"predictions": annotated} if items is document.get("predictions") else annotated[0]
+
+
+def history_entries(document: Document, verb: Verb, client: str, request_id: str, *, keep_names: bool) -> list[Result]:
+    """Return the history entries of an annotated document.
+
+    Raises
+    ------
+    BadGatewayError
+        If a prediction is incomplete.
+    """
+    try:
+        return [
+            Result(
+                id=item["id"],
+                time=item["time"],
+                verb=verb,
+                model=item["model"]["name"],
+                version=item["model"]["version"],
+                sha256=item["model"]["sha256"],
+                image_sha256=item["image"]["sha256"],
+                label=item["label"],
+                probability=item.get("probability"),
+                positive=item.get("positive"),
+                client=client,
+                filename=item.get("filename") if keep_names else None,
+                request_id=request_id,
+            )
+            for item in predictions(document)
+            if is_prediction(item)
+        ]
+    except (KeyError, TypeError, ValueError) as error:
+        raise BadGatewayError(
+            "The analysis service sent an incomplete prediction; the response was discarded."
+        ) from error

@@ -1,0 +1,121 @@
+"""Validates response documents and checks that they belong to the request."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, TypeAdapter, ValidationError
+
+from radserve.errors import InvalidResponseError
+from radserve.schema.explanation import Explanation
+from radserve.schema.prediction import Prediction
+from radserve.schema.problem import RejectedImage
+from radserve.schema.response import RESULT, ResultList
+from radserve.schema.segmentation import Segmentation, Series
+
+T = TypeVar("T")
+M = TypeVar("M", bound=BaseModel)
+
+_TAGS = frozenset({"classification", "segmentation", "rejected"})
+"""Parts of a pydantic location that are no keys of the document."""
+
+
+@dataclass(frozen=True)
+class RequestedImage:
+    """Model, version (None for the default one) and SHA-256 of the image of a request."""
+
+    name: str
+    version: str | None
+    sha256: str
+
+
+def validate(model: type[M], document: object) -> M:
+    """Validate a document.
+
+    Raises
+    ------
+    InvalidResponseError
+        If it is malformed or inconsistent.
+    """
+    return _validate(TypeAdapter(model), document)
+
+
+def result(document: object, request: RequestedImage) -> Prediction | Segmentation:
+    """Validate the response to one image.
+
+    Raises
+    ------
+    InvalidResponseError
+        If it is malformed or inconsistent, or belongs to another model or image than the request.
+    """
+    if isinstance(document, dict) and "predictions" in document:
+        raise _invalid("it holds results of several images; use predict_series for a zip of slices")
+    return _matching(_validate(RESULT, document), request)
+
+
+def explanation(document: object, request: RequestedImage) -> Explanation:
+    """Validate the response of /explanations; raises as `result` does."""
+    return _matching(_validate(TypeAdapter(Explanation), document), request)
+
+
+def result_list(
+    document: object, requests: Sequence[RequestedImage]
+) -> list[Prediction | Segmentation | RejectedImage]:
+    """Validate the response to several images; raises as `result` does."""
+    results = _validate(TypeAdapter(ResultList), document).predictions
+    if len(results) != len(requests):
+        raise _invalid(f"predictions has {len(results)} entries for {len(requests)} images")
+    for item, request in zip(results, requests, strict=True):
+        if not isinstance(item, RejectedImage):
+            _matching(item, request)
+    return list(results)
+
+
+def series(document: object, requests: Sequence[RequestedImage]) -> Series:
+    """Validate the response to the slices of one examination; raises as `result` does."""
+    results = result_list(document, requests)
+    volume = document.get("volume") if isinstance(document, dict) else None
+    if volume is None:
+        raise _invalid("volume is missing; only segmentation models measure one")
+    return validate(Series, {"predictions": results, "volume": volume})
+
+
+R = TypeVar("R", Prediction, Segmentation, Explanation, Prediction | Segmentation)
+
+
+def _matching(item: R, request: RequestedImage) -> R:
+    """Return the result if it belongs to the request."""
+    model = item.model
+    if model.name != request.name or request.version not in (None, model.version):
+        requested = f"{request.name} {request.version or ''}".rstrip()
+        raise _invalid(f"it is from {model.name} {model.version}, but {requested} was requested")
+    if item.image.sha256 != request.sha256:
+        raise _invalid(f"image.sha256 is {item.image.sha256}, but that of the sent image is {request.sha256}")
+    return item
+
+
+def _validate(adapter: TypeAdapter[T], document: object) -> T:
+    try:
+        return adapter.validate_python(document)
+    except ValidationError as error:
+        raise _invalid(_reason(error)) from error
+
+
+def _reason(error: ValidationError) -> str:
+    """Describe the first error by key and value."""
+    details: Any = error.errors(include_url=False, include_context=False)[0]
+    key = ".".join(str(part) for part in details["loc"] if part not in _TAGS)
+    reason: str = details["msg"].removeprefix("Value error, ")
+    if not key:
+        return reason
+    if details["type"] == "missing":
+        return f"{key} is missing"
+    if details["type"] == "value_error":
+        return f"{key}: {reason}"
+    return f"{key} has value {repr(details['input'])[:100]}: {reason}"
+
+
+def _invalid(reason: str) -> InvalidResponseError:
+    return InvalidResponseError(f"Invalid response: {reason[:300]}. No part of it is used.")

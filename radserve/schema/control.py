@@ -1,0 +1,98 @@
+"""Control API documents: versions, models, registration, audit log."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from pydantic import JsonValue
+
+from radserve.schema.rollout import Latency, RolloutStatus
+from radserve.schema.types import Document
+
+
+class Registration(Document):
+    """Request body that registers or scales a version; the server chooses `workers` if it is None."""
+
+    workers: int | None = None
+    reason: str | None = None
+
+
+class WorkerCount(Document):
+    """Number of workers that a version should have, and of those that are ready."""
+
+    wanted: int
+    ready: int
+
+
+class VersionStatus(Document):
+    """One version of a model on a server.
+
+    Attributes
+    ----------
+    state
+        `ready`, `degraded` (some workers missing), `starting`, `candidate` (registered, not yet verified) or `leaving`.
+    default
+        Whether it gets requests that name no version while the traffic is not split.
+    share
+        Percent of the requests that name no version.
+    errors, refusals
+        Number of 5xx and of 4xx responses.
+    """
+
+    version: str
+    sha256: str
+    size: int
+    state: str
+    default: bool
+    share: float
+    workers: WorkerCount
+    registered: datetime
+    age_seconds: float
+    requests: int
+    errors: int
+    refusals: int
+    latency: Latency | None = None
+
+
+class ModelStatus(Document):
+    """Versions of one model.
+
+    Attributes
+    ----------
+    previous
+        Version that a rollback would restore.
+    rollout
+        Running rollout, or the last one.
+    """
+
+    name: str
+    versions: tuple[VersionStatus, ...]
+    previous: str | None = None
+    rollout: RolloutStatus | None = None
+
+
+class ServerStatus(Document):
+    """Models of a server; `front` is true if an nginx proxy runs before it, which can split the traffic."""
+
+    front: bool
+    models: tuple[ModelStatus, ...]
+
+
+class AuditEntry(Document):
+    """One entry of the audit log; `previous` is the SHA-256 of the entry before."""
+
+    time: datetime
+    actor: str
+    action: str
+    model: str | None = None
+    version: str | None = None
+    sha256: str | None = None
+    reason: str | None = None
+    detail: str | None = None
+    previous: JsonValue = None
+
+
+class AuditLog(Document):
+    """Last entries of the audit log, the newest at the end."""
+
+    entries: tuple[AuditEntry, ...]

@@ -1,0 +1,53 @@
+"""History documents of a gateway: stored results, and whether a result was stored."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import AwareDatetime, Field, StrictBool
+
+from radserve.schema.types import Document, Fraction, Sha256, Text
+
+HistoryState = Literal["kept", "off", "unavailable"]
+"""Key `history` of a gateway's prediction response; `unavailable`: the history could not be reached."""
+
+
+class HistoryEntry(Document):
+    """Stored result of a prediction or explanation, without its image.
+
+    Attributes
+    ----------
+    id
+        Identifier of the result; sorts by time (UUID version 7, RFC 9562).
+    time
+        Time of the result, to the millisecond.
+    sha256, image_sha256
+        Digests of the archive and of the image as sent.
+    probability
+        Probability of `label`; None for a segmentation.
+    client
+        Name of the API key, or subject of the token.
+    filename
+        None if the client sent no name or the gateway stores none.
+    """
+
+    id: Text
+    time: Annotated[AwareDatetime, Field(json_schema_extra={"format": "date-time"})]
+    verb: Literal["predictions", "explanations"]
+    model: Text
+    version: Text
+    sha256: Sha256 | None
+    image_sha256: Sha256
+    label: Text
+    probability: Fraction | None = None
+    positive: StrictBool | None = None
+    client: Text
+    filename: str | None = None
+    request_id: str = ""
+
+
+class HistoryPage(Document):
+    """Page of the history, newest first; `next` is the cursor of the following page, None on the last one."""
+
+    results: tuple[HistoryEntry, ...]
+    next: str | None

@@ -1,0 +1,60 @@
+"""Bodies of prediction responses: one result, or a list of results for several images."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Self
+
+from pydantic import Discriminator, Tag, TypeAdapter, model_validator
+
+from radserve.schema.prediction import Prediction
+from radserve.schema.problem import RejectedImage
+from radserve.schema.segmentation import Segmentation, Volume
+from radserve.schema.types import Document
+
+
+def _kind(value: Any) -> str:
+    """Choose the model of a document by its keys."""
+    if isinstance(value, RejectedImage):
+        return "rejected"
+    if isinstance(value, dict):
+        if "status" in value and "label" not in value:
+            return "rejected"
+        return "segmentation" if "mask" in value else "classification"
+    return "segmentation" if isinstance(value, Segmentation) else "classification"
+
+
+AnyResult = Annotated[
+    Annotated[Prediction, Tag("classification")] | Annotated[Segmentation, Tag("segmentation")],
+    Discriminator(_kind),
+]
+"""Result of a model for one image, by its task."""
+
+AnyItem = Annotated[
+    Annotated[Prediction, Tag("classification")]
+    | Annotated[Segmentation, Tag("segmentation")]
+    | Annotated[RejectedImage, Tag("rejected")],
+    Discriminator(_kind),
+]
+"""Result for one image among several, or the reason why it was rejected."""
+
+RESULT: TypeAdapter[Prediction | Segmentation] = TypeAdapter(AnyResult)
+
+
+class ResultList(Document):
+    """Results for several images, in the order in which they were sent; all from one version of one model.
+
+    Attributes
+    ----------
+    volume
+        Set by segmentation models.
+    """
+
+    predictions: tuple[AnyItem, ...]
+    volume: Volume | None = None
+
+    @model_validator(mode="after")
+    def _check_model(self) -> Self:
+        models = {item.model for item in self.predictions if not isinstance(item, RejectedImage)}
+        if len(models) > 1:
+            raise ValueError("the results are from several models")
+        return self

@@ -1,0 +1,144 @@
+"""Rollout documents: the settings of a rollout, and its progress."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from itertools import pairwise
+from typing import Annotated, Self
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+from radserve.schema.types import Document, Version
+
+Percent = Annotated[float, Field(gt=0, le=100)]
+"""Percent of a model's requests."""
+
+
+class RolloutSpec(BaseModel):
+    """Settings of a rollout.
+
+    Attributes
+    ----------
+    steps
+        Shares of the requests that the new version gets, in percent; they increase and end with 100.
+    step_seconds
+        Minimum duration of each step.
+    max_error
+        Maximum fraction of a step's requests with a 5xx response.
+    max_p95
+        Maximum 95th percentile of the response time in seconds; None for no limit.
+    max_slowdown
+        Maximum ratio of the 95th percentiles of the new and the previous version; None for no limit.
+    min_requests
+        Requests that a step needs before it counts, however long that takes.
+    workers
+        Number of workers of the new version; that of the previous version if None.
+    shadow
+        Percent of the requests that are copied to the new version instead of a canary; clients never get its responses.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    version: Version
+    steps: Annotated[tuple[Percent, ...], Field(min_length=1)] = (5.0, 25.0, 100.0)
+    step_seconds: Annotated[float, Field(ge=0, le=30 * 86400)] = 300.0
+    max_error: Annotated[float, Field(ge=0, le=1)] = 0.01
+    max_p95: Annotated[float, Field(gt=0)] | None = None
+    max_slowdown: Annotated[float, Field(ge=1)] | None = 2.0
+    min_requests: Annotated[int, Field(ge=0)] = 20
+    workers: Annotated[int, Field(ge=1, le=64)] | None = None
+    shadow: Percent | None = None
+    reason: Annotated[str, Field(max_length=1000), BeforeValidator(lambda value: value or "")] = ""
+
+    @model_validator(mode="after")
+    def _check_steps(self) -> Self:
+        if self.steps[-1] != 100:
+            raise ValueError(f"steps end with {self.steps[-1]:g}; the last share must be 100")
+        if any(after <= before for before, after in pairwise(self.steps)):
+            raise ValueError("steps must grow")
+        return self
+
+
+class Latency(Document):
+    """Median and 95th percentile of the response time in seconds; None without requests."""
+
+    p50: float | None = None
+    p95: float | None = None
+
+
+class TrafficSample(Document):
+    """Requests to one version during a step; `p95` in seconds."""
+
+    requests: int
+    errors: int
+    p95: float | None = None
+
+
+class ShadowExample(Document):
+    """Request that the two versions answered differently."""
+
+    request_id: str
+    stable: str
+    candidate: str
+
+
+class ShadowReport(Document):
+    """Comparison of the responses to copied requests.
+
+    Attributes
+    ----------
+    compared, agreeing
+        Copies that both versions answered, and those of them with the same label.
+    dropped
+        Copies that were not sent because the candidate was too slow.
+    failed
+        Copies without a response from the candidate.
+    largest_difference
+        Between the probabilities of two responses.
+    """
+
+    copies: int
+    compared: int
+    agreeing: int
+    dropped: int
+    failed: int
+    largest_difference: float | None = None
+    candidate: Latency | None = None
+    stable: Latency | None = None
+    examples: tuple[ShadowExample, ...] = ()
+
+
+class RolloutStatus(Document):
+    """Progress of a rollout, or its outcome.
+
+    Attributes
+    ----------
+    before
+        Version that had the traffic when the rollout began.
+    phase
+        `pulling`, `verifying`, `starting`, `shadow`, `canary`; at the end `promoted`, `shadowed` or `rolled_back`.
+    succeeded
+        None while it is running.
+    share
+        Percent of the requests that the new version gets now.
+    steps, step
+        Shares, and the index of the current one.
+    detail
+        Progress, or why it ended.
+    """
+
+    name: str
+    version: str
+    before: str | None = None
+    phase: str
+    done: bool
+    succeeded: bool | None = None
+    share: float
+    steps: tuple[float, ...] = ()
+    step: int | None = None
+    started: datetime
+    step_started: datetime | None = None
+    detail: str
+    candidate: TrafficSample | None = None
+    stable: TrafficSample | None = None
+    shadow: ShadowReport | None = None

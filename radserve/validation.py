@@ -1,0 +1,47 @@
+"""Formats the errors of pydantic for error messages."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from pydantic import BaseModel, ValidationError
+
+_MAX_VALUE: Final = 80
+"""Longest representation of a value in a message, in characters."""
+
+
+def describe(error: ValidationError, *, values: bool = True) -> str:
+    """Describe every problem with its key, value and reason, separated by semicolons.
+
+    Parameters
+    ----------
+    values
+        Show rejected values. Set to False where they may be secrets.
+
+    Examples
+    --------
+    `key 'steps.0' has value 0: Input should be greater than 0; key 'version' is missing`
+    """
+    return "; ".join(_problem(item, values=values) for item in error.errors(include_url=False, include_context=False))
+
+
+def _problem(item: Mapping[str, Any], *, values: bool) -> str:
+    key = ".".join(str(part) for part in item["loc"] if part != "[key]")
+    reason = str(item["msg"]).removeprefix("Value error, ")
+    if not key:
+        return reason
+    if item["type"] == "missing":
+        return f"key '{key}' is missing"
+    value = _shortened(item["input"]) if values else ""
+    if item["type"] == "extra_forbidden":
+        return f"key '{key}' is unknown" + (f" (its value is {value})" if value else "")
+    # A validator of a whole object rejects it for the reason given; printing the object would hide that.
+    if not value or (item["type"] == "value_error" and isinstance(item["input"], Mapping | BaseModel)):
+        return f"key '{key}': {reason}"
+    return f"key '{key}' has value {value}: {reason}"
+
+
+def _shortened(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= _MAX_VALUE else text[: _MAX_VALUE - 3] + "..."

@@ -1,0 +1,178 @@
+"""Tests of radserve.torchserve.registry against a fake TorchServe."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
+from pathlib import Path
+
+import httpx
+import pytest
+
+from handlers import worker
+from radserve.errors import VersionFailedError
+from radserve.host.run_directory import RunDirectory
+from radserve.torchserve.launch import Management
+from radserve.torchserve.registry import ModelRegistry, ModelVersion
+from radserve.torchserve.verified_models import VerifiedModel, select
+from tests.radserve.fake_torchserve import Running
+
+
+def verified(store: Path, version: str) -> VerifiedModel:
+    (model,) = select(store, [f"brightness/{version}"])
+    return model
+
+
+@pytest.fixture
+def use(store: Path, run_directory: RunDirectory) -> Callable[[Callable[[ModelRegistry], Awaitable[None]]], None]:
+    """Run a coroutine with a registry that holds version 1.0.0 with one worker."""
+
+    def run(steps: Callable[[ModelRegistry], Awaitable[None]]) -> None:
+        async def with_registry() -> None:
+            management = Management(run_directory, timeout=2.0)
+            model = ModelVersion(verified(store, "1.0.0"), 1, datetime.now(UTC))
+            try:
+                await steps(ModelRegistry([model], management, run_directory.busy))
+            finally:
+                await management.close()
+
+        asyncio.run(with_registry())
+
+    return run
+
+
+Use = Callable[[Callable[[ModelRegistry], Awaitable[None]]], None]
+
+
+def only(registry: ModelRegistry) -> ModelVersion:
+    (model,) = registry
+    return model
+
+
+def test_look_counts_ready_workers(use: Use, torchserve: Running) -> None:
+    async def steps(registry: ModelRegistry) -> None:
+        assert only(registry).ready == 0
+        await registry.look()
+        assert only(registry).ready == 1
+        torchserve.behavior.ready = 0
+        await registry.look()
+        assert only(registry).ready == 0
+
+    use(steps)
+
+
+def test_look_counts_no_workers_of_a_version_that_torchserve_does_not_hold(use: Use, torchserve: Running) -> None:
+    async def steps(registry: ModelRegistry) -> None:
+        torchserve.models.clear()
+        await registry.look()
+        assert only(registry).ready == 0
+
+    use(steps)
+
+
+def test_look_raises_when_torchserve_died(use: Use, torchserve: Running) -> None:
+    async def steps(registry: ModelRegistry) -> None:
+        await registry.look()
+        torchserve.die()
+        with pytest.raises(httpx.TransportError):
+            await registry.look()
+
+    use(steps)
+
+
+def test_look_raises_when_torchserve_is_slow(use: Use, torchserve: Running) -> None:
+    async def steps(registry: ModelRegistry) -> None:
+        torchserve.behavior.delay = 3.0
+        with pytest.raises(httpx.ReadTimeout):
+            await registry.look()
+
+    use(steps)
+
+
+def test_register_starts_one_worker_first(use: Use, torchserve: Running, store: Path) -> None:
+    async def steps(registry: ModelRegistry) -> None:
+        version = await registry.register(verified(store, "2.0.0"), 3)
+        assert (version.workers, version.ready) == (3, 3)
+        assert [str(item) for item in registry] == ["brightness 1.0.0", "brightness 2.0.0"]
+        scaled = [query["min_worker"] for method, _, query in torchserve.requests if method == "PUT"]
+        assert scaled == ["1", "3"]
+
+    use(steps)
+
+
+def test_register_removes_a_version_whose_worker_does_not_start(use: Use, torchserve: Running, store: Path) -> None:
+    async def steps(registry: ModelRegistry) -> None:
+        torchserve.behavior.scale_status = 500
+        with pytest.raises(VersionFailedError, match=r"brightness 2\.0\.0"):
+            await registry.register(verified(store, "2.0.0"), 1)
+        assert [model.entry.version for model in registry] == ["1.0.0"]
+        assert list(torchserve.models) == [("brightness", "1.0.0")]
+
+    use(steps)
+
+
+def test_scale_changes_the_number_of_workers(use: Use, torchserve: Running) -> None:
+    async def steps(registry: ModelRegistry) -> None:
+        version = await registry.scale(only(registry), 4)
+        assert (version.workers, version.ready) == (4, 4)
+        torchserve.behavior.scale_status = 500
+        with pytest.raises(VersionFailedError, match="5 workers"):
+            await registry.scale(version, 5)
+        assert only(registry).workers == 4
+
+    use(steps)
+
+
+def test_make_default_and_unregister_change_torchserve(use: Use, torchserve: Running, store: Path) -> None:
+    async def steps(registry: ModelRegistry) -> None:
+        old = only(registry)
+        version = await registry.register(verified(store, "2.0.0"), 1)
+        await registry.make_default(version)
+        assert torchserve.defaults == {"brightness": "2.0.0"}
+        await registry.unregister(old)
+        assert list(torchserve.models) == [("brightness", "2.0.0")]
+        assert registry.get("brightness", "1.0.0") is None
+        assert registry.of("brightness") == [version]
+
+    use(steps)
+
+
+def test_align_gives_each_version_its_declared_workers(use: Use, torchserve: Running) -> None:
+    async def steps(registry: ModelRegistry) -> None:
+        await registry.align()
+        assert all(method == "GET" for method, _, _ in torchserve.requests)
+        torchserve.models["brightness", "1.0.0"].workers = 3
+        await registry.align()
+        assert torchserve.models["brightness", "1.0.0"].workers == 1
+
+    use(steps)
+
+
+def test_idle_waits_for_the_queue_and_for_busy_workers(
+    use: Use, torchserve: Running, run_directory: RunDirectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(worker.BUSY, str(run_directory.busy))
+
+    async def steps(registry: ModelRegistry) -> None:
+        assert await registry.idle(only(registry), 2.0)
+        torchserve.behavior.pending = 1
+        assert not await registry.idle(only(registry), 0.7)
+        torchserve.behavior.pending = 0
+        with worker.busy_lock():  # the fake's workers have the process id of this test
+            assert not await registry.idle(only(registry), 0.7)
+        assert await registry.idle(only(registry), 2.0)
+
+    use(steps)
+    worker._lock_file(str(run_directory.busy)).close()
+    worker._lock_file.cache_clear()
+
+
+def test_forget_workers_counts_none(use: Use, torchserve: Running) -> None:
+    async def steps(registry: ModelRegistry) -> None:
+        await registry.look()
+        registry.forget_workers()
+        assert only(registry).ready == 0
+        assert [(status.wanted, status.ready) for status in registry.crews] == [(1, 0)]
+
+    use(steps)
