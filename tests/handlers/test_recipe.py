@@ -1,4 +1,4 @@
-"""Recipes are validated with errors that name key and value."""
+"""Recipes: errors name key and value."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def change(path: str, value: Any) -> dict[str, Any]:
         ("input.sizes", 3),
     ],
 )
-def test_a_wrong_value_is_refused_by_its_key_and_its_value(path: str, value: Any) -> None:
+def test_an_invalid_value_is_reported_with_key_and_value(path: str, value: Any) -> None:
     with pytest.raises(RecipeError) as raised:
         parse(change(path, value), source="here.yaml")
     text = str(raised.value)
@@ -59,7 +59,7 @@ def test_a_missing_key_is_named() -> None:
         parse(data, source="here.yaml")
 
 
-def test_what_is_no_yaml_or_no_file_is_said(tmp_path: Path) -> None:
+def test_a_missing_or_invalid_file_is_reported(tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match="recipe not found"):
         load(tmp_path / "archive.yaml")
     (tmp_path / "archive.yaml").write_text("a: [")
@@ -89,12 +89,12 @@ def test_a_recipe_cannot_be_changed() -> None:
         ({"method": "attention-relevance", "side": 0}, "key 'explanation.side' has value 0"),
     ],
 )
-def test_an_explanation_that_cannot_be_is_refused(value: dict[str, Any], message: str) -> None:
+def test_an_invalid_explanation_is_reported(value: dict[str, Any], message: str) -> None:
     with pytest.raises(RecipeError, match=message):
         parse(change("explanation", value), source="here.yaml")
 
 
-def test_a_segmentation_has_no_explanation_beside_its_mask() -> None:
+def test_a_segmentation_accepts_no_explanation() -> None:
     data = change("explanation", {"method": "grad-cam"}) | {"task": "segmentation", "activation": "sigmoid"}
     with pytest.raises(RecipeError, match="task segmentation does not accept an explanation"):
         parse(data, source="here.yaml")

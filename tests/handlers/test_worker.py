@@ -1,4 +1,4 @@
-"""The worker process: quiet, and visibly busy."""
+"""The worker process: log filter and busy lock."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ with busy_lock():
 """
 
 
-def test_busy_is_seen_by_another_process_and_ends_with_its_holder(
+def test_the_busy_lock_is_visible_to_other_processes_and_ends_with_its_holder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "busy"

@@ -38,13 +38,13 @@ def test_too_long() -> None:
         (b"SECRET text", "one of JPEG, PNG, TIFF, BMP, WebP, NPY and DICOM"),
     ],
 )
-def test_what_is_not_read_is_named(data: bytes, message: str) -> None:
+def test_unsupported_types_are_named(data: bytes, message: str) -> None:
     with pytest.raises(UnsupportedMediaTypeError, match=message) as caught:
         decode(data)
     assert "SECRET" not in str(caught.value)
 
 
-def test_memory_that_runs_out_is_not_blamed_on_the_image(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_running_out_of_memory_is_503(monkeypatch: pytest.MonkeyPatch) -> None:
     def starve(*_: object) -> None:
         raise MemoryError
 

@@ -1,4 +1,4 @@
-"""Bare samples, as the original CIFAR-10 client sends them."""
+"""Raw samples, as the original CIFAR-10 client sends them."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ def test_one_channel_is_gray() -> None:
 
 
 @pytest.mark.parametrize("change", [lambda n: n - 1, lambda n: n + 1, lambda n: 0, lambda n: 2 * n])
-def test_another_number_of_bytes_is_refused_saying_both(change: Callable[[int], int]) -> None:
+def test_a_wrong_number_of_bytes_is_reported(change: Callable[[int], int]) -> None:
     sent = change(3840)
     with pytest.raises(BadRequestError, match=f"has {sent} bytes; this model needs 3840"):
         decode(RawSamples(bytes(sent)), spec())
 
 
-def test_a_recipe_that_does_not_say_so_takes_none() -> None:
+def test_a_recipe_without_raw_accepts_no_raw_samples() -> None:
     with pytest.raises(BadRequestError, match="accepts no raw samples"):
         decode(RawSamples(bytes(3840)), spec(raw=False))
