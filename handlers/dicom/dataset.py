@@ -5,6 +5,7 @@ Attributes of the patient are never parsed, so no message and no log can contain
 
 from __future__ import annotations
 
+import functools
 import struct
 import zlib
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from pydicom.dataset import Dataset
 from pydicom.filereader import read_dataset
 from pydicom.multival import MultiValue
 from pydicom.sequence import Sequence
+from pydicom.tag import BaseTag, Tag
 from pydicom.uid import (
     UID,
     DeflatedExplicitVRLittleEndian,
@@ -118,7 +120,7 @@ class DicomObject:
     syntax: UID
 
     def __contains__(self, keyword: str) -> bool:
-        return keyword in self.dataset
+        return _tag(keyword) in self.dataset
 
     def get(self, keyword: str, default: Any = None) -> Any:
         """Return the first value of a short attribute; `default` where it is absent or empty."""
@@ -133,7 +135,7 @@ class DicomObject:
         UnreadableImageError
             If the value is longer than any real one: converting it would take long.
         """
-        if keyword not in self.dataset:
+        if keyword not in self:
             return []
         raw = self._raw(keyword)
         if isinstance(raw, bytes | str) and len(raw) > _MAX_VALUE_BYTES:
@@ -141,7 +143,7 @@ class DicomObject:
                 f"The DICOM attribute {keyword} has {len(raw)} bytes, more than {_MAX_VALUE_BYTES}; "
                 "export the object again."
             )
-        value = self.dataset[keyword].value
+        value = self.dataset[_tag(keyword)].value
         if isinstance(value, MultiValue | list):
             return list(value)
         return [] if value in (None, "", b"") else [value]
@@ -154,7 +156,7 @@ class DicomObject:
         UnreadableImageError
             If the attribute is not a sequence.
         """
-        value = self.dataset.get(keyword)
+        value = self.dataset[_tag(keyword)].value if keyword in self else None
         if value is None:
             return []
         if not isinstance(value, Sequence):
@@ -163,7 +165,7 @@ class DicomObject:
 
     def table(self, keyword: str) -> bytes:
         """Return the raw bytes of a long attribute; empty where it is absent."""
-        raw = self._raw(keyword) if keyword in self.dataset else None
+        raw = self._raw(keyword) if keyword in self else None
         return raw if isinstance(raw, bytes) else b""
 
     def group(self, keyword: str) -> DicomObject:
@@ -178,7 +180,12 @@ class DicomObject:
         return self
 
     def _raw(self, keyword: str) -> Any:
-        return getattr(self.dataset.get_item(keyword), "value", None)
+        return getattr(self.dataset.get_item(_tag(keyword)), "value", None)
+
+
+@functools.cache
+def _tag(keyword: str) -> BaseTag:
+    return Tag(keyword)
 
 
 def read(data: bytes, limits: Limits) -> DicomObject:
