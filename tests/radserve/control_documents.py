@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from radserve.versions.deployment_spec import Deployment, changes, parse, validate
+from radserve.schema.deployment import Deployment
+from radserve.versions.deployment_file import changes, parse, validate
 from tests.radserve.scripted import Reply, Request, Script, document, problem
 
 SHA256 = "ab" * 32
@@ -57,7 +58,7 @@ PROMOTED = rollout(
     phase="promoted", done=True, succeeded=True, share=100, step=2, detail="All steps went well.", candidate=None
 )
 ROLLED_BACK = rollout(
-    phase="rolled_back", done=True, succeeded=False, share=0, detail="3 of 20 requests failed; --max-error is 1 %."
+    phase="rolled_back", done=True, succeeded=False, share=0, detail="3 of 20 requests failed; --max-error is 1%."
 )
 SHADOWED = rollout(
     phase="shadowed",

@@ -23,7 +23,7 @@ from radserve.errors import (
     UnreachableError,
 )
 from radserve.schema.rollout import RolloutSpec
-from radserve.versions.deployment_spec import parse
+from radserve.versions.deployment_file import parse
 from tests.authority import Authority
 from tests.radserve import control_documents as docs
 from tests.radserve.scripted import Reply, Request, Scripted, document, problem, scripted
