@@ -1,1 +1,1 @@
-"""Measurements that anyone can rerun."""
+"""Benchmarks; run them from the root of a checkout."""

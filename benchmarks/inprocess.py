@@ -1,4 +1,4 @@
-"""The pipeline of an archive without a server: the handler called directly, in some processes."""
+"""Runs the pipeline of an archive without a server: calls the handler directly, in several processes."""
 
 from __future__ import annotations
 
@@ -15,25 +15,25 @@ from typing import Any
 
 from benchmarks.load import Image, Load
 
-_FEWEST_CALLS = 3
+_MIN_CALLS = 3
 _barrier: Any = None
 
 
 @dataclass(frozen=True)
-class Way:
-    """How many processes, with how many threads each, answer batches of how many images."""
+class Setup:
+    """Number of processes, threads of each, and batch size."""
 
     processes: int
     threads: int
     batch: int
 
     def __str__(self) -> str:
-        many = "one process" if self.processes == 1 else f"{self.processes} processes"
-        return f"{many}, " + ("image by image" if self.batch == 1 else f"batches of {self.batch}")
+        processes = "one process" if self.processes == 1 else f"{self.processes} processes"
+        return f"{processes}, " + ("image by image" if self.batch == 1 else f"batches of {self.batch}")
 
 
-def measure(folder: Path, device: str, images: Sequence[Image], way: Way, seconds: float) -> Load:
-    """Answer images as the handler does, HTTP and TorchServe left out; latency is that of a batch.
+def measure(folder: Path, device: str, images: Sequence[Image], setup: Setup, seconds: float) -> Load:
+    """Measure the handler without HTTP and TorchServe; the latency is that of a batch.
 
     Parameters
     ----------
@@ -43,71 +43,71 @@ def measure(folder: Path, device: str, images: Sequence[Image], way: Way, second
     Raises
     ------
     RuntimeError
-        If an image is not answered.
+        If an image is rejected.
     """
     context = multiprocessing.get_context("spawn")
-    barrier = context.Barrier(way.processes)
-    with ProcessPoolExecutor(way.processes, context, initializer=_share, initargs=(barrier,)) as pool:
-        works = [pool.submit(_work, folder, device, list(images), way, seconds) for _ in range(way.processes)]
-        done = [work.result() for work in works]
-    latencies = [value for each, _ in done for value in each]
-    return Load.of(latencies, max(elapsed for _, elapsed in done), way.batch)
+    barrier = context.Barrier(setup.processes)
+    with ProcessPoolExecutor(setup.processes, context, initializer=_set_barrier, initargs=(barrier,)) as pool:
+        futures = [pool.submit(_run, folder, device, list(images), setup, seconds) for _ in range(setup.processes)]
+        results = [future.result() for future in futures]
+    latencies = [value for each, _ in results for value in each]
+    return Load.of(latencies, max(elapsed for _, elapsed in results), setup.batch)
 
 
-def _share(barrier: Any) -> None:
-    global _barrier  # noqa: PLW0603  # a barrier reaches a process only when that is made
+def _set_barrier(barrier: Any) -> None:
+    global _barrier  # noqa: PLW0603  # a barrier can only be passed to a process when it is created
     _barrier = barrier
 
 
-def _work(folder: Path, device: str, images: list[Image], way: Way, seconds: float) -> tuple[list[float], float]:
+def _run(folder: Path, device: str, images: list[Image], setup: Setup, seconds: float) -> tuple[list[float], float]:
     try:
-        os.environ["OMP_NUM_THREADS"] = str(way.threads)
+        os.environ["OMP_NUM_THREADS"] = str(setup.threads)
         import torch
 
-        torch.set_num_threads(way.threads)
-        service = _service(folder, device, way.batch)
-        turn = itertools.cycle(images)
-        _answer(service, turn, way.batch)
+        torch.set_num_threads(setup.threads)
+        handler = _handler(folder, device, setup.batch)
+        cycle = itertools.cycle(images)
+        _predict(handler, cycle, setup.batch)
         _barrier.wait()
     except BaseException:
-        _barrier.abort()  # the others would wait for ever
+        _barrier.abort()  # otherwise the other processes would wait forever
         raise
     latencies: list[float] = []
     start = time.perf_counter()
-    while time.perf_counter() - start < seconds or len(latencies) < _FEWEST_CALLS:
-        begin = time.perf_counter()
-        _answer(service, turn, way.batch)
-        latencies.append(time.perf_counter() - begin)
+    while time.perf_counter() - start < seconds or len(latencies) < _MIN_CALLS:
+        call = time.perf_counter()
+        _predict(handler, cycle, setup.batch)
+        latencies.append(time.perf_counter() - call)
     return latencies, time.perf_counter() - start
 
 
-def _service(folder: Path, device: str, batch: int) -> Any:
-    """Load the handler of the archive's task, as TorchServe does."""
+def _handler(folder: Path, device: str, batch: int) -> Any:
+    """Load the handler of the archive's task like TorchServe."""
     from handlers import recipe
     from handlers.torchserve_handler import TorchServeHandler
 
     module = importlib.import_module(f"handlers.{recipe.load(folder / 'archive.yaml').task}")
     (kind,) = (item for item in vars(module).values() if isinstance(item, type) and item.__module__ == module.__name__)
-    service = kind()
-    assert isinstance(service, TorchServeHandler)
+    handler = kind()
+    assert isinstance(handler, TorchServeHandler)
     gpu = 0 if device == "cuda" else None
-    service.initialize(_Context({"model_dir": str(folder), "gpu_id": gpu, "batch_size": batch}))
-    if service.pipeline.program.device.type != device:
-        raise RuntimeError(f"The model runs on {service.pipeline.program.device}, not on {device}.")
-    return service
+    handler.initialize(_Context({"model_dir": str(folder), "gpu_id": gpu, "batch_size": batch}))
+    if handler.pipeline.program.device.type != device:
+        raise RuntimeError(f"The model runs on {handler.pipeline.program.device} instead of {device}.")
+    return handler
 
 
-def _answer(service: Any, turn: Any, batch: int) -> None:
-    images = [next(turn) for _ in range(batch)]
+def _predict(handler: Any, cycle: Any, batch: int) -> None:
+    images = [next(cycle) for _ in range(batch)]
     context = _Context({})
-    bodies = service.handle([{"body": image.content} for image in images], context)
+    bodies = handler.handle([{"body": image.content} for image in images], context)
     for image, status, body in zip(images, context.statuses, bodies, strict=True):
         if status != 200:
-            raise RuntimeError(f"{image.name}: answered {status}: {body[:300]!r}")
+            raise RuntimeError(f"{image.name}: status {status}: {body[:300]!r}")
 
 
 class _Context:
-    """As much of TorchServe's context as a handler needs."""
+    """The part of TorchServe's context that a handler uses."""
 
     def __init__(self, system_properties: dict[str, Any]) -> None:
         self.system_properties = system_properties

@@ -1,12 +1,13 @@
-"""Closed loops against a server, and what they measure."""
+"""Closed loops against a server, and their measurements."""
 
 from __future__ import annotations
 
 import http.client
 import itertools
+import ssl
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
@@ -15,7 +16,7 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Image:
-    """An encoded image, and the name that an error calls it by."""
+    """An encoded image, and its name for error messages."""
 
     name: str
     content: bytes
@@ -23,7 +24,7 @@ class Image:
 
 @dataclass(frozen=True)
 class Load:
-    """One measurement: images a second, and percentiles of the latency in ms."""
+    """A measurement: images per second, and percentiles of the latency in ms."""
 
     rate: float
     p50: float
@@ -32,23 +33,53 @@ class Load:
 
     @classmethod
     def of(cls, latencies: Sequence[float], elapsed: float, batch: int = 1) -> Load:
-        """Sum up calls of `batch` images each, which took `latencies` seconds and `elapsed` all together."""
+        """Summarise calls of `batch` images each; latencies and total time are in seconds."""
         p50, p95, p99 = np.percentile(latencies, [50, 95, 99]) * 1e3
         return cls(len(latencies) * batch / elapsed, float(p50), float(p95), float(p99))
 
 
 def median(loads: Sequence[Load]) -> Load:
-    """Pick the median round by rate."""
+    """Return the median measurement by rate."""
     return sorted(loads, key=lambda load: load.rate)[len(loads) // 2]
 
 
-def closed_loop(url: str, model: str, images: Sequence[Image], clients: int, seconds: float) -> Load:
-    """Drive a server with `clients` loops, each of which posts an image, waits for the answer, posts the next.
+def connect(url: str) -> http.client.HTTPConnection:
+    """Create a connection to a server; certificates are not verified."""
+    parts = urlsplit(url)
+    if parts.scheme == "http":
+        return http.client.HTTPConnection(str(parts.hostname), parts.port, timeout=120)
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    return http.client.HTTPSConnection(str(parts.hostname), parts.port, timeout=120, context=context)
+
+
+def post(
+    connection: http.client.HTTPConnection, path: str, image: Image, headers: Mapping[str, str] | None = None
+) -> float:
+    """Post an image, and return the seconds until its response.
 
     Raises
     ------
     RuntimeError
-        If an image is not answered.
+        If the status is not 200.
+    """
+    start = time.perf_counter()
+    connection.request("POST", path, image.content, dict(headers or {}))
+    response = connection.getresponse()
+    body = response.read()
+    elapsed = time.perf_counter() - start
+    if response.status != 200:
+        raise RuntimeError(f"{image.name}: status {response.status}: {body[:300]!r}")
+    return elapsed
+
+
+def closed_loop(url: str, model: str, images: Sequence[Image], clients: int, seconds: float) -> Load:
+    """Drive a server with concurrent clients, each of which posts an image and waits for the response, repeatedly.
+
+    Raises
+    ------
+    RuntimeError
+        If a request fails.
     """
     loop = _Loop(url, f"/predictions/{model}", images, time.perf_counter() + seconds)
     threads = [threading.Thread(target=loop.run) for _ in range(clients)]
@@ -64,37 +95,30 @@ def closed_loop(url: str, model: str, images: Sequence[Image], clients: int, sec
 
 
 class _Loop:
-    """What the clients of one measurement share."""
+    """Shared state of the clients of a measurement."""
 
     def __init__(self, url: str, path: str, images: Sequence[Image], end: float) -> None:
-        parts = urlsplit(url)
-        self._address = (parts.hostname or "", parts.port)
+        self._url = url
         self._path = path
-        self._turn = itertools.cycle(images)
+        self._images = itertools.cycle(images)
         self._lock = threading.Lock()
         self._end = end
         self.latencies: list[float] = []
         self.failures: list[str] = []
 
     def run(self) -> None:
-        """Be one client; it asks once at least."""
-        connection = http.client.HTTPConnection(*self._address, timeout=120)
+        """Run one client, which posts at least one image."""
+        connection = connect(self._url)
         try:
-            self._ask(connection)
-            while time.perf_counter() < self._end and not self.failures:
-                self._ask(connection)
+            while True:
+                with self._lock:
+                    image = next(self._images)
+                self.latencies.append(post(connection, self._path, image))
+                if self.failures or time.perf_counter() >= self._end:
+                    return
+        except RuntimeError as error:
+            self.failures.append(str(error))
         except (OSError, http.client.HTTPException) as error:
-            self.failures.append(f"The connection broke: {error!r}")
+            self.failures.append(f"The connection failed: {error!r}")
         finally:
             connection.close()
-
-    def _ask(self, connection: http.client.HTTPConnection) -> None:
-        with self._lock:
-            image = next(self._turn)
-        start = time.perf_counter()
-        connection.request("POST", self._path, image.content)
-        response = connection.getresponse()
-        body = response.read()
-        if response.status != 200:
-            self.failures.append(f"{image.name}: answered {response.status}: {body[:300]!r}")
-        self.latencies.append(time.perf_counter() - start)

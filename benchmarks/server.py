@@ -1,4 +1,4 @@
-"""A server of one's own: `radserve serve` as a child process on free ports, for measurements and tests."""
+"""Starts `radserve serve` as a child process on free ports, for benchmarks and tests."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from radserve.client import Client
 from radserve.errors import ClientError, ServeError
 
-_CHECKOUT: Final = Path(__file__).resolve().parent.parent
-_LAST_WORDS: Final = 2000
+CHECKOUT: Final = Path(__file__).resolve().parent.parent
+_LOG_TAIL: Final = 2000
 
 
 @dataclass(frozen=True)
@@ -28,9 +28,9 @@ class Launched:
     url, health_url, metrics_url
         Base URLs of its three ports.
     process
-        The supervisor; what it announces is on its standard output.
+        The supervisor, with its standard output as a pipe.
     seconds
-        From its start until it was ready.
+        Time from start to ready.
     """
 
     url: str
@@ -41,7 +41,7 @@ class Launched:
 
 
 def free_ports(count: int) -> list[int]:
-    """Find different ports of the loopback on which nobody listens at present."""
+    """Return different ports of the loopback interface that are free at present."""
     sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
     ports = [item.getsockname()[1] for item in sockets]
     for item in sockets:
@@ -52,33 +52,33 @@ def free_ports(count: int) -> list[int]:
 def command(store: Path, ports: list[int], *options: str) -> list[str]:
     """Return the command line of a server; `ports` are those of inference, health and metrics."""
     port, health, metrics = map(str, ports)
-    words = [sys.executable, "-m", "radserve", "serve", "--model-store", str(store), "--port", port]
-    return [*words, "--health-port", health, "--metrics-port", metrics, *options]
+    arguments = [sys.executable, "-m", "radserve", "serve", "--model-store", str(store), "--port", port]
+    return [*arguments, "--health-port", health, "--metrics-port", metrics, *options]
 
 
 @contextmanager
 def launch(
     store: Path, log: Path, *options: str, environment: Mapping[str, str] | None = None, patience: float = 120.0
 ) -> Iterator[Launched]:
-    """Start a server, wait until it says that it is ready, and stop it in the end.
+    """Start a server, wait until it is ready, and stop it at the end of the block.
 
     Parameters
     ----------
     store
         Folder of the archives to serve.
     log
-        File for its log.
+        File for its standard error.
     options
-        Further options of `radserve serve`.
+        Additional options of `radserve serve`.
     environment
-        Of the server, instead of this process' own.
+        Environment of the server; that of this process by default.
     patience
         Seconds until it must be ready.
 
     Raises
     ------
     ServeError
-        If it ends before it is ready, or is not ready in time; with the end of its log.
+        If it exits early or is not ready in time; the message contains the end of its log.
     """
     ports = free_ports(3)
     start = time.monotonic()
@@ -88,13 +88,17 @@ def launch(
             stdout=subprocess.PIPE,
             stderr=file,
             text=True,
-            cwd=_CHECKOUT,
+            cwd=CHECKOUT,
             env=None if environment is None else dict(environment),
         )
     assert process.stdout is not None
     try:
         url, health_url, metrics_url = (f"http://127.0.0.1:{port}" for port in ports)
-        _await_ready(process, health_url, log, start + patience)
+        with Client(health_url, timeout=5.0) as client:
+            try:
+                wait_until_ready(lambda: bool(client.ready(health_url)), process, start + patience)
+            except RuntimeError as error:
+                raise ServeError(f"{error} {_tail(log)}") from error
         yield Launched(url, health_url, metrics_url, process, time.monotonic() - start)
     finally:
         process.terminate()
@@ -102,22 +106,26 @@ def launch(
         process.stdout.close()
 
 
-def _await_ready(process: subprocess.Popen[str], health_url: str, log: Path, deadline: float) -> None:
-    with Client(health_url, timeout=5.0) as client:
-        while not _is_ready(client, health_url):
-            if process.poll() is not None:
-                raise ServeError(f"The server ended with {process.returncode} before it was ready: {_end(log)}")
-            if time.monotonic() > deadline:
-                raise ServeError(f"The server was not ready in time: {_end(log)}")
-            time.sleep(0.05)
+def wait_until_ready(is_ready: Callable[[], bool], process: subprocess.Popen[Any], deadline: float) -> None:
+    """Poll a child process until it is ready; an unreachable server is not ready.
+
+    Raises
+    ------
+    RuntimeError
+        If the process exits, or is not ready by the deadline (`time.monotonic`).
+    """
+    while True:
+        try:
+            if is_ready():
+                return
+        except (OSError, ClientError):
+            pass  # not listening yet
+        if process.poll() is not None:
+            raise RuntimeError(f"The server exited with code {process.returncode} before it was ready.")
+        if time.monotonic() > deadline:
+            raise RuntimeError("The server was not ready in time.")
+        time.sleep(0.05)
 
 
-def _is_ready(client: Client, health_url: str) -> bool:
-    try:
-        return bool(client.ready(health_url))
-    except ClientError:
-        return False
-
-
-def _end(log: Path) -> str:
-    return log.read_text(encoding="utf-8", errors="replace")[-_LAST_WORDS:].strip() or "its log is empty."
+def _tail(log: Path) -> str:
+    return log.read_text(encoding="utf-8", errors="replace")[-_LOG_TAIL:].strip() or "Its log is empty."

@@ -1,11 +1,10 @@
-"""What serving costs: each archive under TorchServe against the same handler in process, in one run.
+"""Compares serving with TorchServe to calling the same handler directly, for each archive.
 
     python -m benchmarks.serving --images 'chest-xray-cnn=../shared/data/chest_xray_original' --json figures.json
 
-Closed loop: each of N clients (threads of this process, on the same cores) posts an image, waits for the
-answer, posts the next. In process: the handler called directly, without HTTP. Both take turns in several rounds,
-since machines are noisy; the table gives the median round. One model at a time is served, so that each has the machine
-for itself; its images are those of --images, or else the sample in its archive, over and over.
+Served: each of N clients (threads of this process, on the same cores) posts an image and waits for the response,
+repeatedly. In process: the handler is called directly, without HTTP. Both alternate over several rounds, and the table
+shows the median round. Models are served one at a time, with the images of --images or the sample of the archive.
 """
 
 from __future__ import annotations
@@ -28,21 +27,20 @@ import psutil
 import yaml
 
 from benchmarks import inprocess
-from benchmarks.inprocess import Way
+from benchmarks.inprocess import Setup
 from benchmarks.load import Image, Load, closed_loop, median
-from benchmarks.server import Launched, launch
+from benchmarks.server import CHECKOUT, Launched, launch
 from handlers.errors import RadServeError
 from radserve.host.resources import cores, plan
 from radserve.torchserve.verified_models import VerifiedModel, select
 
-ROOT = Path(__file__).resolve().parent.parent
 CLIENTS = (1, 8, 32)
 _GPU_IN_USE = 100e6
-"""Bytes; a worker on a GPU takes more than that for its context alone."""
+"""Bytes; the context of a worker on a GPU alone uses more."""
 
 
 def main() -> None:
-    """Measure and print; a model that cannot be measured is said, and the others go on."""
+    """Measure and print; continues after a model that cannot be measured."""
     options = _options()
     if options.device == "cuda":
         _require_cuda()
@@ -50,40 +48,40 @@ def main() -> None:
         served = select(options.model_store, options.models)
     except RadServeError as error:
         sys.exit(str(error))
-    chosen = _chosen(options.images, [item.entry.name for item in served])
-    figures: dict[str, Any] = {"device": _device(options.device), "cores": cores(), "models": {}}
-    print(f"{figures['device']}, {figures['cores']} cores\n")
+    images_by_model = _images(options.images, [item.entry.name for item in served])
+    report: dict[str, Any] = {"device": _device(options.device), "cores": cores(), "models": {}}
+    print(f"{report['device']}, {report['cores']} cores\n")
     for item in served:
         name = f"{item.entry.name}/{item.entry.version}"
-        images = chosen.get(item.entry.name) or [Image(item.recipe.sample, item.sample)]
+        images = images_by_model.get(item.entry.name) or [Image(item.recipe.sample, item.sample)]
         try:
-            found = measure(options, item, images)
+            results = measure(options, item, images)
         except (RadServeError, RuntimeError) as error:
-            found = {"error": str(error)}
-        figures["models"][name] = found
-        print(table(name, found), flush=True)
+            results = {"error": str(error)}
+        report["models"][name] = results
+        print(table(name, results), flush=True)
         if options.json:
-            options.json.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
-    if any("error" in found for found in figures["models"].values()):
+            options.json.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+    if any("error" in results for results in report["models"].values()):
         sys.exit(1)
 
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--models", nargs="+", default=[], metavar="NAME", help="by default all that are built")
-    parser.add_argument("--model-store", type=Path, default=ROOT / "model_store")
+    parser.add_argument("--models", nargs="+", default=[], metavar="NAME", help="models (default: all)")
+    parser.add_argument("--model-store", type=Path, default=CHECKOUT / "model_store")
     parser.add_argument(
         "--images",
         action="append",
         default=[],
         metavar="[NAME=]PATH",
-        help="folder, or pattern in quotes, for one model or for all; may be given again",
+        help="folder or quoted pattern, for one model or all; repeatable",
     )
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
-    parser.add_argument("--seconds", type=float, default=8.0, help="of each measurement")
-    parser.add_argument("--warm-up", type=float, default=15.0, help="seconds; Java compiles meanwhile")
+    parser.add_argument("--seconds", type=float, default=8.0, help="duration of each measurement")
+    parser.add_argument("--warm-up", type=float, default=15.0, help="duration of the warm-up, in which Java compiles")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--json", type=Path, help="write the figures there as well")
+    parser.add_argument("--json", type=Path, help="file to write the results to")
     return parser.parse_args()
 
 
@@ -91,7 +89,7 @@ def _require_cuda() -> None:
     import torch
 
     if not torch.cuda.is_available():
-        sys.exit("--device cuda: torch finds no CUDA device here, so nothing was measured.")
+        sys.exit("--device cuda: torch found no CUDA device; nothing was measured.")
 
 
 def _device(device: str) -> str:
@@ -100,25 +98,25 @@ def _device(device: str) -> str:
     return torch.cuda.get_device_name() if device == "cuda" else platform.processor() or platform.machine()
 
 
-def _chosen(arguments: Sequence[str], names: Sequence[str]) -> dict[str, list[Image]]:
-    """Read the images of each model for which some were given."""
-    chosen: dict[str, list[Image]] = {}
+def _images(arguments: Sequence[str], names: Sequence[str]) -> dict[str, list[Image]]:
+    """Read the images that --images names, by model."""
+    images_by_model: dict[str, list[Image]] = {}
     for argument in arguments:
         name, separator, pattern = argument.partition("=")
         if separator and name not in names:
-            sys.exit(f"--images {argument}: {name!r} is none of the models {', '.join(names)}.")
+            sys.exit(f"--images {argument}: unknown model {name!r}. Available: {', '.join(names)}.")
         pattern = pattern if separator else argument
         pattern = f"{pattern}/**" if Path(pattern).is_dir() else pattern
-        found = glob(pattern, recursive=True)  # noqa: PTH207  # Path.glob takes no absolute pattern
-        images = [Image(path, Path(path).read_bytes()) for path in sorted(found) if Path(path).is_file()]
+        paths = glob(pattern, recursive=True)  # noqa: PTH207  # Path.glob takes no absolute pattern
+        images = [Image(path, Path(path).read_bytes()) for path in sorted(paths) if Path(path).is_file()]
         if not images:
-            sys.exit(f"--images {argument}: no file there.")
-        chosen |= dict.fromkeys([name] if separator else names, images)
-    return chosen
+            sys.exit(f"--images {argument}: no files found.")
+        images_by_model |= dict.fromkeys([name] if separator else names, images)
+    return images_by_model
 
 
 def measure(options: argparse.Namespace, item: VerifiedModel, images: Sequence[Image]) -> dict[str, Any]:
-    """Take all figures of one archive."""
+    """Measure one archive."""
     name, share = item.entry.name, plan(1, cores())
     seconds, device = options.seconds, options.device
     with tempfile.TemporaryDirectory() as scratch:
@@ -126,24 +124,24 @@ def measure(options: argparse.Namespace, item: VerifiedModel, images: Sequence[I
             packed.extractall(scratch)
         folder = Path(scratch)
         batch = yaml.safe_load((folder / "model-config.yaml").read_bytes())["batchSize"]
-        ways = [Way(1, 1, 1), Way(share.workers, share.threads, batch)]
-        alone: dict[Way, list[Load]] = {way: [] for way in ways}
+        setups = [Setup(1, 1, 1), Setup(share.workers, share.threads, batch)]
+        direct: dict[Setup, list[Load]] = {setup: [] for setup in setups}
         served: dict[int, list[Load]] = {clients: [] for clients in CLIENTS}
         with _serving(options, f"{name}/{item.entry.version}", folder / "log") as server:
             closed_loop(server.url, name, images, max(CLIENTS), options.warm_up)
             for _ in range(options.rounds):
-                for way, loads in alone.items():
-                    loads.append(inprocess.measure(folder, device, images, way, seconds))
+                for setup, loads in direct.items():
+                    loads.append(inprocess.measure(folder, device, images, setup, seconds))
                 for clients, loads in served.items():
                     loads.append(closed_loop(server.url, name, images, clients, seconds))
             used = memory(psutil.Process(server.process.pid))
-    full = median(alone[ways[-1]]).rate
+    full = median(direct[setups[-1]]).rate
     return {
         "images": len(images),
         "archive_sha256": item.entry.sha256,
         "seconds_to_ready": server.seconds,
         "memory_mb": used,
-        "in_process": {str(way): asdict(median(loads)) for way, loads in alone.items()},
+        "in_process": {str(setup): asdict(median(loads)) for setup, loads in direct.items()},
         "served": {str(clients): asdict(median(loads)) for clients, loads in served.items()},
         "ratio": {str(clients): median(loads).rate / full for clients, loads in served.items()},
     }
@@ -151,29 +149,29 @@ def measure(options: argparse.Namespace, item: VerifiedModel, images: Sequence[I
 
 @contextmanager
 def _serving(options: argparse.Namespace, model: str, log: Path) -> Iterator[Launched]:
-    """Serve one model on the device that was asked for, and make sure of that."""
-    words = ("--models", model, "--startup-timeout", "300")
+    """Serve one model, and verify that it runs on the selected device."""
+    arguments = ("--models", model, "--startup-timeout", "300")
     if options.device == "cpu":
         hidden = dict(os.environ) | {"CUDA_VISIBLE_DEVICES": ""}
-        with launch(options.model_store, log, *words, environment=hidden, patience=300) as server:
+        with launch(options.model_store, log, *arguments, environment=hidden, patience=300) as server:
             yield server
         return
     before = _free()
-    with launch(options.model_store, log, *words, patience=300) as server:
+    with launch(options.model_store, log, *arguments, patience=300) as server:
         if before - _free() < _GPU_IN_USE:
-            raise RuntimeError("The server is ready, but its workers hold no memory of the GPU: they run on the CPU.")
+            raise RuntimeError("The workers use no GPU memory, so they run on the CPU.")
         yield server
 
 
 def _free() -> float:
-    """Count the free bytes of the GPU."""
+    """Return the free memory of the GPU in bytes."""
     import torch
 
     return float(torch.cuda.mem_get_info()[0])
 
 
 def memory(process: psutil.Process) -> dict[str, float]:
-    """Proportional set size by kind of process, in MB: the largest of each kind, and all together."""
+    """Return the proportional set size in MB: the largest of each kind of process, and the total."""
     sizes: dict[str, list[float]] = {"supervisor": [process.memory_full_info().pss / 1e6]}
     for child in process.children(recursive=True):
         kind = "java" if "java" in child.name() else "worker"
@@ -181,28 +179,28 @@ def memory(process: psutil.Process) -> dict[str, float]:
     return {kind: max(values) for kind, values in sizes.items()} | {"all": sum(map(sum, sizes.values()))}
 
 
-def table(name: str, found: Mapping[str, Any]) -> str:
-    """Write the figures of one model as Markdown."""
-    if "error" in found:
-        return f"## {name}\n\nNOT MEASURED: {found['error']}\n"
-    used = ", ".join(f"{kind} {size:.0f}" for kind, size in found["memory_mb"].items())
+def table(name: str, results: Mapping[str, Any]) -> str:
+    """Render the results of a model as Markdown."""
+    if "error" in results:
+        return f"## {name}\n\nNOT MEASURED: {results['error']}\n"
+    used = ", ".join(f"{kind} {size:.0f}" for kind, size in results["memory_mb"].items())
     lines = [
         f"## {name}",
         "",
-        f"{found['images']} images, start to ready {found['seconds_to_ready']:.1f} s, memory (PSS, MB): {used}",
+        f"{results['images']} images, start to ready {results['seconds_to_ready']:.1f} s, memory (PSS, MB): {used}",
         "",
-        "| way | images/s | p50 ms | p95 ms | p99 ms | of all in process |",
+        "| setup | images/s | p50 ms | p95 ms | p99 ms | share of in process |",
         "|---|---|---|---|---|---|",
     ]
-    lines += [_row(f"in process, {way}", load, "") for way, load in found["in_process"].items()]
-    ratio = found["ratio"]
-    lines += [_row(f"served, concurrency {key}", load, f"{ratio[key]:.2f}") for key, load in found["served"].items()]
+    lines += [_row(f"in process, {setup}", load, "") for setup, load in results["in_process"].items()]
+    ratio = results["ratio"]
+    lines += [_row(f"served, concurrency {key}", load, f"{ratio[key]:.2f}") for key, load in results["served"].items()]
     return "\n".join([*lines, ""])
 
 
-def _row(way: str, load: Mapping[str, float], share: str) -> str:
+def _row(setup: str, load: Mapping[str, float], share: str) -> str:
     cells = " | ".join(f"{load[key]:.1f}" for key in ("rate", "p50", "p95", "p99"))
-    return f"| {way} | {cells} | {share} |"
+    return f"| {setup} | {cells} | {share} |"
 
 
 if __name__ == "__main__":

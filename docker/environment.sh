@@ -1,6 +1,6 @@
 #!/bin/sh
-# Make an image's environment with what docker/requirements.sh NAME prints: docker/environment.sh NAME.
-# Our own packages lie where they are copied to later; what looks them up by name learns their version.
+# Create an image's environment from the output of docker/requirements.sh NAME: docker/environment.sh NAME.
+# RadServe's packages are copied to the current folder later; the metadata provides their version.
 set -eu
 version=$(sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml | head -1)
 site=.venv/lib/python3.11/site-packages

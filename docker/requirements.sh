@@ -5,12 +5,13 @@ cd "$(dirname "$0")/.."
 export="uv export --quiet --locked --no-emit-project --no-header --no-annotate"
 case "$1" in
 gateway) exec $export --extra gateway ;;
+# Without packages that the function does not need or that Lambda's runtime provides.
 lambda) exec $export --extra gateway --prune boto3 --prune rich --prune stamina --prune typer --prune uvicorn ;;
 lambda-image) exec $export --extra gateway --group lambda-image ;;
 esac
 leave_out="torchvision triton"
 if [ "$1" = server-cpu ]; then
-    # Everything that only a CUDA build of torch asks for, and that torch itself.
+    # torch itself and the packages that only its CUDA build requires.
     leave_out="$leave_out torch $(sed -n 's/^name = "\(\(nvidia\|cuda\)-.*\)"$/\1/p' uv.lock)"
 fi
 set --

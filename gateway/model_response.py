@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from http import HTTPStatus
-from typing import Any, Final
+from typing import Any, Final, cast
+
+from pydantic import ValidationError
 
 from gateway import problems, result_id
 from gateway.backends.base import ModelResponse, Verb, unknown_model
@@ -20,6 +23,10 @@ from gateway.errors import (
     UpstreamProblemError,
 )
 from gateway.history import Result, format_time
+from radserve.schema.explanation import Explanation
+from radserve.schema.response import RESULT, ResultList
+
+logger = logging.getLogger(__name__)
 
 Document = dict[str, Any]
 
@@ -65,21 +72,29 @@ def problem(response: ModelResponse) -> ProblemError:
     return kind(detail, headers)
 
 
-def parse(response: ModelResponse) -> Document:
+def parse(response: ModelResponse, verb: Verb) -> Document:
     """Return the prediction document of a response with status 200.
 
     Raises
     ------
     BadGatewayError
-        If the document is invalid; no part of it may be used.
+        If the document is invalid or contradicts itself; no part of it may be used.
     """
     try:
         document = json.loads(response.body)
+        if isinstance(document, dict) and "predictions" in document:
+            ResultList.model_validate(document)
+        elif verb == "explanations":
+            Explanation.model_validate(document)
+        else:
+            RESULT.validate_python(document)
+    except ValidationError as error:
+        reason = problems.describe_validation(error.errors(include_url=False, include_input=False))
+        logger.error("invalid prediction discarded: %s", reason)  # noqa: TRY400 - the message is complete
+        raise BadGatewayError("The analysis service sent an invalid prediction; the response was discarded.") from error
     except ValueError as error:
         raise BadGatewayError("The analysis service sent invalid JSON; the response was discarded.") from error
-    if not isinstance(document, dict) or not all(map(_is_prediction_or_problem, predictions(document))):
-        raise BadGatewayError("The analysis service sent an invalid prediction; the response was discarded.")
-    return document
+    return cast("Document", document)
 
 
 def predictions(document: Document) -> list[Document]:
@@ -90,11 +105,7 @@ def predictions(document: Document) -> list[Document]:
 
 def is_prediction(item: Document) -> bool:
     """Return whether an item is a prediction, not problem details."""
-    return "label" in item and "model" in item
-
-
-def _is_prediction_or_problem(item: object) -> bool:
-    return isinstance(item, dict) and (is_prediction(item) or {"status", "title", "detail"} <= set(item))
+    return "label" in item
 
 
 def annotate(document: Document, names: Sequence[str | None], time: datetime) -> Document:
@@ -115,7 +126,7 @@ def history_entries(document: Document, verb: Verb, client: str, request_id: str
     Raises
     ------
     BadGatewayError
-        If a prediction is incomplete.
+        If a prediction lacks the checksum of its model.
     """
     try:
         return [
@@ -137,7 +148,7 @@ def history_entries(document: Document, verb: Verb, client: str, request_id: str
             for item in predictions(document)
             if is_prediction(item)
         ]
-    except (KeyError, TypeError, ValueError) as error:
+    except ValidationError as error:  # the server has no index of its model store, so it lacks the archive's checksum
         raise BadGatewayError(
-            "The analysis service sent an incomplete prediction; the response was discarded."
+            "The analysis service sent a prediction without the checksum of its model; the response was discarded."
         ) from error

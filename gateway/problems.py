@@ -10,11 +10,11 @@ from typing import Any, Final
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
-from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 from starlette.routing import Match
 
 from gateway.errors import HistoryError, ProblemError, UnavailableError, UnprocessableError
+from radserve.schema.problem import ProblemDetails
 
 logger = logging.getLogger(__name__)
 
@@ -27,15 +27,6 @@ _HINTS: Final = {
     405: "This path does not support this method; see /api/openapi.json.",
 }
 _METHODS: Final = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
-
-
-class ProblemDetails(BaseModel):
-    """What is wrong, and what to do about it."""
-
-    status: int
-    title: str
-    detail: str
-    request_id: str = ""
 
 
 def document(*statuses: int) -> ResponseDocs:

@@ -16,7 +16,7 @@ def write_atomically(path: Path, content: bytes | str, *, mode: int | None = Non
     """Replace a file in one step; readers see the old or the new content, never a part of it.
 
     The content is on disk when this returns. Concurrent writers do not damage each other's files, the last one
-    wins; take a lock (`radserve.host.file_lock`) where the new content depends on the old one.
+    wins; take a lock (`filelock`) where the new content depends on the old one.
 
     Parameters
     ----------

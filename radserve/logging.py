@@ -1,4 +1,4 @@
-"""The log of the command line: JSON lines on standard error, like TorchServe's beside it."""
+"""Logging as JSON lines on standard error, in the format of TorchServe's log."""
 
 from __future__ import annotations
 
@@ -9,10 +9,9 @@ from datetime import UTC, datetime
 
 
 class JsonLines(logging.Formatter):
-    """One record, one line of JSON."""
+    """Formats each record as one line of JSON."""
 
-    def format(self, record: logging.LogRecord) -> str:
-        """Format a record."""
+    def format(self, record: logging.LogRecord) -> str:  # noqa: D102 - inherited
         line = {
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname,
@@ -25,7 +24,7 @@ class JsonLines(logging.Formatter):
 
 
 def configure() -> None:
-    """Send RadServe's own records from INFO on, and everybody's warnings, to standard error."""
+    """Log RadServe's records from INFO and all warnings of libraries to standard error."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonLines())
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)

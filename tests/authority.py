@@ -1,4 +1,4 @@
-"""A certificate authority for tests."""
+"""Certificate authority for tests."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _PLAIN = serialization.NoEncryption()
 
 @dataclass(frozen=True)
 class Pair:
-    """A certificate and its key, as PEM files."""
+    """PEM files of a certificate and its key."""
 
     certificate: Path
     key: Path
@@ -36,7 +36,7 @@ class Authority:
         self.root.write_bytes(root.sign(self._key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM))
 
     def issue(self, name: str, days: int = 30, encryption: serialization.KeySerializationEncryption = _PLAIN) -> Pair:
-        """Issue a certificate that is valid for so many days; negative ones have passed."""
+        """Issue a certificate that expires in `days`; negative if it has expired."""
         key = ec.generate_private_key(ec.SECP256R1())
         names: list[x509.GeneralName] = [
             x509.DNSName("localhost"),

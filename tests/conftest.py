@@ -18,8 +18,9 @@ from handlers import recipe, worker
 from handlers.recipe import Recipe
 from radserve.build import builder
 from radserve.build.export import export
+from radserve.build.source import find_sources
 from tests.authority import Authority
-from tests.front import Front, Keys, fronted, make_keys
+from tests.proxy import Keys, Proxy, make_keys, running_proxy
 from tests.repack import NAME
 from tests.server import Server, running
 
@@ -70,7 +71,7 @@ def _a_quiet_worker_quietens_no_other_test() -> Iterator[None]:
 def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Hold the archive of the chest model, built from this checkout; tests/e2e/test_all_models.py has all."""
     folder = tmp_path_factory.mktemp("store")
-    for source in builder.find(ROOT / "archives", [NAME]):
+    for source in find_sources(ROOT / "archives", [NAME]):
         builder.build(source, folder)
     return folder
 
@@ -89,7 +90,7 @@ def runtime(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def server(store: Path, keys: Keys, runtime: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """Run one TorchServe under its supervisor, for all tests that only ask it; loopback, so keys are the front's."""
+    """Run one TorchServe under its supervisor, for all tests that only ask it; loopback, so keys are the proxy's."""
     options = ("--keys", str(keys.file), "--runtime", str(runtime))
     with running(store, tmp_path_factory.mktemp("server") / "log", *options) as started:
         yield started
@@ -102,12 +103,12 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
 
 
 @pytest.fixture(scope="session")
-def front(
+def proxy(
     server: Server, keys: Keys, runtime: Path, authority: Authority, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Front]:
+) -> Iterator[Proxy]:
     """Run one nginx with TLS before `server`, for all tests that only ask it."""
     tls = (authority, authority.issue("front"))
-    with fronted(server, runtime, keys, tmp_path_factory.mktemp("front"), tls) as started:
+    with running_proxy(server, runtime, keys, tmp_path_factory.mktemp("front"), tls) as started:
         yield started
 
 
@@ -160,7 +161,7 @@ def brightness_archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
     export(Brightness().eval(), (3, 16, 24), folder / "program.pt2")
     gradient = np.tile(np.linspace(40, 240, 96).astype(np.uint8), (64, 1))
     Pillow.fromarray(gradient).save(folder / "sample.png")
-    answer = builder.answer_sample(folder, read)
+    answer = builder.predict_sample(folder, read)
     (folder / "sample.json").write_text(answer, encoding="utf-8")
     return folder
 

@@ -1,4 +1,4 @@
-"""A real Prometheus and node-exporter for tests, with docker/prometheus' own configuration and rules."""
+"""Real Prometheus and node-exporter for tests, with the configuration and rules of docker/prometheus."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ import httpx
 import yaml
 
 from benchmarks.server import free_ports
-from tests.front import await_listening
+from tests.proxy import await_listening
 from tests.server import ROOT
 
 FOLDER = ROOT / "docker" / "prometheus"
@@ -25,7 +25,7 @@ FOLDER = ROOT / "docker" / "prometheus"
 
 @dataclass(frozen=True)
 class Prometheus:
-    """A Prometheus that answers."""
+    """A running Prometheus."""
 
     url: str
 
@@ -35,7 +35,7 @@ class Prometheus:
         return response.json()["data"]
 
     def ask(self, query: str) -> dict[tuple[str, ...], float]:
-        """Return the values of a query by those of its labels, but for `job` and `instance`."""
+        """Return the values of a query by their labels, without `job` and `instance`."""
         return {
             tuple(
                 value for name, value in sorted(item["metric"].items()) if name not in ("job", "instance", "__name__")
@@ -44,24 +44,24 @@ class Prometheus:
         }
 
     def until(self, query: str, seconds: float = 30) -> dict[tuple[str, ...], float]:
-        """Ask until there is an answer."""
+        """Repeat a query until it returns data."""
         deadline = time.monotonic() + seconds
-        while not (found := self.ask(query)):
-            assert time.monotonic() < deadline, f"no answer to {query}; targets: {self.get('targets')}"
+        while not (values := self.ask(query)):
+            assert time.monotonic() < deadline, f"no data for {query}; targets: {self.get('targets')}"
             time.sleep(0.2)
-        return found
+        return values
 
 
 @contextmanager
 def prometheus(folder: Path, targets: Mapping[str, str], key: Path, certificate: Path) -> Iterator[Prometheus]:
-    """Run Prometheus with the project's configuration, at a scrape a second.
+    """Run Prometheus with the project's configuration and one scrape per second.
 
     Parameters
     ----------
     targets
-        Job -> host:port that it scrapes; `gpu` goes into a file, as where there is a GPU.
+        HOST:PORT by job; `gpu` is written to a file, as on a host with a GPU.
     key, certificate
-        What compose mounts.
+        Files that compose mounts.
     """
     configuration = yaml.safe_load((FOLDER / "prometheus.yml").read_bytes())
     configuration["global"] |= {"scrape_interval": "1s", "scrape_timeout": "1s", "evaluation_interval": "1s"}
@@ -88,7 +88,7 @@ def prometheus(folder: Path, targets: Mapping[str, str], key: Path, certificate:
 
 @contextmanager
 def node_exporter(folder: Path) -> Iterator[str]:
-    """Run node-exporter; give its host:port."""
+    """Run node-exporter and yield its HOST:PORT."""
     (port,) = free_ports(1)
     with _process(folder, port, "prometheus-node-exporter"):
         yield f"127.0.0.1:{port}"
@@ -96,7 +96,7 @@ def node_exporter(folder: Path) -> Iterator[str]:
 
 @contextmanager
 def recorded(text: str, folder: Path) -> Iterator[str]:
-    """Serve a recorded exposition at /metrics; give its host:port."""
+    """Serve recorded metrics at /metrics and yield HOST:PORT."""
     (folder / "metrics").write_text(text)
     handler = functools.partial(_Silent, directory=str(folder))
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
@@ -106,12 +106,12 @@ def recorded(text: str, folder: Path) -> Iterator[str]:
 
 
 class _Silent(http.server.SimpleHTTPRequestHandler):
-    """Types what it serves as Prometheus wants it, and writes no log."""
+    """Serves files with the content type of Prometheus, without a log."""
 
     def guess_type(self, path: Any) -> str:
         return "text/plain; version=0.0.4"
 
-    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the name is the library's
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - inherited name
         pass
 
 

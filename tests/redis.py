@@ -1,4 +1,4 @@
-"""A real redis-server with docker/redis' own configuration: a password, protected mode, no command of an operator."""
+"""Real redis-server for tests with the configuration of docker/redis: password, protected mode, no admin commands."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ CONFIGURATION = ROOT / "docker" / "redis" / "redis.conf"
 
 @dataclass
 class Redis:
-    """One that can be stopped and started again, with its data."""
+    """A Redis server that can be stopped and restarted with its data."""
 
     folder: Path
     port: int
@@ -37,17 +37,17 @@ class Redis:
         return f"redis://:{self.password}@127.0.0.1:{self.port}/0"
 
     def ask(self, *command: str) -> str:
-        """Send a command as `redis-cli` does."""
+        """Run a command through `redis-cli`."""
         done = run(["redis-cli", "-p", str(self.port), *command], {"REDISCLI_AUTH": self.password})
         return (done.stdout + done.stderr).strip()
 
     def start(self) -> None:
         users = str(self.folder / "secrets" / "redis_users.acl")
-        here = ["--port", str(self.port), "--bind", "127.0.0.1", "--aclfile", users, *self.options]
+        local = ["--port", str(self.port), "--bind", "127.0.0.1", "--aclfile", users, *self.options]
         data = self.folder / "data"
         data.mkdir(exist_ok=True)
         with (self.folder / "log").open("a") as log:
-            command = ["redis-server", str(CONFIGURATION), *here]
+            command = ["redis-server", str(CONFIGURATION), *local]
             self._process = subprocess.Popen(command, stdout=log, stderr=log, cwd=data)
         deadline = time.monotonic() + 20
         while self.ask("PING") != "PONG":
@@ -62,18 +62,18 @@ class Redis:
         self._process = None
 
     def send(self, number: int) -> None:
-        """Send it a signal: one that is stopped takes connections and does not answer."""
+        """Send a signal; a stopped (SIGSTOP) server accepts connections and does not respond."""
         assert self._process is not None
         self._process.send_signal(number)
 
 
 @contextmanager
 def redis(folder: Path, *options: str) -> Iterator[Redis]:
-    """Run one, with options beside those of its configuration."""
+    """Run a server with additional options."""
     if shutil.which("redis-server") is None:
         pytest.skip("needs redis-server: scripts/setup-system")
-    made = make(folder / "secrets")
-    assert made.returncode == 0, made.stderr
+    secrets = make(folder / "secrets")
+    assert secrets.returncode == 0, secrets.stderr
     (port,) = free_ports(1)
     started = Redis(folder, port, options)
     started.start()

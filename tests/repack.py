@@ -1,4 +1,4 @@
-"""Archives that are not what a build gives, for tests."""
+"""Modified archives for tests."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def entry_of(store: Path) -> Entry:
 
 
 def repack(store: Path, change: Callable[[dict[str, bytes]], None], **update: Any) -> Entry:
-    """Change what is in the archive of the chest model, and enter it into the index as it then is."""
+    """Change the content of the chest model's archive, and update the index."""
     old = entry_of(store)
     with zipfile.ZipFile(store / old.file) as packed:
         contents = {name: packed.read(name) for name in packed.namelist()}
@@ -39,7 +39,7 @@ def repack(store: Path, change: Callable[[dict[str, bytes]], None], **update: An
 
 
 def without(name: str) -> Callable[[dict[str, bytes]], None]:
-    """Drop a file."""
+    """Return a change that removes a file."""
 
     def change(contents: dict[str, bytes]) -> None:
         del contents[name]
@@ -48,7 +48,7 @@ def without(name: str) -> Callable[[dict[str, bytes]], None]:
 
 
 def with_recipe(**values: object) -> Callable[[dict[str, bytes]], None]:
-    """Change keys of the recipe."""
+    """Return a change that sets keys of the recipe."""
 
     def change(contents: dict[str, bytes]) -> None:
         contents["archive.yaml"] = yaml.safe_dump(yaml.safe_load(contents["archive.yaml"]) | values).encode()

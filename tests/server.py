@@ -1,4 +1,4 @@
-"""A real server for tests: `radserve serve` as a process, on free ports."""
+"""Real server for tests: `radserve serve` as a process on free ports."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 @dataclass(frozen=True)
 class Server:
-    """A server that is ready."""
+    """A ready server."""
 
     url: str
     health_url: str
@@ -31,23 +31,23 @@ class Server:
     process: subprocess.Popen[str]
 
     def java(self) -> list[psutil.Process]:
-        """List its Java."""
+        """Return the Java process."""
         children = psutil.Process(self.process.pid).children(recursive=True)
         return [child for child in children if child.name() == "java"]
 
     def workers(self) -> list[psutil.Process]:
-        """List its workers."""
+        """Return the worker processes."""
         children = psutil.Process(self.process.pid).children(recursive=True)
-        return [child for child in children if any("model_service_worker" in word for word in child.cmdline())]
+        return [child for child in children if any("model_service_worker" in argument for argument in child.cmdline())]
 
     def log_lines(self) -> list[dict[str, str]]:
-        """Read the JSON lines of its log."""
+        """Parse the JSON lines of the log."""
         return [json.loads(line) for line in self.log.read_text().splitlines() if line.startswith("{")]
 
 
 @contextmanager
 def running(store: Path, log: Path, *options: str) -> Iterator[Server]:
-    """Start a server, wait until it says that it is ready, stop it."""
+    """Start a server, wait until it is ready, and stop it in the end."""
     environment = {key: value for key, value in os.environ.items() if key != "PYTHONWARNINGS"}
-    with launch(store, log, *options, environment=environment) as found:
-        yield Server(found.url, found.health_url, found.metrics_url + "/metrics", store, log, found.process)
+    with launch(store, log, *options, environment=environment) as launched:
+        yield Server(launched.url, launched.health_url, launched.metrics_url + "/metrics", store, log, launched.process)

@@ -1,4 +1,4 @@
-"""The smallest segmentation: marks what is bright. Its archive, and pictures of which the mask is known."""
+"""Smallest segmentation model: marks bright pixels. Its archive, and images with a known mask."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ from radserve.build.export import export
 from radserve.build.model_store import Entry
 
 HEIGHT, WIDTH = 64, 96
-"""Of the network's input: not square, so that a transposed mask cannot fit."""
+"""Input size of the network; not square, so that a transposed mask does not fit."""
 STEEP = 100.0
-"""Logits are as many times the distance from middle gray."""
+"""Logit per unit of distance from middle gray."""
 
 Flags = NDArray[np.bool_]
 
 
 class Spots(torch.nn.Module):
-    """Logit of each pixel: how much brighter than middle gray it is."""
+    """Returns a logit per pixel: its distance from middle gray."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -69,7 +69,7 @@ def spots_recipe(**spec: Any) -> dict[str, Any]:
 
 
 def figure(height: int, width: int) -> Flags:
-    """A letter F, off centre: no turn, mirror or shift of it is the same."""
+    """Return an off-centre letter F: every rotation, reflection and shift differs from it."""
     rows, columns = np.mgrid[0:height, 0:width]
     y, x = (rows + 0.5) / height, (columns + 0.5) / width
     stem = (x > 0.2) & (x < 0.36) & (y > 0.15) & (y < 0.85)
@@ -79,18 +79,18 @@ def figure(height: int, width: int) -> Flags:
 
 
 def painted(mask: Flags, dark: int = 20, bright: int = 235) -> NDArray[np.uint8]:
-    """A gray picture that is bright where the mask is."""
+    """Return a gray image that is bright inside the mask."""
     return np.where(mask, bright, dark).astype(np.uint8)
 
 
-def agreement(found: Flags, wanted: Flags) -> float:
-    """Intersection over union."""
-    assert found.shape == wanted.shape
-    return float((found & wanted).sum() / (found | wanted).sum())
+def agreement(mask: Flags, expected: Flags) -> float:
+    """Return the intersection over union."""
+    assert mask.shape == expected.shape
+    return float((mask & expected).sum() / (mask | expected).sum())
 
 
 def unpacked(folder: Path, **spec: Any) -> Path:
-    """Make the archive as a worker finds it in its model_dir."""
+    """Create the unpacked archive, as in the model_dir of a worker."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "archive.yaml").write_text(yaml.safe_dump(spots_recipe(**spec)), encoding="utf-8")
     read = recipe.load(folder / "archive.yaml").input
@@ -98,13 +98,13 @@ def unpacked(folder: Path, **spec: Any) -> Path:
     sample = np.zeros((HEIGHT, WIDTH), dtype=np.bool_)
     sample[8:24, 16:40] = True
     Pillow.fromarray(painted(sample)).save(folder / "sample.png")
-    # Known without the code that is tested: 16 x 24 of 64 x 96 pixels.
+    # Computed by hand, without the code under test: 16 x 24 of 64 x 96 pixels.
     (folder / "sample.json").write_text(json.dumps({"label": "spot", "fraction": 0.0625}), encoding="utf-8")
     return folder
 
 
 def packed(store: Path, scratch: Path) -> None:
-    """Put the archive into a model store, as a build does."""
+    """Build the archive into a model store."""
     stage = unpacked(scratch / "stage")
     package = Path(handlers.__file__).parent
     shutil.copytree(package, stage / "handlers", ignore=shutil.ignore_patterns("__pycache__"))

@@ -1,1 +1,1 @@
-"""Networks, data sets, training and its figures; imports `handlers`, so that training sees what serving sees."""
+"""Training, tuning and evaluation of models; uses the pipeline of `handlers`, so training and serving agree."""

@@ -1,9 +1,8 @@
-"""Random changes to whole batches of images: what varies between them and means nothing.
+"""Random augmentation of batches of images.
 
-Mirroring is off unless settings ask for it: in a film the heart lies left, and a mirrored one shows
-another patient (situs inversus). What also differs between the classes of the public sets without
-being illness is made to vary most: sharpness (the original size of the file), contrast, and the black
-border.
+Mirroring is off by default: in a film the heart is on the left, and a mirrored film shows a different condition (situs
+inversus). Properties that differ between the classes of the public data sets but are unrelated to disease vary most:
+sharpness (the original size of the file), contrast, and the black border.
 """
 
 from __future__ import annotations
@@ -21,16 +20,16 @@ _AXES: Final = {"horizontal": -1, "vertical": -2}
 
 
 def move(
-    images: torch.Tensor, how: Augmentation, draw: torch.Generator, masks: torch.Tensor | None = None
+    images: torch.Tensor, config: Augmentation, generator: torch.Generator, masks: torch.Tensor | None = None
 ) -> tuple[torch.Tensor, torch.Tensor | None]:
-    """Shift, turn, scale, shear and mirror every image, and its mask in the same way.
+    """Shift, rotate, scale, shear and mirror every image together with its mask.
 
     Parameters
     ----------
     images
         Float, shape (N, C, H, W), in [0, 1].
-    draw
-        Where all randomness comes from.
+    generator
+        Source of all randomness.
     masks
         uint8, shape (N, 1, H, W), 0 and 1.
 
@@ -38,10 +37,12 @@ def move(
     -------
     New images and masks of the same shapes.
     """
-    flips: dict[str, torch.Tensor] = {axis: torch.rand(len(images), 1, 1, 1, generator=draw) < 0.5 for axis in how.flip}
+    flips: dict[str, torch.Tensor] = {
+        axis: torch.rand(len(images), 1, 1, 1, generator=generator) < 0.5 for axis in config.flip
+    }
     images = _mirror(images, flips)
-    grid, outside = _grid(images, how, draw)
-    moved = grid_sample(images, grid, mode="bilinear", padding_mode=outside, align_corners=False)
+    grid, padding = _grid(images, config, generator)
+    moved = grid_sample(images, grid, mode="bilinear", padding_mode=padding, align_corners=False)
     if masks is None:
         return moved, None
     masks = _mirror(masks, flips)
@@ -49,130 +50,130 @@ def move(
     return moved, (soft >= 0.5).byte()
 
 
-def expose(images: torch.Tensor, how: Augmentation, draw: torch.Generator) -> torch.Tensor:
-    """Change how sharp, bright, hard and grainy every image is, and cover parts; what is where stays.
+def expose(images: torch.Tensor, config: Augmentation, generator: torch.Generator) -> torch.Tensor:
+    """Change sharpness, brightness, contrast and noise of every image, and cover parts of it.
 
     Returns
     -------
     New images, same shape, in [0, 1].
     """
-    images = _sequences(images, how, draw)
-    images = _focus(images, how, draw)
-    images = _expose(images, how, draw)
-    images = images + how.noise * _uniform(images, draw, 0, 1) * torch.randn(images.shape, generator=draw)
+    images = _sequences(images, config, generator)
+    images = _focus(images, config, generator)
+    images = _expose(images, config, generator)
+    images = images + config.noise * _uniform(images, generator, 0, 1) * torch.randn(images.shape, generator=generator)
     for _ in range(2):
-        images = _erase(images, how, draw)
+        images = _erase(images, config, generator)
     return images.clamp(0, 1)
 
 
 def mix(
-    images: torch.Tensor, targets: torch.Tensor, how: Augmentation, draw: torch.Generator
+    images: torch.Tensor, targets: torch.Tensor, config: Augmentation, generator: torch.Generator
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Blend every image and its target with another of the batch (mixup, Zhang et al. 2018).
+    """Blend every image and its target with another one of the batch (mixup, Zhang et al. 2018).
 
     Parameters
     ----------
     targets
-        Shape (N, labels), shares of the labels.
+        Shape (N, labels): shares of the labels.
     """
-    if how.mixup == 0:
+    if config.mixup == 0:
         return images, targets
-    # The larger of a Beta(a, a) pair, from two Gamma(a, 1) draws.
-    parts = torch._standard_gamma(torch.full((2, len(images)), how.mixup), generator=draw)  # noqa: SLF001
+    # The larger of a Beta(a, a) pair, from two Gamma(a, 1) values.
+    parts = torch._standard_gamma(torch.full((2, len(images)), config.mixup), generator=generator)  # noqa: SLF001
     share = (parts.amax(0) / parts.sum(0).clamp_min(1e-9)).clamp_min(0.5)
-    other = torch.randperm(len(images), generator=draw)
+    other = torch.randperm(len(images), generator=generator)
     wide = share[:, None, None, None]
     mixed = wide * images + (1 - wide) * images[other]
     return mixed, share[:, None] * targets + (1 - share[:, None]) * targets[other]
 
 
-def _uniform(images: torch.Tensor, draw: torch.Generator, low: float, high: float) -> torch.Tensor:
-    """One number an image, shape (N, 1, 1, 1)."""
-    return low + (high - low) * torch.rand(len(images), 1, 1, 1, generator=draw)
+def _uniform(images: torch.Tensor, generator: torch.Generator, low: float, high: float) -> torch.Tensor:
+    """Draw one number per image, shape (N, 1, 1, 1)."""
+    return low + (high - low) * torch.rand(len(images), 1, 1, 1, generator=generator)
 
 
 def _mirror(images: torch.Tensor, flips: Mapping[str, torch.Tensor]) -> torch.Tensor:
-    for axis, chosen in flips.items():
-        images = torch.where(chosen, images.flip(_AXES[axis]), images)
+    for axis, selected in flips.items():
+        images = torch.where(selected, images.flip(_AXES[axis]), images)
     return images
 
 
-def _grid(images: torch.Tensor, how: Augmentation, draw: torch.Generator) -> tuple[torch.Tensor, str]:
+def _grid(images: torch.Tensor, config: Augmentation, generator: torch.Generator) -> tuple[torch.Tensor, str]:
     height, width = images.shape[-2:]
 
     def number(low: float, high: float) -> torch.Tensor:
-        return _uniform(images, draw, low, high).flatten()
+        return _uniform(images, generator, low, high).flatten()
 
-    angle = number(-1, 1) * math.radians(how.rotation)
-    zoom = torch.exp(number(math.log(how.zoom[0]), math.log(how.zoom[1])))
-    aspect = torch.exp(number(-how.aspect / 2, how.aspect / 2))
-    shear = number(-how.shear, how.shear)
+    angle = number(-1, 1) * math.radians(config.rotation)
+    zoom = torch.exp(number(math.log(config.zoom[0]), math.log(config.zoom[1])))
+    aspect = torch.exp(number(-config.aspect / 2, config.aspect / 2))
+    shear = number(-config.shear, config.shear)
     ratio = height / width
-    # From places in the output to places in the input, in units of half the size.
+    # Maps output coordinates to input coordinates, in units of half the size.
     rows = [
         torch.stack(
-            [angle.cos() / (zoom * aspect), (shear - angle.sin()) * ratio / zoom, number(-1, 1) * 2 * how.shift]
+            [angle.cos() / (zoom * aspect), (shear - angle.sin()) * ratio / zoom, number(-1, 1) * 2 * config.shift]
         ),
-        torch.stack([angle.sin() / ratio / zoom, angle.cos() * aspect / zoom, number(-1, 1) * 2 * how.shift]),
+        torch.stack([angle.sin() / ratio / zoom, angle.cos() * aspect / zoom, number(-1, 1) * 2 * config.shift]),
     ]
     grid = affine_grid(torch.stack(rows).permute(2, 0, 1), list(images.shape), align_corners=False)
-    # What lies outside is black on some films and continues on others.
-    outside = "zeros" if torch.rand(1, generator=draw) < 0.5 else "border"
-    return grid, outside
+    # Outside the image, some films are black and others continue.
+    padding = "zeros" if torch.rand(1, generator=generator) < 0.5 else "border"
+    return grid, padding
 
 
-def _focus(images: torch.Tensor, how: Augmentation, draw: torch.Generator) -> torch.Tensor:
-    """Blur one half and sharpen the other, each by its own amount."""
-    if how.blur == 0 and how.sharpen == 0:
+def _focus(images: torch.Tensor, config: Augmentation, generator: torch.Generator) -> torch.Tensor:
+    """Blur half of the images and sharpen the others, by random amounts."""
+    if config.blur == 0 and config.sharpen == 0:
         return images
-    radius = max(1, math.ceil(2 * how.blur))
-    places = torch.arange(-radius, radius + 1, dtype=images.dtype)
-    # One width a batch, one amount an image: a single convolution serves all.
-    width = 0.5 + max(how.blur - 0.5, 0) * torch.rand(1, generator=draw)
-    kernel = torch.exp(-0.5 * (places / width) ** 2)
+    radius = max(1, math.ceil(2 * config.blur))
+    offsets = torch.arange(-radius, radius + 1, dtype=images.dtype)
+    # One width per batch and one amount per image, so that a single convolution suffices.
+    width = 0.5 + max(config.blur - 0.5, 0) * torch.rand(1, generator=generator)
+    kernel = torch.exp(-0.5 * (offsets / width) ** 2)
     kernel = (kernel / kernel.sum())[None, None, None].expand(images.shape[1], 1, 1, -1)
     soft = conv2d(pad(images, (radius, radius, 0, 0), mode="replicate"), kernel, groups=images.shape[1])
     soft = conv2d(pad(soft, (0, 0, radius, radius), mode="replicate"), kernel.mT, groups=images.shape[1])
-    amount = _uniform(images, draw, -1 if how.blur else 0, 1)
-    amount = torch.where(amount > 0, amount * how.sharpen, amount)
+    amount = _uniform(images, generator, -1 if config.blur else 0, 1)
+    amount = torch.where(amount > 0, amount * config.sharpen, amount)
     return images + amount * (images - soft)
 
 
-def _sequences(images: torch.Tensor, how: Augmentation, draw: torch.Generator) -> torch.Tensor:
-    """Change every channel on its own: each is a recording of its own, with its own gain, or is not there."""
+def _sequences(images: torch.Tensor, config: Augmentation, generator: torch.Generator) -> torch.Tensor:
+    """Change each channel independently: MRI sequences are separate recordings, and some are missing."""
     count, channels = images.shape[:2]
-    if how.missing:
-        absent = torch.rand(count, channels, 1, 1, generator=draw) < how.missing
+    if config.missing:
+        absent = torch.rand(count, channels, 1, 1, generator=generator) < config.missing
         images = torch.where(absent, images[:, channels // 2, None], images)
-    if how.bias:
-        coarse = (torch.rand(count, channels, 3, 3, generator=draw) * 2 - 1) * how.bias
+    if config.bias:
+        coarse = (torch.rand(count, channels, 3, 3, generator=generator) * 2 - 1) * config.bias
         images = images * torch.exp(interpolate(coarse, images.shape[-2:], mode="bicubic", align_corners=True))
-    if how.tone:
-        power = torch.rand(count, channels, 1, 1, generator=draw) * 2 - 1
-        images = images.clamp(1e-3, 1) ** torch.exp(power * how.tone)
+    if config.tone:
+        power = torch.rand(count, channels, 1, 1, generator=generator) * 2 - 1
+        images = images.clamp(1e-3, 1) ** torch.exp(power * config.tone)
     return images
 
 
-def _expose(images: torch.Tensor, how: Augmentation, draw: torch.Generator) -> torch.Tensor:
-    images = images.clamp(1e-3, 1) ** torch.exp(_uniform(images, draw, -how.gamma, how.gamma))
-    factor = torch.exp(_uniform(images, draw, -how.contrast, how.contrast))
+def _expose(images: torch.Tensor, config: Augmentation, generator: torch.Generator) -> torch.Tensor:
+    images = images.clamp(1e-3, 1) ** torch.exp(_uniform(images, generator, -config.gamma, config.gamma))
+    factor = torch.exp(_uniform(images, generator, -config.contrast, config.contrast))
     middle = images.mean((-3, -2, -1), keepdim=True)
-    images = (images - middle) * factor + middle + _uniform(images, draw, -how.brightness, how.brightness)
-    if how.shading:
-        coarse = torch.rand(len(images), 1, 3, 4, generator=draw) * 2 - 1
+    images = (images - middle) * factor + middle + _uniform(images, generator, -config.brightness, config.brightness)
+    if config.shading:
+        coarse = torch.rand(len(images), 1, 3, 4, generator=generator) * 2 - 1
         field = interpolate(coarse, images.shape[-2:], mode="bilinear", align_corners=True)
-        images = images + how.shading * _uniform(images, draw, 0, 1) * field
+        images = images + config.shading * _uniform(images, generator, 0, 1) * field
     return images
 
 
-def _erase(images: torch.Tensor, how: Augmentation, draw: torch.Generator) -> torch.Tensor:
-    """Lay a gray rectangle over some: letters, tubes and plates must not decide."""
+def _erase(images: torch.Tensor, config: Augmentation, generator: torch.Generator) -> torch.Tensor:
+    """Cover a rectangle of some images with gray, against a reliance on letters, tubes and plates."""
     inside = torch.ones(len(images), 1, 1, 1, dtype=torch.bool)
     for axis in (-2, -1):
         shape = [1] * 4
         shape[axis] = -1
-        places = torch.linspace(0, 1, images.shape[axis]).view(shape)
-        middle, half = _uniform(images, draw, 0, 1), _uniform(images, draw, 0.03, 0.15)
-        inside = inside & ((places - middle).abs() < half)
-    chosen = _uniform(images, draw, 0, 1) < how.erase
-    return torch.where(inside & chosen, _uniform(images, draw, 0, 1), images)
+        positions = torch.linspace(0, 1, images.shape[axis]).view(shape)
+        middle, half = _uniform(images, generator, 0, 1), _uniform(images, generator, 0.03, 0.15)
+        inside = inside & ((positions - middle).abs() < half)
+    selected = _uniform(images, generator, 0, 1) < config.erase
+    return torch.where(inside & selected, _uniform(images, generator, 0, 1), images)

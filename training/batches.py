@@ -1,13 +1,14 @@
-"""Batches of augmented, normalised images; each depends on seed, epoch and place only."""
+"""Batches of normalised images; augmented ones depend only on seed, epoch and position."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import lightning
 import torch
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.nn.functional import one_hot
+from torch.utils.data import BatchSampler, DataLoader, Dataset, Sampler, SequentialSampler
 
 from handlers import preprocess
 from handlers.recipe import Input
@@ -28,11 +29,11 @@ class Images:
     pixels
         uint8, shape (N, 1 or channels, height, width).
     targets
-        int64, shape (N,): the place of the label in the recipe.
+        int64, shape (N,): index of the label in the recipe.
     groups
-        Patient of each.
+        Patient of each image.
     masks
-        uint8, shape (N, 1, height, width), 0 and 1; None where only labels are known.
+        uint8, shape (N, 1, height, width), 0 and 1; None for a classification.
     """
 
     pixels: torch.Tensor
@@ -46,118 +47,104 @@ class Images:
 
 @dataclass(frozen=True)
 class Draw:
-    """One batch to come: which images, and the seed of their changes."""
+    """Indices of the images of a batch, and the seed of their augmentation."""
 
-    places: torch.Tensor
+    indices: torch.Tensor
     seed: int
 
 
 class SamplingPlan(Sampler[Draw]):
-    """The batches of an epoch; another order each epoch, the same one each time that epoch is run.
+    """Random batches of an epoch; each epoch has another order, which is the same whenever that epoch is run.
 
     Parameters
     ----------
     targets
         Labels of the images.
     batch
-        Images a batch. What does not fill one waits for another epoch.
+        Batch size. An incomplete last batch is dropped.
     steps
-        Most batches an epoch.
+        Maximum number of batches per epoch.
     even
-        Whether an epoch has no more images of any label than of the rarest; another choice each epoch.
+        Whether to limit each label to as many images as the rarest one has, with another selection in each epoch.
     """
 
     def __init__(
         self, targets: torch.Tensor, batch: int, seed: int, *, steps: int | None = None, even: bool = False
     ) -> None:
         counts = torch.bincount(targets)
-        self._targets, self._least = targets, int(counts[counts > 0].min()) if even else len(targets)
-        self._count = int(counts.clamp(max=self._least).sum())
+        self._targets, self._limit = targets, int(counts[counts > 0].min()) if even else len(targets)
+        self._count = int(counts.clamp(max=self._limit).sum())
         self._batch, self._seed = min(batch, self._count), seed
         self._steps = steps
         self._epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
-        """Lightning calls this before each epoch, a resumed one included."""
+        """Set the epoch; Lightning calls this before each epoch, also when it resumes."""
         self._epoch = epoch
 
     def __len__(self) -> int:
-        whole = self._count // self._batch
-        return whole if self._steps is None else min(whole, self._steps)
+        batches = self._count // self._batch
+        return batches if self._steps is None else min(batches, self._steps)
 
     def __iter__(self) -> Iterator[Draw]:
-        draw = torch.Generator().manual_seed(self._seed * 1_000_003 + self._epoch)
-        order = torch.randperm(len(self._targets), generator=draw)
+        generator = torch.Generator().manual_seed(self._seed * 1_000_003 + self._epoch)
+        order = torch.randperm(len(self._targets), generator=generator)
         if self._count < len(order):
             labels = self._targets[order]
             rank = torch.zeros_like(order)
             for label in range(int(labels.max()) + 1):
                 rank[labels == label] = torch.arange(int((labels == label).sum()))
-            order = order[rank < self._least]
+            order = order[rank < self._limit]
         for start in range(0, len(self) * self._batch, self._batch):
-            seed = int(torch.randint(2**62, (1,), generator=draw))
+            seed = int(torch.randint(2**62, (1,), generator=generator))
             yield Draw(order[start : start + self._batch], seed)
 
 
 class Augmented(Dataset[Batch]):
-    """Whole batches of training images, changed by the seed of their draw."""
+    """Batches of augmented training images."""
 
-    def __init__(self, images: Images, spec: Input, labels: int, how: Augmentation) -> None:
-        self._images, self._spec, self._labels, self._how = images, spec, labels, how
+    def __init__(self, images: Images, spec: Input, labels: int, augmentation: Augmentation) -> None:
+        self._images, self._spec, self._labels, self._augmentation = images, spec, labels, augmentation
 
     def __getitem__(self, draw: Draw) -> Batch:
-        random = torch.Generator().manual_seed(draw.seed)
-        masks = None if self._images.masks is None else self._images.masks[draw.places]
-        values, masks = move(self._images.pixels[draw.places].float() / 255, self._how, random, masks)
-        values = expose(values, self._how, random)
+        images, generator = self._images, torch.Generator().manual_seed(draw.seed)
+        masks = None if images.masks is None else images.masks[draw.indices]
+        values, masks = move(images.pixels[draw.indices].float() / 255, self._augmentation, generator, masks)
+        values = expose(values, self._augmentation, generator)
         if masks is not None:
-            return normalised(values, self._spec), masks.float()
-        targets = torch.nn.functional.one_hot(self._images.targets[draw.places], self._labels).float()
-        values, targets = mix(values, targets, self._how, random)
-        return normalised(values, self._spec), targets
+            return normalise(values, self._spec), masks.float()
+        targets = one_hot(images.targets[draw.indices], self._labels).float()
+        values, targets = mix(values, targets, self._augmentation, generator)
+        return normalise(values, self._spec), targets
 
 
 class Plain(Dataset[Batch]):
-    """Whole batches of images as the server would see them."""
+    """Batches of images preprocessed as by the server."""
 
     def __init__(self, images: Images, spec: Input, labels: int) -> None:
         self._images, self._spec, self._labels = images, spec, labels
 
-    def __getitem__(self, draw: Draw) -> Batch:
-        values = self._images.pixels[draw.places].float() / 255
-        if self._images.masks is not None:
-            return normalised(values, self._spec), self._images.masks[draw.places].float()
-        targets = torch.nn.functional.one_hot(self._images.targets[draw.places], self._labels).float()
-        return normalised(values, self._spec), targets
+    def __getitem__(self, indices: Sequence[int]) -> Batch:
+        images = self._images
+        values = normalise(images.pixels[indices].float() / 255, self._spec)
+        if images.masks is not None:
+            return values, images.masks[indices].float()
+        return values, one_hot(images.targets[indices], self._labels).float()
 
 
-class InOrder(Sampler[Draw]):
-    """All images once, in their order."""
-
-    def __init__(self, count: int, batch: int) -> None:
-        self._count, self._batch = count, batch
-
-    def __len__(self) -> int:
-        return len(range(0, self._count, self._batch))
-
-    def __iter__(self) -> Iterator[Draw]:
-        for start in range(0, self._count, self._batch):
-            yield Draw(torch.arange(start, min(start + self._batch, self._count)), 0)
-
-
-def normalised(values: torch.Tensor, spec: Input) -> torch.Tensor:
-    """Apply the server's own normalisation to a batch in [0, 1]."""
-    ready = preprocess.normalise(values.numpy(), spec)
-    return torch.from_numpy(ready).contiguous(memory_format=torch.channels_last)
+def normalise(values: torch.Tensor, spec: Input) -> torch.Tensor:
+    """Normalise a batch in [0, 1] like the server."""
+    normalised = preprocess.normalise(values.numpy(), spec)
+    return torch.from_numpy(normalised).contiguous(memory_format=torch.channels_last)
 
 
 class DataModule(lightning.LightningDataModule):
-    """Both sides of a data set, as Lightning asks for them.
+    """Lightning's interface to both sides of a split.
 
     Parameters
     ----------
     labels
-        Number of the recipe's labels.
+        Number of labels.
     """
 
     def __init__(self, train: Images, validation: Images, spec: Input, labels: int, settings: Settings) -> None:
@@ -165,18 +152,18 @@ class DataModule(lightning.LightningDataModule):
         self._sides, self._spec, self._labels, self._settings = (train, validation), spec, labels, settings
 
     def train_dataloader(self) -> DataLoader[Batch]:
-        """Give augmented batches."""
+        """Return augmented batches."""
         return training(self._sides[0], self._spec, self._labels, self._settings)
 
     def val_dataloader(self) -> DataLoader[Batch]:
-        """Give every validation image once, unchanged."""
+        """Return every validation image once, without augmentation."""
         return plain(self._sides[1], self._spec, self._labels, self._settings.batch * 2)
 
 
 def training(images: Images, spec: Input, labels: int, settings: Settings) -> DataLoader[Batch]:
-    """Endless variety: augmented batches of an epoch.
+    """Load the augmented batches of an epoch.
 
-    Classes are balanced by the loss where labels are learnt, and by the choice of images where masks are.
+    Classes are balanced by the loss in a classification, and by the selection of images in a segmentation.
     """
     even = images.masks is not None
     plan = SamplingPlan(images.targets, settings.batch, settings.seed, steps=settings.steps, even=even)
@@ -184,5 +171,6 @@ def training(images: Images, spec: Input, labels: int, settings: Settings) -> Da
 
 
 def plain(images: Images, spec: Input, labels: int, batch: int = 128) -> DataLoader[Batch]:
-    """Every image once, unchanged."""
-    return DataLoader(Plain(images, spec, labels), sampler=InOrder(len(images), batch), batch_size=None)
+    """Load every image once, in order, without augmentation."""
+    sampler = BatchSampler(SequentialSampler(images), batch, drop_last=False)
+    return DataLoader(Plain(images, spec, labels), sampler=sampler, batch_size=None)

@@ -1,6 +1,6 @@
-"""`radserve train`, `tune`, `evaluate` and `data`; registered by `radserve.cli.main`.
+"""Commands `radserve train`, `tune`, `evaluate` and `data`.
 
-Torch is imported when a run starts, not for `--help`.
+Torch is imported when a command runs, not for `--help`.
 """
 
 from __future__ import annotations
@@ -13,34 +13,39 @@ from typing import Annotated, Literal
 
 import typer
 
-Name = Annotated[str, typer.Argument(help="Archive, a folder in --archives.")]
-Data = Annotated[Path, typer.Option(help="The data set, in the layout of its public download.")]
-Epochs = Annotated[int | None, typer.Option(min=1, help="Instead of training.yaml's.")]
-Seed = Annotated[int | None, typer.Option(min=0, help="Instead of training.yaml's.")]
-Changes = Annotated[list[str] | None, typer.Option("--set", help="key=value over training.yaml.")]
-Threads = Annotated[int | None, typer.Option(min=1, help="Of torch; all cores without it.")]
-Archives = Annotated[Path, typer.Option(help="Folder of the archives' recipes.")]
+Name = Annotated[str, typer.Argument(help="Model, a folder in --archives.")]
+Data = Annotated[Path, typer.Option(help="Data set, in the layout of its public download.")]
+Epochs = Annotated[int | None, typer.Option(min=1, help="Number of epochs. Default: as in training.yaml.")]
+Seed = Annotated[int | None, typer.Option(min=0, help="Random seed. Default: as in training.yaml.")]
+Changes = Annotated[list[str] | None, typer.Option("--set", help="Replace a setting of training.yaml: key=value.")]
+Threads = Annotated[int | None, typer.Option(min=1, help="Threads of torch. Default: all cores.")]
+Archives = Annotated[Path, typer.Option(help="Folder of the recipes.")]
 Tracker = Annotated[
     Literal["tensorboard", "wandb", "mlflow", "none"],
-    typer.Option(help="Where curves go, below --out; MLFLOW_TRACKING_URI sends them elsewhere."),
+    typer.Option(help="Experiment tracker. It writes below --out; MLflow follows MLFLOW_TRACKING_URI."),
 ]
-Online = Annotated[bool, typer.Option("--online", help="Let Weights & Biases send; it needs a login.")]
-Install = Annotated[bool, typer.Option("--install", help="Put the result into the archive's folder.")]
+Online = Annotated[bool, typer.Option("--online", help="Upload to Weights & Biases; requires a login.")]
+Install = Annotated[bool, typer.Option("--install", help="Install the result in the model's folder.")]
 
-data_app = typer.Typer(help="Look at data sets.", no_args_is_help=True)
+data_app = typer.Typer(help="Inspect data sets.", no_args_is_help=True, add_completion=False)
+
+
+@data_app.callback()
+def _data() -> None:
+    """Inspect data sets."""  # a callback keeps `describe` a subcommand, although it is the only one
 
 
 def train(
     name: Name,
     data: Data,
-    out: Annotated[Path | None, typer.Option(help="Result folder; runs/NAME without it.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Result folder. Default: runs/NAME.")] = None,
     *,
     epochs: Epochs = None,
     seed: Seed = None,
     changes: Changes = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on from the last complete epoch in --out.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue after the last complete epoch in --out.")] = False,
     start: Annotated[
-        Path | None, typer.Option("--from", help="Begin with the weights of this released run, or archive's folder.")
+        Path | None, typer.Option("--from", help="Start with the weights of this released run or model folder.")
     ] = None,
     tracker: Tracker = "tensorboard",
     online: Online = False,
@@ -48,7 +53,7 @@ def train(
     threads: Threads = None,
     archives: Archives = Path("archives"),
 ) -> None:
-    """Train a model and leave checkpoints, weights, recipe, figures and card in a result folder."""
+    """Train a model; writes checkpoints, weights, recipe, metrics and card to the result folder."""
     _prepare(threads)
     from training.train import Options
     from training.train import train as run
@@ -62,11 +67,11 @@ def train(
 def tune(
     name: Name,
     data: Data,
-    out: Annotated[Path | None, typer.Option(help="Result folder; runs/NAME-study without it.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Result folder. Default: runs/NAME-study.")] = None,
     *,
-    trials: Annotated[int, typer.Option(min=1, help="Trials of this process.")] = 20,
+    trials: Annotated[int, typer.Option(min=1, help="Number of trials in this process.")] = 20,
     storage: Annotated[
-        str | None, typer.Option(help="Optuna's storage URL, shared by workers; sqlite below --out without it.")
+        str | None, typer.Option(help="Optuna storage URL to share with other workers. Default: SQLite in --out.")
     ] = None,
     epochs: Epochs = None,
     seed: Seed = None,
@@ -77,9 +82,10 @@ def tune(
     threads: Threads = None,
     archives: Archives = Path("archives"),
 ) -> None:
-    """Search for better training settings; the study is resumed, and shared, by whoever names its storage.
+    """Search for better training settings.
 
-    The search space is the key `tune` of the archive's training.yaml.
+    The search space is the key `tune` of the model's training.yaml. A study with the same storage is resumed, or shared
+    with the workers that use it.
     """
     _prepare(threads)
     from training.tune import Options
@@ -92,20 +98,20 @@ def tune(
 def evaluate(
     name: Name,
     data: Data,
-    out: Annotated[Path | None, typer.Option(help="Result folder; runs/NAME-evaluation without it.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Result folder. Default: runs/NAME-evaluation.")] = None,
     *,
     part: Annotated[
         Literal["validation", "all"],
-        typer.Option(help="The side that training put aside, or all of a data set that it never saw."),
+        typer.Option(help="Measure the validation side of the training, or all of a data set not used for training."),
     ] = "validation",
-    weights: Annotated[Path | None, typer.Option(help="Instead of those beside the recipe.")] = None,
+    weights: Annotated[Path | None, typer.Option(help="Weights to measure. Default: those of the model.")] = None,
     seed: Seed = None,
     changes: Changes = None,
     install: Install = False,
     threads: Threads = None,
     archives: Archives = Path("archives"),
 ) -> None:
-    """Measure a model's weights: metrics.json, plots and the model card."""
+    """Measure a model's weights; writes metrics.json, plots and the model card to the result folder."""
     _prepare(threads)
     from training.evaluate import Options, install_report
     from training.evaluate import evaluate as run
@@ -118,19 +124,21 @@ def evaluate(
 
 @data_app.command()
 def describe(
-    folder: Annotated[Path, typer.Argument(help="The data set, in the layout of its public download.")],
+    folder: Annotated[Path, typer.Argument(help="Data set, in the layout of its public download.")],
     *,
     kind: Annotated[
         Literal["brain_tumor", "chest_xray", "cifar10", "lgg_mri"] | None,
-        typer.Option(help="Which data set it is; told by its layout without it."),
+        typer.Option(help="Name of the data set. Default: detected from its layout."),
     ] = None,
-    picture: Annotated[Path | None, typer.Option(help="Write samples of every label into this PNG.")] = None,
-    validation: Annotated[float, typer.Option(min=0.01, max=0.99, help="Share put aside for the leak check.")] = 0.15,
-    seed: Annotated[int, typer.Option(min=0, help="Of the split.")] = 1,
+    picture: Annotated[Path | None, typer.Option(help="Write samples of every label to this PNG.")] = None,
+    validation: Annotated[float, typer.Option(min=0.01, max=0.99, help="Validation share for the leak check.")] = 0.15,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the split.")] = 1,
 ) -> None:
-    """Print counts, sizes, modes and duplicates of a data set, and check that no group is on two sides.
+    """Print counts, sizes, modes and duplicates of a data set, and check that the split does not leak.
 
-    Exits with 1 where a file is broken, an image has two labels, or a split would leak.
+    Exit codes:
+    0    the data set is usable
+    1    a file is broken, an image has two labels, or a group is on both sides of the split
     """
     _prepare(None)
     from training.describe import main
@@ -140,7 +148,7 @@ def describe(
 
 def _prepare(threads: int | None) -> None:
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    # What Lightning tells of itself, its tips among it, is not about this run.
+    # Lightning logs tips and hardware information at INFO.
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     if threads is not None:
         import torch
@@ -149,8 +157,8 @@ def _prepare(threads: int | None) -> None:
 
 
 def _overrides(changes: list[str] | None, epochs: int | None, seed: int | None) -> list[str]:
-    given = (("epochs", epochs), ("seed", seed))
-    return [*(changes or ()), *(f"{key}={value}" for key, value in given if value is not None)]
+    options = (("epochs", epochs), ("seed", seed))
+    return [*(changes or ()), *(f"{key}={value}" for key, value in options if value is not None)]
 
 
 def _command() -> str:

@@ -1,4 +1,4 @@
-"""`radserve data describe`: look at a data set before anything is trained on it."""
+"""Describes a data set and the split that training would make: `radserve data describe`."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import Final
 from rich.console import Console
 
 from training import datasets
-from training.datasets import Example, cifar10, inventory, split
-from training.datasets.description import Description, of
+from training.datasets import Example, cifar10, description, inventory, split
+from training.datasets.description import Description
 from training.errors import DataError
 from training.settings import Settings
 
@@ -19,74 +19,57 @@ _LAYOUTS: Final = {
     "chest_xray": ("NORMAL", "PNEUMONIA"),
     "cifar10": tuple(cifar10.CLASSES),
 }
-"""Folders, all of which the data set has, directly or in `train`."""
+"""Subfolders that identify a data set, directly or in `train`."""
 
 
-def describe(name: str, folder: Path, settings: Settings) -> Description:
-    """Look at every file of a data set, and at the split that these settings make.
-
-    Parameters
-    ----------
-    name
-        Of the data set, as in `training.datasets`.
-
-    Raises
-    ------
-    SettingsError
-        If no data set has this name.
-    DataError
-        If the folder does not hold it: a layout, name, mask or label that it must not have.
-    """
-    return _described(name, datasets.find(name, folder), settings)
+def describe(name: str, examples: Sequence[Example], settings: Settings) -> Description:
+    """Describe the examples of a data set with the split of these settings."""
+    try:
+        sides = split.by_group(examples, settings.validation, settings.seed)
+    except DataError as error:
+        return description.describe(name, examples, None, (f"The data set cannot be split: {error}",))
+    return description.describe(name, examples, sides)
 
 
 def main(kind: str | None, folder: Path, picture: Path | None, validation: float, seed: int) -> int:
-    """Print a description, and draw samples where a path for them is given.
+    """Print a description, and draw samples if there is a path for them.
 
     Parameters
     ----------
     kind
-        Name of the data set; told by the layout without it.
+        Name of the data set; detected from the layout by default.
 
     Returns
     -------
-    The exit code: 1 where there are problems.
+    The exit code: 1 if there are problems.
 
     Raises
     ------
     DataError
-        As `describe`, and if the layout does not tell which data set it is.
+        If the layout is unknown, or the folder does not contain the data set.
     """
     name = kind or kind_of(folder)
     examples = datasets.find(name, folder)
-    found = _described(name, examples, Settings(data=name, validation=validation, seed=seed))
-    Console().print(inventory.table(found))
+    result = describe(name, examples, Settings(data=name, validation=validation, seed=seed))
+    Console().print(inventory.table(result))
     if picture is not None:
         inventory.samples(examples, picture)
-    return 1 if found.problems else 0
+    return 1 if result.problems else 0
 
 
 def kind_of(folder: Path) -> str:
-    """Tell by its layout which data set a folder holds.
+    """Detect the name of a data set from the layout of its folder.
 
     Raises
     ------
     DataError
-        If it looks like none.
+        If the layout is unknown.
     """
     if folder.is_file():
         return "cifar10"
     if (folder / "kaggle_3m").is_dir() or any(folder.glob("TCGA_*")):
         return "lgg_mri"
-    for name, wanted in _LAYOUTS.items():
-        if any(all((top / part).is_dir() for part in wanted) for top in (folder, folder / "train")):
+    for name, subfolders in _LAYOUTS.items():
+        if any(all((top / part).is_dir() for part in subfolders) for top in (folder, folder / "train")):
             return name
-    raise DataError(f"{folder}: its layout is that of no known data set; say which it is with --kind.")
-
-
-def _described(name: str, examples: Sequence[Example], settings: Settings) -> Description:
-    try:
-        sides = split.by_group(examples, settings.validation, settings.seed)
-    except DataError as error:
-        return of(name, examples, None, (f"No split can be made: {error}",))
-    return of(name, examples, sides)
+    raise DataError(f"{folder}: unknown layout. Name the data set with --kind.")

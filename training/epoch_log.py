@@ -1,4 +1,4 @@
-"""What a run says of each epoch: a line for people, a row for programs."""
+"""Log of a training run: one log message and one CSV row per epoch."""
 
 from __future__ import annotations
 
@@ -14,41 +14,43 @@ from lightning.pytorch.callbacks import Callback
 _log = logging.getLogger(__name__)
 
 
-class Journal(Callback):
-    """Append every epoch to a CSV file and log it.
+class EpochLog(Callback):
+    """Writes every epoch to a CSV file and logs it.
+
+    Lightning's `CSVLogger` does not replace the rows of epochs that a resumed run repeats.
 
     Parameters
     ----------
     path
-        Of the CSV file. Rows of epochs that a resumed run repeats are replaced.
+        CSV file.
     watched
-        Name of the figure that decides which epoch is kept.
+        Name of the metric that selects the best epoch.
     """
 
     def __init__(self, path: Path, watched: str) -> None:
         self._path, self._watched = path, watched
-        self._figures = ("train_loss", "loss", watched, "score")
+        self._columns = ("train_loss", "loss", watched, "score")
         self._rows: list[dict[str, Any]] = []
-        self._since = time.monotonic()
+        self._start = time.monotonic()
 
     def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        """Keep what an interrupted run wrote."""
+        """Load the rows of an interrupted run."""
         del pl_module
         if self._path.exists():
             with self._path.open(newline="", encoding="utf-8") as file:
                 self._rows = [row for row in csv.DictReader(file) if int(row["epoch"]) < trainer.current_epoch]
 
     def on_train_epoch_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        """Start the clock."""
+        """Start the timer."""
         del trainer, pl_module
-        self._since = time.monotonic()
+        self._start = time.monotonic()
 
     def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        """Write the epoch down."""
+        """Write the epoch."""
         del pl_module
         row: dict[str, Any] = {"epoch": trainer.current_epoch}
-        row |= {key: round(float(trainer.callback_metrics[key]), 6) for key in self._figures}
-        row["seconds"] = round(time.monotonic() - self._since, 1)
+        row |= {key: round(float(trainer.callback_metrics[key]), 6) for key in self._columns}
+        row["seconds"] = round(time.monotonic() - self._start, 1)
         self._rows.append(row)
         with self._path.open("w", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, list(row))

@@ -1,4 +1,4 @@
-"""The branches of the tree that only training raises; its root is in `handlers.errors`."""
+"""Exceptions of training; their base class is in `handlers.errors`."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ class TrainingError(RadServeError):
 
 
 class DataError(TrainingError):
-    """A folder of training data is not what its data set should be."""
+    """A folder does not contain a valid data set."""
 
 
 class SettingsError(TrainingError):
-    """A training setting has a wrong key or value."""
+    """A training setting has an invalid key or value."""
 
 
 class RunError(TrainingError):
-    """A result folder cannot be used for what was asked."""
+    """A result folder is unsuitable for the operation."""
 
 
 class NetworkError(TrainingError):
-    """There is no such network, or weights do not fit it."""
+    """A network does not exist, or weights do not fit it."""

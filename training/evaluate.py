@@ -1,4 +1,4 @@
-"""Weights and a data set to figures, card and pictures: `radserve evaluate`."""
+"""Measures a model's weights on a data set: `radserve evaluate`."""
 
 from __future__ import annotations
 
@@ -15,13 +15,14 @@ from torch import nn
 
 from handlers import recipe as recipes
 from handlers.recipe import Recipe
-from training import evaluators, networks, settings, weights
+from training import networks, settings, weights
 from training.batches import Images
-from training.cards import datasets as abouts
+from training.cards import dataset_notes
 from training.cards.card import card
-from training.datasets.prepared import prepare, whole
+from training.datasets import training_data
 from training.errors import RunError
-from training.evaluators import Verdict, outputs, stress
+from training.evaluators import factory, outputs, stress
+from training.evaluators.evaluator import Evaluation
 from training.metrics import binary, bootstrap
 from training.metrics.report import Report, parse
 from training.settings import Settings
@@ -30,15 +31,17 @@ Part = Literal["validation", "all"]
 
 
 @dataclass(frozen=True)
-class Sides:
-    """What was trained on and what is measured on.
+class MeasuredData:
+    """Images of a measurement.
 
     Attributes
     ----------
     train
-        None where it is not known or nothing was trained.
+        Training side; None if it is unknown.
+    measured
+        Images to measure.
     sha256
-        Of the split.
+        Hash of the split.
     """
 
     train: Images | None
@@ -47,17 +50,17 @@ class Sides:
 
 
 @dataclass(frozen=True)
-class Origin:
-    """Where figures come from.
+class Provenance:
+    """Origin of the metrics, for `metrics.json`.
 
     Attributes
     ----------
     command
-        That made them.
+        Command line that created them.
     epoch
-        Whose weights they are of; None where they were imported.
+        Epoch of the weights; None for imported weights.
     part
-        On what they were measured.
+        Measured part of the data set.
     """
 
     command: str
@@ -67,16 +70,18 @@ class Origin:
 
 @dataclass(frozen=True)
 class Options:
-    """What to evaluate.
+    """Options of an evaluation.
 
     Attributes
     ----------
     part
-        `validation` is the side that training put aside; `all` is for data that it never saw.
+        `validation` is the side that was not used for training; `all` is for data sets that were not used at all.
     weights
-        Instead of those beside the recipe; their sha256 is not compared then.
+        Weights to measure instead of those of the model; their SHA-256 is not checked.
     overrides
-        `key=value` over `training.yaml`.
+        `key=value` that replace settings of `training.yaml`.
+    command
+        Command line for `metrics.json`.
     """
 
     part: Part = "validation"
@@ -86,103 +91,102 @@ class Options:
 
 
 def evaluate(folder: Path, data: Path, out: Path, options: Options) -> dict[str, Any]:
-    """Measure an archive's weights; leaves `metrics.json`, `CARD.md` and pictures in `out`.
+    """Measure a model's weights; writes `metrics.json`, `CARD.md` and plots to `out`.
 
     Parameters
     ----------
     folder
-        Holds `archive.yaml`, `training.yaml` and the weights.
+        Model folder with `archive.yaml`, `training.yaml` and the weights.
 
     Returns
     -------
-    The metrics.
+    The content of `metrics.json`.
 
     Raises
     ------
     RadServeError
-        Naming what is wrong with recipe, settings, weights or data; also where the validation side
-        would not be that of the training.
+        If recipe, settings, weights or data are invalid, or the validation side differs from that of the training.
     """
     recipe = recipes.load(folder / "archive.yaml")
-    chosen = settings.load(folder / "training.yaml", options.overrides)
+    config = settings.load(folder / "training.yaml", options.overrides)
     recipe, network = _network(recipe, folder, options)
-    sides = _sides(recipe, chosen, data, options.part)
-    known = _known(folder, recipe)
-    if known is not None and sides.train is not None:
-        _check_split(sides, known, data)
-    found = outputs.logits(network, sides.measured, recipe.input, len(recipe.labels))
-    verdict = evaluators.of(recipe).measure(recipe, found, sides.measured, chosen.seed)
-    origin = Origin(options.command, None if known is None else known.epoch, options.part)
-    report = describe(recipe, chosen, sides, verdict, origin)
-    if not chosen.demonstration:
-        report |= stressed(recipe, network, sides.measured)
-    write(report, recipe, verdict, out)
+    images = _images(recipe, config, data, options.part)
+    previous = _previous_report(folder, recipe)
+    if previous is not None and images.train is not None:
+        _check_split(images, previous, data)
+    logits = outputs.logits(network, images.measured, recipe.input, len(recipe.labels))
+    evaluation = factory.for_recipe(recipe).measure(recipe, logits, images.measured, config.seed)
+    provenance = Provenance(options.command, None if previous is None else previous.epoch, options.part)
+    report = create_report(recipe, config, images, evaluation, provenance)
+    if not config.demonstration:
+        report |= stress_metrics(recipe, network, images.measured)
+    write(report, recipe, evaluation, out)
     return report
 
 
-def describe(recipe: Recipe, chosen: Settings, sides: Sides, verdict: Verdict, origin: Origin) -> dict[str, Any]:
-    """Put together what `metrics.json` holds; see `training.metrics.report.Report`."""
-    about = abouts.of(chosen.data)
-    report: dict[str, Any] = {
+def create_report(
+    recipe: Recipe, config: Settings, images: MeasuredData, evaluation: Evaluation, provenance: Provenance
+) -> dict[str, Any]:
+    """Return the content of `metrics.json`; see `training.metrics.report.Report`."""
+    return {
         "model": {"name": recipe.name, "version": recipe.version, "weights_sha256": recipe.weights.sha256},
         "task": recipe.task,
-        "data": chosen.data,
-        "demonstration": chosen.demonstration,
-        "command": origin.command,
-        "seed": chosen.seed,
-        "epoch": origin.epoch,
+        "data": config.data,
+        "demonstration": config.demonstration,
+        "command": provenance.command,
+        "seed": config.seed,
+        "epoch": provenance.epoch,
         "temperature": recipe.calibration.temperature,
         "threshold": None if recipe.decision is None else recipe.decision.threshold,
-        "part": origin.part,
+        "part": provenance.part,
         "split": {
-            "sha256": sides.sha256,
-            "train": None if sides.train is None else _counts(sides.train, recipe),
-            "validation": _counts(sides.measured, recipe),
+            "sha256": images.sha256,
+            "train": None if images.train is None else _counts(images.train, recipe),
+            "validation": _counts(images.measured, recipe),
         },
-        "interval": bootstrap.words(about.group),
-        "validation": verdict.figures,
-        "confusion": verdict.confusion,
+        "interval": bootstrap.describe(dataset_notes.for_dataset(config.data).group),
+        "validation": evaluation.metrics,
+        "confusion": evaluation.confusion,
     }
-    return report
 
 
-def stressed(recipe: Recipe, network: nn.Module, aside: Images) -> dict[str, Any]:
-    """Measure under fixed changes, where they were made for the data: gray images with a yes or no."""
+def stress_metrics(recipe: Recipe, network: nn.Module, images: Images) -> dict[str, Any]:
+    """Measure under fixed image changes; only for gray images with two labels, for which they are designed."""
     if recipe.decision is None or recipe.task != "classification":
         return {}
-    place = recipe.labels.index(recipe.decision.positive)
-    positive = (aside.targets == place).numpy()
-    found = {}
-    for name, images in stress.conditions(aside).items():
-        logits = outputs.logits(network, images, recipe.input, len(recipe.labels))
-        probability = outputs.probabilities(logits, recipe.calibration.temperature)[:, place]
-        figures = binary.figures(positive, probability, recipe.decision.threshold)
-        found[name] = {key: round(figures[key], 4) for key in ("auroc", "sensitivity", "specificity")}
-    return {"stress": found}
+    index = recipe.labels.index(recipe.decision.positive)
+    positive = (images.targets == index).numpy()
+    metrics = {}
+    for name, changed in stress.conditions(images).items():
+        logits = outputs.logits(network, changed, recipe.input, len(recipe.labels))
+        probability = outputs.probabilities(logits, recipe.calibration.temperature)[:, index]
+        values = binary.compute(positive, probability, recipe.decision.threshold)
+        metrics[name] = {key: round(values[key], 4) for key in ("auroc", "sensitivity", "specificity")}
+    return {"stress": metrics}
 
 
-def write(report: dict[str, Any], recipe: Recipe, verdict: Verdict, out: Path) -> None:
-    """Write figures, card and pictures into a result folder."""
+def write(report: dict[str, Any], recipe: Recipe, evaluation: Evaluation, out: Path) -> None:
+    """Write metrics, card and plots to a result folder."""
     out.mkdir(parents=True, exist_ok=True)
     text = card(recipe, report, report["data"])
     (out / "metrics.json").write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
     (out / "CARD.md").write_text(text, encoding="utf-8")
     (out / "plots").mkdir(exist_ok=True)
-    verdict.plot(out / "plots")
+    evaluation.plot(out / "plots")
 
 
 def install_report(out: Path, folder: Path) -> None:
-    """Copy figures and card of an evaluation into the archive's folder.
+    """Copy metrics and card of an evaluation into the model's folder.
 
     Raises
     ------
     RunError
-        If they are not those of the archive's own weights on the validation side.
+        If they do not describe the model's own weights on the validation side.
     """
     recipe = recipes.load(folder / "archive.yaml")
-    found = parse(json.loads((out / "metrics.json").read_text(encoding="utf-8")), str(out / "metrics.json"))
-    if found.part != "validation" or found.model.weights_sha256 != recipe.weights.sha256:
-        raise RunError(f"{out}: measured other weights, or not the validation side; that is no figure of {folder}.")
+    report = parse(json.loads((out / "metrics.json").read_text(encoding="utf-8")), str(out / "metrics.json"))
+    if report.part != "validation" or report.model.weights_sha256 != recipe.weights.sha256:
+        raise RunError(f"{out}: measured other weights, or not the validation side; cannot be installed in {folder}.")
     for name in ("metrics.json", "CARD.md"):
         shutil.copyfile(out / name, folder / name)
 
@@ -191,39 +195,39 @@ def _network(recipe: Recipe, folder: Path, options: Options) -> tuple[Recipe, nn
     file = options.weights or folder / recipe.weights.file
     if not file.is_file():
         source = recipe.weights.source or f"radserve train {recipe.name} --data DIR --install"
-        raise RunError(f"{file}: missing. Get it with '{source}', or name other weights.")
+        raise RunError(f"{file}: not found. Create it with '{source}', or give other weights.")
     sha256 = hashlib.sha256(file.read_bytes()).hexdigest()
     if options.weights is None and sha256 != recipe.weights.sha256:
-        raise RunError(f"{file}: has sha256 {sha256}, the recipe's key 'weights.sha256' says {recipe.weights.sha256}.")
-    told = recipe.weights.model_copy(update={"sha256": sha256})
+        raise RunError(f"{file}: has sha256 {sha256}, the recipe's key 'weights.sha256' is {recipe.weights.sha256}.")
+    measured = recipe.weights.model_copy(update={"sha256": sha256})
     network = weights.load(networks.create(recipe.network, recipe.outputs), file)
-    return recipe.model_copy(update={"weights": told}), network
+    return recipe.model_copy(update={"weights": measured}), network
 
 
-def _sides(recipe: Recipe, chosen: Settings, data: Path, part: Part) -> Sides:
+def _images(recipe: Recipe, config: Settings, data: Path, part: Part) -> MeasuredData:
     if part == "all":
-        images, sha256 = whole(recipe, chosen, data)
-        return Sides(None, images, sha256)
-    prepared = prepare(recipe, chosen, data)
-    return Sides(prepared.train, prepared.validation, prepared.split)
+        images, sha256 = training_data.load_all(recipe, config, data)
+        return MeasuredData(None, images, sha256)
+    loaded = training_data.load(recipe, config, data)
+    return MeasuredData(loaded.train, loaded.validation, loaded.split)
 
 
-def _known(folder: Path, recipe: Recipe) -> Report | None:
-    """Read the figures beside the weights, where they are of these weights."""
+def _previous_report(folder: Path, recipe: Recipe) -> Report | None:
+    """Read the model's `metrics.json`, if it describes these weights."""
     path = folder / "metrics.json"
     if not path.is_file():
         return None
-    known = parse(json.loads(path.read_text(encoding="utf-8")), str(path))
-    return known if known.model.weights_sha256 == recipe.weights.sha256 else None
+    report = parse(json.loads(path.read_text(encoding="utf-8")), str(path))
+    return report if report.model.weights_sha256 == recipe.weights.sha256 else None
 
 
-def _check_split(sides: Sides, known: Report, data: Path) -> None:
-    """Refuse a validation side that may hold what the weights were trained on."""
-    if sides.sha256 != known.split.sha256:
+def _check_split(images: MeasuredData, previous: Report, data: Path) -> None:
+    """Reject a validation side that may contain training images of these weights."""
+    if images.sha256 != previous.split.sha256:
         raise RunError(
-            f"{data}: seed and share give another split ({sides.sha256[:12]}) than the training had "
-            f"({known.split.sha256[:12]}), so its images may be on the validation side. Give the data and settings of "
-            "the training, or measure all of a data set that it never saw."
+            f"{data}: seed and share give another split ({images.sha256[:12]}) than that of the training "
+            f"({previous.split.sha256[:12]}), so training images may be on the validation side. Use the data and "
+            "settings of the training, or measure all of another data set."
         )
 
 
@@ -232,5 +236,5 @@ def _counts(images: Images, recipe: Recipe) -> dict[str, Any]:
     return {
         "images": len(images),
         "groups": len(set(images.groups)),
-        "labels": {label: labels[place] for place, label in enumerate(recipe.labels)},
+        "labels": {label: labels[index] for index, label in enumerate(recipe.labels)},
     }

@@ -1,4 +1,4 @@
-"""One training run: from a recipe, its settings and a data set to checkpoints in a result folder."""
+"""Fits a network: from recipe, settings and data to checkpoints in a result folder."""
 
 from __future__ import annotations
 
@@ -23,37 +23,47 @@ from lightning.pytorch.callbacks import (
 from handlers.recipe import Recipe
 from training import trackers, weights
 from training.batches import DataModule
-from training.datasets.prepared import Prepared
-from training.epoch_log import Journal
+from training.datasets.training_data import TrainingData
+from training.epoch_log import EpochLog
 from training.errors import RunError
-from training.lightning_modules import factory as tasks
+from training.lightning_modules import factory
 from training.settings import Settings, load
 from training.trackers import Tracker
 
 BEST: Final = "best.ckpt"
 LAST: Final = "last.ckpt"
 _PRECISION: Final[dict[str, Literal["32-true", "bf16-mixed"]]] = {"single": "32-true", "bf16": "bf16-mixed"}
+_IGNORED_WARNINGS: Final = (
+    # Batches are created in this process: the images are in memory, and the cores are busy with the network.
+    ".*does not have many workers.*",
+    # `_open` checks the content of the result folder.
+    ".*Checkpoint directory .* exists and is not empty.*",
+    # Lightning 2.6 on torch 2.13.
+    ".*LeafSpec.* is deprecated",
+    # Curves are written once per epoch.
+    ".*number of training batches .* is smaller than the logging.*",
+)
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Run:
-    """How a run is carried out, next to what its settings say.
+    """Options of a run that are not settings of the training.
 
     Attributes
     ----------
     out
         Result folder.
     resume
-        Go on from the last complete epoch in `out`; the result is that of a run without the break.
+        Continue after the last complete epoch in `out`; the result equals that of an uninterrupted run.
     progress
         Show a progress bar.
     tracker, online
-        See `training.track.logger`.
+        See `training.trackers.logger`.
     callbacks
-        More of Lightning's callbacks.
+        Additional Lightning callbacks.
     start
-        Weights to begin with instead of random ones, as `training.weights.save` writes them.
+        Initial weights, as written by `training.weights.save`; random by default.
     """
 
     out: Path
@@ -65,8 +75,8 @@ class Run:
     start: Path | None = None
 
 
-def fit(recipe: Recipe, settings: Settings, prepared: Prepared, run: Run) -> float:
-    """Train to the last epoch; leaves `best.ckpt`, `last.ckpt`, `epochs.csv` and `training.yaml` in `run.out`.
+def fit(recipe: Recipe, settings: Settings, data: TrainingData, run: Run) -> float:
+    """Train all epochs; writes `best.ckpt`, `last.ckpt`, `epochs.csv` and `training.yaml` to `run.out`.
 
     Returns
     -------
@@ -75,58 +85,48 @@ def fit(recipe: Recipe, settings: Settings, prepared: Prepared, run: Run) -> flo
     Raises
     ------
     RunError
-        If `run.out` holds a run and `resume` is false, or the other way round, or other settings made it.
+        If `run.out` contains a run and `resume` is false, or contains none or one with other settings and it is true.
     """
     checkpoint = _open(run.out, settings, resume=run.resume)
     torch.manual_seed(settings.seed)
-    module = tasks.create(recipe, settings, prepared)
+    module = factory.create(recipe, settings, data)
     if run.start is not None:
         weights.load(module.network, run.start).train()
-    data = DataModule(prepared.train, prepared.validation, prepared.spec, len(recipe.labels), settings)
-    best = _keep(BEST, run.out, monitor="score")
-    trainer = _trainer(recipe.name, settings, run, [Journal(run.out / "epochs.csv", module.watched), best])
+    data_module = DataModule(data.train, data.validation, data.spec, len(recipe.labels), settings)
+    best = _checkpoint(BEST, run.out, monitor="score")
+    trainer = _trainer(recipe.name, settings, run, [EpochLog(run.out / "epochs.csv", module.watched), best])
     with warnings.catch_warnings():
-        # Batches are made in this process: the images are in memory and the cores are the network's.
-        warnings.filterwarnings("ignore", message=".*does not have many workers.*")
-        # The result folder is the run's own; `_open` looked at what is in it.
-        warnings.filterwarnings("ignore", message=".*Checkpoint directory .* exists and is not empty.*")
-        # Lightning 2.6 on torch 2.13.
-        warnings.filterwarnings("ignore", message=".*LeafSpec.* is deprecated", category=FutureWarning)
-        # Curves are written once an epoch.
-        warnings.filterwarnings("ignore", message=".*number of training batches .* is smaller than the logging.*")
-        trainer.fit(module, datamodule=data, ckpt_path=checkpoint)
+        for message in _IGNORED_WARNINGS:
+            warnings.filterwarnings("ignore", message=message)
+        trainer.fit(module, datamodule=data_module, ckpt_path=checkpoint)
     assert best.best_model_score is not None
     return float(best.best_model_score)
 
 
 def _open(out: Path, settings: Settings, *, resume: bool) -> Path | None:
     last, stored = out / LAST, out / "training.yaml"
-    text = yaml.safe_dump(settings.model_dump(mode="json"), sort_keys=False)
     if not resume:
         if last.exists():
-            raise RunError(f"{out}: holds a run already. Give --resume to go on with it, or another folder.")
+            raise RunError(f"{out}: already contains a run. Continue it with --resume, or choose another folder.")
         out.mkdir(parents=True, exist_ok=True)
-        stored.write_text(text, encoding="utf-8")
+        stored.write_text(yaml.safe_dump(settings.model_dump(mode="json"), sort_keys=False), encoding="utf-8")
         return None
     if not last.exists():
-        raise RunError(f"{out}: holds no {LAST} to resume from. Leave --resume away to start anew.")
-    if not _same(load(stored), settings):
-        raise RunError(f"{out}: was begun with other settings, see {stored}. Resume with those.")
+        raise RunError(f"{out}: contains no {LAST} to resume from. Omit --resume to start a new run.")
+    # The search space does not affect a run.
+    previous, current = (each.model_copy(update={"tune": {}}) for each in (load(stored), settings))
+    if previous != current:
+        raise RunError(f"{out}: was started with other settings, see {stored}. Resume with the same settings.")
     _log.info("resuming from %s", last)
     return last
-
-
-def _same(one: Settings, other: Settings) -> bool:
-    """Whether both train alike; what a search may choose is no part of a run."""
-    return one.model_copy(update={"tune": {}}) == other.model_copy(update={"tune": {}})
 
 
 def _trainer(name: str, settings: Settings, run: Run, callbacks: list[Callback]) -> lightning.Trainer:
     callbacks = [
         EMAWeightAveraging(decay=settings.average),
         *callbacks,
-        # Every epoch; Lightning's own `save_last` waits for the next best.
-        _keep(LAST, run.out, monitor=None),
+        # Saves every epoch; Lightning's own `save_last` only saves with the next best one.
+        _checkpoint(LAST, run.out, monitor=None),
         *run.callbacks,
     ]
     if settings.patience is not None:
@@ -148,7 +148,7 @@ def _trainer(name: str, settings: Settings, run: Run, callbacks: list[Callback])
     )
 
 
-def _keep(name: str, out: Path, monitor: str | None) -> ModelCheckpoint:
+def _checkpoint(name: str, out: Path, monitor: str | None) -> ModelCheckpoint:
     return ModelCheckpoint(
         dirpath=out,
         filename=Path(name).stem,
@@ -160,7 +160,7 @@ def _keep(name: str, out: Path, monitor: str | None) -> ModelCheckpoint:
 
 
 class _Patience(EarlyStopping):
-    """Ends a run, and the same run when it is resumed after that; Lightning would train an epoch more."""
+    """Stops a resumed run that had already stopped early; Lightning would train one more epoch."""
 
     def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         del pl_module

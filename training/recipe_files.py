@@ -1,4 +1,4 @@
-"""Recipes as files: written where a run or an import changes what a model is."""
+"""Writes recipes to files."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from handlers.recipe import Recipe
 
 
 def write(recipe: Recipe, path: Path, comment: str = "") -> None:
-    """Write a recipe as it was set: keys that were left to their defaults stay away.
+    """Write a recipe without the keys that were left at their defaults.
 
     Parameters
     ----------
     comment
-        Lines of YAML comment that stand above it.
+        Lines of YAML comment to put above it.
 
     Raises
     ------
     RecipeError
-        If it is no valid recipe; values that were changed after validation meet it here.
+        If it is invalid; values that were changed with `model_copy` are validated only here.
     """
     values = recipe.model_dump(mode="json", exclude_unset=True)
     recipes.parse(values, source=str(path))

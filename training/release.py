@@ -1,4 +1,4 @@
-"""A finished run to what is shipped: weights, their figures, the recipe that names both, the card."""
+"""Releases a finished run: weights, metrics, recipe and card."""
 
 from __future__ import annotations
 
@@ -12,115 +12,115 @@ from torch import nn
 
 from handlers import recipe as recipes
 from handlers.recipe import Recipe, Weights
-from training import evaluate, evaluators, networks, weights
-from training import recipe_files as files
-from training.cards import datasets as abouts
-from training.datasets.prepared import Prepared
+from training import evaluate, networks, recipe_files, weights
+from training.cards import dataset_notes
+from training.cards.dataset_notes import DatasetNotes
+from training.datasets.training_data import TrainingData
 from training.errors import RunError
-from training.evaluate import Origin, Sides
-from training.evaluators import outputs
+from training.evaluate import MeasuredData, Provenance
+from training.evaluators import factory, outputs
+from training.evaluators.evaluator import Logits
 from training.fit import BEST
 from training.settings import Settings
 
 _FILES: Final = ("archive.yaml", "metrics.json", "CARD.md")
 _HEADER: Final = """\
-# What the model is and how its input and output are read.
+# Describes the model, its input and its output.
 # `radserve train {name} --install` rewrites input.mean, input.std, decision, calibration, weights and trained_on.
 """
 _log = logging.getLogger(__name__)
 
 
-def release(recipe: Recipe, settings: Settings, prepared: Prepared, out: Path, command: str) -> Recipe:
-    """Calibrate, decide and measure the best epoch of a run; all on the weights as shipped.
+def release(recipe: Recipe, settings: Settings, data: TrainingData, out: Path, command: str) -> Recipe:
+    """Calibrate and measure the best epoch of a run, all with the weights as released.
 
-    Leaves `weights.safetensors`, `archive.yaml`, `metrics.json`, `CARD.md` and `plots` in `out`.
+    Writes `weights.safetensors`, `archive.yaml`, `metrics.json`, `CARD.md` and `plots` to `out`.
 
     Parameters
     ----------
     command
-        That trained; stands in `metrics.json`.
+        Command line of the training, for `metrics.json`.
 
     Raises
     ------
     RunError
         If there is no finished epoch in `out`.
     """
-    about, aside = abouts.of(settings.data), prepared.validation
-    judging = evaluators.of(recipe)
-    network, epoch = _best(recipe, out)
-    offset = judging.offset(_logits(network, recipe, prepared), aside)
+    notes, validation = dataset_notes.for_dataset(settings.data), data.validation
+    evaluator = factory.for_recipe(recipe)
+    network, epoch = _best_network(recipe, out)
+    offset = evaluator.bias_offset(_logits(network, recipe, data), validation)
     if offset:
         with torch.no_grad():
             network.head.bias[-1] += offset  # type: ignore[union-attr, index, operator]
     file = out / recipe.weights.file
-    # What is released lies beside its recipe; a demonstration is not shipped, so its recipe still says how to train.
-    kept = {"source": recipe.weights.source} if settings.demonstration else {}
-    told = Weights(file=file.name, sha256=weights.save(network.state_dict(), file), **kept)
-    found = _logits(weights.load(network, file), recipe, prepared)
-    count = f"{len(aside)} validation {about.unit} of {len(set(aside.groups))} {about.group}"
-    made = judging.choose(
-        recipe.model_copy(update={"input": prepared.spec, "weights": told}), settings, found, aside, count
-    )
-    made = made.model_copy(update={"trained_on": _trained_on(prepared, recipe, about)} | _fitted(made, offset))
-    files.write(made, out / "archive.yaml", _HEADER.format(name=recipe.name))
-    verdict = judging.measure(made, found, aside, settings.seed)
-    sides = Sides(prepared.train, aside, prepared.split)
-    report = evaluate.describe(made, settings, sides, verdict, Origin(command, epoch))
+    # The weights of a demonstration are not shipped, so its recipe keeps the command that creates them.
+    source = {"source": recipe.weights.source} if settings.demonstration else {}
+    released = Weights(file=file.name, sha256=weights.save(network.state_dict(), file), **source)
+    logits = _logits(weights.load(network, file), recipe, data)
+    sample = f"{len(validation)} validation {notes.unit} of {len(set(validation.groups))} {notes.group}"
+    recipe = recipe.model_copy(update={"input": data.spec, "weights": released})
+    recipe = evaluator.calibrate(recipe, settings, logits, validation, sample)
+    recipe = recipe.model_copy(update={"trained_on": _trained_on(data, recipe, notes)} | _with_offset(recipe, offset))
+    recipe_files.write(recipe, out / "archive.yaml", _HEADER.format(name=recipe.name))
+    evaluation = evaluator.measure(recipe, logits, validation, settings.seed)
+    images = MeasuredData(data.train, validation, data.split)
+    report = evaluate.create_report(recipe, settings, images, evaluation, Provenance(command, epoch))
     if not settings.demonstration:
-        report |= evaluate.stressed(made, network, aside)
-    evaluate.write(report, made, verdict, out)
-    for name, figure in report["validation"].items():
-        _log.info("%s %s", name, _words(figure))
+        report |= evaluate.stress_metrics(recipe, network, validation)
+    evaluate.write(report, recipe, evaluation, out)
+    for name, metric in report["validation"].items():
+        _log.info("%s %s", name, _format(metric))
     return recipes.load(out / "archive.yaml")
 
 
 def install(out: Path, folder: Path) -> None:
-    """Copy a released run into the archive's folder.
+    """Copy a released run into the model's folder.
 
     Raises
     ------
     RunError
         If the run has not been released.
     """
-    made = out / "archive.yaml"
-    if not made.is_file():
-        raise RunError(f"{out}: holds no archive.yaml; the run has not been released.")
-    for name in (recipes.load(made).weights.file, *_FILES):
+    recipe = out / "archive.yaml"
+    if not recipe.is_file():
+        raise RunError(f"{out}: contains no archive.yaml; the run has not been released.")
+    for name in (recipes.load(recipe).weights.file, *_FILES):
         shutil.copyfile(out / name, folder / name)
 
 
-def _best(recipe: Recipe, out: Path) -> tuple[nn.Module, int]:
+def _best_network(recipe: Recipe, out: Path) -> tuple[nn.Module, int]:
     network = networks.create(recipe.network, recipe.outputs)
     state, epoch = weights.from_checkpoint(out / BEST)
     network.load_state_dict(state)
     return network, epoch
 
 
-def _logits(network: nn.Module, recipe: Recipe, prepared: Prepared) -> evaluators.Logits:
-    return outputs.logits(network, prepared.validation, prepared.spec, len(recipe.labels))
+def _logits(network: nn.Module, recipe: Recipe, data: TrainingData) -> Logits:
+    return outputs.logits(network, data.validation, data.spec, len(recipe.labels))
 
 
-def _fitted(made: Recipe, offset: float) -> dict[str, Any]:
+def _with_offset(recipe: Recipe, offset: float) -> dict[str, Any]:
     if not offset:
         return {}
-    added = f"{offset:+.4f} was added to the bias of {made.labels[-1]} before, found in the same way."
-    words = f"{made.calibration.fitted} {added}"
-    return {"calibration": made.calibration.model_copy(update={"fitted": words})}
+    note = f"Before that, {offset:+.4f} was added to the bias of {recipe.labels[-1]}, fitted in the same way."
+    fitted = f"{recipe.calibration.fitted} {note}"
+    return {"calibration": recipe.calibration.model_copy(update={"fitted": fitted})}
 
 
-def _trained_on(prepared: Prepared, recipe: Recipe, about: abouts.About) -> str:
-    train, aside = prepared.train, prepared.validation
+def _trained_on(data: TrainingData, recipe: Recipe, notes: DatasetNotes) -> str:
+    train, validation = data.train, data.validation
     counts = torch.bincount(train.targets, minlength=len(recipe.labels)).tolist()
     labels = " and ".join(f"{count} {label}" for count, label in zip(counts, recipe.labels, strict=True))
-    told = labels if len(recipe.labels) == 2 else str(len(train))
+    amount = labels if len(recipe.labels) == 2 else str(len(train))
     return (
-        f"{told} {about.unit} of {len(set(train.groups))} {about.group}: {about.source}, less {len(aside)} "
-        f"{about.unit} of {len(set(aside.groups))} other {about.group} for validation."
+        f"{amount} {notes.unit} of {len(set(train.groups))} {notes.group}: {notes.source}, without {len(validation)} "
+        f"{notes.unit} of {len(set(validation.groups))} other {notes.group} for validation."
     )
 
 
-def _words(figure: dict[str, Any]) -> str:
-    if figure["value"] is None:
+def _format(metric: dict[str, Any]) -> str:
+    if metric["value"] is None:
         return "not defined"
-    low, high = figure["ci95"]
-    return f"{figure['value']:.4f} (95 % {low:.4f} to {high:.4f})"
+    low, high = metric["ci95"]
+    return f"{metric['value']:.4f} (95% CI {low:.4f} to {high:.4f})"

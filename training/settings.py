@@ -1,4 +1,4 @@
-"""How a model is trained: `training.yaml` beside its recipe."""
+"""Training settings: `training.yaml` of a model."""
 
 from __future__ import annotations
 
@@ -21,35 +21,35 @@ class _Part(BaseModel):
 
 
 class Augmentation(_Part):
-    """Ranges of the random changes to a training image; 0 switches one off. See `training.augment`.
+    """Ranges of the random changes to a training image; 0 disables a change. See `training.augment`.
 
     Attributes
     ----------
     rotation
-        Largest angle in degrees.
+        Maximum angle in degrees.
     shift
-        Largest shift, as a share of the size.
+        Maximum shift, as a share of the size.
     zoom
-        (smallest, largest) factor; above 1 cuts the borders off.
+        (minimum, maximum) factor; above 1 crops the borders.
     aspect, shear
-        Largest logarithm of the ratio of the axes; largest slope.
+        Maximum logarithm of the ratio of the axes; maximum slope.
     gamma, contrast
-        Largest logarithm of exponent and factor.
+        Maximum logarithm of the exponent and of the factor.
     brightness
-        Largest offset, of the scale [0, 1].
+        Maximum offset, on the scale [0, 1].
     shading
         Amplitude of a smooth field of brightness.
     bias
-        Largest logarithm of a smooth field of gain, one for each channel: where the coil sees more or less.
+        Maximum logarithm of a smooth field of gain, one per channel: the sensitivity of the coil.
     tone
-        As gamma, one for each channel.
+        Like gamma, one per channel.
     missing
-        Probability of each channel to be the middle one instead: how the glioma set fills up a sequence
-        that a patient lacks, the middle one being FLAIR.
+        Probability that a channel is replaced by the middle one. The glioma data set substitutes FLAIR, the middle
+        channel, for missing sequences.
     blur, sharpen
-        Largest standard deviation in pixels; largest share of the detail that is added.
+        Maximum standard deviation in pixels; maximum share of the detail that is added.
     noise
-        Largest standard deviation, of the scale [0, 1].
+        Maximum standard deviation, on the scale [0, 1].
     erase
         Probability of each of two gray rectangles.
     mixup
@@ -80,19 +80,19 @@ class Augmentation(_Part):
     @model_validator(mode="after")
     def _check(self) -> Self:
         if self.zoom[0] > self.zoom[1]:
-            raise ValueError(f"zoom has value {list(self.zoom)}, the first must not be above the second")
+            raise ValueError(f"zoom is {list(self.zoom)}; the first value must not be above the second")
         return self
 
 
 class Space(_Part):
-    """What `radserve tune` may choose for one key: one of `choices`, or from `low` to `high`.
+    """Search space of one key for `radserve tune`: one of `choices`, or from `low` to `high`.
 
     Attributes
     ----------
     log
-        Whether the range is searched by its logarithm.
+        Whether to search the range on a logarithmic scale.
     whole
-        Whether only whole numbers are meant.
+        Whether to use only integers.
     """
 
     low: float | None = None
@@ -103,47 +103,47 @@ class Space(_Part):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        ranged = self.low is not None and self.high is not None and self.low < self.high
-        if ranged == bool(self.choices) or (self.choices is not None and (self.log or self.whole)):
-            raise ValueError("needs either choices alone, or low and high with low below high")
+        has_range = self.low is not None and self.high is not None and self.low < self.high
+        if has_range == bool(self.choices) or (self.choices is not None and (self.log or self.whole)):
+            raise ValueError("requires either choices alone, or low and high with low below high")
         if self.low is not None and self.log and self.low <= 0:
-            raise ValueError(f"low has value {self.low:g}, a range that is searched by its logarithm starts above 0")
+            raise ValueError(f"low is {self.low:g}; a logarithmic range must start above 0")
         if self.whole and not all(end is not None and end.is_integer() for end in (self.low, self.high)):
-            raise ValueError(f"low and high have values {self.low} and {self.high}, whole numbers are meant")
+            raise ValueError(f"low and high are {self.low} and {self.high}; with 'whole' they must be integers")
         return self
 
 
 class Settings(_Part):
-    """One `training.yaml`, validated.
+    """Content of a `training.yaml`.
 
     Attributes
     ----------
     data
         Name of the data set in `training.datasets`.
     validation
-        Share of the images put aside.
+        Share of the images for validation.
     seed
-        Of the split, the first weights, the order, the augmentation and the bootstrap.
+        Seed of the split, the initial weights, the order, the augmentation and the bootstrap.
     learning_rate
-        Highest of a one-cycle schedule.
+        Maximum of a one-cycle schedule.
     average
-        Decay of the moving average of the weights, each step.
+        Decay of the moving average of the weights, per step.
     steps
-        Most batches an epoch; all images without it.
+        Maximum number of batches per epoch; unlimited by default.
     patience
-        Epochs without a better one after which the run ends; to the last epoch without it.
+        Epochs without improvement after which the run stops; unlimited by default.
     clip
-        Largest norm of the gradient.
+        Maximum norm of the gradient.
     dropout
-        Of every dropout layer, instead of the network's own.
+        Rate of every dropout layer; by default that of the network.
     sensitivity
-        What the threshold must reach on validation, where the answer is yes or no.
+        Sensitivity that the threshold must reach on the validation side, for two labels.
     demonstration
-        Whether this is a short run that shows the way and no usable model; the card then says so.
+        Whether this is a short run that does not produce a usable model; the card then says so.
     tune
-        Key, a dot descends -> what `radserve tune` may choose for it.
+        Search space by key; a dot in a key descends.
     precision
-        `bf16` computes convolutions in bfloat16; weights and optimizer stay single.
+        `bf16` computes convolutions in bfloat16; weights and optimizer remain in single precision.
     """
 
     data: Annotated[str, Field(min_length=1)]
@@ -169,7 +169,7 @@ class Settings(_Part):
     def _check(self) -> Self:
         fixed = sorted({"data", "validation", "seed", "tune"} & self.tune.keys())
         if fixed:
-            raise ValueError(f"tune must not hold {', '.join(fixed)}: trials are compared on one split")
+            raise ValueError(f"tune must not contain {', '.join(fixed)}: trials are compared on the same split")
         return self
 
 
@@ -179,35 +179,35 @@ def load(path: Path, overrides: Sequence[str] = ()) -> Settings:
     Parameters
     ----------
     overrides
-        `key=value`, the value as in YAML; a dot descends: `augmentation.rotation=5`.
+        `key=value`, with the value in YAML; a dot descends: `augmentation.rotation=5`.
 
     Raises
     ------
     SettingsError
-        Naming file, key and value of everything that is wrong.
+        Lists file, key and value of every problem.
     """
     try:
         data = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise SettingsError(f"{path}: missing; a model that can be trained has one beside its recipe.") from None
+        raise SettingsError(f"{path}: not found. A model needs it beside its recipe to be trained.") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise SettingsError(f"{path}: not YAML: {error}") from error
+        raise SettingsError(f"{path}: invalid YAML: {error}") from error
     if not isinstance(data, dict):
-        raise SettingsError(f"{path}: holds {type(data).__name__}, not keys and values.")
+        raise SettingsError(f"{path}: contains {type(data).__name__}, expected keys and values.")
     for override in overrides:
         _override(data, override)
     return _parse(data, str(path))
 
 
-def change(chosen: Settings, values: Mapping[str, Any]) -> Settings:
-    """Change settings; a dot in a key descends.
+def change(settings: Settings, values: Mapping[str, Any]) -> Settings:
+    """Return changed settings; a dot in a key descends.
 
     Raises
     ------
     SettingsError
-        Naming every key and value that is wrong.
+        Lists key and value of every problem.
     """
-    data = chosen.model_dump(mode="json", exclude_unset=True)
+    data = settings.model_dump(mode="json", exclude_unset=True)
     for key, value in values.items():
         _set(data, key, value)
     return _parse(data, "changed settings")
@@ -227,17 +227,17 @@ def _parse(data: dict[str, Any], source: str) -> Settings:
 def _override(data: dict[str, Any], text: str) -> None:
     key, equals, value = text.partition("=")
     if not equals or not key:
-        raise SettingsError(f"--set has value {text!r}; write key=value.")
+        raise SettingsError(f"--set: invalid value {text!r}. Expected key=value.")
     try:
         _set(data, key, yaml.safe_load(value))
     except yaml.YAMLError as error:
-        raise SettingsError(f"--set has value {text!r}; what follows '=' is not YAML: {error}") from error
+        raise SettingsError(f"--set: invalid value {text!r}; the part after '=' is invalid YAML: {error}") from error
 
 
 def _set(data: dict[str, Any], key: str, value: Any) -> None:
-    *above, last = key.split(".")
-    for part in above:
+    *parents, last = key.split(".")
+    for part in parents:
         data = data.setdefault(part, {})
         if not isinstance(data, dict):
-            raise SettingsError(f"{key}={value} cannot be set: {part!r} has no keys below it.")
+            raise SettingsError(f"Cannot set {key}={value}: {part!r} has no keys.")
     data[last] = value

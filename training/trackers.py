@@ -1,4 +1,4 @@
-"""Where a run's curves go: TensorBoard, Weights & Biases, MLflow, or nowhere."""
+"""Experiment trackers: TensorBoard, Weights & Biases, MLflow, or none."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ Tracker = Literal["tensorboard", "wandb", "mlflow", "none"]
 
 
 def logger(tracker: Tracker, name: str, out: Path, *, online: bool = False) -> Logger | bool:
-    """Make the logger of a run; everything is kept below its result folder.
+    """Create the Lightning logger of a run, which writes below its result folder.
 
     Parameters
     ----------
     name
-        Of the model: the project or experiment that the run belongs to.
+        Name of the model, used as project or experiment.
     online
-        Whether Weights & Biases may send (its own login and variables apply); MLflow follows
-        MLFLOW_TRACKING_URI where that is set.
+        Whether Weights & Biases may upload, with its own login and environment variables. MLflow follows
+        MLFLOW_TRACKING_URI if that is set.
     """
     match tracker:
         case "tensorboard":
@@ -34,7 +34,7 @@ def logger(tracker: Tracker, name: str, out: Path, *, online: bool = False) -> L
 
             return WandbLogger(name=out.name, project=name, save_dir=out, offline=not online)
         case "mlflow":
-            # It would tell its makers of every run, offline or not.
+            # MLflow would report every run to its vendor.
             os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
             from lightning.pytorch.loggers import MLFlowLogger
 

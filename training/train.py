@@ -1,4 +1,4 @@
-"""A recipe's folder and a data set to a trained, measured model."""
+"""Trains, calibrates and measures a model: `radserve train`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from typing import Final
 from handlers import recipe as recipes
 from handlers.recipe import Recipe
 from training import settings
-from training.datasets.prepared import Prepared, prepare
+from training.datasets import training_data
+from training.datasets.training_data import TrainingData
 from training.errors import RunError
 from training.fit import LAST, Run, fit
 from training.metrics.report import parse
@@ -23,24 +24,24 @@ SETTINGS: Final = "training.yaml"
 
 @dataclass(frozen=True)
 class Options:
-    """How to run, next to what `training.yaml` says.
+    """Options of a training run that are not in `training.yaml`.
 
     Attributes
     ----------
     resume
-        Go on from the last complete epoch in the result folder.
+        Continue after the last complete epoch in the result folder.
     overrides
-        `key=value` over `training.yaml`.
+        `key=value` that replace settings of `training.yaml`.
     install
-        Put weights, figures and recipe into the archive's folder at the end.
+        Copy weights, metrics, recipe and card into the model's folder at the end.
     progress
         Show a progress bar.
     start
-        Folder of a released run, or of an archive, whose weights are trained further; its split must be this one.
+        Folder of a released run or of a model, whose weights are trained further; its split must equal this one.
     tracker, online
-        See `training.track.logger`.
+        See `training.trackers.logger`.
     command
-        Stands in `metrics.json`.
+        Command line for `metrics.json`.
     """
 
     resume: bool = False
@@ -54,59 +55,59 @@ class Options:
 
 
 def train(folder: Path, data: Path, out: Path, options: Options | None = None) -> Recipe:
-    """Train, calibrate, measure.
+    """Train, calibrate and measure a model.
 
     Parameters
     ----------
     folder
-        Holds `archive.yaml` and `training.yaml`.
+        Model folder with `archive.yaml` and `training.yaml`.
     data
-        The data set, in the layout of its public download.
+        Data set, in the layout of its public download.
     out
         Result folder.
 
     Returns
     -------
-    The recipe as `out` holds it.
+    The recipe that was written to `out`.
 
     Raises
     ------
     RadServeError
-        Naming what is wrong with recipe, settings, data or result folder.
+        If recipe, settings, data or result folder are invalid.
     """
     options = options or Options()
     recipe = recipes.load(folder / "archive.yaml")
-    chosen = settings.load(folder / SETTINGS, options.overrides)
-    prepared = prepare(recipe, chosen, data)
+    config = settings.load(folder / SETTINGS, options.overrides)
+    loaded = training_data.load(recipe, config, data)
     command = _command(out, options)
-    start = None if options.start is None else _start(options.start, prepared)
+    start = None if options.start is None else _start_weights(options.start, loaded)
     run = Run(out, options.resume, options.progress, options.tracker, options.online, start=start)
-    fit(recipe, chosen, prepared, run)
-    made = release(recipe, chosen, prepared, out, command)
+    fit(recipe, config, loaded, run)
+    released = release(recipe, config, loaded, out, command)
     if options.install:
         install(out, folder)
-    return made
+    return released
 
 
-def _start(folder: Path, prepared: Prepared) -> Path:
-    """Find the weights to begin with; what they were trained on must not be on the validation side."""
-    recipe, figures = recipes.load(folder / "archive.yaml"), folder / "metrics.json"
-    if not figures.is_file():
-        raise RunError(f"{figures}: missing, so nothing tells what the weights were trained on. Give a released run.")
-    split = parse(json.loads(figures.read_text(encoding="utf-8")), str(figures)).split.sha256
-    if split != prepared.split:
+def _start_weights(folder: Path, data: TrainingData) -> Path:
+    """Return the path of the initial weights, which must not have been trained on images of the validation side."""
+    recipe, metrics = recipes.load(folder / "archive.yaml"), folder / "metrics.json"
+    if not metrics.is_file():
+        raise RunError(f"{metrics}: not found, so the training data of the weights is unknown. Give a released run.")
+    split = parse(json.loads(metrics.read_text(encoding="utf-8")), str(metrics)).split.sha256
+    if split != data.split:
         raise RunError(
-            f"{folder}: was trained on another split ({split[:12]}) than this run has ({prepared.split[:12]}), so its "
-            "images may be on the validation side. Give the same data, seed and share."
+            f"{folder}: was trained on another split ({split[:12]}) than this run has ({data.split[:12]}), so its "
+            "training images may be on the validation side. Use the same data, seed and share."
         )
     return folder / recipe.weights.file
 
 
 def _command(out: Path, options: Options) -> str:
-    """Keep the command that began the run, whichever one ends it."""
-    kept = out / "command.txt"
-    # What was refused before its first epoch began no run.
-    if not (kept.exists() and (out / LAST).exists()):
+    """Return the command that started the run, even if another one resumes it."""
+    path = out / "command.txt"
+    # A command that failed before the first epoch did not start the run.
+    if not (path.exists() and (out / LAST).exists()):
         out.mkdir(parents=True, exist_ok=True)
-        kept.write_text(options.command + "\n", encoding="utf-8")
-    return kept.read_text(encoding="utf-8").strip()
+        path.write_text(options.command + "\n", encoding="utf-8")
+    return path.read_text(encoding="utf-8").strip()

@@ -1,4 +1,4 @@
-"""Search for better settings with Optuna; every trial is a training run of its own."""
+"""Searches for better settings with Optuna: `radserve tune`; every trial is a training run."""
 
 from __future__ import annotations
 
@@ -22,7 +22,8 @@ from sqlalchemy.exc import SQLAlchemyError
 from handlers import recipe as recipes
 from handlers.recipe import Recipe
 from training import settings
-from training.datasets.prepared import Prepared, prepare
+from training.datasets import training_data
+from training.datasets.training_data import TrainingData
 from training.errors import RunError, SettingsError
 from training.fit import Run, fit
 from training.settings import Settings, Space
@@ -30,25 +31,25 @@ from training.trackers import Tracker
 
 BEST: Final = "training.yaml"
 _WARM_UP: Final = 3
-"""Epochs before a trial may be pruned, and trials before any is."""
+"""Epochs before a trial may be pruned, and trials before the first pruning."""
 _ATTEMPTS: Final = 6
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Options:
-    """How to search, next to what `training.yaml` says.
+    """Options of a search that are not in `training.yaml`.
 
     Attributes
     ----------
     trials
-        Of this process.
+        Number of trials in this process.
     storage
-        Optuna's storage URL; workers that name the same one share a study.
+        Optuna storage URL; workers with the same URL share a study.
     overrides
-        `key=value` over `training.yaml`.
+        `key=value` that replace settings of `training.yaml`.
     install
-        Put the best settings into the archive's folder.
+        Copy the best settings into the model's folder.
     """
 
     trials: int = 20
@@ -60,32 +61,31 @@ class Options:
 
 
 def tune(folder: Path, data: Path, out: Path, options: Options) -> optuna.Study:
-    """Run trials and leave `training.yaml` with the best settings, and plots, in `out`.
+    """Run trials; writes `training.yaml` with the best settings, and plots, to `out`.
 
     Parameters
     ----------
     folder
-        Holds `archive.yaml` and `training.yaml`, whose key `tune` is the search space.
+        Model folder with `archive.yaml` and `training.yaml`, whose key `tune` is the search space.
 
     Raises
     ------
     RadServeError
-        Naming what is wrong with recipe, settings or data.
+        If recipe, settings or data are invalid.
     """
     recipe = recipes.load(folder / "archive.yaml")
-    chosen = settings.load(folder / BEST, options.overrides)
-    if not chosen.tune:
-        raise SettingsError(f"{folder / BEST}: has no key 'tune'; name there what to search, and in which range.")
+    config = settings.load(folder / BEST, options.overrides)
+    if not config.tune:
+        raise SettingsError(f"{folder / BEST}: has no key 'tune'. Add the keys to search and their ranges.")
     out.mkdir(parents=True, exist_ok=True)
-    study = _study(recipe.name, chosen, out, options)
-    prepared = prepare(recipe, chosen, data)
-    study.optimize(lambda trial: _trial(trial, recipe, chosen, prepared, out, options), n_trials=options.trials)
-    finished = study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.COMPLETE,))
-    if not finished:
-        _log.info("no trial was finished; run more")
+    study = _study(recipe.name, config, out, options)
+    loaded = training_data.load(recipe, config, data)
+    study.optimize(lambda trial: _trial(trial, recipe, config, loaded, out, options), n_trials=options.trials)
+    if not study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.COMPLETE,)):
+        _log.info("no trial was completed; run more trials")
         return study
     _log.info("best of %d trials: score %.4f with %s", len(study.trials), study.best_value, study.best_params)
-    _write(chosen, study.best_params, out / BEST)
+    _write(config, study.best_params, out / BEST)
     if options.install:
         shutil.copyfile(out / BEST, folder / BEST)
     draw(study, out / "plots")
@@ -93,24 +93,23 @@ def tune(folder: Path, data: Path, out: Path, options: Options) -> optuna.Study:
 
 
 def draw(study: optuna.Study, folder: Path) -> None:
-    """Draw a study as interactive HTML and as PNG, each plot that it has enough trials for."""
+    """Draw the plots of a study for which there are enough trials, as interactive HTML and as PNG."""
     import matplotlib.pyplot as plt
 
     folder.mkdir(parents=True, exist_ok=True)
-    importance = PedAnovaImportanceEvaluator()
-    extra: dict[str, dict[str, Any]] = {"param_importances": {"evaluator": importance}}
+    extra: dict[str, dict[str, Any]] = {"param_importances": {"evaluator": PedAnovaImportanceEvaluator()}}
     for name in ("optimization_history", "intermediate_values", "parallel_coordinate", "slice", "param_importances"):
         try:
             with warnings.catch_warnings():
-                # Plots with matplotlib and the evaluator are marked experimental.
+                # Optuna marks plots with matplotlib, and the evaluator, as experimental.
                 warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-                # Of a single trial, or of equal ones.
+                # A single trial, or equal ones.
                 warnings.filterwarnings("ignore", message=".*identical low and high .lims")
                 warnings.filterwarnings("ignore", message="The number of trials is too small")
                 interactive = getattr(optuna.visualization, f"plot_{name}")(study, **extra.get(name, {}))
                 axes = getattr(optuna.visualization.matplotlib, f"plot_{name}")(study, **extra.get(name, {}))
         except (ValueError, RuntimeError) as error:
-            _log.info("no plot %s yet: %s", name, error)
+            _log.info("skipping plot %s: %s", name, error)
             continue
         interactive.write_html(folder / f"{name}.html", include_plotlyjs="directory")
         figure = (axes.flat[0] if hasattr(axes, "flat") else axes).figure
@@ -118,7 +117,7 @@ def draw(study: optuna.Study, folder: Path) -> None:
         plt.close(figure)
 
 
-def _study(name: str, chosen: Settings, out: Path, options: Options) -> optuna.Study:
+def _study(name: str, config: Settings, out: Path, options: Options) -> optuna.Study:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = optuna.create_study(
         storage=_storage(options.storage or f"sqlite:///{out.resolve() / 'study.db'}"),
@@ -127,29 +126,28 @@ def _study(name: str, chosen: Settings, out: Path, options: Options) -> optuna.S
         load_if_exists=True,
         pruner=optuna.pruners.MedianPruner(n_startup_trials=_WARM_UP, n_warmup_steps=_WARM_UP),
     )
-    # Workers with one seed would all try the same; alone, a study can be repeated.
-    seed = None if options.storage else chosen.seed + len(study.get_trials(deepcopy=False))
+    # Workers with the same seed would try the same settings. A study of one process is reproducible.
+    seed = None if options.storage else config.seed + len(study.get_trials(deepcopy=False))
     study.sampler = optuna.samplers.TPESampler(seed=seed)
     return study
 
 
 def _storage(url: str) -> BaseStorage:
-    """Open a storage. Of workers that begin it together one makes the tables; the others fail, and find them then."""
-    for left in reversed(range(_ATTEMPTS)):
+    """Open a storage; retries, because creating the tables fails in all but one of several concurrent workers."""
+    for remaining in reversed(range(_ATTEMPTS)):
         try:
             return optuna.storages.get_storage(url)
         except SQLAlchemyError as error:
-            if not left:
-                raise RunError(f"the study's storage cannot be opened: {error}") from error
+            if not remaining:
+                raise RunError(f"Cannot open the storage of the study: {error}") from error
             time.sleep(0.5)
     raise AssertionError("unreachable")
 
 
 def _trial(
-    trial: optuna.Trial, recipe: Recipe, chosen: Settings, prepared: Prepared, out: Path, options: Options
+    trial: optuna.Trial, recipe: Recipe, config: Settings, data: TrainingData, out: Path, options: Options
 ) -> float:
-    found = {key: _suggest(trial, key, space) for key, space in chosen.tune.items()}
-    tried = settings.change(chosen, found)
+    values = {key: _suggest(trial, key, space) for key, space in config.tune.items()}
     run = Run(
         out / f"trial-{trial.number:04d}",
         progress=False,
@@ -157,8 +155,8 @@ def _trial(
         online=options.online,
         callbacks=[_Pruning(trial)],
     )
-    _log.info("trial %d: %s", trial.number, found)
-    return fit(recipe, tried, prepared, run)
+    _log.info("trial %d: %s", trial.number, values)
+    return fit(recipe, settings.change(config, values), data, run)
 
 
 def _suggest(trial: optuna.Trial, key: str, space: Space) -> Any:
@@ -171,14 +169,14 @@ def _suggest(trial: optuna.Trial, key: str, space: Space) -> Any:
     return trial.suggest_float(key, space.low, space.high, log=space.log)
 
 
-def _write(chosen: Settings, found: Mapping[str, Any], path: Path) -> None:
-    values = settings.change(chosen, found).model_dump(mode="json", exclude_unset=True)
-    comment = "# The best settings of a search, written by `radserve tune`.\n"
+def _write(config: Settings, best: Mapping[str, Any], path: Path) -> None:
+    values = settings.change(config, best).model_dump(mode="json", exclude_unset=True)
+    comment = "# Best settings of a search, written by `radserve tune`.\n"
     path.write_text(comment + yaml.safe_dump(values, sort_keys=False, default_flow_style=None), encoding="utf-8")
 
 
 class _Pruning(Callback):
-    """Tell Optuna each epoch's score, and end a trial that lies below the median of those before it."""
+    """Reports the score of each epoch to Optuna, and stops a trial whose score is below the median."""
 
     def __init__(self, trial: optuna.Trial) -> None:
         self._trial = trial

@@ -1,4 +1,4 @@
-"""Weights as they are shipped: safetensors in half precision, under the network's own keys."""
+"""Weights files: safetensors in half precision, with the keys of the network."""
 
 from __future__ import annotations
 
@@ -14,12 +14,7 @@ from training.errors import RunError
 
 
 def save(state: Mapping[str, torch.Tensor], path: Path) -> str:
-    """Write weights; floating point is rounded to half precision.
-
-    Returns
-    -------
-    The file's sha256.
-    """
+    """Write weights, with floating point values rounded to half precision; return the SHA-256 of the file."""
     half = {
         key: (value.half() if value.is_floating_point() else value).cpu().contiguous() for key, value in state.items()
     }
@@ -28,26 +23,28 @@ def save(state: Mapping[str, torch.Tensor], path: Path) -> str:
 
 
 def load(network: nn.Module, path: Path) -> nn.Module:
-    """Put shipped weights into a network, for evaluation in single precision."""
+    """Load weights into a network, in evaluation mode and single precision."""
     network.load_state_dict(load_file(path))
     return network.eval()
 
 
 def from_checkpoint(path: Path) -> tuple[dict[str, torch.Tensor], int]:
-    """Take the averaged weights out of a checkpoint.
+    """Read the averaged weights of a Lightning checkpoint.
 
     Returns
     -------
-    The network's state, and the epoch (from 1) that it is of.
+    The network's state and its epoch, from 1.
 
     Raises
     ------
     RunError
-        If there is no such checkpoint.
+        If the checkpoint does not exist.
     """
     if not path.is_file():
-        raise RunError(f"{path}: missing; the run has not finished an epoch.")
-    stored = torch.load(path, map_location="cpu", weights_only=True)
+        raise RunError(f"{path}: not found; the run has not finished an epoch.")
+    checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     prefix = "network."
-    state = {key.removeprefix(prefix): value for key, value in stored["state_dict"].items() if key.startswith(prefix)}
-    return state, int(stored["epoch"]) + 1
+    state = {
+        key.removeprefix(prefix): value for key, value in checkpoint["state_dict"].items() if key.startswith(prefix)
+    }
+    return state, int(checkpoint["epoch"]) + 1

@@ -26,8 +26,6 @@ PLATFORM: Final = "x86_64-manylinux2014"
 _PYTHON: Final = "3.11"
 _EXCLUDED_MODULES: Final = ("gateway.backends.in_process", "gateway.cli")
 """Modules that need torch or uvicorn."""
-_PRUNED_PACKAGES: Final = ("boto3", "rich", "stamina", "typer", "uvicorn")
-"""Packages that the function does not need, or that Lambda's runtime provides."""
 _EPOCH: Final = (1980, 1, 1, 0, 0, 0)
 _UNUSED_FILES: Final = re.compile(
     r"(^|/)(__pycache__|tests?|bin)/|\.(pyi|typed|so\.dSYM)$|\.dist-info/(RECORD|INSTALLER|REQUESTED|direct_url\.json|uv_.*)$"
@@ -84,22 +82,22 @@ def modules(root: Path = ROOT) -> list[Path]:
 
 
 def _install(stage: Path, requirements: Path, python: str, root: Path) -> None:
-    export = ["export", "--locked", "--extra", "gateway", "--no-emit-project", "--no-header", "--no-annotate"]
-    for name in _PRUNED_PACKAGES:
-        export += ["--prune", name]
-    _run_uv([*export, "--output-file", str(requirements)], root)
-    install = ["pip", "install", "--target", str(stage), "--python-platform", PLATFORM, "--python-version", python]
+    requirements.write_text(_run(["sh", "docker/requirements.sh", "lambda"], root), encoding="utf-8")
+    install = ["uv", "--quiet", "pip", "install", "--requirement", str(requirements), "--target", str(stage)]
+    install += ["--python-platform", PLATFORM, "--python-version", python]
     install += ["--only-binary", ":all:", "--no-deps", "--require-hashes", "--link-mode", "copy"]
-    _run_uv([*install, "--requirement", str(requirements)], root)
+    _run(install, root)
 
 
-def _run_uv(arguments: list[str], root: Path) -> None:
-    uv = shutil.which("uv", path=f"{root / '.venv-uv' / 'bin'}{os.pathsep}{os.environ.get('PATH', '')}")
-    if uv is None:
+def _run(command: list[str], root: Path) -> str:
+    path = f"{root / '.venv-uv' / 'bin'}{os.pathsep}{os.environ.get('PATH', '')}"
+    if shutil.which("uv", path=path) is None:
         raise BuildError("uv is not installed; run scripts/setup.")
-    process = subprocess.run([uv, "--quiet", *arguments], cwd=root, capture_output=True, text=True, check=False)
+    environment = {**os.environ, "PATH": path}
+    process = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True, check=False)
     if process.returncode != 0:
-        raise BuildError(f"uv {arguments[0]} failed: {process.stderr.strip()[-1000:]}")
+        raise BuildError(f"{' '.join(command[:4])} failed: {process.stderr.strip()[-1000:]}")
+    return process.stdout
 
 
 def _copy(stage: Path, root: Path) -> None:

@@ -1,4 +1,4 @@
-"""Write Grafana's dashboards from dashboards.yaml, which a person can read: python docker/grafana/make.py."""  # noqa: INP001 - a script
+"""Generate Grafana's dashboards from dashboards.yaml: python docker/grafana/make.py."""  # noqa: INP001 - a script
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing import Any, Final
 
 import yaml
 
-HERE: Final = Path(__file__).resolve().parent
+FOLDER: Final = Path(__file__).resolve().parent
 _SCHEMA: Final = 41
-"""Of Grafana 12."""
+"""Version of the dashboard schema in Grafana 12."""
 _WIDTH: Final = 8
 _COLUMNS: Final = 24
 _HEIGHTS: Final = {"stat": 4}
@@ -29,8 +29,8 @@ _OPTIONS: Final[Mapping[str, Any]] = {
 
 
 def dashboards() -> dict[str, str]:
-    """Return the text of each dashboard by the name of its file."""
-    plans = yaml.safe_load((HERE / "dashboards.yaml").read_text(encoding="utf-8"))
+    """Return the content of each dashboard by file name."""
+    plans = yaml.safe_load((FOLDER / "dashboards.yaml").read_text(encoding="utf-8"))
     return {f"{plan['name']}.json": json.dumps(_dashboard(plan), indent=1) + "\n" for plan in plans}
 
 
@@ -71,27 +71,33 @@ def _variable(name: str, query: str) -> dict[str, Any]:
 
 
 def _panels(rows: list[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
-    """Lay the panels out: rows below each other, and within a row from left to right."""
+    """Arrange the panels: rows from top to bottom, panels of a row from left to right."""
     number = top = 0
     for row in rows:
         number += 1
-        yield {"id": number, "type": "row", "title": row["title"], "collapsed": False, "gridPos": _place(0, top, 24, 1)}
+        yield {
+            "id": number,
+            "type": "row",
+            "title": row["title"],
+            "collapsed": False,
+            "gridPos": _position(0, top, 24, 1),
+        }
         top, left, height = top + 1, 0, 0
         for plan in row["panels"]:
             width, tall = plan.get("width", _WIDTH), _HEIGHTS.get(plan.get("kind", ""), _WIDTH)
             if left + width > _COLUMNS:
                 top, left, height = top + height, 0, 0
             number += 1
-            yield _panel(plan, number, _place(left, top, width, tall))
+            yield _panel(plan, number, _position(left, top, width, tall))
             left, height = left + width, max(height, tall)
         top += height
 
 
-def _place(left: int, top: int, width: int, height: int) -> dict[str, int]:
+def _position(left: int, top: int, width: int, height: int) -> dict[str, int]:
     return {"x": left, "y": top, "w": width, "h": height}
 
 
-def _panel(plan: Mapping[str, Any], number: int, place: Mapping[str, int]) -> dict[str, Any]:
+def _panel(plan: Mapping[str, Any], number: int, position: Mapping[str, int]) -> dict[str, Any]:
     kind = plan.get("kind", "timeseries")
     custom = {"fillOpacity": 20, "stacking": {"mode": "normal"}} if plan.get("stack") else {}
     options = dict(_OPTIONS[kind])
@@ -103,7 +109,7 @@ def _panel(plan: Mapping[str, Any], number: int, place: Mapping[str, int]) -> di
         "title": plan["title"],
         "description": plan.get("help", ""),
         "datasource": _SOURCE,
-        "gridPos": place,
+        "gridPos": position,
         "fieldConfig": {"defaults": {"unit": plan.get("unit", "short"), "min": 0, "custom": custom}, "overrides": []},
         "options": options,
         "targets": [
@@ -126,4 +132,4 @@ def _target(kind: str, letter: str, legend: str, query: str) -> dict[str, Any]:
 
 if __name__ == "__main__":
     for name, text in dashboards().items():
-        (HERE / "dashboards" / name).write_text(text, encoding="utf-8")
+        (FOLDER / "dashboards" / name).write_text(text, encoding="utf-8")

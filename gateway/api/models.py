@@ -9,9 +9,9 @@ from markdown_it import MarkdownIt
 from starlette.responses import Response
 
 from gateway import problems, services
-from gateway.backends.base import Catalog
 from gateway.services import AuthenticatedCaller
 from radserve.auth.api_keys import Role
+from radserve.schema.catalog import Catalog
 
 router = APIRouter(prefix="/api/models", tags=["models"])
 

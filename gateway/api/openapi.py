@@ -8,7 +8,7 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
 from gateway import problems
-from gateway.problems import ProblemDetails
+from radserve.schema.problem import ProblemDetails
 
 _SCHEMES: Final = {
     "bearer": {

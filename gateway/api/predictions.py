@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -59,8 +60,8 @@ _REQUEST: Final = {
     }
 }
 _DOCUMENTS: Final = {
-    "predictions": documents.OneClassification | documents.OneSegmentation | documents.Predictions,
-    "explanations": documents.OneExplanation | documents.Explanations,
+    "predictions": documents.RecordedPrediction | documents.RecordedSegmentation | documents.RecordedResultList,
+    "explanations": documents.RecordedExplanation | documents.RecordedResultList,
 }
 
 
@@ -112,7 +113,8 @@ async def _respond(request: Request, verb: Verb, name: str, version: str | None,
         raise model_response.problem(response)
     if not response.media_type.startswith(request_body.JSON):
         return Response(response.body, media_type=response.media_type)
-    document = model_response.annotate(model_response.parse(response), body.names, datetime.now(UTC))
+    document = await asyncio.to_thread(model_response.parse, response, verb)  # decodes masks
+    document = model_response.annotate(document, body.names, datetime.now(UTC))
     entries = model_response.history_entries(
         document, verb, caller.name, request.state.request_id, keep_names=parts.settings.keep_names
     )

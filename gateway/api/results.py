@@ -30,13 +30,6 @@ _TIME: Final = re.compile(r"\d{4}-\d{2}-\d{2}[Tt ]")
 _FORMULA_PREFIXES: Final = ("=", "+", "-", "@", "\t", "\r", "\n")
 
 
-class Results(BaseModel):
-    """A page of results; `next` is the `cursor` of the next page, null on the last one."""
-
-    results: tuple[Result, ...]
-    next: str | None
-
-
 def _require_rfc3339(value: object) -> object:
     """Reject numbers, which pydantic would take for seconds since 1970."""
     if isinstance(value, str) and not _TIME.match(value):
@@ -80,14 +73,13 @@ async def results(
     parameters: FilterParameters,
     cursor: Annotated[str | None, Query(max_length=256, description="`next` of the previous page.")] = None,
     limit: Annotated[int, Query(ge=1, le=history.MAX_LIMIT)] = history.DEFAULT_LIMIT,
-) -> Results:
+) -> history.Page:
     """Return a page of results, newest first.
 
     If few of many results match the filters, a page may have fewer results than `limit`, or none. `next` tells whether
     more may follow.
     """
-    page = await _history(request, caller).find(parameters.query(caller, limit, cursor))
-    return Results(results=page.results, next=page.next)
+    return await _history(request, caller).find(parameters.query(caller, limit, cursor))
 
 
 @router.get(

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, Protocol
-
-from pydantic import BaseModel, ConfigDict, Field
+from typing import Literal, Protocol
 
 from gateway.errors import NotFoundError
+from radserve.schema.catalog import Catalog
 
 Verb = Literal["predictions", "explanations"]
 
@@ -52,64 +51,6 @@ class ModelResponse:
     media_type: str
     body: bytes
     retry_after: str = ""
-
-
-class _CatalogPart(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="ignore")
-
-
-class Input(_CatalogPart):
-    """Input of a network; sizes in pixels."""
-
-    color: Literal["gray", "rgb"]
-    height: int
-    width: int
-
-
-class Version(_CatalogPart):
-    """One version of a model, as its archive describes it.
-
-    Attributes
-    ----------
-    share
-        Percentage of the requests without a version that it receives.
-    positive, threshold
-        Positive label, and the probability from which it is reported; None for a model without a decision.
-    explains
-        Whether /explanations is supported.
-    figures
-        Scores on the validation images, from the archive's metrics.
-    warning
-        Part of every prediction, for models that must not be relied on.
-    """
-
-    version: str
-    sha256: str
-    share: Annotated[float, Field(ge=0, le=100)]
-    task: Literal["classification", "segmentation"]
-    title: str
-    labels: tuple[str, ...]
-    positive: str | None = None
-    threshold: float | None = None
-    explains: bool
-    input: Input
-    trained_on: str
-    licence: str
-    warning: str | None = None
-    figures: dict[str, Any] = {}
-
-
-class Model(_CatalogPart):
-    """A model and its versions, the one with the largest share first."""
-
-    name: str
-    versions: tuple[Version, ...]
-
-
-class Catalog(_CatalogPart):
-    """The models that a backend serves."""
-
-    models: tuple[Model, ...]
 
 
 class Backend(Protocol):

@@ -18,7 +18,7 @@ from typing import Any, Final
 import yaml
 
 import handlers
-from gateway.backends.base import Catalog, ModelRequest, ModelResponse, unknown_model
+from gateway.backends.base import ModelRequest, ModelResponse, unknown_model
 from gateway.errors import NotFoundError, SettingsError
 from handlers.classification import Classification
 from handlers.recipe import Recipe
@@ -27,6 +27,7 @@ from handlers.torchserve_handler import SAMPLE_PREDICTION, TorchServeHandler
 from radserve.build import mar, model_store
 from radserve.build.model_store import Entry
 from radserve.errors import ArchiveError, RadServeError
+from radserve.schema.catalog import Catalog
 from radserve.server import catalog
 
 _MAX_RESPONSE: Final = 32 * 1024 * 1024

@@ -9,9 +9,10 @@ from typing import Any, Final
 import httpx
 from pydantic import ValidationError
 
-from gateway.backends.base import Catalog, ModelRequest, ModelResponse, unknown_model
+from gateway.backends.base import ModelRequest, ModelResponse, unknown_model
 from gateway.errors import BadGatewayError, GatewayTimeoutError, SettingsError, UnavailableError
 from gateway.settings import Settings
+from radserve.schema.catalog import Catalog
 
 _CATALOG_MAX_AGE: Final = 2.0
 """Seconds; rollouts change the shares of versions."""

@@ -5,50 +5,21 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Annotated, Literal, Protocol
+from typing import Protocol
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, field_serializer, field_validator
+from pydantic import field_serializer, field_validator
+
+from radserve.schema.history import HistoryEntry, HistoryPage
+from radserve.schema.types import Sha256
 
 DEFAULT_LIMIT = 25
 MAX_LIMIT = 200
 
 
-class Result(BaseModel):
-    """History entry of one prediction. Rejected images and image contents are not recorded.
+class Result(HistoryEntry):
+    """Stored result whose time has milliseconds. Rejected images and image contents are not stored."""
 
-    Attributes
-    ----------
-    id
-        Unique; sorts by time (UUID version 7, RFC 9562).
-    time
-        Time of the prediction (UTC, milliseconds), as in the response.
-    sha256
-        Checksum of the model archive.
-    image_sha256
-        Checksum of the image as sent.
-    probability
-        Probability of `label`; None for segmentations.
-    client
-        Name of the API key, or subject of the token.
-    filename
-        File name as the client gave it, if names are recorded.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    id: str
-    time: Annotated[AwareDatetime, Field(json_schema_extra={"format": "date-time"})]
-    verb: Literal["predictions", "explanations"]
-    model: str
-    version: str
-    sha256: str
-    image_sha256: str
-    label: str
-    probability: float | None = None
-    positive: bool | None = None
-    client: str
-    filename: str | None = None
-    request_id: str = ""
+    sha256: Sha256
 
     @field_validator("time")
     @classmethod
@@ -91,15 +62,13 @@ class Query:
     limit: int = DEFAULT_LIMIT
 
 
-@dataclass(frozen=True)
-class Page:
+class Page(HistoryPage):
     """Results, and the cursor of the next page (None on the last one).
 
     A cursor names a position between two results, so results that are added or deleted meanwhile shift nothing.
     """
 
     results: tuple[Result, ...]
-    next: str | None
 
 
 class History(Protocol):

@@ -15,10 +15,10 @@ from gateway.history.images import ImageStore
 from gateway.metrics import HISTORY, HISTORY_UP, IMAGES
 from gateway.settings import Settings
 from gateway.uploads.request_body import RequestBody
+from radserve.schema.history import HistoryState
 
 logger = logging.getLogger(__name__)
 
-Outcome = Literal["kept", "off", "unavailable"]
 State = Literal["ok", "off", "unavailable"]
 
 _TIMEOUT: Final = 1.0
@@ -48,7 +48,7 @@ class HistoryRecorder:
         self._available = True
         self._attempts = 0
 
-    async def record(self, results: Sequence[Result], body: RequestBody | None = None) -> Outcome:
+    async def record(self, results: Sequence[Result], body: RequestBody | None = None) -> HistoryState:
         """Record results, and the images in the request body.
 
         Returns

@@ -112,11 +112,11 @@ class RedisHistory:
                 results += [result for result in await self._read(members) if _matches(result, query)]
                 if len(results) > query.limit:
                     page = tuple(results[: query.limit])
-                    return Page(page, Position.of(page[-1]).cursor)
+                    return Page(results=page, next=Position.of(page[-1]).cursor)
                 if len(members) < batch:
-                    return Page(tuple(results), None)
+                    return Page(results=tuple(results), next=None)
                 high = Position.unpack(members[-1])
-            return Page(tuple(results), high.cursor)
+            return Page(results=tuple(results), next=high.cursor)
 
     async def get(self, result_id: str) -> Result | None:
         """Return a result."""

@@ -111,8 +111,8 @@ def _page(rows: list[tuple[Any, ...]], limit: int, end: tuple[int, str] | None) 
     """Return a page; `end` is the last row that was examined, None if no rows follow."""
     results = tuple(map(_from_row, rows[:limit]))
     if len(rows) > limit:
-        return Page(results, Position.of(results[-1]).cursor)
-    return Page(results, Position(end[0], UUID(end[1])).cursor if end else None)
+        return Page(results=results, next=Position.of(results[-1]).cursor)
+    return Page(results=results, next=Position(end[0], UUID(end[1])).cursor if end else None)
 
 
 def _get(connection: sqlite3.Connection, result_id: str) -> Result | None:

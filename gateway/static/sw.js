@@ -1,13 +1,13 @@
-// Keeps the shell of the page for when there is no connection: never an answer, an image, a card or a key.
-// What is kept is used only where the server cannot be reached, so that a new release is seen at once.
+// Service worker: stores the files of the page for use without a connection; never predictions, images, cards or keys.
+// Stored files are used only if the server is unreachable, so that a new release takes effect immediately.
 
 const CACHE = "radserve-shell";
 const SHELL = [
   "./", "manifest.webmanifest", "icons/icon.svg", "icons/icon-192.png",
   "css/base.css", "css/layout.css", "css/result.css", "css/history.css",
-  "js/early.js", "js/main.js", "js/access.js", "js/analyse.js", "js/answer.js", "js/api.js", "js/bars.js",
-  "js/dom.js", "js/files.js", "js/history.js", "js/models.js", "js/paint.js", "js/prose.js", "js/refusals.js",
-  "js/result.js", "js/viewer.js", "js/words.js",
+  "js/analyse.js", "js/api.js", "js/dom.js", "js/history.js", "js/key_dialog.js", "js/main.js", "js/models.js",
+  "js/pictures.js", "js/prediction.js", "js/probabilities.js", "js/queue.js", "js/rejections.js", "js/result.js",
+  "js/safe_html.js", "js/texts.js", "js/theme.js", "js/viewer.js",
 ].map((path) => new URL(path, self.registration.scope).href);
 
 self.addEventListener("install", (event) => {
@@ -19,20 +19,19 @@ self.addEventListener("activate", (event) => {
 });
 
 self.addEventListener("fetch", (event) => {
-  const { request } = event;
-  if (request.method !== "GET" || !SHELL.includes(request.url.split(/[?#]/)[0])) return;
-  event.respondWith(fresh(request));
+  const url = event.request.url.split(/[?#]/)[0];
+  if (event.request.method === "GET" && SHELL.includes(url)) event.respondWith(networkFirst(event.request, url));
 });
 
-async function fresh(request) {
+async function networkFirst(request, url) {
   const cache = await caches.open(CACHE);
   try {
     const response = await fetch(request);
-    if (response.ok) await cache.put(request.url.split(/[?#]/)[0], response.clone());
+    if (response.ok) await cache.put(url, response.clone());
     return response;
   } catch (error) {
-    const kept = await cache.match(request.url.split(/[?#]/)[0]);
-    if (kept) return kept;
+    const stored = await cache.match(url);
+    if (stored) return stored;
     throw error;
   }
 }

@@ -1,1 +1,1 @@
-"""API keys and roles."""
+"""API keys: roles, storage, and the endpoint that validates them for nginx."""

@@ -1,4 +1,4 @@
-"""API keys: what one looks like, what is kept of it, whom it belongs to and what it may do."""
+"""API keys: format, roles, and the stored part of a key."""
 
 from __future__ import annotations
 
@@ -14,22 +14,23 @@ from typing import Annotated, Final, Self
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from radserve.errors import KeysError
+from radserve.validation import describe
 
 PATTERN: Final = r"radserve_[0-9a-f]{12}_[0-9a-f]{64}"
-"""Text of a key: a prefix that scanners for leaked secrets can look for, an id that tells which key it is (no
-secret: logs hold it), and 256 random bits. Hexadecimal, so that a double click marks all of it."""
+"""Text of a key: a prefix for scanners of leaked secrets, a public id, and 256 random bits. Hexadecimal digits and
+underscores, so that a double click selects all of it."""
 _PARTS: Final = re.compile(r"radserve_([0-9a-f]{12})_([0-9a-f]{64})")
 _UNITS: Final = {"h": timedelta(hours=1), "d": timedelta(days=1), "w": timedelta(weeks=1)}
-_NOBODY: Final = "0" * 64
-"""No secret is known to have this digest; an unknown id is compared with it, which takes as long as a known one."""
+_NO_DIGEST: Final = "0" * 64
+"""Digest to compare an unknown id with, so that the comparison takes as long as for a known id."""
 
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-"""As in `handlers.recipe`, which needs a YAML parser; what reads keys (the gateway on Lambda) does not have one."""
+"""The same as in `handlers.recipe`, which needs a YAML parser that the gateway on Lambda does not have."""
 KeyName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._@-]{0,63}$")]
 
 
 class Role(StrEnum):
-    """What a key may be used for: ask models, read metrics, manage workers and versions."""
+    """Permission of a key: run predictions, read metrics, or manage workers and versions."""
 
     PREDICT = "predict"
     READ = "read"
@@ -37,15 +38,15 @@ class Role(StrEnum):
 
 
 class Key(BaseModel):
-    """What is kept of a key.
+    """Stored part of a key.
 
     Attributes
     ----------
     sha256
-        Of the secret part. A slow hash protects passwords, which can be guessed; 256 random bits cannot,
-        and a slow hash would only make every request slow.
+        Digest of the secret part. A slow hash would protect a password that can be guessed; for 256 random bits it
+        would only slow down every request.
     expires
-        From when on it is no longer valid; None for never.
+        End of validity; None for unlimited validity.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -58,7 +59,7 @@ class Key(BaseModel):
     expires: AwareDatetime | None = None
 
     def expired(self, now: datetime | None = None) -> bool:
-        """Whether it is no longer valid."""
+        """Return whether the key has expired."""
         return self.expires is not None and self.expires <= (now or datetime.now(UTC))
 
 
@@ -70,33 +71,33 @@ class Keys(BaseModel):
     keys: tuple[Key, ...] = ()
 
     @model_validator(mode="after")
-    def _told_apart(self) -> Self:
-        for what, values in (("id", [key.id for key in self.keys]), ("name", [key.name for key in self.keys])):
-            twice = sorted({value for value in values if values.count(value) > 1})
-            if twice:
-                raise ValueError(f"two keys have the {what} {twice[0]!r}")
+    def _unique(self) -> Self:
+        for field, values in (("id", [key.id for key in self.keys]), ("name", [key.name for key in self.keys])):
+            duplicates = sorted({value for value in values if values.count(value) > 1})
+            if duplicates:
+                raise ValueError(f"two keys have the {field} {duplicates[0]!r}")
         return self
 
     @property
     def valid(self) -> tuple[Key, ...]:
-        """Those that have not expired."""
+        """Keys that have not expired."""
         return tuple(key for key in self.keys if not key.expired())
 
     def find(self, text: str) -> Key | None:
-        """Return the valid key that a client sent, in a time that does not tell how much of it was right."""
+        """Return the valid key with this text, in a time that does not depend on how much of the text is right."""
         match = _PARTS.fullmatch(text)
         identity, secret = match.groups() if match else ("", "")
         known = next((key for key in self.keys if key.id == identity), None)
-        same = hmac.compare_digest(_digest(secret), known.sha256 if known else _NOBODY)
+        same = hmac.compare_digest(_digest(secret), known.sha256 if known else _NO_DIGEST)
         return known if known is not None and same and not known.expired() else None
 
     def add(self, name: str, roles: Sequence[Role], expires: datetime | None = None) -> tuple[Self, str]:
-        """Return the keys with a new one, and its text, which cannot be had again.
+        """Return the keys with a new key, and the text of the new key, which cannot be recovered.
 
         Raises
         ------
         KeysError
-            If the name is taken or no name.
+            If the name is taken or invalid.
         """
         if any(key.name == name for key in self.keys):
             raise KeysError(f"A key named {name!r} exists; revoke it first ('radserve keys revoke {name}').")
@@ -111,45 +112,47 @@ class Keys(BaseModel):
                 expires=expires,
             )
         except ValidationError as error:
-            raise KeysError(f"Key {name!r}: {_first(error)}.") from error
+            raise KeysError(f"Key {name!r}: {describe(error)}.") from error
         return type(self)(keys=(*self.keys, key)), f"radserve_{key.id}_{secret}"
 
-    def remove(self, wanted: str) -> tuple[Self, Key]:
-        """Return the keys without the one of that id or name, and that one.
+    def remove(self, id_or_name: str) -> tuple[Self, Key]:
+        """Return the keys without one key, and the removed key.
 
         Raises
         ------
         KeysError
-            If there is none.
+            If the key does not exist.
         """
-        gone = next((key for key in self.keys if wanted in (key.id, key.name)), None)
-        if gone is None:
-            known = ", ".join(key.name for key in self.keys) or "none"
-            raise KeysError(f"No key has the id or name {wanted!r}; there are: {known}.")
-        return type(self)(keys=tuple(key for key in self.keys if key is not gone)), gone
+        removed = next((key for key in self.keys if id_or_name in (key.id, key.name)), None)
+        if removed is None:
+            available = ", ".join(key.name for key in self.keys) or "none"
+            raise KeysError(f"Unknown key {id_or_name!r}. Available: {available}.")
+        return type(self)(keys=tuple(key for key in self.keys if key is not removed)), removed
 
 
 def parse(text: bytes, source: str) -> Keys:
-    """Read keys as they are stored (JSON).
+    """Parse stored keys (JSON).
 
     Raises
     ------
     KeysError
-        Naming the source and what is wrong, without any value.
+        With the source and the problem, without any value.
     """
     try:
         return Keys.model_validate_json(text)
     except ValidationError as error:
-        raise KeysError(f"{source}: {_first(error)}. 'radserve keys create' writes what is read here.") from error
+        raise KeysError(
+            f"{source}: {describe(error, values=False)}. Write this file with 'radserve keys create'."
+        ) from error
 
 
 def lifetime(text: str) -> timedelta:
-    """Read how long a key is valid: a number with h, d or w.
+    """Parse the lifetime of a key: a number with h, d or w.
 
     Raises
     ------
     KeysError
-        If it says no time.
+        If the text is invalid.
     """
     match = re.fullmatch(r"([1-9]\d{0,4})([hdw])", text)
     if match is None:
@@ -159,9 +162,3 @@ def lifetime(text: str) -> timedelta:
 
 def _digest(secret: str) -> str:
     return hashlib.sha256(secret.encode()).hexdigest()
-
-
-def _first(error: ValidationError) -> str:
-    first = error.errors(include_url=False, include_input=False)[0]
-    where = ".".join(str(part) for part in first["loc"])
-    return f"{where}: {first['msg']}" if where else first["msg"]

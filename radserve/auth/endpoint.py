@@ -1,4 +1,4 @@
-"""`/auth`: what nginx asks the supervisor about a client's key (ngx_http_auth_request_module)."""
+"""`/auth`: validates API keys for nginx's `auth_request`."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from starlette.routing import Route
 from radserve.auth.keyring import Keyring
 
 AUTH: Final = Counter("radserve_auth_decisions", "Decisions of /auth, by outcome.", ["outcome"], registry=None)
-"""`AUTH.labels(outcome=...).inc()`; an outcome is one of a few fixed words. Never a key, an address or a path.
-Not in `radserve.server.metrics`: the gateway reads keys here as well, and would have to carry that to Lambda."""
+"""Labels are a few fixed outcomes, never a key, an address or a path. Defined here and not in
+`radserve.server.metrics`, because the gateway validates keys too and must stay small enough for Lambda."""
 ROLE: Final = "X-Role-Wanted"
-"""Header in which the front says what the key would be used for."""
+"""Header in which the proxy sends the required role."""
 
 
 def route(keyring: Keyring | None) -> Route:
-    """Return the route; without keys nobody is let in.
+    """Return the route; without a keyring it rejects every key.
 
-    204 for a key that has the role that `X-Role-Wanted` names, 401 for none, a wrong, a revoked or an expired one,
-    403 for one without the role, or where no known role is wanted. `X-Key-Id` and `X-Key-Name` say whose key it is.
+    It responds with 204 if the key has the role in `X-Role-Wanted`, with 401 if the key is missing, unknown or
+    expired, and with 403 if it lacks the role. `X-Key-Id` and `X-Key-Name` identify the key.
     """
 
     async def auth(request: Request) -> Response:
@@ -31,7 +31,7 @@ def route(keyring: Keyring | None) -> Route:
         if key is None:
             AUTH.labels(outcome="unauthenticated").inc()
             return Response(status_code=401, headers={"WWW-Authenticate": "Bearer"})
-        allowed = request.headers.get(ROLE) in key.roles  # a StrEnum is its text
+        allowed = request.headers.get(ROLE) in key.roles  # a StrEnum equals its text
         AUTH.labels(outcome="allowed" if allowed else "forbidden").inc()
         return Response(status_code=204 if allowed else 403, headers={"X-Key-Id": key.id, "X-Key-Name": key.name})
 
@@ -39,12 +39,12 @@ def route(keyring: Keyring | None) -> Route:
 
 
 def credential(headers: Mapping[str, str]) -> str:
-    """Return the key that a client sent: `Authorization: Bearer KEY`, else `X-API-Key: KEY`.
+    """Return the client's key from `Authorization: Bearer KEY`, else from `X-API-Key: KEY`.
 
     Parameters
     ----------
     headers
-        By name in any case (Starlette's), or in lower case.
+        Headers with lower-case or case-insensitive names.
     """
     scheme, _, value = headers.get("authorization", "").partition(" ")
     return value.strip() if scheme.lower() == "bearer" else headers.get("x-api-key", "").strip()

@@ -1,4 +1,4 @@
-"""The keys that a running server knows: read from where the operator keeps them, and kept up to date."""
+"""Keyring of a running server: reads API keys from their source and keeps them up to date."""
 
 from __future__ import annotations
 
@@ -21,25 +21,25 @@ _REGION: Final = re.compile(r"(?P<name>.+):(?P<region>[a-z]{2}(?:-[a-z]+)+-\d)")
 
 
 class Source(Protocol):
-    """Where keys are kept.
+    """Storage of a keys file.
 
     Attributes
     ----------
     name
-        What messages call it.
+        Name in messages.
     period
-        Seconds between two looks at it; None where nothing can change.
+        Seconds between two reads; None if the content cannot change.
     """
 
     name: str
     period: float | None
 
     def read(self) -> bytes:
-        """Return what is kept there; raise KeysError if that is impossible."""
+        """Return the content; raise KeysError if it is unavailable."""
 
 
 class File:
-    """A file, looked at every second: a revoked key must stop within seconds."""
+    """Local file, read every second: a revoked key must stop working within seconds."""
 
     period: float | None = 1.0
 
@@ -48,12 +48,12 @@ class File:
         self._path = path
 
     def read(self) -> bytes:
-        """Return what the file holds."""
+        """Return the content of the file."""
         return key_file.read(self._path)
 
 
 class Variable:
-    """An environment variable, which holds what the file would."""
+    """Environment variable with the content of a keys file."""
 
     period: float | None = None
 
@@ -62,35 +62,37 @@ class Variable:
         self._variable = variable
 
     def read(self) -> bytes:
-        """Return what the variable holds."""
+        """Return the value of the variable."""
         text = os.environ.get(self._variable)
         if text is None:
-            raise KeysError(f"--keys env:{self._variable}: there is no such variable; it must hold a keys file's text.")
+            raise KeysError(
+                f"--keys env:{self._variable}: this variable is not set; set it to the text of a keys file."
+            )
         return text.encode()
 
 
-class _Kept(ABC):
-    """What a service of AWS keeps, and which holds what the file would.
+class _AwsSource(ABC):
+    """AWS service with the content of a keys file.
 
     Parameters
     ----------
     name
-        Name or ARN, with `:REGION` behind it where the usual chain (AWS_REGION, profile) does not say it.
+        Name or ARN, followed by `:REGION` if the default chain (AWS_REGION, profile) does not provide the region.
     """
 
     period: float | None = 300.0
     kind: ClassVar[str]
-    place: ClassVar[str]
+    service_name: ClassVar[str]
     service: ClassVar[Literal["secretsmanager", "ssm"]]
 
     def __init__(self, name: str) -> None:
-        self._id, self._region = _located(name)
+        self._id, self._region = _split_region(name)
         self.name = f"{self.kind} {self._id}"
         self._client: Any = None
 
     def read(self) -> bytes:
-        """Return what is kept there now."""
-        import boto3  # a third of a second that only those who keep keys there pay
+        """Return the current content."""
+        import boto3  # takes a third of a second to import
         from botocore.exceptions import BotoCoreError, ClientError
 
         try:
@@ -98,139 +100,141 @@ class _Kept(ABC):
                 self._client = boto3.client(self.service, region_name=self._region)
             return self._get(self._client, self._id)
         except (BotoCoreError, ClientError) as error:
-            raise KeysError(f"{self.name}: {self.place} does not give it: {error}") from error
+            raise KeysError(f"{self.name}: cannot be read from {self.service_name}: {error}") from error
 
     @abstractmethod
-    def _get(self, client: Any, identity: str) -> bytes: ...
+    def _get(self, client: Any, identifier: str) -> bytes: ...
 
 
-class Secret(_Kept):
-    """The current version of a secret in AWS Secrets Manager."""
+class Secret(_AwsSource):
+    """Current version of a secret in AWS Secrets Manager."""
 
     kind = "secret"
-    place = "Secrets Manager"
+    service_name = "Secrets Manager"
     service = "secretsmanager"
 
-    def _get(self, client: Any, identity: str) -> bytes:
-        found = client.get_secret_value(SecretId=identity)
-        return found["SecretString"].encode() if "SecretString" in found else bytes(found["SecretBinary"])
+    def _get(self, client: Any, identifier: str) -> bytes:
+        value = client.get_secret_value(SecretId=identifier)
+        return value["SecretString"].encode() if "SecretString" in value else bytes(value["SecretBinary"])
 
 
-class Parameter(_Kept):
-    """A parameter of AWS Systems Manager's Parameter Store, mostly a SecureString."""
+class Parameter(_AwsSource):
+    """Parameter in AWS Systems Manager's Parameter Store, usually a SecureString."""
 
     kind = "parameter"
-    place = "Parameter Store"
+    service_name = "Parameter Store"
     service = "ssm"
 
-    def _get(self, client: Any, identity: str) -> bytes:
-        return str(client.get_parameter(Name=identity, WithDecryption=True)["Parameter"]["Value"]).encode()
+    def _get(self, client: Any, identifier: str) -> bytes:
+        return str(client.get_parameter(Name=identifier, WithDecryption=True)["Parameter"]["Value"]).encode()
 
 
-def source(words: str) -> Source:
-    """Return the source that the operator named: a path, env:NAME, secretsmanager:NAME[:REGION] or ssm:NAME[:REGION].
-
-    Raises
-    ------
-    KeysError
-        If nothing is named.
-    """
-    kind, _, name = words.partition(":")
-    if not words or (kind in _KINDS and not name):
-        raise KeysError(f"--keys has value {words!r}; write a path, env:NAME, secretsmanager:NAME or ssm:NAME.")
-    return _KINDS[kind](name) if kind in _KINDS else File(Path(words))
-
-
-def secret(words: str) -> Source | None:
-    """Return the secret that a setting names (secretsmanager:NAME[:REGION], ssm:NAME[:REGION]); None if it names none.
+def source(text: str) -> Source:
+    """Return the source for a path, env:NAME, secretsmanager:NAME[:REGION] or ssm:NAME[:REGION].
 
     Raises
     ------
     KeysError
-        If the name is missing.
+        If the path or name is empty.
     """
-    return source(words) if words.partition(":")[0] in _SECRETS else None
+    kind, _, name = text.partition(":")
+    if not text or (kind in _KINDS and not name):
+        raise KeysError(f"--keys has value {text!r}; write a path, env:NAME, secretsmanager:NAME or ssm:NAME.")
+    return _KINDS[kind](name) if kind in _KINDS else File(Path(text))
 
 
-def _located(name: str) -> tuple[str, str | None]:
-    """Take name and region apart; None leaves the region to the usual chain."""
+def secret(text: str) -> Source | None:
+    """Return the AWS source that a setting names; None if the setting is a plain value.
+
+    Raises
+    ------
+    KeysError
+        If the name is empty.
+    """
+    return source(text) if text.partition(":")[0] in _AWS_KINDS else None
+
+
+def _split_region(name: str) -> tuple[str, str | None]:
+    """Split a name into name and region; region None means the default chain."""
     match = _REGION.fullmatch(name)
     if match:
         return match["name"], match["region"]
     return name, name.split(":")[3] if name.startswith("arn:") else None
 
 
-_SECRETS: Final[dict[str, Callable[[str], Source]]] = {"secretsmanager": Secret, "ssm": Parameter}
-_KINDS: Final[dict[str, Callable[[str], Source]]] = {"env": Variable, **_SECRETS}
+_AWS_KINDS: Final[dict[str, Callable[[str], Source]]] = {"secretsmanager": Secret, "ssm": Parameter}
+_KINDS: Final[dict[str, Callable[[str], Source]]] = {"env": Variable, **_AWS_KINDS}
 
 
 class Keyring:
-    """The keys of a source, as last read.
+    """Keys as last read from a source.
 
-    What is broken at the start is an error; what breaks later is said, and the last good keys stay: a slip of
-    the hand or an outage of Secrets Manager locks nobody out.
+    A source that is invalid at the start is an error. Later problems are logged, and the last valid keys remain in
+    use: neither a typing error nor an outage of Secrets Manager locks clients out.
 
     Raises
     ------
     KeysError
-        If the source cannot be read.
+        If the source is unreadable or invalid.
     """
 
-    def __init__(self, kept: Source) -> None:
-        self._source = kept
-        self._raw = kept.read()
-        self._keys = api_keys.parse(self._raw, kept.name)
+    def __init__(self, source: Source) -> None:
+        self._source = source
+        self._content = source.read()
+        self._keys = api_keys.parse(self._content, source.name)
         self._problem = ""
 
     @classmethod
-    def open(cls, words: str) -> Self:
-        """Read the source that the operator named; see `source`.
+    def open(cls, text: str) -> Self:
+        """Open the source that the operator chose; see `source`.
 
         Raises
         ------
         KeysError
-            If there is no key in it.
+            If the source is unreadable or has no key.
         """
-        kept = source(words)
-        ring = cls(kept)
-        if not ring.keys.keys:
+        opened = source(text)
+        keyring = cls(opened)
+        if not keyring.keys.keys:
             raise KeysError(
-                f"{kept.name}: holds no key, so nobody could ask anything. "
-                "Make one with 'radserve keys create NAME --role predict --keys FILE'."
+                f"{opened.name}: contains no key, so every request would be rejected. "
+                "Create one with 'radserve keys create NAME --role predict --keys FILE'."
             )
-        if not ring.keys.valid:
-            logger.warning("%s: every key in it has expired", kept.name)
-        if isinstance(kept, File) and key_file.readable_by_others(Path(words)):
-            logger.warning("%s: others may read it; chmod 600 %s", kept.name, kept.name)
-        return ring
+        if not keyring.keys.valid:
+            logger.warning("%s: all keys have expired", opened.name)
+        if isinstance(opened, File) and key_file.readable_by_others(Path(text)):
+            logger.warning("%s: other users can read this file; chmod 600 %s", opened.name, opened.name)
+        return keyring
 
     @property
     def keys(self) -> api_keys.Keys:
-        """All keys, expired ones too."""
+        """All keys, including expired ones."""
         return self._keys
 
     def find(self, text: str) -> Key | None:
-        """Return the valid key that a client sent."""
+        """Return the valid key with this text."""
         return self._keys.find(text)
 
     def refresh(self) -> None:
-        """Look at the source again."""
+        """Read the source again."""
         try:
-            raw = self._source.read()
-            if raw != self._raw:
-                self._keys, self._raw = api_keys.parse(raw, self._source.name), raw
-                logger.info("%s: %d keys are valid now", self._source.name, len(self._keys.valid))
+            content = self._source.read()
+            if content != self._content:
+                self._keys, self._content = api_keys.parse(content, self._source.name), content
+                logger.info("%s: reloaded, %d valid keys", self._source.name, len(self._keys.valid))
         except KeysError as error:
             if str(error) != self._problem:
-                logger.error("keys stay as last read (%d): %s", len(self._keys.keys), error)  # noqa: TRY400 - said in full
+                logger.error(  # noqa: TRY400 - the message is complete
+                    "keys not reloaded, the last %d remain in use: %s", len(self._keys.keys), error
+                )
             self._problem = str(error)
         else:
             if self._problem:
-                logger.warning("%s can be read again", self._source.name)
+                logger.warning("%s: readable again", self._source.name)
             self._problem = ""
 
     async def watch(self) -> None:
-        """Keep up to date until cancelled."""
+        """Keep the keys up to date until cancelled."""
         while self._source.period is not None:
             await asyncio.sleep(self._source.period)
             await asyncio.to_thread(self.refresh)

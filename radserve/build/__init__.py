@@ -1,1 +1,1 @@
-"""Recipe and weights to a model archive (.mar); the model store index."""
+"""Builds model archives (.mar) from recipes and weights, imports foreign weights, and indexes the model store."""

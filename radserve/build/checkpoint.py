@@ -1,4 +1,4 @@
-"""A checkpoint of the original system to weights that serve."""
+"""Checkpoints of the original systems: reads them safely and fits them to a network."""
 
 from __future__ import annotations
 
@@ -12,34 +12,38 @@ from radserve.build import model_store
 from radserve.errors import WeightsImportError
 
 _NESTED: Final = ("state_dict", "model_state_dict", "model")
-"""Keys under which training scripts keep the weights beside epoch and optimizer."""
+"""Keys under which training scripts store the weights beside epoch and optimizer."""
 _PARALLEL: Final = "module."
-"""What `torch.nn.DataParallel` puts before every key."""
+"""Prefix that `torch.nn.DataParallel` adds to every key."""
 _LARGEST: Final = torch.finfo(torch.float16).max
-_POSITIONS: Final = 1e-3
-"""How far a stored positional encoding may lie from the computed one: sines of angles up to 400 in single precision."""
+_POSITIONS_TOLERANCE: Final = 1e-3
+"""Largest difference of a stored positional encoding: sines of angles up to 400 in single precision."""
 
 State = dict[str, torch.Tensor]
 
 
 def read(path: Path) -> State:
-    """Take the weights out of a file that `torch.save` wrote; nothing in it is executed.
+    """Read the weights from a file written by `torch.save`, without executing anything in it.
 
     Raises
     ------
-    ImportFailed
-        If the file holds anything but tensors and plain values, or no weights.
+    WeightsImportError
+        If the file contains anything but tensors and plain values, or no weights.
     """
     _require(path)
     try:
-        stored = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # what a damaged or foreign file raises depends on its bytes
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # the type depends on the bytes of a damaged or foreign file
         reason = str(error).strip().partition("\n")[0]
         raise WeightsImportError(
-            f"{path}: not read, because it holds more than tensors and plain values, or is damaged ({reason[:300]}). "
-            "A pickled module can run any code: save its state instead, torch.save(model.state_dict(), FILE)."
+            f"{path}: rejected, because it is damaged or contains more than tensors and plain values "
+            f"({reason[:300]}). A pickled module can run any code. Save its state instead: "
+            "torch.save(model.state_dict(), FILE)."
         ) from error
-    return _strip(_unwrap(stored, path))
+    state = _unwrap(content, path)
+    if all(key.startswith(_PARALLEL) for key in state):
+        return {key.removeprefix(_PARALLEL): value for key, value in state.items()}
+    return state
 
 
 def sha256(path: Path) -> str:
@@ -47,8 +51,8 @@ def sha256(path: Path) -> str:
 
     Raises
     ------
-    ImportFailed
-        If there is none.
+    WeightsImportError
+        If it does not exist.
     """
     _require(path)
     return model_store.sha256(path)
@@ -56,60 +60,54 @@ def sha256(path: Path) -> str:
 
 def _require(path: Path) -> None:
     if not path.is_file():
-        raise WeightsImportError(f"{path}: there is no such checkpoint.")
+        raise WeightsImportError(f"{path}: checkpoint not found.")
 
 
-def _unwrap(stored: Any, path: Path) -> State:
-    if isinstance(stored, Mapping) and stored and all(isinstance(value, torch.Tensor) for value in stored.values()):
-        return {str(key): value for key, value in stored.items()}
-    for key in _NESTED if isinstance(stored, Mapping) else ():
-        if isinstance(stored.get(key), Mapping):
-            return _unwrap(stored[key], path)
-    found = ", ".join(map(str, list(stored)[:8])) if isinstance(stored, Mapping) else type(stored).__name__
+def _unwrap(content: Any, path: Path) -> State:
+    if isinstance(content, Mapping) and content and all(isinstance(value, torch.Tensor) for value in content.values()):
+        return {str(key): value for key, value in content.items()}
+    for key in _NESTED if isinstance(content, Mapping) else ():
+        if isinstance(content.get(key), Mapping):
+            return _unwrap(content[key], path)
+    keys = ", ".join(map(str, list(content)[:8])) if isinstance(content, Mapping) else type(content).__name__
     raise WeightsImportError(
-        f"{path}: holds no weights (found: {found or 'nothing'}); they are a dict of tensors, "
-        f"by itself or under {', '.join(_NESTED)}."
+        f"{path}: contains no weights (contains: {keys or 'nothing'}). Expected a dict of tensors, alone or under "
+        f"{', '.join(_NESTED)}."
     )
 
 
-def _strip(state: State) -> State:
-    if all(key.startswith(_PARALLEL) for key in state):
-        return {key.removeprefix(_PARALLEL): value for key, value in state.items()}
-    return state
-
-
 def fit(state: Mapping[str, torch.Tensor], network: torch.nn.Module, source: str) -> State:
-    """Bring weights to a network's own keys, and prove that they are all of it and of use.
+    """Rename weights to the keys of a network, and check that they are complete and usable.
 
-    A network that wraps a public one (its `WRAPPED` is the prefix of that one's keys) takes that one's keys, too.
+    If the network wraps a public one (attribute `WRAPPED`, the prefix of that network's keys), keys without the
+    prefix are accepted as well.
 
     Raises
     ------
-    ImportFailed
-        Naming every key that is missing, extra, of another shape, not finite, or too large for half precision.
+    WeightsImportError
+        Lists every key that is missing, extra, of another shape, not finite, or too large for half precision.
     """
     own = network.state_dict()
-    prefix = max(("", getattr(network, "WRAPPED", "")), key=lambda item: len(_bare(own, item) & state.keys()))
-    wanted = {key.removeprefix(prefix): value for key, value in own.items()}
-    extra = {key: value for key, value in state.items() if key not in wanted}
-    common = {key: value for key, value in state.items() if key in wanted}
-    problems = [f"missing {key} {_shape(wanted[key])}" for key in wanted if key not in state]
+    prefixes = ("", getattr(network, "WRAPPED", ""))
+    prefix = max(prefixes, key=lambda item: len({key.removeprefix(item) for key in own} & state.keys()))
+    expected = {key.removeprefix(prefix): value for key, value in own.items()}
+    common = {key: value for key, value in state.items() if key in expected}
+    problems = [f"missing {key} {_shape(expected[key])}" for key in expected if key not in state]
     problems += [
-        f"extra {key} {_shape(value)}{note}" for key, value in extra.items() for note in _extra(value, network)
+        f"extra {key} {_shape(value)}{note}"
+        for key, value in state.items()
+        if key not in expected
+        for note in _extra_notes(value, network)
     ]
     problems += [
-        f"{key} has {_shape(value)}, not {_shape(wanted[key])}"
+        f"{key} has {_shape(value)}, not {_shape(expected[key])}"
         for key, value in common.items()
-        if _shape(value) != _shape(wanted[key])
+        if _shape(value) != _shape(expected[key])
     ]
-    problems += [f"{key} {wrong}" for key, value in common.items() for wrong in _values(value)]
+    problems += [f"{key} {problem}" for key, value in common.items() for problem in _value_problems(value)]
     if problems:
         raise WeightsImportError(f"{source}: does not fit, {len(problems)} problems: {'; '.join(problems)}.")
-    return {prefix + key: value.to(wanted[key].dtype) for key, value in common.items()}
-
-
-def _bare(own: Mapping[str, torch.Tensor], prefix: str) -> set[str]:
-    return {key.removeprefix(prefix) for key in own}
+    return {prefix + key: value.to(expected[key].dtype) for key, value in common.items()}
 
 
 def _shape(value: torch.Tensor) -> str:
@@ -117,20 +115,20 @@ def _shape(value: torch.Tensor) -> str:
     return f"{tuple(value.shape)}{kind}"
 
 
-def _extra(value: torch.Tensor, network: torch.nn.Module) -> list[str]:
-    """Say what is wrong with a key that the network does not store; nothing if it is what the network computes."""
+def _extra_notes(value: torch.Tensor, network: torch.nn.Module) -> list[str]:
+    """Return notes on a key that the network does not store; empty if the network computes the same values."""
     notes = [""]
     for name, computed in network.named_buffers():
         if name in network.state_dict() or value.squeeze().shape != computed.shape:
             continue
         gap = float((value.squeeze().float() - computed).abs().max())
-        if gap <= _POSITIONS:
+        if gap <= _POSITIONS_TOLERANCE:
             return []
         notes = [f" (differs by {gap:.2g} from the {name} that the network computes)"]
     return notes
 
 
-def _values(value: torch.Tensor) -> list[str]:
+def _value_problems(value: torch.Tensor) -> list[str]:
     if not value.is_floating_point():
         return []
     if not bool(torch.isfinite(value).all()):

@@ -1,4 +1,4 @@
-"""`radserve import`: bring your own weights, as a file or into an archive's folder."""
+"""Imports the weights of a checkpoint, into a file or into a model's folder."""
 
 from __future__ import annotations
 
@@ -14,81 +14,84 @@ from handlers import recipe as recipes
 from handlers.recipe import Recipe
 from radserve.build import checkpoint, model
 from radserve.errors import WeightsImportError
-from training import weights
-from training.recipe_files import write
+from radserve.files import write_atomically
+from training import recipe_files, weights
 
 ORIGINAL: Final = "original.yaml"
-"""What differs from a recipe for a checkpoint of the original system, beside the recipe."""
-_COMMENT: Final = "# Weights brought by `radserve import {name} --install`; nothing here was measured on them.\n"
+"""Recipe keys with the values of the original system."""
+_COMMENT: Final = "# Weights imported by `radserve import {name} --install`; nothing here was measured on them.\n"
 _CARD: Final = """\
 # {name} {version}: imported weights
 
 {title}.
 
-The weights were imported from `{checkpoint}` (sha256 `{checkpoint_sha256}`), not trained here. **Nothing has been
-measured, calibrated or chosen with them**: probabilities are the network's own, the threshold is a default. Measure
-them with `radserve evaluate {name} --data DIR` before anybody relies on an answer.
+The weights were imported from `{checkpoint}` (sha256 `{sha256}`), not trained here. **Nothing has been measured,
+calibrated or chosen with them**: the probabilities are the network's own, the threshold is a default. Run
+`radserve evaluate {name} --data DIR` before relying on a prediction.
 """
 
 
 @dataclass(frozen=True)
-class Imported:
-    """What came of an import: the recipe that serves the weights, and where they lie."""
+class ImportedWeights:
+    """The recipe for imported weights, and their path."""
 
     recipe: Recipe
     weights: Path
 
 
-def convert(recipe: Recipe, source: Path, out: Path) -> Imported:
-    """Write the weights of a checkpoint as a file that the recipe's network loads.
+def convert(recipe: Recipe, source: Path, out: Path) -> ImportedWeights:
+    """Convert a checkpoint to a weights file for the recipe's network.
 
     Parameters
     ----------
     source
-        Checkpoint of the original system; see `radserve.build.builder.checkpoint`.
+        Checkpoint of the original system; see `radserve.build.checkpoint`.
     out
-        The safetensors file to write; its folder must be there.
+        Safetensors file to write; its folder must exist.
 
     Raises
     ------
-    ImportFailed
-        If the checkpoint does not fit.
+    WeightsImportError
+        If the checkpoint does not fit, or the folder of `out` does not exist.
     """
     if not out.parent.is_dir():
-        raise WeightsImportError(f"{out}: there is no folder {out.parent}; make it first.")
+        raise WeightsImportError(f"{out}: folder {out.parent} does not exist; create it first.")
     state = checkpoint.fit(checkpoint.read(source), model.create(recipe), str(source))
-    # Beside its place first: a failure must not leave half a file under a good name.
     with tempfile.TemporaryDirectory(prefix=".import-", dir=out.parent) as scratch:
-        made = Path(scratch) / "weights"
-        digest = weights.save(state, made)
-        made.replace(out)
-    named = recipe.weights.model_copy(update={"sha256": digest})
-    return Imported(recipe.model_copy(update={"weights": named}), out)
+        temporary = Path(scratch) / "weights"
+        digest = weights.save(state, temporary)
+        temporary.replace(out)
+    imported = recipe.weights.model_copy(update={"sha256": digest})
+    return ImportedWeights(recipe.model_copy(update={"weights": imported}), out)
 
 
-def install(folder: Path, source: Path, *, original: bool) -> Imported:
-    """Put the weights of a checkpoint into an archive's folder, with a recipe and a card that say so.
+def install(folder: Path, source: Path, *, original: bool) -> ImportedWeights:
+    """Install the weights of a checkpoint in a model's folder, with a matching recipe and card.
 
-    Where the recipe had trained weights, the archive becomes another major version: two models
-    must not answer under one. Figures of the weights before are removed.
+    If the recipe had trained weights, its major version increases, because two models must not share a version.
+    Metrics of the previous weights are deleted.
 
     Parameters
     ----------
     original
-        Whether to take preprocessing, decision and calibration from `original.yaml`.
+        Whether to use preprocessing, decision and calibration of `original.yaml`.
 
     Raises
     ------
-    ImportFailed
-        If the checkpoint does not fit, or there is no `original.yaml`.
+    WeightsImportError
+        If the checkpoint does not fit, or `original.yaml` is missing.
     """
-    before = recipes.load(folder / "archive.yaml")
-    made = _recipe(before, source, _original(folder) if original else {})
-    imported = convert(made, source, folder / before.weights.file)
-    write(imported.recipe, folder / "archive.yaml", _COMMENT.format(name=before.name))
-    for stale in ("metrics.json", "plots"):
-        _remove(folder / stale)
-    (folder / "CARD.md").write_text(_card(imported.recipe, source), encoding="utf-8")
+    previous = recipes.load(folder / "archive.yaml")
+    digest = checkpoint.sha256(source)
+    recipe = _recipe(previous, source.name, digest, _original(folder) if original else {})
+    imported = convert(recipe, source, folder / previous.weights.file)
+    recipe_files.write(imported.recipe, folder / "archive.yaml", _COMMENT.format(name=previous.name))
+    (folder / "metrics.json").unlink(missing_ok=True)
+    shutil.rmtree(folder / "plots", ignore_errors=True)
+    card = _CARD.format(
+        name=recipe.name, version=recipe.version, title=recipe.title, checkpoint=source.name, sha256=digest
+    )
+    write_atomically(folder / "CARD.md", card, mode=0o644)
     return imported
 
 
@@ -96,43 +99,27 @@ def _original(folder: Path) -> dict[str, Any]:
     path = folder / ORIGINAL
     if not path.is_file():
         raise WeightsImportError(
-            f"{path}: there is none; the recipe's own preprocessing is the original system's, or that is not known."
+            f"{path}: missing; either the recipe already preprocesses as the original system did, or its "
+            "preprocessing is unknown. Omit --original."
         )
     changes: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
     return changes
 
 
-def _recipe(before: Recipe, source: Path, changes: dict[str, Any]) -> Recipe:
-    values = before.model_dump(mode="json", exclude_unset=True)
+def _recipe(previous: Recipe, checkpoint_name: str, sha256: str, changes: dict[str, Any]) -> Recipe:
+    values = previous.model_dump(mode="json", exclude_unset=True)
     values["calibration"] = {"temperature": 1.0, "fitted": "Not fitted: imported weights."}
-    if before.decision is not None:
+    if previous.decision is not None:
         values["decision"] |= {"threshold": 0.5, "smallest": 1, "chosen": "Not chosen: imported weights."}
-    values["trained_on"] = f"Not known here: imported from {source.name}, sha256 {checkpoint.sha256(source)}."
-    values["licence"] = "Not known here: that of the imported weights and of the data they were trained on."
-    values["weights"] = {"file": before.weights.file, "sha256": before.weights.sha256}
-    if before.weights.sha256 is not None:
-        values["version"] = f"{int(before.version.partition('.')[0]) + 1}.0.0"
-    return recipes.parse(_over(values, changes), source=ORIGINAL)
+    values["trained_on"] = f"Unknown: imported from {checkpoint_name}, sha256 {sha256}."
+    values["licence"] = "Unknown: that of the imported weights and of the data they were trained on."
+    values["weights"] = {"file": previous.weights.file, "sha256": previous.weights.sha256}
+    if previous.weights.sha256 is not None:
+        values["version"] = f"{int(previous.version.partition('.')[0]) + 1}.0.0"
+    return recipes.parse(_merge(values, changes), source=ORIGINAL)
 
 
-def _over(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
-    return below | {
-        key: _over(below.get(key, {}), value) if isinstance(value, dict) else value for key, value in above.items()
+def _merge(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    return base | {
+        key: _merge(base.get(key, {}), value) if isinstance(value, dict) else value for key, value in changes.items()
     }
-
-
-def _card(recipe: Recipe, source: Path) -> str:
-    return _CARD.format(
-        name=recipe.name,
-        version=recipe.version,
-        title=recipe.title,
-        checkpoint=source.name,
-        checkpoint_sha256=checkpoint.sha256(source),
-    )
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""A TorchServe archive (.mar) as a file: packed so that equal inputs give equal bytes, and verified."""
+"""TorchServe archives (.mar): packs them reproducibly and verifies them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import Final
 
 import yaml
 
-from handlers import recipe
+from handlers import recipe as recipes
 from handlers.errors import RecipeError
 from handlers.recipe import Recipe
 from radserve.build.model_store import Entry, sha256
@@ -22,7 +22,7 @@ from radserve.errors import ArchiveError, BuildError
 
 MANIFEST: Final = "MAR-INF/MANIFEST.json"
 _EPOCH: Final = (1980, 1, 1, 0, 0, 0)
-"""The earliest time that a zip can hold stands in every archive."""
+"""Time of every file in an archive: the earliest that a zip can store."""
 _REQUIRED: Final = (
     MANIFEST,
     "archive.yaml",
@@ -33,48 +33,50 @@ _REQUIRED: Final = (
 )
 
 
-def pack(folder: Path, made_from: Recipe, target: Path) -> None:
-    """Pack a staged folder with torch-model-archiver, then rewrite what varies from build to build.
+def pack(folder: Path, recipe: Recipe, target: Path) -> None:
+    """Pack a folder with torch-model-archiver, then rewrite the parts that differ between builds.
 
     Parameters
     ----------
     folder
-        Holds program.pt2, model-config.yaml and all other files of the archive, in place.
+        Contains program.pt2, model-config.yaml and all other files of the archive.
     target
         The .mar to write.
     """
     with tempfile.TemporaryDirectory(prefix="radserve-pack-") as name:
         scratch = Path(name)
         options = {
-            "--model-name": made_from.name,
-            "--version": made_from.version,
-            "--handler": folder / "handlers" / f"{made_from.task}.py",
+            "--model-name": recipe.name,
+            "--version": recipe.version,
+            "--handler": folder / "handlers" / f"{recipe.task}.py",
             "--serialized-file": folder / "program.pt2",
             "--config-file": folder / "model-config.yaml",
-            "--extra-files": _extra(folder, scratch),
+            "--extra-files": _extra_files(folder, scratch),
             "--export-path": scratch,
             "--archive-format": "zip-store",
         }
-        _archiver([str(word) for option in options.items() for word in option], scratch)
-        _rewrite(scratch / f"{made_from.name}.mar", target)
+        _run_archiver([str(part) for option in options.items() for part in option], scratch)
+        _rewrite(scratch / f"{recipe.name}.mar", target)
 
 
-def _archiver(options: list[str], scratch: Path) -> None:
-    """Run torch-model-archiver as a process of its own.
+def _run_archiver(options: list[str], scratch: Path) -> None:
+    """Run torch-model-archiver in a child process.
 
-    It stages under a fixed name in the temporary folder and removes what is there: two builds of a
-    model at a time would destroy each other's, so each gets a temporary folder of its own.
+    It stages files under a fixed name in the temporary folder and deletes existing ones, so concurrent builds of a
+    model would destroy each other's files. Each build therefore gets a separate temporary folder.
     """
     stage = scratch / "stage"
     stage.mkdir()
     command = [sys.executable, "-m", "model_archiver.model_packaging", *options]
-    done = subprocess.run(command, env=os.environ | {"TMPDIR": str(stage)}, capture_output=True, text=True, check=False)
-    if done.returncode != 0:
-        raise BuildError(f"torch-model-archiver failed: {done.stderr.strip()[-500:]}")
+    process = subprocess.run(
+        command, env=os.environ | {"TMPDIR": str(stage)}, capture_output=True, text=True, check=False
+    )
+    if process.returncode != 0:
+        raise BuildError(f"torch-model-archiver failed: {process.stderr.strip()[-500:]}")
 
 
-def _extra(folder: Path, scratch: Path) -> Path:
-    """Copy what the archiver does not take by another option."""
+def _extra_files(folder: Path, scratch: Path) -> Path:
+    """Copy the files that the archiver does not receive through another option."""
     extra = scratch / "extra"
     shutil.copytree(folder, extra, ignore=lambda _, names: {"program.pt2", "model-config.yaml"} & set(names))
     return extra
@@ -87,19 +89,19 @@ def _rewrite(source: Path, target: Path) -> None:
             info.external_attr = 0o644 << 16
             info.file_size = old.getinfo(name).file_size
             if name == MANIFEST:
-                new.writestr(info, _timeless(old.read(name)))
+                new.writestr(info, _fixed_time(old.read(name)))
                 continue
             with old.open(name) as data, new.open(info, "w") as out:
                 shutil.copyfileobj(data, out)
 
 
-def _timeless(manifest: bytes) -> bytes:
+def _fixed_time(manifest: bytes) -> bytes:
     document = json.loads(manifest) | {"createdOn": "01/01/1980 00:00:00"}
     return json.dumps(document, indent=2, sort_keys=True).encode()
 
 
 def verify(entry: Entry, store: Path) -> Recipe:
-    """Check an archive against its entry in the index and against itself.
+    """Check an archive against its index entry, and its parts against each other.
 
     Returns
     -------
@@ -108,43 +110,43 @@ def verify(entry: Entry, store: Path) -> Recipe:
     Raises
     ------
     ArchiveError
-        Naming the archive and what is wrong with it.
+        If the archive is missing, differs from its entry, or is invalid.
     """
     path = store / entry.file
-    again = f"Build it again: radserve build {entry.name}."
+    rebuild = f"Rebuild it: radserve build {entry.name}."
     if not path.is_file():
-        raise ArchiveError(f"{path}: listed in the index, but missing. {again}")
+        raise ArchiveError(f"{path}: in the index, but missing. {rebuild}")
     size = path.stat().st_size
     if size != entry.size:
-        raise ArchiveError(f"{path}: has {size} bytes, the index says {entry.size}. {again}")
-    found = sha256(path)
-    if found != entry.sha256:
-        raise ArchiveError(f"{path}: has sha256 {found}, the index says {entry.sha256}. {again}")
+        raise ArchiveError(f"{path}: has {size} bytes, the index has {entry.size}. {rebuild}")
+    digest = sha256(path)
+    if digest != entry.sha256:
+        raise ArchiveError(f"{path}: has sha256 {digest}, the index has {entry.sha256}. {rebuild}")
     try:
         with zipfile.ZipFile(path) as archive:
             return _verify_contents(archive, entry, path)
     except zipfile.BadZipFile as error:
-        raise ArchiveError(f"{path}: is no archive ({error}). {again}") from error
+        raise ArchiveError(f"{path}: invalid archive ({error}). {rebuild}") from error
     except RecipeError as error:
-        raise ArchiveError(f"{error}. {again}") from error
+        raise ArchiveError(f"{error}. {rebuild}") from error
 
 
 def _verify_contents(archive: zipfile.ZipFile, entry: Entry, path: Path) -> Recipe:
     missing = set(_REQUIRED) - set(archive.namelist())
     if missing:
-        raise ArchiveError(f"{path}: {', '.join(sorted(missing))} is missing in it.")
+        raise ArchiveError(f"{path}: does not contain {', '.join(sorted(missing))}.")
     model = json.loads(archive.read(MANIFEST))["model"]
-    read = recipe.parse(yaml.safe_load(archive.read("archive.yaml")), source=f"{path}: archive.yaml")
-    for where, name, version in (
-        ("its manifest", model["modelName"], model["modelVersion"]),
-        ("its recipe", read.name, read.version),
+    recipe = recipes.parse(yaml.safe_load(archive.read("archive.yaml")), source=f"{path}: archive.yaml")
+    for part, name, version in (
+        ("manifest", model["modelName"], model["modelVersion"]),
+        ("recipe", recipe.name, recipe.version),
     ):
         if (name, version) != (entry.name, entry.version):
-            raise ArchiveError(f"{path}: the index lists {entry.name} {entry.version}, {where} says {name} {version}.")
-    return read
+            raise ArchiveError(f"{path}: the index has {entry.name} {entry.version}, its {part} {name} {version}.")
+    return recipe
 
 
-def sample(path: Path, read: Recipe) -> tuple[bytes, dict[str, object]]:
-    """Take the sample image and the answer stored beside it out of an archive."""
+def sample(path: Path, recipe: Recipe) -> tuple[bytes, dict[str, object]]:
+    """Read the sample image and its stored prediction from an archive."""
     with zipfile.ZipFile(path) as archive:
-        return archive.read(read.sample), json.loads(archive.read("sample.json"))
+        return archive.read(recipe.sample), json.loads(archive.read("sample.json"))

@@ -1,4 +1,4 @@
-"""A recipe's network with its weights, ready for export."""
+"""Networks of recipes, with weights, ready for export."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ from training import networks
 
 
 def load(recipe: Recipe, weights: Path) -> torch.nn.Module:
-    """Create the network in evaluation mode, in single precision.
+    """Create the network with its weights, in evaluation mode and single precision.
 
     Raises
     ------
     BuildError
-        If the weights are not those that the recipe names, or do not fit the network.
+        If the weights differ from those that the recipe names, or do not fit the network.
     """
     if recipe.weights.sha256 is None:
         raise BuildError(
-            f"{weights}: is there, but the recipe's key 'weights.sha256' names no weights. "
-            f"'--install' of 'radserve train' or 'radserve import' puts both in place."
+            f"{weights}: exists, but the recipe has no 'weights.sha256'. Use '--install' of 'radserve train' or "
+            "'radserve import' to install weights."
         )
-    found = sha256(weights)
-    if found != recipe.weights.sha256:
+    digest = sha256(weights)
+    if digest != recipe.weights.sha256:
         raise BuildError(
-            f"{weights}: has sha256 {found}, the recipe's key 'weights.sha256' says {recipe.weights.sha256}."
+            f"{weights}: has sha256 {digest}, the recipe's key 'weights.sha256' is {recipe.weights.sha256}."
         )
     network = create(recipe)
     try:
@@ -54,21 +54,21 @@ def create(recipe: Recipe) -> torch.nn.Module:
     Raises
     ------
     BuildError
-        If a package that defines it is not installed.
+        If the package that defines it is not installed.
     """
     try:
         return networks.create(recipe.network, recipe.outputs)
     except ModuleNotFoundError as error:
         raise BuildError(
-            f"{recipe.name}: its network is defined by {error.name}, which is not installed: uv sync --group train."
+            f"{recipe.name}: its network requires {error.name}, which is not installed. Run: uv sync --group train."
         ) from error
 
 
 def fuse(network: torch.nn.Module) -> torch.nn.Module:
-    """Fold batch normalisation into the convolutions before it and store kernels channels-last.
+    """Fold batch normalisation into the preceding convolutions and store kernels channels-last.
 
-    On one core this halves the time of a batch of eight chest films; the outputs stay equal to
-    rounding, which `radserve.build.builder.export` verifies. The network itself is left as it is.
+    On one core this halves the time of a batch of eight chest films. The outputs are equal up to rounding, which
+    `radserve.build.export` verifies. Returns a new module; `network` is unchanged.
     """
     traced = fx.GraphModule(network, _Tracer().trace(network))
     modules = dict(traced.named_modules())
@@ -90,7 +90,7 @@ def fuse(network: torch.nn.Module) -> torch.nn.Module:
 
 
 class _Tracer(fx.Tracer):
-    """Follows slices of a `Sequential`, too: these are modules, but none that the network holds."""
+    """Traces through `Sequential`s, including slices of them, which are not submodules of the network."""
 
     def call_module(self, m: Any, forward: Callable[..., Any], args: Any, kwargs: Any) -> Any:
         if isinstance(m, torch.nn.Sequential):

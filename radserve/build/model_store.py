@@ -1,11 +1,9 @@
-"""The index of a model store: which archives it holds, and the bytes they must have."""
+"""Index of a model store: its archives and their checksums."""
 
 from __future__ import annotations
 
 import fcntl
 import hashlib
-import os
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,22 +13,23 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from handlers.recipe import Name, Sha256, Version
 from radserve.errors import ArchiveError
+from radserve.files import write_atomically
 
 FILE: Final = "index.json"
 UNTRAINED: Final = "0.0.0"
-"""Version of every archive with random weights: below that of any trained model."""
+"""Version of every archive with placeholder weights; lower than that of any trained model."""
 _LOCK: Final = ".index.lock"
 
 
 class Entry(BaseModel):
-    """One archive.
+    """One archive in the index.
 
     Attributes
     ----------
     sha256, size
-        Of the archive's file.
+        Checksum and size in bytes of the archive.
     inputs
-        Digest of everything that the archive was built from; tells a stale archive.
+        Digest of the inputs of the build, to detect outdated archives.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -44,19 +43,19 @@ class Entry(BaseModel):
 
 
 class Index(BaseModel):
-    """All archives of a store, sorted by name and version."""
+    """Archives of a store, sorted by name and version."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     archives: tuple[Entry, ...] = ()
 
     def find(self, name: str, version: str | None = None) -> Entry | None:
-        """Return the archive of that name, the newest if no version is asked for."""
-        found = [item for item in self.archives if item.name == name and version in (None, item.version)]
-        return max(found, key=lambda item: order(item.version), default=None)
+        """Return an archive by name; without a version, the newest."""
+        matches = [item for item in self.archives if item.name == name and version in (None, item.version)]
+        return max(matches, key=lambda item: order(item.version), default=None)
 
     def put(self, entry: Entry) -> Self:
-        """Return the index with an entry added, or replaced where name and version are the same."""
+        """Return a copy with an entry added; it replaces the entry with the same name and version."""
         key = (entry.name, entry.version)
         others = [item for item in self.archives if (item.name, item.version) != key]
         archives = tuple(sorted([*others, entry], key=lambda item: (item.name, order(item.version))))
@@ -64,17 +63,17 @@ class Index(BaseModel):
 
 
 def order(version: str) -> tuple[int, ...]:
-    """Sort key of a version."""
+    """Return the sort key of a version."""
     return tuple(int(part) for part in version.split("."))
 
 
 def read(store: Path) -> Index:
-    """Read the index of a store; a store without one is empty.
+    """Read the index of a store; a store without an index is empty.
 
     Raises
     ------
     ArchiveError
-        If the index is broken.
+        If the index is invalid.
     """
     path = store / FILE
     if not path.exists():
@@ -83,70 +82,66 @@ def read(store: Path) -> Index:
         return Index.model_validate_json(path.read_bytes())
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        where = ".".join(str(part) for part in first["loc"]) or "the file"
-        raise ArchiveError(f"{path}: {where}: {first['msg']}. Remove it and run 'radserve build'.") from error
+        key = ".".join(map(str, first["loc"])) or "the file"
+        raise ArchiveError(f"{path}: {key}: {first['msg']}. Delete it and run 'radserve build'.") from error
 
 
 def write(store: Path, index: Index) -> None:
-    """Replace the index of a store in one step."""
-    with tempfile.NamedTemporaryFile("w", dir=store, prefix=".index-", delete=False, encoding="utf-8") as file:
-        file.write(index.model_dump_json(indent=2) + "\n")
-        file.flush()
-        os.fsync(file.fileno())
-    Path(file.name).chmod(0o644)
-    os.replace(file.name, store / FILE)  # noqa: PTH105 - Path.replace hides that it is atomic
+    """Replace the index of a store atomically."""
+    write_atomically(store / FILE, index.model_dump_json(indent=2) + "\n", mode=0o644)
 
 
 @contextmanager
 def locked(store: Path) -> Iterator[None]:
-    """Keep others from changing a store; its index is replaced, so the lock is a file beside it.
+    """Lock a store for changes; the lock is a separate file, because the index is replaced.
 
     Raises
     ------
     ArchiveError
-        If the store cannot be written.
+        If the store is not writable.
     """
     try:
         lock = (store / _LOCK).open("ab")
     except OSError as error:
-        raise ArchiveError(f"{store}: cannot be changed: {error.strerror}.") from error
+        raise ArchiveError(f"{store}: not writable: {error.strerror}.") from error
     with lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 
 
-def enter(entry: Entry, store: Path, made: Path, *, replace: bool = True) -> None:
-    """Move an archive into its place in a store, and into the index; others may do the same at the same time.
+def enter(entry: Entry, store: Path, archive: Path, *, replace: bool = True) -> None:
+    """Move an archive into a store and add it to the index; safe for concurrent callers.
 
-    A trained archive takes the place of an untrained one.
+    A trained archive replaces an untrained one of the same name.
 
     Parameters
     ----------
-    made
-        The archive's file, on the file system of the store, or in its place already.
+    archive
+        File on the same file system as the store; it may already have its final path.
     replace
-        Whether it may take the place of other bytes of the same name and version.
+        Whether it may replace a different archive of the same name and version.
 
     Raises
     ------
     ArchiveError
-        If it may not, or the store cannot be changed.
+        If `replace` is false and a different archive exists, or the store is not writable.
     """
     with locked(store):
         index = read(store)
-        held = index.find(entry.name, entry.version)
-        if held is not None and held.sha256 != entry.sha256 and not replace:
+        existing = index.find(entry.name, entry.version)
+        if existing is not None and existing.sha256 != entry.sha256 and not replace:
             raise ArchiveError(
-                f"{store}: holds {entry.name} {entry.version} with sha256 {held.sha256}, which is not {entry.sha256}."
+                f"{store}: already contains {entry.name} {entry.version} with sha256 {existing.sha256}, "
+                f"not {entry.sha256}."
             )
         untrained = index.find(entry.name, UNTRAINED) if entry.version != UNTRAINED else None
-        os.replace(made, store / entry.file)  # noqa: PTH105 - Path.replace hides that it is atomic
+        archive.replace(store / entry.file)
         write(store, Index(archives=tuple(item for item in index.archives if item != untrained)).put(entry))
         if untrained is not None:
             (store / untrained.file).unlink(missing_ok=True)
 
 
 def sha256(path: Path) -> str:
-    """Hash a file."""
+    """Return the SHA-256 of a file, in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

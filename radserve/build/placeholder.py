@@ -1,4 +1,4 @@
-"""A model with random weights, for trying out what surrounds it; every part of its archive says so."""
+"""Placeholder models with random weights, to try out everything around a model."""
 
 from __future__ import annotations
 
@@ -10,47 +10,48 @@ import torch
 
 from handlers.recipe import Calibration, Recipe, Weights
 from radserve.build import model
-from radserve.build.builder import how_to_get
 from radserve.build.model_store import UNTRAINED
+from radserve.build.source import Source
 from training import recipe_files, weights
 
-WARNING: Final = "Untrained: this model has random weights and its answers mean nothing. It is for trying out only."
+WARNING: Final = "Untrained: this model has random weights and its predictions are meaningless. For testing only."
 _SEED: Final = 0
 _CARD: Final = """\
 # {name} {version}: untrained
 
-**This archive has random weights. Its answers mean nothing**, and each of them says so in its `warning`.
+**This archive has random weights. Its predictions are meaningless**, and each response repeats this as a `warning`.
 
-It was built by `radserve build {name} --untrained`, to try out what surrounds a model: formats, speed, memory,
-deployment. No data was used, nothing was measured, calibrated or chosen.
+It was built by `radserve build {name} --untrained`, to test what surrounds a model: formats, speed, memory and
+deployment. No data was used; nothing was measured, calibrated or chosen.
 
-{source}
+{hint}
 """
 
 
-def stand_in(recipe: Recipe, folder: Path, target: Path) -> Recipe:
-    """Make the folder of a recipe anew, with random weights; equal recipes get equal ones.
+def create(source: Source, folder: Path) -> Recipe:
+    """Create a copy of a model's folder with random weights; equal recipes get equal weights.
 
     Parameters
     ----------
+    source
+        Model whose sample and `model-config.yaml` are copied.
     folder
-        Of the recipe; its sample and `model-config.yaml` are taken over.
-    target
-        Folder to make.
+        Folder to create.
 
     Returns
     -------
-    The recipe that stands in `target`.
+    The recipe that was written to `folder`; it is marked as untrained.
     """
-    target.mkdir()
+    recipe = source.recipe
+    folder.mkdir()
     for name in ("model-config.yaml", recipe.sample):
-        if (folder / name).is_file():
-            shutil.copyfile(folder / name, target / name)
-    made = _recipe(recipe, _write_weights(recipe, target / recipe.weights.file))
-    recipe_files.write(made, target / "archive.yaml", f"# {WARNING}\n")
-    card = _CARD.format(name=recipe.name, version=UNTRAINED, source=how_to_get(recipe))
-    (target / "CARD.md").write_text(card, encoding="utf-8")
-    return made
+        if (source.folder / name).is_file():
+            shutil.copyfile(source.folder / name, folder / name)
+    untrained = _mark(recipe, _write_weights(recipe, folder / recipe.weights.file))
+    recipe_files.write(untrained, folder / "archive.yaml", f"# {WARNING}\n")
+    card = _CARD.format(name=recipe.name, version=UNTRAINED, hint=source.weights_hint)
+    (folder / "CARD.md").write_text(card, encoding="utf-8")
+    return untrained
 
 
 def _write_weights(recipe: Recipe, path: Path) -> str:
@@ -59,7 +60,7 @@ def _write_weights(recipe: Recipe, path: Path) -> str:
         return weights.save(model.create(recipe).state_dict(), path)
 
 
-def _recipe(recipe: Recipe, sha256: str) -> Recipe:
+def _mark(recipe: Recipe, sha256: str) -> Recipe:
     update = {
         "version": UNTRAINED,
         "title": f"UNTRAINED, random weights: {recipe.title}",
@@ -70,6 +71,6 @@ def _recipe(recipe: Recipe, sha256: str) -> Recipe:
         "warning": WARNING,
     }
     if recipe.decision is not None:
-        chosen = {"threshold": 0.5, "smallest": 1, "chosen": "Not chosen: random weights."}
-        update["decision"] = recipe.decision.model_copy(update=chosen)
+        decision = {"threshold": 0.5, "smallest": 1, "chosen": "Not chosen: random weights."}
+        update["decision"] = recipe.decision.model_copy(update=decision)
     return recipe.model_copy(update=update)

@@ -37,11 +37,12 @@ def build(
     1    at least one archive failed; its line says why
     """
     from radserve.build import builder
+    from radserve.build.source import find_sources
 
     if everything and names:
         raise typer.BadParameter("--all and model names exclude each other.")
     failed = False
-    for source in builder.find(archives, names or (), untrained=untrained):
+    for source in find_sources(archives, names or (), untrained=untrained):
         if missing and builder.is_current(source, model_store):
             continue
         try:
@@ -73,14 +74,14 @@ def import_weights(
     Accepts a state dict, alone or under state_dict, model_state_dict or model, with or without the prefix of
     DataParallel. Nothing in the file is executed. Keys that do not fit are listed.
     """
-    from radserve.build import builder
     from radserve.build import import_weights as importer
+    from radserve.build.source import find_sources
 
     if (out is None) == (not install):
         raise typer.BadParameter("Name a destination: either --out FILE or --install.")
     if original and not install:
         raise typer.BadParameter("--original changes the recipe, so it requires --install.")
-    (source,) = builder.find(archives, [name])
+    (source,) = find_sources(archives, [name])
     if out is None:
         done = importer.install(source.folder, checkpoint, original=original)
         typer.echo(f"{done.weights}  sha256 {done.recipe.weights.sha256}")

@@ -1,4 +1,4 @@
-"""SageMaker's container contract: `serve`, an archive under /opt/ml/model, /ping and /invocations on 8080.
+"""`radserve sagemaker`: one archive as a SageMaker endpoint with /ping and /invocations.
 
 https://docs.aws.amazon.com/sagemaker/latest/dg/your-algorithms-inference-code.html
 """
@@ -21,16 +21,16 @@ from radserve.cli.serve import CONFIGURATION, Config
 from radserve.errors import ArchiveError
 
 _REQUESTS: Final = 10_000
-"""A second, and open at once: all come from SageMaker's one address, which holds them back by itself."""
+"""Limit of requests per second and of open requests: SageMaker sends all from one address and limits them itself."""
 
 
-def store(folder: Path, scratch: Path) -> tuple[Path, str]:
-    """Find what SageMaker unpacked: a model store with one archive, or an archive alone.
+def prepare_store(folder: Path, scratch: Path) -> tuple[Path, str]:
+    """Create a model store from what SageMaker unpacked: one archive, with or without an index.
 
     Parameters
     ----------
     scratch
-        Folder for the archive and an index with nothing else in it: what was unpacked is left as it is.
+        Folder for a copy of the archive and its index; the unpacked files are not changed.
 
     Returns
     -------
@@ -39,33 +39,33 @@ def store(folder: Path, scratch: Path) -> tuple[Path, str]:
     Raises
     ------
     ArchiveError
-        If there is not exactly one archive.
+        If there is not exactly one valid archive.
     """
     files = sorted(folder.glob("*.mar"))
     if len(files) != 1:
         names = ", ".join(file.name for file in files) or "none"
-        raise ArchiveError(f"{folder}: has to hold exactly one archive (.mar), found {names}; model.tar.gz is made so.")
+        raise ArchiveError(f"{folder}: must contain exactly one archive (.mar), has {names}; build model.tar.gz again.")
     (file,) = files
-    entry = _listed(folder, file) if (folder / store_index.FILE).exists() else _describe(file)
+    entry = _indexed(folder, file) if (folder / store_index.FILE).exists() else _describe(file)
     shutil.copyfile(file, scratch / file.name)
     store_index.write(scratch, Index(archives=(entry,)))
     return scratch, entry.name
 
 
-def _listed(folder: Path, file: Path) -> Entry:
+def _indexed(folder: Path, file: Path) -> Entry:
     for entry in store_index.read(folder).archives:
         if entry.file == file.name:
             return entry
-    raise ArchiveError(f"{file}: is not listed in the {store_index.FILE} beside it; leave that away, or build anew.")
+    raise ArchiveError(f"{file}: not listed in {store_index.FILE} in the same folder; omit that file, or rebuild it.")
 
 
 def _describe(file: Path) -> Entry:
-    """Describe an archive that came alone: SageMaker's own download is all that vouches for it."""
+    """Describe an archive without an index; only SageMaker's download guarantees its integrity."""
     try:
         with zipfile.ZipFile(file) as archive:
             model = json.loads(archive.read(MANIFEST))["model"]
     except (zipfile.BadZipFile, KeyError, ValueError) as error:
-        raise ArchiveError(f"{file}: is no archive ({error}); build it with 'radserve build NAME'.") from error
+        raise ArchiveError(f"{file}: not a valid archive ({error}); build it with 'radserve build NAME'.") from error
     sha256 = store_index.sha256(file)
     return Entry(
         name=model["modelName"],
@@ -81,9 +81,7 @@ def sagemaker(
     *,
     model: Annotated[
         Path,
-        typer.Option(
-            help="Folder that SageMaker unpacked model.tar.gz into: an archive, its index.json if it has one."
-        ),
+        typer.Option(help="Folder with the unpacked model.tar.gz: one archive, and optionally its index.json."),
     ] = Path("/opt/ml/model"),
     port: Annotated[int, typer.Option(envvar="SAGEMAKER_BIND_TO_PORT", help="Port of /ping and /invocations.")] = 8080,
     config: Config = CONFIGURATION,
@@ -93,23 +91,23 @@ def sagemaker(
 ) -> None:
     """Serve one archive as a SageMaker endpoint.
 
-    What the image does when it is started with 'serve' where /opt/ml/model is.
-    Nothing but /ping and /invocations is open, without keys: SageMaker itself
-    authenticates its callers, and nobody else reaches the port.
+    The image runs this when SageMaker starts it with 'serve'. Only /ping and
+    /invocations are open, without keys: SageMaker authenticates its callers,
+    and only SageMaker reaches the port.
     """
     import asyncio
 
     from radserve import logging
-    from radserve.proxy.options import Options
-    from radserve.server import options as serve_options
+    from radserve.proxy.options import ProxyOptions
     from radserve.server import supervisor
+    from radserve.server.options import ServerOptions
     from radserve.torchserve.launch import Address
 
     logging.configure()
     with tempfile.TemporaryDirectory(prefix="radserve-") as scratch:
-        found, name = store(model, Path(scratch))
-        published = Options(
-            host="0.0.0.0",  # noqa: S104 - SageMaker asks from outside the container
+        store, name = prepare_store(model, Path(scratch))
+        proxy = ProxyOptions(
+            host="0.0.0.0",  # noqa: S104 - SageMaker connects from outside the container
             port=port,
             management_host="127.0.0.1",
             management_port=8444,
@@ -119,11 +117,11 @@ def sagemaker(
             concurrent=_REQUESTS,
             sagemaker=name,
         )
-        options = serve_options.Options(
-            store=found,
+        options = ServerOptions(
+            store=store,
             configuration=config,
             address=Address("127.0.0.1", inference_port, metrics_port),
             health_port=health_port,
-            front=published,
+            proxy=proxy,
         )
         raise typer.Exit(asyncio.run(supervisor.serve(options, typer.echo)))

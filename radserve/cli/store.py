@@ -1,4 +1,4 @@
-"""`radserve store`: archives published for ever, and fetched from there."""
+"""`radserve store`: publish archives and pull them into model stores."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import json as json_
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
@@ -21,98 +22,95 @@ if TYPE_CHECKING:
     from radserve.store.store import Store
 
 _UNITS: Final = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
+_DEFAULT_STORE: Final = "store"
 
 app = typer.Typer(
-    help="Publish archives in a store (a folder, s3:// or, to read, https://), and fetch them from there.",
+    help="Publish archives in a store (a folder, s3:// or, read-only, https://) and pull them from there.",
     no_args_is_help=True,
 )
 
 Url = Annotated[
-    str, typer.Option("--store", envvar="RADSERVE_STORE", help="Folder, s3://BUCKET/PREFIX, or https:// (read only).")
+    str, typer.Option("--store", envvar="RADSERVE_STORE", help="Folder, s3://BUCKET/PREFIX, or https:// (read-only).")
 ]
 SigningKey = Annotated[
-    str, typer.Option(envvar="RADSERVE_STORE_SIGNING_KEY", help="File of the key that signs the index, or env:NAME.")
+    str, typer.Option(envvar="RADSERVE_STORE_SIGNING_KEY", help="File with the key that signs the index, or env:NAME.")
 ]
 PublicKey = Annotated[
     str,
-    typer.Option(
-        envvar="RADSERVE_STORE_PUBLIC_KEY", help="File of the keys that the index may be signed by, or env:NAME."
-    ),
+    typer.Option(envvar="RADSERVE_STORE_PUBLIC_KEY", help="File with the keys that may sign the index, or env:NAME."),
 ]
-Names = Annotated[list[str] | None, typer.Argument(help="NAME or NAME/VERSION; the newest version if none is named.")]
-Json = Annotated[bool, typer.Option("--json", help="One JSON document.")]
-HERE: Final = "store"
+Names = Annotated[list[str] | None, typer.Argument(help="NAME (newest version) or NAME/VERSION.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 
 
 @app.command()
 def push(
     names: Names = None,
     *,
-    everything: Annotated[bool, typer.Option("--all", help="Every archive of the model store.")] = False,
-    store: Url = HERE,
+    all_: Annotated[bool, typer.Option("--all", help="Every archive of the model store.")] = False,
+    store: Url = _DEFAULT_STORE,
     model_store: ModelStore = MODEL_STORE,
     signing_key: SigningKey = "",
     public_key: PublicKey = "",
     json: Json = False,
 ) -> None:
-    """Publish archives of the model store, for ever.
+    """Publish archives of the model store.
 
-    A version never changes: the same bytes again do nothing, other bytes are
-    refused. What is interrupted is gone on with by the next push.
+    A published version never changes: pushing the same content again does
+    nothing, other content is rejected. An interrupted push can be resumed.
 
     Exit codes:
-    0    all are published
-    1    at least one is not; its line says why
+    0    all archives are published
+    1    at least one failed
     2    wrong usage
     """
     opened = _open(store, signing_key, public_key)
-    done = _Outcome(opened.name)
-    for entry in _local(model_store, names or (), everything=everything):
-        with done.of(entry.name, entry.version), _bar(f"{entry.name} {entry.version}") as progress:
-            pushed = opened.push(entry, model_store, progress)
-            done.add(pushed.published.model_dump(mode="json"), "pushed" if pushed.fresh else "unchanged")
-    done.say(json=json, unchanged="is published already, with the same bytes")
+    results = _Results(opened.name)
+    for entry in _select(model_store, names or (), every=all_):
+        with results.of(entry.name, entry.version) as progress:
+            result = opened.push(entry, model_store, progress)
+            results.add(result.archive.model_dump(mode="json"), "pushed" if result.fresh else "unchanged")
+    results.report(json=json, unchanged="already published with the same content")
 
 
 @app.command()
 def pull(
     names: Names = None,
     *,
-    everything: Annotated[bool, typer.Option("--all", help="Every version of every archive.")] = False,
-    store: Url = HERE,
+    all_: Annotated[bool, typer.Option("--all", help="Every version of every archive.")] = False,
+    store: Url = _DEFAULT_STORE,
     model_store: ModelStore = MODEL_STORE,
     public_key: PublicKey = "",
     accept_older: Annotated[
-        bool, typer.Option("--accept-older", help="The store was restored from a backup: believe its older index.")
+        bool, typer.Option("--accept-older", help="Accept an older index: the store was restored from a backup.")
     ] = False,
     json: Json = False,
 ) -> None:
-    """Fetch archives into the model store.
+    """Download archives into the model store.
 
-    Nothing appears there before its size, checksum and contents are right.
-    What is interrupted is gone on with by the next pull.
+    An archive appears there after its size, checksum and content are checked.
+    An interrupted pull can be resumed.
 
     Exit codes:
-    0    all are there
-    1    at least one is not; its line says why
+    0    the model store holds all archives
+    1    at least one failed
     2    wrong usage
     """
     opened = _open(store, "", public_key)
-    wanted = [_split(name) for name in names or ()]
-    _require_choice(wanted, everything=everything)
-    if everything:
-        wanted = [(item.name, item.version) for item in opened.entries()]
-    done = _Outcome(opened.name)
-    for name, version in wanted:
-        with done.of(name, version), _bar(f"{name} {version or ''}".strip()) as progress:
-            pulled = opened.fetch(name, version, model_store, progress, accept_older=accept_older)
-            done.add(pulled.entry.model_dump(mode="json"), "pulled" if pulled.fresh else "unchanged")
-    done.say(json=json, unchanged=f"is in {model_store} already")
+    archives = _parse(names or (), every=all_)
+    if all_:
+        archives = [(item.name, item.version) for item in opened.entries()]
+    results = _Results(opened.name)
+    for name, version in archives:
+        with results.of(name, version) as progress:
+            result = opened.fetch(name, version, model_store, progress, accept_older=accept_older)
+            results.add(result.entry.model_dump(mode="json"), "pulled" if result.fresh else "unchanged")
+    results.report(json=json, unchanged=f"already in {model_store}")
 
 
 @app.command("list")
-def list_(*, store: Url = HERE, public_key: PublicKey = "", json: Json = False) -> None:
-    """List what is published.
+def list_(*, store: Url = _DEFAULT_STORE, public_key: PublicKey = "", json: Json = False) -> None:
+    """List published archives.
 
     Exit codes:
     0    listed
@@ -121,224 +119,214 @@ def list_(*, store: Url = HERE, public_key: PublicKey = "", json: Json = False) 
     from radserve.cli import store_view
 
     opened = _open(store, "", public_key)
-    found = opened.listing()
+    snapshot = opened.snapshot()
+    serial, archives = snapshot.catalog.serial, snapshot.catalog.archives
     if json:
-        _json(
+        _print_json(
             {
                 "store": opened.name,
-                "serial": found.catalog.serial,
-                "signed_by": list(found.claimed),
-                "verified_by": found.signer,
-                "archives": [item.model_dump(mode="json") for item in found.catalog.archives],
+                "serial": serial,
+                "signed_by": list(snapshot.key_ids),
+                "verified_by": snapshot.verified_by,
+                "archives": [item.model_dump(mode="json") for item in archives],
             }
         )
         return
-    store_view.archives(found.catalog.archives)
-    signed = f"signed by {found.claimed[0][:16]}" if found.claimed else "not signed"
-    checked = "checked" if found.signer else "not checked: no --public-key"
-    typer.echo(
-        f"{opened.name}: serial {found.catalog.serial}, {signed}{f' ({checked})' if found.claimed else ''}", err=True
-    )
+    store_view.print_archives(archives)
+    signature = "not signed"
+    if snapshot.key_ids:
+        check = "verified" if snapshot.verified_by else "not verified: no --public-key"
+        signature = f"signed by {snapshot.key_ids[0][:16]} ({check})"
+    typer.echo(f"{opened.name}: serial {serial}, {signature}", err=True)
 
 
 @app.command()
 def verify(
     *,
-    store: Url = HERE,
+    store: Url = _DEFAULT_STORE,
     model_store: Annotated[
-        Path | None, typer.Option(help="Verify the archives of this model store as well, also against the store.")
+        Path | None, typer.Option(help="Also check the archives of this model store, and compare them with the store.")
     ] = None,
     public_key: PublicKey = "",
     json: Json = False,
 ) -> None:
-    """Read everything that the store lists, and hold it against the index.
+    """Read every archive of the store and compare it with the index.
 
     Exit codes:
-    0    everything is right
-    1    something is not, and each such thing has a line; or the store cannot
-         be read, or its signature is wrong
+    0    all archives are intact
+    1    at least one is not, the store cannot be read, or its signature is
+         wrong
     """
-    from dataclasses import asdict
-
     from radserve.cli import store_view
 
     opened = _open(store, "", public_key)
-    with _bar("verify") as progress:
-        found = opened.verify(model_store, progress)
+    with store_view.progress_bar("verify") as progress:
+        report = opened.verify(model_store, progress)
     if json:
-        _json({"store": opened.name, **asdict(found)})
+        _print_json({"store": opened.name, **asdict(report)})
     else:
-        store_view.report(found)
-    for item in found.wrong:
+        store_view.print_report(report)
+    for item in report.failures:
         typer.echo(f"radserve: {item.where}: {item.name} {item.version}: {item.problem}", err=True)
-    if found.wrong:
+    if report.failures:
         raise typer.Exit(1)
 
 
 @app.command()
 def gc(
     *,
-    store: Url = HERE,
+    store: Url = _DEFAULT_STORE,
     public_key: PublicKey = "",
-    older_than: Annotated[str, typer.Option(help="Leave what is younger: 30m, 24h, 7d.")] = "24h",
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be removed, and remove nothing.")] = False,
+    older_than: Annotated[str, typer.Option(help="Keep data younger than this: 30m, 24h, 7d.")] = "24h",
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be deleted.")] = False,
     json: Json = False,
 ) -> None:
-    """Remove bytes that no published version needs, and what interrupted pushes left.
+    """Delete blobs that no published version needs, and data of interrupted pushes.
 
-    A published version is never removed.
+    Published versions are never deleted.
 
     Exit codes:
-    0    removed, or nothing to remove
+    0    deleted, or nothing to delete
     1    the store cannot be read or written
     2    wrong usage
     """
-    from radserve.cli.store_view import size
+    from radserve.cli.store_view import megabytes
 
-    grace = _duration(older_than)
+    age = _duration(older_than)
     opened = _open(store, "", public_key)
-    found = opened.collect(grace, dry_run=dry_run)
+    garbage = opened.collect_garbage(age, dry_run=dry_run)
     if json:
-        blobs = [{"sha256": item.sha256, "size": item.size} for item in found.blobs]
-        uploads = [item.key for item in found.leftovers]
-        _json({"store": opened.name, "dry_run": dry_run, "blobs": blobs, "unfinished": uploads})
+        blobs = [{"sha256": item.sha256, "size": item.size} for item in garbage.blobs]
+        uploads = [item.key for item in garbage.uploads]
+        _print_json({"store": opened.name, "dry_run": dry_run, "blobs": blobs, "unfinished": uploads})
         return
-    for blob in found.blobs:
-        typer.echo(f"sha256 {blob.sha256}  {size(blob.size)}")
-    for leftover in found.leftovers:
-        typer.echo(f"unfinished push {leftover.key}")
-    verb = "would be removed" if dry_run else "removed"
-    total = size(sum(item.size for item in found.blobs))
-    typer.echo(f"{len(found.blobs)} blobs ({total}) and {len(found.leftovers)} unfinished pushes {verb}.", err=True)
+    for blob in garbage.blobs:
+        typer.echo(f"sha256 {blob.sha256}  {megabytes(blob.size)}")
+    for upload in garbage.uploads:
+        typer.echo(f"unfinished push {upload.key}")
+    verb = "Would delete" if dry_run else "Deleted"
+    size = megabytes(sum(item.size for item in garbage.blobs))
+    typer.echo(f"{verb} {len(garbage.blobs)} blobs ({size}) and {len(garbage.uploads)} unfinished pushes.", err=True)
 
 
 @app.command()
 def sign(
     *,
-    store: Url = HERE,
+    store: Url = _DEFAULT_STORE,
     signing_key: SigningKey = "",
     public_key: PublicKey = "",
     accept_unsigned: Annotated[
-        bool, typer.Option("--accept-unsigned", help="The index is not signed yet, and you know that it is right.")
+        bool, typer.Option("--accept-unsigned", help="Sign an index without a signature, which you have checked.")
     ] = False,
 ) -> None:
-    """Sign the index as it is: the first time, or with the next key.
+    """Sign the index for the first time, or with a new key.
 
     Exit codes:
     0    signed
-    1    it is not; the line says why
+    1    not signed
     """
     opened = _open(store, signing_key, public_key)
-    signed = opened.sign(accept_unsigned=accept_unsigned)
-    typer.echo(f"{opened.name}: {len(signed.archives)} archives, serial {signed.serial}, signed.", err=True)
+    catalog = opened.sign(accept_unsigned=accept_unsigned)
+    typer.echo(f"{opened.name}: signed {len(catalog.archives)} archives, serial {catalog.serial}.", err=True)
 
 
 @app.command()
 def keygen(
-    file: Annotated[Path, typer.Argument(help="For the private key; the public one is written to FILE.pub.")],
+    file: Annotated[Path, typer.Argument(help="File for the private key; the public key is written to FILE.pub.")],
 ) -> None:
-    """Make a key pair for signing a store's index (Ed25519).
+    """Create a key pair (Ed25519) for signing the index.
 
     Exit codes:
-    0    made
+    0    created
     1    a file exists already, or cannot be written
     """
     from radserve.store import signing
 
-    made = signing.generate(file)
-    typer.echo(
-        f"{file}: keep it secret; who pushes has it. {file}.pub: give it to everyone who pulls. Key {made.id[:16]}.",
-        err=True,
-    )
+    key_id = signing.generate(file)
+    typer.echo(f"Key {key_id[:16]}: keep {file} secret and give {file}.pub to everyone who pulls.", err=True)
 
 
-class _Outcome:
-    """What came of each archive; one that fails costs no other."""
+class _Results:
+    """Outcome of every archive; a failure does not stop the others."""
 
     def __init__(self, store: str) -> None:
         self._store = store
         self._archives: list[dict[str, Any]] = []
-        self._failed: list[dict[str, Any]] = []
+        self._failures: list[dict[str, Any]] = []
 
     @contextmanager
-    def of(self, name: str, version: str | None) -> Iterator[None]:
+    def of(self, name: str, version: str | None) -> Iterator[Any]:
+        from radserve.cli.store_view import progress_bar
+
         try:
-            yield
+            with progress_bar(f"{name} {version or ''}".strip()) as progress:
+                yield progress
         except RadServeError as error:
-            self._failed.append({"name": name, "version": version, "problem": str(error)})
+            self._failures.append({"name": name, "version": version, "problem": str(error)})
 
     def add(self, document: dict[str, Any], status: str) -> None:
         self._archives.append(document | {"status": status})
 
-    def say(self, *, json: bool, unchanged: str) -> None:
-        from radserve.cli.store_view import size
+    def report(self, *, json: bool, unchanged: str) -> None:
+        from radserve.cli.store_view import megabytes
 
         if json:
-            _json({"store": self._store, "archives": self._archives, "failed": self._failed})
+            _print_json({"store": self._store, "archives": self._archives, "failed": self._failures})
         for item in () if json else self._archives:
-            how = unchanged if item["status"] == "unchanged" else item["status"]
-            typer.echo(f"{item['name']} {item['version']}  {how}  {size(item['size'])}  sha256 {item['sha256']}")
-        for item in self._failed:
+            status = unchanged if item["status"] == "unchanged" else item["status"]
+            typer.echo(
+                f"{item['name']} {item['version']}  {status}  {megabytes(item['size'])}  sha256 {item['sha256']}"
+            )
+        for item in self._failures:
             typer.echo(f"radserve: {item['problem']}", err=True)
-        if self._failed:
+        if self._failures:
             raise typer.Exit(1)
 
 
 def _open(store: str, signing_key: str, public_key: str) -> Store:
-    from radserve.store.store import open_store
+    from radserve.store import open_store
 
     return open_store(store, signing_key=signing_key, public_keys=public_key)
 
 
-@contextmanager
-def _bar(title: str) -> Iterator[Any]:
-    from radserve.cli.store_view import bar
+def _select(model_store: Path, names: Sequence[str], *, every: bool) -> list[Entry]:
+    """Return the archives to push; --all skips those without trained weights."""
+    from radserve.build import model_store as model_stores
 
-    with bar(title) as progress:
-        yield progress
-
-
-def _local(model_store: Path, names: Sequence[str], *, everything: bool) -> list[Entry]:
-    """Find what to push; of everything, the untrained are passed over."""
-    from radserve.build import model_store as index
-
-    wanted = [_split(name) for name in names]
-    _require_choice(wanted, everything=everything)
-    known = index.read(model_store)
-    if everything:
-        passed = [item for item in known.archives if item.version == index.UNTRAINED]
-        for item in passed:
-            typer.echo(f"radserve: {item.name} {item.version}: passed over, it is untrained.", err=True)
-        return [item for item in known.archives if item not in passed]
-    found = []
-    for name, version in wanted:
-        entry = known.find(name, version)
+    archives = _parse(names, every=every)
+    index = model_stores.read(model_store)
+    if every:
+        untrained = [item for item in index.archives if item.version == model_stores.UNTRAINED]
+        for item in untrained:
+            typer.echo(f"radserve: {item.name} {item.version}: skipped, it is untrained.", err=True)
+        return [item for item in index.archives if item not in untrained]
+    entries = []
+    for name, version in archives:
+        entry = index.find(name, version)
         if entry is None:
-            there = ", ".join(f"{item.name}/{item.version}" for item in known.archives) or "nothing"
-            shown = f"{name}/{version}" if version else name
+            available = ", ".join(f"{item.name}/{item.version}" for item in index.archives) or "none"
+            title = f"{name}/{version}" if version else name
             raise typer.BadParameter(
-                f"{model_store}: holds no {shown!r}, but {there}; build it with 'radserve build {name}'."
+                f"no archive {title!r} in {model_store}. Available: {available}. Build it: radserve build {name}"
             )
-        found.append(entry)
-    return found
+        entries.append(entry)
+    return entries
 
 
-def _require_choice(names: Sequence[object], *, everything: bool) -> None:
-    if bool(names) == everything:
-        raise typer.BadParameter("say which: either NAME or NAME/VERSION, several if you like, or --all.")
-
-
-def _split(wanted: str) -> tuple[str, str | None]:
-    name, _, version = wanted.partition("/")
-    return name, version or None
+def _parse(names: Sequence[str], *, every: bool) -> list[tuple[str, str | None]]:
+    """Split NAME or NAME/VERSION."""
+    if bool(names) == every:
+        raise typer.BadParameter("specify either archives (NAME or NAME/VERSION) or --all.")
+    split = [name.partition("/") for name in names]
+    return [(name, version or None) for name, _, version in split]
 
 
 def _duration(text: str) -> timedelta:
     match = re.fullmatch(r"(\d{1,5})([mhdw])", text)
     if match is None:
-        raise typer.BadParameter(f"--older-than has value {text!r}; write minutes, hours, days or weeks: 30m, 24h, 7d.")
+        raise typer.BadParameter(f"--older-than has value {text!r}; use minutes, hours, days or weeks: 30m, 24h, 7d.")
     return timedelta(**{_UNITS[match[2]]: int(match[1])})
 
 
-def _json(document: object) -> None:
+def _print_json(document: object) -> None:
     typer.echo(json_.dumps(document, indent=2))

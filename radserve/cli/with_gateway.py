@@ -1,7 +1,7 @@
-"""A server and its gateway on one machine, started and stopped together: what `scripts/serve --with-front` runs.
+"""Server and gateway on one machine, started and stopped together (`scripts/serve --with-front`).
 
-The two are programs of their own, and this looks after them: the gateway is stopped first, so that nobody is sent on
-to a server that is stopping, then the server finishes what it has.
+Both are separate programs. The gateway is stopped first, so that it never forwards a request to a stopping server; then
+the server finishes its requests.
 """
 
 from __future__ import annotations
@@ -27,23 +27,25 @@ from radserve.host.process import die_with_parent
 logger = logging.getLogger("radserve.cli.with_gateway")
 
 GATEWAY_DIED: Final = 7
-"""The exit code where the gateway ended by itself, and the server had nothing to say about it."""
+"""Exit code if the gateway exited on its own and the server stopped without an error."""
 _GRACE: Final = 10.0
-"""Seconds that the gateway has to finish what it has."""
+"""Seconds for the gateway to finish its requests."""
 _FLAG: Final = "--with-front"
 _PREFIX: Final = "RADSERVE_GATEWAY_"
 
 
 @dataclass(frozen=True)
-class Places:
-    """Where both are found.
+class Addresses:
+    """URLs of both programs.
 
     Attributes
     ----------
     server, supervisor
-        What the gateway asks.
+        URLs that the gateway calls.
     gateway
-        What people open.
+        URL of the page.
+    keys
+        Source of API keys, empty for none.
     """
 
     server: str
@@ -51,123 +53,123 @@ class Places:
     gateway: str
     keys: str = ""
 
-    def environment(self, given: Mapping[str, str]) -> dict[str, str]:
-        """Return the variables of the gateway: those that were given, and where the server beside it is."""
-        wanted = {f"{_PREFIX}SERVER": self.server, f"{_PREFIX}SUPERVISOR": self.supervisor}
+    def environment(self, inherited: Mapping[str, str]) -> dict[str, str]:
+        """Return the gateway's environment: the inherited one with the URLs of the server."""
+        urls = {f"{_PREFIX}SERVER": self.server, f"{_PREFIX}SUPERVISOR": self.supervisor}
         keys = {f"{_PREFIX}KEYS": self.keys} if self.keys else {}
-        return keys | dict(given) | wanted
+        return keys | dict(inherited) | urls
 
 
-def places(words: Sequence[str], given: Mapping[str, str]) -> Places:
-    """Read where a server will listen from its own options, and where the gateway will from its variables.
+def addresses(arguments: Sequence[str], environment: Mapping[str, str]) -> Addresses:
+    """Derive the addresses from the server's options and the gateway's environment variables.
 
     Raises
     ------
     ServeError
-        If the server is to be published by nginx: then the gateway belongs behind nginx too.
+        If the options publish the server through nginx: then the gateway must be behind nginx too.
     """
-    chosen = _options(words)
-    if (
-        chosen["front"]
-        or chosen["certificate"]
-        or chosen["plain_http"]
-        or not ports.address(chosen["host"]).is_loopback
-    ):
+    options = _parse(arguments)
+    local = ports.parse_address(options["host"]).is_loopback
+    if options["front"] or options["certificate"] or options["plain_http"] or not local:
         raise ServeError(
-            "--with-front is for this machine alone, and these options publish the server by nginx. Start the gateway "
-            "by itself then, and name it with --gateway: docs/gateway.md."
+            "--with-front works on one machine only, but these options publish the server through nginx. Start the "
+            "gateway separately and set --gateway: docs/gateway.md."
         )
-    host, port = given.get(f"{_PREFIX}HOST", "127.0.0.1"), given.get(f"{_PREFIX}PORT", "8000")
+    host, port = environment.get(f"{_PREFIX}HOST", "127.0.0.1"), environment.get(f"{_PREFIX}PORT", "8000")
     name = f"[{host}]" if ":" in host else host
-    return Places(
-        server=f"http://127.0.0.1:{chosen['port'] or 8080}",
-        supervisor=f"http://127.0.0.1:{chosen['health_port']}",
+    return Addresses(
+        server=f"http://127.0.0.1:{options['port'] or 8080}",
+        supervisor=f"http://127.0.0.1:{options['health_port']}",
         gateway=f"http://{name}:{port}",
-        keys=chosen["keys"] or "",
+        keys=options["keys"] or "",
     )
 
 
-def _options(words: Sequence[str]) -> dict[str, Any]:
-    """Read options as `radserve serve` does; a wrong one, or --help, ends this program as it would end that."""
+def _parse(arguments: Sequence[str]) -> dict[str, Any]:
+    """Parse options like `radserve serve`; an invalid option, or --help, exits like it too."""
     app = typer.Typer(add_completion=False)
     app.command()(serve.serve)
     command = typer.main.get_command(app)
-    chosen: dict[str, Any] = {}
-    command.callback = chosen.update
+    options: dict[str, Any] = {}
+    command.callback = options.update
     try:
-        command.main(list(words), prog_name=f"scripts/serve {_FLAG}")
+        command.main(list(arguments), prog_name=f"scripts/serve {_FLAG}")
     except SystemExit as end:
-        if end.code or not chosen:
+        if end.code or not options:
             raise
-    return chosen
+    return options
 
 
-async def run(words: Sequence[str], announce: Callable[[str], None]) -> int:
-    """Run both until SIGTERM, Ctrl-C, or the end of one; return the server's exit code."""
-    found = places(words, os.environ)
+async def run(arguments: Sequence[str], announce: Callable[[str], None]) -> int:
+    """Run both until SIGTERM, Ctrl-C or the exit of one; return the server's exit code."""
+    urls = addresses(arguments, os.environ)
     loop, stop = asyncio.get_running_loop(), asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    server = await _start("radserve", "serve", *words)
-    gateway = await _start("gateway", environment=found.environment(os.environ))
-    ends = {asyncio.create_task(process.wait()) for process in (server, gateway)}
-    stopped, ready = asyncio.create_task(stop.wait()), asyncio.create_task(_announced(found.gateway, announce))
+    server = await _start("radserve", "serve", *arguments)
+    gateway = await _start("gateway", environment=urls.environment(os.environ))
+    exits = {asyncio.create_task(process.wait()) for process in (server, gateway)}
+    stopped, ready = asyncio.create_task(stop.wait()), asyncio.create_task(_announce_ready(urls.gateway, announce))
     try:
-        await asyncio.wait({*ends, stopped}, return_when=asyncio.FIRST_COMPLETED)
-        return await _end(server, gateway, asked=stop.is_set())
+        await asyncio.wait({*exits, stopped}, return_when=asyncio.FIRST_COMPLETED)
+        return await _shut_down(server, gateway, requested=stop.is_set())
     finally:
         for task in (stopped, ready):
             task.cancel()
 
 
-async def _start(module: str, *words: str, environment: Mapping[str, str] | None = None) -> asyncio.subprocess.Process:
+async def _start(
+    module: str, *arguments: str, environment: Mapping[str, str] | None = None
+) -> asyncio.subprocess.Process:
     return await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",
         module,
-        *words,
+        *arguments,
         env=None if environment is None else dict(environment),
         stdin=asyncio.subprocess.DEVNULL,
-        # A session of its own: Ctrl-C reaches this program alone, which keeps the order.
+        # In its own session, Ctrl-C reaches only this program, which stops both in order.
         start_new_session=True,
         preexec_fn=die_with_parent,
     )
 
 
-async def _end(server: asyncio.subprocess.Process, gateway: asyncio.subprocess.Process, *, asked: bool) -> int:
-    died = gateway.returncode is not None and not asked
-    if died:
-        logger.error("the gateway ended with %s; the server is stopped as well", gateway.returncode)
-    elif server.returncode is not None and not asked:
-        logger.error("the server ended with %s; the gateway is stopped as well", server.returncode)
+async def _shut_down(
+    server: asyncio.subprocess.Process, gateway: asyncio.subprocess.Process, *, requested: bool
+) -> int:
+    gateway_died = gateway.returncode is not None and not requested
+    if gateway_died:
+        logger.error("the gateway exited with code %s; stopping the server", gateway.returncode)
+    elif server.returncode is not None and not requested:
+        logger.error("the server exited with code %s; stopping the gateway", server.returncode)
     await _stop(gateway, _GRACE)
-    await _stop(server, None)  # it has bounds of its own
+    await _stop(server, None)  # the server has its own timeouts
     code = server.returncode or 0
-    code = code if code >= 0 else 128 - code  # as a shell gives it
-    return code if code or not died else GATEWAY_DIED
+    code = code if code >= 0 else 128 - code  # as a shell reports it
+    return GATEWAY_DIED if gateway_died and not code else code
 
 
-async def _stop(process: asyncio.subprocess.Process, patience: float | None) -> None:
+async def _stop(process: asyncio.subprocess.Process, grace: float | None) -> None:
     if process.returncode is None:
         process.terminate()
     try:
-        await asyncio.wait_for(process.wait(), patience)
+        await asyncio.wait_for(process.wait(), grace)
     except TimeoutError:
-        logger.warning("the gateway has not stopped within %g s; it is killed", patience)
+        logger.warning("the gateway did not stop within %g s; killing it", grace)
         process.kill()
         await process.wait()
 
 
-async def _announced(url: str, announce: Callable[[str], None]) -> None:
-    """Say where the page is, once requests are answered by way of it."""
+async def _announce_ready(url: str, announce: Callable[[str], None]) -> None:
+    """Print the URL of the page once requests through it are answered."""
     async with httpx.AsyncClient(timeout=5.0, trust_env=False) as client:
         while True:
             await asyncio.sleep(0.1)
             try:
-                answer = await client.get(f"{url}/ready")
+                response = await client.get(f"{url}/ready")
             except httpx.HTTPError:
                 continue
-            if answer.status_code == httpx.codes.OK:
+            if response.status_code == httpx.codes.OK:
                 announce(f"The page is at {url}")
                 return
 

@@ -1,1 +1,1 @@
-"""RadServe on AWS: stacks of radserve/deploy/templates/ planned, applied, looked at and taken down."""
+"""RadServe on AWS: plans, applies, shows and destroys the CloudFormation stacks of an environment."""

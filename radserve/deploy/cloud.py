@@ -1,4 +1,4 @@
-"""AWS, as this package asks it: clients of one session, and one clear line where it refuses."""
+"""AWS clients of one session, and readable errors for what botocore raises."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from contextlib import contextmanager
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
 
-import boto3
 from botocore.config import Config
 from botocore.exceptions import (
     BotoCoreError,
@@ -29,37 +28,47 @@ from radserve.deploy.hints import with_hint
 if TYPE_CHECKING:
     from types_boto3_cloudformation import CloudFormationClient
     from types_boto3_ecr import ECRClient
-    from types_boto3_s3 import S3Client
+    from types_boto3_s3 import S3Client, S3ServiceResource
     from types_boto3_secretsmanager import SecretsManagerClient
 
 _CONFIG: Final = Config(
     retries={"mode": "standard", "max_attempts": 8}, connect_timeout=10, read_timeout=60, user_agent_extra="radserve"
 )
-_NO_CREDENTIALS: Final = (NoCredentialsError, PartialCredentialsError, CredentialRetrievalError)
-_EXPIRED: Final = frozenset({"ExpiredToken", "ExpiredTokenException", "RequestExpired"})
-_INVALID: Final = frozenset(
-    {
-        "InvalidClientTokenId",
-        "UnrecognizedClientException",
-        "SignatureDoesNotMatch",
-        "AuthFailure",
-        "InvalidAccessKeyId",
-    }
+_MESSAGES: Final[tuple[tuple[tuple[type[Exception], ...], str], ...]] = (
+    (
+        (NoCredentialsError, PartialCredentialsError, CredentialRetrievalError),
+        "No AWS credentials found. Sign in ('aws configure', 'aws sso login') or pass --profile.",
+    ),
+    ((SSOError, TokenRetrievalError), "The AWS sign-in has expired. Sign in again: aws sso login."),
+    ((ProfileNotFound,), "{error}. To list the profiles: aws configure list-profiles."),
+    ((NoRegionError,), "No AWS region. Set region in the environment's file, --region or AWS_DEFAULT_REGION."),
+    ((EndpointConnectionError,), "{error} Check the network and the name of the region."),
+    ((Exception,), "Request to AWS failed: {error}"),
 )
-_DENIED: Final = frozenset({"AccessDenied", "AccessDeniedException", "UnauthorizedOperation"})
+_EXPIRED: Final = ("ExpiredToken", "ExpiredTokenException", "RequestExpired")
+_INVALID: Final = (
+    "InvalidClientTokenId",
+    "UnrecognizedClientException",
+    "SignatureDoesNotMatch",
+    "AuthFailure",
+    "InvalidAccessKeyId",
+)
+_DENIED: Final = ("AccessDenied", "AccessDeniedException", "UnauthorizedOperation")
 
 
 class Cloud:
-    """One account and region.
+    """AWS clients for one account and region.
 
     Parameters
     ----------
     region, profile
-        Of the usual chain of variables and files if None.
+        If None, those of AWS' environment variables and configuration files.
     """
 
     def __init__(self, region: str | None = None, profile: str | None = None) -> None:
-        with explained():
+        import boto3  # a quarter of a second, which `radserve --help` need not wait for
+
+        with readable_errors():
             self._session = boto3.Session(region_name=region, profile_name=profile)
 
     @cached_property
@@ -69,8 +78,13 @@ class Cloud:
 
     @cached_property
     def s3(self) -> S3Client:
-        """S3."""
+        """S3, one method for each operation."""
         return self._session.client("s3", config=_CONFIG)
+
+    @cached_property
+    def buckets(self) -> S3ServiceResource:
+        """S3 as objects, which delete versions in batches."""
+        return self._session.resource("s3", config=_CONFIG)
 
     @cached_property
     def ecr(self) -> ECRClient:
@@ -89,8 +103,8 @@ class Cloud:
 
 
 @contextmanager
-def explained() -> Iterator[None]:
-    """Turn what botocore raises into one line that says what to do.
+def readable_errors() -> Iterator[None]:
+    """Turn errors of botocore into one line that says what to do.
 
     Raises
     ------
@@ -100,41 +114,28 @@ def explained() -> Iterator[None]:
     try:
         yield
     except ClientError as error:
-        raise CloudError(_refusal(error)) from error
-    except _NO_CREDENTIALS as error:
-        raise CloudError(
-            "no AWS credentials were found. Sign in ('aws configure', 'aws sso login'), or name a --profile."
-        ) from error
-    except (SSOError, TokenRetrievalError) as error:
-        raise CloudError("the AWS sign-in has expired. Sign in again: aws sso login.") from error
-    except ProfileNotFound as error:
-        raise CloudError(f"{error}. 'aws configure list-profiles' names those that there are.") from error
-    except NoRegionError as error:
-        raise CloudError(
-            "no AWS region is set. Put it into the file, or set --region or AWS_DEFAULT_REGION."
-        ) from error
-    except EndpointConnectionError as error:
-        raise CloudError(f"{error} Is the network up, and the region's name right?") from error
+        raise CloudError(_message(error)) from error
     except (BotoCoreError, ResponseParserError) as error:
-        raise CloudError(f"AWS could not be asked: {error}") from error
+        text = next(text for types, text in _MESSAGES if isinstance(error, types))
+        raise CloudError(text.format(error=error)) from error
 
 
-def code(error: ClientError) -> str:
-    """Return the code of a refusal."""
+def error_code(error: ClientError) -> str:
+    """Return AWS' code of an error."""
     return error.response.get("Error", {}).get("Code", "")
 
 
-def message(error: ClientError) -> str:
-    """Return the text of a refusal."""
+def error_text(error: ClientError) -> str:
+    """Return AWS' message of an error."""
     return error.response.get("Error", {}).get("Message", str(error))
 
 
-def _refusal(error: ClientError) -> str:
-    what = code(error)
-    if what in _EXPIRED:
-        return "the AWS credentials have expired. Sign in again ('aws sso login'), or renew the session token."
-    if what in _INVALID:
-        return f"AWS does not accept the credentials ({what}). 'aws sts get-caller-identity' tells which are used."
-    if what in _DENIED:
-        return f"these credentials may not do {error.operation_name}: {message(error)}"
-    return with_hint(f"{error.operation_name}: {message(error)}")
+def _message(error: ClientError) -> str:
+    code = error_code(error)
+    if code in _EXPIRED:
+        return "The AWS credentials have expired. Sign in again ('aws sso login') or renew the session token."
+    if code in _INVALID:
+        return f"AWS rejected the credentials ({code}). To see which are in use: aws sts get-caller-identity."
+    if code in _DENIED:
+        return f"The credentials lack permission for {error.operation_name}: {error_text(error)}"
+    return with_hint(f"{error.operation_name}: {error_text(error)}")

@@ -1,23 +1,23 @@
-"""The branch of the tree that `radserve deploy` raises; its root is in `handlers.errors`."""
+"""Errors of `radserve deploy`."""
 
 from __future__ import annotations
 
-from handlers.errors import RadServeError
+from radserve.errors import RadServeError
 
 
 class DeployError(RadServeError):
-    """An environment cannot be planned, applied, looked at or taken down."""
+    """Base class: a command on an environment failed."""
 
 
 class SettingsError(DeployError):
-    """The file of an environment, or an option that changes it, is wrong; nothing was asked of AWS."""
+    """Invalid environment file or option; nothing was changed."""
 
     code = 2
 
 
 class CloudError(DeployError):
-    """AWS could not be asked, or refused."""
+    """AWS is unreachable or rejected a request."""
 
 
-class StackFailedError(DeployError):
-    """A stack did not become what was asked for; the message has the first resource's reason."""
+class StackError(DeployError):
+    """A stack prevents a change or failed; the message has the reason of the first resource that failed."""

@@ -1,111 +1,177 @@
-"""What would be done to an environment, stack by stack, without doing it."""
+"""Plan for an environment: what would change in each stack, and applying it."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from radserve.deploy import changeset, costs, stacks, state
-from radserve.deploy.changeset import Change
+from radserve.deploy import costs, parameters, stack
 from radserve.deploy.cloud import Cloud
-from radserve.deploy.errors import StackFailedError
-from radserve.deploy.settings import Settings, StackName
-from radserve.deploy.stacks import Values
-from radserve.deploy.state import State
+from radserve.deploy.errors import StackError
+from radserve.deploy.package import Package
+from radserve.deploy.parameters import Values
+from radserve.deploy.settings import STACKS, Settings, StackName
+from radserve.deploy.stack import Change, Event, Stack
 from radserve.deploy.template import Template, load
 
-Kind = Literal["create", "update", "unchanged"]
-
-_FROM_TEMPLATE: Final = "as its template says; its change set needs what earlier stacks will give"
-_UNKNOWN: Final = "what changes shows when earlier stacks have given {names}; it is shown before it is done"
-_FROM_LEFTOVER: Final = "what an earlier creation left ({status}, nothing in it) is removed first"
+_FROM_TEMPLATE: Final = "from its template; its change set needs outputs of earlier stacks"
+_UNKNOWN: Final = "changes depend on {names} of earlier stacks; they are shown before they are made"
+_LEFTOVER: Final = "the empty stack of an earlier creation ({status}) is deleted first"
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What would be done to one stack.
+    """Planned changes of one stack.
 
     Attributes
     ----------
-    billed
-        A line for each resource that it will have and that costs money.
+    costs
+        A line for each resource that the stack will have and that costs money.
     note
-        What is to be known about how this was found out.
+        How the plan was determined, if not by a change set.
     """
 
     stack: StackName
     name: str
-    kind: Kind
+    action: Literal["create", "update", "unchanged"]
     changes: tuple[Change, ...]
-    billed: tuple[str, ...]
+    costs: tuple[str, ...]
     note: str = ""
 
 
+def find_stacks(cloud: Cloud, settings: Settings, only: Collection[StackName] = STACKS) -> dict[StackName, Stack]:
+    """Look up an environment's stacks and return the existing ones."""
+    stacks = {item: stack.describe(cloud, item, settings.stack_name(item)) for item in only}
+    return {item: state for item, state in stacks.items() if state}
+
+
 def plan(cloud: Cloud, settings: Settings, only: Collection[str] = ()) -> Iterator[Plan]:
-    """Find out what would change, by change sets that are removed again.
+    """Plan the changes of an environment with change sets, which are deleted again.
 
     Yields
     ------
     Plan
-        Of each stack, in the order in which they would be changed.
+        One for each stack, in the order in which `apply` changes them.
 
     Raises
     ------
     SettingsError
-        If a parameter is wrong or missing; before AWS is asked to change anything.
-    StackFailed
-        If a stack is in the way.
+        If a parameter is invalid or missing; before any change set is created.
+    StackError
+        If a stack cannot be changed.
     """
-    there = state.find_all(cloud, settings.environment)
-    check(settings, there)
-    outputs = state.outputs(there.values())
-    wanted = [load(stack) for stack in stacks.chosen(settings, only)]
-    todo = [(template, stacks.values(template, settings, outputs)) for template in wanted]
-    for template, values in todo:
-        yield _plan(cloud, settings, template, values, there.get(template.stack))
+    stacks = find_stacks(cloud, settings)
+    check(settings, stacks)
+    templates = [load(item) for item in settings.stacks(only)]
+    values = [parameters.resolve(template, settings, _outputs(stacks)) for template in templates]
+    for template, resolved in zip(templates, values, strict=True):
+        yield _plan(cloud, settings, template, resolved, stacks.get(template.stack))
 
 
-def check(settings: Settings, there: dict[StackName, State]) -> None:
-    """Refuse to go on where a stack would make it go wrong.
+def check(settings: Settings, stacks: dict[StackName, Stack]) -> None:
+    """Check that an environment's stacks can be changed.
 
     Raises
     ------
-    StackFailed
-        If one is being changed, is stuck, or is of the home that is not the environment's.
+    StackError
+        If a stack is being changed, is stuck, or belongs to another home than the settings'.
     """
-    for found in there.values():
-        if found.busy:
-            raise StackFailedError(
-                f"{found.name} is {found.status}: somebody changes it. 'radserve deploy status' shows when it is done."
+    for state in stacks.values():
+        if state.busy:
+            raise StackError(
+                f"{state.name} is {state.status}: another change is in progress. To see when it has ended: "
+                "radserve deploy status FILE."
             )
-        if found.status in state.STUCK:
-            raise StackFailedError(
-                f"{found.name} is {found.status}: {found.reason or 'AWS gives no reason'}. Continue or delete it in "
-                "CloudFormation's console, which shows what holds it."
+        if state.status in stack.STUCK:
+            raise StackError(
+                f"{state.name} is {state.status}: {state.reason or 'AWS gives no reason'}. Continue its rollback or "
+                "delete it in CloudFormation's console."
             )
-    for home in stacks.other_homes(settings):
-        if other := there.get(home):
-            raise StackFailedError(
-                f"{other.name} is there, but the home of {settings.environment} is {settings.home}; both would take "
-                f"the same names. Destroy it first: radserve deploy destroy FILE --stack {other.stack}."
+        if state.stack in ("service", "host") and not settings.has(state.stack):
+            raise StackError(
+                f"{state.name} exists, but the home of {settings.environment} is {settings.home}; both would use the "
+                f"same names. Destroy it first: radserve deploy destroy FILE --stack {state.stack}."
             )
 
 
-def _plan(cloud: Cloud, settings: Settings, template: Template, values: Values, there: State | None) -> Plan:
-    name = stacks.name(settings.environment, template.stack)
+def apply(
+    cloud: Cloud, settings: Settings, plans: Collection[Plan], confirm: Callable[[str, Sequence[Change]], bool]
+) -> Iterator[str | Event]:
+    """Apply plans and yield progress: lines, and events of resources.
+
+    Each change set is created again, with the outputs that earlier stacks have by now.
+
+    Parameters
+    ----------
+    confirm
+        Receives a stack's name and the changes that its plan did not list; False stops before them.
+
+    Raises
+    ------
+    StackError
+        If a stack failed or its changes were not confirmed; later stacks stay unchanged.
+    """
+    for planned in plans:
+        yield from _apply(cloud, settings, planned, confirm)
+
+
+def protect(cloud: Cloud, settings: Settings, only: Collection[StackName]) -> None:
+    """Set the termination protection of stacks as the settings say."""
+    for state in find_stacks(cloud, settings, only).values():
+        if state.protected != settings.termination_protection and state.status not in stack.EMPTY:
+            cloud.formation.update_termination_protection(
+                StackName=state.name, EnableTerminationProtection=settings.termination_protection
+            )
+
+
+def _outputs(stacks: dict[StackName, Stack]) -> dict[str, str]:
+    return {key: value for state in stacks.values() for key, value in state.outputs.items()}
+
+
+def _plan(cloud: Cloud, settings: Settings, template: Template, values: Values, state: Stack | None) -> Plan:
+    name = settings.stack_name(template.stack)
     resources = template.resources(values.all())
-    billed = tuple(filter(None, map(costs.of, resources.values())))
-    left = there is not None and there.status in state.EMPTY
-    if there is None or left:
-        if left or values.missing:
-            note = _FROM_LEFTOVER.format(status=there.status) if there else _FROM_TEMPLATE
-            added = sorted(Change(key, item["Type"], "Add") for key, item in resources.items())
-            return Plan(template.stack, name, "create", tuple(added), billed, note)
-    elif values.missing:
+    billed = tuple(filter(None, map(costs.unit, resources.values())))
+    leftover = state is not None and state.status in stack.EMPTY
+    if leftover or (state is None and values.missing):
+        note = _LEFTOVER.format(status=state.status) if state else _FROM_TEMPLATE
+        added = sorted(Change(key, item["Type"], "Add") for key, item in resources.items())
+        return Plan(template.stack, name, "create", tuple(added), billed, note)
+    if values.missing:
         return Plan(template.stack, name, "update", (), billed, _UNKNOWN.format(names=", ".join(values.missing)))
-    found = changeset.create(cloud, name, template, values.known, settings.all_tags(), there)
-    if found is None:
+    change_set = stack.create_change_set(cloud, name, template, values.known, settings.all_tags(), new=state is None)
+    if change_set is None:
         return Plan(template.stack, name, "unchanged", (), billed)
-    changeset.delete(cloud, found)
-    return Plan(template.stack, name, "update" if there else "create", found.changes, billed)
+    stack.delete_change_set(cloud, change_set)
+    return Plan(template.stack, name, "update" if state else "create", change_set.changes, billed)
+
+
+def _apply(
+    cloud: Cloud, settings: Settings, planned: Plan, confirm: Callable[[str, Sequence[Change]], bool]
+) -> Iterator[str | Event]:
+    stacks = find_stacks(cloud, settings, settings.stacks())
+    template = load(planned.stack)
+    values = parameters.resolve(template, settings, _outputs(stacks))
+    if values.missing:
+        raise StackError(
+            f"{planned.stack} needs {', '.join(values.missing)} of stacks that do not exist: apply those first."
+        )
+    if planned.stack == "front" and values.known["PackageKey"]:
+        yield from Package.read(settings.package).upload(cloud, values.known["ModelBucket"])
+    state = stacks.get(planned.stack)
+    if state and state.status in stack.EMPTY:
+        stack.delete_empty(cloud, state.id)
+        state = None
+    change_set = stack.create_change_set(
+        cloud, planned.name, template, values.known, settings.all_tags(), new=state is None
+    )
+    if change_set is None:
+        return
+    unplanned = sorted(set(change_set.changes) - set(planned.changes))
+    if unplanned and not confirm(planned.name, unplanned):
+        stack.delete_change_set(cloud, change_set)
+        raise StackError(f"{planned.name}: unplanned changes not confirmed; this and later stacks are unchanged.")
+    yield f"{planned.name}:"
+    state = yield from stack.execute(cloud, planned.stack, change_set)
+    yield f"{planned.name} is {state.status}."

@@ -1,8 +1,8 @@
-"""What an environment is: a small YAML file, and what the command line changes of it."""
+"""Settings of an environment: a YAML file and changes from the command line."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self, get_args
 
@@ -13,7 +13,10 @@ from radserve.deploy.errors import SettingsError
 
 StackName = Literal["storage", "secrets", "network", "service", "host", "monitoring", "front"]
 
-_STACKS: Final = frozenset(get_args(StackName))
+STACKS: Final[tuple[StackName, ...]] = get_args(StackName)
+"""All stacks, each after those whose outputs it uses."""
+
+_EXAMPLE: Final = "See radserve/deploy/templates/example.yaml."
 _TAG: Final = r"^[\w .:/=+@-]{1,128}$"
 
 
@@ -23,22 +26,22 @@ class Settings(BaseModel):
     Attributes
     ----------
     environment
-        Its name; stacks are called radserve-NAME-STACK.
+        Name; stacks are called radserve-NAME-STACK.
     region
-        Of AWS; that of the profile or of the variables if None.
+        AWS region; if None, that of the profile or of AWS_DEFAULT_REGION.
     home
-        What the server runs on: a cluster behind a load balancer, or one machine; or elsewhere, and the environment is
-        no more than a front before it.
+        Where the server runs: `service` is a cluster behind a load balancer, `host` one machine, `elsewhere` outside
+        of the environment, which then has only a front.
     front
-        What the front door on Lambda is made of: a package, an image, or there is none.
+        How the gateway runs on Lambda: from a package, from an image, or not.
     package
-        The package, as scripts/build-lambda makes it.
+        Lambda package that scripts/build-lambda writes.
     termination_protection
-        Whether stacks refuse to be deleted.
+        Whether stacks are protected from deletion.
     tags
-        Put on everything that takes tags, beside radserve:environment.
+        Tags of all resources, in addition to radserve:environment.
     parameters
-        Of the templates, by stack. All values are text, so that a version such as 0.10 stays what was written.
+        Parameters of the templates, by stack. All values are text, so a version such as 0.10 keeps its zero.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -53,96 +56,105 @@ class Settings(BaseModel):
     parameters: dict[StackName, dict[str, str]] = {}
 
     @model_validator(mode="after")
-    def _one_home(self) -> Self:
-        for stack in self.parameters:
-            if not self.parameters[stack] or self.has(stack):
+    def _check_stacks(self) -> Self:
+        for stack, parameters in self.parameters.items():
+            if not parameters or self.has(stack):
                 continue
             if stack == "front":
-                raise ValueError(
-                    "parameters.front does not go with front none: remove it, or set front to zip or image"
-                )
-            wanted = stack if stack in ("service", "host") else "service or host"
-            raise ValueError(
-                f"parameters.{stack} does not go with home {self.home}: remove it, or set home to {wanted}"
-            )
+                raise ValueError("parameters.front needs a front: remove it, or set front to zip or image")
+            home = stack if stack in ("service", "host") else "service or host"
+            raise ValueError(f"parameters.{stack} cannot be used with home {self.home}: remove it, or set home: {home}")
         if self.home == "elsewhere" and self.front == "none":
-            raise ValueError("home elsewhere without a front is nothing at all: set front to zip or image")
+            raise ValueError("home elsewhere needs a front: set front to zip or image")
         return self
 
     def has(self, stack: StackName) -> bool:
-        """Tell whether the environment has a stack."""
+        """Return whether the environment has a stack."""
         if stack == "front":
             return self.front != "none"
         if stack in ("service", "host"):
             return stack == self.home
         return stack in ("storage", "secrets") or self.home != "elsewhere"
 
+    def stacks(self, only: Collection[str] = ()) -> tuple[StackName, ...]:
+        """Return the environment's stacks in the order of their dependencies: all, or those in `only`.
+
+        Raises
+        ------
+        SettingsError
+            If `only` names a stack that the environment does not have.
+        """
+        own = tuple(stack for stack in STACKS if self.has(stack))
+        if unknown := [stack for stack in only if stack not in own]:
+            raise SettingsError(f"{self.environment} has no stack {unknown[0]!r}. Available: {', '.join(own)}.")
+        return tuple(stack for stack in own if not only or stack in only)
+
+    def stack_name(self, stack: StackName) -> str:
+        """Return the name of a stack in CloudFormation."""
+        return f"radserve-{self.environment}-{stack}"
+
     def all_tags(self) -> dict[str, str]:
-        """Return the tags of everything that this environment has."""
+        """Return the tags of all resources."""
         return {**self.tags, "radserve:environment": self.environment}
 
 
 def load(path: Path, changes: Iterable[str] = ()) -> Settings:
-    """Read an environment's file and change it.
+    """Read an environment's file and apply changes to it.
 
     Parameters
     ----------
+    path
+        YAML file.
     changes
-        KEY=VALUE, where KEY is one of the file's, a tag (tags.NAME) or a stack's parameter (STACK.PARAMETER).
+        KEY=VALUE, where KEY is a setting, a tag (tags.NAME) or a parameter (STACK.PARAMETER).
 
     Raises
     ------
     SettingsError
-        If the file cannot be read, or it or a change is wrong.
+        If the file cannot be read, or the file or a change is invalid.
     """
     try:
-        # The base loader leaves every value the text that it is.
-        document = yaml.load(path.read_text(encoding="utf-8"), Loader=yaml.BaseLoader)  # noqa: S506 - it makes only text
+        # The base loader keeps every value as text.
+        document = yaml.load(path.read_text(encoding="utf-8"), Loader=yaml.BaseLoader)  # noqa: S506 - creates only text
     except OSError as error:
-        raise SettingsError(
-            f"{path}: {error.strerror or error}. See radserve/deploy/templates/example.yaml."
-        ) from error
+        raise SettingsError(f"{path}: {error.strerror or error}. {_EXAMPLE}") from error
     except (UnicodeDecodeError, yaml.YAMLError) as error:
-        raise SettingsError(f"{path} is no YAML: {' '.join(str(error).split())}") from error
+        raise SettingsError(f"{path}: invalid YAML: {' '.join(str(error).split())}") from error
     if not isinstance(document, dict):
-        raise SettingsError(f"{path} holds no settings. See radserve/deploy/templates/example.yaml.")
+        raise SettingsError(f"{path} has no settings. {_EXAMPLE}")
     for change in changes:
-        document = _changed(document, change)
+        _change(document, change)
     try:
         return Settings.model_validate(document)
     except ValidationError as error:
-        raise SettingsError(f"{path}: {_first(error)}") from error
+        raise SettingsError(f"{path}: {_first_problem(error)}") from error
 
 
-def _changed(document: Mapping[str, Any], change: str) -> dict[str, Any]:
+def _change(document: dict[str, Any], change: str) -> None:
     key, equals, value = change.partition("=")
     if not equals or not key:
-        raise SettingsError(f"--set {change}: write KEY=VALUE, such as service.MaxTasks=4.")
-    first, _, rest = key.partition(".")
-    if not rest:
-        return {**document, first: value}
-    path = ("tags", rest) if first == "tags" else ("parameters", first, rest)
-    if first not in _STACKS | {"tags"}:
-        raise SettingsError(f"--set {change}: {first!r} is no stack; stacks are {', '.join(sorted(_STACKS))}.")
-    return _put(document, path, value)
+        raise SettingsError(f"--set {change}: expected KEY=VALUE, for example service.MaxTasks=4.")
+    section, dot, name = key.partition(".")
+    if not dot:
+        document[key] = value
+        return
+    if section not in (*STACKS, "tags"):
+        raise SettingsError(f"--set {change}: unknown stack {section!r}. Available: {', '.join(STACKS)}.")
+    parent = document
+    if section != "tags":
+        parent = document["parameters"] = document.get("parameters") or {}
+    try:
+        parent[section] = {**(parent.get(section) or {}), name: value}
+    except (AttributeError, TypeError) as error:
+        raise SettingsError(f"--set {change}: the file has no mapping for {section}.") from error
 
 
-def _put(document: Mapping[str, Any], path: tuple[str, ...], value: str) -> dict[str, Any]:
-    first, *rest = path
-    if not rest:
-        return {**document, first: value}
-    inner = document.get(first) or {}
-    if not isinstance(inner, dict):
-        raise SettingsError(f"{first} has value {inner!r}, where names and their values belong.")
-    return {**document, first: _put(inner, tuple(rest), value)}
-
-
-def _first(error: ValidationError) -> str:
-    found = error.errors(include_url=False)[0]
-    where = ".".join(str(part) for part in found["loc"] if part != "[key]")
-    if found["type"] == "extra_forbidden":
-        return f"{where} is no setting; settings are {', '.join(Settings.model_fields)}."
-    if found["type"] == "missing":
-        return f"{where} is missing."
-    reason = found["msg"].removeprefix("Value error, ")
-    return f"{where} has value {found['input']!r}. {reason}." if where else f"{reason}."
+def _first_problem(error: ValidationError) -> str:
+    problem = error.errors(include_url=False)[0]
+    key = ".".join(str(part) for part in problem["loc"] if part != "[key]")
+    if problem["type"] == "extra_forbidden":
+        return f"unknown setting {key}. Available: {', '.join(Settings.model_fields)}."
+    if problem["type"] == "missing":
+        return f"{key} is missing."
+    reason = problem["msg"].removeprefix("Value error, ")
+    return f"{key} has value {problem['input']!r}. {reason}." if key else f"{reason}."

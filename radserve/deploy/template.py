@@ -1,4 +1,4 @@
-"""A CloudFormation template, as far as it has to be understood before AWS is asked."""
+"""CloudFormation templates: parameters, conditions and rules, evaluated before AWS receives a request."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from radserve.deploy.settings import StackName
 FOLDER: Final = Path(__file__).with_name("templates")
 
 _BODY_LIMIT: Final = 51_200
-"""Bytes that CreateChangeSet takes as TemplateBody (CloudFormation quotas)."""
+"""Largest TemplateBody of CreateChangeSet in bytes (CloudFormation quotas)."""
 
 
 class _Loader(yaml.SafeLoader):
     """YAML with CloudFormation's short forms."""
 
 
-def _function(loader: _Loader, suffix: str, node: yaml.Node) -> dict[str, Any]:
+def _construct_function(loader: _Loader, suffix: str, node: yaml.Node) -> dict[str, Any]:
     if isinstance(node, yaml.ScalarNode):
         value: Any = loader.construct_scalar(node)
     elif isinstance(node, yaml.SequenceNode):
@@ -40,136 +40,146 @@ def _function(loader: _Loader, suffix: str, node: yaml.Node) -> dict[str, Any]:
     return {f"Fn::{suffix}": value}
 
 
-_Loader.add_multi_constructor("!", _function)
+_Loader.add_multi_constructor("!", _construct_function)
 
 
 @dataclass(frozen=True)
 class Parameter:
-    """One parameter, with what its value has to be."""
+    """Parameter of a template and the constraints on its value."""
 
     name: str
-    declared: Mapping[str, Any]
+    declaration: Mapping[str, Any]
 
     @property
     def default(self) -> str | None:
-        """Its value where none is given."""
-        found = self.declared.get("Default")
-        return None if found is None else str(found)
+        """Default value."""
+        value = self.declaration.get("Default")
+        return None if value is None else str(value)
 
     def check(self, stack: str, value: str) -> None:
-        """Hold a value against the constraints, as CloudFormation would.
+        """Check a value against the constraints, as CloudFormation does.
 
         Raises
         ------
         SettingsError
-            If it breaks one.
+            If the value violates a constraint.
         """
-        if reason := self._wrong(value):
-            raise SettingsError(f"{stack}.{self.name} has value {value!r}: {reason}")
+        if problem := self._problem(value):
+            raise SettingsError(f"{stack}.{self.name} has value {value!r}: it must be {problem}")
 
-    def _wrong(self, value: str) -> str | None:
-        if "AllowedValues" in self.declared and value not in map(str, self.declared["AllowedValues"]):
-            return f"it must be one of {', '.join(map(str, self.declared['AllowedValues']))}."
-        if "AllowedPattern" in self.declared and not re.fullmatch(self.declared["AllowedPattern"], value):
-            return f"it must be {self.declared['ConstraintDescription']}"
-        if self.declared["Type"] == "Number":
-            return self._out_of_range(value)
-        return None
-
-    def _out_of_range(self, value: str) -> str | None:
-        try:
-            number = Decimal(value)
-        except InvalidOperation:
-            return "it must be a number."
-        low, high = (self.declared.get(bound) for bound in ("MinValue", "MaxValue"))
-        if not number.is_finite() or (low is not None and number < low) or (high is not None and number > high):
-            return f"it must be between {low} and {high}."
+    def _problem(self, value: str) -> str | None:
+        allowed = [str(item) for item in self.declaration.get("AllowedValues", [])]
+        if allowed and value not in allowed:
+            return f"one of {', '.join(item or repr(item) for item in allowed)}."
+        if "AllowedPattern" in self.declaration and not re.fullmatch(self.declaration["AllowedPattern"], value):
+            return str(self.declaration["ConstraintDescription"])
+        if self.declaration["Type"] == "Number":
+            try:
+                number = Decimal(value)
+            except InvalidOperation:
+                return "a number."
+            low, high = (self.declaration.get(bound) for bound in ("MinValue", "MaxValue"))
+            if not number.is_finite() or (low is not None and number < low) or (high is not None and number > high):
+                return f"between {low} and {high}."
         return None
 
 
 @dataclass(frozen=True)
 class Template:
-    """One template: the text that AWS gets, and what it says."""
+    """Template of one stack.
+
+    Attributes
+    ----------
+    body
+        Text that CloudFormation receives.
+    """
 
     stack: StackName
     body: str
 
     @cached_property
     def document(self) -> dict[str, Any]:
-        """All of it, with short forms such as !Ref written out."""
+        """Parsed body, with short forms such as !Ref expanded."""
         return dict(yaml.load(self.body, Loader=_Loader))  # noqa: S506 - a safe loader with functions
 
     @cached_property
     def parameters(self) -> dict[str, Parameter]:
-        """What it takes, by name."""
+        """Parameters by name."""
         return {name: Parameter(name, item) for name, item in self.document.get("Parameters", {}).items()}
 
     @cached_property
     def outputs(self) -> frozenset[str]:
-        """Names of what it gives."""
+        """Names of the outputs."""
         return frozenset(self.document.get("Outputs", {}))
 
     def resources(self, values: Mapping[str, str | None]) -> dict[str, dict[str, Any]]:
-        """Return the resources, by logical ID, that it makes with these values of its parameters.
+        """Return the resources, by logical ID, that the template creates.
 
-        Defaults stand in for those that are left out. A condition on a value
-        that is None, which is not known yet, counts as met.
+        Parameters
+        ----------
+        values
+            Values of parameters; defaults are used for missing ones. None is a value that is not known yet: a condition
+            that depends on it counts as met.
         """
-        known = {name: item.default for name, item in self.parameters.items()} | dict(values)
+        values = self._with_defaults(values)
         return {
             name: item
             for name, item in self.document["Resources"].items()
-            if "Condition" not in item or self._holds({"Condition": item["Condition"]}, known)
+            if "Condition" not in item or self._evaluate({"Condition": item["Condition"]}, values) is not False
         }
 
     def check(self, values: Mapping[str, str | None]) -> None:
-        """Hold values against each other, as the template's rules say.
+        """Check the combination of values against the template's rules.
 
         Raises
         ------
         SettingsError
-            If they do not go together.
+            If a rule is violated.
         """
-        known = {name: item.default for name, item in self.parameters.items()} | dict(values)
+        values = self._with_defaults(values)
         for rule in self.document.get("Rules", {}).values():
-            if "RuleCondition" in rule and not self._holds(rule["RuleCondition"], known):
+            if "RuleCondition" in rule and self._evaluate(rule["RuleCondition"], values) is False:
                 continue
             for item in rule["Assertions"]:
-                if not self._holds(item["Assert"], known):
+                if self._evaluate(item["Assert"], values) is False:
                     raise SettingsError(f"{self.stack}: {item['AssertDescription']}")
 
-    def _holds(self, condition: Mapping[str, Any], known: Mapping[str, str | None]) -> bool:
-        ((name, inner),) = condition.items()
-        if name == "Condition":
-            return self._holds(self.document["Conditions"][inner], known)
-        if name == "Fn::Equals":
-            left, right = (self._value(item, known) for item in inner)
-            return left is None or right is None or left == right
-        if name == "Fn::Not" and self._is_open(inner[0], known):
-            return True
-        held = [self._holds(item, known) for item in inner]
-        return not held[0] if name == "Fn::Not" else all(held) if name == "Fn::And" else any(held)
+    def _with_defaults(self, values: Mapping[str, str | None]) -> dict[str, str | None]:
+        return {name: item.default for name, item in self.parameters.items()} | dict(values)
 
-    def _is_open(self, condition: Mapping[str, Any], known: Mapping[str, str | None]) -> bool:
-        return "Fn::Equals" in condition and None in [self._value(item, known) for item in condition["Fn::Equals"]]
+    def _evaluate(self, condition: Mapping[str, Any], values: Mapping[str, str | None]) -> bool | None:
+        """Evaluate a condition; None if it depends on an unknown value."""
+        ((function, argument),) = condition.items()
+        if function == "Condition":
+            return self._evaluate(self.document["Conditions"][argument], values)
+        if function == "Fn::Equals":
+            left, right = (self._value(item, values) for item in argument)
+            return None if left is None or right is None else left == right
+        results = [self._evaluate(item, values) for item in argument]
+        if function == "Fn::Not":
+            return None if results[0] is None else not results[0]
+        decisive = function == "Fn::Or"
+        if decisive in results:
+            return decisive
+        return None if None in results else not decisive
 
-    def _value(self, item: Any, known: Mapping[str, str | None]) -> str | None:
+    def _value(self, item: Any, values: Mapping[str, str | None]) -> str | None:
         if not isinstance(item, dict):
             return str(item)
         if "Ref" in item:
-            return known.get(item["Ref"])
+            return values.get(item["Ref"])
         name, *keys = item["Fn::FindInMap"]
-        found = self.document["Mappings"][name]
+        entry = self.document["Mappings"][name]
         for key in keys:
-            text = self._value(key, known)
+            text = self._value(key, values)
             if text is None:
                 return None
-            found = found[text]
-        return str(found)
+            entry = entry[text]
+        return str(entry)
 
 
 def load(stack: StackName, folder: Path = FOLDER) -> Template:
     """Read the template of a stack."""
     body = (folder / f"{stack}.yaml").read_text(encoding="utf-8")
-    assert len(body.encode()) <= _BODY_LIMIT, f"{stack}.yaml is too long to be sent to CloudFormation as it is"
+    assert len(body.encode()) <= _BODY_LIMIT, f"{stack}.yaml exceeds {_BODY_LIMIT} bytes"
     return Template(stack, body)

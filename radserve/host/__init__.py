@@ -1,1 +1,1 @@
-"""Host resources: ports, CPU and memory, processes, locks, the run directory."""
+"""Operating system: processes, ports, listening sockets, CPU resources and the run directory."""

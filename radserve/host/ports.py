@@ -1,4 +1,4 @@
-"""Ports that this program wants to listen on."""
+"""Addresses and ports to listen on."""
 
 from __future__ import annotations
 
@@ -9,38 +9,38 @@ from collections.abc import Mapping
 from radserve.errors import ServeError
 
 
-def address(host: str, option: str = "--host") -> ipaddress.IPv4Address | ipaddress.IPv6Address:
-    """Read an address to listen on.
+def parse_address(host: str, option: str = "--host") -> ipaddress.IPv4Address | ipaddress.IPv6Address:
+    """Parse an IP address or `localhost`.
 
     Raises
     ------
     ServeError
-        If it is none: what a name stands for may change.
+        For any other host name: what it resolves to may change.
     """
     try:
         return ipaddress.ip_address("127.0.0.1" if host == "localhost" else host)
     except ValueError as error:
-        raise ServeError(f"{option} has value {host!r}; write an address, like 127.0.0.1, 0.0.0.0 or ::.") from error
+        raise ServeError(f"{option} has value {host!r}; write an IP address, like 127.0.0.1, 0.0.0.0 or ::.") from error
 
 
-def require_free(wanted: Mapping[str, tuple[str, int]]) -> None:
-    """Refuse to start where somebody listens already; TorchServe and nginx would say so only in their logs.
+def require_free(ports: Mapping[str, tuple[str, int]]) -> None:
+    """Check that ports are free; TorchServe and nginx would report a conflict only in their logs.
 
     Parameters
     ----------
-    wanted
-        Option that chooses the port -> host and port.
+    ports
+        Host and port by the option that chooses the port.
 
     Raises
     ------
     ServeError
-        Naming the first that is taken, or wanted twice.
+        If a port is in use or chosen twice.
     """
-    seen: dict[int, str] = {}
-    for option, (host, port) in wanted.items():
-        if port in seen:
-            raise ServeError(f"{option} and {seen[port]} have the same value {port}; choose two.")
-        seen[port] = option
+    options: dict[int, str] = {}
+    for option, (host, port) in ports.items():
+        if port in options:
+            raise ServeError(f"{option} and {options[port]} have the same value {port}; choose two.")
+        options[port] = option
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         with socket.socket(family) as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

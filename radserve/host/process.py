@@ -1,4 +1,4 @@
-"""TorchServe's process: started with what it needs, ended with everything that it started."""
+"""Child processes: start, and stop with all their descendants."""
 
 from __future__ import annotations
 
@@ -20,30 +20,30 @@ _PR_SET_PDEATHSIG: Final = 1
 
 
 async def start(command: Sequence[str], environment: Mapping[str, str], folder: Path) -> asyncio.subprocess.Process:
-    """Start it; what it says goes to standard error."""
+    """Start a process in `folder`; its output goes to standard error."""
     return await asyncio.create_subprocess_exec(
         *command,
         env=environment,
         cwd=folder,
         stdin=asyncio.subprocess.DEVNULL,
         stdout=sys.stderr.fileno(),
-        # A session of its own: Ctrl-C reaches the supervisor alone, which then drains.
+        # In its own session, Ctrl-C does not reach it: the supervisor drains it first.
         start_new_session=True,
         preexec_fn=die_with_parent,
     )
 
 
-async def end(process: asyncio.subprocess.Process) -> None:
-    """Stop it and every process that it started."""
+async def stop(process: asyncio.subprocess.Process, grace: float = 10.0) -> None:
+    """Stop a process and all its descendants; kill what is left after `grace` seconds."""
     children: list[psutil.Process] = []
     with contextlib.suppress(psutil.NoSuchProcess):
         children = psutil.Process(process.pid).children(recursive=True)
     if process.returncode is None:
         process.terminate()
         try:
-            await asyncio.wait_for(process.wait(), timeout=10.0)
+            await asyncio.wait_for(process.wait(), grace)
         except TimeoutError:
-            logger.warning("TorchServe did not stop within 10 s; it is killed")
+            logger.warning("process %d did not stop within %g s; killing it", process.pid, grace)
             process.kill()
             await process.wait()
     _, alive = psutil.wait_procs(children, timeout=3.0)
@@ -52,5 +52,5 @@ async def end(process: asyncio.subprocess.Process) -> None:
 
 
 def die_with_parent() -> None:
-    """Ask the kernel to end this process with its parent (prctl(2)), so that no Java is ever orphaned."""
+    """Make the kernel stop this process when its parent exits (prctl(2)), so that no Java is orphaned."""
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)

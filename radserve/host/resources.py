@@ -1,4 +1,4 @@
-"""What this process may use, containers included."""
+"""CPU cores available to this process, and their division among workers."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-_MOST_WORKERS: Final = 8
-"""Each worker holds its own torch and weights (0.5 GB): more cores go into threads instead."""
+_MAX_WORKERS: Final = 8
+"""Each worker holds its own copy of torch and the weights (0.5 GB); more cores are used as threads instead."""
 
 
 def cores() -> int:
-    """Count the cores: the affinity mask, bounded by the CPU quota of the control group (v2)."""
+    """Count the cores in the affinity mask, limited by the CPU quota of the control group (v2)."""
     count = len(os.sched_getaffinity(0))
     try:
         quota, period = Path("/sys/fs/cgroup/cpu.max").read_text(encoding="ascii").split()
@@ -24,23 +24,23 @@ def cores() -> int:
 
 @dataclass(frozen=True)
 class WorkerPlan:
-    """How the cores are shared: `workers` a model, `threads` a worker."""
+    """Number of workers per model and threads per worker."""
 
     workers: int
     threads: int
 
 
 def plan(models: int, available: int, workers: int | None = None) -> WorkerPlan:
-    """Share the cores among models and workers, so that all together have one thread a core.
+    """Divide the cores among models and workers so that there is one thread per core.
 
     Parameters
     ----------
     models
         Number of models, at least 1.
     available
-        Cores.
+        Number of cores.
     workers
-        Workers a model where the operator wants a certain number.
+        Workers per model; None to derive it.
     """
-    workers = workers or min(_MOST_WORKERS, max(1, available // models))
+    workers = workers or min(_MAX_WORKERS, max(1, available // models))
     return WorkerPlan(workers, max(1, available // (models * workers)))

@@ -1,4 +1,4 @@
-"""The folder of one run: what a server and its front write, and how they find each other."""
+"""Run directory: files and sockets of one running server, shared with its proxy."""
 
 from __future__ import annotations
 
@@ -14,39 +14,41 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from filelock import FileLock, Timeout
+
 from radserve.errors import ServeError
 
-_LONGEST_SOCKET: Final = 107
-"""Characters that the path of a unix socket may have (sun_path)."""
+_MAX_SOCKET_PATH: Final = 107
+"""Longest path of a unix socket, in bytes (sun_path in unix(7))."""
 
 
 @dataclass(frozen=True)
 class RunDirectory:
-    """The folder of one run.
+    """Paths in the directory of one run.
 
-    Everything that TorchServe and nginx write goes below it, so the root file system may be read-only.
+    TorchServe and nginx write only below it, so the root file system may be read-only.
     """
 
     folder: Path
 
     @property
     def management(self) -> Path:
-        """Unix socket of the management API."""
+        """Unix socket of TorchServe's management API."""
         return self.folder / "management.sock"
 
     @property
     def busy(self) -> Path:
-        """See `handlers.worker.BUSY`."""
+        """Lock file of busy workers; see `handlers.worker.BUSY`."""
         return self.folder / "busy"
 
     @property
     def closing(self) -> Path:
-        """See `handlers.worker.CLOSING`."""
+        """Flag file of a drain; see `handlers.worker.CLOSING`."""
         return self.folder / "closing"
 
     @property
     def ready(self) -> Path:
-        """Exists while the front may send requests: from the first readiness to the end of the drain's delay."""
+        """Flag file that exists while the proxy may forward requests: from readiness to the end of the drain delay."""
         return self.folder / "ready"
 
     @property
@@ -56,41 +58,41 @@ class RunDirectory:
 
     @property
     def traffic(self) -> Path:
-        """Unix socket (datagrams) on which the supervisor hears of requests; see `radserve.proxy.access_events`."""
+        """Unix datagram socket for access events; see `radserve.proxy.access_events`."""
         return self.folder / "traffic.sock"
 
     @property
     def routing(self) -> Path:
-        """Link to the proxy's traffic-split tables; see `radserve.proxy.traffic_split`."""
+        """Link to the traffic-split tables; see `radserve.proxy.traffic_split`."""
         return self.folder / "routing"
 
     @property
     def versions(self) -> Path:
-        """Holds a folder for each version, to which the tables lead."""
+        """Folder with one subfolder per version, to which the tables link."""
         return self.folder / "versions"
 
     @property
     def configuration(self) -> Path:
-        """The configuration that TorchServe reads."""
+        """TorchServe's configuration."""
         return self.folder / "config.properties"
 
     @property
-    def front(self) -> Path:
-        """Folder of the front."""
+    def proxy(self) -> Path:
+        """Folder of the proxy."""
         return self.folder / "front"
 
     @property
-    def front_lock(self) -> Path:
-        """Locked as long as a front runs; see `fronted`."""
+    def proxy_lock(self) -> Path:
+        """Lock file that is locked while a proxy runs; see `proxy_running`."""
         return self.folder / "front.lock"
 
     @property
     def certificate(self) -> Path:
-        """The certificate that the front serves, as it last read it; the key is not with it."""
-        return self.front / "certificate.pem"
+        """Copy of the certificate that the proxy serves, without its key."""
+        return self.proxy / "certificate.pem"
 
     def prepare(self) -> None:
-        """Make the folders and files that TorchServe expects, without what a killed run left."""
+        """Create the folders and files that TorchServe expects, and remove those of a killed run."""
         for path in (self.ready, self.management, self.control, self.traffic, self.closing, self.routing):
             path.unlink(missing_ok=True)
         for path in (self.versions, *self.folder.glob("routing.*")):
@@ -103,33 +105,34 @@ class RunDirectory:
 
 @contextmanager
 def opened(folder: Path | None) -> Iterator[RunDirectory]:
-    """Have a runtime folder to oneself: a temporary one, or the one that the operator chose.
+    """Open a run directory for exclusive use; None creates a temporary one.
 
     Raises
     ------
     ServeError
-        If others may enter it, another run uses it, or nothing in it may be executed.
+        If other users can enter it, another server uses it, or it is mounted noexec.
     """
     if folder is None:
         with tempfile.TemporaryDirectory(prefix="radserve-") as name:
             _require_executable(Path(name))
             yield RunDirectory(Path(name))
         return
-    runtime = RunDirectory(folder.absolute())
-    require_private(runtime)
-    _require_executable(runtime.folder)
-    with (runtime.folder / "lock").open("ab") as lock:
+    run_directory = RunDirectory(folder.absolute())
+    require_private(run_directory)
+    _require_executable(run_directory.folder)
+    with contextlib.ExitStack() as stack:
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise ServeError(f"--runtime {folder}: another server uses it; choose another folder.") from error
-        yield runtime
+            stack.enter_context(FileLock(run_directory.folder / "lock", timeout=0))
+        except Timeout as error:
+            raise ServeError(f"--runtime {folder}: in use by another server; choose another folder.") from error
+        yield run_directory
 
 
-def fronted(runtime: RunDirectory) -> bool:
-    """Whether a front runs before the server, maybe in another container: then requests can be shared out."""
+def proxy_running(run_directory: RunDirectory) -> bool:
+    """Return whether a proxy runs for this server, possibly in another container."""
     try:
-        with runtime.front_lock.open("rb") as lock:
+        with run_directory.proxy_lock.open("rb") as lock:
+            # Shared, so that this probe never blocks another one; filelock has exclusive locks only.
             fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except FileNotFoundError:
         return False
@@ -138,31 +141,30 @@ def fronted(runtime: RunDirectory) -> bool:
     return False
 
 
-def require_private(runtime: RunDirectory) -> None:
-    """Make a folder that only we may enter: who reaches the management socket manages the server.
+def require_private(run_directory: RunDirectory) -> None:
+    """Create the folder for this user only: access to the management socket is control of the server.
 
     Raises
     ------
     ServeError
-        If it cannot be made so, or its path is too long for a socket.
+        If the folder cannot be created, other users can enter it, or its path is too long for a socket.
     """
-    folder = runtime.folder
-    if len(os.fsencode(runtime.management)) > _LONGEST_SOCKET:
-        raise ServeError(f"--runtime {folder}: too long a path for the sockets in it; choose a shorter one.")
+    folder = run_directory.folder
+    if len(os.fsencode(run_directory.management)) > _MAX_SOCKET_PATH:
+        raise ServeError(f"--runtime {folder}: the path is too long for a unix socket; choose a shorter one.")
     try:
-        with contextlib.suppress(FileExistsError):
-            folder.mkdir(mode=0o700, parents=True)
-        found = folder.stat()
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        status = folder.stat()
     except OSError as error:
-        raise ServeError(f"--runtime {folder}: {error.strerror}; choose a folder that can be written.") from error
-    if found.st_uid != os.geteuid():
-        raise ServeError(f"--runtime {folder}: belongs to another user; name a folder below it, which is then made.")
-    if stat.S_IMODE(found.st_mode) & 0o077:
-        raise ServeError(f"--runtime {folder}: others may enter it, and so manage the server; chmod 700 {folder}")
+        raise ServeError(f"--runtime {folder}: {error.strerror}; choose a writable folder.") from error
+    if status.st_uid != os.geteuid():
+        raise ServeError(f"--runtime {folder}: owned by another user; choose a subfolder, which is then created.")
+    if stat.S_IMODE(status.st_mode) & 0o077:
+        raise ServeError(f"--runtime {folder}: other users can enter it and control the server; chmod 700 {folder}")
 
 
 def _require_executable(folder: Path) -> None:
-    """Refuse what Docker's --tmpfs makes by default: TorchServe ends there with a stack trace."""
+    """Reject a noexec mount, Docker's default for --tmpfs: TorchServe would fail there with a stack trace."""
     if os.statvfs(folder).f_flag & os.ST_NOEXEC:
         raise ServeError(
             f"--runtime {folder}: mounted noexec, but Java loads a library from there; mount it with exec "

@@ -1,1 +1,1 @@
-"""nginx in front of the server: configuration, process, TLS, traffic split, access events."""
+"""nginx in front of the server: configuration, process, TLS, traffic split and access events."""

@@ -1,6 +1,6 @@
-"""What came of requests whose model has its traffic split: nginx tells it, a datagram a request.
+"""Access events: nginx reports each request to a model with split traffic in one datagram.
 
-nginx leaves a datagram out where nobody reads it in time (the kernel keeps ten), and never waits.
+nginx never waits for the reader: it drops a datagram when the socket's queue (ten datagrams) is full.
 """
 
 from __future__ import annotations
@@ -25,27 +25,25 @@ _LINE: Final = re.compile(
     rb"(?P<model>[a-z0-9-]{1,64}) (?P<version>[0-9.]{3,64}) (?P<pinned>[01]) (?P<status>[1-5]\d\d) "
     rb"(?P<seconds>\d{1,9}\.\d{3}|-)\n?"
 )
-_LONGEST: Final = 1024
-_AT_ONCE: Final = 256
-"""Datagrams that are read before others have their turn."""
-_GONE: Final = 499
-"""nginx' status for a client that left."""
+_MAX_DATAGRAM: Final = 1024
+_MAX_BATCH: Final = 256
+"""Datagrams that are read before other tasks run."""
+_CLIENT_CLOSED: Final = 499
+"""Status that nginx logs when the client disconnected."""
 
 
 @dataclass(frozen=True)
-class Seen:
-    """One request that TorchServe was asked.
+class AccessEvent:
+    """One request that was forwarded to TorchServe.
 
     Attributes
     ----------
-    version
-        The version that was asked.
     pinned
-        That the client named it.
+        The client chose the version by its path.
     status
-        Of the answer; 499 where the client left before it.
+        HTTP status; 499 if the client disconnected before the response.
     seconds
-        From asking TorchServe to its last byte; None where it was never reached.
+        Time until the last byte of TorchServe's response; None if TorchServe was not reached.
     """
 
     model: str
@@ -55,42 +53,41 @@ class Seen:
     seconds: float | None
 
 
-def parse(line: bytes) -> Seen | None:
-    """Read what nginx said; None for what is no such line."""
+def parse(line: bytes) -> AccessEvent | None:
+    """Parse a datagram; return None if it is malformed."""
     match = _LINE.fullmatch(line)
     if match is None:
         return None
     seconds = None if match["seconds"] == b"-" else float(match["seconds"])
-    return Seen(
-        match["model"].decode(), match["version"].decode(), match["pinned"] == b"1", int(match["status"]), seconds
-    )
+    model, version = match["model"].decode(), match["version"].decode()
+    return AccessEvent(model, version, match["pinned"] == b"1", int(match["status"]), seconds)
 
 
 class AccessEvents:
-    """Listens while it is entered, and hands each request to an observer.
+    """Async context manager that receives datagrams and passes each event to an observer.
 
     Attributes
     ----------
-    garbage
-        How many datagrams were none of nginx' lines.
+    malformed
+        Number of malformed datagrams.
     """
 
-    def __init__(self, path: Path, observer: Callable[[Seen], None]) -> None:
+    def __init__(self, path: Path, observer: Callable[[AccessEvent], None]) -> None:
         self._path = path
         self._observer = observer
         self._socket: socket.socket | None = None
-        self.garbage = 0
+        self.malformed = 0
 
     async def __aenter__(self) -> Self:
         self._path.unlink(missing_ok=True)
-        self._socket = opened = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
+        self._socket = listener = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
         try:
-            opened.bind(str(self._path))
+            listener.bind(str(self._path))
             self._path.chmod(0o600)
         except OSError:
-            opened.close()
+            listener.close()
             raise
-        asyncio.get_running_loop().add_reader(opened, self._read, opened)
+        asyncio.get_running_loop().add_reader(listener, self._read, listener)
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -99,69 +96,71 @@ class AccessEvents:
             self._socket.close()
         self._path.unlink(missing_ok=True)
 
-    def _read(self, opened: socket.socket) -> None:
+    def _read(self, listener: socket.socket) -> None:
         with contextlib.suppress(BlockingIOError):
-            for _ in range(_AT_ONCE):
-                self._hear(opened.recv(_LONGEST))
+            for _ in range(_MAX_BATCH):
+                self._handle(listener.recv(_MAX_DATAGRAM))
 
-    def _hear(self, line: bytes) -> None:
-        seen = parse(line)
-        if seen is not None:
-            self._observer(seen)
+    def _handle(self, line: bytes) -> None:
+        event = parse(line)
+        if event is not None:
+            self._observer(event)
             return
-        self.garbage += 1
-        if self.garbage == 1:
-            logger.warning("%s: somebody says what is no line of nginx; it is counted and left out", self._path)
+        self.malformed += 1
+        if self.malformed == 1:
+            logger.warning("%s: malformed access-log datagram ignored", self._path)
 
 
 class TrafficWindow:
-    """What came of the requests of each version since it was last emptied.
+    """Statistics of the requests to each version since the last `clear`.
 
     Parameters
     ----------
     pinned
-        Whether requests that named their version count: not where a share is judged, since who names a version may
-        send it other images than everybody does.
+        Count requests that chose their version by path. They are left out when a rollout is judged, because their
+        images may differ from those of other clients.
     """
 
-    _MOST: Final = 1000
-    """Versions that are told apart: who names versions may name any."""
+    _MAX_VERSIONS: Final = 1000
+    """Bound on memory: clients may request arbitrary version numbers."""
 
     def __init__(self, *, pinned: bool = False) -> None:
         self._pinned = pinned
         self._tallies: dict[tuple[str, str], Tally] = {}
 
-    def add(self, seen: Seen) -> None:
+    def add(self, event: AccessEvent) -> None:
         """Count a request."""
-        key = seen.model, seen.version
-        if (seen.pinned and not self._pinned) or (key not in self._tallies and len(self._tallies) >= self._MOST):
+        key = event.model, event.version
+        if (event.pinned and not self._pinned) or (
+            key not in self._tallies and len(self._tallies) >= self._MAX_VERSIONS
+        ):
             return
-        self._tallies.setdefault(key, Tally()).add(seen)
+        self._tallies.setdefault(key, Tally()).add(event)
 
     def tally(self, model: str, version: str) -> Tally:
-        """Return what is counted of a version: nothing, if nobody has asked it."""
+        """Return the statistics of one version."""
         return self._tallies.get((model, version)) or Tally()
 
-    def empty(self, model: str | None = None) -> None:
-        """Begin anew: for one model, or for all."""
+    def clear(self, model: str | None = None) -> None:
+        """Reset the statistics of one model, or of all."""
         self._tallies = {} if model is None else {key: it for key, it in self._tallies.items() if key[0] != model}
 
 
 class Tally:
-    """Counts of one version.
+    """Statistics of one version.
 
     Attributes
     ----------
     requests
-        All, also those of clients that left.
+        All requests, including those whose client disconnected.
     errors
-        Answered with 5xx, or not at all in time.
+        Responses with status 5xx, and timeouts.
     refusals
-        Answered with 4xx: the client's fault.
+        Responses with status 4xx: client errors.
     """
 
     _STEP: Final = 1.02
-    """Each bin of latencies ends so much later than the one before."""
+    """Ratio of the upper bounds of two successive latency bins."""
 
     def __init__(self) -> None:
         self.requests = 0
@@ -169,21 +168,21 @@ class Tally:
         self.refusals = 0
         self._bins: Counter[int] = Counter()
 
-    def add(self, seen: Seen) -> None:
-        """Count a request; how long it took counts where it was answered as asked: refusing is quick."""
+    def add(self, event: AccessEvent) -> None:
+        """Count a request; only the latency of successful ones counts, because rejections are fast."""
         self.requests += 1
-        self.errors += seen.status >= 500
-        self.refusals += 400 <= seen.status < _GONE
-        if seen.status < 400 and seen.seconds is not None:
-            self._bins[round(math.log(max(seen.seconds, 0.0005), self._STEP))] += 1
+        self.errors += event.status >= 500
+        self.refusals += 400 <= event.status < _CLIENT_CLOSED
+        if event.status < 400 and event.seconds is not None:
+            self._bins[round(math.log(max(event.seconds, 0.0005), self._STEP))] += 1
 
     def quantile(self, q: float) -> float | None:
-        """Return the seconds within which that part of the answers came, to 1 %; None without an answer."""
-        wanted = q * self._bins.total()
-        passed = 0
+        """Return a quantile of the latency in seconds, accurate to 1 %; None without successful requests."""
+        rank = q * self._bins.total()
+        count = 0
         for number in sorted(self._bins):
-            passed += self._bins[number]
-            if passed >= wanted:
+            count += self._bins[number]
+            if count >= rank:
                 return float(self._STEP**number)
         return None
 
@@ -194,5 +193,5 @@ class Tally:
 
     @property
     def p95(self) -> float | None:
-        """95th percentile of the latencies, in seconds."""
+        """95th percentile of the latency, in seconds."""
         return self.quantile(0.95)

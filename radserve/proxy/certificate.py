@@ -1,70 +1,57 @@
-"""The certificate of the front, checked before nginx reads it: nginx would serve an expired one without a word."""
+"""Validation of the proxy's TLS certificate; nginx would serve an expired one without an error."""
 
 from __future__ import annotations
 
 import ssl
 from pathlib import Path
-from typing import Final, NoReturn
+from typing import NoReturn
 
 from radserve.errors import ServeError
 
-_DAY: Final = 86400.0
 
-
-def check(certificate: Path, key: Path) -> float:
-    """Check that a certificate and its key can be read, belong together and are valid now.
-
-    Returns
-    -------
-    The time at which it expires, in seconds since the epoch.
+def check(certificate: Path, key: Path) -> None:
+    """Check that a certificate and its key are readable, match and are valid now.
 
     Raises
     ------
     ServeError
-        Naming the file and what is wrong.
+        With the file and the problem.
     """
     for path in (certificate, key):
         try:
             path.read_bytes()
         except OSError as error:
-            raise ServeError(f"{path}: {error.strerror}, so there is no TLS.") from error
-    server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            raise ServeError(f"{path}: {error.strerror}; TLS needs this file.") from error
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     try:
-        server.load_cert_chain(certificate, key, password=_no_password)
+        context.load_cert_chain(certificate, key, password=_no_password)
     except ssl.SSLError as error:
-        reason = "is not the key of" if error.reason == "KEY_VALUES_MISMATCH" else "or its certificate is broken:"
-        raise ServeError(f"{key}: {reason} {certificate} ({error.reason or 'no PEM'}).") from error
+        if error.reason == "KEY_VALUES_MISMATCH":
+            raise ServeError(f"{key}: not the key of {certificate}.") from error
+        raise ServeError(f"{key} or {certificate}: invalid ({error.reason or 'not a PEM file'}).") from error
     try:
-        return _shake_hands(server, certificate)
+        _handshake(context, certificate)
     except ssl.SSLCertVerificationError as error:
         raise ServeError(f"{certificate}: {error.verify_message}; renew it.") from error
     except ssl.SSLError as error:
-        raise ServeError(f"{certificate}: cannot be used for TLS ({error.reason}).") from error
+        raise ServeError(f"{certificate}: unusable for TLS ({error.reason}).") from error
 
 
 def _no_password() -> NoReturn:
-    raise ServeError("The certificate's key is encrypted; a server that starts by itself needs it decrypted.")
+    raise ServeError("The certificate's key is encrypted; decrypt it, because nginx cannot ask for the password.")
 
 
-def _shake_hands(server: ssl.SSLContext, certificate: Path) -> float:
-    """Let a client that trusts this very certificate connect in memory: it checks the dates as every client does."""
+def _handshake(server_context: ssl.SSLContext, certificate: Path) -> None:
+    """Connect in memory with a client that trusts this certificate: it checks the dates like every client."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
     context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
     context.load_verify_locations(certificate)
-    up, down = ssl.MemoryBIO(), ssl.MemoryBIO()
-    near = context.wrap_bio(down, up)
-    far = server.wrap_bio(up, down, server_side=True)
-    for side in (near, far, near):
+    to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
+    client = context.wrap_bio(to_client, to_server)
+    server = server_context.wrap_bio(to_server, to_client, server_side=True)
+    for side in (client, server, client):
         try:
             side.do_handshake()
         except ssl.SSLWantReadError:
             continue
-    found = near.getpeercert()
-    assert found is not None
-    return ssl.cert_time_to_seconds(str(found["notAfter"]))
-
-
-def days_left(expires: float, now: float) -> int:
-    """Count the whole days until a time."""
-    return int((expires - now) // _DAY)

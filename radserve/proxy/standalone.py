@@ -1,4 +1,4 @@
-"""A front in a process of its own, before a server that was started apart."""
+"""Proxy as its own process, for a server that was started separately."""
 
 from __future__ import annotations
 
@@ -9,64 +9,62 @@ from pathlib import Path
 
 from radserve.build import model_store
 from radserve.errors import ServeError
-from radserve.host import run_directory
 from radserve.host.ports import require_free
-from radserve.host.run_directory import RunDirectory
-from radserve.proxy import options as front
+from radserve.host.run_directory import RunDirectory, require_private
+from radserve.proxy import configuration
+from radserve.proxy.configuration import Upstreams
 from radserve.proxy.nginx import Nginx
-from radserve.proxy.options import Options, Upstreams
+from radserve.proxy.options import ProxyOptions
 from radserve.torchserve import launch
 from radserve.torchserve.launch import Address
 
 logger = logging.getLogger(__name__)
 
 
-def behind(
+def upstreams(
     address: Address,
     health_port: int,
-    shared: RunDirectory,
+    run_directory: RunDirectory,
     store: Path,
     config: Path,
     response_timeout: int | None,
     drain_timeout: float,
 ) -> Upstreams:
-    """Describe the server as its own options say.
+    """Describe the server by its own options.
 
     Raises
     ------
     ArchiveError, ServeError
-        If its configuration or its archives cannot be read.
+        If its configuration or its archives are unreadable.
     """
     try:
         configured = config.read_text(encoding="utf-8")
     except OSError as error:
         raise ServeError(f"--config {config}: {error.strerror}.") from error
-    longest = response_timeout or front.response_timeout(
-        store / entry.file for entry in model_store.read(store).archives
-    )
+    archives = (store / entry.file for entry in model_store.read(store).archives)
     return Upstreams(
         torchserve=f"{address.host}:{address.port}",
         torchserve_metrics=f"{address.host}:{address.metrics_port}",
         supervisor=f"{address.host}:{health_port}",
-        runtime=shared,
+        run_directory=run_directory,
         max_body=launch.max_request_size(configured),
-        response_timeout=longest,
+        response_timeout=response_timeout or configuration.response_timeout(archives),
         drain_timeout=drain_timeout,
     )
 
 
-async def run(options: Options, before: Upstreams, shared: RunDirectory) -> int:
-    """Run nginx until SIGTERM or SIGINT, which lets it finish what it has; return its exit code.
+async def run(options: ProxyOptions, server: Upstreams) -> int:
+    """Run nginx until SIGTERM or SIGINT, finish requests in flight, and return nginx's exit code.
 
     Raises
     ------
     ServeError
-        If it was not started.
+        If nginx does not start.
     """
     options.require_safe()
     require_free(options.listens)
-    run_directory.require_private(shared)
-    nginx = Nginx(options, before, shared.front)
+    require_private(server.run_directory)
+    nginx = Nginx(options, server, server.run_directory.proxy)
     loop, stop = asyncio.get_running_loop(), asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
@@ -74,21 +72,21 @@ async def run(options: Options, before: Upstreams, shared: RunDirectory) -> int:
         await nginx.start()
         reload = asyncio.Event()
         loop.add_signal_handler(signal.SIGHUP, reload.set)
-        ended = asyncio.create_task(nginx.wait())
+        exited = asyncio.create_task(nginx.wait())
         stopped = asyncio.create_task(stop.wait())
-        reloads = asyncio.create_task(_reload(nginx, reload))
-        await asyncio.wait({ended, stopped}, return_when=asyncio.FIRST_COMPLETED)
+        reloads = asyncio.create_task(_reload_on(reload, nginx))
+        await asyncio.wait({exited, stopped}, return_when=asyncio.FIRST_COMPLETED)
         reloads.cancel()
-        if not ended.done() and not await nginx.quit(before.drain_timeout):
-            logger.error("still busy after %g s; stopping anyway", before.drain_timeout)
-            await nginx.end()
-        return await ended
+        if not exited.done() and not await nginx.drain(server.drain_timeout):
+            logger.error("requests still in flight after %g s; stopping anyway", server.drain_timeout)
+            await nginx.stop()
+        return await exited
     finally:
-        await nginx.end()
+        await nginx.stop()
 
 
-async def _reload(nginx: Nginx, asked: asyncio.Event) -> None:
+async def _reload_on(requested: asyncio.Event, nginx: Nginx) -> None:
     while True:
-        await asked.wait()
-        asked.clear()
+        await requested.wait()
+        requested.clear()
         await nginx.reload()

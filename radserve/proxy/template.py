@@ -1,4 +1,4 @@
-"""Text with places for values: `${UPPER_CASE}`, and nothing else, so that other languages keep their dollars."""
+"""Text templates with placeholders `${UPPER_CASE}`; every other dollar sign is left to the target language."""
 
 from __future__ import annotations
 
@@ -9,34 +9,34 @@ from typing import Final
 
 from radserve.errors import ServeError
 
-_PLACE: Final = re.compile(r"\$\{([A-Z][A-Z0-9_]*)\}")
+_PLACEHOLDER: Final = re.compile(r"\$\{([A-Z][A-Z0-9_]*)\}")
 _UNSAFE: Final = re.compile(r"[\"'\\$\x00-\x1f\x7f]")
-"""Characters by which a value could end the word that it stands in, or mean something else there."""
+"""Characters that could end the token around a value or change its meaning."""
 
 
 def render(text: str, values: Mapping[str, str | int | Path], source: str) -> str:
-    """Put values into their places.
+    """Replace the placeholders by their values.
 
     Raises
     ------
     ServeError
-        If a place has no value, or a value holds characters that would change the meaning of what is around it.
+        If a placeholder is unknown or its value contains unsafe characters.
     """
 
-    def put(match: re.Match[str]) -> str:
+    def replace(match: re.Match[str]) -> str:
         name = match[1]
         if name not in values:
-            raise ServeError(f"{source}: ${{{name}}} is not known; there are {', '.join(sorted(values))}.")
+            raise ServeError(f"{source}: unknown placeholder ${{{name}}}. Available: {', '.join(sorted(values))}.")
         value = str(values[name])
         if _UNSAFE.search(value):
             raise ServeError(
-                f"{source}: ${{{name}}} has value {value!r}; quotes, backslashes and $ cannot stand there."
+                f"{source}: ${{{name}}} has value {value!r}; quotes, backslashes and $ are not allowed in it."
             )
         return value
 
-    return _PLACE.sub(put, text)
+    return _PLACEHOLDER.sub(replace, text)
 
 
 def when(condition: bool) -> str:  # noqa: FBT001 - the condition is all there is
-    """Return what, at the beginning of a line, keeps it or makes a comment of it."""
+    """Return a line prefix: empty to keep the line, `# ` to comment it out."""
     return "" if condition else "# "

@@ -1,15 +1,14 @@
-"""Which version of a model answers a request: the tables that the front reads, so that shares change without a reload.
+"""Traffic split: tables in the run directory that nginx reads for every request, so shares change without a reload.
 
-Below `Runtime.routing`, a link that is replaced in one step:
+`RunDirectory.routing` is a link that is replaced atomically. It leads to:
 
-    shares/NAME/0/4/7       for each of a thousand buckets of requests, leads to a folder named after the version that
-                            answers them
-    shadow/NAME/0/4/7       exists where a bucket's requests are copied
-    closed/NAME/VERSION     a file for each version that nobody may ask by its path
+    shares/NAME/0/4/7       one path per bucket of requests (1000), linked to a folder named after the version
+    shadow/NAME/0/4/7       exists for each bucket whose requests are copied
+    closed/NAME/VERSION     a file for each version that cannot be requested by its path
 
-A request falls into a bucket by its client's id, or by chance (radserve/proxy/nginx.conf.template). A hundred or ten
-buckets that lead to the same are one link to it: a folder at the end of the way holds links 0 to 9 to itself. So a
-table has twenty entries, not a thousand. Links are relative, so that a front may see the folder in another place.
+nginx chooses the bucket by the client's id, or at random (radserve/proxy/nginx.conf.template). Ten or a hundred
+buckets with the same target share one link, because the target folder links 0 to 9 to itself: a table has about twenty
+entries, not a thousand. Links are relative, because the proxy may see the run directory under another path.
 """
 
 from __future__ import annotations
@@ -28,29 +27,29 @@ from radserve.errors import ServeError
 from radserve.host.run_directory import RunDirectory
 
 BUCKETS: Final = 1000
-"""A bucket is named by three digits."""
+"""Number of buckets; each is named by three digits."""
 _TOLERANCE: Final = 0.05
-"""Percent by which shares may miss 100: thirds cannot be written."""
+"""Percent by which the sum of shares may differ from 100: thirds have no exact decimal."""
 
 
 @dataclass(frozen=True)
 class Routing:
-    """How requests are shared out.
+    """Distribution of requests among versions.
 
     Attributes
     ----------
     shares
-        Percent of each version, by model; only of the models whose traffic is split. The order counts: the
-        first version has the buckets from 0 upward, so what is put first (the candidate) keeps its clients as it grows.
+        Percent of each version, by model, for models with split traffic. Order matters: the first version gets the
+        buckets from 0 upward, so the version listed first (the candidate) keeps its clients as its share grows.
     shadow
-        Percent of the requests that are copied, by model; each of these has shares as well.
+        Percent of requests that are copied, by model; each of these models has shares as well.
     closed
-        Name and version of those that are not answered when they are asked by their path.
+        Name and version of those that cannot be requested by their path.
 
     Raises
     ------
     ServeError
-        If shares do not make 100 %, or a model is copied that has none.
+        If shares do not add up to 100 %, or a copied model has no shares.
     """
 
     shares: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
@@ -61,22 +60,22 @@ class Routing:
         for name, versions in self.shares.items():
             total = sum(versions.values())
             if abs(total - 100) > _TOLERANCE or min(versions.values(), default=0) < 0:
-                said = ", ".join(f"{version} {share:g} %" for version, share in versions.items())
-                raise ServeError(f"The shares of {name} have to make 100 %; they are {said or 'none'}.")
+                shares = ", ".join(f"{version} {share:g} %" for version, share in versions.items())
+                raise ServeError(f"The shares of {name} must add up to 100 %; they are {shares or 'empty'}.")
         for name, percent in self.shadow.items():
             if name not in self.shares:
-                raise ServeError(f"{name} has no shares, so nobody could say which version a copy is compared with.")
+                raise ServeError(f"{name} has no shares, so there is no version to compare copies with.")
             if not 0 <= percent <= 100:
-                raise ServeError(f"{percent:g} % of the requests of {name} cannot be copied; give 0 to 100.")
+                raise ServeError(f"The shadow share of {name} is {percent:g} %; it must be 0 to 100 %.")
 
     def table(self, name: str) -> list[str]:
         """Return the version of each bucket of a model."""
         versions = self.shares[name]
         edges = [0]
-        passed = 0.0
+        total = 0.0
         for share in versions.values():
-            passed += share
-            edges.append(_buckets(passed))
+            total += share
+            edges.append(_buckets(total))
         edges[-1] = BUCKETS
         return [
             version
@@ -89,46 +88,47 @@ class Routing:
         return range(_buckets(self.shadow.get(name, 0.0)))
 
     @property
-    def _digest(self) -> str:
+    def digest(self) -> str:
+        """Short digest of the content."""
         shares = [[name, list(versions.items())] for name, versions in sorted(self.shares.items())]
         content = json.dumps([shares, sorted(self.shadow.items()), sorted(self.closed)])
         return hashlib.sha256(content.encode()).hexdigest()[:16]
 
 
-def write(routing: Routing, runtime: RunDirectory) -> None:
-    """Have requests shared out so from now on; what runs already is finished where it is.
+def write(routing: Routing, run_directory: RunDirectory) -> None:
+    """Distribute new requests as given; requests in flight are unaffected.
 
-    One process at a time may do it, the one that has the folder to itself (`radserve.host.run_directory.opened`).
+    Only the process that opened the run directory (`radserve.host.run_directory.opened`) may call this.
     """
-    made = runtime.folder / f"routing.{routing._digest}"  # noqa: SLF001 - of this module
-    if not made.exists():
-        _make(routing, runtime, made)
-    before = _target(runtime.routing)
-    if before == made.name:
+    tables = run_directory.folder / f"routing.{routing.digest}"
+    if not tables.exists():
+        _write_tables(routing, run_directory, tables)
+    previous = _target(run_directory.routing)
+    if previous == tables.name:
         return
-    link = runtime.folder / "routing.link"
+    link = run_directory.folder / "routing.link"
     link.unlink(missing_ok=True)
-    link.symlink_to(made.name)
-    link.rename(runtime.routing)
-    # The one before is kept: a request may be on its way through it.
-    for left in runtime.folder.glob("routing.*"):
-        if left.name not in (made.name, before):
-            shutil.rmtree(left, ignore_errors=True)
+    link.symlink_to(tables.name)
+    link.rename(run_directory.routing)
+    # The previous tables are kept, because nginx may be following a path in them.
+    for leftover in run_directory.folder.glob("routing.*"):
+        if leftover.name not in (tables.name, previous):
+            shutil.rmtree(leftover, ignore_errors=True)
 
 
-def _make(routing: Routing, runtime: RunDirectory, target: Path) -> None:
-    """Build the tables aside, so that a folder of that name is always whole."""
-    draft = runtime.folder / "routing.draft"
+def _write_tables(routing: Routing, run_directory: RunDirectory, target: Path) -> None:
+    """Write the tables to a draft and rename it, so that `target` is always complete."""
+    draft = run_directory.folder / "routing.draft"
     shutil.rmtree(draft, ignore_errors=True)
     draft.mkdir(mode=0o700)
     for name in routing.shares:
         table = routing.table(name)
-        ends = {version: _end(runtime, version) for version in set(table)}
-        _grow(draft / "shares" / name, [ends[version] for version in table])
+        ends = {version: _end(run_directory, version) for version in set(table)}
+        _link_buckets(draft / "shares" / name, [ends[version] for version in table])
     for name in routing.shadow:
         copied = routing.copied(name)
-        end = _end(runtime, "copied")
-        _grow(draft / "shadow" / name, [end if bucket in copied else None for bucket in range(BUCKETS)])
+        end = _end(run_directory, "copied")
+        _link_buckets(draft / "shadow" / name, [end if bucket in copied else None for bucket in range(BUCKETS)])
     for name, version in routing.closed:
         folder = draft / "closed" / name
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -136,9 +136,9 @@ def _make(routing: Routing, runtime: RunDirectory, target: Path) -> None:
     draft.rename(target)
 
 
-def _end(runtime: RunDirectory, name: str) -> Path:
-    """Make the folder at the end of ways: whatever digits are left lead back to it."""
-    folder = runtime.versions / name
+def _end(run_directory: RunDirectory, name: str) -> Path:
+    """Create the target folder of buckets; any remaining digits of a path lead back to it."""
+    folder = run_directory.versions / name
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     for digit in range(10):
         with contextlib.suppress(FileExistsError):
@@ -146,14 +146,14 @@ def _end(runtime: RunDirectory, name: str) -> Path:
     return folder
 
 
-def _grow(folder: Path, ends: Sequence[Path | None]) -> None:
-    """Lead to the ends by a digit, and from where it does not tell them apart, by one more."""
+def _link_buckets(folder: Path, ends: Sequence[Path | None]) -> None:
+    """Link each digit to its target, or to a subfolder if the next digit distinguishes several targets."""
     folder.mkdir(mode=0o700, parents=True)
     tenth = len(ends) // 10
     for digit in range(10):
         branch = ends[digit * tenth : (digit + 1) * tenth]
         if len(set(branch)) > 1:
-            _grow(folder / str(digit), branch)
+            _link_buckets(folder / str(digit), branch)
         elif branch[0] is not None:
             (folder / str(digit)).symlink_to(os.path.relpath(branch[0], folder))
 

@@ -1,1 +1,1 @@
-"""Supervisor of TorchServe: start, readiness, drain, resources."""
+"""Supervisor of TorchServe and the proxy: start, readiness, health API, drain and shutdown."""

@@ -1,9 +1,10 @@
-"""An ASGI application served from within this program's own event loop, while it is entered."""
+"""ASGI server in the supervisor's own event loop."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
 from pathlib import Path
 from typing import Self
 
@@ -14,27 +15,27 @@ from radserve.errors import ServeError
 
 
 class AsgiServer:
-    """Serves an application on a port or a unix socket.
+    """Async context manager that serves an application on a port or a unix socket.
 
     Parameters
     ----------
-    where
-        What messages call it.
+    label
+        Address in messages.
     host, port
-        Where there is no socket.
+        TCP address, if `socket` is None.
     socket
-        Unix socket, which only its owner may open.
+        Unix socket, accessible to its owner only.
 
     Raises
     ------
     ServeError
-        When entered, if it cannot listen there.
+        On entry, if the address is unavailable.
     """
 
     def __init__(
-        self, app: Starlette, where: str, *, host: str = "", port: int = 0, socket: Path | None = None
+        self, app: Starlette, label: str, *, host: str = "", port: int = 0, socket: Path | None = None
     ) -> None:
-        self._where = where
+        self._label = label
         self._socket = socket
         config = uvicorn.Config(
             app,
@@ -51,12 +52,12 @@ class AsgiServer:
 
     @classmethod
     def on_port(cls, app: Starlette, host: str, port: int, option: str) -> Self:
-        """Listen on a port that an option of the command line chose."""
+        """Serve on a port that a command-line option chose."""
         return cls(app, f"{host}:{port} ({option})", host=host, port=port)
 
     @classmethod
     def on_socket(cls, app: Starlette, path: Path) -> Self:
-        """Listen on a unix socket."""
+        """Serve on a unix socket."""
         return cls(app, str(path), socket=path)
 
     async def __aenter__(self) -> Self:
@@ -65,7 +66,7 @@ class AsgiServer:
         self._task = asyncio.create_task(self._server.serve())
         while not self._server.started:
             if self._task.done():
-                raise ServeError(f"Cannot listen on {self._where}.")
+                raise ServeError(f"Cannot listen on {self._label}.")
             await asyncio.sleep(0.01)
         if self._socket is not None:
             self._socket.chmod(0o600)
@@ -80,8 +81,13 @@ class AsgiServer:
 
 
 class _Server(uvicorn.Server):
-    """Leaves signals to the supervisor, and its own failure to the one who entered it."""
+    """Leaves signals to the supervisor, and returns from `serve` if it cannot listen."""
+
+    async def serve(self, sockets: list[socket.socket] | None = None) -> None:
+        """Serve until `should_exit`."""
+        with contextlib.suppress(SystemExit):  # uvicorn would end the whole program
+            await super().serve(sockets)
 
     def capture_signals(self) -> contextlib.AbstractContextManager[None]:  # type: ignore[override]
-        """Capture none."""
+        """Capture no signals."""
         return contextlib.nullcontext()

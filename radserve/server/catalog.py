@@ -1,4 +1,4 @@
-"""What is served, for those who ask models: labels, thresholds, figures, cards and samples, out of the archives."""
+"""Catalog of the served models: labels, thresholds, scores and cards, read from the archives."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ def version(entry: Entry, recipe: Recipe, archive: Path, share: float) -> dict[s
     Parameters
     ----------
     archive
-        The .mar.
+        Path of the .mar file.
     share
-        Percent of the model's requests that it gets.
+        Percent of the model's requests that the version receives.
     """
     decision = recipe.decision
     return {
@@ -45,30 +45,34 @@ def version(entry: Entry, recipe: Recipe, archive: Path, share: float) -> dict[s
 
 
 def catalog(versions: Iterable[tuple[str, dict[str, Any]]]) -> dict[str, Any]:
-    """Put the versions of models together, by the model's name; the one with the largest share first."""
+    """Group described versions by the model's name; the version with the largest share comes first."""
     models: dict[str, list[dict[str, Any]]] = {}
-    for name, found in versions:
-        models.setdefault(name, []).append(found)
-    ordered = {name: sorted(found, key=lambda item: -item["share"]) for name, found in sorted(models.items())}
-    return {"models": [{"name": name, "versions": found} for name, found in ordered.items()]}
+    for name, description in versions:
+        models.setdefault(name, []).append(description)
+    return {
+        "models": [
+            {"name": name, "versions": sorted(items, key=lambda item: -item["share"])}
+            for name, items in sorted(models.items())
+        ]
+    }
 
 
 def figures(metrics: bytes | None) -> dict[str, Any]:
-    """Take the scores with their intervals out of an archive's metrics; none where a run only showed that it trains."""
-    found: Mapping[str, Any] = json.loads(metrics) if metrics is not None else {}
-    if not found or found.get("demonstration"):
+    """Return the scores with confidence intervals from an archive's metrics; empty for a demonstration run."""
+    report: Mapping[str, Any] = json.loads(metrics) if metrics is not None else {}
+    if report.get("demonstration"):
         return {}
-    scores = found.get("validation", {})
+    scores = report.get("validation", {})
     return {
         name: score for name, score in scores.items() if isinstance(score, dict) and {"value", "ci95"} <= set(score)
     }
 
 
 def card(archive: Path) -> bytes | None:
-    """Return the card of an archive (Markdown), if it has one."""
+    """Return the model card of an archive (Markdown), if any."""
     return _read(archive, CARD)
 
 
 def _read(archive: Path, name: str) -> bytes | None:
-    with zipfile.ZipFile(archive) as packed:
-        return packed.read(name) if name in packed.namelist() else None
+    with zipfile.ZipFile(archive) as mar:
+        return mar.read(name) if name in mar.namelist() else None

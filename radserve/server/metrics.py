@@ -1,102 +1,90 @@
-"""What the supervisor tells Prometheus; what workers count comes from TorchServe (handlers/metrics.py)."""
+"""Prometheus metrics of the supervisor; workers' metrics come from TorchServe (handlers/metrics.py)."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable, Iterable, Sequence
-from enum import Enum
+from collections.abc import Callable, Iterable, Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Final
 
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Metric, generate_latest
 from prometheus_client.core import GaugeMetricFamily, InfoMetricFamily
 from prometheus_client.registry import Collector
-from starlette.requests import Request
 from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
 
 from radserve.auth.endpoint import AUTH
+from radserve.server.status import ServerStatus, State
 from radserve.torchserve.registry import WorkerStatus
 from radserve.versions.rollout import ROLLOUTS
 
 _MODEL: Final = ("model_name", "model_version")
 
 
-class Subject(Protocol):
-    """What is told about: the supervisor."""
+class MetricsEndpoint:
+    """ASGI application of /metrics, with its own registry, so that several servers can run in one process.
 
-    @property
-    def state(self) -> Enum:
-        """Where the server is in its life."""
+    Parameters
+    ----------
+    workers
+        Returns the workers of each served version.
+    certificate
+        Certificate that the proxy serves; the file is missing if no TLS ends here.
+    """
 
-    @property
-    def crews(self) -> Sequence[WorkerStatus]:
-        """The workers of each archive that is served."""
+    def __init__(self, status: ServerStatus, workers: Callable[[], Sequence[WorkerStatus]], certificate: Path) -> None:
+        self._registry = CollectorRegistry()
+        self._registry.register(_ServerCollector(status, workers, certificate))
+        self._registry.register(AUTH)
+        self._registry.register(ROLLOUTS)
 
-    @property
-    def certificate(self) -> Path | None:
-        """The certificate of the front, where TLS ends here."""
-
-
-def endpoint(subject: Callable[[], Subject]) -> Callable[[Request], Awaitable[Response]]:
-    """Make the handler of /metrics; each has a registry of its own, so that two of them know nothing of each other."""
-    registry = CollectorRegistry()
-    registry.register(_Told(subject, time.time()))
-    registry.register(AUTH)
-    registry.register(ROLLOUTS)
-
-    async def metrics(_: Request) -> Response:
-        return Response(generate_latest(registry), headers={"content-type": CONTENT_TYPE_LATEST})
-
-    return metrics
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Respond with the current values."""
+        response = Response(generate_latest(self._registry), headers={"content-type": CONTENT_TYPE_LATEST})
+        await response(scope, receive, send)
 
 
-class _Told(Collector):
-    """Asks the subject at every scrape, so that nothing has to be kept up to date."""
+class _ServerCollector(Collector):
+    """Reads the current values at every scrape."""
 
-    def __init__(self, subject: Callable[[], Subject], started: float) -> None:
-        self._subject = subject
-        self._started = started
+    def __init__(self, status: ServerStatus, workers: Callable[[], Sequence[WorkerStatus]], certificate: Path) -> None:
+        self._status = status
+        self._workers = workers
+        self._certificate = certificate
+        self._started = time.time()
 
     def collect(self) -> Iterable[Metric]:
-        subject = self._subject()
-        state = subject.state
-        yield GaugeMetricFamily("radserve_ready", "1 while requests are answered.", float(state.value == "ready"))
-        yield _states(state)
-        yield GaugeMetricFamily("radserve_start_time_seconds", "When the supervisor started.", self._started)
-        yield InfoMetricFamily("radserve_build", "The release that serves.", {"version": version("radserve")})
-        yield from _crews(subject.crews)
-        if subject.certificate is not None:
-            told = "When the front's certificate expires; 0 if it cannot be read."
-            yield GaugeMetricFamily("radserve_certificate_not_after_seconds", told, _not_after(subject.certificate))
+        state = self._status.state
+        yield GaugeMetricFamily("radserve_ready", "1 while requests are answered.", float(state is State.READY))
+        states = GaugeMetricFamily("radserve_state", "1 for the current state of the server.", labels=["state"])
+        for item in State:
+            states.add_metric([item.value], float(item is state))
+        yield states
+        yield GaugeMetricFamily("radserve_start_time_seconds", "Start time of the supervisor.", self._started)
+        yield InfoMetricFamily("radserve_build", "Release of the server.", {"version": version("radserve")})
+        yield from _worker_metrics(self._workers())
+        if self._certificate.exists():
+            help_text = "Expiry of the proxy's certificate; 0 if it cannot be read."
+            yield GaugeMetricFamily("radserve_certificate_not_after_seconds", help_text, _not_after(self._certificate))
 
 
-def _states(state: Enum) -> Metric:
-    family = GaugeMetricFamily("radserve_state", "1 for the state that the server is in.", labels=["state"])
-    for item in type(state):
-        family.add_metric([item.value], float(item is state))
-    return family
-
-
-def _crews(crews: Sequence[WorkerStatus]) -> Iterable[Metric]:
-    wanted = GaugeMetricFamily("radserve_workers_wanted", "Workers that there should be.", labels=_MODEL)
-    ready = GaugeMetricFamily("radserve_workers_ready", "Workers that can answer.", labels=_MODEL)
-    archives = GaugeMetricFamily("radserve_archive_info", "The archives served.", labels=[*_MODEL, "sha256"])
-    shares = GaugeMetricFamily("radserve_share_ratio", "Part of its model's requests that it gets.", labels=_MODEL)
-    for crew in crews:
-        model = [crew.entry.name, crew.entry.version]
-        wanted.add_metric(model, crew.wanted)
-        ready.add_metric(model, crew.ready)
-        archives.add_metric([*model, crew.entry.sha256], 1)
-        shares.add_metric(model, crew.share)
+def _worker_metrics(statuses: Sequence[WorkerStatus]) -> Iterable[Metric]:
+    wanted = GaugeMetricFamily("radserve_workers_wanted", "Configured workers.", labels=_MODEL)
+    ready = GaugeMetricFamily("radserve_workers_ready", "Ready workers.", labels=_MODEL)
+    archives = GaugeMetricFamily("radserve_archive_info", "Served archives.", labels=[*_MODEL, "sha256"])
+    shares = GaugeMetricFamily("radserve_share_ratio", "Share of the model's requests.", labels=_MODEL)
+    for status in statuses:
+        model = [status.entry.name, status.entry.version]
+        wanted.add_metric(model, status.wanted)
+        ready.add_metric(model, status.ready)
+        archives.add_metric([*model, status.entry.sha256], 1)
+        shares.add_metric(model, status.share)
     return wanted, ready, archives, shares
 
 
 def _not_after(path: Path) -> float:
-    """Read when a certificate expires, in seconds since 1970.
-
-    0 where it cannot be read: the alert on expiry then fires, as it should.
-    """
+    """Return the expiry of a certificate in seconds since 1970; 0 if unreadable, so that the expiry alert fires."""
     from cryptography.x509 import load_pem_x509_certificate
 
     try:

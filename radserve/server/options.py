@@ -1,4 +1,4 @@
-"""What an operator chooses of a server, and what is refused before anything starts."""
+"""Options of the server, and the checks before it starts."""
 
 from __future__ import annotations
 
@@ -8,39 +8,46 @@ from pathlib import Path
 
 from radserve.errors import ServeError
 from radserve.host.ports import require_free
-from radserve.proxy import options
+from radserve.proxy.options import ProxyOptions
 from radserve.torchserve.launch import Address
 from radserve.versions.registration import Source
 
 
 @dataclass(frozen=True)
-class Options:
-    """What the operator may choose.
+class ServerOptions:
+    """Options of the server.
 
     Attributes
     ----------
-    models
-        Names, or NAME/VERSION; all of the store if empty.
+    store
+        Model store.
+    configuration
+        TorchServe's base configuration.
+    address
+        Loopback address of TorchServe.
     health_port
-        Port of /live, /ready, /auth and /metrics.
+        Port of the health API.
+    models
+        NAME or NAME/VERSION; all models of the store if empty.
     workers
-        Workers a model; by default as many as there are cores to share.
+        Workers per model; None to divide the available cores.
     startup_timeout, drain_timeout
         Seconds until a start has failed, and until a stop no longer waits for requests.
     drain_delay
-        Seconds for which a stop goes on as before, but for /ready: load balancers need them to hear of it.
-    front
-        What nginx publishes; None for nothing.
+        Seconds for which a stopping server still answers while /ready responds with 503, for load balancers.
+    proxy
+        Options of the proxy; None to start none.
     keys
-        Where keys are kept, as `radserve.auth.keyring.source` reads it; without, /auth lets nobody in.
-    runtime
-        Folder for all that is written; a temporary one if None.
+        Source of API keys (`radserve.auth.keyring.source`); without it, /auth rejects every key.
+    run_directory
+        Folder for all files that are written; None for a temporary one.
     state
-        Folder for what a restart must know; one in the model store if None.
+        Folder for state that survives a restart; None for `state` in the model store.
     source
-        Where archives are pulled from that the model store does not hold.
+        Archive store from which missing archives are pulled.
     settle
-        Seconds that a version stays after the front sends it nothing more; see `radserve.versions.unregistration`.
+        Seconds that a version remains registered after the proxy stopped using it; see
+        `radserve.versions.unregistration`.
     """
 
     store: Path
@@ -52,47 +59,47 @@ class Options:
     startup_timeout: float = 120.0
     drain_timeout: float = 60.0
     drain_delay: float = 0.0
-    front: options.Options | None = None
+    proxy: ProxyOptions | None = None
     keys: str | None = None
-    runtime: Path | None = None
+    run_directory: Path | None = None
     state: Path | None = None
     source: Source | None = None
     settle: float = 30.0
 
     @property
     def state_folder(self) -> Path:
-        """Folder for what a restart must know."""
+        """Folder for state that survives a restart."""
         return self.state or self.store / "state"
 
     def require_safe(self) -> None:
-        """Refuse what would publish a server by an oversight.
+        """Reject options that would publish the server without protection by mistake.
 
         Raises
         ------
         ServeError
-            Naming the way out.
+            With the options to change.
         """
-        if self.front is None:
+        if self.proxy is None:
             return
-        if self.keys is None and self.front.sagemaker is None:
+        if self.keys is None and self.proxy.sagemaker is None:
             raise ServeError(
-                f"{self.front.host} is to be published, and without keys anybody could ask. Make one with "
-                "'radserve keys create NAME --role predict --keys keys.json', and give --keys keys.json."
+                f"Publishing {self.proxy.host} needs API keys. Create one with "
+                "'radserve keys create NAME --role predict --keys keys.json', and set --keys keys.json."
             )
-        self.front.require_safe()
+        self.proxy.require_safe()
 
     def require_ports(self) -> None:
-        """Refuse ports that are taken.
+        """Check that all ports are free.
 
         Raises
         ------
         ServeError
-            Naming the first.
+            For the first port in use.
         """
         host = self.address.host
-        wanted = {
-            "--port" if self.front is None else "--inference-port": (host, self.address.port),
+        ports = {
+            "--port" if self.proxy is None else "--inference-port": (host, self.address.port),
             "--metrics-port": (host, self.address.metrics_port),
             "--health-port": (host, self.health_port),
         }
-        require_free(wanted | (self.front.listens if self.front else {}))
+        require_free(ports | (self.proxy.listens if self.proxy else {}))

@@ -1,365 +1,147 @@
-"""Starts TorchServe and the front, says when they are truly ready, and stops them without losing a request."""
+"""Supervisor: runs TorchServe and the proxy from the start to the exit code.
+
+`startup` makes the server ready, `monitor` watches it, and `shutdown` handles SIGTERM.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import enum
 import logging
 import signal
-import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
-from datetime import UTC, datetime
-from pathlib import Path
-from typing import Any
-
-import httpx
 
 from radserve.auth.keyring import Keyring
-from radserve.host import listening_socket, run_directory
-from radserve.host import process as child
-from radserve.host.resources import WorkerPlan, cores, plan
-from radserve.host.run_directory import RunDirectory
-from radserve.proxy import options as front
-from radserve.proxy.access_events import AccessEvents, TrafficWindow
+from radserve.host import process, run_directory
+from radserve.host.resources import cores, plan
 from radserve.proxy.nginx import Nginx
-from radserve.server import catalog
-from radserve.server.asgi import AsgiServer
-from radserve.server.banner import announcement
-from radserve.server.drain import Drain
-from radserve.server.health_api import Health
-from radserve.server.options import Options
-from radserve.torchserve import launch
-from radserve.torchserve.launch import Management
-from radserve.torchserve.readiness import Readiness
-from radserve.torchserve.registry import ModelRegistry, ModelVersion, WorkerStatus
-from radserve.torchserve.verified_models import VerifiedModel, select
-from radserve.versions.api import Api, application
-from radserve.versions.deployment_state import DeploymentStateManager
-from radserve.versions.registration import Registration
-from radserve.versions.rollout_manager import Rollouts
-from radserve.versions.routes import Routes
+from radserve.server.banner import banner
+from radserve.server.composition import Components, compose
+from radserve.server.monitor import monitor
+from radserve.server.options import ServerOptions
+from radserve.server.shutdown import shut_down
+from radserve.server.startup import start_torchserve, wait_until_ready
+from radserve.server.status import Exit
+from radserve.torchserve.verified_models import select
 from radserve.versions.storage import StateFolder
-from radserve.versions.torchserve_api import TorchServeApi
-from radserve.versions.unregistration import Unregistration
-from radserve.versions.version_manager import VersionManager
-from radserve.versions.views import Views
 
-logger = logging.getLogger("radserve.server.supervisor")
+logger = logging.getLogger(__name__)
 
 
-class Exit(enum.IntEnum):
-    """Why the supervisor ended."""
-
-    STOPPED = 0
-    REFUSED = 1
-    DIED = 3
-    NOT_READY = 4
-    UNFINISHED = 5
-    FRONT_DIED = 6
-
-
-class State(enum.Enum):
-    """Where the server is in its life."""
-
-    STARTING = "starting"
-    READY = "ready"
-    DEGRADED = "degraded"
-    DRAINING = "draining"
-
-
-async def serve(options: Options, announce: Callable[[str], None]) -> Exit:
+async def serve(options: ServerOptions, announce: Callable[[str], None]) -> Exit:
     """Serve until SIGTERM or SIGINT.
 
     Parameters
     ----------
     announce
-        Called once, when the server is ready, with the text to show.
+        Called once, when the server is ready, with the text to print.
 
     Raises
     ------
     ArchiveError, KeysError, ServeError
-        If nothing was started.
+        If the server was not started.
     """
     options.require_safe()
     keyring = Keyring.open(options.keys) if options.keys else None
-    remembered = StateFolder(options.state_folder)
-    served = select(options.store, _declared(remembered, options.models))
-    for item in served:
-        if item.recipe.warning is not None:
-            logger.warning("%s %s: %s", item.entry.name, item.entry.version, item.recipe.warning)
+    state = StateFolder(options.state_folder)
+    models = select(options.store, _declared(state, options.models))
+    for model in models:
+        if model.recipe.warning is not None:
+            logger.warning("%s %s: %s", model.entry.name, model.entry.version, model.recipe.warning)
     options.require_ports()
-    shares = plan(len({item.entry.name for item in served}), cores(), options.workers)
-    with run_directory.opened(options.runtime) as folder:
-        folder.prepare()
-        return await Supervisor(options, served, shares, folder, keyring, remembered).run(announce)
+    worker_plan = plan(len({model.entry.name for model in models}), cores(), options.workers)
+    with run_directory.opened(options.run_directory) as directory:
+        directory.prepare()
+        return await run(compose(options, models, worker_plan, directory, keyring, state), announce)
 
 
-def _declared(remembered: StateFolder, models: Sequence[str]) -> Sequence[str]:
-    """Return what is to be served: what the state says, if anything was ever changed, else what the options say."""
-    found = remembered.state.deployment
-    if found is None:
+def _declared(state: StateFolder, models: Sequence[str]) -> Sequence[str]:
+    """Return the models to serve: those of the saved deployment, if any, else those of the options."""
+    deployment = state.state.deployment
+    if deployment is None:
         return models
-    declared = [f"{name}/{version}" for name, model in found.models.items() for version in model.versions]
-    unknown = {name.partition("/")[0] for name in models} - set(found.models)
-    if unknown:
+    declared = [f"{name}/{version}" for name, model in deployment.models.items() for version in model.versions]
+    ignored = {name.partition("/")[0] for name in models} - set(deployment.models)
+    if ignored:
         logger.warning(
-            "--models names %s, but what is served was changed since, and %s says it: %s",
-            ", ".join(sorted(unknown)),
-            remembered.path,
+            "--models names %s, but the deployment saved in %s takes precedence: %s",
+            ", ".join(sorted(ignored)),
+            state.path,
             ", ".join(declared),
         )
     return declared
 
 
-class Supervisor:
-    """One run of TorchServe, and of the front before it."""
-
-    def __init__(
-        self,
-        options: Options,
-        served: Sequence[VerifiedModel],
-        shares: WorkerPlan,
-        folder: RunDirectory,
-        keyring: Keyring | None,
-        remembered: StateFolder,
-    ) -> None:
-        self._options = options
-        self._served = served
-        self._shares = shares
-        self._runtime = folder
-        self._keyring = keyring
-        self._configured = options.configuration.read_text(encoding="utf-8")
-        self._management = Management(folder)
-        self._fleet = ModelRegistry(_members(served, remembered, shares), self._management, folder.busy)
-        self._readiness = Readiness(self._fleet, options.address, lambda: self._changes.needed)
-        ledger = DeploymentStateManager(self._fleet, remembered, Routes(folder))
-        arrivals = Registration(
-            self._fleet,
-            ledger,
-            self._readiness,
-            store=options.store,
-            source=options.source,
-            scratch=folder.folder / "tmp",
-            threads=shares.threads,
-            patience=options.startup_timeout,
-        )
-        departures = Unregistration(self._fleet, ledger, settle=options.settle, patience=options.drain_timeout)
-        self._changes = VersionManager(self._fleet, ledger, arrivals, departures, workers=shares.workers)
-        window = TrafficWindow()
-        self._traffic = AccessEvents(folder.traffic, window.add)
-        self._rollouts = Rollouts(self._changes, window, options.address.url)
-        self._listing = Views(self._changes, self._rollouts, self._fleet, options.address.metrics_url)
-        self._front = Nginx(options.front, self._behind(), folder.front) if options.front else None
-        self._stop = asyncio.Event()
-        self._reloads: set[asyncio.Task[None]] = set()
-        self.state = State.STARTING
-        self.detail = "TorchServe is starting."
-
-    @property
-    def crews(self) -> list[WorkerStatus]:
-        """The workers of each archive, as last heard of."""
-        crews = self._fleet.crews
-        return [replace(crew, share=self._listing.share(crew.entry.name, crew.entry.version) / 100) for crew in crews]
-
-    def catalog(self) -> dict[str, Any]:
-        """Say what requests are answered by; a version that is still being tried is not among it."""
-        return catalog.catalog(
-            (
-                member.entry.name,
-                catalog.version(
-                    member.entry, member.served.recipe, self._archive(member), self._listing.share(*member.pair)
-                ),
-            )
-            for member in self._fleet
-            if self._listing.open(member)
-        )
-
-    def member(self, name: str, version: str) -> tuple[Path, bytes] | None:
-        """Return archive and sample of a version that is open to requests."""
-        member = self._fleet.get(name, version)
-        if member is None or not self._listing.open(member):
-            return None
-        return self._archive(member), member.served.sample
-
-    def _archive(self, member: ModelVersion) -> Path:
-        return self._options.store / member.entry.file
-
-    @property
-    def certificate(self) -> Path | None:
-        """The certificate that a front serves, started by this or apart; None where TLS ends elsewhere."""
-        return self._runtime.certificate if self._runtime.certificate.exists() else None
-
-    async def run(self, announce: Callable[[str], None]) -> Exit:
-        """Start, watch, drain and stop; see `serve`."""
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._stop.set)
-        if self._front is not None:
-            loop.add_signal_handler(signal.SIGHUP, self._reload, self._front)
-        health = Health(self._options.address.host, self._options.health_port, lambda: self, self._keyring)
-        changes, rollouts = self._changes, self._rollouts
-        api = Api(changes, rollouts, self._listing)
-        torchserve_api = TorchServeApi(changes, self._management, self._options.store)
-        control = application(*api.routes(), *torchserve_api.routes())
-        async with contextlib.AsyncExitStack() as stack:
-            await stack.enter_async_context(health)
-            await stack.enter_async_context(self._traffic)
-            await stack.enter_async_context(AsgiServer.on_socket(control, self._runtime.control))
-            if self._keyring is not None:
-                stack.callback(asyncio.create_task(self._keyring.watch()).cancel)
-            stack.push_async_callback(self._management.close)
-            stack.push_async_callback(self._readiness.close)
-            if self._front is not None:  # first: until TorchServe is ready it answers 503, and /ready says why
-                stack.push_async_callback(self._front.end)
-                await self._front.start()
-            process = await self._start()
-            stack.push_async_callback(child.end, process)
-            stack.push_async_callback(changes.finish)
-            stack.push_async_callback(rollouts.stop)
-            return await self._live(process, announce)
-
-    def _behind(self) -> front.Upstreams:
-        options = self._options
-        host, own = options.address.host, options.address
-        return front.Upstreams(
-            torchserve=f"{host}:{own.port}",
-            torchserve_metrics=f"{host}:{own.metrics_port}",
-            supervisor=f"{host}:{options.health_port}",
-            runtime=self._runtime,
-            max_body=launch.max_request_size(self._configured),
-            response_timeout=front.response_timeout(options.store / item.entry.file for item in self._served),
-            drain_timeout=options.drain_timeout,
-        )
-
-    def _reload(self, nginx: Nginx) -> None:
-        """SIGHUP: take a renewed certificate."""
-        task = asyncio.ensure_future(nginx.reload())
-        self._reloads.add(task)
-        task.add_done_callback(self._reloads.discard)
-
-    async def _start(self) -> asyncio.subprocess.Process:
-        options, entries = self._options, [item.entry for item in self._served]
-        configured = launch.configuration(
-            self._configured, self._runtime, options.store, entries, options.address, self._shares
-        )
-        self._runtime.configuration.write_text(configured, encoding="utf-8")
-        environment = launch.environment(self._runtime, options.store, configured, self._shares)
-        return await child.start(launch.command(self._runtime), environment, self._runtime.folder)
-
-    async def _live(self, process: asyncio.subprocess.Process, announce: Callable[[str], None]) -> Exit:
-        died = asyncio.create_task(process.wait())
-        closed = asyncio.create_task(self._front.wait()) if self._front else asyncio.create_task(_never())
-        stop = asyncio.create_task(self._stop.wait())
-        ready = asyncio.create_task(self._until_ready(process.pid))
-        await asyncio.wait({died, closed, stop, ready}, return_when=asyncio.FIRST_COMPLETED)
-        if ready.done() and not ready.result():
-            return Exit.NOT_READY
-        if ready.done():
-            announce(announcement(self._served, self._options.address, self._options.health_port, self._options.front))
-            watch = asyncio.create_task(self._watch())
-            await asyncio.wait({died, closed, stop}, return_when=asyncio.FIRST_COMPLETED)
-            watch.cancel()
-        ready.cancel()
-        if died.done():
-            logger.error("TorchServe died with exit code %s", died.result())
-            return Exit.DIED
-        if closed.done():
-            logger.error("nginx died with exit code %s, so nobody could ask any more", closed.result())
-            return Exit.FRONT_DIED
-        return await self._drain(process)
-
-    async def _until_ready(self, pid: int) -> bool:
-        deadline = time.monotonic() + self._options.startup_timeout
-        while time.monotonic() < deadline:
-            problem = await self._begin(pid)
-            if problem is None:
-                self.state, self.detail = State.READY, "Every worker is ready and every model answered its sample."
-                self._runtime.ready.touch(mode=0o600)
-                return True
-            self.detail = problem
-            await asyncio.sleep(0.1)
-        logger.error("not ready after %g s: %s", self._options.startup_timeout, self.detail)
-        return False
-
-    async def _begin(self, pid: int) -> str | None:
-        """Bring what has started to what is declared; say why that is not possible yet, or None."""
-        try:
-            await self._fleet.align()
-            problem = await self._readiness.problem(infer=True)
-            if problem is not None:
-                return problem
-            await self._changes.begin()
-        except (httpx.HTTPError, OSError) as error:
-            return f"TorchServe does not answer yet ({type(error).__name__})."
-        self._close_grpc(pid)
-        self._rollouts.resume()
-        return None
-
-    def _close_grpc(self, pid: int) -> None:
-        """TorchServe cannot do without gRPC, by which anybody on this host could manage models: let nobody reach it."""
-        address = self._options.address
-        try:
-            listening_socket.stop_listening_but(pid, {address.port, address.metrics_port})
-        except OSError as error:
-            logger.warning(
-                "TorchServe's gRPC cannot be closed (%s): whoever is on this host can use it", error.strerror
-            )
-
-    async def _watch(self) -> None:
-        """Keep /ready true: a worker that died is said, and so is its return.
-
-        Seen twice, since load balancers take a server away for it: TorchServe's management may just be busy.
-        """
-        before: str | None = None
-        while True:
-            await asyncio.sleep(2.0)
-            found = await self._readiness.problem(infer=False)
-            problem, before = found if before is not None else None, found
-            state = State.READY if problem is None else State.DEGRADED
-            if state is not self.state:
-                logger.warning("%s: %s", state.value, problem or "all workers are back")
-            self.state = state
-            self.detail = problem or "Every worker is ready."
-
-    async def _drain(self, process: asyncio.subprocess.Process) -> Exit:
-        """Say not ready, let load balancers hear of it, close the front, and finish what is in flight."""
-        self.state, self.detail = State.DRAINING, "Stopping: requests in flight are being finished."
-        logger.info("draining")
-        await self._rollouts.stop()
-        await self._changes.finish()
-        await asyncio.sleep(self._options.drain_delay)
-        seconds = self._options.drain_timeout
-        answered = True
-        if self._front is not None:
-            begin = time.monotonic()
-            answered = await self._front.quit(seconds)
-            seconds = max(1.0, seconds - (time.monotonic() - begin))  # nothing is left but to see that nothing is left
-        self._runtime.ready.unlink(missing_ok=True)  # a front that was started apart answers 503 from now on
-        entries = [member.entry for member in self._fleet]
-        drain = Drain(self._runtime, self._options.address, entries, self._management)
-        try:
-            finished = answered and await drain.run(process.pid, seconds)
-        except httpx.HTTPError as error:
-            logger.error("TorchServe no longer answers while draining: %r", error)  # noqa: TRY400 - no fault of this code
-            return Exit.DIED
-        if not finished:
-            logger.error("still busy after %g s; stopping anyway", self._options.drain_timeout)
-            return Exit.UNFINISHED
-        logger.info("drained")
-        return Exit.STOPPED
+async def run(server: Components, announce: Callable[[str], None]) -> Exit:
+    """Start the components, supervise them and stop them; see `serve`."""
+    stop = asyncio.Event()
+    async with contextlib.AsyncExitStack() as stack:
+        _handle_signals(stop, server.proxy)
+        await stack.enter_async_context(server.health)
+        await stack.enter_async_context(server.traffic)
+        await stack.enter_async_context(server.control)
+        if server.keyring is not None:
+            stack.callback(asyncio.create_task(server.keyring.watch()).cancel)
+        stack.push_async_callback(server.management.close)
+        stack.push_async_callback(server.readiness.close)
+        if server.proxy is not None:
+            # nginx starts first: until TorchServe is ready it answers 503, and /ready says why.
+            stack.push_async_callback(server.proxy.stop)
+            await server.proxy.start()
+        torchserve = await start_torchserve(server)
+        stack.push_async_callback(process.stop, torchserve)
+        stack.push_async_callback(server.versions.stop)
+        stack.push_async_callback(server.rollouts.stop)
+        return await _supervise(server, torchserve, stop, announce)
 
 
-def _members(served: Sequence[VerifiedModel], remembered: StateFolder, shares: WorkerPlan) -> list[ModelVersion]:
-    started = datetime.now(UTC).replace(microsecond=0)
-    found = remembered.state.deployment
-    members = []
-    for item in served:
-        declared = found.find(item.entry.name, item.entry.version) if found else None
-        workers = declared.workers if declared else None
-        members.append(ModelVersion(item, workers or shares.workers, started))
-    return members
+def _handle_signals(stop: asyncio.Event, proxy: Nginx | None) -> None:
+    """Stop at SIGTERM and SIGINT; reload the proxy's certificate at SIGHUP."""
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    if proxy is None:
+        return
+    reloads: set[asyncio.Task[None]] = set()  # the event loop holds only weak references to tasks
+
+    def reload() -> None:
+        task = loop.create_task(proxy.reload())
+        reloads.add(task)
+        task.add_done_callback(reloads.discard)
+
+    loop.add_signal_handler(signal.SIGHUP, reload)
+
+
+async def _supervise(
+    server: Components, torchserve: asyncio.subprocess.Process, stop: asyncio.Event, announce: Callable[[str], None]
+) -> Exit:
+    """Wait for readiness, then for a signal or the end of a process."""
+    torchserve_exit = asyncio.create_task(torchserve.wait())
+    proxy_exit = asyncio.create_task(server.proxy.wait() if server.proxy else _never())
+    events = {torchserve_exit, proxy_exit, asyncio.create_task(_set(stop))}
+    ready = asyncio.create_task(wait_until_ready(server, torchserve.pid))
+    await asyncio.wait({*events, ready}, return_when=asyncio.FIRST_COMPLETED)
+    if ready.done() and not ready.result():
+        return Exit.NOT_READY
+    if ready.done():
+        options = server.options
+        announce(banner(server.models, options.address, options.health_port, options.proxy))
+        watch = asyncio.create_task(monitor(server.status, server.readiness))
+        await asyncio.wait(events, return_when=asyncio.FIRST_COMPLETED)
+        watch.cancel()
+    ready.cancel()
+    if torchserve_exit.done():
+        logger.error("TorchServe exited with code %s; shutting down", torchserve_exit.result())
+        return Exit.TORCHSERVE_DIED
+    if proxy_exit.done():
+        logger.error("nginx exited with code %s; shutting down", proxy_exit.result())
+        return Exit.PROXY_DIED
+    return await shut_down(server, torchserve.pid)
+
+
+async def _set(event: asyncio.Event) -> int:
+    await event.wait()
+    return 0
 
 
 async def _never() -> int:

@@ -1,87 +1,130 @@
-"""A blob's way into a file: gone on with where it stopped, also by the next process, and right when it is done."""
+"""Download of a published archive into a model store."""
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Final
 
-from radserve.build import model_store
-from radserve.errors import CorruptDataError, InterruptedTransferError, StoreError
-from radserve.store import repeat
-from radserve.store.backend import Backend, Progress
-from radserve.store.index import Published
+import stamina
+from filelock import FileLock
+
+from radserve.build import mar, model_store
+from radserve.build.model_store import Entry
+from radserve.errors import ArchiveError, CorruptDataError, InterruptedTransferError, StoreError
+from radserve.store.index import PublishedArchive
+from radserve.store.storage import Progress, Storage
+
+_ATTEMPTS: Final = 3
+"""Each one continues where the last one ended and has the retries of `storage.RETRIES`."""
 
 
-def download(backend: Backend, wanted: Published, file: BinaryIO, path: Path, progress: Progress) -> None:
-    """Bring a file to what a store lists; what it holds already is taken for the beginning.
+def download(storage: Storage, archive: PublishedArchive, target: Path, progress: Progress) -> bool:
+    """Download an archive unless the model store holds it, and add it to the model store's index.
 
-    What turns out wrong is fetched once more from its beginning: it may have been spoilt on the way.
-
-    Parameters
-    ----------
-    file
-        Opened at `path` for reading and writing. It is emptied when what came was wrong.
+    Returns
+    -------
+    bool
+        Whether the model store changed.
 
     Raises
     ------
-    BlobMissing, BrokenOff, Corrupt
-        If that was in vain.
+    StoreError, ArchiveError
+        If the archive cannot be fetched or has other content; nothing then has its file name.
     """
-    try:
-        _once(backend, wanted, file, path, progress)
-    except CorruptDataError:
-        file.truncate(0)
+    entry = archive.entry
+    if _holds(target, entry):
+        return False
+    lock, partial = target / f".{entry.sha256}.lock", target / f".pull-{entry.sha256}.part"
+    with FileLock(lock):  # another process may pull the same archive
         try:
-            _once(backend, wanted, file, path, progress)
+            if _holds(target, entry):
+                partial.unlink(missing_ok=True)
+                return False
+            if _matches(target / entry.file, entry):  # a pull was killed before it changed the index
+                partial.unlink(missing_ok=True)
+                model_store.enter(entry, target, target / entry.file, replace=False)
+                return True
+            _fetch(storage, archive, partial, progress)
+            try:
+                mar.verify(entry.model_copy(update={"file": partial.name}), target)
+            except ArchiveError as error:
+                partial.unlink()
+                raise StoreError(f"{storage.name}: {archive.title} was published in a broken state: {error}") from error
+            partial.chmod(0o644)
+            model_store.enter(entry, target, partial, replace=False)
+            return True
+        finally:
+            lock.unlink(missing_ok=True)
+
+
+def _fetch(storage: Storage, archive: PublishedArchive, partial: Path, progress: Progress) -> None:
+    """Complete a partial file; start again once if its content is wrong, since it may have changed in transit."""
+    for last in (False, True):
+        try:
+            _complete(storage, archive, partial, progress)
+            if (digest := model_store.sha256(partial)) != archive.sha256:
+                raise CorruptDataError(f"sha256 {digest} instead of {archive.sha256}.")
         except CorruptDataError as error:
-            file.truncate(0)
-            raise CorruptDataError(
-                f"{backend.name}: {wanted.title} is not what the index says, twice in a row: {error} "
-                "Nothing of it was kept. Push it again from where it was built, which replaces the wrong bytes."
-            ) from error
+            partial.unlink()
+            if last:
+                raise CorruptDataError(
+                    f"{storage.name}: {archive.title} does not match the index, also in a second attempt: {error} "
+                    "Nothing was kept. Push it again from the machine that built it to replace the stored bytes."
+                ) from error
+        except StoreError:
+            if partial.stat().st_size == 0:
+                partial.unlink()
+            raise
+        else:
+            return
 
 
-def _once(backend: Backend, wanted: Published, file: BinaryIO, path: Path, progress: Progress) -> None:
-    _fill(backend, wanted, file, progress)
-    found = model_store.sha256(path)
-    if found != wanted.sha256:
-        raise CorruptDataError(f"it has sha256 {found} instead of {wanted.sha256}.")
-
-
-def _fill(backend: Backend, wanted: Published, file: BinaryIO, progress: Progress) -> None:
-    tag, failures = None, 0
-    start = file.seek(0, 2)
-    if start > wanted.size:
-        start = file.truncate(0)
-    progress(start, wanted.size)
-    while start < wanted.size:
+def _complete(storage: Storage, archive: PublishedArchive, partial: Path, progress: Progress) -> None:
+    with partial.open("ab") as file:
         try:
-            tag = _more(backend, wanted, file, tag, progress)
-            problem = InterruptedTransferError(f"{backend.name}: {wanted.title}: the transfer ended too soon.")
+            for attempt in stamina.retry_context(on=InterruptedTransferError, attempts=_ATTEMPTS, timeout=None):
+                with attempt:
+                    _append(storage, archive, file, progress)
         except InterruptedTransferError as error:
-            problem = error
+            raise StoreError(f"{error} Run the command again; it continues from the bytes received so far.") from error
         file.flush()
-        end = file.seek(0, 2)
-        if end < wanted.size:
-            failures = 1 if end > start else failures + 1
-            if failures == repeat.ATTEMPTS:
-                raise StoreError(f"{problem} Ask again: what has come is kept, and gone on with.") from problem
-            repeat.pause(failures)
-        start = end
+        os.fsync(file.fileno())
 
 
-def _more(backend: Backend, wanted: Published, file: BinaryIO, tag: str | None, progress: Progress) -> str | None:
-    """Append what comes in one go, and return its tag."""
-    done = file.seek(0, 2)
-    with backend.open(wanted.sha256, done, tag) as coming:
-        if coming.size != wanted.size:
-            raise CorruptDataError(f"it has {coming.size} bytes instead of {wanted.size}.")
-        if coming.start != done:
-            done = file.seek(file.truncate(coming.start))
-        for chunk in coming.chunks:
-            file.write(chunk)
-            done += len(chunk)
-            if done > wanted.size:
-                raise CorruptDataError(f"it has more than {wanted.size} bytes.")
-            progress(done, wanted.size)
-        return coming.tag
+def _append(storage: Storage, archive: PublishedArchive, file: BinaryIO, progress: Progress) -> None:
+    done = file.seek(0, os.SEEK_END)
+    if done > archive.size:
+        done = file.truncate(0)
+    progress(done, archive.size)
+    if done == archive.size:
+        return
+    transfer = storage.read(archive.sha256, done)
+    if transfer.size != archive.size:
+        raise CorruptDataError(f"{transfer.size} bytes instead of {archive.size}.")
+    if transfer.start != done:
+        done = file.truncate(transfer.start)
+    for chunk in transfer.chunks:
+        file.write(chunk)
+        done += len(chunk)
+        progress(done, archive.size)
+    if done != archive.size:
+        raise InterruptedTransferError(f"{storage.name}: {archive.title}: the transfer ended early.")
+
+
+def _holds(target: Path, entry: Entry) -> bool:
+    """Return whether a model store has an intact copy of an archive; reject other content under its version."""
+    held = model_store.read(target).find(entry.name, entry.version)
+    if held is None:
+        return False
+    if held.sha256 != entry.sha256:
+        raise StoreError(
+            f"{target}: holds {entry.name} {entry.version} with sha256 {held.sha256}, but the store has "
+            f"{entry.sha256}. Pull into another --model-store, or delete {held.file} and its entry in "
+            f"{model_store.FILE}, and pull again."
+        )
+    return _matches(target / held.file, entry)
+
+
+def _matches(path: Path, entry: Entry) -> bool:
+    return path.is_file() and path.stat().st_size == entry.size and model_store.sha256(path) == entry.sha256

@@ -1,4 +1,4 @@
-"""The index of an archive store: which versions were published, and the bytes they have for ever."""
+"""The index of an archive store: published versions, which never change."""
 
 from __future__ import annotations
 
@@ -9,28 +9,36 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationErro
 
 from radserve.build.model_store import UNTRAINED, Entry, order
 from radserve.errors import StoreError
+from radserve.validation import describe
 
 
-class Published(Entry):
-    """An archive of a store, and since when it is there."""
+class PublishedArchive(Entry):
+    """An archive of a store and the time of its publication."""
 
     pushed: AwareDatetime
 
     @model_validator(mode="after")
-    def _named_after_itself(self) -> Self:
-        # It becomes a path in the model store: an index must not choose which other archive it replaces.
+    def _check_file(self) -> Self:
+        # It becomes a path in the model store: an index must not replace the file of another archive.
         if self.file != file_name(self):
             raise ValueError(f"file has value {self.file!r}, it must be {file_name(self)!r}")
         return self
 
+    @classmethod
+    def of(cls, entry: Entry) -> Self:
+        """Return an archive of a model store as published now."""
+        return cls(
+            **entry.model_dump() | {"file": file_name(entry), "pushed": datetime.now(UTC).replace(microsecond=0)}
+        )
+
     @property
     def title(self) -> str:
-        """Name and version, as messages have it."""
+        """Name and version, for messages."""
         return f"{self.name} {self.version}"
 
     @property
     def entry(self) -> Entry:
-        """Itself as a model store's index has it."""
+        """Entry for the index of a model store."""
         return Entry(**self.model_dump(exclude={"pushed"}))
 
 
@@ -40,71 +48,82 @@ class Catalog(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     serial: Annotated[int, Field(ge=0)] = 0
-    archives: tuple[Published, ...] = ()
+    archives: tuple[PublishedArchive, ...] = ()
 
     @model_validator(mode="after")
-    def _told_apart(self) -> Self:
+    def _check_duplicates(self) -> Self:
         keys = [(item.name, item.version) for item in self.archives]
-        twice = sorted({key for key in keys if keys.count(key) > 1})
-        if twice:
-            raise ValueError(f"{' '.join(twice[0])} stands in it twice")
+        duplicates = sorted({key for key in keys if keys.count(key) > 1})
+        if duplicates:
+            raise ValueError(f"duplicate archive {' '.join(duplicates[0])}")
         return self
 
-    def find(self, name: str, version: str | None = None) -> Published | None:
-        """Return the archive of that name, the newest if no version is asked for."""
-        found = [item for item in self.archives if item.name == name and version in (None, item.version)]
-        return max(found, key=lambda item: order(item.version), default=None)
+    def find(self, name: str, version: str | None = None) -> PublishedArchive | None:
+        """Return an archive, in its newest version if none is given."""
+        matches = [item for item in self.archives if item.name == name and version in (None, item.version)]
+        return max(matches, key=lambda item: order(item.version), default=None)
 
-    def add(self, new: Published) -> Self:
-        """Return the catalog with an archive more; with the same one if it is there already.
+    def require(self, name: str, version: str | None, store: str) -> PublishedArchive:
+        """Return an archive like `find`.
 
         Raises
         ------
         StoreError
-            If its version stands for other bytes, or is none that can stand for some.
+            If it is missing; the message lists the available names or versions.
         """
-        if new.version == UNTRAINED:
-            raise StoreError(
-                f"{new.title}: is untrained, and no version of a store: random weights differ from build to build."
+        archive = self.find(name, version)
+        if archive is not None:
+            return archive
+        if not self.archives:
+            raise StoreError(f"{store}: empty; publish an archive with 'radserve store push NAME'.")
+        versions = [item.version for item in self.archives if item.name == name]
+        if versions:
+            raise StoreError(f"{store}: {name} has no version {version}. Available: {', '.join(versions)}.")
+        names = ", ".join(sorted({item.name for item in self.archives}))
+        raise StoreError(f"{store}: unknown archive {name!r}. Available: {names}.")
+
+    def add(self, archive: PublishedArchive) -> Self:
+        """Return a catalog with one more archive; unchanged if it has the same archive already.
+
+        Raises
+        ------
+        StoreError
+            If the version exists with other content, or is untrained.
+        """
+        if archive.version == UNTRAINED:
+            raise StoreError(f"{archive.title}: untrained; its random weights differ from build to build.")
+        existing = self.find(archive.name, archive.version)
+        if existing is None:
+            archives = sorted(
+                [*self.archives, archive], key=lambda item: (item.name, order(item.version), item.version)
             )
-        held = self.find(new.name, new.version)
-        if held is None:
-            archives = sorted([*self.archives, new], key=lambda item: (item.name, order(item.version), item.version))
             return type(self)(serial=self.serial + 1, archives=tuple(archives))
-        if held.sha256 == new.sha256:
+        if existing.sha256 == archive.sha256:
             return self
         raise StoreError(
-            f"{new.title}: was pushed on {held.pushed:%Y-%m-%d} with sha256 {held.sha256}, this one has {new.sha256}. "
-            "A version never changes: raise it in the recipe (archive.yaml), build, and push that."
+            f"{archive.title}: published on {existing.pushed:%Y-%m-%d} with sha256 {existing.sha256}, this one has "
+            f"{archive.sha256}. A version never changes: raise it in the recipe (archive.yaml), build, and push that."
         )
 
-    def again(self) -> Self:
+    def next_serial(self) -> Self:
         """Return the same archives under the next serial."""
         return type(self)(serial=self.serial + 1, archives=self.archives)
 
 
 def file_name(entry: Entry) -> str:
-    """Return what the archive's file is called in a model store."""
+    """Return the file name of an archive in a model store."""
     return f"{entry.name}-{entry.version}.mar"
 
 
-def publish(entry: Entry) -> Published:
-    """Return an archive as it is published now."""
-    fields = entry.model_dump() | {"file": file_name(entry), "pushed": datetime.now(UTC).replace(microsecond=0)}
-    return Published(**fields)
-
-
 def parse(text: bytes, source: str) -> Catalog:
-    """Read a catalog (JSON).
+    """Parse a catalog (JSON).
 
     Raises
     ------
     StoreError
-        Naming the source and what is wrong.
+        With the source and every problem.
     """
     try:
         return Catalog.model_validate_json(text)
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        where = ".".join(str(part) for part in first["loc"]) or "the file"
-        raise StoreError(f"{source}: {where}: {first['msg']}. No index that this version of radserve reads.") from error
+        raise StoreError(f"{source}: invalid index: {describe(error)}. Is this version of radserve too old?") from error

@@ -1,14 +1,11 @@
-"""Which index a model store saw last of each archive store: an older one that is shown later is a replay.
+"""Protection against rollback: a model store rejects an index that is older than the last one it used.
 
-The signature alone does not tell: an old index, in which a version stands that was withdrawn by a newer one, or lacks
-it, was signed as well.
+A signature does not protect against this: an old index was signed as well.
 """
 
 from __future__ import annotations
 
 import hashlib
-import os
-import tempfile
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -17,12 +14,13 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from handlers.recipe import Sha256
 from radserve.build import model_store
 from radserve.errors import StoreError
+from radserve.files import write_atomically
 
 FILE: Final = ".archive-stores.json"
 
 
-class Seen(BaseModel):
-    """The serial of an index and the sum of its payload."""
+class IndexState(BaseModel):
+    """Serial and payload digest of an index."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -30,55 +28,50 @@ class Seen(BaseModel):
     sha256: Sha256
 
     @classmethod
-    def of(cls, serial: int, payload: bytes) -> Seen:
-        """Return what is remembered of an index."""
+    def of(cls, serial: int, payload: bytes) -> IndexState:
+        """Return the state of an index with this payload."""
         return cls(serial=serial, sha256=hashlib.sha256(payload).hexdigest())
 
 
-class _Memory(BaseModel):
+class _History(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    stores: dict[str, Seen] = {}
+    stores: dict[str, IndexState] = {}
 
 
-def check(target: Path, store: str, shown: Seen, *, accept_older: bool = False) -> None:
-    """Refuse an index that is older than the last one, or another one of the same serial; then remember it.
+def check(target: Path, store: str, state: IndexState, *, accept_older: bool = False) -> None:
+    """Reject an index older than the last one used, or a different one with the same serial; then record it.
 
     Parameters
     ----------
     target
-        The model store, in whose folder it is remembered.
+        Model store whose folder holds the record.
     accept_older
-        Remember it also if it is older: the store was restored from a backup.
+        Accept and record an older index: the store was restored from a backup.
 
     Raises
     ------
     StoreError
-        If it is refused, or what is remembered cannot be read.
+        If the index is rejected, or the record cannot be read.
     """
-    if _read(target / FILE).stores.get(store) == shown:
-        return  # nothing to remember, so the folder may be read-only
+    if _read(target / FILE).stores.get(store) == state:
+        return  # nothing to record, so the folder may be read-only
     with model_store.locked(target):
-        known = _read(target / FILE)
-        last = known.stores.get(store)
-        if last is not None and last != shown and shown.serial <= last.serial and not accept_older:
+        history = _read(target / FILE)
+        last = history.stores.get(store)
+        if last is not None and last != state and state.serial <= last.serial and not accept_older:
             raise StoreError(
-                f"{store}: its index has serial {shown.serial}, {target} has seen {last.serial}: an old index is shown "
-                "again, or the store was restored from a backup. In that case, and only then: --accept-older."
+                f"{store}: its index has serial {state.serial}, but {target} already used serial {last.serial}. Either "
+                "an old index was replayed, or the store was restored from a backup; only then add --accept-older."
             )
-        _write(target / FILE, _Memory(stores=known.stores | {store: shown}))
+        record = _History(stores=history.stores | {store: state})
+        write_atomically(target / FILE, record.model_dump_json(indent=2) + "\n")
 
 
-def _read(path: Path) -> _Memory:
+def _read(path: Path) -> _History:
     if not path.exists():
-        return _Memory()
+        return _History()
     try:
-        return _Memory.model_validate_json(path.read_bytes())
+        return _History.model_validate_json(path.read_bytes())
     except ValidationError as error:
-        raise StoreError(f"{path}: cannot be read. Remove it if you trust the store's index as it is now.") from error
-
-
-def _write(path: Path, known: _Memory) -> None:
-    with tempfile.NamedTemporaryFile("w", dir=path.parent, prefix=".index-", delete=False, encoding="utf-8") as file:
-        file.write(known.model_dump_json(indent=2) + "\n")
-    os.replace(file.name, path)  # noqa: PTH105 - Path.replace hides that it is atomic
+        raise StoreError(f"{path}: invalid. Delete it if you trust the store's current index.") from error

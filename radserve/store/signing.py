@@ -1,8 +1,13 @@
-"""The keys that a store's index is signed with: Ed25519 (RFC 8032), kept as PEM."""
+"""Signatures of a store's index: Ed25519 keys in PEM files and DSSE envelopes.
+
+An envelope (https://github.com/secure-systems-lab/dsse) signs the bytes of its payload, so a reader parses nothing
+before it has checked the signature. The id of a key is the SHA-256 of its DER form (SubjectPublicKeyInfo).
+"""
 
 from __future__ import annotations
 
 import hashlib
+import json
 import logging
 import os
 import re
@@ -15,172 +20,240 @@ from radserve.errors import StoreError
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+    from securesystemslib.dsse import Envelope
+    from securesystemslib.signer import CryptoSigner, SSlibKey  # type: ignore[attr-defined]  # not in its __all__
 
 logger = logging.getLogger(__name__)
 
-_PEM: Final = re.compile(rb"-----BEGIN PUBLIC KEY-----.+?-----END PUBLIC KEY-----", re.DOTALL)
+PAYLOAD_TYPE: Final = "application/vnd.radserve.store-index.v1+json"
+_PUBLIC_PEM: Final = re.compile(rb"-----BEGIN PUBLIC KEY-----.+?-----END PUBLIC KEY-----", re.DOTALL)
 
-Words = str | Path | None
-"""Where a key is kept: a path, or env:NAME for a variable that holds what the file would; None or empty for nowhere."""
-
-
-class PublicKey:
-    """A key that tells whether an index is genuine; `id` is the SHA-256 of its DER form (SubjectPublicKeyInfo)."""
-
-    def __init__(self, key: Ed25519PublicKey) -> None:
-        from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
-
-        self._key = key
-        self.id = hashlib.sha256(key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)).hexdigest()
-        self.pem = key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
-
-    def verifies(self, signature: bytes, message: bytes) -> bool:
-        """Whether the signature is this key's, of this message."""
-        from cryptography.exceptions import InvalidSignature
-
-        try:
-            self._key.verify(signature, message)
-        except InvalidSignature:
-            return False
-        return True
-
-
-class SigningKey:
-    """A key that signs, and its public half."""
-
-    def __init__(self, key: Ed25519PrivateKey) -> None:
-        self._key = key
-        self.public = PublicKey(key.public_key())
-
-    def sign(self, message: bytes) -> bytes:
-        """Sign a message."""
-        return self._key.sign(message)
+KeySource = str | Path | None
+"""Path of a PEM file, or `env:NAME` for a variable with its content; None or empty for no key."""
 
 
 @dataclass(frozen=True)
-class Ring:
-    """The keys of one who uses a store.
+class KeyRing:
+    """Keys of one user of a store.
 
     Attributes
     ----------
-    signing
-        Signs what is pushed; None for one who only pulls, or a store that is not signed.
+    signer
+        Signs the index on push; None for users who only pull, and for unsigned stores.
     trusted
-        One of these must have signed the index; empty if that is not checked.
+        One of these keys must have signed the index; empty to skip the check.
     """
 
-    signing: SigningKey | None = None
-    trusted: tuple[PublicKey, ...] = ()
+    signer: CryptoSigner | None = None
+    trusted: tuple[SSlibKey, ...] = ()
 
     @classmethod
-    def open(cls, signing_key: Words, public_keys: Words) -> Self:
-        """Read the keys; who signs trusts his own key as well.
+    def load(cls, signing_key: KeySource, public_keys: KeySource) -> Self:
+        """Read keys; the public half of the signing key is trusted as well.
 
         Raises
         ------
         StoreError
-            Naming the source and what is wrong with it.
+            If a key is missing or invalid.
         """
-        signing = read_signing(signing_key) if signing_key else None
-        public = read_public(public_keys) if public_keys else ()
-        own = (signing.public,) if signing else ()
-        return cls(signing, tuple({key.id: key for key in (*public, *own)}.values()))
+        signer = read_signing_key(signing_key) if signing_key else None
+        trusted = list(read_public_keys(public_keys)) if public_keys else []
+        if signer is not None:
+            trusted.append(signer.public_key)
+        return cls(signer, tuple({key.keyid: key for key in trusted}.values()))
 
 
-def read_signing(words: str | Path) -> SigningKey:
+@dataclass(frozen=True)
+class VerifiedPayload:
+    """Content of an envelope.
+
+    Attributes
+    ----------
+    key_ids
+        Keys that the envelope claims to be signed with; empty if it is unsigned.
+    verified_by
+        Id of the trusted key whose signature was checked; None if no key is trusted.
+    """
+
+    payload: bytes
+    key_ids: tuple[str, ...]
+    verified_by: str | None
+
+
+def seal(payload: bytes, signer: CryptoSigner | None) -> bytes:
+    """Return an envelope (JSON) with this payload, signed if there is a signer."""
+    from securesystemslib.dsse import Envelope
+
+    envelope = Envelope(payload, PAYLOAD_TYPE, {})
+    if signer is not None:
+        envelope.sign(signer)
+    return json.dumps(envelope.to_dict(), indent=2).encode() + b"\n"
+
+
+def unseal(data: bytes, trusted: tuple[SSlibKey, ...], source: str) -> VerifiedPayload:
+    """Check the signature of an envelope if any key is trusted, and return its payload.
+
+    Raises
+    ------
+    StoreError
+        If `data` is not an envelope, or not signed by a trusted key.
+    """
+    from securesystemslib.dsse import Envelope
+
+    try:
+        document = json.loads(data)
+        for signature in document["signatures"]:
+            signature.setdefault("keyid", "")  # optional in the protocol
+        envelope = Envelope.from_dict(document)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise StoreError(f"{source}: not the index of an archive store; check the URL.") from error
+    verified_by = _verify(envelope, trusted, source) if trusted else None
+    if envelope.payload_type != PAYLOAD_TYPE:
+        raise StoreError(
+            f"{source}: payload type {envelope.payload_type!r}; this version of radserve reads {PAYLOAD_TYPE!r}."
+        )
+    return VerifiedPayload(envelope.payload, tuple(envelope.signatures), verified_by)
+
+
+def _verify(envelope: Envelope, trusted: tuple[SSlibKey, ...], source: str) -> str:
+    """Return the id of the trusted key that signed the envelope.
+
+    `Envelope.verify` compares key ids. The protocol treats them as hints, so every key is tried here.
+    """
+    from securesystemslib.exceptions import UnverifiedSignatureError, VerificationError
+    from securesystemslib.signer import Signature  # type: ignore[attr-defined]  # not in its __all__
+
+    if not envelope.signatures:
+        raise StoreError(
+            f"{source}: not signed, but a public key is configured. "
+            "Sign it with: radserve store sign --accept-unsigned --signing-key FILE."
+        )
+    for key in trusted:
+        for signature in envelope.signatures.values():
+            try:
+                key.verify_signature(Signature(key.keyid, signature.signature), envelope.pae())
+            except (UnverifiedSignatureError, VerificationError):
+                continue
+            return key.keyid
+    known = {key.keyid for key in trusted}
+    claimed = ", ".join(key_id[:16] or "without an id" for key_id in envelope.signatures)
+    if known & set(envelope.signatures):
+        raise StoreError(f"{source}: wrong signature (key {claimed}); the index was changed after it was signed.")
+    raise StoreError(
+        f"{source}: signed by key {claimed}, which is not trusted. Trusted keys: "
+        f"{', '.join(sorted(key_id[:16] for key_id in known))}. After a key rotation, add the new key to --public-key."
+    )
+
+
+def read_signing_key(source: str | Path) -> CryptoSigner:
     """Read a private key.
 
     Raises
     ------
     StoreError
-        If there is none, or one that is not Ed25519 in PEM.
+        If it is missing, or not an Ed25519 key in PEM.
     """
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
     from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
-    text = _read(words, "--signing-key")
-    if _is_path(words) and key_file.readable_by_others(Path(words)):
-        logger.warning("%s: others may read the signing key; chmod 600 %s", words, words)
+    text = _read(source, "--signing-key")
+    if _is_path(source) and key_file.readable_by_others(Path(source)):
+        logger.warning("%s: other users can read the signing key; run: chmod 600 %s", source, source)
     try:
         key = load_pem_private_key(text, password=None)
     except (ValueError, TypeError) as error:  # TypeError: it has a password
         raise StoreError(
-            f"{words}: holds no private key in PEM without a password; make one with 'radserve store keygen FILE'."
+            f"{source}: not a private key in PEM without a password; create one with 'radserve store keygen FILE'."
         ) from error
     if not isinstance(key, Ed25519PrivateKey):
-        raise StoreError(f"{words}: holds a private key that is not Ed25519; 'radserve store keygen FILE' makes one.")
-    return SigningKey(key)
+        raise StoreError(f"{source}: not an Ed25519 key; create one with 'radserve store keygen FILE'.")
+    return _signer(key)
 
 
-def read_public(words: str | Path) -> tuple[PublicKey, ...]:
-    """Read one or more public keys: two while one takes the other's place.
+def read_public_keys(source: str | Path) -> tuple[SSlibKey, ...]:
+    """Read one or more public keys; two during a key rotation.
 
     Raises
     ------
     StoreError
-        If there is none, or one that is not Ed25519 in PEM.
+        If they are missing, or one is not an Ed25519 key in PEM.
     """
     from cryptography.exceptions import UnsupportedAlgorithm
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
     from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
-    found = _PEM.findall(_read(words, "--public-key"))
-    if not found:
-        raise StoreError(f"{words}: holds no public key in PEM; 'radserve store keygen FILE' writes one to FILE.pub.")
+    blocks = _PUBLIC_PEM.findall(_read(source, "--public-key"))
+    if not blocks:
+        raise StoreError(f"{source}: no public key in PEM; 'radserve store keygen FILE' writes one to FILE.pub.")
     try:
-        keys = [load_pem_public_key(item) for item in found]
+        keys = [load_pem_public_key(block) for block in blocks]
     except (ValueError, UnsupportedAlgorithm) as error:
-        raise StoreError(f"{words}: holds a public key that cannot be read: {error}.") from error
-    trusted = [PublicKey(key) for key in keys if isinstance(key, Ed25519PublicKey)]
+        raise StoreError(f"{source}: unreadable public key: {error}.") from error
+    trusted = [_public_key(key) for key in keys if isinstance(key, Ed25519PublicKey)]
     if len(trusted) < len(keys):
-        raise StoreError(f"{words}: holds a public key that is not Ed25519.")
+        raise StoreError(f"{source}: not an Ed25519 key.")
     return tuple(trusted)
 
 
-def generate(path: Path) -> PublicKey:
-    """Make a key pair: the private half into a file that its owner alone can read, the public one beside it (.pub).
+def generate(path: Path) -> str:
+    """Write a new key pair, the private key for its owner only and the public key to `FILE.pub`; return the key's id.
 
     Raises
     ------
     StoreError
-        If one of the files exists (a signing key that is lost cannot be had again) or cannot be written.
+        If one of the files exists, since a replaced signing key would be lost, or cannot be written.
     """
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-    from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+    from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
     key = Ed25519PrivateKey.generate()
-    public = path.with_name(f"{path.name}.pub")
+    signer, public = _signer(key), path.with_name(f"{path.name}.pub")
     if public.exists():
-        raise StoreError(f"{public}: exists already, and is not replaced; choose another name.")
-    made = SigningKey(key)
-    _create(path, key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()), 0o600)
-    _create(public, made.public.pem, 0o644)
-    return made.public
+        raise StoreError(f"{public}: exists; choose another name.")
+    _create(path, signer.private_bytes, 0o600)
+    _create(public, key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo), 0o644)
+    return signer.public_key.keyid
 
 
-def _create(path: Path, text: bytes, mode: int) -> None:
+def _signer(key: Ed25519PrivateKey) -> CryptoSigner:
+    from securesystemslib.signer import CryptoSigner  # type: ignore[attr-defined]  # not in its __all__
+
+    return CryptoSigner(key, _public_key(key.public_key()))
+
+
+def _public_key(key: Ed25519PublicKey) -> SSlibKey:
+    from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+    from securesystemslib.signer import SSlibKey  # type: ignore[attr-defined]  # not in its __all__
+
+    der = key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    return SSlibKey.from_crypto(key, keyid=hashlib.sha256(der).hexdigest())
+
+
+def _create(path: Path, content: bytes, mode: int) -> None:
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
         with open(descriptor, "wb") as file:  # noqa: PTH123 - a descriptor
-            file.write(text)
+            file.write(content)
     except FileExistsError as error:
-        raise StoreError(f"{path}: exists already, and is not replaced; choose another name.") from error
+        raise StoreError(f"{path}: exists; choose another name.") from error
     except OSError as error:
         raise StoreError(f"{path}: cannot be written: {error.strerror}.") from error
 
 
-def _is_path(words: str | Path) -> bool:
-    return isinstance(words, Path) or not words.startswith("env:")
+def _is_path(source: str | Path) -> bool:
+    return isinstance(source, Path) or not source.startswith("env:")
 
 
-def _read(words: str | Path, option: str) -> bytes:
-    if not _is_path(words):
-        variable = str(words).removeprefix("env:")
+def _read(source: str | Path, option: str) -> bytes:
+    if not _is_path(source):
+        variable = str(source).removeprefix("env:")
         text = os.environ.get(variable)
         if not text:
-            raise StoreError(f"{option} env:{variable}: there is no such variable; it must hold a key in PEM.")
+            raise StoreError(f"{option} env:{variable}: variable not set; it must contain a key in PEM.")
         return text.encode()
     try:
-        return Path(words).read_bytes()
+        return Path(source).read_bytes()
     except OSError as error:
-        raise StoreError(f"{option} {words}: {error.strerror}. Make keys with 'radserve store keygen FILE'.") from error
+        raise StoreError(
+            f"{option} {source}: {error.strerror}. Create keys with 'radserve store keygen FILE'."
+        ) from error

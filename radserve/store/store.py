@@ -1,86 +1,139 @@
-"""An archive store: a signed index and the blobs that it names."""
+"""Archive stores: a signed index and the blobs that it names."""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final
 
-from radserve.build.model_store import Entry
-from radserve.errors import IndexConflictError, StoreError
-from radserve.store import envelope, garbage, index, location, repeat
-from radserve.store import pull as pulling
-from radserve.store import push as pushing
-from radserve.store import verify as verifying
-from radserve.store.backend import INDEX, Backend, Progress
-from radserve.store.garbage import Garbage
-from radserve.store.index import Catalog, Published
-from radserve.store.pull import Pulled
-from radserve.store.push import Pushed
-from radserve.store.rollback_guard import Seen
-from radserve.store.signing import Ring, Words
-from radserve.store.verify import Report
+import stamina
 
-_ATTEMPTS: Final = 20
-"""To write an index that others write as well: each that fails is one of theirs that did not."""
+from radserve.build import mar
+from radserve.build import model_store as model_stores
+from radserve.build.model_store import Entry, Index
+from radserve.errors import ArchiveError, IndexConflictError, InterruptedTransferError, StoreError
+from radserve.store import backends, index, rollback_guard, signing
+from radserve.store.download import download
+from radserve.store.index import Catalog, PublishedArchive
+from radserve.store.rollback_guard import IndexState
+from radserve.store.signing import KeyRing, KeySource
+from radserve.store.storage import INDEX, Blob, Progress, Storage, StoredIndex, UnfinishedUpload
+
+# stamina logs every retry. Without logging configuration, Python would print these lines among the command's output.
+logging.getLogger("stamina").addHandler(logging.NullHandler())
+
+_WRITE_ATTEMPTS: Final = 20
+"""Attempts to write the index; each failure means that another process wrote it."""
+_RECENT: Final = timedelta(hours=1)
+"""Garbage collection leaves a blob of this age alone; a push stores an older one again, which renews its age."""
 
 
 @dataclass(frozen=True)
-class Listing:
+class IndexSnapshot:
     """The index of a store at one time.
 
     Attributes
     ----------
-    tag
-        Of its file; None where there is none yet.
-    claimed, signer
-        See `envelope.Opened`.
-    seen
-        What a model store remembers of it.
+    stored
+        Version of its file, for conditional writes; None if there is no index yet.
+    key_ids, verified_by
+        See `signing.VerifiedPayload`.
+    state
+        What a model store records to detect a rollback.
     """
 
     catalog: Catalog
-    tag: str | None
-    claimed: tuple[str, ...]
+    stored: StoredIndex | None
+    key_ids: tuple[str, ...]
+    verified_by: str | None
+    state: IndexState
+
+
+@dataclass(frozen=True)
+class PushResult:
+    """A published archive; `fresh` if this push published it."""
+
+    archive: PublishedArchive
+    fresh: bool
+
+
+@dataclass(frozen=True)
+class PullResult:
+    """An entry of the model store; `fresh` if this pull added it."""
+
+    entry: Entry
+    fresh: bool
+
+
+@dataclass(frozen=True)
+class ArchiveCheck:
+    """Result for one archive; `problem` is empty if it is intact."""
+
+    where: str
+    name: str
+    version: str
+    problem: str
+
+
+@dataclass(frozen=True)
+class Report:
+    """Results of `Store.verify`; `signer` is the id of the key that signed the index, None if that was not checked."""
+
+    serial: int
     signer: str | None
-    seen: Seen
+    checked: tuple[ArchiveCheck, ...]
+
+    @property
+    def failures(self) -> tuple[ArchiveCheck, ...]:
+        """Checks with a problem."""
+        return tuple(item for item in self.checked if item.problem)
+
+
+@dataclass(frozen=True)
+class Garbage:
+    """Data that garbage collection deleted, or would delete."""
+
+    blobs: tuple[Blob, ...]
+    uploads: tuple[UnfinishedUpload, ...]
 
 
 class Store:
-    """An archive store; see `open_store`."""
+    """An archive store; create it with `open_store`."""
 
-    def __init__(self, backend: Backend, ring: Ring) -> None:
-        self.backend = backend
-        self.ring = ring
+    def __init__(self, storage: Storage, keys: KeyRing) -> None:
+        self.storage = storage
+        self.keys = keys
 
     @property
     def name(self) -> str:
-        """Its URL, as messages show it."""
-        return self.backend.name
+        """URL for messages, without credentials."""
+        return self.storage.name
 
-    def listing(self, *, accept_unsigned: bool = False) -> Listing:
+    def snapshot(self, *, accept_unsigned: bool = False) -> IndexSnapshot:
         """Read the index, and check its signature if a public key is configured.
 
         Raises
         ------
         StoreError
-            If it cannot be read or must not be trusted.
+            If it cannot be read or is not trusted.
         """
-        document = self.backend.read_index()
-        if document is None:
-            return Listing(Catalog(), None, (), None, Seen.of(0, b""))
-        where = f"{self.name}/{INDEX}"
-        opened = envelope.unseal(document.data, (), where)
-        if not (accept_unsigned and not opened.claimed):
-            opened = envelope.unseal(document.data, self.ring.trusted, where)
-        read = index.parse(opened.payload, where)
-        return Listing(read, document.tag, opened.claimed, opened.signer, Seen.of(read.serial, opened.payload))
+        stored = self.storage.read_index()
+        if stored is None:
+            return IndexSnapshot(Catalog(), None, (), None, IndexState.of(0, b""))
+        source = f"{self.name}/{INDEX}"
+        content = signing.unseal(stored.data, (), source)
+        if content.key_ids or not accept_unsigned:
+            content = signing.unseal(stored.data, self.keys.trusted, source)
+        catalog = index.parse(content.payload, source)
+        state = IndexState.of(catalog.serial, content.payload)
+        return IndexSnapshot(catalog, stored, content.key_ids, content.verified_by, state)
 
-    def entries(self) -> tuple[Published, ...]:
-        """Return all archives, by name and version."""
-        return self.listing().catalog.archives
+    def entries(self) -> tuple[PublishedArchive, ...]:
+        """Return all archives, sorted by name and version."""
+        return self.snapshot().catalog.archives
 
     def pull(
         self,
@@ -91,21 +144,21 @@ class Store:
         *,
         accept_older: bool = False,
     ) -> Entry:
-        """Bring an archive into a model store; nothing happens if it is there already.
+        """Download an archive into a model store unless it is there.
 
         Parameters
         ----------
         version
-            The newest if None.
+            None for the newest.
         target
             Folder of the model store.
         accept_older
-            Also from an index that is older than one that the model store has seen.
+            Accept an index that is older than the last one this model store used.
 
         Raises
         ------
         StoreError, ArchiveError
-            Naming what is wrong; nothing is then left under the archive's name.
+            If the archive is unknown, cannot be fetched or is not intact; nothing then has its file name.
         """
         return self.fetch(name, version, target, progress, accept_older=accept_older).entry
 
@@ -117,103 +170,190 @@ class Store:
         progress: Progress | None = None,
         *,
         accept_older: bool = False,
-    ) -> Pulled:
-        """Do as `pull` does, and say whether it was there already."""
-        return pulling.pull(self, name, version, target, progress or _silent, accept_older=accept_older)
+    ) -> PullResult:
+        """Like `pull`, but also return whether the archive was downloaded."""
+        snapshot = self.snapshot()
+        archive = snapshot.catalog.require(name, version, self.name)
+        try:
+            target.mkdir(parents=True, exist_ok=True)
+            if snapshot.verified_by is not None:
+                rollback_guard.check(target, self.name, snapshot.state, accept_older=accept_older)
+            return PullResult(archive.entry, download(self.storage, archive, target, progress or _ignore))
+        except OSError as error:
+            raise StoreError(f"{error.filename or target}: {error.strerror}.") from error
 
-    def push(self, entry: Entry, model_store: Path, progress: Progress | None = None) -> Pushed:
-        """Publish an archive of a model store, for ever.
+    def mirror(self, target: Path) -> tuple[Entry, ...]:
+        """Make a model store hold every archive of this store and no others.
 
         Raises
         ------
         StoreError, ArchiveError
-            If the archive is not right, its version stands for other bytes, or the store cannot be written.
+            If the store is empty, or an archive cannot be pulled.
         """
-        return pushing.push(self, entry, model_store, progress or _silent)
+        entries = tuple(item.entry for item in self.entries())
+        if not entries:
+            raise StoreError(f"{self.name}: empty; publish archives with 'radserve store push --all'.")
+        try:
+            target.mkdir(parents=True, exist_ok=True)
+            with model_stores.locked(target):
+                kept = tuple(item for item in model_stores.read(target).archives if item in entries)
+                model_stores.write(target, Index(archives=kept))
+        except OSError as error:
+            raise StoreError(f"{error.filename or target}: {error.strerror}.") from error
+        return tuple(self.pull(item.name, item.version, target) for item in entries)
+
+    def push(self, entry: Entry, model_store: Path, progress: Progress | None = None) -> PushResult:
+        """Publish an archive of a model store; a published version never changes.
+
+        The blob is stored before the index names it, so every archive in the index can be fetched.
+
+        Raises
+        ------
+        StoreError, ArchiveError
+            If the archive is broken, its version exists with other content, or the store cannot be written.
+        """
+        self.storage.require_writable()
+        mar.verify(entry, model_store)
+        archive, path = PublishedArchive.of(entry), model_store / entry.file
+        snapshot = self.snapshot()
+        self._require_key(snapshot)
+        snapshot.catalog.add(archive)  # fail before the upload
+        published = snapshot.catalog.find(archive.name, archive.version) is not None
+        try:
+            if not self._stored(archive, published=published):
+                self.storage.put(archive.sha256, path, progress or _ignore)
+            catalog = self._change(lambda catalog: catalog.add(archive))
+            if self.storage.stat(archive.sha256) is None:  # garbage collection that did not see the new index
+                self.storage.put(archive.sha256, path, progress or _ignore)
+        except OSError as error:
+            raise StoreError(f"{error.filename or path}: {error.strerror}.") from error
+        return PushResult(catalog.require(archive.name, archive.version, self.name), fresh=not published)
+
+    def _stored(self, archive: PublishedArchive, *, published: bool) -> bool:
+        """Return whether the blob is intact and safe from garbage collection."""
+        blob = self.storage.stat(archive.sha256)
+        if blob is None or not (published or datetime.now(UTC) - blob.modified < _RECENT):
+            return False
+        return not self.storage.find_damage(archive.sha256, archive.size)
 
     def verify(self, model_store: Path | None = None, progress: Progress | None = None) -> Report:
-        """Read everything that the store lists, and hold it against the index.
+        """Read every blob and compare it with the index; also check a model store if one is given."""
+        snapshot = self.snapshot()
+        archives = snapshot.catalog.archives
+        total, done = sum(item.size for item in archives), 0
+        checked = []
+        for archive in archives:
+            (progress or _ignore)(done, total)
+            try:
+                problem = self.storage.find_damage(archive.sha256, archive.size)
+            except StoreError as error:
+                problem = str(error)
+            checked.append(ArchiveCheck(self.name, archive.name, archive.version, problem))
+            done += archive.size
+        (progress or _ignore)(done, total)
+        if model_store is not None:
+            checked += self._check_model_store(model_store, snapshot.catalog)
+        return Report(snapshot.catalog.serial, snapshot.verified_by, tuple(checked))
 
-        Parameters
-        ----------
-        model_store
-            Whose archives are verified as well, where one is named.
+    def _check_model_store(self, folder: Path, catalog: Catalog) -> list[ArchiveCheck]:
+        checked = []
+        for entry in model_stores.read(folder).archives:
+            problem = ""
+            try:
+                mar.verify(entry, folder)
+            except ArchiveError as error:
+                problem = str(error)
+            published = catalog.find(entry.name, entry.version)
+            if published is not None and published.sha256 != entry.sha256:
+                problem = f"sha256 {entry.sha256}, but {self.name} has {published.sha256} for this version."
+            checked.append(ArchiveCheck(str(folder), entry.name, entry.version, problem))
+        return checked
+
+    def collect_garbage(self, older_than: timedelta, *, dry_run: bool = False) -> Garbage:
+        """Delete blobs that no version needs and data of interrupted pushes.
+
+        A push stores its blob before the index names it. So only old blobs count, they are listed before the index is
+        read, and their age is checked again before they are deleted: a push that needs one has renewed it.
         """
-        return verifying.verify(self, model_store, progress or _silent)
+        self.storage.require_writable()
+        limit = datetime.now(UTC) - older_than
+        old = [blob for blob in self.storage.blobs() if blob.modified <= limit]
+        uploads = tuple(item for item in self.storage.unfinished_uploads() if item.started <= limit)
+        snapshot = self.snapshot()
+        if snapshot.stored is None and old:
+            raise StoreError(
+                f"{self.name}: {len(old)} blobs but no index, so all of them would be deleted. Nothing was deleted; "
+                "push the archives again, or delete the folder yourself."
+            )
+        needed = {item.sha256 for item in snapshot.catalog.archives}
+        garbage = [blob for blob in old if blob.sha256 not in needed]
+        if not dry_run:
+            garbage = [blob for blob in garbage if self._delete(blob, limit)]
+            for upload in uploads:
+                self.storage.discard(upload)
+        return Garbage(tuple(garbage), uploads)
 
-    def collect(self, grace: timedelta, *, dry_run: bool = False) -> Garbage:
-        """Remove what no archive of the index needs and is older than the grace."""
-        return garbage.collect(self, grace, dry_run=dry_run)
+    def _delete(self, blob: Blob, limit: datetime) -> bool:
+        current = self.storage.stat(blob.sha256)
+        if current is None or current.modified > limit:
+            return False
+        self.storage.delete(blob.sha256)
+        return True
 
     def sign(self, *, accept_unsigned: bool = False) -> Catalog:
-        """Sign the index as it is with the signing key: the first time, or with the next key.
+        """Sign the index with the signing key, for the first time or to replace a key.
 
         Raises
         ------
         StoreError
-            If there is no key, no index, or its present signature is not trusted.
+            If there is no signing key, or the current signature is not trusted.
         """
-        if self.ring.signing is None:
-            raise StoreError("--signing-key has no value; make keys with 'radserve store keygen FILE'.")
-        return self.change(Catalog.again, accept_unsigned=accept_unsigned)
+        if self.keys.signer is None:
+            raise StoreError("--signing-key is empty; create keys with 'radserve store keygen FILE'.")
+        return self._change(Catalog.next_serial, accept_unsigned=accept_unsigned)
 
-    def require_key(self, listing: Listing) -> None:
-        """Refuse to change a signed index without a key: nobody who checks it could read it any more.
-
-        Raises
-        ------
-        StoreError
-            If there is none.
-        """
-        if listing.claimed and self.ring.signing is None:
+    def _require_key(self, snapshot: IndexSnapshot) -> None:
+        """Reject unsigned changes of a signed index, which readers with a public key would reject."""
+        if snapshot.key_ids and self.keys.signer is None:
             raise StoreError(
-                f"{self.name}: is signed (key {listing.claimed[0][:16]}), so a push must be: --signing-key FILE, or "
-                "RADSERVE_STORE_SIGNING_KEY."
+                f"{self.name}: the index is signed (key {snapshot.key_ids[0][:16]}), so a push needs --signing-key "
+                "or RADSERVE_STORE_SIGNING_KEY."
             )
 
-    def change(self, change: Callable[[Catalog], Catalog], *, accept_unsigned: bool = False) -> Catalog:
-        """Change the index, again if another one did so in between; return it as it then is.
-
-        Raises
-        ------
-        StoreError
-            If it must not be changed, or others change it without end.
-        """
-        for attempt in range(1, _ATTEMPTS + 1):
-            before = self.listing(accept_unsigned=accept_unsigned)
-            self.require_key(before)
-            after = change(before.catalog)
-            if after == before.catalog:
-                return after
-            sealed = envelope.seal(after.model_dump_json().encode(), self.ring.signing)
-            try:
-                self.backend.write_index(sealed, before.tag)
-            except IndexConflictError:
-                repeat.pause(min(attempt, 4))
-            else:
-                return after
-        raise StoreError(f"{self.name}: others change its index all the time; try again later.")
+    def _change(self, change: Callable[[Catalog], Catalog], *, accept_unsigned: bool = False) -> Catalog:
+        """Change the index, again if another process changed it in between; return the result."""
+        self.storage.require_writable()
+        conflicts = (IndexConflictError, InterruptedTransferError)
+        for attempt in stamina.retry_context(on=conflicts, attempts=_WRITE_ATTEMPTS, timeout=None, wait_max=2):
+            with attempt:
+                before = self.snapshot(accept_unsigned=accept_unsigned)
+                self._require_key(before)
+                after = change(before.catalog)
+                if after != before.catalog:
+                    data = signing.seal(after.model_dump_json().encode(), self.keys.signer)
+                    self.storage.write_index(data, before.stored.version if before.stored else None)
+        return after
 
 
-def open_store(url: str, *, signing_key: Words = None, public_keys: Words = None) -> Store:
-    """Open an archive store; nothing is asked of it yet.
+def open_store(url: str, *, signing_key: KeySource = None, public_keys: KeySource = None) -> Store:
+    """Open an archive store; does not connect yet.
 
     Parameters
     ----------
     url
-        A folder (a path or file://), s3://BUCKET/PREFIX, or https://HOST/PATH, which can only be read.
+        A folder (path or `file://`), `s3://BUCKET/PREFIX`, or `https://HOST/PATH` (read-only).
     signing_key
-        Path of a private key (PEM, Ed25519), or env:NAME: signs what is pushed, and its public half is trusted.
+        Path of a private key (PEM, Ed25519), or `env:NAME`; signs what is pushed, and its public key is trusted.
     public_keys
-        Path, or env:NAME, of one or more public keys: the index is believed only if one of them signed it.
+        Path of one or more public keys, or `env:NAME`; one of them must have signed the index.
 
     Raises
     ------
     StoreError
-        If the URL or a key cannot be understood.
+        If the URL or a key is invalid.
     """
-    return Store(location.backend(str(url)), Ring.open(signing_key, public_keys))
+    return Store(backends.open_storage(str(url)), KeyRing.load(signing_key, public_keys))
 
 
-def _silent(_done: int, _total: int) -> None:
+def _ignore(_done: int, _total: int) -> None:
     pass

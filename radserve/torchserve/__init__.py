@@ -1,1 +1,1 @@
-"""TorchServe: command, configuration, management API, workers and models."""
+"""TorchServe: command, configuration, management API, model registry and readiness."""

@@ -1,4 +1,4 @@
-"""True readiness: every worker ready, and every model answering its sample as it did when it was built."""
+"""Readiness: every worker is ready, and every model answers its sample as it did at build time."""
 
 from __future__ import annotations
 
@@ -12,57 +12,59 @@ from radserve.torchserve.registry import ModelRegistry, ModelVersion
 
 
 class Readiness:
-    """Asks TorchServe whether it is ready.
+    """Checks whether TorchServe is ready.
 
     Parameters
     ----------
-    needed
-        Tells which versions requests go to; one that only stands by, or is tried, makes no server unready.
+    required
+        Returns the versions that must be ready: those that receive requests, not standby versions and candidates.
     """
 
-    def __init__(self, fleet: ModelRegistry, address: Address, needed: Callable[[], Sequence[ModelVersion]]) -> None:
-        self._fleet = fleet
-        self._needed = needed
+    def __init__(
+        self, registry: ModelRegistry, address: Address, required: Callable[[], Sequence[ModelVersion]]
+    ) -> None:
+        self._registry = registry
+        self._required = required
         self._client = httpx.AsyncClient(base_url=address.url, timeout=30.0)
 
     async def problem(self, *, infer: bool) -> str | None:
-        """Say why the server is not ready, or None.
+        """Return why the server is not ready, or None.
 
         Parameters
         ----------
         infer
-            Ask each model its sample as well.
+            Also send each model its sample.
         """
         try:
-            await self._fleet.look()
-            for member in self._needed():
-                if member.ready < member.workers:
-                    return f"{member}: {member.ready} of {member.workers} workers are ready."
-            for member in self._needed() if infer else ():
-                problem = await self.answers(member)
+            await self._registry.refresh()
+            for version in self._required():
+                if version.ready < version.workers:
+                    return f"{version}: {version.ready} of {version.workers} workers are ready."
+            for version in self._required() if infer else ():
+                problem = await self.sample_problem(version)
                 if problem:
                     return problem
         except (httpx.HTTPError, OSError) as error:
-            self._fleet.forget_workers()
-            return f"TorchServe does not answer yet ({type(error).__name__})."
+            self._registry.forget_workers()
+            return f"TorchServe does not respond ({type(error).__name__})."
         return None
 
-    async def answers(self, member: ModelVersion) -> str | None:
-        """Ask a version its sample; say what is wrong with the answer, or None.
+    async def sample_problem(self, version: ModelVersion) -> str | None:
+        """Send a version its sample and return what is wrong with the response, or None.
 
         Raises
         ------
         httpx.HTTPError
-            If there is none.
+            If TorchServe does not respond.
         """
-        response = await self._client.post(member.served.path, content=member.served.sample)
+        response = await self._client.post(version.model.path, content=version.model.sample)
         if response.status_code != httpx.codes.OK:
-            return f"{member}: its sample was answered with {response.status_code}."
-        found = response.json()
-        if found["model"]["sha256"] != member.entry.sha256:
-            return f"{member}: its sample was answered by another archive, {found['model']['sha256']}."
-        wrong = sample_check.difference(found, member.served.answer)
-        return f"{member}: its sample got another answer than when it was built: {wrong}." if wrong else None
+            return f"{version}: the request with its sample failed with status {response.status_code}."
+        prediction = response.json()
+        if prediction["model"]["sha256"] != version.entry.sha256:
+            return f"{version}: another archive answered its sample, sha256 {prediction['model']['sha256']}."
+        difference = sample_check.difference(prediction, version.model.expected)
+        return f"{version}: the prediction for its sample differs: {difference}." if difference else None
 
     async def close(self) -> None:
         """Close the connections."""

@@ -1,4 +1,4 @@
-"""The versions that TorchServe holds: registered, scaled, made the default, taken away."""
+"""Registry of the model versions in TorchServe."""
 
 from __future__ import annotations
 
@@ -14,20 +14,22 @@ import httpx
 
 from radserve.build.model_store import Entry, order
 from radserve.errors import VersionFailedError
-from radserve.torchserve import launch, worker_locks
-from radserve.torchserve.launch import Management
+from radserve.torchserve import management as torchserve
+from radserve.torchserve import worker_locks
+from radserve.torchserve.management import Management
 from radserve.torchserve.verified_models import VerifiedModel
 
 Pair = tuple[str, str]
 """Name and version."""
 
 _SETTLE: Final = 0.5
-"""Seconds that a version has to be seen idle: longer than a request is neither in its queue nor in a worker."""
+"""Seconds without activity after which a version counts as idle. A request is neither queued nor in a worker for a
+shorter time, on its way between the two and back to the client."""
 
 
 @dataclass(frozen=True)
 class WorkerStatus:
-    """The workers of one archive: how many there should be, how many can answer, and which part of the requests."""
+    """Workers of one version: how many are configured and ready, and its share of the model's requests (0 to 1)."""
 
     entry: Entry
     wanted: int
@@ -37,27 +39,27 @@ class WorkerStatus:
 
 @dataclass(frozen=True)
 class ModelVersion:
-    """A version that TorchServe holds.
+    """A version that is registered in TorchServe.
 
     Attributes
     ----------
     workers
-        That it should have.
-    ready
-        Workers that can answer, as last heard of.
+        Configured number of workers.
     registered
-        When TorchServe was told of it.
+        Time of the registration.
+    ready
+        Ready workers, as last observed.
     """
 
-    served: VerifiedModel
+    model: VerifiedModel
     workers: int
     registered: datetime
     ready: int = 0
 
     @property
     def entry(self) -> Entry:
-        """Its entry in the model store's index."""
-        return self.served.entry
+        """Entry in the model store's index."""
+        return self.model.entry
 
     @property
     def pair(self) -> Pair:
@@ -69,117 +71,100 @@ class ModelVersion:
 
 
 class ModelRegistry:
-    """All versions that TorchServe holds; what is done to them is done here."""
+    """Registers, scales and unregisters the versions in TorchServe.
 
-    def __init__(self, members: Iterable[ModelVersion], management: Management, busy_file: Path) -> None:
-        self._members = {item.pair: item for item in members}
+    Every method that calls TorchServe raises `httpx.HTTPError` if TorchServe does not respond.
+    """
+
+    def __init__(self, versions: Iterable[ModelVersion], management: Management, busy_file: Path) -> None:
+        self._versions = {version.pair: version for version in versions}
         self._management = management
-        self._busy = busy_file
+        self._busy_file = busy_file
 
     def __iter__(self) -> Iterator[ModelVersion]:
-        return iter(sorted(self._members.values(), key=lambda item: (item.entry.name, order(item.entry.version))))
+        return iter(sorted(self._versions.values(), key=lambda item: (item.entry.name, order(item.entry.version))))
 
     def get(self, name: str, version: str) -> ModelVersion | None:
-        """Return a version that is registered."""
-        return self._members.get((name, version))
+        """Return a registered version."""
+        return self._versions.get((name, version))
 
     def of(self, name: str) -> list[ModelVersion]:
-        """Return the registered versions of a model, the oldest first."""
-        return [item for item in self if item.entry.name == name]
+        """Return the registered versions of a model, oldest first."""
+        return [version for version in self if version.entry.name == name]
 
-    @property
-    def crews(self) -> list[WorkerStatus]:
-        """The workers of each version, as last heard of."""
-        return [WorkerStatus(item.entry, item.workers, item.ready) for item in self]
-
-    async def look(self) -> None:
-        """Hear from TorchServe how many workers can answer.
-
-        Raises
-        ------
-        httpx.HTTPError
-            If TorchServe does not answer.
-        """
-        for member in list(self._members.values()):
+    async def refresh(self) -> None:
+        """Update the number of ready workers of every version."""
+        for version in list(self._versions.values()):
             try:
-                ready = launch.ready_workers(await self._management.describe(*member.pair))
+                ready = torchserve.ready_workers(await self._management.describe(*version.pair))
             except httpx.HTTPStatusError:
-                ready = 0  # taken away behind our back, or not loaded yet
-            known = self._members.get(member.pair)
-            if known is not None:
-                self._members[member.pair] = replace(known, ready=ready)
+                ready = 0  # not loaded yet, or unregistered by another client
+            current = self._versions.get(version.pair)
+            if current is not None:
+                self._versions[version.pair] = replace(current, ready=ready)
 
     def forget_workers(self) -> None:
-        """Count no worker as ready, since nothing is known of them."""
-        self._members = {pair: replace(item, ready=0) for pair, item in self._members.items()}
+        """Mark every worker as not ready, because their state is unknown."""
+        self._versions = {pair: replace(version, ready=0) for pair, version in self._versions.items()}
 
-    async def register(self, served: VerifiedModel, workers: int) -> ModelVersion:
-        """Tell TorchServe of a version and start its workers; nothing is left of one that does not start.
+    async def register(self, model: VerifiedModel, workers: int) -> ModelVersion:
+        """Register a version and start its workers; unregister it if they do not start.
 
         Raises
         ------
-        Failed
+        VersionFailedError
             If a worker does not become ready.
         """
-        member = ModelVersion(served, workers, datetime.now(UTC).replace(microsecond=0))
-        await self._management.register(served.entry)
-        self._members[member.pair] = member
+        version = ModelVersion(model, workers, datetime.now(UTC).replace(microsecond=0))
+        await self._management.register(model.entry)
+        self._versions[version.pair] = version
         try:
-            await self._start(member, workers)
-        except BaseException:
-            await asyncio.shield(self.unregister(member))
-            raise
-        return self._members[member.pair]
-
-    async def _start(self, member: ModelVersion, workers: int) -> None:
-        try:
-            # One first: where it dies, TorchServe says so at once, and not after a worker each.
+            # One worker first: if it dies, TorchServe reports the failure once, not after trying every worker.
             for count in sorted({1, workers}):
-                await self._management.scale(*member.pair, count)
-        except httpx.HTTPStatusError as error:
-            raise VersionFailedError(
-                f"{member}: a worker of it ended before it was ready; the log says why."
-            ) from error
-        await self.look()
+                await self._management.scale(*version.pair, count)
+            await self.refresh()
+        except BaseException as error:
+            await asyncio.shield(self.unregister(version))
+            if isinstance(error, httpx.HTTPStatusError):
+                raise VersionFailedError(
+                    f"{version}: a worker exited before it was ready; the log says why."
+                ) from error
+            raise
+        return self._versions[version.pair]
 
-    async def scale(self, member: ModelVersion, workers: int) -> ModelVersion:
+    async def scale(self, version: ModelVersion, workers: int) -> ModelVersion:
         """Change the number of workers.
 
         Raises
         ------
-        Failed
-            If a new one does not become ready.
+        VersionFailedError
+            If a new worker does not become ready.
         """
         try:
-            await self._management.scale(*member.pair, workers)
+            await self._management.scale(*version.pair, workers)
         except httpx.HTTPStatusError as error:
             raise VersionFailedError(
-                f"{member}: {workers} workers did not all become ready; the log says why."
+                f"{version}: not all of {workers} workers became ready; the log says why."
             ) from error
-        self._members[member.pair] = replace(member, workers=workers)
-        await self.look()
-        return self._members[member.pair]
+        self._versions[version.pair] = replace(version, workers=workers)
+        await self.refresh()
+        return self._versions[version.pair]
 
-    async def make_default(self, member: ModelVersion) -> None:
-        """Let TorchServe answer requests that name no version by this one."""
-        await self._management.set_default(*member.pair)
+    async def make_default(self, version: ModelVersion) -> None:
+        """Make a version the one that answers requests without a version."""
+        await self._management.set_default(*version.pair)
 
-    async def unregister(self, member: ModelVersion) -> None:
-        """Take a version away; what it has in hand would be lost (see `idle`)."""
-        self._members.pop(member.pair, None)
-        await self._management.unregister(*member.pair)
+    async def unregister(self, version: ModelVersion) -> None:
+        """Unregister a version; requests in flight are lost, so wait for `idle` first."""
+        self._versions.pop(version.pair, None)
+        await self._management.unregister(*version.pair)
 
-    async def idle(self, member: ModelVersion, patience: float) -> bool:
-        """Wait until a version has answered all that it was asked.
-
-        Returns
-        -------
-        Whether it was idle for `_SETTLE` seconds on end within `patience` seconds.
-        """
+    async def idle(self, version: ModelVersion, timeout: float) -> bool:  # noqa: ASYNC109 - a normal outcome, not an error
+        """Wait until a version has finished all its requests; return False after `timeout` seconds."""
         start = since = time.monotonic()
-        while (now := time.monotonic()) - start < patience:
-            described = await self._management.describe(*member.pair)
-            if launch.pending(described) or worker_locks.anyone(self._busy, launch.pids(described)):
+        while (now := time.monotonic()) - start < timeout:
+            model = await self._management.describe(*version.pair)
+            if torchserve.pending(model) or worker_locks.any_busy(self._busy_file, torchserve.pids(model)):
                 since = now
             elif now - since >= _SETTLE:
                 return True
@@ -187,14 +172,8 @@ class ModelRegistry:
         return False
 
     async def align(self) -> None:
-        """After a start: give each version the workers that it should have.
-
-        Raises
-        ------
-        httpx.HTTPError
-            If TorchServe does not do it.
-        """
-        for member in self:
-            described = await self._management.describe(*member.pair)
-            if int(described["minWorkers"]) != member.workers:
-                await self._management.scale(*member.pair, member.workers)
+        """Scale each version to its configured number of workers, as needed after a start."""
+        for version in self:
+            model = await self._management.describe(*version.pair)
+            if int(model["minWorkers"]) != version.workers:
+                await self._management.scale(*version.pair, version.workers)

@@ -1,50 +1,44 @@
-"""The answer to an archive's sample, held against the one that was stored when the archive was built."""
+"""Comparison of the prediction for an archive's sample with the one stored at build time."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any, Final
 
 TOLERANCE: Final = 0.01
-"""How far a figure may lie from the stored one; as in `handlers.task`, which needs torch."""
+"""Largest accepted difference of a probability or fraction; the same as in `handlers.task`, which needs torch."""
 
 
-def difference(answer: Mapping[str, Any], stored: Mapping[str, Any]) -> str | None:
-    """Say where an answer differs from the stored summary (`handlers.task.Task.summary`), or None.
+def difference(prediction: Mapping[str, Any], expected: Mapping[str, Any]) -> str | None:
+    """Describe the first difference between a prediction and the expected summary, or return None.
 
     Parameters
     ----------
-    answer
-        The whole answer of a server.
-    stored
-        Label, and probabilities or the fraction of the image that is marked.
+    prediction
+        Prediction document of a server.
+    expected
+        Summary in the archive (`handlers.task.Task.summary`): label, and probabilities or marked fraction.
     """
-    found = _figures(answer)
-    for name, wanted in _figures(stored).items():
-        value = found.get(name)
-        same = value == wanted if isinstance(wanted, str) else _near(value, wanted)
+    values = _values(prediction)
+    for name, target in _values(expected).items():
+        value = values.get(name)
+        same = value == target if isinstance(target, str) else _near(value, target)
         if not same:
-            return f"{name} is {_words(value)}, and was {_words(wanted)} when it was built"
+            return f"{name} is {_text(value)}, expected {_text(target)} as at build time"
     return None
 
 
-def _figures(document: Mapping[str, Any]) -> dict[str, str | float]:
-    return dict(_named(document))
-
-
-def _named(document: Mapping[str, Any]) -> Iterator[tuple[str, str | float]]:
+def _values(document: Mapping[str, Any]) -> dict[str, str | float]:
+    values = {f"probability of {label}": value for label, value in document.get("probabilities", {}).items()}
     if "label" in document:
-        yield "label", document["label"]
-    for label, probability in document.get("probabilities", {}).items():
-        yield f"probability of {label}", probability
+        values["label"] = document["label"]
     fraction = document.get("fraction", document.get("area", {}).get("fraction"))
-    if fraction is not None:
-        yield "fraction", fraction
+    return values if fraction is None else values | {"fraction": fraction}
 
 
-def _near(value: object, wanted: float) -> bool:
-    return isinstance(value, int | float) and abs(value - wanted) <= TOLERANCE
+def _near(value: object, target: float) -> bool:
+    return isinstance(value, int | float) and abs(value - target) <= TOLERANCE
 
 
-def _words(value: object) -> str:
+def _text(value: object) -> str:
     return f"{value:.4f}" if isinstance(value, float) else "missing" if value is None else str(value)

@@ -1,4 +1,4 @@
-"""What a server is asked to serve: archives that were verified before anything starts."""
+"""Selection and verification of the archives to serve."""
 
 from __future__ import annotations
 
@@ -15,48 +15,50 @@ from radserve.errors import ServeError
 
 @dataclass(frozen=True)
 class VerifiedModel:
-    """An archive: its entry, its recipe, its sample and the answer to that."""
+    """A verified archive: index entry, recipe, sample image and the expected prediction for it."""
 
     entry: Entry
     recipe: Recipe
     sample: bytes
-    answer: dict[str, object]
+    expected: dict[str, object]
 
     @property
     def path(self) -> str:
-        """Path of its predictions."""
+        """URL path of its predictions."""
         return f"/predictions/{self.entry.name}/{self.entry.version}"
 
 
-def select(store: Path, wanted: Sequence[str]) -> list[VerifiedModel]:
+def select(store: Path, names: Sequence[str]) -> list[VerifiedModel]:
     """Verify the archives to serve.
 
     Parameters
     ----------
-    wanted
-        Names, or NAME/VERSION; all of the store if empty.
+    names
+        NAME for the newest version, or NAME/VERSION; all archives of the store if empty.
 
     Raises
     ------
     ArchiveError, ServeError
-        Naming the first that is not right.
+        For the first archive that is missing or invalid.
     """
     index = store_index.read(store)
-    entries = [_find(index, store, name) for name in wanted] or list(index.archives)
+    entries = [_find(index, store, name) for name in names] or list(index.archives)
     if not entries:
-        raise ServeError(f"{store}: holds no archive; build one with 'radserve build'.")
-    return [_verified(entry, store) for entry in entries]
+        raise ServeError(f"{store}: the model store is empty; run 'radserve build'.")
+    return [_verify(entry, store) for entry in entries]
 
 
-def _verified(entry: Entry, store: Path) -> VerifiedModel:
+def _verify(entry: Entry, store: Path) -> VerifiedModel:
     recipe = mar.verify(entry, store)
     return VerifiedModel(entry, recipe, *mar.sample(store / entry.file, recipe))
 
 
-def _find(index: Index, store: Path, wanted: str) -> Entry:
-    name, _, version = wanted.partition("/")
+def _find(index: Index, store: Path, requested: str) -> Entry:
+    name, _, version = requested.partition("/")
     entry = index.find(name, version or None)
     if entry is None:
-        known = ", ".join(f"{item.name}/{item.version}" for item in index.archives) or "nothing"
-        raise ServeError(f"{store}: holds no {wanted!r}, but {known}; build it with 'radserve build {name}'.")
+        available = ", ".join(f"{item.name}/{item.version}" for item in index.archives) or "none"
+        raise ServeError(
+            f"{store}: unknown model {requested!r}. Available: {available}. Build it with 'radserve build {name}'."
+        )
     return entry

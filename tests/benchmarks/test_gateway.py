@@ -1,4 +1,4 @@
-"""The figures of benchmarks/gateway.py are what its rounds say."""
+"""Tests of the gateway benchmark."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ import pytest
 from benchmarks import gateway
 
 
-def test_what_is_added_is_the_median_of_the_rounds_differences() -> None:
-    found = gateway.summary(
+def test_the_added_latency_is_the_median_of_differences() -> None:
+    results = gateway.summary(
         {
             "directly": [[10.0, 10.0, 12.0], [30.0, 30.0, 30.0], [11.0, 11.0, 11.0]],
             "gateway": [[13.0, 13.0, 19.0], [31.0, 31.0, 31.0], [13.5, 13.5, 13.5]],
         }
     )
-    assert found["directly"]["added"] == 0
-    assert found["gateway"]["added"] == pytest.approx(2.5)
-    assert found["gateway"]["p50"] == pytest.approx(13.5)
-    assert "| 8 | gateway | 13.50 | 31.00 | +2.50 |" in gateway.table({8: found})
+    assert results["directly"]["added"] == 0
+    assert results["gateway"]["added"] == pytest.approx(2.5)
+    assert results["gateway"]["p50"] == pytest.approx(13.5)
+    assert "| 8 | gateway | 13.50 | 31.00 | +2.50 |" in gateway.table({8: results})

@@ -1,4 +1,4 @@
-"""The benchmark runs, measures what it says, and refuses what it cannot measure."""
+"""Tests of the serving benchmark."""
 
 from __future__ import annotations
 
@@ -21,55 +21,55 @@ def spots(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "store"
 
 
-def bench(store: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "benchmarks.serving", "--model-store", str(store), *words]
+def bench(store: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "benchmarks.serving", "--model-store", str(store), *arguments]
     return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=400, check=False)
 
 
-def short(store: Path, out: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    return bench(store, "--seconds", "0.1", "--warm-up", "0", "--rounds", "1", "--json", str(out), *words)
+def short(store: Path, out: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return bench(store, "--seconds", "0.1", "--warm-up", "0", "--rounds", "1", "--json", str(out), *arguments)
 
 
 @pytest.mark.e2e
 def test_an_archive_is_measured_with_its_own_sample(spots: Path, tmp_path: Path) -> None:
-    done = short(spots, tmp_path / "figures.json")
-    assert done.returncode == 0, done.stderr
-    figures = json.loads((tmp_path / "figures.json").read_bytes())["models"]["spots/1.0.0"]
-    assert set(figures["served"]) == set(figures["ratio"]) == {"1", "8", "32"}
-    for load in (*figures["served"].values(), *figures["in_process"].values()):
+    completed = short(spots, tmp_path / "figures.json")
+    assert completed.returncode == 0, completed.stderr
+    report = json.loads((tmp_path / "figures.json").read_bytes())["models"]["spots/1.0.0"]
+    assert set(report["served"]) == set(report["ratio"]) == {"1", "8", "32"}
+    for load in (*report["served"].values(), *report["in_process"].values()):
         assert load["rate"] > 0
         assert 0 < load["p50"] <= load["p95"] <= load["p99"]
-    assert "| served, concurrency 32 |" in done.stdout
+    assert "| served, concurrency 32 |" in completed.stdout
 
 
 @pytest.mark.e2e
-def test_a_refused_image_is_named_and_gives_no_figure(spots: Path, tmp_path: Path) -> None:
+def test_a_rejected_image_is_reported_without_results(spots: Path, tmp_path: Path) -> None:
     (tmp_path / "notes.png").write_bytes(b"no image")
-    done = short(spots, tmp_path / "figures.json", "--images", f"spots={tmp_path}/*.png")
-    assert done.returncode == 1
-    assert "NOT MEASURED" in done.stdout
-    figures = json.loads((tmp_path / "figures.json").read_bytes())["models"]["spots/1.0.0"]
-    assert set(figures) == {"error"}
-    assert "notes.png: answered 415" in figures["error"]
+    completed = short(spots, tmp_path / "figures.json", "--images", f"spots={tmp_path}/*.png")
+    assert completed.returncode == 1
+    assert "NOT MEASURED" in completed.stdout
+    report = json.loads((tmp_path / "figures.json").read_bytes())["models"]["spots/1.0.0"]
+    assert set(report) == {"error"}
+    assert "notes.png: status 415" in report["error"]
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("arguments", "message"),
     [
         (["--models", "brain"], "holds no 'brain'"),
-        (["--images", "brain=/"], "'brain' is none of the models spots"),
-        (["--images", "nowhere/*.png"], "--images nowhere/*.png: no file there"),
+        (["--images", "brain=/"], "unknown model 'brain'. Available: spots"),
+        (["--images", "nowhere/*.png"], "--images nowhere/*.png: no files found"),
     ],
 )
-def test_what_cannot_be_measured_is_said(spots: Path, words: list[str], said: str) -> None:
-    done = bench(spots, *words)
-    assert done.returncode == 1
-    assert said in done.stderr
-    assert "Traceback" not in done.stderr
+def test_invalid_arguments_are_reported(spots: Path, arguments: list[str], message: str) -> None:
+    completed = bench(spots, *arguments)
+    assert completed.returncode == 1
+    assert message in completed.stderr
+    assert "Traceback" not in completed.stderr
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
 def test_without_a_cuda_device_nothing_is_measured(spots: Path) -> None:
-    done = bench(spots, "--device", "cuda")
-    assert (done.returncode, done.stdout) == (1, "")
-    assert "finds no CUDA device" in done.stderr
+    completed = bench(spots, "--device", "cuda")
+    assert (completed.returncode, completed.stdout) == (1, "")
+    assert "found no CUDA device" in completed.stderr

@@ -21,6 +21,7 @@ from handlers import recipe as recipes
 from handlers.recipe import Recipe
 from radserve.build import builder
 from radserve.build.placeholder import WARNING
+from radserve.build.source import Source, find_sources
 from tests.conftest import ROOT
 from tests.handlers.images import dicom, npy, saved
 
@@ -46,7 +47,7 @@ PATIENCE = 300
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     folder = tmp_path_factory.mktemp("all")
-    for source in builder.find(ROOT / "archives", untrained=True):
+    for source in find_sources(ROOT / "archives", untrained=True):
         builder.build(source, folder)
     yield folder
     shutil.rmtree(folder)  # near a gigabyte
@@ -88,7 +89,7 @@ def check(document: dict[str, Any], name: str, size: tuple[int, int]) -> None:
     assert document["model"]["name"] == name
     assert document["label"] in recipe.labels
     assert (document["image"]["width"], document["image"]["height"]) == size
-    if builder.Source(ROOT / "archives" / name, recipe).lacks_weights:
+    if Source(ROOT / "archives" / name, recipe).lacks_weights:
         assert (document["model"]["version"], document["warning"]) == ("0.0.0", WARNING)
     else:
         assert document["model"]["version"] == recipe.version != "0.0.0"
@@ -192,4 +193,4 @@ def test_a_mask_has_the_geometry_of_its_slice(client: httpx.Client, name: str, s
 def test_the_log_of_the_server_warns_of_every_untrained_model(log: Path) -> None:
     lines = [json.loads(line) for line in log.read_text().splitlines() if line.startswith("{")]
     warned = {name for name in RECIPES if any(f"{name} 0.0.0: {WARNING}" in str(line) for line in lines)}
-    assert warned == {name for name in RECIPES if builder.Source(ROOT / "archives" / name, RECIPES[name]).lacks_weights}
+    assert warned == {name for name in RECIPES if Source(ROOT / "archives" / name, RECIPES[name]).lacks_weights}

@@ -1,4 +1,4 @@
-"""HTTP as clients see it, and what must stay closed."""
+"""HTTP API of a real TorchServe."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ def client(server: Server) -> Iterator[httpx.Client]:
         yield made
 
 
-def test_the_answer_names_the_archive_that_gave_it(client: httpx.Client, server: Server) -> None:
+def test_a_prediction_names_its_archive(client: httpx.Client, server: Server) -> None:
     answer = client.post(f"/predictions/{NAME}", content=FILM).json()
     (entry,) = json.loads((server.store / "index.json").read_bytes())["archives"]
     assert answer["model"] == {key: entry[key] for key in ("name", "version", "sha256")}
 
 
-def test_put_post_version_and_kserve_paths_are_the_same(client: httpx.Client) -> None:
+def test_put_post_version_and_kserve_paths_are_equivalent(client: httpx.Client) -> None:
     wanted = client.post(f"/predictions/{NAME}", content=FILM).json()
     assert client.put(f"/predictions/{NAME}", content=FILM).json() == wanted
     assert client.post(f"/predictions/{NAME}/{wanted['model']['version']}", content=FILM).json() == wanted
@@ -49,7 +49,7 @@ def test_gzip_and_chunked_bodies_are_read(client: httpx.Client) -> None:
     assert client.post(f"/predictions/{NAME}", content=chunks).json() == wanted
 
 
-def test_one_part_of_a_form_is_read_and_a_repeated_one_refused(client: httpx.Client) -> None:
+def test_a_form_with_one_part_is_accepted_and_with_two_rejected(client: httpx.Client) -> None:
     wanted = client.post(f"/predictions/{NAME}", content=FILM).json()
     once = client.post(f"/predictions/{NAME}", files={"data": ("film.png", FILM, "image/png")})
     assert once.json() == wanted
@@ -58,7 +58,7 @@ def test_one_part_of_a_form_is_read_and_a_repeated_one_refused(client: httpx.Cli
     assert "more than the one part" in twice.json()["detail"]
 
 
-def test_a_form_encoded_body_is_refused_with_the_right_curl(client: httpx.Client) -> None:
+def test_a_form_encoded_body_is_rejected_with_the_right_curl_command(client: httpx.Client) -> None:
     headers = {"Content-Type": "application/x-www-form-urlencoded"}
     response = client.post(f"/predictions/{NAME}", content=b"\xff\xd8\xff film", headers=headers)
     assert response.status_code == 415
@@ -83,14 +83,14 @@ def test_accept_is_honoured(client: httpx.Client, accept: str, status: int) -> N
     assert client.post(f"/predictions/{NAME}", content=FILM, headers={"Accept": accept}).status_code == status
 
 
-def test_client_headers_do_not_turn_predictions_into_something_else(client: httpx.Client) -> None:
+def test_client_headers_cannot_change_the_kind_of_a_request(client: httpx.Client) -> None:
     for name in ("explain", "Explain", "EXPLAIN", "describe", "Describe"):
         response = client.post(f"/predictions/{NAME}", content=FILM, headers={name: "True"})
         assert response.status_code == 200, name
         assert "label" in response.json()
 
 
-def test_headers_beyond_ascii_kill_no_worker(server: Server) -> None:
+def test_non_ascii_headers_do_not_kill_a_worker(server: Server) -> None:
     where = urlsplit(server.url)
     workers = {worker.pid for worker in server.workers()}
     with socket.create_connection((where.hostname, where.port), timeout=20) as connection:
@@ -100,7 +100,7 @@ def test_headers_beyond_ascii_kill_no_worker(server: Server) -> None:
     assert {worker.pid for worker in server.workers()} == workers
 
 
-def test_a_body_above_the_limit_is_413_and_the_next_one_is_read(client: httpx.Client) -> None:
+def test_a_body_above_the_limit_is_413_and_the_next_request_succeeds(client: httpx.Client) -> None:
     headers = {"Expect": "100-continue", "Content-Length": "46000000"}
     # TorchServe answers from the announced length, before the body comes.
     where = client.base_url
@@ -133,12 +133,12 @@ def test_an_unknown_model_or_version_is_404(client: httpx.Client) -> None:
         ("GET", "/token?type=management"),
     ],
 )
-def test_management_is_not_reachable_where_clients_are(client: httpx.Client, method: str, path: str) -> None:
+def test_management_is_closed_on_the_inference_port(client: httpx.Client, method: str, path: str) -> None:
     assert client.request(method, path).status_code in (404, 405)
     assert client.post(f"/predictions/{NAME}", content=FILM).status_code == 200
 
 
-def test_the_management_socket_is_for_its_owner_and_still_loads_nothing(server: Server) -> None:
+def test_the_management_socket_is_private_and_loads_no_url(server: Server) -> None:
     (java,) = server.java()
     folder = next(word.partition("=")[2] for word in java.cmdline() if "java.io.tmpdir" in word).removesuffix("/tmp")
     socket_path = f"{folder}/management.sock"

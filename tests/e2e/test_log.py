@@ -1,4 +1,4 @@
-"""What the server writes down: one line a request, and nobody's name."""
+"""Log of a real server."""
 
 from __future__ import annotations
 

@@ -17,11 +17,12 @@ import pytest
 
 from benchmarks.server import free_ports
 from radserve.build import builder
+from radserve.build.source import find_sources
 from tests.authority import Authority
 from tests.conftest import ROOT
-from tests.front import Keys
 from tests.gateways import gateway
 from tests.prometheus import Prometheus, node_exporter, prometheus, recorded
+from tests.proxy import Keys
 from tests.repack import NAME
 from tests.server import running
 
@@ -54,11 +55,11 @@ VARIABLES = {
 
 @dataclass(frozen=True)
 class Monitored:
-    """A Prometheus, and what was asked of the server that it scrapes."""
+    """A Prometheus, and the requests to the server that it scrapes."""
 
     prometheus: Prometheus
     sent: dict[tuple[str, str], int]
-    """(model, status) -> requests."""
+    """Number of requests by model and status."""
 
 
 def sample(model: str) -> bytes:
@@ -67,7 +68,7 @@ def sample(model: str) -> bytes:
 
 
 def ask_everything(client: httpx.Client) -> dict[tuple[str, str], int]:
-    """Ask good and bad things of each model; count the statuses."""
+    """Send valid and invalid requests to each model, and count the statuses."""
     sent: dict[tuple[str, str], int] = {}
     for model in MODELS:
         image = sample(model)
@@ -82,7 +83,7 @@ def ask_everything(client: httpx.Client) -> dict[tuple[str, str], int]:
         for path, content, headers in asked:
             status = str(client.post(path, content=content, headers=headers).status_code)
             sent[model, status] = sent.get((model, status), 0) + 1
-    client.post(f"/predictions/{NAME}", headers={"authorization": "Bearer nobody"})
+    client.post(f"/predictions/{NAME}", headers={"authorization": "Bearer unknown"})
     return sent
 
 
@@ -90,10 +91,10 @@ def ask_everything(client: httpx.Client) -> dict[tuple[str, str], int]:
 def monitored(
     store: Path, keys: Keys, authority: Authority, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Monitored]:
-    """Load a server of several models, published with TLS and keys, and let Prometheus see it."""
+    """Send load to a published server with several models, scraped by Prometheus."""
     models, folder = tmp_path_factory.mktemp("models"), tmp_path_factory.mktemp("monitoring")
     shutil.copytree(store, models, dirs_exist_ok=True)
-    for source in builder.find(ROOT / "archives", MODELS[1:]):
+    for source in find_sources(ROOT / "archives", MODELS[1:]):
         builder.build(source, models)
     pair = authority.issue("monitored")
     (folder / "key").write_text(keys.texts["read"])
@@ -123,8 +124,8 @@ def monitored(
             timeout=30,
         ) as client,
     ):
-        front = f"127.0.0.1:{metrics}"
-        targets = {"torchserve": front, "supervisor": front, "gateway": front, "node": node, "gpu": gpu}
+        proxy = f"127.0.0.1:{metrics}"
+        targets = {"torchserve": proxy, "supervisor": proxy, "gateway": proxy, "node": node, "gpu": gpu}
         with prometheus(folder, targets, folder / "key", pair.certificate) as found:
             found.until("radserve_requests_total")  # the zeros, before anything is asked
             sent: dict[tuple[str, str], int] = {}
@@ -143,14 +144,14 @@ def monitored(
 
 
 def shown(query: str) -> str:
-    """Fill in what Grafana does: a window that holds the load, and all values of a variable."""
+    """Replace Grafana's variables: a range that contains the load, and all values."""
     for name in ("model", "version", "instance", "gpu"):
         query = query.replace(f"${name}", ".*")
     return query.replace("$__rate_interval", "2m")
 
 
 @pytest.mark.parametrize("query", QUERIES)
-def test_every_panels_query_returns_data(monitored: Monitored, query: str) -> None:
+def test_every_query_of_the_dashboards_returns_data(monitored: Monitored, query: str) -> None:
     assert "$" not in shown(query)
     found = monitored.prometheus.ask(shown(query))
     assert any(math.isfinite(value) for value in found.values()), found
@@ -163,7 +164,7 @@ def test_every_variable_has_values(monitored: Monitored, name: str) -> None:
     assert monitored.prometheus.ask(f"count by ({label}) ({metric})")
 
 
-def test_every_target_answers_over_tls_with_a_key(monitored: Monitored) -> None:
+def test_every_target_is_scraped_with_tls_and_key(monitored: Monitored) -> None:
     targets = monitored.prometheus.get("targets")["activeTargets"]
     assert {item["labels"]["job"]: (item["health"], item["lastError"]) for item in targets} == dict.fromkeys(
         ("torchserve", "supervisor", "gateway", "node", "gpu", "prometheus"), ("up", "")
@@ -171,21 +172,21 @@ def test_every_target_answers_over_tls_with_a_key(monitored: Monitored) -> None:
     assert {item["scrapeUrl"].partition(":")[0] for item in targets if "/metrics/" in item["scrapeUrl"]} == {"https"}
 
 
-def test_the_rules_are_well_and_no_alert_fires(monitored: Monitored) -> None:
+def test_all_rules_are_healthy_and_no_alert_fires(monitored: Monitored) -> None:
     groups = monitored.prometheus.get("rules")["groups"]
     rules = [rule for group in groups for rule in group["rules"]]
     assert {(rule["name"], rule["health"], rule.get("lastError")) for rule in rules if rule["health"] != "ok"} == set()
     assert [rule["name"] for rule in rules if rule.get("state") == "firing"] == []
 
 
-def test_every_request_is_counted_once_under_its_model_version_and_status(monitored: Monitored) -> None:
+def test_every_request_is_counted_once_by_model_version_and_status(monitored: Monitored) -> None:
     found = monitored.prometheus.ask("sum by (code, model_name) (radserve_requests_total) > 0")
     wanted = {(code, model): count + (code == "200") for (model, code), count in monitored.sent.items()}
     assert found == wanted
     assert monitored.prometheus.ask("count by (model_version) (radserve_requests_total)").keys() == {("1.0.0",)}
 
 
-def test_a_refused_image_counts_for_exactly_its_reason(monitored: Monitored) -> None:
+def test_a_rejected_image_is_counted_by_its_reason(monitored: Monitored) -> None:
     found = monitored.prometheus.ask(f'radserve_refusals_total{{model_name="{NAME}"}} > 0')
     version = (NAME, "1.0.0")
     assert found == {
@@ -195,12 +196,12 @@ def test_a_refused_image_counts_for_exactly_its_reason(monitored: Monitored) -> 
     }
 
 
-def test_a_model_without_explanations_says_so_and_counts_it(monitored: Monitored) -> None:
+def test_a_missing_explanation_is_rejected_and_counted(monitored: Monitored) -> None:
     found = monitored.prometheus.ask('sum by (reason) (radserve_refusals_total{model_name="glioma-unet", code="404"})')
     assert found == {("NotFound",): ROUNDS}
 
 
-def test_only_labels_of_the_recipes_are_given_and_one_an_image(monitored: Monitored) -> None:
+def test_each_image_is_counted_under_one_label_of_its_recipe(monitored: Monitored) -> None:
     found = monitored.prometheus.ask("sum by (model_name) (radserve_labels_total)")
     assert found == {(NAME,): 3 * ROUNDS + 1, ("cifar10-lenet",): 3 * ROUNDS + 1, ("glioma-unet",): 2 * ROUNDS + 1}
     labels = monitored.prometheus.ask("count by (model_name, label) (radserve_labels_total)")
@@ -208,7 +209,7 @@ def test_only_labels_of_the_recipes_are_given_and_one_an_image(monitored: Monito
     assert {label for label, model in labels if model == "glioma-unet"} == {"background", "tumour"}
 
 
-def test_histograms_are_whole(monitored: Monitored) -> None:
+def test_histograms_are_complete(monitored: Monitored) -> None:
     for name in ("stage_seconds", "probability", "batch_requests", "request_images"):
         counts = monitored.prometheus.ask(f"radserve_{name}_count")
         assert counts == {
@@ -226,7 +227,7 @@ def test_the_number_of_series_stays_bounded(monitored: Monitored) -> None:
     assert "ostname" not in text
 
 
-def test_the_supervisor_tells_its_archives_workers_and_certificate(monitored: Monitored, authority: Authority) -> None:
+def test_the_supervisor_exposes_archives_workers_and_certificate(monitored: Monitored, authority: Authority) -> None:
     ask: Any = monitored.prometheus.ask
     assert ask("radserve_ready") == {(): 1}
     assert ask("radserve_state == 1") == {("ready",): 1}

@@ -1,4 +1,4 @@
-"""SageMaker's container contract, asked of the real server: /ping and /invocations, and nothing else."""
+"""SageMaker's container contract with a real server."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ SAMPLE = (ROOT / "archives" / "chest-xray-cnn" / "sample.png").read_bytes()
 
 @pytest.fixture(scope="module")
 def endpoint(store: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
-    """Start the server as SageMaker's platform would, and wait for /ping as that does: 8 minutes at most."""
+    """Start the server like SageMaker, and wait for /ping for up to 8 minutes."""
     folder = tmp_path_factory.mktemp("sagemaker")
     model = folder / "model"
     model.mkdir()
@@ -70,14 +70,14 @@ def _healthy(client: httpx.Client) -> bool:
     ],
     ids=["image", "x-image", "json"],
 )
-def test_invocations_answer_as_predictions_do(endpoint: httpx.Client, content: bytes, kind: str) -> None:
+def test_invocations_respond_like_predictions(endpoint: httpx.Client, content: bytes, kind: str) -> None:
     answer = endpoint.post("/invocations", content=content, headers={"Content-Type": kind})
     assert answer.status_code == 200, answer.text
     assert answer.json()["model"]["name"] == "chest-xray-cnn"
     assert answer.json()["label"] in {"normal", "pneumonia"}
 
 
-def test_custom_attributes_ask_for_an_explanation(endpoint: httpx.Client) -> None:
+def test_custom_attributes_can_request_an_explanation(endpoint: httpx.Client) -> None:
     headers = {"X-Amzn-SageMaker-Custom-Attributes": "explanations"}
     answer = endpoint.post("/invocations", content=SAMPLE, headers=headers)
     assert answer.status_code == 200
@@ -91,14 +91,14 @@ def test_other_custom_attributes_change_nothing(endpoint: httpx.Client) -> None:
     assert "explanation" not in answer.json()
 
 
-def test_a_broken_image_gets_a_problem_and_no_label(endpoint: httpx.Client) -> None:
+def test_a_damaged_image_gets_a_problem(endpoint: httpx.Client) -> None:
     answer = endpoint.post("/invocations", content=SAMPLE[:100], headers={"Content-Type": "image/png"})
     assert answer.status_code == 400
     assert answer.headers["content-type"] == "application/problem+json"
     assert "label" not in answer.json()
 
 
-def test_ping_says_that_every_model_is_ready(endpoint: httpx.Client) -> None:
+def test_ping_is_200_when_every_model_is_ready(endpoint: httpx.Client) -> None:
     answer = endpoint.get("/ping")
     assert answer.status_code == 200
     assert answer.json()["state"] == "ready"
@@ -109,10 +109,10 @@ def test_ping_says_that_every_model_is_ready(endpoint: httpx.Client) -> None:
     ["/", "/predictions/chest-xray-cnn", "/explanations/chest-xray-cnn", "/models", "/auth", "/metrics", "/workflows",
      "/metrics/torchserve", "/invocations/x", "/ping/x", "//invocations", "/execution-parameters"],
 )  # fmt: skip
-def test_nothing_else_is_open(endpoint: httpx.Client, path: str) -> None:
+def test_all_other_paths_are_closed(endpoint: httpx.Client, path: str) -> None:
     assert endpoint.post(path, content=SAMPLE).status_code == 404
 
 
-def test_ping_takes_no_post_and_invocations_no_get(endpoint: httpx.Client) -> None:
+def test_ping_rejects_post_and_invocations_reject_get(endpoint: httpx.Client) -> None:
     assert endpoint.post("/ping", content=SAMPLE).status_code == 405
     assert endpoint.get("/invocations").status_code == 405

@@ -14,9 +14,8 @@ from numpy.typing import NDArray
 
 from handlers.geometry import Geometry
 from handlers.recipe import Recipe
-from radserve.build import builder
-from radserve.build.builder import Source
-from radserve.build.placeholder import stand_in
+from radserve.build import builder, placeholder
+from radserve.build.source import Source, find_sources
 from radserve.client import Client
 from radserve.schema.prediction import Prediction
 from radserve.schema.segmentation import Segmentation
@@ -64,7 +63,7 @@ class Model:
 @pytest.fixture(scope="module")
 def sources() -> dict[str, Source]:
     """Shipped weights where there are any, random ones elsewhere."""
-    found = builder.find(ROOT / "archives", [*CLASSIFIERS, UNET], untrained=True)
+    found = find_sources(ROOT / "archives", [*CLASSIFIERS, UNET], untrained=True)
     return {source.recipe.name: source for source in found}
 
 
@@ -76,7 +75,7 @@ def models(sources: dict[str, Source], tmp_path_factory: pytest.TempPathFactory)
 
 def _model(source: Source, folder: Path) -> Model:
     if source.untrained:
-        return Model(stand_in(source.recipe, source.folder, folder), folder)
+        return Model(placeholder.create(source, folder), folder)
     return Model(source.recipe, source.folder)
 
 

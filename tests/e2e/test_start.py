@@ -1,4 +1,4 @@
-"""The start of a server: all or nothing, and only when it is true."""
+"""Start of a real server."""
 
 from __future__ import annotations
 
@@ -50,12 +50,12 @@ def no_index(store: Path) -> None:
     [
         (flip, "has sha256"),
         (drop_archive, "missing"),
-        (drop_program, "program.pt2 is missing"),
+        (drop_program, "does not contain program.pt2"),
         (wrong_key, "unknown key 'colour'"),
-        (no_index, "holds no archive"),
+        (no_index, "the model store is empty"),
     ],
 )
-def test_a_damaged_store_is_refused_in_one_line_and_nothing_is_started(
+def test_a_damaged_store_is_rejected_in_one_line_and_starts_no_process(
     store: Path, tmp_path: Path, damage: Callable[[Path], None], message: str
 ) -> None:
     broken = Path(shutil.copytree(store, tmp_path / "store"))
@@ -71,15 +71,15 @@ def test_a_damaged_store_is_refused_in_one_line_and_nothing_is_started(
     ]
 
 
-def test_a_model_that_the_store_does_not_hold_is_said_with_what_it_holds(store: Path) -> None:
+def test_an_unknown_model_is_rejected_with_the_available_ones(store: Path) -> None:
     words = command(store, free_ports(3), "--models", "brain")
     done = subprocess.run(words, capture_output=True, text=True, timeout=60, cwd=ROOT, check=False)
     assert done.returncode == 1
-    assert f"holds no 'brain', but {NAME}/" in done.stderr
+    assert f"unknown model 'brain'. Available: {NAME}/" in done.stderr
 
 
 @pytest.mark.parametrize(("place", "option"), [(0, "--port"), (1, "--health-port"), (2, "--metrics-port")])
-def test_a_taken_port_is_said_with_the_option_that_chooses_another(store: Path, place: int, option: str) -> None:
+def test_a_port_in_use_is_rejected_with_its_option(store: Path, place: int, option: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         ports = free_ports(3)
         ports[place] = taken.getsockname()[1]
@@ -91,7 +91,7 @@ def test_a_taken_port_is_said_with_the_option_that_chooses_another(store: Path, 
     )
 
 
-def test_the_announcement_is_a_line_that_works(server: Server) -> None:
+def test_the_command_of_the_banner_works(server: Server) -> None:
     assert server.process.stdout is not None
     lines = [server.process.stdout.readline().strip() for _ in range(5)]
     assert lines[0] == f"RadServe is ready at {server.url}"
@@ -99,14 +99,14 @@ def test_the_announcement_is_a_line_that_works(server: Server) -> None:
     assert json.loads(done.stdout)["model"]["name"] == NAME
 
 
-def test_ready_means_answering(server: Server) -> None:
+def test_a_ready_server_reports_its_health(server: Server) -> None:
     assert httpx.get(f"{server.health_url}/ready").json()["state"] == "ready"
     assert httpx.get(f"{server.health_url}/live").status_code == 200
     assert httpx.get(f"{server.health_url}/other").status_code == 404
 
 
 def marked(text: str, version: str) -> Callable[[dict[str, bytes]], None]:
-    """Make an archive's own code recognisable."""
+    """Change the code in an archive so that its predictions contain `text`."""
 
     def change(contents: dict[str, bytes]) -> None:
         code = contents["handlers/response.py"].decode()
@@ -121,7 +121,7 @@ def marked(text: str, version: str) -> Callable[[dict[str, bytes]], None]:
     return change
 
 
-def test_two_versions_with_their_own_code_serve_side_by_side(store: Path, tmp_path: Path) -> None:
+def test_two_versions_run_their_own_code(store: Path, tmp_path: Path) -> None:
     both = Path(shutil.copytree(store, tmp_path / "store"))
     for version in ("7.0.0", "8.0.0"):
         repack(both, marked(f"of {version}", version), version=version, file=f"{NAME}-{version}.mar")

@@ -1,4 +1,4 @@
-"""The end of a server: nothing accepted is lost, nothing is left behind, and the exit code says why."""
+"""Stop of a real server: accepted requests, processes and exit codes."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def gone(processes: list[psutil.Process]) -> bool:
 
 
 class Clients:
-    """Sixteen clients, each of which posts a slow request and remembers what became of it."""
+    """Sixteen clients that post one slow request each and record its outcome."""
 
     def __init__(self, server: Server) -> None:
         self.statuses: list[int | str] = []
@@ -63,7 +63,7 @@ def accepted(server: Server) -> float:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_every_accepted_request_is_answered_and_no_java_is_left(
+def test_a_signal_finishes_accepted_requests_and_leaves_no_process(
     store: Path, tmp_path: Path, number: signal.Signals
 ) -> None:
     with running(store, tmp_path / "log") as server:
@@ -72,7 +72,7 @@ def test_every_accepted_request_is_answered_and_no_java_is_left(
         clients.start()
         while accepted(server) < before + 16:
             time.sleep(0.005)
-        assert clients.statuses.count(200) < 16, "too fast: nothing was in flight any more"
+        assert clients.statuses.count(200) < 16, "the requests were too fast: none was in flight"
         server.process.send_signal(number)
         time.sleep(0.05)
         assert httpx.get(f"{server.health_url}/ready").status_code == 503
@@ -82,8 +82,8 @@ def test_every_accepted_request_is_answered_and_no_java_is_left(
         assert gone(processes)
 
 
-def test_clients_that_never_stop_asking_lose_nothing_and_do_not_hold_up_the_stop(store: Path, tmp_path: Path) -> None:
-    """Half of them keep their connection, half open a new one for each request."""
+def test_clients_that_keep_sending_requests_do_not_delay_the_stop(store: Path, tmp_path: Path) -> None:
+    """Half of the clients keep their connection; the others open one per request."""
     outcomes: list[object] = []
     with running(store, tmp_path / "log", "--drain-timeout", "6") as server:
 
@@ -111,12 +111,12 @@ def test_clients_that_never_stop_asking_lose_nothing_and_do_not_hold_up_the_stop
         for thread in threads:
             thread.join()
     assert set(outcomes) <= {200, 503, httpx.ConnectError}
-    assert outcomes.count(httpx.ConnectError) == 16  # each ends where the door is closed
+    assert outcomes.count(httpx.ConnectError) == 16  # each client ends when the listening socket is closed
     assert outcomes.count(503) <= 8  # at most one for each kept connection
     assert outcomes.count(200) > 50
 
 
-def test_a_request_that_never_ends_does_not_keep_the_server_for_ever(store: Path, tmp_path: Path) -> None:
+def test_unfinished_requests_do_not_delay_the_stop_indefinitely(store: Path, tmp_path: Path) -> None:
     with running(store, tmp_path / "log", "--drain-timeout", "0.2") as server:
         before = accepted(server)
         clients = Clients(server)
@@ -128,17 +128,17 @@ def test_a_request_that_never_ends_does_not_keep_the_server_for_ever(store: Path
         clients.join()
 
 
-def test_a_torchserve_that_dies_ends_the_supervisor_with_a_code_that_says_so(store: Path, tmp_path: Path) -> None:
+def test_a_dead_torchserve_ends_the_supervisor_with_its_exit_code(store: Path, tmp_path: Path) -> None:
     with running(store, tmp_path / "log") as server:
         (java,) = server.java()
         workers = server.workers()
         java.kill()
         assert server.process.wait(timeout=30) == 3
         assert gone(workers)
-        assert "TorchServe died" in server.log.read_text()
+        assert "TorchServe exited with code" in server.log.read_text()
 
 
-def test_a_killed_supervisor_takes_torchserve_with_it(store: Path, tmp_path: Path) -> None:
+def test_a_killed_supervisor_leaves_no_process(store: Path, tmp_path: Path) -> None:
     with running(store, tmp_path / "log") as server:
         processes = server.java() + server.workers()
         os.kill(server.process.pid, signal.SIGKILL)
@@ -149,12 +149,12 @@ def ready(server: Server) -> bool:
     return httpx.get(f"{server.health_url}/ready").status_code == 200
 
 
-def test_a_worker_that_stays_away_is_said_and_comes_back(store: Path, tmp_path: Path) -> None:
+def test_a_missing_worker_degrades_the_server_until_it_returns(store: Path, tmp_path: Path) -> None:
     with running(store, tmp_path / "log", "--workers", "1") as server:
         deadline = time.monotonic() + 60
         while ready(server) and time.monotonic() < deadline:
             with contextlib.suppress(psutil.NoSuchProcess):
-                for worker in server.workers():  # one that is back at once was not missed
+                for worker in server.workers():  # a worker that returns quickly is not noticed
                     worker.kill()
             time.sleep(0.05)
         assert not ready(server)
@@ -162,6 +162,6 @@ def test_a_worker_that_stays_away_is_said_and_comes_back(store: Path, tmp_path: 
             time.sleep(0.05)
         assert ready(server)
         assert httpx.post(f"{server.url}/predictions/{NAME}", content=FILM, timeout=30).status_code == 200
-        messages = [line["message"] for line in server.log_lines() if line["logger"] == "radserve.server.supervisor"]
+        messages = [line["message"] for line in server.log_lines() if line["logger"] == "radserve.server.monitor"]
         assert any("0 of 1 workers are ready" in message for message in messages)
         assert any("all workers are back" in message for message in messages)

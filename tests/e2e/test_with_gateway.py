@@ -1,4 +1,4 @@
-"""`scripts/serve --with-front`: a server and its gateway, which start together and stop in the right order."""
+"""Tests of radserve.cli.with_gateway, with real processes."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ FILM = (ROOT / "archives" / NAME / "sample.png").read_bytes()
 
 @dataclass(frozen=True)
 class Pair:
-    """Both, and what they said."""
+    """Server and gateway that are ready."""
 
     url: str
     metrics_url: str
     process: subprocess.Popen[str]
 
     def accepted(self) -> float:
-        """Count the requests that TorchServe ever accepted."""
+        """Return the number of requests that TorchServe has accepted."""
         lines = httpx.get(self.metrics_url).text.splitlines()
         return sum(float(line.split()[-1]) for line in lines if line.startswith("ts_inference_requests_total{"))
 
@@ -65,7 +65,7 @@ def started(store: Path, folder: Path) -> Iterator[Pair]:
 
 
 @pytest.mark.e2e
-def test_both_answer_and_a_stop_loses_nothing_and_leaves_nobody(store: Path, tmp_path: Path) -> None:
+def test_both_respond_and_a_stop_finishes_requests_and_leaves_no_process(store: Path, tmp_path: Path) -> None:
     with started(store, tmp_path) as pair, Client(pair.url) as client:
         assert httpx.get(pair.url).headers["content-type"].startswith("text/html")
         assert client.predict(NAME, FILM).label == "pneumonia"
@@ -99,28 +99,28 @@ signal.pause()
 
 
 @pytest.mark.parametrize(
-    ("server", "gateway", "code", "said"),
+    ("server", "gateway", "code", "message"),
     [
         (
             "import time; time.sleep(0.5); raise SystemExit(3)",
             STAYS.format(code=0),
             3,
-            "the server ended with 3; the gateway is stopped",
+            "the server exited with code 3; stopping the gateway",
         ),
         (
             STAYS.format(code=0),
             "import time; time.sleep(0.5); raise SystemExit(1)",
             7,
-            "the gateway ended with 1; the server is stopped",
+            "the gateway exited with code 1; stopping the server",
         ),
     ],
 )
-def test_where_one_ends_the_other_is_stopped_and_it_is_said(
-    tmp_path: Path, server: str, gateway: str, code: int, said: str
+def test_when_one_exits_the_other_is_stopped(
+    tmp_path: Path, server: str, gateway: str, code: int, message: str
 ) -> None:
     for name, text in (("radserve", server), ("gateway", gateway)):
         (tmp_path / f"{name}.py").write_text(text)
-    # The two programs, but not this one, are those that lie in the folder.
+    # The scripts in the folder replace the two programs.
     program = (
         f"import sys; sys.path.insert(0, {str(ROOT)!r}); from radserve.cli import with_gateway; with_gateway.main()"
     )
@@ -132,18 +132,18 @@ def test_where_one_ends_the_other_is_stopped_and_it_is_said(
         timeout=30,
         check=False,
     )
-    assert (done.returncode, said in done.stderr) == (code, True), done.stderr
+    assert (done.returncode, message in done.stderr) == (code, True), done.stderr
 
 
 @pytest.mark.parametrize(("words", "code"), [(["--port", "x"], 2), (["--host", "0.0.0.0"], 1), (["--help"], 0)])
-def test_what_is_wrong_is_said_as_by_the_server_and_nothing_starts(words: list[str], code: int) -> None:
+def test_invalid_options_are_reported_as_by_the_server(words: list[str], code: int) -> None:
     command = [sys.executable, "-m", "radserve.cli.with_gateway", *words]
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=30, check=False)
     assert (done.returncode, "Traceback" in done.stderr) == (code, False), done.stderr
 
 
-def test_the_gateway_is_told_where_the_server_will_be() -> None:
-    found = with_gateway.places(["--port", "9001", "--health-port=9002", "--keys", "k.json"], {})
+def test_the_gateway_gets_the_urls_of_the_server() -> None:
+    found = with_gateway.addresses(["--port", "9001", "--health-port=9002", "--keys", "k.json"], {})
     assert found.server == "http://127.0.0.1:9001"
     assert found.environment({"PATH": "x", "RADSERVE_GATEWAY_SERVER": "http://elsewhere"}) == {
         "PATH": "x",
@@ -151,15 +151,15 @@ def test_the_gateway_is_told_where_the_server_will_be() -> None:
         "RADSERVE_GATEWAY_SUPERVISOR": "http://127.0.0.1:9002",
         "RADSERVE_GATEWAY_KEYS": "k.json",
     }
-    assert with_gateway.places([], {"RADSERVE_GATEWAY_PORT": "8001"}).gateway == "http://127.0.0.1:8001"
+    assert with_gateway.addresses([], {"RADSERVE_GATEWAY_PORT": "8001"}).gateway == "http://127.0.0.1:8001"
 
 
-def test_variables_say_it_as_well(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_environment_variables_are_options_too(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RADSERVE_PORT", "9001")
-    assert with_gateway.places([], {}).server == "http://127.0.0.1:9001"
+    assert with_gateway.addresses([], {}).server == "http://127.0.0.1:9001"
 
 
 @pytest.mark.parametrize("words", [["--host", "0.0.0.0"], ["--front"], ["--plain-http"], ["--certificate", "x.pem"]])
-def test_what_is_to_be_published_is_refused(words: list[str]) -> None:
+def test_options_that_publish_the_server_are_rejected(words: list[str]) -> None:
     with pytest.raises(ServeError, match=r"docs/gateway\.md"):
-        with_gateway.places(words, {})
+        with_gateway.addresses(words, {})

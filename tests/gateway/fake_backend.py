@@ -7,7 +7,8 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-from gateway.backends.base import Catalog, ModelRequest, ModelResponse, unknown_model
+from gateway.backends.base import ModelRequest, ModelResponse, unknown_model
+from radserve.schema.catalog import Catalog
 
 SHA256 = "a" * 64
 CATALOG: dict[str, Any] = {

@@ -25,7 +25,7 @@ from radserve.build.export import export
 from radserve.build.model import _Tracer
 from tests.conftest import brightness_recipe
 from training import networks
-from training.networks.brain_tumor import runs
+from training.networks.brain_tumor import split_tokens
 
 SIDE = 32
 """Side of the input of the test networks."""
@@ -54,7 +54,7 @@ class Attending(torch.nn.Module):
 
     def forward(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
         small = torch.nn.functional.adaptive_avg_pool2d(x.mean(1, keepdim=True), 16)
-        bright = runs(small, 64, 2).mean(-1)
+        bright = split_tokens(small, 64, 2).mean(-1)
         attention = torch.softmax(4 * bright[:, None, None].expand(-1, 1, 64, -1), dim=-1)
         focus = (attention @ bright[:, None, :, None]).mean((1, 2))
         return {"logits": torch.cat([-focus, focus], dim=1), "attention": attention}

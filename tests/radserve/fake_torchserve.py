@@ -89,6 +89,8 @@ class FakeTorchServe:
         Management requests so far: method, path, query.
     predictions
         Number of predictions accepted, by name and version.
+    busy_file, closing
+        See `handlers.worker.BUSY` and `handlers.worker.CLOSING`; from the environment, as for a real worker.
     """
 
     def __init__(self, store: Path, files: Sequence[str] = (), workers: int = 1) -> None:
@@ -98,7 +100,8 @@ class FakeTorchServe:
         self.requests: list[tuple[str, str, dict[str, str]]] = []
         self.predictions: Counter[tuple[str, str]] = Counter()
         self._store = store
-        self._closing = Path(os.environ.get("RADSERVE_CLOSING", "/nonexistent"))
+        self.busy_file = _path("RADSERVE_BUSY")
+        self.closing = _path("RADSERVE_CLOSING")
         for file in files:
             self._load(file, workers)
         self.app = Starlette(
@@ -225,9 +228,9 @@ class FakeTorchServe:
         if pair not in self.models:
             return _unknown(pair)
         self.predictions[pair] += 1
-        with _busy():
+        with _locked(self.busy_file):
             await asyncio.sleep(self.behavior.prediction_delay)
-        if self._closing.exists():
+        if self.closing is not None and self.closing.exists():
             return _problem(503, "ServiceUnavailableException", "stopping")
         if self.behavior.prediction_status is not None:
             return _problem(self.behavior.prediction_status, "InternalServerException", "Prediction failed")
@@ -263,6 +266,7 @@ class Running(FakeTorchServe):
             time.sleep(0.005)
 
     def _run(self) -> None:
+        self._loop.set_exception_handler(lambda *_: None)  # as in `_serve`
         self._loop.run_until_complete(self._server.serve(sockets=self._sockets))
         self._loop.close()
 
@@ -308,7 +312,13 @@ def command(configuration: Path) -> list[str]:
 
 
 def write_archive(
-    store: Path, name: str = "brightness", version: str = "1.0.0", *, initialize: str = "pass", **recipe: Any
+    store: Path,
+    name: str = "brightness",
+    version: str = "1.0.0",
+    *,
+    initialize: str = "pass",
+    members: Mapping[str, str] | None = None,
+    **recipe: Any,
 ) -> str:
     """Write a small valid archive into a model store, enter it into the index, and return its file name.
 
@@ -316,6 +326,8 @@ def write_archive(
     ----------
     initialize
         Body of the handler's `initialize`, which the preflight check of a new version runs.
+    members
+        Further files of the archive.
     recipe
         Keys of the recipe that differ from `tests.conftest.brightness_recipe`.
     """
@@ -327,7 +339,7 @@ def write_archive(
 
     file = f"{name}-{version}.mar"
     manifest = {"model": {"modelName": name, "modelVersion": version, "handler": "handler.py"}}
-    members: Mapping[str, str] = {
+    files: Mapping[str, str] = {
         "MAR-INF/MANIFEST.json": json.dumps(manifest),
         "archive.yaml": yaml.safe_dump(brightness_recipe() | {"name": name, "version": version} | recipe),
         "model-config.yaml": "responseTimeout: 60\n",
@@ -336,10 +348,10 @@ def write_archive(
         "sample.json": json.dumps({"label": "bright", "probabilities": {"dark": 0.2, "bright": 0.8}}),
         "handlers/torchserve_handler.py": "",
         "handler.py": HANDLER.format(initialize=initialize),
-    }
+    } | dict(members or {})
     store.mkdir(parents=True, exist_ok=True)
     with zipfile.ZipFile(store / file, "w") as archive:
-        for member, text in members.items():
+        for member, text in files.items():
             archive.writestr(member, text)
     sha256 = model_store.sha256(store / file)
     size = (store / file).stat().st_size
@@ -349,13 +361,16 @@ def write_archive(
 
 
 @contextmanager
-def _busy() -> Iterator[None]:
+def _locked(path: Path | None) -> Iterator[None]:
     """Hold the lock that a worker holds during a batch; see `handlers.worker.busy`."""
-    path = os.environ.get("RADSERVE_BUSY")
     with open(path, "ab") if path else contextlib.nullcontext() as file:  # noqa: PTH123
         if file is not None:
             fcntl.flock(file, fcntl.LOCK_SH)
         yield
+
+
+def _path(variable: str) -> Path | None:
+    return Path(os.environ[variable]) if variable in os.environ else None
 
 
 def _status(text: str) -> Response:

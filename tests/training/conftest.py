@@ -19,26 +19,26 @@ from training.settings import Settings
 ROOT = Path(__file__).parents[2]
 ARCHIVE = ROOT / "archives" / "chest-xray-cnn"
 LENET = ("epochs=8", "batch=20", "average=0.8", "validation=0.2")
-"""Overrides with which cifar10-lenet learns invented photographs in seconds."""
+"""Overrides with which cifar10-lenet learns synthetic photographs in seconds."""
 
 
 @dataclass(frozen=True)
 class Trained:
-    """A finished run of a shipped archive, installed into a copy of its folder."""
+    """A finished run, installed in a copy of the model's folder."""
 
     folder: Path
     data: Path
     out: Path
 
     def copy(self, target: Path) -> Trained:
-        """Copy the archive's folder and its run, for a test that changes them."""
+        """Copy folder and run, for a test that changes them."""
         folder = Path(shutil.copytree(self.folder, target / "archives" / self.folder.name))
         return Trained(folder, self.data, Path(shutil.copytree(self.out, target / "out")))
 
 
 @pytest.fixture(autouse=True, scope="session")
 def _one_thread() -> Iterator[None]:
-    """Tiny batches gain nothing from threads that wait for each other."""
+    """Use one thread, because tiny batches do not benefit from more."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -52,7 +52,7 @@ def recipe() -> Recipe:
 
 @pytest.fixture(scope="session")
 def quick() -> Settings:
-    """Settings that show everything in seconds."""
+    """Settings of a run that takes seconds."""
     return settings.Settings(
         data="chest_xray",
         validation=0.3,
@@ -65,13 +65,13 @@ def quick() -> Settings:
 
 @pytest.fixture
 def archive(tmp_path: Path, quick: Settings) -> Path:
-    """An archive's folder with the shipped recipe and the quick settings."""
+    """Model folder with the shipped recipe and the quick settings."""
     return make_archive(tmp_path / "archives" / "chest-xray-cnn", quick)
 
 
 @pytest.fixture
 def films(tmp_path: Path) -> Path:
-    """Forty invented films in the public layout: pneumonia is bright on one side."""
+    """Forty synthetic films in the public layout; pneumonia is bright on one side."""
     return make_films(tmp_path / "chest_xray")
 
 
@@ -83,13 +83,13 @@ def real(shared: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def photographs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two hundred invented photographs in the public layout."""
+    """Two hundred synthetic photographs in the public layout."""
     return make_cifar(tmp_path_factory.mktemp("cifar10"), each=20)
 
 
 @pytest.fixture(scope="session")
 def lenet(photographs: Path, tmp_path_factory: pytest.TempPathFactory) -> Trained:
-    """The shipped cifar10-lenet, trained on them by its own settings but few epochs; not to be changed."""
+    """cifar10-lenet, trained on the photographs for a few epochs; do not modify."""
     from training.train import Options, train
 
     top = tmp_path_factory.mktemp("lenet")
@@ -99,7 +99,7 @@ def lenet(photographs: Path, tmp_path_factory: pytest.TempPathFactory) -> Traine
 
 
 def copy_archive(archives: Path, name: str) -> Path:
-    """Copy what describes a shipped archive, and nothing that was trained."""
+    """Copy the files of a shipped model, without weights and metrics."""
     folder = archives / name
     folder.mkdir(parents=True)
     for file in ("archive.yaml", "training.yaml", "model-config.yaml", "sample.png"):
@@ -107,16 +107,16 @@ def copy_archive(archives: Path, name: str) -> Path:
     return folder
 
 
-def make_archive(folder: Path, chosen: Settings) -> Path:
-    """Write the shipped recipe beside other settings."""
+def make_archive(folder: Path, config: Settings) -> Path:
+    """Write a model folder with the shipped recipe and other settings."""
     folder.mkdir(parents=True)
     (folder / "archive.yaml").write_bytes((ARCHIVE / "archive.yaml").read_bytes())
-    (folder / "training.yaml").write_text(yaml.safe_dump(chosen.model_dump(mode="json")), encoding="utf-8")
+    (folder / "training.yaml").write_text(yaml.safe_dump(config.model_dump(mode="json")), encoding="utf-8")
     return folder
 
 
 def make_films(folder: Path) -> Path:
-    """Write forty invented films."""
+    """Write forty synthetic films."""
     for number in range(1, 16):
         film(folder / "train" / "NORMAL" / f"IM-{number:04}-0001.jpeg", seed=number, bright=False)
     for number in range(1, 12):
@@ -129,7 +129,7 @@ def make_films(folder: Path) -> Path:
 
 
 def film(path: Path, seed: int, *, bright: bool) -> None:
-    """Write one invented film."""
+    """Write one synthetic film."""
     values = np.random.default_rng(seed).normal(90, 12, (84, 120))
     values[30:60, 15:50] += 80 * bright
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -137,7 +137,7 @@ def film(path: Path, seed: int, *, bright: bool) -> None:
 
 
 def make_glioma(folder: Path, patients: int, each: int, side: int = 64) -> Path:
-    """Write invented slices in the public layout: tumour is bright in the second channel, on every other slice."""
+    """Write synthetic slices in the public layout; every other slice has a tumour, bright in the second channel."""
     for patient in range(patients):
         name = f"TCGA_XX_{patient:04}_20000101"
         case = folder / "kaggle_3m" / name
@@ -156,7 +156,7 @@ def make_glioma(folder: Path, patients: int, each: int, side: int = 64) -> Path:
 
 
 def make_cifar(folder: Path, each: int) -> Path:
-    """Write invented photographs in the binary layout: each label has a colour and stripes of its own width."""
+    """Write synthetic photographs in the binary layout; each label has its colour and stripe width."""
     folder.mkdir(parents=True, exist_ok=True)
     rows = np.arange(32)[None, :, None]
     records = []

@@ -1,4 +1,4 @@
-"""Invented glioma slices in the layout of the public download."""
+"""Synthetic glioma slices in the layout of the public download."""
 
 from __future__ import annotations
 

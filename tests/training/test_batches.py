@@ -4,7 +4,7 @@ import torch
 
 from handlers.recipe import Recipe
 from training import batches
-from training.batches import Images, InOrder, SamplingPlan
+from training.batches import Images, SamplingPlan
 from training.settings import Augmentation, Settings
 
 
@@ -13,31 +13,36 @@ def _images(count: int = 20) -> Images:
     return Images(pixels, torch.arange(count) % 2, tuple(map(str, range(count))))
 
 
-def test_an_epoch_shows_each_image_once() -> None:
-    places = torch.cat([draw.places for draw in SamplingPlan(torch.zeros(20).long(), 5, seed=1)])
-    assert sorted(places.tolist()) == list(range(20))
+def test_an_epoch_contains_each_image_once() -> None:
+    indices = torch.cat([draw.indices for draw in SamplingPlan(torch.zeros(20).long(), 5, seed=1)])
+    assert sorted(indices.tolist()) == list(range(20))
 
 
-def test_epochs_differ_and_each_can_be_repeated() -> None:
+def test_epochs_differ_and_are_reproducible() -> None:
     plan = SamplingPlan(torch.zeros(20).long(), 5, seed=1)
-    first = [(draw.places.tolist(), draw.seed) for draw in plan]
+    first = [(draw.indices.tolist(), draw.seed) for draw in plan]
     plan.set_epoch(1)
-    second = [(draw.places.tolist(), draw.seed) for draw in plan]
+    second = [(draw.indices.tolist(), draw.seed) for draw in plan]
     plan.set_epoch(0)
     assert first != second
-    assert first == [(draw.places.tolist(), draw.seed) for draw in plan]
+    assert first == [(draw.indices.tolist(), draw.seed) for draw in plan]
 
 
-def test_what_does_not_fill_a_batch_is_left_to_another_epoch() -> None:
-    assert [len(draw.places) for draw in SamplingPlan(torch.zeros(23).long(), 5, seed=1)] == [5] * 4
+def test_an_incomplete_batch_is_dropped() -> None:
+    assert [len(draw.indices) for draw in SamplingPlan(torch.zeros(23).long(), 5, seed=1)] == [5] * 4
 
 
-def test_evaluation_keeps_the_order_and_the_rest() -> None:
-    assert [draw.places.tolist() for draw in InOrder(5, 2)] == [[0, 1], [2, 3], [4]]
-    assert len(InOrder(5, 2)) == 3
+def test_plain_batches_keep_the_order_and_the_rest(recipe: Recipe) -> None:
+    images = _images(5)
+    spec = recipe.input.model_copy(update={"mean": (0.0,) * 3, "std": (1.0,) * 3})
+    loader = batches.plain(images, spec, 2, 2)
+    values = [values for values, _ in loader]
+    assert [len(each) for each in values] == [2, 2, 1]
+    assert len(loader) == 3
+    torch.testing.assert_close(torch.cat(values)[:, :1], images.pixels / 255)
 
 
-def test_augmented_batches_are_network_inputs_with_shares_of_labels(recipe: Recipe, quick: Settings) -> None:
+def test_augmented_batches_have_inputs_and_shares_of_labels(recipe: Recipe, quick: Settings) -> None:
     loader = batches.training(_images(), recipe.input, 2, quick.model_copy(update={"batch": 5}))
     values, targets = next(iter(loader))
     assert values.shape == (5, 3, 112, 160)
@@ -45,41 +50,40 @@ def test_augmented_batches_are_network_inputs_with_shares_of_labels(recipe: Reci
     torch.testing.assert_close(values[:, 0], values[:, 2])
 
 
-def test_unchanged_images_give_the_same_batch_augmented_or_not(recipe: Recipe) -> None:
-    """Both kinds of batches go through one normalisation."""
+def test_augmented_and_plain_batches_are_normalised_identically(recipe: Recipe) -> None:
     images = _images(4)
-    still = Settings(data="chest_xray", batch=4, seed=1)
-    values, _ = next(iter(batches.training(images, recipe.input, 2, still)))
+    settings = Settings(data="chest_xray", batch=4, seed=1)
+    values, _ = next(iter(batches.training(images, recipe.input, 2, settings)))
     (draw,) = SamplingPlan(images.targets, 4, 1)
     plain, _ = next(iter(batches.plain(images, recipe.input, 2)))
-    torch.testing.assert_close(values, plain[draw.places], atol=0.01, rtol=0)
+    torch.testing.assert_close(values, plain[draw.indices], atol=0.01, rtol=0)
 
 
-def test_an_even_epoch_has_as_many_of_each_label_and_changes_its_choice() -> None:
+def test_an_even_epoch_balances_labels_and_varies_the_selection() -> None:
     targets = torch.tensor([0] * 15 + [1] * 5)
     plan = SamplingPlan(targets, 5, seed=1, even=True)
     epochs = []
     for epoch in (0, 1):
         plan.set_epoch(epoch)
-        places = torch.cat([draw.places for draw in plan])
+        indices = torch.cat([draw.indices for draw in plan])
         assert len(plan) == 2
-        assert torch.bincount(targets[places]).tolist() == [5, 5]
-        assert len(set(places.tolist())) == 10
-        epochs.append(set(places.tolist()))
+        assert torch.bincount(targets[indices]).tolist() == [5, 5]
+        assert len(set(indices.tolist())) == 10
+        epochs.append(set(indices.tolist()))
     assert epochs[0] != epochs[1]
 
 
 def test_a_mask_moves_with_its_image(recipe: Recipe) -> None:
-    """A square that is bright in the image stays under its mask, however both are changed."""
+    """A bright square remains under its mask."""
     pixels = torch.zeros(8, 1, 112, 160, dtype=torch.uint8)
     pixels[:, :, 30:70, 40:90] = 200
     masks = (pixels > 0).byte()
     images = Images(pixels, torch.ones(8).long(), tuple("abcdefgh"), masks)
-    how = Augmentation(rotation=25, shift=0.1, zoom=(0.8, 1.2), shear=0.1, flip=("horizontal", "vertical"))
+    augmentation = Augmentation(rotation=25, shift=0.1, zoom=(0.8, 1.2), shear=0.1, flip=("horizontal", "vertical"))
     spec = recipe.input.model_copy(update={"mean": (0.0,) * 3, "std": (1.0,) * 3})
-    loader = batches.training(images, spec, 2, Settings(data="lgg_mri", batch=8, augmentation=how))
-    values, found = next(iter(loader))
-    assert not torch.equal(found, masks.float())
-    assert set(found.unique().tolist()) == {0.0, 1.0}
+    loader = batches.training(images, spec, 2, Settings(data="lgg_mri", batch=8, augmentation=augmentation))
+    values, result = next(iter(loader))
+    assert not torch.equal(result, masks.float())
+    assert set(result.unique().tolist()) == {0.0, 1.0}
     bright = values[:, :1] > 100 / 255
-    assert (bright == (found > 0)).float().mean() > 0.99
+    assert (bright == (result > 0)).float().mean() > 0.99

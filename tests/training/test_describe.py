@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from training import datasets, describe
+from training import datasets
+from training import describe as command
 from training.datasets import split
 from training.datasets.cifar10 import CLASSES
-from training.datasets.description import Masks
+from training.datasets.description import Description, Masks
 from training.errors import DataError, SettingsError
 from training.settings import Settings
 
@@ -19,115 +20,119 @@ from .slices import make_slices
 SETTINGS = Settings(data="chest_xray", validation=0.3)
 
 
+def describe(name: str, folder: Path, settings: Settings) -> Description:
+    return command.describe(name, datasets.find(name, folder), settings)
+
+
 @pytest.fixture
 def glioma(tmp_path: Path) -> Path:
-    """Four invented patients."""
+    """Synthetic slices of four patients."""
     return make_slices(tmp_path / "lgg")
 
 
-def test_counts_are_those_of_the_folder(films: Path) -> None:
-    found = describe.describe("chest_xray", films, SETTINGS)
-    assert found.labels == {"normal": 16, "pneumonia": 24}
-    assert found.kinds == {"JPEG L": 40}
-    assert found.sizes == {(120, 84): 40}
-    assert sum(found.groups.values()) == 40
-    assert found.masks is None
-    assert found.problems == ()
+def test_a_description_counts_the_images(films: Path) -> None:
+    result = describe("chest_xray", films, SETTINGS)
+    assert result.labels == {"normal": 16, "pneumonia": 24}
+    assert result.kinds == {"JPEG L": 40}
+    assert result.sizes == {(120, 84): 40}
+    assert sum(result.groups.values()) == 40
+    assert result.masks is None
+    assert result.problems == ()
 
 
-def test_the_sides_are_those_that_training_makes(films: Path) -> None:
-    found = describe.describe("chest_xray", films, SETTINGS)
+def test_the_sides_equal_those_of_training(films: Path) -> None:
+    result = describe("chest_xray", films, SETTINGS)
     examples = datasets.find("chest_xray", films)
     sides = split.by_group(examples, SETTINGS.validation, SETTINGS.seed)
-    assert found.sides["train"].images == len(sides.train)
-    assert found.sides["validation"].images == len(sides.validation)
-    aside = {examples[place].group for place in sides.validation}
-    assert found.sides["validation"].groups == len(aside)
-    assert sum(found.sides["validation"].labels.values()) == len(sides.validation)
+    assert result.sides["train"].images == len(sides.train)
+    assert result.sides["validation"].images == len(sides.validation)
+    validation = {examples[index].group for index in sides.validation}
+    assert result.sides["validation"].groups == len(validation)
+    assert sum(result.sides["validation"].labels.values()) == len(sides.validation)
 
 
-def test_other_formats_and_depths_are_told_apart(films: Path) -> None:
+def test_formats_and_depths_are_distinguished(films: Path) -> None:
     Image.fromarray(np.zeros((50, 60), dtype=np.uint16)).save(films / "train" / "NORMAL" / "IM-0800-0001.png")
-    found = describe.describe("chest_xray", films, SETTINGS)
-    assert found.kinds == {"JPEG L": 40, "PNG I;16": 1}
-    assert found.sizes == {(120, 84): 40, (60, 50): 1}
+    result = describe("chest_xray", films, SETTINGS)
+    assert result.kinds == {"JPEG L": 40, "PNG I;16": 1}
+    assert result.sizes == {(120, 84): 40, (60, 50): 1}
 
 
-def test_copies_are_found(films: Path) -> None:
+def test_copies_are_listed(films: Path) -> None:
     folder = films / "train" / "NORMAL"
     shutil.copy(folder / "IM-0003-0001.jpeg", folder / "IM-0900-0001.jpeg")
-    found = describe.describe("chest_xray", films, SETTINGS)
-    assert found.copies == (("train/NORMAL/IM-0003-0001.jpeg", "train/NORMAL/IM-0900-0001.jpeg"),)
-    assert found.problems == ()
+    result = describe("chest_xray", films, SETTINGS)
+    assert result.copies == (("train/NORMAL/IM-0003-0001.jpeg", "train/NORMAL/IM-0900-0001.jpeg"),)
+    assert result.problems == ()
 
 
-def test_a_film_with_two_labels_is_refused(films: Path) -> None:
+def test_a_film_with_two_labels_is_rejected(films: Path) -> None:
     shutil.copy(
         films / "train" / "NORMAL" / "IM-0003-0001.jpeg", films / "train" / "PNEUMONIA" / "person900_virus_1.jpeg"
     )
-    with pytest.raises(DataError, match="several labels"):
-        describe.describe("chest_xray", films, SETTINGS)
+    with pytest.raises(DataError, match="different labels"):
+        describe("chest_xray", films, SETTINGS)
 
 
 @pytest.mark.parametrize("keep", [0, 10, 600])
-def test_a_broken_film_is_named(films: Path, keep: int) -> None:
+def test_a_broken_film_is_reported(films: Path, keep: int) -> None:
     path = films / "train" / "NORMAL" / "IM-0003-0001.jpeg"
     path.write_bytes(path.read_bytes()[:keep])
-    found = describe.describe("chest_xray", films, SETTINGS)
-    (problem,) = found.problems
+    result = describe("chest_xray", films, SETTINGS)
+    (problem,) = result.problems
     assert problem.startswith("train/NORMAL/IM-0003-0001.jpeg: broken")
-    assert sum(found.kinds.values()) == 39
+    assert sum(result.kinds.values()) == 39
 
 
-def test_a_data_set_too_small_for_a_split_is_described_all_the_same(films: Path) -> None:
+def test_a_data_set_that_cannot_be_split_is_still_described(films: Path) -> None:
     for path in sorted((films / "train" / "NORMAL").iterdir())[1:]:
         path.unlink()
     (films / "val" / "NORMAL" / "NORMAL2-IM-0001-0001.jpeg").unlink()
-    found = describe.describe("chest_xray", films, SETTINGS)
-    assert found.sides == {}
-    assert found.labels["normal"] == 1
-    assert any(problem.startswith("No split can be made") for problem in found.problems)
+    result = describe("chest_xray", films, SETTINGS)
+    assert result.sides == {}
+    assert result.labels["normal"] == 1
+    assert any(problem.startswith("The data set cannot be split") for problem in result.problems)
 
 
-def test_masks_and_their_empty_ones_are_counted(glioma: Path) -> None:
-    found = describe.describe("lgg_mri", glioma, SETTINGS)
-    assert found.masks == Masks(pairs=12, empty=4)
-    assert len(found.groups) == 4
-    assert found.problems == ()
+def test_masks_and_empty_masks_are_counted(glioma: Path) -> None:
+    result = describe("lgg_mri", glioma, SETTINGS)
+    assert result.masks == Masks(total=12, empty=4)
+    assert len(result.groups) == 4
+    assert result.problems == ()
 
 
-def test_a_missing_mask_is_named(glioma: Path) -> None:
+def test_a_missing_mask_is_reported(glioma: Path) -> None:
     mask = next(glioma.rglob("*_2_mask.tif"))
     mask.unlink()
     with pytest.raises(DataError, match=f"its mask {mask.stem} is missing"):
-        describe.describe("lgg_mri", glioma, SETTINGS)
+        describe("lgg_mri", glioma, SETTINGS)
 
 
-def test_an_unknown_data_set_is_refused(films: Path) -> None:
+def test_an_unknown_data_set_is_rejected(films: Path) -> None:
     with pytest.raises(SettingsError, match="mnist"):
-        describe.describe("mnist", films, SETTINGS)
+        describe("mnist", films, SETTINGS)
 
 
 @pytest.mark.parametrize(
     ("name", "folder"), [("chest_xray", "chest_xray_224"), ("brain_tumor", "brain_tumor"), ("lgg_mri", "lgg_mri")]
 )
 def test_the_real_data_has_no_leak_and_no_broken_file(shared: Path, name: str, folder: str) -> None:
-    found = describe.describe(name, shared / folder, Settings(data=name))
-    assert found.problems == ()
-    assert set(found.sides) == {"train", "validation"}
+    result = describe(name, shared / folder, Settings(data=name))
+    assert result.problems == ()
+    assert set(result.sides) == {"train", "validation"}
 
 
 def test_the_command_prints_the_table_draws_samples_and_succeeds(
     films: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert describe.main(None, films, tmp_path / "samples.png", 0.3, 1) == 0
+    assert command.main(None, films, tmp_path / "samples.png", 0.3, 1) == 0
     assert "pneumonia" in capsys.readouterr().out
     assert (tmp_path / "samples.png").is_file()
 
 
-def test_the_command_fails_where_there_are_problems(films: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_fails_if_there_are_problems(films: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (films / "train" / "NORMAL" / "IM-0003-0001.jpeg").write_bytes(b"nothing")
-    assert describe.main("chest_xray", films, None, 0.3, 1) == 1
+    assert command.main("chest_xray", films, None, 0.3, 1) == 1
     assert "IM-0003-0001.jpeg: broken" in " ".join(capsys.readouterr().out.split())
 
 
@@ -143,20 +148,20 @@ def test_the_command_fails_where_there_are_problems(films: Path, capsys: pytest.
         (list(CLASSES), "cifar10"),
     ],
 )
-def test_the_layout_tells_the_data_set(tmp_path: Path, folders: list[str], name: str) -> None:
+def test_the_data_set_is_detected_from_its_layout(tmp_path: Path, folders: list[str], name: str) -> None:
     for folder in folders:
         (tmp_path / folder).mkdir(parents=True)
-    assert describe.kind_of(tmp_path) == name
+    assert command.kind_of(tmp_path) == name
 
 
 def test_a_tar_file_is_cifar10(tmp_path: Path) -> None:
     (tmp_path / "some.tar").touch()
-    assert describe.kind_of(tmp_path / "some.tar") == "cifar10"
+    assert command.kind_of(tmp_path / "some.tar") == "cifar10"
 
 
 @pytest.mark.parametrize("folders", [[], ["yes"], ["train/NORMAL"], ["airplane", "bird"]])
-def test_a_layout_of_nothing_known_asks_for_the_kind(tmp_path: Path, folders: list[str]) -> None:
+def test_an_unknown_layout_requires_the_kind(tmp_path: Path, folders: list[str]) -> None:
     for folder in folders:
         (tmp_path / folder).mkdir(parents=True)
     with pytest.raises(DataError, match="--kind"):
-        describe.kind_of(tmp_path)
+        command.kind_of(tmp_path)

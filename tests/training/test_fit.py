@@ -9,15 +9,16 @@ import torch
 from handlers import recipe as recipes
 from handlers.recipe import Recipe
 from training import settings
-from training.datasets.prepared import Prepared, prepare
+from training.datasets import training_data
+from training.datasets.training_data import TrainingData
 from training.fit import Run, fit
 from training.settings import Settings
 
 from .conftest import ROOT
 
 LENET = ROOT / "archives" / "cifar10-lenet"
-STILL = ("learning_rate=1e-12", "average=0", "batch=20", "validation=0.2", "patience=2", "epochs=9")
-"""Nothing is learnt: the first epoch stays the best."""
+FROZEN = ("learning_rate=1e-12", "average=0", "batch=20", "validation=0.2", "patience=2", "epochs=9")
+"""Overrides with which nothing is learnt, so the first epoch remains the best."""
 
 
 @pytest.fixture(scope="module")
@@ -26,13 +27,13 @@ def recipe() -> Recipe:
 
 
 @pytest.fixture(scope="module")
-def still() -> Settings:
-    return settings.load(LENET / "training.yaml", STILL)
+def frozen() -> Settings:
+    return settings.load(LENET / "training.yaml", FROZEN)
 
 
 @pytest.fixture(scope="module")
-def prepared(recipe: Recipe, still: Settings, photographs: Path) -> Prepared:
-    return prepare(recipe, still, photographs)
+def data(recipe: Recipe, frozen: Settings, photographs: Path) -> TrainingData:
+    return training_data.load(recipe, frozen, photographs)
 
 
 def _epochs(out: Path) -> list[str]:
@@ -40,35 +41,35 @@ def _epochs(out: Path) -> list[str]:
         return [row["epoch"] for row in csv.DictReader(file)]
 
 
-def test_a_run_ends_when_patience_does_and_resuming_it_adds_nothing(
-    recipe: Recipe, still: Settings, prepared: Prepared, tmp_path: Path
+def test_a_run_that_stopped_early_is_not_continued(
+    recipe: Recipe, frozen: Settings, data: TrainingData, tmp_path: Path
 ) -> None:
-    best = fit(recipe, still, prepared, Run(tmp_path, progress=False, tracker="none"))
+    best = fit(recipe, frozen, data, Run(tmp_path, progress=False, tracker="none"))
     assert _epochs(tmp_path) == ["0", "1", "2"]
     kept = torch.load(tmp_path / "best.ckpt", weights_only=True)["state_dict"]
-    again = fit(recipe, still, prepared, Run(tmp_path, resume=True, progress=False, tracker="none"))
+    again = fit(recipe, frozen, data, Run(tmp_path, resume=True, progress=False, tracker="none"))
     assert again == best
     assert _epochs(tmp_path) == ["0", "1", "2"]
     after = torch.load(tmp_path / "best.ckpt", weights_only=True)["state_dict"]
     assert all(torch.equal(after[key], value) for key, value in kept.items())
 
 
-def test_without_patience_a_run_goes_to_its_last_epoch(
-    recipe: Recipe, still: Settings, prepared: Prepared, tmp_path: Path
+def test_without_patience_a_run_has_all_epochs(
+    recipe: Recipe, frozen: Settings, data: TrainingData, tmp_path: Path
 ) -> None:
-    chosen = still.model_copy(update={"patience": None, "epochs": 4})
-    fit(recipe, chosen, prepared, Run(tmp_path, progress=False, tracker="none"))
+    config = frozen.model_copy(update={"patience": None, "epochs": 4})
+    fit(recipe, config, data, Run(tmp_path, progress=False, tracker="none"))
     assert _epochs(tmp_path) == ["0", "1", "2", "3"]
 
 
-def test_the_kept_weights_are_the_averaged_ones_that_were_watched(
-    recipe: Recipe, still: Settings, prepared: Prepared, tmp_path: Path
+def test_the_averaged_weights_are_validated(
+    recipe: Recipe, frozen: Settings, data: TrainingData, tmp_path: Path
 ) -> None:
-    """With a decay near 1 the average stays where it began, however fast the network learns."""
-    slow = still.model_copy(update={"learning_rate": 3e-3, "average": 0.999999, "epochs": 2, "patience": None})
-    fit(recipe, slow, prepared, Run(tmp_path / "slow", progress=False, tracker="none"))
+    """With a decay near 1, the average does not follow the network."""
+    slow = frozen.model_copy(update={"learning_rate": 3e-3, "average": 0.999999, "epochs": 2, "patience": None})
+    fit(recipe, slow, data, Run(tmp_path / "slow", progress=False, tracker="none"))
     fast = slow.model_copy(update={"average": 0.0})
-    fit(recipe, fast, prepared, Run(tmp_path / "fast", progress=False, tracker="none"))
+    fit(recipe, fast, data, Run(tmp_path / "fast", progress=False, tracker="none"))
     losses = {}
     for name in ("slow", "fast"):
         with (tmp_path / name / "epochs.csv").open(newline="") as file:

@@ -1,4 +1,4 @@
-"""Shipped recipes and settings, trained from the public layouts to a bound that no untrained network meets."""
+"""Trains shipped recipes from scratch to a bound that an untrained network does not reach."""
 
 from __future__ import annotations
 
@@ -15,10 +15,11 @@ from safetensors.torch import load_file
 
 from handlers import recipe as recipes
 from radserve.build import builder
+from radserve.build.source import find_sources
 from training import networks, settings
 from training.batches import plain
-from training.datasets.prepared import prepare
-from training.lightning_modules import factory as tasks
+from training.datasets import training_data
+from training.lightning_modules import factory
 from training.train import Options, train
 
 from .conftest import LENET, Trained, copy_archive, make_glioma
@@ -33,15 +34,15 @@ UNET = (
     "precision=single",
     "augmentation={flip: [horizontal]}",
 )
-"""Overrides with which glioma-unet learns in few steps what there is to learn of few slices."""
+"""Overrides with which glioma-unet learns a few slices in a few steps."""
 REAL = ("TCGA_HT_7855_19951020", "TCGA_CS_5393_19990606")
-"""Patients with few slices, of which many show a large tumour."""
+"""Patients with few slices, many of them with a large tumour."""
 SHIPPED = ("weights.safetensors", "archive.yaml", "metrics.json", "CARD.md")
 
 
 @pytest.fixture(scope="module")
 def unet(tmp_path_factory: pytest.TempPathFactory) -> Trained:
-    """The shipped glioma-unet, trained on one invented patient and measured on another."""
+    """glioma-unet, trained on one synthetic patient and measured on another."""
     top = tmp_path_factory.mktemp("unet")
     trained = Trained(
         copy_archive(top / "archives", "glioma-unet"), make_glioma(top / "lgg", patients=2, each=8), top / "out"
@@ -56,27 +57,27 @@ def _epochs(out: Path) -> list[dict[str, float]]:
         return [{key: float(value) for key, value in row.items()} for row in csv.DictReader(file)]
 
 
-def _figures(out: Path) -> dict[str, Any]:
-    figures: dict[str, Any] = json.loads((out / "metrics.json").read_text())["validation"]
-    return figures
+def _metrics(out: Path) -> dict[str, Any]:
+    metrics: dict[str, Any] = json.loads((out / "metrics.json").read_text())["validation"]
+    return metrics
 
 
 def _untrained(trained: Trained, overrides: tuple[str, ...]) -> tuple[float, float]:
-    """Loss and watched figure before the first step, on the same side."""
+    """Return loss and metric on the validation side before the first step."""
     torch.manual_seed(0)
     recipe = recipes.load(trained.folder / "archive.yaml")
-    chosen = settings.load(trained.folder / "training.yaml", overrides)
-    prepared = prepare(recipe, chosen, trained.data)
-    module = tasks.create(recipe, chosen, prepared).eval()
+    config = settings.load(trained.folder / "training.yaml", overrides)
+    data = training_data.load(recipe, config, trained.data)
+    module = factory.create(recipe, config, data).eval()
     losses = []
     with torch.inference_mode():
-        for images, targets in plain(prepared.validation, prepared.spec, len(recipe.labels), 16):
-            losses += [float(module.watch(module.network(images)["logits"], targets))] * len(images)
-        return float(np.mean(losses)), float(module.watched_value())
+        for images, targets in plain(data.validation, data.spec, len(recipe.labels), 16):
+            losses += [float(module.update_metric(module.network(images)["logits"], targets))] * len(images)
+        return float(np.mean(losses)), float(module.compute_metric())
 
 
 def _assert_complete(trained: Trained, store: Path) -> None:
-    """Everything that a release consists of is there, is about these weights, and can be built."""
+    """Assert that a release is complete, consistent and can be built."""
     for name in SHIPPED:
         assert (trained.folder / name).read_bytes() == (trained.out / name).read_bytes()
     recipe = recipes.load(trained.folder / "archive.yaml")
@@ -88,7 +89,7 @@ def _assert_complete(trained: Trained, store: Path) -> None:
     pictures = list((trained.out / "plots").glob("*.png"))
     assert pictures
     assert all(path.stat().st_size > 1000 for path in pictures)
-    (source,) = builder.find(trained.folder.parent, [recipe.name])
+    (source,) = find_sources(trained.folder.parent, [recipe.name])
     entry = builder.build(source, store)
     assert (entry.version, (store / entry.file).stat().st_size) == (recipe.version, entry.size)
 
@@ -98,7 +99,7 @@ def test_fresh_training_of_cifar10_lenet_reaches_its_bound(lenet: Trained) -> No
     assert loss > 2
     assert accuracy < 0.4
     assert min(epoch["loss"] for epoch in _epochs(lenet.out)) < 0.5
-    assert _figures(lenet.out)["accuracy"]["value"] > 0.9
+    assert _metrics(lenet.out)["accuracy"]["value"] > 0.9
 
 
 def test_a_fresh_cifar10_lenet_is_complete_and_can_be_built(lenet: Trained, tmp_path: Path) -> None:
@@ -110,14 +111,14 @@ def test_fresh_training_of_a_two_patient_glioma_unet_reaches_its_bound(unet: Tra
     assert loss > 1.1
     assert dice < 0.3
     assert min(epoch["loss"] for epoch in _epochs(unet.out)) < 0.95
-    assert _figures(unet.out)["dice_patient"]["value"] > 0.5
+    assert _metrics(unet.out)["dice_patient"]["value"] > 0.5
 
 
 def test_a_fresh_glioma_unet_is_complete_and_can_be_built(unet: Trained, tmp_path: Path) -> None:
     _assert_complete(unet, tmp_path / "store")
 
 
-def test_one_patient_is_trained_on_and_the_other_measured(unet: Trained) -> None:
+def test_the_patients_are_on_different_sides(unet: Trained) -> None:
     split = json.loads((unet.out / "metrics.json").read_text())["split"]
     assert (split["train"]["groups"], split["validation"]["groups"]) == (1, 1)
     assert split["train"]["images"] == split["validation"]["images"] == 8
@@ -131,8 +132,8 @@ def test_a_glioma_unet_learns_from_two_real_patients(shared: Path, tmp_path: Pat
     train(trained.folder, trained.data, trained.out, Options(overrides=overrides, progress=False, tracker="none"))
     loss, dice = _untrained(trained, overrides)
     best = min(epoch["loss"] for epoch in _epochs(trained.out))
-    found = _figures(trained.out)["dice_patient"]["value"]
+    result = _metrics(trained.out)["dice_patient"]["value"]
     assert loss > 1.15
     assert best < 1.1
     assert dice < 0.15
-    assert found > 0.3
+    assert result > 0.3

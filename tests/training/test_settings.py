@@ -17,22 +17,22 @@ def _write(folder: Path, text: str) -> Path:
 
 
 @pytest.mark.parametrize("folder", sorted((ROOT / "archives").iterdir()), ids=lambda folder: folder.name)
-def test_the_shipped_settings_are_valid_and_their_search_can_be_made(folder: Path) -> None:
-    chosen = settings.load(folder / "training.yaml")
-    assert chosen.tune
+def test_the_shipped_settings_and_search_spaces_are_valid(folder: Path) -> None:
+    config = settings.load(folder / "training.yaml")
+    assert config.tune
     for end in (0, -1):
-        tried = {
+        values = {
             key: space.choices[end] if space.choices is not None else (space.low, space.high)[end]
-            for key, space in chosen.tune.items()
+            for key, space in config.tune.items()
         }
-        settings.change(chosen, tried)
+        settings.change(config, values)
 
 
-def test_settings_of_the_shipped_chest_model_name_its_data() -> None:
+def test_the_chest_model_names_its_data_set() -> None:
     assert settings.load(ARCHIVE / "training.yaml").data == "chest_xray"
 
 
-def test_a_change_descends_and_leaves_the_rest(tmp_path: Path) -> None:
+def test_a_change_descends_and_keeps_the_rest(tmp_path: Path) -> None:
     path = _write(tmp_path, "data: cifar10\nepochs: 3\naugmentation: {rotation: 5, noise: 0.1}\n")
     before = settings.load(path)
     after = settings.change(before, {"augmentation.rotation": 7, "batch": 32})
@@ -40,7 +40,7 @@ def test_a_change_descends_and_leaves_the_rest(tmp_path: Path) -> None:
     assert before.augmentation.rotation == 5
 
 
-def test_a_change_to_something_wrong_names_it(tmp_path: Path) -> None:
+def test_an_invalid_change_is_reported(tmp_path: Path) -> None:
     before = settings.load(_write(tmp_path, "data: cifar10\n"))
     with pytest.raises(SettingsError, match=r"key 'augmentation\.rotation' has value 999"):
         settings.change(before, {"augmentation.rotation": 999})
@@ -61,14 +61,14 @@ def test_a_change_to_something_wrong_names_it(tmp_path: Path) -> None:
         "{choices: [1, 2], log: true}",
     ],
 )
-def test_a_space_that_cannot_be_searched_is_refused(tmp_path: Path, space: str) -> None:
+def test_an_invalid_search_space_is_rejected(tmp_path: Path, space: str) -> None:
     with pytest.raises(SettingsError, match=r"key 'tune\.batch"):
         settings.load(_write(tmp_path, f"data: cifar10\ntune: {{batch: {space}}}\n"))
 
 
 @pytest.mark.parametrize("key", ["data", "validation", "seed", "tune"])
-def test_what_makes_trials_comparable_is_not_searched(tmp_path: Path, key: str) -> None:
-    with pytest.raises(SettingsError, match=f"tune must not hold {key}"):
+def test_keys_that_change_the_split_cannot_be_searched(tmp_path: Path, key: str) -> None:
+    with pytest.raises(SettingsError, match=f"tune must not contain {key}"):
         settings.load(_write(tmp_path, f"data: cifar10\ntune: {{{key}: {{choices: [1, 2]}}}}\n"))
 
 
@@ -84,42 +84,42 @@ def test_what_makes_trials_comparable_is_not_searched(tmp_path: Path, key: str) 
         "precision=half",
     ],
 )
-def test_values_out_of_range_are_named(tmp_path: Path, override: str) -> None:
+def test_values_out_of_range_are_reported(tmp_path: Path, override: str) -> None:
     with pytest.raises(SettingsError, match=override.partition("=")[0]):
         settings.load(_write(tmp_path, "data: cifar10\n"), [override])
 
 
-def test_overrides_win_and_descend(tmp_path: Path) -> None:
+def test_overrides_replace_settings_and_descend(tmp_path: Path) -> None:
     path = _write(tmp_path, "data: chest_xray\nepochs: 3\naugmentation: {rotation: 5}\n")
-    found = settings.load(path, ["epochs=7", "augmentation.zoom=[0.9, 1.1]"])
-    assert (found.epochs, found.augmentation.rotation, found.augmentation.zoom) == (7, 5, (0.9, 1.1))
+    result = settings.load(path, ["epochs=7", "augmentation.zoom=[0.9, 1.1]"])
+    assert (result.epochs, result.augmentation.rotation, result.augmentation.zoom) == (7, 5, (0.9, 1.1))
 
 
 @pytest.mark.parametrize(
-    ("override", "told"),
+    ("override", "message"),
     [
         ("epochs=none", "key 'epochs' has value 'none'"),
         ("epochs=0", "key 'epochs' has value 0"),
         ("epoch=3", "key 'epoch' has value 3"),
-        ("augmentation.zoom=[2, 1]", "zoom has value"),
-        ("epochs", "write key=value"),
+        ("augmentation.zoom=[2, 1]", "zoom is [2.0, 1.0]"),
+        ("epochs", "Expected key=value"),
         ("epochs.more=1", "'epochs' has no keys"),
-        ("epochs=[", "is not YAML"),
+        ("epochs=[", "invalid YAML"),
     ],
 )
-def test_a_wrong_override_is_named_with_its_value(tmp_path: Path, override: str, told: str) -> None:
+def test_an_invalid_override_is_reported_with_its_value(tmp_path: Path, override: str, message: str) -> None:
     path = _write(tmp_path, "data: chest_xray\nepochs: 3\n")
-    with pytest.raises(SettingsError) as caught:
+    with pytest.raises(SettingsError) as error:
         settings.load(path, [override])
-    assert told in str(caught.value)
+    assert message in str(error.value)
 
 
 @pytest.mark.parametrize("text", ["- a\n", "a: [\n"])
-def test_what_is_no_mapping_is_refused(tmp_path: Path, text: str) -> None:
+def test_settings_that_are_not_a_mapping_are_rejected(tmp_path: Path, text: str) -> None:
     with pytest.raises(SettingsError, match=r"training\.yaml"):
         settings.load(_write(tmp_path, text))
 
 
-def test_a_missing_file_is_named(tmp_path: Path) -> None:
-    with pytest.raises(SettingsError, match="missing"):
+def test_a_missing_file_is_reported(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="not found"):
         settings.load(tmp_path / "training.yaml")

@@ -1,4 +1,4 @@
-"""Curves of a run; Weights & Biases and MLflow run in processes of their own, which end with what they started."""
+"""Tests of experiment trackers; Weights & Biases and MLflow run in child processes, because they start threads."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ from .conftest import ROOT, Trained, copy_archive
 
 QUICK = ("epochs=2", "batch=20", "average=0.5", "validation=0.2")
 NOWHERE = "http://127.0.0.1:9"
-"""A proxy at which nobody listens: what asks the network fails."""
+"""A proxy that does not exist, so that network access fails."""
 
 
 def _run(tracker: str, photographs: Path, tmp_path: Path) -> tuple[Path, str]:
-    """Train through the command line, where nothing beyond this machine can be reached."""
+    """Train with the command line tool, without network access."""
     out = tmp_path / "out"
-    words = [sys.executable, "-m", "radserve", "train", "cifar10-lenet", "--data", str(photographs)]
-    words += ["--archives", str(copy_archive(tmp_path / "archives", "cifar10-lenet").parent), "--out", str(out)]
-    words += ["--tracker", tracker, "--threads", "1", *(word for change in QUICK for word in ("--set", change))]
+    arguments = [sys.executable, "-m", "radserve", "train", "cifar10-lenet", "--data", str(photographs)]
+    arguments += ["--archives", str(copy_archive(tmp_path / "archives", "cifar10-lenet").parent), "--out", str(out)]
+    arguments += ["--tracker", tracker, "--threads", "1", *(part for change in QUICK for part in ("--set", change))]
     kept = {key: value for key, value in os.environ.items() if not key.startswith(("WANDB", "MLFLOW"))}
     proxies = dict.fromkeys(("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"), NOWHERE)
     home = {"HOME": str(tmp_path / "home"), "CUDA_VISIBLE_DEVICES": ""}
-    done = subprocess.run(
-        words, cwd=ROOT, env=kept | proxies | home, capture_output=True, text=True, timeout=300, check=False
+    completed = subprocess.run(
+        arguments, cwd=ROOT, env=kept | proxies | home, capture_output=True, text=True, timeout=300, check=False
     )
-    assert done.returncode == 0, done.stderr
-    return out, done.stderr
+    assert completed.returncode == 0, completed.stderr
+    return out, completed.stderr
 
 
 def _needs(library: str) -> None:
@@ -41,7 +41,7 @@ def _needs(library: str) -> None:
         pytest.skip(f"needs {library}, which the group `track` installs")
 
 
-def test_tensorboard_has_the_curves_of_a_run_unless_told_otherwise(lenet: Trained) -> None:
+def test_tensorboard_is_the_default_tracker(lenet: Trained) -> None:
     from tensorboard.backend.event_processing.event_accumulator import (  # type: ignore[import-untyped]
         EventAccumulator,
     )
@@ -57,11 +57,11 @@ def test_tensorboard_has_the_curves_of_a_run_unless_told_otherwise(lenet: Traine
 def test_without_a_tracker_nothing_is_written(photographs: Path, tmp_path: Path) -> None:
     folder = copy_archive(tmp_path / "archives", "cifar10-lenet")
     train(folder, photographs, tmp_path / "out", Options(overrides=QUICK, progress=False, tracker="none"))
-    found = {path.name for path in (tmp_path / "out").iterdir()}
-    assert not found & {"tensorboard", "wandb", "mlflow", "mlflow.db", "lightning_logs"}
+    result = {path.name for path in (tmp_path / "out").iterdir()}
+    assert not result & {"tensorboard", "wandb", "mlflow", "mlflow.db", "lightning_logs"}
 
 
-def test_weights_and_biases_works_offline_below_the_result_folder(photographs: Path, tmp_path: Path) -> None:
+def test_weights_and_biases_works_offline_in_the_result_folder(photographs: Path, tmp_path: Path) -> None:
     _needs("wandb")
     out, _ = _run("wandb", photographs, tmp_path)
     (kept,) = (out / "wandb").glob("offline-run-*/run-*.wandb")
@@ -71,13 +71,13 @@ def test_weights_and_biases_works_offline_below_the_result_folder(photographs: P
     assert (out / "metrics.json").is_file()
 
 
-def test_mlflow_works_offline_below_the_result_folder(photographs: Path, tmp_path: Path) -> None:
+def test_mlflow_works_offline_in_the_result_folder(photographs: Path, tmp_path: Path) -> None:
     _needs("mlflow")
     out, _ = _run("mlflow", photographs, tmp_path)
     with sqlite3.connect(out / "mlflow.db") as database:
-        found = dict(database.execute("SELECT key, COUNT(*) FROM metrics GROUP BY key").fetchall())
+        result = dict(database.execute("SELECT key, COUNT(*) FROM metrics GROUP BY key").fetchall())
         names = [row[0] for row in database.execute("SELECT name FROM experiments").fetchall()]
     database.close()
-    assert found["loss"] == found["accuracy"] == 2
+    assert result["loss"] == result["accuracy"] == 2
     assert "cifar10-lenet" in names
     assert (out / "metrics.json").is_file()

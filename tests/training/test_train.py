@@ -15,13 +15,13 @@ from handlers import recipe as recipes
 from handlers.formats import decode
 from handlers.recipe import Recipe
 from training import datasets, networks, settings, weights
-from training.datasets import pixels, split, statistics
-from training.datasets.prepared import prepare
+from training.datasets import pixels, split, training_data
 from training.errors import DataError, RunError
 from training.evaluators import outputs
 from training.fit import Run, fit
 from training.lightning_modules.classification import Classification
 from training.metrics import binary
+from training.metrics.threshold_sweep import rank
 from training.release import install
 from training.train import Options, train
 
@@ -34,7 +34,7 @@ def _options(**changes: object) -> Options:
 
 @pytest.fixture(scope="module")
 def finished(quick: settings.Settings, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One run that all tests look at."""
+    """Finished run, shared by the tests."""
     folder = tmp_path_factory.mktemp("finished")
     archive, films = make_archive(folder / "archive", quick), make_films(folder / "films")
     train(archive, films, folder / "run", _options())
@@ -43,69 +43,72 @@ def finished(quick: settings.Settings, tmp_path_factory: pytest.TempPathFactory)
 
 @pytest.fixture
 def run(finished: Path, tmp_path: Path) -> Path:
-    """Copy that run: a test may change it."""
+    """Copy of the finished run, for tests that change it."""
     return Path(shutil.copytree(finished, tmp_path / "run"))
 
 
-def test_a_run_leaves_all_that_is_shipped(run: Path, archive: Path) -> None:
-    made = recipes.load(run / "archive.yaml")
+def test_a_run_writes_all_shipped_files(run: Path, archive: Path) -> None:
+    released = recipes.load(run / "archive.yaml")
     before = recipes.load(archive / "archive.yaml")
     same = {"name", "version", "labels", "network", "licence", "sample", "title", "activation"}
-    assert made.model_dump(include=same) == before.model_dump(include=same)
+    assert released.model_dump(include=same) == before.model_dump(include=same)
     report = json.loads((run / "metrics.json").read_text())
     assert report["command"] == "radserve train"
     assert report["split"]["train"]["images"] + report["split"]["validation"]["images"] == 40
-    assert made.decision is not None
-    assert (report["threshold"], report["temperature"]) == (made.decision.threshold, made.calibration.temperature)
-    assert report["model"]["weights_sha256"] == made.weights.sha256
-    for figure in report["validation"].values():
-        assert figure["ci95"][0] <= figure["value"] <= figure["ci95"][1]
+    assert released.decision is not None
+    assert (report["threshold"], report["temperature"]) == (
+        released.decision.threshold,
+        released.calibration.temperature,
+    )
+    assert report["model"]["weights_sha256"] == released.weights.sha256
+    for metric in report["validation"].values():
+        assert metric["ci95"][0] <= metric["value"] <= metric["ci95"][1]
 
 
-def test_weights_are_half_precision_under_the_networks_keys(run: Path, recipe: Recipe) -> None:
+def test_weights_are_in_half_precision_with_the_keys_of_the_network(run: Path, recipe: Recipe) -> None:
     state = load_file(run / "weights.safetensors")
     assert set(state) == set(networks.create(recipe.network, 2).state_dict())
     assert {value.dtype for value in state.values()} == {torch.float16, torch.int64}
 
 
-def test_figures_are_those_of_the_shipped_weights_through_the_servers_pipeline(run: Path, films: Path) -> None:
-    made = recipes.load(run / "archive.yaml")
-    chosen = settings.load(run / "training.yaml")
-    network = weights.load(networks.create(made.network, made.outputs), run / made.weights.file)
-    examples = datasets.find(chosen.data, films)
-    aside = [examples[place] for place in split.by_group(examples, chosen.validation, chosen.seed).validation]
-    images = [decode.decode(example.path.read_bytes()) for example in aside]
-    values = torch.from_numpy(np.stack([preprocess.preprocess(image, made.input) for image in images]))
+def test_metrics_equal_those_of_the_shipped_weights_in_the_serving_pipeline(run: Path, films: Path) -> None:
+    released = recipes.load(run / "archive.yaml")
+    config = settings.load(run / "training.yaml")
+    network = weights.load(networks.create(released.network, released.outputs), run / released.weights.file)
+    examples = datasets.find(config.data, films)
+    validation = [examples[index] for index in split.by_group(examples, config.validation, config.seed).validation]
+    images = [decode.decode(example.path.read_bytes()) for example in validation]
+    values = torch.from_numpy(np.stack([preprocess.preprocess(image, released.input) for image in images]))
     with torch.inference_mode():
         logits = network(values)["logits"].numpy()
-    probability = outputs.probabilities(logits, made.calibration.temperature)[:, 1]
-    positive = np.array([example.label == "pneumonia" for example in aside])
-    assert made.decision is not None
+    probability = outputs.probabilities(logits, released.calibration.temperature)[:, 1]
+    positive = np.array([example.label == "pneumonia" for example in validation])
+    assert released.decision is not None
     report = json.loads((run / "metrics.json").read_text())
-    counts = binary.confusion(positive, probability >= made.decision.threshold)
+    counts = binary.confusion(positive, probability >= released.decision.threshold)
     assert report["confusion"] == vars(counts)
-    assert counts.sensitivity >= chosen.sensitivity
-    assert report["validation"]["auroc"]["value"] == pytest.approx(binary.auroc(positive, probability), abs=1e-4)
+    assert counts.sensitivity >= config.sensitivity
+    assert report["validation"]["auroc"]["value"] == pytest.approx(rank(positive, probability).sweep().auroc, abs=1e-4)
 
 
-def test_statistics_come_from_the_training_side_alone(run: Path, films: Path, recipe: Recipe) -> None:
-    chosen = settings.load(run / "training.yaml")
-    examples = datasets.find(chosen.data, films)
-    train_side = split.by_group(examples, chosen.validation, chosen.seed).train
-    images = pixels.read([examples[place] for place in train_side], recipe.input)
-    found = statistics.of_pixels(images, 3)
-    made = recipes.load(run / "archive.yaml").input
-    assert (made.mean, made.std) == (found.mean, found.std)
+def test_pixel_statistics_are_those_of_the_training_side(run: Path, films: Path, recipe: Recipe) -> None:
+    config = settings.load(run / "training.yaml")
+    examples = datasets.find(config.data, films)
+    train_side = split.by_group(examples, config.validation, config.seed).train
+    images = pixels.read([examples[index] for index in train_side], recipe.input)
+    mean, std = pixels.statistics(images, 3)
+    spec = recipes.load(run / "archive.yaml").input
+    assert (spec.mean, spec.std) == (mean, std)
 
 
-def test_every_epoch_is_written_down(run: Path) -> None:
+def test_every_epoch_is_logged(run: Path) -> None:
     with (run / "epochs.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert [row["epoch"] for row in rows] == ["0", "1", "2"]
     assert all(float(row["train_loss"]) > 0 for row in rows)
 
 
-def test_the_last_epoch_is_kept_even_if_it_is_not_the_best(run: Path) -> None:
+def test_the_last_epoch_is_saved_even_if_it_is_not_the_best(run: Path) -> None:
     assert torch.load(run / "last.ckpt", weights_only=True)["epoch"] == 2
 
 
@@ -123,21 +126,21 @@ class _Interrupted(Exception):
     pass
 
 
-def test_a_resumed_run_ends_as_one_without_a_break(
+def test_a_resumed_run_equals_an_uninterrupted_one(
     run: Path, archive: Path, films: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     broken = tmp_path / "broken"
     with monkeypatch.context() as patch:
-        from training.epoch_log import Journal
+        from training.epoch_log import EpochLog
 
-        start = Journal.on_train_epoch_start
+        original = EpochLog.on_train_epoch_start
 
-        def interrupt(self: Journal, trainer: object, pl_module: object) -> None:
+        def interrupt(self: EpochLog, trainer: object, pl_module: object) -> None:
             if trainer.current_epoch == 2:  # type: ignore[attr-defined]
                 raise _Interrupted
-            start(self, trainer, pl_module)  # type: ignore[arg-type]
+            original(self, trainer, pl_module)  # type: ignore[arg-type]
 
-        patch.setattr(Journal, "on_train_epoch_start", interrupt)
+        patch.setattr(EpochLog, "on_train_epoch_start", interrupt)
         with pytest.raises(_Interrupted):
             train(archive, films, broken, _options())
     assert not (broken / "weights.safetensors").exists()
@@ -151,17 +154,17 @@ def test_a_resumed_run_ends_as_one_without_a_break(
     assert columns[0] == columns[1]
 
 
-def test_a_folder_with_a_run_is_not_overwritten(run: Path, archive: Path, films: Path) -> None:
+def test_an_existing_run_is_not_overwritten(run: Path, archive: Path, films: Path) -> None:
     with pytest.raises(RunError, match="--resume"):
         train(archive, films, run, _options())
 
 
-def test_there_must_be_something_to_resume(archive: Path, films: Path, tmp_path: Path) -> None:
-    with pytest.raises(RunError, match=r"no last\.ckpt"):
+def test_resuming_requires_a_checkpoint(archive: Path, films: Path, tmp_path: Path) -> None:
+    with pytest.raises(RunError, match=r"contains no last\.ckpt"):
         train(archive, films, tmp_path / "empty", _options(resume=True))
 
 
-def test_other_settings_do_not_resume_a_run(run: Path, archive: Path, films: Path) -> None:
+def test_a_run_cannot_be_resumed_with_other_settings(run: Path, archive: Path, films: Path) -> None:
     with pytest.raises(RunError, match="other settings"):
         train(archive, films, run, _options(resume=True, overrides=["learning_rate=0.1"]))
 
@@ -175,58 +178,56 @@ def test_a_finished_run_can_be_released_again_and_installed(finished: Path, arch
         assert (archive / name).read_bytes() == (run / name).read_bytes()
 
 
-def test_what_was_not_released_cannot_be_installed(archive: Path, tmp_path: Path) -> None:
+def test_an_unreleased_run_cannot_be_installed(archive: Path, tmp_path: Path) -> None:
     with pytest.raises(RunError, match="has not been released"):
         install(tmp_path, archive)
 
 
-def test_labels_that_the_recipe_does_not_have_are_refused(
-    films: Path, recipe: Recipe, quick: settings.Settings
-) -> None:
+def test_labels_that_are_not_in_the_recipe_are_rejected(films: Path, recipe: Recipe, quick: settings.Settings) -> None:
     other = recipe.model_copy(update={"labels": ("no", "yes")})
     with pytest.raises(DataError, match=r"\['normal', 'pneumonia'\].*\['no', 'yes'\]"):
-        prepare(other, quick, films)
+        training_data.load(other, quick, films)
 
 
-def test_it_learns(films: Path, recipe: Recipe, quick: settings.Settings, tmp_path: Path) -> None:
-    prepared = prepare(recipe, quick, films)
-    chosen = quick.model_copy(update={"epochs": 6, "augmentation": settings.Augmentation()})
-    fit(recipe, chosen, prepared, Run(tmp_path / "run", progress=False, tracker="none"))
+def test_training_learns(films: Path, recipe: Recipe, quick: settings.Settings, tmp_path: Path) -> None:
+    data = training_data.load(recipe, quick, films)
+    config = quick.model_copy(update={"epochs": 6, "augmentation": settings.Augmentation()})
+    fit(recipe, config, data, Run(tmp_path / "run", progress=False, tracker="none"))
     state, _ = weights.from_checkpoint(tmp_path / "run" / "best.ckpt")
     network = networks.create(recipe.network, 2)
     network.load_state_dict(state)
-    logits = outputs.logits(network, prepared.validation, prepared.spec, 2)
-    assert binary.auroc(prepared.validation.targets.numpy() == 1, logits[:, 1] - logits[:, 0]) > 0.95
+    logits = outputs.logits(network, data.validation, data.spec, 2)
+    assert rank(data.validation.targets.numpy() == 1, logits[:, 1] - logits[:, 0]).sweep().auroc > 0.95
 
 
-STILL = ("epochs=1", "learning_rate=1e-9", "average=0")
+FROZEN = ("epochs=1", "learning_rate=1e-9", "average=0")
 
 
-def test_training_further_begins_with_the_released_weights(lenet: Trained, tmp_path: Path) -> None:
-    options = _options(start=lenet.out, overrides=(*LENET, *STILL))
+def test_continued_training_starts_with_the_released_weights(lenet: Trained, tmp_path: Path) -> None:
+    options = _options(start=lenet.out, overrides=(*LENET, *FROZEN))
     train(lenet.copy(tmp_path).folder, lenet.data, tmp_path / "further", options)
     report = json.loads((tmp_path / "further" / "metrics.json").read_text())
     assert report["validation"]["accuracy"]["value"] > 0.9
 
 
-def test_training_further_on_another_split_is_refused(lenet: Trained, tmp_path: Path) -> None:
-    options = _options(start=lenet.out, overrides=(*LENET, *STILL, "seed=2"))
+def test_continued_training_on_another_split_is_rejected(lenet: Trained, tmp_path: Path) -> None:
+    options = _options(start=lenet.out, overrides=(*LENET, *FROZEN, "seed=2"))
     with pytest.raises(RunError, match="another split"):
         train(lenet.folder, lenet.data, tmp_path / "further", options)
 
 
-def test_training_further_needs_to_know_what_was_trained_on(lenet: Trained, tmp_path: Path) -> None:
+def test_continued_training_requires_the_metrics_of_the_weights(lenet: Trained, tmp_path: Path) -> None:
     mine = lenet.copy(tmp_path)
     (mine.out / "metrics.json").unlink()
-    with pytest.raises(RunError, match=r"metrics\.json: missing"):
+    with pytest.raises(RunError, match=r"metrics\.json: not found"):
         train(mine.folder, mine.data, tmp_path / "further", _options(start=mine.out, overrides=LENET))
 
 
-def test_a_refused_command_does_not_stand_in_the_figures_of_the_next_run(lenet: Trained, tmp_path: Path) -> None:
+def test_a_failed_command_is_not_recorded_for_the_next_run(lenet: Trained, tmp_path: Path) -> None:
     out = tmp_path / "further"
-    refused = _options(start=lenet.out, overrides=(*LENET, *STILL, "seed=2"), command="refused")
+    options = _options(start=lenet.out, overrides=(*LENET, *FROZEN, "seed=2"), command="failed")
     with pytest.raises(RunError):
-        train(lenet.folder, lenet.data, out, refused)
-    train(lenet.folder, lenet.data, out, _options(overrides=(*LENET, *STILL), command="begun"))
-    train(lenet.folder, lenet.data, out, _options(overrides=(*LENET, *STILL), command="resumed", resume=True))
-    assert json.loads((out / "metrics.json").read_text())["command"] == "begun"
+        train(lenet.folder, lenet.data, out, options)
+    train(lenet.folder, lenet.data, out, _options(overrides=(*LENET, *FROZEN), command="started"))
+    train(lenet.folder, lenet.data, out, _options(overrides=(*LENET, *FROZEN), command="resumed", resume=True))
+    assert json.loads((out / "metrics.json").read_text())["command"] == "started"

@@ -9,7 +9,7 @@ from training import networks, weights
 from training.errors import RunError
 
 
-def test_weights_come_back_rounded_to_half_precision(tmp_path: Path) -> None:
+def test_weights_are_rounded_to_half_precision(tmp_path: Path) -> None:
     network = networks.create("chest_xray_cnn", 2)
     weights.save(network.state_dict(), tmp_path / "weights.safetensors")
     again = weights.load(networks.create("chest_xray_cnn", 2), tmp_path / "weights.safetensors")
@@ -24,6 +24,6 @@ def test_equal_weights_give_equal_files(tmp_path: Path) -> None:
     assert weights.save(state, tmp_path / "a") == weights.save(backwards, tmp_path / "b")
 
 
-def test_a_run_without_an_epoch_has_no_weights(tmp_path: Path) -> None:
+def test_a_run_without_an_epoch_is_reported(tmp_path: Path) -> None:
     with pytest.raises(RunError, match="has not finished an epoch"):
         weights.from_checkpoint(tmp_path / "best.ckpt")

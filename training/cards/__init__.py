@@ -1,1 +1,1 @@
-"""Model cards."""
+"""Model cards, rendered from a recipe and its metrics."""

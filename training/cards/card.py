@@ -1,4 +1,4 @@
-"""The model card: what a recipe and its figures say, for the person who has to trust them."""
+"""Model cards: renders a recipe and its metrics as Markdown."""
 
 from __future__ import annotations
 
@@ -6,81 +6,80 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from handlers.recipe import Recipe
-from training.cards import datasets
-from training.cards.datasets import About
+from training.cards import dataset_notes
+from training.cards.dataset_notes import DatasetNotes
 from training.errors import RunError
 from training.metrics import report
-from training.metrics.report import Figure, Report
+from training.metrics.report import Metric, Report
 
-_FIGURES: Final = {
+_METRICS: Final = {
     "auroc": "AUROC",
     "average_precision": "average precision",
     "f1": "F1",
     "brier": "Brier score",
-    "brier_equal": "Brier score, both labels weighed alike",
+    "brier_equal": "Brier score, labels weighted equally",
     "ece": "expected calibration error",
-    "ece_equal": "expected calibration error, both labels weighed alike",
-    "accuracy_top3": "right label among the three most probable",
-    "auroc_macro": "AUROC, each label against the rest, mean",
-    "average_precision_macro": "average precision, each label against the rest, mean",
-    "f1_macro": "F1, mean over the labels",
-    "dice_patient": "volumetric Dice of a patient over all slices, mean over patients",
-    "dice_patient_median": "volumetric Dice of a patient over all slices, median",
-    "dice_slice": "Dice of a slice, mean over slices with tumour",
-    "hd95": "HD95 in pixels of the network's input, mean over slices with tumour; a missed one counts as the diagonal",
-    "hd95_found": "HD95 in pixels of the network's input, mean over slices with tumour in which something was marked",
-    "missed_slices": "share of slices with tumour in which nothing was marked",
-    "false_alarms": "share of slices without tumour in which something was marked",
-    "pixel_sensitivity": "share of all tumour pixels that are marked",
-    "pixel_precision": "share of all marked pixels that are tumour",
+    "ece_equal": "expected calibration error, labels weighted equally",
+    "accuracy_top3": "top-3 accuracy",
+    "auroc_macro": "AUROC, one label against the rest, mean",
+    "average_precision_macro": "average precision, one label against the rest, mean",
+    "f1_macro": "F1, mean over labels",
+    "dice_patient": "volumetric Dice per patient over all slices, mean",
+    "dice_patient_median": "volumetric Dice per patient over all slices, median",
+    "dice_slice": "Dice per slice, mean over slices with tumour",
+    "hd95": "HD95 in pixels of the network input, mean over slices with tumour; a missed tumour counts as the diagonal",
+    "hd95_found": "HD95 in pixels of the network input, mean over slices with tumour and a predicted mask",
+    "missed_slices": "share of slices with tumour and an empty predicted mask",
+    "false_alarms": "share of slices without tumour but with a predicted mask",
+    "pixel_sensitivity": "pixel sensitivity",
+    "pixel_precision": "pixel precision",
 }
-"""A figure that is not here goes by its key."""
+"""Display names of metrics; others use their key."""
 
-_NO_DEVICE: Final = (
-    "**No medical device.** It has been measured on one public data set at most and cleared by nobody. Use it for "
-    "research and\nengineering; let no decision about a person depend on it."
+_DISCLAIMER: Final = (
+    "**Not a medical device.** For research only; do not use it for patient care. Not approved by any regulator, and\n"
+    "measured on one public data set at most."
 )
 
 
 def card(recipe: Recipe, metrics: Mapping[str, Any] | None, data: str) -> str:
-    """Write the card of a model.
+    """Render the card of a model.
 
     Parameters
     ----------
     metrics
-        Its metrics.json (see `training.metrics.report`); None where it was never trained.
+        Content of its metrics.json (see `training.metrics.report`); None if it was never trained.
     data
-        Name of the data set that it is trained on.
+        Name of its training data set.
 
     Raises
     ------
     RunError
-        If the figures are incomplete, or of another model or data set.
+        If the metrics are incomplete, or belong to another model or data set.
     SettingsError
-        If nothing is known of the data set.
+        If the data set is unknown.
     """
-    words = datasets.of(data)
+    notes = dataset_notes.for_dataset(data)
     measured = None if metrics is None else _checked(report.parse(metrics), recipe, data)
     parts = [
         f"# {recipe.name} {recipe.version}",
         *_status(recipe, measured),
-        f"{recipe.title}. {_answers(recipe)}",
-        _NO_DEVICE,
-        "## What it is for, and what not",
-        f"For: {words.for_use}",
-        f"Not for: {words.not_for}",
-        _refusals(recipe),
+        f"{recipe.title}. {_output(recipe)}",
+        _DISCLAIMER,
+        "## Intended use and limits",
+        f"Intended for: {notes.intended_use}",
+        f"Not intended for: {notes.out_of_scope}",
+        _rejections(recipe),
+        notes.limits,
         "## Input and decision",
-        _input(recipe),
+        *_input(recipe),
         "## Data",
-        *([recipe.trained_on.strip()] if measured else [f"To be trained on: {words.source}."]),
-        *(_split(measured, words) if measured else []),
-        "## Figures",
-        *(_figures(measured, recipe) if measured else ["None: nothing was trained, so nothing was measured."]),
-        "## Figures of others",
-        words.published,
-        "## Limits",
-        words.limits,
+        *([recipe.trained_on.strip()] if measured else [f"Training data: {notes.source}."]),
+        *(_split(measured, notes) if measured else []),
+        "## Results",
+        *(_results(measured, recipe) if measured else ["None: the model was never trained."]),
+        "## Published results",
+        notes.published,
         "## Licence",
         recipe.licence.strip(),
     ]
@@ -88,127 +87,127 @@ def card(recipe: Recipe, metrics: Mapping[str, Any] | None, data: str) -> str:
 
 
 def _checked(measured: Report, recipe: Recipe, data: str) -> Report:
-    told = (measured.model.name, measured.model.version, measured.task, measured.data)
-    if told != (recipe.name, recipe.version, recipe.task, data):
+    subject = (measured.model.name, measured.model.version, measured.task, measured.data)
+    if subject != (recipe.name, recipe.version, recipe.task, data):
         raise RunError(
-            f"metrics.json: is about {' '.join(told)}, the card about {recipe.name} {recipe.version} {recipe.task} "
-            f"{data}. Evaluate the model anew."
+            f"metrics.json: describes {' '.join(subject)}, the card describes {recipe.name} {recipe.version} "
+            f"{recipe.task} {data}. Evaluate the model again."
         )
     return measured
 
 
 def _status(recipe: Recipe, measured: Report | None) -> list[str]:
-    """Say first what a reader must not overlook."""
-    how = f" To get them: `{recipe.weights.source}`." if recipe.weights.source else ""
+    hint = f" To get the weights: `{recipe.weights.source}`." if recipe.weights.source else ""
     if measured is None:
-        return [f"**Never trained.** No weights are shipped.{how}"]
+        return [f"**Never trained.** No weights are shipped.{hint}"]
     if measured.demonstration:
-        said = "The figures below are those of a short run, which shows that training and serving work"
-        no = "they are not the figures of a usable model"
-        return [f"**Demonstration only.** No trained weights are shipped. {said};\n{no}.{how}"]
-    return [f"**Weights are not shipped with the repository.**{how}"] if how else []
+        text = "No trained weights are shipped. The results below come from a short run, not from a usable model."
+        return [f"**Demonstration only.** {text}{hint}"]
+    return [f"**The weights are not shipped with the repository.**{hint}"] if hint else []
 
 
-def _answers(recipe: Recipe) -> str:
+def _output(recipe: Recipe) -> str:
     if recipe.task == "segmentation":
-        return "Answers with a mask in the geometry of the image, and whether it marks anything."
+        return "Output: a mask with the geometry of the image."
     *first, last = (f"`{label}`" for label in recipe.labels)
-    return f"Answers with {', '.join(first)} or {last}."
+    return f"Output: {', '.join(first)} or {last}."
 
 
-def _refusals(recipe: Recipe) -> str:
-    told = [*(["colour"] if recipe.input.color == "gray" else []), "contrast", "size"]
+def _rejections(recipe: Recipe) -> str:
+    checks = [*(["colour"] if recipe.input.color == "gray" else []), "contrast", "size"]
     if recipe.input.dicom:
-        told.append(f"DICOM attributes {', '.join(recipe.input.dicom)}")
-    return f"Images are refused where that can be told ({', '.join(told)}), and answered where it cannot."
+        checks.append(f"the DICOM attributes {', '.join(recipe.input.dicom)}")
+    return f"Unsuitable images are rejected based on {', '.join(checks)}. Other unsuitable images are still analysed."
 
 
-def _input(recipe: Recipe) -> str:
+def _input(recipe: Recipe) -> Iterable[str]:
     spec = recipe.input
     height, width = spec.frame or (spec.height, spec.width)
-    fit = "its aspect kept, black around it" if spec.fit == "pad" else "its aspect ignored"
-    cut = f", of which the middle {spec.height} x {spec.width} is used" if spec.frame else ""
-    color = {"gray": "Gray", "rgb": "Colour"}[spec.color]
-    return (
-        f"{color} image of any size, resized to {height} x {width} ({spec.resize}, {fit}){cut}; of full scale, mean "
-        f"{_numbers(spec.mean)} and deviation {_numbers(spec.std)}.\n{_decision(recipe)}"
-        f"\nTemperature {recipe.calibration.temperature:.4f}: {_clause(recipe.calibration.fitted)}."
+    fit = "aspect ratio kept, padded with black" if spec.fit == "pad" else "aspect ratio not kept"
+    crop = f", cropped to the central {spec.height} x {spec.width}" if spec.frame else ""
+    color = {"gray": "grayscale", "rgb": "colour"}[spec.color]
+    yield (
+        f"Input: {color} image of any size, resized to {height} x {width} ({spec.resize}, {fit}){crop}, "
+        f"scaled to [0, 1] and normalised with mean {_numbers(spec.mean)} and standard deviation {_numbers(spec.std)}."
     )
+    yield _decision(recipe)
+    yield f"Calibration: temperature {recipe.calibration.temperature:.4f}. {_sentence(recipe.calibration.fitted)}"
 
 
 def _decision(recipe: Recipe) -> str:
     decision = recipe.decision
     if decision is None:
-        return "The answer is the most probable label; there is no threshold."
+        return "Decision: the most probable label, without a threshold."
     if recipe.task == "segmentation":
-        least = f"; a mask of fewer than {decision.smallest} pixels is emptied" if decision.smallest > 1 else ""
-        return (
-            f"A pixel is `{decision.positive}` from a probability of {decision.threshold:.4f} on{least}: "
-            f"{_clause(decision.chosen)}."
-        )
+        least = f"; masks of fewer than {decision.smallest} pixels are emptied" if decision.smallest > 1 else ""
+        subject = "pixels with a probability"
+    else:
+        least, subject = "", "images with a calibrated probability"
     return (
-        f"Positive is `{decision.positive}` from a calibrated probability of {decision.threshold:.4f} on: "
-        f"{_clause(decision.chosen)}."
+        f"Decision: {subject} of {decision.threshold:.4f} or more are `{decision.positive}`{least}. "
+        f"{_sentence(decision.chosen)}"
     )
 
 
-def _split(measured: Report, words: About) -> Iterable[str]:
+def _split(measured: Report, notes: DatasetNotes) -> Iterable[str]:
     split = measured.split
     sides = {"training": split.train, "validation" if measured.part == "validation" else "measured": split.validation}
     known = {name: side for name, side in sides.items() if side is not None}
     labels = list(dict.fromkeys(label for side in known.values() for label in side.labels))
     yield _table(
-        ("side", words.unit, words.group, " / ".join(labels)),
+        ("part", notes.unit, notes.group, " / ".join(labels)),
         [
             (name, side.images, side.groups, " / ".join(str(side.labels.get(label, 0)) for label in labels))
             for name, side in known.items()
         ],
     )
     if measured.part == "all":
-        yield f"Everything in the folder was measured; sha256 of the list `{split.sha256}`."
+        yield f"All images of the folder were measured. SHA-256 of the list: `{split.sha256}`."
     else:
         yield (
-            f"Split by {words.group}, none of which is on both sides; seed {measured.seed}, sha256 of the split "
+            f"Split by {notes.group}, each on one side only. Seed {measured.seed}, SHA-256 of the split "
             f"`{split.sha256}`."
         )
 
 
-def _figures(measured: Report, recipe: Recipe) -> Iterable[str]:
-    yield f"{_measured_on(measured, recipe)}\nIn brackets: {measured.interval}."
-    rows = [(_FIGURES.get(key, key.replace("_", " ")), _figure(figure)) for key, figure in measured.validation.items()]
-    yield _table(("figure", "value"), rows)
+def _results(measured: Report, recipe: Recipe) -> Iterable[str]:
+    if measured.part == "all":
+        yield "Measured on separate data. Whether the model was trained on any of it cannot be verified."
+    else:
+        selected = "epoch, temperature and threshold" if recipe.decision else "epoch and temperature"
+        yield f"Measured on the validation part, which also selected {selected}. Expect lower accuracy elsewhere."
+    yield f"In parentheses: {measured.interval}."
+    rows = [(_name(key), _metric(metric)) for key, metric in measured.validation.items()]
+    yield _table(("metric", "value"), rows)
     if measured.confusion:
         yield _confusion(measured.confusion)
     if measured.stress:
-        yield "The same images, changed on purpose:"
+        yield "Robustness: the same images with artificial changes."
         names = list(next(iter(measured.stress.values())))
         changed = [(key, *(_number(row.get(name)) for name in names)) for key, row in measured.stress.items()]
-        yield _table(("change", *(_FIGURES.get(name, name.replace("_", " ")) for name in names)), changed)
+        yield _table(("change", *map(_name, names)), changed)
     epoch = "" if measured.epoch is None else f" (epoch {measured.epoch})"
-    yield f"Made by `{measured.command}`{epoch}; weights sha256 `{measured.model.weights_sha256}`."
-
-
-def _measured_on(measured: Report, recipe: Recipe) -> str:
-    if measured.part == "all":
-        return "On data of which training must not have seen anything; nobody but who gave it can tell whether it had."
-    chosen = "epoch, temperature and threshold" if recipe.decision else "epoch and temperature"
-    return f"On the validation side, which also chose {chosen}: expect less elsewhere."
+    yield f"Created by `{measured.command}`{epoch}; SHA-256 of the weights `{measured.model.weights_sha256}`."
 
 
 def _confusion(counts: Mapping[str, int] | Mapping[str, dict[str, int]]) -> str:
-    rows = {right: row for right, row in counts.items() if isinstance(row, dict)}
+    rows = {label: row for label, row in counts.items() if isinstance(row, dict)}
     if not rows:
-        told = ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in counts.items())
-        return f"Confusion at the threshold: {told}."
-    return "Counts, a row a right label, a column a label that was told:\n\n" + _table(
-        ("", *rows), [(right, *(row.get(told, 0) for told in rows)) for right, row in rows.items()]
+        text = ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in counts.items())
+        return f"Confusion at the threshold: {text}."
+    return "Confusion matrix: a row per true label, a column per predicted label.\n\n" + _table(
+        ("", *rows), [(label, *(row.get(predicted, 0) for predicted in rows)) for label, row in rows.items()]
     )
 
 
-def _figure(figure: Figure) -> str:
-    if figure.value is None or figure.ci95 is None:
+def _name(key: str) -> str:
+    return _METRICS.get(key, key.replace("_", " "))
+
+
+def _metric(metric: Metric) -> str:
+    if metric.value is None or metric.ci95 is None:
         return "not defined"
-    return f"{_number(figure.value)} ({_number(figure.ci95[0])} to {_number(figure.ci95[1])})"
+    return f"{_number(metric.value)} ({_number(metric.ci95[0])} to {_number(metric.ci95[1])})"
 
 
 def _number(value: float | None) -> str:
@@ -220,8 +219,8 @@ def _table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     return "\n".join([lines[0], "|---" * len(head) + "|", *lines[1:]])
 
 
-def _clause(text: str) -> str:
-    return text.strip().rstrip(".")
+def _sentence(text: str) -> str:
+    return f"{text.strip().rstrip('.')}."
 
 
 def _numbers(values: tuple[float, ...]) -> str:

@@ -1,4 +1,4 @@
-"""The data sets, by the name that a training configuration's `data` key gives."""
+"""Data sets, by the name in the `data` key of `training.yaml`."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ def find(name: str, folder: Path) -> tuple[Example, ...]:
     Raises
     ------
     SettingsError
-        If no data set has this name.
+        If the name is unknown.
     DataError
-        If the folder does not hold it.
+        If the folder does not contain the data set.
     """
     if name not in DATA_SETS:
-        raise SettingsError(f"data has value {name!r}; known are {', '.join(sorted(DATA_SETS))}.")
+        raise SettingsError(f"data: unknown data set {name!r}. Available: {', '.join(sorted(DATA_SETS))}.")
     return DATA_SETS[name](folder)

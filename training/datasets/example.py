@@ -1,36 +1,41 @@
-"""One labelled image of a data set, before it is read."""
+"""One labelled image of a data set."""
 
 from __future__ import annotations
 
+import hashlib
 import io
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 import numpy as np
+
+SUFFIXES: Final = frozenset({".jpeg", ".jpg", ".png"})
+"""Suffixes of image files in most data sets."""
 
 
 @dataclass(frozen=True)
 class Example:
-    """One image, what it shows and whom it must not be separated from.
+    """One image with its label and group; pixels are read on demand.
 
     Attributes
     ----------
     name
-        Path below the data set's folder, with `/`; identifies the example on every machine.
+        Path relative to the data set's folder, with `/`; identifies the example on every machine.
     path
-        The file, or the archive that holds it.
+        The file, or the archive that contains it.
     label
         One of the recipe's labels.
     group
-        Patient, or near-duplicate group: everything of one group is on one side of a split.
+        Patient or near-duplicate group; a group is never split.
     sha256
-        Of the image's bytes.
+        Hash of the image's bytes.
     mask
-        File with the truth of a segmentation, of the image's size; pixels above 0 belong to it.
+        Mask file of a segmentation, with the size of the image; pixels above 0 are positive.
     span
-        (offset, length) in bytes, where the image is a part of the file.
+        (offset, length) in bytes, if the image is a part of the file.
     raw
-        (channels, height, width) where the bytes are no encoded image but its pixels, in this order.
+        (channels, height, width), if the bytes are unencoded pixels in this order.
     """
 
     name: str
@@ -53,8 +58,18 @@ class Example:
         return data if self.raw is None else _npy(data, self.raw)
 
 
+def image_files(folder: Path) -> list[Path]:
+    """List the images in a folder, in any order, without hidden files."""
+    return [path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES and not path.name.startswith(".")]
+
+
+def sha256(data: bytes) -> str:
+    """Hash bytes."""
+    return hashlib.sha256(data).hexdigest()
+
+
 def _npy(data: bytes, shape: tuple[int, int, int]) -> bytes:
     pixels = np.frombuffer(data, dtype=np.uint8).reshape(shape).transpose(1, 2, 0)
-    written = io.BytesIO()
-    np.save(written, np.ascontiguousarray(pixels), allow_pickle=False)
-    return written.getvalue()
+    buffer = io.BytesIO()
+    np.save(buffer, np.ascontiguousarray(pixels), allow_pickle=False)
+    return buffer.getvalue()

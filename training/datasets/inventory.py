@@ -1,4 +1,4 @@
-"""A description of a data set for the eye: a table for the terminal, a picture of samples."""
+"""Renders the description of a data set: a table for the terminal, and an image of samples."""
 
 from __future__ import annotations
 
@@ -24,38 +24,36 @@ _SIDE: Final = 128
 _GAP: Final = 6
 _HEAD: Final = 20
 _OUTLINE: Final = (230, 159, 0)
-_MOST: Final = 5
-"""Rows of a kind that a table lists; the others are counted."""
+_MAX_ROWS: Final = 5
+"""Rows per kind in the table; the rest is summarised."""
 
 
-def table(description: Description, most_problems: int = 20) -> Group:
-    """Render a description for the terminal; problems come last, where they are seen."""
-    found = Table(box=box.SIMPLE_HEAD, title=description.name, title_justify="left")
-    for name in ("What", "Which", "Images"):
-        found.add_column(name, justify="right" if name == "Images" else "left")
-    images = sum(description.labels.values())
-    found.add_row("all", "", str(images))
-    _rows(found, "label", description.labels)
+def table(description: Description, max_problems: int = 20) -> Group:
+    """Render a description for the terminal, with the problems last."""
+    rows = Table(box=box.SIMPLE_HEAD, title=description.name, title_justify="left")
+    for name in ("Kind", "Value", "Images"):
+        rows.add_column(name, justify="right" if name == "Images" else "left")
+    rows.add_row("all", "", str(sum(description.labels.values())))
+    _add_rows(rows, "label", description.labels)
     largest = max(description.groups.values(), default=0)
-    found.add_row("groups", f"{len(description.groups)}, the largest of {largest}", "")
-    _rows(found, "kind", description.kinds)
-    _rows(found, "size", {f"{width} x {height}": count for (width, height), count in description.sizes.items()})
-    spare = sum(len(same) - 1 for same in description.copies)
-    found.add_row("exact copies", f"of {len(description.copies)} files", str(spare))
+    rows.add_row("groups", f"{len(description.groups)}, the largest of {largest}", "")
+    _add_rows(rows, "kind", description.kinds)
+    _add_rows(rows, "size", {f"{width} x {height}": count for (width, height), count in description.sizes.items()})
+    extra = sum(len(same) - 1 for same in description.copies)
+    rows.add_row("exact copies", f"of {len(description.copies)} files", str(extra))
     if description.masks is not None:
-        found.add_row("masks", "all", str(description.masks.pairs))
-        found.add_row("", "empty", str(description.masks.empty))
+        rows.add_row("masks", "all", str(description.masks.total))
+        rows.add_row("", "empty", str(description.masks.empty))
     for name, side in description.sides.items():
         labels = ", ".join(f"{count} {label}" for label, count in sorted(side.labels.items()))
-        found.add_row(name, f"{side.groups} groups; {labels}", str(side.images))
-    return Group(found, *_verdict(description.problems, most_problems))
+        rows.add_row(name, f"{side.groups} groups; {labels}", str(side.images))
+    return Group(rows, *_summary(description.problems, max_problems))
 
 
 def samples(examples: Sequence[Example], path: Path, each: int = 8) -> None:
-    """Write a picture of some images of each label, from different groups, with the outline of their masks.
+    """Write a PNG with images of each label, from different groups, with the outlines of their masks.
 
-    It shows images of the data: keep it with the results of a run, not in a repository. What cannot be read
-    is drawn as a tile that says so.
+    Unreadable images become a tile with that text. The PNG shows images of the data set: do not commit it.
     """
     labels = sorted({example.label for example in examples})
     height = _HEAD + _SIDE + _GAP
@@ -64,38 +62,37 @@ def samples(examples: Sequence[Example], path: Path, each: int = 8) -> None:
     for row, label in enumerate(labels):
         top = _GAP + row * height
         pen.text((_GAP, top), label, fill="black", font=ImageFont.load_default(14))
-        for column, example in enumerate(_spread(examples, label, each)):
+        for column, example in enumerate(_sample(examples, label, each)):
             sheet.paste(_tile(example), (_GAP + column * (_SIDE + _GAP), top + _HEAD))
     sheet.save(path, format="PNG")
 
 
-def _rows(found: Table, what: str, counts: Mapping[str, int]) -> None:
+def _add_rows(rows: Table, kind: str, counts: Mapping[str, int]) -> None:
     order = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
-    # Labels are few and each of them matters.
-    shown = order if what == "label" else order[:_MOST]
-    for place, (name, count) in enumerate(shown):
-        found.add_row("" if place else what, name, str(count))
+    shown = order if kind == "label" else order[:_MAX_ROWS]
+    for index, (name, count) in enumerate(shown):
+        rows.add_row("" if index else kind, name, str(count))
     if rest := order[len(shown) :]:
-        found.add_row("", f"{len(rest)} others", str(sum(count for _, count in rest)))
+        rows.add_row("", f"{len(rest)} others", str(sum(count for _, count in rest)))
 
 
-def _verdict(problems: Sequence[str], most: int) -> list[Text]:
+def _summary(problems: Sequence[str], limit: int) -> list[Text]:
     if not problems:
-        return [Text("No group and no file is on both sides of the split; every file can be read.", style="green")]
-    lines = [Text(f"{len(problems)} problems:", style="bold red"), *(Text(f"- {text}") for text in problems[:most])]
-    return [*lines, Text(f"and {len(problems) - most} more")] if len(problems) > most else lines
+        return [Text("Every file can be read; no group and no file is on both sides of the split.", style="green")]
+    lines = [Text(f"{len(problems)} problems:", style="bold red"), *(Text(f"- {text}") for text in problems[:limit])]
+    return [*lines, Text(f"and {len(problems) - limit} more")] if len(problems) > limit else lines
 
 
-def _spread(examples: Sequence[Example], label: str, count: int) -> list[Example]:
-    """Choose evenly from the label's groups, the middle image of each."""
+def _sample(examples: Sequence[Example], label: str, count: int) -> list[Example]:
+    """Select evenly spaced groups of a label, and the middle image of each."""
     groups: defaultdict[str, list[Example]] = defaultdict(list)
     for example in examples:
         if example.label == label:
             groups[example.group].append(example)
     members = list(groups.values())
     count = min(count, len(members))
-    chosen = [members[place * len(members) // count] for place in range(count)]
-    return [group[len(group) // 2] for group in chosen]
+    selected = [members[index * len(members) // count] for index in range(count)]
+    return [group[len(group) // 2] for group in selected]
 
 
 def _tile(example: Example) -> Pillow.Image:

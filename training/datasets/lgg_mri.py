@@ -1,12 +1,11 @@
 """Lower-grade glioma slices with masks (Buda, Saha, Mazurowski 2019), in the layout of the public download.
 
-`kaggle_3m/<case>/<case>_<N>.tif` holds pre-contrast, FLAIR and post-contrast as three channels,
-`<case>_<N>_mask.tif` the tumour; other suffixes are read as well.
+`kaggle_3m/<case>/<case>_<N>.tif` has pre-contrast, FLAIR and post-contrast as three channels,
+`<case>_<N>_mask.tif` the tumour. Other suffixes are accepted as well.
 """
 
 from __future__ import annotations
 
-import hashlib
 import re
 from pathlib import Path
 from typing import Final
@@ -15,7 +14,7 @@ import numpy as np
 from PIL import Image as Pillow
 
 from training.datasets.duplicates import join
-from training.datasets.example import Example
+from training.datasets.example import Example, sha256
 from training.errors import DataError
 
 LABELS: Final = ("background", "tumour")
@@ -25,48 +24,44 @@ _MASK: Final = "_mask"
 
 
 def find(folder: Path) -> tuple[Example, ...]:
-    """List the slices below a folder, in a fixed order; a slice with any tumour is labelled so.
+    """List the slices of a folder in a fixed order; a slice with any tumour has the label `tumour`.
 
     Parameters
     ----------
     folder
-        Holds `kaggle_3m`, or the folders of the cases directly.
+        Contains `kaggle_3m`, or the folders of the cases directly.
 
     Raises
     ------
     DataError
-        If a slice has no mask, a mask no slice, or a case an unknown name.
+        If a slice has no mask, a mask has no slice, or the name of a case is unknown.
     """
     top = folder / "kaggle_3m" if (folder / "kaggle_3m").is_dir() else folder
     if not top.is_dir():
-        raise DataError(f"{folder}: there is no such folder. Give the one that holds kaggle_3m/<case>.")
+        raise DataError(f"{folder}: folder not found. Give the one that contains kaggle_3m/<case>.")
     cases = sorted(path for path in top.iterdir() if path.is_dir() and not path.name.startswith("."))
     examples = [example for case in cases for example in _case(case, top)]
     if not examples:
-        raise DataError(f"{folder}: holds no slice ({', '.join(_SUFFIXES)}) in kaggle_3m/<case>.")
+        raise DataError(f"{folder}: contains no slices ({', '.join(_SUFFIXES)}) in kaggle_3m/<case>.")
     return join(examples)
 
 
 def patient(case: str) -> str:
-    """Whom a case shows.
+    """Return the patient of a case.
 
     Raises
     ------
     DataError
-        If the name is not of the published form.
+        If the name does not have the published form.
     """
     match = _PATIENT.fullmatch(case)
     if match is None:
-        raise DataError(f"{case}: the name does not tell the patient; TCGA_<site>_<number>_<date> does.")
+        raise DataError(f"{case}: unknown name, so the patient is unknown. Expected TCGA_<site>_<number>_<date>.")
     return match[1]
 
 
 def read_mask(path: Path) -> Pillow.Image:
-    """Read a mask.
-
-    Returns
-    -------
-    Of mode `L`, 255 where there is tumour and 0 elsewhere.
+    """Read a mask as an image of mode `L`, 255 inside the tumour and 0 elsewhere.
 
     Raises
     ------
@@ -77,7 +72,7 @@ def read_mask(path: Path) -> Pillow.Image:
         with Pillow.open(path) as image:
             return image.convert("L").point(lambda value: 255 if value else 0)
     except (OSError, SyntaxError) as error:
-        raise DataError(f"{path}: not a readable mask: {error} Repair or remove the file.") from error
+        raise DataError(f"{path}: cannot be read as a mask: {error} Repair or remove the file.") from error
 
 
 def _case(case: Path, top: Path) -> list[Example]:
@@ -85,18 +80,18 @@ def _case(case: Path, top: Path) -> list[Example]:
     images = {stem: path for stem, path in files.items() if not stem.endswith(_MASK)}
     for stem in files.keys() - images.keys():
         if stem.removesuffix(_MASK) not in images:
-            raise DataError(f"{files[stem]}: a mask without its slice {stem.removesuffix(_MASK)}; add or remove it.")
-    return [_example(stem, path, files.get(stem + _MASK), top) for stem, path in sorted(images.items(), key=_place)]
+            raise DataError(f"{files[stem]}: mask without its slice {stem.removesuffix(_MASK)}. Add or remove it.")
+    return [_example(stem, path, files.get(stem + _MASK), top) for stem, path in sorted(images.items(), key=_order)]
 
 
-def _place(item: tuple[str, Path]) -> tuple[int, str]:
+def _order(item: tuple[str, Path]) -> tuple[int, str]:
     number = item[0].rpartition("_")[2]
     return (int(number) if number.isdecimal() else -1, item[0])
 
 
 def _example(stem: str, path: Path, mask: Path | None, top: Path) -> Example:
     if mask is None:
-        raise DataError(f"{path}: its mask {stem}{_MASK} is missing; add it, or remove the slice.")
+        raise DataError(f"{path}: its mask {stem}{_MASK} is missing. Add it, or remove the slice.")
     label = LABELS[bool(np.asarray(read_mask(mask)).any())]
-    sha256 = hashlib.sha256(path.read_bytes() + mask.read_bytes()).hexdigest()
-    return Example(path.relative_to(top).as_posix(), path, label, patient(path.parent.name), sha256, mask)
+    digest = sha256(path.read_bytes() + mask.read_bytes())
+    return Example(path.relative_to(top).as_posix(), path, label, patient(path.parent.name), digest, mask)

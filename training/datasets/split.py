@@ -1,4 +1,4 @@
-"""Training and validation part, by group."""
+"""Split of a data set by group into a training and a validation part."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from training.errors import DataError
 
 @dataclass(frozen=True)
 class Split:
-    """Which example is on which side.
+    """A split of a list of examples.
 
     Attributes
     ----------
     train, validation
-        Places in the list of examples, ascending.
+        Indices of the examples, ascending.
     sha256
-        Of the sorted lines `name group side`: equal for equal splits, on every machine.
+        Hash of the sorted lines `name group side`, equal for equal splits on every machine.
     """
 
     train: tuple[int, ...]
@@ -30,37 +30,36 @@ class Split:
 
 
 def by_group(examples: Sequence[Example], share: float, seed: int) -> Split:
-    """Put whole groups aside for validation, about the same share of every label.
+    """Select whole groups for validation, with about the same share of every label.
 
     Parameters
     ----------
     share
-        Of the examples, for validation.
+        Share of the examples for validation.
     seed
-        Decides which groups.
+        Seed of the selection.
 
     Raises
     ------
     DataError
         If a label has too few groups to be on both sides.
     """
-    strata = _strata(examples)
-    chosen: set[str] = set()
-    for label, groups in sorted(strata.items()):
-        picked = _pick(groups, share, random.Random(f"{seed} {label}"))  # noqa: S311 - a split is no secret
-        if not picked or len(picked) == len(groups):
+    selected: set[str] = set()
+    for label, groups in sorted(_groups_by_label(examples).items()):
+        validation = _select(groups, share, random.Random(f"{seed} {label}"))  # noqa: S311 - not for security
+        if not validation or len(validation) == len(groups):
             raise DataError(f"Label {label!r} has {len(groups)} groups: too few for a share of {share:g}. Add images.")
-        chosen |= picked
-    sides = [example.group in chosen for example in examples]
+        selected |= validation
+    sides = [example.group in selected for example in examples]
     return Split(
-        train=tuple(place for place, aside in enumerate(sides) if not aside),
-        validation=tuple(place for place, aside in enumerate(sides) if aside),
+        train=tuple(index for index, in_validation in enumerate(sides) if not in_validation),
+        validation=tuple(index for index, in_validation in enumerate(sides) if in_validation),
         sha256=digest(examples, sides),
     )
 
 
-def _strata(examples: Sequence[Example]) -> dict[str, dict[str, int]]:
-    """Label -> group -> size. A group with several labels counts for the rarest of them."""
+def _groups_by_label(examples: Sequence[Example]) -> dict[str, dict[str, int]]:
+    """Return label -> group -> size; a group with several labels counts for the rarest of them."""
     totals: defaultdict[str, int] = defaultdict(int)
     members: defaultdict[str, list[str]] = defaultdict(list)
     for example in examples:
@@ -72,24 +71,24 @@ def _strata(examples: Sequence[Example]) -> dict[str, dict[str, int]]:
     return strata
 
 
-def _pick(groups: dict[str, int], share: float, draw: random.Random) -> set[str]:
-    wanted = share * sum(groups.values())
+def _select(groups: dict[str, int], share: float, generator: random.Random) -> set[str]:
+    target = share * sum(groups.values())
     order = sorted(groups)
-    draw.shuffle(order)
-    picked: set[str] = set()
-    taken = 0
+    generator.shuffle(order)
+    selected: set[str] = set()
+    size = 0
     for group in order:
-        # A group that would overshoot by more than it fills is left to smaller ones.
-        if taken + groups[group] / 2 <= wanted:
-            picked.add(group)
-            taken += groups[group]
-    return picked
+        # Skip groups that would overshoot by more than half of their size.
+        if size + groups[group] / 2 <= target:
+            selected.add(group)
+            size += groups[group]
+    return selected
 
 
 def digest(examples: Sequence[Example], sides: Sequence[bool]) -> str:
-    """Hash which example is on which side; `sides` tells whether each is put aside."""
+    """Hash a split; `sides` has, for each example, whether it is for validation."""
     lines = sorted(
-        f"{example.name} {example.group} {'validation' if aside else 'train'}\n"
-        for example, aside in zip(examples, sides, strict=True)
+        f"{example.name} {example.group} {'validation' if in_validation else 'train'}\n"
+        for example, in_validation in zip(examples, sides, strict=True)
     )
     return hashlib.sha256("".join(lines).encode()).hexdigest()

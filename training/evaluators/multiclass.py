@@ -1,44 +1,39 @@
-"""Judge of answers that are one of many labels."""
+"""Evaluates classifiers with more than two labels."""
 
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
-from handlers.recipe import Calibration, Recipe
-from training import plots as drawing
+from handlers.recipe import Recipe
+from training import plots
 from training.batches import Images
-from training.evaluators import Logits, Verdict, outputs
+from training.evaluators import outputs
+from training.evaluators.evaluator import Evaluation, Logits, with_calibration
 from training.metrics import bootstrap, calibration, multiclass
 from training.settings import Settings
 
 
-class Many:
-    """See `training.evaluators.Judge`; there is no threshold, the most probable label is the answer."""
+class MulticlassEvaluator:
+    """Implements `Evaluator` for many labels; the prediction is the most probable one, without a threshold."""
 
-    def offset(self, logits: Logits, images: Images) -> float:
-        """Leave the network as it is."""
+    def bias_offset(self, logits: Logits, images: Images) -> float:
+        """Return 0."""
         del logits, images
         return 0.0
 
-    def choose(self, recipe: Recipe, settings: Settings, logits: Logits, images: Images, count: str) -> Recipe:
+    def calibrate(self, recipe: Recipe, settings: Settings, logits: Logits, images: Images, sample: str) -> Recipe:
         """Fit the temperature."""
         del settings
-        fitted = round(calibration.temperature(logits.astype(np.float64), images.targets.numpy()), 4)
-        words = f"Least negative log-likelihood on {count}."
-        return recipe.model_copy(update={"calibration": Calibration(temperature=fitted, fitted=words)})
+        temperature = round(calibration.temperature(logits.astype(np.float64), images.targets.numpy()), 4)
+        return with_calibration(recipe, temperature, f"Minimises the negative log-likelihood on {sample}.", None)
 
-    def measure(self, recipe: Recipe, logits: Logits, images: Images, seed: int) -> Verdict:
-        """Measure the most probable label, and the ranking of each."""
+    def measure(self, recipe: Recipe, logits: Logits, images: Images, seed: int) -> Evaluation:
+        """Compute the metrics of the most probable label, and of the ranking of each label."""
         probability = outputs.probabilities(logits, recipe.calibration.temperature)
-        answers = multiclass.answers(images.targets.numpy(), probability, recipe.labels)
-
-        def statistic(places: NDArray[np.intp]) -> dict[str, float]:
-            return answers.figures(places)
-
-        measured = bootstrap.intervals(statistic, images.groups, seed)
-        return Verdict(
-            figures={name: bootstrap.rounded(interval) for name, interval in measured.items()},
-            confusion=dict(multiclass.confusion_counts(answers)),
-            plot=lambda folder: drawing.multiclass(answers, folder),
+        predictions = multiclass.predictions(images.targets.numpy(), probability, recipe.labels)
+        intervals = bootstrap.intervals(predictions.metrics, images.groups, seed)
+        return Evaluation(
+            metrics={name: interval.to_json() for name, interval in intervals.items()},
+            confusion=dict(predictions.confusion_counts),
+            plot=lambda folder: plots.multiclass(predictions, folder),
         )

@@ -1,7 +1,7 @@
-"""Films as other departments would have made them: how far the answers hold outside the training set.
+"""Fixed image changes that imitate the films of other hospitals, to measure robustness.
 
-Patients of one hospital are easy once its films are known. These fixed changes show which model
-leans on how the films were made; they choose between settings, never the threshold.
+A model may rely on how the films of its training data were made. The results help to choose between settings; they are
+never used to choose the threshold.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from training.batches import Images
 
 
 def conditions(images: Images) -> Mapping[str, Images]:
-    """Show the same images under each condition."""
+    """Apply each change to the images."""
     values = images.pixels.float() / 255
     return {
         name: replace(images, pixels=(change(values).clamp(0, 1) * 255).round().byte())

@@ -1,1 +1,1 @@
-"""Lightning modules that train each task."""
+"""Lightning modules: loss, optimizer and validation of each task."""

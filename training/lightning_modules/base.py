@@ -1,4 +1,4 @@
-"""What every training has in common: the optimizer, the schedule, repeatable dropout."""
+"""Base class of the Lightning modules: optimizer, schedule, and reproducible dropout."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from training.settings import Settings
 
 
 class Task(lightning.LightningModule):
-    """A network, its loss and what is watched; a subclass a task.
+    """A network with its loss and validation metric.
 
     Attributes
     ----------
     watched
-        Name of the figure that decides which epoch is kept; higher is better.
+        Name of the metric that selects the best epoch; higher is better.
     """
 
     watched: str
@@ -37,47 +37,47 @@ class Task(lightning.LightningModule):
 
     @abstractmethod
     def loss(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-        """Loss that is minimised, in single precision."""
+        """Return the training loss, in single precision."""
 
     @abstractmethod
-    def watch(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-        """Take in one validation batch; gives its loss."""
+    def update_metric(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        """Add a validation batch to the metric, and return its loss."""
 
     @abstractmethod
-    def watched_value(self) -> torch.Tensor:
-        """Give the watched figure over all batches since the last call, and forget them."""
+    def compute_metric(self) -> torch.Tensor:
+        """Return the metric over all batches since the last call, and reset it."""
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
-        """Let dropout depend on the step alone, so that a resumed run repeats an uninterrupted one."""
+        """Seed dropout by step, so that a resumed run equals an uninterrupted one."""
         del batch, batch_idx
         torch.manual_seed(self.settings.seed * 1_000_003 + self.global_step)
 
     def training_step(self, batch: Batch, _: int) -> torch.Tensor:
-        """Loss of one batch."""
+        """Return the loss of a batch."""
         images, targets = batch
         loss = self.loss(self.network(images)["logits"].float(), targets)
         self.log("train_loss", loss, prog_bar=True, on_step=False, on_epoch=True, batch_size=len(images))
         return loss
 
     def validation_step(self, batch: Batch, _: int) -> None:
-        """Watch loss and figure, on the averaged weights."""
+        """Update loss and metric, with the averaged weights."""
         images, targets = batch
-        loss = self.watch(self.network(images)["logits"].float(), targets)
+        loss = self.update_metric(self.network(images)["logits"].float(), targets)
         self.validation_loss.update(loss, weight=len(images))
 
     def on_validation_epoch_end(self) -> None:
-        """Log both, and the score that decides which epoch is kept.
+        """Log loss, metric, and the score that selects the best epoch.
 
-        That is the figure to three digits (finer differences are one pair of patients) and, among
-        equals, the lower loss.
+        The score is the metric to three digits (smaller differences are a single pair of patients), and among equals
+        prefers the lower loss.
         """
-        value, loss = self.watched_value(), self.validation_loss.compute()
+        value, loss = self.compute_metric(), self.validation_loss.compute()
         self.validation_loss.reset()
         self.log_dict({self.watched: value, "loss": loss}, prog_bar=True)
         self.log("score", torch.round(value, decimals=3) - 1e-4 * loss.clamp(max=5))
 
     def configure_optimizers(self) -> torch.optim.lr_scheduler.OneCycleLR | dict[str, object]:  # type: ignore[override]
-        """AdamW over one cycle of the learning rate; biases and norms do not decay."""
+        """Use AdamW with a one-cycle learning rate; biases and norms have no weight decay."""
         decayed = [value for value in self.network.parameters() if value.dim() > 1]
         free = [value for value in self.network.parameters() if value.dim() <= 1]
         groups: list[dict[str, Any]] = [{"params": decayed}, {"params": free, "weight_decay": 0.0}]

@@ -1,4 +1,4 @@
-"""Which Lightning module trains which recipe."""
+"""Creates the Lightning module for a recipe."""
 
 from __future__ import annotations
 
@@ -6,19 +6,19 @@ import torch
 
 from handlers.recipe import Recipe
 from training import networks
-from training.datasets.prepared import Prepared
+from training.datasets.training_data import TrainingData
 from training.lightning_modules.base import Task
 from training.settings import Settings
 
 
-def create(recipe: Recipe, settings: Settings, prepared: Prepared) -> Task:
-    """Make the module of a recipe's task around its untrained network."""
+def create(recipe: Recipe, settings: Settings, data: TrainingData) -> Task:
+    """Create the Lightning module of a recipe's task, around a network with random weights."""
     network = networks.create(recipe.network, recipe.outputs)
     if recipe.task == "segmentation":
-        # MONAI takes seconds to import, which only its users should pay.
+        # MONAI takes seconds to import.
         from training.lightning_modules.segmentation import Segmentation
 
-        return Segmentation(network, settings, prepared.validation.groups)
+        return Segmentation(network, settings, data.validation.groups)
     from training.lightning_modules.classification import Classification
 
-    return Classification(network, settings, torch.bincount(prepared.train.targets, minlength=len(recipe.labels)))
+    return Classification(network, settings, torch.bincount(data.train.targets, minlength=len(recipe.labels)))

@@ -1,4 +1,4 @@
-"""What Lightning needs to know to train a segmentation."""
+"""Lightning module of segmentations."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from training.settings import Settings
 
 
 class Segmentation(Task):
-    """A network that gives one logit a pixel; watches the volumetric Dice, averaged over patients.
+    """A network with one logit per pixel; the validation metric is the mean volumetric Dice of the patients.
 
     Parameters
     ----------
@@ -23,7 +23,7 @@ class Segmentation(Task):
 
     def __init__(self, network: nn.Module, settings: Settings, groups: tuple[str, ...]) -> None:
         super().__init__(network, settings)
-        # Dice over the batch: one over each slice is not defined where a slice has no tumour.
+        # Dice over the batch, because the Dice of a slice without tumour is not defined.
         self.criterion = DiceFocalLoss(sigmoid=True, gamma=2.0, batch=True)
         names = sorted(set(groups))
         self.owners = torch.tensor([names.index(group) for group in groups])
@@ -34,14 +34,15 @@ class Segmentation(Task):
         loss: torch.Tensor = self.criterion(logits, targets)
         return loss
 
-    def watch(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-        """See `Task.watch`."""
-        found, truth = (logits >= 0).flatten(1), targets.flatten(1) > 0
-        self.counts.append(torch.stack([(found & truth).sum(1), found.sum(1) + truth.sum(1)], dim=1).cpu())
+    def update_metric(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        """See `Task.update_metric`."""
+        predicted, truth = (logits >= 0).flatten(1), targets.flatten(1) > 0
+        counts = [(predicted & truth).sum(1), predicted.sum(1) + truth.sum(1)]
+        self.counts.append(torch.stack(counts, dim=1).cpu())
         return self.loss(logits, targets)
 
-    def watched_value(self) -> torch.Tensor:
-        """See `Task.watched_value`."""
+    def compute_metric(self) -> torch.Tensor:
+        """See `Task.compute_metric`."""
         counts = torch.cat(self.counts).double()
         self.counts.clear()
         sums = torch.zeros(int(self.owners.max()) + 1, 2, dtype=torch.float64).index_add(0, self.owners, counts)

@@ -1,1 +1,1 @@
-"""Metrics of classifiers and masks, from their definitions."""
+"""Metrics of classifications and masks."""

@@ -1,11 +1,10 @@
-"""Figures of a binary classifier, from the definitions.
+"""Metrics of a binary classifier.
 
-Everywhere `positive` holds the truth, `score` what the model says of it; both have shape (N,).
+`positive` is the truth, `probability` the model's probability of the positive label; both have shape (N,).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,7 +15,7 @@ from training.metrics.threshold_sweep import Flags, Floats, rank
 
 @dataclass(frozen=True)
 class Confusion:
-    """Counts of right and wrong answers."""
+    """Confusion matrix; shares are NaN where there is nothing to count."""
 
     true_positive: int
     false_negative: int
@@ -25,17 +24,17 @@ class Confusion:
 
     @property
     def sensitivity(self) -> float:
-        """Share of the positives that are found."""
+        """Share of the positives that are predicted positive."""
         return _share(self.true_positive, self.false_negative)
 
     @property
     def specificity(self) -> float:
-        """Share of the negatives that are left alone."""
+        """Share of the negatives that are predicted negative."""
         return _share(self.true_negative, self.false_positive)
 
     @property
     def precision(self) -> float:
-        """Share of the positive answers that are right."""
+        """Share of the positive predictions that are correct."""
         return _share(self.true_positive, self.false_positive)
 
     @property
@@ -45,7 +44,7 @@ class Confusion:
 
 
 def confusion(positive: Flags, predicted: Flags) -> Confusion:
-    """Count."""
+    """Count true and false predictions."""
     return Confusion(
         true_positive=int((positive & predicted).sum()),
         false_negative=int((positive & ~predicted).sum()),
@@ -54,28 +53,13 @@ def confusion(positive: Flags, predicted: Flags) -> Confusion:
     )
 
 
-def auroc(positive: Flags, score: Floats) -> float:
-    """Probability that a positive scores above a negative; ties count half (Mann-Whitney)."""
-    return rank(positive, score).sweep().auroc
-
-
-def average_precision(positive: Flags, score: Floats) -> float:
-    """Precision at every threshold, weighed by the sensitivity that is gained there."""
-    return rank(positive, score).sweep().average_precision
-
-
 def brier(positive: Flags, probability: Floats, weights: Floats | None = None) -> float:
-    """Mean squared distance of probability and truth."""
+    """Return the mean squared difference of probability and truth."""
     return float(np.average((probability - positive) ** 2, weights=weights))
 
 
-def calibration_error(positive: Flags, probability: Floats, weights: Floats | None = None) -> float:
-    """Compute the expected calibration error over 15 bins of equal width (Guo et al. 2017)."""
-    return bins(positive, probability, weights).error
-
-
-def equal_prevalence(positive: Flags) -> Floats:
-    """Weights with which both classes count alike; not defined where one is absent."""
+def equal_weights(positive: Flags) -> Floats:
+    """Return weights that give both classes the same total; NaN if one class is absent."""
     share = positive.mean()
     if share in {0, 1}:
         return np.full(len(positive), np.nan)
@@ -83,10 +67,10 @@ def equal_prevalence(positive: Flags) -> Floats:
     return weights
 
 
-def figures(positive: Flags, probability: Floats, threshold: float) -> dict[str, float]:
-    """Every figure at once; those that end in `_equal` are at equal prevalence."""
+def compute(positive: Flags, probability: Floats, threshold: float) -> dict[str, float]:
+    """Compute all metrics; those with the suffix `_equal` weight both classes equally."""
     counts = confusion(positive, probability >= threshold)
-    equal = equal_prevalence(positive)
+    equal = equal_weights(positive)
     sweep = rank(positive, probability).sweep()
     return {
         "auroc": sweep.auroc,
@@ -97,14 +81,9 @@ def figures(positive: Flags, probability: Floats, threshold: float) -> dict[str,
         "f1": counts.f1,
         "brier": brier(positive, probability),
         "brier_equal": brier(positive, probability, equal),
-        "ece": calibration_error(positive, probability),
-        "ece_equal": calibration_error(positive, probability, equal),
+        "ece": bins(positive, probability).error,
+        "ece_equal": bins(positive, probability, equal).error,
     }
-
-
-def confusion_counts(positive: Flags, probability: Floats, threshold: float) -> Mapping[str, int]:
-    """Give the confusion matrix as names and counts."""
-    return vars(confusion(positive, probability >= threshold))
 
 
 def _share(part: int, rest: int) -> float:

@@ -1,4 +1,4 @@
-"""Intervals for figures, by drawing patients anew."""
+"""Confidence intervals by a bootstrap over patients."""
 
 from __future__ import annotations
 
@@ -12,61 +12,60 @@ from numpy.typing import NDArray
 ROUNDS: Final = 2000
 
 Statistic = Callable[[NDArray[np.intp]], Mapping[str, float]]
-"""From the places of the images drawn to named figures; who was drawn twice is in it twice."""
+"""Function of the indices of the drawn images, with repetitions, to metrics by name."""
 
 
 @dataclass(frozen=True)
 class Interval:
-    """A figure and its 95 % interval; NaN where it is not defined."""
+    """A metric and its 95% confidence interval; NaN where it is not defined."""
 
     value: float
     low: float
     high: float
 
+    def to_json(self, digits: int = 4) -> dict[str, Any]:
+        """Return the interval for `metrics.json`, where an undefined metric is null."""
+        if np.isnan(self.value):
+            return {"value": None, "ci95": None}
+        return {"value": round(self.value, digits), "ci95": [round(self.low, digits), round(self.high, digits)]}
+
 
 def intervals(statistic: Statistic, groups: Sequence[str], seed: int, rounds: int = ROUNDS) -> dict[str, Interval]:
-    """Percentile bootstrap over groups: all images of a patient are drawn together.
+    """Compute percentile bootstrap intervals over groups: the images of a patient are drawn together.
 
     Parameters
     ----------
     groups
-        Of each image.
+        Group of each image.
     rounds
-        A round in which a figure is not defined (no negative was drawn) does not count for it.
+        Number of resamples. Rounds in which a metric is not defined (no negative drawn) are ignored for that metric.
     """
     _, owner, sizes = np.unique(np.asarray(groups), return_inverse=True, return_counts=True)
     members = np.argsort(owner, kind="stable")
     starts = np.cumsum(sizes) - sizes
-    draw = np.random.default_rng(seed)
-    drawn: list[Mapping[str, float]] = []
+    random = np.random.default_rng(seed)
+    resamples: list[Mapping[str, float]] = []
     for _ in range(rounds):
-        picked = draw.integers(len(sizes), size=len(sizes))
-        drawn.append(statistic(members[_runs(starts[picked], sizes[picked])]))
+        drawn = random.integers(len(sizes), size=len(sizes))
+        resamples.append(statistic(members[_ranges(starts[drawn], sizes[drawn])]))
     values = statistic(np.arange(len(groups)))
-    return {name: _interval(value, [figures[name] for figures in drawn]) for name, value in values.items()}
+    return {name: _interval(value, [metrics[name] for metrics in resamples]) for name, value in values.items()}
 
 
-def words(groups: str, rounds: int = ROUNDS) -> str:
-    """Say in metrics.json how the intervals were made; `groups` says what was drawn."""
-    return f"95 %, percentile bootstrap over {groups}, {rounds} rounds"
+def describe(groups: str, rounds: int = ROUNDS) -> str:
+    """Return the description of the intervals for `metrics.json`; `groups` is the noun for what is drawn."""
+    return f"95% confidence interval, percentile bootstrap over {groups}, {rounds} rounds"
 
 
-def rounded(interval: Interval, digits: int = 4) -> dict[str, Any]:
-    """Render an interval for JSON, which knows no NaN: a figure that is not defined is null."""
-    if np.isnan(interval.value):
-        return {"value": None, "ci95": None}
-    return {"value": round(interval.value, digits), "ci95": [round(interval.low, digits), round(interval.high, digits)]}
-
-
-def _runs(starts: NDArray[np.intp], sizes: NDArray[np.intp]) -> NDArray[np.intp]:
-    """Join the ranges [start, start + size)."""
+def _ranges(starts: NDArray[np.intp], sizes: NDArray[np.intp]) -> NDArray[np.intp]:
+    """Concatenate the ranges [start, start + size)."""
     ends = np.cumsum(sizes)
-    found: NDArray[np.intp] = np.repeat(starts - ends + sizes, sizes) + np.arange(ends[-1])
-    return found
+    indices: NDArray[np.intp] = np.repeat(starts - ends + sizes, sizes) + np.arange(ends[-1])
+    return indices
 
 
-def _interval(value: float, drawn: Sequence[float]) -> Interval:
-    if np.isnan(drawn).all():
+def _interval(value: float, resampled: Sequence[float]) -> Interval:
+    if np.isnan(resampled).all():
         return Interval(value, float("nan"), float("nan"))
-    low, high = np.nanpercentile(np.asarray(drawn), (2.5, 97.5)).tolist()
+    low, high = np.nanpercentile(np.asarray(resampled), (2.5, 97.5)).tolist()
     return Interval(value, low, high)

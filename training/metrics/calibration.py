@@ -1,4 +1,4 @@
-"""Temperature scaling (Guo et al. 2017), and the offset between two labels (Platt 1999)."""
+"""Calibration of logits: temperature scaling (Guo et al. 2017) and a bias offset (Platt 1999)."""
 
 from __future__ import annotations
 
@@ -12,32 +12,32 @@ from numpy.typing import NDArray
 Floats = NDArray[np.floating[Any]]
 
 _GOLDEN: Final = (math.sqrt(5) - 1) / 2
-_TEMPERATURES: Final = (math.log(0.05), math.log(20))
+_LOG_TEMPERATURES: Final = (math.log(0.05), math.log(20))
 _OFFSETS: Final = (-20.0, 20.0)
 
 
 def temperature(logits: Floats, targets: NDArray[np.integer[Any]], weights: Floats | None = None) -> float:
-    """Find the temperature with the least negative log-likelihood.
+    """Return the temperature, 0.05 to 20, that minimises the negative log-likelihood.
 
-    The loss is convex in 1/T, so it has one valley in log T as well and golden-section search finds it.
+    The loss is convex in 1/T and therefore unimodal in log T, so golden-section search finds its minimum.
 
     Parameters
     ----------
     logits
         Shape (N, labels).
     targets
-        Shape (N,), places of the right labels.
+        Shape (N,), indices of the true labels.
     weights
-        Shape (N,), how much each image counts.
+        Shape (N,), weight of each image; 1 by default.
     """
-    return math.exp(_lowest(lambda log: loss(logits / math.exp(log), targets, weights), _TEMPERATURES))
+    return math.exp(_minimise(lambda log: loss(logits / math.exp(log), targets, weights), _LOG_TEMPERATURES))
 
 
 def offset(logits: Floats, targets: NDArray[np.integer[Any]], weights: Floats | None = None) -> float:
-    """Find what to add to the second of two logits, with the temperature that then is best.
+    """Return the offset of the second of two logits, -20 to 20, that is best together with its best temperature.
 
-    Strong augmentation makes the training images differ from those that are served, all in one
-    direction. A temperature stretches the logits and cannot move them back.
+    Strong augmentation shifts the training images away from the served ones in one direction. A temperature scales
+    the logits but cannot shift them back.
 
     Parameters
     ----------
@@ -45,26 +45,26 @@ def offset(logits: Floats, targets: NDArray[np.integer[Any]], weights: Floats | 
         As in `temperature`, with two labels.
     """
 
-    def best(move: float) -> float:
-        moved = logits + np.array([0.0, move])
-        return loss(moved / temperature(moved, targets, weights), targets, weights)
+    def lowest_loss(shift: float) -> float:
+        shifted = logits + np.array([0.0, shift])
+        return loss(shifted / temperature(shifted, targets, weights), targets, weights)
 
-    return _lowest(best, _OFFSETS, close=1e-4)
+    return _minimise(lowest_loss, _OFFSETS, tolerance=1e-4)
 
 
 def loss(logits: Floats, targets: NDArray[np.integer[Any]], weights: Floats | None = None) -> float:
-    """Mean negative log-likelihood of the right labels."""
+    """Return the mean negative log-likelihood of the true labels."""
     shifted = logits - logits.max(axis=1, keepdims=True)
-    right = shifted[np.arange(len(targets)), targets]
-    return float(np.average(np.log(np.exp(shifted).sum(axis=1)) - right, weights=weights))
+    correct = shifted[np.arange(len(targets)), targets]
+    return float(np.average(np.log(np.exp(shifted).sum(axis=1)) - correct, weights=weights))
 
 
-def _lowest(value: Callable[[float], float], within: tuple[float, float], close: float = 1e-6) -> float:
-    """Golden-section search for the bottom of one valley."""
-    low, high = within
-    while high - low > close:
+def _minimise(function: Callable[[float], float], bounds: tuple[float, float], tolerance: float = 1e-6) -> float:
+    """Minimise a unimodal function by golden-section search."""
+    low, high = bounds
+    while high - low > tolerance:
         left, right = high - _GOLDEN * (high - low), low + _GOLDEN * (high - low)
-        if value(left) < value(right):
+        if function(left) < function(right):
             high = right
         else:
             low = left

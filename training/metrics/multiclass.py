@@ -1,8 +1,4 @@
-"""Figures of a classifier with more than two labels, from the definitions.
-
-`targets` are the places of the right labels, shape (N,); `probability` what the model gives each label,
-shape (N, labels).
-"""
+"""Metrics of a classifier with more than two labels."""
 
 from __future__ import annotations
 
@@ -15,100 +11,106 @@ from numpy.typing import NDArray
 from training.metrics.reliability import bins
 from training.metrics.threshold_sweep import Flags, Floats, Ranking, rank, shares
 
-Places = NDArray[np.intp]
+Indices = NDArray[np.intp]
 
 
 @dataclass(frozen=True)
-class Answers:
-    """What a classifier says of images, prepared once so that drawing them anew is cheap.
+class Predictions:
+    """Predictions of N images, prepared for fast resampling; see `predictions`.
 
     Attributes
     ----------
     labels
         In the order of the probabilities.
-    right
-        Shape (N,): places of the right labels.
-    told
-        Shape (N,): place of the most probable label, the first of several.
+    targets, predicted
+        Shape (N,): indices of the true labels, and of the most probable ones (the first of several).
     confidence
-        Shape (N,): its probability.
-    near
-        Shape (N,): whether the right label is among the three most probable.
-    distance
-        Shape (N,): squared distance of the probabilities and the truth, summed over the labels.
+        Shape (N,): probability of the predicted label.
+    in_top3
+        Shape (N,): whether the true label is among the three most probable.
+    squared_error
+        Shape (N,): squared difference of probabilities and truth, summed over the labels.
     rankings
-        One a label, that label against the rest.
+        One per label: that label against the rest.
     """
 
     labels: tuple[str, ...]
-    right: Places
-    told: Places
+    targets: Indices
+    predicted: Indices
     confidence: Floats
-    near: Flags
-    distance: Floats
+    in_top3: Flags
+    squared_error: Floats
     rankings: tuple[Ranking, ...]
 
-    def figures(self, places: Places | None = None) -> dict[str, float]:
-        """Every figure at once.
+    def metrics(self, indices: Indices | None = None) -> dict[str, float]:
+        """Compute all metrics.
 
-        Macro figures are means over the labels; one that a label lacks (none of it was drawn) is NaN. The
-        Brier score is the original one, summed over the labels (Brier 1950): 0 to 2.
+        Macro metrics are means over the labels, NaN if a label does not occur. The Brier score is the original one,
+        summed over the labels (Brier 1950): 0 to 2.
 
         Parameters
         ----------
-        places
-            Of the images that count, as often as they stand there; all of them once without it.
+        indices
+            Images to include, with repetitions; by default all of them once.
         """
-        places = np.arange(len(self.right)) if places is None else places
-        weights = np.bincount(places, minlength=len(self.right)).astype(np.float64)
-        matrix = confusion(self.right[places], self.told[places], len(self.labels))
+        indices = np.arange(len(self.targets)) if indices is None else indices
+        weights = np.bincount(indices, minlength=len(self.targets)).astype(np.float64)
+        matrix = confusion(self.targets[indices], self.predicted[indices], len(self.labels))
         sweeps = [ranking.sweep(weights) for ranking in self.rankings]
-        hits, present, answered = matrix.diagonal(), matrix.sum(axis=1), matrix.sum(axis=0)
-        sensitivity = shares(hits, present)
+        hits, actual, predicted = matrix.diagonal(), matrix.sum(axis=1), matrix.sum(axis=0)
+        sensitivity = shares(hits, actual)
         return {
             "accuracy": float(hits.sum() / matrix.sum()),
-            "accuracy_top3": float(self.near[places].mean()),
+            "accuracy_top3": float(self.in_top3[indices].mean()),
             "auroc_macro": float(np.mean([sweep.auroc for sweep in sweeps])),
             "average_precision_macro": float(np.mean([sweep.average_precision for sweep in sweeps])),
-            "f1_macro": float(shares(2 * hits, present + answered).mean()),
-            "brier": float(self.distance[places].mean()),
-            "ece": bins(self.right == self.told, self.confidence, weights).error,
+            "f1_macro": float(shares(2 * hits, actual + predicted).mean()),
+            "brier": float(self.squared_error[indices].mean()),
+            "ece": bins(self.targets == self.predicted, self.confidence, weights).error,
             **{f"sensitivity_{label}": float(share) for label, share in zip(self.labels, sensitivity, strict=True)},
         }
 
     @property
     def matrix(self) -> NDArray[np.int64]:
         """Confusion matrix; see `confusion`."""
-        return confusion(self.right, self.told, len(self.labels))
+        return confusion(self.targets, self.predicted, len(self.labels))
+
+    @property
+    def confusion_counts(self) -> dict[str, dict[str, int]]:
+        """Confusion matrix as true label -> predicted label -> count."""
+        rows = (dict(zip(self.labels, counts, strict=True)) for counts in self.matrix.tolist())
+        return dict(zip(self.labels, rows, strict=True))
 
 
-def answers(targets: NDArray[np.integer], probability: Floats, labels: Sequence[str]) -> Answers:
-    """Prepare; shapes as at the head of this module."""
-    right = targets.astype(np.intp)
-    truth = np.eye(len(labels), dtype=bool)[right]
+def predictions(targets: NDArray[np.integer], probability: Floats, labels: Sequence[str]) -> Predictions:
+    """Prepare predictions.
+
+    Parameters
+    ----------
+    targets
+        Shape (N,), indices of the true labels.
+    probability
+        Shape (N, labels).
+    """
+    indices = targets.astype(np.intp)
+    truth = np.eye(len(labels), dtype=bool)[indices]
     order = np.argsort(-probability, axis=1, kind="stable")
-    return Answers(
+    return Predictions(
         labels=tuple(labels),
-        right=right,
-        told=order[:, 0],
+        targets=indices,
+        predicted=order[:, 0],
         confidence=probability.max(axis=1),
-        near=(order[:, :3] == right[:, None]).any(axis=1),
-        distance=((probability - truth) ** 2).sum(axis=1),
+        in_top3=(order[:, :3] == indices[:, None]).any(axis=1),
+        squared_error=((probability - truth) ** 2).sum(axis=1),
         rankings=tuple(rank(truth[:, label], probability[:, label]) for label in range(len(labels))),
     )
 
 
-def confusion(right: Places, told: Places, labels: int) -> NDArray[np.int64]:
-    """Count.
+def confusion(targets: Indices, predicted: Indices, labels: int) -> NDArray[np.int64]:
+    """Count predictions.
 
     Returns
     -------
-    Shape (labels, labels): a row a right label, a column a label that was told.
+    Shape (labels, labels): a row per true label, a column per predicted label.
     """
-    return np.bincount(right * labels + told, minlength=labels**2).reshape(labels, labels)
-
-
-def confusion_counts(answers: Answers) -> dict[str, dict[str, int]]:
-    """Give the confusion matrix as right label -> label that was told -> count."""
-    rows = (dict(zip(answers.labels, counts, strict=True)) for counts in answers.matrix.tolist())
-    return dict(zip(answers.labels, rows, strict=True))
+    return np.bincount(targets * labels + predicted, minlength=labels**2).reshape(labels, labels)

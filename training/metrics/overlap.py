@@ -1,8 +1,8 @@
-"""Figures of masks, from counts of pixels that are made once a slice.
+"""Metrics of masks, from pixel counts of each slice.
 
-The distance is HD95, the 95th percentile Hausdorff distance: of each mask's edge pixels the distance to the
-nearest edge pixel of the other mask, its 95th percentile, the larger of the two directions (Maier-Hein et al.,
-Metrics reloaded, Nature Methods 2024). An edge pixel has one of its four neighbours outside of the mask.
+The distance is HD95, the 95th percentile Hausdorff distance: the 95th percentile of the distances from each edge pixel
+of one mask to the nearest edge pixel of the other, and the larger of both directions (Maier-Hein et al., Metrics
+reloaded, Nature Methods 2024). An edge pixel has one of its four neighbours outside the mask.
 """
 
 from __future__ import annotations
@@ -21,16 +21,15 @@ from training.metrics.threshold_sweep import Flags, Floats, shares, sums
 
 @dataclass(frozen=True)
 class Overlap:
-    """A predicted mask against the true one.
+    """Overlap of a predicted mask and the true one.
 
     Attributes
     ----------
     intersection, predicted, truth
         Pixels in both, in the predicted, in the true mask.
     hd95
-        In pixels, or in the unit of the spacing. Nothing predicted where something is: the diagonal of the
-        slice, the longest distance there is, so that a missed tumour never improves a mean. NaN where
-        the true mask is empty: what is predicted there is a false alarm, no distance.
+        In pixels, or in the unit of the spacing. If the prediction is empty but the truth is not, the diagonal of the
+        slice, so that a missed tumour never improves a mean. NaN if the truth is empty.
     """
 
     intersection: int
@@ -45,9 +44,9 @@ def overlap(predicted: Flags, truth: Flags, spacing: tuple[float, float] = (1, 1
     Parameters
     ----------
     predicted, truth
-        Shape (height, width), both.
+        Shape (height, width).
     spacing
-        Of rows and of columns: the distance of neighbouring pixels.
+        Distance between neighbouring rows and columns.
     """
     return Overlap(
         intersection=int((predicted & truth).sum()),
@@ -59,14 +58,14 @@ def overlap(predicted: Flags, truth: Flags, spacing: tuple[float, float] = (1, 1
 
 @dataclass(frozen=True)
 class Overlaps:
-    """All slices of a validation side, ready to be drawn anew; see `gather`.
+    """Overlaps of N slices, prepared for fast resampling; see `gather`.
 
     Attributes
     ----------
     intersection, predicted, truth, hd95
-        Of `Overlap`, shape (N,).
+        As in `Overlap`, shape (N,).
     owner
-        Shape (N,): place of the slice's patient, in the order of the sorted names.
+        Shape (N,): index of each slice's patient, sorted by name.
     """
 
     intersection: Floats
@@ -77,55 +76,51 @@ class Overlaps:
 
     @cached_property
     def patient_dice(self) -> Floats:
-        """Volumetric Dice of each patient over all slices; NaN where nothing is and nothing was predicted."""
-        return _dice(*(sums(self.owner, part) for part in self._parts))
+        """Volumetric Dice of each patient over all slices; NaN if truth and prediction are empty."""
+        return _dice(*(sums(self.owner, part) for part in (self.intersection, self.predicted, self.truth)))
 
     @cached_property
     def slice_dice(self) -> Floats:
-        """Dice of each slice; NaN where nothing is and nothing was predicted."""
-        return _dice(*self._parts)
+        """Dice of each slice; NaN if truth and prediction are empty."""
+        return _dice(self.intersection, self.predicted, self.truth)
 
     @property
     def volumes(self) -> tuple[Floats, Floats]:
         """True and predicted pixels of each patient."""
         return sums(self.owner, self.truth), sums(self.owner, self.predicted)
 
-    def figures(self, places: NDArray[np.intp] | None = None) -> dict[str, float]:
-        """Every figure at once; one that has nothing to count is NaN.
+    def metrics(self, indices: NDArray[np.intp] | None = None) -> dict[str, float]:
+        """Compute all metrics; a metric without anything to count is NaN.
 
-        `dice_patient` is the mean volumetric Dice of the patients, over all of their slices, `dice_slice` the
-        mean Dice of the slices that show a tumour. `hd95` is a mean over those as well, `hd95_found`
-        over those of them in which anything was predicted. `missed_slices` is the share of them in which
-        nothing was, `false_alarms` the share of slices without a tumour in which something was.
+        `dice_patient` is the mean volumetric Dice of the patients over all slices, `dice_slice` the mean Dice of the
+        slices with tumour. `hd95` is the mean over slices with tumour, `hd95_found` over those of them with a
+        non-empty prediction. `missed_slices` is the share of slices with tumour whose prediction is empty,
+        `false_alarms` the share of slices without tumour whose prediction is not.
 
         Parameters
         ----------
-        places
-            Of the slices that count, whole patients, each as often as it was drawn; all of them without it.
+        indices
+            Slices of whole patients, with repetitions; by default all of them once.
         """
-        places = np.arange(len(self.owner)) if places is None else places
-        times = np.bincount(self.owner[places], minlength=len(self._sizes)) // self._sizes
+        indices = np.arange(len(self.owner)) if indices is None else indices
+        times = np.bincount(self.owner[indices], minlength=len(self._sizes)) // self._sizes
         dice = np.repeat(self.patient_dice, times)
         dice = dice[~np.isnan(dice)]
-        shown = self.truth[places] > 0
-        tumour, empty = places[shown], places[~shown]
-        found = self.predicted[tumour] > 0
-        intersection = self.intersection[places].sum()
+        has_tumour = self.truth[indices] > 0
+        tumour, empty = indices[has_tumour], indices[~has_tumour]
+        detected = self.predicted[tumour] > 0
+        intersection = self.intersection[indices].sum()
         return {
             "dice_patient": _mean(dice),
             "dice_patient_median": float(np.median(dice)) if len(dice) else math.nan,
             "dice_slice": _mean(self.slice_dice[tumour]),
             "hd95": _mean(self.hd95[tumour]),
-            "hd95_found": _mean(self.hd95[tumour[found]]),
-            "missed_slices": _mean(~found),
+            "hd95_found": _mean(self.hd95[tumour[detected]]),
+            "missed_slices": _mean(~detected),
             "false_alarms": _mean(self.predicted[empty] > 0),
-            "pixel_sensitivity": _share(intersection, self.truth[places].sum()),
-            "pixel_precision": _share(intersection, self.predicted[places].sum()),
+            "pixel_sensitivity": _share(intersection, self.truth[indices].sum()),
+            "pixel_precision": _share(intersection, self.predicted[indices].sum()),
         }
-
-    @property
-    def _parts(self) -> tuple[Floats, Floats, Floats]:
-        return self.intersection, self.predicted, self.truth
 
     @cached_property
     def _sizes(self) -> NDArray[np.intp]:
@@ -133,13 +128,7 @@ class Overlaps:
 
 
 def gather(slices: Sequence[Overlap], patients: Sequence[str]) -> Overlaps:
-    """Put slices together.
-
-    Parameters
-    ----------
-    patients
-        Of each slice.
-    """
+    """Combine the overlaps of slices; `patients` has the patient of each slice."""
     _, owner = np.unique(np.asarray(patients), return_inverse=True)
     return Overlaps(
         intersection=np.array([each.intersection for each in slices], dtype=np.float64),
@@ -155,10 +144,10 @@ def _hd95(predicted: Flags, truth: Flags, spacing: tuple[float, float]) -> float
         return math.nan
     if not predicted.any():
         return math.hypot(truth.shape[0] * spacing[0], truth.shape[1] * spacing[1])
-    # All edges lie in the box around both masks; no distance changes when the rest is cut off.
+    # All edges are inside the bounding box of both masks, so cropping to it changes no distance.
     (box,) = ndimage.find_objects((predicted | truth).astype(np.uint8))
-    ours, theirs = _edge(predicted[box]), _edge(truth[box])
-    return max(_directed(ours, theirs, spacing), _directed(theirs, ours, spacing))
+    predicted_edge, true_edge = _edge(predicted[box]), _edge(truth[box])
+    return max(_directed(predicted_edge, true_edge, spacing), _directed(true_edge, predicted_edge, spacing))
 
 
 def _edge(mask: Flags) -> Flags:

@@ -1,4 +1,4 @@
-"""How far probabilities are from what then happens, bin by bin."""
+"""Reliability: compares probabilities with observed frequencies, bin by bin."""
 
 from __future__ import annotations
 
@@ -16,37 +16,37 @@ class Bins:
     Attributes
     ----------
     weight
-        Of the items in the bin.
-    expected, found
-        Sum of the probabilities, and of the items that are positive, both by weight.
+        Total weight of the images.
+    expected, observed
+        Weighted sums of the probabilities, and of the images that are positive.
     """
 
     weight: Floats
     expected: Floats
-    found: Floats
+    observed: Floats
 
     @property
     def error(self) -> float:
-        """Expected calibration error (Guo et al. 2017): gap of each bin, by its weight."""
-        return float(np.abs(self.expected - self.found).sum() / self.weight.sum())
+        """Expected calibration error (Guo et al. 2017): weighted mean gap of the bins."""
+        return float(np.abs(self.expected - self.observed).sum() / self.weight.sum())
 
 
 def bins(positive: Flags, probability: Floats, weights: Floats | None = None, count: int = 15) -> Bins:
-    """Sort items into bins of their probability.
+    """Group images into bins by probability.
 
     Parameters
     ----------
     positive
-        Shape (N,). Of a classifier with many labels: whether the most probable one is right.
+        Shape (N,). For many labels: whether the most probable label is correct.
     probability
-        Shape (N,), in [0, 1]. Of a classifier with many labels: of the most probable one.
+        Shape (N,), in [0, 1]. For many labels: that of the most probable label.
     weights
-        Shape (N,), how much each item counts; 1 without them.
+        Shape (N,), weight of each image; 1 by default.
     """
     weights = np.ones(len(positive)) if weights is None else weights
-    place = np.minimum((probability * count).astype(int), count - 1)
+    index = np.minimum((probability * count).astype(int), count - 1)
     return Bins(
-        weight=sums(place, weights, count),
-        expected=sums(place, weights * probability, count),
-        found=sums(place, weights * positive, count),
+        weight=sums(index, weights, count),
+        expected=sums(index, weights * probability, count),
+        observed=sums(index, weights * positive, count),
     )

@@ -1,4 +1,4 @@
-"""What `metrics.json` holds, checked before anyone writes or believes it."""
+"""Schema of `metrics.json`."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class _Part(BaseModel):
 
 
 class Model(_Part):
-    """Which weights were measured."""
+    """Model and weights that were measured."""
 
     name: Name
     version: Version
@@ -34,41 +34,41 @@ class Side(_Part):
 
 
 class Sides(_Part):
-    """The split; its sha256 is that of `training.datasets.split.Split`. Without training side, all is validation."""
+    """The split, see `training.datasets.split.Split`; without a training side, all images are in `validation`."""
 
     sha256: Sha256
     train: Side | None
     validation: Side
 
 
-class Figure(_Part):
-    """A figure and its 95 % interval; null where it is not defined."""
+class Metric(_Part):
+    """A metric and its 95% confidence interval; null where it is not defined."""
 
     value: float | None
     ci95: tuple[float, float] | None
 
 
 class Report(_Part):
-    """One `metrics.json`.
+    """Content of a `metrics.json`.
 
     Attributes
     ----------
     data
         Name of the data set, as in `training.yaml`.
     demonstration
-        Whether this was a short run that shows the way, and no usable model came of it.
+        Whether this was a short run that did not produce a usable model.
     epoch
-        Whose weights these are; None where they were imported.
+        Epoch of the weights, from 1; None for imported weights.
     part
-        What was measured on: the side that training put aside, or all of a data set that it never saw.
+        Measured images: the validation side of the training, or all of another data set.
     threshold
-        None where the answer is the most probable of many labels.
+        None if the prediction is the most probable of many labels.
     validation
-        Figure by name, as `training.metrics.binary`, `.multiclass` and `.overlap` call them.
+        Metrics by name, as in `training.metrics.binary`, `.multiclass` and `.overlap`.
     confusion
-        Kind of answer -> count, or right label -> label that was told -> count.
+        Kind of prediction -> count, or true label -> predicted label -> count.
     stress
-        Change to the images -> figure by name.
+        Image change -> metrics by name.
     """
 
     model: Model
@@ -83,24 +83,24 @@ class Report(_Part):
     part: Literal["validation", "all"] = "validation"
     split: Sides
     interval: Text
-    validation: Annotated[dict[str, Figure], Field(min_length=1)]
+    validation: Annotated[dict[str, Metric], Field(min_length=1)]
     confusion: dict[str, Count] | dict[str, dict[str, Count]] | None = None
     stress: dict[str, dict[str, float | None]] | None = None
 
 
 def parse(data: Mapping[str, Any], source: str = "metrics.json") -> Report:
-    """Check a report that was read from `source`.
+    """Validate a report that was read from `source`.
 
     Raises
     ------
     RunError
-        Naming key and value of everything that is wrong.
+        Lists every invalid key with its value.
     """
     try:
         return Report.model_validate(data)
     except ValidationError as error:
         problems = "; ".join(_problem(item) for item in error.errors(include_url=False))
-        raise RunError(f"{source}: {problems}. Evaluate the model anew.") from error
+        raise RunError(f"{source}: {problems}. Evaluate the model again.") from error
 
 
 def _problem(item: Any) -> str:

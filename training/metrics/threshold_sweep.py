@@ -1,12 +1,15 @@
-"""What a score says at every threshold, from which curves and the areas under them come."""
+"""Metrics over all thresholds: counts for every threshold, areas under curves, and the choice of a threshold."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from training.errors import TrainingError
 
 Floats = NDArray[np.floating[Any]]
 Flags = NDArray[np.bool_]
@@ -14,14 +17,14 @@ Flags = NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class Sweep:
-    """Answers counted from the highest threshold to the lowest.
+    """Positive predictions at every threshold; ratios are NaN where there is nothing to count.
 
     Attributes
     ----------
     thresholds
-        Shape (L,), descending; the answer is positive where the score reaches the threshold.
+        Shape (L,), descending; the prediction is positive if the score is at least the threshold.
     hits, alarms
-        Shape (L,): positives and negatives that are answered positive, by weight.
+        Shape (L,): weight of the positives and negatives that are predicted positive.
     """
 
     thresholds: Floats
@@ -30,17 +33,17 @@ class Sweep:
 
     @property
     def sensitivity(self) -> Floats:
-        """Share of the positives that are found; NaN where there is none."""
+        """Share of the positives that are predicted positive."""
         return shares(self.hits, np.broadcast_to(self.hits[-1:].sum(), self.hits.shape))
 
     @property
     def specificity(self) -> Floats:
-        """Share of the negatives that are left alone; NaN where there is none."""
+        """Share of the negatives that are predicted negative."""
         return 1 - shares(self.alarms, np.broadcast_to(self.alarms[-1:].sum(), self.alarms.shape))
 
     @property
     def precision(self) -> Floats:
-        """Share of the positive answers that are right; NaN where there is none."""
+        """Share of the positive predictions that are correct."""
         return shares(self.hits, self.hits + self.alarms)
 
     @property
@@ -49,12 +52,12 @@ class Sweep:
         pairs = self.hits[-1:].sum() * self.alarms[-1:].sum()
         if pairs == 0:
             return float("nan")
-        found = self.hits - np.diff(self.hits, prepend=0) / 2
-        return float((np.diff(self.alarms, prepend=0) * found).sum() / pairs)
+        above = self.hits - np.diff(self.hits, prepend=0) / 2
+        return float((np.diff(self.alarms, prepend=0) * above).sum() / pairs)
 
     @property
     def average_precision(self) -> float:
-        """Precision at every threshold, weighed by the sensitivity that is gained there."""
+        """Mean precision over the thresholds, weighted by the gain in sensitivity."""
         gained = np.diff(self.hits, prepend=0)
         if gained.sum() == 0:
             return float("nan")
@@ -63,49 +66,63 @@ class Sweep:
 
 @dataclass(frozen=True)
 class Ranking:
-    """Scores put in order once, to be swept under many weights.
+    """Scores sorted once, to be swept with different weights.
 
     Attributes
     ----------
     levels
-        Shape (L,): the different scores, descending.
-    place
-        Shape (N,): the level of each item.
+        Shape (L,): the distinct scores, descending.
+    index
+        Shape (N,): the level of each image.
     positive
         Shape (N,): the truth.
     """
 
     levels: Floats
-    place: NDArray[np.intp]
+    index: NDArray[np.intp]
     positive: Flags
 
     def sweep(self, weights: Floats | None = None) -> Sweep:
-        """Count at every threshold.
-
-        Parameters
-        ----------
-        weights
-            Shape (N,), how much each item counts; 1 without them.
-        """
-        weights = np.ones(len(self.place)) if weights is None else weights
-        hits = sums(self.place, weights * self.positive, len(self.levels))
-        alarms = sums(self.place, weights * ~self.positive, len(self.levels))
+        """Count positive predictions at every threshold; `weights`, shape (N,), are 1 by default."""
+        weights = np.ones(len(self.index)) if weights is None else weights
+        hits = sums(self.index, weights * self.positive, len(self.levels))
+        alarms = sums(self.index, weights * ~self.positive, len(self.levels))
         return Sweep(self.levels, np.cumsum(hits), np.cumsum(alarms))
 
 
 def rank(positive: Flags, score: Floats) -> Ranking:
-    """Put scores in order; both arrays have shape (N,)."""
-    levels, place = np.unique(-score, return_inverse=True)
-    return Ranking(-levels, place, positive)
+    """Sort scores; both arrays have shape (N,)."""
+    levels, index = np.unique(-score, return_inverse=True)
+    return Ranking(-levels, index, positive)
 
 
-def sums(place: NDArray[np.intp], values: Floats, count: int = 0) -> Floats:
-    """Add up the values at each place; at least `count` places."""
-    added: Floats = np.bincount(place, weights=values, minlength=count).astype(np.float64)
-    return added
+def threshold_for_sensitivity(positive: Flags, probability: Floats, sensitivity: float, digits: int = 6) -> float:
+    """Return the highest threshold that reaches a sensitivity, rounded down to `digits`.
+
+    Raises
+    ------
+    TrainingError
+        If there is no positive, or the threshold would be 0 or 1.
+    """
+    scores = np.sort(probability[positive])[::-1]
+    if not len(scores):
+        raise TrainingError("Cannot choose a threshold without positive images.")
+    required = math.ceil(round(sensitivity * len(scores), 9))
+    threshold: float = math.floor(float(scores[required - 1]) * 10**digits) / 10**digits
+    if not 0 < threshold < 1:
+        raise TrainingError(
+            f"The threshold for sensitivity {sensitivity} would be {threshold}, which does not separate the labels."
+        )
+    return threshold
+
+
+def sums(index: NDArray[np.intp], values: Floats, count: int = 0) -> Floats:
+    """Sum the values of each index; the result has at least `count` elements."""
+    totals: Floats = np.bincount(index, weights=values, minlength=count).astype(np.float64)
+    return totals
 
 
 def shares(part: NDArray[Any], whole: NDArray[Any]) -> Floats:
-    """Divide; NaN where there is nothing to divide by."""
-    found: Floats = np.divide(part, whole, out=np.full(part.shape, np.nan), where=whole > 0)
-    return found
+    """Divide element by element; NaN where `whole` is 0."""
+    ratios: Floats = np.divide(part, whole, out=np.full(part.shape, np.nan), where=whole > 0)
+    return ratios

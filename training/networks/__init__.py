@@ -1,8 +1,15 @@
-"""The networks, by the name that a recipe's `network` key gives.
+"""Networks, by the name in a recipe's `network` key.
 
-Needs torch, and for some torchvision or MONAI: the archive builder imports it. Every network takes
-(N, channels, height, width) and returns a dict of tensors with N rows each, `logits` among them; a
-classifier's `head` is the layer that gives these.
+Requires torch, and for some networks torchvision or MONAI. Every network takes (N, channels, height, width) and returns
+a dict of tensors with N rows each:
+
+- `logits`, (N, outputs), or (N, outputs, height, width) of a segmentation;
+- `features` of most classifiers: activations of a late convolution, after its normalisation and ReLU and before the
+  following pool, where Grad-CAM has the highest resolution;
+- `attention` of networks with self-attention, (N, heads, tokens, tokens): the weight of each token (column) for each
+  token (row).
+
+Keys and shapes of the weights are those of the original systems, so their checkpoints load unchanged.
 """
 
 from __future__ import annotations
@@ -31,7 +38,7 @@ _NETWORKS: Final[dict[str, Callable[[int], nn.Module]]] = {
 
 
 def create(name: str, outputs: int) -> nn.Module:
-    """Make an untrained network.
+    """Create a network with random weights.
 
     Parameters
     ----------
@@ -43,8 +50,8 @@ def create(name: str, outputs: int) -> nn.Module:
     Raises
     ------
     NetworkError
-        If no network has this name.
+        If the name is unknown.
     """
     if name not in _NETWORKS:
-        raise NetworkError(f"network has value {name!r}; known are {', '.join(sorted(_NETWORKS))}.")
+        raise NetworkError(f"network: unknown name {name!r}. Available: {', '.join(sorted(_NETWORKS))}.")
     return _NETWORKS[name](outputs)

@@ -1,4 +1,4 @@
-"""The chest film network of system S3: five convolutions and two linear layers."""
+"""Chest film network of system S3: five convolutions and two linear layers."""
 
 from __future__ import annotations
 
@@ -8,19 +8,15 @@ import torch
 from torch import nn
 from torch.nn.functional import max_pool2d, relu
 
+from training.networks.classifier import Classifier
+
 _CHANNELS: Final = (3, 16, 32, 64, 128, 256)
 
 
-class ChestXrayCnn(nn.Module):
-    """Film of 3 x 112 x 160 to one logit a label; 8,264,066 parameters with two labels.
+class ChestXrayCnn(Classifier):
+    """Takes films of 3 x 112 x 160; 8,264,066 parameters with two labels."""
 
-    Keys and shapes are those of the original system, so its checkpoints load unchanged.
-
-    Parameters
-    ----------
-    outputs
-        Number of logits.
-    """
+    HEAD = "fc_02"
 
     def __init__(self, outputs: int = 2) -> None:
         super().__init__()
@@ -33,24 +29,8 @@ class ChestXrayCnn(nn.Module):
         self.fc_01 = nn.Linear(256 * 3 * 5, 2048)
         self.fc_02 = nn.Linear(2048, outputs)
 
-    @property
-    def head(self) -> nn.Linear:
-        """The layer that gives the logits."""
-        return self.fc_02
-
     def forward(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
-        """Run the network.
-
-        Parameters
-        ----------
-        x
-            Shape (N, 3, 112, 160).
-
-        Returns
-        -------
-        `logits`, (N, outputs), and `features`, (N, 256, 7, 10): what the last convolution sees, after
-        its normalisation and ReLU and before the last pool, which is where Grad-CAM is finest.
-        """
+        """Return `logits` and `features`, (N, 256, 7, 10)."""
         x = max_pool2d(relu(self.norm_01(self.conv_01(x))), 2)
         x = max_pool2d(relu(self.norm_02(self.conv_02(x))), 2)
         x = max_pool2d(relu(self.norm_03(self.conv_03(x))), 2)

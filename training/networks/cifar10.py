@@ -1,4 +1,4 @@
-"""The networks of system S1 for CIFAR-10; both take photographs of 3 x 32 x 32."""
+"""CIFAR-10 networks of system S1; they take photographs of 3 x 32 x 32."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from typing import Final
 import torch
 from torch import nn
 from torch.nn.functional import max_pool2d, relu
+
+from training.networks.classifier import Classifier
 
 VGG: Final[dict[str, tuple[tuple[int, ...], ...]]] = {
     "vgg11": ((64,), (128,), (256, 256), (512, 512), (512, 512)),
@@ -17,14 +19,10 @@ VGG: Final[dict[str, tuple[tuple[int, ...], ...]]] = {
 """Channels of the convolutions between pools (Simonyan and Zisserman 2015, table 1)."""
 
 
-class LeNet(nn.Module):
-    """Two convolutions and three linear layers; 256,830 parameters with ten labels.
+class LeNet(Classifier):
+    """Two convolutions and three linear layers; 256,830 parameters with ten labels."""
 
-    Parameters
-    ----------
-    outputs
-        Number of logits.
-    """
+    HEAD = "fc3"
 
     def __init__(self, outputs: int = 10) -> None:
         super().__init__()
@@ -34,34 +32,24 @@ class LeNet(nn.Module):
         self.fc2 = nn.Linear(120, 84)
         self.fc3 = nn.Linear(84, outputs)
 
-    @property
-    def head(self) -> nn.Module:
-        """The layer that gives the logits."""
-        return self.fc3
-
     def forward(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
-        """Run the network.
-
-        Returns
-        -------
-        `logits`, (N, outputs), and `features`, (N, 64, 10, 10), after the ReLU and before the last pool.
-        """
+        """Return `logits` and `features`, (N, 64, 10, 10)."""
         x = max_pool2d(relu(self.conv1(x)), 2)
         features = relu(self.conv2(x))
         x = max_pool2d(features, 2).flatten(1)
         return {"logits": self.fc3(relu(self.fc2(relu(self.fc1(x))))), "features": features}
 
 
-class Vgg(nn.Module):
-    """A VGG of `VGG` with batch normalisation and one linear layer; vgg11 has 9,231,114 parameters.
+class Vgg(Classifier):
+    """VGG with batch normalisation and one linear layer; `vgg11` has 9,231,114 parameters.
 
     Parameters
     ----------
-    outputs
-        Number of logits.
     kind
         Key of `VGG`.
     """
+
+    HEAD = "classifier"
 
     def __init__(self, outputs: int = 10, kind: str = "vgg11") -> None:
         super().__init__()
@@ -75,24 +63,17 @@ class Vgg(nn.Module):
         self.features = nn.Sequential(*layers)
         self.classifier = nn.Linear(512, outputs)
 
-    @property
-    def head(self) -> nn.Module:
-        """The layer that gives the logits."""
-        return self.classifier
-
     def forward(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
-        """Run the network.
+        """Return `logits` and `features`, (N, 512, 4, 4).
 
-        Returns
-        -------
-        `logits`, (N, outputs), and `features`, (N, 512, 4, 4): of the last block but one, before its pool;
-        the last block sees 2 x 2 places, too few to show where anything is.
+        The features are those of the last block but one; the last block has 2 x 2 pixels, too few for an explanation.
         """
-        features = self.features[: self._last](x)
-        return {"logits": self.classifier(self.features[self._last :](features).flatten(1)), "features": features}
+        features = self.features[: self._last_block](x)
+        logits = self.classifier(self.features[self._last_block :](features).flatten(1))
+        return {"logits": logits, "features": features}
 
     @property
-    def _last(self) -> int:
-        """Place of the pool before the last block."""
-        pools = [place for place, layer in enumerate(self.features) if isinstance(layer, nn.MaxPool2d)]
+    def _last_block(self) -> int:
+        """Index of the pool before the last block."""
+        pools = [index for index, layer in enumerate(self.features) if isinstance(layer, nn.MaxPool2d)]
         return pools[-2]

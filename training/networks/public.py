@@ -1,60 +1,46 @@
-"""Networks of torchvision and MONAI, with the heads and outputs that are served."""
+"""Networks of torchvision and MONAI, adapted to the recipes' outputs."""
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 import torch
 from torch import nn
 
+from training.networks.classifier import Classifier
+
 FILTERS: Final = 32
-"""Channels at full depth; each level below has twice as many."""
+"""Channels of the first level; they double at each level below."""
 UNET_DROPOUT: Final = 0.0197
-"""What the original system's search found best."""
+"""Result of the original system's hyperparameter search."""
 
 
-class BrainTumorVgg16(nn.Module):
-    """torchvision's `vgg16_bn`; 134,277,186 parameters with two labels, its own keys.
+class BrainTumorVgg16(Classifier):
+    """torchvision's `vgg16_bn` for slices of 3 x 224 x 224; 134,277,186 parameters with two labels."""
 
-    Parameters
-    ----------
-    outputs
-        Number of logits.
-    """
+    HEAD = "classifier.6"
 
     def __init__(self, outputs: int = 2) -> None:
         super().__init__()
         from torchvision.models import vgg16_bn
 
-        made = vgg16_bn(num_classes=outputs)
-        self.features, self.avgpool, self.classifier = made.features, made.avgpool, made.classifier
-
-    @property
-    def head(self) -> nn.Module:
-        """The layer that gives the logits."""
-        last: nn.Module = self.classifier[-1]
-        return last
+        network = vgg16_bn(num_classes=outputs)
+        self.features, self.avgpool, self.classifier = network.features, network.avgpool, network.classifier
 
     def forward(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
-        """Run the network on (N, 3, 224, 224).
-
-        Returns
-        -------
-        `logits`, (N, outputs), and `features`, (N, 512, 14, 14), before the last pool.
-        """
+        """Return `logits` and `features`, (N, 512, 14, 14)."""
         features = self.features[:-1](x)
         pooled = self.avgpool(self.features[-1](features))
         return {"logits": self.classifier(pooled.flatten(1)), "features": features}
 
 
-class ChestXrayResnet50(nn.Module):
-    """torchvision's `resnet50` under the head of system S4; 24,099,649 parameters with one logit.
+class ChestXrayResnet50(Classifier):
+    """torchvision's `resnet50` with the head of system S4 for films of 3 x 224 x 224.
 
-    Parameters
-    ----------
-    outputs
-        Number of logits.
+    24,099,649 parameters with one logit.
     """
+
+    HEAD = "out"
 
     def __init__(self, outputs: int = 1) -> None:
         super().__init__()
@@ -65,18 +51,8 @@ class ChestXrayResnet50(nn.Module):
         self.dense1, self.dense2 = _dense(2048, 256), _dense(256, 256)
         self.out = nn.Linear(256, outputs)
 
-    @property
-    def head(self) -> nn.Module:
-        """The layer that gives the logits."""
-        return self.out
-
     def forward(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
-        """Run the network on (N, 3, 224, 224).
-
-        Returns
-        -------
-        `logits`, (N, outputs), and `features`, (N, 2048, 7, 7), before the average pool.
-        """
+        """Return `logits` and `features`, (N, 2048, 7, 7)."""
         trunk = self.trunk
         x = trunk.maxpool(trunk.relu(trunk.bn1(trunk.conv1(x))))
         features = trunk.layer4(trunk.layer3(trunk.layer2(trunk.layer1(x))))
@@ -84,69 +60,48 @@ class ChestXrayResnet50(nn.Module):
         return {"logits": self.out(self.dense2(self.dense1(pooled))), "features": features}
 
 
-class GliomaUnet(nn.Module):
-    """MONAI's residual `UNet`; 6,495,868 parameters.
-
-    Parameters
-    ----------
-    outputs
-        Number of logit maps.
-    """
+class _Unet(nn.Module):
+    """A network of MONAI for images whose height and width are multiples of 16."""
 
     WRAPPED = "model."
-    """Stands here before MONAI's own keys, which are those of the original system's checkpoints."""
+    """Prefix of MONAI's own keys, which are those of the original system's checkpoints."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.model = network
+
+    def forward(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Return `logits`, (N, outputs, height, width)."""
+        return {"logits": self.model(x)}
+
+
+class GliomaUnet(_Unet):
+    """MONAI's residual `UNet`; 6,495,868 parameters with one output."""
 
     def __init__(self, outputs: int = 1) -> None:
-        super().__init__()
         from monai.networks.nets.unet import UNet
 
-        self.model = UNet(
-            spatial_dims=2,
-            in_channels=3,
-            out_channels=outputs,
-            channels=_channels(),
-            strides=(2, 2, 2, 2),
-            num_res_units=2,
-            dropout=UNET_DROPOUT,
-        )
-
-    def forward(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
-        """Run the network on (N, 3, height, width), multiples of 16; `logits` has the same height and width."""
-        return {"logits": self.model(x)}
+        super().__init__(UNet(**_unet_options(outputs), num_res_units=2))
 
 
-class GliomaAttentionUnet(nn.Module):
-    """MONAI's `AttentionUnet`; 7,940,321 parameters.
-
-    Parameters
-    ----------
-    outputs
-        Number of logit maps.
-    """
-
-    WRAPPED = "model."
-    """Stands here before MONAI's own keys, which are those of the original system's checkpoints."""
+class GliomaAttentionUnet(_Unet):
+    """MONAI's `AttentionUnet`; 7,940,321 parameters with one output."""
 
     def __init__(self, outputs: int = 1) -> None:
-        super().__init__()
         from monai.networks.nets.attentionunet import AttentionUnet
 
-        self.model = AttentionUnet(
-            spatial_dims=2,
-            in_channels=3,
-            out_channels=outputs,
-            channels=_channels(),
-            strides=(2, 2, 2, 2),
-            dropout=UNET_DROPOUT,
-        )
-
-    def forward(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
-        """Run the network on (N, 3, height, width), multiples of 16; `logits` has the same height and width."""
-        return {"logits": self.model(x)}
+        super().__init__(AttentionUnet(**_unet_options(outputs)))
 
 
-def _channels() -> tuple[int, ...]:
-    return tuple(FILTERS * 2**level for level in range(5))
+def _unet_options(outputs: int) -> dict[str, Any]:
+    return {
+        "spatial_dims": 2,
+        "in_channels": 3,
+        "out_channels": outputs,
+        "channels": tuple(FILTERS * 2**level for level in range(5)),
+        "strides": (2, 2, 2, 2),
+        "dropout": UNET_DROPOUT,
+    }
 
 
 def _dense(before: int, after: int) -> nn.Sequential:

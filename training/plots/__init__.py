@@ -1,4 +1,4 @@
-"""Every picture of an evaluation, as PNG files in one folder."""
+"""Plots of an evaluation, as PNG files in a folder."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from training.metrics import binary as metrics
-from training.metrics.multiclass import Answers
+from training.metrics.multiclass import Predictions
 from training.metrics.overlap import Overlaps
 from training.metrics.threshold_sweep import Flags, Floats
 from training.plots import classification, segmentation
@@ -16,12 +16,12 @@ __all__ = ["binary", "masks", "multiclass"]
 
 
 def binary(positive: Flags, probability: Floats, threshold: float, labels: tuple[str, str], folder: Path) -> None:
-    """Draw what a classifier with two labels says; see `training.metrics.binary`.
+    """Plot the predictions of a classifier with two labels; see `training.metrics.binary`.
 
     Parameters
     ----------
     labels
-        Of the negatives and of the positives.
+        Names of the negatives and of the positives.
     """
     counts = metrics.confusion(positive, probability >= threshold)
     matrix = np.array([[counts.true_negative, counts.false_positive], [counts.false_negative, counts.true_positive]])
@@ -33,15 +33,15 @@ def binary(positive: Flags, probability: Floats, threshold: float, labels: tuple
     classification.confusion(matrix, labels, folder / "confusion.png")
 
 
-def multiclass(answers: Answers, folder: Path) -> None:
-    """Draw what a classifier with many labels says."""
-    right = answers.right == answers.told
-    classification.reliability(right, answers.confidence, folder / "reliability.png", "right")
-    classification.confusion(answers.matrix, answers.labels, folder / "confusion.png")
+def multiclass(predictions: Predictions, folder: Path) -> None:
+    """Plot the predictions of a classifier with many labels."""
+    correct = predictions.targets == predictions.predicted
+    classification.reliability(correct, predictions.confidence, folder / "reliability.png", "correct")
+    classification.confusion(predictions.matrix, predictions.labels, folder / "confusion.png")
 
 
 def masks(overlaps: Overlaps, folder: Path) -> None:
-    """Draw how predicted masks compare with true ones."""
+    """Plot a comparison of predicted and true masks."""
     segmentation.dice_per_patient(overlaps.patient_dice, folder / "dice-patients.png")
     segmentation.slice_dice(overlaps.slice_dice[overlaps.truth > 0], folder / "dice-slices.png")
     segmentation.volumes(*overlaps.volumes, folder / "volumes.png")

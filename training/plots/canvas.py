@@ -1,4 +1,4 @@
-"""One picture: made without pyplot's state, the same bytes each time, readable in gray print."""
+"""Canvas of a plot: without pyplot's global state, with reproducible bytes, readable in grayscale."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 BLUE: Final = "#0072B2"
 ORANGE: Final = "#E69F00"
 GRAY: Final = "#555555"
-"""Of the palette of Okabe and Ito (2008): told apart by all eyes, and by their lightness in gray."""
+"""Palette of Okabe and Ito (2008): distinguishable with colour blindness, and by lightness in grayscale."""
 
 _STYLE: Final = {
     "font.family": "DejaVu Sans",
@@ -31,14 +31,14 @@ _STYLE: Final = {
 
 @contextmanager
 def picture(path: Path, width: float = 5, height: float = 4, dpi: int = 120) -> Iterator[Figure]:
-    """Give an empty figure; what is drawn on it becomes a PNG when the block ends.
+    """Provide an empty figure, which is saved as a PNG at the end of the block.
 
     Parameters
     ----------
     width, height
         In inches.
     """
-    # matplotlib's own defaults come first, so that no file in a home folder changes a picture.
+    # Start from matplotlib's defaults, so that a configuration file of the user does not change plots.
     with style.context(["default", _STYLE]):
         figure = Figure(figsize=(width, height), dpi=dpi, layout="constrained")
         yield figure
@@ -47,8 +47,8 @@ def picture(path: Path, width: float = 5, height: float = 4, dpi: int = 120) -> 
 
 @contextmanager
 def axes(path: Path, title: str, x: str, y: str, width: float = 5, height: float = 4) -> Iterator[Axes]:
-    """Give one pair of axes on a picture of its own; see `picture`."""
+    """Provide a figure with a single plot; see `picture`."""
     with picture(path, width, height) as figure:
-        found = figure.subplots()
-        found.set(title=title, xlabel=x, ylabel=y)
-        yield found
+        plot = figure.subplots()
+        plot.set(title=title, xlabel=x, ylabel=y)
+        yield plot

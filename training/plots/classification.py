@@ -1,6 +1,6 @@
-"""Pictures of what a classifier says: curves, histograms, matrices.
+"""Plots of a classifier: curves, histograms, matrices.
 
-As in `training.metrics.binary`, `positive` holds the truth and `probability` what the model says; both have shape (N,).
+As in `training.metrics.binary`, `positive` is the truth and `probability` the prediction, both of shape (N,).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from training.plots.canvas import BLUE, GRAY, ORANGE, axes, picture
 
 
 def roc(positive: Flags, probability: Floats, threshold: float, path: Path) -> None:
-    """Sensitivity against false alarms, with the threshold in use."""
+    """Plot sensitivity against false alarms, and mark the threshold."""
     sweep, counts = rank(positive, probability).sweep(), binary.confusion(positive, probability >= threshold)
     with axes(path, f"ROC, area {sweep.auroc:.3f}", "1 - specificity", "sensitivity") as ax:
         ax.plot([0, 1], [0, 1], ":", color=GRAY, linewidth=1, label="chance")
@@ -31,7 +31,7 @@ def roc(positive: Flags, probability: Floats, threshold: float, path: Path) -> N
 
 
 def precision_recall(positive: Flags, probability: Floats, threshold: float, path: Path) -> None:
-    """Precision against sensitivity, with the threshold in use."""
+    """Plot precision against sensitivity, and mark the threshold."""
     sweep, counts = rank(positive, probability).sweep(), binary.confusion(positive, probability >= threshold)
     title = f"Precision and recall, average precision {sweep.average_precision:.3f}"
     with axes(path, title, "recall (sensitivity)", "precision") as ax:
@@ -43,30 +43,30 @@ def precision_recall(positive: Flags, probability: Floats, threshold: float, pat
 
 
 def over_thresholds(positive: Flags, probability: Floats, threshold: float, path: Path) -> None:
-    """Sensitivity and specificity for every threshold that might have been chosen."""
+    """Plot sensitivity and specificity over all thresholds."""
     sweep = rank(positive, probability).sweep()
-    with axes(path, "What another threshold would give", "threshold", "share") as ax:
+    with axes(path, "Sensitivity and specificity by threshold", "threshold", "share") as ax:
         levels = [1, *sweep.thresholds, 0]
-        found, spared = [0, *sweep.sensitivity, 1], [1, *sweep.specificity, 0]
-        ax.step(levels, found, where="post", color=BLUE, label="sensitivity")
-        ax.step(levels, spared, "--", where="post", color=ORANGE, label="specificity")
+        sensitivity, specificity = [0, *sweep.sensitivity, 1], [1, *sweep.specificity, 0]
+        ax.step(levels, sensitivity, where="post", color=BLUE, label="sensitivity")
+        ax.step(levels, specificity, "--", where="post", color=ORANGE, label="specificity")
         _line(ax, threshold)
         _unit(ax)
         ax.legend(loc="lower center")
 
 
 def scores(positive: Flags, probability: Floats, threshold: float, labels: tuple[str, str], path: Path) -> None:
-    """Histogram of the probability, by truth.
+    """Plot a histogram of the probability for each true label.
 
     Parameters
     ----------
     labels
-        Of the negatives and of the positives.
+        Names of the negatives and of the positives.
     """
     edges = np.linspace(0, 1, 41)
-    with axes(path, "Probabilities by truth", f"probability of {labels[1]}", "share of the images") as ax:
-        for which, label, color, hatch in ((~positive, labels[0], ORANGE, "///"), (positive, labels[1], BLUE, "")):
-            shares = np.histogram(probability[which], edges)[0] / max(1, int(which.sum()))
+    with axes(path, "Probabilities by true label", f"probability of {labels[1]}", "share of images") as ax:
+        for subset, label, color, hatch in ((~positive, labels[0], ORANGE, "///"), (positive, labels[1], BLUE, "")):
+            shares = np.histogram(probability[subset], edges)[0] / max(1, int(subset.sum()))
             ax.stairs(
                 shares,
                 edges,
@@ -83,39 +83,39 @@ def scores(positive: Flags, probability: Floats, threshold: float, labels: tuple
 
 
 def reliability(positive: Flags, probability: Floats, path: Path, what: str = "positive") -> None:
-    """Share that is positive for each probability, with the counts below; see `training.metrics.binary.reliability`.
+    """Plot the observed share for each probability, with the counts below; see `training.metrics.reliability`.
 
     Parameters
     ----------
     what
-        The share's name: of many labels it is the share that is right.
+        Name of the share: "correct" for many labels.
     """
-    found = bins(positive, probability)
-    held = found.weight > 0
-    edges = np.linspace(0, 1, len(found.weight) + 1)
+    counts = bins(positive, probability)
+    filled = counts.weight > 0
+    edges = np.linspace(0, 1, len(counts.weight) + 1)
     with picture(path, 5, 5) as figure:
         above, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
-        above.plot([0, 1], [0, 1], ":", color=GRAY, linewidth=1, label="as it should be")
-        expected, share = (part[held] / found.weight[held] for part in (found.expected, found.found))
-        above.plot(expected, share, "o-", color=BLUE, markersize=5, label="found")
-        above.set(title=f"Reliability, calibration error {found.error:.3f}", ylabel=f"share {what}")
+        above.plot([0, 1], [0, 1], ":", color=GRAY, linewidth=1, label="ideal")
+        expected, share = (part[filled] / counts.weight[filled] for part in (counts.expected, counts.observed))
+        above.plot(expected, share, "o-", color=BLUE, markersize=5, label="observed")
+        above.set(title=f"Reliability, calibration error {counts.error:.3f}", ylabel=f"share {what}")
         _unit(above)
         above.legend(loc="upper left")
-        below.stairs(found.weight, edges, fill=True, facecolor=BLUE, alpha=0.55, edgecolor="black")
-        below.set(yscale="symlog", ylim=(0, None), xlabel="probability told", ylabel="images")
+        below.stairs(counts.weight, edges, fill=True, facecolor=BLUE, alpha=0.55, edgecolor="black")
+        below.set(yscale="symlog", ylim=(0, None), xlabel="predicted probability", ylabel="images")
 
 
 def confusion(matrix: NDArray[np.integer], labels: Sequence[str], path: Path) -> None:
-    """Draw the counts of right and told labels; the shade is the share of the right label.
+    """Plot the confusion matrix; the shade is the share of the true label.
 
     Parameters
     ----------
     matrix
-        Shape (labels, labels): a row a right label, a column a label that was told.
+        Shape (labels, labels): a row per true label, a column per predicted label.
     """
     size = 2.6 + 0.55 * len(labels)
     shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
-    with axes(path, "Right and told labels", "told", "right", size, size) as ax:
+    with axes(path, "Confusion matrix", "predicted", "true", size, size) as ax:
         ax.imshow(shares, cmap="Blues", vmin=0, vmax=1)
         tilt = 45 if len(labels) > 2 else 0
         ax.set_xticks(range(len(labels)), labels, rotation=tilt, ha="right" if tilt else "center")

@@ -1,84 +1,78 @@
-// From files to results: what is dropped, picked, photographed or pasted is asked about, each file by itself.
+// Analyses files that are dropped, chosen, photographed or pasted. Each file gets its own result or problem.
 
-import { digest, judge, read } from "./answer.js";
-import { Refusal, post } from "./api.js";
-import { byId, say } from "./dom.js";
-import { add } from "./files.js";
-import { chosen, known } from "./models.js";
-import { show } from "./refusals.js";
+import { Problem, post } from "./api.js";
+import { announce, byId } from "./dom.js";
+import { findVersion, selectedModel } from "./models.js";
+import { checkCatalog, digest, parsePrediction } from "./prediction.js";
+import { enqueue } from "./queue.js";
+import { show } from "./rejections.js";
 import { Result } from "./result.js";
 
-const NO_MODEL = { title: "No model is chosen", detail: "Which ones are served is not known yet, or none is. Wait until one is shown, then try again." };
-
 const results = [];
-let waited = false;
+let scrollToResults = false;
 
-/** Ask the chosen model about files. */
+/** Analyse files with the selected model. */
 export function analyse(files) {
   if (byId("model").disabled) {
-    for (const file of files) show(file.name, new Refusal(NO_MODEL), () => analyse([file]));
+    for (const file of files) show(file.name, new Problem("The list of models is not loaded yet. Wait a moment, then try again."), () => analyse([file]));
     return;
   }
-  const asked = chosen();
+  const model = selectedModel();
   if (files.length === 0) return;
   if (location.hash === "#history") location.hash = "#analyse";
-  waited = true;
-  bring();
-  for (const file of files) submit(file, asked);
+  scrollToResults = true;
+  scroll();
+  for (const file of files) submit(file, model);
 }
 
-/** Where the results stand below everything else, what is waited for comes into view by itself. */
-function bring() {
-  if (waited && matchMedia("(max-width: 900px)").matches) byId("work").scrollIntoView();
+/** On narrow screens, where the results are below everything else, scroll to them. */
+function scroll() {
+  if (scrollToResults && matchMedia("(max-width: 900px)").matches) byId("work").scrollIntoView();
 }
 
-function submit(file, asked) {
-  add(file, async (job) => {
+function submit(file, model) {
+  enqueue(file, async (job) => {
     try {
-      await check(file);
+      await checkFile(file);
       const sha256 = await digest(file);
-      const path = asked.version === null ? asked.name : `${asked.name}/${asked.version}`;
-      const text = await post(`api/predictions/${path}`, file, { signal: job.signal, onProgress: (share) => job.progress(share) });
-      const answer = read(text, { ...asked, sha256 });
-      const version = await known(answer.model.name, answer.model.version);
-      if (version !== null) judge(answer, version);
-      place(new Result(file, answer, version));
+      const path = model.version === null ? model.name : `${model.name}/${model.version}`;
+      const text = await post(`api/predictions/${path}`, file, { signal: job.signal, onProgress: (fraction) => job.progress(fraction) });
+      const prediction = parsePrediction(text, { ...model, sha256 });
+      const version = await findVersion(prediction.model.name, prediction.model.version);
+      if (version !== null) checkCatalog(prediction, version);
+      addResult(new Result(file, prediction, version));
     } catch (error) {
       if (error.name === "AbortError") return;
-      show(file.name, error, () => submit(file, asked));
+      show(file.name, error, () => submit(file, model));
     }
-    // Once the file has left the list of those in progress, which stands above.
+    // After the file has left the list in progress, which is above the results.
     requestAnimationFrame(() => {
-      bring();
-      waited = false;
+      scroll();
+      scrollToResults = false;
     });
   });
 }
 
-/** Refuse what is no single image before anything is sent. */
-async function check(file) {
-  let start;
-  try {
-    start = await file.slice(0, 4).text();
-  } catch {
-    throw new Refusal({ title: "Unreadable file", detail: "This browser cannot read it. Drop files, not folders." });
-  }
-  if (start === "PK\u0003\u0004") {
-    throw new Refusal({ title: "Several images in one file", detail: "Unpack it and drop the images themselves: each is answered by itself." });
-  }
+/** Reject files that cannot be an image before they are sent. */
+async function checkFile(file) {
+  const reject = (message) => { throw new Problem(message, { canRetry: false }); };
+  const start = await file.slice(0, 4).text().catch(() => reject("This file cannot be opened. Drop files, not folders."));
+  if (start === "") reject("This file is empty.");
+  if (start === "PK\u0003\u0004") reject("This is an archive of several files. Unpack it and drop the images.");
+  if (start === "%PDF") reject("PDFs cannot be read. Export the image as PNG.");
 }
 
-function place(result) {
+function addResult(result) {
   results.push(result);
   byId("result-list").prepend(result.element);
-  count();
-  say(`${result.name}: ${result.said}.`);
+  updateCount();
+  announce(`${result.name}: ${result.summary}.`);
 }
 
-function count() {
+function updateCount() {
   byId("empty").hidden = results.length > 0;
   byId("clear").hidden = results.length === 0;
-  byId("count").textContent = results.length > 1 ? `${results.length} files, the newest first` : "";
+  byId("count").textContent = results.length > 1 ? `${results.length} files, newest first` : "";
 }
 
 function clear() {
@@ -86,32 +80,32 @@ function clear() {
     result.close();
     result.element.remove();
   }
-  count();
+  updateCount();
   byId("results-heading").focus();
 }
 
-/** Listen for files. */
+/** Install the listeners. */
 export function install() {
   for (const id of ["pick", "camera"]) {
     byId(id).addEventListener("change", (event) => {
       analyse([...event.target.files]);
-      event.target.value = ""; // the same file may be chosen again
+      event.target.value = ""; // allows to choose the same file again
     });
   }
   byId("clear").addEventListener("click", clear);
-  const carries = (event) => event.dataTransfer?.types.includes("Files");
-  const marked = (on) => document.body.classList.toggle("dropping", on);
+  const hasFiles = (event) => event.dataTransfer?.types.includes("Files");
+  const highlight = (on) => document.body.classList.toggle("dropping", on);
   document.addEventListener("dragover", (event) => {
-    if (!carries(event)) return;
+    if (!hasFiles(event)) return;
     event.preventDefault();
-    marked(true);
+    highlight(true);
   });
   document.addEventListener("dragleave", (event) => {
-    if (event.relatedTarget === null) marked(false);
+    if (event.relatedTarget === null) highlight(false);
   });
   document.addEventListener("drop", (event) => {
-    marked(false);
-    if (!carries(event)) return;
+    highlight(false);
+    if (!hasFiles(event)) return;
     event.preventDefault();
     analyse([...event.dataTransfer.files]);
   });

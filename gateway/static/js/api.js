@@ -1,161 +1,152 @@
-// The gateway's API: requests, the key, and refusals as errors.
+// Requests to the gateway's API, with the access key; failures become problems.
 
-import { ask } from "./access.js";
+import { requestKey } from "./key_dialog.js";
+import { problemText } from "./texts.js";
 
 const KEY = "radserve.key";
 const CLIENT = "radserve.client";
-const PATIENCE = 180_000;
+const TIMEOUT = 180_000;
 
-/** What the server refused or could not do; it has no label and never becomes a result. */
-export class Refusal extends Error {
-  constructor({ status = 0, title, detail, request_id: requestId = "" }) {
-    super(detail);
+/**
+ * A request or file that failed; it never becomes a result.
+ *
+ * `message` is what the page says, `detail` what the API says, if anything.
+ */
+export class Problem extends Error {
+  constructor(message, { status = 0, detail = "", requestId = "", canRetry = true } = {}) {
+    super(message);
     this.status = status;
-    this.title = title;
+    this.detail = detail;
     this.requestId = requestId;
-  }
-
-  /** Whether the same may succeed later. */
-  get passing() {
-    return this.status === 0 || this.status === 401 || this.status === 429 || this.status >= 500;
+    this.canRetry = canRetry; // whether a second attempt may succeed
   }
 }
 
-const kept = new Map();
+/** The server's response is not a valid prediction. */
+export function invalidResponse(reason) {
+  return new Problem("The server's response is invalid, so no result is shown. Try again; if it happens again, contact your administrator.", { detail: `Reason: ${reason}.` });
+}
+
+const memory = new Map();
 
 function recall(name) {
   try {
     return sessionStorage.getItem(name) ?? "";
   } catch {
-    return kept.get(name) ?? "";
+    return memory.get(name) ?? "";
   }
 }
 
 function remember(name, value) {
-  kept.set(name, value);
+  memory.set(name, value);
   try {
     sessionStorage.setItem(name, value);
   } catch {
-    // Storage may be forbidden; then it lasts as long as the page.
+    // Storage may be forbidden; the value lasts as long as the page.
   }
 }
 
-/** Whether a key is in use. */
+/** Whether a key is stored. */
 export const hasKey = () => recall(KEY) !== "";
 
-/** Forget the key. */
+/** Delete the stored key. */
 export const forgetKey = () => remember(KEY, "");
 
-/** Who this tab is to a server that splits requests between versions: random, and gone with the tab. */
-function client() {
-  if (!recall(CLIENT)) {
-    const bytes = crypto.getRandomValues(new Uint8Array(16));
-    remember(CLIENT, Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join(""));
-  }
+/** Return the bytes in hexadecimal. */
+export const toHex = (bytes) => Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
+
+/** Return the random id of this tab, which keeps it on one side of a traffic split. */
+function clientId() {
+  if (!recall(CLIENT)) remember(CLIENT, toHex(crypto.getRandomValues(new Uint8Array(16))));
   return recall(CLIENT);
 }
 
 function headers(accept) {
   const key = recall(KEY);
-  return { Accept: accept, "X-Client-Id": client(), ...(key ? { Authorization: `Bearer ${key}` } : {}) };
+  return { Accept: accept, "X-Client-Id": clientId(), ...(key ? { Authorization: `Bearer ${key}` } : {}) };
 }
 
-/** Do something; where a key is missing, ask for one and do it again. */
-async function keyed(action) {
+/** Run an action; if it fails for lack of a key, ask for one and repeat it. */
+async function withKey(action) {
   for (;;) {
-    const used = recall(KEY);
+    const previous = recall(KEY);
     try {
       return await action();
     } catch (error) {
-      if (!(error instanceof Refusal) || error.status !== 401) throw error;
-      // Another request may have got a new key meanwhile.
-      if (recall(KEY) === used) {
-        const entered = await ask(error.message);
-        if (!entered) throw error;
-        remember(KEY, entered);
+      if (!(error instanceof Problem) || error.status !== 401) throw error;
+      // A concurrent request may have stored a new key meanwhile.
+      if (recall(KEY) === previous) {
+        const key = await requestKey(previous ? "This access key is not valid. Enter the access key from your administrator." : error.message);
+        if (!key) throw error;
+        remember(KEY, key);
       }
     }
   }
 }
 
-/** Read a refusal's problem details; what has none is described by its status. */
-export function refusal(status, text) {
+/** Create a problem from a response that is not 200. */
+function toProblem(status, text) {
+  let details = {};
   try {
-    const found = JSON.parse(text);
-    if (typeof found.title === "string" && typeof found.detail === "string") return new Refusal({ ...found, status });
+    details = JSON.parse(text) ?? {};
   } catch {
-    // said below
+    // The response is not problem details; the status describes it.
   }
-  return new Refusal({
+  const asText = (value) => (typeof value === "string" ? value : "");
+  return new Problem(problemText(status, details.title), {
     status,
-    title: `Status ${status}`,
-    detail: "The server, or something before it, refused without a reason. Try again; if it lasts, tell its operator.",
+    detail: asText(details.detail),
+    requestId: asText(details.request_id),
+    canRetry: status === 401 || status === 429 || status >= 500,
   });
 }
 
-const unreachable = () => new Refusal({
-  title: "No connection",
-  detail: "The server could not be reached. Check the network, then try again.",
-});
+const unreachable = () => new Problem("No connection to the server. Check the network, then try again.");
+const interrupted = () => new Problem("The connection broke during the upload. The file may be too large: send a smaller one, or try again.");
+const cancelled = () => new DOMException("cancelled", "AbortError");
 
-const broken = () => new Refusal({
-  title: "Connection lost",
-  detail: "It broke off while the file was being sent. The file may be larger than the server takes: send it smaller, or try again.",
-});
-
-/** Get something: a response with status 200. */
+/** Return the response of a GET or DELETE request. */
 export function get(path, accept = "application/json", method = "GET") {
-  return keyed(async () => {
+  return withKey(async () => {
     let response;
     try {
       response = await fetch(path, { method, headers: headers(accept), cache: "no-store" });
     } catch {
       throw unreachable();
     }
-    if (!response.ok) throw refusal(response.status, await response.text());
+    if (!response.ok) throw toProblem(response.status, await response.text());
     return response;
   });
 }
 
-/** Send an image; return the body of the answer, as text or as a Blob where a picture is asked for. */
+/** Send an image; return the response as text, or as a Blob if a picture was requested. */
 export function post(path, file, { accept = "application/json", onProgress = () => {}, signal = null } = {}) {
-  const json = accept === "application/json";
-  // The content decides what it is; a type that the browser guessed from the name could only mislead.
+  const isJson = accept === "application/json";
+  // The content determines the format; a type that the browser derives from the name could be wrong.
   const form = new FormData();
   form.append("file", new File([file], file.name, { type: "application/octet-stream" }));
-  return keyed(() => new Promise((resolve, reject) => {
-    // fetch tells nothing of what is on its way.
-    const request = new XMLHttpRequest();
+  return withKey(() => new Promise((resolve, reject) => {
+    const request = new XMLHttpRequest(); // fetch reports no upload progress
     request.open("POST", path);
     request.responseType = "blob";
-    request.timeout = PATIENCE;
+    request.timeout = TIMEOUT;
     for (const [name, value] of Object.entries(headers(accept))) request.setRequestHeader(name, value);
-    let share = 0;
+    let sent = 0;
     request.upload.addEventListener("progress", (event) => {
-      if (event.lengthComputable) onProgress(share = event.loaded / event.total);
+      if (event.lengthComputable) onProgress(sent = event.loaded / event.total);
     });
     request.addEventListener("load", async () => {
-      const wanted = json ? "application/json" : "image/png";
-      const media = (request.getResponseHeader("content-type") ?? "").split(";")[0].trim();
-      if (request.status !== 200) reject(refusal(request.status, await request.response.text()));
-      else if (media !== wanted) reject(unusable(`it is ${media || "of no type"}, where ${wanted} was asked for`));
-      else resolve(json ? await request.response.text() : request.response);
+      const expected = isJson ? "application/json" : "image/png";
+      const type = (request.getResponseHeader("content-type") ?? "").split(";")[0].trim();
+      if (request.status !== 200) reject(toProblem(request.status, await request.response.text()));
+      else if (type !== expected) reject(invalidResponse(`its type is ${type || "unknown"} instead of ${expected}`));
+      else resolve(isJson ? await request.response.text() : request.response);
     });
-    request.addEventListener("error", () => reject(share > 0 && share < 1 ? broken() : unreachable()));
-    request.addEventListener("timeout", () => reject(new Refusal({
-      title: "No answer in time", detail: "The server took longer than three minutes. Try again later.",
-    })));
-    request.addEventListener("abort", () => reject(new DOMException("cancelled", "AbortError")));
+    request.addEventListener("error", () => reject(sent > 0 && sent < 1 ? interrupted() : unreachable()));
+    request.addEventListener("timeout", () => reject(new Problem(problemText(504))));
+    request.addEventListener("abort", () => reject(cancelled()));
     signal?.addEventListener("abort", () => request.abort());
-    if (signal?.aborted) reject(new DOMException("cancelled", "AbortError"));
+    if (signal?.aborted) reject(cancelled());
     else request.send(form);
   }));
-}
-
-/** What arrived is no answer. */
-export function unusable(why) {
-  return new Refusal({
-    title: "Unusable answer",
-    detail: `What the server answered cannot be used: ${why}. Nothing of it is shown. Try again; if it lasts, tell its operator.`,
-  });
 }

@@ -1,9 +1,9 @@
-// Making and finding elements. Text always becomes a text node: nothing that is shown is ever parsed as HTML.
+// Helpers for DOM elements. Text always becomes a text node, never HTML.
 
 /** Return the element with an id. */
 export const byId = (id) => document.getElementById(id);
 
-/** Make an element; `on` holds listeners, null attributes are left out. */
+/** Create an element; `on` holds listeners, attributes that are null, undefined or false are omitted. */
 export function make(tag, { on = {}, ...attributes } = {}, ...children) {
   const element = document.createElement(tag);
   for (const [name, value] of Object.entries(attributes)) {
@@ -15,33 +15,31 @@ export function make(tag, { on = {}, ...attributes } = {}, ...children) {
   return element;
 }
 
-/** Make a button. */
+/** Create a button. */
 export function button(text, onClick, attributes = {}) {
   return make("button", { type: "button", class: "button", ...attributes, on: { click: onClick } }, text);
 }
 
-/** Make a list of terms and what they mean, of those that mean something. */
+/** Create a description list; pairs without a value are omitted. */
 export function terms(pairs) {
-  const known = pairs.filter(([, value]) => value !== null && value !== undefined && value !== "");
-  return make("dl", { class: "terms" }, known.map(([name, value]) =>
+  const entries = pairs.filter(([, value]) => value !== null && value !== undefined && value !== "");
+  return make("dl", { class: "terms" }, entries.map(([name, value]) =>
     make("div", {}, make("dt", {}, name), make("dd", {}, value))));
 }
 
-/** Tell people who do not see the page. */
-export function say(text) {
-  byId("said").textContent = text;
+/** Announce a message to screen readers when they are idle. */
+export function announce(text) {
+  byId("announcement").textContent = text;
 }
 
-/** The same, at once: something went wrong. */
-export function warn(text) {
-  byId("warned").textContent = text;
+/** Announce a failure to screen readers immediately. */
+export function alertReader(text) {
+  byId("alert").textContent = text;
 }
 
-/** Let somebody keep a file. */
+/** Download a file. */
 export function save(blob, name) {
   const url = URL.createObjectURL(blob);
-  const link = make("a", { href: url, download: name });
-  link.click();
-  // The browser reads it after the click.
-  setTimeout(() => URL.revokeObjectURL(url), 60_000);
+  make("a", { href: url, download: name }).click();
+  setTimeout(() => URL.revokeObjectURL(url), 60_000); // the browser reads it after the click
 }

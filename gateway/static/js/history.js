@@ -1,124 +1,129 @@
-// The results that the server keeps: filter, pages, deletion, CSV.
+// History of results: filter, pages, deletion, CSV.
 
 import { get } from "./api.js";
-import { button, byId, make, save, say, warn } from "./dom.js";
-import { all } from "./models.js";
-import { described } from "./refusals.js";
-import { moment, percent } from "./words.js";
+import { alertReader, announce, button, byId, make, save } from "./dom.js";
+import { allModels, knownVersion } from "./models.js";
+import { toProblem } from "./rejections.js";
+import { capitalize, labelText, localTime, modelName, percent } from "./texts.js";
 
-const DAY = 24 * 3600 * 1000;
-const cursors = [null];
+const cursors = [null]; // of the pages up to the current one
 
-/** What the filter asks for. */
+/** Return the query parameters of the filter. */
 function query() {
-  const found = new URLSearchParams();
-  const put = (name, value) => value && found.set(name, value);
-  put("model", byId("filter-model").value);
-  put("label", byId("filter-label").value);
-  put("text", byId("filter-text").value.trim());
-  put("since", day("filter-since", 0));
-  put("until", day("filter-until", DAY));
-  return found;
+  const parameters = new URLSearchParams();
+  const set = (name, value) => value && parameters.set(name, value);
+  set("model", byId("filter-model").value);
+  set("label", byId("filter-label").value);
+  set("text", byId("filter-text").value.trim());
+  set("since", midnight("filter-since", 0));
+  set("until", midnight("filter-until", 1)); // the last day counts to its end
+  return parameters;
 }
 
-/** Midnight of a chosen day, here; the last day counts to its end. */
-function day(id, later) {
+/** Return local midnight of a date input, plus a number of days. */
+function midnight(id, days) {
   const { value } = byId(id);
   if (!value) return "";
   const start = new Date(`${value}T00:00`);
-  if (later) start.setDate(start.getDate() + 1);
+  start.setDate(start.getDate() + days);
   return start.toISOString();
 }
 
-/** Show a page, the newest by default. */
+/** Show the newest results. */
 export async function open() {
-  choices();
+  const models = allModels();
+  setOptions("filter-model", models.map(({ name, versions }) => [name, modelName(versions[0], name)]));
+  const labels = [...new Set(models.flatMap(({ versions }) => versions.flatMap((version) => version.labels)))].sort();
+  setOptions("filter-label", labels.map((label) => [label, capitalize(label)]));
   cursors.splice(0, cursors.length, null);
-  await turn();
+  await showPage();
 }
 
-function choices() {
-  const fill = (id, values) => {
-    const select = byId(id);
-    const { value } = select;
-    select.replaceChildren(make("option", { value: "" }, "All"), ...values.map((item) => make("option", { value: item }, item)));
-    select.value = values.includes(value) ? value : "";
-  };
-  fill("filter-model", all().map(({ name }) => name));
-  fill("filter-label", [...new Set(all().flatMap(({ versions }) => versions.flatMap(({ labels }) => labels)))].sort());
+function setOptions(id, options) {
+  const select = byId(id);
+  const { value: selected } = select;
+  select.replaceChildren(make("option", { value: "" }, "All"), ...options.map(([value, text]) => make("option", { value }, text)));
+  select.value = options.some(([value]) => value === selected) ? selected : "";
 }
 
-async function turn() {
-  const asked = query();
+async function showPage() {
+  const parameters = query();
+  const isFiltered = parameters.size > 0;
   const cursor = cursors.at(-1);
-  if (cursor !== null) asked.set("cursor", cursor);
+  if (cursor !== null) parameters.set("cursor", cursor);
   await attempt(async () => {
-    const { results, next } = await (await get(`api/results?${asked}`)).json();
+    const { results, next } = await (await get(`api/results?${parameters}`)).json();
     byId("history-rows").replaceChildren(...results.map(row));
-    if (results.length === 0) byId("history-rows").append(make("tr", { role: "row" }, make("td", { role: "cell", colspan: 7, class: "nothing" }, "No results.")));
+    if (results.length === 0) {
+      const text = isFiltered ? "No results match these filters." : "No results yet.";
+      byId("history-rows").append(make("tr", { role: "row" }, make("td", { role: "cell", colspan: 7, class: "nothing" }, text)));
+    }
     byId("newer").disabled = cursors.length === 1;
     byId("older").disabled = next === null;
     byId("older").dataset.next = next ?? "";
     byId("page-count").textContent = results.length ? `Page ${cursors.length}` : "";
-    byId("history-body").hidden = false;
-    byId("csv").hidden = false;
-    byId("history-note").hidden = true;
-    say(`${results.length} results on page ${cursors.length}.`);
+    showTable(true);
+    announce(`${results.length} results on page ${cursors.length}.`);
   });
 }
 
-/** Do something; what goes wrong is said above the table, and no old rows stay as if they were an answer. */
+function showTable(visible) {
+  byId("history-body").hidden = !visible;
+  byId("csv").hidden = !visible;
+  byId("history-note").hidden = visible;
+}
+
+/** Run an action; a failure replaces the rows, so that old ones cannot be taken for the response. */
 async function attempt(action) {
   const region = byId("history-problem");
   region.hidden = true;
   try {
     await action();
   } catch (error) {
-    const problem = described(error);
+    const problem = toProblem(error);
     if (problem.status === 404) {
-      byId("history-body").hidden = true;
-      byId("csv").hidden = true;
-      byId("history-note").hidden = false;
-      byId("history-note").textContent = "This server keeps no history of results.";
+      showTable(false);
       return;
     }
     byId("history-rows").replaceChildren();
-    region.replaceChildren(make("p", {}, make("strong", {}, `${problem.title}. `), problem.message), button("Try again", () => turn()));
+    region.replaceChildren(make("p", {}, make("strong", {}, problem.message)),
+      problem.detail ? make("p", { class: "small" }, `Details: ${problem.detail}`) : "", button("Try again", () => showPage()));
     region.hidden = false;
-    warn(`${problem.title}. ${problem.message}`);
+    alertReader(problem.message);
   }
 }
 
 function row(result) {
-  const name = result.filename ?? "";
-  // A narrow page lays rows out as blocks, which would take their meaning from them: hence the roles.
+  const version = knownVersion(result.model, result.version);
+  const label = labelText({ ...result, isMask: result.probability === null }, version);
+  // Narrow screens display rows as blocks, which would remove their table semantics: hence the roles.
   const cell = (kind, ...children) => make("td", { role: "cell", class: kind }, ...children);
   const line = make("tr", { role: "row" },
-    cell("time", make("time", { datetime: result.time }, moment(result.time))),
-    cell("model", `${result.model} ${result.version}`),
-    cell("what", make("span", { class: result.positive ? "tag marked" : "tag" }, result.label)),
+    cell("time", make("time", { datetime: result.time }, localTime(result.time))),
+    cell("model", version ? make("div", {}, version.title) : null, make("div", { class: "small" }, `${result.model} ${result.version}`)),
+    cell("what", make("span", { class: result.positive ? "tag marked" : "tag" }, label)),
     cell("number", result.probability === null ? "–" : percent(result.probability)),
-    cell("file", name || make("code", { title: `sha256 of the image: ${result.image_sha256}` }, result.image_sha256.slice(0, 12)),
+    cell("file", result.filename || make("code", { title: `SHA-256 of the image: ${result.image_sha256}` }, result.image_sha256.slice(0, 12)),
       result.verb === "explanations" ? make("span", { class: "small" }, " with heat map") : null),
     cell("extra", result.client),
-    cell("act", button("Delete", () => remove(result, line), { class: "quiet", "aria-label": `Delete the result of ${moment(result.time)}, ${result.label}` })));
+    cell("act", button("Delete", () => remove(result, line), { class: "quiet", "aria-label": `Delete the result of ${localTime(result.time)}, ${label}` })));
   return line;
 }
 
 async function remove(result, line) {
-  if (!confirm("Delete this result? It cannot be brought back.")) return;
+  if (!confirm("Delete this result? This can't be undone.")) return;
   await attempt(async () => {
     await get(`api/results/${result.id}`, "application/json", "DELETE").catch((error) => {
-      if (error.status !== 404) throw error; // gone already is gone
+      if (error.status !== 404) throw error; // already deleted
     });
     const next = line.nextElementSibling ?? line.previousElementSibling;
     line.remove();
-    say("The result is deleted.");
+    announce("Result deleted.");
     (next?.querySelector("button") ?? byId("history-heading")).focus();
   });
 }
 
-/** Listen to the filter and the pages. */
+/** Install the listeners. */
 export function install() {
   const filter = byId("filter");
   filter.addEventListener("submit", (event) => {
@@ -128,11 +133,11 @@ export function install() {
   filter.addEventListener("reset", () => setTimeout(open));
   byId("older").addEventListener("click", (event) => {
     cursors.push(event.currentTarget.dataset.next);
-    turn();
+    showPage();
   });
   byId("newer").addEventListener("click", () => {
     cursors.pop();
-    turn();
+    showPage();
   });
   byId("csv").addEventListener("click", () => attempt(async () => {
     save(await (await get(`api/results.csv?${query()}`, "text/csv")).blob(), "results.csv");

@@ -1,57 +1,57 @@
-// The page: its two views, its colours, its dialogs, and the parts that fill it.
+// Starts the page: views, colour theme, dialogs, and the modules that fill them.
 
 import { analyse, install as installAnalyse } from "./analyse.js";
 import { forgetKey, hasKey } from "./api.js";
-import { byId, say } from "./dom.js";
+import { announce, byId } from "./dom.js";
 import * as history from "./history.js";
 import { load } from "./models.js";
-import { install as installRefusals } from "./refusals.js";
+import { install as installRejections } from "./rejections.js";
 
 const VIEWS = ["analyse", "history"];
-const dark = matchMedia("(prefers-color-scheme: dark)");
+const systemDark = matchMedia("(prefers-color-scheme: dark)");
 
-function view() {
-  const wanted = VIEWS.find((name) => location.hash === `#${name}`) ?? "analyse";
-  for (const name of VIEWS) byId(`view-${name}`).hidden = name !== wanted;
+function showView() {
+  const view = VIEWS.find((name) => location.hash === `#${name}`) ?? "analyse";
+  for (const name of VIEWS) byId(`view-${name}`).hidden = name !== view;
   for (const link of document.querySelectorAll("nav a[href^='#']")) {
-    if (link.hash === `#${wanted}`) link.setAttribute("aria-current", "page");
+    if (link.hash === `#${view}`) link.setAttribute("aria-current", "page");
     else link.removeAttribute("aria-current");
   }
-  if (wanted === "history") history.open();
-  return wanted;
+  if (view === "history") history.open();
+  return view;
 }
 
-function colours() {
+function updateThemeButton() {
   const { theme } = document.documentElement.dataset;
-  byId("theme").setAttribute("aria-pressed", String(theme ? theme === "dark" : dark.matches));
+  byId("theme").setAttribute("aria-pressed", String(theme ? theme === "dark" : systemDark.matches));
 }
 
-function toggleColours() {
-  const root = document.documentElement;
-  root.dataset.theme = byId("theme").getAttribute("aria-pressed") === "true" ? "light" : "dark";
+function toggleTheme() {
+  const theme = byId("theme").getAttribute("aria-pressed") === "true" ? "light" : "dark";
+  document.documentElement.dataset.theme = theme;
   try {
-    localStorage.setItem("radserve.theme", root.dataset.theme);
+    localStorage.setItem("radserve.theme", theme);
   } catch {
-    // Storage may be forbidden; then it lasts as long as the page.
+    // Storage may be forbidden; the theme lasts as long as the page.
   }
-  colours();
+  updateThemeButton();
 }
 
 function installKey() {
   const forget = byId("forget");
-  const shown = () => { forget.hidden = !hasKey(); };
+  const update = () => { forget.hidden = !hasKey(); };
   forget.addEventListener("click", () => {
     forgetKey();
-    shown();
-    say("The key is forgotten.");
+    update();
+    announce("Access key deleted.");
     byId("main").focus();
   });
-  byId("key").addEventListener("close", () => setTimeout(shown));
-  shown();
+  byId("key").addEventListener("close", () => setTimeout(update));
+  update();
 }
 
 function installApp() {
-  // Only over https or on this machine; without it the page is the same but for being installable.
+  // Requires https or this machine; without it only the installation is missing.
   navigator.serviceWorker?.register("sw.js").catch(() => {});
   window.addEventListener("beforeinstallprompt", (event) => {
     event.preventDefault();
@@ -66,21 +66,21 @@ function installApp() {
 for (const close of document.querySelectorAll("[data-close]")) {
   close.addEventListener("click", () => close.closest("dialog").close());
 }
-byId("theme").addEventListener("click", toggleColours);
-dark.addEventListener("change", colours);
-window.addEventListener("hashchange", () => byId(`${view()}-heading`).focus());
+byId("theme").addEventListener("click", toggleTheme);
+systemDark.addEventListener("change", updateThemeButton);
+window.addEventListener("hashchange", () => byId(`${showView()}-heading`).focus());
 document.querySelector(".skip").addEventListener("click", (event) => {
-  event.preventDefault(); // the address names the view
+  event.preventDefault(); // the hash names the view
   byId("main").focus();
 });
 
-colours();
-installRefusals();
+updateThemeButton();
+installRejections();
 installAnalyse();
 history.install();
 installKey();
 installApp();
 load((file) => analyse([file])).then(() => {
   document.documentElement.dataset.ready = "";
-  view();
+  showView();
 });

@@ -1,126 +1,131 @@
-// The models: which one is chosen, what it is, its card, and samples to try it with.
+// Models: selection, description, model cards, and sample images.
 
 import { get } from "./api.js";
-import { button, byId, make, say, terms } from "./dom.js";
-import { prose } from "./prose.js";
-import { show } from "./refusals.js";
-import { figures, percent } from "./words.js";
+import { announce, button, byId, make, terms } from "./dom.js";
+import { show } from "./rejections.js";
+import { safeHtml } from "./safe_html.js";
+import { capitalize, cutoff, modelName, scores } from "./texts.js";
 
 const narrow = matchMedia("(max-width: 900px)");
 let models = [];
 
-/** All models that are served. */
-export const all = () => models;
+/** All models of the catalog. */
+export const allModels = () => models;
 
-/** What is known of a version; null for what is served no more. */
-export function find(name, version) {
+/** Return a version of the loaded catalog; null if it is not served. */
+export function knownVersion(name, version) {
   return models.find((model) => model.name === name)?.versions.find((item) => item.version === version) ?? null;
 }
 
-/** The same; of a version that came after this page was opened, too. */
-export async function known(name, version) {
-  if (find(name, version) === null) ({ models } = await (await get("api/models")).json());
-  return find(name, version);
+/** Return a version; reloads the catalog if the version is newer than the page. */
+export async function findVersion(name, version) {
+  if (knownVersion(name, version) === null) await loadCatalog();
+  return knownVersion(name, version);
 }
 
-/** Which model is chosen: `name`, and `version` where one is chosen (null: the server's choice). */
-export function chosen() {
+async function loadCatalog() {
+  ({ models } = await (await get("api/models")).json());
+}
+
+/** Return the selected model: `name`, and `version` (null lets the server choose). */
+export function selectedModel() {
   const [name, version] = byId("model").value.split(" ");
   return { name, version: version ?? null };
 }
 
-/** Choose a model. */
-export function choose(name) {
-  byId("model").value = name;
-  describe();
-}
-
-/** Ask what is served, and show it; `onSample` gets a sample that is to be analysed. */
+/** Load and show the catalog; `onSample` receives a sample image to analyse. */
 export async function load(onSample) {
   const select = byId("model");
   try {
-    ({ models } = await (await get("api/models")).json());
+    await loadCatalog();
   } catch (error) {
     select.replaceChildren(make("option", {}, "No models"));
-    show("The list of models", error, () => load(onSample));
+    show("List of models", error, () => load(onSample));
     return;
   }
   select.replaceChildren(...models.flatMap(options));
   select.disabled = models.length === 0;
-  if (models.length === 0) select.replaceChildren(make("option", {}, "No model is served"));
+  if (models.length === 0) select.replaceChildren(make("option", {}, "No models available"));
   select.onchange = describe;
   describe();
   byId("samples").replaceChildren(...models.map((model) => sample(model, onSample)));
 }
 
 function options({ name, versions }) {
-  if (versions.length === 1) return [make("option", { value: name }, name)];
-  const shares = versions.map(({ version, share }) => `${version} ${Math.round(share)} %`).join(", ");
+  const text = modelName(versions[0], name);
+  if (versions.length === 1) return [make("option", { value: name }, text)];
+  const shares = versions.map(({ version, share }) => `${version} ${Math.round(share)}%`).join(", ");
   return [
-    make("option", { value: name }, `${name} (${shares})`),
-    ...versions.map(({ version }) => make("option", { value: `${name} ${version}` }, `${name} ${version}`)),
+    make("option", { value: name }, `${text}: ${shares}`),
+    ...versions.map(({ version }) => make("option", { value: `${name} ${version}` }, `${text}, version ${version}`)),
   ];
 }
 
 function describe() {
-  const { name, version } = chosen();
+  const { name, version } = selectedModel();
   const model = models.find((item) => item.name === name);
   if (!model) return;
-  const found = find(name, version ?? model.versions[0].version);
+  const entry = knownVersion(name, version ?? model.versions[0].version);
+  const shownScores = scores(entry.figures);
   byId("model-about").replaceChildren(
-    make("p", { class: "model-title" }, found.title),
-    found.warning ? make("p", { class: "warning" }, found.warning) : "",
-    make("details", { open: !narrow.matches }, make("summary", {}, "In short"), terms([
-      ["Answers", found.task === "segmentation" ? "A mask on the image" : found.labels.join(", ")],
-      ["Threshold", found.threshold === null ? null : percent(found.threshold)],
+    make("p", { class: "model-title" }, entry.title),
+    entry.warning ? make("p", { class: "warning" }, entry.warning) : "",
+    make("details", { open: !narrow.matches }, make("summary", {}, "At a glance"), terms([
+      ["Possible results", entry.task === "segmentation" ? "A mask on the image" : entry.labels.map(capitalize).join(", ")],
+      ["Cut-off", entry.threshold === null ? null : cutoff(entry.threshold)],
+      ["Model ID", name],
       ["Version", version ?? model.versions.map((item) => item.version).join(", ")],
-      ...figures(found.figures),
-    ]), Object.keys(found.figures).length
-      ? make("p", { class: "small" }, "Validation side, 95 % interval; expect less elsewhere.") : null),
-    button("Model card", () => card(name, found.version)),
+      ...shownScores,
+    ]), shownScores.length
+      ? make("p", { class: "small" }, "Measured on held-out images (95% CI). Expect lower accuracy on yours.") : null),
+    button("Model card", () => showCard(name, entry.version)),
+    make("p", { class: "small" }, "Intended use and limits; not approved by any regulator."),
   );
 }
 
-/** Show a model's card: architecture, data, figures, limits. */
-export async function card(name, version) {
+/** Show a model card: intended use, data, accuracy, limits. */
+export async function showCard(name, version) {
   const dialog = byId("card");
   const text = byId("card-text");
+  const entry = knownVersion(name, version);
   text.replaceChildren(make("p", {}, "Loading …"));
-  byId("card-heading").textContent = `${name} ${version}`;
+  byId("card-heading").textContent = `${modelName(entry, name)}, version ${version}`;
   dialog.showModal();
   try {
-    text.replaceChildren(facts(name, version), prose(await (await get(`api/models/${name}/${version}/card`, "text/html")).text()));
+    const html = await (await get(`api/models/${name}/${version}/card`, "text/html")).text();
+    text.replaceChildren(entry ? facts(entry) : "", safeHtml(html));
     text.scrollTop = 0;
   } catch (error) {
     dialog.close();
-    show(`The card of ${name} ${version}`, error, () => card(name, version));
+    show(`Model card of ${name} ${version}`, error, () => showCard(name, version));
   }
 }
 
-function facts(name, version) {
-  const found = find(name, version);
-  return found === null ? "" : terms([
-    ["Task", found.task], ["Network sees", `${found.input.width} × ${found.input.height} pixels, ${found.input.color}`],
-    ["Archive", make("code", {}, found.sha256)],
+function facts({ task, input, sha256 }) {
+  return terms([
+    ["Task", capitalize(task)],
+    ["Model input", `${input.width} × ${input.height} pixels, ${input.color === "rgb" ? "colour" : "grayscale"}`],
+    ["Archive SHA-256", make("code", {}, sha256)],
   ]);
 }
 
-function sample({ name, versions: [{ version, title }] }, onSample) {
+function sample({ name, versions: [entry] }, onSample) {
   const frame = make("span", { class: "thumb" });
   const item = make("li", {}, make("button", {
-    type: "button", class: "sample", "aria-label": `Analyse the sample of ${name}: ${title}`, title,
+    type: "button", class: "sample", "aria-label": `Analyse the sample of ${modelName(entry, name)}`, title: entry.title,
     on: { click: () => start() },
-  }, frame, make("span", { class: "sample-name" }, name)));
+  }, frame, make("span", { class: "sample-name" }, entry.title, make("span", { class: "sample-id" }, name))));
   let blob = null;
   const start = () => {
     if (blob === null) return;
-    choose(name);
-    say(`${name}: its sample is being analysed.`);
+    byId("model").value = name;
+    describe();
+    announce(`Analysing the sample of ${entry.title}.`);
     onSample(new File([blob], `${name}-sample.png`, { type: "image/png" }));
   };
-  get(`api/models/${name}/${version}/sample`, "image/png").then(async (response) => {
+  get(`api/models/${name}/${entry.version}/sample`, "image/png").then(async (response) => {
     blob = await response.blob();
     frame.append(make("img", { src: URL.createObjectURL(blob), alt: "" }));
-  }).catch(() => item.remove()); // a model without a sample has none to offer
+  }).catch(() => item.remove()); // the model has no sample
   return item;
 }

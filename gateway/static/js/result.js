@@ -1,98 +1,98 @@
-// The card of one answered file.
+// Card of one analysed file.
 
-import { positiveLabel, readExplanation } from "./answer.js";
 import { post } from "./api.js";
-import { decision, ranking } from "./bars.js";
-import { button, make, save, say, terms } from "./dom.js";
-import { card as modelCard } from "./models.js";
-import { file as png, paint, picture, small } from "./paint.js";
-import { show } from "./refusals.js";
+import { announce, button, make, save, terms } from "./dom.js";
+import { showCard } from "./models.js";
+import { captioned, colourize, reduce, toPng } from "./pictures.js";
+import { parseExplanation, positiveLabel } from "./prediction.js";
+import { decision, ranking } from "./probabilities.js";
+import { show } from "./rejections.js";
+import { cutoff, labelText, localTime, modelName, percent, stem } from "./texts.js";
 import { Viewer } from "./viewer.js";
-import { moment, percent, stem } from "./words.js";
 
-const FEW = 64;
+const SMALL_INPUT = 64;
 
-/** A card for an answer that was read by `answer.read`; `version` is what the catalog says of it, or null. */
+/** Card of a prediction from `parsePrediction`; `version` is the model's catalog entry or null. */
 export class Result {
-  constructor(file, answer, version) {
+  constructor(file, prediction, version) {
     this.file = file;
-    this.answer = answer;
+    this.prediction = prediction;
     this.name = file.name;
     this.version = version;
-    this.path = `${answer.model.name}/${answer.model.version}`;
+    this.path = `${prediction.model.name}/${prediction.model.version}`;
+    this.label = labelText({ ...prediction, isMask: "mask" in prediction }, version);
     this.overlay = null;
-    this.map = null;
-    this.viewer = new Viewer(answer.image, this.name);
-    this.downloads = make("div", { class: "row" },
-      this.pictureButton = button("Picture (PNG)", () => this.savePicture(), { disabled: true }),
-      button("Answer (JSON)", () => save(new Blob([JSON.stringify(answer, null, 2)], { type: "application/json" }), `${stem(this.name)}.json`)));
+    this.viewer = new Viewer(prediction.image, this.name);
+    this.pictureButton = button("Picture (PNG)", () => this.savePicture(), { disabled: true });
+    this.downloads = make("div", { class: "row" }, this.pictureButton,
+      button("Result (JSON)", () => save(new Blob([JSON.stringify(prediction, null, 2)], { type: "application/json" }), `${stem(this.name)}.json`)));
     this.heatButton = null;
-    this.beside = make("div", { class: "beside", hidden: true });
+    this.reduced = make("div", { class: "reduced", hidden: true });
     this.element = this.draw();
-    this.ready = this.fill();
+    this.fill();
   }
 
   draw() {
-    const { answer } = this;
-    const heading = make("h3", { tabindex: "-1" }, this.name);
+    const { model, image, area, warning, positive, time, history, id } = this.prediction;
     const facts = make("div", { class: "facts" },
-      answer.warning ? make("p", { class: "warning" }, make("strong", {}, "Warning: "), answer.warning) : null,
-      make("p", { class: "small" }, answer.mask ? "Finding" : "Answer"),
-      make("p", { class: `label ${answer.positive === false ? "" : "marked"}` }, answer.label),
-      answer.mask ? area(answer) : positiveLabel(answer) ? decision(answer) : ranking(answer),
-      this.explainable(),
-      this.beside,
+      warning ? make("p", { class: "warning" }, make("strong", {}, "Warning: "), warning) : null,
+      make("p", { class: "small" }, "Model output"),
+      make("p", { class: `label ${positive === false ? "" : "marked"}` }, this.label),
+      area ? areaTerms(this.prediction) : positiveLabel(this.prediction) ? decision(this.prediction) : ranking(this.prediction),
+      this.heatMapControl(),
+      this.reduced,
       terms([
-        ["Model", make("button", { type: "button", class: "link", on: { click: () => modelCard(answer.model.name, answer.model.version) } },
-          `${answer.model.name} ${answer.model.version}`)],
-        ["Image", `${answer.image.format.toUpperCase()}, ${answer.image.width} × ${answer.image.height}`],
-        ["Time", answer.time ? moment(answer.time) : null],
-        ["History", answer.history === "unavailable" ? "Not recorded: the history cannot be reached" : null],
+        ["Model", make("button", { type: "button", class: "link", on: { click: () => showCard(model.name, model.version) } },
+          `${modelName(this.version, model.name)}, version ${model.version}`)],
+        ["Image", `${image.format.toUpperCase()}, ${image.width} × ${image.height} pixels`],
+        ["Time", time ? localTime(time) : null],
+        ["History", history === "unavailable" ? "Not saved: the history is unavailable" : null],
       ]),
       make("details", {}, make("summary", {}, "Identifiers"), terms([
-        ["Answer", answer.id ? make("code", {}, answer.id) : null],
-        ["Image sha256", make("code", {}, answer.image.sha256)],
-        ["Archive sha256", answer.model.sha256 ? make("code", {}, answer.model.sha256) : null],
+        ["Result", id ? make("code", {}, id) : null],
+        ["Image SHA-256", make("code", {}, image.sha256)],
+        ["Archive SHA-256", model.sha256 ? make("code", {}, model.sha256) : null],
       ])),
-      make("div", { class: "keep" }, make("p", { class: "small" }, "Download"), this.downloads));
-    return make("li", { class: "panel result" }, make("div", { class: "result-head" }, heading), make("div", { class: "result-body" }, this.viewer.element, facts));
+      make("div", { class: "download" }, make("p", { class: "small" }, "Download"), this.downloads));
+    return make("li", { class: "panel result" }, make("div", { class: "result-head" }, make("h3", { tabindex: "-1" }, this.name)),
+      make("div", { class: "result-body" }, this.viewer.element, facts));
   }
 
-  explainable() {
-    if (this.answer.mask || this.version?.explains === false) return null;
-    this.heatButton = button("Show heat map", () => this.heat(), { "aria-pressed": "false" });
-    return make("div", { class: "heat" }, this.heatButton, make("p", { class: "small" }, "What the model looked at, not where a disease is."));
+  heatMapControl() {
+    if (this.prediction.mask || this.version?.explains === false) return null;
+    this.heatButton = button("Show heat map", () => this.toggleHeatMap(), { "aria-pressed": "false" });
+    return make("div", { class: "heat" }, this.heatButton, make("p", { class: "small" }, "Areas that influenced the result. It does not locate disease."));
   }
 
   async fill() {
     try {
-      const image = await this.load();
+      const image = await this.loadImage();
       this.viewer.show(image);
       this.pictureButton.disabled = false;
       const { input } = this.version ?? {};
-      if (input && input.width <= FEW && input.height <= FEW) {
-        this.beside.append(make("figure", {}, small(image, input),
-          make("figcaption", { class: "small" }, `In ${input.width} × ${input.height} pixels, about as the network sees it.`)));
-        this.beside.hidden = false;
+      if (input && input.width <= SMALL_INPUT && input.height <= SMALL_INPUT) {
+        this.reduced.append(make("figure", {}, reduce(image, input),
+          make("figcaption", { class: "small" }, `Reduced to ${input.width} × ${input.height}: roughly what the model sees.`)));
+        this.reduced.hidden = false;
       }
-      if (this.answer.mask) await this.lay(png(this.answer.mask.data), "mask");
+      if (this.prediction.mask) await this.addOverlay(toPng(this.prediction.mask.data), "mask");
     } catch (error) {
-      show(`${this.name}, its picture`, error);
+      show(`${this.name}, picture`, error);
     }
   }
 
-  /** The image: the browser's own where it can show the file as the answer describes it, else the server's. */
-  async load() {
-    return await this.tried(this.file) ?? await this.tried(await post(`api/predictions/${this.path}`, this.file, { accept: "image/png;view=image" }))
-      ?? Promise.reject(new RangeError("the picture has another size than the answer"));
+  /** Return the file itself if the browser can show it with the size of the prediction, else the server's picture. */
+  async loadImage() {
+    return await this.decode(this.file) ?? await this.decode(await post(`api/predictions/${this.path}`, this.file, { accept: "image/png;view=image" }))
+      ?? Promise.reject(new RangeError("the picture has another size than the prediction declares"));
   }
 
-  async tried(blob) {
+  async decode(blob) {
     const url = URL.createObjectURL(blob);
-    const image = make("img", { src: url, alt: `${this.name} as it was sent` });
+    const image = make("img", { src: url, alt: `${this.name} as sent` });
     try {
       await image.decode();
-      const { width, height } = this.answer.image;
+      const { width, height } = this.prediction.image;
       if (image.naturalWidth !== width || image.naturalHeight !== height) throw new RangeError("another size");
     } catch {
       URL.revokeObjectURL(url);
@@ -102,60 +102,57 @@ export class Result {
     return image;
   }
 
-  async lay(blob, kind) {
-    const what = kind === "heat" ? "heat map" : "mask";
-    this.overlay = await paint(blob, kind, this.answer.image);
-    this.viewer.lay(this.overlay, what);
-    if (this.map === null) this.downloads.append(button(`${kind === "heat" ? "Heat map" : "Mask"} (PNG)`, () => save(blob, `${stem(this.name)}.${kind}.png`)));
-    this.map = blob;
+  async addOverlay(blob, kind) {
+    this.overlay = await colourize(blob, kind, this.prediction.image);
+    this.viewer.setOverlay(this.overlay, kind === "heat" ? "heat map" : "mask");
+    this.downloads.append(button(`${kind === "heat" ? "Heat map" : "Mask"} (PNG)`, () => save(blob, `${stem(this.name)}.${kind}.png`)));
   }
 
-  async heat() {
-    const shown = this.viewer.overlay !== null;
-    if (shown || this.overlay) {
-      this.viewer.lay(shown ? null : this.overlay, "heat map");
-    } else {
-      this.heatButton.disabled = true;
-      this.heatButton.textContent = "Heat map …";
-      try {
-        const explanation = readExplanation(await post(`api/explanations/${this.path}`, this.file), this.answer);
-        await this.lay(png(explanation.data), "heat");
-        say(explanation.empty ? "Nothing in the image spoke for the label." : `${this.name}: the heat map is shown.`);
-      } catch (error) {
-        show(`${this.name}, its heat map`, error);
-      }
-      this.heatButton.disabled = false;
+  async toggleHeatMap() {
+    if (this.overlay) this.viewer.setOverlay(this.viewer.overlay ? null : this.overlay, "heat map");
+    else await this.loadHeatMap();
+    const isShown = this.viewer.overlay !== null;
+    this.heatButton.setAttribute("aria-pressed", String(isShown));
+    this.heatButton.textContent = isShown ? "Hide heat map" : "Show heat map";
+  }
+
+  async loadHeatMap() {
+    this.heatButton.disabled = true;
+    this.heatButton.textContent = "Loading heat map …";
+    try {
+      const explanation = parseExplanation(await post(`api/explanations/${this.path}`, this.file), this.prediction);
+      await this.addOverlay(toPng(explanation.data), "heat");
+      announce(explanation.empty ? "The heat map is empty: no area influenced the result." : `${this.name}: heat map shown.`);
+    } catch (error) {
+      show(`${this.name}, heat map`, error);
     }
-    const on = this.viewer.overlay !== null;
-    this.heatButton.setAttribute("aria-pressed", String(on));
-    this.heatButton.textContent = on ? "Hide heat map" : "Show heat map";
+    this.heatButton.disabled = false;
   }
 
   async savePicture() {
-    const { model } = this.answer;
-    const words = [`${this.said}`, `${model.name} ${model.version}. No medical device.`];
-    if (this.answer.warning) words.push(this.answer.warning);
-    const blob = await picture(this.viewer.image, this.answer.image, this.viewer.overlay, this.viewer.opacity, words);
+    const { model, image, warning } = this.prediction;
+    const lines = [this.summary, `${model.name} ${model.version}. Not a medical device.`, ...(warning ? [warning] : [])];
+    const blob = await captioned(this.viewer.image, image, this.viewer.overlay, this.viewer.opacity, lines);
     save(blob, `${stem(this.name)}.${this.viewer.overlay ? "overlay" : "picture"}.png`);
   }
 
-  /** The answer in one line. */
-  get said() {
-    const { label, mask, area: { fraction } = {}, probability } = this.answer;
-    return mask ? `${label}, ${percent(fraction)} of the image marked` : `${label}, probability ${percent(probability)}`;
+  /** The result in one line. */
+  get summary() {
+    const { area, probability } = this.prediction;
+    if (area) return area.pixels ? `${this.label}, ${percent(area.fraction)} of the image marked` : this.label;
+    return `${this.label}, probability ${percent(probability)}`;
   }
 
-  /** Let go of the image. */
+  /** Release the image. */
   close() {
     this.viewer.close();
     if (this.url) URL.revokeObjectURL(this.url);
   }
 }
 
-function area({ area: found, threshold }) {
-  return terms([
-    ["Marked", `${percent(found.fraction)} of the image`],
-    ["Area", found.mm2 === undefined ? `${found.pixels} pixels (size of a pixel unknown)` : `${found.mm2.toFixed(0)} mm²`],
-    ["Threshold", `${percent(threshold)} for each pixel`],
-  ]);
+function areaTerms({ area, threshold }) {
+  return make("div", {}, terms([
+    ["Marked", `${percent(area.fraction)} of the image`],
+    ["Area", area.mm2 === undefined || area.mm2 === null ? `${area.pixels} pixels (pixel spacing not in file)` : `${area.mm2.toFixed(0)} mm²`],
+  ]), make("p", { class: "small" }, `Marks pixels with a probability of ${cutoff(threshold)} or more.`));
 }

@@ -1,13 +1,13 @@
-// An image with something over it: opacity, zoom, and moving about by mouse, finger or keys.
+// Image viewer: overlay with opacity, zoom, and panning by mouse, touch or keyboard.
 
 import { button, make } from "./dom.js";
 
-const MOST = 8;
+const MAX_ZOOM = 8;
 const STEP = 1.4;
-const LARGEST_FIT = 20;
-let made = 0;
+const MAX_FIT = 20; // screen pixels per image pixel
+let viewers = 0;
 
-/** A viewer of an image of `width` x `height`; `name` is what its image is called. */
+/** Viewer of an image with a given size and name. */
 export class Viewer {
   constructor({ width, height }, name) {
     this.width = width;
@@ -16,29 +16,29 @@ export class Viewer {
     this.overlay = null;
     this.sheet = make("div", { class: "sheet" });
     this.stage = make("div", {
-      class: "stage", tabindex: "0", role: "region", "aria-label": `Image ${name}: plus and minus zoom, arrow keys move it`,
+      class: "stage", tabindex: "0", role: "region", "aria-label": `Image ${name}: plus and minus zoom, arrow keys move`,
     }, this.sheet);
-    this.level = make("output", { class: "level" }, "100 %");
-    this.slider = make("input", { type: "range", min: 0, max: 100, value: 55, id: `opacity-${made += 1}` });
+    this.level = make("output", { class: "level" }, "100%");
+    this.slider = make("input", { type: "range", min: 0, max: 100, value: 55, id: `opacity-${viewers += 1}` });
     this.opacityRow = make("div", { class: "opacity", hidden: true },
-      this.opacityName = make("label", { for: this.slider.id }, "Opacity"), this.slider);
+      this.opacityLabel = make("label", { for: this.slider.id }, "Opacity"), this.slider);
     this.element = make("div", { class: "viewer" }, this.stage, make("div", { class: "tools" },
       this.opacityRow,
       make("div", { class: "zoom", role: "group", "aria-label": "Zoom" },
         button("−", () => this.zoomTo(this.zoom / STEP), { "aria-label": "Zoom out", class: "button square" }),
         this.level,
         button("+", () => this.zoomTo(this.zoom * STEP), { "aria-label": "Zoom in", class: "button square" }),
-        button("Fit", () => this.zoomTo(1), { "aria-label": "Fit the image to its frame" }))));
-    this.slider.addEventListener("input", () => this.fade());
-    this.stage.addEventListener("keydown", (event) => this.key(event));
-    this.stage.addEventListener("wheel", (event) => this.wheel(event), { passive: false });
-    this.stage.addEventListener("pointerdown", (event) => this.drag(event));
+        button("Fit", () => this.zoomTo(1), { "aria-label": "Fit the image to the frame" }))));
+    this.slider.addEventListener("input", () => this.applyOpacity());
+    this.stage.addEventListener("keydown", (event) => this.onKey(event));
+    this.stage.addEventListener("wheel", (event) => this.onWheel(event), { passive: false });
+    this.stage.addEventListener("pointerdown", (event) => this.onDrag(event));
     this.sheet.classList.toggle("coarse", Math.max(width, height) <= 128);
     this.observer = new ResizeObserver(() => this.fit());
     this.observer.observe(this.stage);
   }
 
-  /** Show the image itself. */
+  /** Show the image. */
   show(image) {
     this.image = image;
     image.classList.add("picture");
@@ -47,23 +47,23 @@ export class Viewer {
     this.fit();
   }
 
-  /** Lay something over it, or take it off (null). */
-  lay(canvas, name = "") {
+  /** Show an overlay, or none (null). */
+  setOverlay(canvas, name = "") {
     this.overlay?.remove();
     this.overlay = canvas;
     this.opacityRow.hidden = canvas === null;
     if (canvas === null) return;
-    this.opacityName.textContent = `Opacity of the ${name}`;
+    this.opacityLabel.textContent = `Opacity of the ${name}`;
     canvas.classList.add("overlay");
     this.sheet.append(canvas);
-    this.fade();
+    this.applyOpacity();
   }
 
   get opacity() {
     return Number(this.slider.value) / 100;
   }
 
-  fade() {
+  applyOpacity() {
     if (this.overlay) this.overlay.style.opacity = String(this.opacity);
     this.slider.setAttribute("aria-valuetext", `${this.slider.value} percent`);
   }
@@ -71,15 +71,15 @@ export class Viewer {
   fit() {
     const { clientWidth, clientHeight } = this.stage;
     if (!clientWidth || !clientHeight) return;
-    const fitting = Math.min(clientWidth / this.width, clientHeight / this.height, LARGEST_FIT);
+    const fitting = Math.min(clientWidth / this.width, clientHeight / this.height, MAX_FIT);
     this.sheet.style.width = `${Math.floor(this.width * fitting * this.zoom)}px`;
     this.sheet.style.height = `${Math.floor(this.height * fitting * this.zoom)}px`;
-    this.level.textContent = `${Math.round(100 * this.zoom)} %`;
+    this.level.textContent = `${Math.round(100 * this.zoom)}%`;
   }
 
-  /** Zoom about a point of the stage, by default its middle. */
-  zoomTo(wanted, x = this.stage.clientWidth / 2, y = this.stage.clientHeight / 2) {
-    const zoom = Math.min(MOST, Math.max(1, wanted));
+  /** Zoom around a point of the stage, by default its centre. */
+  zoomTo(level, x = this.stage.clientWidth / 2, y = this.stage.clientHeight / 2) {
+    const zoom = Math.min(MAX_ZOOM, Math.max(1, level));
     const ratio = zoom / this.zoom;
     const left = (this.stage.scrollLeft + x) * ratio - x;
     const top = (this.stage.scrollTop + y) * ratio - y;
@@ -88,7 +88,7 @@ export class Viewer {
     this.stage.scrollTo(left, top);
   }
 
-  key(event) {
+  onKey(event) {
     if (event.ctrlKey || event.metaKey || event.altKey) return;
     if (event.key === "+" || event.key === "=") this.zoomTo(this.zoom * STEP);
     else if (event.key === "-") this.zoomTo(this.zoom / STEP);
@@ -97,29 +97,30 @@ export class Viewer {
     event.preventDefault();
   }
 
-  wheel(event) {
-    // Without Ctrl (which a pinch on a touchpad sends as well) the wheel belongs to the page.
+  onWheel(event) {
+    // Without Ctrl, which a touchpad pinch sets too, the wheel scrolls the page.
     if (!event.ctrlKey) return;
     event.preventDefault();
     const box = this.stage.getBoundingClientRect();
     this.zoomTo(this.zoom * Math.exp(-event.deltaY / 200), event.clientX - box.left, event.clientY - box.top);
   }
 
-  drag(start) {
+  onDrag(start) {
     if (start.pointerType !== "mouse" || start.button !== 0 || this.zoom === 1) return;
     const { scrollLeft, scrollTop } = this.stage;
     const move = (event) => this.stage.scrollTo(scrollLeft - event.clientX + start.clientX, scrollTop - event.clientY + start.clientY);
     const end = () => {
       this.stage.removeEventListener("pointermove", move);
-      this.stage.classList.remove("held");
+      this.stage.classList.remove("dragging");
     };
     this.stage.setPointerCapture(start.pointerId);
-    this.stage.classList.add("held");
+    this.stage.classList.add("dragging");
     this.stage.addEventListener("pointermove", move);
     this.stage.addEventListener("pointerup", end, { once: true });
     this.stage.addEventListener("pointercancel", end, { once: true });
   }
 
+  /** Release the observer. */
   close() {
     this.observer.disconnect();
   }

@@ -1,4 +1,4 @@
-"""Images in, answers out, as somebody at a desk sees it."""
+"""Analysis of files on a desktop screen."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ PIXELS = """image => {
 
 
 def shown(page: Page, name: str) -> Locator:
-    """Wait for a file's result."""
+    """Return the result card of a file."""
     result = page.locator(".result").filter(has=page.get_by_role("heading", name=name, exact=True))
     expect(result).to_have_count(1)
     return result
@@ -45,33 +45,35 @@ def natural(result: Locator) -> list[int]:
     return size
 
 
-def nothing_answered(page: Page) -> None:
+def assert_no_result(page: Page) -> None:
     expect(page.locator(".result")).to_have_count(0)
     expect(page.locator(".label")).to_have_count(0)
 
 
-def test_a_jpeg_is_answered_with_label_probability_threshold_and_model(page: Page, server: Server) -> None:
+def test_jpeg_result_shows_label_probability_cutoff_and_model(page: Page, server: Server) -> None:
     data = jpeg()
-    answer = httpx.post(f"{server.url}/predictions/{NAME}", content=data).json()
+    prediction = httpx.post(f"{server.url}/predictions/{NAME}", content=data).json()
     choose(page, payload("film.jpg", data))
     result = shown(page, "film.jpg")
-    expect(result.locator(".label")).to_have_text(answer["label"])
-    share = answer["probabilities"]["pneumonia"]
-    bar = result.get_by_role("img", name="Calibrated probability of pneumonia")
-    assert f"threshold of {100 * answer['threshold']:.1f} %" in (bar.get_attribute("aria-label") or "")
+    expect(result.locator(".label")).to_have_text(prediction["label"].capitalize())
+    share = prediction["probabilities"]["pneumonia"]
+    bar = result.get_by_role("img", name="Probability of pneumonia")
+    cutoff = f"{100 * prediction['threshold']:.1f}%"
+    assert f"cut-off {cutoff}" in (bar.get_attribute("aria-label") or "")
+    expect(result.get_by_text(f"Above the {cutoff} cut-off, so reported as pneumonia.")).to_be_visible()
     widths: list[float] = bar.evaluate(
         "bar => [...bar.children].map(child => child.getBoundingClientRect()).flatMap("
         "({ left, width }, index) => (index ? left + width / 2 - bar.getBoundingClientRect().left : width)"
         " / bar.getBoundingClientRect().width)"
     )
-    assert widths == pytest.approx([share, answer["threshold"]], abs=0.005)
-    expect(result.get_by_role("button", name=f"{NAME} 1.0.0")).to_be_visible()
+    assert widths == pytest.approx([share, prediction["threshold"]], abs=0.005)
+    expect(result.get_by_role("button", name=f"({NAME}), version 1.0.0")).to_be_visible()
     assert natural(result) == [280, 196]
-    expect(page.locator("#refusals")).to_be_hidden()
-    expect(page.locator("#said")).to_contain_text("film.jpg: pneumonia, probability")
+    expect(page.locator("#rejections")).to_be_hidden()
+    expect(page.locator("#announcement")).to_contain_text("film.jpg: Pneumonia, probability")
 
 
-def test_the_heat_map_lies_over_the_image_and_fades_and_zooms_with_it(page: Page) -> None:
+def test_heat_map_overlays_image(page: Page) -> None:
     choose(page, payload("film.png", SAMPLE.read_bytes()))
     result = shown(page, "film.png")
     result.get_by_role("button", name="Show heat map").click()
@@ -83,7 +85,7 @@ def test_the_heat_map_lies_over_the_image_and_fades_and_zooms_with_it(page: Page
     expect(overlay).to_have_css("opacity", "0.2")
     before = overlay.bounding_box()
     result.get_by_role("button", name="Zoom in").click()
-    expect(result.locator(".level")).to_have_text("140 %")
+    expect(result.locator(".level")).to_have_text("140%")
     after, picture = overlay.bounding_box(), result.locator("img.picture").bounding_box()
     assert before
     assert after
@@ -95,13 +97,13 @@ def test_the_heat_map_lies_over_the_image_and_fades_and_zooms_with_it(page: Page
     expect(overlay).to_have_count(0)
 
 
-def test_what_is_downloaded_is_what_was_answered(page: Page, tmp_path: Path) -> None:
+def test_downloads_match_prediction(page: Page, tmp_path: Path) -> None:
     choose(page, payload("film.png", SAMPLE.read_bytes()))
     result = shown(page, "film.png")
     result.get_by_role("button", name="Show heat map").click()
     expect(result.locator("canvas.overlay")).to_be_visible()
     kept = {}
-    for button in ("Answer (JSON)", "Picture (PNG)", "Heat map (PNG)"):
+    for button in ("Result (JSON)", "Picture (PNG)", "Heat map (PNG)"):
         with page.expect_download() as download:
             result.get_by_role("button", name=button).click()
         path = tmp_path / download.value.suggested_filename
@@ -113,11 +115,11 @@ def test_what_is_downloaded_is_what_was_answered(page: Page, tmp_path: Path) -> 
     heat = Pillow.open(BytesIO(kept["film.heat.png"]))
     assert (heat.mode, heat.size) == ("L", (280, 196))
     picture = Pillow.open(BytesIO(kept["film.overlay.png"]))
-    assert picture.height > 2 * 196  # enlarged twice, with words below
+    assert picture.height > 2 * 196  # enlarged twice, with a caption
 
 
 @pytest.mark.parametrize("real", [False, True])
-def test_a_dicom_is_shown_as_the_server_decoded_it(page: Page, request: pytest.FixtureRequest, real: bool) -> None:
+def test_dicom_is_shown_as_server_decoded_it(page: Page, request: pytest.FixtureRequest, real: bool) -> None:
     data = inverted_dicom()
     if real:
         folder: Path = request.getfixturevalue("shared")
@@ -125,69 +127,73 @@ def test_a_dicom_is_shown_as_the_server_decoded_it(page: Page, request: pytest.F
     choose(page, payload("chest.dcm", data))
     result = shown(page, "chest.dcm")
     width, height = natural(result)
-    expect(result.get_by_text(f"DICOM, {width} \N{MULTIPLICATION SIGN} {height}")).to_be_visible()
+    expect(result.get_by_text(f"DICOM, {width} \N{MULTIPLICATION SIGN} {height} pixels")).to_be_visible()
     if not real:
         pixels = result.locator("img.picture").evaluate(PIXELS)
         film = np.asarray(Pillow.open(SAMPLE)).astype(int)
-        assert np.abs(np.array(pixels).reshape(film.shape) - film).max() <= 2  # inverted twice
+        assert np.abs(np.array(pixels).reshape(film.shape) - film).max() <= 2  # the inversion is undone
 
 
-def test_a_refused_file_has_a_place_and_words_of_its_own_and_no_label(page: Page) -> None:
-    for name, content, title, advice in (
-        ("cut.jpg", jpeg()[:900], "Unreadable image", "save it anew"),
-        ("notes.txt", b"hello", "Unsupported media type", "send the image as one of them"),
-        ("empty.png", b"", "Unreadable image", "send the bytes of one image"),
-        ("slices.zip", b"PK\3\4 and so on", "Several images in one file", "Unpack it"),
+def test_rejected_file_shows_reason_and_no_label(page: Page) -> None:
+    for name, content, text, detail in (
+        ("cut.jpg", jpeg()[:900], "Damaged or incomplete file. Export it again.", "Details: "),
+        ("notes.txt", b"hello", "Unsupported file type. Export as DICOM, PNG or JPEG.", "Details: "),
+        ("empty.png", b"", "This file is empty.", ""),
+        ("slices.zip", b"PK\3\4 and so on", "This is an archive of several files.", "Unpack it"),
+        ("report.pdf", b"%PDF-1.7", "PDFs cannot be read. Export the image as PNG.", ""),
     ):
         choose(page, payload(name, content))
-        refusals = page.get_by_role("region", name="Not answered")
-        refusal = refusals.get_by_role("listitem").filter(has=page.get_by_role("heading", name=name))
-        expect(refusal).to_contain_text(f"Not answered: {title}")
-        expect(refusal).to_contain_text(advice)
-        expect(page.locator("#warned")).to_contain_text(f"{name} was not answered")
-        nothing_answered(page)
-        refusal.get_by_role("button", name="Dismiss").click()
-        expect(refusals).to_be_hidden()
+        rejections = page.get_by_role("region", name="Could not be analysed")
+        rejection = rejections.get_by_role("listitem").filter(has=page.get_by_role("heading", name=name))
+        expect(rejection).to_contain_text(text)
+        expect(rejection).to_contain_text(detail)
+        expect(page.locator("#alert")).to_contain_text(f"{name} could not be analysed")
+        assert_no_result(page)
+        rejection.get_by_role("button", name="Dismiss").click()
+        expect(rejections).to_be_hidden()
 
 
-def test_files_that_come_together_are_answered_each_by_itself(page: Page) -> None:
+def test_files_get_separate_results(page: Page) -> None:
     good = [payload(f"film-{number}.png", SAMPLE.read_bytes()) for number in range(5)]
     choose(page, *good[:3], payload("broken.png", b"\x89PNG\r\n\x1a\n cut"), *good[3:])
     expect(page.locator(".result")).to_have_count(5)
-    expect(page.locator("#refusal-list > li")).to_have_count(1)
-    expect(page.locator("#refusal-list")).to_contain_text("broken.png")
+    expect(page.locator("#rejection-list > li")).to_have_count(1)
+    expect(page.locator("#rejection-list")).to_contain_text("broken.png")
     expect(page.locator("#progress")).to_be_hidden()
     page.get_by_role("button", name="Clear results").click()
-    nothing_answered(page)
+    assert_no_result(page)
 
 
 def tampered(route: Route, change: dict[str, Any]) -> None:
-    """Let a route answer with something else than the server did."""
+    """Respond with a changed document of the server."""
     response = route.fetch()
     route.fulfill(response=response, json=response.json() | change)
 
 
-def test_an_answer_that_contradicts_itself_or_is_about_something_else_is_not_shown(page: Page) -> None:
+def test_inconsistent_prediction_is_not_shown(page: Page) -> None:
     changes: list[tuple[dict[str, Any], str]] = [
         ({"image": {"format": "png", "width": 280, "height": 196, "sha256": "0" * 64}}, "about another image"),
-        ({"model": {"name": "other", "version": "1.0.0", "sha256": "0" * 64}}, "another model gave it"),
+        ({"model": {"name": "other", "version": "1.0.0", "sha256": "0" * 64}}, "from another model"),
         ({"label": "normal"}, "label and probability contradict"),
-        ({"label": "tumour", "probabilities": {"normal": 0, "tumour": 1}, "probability": 1}, "no such label"),
-        ({"positive": False}, "label and its decision contradict"),
-        ({"threshold": 1}, "decision and its threshold contradict"),
+        (
+            {"label": "tumour", "probabilities": {"normal": 0, "tumour": 1}, "probability": 1},
+            "does not have this label",
+        ),
+        ({"positive": False}, "label and decision contradict"),
+        ({"threshold": 1}, "decision and cut-off contradict"),
         ({"probabilities": {"normal": 0.9, "pneumonia": 0.9}}, "do not add up"),
-        ({"predictions": []}, "a collection of images"),
+        ({"predictions": []}, "several images"),
     ]
     for change, why in changes:
         page.route(PATH, lambda route, _, change=change: tampered(route, change))
         choose(page, payload("film.png", SAMPLE.read_bytes()))
-        expect(page.locator("#refusal-list > li")).to_contain_text(why)
-        nothing_answered(page)
+        expect(page.locator("#rejection-list > li")).to_contain_text(why)
+        assert_no_result(page)
         page.unroute(PATH)
         page.get_by_role("button", name="Dismiss all").click()
 
 
-def test_an_error_never_shows_a_label(page: Page) -> None:
+def test_error_never_shows_label(page: Page) -> None:
     for status, media, body in (
         (500, "application/json", '{"label": "normal", "probability": 1}'),
         (201, "application/json", '{"label": "normal", "probability": 1}'),
@@ -198,13 +204,13 @@ def test_an_error_never_shows_a_label(page: Page) -> None:
         said = {"status": status, "content_type": media, "body": body}
         page.route(PATH, lambda route, _, said=said: route.fulfill(**said))
         choose(page, payload("film.png", SAMPLE.read_bytes()))
-        expect(page.locator("#refusal-list > li")).to_have_count(1)
-        nothing_answered(page)
+        expect(page.locator("#rejection-list > li")).to_have_count(1)
+        assert_no_result(page)
         page.unroute(PATH)
         page.get_by_role("button", name="Dismiss all").click()
 
 
-def test_a_file_that_comes_before_the_models_are_known_is_not_passed_over(opened: Opener, gateway: Gateway) -> None:
+def test_file_dropped_before_models_load_can_be_retried(opened: Opener, gateway: Gateway) -> None:
     page = opened("about:blank", ready=False)
     held: list[Route] = []
 
@@ -214,55 +220,53 @@ def test_a_file_that_comes_before_the_models_are_known_is_not_passed_over(opened
     page.route("**/api/models", hold)
     page.goto(gateway.url)
     choose(page, payload("film.jpg", jpeg()))
-    expect(page.locator("#refusal-list")).to_contain_text("Not answered: No model is chosen.")
-    nothing_answered(page)
+    expect(page.locator("#rejection-list")).to_contain_text("The list of models is not loaded yet.")
+    assert_no_result(page)
     held[0].continue_()
     page.wait_for_selector("html[data-ready]")
     page.get_by_role("button", name="Try again").click()
     expect(shown(page, "film.jpg").locator(".label")).not_to_be_empty()
-    expect(page.locator("#refusals")).to_be_hidden()
+    expect(page.locator("#rejections")).to_be_hidden()
 
 
-def test_a_lost_connection_is_said_and_the_same_can_be_tried_again(page: Page) -> None:
+def test_lost_connection_can_be_retried(page: Page) -> None:
     page.route("**/api/predictions/**", lambda route: route.abort())
     choose(page, payload("film.png", SAMPLE.read_bytes()))
-    expect(page.locator("#refusal-list")).to_contain_text("No connection")
-    nothing_answered(page)
+    expect(page.locator("#rejection-list")).to_contain_text("No connection")
+    assert_no_result(page)
     page.unroute("**/api/predictions/**")
     page.get_by_role("button", name="Try again").click()
     shown(page, "film.png")
-    expect(page.locator("#refusals")).to_be_hidden()
+    expect(page.locator("#rejections")).to_be_hidden()
 
 
-def test_the_heat_map_of_another_answer_is_not_laid_over(page: Page) -> None:
+def test_heat_map_of_other_prediction_is_not_shown(page: Page) -> None:
     page.route(
         "**/api/explanations/**",
-        lambda route: tampered(route, {"model": {"name": NAME, "version": "1.0.0", "sha256": "0"}}),
+        lambda route: tampered(route, {"model": {"name": NAME, "version": "1.0.0", "sha256": "0" * 64}}),
     )
     choose(page, payload("film.png", SAMPLE.read_bytes()))
     result = shown(page, "film.png")
     result.get_by_role("button", name="Show heat map").click()
-    expect(page.locator("#refusal-list")).to_contain_text("another archive explained it")
+    expect(page.locator("#rejection-list")).to_contain_text("from another archive")
     expect(result.locator("canvas.overlay")).to_have_count(0)
-    expect(result.locator(".label")).to_have_text("pneumonia")
+    expect(result.locator(".label")).to_have_text("Pneumonia")
 
 
-def test_a_warning_of_the_model_stands_beside_the_label(page: Page) -> None:
+def test_model_warning_is_shown_with_label(page: Page) -> None:
     page.route(PATH, lambda route: tampered(route, {"warning": "Untrained: random weights."}))
     choose(page, payload("film.png", SAMPLE.read_bytes()))
     expect(shown(page, "film.png").locator(".warning")).to_have_text("Warning: Untrained: random weights.")
 
 
-def test_on_a_phone_the_sample_is_answered_and_no_medical_device_stays_in_view(
-    opened: Opener, gateway: Gateway
-) -> None:
+def test_phone_shows_sample_result_and_disclaimer(opened: Opener, gateway: Gateway) -> None:
     page = opened(gateway.url, viewport={"width": 390, "height": 844}, has_touch=True, is_mobile=True)
-    page.get_by_role("button", name=f"Analyse the sample of {NAME}").tap()
+    page.get_by_role("button", name=f"({NAME})").tap()
     result = shown(page, f"{NAME}-sample.png")
     expect(result.get_by_role("heading")).to_be_in_viewport()
     expect(result.locator("img.picture")).to_be_in_viewport(ratio=0.9)
     for place in ("document.body.scrollHeight", "0"):
         page.evaluate(f"window.scrollTo(0, {place})")
-        expect(page.get_by_text("No medical device.")).to_be_in_viewport()
+        expect(page.get_by_text("Not a medical device.")).to_be_in_viewport()
     assert page.evaluate("document.documentElement.scrollWidth") == 390
     expect(page.locator("#camera")).to_have_attribute("capture", "environment")

@@ -1,4 +1,4 @@
-"""A gateway that asks for a key."""
+"""Access key dialog."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from collections.abc import Iterator
 import pytest
 from playwright.sync_api import expect
 
-from tests.front import Keys
 from tests.gateway.page.conftest import Opener
 from tests.gateway.page.files import SAMPLE, choose, payload
 from tests.gateway.page.test_analyse import shown
 from tests.gateways import Gateway, gateway
+from tests.proxy import Keys
 from tests.server import Server
 
 pytestmark = pytest.mark.e2e
@@ -23,20 +23,20 @@ def closed(server: Server, keys: Keys, tmp_path_factory: pytest.TempPathFactory)
         yield started
 
 
-def test_a_key_is_asked_for_and_stays_in_this_tab(opened: Opener, closed: Gateway, keys: Keys) -> None:
+def test_key_is_requested_and_stays_in_tab(opened: Opener, closed: Gateway, keys: Keys) -> None:
     page = opened(closed.url, ready=False)
-    asked = page.get_by_role("dialog", name="This server asks for a key")
-    field = asked.get_by_label("API key")
+    asked = page.get_by_role("dialog", name="Access key required")
+    field = asked.get_by_label("Access key")
     expect(field).to_be_focused()
     field.fill("wrong")
     page.keyboard.press("Enter")
-    expect(field).to_have_value("")  # asked again
+    expect(field).to_have_value("")  # the dialog is open again
     field.fill(keys.texts["predict"])
-    asked.get_by_role("button", name="Use this key").click()
+    asked.get_by_role("button", name="Continue").click()
     expect(asked).to_be_hidden()
     page.wait_for_selector("html[data-ready]")
     choose(page, payload("film.png", SAMPLE.read_bytes()))
-    expect(shown(page, "film.png").locator(".label")).to_have_text("pneumonia")
+    expect(shown(page, "film.png").locator(".label")).to_have_text("Pneumonia")
     assert keys.texts["predict"] not in str(page.evaluate("Object.entries(localStorage)"))
     assert keys.texts["predict"] not in page.content()
     assert keys.texts["predict"] not in page.url
@@ -44,5 +44,5 @@ def test_a_key_is_asked_for_and_stays_in_this_tab(opened: Opener, closed: Gatewa
     choose(page, payload("again.png", SAMPLE.read_bytes()))
     expect(asked).to_be_visible()
     asked.get_by_role("button", name="Cancel").click()
-    expect(page.locator("#refusal-list")).to_contain_text("again.png")
+    expect(page.locator("#rejection-list")).to_contain_text("again.png")
     expect(page.locator(".result")).to_have_count(1)

@@ -1,4 +1,4 @@
-"""The page as an application on a phone: what it keeps, and what it never keeps."""
+"""Service worker and offline use."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ KEPT = """async () => {
 }"""
 
 
-def test_only_the_shell_is_kept_and_it_opens_without_a_connection(opened: Opener, gateway: Gateway) -> None:
+def test_service_worker_stores_only_the_shell(opened: Opener, gateway: Gateway) -> None:
     page = opened(gateway.url, service_workers="allow")
     page.evaluate("navigator.serviceWorker.ready.then(() => null)")
     page.reload()
@@ -36,6 +36,6 @@ def test_only_the_shell_is_kept_and_it_opens_without_a_connection(opened: Opener
     ]
     page.context.set_offline(offline=True)
     page.reload()
-    expect(page.get_by_text("No medical device.")).to_be_visible()
-    expect(page.locator("#refusal-list")).to_contain_text("No connection")
+    expect(page.get_by_text("Not a medical device.")).to_be_visible()
+    expect(page.locator("#rejection-list")).to_contain_text("No connection")
     expect(page.locator(".result")).to_have_count(0)

@@ -1,4 +1,4 @@
-"""What the supervisor says of a client's key."""
+"""Tests of radserve.auth.endpoint."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from radserve.auth import endpoint, key_file
 from radserve.auth.api_keys import Role
 from radserve.auth.keyring import Keyring
 
-NOBODY = "radserve_" + "0" * 12 + "_" + "0" * 64
+UNKNOWN = "radserve_" + "0" * 12 + "_" + "0" * 64
 
 
 @pytest.fixture
@@ -33,7 +33,7 @@ def ask(keyring: Keyring | None, headers: dict[str, str]) -> tuple[int, dict[str
     return response.status_code, dict(response.headers)
 
 
-def test_a_key_with_the_role_is_let_in_and_named(file: Path) -> None:
+def test_a_key_with_the_role_is_accepted_and_identified(file: Path) -> None:
     text = key_file.create(file, "ward", [Role.PREDICT, Role.READ])
     ring = Keyring.open(str(file))
     for headers in (
@@ -43,32 +43,32 @@ def test_a_key_with_the_role_is_let_in_and_named(file: Path) -> None:
         {"Authorization": "Basic dXNlcjpwYXNz", "X-API-Key": text},
     ):
         for role in ("predict", "read"):
-            status, found = ask(ring, headers | {"X-Role-Wanted": role})
+            status, response_headers = ask(ring, headers | {"X-Role-Wanted": role})
             assert status == 204
-            assert (found["x-key-id"], found["x-key-name"]) == (text.split("_")[1], "ward")
+            assert (response_headers["x-key-id"], response_headers["x-key-name"]) == (text.split("_")[1], "ward")
 
 
 @pytest.mark.parametrize("role", ["manage", "PREDICT", "predict,manage", "", None])
-def test_a_key_without_the_role_is_not(file: Path, role: str | None) -> None:
+def test_a_key_without_the_role_is_forbidden(file: Path, role: str | None) -> None:
     text = key_file.create(file, "ward", [Role.PREDICT])
     headers = {"X-API-Key": text} | ({} if role is None else {"X-Role-Wanted": role})
-    status, found = ask(Keyring.open(str(file)), headers)
+    status, response_headers = ask(Keyring.open(str(file)), headers)
     assert status == 403
-    assert found["x-key-name"] == "ward"
+    assert response_headers["x-key-name"] == "ward"
 
 
 @pytest.mark.parametrize(
-    "headers", [{}, {"X-API-Key": NOBODY}, {"Authorization": f"Bearer {NOBODY}"}, {"Authorization": "Bearer"}]
+    "headers", [{}, {"X-API-Key": UNKNOWN}, {"Authorization": f"Bearer {UNKNOWN}"}, {"Authorization": "Bearer"}]
 )
-def test_without_a_key_that_is_known_nobody_is(file: Path, headers: dict[str, str]) -> None:
+def test_a_missing_or_unknown_key_is_unauthenticated(file: Path, headers: dict[str, str]) -> None:
     key_file.create(file, "ward", list(Role))
-    status, found = ask(Keyring.open(str(file)), headers | {"X-Role-Wanted": "predict"})
+    status, response_headers = ask(Keyring.open(str(file)), headers | {"X-Role-Wanted": "predict"})
     assert status == 401
-    assert found["www-authenticate"] == "Bearer"
-    assert "x-key-id" not in found
+    assert response_headers["www-authenticate"] == "Bearer"
+    assert "x-key-id" not in response_headers
 
 
-def test_an_expired_or_revoked_key_is_unknown(file: Path) -> None:
+def test_an_expired_or_revoked_key_is_unauthenticated(file: Path) -> None:
     expired = key_file.create(file, "expired", list(Role), datetime(2020, 1, 1, tzinfo=UTC))
     revoked = key_file.create(file, "revoked", list(Role))
     ring = Keyring.open(str(file))
@@ -79,5 +79,5 @@ def test_an_expired_or_revoked_key_is_unknown(file: Path) -> None:
     assert ask(ring, {"X-API-Key": revoked, "X-Role-Wanted": "read"})[0] == 401
 
 
-def test_where_no_keys_are_configured_all_is_closed() -> None:
-    assert ask(None, {"X-API-Key": NOBODY, "X-Role-Wanted": "predict"})[0] == 401
+def test_every_key_is_rejected_without_a_keyring() -> None:
+    assert ask(None, {"X-API-Key": UNKNOWN, "X-Role-Wanted": "predict"})[0] == 401

@@ -1,4 +1,4 @@
-"""The file of the keys: private, never half written, never a key lost."""
+"""Tests of radserve.auth.key_file, and of `radserve keys`."""
 
 from __future__ import annotations
 
@@ -22,32 +22,32 @@ def run(*words: str | Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(line, capture_output=True, text=True, timeout=60, cwd=ROOT, check=False)
 
 
-def test_the_command_shows_a_key_once_alone_on_standard_output(tmp_path: Path) -> None:
+def test_create_prints_only_the_key_to_standard_output(tmp_path: Path) -> None:
     file = tmp_path / "keys.json"
-    made = run("create", "ward", "--role", "predict", "--role", "read", "--expires", "90d", "--keys", file)
-    assert made.returncode == 0, made.stderr
-    text = made.stdout.removesuffix("\n")
-    assert "not shown again" in made.stderr
-    assert text not in made.stderr
-    found = api_keys.parse(file.read_bytes(), "file").find(text)
-    assert found is not None
-    assert found.roles == (Role.PREDICT, Role.READ)
-    assert found.expires is not None
-    assert (found.expires - found.created).days in (89, 90)
+    created = run("create", "ward", "--role", "predict", "--role", "read", "--expires", "90d", "--keys", file)
+    assert created.returncode == 0, created.stderr
+    text = created.stdout.removesuffix("\n")
+    assert "cannot be shown again" in created.stderr
+    assert text not in created.stderr
+    key = api_keys.parse(file.read_bytes(), "file").find(text)
+    assert key is not None
+    assert key.roles == (Role.PREDICT, Role.READ)
+    assert key.expires is not None
+    assert (key.expires - key.created).days in (89, 90)
     listed = run("list", "--keys", file, "--json")
     (entry,) = json.loads(listed.stdout)["keys"]
     assert set(entry) == {"id", "name", "roles", "created", "expires"}
     table = run("list", "--keys", file).stdout
     assert "ward" in table
-    assert found.sha256 not in table + listed.stdout
+    assert key.sha256 not in table + listed.stdout
     assert run("revoke", "ward", "--keys", file).returncode == 0
     assert json.loads(run("list", "--keys", file, "--json").stdout) == {"keys": []}
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "message"),
     [
-        (("create", "ward", "--role", "admin", "--keys", "x.json"), "there are predict, read, manage"),
+        (("create", "ward", "--role", "admin", "--keys", "x.json"), "choose from predict, read, manage"),
         (("create", "ward", "--role", "predict", "--keys", "env:KEYS"), "put-secret-value"),
         (("create", "ward", "--role", "predict", "--keys", "/nowhere/x.json"), "/nowhere/x.json: cannot be changed"),
         (("create", "ward", "--role", "predict", "--expires", "soon", "--keys", "x.json"), "90d"),
@@ -55,14 +55,14 @@ def test_the_command_shows_a_key_once_alone_on_standard_output(tmp_path: Path) -
         (("list", "--keys", "/nowhere/x.json"), "radserve keys create"),
     ],
 )
-def test_what_cannot_be_done_is_said(words: tuple[str, ...], said: str) -> None:
+def test_errors_say_what_to_do(words: tuple[str, ...], message: str) -> None:
     done = run(*words)
     assert done.returncode in (1, 2)
-    assert said in " ".join(done.stderr.replace("│", " ").split())
+    assert message in " ".join(done.stderr.replace("│", " ").split())
     assert done.stdout == ""
 
 
-def test_the_file_is_its_owners_alone(tmp_path: Path) -> None:
+def test_only_the_owner_can_read_the_file(tmp_path: Path) -> None:
     file = tmp_path / "keys.json"
     key_file.create(file, "one", [Role.PREDICT])
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
@@ -71,7 +71,7 @@ def test_the_file_is_its_owners_alone(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == [".keys.json.lock", "keys.json"]
 
 
-def test_who_could_read_the_keys_reads_that_one_is_revoked(tmp_path: Path) -> None:
+def test_a_change_keeps_the_permissions(tmp_path: Path) -> None:
     file = tmp_path / "keys.json"
     key_file.create(file, "ward-7", [Role.PREDICT])
     file.chmod(0o444)
@@ -79,17 +79,17 @@ def test_who_could_read_the_keys_reads_that_one_is_revoked(tmp_path: Path) -> No
     assert stat.S_IMODE(file.stat().st_mode) == 0o444
 
 
-def test_keys_made_at_a_time_are_all_kept(tmp_path: Path) -> None:
+def test_concurrent_changes_keep_every_key(tmp_path: Path) -> None:
     file = tmp_path / "keys.json"
     with ThreadPoolExecutor(8) as pool:
         texts = list(pool.map(lambda number: key_file.create(file, f"key-{number}", [Role.PREDICT]), range(24)))
-    kept = api_keys.parse(file.read_bytes(), "file")
-    assert len(kept.keys) == 24
-    assert all(kept.find(text) for text in texts)
+    stored = api_keys.parse(file.read_bytes(), "file")
+    assert len(stored.keys) == 24
+    assert all(stored.find(text) for text in texts)
 
 
 @pytest.mark.parametrize("mode", [0o660, 0o602, 0o666])
-def test_a_file_that_others_may_write_is_refused(tmp_path: Path, mode: int) -> None:
+def test_a_file_writable_by_others_is_rejected(tmp_path: Path, mode: int) -> None:
     file = tmp_path / "keys.json"
     key_file.create(file, "one", [Role.PREDICT])
     file.chmod(mode)
@@ -100,14 +100,14 @@ def test_a_file_that_others_may_write_is_refused(tmp_path: Path, mode: int) -> N
 
 
 @pytest.mark.parametrize("mode", [0o400, 0o440, 0o444])
-def test_a_mounted_secret_is_read(tmp_path: Path, mode: int) -> None:
+def test_a_mounted_secret_is_accepted(tmp_path: Path, mode: int) -> None:
     file = tmp_path / "keys.json"
     key_file.create(file, "one", [Role.PREDICT])
     file.chmod(mode)
     assert b"one" in key_file.read(file)
 
 
-def test_a_broken_file_is_not_replaced(tmp_path: Path) -> None:
+def test_an_invalid_file_is_not_overwritten(tmp_path: Path) -> None:
     file = tmp_path / "keys.json"
     file.write_bytes(b'{"keys": [')
     file.chmod(0o600)

@@ -1,4 +1,4 @@
-"""Where a running server has its keys from, and how it stays up to date."""
+"""Tests of radserve.auth.keyring."""
 
 from __future__ import annotations
 
@@ -33,16 +33,16 @@ def aws(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         yield
 
 
-def test_the_words_of_the_operator_name_a_source(tmp_path: Path) -> None:
+def test_source_parses_the_option(tmp_path: Path) -> None:
     assert isinstance(keyring.source(str(tmp_path)), File)
     assert isinstance(keyring.source("env:RADSERVE_KEYS"), Variable)
     assert isinstance(keyring.source("secretsmanager:radserve/keys"), Secret)
-    for wrong in ("", "env:", "secretsmanager:", "ssm:"):
+    for invalid in ("", "env:", "secretsmanager:", "ssm:"):
         with pytest.raises(KeysError, match="env:NAME, secretsmanager:NAME or ssm:NAME"):
-            keyring.source(wrong)
+            keyring.source(invalid)
 
 
-def test_a_missing_or_broken_source_is_an_error_at_the_start(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_or_invalid_source_is_an_error_at_start(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(KeysError, match="radserve keys create NAME"):
         Keyring.open(str(file))
     monkeypatch.delenv("NO_KEYS", raising=False)
@@ -53,17 +53,17 @@ def test_a_missing_or_broken_source_is_an_error_at_the_start(file: Path, monkeyp
         Keyring.open("env:NO_KEYS")
     assert "hunter2" not in str(error.value)
     monkeypatch.setenv("NO_KEYS", '{"keys": []}')
-    with pytest.raises(KeysError, match="holds no key"):
+    with pytest.raises(KeysError, match="contains no key"):
         Keyring.open("env:NO_KEYS")
 
 
-def test_a_variable_holds_what_a_file_would(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_variable_can_hold_the_keys(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     text = key_file.create(file, "ward", [Role.PREDICT])
     monkeypatch.setenv("SOME_KEYS", file.read_text())
     assert Keyring.open("env:SOME_KEYS").find(text)
 
 
-def test_a_changed_file_is_read_while_it_is_watched(file: Path) -> None:
+def test_watch_reloads_a_changed_file(file: Path) -> None:
     first = key_file.create(file, "first", [Role.PREDICT])
     ring = Keyring.open(str(file))
 
@@ -82,7 +82,7 @@ def test_a_changed_file_is_read_while_it_is_watched(file: Path) -> None:
     assert ring.find(first) is None
 
 
-def test_what_breaks_later_is_said_once_and_the_last_good_keys_stay(
+def test_a_later_problem_is_logged_once_and_the_last_valid_keys_remain(
     file: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     text = key_file.create(file, "ward", [Role.PREDICT])
@@ -94,25 +94,25 @@ def test_what_breaks_later_is_said_once_and_the_last_good_keys_stay(
             ring.refresh()
         errors = [record for record in caplog.records if record.levelno == logging.ERROR]
         assert len(errors) == 1
-        assert "keys stay as last read (1)" in errors[0].message
+        assert "keys not reloaded, the last 1 remain in use" in errors[0].message
         assert ring.find(text)
     file.write_bytes(good)
     file.chmod(0o600)
     ring.refresh()
-    assert "can be read again" in caplog.text
+    assert "readable again" in caplog.text
     key_file.revoke(file, "ward")
     ring.refresh()
     assert ring.find(text) is None
 
 
-def test_expired_keys_alone_are_worth_a_warning(file: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_only_expired_keys_cause_a_warning(file: Path, caplog: pytest.LogCaptureFixture) -> None:
     key_file.create(file, "late", [Role.PREDICT], datetime(2020, 1, 1, tzinfo=UTC))
     Keyring.open(str(file))
-    assert "every key in it has expired" in caplog.text
+    assert "all keys have expired" in caplog.text
 
 
 @pytest.mark.usefixtures("aws")
-def test_a_secret_is_read_by_name_region_or_arn_and_refreshed(file: Path) -> None:
+def test_a_secret_is_read_by_name_with_region_or_by_arn(file: Path) -> None:
     first = key_file.create(file, "first", [Role.PREDICT])
     client = boto3.client("secretsmanager", region_name="eu-west-1")
     arn = client.create_secret(Name="radserve/keys", SecretString=file.read_text())["ARN"]
@@ -125,24 +125,24 @@ def test_a_secret_is_read_by_name_region_or_arn_and_refreshed(file: Path) -> Non
     by_arn.refresh()
     assert by_arn.find(second)
     assert by_arn.find(first) is None
-    with pytest.raises(KeysError, match="secret radserve/keys: Secrets Manager does not give it"):
-        Keyring.open("secretsmanager:radserve/keys")  # the usual chain says another region
+    with pytest.raises(KeysError, match="secret radserve/keys: cannot be read from Secrets Manager"):
+        Keyring.open("secretsmanager:radserve/keys")  # the default chain names another region
 
 
 @pytest.mark.usefixtures("aws")
-def test_a_secret_that_cannot_be_had_any_more_keeps_its_keys(file: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_deleted_secret_keeps_the_last_keys(file: Path, caplog: pytest.LogCaptureFixture) -> None:
     text = key_file.create(file, "ward", [Role.PREDICT])
     client = boto3.client("secretsmanager")
     client.create_secret(Name="gone", SecretString=file.read_text())
     ring = Keyring.open("secretsmanager:gone")
     client.delete_secret(SecretId="gone", ForceDeleteWithoutRecovery=True)
     ring.refresh()
-    assert "keys stay as last read (1): secret gone" in caplog.text
+    assert "keys not reloaded, the last 1 remain in use: secret gone" in caplog.text
     assert ring.find(text)
 
 
 @pytest.mark.usefixtures("aws")
-def test_keys_in_parameter_store_are_read_and_refreshed(file: Path) -> None:
+def test_keys_are_read_from_parameter_store(file: Path) -> None:
     first = key_file.create(file, "first", [Role.PREDICT])
     client = boto3.client("ssm", region_name="eu-west-1")
     client.put_parameter(Name="/radserve/keys", Value=file.read_text(), Type="SecureString")

@@ -1,4 +1,4 @@
-"""Recipes become archives: reproducible, complete, and refused where something does not fit."""
+"""Tests of building, packing and verifying archives."""
 
 from __future__ import annotations
 
@@ -17,8 +17,9 @@ from typer.testing import CliRunner, Result
 
 from handlers import recipe as recipes
 from handlers.errors import RecipeError
-from radserve.build import builder, import_weights, mar
+from radserve.build import builder, import_weights, mar, placeholder
 from radserve.build import model_store as store_index
+from radserve.build.source import Source, find_sources
 from radserve.cli.main import app
 from radserve.errors import ArchiveError, BuildError
 from tests.conftest import ROOT
@@ -30,7 +31,7 @@ SMALL = "cifar10-lenet"
 
 @pytest.fixture
 def archives(tmp_path: Path) -> Path:
-    """Copy the recipe's folder, to be changed."""
+    """Copy of a model's folder, for tests that change it."""
     folder = tmp_path / "archives"
     shutil.copytree(ROOT / "archives" / NAME, folder / NAME)
     return folder
@@ -41,23 +42,21 @@ def change(archives: Path, **values: object) -> None:
     path.write_text(yaml.safe_dump(yaml.safe_load(path.read_text()) | values))
 
 
-def test_the_archive_holds_all_it_needs_and_no_network_code(store: Path) -> None:
+def test_an_archive_is_complete_and_contains_no_network_code(store: Path) -> None:
     entry = store_index.read(store).find(NAME)
     assert entry is not None
     with zipfile.ZipFile(store / entry.file) as packed:
         names = set(packed.namelist())
         manifest = json.loads(packed.read("MAR-INF/MANIFEST.json"))
     assert {"archive.yaml", "program.pt2", "sample.png", "sample.json", "metrics.json", "classification.py"} <= names
-    files = {path for path in (ROOT / "handlers").rglob("*") if path.is_file() and "__pycache__" not in path.parts}
-    assert {path.relative_to(ROOT).as_posix() for path in files} == {
-        name for name in names if name.startswith("handlers/") and not name.endswith("/")
-    }
+    modules = {path.relative_to(ROOT).as_posix() for path in (ROOT / "handlers").rglob("*.py")}
+    assert {name for name in names if name.startswith("handlers/")} == modules | {"handlers/py.typed"}
     assert not any("training" in name or name.endswith((".pt", ".pth", ".pkl")) for name in names)
     assert manifest["model"]["modelVersion"] == entry.version
     assert manifest["model"]["handler"] == "classification.py"
 
 
-def test_another_folder_at_another_time_gives_the_same_bytes(store: Path, tmp_path: Path) -> None:
+def test_builds_are_reproducible_across_folders_and_times(store: Path, tmp_path: Path) -> None:
     copy = tmp_path / "elsewhere"
     for name in ("handlers", "radserve", "training", "archives"):
         shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
@@ -65,46 +64,46 @@ def test_another_folder_at_another_time_gives_the_same_bytes(store: Path, tmp_pa
         os.utime(path, (1e9, 1e9))
     command = [sys.executable, "-m", "radserve", "build", NAME]
     subprocess.run(command, cwd=copy, env=os.environ | {"PYTHONPATH": str(copy), "TZ": "Asia/Tokyo"}, check=True)
-    assert (copy / "model_store").is_dir(), "the copy's own code built it"
+    assert (copy / "model_store").is_dir(), "the code of the copy must have built it"
     assert store_index.read(copy / "model_store").find(NAME) == store_index.read(store).find(NAME)
 
 
-def test_an_archive_is_current_until_something_it_was_made_from_changes(store: Path, archives: Path) -> None:
-    (source,) = builder.find(archives)
+def test_an_archive_is_current_until_an_input_changes(store: Path, archives: Path) -> None:
+    (source,) = find_sources(archives)
     assert builder.is_current(source, store)
     change(archives, title="Another title")
-    (source,) = builder.find(archives)
+    (source,) = find_sources(archives)
     assert not builder.is_current(source, store)
 
 
-def test_a_recipe_with_a_wrong_key_is_refused_by_name(archives: Path) -> None:
+def test_an_unknown_recipe_key_is_reported(archives: Path) -> None:
     change(archives, colour="gray")
     with pytest.raises(RecipeError, match="unknown key 'colour'"):
-        builder.find(archives)
+        find_sources(archives)
 
 
-def test_a_recipe_that_does_not_exist_is_said(archives: Path) -> None:
-    with pytest.raises(RecipeError, match="recipe not found"):
-        builder.find(archives, ["chest-xray-dnn"])
+def test_a_missing_recipe_is_reported(archives: Path) -> None:
+    with pytest.raises(RecipeError, match="no such recipe"):
+        find_sources(archives, ["chest-xray-dnn"])
 
 
-def test_a_folder_without_recipes_is_said(tmp_path: Path) -> None:
-    with pytest.raises(BuildError, match="holds no recipe"):
-        builder.find(tmp_path)
+def test_a_folder_without_recipes_is_reported(tmp_path: Path) -> None:
+    with pytest.raises(BuildError, match="contains no recipe"):
+        find_sources(tmp_path)
 
 
-def test_a_recipe_in_a_folder_of_another_name_is_refused(archives: Path) -> None:
+def test_the_name_of_folder_and_recipe_must_match(archives: Path) -> None:
     (archives / NAME).rename(archives / "other")
-    with pytest.raises(BuildError, match="must agree"):
-        builder.find(archives)
+    with pytest.raises(BuildError, match="rename the folder or the recipe"):
+        find_sources(archives)
 
 
-def test_weights_that_are_not_those_of_the_recipe_are_refused(archives: Path, tmp_path: Path) -> None:
+def test_weights_with_another_checksum_or_missing_weights_are_rejected(archives: Path, tmp_path: Path) -> None:
     weights = archives / NAME / "weights.safetensors"
     data = bytearray(weights.read_bytes())
     data[-1] ^= 1
     weights.write_bytes(data)
-    (source,) = builder.find(archives)
+    (source,) = find_sources(archives)
     with pytest.raises(BuildError, match=r"weights\.sha256"):
         builder.build(source, tmp_path / "store")
     weights.unlink()
@@ -113,7 +112,7 @@ def test_weights_that_are_not_those_of_the_recipe_are_refused(archives: Path, tm
     assert store_index.read(tmp_path / "store").archives == ()
 
 
-def test_weights_of_another_shape_are_refused_naming_them(archives: Path, tmp_path: Path) -> None:
+def test_weights_of_another_shape_are_rejected_by_key(archives: Path, tmp_path: Path) -> None:
     from safetensors.numpy import load_file, save_file
 
     weights = archives / NAME / "weights.safetensors"
@@ -122,53 +121,53 @@ def test_weights_of_another_shape_are_refused_naming_them(archives: Path, tmp_pa
     save_file(state, weights)
     change(archives, weights={"file": weights.name, "sha256": store_index.sha256(weights)})
     (archives / NAME / "metrics.json").unlink()
-    (source,) = builder.find(archives)
+    (source,) = find_sources(archives)
     with pytest.raises(BuildError, match=r"fc_02\.bias"):
         builder.build(source, tmp_path / "store")
 
 
-def test_figures_of_other_weights_are_not_packed(archives: Path, tmp_path: Path) -> None:
+def test_metrics_of_other_weights_are_rejected(archives: Path, tmp_path: Path) -> None:
     path = archives / NAME / "metrics.json"
     report = json.loads(path.read_bytes())
     report["model"]["weights_sha256"] = "0" * 64
     path.write_text(json.dumps(report), encoding="utf-8")
-    (source,) = builder.find(archives)
-    with pytest.raises(BuildError, match=r"figures of weights 0{64}.*radserve evaluate"):
+    (source,) = find_sources(archives)
+    with pytest.raises(BuildError, match=r"metrics of weights 0{64}.*radserve evaluate"):
         builder.build(source, tmp_path / "store")
 
 
-def test_a_missing_file_of_the_recipes_folder_is_named(archives: Path, tmp_path: Path) -> None:
+def test_a_missing_file_of_the_models_folder_is_reported(archives: Path, tmp_path: Path) -> None:
     (archives / NAME / "model-config.yaml").unlink()
-    (source,) = builder.find(archives)
+    (source,) = find_sources(archives)
     with pytest.raises(BuildError, match=r"model-config\.yaml: missing"):
         builder.build(source, tmp_path / "store")
 
 
 @pytest.fixture
 def broken_store(store: Path, tmp_path: Path) -> Path:
-    """Copy the store, to be damaged."""
+    """Copy of the store, for tests that damage it."""
     return Path(shutil.copytree(store, tmp_path / "store"))
 
 
-def test_a_sound_archive_is_verified(store: Path) -> None:
+def test_a_valid_archive_passes_verification(store: Path) -> None:
     assert mar.verify(entry_of(store), store).name == NAME
 
 
-def test_one_flipped_byte_is_found(broken_store: Path) -> None:
+def test_one_flipped_byte_fails_verification(broken_store: Path) -> None:
     entry = entry_of(broken_store)
     path = broken_store / entry.file
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 1
     path.write_bytes(data)
-    with pytest.raises(ArchiveError, match=r"has sha256 .* the index says"):
+    with pytest.raises(ArchiveError, match=r"has sha256 .* the index has"):
         mar.verify(entry, broken_store)
 
 
-def test_a_truncated_and_a_missing_archive_are_found(broken_store: Path) -> None:
+def test_a_truncated_or_missing_archive_fails_verification(broken_store: Path) -> None:
     entry = entry_of(broken_store)
     path = broken_store / entry.file
     path.write_bytes(path.read_bytes()[:-1])
-    with pytest.raises(ArchiveError, match="bytes, the index says"):
+    with pytest.raises(ArchiveError, match="bytes, the index has"):
         mar.verify(entry, broken_store)
     path.unlink()
     with pytest.raises(ArchiveError, match="missing"):
@@ -176,34 +175,34 @@ def test_a_truncated_and_a_missing_archive_are_found(broken_store: Path) -> None
 
 
 @pytest.mark.parametrize("name", ["program.pt2", "archive.yaml", "sample.json", "MAR-INF/MANIFEST.json"])
-def test_a_file_that_is_missing_in_an_archive_is_named(broken_store: Path, name: str) -> None:
+def test_a_file_missing_from_an_archive_is_reported(broken_store: Path, name: str) -> None:
     entry = repack(broken_store, without(name))
     with pytest.raises(ArchiveError, match=name):
         mar.verify(entry, broken_store)
 
 
-def test_a_wrong_key_in_an_archives_recipe_is_named(broken_store: Path) -> None:
+def test_an_unknown_key_in_the_recipe_of_an_archive_is_reported(broken_store: Path) -> None:
     entry = repack(broken_store, with_recipe(colour="gray"))
     with pytest.raises(ArchiveError, match="unknown key 'colour'"):
         mar.verify(entry, broken_store)
 
 
-def test_an_archive_under_another_version_is_found(broken_store: Path) -> None:
+def test_an_archive_listed_under_another_version_fails_verification(broken_store: Path) -> None:
     entry = repack(broken_store, with_recipe(version="9.9.9"))
-    with pytest.raises(ArchiveError, match=r"its recipe says chest-xray-cnn 9\.9\.9"):
+    with pytest.raises(ArchiveError, match=r"its recipe chest-xray-cnn 9\.9\.9"):
         mar.verify(entry, broken_store)
 
 
 @pytest.fixture(scope="module")
 def lacking(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Copy the recipe of a small model without its weights, which it says are not shipped."""
+    """Copy of a small model whose recipe declares that its weights are not shipped."""
     folder = tmp_path_factory.mktemp("lacking") / "archives"
     shutil.copytree(ROOT / "archives" / SMALL, folder / SMALL)
     path = folder / SMALL / "archive.yaml"
     recipe = yaml.safe_load(path.read_text())
-    weights = {"file": "weights.safetensors", "sha256": None, "source": "make them at home"}
-    decided = {"calibration": {"temperature": 3.0, "fitted": "on many"}, "trained_on": "many photographs"}
-    path.write_text(yaml.safe_dump(recipe | decided | {"weights": weights, "version": "1.2.0"}))
+    weights = {"file": "weights.safetensors", "sha256": None, "source": "run train.sh"}
+    trained = {"calibration": {"temperature": 3.0, "fitted": "on many"}, "trained_on": "many photographs"}
+    path.write_text(yaml.safe_dump(recipe | trained | {"weights": weights, "version": "1.2.0"}))
     for name in ("weights.safetensors", "metrics.json", "CARD.md"):
         (folder / SMALL / name).unlink(missing_ok=True)
     (folder / SMALL / "metrics.json").write_text('{"accuracy": 0.99}')
@@ -212,14 +211,14 @@ def lacking(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def untrained(lacking: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Build it untrained."""
+    """Store with an untrained archive of that model."""
     folder = tmp_path_factory.mktemp("untrained")
-    (source,) = builder.find(lacking, untrained=True)
+    (source,) = find_sources(lacking, untrained=True)
     builder.build(source, folder)
     return folder
 
 
-def test_no_part_of_an_untrained_archive_can_be_taken_for_a_trained_one(untrained: Path) -> None:
+def test_every_part_of_an_untrained_archive_says_so(untrained: Path) -> None:
     (entry,) = store_index.read(untrained).archives
     assert (entry.name, entry.version) == (SMALL, "0.0.0")
     with zipfile.ZipFile(untrained / entry.file) as packed:
@@ -228,7 +227,7 @@ def test_no_part_of_an_untrained_archive_can_be_taken_for_a_trained_one(untraine
         card = packed.read("CARD.md").decode()
     assert "metrics.json" not in names
     assert "random weights" in card
-    assert "make them at home" in card
+    assert "run train.sh" in card
     assert recipe["version"] == "0.0.0"
     assert recipe["trained_on"] == "Nothing: random weights."
     assert recipe["calibration"] == {"temperature": 1.0, "fitted": "Not calibrated: random weights."}
@@ -238,100 +237,94 @@ def test_no_part_of_an_untrained_archive_can_be_taken_for_a_trained_one(untraine
     assert "1.2.0" not in str(recipe)
 
 
-def test_the_decision_of_an_untrained_archive_says_that_nobody_chose_it(tmp_path: Path) -> None:
-    from radserve.build.placeholder import stand_in
-
+def test_an_untrained_archive_has_default_decision_and_no_metrics(tmp_path: Path) -> None:
     folder = ROOT / "archives" / "chest-xray-cnn"
-    made = stand_in(recipes.load(folder / "archive.yaml"), folder, tmp_path / "made")
-    assert made == recipes.load(tmp_path / "made" / "archive.yaml")
-    assert made.decision is not None
-    assert (made.decision.threshold, made.decision.chosen) == (0.5, "Not chosen: random weights.")
-    assert made.weights.sha256 == store_index.sha256(tmp_path / "made" / made.weights.file)
-    assert "AUROC" not in (tmp_path / "made" / "CARD.md").read_text()
+    recipe = placeholder.create(Source(folder, recipes.load(folder / "archive.yaml")), tmp_path / "copy")
+    assert recipe == recipes.load(tmp_path / "copy" / "archive.yaml")
+    assert recipe.decision is not None
+    assert (recipe.decision.threshold, recipe.decision.chosen) == (0.5, "Not chosen: random weights.")
+    assert recipe.weights.sha256 == store_index.sha256(tmp_path / "copy" / recipe.weights.file)
+    assert "AUROC" not in (tmp_path / "copy" / "CARD.md").read_text()
 
 
-def test_untrained_builds_are_the_same_bytes_whatever_was_drawn_before(
-    untrained: Path, lacking: Path, tmp_path: Path
-) -> None:
-    (source,) = builder.find(lacking, untrained=True)
+def test_untrained_builds_do_not_depend_on_the_random_state(untrained: Path, lacking: Path, tmp_path: Path) -> None:
+    (source,) = find_sources(lacking, untrained=True)
     torch.manual_seed(123)
     builder.build(source, tmp_path)
     assert store_index.read(tmp_path) == store_index.read(untrained)
 
 
-def test_an_untrained_archive_is_current_only_where_an_untrained_one_is_asked_for(
-    untrained: Path, lacking: Path
-) -> None:
-    (wanted,), (trained,) = builder.find(lacking, untrained=True), builder.find(lacking)
-    assert builder.is_current(wanted, untrained)
-    assert not builder.is_current(trained, untrained)
+def test_an_untrained_archive_is_not_current_for_a_trained_build(untrained: Path, lacking: Path) -> None:
+    (untrained_source,), (trained_source,) = find_sources(lacking, untrained=True), find_sources(lacking)
+    assert builder.is_current(untrained_source, untrained)
+    assert not builder.is_current(trained_source, untrained)
 
 
-def test_shipped_weights_are_never_replaced_by_random_ones(archives: Path) -> None:
-    (source,) = builder.find(archives, untrained=True)
+def test_missing_shipped_weights_are_never_replaced_by_random_ones(archives: Path) -> None:
+    (source,) = find_sources(archives, untrained=True)
     assert not source.untrained
     (archives / NAME / "weights.safetensors").unlink()
-    (source,) = builder.find(archives, untrained=True)
-    assert not source.untrained, "shipped weights that are gone are a damaged checkout, not an untrained model"
+    (source,) = find_sources(archives, untrained=True)
+    assert not source.untrained, "missing shipped weights mean a damaged checkout, not an untrained model"
 
 
-def test_a_trained_archive_takes_the_place_of_an_untrained_one_and_not_the_reverse(
+def test_a_trained_archive_replaces_an_untrained_one_but_not_the_reverse(
     untrained: Path, lacking: Path, tmp_path: Path
 ) -> None:
     store, archives = Path(shutil.copytree(untrained, tmp_path / "store")), tmp_path / "archives"
     shutil.copytree(lacking, archives)
-    torch.save(networks.create("cifar10_lenet", 10).state_dict(), tmp_path / "made.pth")
-    import_weights.install(archives / SMALL, tmp_path / "made.pth", original=False)
-    (source,) = builder.find(archives)
+    torch.save(networks.create("cifar10_lenet", 10).state_dict(), tmp_path / "checkpoint.pth")
+    import_weights.install(archives / SMALL, tmp_path / "checkpoint.pth", original=False)
+    (source,) = find_sources(archives)
     entry = builder.build(source, store)
     assert store_index.read(store).archives == (entry,)
     assert [path.name for path in store.glob("*.mar")] == [entry.file]
-    (source,) = builder.find(lacking, untrained=True)
-    with pytest.raises(BuildError, match="no untrained archive may stand"):
+    (source,) = find_sources(lacking, untrained=True)
+    with pytest.raises(BuildError, match="untrained archive cannot be added"):
         builder.build(source, store)
     assert store_index.read(store).archives == (entry,)
 
 
-def test_weights_without_a_sha256_in_the_recipe_are_refused(lacking: Path, tmp_path: Path) -> None:
+def test_weights_without_a_checksum_in_the_recipe_are_rejected(lacking: Path, tmp_path: Path) -> None:
     shutil.copytree(lacking, tmp_path / "archives")
-    (tmp_path / "archives" / SMALL / "weights.safetensors").write_bytes(b"whose?")
-    (source,) = builder.find(tmp_path / "archives")
-    with pytest.raises(BuildError, match=r"'weights\.sha256' names no weights"):
+    (tmp_path / "archives" / SMALL / "weights.safetensors").write_bytes(b"unknown")
+    (source,) = find_sources(tmp_path / "archives")
+    with pytest.raises(BuildError, match=r"has no 'weights\.sha256'"):
         builder.build(source, tmp_path / "store")
 
 
-def run(*words: object) -> Result:
-    return CliRunner().invoke(app, ["build", *map(str, words)])
+def run(*arguments: object) -> Result:
+    return CliRunner().invoke(app, ["build", *map(str, arguments)])
 
 
 @pytest.mark.parametrize("everything", [["--all"], []])
-def test_all_passes_over_what_lacks_weights_and_says_in_one_line_how_to_get_them(
+def test_building_all_skips_models_without_weights_with_a_hint(
     lacking: Path, tmp_path: Path, everything: list[str]
 ) -> None:
-    done = run(*everything, "--archives", lacking, "--model-store", tmp_path)
-    assert done.exit_code == 0
-    (line,) = done.stderr.splitlines()
+    result = run(*everything, "--archives", lacking, "--model-store", tmp_path)
+    assert result.exit_code == 0
+    (line,) = result.stderr.splitlines()
     assert SMALL in line
-    assert "make them at home" in line
+    assert "run train.sh" in line
     assert store_index.read(tmp_path).archives == ()
 
 
-def test_a_model_that_is_named_and_lacks_weights_is_an_error(lacking: Path, tmp_path: Path) -> None:
-    done = run(SMALL, "--archives", lacking, "--model-store", tmp_path)
-    assert done.exit_code == 1
-    assert "make them at home" in done.stderr
+def test_building_a_named_model_without_weights_fails(lacking: Path, tmp_path: Path) -> None:
+    result = run(SMALL, "--archives", lacking, "--model-store", tmp_path)
+    assert result.exit_code == 1
+    assert "run train.sh" in result.stderr
 
 
-def test_one_model_that_cannot_be_built_costs_no_other_one(lacking: Path, tmp_path: Path) -> None:
+def test_a_failed_build_does_not_stop_the_others(lacking: Path, tmp_path: Path) -> None:
     archives = Path(shutil.copytree(lacking, tmp_path / "archives"))
     shutil.copytree(archives / SMALL, archives / "broken")
     path = archives / "broken" / "archive.yaml"
     path.write_text(yaml.safe_dump(yaml.safe_load(path.read_text()) | {"name": "broken", "network": "none"}))
-    done = run("--all", "--untrained", "--archives", archives, "--model-store", tmp_path / "store")
-    assert done.exit_code == 1
-    assert "network has value 'none'" in done.stderr
+    result = run("--all", "--untrained", "--archives", archives, "--model-store", tmp_path / "store")
+    assert result.exit_code == 1
+    assert "network: unknown name 'none'" in result.stderr
     assert [entry.name for entry in store_index.read(tmp_path / "store").archives] == [SMALL]
 
 
-def test_all_and_names_exclude_each_other(lacking: Path, tmp_path: Path) -> None:
+def test_all_and_names_are_mutually_exclusive(lacking: Path, tmp_path: Path) -> None:
     assert run("--all", SMALL, "--archives", lacking, "--model-store", tmp_path).exit_code == 2

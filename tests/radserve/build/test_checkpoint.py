@@ -1,4 +1,4 @@
-"""Checkpoints are taken as they were saved, or refused key by key; nothing in them is executed."""
+"""Tests of reading and fitting checkpoints."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ FORMS: dict[str, Callable[[dict[str, torch.Tensor]], object]] = {
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_every_usual_form_gives_the_same_weights(form: str, tmp_path: Path) -> None:
+def test_every_common_layout_gives_the_same_weights(form: str, tmp_path: Path) -> None:
     state = lenet()
-    torch.save(FORMS[form](state), tmp_path / "made.pth")
-    assert equal(checkpoint.read(tmp_path / "made.pth"), state)
+    torch.save(FORMS[form](state), tmp_path / "checkpoint.pth")
+    assert equal(checkpoint.read(tmp_path / "checkpoint.pth"), state)
 
 
 class Trap:
@@ -48,77 +48,78 @@ class Trap:
         return Path.touch, (self.witness,)
 
 
-def test_a_pickle_is_refused_and_not_executed(tmp_path: Path) -> None:
-    torch.save({"state_dict": lenet(), "trap": Trap(tmp_path / "witness")}, tmp_path / "made.pth")
+def test_a_pickle_is_rejected_and_not_executed(tmp_path: Path) -> None:
+    torch.save({"state_dict": lenet(), "trap": Trap(tmp_path / "witness")}, tmp_path / "checkpoint.pth")
     with pytest.raises(WeightsImportError, match="can run any code"):
-        checkpoint.read(tmp_path / "made.pth")
+        checkpoint.read(tmp_path / "checkpoint.pth")
     assert not (tmp_path / "witness").exists()
 
 
-def test_a_pickled_module_is_refused_with_the_way_out(tmp_path: Path) -> None:
-    torch.save(nn.Linear(2, 2), tmp_path / "made.pth")
+def test_a_pickled_module_is_rejected_with_a_hint(tmp_path: Path) -> None:
+    torch.save(nn.Linear(2, 2), tmp_path / "checkpoint.pth")
     with pytest.raises(WeightsImportError, match=r"torch\.save\(model\.state_dict\(\), FILE\)"):
-        checkpoint.read(tmp_path / "made.pth")
+        checkpoint.read(tmp_path / "checkpoint.pth")
 
 
 @pytest.mark.parametrize("data", [b"", b"no checkpoint", b"PK\x03\x04 no zip", b"\x80\x02}q\x00"])
-def test_a_damaged_file_is_refused(data: bytes, tmp_path: Path) -> None:
-    (tmp_path / "made.pth").write_bytes(data)
-    with pytest.raises(WeightsImportError, match=r"made\.pth: not read"):
-        checkpoint.read(tmp_path / "made.pth")
+def test_a_damaged_file_is_rejected(data: bytes, tmp_path: Path) -> None:
+    (tmp_path / "checkpoint.pth").write_bytes(data)
+    with pytest.raises(WeightsImportError, match=r"checkpoint\.pth: rejected"):
+        checkpoint.read(tmp_path / "checkpoint.pth")
 
 
-def test_a_checkpoint_cut_short_is_refused(tmp_path: Path) -> None:
-    torch.save(lenet(), tmp_path / "made.pth")
-    data = (tmp_path / "made.pth").read_bytes()
-    (tmp_path / "made.pth").write_bytes(data[: len(data) // 2])
+def test_a_truncated_checkpoint_is_rejected(tmp_path: Path) -> None:
+    torch.save(lenet(), tmp_path / "checkpoint.pth")
+    data = (tmp_path / "checkpoint.pth").read_bytes()
+    (tmp_path / "checkpoint.pth").write_bytes(data[: len(data) // 2])
     with pytest.raises(WeightsImportError, match="damaged"):
-        checkpoint.read(tmp_path / "made.pth")
+        checkpoint.read(tmp_path / "checkpoint.pth")
 
 
 @pytest.mark.parametrize("stored", [torch.zeros(3), {}, {"epoch": 3}, {"state_dict": {"epoch": 3}}, [1, 2]])
-def test_a_file_without_weights_is_refused(stored: object, tmp_path: Path) -> None:
-    torch.save(stored, tmp_path / "made.pth")
-    with pytest.raises(WeightsImportError, match="holds no weights"):
-        checkpoint.read(tmp_path / "made.pth")
+def test_a_file_without_weights_is_rejected(stored: object, tmp_path: Path) -> None:
+    torch.save(stored, tmp_path / "checkpoint.pth")
+    with pytest.raises(WeightsImportError, match="contains no weights"):
+        checkpoint.read(tmp_path / "checkpoint.pth")
 
 
-def test_a_file_that_is_not_there_is_said(tmp_path: Path) -> None:
-    with pytest.raises(WeightsImportError, match="no such checkpoint"):
+def test_a_missing_file_is_reported(tmp_path: Path) -> None:
+    with pytest.raises(WeightsImportError, match="checkpoint not found"):
         checkpoint.read(tmp_path / "none.pth")
 
 
 def fit(state: dict[str, torch.Tensor], name: str = "cifar10_lenet", outputs: int = 10) -> dict[str, torch.Tensor]:
-    return checkpoint.fit(state, networks.create(name, outputs), "made.pth")
+    return checkpoint.fit(state, networks.create(name, outputs), "checkpoint.pth")
 
 
-def test_missing_extra_and_misshaped_keys_are_all_in_one_message() -> None:
+def test_all_missing_extra_and_misshaped_keys_are_in_one_message() -> None:
     state = lenet()
     del state["conv1.bias"]
     state["conv9.weight"] = torch.zeros(1, 2)
     state["fc3.weight"] = torch.zeros(7, 84)
     state["fc2.bias"] = torch.zeros(84, dtype=torch.int64)
-    with pytest.raises(WeightsImportError) as refused:
+    with pytest.raises(WeightsImportError) as error:
         fit(state)
-    told = str(refused.value)
-    assert "4 problems" in told
-    assert "missing conv1.bias (32,)" in told
-    assert "extra conv9.weight (1, 2)" in told
-    assert "fc3.weight has (7, 84), not (10, 84)" in told
-    assert "fc2.bias has (84,) int64, not (84,)" in told
+    message = str(error.value)
+    assert "4 problems" in message
+    assert "missing conv1.bias (32,)" in message
+    assert "extra conv9.weight (1, 2)" in message
+    assert "fc3.weight has (7, 84), not (10, 84)" in message
+    assert "fc2.bias has (84,) int64, not (84,)" in message
 
 
 @pytest.mark.parametrize(
-    ("value", "told"), [(float("nan"), "not finite"), (float("-inf"), "not finite"), (-70_000.0, "half precision ends")]
+    ("value", "message"),
+    [(float("nan"), "not finite"), (float("-inf"), "not finite"), (-70_000.0, "half precision ends")],
 )
-def test_a_number_that_no_shipped_weight_can_be_is_refused_by_key(value: float, told: str) -> None:
+def test_values_outside_half_precision_are_rejected_by_key(value: float, message: str) -> None:
     state = lenet()
     state["fc1.bias"][3] = value
-    with pytest.raises(WeightsImportError, match=rf"fc1\.bias .*{told}"):
+    with pytest.raises(WeightsImportError, match=rf"fc1\.bias .*{message}"):
         fit(state)
 
 
-def test_double_and_half_precision_are_taken() -> None:
+def test_double_and_half_precision_are_accepted() -> None:
     state = lenet()
     for dtype in (torch.float64, torch.float16, torch.bfloat16):
         fitted = fit({key: value.to(dtype) for key, value in state.items()})
@@ -126,14 +127,14 @@ def test_double_and_half_precision_are_taken() -> None:
 
 
 @pytest.mark.parametrize("name", ["glioma_unet", "glioma_attention_unet"])
-def test_a_public_networks_own_keys_and_ours_are_both_taken(name: str) -> None:
+def test_keys_with_and_without_the_wrapper_prefix_are_accepted(name: str) -> None:
     ours = networks.create(name, 1).state_dict()
     public = {key.removeprefix("model."): value for key, value in ours.items()}
     assert equal(fit(ours, name, 1), ours)
     assert equal(fit(public, name, 1), ours)
 
 
-def test_keys_of_a_public_network_that_are_missing_are_named_as_it_names_them() -> None:
+def test_missing_keys_are_reported_without_the_wrapper_prefix() -> None:
     public = {
         key.removeprefix("model."): value for key, value in networks.create("glioma_unet", 1).state_dict().items()
     }
@@ -150,10 +151,10 @@ def with_positions(change: float) -> dict[str, torch.Tensor]:
     return network.state_dict() | {"positional_encoding.pe": stored}
 
 
-def test_a_stored_positional_encoding_is_taken_if_it_is_the_computed_one() -> None:
+def test_a_stored_positional_encoding_is_accepted_if_it_equals_the_computed_one() -> None:
     assert "positional_encoding.pe" not in fit(with_positions(0), "brain_tumor_cnn_attention", 2)
 
 
-def test_another_positional_encoding_is_refused() -> None:
+def test_another_positional_encoding_is_rejected() -> None:
     with pytest.raises(WeightsImportError, match=r"extra positional_encoding\.pe .*differs by 0\.5 from the positions"):
         fit(with_positions(0.5), "brain_tumor_cnn_attention", 2)

@@ -1,4 +1,4 @@
-"""The index of a model store."""
+"""Tests of the index of a model store."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ def entry(name: str, version: str) -> Entry:
     return Entry(name=name, version=version, file=f"{name}-{version}.mar", sha256="0" * 64, size=1, inputs="1" * 64)
 
 
-def test_what_was_written_is_read(tmp_path: Path) -> None:
+def test_an_index_is_read_as_written(tmp_path: Path) -> None:
     index = Index().put(entry("b", "1.0.0")).put(entry("a", "2.0.0"))
     write(tmp_path, index)
     assert read(tmp_path) == index
     assert [path.name for path in tmp_path.iterdir()] == [FILE]
 
 
-def test_a_version_replaces_itself_and_no_other() -> None:
+def test_an_entry_replaces_only_the_same_version() -> None:
     index = Index().put(entry("a", "1.0.0")).put(entry("a", "1.1.0")).put(entry("a", "1.0.0"))
     assert [item.version for item in index.archives] == ["1.0.0", "1.1.0"]
 
 
-def test_the_newest_version_is_the_default_and_versions_are_numbers() -> None:
+def test_the_newest_version_by_number_is_the_default() -> None:
     index = Index().put(entry("a", "1.10.0")).put(entry("a", "1.9.0"))
-    found = index.find("a")
-    assert found is not None
-    assert found.version == "1.10.0"
+    newest = index.find("a")
+    assert newest is not None
+    assert newest.version == "1.10.0"
     assert index.find("a", "3.0.0") is None
     assert index.find("b") is None
 
@@ -41,22 +41,22 @@ def test_a_store_without_an_index_is_empty(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "{", '{"archives": [{"name": "a"}]}', '{"archives": [], "more": 1}'])
-def test_a_broken_index_is_said_with_the_way_out(tmp_path: Path, text: str) -> None:
+def test_an_invalid_index_is_reported_with_a_hint(tmp_path: Path, text: str) -> None:
     (tmp_path / FILE).write_text(text)
     with pytest.raises(ArchiveError, match="radserve build"):
         read(tmp_path)
 
 
 def file(folder: Path, content: str) -> Path:
-    path = folder / "made"
+    path = folder / "packed"
     path.write_text(content)
     return path
 
 
-def test_an_archive_is_entered_with_its_file_and_replaces_no_other_bytes_unless_it_may(tmp_path: Path) -> None:
+def test_an_archive_replaces_another_of_its_version_only_if_allowed(tmp_path: Path) -> None:
     enter(entry("a", "1.0.0"), tmp_path, file(tmp_path, "first"))
     other = entry("a", "1.0.0").model_copy(update={"sha256": "2" * 64})
-    with pytest.raises(ArchiveError, match=r"holds a 1\.0\.0 with sha256 000"):
+    with pytest.raises(ArchiveError, match=r"already contains a 1\.0\.0 with sha256 000"):
         enter(other, tmp_path, file(tmp_path, "second"), replace=False)
     assert (tmp_path / "a-1.0.0.mar").read_text() == "first"
     enter(other, tmp_path, file(tmp_path, "second"))
@@ -64,7 +64,7 @@ def test_an_archive_is_entered_with_its_file_and_replaces_no_other_bytes_unless_
     assert read(tmp_path).archives == (other,)
 
 
-def test_a_trained_archive_takes_the_place_of_an_untrained_one(tmp_path: Path) -> None:
+def test_a_trained_archive_replaces_an_untrained_one(tmp_path: Path) -> None:
     enter(entry("a", UNTRAINED), tmp_path, file(tmp_path, "untrained"))
     enter(entry("b", UNTRAINED), tmp_path, file(tmp_path, "untrained"))
     enter(entry("a", "1.0.0"), tmp_path, file(tmp_path, "trained"))
@@ -72,16 +72,16 @@ def test_a_trained_archive_takes_the_place_of_an_untrained_one(tmp_path: Path) -
     assert not (tmp_path / "a-0.0.0.mar").exists()
 
 
-def test_archives_that_are_entered_at_a_time_are_all_kept(tmp_path: Path) -> None:
+def test_concurrent_additions_are_all_kept(tmp_path: Path) -> None:
     entries = [entry(f"a-{number}", "1.0.0") for number in range(24)]
-    made = [tmp_path / f"made-{number}" for number in range(24)]
-    for path in made:
+    files = [tmp_path / f"packed-{number}" for number in range(24)]
+    for path in files:
         path.touch()
     with ThreadPoolExecutor(8) as pool:
-        list(pool.map(lambda pair: enter(pair[0], tmp_path, pair[1]), zip(entries, made, strict=True)))
+        list(pool.map(lambda pair: enter(pair[0], tmp_path, pair[1]), zip(entries, files, strict=True)))
     assert set(read(tmp_path).archives) == set(entries)
 
 
-def test_a_store_that_cannot_be_changed_is_said(tmp_path: Path) -> None:
-    with pytest.raises(ArchiveError, match="cannot be changed: No such file"):
-        enter(entry("a", "1.0.0"), tmp_path / "nowhere", file(tmp_path, "made"))
+def test_a_store_that_is_not_writable_is_reported(tmp_path: Path) -> None:
+    with pytest.raises(ArchiveError, match="not writable: No such file"):
+        enter(entry("a", "1.0.0"), tmp_path / "nowhere", file(tmp_path, "packed"))

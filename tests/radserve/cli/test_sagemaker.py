@@ -13,7 +13,7 @@ from radserve.torchserve.verified_models import select
 
 @pytest.fixture
 def unpacked(store: Path, tmp_path: Path) -> Path:
-    """Hold what SageMaker unpacked: the archive alone."""
+    """Return a folder with an archive and no index, as unpacked by SageMaker."""
     folder = tmp_path / "model"
     folder.mkdir()
     for file in store.glob("*.mar"):
@@ -28,45 +28,45 @@ def scratch(tmp_path: Path) -> Path:
     return folder
 
 
-def test_an_archive_alone_is_served(unpacked: Path, scratch: Path) -> None:
-    found, name = sagemaker.store(unpacked, scratch)
-    (served,) = select(found, [])
-    assert served.entry.name == name == "chest-xray-cnn"
+def test_an_archive_without_an_index_is_accepted(unpacked: Path, scratch: Path) -> None:
+    prepared, name = sagemaker.prepare_store(unpacked, scratch)
+    (model,) = select(prepared, [])
+    assert model.entry.name == name == "chest-xray-cnn"
 
 
-def test_an_archive_with_its_index_has_to_be_what_that_says(store: Path, unpacked: Path, scratch: Path) -> None:
+def test_an_archive_must_match_its_index(store: Path, unpacked: Path, scratch: Path) -> None:
     shutil.copy2(store / store_index.FILE, unpacked)
     (file,) = unpacked.glob("*.mar")
     file.write_bytes(file.read_bytes()[:-1] + b"x")
-    found, _ = sagemaker.store(unpacked, scratch)
+    prepared, _ = sagemaker.prepare_store(unpacked, scratch)
     with pytest.raises(ArchiveError, match="has sha256"):
-        select(found, [])
+        select(prepared, [])
 
 
-def test_an_archive_that_the_index_does_not_list_is_refused(unpacked: Path, scratch: Path) -> None:
+def test_an_archive_missing_in_the_index_is_rejected(unpacked: Path, scratch: Path) -> None:
     store_index.write(unpacked, store_index.Index())
-    with pytest.raises(ArchiveError, match=r"not listed in the index\.json beside it"):
-        sagemaker.store(unpacked, scratch)
+    with pytest.raises(ArchiveError, match=r"not listed in index\.json in the same folder"):
+        sagemaker.prepare_store(unpacked, scratch)
 
 
-def test_what_was_unpacked_is_left_as_it_is(unpacked: Path, scratch: Path) -> None:
+def test_the_unpacked_files_are_not_changed(unpacked: Path, scratch: Path) -> None:
     before = {file.name: file.read_bytes() for file in unpacked.iterdir()}
-    sagemaker.store(unpacked, scratch)
+    sagemaker.prepare_store(unpacked, scratch)
     assert {file.name: file.read_bytes() for file in unpacked.iterdir()} == before
 
 
-def test_no_archive_is_said(tmp_path: Path, scratch: Path) -> None:
-    with pytest.raises(ArchiveError, match=r"exactly one archive \(\.mar\), found none"):
-        sagemaker.store(tmp_path, scratch)
+def test_a_folder_without_an_archive_is_rejected(tmp_path: Path, scratch: Path) -> None:
+    with pytest.raises(ArchiveError, match=r"exactly one archive \(\.mar\), has none"):
+        sagemaker.prepare_store(tmp_path, scratch)
 
 
-def test_two_archives_are_said(unpacked: Path, scratch: Path) -> None:
+def test_a_folder_with_two_archives_is_rejected(unpacked: Path, scratch: Path) -> None:
     (unpacked / "other.mar").write_bytes(b"")
-    with pytest.raises(ArchiveError, match=r"found chest-xray-cnn-1\.0\.0\.mar, other\.mar"):
-        sagemaker.store(unpacked, scratch)
+    with pytest.raises(ArchiveError, match=r"has chest-xray-cnn-1\.0\.0\.mar, other\.mar"):
+        sagemaker.prepare_store(unpacked, scratch)
 
 
-def test_what_is_no_archive_is_said(tmp_path: Path, scratch: Path) -> None:
+def test_an_invalid_archive_is_rejected(tmp_path: Path, scratch: Path) -> None:
     (tmp_path / "model.mar").write_bytes(b"PK")
-    with pytest.raises(ArchiveError, match="is no archive"):
-        sagemaker.store(tmp_path, scratch)
+    with pytest.raises(ArchiveError, match="not a valid archive"):
+        sagemaker.prepare_store(tmp_path, scratch)

@@ -1,4 +1,4 @@
-"""The real command against moto's real server; moto_server.py says what of AWS that leaves out."""
+"""`radserve deploy` against moto's server; moto_server.py documents its limits."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import re
 
 import pytest
 
-from radserve.deploy import stacks, template
+from radserve.deploy import parameters, template
 from radserve.deploy.settings import StackName, load
 from tests.radserve.deploy.conftest import REGION, ROOT, Aws
 
@@ -30,62 +30,62 @@ STORAGE = f"environment: demo\nregion: {REGION}\n"
 
 
 def service(aws: Aws) -> list[str]:
-    """Return the words that name the example's environment."""
+    """Return the arguments for the example's environment."""
     return [str(EXAMPLE), "--set", f"service.CertificateArn={aws.certificate()}"]
 
 
 def stack_names(aws: Aws) -> list[str]:
-    """List the stacks that there are."""
+    """List the names of all stacks."""
     return sorted(item["StackName"] for item in aws.client("cloudformation").describe_stacks()["Stacks"])
 
 
 def resources(aws: Aws, name: str) -> dict[str, str]:
-    """Return types by logical ID of what a stack has."""
-    found = aws.client("cloudformation").list_stack_resources(StackName=name)["StackResourceSummaries"]
-    return {item["LogicalResourceId"]: item["ResourceType"] for item in found if item["LogicalResourceId"]}
+    """Return the types of a stack's resources by logical ID."""
+    summaries = aws.client("cloudformation").list_stack_resources(StackName=name)["StackResourceSummaries"]
+    return {item["LogicalResourceId"]: item["ResourceType"] for item in summaries if item["LogicalResourceId"]}
 
 
-def test_a_plan_names_changes_and_costs_and_leaves_nothing_behind(aws: Aws) -> None:
-    said = aws.deploy("plan", *service(aws))
+def test_plan_lists_changes_and_costs_and_creates_nothing(aws: Aws) -> None:
+    output = aws.deploy("plan", *service(aws))
     for name in ("radserve-demo-storage: create", "radserve-demo-service: create", "radserve-demo-monitoring: create"):
-        assert name in said
-    assert "Balancer" in said
-    assert "1 x NAT gateway: by the hour, and by GB through it" in said
-    assert "1 x load balancer: by the hour" in said
-    assert "interface endpoint" not in said
+        assert name in output
+    assert "Balancer" in output
+    assert "1 x NAT gateway: per hour and GB" in output
+    assert "1 x load balancer: per hour" in output
+    assert "interface endpoint" not in output
     assert stack_names(aws) == []
 
 
-def test_a_service_is_created_updated_and_deleted(aws: Aws) -> None:
-    words = service(aws)
-    said = aws.deploy("apply", *words, "--yes")
-    assert said.rstrip().endswith("Done.")
+def test_service_is_created_updated_and_deleted(aws: Aws) -> None:
+    arguments = service(aws)
+    output = aws.deploy("apply", *arguments, "--yes")
+    assert output.rstrip().endswith("Done.")
     names = [f"radserve-demo-{stack}" for stack in ("monitoring", "network", "secrets", "service", "storage")]
     assert stack_names(aws) == names
 
-    said = aws.deploy("apply", *words, "--yes")
-    assert said.count(": unchanged") == len(names)
-    assert said.rstrip().endswith("Nothing to change.")
+    output = aws.deploy("apply", *arguments, "--yes")
+    assert output.count(": unchanged") == len(names)
+    assert output.rstrip().endswith("Nothing to change.")
 
-    said = aws.deploy("apply", *words, "--yes", "--set", "service.MaxTasks=3")
-    assert "radserve-demo-service is UPDATE_COMPLETE." in said
-    assert said.count(": unchanged") == len(names) - 1
-    found = aws.client("cloudformation").describe_stacks(StackName="radserve-demo-service")["Stacks"][0]
-    assert {"ParameterKey": "MaxTasks", "ParameterValue": "3"} in found["Parameters"]
-    assert "Nothing to change." in aws.deploy("apply", *words, "--yes", "--set", "service.MaxTasks=3")
+    output = aws.deploy("apply", *arguments, "--yes", "--set", "service.MaxTasks=3")
+    assert "radserve-demo-service is UPDATE_COMPLETE." in output
+    assert output.count(": unchanged") == len(names) - 1
+    stack = aws.client("cloudformation").describe_stacks(StackName="radserve-demo-service")["Stacks"][0]
+    assert {"ParameterKey": "MaxTasks", "ParameterValue": "3"} in stack["Parameters"]
+    assert "Nothing to change." in aws.deploy("apply", *arguments, "--yes", "--set", "service.MaxTasks=3")
 
-    said = aws.deploy("destroy", *words, "--yes")
-    assert said.index("delete radserve-demo-monitoring") < said.index("delete radserve-demo-service")
-    assert said.index("delete radserve-demo-service") < said.index("delete radserve-demo-network")
+    output = aws.deploy("destroy", *arguments, "--yes")
+    assert output.index("delete radserve-demo-monitoring") < output.index("delete radserve-demo-service")
+    assert output.index("delete radserve-demo-service") < output.index("delete radserve-demo-network")
     assert stack_names(aws) == ["radserve-demo-secrets", "radserve-demo-storage"]
     assert [item for item in aws.client("ec2").describe_vpcs()["Vpcs"] if not item["IsDefault"]] == []
 
 
-def test_a_single_host_is_created_and_deleted_with_its_data(aws: Aws) -> None:
+def test_host_is_created_and_deleted_with_its_data(aws: Aws) -> None:
     path = aws.file(HOST)
     aws.deploy("apply", str(path), "--yes")
-    reservation = aws.client("ec2").describe_instances()["Reservations"]
-    assert [item["InstanceType"] for found in reservation for item in found["Instances"]] == ["g5.xlarge"]
+    reservations = aws.client("ec2").describe_instances()["Reservations"]
+    assert [item["InstanceType"] for entry in reservations for item in entry["Instances"]] == ["g5.xlarge"]
 
     aws.deploy("destroy", str(path), "--yes", "--delete-data", "--confirm", "small")
     assert stack_names(aws) == []
@@ -94,47 +94,47 @@ def test_a_single_host_is_created_and_deleted_with_its_data(aws: Aws) -> None:
 
 
 @pytest.mark.parametrize("home", ["service", "host"])
-def test_what_a_plan_shows_before_anything_is_there_is_what_is_made(aws: Aws, home: str) -> None:
+def test_resources_planned_from_templates_match_those_created(aws: Aws, home: str) -> None:
     path = aws.file(HOST) if home == "host" else EXAMPLE
-    words = [str(path)] if home == "host" else service(aws)
-    settings = load(path, words[2:])
-    shown: dict[StackName, dict[str, str]] = {}
-    for stack in stacks.chosen(settings):
-        found = template.load(stack)
-        values = stacks.values(found, settings, {})
-        shown[stack] = {name: item["Type"] for name, item in found.resources(values.all()).items()}
-    aws.deploy("apply", *words, "--yes")
-    for stack, expected in shown.items():
-        assert resources(aws, stacks.name(settings.environment, stack)) == expected
+    arguments = [str(path)] if home == "host" else service(aws)
+    settings = load(path, arguments[2:])
+    planned: dict[StackName, dict[str, str]] = {}
+    for stack in settings.stacks():
+        loaded = template.load(stack)
+        values = parameters.resolve(loaded, settings, {})
+        planned[stack] = {name: item["Type"] for name, item in loaded.resources(values.all()).items()}
+    aws.deploy("apply", *arguments, "--yes")
+    for stack, expected in planned.items():
+        assert resources(aws, settings.stack_name(stack)) == expected
 
 
-def test_everything_of_a_stack_carries_the_environments_tags(aws: Aws) -> None:
+def test_stack_has_the_environments_tags(aws: Aws) -> None:
     aws.deploy("apply", str(aws.file(HOST)), "--yes", "--stack", "storage")
-    (found,) = aws.client("cloudformation").describe_stacks()["Stacks"]
-    assert found["Tags"] == [
+    (stack,) = aws.client("cloudformation").describe_stacks()["Stacks"]
+    assert stack["Tags"] == [
         {"Key": "owner", "Value": "radiology"},
         {"Key": "radserve:environment", "Value": "small"},
     ]
 
 
-def test_without_a_yes_nothing_is_changed(aws: Aws) -> None:
-    said = aws.deploy("apply", str(aws.file(STORAGE)), "--stack", "storage", answer="n\n", code=1)
-    assert "Do this?" in said
+def test_declined_confirmation_changes_nothing(aws: Aws) -> None:
+    output = aws.deploy("apply", str(aws.file(STORAGE)), "--stack", "storage", answer="n\n", code=1)
+    assert "Apply these changes?" in output
     assert stack_names(aws) == []
 
 
-def test_what_was_not_in_the_plan_is_asked_about(aws: Aws) -> None:
-    # moto's change sets list resources whose condition is not met, which the plan from the template does not.
-    words = [str(aws.file(STORAGE)), "--stack", "storage", "--stack", "network"]
-    said = aws.deploy("apply", *words, answer="y\nn\n", code=1)
-    assert "radserve-demo-network: these changes show only now" in said
-    assert "EndpointGroup" in said
-    # The empty stack that the change set came with is gone as well.
+def test_unplanned_changes_need_a_second_confirmation(aws: Aws) -> None:
+    # Change sets of moto list resources whose condition is not met; the plan from the template does not.
+    arguments = [str(aws.file(STORAGE)), "--stack", "storage", "--stack", "network"]
+    output = aws.deploy("apply", *arguments, answer="y\nn\n", code=1)
+    assert "radserve-demo-network: changes that were not in the plan" in output
+    assert "EndpointGroup" in output
+    # The empty stack that CloudFormation adds with the change set is deleted as well.
     assert stack_names(aws) == ["radserve-demo-storage"]
 
 
-def test_what_a_broken_creation_left_is_removed_and_made_anew(aws: Aws) -> None:
-    # moto rolls nothing back: test_failures.py has ROLLBACK_COMPLETE.
+def test_empty_stack_of_an_interrupted_creation_is_replaced(aws: Aws) -> None:
+    # moto never rolls back: test_stack.py covers ROLLBACK_COMPLETE.
     path = aws.file(STORAGE)
     aws.client("cloudformation").create_change_set(
         StackName="radserve-demo-storage",
@@ -143,30 +143,32 @@ def test_what_a_broken_creation_left_is_removed_and_made_anew(aws: Aws) -> None:
         TemplateBody=template.load("storage").body,
         Parameters=[{"ParameterKey": "Environment", "ParameterValue": "demo"}],
     )
-    assert "REVIEW_IN_PROGRESS, nothing in it" in aws.deploy("plan", str(path), "--stack", "storage")
+    assert "the empty stack of an earlier creation (REVIEW_IN_PROGRESS) is deleted first" in aws.deploy(
+        "plan", str(path), "--stack", "storage"
+    )
     aws.deploy("apply", str(path), "--stack", "storage", "--yes")
-    (found,) = aws.client("cloudformation").describe_stacks()["Stacks"]
-    assert found["StackStatus"] == "CREATE_COMPLETE"
+    (stack,) = aws.client("cloudformation").describe_stacks()["Stacks"]
+    assert stack["StackStatus"] == "CREATE_COMPLETE"
 
 
-def test_protected_stacks_are_not_destroyed_until_the_file_says_so(aws: Aws) -> None:
+def test_protected_stack_is_destroyed_only_after_protection_is_removed(aws: Aws) -> None:
     path = str(aws.file(STORAGE))
-    words = [path, "--stack", "storage", "--yes"]
-    aws.deploy("apply", *words, "--set", "termination_protection=true")
-    said = aws.deploy("destroy", *words, "--delete-data", "--confirm", "demo", code=1)
-    assert "radserve-demo-storage has termination protection. Set termination_protection to false" in said
+    arguments = [path, "--stack", "storage", "--yes"]
+    aws.deploy("apply", *arguments, "--set", "termination_protection=true")
+    output = aws.deploy("destroy", *arguments, "--delete-data", "--confirm", "demo", code=1)
+    assert "radserve-demo-storage has termination protection. Set termination_protection to false" in output
     assert stack_names(aws) == ["radserve-demo-storage"]
-    aws.deploy("apply", *words)
-    aws.deploy("destroy", *words, "--delete-data", "--confirm", "demo")
+    aws.deploy("apply", *arguments)
+    aws.deploy("destroy", *arguments, "--delete-data", "--confirm", "demo")
     assert stack_names(aws) == []
 
 
-def test_data_are_deleted_only_with_the_environments_name(aws: Aws) -> None:
+def test_deleting_data_requires_the_environments_name(aws: Aws) -> None:
     path = str(aws.file(STORAGE))
     aws.deploy("apply", path, "--stack", "storage", "--yes")
     s3 = aws.client("s3")
     bucket = "radserve-demo-models-123456789012-eu-central-1"
-    # What the template says as well, but moto's CloudFormation does not take from it.
+    # The template enables it too, but moto's CloudFormation ignores that.
     s3.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
     for _ in range(2):
         s3.put_object(Bucket=bucket, Key="model_store/index.json", Body=b"{}")
@@ -183,66 +185,66 @@ def test_data_are_deleted_only_with_the_environments_name(aws: Aws) -> None:
     assert stack_names(aws) == ["radserve-demo-storage"]
     assert s3.list_object_versions(Bucket=bucket)["Versions"]
 
-    said = aws.deploy("destroy", path, "--delete-data", answer="y\ndemo\n")
-    assert f"{bucket}: 3 objects and old versions deleted" in said
-    assert "radserve/server: 1 images deleted" in said
+    output = aws.deploy("destroy", path, "--delete-data", answer="y\ndemo\n")
+    assert f"{bucket}: 3 objects and old versions deleted" in output
+    assert "radserve/server: deleted with all images" in output
     assert s3.list_buckets()["Buckets"] == []
-    assert re.search(r"key [0-9a-f-]+: deleted for good in 30 days", said)
+    assert re.search(r"key [0-9a-f-]+: permanently deleted in 30 days", output)
 
 
-def test_the_network_is_not_taken_from_under_the_service(aws: Aws) -> None:
-    words = service(aws)
-    aws.deploy("apply", *words, "--yes")
-    said = aws.deploy("destroy", *words, "--yes", "--stack", "network", code=1)
-    assert "radserve-demo-network is needed by service: destroy that too." in said
+def test_stack_with_dependents_is_not_destroyed(aws: Aws) -> None:
+    arguments = service(aws)
+    aws.deploy("apply", *arguments, "--yes")
+    output = aws.deploy("destroy", *arguments, "--yes", "--stack", "network", code=1)
+    assert "radserve-demo-network is needed by service: destroy that too." in output
 
 
-def test_one_environment_has_one_home(aws: Aws) -> None:
+def test_second_home_of_an_environment_is_rejected(aws: Aws) -> None:
     path = aws.file(HOST)
     aws.deploy("apply", str(path), "--yes")
     other = aws.folder / "other.yaml"
     other.write_text(f"environment: small\nregion: {REGION}\n", encoding="utf-8")
-    said = aws.deploy("plan", str(other), "--stack", "storage", code=1)
-    assert "radserve-small-host is there, but the home of small is service" in said
+    output = aws.deploy("plan", str(other), "--stack", "storage", code=1)
+    assert "radserve-small-host exists, but the home of small is service" in output
 
 
-def test_a_stack_waits_for_those_that_it_needs(aws: Aws) -> None:
-    said = aws.deploy("apply", str(aws.file(STORAGE)), "--stack", "network", "--yes", code=1)
-    assert "network needs KeyArn of stacks that are not there: apply those first." in said
+def test_stack_needs_outputs_of_earlier_stacks(aws: Aws) -> None:
+    output = aws.deploy("apply", str(aws.file(STORAGE)), "--stack", "network", "--yes", code=1)
+    assert "network needs KeyArn of stacks that do not exist: apply those first." in output
     assert stack_names(aws) == []
 
 
-def test_status_is_a_table_and_json(aws: Aws) -> None:
+def test_status_prints_a_table_or_json(aws: Aws) -> None:
     path = str(aws.file(STORAGE))
-    assert "demo has no stack." in aws.deploy("status", path)
+    assert "demo has no stacks." in aws.deploy("status", path)
     aws.deploy("apply", path, "--stack", "storage", "--yes")
     assert "radserve-demo-models-123456789012-eu-central-1" in aws.deploy("status", path)
-    (found,) = json.loads(aws.deploy("status", path, "--json"))["stacks"]
-    assert found["status"] == "CREATE_COMPLETE"
-    assert found["outputs"]["ServerRepository"] == f"123456789012.dkr.ecr.{REGION}.amazonaws.com/radserve/server"
+    (stack,) = json.loads(aws.deploy("status", path, "--json"))["stacks"]
+    assert stack["status"] == "CREATE_COMPLETE"
+    assert stack["outputs"]["ServerRepository"] == f"123456789012.dkr.ecr.{REGION}.amazonaws.com/radserve/server"
 
 
-def test_missing_credentials_are_one_line(aws: Aws) -> None:
-    said = aws.deploy("status", str(aws.file(STORAGE)), code=1, AWS_ACCESS_KEY_ID="", AWS_SECRET_ACCESS_KEY="")
-    assert said.startswith("radserve: no AWS credentials were found.")
-    assert said.count("\n") == 1
+def test_missing_credentials_give_a_one_line_error(aws: Aws) -> None:
+    output = aws.deploy("status", str(aws.file(STORAGE)), code=1, AWS_ACCESS_KEY_ID="", AWS_SECRET_ACCESS_KEY="")
+    assert output.startswith("radserve: No AWS credentials found.")
+    assert output.count("\n") == 1
 
 
-def test_an_unknown_profile_is_one_line(aws: Aws) -> None:
-    said = aws.deploy("status", str(aws.file(STORAGE)), "--profile", "nobody", code=1)
-    assert said.startswith("radserve: The config profile (nobody) could not be found.")
+def test_unknown_profile_gives_a_one_line_error(aws: Aws) -> None:
+    output = aws.deploy("status", str(aws.file(STORAGE)), "--profile", "missing", code=1)
+    assert output.startswith("radserve: The config profile (missing) could not be found.")
 
 
-def test_an_endpoint_that_is_not_there_is_one_line(aws: Aws) -> None:
-    said = aws.deploy(
+def test_unreachable_endpoint_gives_a_one_line_error(aws: Aws) -> None:
+    output = aws.deploy(
         "status", str(aws.file(STORAGE)), code=1, AWS_ENDPOINT_URL="http://127.0.0.1:9", AWS_MAX_ATTEMPTS="1"
     )
-    assert "Could not connect to the endpoint URL" in said
-    assert said.count("\n") == 1
+    assert "Could not connect to the endpoint URL" in output
+    assert output.count("\n") == 1
 
 
-def test_a_wrong_parameter_is_refused_before_aws_is_asked_to_change(aws: Aws) -> None:
+def test_invalid_parameter_is_rejected_before_any_change(aws: Aws) -> None:
     path = str(aws.file(STORAGE))
-    said = aws.deploy("apply", path, "--yes", "--set", "network.Egress=open", code=2)
-    assert "network.Egress has value 'open': it must be one of one-nat, two-nats, endpoints." in said
+    output = aws.deploy("apply", path, "--yes", "--set", "network.Egress=open", code=2)
+    assert "network.Egress has value 'open': it must be one of one-nat, two-nats, endpoints." in output
     assert stack_names(aws) == []

@@ -1,4 +1,4 @@
-"""Threads and workers together never exceed the cores."""
+"""Tests of radserve.host.resources."""
 
 from __future__ import annotations
 
@@ -22,15 +22,17 @@ from radserve.host.resources import WorkerPlan, cores, plan
         (1, 1, None, WorkerPlan(1, 1)),
     ],
 )
-def test_cores_are_shared(models: int, available: int, workers: int | None, expected: WorkerPlan) -> None:
+def test_cores_are_divided_among_models_and_workers(
+    models: int, available: int, workers: int | None, expected: WorkerPlan
+) -> None:
     assert plan(models, available, workers) == expected
 
 
 @given(st.integers(1, 20), st.integers(1, 256))
-def test_no_core_gets_two_threads_unless_there_are_more_models_than_cores(models: int, available: int) -> None:
-    shares = plan(models, available)
-    assert shares.workers * shares.threads * models <= max(available, models)
+def test_threads_do_not_exceed_cores_unless_models_do(models: int, available: int) -> None:
+    division = plan(models, available)
+    assert division.workers * division.threads * models <= max(available, models)
 
 
-def test_cores_are_no_more_than_the_affinity_mask() -> None:
+def test_cores_do_not_exceed_the_affinity_mask() -> None:
     assert 1 <= cores() <= len(os.sched_getaffinity(0))

@@ -1,4 +1,4 @@
-"""What is said of the versions that are served: taken from their archives and from nowhere else."""
+"""Tests of radserve.server.catalog."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.conftest import ROOT, brightness_recipe
 SCORE = {"value": 0.9, "ci95": [0.8, 0.95]}
 
 
-def packed(folder: Path, **members: str) -> Path:
+def write_mar(folder: Path, **members: str) -> Path:
     path = folder / "x.mar"
     with zipfile.ZipFile(path, "w") as archive:
         for name, text in members.items():
@@ -30,12 +30,12 @@ def entry(version: str = "1.0.0") -> Entry:
     return Entry(name="brightness", version=version, file="x.mar", sha256="a" * 64, size=1, inputs="b" * 64)
 
 
-def test_a_version_is_what_its_recipe_and_its_index_say(tmp_path: Path) -> None:
+def test_a_version_is_described_by_its_recipe_index_entry_and_metrics(tmp_path: Path) -> None:
     (tmp_path / "archive.yaml").write_text(yaml.safe_dump(brightness_recipe()), encoding="utf-8")
     brightness = recipe.load(tmp_path / "archive.yaml")
-    archive = packed(tmp_path, metrics_json=json.dumps({"validation": {"auroc": SCORE}}))
-    found = catalog.version(entry(), brightness, archive, 25.0)
-    assert found == {
+    archive = write_mar(tmp_path, metrics_json=json.dumps({"validation": {"auroc": SCORE}}))
+    description = catalog.version(entry(), brightness, archive, 25.0)
+    assert description == {
         "version": "1.0.0",
         "sha256": "a" * 64,
         "share": 25.0,
@@ -51,24 +51,24 @@ def test_a_version_is_what_its_recipe_and_its_index_say(tmp_path: Path) -> None:
         "warning": None,
         "figures": {"auroc": SCORE},
     }
-    json.dumps(found)
+    json.dumps(description)
 
 
-def test_the_version_with_most_requests_comes_first_and_models_by_name() -> None:
-    found = catalog.catalog(
+def test_versions_are_sorted_by_share_and_models_by_name() -> None:
+    document = catalog.catalog(
         [
             ("chest", {"version": "1.0.0", "share": 10.0}),
             ("chest", {"version": "1.1.0", "share": 90.0}),
             ("brain", {"version": "1.0.0", "share": 100.0}),
         ]
     )
-    names = [(model["name"], [item["version"] for item in model["versions"]]) for model in found["models"]]
+    names = [(model["name"], [item["version"] for item in model["versions"]]) for model in document["models"]]
     assert names == [("brain", ["1.0.0"]), ("chest", ["1.1.0", "1.0.0"])]
     assert catalog.catalog([]) == {"models": []}
 
 
 @pytest.mark.parametrize(
-    ("metrics", "wanted"),
+    ("metrics", "expected"),
     [
         (None, {}),
         ({}, {}),
@@ -76,18 +76,18 @@ def test_the_version_with_most_requests_comes_first_and_models_by_name() -> None
         ({"demonstration": False, "validation": {"auroc": SCORE, "images": 20, "curve": {"x": [1]}}}, {"auroc": SCORE}),
     ],
 )
-def test_figures_are_scores_with_intervals_of_a_run_that_was_more_than_a_demonstration(
-    metrics: dict[str, Any] | None, wanted: dict[str, Any]
+def test_figures_are_scores_with_intervals_unless_the_run_is_a_demonstration(
+    metrics: dict[str, Any] | None, expected: dict[str, Any]
 ) -> None:
-    assert catalog.figures(None if metrics is None else json.dumps(metrics).encode()) == wanted
+    assert catalog.figures(None if metrics is None else json.dumps(metrics).encode()) == expected
 
 
-def test_a_card_is_the_archives_own_and_may_be_missing(tmp_path: Path) -> None:
-    assert catalog.card(packed(tmp_path, CARD_md="# Brightness")) == b"# Brightness"
-    assert catalog.card(packed(tmp_path)) is None
+def test_the_card_comes_from_the_archive_and_may_be_missing(tmp_path: Path) -> None:
+    assert catalog.card(write_mar(tmp_path, CARD_md="# Brightness")) == b"# Brightness"
+    assert catalog.card(write_mar(tmp_path)) is None
 
 
 @pytest.mark.parametrize("folder", sorted(path.parent for path in (ROOT / "archives").glob("*/archive.yaml")))
-def test_every_models_figures_are_found(folder: Path) -> None:
+def test_every_model_has_figures_unless_it_is_a_demonstration(folder: Path) -> None:
     metrics = (folder / "metrics.json").read_bytes()
     assert bool(catalog.figures(metrics)) is not json.loads(metrics)["demonstration"]

@@ -1,4 +1,4 @@
-"""Small archives that pass every check, without a network in them."""
+"""Small archives that pass every check but contain no network."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from tests.conftest import brightness_recipe
 
 
 def make(model_store: Path, name: str = "chest", version: str = "1.0.0", *, content: int = 0, size: int = 0) -> Entry:
-    """Put an archive into a model store, and enter it.
+    """Create an archive in a model store and add it to the index.
 
     Parameters
     ----------
     content
-        Tells one from another of the same version.
+        Seed; archives of the same version with other seeds have other bytes.
     size
-        Bytes that it has at least.
+        Minimum size in bytes.
     """
     model_store.mkdir(exist_ok=True)
     file = f"{name}-{version}.mar"
@@ -40,7 +40,7 @@ def make(model_store: Path, name: str = "chest", version: str = "1.0.0", *, cont
 
 
 def enter(model_store: Path, name: str, version: str, file: str) -> Entry:
-    """Enter an archive into a model store's index as it is."""
+    """Add a file to a model store's index without checks."""
     path = model_store / file
     size, digest = path.stat().st_size, index.sha256(path)
     entry = Entry(name=name, version=version, file=file, sha256=digest, size=size, inputs="1" * 64)

@@ -1,4 +1,4 @@
-"""A moto server for all tests of the store, a bucket for each, and the command."""
+"""Fixtures: a moto server for all tests, a bucket per test, key pairs, and the command line."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass, field
+from datetime import timedelta
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -19,10 +20,11 @@ from uuid import uuid4
 import boto3
 import httpx
 import pytest
+import stamina
 
 from benchmarks.server import free_ports
 from radserve.cli.main import main
-from radserve.store import signing
+from radserve.store import signing, storage
 from tests.conftest import ROOT
 
 REGION = "eu-central-1"
@@ -30,7 +32,7 @@ REGION = "eu-central-1"
 
 @cache
 def client(url: str, service: Any) -> Any:
-    """Return a client; one takes a quarter of a second to make."""
+    """Return a client; creating one takes a quarter of a second."""
     return boto3.client(
         service, endpoint_url=url, region_name=REGION, aws_access_key_id="test", aws_secret_access_key="test"
     )
@@ -38,7 +40,7 @@ def client(url: str, service: Any) -> Any:
 
 @dataclass(frozen=True)
 class Aws:
-    """AWS on loopback, with a bucket that nobody else uses."""
+    """AWS on loopback, with a bucket for one test."""
 
     url: str
     bucket: str = field(default_factory=lambda: f"models-{uuid4().hex[:12]}")
@@ -51,22 +53,22 @@ class Aws:
         return client(self.url, service)
 
     def fail(self, *faults: dict[str, Any]) -> None:
-        """Let requests fail from now on; see tests.radserve.store.moto_server."""
+        """Replace the faults and clear the recorded requests; see tests.radserve.store.moto_server."""
         httpx.post(f"{self.url}/faults", json=faults).raise_for_status()
 
     def requests(self) -> list[dict[str, str]]:
         """Return the requests since the last call of `fail`."""
-        found: list[dict[str, str]] = httpx.get(f"{self.url}/requests").json()
-        return found
+        requests: list[dict[str, str]] = httpx.get(f"{self.url}/requests").json()
+        return requests
 
-    def ask_for_rights(self, count: str) -> None:
-        """Let requests from so many on need the rights that IAM gives them; "inf" for never."""
+    def enforce_permissions_after(self, count: str) -> None:
+        """Check IAM permissions after this number of requests; "inf" turns the check off."""
         httpx.post(f"{self.url}/moto-api/reset-auth", content=count).raise_for_status()
 
     def keys(self) -> list[str]:
         """Return the keys of all objects."""
-        found = self.client("s3").list_objects_v2(Bucket=self.bucket).get("Contents", [])
-        return [item["Key"].removeprefix("radserve/") for item in found]
+        objects = self.client("s3").list_objects_v2(Bucket=self.bucket).get("Contents", [])
+        return [item["Key"].removeprefix("radserve/") for item in objects]
 
 
 @pytest.fixture(scope="session")
@@ -74,8 +76,8 @@ def moto_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Run moto's server."""
     (port,) = free_ports(1)
     log = (tmp_path_factory.mktemp("moto") / "log").open("w")
-    words = [sys.executable, "-m", "tests.radserve.store.moto_server", str(port)]
-    process = subprocess.Popen(words, cwd=ROOT, stdout=log, stderr=subprocess.STDOUT)
+    command = [sys.executable, "-m", "tests.radserve.store.moto_server", str(port)]
+    process = subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=subprocess.STDOUT)
     url = f"http://127.0.0.1:{port}"
     try:
         wait(process, f"{url}/requests")
@@ -87,7 +89,7 @@ def moto_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 def wait(process: subprocess.Popen[Any], url: str) -> None:
-    """Wait until a server answers."""
+    """Wait until a server responds."""
     end = time.monotonic() + 60
     while time.monotonic() < end:
         assert process.poll() is None, "the server stopped"
@@ -102,9 +104,9 @@ def wait(process: subprocess.Popen[Any], url: str) -> None:
 
 @pytest.fixture
 def aws(moto_url: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Aws:
-    """An empty bucket, and an environment that names it to boto3."""
-    found = Aws(moto_url)
-    found.fail()
+    """Create an empty bucket and set the environment variables to use it."""
+    aws = Aws(moto_url)
+    aws.fail()
     for name in [name for name in os.environ if name.startswith("AWS_")]:
         monkeypatch.delenv(name)
     for name, value in {
@@ -118,8 +120,8 @@ def aws(moto_url: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Aws:
         "AWS_EC2_METADATA_DISABLED": "true",
     }.items():
         monkeypatch.setenv(name, value)
-    found.client("s3").create_bucket(Bucket=found.bucket, CreateBucketConfiguration={"LocationConstraint": REGION})
-    return found
+    aws.client("s3").create_bucket(Bucket=aws.bucket, CreateBucketConfiguration={"LocationConstraint": REGION})
+    return aws
 
 
 @dataclass(frozen=True)
@@ -132,7 +134,7 @@ class Pair:
 
 @pytest.fixture
 def pair(tmp_path: Path) -> Pair:
-    """Make a key pair."""
+    """Create a key pair."""
     return make_pair(tmp_path / "store.key")
 
 
@@ -142,41 +144,42 @@ def make_pair(path: Path) -> Pair:
 
 
 @pytest.fixture
-def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """Collect the store's own pauses between attempts instead of making them."""
-    made: list[float] = []
-    monkeypatch.setattr("radserve.store.repeat.time.sleep", made.append)
-    return made
+def fast_retries(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Retry almost without pauses."""
+    backoff = {"init_backoff": timedelta(milliseconds=1), "max_backoff": timedelta(milliseconds=20)}
+    monkeypatch.setitem(storage.RETRIES, "backoff", backoff)
+    with stamina.set_testing(True, attempts=3):
+        yield
 
 
-def command(*words: str | Path) -> list[str]:
-    """Return the line of `radserve store`."""
-    return [sys.executable, "-m", "radserve", "store", *map(str, words)]
+def command(*arguments: str | Path) -> list[str]:
+    """Return a command line of `radserve store`."""
+    return [sys.executable, "-m", "radserve", "store", *map(str, arguments)]
 
 
 @dataclass(frozen=True)
-class Said:
-    """What a command said."""
+class Output:
+    """Output of a command."""
 
     stdout: str
     stderr: str
 
 
-def run(*words: str | Path, code: int = 0) -> Said:
-    """Run `radserve store` in this process, and hold its exit code against `code`."""
+def run(*arguments: str | Path, code: int = 0) -> Output:
+    """Run `radserve store` in this process and check its exit code."""
     out, err = io.StringIO(), io.StringIO()
-    line = ["radserve", "store", *map(str, words)]
+    argv = ["radserve", "store", *map(str, arguments)]
     with (
         redirect_stdout(out),
         redirect_stderr(err),
-        patch.object(sys, "argv", line),
+        patch.object(sys, "argv", argv),
         patch.dict(os.environ, {"COLUMNS": "200", "TERM": "dumb"}),
     ):
         try:
             main()
         except SystemExit as error:
-            found = error.code or 0
+            exit_code = error.code or 0
         else:
-            found = 0
-    assert found == code, out.getvalue() + err.getvalue()
-    return Said(out.getvalue(), err.getvalue())
+            exit_code = 0
+    assert exit_code == code, out.getvalue() + err.getvalue()
+    return Output(out.getvalue(), err.getvalue())

@@ -1,8 +1,8 @@
-"""moto's S3 as a process of its own that can be told to fail: `python -m tests.radserve.store.moto_server PORT`.
+"""moto's S3 as a separate process with injected faults: `python -m tests.radserve.store.moto_server PORT`.
 
-`POST /faults` takes a list of faults and forgets the requests so far; `GET /requests` lists those since. What is added
-to moto besides: the index is written by one at a time, as S3 does it (moto compares and writes in two steps), and a
-part that is not what its checksum says is refused; and forms are held against their policy (post_policy.py).
+`POST /faults` replaces the faults and clears the recorded requests; `GET /requests` lists the requests since then.
+Three checks of S3 are added, which moto lacks: conditional writes of the index are atomic, a part with a wrong checksum
+is rejected, and uploads by form must match their policy (post_policy.py).
 """
 
 from __future__ import annotations
@@ -33,19 +33,19 @@ _ERROR = "<Error><Code>{code}</Code><Message>made by a test</Message></Error>"
 
 
 class Fault:
-    """What happens to some requests.
+    """A fault that affects some requests.
 
     Attributes
     ----------
     method, path
-        Of those that it happens to; the path is a regular expression.
+        Regular expressions for the affected requests.
     do
-        `500` and the like, `reset` (no answer), `cut` (half of the body), `spoil` (one byte changed), `wait` (seconds
-        before it is done), `stall` (seconds in the middle of the body).
+        A status code, `reset` (close the connection), `cut` (send half of the body), `spoil` (change one byte), `wait`
+        (delay by `seconds`), `stall` (pause for `seconds` in the middle of the body).
     every
-        It happens to every so many-th of them.
+        Affect every n-th of them.
     times
-        How often at most.
+        Maximum number of affected requests.
     """
 
     def __init__(
@@ -67,31 +67,31 @@ class Fault:
 
 
 class Faulty:
-    """moto, and faults before it."""
+    """Adds faults to moto."""
 
     def __init__(self, app: Any) -> None:
         self._app = app
         self._faults: list[Fault] = []
         self._requests: list[dict[str, str]] = []
         self._lock = threading.Lock()
-        self._writing = threading.Lock()
+        self._write_lock = threading.Lock()
 
     def __call__(self, environ: Environ, start: Start) -> Iterable[bytes]:
         method, path = environ["REQUEST_METHOD"], environ["PATH_INFO"]
         if path == "/faults":
-            told = json.loads(environ["wsgi.input"].read(int(environ["CONTENT_LENGTH"])))
+            faults = json.loads(environ["wsgi.input"].read(int(environ["CONTENT_LENGTH"])))
             with self._lock:
-                self._faults, self._requests = [Fault(**item) for item in told], []
+                self._faults, self._requests = [Fault(**item) for item in faults], []
             return Response("")(environ, start)
         if path == "/requests":
             return Response(json.dumps(self._requests))(environ, start)
         with self._lock:
-            query, asked = environ.get("QUERY_STRING", ""), environ.get("HTTP_RANGE", "")
-            self._requests.append({"method": method, "path": path, "query": query, "range": asked})
+            query, range_ = environ.get("QUERY_STRING", ""), environ.get("HTTP_RANGE", "")
+            self._requests.append({"method": method, "path": path, "query": query, "range": range_})
             fault = next((item for item in self._faults if item.happens(method, path)), None)
-        return self._answer(fault, environ, start)
+        return self._respond(fault, environ, start)
 
-    def _answer(self, fault: Fault | None, environ: Environ, start: Start) -> Iterable[bytes]:
+    def _respond(self, fault: Fault | None, environ: Environ, start: Start) -> Iterable[bytes]:
         do = fault.do if fault else ""
         if do.isdigit():
             code = {"403": "AccessDenied", "500": "InternalError", "503": "SlowDown"}.get(do, "Odd")
@@ -108,21 +108,21 @@ class Faulty:
                 return Response(_ERROR.format(code="BadDigest"), 400, content_type="application/xml")(environ, start)
             environ["wsgi.input"] = io.BytesIO(body)
         if environ["REQUEST_METHOD"] == "PUT" and environ["PATH_INFO"].endswith("index.json"):
-            with self._writing:
+            with self._write_lock:
                 return list(self._app(environ, start))
         if do == "stall":
             assert fault is not None
             return _stalled(b"".join(self._app(environ, start)), fault.seconds)
         if do not in ("cut", "spoil"):
             return self._app(environ, start)  # type: ignore[no-any-return]
-        answer = Response.from_app(self._app, environ)
-        data, size = answer.get_data(), answer.headers["Content-Length"]
+        response = Response.from_app(self._app, environ)
+        data, size = response.get_data(), response.headers["Content-Length"]
         middle = len(data) // 2
-        answer.set_data(
+        response.set_data(
             data[:middle] if do == "cut" else data[:middle] + bytes([data[middle] ^ 1]) + data[middle + 1 :]
         )
-        answer.headers["Content-Length"] = size
-        return answer(environ, start)
+        response.headers["Content-Length"] = size
+        return response(environ, start)
 
 
 def _stalled(data: bytes, seconds: float) -> Iterator[bytes]:
@@ -132,6 +132,6 @@ def _stalled(data: bytes, seconds: float) -> Iterator[bytes]:
 
 
 if __name__ == "__main__":
-    settings.S3_UPLOAD_PART_MIN_SIZE = 1  # S3 wants 5 MiB, which would make tests slow
+    settings.S3_UPLOAD_PART_MIN_SIZE = 1  # 5 MiB as in S3 would make tests slow
     app = Faulty(Posts(DomainDispatcherApplication(create_backend_app)))
     run_simple("127.0.0.1", int(sys.argv[1]), app, threaded=True)

@@ -1,4 +1,4 @@
-"""What S3 checks of a browser's upload and moto does not: the policy of a presigned POST, and who signed it.
+"""Checks of S3 that moto lacks: the policy of a presigned POST and its signature.
 
 https://docs.aws.amazon.com/AmazonS3/latest/API/sigv4-HTTPPOSTConstructPolicy.html
 """
@@ -25,8 +25,8 @@ _UNCHECKED = {"policy", "x-amz-signature", "file"}
 _ERROR = "<Error><Code>{code}</Code><Message>{message}</Message></Error>"
 
 
-class Refused(Exception):
-    """S3 does not take it."""
+class RejectedFormError(Exception):
+    """S3 would reject this form."""
 
     def __init__(self, status: int, code: str, message: str) -> None:
         super().__init__(message)
@@ -34,7 +34,7 @@ class Refused(Exception):
 
 
 class Posts:
-    """Checks forms before moto gets them."""
+    """Checks forms before moto receives them."""
 
     def __init__(self, app: Any) -> None:
         self._app = app
@@ -45,55 +45,59 @@ class Posts:
         body = environ["wsgi.input"].read(int(environ["CONTENT_LENGTH"]))
         try:
             check(environ | {"wsgi.input": io.BytesIO(body)})
-        except Refused as error:
+        except RejectedFormError as error:
             text = _ERROR.format(code=error.code, message=error)
             return Response(text, error.status, content_type="application/xml")(environ, start)
         return self._app(environ | {"wsgi.input": io.BytesIO(body)}, start)  # type: ignore[no-any-return]
 
 
 def check(environ: Environ) -> None:
-    """Hold a form against its policy."""
+    """Check a form against its policy."""
     _, form, files = parse_form_data(environ)
     fields = {key.lower(): value for key, value in form.items()}
     if set(files) != {"file"}:
-        raise Refused(400, "InvalidArgument", "POST requires exactly one file upload per request.")
+        raise RejectedFormError(400, "InvalidArgument", "POST requires exactly one file upload per request.")
     if "policy" not in fields:
-        raise Refused(403, "AccessDenied", "Access Denied")
-    _signed(fields)
+        raise RejectedFormError(403, "AccessDenied", "Access Denied")
+    _check_signature(fields)
     policy = json.loads(base64.b64decode(fields["policy"]))
     if datetime.fromisoformat(policy["expiration"]) < datetime.now(UTC):
-        raise Refused(403, "AccessDenied", "Invalid according to Policy: Policy expired.")
+        raise RejectedFormError(403, "AccessDenied", "Invalid according to Policy: Policy expired.")
     size = len(files["file"].read())
     covered = {"bucket"}
     for condition in policy["conditions"]:
-        covered.add(_held(condition, fields | {"bucket": environ["PATH_INFO"].strip("/")}, size))
+        covered.add(_check_condition(condition, fields | {"bucket": environ["PATH_INFO"].strip("/")}, size))
     if extra := set(fields) - covered - _UNCHECKED:
-        raise Refused(403, "AccessDenied", f"Invalid according to Policy: Extra input fields: {extra}")
+        raise RejectedFormError(403, "AccessDenied", f"Invalid according to Policy: Extra input fields: {extra}")
 
 
-def _signed(fields: dict[str, str]) -> None:
+def _check_signature(fields: dict[str, str]) -> None:
     key = f"AWS4{SECRET}".encode()
-    for word in fields["x-amz-credential"].split("/")[1:]:
-        key = hmac.new(key, word.encode(), hashlib.sha256).digest()
+    for part in fields["x-amz-credential"].split("/")[1:]:
+        key = hmac.new(key, part.encode(), hashlib.sha256).digest()
     expected = hmac.new(key, fields["policy"].encode(), hashlib.sha256).hexdigest()
     if not hmac.compare_digest(expected, fields["x-amz-signature"]):
-        raise Refused(403, "SignatureDoesNotMatch", "The signature does not match.")
+        raise RejectedFormError(403, "SignatureDoesNotMatch", "The signature does not match.")
 
 
-def _held(condition: Any, fields: dict[str, str], size: int) -> str:
-    """Hold one condition; return the field that it is about."""
+def _check_condition(condition: Any, fields: dict[str, str], size: int) -> str:
+    """Check one condition and return its field."""
     if isinstance(condition, dict):
         ((name, value),) = condition.items()
         condition = ["eq", f"${name}", value]
     kind, first, second = condition
     if kind == "content-length-range":
         if size > second:
-            raise Refused(400, "EntityTooLarge", "Your proposed upload exceeds the maximum allowed size")
+            raise RejectedFormError(400, "EntityTooLarge", "Your proposed upload exceeds the maximum allowed size")
         if size < first:
-            raise Refused(400, "EntityTooSmall", "Your proposed upload is smaller than the minimum allowed size")
+            raise RejectedFormError(
+                400, "EntityTooSmall", "Your proposed upload is smaller than the minimum allowed size"
+            )
         return ""
     name = str(first).removeprefix("$").lower()
     sent = fields.get(name, "")
     if not (sent == second if kind == "eq" else sent.startswith(second)):
-        raise Refused(403, "AccessDenied", f"Invalid according to Policy: Policy Condition failed: {condition}")
+        raise RejectedFormError(
+            403, "AccessDenied", f"Invalid according to Policy: Policy Condition failed: {condition}"
+        )
     return name

@@ -1,4 +1,4 @@
-"""`radserve store`, as it is typed."""
+"""The command line of `radserve store`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 
 from radserve.build import mar, model_store
-from radserve.cli.main import app
 from tests.conftest import ROOT
 from tests.radserve.store.archives import make
 from tests.radserve.store.conftest import Aws, Pair, run
@@ -18,13 +17,13 @@ from tests.radserve.store.conftest import Aws, Pair, run
 
 @pytest.fixture
 def here(tmp_path: Path) -> Path:
-    """A model store with two versions of a model, another model, and an untrained one."""
+    """Create a model store with two versions of a model, another model, and an untrained one."""
     for name, version in (("chest", "1.0.0"), ("chest", "1.1.0"), ("brain", "1.0.0"), ("lenet", "0.0.0")):
         make(tmp_path / "here", name, version)
     return tmp_path / "here"
 
 
-def test_from_one_model_store_to_another_by_way_of_s3(aws: Aws, here: Path, tmp_path: Path, pair: Pair) -> None:
+def test_push_and_pull_through_s3(aws: Aws, here: Path, tmp_path: Path, pair: Pair) -> None:
     signing = ("--store", aws.store, "--signing-key", pair.private)
     reading = ("--store", aws.store, "--public-key", pair.public)
     pushed = run("push", "--all", "--model-store", here, *signing)
@@ -33,25 +32,25 @@ def test_from_one_model_store_to_another_by_way_of_s3(aws: Aws, here: Path, tmp_
         ["chest 1.0.0", "pushed"],
         ["chest 1.1.0", "pushed"],
     ]
-    assert "lenet 0.0.0: passed over, it is untrained" in pushed.stderr
+    assert "lenet 0.0.0: skipped, it is untrained" in pushed.stderr
     again = run("push", "chest/1.0.0", "--model-store", here, *signing)
-    assert "chest 1.0.0  is published already, with the same bytes" in again.stdout
+    assert "chest 1.0.0  already published with the same content" in again.stdout
     listed = run("list", *reading)
     assert "1.1.0" in listed.stdout
     assert "serial 3, signed by" in listed.stderr
-    assert "(checked)" in listed.stderr
-    assert "(not checked: no --public-key)" in run("list", "--store", aws.store).stderr
+    assert "(verified)" in listed.stderr
+    assert "(not verified: no --public-key)" in run("list", "--store", aws.store).stderr
     there = tmp_path / "there"
     assert "chest 1.1.0  pulled" in run("pull", "chest", "--model-store", there, *reading).stdout
-    assert "already" in run("pull", "chest", "--model-store", there, *reading).stdout
+    assert "already in" in run("pull", "chest", "--model-store", there, *reading).stdout
     run("pull", "--all", "--model-store", there, *reading)
     assert len(model_store.read(there).archives) == 3
     verified = run("verify", "--model-store", there, *reading)
-    assert verified.stdout.count("right") == 6
+    assert verified.stdout.count("intact") == 6
     assert verified.stderr == ""
 
 
-def test_everything_can_be_read_by_programs(here: Path, tmp_path: Path) -> None:
+def test_json_output(here: Path, tmp_path: Path) -> None:
     url = str(tmp_path / "store")
     pushed = json.loads(run("push", "chest", "brain", "--store", url, "--model-store", here, "--json").stdout)
     assert [(item["name"], item["version"], item["status"]) for item in pushed["archives"]] == [
@@ -72,7 +71,7 @@ def test_everything_can_be_read_by_programs(here: Path, tmp_path: Path) -> None:
     assert json.loads(run("gc", "--store", url, "--json").stdout)["blobs"] == []
 
 
-def test_verify_names_each_that_is_wrong_and_goes_on(here: Path, tmp_path: Path) -> None:
+def test_verify_reports_every_damaged_archive(here: Path, tmp_path: Path) -> None:
     url = tmp_path / "store"
     run("push", "--all", "--store", url, "--model-store", here)
     blobs = url / "blobs" / "sha256"
@@ -82,39 +81,39 @@ def test_verify_names_each_that_is_wrong_and_goes_on(here: Path, tmp_path: Path)
     (blobs / newest.sha256).write_bytes(b"short")
     (here / brain.file).write_bytes(b"short")
     make(here, "chest", "1.0.0", content=1)
-    said = run("verify", "--store", url, "--model-store", here, code=1)
-    assert f"brain 1.0.0: {blobs / brain.sha256}: missing" in said.stderr
-    assert "chest 1.0.0: has sha256" in said.stderr
-    assert f"chest 1.1.0: has 5 bytes, the index says {newest.size}" in said.stderr
-    assert "brain-1.0.0.mar: has 5 bytes" in said.stderr
-    assert f"{here}: chest 1.0.0: has sha256" in said.stderr
-    assert (said.stdout.count("wrong"), said.stdout.count("right")) == (5, 2)
+    output = run("verify", "--store", url, "--model-store", here, code=1)
+    assert f"brain 1.0.0: {blobs / brain.sha256}: not found" in output.stderr
+    assert "chest 1.0.0: sha256" in output.stderr
+    assert f"chest 1.1.0: 5 bytes, but the index says {newest.size}" in output.stderr
+    assert "brain-1.0.0.mar" in output.stderr
+    assert f"{here}: chest 1.0.0: sha256" in output.stderr
+    assert (output.stdout.count("damaged"), output.stdout.count("intact")) == (5, 2)
 
 
-def test_one_archive_that_fails_costs_no_other(here: Path, tmp_path: Path) -> None:
+def test_a_failing_archive_does_not_stop_the_others(here: Path, tmp_path: Path) -> None:
     (here / "brain-1.0.0.mar").write_bytes(b"")
-    said = run("push", "--all", "--store", tmp_path / "store", "--model-store", here, code=1)
-    assert said.stdout.count("pushed") == 2
-    assert "brain-1.0.0.mar" in said.stderr
+    output = run("push", "--all", "--store", tmp_path / "store", "--model-store", here, code=1)
+    assert output.stdout.count("pushed") == 2
+    assert "brain-1.0.0.mar" in output.stderr
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("arguments", "message"),
     [
-        (("push",), "say which"),
-        (("push", "chest", "--all"), "say which"),
-        (("pull",), "say which"),
-        (("push", "none"), "build it with 'radserve build none'"),
+        (("push",), "specify either archives"),
+        (("push", "chest", "--all"), "specify either archives"),
+        (("pull",), "specify either archives"),
+        (("push", "none"), "Build it: radserve build none"),
         (("gc", "--older-than", "soon"), "30m, 24h, 7d"),
     ],
 )
-def test_wrong_usage_is_said(words: tuple[str, ...], said: str, here: Path, tmp_path: Path) -> None:
-    options = ("--model-store", here) if words[0] in ("push", "pull") else ()
-    stderr = run(*words, "--store", tmp_path / "store", *options, code=2).stderr
-    assert said in " ".join(stderr.replace("│", " ").split())
+def test_wrong_usage_is_rejected(arguments: tuple[str, ...], message: str, here: Path, tmp_path: Path) -> None:
+    options = ("--model-store", here) if arguments[0] in ("push", "pull") else ()
+    stderr = run(*arguments, "--store", tmp_path / "store", *options, code=2).stderr
+    assert message in " ".join(stderr.replace("│", " ").split())
 
 
-def test_what_a_store_is_comes_from_the_environment_too(
+def test_options_from_environment_variables(
     here: Path, tmp_path: Path, pair: Pair, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("RADSERVE_STORE", str(tmp_path / "store"))
@@ -129,12 +128,17 @@ def test_what_a_store_is_comes_from_the_environment_too(
     mar.verify(entry, tmp_path / "there")
 
 
-def test_neither_the_command_line_nor_the_library_loads_what_is_not_needed() -> None:
-    assert app.registered_groups
+def test_heavy_libraries_are_loaded_on_demand() -> None:
     for code, heavy in (
-        ("import radserve.cli.main", ("torch", "boto3", "cryptography", "radserve.store.store")),
-        ("from radserve.store import open_store; open_store('s3://bucket').name", ("torch", "boto3", "cryptography")),
+        (
+            "import radserve.cli.main, radserve.cli.store",
+            ("torch", "boto3", "cryptography", "obstore", "radserve.store.store"),
+        ),
+        (
+            "from radserve.store import open_store; open_store('s3://bucket').name",
+            ("torch", "boto3", "cryptography", "obstore", "radserve.client"),
+        ),
     ):
         check = f"import sys\n{code}\nprint([name for name in {heavy!r} if name in sys.modules])"
-        done = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=True, cwd=ROOT)
-        assert done.stdout.strip() == "[]"
+        process = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=True, cwd=ROOT)
+        assert process.stdout.strip() == "[]"

@@ -1,4 +1,4 @@
-"""docs/store.md is true: its commands run."""
+"""The commands in docs/store.md run."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ def blocks(language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```", TEXT, re.MULTILINE | re.DOTALL)
 
 
-def test_the_commands_and_the_lines_of_python_run(tmp_path: Path) -> None:
-    """First the signed store, so that the commands without a key have one to read."""
+def test_the_commands_and_the_python_example_run(tmp_path: Path) -> None:
+    """The signed push runs first, so that the commands without a key find an archive."""
     make(tmp_path / "here", "chest-xray-cnn")
     environment = os.environ | {
         "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",

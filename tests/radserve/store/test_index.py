@@ -1,4 +1,4 @@
-"""The index of an archive store: append-only."""
+"""The index of an archive store is append-only."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from pydantic import ValidationError
 
 from radserve.build.model_store import order
 from radserve.errors import StoreError
-from radserve.store.index import Catalog, Published, parse
+from radserve.store.index import Catalog, PublishedArchive, parse
 
 
-def published(name: str = "chest", version: str = "1.0.0", content: int = 0, **changes: object) -> Published:
+def published(name: str = "chest", version: str = "1.0.0", content: int = 0, **changes: object) -> PublishedArchive:
     fields = {
         "name": name,
         "version": version,
@@ -25,7 +25,7 @@ def published(name: str = "chest", version: str = "1.0.0", content: int = 0, **c
         "inputs": "1" * 64,
         "pushed": datetime(2026, 1, 1, tzinfo=UTC),
     }
-    return Published.model_validate(fields | changes)
+    return PublishedArchive.model_validate(fields | changes)
 
 
 ARCHIVES = st.builds(
@@ -36,28 +36,28 @@ ARCHIVES = st.builds(
 )
 
 
-def merged(archives: list[Published]) -> tuple[Catalog, set[tuple[str, str, str]]]:
-    """Add archives one after the other; return what is refused besides."""
-    catalog, refused = Catalog(), set()
+def merged(archives: list[PublishedArchive]) -> tuple[Catalog, set[tuple[str, str, str]]]:
+    """Add archives one by one; return the catalog and those that were rejected."""
+    catalog, rejected = Catalog(), set()
     for item in archives:
         try:
             catalog = catalog.add(item)
         except StoreError:
-            refused.add((item.name, item.version, item.sha256))
-    return catalog, refused
+            rejected.add((item.name, item.version, item.sha256))
+    return catalog, rejected
 
 
 @given(st.lists(ARCHIVES))
-def test_what_was_added_stays_as_it_is_whatever_comes_after(archives: list[Published]) -> None:
+def test_an_added_archive_never_changes(archives: list[PublishedArchive]) -> None:
     catalog = Catalog()
     for item in archives:
         before = catalog
         try:
             catalog = catalog.add(item)
         except StoreError:
-            held = before.find(item.name, item.version)
-            assert held is not None
-            assert held.sha256 != item.sha256
+            existing = before.find(item.name, item.version)
+            assert existing is not None
+            assert existing.sha256 != item.sha256
         assert set(before.archives) <= set(catalog.archives)
         assert catalog.serial - before.serial == len(catalog.archives) - len(before.archives)
     assert catalog.serial == len(catalog.archives)
@@ -65,41 +65,41 @@ def test_what_was_added_stays_as_it_is_whatever_comes_after(archives: list[Publi
 
 
 @given(st.lists(ARCHIVES, unique_by=lambda item: (item.name, item.version)), st.randoms())
-def test_the_order_of_pushes_changes_nothing(archives: list[Published], random: object) -> None:
+def test_the_order_of_pushes_does_not_matter(archives: list[PublishedArchive], random: object) -> None:
     shuffled = list(archives)
     random.shuffle(shuffled)  # type: ignore[attr-defined]
     assert merged(shuffled) == merged(archives)
-    found = [(item.name, order(item.version)) for item in merged(archives)[0].archives]
-    assert found == sorted(found)
+    keys = [(item.name, order(item.version)) for item in merged(archives)[0].archives]
+    assert keys == sorted(keys)
 
 
-def test_the_same_bytes_again_change_nothing() -> None:
+def test_adding_the_same_archive_again_changes_nothing() -> None:
     catalog = Catalog().add(published())
     assert catalog.add(published(pushed=datetime(2026, 2, 1, tzinfo=UTC))) == catalog
 
 
-def test_untrained_archives_are_refused() -> None:
+def test_untrained_archives_are_rejected() -> None:
     with pytest.raises(StoreError, match="untrained"):
         Catalog().add(published(version="0.0.0"))
 
 
-def test_an_index_cannot_choose_which_file_of_a_model_store_it_replaces() -> None:
+def test_an_index_cannot_name_the_file_of_another_archive() -> None:
     with pytest.raises(ValidationError, match=r"it must be 'chest-1\.0\.0\.mar'"):
         published(file="brain-1.0.0.mar")
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
-        (b"{", "the file: Invalid JSON"),
-        (b'{"serial": -1}', "serial: "),
-        (b'{"serial": 1, "archives": [], "more": 1}', "more: "),
+        (b"{", "Invalid JSON"),
+        (b'{"serial": -1}', "key 'serial' has value -1"),
+        (b'{"serial": 1, "archives": [], "more": 1}', "key 'more' is unknown"),
         (
             json.dumps({"serial": 1, "archives": [json.loads(published().model_dump_json())] * 2}).encode(),
-            "chest 1.0.0 stands in it twice",
+            "duplicate archive chest 1.0.0",
         ),
     ],
 )
-def test_a_broken_catalog_is_said(text: bytes, said: str) -> None:
-    with pytest.raises(StoreError, match=f"^here: .*{said}"):
+def test_an_invalid_catalog_is_rejected(text: bytes, message: str) -> None:
+    with pytest.raises(StoreError, match=f"^here: .*{message}"):
         parse(text, "here")

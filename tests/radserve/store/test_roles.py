@@ -1,4 +1,4 @@
-"""Credentials as roles give them: of a session, found by boto3's own chain, with no right but those that they need.
+"""Credentials of roles: session tokens, containers, web identities and profiles, with the documented permissions only.
 
 moto checks every signature, session token and policy here.
 """
@@ -6,44 +6,50 @@ moto checks every signature, session token and policy here.
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from ssl import PROTOCOL_TLS_SERVER, SSLContext
 from typing import Any
 
+import httpx
 import pytest
 
 from radserve.errors import StoreError
-from radserve.store import open_store
+from radserve.store import open_store, storage
+from tests.authority import Authority
 from tests.radserve.scripted import document, scripted
 from tests.radserve.store.archives import make
-from tests.radserve.store.conftest import Aws
+from tests.radserve.store.conftest import REGION, Aws
 
 READ = ["s3:GetObject", "s3:ListBucket"]
 PUSH = [*READ, "s3:PutObject", "s3:ListBucketMultipartUploads", "s3:ListMultipartUploadParts"]
 
 
 @pytest.fixture
-def strict(aws: Aws, monkeypatch: pytest.MonkeyPatch) -> Iterator[Aws]:
-    """AWS with a published archive, that asks for rights at the end of `role`; no credentials in the environment."""
+def strict(aws: Aws) -> Iterator[Aws]:
+    """AWS that checks permissions after `role` or `session` was called, until the end of the test."""
     yield aws
-    aws.ask_for_rights("inf")
+    aws.enforce_permissions_after("inf")
 
 
 def role(aws: Aws, actions: list[str]) -> str:
-    """Make a role with these rights on the bucket, and have rights checked from now on."""
+    """Create a role with these permissions on the bucket and return its ARN."""
     iam = aws.client("iam")
     name = f"role-{aws.bucket}-{len(actions)}"
     bucket = f"arn:aws:s3:::{aws.bucket}"
-    rights = {"Effect": "Allow", "Action": actions, "Resource": [bucket, f"{bucket}/*"]}
+    permissions = {"Effect": "Allow", "Action": actions, "Resource": [bucket, f"{bucket}/*"]}
     trust = {
         "Effect": "Allow",
         "Principal": {"AWS": "*"},
         "Action": ["sts:AssumeRole", "sts:AssumeRoleWithWebIdentity"],
     }
-    made = iam.create_role(RoleName=name, AssumeRolePolicyDocument=policy(trust))["Role"]
-    iam.put_role_policy(RoleName=name, PolicyName="store", PolicyDocument=policy(rights))
-    return str(made["Arn"])
+    created = iam.create_role(RoleName=name, AssumeRolePolicyDocument=policy(trust))["Role"]
+    iam.put_role_policy(RoleName=name, PolicyName="store", PolicyDocument=policy(permissions))
+    return str(created["Arn"])
 
 
 def policy(statement: dict[str, Any]) -> str:
@@ -51,21 +57,24 @@ def policy(statement: dict[str, Any]) -> str:
 
 
 def session(aws: Aws, actions: list[str]) -> dict[str, str]:
-    """Assume a role, and have rights checked from now on."""
+    """Assume a role, and check permissions from now on."""
     arn = role(aws, actions)
-    found = aws.client("sts").assume_role(RoleArn=arn, RoleSessionName="test")["Credentials"]
-    aws.ask_for_rights("0")
+    credentials = aws.client("sts").assume_role(RoleArn=arn, RoleSessionName="test")["Credentials"]
+    aws.enforce_permissions_after("0")
     return {
-        "AWS_ACCESS_KEY_ID": found["AccessKeyId"],
-        "AWS_SECRET_ACCESS_KEY": found["SecretAccessKey"],
-        "AWS_SESSION_TOKEN": found["SessionToken"],
+        "AWS_ACCESS_KEY_ID": credentials["AccessKeyId"],
+        "AWS_SECRET_ACCESS_KEY": credentials["SecretAccessKey"],
+        "AWS_SESSION_TOKEN": credentials["SessionToken"],
     }
 
 
-def test_a_session_pushes_and_pulls_with_the_rights_that_the_documentation_names(
-    strict: Aws, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("radserve.store.upload.PART", 100_000)
+def remove_keys(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("AWS_ACCESS_KEY_ID")
+    monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
+
+
+def test_the_documented_permissions_suffice(strict: Aws, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(storage, "PART_SIZE", 100_000)
     for name, value in session(strict, PUSH).items():
         monkeypatch.setenv(name, value)
     for version, size in (("1.0.0", 1000), ("1.1.0", 250_000)):
@@ -73,60 +82,121 @@ def test_a_session_pushes_and_pulls_with_the_rights_that_the_documentation_names
         open_store(strict.store).pull("chest", version, tmp_path / "there")
 
 
-def test_a_session_without_its_token_or_with_a_wrong_secret_is_refused_at_once(
-    strict: Aws, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_invalid_credentials_are_reported_without_retries(strict: Aws, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in session(strict, READ).items():
         monkeypatch.setenv(name, value)
     assert open_store(strict.store).entries() == ()
     strict.fail()
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wrong")
-    with pytest.raises(StoreError, match="the secret access key is wrong"):
+    with pytest.raises(StoreError, match="wrong secret access key"):
         open_store(strict.store).entries()
     monkeypatch.delenv("AWS_SESSION_TOKEN")
-    with pytest.raises(StoreError, match="the access key, or its session token, is not known"):
+    with pytest.raises(StoreError, match="unknown access key or session token"):
         open_store(strict.store).entries()
     assert len(strict.requests()) == 2
 
 
-def test_who_may_only_read_pulls_and_is_told_that_he_cannot_push(
-    strict: Aws, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_reader_pulls_but_cannot_push(strict: Aws, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     open_store(strict.store).push(make(tmp_path / "here"), tmp_path / "here")
     for name, value in session(strict, READ).items():
         monkeypatch.setenv(name, value)
     open_store(strict.store).pull("chest", None, tmp_path / "there")
-    with pytest.raises(StoreError, match=r"access is denied.*s3:PutObject"):
+    with pytest.raises(StoreError, match=r"access denied.*s3:PutObject"):
         open_store(strict.store).push(make(tmp_path / "here", version="2.0.0"), tmp_path / "here")
 
 
-def test_the_role_of_a_task_is_found(strict: Aws, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As ECS and EKS give it: an address on the loopback that hands out credentials."""
+@pytest.mark.parametrize("token_file", [False, True])
+def test_the_role_of_a_container_is_used(
+    strict: Aws, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, token_file: bool
+) -> None:
+    """ECS and EKS hand out credentials at an address on loopback, EKS in exchange for a token."""
     open_store(strict.store).push(make(tmp_path / "here"), tmp_path / "here")
-    found = session(strict, READ)
-    monkeypatch.delenv("AWS_ACCESS_KEY_ID")
-    monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
+    credentials = session(strict, READ)
+    remove_keys(monkeypatch)
+    if token_file:
+        (tmp_path / "token").write_text("a.b.c")
+        monkeypatch.setenv("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE", str(tmp_path / "token"))
     with scripted() as endpoint:
         monkeypatch.setenv("AWS_CONTAINER_CREDENTIALS_FULL_URI", f"{endpoint.url}/role")
-        handed = {
-            "AccessKeyId": found["AWS_ACCESS_KEY_ID"],
-            "SecretAccessKey": found["AWS_SECRET_ACCESS_KEY"],
-            "Token": found["AWS_SESSION_TOKEN"],
+        response = {
+            "AccessKeyId": credentials["AWS_ACCESS_KEY_ID"],
+            "SecretAccessKey": credentials["AWS_SECRET_ACCESS_KEY"],
+            "Token": credentials["AWS_SESSION_TOKEN"],
             "Expiration": (datetime.now(UTC) + timedelta(hours=1)).isoformat(),
         }
-        endpoint.say(document(handed))
+        endpoint.say(document(response))
         open_store(strict.store).pull("chest", None, tmp_path / "there")
         assert [item.path for item in endpoint.requests] == ["/role"]
 
 
-def test_a_role_by_web_identity_is_found(strict: Aws, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As Kubernetes' service accounts have it."""
+@pytest.mark.parametrize("tls", [False, True])
+def test_a_web_identity_is_exchanged_for_a_role(
+    strict: Aws, tmp_path: Path, authority: Authority, monkeypatch: pytest.MonkeyPatch, *, tls: bool
+) -> None:
+    """Service accounts of Kubernetes have a token file; obstore uses it only with TLS, boto3 does the rest."""
     open_store(strict.store).push(make(tmp_path / "here"), tmp_path / "here")
-    token = tmp_path / "token"
-    token.write_text("a.b.c")
+    (tmp_path / "token").write_text("a.b.c")
     monkeypatch.setenv("AWS_ROLE_ARN", role(strict, READ))
-    monkeypatch.setenv("AWS_WEB_IDENTITY_TOKEN_FILE", str(token))
-    monkeypatch.delenv("AWS_ACCESS_KEY_ID")
-    monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
-    strict.ask_for_rights("1")  # who asks with a token has no credentials yet
+    monkeypatch.setenv("AWS_WEB_IDENTITY_TOKEN_FILE", str(tmp_path / "token"))
+    monkeypatch.setenv("SSL_CERT_FILE", str(authority.root))
+    remove_keys(monkeypatch)
+    with tls_proxy(strict, authority) as url:
+        if tls:
+            monkeypatch.setenv("AWS_ENDPOINT_URL_STS", url)
+        strict.enforce_permissions_after("1")  # the exchange itself needs no credentials
+        open_store(strict.store).pull("chest", None, tmp_path / "there")
+
+
+@contextmanager
+def tls_proxy(aws: Aws, authority: Authority) -> Iterator[str]:
+    """Forward requests of obstore to STS."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            # obstore sends the action in the query; moto's server looks for it in the body.
+            headers = {"Content-Type": "application/x-www-form-urlencoded"}
+            response = httpx.post(aws.url, content=self.path.partition("?")[2], headers=headers)
+            self.send_response(response.status_code)
+            self.send_header("Content-Length", str(len(response.content)))
+            self.end_headers()
+            self.wfile.write(response.content)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    certificate = authority.issue("sts")
+    context = SSLContext(PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate.certificate, certificate.key)
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        server.socket = context.wrap_socket(server.socket, server_side=True)
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        try:
+            yield f"https://localhost:{server.server_port}"
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+def test_a_profile_names_credentials_region_and_endpoint(
+    strict: Aws, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    open_store(strict.store).push(make(tmp_path / "here"), tmp_path / "here")
+    credentials = session(strict, READ)
+    remove_keys(monkeypatch)
+    for name in ("AWS_ENDPOINT_URL", "AWS_REGION", "AWS_DEFAULT_REGION"):
+        monkeypatch.delenv(name)
+    (tmp_path / "config").write_text(
+        f"[profile reader]\nregion = {REGION}\nendpoint_url = {strict.url}\n"
+        f"aws_access_key_id = {credentials['AWS_ACCESS_KEY_ID']}\n"
+        f"aws_secret_access_key = {credentials['AWS_SECRET_ACCESS_KEY']}\n"
+        f"aws_session_token = {credentials['AWS_SESSION_TOKEN']}\n"
+    )
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
+    with pytest.raises(StoreError, match="no AWS credentials found"):
+        open_store(strict.store).entries()
+    monkeypatch.setenv("AWS_PROFILE", "reader")
     open_store(strict.store).pull("chest", None, tmp_path / "there")
+    monkeypatch.setenv("AWS_PROFILE", "missing")
+    with pytest.raises(StoreError, match="missing"):
+        open_store(strict.store).entries()

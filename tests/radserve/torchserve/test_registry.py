@@ -13,7 +13,7 @@ import pytest
 from handlers import worker
 from radserve.errors import VersionFailedError
 from radserve.host.run_directory import RunDirectory
-from radserve.torchserve.launch import Management
+from radserve.torchserve.management import Management
 from radserve.torchserve.registry import ModelRegistry, ModelVersion
 from radserve.torchserve.verified_models import VerifiedModel, select
 from tests.radserve.fake_torchserve import Running
@@ -50,42 +50,42 @@ def only(registry: ModelRegistry) -> ModelVersion:
     return model
 
 
-def test_look_counts_ready_workers(use: Use, torchserve: Running) -> None:
+def test_refresh_counts_ready_workers(use: Use, torchserve: Running) -> None:
     async def steps(registry: ModelRegistry) -> None:
         assert only(registry).ready == 0
-        await registry.look()
+        await registry.refresh()
         assert only(registry).ready == 1
         torchserve.behavior.ready = 0
-        await registry.look()
+        await registry.refresh()
         assert only(registry).ready == 0
 
     use(steps)
 
 
-def test_look_counts_no_workers_of_a_version_that_torchserve_does_not_hold(use: Use, torchserve: Running) -> None:
+def test_refresh_counts_no_workers_of_a_version_that_torchserve_does_not_hold(use: Use, torchserve: Running) -> None:
     async def steps(registry: ModelRegistry) -> None:
         torchserve.models.clear()
-        await registry.look()
+        await registry.refresh()
         assert only(registry).ready == 0
 
     use(steps)
 
 
-def test_look_raises_when_torchserve_died(use: Use, torchserve: Running) -> None:
+def test_refresh_raises_when_torchserve_died(use: Use, torchserve: Running) -> None:
     async def steps(registry: ModelRegistry) -> None:
-        await registry.look()
+        await registry.refresh()
         torchserve.die()
         with pytest.raises(httpx.TransportError):
-            await registry.look()
+            await registry.refresh()
 
     use(steps)
 
 
-def test_look_raises_when_torchserve_is_slow(use: Use, torchserve: Running) -> None:
+def test_refresh_raises_when_torchserve_is_slow(use: Use, torchserve: Running) -> None:
     async def steps(registry: ModelRegistry) -> None:
         torchserve.behavior.delay = 3.0
         with pytest.raises(httpx.ReadTimeout):
-            await registry.look()
+            await registry.refresh()
 
     use(steps)
 
@@ -170,9 +170,8 @@ def test_idle_waits_for_the_queue_and_for_busy_workers(
 
 def test_forget_workers_counts_none(use: Use, torchserve: Running) -> None:
     async def steps(registry: ModelRegistry) -> None:
-        await registry.look()
+        await registry.refresh()
         registry.forget_workers()
         assert only(registry).ready == 0
-        assert [(status.wanted, status.ready) for status in registry.crews] == [(1, 0)]
 
     use(steps)

@@ -1,4 +1,4 @@
-"""The answer to a sample against the stored one."""
+"""Tests of radserve.torchserve.sample_check."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ STORED = {"label": "b", "probabilities": {"a": 0.2, "b": 0.8}}
 
 
 @pytest.mark.parametrize(
-    ("answer", "stored", "said"),
+    ("prediction", "expected", "message"),
     [
         ({"label": "b", "probability": 0.8, "probabilities": {"a": 0.2001, "b": 0.7999}}, STORED, None),
-        ({"label": "a", "probabilities": {"a": 0.2, "b": 0.8}}, STORED, "label is a, and was b"),
-        ({"label": "b", "probabilities": {"a": 0.3, "b": 0.7}}, STORED, "probability of a is 0.3000, and was 0.2000"),
+        ({"label": "a", "probabilities": {"a": 0.2, "b": 0.8}}, STORED, "label is a, expected b"),
+        ({"label": "b", "probabilities": {"a": 0.3, "b": 0.7}}, STORED, "probability of a is 0.3000, expected 0.2000"),
         ({"label": "b"}, STORED, "probability of a is missing"),
         ({"label": "g", "area": {"fraction": 0.1}}, {"label": "g", "fraction": 0.1}, None),
         ({"label": "g", "area": {"fraction": 0.2}}, {"label": "g", "fraction": 0.1}, "fraction is 0.2000"),
     ],
 )
-def test_label_and_figures_have_to_be_the_stored_ones(
-    answer: dict[str, Any], stored: dict[str, Any], said: str | None
+def test_difference_compares_label_probabilities_and_fraction(
+    prediction: dict[str, Any], expected: dict[str, Any], message: str | None
 ) -> None:
-    found = difference(answer, stored)
-    assert (found is None) if said is None else (found is not None and said in found)
+    text = difference(prediction, expected)
+    assert text is None if message is None else message in str(text)

@@ -1,4 +1,4 @@
-"""Which workers have a batch in hand, as the kernel tells it."""
+"""Tests of radserve.torchserve.worker_locks."""
 
 from __future__ import annotations
 
@@ -22,25 +22,25 @@ def path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     worker._lock_file.cache_clear()
 
 
-def test_a_batch_counts_for_the_process_that_has_it(path: Path) -> None:
-    assert not worker_locks.anyone(path, {os.getpid()})
+def test_a_busy_worker_is_found_by_its_process_id(path: Path) -> None:
+    assert not worker_locks.any_busy(path, {os.getpid()})
     with worker.busy_lock():
-        assert worker_locks.anyone(path, {os.getpid()})
-        assert not worker_locks.anyone(path, {os.getpid() + 1})
-    assert not worker_locks.anyone(path, {os.getpid()})
+        assert worker_locks.any_busy(path, {os.getpid()})
+        assert not worker_locks.any_busy(path, {os.getpid() + 1})
+    assert not worker_locks.any_busy(path, {os.getpid()})
 
 
-def test_where_the_kernel_says_nothing_anybody_counts(path: Path, tmp_path: Path) -> None:
+def test_any_busy_worker_counts_without_proc_locks(path: Path, tmp_path: Path) -> None:
     with worker.busy_lock():
-        assert worker_locks.anyone(path, set(), locks=tmp_path / "nothing")
-    assert not worker_locks.anyone(path, set(), locks=tmp_path / "nothing")
+        assert worker_locks.any_busy(path, set(), locks=tmp_path / "nothing")
+    assert not worker_locks.any_busy(path, set(), locks=tmp_path / "nothing")
 
 
-def test_one_who_waits_for_the_lock_has_none(path: Path, tmp_path: Path) -> None:
+def test_a_process_that_waits_for_the_lock_does_not_count(path: Path, tmp_path: Path) -> None:
     inode = path.stat().st_ino
     locks = tmp_path / "locks"
     locks.write_text(
         f"1: FLOCK  ADVISORY  READ 7 fe:00:{inode} 0 EOF\n1: -> FLOCK  ADVISORY  WRITE 8 fe:00:{inode} 0 EOF\n"
     )
-    assert worker_locks.anyone(path, {7}, locks)
-    assert not worker_locks.anyone(path, {8}, locks)
+    assert worker_locks.any_busy(path, {7}, locks)
+    assert not worker_locks.any_busy(path, {8}, locks)

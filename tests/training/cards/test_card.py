@@ -32,96 +32,98 @@ def _report(recipe: Recipe, data: str, **changes: Any) -> dict[str, Any]:
     return make(model=model, task=recipe.task, data=data, split=split) | changes
 
 
-def test_a_card_says_what_recipe_and_report_say(recipe: Recipe) -> None:
+def test_a_card_shows_the_recipe_and_the_metrics(recipe: Recipe) -> None:
     text = card(recipe, _report(recipe, "chest_xray", stress={"dark": {"auroc": 0.81}}), "chest_xray")
     assert recipe.decision is not None
-    for wanted in (
+    for expected in (
         f"# {recipe.name} {recipe.version}\n",
-        "Answers with `normal` or `pneumonia`.",
-        f"probability of {recipe.decision.threshold:.4f} on",
-        "| side | films | patients | normal / pneumonia |",
+        "Output: `normal` or `pneumonia`.",
+        f"probability of {recipe.decision.threshold:.4f} or more are `pneumonia`",
+        "| part | films | patients | normal / pneumonia |",
         "| training | 9 | 4 | 4 / 4 |",
-        "Split by patients, none of which is on both sides; seed 1",
+        "Split by patients, each on one side only. Seed 1",
         "| AUROC | 0.900 (0.800 to 0.950) |",
         "true positive 5, false negative 1",
         "| dark | 0.810 |",
-        "Made by `radserve train chest-xray-cnn` (epoch 4)",
+        "Created by `radserve train chest-xray-cnn` (epoch 4)",
         "children of one to five years",
         recipe.licence.strip(),
     ):
-        assert wanted in text
+        assert expected in text
 
 
-def test_every_card_says_that_it_is_no_medical_device(recipe: Recipe, cifar10: Recipe, glioma: Recipe) -> None:
+def test_every_card_has_the_disclaimer(recipe: Recipe, cifar10: Recipe, glioma: Recipe) -> None:
     for each, data in ((recipe, "chest_xray"), (cifar10, "cifar10"), (glioma, "lgg_mri")):
         for metrics in (None, _report(each, data), _report(each, data, demonstration=True)):
-            assert "**No medical device.**" in card(each, metrics, data)
+            assert "**Not a medical device.** For research only; do not use it for patient care." in card(
+                each, metrics, data
+            )
 
 
-def test_a_model_that_was_never_trained_says_so_first_and_gives_no_figure(glioma: Recipe) -> None:
-    lacking = Weights(file="weights.safetensors", sha256=None, source="train it at home")
+def test_a_model_that_was_never_trained_says_so_first_and_has_no_metrics(glioma: Recipe) -> None:
+    lacking = Weights(file="weights.safetensors", sha256=None, source="run train.sh")
     text = card(glioma.model_copy(update={"weights": lacking}), None, "lgg_mri")
     assert text.split("\n\n")[1].startswith("**Never trained.** No weights are shipped.")
-    assert "train it at home" in text.split("\n\n")[1]
-    assert "nothing was measured" in text
-    assert "| figure |" not in text
+    assert "run train.sh" in text.split("\n\n")[1]
+    assert "the model was never trained" in text
+    assert "| metric |" not in text
 
 
-def test_a_demonstration_says_so_before_anything_else(cifar10: Recipe) -> None:
+def test_a_demonstration_says_so_first(cifar10: Recipe) -> None:
     text = card(cifar10, _report(cifar10, "cifar10", demonstration=True), "cifar10")
     first = text.split("\n\n")[1]
     assert first.startswith("**Demonstration only.** No trained weights are shipped.")
-    assert "not the figures of a usable model" in first
+    assert "not from a usable model" in first
 
 
-def test_weights_that_are_elsewhere_are_said_to_be(recipe: Recipe) -> None:
-    away = recipe.model_copy(update={"weights": recipe.weights.model_copy(update={"source": "radserve fetch it"})})
-    assert "not shipped with the repository.** To get them: `radserve fetch it`" in card(
-        away, _report(away, "chest_xray"), "chest_xray"
+def test_weights_that_are_not_shipped_are_mentioned(recipe: Recipe) -> None:
+    unshipped = recipe.model_copy(update={"weights": recipe.weights.model_copy(update={"source": "radserve fetch it"})})
+    assert "not shipped with the repository.** To get the weights: `radserve fetch it`" in card(
+        unshipped, _report(unshipped, "chest_xray"), "chest_xray"
     )
     assert "not shipped" not in card(recipe, _report(recipe, "chest_xray"), "chest_xray")
 
 
-def test_many_labels_have_a_matrix_and_no_threshold(cifar10: Recipe) -> None:
-    counts = {right: {told: int(right == told) for told in cifar10.labels} for right in cifar10.labels}
+def test_a_card_for_many_labels_has_a_matrix_and_no_threshold(cifar10: Recipe) -> None:
+    counts = {label: {other: int(label == other) for other in cifar10.labels} for label in cifar10.labels}
     text = card(cifar10, _report(cifar10, "cifar10", confusion=counts, threshold=None), "cifar10")
-    assert "most probable label; there is no threshold" in text
-    assert "also chose epoch and temperature:" in text
+    assert "the most probable label, without a threshold." in text
+    assert "also selected epoch and temperature." in text
     assert "| cat | 0 | 0 | 0 | 1 | 0 |" in text
     assert "lossy copy" in text
     assert "photographs | files" in text
 
 
-def test_a_segmentation_says_which_dice_is_which(glioma: Recipe) -> None:
+def test_a_card_for_a_segmentation_distinguishes_the_kinds_of_dice(glioma: Recipe) -> None:
     figure = {"value": 0.84, "ci95": [0.8, 0.88]}
     missing = {"value": None, "ci95": None}
     validation = {"dice_patient": figure, "dice_slice": figure, "false_alarms": missing}
     text = card(glioma, _report(glioma, "lgg_mri", validation=validation, confusion=None), "lgg_mri")
-    assert "| volumetric Dice of a patient over all slices, mean over patients | 0.840 (0.800 to 0.880) |" in text
-    assert "| Dice of a slice, mean over slices with tumour | 0.840 (0.800 to 0.880) |" in text
-    assert "in which something was marked | not defined |" in text
-    assert "64 gray levels" in text
+    assert "| volumetric Dice per patient over all slices, mean | 0.840 (0.800 to 0.880) |" in text
+    assert "| Dice per slice, mean over slices with tumour | 0.840 (0.800 to 0.880) |" in text
+    assert "but with a predicted mask | not defined |" in text
+    assert "64 instead of 256 gray" in text
     assert "Confusion" not in text
 
 
-def test_how_the_input_is_made_is_told(glioma: Recipe) -> None:
+def test_a_card_describes_preprocessing_and_decision(glioma: Recipe) -> None:
     spec = Input(
         color="rgb", channels=3, height=224, width=200, frame=(256, 250), fit="pad", mean=(0, 0, 0), std=(1, 1, 1)
     )
     decision = Decision(positive="tumour", threshold=0.5, smallest=20, chosen="By hand.")
     text = card(glioma.model_copy(update={"input": spec, "decision": decision}), None, "lgg_mri")
-    assert "resized to 256 x 250 (bilinear, its aspect kept, black around it)" in text
-    assert "of which the middle 224 x 200 is used" in text
-    assert "a mask of fewer than 20 pixels is emptied: By hand." in text
+    assert "resized to 256 x 250 (bilinear, aspect ratio kept, padded with black)" in text
+    assert "cropped to the central 224 x 200" in text
+    assert "masks of fewer than 20 pixels are emptied. By hand." in text
 
 
-def test_figures_of_another_folder_are_not_said_to_be_of_a_validation_side(recipe: Recipe) -> None:
+def test_metrics_of_another_data_set_are_not_called_validation(recipe: Recipe) -> None:
     metrics = _report(recipe, "chest_xray", part="all", epoch=None)
     metrics["split"] = metrics["split"] | {"train": None}
     text = card(recipe, metrics, "chest_xray")
     assert "| measured | 9 | 4 | 4 / 4 |" in text
     assert "| training |" not in text
-    assert "On the validation side" not in text
+    assert "Measured on the validation part" not in text
     assert "Split by" not in text
     assert "(epoch" not in text
 
@@ -134,18 +136,18 @@ def test_figures_of_another_folder_are_not_said_to_be_of_a_validation_side(recip
         {"model": {"name": "chest-xray-cnn", "version": "2.0.0", "weights_sha256": "a" * 64}},
     ],
 )
-def test_figures_of_something_else_are_refused(recipe: Recipe, changes: dict[str, Any]) -> None:
-    with pytest.raises(RunError, match="Evaluate the model anew"):
+def test_metrics_of_another_model_are_rejected(recipe: Recipe, changes: dict[str, Any]) -> None:
+    with pytest.raises(RunError, match="Evaluate the model again"):
         card(recipe, _report(recipe, "chest_xray") | changes, "chest_xray")
 
 
-def test_an_unknown_data_set_is_refused(recipe: Recipe) -> None:
+def test_an_unknown_data_set_is_rejected(recipe: Recipe) -> None:
     with pytest.raises(SettingsError, match="mnist"):
         card(recipe, None, "mnist")
 
 
-def test_no_figure_of_the_report_is_left_out(recipe: Recipe) -> None:
-    keys = {f"figure_{place}": {"value": place / 10, "ci95": [0, 1]} for place in range(5)}
+def test_a_card_shows_every_metric_of_the_report(recipe: Recipe) -> None:
+    keys = {f"figure_{index}": {"value": index / 10, "ci95": [0, 1]} for index in range(5)}
     text = card(recipe, _report(recipe, "chest_xray", validation=keys), "chest_xray")
-    for place, figure in report.parse(_report(recipe, "chest_xray", validation=keys)).validation.items():
-        assert f"| {place.replace('_', ' ')} | {figure.value:.3f} (" in text
+    for index, figure in report.parse(_report(recipe, "chest_xray", validation=keys)).validation.items():
+        assert f"| {index.replace('_', ' ')} | {figure.value:.3f} (" in text

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from training.datasets import brain_tumor, near_duplicates
+from training.datasets import brain_tumor, duplicates
 from training.datasets.split import by_group
 from training.errors import DataError
 
@@ -19,7 +19,7 @@ def _slice(path: Path, seed: int, side: int = 64, quality: int = 90) -> None:
 
 @pytest.fixture
 def slices(tmp_path: Path) -> Path:
-    """Twelve slices, and a second, smaller and coarser file of six of them."""
+    """Twelve slices, six of them twice: the second file is smaller and coarser."""
     for number in range(12):
         folder = tmp_path / ("yes" if number % 2 else "no")
         _slice(folder / f"y{number}.jpg", number)
@@ -28,67 +28,66 @@ def slices(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_labels_are_the_folders_and_groups_the_files(slices: Path) -> None:
+def test_folders_are_labels_and_the_csv_file_has_the_groups(slices: Path) -> None:
     names = sorted(path.relative_to(slices).as_posix() for path in slices.glob("*/*"))
     (slices / "groups.csv").write_text("file,group\n" + "".join(f"{name},g{name[-5]}\n" for name in names))
-    found = brain_tumor.find(slices)
-    assert [example.name for example in found] == names
-    assert {example.label for example in found if example.name.startswith("yes")} == {"tumour"}
-    assert all(example.group == f"g{example.name[-5]}" for example in found)
+    result = brain_tumor.find(slices)
+    assert [example.name for example in result] == names
+    assert {example.label for example in result if example.name.startswith("yes")} == {"tumour"}
+    assert all(example.group == f"g{example.name[-5]}" for example in result)
 
 
-def test_without_groups_files_that_look_alike_are_one_group(slices: Path) -> None:
-    found = {example.name: example.group for example in brain_tumor.find(slices)}
-    assert len(set(found.values())) == 12
+def test_similar_slices_are_grouped_without_a_csv_file(slices: Path) -> None:
+    result = {example.name: example.group for example in brain_tumor.find(slices)}
+    assert len(set(result.values())) == 12
     assert all(
-        found[f"{'yes' if n % 2 else 'no'}/again {n}.jpg"] == found[f"{'yes' if n % 2 else 'no'}/y{n}.jpg"]
+        result[f"{'yes' if n % 2 else 'no'}/again {n}.jpg"] == result[f"{'yes' if n % 2 else 'no'}/y{n}.jpg"]
         for n in range(6)
     )
 
 
-def test_no_group_is_on_two_sides(slices: Path) -> None:
-    found = brain_tumor.find(slices)
-    sides = by_group(found, 0.3, 1)
-    train, validation = ({found[place].group for place in side} for side in (sides.train, sides.validation))
+def test_no_group_is_on_both_sides(slices: Path) -> None:
+    result = brain_tumor.find(slices)
+    sides = by_group(result, 0.3, 1)
+    train, validation = ({result[index].group for index in side} for side in (sides.train, sides.validation))
     assert train
     assert validation
     assert not train & validation
 
 
-def test_a_file_without_a_group_is_named(slices: Path) -> None:
+def test_a_file_without_a_group_is_reported(slices: Path) -> None:
     (slices / "groups.csv").write_text("file,group\nno/y0.jpg,1\n")
-    with pytest.raises(DataError, match=r"does not name no/again 0\.jpg"):
+    with pytest.raises(DataError, match=r"does not list no/again 0\.jpg"):
         brain_tumor.find(slices)
 
 
-def test_groups_of_another_form_are_refused(slices: Path) -> None:
-    (slices / "groups.csv").write_text("name;patient\n")
+def test_an_invalid_groups_file_is_rejected(slices: Path) -> None:
     (slices / "groups.csv").write_text("name,patient\na,b\n")
     with pytest.raises(DataError, match="columns file and group"):
         brain_tumor.find(slices)
 
 
-def test_one_slice_under_both_labels_is_refused(slices: Path) -> None:
+def test_a_slice_with_both_labels_is_rejected(slices: Path) -> None:
     (slices / "yes" / "copy.jpg").write_bytes((slices / "no" / "y0.jpg").read_bytes())
-    with pytest.raises(DataError, match="several labels"):
+    with pytest.raises(DataError, match="different labels"):
         brain_tumor.find(slices)
 
 
-def test_a_missing_folder_is_named(tmp_path: Path) -> None:
+def test_a_missing_folder_is_reported(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="yes and no"):
         brain_tumor.find(tmp_path)
 
 
-def test_a_broken_slice_is_named(slices: Path) -> None:
+def test_a_broken_slice_is_reported(slices: Path) -> None:
     (slices / "no" / "broken.jpg").write_bytes(b"nothing")
-    with pytest.raises(DataError, match=r"broken\.jpg: not a readable image"):
+    with pytest.raises(DataError, match=r"broken\.jpg: cannot be read as an image"):
         brain_tumor.find(slices)
 
 
-def test_looks_part_no_published_group(shared: Path) -> None:
-    """What `near.ALIKE` says of itself."""
+def test_similar_groups_split_no_published_group(shared: Path) -> None:
+    """Verifies the claim about `duplicates.SIMILAR`."""
     known = brain_tumor.find(shared / "brain_tumor")
-    alike = near_duplicates.groups([example.path for example in known])
+    alike = duplicates.similar_groups([example.path for example in known])
     of: dict[str, set[str]] = {}
     for example, group in zip(known, alike, strict=True):
         of.setdefault(example.group, set()).add(group)

@@ -11,16 +11,19 @@ from training.datasets import Example, description
 from training.datasets.split import Split
 
 
-def test_a_mask_that_is_missing_or_broken_in_a_list_of_examples_is_named(tmp_path: Path) -> None:
+def test_missing_and_broken_masks_are_problems(tmp_path: Path) -> None:
     examples = list(datasets.find("lgg_mri", make_slices(tmp_path)))
     broken = examples[1].mask
     assert broken is not None
     broken.write_bytes(b"not a mask")
     examples[0] = replace(examples[0], mask=None)
-    found = description.of("lgg_mri", examples, None)
-    assert len(found.problems) == 2
-    assert f"{examples[0].name}: its mask is missing." in found.problems
-    assert any(problem.startswith(f"{examples[1].name}: ") and "readable mask" in problem for problem in found.problems)
+    result = description.describe("lgg_mri", examples, None)
+    assert len(result.problems) == 2
+    assert f"{examples[0].name}: its mask is missing." in result.problems
+    assert any(
+        problem.startswith(f"{examples[1].name}: ") and "cannot be read as a mask" in problem
+        for problem in result.problems
+    )
 
 
 def _example(tmp_path: Path, name: str, **changes: str) -> Example:
@@ -31,17 +34,19 @@ def _example(tmp_path: Path, name: str, **changes: str) -> Example:
 
 def test_a_group_on_both_sides_is_a_leak(tmp_path: Path) -> None:
     examples = [_example(tmp_path, "a", group="g"), _example(tmp_path, "b"), _example(tmp_path, "c", group="g")]
-    found = description.of("made", examples, Split((0, 1), (2,), "0"))
-    assert found.problems == ("Group g is on both sides of the split.",)
+    result = description.describe("made", examples, Split((0, 1), (2,), "0"))
+    assert result.problems == ("Group g is on both sides of the split.",)
 
 
 def test_a_file_on_both_sides_is_a_leak(tmp_path: Path) -> None:
     examples = [_example(tmp_path, "a", sha256="s"), _example(tmp_path, "b"), _example(tmp_path, "c", sha256="s")]
-    found = description.of("made", examples, Split((0, 1), (2,), "0"))
-    assert found.problems == ("a (train) and c (validation) are the same file.",)
-    assert description.of("made", examples, Split((0, 2), (1,), "0")).problems == ()
+    result = description.describe("made", examples, Split((0, 1), (2,), "0"))
+    assert result.problems == ("a (train) and c (validation) are the same file.",)
+    assert description.describe("made", examples, Split((0, 2), (1,), "0")).problems == ()
 
 
 def test_a_file_with_two_labels_is_a_problem(tmp_path: Path) -> None:
     examples = [_example(tmp_path, "a", sha256="s"), _example(tmp_path, "c", sha256="s", label="yes")]
-    assert description.of("made", examples, None).problems == ("One image has several labels: a (no), c (yes).",)
+    assert description.describe("made", examples, None).problems == (
+        "Identical files have different labels: a (no), c (yes).",
+    )

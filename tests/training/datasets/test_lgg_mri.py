@@ -20,70 +20,70 @@ def slices(tmp_path: Path) -> Path:
     return make_glioma(tmp_path / "lgg", patients=3, each=4)
 
 
-def test_slices_come_with_masks_labels_and_patients(slices: Path) -> None:
-    found = lgg_mri.find(slices)
-    assert len(found) == 12
-    assert {example.group for example in found} == {"TCGA_XX_0000", "TCGA_XX_0001", "TCGA_XX_0002"}
-    for example in found:
+def test_slices_have_masks_labels_and_patients(slices: Path) -> None:
+    result = lgg_mri.find(slices)
+    assert len(result) == 12
+    assert {example.group for example in result} == {"TCGA_XX_0000", "TCGA_XX_0001", "TCGA_XX_0002"}
+    for example in result:
         assert example.mask is not None
         marked = np.asarray(lgg_mri.read_mask(example.mask)).any()
         assert example.label == ("tumour" if marked else "background")
 
 
-def test_slices_of_a_case_are_in_the_order_of_their_numbers(tmp_path: Path) -> None:
-    found = lgg_mri.find(make_glioma(tmp_path, patients=1, each=12))
-    assert [example.path.stem.rpartition("_")[2] for example in found] == [str(n) for n in range(1, 13)]
+def test_slices_of_a_case_are_sorted_by_number(tmp_path: Path) -> None:
+    result = lgg_mri.find(make_glioma(tmp_path, patients=1, each=12))
+    assert [example.path.stem.rpartition("_")[2] for example in result] == [str(n) for n in range(1, 13)]
 
 
-def test_the_folder_of_the_cases_is_the_same_data(slices: Path) -> None:
+def test_the_folder_of_the_cases_can_be_given_directly(slices: Path) -> None:
     whole, cases = lgg_mri.find(slices), lgg_mri.find(slices / "kaggle_3m")
     assert [example.name for example in whole] == [example.name for example in cases]
 
 
-def test_no_patient_is_on_two_sides(slices: Path) -> None:
-    found = lgg_mri.find(slices)
-    sides = by_group(found, 0.4, 1)
-    train, validation = ({found[place].group for place in side} for side in (sides.train, sides.validation))
+def test_no_patient_is_on_both_sides(slices: Path) -> None:
+    result = lgg_mri.find(slices)
+    sides = by_group(result, 0.4, 1)
+    train, validation = ({result[index].group for index in side} for side in (sides.train, sides.validation))
     assert train
     assert validation
     assert not train & validation
 
 
-def test_a_missing_mask_is_named(slices: Path) -> None:
+def test_a_missing_mask_is_reported(slices: Path) -> None:
     next(slices.rglob("*_2_mask.tif")).unlink()
     with pytest.raises(DataError, match=r"_2\.tif: its mask .*_2_mask is missing"):
         lgg_mri.find(slices)
 
 
-def test_a_mask_without_its_slice_is_named(slices: Path) -> None:
+def test_a_mask_without_its_slice_is_reported(slices: Path) -> None:
     next(slices.rglob("*_2.tif")).unlink()
-    with pytest.raises(DataError, match="a mask without its slice"):
+    with pytest.raises(DataError, match="mask without its slice"):
         lgg_mri.find(slices)
 
 
-def test_a_broken_mask_is_named(slices: Path) -> None:
+def test_a_broken_mask_is_reported(slices: Path) -> None:
     path = next(slices.rglob("*_3_mask.tif"))
     path.write_bytes(b"nothing")
-    with pytest.raises(DataError, match=r"_3_mask\.tif: not a readable mask"):
+    with pytest.raises(DataError, match=r"_3_mask\.tif: cannot be read as a mask"):
         lgg_mri.find(slices)
 
 
-def test_a_case_must_tell_the_patient(slices: Path) -> None:
-    next((slices / "kaggle_3m").iterdir()).rename(slices / "kaggle_3m" / "somebody")
-    with pytest.raises(DataError, match="does not tell the patient"):
+def test_an_unknown_case_name_is_rejected(slices: Path) -> None:
+    next((slices / "kaggle_3m").iterdir()).rename(slices / "kaggle_3m" / "unknown")
+    with pytest.raises(DataError, match="the patient is unknown"):
         lgg_mri.find(slices)
 
 
-def test_masks_lie_on_their_images(slices: Path) -> None:
-    found = lgg_mri.find(slices)
-    images, masks = pixels.read(found, SPEC), pixels.masks(found, SPEC)
+def test_masks_are_aligned_with_their_images(slices: Path) -> None:
+    result = lgg_mri.find(slices)
+    images, masks = pixels.read(result, SPEC), pixels.masks(result, SPEC)
     assert masks.shape == (12, 1, 32, 32)
     assert masks.any()
     np.testing.assert_array_equal(masks[:, 0].numpy() > 0, images[:, 1].numpy() > 160)
 
 
-def test_a_mask_of_another_size_than_its_image_is_refused(slices: Path) -> None:
+def test_a_mask_of_another_size_is_rejected(slices: Path) -> None:
     path = next(slices.rglob("*_3_mask.tif"))
     Image.new("L", (60, 64)).save(path)
-    with pytest.raises(DataError, match="both must be equal"):
+    with pytest.raises(DataError, match="sizes must be equal"):
         pixels.masks(lgg_mri.find(slices), SPEC)

@@ -11,50 +11,50 @@ from training.errors import DataError
 
 def _examples(groups: int, label: str, each: int = 1) -> list[Example]:
     return [
-        Example(f"{label}/{group}-{place}", Path(), label, f"{label}-{group}", "")
+        Example(f"{label}/{group}-{index}", Path(), label, f"{label}-{group}", "")
         for group in range(groups)
-        for place in range(each)
+        for index in range(each)
     ]
 
 
 def _assert_apart(examples: tuple[Example, ...], sides: split.Split) -> None:
-    train = {examples[place].group for place in sides.train}
-    validation = {examples[place].group for place in sides.validation}
+    train = {examples[index].group for index in sides.train}
+    validation = {examples[index].group for index in sides.validation}
     assert not train & validation
     assert sorted(sides.train + sides.validation) == list(range(len(examples)))
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_no_group_is_on_two_sides(seed: int) -> None:
+def test_no_group_is_on_both_sides(seed: int) -> None:
     examples = (*_examples(30, "a", each=4), *_examples(50, "b", each=2))
     _assert_apart(examples, split.by_group(examples, 0.2, seed))
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_no_patient_and_no_file_of_the_real_films_is_on_two_sides(real: Path, seed: int) -> None:
+def test_no_patient_or_file_of_the_real_films_is_on_both_sides(real: Path, seed: int) -> None:
     examples = datasets.find("chest_xray", real)
     sides = split.by_group(examples, 0.15, seed)
     _assert_apart(examples, sides)
-    files = [{examples[place].sha256 for place in side} for side in (sides.train, sides.validation)]
+    files = [{examples[index].sha256 for index in side} for side in (sides.train, sides.validation)]
     assert not files[0] & files[1]
 
 
-def test_every_label_gives_its_share() -> None:
+def test_every_label_contributes_its_share() -> None:
     examples = (*_examples(200, "a"), *_examples(100, "b", each=3))
     sides = split.by_group(examples, 0.2, seed=3)
-    labels = [examples[place].label for place in sides.validation]
+    labels = [examples[index].label for index in sides.validation]
     assert labels.count("a") == pytest.approx(40, abs=1)
     assert labels.count("b") == pytest.approx(60, abs=3)
 
 
-def test_the_same_seed_gives_the_same_split_and_another_another() -> None:
+def test_the_seed_determines_the_split() -> None:
     examples = (*_examples(30, "a"), *_examples(30, "b"))
     first = split.by_group(examples, 0.2, seed=1)
     assert first == split.by_group(examples, 0.2, seed=1)
     assert first.sha256 != split.by_group(examples, 0.2, seed=2).sha256
 
 
-def test_the_hash_does_not_depend_on_the_order_of_the_files() -> None:
+def test_the_hash_is_independent_of_the_order_of_files() -> None:
     examples = (*_examples(30, "a"), *_examples(30, "b"))
     assert split.by_group(examples, 0.2, 1).sha256 == split.by_group(examples[::-1], 0.2, 1).sha256
 

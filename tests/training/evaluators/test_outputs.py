@@ -11,12 +11,12 @@ from training.batches import Images
 from training.evaluators import outputs
 
 
-def test_probabilities_are_those_of_the_server(recipe: Recipe) -> None:
+def test_probabilities_equal_those_of_the_server(recipe: Recipe) -> None:
     logits = np.random.default_rng(0).normal(0, 3, (20, 2))
-    asked = recipe.model_copy(update={"calibration": Calibration(temperature=1.7, fitted="by hand")})
-    found = outputs.probabilities(logits, 1.7)
-    for row, shares in zip(logits, found, strict=True):
-        served = decide(row.astype(np.float32), asked).probabilities
+    variant = recipe.model_copy(update={"calibration": Calibration(temperature=1.7, fitted="by hand")})
+    result = outputs.probabilities(logits, 1.7)
+    for row, shares in zip(logits, result, strict=True):
+        served = decide(row.astype(np.float32), variant).probabilities
         assert list(served.values()) == pytest.approx(shares.tolist(), abs=1e-6)
 
 

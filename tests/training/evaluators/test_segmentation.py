@@ -12,9 +12,10 @@ from handlers.geometry import Geometry
 from handlers.mask import segment
 from handlers.recipe import Calibration, Recipe
 from tests.training.conftest import ROOT
-from training import evaluators
 from training.batches import Images
-from training.evaluators.segmentation import Masks, predict
+from training.evaluators import factory
+from training.evaluators.evaluator import Logits
+from training.evaluators.segmentation import SegmentationEvaluator, predict
 from training.settings import Settings
 
 SETTINGS = Settings(data="lgg_mri")
@@ -35,7 +36,7 @@ def _images(patients: int = 4, each: int = 6) -> Images:
     return Images(torch.zeros_like(masks), targets, groups, masks)
 
 
-def _logits(images: Images, scale: float = 1.0, shift: float = 0.0) -> evaluators.Logits:
+def _logits(images: Images, scale: float = 1.0, shift: float = 0.0) -> Logits:
     assert images.masks is not None
     noise = np.random.default_rng(0).normal(0, 1, images.masks.shape)
     return (scale * (4 * images.masks.numpy() - 2.0 + noise) + shift).astype(np.float32)
@@ -46,45 +47,48 @@ def _truth(images: Images) -> NDArray[np.bool_]:
     return images.masks[:, 0].bool().numpy()
 
 
-def test_a_segmentation_is_judged_so(glioma: Recipe) -> None:
-    assert isinstance(evaluators.of(glioma), Masks)
+def test_a_segmentation_gets_the_segmentation_evaluator(glioma: Recipe) -> None:
+    assert isinstance(factory.for_recipe(glioma), SegmentationEvaluator)
 
 
-def test_the_temperature_undoes_what_stretched_the_logits(glioma: Recipe) -> None:
+def test_the_temperature_reverts_a_scaling_of_the_logits(glioma: Recipe) -> None:
     images = _images()
-    first, second = (Masks().choose(glioma, SETTINGS, _logits(images, scale), images, "x") for scale in (1, 3))
+    first, second = (
+        SegmentationEvaluator().calibrate(glioma, SETTINGS, _logits(images, scale), images, "x") for scale in (1, 3)
+    )
     assert second.calibration.temperature == pytest.approx(3 * first.calibration.temperature, rel=0.01)
     assert second.decision == first.decision
 
 
-def test_the_threshold_moves_with_the_logits(glioma: Recipe) -> None:
-    """A network that says too much is answered with a higher threshold."""
+def test_the_threshold_follows_a_shift_of_the_logits(glioma: Recipe) -> None:
+    """Excessive logits lead to a higher threshold."""
     images = _images()
     low, high = (
-        Masks().choose(glioma, SETTINGS, _logits(images, shift=shift), images, "x").decision for shift in (-1.5, 1.5)
+        SegmentationEvaluator().calibrate(glioma, SETTINGS, _logits(images, shift=shift), images, "x").decision
+        for shift in (-1.5, 1.5)
     )
     assert low is not None
     assert high is not None
     assert low.threshold < 0.5 < high.threshold
 
 
-def test_the_smallest_mask_empties_specks_and_keeps_tumours(glioma: Recipe) -> None:
+def test_the_smallest_mask_removes_specks_and_keeps_tumours(glioma: Recipe) -> None:
     images, truth = _images(), _truth(_images())
     logits = np.where(truth[:, None], 5, -5).astype(np.float32)
     logits[1::2, :, :3, :4] = 5  # twelve pixels where there is nothing
-    made = Masks().choose(glioma, SETTINGS, logits, images, "x").decision
-    assert made is not None
-    assert 12 < made.smallest <= 96
-    np.testing.assert_array_equal(predict(logits, made.threshold, made.smallest), truth)
+    calibrated = SegmentationEvaluator().calibrate(glioma, SETTINGS, logits, images, "x").decision
+    assert calibrated is not None
+    assert 12 < calibrated.smallest <= 96
+    np.testing.assert_array_equal(predict(logits, calibrated.threshold, calibrated.smallest), truth)
 
 
-def test_predicted_masks_are_those_that_are_served(glioma: Recipe) -> None:
-    """An image that the network sees whole comes back as it was: same temperature, threshold, smallest mask."""
+def test_predicted_masks_equal_the_served_ones(glioma: Recipe) -> None:
+    """Both use the same temperature, threshold and smallest mask."""
     random = np.random.default_rng(1)
     spec = glioma.input.model_copy(update={"height": SIDE, "width": SIDE, "frame": None})
     assert glioma.decision is not None
     for smallest in (1, 100, 400):
-        asked = glioma.model_copy(
+        variant = glioma.model_copy(
             update={
                 "input": spec,
                 "calibration": Calibration(temperature=1.7, fitted="by hand"),
@@ -92,31 +96,31 @@ def test_predicted_masks_are_those_that_are_served(glioma: Recipe) -> None:
             }
         )
         logits = random.normal(0, 2, (6, 1, SIDE, SIDE)).astype(np.float32)
-        found = predict(logits / np.float32(1.7), 0.7, smallest)
-        assert found.any() == (smallest < 400)
-        for row, mask in zip(logits, found, strict=True):
-            served = segment(row, asked, Geometry.of(SIDE, SIDE, spec)).marked
+        result = predict(logits / np.float32(1.7), 0.7, smallest)
+        assert result.any() == (smallest < 400)
+        for row, mask in zip(logits, result, strict=True):
+            served = segment(row, variant, Geometry.of(SIDE, SIDE, spec)).marked
             np.testing.assert_array_equal(served, mask)
 
 
-def test_perfect_masks_have_a_dice_of_one_and_missed_ones_of_none(glioma: Recipe, tmp_path: Path) -> None:
+def test_perfect_masks_have_dice_one_and_empty_ones_zero(glioma: Recipe, tmp_path: Path) -> None:
     images, truth = _images(), _truth(_images())
     perfect = np.where(truth[:, None], 9, -9).astype(np.float32)
-    found = Masks().measure(glioma, perfect, images, seed=1)
-    assert found.figures["dice_patient"] == {"value": 1.0, "ci95": [1.0, 1.0]}
-    assert found.figures["dice_slice"]["value"] == 1
-    assert found.figures["false_alarms"]["value"] == 0
-    assert found.confusion is None
-    found.plot(tmp_path)
+    result = SegmentationEvaluator().measure(glioma, perfect, images, seed=1)
+    assert result.metrics["dice_patient"] == {"value": 1.0, "ci95": [1.0, 1.0]}
+    assert result.metrics["dice_slice"]["value"] == 1
+    assert result.metrics["false_alarms"]["value"] == 0
+    assert result.confusion is None
+    result.plot(tmp_path)
     assert list(tmp_path.glob("*.png"))
-    missed = Masks().measure(glioma, np.full_like(perfect, -9), images, seed=1)
-    assert missed.figures["dice_patient"]["value"] == 0
-    assert missed.figures["missed_slices"]["value"] == 1
+    missed = SegmentationEvaluator().measure(glioma, np.full_like(perfect, -9), images, seed=1)
+    assert missed.metrics["dice_patient"]["value"] == 0
+    assert missed.metrics["missed_slices"]["value"] == 1
 
 
-def test_masks_of_the_neighbouring_slice_do_not_count(glioma: Recipe) -> None:
+def test_masks_on_the_wrong_slice_do_not_count(glioma: Recipe) -> None:
     images, truth = _images(), _truth(_images())
     shifted = np.where(np.roll(truth, 1, axis=0)[:, None], 9, -9).astype(np.float32)
-    found = Masks().measure(glioma, shifted, images, seed=1)
-    assert found.figures["dice_slice"]["value"] == 0
-    assert found.figures["false_alarms"]["value"] == 1
+    result = SegmentationEvaluator().measure(glioma, shifted, images, seed=1)
+    assert result.metrics["dice_slice"]["value"] == 0
+    assert result.metrics["false_alarms"]["value"] == 1

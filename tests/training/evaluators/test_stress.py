@@ -6,13 +6,13 @@ from training.batches import Images
 from training.evaluators import stress
 
 
-def test_each_condition_changes_the_films_and_nothing_else() -> None:
+def test_each_condition_changes_only_the_pixels() -> None:
     images = Images(
         torch.randint(0, 256, (3, 1, 112, 160), dtype=torch.uint8), torch.tensor([0, 1, 1]), ("a", "b", "c")
     )
-    found = stress.conditions(images)
-    assert len(found) == 10
-    for changed in found.values():
+    result = stress.conditions(images)
+    assert len(result) == 10
+    for changed in result.values():
         assert changed.pixels.dtype == torch.uint8
         assert changed.pixels.shape == images.pixels.shape
         assert not torch.equal(changed.pixels, images.pixels)
@@ -20,7 +20,7 @@ def test_each_condition_changes_the_films_and_nothing_else() -> None:
         assert changed.groups == images.groups
 
 
-def test_conditions_are_the_same_each_time() -> None:
+def test_conditions_are_reproducible() -> None:
     images = Images(
         torch.randint(0, 256, (3, 1, 112, 160), dtype=torch.uint8), torch.tensor([0, 1, 1]), ("a", "b", "c")
     )

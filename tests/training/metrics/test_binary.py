@@ -6,12 +6,14 @@ import torch
 from torchmetrics.functional.classification import binary_auroc, binary_average_precision
 
 from training.metrics import binary
+from training.metrics.reliability import bins
+from training.metrics.threshold_sweep import rank
 
 POSITIVE = np.array([True, True, True, False, False])
 SCORE = np.array([0.9, 0.6, 0.3, 0.6, 0.1])
 
 
-def test_the_confusion_counts_every_answer() -> None:
+def test_the_confusion_matrix_counts_every_prediction() -> None:
     counts = binary.confusion(POSITIVE, SCORE >= 0.5)
     assert counts == binary.Confusion(true_positive=2, false_negative=1, false_positive=1, true_negative=1)
     assert counts.sensitivity == pytest.approx(2 / 3)
@@ -20,21 +22,21 @@ def test_the_confusion_counts_every_answer() -> None:
     assert counts.f1 == pytest.approx(2 / 3)
 
 
-def test_the_published_counts_of_the_original_system_give_its_published_figures() -> None:
+def test_published_counts_give_the_published_metrics() -> None:
     counts = binary.Confusion(true_positive=388, false_negative=2, false_positive=169, true_negative=65)
     assert counts.precision == pytest.approx(0.6966, abs=1e-4)
     assert counts.sensitivity == pytest.approx(0.9949, abs=1e-4)
     assert counts.specificity == pytest.approx(0.278, abs=1e-3)
 
 
-def test_auroc_is_the_share_of_pairs_in_the_right_order() -> None:
+def test_auroc_is_the_share_of_correctly_ordered_pairs() -> None:
     # Pairs: .9>.6, .9>.1, .6=.6 (half), .6>.1, .3<.6, .3>.1.
-    assert binary.auroc(POSITIVE, SCORE) == pytest.approx(4.5 / 6)
+    assert rank(POSITIVE, SCORE).sweep().auroc == pytest.approx(4.5 / 6)
 
 
 def test_average_precision_by_hand() -> None:
     # Thresholds .9: precision 1, gains 1/3; .6: 2/3, 1/3; .3: 3/4, 1/3.
-    assert binary.average_precision(POSITIVE, SCORE) == pytest.approx((1 + 2 / 3 + 3 / 4) / 3)
+    assert rank(POSITIVE, SCORE).sweep().average_precision == pytest.approx((1 + 2 / 3 + 3 / 4) / 3)
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -43,40 +45,41 @@ def test_auroc_and_average_precision_agree_with_torchmetrics(seed: int) -> None:
     positive = draw.random(300) < 0.4
     score = np.round(draw.normal(positive, 1.0), 1)
     score = (score - score.min()) / (score.max() - score.min())
-    told = torch.from_numpy(score), torch.from_numpy(positive).int()
-    assert binary.auroc(positive, score) == pytest.approx(binary_auroc(*told).item(), abs=1e-5)
-    assert binary.average_precision(positive, score) == pytest.approx(binary_average_precision(*told).item(), abs=1e-5)
+    tensors = torch.from_numpy(score), torch.from_numpy(positive).int()
+    sweep = rank(positive, score).sweep()
+    assert sweep.auroc == pytest.approx(binary_auroc(*tensors).item(), abs=1e-5)
+    assert sweep.average_precision == pytest.approx(binary_average_precision(*tensors).item(), abs=1e-5)
 
 
-def test_one_class_alone_has_no_auroc() -> None:
-    assert np.isnan(binary.auroc(np.array([True, True]), np.array([0.1, 0.2])))
+def test_auroc_of_one_class_is_undefined() -> None:
+    assert np.isnan(rank(np.array([True, True]), np.array([0.1, 0.2])).sweep().auroc)
 
 
 def test_brier_by_hand() -> None:
     assert binary.brier(POSITIVE, SCORE) == pytest.approx((0.01 + 0.16 + 0.49 + 0.36 + 0.01) / 5)
 
 
-def test_the_calibration_error_weighs_the_gap_of_each_bin() -> None:
+def test_the_calibration_error_weights_the_gap_of_each_bin() -> None:
     positive = np.array([True, False, True, True])
     probability = np.array([0.3, 0.3, 0.9, 0.9])
     # Two bins of two: |.3 - .5| and |.9 - 1|.
-    assert binary.calibration_error(positive, probability) == pytest.approx((0.2 + 0.1) / 2)
+    assert bins(positive, probability).error == pytest.approx((0.2 + 0.1) / 2)
 
 
-def test_a_certain_and_right_model_has_no_calibration_error() -> None:
+def test_a_perfect_model_has_no_calibration_error() -> None:
     positive = np.array([True, False])
-    assert binary.calibration_error(positive, positive.astype(float)) == 0
+    assert bins(positive, positive.astype(float)).error == 0
 
 
-def test_at_equal_prevalence_both_classes_count_alike() -> None:
-    weights = binary.equal_prevalence(POSITIVE)
+def test_equal_weights_give_both_classes_the_same_total() -> None:
+    weights = binary.equal_weights(POSITIVE)
     assert weights[POSITIVE].sum() == pytest.approx(weights[~POSITIVE].sum())
     assert weights.sum() == pytest.approx(5)
 
 
-def test_where_a_class_is_absent_no_figure_is_made_up() -> None:
-    found = binary.figures(np.array([True, True]), np.array([0.2, 0.9]), 0.5)
-    assert {name for name, value in found.items() if np.isnan(value)} == {
+def test_metrics_of_an_absent_class_are_undefined() -> None:
+    result = binary.compute(np.array([True, True]), np.array([0.2, 0.9]), 0.5)
+    assert {name for name, value in result.items() if np.isnan(value)} == {
         "auroc",
         "specificity",
         "brier_equal",

@@ -5,11 +5,12 @@ import pytest
 from numpy.typing import NDArray
 
 from training.evaluators import outputs
-from training.metrics import binary, calibration
+from training.metrics import calibration
+from training.metrics.reliability import bins
 
 
 def _sample(count: int = 20_000) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """Logits, and labels drawn with exactly the probabilities that these give."""
+    """Return logits, and labels drawn with the probabilities of these logits."""
     draw = np.random.default_rng(0)
     logits = draw.normal(0, 2, (count, 2))
     targets = (draw.random(count) < outputs.probabilities(logits, 1)[:, 1]).astype(np.int64)
@@ -22,15 +23,15 @@ def test_a_known_temperature_is_recovered(known: float) -> None:
     assert calibration.temperature(logits * known, targets) == pytest.approx(known, rel=0.03)
 
 
-def test_it_calibrates_what_was_overconfident() -> None:
+def test_temperature_calibrates_overconfident_logits() -> None:
     logits, targets = _sample()
     positive = targets == 1
     before = outputs.probabilities(logits * 3, 1)[:, 1]
     after = outputs.probabilities(logits * 3, calibration.temperature(logits * 3, targets))[:, 1]
-    assert binary.calibration_error(positive, after) < 0.02 < binary.calibration_error(positive, before)
+    assert bins(positive, after).error < 0.02 < bins(positive, before).error
 
 
-def test_weights_count_images_several_times() -> None:
+def test_a_weight_equals_repeated_images() -> None:
     logits, targets = _sample(500)
     weights = np.random.default_rng(1).integers(1, 4, 500)
     repeated = calibration.temperature(logits.repeat(weights, axis=0), targets.repeat(weights))

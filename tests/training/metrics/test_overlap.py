@@ -40,10 +40,10 @@ def _tensor(mask: NDArray[np.bool_]) -> torch.Tensor:
 @pytest.mark.parametrize("seed", range(5))
 def test_the_distance_agrees_with_monai(seed: int, spacing: tuple[float, float]) -> None:
     predicted, truth = _mask(seed), _mask(seed + 100)
-    told = compute_hausdorff_distance(
+    reference = compute_hausdorff_distance(
         _tensor(predicted), _tensor(truth), include_background=True, percentile=95, spacing=list(spacing)
     )
-    assert overlap(predicted, truth, spacing).hd95 == pytest.approx(told.item(), abs=1e-4)
+    assert overlap(predicted, truth, spacing).hd95 == pytest.approx(reference.item(), abs=1e-4)
 
 
 def test_the_distance_of_a_shifted_square_is_the_shift() -> None:
@@ -51,12 +51,12 @@ def test_the_distance_of_a_shifted_square_is_the_shift() -> None:
     assert overlap(_square(10, 10), _square(13, 10), spacing=(2, 1)).hd95 == pytest.approx(6)
 
 
-def test_the_farther_direction_counts() -> None:
+def test_the_distance_is_that_of_the_larger_direction() -> None:
     truth = _square(10, 10)
     assert overlap(truth | _square(10, 40), truth).hd95 == overlap(truth, truth | _square(10, 40)).hd95 > 20
 
 
-def test_a_missed_tumour_is_as_far_away_as_can_be() -> None:
+def test_a_missed_tumour_has_the_distance_of_the_diagonal() -> None:
     assert overlap(NOTHING, _square(10, 10)).hd95 == pytest.approx(math.hypot(*SHAPE))
 
 
@@ -76,9 +76,9 @@ def _four() -> Overlaps:
     return gather(slices, ["b", "b", "a", "a", "a"])
 
 
-def test_figures_by_hand() -> None:
+def test_metrics_by_hand() -> None:
     # Patient a: 2*30 / (35 + 30); patient b: 2*10 / (20 + 60).
-    assert _four().figures() == pytest.approx(
+    assert _four().metrics() == pytest.approx(
         {
             "dice_patient": (60 / 65 + 20 / 80) / 2,
             "dice_patient_median": (60 / 65 + 20 / 80) / 2,
@@ -93,7 +93,7 @@ def test_figures_by_hand() -> None:
     )
 
 
-def test_volumes_are_those_of_whole_patients() -> None:
+def test_volumes_are_summed_per_patient() -> None:
     truth, predicted = _four().volumes
     assert truth.tolist() == [30, 60]
     assert predicted.tolist() == [35, 20]
@@ -101,21 +101,21 @@ def test_volumes_are_those_of_whole_patients() -> None:
 
 @pytest.mark.parametrize("seed", range(3))
 def test_slice_and_volume_dice_agree_with_monai(seed: int) -> None:
-    truth = [_mask(seed * 10 + place) for place in range(6)]
-    predicted = [_mask(seed * 10 + place + 3) for place in range(6)]
+    truth = [_mask(seed * 10 + index) for index in range(6)]
+    predicted = [_mask(seed * 10 + index + 3) for index in range(6)]
     table = gather([overlap(*pair) for pair in zip(predicted, truth, strict=True)], ["a"] * 6)
     alone = DiceMetric(include_background=True, reduction="none")
     alone(torch.cat(list(map(_tensor, predicted))), torch.cat(list(map(_tensor, truth))))
     assert table.slice_dice.tolist() == pytest.approx(alone.aggregate().flatten().tolist(), abs=1e-5)  # type: ignore[union-attr]
     volume = DiceMetric(include_background=True)
     volume(_tensor(np.stack(predicted)), _tensor(np.stack(truth)))
-    assert table.figures()["dice_patient"] == pytest.approx(volume.aggregate().item(), abs=1e-5)  # type: ignore[union-attr]
+    assert table.metrics()["dice_patient"] == pytest.approx(volume.aggregate().item(), abs=1e-5)  # type: ignore[union-attr]
 
 
-def test_a_patient_who_is_drawn_twice_counts_twice() -> None:
-    once = _four().figures(np.array([2, 3, 4, 0, 1]))
-    twice = _four().figures(np.array([2, 3, 4, 0, 1, 2, 3, 4]))
-    assert once == pytest.approx(_four().figures())
+def test_a_patient_drawn_twice_counts_twice() -> None:
+    once = _four().metrics(np.array([2, 3, 4, 0, 1]))
+    twice = _four().metrics(np.array([2, 3, 4, 0, 1, 2, 3, 4]))
+    assert once == pytest.approx(_four().metrics())
     assert twice["dice_patient"] == pytest.approx((2 * 60 / 65 + 20 / 80) / 3)
     assert twice["dice_patient_median"] == pytest.approx(60 / 65)
     assert twice["dice_slice"] == pytest.approx((0.5 + 0 + 1 + 1) / 4)
@@ -132,13 +132,13 @@ def test_a_bootstrap_draws_whole_patients() -> None:
             slices.append(Overlap(int(truth * quality), truth, truth, 1.0))
             patients.append(f"p{patient:02}")
     table = gather(slices, patients)
-    found = intervals(table.figures, patients, seed=1, rounds=1000)["dice_patient"]
-    assert found.low < found.value < found.high
+    result = intervals(table.metrics, patients, seed=1, rounds=1000)["dice_patient"]
+    assert result.low < result.value < result.high
     expected = 2 * 1.96 * table.patient_dice.std() / 30**0.5
-    assert found.high - found.low == pytest.approx(expected, rel=0.1)
+    assert result.high - result.low == pytest.approx(expected, rel=0.1)
 
 
-def test_without_a_tumour_no_figure_is_made_up() -> None:
-    found = gather([overlap(NOTHING, NOTHING), overlap(NOTHING, NOTHING)], ["a", "b"]).figures()
-    assert found.pop("false_alarms") == 0
-    assert all(math.isnan(value) for value in found.values())
+def test_metrics_without_tumour_are_undefined() -> None:
+    result = gather([overlap(NOTHING, NOTHING), overlap(NOTHING, NOTHING)], ["a", "b"]).metrics()
+    assert result.pop("false_alarms") == 0
+    assert all(math.isnan(value) for value in result.values())

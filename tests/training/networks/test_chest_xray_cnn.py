@@ -21,7 +21,7 @@ def test_has_the_keys_of_the_original_system() -> None:
     assert modules == numbered | {"fc_01", "fc_02"}
 
 
-def test_computes_what_the_facts_say_layer_by_layer() -> None:
+def test_computes_the_original_layers() -> None:
     torch.manual_seed(0)
     network = ChestXrayCnn(2).eval()
     x = images = torch.randn(2, 3, 112, 160)
@@ -51,6 +51,6 @@ def test_exports_with_a_dynamic_batch() -> None:
     torch.testing.assert_close(program.module()(images)["logits"], network(images)["logits"])
 
 
-def test_an_unknown_network_is_named_with_the_known_ones() -> None:
+def test_an_unknown_network_is_reported_with_the_available_ones() -> None:
     with pytest.raises(NetworkError, match=r"'resnet'.*chest_xray_cnn"):
         networks.create("resnet", 2)

@@ -4,13 +4,13 @@ import subprocess
 import sys
 
 
-def test_networks_need_torch_only() -> None:
+def test_networks_require_only_torch() -> None:
     code = "import sys, training.networks; print([m for m in ('lightning', 'torchmetrics') if m in sys.modules])"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"
+    completed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert completed.stdout.strip() == "[]"
 
 
-def test_the_command_imports_torch_only_when_it_runs() -> None:
+def test_the_cli_imports_torch_only_when_a_command_runs() -> None:
     code = "import sys, training.cli; print([m for m in ('torch', 'lightning') if m in sys.modules])"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"
+    completed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert completed.stdout.strip() == "[]"

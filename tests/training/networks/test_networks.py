@@ -1,4 +1,4 @@
-"""All ten networks: sizes, outputs and keys of the original systems, and tokens cut as they cut them."""
+"""Tests of all networks: sizes, outputs, keys and tokens equal those of the original systems."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ SHAPES: dict[str, tuple[tuple[int, ...], dict[str, tuple[int, ...]]]] = {
 
 
 def create(name: str) -> nn.Module:
-    """Make a network without memory: shapes are all that these tests ask it for."""
+    """Create a network on the meta device; these tests only need shapes."""
     (outputs,) = (count for start, count in LOGITS.items() if name.startswith(start))
     with torch.device("meta"):
         return networks.create(name, outputs).eval()
@@ -54,16 +54,16 @@ def test_has_the_parameters_of_the_original_system(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", SHAPES)
-def test_every_output_has_its_shape_and_a_row_an_image(name: str) -> None:
-    image, wanted = SHAPES[name]
+def test_every_output_has_its_shape_and_one_row_per_image(name: str) -> None:
+    image, expected = SHAPES[name]
     outputs = create(name)(torch.empty(2, *image, device="meta"))
     assert {key: tuple(value.shape) for key, value in outputs.items()} == {
-        key: (2, *shape) for key, shape in wanted.items()
+        key: (2, *shape) for key, shape in expected.items()
     }
 
 
 @pytest.mark.parametrize("name", [name for name in SHAPES if not name.startswith("glioma")])
-def test_the_head_of_a_classifier_gives_its_logits(name: str) -> None:
+def test_the_head_of_a_classifier_is_its_last_linear_layer(name: str) -> None:
     network = create(name)
     head = network.head
     assert isinstance(head, nn.Linear)
@@ -76,20 +76,20 @@ def test_the_trunk_of_the_brain_networks_has_the_parameters_of_the_original() ->
     assert sum(parameter.numel() for layer in trunk for parameter in layer.parameters()) == 260_928
 
 
-TRUNK = {f"layer{number}.{place}" for number in range(1, 5) for place in (0, 1)}
+TRUNK = {f"layer{number}.{index}" for number in range(1, 5) for index in (0, 1)}
 ATTENTION = {"patch_embedding_layer", "sa.W_q", "sa.W_k", "sa.W_v", "sa.W_o", "fc.0"}
 
 
 @pytest.mark.parametrize(
-    ("name", "wanted"),
+    ("name", "expected"),
     [
         ("brain_tumor_cnn", TRUNK | {"fc1.0", "fc2.0"}),
         ("brain_tumor_cnn_attention", TRUNK | ATTENTION),
         ("brain_tumor_attention", ATTENTION),
     ],
 )
-def test_has_the_keys_of_the_original_system(name: str, wanted: set[str]) -> None:
-    assert {key.rpartition(".")[0] for key in create(name).state_dict()} == wanted
+def test_has_the_keys_of_the_original_system(name: str, expected: set[str]) -> None:
+    assert {key.rpartition(".")[0] for key in create(name).state_dict()} == expected
 
 
 def test_vgg16_has_the_keys_of_torchvision() -> None:
@@ -100,22 +100,22 @@ def test_vgg16_has_the_keys_of_torchvision() -> None:
 
 
 @pytest.mark.parametrize("kind", VGG)
-def test_the_vgg_family_has_as_many_layers_with_weights_as_its_name_says(kind: str) -> None:
-    # The last two of the public VGG's three linear layers are not there.
+def test_the_vgg_family_has_the_layers_its_names_promise(kind: str) -> None:
+    # Two of the three linear layers of the published VGG are absent.
     layers = [layer for layer in Vgg(10, kind).modules() if isinstance(layer, nn.Conv2d | nn.Linear)]
     assert len(layers) == int(kind.removeprefix("vgg")) - 2
 
 
-def runs_by_hand(
+def split_by_hand(
     image: np.ndarray[tuple[int, ...], np.dtype[np.float32]], count: int
 ) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
-    """Cut (channels, height, width) into tokens, counting places in memory one by one."""
-    channels, places = image.shape[0], image[0].size // count
-    tokens = np.zeros((count, channels * places), np.float32)
+    """Split (channels, height, width) into tokens, one value at a time."""
+    channels, indices = image.shape[0], image[0].size // count
+    tokens = np.zeros((count, channels * indices), np.float32)
     for token in range(count):
         for channel in range(channels):
-            for place in range(places):
-                tokens[token, channel * places + place] = image[channel].ravel()[token * places + place]
+            for index in range(indices):
+                tokens[token, channel * indices + index] = image[channel].ravel()[token * indices + index]
     return tokens
 
 
@@ -123,19 +123,19 @@ def runs_by_hand(
     ("network", "shape", "count"),
     [(BrainTumorCnnAttention, (128, 14, 14), 49), (BrainTumorAttention, (3, 200, 200), 400)],
 )
-def test_a_token_is_a_run_of_memory_as_in_the_original_view(
+def test_a_token_is_contiguous_in_memory_like_in_the_original(
     network: type[BrainTumorCnnAttention | BrainTumorAttention], shape: tuple[int, ...], count: int
 ) -> None:
     known = torch.arange(float(2 * np.prod(shape))).view(2, *shape)
     tokens = network().tokens(known)
     for row in range(2):
-        assert np.array_equal(tokens[row].numpy(), runs_by_hand(known[row].numpy(), count))
-    laid_out = network().tokens(known.contiguous(memory_format=torch.channels_last))
-    assert torch.equal(laid_out, tokens), "how a tensor lies in memory must not change its tokens"
+        assert np.array_equal(tokens[row].numpy(), split_by_hand(known[row].numpy(), count))
+    channels_last = network().tokens(known.contiguous(memory_format=torch.channels_last))
+    assert torch.equal(channels_last, tokens), "the memory layout must not change the tokens"
 
 
 def test_a_token_of_the_image_is_half_a_row_of_each_channel() -> None:
-    """The figure that tells a run from a square: 100 values of one row of 200, not 10 x 10."""
+    """Distinguishes a contiguous run (100 values of a row of 200) from a square (10 x 10)."""
     image = torch.zeros(1, 3, 200, 200)
     image[0, :, 7, 100:] = torch.tensor([1.0, 2.0, 3.0])[:, None]
     tokens = BrainTumorAttention().tokens(image)
@@ -145,35 +145,35 @@ def test_a_token_of_the_image_is_half_a_row_of_each_channel() -> None:
 
 
 @pytest.mark.parametrize("network", [BrainTumorCnnAttention, BrainTumorAttention])
-def test_images_laid_out_channels_last_get_the_same_answer(
+def test_channels_last_images_give_the_same_logits(
     network: type[BrainTumorCnnAttention | BrainTumorAttention],
 ) -> None:
     torch.manual_seed(0)
-    made, images = network().eval(), torch.randn(2, 3, 224, 224)
+    module, images = network().eval(), torch.randn(2, 3, 224, 224)
     with torch.inference_mode():
-        wanted = made(images)["logits"]
-        torch.testing.assert_close(made(images.contiguous(memory_format=torch.channels_last))["logits"], wanted)
+        expected = module(images)["logits"]
+        torch.testing.assert_close(module(images.contiguous(memory_format=torch.channels_last))["logits"], expected)
 
 
-def test_positions_are_the_sines_and_cosines_of_the_paper() -> None:
+def test_positions_equal_the_formula_of_the_paper() -> None:
     table = positions(400, 512)
-    for place, column in ((0, 0), (1, 0), (7, 30), (399, 511), (48, 201)):
-        angle = place / 10_000 ** (2 * (column // 2) / 512)
-        wanted = np.cos(angle) if column % 2 else np.sin(angle)
-        assert float(table[place, column]) == pytest.approx(wanted, abs=1e-4)
+    for index, column in ((0, 0), (1, 0), (7, 30), (399, 511), (48, 201)):
+        angle = index / 10_000 ** (2 * (column // 2) / 512)
+        expected = np.cos(angle) if column % 2 else np.sin(angle)
+        assert float(table[index, column]) == pytest.approx(expected, abs=1e-4)
 
 
-def test_attention_is_that_of_torch_with_two_heads_and_no_more() -> None:
+def test_attention_equals_that_of_torch() -> None:
     torch.manual_seed(0)
-    made, tokens = SelfAttention(512, heads=2), torch.randn(3, 49, 512)
-    q, k, v = (layer(tokens).view(3, 49, 2, 256).transpose(1, 2) for layer in (made.W_q, made.W_k, made.W_v))
+    module, tokens = SelfAttention(512, heads=2), torch.randn(3, 49, 512)
+    q, k, v = (layer(tokens).view(3, 49, 2, 256).transpose(1, 2) for layer in (module.W_q, module.W_k, module.W_v))
     mixed = nn.functional.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(3, 49, 512)
-    found, attention = made(tokens)
-    torch.testing.assert_close(found, made.W_o(mixed))
+    result, attention = module(tokens)
+    torch.testing.assert_close(result, module.W_o(mixed))
     torch.testing.assert_close(attention.sum(-1), torch.ones(3, 2, 49))
 
 
-def test_the_unets_are_those_of_monai_under_a_prefix() -> None:
+def test_the_unets_have_the_keys_of_monai_with_a_prefix() -> None:
     from monai.networks.nets.attentionunet import AttentionUnet
     from monai.networks.nets.unet import UNet
 

@@ -1,0 +1,73 @@
+// Draws pictures: coloured heat maps and masks, pictures to download, and the reduced image.
+
+import { make } from "./dom.js";
+
+const MAX_SIZE = 2048;
+const MASK_COLOUR = [255, 0, 255];
+const HEAT_COLOURS = [[48, 18, 120], [38, 110, 230], [32, 200, 190], [150, 230, 70], [250, 190, 50], [225, 60, 20]];
+
+/** Return the PNG file of a prediction's base64 data. */
+export function toPng(base64) {
+  return new Blob([Uint8Array.from(atob(base64), (letter) => letter.charCodeAt(0))], { type: "image/png" });
+}
+
+/** Return red, green, blue and alpha of a heat map value; 0 is transparent. */
+function heatColour(value) {
+  const position = (value / 255) * (HEAT_COLOURS.length - 1);
+  const left = Math.min(Math.floor(position), HEAT_COLOURS.length - 2);
+  const share = position - left;
+  const colour = HEAT_COLOURS[left].map((part, index) => Math.round(part + (HEAT_COLOURS[left + 1][index] - part) * share));
+  return [...colour, Math.min(255, Math.round(value * 1.6))];
+}
+
+const maskColour = (value) => [...MASK_COLOUR, value > 127 ? 255 : 0];
+
+/** Paint a gray PNG in colour; `kind` is `heat` or `mask`. Throws if the PNG does not have the given size. */
+export async function colourize(blob, kind, { width, height }) {
+  const bitmap = await createImageBitmap(blob);
+  if (bitmap.width !== width || bitmap.height !== height) throw new RangeError("the picture has another size than declared");
+  const scale = Math.min(1, MAX_SIZE / Math.max(width, height));
+  const canvas = make("canvas", {
+    width: Math.max(1, Math.round(width * scale)), height: Math.max(1, Math.round(height * scale)), "aria-hidden": "true",
+  });
+  const context = canvas.getContext("2d", { willReadFrequently: true });
+  context.drawImage(bitmap, 0, 0, canvas.width, canvas.height);
+  bitmap.close();
+  const pixels = context.getImageData(0, 0, canvas.width, canvas.height);
+  const table = Array.from({ length: 256 }, (_, value) => (kind === "heat" ? heatColour(value) : maskColour(value)));
+  for (let at = 0; at < pixels.data.length; at += 4) pixels.data.set(table[pixels.data[at]], at);
+  context.putImageData(pixels, 0, 0);
+  return canvas;
+}
+
+/** Return a PNG of the image and its overlay with a caption, because the picture leaves the page. */
+export function captioned(image, { width, height }, overlay, opacity, lines) {
+  const scale = Math.max(1, Math.ceil(480 / Math.max(width, 1))); // small pictures are enlarged to fit the caption
+  const letter = Math.max(13, Math.round((width * scale) / 60));
+  const canvas = make("canvas", { width: width * scale, height: height * scale + Math.round(letter * (1.6 * lines.length + 1)) });
+  const context = canvas.getContext("2d");
+  context.fillStyle = "#000";
+  context.fillRect(0, 0, canvas.width, canvas.height);
+  context.imageSmoothingEnabled = scale === 1;
+  context.drawImage(image, 0, 0, width * scale, height * scale);
+  if (overlay) {
+    context.globalAlpha = opacity;
+    context.drawImage(overlay, 0, 0, width * scale, height * scale);
+    context.globalAlpha = 1;
+  }
+  context.fillStyle = "#fff";
+  context.font = `${letter}px system-ui, sans-serif`;
+  lines.forEach((line, index) => {
+    context.fillText(line, letter, height * scale + letter * (1.6 * index + 1.7), canvas.width - 2 * letter);
+  });
+  return new Promise((resolve) => { canvas.toBlob(resolve, "image/png"); });
+}
+
+/** Reduce the image to the size of the model's input. */
+export function reduce(image, { width, height }) {
+  const canvas = make("canvas", { width, height, role: "img", "aria-label": `The image in ${width} × ${height} pixels` });
+  const context = canvas.getContext("2d");
+  context.imageSmoothingQuality = "high";
+  context.drawImage(image, 0, 0, width, height);
+  return canvas;
+}

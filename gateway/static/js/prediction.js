@@ -1,0 +1,118 @@
+// Parses predictions. A document that contradicts itself, or is about another image or model, is never shown.
+
+import { invalidResponse, toHex } from "./api.js";
+
+const isObject = (value) => value !== null && typeof value === "object" && !Array.isArray(value);
+const isText = (value) => typeof value === "string" && value !== "";
+const isFraction = (value) => typeof value === "number" && value >= 0 && value <= 1;
+const isCount = (value) => Number.isInteger(value) && value >= 0;
+const isLength = (value) => Number.isInteger(value) && value > 0;
+const isSha256 = (value) => isText(value) && /^[0-9a-f]{64}$/.test(value);
+const isAmount = (value) => typeof value === "number" && value >= 0;
+const isMissing = (value) => value === undefined || value === null;
+const isBox = (value) => isCount(value?.left) && isCount(value?.top) && isLength(value?.width) && isLength(value?.height);
+const isSpacing = (value) => Array.isArray(value) && value.length === 2 && value.every((length) => isAmount(length) && length > 0);
+const TOLERANCE = 1e-6;
+const SUM_TOLERANCE = 0.01; // probabilities may be rounded to two digits
+
+/** Return the SHA-256 of a file in hexadecimal; null if the browser cannot compute it (http from another machine). */
+export async function digest(file) {
+  if (!globalThis.crypto?.subtle) return null;
+  return toHex(new Uint8Array(await crypto.subtle.digest("SHA-256", await file.arrayBuffer())));
+}
+
+function require(condition, reason) {
+  if (!condition) throw invalidResponse(reason);
+}
+
+/**
+ * Parse the prediction for one image; throws a Problem if it is invalid.
+ *
+ * `expected` holds `name`, `version` (or null) and `sha256` (or null) of the request.
+ */
+export function parsePrediction(text, expected) {
+  let prediction;
+  try {
+    prediction = JSON.parse(text);
+  } catch {
+    throw invalidResponse("it is not JSON");
+  }
+  checkDocument(prediction);
+  const { model, image } = prediction;
+  require(model.name === expected.name, "it is from another model");
+  require(expected.version === null || model.version === expected.version, "it is from another version of the model");
+  require(expected.sha256 === null || image.sha256 === expected.sha256, "it is about another image");
+  return prediction;
+}
+
+/** Check a prediction document on its own, like radserve.schema; throws a Problem. */
+export function checkDocument(document) {
+  require(isObject(document), "it is not an object");
+  require(!("predictions" in document), "the file holds several images; unpack it and send them one by one");
+  require(!("status" in document), "it is a problem, not a prediction");
+  require(!("mask" in document && "probabilities" in document), "it has both a mask and probabilities");
+  const { label, model, image, positive, threshold, warning } = document;
+  require(isText(label), "the label is missing");
+  require(isText(model?.name) && isText(model?.version), "the model is missing");
+  require(model.sha256 === null || isSha256(model.sha256), "the checksum of the model is missing");
+  require(isText(image?.format) && isLength(image?.width) && isLength(image?.height) && isSha256(image?.sha256), "the image is missing");
+  require(isMissing(image.spacing) || isSpacing(image.spacing), "the pixel spacing is invalid");
+  require(isMissing(warning) || isText(warning), "the warning is invalid");
+  require(positive === null ? threshold === null : typeof positive === "boolean" && isFraction(threshold), "the decision is invalid");
+  if ("mask" in document) checkSegmentation(document);
+  else checkClassification(document);
+}
+
+/** Compare a prediction with the catalog entry of its model version; throws a Problem if they contradict each other. */
+export function checkCatalog(prediction, version) {
+  require(version.labels.includes(prediction.label), "the model does not have this label");
+  require(("mask" in prediction) === (version.task === "segmentation"), "it is for another task");
+  const positive = version.positive === null ? null : prediction.label === version.positive;
+  require(prediction.positive === positive, "label and decision contradict each other");
+}
+
+function checkClassification(document) {
+  const { label, probability, probabilities, positive, threshold } = document;
+  require(isObject(probabilities), "the probabilities are missing");
+  const values = Object.values(probabilities);
+  require(values.every(isFraction), "the probabilities are invalid");
+  require(Math.abs(values.reduce((sum, value) => sum + value, 0) - 1) <= SUM_TOLERANCE, "the probabilities do not add up to 100%");
+  require(Object.hasOwn(probabilities, label) && isFraction(probability) && Math.abs(probabilities[label] - probability) <= TOLERANCE, "label and probability contradict each other");
+  if (positive === null) {
+    require(probability >= Math.max(...values) - TOLERANCE, "the label is not the most probable one");
+  } else if (positive) {
+    require(probability >= threshold - TOLERANCE, "decision and cut-off contradict each other");
+  } else {
+    const others = Object.keys(probabilities).filter((name) => name !== label).map((name) => probabilities[name]);
+    require(Math.min(...others, 1) <= threshold + TOLERANCE || others.length === 0, "decision and cut-off contradict each other");
+  }
+}
+
+function checkSegmentation({ mask, area, positive, image, box }) {
+  require(isCount(area?.pixels) && isFraction(area?.fraction), "the area is missing");
+  require(isMissing(area.mm2) ? isMissing(image.spacing) : isAmount(area.mm2) && !isMissing(image.spacing), "area and pixel spacing contradict each other");
+  require(box === null || isBox(box), "the box is invalid");
+  require(area.pixels > 0 === positive && (box !== null) === positive, "decision and area contradict each other");
+  require(area.pixels <= image.width * image.height, "the area exceeds the image");
+  require(isPicture(mask, image), "the mask does not fit the image");
+}
+
+const isPicture = (picture, image) => picture?.encoding === "png" && isText(picture.data)
+  && picture.width === image.width && picture.height === image.height;
+
+/** Return the label whose probability is compared with the cut-off; null without a decision between two labels. */
+export function positiveLabel({ label, probabilities, positive }) {
+  if (typeof positive !== "boolean" || !probabilities || Object.keys(probabilities).length !== 2) return null;
+  return positive ? label : Object.keys(probabilities).find((name) => name !== label);
+}
+
+/** Parse the explanation of a prediction; throws a Problem if it belongs to another one. */
+export function parseExplanation(text, prediction) {
+  const { name, version } = prediction.model;
+  const document = parsePrediction(text, { name, version, sha256: prediction.image.sha256 });
+  const { explanation } = document;
+  require(document.model.sha256 === prediction.model.sha256, "it is from another archive");
+  require(document.label === prediction.label && explanation?.label === prediction.label, "it explains another label");
+  require(isPicture(explanation, prediction.image), "the heat map does not fit the image");
+  return explanation;
+}

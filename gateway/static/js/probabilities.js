@@ -1,0 +1,47 @@
+// Probabilities as bars.
+
+import { make } from "./dom.js";
+import { positiveLabel } from "./prediction.js";
+import { capitalize, cutoff, percent } from "./texts.js";
+
+const MAX_ROWS = 5;
+
+function bar(value, threshold, description) {
+  const fill = make("div", { class: "fill" });
+  fill.style.width = `${100 * value}%`;
+  const track = make("div", { class: "track", role: "img", "aria-label": description }, fill);
+  if (threshold !== null) {
+    const mark = make("div", { class: "threshold" });
+    mark.style.left = `${100 * threshold}%`;
+    track.append(mark);
+  }
+  return track;
+}
+
+/** Show the probability of the positive label, the cut-off, and on which side the result is. */
+export function decision(prediction) {
+  const { label, positive, threshold } = prediction;
+  const name = positiveLabel(prediction);
+  const value = prediction.probabilities[name];
+  const limit = cutoff(threshold);
+  const tick = make("span", {}, `cut-off ${limit}`);
+  tick.style.left = `${Math.min(80, Math.max(20, 100 * threshold))}%`; // keeps the text within the bar
+  const side = positive ? (value > threshold ? "Above" : "At") : "Below";
+  return make("div", { class: "decision" },
+    make("div", { class: "bar-head" }, make("span", {}, `Probability of ${name}`), make("strong", {}, percent(value))),
+    bar(value, threshold, `Probability of ${name}: ${percent(value)}, cut-off ${limit}`),
+    make("div", { class: "scale", "aria-hidden": "true" }, make("span", { class: "end" }, "0%"), tick, make("span", { class: "end last" }, "100%")),
+    make("p", { class: "small" }, `${side} the ${limit} cut-off, so reported as ${label}.`));
+}
+
+/** Show the most probable labels. */
+export function ranking(prediction) {
+  const sorted = Object.entries(prediction.probabilities).sort(([, one], [, other]) => other - one);
+  const rows = sorted.slice(0, MAX_ROWS).map(([label, value]) => make("li", { class: label === prediction.label ? "chosen" : null },
+    make("div", { class: "bar-head" }, make("span", {}, capitalize(label)), make("strong", {}, percent(value))),
+    bar(value, null, `${label}: ${percent(value)}`)));
+  const rest = sorted.slice(MAX_ROWS);
+  const sum = rest.reduce((total, [, value]) => total + value, 0);
+  return make("div", {}, make("p", { class: "small" }, "Probabilities"), make("ol", { class: "ranking" }, rows),
+    rest.length ? make("p", { class: "small" }, `${rest.length} other labels: ${percent(sum)} in total.`) : null);
+}

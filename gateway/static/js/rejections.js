@@ -1,0 +1,58 @@
+// Files and requests that failed: a region before the results, never among them.
+
+import { Problem } from "./api.js";
+import { alertReader, button, byId, make } from "./dom.js";
+
+const SVG = "http://www.w3.org/2000/svg";
+const WARNING_SIGN = "M12 3 2.5 20h19L12 3zm0 6v5m0 3v.5";
+
+function svg(tag, attributes, ...children) {
+  const element = document.createElementNS(SVG, tag);
+  for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, value);
+  element.append(...children);
+  return element;
+}
+
+/** Turn an error into a problem; other exceptions are bugs of the page. */
+export function toProblem(error) {
+  if (error instanceof Problem) return error;
+  console.error(error);
+  return new Problem("Something went wrong. Reload the page.", { detail: `Error: ${error?.name ?? "unknown"}.` });
+}
+
+/** Show a problem; `retry` repeats what failed. */
+export function show(name, error, retry = null) {
+  const problem = toProblem(error);
+  const path = svg("path", { d: WARNING_SIGN, fill: "none", stroke: "currentColor", "stroke-width": 1.8, "stroke-linejoin": "round", "stroke-linecap": "round" });
+  const item = make("li", { class: "rejection" },
+    svg("svg", { viewBox: "0 0 24 24", width: 22, height: 22, "aria-hidden": "true" }, path),
+    make("div", {},
+      make("h3", {}, name),
+      make("p", { class: "reason" }, problem.message),
+      problem.detail ? make("p", { class: "small" }, `Details: ${problem.detail}`) : null,
+      problem.requestId ? make("p", { class: "small" }, `Status ${problem.status}, request ${problem.requestId}`) : null),
+    make("div", { class: "row" },
+      retry && problem.canRetry ? button("Try again", () => { remove(item); retry(); }) : null,
+      button("Dismiss", () => remove(item), { "aria-label": `Dismiss ${name}` })));
+  byId("rejection-list").append(item);
+  byId("rejections").hidden = false;
+  alertReader(`${name} could not be analysed. ${problem.message}`);
+}
+
+function remove(item) {
+  const next = item.nextElementSibling ?? item.previousElementSibling;
+  item.remove();
+  if (next) next.querySelector("button").focus();
+  else clear();
+}
+
+function clear() {
+  byId("rejection-list").replaceChildren();
+  byId("rejections").hidden = true;
+  byId("results-heading").focus();
+}
+
+/** Install the listeners. */
+export function install() {
+  byId("dismiss-all").addEventListener("click", clear);
+}

@@ -1,0 +1,78 @@
+// Texts that users read: numbers, times, labels, and what went wrong.
+
+/** Format a probability; values near 0 and 1 are never rounded to certainty. */
+export function percent(value) {
+  if (value > 0 && value < 0.001) return "<0.1%";
+  if (value < 1 && value > 0.999) return ">99.9%";
+  return `${(100 * value).toFixed(1)}%`;
+}
+
+/** Format a cut-off: "50%", "47.4%". */
+export const cutoff = (value) => `${Number((100 * value).toFixed(1))}%`;
+
+/** Format a number of bytes. */
+export function fileSize(bytes) {
+  if (bytes < 1000) return `${bytes} B`;
+  if (bytes < 999_500) return `${Math.round(bytes / 1000)} kB`;
+  return `${(bytes / 1e6).toFixed(1)} MB`;
+}
+
+/** Format a time in the user's time zone. */
+export function localTime(text) {
+  const time = new Date(text);
+  return Number.isNaN(time.getTime()) ? text : time.toLocaleString(undefined, { dateStyle: "medium", timeStyle: "medium" });
+}
+
+/** Return a file name without its extension. */
+export const stem = (name) => name.replace(/\.[^.]{1,8}$/, "") || name;
+
+/** Return a text with an upper-case first letter. */
+export const capitalize = (text) => text.charAt(0).toUpperCase() + text.slice(1);
+
+/** Return the label of a result; `version` is the model's catalog entry or null. */
+export function labelText({ label, positive, isMask }, version) {
+  if (!isMask || positive !== false) return capitalize(label);
+  return version?.positive ? `No ${version.positive} marked` : "Nothing marked";
+}
+
+/** Return the display name of a model, followed by its id. */
+export const modelName = (version, name) => (version ? `${version.title} (${name})` : name);
+
+const SCORES = {
+  auroc: "AUROC", sensitivity: "Sensitivity", specificity: "Specificity",
+  accuracy: "Accuracy", dice_patient: "Dice per patient", dice_slice: "Dice per slice",
+};
+
+/** Return the most important scores of a model version with their confidence intervals. */
+export function scores(figures) {
+  return Object.entries(SCORES).filter(([key]) => key in figures).slice(0, 3).map(([key, name]) => {
+    const { value, ci95: [low, high] } = figures[key];
+    return [name, `${value.toFixed(3)} (${low.toFixed(3)} to ${high.toFixed(3)})`];
+  });
+}
+
+const BY_TITLE = {
+  "Unreadable image": "Damaged or incomplete file. Export it again.",
+  "Unusable image": "This model cannot analyse this image.",
+};
+
+const BY_STATUS = {
+  400: "The server could not read this request.",
+  401: "Enter the access key from your administrator.",
+  403: "Your access key does not permit this.",
+  404: "This model or result does not exist any more. Reload the page.",
+  408: "The upload was too slow. Try again.",
+  413: "This file is too large.",
+  415: "Unsupported file type. Export as DICOM, PNG or JPEG.",
+  422: "This model cannot analyse this file.",
+  429: "Too many requests. Wait a moment, then try again.",
+  500: "The server made an error. Try again; if it happens again, contact your administrator.",
+  502: "The analysis service is starting or down. Try again in a minute.",
+  503: "The analysis service is busy or starting. Try again in a minute.",
+  504: "The analysis took too long. Try again later.",
+};
+
+/** Return what the page says about a problem of the API. */
+export function problemText(status, title = "") {
+  return BY_TITLE[title] ?? BY_STATUS[status] ?? "The request failed. Try again; if it happens again, contact your administrator.";
+}

@@ -1,0 +1,83 @@
+"""Build sources: a model's folder with its recipe and weights."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from handlers import recipe as recipes
+from handlers.recipe import Recipe
+from radserve.build.model_store import UNTRAINED
+from radserve.errors import BuildError
+
+
+@dataclass(frozen=True)
+class Source:
+    """A model's folder and recipe.
+
+    Attributes
+    ----------
+    untrained
+        Whether to build with placeholder weights.
+    """
+
+    folder: Path
+    recipe: Recipe
+    untrained: bool = False
+
+    @property
+    def weights(self) -> Path:
+        """Path of the weights."""
+        return self.folder / self.recipe.weights.file
+
+    @property
+    def lacks_weights(self) -> bool:
+        """Whether the weights are absent and the recipe declares that they are not shipped."""
+        weights = self.recipe.weights
+        return (weights.sha256 is None or weights.source is not None) and not self.weights.is_file()
+
+    @property
+    def version(self) -> str:
+        """Version of the resulting archive."""
+        return UNTRAINED if self.untrained else self.recipe.version
+
+    @property
+    def weights_hint(self) -> str:
+        """One line that says how to get the weights."""
+        name = self.recipe.name
+        command = self.recipe.weights.source or (
+            f"radserve train {name} --data DIR --install, or radserve import {name} CHECKPOINT --install"
+        )
+        return f"To get them: {command.rstrip('.')}."
+
+
+def find_sources(archives: Path, names: Iterable[str] = (), *, untrained: bool = False) -> list[Source]:
+    """Read the recipes of the given models, or of all.
+
+    Parameters
+    ----------
+    archives
+        Folder that contains one folder per model.
+    untrained
+        Whether to build models that lack weights with placeholder weights.
+
+    Raises
+    ------
+    RecipeError
+        If a recipe is missing or invalid.
+    BuildError
+        If the folder contains no recipe, or a recipe's name differs from its folder's.
+    """
+    selected = list(names) or sorted(path.parent.name for path in archives.glob("*/archive.yaml"))
+    if not selected:
+        raise BuildError(f"{archives}: contains no recipe (NAME/archive.yaml).")
+    sources = [_read(archives / name) for name in selected]
+    return [replace(source, untrained=untrained and source.lacks_weights) for source in sources]
+
+
+def _read(folder: Path) -> Source:
+    source = Source(folder, recipes.load(folder / "archive.yaml"))
+    if source.recipe.name != folder.name:
+        raise BuildError(f"{folder}: its recipe is named {source.recipe.name!r}; rename the folder or the recipe.")
+    return source

@@ -1,0 +1,177 @@
+"""nginx's configuration, rendered from nginx.conf.template."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import resource
+import zipfile
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import yaml
+
+from radserve.auth import api_keys
+from radserve.errors import ServeError
+from radserve.host import ports, resources
+from radserve.host.run_directory import RunDirectory
+from radserve.proxy import template, traffic_split
+from radserve.proxy.options import ProxyOptions
+
+_NAME: Final = "[a-z0-9]+(?:-[a-z0-9]+)*"
+_VERSION: Final = "[0-9]+[.][0-9]+(?:[.][0-9]+)?"
+_FILE_NAME: Final = "[A-Za-z0-9_-][A-Za-z0-9._-]*"
+_PAGE_FILE: Final = "[A-Za-z0-9_-]+[.](?:html|css|js|json|webmanifest|svg|png|ico|txt)"
+"""Files of the gateway's page."""
+_ARCHIVE: Final = "[a-z0-9][a-z0-9.-]*[.]mar"
+_START: Final = "(?:initial_workers=[0-9]{1,4}|synchronous=(?:true|false))"
+_REASON: Final = "reason=(?:[A-Za-z0-9._~+!*(),:;@/-]++|%[0-9A-Fa-f][0-9A-Fa-f])*+"
+"""URL-encoded text; possessive quantifiers prevent backtracking."""
+_MAX_DOCUMENT: Final = 1 << 20
+"""Longest request body of the control API, in bytes."""
+_CONTROL_TIMEOUT: Final = 900
+"""Seconds until the control API must respond; it downloads, verifies and starts versions meanwhile."""
+_MAX_FILES: Final = 8192
+MARGIN: Final = 15
+"""Seconds that a request may take beyond its batch: waiting for the worker's previous batch, and transfer."""
+
+
+@dataclass(frozen=True)
+class Upstreams:
+    """Servers behind the proxy, and their limits.
+
+    Attributes
+    ----------
+    torchserve, torchserve_metrics, supervisor
+        Addresses, as HOST:PORT.
+    run_directory
+        Directory that the server shares with the proxy.
+    max_body
+        Longest request body that TorchServe reads, in bytes.
+    response_timeout
+        Longest time for one batch, in seconds.
+    drain_timeout
+        Longest time to finish requests in flight, in seconds.
+    """
+
+    torchserve: str
+    torchserve_metrics: str
+    supervisor: str
+    run_directory: RunDirectory
+    max_body: int
+    response_timeout: int
+    drain_timeout: float = 60.0
+
+
+def render(options: ProxyOptions, upstreams: Upstreams, folder: Path, cache: Path | None) -> str:
+    """Render nginx's configuration.
+
+    Parameters
+    ----------
+    folder
+        Folder for all files that nginx writes.
+    cache
+        Folder in memory for cached key decisions; None disables the cache.
+
+    Raises
+    ------
+    ServeError
+        If the template is unreadable or a value contains unsafe characters.
+    """
+    files = min(_MAX_FILES, resource.getrlimit(resource.RLIMIT_NOFILE)[1])
+    tls = options.certificate is not None
+    run_directory = upstreams.run_directory
+    values: dict[str, str | int | Path] = {
+        "IF_KEYS": template.when(options.sagemaker is None),
+        "IF_SAGEMAKER": template.when(options.sagemaker is not None),
+        "MODEL": options.sagemaker or "",
+        "IF_GATEWAY": template.when(options.gateway is not None),
+        "GATEWAY": options.gateway or "127.0.0.1:8000",
+        "GATEWAY_TIMEOUT": upstreams.response_timeout + 2 * MARGIN,
+        "IF_ROOT": template.when(os.geteuid() == 0),
+        "IF_TLS": template.when(tls),
+        "IF_TRUSTED": template.when(bool(options.trusted)),
+        "USER": pwd.getpwuid(0).pw_name,
+        "FOLDER": folder,
+        "WORKERS": min(4, resources.cores()),
+        "FILES": files,
+        "CONNECTIONS": files // 2,
+        "DRAIN_TIMEOUT": max(1, round(upstreams.drain_timeout)),
+        "PORT": options.port,
+        "MANAGEMENT_PORT": options.management_port,
+        "METRICS_PORT": options.metrics_port,
+        "LISTEN": _listen(options.host, options.port, tls=tls),
+        "LISTEN_MANAGEMENT": _listen(options.management_host, options.management_port, tls=tls),
+        "LISTEN_METRICS": _listen(options.host, options.metrics_port, tls=tls),
+        # Links are not resolved: a renewed certificate may be a new target (Kubernetes, certbot).
+        "CERTIFICATE": options.certificate.absolute() if options.certificate else "",
+        "CERTIFICATE_KEY": options.certificate_key.absolute() if options.certificate_key else "",
+        "NAME": _NAME,
+        "VERSION": _VERSION,
+        "KEY": api_keys.PATTERN,
+        "CACHE": cache or folder / "no-cache",
+        "KEY_CACHE": "keys" if cache else "off",
+        "RATE": options.rate,
+        "ADDRESS_RATE": 4 * options.rate,
+        "CONCURRENT": options.concurrent,
+        "TRUSTED": " ".join(f"set_real_ip_from {network};" for network in options.trusted),
+        "ACCESS_LOG": options.access_log.absolute(),
+        "MAX_BODY": upstreams.max_body,
+        "READ_TIMEOUT": upstreams.response_timeout + MARGIN,
+        "TORCHSERVE": upstreams.torchserve,
+        "TORCHSERVE_METRICS": upstreams.torchserve_metrics,
+        "SUPERVISOR": upstreams.supervisor,
+        "READY": run_directory.ready,
+        "ROUTING": run_directory.routing,
+        "CONTROL": run_directory.control,
+        "TRAFFIC": run_directory.traffic,
+        "BUCKETS": _buckets(),
+        "FILE": _ARCHIVE,
+        "FILE_NAME": _FILE_NAME,
+        "PAGE_FILE": _PAGE_FILE,
+        "START": _START,
+        "REASON": _REASON,
+        "MAX_DOCUMENT": _MAX_DOCUMENT,
+        "CONTROL_TIMEOUT": _CONTROL_TIMEOUT,
+    }
+    try:
+        text = options.template.read_text(encoding="utf-8")
+    except OSError as error:
+        raise ServeError(
+            f"{options.template}: {error.strerror}; it is the template of nginx's configuration."
+        ) from error
+    return template.render(text, values, str(options.template))
+
+
+def _buckets() -> str:
+    """Return the lines of `split_clients` for buckets of equal size; the last one takes the rounding error."""
+    numbers = ["/".join(f"{number:03}") for number in range(traffic_split.BUCKETS)]
+    share = 100 / traffic_split.BUCKETS
+    return " ".join([*(f"{share:g}% {number};" for number in numbers[:-1]), f"* {numbers[-1]};"])
+
+
+def _listen(host: str, port: int, *, tls: bool) -> str:
+    address = ports.parse_address(host)
+    text = f"[{address}]:{port}" if address.version == 6 else f"{address}:{port}"
+    return text + (" ssl http2" if tls else "") + (" ipv6only=off" if str(address) == "::" else "")
+
+
+def response_timeout(archives: Iterable[Path]) -> int:
+    """Return the longest responseTimeout of the archives, in seconds.
+
+    Raises
+    ------
+    ServeError
+        Without archives.
+    """
+    timeouts = [_response_timeout(path) for path in archives]
+    if not timeouts:
+        raise ServeError("The model store is empty, so the longest response time is unknown; set --response-timeout.")
+    return max(timeouts)
+
+
+def _response_timeout(path: Path) -> int:
+    with zipfile.ZipFile(path) as archive:
+        return int(yaml.safe_load(archive.read("model-config.yaml"))["responseTimeout"])

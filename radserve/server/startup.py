@@ -1,0 +1,74 @@
+"""Start of the server: launch TorchServe and wait until every model answers its sample."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+
+import httpx
+
+from radserve.host import listening_socket, process
+from radserve.server.composition import Components
+from radserve.server.status import State
+from radserve.torchserve import launch
+
+logger = logging.getLogger(__name__)
+
+
+async def start_torchserve(server: Components) -> asyncio.subprocess.Process:
+    """Write TorchServe's configuration and start its process."""
+    options, run_directory = server.options, server.run_directory
+    entries = [model.entry for model in server.models]
+    configured = launch.configuration(
+        server.torchserve_configuration, run_directory, options.store, entries, options.address, server.plan
+    )
+    run_directory.configuration.write_text(configured, encoding="utf-8")
+    environment = launch.environment(run_directory, options.store, configured, server.plan)
+    return await process.start(launch.command(run_directory), environment, run_directory.folder)
+
+
+async def wait_until_ready(server: Components, pid: int) -> bool:
+    """Wait until the server is ready; return False after the startup timeout.
+
+    Parameters
+    ----------
+    pid
+        Process id of TorchServe.
+    """
+    seconds = server.options.startup_timeout
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        problem = await _try_to_open(server, pid)
+        if problem is None:
+            server.status.update(State.READY, "Every worker is ready and every model answered its sample.")
+            server.run_directory.ready.touch(mode=0o600)
+            return True
+        server.status.detail = problem
+        await asyncio.sleep(0.1)
+    logger.error("not ready after %g s: %s", seconds, server.status.detail)
+    return False
+
+
+async def _try_to_open(server: Components, pid: int) -> str | None:
+    """Bring TorchServe to the declared state and open the server; return why that is not possible yet, or None."""
+    try:
+        await server.registry.align()
+        problem = await server.readiness.problem(infer=True)
+        if problem is not None:
+            return problem
+        await server.versions.start()
+    except (httpx.HTTPError, OSError) as error:
+        return f"TorchServe does not respond yet ({type(error).__name__})."
+    _close_grpc(server, pid)
+    server.rollouts.resume()
+    return None
+
+
+def _close_grpc(server: Components, pid: int) -> None:
+    """Close TorchServe's gRPC ports, which cannot be disabled and would let any local user manage models."""
+    address = server.options.address
+    try:
+        listening_socket.stop_listening_except(pid, {address.port, address.metrics_port})
+    except OSError as error:
+        logger.warning("cannot close TorchServe's gRPC ports (%s): local users can reach them", error.strerror)

@@ -1,0 +1,76 @@
+"""Client of TorchServe's management API."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+import httpx
+
+from radserve.build.model_store import Entry
+from radserve.host.run_directory import RunDirectory
+
+_CHANGE_TIMEOUT: Final = 180.0
+"""Seconds that a change may take; TorchServe grants each starting worker its startupTimeout."""
+
+
+class Management:
+    """Client of the management API on its unix socket.
+
+    Every method raises `httpx.HTTPError` if TorchServe does not respond, and `httpx.HTTPStatusError` if it rejects
+    the request.
+    """
+
+    def __init__(self, run_directory: RunDirectory, timeout: float = 5.0) -> None:
+        transport = httpx.AsyncHTTPTransport(uds=str(run_directory.management))
+        self._client = httpx.AsyncClient(transport=transport, base_url="http://torchserve", timeout=timeout)
+
+    async def describe(self, name: str, version: str) -> dict[str, Any]:
+        """Return TorchServe's description of one version."""
+        response = await self._client.get(f"/models/{name}/{version}")
+        response.raise_for_status()
+        (model,) = response.json()
+        return dict(model)
+
+    async def register(self, entry: Entry) -> None:
+        """Register a version without workers."""
+        await self._change("POST", "/models", url=entry.file, initial_workers="0", synchronous="true")
+
+    async def scale(self, name: str, version: str, workers: int) -> None:
+        """Set the number of workers and wait until they are ready."""
+        count = str(workers)
+        await self._change("PUT", f"/models/{name}/{version}", min_worker=count, max_worker=count, synchronous="true")
+
+    async def set_default(self, name: str, version: str) -> None:
+        """Make a version the one that answers requests without a version."""
+        await self._change("PUT", f"/models/{name}/{version}/set-default")
+
+    async def unregister(self, name: str, version: str) -> None:
+        """Unregister a version immediately; its queued requests are lost."""
+        await self._change("DELETE", f"/models/{name}/{version}")
+
+    async def get(self, path: str, query: str) -> httpx.Response:
+        """Forward a GET request and return TorchServe's response."""
+        return await self._client.get(path, params=httpx.QueryParams(query))
+
+    async def _change(self, method: str, path: str, **query: str) -> None:
+        (await self._client.request(method, path, params=query, timeout=_CHANGE_TIMEOUT)).raise_for_status()
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._client.aclose()
+
+
+def ready_workers(model: Mapping[str, Any]) -> int:
+    """Count the ready workers in a model's description."""
+    return sum(item["status"] == "READY" for item in model["workers"])
+
+
+def pids(model: Mapping[str, Any]) -> frozenset[int]:
+    """Return the process ids of the workers in a model's description."""
+    return frozenset(int(item["pid"]) for item in model["workers"])
+
+
+def pending(model: Mapping[str, Any]) -> int:
+    """Return the number of queued requests in a model's description."""
+    return int(model["jobQueueStatus"]["pendingRequests"])

@@ -1,0 +1,129 @@
+"""Request bodies and headers through the proxy."""
+
+from __future__ import annotations
+
+import gzip
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.conftest import ROOT
+from tests.proxy import Keys, Proxy, answered, problem, running_proxy
+from tests.radserve.scripted import Reply, scripted
+from tests.repack import NAME
+from tests.server import Server
+
+pytestmark = pytest.mark.e2e
+
+FILM = (ROOT / "archives" / NAME / "sample.png").read_bytes()
+PATH = f"/predictions/{NAME}"
+TOO_LONG = 44805462
+
+
+@pytest.fixture
+def client(proxy: Proxy) -> Iterator[httpx.Client]:
+    with proxy.client() as made:
+        yield made
+
+
+def test_only_the_body_and_its_headers_are_forwarded(server: Server, runtime: Path, keys: Keys, tmp_path: Path) -> None:
+    """Keys and the names that instruct a handler are dropped."""
+    sent = {
+        "Accept": "application/json",
+        "Content-Type": "image/png",
+        "Content-Encoding": "identity",
+        "X-Request-Id": "known",
+        **dict.fromkeys(("explain", "Explain", "describe", "url_path", "url-path", "X-Anything", "Cookie"), "True"),
+    }
+    folder = tmp_path / "runtime"
+    folder.mkdir(mode=0o700)
+    (folder / "ready").symlink_to(runtime / "ready")
+    with (
+        scripted() as upstream,
+        running_proxy(replace(server, url=upstream.url), folder, keys, tmp_path, None) as proxy,
+    ):
+        upstream.script = lambda _: Reply(body=b"{}")
+        with proxy.client() as client:
+            assert client.post(f"{PATH}?body=x", content=FILM, headers=sent).json() == {}
+        (request,) = upstream.requests
+    assert (request.path, request.body) == (PATH, FILM)
+    assert {name.lower(): value for name, value in request.headers.items()} == {
+        "host": "radserve",
+        "content-length": str(len(FILM)),
+        "accept": "application/json",
+        "content-type": "image/png",
+        "content-encoding": "identity",
+        "x-request-id": "known",
+    }
+
+
+def test_chunked_compressed_and_announced_bodies_are_accepted(client: httpx.Client, proxy: Proxy) -> None:
+    wanted = client.post(PATH, content=FILM).json()
+    chunks = (FILM[start : start + 999] for start in range(0, len(FILM), 999))
+    assert client.post(PATH, content=chunks).json() == wanted
+    zipped = client.post(PATH, content=gzip.compress(FILM), headers={"Content-Encoding": "gzip"})
+    assert zipped.json()["probability"] == wanted["probability"]
+    part = client.post(PATH, files={"data": ("film.png", FILM, "image/png")})
+    assert part.json() == wanted
+    assert client.post(PATH, content=FILM, headers={"Accept": "text/html"}).status_code == 406
+    with proxy.connect() as connection:
+        lines = (f"POST {PATH} HTTP/1.1", "Host: x", f"X-API-Key: {proxy.keys.texts['predict']}")
+        more = (f"Content-Length: {len(FILM)}", "Expect: 100-continue", "Connection: close")
+        connection.sendall("\r\n".join([*lines, *more, "", ""]).encode())
+        assert connection.recv(4096).startswith(b"HTTP/1.1 100 ")
+        connection.sendall(FILM)
+        assert answered(connection) == (200, wanted)
+
+
+def test_a_form_is_rejected_with_the_right_curl_command(client: httpx.Client) -> None:
+    for media in ("application/x-www-form-urlencoded", "Application/X-WWW-Form-Urlencoded; charset=utf-8"):
+        response = client.post(PATH, content=FILM, headers={"Content-Type": media})
+        assert "curl -T" in problem(response, 415)
+
+
+def test_a_body_above_the_limit_is_rejected_early(client: httpx.Client, proxy: Proxy) -> None:
+    with proxy.connect() as connection:
+        lines = (f"POST {PATH} HTTP/1.1", "Host: x", f"X-API-Key: {proxy.keys.texts['predict']}")
+        connection.sendall(
+            "\r\n".join([*lines, f"Content-Length: {TOO_LONG}", "Expect: 100-continue", "", ""]).encode()
+        )
+        status, document = answered(connection)
+    assert status == 413
+    assert "44805461 bytes" in str(document["detail"])
+    chunks = (bytes(1 << 20) for _ in range(44))
+    problem(client.post(PATH, content=chunks), 413)
+    # The longest allowed body: TorchServe reads it, and the handler rejects its content.
+    longest = client.post(PATH, content=bytes(TOO_LONG - 1))
+    assert longest.status_code in (413, 415)
+    assert "radserve" not in longest.headers
+
+
+def test_overlong_headers_are_rejected(proxy: Proxy, client: httpx.Client) -> None:
+    problem(client.post(f"{PATH}?{'x' * 9000}", content=FILM), 414)
+    assert "header fields" in problem(client.post(PATH, content=FILM, headers={"X-Much": "x" * 9000}), 431)
+    with proxy.connect() as connection:
+        connection.sendall(b"NONSENSE\r\n\r\n")
+        assert b"400" in connection.recv(4096)
+
+
+def test_a_slow_client_occupies_no_worker(proxy: Proxy, server: Server) -> None:
+    def busy() -> float:
+        lines = httpx.get(server.metrics_url).text.splitlines()
+        return sum(float(line.split()[-1]) for line in lines if line.startswith("ts_inference_requests_total{"))
+
+    with proxy.connect() as connection:
+        lines = (f"POST {PATH} HTTP/1.1", "Host: x", f"X-API-Key: {proxy.keys.texts['predict']}", "Connection: close")
+        connection.sendall("\r\n".join([*lines, f"Content-Length: {len(FILM)}", "", ""]).encode())
+        before = busy()
+        for start in range(0, len(FILM) - 1, len(FILM) // 5):
+            connection.sendall(FILM[start : min(start + len(FILM) // 5, len(FILM) - 1)])
+            time.sleep(0.1)
+        assert busy() == before
+        connection.sendall(FILM[-1:])
+        status, _ = answered(connection)
+        assert status == 200
+        assert busy() == before + 1

@@ -1,0 +1,37 @@
+"""Tests of radserve.host.ports."""
+
+from __future__ import annotations
+
+import socket
+
+import pytest
+
+from radserve.errors import ServeError
+from radserve.host.ports import parse_address, require_free
+
+
+@pytest.mark.parametrize(
+    ("host", "address"),
+    [("localhost", "127.0.0.1"), ("127.0.0.1", "127.0.0.1"), ("::1", "::1"), ("0.0.0.0", "0.0.0.0")],
+)
+def test_addresses_are_parsed(host: str, address: str) -> None:
+    assert str(parse_address(host)) == address
+
+
+@pytest.mark.parametrize("host", ["", "example.org", "127.0.0.1:8080", "256.0.0.1"])
+def test_other_host_names_are_rejected(host: str) -> None:
+    with pytest.raises(ServeError, match=r"--management-host has value .*; write an IP address"):
+        parse_address(host, "--management-host")
+
+
+def test_a_port_in_use_is_rejected() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+        with pytest.raises(ServeError, match=rf"127\.0\.0\.1: port {port} is taken .*; choose another --port\."):
+            require_free({"--port": ("127.0.0.1", port)})
+    require_free({"--port": ("127.0.0.1", port)})
+
+
+def test_a_port_chosen_twice_is_rejected() -> None:
+    with pytest.raises(ServeError, match="--health-port and --port have the same value 8080"):
+        require_free({"--port": ("127.0.0.1", 8080), "--health-port": ("127.0.0.1", 8080)})

@@ -1,0 +1,204 @@
+"""Tests of radserve.proxy.nginx and radserve.proxy.standalone, with a real nginx."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import ssl
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import httpx
+import psutil
+import pytest
+
+from radserve.errors import ServeError
+from radserve.host.run_directory import RunDirectory, proxy_running
+from radserve.proxy import nginx as nginx_module
+from radserve.proxy import standalone
+from radserve.proxy.configuration import Upstreams
+from radserve.proxy.nginx import Nginx
+from radserve.proxy.options import ProxyOptions
+from radserve.torchserve.launch import Address
+from tests.authority import Authority
+from tests.conftest import ROOT
+from tests.radserve.fake_torchserve import write_archive
+from tests.server import free_ports
+
+
+@pytest.fixture
+def run_directory(tmp_path: Path) -> RunDirectory:
+    folder = tmp_path / "run"
+    folder.mkdir(mode=0o700)
+    return RunDirectory(folder)
+
+
+@pytest.fixture
+def upstreams(run_directory: RunDirectory) -> Upstreams:
+    """Upstreams that do not exist: nginx answers 502."""
+    return Upstreams("127.0.0.1:1", "127.0.0.1:1", "127.0.0.1:1", run_directory, 1000, 60, drain_timeout=5.0)
+
+
+@pytest.fixture
+def options(tmp_path: Path) -> ProxyOptions:
+    port, management_port, metrics_port = free_ports(3)
+    log = tmp_path / "access.log"
+    return ProxyOptions("127.0.0.1", port, "127.0.0.1", management_port, metrics_port, access_log=log, plain_http=True)
+
+
+def use(options: ProxyOptions, upstreams: Upstreams, steps: Callable[[Nginx], Awaitable[None]]) -> None:
+    """Run a coroutine function with a started nginx."""
+
+    async def main() -> None:
+        nginx = Nginx(options, upstreams, upstreams.run_directory.proxy)
+        try:
+            await nginx.start()
+            await steps(nginx)
+        finally:
+            await nginx.stop()
+
+    asyncio.run(main())
+
+
+async def status(url: str, ca: Path | None = None) -> int:
+    verify = ssl.create_default_context(cafile=str(ca)) if ca else False
+    async with httpx.AsyncClient(verify=verify) as client:
+        return (await client.get(f"{url}/ready")).status_code
+
+
+def test_nginx_serves_until_it_is_stopped(options: ProxyOptions, upstreams: Upstreams) -> None:
+    async def steps(nginx: Nginx) -> None:
+        assert await status(options.url) == 502
+        assert proxy_running(upstreams.run_directory)
+        assert nginx.folder.exists()
+
+    use(options, upstreams, steps)
+    assert not proxy_running(upstreams.run_directory)
+    assert not upstreams.run_directory.proxy.exists()
+
+
+def test_a_drain_ends_nginx(options: ProxyOptions, upstreams: Upstreams) -> None:
+    async def steps(nginx: Nginx) -> None:
+        assert await nginx.drain(5.0)
+        assert await nginx.wait() == 0
+        with pytest.raises(httpx.ConnectError):
+            await status(options.url)
+
+    use(options, upstreams, steps)
+
+
+def test_a_killed_nginx_is_reported_with_its_exit_code(options: ProxyOptions, upstreams: Upstreams) -> None:
+    async def steps(nginx: Nginx) -> None:
+        master = next(child for child in psutil.Process().children() if child.name() == "nginx")
+        workers = master.children()
+        master.kill()
+        assert await nginx.wait() == 128 + signal.SIGKILL
+        assert psutil.wait_procs(workers, timeout=5)[1] == []
+
+    use(options, upstreams, steps)
+
+
+def test_a_second_proxy_is_rejected(
+    options: ProxyOptions, upstreams: Upstreams, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(nginx_module, "_LOCK_TIMEOUT", 0.1)
+
+    async def steps(_: Nginx) -> None:
+        second = Nginx(options, upstreams, upstreams.run_directory.folder / "second")
+        with pytest.raises(ServeError, match="in use by another proxy"):
+            await second.start()
+
+    use(options, upstreams, steps)
+
+
+def test_a_port_in_use_is_an_error(options: ProxyOptions, upstreams: Upstreams, tmp_path: Path) -> None:
+    other = RunDirectory(tmp_path / "other")
+    other.folder.mkdir(mode=0o700)
+
+    async def steps(_: Nginx) -> None:
+        second = Nginx(options, Upstreams("x:1", "x:1", "x:1", other, 1, 1), other.proxy)
+        with pytest.raises(ServeError, match=r"nginx rejects its configuration|exited with code 1 at start"):
+            await second.start()
+        await second.stop()
+
+    use(options, upstreams, steps)
+
+
+def test_reload_accepts_only_a_valid_certificate(
+    options: ProxyOptions, upstreams: Upstreams, authority: Authority, caplog: pytest.LogCaptureFixture
+) -> None:
+    pair = authority.issue("nginx")
+    options = ProxyOptions(
+        "127.0.0.1",
+        options.port,
+        "127.0.0.1",
+        options.management_port,
+        options.metrics_port,
+        pair.certificate,
+        pair.key,
+        access_log=options.access_log,
+    )
+
+    async def steps(nginx: Nginx) -> None:
+        assert await status(options.url, authority.root) == 502
+        shown = nginx.folder / "certificate.pem"
+        first = shown.read_bytes()
+        pair.certificate.write_text("invalid")
+        await nginx.reload()
+        assert "certificate not reloaded" in caplog.text
+        assert shown.read_bytes() == first
+        renewed = authority.issue("renewed")
+        pair.certificate.write_bytes(renewed.certificate.read_bytes())
+        pair.key.write_bytes(renewed.key.read_bytes())
+        await nginx.reload()
+        assert shown.read_bytes() == renewed.certificate.read_bytes()
+        assert await status(options.url, authority.root) == 502
+
+    use(options, upstreams, steps)
+
+
+def test_an_access_log_that_cannot_be_opened_is_an_error(
+    options: ProxyOptions, upstreams: Upstreams, tmp_path: Path
+) -> None:
+    async def steps(_: Nginx) -> None:
+        pytest.fail("nginx started")
+
+    (tmp_path / "access.log").mkdir()
+    with pytest.raises(ServeError, match=r"--access-log .*access\.log: cannot be opened \(Is a directory\)"):
+        use(options, upstreams, steps)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_standalone_proxy_stops_at_a_signal(
+    options: ProxyOptions, upstreams: Upstreams, number: signal.Signals
+) -> None:
+    async def main() -> int:
+        proxy = asyncio.create_task(standalone.run(options, upstreams))
+        async with asyncio.timeout(20):
+            while True:
+                await asyncio.sleep(0.05)
+                try:
+                    assert await status(options.url) == 502
+                except httpx.TransportError:  # nginx is starting
+                    continue
+                break
+        os.kill(os.getpid(), signal.SIGHUP)
+        await asyncio.sleep(0.2)
+        os.kill(os.getpid(), number)
+        return await proxy
+
+    assert asyncio.run(main()) == 0
+
+
+def test_the_upstreams_of_a_standalone_proxy_match_the_server(run_directory: RunDirectory, tmp_path: Path) -> None:
+    store = tmp_path / "store"
+    write_archive(store)
+    address, config = Address("127.0.0.1", 8080, 8082), ROOT / "config.properties"
+    upstreams = standalone.upstreams(address, 8090, run_directory, store, config, None, 30.0)
+    assert upstreams == Upstreams(
+        "127.0.0.1:8080", "127.0.0.1:8082", "127.0.0.1:8090", run_directory, 44805461, 60, 30.0
+    )
+    assert standalone.upstreams(address, 8090, run_directory, store, config, 7, 30.0).response_timeout == 7
+    with pytest.raises(ServeError, match=r"--config .*: No such file"):
+        standalone.upstreams(address, 8090, run_directory, store, tmp_path / "missing", None, 30.0)

@@ -1,0 +1,89 @@
+"""Fixtures with the components of a server and a fake TorchServe."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from radserve.host.resources import WorkerPlan
+from radserve.host.run_directory import RunDirectory
+from radserve.server.composition import Components, compose
+from radserve.server.options import ServerOptions
+from radserve.torchserve.launch import Address
+from radserve.torchserve.verified_models import select
+from radserve.versions.storage import StateFolder
+from tests.radserve.fake_torchserve import Running, running, write_archive
+from tests.server import ROOT, free_ports
+
+NAME = "brightness"
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Path:
+    """A model store with versions 1.0.0 and 2.0.0 of one model."""
+    folder = tmp_path / "store"
+    for version in ("1.0.0", "2.0.0"):
+        write_archive(folder, version=version)
+    return folder
+
+
+@pytest.fixture
+def options(tmp_path: Path, store: Path) -> ServerOptions:
+    """Options of a server without proxy, on free ports."""
+    port, metrics_port, health_port = free_ports(3)
+    return ServerOptions(
+        store=store,
+        configuration=ROOT / "config.properties",
+        address=Address("127.0.0.1", port, metrics_port),
+        health_port=health_port,
+        models=[f"{NAME}/1.0.0"],
+        workers=1,
+        startup_timeout=10.0,
+        drain_timeout=5.0,
+        run_directory=tmp_path / "run",
+        settle=0.1,
+    )
+
+
+@dataclass(frozen=True)
+class TestServer:
+    """Components of a server, and the fake TorchServe that they talk to."""
+
+    __test__ = False
+
+    components: Components
+    torchserve: Running
+
+    def run(self, steps: Callable[[Components], Awaitable[Any]]) -> Any:
+        """Run a coroutine function with the components, then close them."""
+
+        async def main() -> Any:
+            try:
+                return await steps(self.components)
+            finally:
+                await self.components.rollouts.stop()
+                await self.components.versions.stop()
+                await self.components.management.close()
+                await self.components.readiness.close()
+
+        return asyncio.run(main())
+
+
+@pytest.fixture
+def server(options: ServerOptions, tmp_path: Path) -> Iterator[TestServer]:
+    """A composed server whose TorchServe, with version 1.0.0 and one worker, runs in a thread of the test."""
+    folder = tmp_path / "run"
+    folder.mkdir(mode=0o700)
+    run_directory = RunDirectory(folder)
+    run_directory.prepare()
+    with running(options.store, run_directory.management, f"{NAME}-1.0.0.mar") as torchserve:
+        address = Address("127.0.0.1", torchserve.port, torchserve.metrics_port)
+        options = replace(options, address=address)
+        state = StateFolder(options.state_folder)
+        models = select(options.store, options.models)
+        yield TestServer(compose(options, models, WorkerPlan(1, 1), run_directory, None, state), torchserve)

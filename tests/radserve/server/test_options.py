@@ -1,0 +1,62 @@
+"""Tests of radserve.server.options."""
+
+from __future__ import annotations
+
+import socket
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from radserve.errors import ServeError
+from radserve.proxy.options import ProxyOptions
+from radserve.server.options import ServerOptions
+from tests.server import free_ports
+
+PUBLIC = ProxyOptions("0.0.0.0", 8443, "0.0.0.0", 8444, 9180, plain_http=True)
+
+
+def test_a_server_without_proxy_needs_no_keys(options: ServerOptions) -> None:
+    options.require_safe()
+
+
+def test_a_published_server_needs_keys(options: ServerOptions) -> None:
+    with pytest.raises(ServeError, match=r"Publishing 0\.0\.0\.0 needs API keys\. Create one with 'radserve keys"):
+        replace(options, proxy=PUBLIC).require_safe()
+    replace(options, proxy=PUBLIC, keys="keys.json").require_safe()
+
+
+def test_sagemaker_needs_no_keys(options: ServerOptions) -> None:
+    replace(options, proxy=replace(PUBLIC, sagemaker="brightness")).require_safe()
+
+
+def test_the_proxy_is_checked_too(options: ServerOptions) -> None:
+    with pytest.raises(ServeError, match="--plain-http"):
+        replace(options, proxy=replace(PUBLIC, plain_http=False), keys="keys.json").require_safe()
+
+
+def test_the_state_is_in_the_model_store_by_default(options: ServerOptions) -> None:
+    assert options.state_folder == options.store / "state"
+    assert replace(options, state=Path("/var/lib/radserve")).state_folder == Path("/var/lib/radserve")
+
+
+def test_free_ports_are_accepted(options: ServerOptions) -> None:
+    options.require_ports()
+    port, management_port, metrics_port = free_ports(3)
+    proxy = ProxyOptions("127.0.0.1", port, "127.0.0.1", management_port, metrics_port)
+    replace(options, proxy=proxy).require_ports()
+
+
+@pytest.mark.parametrize(("with_proxy", "option"), [(False, "--port"), (True, "--inference-port")])
+def test_a_port_in_use_is_named_by_its_option(options: ServerOptions, *, with_proxy: bool, option: str) -> None:
+    options = replace(options, proxy=replace(PUBLIC, host="127.0.0.1") if with_proxy else None)
+    with (
+        socket.create_server(("127.0.0.1", options.address.port)),
+        pytest.raises(ServeError, match=rf"port {options.address.port} is taken .*; choose another {option}\."),
+    ):
+        options.require_ports()
+
+
+def test_a_port_chosen_twice_is_rejected(options: ServerOptions) -> None:
+    with pytest.raises(ServeError, match="--health-port and --port have the same value"):
+        replace(options, health_port=options.address.port).require_ports()

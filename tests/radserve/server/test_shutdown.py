@@ -1,0 +1,139 @@
+"""Tests of radserve.server.shutdown and radserve.server.drain."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from dataclasses import replace
+
+import httpx
+import pytest
+
+from radserve.server import drain
+from radserve.server.composition import Components
+from radserve.server.shutdown import shut_down
+from radserve.server.status import Exit, State
+from tests.radserve.server.conftest import TestServer
+
+PID = os.getpid()
+
+
+def with_timeouts(components: Components, drain_timeout: float, drain_delay: float = 0.0) -> Components:
+    options = replace(components.options, drain_timeout=drain_timeout, drain_delay=drain_delay)
+    return replace(components, options=options)
+
+
+async def predict(server: TestServer) -> int:
+    async with httpx.AsyncClient(timeout=10) as client:
+        url = f"http://127.0.0.1:{server.torchserve.port}/predictions/brightness"
+        return (await client.post(url, content=b"image")).status_code
+
+
+def test_an_idle_server_stops(server: TestServer) -> None:
+    async def steps(components: Components) -> None:
+        components.run_directory.ready.touch()
+        assert await shut_down(components, PID) is Exit.STOPPED
+        assert components.status.state is State.DRAINING
+        assert not components.run_directory.ready.exists()
+        assert not components.versions.accepts_changes
+        with pytest.raises(httpx.ConnectError):
+            await predict(server)
+
+    server.run(steps)
+
+
+def test_requests_are_answered_during_the_drain_delay(server: TestServer) -> None:
+    async def steps(components: Components) -> None:
+        stopping = asyncio.create_task(shut_down(with_timeouts(components, 5.0, drain_delay=0.5), PID))
+        await asyncio.sleep(0.1)
+        assert components.status.state is State.DRAINING
+        assert await predict(server) == 200
+        assert await stopping is Exit.STOPPED
+
+    server.run(steps)
+
+
+def test_a_request_in_flight_is_finished(server: TestServer) -> None:
+    server.torchserve.behavior.prediction_delay = 1.0
+    server.torchserve.busy_file = server.components.run_directory.busy
+
+    async def steps(components: Components) -> None:
+        request = asyncio.create_task(predict(server))
+        await asyncio.sleep(0.2)
+        start = time.monotonic()
+        assert await shut_down(components, PID) is Exit.STOPPED
+        assert time.monotonic() - start > 0.9
+        assert await request == 200
+
+    server.run(steps)
+
+
+def test_queued_requests_are_unfinished_after_the_timeout(server: TestServer, caplog: pytest.LogCaptureFixture) -> None:
+    server.torchserve.behavior.pending = 1
+
+    async def steps(components: Components) -> None:
+        assert await shut_down(with_timeouts(components, 0.6), PID) is Exit.UNFINISHED
+
+    server.run(steps)
+    assert "requests still in flight after 0.6 s; stopping anyway" in caplog.text
+
+
+def test_clients_that_keep_sending_requests_get_503_after_the_grace_period(
+    server: TestServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(drain, "_GRACE", 0.5)
+    server.torchserve.closing = server.components.run_directory.closing
+
+    async def steps(components: Components) -> None:
+        statuses: list[int] = []
+
+        async def client() -> None:
+            async with httpx.AsyncClient(timeout=10) as session:
+                url = f"http://127.0.0.1:{server.torchserve.port}/predictions/brightness"
+                while not statuses or statuses[-1] == 200:
+                    statuses.append((await session.post(url, content=b"image")).status_code)
+                    await asyncio.sleep(0.02)
+
+        sending = asyncio.create_task(client())
+        await asyncio.sleep(0.1)
+        assert await shut_down(components, PID) is Exit.STOPPED
+        await sending
+        assert set(statuses) == {200, 503}
+
+    server.run(steps)
+
+
+def test_a_torchserve_that_died_is_reported(server: TestServer, caplog: pytest.LogCaptureFixture) -> None:
+    server.torchserve.die()
+    assert server.run(lambda components: shut_down(components, PID)) is Exit.TORCHSERVE_DIED
+    assert "cannot close the listening socket" in caplog.text
+    assert "TorchServe does not respond while draining" in caplog.text
+
+
+def test_a_version_that_torchserve_no_longer_holds_does_not_block_the_drain(server: TestServer) -> None:
+    server.torchserve.models.clear()
+    assert server.run(lambda components: shut_down(components, PID)) is Exit.STOPPED
+
+
+class Proxy:
+    """Records the drain of the proxy."""
+
+    def __init__(self, *, finishes: bool) -> None:
+        self.finishes = finishes
+        self.seconds: list[float] = []
+
+    async def drain(self, seconds: float) -> bool:
+        self.seconds.append(seconds)
+        return self.finishes
+
+
+@pytest.mark.parametrize(("finishes", "code"), [(True, Exit.STOPPED), (False, Exit.UNFINISHED)])
+def test_the_proxy_is_drained_first(server: TestServer, *, finishes: bool, code: Exit) -> None:
+    proxy = Proxy(finishes=finishes)
+
+    async def steps(components: Components) -> None:
+        assert await shut_down(replace(components, proxy=proxy), PID) is code  # type: ignore[arg-type]
+
+    server.run(steps)
+    assert proxy.seconds == [5.0]

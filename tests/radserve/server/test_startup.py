@@ -1,0 +1,116 @@
+"""Tests of radserve.server.startup."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+from dataclasses import replace
+
+import pytest
+
+from radserve.host import listening_socket
+from radserve.server.composition import Components
+from radserve.server.startup import wait_until_ready
+from radserve.server.status import ServerStatus, State
+from tests.radserve.server.conftest import TestServer
+
+PID = os.getpid()
+
+
+@pytest.fixture(autouse=True)
+def closed_ports(monkeypatch: pytest.MonkeyPatch) -> list[set[int]]:
+    """Record which ports are kept open: TorchServe's gRPC ports do not belong to a child process here."""
+    kept: list[set[int]] = []
+    monkeypatch.setattr(listening_socket, "stop_listening_except", lambda _pid, ports: kept.append(set(ports)))
+    return kept
+
+
+def test_the_server_is_ready_when_every_model_answers_its_sample(
+    server: TestServer, closed_ports: list[set[int]]
+) -> None:
+    async def steps(components: Components) -> None:
+        assert components.status == ServerStatus()
+        assert await wait_until_ready(components, PID)
+        assert components.status == ServerStatus(
+            State.READY, "Every worker is ready and every model answered its sample."
+        )
+        assert components.run_directory.ready.exists()
+        assert components.versions.accepts_changes
+
+    server.run(steps)
+    assert server.torchserve.predictions["brightness", "1.0.0"] == 1
+    assert closed_ports == [{server.torchserve.port, server.torchserve.metrics_port}]
+
+
+@pytest.mark.parametrize(
+    ("behavior", "detail"),
+    [
+        ({"ready": 0}, "brightness 1.0.0: 0 of 1 workers are ready."),
+        ({"status": 500}, "TorchServe does not respond yet (HTTPStatusError)."),
+        ({"prediction_status": 500}, "brightness 1.0.0: the request with its sample failed with status 500."),
+        (
+            {"prediction": {"model": {"sha256": "0"}}},
+            "brightness 1.0.0: another archive answered its sample, sha256 0.",
+        ),
+        (
+            {"prediction": {"label": "dark"}},
+            "brightness 1.0.0: the prediction for its sample differs: label is dark, expected bright as at build time.",
+        ),
+    ],
+)
+def test_a_start_fails_after_the_timeout_with_the_reason(
+    server: TestServer, behavior: dict[str, object], detail: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name, value in behavior.items():
+        setattr(server.torchserve.behavior, name, value)
+
+    async def steps(components: Components) -> None:
+        impatient = replace(components, options=replace(components.options, startup_timeout=0.3))
+        assert not await wait_until_ready(impatient, PID)
+        assert (components.status.state, components.status.detail) == (State.STARTING, detail)
+        assert not components.run_directory.ready.exists()
+        assert not components.versions.accepts_changes
+
+    server.run(steps)
+    assert caplog.messages == [f"not ready after 0.3 s: {detail}"]
+
+
+def test_a_dead_torchserve_is_not_ready(server: TestServer) -> None:
+    server.torchserve.die()
+
+    async def steps(components: Components) -> None:
+        impatient = replace(components, options=replace(components.options, startup_timeout=0.3))
+        assert not await wait_until_ready(impatient, PID)
+        assert components.status.detail == "TorchServe does not respond yet (ConnectError)."
+
+    server.run(steps)
+
+
+def test_a_slow_start_succeeds(server: TestServer) -> None:
+    server.torchserve.behavior.ready = 0
+    timer = threading.Timer(0.5, lambda: setattr(server.torchserve.behavior, "ready", None))
+    timer.start()
+    assert server.run(lambda components: wait_until_ready(components, PID))
+    timer.join()
+
+
+def test_workers_are_scaled_to_the_declared_number(server: TestServer) -> None:
+    server.torchserve.models["brightness", "1.0.0"].workers = 3
+    assert server.run(lambda components: wait_until_ready(components, PID))
+    assert server.torchserve.models["brightness", "1.0.0"].workers == 1
+
+
+def test_open_grpc_ports_are_a_warning(
+    server: TestServer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def forbidden(_pid: int, _ports: set[int]) -> None:
+        raise OSError(1, "Operation not permitted")
+
+    monkeypatch.setattr(listening_socket, "stop_listening_except", forbidden)
+
+    async def steps(components: Components) -> bool:
+        return await asyncio.wait_for(wait_until_ready(components, PID), 10)
+
+    assert server.run(steps)
+    assert "cannot close TorchServe's gRPC ports (Operation not permitted)" in caplog.text

@@ -1,0 +1,266 @@
+"""Tests of radserve.server.supervisor, with a fake TorchServe as a child process and a real nginx."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import threading
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from pathlib import Path
+
+import httpx
+import psutil
+import pytest
+
+from radserve.auth import key_file
+from radserve.auth.api_keys import Role
+from radserve.errors import ServeError
+from radserve.host.run_directory import RunDirectory
+from radserve.proxy.options import ProxyOptions
+from radserve.server import supervisor
+from radserve.server.options import ServerOptions
+from radserve.server.status import Exit
+from radserve.torchserve import launch
+from radserve.torchserve.verified_models import select
+from radserve.versions.storage import StateFolder
+from tests.authority import Authority
+from tests.radserve import fake_torchserve
+from tests.radserve.fake_torchserve import write_archive
+from tests.server import free_ports
+
+
+@pytest.fixture(autouse=True)
+def _fake_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Start the fake instead of Java."""
+    monkeypatch.setattr(launch, "command", lambda run_directory: fake_torchserve.command(run_directory.configuration))
+
+
+def serve(options: ServerOptions, steps: Callable[[str], Awaitable[None]]) -> Exit:
+    """Serve, run `steps` with the announcement once the server is ready, and return the exit code."""
+
+    async def main() -> Exit:
+        announced: asyncio.Queue[str] = asyncio.Queue()
+        server = asyncio.create_task(supervisor.serve(options, announced.put_nowait))
+        announcement = asyncio.create_task(announced.get())
+        await asyncio.wait({server, announcement}, return_when=asyncio.FIRST_COMPLETED, timeout=30)
+        if announcement.done():
+            await steps(announcement.result())
+        announcement.cancel()
+        return await asyncio.wait_for(server, 30)
+
+    return asyncio.run(main())
+
+
+def terminate() -> None:
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+async def get(url: str, path: str, **headers: str) -> httpx.Response:
+    async with httpx.AsyncClient(verify=False) as client:
+        return await client.get(f"{url}{path}", headers=headers)
+
+
+def children() -> list[psutil.Process]:
+    return psutil.Process().children(recursive=True)
+
+
+def with_proxy(options: ServerOptions, tmp_path: Path, **changes: object) -> ServerOptions:
+    port, management_port, metrics_port = free_ports(3)
+    proxy = ProxyOptions(
+        "127.0.0.1", port, "127.0.0.1", management_port, metrics_port, access_log=tmp_path / "access.log"
+    )
+    return replace(options, proxy=replace(proxy, **changes), keys=str(tmp_path / "keys.json"))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_stops_a_ready_server(options: ServerOptions, number: signal.Signals) -> None:
+    health = f"http://127.0.0.1:{options.health_port}"
+
+    async def steps(announcement: str) -> None:
+        assert announcement.splitlines()[0] == f"RadServe is ready at {options.address.url}"
+        assert (await get(health, "/ready")).json() == {
+            "state": "ready",
+            "detail": "Every worker is ready and every model answered its sample.",
+        }
+        assert len(children()) == 1
+        os.kill(os.getpid(), number)
+
+    assert serve(options, steps) is Exit.STOPPED
+    assert children() == []
+    assert options.run_directory is not None
+    assert not RunDirectory(options.run_directory).control.exists()
+
+
+def test_grpc_ports_are_closed_once_the_server_is_ready(options: ServerOptions) -> None:
+    async def steps(_: str) -> None:
+        (torchserve,) = children()
+        ports = {item.laddr.port for item in torchserve.net_connections("tcp") if item.status == psutil.CONN_LISTEN}
+        assert ports == {options.address.port, options.address.metrics_port}
+        terminate()
+
+    assert serve(options, steps) is Exit.STOPPED
+
+
+def test_a_signal_during_the_start_stops_the_server(options: ServerOptions) -> None:
+    write_archive(options.store, version="1.0.0", members={"sample.json": '{"label": "dark"}'})
+
+    async def main() -> Exit:
+        server = asyncio.create_task(supervisor.serve(options, lambda _: pytest.fail("was ready")))
+        async with asyncio.timeout(20):
+            while "expected" not in await detail():  # noqa: ASYNC110 - polls an HTTP endpoint
+                await asyncio.sleep(0.05)
+        terminate()
+        return await asyncio.wait_for(server, 20)
+
+    async def detail() -> str:
+        with contextlib.suppress(httpx.TransportError):
+            return str((await get(f"http://127.0.0.1:{options.health_port}", "/ready")).json()["detail"])
+        return ""
+
+    (model,) = select(options.store, ["brightness/1.0.0"])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(supervisor, "select", lambda *_: [replace(model, expected={"label": "bright"})])
+        assert asyncio.run(main()) is Exit.STOPPED
+    assert children() == []
+
+
+def test_a_server_that_is_not_ready_in_time_exits(
+    options: ServerOptions, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(launch, "command", lambda _: ["sleep", "60"])
+
+    async def steps(_: str) -> None:
+        pytest.fail("was ready")
+
+    assert serve(replace(options, startup_timeout=0.5), steps) is Exit.NOT_READY
+    assert "not ready after 0.5 s: TorchServe does not respond yet (ConnectError)." in caplog.text
+    assert children() == []
+
+
+def test_a_torchserve_that_dies_at_the_start_ends_the_server(
+    options: ServerOptions, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(launch, "command", lambda _: ["false"])
+
+    async def steps(_: str) -> None:
+        pytest.fail("was ready")
+
+    assert serve(options, steps) is Exit.TORCHSERVE_DIED
+    assert "TorchServe exited with code 1; shutting down" in caplog.text
+
+
+def test_a_torchserve_that_is_killed_ends_the_server(options: ServerOptions, caplog: pytest.LogCaptureFixture) -> None:
+    async def steps(_: str) -> None:
+        (torchserve,) = children()
+        torchserve.kill()
+
+    assert serve(options, steps) is Exit.TORCHSERVE_DIED
+    assert "TorchServe exited with code -9; shutting down" in caplog.text
+
+
+def test_a_warning_of_a_recipe_is_logged(options: ServerOptions, caplog: pytest.LogCaptureFixture) -> None:
+    write_archive(options.store, version="1.0.0", warning="Trained on synthetic images.")
+
+    async def steps(_: str) -> None:
+        terminate()
+
+    assert serve(options, steps) is Exit.STOPPED
+    assert "brightness 1.0.0: Trained on synthetic images." in caplog.text
+
+
+def test_a_saved_deployment_takes_precedence_over_the_options(
+    options: ServerOptions, caplog: pytest.LogCaptureFixture
+) -> None:
+    control = httpx.AsyncHTTPTransport(uds=f"{options.run_directory}/control.sock")
+
+    async def deploy(_: str) -> None:
+        async with httpx.AsyncClient(transport=control, base_url="http://server", timeout=30) as client:
+            response = await client.post("/versions/brightness/2.0.0", json={"workers": 2})
+            assert response.status_code < 300, response.text
+            response = await client.post("/versions/brightness/2.0.0/promote", json={})
+            assert response.status_code < 300, response.text
+        terminate()
+
+    async def catalog(_: str) -> None:
+        document = (await get(f"http://127.0.0.1:{options.health_port}", "/catalog")).json()
+        versions = [(item["version"], item["share"]) for item in document["models"][0]["versions"]]
+        assert versions == [("2.0.0", 100.0), ("1.0.0", 0.0)]
+        metrics = (await get(f"http://127.0.0.1:{options.health_port}", "/metrics")).text
+        assert 'radserve_workers_ready{model_name="brightness",model_version="2.0.0"} 2.0' in metrics
+        terminate()
+
+    assert serve(options, deploy) is Exit.STOPPED
+    assert StateFolder(options.state_folder).state.deployment is not None
+    assert serve(replace(options, models=["other"]), catalog) is Exit.STOPPED
+    assert "--models names other, but the deployment saved in" in caplog.text
+
+
+def test_a_published_server_checks_keys(options: ServerOptions, tmp_path: Path, authority: Authority) -> None:
+    pair = authority.issue("supervisor")
+    options = with_proxy(options, tmp_path, certificate=pair.certificate, certificate_key=pair.key)
+    key = key_file.create(tmp_path / "keys.json", "test", [Role.PREDICT])
+    assert options.proxy is not None
+    url = options.proxy.url
+
+    async def steps(announcement: str) -> None:
+        assert announcement.splitlines()[0] == f"RadServe is ready at {url}"
+        assert (await get(url, "/catalog")).status_code == 401
+        assert (await get(url, "/catalog", authorization=f"Bearer {key}")).status_code == 200
+        assert (
+            "radserve_certificate_not_after_seconds"
+            in (await get(f"http://127.0.0.1:{options.health_port}", "/metrics")).text
+        )
+        os.kill(os.getpid(), signal.SIGHUP)
+        await asyncio.sleep(0.5)
+        assert (await get(url, "/ready")).status_code == 200
+        terminate()
+
+    assert serve(options, steps) is Exit.STOPPED
+    assert children() == []
+
+
+def test_an_nginx_that_is_killed_ends_the_server(
+    options: ServerOptions, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    options = with_proxy(options, tmp_path, plain_http=True)
+    key_file.create(tmp_path / "keys.json", "test", [Role.PREDICT])
+
+    async def steps(_: str) -> None:
+        (nginx,) = (child for child in psutil.Process().children() if child.name() == "nginx")
+        nginx.kill()
+
+    assert serve(options, steps) is Exit.PROXY_DIED
+    assert "nginx exited with code 137; shutting down" in caplog.text
+    assert children() == []
+
+
+def test_an_invalid_certificate_prevents_the_start(options: ServerOptions, tmp_path: Path) -> None:
+    missing = tmp_path / "missing.pem"
+    options = with_proxy(options, tmp_path, certificate=missing, certificate_key=missing)
+    key_file.create(tmp_path / "keys.json", "test", [Role.PREDICT])
+
+    async def steps(_: str) -> None:
+        pytest.fail("was ready")
+
+    with pytest.raises(ServeError, match=r"missing\.pem: No such file"):
+        serve(options, steps)
+    assert children() == []
+
+
+def test_requests_in_flight_are_finished_after_a_signal(options: ServerOptions) -> None:
+    statuses: list[int] = []
+
+    async def steps(_: str) -> None:
+        async with httpx.AsyncClient() as client:
+            await client.put(f"{options.address.url}/behavior", json={"prediction_delay": 1.0})
+        url = f"{options.address.url}/predictions/brightness"
+        thread = threading.Thread(target=lambda: statuses.append(httpx.post(url, content=b"image").status_code))
+        thread.start()
+        await asyncio.sleep(0.3)
+        terminate()
+
+    assert serve(options, steps) is Exit.STOPPED
+    assert statuses == [200]

@@ -1,0 +1,89 @@
+"""Tests of radserve.torchserve.readiness and radserve.torchserve.verified_models."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from radserve.errors import ArchiveError, ServeError
+from radserve.host.run_directory import RunDirectory
+from radserve.torchserve.launch import Address
+from radserve.torchserve.management import Management
+from radserve.torchserve.readiness import Readiness
+from radserve.torchserve.registry import ModelRegistry, ModelVersion
+from radserve.torchserve.verified_models import select
+from tests.radserve.fake_torchserve import Running
+
+
+def problem(torchserve: Running, store: Path, run_directory: RunDirectory, *, infer: bool) -> str | None:
+    """Check the readiness of a server with version 1.0.0 and one worker."""
+
+    async def check() -> str | None:
+        management = Management(run_directory, timeout=1.0)
+        (model,) = select(store, ["brightness/1.0.0"])
+        registry = ModelRegistry([ModelVersion(model, 1, datetime.now(UTC))], management, run_directory.busy)
+        address = Address("127.0.0.1", torchserve.port, torchserve.metrics_port)
+        readiness = Readiness(registry, address, lambda: list(registry))
+        try:
+            return await readiness.problem(infer=infer)
+        finally:
+            await readiness.close()
+            await management.close()
+
+    return asyncio.run(check())
+
+
+@pytest.mark.parametrize("infer", [False, True])
+def test_a_healthy_server_is_ready(torchserve: Running, store: Path, run_directory: RunDirectory, infer: bool) -> None:
+    assert problem(torchserve, store, run_directory, infer=infer) is None
+    assert torchserve.predictions.total() == int(infer)
+
+
+@pytest.mark.parametrize(
+    ("behavior", "message"),
+    [
+        ({"ready": 0}, "brightness 1.0.0: 0 of 1 workers are ready."),
+        ({"delay": 2.0}, "TorchServe does not respond (ReadTimeout)."),
+        ({"prediction_status": 507}, "brightness 1.0.0: the request with its sample failed with status 507."),
+        (
+            {"prediction": {"label": "dark"}},
+            "brightness 1.0.0: the prediction for its sample differs: label is dark, expected bright as at build time.",
+        ),
+    ],
+)
+def test_a_problem_is_described(
+    torchserve: Running, store: Path, run_directory: RunDirectory, behavior: dict[str, Any], message: str
+) -> None:
+    for name, value in behavior.items():
+        setattr(torchserve.behavior, name, value)
+    assert problem(torchserve, store, run_directory, infer=True) == message
+
+
+def test_a_dead_server_is_not_ready(torchserve: Running, store: Path, run_directory: RunDirectory) -> None:
+    torchserve.die()
+    assert problem(torchserve, store, run_directory, infer=False) == "TorchServe does not respond (ConnectError)."
+
+
+def test_select_verifies_all_or_the_named_archives(store: Path) -> None:
+    assert [model.entry.version for model in select(store, [])] == ["1.0.0", "2.0.0"]
+    assert [model.entry.version for model in select(store, ["brightness"])] == ["2.0.0"]
+    (model,) = select(store, ["brightness/1.0.0"])
+    assert (model.path, model.sample) == ("/predictions/brightness/1.0.0", b"sample of brightness 1.0.0")
+
+
+def test_select_rejects_unknown_models_and_empty_stores(store: Path, tmp_path: Path) -> None:
+    with pytest.raises(ServeError, match=r"unknown model 'chest'\. Available: brightness/1\.0\.0, "):
+        select(store, ["chest"])
+    with pytest.raises(ServeError, match="the model store is empty; run 'radserve build'"):
+        select(tmp_path, [])
+
+
+def test_select_rejects_damaged_archives(store: Path) -> None:
+    archive = store / "brightness-1.0.0.mar"
+    archive.write_bytes(archive.read_bytes()[:-1] + b"x")
+    with pytest.raises(ArchiveError, match="sha256"):
+        select(store, ["brightness/1.0.0"])

@@ -1,0 +1,85 @@
+"""Data of a training run: a data set, split and read into memory."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from handlers.recipe import Input, Recipe
+from training import datasets
+from training.batches import Images
+from training.datasets import Example, pixels, split
+from training.errors import DataError
+from training.settings import Settings
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """Both sides of a split in memory.
+
+    Attributes
+    ----------
+    spec
+        The recipe's input, with mean and standard deviation of the training side.
+    split
+        SHA-256 of the split.
+    """
+
+    train: Images
+    validation: Images
+    spec: Input
+    split: str
+
+
+def load(recipe: Recipe, settings: Settings, folder: Path) -> TrainingData:
+    """Find, split and read a data set.
+
+    Raises
+    ------
+    DataError
+        If the folder does not contain the images and labels that the recipe needs.
+    """
+    examples = _find(recipe, settings, folder)
+    sides = split.by_group(examples, settings.validation, settings.seed)
+    train = _images([examples[index] for index in sides.train], recipe)
+    validation = _images([examples[index] for index in sides.validation], recipe)
+    mean, std = pixels.statistics(train.pixels, recipe.input.channels)
+    spec = recipe.input.model_copy(update={"mean": mean, "std": std})
+    return TrainingData(train, validation, spec, sides.sha256)
+
+
+def load_all(recipe: Recipe, settings: Settings, folder: Path) -> tuple[Images, str]:
+    """Read a data set without splitting it, to measure on data that was not used for training.
+
+    Returns
+    -------
+    All images, and the SHA-256 of their list.
+
+    Raises
+    ------
+    DataError
+        If the folder does not contain the images and labels that the recipe needs.
+    """
+    examples = _find(recipe, settings, folder)
+    return _images(examples, recipe), split.digest(examples, [True] * len(examples))
+
+
+def _find(recipe: Recipe, settings: Settings, folder: Path) -> Sequence[Example]:
+    examples = datasets.find(settings.data, folder)
+    labels = {example.label for example in examples}
+    if labels != set(recipe.labels):
+        raise DataError(f"{folder}: has the labels {sorted(labels)}; the recipe requires {list(recipe.labels)}.")
+    return examples
+
+
+def _images(examples: Sequence[Example], recipe: Recipe) -> Images:
+    has_masks = recipe.task == "segmentation"
+    return Images(
+        masks=pixels.masks(examples, recipe.input) if has_masks else None,
+        pixels=pixels.read(examples, recipe.input),
+        targets=torch.tensor([recipe.labels.index(example.label) for example in examples]),
+        groups=tuple(example.group for example in examples),
+    )
