@@ -76,7 +76,9 @@ def test_planar_configuration_1() -> None:
 @pytest.mark.parametrize("syntax", [uid.ExplicitVRLittleEndian, uid.RLELossless], ids=lambda value: value.name)
 def test_unused_high_bits_are_ignored(syntax: uid.UID) -> None:
     values = film(top=4095, kind=np.uint16)
-    data = dicom(values | np.uint16(0xA000), syntax, BitsStored=12, HighBit=11, **WHOLE)
+    stored = values | np.uint16(0xA000)
+    coded = code(stored, dicom_dataset(stored), syntax) if syntax.is_encapsulated else None
+    data = dicom(stored, syntax, coded=coded, BitsStored=12, HighBit=11, **WHOLE)
     np.testing.assert_allclose(shown(data), values / 4096 * 255, atol=1e-3)
 
 
@@ -88,7 +90,8 @@ def test_coded_colours_do_not_depend_on_the_declared_planar_configuration(syntax
 
 @pytest.mark.parametrize("syntax", [uid.RLELossless, uid.JPEGLSLossless, uid.JPEG2000Lossless], ids=lambda x: x.name)
 def test_coded_pixels_without_pixel_representation_are_unsigned(syntax: uid.UID) -> None:
-    np.testing.assert_array_equal(shown(dicom(film(), syntax, PixelRepresentation=None)), film())
+    coded = code(film(), dicom_dataset(film()), syntax)
+    np.testing.assert_array_equal(shown(dicom(film(), syntax, coded=coded, PixelRepresentation=None)), film())
 
 
 def test_jpeg_equals_pillows_decoding() -> None:
