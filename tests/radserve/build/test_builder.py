@@ -83,7 +83,7 @@ def test_an_unknown_recipe_key_is_reported(archives: Path) -> None:
 
 
 def test_a_missing_recipe_is_reported(archives: Path) -> None:
-    with pytest.raises(RecipeError, match="no such recipe"):
+    with pytest.raises(RecipeError, match="recipe not found"):
         find_sources(archives, ["chest-xray-dnn"])
 
 
