@@ -1,4 +1,4 @@
-"""Logits to calibrated probabilities, probabilities to a label."""
+"""Applies activation, calibration and threshold: turns the logits of an image into probabilities and a label."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from handlers.recipe import Recipe
 
 @dataclass(frozen=True)
 class Decision:
-    """What the model says of one image.
+    """A classifier's result for one image.
 
     Attributes
     ----------
     label
-        The positive label from its threshold on, the most probable other label below it.
+        The positive label from its threshold on, else the other one; without a positive label, the most probable.
     probabilities
         Label -> calibrated probability, in the recipe's order; they sum to 1.
     positive, threshold
-        None where the recipe names no positive label.
+        None where the recipe has no positive label.
     """
 
     label: str
@@ -42,23 +42,18 @@ def decide(logits: NDArray[np.float32], recipe: Recipe) -> Decision:
     Raises
     ------
     InternalError
-        If the network gave something that is no number.
+        If the shape is wrong or a logit is not finite.
     """
     if logits.shape != (recipe.outputs,) or not np.isfinite(logits).all():
-        raise InternalError("The model gave no finite number for this image; its label would mean nothing.")
-    shares = _activate(logits.astype(np.float64) / recipe.calibration.temperature, recipe)
-    probabilities = dict(zip(recipe.labels, shares.tolist(), strict=True))
+        raise InternalError("The model returned an invalid number for this image, so it has no label.")
+    scaled = logits.astype(np.float64) / recipe.calibration.temperature
+    if recipe.activation == "sigmoid":
+        scaled = np.array([0.0, scaled[0]])
+    powers = np.exp(scaled - scaled.max())
+    probabilities = dict(zip(recipe.labels, (powers / powers.sum()).tolist(), strict=True))
     if recipe.decision is None:
         return Decision(max(probabilities, key=probabilities.__getitem__), probabilities, None, None)
-    wanted = recipe.decision
-    positive = probabilities[wanted.positive] >= wanted.threshold
-    (other,) = (label for label in recipe.labels if label != wanted.positive)
-    return Decision(wanted.positive if positive else other, probabilities, positive, wanted.threshold)
-
-
-def _activate(logits: NDArray[np.float64], recipe: Recipe) -> NDArray[np.float64]:
-    if recipe.activation == "sigmoid":
-        logits = np.array([0.0, logits[0]])
-    powers = np.exp(logits - logits.max())
-    shares: NDArray[np.float64] = powers / powers.sum()
-    return shares
+    label, threshold = recipe.decision.positive, recipe.decision.threshold
+    positive = probabilities[label] >= threshold
+    (negative,) = (other for other in recipe.labels if other != label)
+    return Decision(label if positive else negative, probabilities, positive, threshold)

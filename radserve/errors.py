@@ -1,8 +1,12 @@
-"""The branches of the tree that only the command line raises; its root is in `handlers.errors`."""
+"""Exceptions of the library and the command line, in one tree.
+
+The root is in `handlers.errors`; exceptions of the gateway are in `gateway.errors`, those of AWS commands in
+`radserve.deploy.errors`. `code` is the exit code of the command line.
+"""
 
 from __future__ import annotations
 
-from handlers.errors import RadServeError as RadServeError  # noqa: PLC0414 - the root, for those who may not import handlers
+from handlers.errors import RadServeError as RadServeError  # noqa: PLC0414 - for packages that do not import handlers
 
 
 class BuildError(RadServeError):
@@ -10,19 +14,19 @@ class BuildError(RadServeError):
 
 
 class MissingWeightsError(BuildError):
-    """The repository does not hold a model's weights, as its recipe says."""
+    """The weights of a recipe are not in the repository."""
 
 
 class WeightsImportError(RadServeError):
-    """A checkpoint does not give weights for a recipe's network."""
+    """A checkpoint does not fit the network of a recipe."""
 
 
 class ArchiveError(RadServeError):
-    """An archive or the index of a model store is not what it should be."""
+    """An archive or the index of a model store is invalid."""
 
 
 class ServeError(RadServeError):
-    """The server cannot be started or kept running; `code` is the exit code that says why."""
+    """The server cannot start or continue; `code` is the exit code."""
 
     def __init__(self, message: str, code: int = 1) -> None:
         super().__init__(message)
@@ -30,105 +34,105 @@ class ServeError(RadServeError):
 
 
 class ChangeError(RadServeError):
-    """What is served cannot be changed as asked; `status` is the HTTP status that says so."""
+    """A change of the served versions failed; `status` is its HTTP status."""
 
     status = 500
     title = "Internal error"
 
 
 class InvalidChangeError(ChangeError):
-    """The change itself is wrong: it names a key or a value that cannot be."""
+    """The request has an invalid key or value."""
 
     status = 400
     title = "Bad request"
 
 
 class NotServedError(ChangeError):
-    """There is no such model, version or rollout."""
+    """The model, version or rollout does not exist."""
 
     status = 404
     title = "Not found"
 
 
 class ConflictError(ChangeError):
-    """The change does not fit to what is served at present."""
+    """The change conflicts with the current state."""
 
     status = 409
     title = "Conflict"
 
 
 class NotReadyError(ChangeError):
-    """Nothing can be changed now, but later."""
+    """Changes are not possible yet."""
 
     status = 503
     title = "Service unavailable"
 
 
 class VersionFailedError(ChangeError):
-    """A version did not do what it should; what was served before still is."""
+    """A version failed; the previous one is still served."""
 
     status = 502
     title = "The version failed"
 
 
 class KeysError(RadServeError):
-    """Keys cannot be read or changed, or an option about them is wrong."""
+    """API keys cannot be read or changed, or an option is invalid."""
 
 
 class DeploymentError(RadServeError):
-    """A deployment.yaml is wrong; nothing was asked of a server."""
+    """A deployment.yaml is invalid; no request was sent."""
 
     code = 2
 
 
 class StoreError(RadServeError):
-    """An archive store cannot be used as asked, or holds what it should not."""
+    """An archive store cannot be used, or has invalid content."""
 
 
 class IndexConflictError(StoreError):
-    """Another one wrote the index of a store in between: read it and write again."""
+    """Another process changed the index of a store; read it again before writing."""
 
 
 class MissingBlobError(StoreError):
-    """A store lists an archive whose bytes it does not hold."""
+    """A store lists an archive without having its content."""
 
 
 class InterruptedTransferError(StoreError):
-    """A transfer ended too soon; what is missing may be asked for again."""
+    """A transfer was interrupted and can be continued."""
 
 
 class CorruptDataError(StoreError):
-    """What came is not what the index says."""
+    """Received data does not match the index."""
 
 
 class ClientError(RadServeError):
-    """A server could not be asked, or answered what is no answer."""
+    """A request of `radserve.client` failed."""
 
 
 class InvalidCallError(ClientError):
-    """The call itself is wrong: another image would fare no better."""
+    """An argument is invalid, so every request of this kind would fail."""
 
     code = 2
 
 
 class UnreachableError(ClientError):
-    """Nobody took the request."""
+    """The server cannot be reached."""
 
     code = 3
 
 
 class ResponseTimeoutError(UnreachableError):
-    """The server took the request and did not answer in time; it may still be working on it."""
+    """The server accepted the request and did not respond in time; it may still be working."""
 
     code = 1
 
 
 class InvalidResponseError(ClientError):
-    """What came back is not what is documented, so no part of it may be used."""
+    """The response is malformed or inconsistent; no part of it is used."""
 
 
 class ProblemError(ClientError):
-    """The server said what is wrong; `title` and `detail` as in RFC 9457."""
+    """The server reported an error; `title` and `detail` as in RFC 9457."""
 
     def __init__(self, status: int, title: str, detail: str) -> None:
         super().__init__(f"{status} {title}: {detail}")
@@ -138,8 +142,8 @@ class ProblemError(ClientError):
 
 
 class RejectedRequestError(ProblemError):
-    """4xx: this request will not be answered however often it is sent."""
+    """Status 4xx: the request is at fault, so repeating it does not help."""
 
 
 class ServerFailedError(ProblemError):
-    """5xx: the fault is the server's; the request may be right."""
+    """Status 5xx: the server is at fault; the request may be valid."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from typing import Any, Final
 
 from pydantic import BaseModel, ValidationError
@@ -11,23 +11,26 @@ _MAX_VALUE: Final = 80
 """Longest representation of a value in a message, in characters."""
 
 
-def describe(error: ValidationError, *, values: bool = True) -> str:
+def describe(error: ValidationError, *, values: bool = True, omit: Container[int | str] = ("[key]",)) -> str:
     """Describe every problem with its key, value and reason, separated by semicolons.
 
     Parameters
     ----------
     values
         Show rejected values. Set to False where they may be secrets.
+    omit
+        Parts of pydantic's locations that are not keys of the document, such as tags of unions.
 
     Examples
     --------
     `key 'steps.0' has value 0: Input should be greater than 0; key 'version' is missing`
     """
-    return "; ".join(_problem(item, values=values) for item in error.errors(include_url=False, include_context=False))
+    problems = error.errors(include_url=False, include_context=False)
+    return "; ".join(_problem(item, omit, values=values) for item in problems)
 
 
-def _problem(item: Mapping[str, Any], *, values: bool) -> str:
-    key = ".".join(str(part) for part in item["loc"] if part != "[key]")
+def _problem(item: Mapping[str, Any], omit: Container[int | str], *, values: bool) -> str:
+    key = ".".join(str(part) for part in item["loc"] if part not in omit)
     reason = str(item["msg"]).removeprefix("Value error, ")
     if not key:
         return reason

@@ -1,4 +1,4 @@
-"""A stand-in for the supervisor's side of a front: its control socket and its traffic socket, which really listen."""
+"""Fake of the supervisor behind a proxy: a control socket and a traffic socket that listen."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
 
 
 @dataclass(frozen=True)
-class Asked:
-    """What was asked of the control socket."""
+class ReceivedRequest:
+    """A request that the control socket received."""
 
     method: str
     path: str
@@ -35,21 +35,23 @@ class Asked:
 
 @dataclass
 class Control:
-    """Answers everything with 200, after `delay` seconds, and keeps it."""
+    """Answers every request with 200 after `delay` seconds, and records it."""
 
-    asked: list[Asked] = field(default_factory=list)
+    requests: list[ReceivedRequest] = field(default_factory=list)
     delay: float = 0.0
 
     async def __call__(self, request: Request) -> Response:
         body = await request.body()
-        self.asked.append(Asked(request.method, request.url.path, request.url.query, dict(request.headers), body))
+        self.requests.append(
+            ReceivedRequest(request.method, request.url.path, request.url.query, dict(request.headers), body)
+        )
         await asyncio.sleep(self.delay)
         return JSONResponse({"path": request.url.path})
 
-    def copies(self, count: int) -> list[Asked]:
-        """Wait until so many copies have come, and return them."""
-        await_true(lambda: len(self.asked) >= count)
-        return self.asked
+    def copies(self, count: int) -> list[ReceivedRequest]:
+        """Wait for a number of copies, and return them."""
+        await_true(lambda: len(self.requests) >= count)
+        return self.requests
 
 
 @contextmanager
@@ -95,7 +97,7 @@ def heard(socket: Path) -> Iterator[list[AccessEvent]]:
 
 
 def await_true(true: Callable[[], bool], seconds: float = 5.0) -> None:
-    """Wait until something holds."""
+    """Wait until a condition is true."""
     deadline = time.monotonic() + seconds
     while not true():
         assert time.monotonic() < deadline

@@ -1,4 +1,4 @@
-"""A real gateway for tests: `radserve-gateway` as a process, before a server that runs."""
+"""Runs `radserve-gateway` as a process for tests."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _PATIENCE = 60.0
 
 @dataclass(frozen=True)
 class Gateway:
-    """A gateway that listens."""
+    """A running gateway."""
 
     url: str
     log: Path
@@ -31,48 +31,48 @@ class Gateway:
 
 @contextmanager
 def gateway(server: Server | None, folder: Path, /, **settings: object) -> Iterator[Gateway]:
-    """Start a gateway, wait until it answers, stop it.
+    """Start a gateway, wait until it responds, stop it.
 
     Parameters
     ----------
     server
-        The one that it asks; None where the settings say otherwise.
+        Its model server; None if the settings configure another backend.
     folder
-        For its log, and for its history where the settings name no other.
+        Holds its log, and its history unless the settings configure another.
     settings
-        As `gateway.settings` names them, and `port` or `socket`.
+        Fields of `gateway.settings.Settings`, and `port` or `socket`.
     """
     (port,) = free_ports(1)
-    behind = {} if server is None else {"server": server.url, "supervisor": server.health_url}
-    chosen = {"port": port, "history": f"sqlite:{folder / 'history.sqlite3'}"} | behind | settings
+    urls = {} if server is None else {"server": server.url, "supervisor": server.health_url}
+    values = {"port": port, "history": f"sqlite:{folder / 'history.sqlite3'}"} | urls | settings
     clean = {name: value for name, value in os.environ.items() if not name.startswith((PREFIX, "PYTHONWARNINGS"))}
-    variables = {f"{PREFIX}{name.upper()}": str(value) for name, value in chosen.items()}
+    variables = {f"{PREFIX}{name.upper()}": str(value) for name, value in values.items()}
     log = folder / "gateway.log"
     with log.open("wb") as file:
         process = subprocess.Popen([sys.executable, "-m", "gateway"], stderr=file, cwd=ROOT, env=clean | variables)
-    started = Gateway(f"http://127.0.0.1:{chosen['port']}", log, process)
+    started = Gateway(f"http://127.0.0.1:{values['port']}", log, process)
     try:
-        _await_answers(started, str(chosen.get("socket", "")))
+        _await_response(started, str(values.get("socket", "")))
         yield started
     finally:
         process.terminate()
         process.wait(timeout=30)
 
 
-def _await_answers(started: Gateway, socket: str) -> None:
+def _await_response(started: Gateway, socket: str) -> None:
     deadline = time.monotonic() + _PATIENCE
     with httpx.Client(transport=httpx.HTTPTransport(uds=socket or None)) as client:
-        while not _answers(client, started.url, socket):
-            said = started.log.read_text(encoding="utf-8", errors="replace")[-2000:]
-            assert started.process.poll() is None, f"the gateway ended before it answered: {said}"
-            assert time.monotonic() < deadline, f"the gateway did not answer in time: {said}"
+        while not _responds(client, started.url, socket):
+            log = started.log.read_text(encoding="utf-8", errors="replace")[-2000:]
+            assert started.process.poll() is None, f"the gateway ended before it responded: {log}"
+            assert time.monotonic() < deadline, f"the gateway did not respond in time: {log}"
             time.sleep(0.05)
 
 
-def _answers(client: httpx.Client, url: str, socket: str) -> bool:
+def _responds(client: httpx.Client, url: str, socket: str) -> bool:
     try:
         if socket:
-            require_listening(Path(socket))  # httpcore would leave its end open where nobody does
+            require_listening(Path(socket))  # httpcore leaks a socket if the connection fails
         return client.get(f"{url}/live", timeout=5).status_code == 200
     except (httpx.TransportError, OSError):
         return False

@@ -1,4 +1,4 @@
-"""Further versions of the chest model's archive, good and bad ones, and clients that never stop asking."""
+"""Valid and faulty versions of the chest model's archive, and clients that send requests continuously."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ PATH = f"/predictions/{NAME}"
 
 
 def copied(store: Path, folder: Path) -> Path:
-    """Copy a model store with the chest model, so that it may be changed."""
+    """Copy the chest model to a new model store."""
     folder.mkdir()
     entry = entry_of(store)
     shutil.copyfile(store / entry.file, folder / entry.file)
@@ -38,7 +38,7 @@ def copied(store: Path, folder: Path) -> Path:
 
 
 def add(store: Path, version: str, change: Callable[[Contents], None] = lambda _: None) -> Entry:
-    """Put another version of the chest model into a model store."""
+    """Add another version of the chest model to a model store."""
     old = entry_of(store) if version == "1.0.0" else model_store.read(store).find(NAME, "1.0.0")
     assert old is not None
     with zipfile.ZipFile(store / old.file) as packed:
@@ -59,7 +59,7 @@ def add(store: Path, version: str, change: Callable[[Contents], None] = lambda _
 
 
 def wrong(contents: Contents) -> None:
-    """Answer the sample otherwise than is stored beside it."""
+    """Store another prediction for the sample than the model makes."""
     stored = json.loads(contents["sample.json"])
     first, second = stored["probabilities"]
     shares = stored["probabilities"]
@@ -69,7 +69,7 @@ def wrong(contents: Contents) -> None:
 
 
 def _inserted(before: str, line: str) -> Callable[[Contents], None]:
-    """Put a line of code into the service, before another one."""
+    """Insert a line of code into the handler, before another one."""
 
     def change(contents: Contents) -> None:
         code = contents["handlers/torchserve_handler.py"].decode()
@@ -80,29 +80,29 @@ def _inserted(before: str, line: str) -> Callable[[Contents], None]:
     return change
 
 
-dying = _inserted("        quieten()\n", "os._exit(7)")
+dying = _inserted("        silence_torchserve()\n", "os._exit(7)")
 """Its worker ends when it starts."""
 slow = _inserted("            self.meter.batch(len(data))\n", "import time; time.sleep(0.25)")
-"""It answers like the first, a quarter of a second later."""
+"""It responds a quarter of a second later."""
 raising = _inserted(
-    "                answer = self.explain(result) if request.explain else self.describe(result)\n",
+    "            function = self.explain if request.explain else self.predict\n",
     "self.calls = getattr(self, 'calls', 0) + 1; assert self.calls % 10",
 )
-"""It raises in every tenth request."""
+"""It raises an exception on every tenth request."""
 
 
 @dataclass
-class Asking:
-    """What clients that never stop got.
+class Load:
+    """The responses that the clients received.
 
     Attributes
     ----------
     answers
-        When each answer's request was begun (`time.monotonic`), and the version that it names.
+        Start time of each request (`time.monotonic`), and the version that answered it.
     versions
-        Answers by the version that they name.
+        Number of responses by version.
     failures
-        Everything that was no answer with 200.
+        Responses other than 200.
     """
 
     answers: list[tuple[float, str]] = field(default_factory=list)
@@ -110,19 +110,19 @@ class Asking:
     failures: list[str] = field(default_factory=list)
 
     def since(self, begin: float) -> set[str]:
-        """Return the versions that answered what was asked from then on: what was asked before may still be queued."""
+        """Return the versions that answered requests sent after a time; earlier ones may have been queued."""
         return {version for begun, version in self.answers if begun >= begin}
 
 
 @contextmanager
-def asking(url: str, headers: dict[str, str], clients: int = 16, pause: float = 0.1) -> Iterator[Asking]:
-    """Let clients ask over connections that they keep open, one request after the other, without repeating any.
+def asking(url: str, headers: dict[str, str], clients: int = 16, pause: float = 0.1) -> Iterator[Load]:
+    """Run clients that send one request after the other over a kept-alive connection, without retries.
 
-    The pause between two requests leaves the cores that all of this shares to workers that start.
+    The pause between two requests leaves processor time to starting workers.
     """
-    found, lock, stop = Asking(), threading.Lock(), threading.Event()
+    load, lock, stop = Load(), threading.Lock(), threading.Event()
 
-    def ask() -> None:
+    def send() -> None:
         with httpx.Client(base_url=url, headers=headers, timeout=60) as client:
             while not stop.is_set():
                 begin = time.monotonic()
@@ -135,16 +135,16 @@ def asking(url: str, headers: dict[str, str], clients: int = 16, pause: float = 
                 time.sleep(pause)
                 with lock:
                     if version:
-                        found.versions[version] += 1
-                        found.answers.append((begin, version))
+                        load.versions[version] += 1
+                        load.answers.append((begin, version))
                     else:
-                        found.failures.append(failure)
+                        load.failures.append(failure)
 
-    threads = [threading.Thread(target=ask) for _ in range(clients)]
+    threads = [threading.Thread(target=send) for _ in range(clients)]
     for thread in threads:
         thread.start()
     try:
-        yield found
+        yield load
     finally:
         stop.set()
         for thread in threads:

@@ -65,7 +65,7 @@ class SamplingPlan(Sampler[Draw]):
     steps
         Maximum number of batches per epoch.
     even
-        Whether to limit each label to as many images as the rarest one has, selected anew for each epoch.
+        Whether to limit each label to as many images as the rarest one has, with another selection in each epoch.
     """
 
     def __init__(

@@ -27,7 +27,7 @@ Tracker = Annotated[
 Online = Annotated[bool, typer.Option("--online", help="Upload to Weights & Biases; requires a login.")]
 Install = Annotated[bool, typer.Option("--install", help="Install the result in the model's folder.")]
 
-data_app = typer.Typer(help="Inspect data sets.", no_args_is_help=True)
+data_app = typer.Typer(help="Inspect data sets.", no_args_is_help=True, add_completion=False)
 
 
 @data_app.callback()

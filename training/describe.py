@@ -22,17 +22,13 @@ _LAYOUTS: Final = {
 """Subfolders that identify a data set, directly or in `train`."""
 
 
-def describe(name: str, folder: Path, settings: Settings) -> Description:
-    """Describe a data set with the split of these settings.
-
-    Raises
-    ------
-    SettingsError
-        If the name is unknown.
-    DataError
-        If the folder does not contain the data set, or its layout, names, masks or labels are invalid.
-    """
-    return _describe(name, datasets.find(name, folder), settings)
+def describe(name: str, examples: Sequence[Example], settings: Settings) -> Description:
+    """Describe the examples of a data set with the split of these settings."""
+    try:
+        sides = split.by_group(examples, settings.validation, settings.seed)
+    except DataError as error:
+        return description.describe(name, examples, None, (f"The data set cannot be split: {error}",))
+    return description.describe(name, examples, sides)
 
 
 def main(kind: str | None, folder: Path, picture: Path | None, validation: float, seed: int) -> int:
@@ -50,11 +46,11 @@ def main(kind: str | None, folder: Path, picture: Path | None, validation: float
     Raises
     ------
     DataError
-        As `describe`, and if the layout is unknown.
+        If the layout is unknown, or the folder does not contain the data set.
     """
     name = kind or kind_of(folder)
     examples = datasets.find(name, folder)
-    result = _describe(name, examples, Settings(data=name, validation=validation, seed=seed))
+    result = describe(name, examples, Settings(data=name, validation=validation, seed=seed))
     Console().print(inventory.table(result))
     if picture is not None:
         inventory.samples(examples, picture)
@@ -77,11 +73,3 @@ def kind_of(folder: Path) -> str:
         if any(all((top / part).is_dir() for part in subfolders) for top in (folder, folder / "train")):
             return name
     raise DataError(f"{folder}: unknown layout. Name the data set with --kind.")
-
-
-def _describe(name: str, examples: Sequence[Example], settings: Settings) -> Description:
-    try:
-        sides = split.by_group(examples, settings.validation, settings.seed)
-    except DataError as error:
-        return description.describe(name, examples, None, (f"The data set cannot be split: {error}",))
-    return description.describe(name, examples, sides)

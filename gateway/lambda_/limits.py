@@ -82,7 +82,7 @@ def _check_size(scope: Scope, messages: list[Message]) -> ProblemError | None:
     return ContentTooLargeError(
         f"The response has {size} bytes as Lambda counts them; the limit is {limit}. "
         "Send fewer or smaller images at once; narrow the filter of results.",
-        title="Answer too large",
+        title="Response too large",
     )
 
 

@@ -171,7 +171,7 @@ def predict_sample(folder: Path, recipe: Recipe) -> str:
         raise BuildError(f"{recipe.name}: its sample {recipe.sample} is rejected: {result}")
     handler = _handler(recipe)
     handler.recipe, handler.model = recipe, Model(recipe.name, recipe.version, None, recipe.warning)
-    return json.dumps(handler.summary(handler.describe(result).document), indent=2) + "\n"
+    return json.dumps(handler.summary(handler.predict(result).document), indent=2) + "\n"
 
 
 def _handler(recipe: Recipe) -> TorchServeHandler:

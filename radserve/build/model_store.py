@@ -68,7 +68,7 @@ def order(version: str) -> tuple[int, ...]:
 
 
 def read(store: Path) -> Index:
-    """Read the index of a store; empty if there is no index.
+    """Read the index of a store; a store without an index is empty.
 
     Raises
     ------

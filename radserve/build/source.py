@@ -67,7 +67,7 @@ def find_sources(archives: Path, names: Iterable[str] = (), *, untrained: bool =
     RecipeError
         If a recipe is missing or invalid.
     BuildError
-        If there is no recipe, or a recipe's name differs from its folder's.
+        If the folder contains no recipe, or a recipe's name differs from its folder's.
     """
     selected = list(names) or sorted(path.parent.name for path in archives.glob("*/archive.yaml"))
     if not selected:

@@ -1,4 +1,4 @@
-"""`radserve apply`, `diff` and `audit`: the state that a file declares, and who changed what."""
+"""`radserve apply`, `diff` and `audit`: the deployment that a file declares, and the audit log."""
 
 from __future__ import annotations
 
@@ -8,113 +8,99 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from radserve.cli.control_options import CaCert, Json, Key, Reason, Runtime, Url, control
+from radserve.cli.control_options import Connect, Json, Reason, with_connection
 
 if TYPE_CHECKING:
     from radserve.schema.deployment import Change
 
-File = Annotated[Path, typer.Argument(help="What the server shall have; 'radserve models export' writes one.")]
-Yes = Annotated[bool, typer.Option("--yes", help="Unregister without asking.")]
+File = Annotated[Path, typer.Argument(help="Deployment file; 'radserve models export' writes one.")]
 
 
+@with_connection
 def apply(
-    context: typer.Context,
+    connect: Connect,
     file: File = Path("deployment.yaml"),
     *,
-    yes: Yes = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Unregister versions without confirmation.")] = False,
     reason: Reason = None,
-    json: Annotated[bool, typer.Option("--json", help="What was done, as JSON on standard output.")] = False,
-    url: Url = None,
-    key: Key = None,
-    cacert: CaCert = None,
-    runtime: Runtime = None,  # noqa: ARG001 - `control` reads it
-) -> None:
-    """Make the server have what a file says: models, versions, shares, workers.
-
-    Shows first what changes, and asks before anything is unregistered. What
-    the file does not name is unregistered. Doing it again changes nothing.
-
-    Exit codes:
-    0    the server has it
-    1    it has not; the line says why
-    2    wrong usage, or the file is wrong; nothing was changed
-    3    nobody answers
-    """
-    from radserve.cli import versions_view
-    from radserve.schema.deployment import DeploymentDiff
-    from radserve.versions import deployment_spec
-
-    want = deployment_spec.load(file)
-    out = versions_view.console(stderr=json)
-    with control(context, url, key, cacert) as server:
-        todo = server.diff(want)
-        versions_view.changes(out, todo)
-        done: tuple[Change, ...] = ()
-        if todo:
-            _agree(todo, yes=yes)
-            with versions_view.waiting(f"{len(todo)} changes are made"):
-                done = server.apply(want, reason)
-    if json:
-        versions_view.json(versions_view.console(), DeploymentDiff(changes=done))
-        return
-    if set(done) != set(todo):
-        out.print("Meanwhile somebody else changed something. What was done:")
-        versions_view.changes(out, done)
-    out.print("Done." if todo else "Nothing to change.")
-
-
-def diff(
-    context: typer.Context,
-    file: File = Path("deployment.yaml"),
-    *,
     json: Json = False,
-    url: Url = None,
-    key: Key = None,
-    cacert: CaCert = None,
-    runtime: Runtime = None,  # noqa: ARG001
 ) -> None:
-    """Show what 'radserve apply' would change, and change nothing.
+    """Change the server to match a deployment file: models, versions, shares, workers.
+
+    Prints the changes, and asks for confirmation before a version is
+    unregistered. Versions that the file does not name are unregistered. A
+    second run changes nothing.
 
     Exit codes:
-    0    nothing
-    1    something
-    2    it cannot be told: wrong usage, a wrong file, nobody answers
+    0    the server matches the file
+    1    a change failed; the error says why
+    2    invalid usage or an invalid file; nothing was changed
+    3    no server is running
     """
-    from handlers.errors import RadServeError
     from radserve.cli import versions_view
     from radserve.schema.deployment import DeploymentDiff
-    from radserve.versions import deployment_spec
+    from radserve.versions import deployment_file
+
+    wanted = deployment_file.load(file)
+    out = versions_view.console(stderr=json)
+    applied: tuple[Change, ...] = ()
+    with connect() as server:
+        planned = server.diff(wanted)
+        versions_view.changes(out, planned)
+        if planned:
+            _confirm(planned, yes=yes)
+            with versions_view.waiting(f"Applying {len(planned)} changes"):
+                applied = server.apply(wanted, reason)
+    if json:
+        versions_view.json(versions_view.console(), DeploymentDiff(changes=applied))
+        return
+    if set(applied) != set(planned):
+        out.print("The server changed in the meantime. Applied:")
+        versions_view.changes(out, applied)
+    out.print("Done." if planned else "No changes.")
+
+
+@with_connection
+def diff(connect: Connect, file: File = Path("deployment.yaml"), *, json: Json = False) -> None:
+    """Print what 'radserve apply' would change, without changing it.
+
+    Exit codes:
+    0    no changes
+    1    changes
+    2    invalid usage, an invalid file, or no server is running
+    """
+    from radserve.cli import versions_view
+    from radserve.errors import RadServeError
+    from radserve.schema.deployment import DeploymentDiff
+    from radserve.versions import deployment_file
 
     try:
-        want = deployment_spec.load(file)
-        with control(context, url, key, cacert) as server:
-            todo = server.diff(want)
+        wanted = deployment_file.load(file)
+        with connect() as server:
+            planned = server.diff(wanted)
     except RadServeError as error:
         typer.echo(f"radserve: {error}", err=True)
         raise typer.Exit(2) from error
     if json:
-        versions_view.json(versions_view.console(), DeploymentDiff(changes=todo))
+        versions_view.json(versions_view.console(), DeploymentDiff(changes=planned))
     else:
-        versions_view.changes(versions_view.console(), todo)
-    if todo:
+        versions_view.changes(versions_view.console(), planned)
+    if planned:
         raise typer.Exit(1)
 
 
+@with_connection
 def audit(
-    context: typer.Context,
+    connect: Connect,
     *,
-    limit: Annotated[int, typer.Option(min=1, help="Show at most the last so many entries.")] = 100,
+    limit: Annotated[int, typer.Option(min=1, help="Maximum number of entries.")] = 100,
     json: Json = False,
-    url: Url = None,
-    key: Key = None,
-    cacert: CaCert = None,
-    runtime: Runtime = None,  # noqa: ARG001
 ) -> None:
-    """Show who changed what, when and why; the newest last."""
+    """Show who changed what, when and why; the newest entry last."""
     from radserve.cli import versions_view
     from radserve.schema.control import AuditLog
 
-    with control(context, url, key, cacert) as server:
+    with connect() as server:
         entries = server.audit(limit)
     if json:
         versions_view.json(versions_view.console(), AuditLog(entries=entries))
@@ -122,13 +108,13 @@ def audit(
         versions_view.audit(versions_view.console(), entries)
 
 
-def _agree(todo: tuple[Change, ...], *, yes: bool) -> None:
-    """Ask before something is unregistered; where nobody can be asked, refuse."""
+def _confirm(changes: tuple[Change, ...], *, yes: bool) -> None:
+    """Ask before a version is unregistered; without a terminal, require --yes."""
     from radserve.errors import InvalidCallError
 
-    going = [f"{item.model} {item.version}" for item in todo if item.action == "unregister"]
-    if not going or yes:
+    versions = ", ".join(f"{change.model} {change.version}" for change in changes if change.action == "unregister")
+    if not versions or yes:
         return
     if not sys.stdin.isatty():
-        raise InvalidCallError(f"{', '.join(going)} would be unregistered, and nobody is here to agree; add --yes.")
-    typer.confirm(f"Unregister {', '.join(going)}?", abort=True, err=True)
+        raise InvalidCallError(f"{versions} would be unregistered; confirm with --yes.")
+    typer.confirm(f"Unregister {versions}?", abort=True, err=True)

@@ -1,4 +1,4 @@
-"""A rollout watched until it ends; the server may be away for a while, and is then asked again."""
+"""Watches a rollout until it ends; polls again if the server is unavailable for a while."""
 
 from __future__ import annotations
 
@@ -17,77 +17,65 @@ from radserve.schema.rollout import RolloutStatus
 if TYPE_CHECKING:
     from radserve.client.control import Control
 
-POLL: Final = 1.0
-PATIENCE: Final = 180.0
-"""Seconds; a server that was killed has started anew by then, with all its models."""
-_SAME: Final = 1.0
-"""Seconds that the start of one rollout may seem to differ by, told before and after a restart."""
+_POLL_SECONDS: Final = 1.0
+_PATIENCE_SECONDS: Final = 180.0
+"""A server that was killed has restarted by then, with all its models."""
+_START_TOLERANCE_SECONDS: Final = 1.0
+"""By how much the start of one rollout may differ before and after a restart."""
 
 
-class Lost(UnreachableError):
-    """Nobody answered for as long as we waited; the rollout may go on."""
-
-
-def follow(
-    control: Control, first: RolloutStatus, watch: Watch, *, poll: float = POLL, patience: float = PATIENCE
-) -> RolloutStatus:
-    """Look at a rollout until it is done, and show each look.
-
-    Parameters
-    ----------
-    poll
-        Seconds between two looks.
-    patience
-        Seconds for which the server may be away.
+def follow(control: Control, status: RolloutStatus, progress: ProgressLog) -> RolloutStatus:
+    """Poll a rollout until it is done, and report its progress.
 
     Raises
     ------
-    Lost
-        If it stayed away.
-    Refused
-        If it does not know the rollout any more.
-    NotAnAnswer
-        If another rollout has taken its place.
+    UnreachableError
+        If the server stays unavailable.
+    RejectedRequestError
+        If the server no longer knows the rollout.
+    InvalidResponseError
+        If another rollout has replaced it.
     """
-    now = first
+    first = status
     while True:
-        watch.see(now)
-        if now.done:
-            return now
-        time.sleep(poll)
-        now = _look(control, now, watch, poll, patience)
-        if now.version != first.version or abs((now.started - first.started).total_seconds()) > _SAME:
+        progress.update(status)
+        if status.done:
+            return status
+        time.sleep(_POLL_SECONDS)
+        status = _poll(control, status, progress)
+        difference = abs((status.started - first.started).total_seconds())
+        if status.version != first.version or difference > _START_TOLERANCE_SECONDS:
             raise InvalidResponseError(
-                f"Another rollout of {now.name} ({now.version}) has taken the place of the one that was watched "
-                f"({first.version}); 'radserve audit' says who began it."
+                f"Another rollout of {status.name} ({status.version}) has replaced the rollout of {first.version}; "
+                "'radserve audit' shows who started it."
             )
 
 
-def _look(control: Control, last: RolloutStatus, watch: Watch, poll: float, patience: float) -> RolloutStatus:
-    until: float | None = None
+def _poll(control: Control, last: RolloutStatus, progress: ProgressLog) -> RolloutStatus:
+    deadline: float | None = None
     while True:
         try:
             return control.rollout(last.name)
         except (UnreachableError, InvalidResponseError, ServerFailedError) as error:
-            if until is None:
-                until = time.monotonic() + patience
-                watch.miss(error)
-            elif time.monotonic() > until:
-                raise Lost(
-                    f"The server was away for {patience:.0f} s. The rollout of {last.name} {last.version} may go on "
-                    f"once it is back; 'radserve rollout {last.name}' watches it then. {error}"
+            if deadline is None:
+                deadline = time.monotonic() + _PATIENCE_SECONDS
+                progress.report_unavailable(error)
+            elif time.monotonic() > deadline:
+                raise UnreachableError(
+                    f"The server was unavailable for {_PATIENCE_SECONDS:.0f} s. It resumes the rollout of {last.name} "
+                    f"{last.version} after a restart; watch it with 'radserve rollout {last.name}'. {error}"
                 ) from error
-        time.sleep(poll)
+        time.sleep(_POLL_SECONDS)
 
 
-class Watch:
-    """Writes a line whenever something changes; on a terminal also what is seen of both versions, as it comes."""
+class ProgressLog:
+    """Prints a line for each change; a terminal also shows the traffic of both versions live."""
 
     def __init__(self, out: Console) -> None:
         self._out = out
         self._live = Live(console=out, transient=True, auto_refresh=False) if out.is_terminal else None
-        self._said: tuple[object, ...] | None = None
-        self._away = False
+        self._printed: tuple[object, ...] | None = None
+        self._unavailable = False
 
     def __enter__(self) -> Self:
         if self._live is not None:
@@ -98,31 +86,28 @@ class Watch:
         if self._live is not None:
             self._live.stop()
 
-    def see(self, item: RolloutStatus) -> None:
-        """Show a look; one that shows nothing new leaves no line."""
-        if self._away:
-            self._away = False
-            self._line(Text("the server is back"))
-        now = (item.phase, item.step, item.share, item.detail)
-        if now != self._said:
-            self._said = now
-            self._line(safe(f"{item.phase.replace('_', ' ')} ({versions_view.step(item)}): {item.detail}"))
+    def update(self, status: RolloutStatus) -> None:
+        """Report a status; print a line only if it differs from the last one."""
+        if self._unavailable:
+            self._unavailable = False
+            self._print(Text("the server is available again"))
+        key = (status.phase, status.step, status.share, status.detail)
+        if key != self._printed:
+            self._printed = key
+            self._print(safe(f"{status.phase.replace('_', ' ')} ({versions_view.step(status)}): {status.detail}"))
         if self._live is not None:
-            self._live.update(_picture(item), refresh=True)
+            self._live.update(_picture(status), refresh=True)
 
-    def miss(self, error: ClientError) -> None:
-        """Say that the server is away."""
-        self._away = True
-        self._line(safe(f"the server is away, and is asked again: {error}", "yellow"))
+    def report_unavailable(self, error: ClientError) -> None:
+        """Report that the server does not respond."""
+        self._unavailable = True
+        self._print(safe(f"the server is unavailable, retrying: {error}", "yellow"))
 
-    def _line(self, text: Text) -> None:
+    def _print(self, text: Text) -> None:
         self._out.print(Text.assemble(f"{time.strftime('%H:%M:%S')}  ", text), soft_wrap=True)
 
 
-def _picture(item: RolloutStatus) -> Group:
-    since = item.step_started or item.started
-    passed = units.age(time.time() - since.timestamp())
-    return Group(
-        versions_view.observed(item),
-        safe(f"{item.phase}, {versions_view.step(item)}, for {passed} now (Ctrl-C stops watching)", "dim"),
-    )
+def _picture(status: RolloutStatus) -> Group:
+    elapsed = units.age(time.time() - (status.step_started or status.started).timestamp())
+    line = f"{status.phase}, {versions_view.step(status)}, for {elapsed} (Ctrl-C stops watching)"
+    return Group(versions_view.traffic(status), safe(line, "dim"))

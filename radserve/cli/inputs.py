@@ -1,4 +1,4 @@
-"""The files that a command line means."""
+"""Finds the images that a command line names."""
 
 from __future__ import annotations
 
@@ -13,27 +13,27 @@ from radserve.errors import InvalidCallError
 
 STDIN: Final = "-"
 SUFFIXES: Final = frozenset(
-    ".bmp .dcm .dic .dicom .ima .jfif .jpe .jpeg .jpg .npy .png .tif .tiff .webp".split()  # noqa: SIM905  # one line
+    ".bmp .dcm .dic .dicom .ima .jfif .jpe .jpeg .jpg .npy .png .tif .tiff .webp".split()  # noqa: SIM905 - one line
 )
 
 
 @dataclass(frozen=True)
 class Source:
-    """One image to be asked about.
+    """One image to send.
 
     Attributes
     ----------
     name
-        The name that its answer will carry.
+        File name in the report.
     folder
-        The folder that was named, where the image was found in one.
+        Folder on the command line that contains the file, if any.
     """
 
     name: str
     folder: Path | None = None
 
     def content(self, limit: int) -> bytes:
-        """Read the image, but no more of it than one byte above the limit.
+        """Read at most `limit` + 1 bytes of the image.
 
         Raises
         ------
@@ -46,8 +46,8 @@ class Source:
             return file.read(limit + 1)
 
     @property
-    def place(self) -> Path:
-        """Relative path, without the suffix of an image, for what is made of it in another folder."""
+    def stem(self) -> Path:
+        """Path relative to the folder, without the suffix of an image; names pictures of it in another folder."""
         if self.name == STDIN:
             return Path("stdin")
         path = Path(self.name)
@@ -57,26 +57,26 @@ class Source:
 
 @dataclass(frozen=True)
 class Inputs:
-    """The sources in order, and what a person should know about those that are none."""
+    """Images in order, and notes about ignored files."""
 
     sources: tuple[Source, ...]
     notes: tuple[str, ...] = ()
 
 
 def find(arguments: Sequence[str]) -> Inputs:
-    """Find the images that files, folders and `-` mean; nothing is opened.
+    """Find the images in files, folders and `-`; no file is opened.
 
-    A file that is named is always meant. Of a folder, and the folders in it, those files are
-    whose suffix is that of an image, is none, or is a number (DICOM files are often named by UIDs);
-    hidden files and links to folders are passed over, and so is DICOMDIR, which is an index.
+    A named file is always an image. In folders, recursively, images are files with the suffix of an image, without a
+    suffix, or with a number as suffix, since DICOM files are often named by UIDs. Hidden files, links to folders and
+    the index DICOMDIR are ignored.
 
     Raises
     ------
-    WrongCall
-        If an argument does not exist or cannot be listed, or all of them mean nothing.
+    InvalidCallError
+        If an argument does not exist or cannot be listed, or no image is found.
     """
     if arguments.count(STDIN) > 1:
-        raise InvalidCallError("'-' (standard input) may be given once only.")
+        raise InvalidCallError("'-' (standard input) can be given only once.")
     sources: list[Source] = []
     notes: list[str] = []
     for argument in arguments:
@@ -84,39 +84,34 @@ def find(arguments: Sequence[str]) -> Inputs:
         if argument == STDIN or (path.exists() and not path.is_dir()):
             sources.append(Source(argument))
         elif path.is_dir():
-            meant, others = _walk(path)
-            sources += meant
-            if others or not meant:
-                notes.append(f"{argument}: taken as images: {len(meant)}, other files passed over: {others}.")
+            names = list(_walk(path))
+            images = [Source(name, path) for name in names if _is_image(Path(name))]
+            sources += images
+            if len(images) < len(names) or not images:
+                notes.append(f"{argument}: {len(images)} images, {len(names) - len(images)} other files ignored.")
         else:
             raise InvalidCallError(f"{argument}: no such file or folder.")
     if not sources:
-        known = " ".join(sorted(SUFFIXES))
         raise InvalidCallError(
-            f"{', '.join(arguments)}: no image found; of a folder, files with {known} or no suffix count."
+            f"{', '.join(arguments)}: no image found. In folders, images have no suffix, a number as suffix, or one of "
+            f"{' '.join(sorted(SUFFIXES))}."
         )
     return Inputs(tuple(sources), tuple(notes))
 
 
-def _walk(folder: Path) -> tuple[list[Source], int]:
-    names = list(_names(folder))
-    meant = [Source(name, folder) for name in names if _is_meant(Path(name))]
-    return meant, len(names) - len(meant)
-
-
-def _names(folder: Path) -> Iterator[str]:
-    for where, folders, files in os.walk(folder, onerror=_fail):
+def _walk(folder: Path) -> Iterator[str]:
+    for parent, folders, files in os.walk(folder, onerror=_fail):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in sorted(files):
-            path = Path(where) / name
+            path = Path(parent) / name
             if not name.startswith(".") and path.is_file():
                 yield str(path)
 
 
-def _is_meant(path: Path) -> bool:
+def _is_image(path: Path) -> bool:
     suffix = path.suffix.lower()
     return path.name != "DICOMDIR" and (not suffix or suffix in SUFFIXES or suffix[1:].isdigit())
 
 
 def _fail(error: OSError) -> NoReturn:
-    raise InvalidCallError(f"{error.filename}: cannot be listed ({error.strerror}).") from error
+    raise InvalidCallError(f"{error.filename}: cannot list the folder ({error.strerror}).") from error

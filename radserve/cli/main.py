@@ -5,6 +5,7 @@ Each command is imported when it runs, so `radserve predict` starts without the 
 
 from __future__ import annotations
 
+import logging
 import sys
 from dataclasses import dataclass
 from importlib import import_module
@@ -114,6 +115,8 @@ def _root() -> None:
 
 def main() -> None:
     """Run the command line; an error of RadServe is one line on standard error, not a traceback."""
+    # Retries are logged only by commands that configure logging.
+    logging.getLogger("stamina").addHandler(logging.NullHandler())
     try:
         app()
     except RadServeError as error:

@@ -1,4 +1,4 @@
-"""Masks, overlays and heat maps as files: what `radserve predict` writes beside its report."""
+"""Writes masks, overlays and heat maps of `radserve predict` as files."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from radserve.schema.segmentation import Segmentation
 
 @dataclass(frozen=True)
 class Pictures:
-    """Which pictures are wanted, and where.
+    """Folders for pictures; None for pictures that are not written.
 
     Attributes
     ----------
     masks, overlays
-        Folders for what a segmentation model found: `NAME.mask.png`, and `NAME.overlay.png` on the image.
+        For segmentation models: `NAME.mask.png`, and `NAME.overlay.png` with the outline on the image.
     heat
-        Folder for what a classifier looked at, on the image: `NAME.heat.png`.
+        For classifiers: `NAME.heat.png`, the image under a heat map.
     force
-        Whether files that exist are replaced.
+        Replace existing files.
     """
 
     masks: Path | None = None
@@ -34,28 +34,28 @@ class Pictures:
     force: bool = False
 
     def check(self, sources: Sequence[Source]) -> None:
-        """Check, before anything is asked, that every picture has a place of its own.
+        """Check that every picture has its own path, outside of the folders with images.
 
         Raises
         ------
-        WrongCall
-            If two images would share one, or a file is there already.
+        InvalidCallError
+            If two images have the same picture, or a file exists.
         """
         targets = [target for source in sources for target in self._targets(source)]
         for target, count in Counter(targets).items():
             if count > 1:
-                raise InvalidCallError(f"{target}: {count} images would be written there; ask about them one by one.")
-        named = {folder.resolve() for folder in {source.folder for source in sources} if folder is not None}
-        inputs = {Path(source.name).resolve() for source in sources}
+                raise InvalidCallError(f"{target}: {count} images have this picture; send them one by one.")
+        folders = {source.folder.resolve() for source in sources if source.folder is not None}
+        images = {Path(source.name).resolve() for source in sources}
         for target in targets:
-            place = target.resolve()
-            # Another call would take it for an image.
-            if place in inputs or not named.isdisjoint(place.parents):
-                raise InvalidCallError(f"{target}: lies among the images themselves; choose another folder.")
-        there = [] if self.force else [target for target in targets if target.exists()]
-        if there:
+            path = target.resolve()
+            # The next call would send the picture as an image.
+            if path in images or not folders.isdisjoint(path.parents):
+                raise InvalidCallError(f"{target}: is in a folder of images; choose another folder.")
+        existing = [] if self.force else [target for target in targets if target.exists()]
+        if existing:
             raise InvalidCallError(
-                f"{there[0]}: exists ({len(there)} of {len(targets)} do); add --force to replace them."
+                f"{existing[0]}: exists, as do {len(existing)} of {len(targets)} pictures; add --force to replace them."
             )
 
     def _targets(self, source: Source) -> Iterator[Path]:
@@ -63,38 +63,36 @@ class Pictures:
             if folder is not None:
                 yield _target(folder, source, kind)
 
-    def save(self, client: Client, source: Source, content: bytes, answer: Prediction | Segmentation) -> None:
-        """Write the pictures that belong to an answer.
+    def save(self, client: Client, source: Source, content: bytes, result: Prediction | Segmentation) -> None:
+        """Write the pictures of a result.
 
         Raises
         ------
-        WrongCall
-            If the model has no such pictures, or a file cannot be written: another image would fare no better.
-        ProblemError, Unreachable, TimedOut, NotAnAnswer
-            If the server does not give one.
+        InvalidCallError
+            If the model has no such pictures, or a file cannot be written.
+        ProblemError, UnreachableError, ResponseTimeoutError, InvalidResponseError
+            If the server returns no valid picture.
         """
-        name, version = answer.model.name, answer.model.version
-        if isinstance(answer, Prediction):
+        name, version = result.model.name, result.model.version
+        if isinstance(result, Prediction):
             if self.masks or self.overlays:
-                raise InvalidCallError(
-                    f"{name} is a classifier, so it has no masks; --explain DIR shows where it looked."
-                )
+                raise InvalidCallError(f"{name} is a classifier and has no masks; use --explain DIR for heat maps.")
             if self.heat:
-                heat = client.picture(name, content, version, of="explanations", size=answer.image)
+                heat = client.picture(name, content, version, of="explanations", size=result.image)
                 self._write(_target(self.heat, source, "heat"), heat)
             return
         if self.heat:
-            raise InvalidCallError(f"{name} gives a mask, which is its explanation: --masks DIR or --overlays DIR.")
+            raise InvalidCallError(f"{name} is a segmentation model; use --masks DIR or --overlays DIR.")
         if self.masks:
-            self._write(_target(self.masks, source, "mask"), answer.mask.png)
+            self._write(_target(self.masks, source, "mask"), result.mask.png)
         if self.overlays:
-            overlay = client.picture(name, content, version, size=answer.image)
+            overlay = client.picture(name, content, version, size=result.image)
             self._write(_target(self.overlays, source, "overlay"), overlay)
 
     def _write(self, target: Path, png: bytes) -> None:
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
-            # "x" fails where somebody has put a file meanwhile.
+            # "x" fails if another process created the file since `check`.
             with target.open("wb" if self.force else "xb") as file:
                 file.write(png)
         except OSError as error:
@@ -102,4 +100,4 @@ class Pictures:
 
 
 def _target(folder: Path, source: Source, kind: str) -> Path:
-    return folder / source.place.with_name(f"{source.place.name}.{kind}.png")
+    return folder / source.stem.with_name(f"{source.stem.name}.{kind}.png")

@@ -1,4 +1,7 @@
-"""What is written on the command line about shares, times and errors, as numbers."""
+"""Parses shares, durations and error rates of the command line.
+
+Every function raises `InvalidCallError` with the option, its value and what it may be.
+"""
 
 from __future__ import annotations
 
@@ -19,84 +22,78 @@ _VERSION: Final[TypeAdapter[str]] = TypeAdapter(Version)
 
 
 def percentage(option: str, text: str) -> float:
-    """Read `5%`: above 0, at most 100.
-
-    Raises
-    ------
-    WrongCall
-        Naming the option, its value and what it may be; so do all of this module.
-    """
+    """Parse `5%`: above 0, at most 100, in steps of 0.1."""
     return _share(option, text, text)
 
 
 def steps(option: str, text: str) -> tuple[float, ...]:
-    """Read `5%,25%,100%`: shares that grow and end with all."""
+    """Parse `5%,25%,100%`: shares that increase and end with 100%."""
     shares = tuple(_share(option, text, word) for word in text.split(","))
     if any(later <= earlier for earlier, later in pairwise(shares)):
-        raise _wrong(option, text, "each share must be larger than the one before it")
+        raise _error(option, text, "each share must be larger than the one before it")
     if shares[-1] != 100:
-        raise _wrong(option, text, "the last share must be 100%: a rollout ends with all requests")
+        raise _error(option, text, "the last share must be 100%")
     return shares
 
 
 def duration(option: str, text: str) -> float:
-    """Read `300ms`, `30s`, `5m` or `2h` as seconds."""
+    """Parse `300ms`, `30s`, `5m` or `2h` as seconds."""
     match = re.fullmatch(r"([0-9.]+) ?(ms|s|m|h)", text.strip())
     number = _number(match[1]) if match else None
     if match is None or not number:
-        raise _wrong(option, text, "write a time above 0 with its unit, such as 300ms, 30s, 5m or 2h")
+        raise _error(option, text, "write a time above 0 with its unit, such as 300ms, 30s, 5m or 2h")
     return number * _UNITS[match[2]]
 
 
 def rate(option: str, text: str) -> float:
-    """Read a share of requests, `1%` or `0.01`, as a fraction."""
+    """Parse a share of requests, `1%` or `0.01`, as a fraction."""
     percent = text.strip().endswith("%")
     number = _number(text.strip().removesuffix("%"))
-    # 1 without a sign may be meant as 1 %, and would be all.
+    # 1 without a sign is ambiguous: it may be meant as 1 %.
     if number is None or number > (100 if percent else 0.999):
-        raise _wrong(option, text, "write a share of the requests, such as 1% or 0.01")
+        raise _error(option, text, "write a share of the requests, such as 1% or 0.01")
     return number / 100 if percent else number
 
 
 def factor(option: str, text: str) -> float | None:
-    """Read a factor of 1 or more, or `off`."""
+    """Parse a factor of at least 1, or `off`."""
     if text.strip() == _OFF:
         return None
     number = _number(text.strip())
     if number is None or number < 1:
-        raise _wrong(option, text, f"write a factor of 1 or more, such as 2, or '{_OFF}'")
+        raise _error(option, text, f"write a factor of 1 or more, such as 2, or '{_OFF}'")
     return number
 
 
 def name(text: str) -> str:
-    """Check the name of a model."""
-    return _typed("NAME", text, _NAME, "names are small letters, digits and '-'")
+    """Validate the name of a model."""
+    return _validate("NAME", text, _NAME, "use lower-case letters, digits and '-'")
 
 
 def version(text: str) -> str:
-    """Check a version."""
-    return _typed("VERSION", text, _VERSION, "versions are numbers such as 1.0.0")
+    """Validate a version."""
+    return _validate("VERSION", text, _VERSION, "use numbers such as 1.0.0")
 
 
-def _share(option: str, text: str, word: str) -> float:
-    number = _number(word.strip().removesuffix("%")) if word.strip().endswith("%") else None
+def _share(option: str, text: str, part: str) -> float:
+    number = _number(part.strip().removesuffix("%")) if part.strip().endswith("%") else None
     if number is None or not 0 < number <= 100:
-        raise _wrong(option, text, "write a percentage above 0, such as 5%")
+        raise _error(option, text, "write a percentage above 0, such as 5%")
     if round(number, 1) != number:
-        raise _wrong(option, text, "shares go in steps of 0.1%")
+        raise _error(option, text, "shares go in steps of 0.1%")
     return number
 
 
-def _typed(what: str, text: str, kind: TypeAdapter[str], rule: str) -> str:
+def _validate(argument: str, text: str, adapter: TypeAdapter[str], rule: str) -> str:
     try:
-        return kind.validate_python(text)
+        return adapter.validate_python(text)
     except ValidationError:
-        raise _wrong(what, text, rule) from None
+        raise _error(argument, text, rule) from None
 
 
 def _number(text: str) -> float | None:
     return float(text) if _NUMBER.fullmatch(text.strip()) else None
 
 
-def _wrong(what: str, text: str, rule: str) -> InvalidCallError:
-    return InvalidCallError(f"{what} has value {text!r}; {rule}.")
+def _error(option: str, text: str, rule: str) -> InvalidCallError:
+    return InvalidCallError(f"{option} has value {text!r}; {rule}.")

@@ -1,4 +1,4 @@
-"""Ask a server about files and folders: what `radserve predict` does."""
+"""Sends files and folders to a server and reports the results."""
 
 from __future__ import annotations
 
@@ -20,25 +20,23 @@ from radserve.cli.outputs import Pictures
 from radserve.cli.report import Csv, JsonLines, Outcome, Problem, Report
 from radserve.cli.table import Table
 from radserve.client import Client
+from radserve.client.api import Api
 from radserve.client.concurrency import ordered
-from radserve.client.dialect import Api
 from radserve.errors import InvalidCallError, InvalidResponseError, ProblemError, ResponseTimeoutError
-from radserve.schema.prediction import Prediction
-from radserve.schema.segmentation import Segmentation
 
 Form = Literal["table", "json", "csv"]
 
 _REPORTS: Final[Mapping[Form, Callable[[], Report]]] = {"table": Table, "json": JsonLines, "csv": Csv}
 
-_CONCERN_ALL: Final = frozenset({401, 403, 404, 405})
-"""Statuses that every other image would get as well."""
+_CONCERNS_ALL: Final = frozenset({401, 403, 404, 405})
+"""Statuses that every other image would get, too."""
 
 
 class Exit(enum.IntEnum):
-    """What came of a call."""
+    """Exit codes."""
 
-    ANSWERED = 0
-    UNANSWERED = 1
+    SUCCESS = 0
+    PROBLEMS = 1
     USAGE = InvalidCallError.code
     UNREACHABLE = 3
     INTERRUPTED = 130
@@ -46,22 +44,22 @@ class Exit(enum.IntEnum):
 
 @dataclass(frozen=True)
 class Options:
-    """What the caller may choose.
+    """Options of the command.
 
     Attributes
     ----------
     files
         Files, folders, or `-` for standard input.
     version
-        Of the model; the server's default one if None.
+        Model version; the server's default version if None.
     concurrency
-        Most requests at a time.
+        Maximum number of parallel requests.
     timeout
-        Seconds to wait for an answer.
+        Seconds to wait for a response.
     key, cacert, api
-        See `radserve.client.client.Client`.
+        See `radserve.client.Client`.
     pictures
-        What is written beside the report.
+        Pictures to write.
     """
 
     name: str
@@ -78,48 +76,45 @@ class Options:
 
 
 def predict(options: Options) -> Exit:
-    """Ask about every file and report in the order of the files, as the answers come.
+    """Send every file and report results in the order of the files.
 
-    No more files are in memory than are being asked about.
+    Only the files of pending requests are in memory.
 
     Raises
     ------
-    WrongCall
-        If there is nothing to ask about, the server does not serve the model to this caller, or a
-        picture cannot be written.
-    Unreachable
-        If nobody answers; what was answered before is reported.
+    InvalidCallError
+        If no image is found, the server does not serve the model to this caller, or a picture cannot be written.
+    UnreachableError
+        If the server cannot be reached; earlier results are reported.
     """
-    found = find(options.files)
-    for note in found.notes:
+    inputs = find(options.files)
+    for note in inputs.notes:
         typer.echo(note, err=True)
-    options.pictures.check(found.sources)
+    options.pictures.check(inputs.sources)
+    total = len(inputs.sources)
     counts: Counter[bool] = Counter()
+    client = Client(options.url, timeout=options.timeout, key=options.key, cacert=options.cacert, api=options.api)
     try:
-        with _client(options) as client:
-            _run(client, options, found.sources, counts)
+        with client:
+            _run(client, options, inputs.sources, counts)
     except KeyboardInterrupt:
-        typer.echo(f"Interrupted; {counts[True]} of {len(found.sources)} images were answered.", err=True)
+        typer.echo(f"Interrupted after {counts[True]} of {total} results.", err=True)
         return Exit.INTERRUPTED
-    if len(found.sources) > 1 or counts[False]:
-        typer.echo(f"{counts[True]} answered, {counts[False]} not.", err=True)
-    return Exit.UNANSWERED if counts[False] else Exit.ANSWERED
-
-
-def _client(options: Options) -> Client:
-    return Client(options.url, timeout=options.timeout, key=options.key, cacert=options.cacert, api=options.api)
+    if total > 1 or counts[False]:
+        typer.echo(f"{counts[True]} images analysed, {counts[False]} failed.", err=True)
+    return Exit.PROBLEMS if counts[False] else Exit.SUCCESS
 
 
 def _run(client: Client, options: Options, sources: Sequence[Source], counts: Counter[bool]) -> None:
     report = _REPORTS[options.form]()
     bar = _Bar(len(sources), shown=len(sources) > 1 and not (report.streams and sys.stdout.isatty()))
-    warned: set[str] = set()
-    working = closing(ordered(lambda source: _ask(client, options, source), sources, options.concurrency))
+    warnings: set[str] = set()
+    outcomes = ordered(lambda source: _outcome(client, options, source), sources, options.concurrency)
     try:
-        with bar, working as outcomes:
+        with bar, closing(outcomes):
             for outcome in outcomes:
                 counts[not isinstance(outcome.result, Problem)] += 1
-                _warn(outcome, warned, bar)
+                _warn(outcome, warnings, bar)
                 if report.add(outcome):
                     with bar.hidden():
                         report.flush()
@@ -128,44 +123,39 @@ def _run(client: Client, options: Options, sources: Sequence[Source], counts: Co
         report.flush()
 
 
-def _warn(outcome: Outcome, warned: set[str], bar: _Bar) -> None:
-    """Say once what is to be known before any of a model's answers is believed."""
+def _warn(outcome: Outcome, warnings: set[str], bar: _Bar) -> None:
+    """Print the warning of a model once."""
     result = outcome.result
     if isinstance(result, Problem) or result.warning is None:
         return
     text = f"WARNING: {result.model.name} {result.model.version}: {result.warning}"
-    if text not in warned:
-        warned.add(text)
+    if text not in warnings:
+        warnings.add(text)
         with bar.hidden():
             typer.secho(text, err=True, fg="red", bold=True)
 
 
-def _ask(client: Client, options: Options, source: Source) -> Outcome:
+def _outcome(client: Client, options: Options, source: Source) -> Outcome:
+    """Send one image; an image whose pictures fail has no result."""
     try:
-        result: Prediction | Segmentation | Problem = _answer(client, options, source)
+        content = source.content(client.max_bytes)
+        result = client.predict(options.name, content, options.version)
+        options.pictures.save(client, source, content, result)
     except ProblemError as error:
-        if error.status in _CONCERN_ALL:
+        if error.status in _CONCERNS_ALL:
             raise InvalidCallError(str(error)) from error
-        result = Problem(error.status, error.title, error.detail)
+        return Outcome(source.name, Problem(error.status, error.title, error.detail))
     except ResponseTimeoutError as error:
-        result = Problem(None, "Timed out", str(error))
+        return Outcome(source.name, Problem(None, "Timeout", str(error)))
     except InvalidResponseError as error:
-        result = Problem(None, "Not an answer", str(error))
+        return Outcome(source.name, Problem(None, "Invalid response", str(error).removeprefix("Invalid response: ")))
     except OSError as error:
-        result = Problem(None, "Unreadable file", error.strerror or str(error))
+        return Outcome(source.name, Problem(None, "Unreadable file", error.strerror or str(error)))
     return Outcome(source.name, result)
 
 
-def _answer(client: Client, options: Options, source: Source) -> Prediction | Segmentation:
-    """Ask about one image; where its pictures fail, so does its answer."""
-    content = source.content(client.max_bytes)
-    answer = client.predict(options.name, content, options.version)
-    options.pictures.save(client, source, content, answer)
-    return answer
-
-
 class _Bar:
-    """A progress bar on standard error, where a person sees it; standard output is left alone."""
+    """Progress bar on standard error, if it is a terminal."""
 
     def __init__(self, total: int, *, shown: bool) -> None:
         console = Console(stderr=True)
@@ -173,7 +163,7 @@ class _Bar:
         self._progress = Progress(
             *columns, console=console, transient=True, redirect_stdout=False, redirect_stderr=False
         )
-        self._task = self._progress.add_task("Asking", total=total)
+        self._task = self._progress.add_task("Predicting", total=total)
         self._shown = shown and console.is_terminal
 
     def __enter__(self) -> Self:
@@ -191,7 +181,7 @@ class _Bar:
 
     @contextmanager
     def hidden(self) -> Iterator[None]:
-        """Leave the terminal to somebody else."""
+        """Hide the bar while other output is written."""
         self.__exit__()
         yield
         self.__enter__()

@@ -1,4 +1,4 @@
-"""Outcomes, image by image, as lines for programs; always on standard output."""
+"""Writes outcomes as JSON lines or CSV to standard output."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import json
 import sys
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 import typer
 
@@ -41,12 +41,12 @@ _COLUMNS: Final = (
     "problem",
 )
 _FORMULA: Final = ("=", "+", "-", "@", "\t", "\r")
-"""What makes a spreadsheet run a cell instead of showing it."""
+"""First characters of a cell that a spreadsheet would run as a formula."""
 
 
 @dataclass(frozen=True)
 class Problem:
-    """Why there is no answer; `status` is HTTP's, None where no server said it."""
+    """Reason why an image has no result; `status` is None if no server reported it."""
 
     status: int | None
     title: str
@@ -58,37 +58,42 @@ class Problem:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of one file."""
+    """Result of one file, or the problem with it."""
 
     file: str
     result: Prediction | Segmentation | Problem
 
 
 class Report(Protocol):
-    """Takes outcomes in order; what it holds back, `flush` writes."""
+    """Receives outcomes in order.
+
+    Attributes
+    ----------
+    streams
+        Whether `add` writes every outcome immediately.
+    """
 
     streams: bool
-    """Whether every outcome is written at once."""
 
     def add(self, outcome: Outcome) -> bool:
-        """Take one outcome; say whether it is time to flush."""
+        """Receive one outcome; return whether `flush` is due."""
 
     def flush(self) -> None:
-        """Write what was held back."""
+        """Write outcomes that `add` has buffered."""
 
 
 class JsonLines:
-    """One document a line: the server's own with `file` before it, or `file` and `problem`."""
+    """One document per line: that of the server with the key `file`, or `file` and `problem`."""
 
     streams = True
 
     def add(self, outcome: Outcome) -> bool:
         """See `Report`."""
         result = outcome.result
-        said = {"problem": asdict(result)} if isinstance(result, Problem) else dict(result.raw)
-        name = {"file": outcome.file}
-        # ASCII: a file name need not be Unicode, and this form keeps it.
-        typer.echo(json.dumps(name | said | name))
+        document = {"problem": asdict(result)} if isinstance(result, Problem) else dict(result.raw)
+        file = {"file": outcome.file}
+        # ASCII keeps file names that are not valid Unicode. The name comes first, whatever key the server sent.
+        typer.echo(json.dumps(file | document | file))
         return False
 
     def flush(self) -> None:
@@ -96,7 +101,7 @@ class JsonLines:
 
 
 class Csv:
-    """A header, then one row a file; a row without an answer has no label, and a problem."""
+    """Header and one row per file; the row of a problem has no label."""
 
     streams = True
 
@@ -105,8 +110,8 @@ class Csv:
 
     def add(self, outcome: Outcome) -> bool:
         """See `Report`."""
-        row = _problem_row(outcome.result) if isinstance(outcome.result, Problem) else _row(outcome.result)
-        self._write([_safe_name(outcome.file), *(_safe(row.get(name, "")) for name in _COLUMNS[1:])])
+        row = _row(outcome.result)
+        self._write([_path_cell(outcome.file), *(_cell(row.get(name)) for name in _COLUMNS[1:])])
         return False
 
     def flush(self) -> None:
@@ -114,58 +119,48 @@ class Csv:
 
     def _write(self, cells: Iterable[str]) -> None:
         line = io.StringIO()
-        # The writer quotes the signs that its line end is made of: it is given both, and the line ends in one.
+        # The writer quotes the characters of its line terminator, so it gets both; echo ends the line.
         csv.writer(line, lineterminator="\r\n").writerow(cells)
         typer.echo(encodable(line.getvalue().removesuffix("\r\n")))
 
 
-def _row(answer: Prediction | Segmentation) -> dict[str, str]:
-    model, image = answer.model, answer.image
-    special = _shares(answer) if isinstance(answer, Prediction) else _extent(answer)
-    return special | {
-        "status": "200",
-        "warning": answer.warning or "",
-        "label": answer.label,
-        "positive": "" if answer.positive is None else str(answer.positive).lower(),
-        "threshold": _number(answer.threshold),
+def _row(result: Prediction | Segmentation | Problem) -> dict[str, Any]:
+    """Return values by column."""
+    if isinstance(result, Problem):
+        return {"status": result.status, "problem": f"{result.title}: {result.detail}"}
+    model, image = result.model, result.image
+    row: dict[str, Any] = {
+        "status": 200,
+        "warning": result.warning,
+        "label": result.label,
+        "positive": result.positive,
+        "threshold": result.threshold,
         "model": model.name,
         "version": model.version,
-        "model_sha256": model.sha256 or "",
+        "model_sha256": model.sha256,
         "format": image.format,
-        "width": str(image.width),
-        "height": str(image.height),
+        "width": image.width,
+        "height": image.height,
         "image_sha256": image.sha256,
     }
+    if isinstance(result, Prediction):
+        return row | {"probability": result.probability}
+    row |= {f"area_{key}": value for key, value in result.area}
+    return row | {f"box_{key}": value for key, value in result.box or ()}
 
 
-def _shares(answer: Prediction) -> dict[str, str]:
-    return {"probability": _number(answer.probability)}
+def _cell(value: str | float | None) -> str:
+    if isinstance(value, str):
+        return f"'{value}" if value.startswith(_FORMULA) else value
+    return "" if value is None else json.dumps(value)
 
 
-def _extent(answer: Segmentation) -> dict[str, str]:
-    area = {f"area_{key}": _number(value) for key, value in answer.area.model_dump().items()}
-    box = {} if answer.box is None else {f"box_{key}": _number(value) for key, value in answer.box.model_dump().items()}
-    return area | box
-
-
-def _number(value: float | None) -> str:
-    return "" if value is None else repr(value)
-
-
-def _problem_row(problem: Problem) -> dict[str, str]:
-    return {"status": str(problem.status or ""), "problem": f"{problem.title}: {problem.detail}"}
-
-
-def _safe_name(name: str) -> str:
-    """Keep a spreadsheet from running a file name, and the name a path to the same file."""
+def _path_cell(name: str) -> str:
+    """Prevent that a file name is a formula; it remains a path to the same file."""
     return f"./{name}" if name.startswith(_FORMULA) and name != STDIN else name
 
 
-def _safe(cell: str) -> str:
-    return f"'{cell}" if cell.startswith(_FORMULA) else cell
-
-
 def encodable(text: str) -> str:
-    """Escape what standard output cannot show."""
+    """Escape characters that standard output cannot encode."""
     encoding = sys.stdout.encoding or "utf-8"
     return text.encode(encoding, "backslashreplace").decode(encoding)

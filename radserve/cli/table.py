@@ -1,4 +1,4 @@
-"""Outcomes as a table for people, on standard output."""
+"""Writes outcomes as a table to standard output."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _PIPE_WIDTH: Final = 400
 
 @dataclass(frozen=True)
 class _Column:
-    """One column; shown in a page where any of its cells says something."""
+    """Column; omitted from a page if it is empty, unless `always`."""
 
     name: str
     right: bool = False
@@ -38,13 +38,13 @@ _COLUMNS: Final = (
     _Column("Positive", right=True),
     _Column("Threshold", right=True),
     _Column("Version", right=True),
-    _Column("Why there is no answer"),
+    _Column("Problem"),
 )
 _Cells = dict[str, Text]
 
 
 class Table:
-    """A table in pages, so that a large folder does not have to fit into memory; of an answer only its row is kept."""
+    """Table in pages of 1000 rows; keeps only the cells of a result in memory."""
 
     streams = False
 
@@ -66,72 +66,66 @@ class Table:
         """See `radserve.cli.report.Report`."""
         if self._rows:
             self._console.print(_table(self._rows))
-            for line in sorted(map(_described, self._models)):
+            for model in sorted(self._models, key=lambda model: (model.name, model.version)):
+                line = f"{model.name} {model.version}, archive sha256 {model.sha256 or 'unknown'}"
                 self._console.print(safe(line), soft_wrap=True)
         self._rows.clear()
         self._models.clear()
 
 
-def _described(model: ModelReference) -> str:
-    return f"{model.name} {model.version}, archive sha256 {model.sha256 or 'unknown'}"
-
-
 def _table(rows: list[_Cells]) -> RichTable:
     table = RichTable(box=box.SIMPLE_HEAD, pad_edge=False)
-    shown = [column for column in _COLUMNS if column.always or any(column.name in row for row in rows)]
-    for column in shown:
+    columns = [column for column in _COLUMNS if column.always or any(column.name in row for row in rows)]
+    for column in columns:
         if column.right:
             table.add_column(column.name, justify="right", no_wrap=True)
         else:
             table.add_column(column.name, overflow="fold", min_width=None if column.always else 24)
     for row in rows:
-        table.add_row(*(row.get(column.name, Text()) for column in shown))
+        table.add_row(*(row.get(column.name, Text()) for column in columns))
     return table
 
 
 def _cells(result: Prediction | Segmentation | Problem) -> _Cells:
     if isinstance(result, Problem):
-        return {"Label": safe("NO ANSWER", "bold red"), "Why there is no answer": safe(str(result), "red")}
-    special = _shares(result) if isinstance(result, Prediction) else _extent(result)
-    cells = {"Label": safe(result.label), "Version": safe(result.model.version)} | special
+        return {"Label": safe("NO RESULT", "bold red"), "Problem": safe(str(result), "red")}
+    cells = {"Label": safe(result.label), "Version": safe(result.model.version)}
+    if isinstance(result, Prediction):
+        cells["Probability"] = safe(share(result.probability))
+        if result.threshold is not None:
+            cells["Threshold"] = safe(f"{result.threshold:.1%}")
+    else:
+        cells |= _extent(result)
     if result.positive is not None:
         cells["Positive"] = safe("yes", "bold yellow") if result.positive else safe("no")
     if result.warning is None:
         return cells
-    # What must not be relied on does not stand there as if it could be.
-    return {name: safe(cell.plain, "dim") for name, cell in cells.items()} | {
-        "Warning": safe(result.warning, "bold red")
-    }
+    dimmed = {name: safe(cell.plain, "dim") for name, cell in cells.items()}
+    return dimmed | {"Warning": safe(result.warning, "bold red")}
 
 
-def _shares(answer: Prediction) -> dict[str, Text]:
-    cells = {"Probability": safe(share(answer.probability))}
-    return cells if answer.threshold is None else cells | {"Threshold": safe(f"{answer.threshold:.1%}")}
-
-
-def _extent(answer: Segmentation) -> dict[str, Text]:
-    cells = {"Area": safe(fraction(answer.area.fraction))}
-    if answer.area.mm2 is not None:
-        cells["mm²"] = safe(f"{answer.area.mm2:.1f}")
-    if answer.box is not None:
-        found = answer.box
-        cells["Box"] = safe(f"{found.width} x {found.height} at {found.left}, {found.top}")
+def _extent(result: Segmentation) -> _Cells:
+    cells = {"Area": safe(fraction(result.area.fraction))}
+    if result.area.mm2 is not None:
+        cells["mm²"] = safe(f"{result.area.mm2:.1f}")
+    if result.box is not None:
+        cells["Box"] = safe(f"{result.box.width} x {result.box.height} at {result.box.left}, {result.box.top}")
     return cells
 
 
 def share(probability: float) -> str:
-    """Format a probability; rounding must not turn it into certainty."""
+    """Format a probability; rounding never gives 0% or 100%."""
     if probability > 0.9994:
         return ">99.9%"
     return "<0.1%" if probability < 0.0006 else f"{probability:.1%}"
 
 
 def fraction(area: float) -> str:
-    """Format the share of an image that is marked; rounding must not turn little into nothing."""
+    """Format the marked part of an image; rounding never gives 0% for a marked pixel."""
     return "<0.01%" if 0 < area < 0.00005 else f"{area:.2%}"
 
 
 def safe(text: str, style: str = "") -> Text:
-    """Show any text as it is: no markup, and no control character reaches the terminal."""
-    shown = "".join(sign if sign.isprintable() else ascii(sign)[1:-1] for sign in text)
-    return Text(encodable(shown), style)
+    """Return text without markup, with control characters escaped."""
+    printable = "".join(character if character.isprintable() else ascii(character)[1:-1] for character in text)
+    return Text(encodable(printable), style)

@@ -1,10 +1,10 @@
-"""Numbers as people read them."""
+"""Formats durations, sizes and shares for people."""
 
 from __future__ import annotations
 
 
 def age(seconds: float) -> str:
-    """Format how long ago something was, in the largest unit of which there is one."""
+    """Format a duration in its largest whole unit."""
     for unit, length in (("d", 86400), ("h", 3600), ("min", 60)):
         if seconds >= length:
             return f"{int(seconds // length)} {unit}"
@@ -12,7 +12,7 @@ def age(seconds: float) -> str:
 
 
 def latency(seconds: float | None) -> str:
-    """Format how long an answer took: milliseconds, and seconds from ten on."""
+    """Format a response time in milliseconds, from ten seconds on in seconds."""
     if seconds is None:
         return "-"
     if seconds >= 10:
@@ -22,12 +22,12 @@ def latency(seconds: float | None) -> str:
 
 
 def size(count: int) -> str:
-    """Format bytes."""
+    """Format a number of bytes."""
     return f"{count / 1e6:.1f} MB"
 
 
 def part(count: int, whole: int) -> str:
-    """Format a number with its share of another; rounding makes neither all nor nothing of it."""
+    """Format a number and its share of another; a share is never rounded to 0% or 100%."""
     if not whole or count in (0, whole):
         return f"{count}"
     return f"{count} ({min(max(count / whole, 0.001), 0.999):.1%})"

@@ -1,4 +1,4 @@
-"""How models, rollouts, changes and the audit log look: tables and lines for people, JSON for programs."""
+"""Prints models, rollouts, changes and the audit log: tables and lines for people, JSON for programs."""
 
 from __future__ import annotations
 
@@ -19,118 +19,126 @@ from radserve.schema.deployment import Change, percent
 from radserve.schema.rollout import Latency, RolloutStatus, ShadowReport, TrafficSample
 
 _PIPE_WIDTH: Final = 200
-_STATES: Final = {"ready": "green", "degraded": "bold red", "starting": "yellow", "candidate": "yellow"}
-_ENDS: Final = {True: "green", False: "bold red", None: "yellow"}
-_ACTIONS: Final = {"register": "green", "scale": "yellow", "share": "yellow", "unregister": "red"}
-_SHORT: Final = 12
-"""Characters of a sha256 that tell archives apart where there is no room for all."""
+_STATE_STYLES: Final = {"ready": "green", "degraded": "bold red", "starting": "yellow", "candidate": "yellow"}
+_OUTCOME_STYLES: Final = {True: "green", False: "bold red", None: "yellow"}
+_ACTION_STYLES: Final = {"register": "green", "scale": "yellow", "share": "yellow", "unregister": "red"}
+_SHORT_SHA256: Final = 12
+"""Characters that distinguish archives in a table."""
 
 
 def console(*, stderr: bool = False) -> Console:
-    """Return a console; where it is no terminal, lines are not broken at 80."""
-    made = Console(highlight=False, markup=False, stderr=stderr)
-    if not made.is_terminal:
-        made.width = _PIPE_WIDTH
-    return made
+    """Return a console; without a terminal it does not wrap lines at 80 characters."""
+    out = Console(highlight=False, markup=False, stderr=stderr)
+    if not out.is_terminal:
+        out.width = _PIPE_WIDTH
+    return out
 
 
-def waiting(what: str) -> AbstractContextManager[object]:
-    """Show on a terminal that something takes its time."""
+def waiting(action: str) -> AbstractContextManager[object]:
+    """Show a spinner on a terminal."""
     out = console(stderr=True)
-    return out.status(safe(f"{what} ...")) if out.is_terminal else nullcontext()
+    return out.status(safe(f"{action} ...")) if out.is_terminal else nullcontext()
 
 
-def json(out: Console, value: BaseModel) -> None:
-    """Write one JSON document."""
-    out.print(value.model_dump_json(indent=2), soft_wrap=True)
+def json(out: Console, document: BaseModel) -> None:
+    """Print a JSON document."""
+    out.print(document.model_dump_json(indent=2), soft_wrap=True)
 
 
-def overview(out: Console, found: ServerStatus) -> None:
-    """Show all models, and what moves among them."""
-    if not found.models:
+def overview(out: Console, status: ServerStatus) -> None:
+    """Print all models, and the rollouts in progress."""
+    if not status.models:
         out.print("No model is registered.")
         return
     table = _table("Model", "=Version", "=State", ">Share", ">Workers", ">Age", ">Requests", ">Errors", ">p95")
-    for model in found.models:
-        for item in model.versions:
-            table.add_row(safe(model.name), *_row(item))
+    for model in status.models:
+        for version in model.versions:
+            table.add_row(safe(model.name), *_row(version))
     out.print(table)
-    for model in found.models:
+    for model in status.models:
         if model.rollout is not None and not model.rollout.done:
             rollout_line(out, model.rollout)
-    if not found.front:
-        out.print("No front is before this server: a rollout is verified, then switches all requests at once.")
+    if not status.front:
+        out.print("Without a proxy, requests cannot be split: a rollout verifies a version, then switches all at once.")
 
 
-def model(out: Console, found: ModelStatus) -> None:
-    """Show everything about one model."""
-    out.print(_properties(found.versions))
-    for item in found.versions:
-        default = ", the default one" if item.default else ""
-        out.print(safe(f"{found.name} {item.version}{default}: archive sha256 {item.sha256}"), soft_wrap=True)
-    if found.previous is not None:
-        out.print(safe(f"A rollback would lead to {found.previous}."))
-    if found.rollout is not None:
-        rollout_line(out, found.rollout)
+def model(out: Console, status: ModelStatus) -> None:
+    """Print everything about one model."""
+    out.print(_properties(status.versions))
+    for version in status.versions:
+        default = " (default)" if version.default else ""
+        out.print(safe(f"{status.name} {version.version}{default}: archive sha256 {version.sha256}"), soft_wrap=True)
+    if status.previous is not None:
+        out.print(safe(f"A rollback restores {status.previous}."))
+    if status.rollout is not None:
+        rollout_line(out, status.rollout)
 
 
-def version(out: Console, name: str, item: VersionStatus, what: str) -> None:
-    """Say in a line what became of a version."""
-    line = f"{name} {item.version} {what}: {item.state}, {_ready(item)} workers, {percent(item.share)} of requests"
-    out.print(safe(f"{line}, sha256 {item.sha256}."), soft_wrap=True)
+def version(out: Console, name: str, status: VersionStatus, change: str) -> None:
+    """Print a line about a changed version."""
+    line = f"{name} {status.version} {change}: {status.state}, {_ready(status)} workers, {percent(status.share)}"
+    out.print(safe(f"{line} of requests, sha256 {status.sha256}."), soft_wrap=True)
 
 
-def rollout_line(out: Console, item: RolloutStatus) -> None:
-    """Say in a line where a rollout stands."""
-    out.print(_headline(item), soft_wrap=True)
+def rollout_line(out: Console, status: RolloutStatus) -> None:
+    """Print the progress or the outcome of a rollout in one line."""
+    line = Text.assemble(
+        safe(f"{status.name} {status.version}: "),
+        safe(status.phase.replace("_", " "), _OUTCOME_STYLES[status.succeeded]),
+        safe(f" ({step(status)}): {status.detail}"),
+    )
+    out.print(line, soft_wrap=True)
 
 
-def rollout(out: Console, item: RolloutStatus) -> None:
-    """Show where a rollout stands, or how it ended, and what was seen."""
-    rollout_line(out, item)
-    if item.candidate is not None or item.stable is not None:
-        out.print(observed(item))
-    if item.shadow is not None:
-        _report(out, item, item.shadow)
+def rollout(out: Console, status: RolloutStatus) -> None:
+    """Print the progress or the outcome of a rollout, with its traffic."""
+    rollout_line(out, status)
+    if status.candidate is not None or status.stable is not None:
+        out.print(traffic(status))
+    if status.shadow is not None:
+        _print_shadow(out, status, status.shadow)
 
 
-def observed(item: RolloutStatus) -> Table:
-    """Set both sides of a rollout beside each other."""
+def traffic(status: RolloutStatus) -> Table:
+    """Return a table with the traffic of both versions."""
     table = _table("Version", ">Requests", ">Errors", ">p95")
-    sides = ((item.version, item.candidate), (item.before or "before", item.stable))
-    for name, side in ((name, side) for name, side in sides if side is not None):
-        table.add_row(safe(name), safe(f"{side.requests}"), safe(_errors(side)), safe(units.latency(side.p95)))
+    for version, sample in ((status.version, status.candidate), (status.before or "before", status.stable)):
+        if sample is not None:
+            cells = (version, f"{sample.requests}", _errors(sample), units.latency(sample.p95))
+            table.add_row(*map(safe, cells))
     return table
 
 
-def step(item: RolloutStatus) -> str:
-    """Say which share a rollout is at, of which steps."""
-    if item.done or item.step is None or not item.steps:
-        return f"{percent(item.share)} of requests"
-    return f"{percent(item.share)} of requests, step {item.step + 1} of {len(item.steps)}"
+def step(status: RolloutStatus) -> str:
+    """Describe the share of a rollout and its step."""
+    share = f"{percent(status.share)} of requests"
+    if status.done or status.step is None or not status.steps:
+        return share
+    return f"{share}, step {status.step + 1} of {len(status.steps)}"
 
 
-def changes(out: Console, found: Iterable[Change]) -> None:
-    """Show what would be done, or was."""
-    for item in found:
-        out.print(Text.assemble((f"{item.action:<10}  ", _ACTIONS[item.action]), safe(item.detail)), soft_wrap=True)
+def changes(out: Console, items: Iterable[Change]) -> None:
+    """Print changes of a deployment, planned or applied."""
+    for item in items:
+        action = (f"{item.action:<10}  ", _ACTION_STYLES[item.action])
+        out.print(Text.assemble(action, safe(item.detail)), soft_wrap=True)
 
 
 def audit(out: Console, entries: Sequence[AuditEntry]) -> None:
-    """Show who did what, and why."""
+    """Print entries of the audit log."""
     if not entries:
-        out.print("Nothing is in the audit log.")
+        out.print("The audit log is empty.")
         return
-    table = _table("=Time", "Who", "Action", "Model", "Version", "sha256", "Why", "Detail")
-    for item in entries:
-        texts = (item.model, item.version, (item.sha256 or "")[:_SHORT], item.reason, item.detail)
-        time = f"{item.time.astimezone():%Y-%m-%d %H:%M:%S}"
-        table.add_row(*(safe(text or "") for text in (time, item.actor, item.action, *texts)))
+    table = _table("=Time", "Actor", "Action", "Model", "Version", "sha256", "Reason", "Detail")
+    for entry in entries:
+        time, sha256 = f"{entry.time.astimezone():%Y-%m-%d %H:%M:%S}", (entry.sha256 or "")[:_SHORT_SHA256]
+        cells = (time, entry.actor, entry.action, entry.model, entry.version, sha256, entry.reason, entry.detail)
+        table.add_row(*(safe(text or "") for text in cells))
     out.print(table)
 
 
-def _report(out: Console, item: RolloutStatus, report: ShadowReport) -> None:
-    """Show what came of the copies."""
+def _print_shadow(out: Console, status: RolloutStatus, report: ShadowReport) -> None:
+    before = status.before or "before"
     table = _table("Shadow", ">")
     table.add_row(safe("copies"), safe(f"{report.copies}"))
     table.add_row(safe("compared"), safe(f"{report.compared}"))
@@ -141,79 +149,69 @@ def _report(out: Console, item: RolloutStatus, report: ShadowReport) -> None:
         table.add_row(safe("largest difference of probability"), safe(fraction(report.largest_difference)))
     out.print(table)
     times = _table("Version", ">p50", ">p95")
-    for name, side in ((item.version, report.candidate), (item.before or "before", report.stable)):
-        latency = side or Latency()
-        times.add_row(safe(name), safe(units.latency(latency.p50)), safe(units.latency(latency.p95)))
+    for version, measured in ((status.version, report.candidate), (before, report.stable)):
+        latency = measured or Latency()
+        times.add_row(safe(version), safe(units.latency(latency.p50)), safe(units.latency(latency.p95)))
     out.print(times)
     if report.examples:
-        examples = _table("Answered differently", item.before or "before", item.version)
+        examples = _table("Different responses", before, status.version)
         for example in report.examples:
             examples.add_row(safe(example.request_id), safe(example.stable), safe(example.candidate))
         out.print(examples)
 
 
-def _headline(item: RolloutStatus) -> Text:
-    phase = item.phase.replace("_", " ")
-    return Text.assemble(
-        safe(f"{item.name} {item.version}: "),
-        safe(phase, _ENDS[item.succeeded]),
-        safe(f" ({step(item)}): {item.detail}"),
-    )
-
-
-def _row(item: VersionStatus) -> tuple[Text, ...]:
-    """Return the cells of a version among all others."""
+def _row(status: VersionStatus) -> tuple[Text, ...]:
     return (
-        safe(item.version),
-        _state(item),
-        safe(percent(item.share)),
-        _workers(item),
-        safe(units.age(item.age_seconds)),
-        safe(f"{item.requests}"),
-        safe(f"{item.errors}", "red" if item.errors else ""),
-        safe(units.latency((item.latency or Latency()).p95)),
+        safe(status.version),
+        _state(status),
+        safe(percent(status.share)),
+        _workers(status),
+        safe(units.age(status.age_seconds)),
+        safe(f"{status.requests}"),
+        safe(f"{status.errors}", "red" if status.errors else ""),
+        safe(units.latency((status.latency or Latency()).p95)),
     )
 
 
 def _properties(versions: Sequence[VersionStatus]) -> Table:
-    """Set the versions of one model beside each other; there are few of them, and much to say of each."""
-    table = _table("", *(f">{item.version}" for item in versions))
-    latencies = [item.latency or Latency() for item in versions]
+    """Return a table with a column for each version, since there are few of them with many properties."""
+    table = _table("", *(f">{version.version}" for version in versions))
+    latencies = [version.latency or Latency() for version in versions]
     rows: dict[str, Iterable[Text]] = {
         "State": map(_state, versions),
-        "Share of requests": (safe(percent(item.share)) for item in versions),
+        "Share of requests": (safe(percent(version.share)) for version in versions),
         "Workers ready": map(_workers, versions),
-        "Age": (safe(units.age(item.age_seconds)) for item in versions),
-        "Requests": (safe(f"{item.requests}") for item in versions),
-        "Errors": (safe(_errors(item), "red" if item.errors else "") for item in versions),
-        "Refusals": (safe(f"{item.refusals}") for item in versions),
-        "Half answered within": (safe(units.latency(item.p50)) for item in latencies),
-        "95 % answered within": (safe(units.latency(item.p95)) for item in latencies),
-        "Archive": (safe(units.size(item.size)) for item in versions),
+        "Age": (safe(units.age(version.age_seconds)) for version in versions),
+        "Requests": (safe(f"{version.requests}") for version in versions),
+        "Errors (5xx)": (safe(_errors(version), "red" if version.errors else "") for version in versions),
+        "Rejections (4xx)": (safe(f"{version.refusals}") for version in versions),
+        "Median latency": (safe(units.latency(latency.p50)) for latency in latencies),
+        "95th percentile": (safe(units.latency(latency.p95)) for latency in latencies),
+        "Archive": (safe(units.size(version.size)) for version in versions),
     }
     for name, cells in rows.items():
         table.add_row(safe(name), *cells)
     return table
 
 
-def _state(item: VersionStatus) -> Text:
-    return safe(item.state, _STATES.get(item.state, ""))
+def _state(status: VersionStatus) -> Text:
+    return safe(status.state, _STATE_STYLES.get(status.state, ""))
 
 
-def _workers(item: VersionStatus) -> Text:
-    return safe(_ready(item), "" if item.workers.ready >= item.workers.wanted else "bold red")
+def _workers(status: VersionStatus) -> Text:
+    return safe(_ready(status), "" if status.workers.ready >= status.workers.wanted else "bold red")
 
 
-def _ready(item: VersionStatus) -> str:
-    return f"{item.workers.ready}/{item.workers.wanted}"
+def _ready(status: VersionStatus) -> str:
+    return f"{status.workers.ready}/{status.workers.wanted}"
 
 
-def _errors(side: TrafficSample | VersionStatus) -> str:
-    return units.part(side.errors, side.requests)
+def _errors(sample: TrafficSample | VersionStatus) -> str:
+    return units.part(sample.errors, sample.requests)
 
 
 def _table(*columns: str) -> Table:
-    """Make a table; of a column whose name begins with = no cell is broken, and > aligns it to the right, too."""
+    """Return an empty table; the prefix `=` of a column prevents wrapping, `>` also aligns it to the right."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
     for name in columns:
         if name.startswith((">", "=")):

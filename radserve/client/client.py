@@ -1,4 +1,4 @@
-"""The client: images to answers over HTTP."""
+"""HTTP client for predictions, explanations and the history of a gateway."""
 
 from __future__ import annotations
 
@@ -11,14 +11,13 @@ from dataclasses import dataclass
 from datetime import datetime
 from http import HTTPStatus
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Final, Literal, Self
 
 import httpx
 
 from radserve.client import history, response, validation
-from radserve.client.dialect import Api, Interface
-from radserve.client.transport import TIMEOUT, Transport, base
+from radserve.client.api import Api, ApiDetector
+from radserve.client.transport import TIMEOUT, Transport, http_client, parse_url
 from radserve.client.validation import RequestedImage
 from radserve.errors import InvalidCallError, InvalidResponseError, RejectedRequestError
 from radserve.schema.explanation import Explanation
@@ -31,15 +30,16 @@ Kind = Literal["predictions", "explanations"]
 View = Literal["mask", "map", "overlay"]
 
 _JSON: Final = "application/json"
+_BINARY: Final = "application/octet-stream"
 _SEGMENT: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
-_MOST_IMAGES: Final = 64
-_MOST_BYTES: Final = 32 * 1024 * 1024
-"""What a server reads in one request unless it is configured otherwise (`handlers.request_body.BodyLimits`)."""
+_MAX_IMAGES: Final = 64
+_MAX_BYTES: Final = 32 * 1024 * 1024
+"""Default limits of a server for one request (`handlers.request_body.BodyLimits`)."""
 
 
 @dataclass(frozen=True)
 class Readiness:
-    """What a supervisor or a gateway says of itself; false in a condition unless it is `ready`."""
+    """Whether requests would be answered, as a supervisor or gateway reports it; false unless `ready`."""
 
     ready: bool
     state: str
@@ -50,39 +50,36 @@ class Readiness:
 
 
 class Client:
-    """Asks one server, or the gateway before one; may be shared by threads.
+    """Client of one server or gateway; can be shared by threads.
 
-    A prediction changes nothing on the server, so a request is repeated where that is sure to help and
-    harms nobody: when the connection is refused, takes too long to open or breaks off, and after 429, 502 and 503.
-    The pauses double from attempt to attempt, are scattered, and honour Retry-After. A *read* time-out is not retried:
-    the server may still be working on the request, and a second one would only queue behind it. Raise
-    the time-out instead.
+    A prediction changes nothing on the server, so a request is repeated after a refused or broken connection, a
+    connect timeout, and the statuses 429, 502 and 503. The pauses double, with jitter; Retry-After is honoured. A
+    *read* timeout is not repeated: the server may still be working on the request. Increase the timeout instead.
 
-    An answer counts only if it is the documented one, contradicts itself nowhere, names the model that was asked,
-    and carries the sha256 of the image that was sent; everything else raises.
+    Inconsistent responses, and responses about another model or image, raise `InvalidResponseError`.
 
     Parameters
     ----------
     url
-        Base URL of the inference API, of the front before it, or of a gateway.
+        Base URL of the inference API, of the proxy, or of a gateway.
     timeout
-        Seconds to wait for an answer, or every time-out apart as `httpx.Timeout`.
+        Seconds to wait for a response, or an `httpx.Timeout`.
     retries
-        Most repetitions of one request; 0 for none.
+        Maximum number of repetitions of a request.
     key
-        Sent as `Authorization: Bearer KEY`, for a front or a gateway that asks for one.
+        API key, sent as `Authorization: Bearer KEY`.
     max_bytes
-        Longest image that is read and sent; a longer one is refused here, as 413.
+        Maximum size of an image; a larger one is rejected with status 413 before it is sent.
     cacert
-        PEM file of the authority that signed the certificate, where the system does not know it.
+        PEM file of the authority that signed the certificate, if the system does not trust it.
     api
-        Whose paths are asked. `auto` asks /live once, before the first request: a gateway names itself there. Where one
-        URL has both (nginx before server and gateway), /live is the server's, and `gateway` asks for the other.
+        Paths to use. `auto` requests /live before the first request to detect a gateway. Use `gateway` for a URL where
+        nginx serves both a gateway and a server, whose /live is that of the server.
 
     Raises
     ------
-    WrongCall
-        If the URL is none, or another argument is out of range.
+    InvalidCallError
+        If an argument is invalid.
 
     Examples
     --------
@@ -104,15 +101,15 @@ class Client:
     ) -> None:
         self.url = url
         self.max_bytes = max_bytes
-        self._transport = Transport(url, timeout, retries, key, cacert)
-        self._interface = Interface(self._transport, api)
+        if retries < 0:
+            raise InvalidCallError(f"retries has value {retries}; it must be 0 or more.")
+        self._transport = Transport(http_client(url, timeout, key, cacert), url, retries)
+        self._api = ApiDetector(self._transport, api)
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def close(self) -> None:
@@ -120,48 +117,45 @@ class Client:
         self._transport.close()
 
     def predict(self, name: str, image: bytes | Path, version: str | None = None) -> Prediction | Segmentation:
-        """Ask for one image.
+        """Send one image.
 
         Parameters
         ----------
         name, version
-            The model; without a version, the server's default one.
+            Model and version; the server's default version if None.
         image
-            The encoded image, or the file that holds it.
+            Encoded image, or its file.
 
         Returns
         -------
         Prediction or Segmentation
-            By the model's task, which `.task` names; what both have is in `radserve.schema.prediction.ImageResult`.
+            By the model's task, which `.task` names; common attributes are in `radserve.schema.ImageResult`.
 
         Raises
         ------
-        Refused
-            The image, or the request, cannot be answered (4xx); the detail says why.
-        ServerFailed
-            The server could not answer (5xx), also after the retries.
-        Unreachable, TimedOut
-            Nobody took the request, or answered it in time.
-        NotAnAnswer
-            What came back cannot be relied on.
-        WrongCall
-            The name or version cannot be one.
+        RejectedRequestError
+            If the server rejects the image or the request (4xx); the detail says why.
+        ServerFailedError
+            If the server fails (5xx), also after retries.
+        UnreachableError, ResponseTimeoutError
+            If no response arrives, or not in time.
+        InvalidResponseError
+            If the response is malformed, inconsistent, or about another model or image.
+        InvalidCallError
+            If the name or version is invalid.
         OSError
-            The file cannot be read.
+            If the file cannot be read.
         """
         content, path = self._read(image), self._path("predictions", name, version)
-        return validation.result(self._ask(path, content), RequestedImage(name, version, _sha256(content)))
+        return validation.result(self._post(path, content), RequestedImage(name, version, _sha256(content)))
 
     def explain(self, name: str, image: bytes | Path, version: str | None = None) -> Explanation:
-        """Ask a classifier for one image, and for the part of it that speaks for the answer.
+        """Send one image to a classifier, and return the result with a heat map of what influenced it.
 
-        Raises
-        ------
-        Refused, ServerFailed, Unreachable, TimedOut, NotAnAnswer, WrongCall, OSError
-            See `predict`; 404 where the model explains nothing, as segmentation models do.
+        Raises as `predict` does; status 404 if the model is not a classifier.
         """
         content, path = self._read(image), self._path("explanations", name, version)
-        return validation.explanation(self._ask(path, content), RequestedImage(name, version, _sha256(content)))
+        return validation.explanation(self._post(path, content), RequestedImage(name, version, _sha256(content)))
 
     def picture(
         self,
@@ -173,78 +167,69 @@ class Client:
         view: View = "overlay",
         size: Image | None = None,
     ) -> bytes:
-        """Ask for an answer as a picture: one to look at, that carries neither label nor model.
+        """Return a result as a picture for display; it carries neither label nor model.
 
         Parameters
         ----------
         version
-            Name the one that gave the answer beside which the picture is shown: the default may change meanwhile.
+            Name the version of the result that the picture accompanies: the default version may change in between.
         of
-            A mask, or the explanation of a classifier's answer.
+            `predictions` for a mask, `explanations` for a heat map.
         view
-            `mask` or `map` alone, or the `overlay` on the image.
+            `mask` or `map` alone, or `overlay` for the image with it.
         size
-            The image as an answer described it; a picture of another size is none of it.
+            Image of a result; a picture with another size is invalid.
 
         Returns
         -------
         bytes
-            A PNG that was decoded as a check.
+            A complete PNG file.
 
         Raises
         ------
-        Refused, ServerFailed, Unreachable, TimedOut, NotAnAnswer, WrongCall, OSError
-            See `predict`; 406 where the model has no such view.
+        RejectedRequestError
+            With status 406 if the model has no such view; other errors as `predict` raises them.
         """
-        accept = f"image/png;view={view}"
         content, path = self._read(image), self._path(of, name, version)
-        answer = self._transport.post(path, content, "application/octet-stream", accept)
-        return response.picture(answer, size)
+        headers = {"Content-Type": _BINARY, "Accept": f"image/png;view={view}"}
+        return response.picture(self._transport.request("POST", path, content=content, headers=headers), size)
 
     def predict_many(
         self, name: str, images: Iterable[bytes | Path], version: str | None = None
     ) -> list[Prediction | Segmentation | RejectedImage]:
-        """Ask for several images with as few requests as the server's usual limits allow.
+        """Send several images, in as few requests as the default limits of a server allow.
 
         Returns
         -------
         list
-            One entry an image, in order; a `Refusal` stands in the place of an image that cannot be answered.
+            One entry per image, in order; `RejectedImage` for an image that the server rejects.
 
-        Raises
-        ------
-        Refused, ServerFailed, Unreachable, TimedOut, NotAnAnswer, WrongCall, OSError
-            See `predict`, where it is not one image's fault.
+        Raises as `predict` does, except for single rejected images.
         """
-        batches = _batches(self._read(image) for image in images)
-        answers: list[Prediction | Segmentation | RejectedImage] = []
-        for batch in batches:
-            asked = [RequestedImage(name, version, _sha256(image)) for image in batch]
+        results: list[Prediction | Segmentation | RejectedImage] = []
+        for batch in _batches(self._read(image) for image in images):
+            requests = [RequestedImage(name, version, _sha256(image)) for image in batch]
             try:
-                document = self._ask_several(self._path("predictions", name, version), batch)
-                answers += validation.result_list(document, asked)
+                document = self._post_instances(self._path("predictions", name, version), batch)
+                results += validation.result_list(document, requests)
             except RejectedRequestError as error:
                 if len(batch) > 1 or error.status != HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
                     raise
-                answers.append(RejectedImage(status=error.status, title=error.title, detail=error.detail))
-        return answers
+                results.append(RejectedImage(status=error.status, title=error.title, detail=error.detail))
+        return results
 
     def predict_series(self, name: str, slices: Iterable[bytes | Path], version: str | None = None) -> Series:
-        """Ask a segmentation model for the slices of one examination, and for the volume that they make.
+        """Send the slices of one examination to a segmentation model, and return masks and volume.
 
-        They go in one request, since a volume is that of a request; more than the server takes are refused.
+        The slices are sent in one request; the server rejects more than its limits allow.
 
-        Raises
-        ------
-        Refused, ServerFailed, Unreachable, TimedOut, NotAnAnswer, WrongCall, OSError
-            See `predict_many`; also NotAnAnswer where the model is no segmentation model.
+        Raises as `predict` does; InvalidResponseError if the model is not a segmentation model.
         """
         images = [self._read(image) for image in slices]
         if not images:
-            raise InvalidCallError("slices is empty; a volume needs one slice at least.")
-        path = self._path("predictions", name, version)
-        asked = [RequestedImage(name, version, _sha256(image)) for image in images]
-        return validation.series(self._ask_several(path, images), asked)
+            raise InvalidCallError("slices is empty; a volume needs at least one slice.")
+        requests = [RequestedImage(name, version, _sha256(image)) for image in images]
+        return validation.series(self._post_instances(self._path("predictions", name, version), images), requests)
 
     def results(
         self,
@@ -255,63 +240,62 @@ class Client:
         until: datetime | None = None,
         text: str | None = None,
     ) -> Iterator[HistoryEntry]:
-        """Go through what a gateway has kept, the newest first; pages are asked for as they are needed.
+        """Iterate over the history of a gateway, newest first; pages are requested on demand.
 
         Parameters
         ----------
         since, until
-            From `since` on, and before `until`; with their time zones.
+            Start (inclusive) and end (exclusive), with time zones.
         text
-            Stands in the name of the file, the id or the checksum of the image.
+            Part of the file name, of the id or of the image's checksum.
 
-        Raises
-        ------
-        Refused, ServerFailed, Unreachable, TimedOut, NotAnAnswer, WrongCall
-            See `predict`; 404 where nothing is kept, WrongCall where no gateway is asked.
+        Raises as `predict` does; status 404 if the gateway stores no results, InvalidCallError without a gateway.
         """
         self._require_gateway()
         return history.find(self._transport, model=model, label=label, since=since, until=until, text=text)
 
-    def result(self, identity: str) -> HistoryEntry:
-        """Return one result of a gateway's history; raises as `results` does."""
+    def result(self, identifier: str) -> HistoryEntry:
+        """Return one result from the history of a gateway; raises as `results` does."""
         self._require_gateway()
-        return history.get(self._transport, identity)
+        return history.get(self._transport, identifier)
 
-    def delete(self, identity: str) -> None:
-        """Let a gateway forget one result; raises as `results` does."""
+    def delete(self, identifier: str) -> None:
+        """Delete one result from the history of a gateway; raises as `results` does."""
         self._require_gateway()
-        history.delete(self._transport, identity)
+        history.delete(self._transport, identifier)
 
     def ready(self, health_url: str | None = None) -> Readiness:
-        """Ask whether requests will be answered; not repeated.
+        """Return whether requests would be answered; not repeated.
 
         Parameters
         ----------
         health_url
-            Where `radserve serve --health-port` listens, with or without `/ready`. Not needed for a gateway or a front:
-            they answer it beside the rest.
+            URL of `radserve serve --health-port`, with or without `/ready`. Not needed for a gateway or proxy.
 
         Raises
         ------
-        Unreachable, TimedOut, NotAnAnswer, WrongCall
-            If it does not say.
+        UnreachableError, ResponseTimeoutError, InvalidResponseError, InvalidCallError
+            If no valid response arrives.
         """
-        url = base(health_url or f"{self.url.rstrip('/')}/ready")
+        url = parse_url(health_url or f"{self.url.rstrip('/')}/ready")
         url = url if url.path.endswith("/ready") else url.join("/ready")
-        answer = self._transport.get(url)
-        match answer.status_code, response.parse(answer):
+        reply = self._transport.request("GET", url, repeat=False)
+        match reply.status_code, response.parse(reply):
             case 200 | 503, {"state": str(state), "detail": str(detail)}:
-                return Readiness(answer.is_success, state, detail)
-        raise InvalidResponseError(f"{url} is not RadServe's /ready; name the port that --health-port gave it.")
+                return Readiness(reply.is_success, state, detail)
+        raise InvalidResponseError(f"{url} is not RadServe's /ready; use the port of --health-port.")
 
     def _path(self, kind: Kind, name: str, version: str | None) -> str:
-        path = _path(kind, name, version)
-        return self._interface.prefix + path
+        for key, value in (("name", name), ("version", version)):
+            if value is not None and not _SEGMENT.fullmatch(value):
+                raise InvalidCallError(f"{key} has value {value!r}; use letters, digits, '.', '_' and '-' only.")
+        return f"{self._api.prefix}{kind}/{name}" + (f"/{version}" if version is not None else "")
 
     def _require_gateway(self) -> None:
-        if not self._interface.gateway:
+        if not self._api.is_gateway:
             raise InvalidCallError(
-                f"{self.url} is no gateway, so nothing is kept there; ask one ('scripts/serve --with-front')."
+                f"{self.url} is not a gateway, and only a gateway stores results. Start one with "
+                "'scripts/serve --with-front'."
             )
 
     def _read(self, image: bytes | Path) -> bytes:
@@ -320,37 +304,30 @@ class Client:
                 image = file.read(self.max_bytes + 1)
         if len(image) > self.max_bytes:
             raise RejectedRequestError(
-                413, "Content too large", f"The image has more than the {self.max_bytes} bytes that are sent."
+                413, "Content too large", f"The image has more than {self.max_bytes} bytes (max_bytes of the client)."
             )
         return image
 
-    def _ask(self, path: str, content: bytes) -> Any:
-        return response.document(self._transport.post(path, content, "application/octet-stream", _JSON))
+    def _post(self, path: str, content: bytes, media_type: str = _BINARY) -> Any:
+        headers = {"Content-Type": media_type}
+        return response.document(self._transport.request("POST", path, content=content, headers=headers))
 
-    def _ask_several(self, path: str, images: list[bytes]) -> Any:
+    def _post_instances(self, path: str, images: list[bytes]) -> Any:
         instances = [{"b64": base64.b64encode(image).decode()} for image in images]
-        content = json.dumps({"instances": instances}).encode()
-        return response.document(self._transport.post(path, content, _JSON, _JSON))
+        return self._post(path, json.dumps({"instances": instances}).encode(), _JSON)
 
 
 def _batches(images: Iterable[bytes]) -> Iterator[list[bytes]]:
     batch: list[bytes] = []
     size = 0
     for image in images:
-        if batch and (len(batch) == _MOST_IMAGES or size + len(image) > _MOST_BYTES):
+        if batch and (len(batch) == _MAX_IMAGES or size + len(image) > _MAX_BYTES):
             yield batch
             batch, size = [], 0
         batch.append(image)
         size += len(image)
     if batch:
         yield batch
-
-
-def _path(kind: Kind, name: str, version: str | None) -> str:
-    for key, value in (("name", name), ("version", version)):
-        if value is not None and not _SEGMENT.fullmatch(value):
-            raise InvalidCallError(f"{key} has value {value!r}; it may hold letters, digits, '.', '_' and '-' only.")
-    return f"{kind}/{name}" + (f"/{version}" if version is not None else "")
 
 
 def _sha256(image: bytes) -> str:

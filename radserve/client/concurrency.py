@@ -1,4 +1,4 @@
-"""Work on many things at a time, results in order."""
+"""Runs a function on many items in parallel and returns results in order."""
 
 from __future__ import annotations
 
@@ -12,26 +12,26 @@ from typing import Final, TypeVar
 T = TypeVar("T")
 R = TypeVar("R")
 
-_AHEAD: Final = 4
-"""Results, for each thread, that may wait for a slower one before them."""
+_LOOKAHEAD: Final = 4
+"""Results per thread that may wait for a slower one before them."""
 
 
-def ordered(work: Callable[[T], R], items: Iterable[T], threads: int) -> Generator[R]:
-    """Yield `work(item)` for each item in order, with a bounded number of items taken in advance.
+def ordered(function: Callable[[T], R], items: Iterable[T], threads: int) -> Generator[R]:
+    """Yield `function(item)` for each item, in order; only a bounded number of items is taken in advance.
 
-    What `work` raises is raised in its place, and ends the rest. The threads are daemons, unlike those of
-    `ThreadPoolExecutor`: who leaves (Ctrl-C) does not wait for requests that nobody answers.
+    An exception of `function` is raised in place of its result and ends the iteration. The threads are daemons, unlike
+    those of `ThreadPoolExecutor`, so that Ctrl-C does not wait for pending requests.
     """
     tasks: SimpleQueue[tuple[Future[R], T] | None] = SimpleQueue()
     window: deque[Future[R]] = deque()
     for _ in range(threads):
-        threading.Thread(target=_serve, args=(work, tasks), daemon=True).start()
+        threading.Thread(target=_work, args=(function, tasks), daemon=True).start()
     try:
         for item in items:
             future: Future[R] = Future()
             window.append(future)
             tasks.put((future, item))
-            if len(window) >= threads * _AHEAD:
+            if len(window) >= threads * _LOOKAHEAD:
                 yield window.popleft().result()
         while window:
             yield window.popleft().result()
@@ -42,11 +42,11 @@ def ordered(work: Callable[[T], R], items: Iterable[T], threads: int) -> Generat
             tasks.put(None)
 
 
-def _serve(work: Callable[[T], R], tasks: SimpleQueue[tuple[Future[R], T] | None]) -> None:
+def _work(function: Callable[[T], R], tasks: SimpleQueue[tuple[Future[R], T] | None]) -> None:
     while (task := tasks.get()) is not None:
         future, item = task
         if future.set_running_or_notify_cancel():
             try:
-                future.set_result(work(item))
-            except BaseException as error:  # noqa: BLE001  # it is raised where the result is awaited
+                future.set_result(function(item))
+            except BaseException as error:  # noqa: BLE001 - raised where the result is awaited
                 future.set_exception(error)

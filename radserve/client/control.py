@@ -1,8 +1,7 @@
-"""A client of a server's control API: over its unix socket, or through a front's management port."""
+"""Client of a server's control API, over its unix socket or the management port of the proxy."""
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
 from http import HTTPStatus
 from pathlib import Path
@@ -11,62 +10,68 @@ from typing import Any, Final, Self, TypeVar
 import httpx
 from pydantic import BaseModel, ValidationError
 
-from radserve.client import discovery, response, retry, transport
-from radserve.errors import ClientError, InvalidResponseError, ResponseTimeoutError, UnreachableError
-from radserve.schema.control import AuditEntry, AuditLog, ModelStatus, ServerStatus, VersionStatus
+from radserve.client import discovery, response
+from radserve.client.response import Advice
+from radserve.client.transport import Transport, http_client
+from radserve.errors import InvalidResponseError
+from radserve.schema.control import AuditEntry, AuditLog, ModelStatus, Registration, ServerStatus, VersionStatus
 from radserve.schema.deployment import Change, Deployment, DeploymentDiff
 from radserve.schema.rollout import RolloutSpec, RolloutStatus
+from radserve.validation import describe
 
-_CHANGING: Final = 900.0
-"""Seconds that a change may take: an archive is pulled and verified, workers start."""
-_LOOKING: Final = 60.0
+_CHANGE_TIMEOUT: Final = 900.0
+"""Seconds: a change may download and verify an archive and start workers."""
+_READ_TIMEOUT: Final = 60.0
 _RETRIES: Final = 2
+_NO_CONTROL_API: Final = "No control API here; use the management port of the proxy in --url (8444 by default)."
+_ADVICE: Final = Advice(
+    timeout="Check the state before you repeat the command.",
+    unreachable="Start the server, or check --url and --runtime.",
+    statuses={
+        401: "API key required: --key, or RADSERVE_KEY, with the role manage.",
+        403: "The API key lacks the role manage.",
+        404: _NO_CONTROL_API,
+        405: _NO_CONTROL_API,
+        502: "The server behind this address is not running. Start it, or wait until it is back.",
+        503: "The server is not ready; see its log.",
+        504: "The server behind this address did not respond in time; it may still be working.",
+    },
+)
 
-_HINTS: Final = {
-    401: "The server wants a key: --key, or RADSERVE_KEY, with the role manage.",
-    403: "The key that was sent has not the role manage.",
-    404: "There is no control API here; --url names the front's management port, which is 8444 if not chosen.",
-    405: "There is no control API here; --url names the front's management port, which is 8444 if not chosen.",
-    502: "The server behind this address is not running; start it, or wait until it is back.",
-    503: "The server is not ready; its log says why.",
-    504: "The server behind this address did not answer in time; it may still be working.",
-}
-
-_Value = TypeVar("_Value", bound=BaseModel)
+M = TypeVar("M", bound=BaseModel)
 _Query = Mapping[str, str | int | bool | None]
 
 
 class Control:
-    """A server whose versions are looked at and changed.
+    """Reads and changes the versions that a server serves.
 
-    Reading is repeated where nobody answers for a moment; a change never is.
+    Reading is repeated after transient failures; a change never is.
 
     Parameters
     ----------
     http
-        Has the base URL, and says who asks.
+        Client with the base URL and the headers that identify the caller.
     where
-        Names the server in errors.
+        Name of the server in errors.
 
     Raises
     ------
-    Refused, ServerFailed
-        By every method: the server says why not.
-    Unreachable, TimedOut, NotAnAnswer
-        By every method: nobody answers, or not as documented.
+    RejectedRequestError, ServerFailedError
+        By every method, if the server rejects the request.
+    UnreachableError, ResponseTimeoutError, InvalidResponseError
+        By every method, if no valid response arrives.
     """
 
     def __init__(self, http: httpx.Client, where: str) -> None:
-        self._http = http
-        self._where = where
+        self._transport = Transport(http, where, _RETRIES, _ADVICE)
 
     @classmethod
     def over_socket(cls, path: Path) -> Self:
-        """Use a server's control socket; who may open it manages the server."""
+        """Connect to a control socket; access to it is permission to manage the server."""
         http = httpx.Client(
-            transport=_Socket(path),
+            transport=_SocketTransport(path),
             base_url="http://radserve",
-            timeout=_timeout(_CHANGING),
+            timeout=_timeout(_CHANGE_TIMEOUT),
             headers={"X-Actor": discovery.actor()},
             trust_env=False,
         )
@@ -74,33 +79,25 @@ class Control:
 
     @classmethod
     def over_url(cls, url: str, key: str | None, cacert: Path | None) -> Self:
-        """Use a front's management port, with a key that has the role manage.
+        """Connect to the management port of the proxy, with an API key that has the role manage.
 
         Parameters
         ----------
         cacert
-            PEM file of the authority that signed the front's certificate, where the system does not know it.
+            PEM file of the authority that signed the certificate, if the system does not trust it.
 
         Raises
         ------
-        WrongCall
-            If a parameter cannot be what it should be.
+        InvalidCallError
+            If a parameter is invalid.
         """
-        base = transport.base(url)
-        http = httpx.Client(
-            base_url=base,
-            timeout=_timeout(_CHANGING),
-            headers=transport.authorization(key),
-            verify=transport.trusted(cacert) if cacert else True,
-            trust_env=not transport.is_loopback(base),
-        )
-        return cls(http, url)
+        return cls(http_client(url, _CHANGE_TIMEOUT, key, cacert), url)
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._http.close()
+        self._transport.close()
 
     def overview(self) -> ServerStatus:
         """Return all models."""
@@ -111,140 +108,102 @@ class Control:
         return self._get(f"/versions/{name}", ModelStatus)
 
     def register(self, name: str, version: str, workers: int | None, reason: str | None) -> VersionStatus:
-        """Pull a version if it is missing, verify it and start it; it gets no traffic yet."""
-        body = {"workers": workers, "reason": reason}
-        return self._read(self._ask("POST", f"/versions/{name}/{version}", body), VersionStatus)
+        """Download a version if necessary, verify and start it; it gets no traffic yet."""
+        body = Registration(workers=workers, reason=reason).model_dump()
+        return self._change("POST", f"/versions/{name}/{version}", VersionStatus, body)
 
     def scale(self, name: str, version: str, workers: int, reason: str | None) -> VersionStatus:
-        """Give a version more workers, or fewer."""
-        body = {"workers": workers, "reason": reason}
-        return self._read(self._ask("PATCH", f"/versions/{name}/{version}", body), VersionStatus)
+        """Change the number of workers of a version."""
+        body = Registration(workers=workers, reason=reason).model_dump()
+        return self._change("PATCH", f"/versions/{name}/{version}", VersionStatus, body)
 
     def unregister(self, name: str, version: str, reason: str | None, *, force: bool) -> None:
-        """Stop serving a version; with `force` also one that has a share."""
-        self._ask("DELETE", f"/versions/{name}/{version}", query={"force": force or None, "reason": reason})
+        """Stop serving a version; `force` is required if it has a share of the requests."""
+        self._send("DELETE", f"/versions/{name}/{version}", query={"force": force or None, "reason": reason})
 
     def promote(self, name: str, version: str, reason: str | None) -> ModelStatus:
-        """Give a version all requests."""
-        return self._read(self._ask("POST", f"/versions/{name}/{version}/promote", {"reason": reason}), ModelStatus)
+        """Send all requests to a version."""
+        return self._change("POST", f"/versions/{name}/{version}/promote", ModelStatus, {"reason": reason})
 
     def rollback(self, name: str, reason: str | None) -> ModelStatus:
-        """Give all requests back to the version before; a rollout that runs is given up."""
-        return self._read(self._ask("POST", f"/versions/{name}/rollback", {"reason": reason}), ModelStatus)
+        """Send all requests to the previous version; aborts a running rollout."""
+        return self._change("POST", f"/versions/{name}/rollback", ModelStatus, {"reason": reason})
 
     def deployment(self) -> Deployment:
-        """Return what the server has, as the file that would make it so."""
+        """Return the current deployment."""
         return self._get("/deployment", Deployment)
 
-    def diff(self, want: Deployment) -> tuple[Change, ...]:
-        """Return what `apply` would do."""
-        answer = self._ask("POST", "/deployment/diff", want.model_dump(mode="json"), reading=True)
-        return self._read(answer, DeploymentDiff).changes
+    def diff(self, deployment: Deployment) -> tuple[Change, ...]:
+        """Return the changes that `apply` would make."""
+        diff = self._send("POST", "/deployment/diff", deployment.model_dump(mode="json"), reading=True)
+        return self._parse(diff, DeploymentDiff).changes
 
-    def apply(self, want: Deployment, reason: str | None) -> tuple[Change, ...]:
-        """Make the server have that, and return what was done."""
-        answer = self._ask("PUT", "/deployment", want.model_dump(mode="json"), query={"reason": reason})
-        return self._read(answer, DeploymentDiff).changes
+    def apply(self, deployment: Deployment, reason: str | None) -> tuple[Change, ...]:
+        """Change the server to a deployment, and return the changes."""
+        body = deployment.model_dump(mode="json")
+        return self._change("PUT", "/deployment", DeploymentDiff, body, {"reason": reason}).changes
 
     def rollout(self, name: str) -> RolloutStatus:
-        """Return the rollout of a model that runs, or the last one."""
+        """Return the running rollout of a model, or the last one."""
         return self._get(f"/rollouts/{name}", RolloutStatus)
 
     def start(self, name: str, spec: RolloutSpec) -> RolloutStatus:
-        """Begin a rollout."""
-        return self._read(self._ask("POST", f"/rollouts/{name}", spec.model_dump(mode="json")), RolloutStatus)
+        """Start a rollout."""
+        return self._change("POST", f"/rollouts/{name}", RolloutStatus, spec.model_dump(mode="json"))
 
     def abort(self, name: str, reason: str | None) -> RolloutStatus:
-        """Give a rollout up."""
-        return self._read(self._ask("DELETE", f"/rollouts/{name}", query={"reason": reason}), RolloutStatus)
+        """Abort a rollout."""
+        return self._change("DELETE", f"/rollouts/{name}", RolloutStatus, query={"reason": reason})
 
     def audit(self, limit: int) -> tuple[AuditEntry, ...]:
-        """Return the last entries of the audit log, the newest last."""
+        """Return the last entries of the audit log, the newest at the end."""
         return self._get("/audit", AuditLog, {"limit": limit}).entries
 
-    def _get(self, path: str, kind: type[_Value], query: _Query | None = None) -> _Value:
-        return self._read(self._ask("GET", path, query=query, reading=True), kind)
+    def _get(self, path: str, model: type[M], query: _Query | None = None) -> M:
+        return self._parse(self._send("GET", path, query=query, reading=True), model)
 
-    def _ask(
+    def _change(self, method: str, path: str, model: type[M], body: Any = None, query: _Query | None = None) -> M:
+        return self._parse(self._send(method, path, body, query=query), model)
+
+    def _send(
         self, method: str, path: str, body: Any = None, *, query: _Query | None = None, reading: bool = False
     ) -> httpx.Response:
-        """Ask, and again if it only reads and nobody answers for a moment."""
-        known = {key: value for key, value in (query or {}).items() if value is not None}
-        timeout = _timeout(_LOOKING if reading else _CHANGING)
-        attempt = 0
-        while True:
-            left = reading and attempt < _RETRIES
-            wanted = None
-            try:
-                answer = self._http.request(method, path, json=body, params=known or None, timeout=timeout)
-            except httpx.HTTPError as error:
-                if not (left and retry.safe(error)):
-                    raise _failure(error, self._where) from error
-            else:
-                wanted = retry.after(answer.headers.get("Retry-After"))
-                if not (left and answer.status_code in retry.STATUSES and (wanted or 0) <= retry.LONGEST):
-                    return self._accepted(answer)
-            time.sleep(retry.pause(attempt, wanted))
-            attempt += 1
-
-    def _accepted(self, answer: httpx.Response) -> httpx.Response:
-        if answer.is_success:
-            return answer
-        if answer.status_code >= HTTPStatus.BAD_REQUEST:
-            raise response.problem(answer, _HINTS)
-        raise InvalidResponseError(
-            f"{self._where} answered {answer.status_code}, which no control API does; check --url."
-        )
-
-    def _read(self, answer: httpx.Response, kind: type[_Value]) -> _Value:
-        document = response.parse(answer)
-        try:
-            return kind.model_validate(document)
-        except ValidationError as error:
-            first = error.errors(include_url=False)[0]
-            where = ".".join(str(part) for part in first["loc"]) or "the whole"
+        params = {key: value for key, value in (query or {}).items() if value is not None}
+        timeout = _timeout(_READ_TIMEOUT if reading else _CHANGE_TIMEOUT)
+        reply = self._transport.request(method, path, repeat=reading, json=body, params=params or None, timeout=timeout)
+        if reply.status_code >= HTTPStatus.BAD_REQUEST:
+            raise response.problem(reply, _ADVICE)
+        if not reply.is_success:
             raise InvalidResponseError(
-                f"{self._where} answered {answer.request.method} {answer.request.url.path} with what this radserve "
-                f"does not understand ({where}: {first['msg']}); are both of the same release?"
+                f"{self._transport.where} answered {reply.status_code}, which a control API never does; check --url."
+            )
+        return reply
+
+    def _parse(self, reply: httpx.Response, model: type[M]) -> M:
+        try:
+            return model.model_validate(response.parse(reply))
+        except ValidationError as error:
+            call = f"{reply.request.method} {reply.request.url.path}"
+            raise InvalidResponseError(
+                f"{self._transport.where}: unexpected response to {call} ({describe(error)[:300]}). "
+                "Do client and server have the same release?"
             ) from error
 
 
-class _Socket(httpx.HTTPTransport):
-    """A unix socket; httpcore would leave its end open where nobody listens at the other."""
+class _SocketTransport(httpx.HTTPTransport):
+    """Unix socket; httpcore would leave it open if no process listens on it."""
 
     def __init__(self, path: Path) -> None:
-        super().__init__(uds=str(path), verify=False)  # no TLS, so no authorities to read
+        super().__init__(uds=str(path), verify=False)  # no TLS, so no certificate authorities to load
         self._path = path
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
-        """Send a request, if somebody listens."""
+        """Send a request if a process listens on the socket."""
         try:
             discovery.require_listening(self._path)
         except OSError as error:
             raise httpx.ConnectError(str(error), request=request) from error
         return super().handle_request(request)
-
-
-def _failure(error: httpx.HTTPError, where: str) -> ClientError:
-    reason = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-    match error:
-        case httpx.ReadTimeout() | httpx.WriteTimeout() | httpx.PoolTimeout():
-            return ResponseTimeoutError(
-                f"{where} did not answer in time ({reason}); it may still be working. Look before you ask again."
-            )
-        case httpx.ConnectError() if "CERTIFICATE_VERIFY_FAILED" in str(error):
-            return UnreachableError(
-                f"{where} has a certificate that is not trusted ({reason}); name its authority with --cacert FILE, "
-                "and the host as the certificate does."
-            )
-        case httpx.ConnectError() | httpx.ConnectTimeout() | httpx.ProxyError():
-            return UnreachableError(
-                f"Nobody answers at {where} ({reason}); start the server, or check --url and --runtime."
-            )
-        case _:
-            return InvalidResponseError(
-                f"The connection to {where} broke off before the whole answer was there ({reason})."
-            )
 
 
 def _timeout(read: float) -> httpx.Timeout:

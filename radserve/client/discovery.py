@@ -1,4 +1,4 @@
-"""Where the server is whose control API is asked."""
+"""Finds the control socket of a running server."""
 
 from __future__ import annotations
 
@@ -13,46 +13,46 @@ from typing import Final
 from radserve.errors import InvalidCallError, UnreachableError
 
 SOCKET: Final = "control.sock"
-"""In the runtime folder of a server."""
+"""File name in the run directory of a server."""
 _PATTERN: Final = f"radserve-*/{SOCKET}"
-"""Below the folder for temporary files; see `radserve.host.run_directory.opened`."""
-_PATIENCE: Final = 2.0
+"""Below the folder for temporary files; see `radserve.host.run_directory`."""
+_TIMEOUT: Final = 2.0
 
 
 def find() -> Path:
-    """Return the control socket of this user's one running server.
+    """Return the control socket of the only running server of this user.
 
     Raises
     ------
-    Unreachable
-        If there is none.
-    WrongCall
-        If there are several.
+    UnreachableError
+        If no server is running.
+    InvalidCallError
+        If several are running.
     """
     folder = Path(tempfile.gettempdir())
-    sockets = sorted(path for path in folder.glob(_PATTERN) if _ours(path))
-    running = [path for path in sockets if _listening(path)]
+    sockets = sorted(path for path in folder.glob(_PATTERN) if _is_own(path))
+    running = [path for path in sockets if _is_listening(path)]
     if len(running) == 1:
         return running[0]
     if running:
         names = ", ".join(str(path.parent) for path in running)
-        raise InvalidCallError(f"Several servers of {user()} run here: {names}. Choose one with --runtime FOLDER.")
-    left = f" but what ended servers left ({', '.join(str(path.parent) for path in sockets)})" if sockets else ""
+        raise InvalidCallError(f"Several servers of {user()} are running: {names}. Choose one with --runtime FOLDER.")
+    stale = f" except stale ones ({', '.join(str(path.parent) for path in sockets)})" if sockets else ""
     raise UnreachableError(
-        f"No running server of {user()} was found: {folder / _PATTERN} leads to nothing{left}. Start one with "
-        "scripts/serve; or name one: --runtime FOLDER, as 'radserve serve' was told, or --url https://HOST:8444."
+        f"No running server of {user()}: no sockets match {folder / _PATTERN}{stale}. Start one with scripts/serve, or "
+        "choose one with --runtime FOLDER (that of 'radserve serve') or --url https://HOST:8444."
     )
 
 
 def require_listening(path: Path) -> None:
-    """Raise OSError if nobody listens at a socket."""
+    """Raise OSError unless a process listens on a socket."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
-        connection.settimeout(_PATIENCE)
+        connection.settimeout(_TIMEOUT)
         connection.connect(str(path))
 
 
 def user() -> str:
-    """Name who we are; a user without a name is called by his number."""
+    """Return the name of the current user, or `uid-N`."""
     number = os.geteuid()
     try:
         return pwd.getpwuid(number).pw_name
@@ -61,20 +61,20 @@ def user() -> str:
 
 
 def actor() -> str:
-    """Name the person who acts, for the audit log: whoever called sudo, else the user."""
+    """Return the user for the audit log: the one who called sudo, or the current one."""
     name = os.environ.get("SUDO_USER") or user()
-    return "".join(sign if sign.isascii() and sign.isprintable() else "?" for sign in name)
+    return "".join(character if character.isascii() and character.isprintable() else "?" for character in name)
 
 
-def _ours(path: Path) -> bool:
-    """Whether a socket lies in a folder of this user, and is none that somebody else put there."""
+def _is_own(path: Path) -> bool:
+    """Return whether a path is a socket in a folder of this user."""
     try:
         return path.parent.lstat().st_uid == os.geteuid() and stat.S_ISSOCK(path.lstat().st_mode)
     except OSError:
         return False
 
 
-def _listening(path: Path) -> bool:
+def _is_listening(path: Path) -> bool:
     try:
         require_listening(path)
     except OSError:

@@ -31,7 +31,7 @@ def find(
     filters |= {"since": _timestamp("since", since), "until": _timestamp("until", until)}
     query = {key: value for key, value in filters.items() if value is not None} | {"limit": _PAGE_SIZE}
     while True:
-        page = validate(HistoryPage, response.document(transport.read("api/results", query)))
+        page = validate(HistoryPage, response.document(transport.request("GET", "api/results", params=query)))
         yield from page.results
         if page.next is None:
             return
@@ -40,12 +40,12 @@ def find(
 
 def get(transport: Transport, identifier: str) -> HistoryEntry:
     """Return one result."""
-    return validate(HistoryEntry, response.document(transport.read(_path(identifier))))
+    return validate(HistoryEntry, response.document(transport.request("GET", _path(identifier))))
 
 
 def delete(transport: Transport, identifier: str) -> None:
     """Delete one result."""
-    deleted = transport.delete(_path(identifier))
+    deleted = transport.request("DELETE", _path(identifier), repeat=False)
     if deleted.status_code != HTTPStatus.NO_CONTENT:
         response.document(deleted)  # raises for 4xx and 5xx
         raise InvalidResponseError(f"The gateway answered {deleted.status_code} instead of 204; check the URL.")

@@ -1,9 +1,10 @@
-"""What a server sent back: a JSON document or a picture, or the error that it stands for."""
+"""Reads HTTP responses: a JSON document, a picture, or the error that a status stands for."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any, Final, NoReturn
 
@@ -20,152 +21,158 @@ from radserve.errors import (
 from radserve.schema.png import read_scanlines
 from radserve.schema.prediction import Image
 
-_HINTS: Final = {
-    401: "The server wants a key, and got none or a wrong one.",
-    403: "The key that was sent may not do this.",
-    404: "The server does not serve this model or version: check its name, or build it ('radserve build NAME') and "
-    "start the server again; it prints what it serves.",
-    405: "This is no prediction API; check the URL.",
-    413: "The request has more bytes than the server reads (max_request_size in its config.properties): "
-    "send the image smaller or compressed, or fewer images at once.",
-    429: "Too many requests; wait, or send fewer at once.",
-    500: "A fault of the server; its log says more.",
-    502: "The server behind this address is not running; start it, or wait until it is back.",
-    503: "The server cannot take the request now: its queue is full, or a worker is being replaced. "
-    "Wait and try again, or send fewer at once.",
-    504: "The server behind this address did not answer in time.",
-    507: "The worker that had the request ended, out of memory perhaps; the server's log says more. Try again.",
-}
-"""What to do about a status whose answer does not say it itself."""
+
+@dataclass(frozen=True)
+class Advice:
+    """What to do about failures that the server itself does not explain.
+
+    Attributes
+    ----------
+    timeout, unreachable
+        If the server does not respond in time, or cannot be reached.
+    statuses
+        Status -> cause and remedy.
+    """
+
+    timeout: str
+    unreachable: str
+    statuses: Mapping[int, str]
 
 
-def failure(error: httpx.HTTPError, url: str) -> ClientError:
-    """Return RadServe's error for one of httpx."""
+INFERENCE: Final = Advice(
+    timeout="Send fewer images at once, or increase the timeout.",
+    unreachable="Start the server with scripts/serve, or check the URL.",
+    statuses={
+        401: "The API key is missing or invalid.",
+        403: "The API key lacks the role for this request.",
+        404: "Unknown model or version. Check the name, or build it ('radserve build NAME') and restart the server.",
+        405: "This is not a prediction API; check the URL.",
+        413: "The request exceeds the server's limit (max_request_size in its config.properties). Send a smaller or "
+        "compressed image, or fewer images at once.",
+        429: "Too many requests. Wait, or send fewer at once.",
+        500: "Internal error; see the log of the server.",
+        502: "The server behind this address is not running. Start it, or wait until it is back.",
+        503: "The server is overloaded or is replacing a worker. Wait and try again, or send fewer requests at once.",
+        504: "The server behind this address did not respond in time.",
+        507: "The worker ended while it processed the request, possibly out of memory; see the log of the server.",
+    },
+)
+
+
+def failure(error: httpx.HTTPError, where: str, advice: Advice = INFERENCE) -> ClientError:
+    """Convert an error of httpx; `where` names the server."""
     reason = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
     match error:
         case httpx.ReadTimeout() | httpx.WriteTimeout() | httpx.PoolTimeout():
             return ResponseTimeoutError(
-                f"{url} did not answer in time ({reason}); it may still be working. "
-                "Send fewer images at once, or wait longer."
+                f"{where} did not respond in time ({reason}); it may still be working. {advice.timeout}"
             )
         case httpx.ConnectError() if "CERTIFICATE_VERIFY_FAILED" in str(error):
             return UnreachableError(
-                f"{url} has a certificate that is not trusted ({reason}); name its authority with --cacert FILE "
-                "(cacert), and the host as the certificate does."
+                f"{where} has an untrusted certificate ({reason}). Pass its authority with --cacert FILE (cacert), and "
+                "use the host name in the certificate."
             )
         case httpx.ConnectError() | httpx.ConnectTimeout() | httpx.ProxyError():
-            return UnreachableError(
-                f"Nobody answers at {url} ({reason}); start the server with scripts/serve, or check the URL."
-            )
+            return UnreachableError(f"Cannot connect to {where} ({reason}). {advice.unreachable}")
         case _:
-            return InvalidResponseError(
-                f"The connection to {url} broke off before the whole answer was there ({reason})."
-            )
+            return InvalidResponseError(f"The connection to {where} closed during the response ({reason}).")
 
 
 def document(response: httpx.Response) -> Any:
-    """Return the JSON of an answer.
+    """Return the JSON document of a response with status 200.
 
     Raises
     ------
-    Refused, ServerFailed
+    RejectedRequestError, ServerFailedError
         If the status is 4xx or 5xx.
-    NotAnAnswer
-        If it is another than 200, or what came is no JSON.
+    InvalidResponseError
+        If the status is another one, or the body is not JSON.
     """
-    _accept(response)
+    _require_ok(response)
     return parse(response)
 
 
-def _accept(response: httpx.Response) -> None:
+def _require_ok(response: httpx.Response) -> None:
     status = response.status_code
-    if status == HTTPStatus.OK:
-        return
-    if status < HTTPStatus.BAD_REQUEST:
+    if status >= HTTPStatus.BAD_REQUEST:
+        raise problem(response)
+    if status != HTTPStatus.OK:
         target = f" to {response.headers['Location']!r}" if "Location" in response.headers else ""
-        raise InvalidResponseError(f"The server answered {status}{target}, which is no prediction; check the URL.")
-    raise problem(response)
+        raise InvalidResponseError(f"The server answered {status}{target} instead of 200; check the URL.")
 
 
-def problem(response: httpx.Response, hints: Mapping[int, str] = _HINTS) -> RejectedRequestError | ServerFailedError:
-    """Return the error that a status of 4xx or 5xx stands for.
-
-    Parameters
-    ----------
-    hints
-        What to do about a status whose answer does not say it itself.
-    """
-    title, detail = _details(response, hints)
+def problem(response: httpx.Response, advice: Advice = INFERENCE) -> RejectedRequestError | ServerFailedError:
+    """Return the error that a 4xx or 5xx response stands for."""
+    title, detail = _details(response, advice.statuses)
     kind = RejectedRequestError if response.status_code < HTTPStatus.INTERNAL_SERVER_ERROR else ServerFailedError
     return kind(response.status_code, title, detail)
 
 
-def _details(response: httpx.Response, hints: Mapping[int, str]) -> tuple[str, str]:
-    """Read RFC 9457's problem details, TorchServe's own {"code", "type", "message"}, or nothing at all."""
+def _details(response: httpx.Response, advice: Mapping[int, str]) -> tuple[str, str]:
+    """Read problem details (RFC 9457), or TorchServe's {"code", "type", "message"}."""
     status = response.status_code
     title = httpx.codes.get_reason_phrase(status) or "Unknown status"
     try:
         content = response.json()
     except (ValueError, RecursionError):
         content = None
+    quote = ""
     match content:
-        case {"title": str(said), "detail": str(detail)} if said and detail:
-            return said, detail
-        case {"message": str(said)} | {"detail": str(said)} if said:
-            said = f" It said: {said[:300]}"
-        case _:
-            said = ""
-    return title, hints.get(status, "The answer does not say why; the log of the server may.") + said
+        case {"title": str(problem_title), "detail": str(detail)} if problem_title and detail:
+            return problem_title, detail
+        case {"message": str(message)} | {"detail": str(message)} if message:
+            quote = f" Message of the server: {message[:300]}"
+    return title, advice.get(status, "The response gives no reason; see the log of the server.") + quote
 
 
 def parse(response: httpx.Response) -> Any:
-    """Return the JSON of a response, whatever its status.
+    """Return the JSON document of a response with any status.
 
     Raises
     ------
-    NotAnAnswer
-        If it is none.
+    InvalidResponseError
+        If the body is not JSON.
     """
-    _require(response, "application/json")
+    _require_type(response, "application/json")
     try:
-        return json.loads(response.content, parse_constant=_no_constant)
+        return json.loads(response.content, parse_constant=_reject_constant)
     except (ValueError, RecursionError) as error:
-        raise InvalidResponseError(f"The answer is not JSON ({error}). Nothing of it is used.") from error
+        raise InvalidResponseError(f"The response is not valid JSON ({error}).") from error
 
 
 def picture(response: httpx.Response, size: Image | None) -> bytes:
-    """Return the PNG of an answer, once it was decoded as a check.
+    """Return the PNG of a response after checking that it is complete.
 
     Parameters
     ----------
     size
-        The image whose size it must have, if that is known.
+        Image whose size the PNG must have, if known.
 
     Raises
     ------
-    Refused, ServerFailed, NotAnAnswer
+    RejectedRequestError, ServerFailedError, InvalidResponseError
         See `document`.
     """
-    _accept(response)
-    _require(response, "image/png")
+    _require_ok(response)
+    _require_type(response, "image/png")
     try:
-        scanlines = read_scanlines(response.content)
-        if size is not None and (scanlines.width, scanlines.height) != (size.width, size.height):
-            raise ValueError(
-                f"the PNG is {scanlines.width} x {scanlines.height}, but the image is {size.width} x {size.height}"
-            )
+        png = read_scanlines(response.content)
     except ValueError as error:
+        raise InvalidResponseError(f"Invalid picture: {error}.") from error
+    if size is not None and (png.width, png.height) != (size.width, size.height):
         raise InvalidResponseError(
-            f"The answer is not the picture that was asked for ({error}). It is not used."
-        ) from error
+            f"Invalid picture: the PNG is {png.width} x {png.height}, but the image is {size.width} x {size.height}."
+        )
     return response.content
 
 
-def _require(response: httpx.Response, wanted: str) -> None:
+def _require_type(response: httpx.Response, required: str) -> None:
     media_type = response.headers.get("Content-Type", "").partition(";")[0].strip().lower()
-    if media_type != wanted:
-        raise InvalidResponseError(f"The answer is {media_type or 'of no type'}, not {wanted}; check the URL.")
+    if media_type != required:
+        raise InvalidResponseError(
+            f"The response has media type {media_type or 'unknown'}, not {required}; check the URL."
+        )
 
 
-def _no_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is no JSON number")
+def _reject_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not a JSON number")

@@ -1,47 +1,79 @@
-"""When a request may be repeated, and after which pause."""
+"""Repeats requests after transient failures."""
 
 from __future__ import annotations
 
-import random
+from collections.abc import Callable
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Final
 
 import httpx
+import stamina
 
 STATUSES: Final = frozenset({429, 502, 503})
-"""Not now: too many, nobody behind the proxy, no worker free."""
-LONGEST: Final = 60.0
-"""Seconds; a server that asks for more patience than this is given up at once."""
-_FIRST: Final = 0.25
-_CEILING: Final = 8.0
+"""Transient statuses: too many requests, no server behind the proxy, no free worker."""
+MAX_RETRY_AFTER: Final = 60.0
+"""Longest Retry-After in seconds that is waited for."""
 
 
-def safe(error: httpx.HTTPError) -> bool:
-    """Say whether the request that failed like this surely occupies the server no longer."""
-    return isinstance(error, httpx.ConnectTimeout | httpx.NetworkError | httpx.RemoteProtocolError)
+class _TransientStatusError(Exception):
+    """Carries a response with one of `STATUSES`."""
+
+    def __init__(self, response: httpx.Response) -> None:
+        super().__init__(response.status_code)
+        self.response = response
 
 
-def pause(attempt: int, asked_for: float | None = None) -> float:
-    """Return the seconds before the next attempt: doubling, scattered, and no less than was asked for.
+def send(request: Callable[[], httpx.Response], retries: int) -> httpx.Response:
+    """Send a request, and repeat it after a transient failure.
+
+    Pauses double from 0.25 to 8 seconds, with jitter, unless the server sends Retry-After.
 
     Parameters
     ----------
-    attempt
-        How many failed before this one.
-    asked_for
-        Seconds of Retry-After.
+    retries
+        Maximum number of repetitions.
+
+    Returns
+    -------
+    The first response without a transient status, or the last response.
+
+    Raises
+    ------
+    httpx.HTTPError
+        If no response arrived.
     """
-    longest = min(_CEILING, _FIRST * 2**attempt)
-    scattered = random.uniform(longest / 2, longest)  # noqa: S311  # spreads clients, protects nothing
-    return max(scattered, asked_for or 0.0)
+    try:
+        for attempt in stamina.retry_context(
+            on=_backoff, attempts=retries + 1, timeout=None, wait_initial=0.25, wait_max=8.0, wait_jitter=0.25
+        ):
+            with attempt:
+                response = request()
+                if response.status_code in STATUSES:
+                    raise _TransientStatusError(response)
+    except _TransientStatusError as error:
+        return error.response
+    return response
 
 
-def after(header: str | None) -> float | None:
-    """Read Retry-After (RFC 9110, section 10.2.3): seconds, or a date; None if it is neither."""
-    if header is None:
-        return None
-    text = header.strip()
+def _backoff(error: Exception) -> bool | float:
+    """Decide whether to repeat a request, and after how many seconds if the server says so."""
+    if not isinstance(error, _TransientStatusError):
+        return is_safe(error)
+    seconds = retry_after(error.response.headers.get("Retry-After"))
+    if seconds is None or seconds > MAX_RETRY_AFTER:
+        return seconds is None
+    return seconds or True
+
+
+def is_safe(error: Exception) -> bool:
+    """Return whether a failed request no longer occupies the server, so that it can be repeated."""
+    return isinstance(error, httpx.ConnectTimeout | httpx.NetworkError | httpx.RemoteProtocolError)
+
+
+def retry_after(header: str | None) -> float | None:
+    """Parse Retry-After (RFC 9110, section 10.2.3), which is seconds or a date; return None if it is neither."""
+    text = (header or "").strip()
     if text.isascii() and text.isdigit():
         return float(text)
     try:

@@ -1,119 +1,105 @@
-"""Requests and their repetition; what comes back is judged by `radserve.client.response`."""
+"""Sends requests to one server."""
 
 from __future__ import annotations
 
 import ssl
-import time
-from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import httpx
 
 from radserve.client import response, retry
+from radserve.client.response import INFERENCE, Advice
 from radserve.errors import InvalidCallError
 
 TIMEOUT: Final = httpx.Timeout(connect=5.0, read=60.0, write=60.0, pool=60.0)
-"""Seconds: to connect, between two pieces of an answer, between two of a request, for a free connection."""
+"""Default timeouts in seconds."""
 
 _LOOPBACK: Final = ("127.0.0.1", "::1", "localhost")
 
 
 class Transport:
-    """Connections to one server; see `radserve.client.Client` for the parameters and when a request is repeated."""
+    """Connections to one server.
 
-    def __init__(
-        self,
-        url: str,
-        timeout: float | httpx.Timeout,
-        retries: int,
-        key: str | None,
-        cacert: Path | None = None,
-    ) -> None:
-        if retries < 0:
-            raise InvalidCallError(f"retries has value {retries}; it must be 0 or more.")
-        self.url = url
+    Parameters
+    ----------
+    where
+        Name of the server in errors.
+    retries
+        Maximum number of repetitions of a request.
+    """
+
+    def __init__(self, http: httpx.Client, where: str, retries: int, advice: Advice = INFERENCE) -> None:
+        self.where = where
+        self._http = http
         self._retries = retries
-        self._http = httpx.Client(
-            base_url=base(url),
-            timeout=_timeout(timeout),
-            headers=authorization(key),
-            verify=trusted(cacert) if cacert else True,
-            # Films for this machine must not travel by way of a proxy that the environment names.
-            trust_env=not is_loopback(base(url)),
-        )
+        self._advice = advice
 
     def close(self) -> None:
         """Close the connections."""
         self._http.close()
 
-    def get(self, url: httpx.URL) -> httpx.Response:
-        """Get something once.
+    def request(self, method: str, url: str | httpx.URL, *, repeat: bool = True, **options: Any) -> httpx.Response:
+        """Send a request.
+
+        Parameters
+        ----------
+        url
+            Path below the base URL, or an absolute URL.
+        repeat
+            Repeat the request after transient failures.
+        options
+            Further arguments of `httpx.Client.request`.
 
         Raises
         ------
-        Unreachable, TimedOut, NotAnAnswer
-            If nothing came back.
+        UnreachableError, ResponseTimeoutError, InvalidResponseError
+            If no response arrived.
         """
         try:
-            return self._http.get(url, headers={"Accept": "application/json"})
+            return retry.send(lambda: self._http.request(method, url, **options), self._retries if repeat else 0)
         except httpx.HTTPError as error:
-            raise response.failure(error, str(url)) from error
-
-    def read(self, path: str, query: Mapping[str, str] | None = None) -> httpx.Response:
-        """Get something of the server, until an answer comes that a repetition would not better; see `post`."""
-        headers = {"Accept": "application/json"}
-        return self._repeated(lambda: self._http.get(path, params=query, headers=headers))
-
-    def delete(self, path: str) -> httpx.Response:
-        """Delete something once: after a connection that broke off, nobody knows whether it was done.
-
-        Raises
-        ------
-        Unreachable, TimedOut, NotAnAnswer
-            If nothing came back.
-        """
-        try:
-            return self._http.delete(path, headers={"Accept": "application/json"})
-        except httpx.HTTPError as error:
-            raise response.failure(error, self.url) from error
-
-    def post(self, path: str, content: bytes, media_type: str, accept: str) -> httpx.Response:
-        """Post until an answer comes that a repetition would not better.
-
-        Raises
-        ------
-        Unreachable, TimedOut, NotAnAnswer
-            If nothing came back, also after the retries.
-        """
-        headers = {"Content-Type": media_type, "Accept": accept}
-        return self._repeated(lambda: self._http.post(path, content=content, headers=headers))
-
-    def _repeated(self, send: Callable[[], httpx.Response]) -> httpx.Response:
-        attempt = 0
-        while True:
-            wanted = None
-            left = attempt < self._retries
-            try:
-                answer = send()
-            except httpx.HTTPError as error:
-                if not (left and retry.safe(error)):
-                    raise response.failure(error, self.url) from error
-            else:
-                wanted = retry.after(answer.headers.get("Retry-After"))
-                if not (left and answer.status_code in retry.STATUSES and (wanted or 0) <= retry.LONGEST):
-                    return answer
-            time.sleep(retry.pause(attempt, wanted))
-            attempt += 1
+            where = str(url) if isinstance(url, httpx.URL) else self.where
+            raise response.failure(error, where, self._advice) from error
 
 
-def base(url: str) -> httpx.URL:
-    """Read the URL of a server.
+def http_client(url: str, timeout: float | httpx.Timeout, key: str | None, cacert: Path | None) -> httpx.Client:
+    """Open a client for a base URL.
+
+    Parameters
+    ----------
+    timeout
+        Seconds to wait for a response, or all timeouts.
+    cacert
+        PEM file of the authority that signed the server's certificate.
 
     Raises
     ------
-    WrongCall
-        If it is none.
+    InvalidCallError
+        If a parameter is invalid.
+    """
+    base = parse_url(url)
+    if not isinstance(timeout, httpx.Timeout):
+        if not timeout > 0:
+            raise InvalidCallError(f"timeout has value {timeout}; it must be above 0 seconds.")
+        timeout = httpx.Timeout(connect=TIMEOUT.connect, read=timeout, write=TIMEOUT.write, pool=TIMEOUT.pool)
+    return httpx.Client(
+        base_url=base,
+        timeout=timeout,
+        headers={"Accept": "application/json"} | _authorization(key),
+        verify=_trust(cacert) if cacert else True,
+        # Images for this machine must not pass through a proxy from the environment.
+        trust_env=base.host not in _LOOPBACK,
+    )
+
+
+def parse_url(url: str) -> httpx.URL:
+    """Parse the URL of a server.
+
+    Raises
+    ------
+    InvalidCallError
+        If it is not an http or https URL.
     """
     try:
         parsed = httpx.URL(url)
@@ -124,43 +110,17 @@ def base(url: str) -> httpx.URL:
     return parsed
 
 
-def _timeout(timeout: float | httpx.Timeout) -> httpx.Timeout:
-    if isinstance(timeout, httpx.Timeout):
-        return timeout
-    if not timeout > 0:
-        raise InvalidCallError(f"timeout has value {timeout}; it must be above 0 seconds.")
-    return httpx.Timeout(connect=TIMEOUT.connect, read=timeout, write=TIMEOUT.write, pool=TIMEOUT.pool)
-
-
-def is_loopback(url: httpx.URL) -> bool:
-    """Whether a URL leads to this machine."""
-    return url.host in _LOOPBACK
-
-
-def authorization(key: str | None) -> dict[str, str]:
-    """Return the header that carries a key.
-
-    Raises
-    ------
-    WrongCall
-        If no header may hold it.
-    """
+def _authorization(key: str | None) -> dict[str, str]:
     if key is None:
         return {}
     if not key.isascii() or not key.isprintable() or not key.strip():
-        raise InvalidCallError("key holds nothing, or characters that no header may hold.")
+        raise InvalidCallError("key is empty or has characters that an HTTP header must not contain.")
     return {"Authorization": f"Bearer {key}"}
 
 
-def trusted(cacert: Path) -> ssl.SSLContext:
-    """Trust the certificates of a file alone.
-
-    Raises
-    ------
-    WrongCall
-        If there are none.
-    """
+def _trust(cacert: Path) -> ssl.SSLContext:
+    """Trust only the certificates of a file."""
     try:
         return ssl.create_default_context(cafile=str(cacert))
-    except OSError as error:  # ssl.SSLError is one
-        raise InvalidCallError(f"--cacert {cacert}: no certificates can be read from it ({error}).") from error
+    except OSError as error:  # includes ssl.SSLError
+        raise InvalidCallError(f"--cacert {cacert}: cannot read certificates ({error}).") from error

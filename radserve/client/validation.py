@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Final, TypeVar
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
@@ -14,12 +14,13 @@ from radserve.schema.prediction import Prediction
 from radserve.schema.problem import RejectedImage
 from radserve.schema.response import RESULT, ResultList
 from radserve.schema.segmentation import Segmentation, Series
+from radserve.validation import describe
 
 T = TypeVar("T")
 M = TypeVar("M", bound=BaseModel)
 
-_TAGS = frozenset({"classification", "segmentation", "rejected"})
-"""Parts of a pydantic location that are no keys of the document."""
+_TAGS: Final = frozenset({"classification", "segmentation", "rejected"})
+_MAX_REASON: Final = 300
 
 
 @dataclass(frozen=True)
@@ -100,22 +101,8 @@ def _validate(adapter: TypeAdapter[T], document: object) -> T:
     try:
         return adapter.validate_python(document)
     except ValidationError as error:
-        raise _invalid(_reason(error)) from error
-
-
-def _reason(error: ValidationError) -> str:
-    """Describe the first error by key and value."""
-    details: Any = error.errors(include_url=False, include_context=False)[0]
-    key = ".".join(str(part) for part in details["loc"] if part not in _TAGS)
-    reason: str = details["msg"].removeprefix("Value error, ")
-    if not key:
-        return reason
-    if details["type"] == "missing":
-        return f"{key} is missing"
-    if details["type"] == "value_error":
-        return f"{key}: {reason}"
-    return f"{key} has value {repr(details['input'])[:100]}: {reason}"
+        raise _invalid(describe(error, omit=_TAGS)) from error
 
 
 def _invalid(reason: str) -> InvalidResponseError:
-    return InvalidResponseError(f"Invalid response: {reason[:300]}. No part of it is used.")
+    return InvalidResponseError(f"Invalid response: {reason[:_MAX_REASON]}. No part of it is used.")

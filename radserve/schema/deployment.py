@@ -84,7 +84,7 @@ class DeployedModel(_Declaration):
         total = round(sum(item.share for item in self.versions.values()), 1)
         if total != 100:
             shares = ", ".join(f"{key} {percent(item.share)}" for key, item in self.versions.items())
-            raise ValueError(f"the shares of the versions ({shares}) add up to {percent(total)}, not to 100 %")
+            raise ValueError(f"the shares of the versions ({shares}) add up to {percent(total)}, not to 100%")
         return self
 
 
@@ -116,4 +116,4 @@ class DeploymentDiff(Document):
 
 def percent(share: float) -> str:
     """Format a share of requests."""
-    return f"{_shortest(round(share, 1))} %"
+    return f"{_shortest(round(share, 1))}%"

@@ -13,7 +13,7 @@ from radserve.schema.types import Text
 
 
 class HeatMap(GrayPng):
-    """Relevance of each pixel: 0 is none, 255 the highest of this image.
+    """Relevance of each pixel, from 0 to 255 (the highest of this image).
 
     Attributes
     ----------

@@ -68,9 +68,7 @@ class GrayPng(Document):
     def _check_png(self) -> Self:
         scanlines = read_scanlines(self.png)
         if (scanlines.width, scanlines.height) != (self.width, self.height):
-            raise ValueError(
-                f"the PNG is {scanlines.width} x {scanlines.height}, not {self.width} x {self.height} as declared"
-            )
+            raise ValueError(f"the PNG is {scanlines.width} x {scanlines.height}, not {self.width} x {self.height}")
         if scanlines.color_type != _GRAY:
             raise ValueError(f"the PNG has colour type {scanlines.color_type}; 0 (gray) is required")
         self._check_content(scanlines)

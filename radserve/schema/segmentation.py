@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import ClassVar, Literal, NamedTuple, Self
 
-from pydantic import Field, PrivateAttr, model_validator
+from pydantic import PrivateAttr, model_validator
 
 from radserve.schema.png import GrayPng, Scanlines, unfilter
 from radserve.schema.prediction import ImageResult
@@ -151,23 +151,23 @@ class Volume(Document):
 class Series(Document):
     """Results for the slices of one examination, in the order in which they were sent, and their volume."""
 
-    answers: tuple[Segmentation | RejectedImage, ...] = Field(alias="predictions")
+    predictions: tuple[Segmentation | RejectedImage, ...]
     volume: Volume
 
     @model_validator(mode="after")
     def _check_volume(self) -> Self:
         volume = self.volume
-        masks = [item for item in self.answers if isinstance(item, Segmentation)]
-        if volume.slices != len(self.answers):
-            raise ValueError(f"volume.slices is {volume.slices}, but {len(self.answers)} slices were sent")
+        masks = [item for item in self.predictions if isinstance(item, Segmentation)]
+        if volume.slices != len(self.predictions):
+            raise ValueError(f"volume.slices is {volume.slices}, but {len(self.predictions)} slices were sent")
         positive, pixels = sum(item.positive is True for item in masks), sum(item.area.pixels for item in masks)
         if (volume.positive_slices, volume.pixels) != (positive, pixels):
             raise ValueError(
                 f"volume declares {volume.pixels} pixels on {volume.positive_slices} slices, "
                 f"but the masks mark {pixels} on {positive}"
             )
-        if volume.ml is not None and len(masks) != len(self.answers):
-            raise ValueError(f"volume.ml is {volume.ml}, but {len(self.answers) - len(masks)} slices have no mask")
+        if volume.ml is not None and len(masks) != len(self.predictions):
+            raise ValueError(f"volume.ml is {volume.ml}, but {len(self.predictions) - len(masks)} slices have no mask")
         if (volume.ml is None) == (volume.reason is None):
             raise ValueError(f"volume.ml is {volume.ml} while volume.reason is {volume.reason!r}")
         return self

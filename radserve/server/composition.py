@@ -24,13 +24,13 @@ from radserve.torchserve.management import Management
 from radserve.torchserve.readiness import Readiness
 from radserve.torchserve.registry import ModelRegistry, ModelVersion
 from radserve.torchserve.verified_models import VerifiedModel
-from radserve.versions.api import Api, application
+from radserve.versions.control_api import ControlApi, application
 from radserve.versions.deployment_state import DeploymentStateManager
 from radserve.versions.registration import Registration
-from radserve.versions.rollout_manager import Rollouts
-from radserve.versions.routes import Routes
+from radserve.versions.rollout_manager import RolloutManager
 from radserve.versions.storage import StateFolder
 from radserve.versions.torchserve_api import TorchServeApi
+from radserve.versions.traffic_routing import TrafficRouter
 from radserve.versions.unregistration import Unregistration
 from radserve.versions.version_manager import VersionManager
 from radserve.versions.views import Views
@@ -61,7 +61,7 @@ class Components:
     registry: ModelRegistry
     readiness: Readiness
     versions: VersionManager
-    rollouts: Rollouts
+    rollouts: RolloutManager
     traffic: AccessEvents
     health: AsgiServer
     control: AsgiServer
@@ -80,8 +80,8 @@ def compose(
     torchserve_configuration = options.configuration.read_text(encoding="utf-8")
     management = Management(run_directory)
     registry = ModelRegistry(_initial_versions(models, state, plan), management, run_directory.busy)
-    readiness = Readiness(registry, options.address, lambda: versions.needed)
-    deployment = DeploymentStateManager(registry, state, Routes(run_directory))
+    readiness = Readiness(registry, options.address, lambda: versions.versions_with_traffic)
+    deployment = DeploymentStateManager(registry, state, TrafficRouter(run_directory))
     registration = Registration(
         registry,
         deployment,
@@ -90,19 +90,19 @@ def compose(
         source=options.source,
         scratch=run_directory.folder / "tmp",
         threads=plan.threads,
-        patience=options.startup_timeout,
+        timeout=options.startup_timeout,
     )
     unregistration = Unregistration(registry, deployment, settle=options.settle, patience=options.drain_timeout)
-    versions = VersionManager(registry, deployment, registration, unregistration, workers=plan.workers)
+    versions = VersionManager(registry, deployment, registration, unregistration, default_workers=plan.workers)
     window = TrafficWindow()
-    rollouts = Rollouts(versions, window, options.address.url)
+    rollouts = RolloutManager(versions, window, options.address.url)
     views = Views(versions, rollouts, registry, options.address.metrics_url)
     status = ServerStatus()
     served = ServedModels(registry, views, options.store)
     metrics = MetricsEndpoint(status, served.worker_statuses, run_directory.certificate)
     health = health_app(status, served, metrics, keyring)
     torchserve_api = TorchServeApi(versions, management, options.store)
-    control = application(*Api(versions, rollouts, views).routes(), *torchserve_api.routes())
+    control = application(*ControlApi(versions, rollouts, views).routes(), *torchserve_api.routes())
     return Components(
         options=options,
         models=models,

@@ -35,7 +35,7 @@ class ServedModels:
                 ),
             )
             for version in self._registry
-            if self._views.open(version)
+            if self._views.is_open(version)
         )
 
     def card(self, name: str, version: str) -> bytes | None:
@@ -57,7 +57,7 @@ class ServedModels:
 
     def _open(self, name: str, version: str) -> ModelVersion | None:
         model = self._registry.get(name, version)
-        return model if model is not None and self._views.open(model) else None
+        return model if model is not None and self._views.is_open(model) else None
 
     def _archive(self, version: ModelVersion) -> Path:
         return self._store / version.entry.file

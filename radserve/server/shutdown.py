@@ -32,7 +32,7 @@ async def shut_down(server: Components, pid: int) -> Exit:
     server.status.update(State.DRAINING, "Stopping: requests in flight are being finished.")
     logger.info("draining")
     await server.rollouts.stop()
-    await server.versions.finish()
+    await server.versions.stop()
     await asyncio.sleep(server.options.drain_delay)
     try:
         finished = await _finish_requests(server, pid)

@@ -57,7 +57,7 @@ async def _try_to_open(server: Components, pid: int) -> str | None:
         problem = await server.readiness.problem(infer=True)
         if problem is not None:
             return problem
-        await server.versions.begin()
+        await server.versions.start()
     except (httpx.HTTPError, OSError) as error:
         return f"TorchServe does not respond yet ({type(error).__name__})."
     _close_grpc(server, pid)

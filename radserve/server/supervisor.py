@@ -90,7 +90,7 @@ async def run(server: Components, announce: Callable[[str], None]) -> Exit:
             await server.proxy.start()
         torchserve = await start_torchserve(server)
         stack.push_async_callback(process.stop, torchserve)
-        stack.push_async_callback(server.versions.finish)
+        stack.push_async_callback(server.versions.stop)
         stack.push_async_callback(server.rollouts.stop)
         return await _supervise(server, torchserve, stop, announce)
 

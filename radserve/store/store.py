@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -20,6 +21,9 @@ from radserve.store.index import Catalog, PublishedArchive
 from radserve.store.rollback_guard import IndexState
 from radserve.store.signing import KeyRing, KeySource
 from radserve.store.storage import INDEX, Blob, Progress, Storage, StoredIndex, UnfinishedUpload
+
+# stamina logs every retry. Without logging configuration, Python would print these lines among the command's output.
+logging.getLogger("stamina").addHandler(logging.NullHandler())
 
 _WRITE_ATTEMPTS: Final = 20
 """Attempts to write the index; each failure means that another process wrote it."""

@@ -1,1 +1,1 @@
-"""The command line for versions and rollouts: a running server's control API, asked and shown."""
+"""Registers model versions, rolls them out and back, and records every change."""

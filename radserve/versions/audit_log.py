@@ -1,10 +1,9 @@
-"""The audit log: who changed what is served, when, to which bytes, and why. It only ever grows."""
+"""Records who changed the served versions, when, why and to which archive, in an append-only log."""
 
 from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,14 +14,14 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from radserve.errors import ChangeError
 
 FILE: Final = "audit.jsonl"
-_NOTHING: Final = "0" * 64
+_NO_DIGEST: Final = "0" * 64
 
 
 @dataclass(frozen=True)
 class Actor:
-    """Who asked for a change, and why."""
+    """Who requested a change, and why."""
 
-    actor: str
+    name: str
     reason: str = ""
 
 
@@ -32,15 +31,15 @@ class Entry(BaseModel):
     Attributes
     ----------
     action
-        register, scale, share, promote, rollback, unregister, apply; or rollout: what a rollout did by itself.
+        register, scale, share, promote, rollback, unregister, or rollout: a step that a rollout took.
     sha256
-        Of the archive; None where the change is about no single one.
+        SHA-256 of the archive; None if the change concerns several.
     reason
-        What the one who asked for it said.
+        The reason that the actor gave.
     detail
         What happened, as a sentence.
     previous
-        SHA-256 of the line before: a line that was changed or taken out afterwards shows.
+        SHA-256 of the line before, so that a changed or removed line is detected.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -53,87 +52,79 @@ class Entry(BaseModel):
     sha256: str | None = None
     reason: str = ""
     detail: str = ""
-    previous: str = _NOTHING
+    previous: str = _NO_DIGEST
 
 
-class Audit:
-    """The log in a folder; one process writes it (`radserve.versions.storage.Folder` sees to that)."""
+class AuditLog:
+    """The log in a folder; one process writes it (`radserve.versions.storage.StateFolder` holds the lock)."""
 
     def __init__(self, folder: Path) -> None:
         self._path = folder / FILE
 
     def write(
         self,
-        by: Actor,
+        actor: Actor,
         action: str,
         detail: str,
         *,
         model: str | None = None,
         version: str | None = None,
         sha256: str | None = None,
-    ) -> Entry:
-        """Add an entry; it is on the disk when this returns.
+    ) -> None:
+        """Append an entry durably.
 
         Raises
         ------
         ChangeError
-            If it cannot be written: what cannot be recorded is not done.
+            If it cannot be written; the change must then not be made.
         """
         try:
             with self._path.open("a+b") as file:
+                file.seek(0)
+                data = file.read()
+                lines = data.splitlines()
                 entry = Entry(
                     time=datetime.now(UTC).isoformat(timespec="milliseconds"),
-                    actor=by.actor,
+                    actor=actor.name,
                     action=action,
                     model=model,
                     version=version,
                     sha256=sha256,
-                    reason=by.reason,
+                    reason=actor.reason,
                     detail=detail,
-                    previous=_last_digest(self._path),
+                    previous=_digest(lines[-1]) if lines else _NO_DIGEST,
                 )
+                if data and not data.endswith(b"\n"):  # a killed writer left an incomplete line
+                    file.write(b"\n")
                 file.write(entry.model_dump_json().encode() + b"\n")
                 file.flush()
                 os.fsync(file.fileno())
         except OSError as error:
-            raise ChangeError(f"{self._path}: cannot be written ({error.strerror}), so nothing is changed.") from error
-        return entry
+            raise ChangeError(f"{self._path}: not writable ({error.strerror}); nothing was changed.") from error
 
     def entries(self, limit: int) -> list[Entry]:
-        """Return the last entries, the newest last; a line that a killed writer cut short is left out."""
-        return [entry for entry in map(_parsed, list(_lines(self._path))[-limit:]) if entry is not None]
+        """Return the last entries, the newest last, without lines that a killed writer left incomplete."""
+        return [entry for entry in map(_parse, self._lines()[-limit:]) if entry is not None]
 
-    def broken(self) -> int | None:
-        """Return the number of the first line that does not follow from the one before, or None."""
-        before = _NOTHING
-        for number, line in enumerate(_lines(self._path), 1):
-            entry = _parsed(line)
-            if entry is None or entry.previous != before:
+    def first_broken_line(self) -> int | None:
+        """Return the number of the first line that does not match the line before it, or None."""
+        digest = _NO_DIGEST
+        for number, line in enumerate(self._lines(), 1):
+            entry = _parse(line)
+            if entry is None or entry.previous != digest:
                 return number
-            before = _digest(line)
+            digest = _digest(line)
         return None
 
-
-def _last_digest(path: Path) -> str:
-    """Hash the last line; one that a killed writer cut short is ended first, so that the next stands alone."""
-    data = path.read_bytes()
-    if data and not data.endswith(b"\n"):
-        with path.open("ab") as file:
-            file.write(b"\n")
-    lines = data.splitlines()
-    return _digest(lines[-1]) if lines else _NOTHING
-
-
-def _lines(path: Path) -> Iterator[bytes]:
-    if path.exists():
-        yield from path.read_bytes().splitlines()
+    def _lines(self) -> list[bytes]:
+        return self._path.read_bytes().splitlines() if self._path.exists() else []
 
 
 def _digest(line: bytes) -> str:
     return hashlib.sha256(line).hexdigest()
 
 
-def _parsed(line: bytes) -> Entry | None:
+def _parse(line: bytes) -> Entry | None:
     try:
         return Entry.model_validate_json(line)
     except ValidationError:

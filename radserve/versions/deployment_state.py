@@ -1,4 +1,4 @@
-"""What is declared, and that everything follows it: state, audit log, TorchServe's defaults, the front's tables."""
+"""Applies changes of the deployment state: records each, then updates TorchServe's defaults and the proxy's tables."""
 
 from __future__ import annotations
 
@@ -11,18 +11,20 @@ import httpx
 
 from handlers.errors import RadServeError
 from radserve.errors import ChangeError
+from radserve.schema.deployment import DeployedModel, DeployedVersion, Deployment
 from radserve.torchserve.registry import ModelRegistry, ModelVersion, Pair
-from radserve.versions import deployment_spec as declared
-from radserve.versions.audit_log import Actor, Audit
-from radserve.versions.deployment_spec import Deployment
-from radserve.versions.routes import Routes
+from radserve.versions.audit_log import Actor, AuditLog
 from radserve.versions.storage import State, StateFolder, main_version
+from radserve.versions.traffic_routing import TrafficRouter
 
 logger = logging.getLogger(__name__)
 
+SERVER = Actor("server")
+"""The actor of changes that no user requested."""
+
 
 class DeploymentStateManager:
-    """Records changes and brings them about.
+    """Commits changes of the deployment state, one at a time for each model.
 
     Attributes
     ----------
@@ -30,82 +32,80 @@ class DeploymentStateManager:
         The log of all changes.
     """
 
-    def __init__(self, fleet: ModelRegistry, folder: StateFolder, routes: Routes) -> None:
-        self._fleet = fleet
+    def __init__(self, registry: ModelRegistry, folder: StateFolder, router: TrafficRouter) -> None:
+        self._registry = registry
         self._folder = folder
-        self._routes = routes
-        self._initial = initial(fleet)
+        self._router = router
+        self._initial = initial_deployment(registry)
         self._defaults: dict[str, str] = {}
-        self._following = asyncio.Lock()
-        self.audit = Audit(folder.path)
+        self._synchronizing = asyncio.Lock()
+        self.audit = AuditLog(folder.path)
 
     @property
     def state(self) -> State:
-        """What would survive a restart."""
+        """The state that a restart would restore."""
         return self._folder.state
 
     @property
     def deployment(self) -> Deployment:
-        """What is served."""
+        """The declared deployment; before the first change, the one that the options started."""
         return self.state.deployment or self._initial
 
     @property
-    def fronted(self) -> bool:
-        """Whether a front stands before this server, so that traffic can be split."""
-        return self._routes.fronted
+    def has_proxy(self) -> bool:
+        """Whether a proxy runs in front of this server, so that traffic can be split."""
+        return self._router.has_proxy
 
-    def take(self) -> None:
-        """Have the state for this server alone.
+    def lock(self) -> None:
+        """Lock the state for this server; see `StateFolder.lock`."""
+        self._folder.lock()
 
-        Raises
-        ------
-        ChangeError
-            If it cannot be written, or another server has it.
-        """
-        self._folder.take()
-
-    def close(self) -> None:
-        """Let another server have it."""
-        self._folder.close()
+    def release(self) -> None:
+        """Unlock the state for another server."""
+        self._folder.release()
 
     async def commit(
         self,
         change: Callable[[State], State],
-        by: Actor,
+        actor: Actor,
         action: str,
         detail: str,
-        member: ModelVersion | None = None,
+        model_version: ModelVersion | None = None,
         *,
         model: str = "",
         version: str | None = None,
+        act_first: bool = False,
     ) -> None:
-        """Record a change of one model, then do it; what cannot be done is taken back, and that is recorded as well.
+        """Record a change of one model, then apply it; a change that fails is reverted, which is recorded as well.
 
-        Who is cancelled meanwhile is so afterwards: a change is never half done.
+        A cancelled caller is cancelled only after the change is complete.
 
         Parameters
         ----------
         change
-            From the state to the one after.
+            Maps the state, whose deployment is set, to the next one.
         detail
             What happens, as the rest of a sentence that begins with model and version.
-        member
-            The version; or its name and number, where TorchServe does not hold it.
+        model_version
+            The version; or give `model` and `version` if TorchServe does not hold it.
+        act_first
+            Apply a safety measure even if it cannot be recorded, and do not revert it.
 
         Raises
         ------
         ChangeError
-            If it cannot be recorded or done.
+            If it cannot be recorded or applied.
         """
-        if member is not None:
-            model, version = member.pair
-        sha256 = member.entry.sha256 if member else None
-
-        def record(who: Actor, sentence: str) -> None:
-            self.audit.write(who, action, sentence, model=model, version=version, sha256=sha256)
-
+        if model_version is not None:
+            model, version = model_version.pair
+        sha256 = model_version.entry.sha256 if model_version else None
         sentence = f"{model} {version}: {detail}." if version else f"{model}: {detail}."
-        task = asyncio.ensure_future(self._commit(change, model, by, sentence, record))
+
+        def record(actor: Actor, text: str) -> None:
+            self.audit.write(actor, action, text, model=model, version=version, sha256=sha256)
+
+        apply = self._act if act_first else self._commit
+        task = asyncio.ensure_future(apply(change, model, actor, sentence, record))
         try:
             await asyncio.shield(task)
         except asyncio.CancelledError:
@@ -116,75 +116,100 @@ class DeploymentStateManager:
         self,
         change: Callable[[State], State],
         model: str,
-        by: Actor,
+        actor: Actor,
         sentence: str,
         record: Callable[[Actor, str], None],
     ) -> None:
-        self.take()
-        record(by, sentence)
+        self.lock()
+        record(actor, sentence)
         before = self.state.model_copy(update={"deployment": self.deployment})
         self._folder.write(change(before))
         try:
-            await self.follow()
+            await self.synchronize()
         except (httpx.HTTPError, RadServeError, OSError) as error:
-            record(Actor("server"), f"{sentence} That failed, and is taken back: {error}")
-            self._folder.write(self.state.undone(before, model))
-            await self.follow()
-            raise ChangeError(f"{sentence} That failed, and nothing is changed: {error}") from error
-        logger.info("%s (%s%s)", sentence, by.actor, f": {by.reason}" if by.reason else "")
+            record(SERVER, f"{sentence} Failed and reverted: {error}")
+            self._folder.write(self.state.reverted(before, model))
+            await self.synchronize()
+            raise ChangeError(f"{sentence} Failed and reverted: {error}") from error
+        _log(sentence, actor)
 
-    async def follow(self) -> None:
-        """Make TorchServe's default versions and the front's tables what is declared.
+    async def _act(
+        self,
+        change: Callable[[State], State],
+        _: str,
+        actor: Actor,
+        sentence: str,
+        record: Callable[[Actor, str], None],
+    ) -> None:
+        self._folder.state = change(self.state.model_copy(update={"deployment": self.deployment}))
+        try:
+            await self.synchronize()
+        except (httpx.HTTPError, RadServeError, OSError):
+            logger.exception("%s TorchServe or the proxy was not updated", sentence)
+        try:
+            self.lock()
+            record(actor, sentence)
+            self._folder.write(self.state)
+        except RadServeError:
+            logger.exception("%s In effect, but not recorded", sentence)
+        _log(sentence, actor)
+
+    async def synchronize(self) -> None:
+        """Set TorchServe's default versions and the proxy's tables to the declared state.
 
         Raises
         ------
         httpx.HTTPError, OSError
-            If TorchServe does not do it, or a table cannot be written.
+            If TorchServe fails, or a table cannot be written.
         """
-        async with self._following:
+        async with self._synchronizing:
             for name, model in self.deployment.models.items():
                 main = main_version(model.versions)
-                member = self._fleet.get(name, main)
-                if member is not None and self._defaults.get(name) != main:
-                    await self._fleet.make_default(member)
+                model_version = self._registry.get(name, main)
+                if model_version is not None and self._defaults.get(name) != main:
+                    await self._registry.make_default(model_version)
                     self._defaults[name] = main
-            # A restart goes on with a rollout, but its version has first to be there and to answer again.
+            # After a restart, the candidate of a rollout gets traffic only once it is registered and verified again.
             registered = {
-                name: item
-                for name, item in self.state.rollouts.items()
-                if self._fleet.get(name, item.plan.version) is not None
+                name: rollout
+                for name, rollout in self.state.rollouts.items()
+                if self._registry.get(name, rollout.plan.version) is not None
             }
-            self._routes.follow(self.deployment, registered)
+            self._router.write(self.deployment, registered)
 
     @asynccontextmanager
     async def closed(self, pair: Pair) -> AsyncIterator[None]:
-        """Keep clients from asking a version by its path, where a front stands before this server."""
-        self._routes.close(pair)
-        await self.follow()
+        """Reject requests that name this version, if a proxy runs in front of this server."""
+        self._router.close(pair)
+        await self.synchronize()
         try:
             yield
         finally:
-            self._routes.reopen(pair)
-            await self.follow()
+            self._router.reopen(pair)
+            await self.synchronize()
 
     def forget_default(self, pair: Pair) -> None:
-        """Know no more that TorchServe's default is a version that was taken away."""
+        """Forget that an unregistered version was TorchServe's default."""
         if self._defaults.get(pair[0]) == pair[1]:
             del self._defaults[pair[0]]
 
 
-def initial(members: Iterable[ModelVersion]) -> Deployment:
-    """Declare what a server has that was started by its options: the newest version of each name has its requests.
+def _log(sentence: str, actor: Actor) -> None:
+    logger.info("%s (%s%s)", sentence, actor.name, f": {actor.reason}" if actor.reason else "")
+
+
+def initial_deployment(model_versions: Iterable[ModelVersion]) -> Deployment:
+    """Return the deployment of a server that its options started: the newest version of a model has all requests.
 
     Parameters
     ----------
-    members
-        The oldest version of a name first.
+    model_versions
+        The oldest version of each model first.
     """
-    models: dict[str, dict[str, declared.Served]] = {}
-    for member in members:
-        versions = models.setdefault(member.entry.name, {})
-        for key, item in versions.items():
-            versions[key] = item.model_copy(update={"share": 0.0})
-        versions[member.entry.version] = declared.Served(share=100.0, workers=member.workers)
-    return Deployment(models={name: declared.Versions(versions=versions) for name, versions in models.items()})
+    models: dict[str, dict[str, DeployedVersion]] = {}
+    for item in model_versions:
+        versions = models.setdefault(item.entry.name, {})
+        for key, served in versions.items():
+            versions[key] = served.model_copy(update={"share": 0.0})
+        versions[item.entry.version] = DeployedVersion(share=100.0, workers=item.workers)
+    return Deployment(models={name: DeployedModel(versions=versions) for name, versions in models.items()})

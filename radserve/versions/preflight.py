@@ -1,7 +1,7 @@
-"""Trying an archive in a process of its own before TorchServe hears of it.
+"""Starts an archive's handler in a separate process before TorchServe registers it.
 
-TorchServe says of a worker that died only that it died, and starts it again and again. So a version first goes
-through what a worker does at its start, where what it dies of can be read.
+TorchServe reports only that a worker died, and restarts it again and again. The separate process takes the same
+steps as a worker at its start, and its error message can be read.
 """
 
 from __future__ import annotations
@@ -33,27 +33,27 @@ module = __import__(stem)
 context = SimpleNamespace(system_properties={"model_dir": folder, "gpu_id": None, "batch_size": 1}, metrics=None)
 service().initialize(context)
 """
-_LAST_WORDS: Final = 300
+_MAX_REASON: Final = 300
 
 
-async def check(served: VerifiedModel, store: Path, scratch: Path, threads: int, patience: float) -> None:
-    """Do with an archive what a worker does at its start.
+async def check(model: VerifiedModel, store: Path, scratch: Path, threads: int, max_seconds: float) -> None:
+    """Start an archive's handler as a worker does.
 
     Parameters
     ----------
     scratch
-        Folder to unpack it in.
+        Folder to unpack the archive in.
     threads
         Threads that the process may use.
-    patience
-        Seconds until it must be done.
+    max_seconds
+        Seconds within which the handler must be initialized.
 
     Raises
     ------
-    Failed
-        With what the process said last.
+    VersionFailedError
+        With the last line that the process wrote.
     """
-    entry = served.entry
+    entry = model.entry
     folder = Path(tempfile.mkdtemp(prefix="preflight-", dir=scratch))
     try:
         await asyncio.to_thread(_unpack, store / entry.file, folder)
@@ -70,9 +70,11 @@ async def check(served: VerifiedModel, store: Path, scratch: Path, threads: int,
             preexec_fn=die_with_parent,
         )
         try:
-            _, said = await asyncio.wait_for(process.communicate(), patience)
+            _, errors = await asyncio.wait_for(process.communicate(), max_seconds)
         except TimeoutError as error:
-            raise VersionFailedError(f"{entry.name} {entry.version}: did not start within {patience:g} s.") from error
+            raise VersionFailedError(
+                f"{entry.name} {entry.version}: did not start within {max_seconds:g} s."
+            ) from error
         finally:
             if process.returncode is None:
                 process.kill()
@@ -80,7 +82,9 @@ async def check(served: VerifiedModel, store: Path, scratch: Path, threads: int,
     finally:
         await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
     if process.returncode != 0:
-        raise VersionFailedError(f"{entry.name} {entry.version}: does not start: {_reason(said, process.returncode)}")
+        lines = errors.decode(errors="replace").strip().splitlines()
+        reason = lines[-1][:_MAX_REASON] if lines else f"exit code {process.returncode} without an error message."
+        raise VersionFailedError(f"{entry.name} {entry.version}: does not start: {reason}")
 
 
 def _unpack(path: Path, folder: Path) -> None:
@@ -89,12 +93,11 @@ def _unpack(path: Path, folder: Path) -> None:
 
 
 def _environment(store: Path, threads: int) -> dict[str, str]:
-    kept = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "PYTHONWARNINGS")}
-    number = str(threads)
-    own = {"OMP_NUM_THREADS": number, "MKL_NUM_THREADS": number, "PYTHONDONTWRITEBYTECODE": "1"}
-    return kept | own | {worker.INDEX: str(store / FILE), "CUDA_VISIBLE_DEVICES": ""}
-
-
-def _reason(said: bytes, code: int | None) -> str:
-    lines = said.decode(errors="replace").strip().splitlines()
-    return lines[-1][:_LAST_WORDS] if lines else f"its process ended with {code} and said nothing."
+    inherited = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "PYTHONWARNINGS")}
+    return inherited | {
+        "OMP_NUM_THREADS": str(threads),
+        "MKL_NUM_THREADS": str(threads),
+        "PYTHONDONTWRITEBYTECODE": "1",
+        worker.INDEX: str(store / FILE),
+        "CUDA_VISIBLE_DEVICES": "",
+    }

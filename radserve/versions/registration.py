@@ -1,4 +1,4 @@
-"""How a version comes in: pulled, verified, tried, registered, asked its sample. Nothing is left of one that fails."""
+"""Registers versions: pull, verify, preflight, start under TorchServe, run the sample. A failure leaves no trace."""
 
 from __future__ import annotations
 
@@ -13,111 +13,105 @@ from radserve.errors import NotServedError, VersionFailedError
 from radserve.torchserve import verified_models
 from radserve.torchserve.readiness import Readiness
 from radserve.torchserve.registry import ModelRegistry, ModelVersion
-from radserve.torchserve.verified_models import VerifiedModel
 from radserve.versions import preflight
 from radserve.versions.deployment_state import DeploymentStateManager
 
+PhaseListener = Callable[[str], None]
+"""Called with "pulling", "verifying" and "starting" as each phase begins."""
+
 
 class Source(Protocol):
-    """Where archives come from that the model store does not hold yet."""
+    """A store of archives that the model store does not hold yet."""
 
     def pull(self, name: str, version: str, target: Path) -> Entry:
-        """Bring an archive into a model store; raise StoreError if that is impossible."""
+        """Copy an archive into a model store; raise StoreError if that is impossible."""
 
 
 class Registration:
-    """Brings versions in.
+    """Registers versions.
 
     Parameters
     ----------
     store
         The model store.
+    source
+        Archives that the model store lacks are pulled from here; None if the server has no other store.
     scratch
-        Folder for what is tried.
+        Folder for the preflight check.
     threads
-        That a worker may use.
-    patience
-        Seconds until an archive that is tried must have answered its sample.
+        Threads that a worker may use.
+    timeout
+        Seconds that the preflight check may take.
     """
 
     def __init__(
         self,
-        fleet: ModelRegistry,
-        ledger: DeploymentStateManager,
+        registry: ModelRegistry,
+        deployment_state: DeploymentStateManager,
         readiness: Readiness,
         *,
         store: Path,
         source: Source | None,
         scratch: Path,
         threads: int,
-        patience: float,
+        timeout: float,
     ) -> None:
-        self._fleet = fleet
-        self._ledger = ledger
+        self._registry = registry
+        self._deployment_state = deployment_state
         self._readiness = readiness
         self._store = store
         self._source = source
         self._scratch = scratch
         self._threads = threads
-        self._patience = patience
+        self._timeout = timeout
 
-    async def bring(
-        self, name: str, version: str, workers: int, told: Callable[[str], None] = lambda _: None
+    async def register(
+        self, name: str, version: str, workers: int, on_phase: PhaseListener = lambda _: None
     ) -> ModelVersion:
-        """Bring a version in; clients can ask it by its path once it has answered its sample.
-
-        Parameters
-        ----------
-        told
-            Called with "pulling", "verifying" and "starting" as each begins.
+        """Register a version; requests can name it once it has answered its sample.
 
         Raises
         ------
         RadServeError
-            If it cannot be had, or does not do what it should.
+            If the archive is unavailable or invalid, or does not start or answer its sample.
         """
-        told("pulling")
-        await self._have(name, version)
-        told("verifying")
-        found = await asyncio.to_thread(self._verified, name, version)
-        await preflight.check(found, self._store, self._scratch, self._threads, self._patience)
-        told("starting")
-        async with self._ledger.closed((name, version)):
-            member = await self._fleet.register(found, workers)
+        on_phase("pulling")
+        await self._pull(name, version)
+        on_phase("verifying")
+        (model,) = await asyncio.to_thread(verified_models.select, self._store, [f"{name}/{version}"])
+        await preflight.check(model, self._store, self._scratch, self._threads, self._timeout)
+        on_phase("starting")
+        async with self._deployment_state.closed((name, version)):
+            model_version = await self._registry.register(model, workers)
             try:
-                await self.require_answers(member)
+                await self.verify_sample(model_version)
             except BaseException:
-                await asyncio.shield(self._fleet.unregister(member))
+                await asyncio.shield(self._registry.unregister(model_version))
                 raise
-        return member
+        return model_version
 
-    async def _have(self, name: str, version: str) -> None:
-        """Pull an archive that the model store does not hold."""
+    async def _pull(self, name: str, version: str) -> None:
         if model_store.read(self._store).find(name, version) is not None:
             return
         if self._source is None:
             raise NotServedError(
-                f"{name} {version}: not in the model store {self._store}, and the server has no store to pull it "
-                "from. Start it with --store URL, or build or pull it there."
+                f"{name} {version}: not in the model store {self._store}, and the server has no other store. Start it "
+                "with --store URL, or build or pull the archive into the model store."
             )
         await asyncio.to_thread(self._source.pull, name, version, self._store)
 
-    def _verified(self, name: str, version: str) -> VerifiedModel:
-        (found,) = verified_models.select(self._store, [f"{name}/{version}"])
-        return found
-
-    async def require_answers(self, member: ModelVersion) -> None:
-        """Ask a version its sample.
+    async def verify_sample(self, model_version: ModelVersion) -> None:
+        """Check that a version answers its sample as it did when it was built.
 
         Raises
         ------
-        Failed
-            If it has no worker, or does not answer as it did when it was built.
+        VersionFailedError
+            If it has no ready worker, or answers differently.
         """
-        await self._fleet.refresh()
-        found = self._fleet.get(*member.pair)
-        if found is None or found.ready == 0:
-            raise VersionFailedError(f"{member}: none of its workers is ready.")
-        wrong = await self._readiness.sample_problem(member)
-        if wrong:
-            raise VersionFailedError(wrong)
+        await self._registry.refresh()
+        current = self._registry.get(*model_version.pair)
+        if current is None or current.ready == 0:
+            raise VersionFailedError(f"{model_version}: no worker is ready.")
+        problem = await self._readiness.sample_problem(model_version)
+        if problem:
+            raise VersionFailedError(problem)

@@ -1,4 +1,4 @@
-"""One rollout: a version is brought in, gets ever more of the requests, is watched, and goes on or back by itself."""
+"""Runs one rollout: registers a version, increases its share step by step, and promotes it or rolls it back."""
 
 from __future__ import annotations
 
@@ -17,97 +17,114 @@ from prometheus_client import Counter
 from handlers.errors import RadServeError
 from radserve.errors import NotServedError, VersionFailedError
 from radserve.proxy.access_events import TrafficWindow
+from radserve.schema.deployment import DeployedVersion, percent
 from radserve.torchserve.registry import ModelVersion
-from radserve.versions import deployment_spec as declared
 from radserve.versions.audit_log import Actor
-from radserve.versions.rollout_analysis import Observed, Verdict, judge
-from radserve.versions.shadow import Shadow
-from radserve.versions.storage import Rollout, State, promoted, with_version, with_versions
+from radserve.versions.deployment_state import SERVER
+from radserve.versions.rollout_decision import Decision, Observation, decide
+from radserve.versions.shadow import ShadowComparison
+from radserve.versions.storage import RolloutRecord, State
 from radserve.versions.version_manager import VersionManager
 
-ROLLOUTS: Final = Counter("radserve_rollouts", "Rollouts that ended, by how.", ["model_name", "outcome"], registry=None)
-"""`ROLLOUTS.labels(model_name=..., outcome=...).inc()`: promoted, shadowed or rolled_back."""
+ROLLOUTS: Final = Counter(
+    "radserve_rollouts", "Completed rollouts by outcome.", ["model_name", "outcome"], registry=None
+)
+"""Labels: model_name; outcome (promoted, shadowed or rolled_back)."""
 
 logger = logging.getLogger(__name__)
 
-_ENDS: Final = ("promoted", "shadowed", "rolled_back")
-_LOOK: Final = 0.25
-"""Seconds between two looks at what was observed."""
-_DOWN: Final = 3.0
-"""Seconds for which a worker may be missing; one that TorchServe starts anew takes longer."""
+_OUTCOMES: Final = ("promoted", "shadowed", "rolled_back")
+_PHASES: Final = {
+    "pulling": "Checking that the model store holds the archive.",
+    "verifying": "Verifying the archive and starting its code in a separate process.",
+    "starting": "Starting its workers and checking their response to the sample.",
+}
+_POLL_SECONDS: Final = 0.25
+_MAX_MISSING_SECONDS: Final = 3.0
+"""How long a worker may be missing; TorchServe needs longer to restart one."""
 
 
-class Run:
-    """A rollout under way or at its end; `document` is what clients see of it.
+class Rollout:
+    """A rollout in progress, or one that has ended.
 
     Parameters
     ----------
-    rollout
-        As it stands in the state.
-    url
-        Of TorchServe's inference API, for shadow copies.
+    record
+        The rollout in the stored state.
+    traffic
+        Counts requests by version, for the decisions.
+    inference_url
+        Base URL of TorchServe's inference API, for shadow copies.
+
+    Attributes
+    ----------
+    shadow
+        Compares copied requests; None unless the rollout is in the shadow phase or has left it.
     """
 
-    def __init__(self, name: str, rollout: Rollout, changes: VersionManager, window: TrafficWindow, url: str) -> None:
+    def __init__(
+        self,
+        name: str,
+        record: RolloutRecord,
+        version_manager: VersionManager,
+        traffic: TrafficWindow,
+        inference_url: str,
+    ) -> None:
         self.name = name
-        self._rollout = rollout
-        self._changes = changes
-        self._window = window
-        self._url = url
-        self._plan = rollout.plan
-        self._by = Actor(rollout.actor, rollout.plan.reason)
+        self.shadow: ShadowComparison | None = None
+        self._record = record
+        self._spec = record.plan
+        self._version_manager = version_manager
+        self._deployment_state = version_manager.deployment_state
+        self._traffic = traffic
+        self._inference_url = inference_url
+        self._actor = Actor(SERVER.name, record.plan.reason)
+        self._aborted_by: Actor | None = None
         self._ending = False
-        self._given_up: Actor | None = None
         self._phase = "pulling"
-        self._detail = "Waiting for its turn."
+        self._detail = "Waiting for earlier changes of the model."
         self._step_started: datetime | None = None
-        self._observed: tuple[Observed, Observed] | None = None
-        self.shadow: Shadow | None = None
+        self._observations: tuple[Observation, Observation] | None = None
         self._task: asyncio.Task[None] | None = None
 
     @property
     def version(self) -> str:
         """The new version."""
-        return self._plan.version
+        return self._spec.version
 
     @property
-    def before(self) -> str:
-        """The version that has the requests."""
-        return self._rollout.before
+    def stable(self) -> str:
+        """The version that the new one replaces."""
+        return self._record.before
 
     @property
     def share(self) -> float:
-        """Percent of the requests that the new version has; none while it is brought in again after a restart."""
+        """Percent of the requests that the new version receives; 0 while a restart registers it again."""
         if self._phase == "promoted":
             return 100.0
-        if self._phase != "canary" or self._rollout.step is None:
+        if self._phase != "canary" or self._record.step is None:
             return 0.0
-        return self._plan.steps[self._rollout.step]
+        return self._spec.steps[self._record.step]
 
     @property
     def done(self) -> bool:
-        """Whether it has ended."""
-        return self._phase in _ENDS
-
-    @property
-    def rolled_back(self) -> bool:
-        """Whether it has ended where it began."""
-        return self._phase == "rolled_back"
+        """Whether the rollout has ended."""
+        return self._phase in _OUTCOMES
 
     def document(self) -> dict[str, Any]:
-        """Write it as clients read it."""
-        candidate, stable = self._observed or (None, None)
+        """Return the rollout as the control API represents it."""
+        candidate, stable = self._observations or (None, None)
         return {
             "name": self.name,
-            "version": self._plan.version,
-            "before": self._rollout.before,
+            "version": self.version,
+            "before": self.stable,
             "phase": self._phase,
             "done": self.done,
             "succeeded": self._phase != "rolled_back" if self.done else None,
             "share": self.share,
-            "steps": list(self._plan.steps),
-            "step": self._rollout.step if self._plan.shadow is None else None,
-            "started": self._rollout.started,
+            "steps": list(self._spec.steps),
+            "step": self._record.step if self._spec.shadow is None else None,
+            "started": self._record.started,
             "step_started": self._step_started.isoformat() if self._step_started else None,
             "detail": self._detail,
             "candidate": asdict(candidate) if candidate else None,
@@ -116,22 +133,29 @@ class Run:
         }
 
     def start(self) -> None:
-        """Begin, or go on where the server was interrupted."""
-        for outcome in _ENDS:  # from 0: a series that began with its first end would show no increase by it
+        """Start the rollout, or resume it at its recorded step."""
+        for outcome in _OUTCOMES:  # create the series at 0, so that Prometheus sees the first increase
             ROLLOUTS.labels(model_name=self.name, outcome=outcome)
         self._task = asyncio.create_task(self._run())
 
-    async def give_up(self, by: Actor) -> None:
-        """Go back to the version before, and wait until that is so; one that is just ending is let end."""
+    async def abort(self, actor: Actor) -> bool:
+        """Roll back and wait for the end, unless the rollout is already ending.
+
+        Returns
+        -------
+        Whether the rollout was rolled back.
+        """
         assert self._task is not None
-        if self._given_up is None and not self._ending:
-            self._given_up = by
+        if self._aborted_by is None and not self._ending:
+            self._aborted_by = actor
+            await asyncio.sleep(0)  # a task that is cancelled before its first step would not roll back
             self._task.cancel()
         with suppress(asyncio.CancelledError):
             await asyncio.shield(self._task)
+        return self._phase == "rolled_back"
 
     async def stop(self) -> None:
-        """Stop with the server: the state keeps where it stood."""
+        """Stop with the server; the stored state keeps the step, so that a restart resumes it."""
         if self._task is not None and not self._task.done():
             self._task.cancel()
             with suppress(asyncio.CancelledError):
@@ -139,184 +163,170 @@ class Run:
 
     async def _run(self) -> None:
         try:
-            try:
-                await self._go()
-            except asyncio.CancelledError:
-                if self._given_up is None:
-                    raise  # the server stops
-                who = self._given_up
-                task = asyncio.current_task()
-                assert task is not None
-                task.uncancel()
-                await self._back(f"given up by {who.actor}" + (f": {who.reason}" if who.reason else ""), who)
-            except (RadServeError, httpx.HTTPError, OSError) as error:
-                await self._back(str(error) or repr(error), Actor("server"))
-            except Exception as error:  # whatever it is, the version before must have the requests
-                logger.exception("the rollout of %s %s failed", self.name, self._plan.version)
-                await self._back(f"a fault of the server: {error!r}", Actor("server"))
+            await self._advance()
+        except asyncio.CancelledError:
+            if self._aborted_by is None:
+                raise  # the server stops
+            task = asyncio.current_task()
+            assert task is not None
+            task.uncancel()
+            actor = self._aborted_by
+            await self._roll_back(f"aborted by {actor.name}" + (f": {actor.reason}" if actor.reason else ""), actor)
+        except (RadServeError, httpx.HTTPError, OSError) as error:
+            await self._roll_back(str(error) or repr(error), SERVER)
+        except Exception as error:  # whatever it is, the stable version must get the requests
+            logger.exception("the rollout of %s %s failed", self.name, self.version)
+            await self._roll_back(f"internal error of the server: {error!r}", SERVER)
         finally:
             if self.shadow is not None:
                 await self.shadow.close()
 
-    async def _go(self) -> None:
-        member = await self._candidate()
-        if self._plan.shadow is not None:
-            await self._copy(member)
-            return
-        if not self._changes.ledger.fronted:
+    async def _advance(self) -> None:
+        candidate = await self._register()
+        if self._spec.shadow is not None:
+            await self._compare(candidate, self._spec.shadow)
+        elif not self._deployment_state.has_proxy:
             await self._promote(
-                member,
-                "No nginx stands before this server, so requests could not be split: after it had answered its sample "
-                "as it did when it was built, it got all of them at once",
+                candidate,
+                "Without a proxy, requests cannot be split: the version answered its sample as it did when it was "
+                "built, then received all of them",
             )
-            return
-        for step in range(self._rollout.step or 0, len(self._plan.steps)):
-            await self._take_step(step, member)
-        await self._promote(member, f"It has all requests; in its last step: {self._detail.rstrip('.')}")
+        else:
+            for step in range(self._record.step or 0, len(self._spec.steps)):
+                await self._take_step(step, candidate)
+            await self._promote(candidate, f"Receives all requests. Last step: {self._detail.rstrip('.')}")
 
-    async def _candidate(self) -> ModelVersion:
-        """Have the version registered and asked its sample."""
-        changes, version = self._changes, self._plan.version
-        async with changes.changing(self.name, rollout=True):
+    async def _register(self) -> ModelVersion:
+        """Register the candidate, or check the sample of a version that is registered already."""
+        manager = self._version_manager
+        async with manager.exclusive_change(self.name, by_rollout=True):
             try:
-                member = changes.member(self.name, version)
+                candidate = manager.registered_version(self.name, self.version)
             except NotServedError:
-                member = await changes.bring(self.name, version, self._plan.workers, self._tell)
-            else:
-                self._tell("starting")
-                await changes.require_answers(member)
-        return member
+                return await manager.register_candidate(
+                    self.name, self.version, self._spec.workers, lambda phase: self._enter(phase, _PHASES[phase])
+                )
+            self._enter("starting", _PHASES["starting"])
+            await manager.verify_sample(candidate)
+            return candidate
 
-    def _tell(self, phase: str, detail: str | None = None) -> None:
-        if detail is None:
-            detail = {
-                "pulling": "Making sure that the model store holds the archive.",
-                "verifying": "Checking the archive, and trying whether its code answers its sample.",
-                "starting": "Starting its workers, and asking them its sample.",
-            }[phase]
+    def _enter(self, phase: str, detail: str) -> None:
         if phase != self._phase:
-            logger.info("rollout of %s %s: %s: %s", self.name, self._plan.version, phase, detail)
+            logger.info("rollout of %s %s: %s: %s", self.name, self.version, phase, detail)
         self._phase, self._detail = phase, detail
         if self.done:
             ROLLOUTS.labels(model_name=self.name, outcome=phase).inc()
 
-    async def _take_step(self, step: int, member: ModelVersion) -> None:
-        share = declared.percent(self._plan.steps[step])
-        await self._record(step, f"gets {share} of the requests", member)
-        self._window.clear(self.name)
-        self._tell("canary", f"It has {share} of the requests.")
-        logger.info("rollout of %s: %s of the requests", member, share)
-        await self._observe(member, lambda seconds: judge(*self._look(), self._plan, seconds), f"{share} of requests")
+    async def _take_step(self, step: int, candidate: ModelVersion) -> None:
+        share = percent(self._spec.steps[step])
+        await self._record_step(step, f"receives {share} of the requests", candidate)
+        self._traffic.clear(self.name)
+        self._enter("canary", f"Receives {share} of the requests.")
+        logger.info("rollout of %s: %s of the requests", candidate, share)
 
-    async def _observe(self, member: ModelVersion, judged: Callable[[float], tuple[Verdict, str]], what: str) -> None:
-        """Look until a step is over.
+        def decide_step(elapsed: float) -> tuple[Decision, str]:
+            self._observations = self._observe(self.version), self._observe(self.stable)
+            return decide(*self._observations, self._spec, elapsed)
+
+        await self._watch(candidate, decide_step, f"{share} of requests")
+
+    def _observe(self, version: str) -> Observation:
+        tally = self._traffic.tally(self.name, version)
+        return Observation(tally.requests, tally.errors, tally.refusals, tally.p95)
+
+    async def _watch(
+        self, candidate: ModelVersion, decide_step: Callable[[float], tuple[Decision, str]], traffic: str
+    ) -> None:
+        """Watch a step until it is decided.
 
         Raises
         ------
-        Failed
-            If the version must not go on.
+        VersionFailedError
+            If the candidate must be rolled back.
         """
         self._step_started = datetime.now(UTC)
         start = time.monotonic()
         missing_since: float | None = None
         while True:
-            await asyncio.sleep(_LOOK)
+            await asyncio.sleep(_POLL_SECONDS)
             now = time.monotonic()
-            verdict, why = judged(now - start)
-            self._detail = f"{what}: {why}."
-            if verdict is Verdict.BACK:
-                raise VersionFailedError(f"{member}, {what}: {why}.")
-            ready = await self._changes.ready_workers(member)
-            missing_since = None if ready == member.workers else missing_since or now
-            if missing_since is not None and now - missing_since > _DOWN:
-                raise VersionFailedError(f"{member}, {what}: {ready} of {member.workers} workers are ready.")
-            if verdict is Verdict.GO and missing_since is None:
+            decision, reason = decide_step(now - start)
+            self._detail = f"{traffic}: {reason}."
+            if decision is Decision.ROLL_BACK:
+                raise VersionFailedError(f"{candidate}, {traffic}: {reason}.")
+            ready = await self._version_manager.ready_workers(candidate)
+            missing_since = None if ready == candidate.workers else missing_since or now
+            if missing_since is not None and now - missing_since > _MAX_MISSING_SECONDS:
+                raise VersionFailedError(f"{candidate}, {traffic}: {ready} of {candidate.workers} workers are ready.")
+            if decision is Decision.ADVANCE and missing_since is None:
                 return
 
-    def _look(self) -> tuple[Observed, Observed]:
-        self._observed = self._seen(self._plan.version), self._seen(self._rollout.before)
-        return self._observed
-
-    def _seen(self, version: str) -> Observed:
-        tally = self._window.tally(self.name, version)
-        return Observed(tally.requests, tally.errors, tally.refusals, tally.p95)
-
-    async def _copy(self, member: ModelVersion) -> None:
-        """Send copies of requests, and compare."""
-        plan = self._plan
-        assert plan.shadow is not None
-        self._changes.require_front(self.name)
-        shadow = self.shadow = Shadow(self._url, self.name, self._rollout.before, plan.version)
-        percent = declared.percent(plan.shadow)
-        await self._record(0, f"gets copies of {percent} of the requests; nobody gets its answers", member)
-        self._tell("shadow", f"It gets copies of {percent} of the requests.")
-
-        def judged(seconds: float) -> tuple[Verdict, str]:
-            report = shadow.report
-            words = f"{report.agreeing} of {report.compared} answers agree"
-            enough = seconds >= plan.step_seconds and report.compared >= plan.min_requests
-            return (Verdict.GO if enough else Verdict.WAIT), words
-
-        await self._observe(member, judged, f"copies of {percent} of requests")
-
-        def change(state: State) -> State:
-            rollouts = {name: item for name, item in state.rollouts.items() if name != self.name}
-            return self._standing_by(state, member).but(rollouts=rollouts)
-
-        self._ending = True
-        words = f"{self._detail.rstrip('.')}; it stands by"
-        await self._changes.ledger.commit(change, Actor("server", self._by.reason), "rollout", words, member)
-        self._tell("shadowed", f"{words}. Nothing else was changed.")
-
-    def _standing_by(self, state: State, member: ModelVersion) -> State:
-        have = self._changes.ledger.deployment
-        if have.find(*member.pair) is not None:
-            return state.but(deployment=have)
-        entry = declared.Served(share=0.0, workers=member.workers)
-        return state.but(deployment=with_version(have, *member.pair, entry))
-
-    async def _record(self, step: int, detail: str, member: ModelVersion) -> None:
-        rollout = self._rollout.model_copy(update={"step": step})
-        await self._changes.ledger.commit(
-            lambda state: state.but(rollouts=state.rollouts | {self.name: rollout}),
-            Actor("server", self._by.reason),
-            "rollout",
-            detail,
-            member,
+    async def _compare(self, candidate: ModelVersion, share: float) -> None:
+        """Send copies of requests to the candidate, and compare its responses."""
+        self._version_manager.require_proxy(self.name)
+        self.shadow = ShadowComparison(self._inference_url, self.name, self.stable, self.version)
+        report = self.shadow.report
+        await self._record_step(
+            0, f"receives copies of {percent(share)} of the requests; its responses are discarded", candidate
         )
-        self._rollout = rollout
+        self._enter("shadow", f"Receives copies of {percent(share)} of the requests.")
 
-    async def _promote(self, member: ModelVersion, detail: str) -> None:
-        def change(state: State) -> State:
-            state = self._standing_by(state, member)
-            assert state.deployment is not None
-            versions = promoted(state.deployment.models[self.name].versions, self._plan.version)
-            return state.but(
-                deployment=with_versions(state.deployment, self.name, versions),
-                previous=state.previous | {self.name: self._rollout.before},
-                rollouts={name: item for name, item in state.rollouts.items() if name != self.name},
+        def decide_step(elapsed: float) -> tuple[Decision, str]:
+            enough = elapsed >= self._spec.step_seconds and report.compared >= self._spec.min_requests
+            return (
+                Decision.ADVANCE if enough else Decision.WAIT,
+                f"{report.agreeing} of {report.compared} responses agree",
             )
 
+        await self._watch(candidate, decide_step, f"copies of {percent(share)} of requests")
         self._ending = True
-        said = f"is promoted; {self._rollout.before} stands by"
-        await self._changes.ledger.commit(change, Actor("server", self._by.reason), "rollout", said, member)
-        self._tell("promoted", f"{detail}. {self._rollout.before} stands by.")
+        detail = f"{self._detail.rstrip('.')}; now on standby"
+        await self._commit(lambda state: self._declare(state, candidate), detail, candidate)
+        self._enter("shadowed", f"{detail}. Traffic is unchanged.")
 
-    async def _back(self, why: str, by: Actor) -> None:
-        """Give all requests to the version before, then take the candidate away."""
-        changes, version = self._changes, self._plan.version
-
-        def change(state: State) -> State:
-            return state.but(rollouts={name: item for name, item in state.rollouts.items() if name != self.name})
-
+    async def _promote(self, candidate: ModelVersion, detail: str) -> None:
         self._ending = True
-        detail = f"is rolled back, {self._rollout.before} has all requests: {why.rstrip('.')}"
-        logger.warning("%s %s: %s", self.name, version, detail)
+        await self._commit(
+            lambda state: self._declare(state, candidate).with_shares(self.name, {self.version: 100.0}),
+            f"promoted; {self.stable} is on standby",
+            candidate,
+        )
+        self._enter("promoted", f"{detail}. {self.stable} is on standby.")
+
+    def _declare(self, state: State, candidate: ModelVersion) -> State:
+        """End the rollout with the candidate on standby."""
+        state = state.with_rollout(self.name, None)
+        if self.version in state.versions(self.name):
+            return state
+        return state.with_version(self.name, self.version, DeployedVersion(share=0.0, workers=candidate.workers))
+
+    async def _record_step(self, step: int, detail: str, candidate: ModelVersion) -> None:
+        record = self._record.model_copy(update={"step": step})
+        await self._commit(lambda state: state.with_rollout(self.name, record), detail, candidate)
+        self._record = record
+
+    async def _commit(self, change: Callable[[State], State], detail: str, candidate: ModelVersion) -> None:
+        await self._deployment_state.commit(change, self._actor, "rollout", detail, candidate)
+
+    async def _roll_back(self, reason: str, actor: Actor) -> None:
+        """Give all requests to the stable version, then unregister the candidate."""
+        self._ending = True
+        detail = f"rolled back; {self.stable} receives all requests: {reason.rstrip('.')}"
+        logger.warning("%s %s: %s", self.name, self.version, detail)
         try:
-            member = changes.member(self.name, version)
+            candidate = self._version_manager.registered_version(self.name, self.version)
         except NotServedError:
-            member = None
-        await changes.ledger.commit(change, by, "rollout", detail, member, model=self.name, version=version)
-        self._tell("rolled_back", why if why.endswith(".") else f"{why}.")
-        if member is not None and changes.ledger.deployment.find(self.name, version) is None:
-            changes.let_go(member)
+            candidate = None
+        await self._deployment_state.commit(
+            lambda state: state.with_rollout(self.name, None),
+            actor,
+            "rollout",
+            detail,
+            candidate,
+            model=self.name,
+            version=self.version,
+            act_first=True,
+        )
+        self._enter("rolled_back", f"{reason.rstrip('.')}.")
+        if candidate is not None and self._deployment_state.deployment.find(self.name, self.version) is None:
+            self._version_manager.unregister_candidate(candidate)

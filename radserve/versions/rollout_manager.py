@@ -1,4 +1,4 @@
-"""All rollouts of a server: at most one a model, and the last one of each to look at."""
+"""Manages the rollouts of a server: at most one in progress for each model."""
 
 from __future__ import annotations
 
@@ -9,101 +9,103 @@ from radserve.errors import ConflictError, NotServedError
 from radserve.proxy.access_events import TrafficWindow
 from radserve.schema.rollout import RolloutSpec
 from radserve.versions.audit_log import Actor
-from radserve.versions.rollout import Run
-from radserve.versions.storage import Rollout, main_version
+from radserve.versions.rollout import Rollout
+from radserve.versions.storage import RolloutRecord, main_version
 from radserve.versions.version_manager import VersionManager
 
 
-class Rollouts:
-    """Begins rollouts, gives them up, and goes on with those that a restart interrupted."""
+class RolloutManager:
+    """Starts and aborts rollouts, and resumes those that a restart interrupted.
 
-    def __init__(self, changes: VersionManager, window: TrafficWindow, url: str) -> None:
-        self._changes = changes
-        self._window = window
-        self._url = url
-        self._runs: dict[str, Run] = {}
+    Parameters
+    ----------
+    traffic
+        Counts requests by version, for the decisions.
+    inference_url
+        Base URL of TorchServe's inference API, for shadow copies.
+    """
 
-    def all(self) -> list[Run]:
-        """Return the last rollout of each model."""
-        return [self._runs[name] for name in sorted(self._runs)]
+    def __init__(self, version_manager: VersionManager, traffic: TrafficWindow, inference_url: str) -> None:
+        self._version_manager = version_manager
+        self._traffic = traffic
+        self._inference_url = inference_url
+        self._rollouts: dict[str, Rollout] = {}
 
-    def find(self, name: str) -> Run | None:
-        """Return the last rollout of a model, since the server started."""
-        return self._runs.get(name)
+    def latest(self) -> list[Rollout]:
+        """Return the last rollout of each model since the server started."""
+        return [self._rollouts[name] for name in sorted(self._rollouts)]
 
-    def get(self, name: str) -> Run:
+    def find(self, name: str) -> Rollout | None:
+        """Return the last rollout of a model since the server started, or None."""
+        return self._rollouts.get(name)
+
+    def get(self, name: str) -> Rollout:
         """Return the last rollout of a model.
 
         Raises
         ------
-        NotServed
+        NotServedError
             If there was none since the server started.
         """
-        found = self.find(name)
-        if found is None:
-            raise NotServedError(f"{name}: no rollout since the server started; 'radserve audit' has older ones.")
-        return found
+        rollout = self.find(name)
+        if rollout is None:
+            raise NotServedError(f"{name}: no rollout since the server started; 'radserve audit' shows earlier ones.")
+        return rollout
 
-    async def start(self, name: str, plan: RolloutSpec, by: Actor) -> Run:
-        """Begin a rollout.
+    async def start(self, name: str, spec: RolloutSpec, actor: Actor) -> Rollout:
+        """Start a rollout.
 
         Raises
         ------
-        NotServed, Conflict, Unready
-            If there is nothing to roll out from, the version has all requests, or another rollout is under way.
+        NotServedError, ConflictError, NotReadyError
+            If the model is not served, the version already has all requests, or another rollout is in progress.
         """
-        changes = self._changes
-        async with changes.changing(name):
-            versions = changes.versions(name)
-            before = main_version(versions)
-            if before == plan.version:
-                raise ConflictError(f"{name} {plan.version} has the requests already.")
-            if versions[before].share != 100:
-                raise ConflictError(
-                    f"{name}: its requests are split; promote one version before another is rolled out."
-                )
-            if plan.shadow is not None:
-                changes.require_front(name)
+        manager = self._version_manager
+        async with manager.exclusive_change(name):
+            versions = manager.declared_versions(name)
+            stable = main_version(versions)
+            if stable == spec.version:
+                raise ConflictError(f"{name} {spec.version} already receives the requests.")
+            if versions[stable].share != 100:
+                raise ConflictError(f"{name}: its requests are split; promote one version before you roll out another.")
+            if spec.shadow is not None:
+                manager.require_proxy(name)
             started = datetime.now(UTC).isoformat(timespec="seconds")
-            rollout = Rollout(plan=plan, before=before, actor=by.actor, started=started)
-            await changes.ledger.commit(
-                lambda state: state.but(
-                    deployment=changes.ledger.deployment, rollouts=state.rollouts | {name: rollout}
-                ),
-                Actor(by.actor, plan.reason),
+            record = RolloutRecord(plan=spec, before=stable, actor=actor.name, started=started)
+            await manager.deployment_state.commit(
+                lambda state: state.with_rollout(name, record),
+                Actor(actor.name, spec.reason),
                 "rollout",
-                f"its rollout begins; {before} has the requests",
+                f"rollout started; {stable} receives the requests",
                 model=name,
-                version=plan.version,
+                version=spec.version,
             )
-            return self._begin(name, rollout)
+            return self._run(name, record)
 
-    def _begin(self, name: str, rollout: Rollout) -> Run:
-        run = self._runs[name] = Run(name, rollout, self._changes, self._window, self._url)
-        run.start()
-        return run
+    def _run(self, name: str, record: RolloutRecord) -> Rollout:
+        rollout = Rollout(name, record, self._version_manager, self._traffic, self._inference_url)
+        self._rollouts[name] = rollout
+        rollout.start()
+        return rollout
 
-    async def give_up(self, name: str, by: Actor) -> Run:
-        """Give a rollout up.
+    async def abort(self, name: str, actor: Actor) -> Rollout:
+        """Abort a rollout.
 
         Raises
         ------
-        Conflict
+        ConflictError
             If it has ended.
         """
-        run = self.get(name)
-        if run.done:
-            raise ConflictError(f"{name}: its rollout has ended; 'radserve models rollback {name}' goes back.")
-        await run.give_up(by)
-        if not run.rolled_back:
-            raise ConflictError(f"{name}: its rollout was just ending; 'radserve models rollback {name}' goes back.")
-        return run
+        rollout = self.get(name)
+        if rollout.done or not await rollout.abort(actor):
+            raise ConflictError(f"{name}: its rollout has ended; 'radserve models rollback {name}' rolls it back.")
+        return rollout
 
     def resume(self) -> None:
-        """Go on with what a restart interrupted."""
-        for name, rollout in self._changes.ledger.state.rollouts.items():
-            self._begin(name, rollout)
+        """Resume the rollouts that a restart interrupted."""
+        for name, record in self._version_manager.deployment_state.state.rollouts.items():
+            self._run(name, record)
 
     async def stop(self) -> None:
-        """Stop with the server."""
-        await asyncio.gather(*(run.stop() for run in self._runs.values()))
+        """Stop all rollouts with the server; a restart resumes them."""
+        await asyncio.gather(*(rollout.stop() for rollout in self._rollouts.values()))

@@ -1,4 +1,4 @@
-"""Copies of requests: both versions are asked, nobody gets the answers, and what they have in common is counted."""
+"""Compares a candidate with the stable version on copies of requests; no client receives the responses."""
 
 from __future__ import annotations
 
@@ -14,20 +14,18 @@ import httpx
 
 logger = logging.getLogger(__name__)
 
-_WAITING: Final = 16
-"""Copies that may wait; more are dropped and counted. At the longest body that is read they fill 700 MB."""
-_WAITING_BYTES: Final = 256 * 1024 * 1024
-_EXAMPLES: Final = 5
-_TIMED: Final = 10_000
-"""Answers, the last ones, whose seconds are kept."""
-_PASSED_ON: Final = ("content-type", "content-encoding")
-TOLERANCE: Final = 0.01
-"""Figures that are closer than this agree, as for an archive's sample (`radserve.torchserve.sample_check`)."""
+_MAX_QUEUED: Final = 16
+"""Copies that may wait; further ones are dropped and counted."""
+_MAX_QUEUED_BYTES: Final = 256 * 1024 * 1024
+_MAX_EXAMPLES: Final = 5
+_MAX_TIMINGS: Final = 10_000
+"""The latest responses, whose seconds are kept."""
+_FORWARDED_HEADERS: Final = ("content-type", "content-encoding")
 
 
 @dataclass(frozen=True)
-class Copy:
-    """One request of a client."""
+class CopiedRequest:
+    """A copy of a client's request."""
 
     body: bytes
     headers: Mapping[str, str]
@@ -35,74 +33,64 @@ class Copy:
 
 
 @dataclass(frozen=True)
-class Answered:
-    """What a version answered to a copy: its status, its document, and after how many seconds."""
+class VersionResponse:
+    """The response of one version to a copy: HTTP status, document, and seconds until it arrived."""
 
     status: int
     document: Mapping[str, Any]
     seconds: float
 
+    @property
+    def predictions(self) -> list[Mapping[str, Any]]:
+        """The predictions; a document of another kind counts as one."""
+        return list(self.document["predictions"]) if "predictions" in self.document else [self.document]
 
-@dataclass(frozen=True)
-class Difference:
-    """How two answers to one copy differ; `largest` is that of two figures, in [0, 1]."""
+    def summary(self) -> str:
+        """Describe the first prediction, or the problem, in a few words."""
+        first = self.predictions[0] if self.document else {}
+        if "label" not in first:
+            return f"{self.status} {first.get('title', '')}".strip()
+        values = _values(first)
+        value = first.get("probability", values.get("fraction"))
+        return f"{first['label']} {value:.4f}" if isinstance(value, float) else str(first["label"])
 
-    agree: bool
-    largest: float
 
+def compare(stable: VersionResponse, candidate: VersionResponse) -> tuple[bool, float]:
+    """Compare two responses to the same request.
 
-def compare(stable: Answered, candidate: Answered) -> Difference:
-    """Hold two answers against each other.
-
-    They agree if both were refused with the same status, or if labels and `positive` are the same: what a doctor would
-    read. How far figures differ (probabilities, the fraction that is marked) is said beside.
+    Returns
+    -------
+    Whether both lead to the same reading: the same error status, or the same labels and `positive`. And the largest
+    difference between two of their probabilities or marked fractions, in [0, 1].
     """
-    if stable.status != candidate.status:
-        return Difference(agree=False, largest=1.0)
-    pairs = list(zip(_answers(stable.document), _answers(candidate.document), strict=False))
-    if len(_answers(stable.document)) != len(_answers(candidate.document)):
-        return Difference(agree=False, largest=1.0)
-    return Difference(
-        agree=all(_read(one) == _read(other) for one, other in pairs),
-        largest=max((_distance(one, other) for one, other in pairs), default=0.0),
+    ours, theirs = stable.predictions, candidate.predictions
+    if stable.status != candidate.status or len(ours) != len(theirs):
+        return False, 1.0
+    pairs = list(zip(ours, theirs, strict=True))
+    return (
+        all(one.get(key) == other.get(key) for one, other in pairs for key in ("label", "positive", "status")),
+        max((_distance(one, other) for one, other in pairs), default=0.0),
     )
 
 
-def _answers(document: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    return list(document["predictions"]) if "predictions" in document else [document]
-
-
-def _read(answer: Mapping[str, Any]) -> tuple[Any, ...]:
-    return tuple(answer.get(key) for key in ("label", "positive", "status"))
-
-
 def _distance(one: Mapping[str, Any], other: Mapping[str, Any]) -> float:
-    first, second = _figures(one), _figures(other)
+    first, second = _values(one), _values(other)
     return max((abs(first[key] - second[key]) for key in first.keys() & second.keys()), default=0.0)
 
 
-def _figures(answer: Mapping[str, Any]) -> dict[str, float]:
-    area = answer.get("area", {})
-    return dict(answer.get("probabilities", {})) | ({"fraction": area["fraction"]} if "fraction" in area else {})
-
-
-def _words(answered: Answered) -> str:
-    first = _answers(answered.document)[0] if answered.document else {}
-    if "label" not in first:
-        return f"{answered.status} {first.get('title', '')}".strip()
-    figures = _figures(first)
-    value = first.get("probability", figures.get("fraction"))
-    return f"{first['label']} {value:.4f}" if isinstance(value, float) else str(first["label"])
+def _values(prediction: Mapping[str, Any]) -> dict[str, float]:
+    area = prediction.get("area", {})
+    return dict(prediction.get("probabilities", {})) | ({"fraction": area["fraction"]} if "fraction" in area else {})
 
 
 @dataclass
-class Report:
-    """What the copies of one rollout showed.
+class ShadowReport:
+    """Results of the comparison.
 
     Attributes
     ----------
     copies
-        That came; `dropped` of them since too many waited, `failed` since a version did not answer.
+        Requests copied; `dropped` of them because too many were waiting, `failed` because a version did not respond.
     """
 
     copies: int = 0
@@ -111,26 +99,24 @@ class Report:
     compared: int = 0
     agreeing: int = 0
     largest_difference: float = 0.0
-    seconds: dict[str, deque[float]] = field(
-        default_factory=lambda: {"stable": deque(maxlen=_TIMED), "candidate": deque(maxlen=_TIMED)}
-    )
-    examples: deque[dict[str, str]] = field(default_factory=lambda: deque(maxlen=_EXAMPLES))
+    stable_seconds: deque[float] = field(default_factory=lambda: deque(maxlen=_MAX_TIMINGS))
+    candidate_seconds: deque[float] = field(default_factory=lambda: deque(maxlen=_MAX_TIMINGS))
+    examples: deque[dict[str, str]] = field(default_factory=lambda: deque(maxlen=_MAX_EXAMPLES))
 
-    def add(self, copy: Copy, stable: Answered, candidate: Answered) -> None:
-        """Count two answers."""
-        found = compare(stable, candidate)
+    def add(self, copy: CopiedRequest, stable: VersionResponse, candidate: VersionResponse) -> None:
+        """Compare and count two responses."""
+        agree, difference = compare(stable, candidate)
         self.compared += 1
-        self.agreeing += found.agree
-        self.largest_difference = max(self.largest_difference, found.largest)
-        self.seconds["stable"].append(stable.seconds)
-        self.seconds["candidate"].append(candidate.seconds)
-        if not found.agree:
-            self.examples.append(
-                {"request_id": copy.request_id, "stable": _words(stable), "candidate": _words(candidate)}
-            )
+        self.agreeing += agree
+        self.largest_difference = max(self.largest_difference, difference)
+        self.stable_seconds.append(stable.seconds)
+        self.candidate_seconds.append(candidate.seconds)
+        if not agree:
+            example = {"request_id": copy.request_id, "stable": stable.summary(), "candidate": candidate.summary()}
+            self.examples.append(example)
 
     def document(self) -> dict[str, Any]:
-        """Write it as clients read it."""
+        """Return the report as the control API represents it."""
         return {
             "copies": self.copies,
             "compared": self.compared,
@@ -138,8 +124,8 @@ class Report:
             "dropped": self.dropped,
             "failed": self.failed,
             "largest_difference": self.largest_difference,
-            "stable": _quantiles(self.seconds["stable"]),
-            "candidate": _quantiles(self.seconds["candidate"]),
+            "stable": _quantiles(self.stable_seconds),
+            "candidate": _quantiles(self.candidate_seconds),
             "examples": list(self.examples),
         }
 
@@ -147,64 +133,60 @@ class Report:
 def _quantiles(seconds: Iterable[float]) -> dict[str, float | None]:
     ordered = sorted(seconds)
     last = len(ordered) - 1
-    return {f"p{part}": ordered[min(last, len(ordered) * part // 100)] if ordered else None for part in (50, 95)}
+    return {f"p{q}": ordered[min(last, len(ordered) * q // 100)] if ordered else None for q in (50, 95)}
 
 
-class Shadow:
-    """Takes copies and asks both versions, one copy after the other, beside the real traffic.
+class ShadowComparison:
+    """Sends copies to both versions, one copy after the other, independently of the clients' traffic.
 
-    The stable version is asked anew rather than its answer taken from the client's request: both are asked under the
-    same conditions, in turns as first, and nothing has to pass through this process on a client's way.
+    The stable version answers each copy again, rather than its response being taken from the client's request: both
+    versions respond under the same conditions, alternately first, and no client waits for this process.
     """
 
-    def __init__(self, url: str, name: str, stable: str, candidate: str) -> None:
-        self.report = Report()
-        self._client = httpx.AsyncClient(base_url=url, timeout=60.0)
-        self._paths = {version: f"/predictions/{name}/{version}" for version in (stable, candidate)}
-        self._stable, self._candidate = stable, candidate
-        self._waiting: asyncio.Queue[Copy] = asyncio.Queue(_WAITING)
-        self._bytes = 0
+    def __init__(self, inference_url: str, name: str, stable: str, candidate: str) -> None:
+        self.report = ShadowReport()
+        self._client = httpx.AsyncClient(base_url=inference_url, timeout=60.0)
+        self._name, self._stable, self._candidate = name, stable, candidate
+        self._queue: asyncio.Queue[CopiedRequest] = asyncio.Queue(_MAX_QUEUED)
+        self._queued_bytes = 0
         self._task = asyncio.create_task(self._work())
 
-    def take(self, copy: Copy) -> bool:
-        """Take a copy, unless too many wait."""
+    def add(self, copy: CopiedRequest) -> bool:
+        """Queue a copy; return False if too many are waiting."""
         self.report.copies += 1
-        if self._waiting.full() or self._bytes + len(copy.body) > _WAITING_BYTES:
+        if self._queue.full() or self._queued_bytes + len(copy.body) > _MAX_QUEUED_BYTES:
             self.report.dropped += 1
             return False
-        self._bytes += len(copy.body)
-        self._waiting.put_nowait(copy)
+        self._queued_bytes += len(copy.body)
+        self._queue.put_nowait(copy)
         return True
 
     async def _work(self) -> None:
-        swap = False
+        order = [self._stable, self._candidate]
         while True:
-            copy = await self._waiting.get()
-            self._bytes -= len(copy.body)
-            order = [self._stable, self._candidate]
-            found: dict[str, Answered] = {}
+            copy = await self._queue.get()
+            self._queued_bytes -= len(copy.body)
             try:
-                for version in reversed(order) if swap else order:
-                    found[version] = await self._ask(version, copy)
-                self.report.add(copy, found[self._stable], found[self._candidate])
-            except (httpx.HTTPError, ValueError) as error:
+                responses = {version: await self._send(version, copy) for version in order}
+                self.report.add(copy, responses[self._stable], responses[self._candidate])
+            except Exception as error:  # also a response of an unknown form: count it and continue
                 self.report.failed += 1
-                logger.warning("a copy was not compared: %r", error)
-            except Exception:  # an answer of a form that nobody expected: it counts, and the next copy is compared
-                self.report.failed += 1
-                logger.exception("a copy was not compared")
-            swap = not swap
+                expected = isinstance(error, httpx.HTTPError | ValueError)
+                logger.warning("a copied request was not compared: %r", error, exc_info=not expected)
+            order.reverse()
 
-    async def _ask(self, version: str, copy: Copy) -> Answered:
-        headers = {key: value for key, value in copy.headers.items() if key.lower() in _PASSED_ON}
+    async def _send(self, version: str, copy: CopiedRequest) -> VersionResponse:
+        headers = {key: value for key, value in copy.headers.items() if key.lower() in _FORWARDED_HEADERS}
         start = time.perf_counter()
         response = await self._client.post(
-            self._paths[version], content=copy.body, headers=headers | {"accept": "application/json"}
+            f"/predictions/{self._name}/{version}",
+            content=copy.body,
+            headers=headers | {"accept": "application/json"},
         )
-        return Answered(response.status_code, response.json(), time.perf_counter() - start)
+        return VersionResponse(response.status_code, response.json(), time.perf_counter() - start)
 
     async def close(self) -> None:
-        """Compare no more."""
+        """Stop comparing."""
         self._task.cancel()
         await asyncio.gather(self._task, return_exceptions=True)
         await self._client.aclose()

@@ -1,34 +1,36 @@
-"""What a server remembers between two runs: what it serves, and which rollouts are under way."""
+"""Stores what a server keeps across restarts: the declared deployment and the rollouts in progress."""
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
-import os
-import tempfile
+from collections.abc import Mapping
 from pathlib import Path
-from typing import IO, Annotated, Any, Final, Self
+from typing import Annotated, Any, Final, Self
 
+from filelock import FileLock, Timeout
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from handlers.recipe import Name, Version
 from radserve.build.model_store import order
 from radserve.errors import ChangeError, ConflictError, ServeError
+from radserve.files import write_atomically
+from radserve.schema.deployment import DeployedModel, DeployedVersion, Deployment
 from radserve.schema.rollout import RolloutSpec
-from radserve.versions.deployment_spec import Deployment, Served, Versions
+from radserve.validation import describe
 
 FILE: Final = "state.json"
 
 
-class Rollout(BaseModel):
-    """A rollout that is under way: what a restart needs to go on with it.
+class RolloutRecord(BaseModel):
+    """What a restart needs to resume a rollout.
 
     Attributes
     ----------
+    plan
+        The specification of the rollout.
     before
-        The version that has the traffic, and keeps it if this fails.
+        The stable version, which keeps the traffic if the rollout fails.
     step
-        Index of the share that it has; None before it has one.
+        Index of the current step; None before the first.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -41,15 +43,15 @@ class Rollout(BaseModel):
 
 
 class State(BaseModel):
-    """All of it.
+    """The state of a server; every change returns a new, validated one.
 
     Attributes
     ----------
     revision
         Grows with every change.
     deployment
-        What is served, without the candidates of rollouts under way; None where nothing was ever changed, so
-        that the options of the start decide.
+        The declared versions, without the candidates of rollouts in progress. None until the first change: until
+        then the command line's options decide.
     previous
         Model -> the version that had its traffic before the last promotion.
     """
@@ -59,70 +61,76 @@ class State(BaseModel):
     revision: Annotated[int, Field(ge=0)] = 0
     deployment: Deployment | None = None
     previous: dict[Name, Version] = {}
-    rollouts: dict[Name, Rollout] = {}
+    rollouts: dict[Name, RolloutRecord] = {}
 
-    def but(self, **changes: Any) -> Self:
-        """Return the state with some keys changed, checked as a whole."""
+    def updated(self, **changes: Any) -> Self:
+        """Return the state with some fields replaced and the next revision."""
         return type(self)(**(self.__dict__ | changes | {"revision": self.revision + 1}))
 
-    def undone(self, before: Self, name: str) -> Self:
-        """Return the state with one model as it was before; the others may have changed since."""
-        assert self.deployment is not None
-        model = before.deployment.models.get(name) if before.deployment else None
-        return self.but(
-            deployment=with_versions(self.deployment, name, dict(model.versions) if model else {}),
-            previous=_as_in(self.previous, before.previous, name),
-            rollouts=_as_in(self.rollouts, before.rollouts, name),
-        )
+    def versions(self, name: str) -> dict[str, DeployedVersion]:
+        """Return the declared versions of a model; empty if it is not declared."""
+        model = self.deployment.models.get(name) if self.deployment else None
+        return dict(model.versions) if model else {}
+
+    def with_versions(self, name: str, versions: Mapping[str, DeployedVersion]) -> Self:
+        """Replace the versions of a model; without versions the model is removed."""
+        models = self.deployment.models if self.deployment else {}
+        others = {key: model for key, model in models.items() if key != name}
+        model = {name: DeployedModel(versions=dict(versions))} if versions else {}
+        return self.updated(deployment=Deployment(models=others | model))
+
+    def with_version(self, name: str, version: str, served: DeployedVersion | None) -> Self:
+        """Add or replace one version of a model, or remove it (None)."""
+        others = {key: item for key, item in self.versions(name).items() if key != version}
+        return self.with_versions(name, others | ({version: served} if served else {}))
+
+    def with_shares(self, name: str, shares: Mapping[str, float]) -> Self:
+        """Split the traffic of a model, in percent; versions that are not named get none.
+
+        If another version becomes the main one, the former main version becomes the target of a rollback.
+        """
+        old = self.versions(name)
+        new = {key: item.model_copy(update={"share": shares.get(key, 0.0)}) for key, item in old.items()}
+        former = main_version(old)
+        previous = self.previous if former == main_version(new) else self.previous | {name: former}
+        return self.with_versions(name, new).updated(previous=previous)
+
+    def with_rollout(self, name: str, rollout: RolloutRecord | None) -> Self:
+        """Record the rollout of a model, or remove it (None)."""
+        others = {key: item for key, item in self.rollouts.items() if key != name}
+        return self.updated(rollouts=others | ({name: rollout} if rollout else {}))
+
+    def reverted(self, before: Self, name: str) -> Self:
+        """Restore one model from an earlier state; other models may have changed since."""
+        previous = {key: version for key, version in self.previous.items() if key != name}
+        if name in before.previous:
+            previous[name] = before.previous[name]
+        state = self.with_versions(name, before.versions(name)).with_rollout(name, before.rollouts.get(name))
+        return state.updated(previous=previous)
 
 
-def _as_in(now: dict[str, Any], before: dict[str, Any], name: str) -> dict[str, Any]:
-    others = {key: value for key, value in now.items() if key != name}
-    return others | ({name: before[name]} if name in before else {})
-
-
-def with_version(deployment: Deployment, name: str, version: str, served: Served | None) -> Deployment:
-    """Return a deployment in which one version is another, or gone (None)."""
-    versions = dict(deployment.models[name].versions) if name in deployment.models else {}
-    versions.pop(version, None)
-    if served is not None:
-        versions[version] = served
-    return with_versions(deployment, name, versions)
-
-
-def with_versions(deployment: Deployment, name: str, versions: dict[str, Served]) -> Deployment:
-    """Return a deployment in which one model has these versions, or is gone if there are none."""
-    models = {key: value for key, value in deployment.models.items() if key != name}
-    return Deployment(models=models | ({name: Versions(versions=versions)} if versions else {}))
-
-
-def promoted(versions: dict[str, Served], version: str) -> dict[str, Served]:
-    """Return versions of which one has all the traffic."""
-    return {key: item.model_copy(update={"share": 100.0 if key == version else 0.0}) for key, item in versions.items()}
-
-
-def main_version(versions: dict[str, Served]) -> str:
-    """Return the version with the largest share; of equal ones the newest."""
+def main_version(versions: Mapping[str, DeployedVersion]) -> str:
+    """Return the version with the largest share; of equal shares the newest."""
     return max(versions, key=lambda key: (versions[key].share, order(key)))
 
 
 class StateFolder:
-    """Where the state lies. Read at the start; the first change takes it for this server alone.
+    """The state file of one server. It is read at start; the first change locks the folder for this process.
 
     Parameters
     ----------
     path
-        Need not exist before the first change.
+        Created by the first change.
 
     Raises
     ------
     ServeError
-        If what lies there cannot be read.
+        If the state file cannot be read.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._lock: IO[bytes] | None = None
+        self._lock = FileLock(path / "lock", blocking=False, thread_local=False)
         self.state = self._read()
 
     def _read(self) -> State:
@@ -130,84 +138,57 @@ class StateFolder:
         try:
             return State.model_validate_json(file.read_bytes()) if file.exists() else State()
         except ValidationError as error:
-            first = error.errors(include_url=False)[0]
-            where = ".".join(str(part) for part in first["loc"]) or "the file"
             raise ServeError(
-                f"{file}: {where}: {first['msg']}. Mend it, or remove it to start with what --models says."
+                f"{file}: {describe(error)}. Repair the file, or delete it to start from --models."
             ) from error
         except OSError as error:
             raise ServeError(f"{file}: {error.strerror}.") from error
 
-    def take(self) -> None:
-        """Keep other servers from changing it, until this process ends.
+    def lock(self) -> None:
+        """Lock the folder for this process; does nothing if it is locked already.
 
         Raises
         ------
         ChangeError
-            If it cannot be written.
-        Conflict
-            If another server has it, or changed it.
+            If the folder cannot be written.
+        ConflictError
+            If another server has locked it, or has changed the state since this one read it.
         """
-        if self._lock is not None:
+        if self._lock.is_locked:
             return
         try:
             self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
-            lock = (self.path / "lock").open("ab")
+            self._lock.acquire()
+        except Timeout as error:
+            raise ConflictError(
+                f"{self.path}: another server uses this state folder; give each server its own --state."
+            ) from error
         except OSError as error:
             raise ChangeError(
-                f"{self.path}: {error.strerror}; what is served cannot be changed where that cannot be remembered. "
-                "Start the server with --state FOLDER, one that it may write and that outlives it."
-            ) from error
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            lock.close()
-            raise ConflictError(
-                f"{self.path}: another server keeps its state there; give each its own --state."
+                f"{self.path}: {error.strerror}. Changes are rejected because they cannot be stored. Start the server "
+                "with --state FOLDER, a writable folder that outlives the server."
             ) from error
         if self._read().revision != self.state.revision:
-            lock.close()
+            self._lock.release()
             raise ConflictError(
-                f"{self.path}: another server changed the state there since this one started; restart it."
+                f"{self.path}: another server has changed this state since this one started; restart this server."
             )
-        self._lock = lock
 
     def write(self, state: State) -> None:
-        """Replace the state in one step; it is on the disk when this returns.
+        """Replace the state atomically and durably.
 
         Raises
         ------
         ChangeError
-            If it cannot be written; the state is as before.
+            If it cannot be written; the state is then unchanged.
         """
-        self.take()
+        self.lock()
         try:
-            _replace(self.path / FILE, state.model_dump_json(indent=2, exclude_none=True).encode() + b"\n")
+            write_atomically(self.path / FILE, state.model_dump_json(indent=2, exclude_none=True) + "\n")
         except OSError as error:
-            raise ChangeError(f"{self.path}: cannot be written ({error.strerror}), so nothing is changed.") from error
+            raise ChangeError(f"{self.path}: not writable ({error.strerror}); nothing was changed.") from error
         self.state = state
 
-    def close(self) -> None:
-        """Let another server take it."""
-        if self._lock is not None:
-            self._lock.close()
-            self._lock = None
-
-
-def _replace(path: Path, data: bytes) -> None:
-    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
-    try:
-        with open(descriptor, "wb") as file:  # noqa: PTH123 - a descriptor
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(name, path)  # noqa: PTH105 - Path.replace hides that it is atomic
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            Path(name).unlink()
-        raise
+    def release(self) -> None:
+        """Unlock the folder."""
+        self._lock.release()

@@ -1,4 +1,4 @@
-"""TorchServe's own management API, for whoever prefers it: what it changes is verified, remembered and recorded.
+"""Serves TorchServe's management API; its changes are verified, stored and recorded like those of the control API.
 
 https://docs.pytorch.org/serve/management_api.html
 """
@@ -17,16 +17,16 @@ from radserve.build.model_store import Entry
 from radserve.errors import ChangeError, NotServedError
 from radserve.torchserve.management import Management
 from radserve.torchserve.registry import Pair
-from radserve.versions import request as asked
+from radserve.versions.request_parsing import read_actor, read_pair, read_workers, route
 from radserve.versions.storage import main_version
 from radserve.versions.version_manager import VersionManager
 
 
 class TorchServeApi:
-    """Its paths; questions go on to TorchServe as they are."""
+    """Handles changes, and forwards reading requests to TorchServe."""
 
-    def __init__(self, changes: VersionManager, management: Management, store: Path) -> None:
-        self._changes = changes
+    def __init__(self, version_manager: VersionManager, management: Management, store: Path) -> None:
+        self._version_manager = version_manager
         self._management = management
         self._store = store
 
@@ -34,60 +34,60 @@ class TorchServeApi:
         """Return the routes."""
         model, version = "/models/{name}", "/models/{name}/{version}"
         return [
-            asked.route("/models", self._register, "POST"),
-            asked.route(f"{version}/set-default", self._set_default, "PUT"),
-            asked.route(version, self._scale, "PUT"),
-            asked.route(model, self._scale, "PUT"),
-            asked.route(version, self._unregister, "DELETE"),
-            asked.route(model, self._unregister, "DELETE"),
-            asked.route("/models{rest:path}", self._ask, "GET"),
+            route("/models", self._register, "POST"),
+            route(f"{version}/set-default", self._set_default, "PUT"),
+            route(version, self._scale, "PUT"),
+            route(model, self._scale, "PUT"),
+            route(version, self._unregister, "DELETE"),
+            route(model, self._unregister, "DELETE"),
+            route("/models{rest:path}", self._forward, "GET"),
         ]
 
-    async def _ask(self, request: Request) -> Response:
+    async def _forward(self, request: Request) -> Response:
         try:
-            answer = await self._management.get(request.url.path, request.url.query)
+            response = await self._management.get(request.url.path, request.url.query)
         except httpx.HTTPError as error:
-            raise ChangeError(f"TorchServe does not answer ({type(error).__name__}).") from error
-        kind = answer.headers.get("content-type", "application/json")
-        return Response(answer.content, answer.status_code, headers={"content-type": kind})
+            raise ChangeError(f"TorchServe does not respond ({type(error).__name__}).") from error
+        media_type = response.headers.get("content-type", "application/json")
+        return Response(response.content, response.status_code, headers={"content-type": media_type})
 
     async def _register(self, request: Request) -> Response:
         query = request.query_params
-        entry = self._entry(query.get("url", ""))
-        workers = asked.workers(query["initial_workers"]) if "initial_workers" in query else None
-        await self._changes.register(entry.name, entry.version, workers, asked.by(request))
-        return _done(f'Model "{entry.name}" Version: {entry.version} registered')
+        entry = self._find_archive(query.get("url", ""))
+        workers = read_workers(query["initial_workers"]) if "initial_workers" in query else None
+        await self._version_manager.register(entry.name, entry.version, workers, read_actor(request))
+        return _status(f'Model "{entry.name}" Version: {entry.version} registered')
 
-    def _entry(self, url: str) -> Entry:
+    def _find_archive(self, url: str) -> Entry:
         for entry in model_store.read(self._store).archives:
             if entry.file == url:
                 return entry
         raise NotServedError(f"url has value {url!r}; it must be the file name of an archive in the model store.")
 
     async def _scale(self, request: Request) -> Response:
-        name, version = self._named(request)
+        name, version = self._read_pair(request)
         query = request.query_params
-        workers = asked.workers(query.get("min_worker", query.get("max_worker")))
-        await self._changes.scale(name, version, workers, asked.by(request))
-        return _done(f"Workers scaled to {workers} for model: {name}, version: {version}")
+        workers = read_workers(query.get("min_worker", query.get("max_worker")))
+        await self._version_manager.scale(name, version, workers, read_actor(request))
+        return _status(f"Workers scaled to {workers} for model: {name}, version: {version}")
 
     async def _set_default(self, request: Request) -> Response:
-        name, version = asked.pair(request)
-        await self._changes.promote(name, version, asked.by(request))
-        return _done(f'Default version successfully updated for model "{name}" to "{version}"')
+        name, version = read_pair(request)
+        await self._version_manager.promote(name, version, read_actor(request))
+        return _status(f'Default version successfully updated for model "{name}" to "{version}"')
 
     async def _unregister(self, request: Request) -> Response:
-        name, version = self._named(request)
-        await self._changes.unregister(name, version, asked.by(request), force=True)
-        return _done(f'Model "{name}" unregistered')
+        name, version = self._read_pair(request)
+        await self._version_manager.unregister(name, version, read_actor(request), force=True)
+        return _status(f'Model "{name}" unregistered')
 
-    def _named(self, request: Request) -> Pair:
-        """Return name and version of a path; where it names no version, TorchServe means the default one."""
-        name = str(request.path_params["name"])
+    def _read_pair(self, request: Request) -> Pair:
+        """Return name and version of a path; without a version TorchServe means the default one."""
         if "version" in request.path_params:
-            return asked.pair(request)
-        return name, main_version(self._changes.versions(name))
+            return read_pair(request)
+        name = str(request.path_params["name"])
+        return name, main_version(self._version_manager.declared_versions(name))
 
 
-def _done(text: str) -> Response:
+def _status(text: str) -> Response:
     return JSONResponse({"status": text})

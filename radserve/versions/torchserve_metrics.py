@@ -1,4 +1,4 @@
-"""What TorchServe counted of each version, out of its metrics (handlers/metrics.py): requests, errors, latency."""
+"""Reads requests, errors and latency of each version from TorchServe's metrics (handlers/metrics.py)."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from prometheus_client.parser import text_string_to_metric_families
 from radserve.torchserve.registry import Pair
 
 _REQUESTS: Final = "radserve_requests_total"
-_SECONDS: Final = "radserve_stage_seconds_bucket"
+_SECONDS: Final = ("radserve_stage_seconds_bucket", "radserve_stage_seconds_bucket_total")
 _STAGE: Final = "handle"
 
 
 @dataclass
-class Figures:
-    """Of one version, since its first worker started; workers send what they counted every two seconds.
+class VersionMetrics:
+    """Counts of one version since its first worker started; workers report every two seconds.
 
     Attributes
     ----------
@@ -33,39 +33,39 @@ class Figures:
     refusals: float = 0
     buckets: dict[float, float] = field(default_factory=dict)
 
-    def quantile(self, part: float) -> float | None:
-        """Estimate how long that part of the batches took at most, as Prometheus' histogram_quantile does."""
+    def count(self, code: str, value: float) -> None:
+        """Add requests that were answered with an HTTP status code."""
+        self.requests += value
+        if code >= "500":
+            self.errors += value
+        elif code >= "400":
+            self.refusals += value
+
+    def quantile(self, q: float) -> float | None:
+        """Estimate a quantile of the seconds per batch, as Prometheus' `histogram_quantile` does."""
         bounds = sorted(self.buckets)
         total = self.buckets[bounds[-1]] if bounds else 0.0
         if not total:
             return None
-        below, before = 0.0, 0.0
+        lower, below = 0.0, 0.0
         for bound in bounds:
             count = self.buckets[bound]
-            if count >= part * total:
-                if bound == float("inf"):
-                    return below
-                return below + (bound - below) * (part * total - before) / max(count - before, 1e-9)
-            below, before = bound, count
-        return below
+            if count >= q * total:
+                break
+            lower, below = bound, count
+        if bound == float("inf"):
+            return lower
+        return lower + (bound - lower) * (q * total - below) / max(count - below, 1e-9)
 
 
-def read(text: str) -> Mapping[Pair, Figures]:
-    """Read TorchServe's metrics."""
-    found: defaultdict[Pair, Figures] = defaultdict(Figures)
+def parse(text: str) -> Mapping[Pair, VersionMetrics]:
+    """Parse TorchServe's metrics in Prometheus' text format."""
+    metrics: defaultdict[Pair, VersionMetrics] = defaultdict(VersionMetrics)
     for family in text_string_to_metric_families(text):
-        for item in family.samples:
-            pair = item.labels.get("model_name", ""), item.labels.get("model_version", "")
-            if item.name == _REQUESTS:
-                _count(found[pair], item.labels["code"], item.value)
-            elif item.name in (_SECONDS, f"{_SECONDS}_total") and item.labels["stage"] == _STAGE:
-                found[pair].buckets[float(item.labels["le"])] = item.value
-    return found
-
-
-def _count(figures: Figures, code: str, value: float) -> None:
-    figures.requests += value
-    if code >= "500":
-        figures.errors += value
-    elif code >= "400":
-        figures.refusals += value
+        for sample in family.samples:
+            pair = sample.labels.get("model_name", ""), sample.labels.get("model_version", "")
+            if sample.name == _REQUESTS:
+                metrics[pair].count(sample.labels["code"], sample.value)
+            elif sample.name in _SECONDS and sample.labels["stage"] == _STAGE:
+                metrics[pair].buckets[float(sample.labels["le"])] = sample.value
+    return metrics

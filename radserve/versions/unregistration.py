@@ -1,4 +1,4 @@
-"""How a version goes: nobody is sent to it any more, what was sent is answered, and then its workers end."""
+"""Unregisters versions: stops their traffic, waits for requests in progress, then ends their workers."""
 
 from __future__ import annotations
 
@@ -12,20 +12,27 @@ logger = logging.getLogger(__name__)
 
 
 class Unregistration:
-    """Takes versions away.
+    """Unregisters versions in the background.
 
     Parameters
     ----------
     settle
-        Seconds after which no request can still be on its way to a version that the front sends none any more: it
-        takes in a body as a whole after it has chosen the version.
+        Seconds until no request can be on its way from the proxy to a closed version: the proxy chooses the version
+        before it receives the body.
     patience
-        Seconds that requests in hand are waited for.
+        Seconds to wait for requests in progress.
     """
 
-    def __init__(self, fleet: ModelRegistry, ledger: DeploymentStateManager, *, settle: float, patience: float) -> None:
-        self._fleet = fleet
-        self._ledger = ledger
+    def __init__(
+        self,
+        registry: ModelRegistry,
+        deployment_state: DeploymentStateManager,
+        *,
+        settle: float,
+        patience: float,
+    ) -> None:
+        self._registry = registry
+        self._deployment_state = deployment_state
         self._settle = settle
         self._patience = patience
         self._tasks: dict[Pair, asyncio.Task[None]] = {}
@@ -33,28 +40,29 @@ class Unregistration:
     def __contains__(self, pair: Pair) -> bool:
         return pair in self._tasks
 
-    def begin(self, member: ModelVersion) -> asyncio.Task[None]:
-        """Take a version away; return the task that does."""
-        task = self._tasks[member.pair] = asyncio.create_task(self._go(member))
-        task.add_done_callback(lambda done: self._gone(member, done))
+    def start(self, model_version: ModelVersion) -> asyncio.Task[None]:
+        """Start to unregister a version; return the task that does."""
+        task = self._tasks[model_version.pair] = asyncio.create_task(self._unregister(model_version))
+
+        def on_done(task: asyncio.Task[None]) -> None:
+            self._tasks.pop(model_version.pair, None)
+            if not task.cancelled() and task.exception() is not None:
+                logger.error("%s: not unregistered: %r", model_version, task.exception())
+
+        task.add_done_callback(on_done)
         return task
 
-    def _gone(self, member: ModelVersion, task: asyncio.Task[None]) -> None:
-        self._tasks.pop(member.pair, None)
-        if not task.cancelled() and task.exception() is not None:
-            logger.error("%s: not taken away: %r", member, task.exception())
-
-    async def _go(self, member: ModelVersion) -> None:
-        async with self._ledger.closed(member.pair):
-            if self._ledger.fronted:
+    async def _unregister(self, model_version: ModelVersion) -> None:
+        async with self._deployment_state.closed(model_version.pair):
+            if self._deployment_state.has_proxy:
                 await asyncio.sleep(self._settle)
-            if not await self._fleet.idle(member, self._patience):
-                logger.warning("%s: still busy after %g s; taken away all the same", member, self._patience)
-            await self._fleet.unregister(member)
-            self._ledger.forget_default(member.pair)
+            if not await self._registry.idle(model_version, self._patience):
+                logger.warning("%s: still busy after %g s; unregistered anyway", model_version, self._patience)
+            await self._registry.unregister(model_version)
+            self._deployment_state.forget_default(model_version.pair)
 
     async def stop(self) -> None:
-        """Wait for none any more: the server stops, and drains as a whole."""
+        """Cancel pending unregistrations, since the whole server stops and drains."""
         for task in list(self._tasks.values()):
             task.cancel()
         await asyncio.gather(*self._tasks.values(), return_exceptions=True)

@@ -1,22 +1,22 @@
-"""What may be done to the versions that are served."""
+"""Changes the served versions: registers, scales, promotes, rolls back, unregisters, applies a deployment."""
 
 from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 
 import httpx
 
 from radserve.errors import ChangeError, ConflictError, NotReadyError, NotServedError
+from radserve.schema.deployment import Change, DeployedVersion, Deployment, percent
 from radserve.torchserve.registry import ModelRegistry, ModelVersion, Pair
-from radserve.versions import deployment_spec as declared
+from radserve.versions import deployment_file
 from radserve.versions.audit_log import Actor
-from radserve.versions.deployment_spec import Change, Deployment, Served
 from radserve.versions.deployment_state import DeploymentStateManager
-from radserve.versions.registration import Registration
-from radserve.versions.storage import State, main_version, promoted, with_version, with_versions
+from radserve.versions.registration import PhaseListener, Registration
+from radserve.versions.storage import State, main_version
 from radserve.versions.unregistration import Unregistration
 
 
@@ -25,329 +25,324 @@ class VersionManager:
 
     Parameters
     ----------
-    workers
-        That a version gets where nobody says otherwise.
+    default_workers
+        Workers of a version if neither the request nor the model's main version determines them.
 
     Attributes
     ----------
-    open
-        Whether changes are let in: not before the server is ready, and not when it stops.
+    accepts_changes
+        False until the server is ready, and when it stops.
     """
 
     def __init__(
         self,
-        fleet: ModelRegistry,
-        ledger: DeploymentStateManager,
-        arrivals: Registration,
-        departures: Unregistration,
+        registry: ModelRegistry,
+        deployment_state: DeploymentStateManager,
+        registration: Registration,
+        unregistration: Unregistration,
         *,
-        workers: int,
+        default_workers: int,
     ) -> None:
-        self._fleet = fleet
-        self._arrivals = arrivals
-        self._departures = departures
-        self._workers = workers
+        self._registry = registry
+        self._registration = registration
+        self._unregistration = unregistration
+        self._default_workers = default_workers
         self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
-        self.ledger = ledger
-        self.open = False
+        self.deployment_state = deployment_state
+        self.accepts_changes = False
 
     @property
-    def needed(self) -> list[ModelVersion]:
-        """The versions that requests go to, without those that only stand by or are tried."""
-        found = ((member, self.ledger.deployment.find(*member.pair)) for member in self._fleet)
-        return [member for member, served in found if served is not None and served.share > 0]
+    def versions_with_traffic(self) -> list[ModelVersion]:
+        """The versions that receive requests: neither standby versions nor candidates."""
+        declared = ((item, self.deployment_state.deployment.find(*item.pair)) for item in self._registry)
+        return [item for item, served in declared if served is not None and served.share > 0]
 
-    def leaving(self, pair: Pair) -> bool:
-        """Whether a version is being taken away."""
-        return pair in self._departures
+    def is_unregistering(self, pair: Pair) -> bool:
+        """Whether a version is being unregistered."""
+        return pair in self._unregistration
 
-    def member(self, name: str, version: str) -> ModelVersion:
-        """Return a version that is served, stands by or is tried.
+    def registered_version(self, name: str, version: str) -> ModelVersion:
+        """Return a registered version: one with traffic, a standby version or a candidate.
 
         Raises
         ------
-        NotServed
+        NotServedError
             If it is not registered.
         """
-        found = self._fleet.get(name, version)
-        if found is None or self.leaving((name, version)):
-            known = ", ".join(item.entry.version for item in self._fleet.of(name)) or "none"
-            raise NotServedError(f"{name} {version} is not registered; of {name} there are: {known}.")
-        return found
+        model_version = self._registry.get(name, version)
+        if model_version is None or self.is_unregistering((name, version)):
+            available = ", ".join(item.entry.version for item in self._registry.of(name)) or "none"
+            raise NotServedError(f"{name} {version} is not registered. Registered versions: {available}.")
+        return model_version
 
-    def versions(self, name: str) -> dict[str, Served]:
-        """Return what is declared of a model.
+    def declared_versions(self, name: str) -> dict[str, DeployedVersion]:
+        """Return the declared versions of a model.
 
         Raises
         ------
-        NotServed
-            If it is not served.
+        NotServedError
+            If the model is not served.
         """
-        found = self.ledger.deployment.models.get(name)
-        if found is None:
-            known = ", ".join(sorted(self.ledger.deployment.models)) or "none"
-            raise NotServedError(f"{name} is not served; models are: {known}.")
-        return found.versions
+        models = self.deployment_state.deployment.models
+        if name not in models:
+            raise unknown_model(name, models)
+        return models[name].versions
 
-    async def begin(self) -> None:
-        """Send requests where the state says, and let changes in.
+    async def start(self) -> None:
+        """Route requests as the state declares, and accept changes.
 
         Raises
         ------
         httpx.HTTPError, OSError
-            If that fails.
+            If TorchServe fails, or the proxy's tables cannot be written.
         """
-        await self.ledger.follow()
-        self.open = True
+        await self.deployment_state.synchronize()
+        self.accepts_changes = True
 
-    async def finish(self) -> None:
-        """Let in no more changes."""
-        self.open = False
-        await self._departures.stop()
-        self.ledger.close()
+    async def stop(self) -> None:
+        """Reject further changes."""
+        self.accepts_changes = False
+        await self._unregistration.stop()
+        self.deployment_state.release()
 
     @asynccontextmanager
-    async def changing(self, name: str, *, rollout: bool = False) -> AsyncIterator[None]:
-        """Keep other changes of a model away.
+    async def exclusive_change(self, name: str, *, by_rollout: bool = False) -> AsyncIterator[None]:
+        """Exclude other changes of a model.
 
         Parameters
         ----------
-        rollout
-            Whether a rollout of the model does it; nobody else may while there is one.
+        by_rollout
+            Whether the model's own rollout makes the change; other changes are rejected during a rollout.
 
         Raises
         ------
-        Unready, Conflict
-            If nothing can be changed now.
+        NotReadyError, ConflictError
+            If the model cannot be changed now.
         ChangeError
-            If TorchServe does not do what it is told.
+            If TorchServe fails.
         """
-        if not self.open:
-            raise NotReadyError("The server is not ready, or is stopping: nothing can be changed now.")
-        self.ledger.take()
+        if not self.accepts_changes:
+            raise NotReadyError("The server is starting or stopping and accepts no changes; try again later.")
+        self.deployment_state.lock()
         async with self._locks[name]:
-            if not rollout:
+            if not by_rollout:
                 self._require_no_rollout(name)
             try:
                 yield
             except httpx.HTTPError as error:
-                raise ChangeError(f"{name}: TorchServe did not do what it was told ({error!r}).") from error
+                raise ChangeError(f"{name}: TorchServe failed to make the change ({error!r}).") from error
 
     def _require_no_rollout(self, name: str) -> None:
-        found = self.ledger.state.rollouts.get(name)
-        if found is not None:
+        rollout = self.deployment_state.state.rollouts.get(name)
+        if rollout is not None:
             raise ConflictError(
-                f"{name}: a rollout of {found.plan.version} is under way; give it up first "
+                f"{name}: a rollout of {rollout.plan.version} is in progress; abort it first "
                 f"('radserve rollout {name} --abort')."
             )
 
-    def require_front(self, name: str) -> None:
-        """Refuse to split traffic where nothing could.
+    def require_proxy(self, name: str) -> None:
+        """Reject a traffic split without a proxy.
 
         Raises
         ------
-        Conflict
-            If no front stands before this server.
+        ConflictError
+            If no proxy runs in front of this server.
         """
-        if not self.ledger.fronted:
-            raise ConflictError(
-                f"{name}: no nginx stands before this server, so its requests cannot be split; --front."
-            )
+        if not self.deployment_state.has_proxy:
+            raise ConflictError(f"{name}: only a proxy can split its requests; start the server with --front.")
 
-    async def register(self, name: str, version: str, workers: int | None, by: Actor) -> ModelVersion:
-        """Bring a version in; it stands by, or has all requests where it is the model's only one.
+    async def register(self, name: str, version: str, workers: int | None, actor: Actor) -> ModelVersion:
+        """Register a version. It is on standby, or receives all requests if it is the model's only version.
 
         Raises
         ------
         RadServeError
-            If it is registered already, cannot be had, or does not do what it should.
+            If it is already registered, unavailable or invalid, or fails its sample.
         """
-        async with self.changing(name):
-            member = await self.bring(name, version, workers)
+        async with self.exclusive_change(name):
+            model_version = await self.register_candidate(name, version, workers)
             try:
-                await self.ledger.commit(self._declaring(member), by, "register", "is registered", member)
+                await self.deployment_state.commit(
+                    _declare(model_version), actor, "register", "registered", model_version
+                )
             except BaseException:
-                await self._fleet.unregister(member)
+                await self._registry.unregister(model_version)
                 raise
-        return member
+        return model_version
 
-    async def bring(
-        self, name: str, version: str, workers: int | None, told: Callable[[str], None] = lambda _: None
+    async def register_candidate(
+        self, name: str, version: str, workers: int | None, on_phase: PhaseListener = lambda _: None
     ) -> ModelVersion:
-        """Bring a version in without declaring it; see `Arrivals.bring`."""
-        if self.leaving((name, version)):
-            raise ConflictError(f"{name} {version} is just being taken away; try again in a moment.")
-        if self._fleet.get(name, version) is not None:
-            raise ConflictError(f"{name} {version} is registered already.")
-        return await self._arrivals.bring(name, version, workers or self._usual_workers(name), told)
+        """Register a version without declaring it; see `Registration.register`."""
+        if self.is_unregistering((name, version)):
+            raise ConflictError(f"{name} {version} is being unregistered; try again in a moment.")
+        if self._registry.get(name, version) is not None:
+            raise ConflictError(f"{name} {version} is already registered.")
+        return await self._registration.register(name, version, workers or self._usual_workers(name), on_phase)
 
-    async def require_answers(self, member: ModelVersion) -> None:
-        """Ask a version its sample; see `Arrivals.require_answers`."""
-        await self._arrivals.require_answers(member)
+    async def verify_sample(self, model_version: ModelVersion) -> None:
+        """Check a version's sample; see `Registration.verify_sample`."""
+        await self._registration.verify_sample(model_version)
 
-    async def ready_workers(self, member: ModelVersion) -> int:
-        """Count the workers of a version that can answer."""
-        await self._fleet.refresh()
-        found = self._fleet.get(*member.pair)
-        return found.ready if found else 0
+    async def ready_workers(self, model_version: ModelVersion) -> int:
+        """Return the number of a version's workers that can answer."""
+        await self._registry.refresh()
+        current = self._registry.get(*model_version.pair)
+        return current.ready if current else 0
 
-    async def scale(self, name: str, version: str, workers: int, by: Actor) -> ModelVersion:
+    async def scale(self, name: str, version: str, workers: int, actor: Actor) -> ModelVersion:
         """Change the number of a version's workers.
 
-        TorchServe ends a worker with the batch that it has in hand: those requests get 500.
+        TorchServe ends a worker together with the batch that it is processing: those requests get 500.
 
         Raises
         ------
         ChangeError
-            If it is not registered, or a new worker does not become ready.
+            If the version is not registered, or a new worker does not become ready.
         """
-        async with self.changing(name):
-            before = self.member(name, version)
+        async with self.exclusive_change(name):
+            before = self.registered_version(name, version)
             if before.workers == workers:
                 return before
-            member = await self._fleet.scale(before, workers)
-            detail = f"has {workers} workers instead of {before.workers}"
-            await self.ledger.commit(self._declaring(member), by, "scale", detail, member)
-        return member
+            scaled = await self._registry.scale(before, workers)
+            detail = f"scaled from {before.workers} to {workers} workers"
+            await self.deployment_state.commit(_declare(scaled), actor, "scale", detail, scaled)
+        return scaled
 
-    async def promote(self, name: str, version: str, by: Actor, action: str = "promote") -> None:
-        """Give a version all requests of its model, at once.
+    async def promote(self, name: str, version: str, actor: Actor, action: str = "promote") -> None:
+        """Send all requests of a model to one version, without a rollout.
 
         Raises
         ------
         ChangeError
-            If it is not registered, does not answer its sample, or a rollout is under way.
+            If it is not registered, fails its sample, or a rollout is in progress.
         """
-        async with self.changing(name):
-            member = self.member(name, version)
-            versions = self.versions(name)
+        async with self.exclusive_change(name):
+            model_version = self.registered_version(name, version)
+            versions = self.declared_versions(name)
             if versions[version].share == 100:
                 return
-            await self.require_answers(member)
-            before = main_version(versions)
-            after = promoted(versions, version)
-            detail = f"has all requests; before, {before} had them"
-            await self.ledger.commit(self._sharing(name, after), by, action, detail, member)
+            await self.verify_sample(model_version)
+            await self.deployment_state.commit(
+                lambda state: state.with_shares(name, {version: 100.0}),
+                actor,
+                action,
+                f"receives all requests; before, {main_version(versions)} did",
+                model_version,
+            )
 
-    async def rollback(self, name: str, by: Actor) -> None:
-        """Give all requests of a model back to the version that had them before.
+    async def rollback(self, name: str, actor: Actor) -> None:
+        """Send all requests of a model to the version that had them before.
 
         Raises
         ------
         RadServeError
-            If there is none, or it does not do what it should any more.
+            If there is no version before, or it cannot be registered or fails its sample.
         """
-        self.versions(name)
-        before = self.ledger.state.previous.get(name)
-        if before is None:
+        self.declared_versions(name)
+        previous = self.deployment_state.state.previous.get(name)
+        if previous is None:
             raise ConflictError(
-                f"{name}: no version had its requests before; 'radserve models promote {name} VERSION'."
+                f"{name}: there is no previous version to roll back to; use 'radserve models promote {name} VERSION'."
             )
-        if self._fleet.get(name, before) is None:
-            await self.register(name, before, None, by)
-        await self.promote(name, before, by, "rollback")
+        if self._registry.get(name, previous) is None:
+            await self.register(name, previous, None, actor)
+        await self.promote(name, previous, actor, "rollback")
 
-    async def unregister(self, name: str, version: str, by: Actor, *, force: bool = False) -> None:
-        """Take a version away, when it has answered all that it was asked.
+    async def unregister(self, name: str, version: str, actor: Actor, *, force: bool = False) -> None:
+        """Unregister a version after it has answered its pending requests.
 
         Raises
         ------
-        Conflict
-            If it has requests to answer (`force` takes away a model's only version all the same).
+        ConflictError
+            If it receives requests; `force` unregisters a model's only version anyway.
         """
-        async with self.changing(name):
-            member = self.member(name, version)
-            self._require_dispensable(member, force=force)
-            task = self._departures.begin(member)
-
-            def change(state: State) -> State:
-                return state.but(deployment=with_version(self.ledger.deployment, name, version, None))
-
-            await self.ledger.commit(change, by, "unregister", "is unregistered", member)
+        async with self.exclusive_change(name):
+            model_version = self.registered_version(name, version)
+            self._require_dispensable(model_version, force=force)
+            await self.deployment_state.commit(
+                lambda state: state.with_version(name, version, None),
+                actor,
+                "unregister",
+                "unregistered",
+                model_version,
+            )
+            task = self._unregistration.start(model_version)
         await asyncio.shield(task)
 
-    def _require_dispensable(self, member: ModelVersion, *, force: bool) -> None:
-        versions = self.versions(member.entry.name)
+    def _require_dispensable(self, model_version: ModelVersion, *, force: bool) -> None:
+        name, version = model_version.pair
+        versions = self.declared_versions(name)
         if len(versions) == 1:
-            if len(self.ledger.deployment.models) == 1:
-                raise ConflictError(f"{member} is all that this server has; stop the server instead.")
+            if len(self.deployment_state.deployment.models) == 1:
+                raise ConflictError(f"{model_version} is the only version of this server; stop the server instead.")
             if not force:
-                raise ConflictError(
-                    f"{member} is the only version; --force (force=true) ends to serve {member.entry.name}."
-                )
-        elif versions[member.entry.version].share > 0:
-            share = declared.percent(versions[member.entry.version].share)
-            raise ConflictError(f"{member} has {share} of the requests; promote another version first.")
+                raise ConflictError(f"{model_version} is the only version; --force (force=true) stops serving {name}.")
+        elif versions[version].share > 0:
+            raise ConflictError(
+                f"{model_version} receives {percent(versions[version].share)} of the requests; promote another "
+                "version first."
+            )
 
-    def let_go(self, member: ModelVersion) -> None:
-        """Take away a version that is not declared, in the background."""
-        self._departures.begin(member)
+    def unregister_candidate(self, model_version: ModelVersion) -> None:
+        """Unregister an undeclared version in the background."""
+        self._unregistration.start(model_version)
 
-    async def apply(self, want: Deployment, by: Actor) -> tuple[Change, ...]:
-        """Make what is served match a deployment; return what was changed.
+    async def apply(self, wanted: Deployment, actor: Actor) -> tuple[Change, ...]:
+        """Change the served versions to match a deployment; return the changes.
 
         Raises
         ------
         RadServeError
-            At the first change that cannot be made; those before it stay made, and another `apply` goes on.
+            At the first change that fails. Earlier changes persist, and another `apply` continues.
         """
-        found = declared.changes(self.ledger.deployment, want)
-        for name in {item.model for item in found}:
+        changes = deployment_file.changes(self.deployment_state.deployment, wanted)
+        for name in {change.model for change in changes}:
             self._require_no_rollout(name)
-            if name in want.models and _is_split(want.models[name].versions):
-                self.require_front(name)
-        for item in found:
-            served = want.find(item.model, item.version)
-            if item.action == "register" and served is not None:
-                await self.register(item.model, item.version, served.workers, by)
-            elif item.action == "scale" and served is not None and served.workers is not None:
-                await self.scale(item.model, item.version, served.workers, by)
-        for name in dict.fromkeys(item.model for item in found if item.action == "share"):
-            await self._share(name, want.models[name].versions, by)
-        for item in found:
-            if item.action == "unregister":
-                await self.unregister(item.model, item.version, by, force=True)
-        return found
+            if name in wanted.models and sum(item.share > 0 for item in wanted.models[name].versions.values()) > 1:
+                self.require_proxy(name)
+        for change in changes:
+            served = wanted.find(change.model, change.version)
+            if change.action == "register" and served is not None:
+                await self.register(change.model, change.version, served.workers, actor)
+            elif change.action == "scale" and served is not None and served.workers is not None:
+                await self.scale(change.model, change.version, served.workers, actor)
+        for name in dict.fromkeys(change.model for change in changes if change.action == "share"):
+            await self._split(name, {key: item.share for key, item in wanted.models[name].versions.items()}, actor)
+        for change in changes:
+            if change.action == "unregister":
+                await self.unregister(change.model, change.version, actor, force=True)
+        return changes
 
-    async def _share(self, name: str, wanted: dict[str, Served], by: Actor) -> None:
-        async with self.changing(name):
-            have = self.versions(name)
-            for version, item in wanted.items():
-                if item.share > have[version].share:
-                    await self.require_answers(self.member(name, version))
-            shares = {key: wanted[key].share if key in wanted else 0.0 for key in have}
-            after = {key: item.model_copy(update={"share": shares[key]}) for key, item in have.items()}
-            detail = "requests go to " + ", ".join(f"{key} {declared.percent(share)}" for key, share in shares.items())
-            await self.ledger.commit(self._sharing(name, after), by, "share", detail, model=name)
+    async def _split(self, name: str, wanted: dict[str, float], actor: Actor) -> None:
+        async with self.exclusive_change(name):
+            versions = self.declared_versions(name)
+            for version, share in wanted.items():
+                if share > versions[version].share:
+                    await self.verify_sample(self.registered_version(name, version))
+            shares = ", ".join(f"{key} {percent(wanted.get(key, 0.0))}" for key in versions)
+            await self.deployment_state.commit(
+                lambda state: state.with_shares(name, wanted), actor, "share", f"requests split: {shares}", model=name
+            )
 
     def _usual_workers(self, name: str) -> int:
-        """Return as many workers as the model's main version has."""
-        found = self.ledger.deployment.models.get(name)
-        return (found.versions[main_version(found.versions)].workers if found else None) or self._workers
-
-    def _declaring(self, member: ModelVersion) -> Callable[[State], State]:
-        """Return the change by which a version is declared, or its workers are."""
-        name, version = member.pair
-
-        def change(state: State) -> State:
-            have = self.ledger.deployment
-            known = have.find(name, version)
-            share = known.share if known else 0.0 if name in have.models else 100.0
-            return state.but(deployment=with_version(have, name, version, Served(share=share, workers=member.workers)))
-
-        return change
-
-    def _sharing(self, name: str, after: dict[str, Served]) -> Callable[[State], State]:
-        """Return the change by which a model's requests are shared out anew."""
-
-        def change(state: State) -> State:
-            have = self.ledger.deployment
-            before = main_version(have.models[name].versions)
-            previous = {} if before == main_version(after) else {name: before}
-            return state.but(deployment=with_versions(have, name, after), previous=state.previous | previous)
-
-        return change
+        """Return the workers of the model's main version, or the default."""
+        model = self.deployment_state.deployment.models.get(name)
+        return (model.versions[main_version(model.versions)].workers if model else None) or self._default_workers
 
 
-def _is_split(versions: dict[str, Served]) -> bool:
-    return sum(item.share > 0 for item in versions.values()) > 1
+def unknown_model(name: str, models: Iterable[str]) -> NotServedError:
+    """Return the error for a model that is not served."""
+    return NotServedError(f"Unknown model {name!r}. Available: {', '.join(sorted(models)) or 'none'}.")
+
+
+def _declare(model_version: ModelVersion) -> Callable[[State], State]:
+    """Return the change that declares a version and its workers, with its present share."""
+    name, version = model_version.pair
+
+    def change(state: State) -> State:
+        versions = state.versions(name)
+        share = versions[version].share if version in versions else 0.0 if versions else 100.0
+        return state.with_version(name, version, DeployedVersion(share=share, workers=model_version.workers))
+
+    return change

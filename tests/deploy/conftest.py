@@ -1,4 +1,4 @@
-"""deploy/kubernetes as the real kustomize builds it."""
+"""Fixtures: deploy/kubernetes built by kustomize."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ SECRETS = {
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Copy the folder, and lay the files that are not committed into it."""
+    """Copy the folder and add the files that are not committed."""
     copied = tmp_path_factory.mktemp("deploy") / "kubernetes"
     shutil.copytree(SOURCE, copied)
     for name, text in SECRETS.items():
@@ -45,7 +45,7 @@ def built(folder: Path, overlay: str) -> list[dict[str, Any]]:
 
 @pytest.fixture(scope="module")
 def whole(folder: Path, overlay: str) -> list[dict[str, Any]]:
-    """Build with every component, by taking the comment sign from the line that names them."""
+    """Build with all components, by uncommenting the line that lists them."""
     path = folder / "overlays" / overlay / "kustomization.yaml"
     before = path.read_text()
     changed, count = re.subn(r"^# (components: )", r"\1", before, flags=re.MULTILINE)

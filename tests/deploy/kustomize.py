@@ -1,4 +1,4 @@
-"""What the tests of several homes share: the real kustomize, and how long an answer may take."""
+"""Helpers for the tests of several platforms: kustomize, and the longest timeout."""
 
 from __future__ import annotations
 
@@ -17,28 +17,28 @@ _BUILD = (("kustomize", "build"), ("kubectl", "kustomize"))
 
 
 def build(folder: Path) -> list[dict[str, Any]]:
-    """Return the documents that a folder builds to."""
-    done = attempt(folder)
-    assert done.returncode == 0, done.stderr
-    return [item for item in yaml.safe_load_all(done.stdout) if item]
+    """Build a folder and return its documents."""
+    process = attempt(folder)
+    assert process.returncode == 0, process.stderr
+    return [item for item in yaml.safe_load_all(process.stdout) if item]
 
 
 def attempt(folder: Path) -> subprocess.CompletedProcess[str]:
-    """Build, whatever comes of it."""
-    found = next((command for command in _BUILD if shutil.which(command[0])), None)
-    if found is None:
-        pytest.skip("needs kustomize or kubectl, which no package of Debian 12 or PyPI brings in this version")
-    return subprocess.run([*found, str(folder)], capture_output=True, text=True, timeout=60, check=False)
+    """Build a folder and return the finished process."""
+    command = next((item for item in _BUILD if shutil.which(item[0])), None)
+    if command is None:
+        pytest.skip("needs kustomize or kubectl, which neither Debian 12 nor PyPI has in this version")
+    return subprocess.run([*command, str(folder)], capture_output=True, text=True, timeout=60, check=False)
 
 
 def one(documents: list[dict[str, Any]], kind: str) -> dict[str, Any]:
     """Return the only document of a kind."""
-    (found,) = [item for item in documents if item["kind"] == kind]
-    return found
+    (document,) = [item for item in documents if item["kind"] == kind]
+    return document
 
 
 def longest() -> float:
-    """Return the seconds that the front waits for the slowest archive."""
+    """Return the seconds that nginx waits for the slowest archive."""
     timeouts = [
         yaml.safe_load(path.read_text())["responseTimeout"] for path in ROOT.glob("archives/*/model-config.yaml")
     ]

@@ -1,4 +1,4 @@
-"""The templates: what the linter says, and what no linter knows about this project."""
+"""CloudFormation templates: cfn-lint, and rules of this project."""
 
 from __future__ import annotations
 
@@ -20,39 +20,47 @@ from radserve.deploy.teardown import RETAINED, TEMPORARY
 from radserve.deploy.template import FOLDER, Template, load
 
 EVERYTHING = {
-    # Statement: why its resource has to be "*".
-    ("storage", "Key", "Account"): "a key's policy is about that key alone",
-    ("storage", "Key", "Logs"): "a key's policy is about that key alone; only for log groups of this environment",
-    ("storage", "Key", "Alarms"): "a key's policy is about that key alone; only for this account",
-    ("service", "InstanceRole", "Discover"): "ecs:DiscoverPollEndpoint knows no resource",
-    ("service", "InstanceRole", "Metrics"): "cloudwatch:PutMetricData knows no resource; a condition has the namespace",
-    ("service", "ExecutionRole", "Login"): "ecr:GetAuthorizationToken knows no resource",
-    ("host", "Role", "Login"): "ecr:GetAuthorizationToken knows no resource",
-    ("host", "Role", "Metrics"): "cloudwatch:PutMetricData knows no resource; a condition has the namespace",
-    ("front", "Role", "Network"): "Lambda names no interface beforehand; a denial keeps the function itself from it",
+    # Statement: why its resource must be "*".
+    ("storage", "Key", "Account"): "a key's policy applies only to that key",
+    ("storage", "Key", "Logs"): "a key's policy applies only to that key; only for log groups of this environment",
+    ("storage", "Key", "Alarms"): "a key's policy applies only to that key; only for this account",
+    ("service", "InstanceRole", "Discover"): "ecs:DiscoverPollEndpoint has no resource",
+    (
+        "service",
+        "InstanceRole",
+        "Metrics",
+    ): "cloudwatch:PutMetricData has no resource; a condition limits the namespace",
+    ("service", "ExecutionRole", "Login"): "ecr:GetAuthorizationToken has no resource",
+    ("host", "Role", "Login"): "ecr:GetAuthorizationToken has no resource",
+    ("host", "Role", "Metrics"): "cloudwatch:PutMetricData has no resource; a condition limits the namespace",
+    (
+        "front",
+        "Role",
+        "Network",
+    ): "names of Lambda's interfaces are not known in advance; a denial excludes the function's code",
 }
 PUBLIC = {("service", "BalancerGroup"): {80, 443}, ("host", "Group"): {443}}
-"""Security groups that a range which may be 0.0.0.0/0 reaches, and on which ports."""
+"""Security groups with public ingress, and their ports."""
 
 
 def of(template: Template, kind: str) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yield logical IDs and properties of a type."""
+    """Yield logical ID and properties of each resource of a type."""
     for name, item in template.document["Resources"].items():
         if item["Type"] == kind:
             yield name, item.get("Properties", {})
 
 
 def listed(value: Any) -> list[Any]:
-    """Return what may stand alone or in a list as a list."""
+    """Wrap a single value in a list."""
     return value if isinstance(value, list) else [value]
 
 
 def statements() -> Iterator[tuple[StackName, str, dict[str, Any]]]:
-    """Yield every statement of every policy, wherever in a template it stands."""
+    """Yield every statement of every policy in all templates."""
     for stack in STACKS:
         for name, item in load(stack).document["Resources"].items():
-            for found in _statements(item):
-                yield stack, name, found
+            for statement in _statements(item):
+                yield stack, name, statement
 
 
 def _statements(item: Any) -> Iterator[dict[str, Any]]:
@@ -65,7 +73,7 @@ def _statements(item: Any) -> Iterator[dict[str, Any]]:
             yield from _statements(value)
 
 
-ALLOWED = [found for found in statements() if found[2]["Effect"] == "Allow"]
+ALLOWED = [item for item in statements() if item[2]["Effect"] == "Allow"]
 
 
 @pytest.mark.parametrize("stack", STACKS)
@@ -74,7 +82,7 @@ def test_cfn_lint_finds_nothing(stack: StackName) -> None:
 
 
 @pytest.mark.parametrize("stack", STACKS)
-def test_every_exception_from_a_tools_rule_has_its_reason(stack: StackName) -> None:
+def test_skipped_checks_have_a_reason(stack: StackName) -> None:
     text = (FOLDER / f"{stack}.yaml").read_text(encoding="utf-8")
     skips = re.findall(r"- id: (CKV\w+)\n\s+comment: (.*)", text)
     assert len(skips) == text.count("CKV")
@@ -83,20 +91,20 @@ def test_every_exception_from_a_tools_rule_has_its_reason(stack: StackName) -> N
 
 
 @pytest.mark.parametrize("stack", STACKS)
-def test_a_template_uses_no_yaml_that_cloudformation_does_not_read(stack: StackName) -> None:
+def test_template_has_no_yaml_aliases(stack: StackName) -> None:
     text = (FOLDER / f"{stack}.yaml").read_text(encoding="utf-8")
-    assert not re.search(r"(: |- )[&*][a-z]", text), "CloudFormation knows no aliases"
+    assert not re.search(r"(: |- )[&*][a-z]", text), "CloudFormation does not support aliases"
 
 
 @pytest.mark.parametrize("stack", STACKS)
-def test_parameters_are_constrained_and_everything_is_described(stack: StackName) -> None:
+def test_parameters_are_constrained_and_described(stack: StackName) -> None:
     template = load(stack)
     assert template.document["Description"].startswith(f"RadServe, {stack}: ")
     for name, item in template.parameters.items():
         assert item.declaration["Description"], name
         typed = item.declaration["Type"].startswith(("AWS::", "List<AWS::"))
         bounded = {"AllowedPattern", "AllowedValues", "MinValue"} & set(item.declaration)
-        assert typed or bounded, f"{stack}.{name} takes anything"
+        assert typed or bounded, f"{stack}.{name} has no constraint"
         assert ("AllowedPattern" in item.declaration) == ("ConstraintDescription" in item.declaration), name
         is_number = item.declaration["Type"] == "Number"
         assert not is_number or "AllowedValues" in bounded or "MaxValue" in item.declaration, name
@@ -106,24 +114,24 @@ def test_parameters_are_constrained_and_everything_is_described(stack: StackName
 
 
 @pytest.mark.parametrize("stack", STACKS)
-def test_a_key_stands_once_in_a_template(stack: StackName) -> None:
-    # PyYAML keeps the last of two equal keys without a word.
+def test_template_has_no_duplicate_keys(stack: StackName) -> None:
+    # PyYAML accepts duplicate keys and keeps the last one.
     for line, count in _repeated(FOLDER / f"{stack}.yaml").items():
         assert count == 1, line
 
 
 def _repeated(path: Path) -> dict[str, int]:
-    section, found = "", dict[str, int]()
+    section, counts = "", dict[str, int]()
     for line in path.read_text(encoding="utf-8").splitlines():
         if re.match(r"\w", line):
             section = line.partition(":")[0]
         elif match := re.match(r"  (\w+):", line):
             key = f"{section}.{match[1]}"
-            found[key] = found.get(key, 0) + 1
-    return found
+            counts[key] = counts.get(key, 0) + 1
+    return counts
 
 
-def test_no_statement_allows_every_action_of_anything() -> None:
+def test_statements_list_their_actions() -> None:
     assert len(ALLOWED) > 20
     wild = [
         (stack, name, action) for stack, name, item in ALLOWED for action in listed(item["Action"]) if "*" in action
@@ -132,12 +140,12 @@ def test_no_statement_allows_every_action_of_anything() -> None:
     assert [item for item in ALLOWED if "NotAction" in item[2] or "NotResource" in item[2]] == []
 
 
-def test_every_resource_is_named_but_where_a_reason_stands() -> None:
+def test_wildcard_resources_are_only_those_with_a_reason() -> None:
     wide = {(stack, name, item["Sid"]) for stack, name, item in ALLOWED if "*" in listed(item.get("Resource", ""))}
     assert wide == set(EVERYTHING)
 
 
-def test_nobody_is_trusted_but_services_and_the_account_itself() -> None:
+def test_only_services_and_the_account_are_trusted() -> None:
     for stack, name, item in ALLOWED:
         trusted = item.get("Principal", {})
         assert trusted != "*", (stack, name)
@@ -145,16 +153,15 @@ def test_nobody_is_trusted_but_services_and_the_account_itself() -> None:
             assert who == {"Fn::Sub": "arn:${AWS::Partition}:iam::${AWS::AccountId}:root"}, (stack, name)
 
 
-def test_services_act_for_this_account_alone() -> None:
+def test_services_are_trusted_only_for_this_account() -> None:
     for stack, name, item in ALLOWED:
         services = listed(item.get("Principal", {}).get("Service", []))
-        # Instances and log groups name their account or their own environment otherwise; a role is passed to a function
-        # only by its own account.
+        # EC2 and Lambda assume a role only in its own account.
         if services and services not in (["ec2.amazonaws.com"], ["lambda.amazonaws.com"]):
             assert "Condition" in item, (stack, name, services)
 
 
-def test_security_groups_open_nothing_else() -> None:
+def test_security_groups_open_only_the_public_ports() -> None:
     opened: dict[tuple[str, str], set[int]] = {}
     for stack in STACKS:
         for name, group in of(load(stack), "AWS::EC2::SecurityGroup"):
@@ -167,30 +174,30 @@ def test_security_groups_open_nothing_else() -> None:
     assert opened == PUBLIC
 
 
-def test_nobody_logs_in_by_ssh() -> None:
+def test_ssh_is_closed() -> None:
     for stack in STACKS:
         text = load(stack).body
         assert "KeyName" not in text
         assert not re.search(r"Port: 22\b", text)
 
 
-def test_every_log_group_forgets_and_is_encrypted_by_the_environments_key() -> None:
+def test_log_groups_have_retention_and_encryption() -> None:
     groups = [(stack, name, item) for stack in STACKS for name, item in of(load(stack), "AWS::Logs::LogGroup")]
     assert len(groups) == 7
     for stack, name, item in groups:
         assert item["RetentionInDays"], (stack, name)
         assert item["KmsKeyId"] == {"Ref": "KeyArn"}, (stack, name)
-        # The key's policy lets CloudWatch use it for these names alone.
+        # The key's policy allows CloudWatch only these names.
         assert item["LogGroupName"]["Fn::Sub"].startswith("/radserve/${Environment}/")
 
 
-def test_every_bucket_is_encrypted_versioned_closed_and_speaks_tls_only() -> None:
+def test_buckets_are_private_encrypted_versioned_and_require_tls() -> None:
     template = load("storage")
     denied = {
         item["Bucket"]["Ref"]
         for _, item in of(template, "AWS::S3::BucketPolicy")
-        for found in item["PolicyDocument"]["Statement"]
-        if found["Effect"] == "Deny" and found["Condition"] == {"Bool": {"aws:SecureTransport": "false"}}
+        for statement in item["PolicyDocument"]["Statement"]
+        if statement["Effect"] == "Deny" and statement["Condition"] == {"Bool": {"aws:SecureTransport": "false"}}
     }
     buckets = dict(of(template, "AWS::S3::Bucket"))
     assert denied == set(buckets) == {"Models", "AccessLogs"}
@@ -203,10 +210,10 @@ def test_every_bucket_is_encrypted_versioned_closed_and_speaks_tls_only() -> Non
         assert item["LifecycleConfiguration"]["Rules"][0]["NoncurrentVersionExpiration"]
 
 
-def test_what_holds_data_outlives_its_stack() -> None:
+def test_data_outlive_their_stack() -> None:
     kinds = {"AWS::S3::Bucket", "AWS::ECR::Repository", "AWS::KMS::Key", "AWS::SecretsManager::Secret"}
-    found = [(stack, item) for stack in STACKS for item in load(stack).document["Resources"].values()]
-    for stack, item in found:
+    resources = [(stack, item) for stack in STACKS for item in load(stack).document["Resources"].values()]
+    for stack, item in resources:
         if item["Type"] in kinds and stack not in TEMPORARY:
             assert stack in RETAINED
             assert item["DeletionPolicy"] == "RetainExceptOnCreate"
@@ -224,7 +231,7 @@ def test_image_tags_are_immutable_and_images_are_scanned() -> None:
 
 
 @pytest.mark.parametrize("stack", ["service", "host"])
-def test_instances_ask_for_tokens_and_encrypt_their_disks(stack: StackName) -> None:
+def test_instances_require_tokens_and_encrypted_disks(stack: StackName) -> None:
     templates = list(of(load(stack), "AWS::EC2::LaunchTemplate"))
     assert len(templates) == 1
     for _, item in templates:
@@ -248,12 +255,12 @@ def containers() -> dict[str, dict[str, Any]]:
 
 
 def environment(container: dict[str, Any]) -> dict[str, Any]:
-    """Return a container's variables, those of either branch of a condition among them."""
+    """Return a container's variables, including conditional ones."""
     flat = [item["Fn::If"][1] if "Fn::If" in item else item for item in container["Environment"]]
     return {item["Name"]: item["Value"] for item in flat}
 
 
-def test_the_server_runs_without_privileges() -> None:
+def test_server_runs_without_privileges() -> None:
     server, fetch = containers()["server"], containers()["fetch"]
     assert server["User"] == "10001:0"
     for item in (server, fetch):
@@ -263,18 +270,18 @@ def test_the_server_runs_without_privileges() -> None:
     assert {item["ContainerPath"] for item in server["LinuxParameters"]["Tmpfs"]} == {"/tmp", "/run/radserve"}
 
 
-def test_the_server_gets_only_variables_that_it_knows() -> None:
+def test_variables_of_the_server_are_known() -> None:
     annotations = [str(item) for item in serve.__annotations__.values()]
     known = set(
         re.findall(r"RADSERVE_\w+", " ".join(annotations) + Path(serve.__code__.co_filename).read_text("utf-8"))
     )
-    given = set(environment(containers()["server"]))
-    assert {name for name in given if name.startswith("RADSERVE_")} <= known
+    variables = set(environment(containers()["server"]))
+    assert {name for name in variables if name.startswith("RADSERVE_")} <= known
     unit = load("host").body
     assert set(re.findall(r"^\s+(RADSERVE_\w+)=", unit, re.MULTILINE)) <= known
 
 
-def test_the_load_balancer_and_the_server_speak_of_one_port() -> None:
+def test_load_balancer_and_server_use_the_same_port() -> None:
     template, server = load("service"), containers()["server"]
     ((_, targets),) = of(template, "AWS::ElasticLoadBalancingV2::TargetGroup")
     ((_, service),) = of(template, "AWS::ECS::Service")
@@ -288,13 +295,13 @@ def test_the_load_balancer_and_the_server_speak_of_one_port() -> None:
     assert targets["HealthCheckPath"] == "/ready"
 
 
-def test_a_stop_waits_longer_than_the_drain_can_take() -> None:
+def test_stop_timeout_exceeds_the_drain() -> None:
     longest = sum(load("service").parameters[name].declaration["MaxValue"] for name in ("DrainDelay", "DrainTimeout"))
     assert longest < containers()["server"]["StopTimeout"] == 120
     assert longest < 120 < int(re.findall(r"TimeoutStopSec=(\d+)", load("host").body)[0])
 
 
-def test_memory_and_cores_of_all_containers_fit_on_the_instance() -> None:
+def test_containers_fit_on_the_instance() -> None:
     template = load("service")
     agent, fetch = containers()["agent"], containers()["fetch"]
     sizes = {"large": (2, 8), "xlarge": (4, 16), "2xlarge": (8, 32)}
@@ -303,14 +310,14 @@ def test_memory_and_cores_of_all_containers_fit_on_the_instance() -> None:
         gib = gib // 2 if name.startswith("c7i") else gib
         assert (item["Gpus"] == "1") == name.startswith("g")
         assert int(item["Cpu"]) + agent["Cpu"] + fetch["Cpu"] <= 1024 * cores
-        # A tenth is the system's and the agent's of ECS.
+        # 10% are for the operating system and the ECS agent.
         assert int(item["Memory"]) + agent["Memory"] + fetch["Memory"] <= 1024 * gib * 0.9
     assert template.parameters["InstanceType"].declaration["AllowedValues"] == list(
         template.document["Mappings"]["InstanceTypes"]
     )
 
 
-def test_the_sidecar_measures_what_scaling_and_alarms_look_at() -> None:
+def test_sidecar_collects_the_metrics_of_scaling_and_alarms() -> None:
     agent = environment(containers()["agent"])
     config = json.loads(agent["CW_CONFIG_CONTENT"]["Fn::Sub"])
     emf = config["logs"]["metrics_collected"]["prometheus"]["emf_processor"]
@@ -325,10 +332,10 @@ def test_the_sidecar_measures_what_scaling_and_alarms_look_at() -> None:
         {item["Namespace"]["Fn::Sub"] for item in metrics} == {emf["metric_namespace"]} == {"RadServe/${Environment}"}
     )
     kept = Path(FOLDER.parents[1] / "torchserve" / "metrics.yaml").read_text(encoding="utf-8")
-    assert all(f"name: {name}\n" in kept for name in selected), "TorchServe drops what is not listed there"
+    assert all(f"name: {name}\n" in kept for name in selected), "TorchServe emits only metrics listed there"
 
 
-def test_dashboards_are_json_and_use_the_metrics_that_there_are() -> None:
+def test_dashboards_are_json_and_use_existing_metrics() -> None:
     names = set()
     for name, item in of(load("monitoring"), "AWS::CloudWatch::Dashboard"):
         widgets = json.loads(item["DashboardBody"]["Fn::Sub"])["widgets"]
@@ -343,7 +350,7 @@ def test_dashboards_are_json_and_use_the_metrics_that_there_are() -> None:
     assert {"ts_queue_latency_microseconds", "nvidia_smi_memory_used", "disk_used_percent"} <= names
 
 
-def test_every_alarm_tells_somebody() -> None:
+def test_alarms_notify_the_topic() -> None:
     alarms = dict(of(load("monitoring"), "AWS::CloudWatch::Alarm"))
     assert len(alarms) == 8
     for name, item in alarms.items():
@@ -351,7 +358,7 @@ def test_every_alarm_tells_somebody() -> None:
         assert item["TreatMissingData"] in {"notBreaching", "breaching"}, name
 
 
-def test_the_front_gets_only_variables_that_it_knows_and_no_secret() -> None:
+def test_variables_of_the_front_are_known_and_contain_no_secret() -> None:
     ((_, function),) = of(load("front"), "AWS::Lambda::Function")
     variables = function["Environment"]["Variables"]
     known = {f"{PREFIX}{name.upper()}" for name in GatewaySettings.model_fields}
@@ -361,7 +368,7 @@ def test_the_front_gets_only_variables_that_it_knows_and_no_secret() -> None:
         assert "secretsmanager:${" in value, name
 
 
-def test_the_front_ends_before_whoever_waits_for_it() -> None:
+def test_front_times_out_before_its_callers() -> None:
     template = load("front")
     times = template.document["Mappings"]["Timeouts"]
     assert template.parameters["Timeout"].declaration["AllowedValues"] == list(times)
@@ -369,17 +376,17 @@ def test_the_front_ends_before_whoever_waits_for_it() -> None:
         assert float(item["Server"]) < int(whole) - 2
     waits = {
         item["TimeoutInMillis"]
-        for _, found in (
+        for _, properties in (
             *of(template, "AWS::ApiGatewayV2::Integration"),
             *of(template, "AWS::ApiGateway::Method"),
         )
-        for item in [found.get("Integration", found)]
+        for item in [properties.get("Integration", properties)]
     }
     assert waits == {29000}
     assert max(map(int, times)) < 29
 
 
-def test_the_front_has_no_default_that_opens_it_without_keys() -> None:
+def test_front_requires_keys() -> None:
     template = load("front")
     for name in ("ApiKeysName", "ApiKeysArn"):
         assert template.parameters[name].default is None
@@ -387,22 +394,22 @@ def test_the_front_has_no_default_that_opens_it_without_keys() -> None:
             template.parameters[name].check("front", "")
 
 
-def test_what_the_front_may_do_is_bound_to_what_it_names() -> None:
-    found = {item["Sid"]: item for stack, _, item in ALLOWED if stack == "front" and "Sid" in item}
-    assert found["Uploads"]["Resource"]["Fn::Sub"].endswith("/uploads/*")
+def test_role_of_the_front_is_limited_to_its_resources() -> None:
+    statements_by_id = {item["Sid"]: item for stack, _, item in ALLOWED if stack == "front" and "Sid" in item}
+    assert statements_by_id["Uploads"]["Resource"]["Fn::Sub"].endswith("/uploads/*")
     for name, ending in (
         ("ServerKey", "secret:${ServerKeySecret}-??????"),
         ("History", "secret:${HistorySecret}-??????"),
     ):
-        assert found[name]["Action"] == "secretsmanager:GetSecretValue"
-        assert found[name]["Resource"]["Fn::Sub"].endswith(ending)
+        assert statements_by_id[name]["Action"] == "secretsmanager:GetSecretValue"
+        assert statements_by_id[name]["Resource"]["Fn::Sub"].endswith(ending)
     ((_, function),) = of(load("front"), "AWS::Lambda::Function")
     assert function["Environment"]["Variables"][f"{PREFIX}UPLOADS"]["Fn::Sub"] == (
-        "s3://" + found["Uploads"]["Resource"]["Fn::Sub"].partition(":::")[2].removesuffix("/*")
+        "s3://" + statements_by_id["Uploads"]["Resource"]["Fn::Sub"].partition(":::")[2].removesuffix("/*")
     )
 
 
-def test_uploads_are_encrypted_closed_forgotten_and_sent_from_the_page_alone() -> None:
+def test_uploads_are_private_encrypted_and_expire() -> None:
     ((_, bucket),) = of(load("front"), "AWS::S3::Bucket")
     assert set(bucket["PublicAccessBlockConfiguration"].values()) == {True}
     default = bucket["BucketEncryption"]["ServerSideEncryptionConfiguration"][0]["ServerSideEncryptionByDefault"]
@@ -416,14 +423,14 @@ def test_uploads_are_encrypted_closed_forgotten_and_sent_from_the_page_alone() -
     assert (denied["Effect"], denied["Condition"]) == ("Deny", {"Bool": {"aws:SecureTransport": "false"}})
 
 
-def test_every_alarm_of_the_front_tells_the_topic_where_there_is_one() -> None:
+def test_alarms_of_the_front_notify_an_existing_topic() -> None:
     alarms = dict(of(load("front"), "AWS::CloudWatch::Alarm"))
     assert set(alarms) == {"Errors", "Throttles", "Slow"}
     for item in alarms.values():
         assert item["AlarmActions"]["Fn::If"][:2] == ["WithTopic", [{"Ref": "TopicArn"}]]
 
 
-def test_a_rest_api_passes_every_path_on_as_bytes() -> None:
+def test_rest_api_forwards_all_paths_as_bytes() -> None:
     template = load("front")
     ((_, api),) = of(template, "AWS::ApiGateway::RestApi")
     assert api["BinaryMediaTypes"] == ["*/*"]

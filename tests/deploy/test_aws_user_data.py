@@ -1,4 +1,4 @@
-"""What instances run when they start: bash reads it, and what it writes is what its reader expects."""
+"""User data of instances: valid scripts that write valid configuration."""
 
 from __future__ import annotations
 
@@ -14,60 +14,60 @@ from tests.deploy.user_data import scripts, written
 SCRIPTS = dict(scripts())
 STARTED = [name for name in SCRIPTS if name.count("-") == 1]
 _LIMIT = 16_384
-"""Bytes of user data (EC2 user guide)."""
+"""Largest user data in bytes (EC2 user guide)."""
 
 
-def test_every_start_of_either_home_is_looked_at() -> None:
+def test_scripts_of_both_homes_are_checked() -> None:
     assert sorted(STARTED) == ["host-cpu", "host-gpu", "service-cpu", "service-gpu"]
 
 
 @pytest.mark.parametrize("name", SCRIPTS)
-def test_bash_reads_it(name: str) -> None:
-    done = subprocess.run(["bash", "-n"], input=SCRIPTS[name], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+def test_script_is_valid_bash(name: str) -> None:
+    process = subprocess.run(["bash", "-n"], input=SCRIPTS[name], capture_output=True, text=True, check=False)
+    assert process.returncode == 0, process.stderr
     assert SCRIPTS[name].splitlines()[2:3] == ["set -euo pipefail"]
 
 
 @pytest.mark.parametrize("name", SCRIPTS)
-def test_nothing_is_left_to_be_filled_in_and_it_is_short_enough(name: str) -> None:
+def test_script_is_complete_and_within_the_size_limit(name: str) -> None:
     assert "${AWS::" not in SCRIPTS[name]
     assert len(SCRIPTS[name].encode()) < _LIMIT
 
 
 @pytest.mark.parametrize("name", STARTED)
-def test_the_agents_configuration_is_json_and_has_the_gpu_where_there_is_one(name: str) -> None:
+def test_agent_configuration_is_json_and_includes_the_gpu(name: str) -> None:
     (text,) = [text for path, text in written(SCRIPTS[name]).items() if path.endswith("radserve.json")]
-    found = json.loads(text)
-    collected = found["metrics"]["metrics_collected"]
+    configuration = json.loads(text)
+    collected = configuration["metrics"]["metrics_collected"]
     assert ("nvidia_gpu" in collected) == name.endswith("gpu")
     assert collected["disk"]["append_dimensions"] == {"Environment": "demo"}
-    assert found["metrics"]["namespace"] == "RadServe/demo"
+    assert configuration["metrics"]["namespace"] == "RadServe/demo"
 
 
 @pytest.mark.parametrize("name", ["host-cpu", "host-gpu"])
-def test_the_host_scrapes_the_servers_own_loopback(name: str) -> None:
+def test_host_scrapes_the_servers_loopback(name: str) -> None:
     (text,) = [text for path, text in written(SCRIPTS[name]).items() if path.endswith("prometheus.yaml")]
     (job,) = yaml.safe_load(text)["scrape_configs"]
     assert job["static_configs"] == [{"targets": ["127.0.0.1:8082"], "labels": {"Environment": "demo"}}]
 
 
 @pytest.mark.parametrize("name", ["host-cpu", "host-gpu"])
-def test_the_unit_runs_the_image_of_its_kind_without_privileges(name: str) -> None:
+def test_unit_runs_the_image_without_privileges(name: str) -> None:
     (unit,) = [text for path, text in written(SCRIPTS[name]).items() if path.endswith("radserve.service")]
     command = unit.partition("ExecStart=")[2].partition("ExecStop=")[0]
     assert ("--gpus all" in command) == name.endswith("gpu")
     assert ("radserve/server-cpu:0.1.0 serve" in command) == name.endswith("cpu")
-    for words in (
+    for option in (
         "--read-only",
         "--cap-drop ALL",
         "--user 10001:0",
         "no-new-privileges",
         "RADSERVE_MODEL_STORE=/srv/models",
     ):
-        assert words in command
+        assert option in command
 
 
-def test_certificates_are_written_for_the_servers_user_alone(tmp_path: Path) -> None:
+def test_certificates_are_readable_only_by_the_servers_user(tmp_path: Path) -> None:
     code = SCRIPTS["host-cpu-prepare"].partition("python3 -c '\n")[2].partition("\n'\n")[0]
     own = code.replace("/run/radserve-tls/", f"{tmp_path}/").replace("os.chown(path, 10001, 0)", "pass")
     secret = json.dumps({"certificate": "CHAIN", "key": "KEY"})

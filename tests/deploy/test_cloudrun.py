@@ -1,7 +1,7 @@
-"""deploy/cloudrun: checked against Google's own description of the API that `gcloud run services replace` calls.
+"""deploy/cloudrun, validated against Google's description of the API that `gcloud run services replace` calls.
 
-The client library carries it as run.v1.json: types, the annotations that each resource accepts, and in words what is
-not supported. The GPU variant is built by the real kustomize.
+The client library includes it as run.v1.json: types, the annotations of each resource and, as text,
+unsupported fields. kustomize builds the GPU variant.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ GRACE = 10.0
 
 
 def as_json_schema(node: Any) -> Any:
-    """Turn Google's form of a schema into the standard's, in which nothing unknown is allowed."""
+    """Convert a schema of Google into JSON Schema without additional properties."""
     if isinstance(node, list):
         return [as_json_schema(item) for item in node]
     if not isinstance(node, dict):
@@ -55,7 +55,7 @@ def check(service: dict[str, Any]) -> None:
 
 
 def described(service: Any, schema: dict[str, Any]) -> Iterator[tuple[str, str]]:
-    """Name every field that is used, with what Google says of it."""
+    """Yield every used field with Google's description of it."""
     if "$ref" in schema:
         schema = SCHEMAS[schema["$ref"]]
     if isinstance(service, list):
@@ -72,33 +72,33 @@ def described(service: Any, schema: dict[str, Any]) -> Iterator[tuple[str, str]]
 @pytest.fixture(scope="module", params=["cpu", "gpu"])
 def service(request: pytest.FixtureRequest) -> dict[str, Any]:
     if request.param == "cpu":
-        found: dict[str, Any] = yaml.safe_load(CPU.read_text())
-        return found
-    (made,) = build(SOURCE / "gpu")
-    return made
+        document: dict[str, Any] = yaml.safe_load(CPU.read_text())
+        return document
+    (document,) = build(SOURCE / "gpu")
+    return document
 
 
 @pytest.fixture(scope="module")
 def revision(service: dict[str, Any]) -> dict[str, Any]:
-    found: dict[str, Any] = service["spec"]["template"]["spec"]
-    return found
+    spec: dict[str, Any] = service["spec"]["template"]["spec"]
+    return spec
 
 
 @pytest.fixture(scope="module")
 def container(revision: dict[str, Any]) -> dict[str, Any]:
-    (found,) = revision["containers"]
-    return dict(found)
+    (item,) = revision["containers"]
+    return dict(item)
 
 
 def option(container: dict[str, Any], name: str) -> str:
-    (found,) = [item.split("=", 1)[1] for item in container["args"] if item.startswith(f"{name}=")]
-    return str(found)
+    (value,) = [item.split("=", 1)[1] for item in container["args"] if item.startswith(f"{name}=")]
+    return str(value)
 
 
-# -- As the API takes it
+# -- Validity
 
 
-def test_it_is_what_the_api_describes(service: dict[str, Any]) -> None:
+def test_service_is_valid_for_the_api(service: dict[str, Any]) -> None:
     check(service)
 
 
@@ -110,7 +110,7 @@ def test_it_is_what_the_api_describes(service: dict[str, Any]) -> None:
         (["spec", "template", "spec", "containers", 0, "startupProbe", "path"], "/ready"),
     ],
 )
-def test_the_check_finds_unknown_keys_and_wrong_types(path: list[Any], value: Any) -> None:
+def test_validation_rejects_unknown_keys_and_wrong_types(path: list[Any], value: Any) -> None:
     wrong = copy.deepcopy(yaml.safe_load(CPU.read_text()))
     node = wrong
     for key in path[:-1]:
@@ -120,13 +120,13 @@ def test_the_check_finds_unknown_keys_and_wrong_types(path: list[Any], value: An
         check(wrong)
 
 
-def test_no_field_is_used_that_cloud_run_does_not_support(service: dict[str, Any]) -> None:
+def test_all_fields_are_supported_by_cloud_run(service: dict[str, Any]) -> None:
     fields = list(described(service, SCHEMAS["Service"]))
     assert "startupProbe" in dict(fields)
     assert [key for key, text in fields if text.startswith("Not supported by Cloud Run")] == []
 
 
-def test_every_annotation_is_one_that_its_resource_accepts(service: dict[str, Any]) -> None:
+def test_annotations_are_valid_for_their_resource(service: dict[str, Any]) -> None:
     text = SCHEMAS["ObjectMeta"]["properties"]["annotations"]["description"]
     accepted = {key: set(kinds.split(", ")) for key, kinds in re.findall(r"\* `([^`]+)`: ([A-Za-z, ]+)", text)}
     template = service["spec"]["template"]["metadata"]["annotations"]
@@ -135,25 +135,25 @@ def test_every_annotation_is_one_that_its_resource_accepts(service: dict[str, An
     assert all(isinstance(value, str) for value in [*template.values(), *service["metadata"]["annotations"].values()])
 
 
-def test_probes_keep_the_limits_that_the_api_states(container: dict[str, Any]) -> None:
+def test_probes_are_within_the_limits_of_the_api(container: dict[str, Any]) -> None:
     for name in ("startupProbe", "livenessProbe"):
         probe = container[name]
         assert 1 <= probe["timeoutSeconds"] < probe["periodSeconds"] <= 240
 
 
-def test_a_request_is_given_as_long_as_the_front_gives_it(revision: dict[str, Any]) -> None:
+def test_request_timeout_exceeds_that_of_nginx(revision: dict[str, Any]) -> None:
     assert revision["timeoutSeconds"] > longest()
 
 
-# -- What it promises
+# -- Properties
 
 
-def test_its_command_is_understood_by_the_command_line(container: dict[str, Any]) -> None:
+def test_command_is_valid(container: dict[str, Any]) -> None:
     command, *options = container["args"]
     COMMANDS[command].load(command).make_context(command, options).close()
 
 
-def test_the_platform_sends_requests_where_the_front_listens_and_torchserve_does_not(container: dict[str, Any]) -> None:
+def test_container_port_is_that_of_nginx(container: dict[str, Any]) -> None:
     (port,) = container["ports"]
     assert port == {"name": "http1", "containerPort": int(option(container, "--port"))}
     assert port["containerPort"] not in {8080, 8082, 8090}
@@ -161,7 +161,7 @@ def test_the_platform_sends_requests_where_the_front_listens_and_torchserve_does
     assert "--plain-http" in container["args"]
 
 
-def test_probes_ask_what_they_mean_and_a_start_is_given_longer_than_the_supervisor_gives_itself(
+def test_probes_use_ready_and_live_and_allow_a_slow_start(
     container: dict[str, Any],
 ) -> None:
     from radserve.server.options import ServerOptions
@@ -172,27 +172,23 @@ def test_probes_ask_what_they_mean_and_a_start_is_given_longer_than_the_supervis
     assert startup["periodSeconds"] * startup["failureThreshold"] > ServerOptions.startup_timeout
 
 
-def test_the_drain_ends_before_the_platform_kills(container: dict[str, Any]) -> None:
+def test_drain_ends_before_sigkill(container: dict[str, Any]) -> None:
     assert float(option(container, "--drain-timeout")) < GRACE
 
 
-def test_an_instance_takes_as_many_requests_as_its_workers_compute_and_have_waiting(
-    revision: dict[str, Any], container: dict[str, Any]
-) -> None:
+def test_concurrency_is_two_requests_per_worker(revision: dict[str, Any], container: dict[str, Any]) -> None:
     assert revision["containerConcurrency"] == 2 * int(option(container, "--workers"))
     assert int(option(container, "--workers")) == int(container["resources"]["limits"]["cpu"])
 
 
-def test_cpu_is_always_allocated_and_one_instance_always_there(service: dict[str, Any]) -> None:
+def test_cpu_is_always_allocated_and_one_instance_always_runs(service: dict[str, Any]) -> None:
     annotations = service["spec"]["template"]["metadata"]["annotations"]
     assert annotations["run.googleapis.com/cpu-throttling"] == "false"
     assert int(annotations["autoscaling.knative.dev/minScale"]) >= 1
     assert int(annotations["autoscaling.knative.dev/maxScale"]) >= int(annotations["autoscaling.knative.dev/minScale"])
 
 
-def test_the_keys_come_from_secret_manager_as_a_file_and_no_variable_holds_one(
-    revision: dict[str, Any], container: dict[str, Any]
-) -> None:
+def test_keys_are_a_mounted_secret_and_not_in_variables(revision: dict[str, Any], container: dict[str, Any]) -> None:
     (volume,) = revision["volumes"]
     (mount,) = container["volumeMounts"]
     assert (mount["name"], volume["secret"]["secretName"]) == (volume["name"], "radserve-keys")
@@ -200,15 +196,15 @@ def test_the_keys_come_from_secret_manager_as_a_file_and_no_variable_holds_one(
     assert "env" not in container
 
 
-def test_it_runs_as_an_account_of_its_own(revision: dict[str, Any]) -> None:
+def test_service_has_a_dedicated_service_account(revision: dict[str, Any]) -> None:
     assert revision["serviceAccountName"] == "radserve@PROJECT.iam.gserviceaccount.com"
 
 
-def test_the_image_is_pinned_to_a_whole_version(container: dict[str, Any]) -> None:
+def test_image_is_pinned_to_a_full_version(container: dict[str, Any]) -> None:
     assert re.fullmatch(r"REGION-docker\.pkg\.dev/PROJECT/radserve/server(-cpu)?:\d+\.\d+\.\d+", container["image"])
 
 
-def test_the_gpu_variant_differs_in_image_gpu_and_memory_only() -> None:
+def test_gpu_variant_differs_only_in_image_gpu_and_memory() -> None:
     (gpu,) = build(SOURCE / "gpu")
     cpu = yaml.safe_load(CPU.read_text())
     revision = gpu["spec"]["template"]["spec"]
@@ -219,7 +215,7 @@ def test_the_gpu_variant_differs_in_image_gpu_and_memory_only() -> None:
     assert disabled == "true"
     (container,) = revision["containers"]
     (other,) = cpu["spec"]["template"]["spec"]["containers"]
-    # The least that Cloud Run gives with an L4.
+    # Minimum of Cloud Run for an L4.
     assert container["resources"].pop("limits") == {"cpu": "4", "memory": "16Gi", "nvidia.com/gpu": "1"}
     other["resources"].pop("limits")
     assert container.pop("image") == other.pop("image").replace("server-cpu", "server")

@@ -1,4 +1,4 @@
-"""The commands of compose, Kubernetes and Cloud Run as plain processes: only paths and ports are other ones here."""
+"""The commands of compose, Kubernetes and Cloud Run as processes, with other paths and ports."""
 
 from __future__ import annotations
 
@@ -38,19 +38,19 @@ SAMPLE = ROOT / "archives" / NAME / "sample.png"
 
 @dataclass(frozen=True)
 class Home:
-    """Files and ports that stand in for a container's."""
+    """Files and ports that replace those of a container."""
 
     folder: Path
     store: Path
     ports: dict[str, int]
     keys: dict[str, str]
 
-    def command(self, given: Sequence[str], paths: dict[str, Path], own: Collection[str] = ALL) -> list[str]:
-        """Return a container's command with the paths and ports of this home, `own` being the ports that it takes."""
-        moved = [item for item in given if item.partition("=")[0] not in self.ports]
+    def command(self, arguments: Sequence[str], paths: dict[str, Path], own: Collection[str] = ALL) -> list[str]:
+        """Return a container's command with the paths of this home and its ports for the options `own`."""
+        command = [item for item in arguments if item.partition("=")[0] not in self.ports]
         for old, new in paths.items():
-            moved = [item.replace(f"={old}", f"={new}") for item in moved]
-        return [*moved, *(f"{name}={self.ports[name]}" for name in own), f"--model-store={self.store}"]
+            command = [item.replace(f"={old}", f"={new}") for item in command]
+        return [*command, *(f"{name}={self.ports[name]}" for name in own), f"--model-store={self.store}"]
 
     @contextmanager
     def runs(self, command: Sequence[str], **variables: str) -> Iterator[subprocess.Popen[bytes]]:
@@ -70,27 +70,27 @@ class Home:
         headers = {"Authorization": f"Bearer {self.keys[key]}"}
         return httpx.Client(base_url=url, verify=context, headers=headers, timeout=30)
 
-    def until(self, found: Callable[[], bool], process: subprocess.Popen[bytes]) -> None:
+    def until(self, condition: Callable[[], bool], process: subprocess.Popen[bytes]) -> None:
         deadline = time.monotonic() + 120
-        while not _quietly(found):
+        while not _quietly(condition):
             assert process.poll() is None, (self.folder / "log").read_text()
             assert time.monotonic() < deadline, (self.folder / "log").read_text()
             time.sleep(0.2)
 
 
-def _quietly(found: Callable[[], bool]) -> bool:
+def _quietly(condition: Callable[[], bool]) -> bool:
     try:
-        return found()
+        return condition()
     except httpx.TransportError:
         return False
 
 
 @pytest.fixture
 def home(tmp_path: Path, store: Path) -> Home:
-    """Make the secrets with scripts/make-secrets, as an operator does."""
-    done = make(tmp_path / "secrets")
-    assert done.returncode == 0, done.stderr
-    lines = [line.split() for line in done.stdout.splitlines() if "radserve_" in line]
+    """Create the secrets with scripts/make-secrets."""
+    process = make(tmp_path / "secrets")
+    assert process.returncode == 0, process.stderr
+    lines = [line.split() for line in process.stdout.splitlines() if "radserve_" in line]
     keys = dict(lines) | {"read": (tmp_path / "secrets" / "prometheus_key").read_text()}
     return Home(tmp_path, store, dict(zip(ALL, free_ports(len(ALL)), strict=True)), keys)
 
@@ -109,7 +109,7 @@ def require_answer(client: httpx.Client) -> None:
     assert answer.json()["label"] == "pneumonia"
 
 
-def test_composes_nginx_outlives_a_server_that_restarts_and_finds_the_next(home: Home) -> None:
+def test_compose_nginx_serves_again_after_a_server_restart(home: Home) -> None:
     services = merged({})["services"]
     paths = {
         "/run/radserve": home.folder / "runtime",
@@ -118,10 +118,10 @@ def test_composes_nginx_outlives_a_server_that_restarts_and_finds_the_next(home:
     }
     front = home.command(services["nginx"]["command"], paths)
     server = home.command(services["server"]["command"], paths, INNER)
-    # Without a front of its own, --port is TorchServe's.
+    # With --no-front, --port is TorchServe's.
     server = [item.replace("--inference-port=", "--port=") for item in server]
     with home.runs(front) as nginx, home.client() as client:
-        # The order in which compose starts them: nginx listens before there is a server, and says so.
+        # Compose starts nginx before the server, so nginx returns an error at first.
         home.until(lambda: client.get("/ready").status_code in {502, 503}, nginx)
         assert ask(client).status_code >= 500
         for _ in range(2):
@@ -138,7 +138,7 @@ def test_composes_nginx_outlives_a_server_that_restarts_and_finds_the_next(home:
 
 
 def healthy(home: Home, service: dict[str, Any]) -> bool:
-    """Run a service's own healthcheck, with the ports of this home."""
+    """Run a service's healthcheck with the ports of this home."""
     _, _, *arguments = service["healthcheck"]["test"]
     for inside, option in (("8443", "--port"), ("8090", "--health-port")):
         arguments[-1] = arguments[-1].replace(inside, str(home.ports[option]))
@@ -146,29 +146,29 @@ def healthy(home: Home, service: dict[str, Any]) -> bool:
 
 
 def scrape(home: Home) -> None:
-    """Ask for the metrics as docker/prometheus/prometheus.yml does."""
+    """Request the metrics like docker/prometheus/prometheus.yml."""
     configured = yaml.safe_load((ROOT / "docker" / "prometheus" / "prometheus.yml").read_text())["scrape_configs"]
-    asked = [job for job in configured if job.get("scheme") == "https" and job["job_name"] != "gateway"]
+    jobs = [job for job in configured if job.get("scheme") == "https" and job["job_name"] != "gateway"]
     with home.client("--metrics-port-public", key="read") as scraper, home.client("--metrics-port-public") as other:
-        for job in asked:
-            # The name that it calls, which the certificate must have.
+        for job in jobs:
+            # The name of the target, which the certificate must include.
             name = job["static_configs"][0]["targets"][0].partition(":")[0]
-            found = scraper.get(job["metrics_path"], extensions={"sni_hostname": name})
-            assert found.status_code == 200
-            assert "# TYPE" in found.text
+            response = scraper.get(job["metrics_path"], extensions={"sni_hostname": name})
+            assert response.status_code == 200
+            assert "# TYPE" in response.text
             assert other.get(job["metrics_path"]).status_code == 403
-    assert asked
+    assert jobs
 
 
-def test_kubernetes_pod_answers_its_probes_and_goes_on_answering_while_it_is_told_to_stop(home: Home) -> None:
+def test_kubernetes_pod_answers_probes_and_serves_while_it_stops(home: Home) -> None:
     documents = [yaml.safe_load(path.read_text()) for path in (ROOT / "deploy" / "kubernetes" / "base").glob("*.yaml")]
     pod = one(documents, "Deployment")["spec"]["template"]["spec"]["containers"][0]
     (home.folder / "volume").mkdir(mode=0o777)
-    given = [item.replace("tls.crt", "certificate.pem").replace("tls.key", "key.pem") for item in pod["args"]]
+    arguments = [item.replace("tls.crt", "certificate.pem").replace("tls.key", "key.pem") for item in pod["args"]]
     paths = {"/run/secrets/radserve": home.folder / "secrets", "/run/radserve": home.folder / "volume"}
     delay = {item["name"]: item["value"] for item in pod["env"]}
     with (
-        home.runs(home.command(given, paths), **delay | {"RADSERVE_DRAIN_DELAY": "3"}) as process,
+        home.runs(home.command(arguments, paths), **delay | {"RADSERVE_DRAIN_DELAY": "3"}) as process,
         home.client() as client,
     ):
         home.until(lambda: client.get(pod["startupProbe"]["httpGet"]["path"]).status_code == 200, process)
@@ -180,22 +180,22 @@ def test_kubernetes_pod_answers_its_probes_and_goes_on_answering_while_it_is_tol
     assert process.returncode == 0
 
 
-def test_cloud_runs_container_answers_on_its_port_with_googles_token_beside_the_key(home: Home) -> None:
+def test_cloud_run_container_accepts_a_key_beside_googles_token(home: Home) -> None:
     service = yaml.safe_load((ROOT / "deploy" / "cloudrun" / "cpu" / "service.yaml").read_text())
     container = service["spec"]["template"]["spec"]["containers"][0]
     paths = {"/run/keys": home.folder / "secrets" / "keys", "/tmp/radserve": home.folder / "runtime"}
     command = [item for item in home.command(container["args"], paths) if not item.startswith("--workers")]
-    # The platform sets PORT, as containerPort says.
+    # Cloud Run sets PORT to containerPort.
     with home.runs(command, PORT=str(home.ports["--port"])) as process, home.client(plain=True) as client:
         home.until(lambda: client.get(container["startupProbe"]["httpGet"]["path"]).status_code == 200, process)
         require_answer(client)
-        # Where its IAM is asked too, Authorization holds Google's token and the key stands in X-API-Key.
+        # With Google's IAM, Authorization has Google's token and X-API-Key the key.
         both = {"Authorization": "Bearer eyJhbGciOi.eyJhdWQiOi.c2ln", "X-API-Key": home.keys["predict"]}
         with httpx.Client(base_url=client.base_url, headers=both, timeout=30) as other:
             require_answer(other)
         del both["X-API-Key"]
-        with httpx.Client(base_url=client.base_url, headers=both, timeout=30) as nobody:
-            assert ask(nobody).status_code == 401
+        with httpx.Client(base_url=client.base_url, headers=both, timeout=30) as anonymous:
+            assert ask(anonymous).status_code == 401
         started = time.monotonic()
     assert process.returncode == 0
     assert time.monotonic() - started < 10

@@ -1,4 +1,4 @@
-"""docs/compose.md, kubernetes.md and cloudrun.md: the files and commands that they name exist."""
+"""docs/compose.md, kubernetes.md and cloudrun.md: named files and commands exist."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ PATH = re.compile(r"(?<![\w./-])(?:docker|deploy|scripts|docs|archives)/[\w./-]*
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.stem)
-def test_every_file_that_it_names_is_in_the_repository_or_one_that_git_ignores(document: Path) -> None:
+def test_named_files_exist_or_are_ignored_by_git(document: Path) -> None:
     names = set(PATH.findall(document.read_text()))
     assert names
     missing = {name for name in names if not (ROOT / name).exists()}
@@ -30,12 +30,12 @@ def test_every_file_that_it_names_is_in_the_repository_or_one_that_git_ignores(d
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.stem)
-def test_every_command_of_radserve_in_it_is_understood(document: Path) -> None:
+def test_radserve_commands_are_valid(document: Path) -> None:
     lines = re.findall(r"^\s*radserve (.+?)(?:   #.*)?$", document.read_text(), flags=re.MULTILINE)
     assert lines
     for line in lines:
-        name, *words = shlex.split(line)
+        name, *arguments = shlex.split(line)
         group = COMMANDS[name].load(name)
         while hasattr(group, "commands"):
-            group = group.commands[words.pop(0)]
-        group.make_context("radserve", words).close()
+            group = group.commands[arguments.pop(0)]
+        group.make_context("radserve", arguments).close()

@@ -1,4 +1,4 @@
-"""deploy/kubernetes: built by the real kustomize, checked against Kubernetes' schemas, and its promises held."""
+"""deploy/kubernetes: built by kustomize, validated against Kubernetes' schemas, checked for documented rules."""
 
 from __future__ import annotations
 
@@ -22,46 +22,46 @@ OURS = {"app.kubernetes.io/name": "radserve"}
 
 @pytest.fixture(scope="module")
 def deployment(built: list[dict[str, Any]]) -> dict[str, Any]:
-    found: dict[str, Any] = one(built, "Deployment")["spec"]
-    return found
+    value: dict[str, Any] = one(built, "Deployment")["spec"]
+    return value
 
 
 @pytest.fixture(scope="module")
 def pod(deployment: dict[str, Any]) -> dict[str, Any]:
-    found: dict[str, Any] = deployment["template"]["spec"]
-    return found
+    value: dict[str, Any] = deployment["template"]["spec"]
+    return value
 
 
 @pytest.fixture(scope="module")
 def container(pod: dict[str, Any]) -> dict[str, Any]:
-    (found,) = pod["containers"]
-    return dict(found)
+    (value,) = pod["containers"]
+    return dict(value)
 
 
 def option(container: dict[str, Any], name: str) -> str:
     """Return the value of an option of the container's command."""
-    (found,) = [item.split("=", 1)[1] for item in container["args"] if item.startswith(f"{name}=")]
-    return str(found)
+    (value,) = [item.split("=", 1)[1] for item in container["args"] if item.startswith(f"{name}=")]
+    return str(value)
 
 
-# -- Built and checked
+# -- Validity
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-def test_every_resource_is_what_the_schemas_of_kubernetes_allow(whole: list[dict[str, Any]], version: str) -> None:
+def test_resources_are_valid_for_kubernetes(whole: list[dict[str, Any]], version: str) -> None:
     checked = [item for item in whole if item["kind"] != "ServiceMonitor"]  # the operator's, not Kubernetes'
     assert len(checked) == len(whole) - 1
     for item in checked:
         kubernetes_validate.validate(item, version, strict=True)
 
 
-def test_the_check_against_the_schemas_finds_a_wrong_key(built: list[dict[str, Any]]) -> None:
+def test_validation_rejects_an_unknown_key(built: list[dict[str, Any]]) -> None:
     wrong = one(built, "Deployment") | {"spec": {"replica": 2, **one(built, "Deployment")["spec"]}}
     with pytest.raises(kubernetes_validate.ValidationError):
         kubernetes_validate.validate(wrong, kubernetes_validate.latest_version(), strict=True)
 
 
-def test_it_builds_all_that_a_deployment_needs(built: list[dict[str, Any]]) -> None:
+def test_overlay_has_all_resources(built: list[dict[str, Any]]) -> None:
     assert sorted(item["kind"] for item in built) == [
         "Deployment",
         "HorizontalPodAutoscaler",
@@ -75,29 +75,27 @@ def test_it_builds_all_that_a_deployment_needs(built: list[dict[str, Any]]) -> N
     ]
 
 
-def test_all_of_it_lies_in_one_namespace(whole: list[dict[str, Any]]) -> None:
+def test_resources_are_in_one_namespace(whole: list[dict[str, Any]]) -> None:
     assert {item["metadata"].get("namespace") for item in whole if item["kind"] != "Namespace"} == {"radserve"}
 
 
-def test_without_the_files_of_the_secrets_nothing_is_built_and_the_missing_one_is_named(
-    tmp_path: Path, overlay: str
-) -> None:
+def test_build_without_secret_files_names_the_missing_file(tmp_path: Path, overlay: str) -> None:
     shutil.copytree(
         SOURCE, tmp_path / "copied", ignore=lambda folder, names: names if folder.endswith("secrets") else []
     )
-    done = attempt(tmp_path / "copied" / "overlays" / overlay)
-    assert done.returncode != 0
-    assert "secrets/api_keys.json" in done.stderr
+    process = attempt(tmp_path / "copied" / "overlays" / overlay)
+    assert process.returncode != 0
+    assert "secrets/api_keys.json" in process.stderr
 
 
-def test_git_has_no_file_of_a_secret() -> None:
+def test_git_ignores_secret_files() -> None:
     for ignore in SOURCE.rglob("secrets/.gitignore"):
         assert ignore.read_text().splitlines() == ["*", "!.gitignore"]
     assert {path.parent.parent.name for path in SOURCE.rglob("secrets/.gitignore")} == {"base", "service-monitor"}
 
 
-def test_every_file_is_named_by_a_kustomization() -> None:
-    # Also where no kustomize is installed: what is listed exists, and what exists is listed.
+def test_every_file_is_listed_in_a_kustomization() -> None:
+    # Without kustomize: listed files exist, and existing files are listed.
     for path in SOURCE.rglob("kustomization.yaml"):
         text = yaml.safe_load(path.read_text())
         listed = [*text.get("resources", []), *(patch["path"] for patch in text.get("patches", []))]
@@ -109,17 +107,17 @@ def test_every_file_is_named_by_a_kustomization() -> None:
 # -- The container
 
 
-def test_its_command_is_understood_by_the_command_line(container: dict[str, Any]) -> None:
+def test_command_is_valid(container: dict[str, Any]) -> None:
     command, *options = container["args"]
     COMMANDS[command].load(command).make_context(command, options).close()
 
 
-def test_the_image_is_the_overlays_in_a_pinned_version(container: dict[str, Any], overlay: str) -> None:
-    wanted = {"cpu": "radserve/server-cpu", "gpu": "radserve/server"}[overlay]
-    assert re.fullmatch(rf"{wanted}:\d+\.\d+\.\d+", container["image"])
+def test_image_of_the_overlay_is_pinned(container: dict[str, Any], overlay: str) -> None:
+    name = {"cpu": "radserve/server-cpu", "gpu": "radserve/server"}[overlay]
+    assert re.fullmatch(rf"{name}:\d+\.\d+\.\d+", container["image"])
 
 
-def test_the_pod_is_as_restricted_as_the_strictest_standard_of_kubernetes(
+def test_pod_meets_the_restricted_security_standard(
     built: list[dict[str, Any]], pod: dict[str, Any], container: dict[str, Any]
 ) -> None:
     assert pod["securityContext"]["runAsNonRoot"] is True
@@ -135,15 +133,13 @@ def test_the_pod_is_as_restricted_as_the_strictest_standard_of_kubernetes(
     assert one(built, "Namespace")["metadata"]["labels"]["pod-security.kubernetes.io/enforce"] == "restricted"
 
 
-def test_it_has_no_way_to_the_clusters_api(built: list[dict[str, Any]], pod: dict[str, Any]) -> None:
+def test_pod_cannot_use_the_kubernetes_api(built: list[dict[str, Any]], pod: dict[str, Any]) -> None:
     assert pod["automountServiceAccountToken"] is False
     assert one(built, "ServiceAccount")["automountServiceAccountToken"] is False
     assert pod["serviceAccountName"] == one(built, "ServiceAccount")["metadata"]["name"]
 
 
-def test_what_it_writes_lies_in_memory_and_is_bounded_below_its_limit(
-    pod: dict[str, Any], container: dict[str, Any]
-) -> None:
+def test_writable_volumes_are_in_memory_below_the_memory_limit(pod: dict[str, Any], container: dict[str, Any]) -> None:
     empty = {volume["name"]: volume["emptyDir"] for volume in pod["volumes"] if "emptyDir" in volume}
     writable = {mount["mountPath"] for mount in container["volumeMounts"] if not mount.get("readOnly")}
     assert writable == {"/tmp", "/run/radserve"}
@@ -151,58 +147,58 @@ def test_what_it_writes_lies_in_memory_and_is_bounded_below_its_limit(
     assert sum(size(volume["sizeLimit"]) for volume in empty.values()) < size(
         container["resources"]["limits"]["memory"]
     )
-    # A folder below the volume: the volume's own belongs to root, and the server takes none that others may enter.
+    # A subfolder, because root owns the volume and the server requires a private folder.
     assert Path(option(container, "--runtime")).parent == Path("/run/radserve")
 
 
 def size(text: str) -> int:
-    """Read a quantity of memory."""
+    """Parse a quantity of memory."""
     number, unit = re.fullmatch(r"(\d+)(Mi|Gi)", text).groups()  # type: ignore[union-attr]
     return int(number) << {"Mi": 20, "Gi": 30}[unit]
 
 
-def test_its_resources_are_asked_for_and_limited(container: dict[str, Any], overlay: str) -> None:
+def test_container_has_requests_and_limits(container: dict[str, Any], overlay: str) -> None:
     resources = container["resources"]
     assert set(resources["requests"]) >= {"cpu", "memory"}
-    # Without a CPU limit the supervisor would share out all cores of the node.
+    # Without a CPU limit, the supervisor would use all cores of the node.
     assert set(resources["limits"]) == {"cpu", "memory"} | ({"nvidia.com/gpu"} if overlay == "gpu" else set())
 
 
-def test_gpu_pods_go_to_nodes_with_a_gpu_only(pod: dict[str, Any], overlay: str) -> None:
+def test_gpu_pods_run_only_on_gpu_nodes(pod: dict[str, Any], overlay: str) -> None:
     assert ("nodeSelector" in pod) == ("tolerations" in pod) == (overlay == "gpu")
 
 
-def test_probes_go_through_the_front_and_ask_what_they_mean(container: dict[str, Any]) -> None:
-    asked = {name: container[f"{name}Probe"]["httpGet"] for name in ("startup", "readiness", "liveness")}
-    assert {name: get["path"] for name, get in asked.items()} == {
+def test_probes_go_through_nginx(container: dict[str, Any]) -> None:
+    probes = {name: container[f"{name}Probe"]["httpGet"] for name in ("startup", "readiness", "liveness")}
+    assert {name: get["path"] for name, get in probes.items()} == {
         "startup": "/ready",
         "readiness": "/ready",
         "liveness": "/live",
     }
-    assert {(get["port"], get["scheme"]) for get in asked.values()} == {("https", "HTTPS")}
+    assert {(get["port"], get["scheme"]) for get in probes.values()} == {("https", "HTTPS")}
     assert {"name": "https", "containerPort": 8443} in container["ports"]
-    for name in asked:
+    for name in probes:
         assert container[f"{name}Probe"]["timeoutSeconds"] <= container[f"{name}Probe"]["periodSeconds"]
 
 
-def test_a_start_is_given_longer_than_the_supervisor_gives_itself(container: dict[str, Any]) -> None:
+def test_startup_probe_exceeds_the_supervisors_limit(container: dict[str, Any]) -> None:
     from radserve.server.options import ServerOptions
 
     probe = container["startupProbe"]
     assert probe["periodSeconds"] * probe["failureThreshold"] > ServerOptions.startup_timeout
 
 
-def test_a_stop_is_given_longer_than_delay_and_drain(pod: dict[str, Any], container: dict[str, Any]) -> None:
+def test_grace_period_exceeds_delay_and_drain(pod: dict[str, Any], container: dict[str, Any]) -> None:
     variables = {item["name"]: item["value"] for item in container["env"]}
     delay = float(variables["RADSERVE_DRAIN_DELAY"])
     readiness = container["readinessProbe"]
-    # Long enough that the probe has failed, and told the load balancers, before requests are refused.
+    # Long enough for the probe to fail and load balancers to react before requests are rejected.
     assert delay >= readiness["periodSeconds"] * readiness["failureThreshold"]
-    # TorchServe gets 10 s to end, and its workers 3 s (radserve.host.process).
+    # TorchServe has 10 s to stop and its workers 3 s (radserve.server).
     assert pod["terminationGracePeriodSeconds"] > delay + float(option(container, "--drain-timeout")) + 13
 
 
-def test_secrets_are_mounted_as_files_that_only_the_pods_group_reads(
+def test_secret_files_are_readable_only_by_the_pods_group(
     built: list[dict[str, Any]], pod: dict[str, Any], container: dict[str, Any]
 ) -> None:
     secrets = {item["metadata"]["name"]: set(item["data"]) for item in built if item["kind"] == "Secret"}
@@ -219,10 +215,10 @@ def test_secrets_are_mounted_as_files_that_only_the_pods_group_reads(
     assert {item["name"] for item in container["env"]} == {"RADSERVE_DRAIN_DELAY"}
 
 
-# -- Around it
+# -- Other resources
 
 
-def test_a_rollout_and_a_drained_node_take_no_server_before_another_answers(
+def test_rollouts_and_node_drains_keep_servers_available(
     built: list[dict[str, Any]], deployment: dict[str, Any]
 ) -> None:
     assert deployment["strategy"]["rollingUpdate"]["maxUnavailable"] == 0
@@ -233,14 +229,14 @@ def test_a_rollout_and_a_drained_node_take_no_server_before_another_answers(
     assert "replicas" not in deployment
 
 
-def test_it_shrinks_more_slowly_than_it_grows(built: list[dict[str, Any]]) -> None:
+def test_scale_down_is_slower_than_scale_up(built: list[dict[str, Any]]) -> None:
     scaler = one(built, "HorizontalPodAutoscaler")["spec"]
     behavior = scaler["behavior"]
     assert behavior["scaleDown"]["stabilizationWindowSeconds"] > behavior["scaleUp"]["stabilizationWindowSeconds"]
     assert scaler["scaleTargetRef"]["name"] == one(built, "Deployment")["metadata"]["name"]
 
 
-def test_every_selector_finds_the_pods(built: list[dict[str, Any]], deployment: dict[str, Any]) -> None:
+def test_selectors_match_the_pods(built: list[dict[str, Any]], deployment: dict[str, Any]) -> None:
     labels = deployment["template"]["metadata"]["labels"].items()
     spread = [
         item["labelSelector"]["matchLabels"] for item in deployment["template"]["spec"]["topologySpreadConstraints"]
@@ -258,7 +254,7 @@ def test_every_selector_finds_the_pods(built: list[dict[str, Any]], deployment: 
         assert selector.items() >= OURS.items()
 
 
-def test_the_service_has_the_api_and_the_metrics_but_not_the_management(
+def test_service_publishes_api_and_metrics_but_not_management(
     built: list[dict[str, Any]], container: dict[str, Any]
 ) -> None:
     ports = {port["name"]: port["containerPort"] for port in container["ports"]}
@@ -267,7 +263,7 @@ def test_the_service_has_the_api_and_the_metrics_but_not_the_management(
     assert option(container, "--management-host") == "127.0.0.1"
 
 
-def test_only_namespaces_that_were_let_in_reach_the_two_ports(built: list[dict[str, Any]]) -> None:
+def test_only_labelled_namespaces_can_reach_the_ports(built: list[dict[str, Any]]) -> None:
     policy = one(built, "NetworkPolicy")["spec"]
     assert policy["policyTypes"] == ["Ingress", "Egress"]
     allowed = {
@@ -279,7 +275,7 @@ def test_only_namespaces_that_were_let_in_reach_the_two_ports(built: list[dict[s
     assert len(policy["ingress"]) == 2
 
 
-def test_it_can_ask_for_names_and_nothing_else(built: list[dict[str, Any]]) -> None:
+def test_egress_allows_only_dns(built: list[dict[str, Any]]) -> None:
     (rule,) = one(built, "NetworkPolicy")["spec"]["egress"]
     assert [item["namespaceSelector"]["matchLabels"] for item in rule["to"]] == [
         {"kubernetes.io/metadata.name": "kube-system"}

@@ -1,4 +1,4 @@
-"""deploy/kubernetes/components: the ingress and the service monitor, beside what they lead to."""
+"""deploy/kubernetes/components: the ingress and the service monitor, compared with their targets."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tests.deploy.kustomize import longest, one
 from tests.server import ROOT
 
 
-def test_the_ingress_leads_to_the_api_only(whole: list[dict[str, Any]]) -> None:
+def test_ingress_routes_only_to_the_api(whole: list[dict[str, Any]]) -> None:
     ingress = one(whole, "Ingress")["spec"]
     paths = [path for rule in ingress["rules"] for path in rule["http"]["paths"]]
     assert {path["path"] for path in paths} == {"/predictions", "/explanations"}
@@ -22,7 +22,7 @@ def test_the_ingress_leads_to_the_api_only(whole: list[dict[str, Any]]) -> None:
     assert ingress["tls"][0]["hosts"] == [ingress["rules"][0]["host"]]
 
 
-def test_the_ingress_lets_through_what_the_front_reads(whole: list[dict[str, Any]]) -> None:
+def test_ingress_body_limit_matches_nginx(whole: list[dict[str, Any]]) -> None:
     annotations = one(whole, "Ingress")["metadata"]["annotations"]
     read = re.search(r"^max_request_size=(\d+)$", (ROOT / "config.properties").read_text(), flags=re.MULTILINE)
     assert read
@@ -30,30 +30,30 @@ def test_the_ingress_lets_through_what_the_front_reads(whole: list[dict[str, Any
     assert megabytes << 20 >= int(read[1])
 
 
-def test_the_ingress_waits_as_long_as_the_front_does(whole: list[dict[str, Any]]) -> None:
+def test_ingress_timeout_matches_nginx(whole: list[dict[str, Any]]) -> None:
     annotations = one(whole, "Ingress")["metadata"]["annotations"]
     assert int(annotations["nginx.ingress.kubernetes.io/proxy-read-timeout"]) > longest()
 
 
-def test_the_service_monitor_scrapes_what_the_repositorys_prometheus_does(whole: list[dict[str, Any]]) -> None:
+def test_service_monitor_matches_the_prometheus_configuration(whole: list[dict[str, Any]]) -> None:
     monitor = one(whole, "ServiceMonitor")["spec"]
     configured = yaml.safe_load((ROOT / "docker" / "prometheus" / "prometheus.yml").read_text())["scrape_configs"]
     published = [job for job in configured if job.get("scheme") == "https" and job["job_name"] != "gateway"]
-    wanted = {job["job_name"]: job["metrics_path"] for job in published}  # no gateway runs in the cluster
-    found = {item["relabelings"][0]["replacement"]: item["path"] for item in monitor["endpoints"]}
-    assert found == wanted
+    expected = {job["job_name"]: job["metrics_path"] for job in published}  # no gateway runs in the cluster
+    endpoints = {item["relabelings"][0]["replacement"]: item["path"] for item in monitor["endpoints"]}
+    assert endpoints == expected
     assert all(
         item["relabelings"] == [{"targetLabel": "job", "replacement": job}]
-        for job, item in zip(found, monitor["endpoints"], strict=True)
+        for job, item in zip(endpoints, monitor["endpoints"], strict=True)
     )
     assert monitor["selector"]["matchLabels"].items() <= one(whole, "Service")["metadata"]["labels"].items()
 
 
-def test_the_service_monitors_secret_exists_under_the_name_it_asks_for(whole: list[dict[str, Any]]) -> None:
+def test_service_monitor_refers_to_an_existing_secret(whole: list[dict[str, Any]]) -> None:
     (secret,) = [item for item in whole if item["metadata"]["name"] == "radserve-metrics"]
     for endpoint in one(whole, "ServiceMonitor")["spec"]["endpoints"]:
-        asked = [endpoint["authorization"]["credentials"], endpoint["tlsConfig"]["ca"]["secret"]]
-        assert {item["name"] for item in asked} == {"radserve-metrics"}
-        assert {item["key"] for item in asked} == set(secret["data"])
+        references = [endpoint["authorization"]["credentials"], endpoint["tlsConfig"]["ca"]["secret"]]
+        assert {item["name"] for item in references} == {"radserve-metrics"}
+        assert {item["key"] for item in references} == set(secret["data"])
         service = one(whole, "Service")["metadata"]
         assert endpoint["tlsConfig"]["serverName"] == f"{service['name']}.{service['namespace']}.svc"

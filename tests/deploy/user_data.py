@@ -1,4 +1,4 @@
-"""What instances run when they start, as the templates make it: `python -m tests.deploy.user_data FOLDER`."""
+"""User data of the templates' instances, rendered with sample values: `python -m tests.deploy.user_data FOLDER`."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ PLACES = {"host": "Template", "service": "Instance"}
 
 
 def scripts() -> Iterator[tuple[str, str]]:
-    """Yield name and text: of each template with and without a GPU, and of scripts that a script writes."""
+    """Yield name and text of each template's script, with and without a GPU, and of scripts that it writes."""
     for stack, logical in PLACES.items():
         for gpu in (True, False):
             text = rendered(load(stack), logical, gpu=gpu)  # type: ignore[arg-type]  # names of stacks
@@ -44,15 +44,15 @@ def scripts() -> Iterator[tuple[str, str]]:
 
 
 def rendered(template: Template, logical: str, *, gpu: bool) -> str:
-    """Return the user data of a launch template, with sample values; models come from the bucket."""
+    """Return the user data of a launch template with sample values, for models from the bucket."""
     data = template.document["Resources"][logical]["Properties"]["LaunchTemplateData"]["UserData"]
     return _value(data["Fn::Base64"], {"WithGpu": gpu, "FromBucket": True})
 
 
 def written(script: str) -> dict[str, str]:
-    """Return the files that a script writes by here-documents, by path."""
-    found = re.findall(r"^cat > (\S+) <<'EOF'\n(.*?)^EOF$", script, re.MULTILINE | re.DOTALL)
-    return dict(found)
+    """Return the files that a script writes with here-documents, by path."""
+    files = re.findall(r"^cat > (\S+) <<'EOF'\n(.*?)^EOF$", script, re.MULTILINE | re.DOTALL)
+    return dict(files)
 
 
 def _value(item: Any, conditions: dict[str, bool]) -> str:

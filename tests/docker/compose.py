@@ -1,4 +1,4 @@
-"""The tools that read docker/compose.yaml, and the script that makes its secrets, as the tests run them."""
+"""Helpers: tools that read docker/compose.yaml, and the script that creates its secrets."""
 
 from __future__ import annotations
 
@@ -40,10 +40,10 @@ def podman(variables: Mapping[str, str], *files: Path) -> subprocess.CompletedPr
 
 
 def merged(variables: Mapping[str, str], *files: Path) -> dict[str, Any]:
-    done = podman(ENVIRONMENT | dict(variables), *files)
-    assert done.returncode == 0, done.stderr
-    read: dict[str, Any] = yaml.safe_load(done.stdout)
-    return read
+    process = podman(ENVIRONMENT | dict(variables), *files)
+    assert process.returncode == 0, process.stderr
+    document: dict[str, Any] = yaml.safe_load(process.stdout)
+    return document
 
 
 def make(folder: Path, *hosts: str) -> subprocess.CompletedProcess[str]:

@@ -1,4 +1,4 @@
-"""docker/compose.yaml: read by the tools of its field, and what it promises held against what they make of it."""
+"""docker/compose.yaml: read by compose tools and checked for the documented rules."""
 
 from __future__ import annotations
 
@@ -33,77 +33,77 @@ def gpu() -> dict[str, Any]:
 
 @pytest.fixture(scope="module", params=["cpu", "gpu"])
 def services(request: pytest.FixtureRequest) -> dict[str, dict[str, Any]]:
-    found: dict[str, dict[str, Any]] = request.getfixturevalue(request.param)["services"]
-    return found
+    services: dict[str, dict[str, Any]] = request.getfixturevalue(request.param)["services"]
+    return services
 
 
 def mounts(service: Mapping[str, Any]) -> list[tuple[str, str, bool]]:
-    """Return source, target and whether it is mounted read-only."""
-    found = []
+    """Return source, target and read-only flag of each mount."""
+    items = []
     for volume in service.get("volumes", []):
         if isinstance(volume, str):
             source, target, *options = volume.split(":")
-            found.append((source, target, bool(options) and "ro" in options[0].split(",")))
+            items.append((source, target, bool(options) and "ro" in options[0].split(",")))
         else:
-            found.append((volume["source"], volume["target"], bool(volume.get("read_only"))))
-    return found
+            items.append((volume["source"], volume["target"], bool(volume.get("read_only"))))
+    return items
 
 
-# -- The tools of the field read it
+# -- Validity
 
 
 @pytest.mark.parametrize("file", [COMPOSE, PORTS])
-def test_it_is_what_the_compose_specification_allows(file: Path) -> None:
-    done = run([tool("check-jsonschema"), "--builtin-schema", "vendor.compose-spec", str(file)], {})
-    assert done.returncode == 0, done.stdout + done.stderr
+def test_file_is_valid_for_the_compose_specification(file: Path) -> None:
+    process = run([tool("check-jsonschema"), "--builtin-schema", "vendor.compose-spec", str(file)], {})
+    assert process.returncode == 0, process.stdout + process.stderr
 
 
-def test_the_check_of_the_specification_finds_a_wrong_key(tmp_path: Path) -> None:
+def test_validation_rejects_an_unknown_key(tmp_path: Path) -> None:
     wrong = tmp_path / "compose.yaml"
     wrong.write_text(COMPOSE.read_text().replace("healthcheck:", "healtcheck:", 1))
-    done = run([tool("check-jsonschema"), "--builtin-schema", "vendor.compose-spec", str(wrong)], {})
-    assert done.returncode == 1
+    process = run([tool("check-jsonschema"), "--builtin-schema", "vendor.compose-spec", str(wrong)], {})
+    assert process.returncode == 1
 
 
 @pytest.mark.parametrize("variables", [{}, GPU])
-def test_docker_compose_reads_it_where_it_is_installed(variables: dict[str, str]) -> None:
+def test_docker_compose_reads_the_file(variables: dict[str, str]) -> None:
     docker = [["docker", "compose"], ["docker-compose"]]
-    found = next(
+    command = next(
         (item for item in docker if shutil.which(item[0]) and run([*item, "version"], {}).returncode == 0), None
     )
-    if found is None:
+    if command is None:
         pytest.skip("needs docker compose; podman-compose has read it in the other tests")
     files = ["--env-file", "/dev/null", "-f", str(COMPOSE), "-f", str(PORTS)]
-    done = run([*found, *files, "config", "--format", "json"], ENVIRONMENT | variables)
-    assert done.returncode == 0, done.stderr
-    assert set(json.loads(done.stdout)["services"]) == set(merged(variables, PORTS)["services"])
+    process = run([*command, *files, "config", "--format", "json"], ENVIRONMENT | variables)
+    assert process.returncode == 0, process.stderr
+    assert set(json.loads(process.stdout)["services"]) == set(merged(variables, PORTS)["services"])
 
 
-def test_without_an_environment_file_it_says_which_to_copy() -> None:
-    done = podman({})
-    assert done.returncode != 0
-    assert "copy docker/.env.example to docker/.env" in done.stderr
+def test_missing_environment_file_gives_advice() -> None:
+    process = podman({})
+    assert process.returncode != 0
+    assert "copy docker/.env.example to docker/.env" in process.stderr
 
 
-def test_every_variable_is_explained_in_the_example() -> None:
+def test_example_explains_every_variable() -> None:
     text = COMPOSE.read_text() + PORTS.read_text()
-    asked = set(re.findall(r"\$\{([A-Z_]+)", text))
+    used = set(re.findall(r"\$\{([A-Z_]+)", text))
     lines = (DOCKER / ".env.example").read_text().splitlines()
-    given = {line.lstrip("#").split("=")[0] for line in lines if re.match(r"#?[A-Z_]+=", line)}
-    assert given == asked | {"COMPOSE_PROFILES"}
+    documented = {line.lstrip("#").split("=")[0] for line in lines if re.match(r"#?[A-Z_]+=", line)}
+    assert documented == used | {"COMPOSE_PROFILES"}
     blocks = (DOCKER / ".env.example").read_text().strip().split("\n\n")
     assert all(block.startswith("# ") for block in blocks)
 
 
-# -- Who runs, and who can be reached
+# -- Services and networks
 
 
-def test_each_profile_starts_one_server_and_all_that_both_share(cpu: dict[str, Any], gpu: dict[str, Any]) -> None:
+def test_profile_starts_one_server_and_the_shared_services(cpu: dict[str, Any], gpu: dict[str, Any]) -> None:
     assert set(cpu["services"]) == SHARED | {"server"}
     assert set(gpu["services"]) == SHARED | {"server-gpu", "dcgm-exporter"}
 
 
-def test_both_servers_differ_in_image_and_devices_only(cpu: dict[str, Any], gpu: dict[str, Any]) -> None:
+def test_servers_differ_only_in_image_and_devices(cpu: dict[str, Any], gpu: dict[str, Any]) -> None:
     one, other = dict(cpu["services"]["server"]), dict(gpu["services"]["server-gpu"])
     assert one.pop("image").startswith("radserve/server-cpu:")
     assert other.pop("image").startswith("radserve/server:")
@@ -113,12 +113,12 @@ def test_both_servers_differ_in_image_and_devices_only(cpu: dict[str, Any], gpu:
     assert one == other
 
 
-def test_only_nginx_is_published_and_management_on_this_host_only(services: dict[str, dict[str, Any]]) -> None:
+def test_only_nginx_is_published_and_management_only_locally(services: dict[str, dict[str, Any]]) -> None:
     published = {name: service["ports"] for name, service in services.items() if service.get("ports")}
     assert published == {"nginx": ["0.0.0.0:8443:8443", "127.0.0.1:8444:8444"]}
 
 
-def test_the_server_is_reached_through_nginx_alone(services: dict[str, dict[str, Any]]) -> None:
+def test_server_is_reachable_only_through_nginx(services: dict[str, dict[str, Any]]) -> None:
     server = next(service for name, service in services.items() if name.startswith("server"))
     assert server["network_mode"] == "service:nginx"
     assert "networks" not in server
@@ -126,16 +126,16 @@ def test_the_server_is_reached_through_nginx_alone(services: dict[str, dict[str,
     assert services["nginx"]["command"][0] == "front"
 
 
-def test_prometheus_finds_the_front_under_the_name_it_asks_for(cpu: dict[str, Any]) -> None:
+def test_prometheus_target_is_an_alias_of_nginx(cpu: dict[str, Any]) -> None:
     nginx = cpu["services"]["nginx"]
-    asked = yaml.safe_load((DOCKER / "prometheus" / "prometheus.yml").read_text())["scrape_configs"]
-    targets = {target for job in asked for item in job.get("static_configs", []) for target in item["targets"]}
+    jobs = yaml.safe_load((DOCKER / "prometheus" / "prometheus.yml").read_text())["scrape_configs"]
+    targets = {target for job in jobs for item in job.get("static_configs", []) for target in item["targets"]}
     assert "server:9180" in targets
     assert "server" in nginx["networks"]["monitoring"]["aliases"]
     assert "--metrics-port-public=9180" in nginx["command"]
 
 
-def test_the_inner_networks_lead_nowhere_and_each_service_is_in_no_more_than_it_needs(cpu: dict[str, Any]) -> None:
+def test_internal_networks_have_no_egress_and_services_join_only_what_they_need(cpu: dict[str, Any]) -> None:
     assert {name: bool((net or {}).get("internal")) for name, net in cpu["networks"].items()} == {
         "front": False,
         "inner": True,
@@ -154,7 +154,7 @@ def test_the_inner_networks_lead_nowhere_and_each_service_is_in_no_more_than_it_
     }
 
 
-def test_the_overlay_publishes_the_monitoring_to_this_host_only() -> None:
+def test_overlay_publishes_monitoring_only_locally() -> None:
     services = merged({}, PORTS)["services"]
     published = {name: service["ports"] for name, service in services.items() if service.get("ports")}
     assert published.pop("nginx")
@@ -162,20 +162,20 @@ def test_the_overlay_publishes_the_monitoring_to_this_host_only() -> None:
     assert set(services["grafana"]["networks"]) == {"monitoring", "monitoring-ports"}
 
 
-def test_the_gateway_has_no_port_and_asks_nginx_as_everybody_does(
+def test_gateway_has_no_port_and_uses_nginx(
     services: dict[str, dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     gateway = services["gateway"]
     assert not gateway.get("ports")
-    given = environment(gateway)
-    socket = given.pop("RADSERVE_GATEWAY_SOCKET")
+    variables = environment(gateway)
+    socket = variables.pop("RADSERVE_GATEWAY_SOCKET")
     assert f"--gateway=unix:{socket}" in services["nginx"]["command"]
     for name in ("nginx", "gateway"):
         assert ("gateway", str(Path(socket).parent), False) in mounts(services[name])
-    # Its variables and secrets are settings, and such as work together.
+    # Its variables and secrets are valid settings.
     for target in secrets(gateway):
         (tmp_path / target).write_text("redis://:x@redis:6379/0")
-    for key, value in (given | {"RADSERVE_GATEWAY_SECRETS": str(tmp_path)}).items():
+    for key, value in (variables | {"RADSERVE_GATEWAY_SECRETS": str(tmp_path)}).items():
         monkeypatch.setenv(key, value)
     settings = Settings.read()
     assert settings.supervisor_url == "https://server:8443"
@@ -183,20 +183,20 @@ def test_the_gateway_has_no_port_and_asks_nginx_as_everybody_does(
     assert (settings.history, settings.rate_storage) == ("redis://:x@redis:6379/0",) * 2
     assert settings.keys == "/run/keys/api_keys.json"
     assert not any(
-        key.removeprefix("RADSERVE_GATEWAY_").lower() not in {*Settings.model_fields, "secrets"} for key in given
+        key.removeprefix("RADSERVE_GATEWAY_").lower() not in {*Settings.model_fields, "secrets"} for key in variables
     )
 
 
-# -- What holds for every container
+# -- Every container
 
 
-def test_every_service_says_how_it_is_and_starts_again(services: dict[str, dict[str, Any]]) -> None:
+def test_services_have_a_healthcheck_and_restart(services: dict[str, dict[str, Any]]) -> None:
     for name, service in services.items():
         assert service["healthcheck"]["test"][0] in {"CMD", "CMD-SHELL"}, name
         assert service["restart"] == "unless-stopped", name
 
 
-def test_every_service_is_contained(services: dict[str, dict[str, Any]]) -> None:
+def test_services_run_without_privileges(services: dict[str, dict[str, Any]]) -> None:
     for name, service in services.items():
         assert service["read_only"] is True, name
         assert service["cap_drop"] == ["ALL"], name
@@ -205,18 +205,18 @@ def test_every_service_is_contained(services: dict[str, dict[str, Any]]) -> None
         assert not any("docker.sock" in source for source, _, _ in mounts(service)), name
 
 
-def test_every_service_has_limits_of_cpu_memory_processes_and_log(services: dict[str, dict[str, Any]]) -> None:
+def test_services_have_limits_of_cpu_memory_processes_and_logs(services: dict[str, dict[str, Any]]) -> None:
     for name, service in services.items():
         assert set(service["deploy"]["resources"]["limits"]) == {"cpus", "memory", "pids"}, name
         assert service["logging"] == {"driver": "json-file", "options": {"max-size": "10m", "max-file": "3"}}, name
 
 
-def test_every_image_is_pinned_to_a_whole_version(services: dict[str, dict[str, Any]]) -> None:
+def test_images_are_pinned_to_a_full_version(services: dict[str, dict[str, Any]]) -> None:
     for name, service in services.items():
         assert re.fullmatch(r"[a-z0-9./-]+:v?\d+\.\d+\.\d+[a-z0-9.-]*", service["image"]), name
 
 
-def test_a_start_waits_for_what_it_needs(services: dict[str, dict[str, Any]]) -> None:
+def test_services_wait_for_their_dependencies(services: dict[str, dict[str, Any]]) -> None:
     server = next(name for name in services if name.startswith("server"))
     waits = {name: service["depends_on"] for name, service in services.items() if service.get("depends_on")}
     assert {name: set(needs) for name, needs in waits.items()} == {
@@ -226,21 +226,21 @@ def test_a_start_waits_for_what_it_needs(services: dict[str, dict[str, Any]]) ->
         "grafana": {"prometheus"},
     }
     assert all(item["condition"] == "service_healthy" for needs in waits.values() for item in needs.values())
-    # Whoever joins a network name space must follow its owner when that is made anew.
+    # A service in another's network namespace must restart with its owner.
     assert services[server]["depends_on"]["nginx"]["restart"] is True
 
 
-def test_a_stop_takes_longer_than_the_drain(services: dict[str, dict[str, Any]]) -> None:
+def test_grace_period_exceeds_the_drain(services: dict[str, dict[str, Any]]) -> None:
     server = next(service for name, service in services.items() if name.startswith("server"))
     drain = next(float(item.split("=")[1]) for item in server["command"] if item.startswith("--drain-timeout="))
-    # TorchServe gets 10 s to end, and its workers 3 s (radserve.host.process).
+    # TorchServe has 10 s to stop and its workers 3 s (radserve.server).
     assert float(server["stop_grace_period"].removesuffix("s")) > drain + 13
 
 
 # -- Files and secrets
 
 
-def test_every_file_that_is_mounted_is_in_the_repository(services: dict[str, dict[str, Any]]) -> None:
+def test_mounted_files_are_in_the_repository(services: dict[str, dict[str, Any]]) -> None:
     for name, service in services.items():
         for source, target, read_only in mounts(service):
             if not source.startswith("."):
@@ -250,27 +250,27 @@ def test_every_file_that_is_mounted_is_in_the_repository(services: dict[str, dic
             assert read_only, f"{name}: {target} must not be written"
 
 
-def test_the_host_itself_is_only_ever_read(services: dict[str, dict[str, Any]]) -> None:
+def test_host_file_system_is_mounted_read_only(services: dict[str, dict[str, Any]]) -> None:
     hosts = {source: read_only for service in services.values() for source, _, read_only in mounts(service)}
     assert {source for source in hosts if source.startswith("/")} <= {"/", "/dev/null"}
     assert hosts["/"]
 
 
 def environment(service: Mapping[str, Any]) -> dict[str, str]:
-    given = service.get("environment", {})
-    pairs = given.items() if isinstance(given, dict) else (item.split("=", 1) for item in given)
+    variables = service.get("environment", {})
+    pairs = variables.items() if isinstance(variables, dict) else (item.split("=", 1) for item in variables)
     return {key: str(value) for key, value in pairs}
 
 
 def secrets(service: Mapping[str, Any]) -> dict[str, str]:
-    """Return the secrets of a service: name of the file in it -> name of the secret."""
-    given: list[dict[str, str]] = [
+    """Return the secrets of a service by the name of their file in the container."""
+    entries: list[dict[str, str]] = [
         item if isinstance(item, dict) else {"source": item} for item in service.get("secrets", [])
     ]
-    return {item.get("target", item["source"]): item["source"] for item in given}
+    return {item.get("target", item["source"]): item["source"] for item in entries}
 
 
-def test_secrets_are_files_and_no_variable_holds_one(services: dict[str, dict[str, Any]], cpu: dict[str, Any]) -> None:
+def test_secrets_are_files_and_not_in_variables(services: dict[str, dict[str, Any]], cpu: dict[str, Any]) -> None:
     assert all(set(secret) == {"file"} for secret in cpu["secrets"].values())
     used = {name for service in services.values() for name in secrets(service).values()}
     assert used == set(cpu["secrets"])
@@ -282,22 +282,22 @@ def test_secrets_are_files_and_no_variable_holds_one(services: dict[str, dict[st
                     assert value.removeprefix("/run/secrets/") in service["secrets"]
 
 
-def test_a_command_names_no_secret_that_its_service_does_not_have(services: dict[str, dict[str, Any]]) -> None:
+def test_commands_use_only_secrets_of_their_service(services: dict[str, dict[str, Any]]) -> None:
     prometheus = (DOCKER / "prometheus" / "prometheus.yml").read_text()
     redis = (DOCKER / "redis" / "redis.conf").read_text()
     for name, service in services.items():
         text = json.dumps(service) + {"prometheus": prometheus, "redis": redis}.get(name, "")
-        # Those of the gateway are named like its settings, and found by their folder.
+        # The gateway finds its secrets by folder and the names of settings.
         named = {item for item in secrets(service) if not item.startswith("radserve_gateway_")}
         assert set(re.findall(r"/run/secrets/(\w+)", text)) == named, name
 
 
-def test_git_ignores_the_secrets_and_the_environment_file() -> None:
+def test_git_ignores_secrets_and_environment_file() -> None:
     for path in ("docker/secrets/tls/key.pem", "docker/secrets/keys/api_keys.json", "docker/.env"):
         assert subprocess.run(["git", "check-ignore", "-q", path], cwd=ROOT, check=False).returncode == 0, path
 
 
-def test_what_runs_from_our_image_is_understood_by_the_command_line(services: dict[str, dict[str, Any]]) -> None:
+def test_commands_of_our_images_are_valid(services: dict[str, dict[str, Any]]) -> None:
     from radserve.cli.main import COMMANDS
 
     for service in services.values():

@@ -1,4 +1,4 @@
-"""The dashboards as Grafana reads them; tests/e2e/test_monitoring.py asks their queries."""
+"""Grafana's dashboards; tests/e2e/test_monitoring.py runs their queries."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ PANELS = [
 ]
 
 
-def test_the_dashboards_are_what_the_short_form_says() -> None:
-    made = runpy.run_path(str(FOLDER / "make.py"))["dashboards"]()
+def test_dashboards_are_up_to_date_with_their_source() -> None:
+    generated = runpy.run_path(str(FOLDER / "make.py"))["dashboards"]()
     files = {path.name: path.read_text() for path in (FOLDER / "dashboards").iterdir()}
-    assert files == made, "run: python docker/grafana/make.py"
+    assert files == generated, "run: python docker/grafana/make.py"
 
 
 @pytest.mark.parametrize("name", DASHBOARDS)
-def test_a_dashboard_can_be_provisioned(name: str) -> None:
+def test_dashboard_can_be_provisioned(name: str) -> None:
     dashboard = DASHBOARDS[name]
     assert f"{dashboard['uid']}.json" == name
     assert len(dashboard["uid"]) <= 40
@@ -43,7 +43,7 @@ def test_a_dashboard_can_be_provisioned(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", DASHBOARDS)
-def test_no_panel_covers_another_or_leaves_the_page(name: str) -> None:
+def test_panels_do_not_overlap_and_fit_the_page(name: str) -> None:
     taken: set[tuple[int, int]] = set()
     for panel in DASHBOARDS[name]["panels"]:
         place = panel["gridPos"]
@@ -55,7 +55,7 @@ def test_no_panel_covers_another_or_leaves_the_page(name: str) -> None:
 
 
 @pytest.mark.parametrize(("name", "panel"), PANELS)
-def test_a_panel_asks_the_chosen_source_and_uses_the_variables(name: str, panel: dict[str, Any]) -> None:
+def test_panel_uses_the_data_source_and_the_variables(name: str, panel: dict[str, Any]) -> None:
     variables = {item["name"] for item in DASHBOARDS[name]["templating"]["list"]}
     assert panel["targets"]
     for target in panel["targets"]:
@@ -65,7 +65,7 @@ def test_a_panel_asks_the_chosen_source_and_uses_the_variables(name: str, panel:
         assert {word.split('"')[0].split("]")[0] for word in used} <= variables | {"__rate_interval"}
 
 
-def test_the_source_and_the_folder_are_those_that_compose_mounts() -> None:
+def test_provisioning_matches_the_mounts_of_compose() -> None:
     compose = yaml.safe_load((ROOT / "docker" / "compose.yaml").read_bytes())["services"]
     mounts = compose["grafana"]["volumes"]
     assert "./grafana/provisioning:/etc/grafana/provisioning:ro" in mounts

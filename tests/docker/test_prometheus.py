@@ -25,49 +25,49 @@ ALERTS: dict[str, Any] = {
 pytestmark = pytest.mark.skipif(shutil.which("promtool") is None, reason="needs promtool (Debian: prometheus)")
 
 
-def promtool(*words: str | Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(["promtool", *words], capture_output=True, text=True, timeout=300, check=False)
+def promtool(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(["promtool", *arguments], capture_output=True, text=True, timeout=300, check=False)
 
 
 def expectations(alert: str) -> list[bool]:
-    """Say of each unit test of an alert whether it is to fire."""
+    """Return for each unit test of an alert whether it must fire."""
     tests = [test for file in TESTS for test in yaml.safe_load(file.read_bytes())["tests"]]
     return [
         bool(item.get("exp_alerts")) for test in tests for item in test["alert_rule_test"] if item["alertname"] == alert
     ]
 
 
-def test_the_configuration_is_valid(tmp_path: Path) -> None:
+def test_configuration_is_valid(tmp_path: Path) -> None:
     text = (FOLDER / "prometheus.yml").read_text()
     for name in re.findall(r"/run/secrets/\w+", text):
         mounted = tmp_path / Path(name).name
         mounted.write_text("stands for what compose mounts")
         text = text.replace(name, str(mounted))
     (tmp_path / "prometheus.yml").write_text(text.replace("/etc/prometheus/rules", str(RULES)))
-    done = promtool("check", "config", "--lint-fatal", tmp_path / "prometheus.yml")
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert f"{len(list(RULES.glob('*.yml')))} rule files found" in done.stdout
+    process = promtool("check", "config", "--lint-fatal", tmp_path / "prometheus.yml")
+    assert process.returncode == 0, process.stdout + process.stderr
+    assert f"{len(list(RULES.glob('*.yml')))} rule files found" in process.stdout
 
 
-def test_the_rules_are_valid() -> None:
-    done = promtool("check", "rules", "--lint-fatal", *sorted(RULES.glob("*.yml")))
-    assert done.returncode == 0, done.stdout + done.stderr
+def test_rules_are_valid() -> None:
+    process = promtool("check", "rules", "--lint-fatal", *sorted(RULES.glob("*.yml")))
+    assert process.returncode == 0, process.stdout + process.stderr
 
 
 @pytest.mark.parametrize("file", TESTS, ids=lambda file: file.stem)
-def test_alerts_fire_when_they_should(file: Path) -> None:
-    done = promtool("test", "rules", file)
-    assert done.returncode == 0, done.stdout + done.stderr
+def test_unit_tests_of_alerts_pass(file: Path) -> None:
+    process = promtool("test", "rules", file)
+    assert process.returncode == 0, process.stdout + process.stderr
 
 
 @pytest.mark.parametrize("alert", ALERTS)
-def test_every_alert_is_tested_both_firing_and_silent(alert: str) -> None:
+def test_alert_has_unit_tests_for_firing_and_not_firing(alert: str) -> None:
     assert set(expectations(alert)) == {True, False}
 
 
 @pytest.mark.parametrize("expression", ["vector(1)", "vector(0) > 1"], ids=["always", "never"])
 @pytest.mark.parametrize("alert", ALERTS)
-def test_the_unit_tests_notice_an_alert_that_fires_always_or_never(alert: str, expression: str, tmp_path: Path) -> None:
+def test_unit_tests_fail_for_an_alert_that_always_or_never_fires(alert: str, expression: str, tmp_path: Path) -> None:
     (tmp_path / "rules").mkdir()
     shutil.copy(RULES / "recording.yml", tmp_path / "rules")
     rules = yaml.safe_load((RULES / "alerts.yml").read_bytes())
@@ -78,16 +78,16 @@ def test_the_unit_tests_notice_an_alert_that_fires_always_or_never(alert: str, e
     (tmp_path / "rules" / "alerts.yml").write_text(yaml.safe_dump(rules))
     (file,) = [item for item in TESTS if f"alertname: {alert}\n" in item.read_text()]
     tests = yaml.safe_load(file.read_bytes())
-    wanted = [test for test in tests["tests"] if any(item["alertname"] == alert for item in test["alert_rule_test"])]
-    tests |= {"tests": wanted, "rule_files": ["rules/recording.yml", "rules/alerts.yml"]}
+    selected = [test for test in tests["tests"] if any(item["alertname"] == alert for item in test["alert_rule_test"])]
+    tests |= {"tests": selected, "rule_files": ["rules/recording.yml", "rules/alerts.yml"]}
     (tmp_path / "tests.yml").write_text(yaml.safe_dump(tests))
-    done = promtool("test", "rules", tmp_path / "tests.yml")
-    assert done.returncode == 1, done.stdout
-    assert f"alertname: {alert}" in done.stderr
+    process = promtool("test", "rules", tmp_path / "tests.yml")
+    assert process.returncode == 1, process.stdout
+    assert f"alertname: {alert}" in process.stderr
 
 
 @pytest.mark.parametrize("alert", ALERTS)
-def test_every_alert_says_what_it_means_and_where_to_read_on(alert: str) -> None:
+def test_alert_has_a_description_and_a_section_in_the_runbook(alert: str) -> None:
     rule = ALERTS[alert]
     assert rule["labels"]["severity"] in ("warning", "critical")
     assert set(rule["annotations"]) == {"summary", "description", "runbook"}
@@ -97,13 +97,13 @@ def test_every_alert_says_what_it_means_and_where_to_read_on(alert: str) -> None
     assert alert in headings
 
 
-def test_the_runbook_has_no_section_without_an_alert() -> None:
+def test_runbook_sections_match_the_alerts() -> None:
     page = (ROOT / "docs" / "runbook.md").read_text()
     assert set(re.findall(r"^## (.+)$", page, re.MULTILINE)) == set(ALERTS)
     assert set(re.findall(r"\(#(\w+)\)", page)) <= {alert.lower() for alert in ALERTS}
 
 
-def test_keys_are_read_from_files_and_never_sent_in_the_clear() -> None:
+def test_keys_are_files_and_sent_only_over_tls() -> None:
     jobs = {job["job_name"]: job for job in yaml.safe_load((FOLDER / "prometheus.yml").read_bytes())["scrape_configs"]}
     for name in ("torchserve", "supervisor", "gateway"):
         assert set(jobs[name]["authorization"]) == {"credentials_file"}

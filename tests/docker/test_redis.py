@@ -1,4 +1,4 @@
-"""docker/redis/redis.conf under a real redis-server: nothing without the password, nothing for an operator."""
+"""docker/redis/redis.conf with a real redis-server."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ CONFIGURATION = ROOT / "docker" / "redis" / "redis.conf"
 
 @dataclass(frozen=True)
 class Redis:
-    """One that answers."""
+    """A running Redis."""
 
     port: int
     secrets: Path
@@ -32,21 +32,21 @@ class Redis:
         return (self.secrets / "redis_password").read_text()
 
     def ask(self, *command: str, password: str | None = None) -> str:
-        """Send a command as `redis-cli` does."""
+        """Send a command with `redis-cli`."""
         variables = {"REDISCLI_AUTH": password} if password is not None else {}
-        done = run(["redis-cli", "-p", str(self.port), *command], variables)
-        return (done.stdout + done.stderr).strip()
+        process = run(["redis-cli", "-p", str(self.port), *command], variables)
+        return (process.stdout + process.stderr).strip()
 
 
 @pytest.fixture(scope="module")
 def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Redis]:
-    """Start one with the file as it is; only the paths and the port of the container are other ones here."""
+    """Start Redis with the configuration file, with other paths and another port."""
     if shutil.which("redis-server") is None:
         pytest.skip("needs redis-server: scripts/setup-system")
     folder = tmp_path_factory.mktemp("redis")
     secrets, data = folder / "secrets", folder / "data"
-    made = make(secrets)
-    assert made.returncode == 0, made.stderr
+    created = make(secrets)
+    assert created.returncode == 0, created.stderr
     data.mkdir()
     (port,) = free_ports(1)
     here = ["--port", str(port), "--bind", "127.0.0.1", "--aclfile", str(secrets / "redis_users.acl")]
@@ -66,17 +66,17 @@ def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Redis]:
 
 
 @pytest.mark.parametrize("command", ["PING", "SET a 1", "GET a", "CONFIG GET *", "ACL LIST", "INFO"])
-def test_nothing_is_answered_without_the_password(redis: Redis, command: str) -> None:
+def test_command_without_password_is_rejected(redis: Redis, command: str) -> None:
     assert redis.ask(*command.split()).startswith("NOAUTH")
 
 
-def test_a_wrong_password_is_refused(redis: Redis) -> None:
+def test_wrong_password_is_rejected(redis: Redis) -> None:
     answer = redis.ask("PING", password="0" * len(redis.password))
     assert "WRONGPASS" in answer
     assert "PONG" not in answer
 
 
-def test_with_the_password_results_are_kept_for_as_long_as_they_should(redis: Redis) -> None:
+def test_results_are_stored_until_they_expire(redis: Redis) -> None:
     assert redis.ask("SET", "a", "1", "EX", "60", password=redis.password) == "OK"
     assert redis.ask("GET", "a", password=redis.password) == "1"
     assert 0 < int(redis.ask("TTL", "a", password=redis.password)) <= 60
@@ -86,19 +86,19 @@ def test_with_the_password_results_are_kept_for_as_long_as_they_should(redis: Re
     "command",
     ["FLUSHALL", "KEYS *", "CONFIG SET appendonly no", "SHUTDOWN NOSAVE", "ACL LIST", "REPLICAOF 127.0.0.1 1"],
 )
-def test_what_only_an_operator_needs_is_refused_even_with_the_password(redis: Redis, command: str) -> None:
+def test_administrative_command_is_rejected_with_the_password(redis: Redis, command: str) -> None:
     assert redis.ask(*command.split(), password=redis.password).startswith("NOPERM")
 
 
 @pytest.mark.parametrize(("stored", "status"), [("redis_password", 0), ("grafana_password", 1)])
-def test_the_healthcheck_is_what_tells_whether_it_answers(redis: Redis, stored: str, status: int) -> None:
+def test_healthcheck_reports_whether_redis_responds(redis: Redis, stored: str, status: int) -> None:
     _, command = yaml.safe_load(COMPOSE.read_text())["services"]["redis"]["healthcheck"]["test"]
     here = command.replace("$$", "$").replace("/run/secrets/redis_password", str(redis.secrets / stored))
-    done = run(["sh", "-c", here.replace("redis-cli", f"redis-cli -p {redis.port}")], {})
-    assert done.returncode == status, done.stdout + done.stderr
+    process = run(["sh", "-c", here.replace("redis-cli", f"redis-cli -p {redis.port}")], {})
+    assert process.returncode == status, process.stdout + process.stderr
 
 
-def test_every_write_reaches_a_log_on_disk(redis: Redis) -> None:
+def test_writes_are_in_the_append_only_log(redis: Redis) -> None:
     assert redis.ask("SET", "kept", "here", password=redis.password) == "OK"
     deadline = time.monotonic() + 5
     while not any(b"kept" in path.read_bytes() for path in redis.data.rglob("*.aof")):
@@ -106,7 +106,7 @@ def test_every_write_reaches_a_log_on_disk(redis: Redis) -> None:
         time.sleep(0.1)
 
 
-def test_a_full_memory_refuses_writes_and_forgets_nothing(redis: Redis) -> None:
+def test_full_memory_rejects_writes_and_keeps_data(redis: Redis) -> None:
     assert redis.ask("SET", "first", "1", password=redis.password) == "OK"
     try:
         for name in ("big", "bigger"):

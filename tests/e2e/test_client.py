@@ -28,8 +28,8 @@ from tests.spots import HEIGHT, WIDTH, agreement, figure, packed, painted
 
 pytestmark = pytest.mark.e2e
 
-WANTED = figure(HEIGHT, WIDTH)
-SLICE = saved(painted(WANTED), "PNG")
+FIGURE = figure(HEIGHT, WIDTH)
+SLICE = saved(painted(FIGURE), "PNG")
 FILM = ROOT / "archives" / NAME / "sample.png"
 
 
@@ -48,9 +48,9 @@ def client(spots: Server) -> Iterator[Client]:
 
 
 def placed(number: int) -> bytes:
-    """Return a slice that knows where it is, 5 mm from the next."""
+    """Return a slice with its position; slices are 5 mm apart."""
     return dicom(
-        painted(WANTED),
+        painted(FIGURE),
         Modality="MR",
         PixelSpacing=[1, 2],
         ImagePositionPatient=[0, 0, 5 * number],
@@ -58,44 +58,44 @@ def placed(number: int) -> bytes:
     )
 
 
-def test_a_mask_lies_where_the_finding_is(client: Client) -> None:
+def test_a_mask_covers_the_finding(client: Client) -> None:
     image = saved(painted(figure(300, 400)), "PNG")
-    answer = client.predict("spots", image)
-    assert isinstance(answer, Segmentation)
-    assert answer.area.mm2 is None
-    assert agreement(answer.mask.pixels > 0, figure(300, 400)) > 0.9
+    result = client.predict("spots", image)
+    assert isinstance(result, Segmentation)
+    assert result.area.mm2 is None
+    assert agreement(result.mask.pixels > 0, figure(300, 400)) > 0.9
 
 
 def test_a_series_has_the_volume_of_its_masks(client: Client) -> None:
     series = client.predict_series("spots", [placed(number) for number in (3, 1, 2)])
-    assert series.volume.ml == pytest.approx(3 * WANTED.sum() * 2 * 5 / 1000)
-    for answer in series.answers:
-        assert isinstance(answer, Segmentation)
-        assert answer.area.mm2 == pytest.approx(WANTED.sum() * 2)
-        np.testing.assert_array_equal(answer.mask.pixels > 0, WANTED)
+    assert series.volume.ml == pytest.approx(3 * FIGURE.sum() * 2 * 5 / 1000)
+    for result in series.predictions:
+        assert isinstance(result, Segmentation)
+        assert result.area.mm2 == pytest.approx(FIGURE.sum() * 2)
+        np.testing.assert_array_equal(result.mask.pixels > 0, FIGURE)
 
 
-def test_a_slice_that_is_refused_keeps_its_place_and_the_others_their_masks(client: Client) -> None:
+def test_a_rejected_slice_keeps_its_position(client: Client) -> None:
     series = client.predict_series("spots", [SLICE, b"no image", SLICE])
-    assert [type(answer) for answer in series.answers] == [Segmentation, RejectedImage, Segmentation]
+    assert [type(result) for result in series.predictions] == [Segmentation, RejectedImage, Segmentation]
     assert series.volume.ml is None
     assert series.volume.reason
 
 
-def test_the_overlay_has_the_size_of_the_image_and_the_outline_of_the_mask(client: Client) -> None:
-    answer = client.predict("spots", SLICE)
-    overlay = Pillow.open(BytesIO(client.picture("spots", SLICE, answer.model.version, size=answer.image)))
+def test_an_overlay_has_the_size_of_the_image_and_an_outline(client: Client) -> None:
+    result = client.predict("spots", SLICE)
+    overlay = Pillow.open(BytesIO(client.picture("spots", SLICE, result.model.version, size=result.image)))
     outline = (np.asarray(overlay) == OUTLINE).all(axis=-1)
     assert outline.any()
-    assert not (outline & ~WANTED).any()
+    assert not (outline & ~FIGURE).any()
 
 
-def test_a_zip_is_not_taken_for_one_image(client: Client) -> None:
+def test_a_zip_is_not_one_image(client: Client) -> None:
     with pytest.raises(InvalidResponseError, match="predict_series"):
         client.predict("spots", zipped({"1.png": SLICE, "2.png": SLICE}))
 
 
-def test_masks_are_not_explained(client: Client) -> None:
+def test_a_segmentation_model_has_no_explanations(client: Client) -> None:
     with pytest.raises(RejectedRequestError, match=r"404 .*mask"):
         client.explain("spots", SLICE)
 
@@ -104,24 +104,29 @@ def test_the_command_writes_masks_and_overlays(spots: Server, tmp_path: Path) ->
     (tmp_path / "films").mkdir()
     (tmp_path / "films" / "a.png").write_bytes(SLICE)
     (tmp_path / "films" / "b.dcm").write_bytes(placed(1))
-    words = ["predict", "spots", str(tmp_path / "films"), "--url", spots.url, "--json"]
-    words += ["--masks", str(tmp_path / "out"), "--overlays", str(tmp_path / "out")]
+    arguments = ["predict", "spots", str(tmp_path / "films"), "--url", spots.url, "--json"]
+    arguments += ["--masks", str(tmp_path / "out"), "--overlays", str(tmp_path / "out")]
     done = subprocess.run(
-        [sys.executable, "-m", "radserve", *words], capture_output=True, text=True, cwd=ROOT, timeout=60, check=False
+        [sys.executable, "-m", "radserve", *arguments],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        timeout=60,
+        check=False,
     )
-    assert (done.returncode, done.stderr) == (0, "2 answered, 0 not.\n")
+    assert (done.returncode, done.stderr) == (0, "2 images analysed, 0 failed.\n")
     assert [json.loads(line)["label"] for line in done.stdout.splitlines()] == ["spot", "spot"]
     for name in ("a", "b"):
-        np.testing.assert_array_equal(np.asarray(Pillow.open(tmp_path / "out" / f"{name}.mask.png")) > 0, WANTED)
+        np.testing.assert_array_equal(np.asarray(Pillow.open(tmp_path / "out" / f"{name}.mask.png")) > 0, FIGURE)
         assert np.asarray(Pillow.open(tmp_path / "out" / f"{name}.overlay.png")).shape == (HEIGHT, WIDTH, 3)
 
 
-def test_an_explanation_is_the_prediction_and_a_map_on_its_image(server: Server) -> None:
+def test_an_explanation_is_the_prediction_and_a_heat_map(server: Server) -> None:
     with Client(server.url) as client:
         alone = client.predict(NAME, FILM)
-        said = client.explain(NAME, FILM)
+        explanation = client.explain(NAME, FILM)
         overlay = client.picture(NAME, FILM, of="explanations", size=alone.image)
     assert isinstance(alone, Prediction)
-    assert said.prediction.probability == pytest.approx(alone.probability, abs=1e-5)
-    assert said.heat.pixels.shape == (alone.image.height, alone.image.width)
+    assert explanation.prediction.probability == pytest.approx(alone.probability, abs=1e-5)
+    assert explanation.heat.pixels.shape == (alone.image.height, alone.image.width)
     assert Pillow.open(BytesIO(overlay)).size == (alone.image.width, alone.image.height)

@@ -63,7 +63,7 @@ def managed(server: Server, keys: Keys, tmp_path_factory: pytest.TempPathFactory
 @pytest.fixture
 def client(managed: tuple[Proxy, Control]) -> Iterator[httpx.Client]:
     proxy, control = managed
-    control.asked.clear()
+    control.requests.clear()
     with proxy.client("manage", proxy.management_url) as made:
         yield made
 
@@ -76,23 +76,23 @@ def test_a_path_accepts_only_its_methods(managed: tuple[Proxy, Control], client:
         answer = client.request(method, path)
         if method in allowed:
             assert answer.json() == {"path": path.partition("?")[0]}
-            assert control.asked[-1].query == path.partition("?")[2]
-            assert control.asked[-1].method == method
+            assert control.requests[-1].query == path.partition("?")[2]
+            assert control.requests[-1].method == method
         else:
             assert answer.status_code == 405, method
             assert answer.headers["allow"].split(", ") == allowed
-    assert len(control.asked) == len(allowed)
+    assert len(control.requests) == len(allowed)
 
 
 @pytest.mark.parametrize(("role", "status"), [("predict", 403), ("read", 403), (None, 401)])
 def test_management_needs_the_role_manage(managed: tuple[Proxy, Control], role: str | None, status: int) -> None:
     proxy, control = managed
-    control.asked.clear()
+    control.requests.clear()
     with proxy.client(role, proxy.management_url) as client:
         for path, methods in ROUTES.items():
             for method in methods.split():
                 problem(client.request(method, path), status)
-    assert control.asked == []
+    assert control.requests == []
 
 
 def test_the_supervisor_gets_the_name_of_the_key_from_the_proxy_only(
@@ -102,7 +102,7 @@ def test_the_supervisor_gets_the_name_of_the_key_from_the_proxy_only(
     sent = {"X-Key-Name": "root", "X-Actor": "root", "X-Request-Id": "ward-7.42", "X-Anything": "x", "Cookie": "x"}
     answer = client.post(f"/rollouts/{NAME}", json={"version": "1.1.0", "reason": "ä"}, headers=sent)
     assert answer.headers["x-request-id"] == "ward-7.42"
-    (asked,) = control.asked
+    (asked,) = control.requests
     assert {name: value for name, value in asked.headers.items() if name not in ("accept", "content-length")} == {
         "host": "radserve",
         "content-type": "application/json",
@@ -111,16 +111,16 @@ def test_the_supervisor_gets_the_name_of_the_key_from_the_proxy_only(
     }
     assert asked.body == '{"version":"1.1.0","reason":"ä"}'.encode()
     client.get("/audit", headers={"X-Request-Id": 'x" y'})
-    assert len(control.asked[-1].headers["x-request-id"]) == 32
+    assert len(control.requests[-1].headers["x-request-id"]) == 32
 
 
 def test_documents_above_a_megabyte_are_rejected(managed: tuple[Proxy, Control], client: httpx.Client) -> None:
     _, control = managed
     for body in (b"x" * (1 << 20), iter([b"x" * 1000] * 1000)):
         assert client.put("/deployment", content=body, headers={"Content-Type": "application/yaml"}).status_code == 200
-        assert control.asked[-1].headers["content-type"] == "application/yaml"
+        assert control.requests[-1].headers["content-type"] == "application/yaml"
     assert "1048576 bytes" in problem(client.put("/deployment", content=b"x" * (1 << 20) + b"x"), 413)
-    assert [len(asked.body) for asked in control.asked] == [1 << 20, 1000000]
+    assert [len(asked.body) for asked in control.requests] == [1 << 20, 1000000]
 
 
 def test_management_without_a_supervisor_is_502(server: Server, keys: Keys, tmp_path: Path) -> None:

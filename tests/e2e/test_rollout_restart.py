@@ -1,4 +1,4 @@
-"""A server that is killed in the middle of a rollout, and started again."""
+"""Tests of a server that is killed during a rollout and restarted."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.e2e
 
 
 class Run:
-    """One run of a published server, on the same ports and folders as the one before."""
+    """One run of a server, on the same ports and folders as the run before."""
 
     def __init__(self, words: list[str], folder: Path, ports: list[int], key: str) -> None:
         self.url, self._health = (f"http://127.0.0.1:{port}" for port in ports[:2])
@@ -53,7 +53,7 @@ class Run:
         return str(response.json()["model"]["version"])
 
     def await_share(self, share: float) -> None:
-        """Ask until a rollout has reached a share: steps want requests."""
+        """Send requests until a rollout has reached a share, since a step needs requests."""
         deadline = time.monotonic() + 120
         with self.control() as control:
             while control.get(f"/rollouts/{NAME}").json()["share"] != share:
@@ -62,7 +62,7 @@ class Run:
 
 
 def await_gone(ports: list[int]) -> None:
-    """Wait until nobody listens any more."""
+    """Wait until no port is listening."""
     deadline = time.monotonic() + 60
     for port in ports:
         while True:
@@ -76,7 +76,7 @@ def await_gone(ports: list[int]) -> None:
             time.sleep(0.1)
 
 
-def test_a_server_killed_within_a_rollout_comes_back_as_declared_and_goes_on_with_it(
+def test_a_killed_server_serves_the_declared_versions_and_resumes_the_rollout(
     store: Path, keys: Keys, tmp_path: Path
 ) -> None:
     own = copied(store, tmp_path / "store")
@@ -99,7 +99,7 @@ def test_a_server_killed_within_a_rollout_comes_back_as_declared_and_goes_on_wit
     second = Run(words, tmp_path, ports, keys.texts["predict"])
     try:
         second.await_ready()
-        # Ready: the version before answers, while the one of the rollout is being brought in again.
+        # The stable version answers while the candidate is registered again.
         assert second.ask() == "1.0.0"
         with second.control() as control:
             found = control.get(f"/rollouts/{NAME}").json()
@@ -110,9 +110,9 @@ def test_a_server_killed_within_a_rollout_comes_back_as_declared_and_goes_on_wit
         second.await_share(30)
         assert {second.ask() for _ in range(60)} == {"1.0.0", "1.1.0"}
         with second.control() as control:
-            given_up = control.delete(f"/rollouts/{NAME}", params={"reason": "enough"}).json()
-            assert given_up["phase"] == "rolled_back"
-            assert "enough" in given_up["detail"]
+            aborted = control.delete(f"/rollouts/{NAME}", params={"reason": "enough"}).json()
+            assert aborted["phase"] == "rolled_back"
+            assert "enough" in aborted["detail"]
         assert {second.ask() for _ in range(20)} == {"1.0.0"}
     finally:
         second.process.terminate()

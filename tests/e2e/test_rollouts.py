@@ -1,4 +1,4 @@
-"""Versions and rollouts against a real TorchServe with nginx before it, under load."""
+"""Tests of rollouts with a real TorchServe and nginx, under load."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ GOOD, WRONG, DYING, SLOW, RAISING = "1.1.0", "2.0.0", "2.1.0", "2.2.0", "2.3.0"
 
 @dataclass(frozen=True)
 class Home:
-    """A published server with one model, and a model store with further versions of it."""
+    """A server behind a proxy with one model, and a model store with further versions."""
 
     server: Server
     runtime: Path
@@ -35,19 +35,19 @@ class Home:
     headers: dict[str, str]
 
     def control(self) -> httpx.Client:
-        """Make a client of the control API."""
+        """Return a client of the control API."""
         transport = httpx.HTTPTransport(uds=str(self.runtime / "control.sock"))
         return httpx.Client(transport=transport, base_url="http://radserve", timeout=120, headers={"X-Actor": "test"})
 
     def roll_out(self, version: str, **plan: Any) -> dict[str, Any]:
-        """Roll a version out, and wait for its end."""
+        """Roll out a version, and wait for the end."""
         with self.control() as control:
             started = control.post(f"/rollouts/{NAME}", json={"version": version} | plan)
             assert started.status_code == 202, started.text
             return self.await_rollout(lambda found: bool(found["done"]))
 
     def await_rollout(self, enough: Any) -> dict[str, Any]:
-        """Wait until a rollout is where it should be."""
+        """Wait until a rollout satisfies a condition."""
         deadline = time.monotonic() + 90
         with self.control() as control:
             while not enough(found := dict(control.get(f"/rollouts/{NAME}").json())):
@@ -56,22 +56,22 @@ class Home:
         return found
 
     def versions(self) -> dict[str, dict[str, Any]]:
-        """Return what is registered."""
+        """Return the registered versions."""
         with self.control() as control:
             return {item["version"]: item for item in control.get(f"/versions/{NAME}").json()["versions"]}
 
     def answered_by(self) -> str:
-        """Return the version that a request gets."""
+        """Return the version that answers a request."""
         response = httpx.post(self.server.url + PATH, content=FILM, headers=self.headers, timeout=60)
         return str(response.json()["model"]["version"])
 
     def listed(self) -> dict[str, float]:
-        """Return what clients are told: versions, and the percent of the requests that each gets."""
+        """Return the versions of the public catalog, with their shares in percent."""
         found = httpx.get(f"{self.server.url}/catalog", headers=self.headers, timeout=60).json()
         return {item["version"]: item["share"] for model in found["models"] for item in model["versions"]}
 
     def await_gone(self, version: str) -> None:
-        """Wait until a version is taken away."""
+        """Wait until a version is unregistered."""
         deadline = time.monotonic() + 60
         while version in self.versions():
             assert time.monotonic() < deadline
@@ -97,7 +97,7 @@ def home(store: Path, keys: Keys, tmp_path_factory: pytest.TempPathFactory) -> I
         yield Home(server, runtime, state, {"X-API-Key": keys.texts["predict"]})
 
 
-def test_no_request_is_lost_from_the_first_version_to_the_second_and_each_answer_names_its_own(home: Home) -> None:
+def test_a_rollout_a_rollback_and_a_promotion_lose_no_request(home: Home) -> None:
     started = {"steps": [20, 100], "step_seconds": 1, "min_requests": 40, "max_slowdown": None}
     with asking(home.server.url, home.headers) as clients, home.control() as control:
         time.sleep(1)
@@ -107,7 +107,7 @@ def test_no_request_is_lost_from_the_first_version_to_the_second_and_each_answer
         )
         home.await_rollout(lambda found: found["share"] == 20)
         assert home.listed() == {"1.0.0": 80, GOOD: 20}
-        time.sleep(0.5)  # what was asked before the step is answered
+        time.sleep(0.5)  # requests from before the step are answered
         before = Counter(clients.versions)
         seen = Counter[str]()
         while control.get(f"/rollouts/{NAME}").json()["share"] == 20:
@@ -139,37 +139,37 @@ def test_no_request_is_lost_from_the_first_version_to_the_second_and_each_answer
 
 
 @pytest.mark.parametrize(
-    ("version", "plan", "said"),
+    ("version", "plan", "reason"),
     [
         (WRONG, {}, "answers its sample with normal 0.0004; 0.9996 was stored"),
         (DYING, {}, "does not start"),
         (SLOW, {}, "more than 2 times the"),
-        (RAISING, {}, "were answered with 5xx, more than 1.00%"),
+        (RAISING, {}, "requests failed with 5xx, more than 1.00%"),
     ],
 )
-def test_a_bad_version_never_gets_all_requests_and_the_one_before_keeps_serving(
-    home: Home, version: str, plan: dict[str, Any], said: str
+def test_a_faulty_version_is_rolled_back_while_the_stable_one_serves(
+    home: Home, version: str, plan: dict[str, Any], reason: str
 ) -> None:
     before = home.answered_by()
     with asking(home.server.url, home.headers, clients=4) as clients:
         last = home.roll_out(version, steps=[40, 100], step_seconds=30, **plan)
         assert last["phase"] == "rolled_back"
         assert last["succeeded"] is False
-        assert said in last["detail"]
+        assert reason in last["detail"]
         after = time.monotonic()
         time.sleep(2.5)
         assert clients.since(after) == {before}
-    # Only what the bad version was asked while it was tried may have failed, and by its own fault.
+    # Only requests to the faulty version may have failed.
     assert all(version == RAISING and failure.startswith("500") for failure in clients.failures), clients.failures
     home.await_gone(version)
     entry = [entry for entry in home.audit() if entry["version"] == version][-1]
-    assert "is rolled back" in entry["detail"]
-    assert said in entry["detail"]
-    assert said.replace('"', '\\"') in home.server.log.read_text()
+    assert f"rolled back; {before} receives all requests" in entry["detail"]
+    assert reason in entry["detail"]
+    assert reason.replace('"', '\\"') in home.server.log.read_text()
     assert httpx.get(f"{home.server.health_url}/ready").status_code == 200
 
 
-def test_copies_are_compared_and_nobody_gets_their_answers(home: Home) -> None:
+def test_a_shadow_compares_copies_and_clients_never_get_its_responses(home: Home) -> None:
     add(home.server.store, "1.2.0")
     listed: list[dict[str, float]] = []
     with asking(home.server.url, home.headers, clients=4) as clients, home.control() as control:
@@ -182,8 +182,8 @@ def test_copies_are_compared_and_nobody_gets_their_answers(home: Home) -> None:
             return bool(found["done"])
 
         last = home.await_rollout(ended)
-    # While it is tried, and while some of its workers are ready and some are not, nobody is told of it. The last look
-    # may fall between its being declared, without a share, and the rollout's end.
+    # The catalog does not list a candidate. The last look may fall between its declaration, without a share, and the
+    # end of the rollout.
     assert len(listed) > 1
     assert [found for found in listed[:-1] if "1.2.0" in found] == []
     assert listed[-1].get("1.2.0", 0) == 0
@@ -201,7 +201,7 @@ def test_copies_are_compared_and_nobody_gets_their_answers(home: Home) -> None:
         assert control.delete(f"/versions/{NAME}/1.2.0").status_code == 204
 
 
-def test_the_same_client_stays_on_the_same_side(home: Home) -> None:
+def test_a_client_stays_on_its_version(home: Home) -> None:
     with home.control() as control:
         want = {"models": {NAME: {"versions": {GOOD: {"share": 50}, "1.0.0": {"share": 50}}}}}
         assert [item["action"] for item in control.put("/deployment", json=want).json()["changes"]] == [
@@ -226,8 +226,8 @@ def test_the_same_client_stays_on_the_same_side(home: Home) -> None:
     assert home.answered_by() == GOOD
 
 
-def test_the_audit_log_holds_together(home: Home) -> None:
-    from radserve.versions.audit_log import Audit
+def test_the_audit_log_is_unbroken(home: Home) -> None:
+    from radserve.versions.audit_log import AuditLog
 
-    assert Audit(home.state).broken() is None
+    assert AuditLog(home.state).first_broken_line() is None
     assert oct((home.runtime / "control.sock").stat().st_mode & 0o777) == "0o600"

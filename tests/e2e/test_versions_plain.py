@@ -1,4 +1,4 @@
-"""Versions of a plain server, without nginx, by the command line and from a store."""
+"""Tests of model versions on a server without a proxy, by the command line and with a store."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def server(store: Path, folder: Path) -> Iterator[Server]:
-    """Run a server that has version 1.0.0, and a store that has 1.1.0 as well."""
+    """A server with version 1.0.0, and a store that also has 1.1.0."""
     author = copied(store, folder / "author")
     add(author, "1.1.0")
     radserve(folder, "store", "push", f"{NAME}/1.1.0", "--model-store", str(author), "--store", str(folder / "archive"))
@@ -37,77 +37,79 @@ def server(store: Path, folder: Path) -> Iterator[Server]:
         yield started
 
 
-def radserve(folder: Path, *words: str, code: int = 0) -> str:
-    """Run the command line beside the server, and return what it says."""
+def radserve(folder: Path, *arguments: str, code: int = 0) -> str:
+    """Run the command line against the server, and return its output."""
     environment = os.environ | {"RADSERVE_RUNTIME": str(folder / "runtime"), "COLUMNS": "160", "TERM": "dumb"}
     environment.pop("PYTHONWARNINGS", None)
-    command = [sys.executable, "-m", "radserve", *words]
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=ROOT, timeout=150, check=False)
-    assert done.returncode == code, done.stdout + done.stderr
-    return done.stdout + done.stderr
+    command = [sys.executable, "-m", "radserve", *arguments]
+    result = subprocess.run(
+        command, capture_output=True, text=True, env=environment, cwd=ROOT, timeout=150, check=False
+    )
+    assert result.returncode == code, result.stdout + result.stderr
+    return result.stdout + result.stderr
 
 
 def answered_by(server: Server) -> str:
     return str(httpx.post(server.url + PATH, content=FILM, timeout=60).json()["model"]["version"])
 
 
-def test_a_rollout_pulls_verifies_and_switches_at_once_and_says_so(server: Server, folder: Path) -> None:
+def test_a_rollout_pulls_and_verifies_a_version_then_switches_all_requests(server: Server, folder: Path) -> None:
     assert answered_by(server) == "1.0.0"
-    said = radserve(folder, "rollout", NAME, "1.1.0", "--reason", "ticket 9")
-    assert "No nginx stands before this server" in said
-    assert "all of them at once" in said
+    output = radserve(folder, "rollout", NAME, "1.1.0", "--reason", "ticket 9")
+    assert "Without a proxy, requests cannot be split" in output
+    assert "all of them at once" in output
     assert answered_by(server) == "1.1.0"
     entry = model_store.read(server.store).find(NAME, "1.1.0")
     assert entry is not None
     assert (server.store / entry.file).is_file()
 
 
-def test_a_version_that_is_nowhere_is_refused_with_what_there_is(server: Server, folder: Path) -> None:
-    said = radserve(folder, "rollout", NAME, "9.9.9", code=1)
-    assert "holds chest-xray-cnn as 1.1.0, not as 9.9.9" in said
+def test_an_unknown_version_is_rejected_with_the_available_ones(server: Server, folder: Path) -> None:
+    output = radserve(folder, "rollout", NAME, "9.9.9", code=1)
+    assert "holds chest-xray-cnn as 1.1.0, not as 9.9.9" in output
     assert answered_by(server) == "1.1.0"
 
 
-def test_the_tables_show_both_versions(server: Server, folder: Path) -> None:
-    said = radserve(folder, "models", "show", NAME)
-    assert "1.0.0" in said
-    assert "1.1.0" in said
+def test_tables_show_both_versions(server: Server, folder: Path) -> None:
+    output = radserve(folder, "models", "show", NAME)
+    assert "1.0.0" in output
+    assert "1.1.0" in output
     listed = json.loads(radserve(folder, "models", "list", "--json"))
     (model,) = listed["models"]
     assert {item["version"]: item["share"] for item in model["versions"]} == {"1.0.0": 0, "1.1.0": 100}
 
 
-def test_what_is_declared_is_exported_and_applying_it_changes_nothing(server: Server, folder: Path) -> None:
+def test_applying_an_exported_deployment_changes_nothing(server: Server, folder: Path) -> None:
     file = folder / "deployment.yaml"
     file.write_text(radserve(folder, "models", "export"))
     radserve(folder, "diff", str(file))
     radserve(folder, "apply", str(file))
     before = radserve(folder, "audit", "--json")
     file.write_text(file.read_text().replace("share: 0", "share: 5").replace("share: 100", "share: 95"))
-    assert "5 %" in radserve(folder, "diff", str(file), code=1)
-    assert "no nginx stands before this server" in radserve(folder, "apply", str(file), code=1)
+    assert "5% of requests" in radserve(folder, "diff", str(file), code=1)
+    assert "only a proxy can split its requests" in radserve(folder, "apply", str(file), code=1)
     assert radserve(folder, "audit", "--json") == before
 
 
-def test_a_rollback_and_an_end(server: Server, folder: Path) -> None:
-    assert "has 100 %" in radserve(folder, "models", "unregister", NAME, "1.1.0", code=1)
+def test_a_version_is_rolled_back_and_unregistered(server: Server, folder: Path) -> None:
+    assert "receives 100% of the requests" in radserve(folder, "models", "unregister", NAME, "1.1.0", code=1)
     radserve(folder, "models", "rollback", NAME, "--reason", "worse")
     assert answered_by(server) == "1.0.0"
     radserve(folder, "models", "unregister", NAME, "1.1.0")
     assert httpx.post(f"{server.url}{PATH}/1.1.0", content=FILM).status_code == 404
-    said = radserve(folder, "audit")
+    output = radserve(folder, "audit")
     for word in ("ticket 9", "worse", "rollback", "unregister"):
-        assert word in said
+        assert word in output
 
 
-def test_torchserves_own_management_api_is_verified_and_recorded(server: Server, folder: Path) -> None:
+def test_changes_by_torchserves_management_api_are_verified_and_recorded(server: Server, folder: Path) -> None:
     transport = httpx.HTTPTransport(uds=str(folder / "runtime" / "control.sock"))
     with httpx.Client(transport=transport, base_url="http://radserve", timeout=120) as control:
         assert control.get("/models").json()["models"][0]["modelName"] == NAME
         assert control.get(f"/models/{NAME}/1.0.0").json()[0]["minWorkers"] == 1
-        refused = control.post("/models", params={"url": "http://127.0.0.1:9/x.mar"})
-        assert refused.status_code == 404
-        assert refused.headers["content-type"] == "application/problem+json"
+        rejected = control.post("/models", params={"url": "http://127.0.0.1:9/x.mar"})
+        assert rejected.status_code == 404
+        assert rejected.headers["content-type"] == "application/problem+json"
         path = server.store / f"{NAME}-1.1.0.mar"
         good = path.read_bytes()
         path.write_bytes(good[:-1] + b"x")
@@ -120,7 +122,7 @@ def test_torchserves_own_management_api_is_verified_and_recorded(server: Server,
         assert control.patch("/models").status_code == 405
 
 
-def test_nobody_else_on_this_host_can_manage_by_grpc(server: Server) -> None:
+def test_grpc_is_closed(server: Server) -> None:
     (java,) = server.java()
     listening = {item.laddr.port for item in java.net_connections("tcp") if item.status == "LISTEN"}
     known = {int(url.split(":")[2].split("/")[0]) for url in (server.url, server.metrics_url)}

@@ -1,4 +1,4 @@
-"""The application as a whole: models, health, errors, and what each answer carries."""
+"""The application: models, health, errors, headers."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ def ask(method: str, path: str, backend: FakeBackend | None = None, **request: A
     return asyncio.run(send())
 
 
-def test_models_tells_what_is_served() -> None:
+def test_models_lists_catalog() -> None:
     (model,) = ask("GET", "/api/models").json()["models"]
     assert model["name"] == "chest"
     assert (model["versions"][0]["labels"], model["versions"][0]["threshold"]) == (["normal", "pneumonia"], 0.5)
 
 
-def test_a_card_is_markdown_or_html_without_anything_that_runs() -> None:
+def test_card_is_markdown_or_html_without_scripts() -> None:
     path = "/api/models/chest/1.0.0/card"
     assert ask("GET", path).text.startswith("# Chest")
     html = ask("GET", path, headers={"Accept": "text/html"})
@@ -42,18 +42,18 @@ def test_a_card_is_markdown_or_html_without_anything_that_runs() -> None:
     assert "<script" not in html.text
 
 
-def test_the_image_of_an_answer_is_passed_through() -> None:
-    answer = ask(
+def test_picture_response_is_passed_through() -> None:
+    response = ask(
         "POST",
         "/api/predictions/chest",
         FakeBackend(lambda _: ModelResponse(200, "image/png", b"\x89PNG")),
         content=b"film",
     )
-    assert (answer.content, answer.headers["content-type"]) == (b"\x89PNG", "image/png")
+    assert (response.content, response.headers["content-type"]) == (b"\x89PNG", "image/png")
 
 
 @pytest.mark.parametrize("path", ["/api/predictions/chest", "/api/explanations/chest/1.0.0"])
-def test_put_asks_as_post_does_for_it_is_what_curl_sends_files_with(path: str) -> None:
+def test_put_equals_post(path: str) -> None:
     backend = FakeBackend()
     sent, put = ask("POST", path, backend, content=b"film"), ask("PUT", path, backend, content=b"film")
     assert (put.status_code, put.json().keys()) == (200, sent.json().keys())
@@ -61,62 +61,62 @@ def test_put_asks_as_post_does_for_it_is_what_curl_sends_files_with(path: str) -
 
 
 @pytest.mark.parametrize("path", ["/api/predictions/Chest", "/api/predictions/chest/latest", "/api/predictions/a%2fb"])
-def test_a_name_that_cannot_be_one_is_asked_of_nobody(path: str) -> None:
+def test_invalid_model_name_is_not_forwarded(path: str) -> None:
     backend = FakeBackend()
-    answer = ask("POST", path, backend, content=b"film")
-    assert answer.status_code in (404, 405, 422)
-    assert answer.headers["content-type"] == "application/problem+json"
+    response = ask("POST", path, backend, content=b"film")
+    assert response.status_code in (404, 405, 422)
+    assert response.headers["content-type"] == "application/problem+json"
     assert backend.requests == []
 
 
-def test_a_backends_problem_is_the_clients_answer_with_the_requests_id() -> None:
+def test_backend_problem_is_returned_with_request_id() -> None:
     def late(_: Any) -> ModelResponse:
-        raise GatewayTimeoutError("It did not answer within 60 s.")
+        raise GatewayTimeoutError("It did not response within 60 s.")
 
-    answer = ask("POST", "/api/predictions/chest", FakeBackend(late), content=b"x", headers={"X-Request-Id": "abc"})
-    assert answer.status_code == 504
-    assert answer.json() == {
+    response = ask("POST", "/api/predictions/chest", FakeBackend(late), content=b"x", headers={"X-Request-Id": "abc"})
+    assert response.status_code == 504
+    assert response.json() == {
         "status": 504,
         "title": "Gateway timed out",
-        "detail": "It did not answer within 60 s.",
+        "detail": "It did not response within 60 s.",
         "request_id": "abc",
     }
-    assert answer.headers["x-request-id"] == "abc"
+    assert response.headers["x-request-id"] == "abc"
 
 
-def test_a_fault_of_ours_is_500_without_its_trace() -> None:
+def test_unexpected_exception_returns_500_without_traceback() -> None:
     def broken(_: Any) -> ModelResponse:
         raise ZeroDivisionError("secret")
 
-    answer = ask("POST", "/api/predictions/chest", FakeBackend(broken), content=b"x")
-    assert answer.status_code == 500
-    assert answer.headers["content-type"] == "application/problem+json"
-    assert "secret" not in answer.text
-    assert "x-request-id" in answer.headers
+    response = ask("POST", "/api/predictions/chest", FakeBackend(broken), content=b"x")
+    assert response.status_code == 500
+    assert response.headers["content-type"] == "application/problem+json"
+    assert "secret" not in response.text
+    assert "x-request-id" in response.headers
 
 
-def test_a_refusal_has_no_label_and_no_id() -> None:
+def test_problem_has_no_label_and_no_id() -> None:
     said = {"status": 422, "title": "Unusable image", "detail": "No contrast."}
-    answer = ask(
+    response = ask(
         "POST",
         "/api/predictions/chest",
         FakeBackend(lambda _: json_response(said, 422, "application/problem+json")),
         content=b"x",
     )
-    assert answer.status_code == 422
-    assert answer.json() | {"request_id": ""} == said | {"request_id": ""}
+    assert response.status_code == 422
+    assert response.json() | {"request_id": ""} == said | {"request_id": ""}
 
 
-def test_liveness_is_the_gateways_own_and_readiness_the_servers() -> None:
+def test_live_is_gateway_state_and_ready_is_server_state() -> None:
     backend = FakeBackend()
     backend.problem = "TorchServe is starting."
     assert ask("GET", "/live", backend).status_code == 200
-    answer = ask("GET", "/ready", backend)
-    assert (answer.status_code, answer.json()["detail"]) == (503, "TorchServe is starting.")
+    response = ask("GET", "/ready", backend)
+    assert (response.status_code, response.json()["detail"]) == (503, "TorchServe is starting.")
     assert ask("GET", "/ready").status_code == 200
 
 
-def test_requests_are_counted_by_route_and_never_by_what_a_client_wrote() -> None:
+def test_metrics_have_no_client_controlled_labels() -> None:
     def count() -> float:
         labels = {"route": "/api/predictions/{name}", "method": "POST", "status": "200"}
         return REGISTRY.get_sample_value("radserve_gateway_requests_total", labels) or 0.0
@@ -131,7 +131,7 @@ def test_requests_are_counted_by_route_and_never_by_what_a_client_wrote() -> Non
     assert "BREW" not in text
 
 
-def test_every_answer_has_the_headers_that_protect_who_looks_at_it() -> None:
+def test_application_adds_security_headers() -> None:
     for path in ("/", "/api/models", "/nothing", "/live"):
         headers = ask("GET", path).headers
         assert "default-src 'none'" in headers["content-security-policy"]
@@ -139,7 +139,7 @@ def test_every_answer_has_the_headers_that_protect_who_looks_at_it() -> None:
     assert ask("GET", "/api/models").headers["cache-control"] == "no-store"
 
 
-def test_the_gateway_loads_neither_torch_nor_the_pipeline() -> None:
+def test_gateway_does_not_load_torch() -> None:
     loaded = loaded_by(
         "import gateway.app, gateway.cli; from gateway.settings import Settings; gateway.app.create(Settings.read())"
     )
@@ -151,7 +151,7 @@ def test_the_gateway_loads_neither_torch_nor_the_pipeline() -> None:
     }
 
 
-def test_settings_make_an_application() -> None:
+def test_create_returns_application() -> None:
     from gateway.app import create
 
     assert create(Settings.read()).title == "RadServe"

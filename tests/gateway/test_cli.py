@@ -1,4 +1,4 @@
-"""How the command starts uvicorn."""
+"""Start of uvicorn by the command."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from radserve import logging
 
 @pytest.fixture
 def started(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
-    """Hold what uvicorn was started with, instead of starting it."""
+    """Return the options of uvicorn, which is not started."""
     calls: list[dict[str, Any]] = []
     monkeypatch.setattr(uvicorn, "run", lambda _, **words: calls.append(words))
     monkeypatch.setattr(logging, "configure", lambda: None)
@@ -22,9 +22,7 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     return calls
 
 
-def test_no_proxy_is_believed_unless_it_is_named(
-    started: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_only_configured_proxies_are_trusted(started: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch) -> None:
     cli.serve("127.0.0.1", 8000)
     monkeypatch.setenv("RADSERVE_GATEWAY_PROXIES", "10.0.0.0/8, 192.168.1.5")
     cli.serve("127.0.0.1", 8000)
@@ -32,12 +30,12 @@ def test_no_proxy_is_believed_unless_it_is_named(
     assert started[1]["forwarded_allow_ips"] == ["10.0.0.0/8", "192.168.1.5"]
 
 
-def test_it_neither_names_its_server_nor_logs_queries(started: list[dict[str, Any]]) -> None:
+def test_uvicorn_sends_no_server_header_and_no_access_log(started: list[dict[str, Any]]) -> None:
     cli.serve("::1", 8000)
     assert (started[0]["server_header"], started[0]["access_log"]) == (False, False)
 
 
-def test_without_keys_it_does_not_start_for_others_and_says_the_way_out(
+def test_public_gateway_without_keys_does_not_start(
     started: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(sys, "argv", ["radserve-gateway", "--host", "0.0.0.0"])

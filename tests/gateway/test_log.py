@@ -1,4 +1,4 @@
-"""What gateway and server write down: requests, but no key, no image and nobody's name."""
+"""Logs of gateway and server hold requests, but no keys, images or names."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ PATH = f"/api/predictions/{NAME}"
 
 @pytest.fixture(scope="module")
 def gateway(server: Server, keys: Keys, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
-    """Run a gateway with keys that says all it can."""
+    """Run a gateway with keys and debug logging."""
     with gateways.gateway(server, tmp_path_factory.mktemp("gateway"), keys=keys.file, log="DEBUG") as started:
         yield started
 
 
 def film(patient: str = PATIENT) -> bytes:
-    """Make a DICOM file of a patient."""
+    """Return a DICOM file of a patient."""
     dataset = Dataset()
     dataset.file_meta = FileMetaDataset()
     dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
@@ -55,7 +55,7 @@ def film(patient: str = PATIENT) -> bytes:
 
 
 def ask_in_all_ways(http: httpx.Client, key: str) -> list[httpx.Response]:
-    """Put key, name and image wherever a client can."""
+    """Send key, name and image in every place of a request."""
     image, named = film(), {"X-API-Key": key}
     encoded = base64.b64encode(image).decode()
     query = {"key": key, "patient": PATIENT, "X-API-Key": key}
@@ -78,25 +78,25 @@ def ask_in_all_ways(http: httpx.Client, key: str) -> list[httpx.Response]:
     ]
 
 
-def test_no_log_holds_a_key_a_name_or_an_image(gateway: Gateway, server: Server, keys: Keys) -> None:
+def test_logs_hold_no_key_name_or_image(gateway: Gateway, server: Server, keys: Keys) -> None:
     before = len(server.log.read_text())
     key = keys.texts["predict"]
     with httpx.Client(base_url=gateway.url, timeout=30) as http:
-        answers = ask_in_all_ways(http, key)
-    codes = [answer.status_code for answer in answers]
-    assert codes[:5] == [200] * 5, [answer.text for answer in answers]
+        responses = ask_in_all_ways(http, key)
+    codes = [response.status_code for response in responses]
+    assert codes[:5] == [200] * 5, [response.text for response in responses]
     assert {401, 400} <= set(codes)
-    logs = {"gateway": complete(gateway.log, answers[-1]), "server": server.log.read_text()[before:]}
+    logs = {"gateway": complete(gateway.log, responses[-1]), "server": server.log.read_text()[before:]}
     for where, text in logs.items():
         for part in (key, key[22:], key[-8:], "deadbeef", *PATIENT.split("^"), NUMBER, FILE, "quimbysmith"):
             assert part.lower() not in text.lower(), f"{where}: {part}"
         for image in (base64.b64encode(film())[:60].decode(), "DICM", "\\u0000\\u0001\\u0002\\u0003"):
             assert image not in text, f"{where}: {image}"
-    assert len(logs["server"].splitlines()) >= 5  # there was something to find
+    assert len(logs["server"].splitlines()) >= 5  # the log is not empty
 
 
 def complete(log: Path, last: httpx.Response) -> str:
-    """Return a log once it tells of the last request."""
+    """Return a log once it holds the last request."""
     deadline = time.monotonic() + 5
     while last.headers["x-request-id"] not in log.read_text():
         assert time.monotonic() < deadline, log.read_text()
@@ -104,17 +104,17 @@ def complete(log: Path, last: httpx.Response) -> str:
     return log.read_text()
 
 
-def test_a_request_is_one_line_with_its_path_status_caller_and_id(gateway: Gateway, keys: Keys) -> None:
+def test_request_is_logged_in_one_line(gateway: Gateway, keys: Keys) -> None:
     headers = {"X-API-Key": keys.texts["predict"], "X-Request-Id": "the-one"}
-    answer = httpx.post(f"{gateway.url}{PATH}?patient={PATIENT}", content=film(), headers=headers)
-    assert answer.headers["x-request-id"] == "the-one"
-    lines = [json.loads(line) for line in complete(gateway.log, answer).splitlines() if "the-one" in line]
+    response = httpx.post(f"{gateway.url}{PATH}?patient={PATIENT}", content=film(), headers=headers)
+    assert response.headers["x-request-id"] == "the-one"
+    lines = [json.loads(line) for line in complete(gateway.log, response).splitlines() if "the-one" in line]
     assert [line["logger"] for line in lines] == ["gateway.access"]
     assert lines[0]["message"].startswith(f"POST {PATH} 200 in ")
     assert "test-predict" in lines[0]["message"]
 
 
-def test_probes_leave_no_lines(gateway: Gateway) -> None:
-    answer = httpx.get(f"{gateway.url}/live")
+def test_probes_are_not_logged(gateway: Gateway) -> None:
+    response = httpx.get(f"{gateway.url}/live")
     last = httpx.get(f"{gateway.url}/api/nothing")
-    assert answer.headers["x-request-id"] not in complete(gateway.log, last)
+    assert response.headers["x-request-id"] not in complete(gateway.log, last)

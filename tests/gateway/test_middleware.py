@@ -1,4 +1,4 @@
-"""What holds for every request: bounds of the body, headers of the answer, the log."""
+"""Middleware: body limits, headers, log."""
 
 from __future__ import annotations
 
@@ -37,10 +37,12 @@ async def chunked(content: bytes, size: int = 500) -> AsyncIterator[bytes]:
         yield content[start : start + size]
 
 
-def problem(answer: httpx.Response, status: int) -> str:
-    assert (answer.status_code, answer.headers["content-type"]) == (status, "application/problem+json"), answer.text
-    assert answer.headers["x-request-id"] == answer.json()["request_id"]
-    return str(answer.json()["detail"])
+def problem(response: httpx.Response, status: int) -> str:
+    assert (response.status_code, response.headers["content-type"]) == (status, "application/problem+json"), (
+        response.text
+    )
+    assert response.headers["x-request-id"] == response.json()["request_id"]
+    return str(response.json()["detail"])
 
 
 def part(name: str, content: bytes, *headers: str) -> bytes:
@@ -50,29 +52,29 @@ def part(name: str, content: bytes, *headers: str) -> bytes:
 
 @pytest.mark.parametrize("kind", ["", "application/json", FORM])
 @pytest.mark.parametrize("known", [True, False])
-def test_too_long_a_body_is_413_whether_or_not_its_length_is_told(kind: str, known: bool) -> None:
+def test_too_large_body_returns_413(kind: str, known: bool) -> None:
     content = part("file", b"x" * 4000) + b"--x--" if kind == FORM else b"x" * 4000
     sent = content if known else chunked(content)
-    answer = ask("POST", "/api/predictions/some", content=sent, headers={"Content-Type": kind})
-    assert "2048 bytes" in problem(answer, 413)
+    response = ask("POST", "/api/predictions/some", content=sent, headers={"Content-Type": kind})
+    assert "2048 bytes" in problem(response, 413)
 
 
-def test_a_route_whose_body_fastapi_reads_says_413_as_well() -> None:
+def test_route_with_fastapi_body_returns_413() -> None:
     app = gateway(settings=SMALL)
 
     @app.post("/read")
     async def read(document: dict[str, str]) -> dict[str, str]:
         return document
 
-    answer = ask("POST", "/read", app, content=chunked(b"x" * 4000), headers={"Content-Type": "application/json"})
-    assert "2048 bytes" in problem(answer, 413)
+    response = ask("POST", "/read", app, content=chunked(b"x" * 4000), headers={"Content-Type": "application/json"})
+    assert "2048 bytes" in problem(response, 413)
 
 
-def test_a_body_that_fits_comes_through_whole() -> None:
+def test_body_within_limit_arrives_complete() -> None:
     backend = FakeBackend()
     content = bytes(range(256)) * 8
-    answer = ask("POST", "/api/predictions/some", gateway(settings=SMALL, backend=backend), content=chunked(content))
-    assert answer.status_code == 200
+    response = ask("POST", "/api/predictions/some", gateway(settings=SMALL, backend=backend), content=chunked(content))
+    assert response.status_code == 200
     assert [question.body for question in backend.requests] == [content]
 
 
@@ -88,29 +90,29 @@ def test_a_body_that_fits_comes_through_whole() -> None:
         (b"", 400, "no file"),
     ],
 )
-def test_a_form_is_bounded_and_a_broken_one_is_said(content: bytes, status: int, said: str) -> None:
-    answer = ask("POST", "/api/predictions/some", content=content, headers={"Content-Type": FORM})
-    assert said in problem(answer, status)
+def test_form_limits_and_broken_forms_return_problems(content: bytes, status: int, said: str) -> None:
+    response = ask("POST", "/api/predictions/some", content=content, headers={"Content-Type": FORM})
+    assert said in problem(response, status)
 
 
 @pytest.mark.parametrize("kind", ["multipart/form-data", "multipart/form-data; boundary=" + "x" * 300])
-def test_a_form_without_a_usable_boundary_is_400(kind: str) -> None:
+def test_form_without_valid_boundary_returns_400(kind: str) -> None:
     problem(ask("POST", "/api/predictions/some", content=b"x", headers={"Content-Type": kind}), 400)
 
 
-def test_a_document_that_is_nested_absurdly_is_400() -> None:
+def test_deeply_nested_document_returns_400() -> None:
     content = b"[" * 100_000
     app = gateway(settings=Settings.read(history="none"))
-    answer = ask(
+    response = ask(
         "POST", "/api/predictions/some", app, content=content[:8000], headers={"Content-Type": "application/json"}
     )
-    assert "nested" in problem(answer, 400)
+    assert "nested" in problem(response, 400)
     passed = ask("POST", "/api/predictions/some", app, content=content, headers={"Content-Type": "application/json"})
-    assert passed.status_code == 200  # too long for a reference: the server behind judges it
+    assert passed.status_code == 200  # longer than a reference, so the model server reads it
 
 
 @pytest.mark.parametrize("name", ["Accept", "Content-Type", "Content-Encoding", "X-Client-Id"])
-def test_a_header_that_cannot_be_sent_on_is_400(name: str) -> None:
+def test_invalid_header_characters_return_400(name: str) -> None:
     for value in ("imag\u00e9/png".encode("latin-1"), "imag\u00e9/png".encode()):
         problem(ask("POST", "/api/predictions/some", content=b"x", headers={name: value}), 400)
     form = part("file", b"x", "Content-Type: imag\u00e9/png") + b"--x--"
@@ -118,7 +120,7 @@ def test_a_header_that_cannot_be_sent_on_is_400(name: str) -> None:
 
 
 class Receiving:
-    """An ASGI application's client that sends a body slowly."""
+    """ASGI client that sends a body slowly."""
 
     def __init__(self, *pieces: tuple[float, bytes, bool]) -> None:
         self.pieces = list(pieces)
@@ -140,7 +142,7 @@ def slow(receive: Any, **bounds: float) -> int:
     @app.post("/whole")
     async def whole(request: Request) -> int:
         await request.body()
-        await asyncio.wait_for(request.receive(), 1)  # until the client leaves: no bound
+        await asyncio.wait_for(request.receive(), 1)  # waits for the disconnect
         return 1
 
     sent: list[dict[str, Any]] = []
@@ -162,13 +164,13 @@ def slow(receive: Any, **bounds: float) -> int:
     return int(sent[0]["status"])
 
 
-def test_a_body_that_stops_or_trickles_is_408_and_one_that_is_complete_has_no_bound() -> None:
+def test_stalled_or_slow_body_returns_408() -> None:
     assert slow(Receiving((0.0, b"a", True), (0.5, b"b", False)), chunk_seconds=0.05) == 408
     assert slow(Receiving(*[(0.02, b"a", True)] * 20), chunk_seconds=0.1, body_seconds=0.1) == 408
     assert slow(Receiving((0.0, b"a", True), (0.0, b"b", False)), chunk_seconds=0.1) == 200
 
 
-def test_every_answer_has_the_headers_that_protect_its_reader() -> None:
+def test_every_response_has_security_headers() -> None:
     for path in ("/", "/live", "/api/models", "/nowhere", "/api/results"):
         headers = ask("GET", path).headers
         policy = headers["content-security-policy"]
@@ -180,11 +182,11 @@ def test_every_answer_has_the_headers_that_protect_its_reader() -> None:
     assert ask("GET", "/api/models").headers["cache-control"] == "no-store"
 
 
-def test_https_is_asked_for_again_where_it_was_used() -> None:
+def test_https_response_has_hsts() -> None:
     assert ask("GET", "https://127.0.0.1/live").headers["strict-transport-security"].startswith("max-age=")
 
 
-def test_an_allowed_origin_may_ask_without_credentials_and_another_may_not() -> None:
+def test_cors_allows_configured_origin_only() -> None:
     wanted = {"Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "x-api-key,content-type"}
     path = "/api/predictions/some"
     allowed = ask("OPTIONS", path, headers={"Origin": "https://app.example"} | wanted)
@@ -192,29 +194,29 @@ def test_an_allowed_origin_may_ask_without_credentials_and_another_may_not() -> 
     assert "access-control-allow-credentials" not in allowed.headers
     other = ask("OPTIONS", path, headers={"Origin": "https://evil.example"} | wanted)
     assert "access-control-allow-origin" not in other.headers
-    answer = ask("POST", path, content=b"x" * 4000, headers={"Origin": "https://app.example"})
-    assert answer.status_code == 413
-    assert answer.headers["access-control-allow-origin"] == "https://app.example"  # the page can read what is wrong
-    assert "X-Request-Id" in answer.headers["access-control-expose-headers"]
+    response = ask("POST", path, content=b"x" * 4000, headers={"Origin": "https://app.example"})
+    assert response.status_code == 413
+    assert response.headers["access-control-allow-origin"] == "https://app.example"  # lets the page read the problem
+    assert "X-Request-Id" in response.headers["access-control-expose-headers"]
 
 
-def test_by_default_no_origin_may_ask() -> None:
-    answer = ask("GET", "/api/models", gateway(), headers={"Origin": "https://app.example"})
-    assert not [name for name in answer.headers if name.startswith("access-control")]
+def test_cors_is_off_by_default() -> None:
+    response = ask("GET", "/api/models", gateway(), headers={"Origin": "https://app.example"})
+    assert not [name for name in response.headers if name.startswith("access-control")]
 
 
-def test_what_nobody_foresaw_is_a_problem_with_all_headers_and_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
+def test_unexpected_exception_is_logged_and_rendered(caplog: pytest.LogCaptureFixture) -> None:
     class Broken(FakeBackend):
         async def infer(self, request: ModelRequest) -> ModelResponse:
             raise ZeroDivisionError
 
-    answer = ask("POST", "/api/predictions/some", gateway(backend=Broken()), content=b"x")
-    assert "its log has the details" in problem(answer, 500)
-    assert "content-security-policy" in answer.headers
-    assert [record.levelname for record in caplog.records if answer.headers["x-request-id"] in record.getMessage()]
+    response = ask("POST", "/api/predictions/some", gateway(backend=Broken()), content=b"x")
+    assert "its log has the details" in problem(response, 500)
+    assert "content-security-policy" in response.headers
+    assert [record.levelname for record in caplog.records if response.headers["x-request-id"] in record.getMessage()]
 
 
-def test_a_client_that_leaves_is_no_failure(caplog: pytest.LogCaptureFixture) -> None:
+def test_disconnected_client_is_not_logged_as_failure(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "gateway")
 
     async def left(*_: Any) -> None:
@@ -238,22 +240,20 @@ def test_a_client_that_leaves_is_no_failure(caplog: pytest.LogCaptureFixture) ->
         ("PATCH", "/api/results/01234567-0123-7123-8123-0123456789ab", "DELETE, GET"),
     ],
 )
-def test_a_method_that_a_path_does_not_take_is_405_and_those_that_it_takes_are_named(
-    method: str, path: str, allow: str
-) -> None:
-    answer = ask(method, path)
-    assert "/api/openapi.json" in problem(answer, 405)
-    assert answer.headers["allow"] == allow
+def test_unsupported_method_returns_405_with_allow(method: str, path: str, allow: str) -> None:
+    response = ask(method, path)
+    assert "/api/openapi.json" in problem(response, 405)
+    assert response.headers["allow"] == allow
 
 
-def test_what_is_nowhere_is_404_and_the_hint_leads_somewhere() -> None:
+def test_unknown_path_returns_404_with_hint() -> None:
     assert "/api/openapi.json" in problem(ask("GET", "/api/nothing"), 404)
     paths = ask("GET", "/api/openapi.json").json()["paths"]
     assert "/api/predictions/{name}" in paths
     assert json.dumps(paths)
 
 
-def test_other_kinds_of_connections_are_passed_on() -> None:
+def test_other_connection_types_pass() -> None:
     seen: list[str] = []
 
     async def app(scope: Any, *_: Any) -> None:

@@ -1,4 +1,4 @@
-"""Documents of the server as the gateway gives and keeps them."""
+"""Interpretation of the model server's responses."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ NOW = datetime(2026, 3, 1, 12, 30, 15, 250_000, UTC)
 REFUSED = {"status": 400, "title": "Unreadable image", "detail": "It is bad."}
 
 
-def test_an_answer_gets_an_id_a_time_and_its_files_name_and_loses_nothing() -> None:
+def test_prediction_gets_id_time_and_filename() -> None:
     document = model_response.annotate(prediction(b"x"), ["film.png"], NOW)
     assert (document["time"], document["filename"]) == ("2026-03-01T12:30:15.250Z", "film.png")
     assert len(document["id"]) == 36
     assert prediction(b"x").items() <= document.items()
 
 
-def test_each_of_several_gets_its_own_and_a_refusal_gets_no_id() -> None:
+def test_each_prediction_gets_own_id_and_problem_gets_none() -> None:
     document = model_response.annotate(
         {"predictions": [prediction(b"x"), REFUSED, prediction(b"y")], "volume": {"slices": 3}}, ["a", "b", "c"], NOW
     )
@@ -33,17 +33,17 @@ def test_each_of_several_gets_its_own_and_a_refusal_gets_no_id() -> None:
     assert document["volume"] == {"slices": 3}
 
 
-def test_names_that_do_not_fit_the_number_of_answers_are_given_to_none() -> None:
+def test_mismatched_names_are_ignored() -> None:
     document = model_response.annotate({"predictions": [prediction(b"x"), prediction(b"y")]}, ["series.zip"], NOW)
     assert [item.get("filename") for item in document["predictions"]] == [None, None]
 
 
-def test_a_file_of_a_zip_keeps_the_name_that_the_server_gives() -> None:
+def test_file_in_zip_keeps_name_from_server() -> None:
     document = model_response.annotate({"predictions": [prediction(b"x", name="slice_2.png")]}, ["a.zip"][:0], NOW)
     assert document["predictions"][0]["filename"] == "slice_2.png"
 
 
-def test_only_answers_become_results_and_names_only_where_they_are_kept() -> None:
+def test_history_entries_hold_predictions_only() -> None:
     document = model_response.annotate({"predictions": [prediction(b"x"), REFUSED]}, ["a", "b"], NOW)
     (result,) = model_response.history_entries(document, "predictions", "ward-7", "r1", keep_names=False)
     assert (result.label, result.probability, result.positive) == ("normal", 0.75, False)
@@ -55,19 +55,19 @@ def test_only_answers_become_results_and_names_only_where_they_are_kept() -> Non
 @pytest.mark.parametrize(
     "body", [b"", b"[1]", b'"x"', b"{", b"{}", b'{"predictions": [1]}', b'{"predictions": [{"label": "x"}]}']
 )
-def test_what_is_no_document_is_502_and_no_answer(body: bytes) -> None:
+def test_invalid_document_returns_502(body: bytes) -> None:
     with pytest.raises(BadGatewayError):
         model_response.parse(ModelResponse(200, "application/json", body), "predictions")
 
 
 @pytest.mark.parametrize("changes", [{"model": {}}, {"image": ...}, {"probability": "high"}])
-def test_an_answer_that_lacks_something_is_502(changes: dict[str, object]) -> None:
+def test_prediction_that_cannot_be_recorded_returns_502(changes: dict[str, object]) -> None:
     document = model_response.annotate(prediction(b"x", **changes), [None], NOW)
     with pytest.raises(BadGatewayError):
         model_response.history_entries(document, "predictions", "w", "", keep_names=True)
 
 
-def test_the_servers_own_refusal_is_passed_on_as_it_is() -> None:
+def test_upstream_problem_is_passed_on() -> None:
     problem = model_response.problem(
         json_response({"status": 422, "title": "T", "detail": "D"}, 422, "application/problem+json")
     )
@@ -86,30 +86,30 @@ def test_the_servers_own_refusal_is_passed_on_as_it_is() -> None:
         (418, BadGatewayError),
     ],
 )
-def test_what_torchserve_says_itself_gets_a_way_out(status: int, kind: type[ProblemError]) -> None:
+def test_torchserve_errors_get_advice(status: int, kind: type[ProblemError]) -> None:
     assert type(model_response.problem(json_response({"code": status, "message": "x"}, status))) is kind
 
 
 @pytest.mark.parametrize("status", [500, 507])
-def test_a_request_that_a_dying_worker_took_along_may_be_sent_again(status: int) -> None:
+def test_dead_worker_returns_503_with_advice(status: int) -> None:
     said = {"code": status, "type": "InternalServerException", "message": "Worker died."}
     problem = model_response.problem(json_response(said, status))
     assert (problem.status, "try again" in str(problem)) == (503, True)
 
 
 @pytest.mark.parametrize("status", [401, 403])
-def test_a_key_that_the_server_does_not_take_is_the_gateways_fault_and_no_401(status: int) -> None:
+def test_rejected_server_key_returns_502(status: int) -> None:
     problem = model_response.problem(
         json_response({"status": status, "title": "x", "detail": "x"}, status, "application/problem+json")
     )
     assert problem.status == 502
 
 
-def test_a_problem_that_is_none_is_502() -> None:
+def test_invalid_problem_details_are_replaced() -> None:
     assert model_response.problem(ModelResponse(400, "application/problem+json", b"{}")).status == 400
     assert model_response.problem(ModelResponse(500, "application/problem+json", b"no")).status == 502
 
 
-def test_a_wish_to_wait_is_passed_on() -> None:
+def test_retry_after_is_passed_on() -> None:
     said = ModelResponse(503, "application/json", b"{}", retry_after="7")
     assert model_response.problem(said).headers == {"Retry-After": "7"}

@@ -1,4 +1,4 @@
-"""The description of the API is complete and true: schemathesis asks a real gateway before a real server."""
+"""The OpenAPI description matches the API (schemathesis with a real gateway and server)."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ UNBOUNDED: dict[str, object] = {"rate": "100000/second", "failures": 100_000}
 
 
 def verify(url: str, folder: Path, *options: str) -> None:
-    """Ask each operation with what it takes and what it does not, the same in each run, and judge all answers."""
+    """Send valid and invalid requests to every operation and check all responses; deterministic."""
     words = [sys.executable, "-m", "schemathesis.cli", "--config-file", str(CONFIG), "run", f"{url}/api/openapi.json"]
     bounds = ["--max-examples", str(EXAMPLES), "--generation-deterministic", "--phases", "examples,coverage,fuzzing"]
     more = ["--checks", "all", "--generation-with-security-parameters", "false", "--continue-on-failure", "--no-color"]
@@ -33,19 +33,19 @@ def verify(url: str, folder: Path, *options: str) -> None:
 
 
 @pytest.mark.e2e
-def test_with_a_key_the_api_is_as_described(server: Server, keys: Keys, tmp_path: Path) -> None:
+def test_api_with_key_matches_openapi(server: Server, keys: Keys, tmp_path: Path) -> None:
     with gateways.gateway(server, tmp_path, keys=everything(keys, tmp_path), **UNBOUNDED) as found:
         verify(found.url, tmp_path, "--header", f"X-API-Key: {(tmp_path / 'key').read_text()}")
 
 
 @pytest.mark.e2e
-def test_without_keys_the_api_is_as_described(server: Server, tmp_path: Path) -> None:
+def test_api_without_keys_matches_openapi(server: Server, tmp_path: Path) -> None:
     with gateways.gateway(server, tmp_path, **UNBOUNDED) as found:
         verify(found.url, tmp_path, "--exclude-checks", "ignored_auth")
 
 
 def everything(keys: Keys, folder: Path) -> Path:
-    """Make a key with all roles; the keys of the session have one each."""
+    """Create a key with all roles; the keys of the session have one each."""
     from radserve.auth import key_file
     from radserve.auth.api_keys import Role
 
@@ -56,7 +56,7 @@ def everything(keys: Keys, folder: Path) -> Path:
     return file
 
 
-def test_every_operation_that_says_so_asks_for_a_key_before_anything_else(keys: Keys) -> None:
+def test_secured_operations_authenticate_first(keys: Keys) -> None:
     backend = FakeBackend()
     values = {"name": "chest-xray-cnn", "version": "1.0.0", "result_id": "01234567-0123-7123-8123-0123456789ab"}
 
@@ -67,14 +67,14 @@ def test_every_operation_that_says_so_asks_for_a_key_before_anything_else(keys: 
                 for method, operation in operations.items():
                     free = path in ("/live", "/ready")
                     assert ("security" in operation) is not free, path
-                    answer = await http.request(method, path.format(**values), content=b"x")
-                    assert (answer.status_code == 401) is not free, path
+                    response = await http.request(method, path.format(**values), content=b"x")
+                    assert (response.status_code == 401) is not free, path
 
     asyncio.run(ask())
     assert backend.requests == []
 
 
-def test_the_description_names_every_kind_of_answer() -> None:
+def test_openapi_describes_all_responses() -> None:
     async def ask() -> None:
         async with client(gateway()) as http:
             described = (await http.get("/api/openapi.json")).json()

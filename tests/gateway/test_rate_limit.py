@@ -1,4 +1,4 @@
-"""How many requests a caller may send; Redis is a real one."""
+"""Rate limits, with a real Redis."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def redis(tmp_path: Path) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
 
 
 async def allowed(counted: RateLimiter, caller: str, requests: int) -> int:
-    """Return how many of some requests were let through."""
+    """Return the number of requests that pass."""
     count = 0
     for _ in range(requests):
         try:
@@ -48,7 +48,7 @@ async def allowed(counted: RateLimiter, caller: str, requests: int) -> int:
     return count
 
 
-def test_callers_are_counted_apart_and_told_when_to_come_back() -> None:
+def test_callers_are_limited_separately_with_retry_after() -> None:
     async def ask() -> None:
         counted = RateLimiter(Settings.read(rate="5/minute"))
         assert await allowed(counted, "a", 8) == 5
@@ -60,7 +60,7 @@ def test_callers_are_counted_apart_and_told_when_to_come_back() -> None:
     asyncio.run(ask())
 
 
-def test_gateways_count_together_in_redis(redis: tuple[str, subprocess.Popen[bytes]]) -> None:
+def test_gateways_share_limits_in_redis(redis: tuple[str, subprocess.Popen[bytes]]) -> None:
     async def ask() -> None:
         settings = Settings.read(rate="5/minute", rate_storage=redis[0])
         one, other = RateLimiter(settings), RateLimiter(settings)
@@ -72,7 +72,7 @@ def test_gateways_count_together_in_redis(redis: tuple[str, subprocess.Popen[byt
     asyncio.run(ask())
 
 
-def test_without_its_storage_requests_go_through_and_the_log_says_so_once(
+def test_unavailable_storage_disables_limits(
     redis: tuple[str, subprocess.Popen[bytes]], caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     url, process = redis
@@ -95,26 +95,26 @@ def test_without_its_storage_requests_go_through_and_the_log_says_so_once(
 
 
 @pytest.mark.parametrize("wrong", [{"rate": "many"}, {"rate_storage": "mysql://x"}, {"rate_storage": "redis://h:port"}])
-def test_what_is_no_rate_or_storage_is_an_error_at_the_start(wrong: dict[str, str]) -> None:
+def test_invalid_rate_or_storage_is_a_settings_error(wrong: dict[str, str]) -> None:
     with pytest.raises(SettingsError, match="RADSERVE_GATEWAY_RATE"):
         RateLimiter(Settings.read(**wrong))
 
 
-def test_an_api_caller_gets_429_with_the_time_to_wait_and_probes_never() -> None:
+def test_rate_limit_returns_429_and_exempts_probes() -> None:
     async def ask() -> None:
         async with client(gateway(rate_limiter=RateLimiter(Settings.read(rate="2/minute")))) as http:
             codes = [(await http.get("/api/models")).status_code for _ in range(3)]
             assert codes == [200, 200, 429]
-            answer = await http.get("/api/models")
-            assert answer.json()["title"] == "Too many requests"
-            assert int(answer.headers["retry-after"]) >= 1
+            response = await http.get("/api/models")
+            assert response.json()["title"] == "Too many requests"
+            assert int(response.headers["retry-after"]) >= 1
             for path in ("/live", "/ready", "/"):
                 assert {(await http.get(path)).status_code for _ in range(5)} == {200}
 
     asyncio.run(ask())
 
 
-def test_wrong_keys_are_counted_by_address_and_no_right_one_suffers(tmp_path: Path) -> None:
+def test_failed_authentications_are_limited_per_address(tmp_path: Path) -> None:
     file = tmp_path / "keys.json"
     text = key_file.create(file, "ward-7", [Role.PREDICT])
 
@@ -130,7 +130,7 @@ def test_wrong_keys_are_counted_by_address_and_no_right_one_suffers(tmp_path: Pa
     asyncio.run(ask())
 
 
-def test_the_addresses_of_one_network_count_as_one_and_their_number_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_networks_are_limited_as_one_and_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     wrong = AuthFailureLimiter(20)
     for number in range(20):
         wrong.count(f"2001:db8::{number:x}")

@@ -8,13 +8,13 @@ import uuid
 from gateway import result_id
 
 
-def test_an_id_is_a_uuid_of_version_7_with_the_time_in_it() -> None:
+def test_id_is_uuid7_with_time() -> None:
     found = uuid.UUID(result_id.new())
     assert (found.version, found.variant) == (7, uuid.RFC_4122)
     assert abs((found.int >> 80) / 1000 - time.time()) < 5
 
 
-def test_ids_are_unique_and_later_ones_sort_later() -> None:
+def test_ids_are_unique_and_sort_by_time() -> None:
     first = [result_id.new() for _ in range(1000)]
     time.sleep(0.002)
     assert len({*first}) == 1000

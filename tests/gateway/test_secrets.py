@@ -1,4 +1,4 @@
-"""Settings that only name a secret: read at the start, from AWS as moto is one."""
+"""Settings that name a secret, read from moto."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def _aws(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         yield
 
 
-def test_secrets_are_read_by_name_from_both_places() -> None:
+def test_secrets_are_read_from_both_services() -> None:
     boto3.client("secretsmanager").create_secret(Name="radserve/key", SecretString="radserve_key\n")
     url = "rediss://:password@redis:6379/0"
     boto3.client("ssm", region_name="eu-west-1").put_parameter(Name="/radserve/history", Value=url, Type="SecureString")
@@ -30,7 +30,7 @@ def test_secrets_are_read_by_name_from_both_places() -> None:
     assert url not in repr(resolved)
 
 
-def test_what_names_no_secret_stays() -> None:
+def test_plain_values_remain() -> None:
     settings = Settings.read(history="sqlite:x.sqlite3", rate_storage="redis://:secretsmanager@host", server_key="")
     assert resolve(settings) == settings
 
@@ -45,7 +45,7 @@ def test_what_names_no_secret_stays() -> None:
         ("ssm:", "write a path, env:NAME, secretsmanager:NAME or ssm:NAME"),
     ],
 )
-def test_a_secret_that_cannot_be_used_is_named_with_its_variable(words: str, said: str) -> None:
+def test_unusable_secret_error_names_variable(words: str, said: str) -> None:
     client = boto3.client("secretsmanager")
     client.create_secret(Name="bytes", SecretBinary=b"\xff\xfe")
     client.create_secret(Name="blank", SecretString="  ")

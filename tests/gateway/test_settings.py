@@ -1,4 +1,4 @@
-"""Settings, read from variables."""
+"""Settings from environment variables."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from gateway.errors import SettingsError
 from gateway.settings import Settings
 
 
-def test_without_any_variable_there_is_a_gateway_for_this_machine() -> None:
+def test_default_settings_serve_this_machine() -> None:
     settings = Settings.read()
     assert str(settings.server) == "http://127.0.0.1:8080/"
     assert settings.supervisor_url == "http://127.0.0.1:8090"
@@ -32,7 +32,7 @@ def test_lists_are_comma_separated(monkeypatch: pytest.MonkeyPatch) -> None:
         ("http://127.0.0.1:8080", "http://127.0.0.1:9090/", "http://127.0.0.1:9090"),
     ],
 )
-def test_who_is_asked_what_is_served(server: str, supervisor: str | None, health: str) -> None:
+def test_supervisor_url_has_default(server: str, supervisor: str | None, health: str) -> None:
     assert Settings.read(server=server, supervisor=supervisor).supervisor_url == health
 
 
@@ -40,13 +40,13 @@ def test_who_is_asked_what_is_served(server: str, supervisor: str | None, health
     ("name", "value"),
     [("SERVER", "ftp://x"), ("TIMEOUT", "0"), ("MAX_BYTES", "many"), ("RETENTION", "-1"), ("LOG", "loud")],
 )
-def test_a_wrong_value_names_its_variable(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
+def test_invalid_value_error_names_variable(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
     monkeypatch.setenv(f"RADSERVE_GATEWAY_{name}", value)
     with pytest.raises(SettingsError, match=f"^RADSERVE_GATEWAY_{name}: "):
         Settings.read()
 
 
-def test_secrets_stand_neither_in_errors_nor_in_what_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_secrets_are_hidden_in_errors_and_repr(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RADSERVE_GATEWAY_SERVER_KEY", "s3cret")
     monkeypatch.setenv("RADSERVE_GATEWAY_HISTORY", "redis://:s3cret@h")
     settings = Settings.read(images=Path("x"))
@@ -57,7 +57,7 @@ def test_secrets_stand_neither_in_errors_nor_in_what_is_shown(monkeypatch: pytes
     assert "s3cret" not in str(error.value)
 
 
-def test_secrets_are_read_from_files_of_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_secrets_are_read_from_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "radserve_gateway_server_key").write_text("from a file\n")
     (tmp_path / "another_secret").write_text("x")
     monkeypatch.setenv("RADSERVE_GATEWAY_SECRETS", str(tmp_path))

@@ -1,4 +1,4 @@
-"""The files of the page, as a browser asks for them."""
+"""Files of the page over HTTP."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def get(path: str, **headers: str) -> httpx.Response:
     return asyncio.run(send())
 
 
-def test_the_page_is_asked_for_anew_and_sent_only_where_it_changed() -> None:
+def test_page_is_revalidated() -> None:
     for path in ("/", "/js/main.js", "/css/base.css", "/manifest.webmanifest", "/sw.js"):
         first = get(path)
         assert (first.status_code, first.headers["cache-control"]) == (200, "no-cache")
@@ -39,7 +39,7 @@ def test_the_page_is_asked_for_anew_and_sent_only_where_it_changed() -> None:
         assert get(path, **{"If-None-Match": '"other"'}).status_code == 200
 
 
-def test_a_release_of_the_same_size_and_time_is_another_one(tmp_path: Path) -> None:
+def test_etag_depends_on_content(tmp_path: Path) -> None:
     async def tag(content: str) -> str:
         (tmp_path / "main.js").write_text(content)
         os.utime(tmp_path / "main.js", (0, 0))
@@ -62,26 +62,26 @@ def test_a_release_of_the_same_size_and_time_is_another_one(tmp_path: Path) -> N
         ("/icons/icon-192.png", "image/png"),
     ],
 )
-def test_every_kind_of_file_has_its_media_type(path: str, media: str) -> None:
-    # Browsers run no module of another type.
+def test_files_have_correct_media_types(path: str, media: str) -> None:
+    # Browsers reject modules of another type.
     assert get(path).headers["content-type"].partition(";")[0] in (
         media,
         media.replace("text/java", "application/java"),
     )
 
 
-def test_nothing_outside_of_the_folder_is_served() -> None:
+def test_files_outside_folder_return_404() -> None:
     for path in ("/../page.py", "/..%2fpage.py", "/js/../../app.py", "/.git/config"):
         assert get(path).status_code == 404
 
 
-def test_the_service_worker_knows_every_file_of_the_shell() -> None:
+def test_service_worker_lists_every_file() -> None:
     listed = set(re.findall(r'"([\w/.-]+\.\w+)"', (FOLDER / "sw.js").read_text()))
     assert listed <= set(FILES)
     assert {name for name in FILES if name.endswith((".js", ".css")) and name != "sw.js"} <= listed
 
 
-def test_icons_are_what_the_manifest_says() -> None:
+def test_icons_match_manifest() -> None:
     manifest = json.loads((FOLDER / "manifest.webmanifest").read_text())
     for icon in manifest["icons"]:
         path = FOLDER / icon["src"]
@@ -92,10 +92,10 @@ def test_icons_are_what_the_manifest_says() -> None:
     assert {icon.get("purpose") for icon in manifest["icons"]} == {None, "maskable"}
 
 
-def test_nothing_comes_from_elsewhere_and_nothing_is_inline() -> None:
+def test_page_has_no_external_or_inline_code() -> None:
     page = (FOLDER / "index.html").read_text()
     assert not re.search(r"<style|\sstyle=|\son\w+=|<script(?![^>]*\ssrc=)", page)
     for name in FILES:
         if name.endswith((".html", ".css", ".js", ".webmanifest")):
-            text = (FOLDER / name).read_text().replace("http://www.w3.org/2000/svg", "")  # a name, not an address
+            text = (FOLDER / name).read_text().replace("http://www.w3.org/2000/svg", "")  # an XML namespace
             assert not re.findall(r"(?:https?:)?//[\w.-]+\.[a-z]{2,}", text), name

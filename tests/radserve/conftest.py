@@ -1,4 +1,4 @@
-"""What tests of the client share."""
+"""Fixtures for tests of the client and the command line."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from tests.radserve.scripted import Scripted, scripted
 
 @pytest.fixture
 def odd() -> Iterator[Scripted]:
-    """Run a server that does as a test tells it; healthy until told otherwise."""
+    """Run a server with a script; healthy unless the test changes the script."""
     with scripted() as server:
         yield server
 
 
 @pytest.fixture
 def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """Collect the pauses between attempts instead of making them."""
-    made: list[float] = []
-    monkeypatch.setattr("radserve.client.transport.time.sleep", made.append)
-    monkeypatch.setattr("radserve.client.retry.random.uniform", lambda _, longest: longest)
-    return made
+    """Collect the pauses between attempts instead of waiting."""
+    recorded: list[float] = []
+    monkeypatch.setattr("tenacity.nap.time.sleep", recorded.append)
+    monkeypatch.setattr("stamina._core.random.uniform", lambda _low, _high: 0.0)  # no jitter
+    return recorded
 
 
 @pytest.fixture
@@ -36,7 +36,7 @@ def client(odd: Scripted, pauses: list[float]) -> Iterator[Client]:
 
 @pytest.fixture
 def run_directory(tmp_path: Path) -> Path:
-    """Hold the run_directory folder of `api`."""
+    """Return the run directory of `api`."""
     folder = tmp_path / "radserve-run"
     folder.mkdir(mode=0o700)
     return folder
@@ -44,7 +44,7 @@ def run_directory(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def api(run_directory: Path) -> Iterator[Scripted]:
-    """Run a control API on the socket of a run_directory folder."""
+    """Run a scripted control API on the socket of a run directory."""
     with scripted(run_directory / "control.sock") as server:
         yield server
 

@@ -1,11 +1,12 @@
-"""What a control API answers, as documents; and one that keeps a state."""
+"""Documents of the control API, and a scripted server that keeps a deployment."""
 
 from __future__ import annotations
 
 import json
 from typing import Any
 
-from radserve.versions.deployment_spec import Deployment, changes, parse, validate
+from radserve.schema.deployment import Deployment
+from radserve.versions.deployment_file import changes, parse, validate
 from tests.radserve.scripted import Reply, Request, Script, document, problem
 
 SHA256 = "ab" * 32
@@ -13,7 +14,7 @@ STARTED = "2026-03-01T12:00:00Z"
 
 
 def version(number: str = "1.0.0", /, **changes: Any) -> dict[str, Any]:
-    """Return a version as the API describes it, changed."""
+    """Return the status of a version, with changes."""
     return {
         "version": number,
         "sha256": SHA256,
@@ -33,7 +34,7 @@ def version(number: str = "1.0.0", /, **changes: Any) -> dict[str, Any]:
 
 
 def rollout(**changes: Any) -> dict[str, Any]:
-    """Return a rollout that has begun, changed."""
+    """Return the status of a running rollout, with changes."""
     return {
         "name": "chest",
         "version": "1.1.0",
@@ -57,7 +58,7 @@ PROMOTED = rollout(
     phase="promoted", done=True, succeeded=True, share=100, step=2, detail="All steps went well.", candidate=None
 )
 ROLLED_BACK = rollout(
-    phase="rolled_back", done=True, succeeded=False, share=0, detail="3 of 20 requests failed; --max-error is 1 %."
+    phase="rolled_back", done=True, succeeded=False, share=0, detail="3 of 20 requests failed; --max-error is 1%."
 )
 SHADOWED = rollout(
     phase="shadowed",
@@ -83,13 +84,13 @@ SHADOWED = rollout(
 
 
 def model(**changes: Any) -> dict[str, Any]:
-    """Return a model with two versions, changed."""
+    """Return the status of a model with two versions, with changes."""
     versions = [version(), version("1.1.0", state="degraded", workers={"wanted": 2, "ready": 1}, latency=None)]
     return {"name": "chest", "versions": versions, "previous": "0.9.0", "rollout": None} | changes
 
 
 def overview(*, front: bool = True, **changes: Any) -> dict[str, Any]:
-    """Return a server with one model, changed."""
+    """Return the status of a server with one model, with changes."""
     return {"front": front, "models": [model(**changes)]}
 
 
@@ -107,22 +108,22 @@ ENTRY = {
 
 
 def routes(answers: dict[str, Any]) -> Script:
-    """Answer `METHOD /path` with its document; a list is given one by one, its last for ever."""
+    """Answer `METHOD /path` with its document; of a list, the next one, and finally the last one forever."""
 
     def script(request: Request) -> Reply:
         key = f"{request.method} {request.path.partition('?')[0]}"
         if key not in answers:
-            return problem(404, "Not found", f"Nothing is at {key}.")
-        found = answers[key]
-        if isinstance(found, list):
-            found = found.pop(0) if len(found) > 1 else found[0]
-        return found if isinstance(found, Reply) else document(found)
+            return problem(404, "Not item", f"Nothing is at {key}.")
+        item = answers[key]
+        if isinstance(item, list):
+            item = item.pop(0) if len(item) > 1 else item[0]
+        return item if isinstance(item, Reply) else document(item)
 
     return script
 
 
 class Deployed:
-    """A server that has what it is told to have."""
+    """Server that applies the deployment it receives."""
 
     def __init__(self, text: str) -> None:
         self.have = parse(text, "have")
@@ -139,6 +140,7 @@ class Deployed:
 
     def _completed(self, want: Deployment) -> Deployment:
         body = want.model_dump()
-        for item in (item for found in body["models"].values() for item in found["versions"].values()):
-            item["workers"] = item["workers"] or 1
+        for model in body["models"].values():
+            for settings in model["versions"].values():
+                settings["workers"] = settings["workers"] or 1
         return validate(body, "state")

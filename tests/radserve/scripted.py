@@ -1,4 +1,4 @@
-"""A small HTTP server that does what a healthy TorchServe never would."""
+"""HTTP server that follows a script, for responses that a healthy server never gives."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ SHA256 = "a" * 64
 
 @dataclass(frozen=True)
 class Request:
-    """What was asked."""
+    """Request that the server received."""
 
     path: str
     headers: Mapping[str, str]
@@ -36,7 +36,7 @@ class Request:
 
 @dataclass(frozen=True)
 class Reply:
-    """What to answer; `announced` is the Content-Length, if not the true one."""
+    """Response to send; `announced` is the Content-Length if it is not the true one."""
 
     status: int = 200
     body: bytes = b""
@@ -49,18 +49,18 @@ Script = Callable[[Request], Reply]
 
 
 class Scripted(ThreadingHTTPServer):
-    """Answers by a script, on loopback or on a unix socket; `requests` is what it was asked, but for /live.
+    """Server on loopback or on a unix socket; `requests` has every request except those for /live.
 
     Attributes
     ----------
     live
-        What /live is answered with: as TorchServe does, which has no such path.
+        Response to /live; 404 by default, as TorchServe has no such path.
     probes
-        How often it was asked for.
+        Number of requests for /live.
     """
 
     daemon_threads = True
-    request_queue_size = 128  # five, its default, are soon full of clients that make no pauses between attempts
+    request_queue_size = 128  # the default of five overflows with clients that do not pause between attempts
     script: Script
 
     def __init__(self, path: Path | None = None) -> None:
@@ -75,7 +75,7 @@ class Scripted(ThreadingHTTPServer):
             super().__init__(str(path), _Local)  # type: ignore[arg-type]
 
     def server_bind(self) -> None:
-        """Bind, and look up no host's name for a unix socket."""
+        """Bind without resolving a host name for a unix socket."""
         if self.address_family == socket.AF_UNIX:
             socketserver.TCPServer.server_bind(self)
         else:
@@ -86,12 +86,12 @@ class Scripted(ThreadingHTTPServer):
         return f"http://127.0.0.1:{self.server_port}"
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Be silent when a client has left: some tests are about that."""
+        """Ignore clients that disconnect; some tests do that on purpose."""
         if not isinstance(sys.exception(), ConnectionError):
             super().handle_error(request, client_address)
 
     def say(self, *replies: Reply) -> None:
-        """Give these replies in turn; healthy answers follow."""
+        """Send these replies in turn, then healthy responses."""
         left = iter(replies)
         self.script = lambda request: next(left, None) or answer(request)
 
@@ -131,8 +131,8 @@ class _Local(_Handler):
 
 
 def prediction(image: bytes, /, **changes: Any) -> dict[str, Any]:
-    """Return a right answer to an image, changed."""
-    right = {
+    """Return a valid classification of an image, with changes; `...` removes a key."""
+    valid = {
         "model": {"name": "chest", "version": "1.0.0", "sha256": SHA256},
         "label": "normal",
         "probability": 0.75,
@@ -141,7 +141,7 @@ def prediction(image: bytes, /, **changes: Any) -> dict[str, Any]:
         "threshold": 0.5,
         "image": {"format": "png", "width": 20, "height": 10, "sha256": hashlib.sha256(image).hexdigest()},
     }
-    return {key: value for key, value in (right | changes).items() if value is not ...}
+    return {key: value for key, value in (valid | changes).items() if value is not ...}
 
 
 def png(pixels: NDArray[np.uint8]) -> bytes:
@@ -152,10 +152,10 @@ def png(pixels: NDArray[np.uint8]) -> bytes:
 
 
 def picture(pixels: NDArray[np.uint8], /, **changes: Any) -> dict[str, Any]:
-    """Return a picture as it stands in an answer, changed."""
+    """Return a PNG as part of a document, with changes."""
     height, width = pixels.shape[:2]
-    right = {"encoding": "png", "width": width, "height": height, "data": base64.b64encode(png(pixels)).decode()}
-    return {key: value for key, value in (right | changes).items() if value is not ...}
+    valid = {"encoding": "png", "width": width, "height": height, "data": base64.b64encode(png(pixels)).decode()}
+    return {key: value for key, value in (valid | changes).items() if value is not ...}
 
 
 def marked(left: int = 3, top: int = 2, width: int = 5, height: int = 4) -> NDArray[np.uint8]:
@@ -166,9 +166,9 @@ def marked(left: int = 3, top: int = 2, width: int = 5, height: int = 4) -> NDAr
 
 
 def segmentation(image: bytes, /, **changes: Any) -> dict[str, Any]:
-    """Return a right answer of a segmentation model to an image, changed."""
+    """Return a valid segmentation of an image, with changes."""
     shown = prediction(image)["image"] | {"spacing": [0.5, 2.0]}
-    right = {
+    valid = {
         "model": {"name": "glioma", "version": "1.0.0", "sha256": SHA256},
         "label": "tumour",
         "positive": True,
@@ -178,20 +178,20 @@ def segmentation(image: bytes, /, **changes: Any) -> dict[str, Any]:
         "mask": picture(marked()),
         "image": shown,
     }
-    return {key: value for key, value in (right | changes).items() if value is not ...}
+    return {key: value for key, value in (valid | changes).items() if value is not ...}
 
 
 def empty(image: bytes) -> dict[str, Any]:
-    """Return the answer of a segmentation model that found nothing."""
+    """Return a segmentation with an empty mask."""
     nothing = {"area": {"pixels": 0, "fraction": 0.0, "mm2": 0.0}, "box": None, "mask": picture(marked(width=0))}
     return segmentation(image, label="background", positive=False, **nothing)
 
 
 def explanation(image: bytes, /, **changes: Any) -> dict[str, Any]:
-    """Return a right explanation of an answer, with its map changed."""
+    """Return a valid explanation, with changes to its heat map."""
     heat = {"method": "grad-cam", "label": "normal", "empty": False} | picture(marked() // 2)
-    right = {key: value for key, value in (heat | changes).items() if value is not ...}
-    return prediction(image) | {"explanation": right}
+    valid = {key: value for key, value in (heat | changes).items() if value is not ...}
+    return prediction(image) | {"explanation": valid}
 
 
 def document(content: object, status: int = 200, media_type: str = "application/json") -> Reply:
@@ -205,9 +205,9 @@ def problem(status: int, title: str, detail: str) -> Reply:
 
 
 def answer(request: Request) -> Reply:
-    """Reply as a healthy server does; an image that begins with `bad` is refused.
+    """Reply as a healthy server does; an image that begins with `bad` is rejected.
 
-    The model `glioma` gives masks, every other one is a classifier.
+    The model `glioma` is a segmentation model, every other one a classifier.
     """
     masks = "/glioma" in request.path
     if request.headers.get("Content-Type") == "application/json":
@@ -224,11 +224,11 @@ def answer(request: Request) -> Reply:
 
 
 def volume(answers: list[dict[str, Any]], /, **changes: Any) -> dict[str, Any]:
-    """Return the volume of right answers, changed."""
+    """Return the volume of valid results, with changes."""
     pixels = [item["area"]["pixels"] for item in answers if "area" in item]
-    right = {"slices": len(answers), "positive_slices": sum(map(bool, pixels)), "pixels": sum(pixels)}
-    known = {"ml": sum(pixels) / 1000} if len(pixels) == len(answers) else {"reason": "No volume: refused."}
-    return {"volume": {key: value for key, value in (right | known | changes).items() if value is not ...}}
+    valid = {"slices": len(answers), "positive_slices": sum(map(bool, pixels)), "pixels": sum(pixels)}
+    known = {"ml": sum(pixels) / 1000} if len(pixels) == len(answers) else {"reason": "No volume: rejected."}
+    return {"volume": {key: value for key, value in (valid | known | changes).items() if value is not ...}}
 
 
 def _instance(image: bytes, *, masks: bool) -> dict[str, Any]:
@@ -243,7 +243,7 @@ def _instance(image: bytes, *, masks: bool) -> dict[str, Any]:
 def scripted(path: Path | None = None) -> Iterator[Scripted]:
     """Run a scripted server."""
     with Scripted(path) as server:
-        # The default polls twice a second for its end, which every test would wait for.
+        # The default polls every half a second for the end, which delays every test.
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
         try:

@@ -23,9 +23,9 @@ evaluate_app.command()(evaluate)
 
 def test_the_train_command_writes_a_result_folder(archive: Path, films: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    words = ["chest-xray-cnn", "--data", films, "--out", out, "--archives", archive.parent]
-    words += ["--epochs", 1, "--seed", 5, "--set", "augmentation.noise=0"]
-    completed = CliRunner().invoke(app, [str(word) for word in words])
+    arguments = ["chest-xray-cnn", "--data", films, "--out", out, "--archives", archive.parent]
+    arguments += ["--epochs", 1, "--seed", 5, "--set", "augmentation.noise=0"]
+    completed = CliRunner().invoke(app, [str(part) for part in arguments])
     if completed.exception is not None:
         raise completed.exception
     assert recipes.load(out / "archive.yaml").name == "chest-xray-cnn"
@@ -33,14 +33,24 @@ def test_the_train_command_writes_a_result_folder(archive: Path, films: Path, tm
 
 
 def test_an_invalid_setting_is_a_settings_error(archive: Path, films: Path, tmp_path: Path) -> None:
-    words = ["chest-xray-cnn", "--data", films, "--out", tmp_path / "out", "--archives", archive.parent, "--set", "a=1"]
-    completed = CliRunner().invoke(app, [str(word) for word in words])
+    arguments = [
+        "chest-xray-cnn",
+        "--data",
+        films,
+        "--out",
+        tmp_path / "out",
+        "--archives",
+        archive.parent,
+        "--set",
+        "a=1",
+    ]
+    completed = CliRunner().invoke(app, [str(part) for part in arguments])
     assert isinstance(completed.exception, SettingsError)
 
 
 def _words(trained: Trained, out: Path, *more: str) -> list[str]:
-    words = ["cifar10-lenet", "--data", trained.data, "--out", out, "--archives", trained.folder.parent]
-    return [*map(str, words), *(word for change in LENET for word in ("--set", change)), *more]
+    arguments = ["cifar10-lenet", "--data", trained.data, "--out", out, "--archives", trained.folder.parent]
+    return [*map(str, arguments), *(part for change in LENET for part in ("--set", change)), *more]
 
 
 def test_an_evaluation_is_installed_on_request(lenet: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,7 +12,7 @@ from training.epoch_log import EpochLog
 
 
 class _Trainer:
-    """As much of Lightning's as a log looks at."""
+    """The part of Lightning's trainer that the log uses."""
 
     def __init__(self, epoch: int, **figures: float) -> None:
         self.current_epoch, self.max_epochs = epoch, 9

@@ -23,14 +23,14 @@ NOWHERE = "http://127.0.0.1:9"
 def _run(tracker: str, photographs: Path, tmp_path: Path) -> tuple[Path, str]:
     """Train with the command line tool, without network access."""
     out = tmp_path / "out"
-    words = [sys.executable, "-m", "radserve", "train", "cifar10-lenet", "--data", str(photographs)]
-    words += ["--archives", str(copy_archive(tmp_path / "archives", "cifar10-lenet").parent), "--out", str(out)]
-    words += ["--tracker", tracker, "--threads", "1", *(word for change in QUICK for word in ("--set", change))]
+    arguments = [sys.executable, "-m", "radserve", "train", "cifar10-lenet", "--data", str(photographs)]
+    arguments += ["--archives", str(copy_archive(tmp_path / "archives", "cifar10-lenet").parent), "--out", str(out)]
+    arguments += ["--tracker", tracker, "--threads", "1", *(part for change in QUICK for part in ("--set", change))]
     kept = {key: value for key, value in os.environ.items() if not key.startswith(("WANDB", "MLFLOW"))}
     proxies = dict.fromkeys(("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"), NOWHERE)
     home = {"HOME": str(tmp_path / "home"), "CUDA_VISIBLE_DEVICES": ""}
     completed = subprocess.run(
-        words, cwd=ROOT, env=kept | proxies | home, capture_output=True, text=True, timeout=300, check=False
+        arguments, cwd=ROOT, env=kept | proxies | home, capture_output=True, text=True, timeout=300, check=False
     )
     assert completed.returncode == 0, completed.stderr
     return out, completed.stderr

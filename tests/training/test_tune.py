@@ -22,7 +22,7 @@ QUICK = ("epochs=1", "batch=20", "average=0.5", "validation=0.2")
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """The shipped cifar10-lenet with a small space to search."""
+    """cifar10-lenet with a small search space."""
     folder = copy_archive(tmp_path / "archives", "cifar10-lenet")
     values = yaml.safe_load((folder / "training.yaml").read_text())
     values["tune"] = {
@@ -41,7 +41,7 @@ def _states(study: optuna.Study) -> list[TrialState]:
     return [trial.state for trial in study.get_trials()]
 
 
-def test_a_study_is_resumed_from_its_storage_and_leaves_the_best_settings_and_plots(
+def test_a_study_is_resumed_and_writes_the_best_settings_and_plots(
     folder: Path, photographs: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "study"
@@ -66,7 +66,7 @@ def test_a_study_is_resumed_from_its_storage_and_leaves_the_best_settings_and_pl
     assert (out / "plots" / "plotly.min.js").stat().st_size > 100_000
 
 
-def test_the_best_settings_are_installed_where_it_is_asked_for(folder: Path, photographs: Path, tmp_path: Path) -> None:
+def test_the_best_settings_are_installed_on_request(folder: Path, photographs: Path, tmp_path: Path) -> None:
     before = (folder / "training.yaml").read_bytes()
     tune(folder, photographs, tmp_path / "first", _options(1))
     assert (folder / "training.yaml").read_bytes() == before
@@ -91,12 +91,12 @@ def test_a_trial_below_the_median_is_pruned(folder: Path, photographs: Path, tmp
 
 def test_two_processes_share_one_study(folder: Path, photographs: Path, tmp_path: Path) -> None:
     storage = f"sqlite:///{tmp_path / 'shared.db'}"
-    words = [sys.executable, "-m", "radserve", "tune", "cifar10-lenet", "--data", photographs]
-    words += ["--archives", folder.parent, "--storage", storage, "--trials", 2, "--threads", 1, "--tracker", "none"]
-    words += [word for change in QUICK for word in ("--set", change)]
+    arguments = [sys.executable, "-m", "radserve", "tune", "cifar10-lenet", "--data", photographs]
+    arguments += ["--archives", folder.parent, "--storage", storage, "--trials", 2, "--threads", 1, "--tracker", "none"]
+    arguments += [part for change in QUICK for part in ("--set", change)]
     workers = [
         subprocess.Popen(
-            [*map(str, words), "--out", str(tmp_path / name)],
+            [*map(str, arguments), "--out", str(tmp_path / name)],
             cwd=ROOT,
             env=os.environ | {"CUDA_VISIBLE_DEVICES": ""},
             stderr=subprocess.PIPE,
@@ -104,8 +104,8 @@ def test_two_processes_share_one_study(folder: Path, photographs: Path, tmp_path
         )
         for name in ("one", "two")
     ]
-    message = [worker.communicate(timeout=300)[1] for worker in workers]
-    assert [worker.returncode for worker in workers] == [0, 0], message
+    errors = [worker.communicate(timeout=300)[1] for worker in workers]
+    assert [worker.returncode for worker in workers] == [0, 0], errors
     study = optuna.load_study(study_name="cifar10-lenet", storage=storage)
     assert _states(study) == [TrialState.COMPLETE] * 4
     assert len({trial.params["learning_rate"] for trial in study.trials}) == 4
@@ -113,18 +113,18 @@ def test_two_processes_share_one_study(folder: Path, photographs: Path, tmp_path
     assert sorted(runs[0] + runs[1]) == [f"trial-{number:04d}" for number in range(4)]
 
 
-def test_a_storage_that_cannot_be_opened_is_named(folder: Path, photographs: Path, tmp_path: Path) -> None:
+def test_an_invalid_storage_is_reported(folder: Path, photographs: Path, tmp_path: Path) -> None:
     storage = f"sqlite:///{tmp_path / 'nowhere' / 'study.db'}"
     with pytest.raises(RunError, match=r"Cannot open the storage.*unable to open"):
         tune(folder, photographs, tmp_path / "study", _options(1, storage=storage))
 
 
-def test_a_recipe_without_a_space_to_search_is_refused(folder: Path, photographs: Path, tmp_path: Path) -> None:
+def test_a_model_without_search_space_is_rejected(folder: Path, photographs: Path, tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="has no key 'tune'"):
         tune(folder, photographs, tmp_path / "study", _options(1, "tune={}"))
 
 
-def test_a_space_with_an_unknown_key_is_named(folder: Path, photographs: Path, tmp_path: Path) -> None:
+def test_an_unknown_key_in_the_search_space_is_reported(folder: Path, photographs: Path, tmp_path: Path) -> None:
     changed = "tune={batches: {choices: [8, 16]}}"
     with pytest.raises(SettingsError, match="key 'batches' has value"):
         tune(folder, photographs, tmp_path / "study", _options(1, changed))

@@ -137,7 +137,7 @@ def _input(recipe: Recipe) -> Iterable[str]:
 def _decision(recipe: Recipe) -> str:
     decision = recipe.decision
     if decision is None:
-        return "Decision: the most probable label; there is no threshold."
+        return "Decision: the most probable label, without a threshold."
     if recipe.task == "segmentation":
         least = f"; masks of fewer than {decision.smallest} pixels are emptied" if decision.smallest > 1 else ""
         subject = "pixels with a probability"

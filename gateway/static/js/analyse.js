@@ -55,15 +55,11 @@ function submit(file, model) {
 
 /** Reject files that cannot be an image before they are sent. */
 async function checkFile(file) {
-  let start;
-  try {
-    start = await file.slice(0, 4).text();
-  } catch {
-    throw new Problem("This file cannot be opened. Drop files, not folders.");
-  }
-  if (start === "") throw new Problem("This file is empty.");
-  if (start === "PK\u0003\u0004") throw new Problem("This is an archive of several files. Unpack it and drop the images.");
-  if (start === "%PDF") throw new Problem("PDFs cannot be read. Export the image as PNG.");
+  const reject = (message) => { throw new Problem(message, { canRetry: false }); };
+  const start = await file.slice(0, 4).text().catch(() => reject("This file cannot be opened. Drop files, not folders."));
+  if (start === "") reject("This file is empty.");
+  if (start === "PK\u0003\u0004") reject("This is an archive of several files. Unpack it and drop the images.");
+  if (start === "%PDF") reject("PDFs cannot be read. Export the image as PNG.");
 }
 
 function addResult(result) {

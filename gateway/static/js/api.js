@@ -13,16 +13,12 @@ const TIMEOUT = 180_000;
  * `message` is what the page says, `detail` what the API says, if anything.
  */
 export class Problem extends Error {
-  constructor(message, { status = 0, detail = "", request_id: requestId = "" } = {}) {
+  constructor(message, { status = 0, detail = "", requestId = "", canRetry = true } = {}) {
     super(message);
     this.status = status;
     this.detail = detail;
     this.requestId = requestId;
-  }
-
-  /** Whether a second attempt may succeed. */
-  get canRetry() {
-    return this.status === 0 || this.status === 401 || this.status === 429 || this.status >= 500;
+    this.canRetry = canRetry; // whether a second attempt may succeed
   }
 }
 
@@ -96,8 +92,13 @@ function toProblem(status, text) {
   } catch {
     // The response is not problem details; the status describes it.
   }
-  const { title, detail, request_id: requestId } = details;
-  return new Problem(problemText(status, title), { status, detail: typeof detail === "string" ? detail : "", request_id: typeof requestId === "string" ? requestId : "" });
+  const asText = (value) => (typeof value === "string" ? value : "");
+  return new Problem(problemText(status, details.title), {
+    status,
+    detail: asText(details.detail),
+    requestId: asText(details.request_id),
+    canRetry: status === 401 || status === 429 || status >= 500,
+  });
 }
 
 const unreachable = () => new Problem("No connection to the server. Check the network, then try again.");

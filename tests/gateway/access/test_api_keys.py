@@ -1,4 +1,4 @@
-"""API keys at the gateway."""
+"""Authentication by API keys."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def identify(keys: ApiKeyAuthenticator, **headers: str) -> Caller:
     return asyncio.run(keys.identify({name.replace("_", "-"): value for name, value in headers.items()}))
 
 
-def test_a_key_is_taken_in_either_header_and_has_its_name_and_roles(file: Path) -> None:
+def test_key_in_either_header_identifies_caller(file: Path) -> None:
     text = key_file.create(file, "ward-7", [Role.PREDICT])
     keys = ApiKeyAuthenticator.open(str(file))
     wanted = Caller("ward-7", frozenset({Role.PREDICT}))
@@ -36,20 +36,20 @@ def test_a_key_is_taken_in_either_header_and_has_its_name_and_roles(file: Path) 
 
 
 @pytest.mark.parametrize("sent", [{}, {"authorization": "Basic eDp5"}, {"x_api_key": "radserve_x"}, {"x_api_key": "é"}])
-def test_no_key_and_a_wrong_one_are_refused_without_repeating_it(file: Path, sent: dict[str, str]) -> None:
+def test_invalid_credential_is_rejected_without_repeating_it(file: Path, sent: dict[str, str]) -> None:
     key_file.create(file, "ward-7", [Role.PREDICT])
     with pytest.raises(NotAuthenticatedError) as caught:
         identify(ApiKeyAuthenticator.open(str(file)), **sent)
     assert not any(value in str(caught.value) for value in sent.values())
 
 
-def test_an_expired_key_is_refused(file: Path) -> None:
+def test_expired_key_is_rejected(file: Path) -> None:
     text = key_file.create(file, "old", [Role.PREDICT], datetime.now(UTC) - timedelta(seconds=1))
     with pytest.raises(NotAuthenticatedError, match="expired"):
         identify(ApiKeyAuthenticator.open(str(file)), x_api_key=text)
 
 
-def test_a_key_revoked_while_nobody_asked_is_refused_at_once(file: Path) -> None:
+def test_revoked_key_is_rejected_after_idle_period(file: Path) -> None:
     key_file.create(file, "stays", [Role.PREDICT])
     text = key_file.create(file, "goes", [Role.PREDICT])
     keys = ApiKeyAuthenticator(Keyring(File(file)), period=0.0)
@@ -59,7 +59,7 @@ def test_a_key_revoked_while_nobody_asked_is_refused_at_once(file: Path) -> None
         identify(keys, x_api_key=text)
 
 
-def test_a_source_that_hangs_holds_no_request_up(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_slow_key_source_does_not_delay_requests(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     text = key_file.create(file, "ward-7", [Role.PREDICT])
     ring = Keyring(File(file))
     release = asyncio.Event()
@@ -76,7 +76,7 @@ def test_a_source_that_hangs_holds_no_request_up(file: Path, monkeypatch: pytest
     asyncio.run(ask())
 
 
-def test_a_source_without_keys_is_an_error_at_the_start(file: Path) -> None:
+def test_source_without_keys_is_an_error(file: Path) -> None:
     file.write_text('{"keys": []}')
     with pytest.raises(KeysError, match="contains no key"):
         ApiKeyAuthenticator.open(str(file))
@@ -91,29 +91,29 @@ def test_a_source_without_keys_is_an_error_at_the_start(file: Path) -> None:
         ([Role.READ], "/metrics", 200),
     ],
 )
-def test_a_role_that_is_missing_is_403(file: Path, roles: list[Role], path: str, status: int) -> None:
+def test_missing_role_returns_403(file: Path, roles: list[Role], path: str, status: int) -> None:
     text = key_file.create(file, "some", roles)
 
     async def ask() -> None:
         async with client(gateway(ApiKeyAuthenticator.open(str(file)))) as http:
-            answer = await http.get(path, headers={"X-API-Key": text})
-            assert answer.status_code == status
-            nobody = await http.get(path)
-            assert (nobody.status_code, nobody.headers["www-authenticate"]) == (401, "Bearer")
-            assert nobody.headers["content-type"] == "application/problem+json"
+            response = await http.get(path, headers={"X-API-Key": text})
+            assert response.status_code == status
+            anonymous = await http.get(path)
+            assert (anonymous.status_code, anonymous.headers["www-authenticate"]) == (401, "Bearer")
+            assert anonymous.headers["content-type"] == "application/problem+json"
             for free in ("/live", "/ready", "/", "/api/openapi.json"):
                 assert (await http.get(free)).status_code == 200
 
     asyncio.run(ask())
 
 
-def test_who_may_not_ask_is_told_so_before_its_request_is_judged(file: Path) -> None:
+def test_authentication_precedes_validation(file: Path) -> None:
     key_file.create(file, "some", [Role.PREDICT])
 
     async def ask() -> None:
         async with client(gateway(ApiKeyAuthenticator.open(str(file)))) as http:
             for path in ("/api/predictions/NO-MODEL", "/api/results?limit=x"):
-                answer = await http.request("POST" if "predictions" in path else "GET", path)
-                assert answer.status_code == 401
+                response = await http.request("POST" if "predictions" in path else "GET", path)
+                assert response.status_code == 401
 
     asyncio.run(ask())

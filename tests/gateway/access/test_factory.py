@@ -1,4 +1,4 @@
-"""Which access an operator gets, and where it may be listened with it."""
+"""Selection of the authenticator, and addresses that require one."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ ISSUER = {"oidc_issuer": "https://issuer.example", "oidc_audience": "radserve"}
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "", "192.168.1.5", "gateway.example"])
-def test_what_others_can_reach_needs_keys(host: str) -> None:
+def test_public_address_requires_keys(host: str) -> None:
     with pytest.raises(SettingsError, match="RADSERVE_GATEWAY_KEYS"):
         factory.require_safe(Settings.read(), host)
     factory.require_safe(Settings.read(keys="keys.json"), host)
@@ -29,16 +29,16 @@ def test_what_others_can_reach_needs_keys(host: str) -> None:
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1", "localhost"])
-def test_the_own_machine_needs_none(host: str) -> None:
+def test_loopback_needs_no_keys(host: str) -> None:
     factory.require_safe(Settings.read(), host)
 
 
-def test_a_gateway_without_keys_says_so_once(caplog: pytest.LogCaptureFixture) -> None:
+def test_missing_authentication_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
     assert isinstance(factory.create(Settings.read()), LocalAuthenticator)
     assert ["authentication is off" in record.message for record in caplog.records] == [True]
 
 
-def test_keys_tokens_and_both_are_taken_as_chosen(tmp_path: Path) -> None:
+def test_settings_select_authenticator(tmp_path: Path) -> None:
     file = tmp_path / "keys.json"
     key_file.create(file, "ward-7", [Role.PREDICT])
     assert isinstance(factory.create(Settings.read(keys=str(file))), ApiKeyAuthenticator)
@@ -55,13 +55,13 @@ def test_keys_tokens_and_both_are_taken_as_chosen(tmp_path: Path) -> None:
         {"oidc_issuer": "issuer", "oidc_audience": "radserve"},
     ],
 )
-def test_half_an_issuer_or_one_without_tls_is_an_error_at_the_start(half: dict[str, str]) -> None:
+def test_incomplete_or_insecure_issuer_is_a_settings_error(half: dict[str, str]) -> None:
     with pytest.raises(SettingsError, match="RADSERVE_GATEWAY_OIDC_ISSUER"):
         factory.create(Settings.read(**half))
 
 
 class Subject(TokenAuthenticator):
-    """Takes every token, and finds its subject in it."""
+    """Accepts every token; the token is the subject."""
 
     def __init__(self) -> None:
         pass
@@ -70,7 +70,7 @@ class Subject(TokenAuthenticator):
         return Caller(headers["authorization"].removeprefix("Bearer "), frozenset({Role.PREDICT}))  # type: ignore[index]
 
 
-def test_what_looks_like_a_key_is_one_and_all_else_a_token(tmp_path: Path) -> None:
+def test_credential_prefix_separates_keys_and_tokens(tmp_path: Path) -> None:
     file = tmp_path / "keys.json"
     text = key_file.create(file, "ward-7", [Role.PREDICT, Role.READ])
     both = KeyOrTokenAuthenticator(ApiKeyAuthenticator.open(str(file)), Subject())
@@ -79,9 +79,9 @@ def test_what_looks_like_a_key_is_one_and_all_else_a_token(tmp_path: Path) -> No
         return asyncio.run(both.identify({"authorization": f"Bearer {sent}"}))
 
     assert identify(text).roles == {Role.PREDICT, Role.READ}
-    assert identify("somebody").name == "somebody"
+    assert identify("dr-who").name == "dr-who"
     with pytest.raises(NotAuthenticatedError, match="key is unknown"):
-        identify("radserve_somebody")
+        identify("radserve_unknown")
     with pytest.raises(NotAuthenticatedError, match="has the same name as its subject"):
         identify("ward-7")
     with pytest.raises(NotAuthenticatedError, match="API key or token"):

@@ -1,4 +1,4 @@
-"""A gateway that asks nobody for a key, and the web pages that its user visits."""
+"""Access without authentication."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def identify(headers: dict[str, str], *origins: str) -> None:
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1:8000", "localhost", "LOCALHOST:8000", "[::1]:8000", "127.0.0.1"])
-def test_this_machine_may_ask_by_its_own_names(host: str) -> None:
+def test_loopback_names_are_accepted(host: str) -> None:
     identify({"host": host})
     identify({"host": host, "origin": f"http://{host}"})
 
@@ -37,7 +37,7 @@ def test_this_machine_may_ask_by_its_own_names(host: str) -> None:
         "127.1",
     ],
 )
-def test_a_name_that_was_made_to_stand_for_this_machine_may_not(host: str) -> None:
+def test_rebound_host_name_is_rejected(host: str) -> None:
     with pytest.raises(NotAllowedError, match="RADSERVE_GATEWAY_KEYS"):
         identify({"host": host})
 
@@ -45,23 +45,23 @@ def test_a_name_that_was_made_to_stand_for_this_machine_may_not(host: str) -> No
 @pytest.mark.parametrize(
     "origin", ["https://evil.example", "null", "http://127.0.0.1:3000", "http://localhost:8000", ""]
 )
-def test_another_page_may_not(origin: str) -> None:
+def test_other_origin_is_rejected(origin: str) -> None:
     with pytest.raises(NotAllowedError, match="ORIGINS"):
         identify({"host": "127.0.0.1:8000", "origin": origin})
 
 
-def test_a_page_that_the_operator_allows_may() -> None:
+def test_allowed_origin_is_accepted() -> None:
     identify({"host": "127.0.0.1:8000", "origin": "https://app.example"}, "https://app.example")
 
 
-def test_a_refused_page_reaches_no_model() -> None:
+def test_rejected_origin_reaches_no_model() -> None:
     backend = FakeBackend()
 
     async def ask() -> None:
         async with client(gateway(LocalAuthenticator(), backend=backend)) as http:
             for headers in ({"Origin": "https://evil.example"}, {"Host": "evil.example"}):
-                answer = await http.post("/api/predictions/a", content=b"x", headers=headers)
-                assert answer.status_code == 403
+                response = await http.post("/api/predictions/a", content=b"x", headers=headers)
+                assert response.status_code == 403
             assert (await http.post("/api/predictions/a", content=b"x")).status_code == 200
 
     asyncio.run(ask())
@@ -83,5 +83,5 @@ def test_a_refused_page_reaches_no_model() -> None:
         ("localhost.localdomain", False),
     ],
 )
-def test_only_the_loopback_is_this_machine_alone(host: str, local: bool) -> None:
+def test_loopback_hosts_are_recognized(host: str, local: bool) -> None:
     assert is_loopback(host) is local

@@ -1,4 +1,4 @@
-"""TokenAuthenticator of an issuer: whose are taken, and whose are not."""
+"""Authentication by tokens."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ ED = ed25519.Ed25519PrivateKey.generate()
 
 
 def public(key: Any, identity: str) -> dict[str, Any]:
-    """Return what an issuer publishes of a key."""
+    """Return the public JSON Web Key of a private key."""
     kinds: Mapping[type, Any] = {
         rsa.RSAPrivateKey: jwt.algorithms.RSAAlgorithm,
         ec.EllipticCurvePrivateKey: jwt.algorithms.ECAlgorithm,
@@ -41,22 +41,22 @@ def public(key: Any, identity: str) -> dict[str, Any]:
 
 
 class Server:
-    """An issuer's web server."""
+    """Web server of an issuer."""
 
     def __init__(self, **keys: Any) -> None:
         self.keys = [public(key, name) for name, key in keys.items()]
-        self.about: dict[str, Any] = {"issuer": URL, "jwks_uri": "https://issuer.example/keys"}
+        self.configuration: dict[str, Any] = {"issuer": URL, "jwks_uri": "https://issuer.example/keys"}
         self.status = 200
-        self.asked: list[str] = []
+        self.requests: list[str] = []
 
-    def answer(self, request: httpx.Request) -> httpx.Response:
-        self.asked.append(request.url.path)
-        found = self.about if request.url.path.endswith(DISCOVERY) else {"keys": self.keys}
+    def respond(self, request: httpx.Request) -> httpx.Response:
+        self.requests.append(request.url.path)
+        found = self.configuration if request.url.path.endswith(DISCOVERY) else {"keys": self.keys}
         return httpx.Response(self.status, json=found)
 
 
 def tokens(server: Server, claim: str = "roles", prefix: str = "radserve:") -> TokenAuthenticator:
-    return TokenAuthenticator(TokenIssuer(URL, httpx.MockTransport(server.answer)), URL, "radserve", claim, prefix)
+    return TokenAuthenticator(TokenIssuer(URL, httpx.MockTransport(server.respond)), URL, "radserve", claim, prefix)
 
 
 def claims(**changed: Any) -> dict[str, Any]:
@@ -74,12 +74,12 @@ def identify(found: TokenAuthenticator, token: str) -> Caller:
 
 
 @pytest.mark.parametrize(("key", "algorithm"), [(RSA, "RS256"), (RSA, "PS384"), (EC, "ES256"), (ED, "EdDSA")])
-def test_a_token_is_taken_with_its_subject_and_roles(key: Any, algorithm: str) -> None:
+def test_token_identifies_subject_and_roles(key: Any, algorithm: str) -> None:
     server = Server(a=key)
     known = tokens(server)
     assert identify(known, sign(key, algorithm)) == Caller("dr-who", frozenset({Role.PREDICT}))
     identify(known, sign(key, algorithm))
-    assert len(server.asked) == 2  # once for what it says of itself, once for its keys
+    assert len(server.requests) == 2  # configuration and keys
 
 
 @pytest.mark.parametrize(
@@ -94,7 +94,7 @@ def test_a_token_is_taken_with_its_subject_and_roles(key: Any, algorithm: str) -
         ("roles", {"roles": {"radserve:read": 1}}, set()),
     ],
 )
-def test_roles_come_from_the_claim_that_the_operator_named(claim: str, changed: Any, roles: set[str]) -> None:
+def test_roles_come_from_configured_claim(claim: str, changed: Any, roles: set[str]) -> None:
     assert identify(tokens(Server(a=RSA), claim), sign(**changed)).roles == {Role(role) for role in roles}
 
 
@@ -132,14 +132,14 @@ def signed_with_the_public_key() -> str:
         (lambda: "x" * 20_000, "too long"),
     ],
 )
-def test_other_tokens_are_not(make: Callable[[], str], reason: str) -> None:
+def test_invalid_token_is_rejected(make: Callable[[], str], reason: str) -> None:
     token = make()
     with pytest.raises(NotAuthenticatedError, match=reason) as caught:
         identify(tokens(Server(a=RSA)), token)
     assert token not in str(caught.value)
 
 
-def test_a_new_key_of_the_issuer_is_found_but_inventing_ids_asks_it_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_new_issuer_key_is_fetched_and_unknown_ids_are_throttled(monkeypatch: pytest.MonkeyPatch) -> None:
     server = Server(a=RSA)
     known = tokens(server)
     identify(known, sign())
@@ -147,16 +147,16 @@ def test_a_new_key_of_the_issuer_is_found_but_inventing_ids_asks_it_no_more(monk
     monkeypatch.setattr("gateway.access.issuer._LOOKUP_INTERVAL", 0.0)
     assert identify(known, sign(OTHER, kid="b")).name == "dr-who"
     with pytest.raises(NotAuthenticatedError):
-        identify(known, sign())  # the old one is gone
+        identify(known, sign())  # signed with the withdrawn key
     monkeypatch.setattr("gateway.access.issuer._LOOKUP_INTERVAL", 30.0)
-    before = len(server.asked)
+    before = len(server.requests)
     for identity in range(20):
         with pytest.raises(NotAuthenticatedError):
             identify(known, sign(kid=str(identity)))
-    assert len(server.asked) == before
+    assert len(server.requests) == before
 
 
-def test_keys_are_asked_for_anew_in_time_and_stay_if_the_issuer_is_down(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_expired_issuer_keys_are_refetched_or_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     server = Server(a=RSA)
     known = tokens(server)
     identify(known, sign())
@@ -173,15 +173,15 @@ def test_keys_are_asked_for_anew_in_time_and_stay_if_the_issuer_is_down(monkeypa
     "broken",
     [
         {"status": 500},
-        {"about": {"issuer": "https://evil.example", "jwks_uri": "https://issuer.example/keys"}},
-        {"about": {"issuer": URL, "jwks_uri": "http://issuer.example/keys"}},
-        {"about": {"issuer": URL}},
-        {"about": []},
+        {"configuration": {"issuer": "https://evil.example", "jwks_uri": "https://issuer.example/keys"}},
+        {"configuration": {"issuer": URL, "jwks_uri": "http://issuer.example/keys"}},
+        {"configuration": {"issuer": URL}},
+        {"configuration": []},
         {"keys": None},
         {"keys": [{"kty": "oct", "k": "AAAA", "kid": "a"}]},
     ],
 )
-def test_an_issuer_that_does_not_say_its_keys_is_503(broken: dict[str, Any], caplog: pytest.LogCaptureFixture) -> None:
+def test_issuer_without_keys_returns_503(broken: dict[str, Any], caplog: pytest.LogCaptureFixture) -> None:
     server = Server(a=RSA)
     for name, value in broken.items():
         setattr(server, name, value)
@@ -189,7 +189,7 @@ def test_an_issuer_that_does_not_say_its_keys_is_503(broken: dict[str, Any], cap
         identify(tokens(server), sign())
 
 
-def test_many_requests_at_once_ask_the_issuer_once() -> None:
+def test_concurrent_requests_fetch_issuer_keys_once() -> None:
     server = Server(a=RSA)
     known = tokens(server)
 
@@ -198,10 +198,10 @@ def test_many_requests_at_once_ask_the_issuer_once() -> None:
         assert len(await asyncio.gather(*(known.identify(headers) for _ in range(20)))) == 20
 
     asyncio.run(ask())
-    assert len(server.asked) == 2
+    assert len(server.requests) == 2
 
 
-def test_a_token_without_the_id_of_its_key_is_taken_if_there_is_one_key() -> None:
+def test_token_without_key_id_uses_only_key() -> None:
     assert identify(tokens(Server(a=RSA)), sign(kid=None)).name == "dr-who"
     with pytest.raises(NotAuthenticatedError):
         identify(tokens(Server(a=RSA, b=OTHER)), sign(kid=None))

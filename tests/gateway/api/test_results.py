@@ -1,4 +1,4 @@
-"""/api/results: who sees and deletes what, pages, filters, CSV, images."""
+"""/api/results: visibility, pages, filters, CSV, images."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ from tests.gateway.history.results import result
 REFUSED = {"status": 400, "title": "Unreadable image", "detail": "It is bad."}
 
 
-class Named:
-    """Takes callers at their word: `X-Test: NAME ROLE ROLE`."""
+class HeaderAuthenticator:
+    """Trusts the header `X-Test: NAME ROLE ROLE`."""
 
     async def identify(self, headers: Mapping[str, str]) -> Caller:
         name, *roles = headers.get("x-test", "ward-7 predict").split()
@@ -48,7 +48,7 @@ OPERATOR, READER = be("operator", "manage"), be("reader", "read")
 
 
 def script(question: ModelRequest) -> ModelResponse:
-    """Answer each image of a request, and refuse one that is bad."""
+    """Return a prediction for each image, and a problem for a bad one."""
     if question.media_type != "application/json":
         return json_response(prediction(question.body))
     return json_response({"predictions": [prediction(b"one"), REFUSED, prediction(b"two", label="pneumonia")]})
@@ -56,7 +56,7 @@ def script(question: ModelRequest) -> ModelResponse:
 
 def parts(folder: Path, history: History | None = None, **changes: Any) -> Services:
     settings = Settings.read(**changes)
-    made = services(FakeBackend(script), settings, authenticator=Named())
+    made = services(FakeBackend(script), settings, authenticator=HeaderAuthenticator())
     recorder = HistoryRecorder(
         history or SqliteHistory(folder / "history.sqlite3"), settings, ImageStore(folder / "images")
     )
@@ -76,12 +76,12 @@ async def kept(found: Services, *results: Result) -> None:
     await found.recorder.history.add(results)
 
 
-def test_an_answer_is_a_result_and_a_refusal_is_none(tmp_path: Path) -> None:
+def test_predictions_are_recorded_and_problems_are_not(tmp_path: Path) -> None:
     async def work(client: httpx.AsyncClient) -> None:
         files = [("file", (name, b"x")) for name in ("a.png", "b.png", "c.png")]
-        answer = (await client.post("/api/predictions/chest", files=files)).json()
-        assert answer["history"] == "kept"
-        first, _, third = answer["predictions"]
+        response = (await client.post("/api/predictions/chest", files=files)).json()
+        assert response["history"] == "kept"
+        first, _, third = response["predictions"]
         page = (await client.get("/api/results")).json()
         assert page["next"] is None
         assert {item["id"]: item["label"] for item in page["results"]} == {
@@ -96,7 +96,7 @@ def test_an_answer_is_a_result_and_a_refusal_is_none(tmp_path: Path) -> None:
     run(parts(tmp_path), work)
 
 
-def test_names_of_files_are_kept_where_the_operator_says_so(tmp_path: Path) -> None:
+def test_file_names_are_kept_if_configured(tmp_path: Path) -> None:
     async def work(client: httpx.AsyncClient) -> None:
         await client.post("/api/explanations/chest", files={"file": ("Doe.png", b"x")})
         (item,) = (await client.get("/api/results", params={"text": "doe"})).json()["results"]
@@ -105,7 +105,7 @@ def test_names_of_files_are_kept_where_the_operator_says_so(tmp_path: Path) -> N
     run(parts(tmp_path, keep_names=True), work)
 
 
-def test_a_predicting_key_sees_and_deletes_its_own_and_nothing_else(tmp_path: Path) -> None:
+def test_predict_role_sees_and_deletes_own_results_only(tmp_path: Path) -> None:
     found = parts(tmp_path)
     own, others = result(1), result(2, client="ward-8")
 
@@ -115,9 +115,9 @@ def test_a_predicting_key_sees_and_deletes_its_own_and_nothing_else(tmp_path: Pa
         assert others.id not in (await client.get("/api/results.csv")).text
         unknown = await client.get(f"/api/results/{result().id}")
         for method, path in (("GET", ""), ("GET", "/image"), ("DELETE", "")):
-            answer = await client.request(method, f"/api/results/{others.id}{path}")
-            assert (answer.status_code, answer.json()["title"]) == (404, unknown.json()["title"])
-            assert "ward-8" not in answer.text
+            response = await client.request(method, f"/api/results/{others.id}{path}")
+            assert (response.status_code, response.json()["title"]) == (404, unknown.json()["title"])
+            assert "ward-8" not in response.text
         assert (await client.delete(f"/api/results/{own.id}")).status_code == 204
         assert (await client.delete(f"/api/results/{own.id}")).status_code == 404
         assert (await client.get("/api/results")).json() == {"results": [], "next": None}
@@ -125,7 +125,7 @@ def test_a_predicting_key_sees_and_deletes_its_own_and_nothing_else(tmp_path: Pa
     run(found, work)
 
 
-def test_a_reading_key_sees_all_and_deletes_only_its_own_a_managing_one_all(tmp_path: Path) -> None:
+def test_read_role_sees_all_and_manage_role_deletes_all(tmp_path: Path) -> None:
     found = parts(tmp_path)
     results = [result(1), result(2, client="reader"), result(3)]
 
@@ -137,12 +137,12 @@ def test_a_reading_key_sees_all_and_deletes_only_its_own_a_managing_one_all(tmp_
         assert (await client.delete(f"/api/results/{results[0].id}", headers=READER)).status_code == 403
         assert (await client.delete(f"/api/results/{results[1].id}", headers=READER)).status_code == 204
         assert (await client.delete(f"/api/results/{results[0].id}", headers=OPERATOR)).status_code == 204
-        assert (await client.get("/api/results", headers=be("nobody"))).status_code == 403
+        assert (await client.get("/api/results", headers=be("no-role"))).status_code == 403
 
     run(found, work)
 
 
-def test_pages_follow_their_cursor_and_filters_leave_what_they_say(tmp_path: Path) -> None:
+def test_api_pages_follow_cursor_and_filters(tmp_path: Path) -> None:
     found = parts(tmp_path)
     results = [result(second, label=("normal", "pneumonia")[second % 2]) for second in range(60)]
 
@@ -174,17 +174,17 @@ def test_pages_follow_their_cursor_and_filters_leave_what_they_say(tmp_path: Pat
         ({"cursor": "x" * 257}, 422),
     ],
 )
-def test_a_wrong_parameter_is_refused(tmp_path: Path, params: dict[str, str], status: int) -> None:
+def test_invalid_parameter_returns_422(tmp_path: Path, params: dict[str, str], status: int) -> None:
     async def work(client: httpx.AsyncClient) -> None:
-        answer = await client.get("/api/results", params=params)
-        assert answer.status_code == status
-        assert answer.headers["content-type"] == "application/problem+json"
+        response = await client.get("/api/results", params=params)
+        assert response.status_code == status
+        assert response.headers["content-type"] == "application/problem+json"
 
     run(parts(tmp_path), work)
 
 
 @pytest.mark.parametrize("identity", ["x", "1", "0" * 36, "..%2f..%2fetc", "00000000-0000-7000-8000-00000000000G"])
-def test_what_is_no_id_names_no_result(tmp_path: Path, identity: str) -> None:
+def test_unknown_result_id_returns_404_or_422(tmp_path: Path, identity: str) -> None:
     async def work(client: httpx.AsyncClient) -> None:
         for path in ("", "/image"):
             assert (await client.get(f"/api/results/{identity}{path}")).status_code in (404, 422)
@@ -192,7 +192,7 @@ def test_what_is_no_id_names_no_result(tmp_path: Path, identity: str) -> None:
     run(parts(tmp_path), work)
 
 
-def test_csv_has_every_result_of_a_filter_and_no_formula(tmp_path: Path) -> None:
+def test_csv_has_all_results_and_no_formula(tmp_path: Path) -> None:
     found = parts(tmp_path)
     names = ["=1+1", "+1", "-1", "@x", "\tx", "\rx", "\nx", 'a "b", c', "Müller.png"]
     results = [result(second, filename=names[second] if second < len(names) else None) for second in range(450)]
@@ -200,10 +200,10 @@ def test_csv_has_every_result_of_a_filter_and_no_formula(tmp_path: Path) -> None
 
     async def work(client: httpx.AsyncClient) -> None:
         await kept(found, *mixed)
-        answer = await client.get("/api/results.csv", params={"model": "chest"})
-        assert answer.headers["content-type"] == "text/csv; charset=utf-8"
-        assert "attachment" in answer.headers["content-disposition"]
-        rows = list(csv.DictReader(io.StringIO(answer.content.decode(), newline="")))
+        response = await client.get("/api/results.csv", params={"model": "chest"})
+        assert response.headers["content-type"] == "text/csv; charset=utf-8"
+        assert "attachment" in response.headers["content-disposition"]
+        rows = list(csv.DictReader(io.StringIO(response.content.decode(), newline="")))
         assert [row["id"] for row in rows] == [item.id for item in results]
         expected = [f"'{name}" if name[0] in "=+-@\t\r\n" else name for name in names]
         assert [row["filename"] for row in rows[: len(names)]] == expected
@@ -212,7 +212,7 @@ def test_csv_has_every_result_of_a_filter_and_no_formula(tmp_path: Path) -> None
     run(found, work)
 
 
-def test_csv_that_cannot_be_read_to_its_end_is_broken_off() -> None:
+def test_failing_csv_aborts_connection() -> None:
     history = Failing()
     history.results = [result(second) for second in range(5)]
     history.finds_left = 3
@@ -227,13 +227,13 @@ def test_csv_that_cannot_be_read_to_its_end_is_broken_off() -> None:
         asyncio.run(work())
 
 
-def test_a_history_that_is_down_costs_no_answer_and_is_said_everywhere() -> None:
+def test_unavailable_history_does_not_fail_predictions() -> None:
     history = Failing("down")
 
     async def work(client: httpx.AsyncClient) -> None:
-        answer = await client.post("/api/predictions/chest", content=b"x")
-        assert (answer.status_code, answer.json()["label"]) == (200, "normal")
-        assert answer.json()["history"] == "unavailable"
+        response = await client.post("/api/predictions/chest", content=b"x")
+        assert (response.status_code, response.json()["label"]) == (200, "normal")
+        assert response.json()["history"] == "unavailable"
         ready = await client.get("/ready")
         assert (ready.status_code, ready.json()["history"]) == (200, "unavailable")
         for path in ("/api/results", "/api/results.csv", f"/api/results/{result().id}"):
@@ -249,7 +249,7 @@ def test_a_history_that_is_down_costs_no_answer_and_is_said_everywhere() -> None
     run(services(FakeBackend(), history=history), work)
 
 
-def test_without_a_history_there_are_no_results() -> None:
+def test_disabled_history_returns_404() -> None:
     async def work(client: httpx.AsyncClient) -> None:
         assert (await client.post("/api/predictions/chest", content=b"x")).json()["history"] == "off"
         assert (await client.get("/ready")).json()["history"] == "off"
@@ -259,16 +259,16 @@ def test_without_a_history_there_are_no_results() -> None:
     run(services(FakeBackend()), work)
 
 
-def test_the_image_of_a_result_comes_back_as_it_was_sent_and_goes_with_it(tmp_path: Path) -> None:
+def test_result_image_round_trips_and_is_deleted_with_result(tmp_path: Path) -> None:
     async def work(client: httpx.AsyncClient) -> None:
         png = b"\x89PNG\r\n\x1a\n film"
         identity = (await client.post("/api/predictions/chest", content=png)).json()["id"]
         path = f"/api/results/{identity}/image"
         for caller in ({}, READER):
-            answer = await client.get(path, headers=caller)
-            assert (answer.content, answer.headers["content-type"]) == (png, "image/png")
-            assert "attachment" in answer.headers["content-disposition"]
-            assert answer.headers["x-content-type-options"] == "nosniff"
+            response = await client.get(path, headers=caller)
+            assert (response.content, response.headers["content-type"]) == (png, "image/png")
+            assert "attachment" in response.headers["content-disposition"]
+            assert response.headers["x-content-type-options"] == "nosniff"
         assert (await client.get(path, headers=be("ward-8", "predict"))).status_code == 404
         await client.delete(f"/api/results/{identity}")
         assert (await client.get(path)).status_code == 404
@@ -277,12 +277,12 @@ def test_the_image_of_a_result_comes_back_as_it_was_sent_and_goes_with_it(tmp_pa
     run(parts(tmp_path), work)
 
 
-def test_where_images_are_not_kept_there_is_none(tmp_path: Path) -> None:
+def test_disabled_images_return_404(tmp_path: Path) -> None:
     history = Failing()
     history.results = [result()]
 
     async def work(client: httpx.AsyncClient) -> None:
-        answer = await client.get(f"/api/results/{history.results[0].id}/image")
-        assert (answer.status_code, answer.json()["detail"]) == (404, "The image of this result is not stored.")
+        response = await client.get(f"/api/results/{history.results[0].id}/image")
+        assert (response.status_code, response.json()["detail"]) == (404, "The image of this result is not stored.")
 
     run(services(FakeBackend(), history=history), work)

@@ -1,4 +1,4 @@
-"""The model in this process: byte for byte what the real TorchServe answers with the same archive."""
+"""The in-process backend responds byte for byte like TorchServe with the same archive."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def ask(server: Server, inprocess: InProcessBackend, asked: ModelRequest) -> tup
 
 @pytest.mark.e2e
 @pytest.mark.parametrize("asked", QUESTIONS.values(), ids=QUESTIONS.keys())
-def test_it_answers_as_torchserve_byte_for_byte(
+def test_responses_equal_torchserve_byte_for_byte(
     server: Server, inprocess: InProcessBackend, asked: ModelRequest
 ) -> None:
     behind, here = ask(server, inprocess, asked)
@@ -105,7 +105,7 @@ def test_it_answers_as_torchserve_byte_for_byte(
 
 @pytest.mark.e2e
 @pytest.mark.parametrize("asked", [question(FILM, model="no-such-model"), question(FILM, version="9.9.9")])
-def test_what_it_does_not_serve_is_the_same_problem(
+def test_unknown_model_problem_equals_torchserve(
     server: Server, inprocess: InProcessBackend, asked: ModelRequest
 ) -> None:
     behind, here = map(model_response.problem, ask(server, inprocess, asked))
@@ -114,13 +114,13 @@ def test_what_it_does_not_serve_is_the_same_problem(
 
 
 @pytest.mark.e2e
-def test_what_torchserve_does_not_read_is_not_read_either(server: Server, inprocess: InProcessBackend) -> None:
+def test_size_limit_equals_torchserve(server: Server, inprocess: InProcessBackend) -> None:
     behind, here = ask(server, inprocess, question(b"\0" * 44_805_462))
     assert here.status == behind.status == 413
 
 
 @pytest.mark.e2e
-def test_it_describes_its_model_as_the_supervisor_does(server: Server, inprocess: InProcessBackend) -> None:
+def test_catalog_equals_supervisor_catalog(server: Server, inprocess: InProcessBackend) -> None:
     async def described(backend: Backend) -> tuple[object, str, bytes, str | None]:
         told = await backend.catalog(), await backend.card(NAME, "1.0.0"), await backend.sample(NAME, "1.0.0")
         return *told, await backend.ready()
@@ -137,7 +137,7 @@ def test_it_describes_its_model_as_the_supervisor_does(server: Server, inprocess
     asyncio.run(both())
 
 
-def test_requests_at_the_same_time_keep_their_answers_and_the_loop_alive(inprocess: InProcessBackend) -> None:
+def test_concurrent_requests_do_not_block_event_loop(inprocess: InProcessBackend) -> None:
     async def many() -> tuple[list[ModelResponse], int]:
         turns = 0
         asked = [asyncio.create_task(inprocess.infer(question(body))) for body in (FILM, b"hello", FILM)]
@@ -152,7 +152,7 @@ def test_requests_at_the_same_time_keep_their_answers_and_the_loop_alive(inproce
     assert turns > 100
 
 
-def test_an_archive_that_is_not_what_the_index_says_is_refused(store: Path, tmp_path: Path) -> None:
+def test_archive_that_differs_from_index_is_rejected(store: Path, tmp_path: Path) -> None:
     copy = tmp_path / f"{NAME}-1.0.0.mar"
     shutil.copy2(store / copy.name, copy)
     shutil.copy2(store / model_store.FILE, tmp_path)
@@ -167,7 +167,7 @@ def test_an_archive_that_is_not_what_the_index_says_is_refused(store: Path, tmp_
         InProcessBackend(other)
 
 
-def test_an_archive_of_another_release_is_refused(store: Path, tmp_path: Path) -> None:
+def test_archive_of_other_release_is_rejected(store: Path, tmp_path: Path) -> None:
     changed = tmp_path / "changed.mar"
     with zipfile.ZipFile(store / f"{NAME}-1.0.0.mar") as old, zipfile.ZipFile(changed, "w") as new:
         for name in old.namelist():
@@ -179,7 +179,7 @@ def test_an_archive_of_another_release_is_refused(store: Path, tmp_path: Path) -
         InProcessBackend(changed)
 
 
-def test_without_an_index_the_archive_is_held_against_itself(store: Path, tmp_path: Path) -> None:
+def test_archive_without_index_is_verified_by_manifest(store: Path, tmp_path: Path) -> None:
     alone = tmp_path / "Film.mar"
     shutil.copy2(store / f"{NAME}-1.0.0.mar", alone)
     backend = InProcessBackend(alone)

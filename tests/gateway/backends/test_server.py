@@ -1,4 +1,4 @@
-"""The server behind, over HTTP: what is asked of it, and what its failures become."""
+"""Requests to the model server, and the problems that its failures become."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ QUESTION = ModelRequest("predictions", "chest", "1.0.0", b"film", "image/png", r
 
 
 def run(url: str, do: Callable[[ServerBackend], Awaitable[Any]], **chosen: Any) -> Any:
-    """Do something with a backend."""
+    """Run a function with a backend."""
 
     async def with_backend() -> Any:
         backend = ServerBackend(Settings.read(server=url, supervisor=url, **chosen))
@@ -46,7 +46,7 @@ def ask(url: str, **chosen: Any) -> Any:
     return run(url, lambda backend: backend.infer(QUESTION), **chosen)
 
 
-def test_a_question_goes_to_torchserves_own_path_with_the_gateways_key() -> None:
+def test_request_uses_torchserve_path_and_server_key() -> None:
     with scripted() as server:
         server.script = lambda _: Reply(503, b"no", "text/plain", {"Retry-After": "3"})
         reply = ask(server.url, server_key="k1")
@@ -58,13 +58,13 @@ def test_a_question_goes_to_torchserves_own_path_with_the_gateways_key() -> None
     assert (reply.status, reply.body, reply.media_type, reply.retry_after) == (503, b"no", "text/plain", "3")
 
 
-def test_nobody_there_is_502_and_says_so() -> None:
+def test_unreachable_server_is_bad_gateway() -> None:
     (port,) = free_ports(1)
     with pytest.raises(BadGatewayError, match="unreachable"):
         ask(f"http://127.0.0.1:{port}")
 
 
-def test_no_answer_in_time_is_504() -> None:
+def test_timeout_returns_504() -> None:
     with scripted() as server:
 
         def late(_: Request) -> Reply:
@@ -76,7 +76,7 @@ def test_no_answer_in_time_is_504() -> None:
             ask(server.url, timeout=0.2)
 
 
-def test_an_answer_that_breaks_off_is_502() -> None:
+def test_truncated_response_returns_502() -> None:
     with scripted() as server:
         server.script = lambda _: Reply(body=b"{", announced=40)
         with pytest.raises(BadGatewayError, match="closed the connection"):
@@ -96,7 +96,7 @@ def told(server: Scripted) -> None:
     server.script = script
 
 
-def test_what_is_served_is_asked_once_for_a_while() -> None:
+def test_catalog_is_cached() -> None:
     async def twice(backend: ServerBackend) -> Any:
         await backend.catalog()
         return await backend.catalog()
@@ -111,7 +111,7 @@ def test_what_is_served_is_asked_once_for_a_while() -> None:
     assert catalog.find("knee") is None
 
 
-def test_cards_and_samples_come_from_the_supervisor() -> None:
+def test_card_and_sample_come_from_supervisor() -> None:
     with scripted() as server:
         told(server)
         assert run(server.url, lambda backend: backend.card("chest", "1.0.0")) == "# Card"
@@ -128,14 +128,14 @@ def test_cards_and_samples_come_from_the_supervisor() -> None:
         (Reply(200, b"{}"), BadGatewayError),
     ],
 )
-def test_a_supervisor_that_does_not_say_what_is_served_is_an_error(reply: Reply, kind: type[ProblemError]) -> None:
+def test_invalid_catalog_is_an_error(reply: Reply, kind: type[ProblemError]) -> None:
     with scripted() as server:
         server.script = lambda _: reply
         with pytest.raises(kind):
             run(server.url, lambda backend: backend.catalog())
 
 
-def test_readiness_is_the_supervisors_and_says_why_not() -> None:
+def test_readiness_comes_from_supervisor() -> None:
     with scripted() as server:
         server.script = lambda _: document({"state": "ready", "detail": "x"})
         assert run(server.url, lambda backend: backend.ready()) is None
@@ -147,7 +147,7 @@ def test_readiness_is_the_supervisors_and_says_why_not() -> None:
     assert "unreachable" in run(f"http://127.0.0.1:{port}", lambda backend: backend.ready())
 
 
-def test_a_server_that_takes_no_connection_is_502_soon() -> None:
+def test_unreachable_server_returns_502_quickly() -> None:
     with socket.socket() as full:
         full.bind(("127.0.0.1", 0))
         full.listen(0)
@@ -156,7 +156,7 @@ def test_a_server_that_takes_no_connection_is_502_soon() -> None:
             ask(f"http://127.0.0.1:{port}", timeout=0.3)
 
 
-def test_an_authority_that_is_none_is_said_at_the_start(tmp_path: Path) -> None:
+def test_invalid_certificate_authority_is_a_settings_error(tmp_path: Path) -> None:
     (tmp_path / "ca.pem").write_text("no")
     with pytest.raises(SettingsError, match="RADSERVE_GATEWAY_SERVER_CA"):
         ServerBackend(Settings.read(server_ca=tmp_path / "ca.pem"))

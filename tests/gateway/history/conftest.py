@@ -1,4 +1,4 @@
-"""KeyOrTokenAuthenticator stores, each with nothing in it."""
+"""Empty history stores."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ KEPT_FOR = timedelta(days=30)
 
 @dataclass(frozen=True)
 class Store:
-    """A store that can be opened, again and again."""
+    """A store that can be opened several times."""
 
     kind: str
     url: str
     make: Callable[[], History]
 
     def run(self, work: Callable[[History], Awaitable[T]]) -> T:
-        """Open it, do something with it, close it."""
+        """Run a function with the open store."""
 
         async def opened() -> T:
             history = self.make()
@@ -47,7 +47,7 @@ class Store:
 
 @pytest.fixture(scope="session")
 def tls_port() -> int:
-    """Hold the port at which `started` speaks TLS."""
+    """Return the TLS port of `started`."""
     return free_ports(1)[0]
 
 
@@ -63,7 +63,7 @@ def started(tmp_path_factory: pytest.TempPathFactory, authority: Authority, tls_
 
 @pytest.fixture
 def emptied(started: Redis) -> Redis:
-    """Take out what tests before have left; its users may not FLUSHALL."""
+    """Delete the keys of previous tests; FLUSHALL is not permitted."""
     found = "redis.call('SCAN', 0, 'MATCH', 'radserve:history:1:*', 'COUNT', 1000000)[2]"
     assert started.ask("EVAL", f"for _, key in ipairs({found}) do redis.call('DEL', key) end", "0") == ""
     return started
@@ -71,14 +71,14 @@ def emptied(started: Redis) -> Redis:
 
 @pytest.fixture
 def sqlite_store(tmp_path: Path) -> Store:
-    """Hold a path at which there is no file yet."""
+    """Return a store whose file does not exist yet."""
     path = tmp_path / "state" / "history.sqlite3"
     return Store("sqlite", f"sqlite:{path}", lambda: SqliteHistory(path))
 
 
 @pytest.fixture
 def redis_store(emptied: Redis, monkeypatch: pytest.MonkeyPatch) -> Store:
-    """Hold a Redis that has no result; with time-outs that a machine which is busy with other tests does not reach."""
+    """Return an empty Redis store with long timeouts, for busy test machines."""
     monkeypatch.setattr("gateway.history.redis._CONNECT_TIMEOUT", 10)
     monkeypatch.setattr("gateway.history.redis._COMMAND_TIMEOUT", 10)
     return Store("redis", emptied.url, lambda: RedisHistory(emptied.url, KEPT_FOR))
@@ -86,13 +86,13 @@ def redis_store(emptied: Redis, monkeypatch: pytest.MonkeyPatch) -> Store:
 
 @pytest.fixture
 def hasty_store(emptied: Redis) -> Store:
-    """Hold a Redis that has no result; with the time-outs of the gateway."""
+    """Return an empty Redis store with the timeouts of the gateway."""
     return Store("redis", emptied.url, lambda: RedisHistory(emptied.url, KEPT_FOR))
 
 
 @pytest.fixture(params=["sqlite", "redis"])
 def store(request: pytest.FixtureRequest) -> Store:
-    """Hold one store after the other: what is tested with it holds for both."""
+    """Return each kind of store."""
     found = request.getfixturevalue(f"{request.param}_store")
     assert isinstance(found, Store)
     return found

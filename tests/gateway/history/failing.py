@@ -1,4 +1,4 @@
-"""A history that is up, down or silent, as it is told."""
+"""A history that works, fails or hangs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from gateway.history import Page, Query, Result
 
 
 class Failing:
-    """Keeps results in a list; `state` is how it is."""
+    """Stores results in a list; `state` selects its behaviour."""
 
     def __init__(self, state: Literal["up", "down", "silent"] = "up") -> None:
         self.state = state
@@ -37,7 +37,7 @@ class Failing:
         self.results = [*results, *self.results]
 
     async def find(self, query: Query) -> Page:
-        """Return one result a page; after so many pages as are left, fail."""
+        """Return pages of one result; fail after `finds_left` pages."""
         if self.finds_left is not None:
             self.finds_left -= 1
             self.state = "down" if self.finds_left < 0 else "up"

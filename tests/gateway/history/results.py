@@ -1,4 +1,4 @@
-"""Results to be kept in tests."""
+"""Results for tests."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ NOW = datetime.now(UTC).replace(microsecond=250_000)
 
 
 def identity(time: datetime) -> str:
-    """Return an id as `gateway.result_id.new` would have made it at a time."""
+    """Return the id of a result at a time."""
     bits = secrets.randbits(80) & ~(0xF << 76) & ~(0x3 << 62) | 7 << 76 | 2 << 62
     return str(UUID(int=int(time.timestamp() * 1000) << 80 | bits))
 
 
 def result(seconds: float = 0, **changes: Any) -> Result:
-    """Return a result of some seconds ago, changed."""
+    """Return a result that is some seconds old, changed."""
     time = NOW - timedelta(seconds=seconds)
     right: dict[str, Any] = {
         "id": identity(time),
@@ -41,7 +41,7 @@ def result(seconds: float = 0, **changes: Any) -> Result:
 
 
 async def pages(history: History, query: Query) -> list[Page]:
-    """Follow a query to its end."""
+    """Return all pages of a query."""
     found = [await history.find(query)]
     while found[-1].next is not None:
         found.append(await history.find(Query(**vars(query) | {"after": found[-1].next})))

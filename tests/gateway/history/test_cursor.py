@@ -1,4 +1,4 @@
-"""Places in the order of results, and the cursors that name them."""
+"""Positions and cursors."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ PLACES = st.builds(lambda time: Position(microseconds(time), UUID(identity(time)
 
 
 @given(PLACES)
-def test_a_cursor_names_the_place_that_it_was_made_of(place: Position) -> None:
+def test_cursor_round_trips(place: Position) -> None:
     assert Position.parse(place.cursor) == place
     assert len(place.cursor) == 32
 
 
 @given(PLACES, PLACES)
-def test_bytes_sort_as_places_do(one: Position, other: Position) -> None:
+def test_packed_positions_sort_like_positions(one: Position, other: Position) -> None:
     assert (one < other) == (one.pack() < other.pack())
     assert ((one.time, str(one.id)) < (other.time, str(other.id))) == (one < other)
 
 
 @given(st.one_of(st.text(), st.binary().map(lambda data: base64.urlsafe_b64encode(data).decode())))
-def test_what_is_no_cursor_is_refused_and_nothing_else_happens(text: str) -> None:
+def test_api_rejects_invalid_cursor(text: str) -> None:
     try:
         place = Position.parse(text)
     except BadRequestError:
@@ -41,19 +41,19 @@ def test_what_is_no_cursor_is_refused_and_nothing_else_happens(text: str) -> Non
 
 
 @given(st.datetimes(timezones=st.builds(timezone, st.timedeltas(timedelta(hours=-23), timedelta(hours=23)))))
-def test_every_time_that_a_client_can_write_has_a_place(time: datetime) -> None:
+def test_every_time_has_a_position(time: datetime) -> None:
     place = Position.before(time)
     if 0 < place.time < Position.last().time:
         assert from_microseconds(place.time) == time
 
 
-def test_the_nearer_of_cursor_and_time_ends_the_search() -> None:
+def test_bounds_use_the_earlier_of_cursor_and_until() -> None:
     time = datetime(2026, 1, 1, tzinfo=UTC)
     place = Position(microseconds(time), UUID(identity(time)))
     assert bounds(Query(after=place.cursor, until=time + timedelta(days=1)))[1] == place
     assert bounds(Query(after=place.cursor, until=time - timedelta(days=1)))[1] < place
 
 
-def test_a_cursor_of_another_kind_of_id_is_refused() -> None:
+def test_cursor_with_other_uuid_version_is_rejected() -> None:
     with pytest.raises(BadRequestError):
         Position.parse(Position(1, UUID("12345678-1234-4234-9234-123456789abc")).cursor)

@@ -1,4 +1,4 @@
-"""The history that settings name, or why there is none."""
+"""Creation of the history from settings."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def settings(history: str, images: Path | None = None) -> Settings:
 
 
 @pytest.mark.parametrize("history", ["sqlite:state/history.sqlite3", "sqlite:/var/lib/x.db", "sqlite:x"])
-def test_a_path_is_a_file(history: str) -> None:
+def test_path_creates_sqlite_history(history: str) -> None:
     assert isinstance(factory.create(settings(history)).history, SqliteHistory)
 
 
@@ -33,11 +33,11 @@ def test_a_path_is_a_file(history: str) -> None:
         "rediss://:pass@redis.example/",
     ],
 )
-def test_a_url_is_redis(url: str) -> None:
+def test_url_creates_redis_history(url: str) -> None:
     assert isinstance(factory.create(settings(url)).history, RedisHistory)
 
 
-def test_none_keeps_nothing() -> None:
+def test_none_disables_history() -> None:
     assert factory.create(settings("none")).history is None
 
 
@@ -68,13 +68,13 @@ def test_none_keeps_nothing() -> None:
         "redis://x:0",
     ],
 )
-def test_anything_else_is_refused_without_being_shown(history: str) -> None:
+def test_invalid_setting_is_rejected_without_showing_it(history: str) -> None:
     with pytest.raises(SettingsError, match="RADSERVE_GATEWAY_HISTORY") as error:
         factory.create(settings(history))
     assert "secret" not in str(error.value)
 
 
-def test_tls_is_checked_against_the_systems_authorities() -> None:
+def test_server_certificate_is_verified() -> None:
     history = factory.create(settings("rediss://:pass@redis.example")).history
     assert isinstance(history, RedisHistory)
     connection = history._redis.connection_pool.make_connection()
@@ -82,19 +82,19 @@ def test_tls_is_checked_against_the_systems_authorities() -> None:
     assert (connection.cert_reqs.name, connection.check_hostname) == ("CERT_REQUIRED", True)
 
 
-def test_images_are_kept_only_with_results(tmp_path: Path) -> None:
+def test_images_require_history(tmp_path: Path) -> None:
     assert factory.create(settings("sqlite:x")).images is None
     assert factory.create(settings("sqlite:x", tmp_path)).images is not None
     with pytest.raises(SettingsError, match="RADSERVE_GATEWAY_IMAGES"):
         factory.create(settings("none", tmp_path))
 
 
-def test_who_has_sqlite_does_not_wait_for_redis_to_be_imported() -> None:
+def test_sqlite_history_does_not_import_redis() -> None:
     code = "from gateway.history import factory; from gateway.settings import Settings; factory.create(Settings.read())"
     assert "redis" not in loaded_by(code)
 
 
-def test_making_it_opens_nothing(tmp_path: Path) -> None:
+def test_factory_opens_nothing(tmp_path: Path) -> None:
     recorder = factory.create(settings(f"sqlite:{tmp_path}/new/x.sqlite3"))
     assert not (tmp_path / "new").exists()
     asyncio.run(recorder.close())

@@ -1,4 +1,4 @@
-"""What every place for results has to do, shown of each."""
+"""Behaviour of every history store."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.gateway.history.results import NOW, all_of, pages, result
 
 
 def found(store: Store, results: list[Result], **query: Any) -> list[Result]:
-    """Keep results and look for some."""
+    """Add results and find some."""
 
     async def work(history: History) -> list[Result]:
         await history.add(results)
@@ -24,7 +24,7 @@ def found(store: Store, results: list[Result], **query: Any) -> list[Result]:
     return store.run(work)
 
 
-def test_a_result_comes_back_as_it_was_kept(store: Store) -> None:
+def test_result_round_trips(store: Store) -> None:
     whole = result(filename="Müller ß\t.png", probability=0.1 + 0.2, positive=True, verb="explanations")
     least = result(1, probability=None, positive=None, request_id="")
 
@@ -37,7 +37,7 @@ def test_a_result_comes_back_as_it_was_kept(store: Store) -> None:
     store.run(work)
 
 
-def test_results_are_there_after_it_was_closed(store: Store) -> None:
+def test_results_survive_reopening(store: Store) -> None:
     kept = result()
 
     async def add(history: History) -> None:
@@ -50,24 +50,24 @@ def test_results_are_there_after_it_was_closed(store: Store) -> None:
     assert store.run(get) == kept
 
 
-def test_the_same_result_again_changes_nothing(store: Store) -> None:
+def test_duplicate_result_is_ignored(store: Store) -> None:
     kept = result()
     assert found(store, [kept, kept]) == [kept]
 
 
-def test_a_time_is_kept_to_the_millisecond_as_answers_say_it(store: Store) -> None:
+def test_time_has_milliseconds(store: Store) -> None:
     kept = result(time=NOW.replace(microsecond=123_999))
     (back,) = found(store, [kept])
     assert back == kept
     assert back.model_dump(mode="json")["time"] == f"{NOW:%Y-%m-%dT%H:%M:%S}.123Z"
 
 
-def test_nothing_at_all_is_kept_and_found(store: Store) -> None:
+def test_empty_history_returns_empty_page(store: Store) -> None:
     assert found(store, []) == []
 
 
-def test_pages_are_newest_first_and_together_everything_once(store: Store) -> None:
-    # Many at the same time, as the files of one form are.
+def test_pages_hold_every_result_once(store: Store) -> None:
+    # Several with the same time, like the files of one form.
     results = [result(second) for second in range(20) for _ in range(3)]
     random.Random(1).shuffle(results)
 
@@ -82,7 +82,7 @@ def test_pages_are_newest_first_and_together_everything_once(store: Store) -> No
     store.run(work)
 
 
-def test_a_last_page_that_is_full_has_no_next_one(store: Store) -> None:
+def test_full_last_page_has_no_next(store: Store) -> None:
     async def work(history: History) -> None:
         await history.add([result(second) for second in range(10)])
         assert [len(page.results) for page in await pages(history, Query(limit=5))] == [5, 5]
@@ -90,16 +90,16 @@ def test_a_last_page_that_is_full_has_no_next_one(store: Store) -> None:
     store.run(work)
 
 
-def test_what_is_added_and_deleted_meanwhile_shifts_nothing(store: Store) -> None:
+def test_concurrent_changes_do_not_shift_pages(store: Store) -> None:
     results = [result(second) for second in range(30)]
 
     async def work(history: History) -> None:
         await history.add(results)
         first = await history.find(Query(limit=10))
         await history.add([result(-1), result(-2)])
-        await history.delete(results[3].id)  # of the page that was read
-        await history.delete(results[9].id)  # the one that the cursor was made of
-        await history.delete(results[12].id)  # of the page to come
+        await history.delete(results[3].id)  # on the current page
+        await history.delete(results[9].id)  # the cursor's own result
+        await history.delete(results[12].id)  # on the next page
         second = await history.find(Query(limit=10, after=first.next))
         assert list(second.results) == [*results[10:12], *results[13:21]]
 
@@ -122,7 +122,7 @@ def test_what_is_added_and_deleted_meanwhile_shifts_nothing(store: Store) -> Non
         {"since": NOW, "until": NOW - timedelta(seconds=5)},
     ],
 )
-def test_filters_leave_what_they_say(store: Store, query: dict[str, Any]) -> None:
+def test_filters_select_results(store: Store, query: dict[str, Any]) -> None:
     random_ = random.Random(2)
     results = [
         result(
@@ -147,14 +147,14 @@ def test_filters_leave_what_they_say(store: Store, query: dict[str, Any]) -> Non
 @pytest.mark.parametrize(
     "time", [datetime.fromisoformat("0001-01-01T00:00:00+14:00"), datetime.fromisoformat("9999-12-31T23:59:59-14:00")]
 )
-def test_times_at_the_end_of_the_calendar_are_times(store: Store, time: datetime) -> None:
+def test_extreme_times_are_valid(store: Store, time: datetime) -> None:
     kept = result()
     assert found(store, [kept], since=time) == ([kept] if time.year == 1 else [])
     assert found(store, [], until=time) == ([kept] if time.year == 9999 else [])
 
 
 @pytest.mark.parametrize("text", ["FILM", "müLLER", "100%", "a_b", "'; --", "ward"])
-def test_a_text_is_looked_for_as_it_is_whatever_its_case(store: Store, text: str) -> None:
+def test_text_filter_is_literal_and_case_insensitive(store: Store, text: str) -> None:
     names = ["film 1.png", "Müller.dcm", "100% sure.png", "1000.png", "a_b.png", "axb.png", "'; -- x.png", None]
     results = [result(second, filename=name) for second, name in enumerate(names)]
     expected = [item for item in results if text.casefold() in (item.filename or "").casefold()]
@@ -162,14 +162,14 @@ def test_a_text_is_looked_for_as_it_is_whatever_its_case(store: Store, text: str
     assert bool(expected) is (text != "ward")
 
 
-def test_a_text_is_found_in_ids_and_image_checksums(store: Store) -> None:
+def test_text_filter_searches_ids_and_checksums(store: Store) -> None:
     results = [result(second) for second in range(5)]
     assert found(store, results, text=results[2].id[-12:].upper()) == [results[2]]
     assert found(store, [], text=results[3].image_sha256[5:40]) == [results[3]]
 
 
 @pytest.mark.parametrize("cursor", ["", "x", "25", "A" * 32, "ä" * 32, "-" * 31, "=" * 32, "\x00" * 32])
-def test_a_cursor_that_is_none_is_refused(store: Store, cursor: str) -> None:
+def test_invalid_cursor_is_rejected(store: Store, cursor: str) -> None:
     async def work(history: History) -> None:
         with pytest.raises(BadRequestError, match="cursor"):
             await history.find(Query(after=cursor))
@@ -177,7 +177,7 @@ def test_a_cursor_that_is_none_is_refused(store: Store, cursor: str) -> None:
     store.run(work)
 
 
-def test_what_is_deleted_is_found_nowhere_any_more(store: Store) -> None:
+def test_deleted_result_is_gone(store: Store) -> None:
     gone, other = result(1), result(2)
 
     async def work(history: History) -> None:
@@ -197,7 +197,7 @@ def test_what_is_deleted_is_found_nowhere_any_more(store: Store) -> None:
     store.run(work)
 
 
-def test_old_results_expire_and_newer_ones_do_not(store: Store) -> None:
+def test_old_results_expire(store: Store) -> None:
     results = [result(second, client=f"ward-{second % 3}") for second in range(2500)]
 
     async def work(history: History) -> None:
@@ -212,7 +212,7 @@ def test_old_results_expire_and_newer_ones_do_not(store: Store) -> None:
     store.run(work)
 
 
-def test_it_answers_whether_it_can_be_used(store: Store) -> None:
+def test_ping_reports_usable_store(store: Store) -> None:
     async def work(history: History) -> None:
         await history.ping()
 

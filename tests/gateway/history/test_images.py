@@ -1,4 +1,4 @@
-"""Images beside their results: each once, and only as long as a result names it."""
+"""Storage of images."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tests.gateway.history.results import NOW, result
 
 
 def of(image: bytes, seconds: float = 0) -> Result:
-    """Return a result that answers an image."""
+    """Return a result for an image."""
     return result(seconds, image_sha256=hashlib.sha256(image).hexdigest())
 
 
@@ -32,7 +32,7 @@ def files(folder: Path) -> dict[str, list[str]]:
 
 
 def document(value: object) -> RequestBody:
-    """Return a JSON body in which the images stand as base64."""
+    """Return a JSON body with base64 images."""
     text = json.dumps(value, default=lambda image: base64.b64encode(image).decode())
     return RequestBody(text.encode(), "application/json")
 
@@ -58,9 +58,7 @@ ONE, OTHER = b"\x89PNG one", b"\x89PNG other"
         (RequestBody(b"{", "application/json"), []),
     ],
 )
-def test_what_a_body_holds_is_kept_under_the_results_that_name_it(
-    tmp_path: Path, body: RequestBody, kept: list[bytes]
-) -> None:
+def test_images_of_body_are_stored_under_their_results(tmp_path: Path, body: RequestBody, kept: list[bytes]) -> None:
     images = ImageStore(tmp_path / "images")
     results = [of(ONE), of(OTHER)]
 
@@ -72,7 +70,7 @@ def test_what_a_body_holds_is_kept_under_the_results_that_name_it(
     asyncio.run(work())
 
 
-def test_an_image_is_there_once_and_gone_with_the_last_result_that_names_it(tmp_path: Path) -> None:
+def test_image_is_stored_once_and_deleted_with_last_result(tmp_path: Path) -> None:
     images = ImageStore(tmp_path)
     one, same = of(ONE, 1), of(ONE, 2)
 
@@ -90,12 +88,12 @@ def test_an_image_is_there_once_and_gone_with_the_last_result_that_names_it(tmp_
     asyncio.run(work())
 
 
-def test_retention_takes_images_and_nothing_that_is_not_ours(tmp_path: Path) -> None:
+def test_expiry_deletes_only_own_files(tmp_path: Path) -> None:
     images = ImageStore(tmp_path)
     old, new = of(ONE, 3600), of(ONE)
 
     async def work() -> None:
-        await images.expire(NOW)  # nothing is there yet
+        await images.expire(NOW)  # the folder does not exist yet
         await images.add([old, of(OTHER, 3600)], RequestBody(ONE))
         await images.add([new], RequestBody(ONE))
         (tmp_path / "results" / ".DS_Store").touch()
@@ -109,7 +107,7 @@ def test_retention_takes_images_and_nothing_that_is_not_ours(tmp_path: Path) -> 
     asyncio.run(work())
 
 
-def test_many_who_keep_and_delete_the_same_image_lose_none(tmp_path: Path) -> None:
+def test_concurrent_additions_and_deletions_lose_no_image(tmp_path: Path) -> None:
     images = ImageStore(tmp_path)
 
     async def one(number: int) -> None:
@@ -128,7 +126,7 @@ def test_many_who_keep_and_delete_the_same_image_lose_none(tmp_path: Path) -> No
     asyncio.run(work())
 
 
-def test_only_its_owner_can_read_them(tmp_path: Path) -> None:
+def test_images_are_private(tmp_path: Path) -> None:
     before = os.umask(0)
     try:
         asyncio.run(ImageStore(tmp_path / "images").add([of(ONE)], RequestBody(ONE)))
@@ -139,7 +137,7 @@ def test_only_its_owner_can_read_them(tmp_path: Path) -> None:
     assert {path.stat().st_mode & 0o777 for path in (tmp_path / "images").iterdir()} == {0o700}
 
 
-def test_a_folder_that_cannot_be_used_is_said(tmp_path: Path) -> None:
+def test_unusable_folder_raises_history_error(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(HistoryError, match="unavailable"):
         asyncio.run(ImageStore(tmp_path / "file").add([of(ONE)], RequestBody(ONE)))
@@ -157,5 +155,5 @@ def test_a_folder_that_cannot_be_used_is_said(tmp_path: Path) -> None:
         (b"", "application/octet-stream"),
     ],
 )
-def test_an_images_type_is_what_its_first_bytes_say(content: bytes, kind: Any) -> None:
+def test_media_type_follows_signature(content: bytes, kind: Any) -> None:
     assert media_type(content) == kind

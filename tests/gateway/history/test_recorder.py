@@ -1,4 +1,4 @@
-"""Keeping results never costs an answer, nor more than a moment."""
+"""Recording neither fails nor delays predictions."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def value(name: str, **labels: str) -> float:
     return REGISTRY.get_sample_value(name, labels) or 0.0
 
 
-def test_without_a_history_everything_is_off() -> None:
+def test_recorder_without_history_is_off() -> None:
     async def work(recorder: HistoryRecorder) -> None:
         assert await recorder.record([result()]) == "off"
         assert await recorder.state() == "off"
@@ -49,7 +49,7 @@ def test_without_a_history_everything_is_off() -> None:
     run(None, work)
 
 
-def test_what_was_kept_and_lost_is_counted_and_said_once(caplog: pytest.LogCaptureFixture) -> None:
+def test_outcomes_are_counted_and_logged_once(caplog: pytest.LogCaptureFixture) -> None:
     history = Failing()
     before = {outcome: value(KEPT, outcome=outcome) for outcome in ("kept", "lost")}
 
@@ -77,7 +77,7 @@ def test_what_was_kept_and_lost_is_counted_and_said_once(caplog: pytest.LogCaptu
     ]
 
 
-def test_a_history_that_cannot_be_opened_is_tried_again_with_each_answer() -> None:
+def test_unavailable_history_is_retried_with_each_prediction() -> None:
     history = Failing("down")
 
     async def work(recorder: HistoryRecorder) -> None:
@@ -88,7 +88,7 @@ def test_a_history_that_cannot_be_opened_is_tried_again_with_each_answer() -> No
     run(history, work)
 
 
-def test_one_that_does_not_answer_is_waited_for_by_one_answer_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_request_at_a_time_waits_for_hanging_history(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_TIMEOUT", 0.2)
     history = Failing()
 
@@ -108,7 +108,7 @@ def test_one_that_does_not_answer_is_waited_for_by_one_answer_at_a_time(monkeypa
     run(history, work)
 
 
-def test_opening_one_that_does_not_answer_does_not_keep_the_gateway_from_starting(
+def test_hanging_history_does_not_block_start(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(module, "_TIMEOUT", 0.05)
@@ -121,7 +121,7 @@ def test_opening_one_that_does_not_answer_does_not_keep_the_gateway_from_startin
     assert time.monotonic() - begin < 5
 
 
-def test_old_results_are_looked_for_at_the_start_and_then_again_and_again(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_old_results_expire_periodically(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_EXPIRY_INTERVAL", 0.02)
     history = Failing("down")
 
@@ -134,7 +134,7 @@ def test_old_results_are_looked_for_at_the_start_and_then_again_and_again(monkey
     assert abs(datetime.now(UTC) - timedelta(days=90) - history.expired[0]) < timedelta(minutes=1)
 
 
-def test_images_are_kept_with_what_is_kept_and_forgotten_with_it(tmp_path: Path) -> None:
+def test_images_follow_their_results(tmp_path: Path) -> None:
     async def work() -> None:
         recorder = HistoryRecorder(
             SqliteHistory(tmp_path / "history.sqlite3"), Settings.read(), ImageStore(tmp_path / "images")
@@ -153,7 +153,7 @@ def test_images_are_kept_with_what_is_kept_and_forgotten_with_it(tmp_path: Path)
     asyncio.run(work())
 
 
-def test_an_image_that_cannot_be_kept_is_counted_and_its_result_is_kept(tmp_path: Path) -> None:
+def test_lost_image_is_counted_and_result_is_kept(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     before = value("radserve_gateway_images_total", outcome="lost")
 

@@ -1,4 +1,4 @@
-"""What is Redis' own: its keys and when they expire, bounded work, and what holds while it is away."""
+"""Redis history: keys, expiry, bounded work, failures."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ PREFIX = "radserve:history:1:"
 
 
 def calls(server: Redis) -> dict[str, int]:
-    """Return how often each command was called."""
+    """Return the number of calls of each command."""
     lines = (line.partition(":") for line in server.ask("INFO", "commandstats").splitlines() if ":" in line)
     return {
         name.removeprefix("cmdstat_"): int(said.partition("calls=")[2].partition(",")[0]) for name, _, said in lines
@@ -34,12 +34,12 @@ def calls(server: Redis) -> dict[str, int]:
 
 
 def since(server: Redis, before: dict[str, int]) -> dict[str, int]:
-    """Return how often each command was called since then."""
+    """Return the number of calls of each command since a previous count."""
     now = {name: count - before.get(name, 0) for name, count in calls(server).items()}
     return {name: count for name, count in now.items() if count and name not in ("info", "auth", "hello")}
 
 
-def test_every_key_expires_even_if_no_gateway_runs(started: Redis, redis_store: Store) -> None:
+def test_every_redis_key_expires(started: Redis, redis_store: Store) -> None:
     kept = result(3600)
 
     async def work(history: History) -> None:
@@ -56,9 +56,7 @@ def test_every_key_expires_even_if_no_gateway_runs(started: Redis, redis_store: 
     assert all(days < seconds <= days + 7200 for seconds in left.values())
 
 
-def test_a_result_that_has_expired_is_passed_over_until_it_is_listed_no_more(
-    started: Redis, redis_store: Store
-) -> None:
+def test_expired_result_is_skipped_until_indexes_are_trimmed(started: Redis, redis_store: Store) -> None:
     results = [result(second) for second in range(10)]
 
     async def work(history: History) -> None:
@@ -72,7 +70,7 @@ def test_a_result_that_has_expired_is_passed_over_until_it_is_listed_no_more(
     redis_store.run(work)
 
 
-def test_when_all_is_gone_nothing_is_left(started: Redis, redis_store: Store) -> None:
+def test_expiry_removes_empty_indexes(started: Redis, redis_store: Store) -> None:
     async def work(history: History) -> None:
         await history.add([result(second, client=f"ward-{second}") for second in range(5)])
         assert await history.expire(result(-1).time) == 5
@@ -81,7 +79,7 @@ def test_when_all_is_gone_nothing_is_left(started: Redis, redis_store: Store) ->
     assert started.ask("EXISTS", f"{PREFIX}all", f"{PREFIX}indexes", f"{PREFIX}client:ward-1") == "0"
 
 
-def test_a_page_takes_a_bounded_number_of_commands_and_never_a_search_for_keys(
+def test_page_uses_bounded_number_of_commands(
     started: Redis, redis_store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("gateway.history.redis._BATCH", 100)
@@ -112,7 +110,7 @@ def test_a_page_takes_a_bounded_number_of_commands_and_never_a_search_for_keys(
 
 
 @pytest.mark.parametrize("password", ["", ":wrong@"])
-def test_without_the_password_nothing_is_read_and_no_password_is_said(started: Redis, password: str) -> None:
+def test_wrong_redis_password_raises_without_showing_it(started: Redis, password: str) -> None:
     async def work() -> None:
         history = RedisHistory(f"redis://{password}127.0.0.1:{started.port}/0", KEPT_FOR)
         for attempt in (history.open(), history.find(Query()), history.add([result()])):
@@ -124,7 +122,7 @@ def test_without_the_password_nothing_is_read_and_no_password_is_said(started: R
     asyncio.run(work())
 
 
-def test_tls_is_spoken_with_who_has_a_trusted_certificate_and_with_nobody_else(
+def test_redis_certificate_is_verified(
     started: Redis, tls_port: int, authority: Authority, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     kept = result()
@@ -145,7 +143,7 @@ def test_tls_is_spoken_with_who_has_a_trusted_certificate_and_with_nobody_else(
     asyncio.run(work())
 
 
-def test_what_is_no_result_is_said(started: Redis, redis_store: Store) -> None:
+def test_invalid_stored_result_raises_history_error(started: Redis, redis_store: Store) -> None:
     kept = result()
 
     async def work(history: History) -> None:
@@ -157,7 +155,7 @@ def test_what_is_no_result_is_said(started: Redis, redis_store: Store) -> None:
     redis_store.run(work)
 
 
-def test_a_full_redis_is_said_and_what_it_has_is_still_read(started: Redis, redis_store: Store) -> None:
+def test_full_redis_raises_on_write_and_still_reads(started: Redis, redis_store: Store) -> None:
     kept = result()
 
     async def work(history: History) -> None:
@@ -176,7 +174,7 @@ def test_a_full_redis_is_said_and_what_it_has_is_still_read(started: Redis, redi
 
 
 class Load:
-    """Clients who ask one after the other, without a pause to speak of."""
+    """Clients that send predictions continuously."""
 
     def __init__(self, store: Store) -> None:
         self._parts = services(FakeBackend(), Settings.read(history=store.url), history=store.make())
@@ -184,16 +182,16 @@ class Load:
         self._stop = False
 
     async def ask(self, meanwhile: object) -> None:
-        """Ask while something else is done."""
+        """Send predictions while another coroutine runs."""
         async with running_client(self._parts) as client:
 
             async def one() -> None:
                 while not self._stop:
                     begin = time.monotonic()
-                    answer = await client.post("/api/predictions/chest", content=b"film")
-                    document = answer.json()
+                    response = await client.post("/api/predictions/chest", content=b"film")
+                    document = response.json()
                     took = time.monotonic() - begin
-                    self.said.append((answer.status_code, document["history"], document["id"], took))
+                    self.said.append((response.status_code, document["history"], document["id"], took))
                     await asyncio.sleep(0.005)
 
             asked = [asyncio.create_task(one()) for _ in range(4)]
@@ -204,7 +202,7 @@ class Load:
                 await asyncio.gather(*asked)
 
     async def until(self, word: str, count: int = 20) -> None:
-        """Wait until the latest answers all say a word."""
+        """Wait until the latest predictions have a history state."""
         deadline = time.monotonic() + 20
         while {item[1] for item in self.said[-count:]} != {word} or len(self.said) < count:
             assert time.monotonic() < deadline, self.said[-5:]
@@ -212,7 +210,7 @@ class Load:
 
 
 def check(load: Load, store: Store) -> None:
-    """Every answer was given, soon; what was said to be kept is there."""
+    """Check that every prediction succeeded quickly, and that recorded results exist."""
     assert {status for status, *_ in load.said} == {200}
     assert {word for _, word, *_ in load.said} == {"kept", "unavailable"}
     assert max(took for *_, took in load.said) < 2
@@ -223,7 +221,7 @@ def check(load: Load, store: Store) -> None:
     assert {identity for _, word, identity, _ in load.said if word == "kept"} <= store.run(ids)
 
 
-def test_redis_stopped_and_started_under_load_costs_no_answer_and_no_result(started: Redis, hasty_store: Store) -> None:
+def test_redis_restart_fails_no_prediction(started: Redis, hasty_store: Store) -> None:
     async def meanwhile(load: Load) -> None:
         await load.until("kept")
         await asyncio.to_thread(started.stop)
@@ -240,9 +238,7 @@ def test_redis_stopped_and_started_under_load_costs_no_answer_and_no_result(star
     check(load, hasty_store)
 
 
-def test_a_redis_that_takes_connections_and_does_not_answer_costs_no_answer_and_no_result(
-    started: Redis, hasty_store: Store
-) -> None:
+def test_hanging_redis_fails_no_prediction(started: Redis, hasty_store: Store) -> None:
     async def meanwhile(load: Load) -> None:
         await load.until("kept")
         started.send(signal.SIGSTOP)
@@ -258,9 +254,9 @@ def test_a_redis_that_takes_connections_and_does_not_answer_costs_no_answer_and_
     check(load, hasty_store)
 
 
-def test_an_answer_waits_for_a_redis_that_is_nowhere_no_longer_than_its_patience() -> None:
+def test_unreachable_redis_fails_within_timeout() -> None:
     async def work() -> float:
-        history = RedisHistory("redis://192.0.2.1:6379/0", timedelta(days=1))  # RFC 5737: goes nowhere
+        history = RedisHistory("redis://192.0.2.1:6379/0", timedelta(days=1))  # RFC 5737: not routed
         begin = time.monotonic()
         with pytest.raises(HistoryError):
             await history.add([result()])

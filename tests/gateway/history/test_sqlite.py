@@ -1,4 +1,4 @@
-"""What is the SQLite file's own: its rights, its schema, several processes, and pages of many rows."""
+"""SQLite history: permissions, schema, several processes, many rows."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ FIRST = result()
 
 
 def row(number: int) -> Result:
-    """Return one of the rows, of which the newest has the number 0."""
+    """Return a row by its number; 0 is the newest."""
     changes = {
         "id": f"00000000-0000-7000-8000-{ROWS - number:012x}",
         "time": FIRST.time - timedelta(milliseconds=80 * number),
@@ -63,7 +63,7 @@ def row(number: int) -> Result:
 
 @pytest.fixture(scope="module")
 def filled(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Hold a file with many rows."""
+    """Return a file with many rows."""
     path = tmp_path_factory.mktemp("filled") / "history.sqlite3"
     values = FIRST.model_dump() | {"rows": ROWS, "time": microseconds(FIRST.time)}
 
@@ -76,7 +76,7 @@ def filled(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def test_the_last_of_100_000_rows_is_read_as_fast_as_the_first(filled: Path) -> None:
+def test_last_page_of_100_000_rows_is_as_fast_as_first(filled: Path) -> None:
 
     async def work() -> tuple[float, float]:
         history = SqliteHistory(filled)
@@ -99,7 +99,7 @@ def test_the_last_of_100_000_rows_is_read_as_fast_as_the_first(filled: Path) -> 
     assert abs(first - last) < 0.05
 
 
-def test_every_page_is_read_along_an_index_and_sorted_by_it(filled: Path) -> None:
+def test_every_query_uses_an_index(filled: Path) -> None:
     statements: list[str] = []
 
     async def work() -> None:
@@ -126,7 +126,7 @@ def test_every_page_is_read_along_an_index_and_sorted_by_it(filled: Path) -> Non
         assert "SCAN results" not in plan
 
 
-def test_a_rare_text_is_looked_for_some_rows_at_a_time(filled: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rare_text_is_searched_in_limited_steps(filled: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("gateway.history.sqlite._MAX_EXAMINED", 1000)
 
     async def work() -> None:
@@ -147,7 +147,7 @@ def test_a_rare_text_is_looked_for_some_rows_at_a_time(filled: Path, monkeypatch
     asyncio.run(work())
 
 
-def test_two_processes_write_into_one_file_that_neither_found(tmp_path: Path) -> None:
+def test_two_processes_create_and_share_a_file(tmp_path: Path) -> None:
     path = tmp_path / "new" / "history.sqlite3"
     names = ("one", "other")
     writers = [
@@ -166,7 +166,7 @@ def test_two_processes_write_into_one_file_that_neither_found(tmp_path: Path) ->
     assert asyncio.run(work()) == [300, 300]
 
 
-def test_only_its_owner_can_read_it(sqlite_store: Store) -> None:
+def test_file_is_private(sqlite_store: Store) -> None:
     path = Path(sqlite_store.url.removeprefix("sqlite:"))
 
     async def work(history: History) -> None:
@@ -183,7 +183,7 @@ def test_only_its_owner_can_read_it(sqlite_store: Store) -> None:
     assert path.parent.stat().st_mode & 0o777 == 0o700
 
 
-def test_what_is_forgotten_is_overwritten(sqlite_store: Store) -> None:
+def test_deleted_data_is_overwritten(sqlite_store: Store) -> None:
     kept = result(filename="Doe^Jane.dcm")
 
     async def work(history: History) -> None:
@@ -203,7 +203,7 @@ def test_what_is_forgotten_is_overwritten(sqlite_store: Store) -> None:
         ("CREATE TABLE patients (name)", "schema 0"),
     ],
 )
-def test_a_file_of_another_release_or_program_is_left_alone(tmp_path: Path, prepare: str, said: str) -> None:
+def test_file_with_other_schema_is_unchanged(tmp_path: Path, prepare: str, said: str) -> None:
     path = tmp_path / "other.sqlite3"
     connection = sqlite3.connect(path)
     connection.execute(prepare)
@@ -220,7 +220,7 @@ def test_a_file_of_another_release_or_program_is_left_alone(tmp_path: Path, prep
     assert path.read_bytes() == before
 
 
-def test_what_cannot_be_used_is_said_with_its_path_and_used_as_soon_as_it_can(tmp_path: Path) -> None:
+def test_unusable_file_error_names_path_and_recovers(tmp_path: Path) -> None:
     path = tmp_path / "history.sqlite3"
     path.write_text("no database" * 100)
     kept = result()
@@ -238,7 +238,7 @@ def test_what_cannot_be_used_is_said_with_its_path_and_used_as_soon_as_it_can(tm
     asyncio.run(work())
 
 
-def test_a_file_that_another_holds_for_itself_is_said_before_patience_ends(sqlite_store: Store) -> None:
+def test_locked_file_raises_before_timeout(sqlite_store: Store) -> None:
     path = Path(sqlite_store.url.removeprefix("sqlite:"))
 
     async def work(history: History) -> None:
@@ -248,7 +248,7 @@ def test_a_file_that_another_holds_for_itself_is_said_before_patience_ends(sqlit
         with pytest.raises(HistoryError, match="locked"):
             await history.add([result()])
         assert time.monotonic() - begin < 1
-        assert (await history.find(Query())).results == ()  # reading goes on
+        assert (await history.find(Query())).results == ()  # reads are not blocked
         other.execute("ROLLBACK")
         other.close()
         await history.add([result()])

@@ -1,4 +1,4 @@
-"""Events as AWS documents them, for one request each."""
+"""Lambda events as documented by AWS."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def _body(body: bytes, headers: Mapping[str, str]) -> dict[str, Any]:
 def rest(
     method: str, path: str, body: bytes = b"", headers: Mapping[str, str] | None = None, query: str = "", base: str = ""
 ) -> Event:
-    """REST API, payload 1.0 with a stage that stands in requestContext.path alone; `base` is a custom domain's mapping.
+    """REST API, payload 1.0; only requestContext.path holds the stage, `base` is a custom domain's mapping.
 
     docs.aws.amazon.com/apigateway/latest/developerguide/set-up-lambda-proxy-integrations.html
     """
@@ -67,7 +67,7 @@ def http(
     stage: str = "$default",
     route: str = "$default",
 ) -> Event:
-    """HTTP API, payload 2.0; a stage that has a name stands in the path.
+    """HTTP API, payload 2.0; the path starts with a named stage.
 
     docs.aws.amazon.com/apigateway/latest/developerguide/http-api-develop-integrations-lambda.html
     """
@@ -106,7 +106,7 @@ def http(
 def http_v1(
     method: str, path: str, body: bytes = b"", headers: Mapping[str, str] | None = None, query: str = ""
 ) -> Event:
-    """HTTP API with payload 1.0: as a REST API's event, but with a version and with the stage in the path."""
+    """HTTP API, payload 1.0: like a REST API's event, with a version and the stage in the path."""
     event = rest(method, path, body, headers, query, base="/prod") | {"version": "1.0"}
     return event | {"resource": "$default", "pathParameters": None}
 
@@ -127,7 +127,7 @@ def alb(method: str, path: str, body: bytes = b"", headers: Mapping[str, str] | 
         "requestContext": {"elb": {"targetGroupArn": group}},
         "httpMethod": method,
         "path": path,
-        # As the client wrote them: a load balancer does not decode them.
+        # Encoded: a load balancer does not decode them.
         "queryStringParameters": dict(part.split("=", 1) for part in query.split("&") if part),
         "headers": sent | {name.lower(): value for name, value in (headers or {}).items()},
         **(_body(body, dict(headers or {})) | ({} if body else {"body": ""})),
@@ -137,7 +137,7 @@ def alb(method: str, path: str, body: bytes = b"", headers: Mapping[str, str] | 
 def alb_multi(
     method: str, path: str, body: bytes = b"", headers: Mapping[str, str] | None = None, query: str = ""
 ) -> Event:
-    """Load balancer whose target group has multi-value headers on."""
+    """Load balancer with multi-value headers."""
     event = alb(method, path, body, headers)
     event["multiValueHeaders"] = {name: [value] for name, value in event.pop("headers").items()}
     del event["queryStringParameters"]
@@ -157,18 +157,18 @@ SHAPES: dict[str, Builder] = {
 
 
 def query(**words: str) -> str:
-    """Write a query string."""
+    """Return a query string."""
     return urlencode(words)
 
 
 def content(answer: Mapping[str, Any]) -> bytes:
-    """Return the bytes that a client gets."""
+    """Return the response body."""
     body = answer.get("body") or ""
     return base64.b64decode(body) if answer["isBase64Encoded"] else str(body).encode()
 
 
 def header(answer: Mapping[str, Any], name: str) -> str:
-    """Return a header field that a client gets."""
+    """Return a header field of the response."""
     single = {key.lower(): value for key, value in (answer.get("headers") or {}).items()}
     several = {key.lower(): value[0] for key, value in (answer.get("multiValueHeaders") or {}).items()}
     return str((single | several)[name])

@@ -1,4 +1,4 @@
-"""The runtime API of Lambda (2018-06-01) on loopback, and its runtime interface client that asks it for events."""
+"""Lambda runtime API (2018-06-01) on loopback, and a process with the runtime interface client."""
 
 from __future__ import annotations
 
@@ -25,27 +25,27 @@ HANDLER = "gateway.lambda_.handler.handler"
 
 
 class FunctionError(Exception):
-    """The function failed, as Lambda learns it: at its start or with one event."""
+    """The function reported an error at its start or for an event."""
 
 
 class Runtime:
-    """What hands events out and takes answers in; `log` is what the function wrote."""
+    """Provides events and receives responses; `log` is the output of the function."""
 
     def __init__(self) -> None:
         self.log = ""
         self._events: queue.Queue[tuple[str, dict[str, Any], float]] = queue.Queue()
-        self._answers: queue.Queue[tuple[str, Any]] = queue.Queue()
+        self._responses: queue.Queue[tuple[str, Any]] = queue.Queue()
         self._gone = threading.Event()
 
     def invoke(self, event: dict[str, Any], seconds: float = 29.0) -> dict[str, Any]:
-        """Hand out an event with a time to answer it in; return the answer, or raise FunctionError."""
+        """Provide an event with a time limit; return the response, or raise FunctionError."""
         self._events.put((str(uuid.uuid4()), event, seconds))
-        return self.answer(seconds)
+        return self.response(seconds)
 
-    def answer(self, seconds: float = 29.0) -> dict[str, Any]:
-        """Wait for what the function answers next."""
+    def response(self, seconds: float = 29.0) -> dict[str, Any]:
+        """Wait for the next response."""
         try:
-            kind, document = self._answers.get(timeout=seconds)
+            kind, document = self._responses.get(timeout=seconds)
         except queue.Empty:
             raise FunctionError("timed out: Lambda would kill the function now") from None
         if kind != "response":
@@ -63,11 +63,11 @@ class Runtime:
         return None
 
     def take(self, kind: str, body: bytes) -> None:
-        """Take an answer of the function."""
-        self._answers.put((kind, json.loads(body)))
+        """Receive a response."""
+        self._responses.put((kind, json.loads(body)))
 
     def end(self) -> None:
-        """Let go of whoever waits for an event."""
+        """Release the threads that wait for an event."""
         self._gone.set()
 
 
@@ -130,7 +130,7 @@ class _Handler(BaseHTTPRequestHandler):
 
 @contextmanager
 def served() -> Iterator[tuple[Runtime, str]]:
-    """Serve the API; the second is its address, which the function finds in AWS_LAMBDA_RUNTIME_API."""
+    """Serve the API; yields it with its address, the value of AWS_LAMBDA_RUNTIME_API."""
     runtime = Runtime()
     with _Api(runtime) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
@@ -145,7 +145,7 @@ def served() -> Iterator[tuple[Runtime, str]]:
 def function(
     folder: Path, environment: Mapping[str, str], *, root: Path = ROOT, command: tuple[str, ...] = ()
 ) -> Iterator[Runtime]:
-    """Run the function in a process of the runtime interface client.
+    """Run the function in a process with the runtime interface client.
 
     Parameters
     ----------

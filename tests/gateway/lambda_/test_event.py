@@ -1,4 +1,4 @@
-"""What stands before a path, and what a client may write into an event's headers."""
+"""Corrections of Lambda events."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ from tests.gateway.lambda_ import events
         (events.alb("GET", "/api/models"), ""),
     ],
 )
-def test_stages_and_mappings_are_told_from_the_path(event: events.Event, before: str) -> None:
+def test_stage_or_mapping_is_path_prefix(event: events.Event, before: str) -> None:
     assert path_prefix(event) == before
 
 
-def test_a_stage_that_the_path_does_not_begin_with_is_none() -> None:
+def test_stage_missing_in_path_is_ignored() -> None:
     event = events.http("GET", "/production/live", stage="$default")
     event["requestContext"]["stage"] = "prod"
     assert path_prefix(event) == ""
 
 
-def test_only_header_fields_that_are_no_numbers_where_one_is_needed_are_left_out() -> None:
+def test_unparsable_header_fields_are_removed() -> None:
     sent = {"Host": "a:b", "X-Forwarded-Port": "443, 80", "Accept": "*/*"}
     event = {"headers": sent, "multiValueHeaders": {name: [value] for name, value in sent.items()}, "path": "/"}
     assert sanitize(event) == {"headers": {"Accept": "*/*"}, "multiValueHeaders": {"Accept": ["*/*"]}, "path": "/"}
@@ -43,7 +43,7 @@ def test_only_header_fields_that_are_no_numbers_where_one_is_needed_are_left_out
     assert sanitize({"headers": None, "path": "/"}) == {"headers": {}, "path": "/"}
 
 
-def test_who_asked_a_load_balancer_is_what_that_says_and_not_the_client() -> None:
+def test_load_balancer_determines_client_address() -> None:
     assert client_address(events.alb("GET", "/"), "203.0.113.7, 192.0.2.1") == "192.0.2.1"
     assert client_address(events.alb("GET", "/"), "192.0.2.1") == "192.0.2.1"
     assert client_address(events.url("GET", "/"), "192.0.2.1") == "192.0.2.1"

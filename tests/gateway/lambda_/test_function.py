@@ -1,4 +1,4 @@
-"""The function as AWS runs it: Lambda's runtime interface client, the documented events, a real TorchServe behind."""
+"""The Lambda function with the runtime interface client, documented events and a real TorchServe."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ PATH = f"/api/predictions/{NAME}"
 
 @pytest.fixture(scope="module")
 def asked(server: Server, keys: Keys, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runtime]:
-    """Run one function before `server`, whose instance answers all tests of this module."""
+    """Run one instance of the function in front of `server` for all tests."""
     environment = {
         "RADSERVE_GATEWAY_SERVER": server.url,
         "RADSERVE_GATEWAY_SUPERVISOR": server.health_url,
@@ -46,7 +46,7 @@ shapes = pytest.mark.parametrize("shape", SHAPES)
 
 @pytest.mark.e2e
 @shapes
-def test_a_binary_body_is_answered_whoever_sends_the_event(asked: Runtime, key: dict[str, str], shape: str) -> None:
+def test_binary_body_works_with_every_event_source(asked: Runtime, key: dict[str, str], shape: str) -> None:
     headers = key | {"Content-Type": "image/png", "X-Filename": "film.png"}
     answer = asked.invoke(SHAPES[shape]("POST", PATH, FILM, headers))
     assert answer["statusCode"] == 200, answer
@@ -58,7 +58,7 @@ def test_a_binary_body_is_answered_whoever_sends_the_event(asked: Runtime, key: 
 
 @pytest.mark.e2e
 @shapes
-def test_a_text_body_is_answered_and_a_picture_comes_as_base64(asked: Runtime, key: dict[str, str], shape: str) -> None:
+def test_text_body_works_and_picture_is_base64(asked: Runtime, key: dict[str, str], shape: str) -> None:
     body = json.dumps({"image": base64.b64encode(FILM).decode()}).encode()
     headers = key | {"Content-Type": "application/json", "Accept": "image/png"}
     answer = asked.invoke(SHAPES[shape]("POST", f"/api/explanations/{NAME}/1.0.0", body, headers))
@@ -69,7 +69,7 @@ def test_a_text_body_is_answered_and_a_picture_comes_as_base64(asked: Runtime, k
 
 @pytest.mark.e2e
 @shapes
-def test_a_refusal_is_text_and_a_problem(asked: Runtime, key: dict[str, str], shape: str) -> None:
+def test_problem_is_sent_as_text(asked: Runtime, key: dict[str, str], shape: str) -> None:
     answer = asked.invoke(SHAPES[shape]("POST", PATH, b"hello", key | {"Content-Type": "image/png"}))
     assert (answer["statusCode"], answer["isBase64Encoded"]) == (415, False)
     assert header(answer, "content-type") == "application/problem+json"
@@ -78,7 +78,7 @@ def test_a_refusal_is_text_and_a_problem(asked: Runtime, key: dict[str, str], sh
 
 @pytest.mark.e2e
 @shapes
-def test_a_form_and_a_query_arrive(asked: Runtime, key: dict[str, str], shape: str) -> None:
+def test_form_and_query_arrive(asked: Runtime, key: dict[str, str], shape: str) -> None:
     part = b'--b\r\nContent-Disposition: form-data; name="file"; filename="%d.png"\r\n\r\n' + FILM + b"\r\n"
     form = part.replace(b"%d", b"1") + part.replace(b"%d", b"2") + b"--b--\r\n"
     answer = asked.invoke(SHAPES[shape]("POST", PATH, form, key | {"Content-Type": "multipart/form-data; boundary=b"}))
@@ -100,20 +100,20 @@ def test_a_form_and_a_query_arrive(asked: Runtime, key: dict[str, str], shape: s
         events.rest("GET", "/live") | {"headers": None, "multiValueHeaders": None},  # the console's test button
     ],
 )
-def test_what_stands_before_the_path_breaks_no_route(asked: Runtime, event: events.Event) -> None:
+def test_path_prefix_is_stripped(asked: Runtime, event: events.Event) -> None:
     answer = asked.invoke(event)
     assert (answer["statusCode"], json.loads(content(answer))["state"]) == (200, "live"), answer
 
 
 @pytest.mark.e2e
-def test_a_request_is_known_by_lambdas_id_and_a_key_that_is_none_by_nobody(asked: Runtime, key: dict[str, str]) -> None:
+def test_request_id_is_lambdas_and_invalid_key_returns_401(asked: Runtime, key: dict[str, str]) -> None:
     answer = asked.invoke(events.url("GET", "/api/models", b"", key))
     assert json.loads(content(answer))["models"][0]["name"] == NAME
     assert len(header(answer, "x-request-id")) == 36
 
 
 @pytest.mark.e2e
-def test_the_page_is_there(asked: Runtime) -> None:
+def test_page_is_served(asked: Runtime) -> None:
     answer = asked.invoke(events.url("GET", "/"))
     assert (answer["statusCode"], answer["isBase64Encoded"]) == (200, False)
     assert header(answer, "content-type").startswith("text/html")
@@ -135,7 +135,7 @@ def behind() -> Iterator[Scripted]:
         yield server
 
 
-def test_what_goes_wrong_behind_is_told_apart_before_lambda_kills_the_function(
+def test_server_failures_are_distinguished_before_lambda_timeout(
     behind: Scripted, keys: Keys, key: dict[str, str], tmp_path: Path
 ) -> None:
     event = events.url("POST", PATH, FILM, key)
@@ -147,7 +147,7 @@ def test_what_goes_wrong_behind_is_told_apart_before_lambda_kills_the_function(
         assert runtime.invoke(event)["statusCode"] == 502
         behind.script = lambda _: wait(Reply(200, b"{}"), 2.5)
         begin = time.monotonic()
-        late = runtime.invoke(event, seconds=2.0)  # of which one is kept for the answer
+        late = runtime.invoke(event, seconds=2.0)  # one second is reserved for the response
         assert time.monotonic() - begin < 1.9
         assert late["statusCode"] == 504
         document = json.loads(content(late))
@@ -155,10 +155,10 @@ def test_what_goes_wrong_behind_is_told_apart_before_lambda_kills_the_function(
         assert document["request_id"] == header(late, "x-request-id")
         assert header(late, "content-security-policy")
         behind.script = lambda _: Reply(503, b"{}")
-        assert runtime.invoke(event)["statusCode"] == 503  # the next event finds all in order
+        assert runtime.invoke(event)["statusCode"] == 503  # the next event works
 
 
-def test_nobody_behind_is_502_and_a_server_slower_than_the_setting_504(
+def test_unreachable_server_returns_502_and_slow_server_504(
     behind: Scripted, keys: Keys, key: dict[str, str], tmp_path: Path
 ) -> None:
     (port,) = free_ports(1)
@@ -173,9 +173,7 @@ def test_nobody_behind_is_502_and_a_server_slower_than_the_setting_504(
         assert (answer["statusCode"], "did not respond within 0.3 s" in answer["body"]) == (504, True)
 
 
-def test_what_is_too_large_for_lambda_is_a_problem_in_both_directions(
-    behind: Scripted, keys: Keys, key: dict[str, str], tmp_path: Path
-) -> None:
+def test_lambda_size_limits_return_problems(behind: Scripted, keys: Keys, key: dict[str, str], tmp_path: Path) -> None:
     with function(tmp_path, variables(keys, behind.url, uploads="s3://bucket/uploads")) as runtime:
         large = runtime.invoke(events.url("POST", PATH, b"\0" * 4_600_000, key | {"Content-Type": "image/png"}))
         document = json.loads(content(large))
@@ -185,14 +183,14 @@ def test_what_is_too_large_for_lambda_is_a_problem_in_both_directions(
         behind.script = lambda _: Reply(200, picture, "image/png")
         answer = runtime.invoke(events.url("POST", PATH, FILM, key))
         document = json.loads(content(answer))
-        assert (answer["statusCode"], document["title"]) == (413, "Answer too large")
+        assert (answer["statusCode"], document["title"]) == (413, "Response too large")
         assert "6666672 bytes" in document["detail"]
         behind.script = lambda _: Reply(200, picture[:1_000_000], "image/png")
         assert runtime.invoke(events.url("POST", PATH, FILM, key))["statusCode"] == 200
-        assert runtime.invoke(events.alb("POST", PATH, FILM, key))["statusCode"] == 413  # 1 MB is a load balancer's
+        assert runtime.invoke(events.alb("POST", PATH, FILM, key))["statusCode"] == 413  # a load balancer accepts 1 MB
 
 
-def test_with_the_model_in_it_no_server_is_asked(store: Path, keys: Keys, key: dict[str, str], tmp_path: Path) -> None:
+def test_in_process_model_needs_no_server(store: Path, keys: Keys, key: dict[str, str], tmp_path: Path) -> None:
     environment = variables(keys, "http://127.0.0.1:9", archive=str(store / f"{NAME}-1.0.0.mar"))
     with function(tmp_path, environment) as runtime:
         answer = runtime.invoke(events.url("POST", PATH, FILM, key))
@@ -200,7 +198,7 @@ def test_with_the_model_in_it_no_server_is_asked(store: Path, keys: Keys, key: d
         assert json.loads(content(runtime.invoke(events.url("GET", "/ready"))))["state"] == "ready"
 
 
-def test_its_log_is_json_lines_without_keys_images_or_names(
+def test_log_is_json_without_keys_images_and_names(
     behind: Scripted, keys: Keys, key: dict[str, str], tmp_path: Path
 ) -> None:
     behind.script = lambda _: Reply(503, b"{}")
@@ -232,12 +230,12 @@ def test_one_instance_reuses_its_connection(
     assert (len(behind.requests), len(connections)) == (3, 1)
 
 
-def test_without_keys_it_does_not_start_and_says_what_is_missing(tmp_path: Path) -> None:
+def test_function_without_keys_does_not_start(tmp_path: Path) -> None:
     with function(tmp_path, {}) as runtime, pytest.raises(FunctionError, match=r"RADSERVE_GATEWAY_KEYS is not set"):
-        runtime.answer()
+        runtime.response()
 
 
-def test_an_event_that_is_no_request_is_an_error_of_the_function(keys: Keys, tmp_path: Path) -> None:
+def test_non_http_event_is_a_function_error(keys: Keys, tmp_path: Path) -> None:
     with (
         function(tmp_path, variables(keys, "http://127.0.0.1:9")) as runtime,
         pytest.raises(FunctionError, match="unable to infer a handler"),

@@ -1,4 +1,4 @@
-"""The time and the bytes that Lambda gives to a request."""
+"""Limits of duration and response size."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.gateway.lambda_ import events
 
 @dataclass
 class Context:
-    """Lambda's context, as far as it is asked."""
+    """The part of Lambda's context that is used."""
 
     milliseconds: int = 29_000
 
@@ -26,7 +26,7 @@ class Context:
 
 
 def ask(app: Any, context: Context | None = None, event: events.Event | None = None) -> tuple[int, str, bytes]:
-    """Send one request through the bounds; return status, media type and body."""
+    """Send one request through the middleware; return status, media type and body."""
     sent: list[Message] = []
 
     async def send(message: Message) -> None:
@@ -54,13 +54,13 @@ async def _halfway(scope: Scope, receive: Receive, send: Send) -> None:
 
 
 @pytest.mark.parametrize("app", [_never, _halfway])
-def test_the_time_ends_with_a_problem_even_where_the_answer_had_begun(app: Any) -> None:
+def test_timeout_replaces_started_response(app: Any) -> None:
     status, media_type, body = ask(app, Context(1100))
     assert (status, media_type) == (504, "application/problem+json")
     assert "within 0.1 s" in json.loads(body)["detail"]
 
 
-def test_an_answer_in_pieces_comes_whole() -> None:
+def test_chunked_response_is_complete() -> None:
     async def pieces() -> Any:
         yield "a,"
         yield "b\n"
@@ -68,11 +68,11 @@ def test_an_answer_in_pieces_comes_whole() -> None:
     assert ask(StreamingResponse(pieces(), media_type="text/csv")) == (200, "text/csv", b"a,b\n")
 
 
-def test_a_timeout_of_the_application_is_its_own() -> None:
+def test_timeout_of_application_is_raised() -> None:
     async def failing(scope: Scope, receive: Receive, send: Send) -> None:
-        raise TimeoutError("somebody else's")
+        raise TimeoutError("of the application")
 
-    with pytest.raises(TimeoutError, match="somebody else's"):
+    with pytest.raises(TimeoutError, match="of the application"):
         ask(failing)
 
 
@@ -80,16 +80,16 @@ def test_a_timeout_of_the_application_is_its_own() -> None:
     ("body", "media_type", "event", "status"),
     [
         (b"x" * 6_000_000, "application/json", None, 200),
-        (b'"' * 3_500_000, "application/json", None, 413),  # each one is escaped
+        (b'"' * 3_500_000, "application/json", None, 413),  # JSON escapes every character
         (b"x" * 4_600_000, "image/png", None, 200),
         (b"x" * 4_700_000, "image/png", None, 413),
         (b"x" * 900_000, "text/csv", events.alb("GET", "/"), 200),
         (b"x" * 900_000, "image/png", events.alb("GET", "/"), 413),
-        (b"\xff" * 4_600_000, "text/plain", None, 200),  # no text, so base64
+        (b"\xff" * 4_600_000, "text/plain", None, 200),  # invalid text, so base64
         (b"\xff" * 4_700_000, "text/plain", None, 413),
     ],
 )
-def test_answers_are_measured_as_lambda_counts_them(
+def test_response_size_is_counted_like_lambda(
     body: bytes, media_type: str, event: events.Event | None, status: int
 ) -> None:
     found, kind, _ = ask(Response(body, media_type=media_type), event=event)
@@ -97,7 +97,7 @@ def test_answers_are_measured_as_lambda_counts_them(
     assert kind == (media_type if status == 200 else "application/problem+json")
 
 
-def test_without_lambda_it_is_not_there() -> None:
+def test_limits_apply_on_lambda_only() -> None:
     sent: list[Message] = []
 
     async def send(message: Message) -> None:

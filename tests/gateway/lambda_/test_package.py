@@ -1,4 +1,4 @@
-"""The zip that Lambda gets: built twice, unpacked, and run by an interpreter that sees nothing else of ours."""
+"""The Lambda package: reproducible, complete, and independent of this environment."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def unpacked(package: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def runtime(package: Path) -> Path:
-    """Lay out the folder that Lambda's own packages lie in."""
+    """Return a folder with the packages of Lambda's runtime."""
     folder = package.parent / "runtime"
     folder.mkdir()
     site = Path(sysconfig.get_path("purelib"))
@@ -57,13 +57,13 @@ def runtime(package: Path) -> Path:
     return folder
 
 
-def test_two_builds_are_the_same_and_small(package: Path, tmp_path: Path) -> None:
+def test_builds_are_reproducible_and_small(package: Path, tmp_path: Path) -> None:
     again = tmp_path / "again.zip"
     assert lambda_package.build(again) == package.stat().st_size < lambda_package.LIMIT
     assert again.read_bytes() == package.read_bytes()
 
 
-def test_it_holds_what_the_gateway_needs_and_no_model(package: Path) -> None:
+def test_package_holds_gateway_and_no_model(package: Path) -> None:
     names = set(zipfile.ZipFile(package).namelist())
     assert {
         "gateway/lambda_/handler.py",
@@ -92,14 +92,12 @@ def test_it_holds_what_the_gateway_needs_and_no_model(package: Path) -> None:
     assert any(name.endswith("gateway/__pycache__/app.cpython-311.pyc") for name in names)
 
 
-def test_alone_it_answers_and_refuses_what_it_cannot_do(
-    unpacked: Path, runtime: Path, keys: Keys, tmp_path: Path
-) -> None:
+def test_package_runs_alone(unpacked: Path, runtime: Path, keys: Keys, tmp_path: Path) -> None:
     command = (sys.executable, "-I", "-S", "-c", START, str(unpacked), str(runtime))
     environment = variables(keys, "http://127.0.0.1:9")
     with function(tmp_path, environment, root=unpacked, command=command) as asked:
-        answer = asked.invoke(events.http("GET", "/live"))
-        assert json.loads(events.content(answer))["state"] == "live"
+        response = asked.invoke(events.http("GET", "/live"))
+        assert json.loads(events.content(response))["state"] == "live"
         described = json.loads(events.content(asked.invoke(events.http("GET", "/api/openapi.json"))))
         assert described["info"]["version"] == "0.1.0"
     environment |= {"RADSERVE_GATEWAY_ARCHIVE": "model.mar"}
@@ -107,17 +105,17 @@ def test_alone_it_answers_and_refuses_what_it_cannot_do(
         function(tmp_path, environment, root=unpacked, command=command) as asked,
         pytest.raises(FunctionError, match="RADSERVE_GATEWAY_ARCHIVE: no model can be loaded"),
     ):
-        asked.answer()
+        asked.response()
     del environment["RADSERVE_GATEWAY_ARCHIVE"]
     environment |= {"RADSERVE_GATEWAY_SERVER_KEY": "ssm:/radserve/key"}
     with (
         function(tmp_path, environment, root=unpacked, command=command) as asked,
         pytest.raises(FunctionError, match="RADSERVE_GATEWAY_SERVER_KEY names a secret, which needs boto3"),
     ):
-        asked.answer()
+        asked.response()
 
 
-def test_it_is_loaded_within_a_second_and_a_half(unpacked: Path, keys: Keys) -> None:
+def test_package_loads_within_1_5_seconds(unpacked: Path, keys: Keys) -> None:
     code = "import sys, time; begin = time.perf_counter(); sys.path.insert(0, sys.argv[1]); "
     code += "import gateway.lambda_.handler; print(time.perf_counter() - begin)"
     words = [sys.executable, "-I", "-S", "-c", code, str(unpacked)]
@@ -126,16 +124,16 @@ def test_it_is_loaded_within_a_second_and_a_half(unpacked: Path, keys: Keys) -> 
         float(subprocess.run(words, env=environment, check=True, capture_output=True, text=True).stdout)
         for _ in range(2)
     ]
-    assert min(seconds) < 1.5  # the machine of the tests has other things to do as well
+    assert min(seconds) < 1.5  # test machines are busy
 
 
-def test_what_uv_cannot_do_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_failing_uv_is_a_build_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", f"{ROOT / '.venv-uv' / 'bin'}{os.pathsep}{os.environ['PATH']}")
     with pytest.raises(BuildError, match=r"sh docker/requirements\.sh lambda failed"):
         lambda_package.build(tmp_path / "x.zip", root=tmp_path)
 
 
-def test_every_module_of_the_gateway_but_two_is_in_it() -> None:
+def test_package_holds_every_module_except_two() -> None:
     left_out = {"gateway/backends/in_process.py", "gateway/cli.py"}
     all_of_them = {str(path.relative_to(ROOT)) for path in (ROOT / "gateway").rglob("*.py")}
     assert {str(path) for path in lambda_package.modules()} >= all_of_them - left_out

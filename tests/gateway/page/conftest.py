@@ -1,4 +1,4 @@
-"""Chromium before a real gateway before a real TorchServe."""
+"""Chromium, a gateway process and TorchServe."""
 
 from __future__ import annotations
 
@@ -31,18 +31,18 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture(scope="package")
 def gateway(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
-    """Run a gateway without keys or history, before the chest model."""
+    """Run a gateway without keys or history, with the chest model."""
     with gateways.gateway(server, tmp_path_factory.mktemp("gateway"), history="none") as started:
         yield started
 
 
 @pytest.fixture
 def opened(browser: Browser) -> Iterator[Opener]:
-    """Open the page of a gateway; in the end nothing may have failed in it or been blocked by its policy."""
+    """Return a function that opens the page; the page must log no error and violate no policy."""
     faults: list[str] = []
 
     def listen(message: ConsoleMessage) -> None:
-        # A refusal is written to the console by the browser itself, whatever the page makes of it.
+        # Browsers log responses with an error status.
         if message.type == "error" and "Failed to load resource" not in message.text:
             faults.append(message.text)
 
@@ -67,5 +67,5 @@ def opened(browser: Browser) -> Iterator[Opener]:
 
 @pytest.fixture
 def page(opened: Opener, gateway: Gateway) -> Page:
-    """Open the page on a desk."""
+    """Open the page on a desktop screen."""
     return opened(gateway.url)

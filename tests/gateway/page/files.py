@@ -1,4 +1,4 @@
-"""Files for the page, made here."""
+"""Files to analyse on the page."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ SAMPLE = ROOT / "archives" / "chest-xray-cnn" / "sample.png"
 
 
 def payload(name: str, content: bytes) -> FilePayload:
-    """Make a file as an `input` takes it, of no known type."""
+    """Return a file for an input element, without a media type."""
     return {"name": name, "mimeType": "", "buffer": content}
 
 
@@ -25,12 +25,12 @@ def jpeg() -> bytes:
 
 
 def inverted_dicom() -> bytes:
-    """Return the sample as DICOM with its darkest value white, which no browser can show."""
+    """Return the sample as DICOM with inverted values (MONOCHROME1), which browsers cannot show."""
     pixels = 4095 - np.asarray(Pillow.open(SAMPLE)).astype(np.uint16) * 16
     shown: dict[str, Any] = {"PhotometricInterpretation": "MONOCHROME1", "WindowCenter": 2048, "WindowWidth": 4096}
     return dicom(pixels, Modality="DX", BodyPartExamined="CHEST", ViewPosition="PA", **shown)
 
 
 def choose(page: Page, *files: FilePayload) -> None:
-    """Choose files, as by the button."""
+    """Choose files."""
     page.set_input_files("#pick", list(files))

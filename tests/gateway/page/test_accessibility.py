@@ -1,4 +1,4 @@
-"""Keys alone, screen readers, contrast: what axe-core and a keyboard find."""
+"""Accessibility: axe-core and keyboard operation."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ PHONE: dict[str, Any] = {"viewport": {"width": 390, "height": 844}, "has_touch":
 
 
 def faults(page: Page) -> list[str]:
-    """Run axe-core over what is shown."""
+    """Return the serious violations that axe-core reports."""
     found = Axe().run(page).response["violations"]
     return [
         f"{fault['id']}: {node['html'][:120]}"
@@ -32,10 +32,8 @@ def faults(page: Page) -> list[str]:
 
 @pytest.mark.parametrize("device", [DESK, PHONE], ids=["desk", "phone"])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_axe_finds_no_serious_fault_in_any_view(
-    opened: Opener, gateway: Gateway, device: dict[str, Any], scheme: str
-) -> None:
-    # The policy of the page lets no one evaluate axe-core, which the tool does by a string.
+def test_axe_accepts_all_views(opened: Opener, gateway: Gateway, device: dict[str, Any], scheme: str) -> None:
+    # The tool evaluates axe-core from a string, which the page's policy forbids.
     page = opened(gateway.url, color_scheme=scheme, bypass_csp=True, **device)
     assert faults(page) == []
     choose(page, payload("film.png", SAMPLE.read_bytes()), payload("broken.png", b"\x89PNG\r\n\x1a\n cut"))
@@ -51,12 +49,12 @@ def test_axe_finds_no_serious_fault_in_any_view(
     page.keyboard.press("Escape")
     page.get_by_role("link", name="History").click()
     expect(page.locator("#history-note")).to_be_visible()
-    page.evaluate("document.getElementById('history-body').hidden = false")  # the filter and the empty table
+    page.evaluate("document.getElementById('history-body').hidden = false")  # shows the filter and the empty table
     assert faults(page) == []
 
 
 def tab_to(page: Page, name: str, most: int = 40) -> None:
-    """Press Tab until something with a name has the focus, and see that this is to be seen."""
+    """Press Tab until an element with a name has a visible focus."""
     for _ in range(most):
         page.keyboard.press("Tab")
         focused: dict[str, str] = page.evaluate(
@@ -70,7 +68,7 @@ def tab_to(page: Page, name: str, most: int = 40) -> None:
     pytest.fail(f"Tab does not reach {name!r}")
 
 
-def test_everything_can_be_done_by_keys(page: Page) -> None:
+def test_page_works_by_keyboard(page: Page) -> None:
     tab_to(page, "Skip to content", 1)
     page.keyboard.press("Enter")
     expect(page.locator("#main")).to_be_focused()
@@ -80,7 +78,7 @@ def test_everything_can_be_done_by_keys(page: Page) -> None:
     page.keyboard.press("Escape")
     expect(page.get_by_role("button", name="Model card")).to_be_focused()
     tab_to(page, "Choose files")
-    # What has the focus is the browser's own input for files, which it opens by a key; headless it sometimes does not.
+    # Headless browsers do not reliably open the file dialog by key, so the files are set directly.
     expect(page.locator("#pick")).to_be_focused()
     page.locator("#pick").set_input_files([payload("film.png", SAMPLE.read_bytes())])
     result = shown(page, "film.png")
@@ -102,7 +100,7 @@ def test_everything_can_be_done_by_keys(page: Page) -> None:
     expect(result.locator("canvas.overlay")).to_have_css("opacity", "0")
 
 
-def test_colours_are_chosen_and_remembered(opened: Opener, gateway: Gateway) -> None:
+def test_theme_is_remembered(opened: Opener, gateway: Gateway) -> None:
     page = opened(gateway.url, color_scheme="light")
     ground = "rgb(243, 246, 248)"
     expect(page.locator("body")).to_have_css("background-color", ground)

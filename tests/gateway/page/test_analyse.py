@@ -1,4 +1,4 @@
-"""Images in, answers out, as somebody at a desk sees it."""
+"""Analysis of files on a desktop screen."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ PIXELS = """image => {
 
 
 def shown(page: Page, name: str) -> Locator:
-    """Wait for a file's result."""
+    """Return the result card of a file."""
     result = page.locator(".result").filter(has=page.get_by_role("heading", name=name, exact=True))
     expect(result).to_have_count(1)
     return result
@@ -45,12 +45,12 @@ def natural(result: Locator) -> list[int]:
     return size
 
 
-def nothing_answered(page: Page) -> None:
+def assert_no_result(page: Page) -> None:
     expect(page.locator(".result")).to_have_count(0)
     expect(page.locator(".label")).to_have_count(0)
 
 
-def test_a_jpeg_is_answered_with_label_probability_threshold_and_model(page: Page, server: Server) -> None:
+def test_jpeg_result_shows_label_probability_cutoff_and_model(page: Page, server: Server) -> None:
     data = jpeg()
     prediction = httpx.post(f"{server.url}/predictions/{NAME}", content=data).json()
     choose(page, payload("film.jpg", data))
@@ -73,7 +73,7 @@ def test_a_jpeg_is_answered_with_label_probability_threshold_and_model(page: Pag
     expect(page.locator("#announcement")).to_contain_text("film.jpg: Pneumonia, probability")
 
 
-def test_the_heat_map_lies_over_the_image_and_fades_and_zooms_with_it(page: Page) -> None:
+def test_heat_map_overlays_image(page: Page) -> None:
     choose(page, payload("film.png", SAMPLE.read_bytes()))
     result = shown(page, "film.png")
     result.get_by_role("button", name="Show heat map").click()
@@ -97,7 +97,7 @@ def test_the_heat_map_lies_over_the_image_and_fades_and_zooms_with_it(page: Page
     expect(overlay).to_have_count(0)
 
 
-def test_what_is_downloaded_is_what_was_answered(page: Page, tmp_path: Path) -> None:
+def test_downloads_match_prediction(page: Page, tmp_path: Path) -> None:
     choose(page, payload("film.png", SAMPLE.read_bytes()))
     result = shown(page, "film.png")
     result.get_by_role("button", name="Show heat map").click()
@@ -115,11 +115,11 @@ def test_what_is_downloaded_is_what_was_answered(page: Page, tmp_path: Path) -> 
     heat = Pillow.open(BytesIO(kept["film.heat.png"]))
     assert (heat.mode, heat.size) == ("L", (280, 196))
     picture = Pillow.open(BytesIO(kept["film.overlay.png"]))
-    assert picture.height > 2 * 196  # enlarged twice, with words below
+    assert picture.height > 2 * 196  # enlarged twice, with a caption
 
 
 @pytest.mark.parametrize("real", [False, True])
-def test_a_dicom_is_shown_as_the_server_decoded_it(page: Page, request: pytest.FixtureRequest, real: bool) -> None:
+def test_dicom_is_shown_as_server_decoded_it(page: Page, request: pytest.FixtureRequest, real: bool) -> None:
     data = inverted_dicom()
     if real:
         folder: Path = request.getfixturevalue("shared")
@@ -131,10 +131,10 @@ def test_a_dicom_is_shown_as_the_server_decoded_it(page: Page, request: pytest.F
     if not real:
         pixels = result.locator("img.picture").evaluate(PIXELS)
         film = np.asarray(Pillow.open(SAMPLE)).astype(int)
-        assert np.abs(np.array(pixels).reshape(film.shape) - film).max() <= 2  # inverted twice
+        assert np.abs(np.array(pixels).reshape(film.shape) - film).max() <= 2  # the inversion is undone
 
 
-def test_a_refused_file_has_a_place_and_words_of_its_own_and_no_label(page: Page) -> None:
+def test_rejected_file_shows_reason_and_no_label(page: Page) -> None:
     for name, content, text, detail in (
         ("cut.jpg", jpeg()[:900], "Damaged or incomplete file. Export it again.", "Details: "),
         ("notes.txt", b"hello", "Unsupported file type. Export as DICOM, PNG or JPEG.", "Details: "),
@@ -148,12 +148,12 @@ def test_a_refused_file_has_a_place_and_words_of_its_own_and_no_label(page: Page
         expect(rejection).to_contain_text(text)
         expect(rejection).to_contain_text(detail)
         expect(page.locator("#alert")).to_contain_text(f"{name} could not be analysed")
-        nothing_answered(page)
+        assert_no_result(page)
         rejection.get_by_role("button", name="Dismiss").click()
         expect(rejections).to_be_hidden()
 
 
-def test_files_that_come_together_are_answered_each_by_itself(page: Page) -> None:
+def test_files_get_separate_results(page: Page) -> None:
     good = [payload(f"film-{number}.png", SAMPLE.read_bytes()) for number in range(5)]
     choose(page, *good[:3], payload("broken.png", b"\x89PNG\r\n\x1a\n cut"), *good[3:])
     expect(page.locator(".result")).to_have_count(5)
@@ -161,16 +161,16 @@ def test_files_that_come_together_are_answered_each_by_itself(page: Page) -> Non
     expect(page.locator("#rejection-list")).to_contain_text("broken.png")
     expect(page.locator("#progress")).to_be_hidden()
     page.get_by_role("button", name="Clear results").click()
-    nothing_answered(page)
+    assert_no_result(page)
 
 
 def tampered(route: Route, change: dict[str, Any]) -> None:
-    """Let a route answer with something else than the server did."""
+    """Respond with a changed document of the server."""
     response = route.fetch()
     route.fulfill(response=response, json=response.json() | change)
 
 
-def test_an_answer_that_contradicts_itself_or_is_about_something_else_is_not_shown(page: Page) -> None:
+def test_inconsistent_prediction_is_not_shown(page: Page) -> None:
     changes: list[tuple[dict[str, Any], str]] = [
         ({"image": {"format": "png", "width": 280, "height": 196, "sha256": "0" * 64}}, "about another image"),
         ({"model": {"name": "other", "version": "1.0.0", "sha256": "0" * 64}}, "from another model"),
@@ -188,12 +188,12 @@ def test_an_answer_that_contradicts_itself_or_is_about_something_else_is_not_sho
         page.route(PATH, lambda route, _, change=change: tampered(route, change))
         choose(page, payload("film.png", SAMPLE.read_bytes()))
         expect(page.locator("#rejection-list > li")).to_contain_text(why)
-        nothing_answered(page)
+        assert_no_result(page)
         page.unroute(PATH)
         page.get_by_role("button", name="Dismiss all").click()
 
 
-def test_an_error_never_shows_a_label(page: Page) -> None:
+def test_error_never_shows_label(page: Page) -> None:
     for status, media, body in (
         (500, "application/json", '{"label": "normal", "probability": 1}'),
         (201, "application/json", '{"label": "normal", "probability": 1}'),
@@ -205,12 +205,12 @@ def test_an_error_never_shows_a_label(page: Page) -> None:
         page.route(PATH, lambda route, _, said=said: route.fulfill(**said))
         choose(page, payload("film.png", SAMPLE.read_bytes()))
         expect(page.locator("#rejection-list > li")).to_have_count(1)
-        nothing_answered(page)
+        assert_no_result(page)
         page.unroute(PATH)
         page.get_by_role("button", name="Dismiss all").click()
 
 
-def test_a_file_that_comes_before_the_models_are_known_is_not_passed_over(opened: Opener, gateway: Gateway) -> None:
+def test_file_dropped_before_models_load_can_be_retried(opened: Opener, gateway: Gateway) -> None:
     page = opened("about:blank", ready=False)
     held: list[Route] = []
 
@@ -221,7 +221,7 @@ def test_a_file_that_comes_before_the_models_are_known_is_not_passed_over(opened
     page.goto(gateway.url)
     choose(page, payload("film.jpg", jpeg()))
     expect(page.locator("#rejection-list")).to_contain_text("The list of models is not loaded yet.")
-    nothing_answered(page)
+    assert_no_result(page)
     held[0].continue_()
     page.wait_for_selector("html[data-ready]")
     page.get_by_role("button", name="Try again").click()
@@ -229,18 +229,18 @@ def test_a_file_that_comes_before_the_models_are_known_is_not_passed_over(opened
     expect(page.locator("#rejections")).to_be_hidden()
 
 
-def test_a_lost_connection_is_said_and_the_same_can_be_tried_again(page: Page) -> None:
+def test_lost_connection_can_be_retried(page: Page) -> None:
     page.route("**/api/predictions/**", lambda route: route.abort())
     choose(page, payload("film.png", SAMPLE.read_bytes()))
     expect(page.locator("#rejection-list")).to_contain_text("No connection")
-    nothing_answered(page)
+    assert_no_result(page)
     page.unroute("**/api/predictions/**")
     page.get_by_role("button", name="Try again").click()
     shown(page, "film.png")
     expect(page.locator("#rejections")).to_be_hidden()
 
 
-def test_the_heat_map_of_another_answer_is_not_laid_over(page: Page) -> None:
+def test_heat_map_of_other_prediction_is_not_shown(page: Page) -> None:
     page.route(
         "**/api/explanations/**",
         lambda route: tampered(route, {"model": {"name": NAME, "version": "1.0.0", "sha256": "0" * 64}}),
@@ -253,15 +253,13 @@ def test_the_heat_map_of_another_answer_is_not_laid_over(page: Page) -> None:
     expect(result.locator(".label")).to_have_text("Pneumonia")
 
 
-def test_a_warning_of_the_model_stands_beside_the_label(page: Page) -> None:
+def test_model_warning_is_shown_with_label(page: Page) -> None:
     page.route(PATH, lambda route: tampered(route, {"warning": "Untrained: random weights."}))
     choose(page, payload("film.png", SAMPLE.read_bytes()))
     expect(shown(page, "film.png").locator(".warning")).to_have_text("Warning: Untrained: random weights.")
 
 
-def test_on_a_phone_the_sample_is_answered_and_no_medical_device_stays_in_view(
-    opened: Opener, gateway: Gateway
-) -> None:
+def test_phone_shows_sample_result_and_disclaimer(opened: Opener, gateway: Gateway) -> None:
     page = opened(gateway.url, viewport={"width": 390, "height": 844}, has_touch=True, is_mobile=True)
     page.get_by_role("button", name=f"({NAME})").tap()
     result = shown(page, f"{NAME}-sample.png")

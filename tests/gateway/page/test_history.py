@@ -1,4 +1,4 @@
-"""The table of what was answered before."""
+"""History view."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ COUNT = 30
 
 
 @pytest.fixture(scope="module")
-def keeping(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
+def gateway_with_history(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
     """Run a gateway with a history of `COUNT` results."""
     with gateway(server, tmp_path_factory.mktemp("history"), keep_names=True) as started:
         with httpx.Client(base_url=started.url, timeout=60) as client:
@@ -36,14 +36,14 @@ def keeping(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterato
 
 
 @pytest.fixture
-def history(opened: Opener, keeping: Gateway) -> Page:
-    page = opened(keeping.url)
+def history(opened: Opener, gateway_with_history: Gateway) -> Page:
+    page = opened(gateway_with_history.url)
     page.get_by_role("link", name="History").click()
     expect(page.get_by_role("heading", name="History")).to_be_focused()
     return page
 
 
-def test_pages_are_turned_and_a_text_filters(history: Page) -> None:
+def test_history_pages_and_text_filter_work(history: Page) -> None:
     rows = history.locator("#history-rows tr")
     expect(rows).to_have_count(25)
     expect(rows.first).to_contain_text("film-29.png")
@@ -64,7 +64,7 @@ def test_pages_are_turned_and_a_text_filters(history: Page) -> None:
     expect(rows).to_have_count(25)
 
 
-def test_the_csv_has_what_the_filter_lets_through(history: Page, tmp_path: Path) -> None:
+def test_csv_has_filtered_results(history: Page, tmp_path: Path) -> None:
     expect(history.locator("#history-rows tr")).to_have_count(25)
     history.get_by_label("File name, ID or checksum").fill("film-1")
     with history.expect_download() as download:
@@ -74,7 +74,7 @@ def test_the_csv_has_what_the_filter_lets_through(history: Page, tmp_path: Path)
         assert sorted(row["filename"] for row in csv.DictReader(file)) == [f"film-1{digit}.png" for digit in range(10)]
 
 
-def test_a_result_is_deleted_after_a_question_and_the_focus_goes_on(history: Page, keeping: Gateway) -> None:
+def test_deletion_asks_and_moves_focus(history: Page, gateway_with_history: Gateway) -> None:
     row = history.locator("#history-rows tr").filter(has_text="film-20.png")
     history.once("dialog", lambda dialog: dialog.dismiss())
     row.get_by_role("button").click()
@@ -83,24 +83,24 @@ def test_a_result_is_deleted_after_a_question_and_the_focus_goes_on(history: Pag
     row.get_by_role("button").click()
     expect(row).to_have_count(0)
     expect(history.locator("#history-rows tr").filter(has_text="film-19.png").get_by_role("button")).to_be_focused()
-    found = httpx.get(f"{keeping.url}/api/results", params={"text": "film-20.png"}).json()
+    found = httpx.get(f"{gateway_with_history.url}/api/results", params={"text": "film-20.png"}).json()
     assert found["results"] == []
 
 
-def test_where_no_history_is_kept_that_is_said(page: Page) -> None:
+def test_disabled_history_is_explained(page: Page) -> None:
     page.get_by_role("link", name="History").click()
     expect(page.get_by_text("This server does not keep a history of results.")).to_be_visible()
     expect(page.get_by_role("table")).to_be_hidden()
     expect(page.get_by_role("button", name="Download CSV")).to_be_hidden()
 
 
-def test_a_history_that_is_down_shows_no_old_rows(history: Page) -> None:
+def test_unavailable_history_shows_no_old_rows(history: Page) -> None:
     expect(history.locator("#history-rows tr")).to_have_count(25)
-    problem = '{"status": 503, "title": "Service unavailable", "detail": "The history does not answer."}'
+    problem = '{"status": 503, "title": "Service unavailable", "detail": "The history does not response."}'
     said = {"status": 503, "content_type": "application/problem+json", "body": problem}
     history.route("**/api/results?**", lambda route: route.fulfill(**said))
     history.get_by_role("button", name="Apply").click()
-    expect(history.locator("#history-problem")).to_contain_text("The history does not answer.")
+    expect(history.locator("#history-problem")).to_contain_text("The history does not response.")
     expect(history.locator("#history-rows tr")).to_have_count(0)
     history.unroute("**/api/results?**")
     history.get_by_role("button", name="Try again").click()
@@ -109,7 +109,7 @@ def test_a_history_that_is_down_shows_no_old_rows(history: Page) -> None:
 
 
 @pytest.mark.parametrize("device", [DESK, PHONE], ids=["desk", "phone"])
-def test_axe_finds_no_serious_fault_in_a_filled_table(opened: Opener, keeping: Gateway, device: dict[str, Any]) -> None:
-    page = opened(f"{keeping.url}/#history", bypass_csp=True, **device)
+def test_axe_accepts_filled_table(opened: Opener, gateway_with_history: Gateway, device: dict[str, Any]) -> None:
+    page = opened(f"{gateway_with_history.url}/#history", bypass_csp=True, **device)
     expect(page.get_by_role("row").filter(has_text="film-29.png")).to_be_visible()
     assert faults(page) == []

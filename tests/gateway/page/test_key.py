@@ -1,4 +1,4 @@
-"""A gateway that asks for a key."""
+"""Access key dialog."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ def closed(server: Server, keys: Keys, tmp_path_factory: pytest.TempPathFactory)
         yield started
 
 
-def test_a_key_is_asked_for_and_stays_in_this_tab(opened: Opener, closed: Gateway, keys: Keys) -> None:
+def test_key_is_requested_and_stays_in_tab(opened: Opener, closed: Gateway, keys: Keys) -> None:
     page = opened(closed.url, ready=False)
     asked = page.get_by_role("dialog", name="Access key required")
     field = asked.get_by_label("Access key")
     expect(field).to_be_focused()
     field.fill("wrong")
     page.keyboard.press("Enter")
-    expect(field).to_have_value("")  # asked again
+    expect(field).to_have_value("")  # the dialog is open again
     field.fill(keys.texts["predict"])
     asked.get_by_role("button", name="Continue").click()
     expect(asked).to_be_hidden()

@@ -1,4 +1,4 @@
-"""What the page says of models, and what it makes of masks and of very small images."""
+"""Model cards, masks, small inputs and samples."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ pytestmark = pytest.mark.e2e
 
 @pytest.fixture(scope="module")
 def several(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
-    """Run a gateway before a segmentation and a model of 32 x 32 pixels."""
+    """Run a gateway with a segmentation and a model of 32 x 32 pixels."""
     folder = tmp_path_factory.mktemp("several")
     packed(folder / "store", folder)
     for source in find_sources(ROOT / "archives", ["cifar10-lenet"]):
@@ -39,7 +39,7 @@ def several(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
         yield gateway
 
 
-def test_the_card_is_one_click_away(page: Page) -> None:
+def test_model_card_opens(page: Page) -> None:
     page.get_by_role("button", name="Model card").click()
     card = page.get_by_role("dialog", name=f"({NAME}), version 1.0.0")
     expect(card).to_contain_text("One hospital, children of one to five years")
@@ -49,7 +49,7 @@ def test_the_card_is_one_click_away(page: Page) -> None:
     expect(page.get_by_role("button", name="Model card")).to_be_focused()
 
 
-def test_of_a_card_only_text_is_taken_over_even_without_the_policy(opened: Opener, gateway: Gateway) -> None:
+def test_card_html_is_sanitized_without_csp(opened: Opener, gateway: Gateway) -> None:
     page = opened(gateway.url, bypass_csp=True)
     html = (
         "<h1>Card</h1><table><tr><th>figure</th></tr></table><script>document.title = 'run'</script>"
@@ -65,11 +65,11 @@ def test_of_a_card_only_text_is_taken_over_even_without_the_policy(opened: Opene
     assert page.title() == "RadServe"
 
 
-def test_a_mask_lies_over_the_image_where_the_finding_is(opened: Opener, several: Gateway, tmp_path: Path) -> None:
+def test_mask_overlays_the_finding(opened: Opener, several: Gateway, tmp_path: Path) -> None:
     page = opened(several.url)
     page.locator("#model").select_option("spots")
     wanted = figure(300, 400)
-    choose(page, payload("slice.npy", npy(painted(wanted))))  # which no browser can show
+    choose(page, payload("slice.npy", npy(painted(wanted))))  # browsers cannot show NPY
     result = shown(page, "slice.npy")
     expect(result.locator(".label")).to_have_text("Spot")
     expect(result.locator("img.picture")).to_be_visible()
@@ -87,7 +87,7 @@ def test_a_mask_lies_over_the_image_where_the_finding_is(opened: Opener, several
     expect(result.get_by_role("button", name="Show heat map")).to_have_count(0)
 
 
-def test_beside_a_photograph_stands_what_a_model_of_32_pixels_sees(opened: Opener, several: Gateway) -> None:
+def test_small_input_is_shown_next_to_photograph(opened: Opener, several: Gateway) -> None:
     page = opened(several.url)
     page.locator("#model").select_option("cifar10-lenet")
     rng = np.random.default_rng(1)
@@ -103,7 +103,7 @@ def test_beside_a_photograph_stands_what_a_model_of_32_pixels_sees(opened: Opene
     expect(result.get_by_text("5 other labels")).to_be_visible()
 
 
-def test_the_samples_of_all_models_choose_their_model(opened: Opener, several: Gateway) -> None:
+def test_sample_selects_its_model(opened: Opener, several: Gateway) -> None:
     page = opened(several.url)
     page.get_by_role("button", name="(spots)").click()
     expect(shown(page, "spots-sample.png").locator(".label")).to_have_text("Spot")

@@ -1,4 +1,4 @@
-"""The page as an application on a phone: what it keeps, and what it never keeps."""
+"""Service worker and offline use."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ KEPT = """async () => {
 }"""
 
 
-def test_only_the_shell_is_kept_and_it_opens_without_a_connection(opened: Opener, gateway: Gateway) -> None:
+def test_service_worker_stores_only_the_shell(opened: Opener, gateway: Gateway) -> None:
     page = opened(gateway.url, service_workers="allow")
     page.evaluate("navigator.serviceWorker.ready.then(() => null)")
     page.reload()

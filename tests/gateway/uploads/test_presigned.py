@@ -1,4 +1,4 @@
-"""Uploads to moto's S3: forms as a browser sends them, and predictions of what they brought."""
+"""Presigned uploads to moto's S3, and predictions of them."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ moto_url, bucket = conftest.moto_url, conftest.aws
 
 
 class Named:
-    """Takes the header X-Who for the caller's name."""
+    """Trusts the header X-Who."""
 
     async def identify(self, headers: Mapping[str, str]) -> Caller:
         if "x-who" not in headers:
@@ -60,7 +60,7 @@ def echo() -> FakeBackend:
 
 
 class Client:
-    """Asks an application in this process, each request in a loop of its own."""
+    """Sends requests to an application in this process, each in a new event loop."""
 
     def __init__(self, application: FastAPI) -> None:
         self._app = application
@@ -90,19 +90,19 @@ def opened(chosen: Settings, backend: Any) -> Client:
 
 @pytest.fixture
 def client(bucket: Aws, echo: FakeBackend) -> Client:
-    """Ask a gateway with uploads."""
+    """Return a client of a gateway with uploads."""
     return opened(settings(f"s3://{bucket.bucket}/front/uploads", max_bytes=1024), echo)
 
 
-def offered(client: Client, who: str = "ann") -> dict[str, Any]:
-    answer = client.post("/api/uploads", who)
-    assert answer.status_code == 200, answer.text
-    found: dict[str, Any] = answer.json()
+def create_form(client: Client, who: str = "ann") -> dict[str, Any]:
+    response = client.post("/api/uploads", who)
+    assert response.status_code == 200, response.text
+    found: dict[str, Any] = response.json()
     return found
 
 
 def send(form: Mapping[str, Any], content: bytes, **changed: str) -> httpx.Response:
-    """Send a file as the form says."""
+    """Upload a file with a form."""
     fields = {**form["fields"], **changed}
     return httpx.post(form["url"], data=fields, files={"file": ("film.png", content)})
 
@@ -111,71 +111,71 @@ def predict(client: Client, key: str, who: str = "ann") -> httpx.Response:
     return client.post("/api/predictions/chest-xray-cnn", who, json={"object": key})
 
 
-def test_a_file_larger_than_a_request_may_be_is_uploaded_and_predicted(client: Client, echo: FakeBackend) -> None:
+def test_file_above_request_limit_is_uploaded_and_predicted(client: Client, echo: FakeBackend) -> None:
     content = SAMPLE.read_bytes()
     refused = client.post("/api/predictions/chest-xray-cnn", content=content)
     assert refused.status_code == 413
     assert "POST /api/uploads" in refused.json()["detail"]
 
-    form = offered(client)
+    form = create_form(client)
     assert send(form, content).status_code == 204
-    answer = predict(client, form["object"])
-    assert answer.status_code == 200, answer.text
-    assert answer.json()["label"] == "normal"
+    response = predict(client, form["object"])
+    assert response.status_code == 200, response.text
+    assert response.json()["label"] == "normal"
     assert [item.body for item in echo.requests] == [content]
 
 
-def test_a_form_is_for_one_key_some_minutes_and_so_many_bytes(client: Client) -> None:
-    form = offered(client)
+def test_upload_form_limits_key_time_and_size(client: Client) -> None:
+    form = create_form(client)
     left = datetime.fromisoformat(form["expires"]) - datetime.now(UTC)
     assert timedelta(minutes=9) < left <= timedelta(minutes=10)
     assert form["max_bytes"] == LONGEST
     assert form["fields"]["key"] == form["object"]
-    assert offered(client)["object"] != form["object"]
+    assert create_form(client)["object"] != form["object"]
     policy = json.loads(base64.b64decode(form["fields"]["policy"]))
     assert ["content-length-range", 1, LONGEST] in policy["conditions"]
 
 
 @pytest.mark.parametrize("size", [0, LONGEST + 1])
-def test_storage_refuses_what_is_empty_or_too_long(client: Client, size: int) -> None:
-    answer = send(offered(client), b"x" * size)
-    assert answer.status_code == 400
-    assert "EntityToo" in answer.text
+def test_storage_rejects_empty_or_too_large_file(client: Client, size: int) -> None:
+    response = send(create_form(client), b"x" * size)
+    assert response.status_code == 400
+    assert "EntityToo" in response.text
 
 
 @pytest.mark.parametrize(
     "changed",
     [{"key": "front/uploads/mine"}, {"key": "index.json"}, {"acl": "public-read"}, {"x-amz-meta-a": "b"}],
 )
-def test_storage_refuses_a_form_that_was_changed(client: Client, changed: dict[str, str]) -> None:
-    assert send(offered(client), b"x", **changed).status_code == 403
+def test_storage_rejects_altered_form(client: Client, changed: dict[str, str]) -> None:
+    assert send(create_form(client), b"x", **changed).status_code == 403
 
 
-def test_a_type_that_the_sender_names_travels_on(client: Client, echo: FakeBackend) -> None:
-    form = offered(client)
+def test_declared_media_type_is_forwarded(client: Client, echo: FakeBackend) -> None:
+    form = create_form(client)
     send(form, b"{}", **{"Content-Type": "application/json"})
     predict(client, form["object"])
-    bare = offered(client)
+    bare = create_form(client)
     send(bare, b"x")
     predict(client, bare["object"])
     assert [item.media_type for item in echo.requests] == ["application/json", ""]
 
 
-def test_a_key_is_good_for_nobody_else(client: Client, echo: FakeBackend) -> None:
-    form = offered(client)
+def test_upload_key_works_for_its_owner_only(client: Client, echo: FakeBackend) -> None:
+    form = create_form(client)
     send(form, b"x")
-    assert offered(client, "bob")["object"].split("/")[2] != form["object"].split("/")[2]
-    answer = predict(client, form["object"], who="bob")
-    assert answer.status_code == 403
-    assert answer.json()["detail"].startswith("Unknown upload key")
+    assert create_form(client, "bob")["object"].split("/")[2] != form["object"].split("/")[2]
+    response = predict(client, form["object"], who="bob")
+    assert response.status_code == 403
+    assert response.json()["detail"].startswith("Unknown upload key")
     gone = client.delete(form["object"], "bob")
     assert gone.status_code == 403
     assert predict(client, form["object"]).status_code == 200
     assert len(echo.requests) == 1
 
 
-def test_no_other_object_of_the_bucket_can_be_named(client: Client, bucket: Aws, echo: FakeBackend) -> None:
-    own = offered(client)["object"].rpartition("/")[0]
+def test_other_objects_of_bucket_are_inaccessible(client: Client, bucket: Aws, echo: FakeBackend) -> None:
+    own = create_form(client)["object"].rpartition("/")[0]
     bucket.client("s3").put_object(Bucket=bucket.bucket, Key="secret", Body=b"x")
     bucket.client("s3").put_object(Bucket=bucket.bucket, Key=f"{own}/secret", Body=b"x")
     for key in (
@@ -193,14 +193,14 @@ def test_no_other_object_of_the_bucket_can_be_named(client: Client, bucket: Aws,
     assert echo.requests == []
 
 
-def test_what_was_not_sent_is_not_found(client: Client) -> None:
-    answer = predict(client, offered(client)["object"])
-    assert answer.status_code == 404
-    assert "POST /api/uploads" in answer.json()["detail"]
+def test_missing_upload_returns_404(client: Client) -> None:
+    response = predict(client, create_form(client)["object"])
+    assert response.status_code == 404
+    assert "POST /api/uploads" in response.json()["detail"]
 
 
-def test_an_object_stays_until_it_is_deleted(client: Client) -> None:
-    form = offered(client)
+def test_upload_remains_until_deleted(client: Client) -> None:
+    form = create_form(client)
     send(form, b"x")
     assert predict(client, form["object"]).status_code == predict(client, form["object"]).status_code == 200
     for _ in range(2):
@@ -208,34 +208,34 @@ def test_an_object_stays_until_it_is_deleted(client: Client) -> None:
     assert predict(client, form["object"]).status_code == 404
 
 
-def test_an_object_that_is_too_long_is_not_read(client: Client, bucket: Aws) -> None:
-    key = offered(client)["object"]
+def test_too_large_upload_is_not_read(client: Client, bucket: Aws) -> None:
+    key = create_form(client)["object"]
     bucket.client("s3").put_object(Bucket=bucket.bucket, Key=key, Body=b"x" * (LONGEST + 1))
-    answer = predict(client, key)
-    assert answer.status_code == 413
-    assert str(LONGEST) in answer.json()["detail"]
+    response = predict(client, key)
+    assert response.status_code == 413
+    assert str(LONGEST) in response.json()["detail"]
 
 
-def test_what_is_too_long_for_the_server_is_its_own_413(client: Client, echo: FakeBackend) -> None:
-    form = offered(client)
+def test_too_large_upload_for_server_returns_413(client: Client, echo: FakeBackend) -> None:
+    form = create_form(client)
     send(form, b"x")
     echo.script = lambda _: ModelResponse(413, "", b"")
-    answer = predict(client, form["object"])
-    assert answer.status_code == 413
-    assert "analysis service" in answer.json()["detail"]
+    response = predict(client, form["object"])
+    assert response.status_code == 413
+    assert "analysis service" in response.json()["detail"]
 
 
 @pytest.mark.parametrize(
     ("fault", "timeout", "status", "said"),
     [
         ({"do": "403"}, 60, 502, "denied access (AccessDenied)"),
-        ({"do": "503"}, 60, 503, "try again"),  # boto3 does so itself before, after up to a second
+        ({"do": "503"}, 60, 503, "try again"),  # boto3 retries once first, after up to a second
         ({"do": "reset"}, 60, 502, "unavailable"),
         ({"do": "cut"}, 60, 502, "unavailable"),
         ({"do": "stall", "seconds": 2}, 2, 504, "did not respond within 1 s"),
     ],
 )
-def test_storage_that_fails_is_said_and_gives_no_answer(
+def test_failing_storage_returns_problem(
     bucket: Aws,
     echo: FakeBackend,
     fault: dict[str, Any],
@@ -244,23 +244,23 @@ def test_storage_that_fails_is_said_and_gives_no_answer(
     said: str,
 ) -> None:
     client = opened(settings(f"s3://{bucket.bucket}/uploads", timeout=timeout), echo)
-    form = offered(client)
+    form = create_form(client)
     send(form, b"x" * 100_000)
     bucket.fail({"method": "GET", **fault})
-    answer = predict(client, form["object"])
-    assert answer.status_code == status, answer.text
-    assert said in answer.json()["detail"]
+    response = predict(client, form["object"])
+    assert response.status_code == status, response.text
+    assert said in response.json()["detail"]
     assert echo.requests == []
 
 
-def test_a_bucket_that_is_not_there_is_the_operators_fault(bucket: Aws, echo: FakeBackend) -> None:
+def test_missing_bucket_returns_502(bucket: Aws, echo: FakeBackend) -> None:
     client = opened(settings("s3://radserve-nowhere/uploads"), echo)
-    answer = predict(client, offered(client)["object"])
-    assert answer.status_code == 502
-    assert "NoSuchBucket" in answer.json()["detail"]
+    response = predict(client, create_form(client)["object"])
+    assert response.status_code == 502
+    assert "NoSuchBucket" in response.json()["detail"]
 
 
-def test_without_credentials_no_form_is_made(
+def test_missing_credentials_return_502(
     bucket: Aws,
     echo: FakeBackend,
     monkeypatch: pytest.MonkeyPatch,
@@ -269,47 +269,47 @@ def test_without_credentials_no_form_is_made(
     monkeypatch.delenv("AWS_ACCESS_KEY_ID")
     monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
     client = opened(settings("s3://radserve-nowhere/uploads"), echo)
-    answer = client.post("/api/uploads")
-    assert answer.status_code == 502
+    response = client.post("/api/uploads")
+    assert response.status_code == 502
     assert "Unable to locate credentials" in caplog.text
 
 
-def test_uploads_need_the_role_predict(client: Client) -> None:
+def test_uploads_require_predict_role(client: Client) -> None:
     assert client.post("/api/uploads", "reader").status_code == 403
     assert client.post("/api/uploads", "").status_code == 401
 
 
-def test_the_page_may_send_where_forms_go_and_nowhere_else(client: Client, bucket: Aws, echo: FakeBackend) -> None:
+def test_csp_allows_upload_origin_only(client: Client, bucket: Aws, echo: FakeBackend) -> None:
     policy = client.request("GET", "/live").headers["content-security-policy"]
     assert f"connect-src 'self' {bucket.url};" in policy
-    assert offered(client)["url"] == f"{bucket.url}/{bucket.bucket}"
+    assert create_form(client)["url"] == f"{bucket.url}/{bucket.bucket}"
     assert (
         "connect-src 'self';" in opened(settings(""), echo).request("GET", "/live").headers["content-security-policy"]
     )
 
 
-def test_where_uploads_are_off_that_is_said(echo: FakeBackend) -> None:
+def test_disabled_uploads_name_the_setting(echo: FakeBackend) -> None:
     client = opened(settings(""), echo)
-    for answer in (client.post("/api/uploads"), client.delete("a")):
-        assert answer.status_code == 404
-        assert "Uploads are disabled" in answer.json()["detail"]
+    for response in (client.post("/api/uploads"), client.delete("a")):
+        assert response.status_code == 404
+        assert "Uploads are disabled" in response.json()["detail"]
     assert predict(client, "a").status_code == 400
 
 
 @pytest.mark.parametrize("place", ["bucket", "s3://", "s3://bucket", "s3://bucket/", "s3://bucket/../a", "s3://B/a"])
-def test_a_place_that_is_none_is_refused_at_the_start(place: str) -> None:
+def test_invalid_upload_location_is_a_settings_error(place: str) -> None:
     with pytest.raises(SettingsError, match=r"RADSERVE_GATEWAY_UPLOADS has value .* use s3://BUCKET/PREFIX"):
         app.create(settings(place))
 
 
-def test_at_aws_a_form_goes_to_the_buckets_own_host_in_its_region(
+def test_aws_form_uses_regional_bucket_host(
     bucket: Aws,
     echo: FakeBackend,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.delenv("AWS_ENDPOINT_URL")
     client = opened(settings("s3://radserve-demo-uploads/a"), echo)
-    assert offered(client)["url"] == "https://radserve-demo-uploads.s3.eu-central-1.amazonaws.com/"
+    assert create_form(client)["url"] == "https://radserve-demo-uploads.s3.eu-central-1.amazonaws.com/"
     policy = client.request("GET", "/live").headers["content-security-policy"]
     assert "connect-src 'self' https://radserve-demo-uploads.s3.eu-central-1.amazonaws.com;" in policy
 
@@ -332,9 +332,7 @@ def listening(chosen: Settings) -> Iterator[str]:
 
 
 @pytest.mark.e2e
-def test_what_the_documentation_does_is_answered_by_the_real_server_as_the_image_itself(
-    bucket: Aws, server: Server, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_documented_upload_works_with_real_server(bucket: Aws, server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
     (block,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "uploads.md").read_text("utf-8"), re.DOTALL)
     with listening(settings(f"s3://{bucket.bucket}/uploads", server=server.url, supervisor=server.health_url)) as url:

@@ -1,4 +1,4 @@
-"""What a request's body is taken for."""
+"""Reading of request bodies."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def several(count: int) -> FakeBackend:
     return FakeBackend(lambda _: json_response({"predictions": [prediction(bytes([n])) for n in range(count)]}))
 
 
-def test_an_image_goes_on_as_it_is_with_what_describes_it() -> None:
+def test_image_is_forwarded_unchanged_with_headers() -> None:
     backend = FakeBackend()
     headers = {
         "Content-Type": "image/png",
@@ -45,54 +45,54 @@ def test_an_image_goes_on_as_it_is_with_what_describes_it() -> None:
     assert (asked.accept, asked.request_id) == ("image/png;view=mask", "r-1")
 
 
-def test_a_form_with_one_file_is_answered_like_the_file_alone() -> None:
+def test_form_with_one_file_equals_plain_body() -> None:
     backend = FakeBackend()
-    answer = ask(backend, files={"anything": ("film.png", b"film", "image/png")})
+    response = ask(backend, files={"anything": ("film.png", b"film", "image/png")})
     assert (backend.requests[0].body, backend.requests[0].media_type) == (b"film", "image/png")
-    assert (answer.status_code, answer.json()["filename"]) == (200, "film.png")
+    assert (response.status_code, response.json()["filename"]) == (200, "film.png")
 
 
-def test_a_form_with_several_files_is_one_question_and_an_answer_each_in_order() -> None:
+def test_form_with_several_files_is_one_request_in_order() -> None:
     backend = several(2)
     files = [("file", ("a.png", b"first")), ("file", ("b.png", b"second"))]
-    answer = ask(backend, files=files)
+    response = ask(backend, files=files)
     document = json.loads(backend.requests[0].body)
     assert [base64.b64decode(item["b64"]) for item in document["instances"]] == [b"first", b"second"]
     assert backend.requests[0].media_type == "application/json"
-    assert [item["filename"] for item in answer.json()["predictions"]] == ["a.png", "b.png"]
+    assert [item["filename"] for item in response.json()["predictions"]] == ["a.png", "b.png"]
 
 
-def test_json_of_the_server_goes_on_as_it_is() -> None:
+def test_json_body_is_forwarded_unchanged() -> None:
     backend = FakeBackend()
     ask(backend, json={"image": "aGk="})
     assert json.loads(backend.requests[0].body) == {"image": "aGk="}
     assert backend.requests[0].media_type == "application/json"
 
 
-def test_too_many_files_are_413_and_nobody_is_asked() -> None:
+def test_too_many_files_return_413() -> None:
     backend = several(3)
     files = [("file", (f"{n}.png", b"x")) for n in range(3)]
-    answer = ask(backend, Settings.read(max_files=2), files=files)
-    assert answer.status_code == 413
-    assert "more than 2 files" in answer.json()["detail"]
+    response = ask(backend, Settings.read(max_files=2), files=files)
+    assert response.status_code == 413
+    assert "more than 2 files" in response.json()["detail"]
     assert backend.requests == []
 
 
-def test_a_body_that_is_too_long_is_413_also_where_it_does_not_say_how_long() -> None:
+def test_too_large_body_without_length_returns_413() -> None:
     async def pieces() -> Any:
         for _ in range(3):
             yield b"x" * 1000
 
     for content in (b"x" * 3000, pieces()):
         backend = FakeBackend()
-        answer = ask(backend, Settings.read(max_bytes=2048), content=content)
-        assert answer.status_code == 413
-        assert answer.headers["content-type"] == "application/problem+json"
-        assert "2048 bytes" in answer.json()["detail"]
+        response = ask(backend, Settings.read(max_bytes=2048), content=content)
+        assert response.status_code == 413
+        assert response.headers["content-type"] == "application/problem+json"
+        assert "2048 bytes" in response.json()["detail"]
         assert backend.requests == []
 
 
-def test_what_cannot_be_read_says_what_to_send() -> None:
+def test_invalid_body_error_gives_advice() -> None:
     for request, status, said in (
         ({"content": b""}, 400, "The body is empty"),
         ({"data": {"a": "b"}}, 415, "curl -T FILE"),
@@ -105,6 +105,6 @@ def test_what_cannot_be_read_says_what_to_send() -> None:
         ({"json": {"object": "k"}}, 400, "takes no uploads"),
     ):
         backend = FakeBackend()
-        answer = ask(backend, **request)
-        assert (answer.status_code, backend.requests) == (status, []), answer.text
-        assert said in answer.json()["detail"]
+        response = ask(backend, **request)
+        assert (response.status_code, backend.requests) == (status, []), response.text
+        assert said in response.json()["detail"]

@@ -1,4 +1,4 @@
-"""Images at URLs: what is fetched, and everything that is not. A web server with TLS is on the loopback."""
+"""Fetching of URLs, with a TLS web server on the loopback interface."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from tests.authority import Authority
 from tests.gateway.application import client, gateway
 from tests.gateway.fake_backend import FakeBackend
 
-NOBODY = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+TRUST_NONE = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 CALLER = Caller("test", ALL_ROLES)
 PUBLIC = "93.184.216.34"
 METADATA = "169.254.169.254"
@@ -38,7 +38,7 @@ SECRET = "what a private host says"
 
 
 class Host(http.server.BaseHTTPRequestHandler):
-    """A web server that answers by path, and remembers the headers of its requests."""
+    """Web server that responds by path and records request headers."""
 
     protocol_version = "HTTP/1.1"
     seen: ClassVar[list[dict[str, str]]] = []
@@ -100,7 +100,7 @@ def port(authority: Authority) -> Iterator[int]:
         daemon_threads = True
 
         def handle_error(self, *_: Any) -> None:
-            """Clients that leave are part of these tests."""
+            """Ignore disconnected clients."""
 
     server = Quiet(("127.0.0.1", 0), Host)
     server.socket = context.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
@@ -114,20 +114,20 @@ def port(authority: Authority) -> Iterator[int]:
 
 
 class Names:
-    """Resolves names as told; what is told next comes next."""
+    """Resolves names to scripted addresses, in order."""
 
-    def __init__(self, *answers: Sequence[str]) -> None:
-        self.answers = list(answers)
+    def __init__(self, *responses: Sequence[str]) -> None:
+        self.responses = list(responses)
         self.asked: list[str] = []
 
     async def __call__(self, host: str) -> Sequence[str]:
         self.asked.append(host)
-        return self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+        return self.responses.pop(0) if len(self.responses) > 1 else self.responses[0]
 
 
 def fetched(value: str, names: Names | None = None, *, source: UrlFetcher | None = None, **words: Any) -> RequestBody:
-    """Fetch with the policy and resolver of the product, but for what a test replaces."""
-    chosen: dict[str, Any] = {"resolve": names or Names([PUBLIC]), "trusted": NOBODY}
+    """Fetch a URL; `words` replace parts of the fetcher."""
+    chosen: dict[str, Any] = {"resolve": names or Names([PUBLIC]), "ssl_context": TRUST_NONE}
     found = source or UrlFetcher(settings(), **chosen | words)
     return asyncio.run(found.fetch(value, CALLER))
 
@@ -139,7 +139,7 @@ def settings(**changed: Any) -> Settings:
 
 @pytest.fixture
 def local(port: int, authority: Authority) -> UrlFetcher:
-    """Fetch from the web server: its address counts as public, every other as usual."""
+    """Return a fetcher for the web server, whose address counts as public."""
     return UrlFetcher(
         settings(),
         resolve=Names(["127.0.0.1"]),
@@ -149,7 +149,7 @@ def local(port: int, authority: Authority) -> UrlFetcher:
     )
 
 
-def test_an_image_of_an_allowed_host_is_fetched_without_anything_of_the_caller(local: UrlFetcher) -> None:
+def test_image_is_fetched_without_caller_data(local: UrlFetcher) -> None:
     Host.seen.clear()
     body = fetched("https://LOCALHOST/films/chest%20film.png?size=2#top", source=local)
     assert body == RequestBody(
@@ -160,13 +160,13 @@ def test_an_image_of_an_allowed_host_is_fetched_without_anything_of_the_caller(l
     assert set(seen) == {"host", "user-agent", "accept", "accept-encoding", "connection", "path"}
 
 
-def test_it_is_answered_over_the_api(local: UrlFetcher) -> None:
+def test_fetched_image_is_predicted_over_api(local: UrlFetcher) -> None:
     backend = FakeBackend()
 
     async def ask() -> None:
         async with client(gateway(sources={"url": local}, backend=backend)) as http_client:
-            answer = await http_client.post("/api/predictions/some", json={"url": "https://localhost/a.png"})
-            assert (answer.status_code, answer.json()["filename"]) == (200, "a.png")
+            response = await http_client.post("/api/predictions/some", json={"url": "https://localhost/a.png"})
+            assert (response.status_code, response.json()["filename"]) == (200, "a.png")
             refused = await http_client.post("/api/predictions/some", json={"url": "https://10.0.0.1/a.png"})
             assert (refused.status_code, refused.headers["content-type"]) == (403, "application/problem+json")
 
@@ -174,7 +174,7 @@ def test_it_is_answered_over_the_api(local: UrlFetcher) -> None:
     assert [question.body for question in backend.requests] == [b"an image at /a.png"]
 
 
-def test_redirects_are_followed_within_a_bound_and_without_cookies(local: UrlFetcher) -> None:
+def test_redirects_are_limited_and_send_no_cookies(local: UrlFetcher) -> None:
     Host.seen.clear()
     assert fetched("https://localhost/turn/2", source=local).content == b"an image at /image.png"
     assert fetched("https://localhost/to/localhost/b.png", source=local).content == b"an image at /b.png"
@@ -195,14 +195,14 @@ def test_redirects_are_followed_within_a_bound_and_without_cookies(local: UrlFet
         "user@localhost/",
     ],
 )
-def test_a_redirect_elsewhere_is_refused_before_anybody_is_asked(location: str, local: UrlFetcher) -> None:
+def test_redirect_to_other_host_is_rejected_before_request(location: str, local: UrlFetcher) -> None:
     Host.seen.clear()
     with pytest.raises(NotAllowedError):
         fetched(f"https://localhost/to/{location}", source=local)
     assert len(Host.seen) == 1
 
 
-def test_a_name_that_stands_for_another_address_after_a_redirect_is_refused(port: int, authority: Authority) -> None:
+def test_redirect_to_rebound_name_is_rejected(port: int, authority: Authority) -> None:
     names = Names(["127.0.0.1"], [METADATA])
     context = ssl.create_default_context(cafile=str(authority.root))
     source = UrlFetcher(
@@ -214,10 +214,8 @@ def test_a_name_that_stands_for_another_address_after_a_redirect_is_refused(port
     assert (len(names.asked), len(Host.seen)) == (2, 1)
 
 
-def test_the_address_that_was_checked_is_the_one_that_is_asked(
-    port: int, authority: Authority, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The system's resolver has no say after the check: it would answer with another address now."""
+def test_checked_address_is_the_one_connected(port: int, authority: Authority, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The system's resolver, which returns another address now, is not used after the check."""
 
     names = Names(["127.0.0.1"], [METADATA])
     context = ssl.create_default_context(cafile=str(authority.root))
@@ -228,7 +226,7 @@ def test_the_address_that_was_checked_is_the_one_that_is_asked(
         resolve = loop.getaddrinfo
 
         async def watched(host: Any, *words: Any, **named: Any) -> Any:
-            assert host == "127.0.0.1"  # an address "resolves" to itself
+            assert host == "127.0.0.1"  # an address resolves to itself
             return await resolve(host, *words, **named)
 
         monkeypatch.setattr(loop, "getaddrinfo", watched)
@@ -238,7 +236,7 @@ def test_the_address_that_was_checked_is_the_one_that_is_asked(
     assert names.asked == ["localhost"]
 
 
-def test_the_certificate_has_to_be_the_names(local: UrlFetcher, port: int, authority: Authority) -> None:
+def test_certificate_must_match_host_name(local: UrlFetcher, port: int, authority: Authority) -> None:
     context = ssl.create_default_context(cafile=str(authority.root))
     for host, trusted in (("images.example.org", context), ("localhost", None)):
         source = UrlFetcher(
@@ -260,7 +258,7 @@ def test_the_certificate_has_to_be_the_names(local: UrlFetcher, port: int, autho
         ("to", BadGatewayError, "nowhere"),
     ],
 )
-def test_what_a_host_gets_wrong_is_told_apart_and_never_repeated(
+def test_host_failures_are_distinguished_without_repeating_content(
     path: str, kind: type[ProblemError], said: str, port: int, authority: Authority
 ) -> None:
     context = ssl.create_default_context(cafile=str(authority.root))
@@ -271,7 +269,7 @@ def test_what_a_host_gets_wrong_is_told_apart_and_never_repeated(
     assert SECRET not in str(caught.value)
 
 
-def test_the_next_address_is_asked_where_one_takes_no_connection(port: int, authority: Authority) -> None:
+def test_next_address_is_tried_after_connection_failure(port: int, authority: Authority) -> None:
     context = ssl.create_default_context(cafile=str(authority.root))
     words: dict[str, Any] = {"public": lambda _: True, "trusted": context, "port": port}
     found = fetched("https://localhost/a", Names(["127.0.0.9", "127.0.0.1"]), **words)
@@ -334,7 +332,7 @@ def test_the_next_address_is_asked_where_one_takes_no_connection(port: int, auth
         "https://images.example.org/" + "a" * 2048,
     ],
 )
-def test_urls_of_other_hosts_and_all_addresses_are_refused_before_anything_is_resolved(url: str) -> None:
+def test_disallowed_urls_are_rejected_before_dns(url: str) -> None:
     names = Names([PUBLIC])
     with pytest.raises((NotAllowedError, BadRequestError)) as caught:
         fetched(url, names)
@@ -351,7 +349,7 @@ def test_urls_of_other_hosts_and_all_addresses_are_refused_before_anything_is_re
         ("https://xn--bcher-kva.example/a", "xn--bcher-kva.example"),
     ],
 )
-def test_an_allowed_host_is_known_in_all_its_spellings(url: str, host: str) -> None:
+def test_allowed_host_matches_all_spellings(url: str, host: str) -> None:
     names = Names([METADATA])
     with pytest.raises(NotAllowedError, match="not public"):
         fetched(url, names)
@@ -361,13 +359,13 @@ def test_an_allowed_host_is_known_in_all_its_spellings(url: str, host: str) -> N
 @pytest.mark.parametrize(
     "addresses", [[METADATA], [PUBLIC, "10.0.0.1"], ["2606:2800:220:1::1", "fd00::1"], ["nonsense"]]
 )
-def test_a_host_with_any_address_that_is_not_public_is_refused_and_none_is_named(addresses: list[str]) -> None:
+def test_host_with_private_address_is_rejected_without_naming_it(addresses: list[str]) -> None:
     with pytest.raises(NotAllowedError, match="not public") as caught:
         fetched("https://images.example.org/a", Names(addresses))
     assert not any(address in str(caught.value) for address in addresses)
 
 
-def test_a_host_without_an_address_is_said() -> None:
+def test_host_without_address_returns_502() -> None:
     class Fails(Names):
         async def __call__(self, host: str) -> Sequence[str]:
             raise OSError
@@ -419,29 +417,29 @@ def test_a_host_without_an_address_is_said() -> None:
         ("", False),
     ],
 )
-def test_only_addresses_that_are_everybodys_are_public(address: str, public: bool) -> None:
+def test_private_addresses_are_not_public(address: str, public: bool) -> None:
     assert is_public_address(address) is public
 
 
 @pytest.mark.parametrize(
     "host", ["https://a.example", "a.example/x", "a.example:443", "*.example", "10.0.0.1", "[::1]", "1"]
 )
-def test_a_list_with_what_is_no_host_is_an_error_at_the_start(host: str) -> None:
+def test_invalid_allowed_host_is_a_settings_error(host: str) -> None:
     with pytest.raises(SettingsError, match="RADSERVE_GATEWAY_URL_HOSTS"):
-        UrlFetcher(settings(url_hosts=(host,)), ssl_context=NOBODY)
+        UrlFetcher(settings(url_hosts=(host,)), ssl_context=TRUST_NONE)
 
 
-def test_proxies_and_files_of_the_environment_are_not_asked(local: UrlFetcher, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_environment_proxies_are_ignored(local: UrlFetcher, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY"):
         monkeypatch.setenv(name, "http://127.0.0.1:9")
     assert fetched("https://localhost/a", source=local).content == b"an image at /a"
 
 
-def test_where_no_host_is_allowed_the_setting_is_named() -> None:
+def test_disabled_urls_name_the_setting() -> None:
     async def ask() -> None:
         async with client(gateway()) as http_client:
-            answer = await http_client.post("/api/predictions/some", json={"url": "https://images.example.org/a"})
-            assert "RADSERVE_GATEWAY_URL_HOSTS" in json.loads(answer.content)["detail"]
-            assert answer.status_code == 400
+            response = await http_client.post("/api/predictions/some", json={"url": "https://images.example.org/a"})
+            assert "RADSERVE_GATEWAY_URL_HOSTS" in json.loads(response.content)["detail"]
+            assert response.status_code == 400
 
     asyncio.run(ask())

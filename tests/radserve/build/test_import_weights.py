@@ -116,8 +116,8 @@ def test_a_rejected_checkpoint_changes_nothing(tmp_path: Path) -> None:
     assert contents(folder) == before
 
 
-def run(*words: object) -> tuple[int, str]:
-    result = CliRunner().invoke(app, ["import", *map(str, words)])
+def run(*arguments: object) -> tuple[int, str]:
+    result = CliRunner().invoke(app, ["import", *map(str, arguments)])
     if result.exception is not None and not isinstance(result.exception, SystemExit | RadServeError):
         raise result.exception
     return result.exit_code, result.output

@@ -1,4 +1,4 @@
-"""`radserve diff`, `apply` and `audit`."""
+"""Tests of radserve.cli.deployment against a scripted control API."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ LESS = "models: {chest: {versions: {1.0.0: {}}}}"
 
 @pytest.fixture
 def deployed(api: Scripted) -> docs.Deployed:
-    """Let the API have two models."""
+    """A control API with two models."""
     server = docs.Deployed(HAVE)
     api.script = server
     return server
@@ -38,7 +38,7 @@ def methods(api: Scripted) -> list[str]:
     return [request.method for request in api.requests]
 
 
-def test_diff_is_0_where_nothing_would_change_and_1_where_something_would(
+def test_diff_exits_with_0_without_changes_and_with_1_otherwise(
     api: Scripted, deployed: docs.Deployed, run: Run, file: Path
 ) -> None:
     file.write_text(HAVE)
@@ -48,9 +48,9 @@ def test_diff_is_0_where_nothing_would_change_and_1_where_something_would(
     other = run("diff", file)
     assert (other.code, other.err) == (1, "")
     assert [line.split(None, 1) for line in other.out.splitlines()] == [
-        ["register", "chest 1.1.0: is registered with as many workers as the server gives it"],
-        ["share", "chest 1.0.0: gets 95 % of requests instead of 100 %"],
-        ["share", "chest 1.1.0: gets 5 % of requests instead of 0 %"],
+        ["register", "chest 1.1.0: new version, default number of workers"],
+        ["share", "chest 1.0.0: 95% of requests instead of 100%"],
+        ["share", "chest 1.1.0: 5% of requests instead of 0%"],
     ]
     (first, *_) = json.loads(run("diff", file, "--json").out)["changes"]
     assert (first["action"], first["model"], first["version"]) == ("register", "chest", "1.1.0")
@@ -58,40 +58,38 @@ def test_diff_is_0_where_nothing_would_change_and_1_where_something_would(
 
 
 @pytest.mark.parametrize("text", [None, "models: {chest: {}}", "nothing"])
-def test_diff_is_2_where_the_file_is_wrong(api: Scripted, run: Run, file: Path, text: str | None) -> None:
+def test_diff_exits_with_2_for_an_invalid_file(api: Scripted, run: Run, file: Path, text: str | None) -> None:
     if text is not None:
         file.write_text(text)
-    done = run("diff", file)
-    assert (done.code, done.out) == (2, "")
-    assert done.err.startswith(f"radserve: {file}: ")
+    result = run("diff", file)
+    assert (result.code, result.out) == (2, "")
+    assert result.err.startswith(f"radserve: {file}: ")
     assert not api.requests
 
 
-def test_diff_is_2_where_nobody_answers_or_the_server_refuses(
-    api: Scripted, run: Run, file: Path, tmp_path: Path
-) -> None:
+def test_diff_exits_with_2_without_a_server_or_if_it_fails(api: Scripted, run: Run, file: Path, tmp_path: Path) -> None:
     file.write_text(HAVE)
     assert run("diff", file, "--runtime", tmp_path).code == 2
     api.script = lambda _: problem(500, "Internal error", "The log says more.")
     assert run("diff", file).code == 2
 
 
-def test_apply_shows_what_changes_and_does_it_and_a_second_time_changes_nothing(
+def test_apply_prints_and_makes_changes_and_a_second_run_makes_none(
     api: Scripted, deployed: docs.Deployed, run: Run, file: Path
 ) -> None:
     file.write_text(GROWN)
-    done = run("apply", file, "--reason", "release 7")
-    assert (done.code, done.err) == (0, "")
-    assert "chest 1.1.0: gets 5 % of requests instead of 0 %\n" in done.out
-    assert done.out.endswith("Done.\n")
+    result = run("apply", file, "--reason", "release 7")
+    assert (result.code, result.err) == (0, "")
+    assert "chest 1.1.0: 5% of requests instead of 0%\n" in result.out
+    assert result.out.endswith("Done.\n")
     assert api.requests[-1].path == "/deployment?reason=release+7"
     again = run("apply", file)
-    assert (again.code, again.out) == (0, "Nothing to change.\n")
+    assert (again.code, again.out) == (0, "No changes.\n")
     assert methods(api) == ["POST", "PUT", "POST"]
     assert run("diff", file).code == 0
 
 
-def test_apply_reads_deployment_yaml_if_no_file_is_named(
+def test_apply_reads_deployment_yaml_by_default(
     deployed: docs.Deployed, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -101,71 +99,73 @@ def test_apply_reads_deployment_yaml_if_no_file_is_named(
     assert run("diff").code == 0
 
 
-def test_where_nobody_can_agree_nothing_is_unregistered_without_yes(
+def test_without_a_terminal_a_version_is_unregistered_only_with_yes(
     api: Scripted, deployed: docs.Deployed, run: Run, file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file.write_text(LESS)
     monkeypatch.setattr("sys.stdin", (ROOT / "LICENSE").open())
-    refused = run("apply", file)
+    rejected = run("apply", file)
     sys.stdin.close()
-    assert refused.code == 2
-    assert "unregister  lung 1.0.0: is unregistered, with its 100 % of requests\n" in refused.out
-    assert "lung 1.0.0 would be unregistered, and nobody is here to agree; add --yes" in refused.err
+    assert rejected.code == 2
+    assert "unregister  lung 1.0.0: removed, with 100% of requests\n" in rejected.out
+    assert "lung 1.0.0 would be unregistered; confirm with --yes" in rejected.err
     assert "PUT" not in methods(api)
     assert run("apply", file, "--yes").code == 0
     assert deployed.have.find("lung", "1.0.0") is None
 
 
 @pytest.mark.parametrize(("answer", "code", "left"), [(b"n\n", 1, True), (b"y\n", 0, False)])
-def test_a_person_is_asked(
+def test_apply_asks_before_a_version_is_unregistered(
     deployed: docs.Deployed, run_directory: Path, file: Path, answer: bytes, code: int, *, left: bool
 ) -> None:
     file.write_text(LESS)
     ours, terminal = pty.openpty()
     os.write(ours, answer)
-    words = [sys.executable, "-m", "radserve", "apply", str(file), "--runtime", str(run_directory)]
-    done = subprocess.run(words, stdin=terminal, capture_output=True, cwd=ROOT, timeout=60, check=False)
+    command = [sys.executable, "-m", "radserve", "apply", str(file), "--runtime", str(run_directory)]
+    result = subprocess.run(command, stdin=terminal, capture_output=True, cwd=ROOT, timeout=60, check=False)
     os.close(ours)
     os.close(terminal)
-    assert done.returncode == code
-    assert b"Unregister lung 1.0.0? [y/N]" in done.stderr
+    assert result.returncode == code
+    assert b"Unregister lung 1.0.0? [y/N]" in result.stderr
     assert (deployed.have.find("lung", "1.0.0") is not None) == left
 
 
-def test_with_json_only_what_was_done_is_on_standard_output(deployed: docs.Deployed, run: Run, file: Path) -> None:
+def test_with_json_only_the_applied_changes_are_on_standard_output(
+    deployed: docs.Deployed, run: Run, file: Path
+) -> None:
     file.write_text(GROWN)
-    done = run("apply", file, "--json")
-    assert [item["action"] for item in json.loads(done.out)["changes"]] == ["register", "share", "share"]
-    assert "gets 5 %" in done.err
+    result = run("apply", file, "--json")
+    assert [item["action"] for item in json.loads(result.out)["changes"]] == ["register", "share", "share"]
+    assert "5% of requests" in result.err
     assert json.loads(run("apply", file, "--json").out) == {"changes": []}
 
 
-def test_what_was_done_is_said_where_it_is_not_what_was_shown(api: Scripted, run: Run, file: Path) -> None:
+def test_changes_that_differ_from_the_plan_are_printed(api: Scripted, run: Run, file: Path) -> None:
     file.write_text(HAVE)
     change = {"action": "scale", "model": "chest", "version": "1.0.0", "detail": "chest 1.0.0: gets 2 workers"}
     other = change | {"action": "register"}
     api.script = docs.routes({"POST /deployment/diff": {"changes": [change]}, "PUT /deployment": {"changes": [other]}})
-    assert "Meanwhile somebody else changed something. What was done:\nregister " in run("apply", file).out
+    assert "The server changed in the meantime. Applied:\nregister " in run("apply", file).out
 
 
-def test_an_apply_that_the_server_cannot_do_is_1(api: Scripted, run: Run, file: Path) -> None:
+def test_a_failed_apply_exits_with_1(api: Scripted, run: Run, file: Path) -> None:
     file.write_text(HAVE)
     change = {"action": "scale", "model": "chest", "version": "1.0.0", "detail": "chest 1.0.0: gets 2 workers"}
     failed = problem(409, "Conflict", "chest 1.0.0 answers its sample wrongly.")
     api.script = docs.routes({"POST /deployment/diff": {"changes": [change]}, "PUT /deployment": failed})
-    done = run("apply", file)
-    assert (done.code, done.err) == (1, "radserve: 409 Conflict: chest 1.0.0 answers its sample wrongly.\n")
+    result = run("apply", file)
+    assert (result.code, result.err) == (1, "radserve: 409 Conflict: chest 1.0.0 answers its sample wrongly.\n")
 
 
-def test_the_audit_log_says_who_did_what_and_why(api: Scripted, run: Run) -> None:
+def test_the_audit_log_shows_actor_action_and_reason(api: Scripted, run: Run) -> None:
     sparse = {"time": docs.STARTED, "actor": "radserve", "action": "start", "previous": None}
     api.script = lambda _: document({"entries": [sparse, docs.ENTRY]})
-    done = run("audit", "--limit", 2)
-    last = " ".join(done.out.split()[-10:])
-    assert done.code == 0
+    result = run("audit", "--limit", 2)
+    last = " ".join(result.out.split()[-10:])
+    assert result.code == 0
     assert last == f"ada promote chest 1.1.0 {docs.SHA256[:12]} the ward asked from 1.0.0"
     assert api.requests[0].path == "/audit?limit=2"
     shown = json.loads(run("audit", "--json").out)["entries"]
     assert shown[1] == docs.ENTRY
     api.script = lambda _: document({"entries": []})
-    assert run("audit").out == "Nothing is in the audit log.\n"
+    assert run("audit").out == "The audit log is empty.\n"

@@ -16,51 +16,51 @@ def _files(folder: Path, *names: str) -> None:
         (folder / name).write_bytes(b"")
 
 
-def test_a_folder_is_walked_in_order_and_other_files_are_counted(tmp_path: Path) -> None:
+def test_a_folder_is_sorted_and_other_files_are_counted(tmp_path: Path) -> None:
     wanted = ["1.2.840.113", "IM-0001", "a.PNG", "sub/b.dcm", "sub/deep/c.jpeg"]
     _files(tmp_path, *wanted, "notes.txt", "DICOMDIR", "sub/table.csv", ".hidden.png", ".cache/d.png")
-    found = find([str(tmp_path)])
-    assert sorted(source.name for source in found.sources) == [str(tmp_path / name) for name in wanted]
-    assert found.sources == find([str(tmp_path)]).sources
-    assert found.notes == (f"{tmp_path}: taken as images: 5, other files passed over: 3.",)
+    inputs = find([str(tmp_path)])
+    assert sorted(source.name for source in inputs.sources) == [str(tmp_path / name) for name in wanted]
+    assert inputs.sources == find([str(tmp_path)]).sources
+    assert inputs.notes == (f"{tmp_path}: 5 images, 3 other files ignored.",)
 
 
-def test_a_named_file_is_always_meant(tmp_path: Path) -> None:
+def test_a_named_file_is_always_an_image(tmp_path: Path) -> None:
     _files(tmp_path, "film.txt", ".film.png")
     names = [str(tmp_path / "film.txt"), str(tmp_path / ".film.png")]
     assert [source.name for source in find(names).sources] == names
 
 
-def test_a_link_to_a_folder_is_not_followed_and_a_loop_ends(tmp_path: Path) -> None:
+def test_links_to_folders_are_not_followed(tmp_path: Path) -> None:
     _files(tmp_path, "a.png")
     (tmp_path / "loop").symlink_to(tmp_path)
     (tmp_path / "dangling.png").symlink_to(tmp_path / "gone.png")
     assert [source.name for source in find([str(tmp_path)]).sources] == [str(tmp_path / "a.png")]
 
 
-def test_a_typing_error_is_an_error_although_other_files_are_there(tmp_path: Path) -> None:
+def test_a_missing_file_is_an_error(tmp_path: Path) -> None:
     _files(tmp_path, "a.png")
     with pytest.raises(InvalidCallError, match=r"b\.png: no such file or folder"):
         find([str(tmp_path / "a.png"), str(tmp_path / "b.png")])
 
 
-def test_nothing_found_is_an_error_that_says_what_counts(tmp_path: Path) -> None:
+def test_a_folder_without_images_is_an_error(tmp_path: Path) -> None:
     _files(tmp_path, "notes.txt")
-    with pytest.raises(InvalidCallError, match=r"no image found; .*\.dcm"):
+    with pytest.raises(InvalidCallError, match=r"no image found\. .*\.dcm"):
         find([str(tmp_path)])
 
 
-def test_standard_input_is_read_once_and_no_further_than_needed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_standard_input_is_read_up_to_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"0123456789")))
     (source,) = find(["-"]).sources
     assert source.content(4) == b"01234"
-    with pytest.raises(InvalidCallError, match="once only"):
+    with pytest.raises(InvalidCallError, match="only once"):
         find(["-", "-"])
 
 
-def test_what_is_made_of_an_image_is_placed_as_the_image_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pictures_keep_the_relative_path_of_their_image(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     _files(tmp_path, "case/sub/b.DCM", "case/1.2.840.113", "film.tar.png", "notes.txt")
-    found = find(["case", "film.tar.png", "notes.txt", "-"]).sources
-    places = ["1.2.840.113", "film.tar", "notes.txt", "stdin", "sub/b"]
-    assert sorted(str(source.place) for source in found) == places
+    sources = find(["case", "film.tar.png", "notes.txt", "-"]).sources
+    stems = ["1.2.840.113", "film.tar", "notes.txt", "stdin", "sub/b"]
+    assert sorted(str(source.stem) for source in sources) == stems

@@ -1,4 +1,4 @@
-"""`radserve models`: what is shown and what is asked for."""
+"""Tests of radserve.cli.models against a scripted control API."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from radserve.versions import deployment_spec
+from radserve.versions import deployment_file
 from tests.radserve import control_documents as docs
 from tests.radserve.cli.conftest import Run
 from tests.radserve.scripted import Reply, Scripted, document, problem, scripted
@@ -14,182 +14,184 @@ from tests.server import free_ports
 
 
 def rows(out: str) -> list[str]:
-    """Return the lines, each cell apart by one blank."""
+    """Return the lines with single spaces between cells."""
     return [" ".join(line.split()) for line in out.splitlines() if line.strip()]
 
 
-def test_a_list_shows_every_version_in_units_that_people_read(api: Scripted, run: Run) -> None:
+def test_list_shows_every_version_in_readable_units(api: Scripted, run: Run) -> None:
     api.script = docs.routes({"GET /versions": docs.overview(rollout=docs.rollout())})
-    done = run("models", "list")
-    assert (done.code, done.err) == (0, "")
-    shown = rows(done.out)
-    assert "chest 1.0.0 ready 100 % 2/2 3 d 200 2 312 ms" in shown
-    assert "chest 1.1.0 degraded 0 % 1/2 3 d 200 2 -" in shown
-    assert "chest 1.1.0: canary (5 % of requests, step 1 of 3): 7 of 20 requests seen\n" in done.out
+    result = run("models", "list")
+    assert (result.code, result.err) == (0, "")
+    shown = rows(result.out)
+    assert "chest 1.0.0 ready 100% 2/2 3 d 200 2 312 ms" in shown
+    assert "chest 1.1.0 degraded 0% 1/2 3 d 200 2 -" in shown
+    assert "chest 1.1.0: canary (5% of requests, step 1 of 3): 7 of 20 requests seen\n" in result.out
 
 
-def test_on_a_narrow_terminal_no_version_and_no_number_is_cut_off(
-    api: Scripted, run: Run, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_versions_and_numbers_fit_a_narrow_terminal(api: Scripted, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     found = docs.overview(name="brain-tumor-attention")
     api.script = docs.routes({"GET /versions": found, "GET /versions/chest": docs.model()})
     monkeypatch.setattr("radserve.cli.versions_view._PIPE_WIDTH", 80)
-    for words in (("list",), ("show", "chest")):
-        out = run("models", *words).out
+    for arguments in (("list",), ("show", "chest")):
+        out = run("models", *arguments).out
         assert "…" not in out
         assert "degraded" in out
         assert "312 ms" in out
 
 
-def test_a_list_says_where_no_front_splits_the_requests(api: Scripted, run: Run) -> None:
+def test_list_reports_a_server_without_a_proxy(api: Scripted, run: Run) -> None:
     api.script = docs.routes({"GET /versions": docs.overview(front=False)})
-    assert "No front is before this server: a rollout is verified, then switches" in run("models", "list").out
+    assert "Without a proxy, requests cannot be split: a rollout verifies a version" in run("models", "list").out
     api.script = docs.routes({"GET /versions": {"front": True, "models": []}})
     assert run("models", "list").out == "No model is registered.\n"
 
 
-def test_show_has_what_the_list_has_no_room_for(api: Scripted, run: Run) -> None:
+def test_show_prints_every_property(api: Scripted, run: Run) -> None:
     api.script = docs.routes({"GET /versions/chest": docs.model(rollout=docs.ROLLED_BACK)})
-    done = run("models", "show", "chest")
-    assert done.code == 0
-    shown = rows(done.out)
+    result = run("models", "show", "chest")
+    assert result.code == 0
+    shown = rows(result.out)
     for line in (
         "1.0.0 1.1.0",
         "State ready degraded",
-        "Share of requests 100 % 0 %",
+        "Share of requests 100% 0%",
         "Workers ready 2/2 1/2",
         "Age 3 d 3 d",
-        "Errors 2 (1.0%) 2 (1.0%)",
-        "Refusals 5 5",
-        "Half answered within 4.2 ms -",
-        "95 % answered within 312 ms -",
+        "Errors (5xx) 2 (1.0%) 2 (1.0%)",
+        "Rejections (4xx) 5 5",
+        "Median latency 4.2 ms -",
+        "95th percentile 312 ms -",
         "Archive 4.2 MB 4.2 MB",
     ):
         assert line in shown
-    assert f"chest 1.0.0, the default one: archive sha256 {docs.SHA256}\n" in done.out
-    assert f"chest 1.1.0: archive sha256 {docs.SHA256}\n" in done.out
-    assert "A rollback would lead to 0.9.0." in done.out
-    assert "chest 1.1.0: rolled back (0 % of requests): 3 of 20 requests failed" in done.out
+    assert f"chest 1.0.0 (default): archive sha256 {docs.SHA256}\n" in result.out
+    assert f"chest 1.1.0: archive sha256 {docs.SHA256}\n" in result.out
+    assert "A rollback restores 0.9.0." in result.out
+    assert "chest 1.1.0: rolled back (0% of requests): 3 of 20 requests failed" in result.out
 
 
-def test_what_a_server_says_reaches_no_terminal_as_control_characters(api: Scripted, run: Run) -> None:
+def test_control_characters_of_a_response_are_escaped(api: Scripted, run: Run) -> None:
     found = docs.model(rollout=docs.rollout(detail="[red]\x1b[31m"))
     api.script = docs.routes({"GET /versions/chest": found})
-    done = run("models", "show", "chest")
-    assert r"[red]\x1b[31m" in done.out
-    assert "\x1b" not in done.out
+    result = run("models", "show", "chest")
+    assert r"[red]\x1b[31m" in result.out
+    assert "\x1b" not in result.out
 
 
 @pytest.mark.parametrize(
-    ("words", "route", "answer", "body", "said"),
+    ("arguments", "route", "response", "body", "message"),
     [
         (
             ["register", "chest", "1.1.0", "--workers", 2, "--reason", "new"],
             "POST /versions/chest/1.1.0",
             document(docs.version("1.1.0", state="candidate"), 201),
             {"workers": 2, "reason": "new"},
-            f"chest 1.1.0 is registered: candidate, 2/2 workers, 0 % of requests, sha256 {docs.SHA256}.",
+            f"chest 1.1.0 registered: candidate, 2/2 workers, 0% of requests, sha256 {docs.SHA256}.",
         ),
         (
             ["scale", "chest", "1.1.0", 3],
             "PATCH /versions/chest/1.1.0",
             docs.version("1.1.0", workers={"wanted": 3, "ready": 3}),
             {"workers": 3, "reason": None},
-            "chest 1.1.0 is scaled: ready, 3/3 workers",
+            "chest 1.1.0 scaled: ready, 3/3 workers",
         ),
         (
             ["promote", "chest", "1.1.0", "--reason", "good"],
             "POST /versions/chest/1.1.0/promote",
             docs.model(),
             {"reason": "good"},
-            "A rollback would lead to 0.9.0.",
+            "A rollback restores 0.9.0.",
         ),
         (
             ["rollback", "chest"],
             "POST /versions/chest/rollback",
             docs.model(),
             {"reason": None},
-            "chest 1.0.0, the default one",
+            "chest 1.0.0 (default)",
         ),
         (
             ["unregister", "chest", "1.0.0", "--force"],
             "DELETE /versions/chest/1.0.0",
             Reply(204, media_type=None),
             None,
-            "chest 1.0.0 is unregistered.",
+            "chest 1.0.0 unregistered.",
         ),
     ],
 )
-def test_a_change_is_asked_for_once_and_shown(
-    api: Scripted, run: Run, words: list[str], route: str, answer: object, body: object, said: str
+def test_a_change_is_requested_once_and_printed(
+    api: Scripted, run: Run, arguments: list[str], route: str, response: object, body: object, message: str
 ) -> None:
-    api.script = docs.routes({route: answer})
-    done = run("models", *words)
-    assert done.code == 0, done.err
-    assert said in done.out
+    api.script = docs.routes({route: response})
+    result = run("models", *arguments)
+    assert result.code == 0, result.err
+    assert message in result.out
     (request,) = api.requests
     assert (json.loads(request.body) if request.body else None) == body
-    shown = json.loads(run("models", *words, "--json").out)
+    shown = json.loads(run("models", *arguments, "--json").out)
     assert shown.get("name", shown.get("version")) in ("chest", "1.1.0")
 
 
 @pytest.mark.parametrize(
-    ("words", "route", "answer"),
+    ("arguments", "route", "response"),
     [
         (["list"], "GET /versions", docs.overview(rollout=docs.SHADOWED)),
         (["show", "chest"], "GET /versions/chest", docs.model()),
     ],
 )
-def test_json_is_one_document_with_all_that_is_documented(
-    api: Scripted, run: Run, words: list[str], route: str, answer: object
+def test_json_is_one_document_with_every_documented_key(
+    api: Scripted, run: Run, arguments: list[str], route: str, response: object
 ) -> None:
-    api.script = docs.routes({route: answer})
-    done = run("models", *words, "--json")
-    shown = json.loads(done.out)
+    api.script = docs.routes({route: response})
+    result = run("models", *arguments, "--json")
+    shown = json.loads(result.out)
     for model in shown.get("models", [shown]):
         assert set(model["versions"][0]) == set(docs.version()) - {"newer"}
-    assert (done.code, done.err) == (0, "")
+    assert (result.code, result.err) == (0, "")
 
 
-def test_an_export_is_a_file_that_is_read_again(api: Scripted, run: Run) -> None:
-    have = "models:\n  chest:\n    versions:\n      1.0.0:\n        share: 100\n        workers: 2\n"
-    api.script = docs.Deployed(have)
-    assert run("models", "export").out == have
-    assert deployment_spec.parse(run("models", "export", "--json").out, "json") == deployment_spec.parse(have, "have")
+def test_an_exported_deployment_can_be_read_again(api: Scripted, run: Run) -> None:
+    deployment = "models:\n  chest:\n    versions:\n      1.0.0:\n        share: 100\n        workers: 2\n"
+    api.script = docs.Deployed(deployment)
+    assert run("models", "export").out == deployment
+    assert deployment_file.parse(run("models", "export", "--json").out, "json") == deployment_file.parse(
+        deployment, "deployment"
+    )
 
 
-def test_a_refusal_is_1_and_the_servers_words(api: Scripted, run: Run) -> None:
-    words = "chest 1.0.0 has 95 % of the requests."
-    api.script = docs.routes({"DELETE /versions/chest/1.0.0": problem(409, "Conflict", words)})
-    done = run("models", "unregister", "chest", "1.0.0")
-    assert (done.code, done.out, done.err) == (1, "", f"radserve: 409 Conflict: {words}\n")
+def test_a_rejected_change_exits_with_1_and_the_reason(api: Scripted, run: Run) -> None:
+    arguments = "chest 1.0.0 has 95% of the requests."
+    api.script = docs.routes({"DELETE /versions/chest/1.0.0": problem(409, "Conflict", arguments)})
+    result = run("models", "unregister", "chest", "1.0.0")
+    assert (result.code, result.out, result.err) == (1, "", f"radserve: 409 Conflict: {arguments}\n")
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("arguments", "message"),
     [
         (["show", "../x"], "NAME has value '../x'"),
         (["promote", "chest", "v2"], "VERSION has value 'v2'"),
         (["scale", "chest", "1.0.0", "0"], "workers"),
-        (["list", "--cacert", "ca.pem"], "--cacert ca.pem is for a front"),
+        (["list", "--cacert", "ca.pem"], "--cacert ca.pem requires --url"),
         (["list", "--url", "ftp://x"], "url has value 'ftp://x'"),
     ],
 )
-def test_wrong_usage_is_2_and_asks_nothing(api: Scripted, run: Run, words: list[str], said: str) -> None:
-    done = run("models", *words)
-    assert (done.code, done.out) == (2, "")
-    assert said in done.err
+def test_invalid_usage_exits_with_2_without_a_request(
+    api: Scripted, run: Run, arguments: list[str], message: str
+) -> None:
+    result = run("models", *arguments)
+    assert (result.code, result.out) == (2, "")
+    assert message in result.err
     assert not api.requests
 
 
-def test_nobody_there_is_3(run: Run, run_directory: object) -> None:
-    done = run("models", "list")
-    assert (done.code, done.out) == (3, "")
-    assert done.err.startswith(f"radserve: Nobody answers at {run_directory}/control.sock (")
+def test_without_a_server_the_exit_code_is_3(run: Run, run_directory: object) -> None:
+    result = run("models", "list")
+    assert (result.code, result.out) == (3, "")
+    assert result.err.startswith(f"radserve: Nobody answers at {run_directory}/control.sock (")
     assert run("models", "list", "--url", f"http://127.0.0.1:{free_ports(1)[0]}").code == 3
 
 
-def test_a_server_named_by_hand_wins_over_one_named_by_a_variable(
+def test_an_option_takes_precedence_over_a_variable(
     api: Scripted, odd: Scripted, run: Run, run_directory: object, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for server in (api, odd):
@@ -199,7 +201,7 @@ def test_a_server_named_by_hand_wins_over_one_named_by_a_variable(
     monkeypatch.setenv("RADSERVE_MANAGEMENT_URL", odd.url)
     both = run("models", "list")
     assert both.code == 2
-    assert "name two servers" in both.err
+    assert "select two servers" in both.err
     assert run("models", "list", "--runtime", run_directory).code == 0
     assert (len(odd.requests), len(api.requests)) == (1, 1)
     monkeypatch.delenv("RADSERVE_RUNTIME")
@@ -207,7 +209,7 @@ def test_a_server_named_by_hand_wins_over_one_named_by_a_variable(
     assert len(odd.requests) == 2
 
 
-def test_the_server_that_runs_here_is_found(
+def test_the_server_on_this_host_is_detected(
     run: Run, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = tmp_path_factory.mktemp("tmp")

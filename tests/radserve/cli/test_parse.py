@@ -1,4 +1,4 @@
-"""What is written about shares, times and errors is read as it was meant, or refused."""
+"""Tests of radserve.cli.parse and units."""
 
 from __future__ import annotations
 
@@ -14,42 +14,42 @@ from radserve.errors import InvalidCallError
     ("text", "shares"),
     [("5%,25%,100%", (5, 25, 100)), ("100%", (100,)), (" 0.5% , 100 %", (0.5, 100)), ("33.3%,100%", (33.3, 100))],
 )
-def test_shares_are_read(text: str, shares: tuple[float, ...]) -> None:
+def test_valid_shares_are_parsed(text: str, shares: tuple[float, ...]) -> None:
     assert parse.steps("--canary", text) == shares
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
-        ("5,25,100", "write a percentage above 0, such as 5%"),
-        ("", "write a percentage"),
-        ("5%,,100%", "write a percentage"),
+        ("5,25,100", "use a percentage above 0, such as 5%"),
+        ("", "use a percentage"),
+        ("5%,,100%", "use a percentage"),
         ("0%,100%", "above 0"),
         ("-5%,100%", "above 0"),
-        ("101%", "write a percentage"),
-        ("nan%", "write a percentage"),
+        ("101%", "use a percentage"),
+        ("nan%", "use a percentage"),
         ("5%,25%", "the last share must be 100%"),
         ("25%,5%,100%", "each share must be larger"),
         ("5%,5%,100%", "each share must be larger"),
-        ("0.05%,100%", "steps of 0.1%"),
+        ("0.05%,100%", "multiples of 0.1%"),
     ],
 )
-def test_shares_that_no_rollout_can_have_are_refused(text: str, said: str) -> None:
+def test_invalid_shares_are_rejected(text: str, message: str) -> None:
     with pytest.raises(InvalidCallError) as caught:
         parse.steps("--canary", text)
     assert str(caught.value).startswith("--canary has value '")
-    assert said in str(caught.value)
+    assert message in str(caught.value)
 
 
 @pytest.mark.parametrize(("text", "seconds"), [("300ms", 0.3), ("30s", 30), ("5m", 300), ("2h", 7200), ("1.5 h", 5400)])
-def test_times_are_read(text: str, seconds: float) -> None:
+def test_valid_durations_are_parsed(text: str, seconds: float) -> None:
     assert parse.duration("--step", text) == pytest.approx(seconds)
 
 
 @pytest.mark.parametrize("text", ["5", "", "m", "0s", "-5m", "5 min", "1e3s", "5d", "1.2.3s", "infs"])
-def test_times_without_a_unit_or_a_meaning_are_refused(text: str) -> None:
+def test_invalid_durations_are_rejected(text: str) -> None:
     with pytest.raises(
-        InvalidCallError, match=r"--step has value '.*'; write a time above 0 with its unit, such as 300ms"
+        InvalidCallError, match=r"--step has value '.*'; use a duration above 0 with its unit, such as 300ms"
     ):
         parse.duration("--step", text)
 
@@ -57,31 +57,31 @@ def test_times_without_a_unit_or_a_meaning_are_refused(text: str) -> None:
 @pytest.mark.parametrize(
     ("text", "fraction"), [("1%", 0.01), ("0.01", 0.01), ("0%", 0), ("0", 0), ("100%", 1), ("0.5 %", 0.005)]
 )
-def test_error_rates_are_read(text: str, fraction: float) -> None:
+def test_valid_rates_are_parsed(text: str, fraction: float) -> None:
     assert parse.rate("--max-error", text) == pytest.approx(fraction)
 
 
 @pytest.mark.parametrize("text", ["1", "5", "101%", "", "%", "-1%", "one"])
-def test_error_rates_that_might_mean_two_things_are_refused(text: str) -> None:
+def test_ambiguous_and_invalid_rates_are_rejected(text: str) -> None:
     with pytest.raises(
-        InvalidCallError, match=r"--max-error has value '.*'; write a share of the requests, such as 1% or 0"
+        InvalidCallError, match=r"--max-error has value '.*'; use a part of the requests, such as 1% or 0"
     ):
         parse.rate("--max-error", text)
 
 
 @pytest.mark.parametrize(("text", "factor"), [("2", 2), ("1.5", 1.5), ("1", 1), ("off", None)])
-def test_factors_are_read(text: str, factor: float | None) -> None:
+def test_valid_factors_are_parsed(text: str, factor: float | None) -> None:
     assert parse.factor("--max-slowdown", text) == factor
 
 
 @pytest.mark.parametrize("text", ["0.5", "two", "", "-2"])
-def test_factors_below_one_are_refused(text: str) -> None:
+def test_factors_below_one_are_rejected(text: str) -> None:
     with pytest.raises(InvalidCallError, match="factor of 1 or more, such as 2, or 'off'"):
         parse.factor("--max-slowdown", text)
 
 
 @pytest.mark.parametrize("text", ["../x", "Chest", "", "a/b", "chest?x"])
-def test_no_name_leads_out_of_its_path(text: str) -> None:
+def test_a_name_cannot_leave_its_path(text: str) -> None:
     with pytest.raises(InvalidCallError, match="NAME has value"):
         parse.name(text)
     with pytest.raises(InvalidCallError, match="VERSION has value"):
@@ -90,32 +90,32 @@ def test_no_name_leads_out_of_its_path(text: str) -> None:
 
 @settings(max_examples=50)
 @given(text=st.text(max_size=12))
-def test_no_text_is_read_as_something_that_is_no_number(text: str) -> None:
+def test_any_text_is_a_finite_number_or_an_error(text: str) -> None:
     for read in (parse.percentage, parse.duration, parse.rate):
         try:
-            found = read("--x", text)
+            number = read("--x", text)
         except InvalidCallError:
             continue
-        assert 0 <= found < float("inf")
+        assert 0 <= number < float("inf")
 
 
 @pytest.mark.parametrize(
-    ("seconds", "shown"), [(-1, "0 s"), (0.4, "0 s"), (59, "59 s"), (60, "1 min"), (7300, "2 h"), (3e5, "3 d")]
+    ("seconds", "expected"), [(-1, "0 s"), (0.4, "0 s"), (59, "59 s"), (60, "1 min"), (7300, "2 h"), (3e5, "3 d")]
 )
-def test_an_age_has_one_unit(seconds: float, shown: str) -> None:
-    assert units.age(seconds) == shown
+def test_an_age_has_one_unit(seconds: float, expected: str) -> None:
+    assert units.age(seconds) == expected
 
 
 @pytest.mark.parametrize(
-    ("seconds", "shown"), [(None, "-"), (0.0042, "4.2 ms"), (0.312, "312 ms"), (2.5, "2500 ms"), (12.34, "12.3 s")]
+    ("seconds", "expected"), [(None, "-"), (0.0042, "4.2 ms"), (0.312, "312 ms"), (2.5, "2500 ms"), (12.34, "12.3 s")]
 )
-def test_latency_is_in_milliseconds(seconds: float | None, shown: str) -> None:
-    assert units.latency(seconds) == shown
+def test_latency_is_in_milliseconds(seconds: float | None, expected: str) -> None:
+    assert units.latency(seconds) == expected
 
 
 @pytest.mark.parametrize(
-    ("count", "whole", "shown"),
+    ("count", "whole", "expected"),
     [(0, 0, "0"), (0, 9, "0"), (9, 9, "9"), (1, 100_000, "1 (0.1%)"), (99_999, 100_000, "99999 (99.9%)")],
 )
-def test_rounding_makes_neither_none_nor_all(count: int, whole: int, shown: str) -> None:
-    assert units.part(count, whole) == shown
+def test_a_share_is_never_rounded_to_0_or_100_percent(count: int, whole: int, expected: str) -> None:
+    assert units.part(count, whole) == expected

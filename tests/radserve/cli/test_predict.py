@@ -25,7 +25,7 @@ SAMPLE = ROOT / "archives" / "chest-xray-cnn" / "sample.png"
 
 @pytest.fixture
 def films(tmp_path: Path) -> Path:
-    """Make a folder with two images and one between them that is refused."""
+    """Make a folder with two images and, between them, one that the server rejects."""
     for name, content in (("1.png", b"one"), ("2.png", b"bad"), ("3.png", b"three")):
         (tmp_path / name).write_bytes(content)
     return tmp_path
@@ -33,37 +33,39 @@ def films(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Name a folder for pictures that is not there yet."""
+    """Return the path of a folder for pictures that does not exist yet."""
     return tmp_path_factory.mktemp("pictures") / "out"
 
 
-def _command(url: str, *words: str | Path, name: str = "chest") -> list[str]:
-    return [sys.executable, "-m", "radserve", "predict", name, *map(str, words), "--url", url]
+def _command(url: str, *arguments: str | Path, name: str = "chest") -> list[str]:
+    return [sys.executable, "-m", "radserve", "predict", name, *map(str, arguments), "--url", url]
 
 
-def _predict(url: str, *words: str | Path, name: str = "chest", stdin: bytes = b"") -> subprocess.CompletedProcess[str]:
+def _predict(
+    url: str, *arguments: str | Path, name: str = "chest", stdin: bytes = b""
+) -> subprocess.CompletedProcess[str]:
     done = subprocess.run(
-        _command(url, *words, name=name), input=stdin, capture_output=True, cwd=ROOT, timeout=60, check=False
+        _command(url, *arguments, name=name), input=stdin, capture_output=True, cwd=ROOT, timeout=60, check=False
     )
     return subprocess.CompletedProcess(done.args, done.returncode, done.stdout.decode(), done.stderr.decode())
 
 
-def test_a_film_is_answered_with_0_and_nothing_on_stderr(odd: Scripted, films: Path) -> None:
+def test_one_image_exits_with_0_and_an_empty_stderr(odd: Scripted, films: Path) -> None:
     done = _predict(odd.url, films / "1.png")
     assert (done.returncode, done.stderr) == (0, "")
     assert "normal" in done.stdout
     assert "75.0%" in done.stdout
 
 
-def test_a_refused_image_among_others_is_1_and_theirs_are_answered(odd: Scripted, films: Path) -> None:
+def test_a_rejected_image_exits_with_1_and_leaves_the_others_unaffected(odd: Scripted, films: Path) -> None:
     done = _predict(odd.url, films, "--json")
     first, second, third = map(json.loads, done.stdout.splitlines())
-    assert (done.returncode, done.stderr) == (1, "2 answered, 1 not.\n")
+    assert (done.returncode, done.stderr) == (1, "2 images analysed, 1 failed.\n")
     assert (first["label"], third["label"]) == ("normal", "normal")
     assert set(second) == {"file", "problem"}
 
 
-def test_a_failure_of_the_server_is_that_images_own(odd: Scripted, films: Path) -> None:
+def test_a_server_error_affects_one_image_only(odd: Scripted, films: Path) -> None:
     def script(request: Request) -> Reply:
         return document({}, 500) if request.body == b"one" else answer(request)
 
@@ -78,16 +80,16 @@ def test_a_failure_of_the_server_is_that_images_own(odd: Scripted, films: Path) 
     ]
 
 
-def test_an_answer_in_the_wrong_form_is_no_answer(odd: Scripted, films: Path) -> None:
+def test_an_invalid_response_gives_no_result(odd: Scripted, films: Path) -> None:
     odd.script = lambda _: document({"label": "normal", "probability": 0.9})
     done = _predict(odd.url, films / "1.png")
     assert done.returncode == 1
-    assert "NO ANSWER" in done.stdout
-    assert "Not an answer: Invalid response: model is missing." in done.stdout
+    assert "NO RESULT" in done.stdout
+    assert "Invalid response: key 'model' is missing" in done.stdout
     assert "90" not in done.stdout
 
 
-def test_a_file_that_cannot_be_read_is_that_files_problem(odd: Scripted, films: Path) -> None:
+def test_an_unreadable_file_affects_one_row_only(odd: Scripted, films: Path) -> None:
     (films / "gone.png").symlink_to("/proc/self/mem")
     done = _predict(odd.url, films / "gone.png", films / "1.png", "--json")
     first, second = map(json.loads, done.stdout.splitlines())
@@ -96,7 +98,7 @@ def test_a_file_that_cannot_be_read_is_that_files_problem(odd: Scripted, films: 
     assert second["label"] == "normal"
 
 
-def test_standard_input_is_an_image(odd: Scripted) -> None:
+def test_standard_input_can_be_the_image(odd: Scripted) -> None:
     done = _predict(odd.url, "-", "--json", stdin=b"one")
     assert done.returncode == 0
     assert json.loads(done.stdout)["file"] == "-"
@@ -113,7 +115,7 @@ def test_many_files_keep_their_order(odd: Scripted, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("arguments", "message"),
     [
         (["nowhere.png"], "nowhere.png: no such file or folder"),
         (["1.png", "--json", "--csv"], "exclude each other"),
@@ -122,32 +124,34 @@ def test_many_files_keep_their_order(odd: Scripted, tmp_path: Path) -> None:
         ([], "Missing argument"),
     ],
 )
-def test_wrong_usage_is_2_and_asks_nothing(odd: Scripted, films: Path, words: list[str], said: str) -> None:
-    done = _predict(odd.url, *[films / word if word.endswith(".png") else word for word in words])
+def test_wrong_usage_exits_with_2_and_sends_no_request(
+    odd: Scripted, films: Path, arguments: list[str], message: str
+) -> None:
+    done = _predict(odd.url, *[films / word if word.endswith(".png") else word for word in arguments])
     assert (done.returncode, done.stdout) == (2, "")
-    assert said in done.stderr
+    assert message in done.stderr
     assert not odd.requests
 
 
 @pytest.mark.parametrize("status", [401, 403, 404])
-def test_what_concerns_every_image_is_2_and_said_once(odd: Scripted, films: Path, status: int) -> None:
+def test_an_error_that_concerns_every_image_exits_with_2_once(odd: Scripted, films: Path, status: int) -> None:
     odd.script = lambda _: document({"message": "No."}, status)
     done = _predict(odd.url, films)
     assert (done.returncode, done.stdout) == (2, "")
     assert len(done.stderr.splitlines()) == 1
 
 
-def test_nobody_there_is_3_and_one_line_says_what_to_do(films: Path) -> None:
+def test_an_unreachable_server_exits_with_3_and_one_line(films: Path) -> None:
     done = _predict(f"http://127.0.0.1:{free_ports(1)[0]}", films)
     assert (done.returncode, done.stdout) == (3, "")
     (line,) = done.stderr.splitlines()
-    assert line.startswith("radserve: Nobody answers at http://127.0.0.1:")
-    assert "start the server with scripts/serve" in line
+    assert line.startswith("radserve: Cannot connect to http://127.0.0.1:")
+    assert "Start the server with scripts/serve" in line
 
 
 @pytest.fixture
 def stuck(odd: Scripted) -> Iterator[threading.Event]:
-    """Let the server answer the first image and then nobody until the test ends."""
+    """Delay every response after the first until the test ends."""
     arrived, enough = threading.Event(), threading.Event()
 
     def script(request: Request) -> Reply:
@@ -161,27 +165,27 @@ def stuck(odd: Scripted) -> Iterator[threading.Event]:
     enough.set()
 
 
-def test_ctrl_c_is_130_at_once_and_keeps_what_was_answered(odd: Scripted, films: Path, stuck: threading.Event) -> None:
+def test_ctrl_c_exits_with_130_and_prints_finished_results(odd: Scripted, films: Path, stuck: threading.Event) -> None:
     process = subprocess.Popen(
         _command(odd.url, films, "--json"),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
         cwd=ROOT,
-        # Tests that a shell runs in the background inherit that Ctrl-C is ignored.
+        # A shell that runs tests in the background makes them ignore SIGINT.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509 - a single system call
     )
     assert process.stdout is not None
     first = process.stdout.readline()
     assert stuck.wait(20)
     process.send_signal(signal.SIGINT)
-    rest, said = process.communicate(timeout=5)
+    rest, message = process.communicate(timeout=5)
     assert (process.returncode, rest) == (130, "")
     assert json.loads(first)["label"] == "normal"
-    assert said == "Interrupted; 1 of 3 images were answered.\n"
+    assert message == "Interrupted after 1 of 3 results.\n"
 
 
-def test_a_person_sees_a_progress_bar_and_standard_output_stays_clean(odd: Scripted, films: Path) -> None:
+def test_a_terminal_shows_a_progress_bar_on_stderr(odd: Scripted, films: Path) -> None:
     reader, terminal = pty.openpty()
     environment = os.environ | {"TERM": "xterm", "COLUMNS": "100"}
     process = subprocess.Popen(
@@ -198,98 +202,96 @@ def test_a_person_sees_a_progress_bar_and_standard_output_stays_clean(odd: Scrip
     assert len(out.splitlines()) == 4
 
 
-def test_masks_and_overlays_are_written_where_they_were_asked_for(odd: Scripted, films: Path, out: Path) -> None:
+def test_masks_and_overlays_are_written_to_their_folders(odd: Scripted, films: Path, out: Path) -> None:
     (films / "2.png").write_bytes(b"empty")
     done = _predict(odd.url, films, "--masks", out, "--overlays", out / "on", "--json", name="glioma")
-    assert (done.returncode, done.stderr) == (0, "3 answered, 0 not.\n")
+    assert (done.returncode, done.stderr) == (0, "3 images analysed, 0 failed.\n")
     assert sorted(path.name for path in out.glob("*.png")) == ["1.mask.png", "2.mask.png", "3.mask.png"]
     assert np.asarray(Pillow.open(out / "1.mask.png")).tolist() == marked().tolist()
     assert not np.asarray(Pillow.open(out / "2.mask.png")).any()
     assert sorted(path.name for path in (out / "on").iterdir()) == ["1.overlay.png", "2.overlay.png", "3.overlay.png"]
-    # Of the version that answered, not of one that became the default meanwhile.
+    # Pictures are of the version that gave the result, even if the default version changes.
     pictures = [request for request in odd.requests if request.headers["Accept"] == "image/png;view=overlay"]
     assert {request.path for request in pictures} == {"/predictions/glioma/1.0.0"}
 
 
-def test_heat_maps_are_those_of_the_explanations(odd: Scripted, films: Path, out: Path) -> None:
+def test_heat_maps_are_requested_from_explanations(odd: Scripted, films: Path, out: Path) -> None:
     done = _predict(odd.url, films / "1.png", "--explain", out)
     assert (done.returncode, done.stderr) == (0, "")
     assert np.asarray(Pillow.open(out / "1.heat.png")).shape == (10, 20, 3)
     assert odd.requests[-1].path == "/explanations/chest/1.0.0"
 
 
-def test_a_refused_image_leaves_no_picture(odd: Scripted, films: Path, out: Path) -> None:
+def test_a_rejected_image_writes_no_picture(odd: Scripted, films: Path, out: Path) -> None:
     done = _predict(odd.url, films, "--masks", out, name="glioma")
     assert done.returncode == 1
     assert sorted(path.name for path in out.iterdir()) == ["1.mask.png", "3.mask.png"]
 
 
-def test_an_image_whose_picture_fails_is_not_answered(odd: Scripted, films: Path, out: Path) -> None:
+def test_an_image_whose_picture_fails_has_no_result(odd: Scripted, films: Path, out: Path) -> None:
     def script(request: Request) -> Reply:
         wrong = request.headers["Accept"] != "application/json" and request.body == b"one"
         return Reply(body=b"no picture", media_type="image/png") if wrong else answer(request)
 
     odd.script = script
-    words: list[str | Path] = [films / "1.png", films / "3.png", "--overlays", out, "--json"]
-    done = _predict(odd.url, *words, name="glioma")
+    arguments: list[str | Path] = [films / "1.png", films / "3.png", "--overlays", out, "--json"]
+    done = _predict(odd.url, *arguments, name="glioma")
     first, second = map(json.loads, done.stdout.splitlines())
     assert done.returncode == 1
-    assert first["problem"]["title"] == "Not an answer"
+    assert first["problem"]["title"] == "Invalid response"
     assert second["label"] == "tumour"
 
 
-def test_a_picture_that_exists_is_kept_unless_forced(odd: Scripted, films: Path, out: Path) -> None:
+def test_an_existing_picture_is_replaced_only_with_force(odd: Scripted, films: Path, out: Path) -> None:
     there = out / "1.mask.png"
     there.parent.mkdir()
     there.write_bytes(b"mine")
     kept = _predict(odd.url, films / "1.png", "--masks", there.parent, name="glioma")
     assert (kept.returncode, kept.stdout, there.read_bytes()) == (2, "", b"mine")
-    assert "1.mask.png: exists (1 of 1 do); add --force" in kept.stderr
+    assert "1.mask.png: exists, as do 1 of 1 pictures; add --force" in kept.stderr
     assert not odd.requests
     done = _predict(odd.url, films / "1.png", "--masks", there.parent, "--force", name="glioma")
     assert (done.returncode, np.asarray(Pillow.open(there)).shape) == (0, (10, 20))
 
 
-def test_two_images_do_not_share_a_picture(odd: Scripted, films: Path, out: Path) -> None:
+def test_two_images_with_the_same_picture_are_an_error(odd: Scripted, films: Path, out: Path) -> None:
     (films / "1.tif").write_bytes(b"one")
     done = _predict(odd.url, films, "--masks", out, name="glioma")
     assert (done.returncode, done.stdout) == (2, "")
-    assert "1.mask.png: 2 images would be written there" in done.stderr
+    assert "1.mask.png: 2 images have this picture" in done.stderr
 
 
-def test_pictures_are_not_put_among_the_images(odd: Scripted, films: Path, out: Path) -> None:
+def test_pictures_are_never_written_among_the_images(odd: Scripted, films: Path, out: Path) -> None:
     done = _predict(odd.url, films, "--masks", films / "out", name="glioma")
     assert (done.returncode, done.stdout) == (2, "")
-    assert "lies among the images themselves" in done.stderr
+    assert "is in a folder of images" in done.stderr
 
 
-def test_a_folder_that_cannot_be_written_is_2(odd: Scripted, films: Path, out: Path) -> None:
+def test_an_unwritable_folder_exits_with_2(odd: Scripted, films: Path, out: Path) -> None:
     done = _predict(odd.url, films / "1.png", "--masks", films / "3.png" / "out", name="glioma")
     assert done.returncode == 2
     assert "1.mask.png: cannot be written (Not a directory)" in done.stderr
 
 
 @pytest.mark.parametrize(
-    ("name", "option", "said"),
+    ("name", "option", "message"),
     [
-        ("chest", "--masks", "no masks; --explain"),
+        ("chest", "--masks", "no masks; use --explain"),
         ("chest", "--overlays", "no masks"),
         ("glioma", "--explain", "--mas"),
     ],
 )
-def test_pictures_that_the_model_does_not_have_are_2(
-    odd: Scripted, films: Path, out: Path, name: str, option: str, said: str
+def test_unavailable_pictures_exit_with_2(
+    odd: Scripted, films: Path, out: Path, name: str, option: str, message: str
 ) -> None:
     done = _predict(odd.url, films / "1.png", option, out, name=name)
     assert (done.returncode, done.stdout) == (2, "")
-    assert said in done.stderr
+    assert message in done.stderr
     assert not out.exists()
 
 
 @pytest.mark.parametrize("form", ["--json", "--csv", None])
-def test_an_untrained_model_is_named_once_on_stderr_and_beside_every_answer(
-    odd: Scripted, films: Path, form: str | None
-) -> None:
+def test_a_warning_is_printed_once_on_stderr_and_in_every_row(odd: Scripted, films: Path, form: str | None) -> None:
     odd.script = lambda request: document(prediction(request.body, warning="Untrained: random weights."))
     done = _predict(odd.url, films / "1.png", films / "3.png", *([form] if form else []))
     assert done.stderr.splitlines()[0] == "WARNING: chest 1.0.0: Untrained: random weights."
@@ -304,14 +306,14 @@ def _corrupt(folder: Path) -> Path:
 
 
 @pytest.mark.e2e
-def test_the_sample_is_answered_by_a_real_server(server: Server) -> None:
+def test_a_real_server_answers_the_sample(server: Server) -> None:
     done = _predict(server.url, SAMPLE, name="chest-xray-cnn")
     assert (done.returncode, done.stderr) == (0, "")
     assert "%" in done.stdout
 
 
 @pytest.mark.e2e
-def test_a_real_server_answers_the_good_film_beside_a_corrupt_one(server: Server, tmp_path: Path) -> None:
+def test_a_real_server_rejects_only_the_corrupt_image(server: Server, tmp_path: Path) -> None:
     done = _predict(server.url, _corrupt(tmp_path), "--json", name="chest-xray-cnn")
     good, corrupt = map(json.loads, done.stdout.splitlines())
     assert done.returncode == 1
@@ -328,7 +330,7 @@ def test_csv_of_a_real_server(server: Server, tmp_path: Path) -> None:
 
 
 @pytest.mark.e2e
-def test_standard_input_and_the_file_get_the_same_answer(server: Server) -> None:
+def test_standard_input_and_file_have_the_same_result(server: Server) -> None:
     piped = _predict(server.url, "-", "--json", name="chest-xray-cnn", stdin=SAMPLE.read_bytes())
     named = _predict(server.url, SAMPLE, "--json", name="chest-xray-cnn")
     first, second = json.loads(piped.stdout), json.loads(named.stdout)
@@ -337,7 +339,7 @@ def test_standard_input_and_the_file_get_the_same_answer(server: Server) -> None
 
 
 @pytest.mark.e2e
-def test_a_model_that_is_not_served_is_2(server: Server) -> None:
+def test_an_unknown_model_exits_with_2(server: Server) -> None:
     done = _predict(server.url, SAMPLE, name="no-such-model")
     assert (done.returncode, done.stdout) == (2, "")
     assert "radserve build" in done.stderr

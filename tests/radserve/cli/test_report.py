@@ -25,8 +25,8 @@ def predicted(**changes: object) -> Prediction | Segmentation:
 
 
 def segmented(document: dict[str, Any] | None = None) -> Prediction | Segmentation:
-    asked = RequestedImage("glioma", None, hashlib.sha256(b"x").hexdigest())
-    return validation.result(segmentation(b"x") if document is None else document, asked)
+    request = RequestedImage("glioma", None, hashlib.sha256(b"x").hexdigest())
+    return validation.result(segmentation(b"x") if document is None else document, request)
 
 
 def write(writer: Report, *outcomes: Outcome) -> None:
@@ -35,7 +35,7 @@ def write(writer: Report, *outcomes: Outcome) -> None:
     writer.flush()
 
 
-def test_a_json_line_is_the_servers_document_and_the_file(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_json_line_is_the_document_with_the_file_name(capsys: pytest.CaptureFixture[str]) -> None:
     write(JsonLines(), Outcome("a\udcff.png", predicted()), Outcome("b.png", PROBLEM))
     answered, refused = map(json.loads, capsys.readouterr().out.splitlines())
     assert answered == {"file": "a\udcff.png"} | prediction(b"x")
@@ -43,13 +43,13 @@ def test_a_json_line_is_the_servers_document_and_the_file(capsys: pytest.Capture
     assert refused == {"file": "b.png", "problem": problem}
 
 
-def test_a_document_cannot_pass_for_another_file(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_document_cannot_override_the_file_name(capsys: pytest.CaptureFixture[str]) -> None:
     write(JsonLines(), Outcome("a.png", predicted(file="b.png")))
     assert json.loads(capsys.readouterr().out)["file"] == "a.png"
 
 
-def test_csv_has_one_header_and_no_label_without_an_answer(capsys: pytest.CaptureFixture[str]) -> None:
-    failed = Problem(None, "Timed out", "It took, too\nlong.")
+def test_csv_has_one_header_and_empty_labels_for_problems(capsys: pytest.CaptureFixture[str]) -> None:
+    failed = Problem(None, "Timeout", "It took, too\nlong.")
     write(Csv(), Outcome("a,b.png", predicted()), Outcome("c.png", PROBLEM), Outcome("d.png", failed))
     first, second, third = csv.DictReader(io.StringIO(capsys.readouterr().out))
     assert (first["file"], first["status"], first["label"], first["probability"]) == (
@@ -61,19 +61,17 @@ def test_csv_has_one_header_and_no_label_without_an_answer(capsys: pytest.Captur
     assert (first["positive"], first["threshold"], first["problem"]) == ("false", "0.5", "")
     assert (second["status"], second["label"], second["probability"]) == ("400", "", "")
     assert second["problem"] == "Unreadable image: It is bad."
-    assert (third["status"], third["problem"]) == ("", "Timed out: It took, too\nlong.")
+    assert (third["status"], third["problem"]) == ("", "Timeout: It took, too\nlong.")
 
 
 @pytest.mark.parametrize("name", ["=1+1.png", "+a", "-a", "@a", "\ta", "\ra"])
-def test_a_spreadsheet_runs_no_file_name_and_the_path_stays_right(
-    capsys: pytest.CaptureFixture[str], name: str
-) -> None:
+def test_file_names_cannot_be_formulas_and_stay_valid_paths(capsys: pytest.CaptureFixture[str], name: str) -> None:
     write(Csv(), Outcome(name, PROBLEM))
     (row,) = csv.DictReader(io.StringIO(capsys.readouterr().out, newline=""))
     assert row["file"] == f"./{name}"
 
 
-def test_a_spreadsheet_runs_no_word_of_the_server(capsys: pytest.CaptureFixture[str]) -> None:
+def test_texts_of_the_server_cannot_be_formulas(capsys: pytest.CaptureFixture[str]) -> None:
     answer = predicted(label="=cmd()", probability=0.75, probabilities={"=cmd()": 0.75, "b": 0.25})
     write(Csv(), Outcome("a.png", answer), Outcome("-", Problem(400, "@title", "x")))
     first, second = csv.DictReader(io.StringIO(capsys.readouterr().out))
@@ -81,7 +79,7 @@ def test_a_spreadsheet_runs_no_word_of_the_server(capsys: pytest.CaptureFixture[
     assert (second["file"], second["problem"]) == ("-", "'@title: x")
 
 
-def test_a_mask_is_a_row_of_its_figures(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_segmentation_row_has_area_and_box(capsys: pytest.CaptureFixture[str]) -> None:
     write(Csv(), Outcome("a.png", segmented()), Outcome("b.png", segmented(empty(b"x"))))
     first, second = csv.DictReader(io.StringIO(capsys.readouterr().out))
     assert (first["label"], first["positive"], first["probability"]) == ("tumour", "true", "")
@@ -90,12 +88,12 @@ def test_a_mask_is_a_row_of_its_figures(capsys: pytest.CaptureFixture[str]) -> N
     assert (second["label"], second["area_pixels"], second["box_left"]) == ("background", "0", "")
 
 
-def test_a_json_line_holds_the_mask(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_json_line_has_the_mask(capsys: pytest.CaptureFixture[str]) -> None:
     write(JsonLines(), Outcome("a.png", segmented()))
     assert json.loads(capsys.readouterr().out) == {"file": "a.png"} | segmentation(b"x")
 
 
-def test_a_warning_is_a_field_for_programs(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_warning_has_its_own_column(capsys: pytest.CaptureFixture[str]) -> None:
     answer = predicted(warning="Untrained.")
     write(Csv(), Outcome("a.png", answer), Outcome("b.png", predicted()))
     first, second = csv.DictReader(io.StringIO(capsys.readouterr().out))

@@ -1,4 +1,4 @@
-"""`radserve rollout`: begun as it was said, watched to its end, and its end is the exit code."""
+"""Tests of radserve.cli.rollout and follow_rollout against a scripted control API."""
 
 from __future__ import annotations
 
@@ -23,33 +23,33 @@ from tests.radserve.scripted import Reply, Scripted, problem
 LATER = docs.rollout(share=25, step=1, detail="21 of 20 requests seen")
 
 
-def told(api: Scripted, *looks: Any, front: bool = True, begun: Any = None) -> None:
-    """Let the API begin a rollout and answer one look after the other."""
+def script(api: Scripted, *statuses: Any, front: bool = True, started: Any = None) -> None:
+    """Let the API start a rollout and return one status after the other."""
     api.script = docs.routes(
         {
             "GET /versions": docs.overview(front=front),
-            "POST /rollouts/chest": docs.rollout() if begun is None else begun,
-            "GET /rollouts/chest": list(looks),
+            "POST /rollouts/chest": docs.rollout() if started is None else started,
+            "GET /rollouts/chest": list(statuses),
         }
     )
 
 
-def begun(api: Scripted) -> dict[str, Any]:
+def sent_spec(api: Scripted) -> dict[str, Any]:
     (body,) = [json.loads(request.body) for request in api.requests if request.method == "POST"]
     assert isinstance(body, dict)
     return body
 
 
 def lines(err: str) -> list[str]:
-    """Return what was said, without the times."""
+    """Return the lines without their times."""
     return [re.sub(r"^\d\d:\d\d:\d\d  ", "", line) for line in err.splitlines()]
 
 
-def test_a_rollout_is_begun_with_what_the_options_say(api: Scripted, run: Run) -> None:
-    told(api, docs.PROMOTED)
+def test_options_become_the_specification(api: Scripted, run: Run) -> None:
+    script(api, docs.PROMOTED)
     options = "--canary 1%,100% --step 30s --max-error 0.5% --max-p95 800ms --max-slowdown off --min-requests 5"
     assert run("rollout", "chest", "1.1.0", *options.split(), "--workers", 3, "--reason", "why").code == 0
-    assert begun(api) == {
+    assert sent_spec(api) == {
         "version": "1.1.0",
         "steps": [1, 100],
         "step_seconds": 30,
@@ -63,10 +63,10 @@ def test_a_rollout_is_begun_with_what_the_options_say(api: Scripted, run: Run) -
     }
 
 
-def test_without_options_it_is_begun_carefully(api: Scripted, run: Run) -> None:
-    told(api, docs.PROMOTED)
+def test_the_default_specification_is_cautious(api: Scripted, run: Run) -> None:
+    script(api, docs.PROMOTED)
     assert run("rollout", "chest", "1.1.0").code == 0
-    assert begun(api) == {
+    assert sent_spec(api) == {
         "version": "1.1.0",
         "steps": [5, 25, 100],
         "step_seconds": 300,
@@ -80,107 +80,105 @@ def test_without_options_it_is_begun_carefully(api: Scripted, run: Run) -> None:
     }
 
 
-def test_a_line_is_written_whenever_something_changes(api: Scripted, run: Run) -> None:
-    told(api, docs.rollout(), docs.rollout(), LATER, LATER, docs.PROMOTED)
-    done = run("rollout", "chest", "1.1.0")
-    assert done.code == 0
-    assert lines(done.err) == [
-        "canary (5 % of requests, step 1 of 3): 7 of 20 requests seen",
-        "canary (25 % of requests, step 2 of 3): 21 of 20 requests seen",
-        "promoted (100 % of requests): All steps went well.",
+def test_each_change_is_a_line(api: Scripted, run: Run) -> None:
+    script(api, docs.rollout(), docs.rollout(), LATER, LATER, docs.PROMOTED)
+    result = run("rollout", "chest", "1.1.0")
+    assert result.code == 0
+    assert lines(result.err) == [
+        "canary (5% of requests, step 1 of 3): 7 of 20 requests seen",
+        "canary (25% of requests, step 2 of 3): 21 of 20 requests seen",
+        "promoted (100% of requests): All steps went well.",
     ]
-    assert done.out.startswith("chest 1.1.0: promoted (100 % of requests): All steps went well.\n")
+    assert result.out.startswith("chest 1.1.0: promoted (100% of requests): All steps went well.\n")
 
 
-def test_one_that_was_rolled_back_is_1_and_says_why(api: Scripted, run: Run) -> None:
-    told(api, docs.ROLLED_BACK)
-    done = run("rollout", "chest", "1.1.0")
-    assert done.code == 1
-    assert "chest 1.1.0: rolled back (0 % of requests): 3 of 20 requests failed; --max-error is 1 %." in done.out
-    assert "1.1.0 7 0 10 ms" in [" ".join(line.split()) for line in done.out.splitlines()]
+def test_a_rollback_exits_with_1_and_the_reason(api: Scripted, run: Run) -> None:
+    script(api, docs.ROLLED_BACK)
+    result = run("rollout", "chest", "1.1.0")
+    assert result.code == 1
+    assert "chest 1.1.0: rolled back (0% of requests): 3 of 20 requests failed; --max-error is 1%." in result.out
+    assert "1.1.0 7 0 10 ms" in [" ".join(line.split()) for line in result.out.splitlines()]
 
 
-def test_one_that_fails_its_sample_is_1_though_nothing_was_observed(api: Scripted, run: Run) -> None:
+def test_a_rollback_before_the_first_step_exits_with_1(api: Scripted, run: Run) -> None:
     failed = docs.ROLLED_BACK | {"candidate": None, "stable": None, "step": None, "detail": "It answers wrongly."}
-    told(api, docs.rollout(phase="pulling", step=None), failed)
-    done = run("rollout", "chest", "1.1.0", "--json")
-    assert done.code == 1
-    assert json.loads(done.out)["detail"] == "It answers wrongly."
+    script(api, docs.rollout(phase="pulling", step=None), failed)
+    result = run("rollout", "chest", "1.1.0", "--json")
+    assert result.code == 1
+    assert json.loads(result.out)["detail"] == "It answers wrongly."
 
 
-def test_a_server_that_is_away_for_a_while_is_waited_for(api: Scripted, run: Run, pauses: list[float]) -> None:
+def test_an_unavailable_server_is_polled_again(api: Scripted, run: Run, pauses: list[float]) -> None:
     away = [Reply(503, media_type=None)] * 7 + [Reply(body=b"{", announced=40)] * 3
-    told(api, docs.rollout(), *away, docs.rollout(), docs.PROMOTED)
-    done = run("rollout", "chest", "1.1.0")
-    assert done.code == 0
-    said = lines(done.err)
-    assert said[1].startswith("the server is away, and is asked again: 503 ")
-    assert said[2:] == ["the server is back", "promoted (100 % of requests): All steps went well."]
+    script(api, docs.rollout(), *away, docs.rollout(), docs.PROMOTED)
+    result = run("rollout", "chest", "1.1.0")
+    assert result.code == 0
+    message = lines(result.err)
+    assert message[1].startswith("the server is unavailable, retrying: 503 ")
+    assert message[2:] == ["the server is available again", "promoted (100% of requests): All steps went well."]
 
 
-def test_a_server_that_stays_away_is_3_and_the_rollout_may_go_on(
-    api: Scripted, run: Run, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_server_that_stays_unavailable_exits_with_3(api: Scripted, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     clock = iter(range(0, 10_000, 100))
     monkeypatch.setattr("radserve.cli.follow_rollout.time.monotonic", lambda: next(clock))
-    told(api, Reply(502, media_type=None))
-    done = run("rollout", "chest", "1.1.0")
-    assert (done.code, done.out) == (3, "")
-    assert "The server was away for 180 s. The rollout of chest 1.1.0 may go on once it is back" in done.err
+    script(api, Reply(502, media_type=None))
+    result = run("rollout", "chest", "1.1.0")
+    assert (result.code, result.out) == (3, "")
+    assert "The server was unavailable for 180 s. It resumes the rollout of chest 1.1.0 after a restart" in result.err
 
 
-def test_a_server_that_forgot_the_rollout_is_1(api: Scripted, run: Run) -> None:
-    told(api, docs.rollout(), problem(404, "Not found", "No rollout of chest is known."))
-    done = run("rollout", "chest", "1.1.0")
-    assert done.code == 1
-    assert "404 Not found: No rollout of chest is known." in done.err
+def test_an_unknown_rollout_exits_with_1(api: Scripted, run: Run) -> None:
+    script(api, docs.rollout(), problem(404, "Not found", "No rollout of chest is known."))
+    result = run("rollout", "chest", "1.1.0")
+    assert result.code == 1
+    assert "404 Not found: No rollout of chest is known." in result.err
 
 
 @pytest.mark.parametrize("other", [{"version": "1.2.0"}, {"started": "2026-03-01T12:00:05Z"}])
-def test_another_rollout_in_its_place_is_not_taken_for_it(api: Scripted, run: Run, other: dict[str, Any]) -> None:
-    told(api, docs.PROMOTED | other)
-    done = run("rollout", "chest", "1.1.0")
-    assert (done.code, done.out) == (1, "")
-    assert "Another rollout of chest" in done.err
+def test_a_replaced_rollout_exits_with_1(api: Scripted, run: Run, other: dict[str, Any]) -> None:
+    script(api, docs.PROMOTED | other)
+    result = run("rollout", "chest", "1.1.0")
+    assert (result.code, result.out) == (1, "")
+    assert "Another rollout of chest" in result.err
 
 
-def test_no_wait_begins_and_leaves(api: Scripted, run: Run) -> None:
-    told(api)
-    done = run("rollout", "chest", "1.1.0", "--no-wait", "--json")
-    assert (done.code, done.err) == (0, "")
-    assert json.loads(done.out)["phase"] == "canary"
+def test_no_wait_starts_the_rollout_only(api: Scripted, run: Run) -> None:
+    script(api)
+    result = run("rollout", "chest", "1.1.0", "--no-wait", "--json")
+    assert (result.code, result.err) == (0, "")
+    assert json.loads(result.out)["phase"] == "canary"
     assert [request.method for request in api.requests] == ["GET", "POST"]
 
 
-def test_without_a_version_the_one_that_runs_is_watched(api: Scripted, run: Run) -> None:
-    told(api, docs.rollout(), docs.PROMOTED)
+def test_without_a_version_the_current_rollout_is_watched(api: Scripted, run: Run) -> None:
+    script(api, docs.rollout(), docs.PROMOTED)
     assert run("rollout", "chest").code == 0
     assert {request.method for request in api.requests} == {"GET"}
-    told(api, docs.ROLLED_BACK)
+    script(api, docs.ROLLED_BACK)
     assert run("rollout", "chest").code == 1
 
 
 @pytest.mark.parametrize(("found", "code"), [(docs.rollout(), 0), (docs.PROMOTED, 0), (docs.ROLLED_BACK, 1)])
-def test_status_looks_once(api: Scripted, run: Run, found: Any, code: int) -> None:
-    told(api, found)
+def test_status_sends_one_request(api: Scripted, run: Run, found: Any, code: int) -> None:
+    script(api, found)
     assert run("rollout", "chest", "--status").code == code
     assert len(api.requests) == 1
 
 
-def test_abort_gives_it_up(api: Scripted, run: Run) -> None:
-    api.script = docs.routes({"DELETE /rollouts/chest": docs.ROLLED_BACK | {"detail": "Given up by ada."}})
-    done = run("rollout", "chest", "--abort", "--reason", "lunch")
-    assert done.code == 0
-    assert "rolled back (0 % of requests): Given up by ada." in done.out
+def test_abort_sends_the_reason(api: Scripted, run: Run) -> None:
+    api.script = docs.routes({"DELETE /rollouts/chest": docs.ROLLED_BACK | {"detail": "Aborted by ada."}})
+    result = run("rollout", "chest", "--abort", "--reason", "lunch")
+    assert result.code == 0
+    assert "rolled back (0% of requests): Aborted by ada." in result.out
     assert api.requests[0].path == "/rollouts/chest?reason=lunch"
 
 
-def test_a_shadow_sends_copies_and_reports(api: Scripted, run: Run) -> None:
-    told(api, docs.rollout(phase="shadow", share=0, step=None), docs.SHADOWED)
-    done = run("rollout", "chest", "1.1.0", "--shadow", "--copies", "50%", "--step", "1m")
-    assert done.code == 0
-    assert (begun(api)["shadow"], begun(api)["step_seconds"]) == (50, 60)
-    shown = [" ".join(line.split()) for line in done.out.splitlines()]
+def test_a_shadow_prints_its_report(api: Scripted, run: Run) -> None:
+    script(api, docs.rollout(phase="shadow", share=0, step=None), docs.SHADOWED)
+    result = run("rollout", "chest", "1.1.0", "--shadow", "--copies", "50%", "--step", "1m")
+    assert result.code == 0
+    assert (sent_spec(api)["shadow"], sent_spec(api)["step_seconds"]) == (50, 60)
+    shown = [" ".join(line.split()) for line in result.out.splitlines()]
     for line in (
         "copies 200",
         "compared 190",
@@ -193,48 +191,49 @@ def test_a_shadow_sends_copies_and_reports(api: Scripted, run: Run) -> None:
         "abc123 normal 0.6 pneumonia 0.55",
     ):
         assert line in shown
-    told(api, docs.SHADOWED)
+    script(api, docs.SHADOWED)
     assert json.loads(run("rollout", "chest", "1.1.0", "--shadow", "--json").out)["shadow"]["agreeing"] == 189
     assert json.loads(api.requests[-2].body)["shadow"] == 100
 
 
-def test_without_a_front_it_is_said_that_all_requests_switch_at_once(api: Scripted, run: Run) -> None:
-    told(api, docs.PROMOTED, front=False)
-    done = run("rollout", "chest", "1.1.0")
-    assert done.code == 0
-    assert "nothing splits the requests: chest 1.1.0 is verified and then gets all of them at once" in done.err
+def test_without_a_proxy_a_note_says_that_all_requests_switch_at_once(api: Scripted, run: Run) -> None:
+    script(api, docs.PROMOTED, front=False)
+    result = run("rollout", "chest", "1.1.0")
+    assert result.code == 0
+    assert "chest 1.1.0 is verified and then receives all of them at once" in result.err
 
 
-def test_one_that_is_refused_is_1(api: Scripted, run: Run) -> None:
-    told(api, begun=problem(409, "Conflict", "A rollout of chest 1.0.5 runs."))
-    done = run("rollout", "chest", "1.1.0")
-    assert (done.code, done.err) == (1, "radserve: 409 Conflict: A rollout of chest 1.0.5 runs.\n")
+def test_a_rejected_rollout_exits_with_1(api: Scripted, run: Run) -> None:
+    script(api, started=problem(409, "Conflict", "A rollout of chest 1.0.5 runs."))
+    result = run("rollout", "chest", "1.1.0")
+    assert (result.code, result.err) == (1, "radserve: 409 Conflict: A rollout of chest 1.0.5 runs.\n")
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("arguments", "message"),
     [
-        ("chest 1.1.0 --canary 5%,100", "--canary has value '5%,100'; write a percentage above 0, such as 5%."),
-        ("chest 1.1.0 --step 5", "--step has value '5'; write a time"),
+        ("chest 1.1.0 --canary 5%,100", "--canary has value '5%,100'; use a percentage above 0, such as 5%."),
+        ("chest 1.1.0 --step 5", "--step has value '5'; use a duration"),
         ("chest 1.1.0 --max-error 1", "--max-error has value '1'"),
         ("chest 1.1.0 --max-p95 1", "--max-p95 has value '1'"),
         ("chest 1.1.0 --max-slowdown 0", "--max-slowdown has value '0'"),
         ("chest 1.1.0 --copies 5%", "--copies has value '5%', but only --shadow makes copies"),
-        ("chest 1.1.0 --shadow --canary 5%,100%", "with --shadow nobody gets the answers"),
+        ("chest 1.1.0 --shadow --canary 5%,100%", "--shadow has no steps; omit one of them"),
         ("chest 1.1.0 --shadow --copies 0%", "--copies has value '0%'"),
-        ("chest 1.1.0 --status", "--status is about the rollout of chest that there is; leave 1.1.0 away"),
-        ("chest 1.1.0 --abort", "--abort is about"),
+        ("chest 1.1.0 --status", "--status refers to the current rollout of chest; omit 1.1.0"),
+        ("chest 1.1.0 --abort", "--abort refers to"),
         ("chest --status --abort", "exclude each other"),
-        ("chest --max-error 1%", "--max-error says how a rollout begins, and none does: name the VERSION"),
-        ("chest --no-wait", "--no-wait says how a rollout begins"),
+        ("chest --max-error 1%", "--max-error applies to the start of a rollout; add the VERSION"),
+        ("chest --no-wait", "--no-wait applies to the start of a rollout"),
+        ("chest 1.1.0 --step 1000h", "Invalid rollout: key 'step_seconds' has value 3600000.0"),
         ("Chest 1.1.0", "NAME has value 'Chest'"),
         ("chest latest", "VERSION has value 'latest'"),
     ],
 )
-def test_wrong_usage_is_2_and_begins_nothing(api: Scripted, run: Run, words: str, said: str) -> None:
-    done = run("rollout", *words.split())
-    assert (done.code, done.out) == (2, "")
-    assert said in done.err
+def test_invalid_usage_exits_with_2_without_a_request(api: Scripted, run: Run, arguments: str, message: str) -> None:
+    result = run("rollout", *arguments.split())
+    assert (result.code, result.out) == (2, "")
+    assert message in result.err
     assert not api.requests
 
 
@@ -249,33 +248,33 @@ def _started(run_directory: Path, **streams: Any) -> subprocess.Popen[bytes]:
     )
 
 
-def test_ctrl_c_stops_watching_and_not_the_rollout(api: Scripted, run_directory: Path) -> None:
-    told(api, docs.rollout())
+def test_ctrl_c_stops_only_the_watching(api: Scripted, run_directory: Path) -> None:
+    script(api, docs.rollout())
     process = _started(run_directory, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     assert process.stderr is not None
     first = process.stderr.readline()
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=20)
     assert (process.returncode, out) == (130, b"")
-    assert b"canary (5 % of requests, step 1 of 3)" in first
+    assert b"canary (5% of requests, step 1 of 3)" in first
     assert err.decode() == (
-        "Stopped watching; the rollout of chest goes on. 'radserve rollout chest' watches it again, "
-        "'radserve rollout chest --abort' gives it up.\n"
+        "Stopped watching; the rollout of chest continues. 'radserve rollout chest' watches it again, "
+        "'radserve rollout chest --abort' aborts it.\n"
     )
     assert "DELETE" not in {request.method for request in api.requests}
 
 
-def test_a_person_sees_both_sides_as_they_are(api: Scripted, run_directory: Path) -> None:
-    told(api, docs.rollout(), docs.PROMOTED)
+def test_a_terminal_shows_the_traffic_of_both_versions(api: Scripted, run_directory: Path) -> None:
+    script(api, docs.rollout(), docs.PROMOTED)
     reader, terminal = pty.openpty()
     process = _started(run_directory, stdout=subprocess.PIPE, stderr=terminal)
     out, _ = process.communicate(timeout=60)
-    seen = b""
+    output = b""
     while select.select([reader], [], [], 0.2)[0]:
-        seen += os.read(reader, 65536)
+        output += os.read(reader, 65536)
     os.close(reader)
     os.close(terminal)
     assert process.returncode == 0
-    assert b"133" in seen
-    assert b"Ctrl-C stops watching" in seen
+    assert b"133" in output
+    assert b"Ctrl-C stops watching" in output
     assert b"\x1b" not in out

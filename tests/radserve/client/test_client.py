@@ -22,15 +22,20 @@ SAMPLE = Path(__file__).resolve().parents[3] / "archives" / "chest-xray-cnn" / "
 FULL = document({"code": 503, "type": "ServiceUnavailableException", "message": "no worker to serve"}, 503)
 
 
-def test_a_prediction_carries_everything_the_server_said(client: Client) -> None:
-    said = client.predict("chest", b"image")
-    assert isinstance(said, Prediction)
-    assert (said.model.name, said.model.version, said.label, said.probability) == ("chest", "1.0.0", "normal", 0.75)
-    assert (said.positive, said.threshold, said.image.width, said.image.height) == (False, 0.5, 20, 10)
-    assert said.raw == prediction(b"image")
+def test_a_prediction_has_all_attributes_of_the_document(client: Client) -> None:
+    result = client.predict("chest", b"image")
+    assert isinstance(result, Prediction)
+    assert (result.model.name, result.model.version, result.label, result.probability) == (
+        "chest",
+        "1.0.0",
+        "normal",
+        0.75,
+    )
+    assert (result.positive, result.threshold, result.image.width, result.image.height) == (False, 0.5, 20, 10)
+    assert result.raw == prediction(b"image")
 
 
-def test_a_file_is_sent_as_it_is(client: Client, odd: Scripted, tmp_path: Path) -> None:
+def test_a_file_is_sent_unchanged(client: Client, odd: Scripted, tmp_path: Path) -> None:
     (tmp_path / "film.png").write_bytes(b"image")
     client.predict("chest", tmp_path / "film.png", "1.0.0")
     (request,) = odd.requests
@@ -50,13 +55,13 @@ def test_a_key_is_sent_as_bearer(odd: Scripted) -> None:
     assert odd.requests[0].headers["Authorization"] == "Bearer secret"
 
 
-def test_a_film_for_this_machine_never_goes_through_a_proxy(odd: Scripted, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_requests_to_loopback_bypass_proxies(odd: Scripted, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HTTP_PROXY", f"http://127.0.0.1:{free_ports(1)[0]}")
     with Client(odd.url) as client:
         assert client.predict("chest", b"image").label == "normal"
 
 
-def test_a_compressed_answer_is_read(client: Client, odd: Scripted) -> None:
+def test_a_compressed_response_is_decoded(client: Client, odd: Scripted) -> None:
     body = gzip.compress(json.dumps(prediction(b"image")).encode())
     odd.say(Reply(body=body, headers={"Content-Encoding": "gzip"}))
     assert client.predict("chest", b"image").label == "normal"
@@ -80,13 +85,13 @@ def test_a_compressed_answer_is_read(client: Client, odd: Scripted) -> None:
         document(prediction(b"another image")),
     ],
 )
-def test_what_is_not_the_documented_answer_gives_no_label(client: Client, odd: Scripted, reply: Reply) -> None:
+def test_an_undocumented_response_is_invalid(client: Client, odd: Scripted, reply: Reply) -> None:
     odd.say(reply)
     with pytest.raises(InvalidResponseError):
         client.predict("chest", b"image")
 
 
-def test_several_images_keep_their_order_and_a_refusal_its_place(client: Client, odd: Scripted) -> None:
+def test_results_of_several_images_keep_the_order_of_the_images(client: Client, odd: Scripted) -> None:
     first, second, third = client.predict_many("chest", [b"one", b"bad", b"three"])
     assert isinstance(first, Prediction)
     assert second == RejectedImage(status=400, title="Unreadable image", detail="It is bad.")
@@ -94,39 +99,39 @@ def test_several_images_keep_their_order_and_a_refusal_its_place(client: Client,
     assert len(odd.requests) == 1
 
 
-def test_many_images_are_sent_in_requests_that_a_server_takes(client: Client, odd: Scripted) -> None:
+def test_many_images_are_split_into_requests_within_the_limits(client: Client, odd: Scripted) -> None:
     answers = client.predict_many("chest", (b"%d" % number for number in range(130)))
     assert len(answers) == 130
     assert [len(json.loads(request.body)["instances"]) for request in odd.requests] == [64, 64, 2]
 
 
-def test_no_image_asks_nothing(client: Client, odd: Scripted) -> None:
+def test_an_empty_list_sends_no_request(client: Client, odd: Scripted) -> None:
     assert client.predict_many("chest", []) == []
     assert not odd.requests
 
 
-def test_a_missing_answer_among_several_spoils_all(client: Client, odd: Scripted) -> None:
+def test_a_missing_result_makes_the_response_invalid(client: Client, odd: Scripted) -> None:
     odd.say(document({"predictions": [prediction(b"one")]}))
     with pytest.raises(InvalidResponseError, match="1 entries for 2 images"):
         client.predict_many("chest", [b"one", b"two"])
 
 
-def test_swapped_answers_are_noticed(client: Client, odd: Scripted) -> None:
+def test_swapped_results_are_detected(client: Client, odd: Scripted) -> None:
     odd.say(document({"predictions": [prediction(b"two"), prediction(b"one")]}))
     with pytest.raises(InvalidResponseError, match="sha256"):
         client.predict_many("chest", [b"one", b"two"])
 
 
-def test_an_image_that_alone_is_too_large_is_refused_in_its_place(client: Client, odd: Scripted) -> None:
+def test_a_single_image_above_the_servers_limit_is_a_rejected_image(client: Client, odd: Scripted) -> None:
     odd.say(Reply(413, media_type=None))
     (refusal,) = client.predict_many("chest", [b"one"])
     assert isinstance(refusal, RejectedImage)
     assert refusal.status == 413
 
 
-def test_a_file_longer_than_what_is_sent_is_refused_here(odd: Scripted, tmp_path: Path) -> None:
+def test_a_file_above_max_bytes_is_not_sent(odd: Scripted, tmp_path: Path) -> None:
     (tmp_path / "film.png").write_bytes(b"12345")
-    with Client(odd.url, max_bytes=4) as client, pytest.raises(RejectedRequestError, match="more than the 4 bytes"):
+    with Client(odd.url, max_bytes=4) as client, pytest.raises(RejectedRequestError, match="more than 4 bytes"):
         client.predict("chest", tmp_path / "film.png")
     assert not odd.requests
 
@@ -141,12 +146,12 @@ def test_a_name_that_would_change_the_path_is_not_sent(client: Client, odd: Scri
 
 
 @pytest.mark.parametrize("url", ["", "localhost:8080", "ftp://host", "http://", "http://[::1", "file:///etc/passwd"])
-def test_a_url_that_is_none_is_named(url: str) -> None:
+def test_an_invalid_url_is_an_invalid_call(url: str) -> None:
     with pytest.raises(InvalidCallError, match="url has value"):
         Client(url)
 
 
-def test_other_arguments_are_checked_too() -> None:
+def test_invalid_arguments_are_named() -> None:
     with pytest.raises(InvalidCallError, match="retries has value -1"):
         Client(retries=-1)
     with pytest.raises(InvalidCallError, match="timeout has value 0"):
@@ -155,23 +160,23 @@ def test_other_arguments_are_checked_too() -> None:
         Client(key="a\r\nb")
 
 
-def test_readiness_is_what_the_supervisor_says(client: Client, odd: Scripted) -> None:
+def test_readiness_is_that_of_the_supervisor(client: Client, odd: Scripted) -> None:
     odd.say(document({"state": "ready", "detail": "Yes."}), document({"state": "draining", "detail": "No."}, 503))
     assert client.ready(odd.url)
     assert not client.ready(f"{odd.url}/ready")
     assert [request.path for request in odd.requests] == ["/ready", "/ready"]
 
 
-def test_what_is_not_the_supervisor_says_nothing_about_readiness(client: Client, odd: Scripted) -> None:
+def test_another_service_has_no_readiness(client: Client, odd: Scripted) -> None:
     odd.say(document({"status": "Healthy"}), Reply(404))
     for _ in range(2):
-        with pytest.raises(InvalidResponseError, match=r"not RadServe's /ready|not JSON"):
+        with pytest.raises(InvalidResponseError, match=r"not RadServe's /ready|not valid JSON"):
             client.ready(odd.url)
     with pytest.raises(UnreachableError):
         client.ready(f"http://127.0.0.1:{free_ports(1)[0]}")
 
 
-def test_a_front_or_gateway_answers_ready_beside_the_rest(client: Client, odd: Scripted) -> None:
+def test_ready_defaults_to_the_base_url(client: Client, odd: Scripted) -> None:
     odd.say(document({"state": "ready", "detail": "Requests are answered.", "history": "ok"}), Reply(404))
     assert client.ready().detail == "Requests are answered."
     with pytest.raises(InvalidResponseError):
@@ -179,7 +184,7 @@ def test_a_front_or_gateway_answers_ready_beside_the_rest(client: Client, odd: S
     assert [request.path for request in odd.requests] == ["/ready", "/ready"]
 
 
-def test_an_authority_that_is_none_is_named(tmp_path: Path) -> None:
+def test_an_invalid_authority_is_named(tmp_path: Path) -> None:
     (tmp_path / "ca.pem").write_text("no certificate")
     for name in ("ca.pem", "nothing.pem"):
         with pytest.raises(InvalidCallError, match=f"--cacert .*{name}"):
@@ -187,7 +192,7 @@ def test_an_authority_that_is_none_is_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.e2e
-def test_a_front_is_trusted_by_its_authority_alone(proxy: Proxy) -> None:
+def test_a_proxy_is_trusted_only_with_its_authority(proxy: Proxy) -> None:
     key = proxy.keys.texts["predict"]
     with Client(proxy.url, key=key, cacert=proxy.ca) as client:
         assert client.ready()
@@ -196,18 +201,18 @@ def test_a_front_is_trusted_by_its_authority_alone(proxy: Proxy) -> None:
         client.predict("chest-xray-cnn", SAMPLE)
 
 
-def test_every_time_out_can_be_set_apart(odd: Scripted) -> None:
+def test_timeouts_can_be_set_individually(odd: Scripted) -> None:
     with Client(odd.url, timeout=httpx.Timeout(1, read=30)) as client:
         assert client.predict("chest", b"image").label == "normal"
 
 
 def test_a_segmentation_model_gives_a_mask(client: Client) -> None:
-    said = client.predict("glioma", b"image")
-    assert isinstance(said, Segmentation)
-    assert said.mask.pixels.tolist() == marked().tolist()
+    result = client.predict("glioma", b"image")
+    assert isinstance(result, Segmentation)
+    assert result.mask.pixels.tolist() == marked().tolist()
 
 
-def test_masks_among_several_images_keep_their_places(client: Client) -> None:
+def test_masks_of_several_images_keep_the_order_of_the_images(client: Client) -> None:
     first, second, third = client.predict_many("glioma", [b"one", b"bad", b"empty"])
     assert isinstance(first, Segmentation)
     assert isinstance(third, Segmentation)
@@ -218,25 +223,25 @@ def test_masks_among_several_images_keep_their_places(client: Client) -> None:
     )
 
 
-def test_a_series_goes_in_one_request_however_many_slices_it_has(client: Client, odd: Scripted) -> None:
+def test_a_series_is_one_request(client: Client, odd: Scripted) -> None:
     series = client.predict_series("glioma", (b"%d" % number for number in range(100)))
-    assert (len(series.answers), series.volume.pixels, len(odd.requests)) == (100, 2000, 1)
+    assert (len(series.predictions), series.volume.pixels, len(odd.requests)) == (100, 2000, 1)
     assert series.volume.ml == pytest.approx(2.0)
 
 
-def test_a_series_of_nothing_is_a_wrong_call(client: Client, odd: Scripted) -> None:
+def test_an_empty_series_is_an_invalid_call(client: Client, odd: Scripted) -> None:
     with pytest.raises(InvalidCallError, match="slices is empty"):
         client.predict_series("glioma", [])
     assert not odd.requests
 
 
-def test_an_explanation_is_asked_for_at_its_own_path(client: Client, odd: Scripted) -> None:
-    said = client.explain("chest", b"image", "1.0.0")
-    assert (said.prediction.label, said.heat.empty) == ("normal", False)
+def test_an_explanation_has_its_own_path(client: Client, odd: Scripted) -> None:
+    result = client.explain("chest", b"image", "1.0.0")
+    assert (result.prediction.label, result.heat.empty) == ("normal", False)
     assert odd.requests[0].path == "/explanations/chest/1.0.0"
 
 
-def test_a_picture_is_asked_for_by_its_view_and_comes_as_a_file(client: Client, odd: Scripted) -> None:
+def test_a_picture_is_requested_by_view(client: Client, odd: Scripted) -> None:
     size = client.predict("glioma", b"image").image
     content = client.picture("glioma", b"image", "1.0.0", size=size)
     assert Pillow.open(io.BytesIO(content)).size == (20, 10)
@@ -257,20 +262,20 @@ def test_a_picture_is_asked_for_by_its_view_and_comes_as_a_file(client: Client, 
         Reply(body=png(marked())[:60], media_type="image/png"),
     ],
 )
-def test_what_is_not_the_picture_is_not_returned(client: Client, odd: Scripted, reply: Reply) -> None:
+def test_an_invalid_picture_is_rejected(client: Client, odd: Scripted, reply: Reply) -> None:
     size = client.predict("glioma", b"image").image
     odd.say(reply)
     with pytest.raises(InvalidResponseError):
         client.picture("glioma", b"image", size=size)
 
 
-def test_a_refused_picture_says_why(client: Client) -> None:
+def test_a_rejected_picture_has_the_servers_reason(client: Client) -> None:
     with pytest.raises(RejectedRequestError, match="400 Unreadable image: It is bad"):
         client.picture("glioma", b"bad")
 
 
 @pytest.mark.e2e
-def test_the_sample_is_answered_alone_and_among_others(server: Server) -> None:
+def test_the_sample_has_the_same_result_alone_and_among_others(server: Server) -> None:
     with Client(server.url) as client:
         assert client.ready(server.health_url)
         alone = client.predict("chest-xray-cnn", SAMPLE)
@@ -283,7 +288,7 @@ def test_the_sample_is_answered_alone_and_among_others(server: Server) -> None:
 
 
 @pytest.mark.e2e
-def test_what_torchserve_itself_refuses_says_what_to_do(server: Server) -> None:
+def test_errors_of_torchserve_itself_get_advice(server: Server) -> None:
     with Client(server.url) as client:
         for version in (None, "9.9.9"):
             name = "chest-xray-cnn" if version else "no-such-model"

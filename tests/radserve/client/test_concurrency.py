@@ -17,26 +17,26 @@ def test_results_keep_the_order_of_the_items() -> None:
     assert list(ordered(work, range(50), 4)) == [number * 2 for number in range(50)]
 
 
-def test_work_goes_on_at_the_same_time() -> None:
+def test_items_are_processed_in_parallel() -> None:
     together = threading.Barrier(4, timeout=10)
     assert len(list(ordered(lambda _: together.wait(), range(4), 4))) == 4
 
 
 def test_only_a_bounded_number_of_items_is_taken_in_advance() -> None:
-    taken = 0
+    consumed = 0
 
     def items() -> Iterator[int]:
-        nonlocal taken
+        nonlocal consumed
         for number in range(1000):
-            taken += 1
+            consumed += 1
             yield number
 
     with closing(ordered(lambda number: number, items(), 2)) as results:
         for number in results:
-            assert taken <= number + 8
+            assert consumed <= number + 8
 
 
-def test_what_work_raises_comes_in_its_place_and_ends_the_rest() -> None:
+def test_an_exception_is_raised_in_order_and_ends_the_iteration() -> None:
     done: list[int] = []
 
     def work(number: int) -> int:

@@ -1,4 +1,4 @@
-"""The client of the control API: what it asks, and what it makes of what comes back."""
+"""Requests and responses of the control API client."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from radserve.errors import (
     UnreachableError,
 )
 from radserve.schema.rollout import RolloutSpec
-from radserve.versions.deployment_spec import parse
+from radserve.versions.deployment_file import parse
 from tests.authority import Authority
 from tests.radserve import control_documents as docs
 from tests.radserve.scripted import Reply, Request, Scripted, document, problem, scripted
@@ -83,25 +83,23 @@ CALLS: list[tuple[Callable[[Control], object], str, Any, Any]] = [
 ]
 
 
-@pytest.mark.parametrize(("call", "asked", "body", "answer"), CALLS, ids=[item[1] for item in CALLS])
-def test_each_call_is_the_contracts(
-    api: Scripted, control: Control, call: Callable[[Control], object], asked: str, body: Any, answer: Any
+@pytest.mark.parametrize(("call", "line", "body", "answer"), CALLS, ids=[item[1] for item in CALLS])
+def test_each_method_sends_the_documented_request(
+    api: Scripted, control: Control, call: Callable[[Control], object], line: str, body: Any, answer: Any
 ) -> None:
     api.say(answer if isinstance(answer, Reply) else document(answer))
     call(control)
     (request,) = api.requests
-    assert f"{request.method} {request.path}" == asked
+    assert f"{request.method} {request.path}" == line
     assert (json.loads(request.body) if request.body else None) == (json.loads(json.dumps(body)))
 
 
-def test_a_plan_says_all_that_the_contract_names() -> None:
-    names = (
-        "version steps step_seconds max_error max_p95 max_slowdown min_requests workers shadow reason"  # the contract's
-    )
+def test_a_rollout_request_has_every_documented_key() -> None:
+    names = "version steps step_seconds max_error max_p95 max_slowdown min_requests workers shadow reason"
     assert sorted(PLAN.model_dump(mode="json")) == sorted(names.split())
 
 
-def test_answers_are_values_without_what_a_newer_server_adds(api: Scripted, control: Control) -> None:
+def test_unknown_keys_of_a_newer_server_are_ignored(api: Scripted, control: Control) -> None:
     api.say(document(docs.model(rollout=docs.SHADOWED)))
     model = control.model("chest")
     first, second = model.versions
@@ -114,7 +112,7 @@ def test_answers_are_values_without_what_a_newer_server_adds(api: Scripted, cont
         first.share = 5
 
 
-def test_on_the_socket_the_caller_says_his_name_and_no_key(
+def test_the_socket_gets_the_user_name_and_no_key(
     api: Scripted, run_directory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SUDO_USER", "ada")
@@ -126,7 +124,7 @@ def test_on_the_socket_the_caller_says_his_name_and_no_key(
     assert "Authorization" not in headers
 
 
-def test_a_front_is_told_the_key_and_no_name(odd: Scripted) -> None:
+def test_the_proxy_gets_the_key_and_no_user_name(odd: Scripted) -> None:
     odd.say(document(docs.overview()))
     with Control.over_url(odd.url, "radserve_k", None) as control:
         assert control.overview().front
@@ -136,7 +134,7 @@ def test_a_front_is_told_the_key_and_no_name(odd: Scripted) -> None:
 
 
 @pytest.mark.parametrize("status", [429, 502, 503])
-def test_reading_is_repeated_where_nobody_answers_for_a_moment(
+def test_reading_is_repeated_after_transient_failures(
     api: Scripted, control: Control, pauses: list[float], status: int
 ) -> None:
     api.say(Reply(status), Reply(body=b"{", announced=40), document(docs.overview()))
@@ -144,13 +142,13 @@ def test_reading_is_repeated_where_nobody_answers_for_a_moment(
     assert pauses == [0.25, 0.5]
 
 
-def test_comparing_only_reads(api: Scripted, control: Control) -> None:
+def test_a_diff_counts_as_reading(api: Scripted, control: Control) -> None:
     api.say(Reply(503), document({"changes": []}))
     assert control.diff(WANT) == ()
 
 
 @pytest.mark.parametrize("reply", [Reply(503), Reply(502), Reply(body=b"{", announced=40)])
-def test_a_change_is_never_asked_for_twice(api: Scripted, control: Control, reply: Reply) -> None:
+def test_a_change_is_never_repeated(api: Scripted, control: Control, reply: Reply) -> None:
     api.script = lambda _: reply
     for change in (
         lambda: control.promote("chest", "1.1.0", None),
@@ -164,51 +162,54 @@ def test_a_change_is_never_asked_for_twice(api: Scripted, control: Control, repl
         assert len(api.requests) == 1
 
 
-def test_the_servers_own_words_are_the_error(api: Scripted, control: Control) -> None:
+def test_problem_details_become_the_error(api: Scripted, control: Control) -> None:
     api.say(problem(409, "Conflict", "chest 1.0.0 has 95 % of the requests; --force takes them away."))
-    with pytest.raises(RejectedRequestError, match=r"409 Conflict: chest 1\.0\.0 has 95 %") as caught:
+    with pytest.raises(RejectedRequestError, match=r"409 Conflict: chest 1\.0\.0 has 95 %") as raised:
         control.unregister("chest", "1.0.0", None, force=False)
-    assert (caught.value.status, caught.value.title) == (409, "Conflict")
+    assert (raised.value.status, raised.value.title) == (409, "Conflict")
 
 
 @pytest.mark.parametrize(
-    ("status", "said"),
-    [(401, "RADSERVE_KEY, with the role manage"), (403, "not the role manage"), (404, "8444"), (405, "8444")],
+    ("status", "message"),
+    [(401, "RADSERVE_KEY, with the role manage"), (403, "lacks the role manage"), (404, "8444"), (405, "8444")],
 )
-def test_a_bare_status_is_said_with_what_to_do(api: Scripted, control: Control, status: int, said: str) -> None:
+def test_a_status_without_details_gets_advice(api: Scripted, control: Control, status: int, message: str) -> None:
     api.say(Reply(status, media_type=None))
-    with pytest.raises(RejectedRequestError, match=said):
+    with pytest.raises(RejectedRequestError, match=message):
         control.overview()
 
 
 @pytest.mark.parametrize(
-    ("reply", "said"),
+    ("reply", "message"),
     [
         (Reply(body=b"<html>", media_type="text/html"), "text/html, not application/json"),
-        (Reply(body=b"{"), "not JSON"),
-        (Reply(302, headers={"Location": "/login"}), "answered 302, which no control API does"),
-        (document({"front": True}), r"GET /versions with what this radserve does not understand \(models: "),
-        (document({"front": True, "models": [docs.model(versions=[{}])]}), r"\(models.0.versions.0.version: "),
-        (document([]), r"\(the whole: "),
+        (Reply(body=b"{"), "not valid JSON"),
+        (Reply(302, headers={"Location": "/login"}), "answered 302, which a control API never does"),
+        (document({"front": True}), r"unexpected response to GET /versions \(key 'models' is missing\)"),
+        (
+            document({"front": True, "models": [docs.model(versions=[{}])]}),
+            r"models.0.versions.0.version' is missing",
+        ),
+        (document([]), r"\(Input should be a valid dictionary"),
     ],
 )
-def test_what_is_not_documented_is_no_answer(api: Scripted, control: Control, reply: Reply, said: str) -> None:
+def test_an_undocumented_response_is_invalid(api: Scripted, control: Control, reply: Reply, message: str) -> None:
     api.say(reply)
-    with pytest.raises(InvalidResponseError, match=said):
+    with pytest.raises(InvalidResponseError, match=message):
         control.overview()
 
 
-def test_nobody_there_is_unreachable(tmp_path: Path, pauses: list[float]) -> None:
-    with Control.over_socket(tmp_path / "control.sock") as control, pytest.raises(UnreachableError) as caught:
+def test_a_missing_server_is_unreachable(tmp_path: Path, pauses: list[float]) -> None:
+    with Control.over_socket(tmp_path / "control.sock") as control, pytest.raises(UnreachableError) as raised:
         control.overview()
-    assert str(caught.value).startswith(f"Nobody answers at {tmp_path}/control.sock (")
+    assert str(raised.value).startswith(f"Cannot connect to {tmp_path}/control.sock (")
     with Control.over_url(f"http://127.0.0.1:{free_ports(1)[0]}", None, None) as there, pytest.raises(UnreachableError):
         there.overview()
     with Control.over_socket(tmp_path / ("x" * 200)) as far, pytest.raises(UnreachableError):
         far.overview()
 
 
-def test_a_late_answer_is_a_time_out_and_says_to_look_first(
+def test_a_late_response_is_a_timeout_with_advice(
     api: Scripted, control: Control, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     enough = threading.Event()
@@ -218,19 +219,19 @@ def test_a_late_answer_is_a_time_out_and_says_to_look_first(
         return Reply(500)
 
     api.script = script
-    monkeypatch.setattr(remote, "_CHANGING", 0.1)
+    monkeypatch.setattr(remote, "_CHANGE_TIMEOUT", 0.1)
     try:
-        with pytest.raises(ResponseTimeoutError, match=r"may still be working\. Look before you ask again"):
+        with pytest.raises(ResponseTimeoutError, match=r"may still be working\. Check the state before"):
             control.rollback("chest", None)
     finally:
         enough.set()
 
 
-def test_a_change_may_take_minutes_and_a_connection_may_not() -> None:
-    assert remote._timeout(remote._CHANGING) == httpx.Timeout(connect=5, read=900, write=60, pool=60)
+def test_changes_have_a_long_read_timeout_only() -> None:
+    assert remote._timeout(remote._CHANGE_TIMEOUT) == httpx.Timeout(connect=5, read=900, write=60, pool=60)
 
 
-def test_a_front_with_its_own_authority_is_trusted_once_that_is_named(tmp_path: Path, pauses: list[float]) -> None:
+def test_a_private_authority_must_be_named(tmp_path: Path, pauses: list[float]) -> None:
     authority = Authority(tmp_path)
     pair = authority.issue("front")
     with scripted() as server:
@@ -245,8 +246,8 @@ def test_a_front_with_its_own_authority_is_trusted_once_that_is_named(tmp_path: 
             stranger.overview()
 
 
-def test_a_file_without_certificates_is_said(tmp_path: Path) -> None:
+def test_a_file_without_certificates_is_named(tmp_path: Path) -> None:
     (tmp_path / "empty.pem").touch()
     for name in ("empty.pem", "gone.pem"):
-        with pytest.raises(InvalidCallError, match=rf"--cacert .*{name}: no certificates can be read from it"):
+        with pytest.raises(InvalidCallError, match=rf"--cacert .*{name}: cannot read certificates"):
             Control.over_url("https://localhost:8444", None, tmp_path / name)

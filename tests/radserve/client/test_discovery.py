@@ -1,4 +1,4 @@
-"""The server that is meant: the one that runs, or the one that was named."""
+"""Discovery of the control socket of a running server."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.radserve.scripted import scripted
 
 @pytest.fixture(autouse=True)
 def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Let no server of this machine be found but those of a test."""
+    """Hide running servers of this machine from the test."""
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     return tmp_path
 
@@ -26,7 +26,7 @@ def folder(temporary: Path, name: str) -> Path:
     return temporary / name / "control.sock"
 
 
-def test_the_one_that_answers_is_found_among_what_others_left(temporary: Path) -> None:
+def test_the_listening_socket_is_found_among_stale_ones(temporary: Path) -> None:
     with socket.socket(socket.AF_UNIX) as ended:
         ended.bind(str(folder(temporary, "radserve-ended")))
     folder(temporary, "radserve-file").touch()
@@ -35,28 +35,30 @@ def test_the_one_that_answers_is_found_among_what_others_left(temporary: Path) -
         assert discovery.find() == temporary / "radserve-one" / "control.sock"
 
 
-def test_where_none_runs_the_ways_out_are_named(temporary: Path) -> None:
-    with pytest.raises(UnreachableError) as caught:
+def test_without_a_server_the_error_gives_options(temporary: Path) -> None:
+    with pytest.raises(UnreachableError) as raised:
         discovery.find()
-    said = str(caught.value)
-    assert said.startswith(f"No running server of {discovery.user()} was found: {temporary}/radserve-*/control.sock")
+    message = str(raised.value)
+    assert message.startswith(
+        f"No running server of {discovery.user()}: no sockets match {temporary}/radserve-*/control.sock"
+    )
     for way in ("scripts/serve", "--runtime FOLDER", "--url https://HOST:8444"):
-        assert way in said
+        assert way in message
     with socket.socket(socket.AF_UNIX) as ended:
         ended.bind(str(folder(temporary, "radserve-ended")))
-    with pytest.raises(UnreachableError, match=r"but what ended servers left \(.*/radserve-ended\)"):
+    with pytest.raises(UnreachableError, match=r"except stale ones \(.*/radserve-ended\)"):
         discovery.find()
 
 
-def test_where_several_run_they_are_named(temporary: Path) -> None:
+def test_several_servers_are_named(temporary: Path) -> None:
     with scripted(folder(temporary, "radserve-a")), scripted(folder(temporary, "radserve-b")):
-        with pytest.raises(InvalidCallError) as caught:
+        with pytest.raises(InvalidCallError) as raised:
             discovery.find()
-        assert f"{temporary}/radserve-a, {temporary}/radserve-b. Choose one with --runtime" in str(caught.value)
+        assert f"{temporary}/radserve-a, {temporary}/radserve-b. Choose one with --runtime" in str(raised.value)
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can make somebody else's folder")
-def test_a_socket_that_somebody_else_put_there_is_passed_over(temporary: Path) -> None:
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can create a folder of another user")
+def test_sockets_of_other_users_are_ignored(temporary: Path) -> None:
     trap = folder(temporary, "radserve-trap")
     with scripted(trap):
         os.chown(trap.parent, 12345, 12345)
@@ -64,7 +66,7 @@ def test_a_socket_that_somebody_else_put_there_is_passed_over(temporary: Path) -
             discovery.find()
 
 
-def test_who_called_sudo_is_who_acts(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_actor_is_the_caller_of_sudo(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SUDO_USER", "ada")
     assert discovery.actor() == "ada"
     monkeypatch.setenv("SUDO_USER", "jürgen\n")
@@ -73,6 +75,6 @@ def test_who_called_sudo_is_who_acts(monkeypatch: pytest.MonkeyPatch) -> None:
     assert discovery.actor() == discovery.user()
 
 
-def test_a_user_without_a_name_is_a_number(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_user_without_a_name_is_a_uid(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: 54321)
     assert discovery.user() == "uid-54321"

@@ -1,4 +1,4 @@
-"""The history of a gateway, as the client gives it."""
+"""History of a gateway, as the client returns it."""
 
 from __future__ import annotations
 
@@ -41,30 +41,30 @@ def history(odd: Scripted) -> Iterator[Client]:
         yield opened
 
 
-def test_pages_are_asked_for_one_after_the_other_and_only_as_needed(history: Client, odd: Scripted) -> None:
+def test_pages_are_requested_on_demand(history: Client, odd: Scripted) -> None:
     odd.say(
         document({"results": [result(IDS[2]), result(IDS[1])], "next": "c"}),
         document({"results": [result(IDS[0])], "next": None}),
     )
-    found = history.results(model="chest", text="film", since=datetime(2026, 1, 1, tzinfo=UTC))
+    results = history.results(model="chest", text="film", since=datetime(2026, 1, 1, tzinfo=UTC))
     assert not odd.requests
-    assert next(found).time == datetime(2026, 1, 2, 3, 4, 5, 678000, tzinfo=UTC)
+    assert next(results).time == datetime(2026, 1, 2, 3, 4, 5, 678000, tzinfo=UTC)
     assert len(odd.requests) == 1
-    assert [item.id for item in found] == [IDS[1], IDS[0]]
+    assert [item.id for item in results] == [IDS[1], IDS[0]]
     queries = [parse_qs(urlsplit(request.path).query) for request in odd.requests]
     wanted = {"model": ["chest"], "text": ["film"], "since": ["2026-01-01T00:00:00+00:00"], "limit": ["200"]}
     assert queries == [wanted, wanted | {"cursor": ["c"]}]
 
 
-def test_one_result_is_got_and_forgotten(history: Client, odd: Scripted) -> None:
+def test_one_result_is_read_and_deleted(history: Client, odd: Scripted) -> None:
     odd.say(document(result(IDS[0])), Reply(204, media_type=None))
     assert history.result(IDS[0]).client == "ward-7"
     history.delete(IDS[0])
-    asked = [(request.method, request.path) for request in odd.requests]
-    assert asked == [("GET", f"/api/results/{IDS[0]}"), ("DELETE", f"/api/results/{IDS[0]}")]
+    requests = [(request.method, request.path) for request in odd.requests]
+    assert requests == [("GET", f"/api/results/{IDS[0]}"), ("DELETE", f"/api/results/{IDS[0]}")]
 
 
-def test_what_is_refused_says_why(history: Client, odd: Scripted) -> None:
+def test_a_rejected_request_has_the_gateways_reason(history: Client, odd: Scripted) -> None:
     odd.say(*[problem(404, "Not found", "No result has this id.")] * 2)
     with pytest.raises(RejectedRequestError, match="No result has this id"):
         history.result(IDS[0])
@@ -73,7 +73,7 @@ def test_what_is_refused_says_why(history: Client, odd: Scripted) -> None:
 
 
 @pytest.mark.parametrize("wrong", [{"label": ...}, {"probability": 2.0}, {"sha256": "x"}, {"time": "soon"}])
-def test_what_is_no_result_is_not_returned(history: Client, odd: Scripted, wrong: dict[str, Any]) -> None:
+def test_a_malformed_entry_is_invalid(history: Client, odd: Scripted, wrong: dict[str, Any]) -> None:
     odd.say(document({"results": [result(IDS[0], **wrong)], "next": None}))
     with pytest.raises(InvalidResponseError, match=next(iter(wrong))):
         list(history.results())
@@ -88,6 +88,6 @@ def test_an_id_that_would_change_the_path_is_not_sent(history: Client, odd: Scri
     assert not odd.requests
 
 
-def test_a_time_without_a_zone_is_no_time(history: Client) -> None:
+def test_a_time_without_a_zone_is_an_invalid_call(history: Client) -> None:
     with pytest.raises(InvalidCallError, match=r"until has value .* has no time zone"):
         list(history.results(until=datetime(2026, 1, 1)))  # noqa: DTZ001 - that is what is refused

@@ -13,29 +13,29 @@ from radserve.schema.problem import RejectedImage
 from tests.radserve.scripted import SHA256, empty, explanation, marked, picture, prediction, segmentation, volume
 
 IMAGE = b"image"
-ASKED = RequestedImage("chest", "1.0.0", hashlib.sha256(IMAGE).hexdigest())
+REQUEST = RequestedImage("chest", "1.0.0", hashlib.sha256(IMAGE).hexdigest())
 
 
-def test_a_gateway_gives_an_answer_a_name_and_a_time_which_make_it_no_other_answer() -> None:
-    told = prediction(IMAGE) | {
+def test_the_id_and_time_of_a_gateway_do_not_affect_equality() -> None:
+    document = prediction(IMAGE) | {
         "id": "0189",
         "time": "2026-01-02T03:04:05.678Z",
         "filename": "a.png",
         "history": "kept",
     }
-    answer = validation.result(told, ASKED)
-    assert (answer.id, answer.time) == ("0189", datetime(2026, 1, 2, 3, 4, 5, 678000, tzinfo=UTC))
-    assert answer == validation.result(prediction(IMAGE), ASKED)
+    result = validation.result(document, REQUEST)
+    assert (result.id, result.time) == ("0189", datetime(2026, 1, 2, 3, 4, 5, 678000, tzinfo=UTC))
+    assert result == validation.result(prediction(IMAGE), REQUEST)
     with pytest.raises(InvalidResponseError, match="time"):
-        validation.result(told | {"time": "soon"}, ASKED)
+        validation.result(document | {"time": "soon"}, REQUEST)
 
 
 @pytest.mark.parametrize("document", [None, [], "normal", 1, {}, {"predictions": {}}, {"predictions": None}])
-def test_another_document_is_refused(document: object) -> None:
+def test_another_document_is_invalid(document: object) -> None:
     with pytest.raises(InvalidResponseError):
-        validation.result(document, ASKED)
+        validation.result(document, REQUEST)
     with pytest.raises(InvalidResponseError):
-        validation.result_list(document, [ASKED])
+        validation.result_list(document, [REQUEST])
 
 
 @pytest.mark.parametrize(
@@ -48,101 +48,101 @@ def test_another_document_is_refused(document: object) -> None:
         None,
     ],
 )
-def test_what_is_neither_prediction_nor_refusal_spoils_the_list(item: object) -> None:
+def test_a_malformed_entry_makes_the_list_invalid(item: object) -> None:
     with pytest.raises(InvalidResponseError):
-        validation.result_list({"predictions": [item]}, [ASKED])
+        validation.result_list({"predictions": [item]}, [REQUEST])
 
 
-def test_a_refusal_in_a_list_is_no_prediction() -> None:
+def test_problem_details_in_a_list_are_a_rejected_image() -> None:
     problem = {"status": 400, "title": "Bad", "detail": "It is."}
-    assert validation.result_list({"predictions": [problem]}, [ASKED]) == [
+    assert validation.result_list({"predictions": [problem]}, [REQUEST]) == [
         RejectedImage(status=400, title="Bad", detail="It is.")
     ]
 
 
-def test_a_document_of_two_tasks_is_of_none() -> None:
+def test_a_document_with_mask_and_probabilities_is_invalid() -> None:
     with pytest.raises(InvalidResponseError, match="both a mask and probabilities"):
-        validation.result(prediction(IMAGE, mask=picture(marked())), ASKED)
+        validation.result(prediction(IMAGE, mask=picture(marked())), REQUEST)
 
 
-def test_the_answer_to_a_zip_says_whom_to_ask_instead() -> None:
+def test_the_response_to_a_zip_names_predict_series() -> None:
     with pytest.raises(InvalidResponseError, match="predict_series"):
-        validation.result({"predictions": [prediction(IMAGE)]}, ASKED)
+        validation.result({"predictions": [prediction(IMAGE)]}, REQUEST)
 
 
-def test_two_models_do_not_answer_one_request() -> None:
+def test_results_of_two_models_are_invalid() -> None:
     other = {"name": "chest", "version": "2.0.0", "sha256": SHA256}
     items = [prediction(IMAGE), prediction(IMAGE, model=other)]
-    asked = RequestedImage("chest", None, ASKED.sha256)
+    request = RequestedImage("chest", None, REQUEST.sha256)
     with pytest.raises(InvalidResponseError, match="several models"):
-        validation.result_list({"predictions": items}, [asked, asked])
+        validation.result_list({"predictions": items}, [request, request])
 
 
-def test_an_explanation_is_the_prediction_and_its_map() -> None:
-    said = validation.explanation(explanation(IMAGE), ASKED)
-    assert (said.prediction.label, said.heat.label, said.heat.method) == ("normal", "normal", "grad-cam")
-    assert said.heat.pixels.tolist() == (marked() // 2).tolist()
-    assert said.prediction.raw == explanation(IMAGE)
+def test_an_explanation_has_a_prediction_and_a_heat_map() -> None:
+    result = validation.explanation(explanation(IMAGE), REQUEST)
+    assert (result.prediction.label, result.heat.label, result.heat.method) == ("normal", "normal", "grad-cam")
+    assert result.heat.pixels.tolist() == (marked() // 2).tolist()
+    assert result.prediction.raw == explanation(IMAGE)
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("changes", "message"),
     [
         ({"label": "pneumonia"}, "explanation.label is 'pneumonia', but label is 'normal'"),
         ({"width": 10}, "the PNG is 20 x 10, not 10 x 10"),
         ({"empty": True}, "explanation.empty is True"),
-        ({"method": ...}, "method is missing"),
-        ({"data": ...}, "data is missing"),
+        ({"method": ...}, "method' is missing"),
+        ({"data": ...}, "data' is missing"),
         (picture(marked()[:, :10]), "PNG is 10 x 10, but the image is 20 x 10"),
     ],
 )
-def test_a_map_that_is_not_the_answers_is_refused(changes: dict[str, Any], said: str) -> None:
-    with pytest.raises(InvalidResponseError, match=said):
-        validation.explanation(explanation(IMAGE, **changes), ASKED)
+def test_an_inconsistent_heat_map_is_invalid(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(InvalidResponseError, match=message):
+        validation.explanation(explanation(IMAGE, **changes), REQUEST)
 
 
-def test_an_explanation_without_a_map_is_none() -> None:
+def test_an_explanation_without_a_heat_map_is_invalid() -> None:
     for document in (prediction(IMAGE), prediction(IMAGE, explanation=None)):
-        with pytest.raises(InvalidResponseError, match=r"explanation (is missing|has value None)"):
-            validation.explanation(document, ASKED)
+        with pytest.raises(InvalidResponseError, match=r"explanation' (is missing|has value None)"):
+            validation.explanation(document, REQUEST)
 
 
 SLICES = [RequestedImage("glioma", None, hashlib.sha256(image).hexdigest()) for image in (b"one", b"empty")]
 ANSWERS = [segmentation(b"one"), empty(b"empty")]
 
 
-def test_a_series_is_the_masks_and_their_volume() -> None:
+def test_a_series_has_masks_and_a_volume() -> None:
     series = validation.series({"predictions": ANSWERS} | volume(ANSWERS), SLICES)
     assert (series.volume.slices, series.volume.positive_slices, series.volume.pixels) == (2, 1, 20)
     assert series.volume.ml == pytest.approx(0.02)
-    assert [item.positive for item in series.answers if not isinstance(item, RejectedImage)] == [True, False]
+    assert [item.positive for item in series.predictions if not isinstance(item, RejectedImage)] == [True, False]
 
 
-def test_a_series_with_a_refused_slice_has_no_volume_but_the_other_masks() -> None:
-    answers = [ANSWERS[0], {"status": 400, "title": "Bad", "detail": "It is."}]
-    series = validation.series({"predictions": answers} | volume(answers), SLICES)
-    assert series.answers[1] == RejectedImage(status=400, title="Bad", detail="It is.")
-    assert (series.volume.ml, series.volume.reason) == (None, "No volume: refused.")
+def test_a_series_with_a_rejected_slice_has_no_volume() -> None:
+    results = [ANSWERS[0], {"status": 400, "title": "Bad", "detail": "It is."}]
+    series = validation.series({"predictions": results} | volume(results), SLICES)
+    assert series.predictions[1] == RejectedImage(status=400, title="Bad", detail="It is.")
+    assert (series.volume.ml, series.volume.reason) == (None, "No volume: rejected.")
     with pytest.raises(InvalidResponseError, match="1 slices have no mask"):
-        validation.series({"predictions": answers} | volume(answers, ml=1.0, reason=...), SLICES)
+        validation.series({"predictions": results} | volume(results, ml=1.0, reason=...), SLICES)
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("changes", "message"),
     [
         ({"slices": 3}, "volume.slices is 3, but 2"),
         ({"positive_slices": 2}, "20 pixels on 2 slices, but the masks mark 20 on 1"),
         ({"pixels": 21}, "21 pixels on 1 slices, but the masks mark 20 on 1"),
-        ({"ml": -1.0}, "volume.ml has value -1"),
+        ({"ml": -1.0}, "volume.ml' has value -1"),
         ({"ml": ...}, "volume.ml is None while volume.reason is None"),
         ({"reason": "None at all."}, "volume.ml is 0.02 while"),
     ],
 )
-def test_a_volume_that_is_not_that_of_the_masks_is_refused(changes: dict[str, Any], said: str) -> None:
-    with pytest.raises(InvalidResponseError, match=said):
+def test_an_inconsistent_volume_is_invalid(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(InvalidResponseError, match=message):
         validation.series({"predictions": ANSWERS} | volume(ANSWERS, **changes), SLICES)
 
 
-def test_a_classifier_measures_no_volume() -> None:
+def test_a_series_of_a_classifier_is_invalid() -> None:
     with pytest.raises(InvalidResponseError, match="volume is missing"):
-        validation.series({"predictions": [prediction(IMAGE)]}, [ASKED])
+        validation.series({"predictions": [prediction(IMAGE)]}, [REQUEST])

@@ -1,4 +1,4 @@
-"""A moto server that the tests share, and the real command asked to deploy to it."""
+"""Fixtures: a shared moto server, and `radserve deploy` with its endpoint."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ ACCOUNT = "123456789012"
 
 @dataclass(frozen=True)
 class Aws:
-    """AWS as the tests have it: empty before each of them."""
+    """moto's AWS, empty before each test."""
 
     url: str
     folder: Path
 
     def client(self, service: Any) -> Any:
-        """Return a client of it."""
+        """Return a client."""
         return boto3.client(
             service,
             endpoint_url=self.url,
@@ -40,7 +40,7 @@ class Aws:
         )
 
     def certificate(self) -> str:
-        """Return the ARN of a certificate in ACM."""
+        """Create a certificate in ACM and return its ARN."""
         return str(self.client("acm").request_certificate(DomainName="radserve.example.org")["CertificateArn"])
 
     def file(self, text: str) -> Path:
@@ -49,10 +49,10 @@ class Aws:
         path.write_text(text, encoding="utf-8")
         return path
 
-    def deploy(self, *words: str, answer: str = "", code: int = 0, **variables: str) -> str:
-        """Run `radserve deploy`, hold its exit code against `code`, and return what it said."""
-        done = subprocess.run(
-            [sys.executable, "-m", "radserve", "deploy", *map(str, words)],
+    def deploy(self, *arguments: str, answer: str = "", code: int = 0, **variables: str) -> str:
+        """Run `radserve deploy`, check its exit code, and return its output."""
+        process = subprocess.run(
+            [sys.executable, "-m", "radserve", "deploy", *map(str, arguments)],
             capture_output=True,
             text=True,
             input=answer,
@@ -61,30 +61,30 @@ class Aws:
             timeout=120,
             check=False,
         )
-        assert done.returncode == code, done.stdout + done.stderr
-        assert "Traceback" not in done.stderr, done.stderr
-        return done.stdout + done.stderr
+        assert process.returncode == code, process.stdout + process.stderr
+        assert "Traceback" not in process.stderr, process.stderr
+        return process.stdout + process.stderr
 
     def _environment(self) -> dict[str, str]:
-        own = {key: value for key, value in os.environ.items() if not key.startswith("AWS_")}
-        nowhere = str(self.folder / "nothing")
-        return own | {
+        inherited = {key: value for key, value in os.environ.items() if not key.startswith("AWS_")}
+        missing = str(self.folder / "missing")
+        return inherited | {
             "AWS_ENDPOINT_URL": self.url,
             "AWS_ACCESS_KEY_ID": "test",
             "AWS_SECRET_ACCESS_KEY": "test",
-            "AWS_CONFIG_FILE": nowhere,
-            "AWS_SHARED_CREDENTIALS_FILE": nowhere,
+            "AWS_CONFIG_FILE": missing,
+            "AWS_SHARED_CREDENTIALS_FILE": missing,
             "AWS_EC2_METADATA_DISABLED": "true",
         }
 
 
 @pytest.fixture(scope="session")
 def moto(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Run moto's server; the module says what is added to it."""
+    """Run moto's server; see moto_server.py."""
     (port,) = free_ports(1)
     log = (tmp_path_factory.mktemp("moto") / "log").open("w")
-    words = [sys.executable, "-m", "tests.radserve.deploy.moto_server", str(port)]
-    process = subprocess.Popen(words, cwd=ROOT, stdout=log, stderr=subprocess.STDOUT)
+    command = [sys.executable, "-m", "tests.radserve.deploy.moto_server", str(port)]
+    process = subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=subprocess.STDOUT)
     url = f"http://127.0.0.1:{port}"
     try:
         _wait(process, url)
@@ -110,6 +110,6 @@ def _wait(process: subprocess.Popen[bytes], url: str) -> None:
 
 @pytest.fixture
 def aws(moto: str, tmp_path: Path) -> Aws:
-    """AWS without anything in it."""
+    """An empty AWS."""
     httpx.post(f"{moto}/moto-api/reset").raise_for_status()
     return Aws(moto, tmp_path)

@@ -1,18 +1,18 @@
-"""moto's server as a process of its own: `python -m tests.radserve.deploy.moto_server PORT`.
+"""moto's server with additions for CloudFormation: `python -m tests.radserve.deploy.moto_server PORT`.
 
-moto 5.2 executes change sets only halfway and knows some resource types not at all. What is added here:
+moto 5.2 executes change sets incompletely and lacks some resource types. This module adds:
 
-- A change set lists what a changed parameter changes. A stack that it was executed on has its outputs, exports and
-  parameters, and events of its resources. It still lists resources whose condition is not met.
-- A deleted stack does not make its resources anew.
-- Fn::Cidr, and that AWS::NoValue leaves an item out of a list.
+- A change set lists resources with changed parameters. After its execution, the stack has outputs, exports, parameters
+  and events of its resources. It still lists resources whose condition is not met.
+- A deleted stack does not recreate its resources.
+- Fn::Cidr, and AWS::NoValue in lists.
 - UpdateTerminationProtection.
-- DeletionPolicy RetainExceptOnCreate, which keeps a resource as Retain does.
-- The full names of load balancers and target groups.
-- Instances of launch templates, and the deletion of route tables.
-- The AMIs' public parameters that moto does not list.
-- Types of `MISSING` have a physical ID and attributes, so that what refers to them gets a value. They are in no
-  other API of moto: that they are created means that their references resolve, no more.
+- DeletionPolicy RetainExceptOnCreate, treated like Retain.
+- Full names of load balancers and target groups.
+- Instances of launch templates, and deletion of route tables.
+- Public parameters of AMIs that moto does not list.
+- Types of `MISSING` with a physical ID and attributes, so that references to them resolve. No other API of moto knows
+  them.
 """
 
 from __future__ import annotations
@@ -52,15 +52,15 @@ MISSING = (
     "AWS::SNS::TopicPolicy",
     "AWS::SecretsManager::Secret",
 )
-"""What the templates use and moto's CloudFormation has not."""
+"""Types of the templates that moto's CloudFormation lacks."""
 
 AMIS = ("/aws/service/deeplearning/ami/x86_64/base-oss-nvidia-driver-gpu-amazon-linux-2023/latest/ami-id",)
 
 
 class _Recorded(CloudFormationModel):
-    """A resource that only its stack knows."""
+    """A resource that exists only in its stack."""
 
-    __module__ = "moto.cloudformation.recorded"  # moto files what it has by the name of its module
+    __module__ = "moto.cloudformation.recorded"  # moto groups models by the name of their module
     TYPE = "AWS::SERVICE::RESOURCE"
 
     def __init__(self, name: str) -> None:
@@ -95,7 +95,7 @@ class _Recorded(CloudFormationModel):
 
 
 class _Secret(_Recorded):
-    """Has an ARN, as what refers to a secret checks."""
+    """A secret, with an ARN that satisfies parameters' patterns."""
 
     __module__ = _Recorded.__module__
 
@@ -108,7 +108,7 @@ class _Secret(_Recorded):
 
 
 class _Url(_Recorded):
-    """Has an address, of which other resources take the host."""
+    """A function URL, whose host other resources use."""
 
     __module__ = _Recorded.__module__
 
@@ -121,16 +121,16 @@ _BASES = {"AWS::SecretsManager::Secret": _Secret, "AWS::Lambda::Url": _Url}
 
 
 def add_types() -> None:
-    """Let moto's CloudFormation know the types of `MISSING`."""
+    """Add the types of `MISSING` to moto's CloudFormation."""
     known = parsing.get_model_map()
     for type_ in MISSING:
-        assert type_ not in known, f"moto has {type_} now: take it out of MISSING"
+        assert type_ not in known, f"moto has {type_} now: remove it from MISSING"
         base = _BASES.get(type_, _Recorded)
         known[type_] = type(type_.replace(":", ""), (base,), {"TYPE": type_, "__module__": base.__module__})
 
 
 def fill_functions() -> None:
-    """Let moto know Fn::Cidr, and leave out of lists what is AWS::NoValue."""
+    """Add Fn::Cidr, and drop AWS::NoValue from lists."""
     plain = parsing.clean_json
 
     def clean(resource_json: Any, resources_map: parsing.ResourceMap) -> Any:
@@ -140,14 +140,14 @@ def fill_functions() -> None:
             subnets = ipaddress.ip_network(block).subnets(new_prefix=32 - int(bits))
             return [str(next(subnets)) for _ in range(int(count))]
         if isinstance(document, list):
-            return [found for item in document if (found := clean(item, resources)) is not None]
+            return [value for item in document if (value := clean(item, resources)) is not None]
         return plain(document, resources)
 
     parsing.clean_json = clean
 
 
 def finish_change_sets() -> None:
-    """Let a change set know that parameters change resources, and a stack what a change set has made of it."""
+    """Detect changes by parameters, and update the stack when a change set is executed."""
     plain = models.ChangeSet.apply
 
     def apply(self: models.ChangeSet) -> None:
@@ -189,7 +189,7 @@ def finish_change_sets() -> None:
 
 
 def stay_deleted() -> None:
-    """Keep a deleted stack from making its resources anew when it is asked for its exports."""
+    """Keep a deleted stack from recreating its resources when its exports are read."""
     plain = models.Stack.delete
 
     def delete(self: models.Stack) -> None:
@@ -201,7 +201,7 @@ def stay_deleted() -> None:
 
 
 def add_protection() -> None:
-    """Let moto know UpdateTerminationProtection."""
+    """Add UpdateTerminationProtection."""
 
     def update(self: Any) -> ActionResult:
         stack = self.cloudformation_backend.get_stack(self._get_param("StackName"))
@@ -212,7 +212,7 @@ def add_protection() -> None:
 
 
 def keep_what_is_retained() -> None:
-    """Let RetainExceptOnCreate keep what Retain does."""
+    """Treat RetainExceptOnCreate like Retain."""
     plain = parsing.ResourceMap.delete
 
     def delete(self: parsing.ResourceMap) -> None:
@@ -225,7 +225,7 @@ def keep_what_is_retained() -> None:
 
 
 def add_attributes() -> None:
-    """Let load balancers and target groups have the attribute that CloudWatch and scaling name them by."""
+    """Add the full names of load balancers and target groups."""
     plain = elbv2.FakeLoadBalancer.get_cfn_attribute
 
     def full_name(self: elbv2.FakeLoadBalancer, attribute_name: str) -> Any:
@@ -243,7 +243,7 @@ def add_attributes() -> None:
 
 
 def delete_route_tables() -> None:
-    """Let the stack's deletion take route tables along, without which moto does not delete their VPC."""
+    """Delete route tables with their stack; otherwise, moto does not delete their VPC."""
 
     def delete(_cls: type, resource_name: str, _document: Any, account_id: str, region_name: str) -> None:
         backend = ec2_backends[account_id][region_name]
@@ -254,7 +254,7 @@ def delete_route_tables() -> None:
 
 
 def start_from_templates() -> None:
-    """Let instances take from their launch template what they do not say themselves."""
+    """Apply the launch template to instances."""
     plain = Instance.create_from_cloudformation_json
 
     def create(
@@ -274,7 +274,7 @@ def start_from_templates() -> None:
 
 
 def add_images() -> None:
-    """Let the AMIs that moto does not list have an ID."""
+    """Add the AMIs that moto does not list."""
     plain = parsing.ResourceMap.parse_ssm_parameter
 
     def parse(self: parsing.ResourceMap, value: str, value_type: str) -> str:

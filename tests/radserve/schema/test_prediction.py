@@ -12,9 +12,9 @@ from radserve.schema.prediction import Prediction
 from tests.radserve.scripted import SHA256, prediction
 
 IMAGE = b"image"
-ASKED = RequestedImage("chest", "1.0.0", hashlib.sha256(IMAGE).hexdigest())
+REQUEST = RequestedImage("chest", "1.0.0", hashlib.sha256(IMAGE).hexdigest())
 MODEL = {"name": "chest", "version": "1.0.0", "sha256": SHA256}
-PICTURE = {"format": "png", "width": 20, "height": 10, "sha256": ASKED.sha256}
+PICTURE = {"format": "png", "width": 20, "height": 10, "sha256": REQUEST.sha256}
 
 
 @pytest.mark.parametrize(
@@ -30,69 +30,69 @@ PICTURE = {"format": "png", "width": 20, "height": 10, "sha256": ASKED.sha256}
         {"added_later": [1, 2]},
     ],
 )
-def test_a_right_answer_is_taken(changes: dict[str, Any]) -> None:
+def test_a_consistent_document_is_valid(changes: dict[str, Any]) -> None:
     document = prediction(IMAGE, **changes)
-    assert validation.result(document, ASKED).raw == document
+    assert validation.result(document, REQUEST).raw == document
 
 
 @pytest.mark.parametrize("key", list(prediction(IMAGE)))
-def test_every_part_must_be_there(key: str) -> None:
-    with pytest.raises(InvalidResponseError, match=f"{key} is missing"):
-        validation.result(prediction(IMAGE, **{key: ...}), ASKED)
+def test_every_key_is_required(key: str) -> None:
+    with pytest.raises(InvalidResponseError, match=f"key '{key}' is missing"):
+        validation.result(prediction(IMAGE, **{key: ...}), REQUEST)
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("changes", "message"),
     [
-        ({"label": None}, "label has value None"),
-        ({"label": ""}, "label has value ''"),
+        ({"label": None}, "label' has value None"),
+        ({"label": ""}, "label' has value ''"),
         ({"label": "cat"}, "label 'cat' is not among"),
-        ({"probability": "0.75"}, "probability has value '0.75'"),
-        ({"probability": True}, "probability has value True"),
-        ({"probability": 1.5}, "probability has value 1.5"),
+        ({"probability": "0.75"}, "probability' has value '0.75'"),
+        ({"probability": True}, "probability' has value True"),
+        ({"probability": 1.5}, "probability' has value 1.5"),
         ({"probability": 0.5}, "probability 0.5 differs from the probability of label 'normal'"),
-        ({"probability": float("nan")}, "probability has value nan"),
+        ({"probability": float("nan")}, "probability' has value nan"),
         ({"probabilities": {}}, "label 'normal' is not among"),
         ({"probabilities": {"normal": 0.75, "pneumonia": 0.75}}, "sum to 1.5000"),
-        ({"probabilities": {"normal": 0.75, "pneumonia": -0.25}}, "pneumonia has value -0.25"),
-        ({"positive": 0}, "positive has value 0"),
+        ({"probabilities": {"normal": 0.75, "pneumonia": -0.25}}, "pneumonia' has value -0.25"),
+        ({"positive": 0}, "positive' has value 0"),
         ({"positive": None}, "positive is None while threshold is 0.5"),
         ({"threshold": None}, "positive is False while threshold is None"),
         ({"positive": True, "threshold": 0.9}, "positive is true, but probability 0.75 is below"),
         ({"threshold": 0.2}, "positive is false, but no other"),
-        ({"model": "chest"}, "model has value 'chest'"),
+        ({"model": "chest"}, "model' has value 'chest'"),
         ({"model": MODEL | {"sha256": "A" * 64}}, "model.sha256"),
         ({"model": MODEL | {"name": "brain"}}, "from brain 1.0.0, but chest 1.0.0 was requested"),
         ({"model": MODEL | {"version": "2.0.0"}}, "from chest 2.0.0, but chest 1.0.0 was requested"),
-        ({"image": PICTURE | {"width": 0}}, "image.width has value 0"),
-        ({"image": PICTURE | {"height": 10.0}}, "image.height has value 10.0"),
+        ({"image": PICTURE | {"width": 0}}, "image.width' has value 0"),
+        ({"image": PICTURE | {"height": 10.0}}, "image.height' has value 10.0"),
         ({"image": PICTURE | {"sha256": "b" * 64}}, "but that of the sent image is"),
         ({"status": 400}, "problem details"),
-        ({"warning": ""}, "warning has value ''"),
-        ({"warning": False}, "warning has value False"),
+        ({"warning": ""}, "warning' has value ''"),
+        ({"warning": False}, "warning' has value False"),
         (
             {"label": "pneumonia", "probability": 0.25, "positive": None, "threshold": None},
             "label is 'pneumonia', but 'normal' is more probable",
         ),
     ],
 )
-def test_a_wrong_answer_is_refused_by_key_and_value(changes: dict[str, Any], said: str) -> None:
-    with pytest.raises(InvalidResponseError, match=said):
-        validation.result(prediction(IMAGE, **changes), ASKED)
+def test_an_error_names_key_and_value(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(InvalidResponseError, match=message):
+        validation.result(prediction(IMAGE, **changes), REQUEST)
 
 
-def test_any_version_is_right_where_none_was_asked_for() -> None:
-    assert validation.result(prediction(IMAGE), RequestedImage("chest", None, ASKED.sha256)).model.version == "1.0.0"
+def test_any_version_matches_a_request_without_version() -> None:
+    assert validation.result(prediction(IMAGE), RequestedImage("chest", None, REQUEST.sha256)).model.version == "1.0.0"
 
 
-def test_a_warning_is_part_of_the_answer() -> None:
-    assert validation.result(prediction(IMAGE), ASKED).warning is None
-    assert validation.result(prediction(IMAGE, warning="Untrained."), ASKED).warning == "Untrained."
+def test_a_warning_is_an_attribute() -> None:
+    assert validation.result(prediction(IMAGE), REQUEST).warning is None
+    assert validation.result(prediction(IMAGE, warning="Untrained."), REQUEST).warning == "Untrained."
 
 
-def test_of_ten_labels_the_most_probable_one_is_taken() -> None:
+def test_a_model_may_have_ten_labels() -> None:
     shares = {f"label {number}": 0.1 for number in range(9)} | {"cat": 0.1}
     document = prediction(IMAGE, label="cat", probability=0.1, probabilities=shares, positive=None, threshold=None)
-    answer = validation.result(document, ASKED)
-    assert isinstance(answer, Prediction)
-    assert (answer.task, answer.positive, len(answer.probabilities)) == ("classification", None, 10)
+    result = validation.result(document, REQUEST)
+    assert isinstance(result, Prediction)
+    assert (result.task, result.positive, len(result.probabilities)) == ("classification", None, 10)

@@ -67,7 +67,7 @@ class TestServer:
                 return await steps(self.components)
             finally:
                 await self.components.rollouts.stop()
-                await self.components.versions.finish()
+                await self.components.versions.stop()
                 await self.components.management.close()
                 await self.components.readiness.close()
 

@@ -36,7 +36,7 @@ def test_an_idle_server_stops(server: TestServer) -> None:
         assert await shut_down(components, PID) is Exit.STOPPED
         assert components.status.state is State.DRAINING
         assert not components.run_directory.ready.exists()
-        assert not components.versions.open
+        assert not components.versions.accepts_changes
         with pytest.raises(httpx.ConnectError):
             await predict(server)
 

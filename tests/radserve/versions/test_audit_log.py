@@ -1,4 +1,4 @@
-"""The audit log only ever grows, and shows where somebody else changed it."""
+"""Tests of radserve.versions.audit_log."""
 
 from __future__ import annotations
 
@@ -7,49 +7,56 @@ from pathlib import Path
 import pytest
 
 from radserve.errors import ChangeError
-from radserve.versions.audit_log import FILE, Actor, Audit
+from radserve.versions.audit_log import FILE, Actor, AuditLog
 
-BY = Actor("key ward-7", "ticket 12")
+ACTOR = Actor("key ward-7", "ticket 12")
 
 
-def test_an_entry_says_who_what_why_and_which_bytes(tmp_path: Path) -> None:
-    Audit(tmp_path).write(BY, "promote", "m 2.0.0: has all requests.", model="m", version="2.0.0", sha256="ab" * 32)
-    (entry,) = Audit(tmp_path).entries(10)
+@pytest.fixture
+def log(tmp_path: Path) -> AuditLog:
+    return AuditLog(tmp_path)
+
+
+def test_an_entry_holds_actor_reason_action_and_archive(log: AuditLog) -> None:
+    log.write(ACTOR, "promote", "m 2.0.0: receives all requests.", model="m", version="2.0.0", sha256="ab" * 32)
+    (entry,) = log.entries(10)
     assert (entry.actor, entry.reason, entry.action) == ("key ward-7", "ticket 12", "promote")
     assert (entry.model, entry.version, entry.sha256) == ("m", "2.0.0", "ab" * 32)
     assert entry.time.endswith("+00:00")
 
 
-def test_the_last_ones_come_last(tmp_path: Path) -> None:
-    audit = Audit(tmp_path)
+def test_an_empty_log_has_no_entries(log: AuditLog) -> None:
+    assert log.entries(10) == []
+    assert log.first_broken_line() is None
+
+
+def test_the_newest_entries_come_last(log: AuditLog) -> None:
     for number in range(5):
-        audit.write(BY, "scale", str(number))
-    assert [entry.detail for entry in audit.entries(2)] == ["3", "4"]
-    assert audit.broken() is None
+        log.write(ACTOR, "scale", str(number))
+    assert [entry.detail for entry in log.entries(2)] == ["3", "4"]
+    assert log.first_broken_line() is None
 
 
-def test_a_line_that_was_changed_or_taken_out_shows(tmp_path: Path) -> None:
-    audit = Audit(tmp_path)
+def test_a_changed_or_removed_line_is_detected(log: AuditLog, tmp_path: Path) -> None:
     for number in range(4):
-        audit.write(BY, "scale", str(number))
+        log.write(ACTOR, "scale", str(number))
     lines = (tmp_path / FILE).read_text().splitlines()
     (tmp_path / FILE).write_text("\n".join([lines[0], lines[1].replace("ward-7", "ward-8"), *lines[2:]]) + "\n")
-    assert audit.broken() == 3
+    assert log.first_broken_line() == 3
     (tmp_path / FILE).write_text("\n".join([lines[0], *lines[2:]]) + "\n")
-    assert audit.broken() == 2
+    assert log.first_broken_line() == 2
 
 
-def test_a_line_that_a_killed_writer_cut_short_spoils_no_other(tmp_path: Path) -> None:
-    audit = Audit(tmp_path)
-    audit.write(BY, "scale", "first")
+def test_an_incomplete_line_of_a_killed_writer_damages_no_other(log: AuditLog, tmp_path: Path) -> None:
+    log.write(ACTOR, "scale", "first")
     with (tmp_path / FILE).open("a") as file:
         file.write('{"time": "2026')
-    audit.write(BY, "scale", "second")
-    assert [entry.detail for entry in audit.entries(10)] == ["first", "second"]
-    assert audit.broken() == 2
+    log.write(ACTOR, "scale", "second")
+    assert [entry.detail for entry in log.entries(10)] == ["first", "second"]
+    assert log.first_broken_line() == 2
 
 
-def test_what_cannot_be_recorded_is_an_error(tmp_path: Path) -> None:
+def test_an_entry_that_cannot_be_written_is_an_error(log: AuditLog, tmp_path: Path) -> None:
     (tmp_path / FILE).mkdir()
-    with pytest.raises(ChangeError, match="so nothing is changed"):
-        Audit(tmp_path).write(BY, "scale", "x")
+    with pytest.raises(ChangeError, match="nothing was changed"):
+        log.write(ACTOR, "scale", "x")

@@ -1,12 +1,15 @@
-"""Two answers to one copy, and what many of them show."""
+"""Tests of radserve.versions.shadow."""
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
 
-from radserve.versions.shadow import Answered, Copy, Report, compare
+from radserve.versions import shadow
+from radserve.versions.shadow import CopiedRequest, ShadowComparison, ShadowReport, VersionResponse, compare
+from tests.radserve.versions.conftest import NAME, Service
 
 PNEUMONIA = {
     "label": "pneumonia",
@@ -21,55 +24,123 @@ LESS_SURE = {
     "probabilities": {"normal": 0.4, "pneumonia": 0.6},
 }
 NORMAL = {"label": "normal", "positive": False, "probability": 0.6, "probabilities": {"normal": 0.6, "pneumonia": 0.4}}
-REFUSED = {"status": 422, "title": "Unusable image", "detail": "..."}
+REJECTED = {"status": 422, "title": "Unusable image", "detail": "..."}
 MASK = {"label": "glioma", "positive": True, "area": {"pixels": 10, "fraction": 0.10}}
 LARGER = {"label": "glioma", "positive": True, "area": {"pixels": 20, "fraction": 0.20}}
 
+COPY = CopiedRequest(b"image", {"Content-Type": "image/png", "X-Client-Id": "ward"}, "id")
 
-def answered(document: dict[str, Any], status: int = 200, seconds: float = 0.01) -> Answered:
-    return Answered(status, document, seconds)
+
+def response(document: dict[str, Any], status: int = 200, seconds: float = 0.01) -> VersionResponse:
+    return VersionResponse(status, document, seconds)
 
 
 @pytest.mark.parametrize(
     ("stable", "candidate", "agree", "largest"),
     [
-        (answered(PNEUMONIA), answered(PNEUMONIA), True, 0.0),
-        (answered(PNEUMONIA), answered(LESS_SURE), True, 0.3),
-        (answered(PNEUMONIA), answered(NORMAL), False, 0.5),
-        (answered(PNEUMONIA), answered(REFUSED, 422), False, 1.0),
-        (answered(REFUSED, 422), answered(REFUSED, 422), True, 0.0),
-        (answered(REFUSED, 422), answered(REFUSED, 415), False, 1.0),
-        (answered(MASK), answered(LARGER), True, 0.1),
-        (answered({"predictions": [PNEUMONIA, NORMAL]}), answered({"predictions": [PNEUMONIA, NORMAL]}), True, 0.0),
-        (answered({"predictions": [PNEUMONIA, NORMAL]}), answered({"predictions": [PNEUMONIA, LESS_SURE]}), False, 0.2),
-        (answered({"predictions": [PNEUMONIA]}), answered({"predictions": [PNEUMONIA, NORMAL]}), False, 1.0),
+        (response(PNEUMONIA), response(PNEUMONIA), True, 0.0),
+        (response(PNEUMONIA), response(LESS_SURE), True, 0.3),
+        (response(PNEUMONIA), response(NORMAL), False, 0.5),
+        (response(PNEUMONIA), response(REJECTED, 422), False, 1.0),
+        (response(REJECTED, 422), response(REJECTED, 422), True, 0.0),
+        (response(REJECTED, 422), response(REJECTED, 415), False, 1.0),
+        (response(MASK), response(LARGER), True, 0.1),
+        (response({"predictions": [PNEUMONIA, NORMAL]}), response({"predictions": [PNEUMONIA, NORMAL]}), True, 0.0),
+        (response({"predictions": [PNEUMONIA, NORMAL]}), response({"predictions": [PNEUMONIA, LESS_SURE]}), False, 0.2),
+        (response({"predictions": [PNEUMONIA]}), response({"predictions": [PNEUMONIA, NORMAL]}), False, 1.0),
     ],
 )
-def test_answers_agree_if_a_doctor_would_read_the_same(
-    stable: Answered, candidate: Answered, agree: bool, largest: float
+def test_responses_agree_if_they_lead_to_the_same_reading(
+    stable: VersionResponse, candidate: VersionResponse, agree: bool, largest: float
 ) -> None:
-    found = compare(stable, candidate)
-    assert found.agree == agree
-    assert found.largest == pytest.approx(largest)
+    agrees, difference = compare(stable, candidate)
+    assert agrees is agree
+    assert difference == pytest.approx(largest)
 
 
-def test_a_report_counts_and_keeps_examples_of_what_differs() -> None:
-    report = Report()
+@pytest.mark.parametrize(
+    ("document", "status", "summary"),
+    [
+        (PNEUMONIA, 200, "pneumonia 0.9000"),
+        (MASK, 200, "glioma 0.1000"),
+        ({"label": "glioma"}, 200, "glioma"),
+        (REJECTED, 422, "422 Unusable image"),
+        ({}, 500, "500"),
+    ],
+)
+def test_a_summary_names_label_and_probability_or_the_problem(
+    document: dict[str, Any], status: int, summary: str
+) -> None:
+    assert response(document, status).summary() == summary
+
+
+def test_a_report_counts_responses_and_keeps_examples_of_differences() -> None:
+    report = ShadowReport()
     for number in range(20):
-        other = NORMAL if number % 2 else PNEUMONIA
-        copy = Copy(b"", {}, f"request-{number}")
-        report.add(copy, answered(PNEUMONIA, seconds=0.010), answered(other, seconds=0.001 * number))
-    found = report.document()
-    assert (found["compared"], found["agreeing"], found["largest_difference"]) == (20, 10, 0.5)
-    assert found["stable"] == {"p50": 0.010, "p95": 0.010}
-    assert found["candidate"] == {"p50": 0.010, "p95": 0.019}
-    assert found["examples"][-1] == {
+        candidate = NORMAL if number % 2 else PNEUMONIA
+        copy = CopiedRequest(b"", {}, f"request-{number}")
+        report.add(copy, response(PNEUMONIA, seconds=0.010), response(candidate, seconds=0.001 * number))
+    document = report.document()
+    assert (document["compared"], document["agreeing"], document["largest_difference"]) == (20, 10, 0.5)
+    assert document["stable"] == {"p50": 0.010, "p95": 0.010}
+    assert document["candidate"] == {"p50": 0.010, "p95": 0.019}
+    assert document["examples"][-1] == {
         "request_id": "request-19",
         "stable": "pneumonia 0.9000",
         "candidate": "normal 0.6000",
     }
-    assert len(found["examples"]) == 5
+    assert len(document["examples"]) == 5
 
 
-def test_an_empty_report_says_nothing_of_latency() -> None:
-    assert Report().document()["stable"] == {"p50": None, "p95": None}
+def test_an_empty_report_has_no_latency() -> None:
+    assert ShadowReport().document()["stable"] == {"p50": None, "p95": None}
+
+
+@pytest.mark.anyio
+async def test_each_copy_is_sent_to_both_versions(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    service.torchserve._load(f"{NAME}-2.0.0.mar", 1)
+    comparison = ShadowComparison(f"http://127.0.0.1:{service.torchserve.port}", NAME, "1.0.0", "2.0.0")
+    try:
+        for _ in range(3):
+            assert comparison.add(COPY)
+        await service.until(lambda: comparison.report.compared == 3)
+    finally:
+        await comparison.close()
+    assert service.torchserve.predictions == {(NAME, "1.0.0"): 3, (NAME, "2.0.0"): 3}
+    assert (comparison.report.agreeing, comparison.report.failed) == (3, 0)
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("limit", ["_MAX_QUEUED", "_MAX_QUEUED_BYTES"])
+async def test_copies_beyond_the_queue_are_dropped(
+    service: Service, monkeypatch: pytest.MonkeyPatch, limit: str
+) -> None:
+    monkeypatch.setattr(shadow, limit, 2 if limit == "_MAX_QUEUED" else 2 * len(COPY.body))
+    comparison = ShadowComparison(f"http://127.0.0.1:{service.torchserve.port}", NAME, "1.0.0", "2.0.0")
+    try:
+        assert [comparison.add(COPY) for _ in range(4)] == [True, True, False, False]
+        assert (comparison.report.copies, comparison.report.dropped) == (4, 2)
+    finally:
+        await comparison.close()
+
+
+@pytest.mark.anyio
+async def test_a_copy_without_two_comparable_responses_is_counted_and_the_next_one_compared(
+    service: Service, caplog: pytest.LogCaptureFixture
+) -> None:
+    service.torchserve._load(f"{NAME}-2.0.0.mar", 1)
+    comparison = ShadowComparison(f"http://127.0.0.1:{service.torchserve.port}", NAME, "1.0.0", "2.0.0")
+    try:
+        service.torchserve.behavior.prediction = {"predictions": 1}
+        comparison.add(COPY)
+        await service.until(lambda: comparison.report.failed == 1)
+        service.torchserve.behavior.prediction = {}
+        comparison.add(COPY)
+        await service.until(lambda: comparison.report.compared == 1)
+        service.torchserve.die()
+        comparison.add(COPY)
+        await service.until(lambda: comparison.report.failed == 2)
+        await asyncio.sleep(0)
+    finally:
+        await comparison.close()
+    assert "a copied request was not compared" in caplog.text

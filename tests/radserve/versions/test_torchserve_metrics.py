@@ -1,11 +1,11 @@
-"""What is read from TorchServe's metrics."""
+"""Tests of radserve.versions.torchserve_metrics."""
 
 from __future__ import annotations
 
 import pytest
 
 from radserve.versions import torchserve_metrics
-from radserve.versions.torchserve_metrics import Figures
+from radserve.versions.torchserve_metrics import VersionMetrics
 
 TEXT = """\
 # HELP radserve_requests_total Torchserve prometheus counter metric with unit: Count
@@ -20,22 +20,23 @@ radserve_stage_seconds_bucket{model_name="m",model_version="1.0.0",stage="handle
 radserve_stage_seconds_bucket{model_name="m",model_version="1.0.0",stage="handle",le="0.1",Hostname="h",} 100.0
 radserve_stage_seconds_bucket{model_name="m",model_version="1.0.0",stage="handle",le="+Inf",Hostname="h",} 100.0
 radserve_stage_seconds_bucket{model_name="m",model_version="1.0.0",stage="read",le="+Inf",Hostname="h",} 9.0
+ts_queue_latency{model_name="m",model_version="1.0.0",Hostname="h",} 9.0
 """
 
 
-def test_versions_are_told_apart_and_errors_from_refusals() -> None:
-    found = torchserve_metrics.read(TEXT)
-    first = found["m", "1.0.0"]
+def test_metrics_are_counted_by_version_with_errors_apart_from_rejections() -> None:
+    metrics = torchserve_metrics.parse(TEXT)
+    first = metrics["m", "1.0.0"]
     assert (first.requests, first.refusals, first.errors) == (100, 7, 3)
-    assert found["m", "2.0.0"].requests == 1
+    assert metrics["m", "2.0.0"].requests == 1
     assert first.quantile(0.5) == pytest.approx(0.01)
     assert first.quantile(0.95) == pytest.approx(0.091)
 
 
-def test_what_lies_above_the_last_bound_is_said_to_be_there() -> None:
-    assert Figures(buckets={0.1: 1, float("inf"): 10}).quantile(0.95) == pytest.approx(0.1)
+def test_a_quantile_above_the_last_finite_bound_is_that_bound() -> None:
+    assert VersionMetrics(buckets={0.1: 1, float("inf"): 10}).quantile(0.95) == pytest.approx(0.1)
 
 
-def test_nothing_counted_is_no_latency() -> None:
-    assert Figures().quantile(0.95) is None
-    assert Figures(buckets={0.1: 0, float("inf"): 0}).quantile(0.5) is None
+def test_without_batches_there_is_no_latency() -> None:
+    assert VersionMetrics().quantile(0.95) is None
+    assert VersionMetrics(buckets={0.1: 0, float("inf"): 0}).quantile(0.5) is None

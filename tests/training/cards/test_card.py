@@ -87,7 +87,7 @@ def test_weights_that_are_not_shipped_are_mentioned(recipe: Recipe) -> None:
 def test_a_card_for_many_labels_has_a_matrix_and_no_threshold(cifar10: Recipe) -> None:
     counts = {label: {other: int(label == other) for other in cifar10.labels} for label in cifar10.labels}
     text = card(cifar10, _report(cifar10, "cifar10", confusion=counts, threshold=None), "cifar10")
-    assert "most probable label; there is no threshold" in text
+    assert "the most probable label, without a threshold." in text
     assert "also selected epoch and temperature." in text
     assert "| cat | 0 | 0 | 0 | 1 | 0 |" in text
     assert "lossy copy" in text

@@ -115,7 +115,9 @@ def test_a_broken_image_becomes_a_placeholder_tile(tmp_path: Path) -> None:
 
 
 def test_a_description_of_films_is_rendered(films: Path) -> None:
-    result = describe.describe("chest_xray", films, Settings(data="chest_xray", validation=0.3))
+    result = describe.describe(
+        "chest_xray", datasets.find("chest_xray", films), Settings(data="chest_xray", validation=0.3)
+    )
     assert "label pneumonia 24" in _rows(_text(result))
     inventory.samples(datasets.find("chest_xray", films), films / "sheet.png")
     with Image.open(films / "sheet.png") as sheet:

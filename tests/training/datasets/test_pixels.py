@@ -16,7 +16,7 @@ from training.errors import DataError
 
 
 def test_training_and_server_preprocess_identically(films: Path, recipe: Recipe) -> None:
-    """Bit for bit, through decoding, resizing and normalising."""
+    """Compares the pixels after decoding, resizing and normalising."""
     examples = datasets.find("chest_xray", films)
     images = Images(pixels.read(examples, recipe.input), torch.zeros(len(examples), dtype=torch.long), ())
     seen = torch.cat([values for values, _ in batches.plain(images, recipe.input, 2)])

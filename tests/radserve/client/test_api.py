@@ -1,4 +1,4 @@
-"""How the client tells a gateway from a server: by what it says itself, and never by a guess."""
+"""Detection of servers and gateways by their /live."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import threading
 import pytest
 
 from radserve.client import Client
-from radserve.client.dialect import Api
+from radserve.client.api import Api
 from radserve.errors import (
     InvalidCallError,
     InvalidResponseError,
@@ -26,7 +26,7 @@ SUPERVISOR = document({"state": "ready", "detail": "Yes."})
     ("live", "path"),
     [(GATEWAY, "/api/predictions/chest"), (SUPERVISOR, "/predictions/chest"), (Reply(404), "/predictions/chest")],
 )
-def test_what_live_says_tells_which_paths_are_asked(client: Client, odd: Scripted, live: Reply, path: str) -> None:
+def test_live_determines_the_paths(client: Client, odd: Scripted, live: Reply, path: str) -> None:
     odd.live = live
     client.predict("chest", b"image")
     client.predict_many("chest", [b"image"])
@@ -34,7 +34,7 @@ def test_what_live_says_tells_which_paths_are_asked(client: Client, odd: Scripte
     assert odd.probes == 1
 
 
-def test_all_calls_have_the_gateways_paths(client: Client, odd: Scripted) -> None:
+def test_every_call_uses_the_paths_of_the_gateway(client: Client, odd: Scripted) -> None:
     odd.live = GATEWAY
     client.explain("chest", b"image", "1.0.0")
     client.picture("glioma", b"image")
@@ -47,7 +47,7 @@ def test_all_calls_have_the_gateways_paths(client: Client, odd: Scripted) -> Non
 
 
 @pytest.mark.parametrize(("api", "path"), [("server", "/predictions/chest"), ("gateway", "/api/predictions/chest")])
-def test_who_says_it_is_not_asked(odd: Scripted, api: Api, path: str) -> None:
+def test_an_explicit_api_is_not_detected(odd: Scripted, api: Api, path: str) -> None:
     with Client(odd.url, api=api) as client:
         client.predict("chest", b"image")
     assert (odd.probes, odd.requests[0].path) == (0, path)
@@ -65,25 +65,25 @@ def test_who_says_it_is_not_asked(odd: Scripted, api: Api, path: str) -> None:
         (Reply(405), InvalidResponseError),
     ],
 )
-def test_where_nobody_says_it_no_image_is_sent(
+def test_no_image_is_sent_if_the_api_is_unknown(
     client: Client, odd: Scripted, live: Reply, error: type[Exception]
 ) -> None:
     odd.live = live
     with pytest.raises(error):
         client.predict("chest", b"image")
     assert not odd.requests
-    odd.live = GATEWAY  # and it is asked again
+    odd.live = GATEWAY  # and the next call detects it
     assert client.predict("chest", b"image").label == "normal"
 
 
-def test_where_nobody_answers_it_is_said_as_ever(pauses: list[float]) -> None:
+def test_an_unreachable_server_is_an_unreachable_error(pauses: list[float]) -> None:
     url = f"http://127.0.0.1:{free_ports(1)[0]}"
     with Client(url) as client, pytest.raises(UnreachableError, match="scripts/serve"):
         client.predict("chest", b"image")
     assert len(pauses) == 3
 
 
-def test_threads_share_the_one_question(client: Client, odd: Scripted) -> None:
+def test_threads_share_one_detection(client: Client, odd: Scripted) -> None:
     odd.live = GATEWAY
     threads = [threading.Thread(target=client.predict, args=("chest", b"image")) for _ in range(8)]
     for thread in threads:
@@ -93,7 +93,7 @@ def test_threads_share_the_one_question(client: Client, odd: Scripted) -> None:
     assert (odd.probes, len(odd.requests)) == (1, 8)
 
 
-def test_a_server_keeps_no_results(client: Client) -> None:
+def test_a_server_has_no_history(client: Client) -> None:
     for call in (client.results, lambda: client.result("0"), lambda: client.delete("0")):
-        with pytest.raises(InvalidCallError, match="is no gateway"):
+        with pytest.raises(InvalidCallError, match="is not a gateway"):
             call()

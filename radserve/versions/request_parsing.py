@@ -1,0 +1,155 @@
+"""Parses requests to the control API, and reports their errors as problem details (RFC 9457)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Awaitable, Callable
+from typing import Any, Final
+
+from pydantic import ValidationError
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from handlers.errors import RadServeError
+from radserve.errors import ArchiveError, ChangeError, InvalidChangeError
+from radserve.schema.deployment import Deployment
+from radserve.schema.rollout import RolloutSpec
+from radserve.torchserve.registry import Pair
+from radserve.validation import describe
+from radserve.versions.audit_log import Actor
+from radserve.versions.deployment_file import parse
+
+Handler = Callable[[Request], Awaitable[Response]]
+
+_MAX_BODY: Final = 1_000_000
+_MAX_WORKERS: Final = 64
+_MAX_REASON: Final = 1000
+
+
+def route(path: str, handler: Handler, *methods: str) -> Route:
+    """Return a route that renders errors as problem details."""
+
+    async def endpoint(request: Request) -> Response:
+        try:
+            return await handler(request)
+        except ChangeError as error:
+            return problem(error.status, error.title, str(error))
+        except ArchiveError as error:
+            return problem(409, "Conflict", str(error))
+        except RadServeError as error:
+            return problem(502, "The version failed", str(error))
+
+    return Route(path, endpoint, methods=list(methods))
+
+
+def problem(status: int, title: str, detail: str) -> Response:
+    """Render problem details."""
+    document = {"status": status, "title": title, "detail": detail}
+    return JSONResponse(document, status, media_type="application/problem+json")
+
+
+async def unknown_route(_: Request, error: Exception) -> Response:
+    """Render the problem details of an unknown path or method."""
+    if getattr(error, "status_code", 404) == 404:
+        return problem(404, "Not found", "Unknown path.")
+    return problem(405, "Method not allowed", "This path does not support the method.")
+
+
+def read_pair(request: Request) -> Pair:
+    """Return name and version of the path."""
+    return request.path_params["name"], request.path_params["version"]
+
+
+def read_actor(request: Request, body: dict[str, Any] | None = None) -> Actor:
+    """Return who makes the request: the name of the proxy's API key, or the name that a local user states.
+
+    Raises
+    ------
+    InvalidChangeError
+        If the reason is not text.
+    """
+    key, user = request.headers.get("x-key-name"), request.headers.get("x-actor")
+    reason = (body or {}).get("reason") or request.query_params.get("reason", "")
+    if not isinstance(reason, str):
+        raise InvalidChangeError(f"reason has value {reason!r}; it must be text.")
+    return Actor(f"key {key}" if key else f"user {user}" if user else "unknown", reason[:_MAX_REASON])
+
+
+async def read_json(request: Request, *keys: str) -> dict[str, Any]:
+    """Read a JSON object; an empty body counts as an empty object.
+
+    Parameters
+    ----------
+    keys
+        The permitted keys; any if none is given.
+
+    Raises
+    ------
+    InvalidChangeError
+        If the body is too long, invalid, or has another key.
+    """
+    body = await _read_body(request)
+    try:
+        document = json.loads(body) if body else {}
+    except ValueError as error:
+        raise InvalidChangeError(f"Invalid JSON: {error}.") from error
+    if not isinstance(document, dict):
+        raise InvalidChangeError("The body must be a JSON object.")
+    unknown = set(document) - set(keys) if keys else set()
+    if unknown:
+        raise InvalidChangeError(f"Unknown key {min(unknown)!r}. Available: {', '.join(keys)}.")
+    return document
+
+
+async def _read_body(request: Request) -> bytes:
+    body = b""
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > _MAX_BODY:
+            raise InvalidChangeError(f"The body is longer than {_MAX_BODY} bytes.")
+    return body
+
+
+async def read_deployment(request: Request) -> Deployment:
+    """Read a deployment in YAML or JSON.
+
+    Raises
+    ------
+    InvalidChangeError
+        If it is invalid.
+    """
+    try:
+        return parse((await _read_body(request)).decode(), "deployment")
+    except (RadServeError, UnicodeDecodeError) as error:
+        raise InvalidChangeError(str(error)) from error
+
+
+def read_workers(value: object) -> int:
+    """Read a number of workers.
+
+    Raises
+    ------
+    InvalidChangeError
+        If it is not a whole number in the permitted range.
+    """
+    text = str(value)
+    if not text.isdecimal() or not 1 <= int(text) <= _MAX_WORKERS:
+        raise InvalidChangeError(
+            f"workers has value {value!r}; it must be a whole number between 1 and {_MAX_WORKERS}."
+        )
+    return int(text)
+
+
+def read_rollout_spec(document: dict[str, Any]) -> RolloutSpec:
+    """Read the specification of a rollout.
+
+    Raises
+    ------
+    InvalidChangeError
+        With the key and the value that are invalid.
+    """
+    try:
+        return RolloutSpec.model_validate(document | {"reason": document.get("reason") or ""})
+    except ValidationError as error:
+        raise InvalidChangeError(f"Invalid rollout: {describe(error)}.") from error

@@ -1,0 +1,112 @@
+"""Decides whether a rollout advances, waits or is rolled back: pure functions of the observed traffic."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import Final
+
+from radserve.schema.rollout import RolloutSpec
+
+_MIN_SLOWDOWN_SECONDS: Final = 0.025
+"""Seconds by which a version must be slower before the ratio counts: noise alone can double a response of 3 ms."""
+_MIN_SAMPLES: Final = 20
+"""Responses that a 95th percentile or a rejection rate needs to be meaningful."""
+_MAX_EXTRA_REJECTIONS: Final = 0.2
+"""Fraction of requests that a version may reject in addition: it may be stricter than the stable one, but not blind."""
+
+
+@dataclass(frozen=True)
+class Observation:
+    """The traffic of one version during a step, as its clients experienced it.
+
+    Attributes
+    ----------
+    errors
+        Requests answered with 5xx.
+    refusals
+        Requests rejected with 4xx.
+    p95
+        95th percentile of the response time in seconds; None before the first response.
+    """
+
+    requests: int = 0
+    errors: int = 0
+    refusals: int = 0
+    p95: float | None = None
+
+
+class Decision(Enum):
+    """The next action of a rollout."""
+
+    ADVANCE = "advance"
+    WAIT = "wait"
+    ROLL_BACK = "roll back"
+
+
+def decide(
+    candidate: Observation, stable: Observation, spec: RolloutSpec, elapsed_seconds: float
+) -> tuple[Decision, str]:
+    """Decide how a step of a rollout continues.
+
+    Parameters
+    ----------
+    candidate, stable
+        Traffic of the new version and of the stable version in this step.
+    elapsed_seconds
+        Time since the step began.
+
+    Returns
+    -------
+    The decision and its reason.
+    """
+    problem = (
+        _error_problem(candidate, spec)
+        or _latency_problem(candidate, stable, spec)
+        or _rejection_problem(candidate, stable)
+    )
+    if problem:
+        return Decision.ROLL_BACK, problem
+    if candidate.requests < spec.min_requests:
+        return Decision.WAIT, f"{candidate.requests} of at least {spec.min_requests} requests answered"
+    if elapsed_seconds < spec.step_seconds:
+        return Decision.WAIT, f"{elapsed_seconds:.0f} of {spec.step_seconds:g} s, {candidate.requests} requests"
+    return Decision.ADVANCE, f"{candidate.requests} requests, {candidate.errors} errors"
+
+
+def _error_problem(candidate: Observation, spec: RolloutSpec) -> str | None:
+    """Report too many errors as soon as the step can no longer succeed.
+
+    A step counts as at least `min_requests` requests: one error in the first two requests is one in `min_requests`.
+    """
+    if candidate.errors / max(candidate.requests, spec.min_requests, 1) <= spec.max_error:
+        return None
+    return f"{candidate.errors} of {candidate.requests} requests failed with 5xx, more than {spec.max_error:.2%}"
+
+
+def _latency_problem(candidate: Observation, stable: Observation, spec: RolloutSpec) -> str | None:
+    if candidate.p95 is None or candidate.requests < max(_MIN_SAMPLES, spec.min_requests):
+        return None
+    if spec.max_p95 is not None and candidate.p95 > spec.max_p95:
+        return f"its 95th percentile is {_milliseconds(candidate.p95)}, more than {_milliseconds(spec.max_p95)}"
+    if spec.max_slowdown is None or stable.p95 is None or stable.requests < _MIN_SAMPLES:
+        return None
+    if candidate.p95 <= max(spec.max_slowdown * stable.p95, stable.p95 + _MIN_SLOWDOWN_SECONDS):
+        return None
+    return (
+        f"its 95th percentile is {_milliseconds(candidate.p95)}, more than {spec.max_slowdown:g} times the "
+        f"{_milliseconds(stable.p95)} of the stable version"
+    )
+
+
+def _rejection_problem(candidate: Observation, stable: Observation) -> str | None:
+    if min(candidate.requests, stable.requests) < _MIN_SAMPLES:
+        return None
+    rate, stable_rate = candidate.refusals / candidate.requests, stable.refusals / stable.requests
+    if rate <= stable_rate + _MAX_EXTRA_REJECTIONS:
+        return None
+    return f"it rejects {rate:.0%} of its requests with 4xx, and the stable version {stable_rate:.0%}"
+
+
+def _milliseconds(seconds: float) -> str:
+    return f"{1000 * seconds:.0f} ms"

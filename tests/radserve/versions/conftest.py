@@ -1,0 +1,245 @@
+"""Fixtures: the version management of one server, in front of a fake TorchServe."""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from radserve.build import model_store
+from radserve.build.model_store import Entry
+from radserve.errors import StoreError
+from radserve.host.run_directory import RunDirectory
+from radserve.proxy import access_events
+from radserve.proxy.access_events import TrafficWindow
+from radserve.torchserve import verified_models
+from radserve.torchserve.launch import Address
+from radserve.torchserve.management import Management
+from radserve.torchserve.readiness import Readiness
+from radserve.torchserve.registry import ModelRegistry, ModelVersion
+from radserve.versions.audit_log import Actor
+from radserve.versions.control_api import ControlApi, application
+from radserve.versions.deployment_state import DeploymentStateManager
+from radserve.versions.registration import Registration
+from radserve.versions.rollout import Rollout
+from radserve.versions.rollout_manager import RolloutManager
+from radserve.versions.storage import StateFolder
+from radserve.versions.torchserve_api import TorchServeApi
+from radserve.versions.traffic_routing import TrafficRouter
+from radserve.versions.unregistration import Unregistration
+from radserve.versions.version_manager import VersionManager
+from radserve.versions.views import Views
+from tests.radserve.fake_torchserve import Running, running, write_archive
+
+NAME = "brightness"
+ADA = Actor("user ada", "test")
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@dataclass
+class Publisher:
+    """A store that "pulls" by writing the archive into the model store."""
+
+    versions: list[str] = field(default_factory=list)
+
+    def pull(self, name: str, version: str, target: Path) -> Entry:
+        if version not in self.versions:
+            raise StoreError(f"unknown archive {name} {version}")
+        write_archive(target, name, version)
+        entry = model_store.read(target).find(name, version)
+        assert entry is not None
+        return entry
+
+
+@dataclass
+class Service:
+    """The version management of one server, with the steps that tests repeat."""
+
+    torchserve: Running
+    store: Path
+    directory: RunDirectory
+    state_folder: Path
+    publisher: Publisher
+    registry: ModelRegistry
+    deployment_state: DeploymentStateManager
+    registration: Registration
+    unregistration: Unregistration
+    version_manager: VersionManager
+    traffic: TrafficWindow
+    rollouts: RolloutManager
+    views: Views
+    client: httpx.AsyncClient
+
+    def start_proxy(self, stack: AsyncExitStack) -> None:
+        """Hold the lock that a running proxy holds."""
+        lock = stack.enter_context(self.directory.proxy_lock.open("wb"))
+        fcntl.flock(lock, fcntl.LOCK_EX)
+
+    @property
+    def shares(self) -> dict[str, float]:
+        """Share of each declared version."""
+        models = self.deployment_state.deployment.models
+        return {version: item.share for version, item in models[NAME].versions.items()}
+
+    @property
+    def registered(self) -> set[str]:
+        """Versions that TorchServe holds."""
+        return {version for _, version in self.torchserve.models}
+
+    @property
+    def audit(self) -> list[tuple[str, str]]:
+        """Action and detail of each entry of the audit log."""
+        return [(entry.action, entry.detail) for entry in self.deployment_state.audit.entries(100)]
+
+    def block_audit_log(self) -> None:
+        """Make every write to the audit log fail, for root as well."""
+        log = self.state_folder / "audit.jsonl"
+        log.unlink(missing_ok=True)
+        log.mkdir(parents=True)
+
+    def observe(self, version: str, status: int = 200, *, seconds: float = 0.01, count: int = 1) -> None:
+        """Report requests as the proxy does."""
+        line = f"<190>Jan  2 03:04:05 radserve: {NAME} {version} 0 {status} {seconds:.3f}"
+        event = access_events.parse(line.encode())
+        assert event is not None
+        for _ in range(count):
+            self.traffic.add(event)
+
+    async def until(self, condition: Callable[[], Any], seconds: float = 10.0) -> None:
+        """Wait for a condition."""
+        deadline = time.monotonic() + seconds
+        while not condition():
+            assert time.monotonic() < deadline, "the condition did not become true"
+            await asyncio.sleep(0.01)
+
+    async def end(self, rollout: Rollout) -> dict[str, Any]:
+        """Wait for the end of a rollout, and return its document."""
+        await self.until(lambda: rollout.done)
+        return rollout.document()
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Path:
+    """A model store with versions 1.0.0 and 2.0.0."""
+    folder = tmp_path / "store"
+    for version in ("1.0.0", "2.0.0"):
+        write_archive(folder, version=version)
+    return folder
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> RunDirectory:
+    folder = tmp_path / "run"
+    folder.mkdir(mode=0o700)
+    directory = RunDirectory(folder)
+    directory.prepare()
+    return directory
+
+
+@pytest.fixture
+def torchserve(store: Path, directory: RunDirectory) -> Iterator[Running]:
+    """A fake TorchServe that has loaded version 1.0.0 with one worker."""
+    with running(store, directory.management, f"{NAME}-1.0.0.mar") as server:
+        yield server
+
+
+@pytest.fixture
+def fast(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Shorten the intervals that tests would otherwise wait for."""
+    monkeypatch.setattr("radserve.versions.rollout._POLL_SECONDS", 0.02)
+    monkeypatch.setattr("radserve.versions.rollout._MAX_MISSING_SECONDS", 0.1)
+    monkeypatch.setattr("radserve.torchserve.registry._SETTLE", 0.05)
+
+
+@pytest.fixture
+async def stack() -> AsyncIterator[AsyncExitStack]:
+    """Everything that a test closes at its end."""
+    async with AsyncExitStack() as stack:
+        yield stack
+
+
+@pytest.fixture
+async def service(
+    torchserve: Running, store: Path, directory: RunDirectory, tmp_path: Path, stack: AsyncExitStack, fast: None
+) -> Service:
+    """A ready server without a proxy, which serves version 1.0.0."""
+    service = assemble(torchserve, store, directory, tmp_path / "state", stack)
+    await service.registry.refresh()
+    await service.version_manager.start()
+    return service
+
+
+@pytest.fixture
+def proxied(service: Service, stack: AsyncExitStack) -> Service:
+    """The same server with a proxy in front."""
+    service.start_proxy(stack)
+    return service
+
+
+def assemble(
+    torchserve: Running, store: Path, directory: RunDirectory, state_folder: Path, stack: AsyncExitStack
+) -> Service:
+    """Connect the parts as the supervisor does; the server is not ready yet."""
+    management = Management(directory, timeout=2.0)
+    address = Address("127.0.0.1", torchserve.port, torchserve.metrics_port)
+    (model,) = verified_models.select(store, [f"{NAME}/1.0.0"])
+    registry = ModelRegistry([ModelVersion(model, 1, datetime.now(UTC))], management, directory.busy)
+    readiness = Readiness(registry, address, list)
+    deployment_state = DeploymentStateManager(registry, StateFolder(state_folder), TrafficRouter(directory))
+    publisher = Publisher()
+    registration = Registration(
+        registry,
+        deployment_state,
+        readiness,
+        store=store,
+        source=publisher,
+        scratch=directory.folder / "tmp",
+        threads=1,
+        timeout=30.0,
+    )
+    unregistration = Unregistration(registry, deployment_state, settle=0.05, patience=0.5)
+    version_manager = VersionManager(registry, deployment_state, registration, unregistration, default_workers=1)
+    traffic = TrafficWindow()
+    rollouts = RolloutManager(version_manager, traffic, address.url)
+    views = Views(version_manager, rollouts, registry, address.metrics_url)
+    app = application(
+        *ControlApi(version_manager, rollouts, views).routes(),
+        *TorchServeApi(version_manager, management, store).routes(),
+    )
+    client = httpx.AsyncClient(
+        transport=httpx.ASGITransport(app), base_url="http://radserve", headers={"X-Actor": "ada"}
+    )
+    stack.push_async_callback(management.close)
+    stack.push_async_callback(readiness.close)
+    stack.push_async_callback(client.aclose)
+    stack.push_async_callback(version_manager.stop)
+    stack.push_async_callback(rollouts.stop)
+    return Service(
+        torchserve,
+        store,
+        directory,
+        state_folder,
+        publisher,
+        registry,
+        deployment_state,
+        registration,
+        unregistration,
+        version_manager,
+        traffic,
+        rollouts,
+        views,
+        client,
+    )

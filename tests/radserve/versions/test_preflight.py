@@ -1,0 +1,55 @@
+"""Tests of radserve.versions.preflight with real processes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from radserve.errors import VersionFailedError
+from radserve.torchserve import verified_models
+from radserve.versions import preflight
+from tests.radserve.fake_torchserve import write_archive
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+async def check(folder: Path, initialize: str, max_seconds: float = 30.0) -> None:
+    write_archive(folder / "store", initialize=initialize)
+    (model,) = verified_models.select(folder / "store", ["brightness"])
+    scratch = folder / "scratch"
+    scratch.mkdir()
+    try:
+        await preflight.check(model, folder / "store", scratch, 1, max_seconds)
+    finally:
+        assert list(scratch.iterdir()) == []
+
+
+async def test_an_archive_whose_handler_starts_passes(tmp_path: Path) -> None:
+    await check(tmp_path, "assert context.system_properties['model_dir']")
+
+
+@pytest.mark.parametrize(
+    ("initialize", "message"),
+    [
+        ("raise ValueError('bad weights')", "brightness 1.0.0: does not start: ValueError: bad weights"),
+        ("raise SystemExit(7)", "brightness 1.0.0: does not start: exit code 7 without an error message."),
+        ("import os; os.kill(os.getpid(), 9)", "brightness 1.0.0: does not start: exit code -9"),
+    ],
+)
+async def test_a_handler_that_fails_is_reported_with_its_last_error_line(
+    tmp_path: Path, initialize: str, message: str
+) -> None:
+    with pytest.raises(VersionFailedError) as caught:
+        await check(tmp_path, initialize)
+    assert str(caught.value).startswith(message)
+
+
+async def test_a_handler_that_hangs_is_killed(tmp_path: Path) -> None:
+    with pytest.raises(VersionFailedError, match=r"brightness 1\.0\.0: did not start within 0\.5 s"):
+        await check(tmp_path, "import time; time.sleep(60)", max_seconds=0.5)

@@ -1,0 +1,53 @@
+"""Tests of radserve.versions.registration."""
+
+from __future__ import annotations
+
+import pytest
+
+from radserve.errors import ArchiveError, NotServedError, VersionFailedError
+from tests.radserve.versions.conftest import NAME, Service
+
+pytestmark = pytest.mark.anyio
+
+
+async def test_the_phases_of_a_registration_are_reported_in_order(service: Service) -> None:
+    phases: list[str] = []
+    await service.registration.register(NAME, "2.0.0", 1, phases.append)
+    assert phases == ["pulling", "verifying", "starting"]
+
+
+async def test_clients_cannot_name_a_version_before_it_has_answered_its_sample(service: Service) -> None:
+    service.torchserve.behavior.prediction_delay = 0.1
+    closed = service.directory.routing / "closed" / NAME / "2.0.0"
+    closed_while_starting: list[bool] = []
+    original = service.registration.verify_sample
+
+    async def verify_sample(*args: object) -> None:
+        closed_while_starting.append(closed.exists())
+        await original(*args)  # type: ignore[arg-type]
+
+    service.registration.verify_sample = verify_sample  # type: ignore[method-assign, assignment]
+    await service.registration.register(NAME, "2.0.0", 1)
+    assert closed_while_starting == [True]
+    assert not closed.exists()
+
+
+async def test_without_another_store_a_missing_archive_is_an_error(service: Service) -> None:
+    service.registration._source = None
+    with pytest.raises(NotServedError, match=r"3\.0\.0: not in the model store .*, and the server has no other store"):
+        await service.registration.register(NAME, "3.0.0", 1)
+
+
+async def test_a_damaged_archive_is_not_started(service: Service) -> None:
+    with (service.store / f"{NAME}-2.0.0.mar").open("ab") as file:
+        file.write(b"x")
+    with pytest.raises(ArchiveError):
+        await service.registration.register(NAME, "2.0.0", 1)
+    assert service.registered == {"1.0.0"}
+
+
+async def test_a_version_that_torchserve_lost_has_no_ready_worker(service: Service) -> None:
+    (model_version,) = service.registry
+    service.torchserve.models.clear()
+    with pytest.raises(VersionFailedError, match=r"brightness 1\.0\.0: no worker is ready"):
+        await service.registration.verify_sample(model_version)

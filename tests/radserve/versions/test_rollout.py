@@ -1,0 +1,280 @@
+"""Tests of radserve.versions.rollout against a fake TorchServe and simulated traffic."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from radserve.schema.rollout import RolloutSpec
+from radserve.versions import rollout as rollout_module
+from radserve.versions.rollout import ROLLOUTS, Rollout
+from radserve.versions.shadow import CopiedRequest
+from radserve.versions.storage import StateFolder
+from tests.radserve.fake_torchserve import write_archive
+from tests.radserve.versions.conftest import ADA, NAME, Service, assemble
+
+pytestmark = pytest.mark.anyio
+
+COPY = CopiedRequest(b"image", {}, "id")
+
+
+def spec(**settings: Any) -> RolloutSpec:
+    """Return a specification whose steps end as soon as there are five requests."""
+    return RolloutSpec.model_validate({"version": "2.0.0", "step_seconds": 0, "min_requests": 5} | settings)
+
+
+async def start(service: Service, **settings: Any) -> Rollout:
+    return await service.rollouts.start(NAME, spec(**settings), ADA)
+
+
+async def reach(service: Service, rollout: Rollout, share: float) -> None:
+    await service.until(lambda: rollout.share == share)
+
+
+async def start_canary(service: Service, **settings: Any) -> Rollout:
+    rollout = await start(service, **settings)
+    await service.until(lambda: rollout.share > 0)
+    return rollout
+
+
+def outcomes(outcome: str) -> float:
+    return float(ROLLOUTS.labels(model_name=NAME, outcome=outcome)._value.get())
+
+
+async def test_a_version_receives_a_growing_share_and_is_promoted(proxied: Service) -> None:
+    before = outcomes("promoted")
+    rollout = await start(proxied, steps=[10, 50, 100])
+    for share in (10, 50, 100):
+        await reach(proxied, rollout, share)
+        proxied.observe("2.0.0", count=5)
+        proxied.observe("1.0.0", count=5)
+    document = await proxied.end(rollout)
+    assert (document["phase"], document["succeeded"], document["share"]) == ("promoted", True, 100)
+    assert document["detail"] == (
+        "Receives all requests. Last step: 100% of requests: 5 requests, 0 errors. 1.0.0 is on standby."
+    )
+    assert document["candidate"]["requests"] == 5
+    assert proxied.shares == {"1.0.0": 0, "2.0.0": 100}
+    assert proxied.torchserve.defaults == {NAME: "2.0.0"}
+    state = proxied.deployment_state.state
+    assert (state.previous, state.rollouts) == ({NAME: "1.0.0"}, {})
+    assert outcomes("promoted") == before + 1
+    details = [detail.removeprefix("brightness 2.0.0: ") for _, detail in proxied.audit]
+    assert details == [
+        "rollout started; 1.0.0 receives the requests.",
+        "receives 10% of the requests.",
+        "receives 50% of the requests.",
+        "receives 100% of the requests.",
+        "promoted; 1.0.0 is on standby.",
+    ]
+
+
+async def test_without_a_proxy_a_verified_version_receives_all_requests_at_once(service: Service) -> None:
+    document = await service.end(await start(service))
+    assert document["phase"] == "promoted"
+    assert document["detail"].startswith("Without a proxy, requests cannot be split")
+    assert service.torchserve.defaults == {NAME: "2.0.0"}
+
+
+@pytest.mark.parametrize(
+    ("status", "reason"),
+    [(500, "5 of 5 requests failed with 5xx"), (504, "5 of 5 requests failed with 5xx")],
+)
+async def test_a_version_with_errors_is_rolled_back_and_unregistered(
+    proxied: Service, status: int, reason: str
+) -> None:
+    before = outcomes("rolled_back")
+    rollout = await start_canary(proxied)
+    proxied.observe("2.0.0", status, count=5)
+    document = await proxied.end(rollout)
+    assert (document["phase"], document["succeeded"], document["share"]) == ("rolled_back", False, 0)
+    assert reason in document["detail"]
+    assert proxied.shares == {"1.0.0": 100}
+    assert proxied.deployment_state.state.rollouts == {}
+    assert outcomes("rolled_back") == before + 1
+    await proxied.until(lambda: proxied.registered == {"1.0.0"})
+    action, detail = proxied.audit[-1]
+    assert action == "rollout"
+    assert detail.startswith("brightness 2.0.0: rolled back; 1.0.0 receives all requests: ")
+
+
+async def test_a_version_that_loses_a_worker_is_rolled_back(proxied: Service) -> None:
+    rollout = await start_canary(proxied)
+    proxied.torchserve.behavior.ready = 0
+    document = await proxied.end(rollout)
+    assert document["phase"] == "rolled_back"
+    assert "0 of 1 workers are ready" in document["detail"]
+
+
+async def test_a_step_does_not_end_while_a_worker_is_missing(proxied: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rollout_module, "_MAX_MISSING_SECONDS", 60.0)
+    rollout = await start_canary(proxied, steps=[10, 100])
+    proxied.torchserve.behavior.ready = 0
+    proxied.observe("2.0.0", count=5)
+    await asyncio.sleep(0.3)
+    assert rollout.share == 10
+    proxied.torchserve.behavior.ready = None
+    await proxied.until(lambda: rollout.share == 100)
+
+
+@pytest.mark.parametrize(
+    ("behavior", "reason"),
+    [({"prediction": {"label": "dark"}}, "label"), ({"scale_status": 500}, "worker")],
+)
+async def test_a_version_that_fails_its_checks_receives_no_requests(
+    proxied: Service, behavior: dict[str, Any], reason: str
+) -> None:
+    for key, value in behavior.items():
+        setattr(proxied.torchserve.behavior, key, value)
+    document = await proxied.end(await start(proxied))
+    assert document["phase"] == "rolled_back"
+    assert reason in document["detail"]
+    assert document["candidate"] is None
+    assert proxied.registered == {"1.0.0"}
+
+
+async def test_a_version_whose_code_does_not_start_receives_no_requests(proxied: Service) -> None:
+    write_archive(proxied.store, version="3.0.0", initialize="raise RuntimeError('no such file')")
+    document = await proxied.end(await start(proxied, version="3.0.0"))
+    assert document["detail"] == "brightness 3.0.0: does not start: RuntimeError: no such file."
+    assert proxied.registered == {"1.0.0"}
+
+
+async def test_a_standby_version_stays_registered_after_a_rollback(proxied: Service) -> None:
+    await proxied.version_manager.register(NAME, "2.0.0", None, ADA)
+    rollout = await start_canary(proxied)
+    proxied.observe("2.0.0", 500, count=5)
+    await proxied.end(rollout)
+    assert proxied.shares == {"1.0.0": 100, "2.0.0": 0}
+    await asyncio.sleep(0.2)
+    assert proxied.registered == {"1.0.0", "2.0.0"}
+
+
+async def test_a_standby_version_can_be_rolled_out(proxied: Service) -> None:
+    await proxied.version_manager.register(NAME, "2.0.0", 2, ADA)
+    rollout = await start_canary(proxied, steps=[100])
+    proxied.observe("2.0.0", count=5)
+    assert (await proxied.end(rollout))["phase"] == "promoted"
+    assert proxied.version_manager.declared_versions(NAME)["2.0.0"].workers == 2
+
+
+async def test_an_aborted_rollout_is_rolled_back_with_the_reason(proxied: Service) -> None:
+    rollout = await start_canary(proxied)
+    assert await rollout.abort(ADA)
+    assert rollout.document()["detail"] == "aborted by user ada: test."
+    assert proxied.shares == {"1.0.0": 100}
+    await proxied.until(lambda: proxied.registered == {"1.0.0"})
+
+
+async def test_an_abort_while_the_version_is_registered_unregisters_it(proxied: Service) -> None:
+    proxied.torchserve.behavior.prediction_delay = 0.5
+    rollout = await start(proxied)
+    await proxied.until(lambda: "2.0.0" in proxied.registered)
+    assert await rollout.abort(ADA)
+    await proxied.until(lambda: proxied.registered == {"1.0.0"})
+
+
+async def test_an_ending_rollout_cannot_be_aborted(service: Service) -> None:
+    service.torchserve.behavior.delay = 0.05
+    rollout = await start(service)
+    await service.until(lambda: rollout._ending)
+    assert not await rollout.abort(ADA)
+    assert rollout.document()["phase"] == "promoted"
+
+
+async def test_a_promotion_that_torchserve_rejects_is_reverted_and_rolled_back(proxied: Service) -> None:
+    rollout = await start_canary(proxied, steps=[100])
+    proxied.observe("2.0.0", count=5)
+    original = proxied.registry.make_default
+
+    async def fail(*_: object) -> None:
+        proxied.registry.make_default = original  # type: ignore[method-assign]
+        raise OSError("no space")
+
+    proxied.registry.make_default = fail  # type: ignore[method-assign, assignment]
+    document = await proxied.end(rollout)
+    assert document["phase"] == "rolled_back"
+    assert "Failed and reverted: no space" in document["detail"]
+    assert proxied.torchserve.defaults == {NAME: "1.0.0"}
+    assert proxied.shares == {"1.0.0": 100}
+
+
+async def test_a_version_is_rolled_back_even_if_that_cannot_be_recorded(
+    proxied: Service, caplog: pytest.LogCaptureFixture
+) -> None:
+    rollout = await start_canary(proxied)
+    proxied.block_audit_log()
+    proxied.observe("2.0.0", 500, count=5)
+    assert (await proxied.end(rollout))["phase"] == "rolled_back"
+    assert not (proxied.directory.routing / "shares" / NAME).exists()
+    assert "In effect, but not recorded" in caplog.text
+
+
+async def test_a_version_is_rolled_back_if_torchserve_dies(proxied: Service, caplog: pytest.LogCaptureFixture) -> None:
+    rollout = await start_canary(proxied)
+    proxied.torchserve.die()
+    assert (await proxied.end(rollout))["phase"] == "rolled_back"
+    assert not (proxied.directory.routing / "shares" / NAME).exists()
+
+
+async def test_an_internal_error_rolls_back(proxied: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(rollout_module, "decide", fail)
+    document = await proxied.end(await start(proxied))
+    assert document["phase"] == "rolled_back"
+    assert document["detail"] == "internal error of the server: ZeroDivisionError()."
+
+
+async def test_a_stopped_rollout_is_resumed_at_its_step_by_the_next_server(
+    proxied: Service, tmp_path: Path, stack: AsyncExitStack
+) -> None:
+    rollout = await start_canary(proxied, steps=[10, 50, 100])
+    proxied.observe("2.0.0", count=5)
+    await reach(proxied, rollout, 50)
+    await proxied.rollouts.stop()
+    await proxied.version_manager.stop()
+    assert not rollout.done
+    assert StateFolder(proxied.state_folder).state.rollouts[NAME].step == 1
+    # TorchServe starts again without the candidate.
+    del proxied.torchserve.models[NAME, "2.0.0"]
+    proxied.directory.routing.unlink()
+    restarted = assemble(proxied.torchserve, proxied.store, proxied.directory, proxied.state_folder, stack)
+    await restarted.registry.refresh()
+    await restarted.version_manager.start()
+    assert not (proxied.directory.routing / "shares" / NAME).exists()
+    restarted.rollouts.resume()
+    resumed = restarted.rollouts.get(NAME)
+    assert resumed.share == 0
+    await reach(restarted, resumed, 50)
+    for share in (50, 100):
+        await reach(restarted, resumed, share)
+        restarted.observe("2.0.0", count=5)
+    assert (await restarted.end(resumed))["phase"] == "promoted"
+
+
+async def test_a_shadow_receives_copies_and_ends_on_standby(proxied: Service) -> None:
+    rollout = await start(proxied, shadow=50)
+    await proxied.until(lambda: rollout.shadow is not None and rollout.document()["phase"] == "shadow")
+    assert rollout.shadow is not None
+    for _ in range(5):
+        rollout.shadow.add(COPY)
+    document = await proxied.end(rollout)
+    assert (document["phase"], document["share"], document["step"]) == ("shadowed", 0, None)
+    assert document["shadow"]["compared"] == 5
+    assert document["detail"].endswith("5 of 5 responses agree; now on standby. Traffic is unchanged.")
+    assert proxied.shares == {"1.0.0": 100, "2.0.0": 0}
+
+
+async def test_a_shadow_without_a_proxy_is_rolled_back(proxied: Service, stack: AsyncExitStack) -> None:
+    proxied.torchserve.behavior.prediction_delay = 0.2
+    rollout = await start(proxied, shadow=50)
+    proxied.directory.proxy_lock.unlink()  # the proxy ends
+    document = await proxied.end(rollout)
+    assert document["phase"] == "rolled_back"
+    assert "only a proxy can split its requests" in document["detail"]

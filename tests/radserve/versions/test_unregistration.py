@@ -1,0 +1,89 @@
+"""Tests of radserve.versions.unregistration."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from radserve.torchserve.registry import ModelVersion
+from tests.radserve.versions.conftest import ADA, NAME, Service
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+async def candidate(service: Service) -> ModelVersion:
+    return await service.version_manager.register(NAME, "2.0.0", None, ADA)
+
+
+async def test_a_version_stays_until_its_requests_are_answered(service: Service, candidate: ModelVersion) -> None:
+    service.torchserve.behavior.pending = 1
+    task = service.unregistration.start(candidate)
+    assert candidate.pair in service.unregistration
+    await asyncio.sleep(0.2)
+    assert service.registered == {"1.0.0", "2.0.0"}
+    service.torchserve.behavior.pending = 0
+    await task
+    assert service.registered == {"1.0.0"}
+    assert candidate.pair not in service.unregistration
+
+
+async def test_a_version_that_stays_busy_is_unregistered_after_the_patience(
+    service: Service, candidate: ModelVersion, caplog: pytest.LogCaptureFixture
+) -> None:
+    service.torchserve.behavior.pending = 1
+    await service.unregistration.start(candidate)
+    assert service.registered == {"1.0.0"}
+    assert "still busy after 0.5 s; unregistered anyway" in caplog.text
+
+
+async def test_clients_cannot_name_a_version_that_is_being_unregistered(
+    service: Service, candidate: ModelVersion
+) -> None:
+    closed = service.directory.routing / "closed" / NAME / "2.0.0"
+    task = service.unregistration.start(candidate)
+    await service.until(closed.exists)
+    await task
+    assert not closed.exists()
+
+
+async def test_behind_a_proxy_a_version_stays_for_requests_that_are_on_their_way(
+    proxied: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    candidate = await proxied.version_manager.register(NAME, "2.0.0", None, ADA)
+    monkeypatch.setattr(proxied.unregistration, "_settle", 0.4)
+    task = proxied.unregistration.start(candidate)
+    await asyncio.sleep(0.3)
+    assert proxied.registered == {"1.0.0", "2.0.0"}
+    await task
+    assert proxied.registered == {"1.0.0"}
+
+
+async def test_a_failure_is_logged(service: Service, candidate: ModelVersion, caplog: pytest.LogCaptureFixture) -> None:
+    service.torchserve.die()
+    task = service.unregistration.start(candidate)
+    await asyncio.wait({task})
+    await asyncio.sleep(0)
+    assert task.exception() is not None
+    assert "brightness 2.0.0: not unregistered" in caplog.text
+
+
+async def test_a_stopping_server_does_not_wait(service: Service, candidate: ModelVersion) -> None:
+    service.torchserve.behavior.pending = 1
+    task = service.unregistration.start(candidate)
+    await asyncio.sleep(0)
+    await service.unregistration.stop()
+    assert task.cancelled()
+
+
+async def test_a_version_that_was_the_default_is_set_again_after_a_new_registration(
+    service: Service, candidate: ModelVersion
+) -> None:
+    manager = service.version_manager
+    await manager.promote(NAME, "2.0.0", ADA)
+    await manager.unregister(NAME, "1.0.0", ADA)
+    await manager.register(NAME, "1.0.0", None, ADA)
+    await manager.promote(NAME, "1.0.0", ADA)
+    await manager.unregister(NAME, "2.0.0", ADA)
+    assert service.torchserve.defaults == {NAME: "1.0.0"}

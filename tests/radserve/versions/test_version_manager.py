@@ -1,0 +1,280 @@
+"""Tests of radserve.versions.version_manager against a fake TorchServe."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from radserve.errors import (
+    ChangeError,
+    ConflictError,
+    NotReadyError,
+    NotServedError,
+    RadServeError,
+    StoreError,
+    VersionFailedError,
+)
+from radserve.schema.rollout import RolloutSpec
+from radserve.versions.deployment_file import parse
+from radserve.versions.storage import StateFolder
+from tests.radserve.fake_torchserve import write_archive
+from tests.radserve.versions.conftest import ADA, NAME, Service
+
+pytestmark = pytest.mark.anyio
+
+
+async def test_a_registered_version_is_on_standby_and_recorded(service: Service) -> None:
+    model_version = await service.version_manager.register(NAME, "2.0.0", 2, ADA)
+    assert (model_version.workers, model_version.ready) == (2, 2)
+    assert service.shares == {"1.0.0": 100, "2.0.0": 0}
+    assert service.torchserve.defaults == {NAME: "1.0.0"}
+    assert service.audit == [("register", "brightness 2.0.0: registered.")]
+    assert StateFolder(service.state_folder).state.deployment == service.deployment_state.deployment
+    assert [str(item) for item in service.version_manager.versions_with_traffic] == ["brightness 1.0.0"]
+
+
+async def test_the_first_version_of_a_model_receives_all_its_requests(service: Service) -> None:
+    write_archive(service.store, "contrast", "1.0.0")
+    await service.version_manager.register("contrast", "1.0.0", None, ADA)
+    assert service.version_manager.declared_versions("contrast")["1.0.0"].share == 100
+
+
+async def test_a_version_gets_as_many_workers_as_the_main_version_unless_the_request_says_otherwise(
+    service: Service,
+) -> None:
+    await service.version_manager.scale(NAME, "1.0.0", 3, ADA)
+    assert (await service.version_manager.register(NAME, "2.0.0", None, ADA)).workers == 3
+
+
+async def test_a_missing_archive_is_pulled(service: Service) -> None:
+    service.publisher.versions.append("3.0.0")
+    await service.version_manager.register(NAME, "3.0.0", None, ADA)
+    assert service.registered == {"1.0.0", "3.0.0"}
+    with pytest.raises(StoreError, match="unknown archive brightness"):
+        await service.version_manager.register(NAME, "4.0.0", None, ADA)
+
+
+async def test_a_version_cannot_be_registered_twice_or_while_it_is_being_unregistered(service: Service) -> None:
+    manager = service.version_manager
+    candidate = await manager.register(NAME, "2.0.0", None, ADA)
+    with pytest.raises(ConflictError, match=r"brightness 2\.0\.0 is already registered"):
+        await manager.register(NAME, "2.0.0", None, ADA)
+    manager.unregister_candidate(candidate)
+    with pytest.raises(ConflictError, match="is being unregistered"):
+        await manager.register(NAME, "2.0.0", None, ADA)
+    with pytest.raises(NotServedError, match=r"Registered versions: 1\.0\.0, 2\.0\.0"):
+        await manager.scale(NAME, "2.0.0", 2, ADA)
+    await service.until(lambda: service.registered == {"1.0.0"})
+
+
+@pytest.mark.parametrize(
+    ("behavior", "message"),
+    [
+        ({"scale_status": 500}, "worker"),
+        ({"ready": 0}, "no worker is ready"),
+        ({"prediction": {"label": "dark"}}, "label"),
+        ({"prediction_status": 500}, "500"),
+    ],
+)
+async def test_a_version_that_fails_its_checks_leaves_nothing_behind(
+    service: Service, behavior: dict[str, object], message: str
+) -> None:
+    for key, value in behavior.items():
+        setattr(service.torchserve.behavior, key, value)
+    with pytest.raises(VersionFailedError, match=message):
+        await service.version_manager.register(NAME, "2.0.0", None, ADA)
+    assert service.registered == {"1.0.0"}
+    assert service.shares == {"1.0.0": 100}
+    assert service.audit == []
+
+
+async def test_a_version_that_cannot_be_recorded_is_unregistered_again(service: Service) -> None:
+    service.block_audit_log()
+    with pytest.raises(ChangeError, match="nothing was changed"):
+        await service.version_manager.register(NAME, "2.0.0", None, ADA)
+    assert service.registered == {"1.0.0"}
+    assert service.shares == {"1.0.0": 100}
+
+
+async def test_a_dead_torchserve_is_reported(service: Service) -> None:
+    service.torchserve.die()
+    with pytest.raises(ChangeError, match="TorchServe failed to make the change"):
+        await service.version_manager.scale(NAME, "1.0.0", 2, ADA)
+    assert service.audit == []
+
+
+async def test_scaling_changes_the_declared_workers(service: Service) -> None:
+    scaled = await service.version_manager.scale(NAME, "1.0.0", 3, ADA)
+    assert (scaled.workers, scaled.ready) == (3, 3)
+    assert service.version_manager.declared_versions(NAME)["1.0.0"].workers == 3
+    assert service.audit == [("scale", "brightness 1.0.0: scaled from 1 to 3 workers.")]
+    await service.version_manager.scale(NAME, "1.0.0", 3, ADA)
+    assert len(service.audit) == 1
+
+
+async def test_a_worker_that_does_not_start_leaves_the_declaration_unchanged(service: Service) -> None:
+    service.torchserve.behavior.scale_status = 500
+    with pytest.raises(VersionFailedError, match="2 workers"):
+        await service.version_manager.scale(NAME, "1.0.0", 2, ADA)
+    assert service.version_manager.declared_versions(NAME)["1.0.0"].workers == 1
+
+
+async def test_promoting_a_version_gives_it_all_requests_and_a_rollback_returns_them(service: Service) -> None:
+    manager = service.version_manager
+    await manager.register(NAME, "2.0.0", None, ADA)
+    await manager.promote(NAME, "2.0.0", ADA)
+    assert service.shares == {"1.0.0": 0, "2.0.0": 100}
+    assert service.torchserve.defaults == {NAME: "2.0.0"}
+    await manager.promote(NAME, "2.0.0", ADA)
+    await manager.rollback(NAME, ADA)
+    assert service.shares == {"1.0.0": 100, "2.0.0": 0}
+    assert service.torchserve.defaults == {NAME: "1.0.0"}
+    assert service.audit[1:] == [
+        ("promote", "brightness 2.0.0: receives all requests; before, 1.0.0 did."),
+        ("rollback", "brightness 1.0.0: receives all requests; before, 2.0.0 did."),
+    ]
+
+
+async def test_a_rollback_registers_the_previous_version_again(service: Service) -> None:
+    manager = service.version_manager
+    await manager.register(NAME, "2.0.0", None, ADA)
+    await manager.promote(NAME, "2.0.0", ADA)
+    await manager.unregister(NAME, "1.0.0", ADA)
+    assert service.registered == {"2.0.0"}
+    await manager.rollback(NAME, ADA)
+    assert service.registered == {"1.0.0", "2.0.0"}
+    assert service.shares == {"1.0.0": 100, "2.0.0": 0}
+
+
+async def test_without_a_previous_version_there_is_no_rollback(service: Service) -> None:
+    with pytest.raises(ConflictError, match="no previous version"):
+        await service.version_manager.rollback(NAME, ADA)
+    with pytest.raises(NotServedError, match=r"Unknown model 'lung'. Available: brightness\."):
+        await service.version_manager.rollback("lung", ADA)
+
+
+async def test_a_version_that_fails_its_sample_is_not_promoted(service: Service) -> None:
+    await service.version_manager.register(NAME, "2.0.0", None, ADA)
+    service.torchserve.behavior.prediction = {"label": "dark"}
+    with pytest.raises(VersionFailedError):
+        await service.version_manager.promote(NAME, "2.0.0", ADA)
+    assert service.torchserve.defaults == {NAME: "1.0.0"}
+    assert service.shares == {"1.0.0": 100, "2.0.0": 0}
+
+
+async def test_an_unregistered_version_is_gone_from_torchserve_and_the_state(service: Service) -> None:
+    await service.version_manager.register(NAME, "2.0.0", None, ADA)
+    await service.version_manager.unregister(NAME, "2.0.0", ADA)
+    assert service.registered == {"1.0.0"}
+    assert service.shares == {"1.0.0": 100}
+    assert service.audit[-1] == ("unregister", "brightness 2.0.0: unregistered.")
+
+
+async def test_a_version_stays_registered_if_its_unregistration_cannot_be_recorded(service: Service) -> None:
+    await service.version_manager.register(NAME, "2.0.0", None, ADA)
+    service.block_audit_log()
+    with pytest.raises(ChangeError, match="nothing was changed"):
+        await service.version_manager.unregister(NAME, "2.0.0", ADA)
+    await asyncio.sleep(0.2)
+    assert service.registered == {"1.0.0", "2.0.0"}
+    assert service.version_manager.registered_version(NAME, "2.0.0").ready == 1
+
+
+async def test_a_version_with_requests_is_not_unregistered(service: Service) -> None:
+    manager = service.version_manager
+    await manager.register(NAME, "2.0.0", None, ADA)
+    with pytest.raises(ConflictError, match=r"brightness 1\.0\.0 receives 100% of the requests; promote another"):
+        await manager.unregister(NAME, "1.0.0", ADA, force=True)
+    await manager.unregister(NAME, "2.0.0", ADA)
+    with pytest.raises(ConflictError, match="the only version of this server; stop the server"):
+        await manager.unregister(NAME, "1.0.0", ADA, force=True)
+    write_archive(service.store, "contrast", "1.0.0")
+    await manager.register("contrast", "1.0.0", None, ADA)
+    with pytest.raises(ConflictError, match=r"the only version; --force \(force=true\) stops serving contrast"):
+        await manager.unregister("contrast", "1.0.0", ADA)
+    await manager.unregister("contrast", "1.0.0", ADA, force=True)
+    assert set(service.torchserve.models) == {(NAME, "1.0.0")}
+
+
+async def test_applying_a_deployment_makes_its_changes_once(service: Service) -> None:
+    wanted = parse(f"models: {{{NAME}: {{versions: {{2.0.0: {{workers: 2}}}}}}}}", "test")
+    changes = await service.version_manager.apply(wanted, ADA)
+    assert [change.action for change in changes] == ["register", "share", "unregister"]
+    assert service.registered == {"2.0.0"}
+    assert service.shares == {"2.0.0": 100}
+    assert await service.version_manager.apply(wanted, ADA) == ()
+    more = parse(f"models: {{{NAME}: {{versions: {{2.0.0: {{workers: 1}}}}}}}}", "test")
+    assert [change.action for change in await service.version_manager.apply(more, ADA)] == ["scale"]
+    assert ("share", "brightness: requests split: 1.0.0 0%, 2.0.0 100%.") in service.audit
+
+
+async def test_applying_a_split_needs_a_proxy(service: Service) -> None:
+    split = parse(f"models: {{{NAME}: {{versions: {{1.0.0: {{share: 60}}, 2.0.0: {{share: 40}}}}}}}}", "test")
+    with pytest.raises(ConflictError, match="only a proxy can split its requests"):
+        await service.version_manager.apply(split, ADA)
+    assert service.registered == {"1.0.0"}
+
+
+async def test_a_split_sends_requests_to_both_versions(proxied: Service) -> None:
+    split = parse(f"models: {{{NAME}: {{versions: {{1.0.0: {{share: 60}}, 2.0.0: {{share: 40}}}}}}}}", "test")
+    await proxied.version_manager.apply(split, ADA)
+    assert proxied.shares == {"1.0.0": 60, "2.0.0": 40}
+    targets = [
+        (proxied.directory.routing / "shares" / NAME / "/".join(f"{bucket:03}")).resolve().name
+        for bucket in range(1000)
+    ]
+    assert (targets.count("1.0.0"), targets.count("2.0.0")) == (600, 400)
+
+
+async def test_a_split_whose_sample_fails_is_not_made(proxied: Service) -> None:
+    await proxied.version_manager.register(NAME, "2.0.0", None, ADA)
+    proxied.torchserve.behavior.prediction = {"label": "dark"}
+    split = parse(f"models: {{{NAME}: {{versions: {{1.0.0: {{share: 60}}, 2.0.0: {{share: 40}}}}}}}}", "test")
+    with pytest.raises(VersionFailedError):
+        await proxied.version_manager.apply(split, ADA)
+    assert proxied.shares == {"1.0.0": 100, "2.0.0": 0}
+
+
+async def test_changes_of_a_model_are_made_one_after_the_other(service: Service) -> None:
+    service.torchserve.behavior.delay = 0.05
+    results = await asyncio.gather(
+        *(service.version_manager.register(NAME, "2.0.0", None, ADA) for _ in range(3)), return_exceptions=True
+    )
+    assert sum(isinstance(result, ConflictError) for result in results) == 2
+    assert service.registered == {"1.0.0", "2.0.0"}
+
+
+async def test_no_change_is_accepted_before_the_server_is_ready_or_while_it_stops(service: Service) -> None:
+    await service.version_manager.stop()
+    for change in (
+        service.version_manager.register(NAME, "2.0.0", None, ADA),
+        service.version_manager.promote(NAME, "1.0.0", ADA),
+        service.rollouts.start(NAME, RolloutSpec(version="2.0.0"), ADA),
+    ):
+        with pytest.raises(NotReadyError, match="accepts no changes"):
+            await change
+
+
+async def test_no_change_is_accepted_while_another_server_uses_the_state_folder(service: Service) -> None:
+    other = StateFolder(service.state_folder)
+    other.lock()
+    with pytest.raises(ConflictError, match="another server uses this state folder"):
+        await service.version_manager.register(NAME, "2.0.0", None, ADA)
+    other.release()
+    await service.version_manager.register(NAME, "2.0.0", None, ADA)
+
+
+async def test_changes_are_rejected_during_a_rollout(proxied: Service) -> None:
+    rollout = await proxied.rollouts.start(NAME, RolloutSpec(version="2.0.0"), ADA)
+    await proxied.until(lambda: rollout.share == 5)
+    wanted = parse(f"models: {{{NAME}: {{versions: {{2.0.0: {{}}}}}}}}", "test")
+    changes = [
+        proxied.version_manager.promote(NAME, "2.0.0", ADA),
+        proxied.version_manager.unregister(NAME, "2.0.0", ADA),
+        proxied.version_manager.scale(NAME, "1.0.0", 2, ADA),
+        proxied.version_manager.apply(wanted, ADA),
+    ]
+    for change in changes:
+        with pytest.raises(RadServeError, match=r"a rollout of 2\.0\.0 is in progress; abort it first"):
+            await change
