@@ -94,8 +94,8 @@ def test_every_path_of_the_api_reaches_the_gateway(client: httpx.Client) -> None
     for path, methods in create(Settings.read(history="none")).openapi()["paths"].items():
         for method in methods:
             if path.startswith("/api/"):
-                found = client.request(method, path.format(name="x", version="1.0", identity="0"))
-                assert "Nothing is open" not in found.text, path  # nginx' own words
+                found = client.request(method, path.format(name="x", version="1.0", result_id="0"))
+                assert "Unknown path. Send images" not in found.text, path  # nginx' text
                 assert "This path accepts" not in found.text, (method, path)
                 asked += 1
     assert asked >= 9

@@ -255,7 +255,7 @@ def test_no_request_is_lost_while_shares_change(split: Split) -> None:
     assert found.total() == len(split.upstream.requests)
 
 
-def test_http_2_requests_are_split(split: Split) -> None:
+def test_http_2_is_split_too(split: Split) -> None:
     split.route(100, shadow=100)
     with controlled(split.runtime.control) as control:
         words = ["curl", "--silent", "--http2", "--write-out", " %{http_version}", "--cacert", str(split.proxy.ca)]
@@ -267,7 +267,7 @@ def test_http_2_requests_are_split(split: Split) -> None:
     assert first["path"] == second["path"] == f"{PATH}/{NEW}"
 
 
-# -- Access events
+# -- What the supervisor hears
 
 
 def test_each_request_of_a_split_model_causes_an_access_event(client: httpx.Client, split: Split) -> None:
@@ -354,7 +354,7 @@ def test_only_predictions_without_a_version_are_copied(client: httpx.Client, spl
         asked(client)
         control.copies(1)
         time.sleep(0.1)
-        assert len(control.requests) == 1
+        assert len(control.asked) == 1
 
 
 def test_the_share_of_copies_is_as_configured(client: httpx.Client, split: Split) -> None:
@@ -364,7 +364,7 @@ def test_the_share_of_copies_is_as_configured(client: httpx.Client, split: Split
         for _ in range(count):
             asked(client)
         time.sleep(0.2)
-        assert abs(len(control.requests) - count * share) < 4 * math.sqrt(count * share * (1 - share))
+        assert abs(len(control.asked) - count * share) < 4 * math.sqrt(count * share * (1 - share))
 
 
 def test_a_response_does_not_wait_for_its_copy(client: httpx.Client, split: Split) -> None:
@@ -376,7 +376,7 @@ def test_a_response_does_not_wait_for_its_copy(client: httpx.Client, split: Spli
         control.delay = 1
         for _ in range(5):
             assert timed(client) < usual + 0.05
-            time.sleep(0.15)  # the next request over the connection waits until the copy is abandoned
+            time.sleep(0.15)  # the next request over the connection waits until the copy has timed out
         start = time.monotonic()
         for _ in range(5):
             asked(client)
@@ -434,7 +434,7 @@ def test_invocations_of_sagemaker_are_split_too(tmp_path: Path) -> None:
         upstream.script = echo
         asyncio.run(ask(upstream))
         await_true(lambda: len(seen) == 2)
-    assert [copy.path for copy in control.requests] == [f"/shadow/{NAME}"]
+    assert [copy.path for copy in control.asked] == [f"/shadow/{NAME}"]
     assert {(item.model, item.version, item.pinned) for item in seen} == {(NAME, NEW, False)}
 
 
