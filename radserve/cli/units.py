@@ -1,10 +1,10 @@
-"""Formats durations, sizes and shares for people."""
+"""Formats numbers for people."""
 
 from __future__ import annotations
 
 
 def age(seconds: float) -> str:
-    """Format a duration in its largest whole unit."""
+    """Format a duration in its largest unit."""
     for unit, length in (("d", 86400), ("h", 3600), ("min", 60)):
         if seconds >= length:
             return f"{int(seconds // length)} {unit}"
@@ -12,7 +12,7 @@ def age(seconds: float) -> str:
 
 
 def latency(seconds: float | None) -> str:
-    """Format a response time in milliseconds, from ten seconds on in seconds."""
+    """Format a response time: milliseconds, or seconds from ten on."""
     if seconds is None:
         return "-"
     if seconds >= 10:
@@ -27,7 +27,7 @@ def size(count: int) -> str:
 
 
 def part(count: int, whole: int) -> str:
-    """Format a number and its share of another; a share is never rounded to 0% or 100%."""
+    """Format a number with its percentage; rounding never gives 0% or 100%."""
     if not whole or count in (0, whole):
         return f"{count}"
     return f"{count} ({min(max(count / whole, 0.001), 0.999):.1%})"

@@ -114,26 +114,19 @@ class AccessEvents:
 class TrafficWindow:
     """Statistics of the requests to each version since the last `clear`.
 
-    Parameters
-    ----------
-    pinned
-        Count requests that chose their version by path. They are left out when a rollout is judged, because their
-        images may differ from those of other clients.
+    Requests that chose their version by path are left out, because their images may differ from those of other clients.
     """
 
     _MAX_VERSIONS: Final = 1000
     """Bound on memory: clients may request arbitrary version numbers."""
 
-    def __init__(self, *, pinned: bool = False) -> None:
-        self._pinned = pinned
+    def __init__(self) -> None:
         self._tallies: dict[tuple[str, str], Tally] = {}
 
     def add(self, event: AccessEvent) -> None:
         """Count a request."""
         key = event.model, event.version
-        if (event.pinned and not self._pinned) or (
-            key not in self._tallies and len(self._tallies) >= self._MAX_VERSIONS
-        ):
+        if event.pinned or (key not in self._tallies and len(self._tallies) >= self._MAX_VERSIONS):
             return
         self._tallies.setdefault(key, Tally()).add(event)
 

@@ -9,8 +9,7 @@ from contextlib import asynccontextmanager
 
 import httpx
 
-from handlers.errors import RadServeError
-from radserve.errors import ChangeError
+from radserve.errors import ChangeError, RadServeError
 from radserve.schema.deployment import DeployedModel, DeployedVersion, Deployment
 from radserve.torchserve.registry import ModelRegistry, ModelVersion, Pair
 from radserve.versions.audit_log import Actor, AuditLog

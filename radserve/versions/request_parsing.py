@@ -8,12 +8,12 @@ from typing import Any, Final
 
 from pydantic import ValidationError
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 from starlette.routing import Route
 
-from handlers.errors import RadServeError
-from radserve.errors import ArchiveError, ChangeError, InvalidChangeError
+from radserve.errors import ArchiveError, ChangeError, InvalidChangeError, RadServeError
 from radserve.schema.deployment import Deployment
+from radserve.schema.problem import ProblemDetails
 from radserve.schema.rollout import RolloutSpec
 from radserve.torchserve.registry import Pair
 from radserve.validation import describe
@@ -45,8 +45,8 @@ def route(path: str, handler: Handler, *methods: str) -> Route:
 
 def problem(status: int, title: str, detail: str) -> Response:
     """Render problem details."""
-    document = {"status": status, "title": title, "detail": detail}
-    return JSONResponse(document, status, media_type="application/problem+json")
+    document = ProblemDetails(status=status, title=title, detail=detail)
+    return Response(document.model_dump_json(exclude_none=True), status, media_type="application/problem+json")
 
 
 async def unknown_route(_: Request, error: Exception) -> Response:

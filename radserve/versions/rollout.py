@@ -14,8 +14,7 @@ from typing import Any, Final
 import httpx
 from prometheus_client import Counter
 
-from handlers.errors import RadServeError
-from radserve.errors import NotServedError, VersionFailedError
+from radserve.errors import NotServedError, RadServeError, VersionFailedError
 from radserve.proxy.access_events import TrafficWindow
 from radserve.schema.deployment import DeployedVersion, percent
 from radserve.torchserve.registry import ModelVersion

@@ -9,12 +9,12 @@ from typing import Annotated, Any, Final, Self
 from filelock import FileLock, Timeout
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from handlers.recipe import Name, Version
 from radserve.build.model_store import order
 from radserve.errors import ChangeError, ConflictError, ServeError
 from radserve.files import write_atomically
 from radserve.schema.deployment import DeployedModel, DeployedVersion, Deployment
 from radserve.schema.rollout import RolloutSpec
+from radserve.schema.types import ModelName, Version
 from radserve.validation import describe
 
 FILE: Final = "state.json"
@@ -60,8 +60,8 @@ class State(BaseModel):
 
     revision: Annotated[int, Field(ge=0)] = 0
     deployment: Deployment | None = None
-    previous: dict[Name, Version] = {}
-    rollouts: dict[Name, RolloutRecord] = {}
+    previous: dict[ModelName, Version] = {}
+    rollouts: dict[ModelName, RolloutRecord] = {}
 
     def updated(self, **changes: Any) -> Self:
         """Return the state with some fields replaced and the next revision."""

@@ -187,7 +187,7 @@ def test_invalid_usage_exits_with_2_without_a_request(
 def test_without_a_server_the_exit_code_is_3(run: Run, run_directory: object) -> None:
     result = run("models", "list")
     assert (result.code, result.out) == (3, "")
-    assert result.err.startswith(f"radserve: Nobody answers at {run_directory}/control.sock (")
+    assert result.err.startswith(f"radserve: Cannot connect to {run_directory}/control.sock (")
     assert run("models", "list", "--url", f"http://127.0.0.1:{free_ports(1)[0]}").code == 3
 
 

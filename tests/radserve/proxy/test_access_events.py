@@ -125,13 +125,11 @@ def test_a_window_counts_errors_and_refusals_and_ignores_disconnected_clients() 
     assert window.tally("chest", "1.0.0").p95 is None
 
 
-def test_a_window_leaves_out_pinned_requests_unless_asked() -> None:
-    unpinned, everything = TrafficWindow(), TrafficWindow(pinned=True)
-    for window in (unpinned, everything):
-        window.add(event(pinned=True))
-        window.add(event())
-    assert unpinned.tally("chest", "1.1.0").requests == 1
-    assert everything.tally("chest", "1.1.0").requests == 2
+def test_a_window_leaves_out_requests_that_name_their_version() -> None:
+    window = TrafficWindow()
+    window.add(event(pinned=True))
+    window.add(event())
+    assert window.tally("chest", "1.1.0").requests == 1
 
 
 def test_clear_resets_one_model_or_all() -> None:
@@ -145,11 +143,11 @@ def test_clear_resets_one_model_or_all() -> None:
 
 
 def test_arbitrary_version_numbers_do_not_exhaust_memory() -> None:
-    window = TrafficWindow(pinned=True)
+    window = TrafficWindow()
     for number in range(5000):
-        window.add(event(404, version=f"1.{number}", pinned=True))
+        window.add(event(404, version=f"1.{number}"))
     assert len(window._tallies) == 1000
-    window.add(event(version="1.7", pinned=True))
+    window.add(event(version="1.7"))
     assert window.tally("chest", "1.7").requests == 2
 
 
