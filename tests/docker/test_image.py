@@ -280,4 +280,4 @@ def test_the_function_starts_with_one_archive_in_its_image(checkout: Path, keys:
     listed = subprocess.run(words, capture_output=True, text=True, check=True).stdout.split()
     assert listed == ["chest-xray-cnn-1.0.0.mar", "index.json", "model.mar"]
     with invoked(made, keys, "") as (runtime, _), pytest.raises(FunctionError, match="no model can be loaded"):
-        runtime.answer()
+        runtime.response()

@@ -1,4 +1,4 @@
-"""The gateway behind nginx: its page and API are published, it says itself to whom, and nothing else is opened."""
+"""The gateway behind the proxy: page and API are published, nothing else is."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def client(front: Front) -> Iterator[httpx.Client]:
         yield made
 
 
-def test_a_prediction_goes_through_both(front: Front, client: httpx.Client) -> None:
+def test_prediction_passes_proxy_and_gateway(front: Front, client: httpx.Client) -> None:
     answer = client.post(PATH, content=FILM, headers={"X-Request-Id": "ward-7.42"})
     assert (answer.status_code, answer.json()["label"]) == (200, "pneumonia")
     assert answer.json()["id"]
@@ -63,12 +63,12 @@ def test_a_prediction_goes_through_both(front: Front, client: httpx.Client) -> N
     assert (form.status_code, form.json()["filename"]) == (200, "film.png")
 
 
-def test_our_client_asks_it_there(front: Front, keys: Keys) -> None:
+def test_client_works_through_proxy(front: Front, keys: Keys) -> None:
     with Client(front.url, key=keys.texts["predict"], cacert=front.ca, api="gateway") as client:
         assert client.predict(NAME, FILM).id
 
 
-def test_no_header_is_said_twice(client: httpx.Client) -> None:
+def test_no_header_is_duplicated(client: httpx.Client) -> None:
     answers = [client.get("/"), client.post(PATH, content=FILM), client.post(PATH), client.post("/api/models")]
     assert [answer.status_code for answer in answers] == [200, 200, 400, 405]
     for answer in answers:
@@ -79,31 +79,31 @@ def test_no_header_is_said_twice(client: httpx.Client) -> None:
     assert "POST" not in answers[-1].headers["allow"]
 
 
-def test_the_page_is_open_to_all_and_every_file_of_it(front: Front) -> None:
-    with front.client(None) as nobody:
-        assert nobody.get("/").headers["content-type"].startswith("text/html")
+def test_page_needs_no_key(front: Front) -> None:
+    with front.client(None) as anonymous:
+        assert anonymous.get("/").headers["content-type"].startswith("text/html")
         for path in FOLDER.rglob("*"):
             if path.is_file():
                 url = f"/{path.relative_to(FOLDER)}"
-                assert nobody.get(url).status_code == 200, url
-                problem(nobody.post(url), 405)
+                assert anonymous.get(url).status_code == 200, url
+                problem(anonymous.post(url), 405)
 
 
-def test_every_path_of_the_api_reaches_the_gateway(client: httpx.Client) -> None:
+def test_every_api_path_reaches_gateway(client: httpx.Client) -> None:
     asked = 0
     for path, methods in create(Settings.read(history="none")).openapi()["paths"].items():
         for method in methods:
             if path.startswith("/api/"):
                 found = client.request(method, path.format(name="x", version="1.0", identity="0"))
-                assert "Nothing is open" not in found.text, path  # nginx' own words
+                assert "Nothing is open" not in found.text, path  # message of nginx
                 assert "This path accepts" not in found.text, (method, path)
                 asked += 1
     assert asked >= 9
     assert client.get("/api/models").json()["models"][0]["name"] == NAME
 
 
-def test_health_and_metrics_stay_where_they_were(front: Front, client: httpx.Client) -> None:
-    assert client.get("/live").json()["state"] == "ready"  # the supervisor's
+def test_health_and_metrics_belong_to_supervisor(front: Front, client: httpx.Client) -> None:
+    assert client.get("/live").json()["state"] == "ready"  # of the supervisor
     problem(client.get("/metrics"), 404)
     for role, status in (("read", 200), ("predict", 403), (None, 401)):
         with front.client(role, front.metrics_url) as reader:
@@ -129,9 +129,9 @@ MORE = [
 
 
 @pytest.mark.parametrize("path", sorted(set(CLOSED + MORE) - OPENED))
-def test_nothing_else_is_opened_by_it(front: Front, path: str) -> None:
+def test_other_paths_remain_closed(front: Front, path: str) -> None:
     for method in ("GET", "POST"):
-        with front.connect() as connection:  # httpx would make another path of some
+        with front.connect() as connection:  # httpx would normalize some paths
             line = f"{method} {path.replace(' ', '%20')} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n"
             head = f"X-API-Key: {front.keys.texts['predict']}\r\nContent-Length: 0\r\n\r\n"
             connection.sendall((line + head).encode())
@@ -140,25 +140,25 @@ def test_nothing_else_is_opened_by_it(front: Front, path: str) -> None:
         assert "Unknown path" in str(document["detail"]) or status == 400
 
 
-def test_bodies_are_bounded_by_both(client: httpx.Client) -> None:
+def test_proxy_and_gateway_limit_bodies(client: httpx.Client) -> None:
     assert "20000000 bytes" in client.post(PATH, content=bytes(20_000_001)).json()["detail"]
     assert "longer than" in problem(client.post(PATH, content=bytes(46_000_000)), 413)
 
 
-def test_a_socket_will_do_and_a_gateway_that_is_gone_is_said(
+def test_unix_socket_works_and_missing_gateway_is_502(
     server: Server, keys: Keys, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     folder = tmp_path_factory.mktemp("gone")
     options = ("--gateway", f"unix:{folder / 'gateway.sock'}")
     with fronted(server, folder / "runtime", keys, folder, None, *options) as front, front.client() as client:
         problem(client.post(PATH, content=FILM), 502)
-        for _ in range(2):  # it comes and goes, and nginx stays
+        for _ in range(2):  # the gateway restarts, nginx does not
             with gateway(server, folder, keys=keys.file, socket=folder / "gateway.sock"):
                 assert client.post(PATH, content=FILM).json()["label"] == "pneumonia"
         problem(client.post(PATH, content=FILM), 502)
 
 
-def test_over_a_socket_it_knows_of_clients_what_its_proxy_says(server: Server, keys: Keys, tmp_path: Path) -> None:
+def test_gateway_on_socket_trusts_proxy_headers(server: Server, keys: Keys, tmp_path: Path) -> None:
     place = tmp_path / "gateway.sock"
 
     def ask(address: str) -> httpx.Response:
@@ -172,7 +172,7 @@ def test_over_a_socket_it_knows_of_clients_what_its_proxy_says(server: Server, k
     assert "strict-transport-security" in answers[0].headers
 
 
-def test_one_without_keys_answers_nobody_from_outside(server: Server, keys: Keys, tmp_path: Path) -> None:
+def test_gateway_without_keys_rejects_remote_clients(server: Server, keys: Keys, tmp_path: Path) -> None:
     with (
         gateway(server, tmp_path) as behind,
         fronted(
