@@ -102,7 +102,7 @@ def test_invalid_body_error_gives_advice() -> None:
         ({"json": {"url": 1}}, 400, 'the one key "url"'),
         ({"json": {"object": "a", "image": "b"}}, 400, 'the one key "object"'),
         ({"json": {"url": "https://x"}}, 400, "fetches from no host"),
-        ({"json": {"object": "k"}}, 400, "takes no uploads"),
+        ({"json": {"object": "k"}}, 400, "Uploads are disabled"),
     ):
         backend = FakeBackend()
         response = ask(backend, **request)
