@@ -354,7 +354,7 @@ def test_only_predictions_without_a_version_are_copied(client: httpx.Client, spl
         asked(client)
         control.copies(1)
         time.sleep(0.1)
-        assert len(control.asked) == 1
+        assert len(control.requests) == 1
 
 
 def test_the_share_of_copies_is_as_configured(client: httpx.Client, split: Split) -> None:
@@ -364,7 +364,7 @@ def test_the_share_of_copies_is_as_configured(client: httpx.Client, split: Split
         for _ in range(count):
             asked(client)
         time.sleep(0.2)
-        assert abs(len(control.asked) - count * share) < 4 * math.sqrt(count * share * (1 - share))
+        assert abs(len(control.requests) - count * share) < 4 * math.sqrt(count * share * (1 - share))
 
 
 def test_a_response_does_not_wait_for_its_copy(client: httpx.Client, split: Split) -> None:
@@ -376,7 +376,7 @@ def test_a_response_does_not_wait_for_its_copy(client: httpx.Client, split: Spli
         control.delay = 1
         for _ in range(5):
             assert timed(client) < usual + 0.05
-            time.sleep(0.15)  # the next request over the connection waits until the copy has timed out
+            time.sleep(0.15)  # the next request over the connection waits until the copy is given up
         start = time.monotonic()
         for _ in range(5):
             asked(client)
@@ -434,7 +434,7 @@ def test_invocations_of_sagemaker_are_split_too(tmp_path: Path) -> None:
         upstream.script = echo
         asyncio.run(ask(upstream))
         await_true(lambda: len(seen) == 2)
-    assert [copy.path for copy in control.asked] == [f"/shadow/{NAME}"]
+    assert [copy.path for copy in control.requests] == [f"/shadow/{NAME}"]
     assert {(item.model, item.version, item.pinned) for item in seen} == {(NAME, NEW, False)}
 
 
