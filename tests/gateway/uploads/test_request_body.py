@@ -96,8 +96,8 @@ def test_invalid_body_error_gives_advice() -> None:
     for request, status, said in (
         ({"content": b""}, 400, "The body is empty"),
         ({"data": {"a": "b"}}, 415, "curl -T FILE"),
-        ({"files": {"file": ("x", b"x")}, "headers": {"Content-Encoding": "gzip"}}, 415, "compressed form"),
-        ({"content": b"x", "headers": {"Content-Type": "multipart/form-data"}}, 400, "form cannot be read"),
+        ({"files": {"file": ("x", b"x")}, "headers": {"Content-Encoding": "gzip"}}, 415, "Compressed forms"),
+        ({"content": b"x", "headers": {"Content-Type": "multipart/form-data"}}, 400, "Invalid form"),
         ({"content": b"--a--", "headers": {"Content-Type": "multipart/form-data; boundary=a"}}, 400, "has no file"),
         ({"json": {"url": 1}}, 400, 'the one key "url"'),
         ({"json": {"object": "a", "image": "b"}}, 400, 'the one key "object"'),
