@@ -1,6 +1,6 @@
 """Serves the control API: HTTP on a socket in the run directory, and behind the proxy's management port.
 
-Whoever can open the socket manages the server. The proxy forwards requests with a key of the role `manage`, together
+Every process that can open the socket may manage the server. The proxy forwards requests with a key of the role `manage`, together
 with the key's name.
 """
 
