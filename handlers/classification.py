@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from handlers import explanation, heat_map, png, response
-from handlers.decision import decide
 from handlers.pipeline import Result
 from handlers.response import Prediction
+from handlers.threshold import decide
 from handlers.torchserve_handler import TorchServeHandler
 
 

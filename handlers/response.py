@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from handlers.content_negotiation import JSON, PNG, negotiate
-from handlers.decision import Decision
 from handlers.errors import RequestError
 from handlers.pipeline import PreparedImage
+from handlers.threshold import Decision
 from handlers.volume import Slice
 
 PROBLEM: Final = "application/problem+json"

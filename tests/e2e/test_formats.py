@@ -24,9 +24,9 @@ from pydicom.uid import (
 )
 
 from handlers import recipe as recipes
-from handlers.decision import decide
 from handlers.pipeline import Pipeline, Result
 from handlers.program import Program
+from handlers.threshold import decide
 from radserve.torchserve.verified_models import select
 from tests.conftest import ROOT
 from tests.repack import NAME

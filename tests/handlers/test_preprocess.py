@@ -11,11 +11,11 @@ from PIL import Image as Pillow
 
 from handlers import preprocess
 from handlers import recipe as recipes
-from handlers.decision import decide
 from handlers.formats.decode import decode
 from handlers.formats.image import Image
 from handlers.program import Program
 from handlers.recipe import Input, Recipe
+from handlers.threshold import decide
 from radserve.torchserve.verified_models import select
 from tests.repack import NAME
 

@@ -137,9 +137,9 @@ def test_metrics_of_other_weights_are_rejected(archives: Path, tmp_path: Path) -
 
 
 def test_a_missing_file_of_the_models_folder_is_reported(archives: Path, tmp_path: Path) -> None:
-    (archives / NAME / "model-config.yaml").unlink()
+    (archives / NAME / "torchserve.yaml").unlink()
     (source,) = find_sources(archives)
-    with pytest.raises(BuildError, match=r"model-config\.yaml: missing"):
+    with pytest.raises(BuildError, match=r"torchserve\.yaml: missing"):
         builder.build(source, tmp_path / "store")
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from handlers.decision import decide
 from handlers.errors import InternalError
 from handlers.recipe import Recipe, parse
+from handlers.threshold import decide
 from tests.conftest import brightness_recipe
 
 
