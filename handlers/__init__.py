@@ -1,1 +1,1 @@
-"""What travels inside every archive: the pipeline from the bytes of a request to its answer."""
+"""Handlers of RadServe's archives: the code in every archive that turns image bytes into a response."""

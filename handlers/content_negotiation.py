@@ -1,4 +1,4 @@
-"""Which form of an answer a client takes: content negotiation (RFC 9110, section 12.5.1)."""
+"""Chooses the representation of a response from the Accept header (RFC 9110, section 12.5.1)."""
 
 from __future__ import annotations
 
@@ -11,52 +11,50 @@ from handlers.errors import BadRequestError, NotAcceptableError
 JSON: Final = "application/json"
 PNG: Final = "image/png"
 IMAGE: Final = "image"
-"""View of the image as it was decoded. It answers nothing, so only a client that names it gets it."""
-_SHOWN: Final = 200
-"""Most characters of a header that an error repeats."""
+"""View of the decoded image. It holds no prediction, so only a client that names it gets it."""
+_MAX_SHOWN: Final = 200
+"""Most characters of a header that an error message repeats."""
 
 
 @dataclass(frozen=True)
 class _Range:
-    """One media range of an Accept header; of its parameters only `view` and `q` mean anything here."""
+    """One media range of an Accept header; parameters other than `view` and `q` are ignored."""
 
     media: str
     view: str | None
     quality: float
 
-    def fits(self, media: str, view: str) -> bool:
+    def matches(self, media: str, view: str) -> bool:
         kind = media.partition("/")[0]
-        named = self.view == view or (self.view is None and view != IMAGE)
-        return named and self.media in ("*/*", f"{kind}/*", media)
+        view_matches = self.view == view or (self.view is None and view != IMAGE)
+        return view_matches and self.media in ("*/*", f"{kind}/*", media)
 
     @property
     def specificity(self) -> tuple[int, bool]:
-        """Of the ranges that fit, the most specific one counts."""
+        """Sort key: of the ranges that match, the most specific one counts."""
         return 2 - self.media.count("*"), self.view is not None
 
 
 def negotiate(accept: str, views: Collection[str]) -> str | None:
-    """Choose the form of an answer.
+    """Choose the representation of a response.
 
     Parameters
     ----------
     accept
-        The Accept header; an empty one takes everything.
+        The Accept header; an empty one accepts everything.
     views
-        Names of the pictures that there are; `""` is the one that `image/png` alone asks for, and `IMAGE` is
-        chosen where its name is asked for only.
+        Names of the available pictures. `""` is the one that `image/png` alone selects; `IMAGE` must be named.
 
     Returns
     -------
-    None for JSON, else the name of the picture. Of forms that the client likes equally, JSON wins, then
-    the order of `views`.
+    None for JSON, else the name of the picture. Of equal preferences JSON wins, then the order of `views`.
 
     Raises
     ------
-    BadRequest
-        If a weight of the header is no number in [0, 1].
-    NotAcceptable
-        If the client takes none of the forms; the message names them.
+    BadRequestError
+        If a weight of the header is not a number in [0, 1].
+    NotAcceptableError
+        If the client accepts no representation; the message lists them.
     """
     ranges = [_range(item) for item in accept.split(",") if item.strip()]
     if not ranges:
@@ -65,28 +63,28 @@ def negotiate(accept: str, views: Collection[str]) -> str | None:
     qualities = [_quality(ranges, form) for form in forms]
     best = max(qualities)
     if best == 0:
-        offered = ", ".join(JSON if form is None else f"{PNG};view={form}" if form else PNG for form in forms)
-        raise NotAcceptableError(f"Accept: {accept[:_SHOWN]} takes no form of this answer; it is offered as {offered}.")
+        offers = ", ".join(JSON if form is None else f"{PNG};view={form}" if form else PNG for form in forms)
+        raise NotAcceptableError(f"Accept: {accept[:_MAX_SHOWN]} matches no representation; available: {offers}.")
     return forms[qualities.index(best)]
 
 
 def _quality(ranges: list[_Range], form: str | None) -> float:
     media, view = (JSON, "") if form is None else (PNG, form)
-    # A view says nothing of JSON, so a range that names one is as good as without it.
-    fitting = [item for item in ranges if item.fits(media, item.view or "" if form is None else view)]
-    return max(fitting, key=lambda item: (item.specificity, item.quality)).quality if fitting else 0
+    # Views do not apply to JSON, so a range matches it with any view.
+    matching = [item for item in ranges if item.matches(media, item.view or "" if form is None else view)]
+    return max(matching, key=lambda item: (item.specificity, item.quality)).quality if matching else 0
 
 
 def _range(text: str) -> _Range:
     media, *parameters = (part.strip() for part in text.split(";"))
-    named = dict(_parameter(part) for part in parameters)
+    values = dict(_parameter(part) for part in parameters)
     try:
-        quality = float(named.get("q", "1"))
+        quality = float(values.get("q", "1"))
     except ValueError:
         quality = -1
     if not 0 <= quality <= 1:
-        raise BadRequestError(f"Accept has the weight q={named['q'][:_SHOWN]}; a weight is a number from 0 to 1.")
-    return _Range(media.lower(), named.get("view"), quality)
+        raise BadRequestError(f"Accept has the invalid weight q={values['q'][:_MAX_SHOWN]}; use a number from 0 to 1.")
+    return _Range(media.lower(), values.get("view"), quality)
 
 
 def _parameter(part: str) -> tuple[str, str]:

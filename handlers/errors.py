@@ -1,85 +1,110 @@
-"""Every exception of RadServe, in one tree.
+"""Exceptions of the handlers, in one tree; every other package derives its errors from `RadServeError`.
 
-A `RequestError` is somebody's answer: it carries the HTTP status and renders as
-problem details (RFC 9457). Every other branch stops a build or a start.
+RadServeError
+RequestError                        one request or image fails; the other images of the batch do not
+BadRequestError                 400
+UnreadableImageError        400
+NotFoundError                   404
+NotAcceptableError              406
+ContentTooLargeError            413
+UnsupportedMediaTypeError       415
+UnusableImageError              422
+InternalError                   500
+ServiceUnavailableError         503
+RecipeError                         stops a build or a start
+ProgramError                        stops a build or a start
+DeviceLostError                 stops the worker
+UnknownVolumeError                  becomes the `reason` of a volume
 """
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 
 class RadServeError(Exception):
-    """Root of the tree; its text names the thing, its value and the way out."""
+    """Base class. The message names the thing, its value and what to do."""
 
 
 class RequestError(RadServeError):
-    """One request, or one image of it, cannot be answered."""
+    """Base class of errors that become an HTTP response.
 
-    status = 500
-    title = "Internal error"
+    Attributes
+    ----------
+    status, title
+        HTTP status and title of the problem details (RFC 9457).
+    reason
+        Value of the label `reason` in Prometheus. Dashboards and alerts query it: never change one.
+    """
+
+    status: ClassVar[int] = 500
+    title: ClassVar[str] = "Internal error"
+    reason: ClassVar[str] = "InternalError"
 
 
 class BadRequestError(RequestError):
-    """The body cannot be read as a request."""
+    """The body is not a valid request."""
 
-    status = 400
-    title = "Bad request"
+    status, title, reason = 400, "Bad request", "BadRequest"
 
 
 class UnreadableImageError(BadRequestError):
-    """The bytes claim to be an image and cannot be decoded."""
+    """The image cannot be decoded."""
 
-    title = "Unreadable image"
+    title, reason = "Unreadable image", "UnreadableImage"
 
 
 class NotFoundError(RequestError):
-    """The archive does not offer what the path asks for."""
+    """The archive does not offer the requested operation."""
 
-    status = 404
-    title = "Not found"
+    status, title, reason = 404, "Not found", "NotFound"
 
 
 class NotAcceptableError(RequestError):
-    """No representation that the client accepts can be produced."""
+    """The response has no representation that the client accepts."""
 
-    status = 406
-    title = "Not acceptable"
+    status, title, reason = 406, "Not acceptable", "NotAcceptable"
 
 
 class ContentTooLargeError(RequestError):
-    """More bytes than this server reads."""
+    """The request has more bytes or images than the limits allow."""
 
-    status = 413
-    title = "Content too large"
+    status, title, reason = 413, "Content too large", "ContentTooLarge"
 
 
 class UnsupportedMediaTypeError(RequestError):
-    """Not an image type, transfer syntax or content coding that is read here."""
+    """The file type, transfer syntax or content coding is not supported."""
 
-    status = 415
-    title = "Unsupported media type"
+    status, title, reason = 415, "Unsupported media type", "UnsupportedMediaType"
 
 
 class UnusableImageError(RequestError):
-    """The image can be read, but an answer to it would mean nothing."""
+    """The image is readable, but a prediction on it would not be meaningful."""
 
-    status = 422
-    title = "Unusable image"
+    status, title, reason = 422, "Unusable image", "UnusableImage"
 
 
 class InternalError(RequestError):
-    """The fault is ours; the request may be right."""
+    """The server failed; the request may be valid."""
 
 
 class ServiceUnavailableError(RequestError):
-    """Cannot be answered now, but by another worker or at a later attempt."""
+    """Another worker, or a later attempt, can process the request."""
 
-    status = 503
-    title = "Service unavailable"
+    status, title, reason = 503, "Service unavailable", "ServiceUnavailable"
 
 
 class RecipeError(RadServeError):
-    """A recipe has a wrong key or value."""
+    """A recipe has an invalid key or value."""
 
 
 class ProgramError(RadServeError):
-    """An exported program is refused or does not do what its recipe says."""
+    """An exported program is rejected or does not match its recipe."""
+
+
+class DeviceLostError(ProgramError):
+    """The accelerator's context is broken; only a new process gets a working one."""
+
+
+class UnknownVolumeError(RadServeError):
+    """The volume of a stack of slices cannot be computed."""

@@ -1,4 +1,4 @@
-"""Why a classifier gave its label: a heat map over the image, from gradients of the exported program."""
+"""Explains a classifier's label by a heat map over the image, from gradients of the exported program."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from PIL import Image as Pillow
 from handlers import heat_map
 from handlers.errors import InternalError
 from handlers.geometry import Geometry
-from handlers.pipeline import Prepared, blame
+from handlers.pipeline import PreparedImage, model_error
 from handlers.png import png
 from handlers.program import Program
 from handlers.recipe import Explanation as Method
@@ -25,17 +25,17 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Explanation:
-    """Which places of one image spoke for a label.
+    """Areas of one image that support a label.
 
     Attributes
     ----------
     method
-        As in the recipe.
+        The recipe's method.
     label
-        The label that is explained.
+        The explained label.
     heat
-        Pillow image of mode `L` in the geometry of the image as sent. 255 is the most relevant place of
-        the network's input; it may lie outside of the image where that is padded.
+        Pillow image of mode `L` in the geometry of the image as sent. 255 is the most relevant point of the network's
+        input, which may be outside of a padded image.
     """
 
     method: str
@@ -43,7 +43,7 @@ class Explanation:
     heat: Pillow.Image
 
     def document(self) -> dict[str, Any]:
-        """Describe it as clients see it; `empty` where no pixel of the image spoke for the label."""
+        """Return the JSON of the explanation; `empty` is true where no pixel supports the label."""
         return {
             "method": self.method,
             "label": self.label,
@@ -55,58 +55,57 @@ class Explanation:
         }
 
 
-def explain(program: Program, recipe: Recipe, prepared: Prepared, label: str) -> Explanation:
-    """Explain one label of one image, whether or not it is the answer.
+def explain(program: Program, recipe: Recipe, prepared: PreparedImage, label: str) -> Explanation:
+    """Explain one label of one image, predicted or not.
 
     Raises
     ------
     InternalError
-        If the model fails, gives nothing finite, or no map that fits the recipe.
-    ServiceUnavailable
+        If the model fails, its gradients are not finite, or its map does not match the recipe.
+    ServiceUnavailableError
         If memory is short.
     ProgramError
-        If it gives no output of the kind that the recipe's method needs.
-    DeviceLost
+        If the program lacks the output that the recipe's method needs.
+    DeviceLostError
         See `Program.run`.
     """
-    how = recipe.explanation or Method()
-    relevance = _relevance(program, how, prepared.tensor[None], score(label, recipe)[None])
+    method = recipe.explanation or Method()
+    relevance = _relevance(program, method, prepared.tensor[None], score(label, recipe)[None])
     geometry = Geometry.of(prepared.image.width, prepared.image.height, recipe.input)
-    return Explanation(how.method, label, heat_map.place(heat_map.normalise(relevance), geometry))
+    return Explanation(method.method, label, heat_map.place(heat_map.normalise(relevance), geometry))
 
 
 def _relevance(
-    program: Program, how: Method, batch: NDArray[np.float32], weights: NDArray[np.float32]
+    program: Program, method: Method, batch: NDArray[np.float32], weights: NDArray[np.float32]
 ) -> NDArray[np.float64]:
-    output = "features" if how.side is None else "attention"
+    output = "features" if method.side is None else "attention"
     try:
         values, gradients = (rows[0] for rows in program.gradients(batch, weights, output))
     except (MemoryError, RuntimeError) as error:
-        logger.exception("running the model for an explanation failed")
-        raise blame(error) from error
+        logger.exception("Running the model for an explanation failed")
+        raise model_error(error) from error
     if not (np.isfinite(values).all() and np.isfinite(gradients).all()):
-        raise InternalError("The model gave no finite gradients for this image; a map of them would mean nothing.")
-    if how.side is None:
+        raise InternalError("The model returned invalid gradients for this image, so it has no explanation.")
+    if method.side is None:
         return heat_map.grad_cam(values, gradients)
-    return heat_map.spread(heat_map.attention_relevance(values, gradients), how.side)
+    return heat_map.spread(heat_map.attention_relevance(values, gradients), method.side)
 
 
 def score(label: str, recipe: Recipe) -> NDArray[np.float32]:
-    """Say which sum of the logits stands for a label.
+    """Return the weights of the logits whose sum is the score of a label.
 
-    With softmax it is the label's own logit: the score before the softmax, as both methods define it, so
-    that any implementation of them can check a map. (The difference of two labels' logits would leave
-    out what raises both; on networks trained with cross entropy, which pushes the two logits apart by equal
-    amounts, the maps are nearly the same.) A sigmoid's one logit speaks for the second label and against
-    the first.
+    With softmax the score is the label's own logit, before the softmax, as both methods define it; other
+    implementations of them can therefore check a map. (The difference of two labels' logits would ignore what raises
+    both; on networks trained with cross entropy, which pushes two logits apart by equal amounts, the maps are nearly
+    the same.) The one logit of a sigmoid supports the second label and contradicts the first.
 
     Returns
     -------
-    Shape (recipe.outputs,): the weight of each logit.
+    Shape (recipe.outputs,).
     """
-    place = recipe.labels.index(label)
+    index = recipe.labels.index(label)
     if recipe.activation == "sigmoid":
-        return np.array([1 if place else -1], dtype=np.float32)
+        return np.array([1 if index else -1], dtype=np.float32)
     weights = np.zeros(recipe.outputs, dtype=np.float32)
-    weights[place] = 1
+    weights[index] = 1
     return weights

@@ -1,4 +1,4 @@
-"""Where an image's pixels come to lie in a network's input, and the way back."""
+"""Maps images to a network's input, and maps of that input back to the image."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from handlers.recipe import Input
 
 @dataclass(frozen=True)
 class Geometry:
-    """The map from an image of `width` x `height` to a network's input, and back.
+    """Mapping from an image of `width` x `height` to a network's input, and back.
 
-    The image is resized to `inner` (width, height); the input is the `window` (width, height) around its
-    middle, black where that reaches beyond the image.
+    The image is resized to `inner` (width, height). The input is the `window` (width, height) at its centre,
+    black beyond the image.
 
     Attributes
     ----------
@@ -31,7 +31,7 @@ class Geometry:
 
     @classmethod
     def of(cls, width: int, height: int, spec: Input) -> Geometry:
-        """Make the geometry of an image of this size under a recipe's input."""
+        """Return the geometry of an image of this size for a recipe's input."""
         window = (spec.width, spec.height)
         frame = window if spec.frame is None else (spec.frame[1], spec.frame[0])
         inner = frame
@@ -41,23 +41,22 @@ class Geometry:
         return cls(width, height, inner, window)
 
     def apply(self, pixels: Pillow.Image, resample: Pillow.Resampling) -> Pillow.Image:
-        """Bring pixels (of the image as sent, or scaled down by a decoder) to the window."""
+        """Map pixels, of the image as sent or scaled down by a decoder, to the window."""
         small = pixels.resize(self.inner, resample)
         if self.inner == self.window:
             return small
-        # Outside of the image, crop fills with black.
-        left, top = self._offset
+        left, top = self._offset  # crop() fills with black outside of the image
         return small.crop((left, top, left + self.window[0], top + self.window[1]))
 
     def back(self, values: NDArray[np.float32], outside: float) -> NDArray[np.float32]:
-        """Bring a map in the window's geometry back to the image's.
+        """Map values of the window back to the image.
 
         Parameters
         ----------
         values
             Shape (window height, window width).
         outside
-            Stands where the network saw nothing of the image.
+            Value where the window does not cover the image.
 
         Returns
         -------
@@ -75,5 +74,5 @@ class Geometry:
 
     @property
     def _offset(self) -> tuple[int, int]:
-        """Place of the window's corner in the resized image; negative where black lies around it."""
+        """(left, top) of the window in the resized image; negative where the window is larger."""
         return (self.inner[0] - self.window[0]) // 2, (self.inner[1] - self.window[1]) // 2

@@ -1,6 +1,6 @@
-"""Heat maps: which places of an image spoke for a label; pure functions from a network's values to pixels.
+"""Computes heat maps of the areas that support a label, from a network's values and their gradients.
 
-The formulas compute in double precision, where finite single precision cannot overflow.
+The formulas use double precision, where finite single precision cannot overflow.
 """
 
 from __future__ import annotations
@@ -15,24 +15,24 @@ from handlers.errors import InternalError
 from handlers.geometry import Geometry
 
 _COLOURS: Final = ((96, 0, 128), (232, 48, 40), (255, 232, 96))
-"""From the least relevance to the most: each lighter than the one before, so that the order survives
-colour blindness and a gray print; none of them gray, as films are."""
-_COVER: Final = 0.65
-"""Share of the colour where relevance is highest; what lies under it stays visible."""
+"""Colours from the least relevance to the most. Each is lighter than the one before, so that the order survives colour
+blindness and gray prints; none is gray, as films are."""
+_MAX_OPACITY: Final = 0.65
+"""Opacity where relevance is highest, so that the image below stays visible."""
 
 
 def grad_cam(features: NDArray[np.float32], gradients: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Weigh the features by their mean gradient and keep what speaks for the score.
+    """Compute Grad-CAM: features weighted by their mean gradient, positive values only.
 
     Selvaraju et al., "Grad-CAM: Visual Explanations from Deep Networks via Gradient-based Localization"
-    (ICCV 2017), equations 1 and 2. A row or column of features without any gradient is cleared: the score
-    does not depend on it (a pool drops the last row of an odd number), but the mean of the others' gradients
-    would mark it all the same, and where zeros pad a convolution its features are large.
+    (ICCV 2017), equations 1 and 2. Rows and columns of features without any gradient are cleared: the score does not
+    depend on them (a pool drops the last row of an odd number), but the mean gradient of the others would mark
+    them, and where zeros pad a convolution their features are large.
 
     Parameters
     ----------
     features, gradients
-        Shape (channels, rows, columns); the gradients are those of the score by the features.
+        Shape (channels, rows, columns); the gradients of the score with respect to the features.
 
     Returns
     -------
@@ -44,17 +44,17 @@ def grad_cam(features: NDArray[np.float32], gradients: NDArray[np.float32]) -> N
 
 
 def attention_relevance(attention: NDArray[np.float32], gradients: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Weigh attention by its gradient, keep what speaks for the score, and sum what each token gave to all.
+    """Compute the relevance of tokens: attention weighted by its gradient, positive values only, summed over queries.
 
     Chefer, Gur and Wolf, "Generic Attention-model Explainability for Interpreting Bi-Modal and
-    Encoder-Decoder Transformers" (ICCV 2021), equation 5. The identity that their equation 6 adds stands
-    for the skip connection around the attention, which the networks here have not; nor have they a class
-    token, whose row alone would count, so every token's row does.
+    Encoder-Decoder Transformers" (ICCV 2021), equation 5. Their equation 6 adds the identity for the skip connection
+    around the attention, which these networks lack. They also lack a class token, whose row alone would count, so
+    the rows of all tokens count.
 
     Parameters
     ----------
     attention, gradients
-        Shape (heads, tokens, tokens): a row is how much a token takes of each other.
+        Shape (heads, tokens, tokens); a row holds the weights of one query.
 
     Returns
     -------
@@ -66,10 +66,9 @@ def attention_relevance(attention: NDArray[np.float32], gradients: NDArray[np.fl
 
 
 def spread(relevance: NDArray[np.float64], side: int) -> NDArray[np.float64]:
-    """Lay tokens out over the square map that they were cut from.
+    """Give each pixel of a square map the relevance of its token.
 
-    A token is no square but a run of pixels that follow one another, row after row
-    (training.networks.brain_tumor.runs); each pixel gets the relevance of its token.
+    A token is a run of consecutive pixels, row after row (training.networks.brain_tumor.runs).
 
     Parameters
     ----------
@@ -85,34 +84,34 @@ def spread(relevance: NDArray[np.float64], side: int) -> NDArray[np.float64]:
     Raises
     ------
     InternalError
-        If the tokens cannot share the pixels evenly.
+        If the number of pixels is not a multiple of the number of tokens.
     """
-    run, rest = divmod(side * side, len(relevance))
+    length, rest = divmod(side * side, len(relevance))
     if rest:
         raise InternalError(
-            f"The recipe's explanation.side has value {side}, and {side} x {side} pixels cannot be shared evenly "
-            f"by the model's {len(relevance)} tokens."
+            f"The recipe's explanation.side has value {side}, but {side} x {side} pixels are not a multiple of the "
+            f"model's {len(relevance)} tokens."
         )
-    return np.repeat(relevance, run).reshape(side, side)
+    return np.repeat(relevance, length).reshape(side, side)
 
 
 def normalise(relevance: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Divide by the maximum; what is zero everywhere stays so."""
+    """Divide by the maximum, unless that is zero."""
     top = relevance.max()
     return relevance / top if top > 0 else relevance
 
 
 def place(relevance: NDArray[np.float64], geometry: Geometry) -> Pillow.Image:
-    """Bring relevance from a map of the network's input to the image as sent.
+    """Resize relevance from the network's input to the image as sent.
 
     Parameters
     ----------
     relevance
-        Shape (rows, columns), in [0, 1], over the whole of the geometry's window.
+        Shape (rows, columns), in [0, 1], covering the geometry's window.
 
     Returns
     -------
-    Pillow image of mode `L`, of the image's width and height; 0 where the network saw nothing of it.
+    Pillow image of mode `L`, of the image's width and height; 0 outside of the network's input.
     """
     window = Pillow.fromarray(relevance.astype(np.float32)).resize(geometry.window, Pillow.Resampling.BILINEAR)
     values = geometry.back(np.asarray(window), outside=0.0)
@@ -120,7 +119,7 @@ def place(relevance: NDArray[np.float64], geometry: Geometry) -> Pillow.Image:
 
 
 def overlay(picture: Pillow.Image, heat: Pillow.Image) -> Pillow.Image:
-    """Lay a heat map over a picture, the more transparent the less relevant.
+    """Draw a heat map over a picture, more transparent where less relevant.
 
     Parameters
     ----------
@@ -135,8 +134,8 @@ def overlay(picture: Pillow.Image, heat: Pillow.Image) -> Pillow.Image:
     """
     coloured = heat.copy()
     coloured.putpalette(_palette())
-    cover = heat.point([round(_COVER * level) for level in range(256)])
-    return Pillow.composite(coloured.convert("RGB"), picture, cover)
+    opacity = heat.point([round(_MAX_OPACITY * level) for level in range(256)])
+    return Pillow.composite(coloured.convert("RGB"), picture, opacity)
 
 
 def _palette() -> bytes:

@@ -1,4 +1,4 @@
-"""Logits of every pixel to a mask in the geometry of the image as sent."""
+"""Turns the logits of all pixels into a mask in the geometry of the image as sent."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from handlers.recipe import Recipe
 
 @dataclass(frozen=True)
 class Box:
-    """The smallest rectangle around a mask, in pixels of the image as sent."""
+    """Bounding box of a mask, in pixels of the image as sent."""
 
     left: int
     top: int
@@ -24,12 +24,12 @@ class Box:
 
 @dataclass(frozen=True)
 class Mask:
-    """Where the finding is.
+    """Area of the finding.
 
     Attributes
     ----------
     marked
-        Shape (height, width) of the image as sent, upright.
+        Shape (height, width) of the upright image as sent.
     """
 
     marked: NDArray[np.bool_]
@@ -41,12 +41,12 @@ class Mask:
 
     @property
     def fraction(self) -> float:
-        """Share of the image that is marked."""
+        """Marked fraction of the image, in [0, 1]."""
         return self.pixels / self.marked.size
 
     @property
     def box(self) -> Box | None:
-        """None where nothing is marked."""
+        """Bounding box; None where no pixel is marked."""
         rows, columns = (np.flatnonzero(self.marked.any(axis=axis)) for axis in (1, 0))
         if not len(rows):
             return None
@@ -55,35 +55,33 @@ class Mask:
 
     @property
     def gray(self) -> NDArray[np.uint8]:
-        """The mask as a gray picture: 255 where marked, else 0."""
+        """Gray picture of the mask: 255 where marked, else 0."""
         return self.marked.astype(np.uint8) * np.uint8(255)
 
 
 def segment(logits: NDArray[np.float32], recipe: Recipe, geometry: Geometry) -> Mask:
-    """Decide on every pixel.
+    """Apply calibration, smallest size and threshold to every pixel.
 
-    Probabilities, not decisions, are interpolated on the way back to the image, and decided on there. What
-    the network did not see of the image is not marked.
+    Probabilities are interpolated to the size of the image before the threshold applies. Pixels outside of the
+    network's input are not marked.
 
     Parameters
     ----------
     logits
         Shape (1, height, width) of the recipe's input.
     geometry
-        The one that brought the image there.
+        The mapping from the image to that input.
 
     Raises
     ------
     InternalError
-        If the network gave something that is no number.
+        If the shape is wrong or a logit is not finite.
     """
     spec, decision = recipe.input, recipe.decision
     assert decision is not None  # a recipe of this task has one
     if logits.shape != (1, spec.height, spec.width) or not np.isfinite(logits).all():
-        raise InternalError(
-            "The model gave no finite number at every pixel of this image; its mask would mean nothing."
-        )
-    # The sigmoid as a hyperbolic tangent: the same function, and it overflows nowhere.
+        raise InternalError("The model returned an invalid number for a pixel of this image, so it has no mask.")
+    # The sigmoid as a hyperbolic tangent: the same function without overflow.
     probabilities = (1 + np.tanh(logits[0] / (2 * recipe.calibration.temperature))) / 2
     if np.count_nonzero(probabilities >= decision.threshold) < decision.smallest:
         return Mask(np.zeros((geometry.height, geometry.width), dtype=np.bool_))

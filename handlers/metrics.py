@@ -1,10 +1,10 @@
-"""What a worker counts of its answers, and how that reaches Prometheus: through TorchServe, summed up first.
+"""Counts requests, rejections, predictions and durations in a worker, and sends them to Prometheus by TorchServe.
 
-TorchServe reads every figure from a line of the worker's output, which costs the worker and Java some tens of
-microseconds each; its own histograms take a line an observation and have fixed bounds (.005 to 10). So this
-module counts by itself and sends what has changed every two seconds, whatever the load; a histogram goes out as
-what Prometheus reads it as: counters by upper bound `le`, a sum and a count. What is sent has to stand in
-radserve/torchserve/metrics.yaml, or TorchServe drops it.
+TorchServe reads every number from a line of the worker's output, which costs the worker and Java some tens of
+microseconds each; its own histograms take a line per observation and have fixed bounds (.005 to 10). This module
+therefore adds up and sends the changes every two seconds, whatever the load. A histogram is sent as the counters that
+Prometheus stores: one for each upper bound `le`, a sum and a count. TorchServe drops every metric that
+radserve/torchserve/metrics.yaml does not list.
 """
 
 from __future__ import annotations
@@ -20,25 +20,26 @@ from dataclasses import dataclass, field
 from itertools import accumulate
 from typing import Any, Final
 
-from handlers.errors import InternalError, RequestError
+from handlers.errors import RequestError
 from handlers.recipe import Recipe
 
 INTERVAL: Final = 2.0
-"""Seconds from a first observation until all since then are sent; Prometheus comes by every 15."""
+"""Seconds from an observation to the next sending; Prometheus scrapes every 15."""
 STAGES: Final = ("read", "prepare", "inference", "answer", "explain", "render", "handle")
-"""Of a batch: reading the requests, decoding and preprocessing, the network, and all together (`handle`); of an
-image: the decision (`answer`), or that with its explanation (`explain`); of a request: its bytes (`render`)."""
+"""Values of the label `stage`. Per batch: reading the requests, decoding and preprocessing, the network, and everything
+together (`handle`); per image: the decision (`answer`), or that with its explanation (`explain`); per request: the
+bytes of the response (`render`)."""
 COUNTERS: Final = {
     "radserve_requests_total": ("code",),
     "radserve_refusals_total": ("code", "reason"),
     "radserve_labels_total": ("label",),
 }
-"""Counter -> its labels beside model_name and model_version."""
+"""Counter -> its labels besides model_name and model_version."""
 
 
 @dataclass(frozen=True)
 class Histogram:
-    """A distribution: its labels beside model_name and model_version, and the upper bounds of its buckets."""
+    """A distribution: its labels besides model_name and model_version, and the upper bounds of its buckets."""
 
     name: str
     labels: tuple[str, ...]
@@ -57,74 +58,76 @@ Labels = tuple[str, ...]
 
 @dataclass
 class Distribution:
-    """What was observed of a histogram: how many values in each bucket, the last one without bound, and their sum."""
+    """Observations of a histogram: their number in each bucket, the last one without bound, and their sum."""
 
     counts: list[int]
     total: float = 0.0
 
-    def add(self, value: float, bounds: tuple[float, ...]) -> None:
-        """Observe a value; a bucket holds what equals its bound, as Prometheus' `le` says."""
-        self.counts[bisect_left(bounds, value)] += 1
-        self.total += value
-
 
 @dataclass
 class Tally:
-    """All that was counted since it was last sent."""
+    """Everything counted since the last sending."""
 
     counters: Counter[tuple[str, Labels]] = field(default_factory=Counter)
     distributions: dict[tuple[Histogram, Labels], Distribution] = field(default_factory=dict)
 
     def observe(self, histogram: Histogram, labels: Labels, value: float) -> None:
-        """Add a value to a histogram."""
-        self.distribution(histogram, labels).add(value, histogram.bounds)
+        """Add a value to a histogram; like Prometheus' `le`, a bucket includes its bound."""
+        distribution = self.distribution(histogram, labels)
+        distribution.counts[bisect_left(histogram.bounds, value)] += 1
+        distribution.total += value
 
     def distribution(self, histogram: Histogram, labels: Labels) -> Distribution:
-        """Return what was observed of a histogram with these labels."""
-        fresh = Distribution([0] * (len(histogram.bounds) + 1))
-        return self.distributions.setdefault((histogram, labels), fresh)
+        """Return the observations of a histogram with these labels; empty ones where there were none."""
+        empty = Distribution([0] * (len(histogram.bounds) + 1))
+        return self.distributions.setdefault((histogram, labels), empty)
 
     def increments(self) -> Iterator[tuple[str, Labels, float]]:
-        """Say by how much each of Prometheus' series grows: its name, its labels, the increment."""
+        """Yield name, labels and increment of each of Prometheus' series."""
         for (name, labels), count in self.counters.items():
             yield name, labels, count
-        for (histogram, labels), found in self.distributions.items():
+        for (histogram, labels), distribution in self.distributions.items():
             bounds = [*(f"{bound:g}" for bound in histogram.bounds), "+Inf"]
-            reached = list(accumulate(found.counts))
-            for bound, count in zip(bounds, reached, strict=True):
+            cumulative = list(accumulate(distribution.counts))
+            for bound, count in zip(bounds, cumulative, strict=True):
                 yield f"{histogram.name}_bucket", (*labels, bound), count
-            yield f"{histogram.name}_count", labels, reached[-1]
-            yield f"{histogram.name}_sum", labels, found.total
+            yield f"{histogram.name}_count", labels, cumulative[-1]
+            yield f"{histogram.name}_sum", labels, distribution.total
 
 
 class Meter:
-    """Counts for one model, and sends to TorchServe once it is connected."""
+    """Counts for one model; sends to TorchServe once connected."""
 
     def __init__(self, recipe: Recipe) -> None:
         self._recipe = recipe
         self._tally = Tally()
         self._lock = threading.Lock()
         self._cache: Any = None
-        self._known: frozenset[str] = frozenset()
+        self._listed: frozenset[str] = frozenset()
         self._timer: threading.Timer | None = None
 
     def connect(self, cache: Any) -> None:
-        """Send to TorchServe's `context.metrics` from now on; None where there is no TorchServe.
+        """Send to TorchServe's `context.metrics` from now on.
 
-        Every series begins at 0: one that began at its first refusal would show no increase by it. What was
-        counted before, while the worker warmed up, is dropped.
+        Every series starts at 0: one that started with its first rejection would show no increase by it. Counts of
+        the warm-up are dropped.
+
+        Parameters
+        ----------
+        cache
+            None outside of TorchServe; nothing is sent then.
         """
         if cache is None:
             return
         self._tally = Tally()
         self._cache = cache
-        # An archive may be newer than the server that it runs under: what that does not know is not sent.
-        self._known = frozenset(key.removeprefix("counter:") for key in cache.cache_keys())
+        # An archive may be newer than its server: metrics that the server does not list are not sent.
+        self._listed = frozenset(key.removeprefix("counter:") for key in cache.cache_keys())
         self._emit(_zeros(self._recipe), zero=True)
 
     @contextmanager
     def time(self, stage: str) -> Iterator[None]:
-        """Observe how long one of `STAGES` takes."""
+        """Observe the duration of one of `STAGES`."""
         start = time.perf_counter()
         try:
             yield
@@ -132,25 +135,25 @@ class Meter:
             self._observe(STAGE, (stage,), time.perf_counter() - start)
 
     def batch(self, requests: int) -> None:
-        """Observe of how many requests TorchServe made a batch."""
+        """Observe the number of requests of a batch."""
         self._observe(BATCH, (), requests)
 
     def images(self, count: int) -> None:
-        """Observe how many images a request has."""
+        """Observe the number of images of a request."""
         self._observe(IMAGES, (), count)
 
     def request(self, status: int) -> None:
-        """Count a request by the status that it is answered with."""
+        """Count a request by the status of its response."""
         self._count("radserve_requests_total", str(status))
 
-    def refusal(self, error: RequestError) -> None:
-        """Count an image, or a request as a whole, that got no answer."""
-        self._count("radserve_refusals_total", *_reason(type(error)))
+    def rejection(self, error: RequestError) -> None:
+        """Count an image, or a whole request, without a prediction."""
+        self._count("radserve_refusals_total", str(error.status), error.reason)
 
-    def answer(self, document: Mapping[str, Any]) -> None:
-        """Count the label that an image got, and observe its probability: that of the positive label if there is one.
+    def prediction(self, document: Mapping[str, Any]) -> None:
+        """Count the label of an image, and observe the probability of the positive label, else of the predicted one.
 
-        A shift of either says that the images, or the model, are no longer what they were.
+        A shift of either indicates that the images, or the model, changed.
         """
         self._count("radserve_labels_total", _clean(document["label"]))
         if "probabilities" in document:
@@ -158,16 +161,16 @@ class Meter:
             label = document["label"] if decision is None else decision.positive
             self._observe(PROBABILITY, (), document["probabilities"][label])
 
-    def later(self) -> None:
-        """See to it that what was counted is sent within `INTERVAL`."""
+    def schedule_send(self) -> None:
+        """Send the counts within `INTERVAL`."""
         if self._cache is not None and self._timer is None:
             self._timer = threading.Timer(INTERVAL, self.send)
             self._timer.daemon = True
             self._timer.start()
 
     def send(self) -> None:
-        """Send what was counted since the last time."""
-        self._timer = None  # before the exchange: what is counted after it is nobody's yet
+        """Send the counts since the last sending."""
+        self._timer = None  # before the exchange, so that later counts start a new timer
         with self._lock:
             tally, self._tally = self._tally, Tally()
         if self._cache is not None:
@@ -184,18 +187,18 @@ class Meter:
     def _emit(self, tally: Tally, *, zero: bool = False) -> None:
         model = [self._recipe.name, self._recipe.version]
         for name, labels, value in tally.increments():
-            if name in self._known and (value or zero):
+            if name in self._listed and (value or zero):
                 self._cache.get_metric(name).add_or_update(value, [*model, *labels])
 
 
 def _zeros(recipe: Recipe) -> Tally:
-    """Hold every series that a model can have, at 0: their number is bounded by this."""
+    """Return every series that a model can have, at 0; this also bounds their number."""
     tally = Tally()
     for label in recipe.labels:
         tally.counters["radserve_labels_total", (_clean(label),)] = 0
     tally.counters["radserve_requests_total", ("200",)] = 0
-    for error in _kinds(RequestError):
-        tally.counters["radserve_refusals_total", _reason(error)] = 0
+    for error in _subclasses(RequestError):
+        tally.counters["radserve_refusals_total", (str(error.status), error.reason)] = 0
         tally.counters["radserve_requests_total", (str(error.status),)] = 0
     for histogram in HISTOGRAMS:
         if histogram is not PROBABILITY or recipe.task == "classification":
@@ -204,16 +207,12 @@ def _zeros(recipe: Recipe) -> Tally:
     return tally
 
 
-def _kinds(root: type[RequestError]) -> Iterator[type[RequestError]]:
+def _subclasses(root: type[RequestError]) -> Iterator[type[RequestError]]:
     for kind in root.__subclasses__():
         yield kind
-        yield from _kinds(kind)
-
-
-def _reason(kind: type[RequestError]) -> Labels:
-    return str(kind.status), kind.__name__.removesuffix("Error") if kind is not InternalError else "InternalError"
+        yield from _subclasses(kind)
 
 
 def _clean(label: str) -> str:
-    """Take out of a label what delimits TorchServe's lines."""
+    """Replace the delimiters of TorchServe's lines in a label."""
     return re.sub(r"[\s,:|#]+", " ", label).strip()

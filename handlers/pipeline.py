@@ -1,4 +1,4 @@
-"""The whole way of one image, without TorchServe: what evaluation, tests and the adapter share."""
+"""Runs images through decoding, checks, preprocessing and the network; shared by serving, evaluation and tests."""
 
 from __future__ import annotations
 
@@ -7,26 +7,30 @@ import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
+from typing import ParamSpec, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from handlers.errors import InternalError, RequestError, ServiceUnavailableError
-from handlers.formats import cifar
-from handlers.formats.cifar import Raw
+from handlers.errors import DeviceLostError, InternalError, RequestError, ServiceUnavailableError
+from handlers.formats import raw
 from handlers.formats.decode import decode
 from handlers.formats.image import Image, Limits
+from handlers.formats.raw import RawSamples
 from handlers.preprocess import at_least, preprocess
-from handlers.program import DeviceLostError, Program
+from handlers.program import Program
 from handlers.recipe import Recipe
 from handlers.suitability import check
 
 logger = logging.getLogger(__name__)
 
+_Parameters = ParamSpec("_Parameters")
+_Value = TypeVar("_Value")
+
 
 @dataclass(frozen=True)
-class Prepared:
-    """One image on its way: what is known of it, and the network's input made of it."""
+class PreparedImage:
+    """A decoded image and the network's input made from it, float32 of shape (channels, height, width)."""
 
     image: Image
     sha256: str
@@ -35,9 +39,9 @@ class Prepared:
 
 @dataclass(frozen=True)
 class Result:
-    """One image and the rows of the network's outputs that belong to it."""
+    """An image and its rows of the network's outputs."""
 
-    prepared: Prepared
+    prepared: PreparedImage
     outputs: dict[str, NDArray[np.float32]]
 
 
@@ -48,84 +52,105 @@ class Pipeline:
     Attributes
     ----------
     batch
-        Most images that go through the network at once.
-    timed
-        Entered around each stage of a batch, `prepare` and `inference`.
+        Most images that go through the network together.
+    timer
+        Entered around the stages `prepare` and `inference` of each batch.
     """
 
     recipe: Recipe
     program: Program
     limits: Limits = field(default_factory=Limits)
     batch: int = 8
-    timed: Callable[[str], AbstractContextManager[object]] = nullcontext
+    timer: Callable[[str], AbstractContextManager[object]] = nullcontext
 
-    def prepare(self, data: bytes | Raw) -> Prepared:
+    def prepare(self, data: bytes | RawSamples) -> PreparedImage:
         """Decode, check and preprocess one encoded image.
 
         Raises
         ------
         RequestError
-            If the image is refused.
+            If the image is rejected.
         """
         spec = self.recipe.input
-        if isinstance(data, Raw):
-            image, sent = cifar.decode(data, spec), data.data
+        if isinstance(data, RawSamples):
+            image, encoded = raw.decode(data, spec), data.data
         else:
-            image, sent = decode(data, self.limits, at_least(spec)), data
+            image, encoded = decode(data, self.limits, at_least(spec)), data
         check(image, spec)
-        return Prepared(image, hashlib.sha256(sent).hexdigest(), preprocess(image, spec))
+        return PreparedImage(image, hashlib.sha256(encoded).hexdigest(), preprocess(image, spec))
 
-    def __call__(self, images: Sequence[bytes | Raw | RequestError]) -> list[Result | RequestError]:
-        """Answer every image; what goes wrong with one is that one's answer and nobody else's.
+    def __call__(self, images: Sequence[bytes | RawSamples | RequestError]) -> list[Result | RequestError]:
+        """Run all images; an error concerns its own image only.
 
         Raises
         ------
-        DeviceLost
-            If this process has to be left.
+        DeviceLostError
+            If this process must end.
         """
         return list(self.stream(images))
 
-    def stream(self, images: Sequence[bytes | Raw | RequestError]) -> Iterator[Result | RequestError]:
-        """Answer as a call does, one batch at a time: no more images than that are decoded at once."""
+    def stream(self, images: Sequence[bytes | RawSamples | RequestError]) -> Iterator[Result | RequestError]:
+        """Run all images batch by batch, so that at most one batch of decoded images is in memory."""
         for start in range(0, len(images), self.batch):
-            with self.timed("prepare"):
-                prepared = [self._try_prepare(image) for image in images[start : start + self.batch]]
-            good = [item for item in prepared if isinstance(item, Prepared)]
-            answers = iter(self._run_timed(good) if good else [])
-            for item in prepared:
-                yield next(answers) if isinstance(item, Prepared) else item
+            with self.timer("prepare"):
+                items = [
+                    item if isinstance(item, RequestError) else attempt("preparing this image", self.prepare, item)
+                    for item in images[start : start + self.batch]
+                ]
+            results = iter(self._run([item for item in items if isinstance(item, PreparedImage)]))
+            for item in items:
+                yield next(results) if isinstance(item, PreparedImage) else item
 
-    def _try_prepare(self, image: bytes | Raw | RequestError) -> Prepared | RequestError:
-        if isinstance(image, RequestError):
-            return image
-        try:
-            return self.prepare(image)
-        except RequestError as error:
-            return error
-        except Exception:  # a fault of ours: raised, TorchServe would answer the whole batch with 503
-            logger.exception("preparing an image failed")
-            return InternalError("Preparing this image failed by a fault of the server; it is logged.")
-
-    def _run_timed(self, items: list[Prepared]) -> list[Result | RequestError]:
-        with self.timed("inference"):
+    def _run(self, items: list[PreparedImage]) -> list[Result | RequestError]:
+        if not items:
+            return []
+        with self.timer("inference"):
             return self._run_batch(items)
 
-    def _run_batch(self, items: list[Prepared]) -> list[Result | RequestError]:
+    def _run_batch(self, items: list[PreparedImage]) -> list[Result | RequestError]:
         try:
             outputs = self.program.run(np.stack([item.tensor for item in items]))
         except DeviceLostError:
             raise
         except Exception as error:
             if len(items) > 1:
-                # One image, or the size of the batch, is at fault: find out which, and spare the others.
-                return [answer for item in items for answer in self._run_batch([item])]
-            logger.exception("running the model failed")
-            return [blame(error)]
+                # The cause is one image, or the size of the batch: run each image alone.
+                return [result for item in items for result in self._run_batch([item])]
+            logger.exception("Running the model failed")
+            return [model_error(error)]
         return [Result(item, {name: value[row] for name, value in outputs.items()}) for row, item in enumerate(items)]
 
 
-def blame(error: Exception) -> RequestError:
-    """Turn what stopped the model into the answer to the image that it ran on."""
+def attempt(
+    activity: str, function: Callable[_Parameters, _Value], *args: _Parameters.args, **kwargs: _Parameters.kwargs
+) -> _Value | RequestError:
+    """Call a function and return its value, or the `RequestError` that its failure becomes.
+
+    An exception that escaped to TorchServe would turn all responses of the batch into 503.
+
+    Parameters
+    ----------
+    activity
+        What the function does, for log and message: "preparing this image".
+
+    Raises
+    ------
+    DeviceLostError
+        Unchanged: it concerns the process.
+    """
+    try:
+        return function(*args, **kwargs)
+    except RequestError as error:
+        return error
+    except DeviceLostError:
+        raise
+    except Exception:
+        logger.exception("The server failed while %s", activity)
+        return InternalError(f"The server failed while {activity}; its log has the details.")
+
+
+def model_error(error: Exception) -> RequestError:
+    """Return the error of the image on which the model failed."""
     if isinstance(error, MemoryError | RuntimeError) and "out of memory" in str(error).lower():
         return ServiceUnavailableError("The server is short of memory; try again in a moment.")
-    return InternalError("Running the model on this image failed by a fault of the server; it is logged.")
+    return InternalError("The server failed while running the model on this image; its log has the details.")

@@ -1,4 +1,4 @@
-"""An image to the network's input, the same way in training, evaluation and serving."""
+"""Preprocesses images to the network's input, identically in training, evaluation and serving."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from handlers.geometry import Geometry
 from handlers.recipe import Input
 
 MARGIN: Final = 3
-"""A decoder may scale down to this many times the network's input, no further: the antialiased
-resize then sees enough to give the same answer (tests/handlers/test_preprocess.py shows it on real films)."""
+"""Smallest size to which a decoder may scale down, in multiples of the network's input: the antialiased resize then
+gives the same prediction (tests/handlers/test_preprocess.py measures it on real films)."""
 
 _FILTERS: Final = {"bilinear": Pillow.Resampling.BILINEAR, "bicubic": Pillow.Resampling.BICUBIC}
 
 
 def at_least(spec: Input) -> tuple[int, int]:
-    """(width, height) below which no decoder may scale."""
+    """Return the (width, height) below which no decoder may scale."""
     height, width = spec.frame or (spec.height, spec.width)
     return MARGIN * width, MARGIN * height
 
 
 def resize(image: Image, spec: Input) -> NDArray[np.float32]:
-    """Bring an image to the input's geometry.
+    """Resize an image to the input's geometry.
 
     Returns
     -------
@@ -54,5 +54,5 @@ def normalise(values: NDArray[np.float32], spec: Input) -> NDArray[np.float32]:
 
 
 def preprocess(image: Image, spec: Input) -> NDArray[np.float32]:
-    """Image to the network's input, float32 of shape (channels, height, width)."""
+    """Convert an image to the network's input, float32 of shape (channels, height, width)."""
     return normalise(resize(image, spec), spec)

@@ -1,10 +1,9 @@
-"""An exported program (`torch.export`, .pt2) as the thing that an archive runs.
+"""Loads and runs exported programs (`torch.export`, .pt2) without the exporter.
 
-`torch.export.load` imports the exporter (four seconds and 130 MB in every worker), unpickles where a
-file asks for it, opens compiled libraries and evaluates guard code. A program of plain tensors and
-ATen operators needs none of this: its graph is JSON and its weights are raw bytes, so they are read
-and run here, and whatever else a file asks for is refused. The layout is that of
-`torch/_export/serde/schema.py`; every build proves that both ways give the same numbers.
+`torch.export.load` imports the exporter (four seconds and 130 MB in every worker), unpickles, opens compiled libraries
+and evaluates guard code. Programs of plain tensors and ATen operators need none of this: their graph is JSON, their
+weights are raw bytes. This module interprets them and rejects every other content. The layout is that of
+`torch/_export/serde/schema.py`; every build verifies that both ways give the same numbers.
 """
 
 from __future__ import annotations
@@ -22,17 +21,17 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from handlers.errors import ProgramError
+from handlers.errors import DeviceLostError, ProgramError
 
 _SCHEMA: Final = 8
-"""Major version of the schema that is read."""
+"""Supported major version of the schema."""
 
 _ATEN: Final = "torch.ops.aten."
 _ARITHMETIC: Final[Mapping[str, Callable[..., Any]]] = {
     f"_operator.{name}": getattr(operator, name)
     for name in ("add", "sub", "mul", "floordiv", "mod", "neg", "getitem", "eq", "ne", "ge", "gt", "le", "lt")
 }
-"""What a graph does with sizes."""
+"""Operators of a graph on sizes."""
 
 _SCALAR_TYPES: Final = {
     1: torch.uint8,
@@ -53,20 +52,16 @@ _MEMORY_FORMATS: Final = {
 }
 
 
-class DeviceLostError(ProgramError):
-    """The accelerator's context is broken; only a new process gets a new one."""
-
-
 @dataclass(frozen=True)
 class _Value:
-    """Stands in an argument for a value that an earlier step made."""
+    """Reference to the value of an earlier step."""
 
     name: str
 
 
 @dataclass(frozen=True)
 class _Step:
-    """One node of the graph, and the values that nobody needs after it."""
+    """One node of the graph; `spent` are the values that no later step uses."""
 
     call: Callable[..., Any]
     args: tuple[Any, ...]
@@ -76,20 +71,18 @@ class _Step:
 
 
 class Program:
-    """A loaded program on its device.
+    """An exported program, loaded on a device.
 
     Parameters
     ----------
     path
-        A `.pt2` file whose program takes one tensor (N, channels, height, width) and returns a dict of
-        tensors with N rows each, `logits` among them.
-    device
-        Where to run.
+        A `.pt2` file whose program takes one tensor (N, channels, height, width) and returns a dict of tensors with
+        N rows each, including `logits`.
 
     Raises
     ------
     ProgramError
-        If the file is broken, or asks for more than tensors and ATen operators.
+        If the file is damaged, or has other content than tensors and ATen operators.
     """
 
     def __init__(self, path: Path, device: str = "cpu") -> None:
@@ -98,16 +91,16 @@ class Program:
             with zipfile.ZipFile(path) as archive:
                 self._read(archive)
         except ProgramError as error:
-            raise ProgramError(f"{path}: refused, {error}") from error
+            raise ProgramError(f"{path}: rejected: {error}") from error
         except (OSError, zipfile.BadZipFile, KeyError, ValueError, TypeError, IndexError, RuntimeError) as error:
             raise ProgramError(f"{path}: not a readable exported program: {error!r}") from error
 
     def _read(self, archive: zipfile.ZipFile) -> None:
         root = archive.namelist()[0].partition("/")[0]
         document = json.loads(archive.read(f"{root}/models/model.json"))
-        found = document["schema_version"]["major"]
-        if found != _SCHEMA:
-            raise ProgramError(f"it has schema {found}, this server reads {_SCHEMA}; export it again")
+        schema = document["schema_version"]["major"]
+        if schema != _SCHEMA:
+            raise ProgramError(f"it has schema {schema}, but {_SCHEMA} is supported; export it again")
         graph = document["graph_module"]["graph"]
         signature = document["graph_module"]["signature"]
         stored = _tensors(archive, f"{root}/data/weights", "model_weights_config.json", self.device)
@@ -119,12 +112,12 @@ class Program:
         self._steps = _steps(graph["nodes"], keep={*values, *self._constants})
 
     def __call__(self, batch: torch.Tensor, watch: str | None = None) -> dict[str, torch.Tensor]:
-        """Run the graph; gradients flow where they are enabled.
+        """Run the graph, with gradients where they are enabled.
 
         Parameters
         ----------
         watch
-            An output that becomes the beginning of the record for gradients: what led to it is not kept.
+            Name of an output to differentiate by: gradients are recorded from it on, not before.
         """
         values = dict(self._constants)
         watched = None if watch is None else self._outputs[watch]
@@ -142,31 +135,33 @@ class Program:
                 del values[name]
         return {name: values[value] for name, value in self._outputs.items()}
 
-    def run(self, batch: NDArray[np.float32], wanted: Sequence[str] = ("logits",)) -> Mapping[str, NDArray[np.float32]]:
+    def run(
+        self, batch: NDArray[np.float32], outputs: Sequence[str] = ("logits",)
+    ) -> Mapping[str, NDArray[np.float32]]:
         """Run one batch without gradients.
 
         Parameters
         ----------
         batch
             Shape (N, channels, height, width).
-        wanted
-            Names of the outputs to bring back; features of an image may have megabytes that no answer needs.
+        outputs
+            Names of the outputs to return; features may have megabytes per image that no prediction needs.
 
         Raises
         ------
-        DeviceLost
-            On an error of the accelerator that every later call would meet too.
+        DeviceLostError
+            After an error of the accelerator that every later call would report too.
         """
-        with self._telling_loss(), torch.inference_mode():
-            outputs = self(torch.from_numpy(batch).to(self.device))
-            return {name: _array(outputs[name]) for name in wanted}
+        with self._detect_loss(), torch.inference_mode():
+            values = self(torch.from_numpy(batch).to(self.device))
+            return {name: _array(values[name]) for name in outputs}
 
     def gradients(
         self, batch: NDArray[np.float32], weights: NDArray[np.float32], output: str
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Differentiate a weighted sum of each row's logits by another output of the same row.
 
-        Only what lies between that output and the logits is recorded, and let go on return.
+        Only the steps between that output and the logits are recorded.
 
         Parameters
         ----------
@@ -175,7 +170,7 @@ class Program:
         weights
             Shape (N, logits).
         output
-            Name of an output that the logits are made from.
+            Name of an output from which the logits are computed.
 
         Returns
         -------
@@ -184,20 +179,20 @@ class Program:
         Raises
         ------
         ProgramError
-            If the program has no such output.
-        DeviceLost
+            If the program has no output of this name.
+        DeviceLostError
             See `run`.
         """
         if output not in self._outputs:
-            raise ProgramError(f"the program gives no {output!r}, only {', '.join(self._outputs)}")
-        with self._telling_loss(), torch.enable_grad():
+            raise ProgramError(f"The program has no output {output!r}; available: {', '.join(self._outputs)}.")
+        with self._detect_loss(), torch.enable_grad():
             outputs = self(torch.from_numpy(batch).to(self.device), watch=output)
             score = (outputs["logits"].float() * torch.from_numpy(weights).to(self.device)).sum()
             (gradients,) = torch.autograd.grad(score, outputs[output])
             return _array(outputs[output].detach()), _array(gradients)
 
     @contextmanager
-    def _telling_loss(self) -> Iterator[None]:
+    def _detect_loss(self) -> Iterator[None]:
         try:
             yield
         except RuntimeError as error:
@@ -209,8 +204,8 @@ class Program:
 def is_sticky(error: RuntimeError) -> bool:
     """Whether an error leaves the CUDA context of this process unusable.
 
-    CUDA reports "sticky" errors (an illegal address, a failed assertion on the device) from every
-    later call (CUDA Runtime API, cudaGetLastError); running out of memory is not one of them.
+    Every later call reports a "sticky" error (an illegal address, a failed assertion on the device) again (CUDA Runtime
+    API, cudaGetLastError); running out of memory is not sticky.
     """
     if isinstance(error, torch.OutOfMemoryError):
         return False
@@ -237,27 +232,27 @@ def _tensor(archive: zipfile.ZipFile, folder: str, name: str, entry: Any) -> tor
 
 
 def _inputs(specs: list[Any], stored: Mapping[str, torch.Tensor]) -> tuple[dict[str, torch.Tensor], str]:
-    """Sort the graph's inputs into stored tensors by name, and the name of the one that is given."""
+    """Return the stored tensors by input name, and the name of the one input of the caller."""
     constants: dict[str, torch.Tensor] = {}
-    given: list[str] = []
+    free: list[str] = []
     for spec in specs:
         ((kind, item),) = spec.items()
         if kind == "user_input":
-            given.append(_argument(item["arg"]).name)
+            free.append(_argument(item["arg"]).name)
         elif kind in ("parameter", "buffer", "tensor_constant"):
             constants[item["arg"]["name"]] = stored[item[f"{kind}_name"]]
         else:
             raise ProgramError(f"its input is a {kind!r}, not a tensor")
-    if len(given) != 1:
-        raise ProgramError(f"it takes {len(given)} inputs, not one batch of images")
-    return constants, given[0]
+    if len(free) != 1:
+        raise ProgramError(f"it takes {len(free)} inputs, not one batch of images")
+    return constants, free[0]
 
 
 def _output_names(calls: list[Any]) -> list[str]:
-    """Read the keys of the dict that the network returned."""
+    """Return the keys of the dict that the network returns."""
     _, spec = json.loads(calls[0]["signature"]["out_spec"])
     if "dict" not in str(spec["type"]):
-        raise ProgramError("it returns no dict of tensors")
+        raise ProgramError("it does not return a dict of tensors")
     return [str(name) for name in json.loads(spec["context"])]
 
 
@@ -276,14 +271,13 @@ def _steps(nodes: list[Any], keep: set[str]) -> tuple[_Step, ...]:
 
 
 def _operator(target: str) -> Callable[..., Any]:
-    known: Callable[..., Any] | None = _ARITHMETIC.get(target)
-    if known is not None:
-        return known
+    if target in _ARITHMETIC:
+        return _ARITHMETIC[target]
     name, _, overload = target.removeprefix(_ATEN).partition(".")
     if not target.startswith(_ATEN) or not hasattr(torch.ops.aten, name):
-        raise ProgramError(f"it calls {target!r}, which is no ATen operator")
-    found: Callable[..., Any] = getattr(getattr(torch.ops.aten, name), overload)
-    return found
+        raise ProgramError(f"it calls {target!r}, which is not an ATen operator")
+    function: Callable[..., Any] = getattr(getattr(torch.ops.aten, name), overload)
+    return function
 
 
 _LITERALS: Final = frozenset({"as_int", "as_ints", "as_float", "as_floats", "as_bool", "as_bools", "as_string"})
@@ -292,7 +286,7 @@ _WRAPPED: Final = frozenset({"as_optional_tensor", "as_optional_tensors", "as_sy
 
 
 def _argument(argument: Any) -> Any:
-    """Translate one argument; values of earlier steps become `_Value`."""
+    """Convert one argument; values of earlier steps become `_Value`."""
     ((kind, item),) = argument.items()
     if kind in _LITERALS:
         return item
@@ -310,7 +304,7 @@ def _argument(argument: Any) -> Any:
         case "as_memory_format":
             return _MEMORY_FORMATS[item]
         case _:
-            raise ProgramError(f"it has an argument {kind!r}, which plain tensors and operators do not need")
+            raise ProgramError(f"it has an argument of the unsupported kind {kind!r}")
 
 
 def _names(argument: Any) -> list[str]:

@@ -1,4 +1,4 @@
-"""The recipe of an archive: what the model is, how its input is made, how its output is read."""
+"""Defines the recipe of an archive (`archive.yaml`): the model, its input, its decision and its provenance."""
 
 from __future__ import annotations
 
@@ -16,32 +16,31 @@ Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Text = Annotated[str, Field(min_length=1)]
 
 
-class _Part(BaseModel):
+class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
-class Input(_Part):
-    """How an image becomes the network's input.
+class Input(_Section):
+    """Preprocessing: how an image becomes the network's input.
 
     Attributes
     ----------
     color
-        What the model was trained on: `gray` images are resized as one channel and repeated;
-        a coloured picture is refused where gray is meant.
+        Colour of the training images. `gray` images are resized as one channel and repeated; colour images are then
+        rejected.
     channels, height, width
         Shape of the input tensor, (channels, height, width).
     fit
-        How an image comes to that shape: `stretch` ignores its aspect, `pad` keeps it and puts black around.
+        How an image is resized: `stretch` ignores its aspect ratio, `pad` keeps it and adds black borders.
     frame
-        (height, width) that an image is brought to before its centre of `height` x `width` is cut out;
-        without it nothing is cut off.
+        (height, width) of the resized image, from which the centre of `height` x `width` is cropped; without it
+        nothing is cropped.
     mean, std
         Statistics of the training pixels in [0, 1], one per channel.
     raw
-        True where the original client's {"data": base64 of channel-first bytes} is accepted.
+        Whether raw samples are accepted: {"data": base64 of channel-first bytes}, as of the original client.
     dicom
-        DICOM keyword -> values that a DICOM object may have there (upper case); a keyword that the
-        object leaves empty is not held against it.
+        DICOM keyword -> valid values (upper case); objects without a value are accepted.
     """
 
     color: Literal["gray", "rgb"]
@@ -63,28 +62,28 @@ class Input(_Part):
                 raise ValueError(f"{key} has {len(values)} values, channels is {self.channels}")
         if self.frame is not None and (self.frame[0] < self.height or self.frame[1] < self.width):
             raise ValueError(
-                f"frame has value {list(self.frame)}, smaller than the {self.height} x {self.width} cut out of it"
+                f"frame has value {list(self.frame)}, smaller than the {self.height} x {self.width} cropped from it"
             )
         if min(self.std) <= 0:
-            raise ValueError(f"std has value {list(self.std)}, every value must be above 0")
+            raise ValueError(f"std has value {list(self.std)}; every value must be above 0")
         if self.color == "rgb" and self.channels != 3:
             raise ValueError(f"color is rgb, so channels must be 3, not {self.channels}")
         return self
 
 
-class Decision(_Part):
-    """From which probability of the positive label on the answer is positive.
+class Decision(_Section):
+    """Threshold of the positive label.
 
     Attributes
     ----------
     positive
-        One of the labels.
+        The positive label.
     threshold
-        Of an image's probability, or of a pixel's where the task is segmentation.
+        Smallest probability, of the image or of a pixel (segmentation), that is positive.
     smallest
-        Segmentation only: a mask with fewer pixels, counted in the network's geometry, is emptied.
+        Segmentation only: masks with fewer pixels of the network's input are emptied.
     chosen
-        How the threshold was found, in words.
+        How the threshold was determined, in words.
     """
 
     positive: Text
@@ -93,22 +92,22 @@ class Decision(_Part):
     chosen: Text
 
 
-class Calibration(_Part):
+class Calibration(_Section):
     """Temperature that divides the logits before the activation (Guo et al. 2017)."""
 
     temperature: Annotated[float, Field(gt=0, le=100)]
     fitted: Text
 
 
-class Weights(_Part):
-    """Where the weights are: a safetensors file beside the recipe.
+class Weights(_Section):
+    """Weights: a safetensors file beside the recipe.
 
     Attributes
     ----------
     sha256
-        None where none were trained yet.
+        None while the model is untrained.
     source
-        One line on how to get them, where the repository does not hold them.
+        One line on how to get weights that are not in the repository.
     """
 
     file: Text
@@ -116,15 +115,15 @@ class Weights(_Part):
     source: Text | None = None
 
 
-class Explanation(_Part):
-    """How a classifier's answer is explained (handlers.explanation).
+class Explanation(_Section):
+    """Method that explains a classifier's predictions (handlers.explanation).
 
     Attributes
     ----------
     method
         `grad-cam` on the network's output `features`, or `attention-relevance` on its output `attention`.
     side
-        Of the square map whose pixels, row after row, the tokens of the attention share evenly.
+        Side of the square map whose pixels, row after row, the tokens of the attention share evenly.
     """
 
     method: Literal["grad-cam", "attention-relevance"] = "grad-cam"
@@ -133,29 +132,31 @@ class Explanation(_Part):
     @model_validator(mode="after")
     def _check(self) -> Self:
         if (self.side is not None) != (self.method == "attention-relevance"):
-            raise ValueError(f"side has value {self.side}: attention-relevance needs it, grad-cam has none")
+            raise ValueError(
+                f"side has value {self.side}; attention-relevance requires it, grad-cam does not accept it"
+            )
         return self
 
 
-class Recipe(_Part):
-    """One `archive.yaml`, validated.
+class Recipe(_Section):
+    """A validated `archive.yaml`.
 
     Attributes
     ----------
     network
-        Name of the network in `training.networks`; needed to build, not to serve.
+        Name of the network in `training.networks`; used to build, not to serve.
     labels
         In the order of the network's outputs.
     activation
-        `softmax` over one logit a label, or `sigmoid` of one logit for the second of two labels;
-        segmentation has a sigmoid at every pixel, and a decision.
+        `softmax` over one logit per label, or `sigmoid` of one logit for the second of two labels; segmentation
+        requires the sigmoid, of every pixel, and a decision.
     explanation
-        A classifier without it is explained by Grad-CAM; a segmentation has none, its mask is one.
+        Classifiers only; the default is Grad-CAM.
     sample
-        Image file beside the recipe; stored in the archive, answered when it is built and
-        again before a server calls itself ready.
+        Image file beside the recipe and in the archive; its prediction is stored at build time and verified before
+        a server is ready.
     warning
-        Stands in every answer, for whoever must not take the answer for one of a finished model.
+        Part of every prediction of a model that is not for use.
     """
 
     name: Name
@@ -178,20 +179,19 @@ class Recipe(_Part):
     @model_validator(mode="after")
     def _check(self) -> Self:
         if len(set(self.labels)) != len(self.labels):
-            raise ValueError(f"labels {list(self.labels)} repeat")
+            raise ValueError(f"labels {list(self.labels)} are not unique")
         if self.activation == "sigmoid" and len(self.labels) != 2:
             raise ValueError(f"activation sigmoid needs 2 labels, not {len(self.labels)}")
         if self.task == "segmentation" and (self.activation != "sigmoid" or self.decision is None):
             raise ValueError("task segmentation needs activation sigmoid and a decision")
         if self.task == "segmentation" and self.explanation is not None:
-            raise ValueError("task segmentation has no explanation: its mask is one")
+            raise ValueError("task segmentation does not accept an explanation: the mask shows where the finding is")
         if self.decision is not None:
             if len(self.labels) != 2:
                 raise ValueError(f"decision needs 2 labels, not {len(self.labels)}")
             if self.decision.positive not in self.labels:
                 raise ValueError(
-                    f"decision.positive has value {self.decision.positive!r}, "
-                    f"which is none of labels {list(self.labels)}"
+                    f"decision.positive has value {self.decision.positive!r}, which is not in {list(self.labels)}"
                 )
         return self
 
@@ -207,19 +207,19 @@ def load(path: Path) -> Recipe:
     Raises
     ------
     RecipeError
-        Naming file, key and value of everything that is wrong.
+        Naming file, key and value of every problem.
     """
     try:
         data = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise RecipeError(f"{path}: there is no such recipe") from None
+        raise RecipeError(f"{path}: recipe not found") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise RecipeError(f"{path}: not YAML: {error}") from error
+        raise RecipeError(f"{path}: invalid YAML: {error}") from error
     return parse(data, source=str(path))
 
 
 def parse(data: Any, source: str) -> Recipe:
-    """Validate a recipe that was read from `source`; see `load`."""
+    """Validate a recipe that was loaded from `source`; see `load`."""
     try:
         return Recipe.model_validate(data)
     except ValidationError as error:
@@ -233,7 +233,7 @@ def _problem(item: Any) -> str:
     if item["type"] == "missing":
         return f"key '{key}' is missing"
     if item["type"] == "extra_forbidden":
-        return f"key '{key}' is not known (its value is {_short(value)})"
+        return f"unknown key '{key}' (its value is {_short(value)})"
     return f"key '{key}' has value {_short(value)}: {item['msg']}"
 
 

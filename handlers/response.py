@@ -1,16 +1,16 @@
-"""Answers as clients see them: JSON, a picture, or problem details (RFC 9457)."""
+"""Renders predictions and errors as HTTP responses: JSON, PNG or problem details (RFC 9457)."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from handlers.content_negotiation import JSON, PNG, negotiate
-from handlers.decision import Decision
 from handlers.errors import RequestError
-from handlers.pipeline import Prepared
+from handlers.pipeline import PreparedImage
+from handlers.threshold import Decision
 from handlers.volume import Slice
 
 PROBLEM: Final = "application/problem+json"
@@ -18,15 +18,15 @@ PROBLEM: Final = "application/problem+json"
 
 @dataclass(frozen=True)
 class Model:
-    """Which model answers.
+    """Identity of the model, part of every prediction.
 
     Attributes
     ----------
     sha256
-        Of the archive, as the model store's index lists it; None where the server was started
-        without an index (`radserve serve` always has one).
+        Of the archive, from the model store's index; None where the server runs without an index
+        (`radserve serve` always has one).
     warning
-        The recipe's; stands in every answer.
+        The recipe's warning.
     """
 
     name: str
@@ -36,17 +36,17 @@ class Model:
 
 
 @dataclass(frozen=True)
-class Answer:
-    """The answer to one image, in each of its forms.
+class Prediction:
+    """Prediction for one image, in each of its representations.
 
     Attributes
     ----------
     document
-        What is sent as JSON.
+        Its JSON.
     pictures
-        View -> function that makes its PNG; the view `""` is what `Accept: image/png` asks for.
+        View -> function that returns its PNG. The view `""` is the default of `Accept: image/png`.
     slice
-        What the image adds to a volume, where the task has volumes.
+        The image's part of a volume, where the task measures volumes.
     """
 
     document: dict[str, Any]
@@ -56,58 +56,53 @@ class Answer:
 
 @dataclass(frozen=True)
 class Response:
-    """One HTTP response: status, media type and body."""
+    """One HTTP response."""
 
     status: int
     media_type: str
     body: bytes
 
 
-def head(model: Model) -> dict[str, Any]:
-    """Begin the document of any task."""
-    named = asdict(model)
-    warning = named.pop("warning")
-    return {"model": named} | ({} if warning is None else {"warning": warning})
+def model_document(model: Model) -> dict[str, Any]:
+    """Return the first keys of every prediction: the model and its warning."""
+    document: dict[str, Any] = {"model": {"name": model.name, "version": model.version, "sha256": model.sha256}}
+    return document if model.warning is None else document | {"warning": model.warning}
 
 
-def image(prepared: Prepared) -> dict[str, Any]:
-    """Describe the image that was read, in the document of any task."""
-    return {
-        "format": prepared.image.format,
-        "width": prepared.image.width,
-        "height": prepared.image.height,
-        "sha256": prepared.sha256,
-    }
+def image_document(prepared: PreparedImage) -> dict[str, Any]:
+    """Return the description of the decoded image, part of every prediction."""
+    image = prepared.image
+    return {"format": image.format, "width": image.width, "height": image.height, "sha256": prepared.sha256}
 
 
-def classification(model: Model, decision: Decision, prepared: Prepared) -> dict[str, Any]:
-    """Describe what the model says of one image."""
-    return head(model) | {
+def classification_document(model: Model, decision: Decision, prepared: PreparedImage) -> dict[str, Any]:
+    """Return the prediction of a classifier."""
+    return model_document(model) | {
         "label": decision.label,
         "probability": decision.probabilities[decision.label],
         "probabilities": decision.probabilities,
         "positive": decision.positive,
         "threshold": decision.threshold,
-        "image": image(prepared),
+        "image": image_document(prepared),
     }
 
 
-def problem(error: RequestError) -> dict[str, Any]:
-    """Describe what went wrong with one request or image."""
+def problem_details(error: RequestError) -> dict[str, Any]:
+    """Return an error as problem details."""
     return {"status": error.status, "title": error.title, "detail": str(error)}
 
 
-def render(answer: Answer, accept: str = "") -> Response:
-    """Render an answer in the form that the client likes best; see `negotiate`."""
-    view = negotiate(accept, answer.pictures)
+def render(prediction: Prediction, accept: str = "") -> Response:
+    """Render a prediction in the representation that the client prefers; see `negotiate`."""
+    view = negotiate(accept, prediction.pictures)
     if view is None:
-        return Response(200, JSON, _dump(answer.document))
-    return Response(200, PNG, answer.pictures[view]())
+        return Response(200, JSON, _dump(prediction.document))
+    return Response(200, PNG, prediction.pictures[view]())
 
 
-def refuse(error: RequestError) -> Response:
-    """Render a refusal or failure: problem details, whatever the client takes."""
-    return Response(error.status, PROBLEM, _dump(problem(error)))
+def render_error(error: RequestError) -> Response:
+    """Render an error as problem details, whatever the client accepts."""
+    return Response(error.status, PROBLEM, _dump(problem_details(error)))
 
 
 def _dump(document: dict[str, Any]) -> bytes:

@@ -1,4 +1,4 @@
-"""The segmentation handler; also the file that TorchServe imports from the root of an archive."""
+"""Segmentation handler. TorchServe imports this file from the root of an archive."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ from handlers.errors import NotFoundError, RequestError
 from handlers.formats.image import Image
 from handlers.geometry import Geometry
 from handlers.mask import Mask, segment
-from handlers.pipeline import Prepared, Result
-from handlers.response import Answer
+from handlers.pipeline import PreparedImage, Result
+from handlers.response import Prediction
 from handlers.torchserve_handler import TorchServeHandler
 from handlers.volume import Slice
 
 TOLERANCE: Final = 0.005
-"""How much of its sample a mask may gain or lose between devices: only pixels at the threshold change
-sides, and a mask's outline is a few hundredths of an image. Another network marks another place."""
+"""Largest difference between the marked fraction of the sample and the stored one. Between devices only pixels at the
+threshold change sides, and a mask's outline is a few hundredths of an image; another network marks another area."""
 
 
 class Segmentation(TorchServeHandler):
-    """A mask for each image, in the geometry of the image as sent."""
+    """Predicts one mask per image, in the geometry of the image as sent."""
 
-    def describe(self, result: Result) -> Answer:
-        """See `Task.describe`."""
+    def predict(self, result: Result) -> Prediction:
+        """See `Task.predict`."""
         image = result.prepared.image
         mask = segment(result.outputs["logits"], self.recipe, Geometry.of(image.width, image.height, self.recipe.input))
-        return Answer(
+        return Prediction(
             document=self._document(mask, result.prepared),
             pictures={
                 "": lambda: png.png(mask.gray),
@@ -39,14 +39,15 @@ class Segmentation(TorchServeHandler):
             slice=Slice(mask.pixels, result.prepared.sha256, image.spacing, image.plane),
         )
 
-    def _document(self, mask: Mask, prepared: Prepared) -> dict[str, Any]:
+    def _document(self, mask: Mask, prepared: PreparedImage) -> dict[str, Any]:
         decision = self.recipe.decision
         assert decision is not None  # a recipe of this task has one
         image = prepared.image
-        (other,) = (label for label in self.recipe.labels if label != decision.positive)
+        (negative,) = (label for label in self.recipe.labels if label != decision.positive)
         box = mask.box
-        return response.head(self.model) | {
-            "label": other if box is None else decision.positive,
+        spacing = {} if image.spacing is None else {"spacing": list(image.spacing)}
+        return response.model_document(self.model) | {
+            "label": negative if box is None else decision.positive,
             "positive": box is not None,
             "threshold": decision.threshold,
             "area": _area(mask, image),
@@ -57,28 +58,29 @@ class Segmentation(TorchServeHandler):
                 "height": image.height,
                 "data": base64.b64encode(png.png(mask.gray)).decode(),
             },
-            "image": response.image(prepared) | ({} if image.spacing is None else {"spacing": list(image.spacing)}),
+            "image": response.image_document(prepared) | spacing,
         }
 
-    def explain(self, result: Result) -> Answer:  # noqa: ARG002 - nothing can be explained
+    def explain(self, result: Result) -> Prediction:  # noqa: ARG002 - there is nothing to explain
         """See `Task.explain`."""
         raise NotFoundError(
-            f"{self.recipe.name} {self.recipe.version} gives no explanations: its mask says where it found something. "
+            f"{self.recipe.name} {self.recipe.version} has no explanations: its mask shows where the finding is. "
             "Use /predictions, with Accept: image/png;view=overlay for a picture."
         )
 
-    def together(self, answers: Sequence[Answer | RequestError]) -> dict[str, Any]:
-        """See `Task.together`: the volume of the masks."""
-        return {"volume": volume.measure([item.slice if isinstance(item, Answer) else None for item in answers])}
+    def summarize_request(self, predictions: Sequence[Prediction | RequestError]) -> dict[str, Any]:
+        """See `Task.summarize_request`: the volume of the masks."""
+        slices = [item.slice if isinstance(item, Prediction) else None for item in predictions]
+        return {"volume": volume.measure(slices)}
 
     @staticmethod
     def summary(document: dict[str, Any]) -> dict[str, Any]:
-        """See `Task.summary`: the label, and how much of the image is marked."""
+        """See `Task.summary`: the label and the marked fraction of the image."""
         return {"label": document["label"], "fraction": round(document["area"]["fraction"], 4)}
 
-    def verify_sample(self, found: dict[str, Any], stored: dict[str, Any]) -> None:
+    def verify_sample(self, actual: dict[str, Any], stored: dict[str, Any]) -> None:
         """See `Task.verify_sample`."""
-        self.compare("fraction", found["fraction"], stored["fraction"], TOLERANCE)
+        self.compare("fraction", actual["fraction"], stored["fraction"], TOLERANCE)
 
 
 def _area(mask: Mask, image: Image) -> dict[str, float]:

@@ -1,4 +1,4 @@
-"""Images that can be read, and to which an answer would still mean nothing."""
+"""Rejects images that are readable but unsuitable for the model: size, DICOM attributes, colour, contrast."""
 
 from __future__ import annotations
 
@@ -12,32 +12,32 @@ from handlers.errors import UnusableImageError
 from handlers.formats.image import Image
 from handlers.recipe import Input
 
-SMALLEST: Final = 32
-"""Fewest pixels on a side."""
+MIN_SIDE: Final = 32
+"""Smallest number of pixels on a side."""
 
-ELONGATED: Final = 5
-"""Most times that one side is longer than the other; a whole-body scan has about 4."""
+MAX_ASPECT: Final = 5
+"""Largest ratio of the sides; a whole-body scan has about 4."""
 
-CONTRAST: Final = {"gray": 0.07, "rgb": 0.002}
-"""Least distance of the 1st and 99th percentile, of full scale. Of 640 chest films none is below 0.33, of 600
-brain slices none below 0.38; twelve bits left at the lower end of sixteen cannot reach 0.07. Of what is meant to
-be coloured only a constant picture is refused: outer slices of a volume may be nearly empty."""
+MIN_CONTRAST: Final = {"gray": 0.07, "rgb": 0.002}
+"""Smallest distance of the 1st and 99th percentile, as a fraction of full scale. 640 chest films have at least 0.33,
+600 brain slices at least 0.38; twelve bits at the lower end of sixteen cannot reach 0.07. Of colour models only a
+constant picture is rejected: outer slices of a volume may be nearly empty."""
 
-COLORED: Final = 0.06
-"""Most distance of the channels, averaged over the image, of full scale. Chest films saved as RGB have 0, brain
-slices at most 0.033 (a coloured letter less); of 600 CIFAR-10 photographs 82 % are above."""
+MAX_COLOR: Final = 0.06
+"""Largest mean distance of the channels of a gray image, as a fraction of full scale. Chest films saved as RGB have 0,
+brain slices at most 0.033 (a coloured letter less); 82 % of 600 CIFAR-10 photographs are above."""
 
 _THUMBNAIL: Final = 48
 _PLAIN: Final = re.compile(r"[A-Z0-9 _]{1,16}")
 
 
 def check(image: Image, spec: Input) -> None:
-    """Refuse an image that is none of what the model reads.
+    """Check that an image is suitable for a model.
 
     Raises
     ------
-    UnusableImage
-        Naming what is wrong, its value and what to send.
+    UnusableImageError
+        If it is not; the message names the problem, its value and what to send.
     """
     _check_size(image)
     _check_attributes(image, spec)
@@ -46,18 +46,18 @@ def check(image: Image, spec: Input) -> None:
         if spec.color == "gray":
             _check_color(small)
         small = small.convert("L")
-    _check_contrast(small, CONTRAST[spec.color])
+    _check_contrast(small, MIN_CONTRAST[spec.color])
 
 
 def _check_size(image: Image) -> None:
     short, long = sorted((image.width, image.height))
-    if short < SMALLEST:
+    if short < MIN_SIDE:
         raise UnusableImageError(
-            f"The image has {image.width}x{image.height} pixels; at least {SMALLEST} on each side are needed."
+            f"The image has {image.width}x{image.height} pixels; each side needs at least {MIN_SIDE}."
         )
-    if long > ELONGATED * short:
+    if long > MAX_ASPECT * short:
         raise UnusableImageError(
-            f"The image has {image.width}x{image.height} pixels; one side may be {ELONGATED} times the other, no more."
+            f"The image has {image.width}x{image.height} pixels; one side may be at most {MAX_ASPECT} times the other."
         )
 
 
@@ -65,7 +65,8 @@ def _check_attributes(image: Image, spec: Input) -> None:
     for keyword, allowed in spec.dicom.items():
         value = image.attributes.get(keyword)
         if value is not None and value not in allowed:
-            shown = repr(value) if _PLAIN.fullmatch(value) else "something else"
+            # Free text is not repeated: it may identify a patient.
+            shown = repr(value) if _PLAIN.fullmatch(value) else "another value"
             raise UnusableImageError(
                 f"The DICOM attribute {keyword} is {shown}; this model reads {', '.join(allowed)}."
             )
@@ -76,19 +77,20 @@ def _check_color(small: Pillow.Image) -> None:
     red, green, blue = channels[..., 0], channels[..., 1], channels[..., 2]
     spread = np.maximum(np.maximum(red, green), blue) - np.minimum(np.minimum(red, green), blue)
     share = float(spread.mean()) / 255
-    if share > COLORED:
+    if share > MAX_COLOR:
         raise UnusableImageError(
-            f"The image is coloured (its channels lie {share:.0%} of full scale apart); this model reads gray images."
+            f"This is a colour image (its channels differ by {share:.0%} of full scale); "
+            "this model needs a grayscale image."
         )
 
 
-def _check_contrast(small: Pillow.Image, least: float) -> None:
+def _check_contrast(small: Pillow.Image, minimum: float) -> None:
     levels = np.asarray(small).ravel()
     low, high = levels.size // 100, levels.size - 1 - levels.size // 100
     ordered = np.partition(levels, (low, high))
     used = (float(ordered[high]) - float(ordered[low])) / 255
-    if used < least:
+    if used < minimum:
         raise UnusableImageError(
-            f"The image has no contrast: its gray levels use {used:.1%} of full scale. "
-            f"If its depth is lower than its container's (12 bits in 16), scale it up."
+            f"The image has no contrast: its gray levels span {used:.1%} of full scale. "
+            "If it has fewer bits than its file format (12 of 16), scale it up."
         )

@@ -1,4 +1,4 @@
-"""What an archive's task has to say of an image; what every task answers differently."""
+"""Interface of a task: how a network's outputs become predictions."""
 
 from __future__ import annotations
 
@@ -9,41 +9,41 @@ from typing import Any, Final
 from handlers.errors import NotFoundError, ProgramError, RequestError
 from handlers.pipeline import Result
 from handlers.recipe import Recipe
-from handlers.response import Answer, Model
+from handlers.response import Model, Prediction
 
 TOLERANCE: Final = 0.01
-"""How far a figure of the warm-up's answer may lie from the one stored when the archive was built:
-devices differ in the last digits, other weights or another pipeline in the first."""
+"""Largest difference between a number of the sample's prediction and the stored one: devices differ in the last
+digits, other weights or another pipeline in the first."""
 
 
 class Task(ABC):
-    """From a network's outputs to an answer, as the recipe says."""
+    """One task, such as classification, for one recipe."""
 
     recipe: Recipe
     model: Model
 
     @abstractmethod
-    def describe(self, result: Result) -> Answer:
-        """Turn the outputs for one image into its answer.
+    def predict(self, result: Result) -> Prediction:
+        """Turn the outputs for one image into its prediction.
 
         Raises
         ------
         RequestError
-            If they mean nothing.
+            If the outputs are invalid.
         """
 
-    def explain(self, result: Result) -> Answer:  # noqa: ARG002 - for the tasks that can
-        """Turn the outputs for one image into its answer and what led to it.
+    def explain(self, result: Result) -> Prediction:  # noqa: ARG002 - for the tasks that can
+        """Turn the outputs for one image into its prediction with an explanation.
 
         Raises
         ------
         RequestError
-            If that is not possible; NotFound if the task explains nothing.
+            If that fails; `NotFoundError` if the task has no explanations.
         """
-        raise NotFoundError(f"{self.recipe.name} {self.recipe.version} gives no explanations; use /predictions.")
+        raise NotFoundError(f"{self.recipe.name} {self.recipe.version} has no explanations; use /predictions.")
 
-    def rehearse(self, result: Result) -> None:  # noqa: B027 - a task may offer nothing else
-        """Do once, when an archive is built or a worker starts, what requests may ask for beyond `describe`.
+    def warm_up(self, result: Result) -> None:  # noqa: B027 - optional
+        """Run once, at build and at start, what requests may need beyond `predict`.
 
         Raises
         ------
@@ -51,21 +51,21 @@ class Task(ABC):
             If the archive cannot do it.
         """
 
-    def together(self, answers: Sequence[Answer | RequestError]) -> dict[str, Any]:  # noqa: ARG002 - as above
-        """Say what the images of one request mean together, as further keys of its document."""
+    def summarize_request(self, predictions: Sequence[Prediction | RequestError]) -> dict[str, Any]:  # noqa: ARG002
+        """Return further keys for a response to several images: what they mean together."""
         return {}
 
     @staticmethod
     @abstractmethod
     def summary(document: dict[str, Any]) -> dict[str, Any]:
-        """Take from an answer what is stored beside the sample when the archive is built.
+        """Return the part of a prediction that is stored beside the sample when the archive is built.
 
-        Figures have four digits: what a processor adds in the sixth must not change the archive's bytes.
+        Numbers have four digits: a processor's rounding must not change the archive's bytes.
         """
 
     @abstractmethod
-    def verify_sample(self, found: dict[str, Any], stored: dict[str, Any]) -> None:
-        """Hold the summary of the answer to the sample against the stored one, by `compare`.
+    def verify_sample(self, actual: dict[str, Any], stored: dict[str, Any]) -> None:
+        """Compare the summary of the sample's prediction with the stored one.
 
         Raises
         ------
@@ -73,16 +73,16 @@ class Task(ABC):
             If they differ.
         """
 
-    def compare(self, name: str, found: float, wanted: float, tolerance: float = TOLERANCE) -> None:
-        """Hold one figure against another.
+    def compare(self, name: str, actual: float, stored: float, tolerance: float = TOLERANCE) -> None:
+        """Compare one number of a summary with the stored one.
 
         Raises
         ------
         ProgramError
-            If they differ.
+            If they differ by more than the tolerance.
         """
-        if not abs(found - wanted) <= tolerance:
+        if not abs(actual - stored) <= tolerance:
             raise ProgramError(
-                f"{self.recipe.name} {self.recipe.version} answers its sample with {name} {found:.4f}; "
-                f"{wanted:.4f} was stored when it was built. The archive or its environment is not what it was."
+                f"{self.recipe.name} {self.recipe.version} answers its sample with {name} {actual:.4f}, but "
+                f"{stored:.4f} was stored at build time: the archive or its environment changed. Build it again."
             )

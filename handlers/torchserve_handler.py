@@ -1,4 +1,4 @@
-"""The adapter between TorchServe and the pipeline; the one module that knows TorchServe's `context`."""
+"""Adapts TorchServe to the pipeline; the only module that uses TorchServe's `context`."""
 
 from __future__ import annotations
 
@@ -17,55 +17,62 @@ import torch
 
 from handlers import png, recipe, request_body
 from handlers.content_negotiation import IMAGE
-from handlers.errors import InternalError, NotFoundError, ProgramError, RequestError, ServiceUnavailableError
+from handlers.errors import (
+    DeviceLostError,
+    InternalError,
+    NotFoundError,
+    ProgramError,
+    RequestError,
+    ServiceUnavailableError,
+)
 from handlers.metrics import Meter
-from handlers.pipeline import Pipeline, Result
-from handlers.program import DeviceLostError, Program
-from handlers.request_body import Body, BodyLimits, Headers
-from handlers.response import Answer, Model, Response, problem, refuse, render
+from handlers.pipeline import Pipeline, Result, attempt
+from handlers.program import Program
+from handlers.request_body import BodyLimits, Headers, RequestBody
+from handlers.response import Model, Prediction, Response, problem_details, render, render_error
 from handlers.task import Task
-from handlers.worker import INDEX, MAX_RESPONSE, busy, closing, quieten
+from handlers.worker import INDEX, MAX_RESPONSE, busy_lock, is_stopping, silence_torchserve
 
 logger = logging.getLogger(__name__)
 
 _TORCHSERVE_MAX_RESPONSE: Final = 6_553_500
-SAMPLE_ANSWER: Final = "sample.json"
-"""The answer to the sample, stored when the archive is built."""
-_FAREWELL: Final = 0.5
-"""Seconds between the last answer of a worker whose device is lost and its exit."""
+SAMPLE_PREDICTION: Final = "sample.json"
+"""File with the summary of the sample's prediction, written when the archive is built."""
+_EXIT_DELAY: Final = 0.5
+"""Seconds that the last responses of a worker with a lost device get to leave before it exits."""
 
 
 @dataclass(frozen=True)
 class Request:
-    """One request that could be read: its images, the Accept header, whether /explanations was asked."""
+    """A readable request: its images, the Accept header, whether it asks for an explanation."""
 
-    body: Body
+    body: RequestBody
     accept: str
     explain: bool
 
 
 class TorchServeHandler(Task):
-    """What TorchServe loads: `initialize` once, then `handle` for each batch of requests."""
+    """Entry point for TorchServe: `initialize` once, then `handle` for each batch of requests."""
 
     def initialize(self, context: Any) -> None:
-        """Load the archive, answer its sample and compare with the answer stored beside it.
+        """Load the archive and verify its sample's prediction.
 
         Raises
         ------
         RadServeError
-            If the archive does not do what it says; TorchServe then does not call this worker ready.
+            If the archive is broken or predicts something else; TorchServe then reports the worker as failed.
         """
-        quieten()
+        silence_torchserve()
         folder = Path(context.system_properties["model_dir"])
         self.load(folder, _device(context), int(context.system_properties.get("batch_size") or 1))
-        stored = json.loads((folder / SAMPLE_ANSWER).read_bytes())
+        stored = json.loads((folder / SAMPLE_PREDICTION).read_bytes())
         for size in (1, self.pipeline.batch):
-            for found in self.answer_sample(folder, size):
-                self.verify_sample(found, stored)
+            for summary in self.predict_sample(folder, size):
+                self.verify_sample(summary, stored)
         self.meter.connect(getattr(context, "metrics", None))
 
     def load(self, folder: Path, device: str = "cpu", batch: int = 1) -> None:
-        """Load an unpacked archive; a build does no more than this before it answers the sample.
+        """Load an unpacked archive without verifying its sample.
 
         Raises
         ------
@@ -82,150 +89,128 @@ class TorchServeHandler(Task):
         self.meter = Meter(self.recipe)
         self.pipeline = Pipeline(self.recipe, program, self.limits.image, batch, self.meter.time)
 
-    def answer_sample(self, folder: Path, size: int = 1) -> list[dict[str, Any]]:
-        """Answer the archive's sample `size` times in one batch; return the summaries.
+    def predict_sample(self, folder: Path, size: int = 1) -> list[dict[str, Any]]:
+        """Predict the archive's sample `size` times in one batch; return the summaries.
 
         Raises
         ------
         ProgramError
-            If the archive refuses it.
+            If the archive rejects it.
         """
         sample = (folder / self.recipe.sample).read_bytes()
         summaries: list[dict[str, Any]] = []
         for result in self.pipeline([sample] * size):
             if isinstance(result, RequestError):
-                raise ProgramError(f"{self.recipe.name} refuses its own sample: {result}")
+                raise ProgramError(f"{self.recipe.name} rejects its own sample: {result}")
             if not summaries:
-                self.rehearse(result)
-            summaries.append(self.summary(self.describe(result).document))
+                self.warm_up(result)
+            summaries.append(self.summary(self.predict(result).document))
         return summaries
 
     def handle(self, data: list[Mapping[str, Any]], context: Any) -> list[bytes]:
-        """Answer one batch; one entry a request, in order, each with its own status."""
-        with busy(), self.meter.time("handle"):
+        """Respond to one batch of requests: one body each, in order, each with its own status."""
+        with busy_lock(), self.meter.time("handle"):
             self.meter.batch(len(data))
             with self.meter.time("read"):
                 requests = [self._read(fields, _headers(context, index)) for index, fields in enumerate(data)]
-            responses = self._answer(requests)
+            responses = self._respond_all(requests)
             for index, response in enumerate(responses):
                 phrase = HTTPStatus(response.status).phrase
                 context.set_response_status(code=response.status, phrase=phrase, idx=index)
                 context.set_response_content_type(index, response.media_type)
                 self.meter.request(response.status)
         if self.lost:
-            self.meter.send()  # nothing is left to send it later
+            self.meter.send()  # The process ends before the timer could send.
         else:
-            self.meter.later()
+            self.meter.schedule_send()
         return [response.body for response in responses]
 
     def _read(self, fields: Mapping[str, Any], headers: Headers) -> Request | RequestError:
-        request = self._try_read(fields, headers)
-        if isinstance(request, RequestError):
-            self.meter.refusal(request)
-        return request
+        if is_stopping():
+            return self._count(ServiceUnavailableError("The server is stopping; connect again to reach another one."))
+        body = attempt("reading this request", request_body.read, fields, headers, self.limits)
+        if isinstance(body, RequestError):
+            return self._count(body)
+        return Request(body, headers.get("accept", ""), headers.get("explain") == "True")
 
-    def _try_read(self, fields: Mapping[str, Any], headers: Headers) -> Request | RequestError:
-        try:
-            if closing():
-                raise ServiceUnavailableError("The server is stopping; connect anew to reach another one.")
-            read = request_body.read(fields, headers, self.limits)
-            return Request(read, headers.get("accept", ""), headers.get("explain") == "True")
-        except RequestError as error:
-            return error
-        except Exception:  # a fault of ours: raised, TorchServe would answer the whole batch with 503
-            logger.exception("reading a request failed")
-            return InternalError("Reading this request failed by a fault of the server; it is logged.")
+    def _count(self, error: RequestError) -> RequestError:
+        self.meter.rejection(error)
+        return error
 
-    def _answer(self, requests: list[Request | RequestError]) -> list[Response]:
+    def _respond_all(self, requests: list[Request | RequestError]) -> list[Response]:
         images = [image for item in requests if isinstance(item, Request) for image in item.body.images]
         try:
             if self.lost:
                 raise DeviceLostError("The device was lost before.")
             results = self.pipeline.stream(images)
             return [
-                refuse(item)
+                render_error(item)
                 if isinstance(item, RequestError)
                 else self._respond(item, islice(results, len(item.body.images)))
                 for item in requests
             ]
         except DeviceLostError:
-            logger.exception("leaving the worker")
-            self._leave()
-            gone = ServiceUnavailableError("This worker lost its accelerator and is being replaced; try again.")
-            return [refuse(item) if isinstance(item, RequestError) else self._refuse(gone) for item in requests]
+            logger.exception("The worker exits")
+            self._exit_soon()
+            error = ServiceUnavailableError("This worker lost its accelerator and is being replaced; try again.")
+            return [render_error(item if isinstance(item, RequestError) else self._count(error)) for item in requests]
 
-    def _refuse(self, error: RequestError) -> Response:
-        self.meter.refusal(error)
-        return refuse(error)
-
-    def _leave(self) -> None:
-        """Exit once the answers are out: TorchServe starts a new worker with a new CUDA context."""
+    def _exit_soon(self) -> None:
+        """Exit after the responses left: TorchServe then starts a new worker, with a new CUDA context."""
         if not self.lost:
             self.lost = True
-            threading.Timer(_FAREWELL, os._exit, (1,)).start()
+            threading.Timer(_EXIT_DELAY, os._exit, (1,)).start()
 
     def _respond(self, request: Request, results: Iterable[Result | RequestError]) -> Response:
-        answers = [self._try_answer(request, result) for result in results]
-        self.meter.images(len(answers))
-        try:
-            with self.meter.time("render"):
-                response = render(self._whole(request, answers), request.accept)
-            if len(response.body) > self.max_response:
-                raise InternalError(
-                    f"The answer has {len(response.body)} bytes, above this server's limit of {self.max_response}; "
-                    "send fewer images in one request, or smaller ones."
-                )
-        except RequestError as error:
-            return refuse(error) if error in answers else self._refuse(error)  # an image's is counted already
-        except Exception:  # as in _read: the neighbours keep their answers
-            logger.exception("rendering an answer failed")
-            return self._refuse(_fault())
-        for item in answers:
-            if isinstance(item, Answer):
-                self.meter.answer(item.document)
+        predictions = [self._predict(request, result) for result in results]
+        self.meter.images(len(predictions))
+        response = attempt("rendering this response", self._render, request, predictions)
+        if isinstance(response, RequestError):
+            # The error of an image is counted already.
+            return render_error(response if response in predictions else self._count(response))
+        for item in predictions:
+            if isinstance(item, Prediction):
+                self.meter.prediction(item.document)
         return response
 
-    def _try_answer(self, request: Request, result: Result | RequestError) -> Answer | RequestError:
-        answer = result if isinstance(result, RequestError) else self._try_describe(request, result)
-        if isinstance(answer, RequestError):
-            self.meter.refusal(answer)
-        return answer
-
-    def _try_describe(self, request: Request, result: Result) -> Answer | RequestError:
-        try:
-            with self.meter.time("explain" if request.explain else "answer"):
-                answer = self.explain(result) if request.explain else self.describe(result)
-        except RequestError as error:
-            return error
-        except DeviceLostError:
-            raise
-        except Exception:  # as in _read
-            logger.exception("describing an answer failed")
-            return _fault()
+    def _predict(self, request: Request, result: Result | RequestError) -> Prediction | RequestError:
+        if isinstance(result, RequestError):
+            return self._count(result)
+        with self.meter.time("explain" if request.explain else "answer"):
+            function = self.explain if request.explain else self.predict
+            prediction = attempt("rendering this prediction", function, result)
+        if isinstance(prediction, RequestError):
+            return self._count(prediction)
         if request.body.several:
-            # Of several images no picture is asked for, and what could draw them would keep all their pixels.
-            return replace(answer, pictures={})
+            # A list has no picture; the functions that draw one would keep all pixels in memory.
+            return replace(prediction, pictures={})
         image = result.prepared.image
-        return replace(answer, pictures={**answer.pictures, IMAGE: lambda: png.png(png.plain(image))})
+        return replace(prediction, pictures={**prediction.pictures, IMAGE: lambda: png.png(png.plain(image))})
 
-    def _whole(self, request: Request, answers: list[Answer | RequestError]) -> Answer:
-        """Join the answers to the images of one request."""
-        if not request.body.several:
-            (answer,) = answers
-            if isinstance(answer, RequestError):
-                raise answer
-            return answer
-        for item in answers:
-            if isinstance(item, NotFoundError):  # what the archive does not offer concerns no image, but the request
+    def _render(self, request: Request, predictions: list[Prediction | RequestError]) -> Response:
+        with self.meter.time("render"):
+            response = render(self._combine(request.body, predictions), request.accept)
+        if len(response.body) > self.max_response:
+            raise InternalError(
+                f"The response has {len(response.body)} bytes; the limit is {self.max_response}. "
+                "Send fewer images in one request, or smaller ones."
+            )
+        return response
+
+    def _combine(self, body: RequestBody, predictions: list[Prediction | RequestError]) -> Prediction:
+        """Return one prediction for the images of a request."""
+        for item in predictions:
+            # A missing operation concerns the request, not one of its images.
+            if isinstance(item, RequestError) and (not body.several or isinstance(item, NotFoundError)):
                 raise item
-        entries = [problem(item) if isinstance(item, RequestError) else item.document for item in answers]
-        if request.body.names:
-            entries = [{"name": name} | entry for name, entry in zip(request.body.names, entries, strict=True)]
-        return Answer({"predictions": entries} | self.together(answers))
-
-
-def _fault() -> InternalError:
-    return InternalError("Rendering this answer failed by a fault of the server; it is logged.")
+        if not body.several:
+            (prediction,) = predictions
+            assert isinstance(prediction, Prediction)
+            return prediction
+        entries = [problem_details(item) if isinstance(item, RequestError) else item.document for item in predictions]
+        if body.names:
+            entries = [{"name": name} | entry for name, entry in zip(body.names, entries, strict=True)]
+        return Prediction({"predictions": entries} | self.summarize_request(predictions))
 
 
 def _headers(context: Any, index: int) -> Headers:

@@ -1,6 +1,6 @@
-"""The process that TorchServe runs the service in: its environment, its log, the sign that it is busy.
+"""Defines what a worker process shares with the supervisor: environment variables, log filter, busy lock.
 
-The supervisor shares these names, so nothing heavy is imported here.
+The supervisor imports this module, so it imports nothing heavy.
 """
 
 from __future__ import annotations
@@ -15,27 +15,27 @@ from pathlib import Path
 from typing import IO, Final
 
 INDEX: Final = "RADSERVE_INDEX"
-"""Environment: path of the model store's index, which knows the sha256 of this archive."""
+"""Environment variable: path of the model store's index, which lists the sha256 of this archive."""
 MAX_RESPONSE: Final = "RADSERVE_MAX_RESPONSE_BYTES"
-"""Environment: TorchServe's max_response_size; one byte more and it kills the worker."""
+"""Environment variable: TorchServe's max_response_size; it kills the worker that sends one byte more."""
 BUSY: Final = "RADSERVE_BUSY"
-"""Environment: path of a file that is locked (shared) while a batch is being answered. The supervisor
-asks for the exclusive lock to learn whether any worker is busy; the kernel drops it with the process."""
+"""Environment variable: path of a file that workers lock (shared) while they process a batch. The supervisor tries
+the exclusive lock to learn whether any worker is busy; the kernel releases it when a process dies."""
 CLOSING: Final = "RADSERVE_CLOSING"
-"""Environment: path of a file that exists from when on requests are answered 503, since the server stops."""
+"""Environment variable: path of a file; once it exists, the server is stopping and requests get 503."""
 
 
-class _Quiet(logging.Filter):
+class _WarningsAndMetrics(logging.Filter):
     """Keeps warnings, and the metrics that TorchServe reads from the worker's output."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         return record.levelno >= logging.WARNING or str(record.msg).startswith("[METRICS]")
 
 
-def quieten() -> None:
-    """Silence TorchServe's worker, which writes several lines a request."""
+def silence_torchserve() -> None:
+    """Drop the info lines of TorchServe's worker, which writes several per request."""
     for handler in logging.getLogger().handlers:
-        handler.addFilter(_Quiet())
+        handler.addFilter(_WarningsAndMetrics())
 
 
 @functools.cache
@@ -44,8 +44,8 @@ def _lock_file(path: str) -> IO[bytes]:
 
 
 @contextmanager
-def busy() -> Iterator[None]:
-    """Hold the busy lock."""
+def busy_lock() -> Iterator[None]:
+    """Hold the busy lock; does nothing without a supervisor."""
     path = os.environ.get(BUSY)
     if path is None:
         yield
@@ -58,14 +58,14 @@ def busy() -> Iterator[None]:
         fcntl.flock(file, fcntl.LOCK_UN)
 
 
-def closing() -> bool:
-    """Whether the server is stopping and takes no more requests."""
+def is_stopping() -> bool:
+    """Whether the server is stopping and accepts no more requests."""
     path = os.environ.get(CLOSING)
     return path is not None and Path(path).exists()
 
 
-def anyone_busy(path: Path) -> bool:
-    """Whether any process holds the busy lock now."""
+def is_any_busy(path: Path) -> bool:
+    """Whether any process holds the busy lock."""
     with path.open("ab") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

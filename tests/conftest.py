@@ -60,10 +60,10 @@ def shared() -> Path:
 
 @pytest.fixture(autouse=True)
 def _a_quiet_worker_quietens_no_other_test() -> Iterator[None]:
-    """Take back what `handlers.worker.quieten` does to the handlers of this process."""
+    """Take back what `handlers.worker.silence_torchserve` does to the handlers of this process."""
     yield
     for handler in logging.getLogger().handlers:
-        for item in [item for item in handler.filters if isinstance(item, worker._Quiet)]:
+        for item in [item for item in handler.filters if isinstance(item, worker._WarningsAndMetrics)]:
             handler.removeFilter(item)
 
 

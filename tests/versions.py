@@ -80,12 +80,12 @@ def _inserted(before: str, line: str) -> Callable[[Contents], None]:
     return change
 
 
-dying = _inserted("        quieten()\n", "os._exit(7)")
-"""Its worker dies at the start."""
+dying = _inserted("        silence_torchserve()\n", "os._exit(7)")
+"""Its worker ends when it starts."""
 slow = _inserted("            self.meter.batch(len(data))\n", "import time; time.sleep(0.25)")
 """It responds a quarter of a second later."""
 raising = _inserted(
-    "                answer = self.explain(result) if request.explain else self.describe(result)\n",
+    "            function = self.explain if request.explain else self.predict\n",
     "self.calls = getattr(self, 'calls', 0) + 1; assert self.calls % 10",
 )
 """It raises an exception on every tenth request."""

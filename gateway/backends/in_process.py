@@ -23,7 +23,7 @@ from gateway.errors import NotFoundError, SettingsError
 from handlers.classification import Classification
 from handlers.recipe import Recipe
 from handlers.segmentation import Segmentation
-from handlers.torchserve_handler import SAMPLE_ANSWER, TorchServeHandler
+from handlers.torchserve_handler import SAMPLE_PREDICTION, TorchServeHandler
 from radserve.build import mar, model_store
 from radserve.build.model_store import Entry
 from radserve.errors import ArchiveError, RadServeError
@@ -32,7 +32,7 @@ from radserve.server import catalog
 
 _MAX_RESPONSE: Final = 32 * 1024 * 1024
 """Same as max_response_size in config.properties."""
-_MEMBERS: Final = ("archive.yaml", "program.pt2", SAMPLE_ANSWER)
+_MEMBERS: Final = ("archive.yaml", "program.pt2", SAMPLE_PREDICTION)
 _JSON: Final = "application/json"
 
 
@@ -165,9 +165,9 @@ def _load(path: Path, recipe: Recipe, sha256: str) -> TorchServeHandler:
         batch = int(yaml.safe_load(archive.read("model-config.yaml"))["batchSize"])
         service: TorchServeHandler = {"classification": Classification, "segmentation": Segmentation}[recipe.task]()
         service.load(folder, batch=batch)
-        stored = json.loads((folder / SAMPLE_ANSWER).read_bytes())
+        stored = json.loads((folder / SAMPLE_PREDICTION).read_bytes())
         for size in (1, batch):
-            for prediction in service.answer_sample(folder, size):
+            for prediction in service.predict_sample(folder, size):
                 service.verify_sample(prediction, stored)
     service.model = replace(service.model, sha256=sha256)
     service.max_response = _MAX_RESPONSE

@@ -1,1 +1,1 @@
-"""DICOM objects: parsing, pixel data, windowing, image plane."""
+"""Decodes DICOM objects: parsing, pixel data, windowing, image plane."""

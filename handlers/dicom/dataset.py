@@ -1,13 +1,13 @@
-"""A DICOM object opened with pydicom: of its elements only those that say how to show its pixels and where they lie.
+"""Parses DICOM objects with pydicom: only the attributes that describe the pixels, their display and their place.
 
-Who was imaged is never parsed, so it can reach no message and no log.
+Attributes of the patient are never parsed, so no message and no log can contain them.
 """
 
 from __future__ import annotations
 
+import functools
 import struct
 import zlib
-from collections.abc import Iterator
 from dataclasses import dataclass
 from io import BytesIO
 from typing import Any, Final
@@ -17,19 +17,25 @@ from pydicom.dataset import Dataset
 from pydicom.filereader import read_dataset
 from pydicom.multival import MultiValue
 from pydicom.sequence import Sequence
-from pydicom.uid import UID, DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian, ExplicitVRLittleEndian
-from pydicom.uid import ImplicitVRLittleEndian as ImplicitLittle
+from pydicom.tag import BaseTag, Tag
+from pydicom.uid import (
+    UID,
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+)
 
 from handlers.errors import ContentTooLargeError, UnreadableImageError
 from handlers.formats.image import Limits
 
 _KEYWORDS: Final = (
-    # what it is
+    # Kind of object
     "SOPClassUID",
     "Modality",
     "BodyPartExamined",
     "ViewPosition",
-    # its pixels: PS3.3 C.7.6.3, C.7.6.6
+    # Pixels: PS3.3 C.7.6.3, C.7.6.6
     "SamplesPerPixel",
     "PhotometricInterpretation",
     "PlanarConfiguration",
@@ -52,7 +58,7 @@ _KEYWORDS: Final = (
     "FloatPixelData",
     "DoubleFloatPixelData",
     "PixelData",
-    # their gray levels: PS3.3 C.11.1, C.11.2, C.11.6
+    # Gray levels: PS3.3 C.11.1, C.11.2, C.11.6
     "ModalityLUTSequence",
     "RescaleSlope",
     "RescaleIntercept",
@@ -61,159 +67,154 @@ _KEYWORDS: Final = (
     "WindowWidth",
     "VOILUTFunction",
     "PresentationLUTShape",
-    # their distances: PS3.3 10.7
+    # Pixel spacing: PS3.3 10.7
     "PixelSpacing",
     "ImagerPixelSpacing",
     "NominalScannedPixelSpacing",
-    # their place in a volume: PS3.3 C.7.6.2
+    # Image plane: PS3.3 C.7.6.2
     "SeriesInstanceUID",
     "ImagePositionPatient",
     "ImageOrientationPatient",
     "SpacingBetweenSlices",
     "SliceThickness",
-    # and where enhanced objects keep all of these: PS3.3 C.7.6.16
+    # The same of enhanced objects: PS3.3 C.7.6.16
     "SharedFunctionalGroupsSequence",
     "PerFrameFunctionalGroupsSequence",
 )
 _TAGS: Final = [tag for tag in map(tag_for_keyword, _KEYWORDS) if tag is not None]
 
-_LONGEST: Final = 1024
-"""Longest value, in bytes, of what is not a table: a film's have tens."""
+_MAX_VALUE_BYTES: Final = 1024
+"""Longest value of an attribute other than a table; values of real films have tens of bytes."""
 
-_READS: Final = 100_000
-"""Most reads while an object is parsed. Each element takes one or two, so this bounds their number;
-a film has some hundred elements, an enhanced object some thousand."""
-
-
-class BudgetError(RuntimeError):
-    """A stream was read in more pieces than any film has."""
+_MAX_READS: Final = 100_000
+"""Most reads per parsed object. An element takes one or two, so this bounds the number of elements;
+a film has some hundred, an enhanced object some thousand."""
 
 
-class Budget(BytesIO):
-    """A stream that ends parsing where it has been read too often."""
+class BudgetedStream(BytesIO):
+    """Byte stream that raises `UnreadableImageError` after `_MAX_READS` reads."""
 
-    left = _READS
+    reads_left = _MAX_READS
 
     def read(self, size: int | None = -1, /) -> bytes:
-        """Read as `BytesIO` does."""
-        self.left -= 1
-        if self.left < 0:
-            raise BudgetError
+        """Read as `BytesIO.read` does."""
+        self.reads_left -= 1
+        if self.reads_left < 0:
+            raise UnreadableImageError(
+                "The DICOM object has more elements or fragments than any film; export it again."
+            )
         return super().read(size)
 
 
 @dataclass(frozen=True)
-class Object:
-    """One parsed object and how its pixels are encoded.
+class DicomObject:
+    """A parsed data set, or an item of one of its sequences.
 
     Attributes
     ----------
     syntax
-        Transfer Syntax UID; of an object without meta information, the one that its bytes show.
+        Transfer syntax. Detected from the bytes where the object has no meta information.
     """
 
     dataset: Dataset
     syntax: UID
 
-    @property
-    def little_endian(self) -> bool:
-        """Byte order of the data set; coded pixels have their own."""
-        return self.syntax != ExplicitVRBigEndian
+    def __contains__(self, keyword: str) -> bool:
+        return _tag(keyword) in self.dataset
 
     def get(self, keyword: str, default: Any = None) -> Any:
-        """Value of a short element, or of the first of its values' list; `default` where it is empty."""
-        return value(self.dataset, keyword, default)
+        """Return the first value of a short attribute; `default` where it is absent or empty."""
+        values = self.values(keyword)
+        return values[0] if values else default
 
-    def items(self, keyword: str) -> list[Dataset]:
-        """Items of a sequence; an absent one has none."""
-        return items(self.dataset, keyword)
+    def values(self, keyword: str) -> list[Any]:
+        """Return all values of a short attribute; an empty list where it is absent or empty.
+
+        Raises
+        ------
+        UnreadableImageError
+            If the value is longer than any real one: converting it would take long.
+        """
+        if keyword not in self:
+            return []
+        raw = self._raw(keyword)
+        if isinstance(raw, bytes | str) and len(raw) > _MAX_VALUE_BYTES:
+            raise UnreadableImageError(
+                f"The DICOM attribute {keyword} has {len(raw)} bytes, more than {_MAX_VALUE_BYTES}; "
+                "export the object again."
+            )
+        value = self.dataset[_tag(keyword)].value
+        if isinstance(value, MultiValue | list):
+            return list(value)
+        return [] if value in (None, "", b"") else [value]
+
+    def items(self, keyword: str) -> list[DicomObject]:
+        """Return the items of a sequence; an empty list where it is absent.
+
+        Raises
+        ------
+        UnreadableImageError
+            If the attribute is not a sequence.
+        """
+        value = self.dataset[_tag(keyword)].value if keyword in self else None
+        if value is None:
+            return []
+        if not isinstance(value, Sequence):
+            raise UnreadableImageError(f"The DICOM attribute {keyword} is not a sequence.")
+        return [DicomObject(item, self.syntax) for item in value]
 
     def table(self, keyword: str) -> bytes:
-        """Raw bytes of a long element; empty where it is absent."""
-        return table(self.dataset, keyword)
+        """Return the raw bytes of a long attribute; empty where it is absent."""
+        raw = self._raw(keyword) if keyword in self else None
+        return raw if isinstance(raw, bytes) else b""
 
-    def group(self, keyword: str) -> Dataset:
-        """First item of a functional group of the only frame, or, where there is none, the object itself.
+    def group(self, keyword: str) -> DicomObject:
+        """Return a functional group of the only frame, or the object itself where it has none.
 
-        PS3.3 C.7.6.16.1.1 and .2: a group stands in one of the two sequences, not in both.
+        PS3.3 C.7.6.16.1.1 and .2: a group is in one of the two sequences, not in both.
         """
-        for place in ("PerFrameFunctionalGroupsSequence", "SharedFunctionalGroupsSequence"):
-            for item in self.items(place)[:1]:
-                for found in items(item, keyword)[:1]:
-                    return found
-        return self.dataset
+        for sequence in ("PerFrameFunctionalGroupsSequence", "SharedFunctionalGroupsSequence"):
+            for item in self.items(sequence)[:1]:
+                for group in item.items(keyword)[:1]:
+                    return group
+        return self
+
+    def _raw(self, keyword: str) -> Any:
+        return getattr(self.dataset.get_item(_tag(keyword)), "value", None)
 
 
-def value(dataset: Dataset, keyword: str, default: Any = None) -> Any:
-    """See `Object.get`."""
-    found = values(dataset, keyword)
-    return found[0] if found else default
+@functools.cache
+def _tag(keyword: str) -> BaseTag:
+    return Tag(keyword)
 
 
-def values(dataset: Dataset, keyword: str) -> list[Any]:
-    """All values of a short element; none where it is absent or empty."""
-    tag = tag_for_keyword(keyword)
-    assert tag is not None
-    if tag not in dataset:
-        return []
-    raw = getattr(dataset.get_item(tag), "value", None)
-    if isinstance(raw, bytes | str) and len(raw) > _LONGEST:
-        raise UnreadableImageError(
-            f"The DICOM attribute {keyword} has {len(raw)} bytes; it takes a few. Export it anew."
-        )
-    found = dataset[tag].value
-    if found is None or (isinstance(found, bytes | str) and not found):
-        return []
-    return list(found) if isinstance(found, MultiValue | list) else [found]
+def read(data: bytes, limits: Limits) -> DicomObject:
+    """Parse an object with or without preamble and meta information (PS3.10 section 7.1).
 
-
-def items(dataset: Dataset, keyword: str) -> list[Dataset]:
-    """See `Object.items`."""
-    found = dataset.get(keyword)
-    if found is None:
-        return []
-    if not isinstance(found, Sequence):
-        raise UnreadableImageError(f"The DICOM attribute {keyword} is not a sequence.")
-    return list(found)
-
-
-def table(dataset: Dataset, keyword: str) -> bytes:
-    """See `Object.table`."""
-    tag = tag_for_keyword(keyword)
-    assert tag is not None
-    raw = getattr(dataset.get_item(tag), "value", None) if tag in dataset else None
-    return raw if isinstance(raw, bytes) else b""
-
-
-def read(data: bytes, limits: Limits) -> Object:
-    """Parse an object with or without preamble and meta information (PS3.10 section 7.1)."""
-    start = 132 if data[128:132] == b"DICM" else 0
-    meta, start = _meta(data, start)
+    Raises
+    ------
+    UnreadableImageError, ContentTooLargeError
+        If the meta information or the deflated data set is damaged or too large. pydicom may raise anything else.
+    """
+    meta, start = _meta_information(data, 132 if data[128:132] == b"DICM" else 0)
     syntax = UID(meta.get(0x10, b"").rstrip(b"\x00 ").decode("ascii", "replace"))
     body = data[start:]
     if syntax == DeflatedExplicitVRLittleEndian:
-        body = _inflated(body, limits)
+        body = _inflate(body, limits)
     elif not syntax:
-        syntax = _guessed(body)
+        syntax = _detect_syntax(body)
     dataset = read_dataset(
-        Budget(body),
-        is_implicit_VR=syntax == ImplicitLittle,
+        BudgetedStream(body),
+        is_implicit_VR=syntax == ImplicitVRLittleEndian,
         is_little_endian=syntax != ExplicitVRBigEndian,
         specific_tags=list(_TAGS),
     )
-    return Object(dataset, syntax)
+    return DicomObject(dataset, syntax)
 
 
-def _meta(data: bytes, start: int) -> tuple[dict[int, bytes], int]:
-    """Elements of group 0002, which are always explicit little endian, and where they end."""
-    found: dict[int, bytes] = {}
-    for element, value_start, end in _meta_elements(data, start):
-        found[element] = data[value_start:end]
-        start = end
-    return found, start
-
-
-def _meta_elements(data: bytes, position: int) -> Iterator[tuple[int, int, int]]:
+def _meta_information(data: bytes, position: int) -> tuple[dict[int, bytes], int]:
+    """Return the elements of group 0002, always explicit little endian, and the position after them."""
+    elements: dict[int, bytes] = {}
     while data[position : position + 2] == b"\x02\x00" and len(data) >= position + 12:
         element, representation, length = struct.unpack_from("<H2sH", data, position + 2)
         position += 8
@@ -221,27 +222,26 @@ def _meta_elements(data: bytes, position: int) -> Iterator[tuple[int, int, int]]
             (length,) = struct.unpack_from("<I", data, position)
             position += 4
         if position + length > len(data):
-            raise UnreadableImageError("The DICOM meta information (group 0002) is cut off.")
-        yield element, position, position + length
+            raise UnreadableImageError("The DICOM meta information (group 0002) is incomplete; export the file again.")
+        elements[element] = data[position : position + length]
         position += length
+    return elements, position
 
 
-def _inflated(body: bytes, limits: Limits) -> bytes:
-    """Inflate a deflated data set (PS3.5 A.5), to no more than an object may have anyway."""
+def _inflate(body: bytes, limits: Limits) -> bytes:
+    """Inflate a deflated data set (PS3.5 A.5) to at most `limits.bytes`; pydicom would inflate it without limit."""
     inflater = zlib.decompressobj(-zlib.MAX_WBITS)
     try:
-        whole = inflater.decompress(body, limits.bytes + 1)
+        inflated = inflater.decompress(body, limits.bytes + 1)
     except zlib.error as error:
-        raise UnreadableImageError("The deflated DICOM data set is broken; send it uncompressed.") from error
-    if len(whole) > limits.bytes:
-        raise ContentTooLargeError(
-            f"The deflated DICOM data set holds more than {limits.bytes} bytes; at most so many are read."
-        )
-    return whole
+        raise UnreadableImageError("The deflated DICOM data set is damaged; send it uncompressed.") from error
+    if len(inflated) > limits.bytes:
+        raise ContentTooLargeError(f"The deflated DICOM data set has more than {limits.bytes} bytes, the limit.")
+    return inflated
 
 
-def _guessed(body: bytes) -> UID:
-    """Find the encoding of a data set without meta information from its first element (PS3.5 section 7.1)."""
+def _detect_syntax(body: bytes) -> UID:
+    """Detect the encoding of a data set without meta information from its first element (PS3.5 section 7.1)."""
     if not body[4:6].isalpha() or not body[4:6].isupper():
-        return ImplicitLittle
+        return ImplicitVRLittleEndian
     return ExplicitVRBigEndian if body[0] == 0 else ExplicitVRLittleEndian

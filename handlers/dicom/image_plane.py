@@ -1,39 +1,37 @@
-"""Where the pixels of a DICOM object lie: their distances, and the slice's place in the patient."""
+"""Reads the pixel spacing of a DICOM object and the position of its slice in the patient."""
 
 from __future__ import annotations
 
 from typing import Final
 
 import numpy as np
-from pydicom.dataset import Dataset
 
-from handlers.dicom.dataset import Object, values
+from handlers.dicom.dataset import DicomObject
 from handlers.formats.image import Plane
 
-_FAR: Final = 1000.0
-"""Longest distance of pixels or slices in mm that is believed."""
+_MAX_DISTANCE: Final = 1000.0
+"""Longest plausible distance of pixels or slices, in mm."""
 _ROUNDING: Final = 1e-3
-"""How far direction cosines may be from perpendicular unit vectors; files round them to four digits or more."""
+"""Largest deviation of direction cosines from perpendicular unit vectors; files round them to four digits or more."""
 
 
-def spacing(source: Object) -> tuple[float, float] | None:
-    """(row, column) distance in mm; the calibrated one first (PS3.3 section 10.7.1.3)."""
-    measures = source.group("PixelMeasuresSequence")
+def spacing(source: DicomObject) -> tuple[float, float] | None:
+    """Return the (row, column) distance of pixels in mm, the calibrated one first (PS3.3 section 10.7.1.3)."""
     for place, keyword in (
-        (measures, "PixelSpacing"),
-        (source.dataset, "ImagerPixelSpacing"),
-        (source.dataset, "NominalScannedPixelSpacing"),
+        (source.group("PixelMeasuresSequence"), "PixelSpacing"),
+        (source, "ImagerPixelSpacing"),
+        (source, "NominalScannedPixelSpacing"),
     ):
-        found = values(place, keyword)
-        if len(found) == 2:
-            row, column = float(found[0]), float(found[1])
-            if 0 < row < _FAR and 0 < column < _FAR:
+        values = place.values(keyword)
+        if len(values) == 2:
+            row, column = float(values[0]), float(values[1])
+            if 0 < row < _MAX_DISTANCE and 0 < column < _MAX_DISTANCE:
                 return row, column
     return None
 
 
-def plane(source: Object) -> Plane:
-    """Read the slice's place (PS3.3 C.7.6.2); a part that is absent or makes no sense is None."""
+def plane(source: DicomObject) -> Plane:
+    """Read the slice's plane (PS3.3 C.7.6.2); absent or implausible parts become None."""
     measures = source.group("PixelMeasuresSequence")
     series = source.get("SeriesInstanceUID")
     position = _numbers(source.group("PlanePositionSequence"), "ImagePositionPatient", 3)
@@ -47,7 +45,7 @@ def plane(source: Object) -> Plane:
 
 
 def _normal(orientation: list[float] | None) -> tuple[float, float, float] | None:
-    """Cross product of the directions of a row and of a column (PS3.3 C.7.6.2.1.1)."""
+    """Return the cross product of the directions of a row and of a column (PS3.3 C.7.6.2.1.1)."""
     if orientation is None:
         return None
     row, column = np.array(orientation[:3]), np.array(orientation[3:])
@@ -58,15 +56,15 @@ def _normal(orientation: list[float] | None) -> tuple[float, float, float] | Non
     return x, y, z
 
 
-def _distance(place: Dataset, keyword: str) -> float | None:
-    found = _numbers(place, keyword, 1)
-    return found[0] if found is not None and 0 < found[0] < _FAR else None
+def _distance(source: DicomObject, keyword: str) -> float | None:
+    numbers = _numbers(source, keyword, 1)
+    return numbers[0] if numbers is not None and 0 < numbers[0] < _MAX_DISTANCE else None
 
 
-def _numbers(place: Dataset, keyword: str, count: int) -> list[float] | None:
-    """Read values that no pixel depends on: broken ones are as good as none."""
+def _numbers(source: DicomObject, keyword: str, count: int) -> list[float] | None:
+    """Read `count` finite numbers; None where the value is malformed, for the pixels do not depend on it."""
     try:
-        found = [float(value) for value in values(place, keyword)]
+        numbers = [float(value) for value in source.values(keyword)]
     except (ValueError, TypeError, ArithmeticError):
         return None
-    return found if len(found) == count and np.isfinite(found).all() else None
+    return numbers if len(numbers) == count and np.isfinite(numbers).all() else None

@@ -1,4 +1,9 @@
-"""Look-up tables of DICOM objects: modality, VOI and palette ones have the same make."""
+"""Lookup tables of DICOM objects: modality, VOI and palette tables share one layout.
+
+pydicom's functions (3.0) are not used: `apply_modality_lut` raises for 10 to 15 bits and for tables of bytes,
+`apply_voi` for 9 bits and tables of bytes, and it truncates rescaled values; `apply_color_lut` raises for 9 to 15
+bits and for an odd number of bytes, and ignores the byte order.
+"""
 
 from __future__ import annotations
 
@@ -7,70 +12,85 @@ from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
-from pydicom.dataset import Dataset
+from pydicom.uid import ExplicitVRBigEndian
 
-from handlers.dicom import dataset
+from handlers.dicom.dataset import DicomObject
 from handlers.errors import UnreadableImageError
 
-_MOST: Final = 1 << 16
-_BAND: Final = 1 << 18
+_MAX_ENTRIES: Final = 1 << 16
+_BLOCK: Final = 1 << 18
+"""Pixels that are processed at a time: NumPy makes eight bytes of every index."""
 
 
 @dataclass(frozen=True)
-class Lut:
+class LookupTable:
     """One table (PS3.3 C.11.1.1 and C.7.6.3.1.5).
 
     Attributes
     ----------
     entries
-        What each input becomes.
+        Output of each input value.
     first
-        Input that becomes the first entry; what lies outside becomes the nearest.
+        Input value of the first entry; values outside of the table get the nearest entry.
     bits
-        Depth of the entries.
+        Depth of the entries, 8 to 16.
     """
 
     entries: NDArray[np.uint16]
     first: int
     bits: int
 
-    def __call__(self, values: NDArray[Any]) -> NDArray[np.uint16]:
-        """Look the values up."""
+    def levels(self, values: NDArray[Any]) -> NDArray[np.float64]:
+        """Look the values up and scale full depth to 255."""
+        levels: NDArray[np.float64] = self.apply(values) * (255 / (2**self.bits - 1))
+        return levels
+
+    def apply(self, values: NDArray[Any]) -> NDArray[np.uint16]:
+        """Look the values up, rounded to whole numbers."""
         index = np.rint(values).astype(np.int64) - self.first
-        found: NDArray[np.uint16] = self.entries[np.clip(index, 0, len(self.entries) - 1, out=index)]
-        return found
+        output: NDArray[np.uint16] = self.entries[np.clip(index, 0, len(self.entries) - 1, out=index)]
+        return output
 
 
 def spread(table: NDArray[Any], samples: NDArray[Any], first: int) -> NDArray[Any]:
-    """`table[samples - first]`, some rows at a time: NumPy makes eight bytes of every index."""
-    out = np.empty(samples.shape, table.dtype)
-    step = max(1, _BAND // samples.shape[1])
+    """Return `table[samples - first]`, computed by blocks of rows to save memory.
+
+    Parameters
+    ----------
+    samples
+        Integers of shape (rows, columns).
+    first
+        Sample value of the first entry.
+    """
+    output = np.empty(samples.shape, table.dtype)
+    step = max(1, _BLOCK // samples.shape[1])
     for top in range(0, len(samples), step):
-        band = slice(top, top + step)
-        np.take(table, samples[band].astype(np.intp) - first, out=out[band], mode="clip")
-    return out
+        block = slice(top, top + step)
+        np.take(table, samples[block].astype(np.intp) - first, out=output[block], mode="clip")
+    return output
 
 
-def read(place: Dataset, prefix: str = "", *, little_endian: bool = True) -> Lut:
-    """Read a table from a sequence item, or, with a prefix such as `RedPaletteColorLookupTable`, a palette."""
+def read(source: DicomObject, prefix: str = "") -> LookupTable:
+    """Read the table of a sequence item, or, with a prefix such as `RedPaletteColorLookupTable`, a palette.
+
+    Raises
+    ------
+    UnreadableImageError
+        If descriptor and data are missing or contradict each other.
+    """
     descriptor, data = (prefix + "Descriptor", prefix + "Data") if prefix else ("LUTDescriptor", "LUTData")
-    numbers = [number for number in dataset.values(place, descriptor) if isinstance(number, int)]
+    numbers = [number for number in source.values(descriptor) if isinstance(number, int)]
     if len(numbers) != 3:
-        raise UnreadableImageError(f"The DICOM attribute {descriptor} does not have 3 values; export the object anew.")
-    count, first, bits = numbers[0] % _MOST or _MOST, numbers[1], numbers[2]
+        raise UnreadableImageError(f"The DICOM attribute {descriptor} must have 3 values; export the object again.")
+    count, first, bits = numbers[0] % _MAX_ENTRIES or _MAX_ENTRIES, numbers[1], numbers[2]
     if not 8 <= bits <= 16:
-        raise UnreadableImageError(f"The DICOM attribute {descriptor} tells of {bits} bits; it may be 8 to 16.")
-    entries = _entries(place, data, count, little_endian=little_endian)
-    if len(entries) != count:
+        raise UnreadableImageError(f"The DICOM attribute {descriptor} declares {bits} bits; 8 to 16 are valid.")
+    raw = source.table(data)
+    # PS3.3 C.11.1.1.1: words, or bytes where the data are only as long.
+    words = np.dtype(">u2" if source.syntax == ExplicitVRBigEndian else "<u2")
+    kind = np.dtype("u1") if count > 1 and len(raw) - count in {0, 1} else words
+    if len(raw) < count * kind.itemsize:
         raise UnreadableImageError(
-            f"The DICOM attribute {data} has not the {count} entries that {descriptor} tells of."
+            f"The DICOM attribute {data} has fewer than the {count} entries that {descriptor} declares."
         )
-    return Lut(entries, first, bits)
-
-
-def _entries(place: Dataset, keyword: str, count: int, *, little_endian: bool) -> NDArray[np.uint16]:
-    """Entries as words, or as bytes where the table is only so long."""
-    raw = dataset.table(place, keyword)
-    kind = np.dtype("u1") if count > 1 and len(raw) - count in {0, 1} else np.dtype("<u2" if little_endian else ">u2")
-    usable = min(count, len(raw) // kind.itemsize)
-    return np.frombuffer(raw, kind, usable).astype(np.uint16)
+    return LookupTable(np.frombuffer(raw, kind, count).astype(np.uint16), first, bits)

@@ -1,4 +1,4 @@
-"""The one frame of a DICOM object: from coded bytes to samples."""
+"""Decodes the only frame of a DICOM object: checks its attributes, then turns coded bytes into samples."""
 
 from __future__ import annotations
 
@@ -6,258 +6,244 @@ from collections.abc import Callable
 from io import BytesIO
 from typing import Any, Final
 
-import jpeg_ls  # type: ignore[import-untyped]
 import numpy as np
-import openjpeg.utils
 from numpy.typing import NDArray
 from PIL import Image as Pillow
 from pydicom import uid
 from pydicom.encaps import get_frame
 from pydicom.pixels.decoders.base import get_decoder
-from pydicom.pixels.processing import convert_color_space
-from rle.rle import decode_frame  # type: ignore[import-not-found]
 
 from handlers.dicom import lookup_table
-from handlers.dicom.dataset import Budget, Object
+from handlers.dicom.dataset import BudgetedStream, DicomObject
 from handlers.errors import UnreadableImageError, UnsupportedMediaTypeError, UnusableImageError
 from handlers.formats import codestream
-from handlers.formats.codestream import Codestream
 from handlers.formats.image import Limits
-from handlers.formats.intensity import image
+from handlers.formats.intensity import to_pillow
 
 Samples = NDArray[Any]
 
 _GRAY: Final = ("MONOCHROME1", "MONOCHROME2", "PALETTE COLOR")
 _COLOR: Final = ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT")
-_SEGMENTATION: Final = "1.2.840.10008.5.1.4.1.1.66.4"
-_SEND: Final = "send it as Explicit VR Little Endian (uncompressed), JPEG 2000, JPEG-LS or RLE"
+_SEGMENTATION_STORAGE: Final = "1.2.840.10008.5.1.4.1.1.66.4"
+_ALTERNATIVES: Final = "send it as Explicit VR Little Endian (uncompressed), JPEG 2000, JPEG-LS or RLE"
+_CONTRADICTION: Final = "the DICOM object and its coded pixels contradict each other; export the object again"
 
 
-def samples(source: Object, limits: Limits) -> Samples:
-    """Decode the frame to shape (rows, columns) or, in RGB, (rows, columns, 3); sign and depth as stored.
+def read_frame(source: DicomObject, limits: Limits) -> Samples:
+    """Decode the frame; every check that needs no decoding comes first.
 
-    Everything that can be refused is refused before anything is decoded.
+    Returns
+    -------
+    Shape (rows, columns), or (rows, columns, 3) in RGB; sign and depth as stored.
+
+    Raises
+    ------
+    UnusableImageError, UnsupportedMediaTypeError, UnreadableImageError
+        If the object is not one image, or its attributes and its coded pixels contradict each other.
     """
     _check_kind(source)
     rows, columns = _check_size(source, limits)
     _check_samples(source)
     if source.syntax not in SYNTAXES:
-        raise UnsupportedMediaTypeError(f"The DICOM transfer syntax {_named(source.syntax)} is not read; {_SEND}.")
-    found = SYNTAXES[source.syntax](source)
-    if found.shape[:2] != (rows, columns):
-        raise UnreadableImageError(f"The pixels decode to another size than Rows {rows} and Columns {columns}.")
-    if source.get("PhotometricInterpretation") == "PALETTE COLOR":
-        return _painted(found, source)
-    return found
-
-
-def color(found: Samples, source: Object) -> Pillow.Image:
-    """RGB samples as an 8-bit image; deeper ones are scaled down."""
-    if found.dtype == np.uint8:
-        return Pillow.fromarray(np.ascontiguousarray(found))
-    bits = _integer(source, "BitsStored")
-    values = found.astype(np.float32)
-    values *= np.float32(255 / (2**bits - 1))
-    return image(np.clip(values, 0, 255, out=values))
-
-
-def _check_kind(source: Object) -> None:
-    """Refuse what is no picture: PS3.3 A.51 (segmentations), A.75 (parametric maps)."""
-    if source.get("Modality") == "SEG" or source.get("SOPClassUID") == _SEGMENTATION:
-        raise UnusableImageError("The DICOM object is a segmentation, not an image; send the image that it segments.")
-    if "FloatPixelData" in source.dataset or "DoubleFloatPixelData" in source.dataset:
-        raise UnusableImageError(
-            "The DICOM object holds float pixels (a parametric map); send the image it was made from."
+        raise UnsupportedMediaTypeError(
+            f"The DICOM transfer syntax {_syntax_name(source.syntax)} is not supported; {_ALTERNATIVES}."
         )
-    if "PixelData" not in source.dataset:
-        raise UnusableImageError("The DICOM object holds no Pixel Data (7FE0,0010); send one that holds an image.")
+    samples = SYNTAXES[source.syntax](source)
+    if samples.shape[:2] != (rows, columns):
+        raise UnreadableImageError(f"The decoded pixels do not have Rows {rows} and Columns {columns}.")
+    if source.get("PhotometricInterpretation") == "PALETTE COLOR":
+        return _apply_palettes(samples, source)
+    return samples
 
 
-def _check_size(source: Object, limits: Limits) -> tuple[int, int]:
+def color_image(samples: Samples, source: DicomObject) -> Pillow.Image:
+    """Convert RGB samples to an 8-bit image; deeper ones are scaled down."""
+    if samples.dtype != np.uint8:
+        samples = samples.astype(np.float32)
+        samples *= np.float32(255 / (2 ** _integer(source, "BitsStored") - 1))
+        np.clip(samples, 0, 255, out=samples)
+    return to_pillow(samples)
+
+
+def _check_kind(source: DicomObject) -> None:
+    """Reject objects that are not pictures: PS3.3 A.51 (segmentations), A.75 (parametric maps)."""
+    if source.get("Modality") == "SEG" or source.get("SOPClassUID") == _SEGMENTATION_STORAGE:
+        raise UnusableImageError("The DICOM object is a segmentation, not an image; send the segmented image.")
+    if "FloatPixelData" in source or "DoubleFloatPixelData" in source:
+        raise UnusableImageError("The DICOM object has float pixels (a parametric map); send its source image.")
+    if "PixelData" not in source:
+        raise UnusableImageError("The DICOM object has no Pixel Data (7FE0,0010); send an object with an image.")
+
+
+def _check_size(source: DicomObject, limits: Limits) -> tuple[int, int]:
     rows, columns = _integer(source, "Rows"), _integer(source, "Columns")
     frames = int(source.get("NumberOfFrames", 1) or 1)
     if rows < 1 or columns < 1:
         raise UnusableImageError(f"The DICOM object has Rows {rows} and Columns {columns}; both must be above 0.")
     if frames != 1:
-        raise UnusableImageError(f"The DICOM object holds {frames} frames; send one frame as an object of its own.")
+        raise UnusableImageError(f"The DICOM object has {frames} frames; send each frame as a separate object.")
     if rows * columns > limits.pixels:
-        raise UnusableImageError(f"The DICOM object has {columns}x{rows} pixels; at most {limits.pixels} are read.")
+        raise UnusableImageError(f"The DICOM object has {columns}x{rows} pixels; the limit is {limits.pixels}.")
     return rows, columns
 
 
-def _check_samples(source: Object) -> None:
-    meaning = source.get("PhotometricInterpretation")
+def _check_samples(source: DicomObject) -> None:
+    photometric = source.get("PhotometricInterpretation")
     count = _integer(source, "SamplesPerPixel")
-    if meaning not in (_GRAY if count == 1 else _COLOR) or count not in {1, 3}:
-        known = ", ".join(_GRAY + _COLOR)
-        named = meaning if meaning in _GRAY + _COLOR else "another value or none"
+    if photometric not in (_GRAY if count == 1 else _COLOR) or count not in {1, 3}:
+        # An unknown value is not repeated: the attribute may hold anything.
+        name = photometric if photometric in _GRAY + _COLOR else "unknown or missing"
         raise UnusableImageError(
-            f"The DICOM object has SamplesPerPixel {count} and as PhotometricInterpretation {named}; read are {known}."
+            f"The DICOM object has SamplesPerPixel {count} and PhotometricInterpretation {name}; "
+            f"supported are 1 with {', '.join(_GRAY)} and 3 with {', '.join(_COLOR)}."
         )
     allocated, stored = _integer(source, "BitsAllocated"), _integer(source, "BitsStored")
     if allocated == 1:
         raise UnusableImageError("The DICOM object has BitsAllocated 1: its pixels are a mask, not an image.")
     if allocated not in {8, 16, 32} or not 1 <= stored <= allocated:
         raise UnusableImageError(
-            f"The DICOM object has BitsAllocated {allocated} and BitsStored {stored}; read are 8, 16 and 32, "
-            f"with as many or fewer stored."
+            f"The DICOM object has BitsAllocated {allocated} and BitsStored {stored}; supported are 8, 16 and 32 "
+            "allocated bits with at most as many stored."
         )
     if source.get("HighBit", stored - 1) != stored - 1:
         raise UnusableImageError(
             f"The DICOM object has HighBit {source.get('HighBit')} and BitsStored {stored}; HighBit must be one less."
         )
     if source.get("PixelRepresentation", 0) not in {0, 1}:
-        raise UnusableImageError("The DICOM object has a PixelRepresentation that is neither 0 nor 1.")
+        raise UnusableImageError("The DICOM object has an invalid PixelRepresentation; it must be 0 or 1.")
 
 
-def _integer(source: Object, keyword: str) -> int:
-    found = source.get(keyword)
-    if not isinstance(found, int):
-        raise UnusableImageError(f"The DICOM object has no {keyword}; without it the pixels cannot be read.")
-    return int(found)
+def _integer(source: DicomObject, keyword: str) -> int:
+    value = source.get(keyword)
+    if not isinstance(value, int):
+        raise UnusableImageError(f"The DICOM object has no {keyword}, which decoding its pixels needs.")
+    return int(value)
 
 
-def _named(syntax: uid.UID) -> str:
-    return f"{syntax.name} ({syntax})" if syntax.name != syntax else "of a private or unknown UID"
+def _syntax_name(syntax: uid.UID) -> str:
+    return f"{syntax.name} ({syntax})" if syntax.name != syntax else "with a private or unknown UID"
 
 
-def _native(source: Object) -> Samples:
-    """Uncompressed pixels (PS3.5 section 8.2), with unused bits cleared and YBR turned to RGB."""
-    if getattr(source.dataset.get_item(0x7FE00010), "length", 0) == 0xFFFFFFFF:
+def _native(source: DicomObject) -> Samples:
+    """Read uncompressed pixels (PS3.5 section 8.2); clears unused bits and converts YBR to RGB."""
+    if getattr(source.dataset.get_item("PixelData"), "length", 0) == 0xFFFFFFFF:
         raise UnusableImageError(
-            "The pixels of the DICOM object are compressed, and no Transfer Syntax UID (0002,0010) says how: "
-            "send the whole file, with its meta information."
+            "The pixels of the DICOM object are compressed, but it has no Transfer Syntax UID (0002,0010); "
+            "send the complete file with its meta information."
         )
-    decoder = get_decoder(source.syntax)
-    found, _ = decoder.as_array(source.dataset, index=0)
-    return found
+    samples, _ = get_decoder(source.syntax).as_array(source.dataset, index=0)
+    return samples
 
 
-def _coded(source: Object) -> bytes:
-    """Bytes of the only frame, from all its fragments (PS3.5 A.4)."""
-    stream = Budget(source.table("PixelData"))
-    return get_frame(stream, 0, number_of_frames=1)
+def _coded_frame(source: DicomObject) -> bytes:
+    """Join the fragments of the only frame (PS3.5 A.4), within the budget of reads."""
+    return get_frame(BudgetedStream(source.table("PixelData")), 0, number_of_frames=1)
 
 
-def _header(source: Object, data: bytes, kind: str) -> Codestream:
-    """Header of the codestream, which decoders believe, held against the object, which was checked."""
+def _decode(source: DicomObject, plugin: str) -> Samples:
+    """Decode compressed pixels with one of pydicom's plugins; clears unused bits and converts YBR to RGB.
+
+    The planar configuration is that of the decoder's output: where an object of JPEG 2000 declares another one,
+    pydicom would reshape the pixels wrongly. A missing sign means unsigned.
+    """
+    options: dict[str, Any] = {
+        "number_of_frames": 1,
+        "planar_configuration": 0,
+        "pixel_representation": source.get("PixelRepresentation", 0),
+    }
+    samples, _ = get_decoder(source.syntax).as_array(source.dataset, index=0, decoding_plugin=plugin, **options)
+    return samples
+
+
+def _check_header(source: DicomObject, data: bytes, kind: str) -> codestream.Codestream:
+    """Compare the codestream's header, which decoders trust, with the attributes, which were checked."""
     header = codestream.read(data)
     if header.kind != kind:
-        raise UnreadableImageError(f"The pixels are {header.kind}, the transfer syntax is {_named(source.syntax)}.")
-    announced = (source.get("Rows"), source.get("Columns"), source.get("SamplesPerPixel"))
-    found = (header.height, header.width, header.components)
-    if found != announced:
         raise UnreadableImageError(
-            f"Rows, Columns and SamplesPerPixel are {announced}, the coded pixels say {found}; export it anew."
+            f"The coded pixels are {header.kind}, the transfer syntax is {_syntax_name(source.syntax)}: "
+            f"{_CONTRADICTION}."
+        )
+    attributes = (source.get("Rows"), source.get("Columns"), source.get("SamplesPerPixel"))
+    coded = (header.height, header.width, header.components)
+    if coded != attributes:
+        raise UnreadableImageError(
+            f"Rows, Columns and SamplesPerPixel are {attributes}, in the coded pixels {coded}: {_CONTRADICTION}."
+        )
+    if header.precision > _integer(source, "BitsAllocated"):
+        raise UnreadableImageError(
+            f"The coded pixels have {header.precision} bits, more than BitsAllocated: {_CONTRADICTION}."
         )
     if kind != "jpeg" and b"\xff\xd9" not in data[-4:]:
-        # OpenJPEG invents what is cut off, CharLS 2 counts 2**31 bits past the end; libjpeg tells by itself.
-        raise UnreadableImageError("The coded pixels are cut off: their end marker is missing.")
+        # OpenJPEG invents the missing part, CharLS 2 reads 2**31 bits beyond the end; libjpeg raises.
+        raise UnreadableImageError(
+            "The coded pixels are incomplete: the end marker is missing; export the object again."
+        )
     return header
 
 
-def _jpeg(source: Object) -> Samples:
-    """JPEG baseline and the 8-bit extended process (PS3.5 section 8.2.1)."""
-    data = _coded(source)
-    header = _header(source, data, "jpeg")
+def _jpeg(source: DicomObject) -> Samples:
+    """Decode 8-bit JPEG, baseline and extended (PS3.5 section 8.2.1).
+
+    With Pillow alone: pydicom converts colours itself, which takes 2.5 times as long and differs by one level, and
+    rejects extended JPEG of 8 bits where BitsStored is not 8.
+    """
+    data = _coded_frame(source)
+    header = _check_header(source, data, "jpeg")
     if header.precision != 8 or header.lossless:
         raise UnsupportedMediaTypeError(
-            f"The DICOM transfer syntax {_named(source.syntax)} is read with 8 bits, not {header.precision}; {_SEND}."
+            f"The DICOM transfer syntax {_syntax_name(source.syntax)} is supported with 8 bits, "
+            f"not {header.precision}; {_ALTERNATIVES}."
         )
     picture = Pillow.open(BytesIO(data), formats=["JPEG"])
-    if "progressive" in picture.info and codestream.too_many_scans(data):
-        raise UnreadableImageError("The JPEG pixels come in more scans than any film; encode them anew.")
-    said = "jfif" in picture.info or "adobe_transform" in picture.info or header.identifiers in {b"RGB", b"rgb"}
-    if header.components == 3 and source.get("PhotometricInterpretation") == "RGB" and not said:
-        # Without a marker libjpeg takes three components for YCbCr; asked for that, it converts nothing.
+    if "progressive" in picture.info and codestream.has_too_many_scans(data):
+        raise UnreadableImageError("The JPEG pixels have more scans than any real image; encode them again.")
+    marked = "jfif" in picture.info or "adobe_transform" in picture.info or header.identifiers in {b"RGB", b"rgb"}
+    if header.components == 3 and source.get("PhotometricInterpretation") == "RGB" and not marked:
+        # libjpeg takes three unmarked components for YCbCr; requesting YCbCr output prevents any conversion.
         picture.draft("YCbCr", picture.size)
     return np.asarray(picture)
 
 
-def _jpeg2000(source: Object) -> Samples:
-    """JPEG 2000, plain and high-throughput (PS3.5 sections 8.2.4 and 8.2.17); ICT and RCT come back as RGB."""
-    data = _coded(source)
-    header = _header(source, data, "jpeg2000")
-    if header.precision > _integer(source, "BitsAllocated"):
-        raise UnreadableImageError(
-            f"The coded pixels have {header.precision} bits, more than BitsAllocated; export it anew."
-        )
-    found = openjpeg.utils.decode(data)
-    found = _signed(found, source, header.precision)
-    return _rgb(found, source)
+def _jpeg2000(source: DicomObject) -> Samples:
+    """Decode JPEG 2000, plain and high-throughput (PS3.5 sections 8.2.4 and 8.2.17)."""
+    _check_header(source, _coded_frame(source), "jpeg2000")
+    return _decode(source, "pylibjpeg")
 
 
-def _jpeg_ls(source: Object) -> Samples:
-    """JPEG-LS (PS3.5 section 8.2.3)."""
-    data = _coded(source)
-    header = _header(source, data, "jpeg-ls")
-    buffer, info = jpeg_ls.decode_pixel_data(data)
-    flat = np.frombuffer(buffer, np.uint8 if header.precision <= 8 else np.dtype("<u2"))
-    found = _shaped(flat, source, planar=info["interleave_mode"] == 0)
-    return _rgb(_signed(found, source, header.precision), source)
+def _jpeg_ls(source: DicomObject) -> Samples:
+    """Decode JPEG-LS (PS3.5 section 8.2.3)."""
+    _check_header(source, _coded_frame(source), "jpeg-ls")
+    return _decode(source, "pyjpegls")
 
 
-def _rle(source: Object) -> Samples:
-    """RLE (PS3.5 annex G): the planes of the samples one after the other."""
-    bits = _integer(source, "BitsAllocated")
-    rows, columns = _integer(source, "Rows"), _integer(source, "Columns")
-    flat = np.frombuffer(_unpacked(_coded(source), rows * columns, bits), np.dtype(f"<u{bits // 8}"))
-    found = _shaped(flat, source, planar=True)
-    return _rgb(_signed(found, source, _integer(source, "BitsStored")), source)
-
-
-def _unpacked(data: bytes, pixels: int, bits: int) -> bytes:
+def _rle(source: DicomObject) -> Samples:
+    """Decode RLE (PS3.5 annex G)."""
+    _coded_frame(source)
     try:
-        return bytes(decode_frame(data, pixels, bits, "<"))
+        return _decode(source, "pylibjpeg")
     except BaseException as error:
-        # A segment that is too long ends in a panic of the Rust code, which derives from BaseException alone.
+        # A segment that is too long causes a panic of the Rust code, which derives from BaseException alone.
         if type(error).__name__ != "PanicException":
             raise
-        raise UnreadableImageError("The RLE segments of the DICOM object hold more than its pixels.") from error
+        raise UnreadableImageError(
+            "The RLE segments have more bytes than the image; export the object again."
+        ) from error
 
 
-def _shaped(flat: Samples, source: Object, *, planar: bool) -> Samples:
-    rows, columns, count = (_integer(source, key) for key in ("Rows", "Columns", "SamplesPerPixel"))
-    if count == 1:
-        return flat.reshape(rows, columns)
-    if planar:
-        return flat.reshape(count, rows, columns).transpose(1, 2, 0)
-    return flat.reshape(rows, columns, count)
-
-
-def _signed(found: Samples, source: Object, bits: int) -> Samples:
-    """Read the lowest `bits` bits with the object's sign: codecs have none, or another (PS3.5 section 8.2.4)."""
-    width = 8 * found.dtype.itemsize
-    signed = source.get("PixelRepresentation", 0) == 1
-    wanted = np.dtype(f"{'i' if signed else 'u'}{found.dtype.itemsize}")
-    if found.dtype == wanted and (signed is False or bits == width):
-        return found
-    return (found.astype(wanted, copy=False) << (width - bits)) >> (width - bits)
-
-
-def _rgb(found: Samples, source: Object) -> Samples:
-    if str(source.get("PhotometricInterpretation")).startswith("YBR_FULL") and found.ndim == 3:
-        return convert_color_space(found, "YBR_FULL", "RGB")
-    return found
-
-
-def _painted(found: Samples, source: Object) -> Samples:
-    """PALETTE COLOR samples to RGB of as many bits as the palettes have (PS3.3 C.7.6.3.1.5)."""
-    if "SegmentedRedPaletteColorLookupTableData" in source.dataset:
-        raise UnusableImageError("The DICOM object has a segmented palette; send it as RGB.")
-    tables = [
-        lookup_table.read(source.dataset, f"{name}PaletteColorLookupTable", little_endian=source.little_endian)
-        for name in ("Red", "Green", "Blue")
-    ]
-    first = int(found.min())
-    inputs = np.arange(first, int(found.max()) + 1)
-    if len(inputs) > 1 << 16:
+def _apply_palettes(samples: Samples, source: DicomObject) -> Samples:
+    """Convert PALETTE COLOR samples to 8-bit RGB (PS3.3 C.7.6.3.1.5)."""
+    if "SegmentedRedPaletteColorLookupTableData" in source:
+        raise UnusableImageError("The DICOM object has a segmented palette, which is not supported; send it as RGB.")
+    tables = [lookup_table.read(source, f"{name}PaletteColorLookupTable") for name in ("Red", "Green", "Blue")]
+    first, last = int(samples.min()), int(samples.max())
+    if last - first >= 1 << 16:
         raise UnusableImageError("The DICOM object has palette indices of more than 16 bits.")
-    levels = [np.rint(table(inputs) * (255 / (2**table.bits - 1))).astype(np.uint8) for table in tables]
-    return np.stack([lookup_table.spread(level, found, first) for level in levels], axis=-1)
+    inputs = np.arange(first, last + 1)
+    levels = [np.rint(table.levels(inputs)).astype(np.uint8) for table in tables]
+    return np.stack([lookup_table.spread(level, samples, first) for level in levels], axis=-1)
 
 
-SYNTAXES: Final[dict[uid.UID, Callable[[Object], Samples]]] = {
+SYNTAXES: Final[dict[uid.UID, Callable[[DicomObject], Samples]]] = {
     uid.ImplicitVRLittleEndian: _native,
     uid.ExplicitVRLittleEndian: _native,
     uid.ExplicitVRBigEndian: _native,
@@ -273,6 +259,6 @@ SYNTAXES: Final[dict[uid.UID, Callable[[Object], Samples]]] = {
     uid.HTJ2K: _jpeg2000,
     uid.RLELossless: _rle,
 }
-"""Every transfer syntax that is read. Not read: JPEG lossless (processes 14), JPEG with 12 bits, MPEG and HEVC,
-JPIP, SMPTE ST 2110, encapsulated uncompressed, deflated frames and private ones; no plug-in that may be
-shipped decodes the first two (pylibjpeg-libjpeg is GPL), the others are no single frames."""
+"""Decoder of every supported transfer syntax. Not supported: JPEG lossless (process 14) and 12-bit JPEG, for which no
+plugin with a compatible licence exists (pylibjpeg-libjpeg is GPL); MPEG, HEVC, JPIP, SMPTE ST 2110, encapsulated
+uncompressed, deflated frames and private syntaxes, which do not hold single frames."""

@@ -1,4 +1,4 @@
-"""pydicom kept from warning and logging: its words quote values of the object, which are a patient's."""
+"""Silences pydicom, whose warnings and log lines quote attribute values: these may identify a patient."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from contextlib import contextmanager
 
 
 @contextmanager
-def pydicom() -> Iterator[None]:
-    """Say nothing while one object is read; what is wrong with it becomes the answer."""
+def silent_pydicom() -> Iterator[None]:
+    """Suppress pydicom's warnings and log records; faults of the object still raise."""
     logger = logging.getLogger("pydicom")
     before = logger.disabled
     logger.disabled = True

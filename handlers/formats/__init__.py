@@ -1,1 +1,1 @@
-"""Image files and pixel formats: bytes to a decoded image."""
+"""Decodes image files and zips of them."""

@@ -1,4 +1,4 @@
-"""What a JPEG, JPEG-LS or JPEG 2000 codestream says of itself, read before a decoder believes it."""
+"""Reads the headers of JPEG, JPEG-LS and JPEG 2000 codestreams, to check them before a decoder trusts them."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from handlers.errors import UnreadableImageError
 _SOS: Final = 0xDA
 _SOT, _SOD, _COD, _COC = 0x90, 0x93, 0x52, 0x53
 
-_SEGMENTS: Final = 4096
-"""Most marker segments or boxes that are walked; real headers have tens."""
+_MAX_SEGMENTS: Final = 4096
+"""Most marker segments or boxes of a header; real ones have tens."""
 
-_TILE_PARTS: Final = 16_384
-_BLOCKS: Final = 1 << 20
+_MAX_TILE_PARTS: Final = 16_384
+_MAX_BLOCKS: Final = 1 << 20
 """Most JPEG 2000 code-blocks or precincts: a decoder allocates a record for each."""
 
-_SCANS: Final = 256
-"""A progressive scan of a few bytes costs a pass over the whole image; real files have about ten."""
+_MAX_SCANS: Final = 256
+"""Most progressive scans: one of a few bytes costs a pass over the whole image. Real files have about ten."""
 
 
 @dataclass(frozen=True)
@@ -30,9 +30,9 @@ class Codestream:
     Attributes
     ----------
     kind
-        `jpeg`, `jpeg-ls` or `jpeg2000` (the high-throughput kind included).
+        `jpeg`, `jpeg-ls` or `jpeg2000` (high-throughput included).
     lossless
-        Whether a JPEG has one of the lossless processes (SOF 3, 7, 11 or 15).
+        Whether the process of a JPEG is lossless (SOF 3, 7, 11 or 15).
     identifiers
         Component identifiers of a JPEG; empty for JPEG 2000.
     """
@@ -52,8 +52,8 @@ def read(data: bytes) -> Codestream:
 
     Raises
     ------
-    UnreadableImage
-        Where there is none, or where decoding it would cost far more than its pixels.
+    UnreadableImageError
+        If there is none, or if decoding it would cost far more than its pixels.
     """
     try:
         if data.startswith(b"\xff\xd8"):
@@ -63,17 +63,17 @@ def read(data: bytes) -> Codestream:
         if data.startswith(b"\xff\x4f\xff\x51"):
             return _jpeg2000(data)
     except (struct.error, IndexError, ZeroDivisionError) as error:
-        raise UnreadableImageError("The header of the codestream is broken or cut off.") from error
-    raise UnreadableImageError("The coded pixels are neither JPEG, JPEG-LS nor JPEG 2000.")
+        raise UnreadableImageError("The header of the codestream is damaged or incomplete.") from error
+    raise UnreadableImageError("The coded pixels are not JPEG, JPEG-LS or JPEG 2000.")
 
 
-def too_many_scans(data: bytes) -> bool:
-    """Whether a progressive JPEG holds so many scans that decoding is an attack; 0xFFDA is rare elsewhere."""
-    return data.count(b"\xff\xda") > _SCANS
+def has_too_many_scans(data: bytes) -> bool:
+    """Whether a progressive JPEG has so many scans that decoding it takes too long; 0xFFDA is rare elsewhere."""
+    return data.count(b"\xff\xda") > _MAX_SCANS
 
 
 def _jpeg(data: bytes) -> Codestream:
-    """Walk to the frame header (ITU-T T.81, B.2.2; T.87, C.2.2 for JPEG-LS)."""
+    """Read the frame header (ITU-T T.81, B.2.2; T.87, C.2.2 for JPEG-LS)."""
     for marker, start in _segments(data, 2, last=_SOS):
         if marker == 0xF7 or (0xC0 <= marker <= 0xCF and marker not in {0xC4, 0xC8, 0xCC}):
             precision, height, width, components = struct.unpack_from(">BHHB", data, start)
@@ -90,10 +90,10 @@ def _jpeg(data: bytes) -> Codestream:
 
 
 def _segments(data: bytes, position: int, last: int) -> Iterator[tuple[int, int]]:
-    """Marker and start of the parameters of each marker segment, up to and with the first `last`."""
-    for _ in range(_SEGMENTS):
+    """Yield marker and position of the parameters of each marker segment, up to and including `last`."""
+    for _ in range(_MAX_SEGMENTS):
         if data[position] != 0xFF:
-            raise UnreadableImageError("The codestream is broken: bytes stand where a marker is due.")
+            raise UnreadableImageError("The codestream is damaged: a marker is missing.")
         while data[position + 1] == 0xFF:
             position += 1
         marker = data[position + 1]
@@ -102,13 +102,13 @@ def _segments(data: bytes, position: int, last: int) -> Iterator[tuple[int, int]
             return
         (length,) = struct.unpack_from(">H", data, position + 2)
         position += 2 + length
-    raise UnreadableImageError(f"The codestream has more than {_SEGMENTS} marker segments in its header.")
+    raise UnreadableImageError(f"The codestream has more than {_MAX_SEGMENTS} marker segments in its header.")
 
 
 def _unboxed(data: bytes) -> bytes:
-    """Take the contiguous codestream out of a JP2 file (ITU-T T.800, I.4)."""
+    """Return the contiguous codestream of a JP2 file (ITU-T T.800, I.4)."""
     position = 0
-    for _ in range(_SEGMENTS):
+    for _ in range(_MAX_SEGMENTS):
         length, kind = struct.unpack_from(">I4s", data, position)
         head = 8
         if length == 1:
@@ -119,19 +119,19 @@ def _unboxed(data: bytes) -> bytes:
         if length < head:
             break
         position += length
-    raise UnreadableImageError("The JP2 file holds no codestream.")
+    raise UnreadableImageError("The JP2 file has no codestream.")
 
 
 def _jpeg2000(data: bytes) -> Codestream:
-    """Read SIZ (ITU-T T.800, A.5.1) and see that the coding styles are within reason."""
+    """Read SIZ (ITU-T T.800, A.5.1) and check the coding styles."""
     x1, y1, x0, y0, tile_x, tile_y, tile_x0, tile_y0, components = struct.unpack_from(">8IH", data, 8)
     width, height = x1 - x0, y1 - y0
     samples = [struct.unpack_from(">BBB", data, 42 + 3 * index) for index in range(components)]
     if len(set(samples)) != 1 or samples[0][1:] != (1, 1):
         raise UnreadableImageError("The components of the JPEG 2000 codestream differ in depth or are subsampled.")
     tiles = -(-(x1 - tile_x0) // tile_x) * -(-(y1 - tile_y0) // tile_y)
-    if width <= 0 or height <= 0 or not 0 < tiles <= _TILE_PARTS:
-        raise UnreadableImageError(f"The JPEG 2000 codestream announces {width}x{height} pixels in {tiles} tiles.")
+    if width <= 0 or height <= 0 or not 0 < tiles <= _MAX_TILE_PARTS:
+        raise UnreadableImageError(f"The JPEG 2000 codestream declares {width}x{height} pixels in {tiles} tiles.")
     area = width * height * components
     for start in _coding_styles(data):
         _check_style(data, start, area, tiles)
@@ -147,7 +147,7 @@ def _jpeg2000(data: bytes) -> Codestream:
 
 
 def _coding_styles(data: bytes) -> Iterator[tuple[int, int]]:
-    """Start of each COD and COC, in the main and the tile-part headers (A.6), and the bytes of its component index."""
+    """Yield position and size of the component index of each COD and COC, in main and tile-part headers (A.6)."""
     (components,) = struct.unpack_from(">H", data, 40)
     index = {_COD: 0, _COC: 1 if components < 257 else 2}
     position = 2
@@ -155,7 +155,7 @@ def _coding_styles(data: bytes) -> Iterator[tuple[int, int]]:
         position = start - 4
         if marker in index:
             yield start, index[marker]
-    for _ in range(_TILE_PARTS):
+    for _ in range(_MAX_TILE_PARTS):
         length = 0
         for marker, start in _segments(data, position, last=_SOD):
             if marker == _SOT:
@@ -165,11 +165,11 @@ def _coding_styles(data: bytes) -> Iterator[tuple[int, int]]:
         position += length
         if length == 0 or data[position : position + 2] != bytes((0xFF, _SOT)):
             return
-    raise UnreadableImageError(f"The JPEG 2000 codestream has more than {_TILE_PARTS} tile-parts.")
+    raise UnreadableImageError(f"The JPEG 2000 codestream has more than {_MAX_TILE_PARTS} tile-parts.")
 
 
 def _check_style(data: bytes, where: tuple[int, int], area: int, tiles: int) -> None:
-    """Refuse code-blocks, precincts and layers so many that a decoder drowns in its own records."""
+    """Reject numbers of code-blocks, precincts and layers that would exhaust a decoder's memory."""
     start, skip = where
     own_precincts = data[start + skip] & 1
     layers = 1 if skip else struct.unpack_from(">H", data, start + 2)[0]
@@ -178,8 +178,8 @@ def _check_style(data: bytes, where: tuple[int, int], area: int, tiles: int) -> 
     smallest = min(((size & 15) + (size >> 4) for size in sizes), default=0)
     blocks = area >> ((block_x & 15) + (block_y & 15) + 4)
     precincts = (area >> smallest) + tiles * (levels + 1)
-    if levels > 32 or max(blocks, precincts) > _BLOCKS or layers * precincts > 16 * _BLOCKS:
+    if levels > 32 or max(blocks, precincts) > _MAX_BLOCKS or layers * precincts > 16 * _MAX_BLOCKS:
         raise UnreadableImageError(
-            f"The JPEG 2000 codestream is cut into {blocks} code-blocks, {precincts} precincts and {layers} layers; "
-            f"encode it with ordinary ones (64x64, one precinct, a few layers)."
+            f"The JPEG 2000 codestream has {blocks} code-blocks, {precincts} precincts and {layers} layers; "
+            "encode it with usual parameters (64x64, one precinct, a few layers)."
         )

@@ -1,4 +1,4 @@
-"""Bytes to an image, by content: the name and the announced type of a file prove nothing."""
+"""Decodes images by content; file names and declared media types are ignored."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from handlers.formats.image import Image, Limits
 
 READABLE: Final = "JPEG, PNG, TIFF, BMP, WebP, NPY and DICOM"
 
-_FOREIGN: Final = {
-    b"\x1f\x8b": "gzip; unpack it, or send it with Content-Encoding: gzip",
-    b"PK\x03\x04": "zip; send it as the body of a request, not within another list",
-    b"%PDF": "PDF; send the image as PNG",
-    b"GIF8": "GIF; send it as PNG",
-    b"\x00\x00\x00\x0cjP  ": "JPEG 2000 outside of DICOM; send it as PNG",
-    b"\xff\x4f\xff\x51": "JPEG 2000 outside of DICOM; send it as PNG",
-    b"\x5c\x01\x00\x00": "NIfTI; send one slice as PNG or DICOM",
+_UNSUPPORTED: Final = {
+    b"\x1f\x8b": "gzip files cannot be read. Unpack the file, or send it with Content-Encoding: gzip.",
+    b"PK\x03\x04": "A zip file cannot be one image of a list. Send it as the body of a request.",
+    b"%PDF": "PDFs cannot be read. Export the image as PNG.",
+    b"GIF8": "GIFs cannot be read. Export the image as PNG.",
+    b"\x00\x00\x00\x0cjP  ": "JPEG 2000 cannot be read outside of DICOM. Export the image as PNG.",
+    b"\xff\x4f\xff\x51": "JPEG 2000 cannot be read outside of DICOM. Export the image as PNG.",
+    b"\x5c\x01\x00\x00": "NIfTI files cannot be read. Export each slice as PNG or DICOM.",
 }
-"""What people do send, and what to send instead."""
+"""First bytes of unsupported types that clients do send -> message."""
 
 
 def decode(data: bytes, limits: Limits | None = None, at_least: tuple[int, int] | None = None) -> Image:
@@ -35,29 +35,26 @@ def decode(data: bytes, limits: Limits | None = None, at_least: tuple[int, int] 
     ----------
     data
         The encoded image.
-    limits
-        What may be spent on it.
     at_least
-        (width, height) in pixels. A decoder that can scale down while it decodes may do so, to
-        no less than this.
+        (width, height) in pixels. A decoder that can scale down while it decodes may do so, but not below this.
 
     Raises
     ------
-    ContentTooLarge, UnsupportedMediaType, UnreadableImage, UnusableImage
-        Nothing else, whatever the bytes are; `ServiceUnavailable` where memory runs out all the same.
+    ContentTooLargeError, UnsupportedMediaTypeError, UnreadableImageError, UnusableImageError
+        And nothing else, whatever the bytes are, except `ServiceUnavailableError` when memory runs out.
     """
     limits = limits or Limits()
     if not data:
-        raise UnreadableImageError("The body is empty; send the bytes of one image.")
+        raise UnreadableImageError("The image is empty; send the bytes of one image.")
     if len(data) > limits.bytes:
         raise ContentTooLargeError(
-            f"The image has {len(data)} bytes; at most {limits.bytes} are read. Send it smaller or compressed."
+            f"The image has {len(data)} bytes; the limit is {limits.bytes}. Send it smaller or compressed."
         )
     try:
         return _decode(data, limits, at_least)
     except MemoryError as error:
         raise ServiceUnavailableError(
-            "This worker has not the memory to decode the image now; send it again later, or smaller."
+            "This worker has not enough memory to decode the image; try again later, or send a smaller image."
         ) from error
 
 
@@ -69,9 +66,7 @@ def _decode(data: bytes, limits: Limits, at_least: tuple[int, int] | None) -> Im
         return raster.decode(data, limits, at_least)
     if npy.recognises(data):
         return npy.decode(data, limits)
-    foreign = next((kind for magic, kind in _FOREIGN.items() if data.startswith(magic)), None)
-    raise UnsupportedMediaTypeError(
-        f"The content is {foreign}."
-        if foreign
-        else f"The content is none of {READABLE}; send the image as one of them."
-    )
+    for magic, message in _UNSUPPORTED.items():
+        if data.startswith(magic):
+            raise UnsupportedMediaTypeError(message)
+    raise UnsupportedMediaTypeError(f"Unsupported file type. Send the image as one of {READABLE}.")

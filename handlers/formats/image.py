@@ -1,4 +1,4 @@
-"""A decoded image: pixels in memory and what is known about them."""
+"""A decoded image, and the limits of decoding one."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from PIL import Image as PillowImage
 
 @dataclass(frozen=True)
 class Plane:
-    """Where a slice lies in the patient (PS3.3 C.7.6.2); each part is None where the file does not tell.
+    """Position of a slice in the patient (PS3.3 C.7.6.2); unknown parts are None.
 
     Attributes
     ----------
     series
-        Identifier of the series that the slice belongs to; compared, never told.
+        Identifier of the series. Only compared, never logged or sent: it may identify a patient.
     position
         Centre of the first pixel, (x, y, z) in mm.
     normal
-        Unit vector that stands on the slice.
+        Unit vector perpendicular to the slice.
     between
-        Distance to the neighbouring slices' centres, in mm.
+        Distance to the centres of the neighbouring slices, in mm.
     thickness
         Of the slice, in mm.
     """
@@ -35,23 +35,23 @@ class Plane:
 
 @dataclass(frozen=True)
 class Image:
-    """One image, upright, ready to be brought to a model's geometry.
+    """One upright image.
 
     Attributes
     ----------
     pixels
-        Pillow image of mode `L` or `RGB` (8 bits), or `F` (deeper gray: floats in [0, 255], so that all
-        modes share one scale). May be smaller than `width` x `height` where the decoder scaled down.
+        Pillow image of mode `L` or `RGB` (8 bits), or `F` (deeper gray: floats in [0, 255], the same scale).
+        May be smaller than `width` x `height` where the decoder scaled down.
     format
         `jpeg`, `png`, `tiff`, `bmp`, `webp`, `npy`, `dicom` or `raw`.
     width, height
         Size of the image as sent, after orientation, in pixels.
     spacing
-        (row, column) distance of pixel centres in mm at full size, where the file tells.
+        (row, column) distance of pixel centres in mm at full size, where known.
     plane
-        Place in a volume, of a DICOM object.
+        Position of a DICOM slice.
     attributes
-        DICOM keyword -> value, of those that say what was imaged (never who).
+        DICOM keyword -> value of the attributes that describe what was imaged, never whom.
     """
 
     pixels: PillowImage.Image
@@ -65,15 +65,15 @@ class Image:
 
 @dataclass(frozen=True)
 class Limits:
-    """What a decoder may spend on one image.
+    """Limits of one image.
 
     Attributes
     ----------
     bytes
-        Longest encoded image.
+        Of the encoded image.
     pixels
-        Most pixels an image may announce; checked before anything is decoded. Radiographs have up to
-        30 million; decoding takes 6 (8-bit gray) to 16 (16-bit, JPEG 2000, transparency) bytes for each.
+        That the image may declare; checked before anything is decoded. Radiographs have up to 30 million;
+        decoding takes 6 (8-bit gray) to 16 (16-bit, JPEG 2000, transparency) bytes for each.
     """
 
     bytes: int = 32 * 1024 * 1024

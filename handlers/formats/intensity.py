@@ -1,4 +1,4 @@
-"""Sample values of any depth to the one scale of `handlers.formats.image.Image`: [0, 255], gray or RGB."""
+"""Scales samples of any depth to the range of `handlers.formats.image.Image`: [0, 255], gray or RGB."""
 
 from __future__ import annotations
 
@@ -12,34 +12,58 @@ from handlers.errors import UnusableImageError
 
 
 def from_integer(samples: NDArray[Any], bits: int) -> Pillow.Image:
-    """Unsigned samples of `bits` bits, shape (height, width) or (height, width, 3); full scale is white."""
+    """Scale unsigned integers so that the maximum of their depth is white.
+
+    Parameters
+    ----------
+    samples
+        Shape (height, width) or (height, width, 3).
+    bits
+        Depth of the samples, 1 to 16.
+
+    Raises
+    ------
+    UnusableImageError
+        If a sample has more bits.
+    """
     top = 2**bits - 1
     low, high = int(samples.min()), int(samples.max())
     if low < 0 or high > top:
-        raise UnusableImageError(f"Sample values run from {low} to {high}; {bits}-bit samples are 0 to {top}.")
+        raise UnusableImageError(f"Sample values range from {low} to {high}; with {bits} bits, 0 to {top} are valid.")
     if top == 255:
-        return image(samples.astype(np.uint8, copy=False))
+        return to_pillow(samples.astype(np.uint8, copy=False))
     values = samples.astype(np.float32)
     values *= np.float32(255 / top)
-    return image(values)
+    return to_pillow(values)
 
 
 def from_float(samples: NDArray[Any]) -> Pillow.Image:
-    """Floats of shape (height, width) or (height, width, 3), in [0, 1] or, where any is above 1, in [0, 255]."""
+    """Scale floats in [0, 1], or keep them where any is above 1: then the range is [0, 255].
+
+    Parameters
+    ----------
+    samples
+        Shape (height, width) or (height, width, 3).
+
+    Raises
+    ------
+    UnusableImageError
+        If a sample is not finite or outside of the range.
+    """
     with np.errstate(over="ignore"):
         values = samples.astype(np.float32)
     low, high = float(values.min()), float(values.max())
     if not (np.isfinite(low) and np.isfinite(high)):
-        raise UnusableImageError("Some sample values are not finite, or too large; replace NaN and infinity.")
+        raise UnusableImageError("Some samples are not finite; replace NaN and infinity.")
     if low < 0 or high > 255:
-        raise UnusableImageError(f"Float samples run from {low:g} to {high:g}; scale them to [0, 1].")
+        raise UnusableImageError(f"Float samples range from {low:g} to {high:g}; scale them to [0, 1].")
     if high <= 1:
         values *= np.float32(255)
-    return image(values)
+    return to_pillow(values)
 
 
-def image(values: NDArray[Any]) -> Pillow.Image:
-    """Levels in [0, 255] as a Pillow image: bytes and gray floats as they are, colour rounded to bytes."""
-    if values.ndim == 2 or values.dtype == np.uint8:
-        return Pillow.fromarray(np.ascontiguousarray(values))
-    return Pillow.fromarray(np.ascontiguousarray(np.rint(values).astype(np.uint8)))
+def to_pillow(levels: NDArray[Any]) -> Pillow.Image:
+    """Convert levels in [0, 255] to a Pillow image; deep colour is rounded to bytes, deep gray stays float."""
+    if levels.ndim == 3 and levels.dtype != np.uint8:
+        levels = np.rint(levels).astype(np.uint8)
+    return Pillow.fromarray(np.ascontiguousarray(levels))

@@ -1,4 +1,4 @@
-"""NumPy's .npy files, never unpickled."""
+"""Decodes NumPy's .npy files without unpickling."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from handlers.errors import UnreadableImageError, UnusableImageError
 from handlers.formats.image import Image, Limits
 from handlers.formats.intensity import from_float, from_integer
 
-_HEADER: Final = 4096
-"""Longest header that is parsed, in characters; that of an image has about a hundred."""
+_MAX_HEADER: Final = 4096
+"""Longest header that is parsed, in characters; an image's has about a hundred."""
 
 _SHAPES: Final = "(H, W), (H, W, 1), (H, W, 3), (1, H, W) or (3, H, W)"
 _TYPES: Final = "uint8 (0 to 255), uint16 (0 to 65535), bool, or floats in [0, 1]"
@@ -32,16 +32,21 @@ def recognises(data: bytes) -> bool:
 def decode(data: bytes, limits: Limits) -> Image:
     """Decode one array of shape (H, W), (H, W, 1), (H, W, 3), (1, H, W) or (3, H, W).
 
-    Where a shape can be read both ways, the last axis is the colour.
+    Where a shape is ambiguous, the last axis is the colour.
+
+    Raises
+    ------
+    UnreadableImageError, UnusableImageError
+        If the file is damaged, or its shape, type or values are not those of an image.
     """
     shape, fortran, dtype, start = _header(data)
     height, width, axis = _geometry(shape)
     if height * width > limits.pixels:
-        raise UnusableImageError(f"The array announces {width}x{height} pixels; at most {limits.pixels} are read.")
-    expected, found = prod(shape) * dtype.itemsize, len(data) - start
-    if expected != found:
+        raise UnusableImageError(f"The array declares {width}x{height} pixels; the limit is {limits.pixels}.")
+    expected, actual = prod(shape) * dtype.itemsize, len(data) - start
+    if expected != actual:
         raise UnreadableImageError(
-            f"An array of shape {shape} and type {dtype} has {expected} bytes; the .npy file holds {found}."
+            f"An array of shape {shape} and type {dtype} has {expected} bytes, the .npy file {actual}; save it again."
         )
     samples = np.frombuffer(data, dtype, offset=start).reshape(shape, order="F" if fortran else "C")
     if axis is not None:
@@ -51,34 +56,31 @@ def decode(data: bytes, limits: Limits) -> Image:
 
 
 def _header(data: bytes) -> tuple[tuple[int, ...], bool, np.dtype[np.generic], int]:
-    """Shape, Fortran order, type and where the samples start; nothing is allocated for them."""
+    """Return shape, Fortran order, type and the position of the samples; allocates nothing for them."""
     stream = BytesIO(data)
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of headers written by Python 2
+            warnings.simplefilter("ignore")  # about headers written by Python 2
             version = npy_format.read_magic(stream)
             if version == (1, 0):
-                header = npy_format.read_array_header_1_0(stream, max_header_size=_HEADER)
+                header = npy_format.read_array_header_1_0(stream, max_header_size=_MAX_HEADER)
             elif version == (2, 0):
-                header = npy_format.read_array_header_2_0(stream, max_header_size=_HEADER)
+                header = npy_format.read_array_header_2_0(stream, max_header_size=_MAX_HEADER)
             else:
-                raise UnreadableImageError(f"The .npy file has version {version}; save it with version 1.0 or 2.0.")
+                raise UnreadableImageError(f"The .npy file has version {version}; save it as version 1.0 or 2.0.")
     except (ValueError, TypeError, SyntaxError, RecursionError, MemoryError, tokenize.TokenError) as error:
         raise UnreadableImageError(
-            "The .npy header is broken or cut off; save the array anew with numpy.save."
+            "The .npy header is damaged or incomplete; save the array again with numpy.save."
         ) from error
     shape, fortran, dtype = header
     if dtype.hasobject or dtype.kind not in "buf":
-        raise UnusableImageError(f"The array has type {_name(dtype)}; send {_TYPES}.")
+        name = "object" if dtype.hasobject else "with fields" if dtype.names else dtype.name
+        raise UnusableImageError(f"The array has type {name}; send {_TYPES}.")
     return shape, fortran, dtype, stream.tell()
 
 
-def _name(dtype: np.dtype[np.generic]) -> str:
-    return "object" if dtype.hasobject else "with fields" if dtype.names else dtype.name
-
-
 def _geometry(shape: tuple[int, ...]) -> tuple[int, int, int | None]:
-    """Height, width and the axis of the channels."""
+    """Return height, width and the axis of the channels."""
     match shape:
         case (height, width) if height > 0 and width > 0:
             return height, width, None
@@ -86,11 +88,8 @@ def _geometry(shape: tuple[int, ...]) -> tuple[int, int, int | None]:
             return height, width, 2
         case (1 | 3, height, width) if height > 0 and width > 0:
             return height, width, 0
-    raise UnusableImageError(f"The array has shape {_short(shape)}; send one image of shape {_SHAPES}.")
-
-
-def _short(shape: tuple[int, ...]) -> str:
-    return str(shape) if len(shape) <= 6 else f"of {len(shape)} axes"
+    text = str(shape) if len(shape) <= 6 else f"of {len(shape)} axes"
+    raise UnusableImageError(f"The array has shape {text}; send one image of shape {_SHAPES}.")
 
 
 def _pixels(samples: NDArray[np.generic]) -> Pillow.Image:

@@ -1,4 +1,4 @@
-"""JPEG, PNG, TIFF, BMP and WebP, through Pillow."""
+"""Decodes JPEG, PNG, TIFF, BMP and WebP with Pillow."""
 
 from __future__ import annotations
 
@@ -28,17 +28,17 @@ _MAGIC: Final = {
     b"BM": "bmp",
 }
 _PIXELS_PER_BYTE: Final = 8 * 64
-"""Of a Huffman-coded JPEG: each block of 8x8 takes a bit or more (ITU-T T.81, F.1.2 and G.1.2)."""
+"""Most pixels per byte of a Huffman-coded JPEG: a block of 8x8 takes at least a bit (ITU-T T.81, F.1.2 and G.1.2)."""
 
-_TURNED: Final = frozenset({5, 6, 7, 8})
+_ROTATED: Final = frozenset({5, 6, 7, 8})
 """EXIF orientations that swap width and height (CIPA DC-008, section 4.6.5.1.6)."""
 
 _PHOTOMETRIC, _BITS, _SAMPLE_FORMAT = 262, 258, 339
 _WHITE_IS_ZERO, _SIGNED = 0, 2
 """TIFF 6.0, section 8 and page 80."""
 
-# What Pillow's readers raise on broken files. Seen in half a million broken copies: OSError, SyntaxError, TypeError and
-# ValueError; by its code also the end of the bytes, absent tags, rationals without denominator, lengths too large.
+# What Pillow's readers raise on damaged files. Half a million damaged copies raised OSError, SyntaxError, TypeError and
+# ValueError; its code can raise the others: end of bytes, absent tags, rationals without denominator, large lengths.
 _FAULTS: Final = (
     ArithmeticError,
     EOFError,
@@ -53,31 +53,36 @@ _FAULTS: Final = (
 
 
 def recognises(data: bytes) -> bool:
-    """Whether the first bytes are those of a format read here."""
+    """Whether the first bytes are those of a supported raster format."""
     return _format(data) is not None
 
 
 def decode(data: bytes, limits: Limits, at_least: tuple[int, int] | None) -> Image:
-    """Decode one raster image; see `handlers.formats.decode.decode`."""
+    """Decode one raster image; see `handlers.formats.decode.decode`.
+
+    Raises
+    ------
+    RequestError
+        And nothing else, whatever the bytes are.
+    """
     name = _format(data)
     assert name is not None
     try:
         with warnings.catch_warnings():
-            # Our own limit follows; Pillow's warns first and raises later.
+            # Pillow's limit warns first and raises later; ours follows.
             warnings.simplefilter("ignore")
             return _decode(data, name, limits, at_least)
     except RequestError:
         raise
     except Pillow.DecompressionBombError as error:
-        raise UnusableImageError(f"The image announces more than the {limits.pixels} pixels that are read.") from error
+        raise UnusableImageError(f"The image declares more pixels than the limit of {limits.pixels}.") from error
     except UnidentifiedImageError as error:
         raise UnreadableImageError(
-            f"The bytes start as {name.upper()}; what follows is broken, or of a kind that is not read. "
-            f"Save it anew as PNG."
+            f"The {name.upper()} image is damaged or of an unsupported kind; export it as PNG."
         ) from error
     except _FAULTS as error:
-        # Pillow's own words may quote the file: they go no further than the log of the cause.
-        raise UnreadableImageError(f"The {name.upper()} image is broken or cut off; save it anew.") from error
+        # Pillow's message may quote the file: it stays in the traceback, which only the log shows.
+        raise UnreadableImageError(f"The {name.upper()} image is damaged or incomplete; export it again.") from error
 
 
 def _format(data: bytes) -> str | None:
@@ -90,14 +95,14 @@ def _decode(data: bytes, name: str, limits: Limits, at_least: tuple[int, int] | 
     picture: Pillow.Image = Pillow.open(BytesIO(data), formats=[name.upper()])
     width, height = picture.size
     if width * height > limits.pixels:
-        raise UnusableImageError(f"The image announces {width}x{height} pixels; at most {limits.pixels} are read.")
+        raise UnusableImageError(f"The image declares {width}x{height} pixels; the limit is {limits.pixels}.")
     _check(picture, data, name)
-    # A TIFF's size is upright already, and its reader turns the pixels itself.
+    # The size of a TIFF is upright already, and its reader rotates the pixels.
     orientation = 1 if name == "tiff" else picture.getexif().get(ExifTags.Base.Orientation, 1)
-    if orientation in _TURNED:
+    if orientation in _ROTATED:
         width, height = height, width
     if at_least is not None and name == "jpeg":
-        picture.draft(None, at_least[::-1] if orientation in _TURNED else at_least)
+        picture.draft(None, at_least[::-1] if orientation in _ROTATED else at_least)
     picture.load()
     if orientation != 1:
         picture = ImageOps.exif_transpose(picture)
@@ -105,19 +110,17 @@ def _decode(data: bytes, name: str, limits: Limits, at_least: tuple[int, int] | 
 
 
 def _check(picture: Pillow.Image, data: bytes, name: str) -> None:
-    """Refuse what is no single image, and what costs far more than its pixels."""
+    """Reject files that are not a single image, or whose decoding costs far more than their pixels."""
     if name == "jpeg":
         # Further pictures of a JPEG (CIPA DC-007) are previews and gain maps; the first one is the image.
-        if "progressive" in picture.info and codestream.too_many_scans(data):
-            raise UnreadableImageError("The JPEG image comes in more scans than any film; save it anew.")
+        if "progressive" in picture.info and codestream.has_too_many_scans(data):
+            raise UnreadableImageError("The JPEG image has more scans than any real image; export it again.")
         if picture.width * picture.height > _PIXELS_PER_BYTE * len(data):
-            raise UnreadableImageError(f"The JPEG image announces more pixels than its {len(data)} bytes can hold.")
+            raise UnreadableImageError(f"The JPEG image declares more pixels than its {len(data)} bytes can hold.")
     elif getattr(picture, "is_animated", False):
-        raise UnusableImageError(
-            f"The {name.upper()} file holds several frames; send one of them as an image of its own."
-        )
+        raise UnusableImageError(f"The {name.upper()} file has several frames; send each frame as a separate image.")
     elif name == "bmp" and picture.info.get("compression") in {1, 2}:
-        raise UnsupportedMediaTypeError("Run-length coded BMP is not read; send it as PNG.")
+        raise UnsupportedMediaTypeError("Run-length coded BMP is not supported; export the image as PNG.")
     elif isinstance(picture, TiffImageFile) and _SIGNED in _tag(picture, _SAMPLE_FORMAT):
         raise UnusableImageError("The TIFF image has signed samples; send 8 or 16 unsigned bits, or floats in [0, 1].")
 
@@ -128,20 +131,20 @@ def _tag(picture: TiffImageFile, tag: int) -> tuple[int, ...]:
 
 
 def _plain(picture: Pillow.Image) -> Pillow.Image:
-    """Bring any of Pillow's modes to `L`, `RGB` or `F`, over black where transparent."""
+    """Convert any of Pillow's modes to `L`, `RGB` or `F`; transparency is composed over black."""
     match picture.mode:
         case "L" | "RGB" if "transparency" not in picture.info:
             return picture
         case "1" if "transparency" not in picture.info:
             return picture.convert("L")
         case "I;16" | "I;16B" | "I;16L":
-            return _upright_gray(from_integer(np.asarray(picture), bits=_depth(picture)), picture)
+            return _black_is_zero(from_integer(np.asarray(picture), bits=_depth(picture)), picture)
         case "F":
-            return _upright_gray(from_float(np.asarray(picture)), picture)
+            return _black_is_zero(from_float(np.asarray(picture)), picture)
         case "I":
-            raise UnusableImageError("The image has integer samples of 32 bits; send them with 8 or 16 bits.")
+            raise UnusableImageError("The image has 32-bit integer samples; send 8 or 16 bits.")
         case "CMYK":
-            return _gray_if_gray(_inked(picture).convert("RGB"))
+            return _gray_if_gray(_undo_cmyk_inversion(picture).convert("RGB"))
         case "L" | "1" | "RGB" | "LA" | "La" | "PA" | "RGBA" | "RGBa" | "P":
             return _flatten(picture)
         case _:
@@ -149,26 +152,26 @@ def _plain(picture: Pillow.Image) -> Pillow.Image:
 
 
 def _depth(picture: Pillow.Image) -> int:
-    """Bits of a deep gray sample; Pillow leaves the 12 bits of a TIFF at the lower end of 16."""
+    """Return the bits of a deep gray sample; Pillow keeps the 12 bits of a TIFF at the lower end of 16."""
     return min(_tag(picture, _BITS) or (16,)) if isinstance(picture, TiffImageFile) else 16
 
 
-def _upright_gray(gray: Pillow.Image, picture: Pillow.Image) -> Pillow.Image:
-    """Turn WhiteIsZero round: Pillow does so for samples of 8 bits or fewer only."""
+def _black_is_zero(gray: Pillow.Image, picture: Pillow.Image) -> Pillow.Image:
+    """Invert WhiteIsZero, which Pillow does only for samples of 8 bits or fewer."""
     if isinstance(picture, TiffImageFile) and _tag(picture, _PHOTOMETRIC) == (_WHITE_IS_ZERO,):
         return Pillow.fromarray(np.float32(255) - np.asarray(gray))
     return gray
 
 
-def _inked(picture: Pillow.Image) -> Pillow.Image:
-    """Undo Pillow's inversion of a CMYK JPEG that has no Adobe marker: only Adobe writes them inverted."""
+def _undo_cmyk_inversion(picture: Pillow.Image) -> Pillow.Image:
+    """Undo Pillow's inversion of CMYK JPEGs without Adobe marker: only Adobe writes them inverted."""
     if picture.format == "JPEG" and "adobe" not in picture.info:
         return Pillow.merge("CMYK", [band.point(lambda ink: 255 - ink) for band in picture.split()])
     return picture
 
 
 def _flatten(picture: Pillow.Image) -> Pillow.Image:
-    """Resolve palette and transparency; what is gray all over comes back as `L`."""
+    """Resolve palette and transparency; an image that is gray everywhere becomes `L`."""
     if picture.mode == "P" and "transparency" not in picture.info:
         return _gray_if_gray(picture.convert("RGB"))
     whole = picture if picture.mode in {"LA", "RGBA"} else picture.convert("RGBA")

@@ -1,7 +1,4 @@
-"""A zip of images: its entries in the order that a reader expects, none beyond the limits.
-
-Nothing is written anywhere, so an entry's name is only told back.
-"""
+"""Unpacks a zip of images in memory, within limits and in natural order of the file names."""
 
 from __future__ import annotations
 
@@ -16,20 +13,19 @@ from handlers.errors import BadRequestError, ContentTooLargeError, RequestError,
 
 _MAGIC: Final = (b"PK\x03\x04", b"PK\x05\x06")
 """A first entry; the end of an empty zip (APPNOTE 6.3.10, sections 4.3.7 and 4.3.16)."""
-_LISTED: Final = b"PK\x01\x02"
-"""Begins each entry of the directory (section 4.3.12)."""
-_OTHERS: Final = 4
-"""Most entries, for each image that may be there, of which the most are folders and hidden files."""
+_DIRECTORY_ENTRY: Final = b"PK\x01\x02"
+"""First bytes of each entry of the directory (section 4.3.12)."""
+_ENTRIES_PER_IMAGE: Final = 4
+"""Most entries, folders and hidden files included, for each image that the limit allows."""
 _ENCRYPTED: Final = 0x1
 _METHODS: Final = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
-_CLUTTER: Final = ("Thumbs.db", "desktop.ini")
-"""What Windows hides."""
+_HIDDEN: Final = ("Thumbs.db", "desktop.ini")
 _DIGITS: Final = re.compile("([0-9]+)")
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One file of a zip; an error stands in the place of one that cannot be unpacked."""
+    """One file of a zip; its content is an error where it cannot be unpacked."""
 
     name: str
     content: bytes | RequestError
@@ -40,82 +36,81 @@ def recognises(data: bytes) -> bool:
     return data.startswith(_MAGIC)
 
 
-def read(data: bytes, most: int, together: int, each: int) -> tuple[Entry, ...]:
-    """Unpack the files of a zip, numbers in their names in the order of numbers (slice_2 before slice_10).
+def read(data: bytes, max_files: int, max_total: int, max_each: int) -> tuple[Entry, ...]:
+    """Unpack the files of a zip in natural order (slice_2 before slice_10).
 
-    Folders and hidden files (`.DS_Store`, `__MACOSX/...`) are passed over.
+    Folders and hidden files (`.DS_Store`, `__MACOSX/...`) are skipped.
 
     Parameters
     ----------
-    most
+    max_files
         Number of files.
-    together, each
-        Bytes that all files, and each of them, may have when unpacked.
+    max_total, max_each
+        Unpacked bytes of all files together, and of each.
 
     Raises
     ------
-    BadRequest
-        If the zip is broken, encrypted or holds no file.
-    ContentTooLarge
-        If it holds more files or bytes.
+    BadRequestError
+        If the zip is damaged, encrypted or empty.
+    ContentTooLargeError
+        If it has more files or bytes.
     """
-    # Counted before they are parsed: a body of the largest size lists a million empty entries.
-    if data.count(_LISTED) > _OTHERS * most:
+    # Counted before parsing: a body of the largest size can list a million empty entries.
+    if data.count(_DIRECTORY_ENTRY) > _ENTRIES_PER_IMAGE * max_files:
         raise ContentTooLargeError(
-            f"The zip lists more than {_OTHERS * most} entries; at most {most} images are read at once."
+            f"The zip has more than {_ENTRIES_PER_IMAGE * max_files} entries; the limit is {max_files} images."
         )
     try:
-        with zipfile.ZipFile(BytesIO(data)) as opened:
-            return tuple(_entry(opened, info, each) for info in _files(opened, most, together))
+        with zipfile.ZipFile(BytesIO(data)) as archive:
+            return tuple(
+                Entry(info.filename, _content(archive, info, max_each))
+                for info in _files(archive, max_files, max_total)
+            )
     except RequestError:
         raise
-    # What zipfile raises on damaged directories depends on which bytes are wrong; the client learns that they are.
+    # What zipfile raises on a damaged directory depends on the damaged bytes.
     except (zipfile.BadZipFile, NotImplementedError, OSError, ValueError, LookupError, OverflowError) as error:
-        raise BadRequestError("The zip is broken or cut off; pack it anew.") from error
+        raise BadRequestError("The zip is damaged or incomplete; create it again.") from error
 
 
-def _files(opened: zipfile.ZipFile, most: int, together: int) -> list[zipfile.ZipInfo]:
-    files = sorted((info for info in opened.infolist() if not _is_passed_over(info)), key=_natural)
+def _files(archive: zipfile.ZipFile, max_files: int, max_total: int) -> list[zipfile.ZipInfo]:
+    files = sorted((info for info in archive.infolist() if not _is_skipped(info)), key=_natural)
     if not files:
-        raise BadRequestError("The zip holds no file; pack the images into it.")
-    if len(files) > most:
-        raise ContentTooLargeError(f"The zip holds {len(files)} files; at most {most} images are read at once.")
+        raise BadRequestError("The zip has no files; add the images.")
+    if len(files) > max_files:
+        raise ContentTooLargeError(f"The zip has {len(files)} files; the limit is {max_files} images.")
     size = sum(info.file_size for info in files)
-    if size > together:
-        raise ContentTooLargeError(f"The zip unpacks to {size} bytes; at most {together} are read at once.")
+    if size > max_total:
+        raise ContentTooLargeError(f"The zip unpacks to {size} bytes; the limit is {max_total}.")
     if any(info.flag_bits & _ENCRYPTED for info in files):
-        raise BadRequestError("The zip is encrypted; pack it without a password.")
+        raise BadRequestError("The zip is encrypted; create it without a password.")
     return files
 
 
-def _is_passed_over(info: zipfile.ZipInfo) -> bool:
+def _is_skipped(info: zipfile.ZipInfo) -> bool:
     *folders, name = info.filename.split("/")
-    return info.is_dir() or "__MACOSX" in folders or name.startswith(".") or name in _CLUTTER
+    return info.is_dir() or "__MACOSX" in folders or name.startswith(".") or name in _HIDDEN
 
 
 def _natural(info: zipfile.ZipInfo) -> list[tuple[int, str]]:
-    """Sort key: numbers by their length, then their digits, which int() would limit."""
+    """Return a sort key: numbers by their length, then their digits, since int() limits the digits."""
     pieces = _DIGITS.split(info.filename)
     keys = [(0, piece) for piece in pieces]
     keys[1::2] = [(len(piece.lstrip("0")), piece.lstrip("0")) for piece in pieces[1::2]]
     return [*keys, (0, info.filename)]
 
 
-def _entry(opened: zipfile.ZipFile, info: zipfile.ZipInfo, each: int) -> Entry:
-    return Entry(info.filename, _content(opened, info, each))
-
-
-def _content(opened: zipfile.ZipFile, info: zipfile.ZipInfo, each: int) -> bytes | RequestError:
+def _content(archive: zipfile.ZipFile, info: zipfile.ZipInfo, max_each: int) -> bytes | RequestError:
     if info.compress_type not in _METHODS:
-        return UnsupportedMediaTypeError("This entry of the zip is compressed in a way that is not read; use deflate.")
-    if info.file_size > each:
-        return ContentTooLargeError(f"This entry of the zip has {info.file_size} bytes; at most {each} are read.")
+        return UnsupportedMediaTypeError("This zip entry has an unsupported compression method; use deflate.")
+    if info.file_size > max_each:
+        return ContentTooLargeError(f"This zip entry has {info.file_size} bytes; the limit is {max_each}.")
     try:
-        with opened.open(info) as stream:
-            # Bounded: read() alone would unpack whatever the data holds, and cut it to the announced size afterwards.
+        with archive.open(info) as stream:
+            # Bounded: read() alone would unpack all data, then cut them to the declared size.
             return stream.read(info.file_size)
-    # The problem stands in the entry's own place: the other entries keep their answers.
+    # Returned, not raised: the other entries are still analysed.
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, OSError, ValueError) as error:
-        failure = BadRequestError("This entry of the zip is broken; pack it anew.")
+        failure = BadRequestError("This zip entry is damaged; create the zip again.")
         failure.__cause__ = error
         return failure

@@ -22,7 +22,12 @@ from radserve.errors import BuildError, MissingWeightsError
 if TYPE_CHECKING:
     from handlers.torchserve_handler import TorchServeHandler
 
-_COPIED: Final = ("archive.yaml", "model-config.yaml", "metrics.json", "CARD.md")
+_COPIED: Final = {
+    "archive.yaml": "archive.yaml",
+    "torchserve.yaml": "model-config.yaml",
+    "metrics.json": "metrics.json",
+    "CARD.md": "CARD.md",
+}
 """Files of a model's folder that are copied into the archive if they exist."""
 _BUILD_MODULES: Final = ("builder", "export", "mar", "model", "placeholder")
 """Modules of this package that determine the content of an archive."""
@@ -129,12 +134,12 @@ def _placeholder(source: Source, folder: Path) -> Source:
 def _stage(source: Source, stage: Path) -> None:
     package = Path(handlers.__file__).parent
     shutil.copytree(package, stage / "handlers", ignore=shutil.ignore_patterns("__pycache__", "*.pyc"))
-    for name in (*_COPIED, source.recipe.sample):
-        if (source.folder / name).exists():
-            shutil.copyfile(source.folder / name, stage / name)
-    for name in ("model-config.yaml", source.recipe.sample):
-        if not (stage / name).exists():
+    for name in ("torchserve.yaml", source.recipe.sample):
+        if not (source.folder / name).exists():
             raise BuildError(f"{source.folder / name}: missing; every archive needs it.")
+    for name, target in {**_COPIED, source.recipe.sample: source.recipe.sample}.items():
+        if (source.folder / name).exists():
+            shutil.copyfile(source.folder / name, stage / target)
     _export(source, stage)
 
 
@@ -171,7 +176,7 @@ def predict_sample(folder: Path, recipe: Recipe) -> str:
         raise BuildError(f"{recipe.name}: its sample {recipe.sample} is rejected: {result}")
     handler = _handler(recipe)
     handler.recipe, handler.model = recipe, Model(recipe.name, recipe.version, None, recipe.warning)
-    return json.dumps(handler.summary(handler.describe(result).document), indent=2) + "\n"
+    return json.dumps(handler.summary(handler.predict(result).document), indent=2) + "\n"
 
 
 def _handler(recipe: Recipe) -> TorchServeHandler:

@@ -29,7 +29,7 @@ _REQUIRED: Final = (
     "model-config.yaml",
     "program.pt2",
     "sample.json",
-    "handlers/torchserve_handler.py",
+    "handlers/__init__.py",
 )
 
 

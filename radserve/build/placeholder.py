@@ -34,7 +34,7 @@ def create(source: Source, folder: Path) -> Recipe:
     Parameters
     ----------
     source
-        Model whose sample and `model-config.yaml` are copied.
+        Model whose sample and `torchserve.yaml` are copied.
     folder
         Folder to create.
 
@@ -44,7 +44,7 @@ def create(source: Source, folder: Path) -> Recipe:
     """
     recipe = source.recipe
     folder.mkdir()
-    for name in ("model-config.yaml", recipe.sample):
+    for name in ("torchserve.yaml", recipe.sample):
         if (source.folder / name).is_file():
             shutil.copyfile(source.folder / name, folder / name)
     untrained = _mark(recipe, _write_weights(recipe, folder / recipe.weights.file))

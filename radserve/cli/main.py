@@ -48,7 +48,7 @@ class Command:
 
 
 COMMANDS: Final = {
-    "predict": Command("radserve.cli.predict_command:predict"),
+    "predict": Command("radserve.cli.predict:predict"),
     "serve": Command("radserve.cli.serve:serve", "serve"),
     "front": Command("radserve.cli.serve:front", "serve"),
     "sagemaker": Command("radserve.cli.sagemaker:sagemaker", "serve"),
@@ -58,9 +58,9 @@ COMMANDS: Final = {
     "store": Command("radserve.cli.store:app", "store"),
     "models": Command("radserve.cli.models:app"),
     "rollout": Command("radserve.cli.rollout:rollout"),
-    "apply": Command("radserve.cli.deployment:apply"),
-    "diff": Command("radserve.cli.deployment:diff"),
-    "audit": Command("radserve.cli.deployment:audit"),
+    "apply": Command("radserve.cli.apply:apply"),
+    "diff": Command("radserve.cli.apply:diff"),
+    "audit": Command("radserve.cli.apply:audit"),
     "deploy": Command("radserve.cli.deploy:app", "deploy"),
     "data": Command("training.cli:data_app", "train"),
     "train": Command("training.cli:train", "train"),

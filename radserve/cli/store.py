@@ -240,9 +240,9 @@ def keygen(
     0    created
     1    a file exists already, or cannot be written
     """
-    from radserve.store import signing
+    from radserve.store import signature
 
-    key_id = signing.generate(file)
+    key_id = signature.generate(file)
     typer.echo(f"Key {key_id[:16]}: keep {file} secret and give {file}.pub to everyone who pulls.", err=True)
 
 

@@ -64,7 +64,7 @@ class Routing:
                 raise ServeError(f"The shares of {name} must add up to 100 %; they are {shares or 'empty'}.")
         for name, percent in self.shadow.items():
             if name not in self.shares:
-                raise ServeError(f"{name} has no shares, so there is no version to compare copies with.")
+                raise ServeError(f"{name} has no shares, so copies have no version to compare with.")
             if not 0 <= percent <= 100:
                 raise ServeError(f"The shadow share of {name} is {percent:g} %; it must be 0 to 100 %.")
 

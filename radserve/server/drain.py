@@ -85,7 +85,7 @@ class Drain:
             logger.warning("cannot close the listening socket (%s); new requests are still answered", error.strerror)
 
     async def _in_flight(self) -> bool:
-        if worker.anyone_busy(self._run_directory.busy):
+        if worker.is_any_busy(self._run_directory.busy):
             return True
         for entry in self._entries:
             with contextlib.suppress(httpx.HTTPStatusError):

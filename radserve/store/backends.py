@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import os
 import re
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -84,19 +85,21 @@ class FolderStorage(Storage):
 
     def unfinished_uploads(self) -> list[UnfinishedUpload]:
         """List temporary files, those of obstore (`NAME#1`) and those of RadServe."""
-        paths = [
-            path
-            for folder in (self._root, self._root / BLOBS)
-            for path in (*folder.glob("*#*"), *folder.glob(f".*{PART_SUFFIX}"))
-        ]
-        return [
-            UnfinishedUpload(str(path.relative_to(self._root)), datetime.fromtimestamp(path.stat().st_mtime, UTC))
-            for path in sorted(paths)
-        ]
+        uploads = []
+        for folder in (self._root, self._root / BLOBS):
+            for path in sorted([*folder.glob("*#*"), *folder.glob(f".*{PART_SUFFIX}")]):
+                with suppress(FileNotFoundError):  # a push has completed meanwhile
+                    started = datetime.fromtimestamp(path.stat().st_mtime, UTC)
+                    uploads.append(UnfinishedUpload(str(path.relative_to(self._root)), started))
+        return uploads
 
     def discard(self, upload: UnfinishedUpload) -> None:
         """Delete a temporary file."""
-        (self._root / upload.key).unlink(missing_ok=True)
+        path = self._root / upload.key
+        try:
+            path.unlink(missing_ok=True)
+        except OSError as error:
+            raise StoreError(f"{path}: {error.strerror}.") from error
 
     def _explain(self, text: str) -> None:
         reason = text.partition("\n")[0].removeprefix("Generic LocalFileSystem error: ")

@@ -114,16 +114,16 @@ def _append(storage: Storage, archive: PublishedArchive, file: BinaryIO, progres
 
 def _holds(target: Path, entry: Entry) -> bool:
     """Return whether a model store has an intact copy of an archive; reject other content under its version."""
-    held = model_store.read(target).find(entry.name, entry.version)
-    if held is None:
+    existing = model_store.read(target).find(entry.name, entry.version)
+    if existing is None:
         return False
-    if held.sha256 != entry.sha256:
+    if existing.sha256 != entry.sha256:
         raise StoreError(
-            f"{target}: holds {entry.name} {entry.version} with sha256 {held.sha256}, but the store has "
-            f"{entry.sha256}. Pull into another --model-store, or delete {held.file} and its entry in "
+            f"{target}: holds {entry.name} {entry.version} with sha256 {existing.sha256}, but the store has "
+            f"{entry.sha256}. Pull into another --model-store, or delete {existing.file} and its entry in "
             f"{model_store.FILE}, and pull again."
         )
-    return _matches(target / held.file, entry)
+    return _matches(target / existing.file, entry)
 
 
 def _matches(path: Path, entry: Entry) -> bool:

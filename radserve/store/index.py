@@ -69,7 +69,7 @@ class Catalog(BaseModel):
         Raises
         ------
         StoreError
-            If there is none; the message lists the names or versions that exist.
+            If it is missing; the message lists the available names or versions.
         """
         archive = self.find(name, version)
         if archive is not None:

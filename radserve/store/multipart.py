@@ -65,7 +65,7 @@ def abort(name: str, bucket: str, key: str, upload_id: str) -> None:
 
 
 def _resumable(s3: S3Client, bucket: str, key: str) -> tuple[str, dict[int, PartTypeDef]]:
-    """Return the newest unfinished upload of a key and its parts by number; start one if there is none."""
+    """Return the newest unfinished upload of a key and its parts by number; start one if necessary."""
     uploads = s3.list_multipart_uploads(Bucket=bucket, Prefix=key).get("Uploads", [])
     own = [item for item in uploads if item["Key"] == key]
     if not own:

@@ -125,7 +125,7 @@ class Storage:
             return None
 
     def write_index(self, data: bytes, version: UpdateVersion | None) -> None:
-        """Replace the index if it still has this version (None: if there is none yet).
+        """Replace the index if it still has this version (None: if it does not exist).
 
         Raises
         ------

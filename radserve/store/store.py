@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -14,12 +15,15 @@ from radserve.build import mar
 from radserve.build import model_store as model_stores
 from radserve.build.model_store import Entry, Index
 from radserve.errors import ArchiveError, IndexConflictError, InterruptedTransferError, StoreError
-from radserve.store import backends, index, rollback_guard, signing
+from radserve.store import backends, index, rollback_guard, signature
 from radserve.store.download import download
 from radserve.store.index import Catalog, PublishedArchive
 from radserve.store.rollback_guard import IndexState
-from radserve.store.signing import KeyRing, KeySource
+from radserve.store.signature import KeyRing, KeySource
 from radserve.store.storage import INDEX, Blob, Progress, Storage, StoredIndex, UnfinishedUpload
+
+# stamina logs every retry. Without logging configuration, Python would print these lines among the command's output.
+logging.getLogger("stamina").addHandler(logging.NullHandler())
 
 _WRITE_ATTEMPTS: Final = 20
 """Attempts to write the index; each failure means that another process wrote it."""
@@ -36,7 +40,7 @@ class IndexSnapshot:
     stored
         Version of its file, for conditional writes; None if there is no index yet.
     key_ids, verified_by
-        See `signing.VerifiedPayload`.
+        See `signature.VerifiedPayload`.
     state
         What a model store records to detect a rollback.
     """
@@ -120,9 +124,9 @@ class Store:
         if stored is None:
             return IndexSnapshot(Catalog(), None, (), None, IndexState.of(0, b""))
         source = f"{self.name}/{INDEX}"
-        content = signing.unseal(stored.data, (), source)
+        content = signature.unseal(stored.data, (), source)
         if content.key_ids or not accept_unsigned:
-            content = signing.unseal(stored.data, self.keys.trusted, source)
+            content = signature.unseal(stored.data, self.keys.trusted, source)
         catalog = index.parse(content.payload, source)
         state = IndexState.of(catalog.serial, content.payload)
         return IndexSnapshot(catalog, stored, content.key_ids, content.verified_by, state)
@@ -326,7 +330,7 @@ class Store:
                 self._require_key(before)
                 after = change(before.catalog)
                 if after != before.catalog:
-                    data = signing.seal(after.model_dump_json().encode(), self.keys.signer)
+                    data = signature.seal(after.model_dump_json().encode(), self.keys.signer)
                     self.storage.write_index(data, before.stored.version if before.stored else None)
         return after
 

@@ -1,4 +1,4 @@
-"""Detection of busy workers: those that hold the lock of `handlers.worker.busy`."""
+"""Detection of busy workers: those that hold the lock of `handlers.worker.busy_lock`."""
 
 from __future__ import annotations
 
@@ -22,6 +22,6 @@ def any_busy(path: Path, pids: Collection[int], locks: Path = _LOCKS) -> bool:
     try:
         text = locks.read_text(encoding="ascii")
     except OSError:
-        return worker.anyone_busy(path)
+        return worker.is_any_busy(path)
     inode = str(path.stat().st_ino)
     return any(int(match["pid"]) in pids for match in _LINE.finditer(text) if match["inode"] == inode)

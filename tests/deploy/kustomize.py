@@ -39,7 +39,5 @@ def one(documents: list[dict[str, Any]], kind: str) -> dict[str, Any]:
 
 def longest() -> float:
     """Return the seconds that nginx waits for the slowest archive."""
-    timeouts = [
-        yaml.safe_load(path.read_text())["responseTimeout"] for path in ROOT.glob("archives/*/model-config.yaml")
-    ]
+    timeouts = [yaml.safe_load(path.read_text())["responseTimeout"] for path in ROOT.glob("archives/*/torchserve.yaml")]
     return float(max(timeouts)) + configuration.MARGIN

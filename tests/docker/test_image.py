@@ -281,4 +281,4 @@ def test_lambda_image_contains_one_archive(checkout: Path, keys: Keys) -> None:
         invoked(name, keys, "") as (runtime, _),
         pytest.raises(FunctionError, match="RADSERVE_GATEWAY_ARCHIVE needs yaml"),
     ):
-        runtime.answer()
+        runtime.response()

@@ -1,4 +1,4 @@
-"""Many at once: nobody's fault is anybody else's."""
+"""Several images in one batch: a fault of one does not affect the others."""
 
 from __future__ import annotations
 

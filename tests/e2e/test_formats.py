@@ -24,9 +24,9 @@ from pydicom.uid import (
 )
 
 from handlers import recipe as recipes
-from handlers.decision import decide
 from handlers.pipeline import Pipeline, Result
 from handlers.program import Program
+from handlers.threshold import decide
 from radserve.torchserve.verified_models import select
 from tests.conftest import ROOT
 from tests.repack import NAME
@@ -72,7 +72,7 @@ def dicom(picture: Pillow.Image, syntax: str = ExplicitVRLittleEndian, **attribu
     meta.TransferSyntaxUID = ExplicitVRLittleEndian
     data = FileDataset("", {}, file_meta=meta, preamble=b"\0" * 128)
     data.SOPClassUID, data.SOPInstanceUID = meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID
-    data.Modality, data.BodyPartExamined, data.PatientName = "CR", "CHEST", "Nobody^At^All"
+    data.Modality, data.BodyPartExamined, data.PatientName = "CR", "CHEST", "Synthetic^Patient"
     data.Rows, data.Columns = pixels.shape
     data.SamplesPerPixel, data.PhotometricInterpretation = 1, "MONOCHROME2"
     data.BitsAllocated, data.BitsStored, data.HighBit, data.PixelRepresentation = 16, 12, 11, 0
@@ -174,7 +174,7 @@ def test_an_mr_slice_and_an_arm_are_no_chest_film(server: Server, film: Pillow.I
         assert response.status_code == 422
         (name,) = attributes
         assert name in response.json()["detail"]
-        assert "Nobody" not in response.text
+        assert "Synthetic" not in response.text
 
 
 def test_a_colour_photograph_is_no_film(server: Server) -> None:

@@ -1,4 +1,4 @@
-"""docs/gateway.md is true: what it asks a gateway is answered."""
+"""The requests in docs/gateway.md work."""
 
 from __future__ import annotations
 
@@ -17,7 +17,9 @@ from tests.server import Server
 pytestmark = pytest.mark.e2e
 
 HERE = "http://127.0.0.1:8000"
-ASKING = (ROOT / "docs" / "gateway.md").read_text(encoding="utf-8").partition("## Requests\n")[2].partition("\n## ")[0]
+REQUESTS = (
+    (ROOT / "docs" / "gateway.md").read_text(encoding="utf-8").partition("## Requests\n")[2].partition("\n## ")[0]
+)
 
 
 @pytest.fixture(scope="module")
@@ -27,11 +29,11 @@ def url(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[st
 
 
 def block(language: str) -> str:
-    (found,) = re.findall(rf"```{language}\n(.*?)```", ASKING, re.DOTALL)
+    (found,) = re.findall(rf"```{language}\n(.*?)```", REQUESTS, re.DOTALL)
     return str(found)
 
 
-def test_the_shell_lines_run(url: str) -> None:
+def test_shell_lines_run(url: str) -> None:
     command = block("sh").replace(HERE, url).replace("curl ", "curl --fail --silent --show-error ")
     environment = os.environ | {"PATH": f"{ROOT / '.venv' / 'bin'}{os.pathsep}{os.environ['PATH']}"}
     words = ["bash", "-euo", "pipefail", "-c", command]
@@ -40,7 +42,7 @@ def test_the_shell_lines_run(url: str) -> None:
     assert done.stdout.count('"label":"pneumonia"') == 3
 
 
-def test_the_python_lines_run(url: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_python_lines_run(url: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(Path(ROOT))
     exec(compile(block("python").replace(HERE, url), "gateway.md", "exec"), {})
     label, version, count = capsys.readouterr().out.split()

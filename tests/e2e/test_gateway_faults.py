@@ -1,4 +1,4 @@
-"""What a gateway says when the server behind it loses a request."""
+"""Responses of the gateway when the model server loses a request."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.e2e
 FILM = (ROOT / "archives" / NAME / "sample.png").read_bytes()
 
 
-def test_a_worker_that_dies_with_a_request_is_503_and_the_same_succeeds_later(store: Path, tmp_path: Path) -> None:
+def test_dead_worker_returns_503_and_retry_succeeds(store: Path, tmp_path: Path) -> None:
     with (
         running(store, tmp_path / "log", "--workers", "1") as server,
         gateway(server, tmp_path, history="none") as started,
@@ -28,13 +28,13 @@ def test_a_worker_that_dies_with_a_request_is_503_and_the_same_succeeds_later(st
         ThreadPoolExecutor() as pool,
     ):
         (worker,) = server.workers()
-        worker.suspend()  # so that it has the request in its hands for sure
+        worker.suspend()  # so that it cannot finish the request
         before = accepted(server)
         lost = pool.submit(client.post, f"/api/predictions/{NAME}", content=FILM)
         deadline = time.monotonic() + 30
         while accepted(server) == before and time.monotonic() < deadline:
             time.sleep(0.05)
-        time.sleep(0.5)  # from the queue to the worker
+        time.sleep(0.5)  # the request moves from the queue to the worker
         worker.kill()
         answer = lost.result(timeout=60)
         assert (answer.status_code, answer.headers["content-type"]) == (503, "application/problem+json")

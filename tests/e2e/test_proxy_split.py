@@ -376,7 +376,7 @@ def test_a_response_does_not_wait_for_its_copy(client: httpx.Client, split: Spli
         control.delay = 1
         for _ in range(5):
             assert timed(client) < usual + 0.05
-            time.sleep(0.15)  # the next request over the connection waits until the copy is given up
+            time.sleep(0.15)  # the next request over the connection waits until the copy is abandoned
         start = time.monotonic()
         for _ in range(5):
             asked(client)

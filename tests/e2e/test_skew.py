@@ -42,7 +42,7 @@ CASES: Final = 4
 
 @dataclass(frozen=True)
 class Model:
-    """A recipe as it is served, and the folder with its weights."""
+    """A served recipe and the folder with its weights."""
 
     recipe: Recipe
     folder: Path

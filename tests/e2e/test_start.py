@@ -51,7 +51,7 @@ def no_index(store: Path) -> None:
         (flip, "has sha256"),
         (drop_archive, "missing"),
         (drop_program, "does not contain program.pt2"),
-        (wrong_key, "key 'colour' is not known"),
+        (wrong_key, "unknown key 'colour'"),
         (no_index, "the model store is empty"),
     ],
 )

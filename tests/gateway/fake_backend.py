@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
 from collections.abc import Callable
+from io import BytesIO
 from typing import Any
+
+from PIL import Image as Pillow
 
 from gateway.backends.base import ModelRequest, ModelResponse, unknown_model
 from radserve.schema.catalog import Catalog
@@ -55,12 +59,24 @@ def json_response(document: Any, status: int = 200, media_type: str = "applicati
     return ModelResponse(status, media_type, json.dumps(document).encode())
 
 
+def respond(request: ModelRequest) -> ModelResponse:
+    """Return a valid prediction or explanation."""
+    document = prediction(request.body)
+    if request.verb == "explanations":
+        stream = BytesIO()
+        Pillow.new("L", (20, 10)).save(stream, "PNG")
+        data = base64.b64encode(stream.getvalue()).decode()
+        heat_map = {"encoding": "png", "width": 20, "height": 10, "data": data}
+        document["explanation"] = heat_map | {"method": "grad-cam", "label": document["label"], "empty": True}
+    return json_response(document)
+
+
 class FakeBackend:
     """Responds as a script says, and records the requests."""
 
     def __init__(self, script: Callable[[ModelRequest], ModelResponse] | None = None) -> None:
         self.requests: list[ModelRequest] = []
-        self.script = script or (lambda request: json_response(prediction(request.body)))
+        self.script = script or respond
         self.problem: str | None = None
 
     async def infer(self, request: ModelRequest) -> ModelResponse:

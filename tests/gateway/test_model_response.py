@@ -60,9 +60,22 @@ def test_invalid_document_returns_502(body: bytes) -> None:
         model_response.parse(ModelResponse(200, "application/json", body), "predictions")
 
 
-@pytest.mark.parametrize("changes", [{"model": {}}, {"image": ...}, {"probability": "high"}])
-def test_prediction_that_cannot_be_recorded_returns_502(changes: dict[str, object]) -> None:
-    document = model_response.annotate(prediction(b"x", **changes), [None], NOW)
+@pytest.mark.parametrize(
+    "changes", [{"model": {}}, {"image": ...}, {"probability": "high"}, {"label": "pneumonia"}, {"threshold": 0.1}]
+)
+def test_incomplete_or_inconsistent_prediction_returns_502(changes: dict[str, object]) -> None:
+    with pytest.raises(BadGatewayError, match="invalid prediction"):
+        model_response.parse(json_response(prediction(b"x", **changes)), "predictions")
+
+
+def test_explanation_without_heat_map_returns_502() -> None:
+    with pytest.raises(BadGatewayError, match="invalid prediction"):
+        model_response.parse(json_response(prediction(b"x")), "explanations")
+
+
+def test_prediction_without_model_checksum_returns_502() -> None:
+    model = {"name": "chest", "version": "1.0.0", "sha256": None}
+    document = model_response.annotate(prediction(b"x", model=model), [None], NOW)
     with pytest.raises(BadGatewayError):
         model_response.history_entries(document, "predictions", "w", "", keep_names=True)
 

@@ -1,4 +1,4 @@
-"""Small images of every format, made here: what the tests decode, and what they break."""
+"""Generates small images of every format for the tests of the decoders."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from pydicom.encaps import encapsulate
 from pydicom.pixels.encoders.base import get_encoder
 
 SHARED = Path(__file__).resolve().parents[3] / "shared" / "data"
-"""Real images beside the checkout; a test that needs them skips where they are not."""
+"""Real images outside of the checkout; tests that need them are skipped without them."""
 
 Pixels = NDArray[Any]
 
 
 def film(height: int = 40, width: int = 48, top: int = 255, kind: Any = np.uint8) -> Pixels:
-    """A gray picture with edges, a gradient and grain, the same every time; no two corners alike."""
+    """Return a deterministic gray picture with edges, a gradient and grain; its four corners differ."""
     rows, columns = np.mgrid[0:height, 0:width]
     values = 0.55 * columns / width + 0.3 * rows / height + 0.1 * ((rows // 8 + columns // 8) % 2)
     values += 0.05 * np.random.default_rng(1).random((height, width))
@@ -33,13 +33,13 @@ def film(height: int = 40, width: int = 48, top: int = 255, kind: Any = np.uint8
 
 
 def picture(height: int = 40, width: int = 48) -> Pixels:
-    """A colour picture, the same every time."""
+    """Return a deterministic colour picture."""
     gray = film(height, width)
     return np.stack([gray, gray[::-1], gray[:, ::-1]], axis=-1)
 
 
 def saved(pixels: Pixels | Pillow.Image, form: str, **options: Any) -> bytes:
-    """The file that Pillow makes of an array or image."""
+    """Encode an array or image with Pillow."""
     stream = BytesIO()
     image = pixels if isinstance(pixels, Pillow.Image) else Pillow.fromarray(pixels)
     image.save(stream, form, **options)
@@ -47,14 +47,14 @@ def saved(pixels: Pixels | Pillow.Image, form: str, **options: Any) -> bytes:
 
 
 def npy(array: Pixels) -> bytes:
-    """The file that NumPy makes of an array."""
+    """Encode an array with NumPy."""
     stream = BytesIO()
     np.save(stream, array, allow_pickle=True)
     return stream.getvalue()
 
 
 def dicom_dataset(pixels: Pixels, **attributes: Any) -> Dataset:
-    """A data set around the pixels, without pixel data; attributes are set last."""
+    """Return a data set that describes the pixels, without pixel data; `attributes` override."""
     color = pixels.ndim == 3
     dataset = Dataset()
     dataset.SOPClassUID = uid.SecondaryCaptureImageStorage
@@ -78,7 +78,7 @@ def dicom_dataset(pixels: Pixels, **attributes: Any) -> Dataset:
 def dicom(
     pixels: Pixels, syntax: uid.UID = uid.ExplicitVRLittleEndian, *, coded: bytes | None = None, **attributes: Any
 ) -> bytes:
-    """A DICOM file around the pixels, encoded as the transfer syntax says (or with `coded` as its only frame)."""
+    """Return a DICOM file of the pixels in a transfer syntax, or with `coded` as its only frame."""
     dataset = dicom_dataset(pixels, **attributes)
     if "PixelData" not in attributes:
         if syntax.is_encapsulated:
@@ -93,7 +93,7 @@ def dicom(
 
 
 def written(dataset: Dataset, syntax: uid.UID = uid.ExplicitVRLittleEndian) -> bytes:
-    """The bytes of a data set as a file with preamble and meta information."""
+    """Return a data set as a file with preamble and meta information."""
     dataset.file_meta = FileMetaDataset()
     dataset.file_meta.TransferSyntaxUID = syntax
     stream = BytesIO()
@@ -102,7 +102,7 @@ def written(dataset: Dataset, syntax: uid.UID = uid.ExplicitVRLittleEndian) -> b
 
 
 def code(pixels: Pixels, dataset: Dataset, syntax: uid.UID) -> bytes:
-    """One coded frame."""
+    """Encode one frame."""
     match syntax:
         case uid.JPEGBaseline8Bit | uid.JPEGExtended12Bit:
             return saved(pixels, "JPEG", quality=95)
@@ -129,11 +129,11 @@ def code(pixels: Pixels, dataset: Dataset, syntax: uid.UID) -> bytes:
 
 
 def seeds() -> dict[str, bytes]:
-    """One sound file of every kind that is read, by a name."""
+    """Return one valid file of every supported kind, by name."""
     gray, color = film(), picture()
     deep, signed = film(top=4095, kind=np.uint16), film(top=2000, kind=np.int16) - np.int16(1000)
     alpha = np.concatenate([color, gray[..., None]], axis=-1)
-    found = {
+    files = {
         "jpeg": saved(gray, "JPEG"),
         "jpeg-rgb": saved(color, "JPEG"),
         "jpeg-progressive": saved(color, "JPEG", progressive=True),
@@ -165,8 +165,8 @@ def seeds() -> dict[str, bytes]:
         "jpeg-ls-near": uid.JPEGLSNearLossless,
         "jpeg-2000": uid.JPEG2000Lossless,
     }.items():
-        found[f"dicom-{name}"] = dicom(deep, syntax, BitsStored=12, HighBit=11)
-        found[f"dicom-{name}-rgb"] = dicom(color, syntax)
-    found["dicom-jpeg"] = dicom(gray, uid.JPEGBaseline8Bit)
-    found["dicom-jpeg-rgb"] = dicom(color, uid.JPEGBaseline8Bit, PhotometricInterpretation="YBR_FULL_422")
-    return found
+        files[f"dicom-{name}"] = dicom(deep, syntax, BitsStored=12, HighBit=11)
+        files[f"dicom-{name}-rgb"] = dicom(color, syntax)
+    files["dicom-jpeg"] = dicom(gray, uid.JPEGBaseline8Bit)
+    files["dicom-jpeg-rgb"] = dicom(color, uid.JPEGBaseline8Bit, PhotometricInterpretation="YBR_FULL_422")
+    return files

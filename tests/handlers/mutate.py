@@ -1,8 +1,8 @@
-"""Broken files from sound ones, and a child process that decodes them within bounds.
+"""Damages valid files, and decodes the copies in a child process within bounded memory and time.
 
-As a program (`python -m tests.handlers.mutate PREFIX COUNT SEED`) it decodes COUNT broken copies of each file of
-`images.seeds` whose name starts so, in bounded memory and time, and prints what came of them as JSON. A crash or a hang
-is then the child's, not the test run's; the last line on its standard error says which copy it was.
+`python -m tests.handlers.mutate PREFIX COUNT SEED` decodes COUNT damaged copies of each file of `images.seeds` whose
+name starts with PREFIX, and prints the outcomes as JSON. A crash or a hang then ends the child, not the test run; the
+last line of its standard error names the copy.
 """
 
 from __future__ import annotations
@@ -64,14 +64,14 @@ MUTATIONS: tuple[Callable[[bytearray, random.Random], None], ...] = (
 
 
 def broken(data: bytes, chance: random.Random) -> bytes:
-    """A copy with one kind of damage."""
+    """Return a copy with one kind of damage."""
     copy = bytearray(data)
     chance.choice(MUTATIONS)(copy, chance)
     return bytes(copy)
 
 
 def survive(data: bytes) -> str:
-    """Decode, and name what came of it."""
+    """Decode, and return the name of the outcome."""
     try:
         return decode(data, LIMITS, at_least=(16, 16)).pixels.mode
     except RequestError as error:
@@ -80,13 +80,13 @@ def survive(data: bytes) -> str:
         return f"{error.status} {type(error.__cause__).__name__}"
 
 
-def campaign(name: str, sound: bytes, count: int, seed: int) -> dict[str, object]:
-    """Decode broken copies of one file, each within its time."""
+def campaign(name: str, valid: bytes, count: int, seed: int) -> dict[str, object]:
+    """Decode damaged copies of one file, each within `SECONDS`."""
     chance = random.Random(f"{name} {seed}")
     outcomes: Counter[str] = Counter()
     slowest = 0.0
     for number in range(count):
-        data = broken(sound, chance)
+        data = broken(valid, chance)
         sys.stderr.write(f"{name} {seed} {number}\n")
         signal.alarm(SECONDS)
         start = time.monotonic()

@@ -1,4 +1,4 @@
-"""What a classifier answers to /explanations, in every form, beside other requests."""
+"""The classification handler: explanations in every representation, batched with predictions."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from PIL import ExifTags
 from PIL import Image as Pillow
 
 from handlers.classification import Classification
-from handlers.errors import ProgramError
-from handlers.program import DeviceLostError, Program
+from handlers.errors import DeviceLostError, ProgramError
+from handlers.program import Program
 from tests.handlers.images import dicom, saved
 from tests.handlers.test_pipeline import film
 from tests.handlers.test_torchserve_handler import context
@@ -29,18 +29,18 @@ EXPLAIN = {"explain": "True"}
 VIEW = "image/png;view=image"
 BRIGHT = film(low=120)
 
-Raw = tuple[int, str, bytes]
+RawSamples = tuple[int, str, bytes]
 
 
 @pytest.fixture
 def classifier(brightness_archive: Path) -> Classification:
-    made = Classification()
-    made.initialize(context(brightness_archive, []))
-    return made
+    handler = Classification()
+    handler.initialize(context(brightness_archive, []))
+    return handler
 
 
-def ask(classifier: Classification, *requests: tuple[Any, dict[str, Any]]) -> list[Raw]:
-    """Send one batch; return status, media type and body of each answer."""
+def ask(classifier: Classification, *requests: tuple[Any, dict[str, Any]]) -> list[RawSamples]:
+    """Send one batch; return status, media type and body of each response."""
     around = context(Path(), [dict(headers) for _, headers in requests])
     bodies = classifier.handle([{"body": body} for body, _ in requests], around)
     return [
@@ -57,7 +57,7 @@ def pixels(data: bytes) -> NDArray[np.int64]:
     return np.asarray(opened(data)).astype(int)
 
 
-def test_an_explanation_is_the_whole_answer_and_a_map_for_its_label(classifier: Classification) -> None:
+def test_an_explanation_is_the_prediction_and_a_map_for_its_label(classifier: Classification) -> None:
     (status, media, body), (_, _, plain) = ask(classifier, (BRIGHT, EXPLAIN), (BRIGHT, {}))
     assert (status, media) == (200, "application/json")
     document = json.loads(body)
@@ -75,7 +75,7 @@ def test_an_explanation_is_the_whole_answer_and_a_map_for_its_label(classifier: 
     assert (heat.mode, heat.size) == ("L", (96, 64))
 
 
-def test_the_map_follows_the_brightness_that_the_model_answers_from(classifier: Classification) -> None:
+def test_the_map_follows_the_brightness_that_the_model_uses(classifier: Classification) -> None:
     ((_, _, body),) = ask(classifier, (BRIGHT, EXPLAIN))  # brighter from left to right
     document = json.loads(body)
     assert document["label"] == "bright"
@@ -99,40 +99,40 @@ def test_pictures_are_the_overlay_in_colour_and_the_map_in_gray(classifier: Clas
     assert change[heat == heat.max()].min() > 50
 
 
-def test_a_view_that_there_is_not_is_refused_with_those_there_are(classifier: Classification) -> None:
+def test_an_unknown_view_is_406_and_lists_the_available_ones(classifier: Classification) -> None:
     ((status, _, body),) = ask(classifier, (BRIGHT, EXPLAIN | {"accept": "image/png;view=mask"}))
     assert status == 406
     assert "view=overlay" in json.loads(body)["detail"]
     assert "view=map" in json.loads(body)["detail"]
 
 
-@pytest.mark.parametrize("asked", [{}, EXPLAIN])
-def test_the_image_is_shown_as_it_was_decoded(classifier: Classification, asked: dict[str, str]) -> None:
+@pytest.mark.parametrize("headers", [{}, EXPLAIN])
+def test_the_image_view_is_the_decoded_image(classifier: Classification, headers: dict[str, str]) -> None:
     gray = np.tile(np.linspace(0, 4095, 96).astype(np.uint16), (64, 1))
     window: dict[str, Any] = {"WindowCenter": 1024, "WindowWidth": 2048, "PhotometricInterpretation": "MONOCHROME1"}
-    ((status, media, body),) = ask(classifier, (dicom(gray, **window), asked | {"accept": VIEW}))
+    ((status, media, body),) = ask(classifier, (dicom(gray, **window), headers | {"accept": VIEW}))
     assert (status, media) == (200, "image/png")
     shown = opened(body)
     assert (shown.mode, shown.size) == ("L", (96, 64))
-    found = pixels(body)
-    assert (found[:, 0] == 255).all()  # inverted, for it is MONOCHROME1
-    assert (found[:, 48:] == 0).all()  # outside of the window
+    levels = pixels(body)
+    assert (levels[:, 0] == 255).all()  # inverted: MONOCHROME1
+    assert (levels[:, 48:] == 0).all()  # outside of the window
 
 
-def test_a_turned_photograph_is_shown_upright(classifier: Classification) -> None:
+def test_a_rotated_photograph_is_shown_upright(classifier: Classification) -> None:
     exif = Pillow.Exif()
     exif[ExifTags.Base.Orientation] = 6
     ((status, _, body),) = ask(classifier, (saved(opened(BRIGHT), "JPEG", exif=exif), {"accept": VIEW}))
     assert (status, opened(body).size) == (200, opened(BRIGHT).size[::-1])
 
 
-def test_a_picture_of_a_prediction_is_only_the_image_and_only_by_name(classifier: Classification) -> None:
+def test_a_prediction_has_only_the_image_view_and_only_by_name(classifier: Classification) -> None:
     ((status, _, body),) = ask(classifier, (BRIGHT, {"accept": "image/png"}))
     assert status == 406
     assert VIEW in json.loads(body)["detail"]
 
 
-def test_a_refused_image_is_not_shown(classifier: Classification) -> None:
+def test_a_rejected_image_has_no_picture(classifier: Classification) -> None:
     ((status, media, _),) = ask(classifier, (b"garbage", {"accept": VIEW}))
     assert (status, media) == (415, "application/problem+json")
 
@@ -150,11 +150,11 @@ def test_several_images_get_an_explanation_each_in_their_own_size(classifier: Cl
     assert "explanation" not in broken
 
 
-def test_explanations_that_fail_spare_the_predictions_beside_them(
+def test_a_failed_explanation_does_not_affect_other_requests(
     classifier: Classification,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    for error, wanted in (
+    for error, expected in (
         (RuntimeError("secret"), 500),
         (RuntimeError("CUDA out of memory"), 503),
         (KeyError("a"), 500),
@@ -165,13 +165,13 @@ def test_explanations_that_fail_spare_the_predictions_beside_them(
 
         monkeypatch.setattr(Program, "gradients", fail)
         answers = ask(classifier, (BRIGHT, {}), (BRIGHT, EXPLAIN), (BRIGHT, {}))
-        assert [status for status, _, _ in answers] == [200, wanted, 200]
+        assert [status for status, _, _ in answers] == [200, expected, 200]
         assert answers[1][1] == "application/problem+json"
         assert b"secret" not in answers[1][2]
         assert b"label" not in answers[1][2]
 
 
-def test_a_device_lost_over_an_explanation_ends_the_worker(
+def test_a_device_lost_during_an_explanation_ends_the_worker(
     classifier: Classification,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -194,7 +194,7 @@ def test_a_device_lost_over_an_explanation_ends_the_worker(
     assert left == [True]
 
 
-def test_a_worker_whose_model_cannot_be_explained_as_the_recipe_says_does_not_start(
+def test_a_worker_whose_model_lacks_the_explanations_output_does_not_start(
     brightness_archive: Path, tmp_path: Path
 ) -> None:
     folder = tmp_path / "archive"
@@ -202,5 +202,5 @@ def test_a_worker_whose_model_cannot_be_explained_as_the_recipe_says_does_not_st
     data = yaml.safe_load((folder / "archive.yaml").read_text())
     data["explanation"] = {"method": "attention-relevance", "side": 16}
     (folder / "archive.yaml").write_text(yaml.safe_dump(data))
-    with pytest.raises(ProgramError, match="no 'attention'"):
+    with pytest.raises(ProgramError, match="no output 'attention'"):
         Classification().initialize(context(folder, []))

@@ -1,4 +1,4 @@
-"""Explanations point at what the answer came from, and are what the methods' authors define."""
+"""Explanations: they point at the decisive area and equal reference implementations."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ from training import networks
 from training.networks.brain_tumor import split_tokens
 
 SIDE = 32
-"""Of the input of the networks made here."""
+"""Side of the input of the test networks."""
 
 
 class Looking(torch.nn.Module):
-    """Answers from the bright places of one part of its input, and from nothing else."""
+    """Network that depends only on the bright pixels of one part of its input."""
 
     seen: torch.Tensor
     sign: torch.Tensor
@@ -50,14 +50,14 @@ class Looking(torch.nn.Module):
 
 
 class Attending(torch.nn.Module):
-    """Attends to the brighter of 64 tokens, which are runs of 4 pixels of a map of 16 x 16."""
+    """Network that attends to the brighter of 64 tokens: runs of 4 pixels of a map of 16 x 16."""
 
     def forward(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
         small = torch.nn.functional.adaptive_avg_pool2d(x.mean(1, keepdim=True), 16)
         bright = split_tokens(small, 64, 2).mean(-1)
         attention = torch.softmax(4 * bright[:, None, None].expand(-1, 1, 64, -1), dim=-1)
-        found = (attention @ bright[:, None, :, None]).mean((1, 2))
-        return {"logits": torch.cat([-found, found], dim=1), "attention": attention}
+        focus = (attention @ bright[:, None, :, None]).mean((1, 2))
+        return {"logits": torch.cat([-focus, focus], dim=1), "attention": attention}
 
 
 def make_recipe(spec: dict[str, object] | None = None, **changes: object) -> Recipe:
@@ -86,7 +86,7 @@ Box = tuple[int, int, int, int]
 
 
 def film(width: int, height: int, box: Box, level: int = 250) -> bytes:
-    """A dark film with a bright patch: (left, top, right, bottom)."""
+    """Return a dark film with a bright patch (left, top, right, bottom)."""
     pixels = np.random.default_rng(0).integers(0, 60, (height, width)).astype(np.uint8)
     pixels[box[1] : box[3], box[0] : box[2]] = level
     stream = BytesIO()
@@ -95,9 +95,9 @@ def film(width: int, height: int, box: Box, level: int = 250) -> bytes:
 
 
 def explained(program: Program, how: Recipe, data: bytes, label: str = "bright") -> NDArray[np.uint8]:
-    made = explain(program, how, Pipeline(how, program).prepare(data), label)
-    assert made.label == label
-    return np.asarray(made.heat)
+    explained = explain(program, how, Pipeline(how, program).prepare(data), label)
+    assert explained.label == label
+    return np.asarray(explained.heat)
 
 
 def share_inside(pixels: NDArray[np.uint8], box: Box) -> float:
@@ -139,7 +139,7 @@ def test_models_that_look_at_different_sides_have_different_maps(
     assert share_inside(right, (48, 0, 96, 64)) > 0.9
 
 
-def test_a_label_that_nothing_speaks_for_has_an_empty_map_that_says_so(bright: Program) -> None:
+def test_a_label_without_support_has_an_empty_map_marked_as_empty(bright: Program) -> None:
     how = make_recipe()
     prepared = Pipeline(how, bright).prepare(film(96, 64, (10, 8, 30, 24)))
     assert explain(bright, how, prepared, "dark").document()["empty"] is True
@@ -171,7 +171,7 @@ def test_with_softmax_each_label_is_explained_by_its_own_logit() -> None:
         (64, 192, (0, 96, 48, 108), {"fit": "pad"}),
     ],
 )
-def test_attention_relevance_points_at_the_token_that_was_attended_to(
+def test_attention_relevance_points_at_the_attended_token(
     exported: Callable[[torch.nn.Module], Program], width: int, height: int, box: Box, geometry: dict[str, object]
 ) -> None:
     how = make_recipe(geometry, explanation={"method": "attention-relevance", "side": 16})
@@ -185,8 +185,8 @@ def test_attention_relevance_points_at_the_token_that_was_attended_to(
 def test_the_document_holds_the_map_in_the_images_own_size(bright: Program) -> None:
     how = make_recipe()
     prepared = Pipeline(how, bright).prepare(film(96, 64, (10, 8, 30, 24)))
-    made = explain(bright, how, prepared, "bright")
-    document = made.document()
+    explained = explain(bright, how, prepared, "bright")
+    document = explained.document()
     data = document.pop("data")
     assert document == {
         "method": "grad-cam",
@@ -198,16 +198,16 @@ def test_the_document_holds_the_map_in_the_images_own_size(bright: Program) -> N
     }
     picture = Pillow.open(BytesIO(base64.b64decode(data)))
     assert picture.mode == "L"
-    np.testing.assert_array_equal(np.asarray(picture), np.asarray(made.heat))
+    np.testing.assert_array_equal(np.asarray(picture), np.asarray(explained.heat))
 
 
-def test_a_model_without_the_output_that_the_method_needs_is_told(bright: Program) -> None:
+def test_a_program_without_the_methods_output_is_an_error(bright: Program) -> None:
     how = make_recipe(explanation={"method": "attention-relevance", "side": 16})
-    with pytest.raises(ProgramError, match="no 'attention', only logits, features"):
+    with pytest.raises(ProgramError, match="no output 'attention'; available: logits, features"):
         explained(bright, how, film(96, 64, (10, 8, 30, 24)))
 
 
-def test_a_gradient_that_is_no_number_gives_no_map(exported: Callable[[torch.nn.Module], Program]) -> None:
+def test_invalid_gradients_are_an_internal_error(exported: Callable[[torch.nn.Module], Program]) -> None:
     class Root(Looking):
         def forward(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
             outputs = super().forward(x)
@@ -215,25 +215,25 @@ def test_a_gradient_that_is_no_number_gives_no_map(exported: Callable[[torch.nn.
             # The slope of a square root at 0 is infinite, though the root is not.
             return {"logits": features.sqrt().mean((2, 3)) * self.sign, "features": features}
 
-    with pytest.raises(InternalError, match="no finite gradients"):
+    with pytest.raises(InternalError, match="invalid gradients"):
         explained(exported(Root()), make_recipe(), film(96, 64, (10, 8, 30, 24)))
 
 
 def seeded(name: str, outputs: int, seed: int = 0) -> torch.nn.Module:
-    """An untrained network whose normalisation does something, as after training."""
+    """Return an untrained network with non-trivial normalisation, as after training."""
     torch.manual_seed(seed)
-    made = networks.create(name, outputs).eval()
-    for module in made.modules():
+    network = networks.create(name, outputs).eval()
+    for module in network.modules():
         if isinstance(module, torch.nn.BatchNorm2d):
             assert module.running_mean is not None
             assert module.running_var is not None
             torch.nn.init.normal_(module.running_mean, std=0.1)
             torch.nn.init.uniform_(module.running_var, 0.5, 1.5)
-    return made
+    return network
 
 
 def tapped(network: torch.nn.Module, output: str) -> tuple[torch.nn.Module, torch.nn.Module]:
-    """The network as Captum takes it: it returns logits, and an output passes through a layer of its own."""
+    """Adapter for Captum: returns logits, and passes an output through a separate layer."""
     traced = fx.GraphModule(network, _Tracer().trace(network))
     (end,) = (node for node in traced.graph.nodes if node.op == "output")
     outputs: Any = end.args[0]
@@ -248,7 +248,7 @@ def tapped(network: torch.nn.Module, output: str) -> tuple[torch.nn.Module, torc
 
 
 CNNS = [
-    # The rows of features that the last pool hands on: it drops the last of seven.
+    # The rows of features that the last pool keeps: it drops the last of seven.
     ("cifar10_lenet", 10, (3, 32, 32), 10),
     ("cifar10_vgg11", 10, (3, 32, 32), 4),
     ("chest_xray_cnn", 2, (3, 112, 160), 6),
@@ -263,14 +263,14 @@ def test_grad_cam_of_the_exported_program_is_captums_of_the_eager_network(
     images = torch.randn(3, *shape)
     labels = [0, 1, outputs - 1]
     reference = LayerGradCam(*tapped(network, "features"))
-    wanted = reference.attribute(images, target=labels, relu_attributions=True).detach().numpy()[:, 0]
+    expected = reference.attribute(images, target=labels, relu_attributions=True).detach().numpy()[:, 0]
     weights = np.eye(outputs, dtype=np.float32)[labels]
     features, gradients = exported(network, shape).gradients(images.numpy(), weights, "features")
-    found = np.stack([heat_map.grad_cam(*pair) for pair in zip(features, gradients, strict=True)])
-    top = wanted[:, :rows].max()
+    relevance = np.stack([heat_map.grad_cam(*pair) for pair in zip(features, gradients, strict=True)])
+    top = expected[:, :rows].max()
     assert top > 0
-    np.testing.assert_allclose(found[:, :rows] / top, wanted[:, :rows] / top, atol=1e-4)
-    assert not found[:, rows:].any()
+    np.testing.assert_allclose(relevance[:, :rows] / top, expected[:, :rows] / top, atol=1e-4)
+    assert not relevance[:, rows:].any()
 
 
 @pytest.mark.parametrize("name", ["brain_tumor_attention", "brain_tumor_cnn_attention"])
@@ -281,17 +281,17 @@ def test_attention_relevance_of_the_exported_program_is_captums_of_the_eager_net
     images = torch.randn(2, 3, 224, 224)
     reference = LayerGradientXActivation(*tapped(network, "attention"), multiply_by_inputs=True)
     product = reference.attribute(images, target=[0, 1]).detach().numpy()
-    wanted = product.clip(0).mean(axis=1).sum(axis=1)
+    expected = product.clip(0).mean(axis=1).sum(axis=1)
     weights = np.eye(2, dtype=np.float32)
     attention, gradients = exported(network, (3, 224, 224)).gradients(images.numpy(), weights, "attention")
-    found = np.stack([heat_map.attention_relevance(*pair) for pair in zip(attention, gradients, strict=True)])
-    assert (wanted.max(axis=1) > 0).all()
-    np.testing.assert_allclose(found / wanted.max(), wanted / wanted.max(), atol=1e-4)
+    relevance = np.stack([heat_map.attention_relevance(*pair) for pair in zip(attention, gradients, strict=True)])
+    assert (expected.max(axis=1) > 0).all()
+    np.testing.assert_allclose(relevance / expected.max(), expected / expected.max(), atol=1e-4)
 
 
 def test_other_weights_give_another_map(exported: Callable[..., Program]) -> None:
-    # Adebayo et al., "Sanity Checks for Saliency Maps" (NeurIPS 2018): a map that outlives the weights
-    # shows edges of the image, not reasons of the model.
+    # Adebayo et al., "Sanity Checks for Saliency Maps" (NeurIPS 2018): a map that does not depend
+    # on the weights shows edges of the image, not reasons of the model.
     network = seeded("cifar10_lenet", 10)
     image = np.random.default_rng(0).standard_normal((1, 3, 32, 32)).astype(np.float32)
     weights = np.eye(10, dtype=np.float32)[[3]]

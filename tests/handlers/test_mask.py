@@ -1,4 +1,4 @@
-"""Masks in the geometry of the image as sent: a turned, mirrored or shifted one fits none of these."""
+"""Masks in the geometry of the image as sent: rotated, mirrored or shifted ones fail."""
 
 from __future__ import annotations
 
@@ -26,23 +26,25 @@ def recipe(decision: dict[str, Any] | None = None, temperature: float = 1.0, **s
     return recipes.parse(data, source="test")
 
 
-def seen(pixels: NDArray[np.uint8], made: Recipe) -> NDArray[np.float32]:
-    """What the network of `tests.spots` says of a picture, here without the network."""
+def seen(pixels: NDArray[np.uint8], model_recipe: Recipe) -> NDArray[np.float32]:
+    """Return the logits of the network of `tests.spots` without the network."""
     height, width = pixels.shape
     image = Image(pixels=Pillow.fromarray(pixels), format="png", width=width, height=height)
-    logits: NDArray[np.float32] = preprocess(image, made.input).mean(axis=0, keepdims=True) * np.float32(STEEP / 4)
+    logits: NDArray[np.float32] = preprocess(image, model_recipe.input).mean(axis=0, keepdims=True) * np.float32(
+        STEEP / 4
+    )
     return logits
 
 
-def masked(pixels: NDArray[np.uint8], made: Recipe) -> Mask:
+def masked(pixels: NDArray[np.uint8], model_recipe: Recipe) -> Mask:
     height, width = pixels.shape
-    return segment(seen(pixels, made), made, Geometry.of(width, height, made.input))
+    return segment(seen(pixels, model_recipe), model_recipe, Geometry.of(width, height, model_recipe.input))
 
 
-def test_an_image_of_the_inputs_size_gets_the_networks_own_pixels() -> None:
+def test_a_mask_of_the_inputs_size_is_not_resized() -> None:
     rng = np.random.default_rng(0)
-    wanted = rng.random((HEIGHT, WIDTH)) < 0.3
-    np.testing.assert_array_equal(masked(painted(wanted), recipe()).marked, wanted)
+    expected = rng.random((HEIGHT, WIDTH)) < 0.3
+    np.testing.assert_array_equal(masked(painted(expected), recipe()).marked, expected)
 
 
 SIZES = [(64, 96), (128, 192), (640, 960), (48, 72), (300, 200), (64, 64), (97, 251), (250, 60)]
@@ -50,101 +52,106 @@ SIZES = [(64, 96), (128, 192), (640, 960), (48, 72), (300, 200), (64, 64), (97, 
 
 @pytest.mark.parametrize(("height", "width"), SIZES)
 @pytest.mark.parametrize("spec", [{}, {"fit": "pad"}], ids=["stretch", "pad"])
-def test_a_mask_comes_back_upright_and_in_its_place(height: int, width: int, spec: dict[str, Any]) -> None:
-    wanted = figure(height, width)
-    found = masked(painted(wanted), recipe(**spec)).marked
-    fit = agreement(found, wanted)
+def test_a_mask_is_upright_and_in_place(height: int, width: int, spec: dict[str, Any]) -> None:
+    expected = figure(height, width)
+    mask = masked(painted(expected), recipe(**spec)).marked
+    fit = agreement(mask, expected)
     assert fit > 0.8
-    for wrong in mistakes(wanted):
-        assert agreement(found, wrong) < fit - 0.1
+    for wrong in mistakes(expected):
+        assert agreement(mask, wrong) < fit - 0.1
 
 
-def mistakes(wanted: Flags) -> list[Flags]:
-    height, width = wanted.shape
-    turned = Pillow.fromarray(wanted.T).resize((width, height), Pillow.Resampling.NEAREST)
+def mistakes(expected: Flags) -> list[Flags]:
+    height, width = expected.shape
+    turned = Pillow.fromarray(expected.T).resize((width, height), Pillow.Resampling.NEAREST)
     shifts = [(height // 16 + 1, 0), (-(height // 16) - 1, 0), (0, width // 16 + 1), (0, -(width // 16) - 1)]
-    moved = [np.roll(wanted, shift, axis=(0, 1)) for shift in shifts]
-    return [np.asarray(turned), wanted[::-1], wanted[:, ::-1], wanted[::-1, ::-1], *moved]
+    moved = [np.roll(expected, shift, axis=(0, 1)) for shift in shifts]
+    return [np.asarray(turned), expected[::-1], expected[:, ::-1], expected[::-1, ::-1], *moved]
 
 
 @pytest.mark.parametrize(("height", "width"), [(80, 120), (160, 240), (120, 80)])
-def test_outside_of_a_cut_out_nothing_is_marked_and_inside_it_is_in_its_place(height: int, width: int) -> None:
-    made = recipe(frame=(80, 120))
-    found = masked(np.full((height, width), 235, np.uint8), made)
-    wanted = Box(round(width * 0.1), round(height * 0.1), round(width * 0.8), round(height * 0.8))
-    assert found.box is not None
+def test_areas_outside_of_a_crop_are_not_marked(height: int, width: int) -> None:
+    model_recipe = recipe(frame=(80, 120))
+    mask = masked(np.full((height, width), 235, np.uint8), model_recipe)
+    expected = Box(round(width * 0.1), round(height * 0.1), round(width * 0.8), round(height * 0.8))
+    assert mask.box is not None
     for part in ("left", "top", "width", "height"):
-        assert abs(getattr(found.box, part) - getattr(wanted, part)) <= 1, part
-    assert found.pixels == pytest.approx(found.box.width * found.box.height)
+        assert abs(getattr(mask.box, part) - getattr(expected, part)) <= 1, part
+    assert mask.pixels == pytest.approx(mask.box.width * mask.box.height)
 
 
 def test_the_padding_around_an_image_is_not_part_of_its_mask() -> None:
-    made = recipe(fit="pad")
-    whole = segment(np.full((1, HEIGHT, WIDTH), 9, np.float32), made, Geometry.of(40, 80, made.input))
+    model_recipe = recipe(fit="pad")
+    whole = segment(np.full((1, HEIGHT, WIDTH), 9, np.float32), model_recipe, Geometry.of(40, 80, model_recipe.input))
     assert whole.marked.shape == (80, 40)
     assert whole.fraction == 1
 
 
 def test_probabilities_are_interpolated_not_decisions() -> None:
-    """Between a pixel of probability 0.9 and one of 0.3 the threshold 0.5 is passed at two thirds of the way."""
-    made = recipe(height=32, width=32)
+    """Between pixels of probability 0.9 and 0.3 the threshold 0.5 is crossed at two thirds of the distance."""
+    model_recipe = recipe(height=32, width=32)
     logits = np.full((1, 32, 32), np.log(0.3 / 0.7), np.float32)
     logits[0, :, :16] = np.log(0.9 / 0.1)
-    found = segment(logits, made, Geometry.of(32 * 30, 32, made.input)).marked
-    edge = int(found[0].sum())
+    mask = segment(logits, model_recipe, Geometry.of(32 * 30, 32, model_recipe.input)).marked
+    edge = int(mask[0].sum())
     assert abs(edge - (15.5 + 2 / 3) * 30) <= 1
 
 
 def test_the_threshold_itself_is_positive() -> None:
-    made = recipe()
-    assert segment(np.zeros((1, HEIGHT, WIDTH), np.float32), made, Geometry.of(WIDTH, HEIGHT, made.input)).fraction == 1
+    model_recipe = recipe()
+    assert (
+        segment(
+            np.zeros((1, HEIGHT, WIDTH), np.float32), model_recipe, Geometry.of(WIDTH, HEIGHT, model_recipe.input)
+        ).fraction
+        == 1
+    )
     below = np.full((1, HEIGHT, WIDTH), -1e-3, np.float32)
-    assert segment(below, made, Geometry.of(WIDTH, HEIGHT, made.input)).box is None
+    assert segment(below, model_recipe, Geometry.of(WIDTH, HEIGHT, model_recipe.input)).box is None
 
 
 def test_the_temperature_divides_logits_before_the_threshold() -> None:
     logits = np.full((1, HEIGHT, WIDTH), 2.0, np.float32)  # probability 0.88; at temperature 4: 0.62
-    for temperature, wanted in ((1.0, 1.0), (4.0, 0.0)):
-        made = recipe({"threshold": 0.7}, temperature)
-        assert segment(logits, made, Geometry.of(WIDTH, HEIGHT, made.input)).fraction == wanted
+    for temperature, expected in ((1.0, 1.0), (4.0, 0.0)):
+        model_recipe = recipe({"threshold": 0.7}, temperature)
+        assert segment(logits, model_recipe, Geometry.of(WIDTH, HEIGHT, model_recipe.input)).fraction == expected
 
 
 @pytest.mark.parametrize(("smallest", "marked"), [(11, True), (12, True), (13, False)])
 def test_a_mask_is_emptied_by_its_pixels_in_the_networks_geometry(smallest: int, marked: bool) -> None:
-    made = recipe({"smallest": smallest})
+    model_recipe = recipe({"smallest": smallest})
     logits = np.full((1, HEIGHT, WIDTH), -9, np.float32)
     logits[0, 10:13, 20:24] = 9
     for width, height in ((WIDTH, HEIGHT), (4 * WIDTH, 4 * HEIGHT)):
-        assert (segment(logits, made, Geometry.of(width, height, made.input)).box is not None) == marked
+        assert (segment(logits, model_recipe, Geometry.of(width, height, model_recipe.input)).box is not None) == marked
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
-def test_a_logit_that_is_no_number_gives_no_mask(value: float) -> None:
-    made = recipe()
+def test_invalid_logits_are_an_internal_error(value: float) -> None:
+    model_recipe = recipe()
     logits = np.zeros((1, HEIGHT, WIDTH), np.float32)
     logits[0, 3, 4] = value
-    with pytest.raises(InternalError, match="no finite number"):
-        segment(logits, made, Geometry.of(WIDTH, HEIGHT, made.input))
+    with pytest.raises(InternalError, match="invalid number"):
+        segment(logits, model_recipe, Geometry.of(WIDTH, HEIGHT, model_recipe.input))
 
 
-def test_a_map_of_another_shape_gives_no_mask() -> None:
-    made = recipe()
+def test_logits_of_another_shape_are_an_internal_error() -> None:
+    model_recipe = recipe()
     with pytest.raises(InternalError):
-        segment(np.zeros((1, WIDTH, HEIGHT), np.float32), made, Geometry.of(WIDTH, HEIGHT, made.input))
+        segment(np.zeros((1, WIDTH, HEIGHT), np.float32), model_recipe, Geometry.of(WIDTH, HEIGHT, model_recipe.input))
 
 
-def test_extreme_logits_overflow_nowhere() -> None:
-    made = recipe()
+def test_extreme_logits_do_not_overflow() -> None:
+    model_recipe = recipe()
     logits = np.full((1, HEIGHT, WIDTH), -3e38, np.float32)
     logits[0, :2] = 3e38
-    assert segment(logits, made, Geometry.of(WIDTH, HEIGHT, made.input)).pixels == 2 * WIDTH
+    assert segment(logits, model_recipe, Geometry.of(WIDTH, HEIGHT, model_recipe.input)).pixels == 2 * WIDTH
 
 
-def test_figures_of_a_mask() -> None:
+def test_pixels_fraction_and_box_of_a_mask() -> None:
     marked = np.zeros((10, 20), dtype=np.bool_)
     assert (Mask(marked).pixels, Mask(marked).fraction, Mask(marked).box) == (0, 0.0, None)
     marked[2:5, 7] = True
     marked[4, 7:12] = True
-    found = Mask(marked)
-    assert (found.pixels, found.fraction, found.box) == (7, 7 / 200, Box(left=7, top=2, width=5, height=3))
-    np.testing.assert_array_equal(found.gray, marked * np.uint8(255))
+    mask = Mask(marked)
+    assert (mask.pixels, mask.fraction, mask.box) == (7, 7 / 200, Box(left=7, top=2, width=5, height=3))
+    np.testing.assert_array_equal(mask.gray, marked * np.uint8(255))

@@ -1,4 +1,4 @@
-"""What a worker counts, through TorchServe's own `context.metrics` to the lines that TorchServe reads."""
+"""Metrics of a worker, through TorchServe's own `context.metrics` to the lines that TorchServe parses."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ Series = tuple[str, tuple[tuple[str, str], ...]]
 def cache(path: Path = LISTED) -> Any:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ResourceWarning)  # TorchServe leaves the file to the garbage collector
-        made = MetricsCacheYamlImpl(str(path))
-    made.initialize_cache()
-    return made
+        handler = MetricsCacheYamlImpl(str(path))
+    handler.initialize_cache()
+    return handler
 
 
 class Lines(logging.Handler):
-    """The series in the worker's output, added up as TorchServe does."""
+    """Collects the series of the worker's output and adds them up as TorchServe does."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -49,28 +49,28 @@ class Lines(logging.Handler):
         self._written.append(record.getMessage())
 
     def read(self) -> dict[Series, float]:
-        found: dict[Series, float] = {}
+        sums: dict[Series, float] = {}
         for line in self._written:
             match = LINE.match(line)
             assert match is not None, line
             pairs = [dimension.split(":") for dimension in match[4].split(",")]
             assert all(len(pair) == 2 for pair in pairs), line
             series = match[1], tuple((name, value) for name, value in pairs)
-            found[series] = found.get(series, 0) + float(match[3])
+            sums[series] = sums.get(series, 0) + float(match[3])
         self._written.clear()
-        return found
+        return sums
 
 
 @pytest.fixture
 def lines() -> Iterator[Lines]:
-    """Listen where TorchServe writes its lines."""
+    """Collect the lines that TorchServe's metrics write."""
     logger = logging.getLogger("ts.metrics.caching_metric")
-    made, before = Lines(), (logger.level, logger.propagate)
-    logger.addHandler(made)
+    handler, before = Lines(), (logger.level, logger.propagate)
+    logger.addHandler(handler)
     logger.setLevel(logging.INFO)
     logger.propagate = False
-    yield made
-    logger.removeHandler(made)
+    yield handler
+    logger.removeHandler(handler)
     logger.level, logger.propagate = before
 
 
@@ -80,9 +80,9 @@ def series(name: str, **labels: str) -> Series:
 
 @pytest.fixture
 def service(brightness_archive: Path, lines: Lines) -> Classification:
-    made = Classification()
-    made.initialize(Context("brightness", str(brightness_archive), {}, 4, None, "0.12.0", metrics=cache()))
-    return made
+    handler = Classification()
+    handler.initialize(Context("brightness", str(brightness_archive), {}, 4, None, "0.12.0", metrics=cache()))
+    return handler
 
 
 def ask(service: Classification, *bodies: bytes, **headers: str) -> None:
@@ -96,17 +96,17 @@ def changed(service: Classification, lines: Lines) -> dict[Series, float]:
     return lines.read()
 
 
-def test_what_is_sent_is_listed_with_the_same_labels() -> None:
+def test_every_metric_is_listed_with_the_same_labels() -> None:
     listed = yaml.safe_load(LISTED.read_bytes())["model_metrics"]["counter"]
     model = ["model_name", "model_version"]
-    wanted = {name: [*model, *labels] for name, labels in COUNTERS.items()}
+    expected = {name: [*model, *labels] for name, labels in COUNTERS.items()}
     for histogram in HISTOGRAMS:
-        wanted[f"{histogram.name}_bucket"] = [*model, *histogram.labels, "le"]
-        wanted[f"{histogram.name}_count"] = wanted[f"{histogram.name}_sum"] = [*model, *histogram.labels]
-    assert {item["name"]: item["dimensions"] for item in listed} == wanted
+        expected[f"{histogram.name}_bucket"] = [*model, *histogram.labels, "le"]
+        expected[f"{histogram.name}_count"] = expected[f"{histogram.name}_sum"] = [*model, *histogram.labels]
+    assert {item["name"]: item["dimensions"] for item in listed} == expected
 
 
-def test_every_series_begins_at_zero_and_warming_up_counts_for_nothing(service: Classification, lines: Lines) -> None:
+def test_every_series_starts_at_zero_without_the_warm_up(service: Classification, lines: Lines) -> None:
     begun = lines.read()
     assert set(begun.values()) == {0.0}
     assert series("radserve_labels_total", label="bright") in begun
@@ -114,7 +114,7 @@ def test_every_series_begins_at_zero_and_warming_up_counts_for_nothing(service: 
     assert changed(service, lines) == {}
 
 
-def test_whatever_is_asked_no_series_is_added_to_those_of_the_start(service: Classification, lines: Lines) -> None:
+def test_no_request_adds_a_series(service: Classification, lines: Lines) -> None:
     begun = set(lines.read())
     ask(service, film(), b"garbage", b"", film(8, 8), b'{"image": "!"}', b'{"patient": "Jane Doe"}', film()[:60])
     ask(service, film(), accept="text/html")
@@ -126,20 +126,20 @@ def test_whatever_is_asked_no_series_is_added_to_those_of_the_start(service: Cla
     assert not any("Jane" in str(item) for item in after)
 
 
-def test_an_answer_is_counted_with_its_label_probability_and_times(service: Classification, lines: Lines) -> None:
+def test_a_prediction_is_counted_with_label_probability_and_durations(service: Classification, lines: Lines) -> None:
     lines.read()
     ask(service, film(), film())
-    found = changed(service, lines)
-    assert found[series("radserve_requests_total", code="200")] == 2
-    assert sum(value for (name, _), value in found.items() if name == "radserve_labels_total") == 2
-    assert not [item for item in found if item[0] == "radserve_refusals_total"]
-    assert found[series("radserve_probability_count")] == 2
-    assert found[series("radserve_batch_requests_sum")] == 2
-    assert found[series("radserve_batch_requests_count")] == 1
-    assert found[series("radserve_request_images_sum")] == found[series("radserve_request_images_count")] == 2
-    stages = {labels[2][1]: found[name, labels] for name, labels in found if name == "radserve_stage_seconds_count"}
+    sums = changed(service, lines)
+    assert sums[series("radserve_requests_total", code="200")] == 2
+    assert sum(value for (name, _), value in sums.items() if name == "radserve_labels_total") == 2
+    assert not [item for item in sums if item[0] == "radserve_refusals_total"]
+    assert sums[series("radserve_probability_count")] == 2
+    assert sums[series("radserve_batch_requests_sum")] == 2
+    assert sums[series("radserve_batch_requests_count")] == 1
+    assert sums[series("radserve_request_images_sum")] == sums[series("radserve_request_images_count")] == 2
+    stages = {labels[2][1]: sums[name, labels] for name, labels in sums if name == "radserve_stage_seconds_count"}
     assert stages == {"read": 1, "prepare": 1, "inference": 1, "answer": 2, "render": 2, "handle": 1}
-    total = {stage: found[series("radserve_stage_seconds_sum", stage=stage)] for stage in stages}
+    total = {stage: sums[series("radserve_stage_seconds_sum", stage=stage)] for stage in stages}
     assert total.pop("handle") >= sum(total.values()) > 0
 
 
@@ -154,36 +154,36 @@ def test_an_answer_is_counted_with_its_label_probability_and_times(service: Clas
     ],
     ids=["no image", "cut off", "too small", "wants html", "no json"],
 )
-def test_a_refused_image_counts_for_exactly_its_reason(
+def test_a_rejected_image_is_counted_under_its_reason(
     service: Classification, lines: Lines, body: bytes, headers: dict[str, str], code: str, reason: str
 ) -> None:
     lines.read()
     ask(service, body, **headers)
-    found = changed(service, lines)
-    assert {item: value for item, value in found.items() if item[0] in COUNTERS} == {
+    sums = changed(service, lines)
+    assert {item: value for item, value in sums.items() if item[0] in COUNTERS} == {
         series("radserve_refusals_total", code=code, reason=reason): 1,
         series("radserve_requests_total", code=code): 1,
     }
-    assert series("radserve_probability_count") not in found
+    assert series("radserve_probability_count") not in sums
 
 
 def test_images_of_one_request_are_counted_one_by_one(service: Classification, lines: Lines) -> None:
     lines.read()
     images = [{"b64": base64.b64encode(data).decode()} for data in (film(), film(8, 8), film())]
     ask(service, json.dumps({"instances": images}).encode(), **{"content-type": "application/json"})
-    found = changed(service, lines)
-    assert found[series("radserve_refusals_total", code="422", reason="UnusableImage")] == 1
-    assert found[series("radserve_requests_total", code="200")] == 1
-    assert found[series("radserve_request_images_sum")] == 3
-    assert found[series("radserve_probability_count")] == 2
+    sums = changed(service, lines)
+    assert sums[series("radserve_refusals_total", code="422", reason="UnusableImage")] == 1
+    assert sums[series("radserve_requests_total", code="200")] == 1
+    assert sums[series("radserve_request_images_sum")] == 3
+    assert sums[series("radserve_probability_count")] == 2
 
 
 def test_an_explanation_is_timed_as_such(service: Classification, lines: Lines) -> None:
     lines.read()
     ask(service, film(), explain="True")
-    found = changed(service, lines)
-    assert found[series("radserve_stage_seconds_count", stage="explain")] == 1
-    assert series("radserve_stage_seconds_count", stage="answer") not in found
+    sums = changed(service, lines)
+    assert sums[series("radserve_stage_seconds_count", stage="explain")] == 1
+    assert series("radserve_stage_seconds_count", stage="answer") not in sums
 
 
 def test_a_batch_writes_no_line_until_all_are_sent_together(service: Classification, lines: Lines) -> None:
@@ -194,9 +194,7 @@ def test_a_batch_writes_no_line_until_all_are_sent_together(service: Classificat
     assert changed(service, lines)[series("radserve_requests_total", code="200")] == 20
 
 
-def test_what_was_counted_is_sent_by_itself(
-    service: Classification, lines: Lines, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_counts_are_sent_automatically(service: Classification, lines: Lines, monkeypatch: pytest.MonkeyPatch) -> None:
     lines.read()
     monkeypatch.setattr(metrics, "INTERVAL", 0.05)
     for _ in range(2):  # the second time as well
@@ -209,14 +207,14 @@ def test_what_was_counted_is_sent_by_itself(
     assert INTERVAL <= 5
 
 
-def test_a_worker_that_leaves_sends_before(service: Classification, lines: Lines) -> None:
+def test_a_worker_sends_its_counts_before_it_exits(service: Classification, lines: Lines) -> None:
     lines.read()
     service.lost = True
     ask(service, film())
     assert lines.read()[series("radserve_refusals_total", code="503", reason="ServiceUnavailable")] == 1
 
 
-def test_an_archive_newer_than_its_server_sends_what_that_knows(
+def test_an_archive_newer_than_its_server_sends_only_listed_metrics(
     tmp_path: Path, lines: Lines, brightness: Recipe
 ) -> None:
     known = yaml.safe_load(LISTED.read_bytes())
@@ -224,19 +222,19 @@ def test_an_archive_newer_than_its_server_sends_what_that_knows(
     (tmp_path / "old.yaml").write_text(yaml.safe_dump(known))
     meter = Meter(brightness)
     meter.connect(cache(tmp_path / "old.yaml"))
-    meter.refusal(UnreadableImageError("x"))
+    meter.rejection(UnreadableImageError("x"))
     meter.request(400)
     lines.read()
     meter.send()
     assert lines.read() == {series("radserve_requests_total", code="400"): 1}
 
 
-def test_a_label_may_hold_what_delimits_torchserves_lines(lines: Lines) -> None:
+def test_delimiters_in_labels_are_replaced(lines: Lines) -> None:
     data = brightness_recipe() | {"labels": ["dark", "bright, or: a|b #1"], "decision": None}
     meter = Meter(recipe.parse(data, "test"))
     meter.connect(cache())
     assert series("radserve_labels_total", label="bright or a b 1") in lines.read()
-    meter.answer({"label": "bright, or: a|b #1", "probabilities": {"dark": 0.2, "bright, or: a|b #1": 0.8}})
+    meter.prediction({"label": "bright, or: a|b #1", "probabilities": {"dark": 0.2, "bright, or: a|b #1": 0.8}})
     meter.send()
     assert lines.read()[series("radserve_labels_total", label="bright or a b 1")] == 1
 
@@ -246,18 +244,18 @@ def test_a_segmentation_counts_labels_and_has_no_probability(lines: Lines) -> No
     meter = Meter(recipe.parse(data, "test"))
     meter.connect(cache())
     assert not [name for name, _ in lines.read() if name.startswith("radserve_probability")]
-    meter.answer({"label": "bright", "positive": True, "area": {}})
+    meter.prediction({"label": "bright", "positive": True, "area": {}})
     meter.send()
     assert lines.read() == {series("radserve_labels_total", label="bright"): 1}
 
 
-def test_buckets_are_cumulative_and_hold_their_bound() -> None:
+def test_buckets_are_cumulative_and_include_their_bound() -> None:
     tally = Tally()
     histogram = Histogram("h", (), (0.1, 1))
     for value in (0.1, 0.5, 1, 7):
         tally.observe(histogram, (), value)
-    found = {(name, *labels): value for name, labels, value in tally.increments()}
-    assert found == {
+    sums = {(name, *labels): value for name, labels, value in tally.increments()}
+    assert sums == {
         ("h_bucket", "0.1"): 1,
         ("h_bucket", "1"): 3,
         ("h_bucket", "+Inf"): 4,
@@ -266,16 +264,16 @@ def test_buckets_are_cumulative_and_hold_their_bound() -> None:
     }
 
 
-def test_without_torchserve_nothing_is_sent_and_no_thread_waits(lines: Lines, brightness: Recipe) -> None:
+def test_without_torchserve_nothing_is_sent_and_no_timer_starts(lines: Lines, brightness: Recipe) -> None:
     meter = Meter(brightness)
     meter.connect(None)
     meter.request(200)
-    meter.later()
+    meter.schedule_send()
     assert meter._timer is None
     meter.send()
     assert lines.read() == {}
 
 
-def test_every_error_of_a_request_is_a_reason() -> None:
+def test_every_request_error_has_a_reason() -> None:
     kinds = {item for item in vars(errors).values() if isinstance(item, type) and issubclass(item, errors.RequestError)}
-    assert set(metrics._kinds(errors.RequestError)) == kinds - {errors.RequestError}
+    assert set(metrics._subclasses(errors.RequestError)) == kinds - {errors.RequestError}

@@ -1,4 +1,4 @@
-"""What goes wrong with one image is that image's answer."""
+"""The pipeline: an error concerns its own image only."""
 
 from __future__ import annotations
 
@@ -12,10 +12,16 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image as Pillow
 
-from handlers.errors import BadRequestError, InternalError, ServiceUnavailableError, UnreadableImageError
-from handlers.formats.cifar import Raw
-from handlers.pipeline import Pipeline, Prepared, Result
-from handlers.program import DeviceLostError, Program
+from handlers.errors import (
+    BadRequestError,
+    DeviceLostError,
+    InternalError,
+    ServiceUnavailableError,
+    UnreadableImageError,
+)
+from handlers.formats.raw import RawSamples
+from handlers.pipeline import Pipeline, PreparedImage, Result
+from handlers.program import Program
 from handlers.recipe import Recipe
 
 
@@ -36,7 +42,7 @@ def logits(result: object) -> NDArray[np.float32]:
     return result.outputs["logits"]
 
 
-def test_images_of_all_sizes_share_a_batch_and_get_what_they_get_alone(pipeline: Pipeline) -> None:
+def test_a_batch_of_mixed_sizes_gives_the_results_of_single_images(pipeline: Pipeline) -> None:
     films = [film(40 + 30 * index, 35 + 20 * index, low=10 * index) for index in range(7)]
     together = pipeline(films)
     for data, result in zip(films, together, strict=True):
@@ -52,10 +58,10 @@ def test_a_broken_image_fails_alone_and_order_is_kept(pipeline: Pipeline) -> Non
 
 
 def test_no_more_images_than_a_batch_are_decoded_ahead(pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:
-    decoded: list[bytes | Raw] = []
+    decoded: list[bytes | RawSamples] = []
     prepare = Pipeline.prepare
 
-    def counted(self: Pipeline, data: bytes | Raw) -> Prepared:
+    def counted(self: Pipeline, data: bytes | RawSamples) -> PreparedImage:
         decoded.append(data)
         return prepare(self, data)
 
@@ -64,28 +70,28 @@ def test_no_more_images_than_a_batch_are_decoded_ahead(pipeline: Pipeline, monke
     assert [len(decoded) for _ in results] == [4, 4, 4, 4, 8, 8, 8, 8, 9]
 
 
-def test_bare_samples_get_what_the_same_pixels_get_as_a_file(pipeline: Pipeline) -> None:
+def test_raw_samples_give_the_result_of_the_same_pixels_in_a_file(pipeline: Pipeline) -> None:
     spec = pipeline.recipe.input.model_copy(update={"height": 32, "width": 40, "raw": True})
     raw = Pipeline(pipeline.recipe.model_copy(update={"input": spec}), pipeline.program)
     pixels = np.tile(np.linspace(20, 240, 40).astype(np.uint8), (3, 32, 1))
     out = BytesIO()
     Pillow.fromarray(pixels.transpose(1, 2, 0)).save(out, "PNG")
-    bare, file = raw([Raw(pixels.tobytes()), out.getvalue()])
+    bare, file = raw([RawSamples(pixels.tobytes()), out.getvalue()])
     np.testing.assert_array_equal(logits(bare), logits(file))
     assert isinstance(bare, Result)
     assert bare.prepared.sha256 == hashlib.sha256(pixels.tobytes()).hexdigest()
 
 
 class Fragile(Program):
-    """A program that cannot bear some batches."""
+    """Program that fails on some batches."""
 
     def __init__(self, inner: Program, error: Exception, unbearable: float) -> None:
         self.inner, self.error, self.unbearable = inner, error, unbearable
 
-    def run(self, batch: NDArray[np.float32], wanted: Sequence[str] = ("logits",)) -> dict[str, NDArray[np.float32]]:
+    def run(self, batch: NDArray[np.float32], expected: Sequence[str] = ("logits",)) -> dict[str, NDArray[np.float32]]:
         if batch.mean(axis=(1, 2, 3)).max() > self.unbearable:
             raise self.error
-        return dict(self.inner.run(batch, wanted))
+        return dict(self.inner.run(batch, expected))
 
 
 @pytest.mark.parametrize(
@@ -96,7 +102,7 @@ class Fragile(Program):
         (RuntimeError("CUDA out of memory. Tried to allocate"), ServiceUnavailableError),
     ],
 )
-def test_an_image_that_the_model_cannot_bear_spares_its_neighbours(
+def test_an_image_on_which_the_model_fails_does_not_affect_the_others(
     pipeline: Pipeline, error: Exception, answer: type
 ) -> None:
     fragile = Pipeline(pipeline.recipe, Fragile(pipeline.program, error, unbearable=1.0), batch=4)
@@ -106,13 +112,13 @@ def test_an_image_that_the_model_cannot_bear_spares_its_neighbours(
     assert "boom" not in str(bright)
 
 
-def test_a_lost_device_is_not_swallowed(pipeline: Pipeline) -> None:
+def test_a_lost_device_is_raised(pipeline: Pipeline) -> None:
     fragile = Pipeline(pipeline.recipe, Fragile(pipeline.program, DeviceLostError("gone"), unbearable=-9), batch=4)
     with pytest.raises(DeviceLostError):
         fragile([film()])
 
 
-def test_a_fault_of_ours_in_preparing_is_an_internal_error_without_its_text(
+def test_an_unexpected_error_in_preparing_becomes_an_internal_error_without_its_text(
     pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def broken(*_: object) -> None:

@@ -1,4 +1,4 @@
-"""Pictures: PNG files, and outlines that hide nothing else."""
+"""PNG pictures and outlines."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from PIL import Image as Pillow
 
 from handlers.formats.image import Image
-from handlers.png import OUTLINE, outlined, plain, png, shown
+from handlers.png import OUTLINE, outlined, plain, png, to_rgb
 from tests.handlers.images import film, picture
 from tests.spots import figure
 
@@ -26,31 +26,31 @@ def test_a_png_holds_the_pixels(pixels: np.ndarray) -> None:
         np.testing.assert_array_equal(np.asarray(read), pixels)
 
 
-def test_gray_colour_and_deep_gray_are_shown_alike_and_copied() -> None:
+def test_to_rgb_copies_gray_colour_and_deep_gray() -> None:
     gray = film()
     for pixels in (Pillow.fromarray(gray), Pillow.fromarray(gray.astype(np.float32) + np.float32(0.4))):
-        np.testing.assert_array_equal(np.asarray(shown(image(pixels, 48, 40))), np.stack([gray] * 3, axis=-1))
+        np.testing.assert_array_equal(np.asarray(to_rgb(image(pixels, 48, 40))), np.stack([gray] * 3, axis=-1))
     color = Pillow.fromarray(picture())
-    drawn = shown(image(color, 48, 40))
+    drawn = to_rgb(image(color, 48, 40))
     drawn.paste((0, 0, 0), (0, 0, 48, 40))
     np.testing.assert_array_equal(np.asarray(color), picture())
 
 
-def test_what_is_only_looked_at_stays_gray() -> None:
+def test_plain_keeps_gray() -> None:
     gray = film()
     for pixels in (Pillow.fromarray(gray), Pillow.fromarray(gray.astype(np.float32) + np.float32(0.4))):
-        found = plain(image(pixels, 48, 40))
-        assert found.mode == "L"
-        np.testing.assert_array_equal(np.asarray(found), gray)
+        picture = plain(image(pixels, 48, 40))
+        assert picture.mode == "L"
+        np.testing.assert_array_equal(np.asarray(picture), gray)
 
 
-def test_what_a_decoder_scaled_down_is_shown_in_full_size() -> None:
+def test_scaled_down_images_are_shown_in_full_size() -> None:
     small = Pillow.fromarray(film(40, 48))
-    assert shown(image(small, 96, 80)).size == (96, 80)
+    assert to_rgb(image(small, 96, 80)).size == (96, 80)
 
 
 @pytest.mark.parametrize(("height", "width"), [(64, 96), (511, 700), (1100, 1030)])
-def test_an_outline_lies_on_the_masks_own_edge_and_nowhere_else(height: int, width: int) -> None:
+def test_an_outline_covers_only_the_edge_of_the_mask(height: int, width: int) -> None:
     mask, pixels = figure(height, width), film(height, width)
     drawn = np.asarray(outlined(image(Pillow.fromarray(pixels), width, height), mask))
     painted = (drawn == OUTLINE).all(axis=-1)
@@ -77,4 +77,4 @@ def test_a_mask_that_fills_the_image_is_outlined_at_the_border() -> None:
 def test_an_empty_mask_changes_nothing() -> None:
     whole = image(Pillow.fromarray(film()), 48, 40)
     drawn = outlined(whole, np.zeros((40, 48), dtype=np.bool_))
-    np.testing.assert_array_equal(np.asarray(drawn), np.asarray(shown(whole)))
+    np.testing.assert_array_equal(np.asarray(drawn), np.asarray(to_rgb(whole)))

@@ -1,4 +1,4 @@
-"""Images to the network's input; down-scaled decoding must not change answers."""
+"""Preprocessing; scaled decoding must not change predictions."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from PIL import Image as Pillow
 
 from handlers import preprocess
 from handlers import recipe as recipes
-from handlers.decision import decide
 from handlers.formats.decode import decode
 from handlers.formats.image import Image
 from handlers.program import Program
 from handlers.recipe import Input, Recipe
+from handlers.threshold import decide
 from radserve.torchserve.verified_models import select
 from tests.repack import NAME
 
@@ -28,24 +28,24 @@ def image(pixels: np.ndarray) -> Image:
 
 
 def test_gray_is_repeated_and_each_channel_has_its_own_statistics() -> None:
-    found = preprocess.preprocess(image(np.full((40, 60), 204, np.uint8)), SPEC)
-    assert found.shape == (3, 8, 12)
-    assert found.dtype == np.float32
+    tensor = preprocess.preprocess(image(np.full((40, 60), 204, np.uint8)), SPEC)
+    assert tensor.shape == (3, 8, 12)
+    assert tensor.dtype == np.float32
     np.testing.assert_allclose(
-        found.mean(axis=(1, 2)), [(0.8 - m) / s for m, s in zip(SPEC.mean, SPEC.std, strict=True)]
+        tensor.mean(axis=(1, 2)), [(0.8 - m) / s for m, s in zip(SPEC.mean, SPEC.std, strict=True)]
     )
 
 
 def test_an_rgb_film_equals_the_gray_one() -> None:
     gray = np.tile(np.arange(0, 240, 4, dtype=np.uint8), (40, 1))
-    found = preprocess.preprocess(image(np.stack([gray] * 3, axis=-1)), SPEC)
-    np.testing.assert_allclose(found, preprocess.preprocess(image(gray), SPEC), atol=0.05)
+    tensor = preprocess.preprocess(image(np.stack([gray] * 3, axis=-1)), SPEC)
+    np.testing.assert_allclose(tensor, preprocess.preprocess(image(gray), SPEC), atol=0.05)
 
 
 def test_deep_and_eight_bit_samples_share_one_scale() -> None:
     gray = np.tile(np.arange(0, 240, 4, dtype=np.uint8), (40, 1))
-    found = preprocess.resize(image(gray.astype(np.float32)), SPEC)
-    np.testing.assert_allclose(found, preprocess.resize(image(gray), SPEC), atol=1 / 255)
+    tensor = preprocess.resize(image(gray.astype(np.float32)), SPEC)
+    np.testing.assert_allclose(tensor, preprocess.resize(image(gray), SPEC), atol=1 / 255)
 
 
 def test_colour_models_get_three_channels_in_order() -> None:
@@ -57,8 +57,8 @@ def test_colour_models_get_three_channels_in_order() -> None:
 
 def test_the_resize_is_antialiased() -> None:
     stripes = np.tile(np.array([0, 255], np.uint8), (80, 60))
-    found = preprocess.resize(image(stripes), SPEC)
-    np.testing.assert_allclose(found, 0.5, atol=0.1)
+    tensor = preprocess.resize(image(stripes), SPEC)
+    np.testing.assert_allclose(tensor, 0.5, atol=0.1)
 
 
 @pytest.fixture(scope="module")
@@ -78,7 +78,7 @@ def probability(data: bytes, model: tuple[Recipe, Program], at_least: tuple[int,
     return decide(logits, recipe).probabilities["pneumonia"], decoded.pixels.width
 
 
-def test_down_scaled_decoding_moves_no_answer_to_a_real_film_by_more_than_one_percent(
+def test_scaled_decoding_changes_no_probability_of_a_real_film_by_more_than_one_percent(
     model: tuple[Recipe, Program], shared: Path
 ) -> None:
     margin = preprocess.at_least(model[0].input)

@@ -1,4 +1,4 @@
-"""Exported programs: they do what the network does, and nothing else."""
+"""Exported programs: they give the network's outputs and run nothing else."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ import numpy as np
 import pytest
 import torch
 
-from handlers.errors import ProgramError
-from handlers.program import DeviceLostError, Program, is_sticky
+from handlers.errors import DeviceLostError, ProgramError
+from handlers.program import Program, is_sticky
 from radserve.build.export import export
 
 
 class Branches(torch.nn.Module):
-    """Uses sizes, lists, optional tensors, several results and views."""
+    """Network with sizes, lists, optional tensors, several results and views."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -42,7 +42,7 @@ class Branches(torch.nn.Module):
 def branches(tmp_path_factory: pytest.TempPathFactory) -> tuple[Branches, Path]:
     path = tmp_path_factory.mktemp("branches") / "program.pt2"
     network = Branches().eval()
-    export(network, (3, 6, 4), path)  # which itself compares both ways of running it with the network
+    export(network, (3, 6, 4), path)  # it also compares both ways of running the program with the network
     return network, path
 
 
@@ -52,11 +52,11 @@ def test_every_batch_size_gives_what_the_network_gives(branches: tuple[Branches,
     for size in (1, 2, 7):
         batch = np.random.default_rng(size).standard_normal((size, 3, 6, 4), dtype=np.float32)
         with torch.inference_mode():
-            wanted = network(torch.from_numpy(batch))
-        found = program.run(batch, ("logits", "features"))
-        assert sorted(found) == ["features", "logits"]
-        for name, value in wanted.items():
-            np.testing.assert_allclose(found[name], value.numpy(), atol=1e-5)
+            expected = network(torch.from_numpy(batch))
+        values = program.run(batch, ("logits", "features"))
+        assert sorted(values) == ["features", "logits"]
+        for name, value in expected.items():
+            np.testing.assert_allclose(values[name], value.numpy(), atol=1e-5)
 
 
 def test_gradients_flow_from_logits_to_features(branches: tuple[Branches, Path]) -> None:
@@ -67,20 +67,20 @@ def test_gradients_flow_from_logits_to_features(branches: tuple[Branches, Path])
     assert gradient.abs().sum() > 0
 
 
-def test_gradients_are_those_of_the_weighed_logits_of_each_row(branches: tuple[Branches, Path]) -> None:
+def test_gradients_are_those_of_the_weighted_logits_of_each_row(branches: tuple[Branches, Path]) -> None:
     network, path = branches
     random = np.random.default_rng(0)
     batch = random.standard_normal((3, 3, 6, 4), dtype=np.float32)
     weights = random.standard_normal((3, 4), dtype=np.float32)
     outputs = network(torch.from_numpy(batch))
     score = (outputs["logits"] * torch.from_numpy(weights)).sum()
-    (wanted,) = torch.autograd.grad(score, outputs["features"])
-    found, gradients = Program(path).gradients(batch, weights, "features")
-    np.testing.assert_allclose(found, outputs["features"].detach().numpy(), atol=1e-5)
-    np.testing.assert_allclose(gradients, wanted.numpy(), atol=1e-5)
+    (expected,) = torch.autograd.grad(score, outputs["features"])
+    values, gradients = Program(path).gradients(batch, weights, "features")
+    np.testing.assert_allclose(values, outputs["features"].detach().numpy(), atol=1e-5)
+    np.testing.assert_allclose(gradients, expected.numpy(), atol=1e-5)
 
 
-def test_gradients_flow_where_they_are_switched_off_around(branches: tuple[Branches, Path]) -> None:
+def test_gradients_are_computed_even_where_they_are_disabled(branches: tuple[Branches, Path]) -> None:
     batch, weights = np.ones((1, 3, 6, 4), dtype=np.float32), np.ones((1, 4), dtype=np.float32)
     with torch.no_grad():
         _, gradients = Program(branches[1]).gradients(batch, weights, "features")
@@ -88,15 +88,15 @@ def test_gradients_flow_where_they_are_switched_off_around(branches: tuple[Branc
     assert np.abs(gradients).sum() > 0
 
 
-def test_what_leads_to_the_watched_output_is_not_recorded(branches: tuple[Branches, Path]) -> None:
+def test_steps_before_the_watched_output_are_not_recorded(branches: tuple[Branches, Path]) -> None:
     outputs = Program(branches[1])(torch.randn(1, 3, 6, 4), watch="features")
     assert outputs["features"].is_leaf
     assert outputs["logits"].grad_fn is not None
 
 
-def test_gradients_by_an_output_that_is_not_there_are_refused(branches: tuple[Branches, Path]) -> None:
+def test_gradients_of_an_unknown_output_are_an_error(branches: tuple[Branches, Path]) -> None:
     batch, weights = np.ones((1, 3, 6, 4), dtype=np.float32), np.ones((1, 4), dtype=np.float32)
-    with pytest.raises(ProgramError, match="gives no 'attention', only logits, features"):
+    with pytest.raises(ProgramError, match="no output 'attention'; available: logits, features"):
         Program(branches[1]).gradients(batch, weights, "attention")
 
 
@@ -106,7 +106,7 @@ def test_nothing_of_the_exporter_is_needed_to_run(branches: tuple[Branches, Path
 
 
 def rewritten(source: Path, target: Path, part: str, change: Callable[[Any], None]) -> Path:
-    """Copy a program with one of its JSON files changed."""
+    """Copy a program and change one of its JSON files."""
     with zipfile.ZipFile(source) as old, zipfile.ZipFile(target, "w") as new:
         for name in old.namelist():
             data = old.read(name)
@@ -137,14 +137,14 @@ def newer(document: Any) -> None:
     ("part", "change", "message"),
     [
         ("model_weights_config.json", use_pickle, "stored as a pickle"),
-        ("model.json", call("os.system"), "'os.system', which is no ATen operator"),
-        ("model.json", call("torch.ops.custom.evil.default"), "no ATen operator"),
-        ("model.json", call("_operator.attrgetter"), "no ATen operator"),
+        ("model.json", call("os.system"), "'os.system', which is not an ATen operator"),
+        ("model.json", call("torch.ops.custom.evil.default"), "not an ATen operator"),
+        ("model.json", call("_operator.attrgetter"), "not an ATen operator"),
         ("model.json", newer, "schema 99"),
         ("model.json", dict.clear, "not a readable exported program"),
     ],
 )
-def test_a_program_that_asks_for_more_than_tensors_and_operators_is_refused(
+def test_a_program_with_more_than_tensors_and_operators_is_rejected(
     branches: tuple[Branches, Path], tmp_path: Path, part: str, change: Callable[[Any], None], message: str
 ) -> None:
     path = rewritten(branches[1], tmp_path / "program.pt2", part, change)
@@ -161,20 +161,20 @@ def test_sample_inputs_are_never_unpickled(branches: tuple[Branches, Path], tmp_
 
 
 @pytest.mark.parametrize("data", [b"", b"no zip", b"PK\x05\x06" + b"\0" * 18])
-def test_a_broken_file_is_refused(tmp_path: Path, data: bytes) -> None:
+def test_a_damaged_file_is_rejected(tmp_path: Path, data: bytes) -> None:
     (tmp_path / "program.pt2").write_bytes(data)
     with pytest.raises(ProgramError, match="not a readable exported program"):
         Program(tmp_path / "program.pt2")
 
 
-def test_only_errors_that_poison_the_context_are_sticky() -> None:
+def test_only_errors_that_break_the_context_are_sticky() -> None:
     assert is_sticky(torch.AcceleratorError("CUDA error: an illegal memory access was encountered"))
     assert is_sticky(RuntimeError("CUDA error: device-side assert triggered"))
     assert not is_sticky(torch.OutOfMemoryError("CUDA out of memory"))
     assert not is_sticky(RuntimeError("shape mismatch"))
 
 
-def test_a_lost_device_is_told_from_other_errors(
+def test_a_lost_device_is_distinguished_from_other_errors(
     branches: tuple[Branches, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     program = Program(branches[1])

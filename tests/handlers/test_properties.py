@@ -1,4 +1,4 @@
-"""Whatever the bytes: an image, or the project's own error, in bounded time and memory."""
+"""Arbitrary bytes give an image or a `RequestError`, in bounded time and memory."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def test_other_damage(name: str, seed: int) -> None:
 
 @pytest.mark.parametrize("prefix", ["jpeg", "png", "tiff", "bmp", "webp", "npy", "dicom"])
 def test_no_crash_and_no_hang(prefix: str) -> None:
-    """In a child process with bounded memory: native decoders may do worse than raise."""
+    """Runs in a child process with bounded memory: native decoders may crash."""
     done = subprocess.run(
         [sys.executable, "-m", "tests.handlers.mutate", prefix, "200", "1"],
         capture_output=True,

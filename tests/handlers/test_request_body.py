@@ -1,4 +1,4 @@
-"""Every form of body that TorchServe may hand over."""
+"""Every kind of body that TorchServe passes."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import zlib
 import pytest
 
 from handlers.errors import BadRequestError, ContentTooLargeError, RequestError, UnsupportedMediaTypeError
-from handlers.formats.cifar import Raw
 from handlers.formats.image import Limits
+from handlers.formats.raw import RawSamples
 from handlers.request_body import BodyLimits, Headers, read
 from tests.handlers.formats.test_zip import zipped
 
@@ -40,7 +40,7 @@ def test_a_data_url_and_line_breaks_in_base64_are_read() -> None:
     assert read({"body": {"image": wrapped}}, Headers({}), LIMITS).images == (FILM,)
 
 
-def test_instances_keep_their_order_and_an_error_stands_in_its_place() -> None:
+def test_instances_keep_their_order_with_errors_in_place() -> None:
     document = {"instances": [{"b64": B64}, {"b64": "%%%"}, {"wrong": 1}]}
     body = read({"body": document}, Headers({}), LIMITS)
     assert body.several
@@ -49,15 +49,15 @@ def test_instances_keep_their_order_and_an_error_stands_in_its_place() -> None:
     assert "instances[1].b64" in str(body.images[1])
 
 
-def test_bare_samples_are_marked_as_such_alone_and_in_a_list() -> None:
-    assert read({"body": {"data": B64}}, Headers({}), LIMITS).images == (Raw(FILM),)
+def test_raw_samples_are_recognised_alone_and_in_a_list() -> None:
+    assert read({"body": {"data": B64}}, Headers({}), LIMITS).images == (RawSamples(FILM),)
     body = read({"body": {"instances": [{"b64": B64}, {"data": B64}, {"data": 5}]}}, Headers({}), LIMITS)
-    assert body.images[:2] == (FILM, Raw(FILM))
+    assert body.images[:2] == (FILM, RawSamples(FILM))
     assert isinstance(body.images[2], BadRequestError)
     assert "instances[2].data" in str(body.images[2])
 
 
-def test_an_instance_of_two_kinds_is_neither() -> None:
+def test_an_instance_with_two_keys_is_an_error() -> None:
     (image,) = read({"body": {"instances": [{"b64": B64, "data": B64}]}}, Headers({}), LIMITS).images
     assert isinstance(image, BadRequestError)
 
@@ -75,9 +75,9 @@ def test_a_zip_of_one_image_is_still_a_list() -> None:
 
 
 def test_the_limits_of_a_zip_are_those_of_the_body() -> None:
-    with pytest.raises(ContentTooLargeError, match="4 files; at most 3"):
+    with pytest.raises(ContentTooLargeError, match="4 files; the limit is 3"):
         read({"body": zipped(dict.fromkeys("abcd", FILM))}, Headers({}), LIMITS)
-    with pytest.raises(ContentTooLargeError, match="at most 50000"):
+    with pytest.raises(ContentTooLargeError, match="limit is 50000"):
         read({"body": zipped(dict.fromkeys("abc", bytes(20_000)))}, Headers({}), LIMITS)
     (image,) = read({"body": zipped({"a": bytes(30_001)})}, Headers({}), LIMITS).images
     assert isinstance(image, ContentTooLargeError)
@@ -109,7 +109,7 @@ def test_a_list_of_images_has_no_names() -> None:
         (7, BadRequestError),
     ],
 )
-def test_what_is_no_image_is_refused_with_a_hint(content: object, error: type[RequestError]) -> None:
+def test_a_body_without_image_is_rejected_with_a_hint(content: object, error: type[RequestError]) -> None:
     with pytest.raises(error) as raised:
         read({} if content is None else {"body": content}, Headers({}), LIMITS)
     assert "." in str(raised.value)
@@ -125,24 +125,24 @@ def test_a_compressed_body_is_inflated(coding: str, encode: object) -> None:
     assert body.images == (FILM,)
 
 
-def test_a_compressed_bomb_is_refused_without_inflating_it() -> None:
+def test_a_compressed_bomb_is_rejected_without_inflating_it() -> None:
     bomb = gzip.compress(b"0" * 50_000_000)
     with pytest.raises(ContentTooLargeError, match="inflates to more"):
         read({"body": bomb}, Headers({"content-encoding": "gzip"}), LIMITS)
 
 
 @pytest.mark.parametrize("content", [b"no gzip", gzip.compress(FILM, mtime=0)[:-6]])
-def test_a_broken_compressed_body_is_refused(content: bytes) -> None:
+def test_a_damaged_compressed_body_is_rejected(content: bytes) -> None:
     with pytest.raises(BadRequestError):
         read({"body": content}, Headers({"content-encoding": "gzip"}), LIMITS)
 
 
-def test_an_unknown_coding_is_refused() -> None:
+def test_an_unsupported_coding_is_rejected() -> None:
     with pytest.raises(UnsupportedMediaTypeError, match="'br'"):
         read({"body": FILM}, Headers({"content-encoding": "br"}), LIMITS)
 
 
-def test_a_form_that_garbles_images_is_refused() -> None:
+def test_a_urlencoded_form_is_rejected() -> None:
     with pytest.raises(UnsupportedMediaTypeError, match="curl -T"):
         read({"x": b"1"}, Headers({"content-type": "application/x-www-form-urlencoded"}), LIMITS)
 
@@ -156,18 +156,18 @@ def test_one_part_of_a_form_is_read() -> None:
     assert read({"data": bytearray(film)}, multipart(len(film) + 200), LIMITS).images == (film,)
 
 
-def test_a_repeated_part_that_torchserve_dropped_is_noticed() -> None:
+def test_a_repeated_part_that_torchserve_dropped_is_detected() -> None:
     film = FILM * 500
-    with pytest.raises(BadRequestError, match="more than the one part"):
+    with pytest.raises(BadRequestError, match="several parts with the same name"):
         read({"data": bytearray(film)}, multipart(2 * len(film) + 400), LIMITS)
 
 
-def test_several_parts_are_refused() -> None:
+def test_several_parts_are_rejected() -> None:
     with pytest.raises(BadRequestError, match="2 parts"):
         read({"a": FILM, "b": FILM}, multipart(300), LIMITS)
 
 
-def test_headers_are_found_in_any_spelling_and_torchserves_own_win() -> None:
+def test_headers_ignore_case_and_torchserves_own_win() -> None:
     headers = Headers({"Explain": "True", "explain": "False", "ACCEPT": "image/png", "body": {"content-type": "x"}})
     assert headers["explain"] == "False"
     assert headers.get("accept") == "image/png"

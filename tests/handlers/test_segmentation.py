@@ -1,4 +1,4 @@
-"""Masks as clients get them, through the adapter with TorchServe's own `Context` around it."""
+"""The segmentation handler, called with TorchServe's own `Context`."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tests.handlers.test_torchserve_handler import context
 from tests.spots import HEIGHT, WIDTH, Flags, agreement, figure, painted, unpacked
 
 EMPTY = np.where(np.eye(HEIGHT, WIDTH) > 0, 60, 20).astype(np.uint8)
-"""A picture with some contrast and nothing bright."""
+"""Picture with some contrast but no bright area."""
 
 
 @dataclass(frozen=True)
@@ -36,8 +36,8 @@ class Reply:
 
     @property
     def json(self) -> dict[str, Any]:
-        found: dict[str, Any] = json.loads(self.body)
-        return found
+        marked: dict[str, Any] = json.loads(self.body)
+        return marked
 
     @property
     def pixels(self) -> np.ndarray[Any, Any]:
@@ -51,9 +51,9 @@ def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def service(archive: Path) -> Segmentation:
-    made = Segmentation()
-    made.initialize(context(archive, []))
-    return made
+    handler = Segmentation()
+    handler.initialize(context(archive, []))
+    return handler
 
 
 def ask(service: Segmentation, *requests: tuple[Any, dict[str, Any]]) -> list[Reply]:
@@ -74,7 +74,7 @@ def answered(service: Segmentation, body: Any, **headers: str) -> Reply:
 
 
 def mask(document: dict[str, Any]) -> Flags:
-    """Read a document's mask, and check what it says of itself."""
+    """Decode a document's mask and check its metadata."""
     stored = document["mask"]
     picture = Pillow.open(BytesIO(base64.b64decode(stored["data"])))
     assert (picture.format, picture.mode, stored["encoding"]) == ("PNG", "L", "png")
@@ -82,20 +82,20 @@ def mask(document: dict[str, Any]) -> Flags:
     assert picture.size == (document["image"]["width"], document["image"]["height"])
     values = np.asarray(picture)
     assert set(np.unique(values)) <= {0, 255}
-    found = values == 255
-    assert document["area"]["pixels"] == found.sum()
-    assert document["area"]["fraction"] == found.mean()
-    assert document["positive"] == found.any()
-    return np.asarray(found)
+    marked = values == 255
+    assert document["area"]["pixels"] == marked.sum()
+    assert document["area"]["fraction"] == marked.mean()
+    assert document["positive"] == marked.any()
+    return np.asarray(marked)
 
 
 def b64(data: bytes) -> str:
     return base64.b64encode(data).decode()
 
 
-def test_an_answer_has_what_the_design_says(service: Segmentation) -> None:
-    wanted = figure(HEIGHT, WIDTH)
-    data = saved(painted(wanted), "PNG")
+def test_a_prediction_has_the_documented_keys(service: Segmentation) -> None:
+    expected = figure(HEIGHT, WIDTH)
+    data = saved(painted(expected), "PNG")
     reply = answered(service, data)
     assert reply.media == "application/json"
     document = reply.json
@@ -103,7 +103,7 @@ def test_an_answer_has_what_the_design_says(service: Segmentation) -> None:
     assert document["model"] == {"name": "spots", "version": "1.0.0", "sha256": None}
     assert (document["label"], document["positive"], document["threshold"]) == ("spot", True, 0.5)
     assert set(document["area"]) == {"pixels", "fraction"}
-    rows, columns = np.nonzero(wanted)
+    rows, columns = np.nonzero(expected)
     assert document["box"] == {
         "left": columns.min(),
         "top": rows.min(),
@@ -116,7 +116,7 @@ def test_an_answer_has_what_the_design_says(service: Segmentation) -> None:
         "height": HEIGHT,
         "sha256": hashlib.sha256(data).hexdigest(),
     }
-    np.testing.assert_array_equal(mask(document), wanted)
+    np.testing.assert_array_equal(mask(document), expected)
 
 
 def test_an_image_without_a_finding_has_an_empty_mask_and_the_other_label(service: Segmentation) -> None:
@@ -127,21 +127,26 @@ def test_an_image_without_a_finding_has_an_empty_mask_and_the_other_label(servic
 
 @pytest.mark.parametrize(("height", "width"), [(300, 200), (40, 150), (1000, 1500), (64, 96)])
 @pytest.mark.parametrize("form", ["PNG", "JPEG", "TIFF", "BMP", "WEBP"])
-def test_masks_of_any_size_and_format_lie_where_the_finding_is(
+def test_masks_match_the_finding_in_any_size_and_format(
     service: Segmentation, height: int, width: int, form: str
 ) -> None:
-    wanted = figure(height, width)
-    found = mask(answered(service, saved(painted(wanted), form)).json)
-    assert agreement(found, wanted) > 0.8
-    for wrong in (wanted[::-1], wanted[:, ::-1], np.roll(wanted, width // 8, 1), np.roll(wanted, height // 8, 0)):
-        assert agreement(found, wrong) < 0.75
+    expected = figure(height, width)
+    marked = mask(answered(service, saved(painted(expected), form)).json)
+    assert agreement(marked, expected) > 0.8
+    for wrong in (
+        expected[::-1],
+        expected[:, ::-1],
+        np.roll(expected, width // 8, 1),
+        np.roll(expected, height // 8, 0),
+    ):
+        assert agreement(marked, wrong) < 0.75
 
 
 @pytest.mark.parametrize("orientation", [1, 2, 3, 4, 5, 6, 7, 8])
-def test_the_mask_of_a_turned_photograph_lies_on_the_upright_picture(service: Segmentation, orientation: int) -> None:
-    wanted = figure(400, 300)
-    upright = Pillow.fromarray(painted(wanted))
-    # What has to be done to the upright picture so that the tag undoes it (CIPA DC-008, section 4.6.5.1.6).
+def test_the_mask_of_a_rotated_photograph_matches_the_upright_picture(service: Segmentation, orientation: int) -> None:
+    expected = figure(400, 300)
+    upright = Pillow.fromarray(painted(expected))
+    # The operation on the upright picture that the tag reverses (CIPA DC-008, section 4.6.5.1.6).
     undone = {
         2: Pillow.Transpose.FLIP_LEFT_RIGHT,
         3: Pillow.Transpose.ROTATE_180,
@@ -155,26 +160,26 @@ def test_the_mask_of_a_turned_photograph_lies_on_the_upright_picture(service: Se
     exif = Pillow.Exif()
     exif[0x0112] = orientation
     data = saved(stored, "JPEG", quality=95, exif=exif)
-    assert agreement(mask(answered(service, data).json), wanted) > 0.85
+    assert agreement(mask(answered(service, data).json), expected) > 0.85
     drawn = answered(service, data, accept="image/png;view=overlay").pixels
     assert drawn.shape == (400, 300, 3)
-    assert (np.abs(drawn.astype(int) - painted(wanted)[..., None]).max(axis=-1) < 60).mean() > 0.9
+    assert (np.abs(drawn.astype(int) - painted(expected)[..., None]).max(axis=-1) < 60).mean() > 0.9
 
 
 def test_a_dicom_slice_with_spacing_has_an_area_in_square_millimetres(service: Segmentation) -> None:
-    wanted = figure(128, 192)
-    document = answered(service, dicom(painted(wanted), Modality="MR", PixelSpacing=[0.5, 0.75])).json
+    expected = figure(128, 192)
+    document = answered(service, dicom(painted(expected), Modality="MR", PixelSpacing=[0.5, 0.75])).json
     assert document["image"]["spacing"] == [0.5, 0.75]
     assert document["area"]["mm2"] == pytest.approx(mask(document).sum() * 0.375)
-    assert agreement(mask(document), wanted) > 0.9
+    assert agreement(mask(document), expected) > 0.9
 
 
 def test_every_form_of_body_gets_the_same_mask(service: Segmentation) -> None:
-    wanted = figure(HEIGHT, WIDTH)
-    pixels = painted(wanted)
+    expected = figure(HEIGHT, WIDTH)
+    pixels = painted(expected)
     png = saved(pixels, "PNG")
     for body in (png, {"image": b64(png)}, npy(pixels), npy(pixels / 255), dicom(pixels), saved(pixels, "TIFF")):
-        np.testing.assert_array_equal(mask(answered(service, body).json), wanted)
+        np.testing.assert_array_equal(mask(answered(service, body).json), expected)
 
 
 def test_published_slices_are_read(service: Segmentation, shared: Path) -> None:
@@ -187,8 +192,8 @@ def test_published_slices_are_read(service: Segmentation, shared: Path) -> None:
 
 
 def test_the_mask_itself_comes_as_a_picture(service: Segmentation) -> None:
-    wanted = figure(200, 300)
-    data = saved(painted(wanted), "PNG")
+    expected = figure(200, 300)
+    data = saved(painted(expected), "PNG")
     document = mask(answered(service, data).json)
     for accept in ("image/png", "image/*", "image/png;view=mask", "text/html, image/png;q=0.9, */*;q=0.1"):
         reply = answered(service, data, accept=accept)
@@ -199,12 +204,12 @@ def test_the_mask_itself_comes_as_a_picture(service: Segmentation) -> None:
 def test_the_overlay_is_the_image_with_the_outline_of_the_mask(service: Segmentation) -> None:
     pixels = painted(figure(200, 300))
     data = saved(pixels, "PNG")
-    found = mask(answered(service, data).json)
+    marked = mask(answered(service, data).json)
     drawn = answered(service, data, accept="image/png;view=overlay").pixels
     assert drawn.shape == (200, 300, 3)
     outline = (drawn == OUTLINE).all(axis=-1)
     assert outline.any()
-    assert not (outline & ~found).any()
+    assert not (outline & ~marked).any()
     np.testing.assert_array_equal(drawn[~outline], np.stack([pixels[~outline]] * 3, axis=-1))
 
 
@@ -214,25 +219,25 @@ def test_the_image_view_shows_the_image_without_its_mask(service: Segmentation) 
     np.testing.assert_array_equal(reply.pixels, pixels)
 
 
-def test_a_view_that_there_is_not_is_406_and_names_those_that_there_are(service: Segmentation) -> None:
+def test_an_unknown_view_is_406_and_lists_the_available_ones(service: Segmentation) -> None:
     (reply,) = ask(service, (saved(EMPTY, "PNG"), {"accept": "image/png;view=heat"}))
     assert (reply.status, reply.media) == (406, "application/problem+json")
     assert "view=overlay" in reply.json["detail"]
 
 
-def test_an_error_is_a_problem_whatever_the_client_takes(service: Segmentation) -> None:
+def test_an_error_is_problem_details_whatever_the_client_accepts(service: Segmentation) -> None:
     (reply,) = ask(service, (b"garbage", {"accept": "image/png"}))
     assert (reply.status, reply.media) == (415, "application/problem+json")
 
 
-def test_several_images_make_no_picture(service: Segmentation) -> None:
+def test_several_images_have_no_picture(service: Segmentation) -> None:
     data = zipped({"1.png": saved(EMPTY, "PNG")})
-    (refused, taken) = ask(service, (data, {"accept": "image/png"}), (data, {"accept": "image/png, */*;q=0.1"}))
-    assert refused.status == 406
-    assert (taken.status, taken.media) == (200, "application/json")
+    (rejected, accepted) = ask(service, (data, {"accept": "image/png"}), (data, {"accept": "image/png, */*;q=0.1"}))
+    assert rejected.status == 406
+    assert (accepted.status, accepted.media) == (200, "application/json")
 
 
-def test_neighbours_in_a_batch_keep_their_own_masks_forms_and_faults(service: Segmentation) -> None:
+def test_requests_of_a_batch_have_independent_masks_formats_and_errors(service: Segmentation) -> None:
     first, second = figure(64, 96), figure(300, 200)[::-1]
     one, two = saved(painted(first), "PNG"), saved(painted(second), "PNG")
     replies = ask(
@@ -258,11 +263,11 @@ def test_neighbours_in_a_batch_keep_their_own_masks_forms_and_faults(service: Se
     assert replies[7].pixels.shape == (300, 200, 3)
 
 
-def test_slices_of_a_zip_are_answered_in_order_with_their_volume(service: Segmentation) -> None:
-    wanted = figure(HEIGHT, WIDTH)
+def test_slices_of_a_zip_get_results_in_order_and_a_volume(service: Segmentation) -> None:
+    expected = figure(HEIGHT, WIDTH)
     files = {
         f"slice_{number}.dcm": dicom(
-            painted(wanted) if number != 3 else EMPTY,
+            painted(expected) if number != 3 else EMPTY,
             Modality="MR",
             SeriesInstanceUID="1.2.3",
             PixelSpacing=[0.5, 2.0],
@@ -274,7 +279,7 @@ def test_slices_of_a_zip_are_answered_in_order_with_their_volume(service: Segmen
     document = answered(service, zipped({"__MACOSX/._slice_0.dcm": b"x"} | files)).json
     assert [entry["name"] for entry in document["predictions"]] == list(files)
     assert [entry["positive"] for entry in document["predictions"]] == [number != 3 for number in range(11)]
-    pixels = 10 * int(wanted.sum())
+    pixels = 10 * int(expected.sum())
     assert document["volume"] == {
         "slices": 11,
         "positive_slices": 10,
@@ -283,7 +288,7 @@ def test_slices_of_a_zip_are_answered_in_order_with_their_volume(service: Segmen
     }
 
 
-def test_a_refused_slice_has_a_problem_in_its_place_and_leaves_no_volume(service: Segmentation) -> None:
+def test_a_rejected_slice_has_a_problem_in_its_place_and_prevents_a_volume(service: Segmentation) -> None:
     good = saved(painted(figure(HEIGHT, WIDTH)), "PNG")
     document = answered(service, zipped({"1.png": good, "2.txt": b"notes", "3.png": good[:60]})).json
     assert [entry.get("status") for entry in document["predictions"]] == [None, 415, 400]
@@ -309,7 +314,7 @@ def test_there_are_no_explanations_of_one_image_or_of_several(service: Segmentat
 
 
 @pytest.mark.parametrize("fraction", [0.0, 0.0563, 0.0687, 0.9])
-def test_a_worker_that_marks_another_share_of_its_sample_does_not_start(archive: Path, fraction: float) -> None:
+def test_a_worker_that_marks_another_fraction_of_its_sample_does_not_start(archive: Path, fraction: float) -> None:
     stored = archive / "sample.json"
     kept = stored.read_bytes()
     stored.write_text(json.dumps({"label": "spot", "fraction": fraction}))
@@ -321,6 +326,6 @@ def test_a_worker_that_marks_another_share_of_its_sample_does_not_start(archive:
 
 
 def test_what_a_build_stores_is_what_a_worker_compares_with(archive: Path) -> None:
-    made = Segmentation()
-    made.load(archive)
-    assert made.answer_sample(archive) == [json.loads((archive / "sample.json").read_bytes())]
+    handler = Segmentation()
+    handler.load(archive)
+    assert handler.predict_sample(archive) == [json.loads((archive / "sample.json").read_bytes())]

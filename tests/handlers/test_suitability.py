@@ -40,39 +40,39 @@ def test_ordinary_images_pass(pixels: np.ndarray[Any, Any]) -> None:
 @pytest.mark.parametrize(
     ("size", "message"),
     [
-        ((31, 200), "200x31 pixels; at least 32"),
-        ((32, 161), "161x32 pixels; one side may be 5"),
+        ((31, 200), "200x31 pixels; each side needs at least 32"),
+        ((32, 161), "161x32 pixels; one side may be at most 5"),
         ((2, 2), "2x2 pixels"),
     ],
 )
-def test_size(size: tuple[int, int], message: str) -> None:
+def test_unsuitable_sizes_are_rejected(size: tuple[int, int], message: str) -> None:
     with pytest.raises(UnusableImageError, match=message):
         check(image(film(*size)), GRAY)
 
 
-def test_size_as_sent_counts_not_size_as_decoded() -> None:
+def test_the_size_as_sent_is_checked() -> None:
     small = Image(pixels=Pillow.fromarray(film(30, 30)), format="jpeg", width=240, height=240)
     check(small, GRAY)
 
 
 @pytest.mark.parametrize("spec", [GRAY, RGB], ids=["gray", "rgb"])
 @pytest.mark.parametrize("level", [0, 128, 255])
-def test_constant(spec: Input, level: int) -> None:
+def test_constant_images_are_rejected(spec: Input, level: int) -> None:
     for pixels in (np.full((64, 64), level, np.uint8), np.full((64, 64, 3), level, np.uint8)):
-        with pytest.raises(UnusableImageError, match=r"no contrast: its gray levels use 0.0% of full scale"):
+        with pytest.raises(UnusableImageError, match=r"no contrast: its gray levels span 0.0% of full scale"):
             check(image(pixels), spec)
 
 
-def test_12_bits_in_16_unscaled() -> None:
+def test_unscaled_12_bits_in_16_are_rejected() -> None:
     values = film(top=4095, kind=np.uint16)
     stream = BytesIO()
     Pillow.fromarray(values).save(stream, "PNG")
-    with pytest.raises(UnusableImageError, match=r"use [0-9.]+% of full scale.*\(12 bits in 16\)"):
+    with pytest.raises(UnusableImageError, match=r"span [0-9.]+% of full scale.*\(12 of 16\)"):
         check(decode(stream.getvalue()), GRAY)
 
 
-def test_colour_where_gray_is_meant() -> None:
-    with pytest.raises(UnusableImageError, match=r"is coloured.*this model reads gray"):
+def test_colour_images_are_rejected_by_gray_models() -> None:
+    with pytest.raises(UnusableImageError, match=r"is a colour image.*this model needs a grayscale"):
         check(image(picture()), GRAY)
     check(image(picture()), RGB)
 
@@ -88,17 +88,17 @@ def test_coloured_letter_on_a_film_passes() -> None:
     [
         ({"Modality": "CT"}, "Modality is 'CT'; this model reads CR, DX"),
         ({"Modality": "DX", "BodyPartExamined": "KNEE"}, "BodyPartExamined is 'KNEE'; this model reads CHEST"),
-        ({"Modality": "MR^SECRET"}, "Modality is something else"),
+        ({"Modality": "MR^SECRET"}, "Modality is another value"),
     ],
 )
-def test_attributes_that_contradict(attributes: dict[str, str], message: str) -> None:
+def test_contradicting_attributes_are_rejected(attributes: dict[str, str], message: str) -> None:
     with pytest.raises(UnusableImageError, match=message) as caught:
         check(image(film(), attributes=attributes), GRAY)
     assert "SECRET" not in str(caught.value)
 
 
 @pytest.mark.parametrize("attributes", [{}, {"Modality": "DX"}, {"BodyPartExamined": "CHEST", "ViewPosition": "LL"}])
-def test_attributes_that_fit_or_are_absent(attributes: dict[str, str]) -> None:
+def test_matching_or_absent_attributes_pass(attributes: dict[str, str]) -> None:
     check(image(film(), attributes=attributes), GRAY)
 
 

@@ -1,4 +1,4 @@
-"""The adapter, with TorchServe's own `Context` around it: each trap of TorchServe that a handler can close."""
+"""The TorchServe adapter, called with TorchServe's own `Context`."""
 
 from __future__ import annotations
 
@@ -15,31 +15,31 @@ from ts.context import Context, RequestProcessor
 
 from handlers import worker
 from handlers.classification import Classification
-from handlers.errors import ProgramError
-from handlers.program import DeviceLostError, Program
+from handlers.errors import DeviceLostError, ProgramError
+from handlers.program import Program
 from tests.handlers.test_pipeline import film
 
 B64 = base64.b64encode(film()).decode()
 
 
 def context(folder: Path, headers: list[dict[str, Any]]) -> Context:
-    made = Context("brightness", str(folder), {}, 4, None, "0.12.0")
-    made.request_processor = [RequestProcessor(item) for item in headers]
-    return made
+    handler = Context("brightness", str(folder), {}, 4, None, "0.12.0")
+    handler.request_processor = [RequestProcessor(item) for item in headers]
+    return handler
 
 
 @pytest.fixture
 def service(brightness_archive: Path) -> Classification:
-    made = Classification()
-    made.initialize(context(brightness_archive, []))
-    return made
+    handler = Classification()
+    handler.initialize(context(brightness_archive, []))
+    return handler
 
 
-Answer = tuple[int, str, dict[str, Any]]
+Reply = tuple[int, str, dict[str, Any]]
 
 
-def ask(service: Classification, *requests: tuple[Any, dict[str, Any]]) -> list[Answer]:
-    """Send one batch; return status, media type and document of each answer."""
+def ask(service: Classification, *requests: tuple[Any, dict[str, Any]]) -> list[Reply]:
+    """Send one batch; return status, media type and document of each response."""
     around = context(Path(), [dict(headers) for _, headers in requests])
     bodies = service.handle([{"body": body} for body, _ in requests], around)
     assert len(bodies) == len(requests)
@@ -49,7 +49,7 @@ def ask(service: Classification, *requests: tuple[Any, dict[str, Any]]) -> list[
     ]
 
 
-def test_an_answer_has_what_the_design_says(service: Classification) -> None:
+def test_a_prediction_has_the_documented_keys(service: Classification) -> None:
     ((status, media, answer),) = ask(service, (film(), {}))
     assert (status, media) == (200, "application/json")
     assert list(answer) == ["model", "label", "probability", "probabilities", "positive", "threshold", "image"]
@@ -82,12 +82,12 @@ def test_each_request_of_a_batch_has_its_own_status(service: Classification) -> 
             assert set(document) == {"status", "title", "detail"}
 
 
-def test_a_describe_header_of_one_client_changes_nobodys_answer(service: Classification) -> None:
+def test_a_describe_header_changes_no_response(service: Classification) -> None:
     answers = ask(service, (film(), {"describe": "True"}), (film(), {}))
     assert [status for status, _, _ in answers] == [200, 200]
 
 
-def test_an_explanation_in_a_batch_leaves_the_predictions_beside_it(service: Classification) -> None:
+def test_explanations_and_predictions_share_a_batch(service: Classification) -> None:
     answers = ask(service, (film(), {"explain": "True"}), (film(), {"explain": "False"}), (film(), {}))
     assert [status for status, _, _ in answers] == [200, 200, 200]
     assert ["explanation" in document for _, _, document in answers] == [True, False, False]
@@ -99,7 +99,7 @@ def test_a_client_cannot_turn_a_prediction_into_an_explanation(service: Classifi
     assert "explanation" not in document
 
 
-def test_instances_are_answered_in_order_each_with_its_own_fate(service: Classification) -> None:
+def test_instances_get_results_in_order_each_with_its_own_error(service: Classification) -> None:
     document = {"instances": [{"b64": B64}, {"b64": "AAAA"}, {"b64": B64}]}
     ((status, _, answer),) = ask(service, (document, {}))
     assert status == 200
@@ -109,19 +109,19 @@ def test_instances_are_answered_in_order_each_with_its_own_fate(service: Classif
     assert "label" not in second
 
 
-def test_more_instances_than_a_batch_are_all_answered(service: Classification) -> None:
+def test_more_instances_than_a_batch_all_get_results(service: Classification) -> None:
     ((_, _, answer),) = ask(service, ({"instances": [{"b64": B64}] * 9}, {}))
     assert [item["label"] for item in answer["predictions"]] == [answer["predictions"][0]["label"]] * 9
 
 
-def test_an_answer_too_large_for_torchserve_is_refused_before_it_kills_the_worker(service: Classification) -> None:
+def test_a_response_too_large_for_torchserve_becomes_an_error(service: Classification) -> None:
     service.max_response = 2000
     answers = ask(service, ({"instances": [{"b64": B64}] * 9}, {}), (film(), {}))
     assert [status for status, _, _ in answers] == [500, 200]
-    assert "send fewer images" in answers[0][2]["detail"]
+    assert "Send fewer images" in answers[0][2]["detail"]
 
 
-def test_a_lost_device_answers_the_batch_and_then_leaves_the_process(
+def test_a_lost_device_gives_503_to_the_batch_and_ends_the_process(
     service: Classification, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     timers: list[tuple[float, tuple[Any, ...]]] = []
@@ -142,23 +142,23 @@ def test_a_lost_device_answers_the_batch_and_then_leaves_the_process(
     answers = ask(service, (film(), {}), (film(), {"content-encoding": "br"}))
     assert [status for status, _, _ in answers] == [503, 415]
     monkeypatch.undo()
-    assert [status for status, _, _ in ask(service, (film(), {}))] == [503]  # never again from this process
+    assert [status for status, _, _ in ask(service, (film(), {}))] == [503]  # this process never recovers
     assert timers == [(0.5, (1,))]
 
 
-def test_a_fault_in_rendering_is_this_requests_and_is_not_told(
+def test_an_unexpected_error_in_rendering_becomes_an_internal_error_without_its_text(
     service: Classification, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def broken(*_: object) -> None:
         raise LookupError("secret")
 
-    monkeypatch.setattr(Classification, "describe", broken)
+    monkeypatch.setattr(Classification, "predict", broken)
     ((status, _, document),) = ask(service, (film(), {}))
     assert status == 500
     assert "secret" not in json.dumps(document)
 
 
-def test_a_worker_whose_answer_to_the_sample_changed_does_not_start(brightness_archive: Path, tmp_path: Path) -> None:
+def test_a_worker_whose_sample_prediction_changed_does_not_start(brightness_archive: Path, tmp_path: Path) -> None:
     folder = tmp_path / "archive"
     shutil.copytree(brightness_archive, folder)
     answer = json.loads((folder / "sample.json").read_bytes())
@@ -168,11 +168,11 @@ def test_a_worker_whose_answer_to_the_sample_changed_does_not_start(brightness_a
         Classification().initialize(context(folder, []))
 
 
-def test_a_worker_that_refuses_its_sample_does_not_start(brightness_archive: Path, tmp_path: Path) -> None:
+def test_a_worker_that_rejects_its_sample_does_not_start(brightness_archive: Path, tmp_path: Path) -> None:
     folder = tmp_path / "archive"
     shutil.copytree(brightness_archive, folder)
     (folder / "sample.png").write_bytes(film(8, 8))
-    with pytest.raises(ProgramError, match="refuses its own sample"):
+    with pytest.raises(ProgramError, match="rejects its own sample"):
         Classification().initialize(context(folder, []))
 
 
@@ -182,15 +182,15 @@ def test_the_archives_sha256_comes_from_the_index(
     index = tmp_path / "index.json"
     monkeypatch.setenv(worker.INDEX, str(index))
     index.write_text(json.dumps({"archives": [{"name": "brightness", "version": "1.0.0", "sha256": "ab" * 32}]}))
-    made = Classification()
-    made.initialize(context(brightness_archive, []))
-    assert made.model.sha256 == "ab" * 32
+    handler = Classification()
+    handler.initialize(context(brightness_archive, []))
+    assert handler.model.sha256 == "ab" * 32
     index.write_text(json.dumps({"archives": []}))
     with pytest.raises(ProgramError, match="not listed"):
         Classification().initialize(context(brightness_archive, []))
 
 
-def test_a_server_that_stops_answers_503(
+def test_a_stopping_server_responds_503(
     service: Classification, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(worker.CLOSING, str(tmp_path / "closing"))

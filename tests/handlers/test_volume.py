@@ -1,4 +1,4 @@
-"""Volumes: millilitres only where every distance is known."""
+"""Volumes: in millilitres only where every distance is known."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ def stack(heights: list[float], pixels: int = 1000, **plane: Any) -> list[Slice 
 def changed(slices: list[Slice | None], place: int, **changes: Any) -> list[Slice | None]:
     item = slices[place]
     assert item is not None
-    found = list(slices)
-    found[place] = replace(item, **changes)
-    return found
+    volume = list(slices)
+    volume[place] = replace(item, **changes)
+    return volume
 
 
 def plane(slices: list[Slice | None], place: int, **changes: Any) -> list[Slice | None]:
@@ -36,13 +36,13 @@ def plane(slices: list[Slice | None], place: int, **changes: Any) -> list[Slice 
     return changed(slices, place, plane=replace(item.plane, **changes))
 
 
-def test_evenly_spaced_slices_count_their_area_times_their_distance() -> None:
-    found = measure(stack([0, 4, 8, 12]))
+def test_the_volume_of_evenly_spaced_slices_is_area_times_distance() -> None:
+    volume = measure(stack([0, 4, 8, 12]))
     # 1000 pixels of 1 square millimetre, 4 slices of 4 mm
-    assert found == {"slices": 4, "positive_slices": 4, "pixels": 4000, "ml": pytest.approx(16.0)}
+    assert volume == {"slices": 4, "positive_slices": 4, "pixels": 4000, "ml": pytest.approx(16.0)}
 
 
-def test_the_order_in_which_slices_come_does_not_matter() -> None:
+def test_the_order_of_slices_does_not_matter() -> None:
     slices = stack([0, 4, 8, 20])
     assert measure(slices[::-1])["ml"] == pytest.approx(measure(slices)["ml"])
     assert measure([slices[2], slices[0], slices[3], slices[1]])["ml"] == pytest.approx(measure(slices)["ml"])
@@ -53,7 +53,7 @@ def test_each_slice_counts_for_its_own_distance() -> None:
         item and replace(item, pixels=pixels)
         for item, pixels in zip(stack([0, 2, 6, 12]), (100, 200, 300, 400), strict=True)
     ]
-    # half of the way to either neighbour, the ends as far out as in: 2, 3, 5 and 6 mm
+    # half the distance to either neighbour, symmetric at the ends: 2, 3, 5 and 6 mm
     assert measure(slices)["ml"] == pytest.approx((100 * 2 + 200 * 3 + 300 * 5 + 400 * 6) / 1000)
 
 
@@ -68,7 +68,7 @@ def test_distance_is_measured_along_the_normal_not_along_an_axis() -> None:
     assert measure(slices)["ml"] == pytest.approx(25.0)
 
 
-def test_positions_win_over_the_distance_and_that_over_the_thickness() -> None:
+def test_positions_take_precedence_over_distance_and_thickness() -> None:
     assert measure(stack([0, 4], between=9.0, thickness=7.0))["ml"] == pytest.approx(8.0)
     unplaced = plane(stack([0, 4], between=9.0, thickness=7.0), 0, position=None)
     assert measure(unplaced)["ml"] == pytest.approx(18.0)
@@ -76,21 +76,21 @@ def test_positions_win_over_the_distance_and_that_over_the_thickness() -> None:
     assert measure(thick)["ml"] == pytest.approx(14.0)
 
 
-def test_one_slice_has_no_neighbour_so_its_own_word_counts() -> None:
+def test_a_single_slice_uses_its_own_distance() -> None:
     assert measure(stack([3.0], between=5.0))["ml"] == pytest.approx(5.0)
     assert "reason" in measure(stack([3.0]))
 
 
-def test_a_stack_without_a_finding_has_no_volume_of_zero_unknown() -> None:
-    found = measure(stack([0, 5], pixels=0))
-    assert (found["positive_slices"], found["pixels"], found["ml"]) == (0, 0, 0.0)
+def test_a_stack_without_a_finding_has_volume_zero() -> None:
+    volume = measure(stack([0, 5], pixels=0))
+    assert (volume["positive_slices"], volume["pixels"], volume["ml"]) == (0, 0, 0.0)
 
 
 @pytest.mark.parametrize(
     ("slices", "reason"),
     [
-        ([*stack([0, 4]), None], "1 of 3 slices got no mask"),
-        (changed(stack([0, 4]), 1, spacing=None), "pixel spacing of 1 slices is not known"),
+        ([*stack([0, 4]), None], "1 of 3 slices have no mask"),
+        (changed(stack([0, 4]), 1, spacing=None), "pixel spacing of 1 slices is unknown"),
         (changed(stack([0, 4]), 1, sha256="0"), "sent twice"),
         (changed(stack([0, 4]), 1, plane=None), "distance of 1 slices"),
         (plane(stack([0, 4]), 1, position=None), "distance of 2 slices"),
@@ -101,11 +101,11 @@ def test_a_stack_without_a_finding_has_no_volume_of_zero_unknown() -> None:
         (plane(stack([0, 4]), 1, normal=(0.0, 0.0, -1.0)), "not parallel"),
         (plane(stack([0, 4], between=3.0), 1, normal=(0.0, 1.0, 0.0), position=None), "not parallel"),
         (stack([0, 4, 4]), "same position"),
-        ([None], "1 of 1 slices got no mask"),
+        ([None], "1 of 1 slices have no mask"),
     ],
 )
-def test_where_anything_is_unknown_there_is_no_figure_but_a_reason(slices: list[Slice | None], reason: str) -> None:
-    found = measure(slices)
-    assert "ml" not in found
-    assert reason in found["reason"]
-    assert found["slices"] == len(slices)
+def test_an_unknown_distance_gives_a_reason_instead_of_a_volume(slices: list[Slice | None], reason: str) -> None:
+    volume = measure(slices)
+    assert "ml" not in volume
+    assert reason in volume["reason"]
+    assert volume["slices"] == len(slices)

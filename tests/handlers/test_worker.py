@@ -1,4 +1,4 @@
-"""The worker process: quiet, and visibly busy."""
+"""The worker process: log filter and busy lock."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def test_only_warnings_and_metrics_are_written(capsys: pytest.CaptureFixture[str
     level = root.level
     root.setLevel(logging.INFO)
     try:
-        worker.quieten()
+        worker.silence_torchserve()
         logging.info("Backend received inference at: 1")  # noqa: LOG015 - as TorchServe does
         logging.info("[METRICS]PredictionTime.ms:1")  # noqa: LOG015
         logging.warning("trouble")  # noqa: LOG015
@@ -32,26 +32,26 @@ def test_only_warnings_and_metrics_are_written(capsys: pytest.CaptureFixture[str
 
 HOLD = """
 import sys, time
-from handlers.worker import busy
-with busy():
+from handlers.worker import busy_lock
+with busy_lock():
     print("held", flush=True)
     sys.stdin.read()
 """
 
 
-def test_busy_is_seen_by_another_process_and_ends_with_its_holder(
+def test_the_busy_lock_is_visible_to_other_processes_and_ends_with_its_holder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "busy"
     monkeypatch.setenv(worker.BUSY, str(path))
-    assert not worker.anyone_busy(path)
+    assert not worker.is_any_busy(path)
     with subprocess.Popen([sys.executable, "-c", HOLD], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
         assert holder.stdout is not None
         assert holder.stdout.readline() == b"held\n"
-        with worker.busy():  # shared: workers do not wait for each other
-            assert worker.anyone_busy(path)
-        assert worker.anyone_busy(path)
+        with worker.busy_lock():  # shared: workers do not wait for each other
+            assert worker.is_any_busy(path)
+        assert worker.is_any_busy(path)
         holder.kill()
-    assert not worker.anyone_busy(path)
+    assert not worker.is_any_busy(path)
     worker._lock_file(str(path)).close()
     worker._lock_file.cache_clear()

@@ -102,7 +102,7 @@ def copy_archive(archives: Path, name: str) -> Path:
     """Copy the files of a shipped model, without weights and metrics."""
     folder = archives / name
     folder.mkdir(parents=True)
-    for file in ("archive.yaml", "training.yaml", "model-config.yaml", "sample.png"):
+    for file in ("archive.yaml", "training.yaml", "torchserve.yaml", "sample.png"):
         shutil.copyfile(ROOT / "archives" / name / file, folder / file)
     return folder
 

@@ -122,7 +122,7 @@ def test_a_finished_run_is_not_trained_again(
     train(archive, films, finished, _options(resume=True))
 
 
-class _Interrupted(Exception):
+class _InterruptedError(Exception):
     pass
 
 
@@ -137,11 +137,11 @@ def test_a_resumed_run_equals_an_uninterrupted_one(
 
         def interrupt(self: EpochLog, trainer: object, pl_module: object) -> None:
             if trainer.current_epoch == 2:  # type: ignore[attr-defined]
-                raise _Interrupted
+                raise _InterruptedError
             original(self, trainer, pl_module)  # type: ignore[arg-type]
 
         patch.setattr(EpochLog, "on_train_epoch_start", interrupt)
-        with pytest.raises(_Interrupted):
+        with pytest.raises(_InterruptedError):
             train(archive, films, broken, _options())
     assert not (broken / "weights.safetensors").exists()
     train(archive, films, broken, _options(resume=True))

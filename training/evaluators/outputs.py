@@ -37,6 +37,6 @@ def both(logits: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
 
 
 def probabilities(logits: NDArray[np.floating[Any]], temperature: float) -> NDArray[np.float64]:
-    """Return the probability of each label, as `handlers.decision` does; `logits` have the shape (N, outputs)."""
+    """Return the probability of each label, as `handlers.threshold` does; `logits` have the shape (N, outputs)."""
     shares: NDArray[np.float64] = softmax(both(logits) / temperature, axis=1)
     return shares

@@ -25,7 +25,7 @@ from gateway.services import Services
 from gateway.settings import Settings
 from radserve.auth.api_keys import Role
 from tests.gateway.application import running_client, services
-from tests.gateway.fake_backend import FakeBackend, json_response, prediction
+from tests.gateway.fake_backend import FakeBackend, json_response, prediction, respond
 from tests.gateway.history.failing import Failing
 from tests.gateway.history.results import result
 
@@ -47,11 +47,16 @@ def be(name: str, *roles: str) -> dict[str, str]:
 OPERATOR, READER = be("operator", "manage"), be("reader", "read")
 
 
-def script(question: ModelRequest) -> ModelResponse:
+POSITIVE = prediction(
+    b"two", label="pneumonia", positive=True, probability=0.75, probabilities={"normal": 0.25, "pneumonia": 0.75}
+)
+
+
+def script(request: ModelRequest) -> ModelResponse:
     """Return a prediction for each image, and a problem for a bad one."""
-    if question.media_type != "application/json":
-        return json_response(prediction(question.body))
-    return json_response({"predictions": [prediction(b"one"), REFUSED, prediction(b"two", label="pneumonia")]})
+    if request.media_type != "application/json":
+        return respond(request)
+    return json_response({"predictions": [prediction(b"one"), REFUSED, POSITIVE]})
 
 
 def parts(folder: Path, history: History | None = None, **changes: Any) -> Services:

@@ -171,8 +171,8 @@ def test_archive_of_other_release_is_rejected(store: Path, tmp_path: Path) -> No
     changed = tmp_path / "changed.mar"
     with zipfile.ZipFile(store / f"{NAME}-1.0.0.mar") as old, zipfile.ZipFile(changed, "w") as new:
         for name in old.namelist():
-            new.writestr(name, old.read(name) + (b"\n" if name == "handlers/decision.py" else b""))
-    with pytest.raises(SettingsError, match=r"its handlers/decision\.py differs"):
+            new.writestr(name, old.read(name) + (b"\n" if name == "handlers/threshold.py" else b""))
+    with pytest.raises(SettingsError, match=r"its handlers/threshold\.py differs"):
         InProcessBackend(changed)
     changed.write_bytes(b"no zip")
     with pytest.raises(SettingsError, match="not a model archive"):

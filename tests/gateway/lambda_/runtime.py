@@ -20,7 +20,7 @@ from tests.server import ROOT
 
 API = "/2018-06-01/runtime"
 LIMIT = 6 * 1024 * 1024
-"""Bytes of an answer; to more Lambda says RequestEntityTooLarge."""
+"""Limit of a response in bytes; above it Lambda reports RequestEntityTooLarge."""
 HANDLER = "gateway.lambda_.handler.handler"
 
 

@@ -232,7 +232,7 @@ def test_one_instance_reuses_its_connection(
 
 def test_function_without_keys_does_not_start(tmp_path: Path) -> None:
     with function(tmp_path, {}) as runtime, pytest.raises(FunctionError, match=r"RADSERVE_GATEWAY_KEYS is not set"):
-        runtime.answer()
+        runtime.response()
 
 
 def test_non_http_event_is_a_function_error(keys: Keys, tmp_path: Path) -> None:

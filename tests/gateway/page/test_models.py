@@ -42,7 +42,7 @@ def several(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
 def test_model_card_opens(page: Page) -> None:
     page.get_by_role("button", name="Model card").click()
     card = page.get_by_role("dialog", name=f"({NAME}), version 1.0.0")
-    expect(card).to_contain_text("One hospital, children of one to five years")
+    expect(card).to_contain_text("one hospital, show children of one to five years")
     expect(card.get_by_role("cell", name="AUROC")).to_be_visible()
     page.keyboard.press("Escape")
     expect(card).to_be_hidden()

@@ -96,13 +96,13 @@ def test_invalid_body_error_gives_advice() -> None:
     for request, status, said in (
         ({"content": b""}, 400, "The body is empty"),
         ({"data": {"a": "b"}}, 415, "curl -T FILE"),
-        ({"files": {"file": ("x", b"x")}, "headers": {"Content-Encoding": "gzip"}}, 415, "compressed form"),
-        ({"content": b"x", "headers": {"Content-Type": "multipart/form-data"}}, 400, "form cannot be read"),
+        ({"files": {"file": ("x", b"x")}, "headers": {"Content-Encoding": "gzip"}}, 415, "Compressed forms"),
+        ({"content": b"x", "headers": {"Content-Type": "multipart/form-data"}}, 400, "Invalid form"),
         ({"content": b"--a--", "headers": {"Content-Type": "multipart/form-data; boundary=a"}}, 400, "has no file"),
         ({"json": {"url": 1}}, 400, 'the one key "url"'),
         ({"json": {"object": "a", "image": "b"}}, 400, 'the one key "object"'),
         ({"json": {"url": "https://x"}}, 400, "fetches from no host"),
-        ({"json": {"object": "k"}}, 400, "takes no uploads"),
+        ({"json": {"object": "k"}}, 400, "Uploads are disabled"),
     ):
         backend = FakeBackend()
         response = ask(backend, **request)

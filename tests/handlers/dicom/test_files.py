@@ -1,4 +1,4 @@
-"""Every DICOM file at hand: answered or refused, and the answered ones held against pydicom's own reading."""
+"""Real DICOM files: each is decoded or rejected as expected, and decoded ones agree with pydicom."""
 
 from __future__ import annotations
 
@@ -107,19 +107,19 @@ EXPECTED: dict[str, str | int] = {
     "robyoung+dicom-test-files__XA1_JLSN.dcm": "F",
     "robyoung+dicom-test-files__XA1_JPLY.dcm": 415,
 }
-"""File -> mode of the pixels it is answered with, or status it is refused with."""
+"""File -> mode of the decoded pixels, or HTTP status of the rejection."""
 
 needs_files = pytest.mark.skipif(not FOLDER.exists(), reason=f"no DICOM files at {FOLDER}")
 
 
 @needs_files
-def test_no_file_is_forgotten() -> None:
+def test_every_file_has_an_expected_outcome() -> None:
     assert {file.name for file in FOLDER.glob("*.dcm")} == set(EXPECTED)
 
 
 @needs_files
 @pytest.mark.parametrize("name", EXPECTED)
-def test_answered_or_refused(name: str) -> None:
+def test_every_file_is_decoded_or_rejected_as_expected(name: str) -> None:
     data = (FOLDER / name).read_bytes()
     expected = EXPECTED[name]
     if isinstance(expected, int):
@@ -134,25 +134,25 @@ def test_answered_or_refused(name: str) -> None:
     _compare(np.asarray(image.pixels).astype(np.float64), data)
 
 
-def _compare(got: np.ndarray, data: bytes) -> None:
-    """Shape, and the order of the gray levels, as pydicom sees them."""
+def _compare(actual: np.ndarray, data: bytes) -> None:
+    """Compare shape and order of the gray levels with pydicom's."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         dataset = dcmread(BytesIO(data), force=True)
         if "HighThroughput" in dataset.file_meta.TransferSyntaxUID.name or not _is_readable(dataset):
             return
         pixels = dataset.pixel_array
-        if got.ndim == 3:
+        if actual.ndim == 3:
             if dataset.PhotometricInterpretation != "PALETTE COLOR":
-                assert got.shape == pixels.shape
-                np.testing.assert_allclose(got, pixels / (2 ** (8 * pixels.dtype.itemsize) - 1) * 255, atol=2)
+                assert actual.shape == pixels.shape
+                np.testing.assert_allclose(actual, pixels / (2 ** (8 * pixels.dtype.itemsize) - 1) * 255, atol=2)
             return
         values = apply_voi_lut(apply_modality_lut(pixels, dataset), dataset).astype(np.float64)
-    assert got.shape == values.shape
+    assert actual.shape == values.shape
     sign = -1 if dataset.PhotometricInterpretation == "MONOCHROME1" else 1
     padding = dataset.get("PixelPaddingValue")
-    real = np.ones(got.shape, bool) if padding is None else pixels != padding
-    assert sign * np.corrcoef(got[real], values[real])[0, 1] > 0.999
+    real = np.ones(actual.shape, bool) if padding is None else pixels != padding
+    assert sign * np.corrcoef(actual[real], values[real])[0, 1] > 0.999
 
 
 def _is_readable(dataset: object) -> bool:
@@ -160,7 +160,7 @@ def _is_readable(dataset: object) -> bool:
     before, logger.disabled = logger.disabled, True
     try:
         _ = dataset.pixel_array  # type: ignore[attr-defined]
-    except (RuntimeError, NotImplementedError):  # how pydicom says that it has no decoder for this one
+    except (RuntimeError, NotImplementedError):  # pydicom has no decoder for it
         return False
     finally:
         logger.disabled = before

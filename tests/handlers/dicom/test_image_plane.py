@@ -1,4 +1,4 @@
-"""Distances and places that DICOM objects tell."""
+"""Pixel spacing and slice position of DICOM objects."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ def image(**attributes: Any) -> Image:
     return decode(dicom(film(), Modality="MR", **attributes))
 
 
-def test_a_slice_tells_its_place() -> None:
-    found = image(
+def test_the_plane_of_a_slice_is_read() -> None:
+    decoded = image(
         SeriesInstanceUID="1.2.3",
         ImagePositionPatient=[-120.5, 80, 33.25],
         ImageOrientationPatient=AXIAL,
         SpacingBetweenSlices=5.5,
         SliceThickness=5,
     ).plane
-    assert found == Plane("1.2.3", (-120.5, 80.0, 33.25), (0.0, 0.0, 1.0), 5.5, 5.0)
+    assert decoded == Plane("1.2.3", (-120.5, 80.0, 33.25), (0.0, 0.0, 1.0), 5.5, 5.0)
 
 
 def test_the_normal_is_row_cross_column() -> None:
@@ -40,7 +40,7 @@ def test_the_normal_is_row_cross_column() -> None:
     assert oblique.normal == pytest.approx((0, -np.sin(tilt), np.cos(tilt)), abs=1e-4)
 
 
-def test_an_object_that_tells_nothing_has_an_empty_place() -> None:
+def test_an_object_without_plane_attributes_has_an_empty_plane() -> None:
     assert image().plane == Plane()
     assert image().spacing is None
 
@@ -58,13 +58,13 @@ def test_an_object_that_tells_nothing_has_an_empty_place() -> None:
         ({"SpacingBetweenSlices": 5000}, "between"),
     ],
 )
-def test_what_makes_no_sense_is_not_believed(attributes: dict[str, Any], part: str) -> None:
-    found = image(**attributes).plane
-    assert found is not None
-    assert getattr(found, part) is None
+def test_implausible_values_are_ignored(attributes: dict[str, Any], part: str) -> None:
+    decoded = image(**attributes).plane
+    assert decoded is not None
+    assert getattr(decoded, part) is None
 
 
-def test_a_place_that_is_no_number_costs_no_answer() -> None:
+def test_malformed_plane_attributes_do_not_prevent_decoding() -> None:
     data = dicom(film(), SliceThickness="5.25", ImagePositionPatient=[11.5, 22.5, 33.5])
     for sound, broken in ((b"5.25", b"ABCD"), (b"11.5\\22.5\\33.5", b"nan \\inf \\33.5")):
         assert sound in data
@@ -72,7 +72,7 @@ def test_a_place_that_is_no_number_costs_no_answer() -> None:
     assert decode(data).plane == Plane()
 
 
-def test_an_enhanced_object_keeps_its_place_in_functional_groups() -> None:
+def test_the_plane_of_an_enhanced_object_is_read_from_functional_groups() -> None:
     place, turn, measures, frame = Dataset(), Dataset(), Dataset(), Dataset()
     place.ImagePositionPatient = [1, 2, 3]
     turn.ImageOrientationPatient = AXIAL
@@ -80,11 +80,11 @@ def test_an_enhanced_object_keeps_its_place_in_functional_groups() -> None:
     frame.PlanePositionSequence, frame.PlaneOrientationSequence = [place], [turn]
     shared = Dataset()
     shared.PixelMeasuresSequence = [measures]
-    found = image(PerFrameFunctionalGroupsSequence=[frame], SharedFunctionalGroupsSequence=[shared])
-    assert found.spacing == (0.5, 0.75)
-    assert found.plane == Plane(None, (1.0, 2.0, 3.0), (0.0, 0.0, 1.0), 6.0, 4.0)
+    decoded = image(PerFrameFunctionalGroupsSequence=[frame], SharedFunctionalGroupsSequence=[shared])
+    assert decoded.spacing == (0.5, 0.75)
+    assert decoded.plane == Plane(None, (1.0, 2.0, 3.0), (0.0, 0.0, 1.0), 6.0, 4.0)
 
 
-def test_the_series_is_told_in_no_text() -> None:
-    found = image(SeriesInstanceUID="1.2.826.4711")
-    assert "4711" not in repr(found)
+def test_the_series_is_part_of_no_text() -> None:
+    decoded = image(SeriesInstanceUID="1.2.826.4711")
+    assert "4711" not in repr(decoded)

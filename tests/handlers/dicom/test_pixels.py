@@ -37,8 +37,8 @@ def shown(data: bytes) -> np.ndarray[Any, Any]:
 @pytest.mark.parametrize("syntax", LOSSLESS, ids=lambda value: value.name)
 def test_lossless_syntaxes_give_the_same_levels(syntax: uid.UID) -> None:
     values = film(39, 41, top=4095, kind=np.uint16)
-    got = shown(dicom(values, syntax, BitsStored=12, HighBit=11, **WHOLE))
-    np.testing.assert_allclose(got, values / 4096 * 255, atol=1e-3)
+    actual = shown(dicom(values, syntax, BitsStored=12, HighBit=11, **WHOLE))
+    np.testing.assert_allclose(actual, values / 4096 * 255, atol=1e-3)
 
 
 @pytest.mark.parametrize("syntax", LOSSLESS, ids=lambda value: value.name)
@@ -65,7 +65,7 @@ def test_deep_colour(syntax: uid.UID, bits: int) -> None:
     np.testing.assert_array_equal(np.asarray(decode(dicom(values, syntax)).pixels), picture())
 
 
-def test_planes_one_after_the_other() -> None:
+def test_planar_configuration_1() -> None:
     values = picture()
     data = dicom(
         values, PlanarConfiguration=1, PixelData=values.transpose(2, 0, 1).tobytes()
@@ -73,13 +73,28 @@ def test_planes_one_after_the_other() -> None:
     np.testing.assert_array_equal(shown(data), values)
 
 
-def test_unused_high_bits_are_ignored() -> None:
+@pytest.mark.parametrize("syntax", [uid.ExplicitVRLittleEndian, uid.RLELossless], ids=lambda value: value.name)
+def test_unused_high_bits_are_ignored(syntax: uid.UID) -> None:
     values = film(top=4095, kind=np.uint16)
-    data = dicom(values | np.uint16(0xA000), BitsStored=12, HighBit=11, **WHOLE)
+    stored = values | np.uint16(0xA000)
+    coded = code(stored, dicom_dataset(stored), syntax) if syntax.is_encapsulated else None
+    data = dicom(stored, syntax, coded=coded, BitsStored=12, HighBit=11, **WHOLE)
     np.testing.assert_allclose(shown(data), values / 4096 * 255, atol=1e-3)
 
 
-def test_jpeg_is_what_pillow_makes_of_it() -> None:
+@pytest.mark.parametrize("syntax", [uid.RLELossless, uid.JPEGLSLossless, uid.JPEG2000Lossless], ids=lambda x: x.name)
+@pytest.mark.parametrize("planar", [0, 1, None])
+def test_coded_colours_do_not_depend_on_the_declared_planar_configuration(syntax: uid.UID, planar: int | None) -> None:
+    np.testing.assert_array_equal(shown(dicom(picture(), syntax, PlanarConfiguration=planar)), picture())
+
+
+@pytest.mark.parametrize("syntax", [uid.RLELossless, uid.JPEGLSLossless, uid.JPEG2000Lossless], ids=lambda x: x.name)
+def test_coded_pixels_without_pixel_representation_are_unsigned(syntax: uid.UID) -> None:
+    coded = code(film(), dicom_dataset(film()), syntax)
+    np.testing.assert_array_equal(shown(dicom(film(), syntax, coded=coded, PixelRepresentation=None)), film())
+
+
+def test_jpeg_equals_pillows_decoding() -> None:
     coded = saved(film(), "JPEG")
     expected = np.asarray(Pillow.open(BytesIO(coded)))
     np.testing.assert_array_equal(shown(dicom(film(), uid.JPEGBaseline8Bit, coded=coded)), expected)
@@ -93,21 +108,21 @@ def without_marker(data: bytes, marker: bytes) -> bytes:
 @pytest.mark.parametrize("meaning", ["YBR_FULL_422", "YBR_FULL", "RGB"])
 @pytest.mark.parametrize("jfif", [True, False])
 def test_jpeg_colour(meaning: str, jfif: bool) -> None:
-    """Without a marker the object says what the components are; with one the marker does."""
+    """Markers decide what the components are; without them the attributes do."""
     smooth = np.asarray(Pillow.fromarray(picture()).resize((5, 4)).resize((48, 40), Pillow.Resampling.BICUBIC))
     coded = saved(smooth, "JPEG", quality=100, subsampling=0)
     if not jfif:
         coded = without_marker(coded, b"\xff\xe0")
-    got = shown(dicom(smooth, uid.JPEGBaseline8Bit, coded=coded, PhotometricInterpretation=meaning))
+    actual = shown(dicom(smooth, uid.JPEGBaseline8Bit, coded=coded, PhotometricInterpretation=meaning))
     expected = smooth if jfif or meaning != "RGB" else np.asarray(Pillow.fromarray(smooth).convert("YCbCr"))
-    assert np.abs(got - expected).max() < 6
+    assert np.abs(actual - expected).max() < 6
 
 
 @pytest.mark.parametrize("syntax", [uid.ExplicitVRLittleEndian, uid.RLELossless, uid.JPEGLSLossless])
 def test_ybr_full(syntax: uid.UID) -> None:
     values = np.asarray(Pillow.fromarray(picture()).convert("YCbCr"))
-    got = shown(dicom(values, syntax, PhotometricInterpretation="YBR_FULL"))
-    assert np.abs(got - picture()).max() <= 3
+    actual = shown(dicom(values, syntax, PhotometricInterpretation="YBR_FULL"))
+    assert np.abs(actual - picture()).max() <= 3
 
 
 def test_ybr_full_422_uncompressed() -> None:
@@ -115,8 +130,8 @@ def test_ybr_full_422_uncompressed() -> None:
     packed = np.stack(
         [color[:, ::2, 0], color[:, 1::2, 0], color[:, ::2, 1], color[:, ::2, 2]], axis=-1
     )  # PS3.3 C.7.6.3.1.2
-    got = shown(dicom(picture(), PhotometricInterpretation="YBR_FULL_422", PixelData=packed.tobytes()))
-    assert np.abs(got[:, ::2] - picture()[:, ::2]).max() <= 3
+    actual = shown(dicom(picture(), PhotometricInterpretation="YBR_FULL_422", PixelData=packed.tobytes()))
+    assert np.abs(actual[:, ::2] - picture()[:, ::2]).max() <= 3
 
 
 @pytest.mark.parametrize(("bits", "order"), [(8, "<"), (16, "<"), (16, ">")])
@@ -152,7 +167,7 @@ REFUSED = [
 
 
 @pytest.mark.parametrize("syntax", REFUSED, ids=lambda value: value.name)
-def test_other_syntaxes_are_named(syntax: uid.UID) -> None:
+def test_unsupported_syntaxes_are_named(syntax: uid.UID) -> None:
     assert syntax not in SYNTAXES
     data = dicom(film(), uid.JPEGBaseline8Bit).replace(
         b"UI\x16\x00" + uid.JPEGBaseline8Bit.encode(), b"UI\x16\x00" + syntax.encode().ljust(22, b"\0")[:22]
@@ -167,19 +182,19 @@ def test_other_syntaxes_are_named(syntax: uid.UID) -> None:
     assert (syntax.name if syntax.name != syntax else "unknown UID") in str(caught.value)
 
 
-def test_jpeg_of_12_bits_is_refused() -> None:
+def test_jpeg_of_12_bits_is_rejected() -> None:
     coded = bytearray(saved(film(), "JPEG"))
     start = coded.index(b"\xff\xc0")
     coded[start + 1], coded[start + 4] = 0xC1, 12
     data = dicom(film().astype(np.uint16), uid.JPEGExtended12Bit, coded=bytes(coded), BitsStored=12, HighBit=11)
-    with pytest.raises(UnsupportedMediaTypeError, match="read with 8 bits, not 12"):
+    with pytest.raises(UnsupportedMediaTypeError, match="supported with 8 bits, not 12"):
         decode(data)
 
 
 @pytest.mark.parametrize(
     ("attributes", "message"),
     [
-        ({"NumberOfFrames": 2}, "2 frames; send one frame"),
+        ({"NumberOfFrames": 2}, "2 frames; send each frame"),
         ({"Modality": "SEG"}, "segmentation"),
         ({"BitsAllocated": 1, "BitsStored": 1, "HighBit": 0}, "a mask"),
         ({"BitsAllocated": 64, "BitsStored": 64}, "BitsAllocated 64"),
@@ -190,43 +205,43 @@ def test_jpeg_of_12_bits_is_refused() -> None:
         ({"Columns": None}, "no Columns"),
         ({"SamplesPerPixel": 2}, "SamplesPerPixel 2"),
         ({"PhotometricInterpretation": "RGB"}, "SamplesPerPixel 1"),
-        ({"PhotometricInterpretation": "SECRET"}, "another value or none"),
-        ({"PhotometricInterpretation": None}, "another value or none"),
-        ({"PixelData": None}, "broken"),
-        ({"Rows": 41}, "broken"),
+        ({"PhotometricInterpretation": "SECRET"}, "unknown or missing"),
+        ({"PhotometricInterpretation": None}, "unknown or missing"),
+        ({"PixelData": None}, "damaged"),
+        ({"Rows": 41}, "damaged"),
     ],
 )
-def test_what_cannot_be_shown_is_refused(attributes: dict[str, Any], message: str) -> None:
+def test_unusable_objects_are_rejected(attributes: dict[str, Any], message: str) -> None:
     with pytest.raises(RequestError, match=message) as caught:
         decode(dicom(film(), **attributes))
     assert caught.value.status in {400, 422}
     assert "SECRET" not in str(caught.value)
 
 
-def test_no_pixels() -> None:
+def test_an_object_without_pixel_data_is_rejected() -> None:
     with pytest.raises(UnusableImageError, match="no Pixel Data"):
         decode(written(dicom_dataset(film())))
 
 
-def test_float_pixels() -> None:
+def test_float_pixels_are_rejected() -> None:
     data = dicom_dataset(film(), FloatPixelData=film().astype(np.float32).tobytes())
     with pytest.raises(UnusableImageError, match="float pixels"):
         decode(written(data))
 
 
 def siz(data: bytes, width: int, height: int) -> bytes:
-    """A JPEG 2000 codestream that announces another size, in one tile."""
+    """Return a JPEG 2000 codestream that declares another size, in one tile."""
     start = data.index(b"\xff\x51") + 6
     return data[:start] + struct.pack(">IIIIII", width, height, 0, 0, width, height) + data[start + 24 :]
 
 
 @pytest.mark.parametrize("rows", [40, 60_000])
-def test_codestream_bomb_in_a_small_object(rows: int) -> None:
+def test_a_codestream_bomb_is_rejected_within_bounded_memory(rows: int) -> None:
     coded = siz(bytes(openjpeg.utils.encode_array(film())), 60_000, 60_000)
     data = dicom(film(), uid.JPEG2000, coded=coded, Rows=rows, Columns=rows if rows > 40 else 48)
     tracemalloc.start()
     try:
-        with pytest.raises(RequestError, match=r"coded pixels say|at most") as caught:
+        with pytest.raises(RequestError, match=r"in the coded pixels|the limit is") as caught:
             decode(data)
         assert caught.value.status in {400, 422}
         assert tracemalloc.get_traced_memory()[1] < 1 << 22
@@ -243,21 +258,21 @@ def test_object_and_codestream_must_agree(syntax: uid.UID) -> None:
         decode(wider)
 
 
-def test_announced_pixels_are_limited() -> None:
-    with pytest.raises(UnusableImageError, match="has 48x40 pixels; at most 1000"):
+def test_declared_pixels_are_limited() -> None:
+    with pytest.raises(UnusableImageError, match="has 48x40 pixels; the limit is 1000"):
         decode(dicom(film()), Limits(pixels=1000))
 
 
 @pytest.mark.parametrize("syntax", [uid.JPEGBaseline8Bit, uid.JPEG2000, uid.JPEGLSLossless])
-def test_truncated_pixels_are_refused(syntax: uid.UID) -> None:
-    """OpenJPEG would fill the rest in."""
+def test_truncated_pixels_are_rejected(syntax: uid.UID) -> None:
+    """OpenJPEG would invent the missing part."""
     coded = code(film(), dicom_dataset(film()), syntax)
     with pytest.raises(UnreadableImageError):
         decode(dicom(film(), syntax, coded=coded[: len(coded) * 2 // 3]))
 
 
 def test_truncated_jpeg_ls_does_not_hang() -> None:
-    """CharLS 2 would count 2**31 bits: five seconds."""
+    """CharLS 2 would read 2**31 bits: five seconds."""
     coded = bytes(dicom(film(top=4095, kind=np.uint16), uid.JPEGLSNearLossless))
     start, end = coded.index(b"\xff\xd8\xff\xf7"), coded.rindex(b"\xff\xd9")
     data = dicom(film(top=4095, kind=np.uint16), uid.JPEGLSNearLossless, coded=coded[start : (start + end) // 2])

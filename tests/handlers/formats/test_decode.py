@@ -18,33 +18,33 @@ from tests.handlers.images import film, saved
 
 
 def test_empty() -> None:
-    with pytest.raises(UnreadableImageError, match="body is empty"):
+    with pytest.raises(UnreadableImageError, match="image is empty"):
         decode(b"")
 
 
 def test_too_long() -> None:
-    with pytest.raises(ContentTooLargeError, match="has 11 bytes; at most 10"):
+    with pytest.raises(ContentTooLargeError, match="has 11 bytes; the limit is 10"):
         decode(b"01234567890", Limits(bytes=10))
 
 
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        (gzip.compress(saved(film(), "PNG")), "gzip; unpack it"),
+        (gzip.compress(saved(film(), "PNG")), "gzip files cannot be read. Unpack"),
         (b"PK\x03\x04...", "zip"),
         (b"%PDF-1.7", "PDF"),
         (saved(film(), "GIF"), "GIF"),
-        (saved(film(), "JPEG2000"), "JPEG 2000 outside of DICOM"),
-        (b"SECRET text", "none of JPEG, PNG, TIFF, BMP, WebP, NPY and DICOM"),
+        (saved(film(), "JPEG2000"), "JPEG 2000 cannot be read outside of DICOM"),
+        (b"SECRET text", "one of JPEG, PNG, TIFF, BMP, WebP, NPY and DICOM"),
     ],
 )
-def test_what_is_not_read_is_named(data: bytes, message: str) -> None:
+def test_unsupported_types_are_named(data: bytes, message: str) -> None:
     with pytest.raises(UnsupportedMediaTypeError, match=message) as caught:
         decode(data)
     assert "SECRET" not in str(caught.value)
 
 
-def test_memory_that_runs_out_is_not_blamed_on_the_image(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_running_out_of_memory_is_503(monkeypatch: pytest.MonkeyPatch) -> None:
     def starve(*_: object) -> None:
         raise MemoryError
 

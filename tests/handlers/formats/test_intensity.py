@@ -15,8 +15,8 @@ def test_full_scale_is_white(bits: int, mode: str) -> None:
 
 
 @pytest.mark.parametrize(("values", "bits"), [([0, 256], 8), ([-1, 0], 8), ([0, 4096], 12)])
-def test_integers_outside_are_refused(values: list[int], bits: int) -> None:
-    with pytest.raises(UnusableImageError, match=rf"{values[0]} to {values[1]}; {bits}-bit samples"):
+def test_integers_outside_of_the_range_are_rejected(values: list[int], bits: int) -> None:
+    with pytest.raises(UnusableImageError, match=rf"{values[0]} to {values[1]}; with {bits} bits"):
         intensity.from_integer(np.array([values]), bits)
 
 
@@ -33,6 +33,6 @@ def test_floats(values: list[float], expected: list[float]) -> None:
 
 
 @pytest.mark.parametrize("values", [[-0.1, 1], [0, 255.5], [0, np.nan], [0, np.inf], [-np.inf, 0], [0, 1e300]])
-def test_floats_outside_are_refused(values: list[float]) -> None:
+def test_floats_outside_of_the_range_are_rejected(values: list[float]) -> None:
     with pytest.raises(UnusableImageError, match=r"scale them|not finite"):
         intensity.from_float(np.array([values]))

@@ -43,7 +43,7 @@ def test_reads(array: np.ndarray[Any, Any], mode: str) -> None:
     np.testing.assert_allclose(np.asarray(image.pixels), expected, atol=0.1)
 
 
-def test_of_two_readings_the_last_axis_is_colour() -> None:
+def test_in_an_ambiguous_shape_the_last_axis_is_colour() -> None:
     image = decode(npy(np.zeros((3, 50, 3), np.uint8)))
     assert (image.width, image.height) == (50, 3)
 
@@ -66,7 +66,7 @@ def test_of_two_readings_the_last_axis_is_colour() -> None:
         (np.full((40, 48), 1000.0), UnusableImageError, "scale them"),
     ],
 )
-def test_refuses(array: np.ndarray[Any, Any], error: type[RequestError], message: str) -> None:
+def test_unusable_arrays_are_rejected(array: np.ndarray[Any, Any], error: type[RequestError], message: str) -> None:
     with pytest.raises(error, match=message):
         decode(npy(array))
 
@@ -90,7 +90,7 @@ def with_header(text: str, body: bytes = b"", version: bytes = b"\1\0") -> bytes
     "shape",
     ["(60000, 60000)", "(1000000000000, 1000000000000)", "(4000, 4000)", "(3, 60000, 60000)", f"({10**400}, 3)"],
 )
-def test_huge_shape_is_refused_before_anything_is_allocated(shape: str) -> None:
+def test_a_huge_shape_is_rejected_before_anything_is_allocated(shape: str) -> None:
     data = with_header(f"{{'descr': '|u1', 'fortran_order': False, 'shape': {shape}, }}\n", b"12345")
     tracemalloc.start()
     try:
@@ -117,7 +117,7 @@ def test_huge_shape_is_refused_before_anything_is_allocated(shape: str) -> None:
         b"\x93NUMPY",
     ],
 )
-def test_broken_header(data: bytes) -> None:
+def test_a_damaged_header_is_rejected(data: bytes) -> None:
     with pytest.raises(RequestError) as caught:
         decode(data)
     assert caught.value.status in {400, 422}
@@ -126,5 +126,5 @@ def test_broken_header(data: bytes) -> None:
 @pytest.mark.parametrize("change", [-1, 1])
 def test_bytes_must_match_the_shape_exactly(change: int) -> None:
     data = npy(film())
-    with pytest.raises(UnreadableImageError, match=r"has 1920 bytes; the .npy file holds 19"):
+    with pytest.raises(UnreadableImageError, match=r"has 1920 bytes, the .npy file 19"):
         decode(data[:-1] if change < 0 else data + b"0")

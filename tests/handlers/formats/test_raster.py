@@ -36,7 +36,7 @@ def test_color_stays_color(form: str, options: dict[str, object]) -> None:
 
 
 def test_gray_film_saved_as_rgb_jpeg_stays_rgb() -> None:
-    """So that a coloured picture can be told from a film."""
+    """The suitability check needs the channels to recognise colour pictures."""
     assert decode(saved(Pillow.fromarray(film()).convert("RGB"), "JPEG")).pixels.mode == "RGB"
 
 
@@ -46,7 +46,7 @@ def test_progressive_equals_baseline() -> None:
 
 
 def cmyk_jpeg(*, adobe: bool) -> bytes:
-    """A CMYK JPEG of a film: with Adobe's marker and inverted, as Adobe writes it, or with neither."""
+    """Return a CMYK JPEG of a film: inverted with Adobe's marker, as Adobe writes it, or neither."""
     image = Pillow.merge(
         "CMYK", [Pillow.fromarray(np.zeros((40, 48), np.uint8))] * 3 + [Pillow.fromarray(255 - film())]
     )
@@ -60,7 +60,7 @@ def cmyk_jpeg(*, adobe: bool) -> bytes:
 
 
 @pytest.mark.parametrize("adobe", [True, False])
-def test_cmyk_comes_out_the_right_way_round(adobe: bool) -> None:
+def test_cmyk_is_not_inverted(adobe: bool) -> None:
     data = cmyk_jpeg(adobe=adobe)
     assert (b"Adobe" in data) is adobe
     image = decode(data)
@@ -111,7 +111,7 @@ def test_png_of_few_bits(bits: int, scale: int) -> None:
 
 
 @pytest.mark.parametrize("form", ["PNG", "TIFF"])
-def test_16_bits_go_to_floats_by_full_scale(form: str) -> None:
+def test_16_bits_become_floats_scaled_by_full_scale(form: str) -> None:
     values = film(top=65535, kind=np.uint16)
     image = decode(saved(values, form))
     assert image.pixels.mode == "F"
@@ -176,7 +176,7 @@ def tiff(
     tile: int | None = None,
     bits: int | None = None,
 ) -> bytes:
-    """A TIFF written by hand: photometric interpretation, byte order and tiling as asked."""
+    """Return a TIFF with the given photometric interpretation, byte order and tiling."""
     height, width = values.shape
     kind = {"u": 1, "i": 2, "f": 3}[values.dtype.kind]
     if tile:
@@ -221,12 +221,12 @@ def test_tiff_layouts(order: Literal["<", ">"], tile: int | None, top: float, ki
     values = np.rint(base * top) if kind is not np.float32 else base
     data = tiff(values.astype(kind), photometric, order, tile)
     if (photometric, order, kind) == (0, ">", np.uint16):
-        with pytest.raises(UnreadableImageError):  # Pillow does not know it: refused, never shown inverted
+        with pytest.raises(UnreadableImageError):  # unsupported by Pillow: rejected, never shown inverted
             decode(data)
         return
-    got = levels(data)
+    actual = levels(data)
     expected = 255 * base if photometric == 1 else 255 * (1 - base)
-    np.testing.assert_allclose(got, expected, atol=0.51 if kind is np.uint8 else 0.01)
+    np.testing.assert_allclose(actual, expected, atol=0.51 if kind is np.uint8 else 0.01)
 
 
 def test_tiff_of_12_bits_in_16_is_full_scale() -> None:
@@ -245,22 +245,22 @@ def test_tiff_of_12_bits_in_16_is_full_scale() -> None:
     [
         (film().astype(np.int16), "signed"),
         (film().astype(np.int32), "signed"),
-        (film().astype(np.uint32), "32 bits"),
+        (film().astype(np.uint32), "32-bit"),
         (np.full((40, 48), np.nan, np.float32), "not finite"),
         (film().astype(np.float32) - 1000, "scale them to"),
     ],
     ids=["int16", "int32", "uint32", "nan", "negative"],
 )
-def test_tiff_that_means_nothing(values: np.ndarray, message: str) -> None:
+def test_unusable_tiffs_are_rejected(values: np.ndarray, message: str) -> None:
     with pytest.raises(UnusableImageError, match=message):
         decode(tiff(values, 1))
 
 
 @pytest.mark.parametrize("form", ["TIFF", "PNG", "WEBP"])
-def test_several_frames_are_refused(form: str) -> None:
+def test_several_frames_are_rejected(form: str) -> None:
     frames = [Pillow.fromarray(film()), Pillow.fromarray(film()[::-1].copy())]
     data = saved(frames[0], form, save_all=True, append_images=frames[1:])
-    with pytest.raises(UnusableImageError, match=f"{form} file holds several frames"):
+    with pytest.raises(UnusableImageError, match=f"{form} file has several frames"):
         decode(data)
 
 
@@ -270,7 +270,7 @@ def test_of_a_multi_picture_jpeg_the_first_is_read() -> None:
     assert image.pixels.size == (48, 40)
 
 
-def test_run_length_bmp_is_refused() -> None:
+def test_run_length_bmp_is_rejected() -> None:
     data = bytearray(saved(film(), "BMP"))
     data[30] = 1
     with pytest.raises(UnsupportedMediaTypeError, match="Run-length"):
@@ -278,7 +278,7 @@ def test_run_length_bmp_is_refused() -> None:
 
 
 def announced(form: str, width: int, height: int) -> bytes:
-    """A small file that announces a size."""
+    """Return a small file that declares a size."""
     data = bytearray(saved(film(), form, **({"lossless": True} if form == "WEBP" else {})))
     match form:
         case "PNG":
@@ -300,29 +300,29 @@ def announced(form: str, width: int, height: int) -> bytes:
 
 @pytest.mark.parametrize("size", [(60_000, 60_000), (9_000, 9_000), (16_000, 16_000)])
 @pytest.mark.parametrize("form", ["PNG", "BMP", "JPEG", "TIFF", "WEBP"])
-def test_announced_size_is_refused_before_it_is_spent(form: str, size: tuple[int, int]) -> None:
+def test_a_declared_size_above_the_limit_is_rejected_before_decoding(form: str, size: tuple[int, int]) -> None:
     if form == "WEBP":
         size = min(size[0], 16_000), min(size[1], 16_000)
     data = announced(form, *size)
     tracemalloc.start()
     try:
-        with pytest.raises(UnusableImageError, match="announces"):
+        with pytest.raises(UnusableImageError, match="declares"):
             decode(data)
         assert tracemalloc.get_traced_memory()[1] < 1 << 20
     finally:
         tracemalloc.stop()
 
 
-def test_thousands_of_scans_are_refused() -> None:
+def test_thousands_of_scans_are_rejected() -> None:
     data = saved(film(), "JPEG", progressive=True)
     scan = data[data.rindex(b"\xff\xda") : -2]
     with pytest.raises(UnreadableImageError, match="scans"):
         decode(data[:-2] + scan * 300 + b"\xff\xd9")
 
 
-def test_jpeg_that_announces_more_than_its_bytes_can_hold() -> None:
-    """Libjpeg would fill the rest in gray."""
-    with pytest.raises(UnreadableImageError, match=r"announces more pixels than its [0-9]+ bytes"):
+def test_a_jpeg_that_declares_more_than_its_bytes_can_hold_is_rejected() -> None:
+    """Libjpeg would fill the rest with gray."""
+    with pytest.raises(UnreadableImageError, match=r"declares more pixels than its [0-9]+ bytes"):
         decode(announced("JPEG", 5_000, 5_000))
 
 
@@ -334,12 +334,12 @@ def test_no_warning_leaks_and_none_is_silenced() -> None:
     assert warnings.filters == before
 
 
-def test_message_of_a_broken_file_quotes_nothing_of_it() -> None:
+def test_the_message_about_a_damaged_file_does_not_quote_it() -> None:
     data = saved(film(), "PNG")
-    with pytest.raises(UnreadableImageError, match=r"^The PNG image is broken or cut off; save it anew.$"):
+    with pytest.raises(UnreadableImageError, match=r"^The PNG image is damaged or incomplete; export it again.$"):
         decode(data[: len(data) // 2])
     with pytest.raises(
         UnreadableImageError,
-        match=r"^The bytes start as JPEG; what follows is broken, or of a kind that is not read. Save it anew as PNG.$",
+        match=r"^The JPEG image is damaged or of an unsupported kind; export it as PNG.$",
     ):
         decode(b"\xff\xd8\xffSECRET")

@@ -299,6 +299,20 @@ def test_a_warning_is_printed_once_on_stderr_and_in_every_row(odd: Scripted, fil
     assert done.stdout.count("Untrained: random weights.") == 2
 
 
+@pytest.mark.parametrize("name", ["chest", "glioma"])
+def test_only_the_dependencies_of_the_client_are_needed(odd: Scripted, films: Path, out: Path, name: str) -> None:
+    absent = ("boto3", "fastapi", "numpy", "PIL", "pydicom", "starlette", "torch", "yaml")
+    code = f"import sys; sys.modules.update(dict.fromkeys({absent})); from radserve.cli.main import main; main()"
+    pictures = ["--explain", out] if name == "chest" else ["--masks", out, "--overlays", out]
+    arguments = ["predict", name, films / "1.png", "--json", "--url", odd.url, *pictures]
+    command = [sys.executable, "-c", code, *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert sorted(path.suffixes[0] for path in out.iterdir()) == (
+        [".heat"] if name == "chest" else [".mask", ".overlay"]
+    )
+
+
 def _corrupt(folder: Path) -> Path:
     (folder / "a_good.png").write_bytes(SAMPLE.read_bytes())
     (folder / "b_corrupt.png").write_bytes(SAMPLE.read_bytes()[:2000])

@@ -8,7 +8,7 @@ import pytest
 
 from radserve.build import mar, model_store
 from radserve.build.model_store import Entry
-from radserve.store import open_store, signing
+from radserve.store import open_store, signature
 from tests.radserve.deploy.conftest import REGION, Aws
 from tests.radserve.store.archives import make
 
@@ -64,7 +64,7 @@ def test_a_damaged_archive_is_rejected(aws: Aws, entry: Entry, tmp_path: Path) -
 
 
 def test_an_unsigned_store_is_rejected_if_a_public_key_is_configured(aws: Aws, entry: Entry, tmp_path: Path) -> None:
-    signing.generate(tmp_path / "key")
+    signature.generate(tmp_path / "key")
     variables = {"RADSERVE_STORE_PUBLIC_KEY": str(tmp_path / "key.pub")}
     assert "not signed" in fetch(aws, SOURCE, tmp_path / "there", code=1, **variables)
 

@@ -24,7 +24,7 @@ import stamina
 
 from benchmarks.server import free_ports
 from radserve.cli.main import main
-from radserve.store import signing, storage
+from radserve.store import signature, storage
 from tests.conftest import ROOT
 
 REGION = "eu-central-1"
@@ -139,7 +139,7 @@ def pair(tmp_path: Path) -> Pair:
 
 
 def make_pair(path: Path) -> Pair:
-    signing.generate(path)
+    signature.generate(path)
     return Pair(path, path.with_name(f"{path.name}.pub"))
 
 

@@ -24,16 +24,16 @@ def here(tmp_path: Path) -> Path:
 
 
 def test_push_and_pull_through_s3(aws: Aws, here: Path, tmp_path: Path, pair: Pair) -> None:
-    signing = ("--store", aws.store, "--signing-key", pair.private)
+    signature = ("--store", aws.store, "--signing-key", pair.private)
     reading = ("--store", aws.store, "--public-key", pair.public)
-    pushed = run("push", "--all", "--model-store", here, *signing)
+    pushed = run("push", "--all", "--model-store", here, *signature)
     assert [line.split("  ")[:2] for line in pushed.stdout.splitlines()] == [
         ["brain 1.0.0", "pushed"],
         ["chest 1.0.0", "pushed"],
         ["chest 1.1.0", "pushed"],
     ]
     assert "lenet 0.0.0: skipped, it is untrained" in pushed.stderr
-    again = run("push", "chest/1.0.0", "--model-store", here, *signing)
+    again = run("push", "chest/1.0.0", "--model-store", here, *signature)
     assert "chest 1.0.0  already published with the same content" in again.stdout
     listed = run("list", *reading)
     assert "1.1.0" in listed.stdout

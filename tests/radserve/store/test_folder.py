@@ -72,10 +72,10 @@ def test_reading_an_empty_store_does_not_create_it(tmp_path: Path) -> None:
 def test_pull_does_not_replace_other_content_of_the_same_version(tmp_path: Path) -> None:
     store = open_store(str(tmp_path / "store"))
     store.push(make(tmp_path / "here"), tmp_path / "here")
-    held = make(tmp_path / "there", content=1)
-    with pytest.raises(StoreError, match=f"holds chest 1.0.0 with sha256 {held.sha256}"):
+    existing = make(tmp_path / "there", content=1)
+    with pytest.raises(StoreError, match=f"holds chest 1.0.0 with sha256 {existing.sha256}"):
         store.pull("chest", None, tmp_path / "there")
-    mar.verify(held, tmp_path / "there")
+    mar.verify(existing, tmp_path / "there")
 
 
 def test_pull_replaces_a_damaged_file_of_the_model_store(tmp_path: Path) -> None:

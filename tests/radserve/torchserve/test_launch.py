@@ -32,6 +32,10 @@ def configured(tmp_path: Path) -> dict[str, str]:
     return properties(text)
 
 
+def test_the_packaged_configuration_is_that_of_the_repository() -> None:
+    assert (ROOT / "radserve" / "torchserve" / "config.properties").read_text() == BASE
+
+
 def test_torchserve_listens_on_loopback_and_a_private_socket_only(tmp_path: Path) -> None:
     settings = configured(tmp_path)
     assert settings["inference_address"].startswith("http://127.0.0.1:")

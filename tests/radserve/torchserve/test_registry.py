@@ -159,7 +159,7 @@ def test_idle_waits_for_the_queue_and_for_busy_workers(
         torchserve.behavior.pending = 1
         assert not await registry.idle(only(registry), 0.7)
         torchserve.behavior.pending = 0
-        with worker.busy():  # the fake's workers have the process id of this test
+        with worker.busy_lock():  # the fake's workers have the process id of this test
             assert not await registry.idle(only(registry), 0.7)
         assert await registry.idle(only(registry), 2.0)
 

@@ -24,14 +24,14 @@ def path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 def test_a_busy_worker_is_found_by_its_process_id(path: Path) -> None:
     assert not worker_locks.any_busy(path, {os.getpid()})
-    with worker.busy():
+    with worker.busy_lock():
         assert worker_locks.any_busy(path, {os.getpid()})
         assert not worker_locks.any_busy(path, {os.getpid() + 1})
     assert not worker_locks.any_busy(path, {os.getpid()})
 
 
 def test_any_busy_worker_counts_without_proc_locks(path: Path, tmp_path: Path) -> None:
-    with worker.busy():
+    with worker.busy_lock():
         assert worker_locks.any_busy(path, set(), locks=tmp_path / "nothing")
     assert not worker_locks.any_busy(path, set(), locks=tmp_path / "nothing")
 

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from handlers.decision import decide
 from handlers.recipe import Calibration, Recipe
+from handlers.threshold import decide
 from training import batches, networks
 from training.batches import Images
 from training.evaluators import outputs

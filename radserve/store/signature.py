@@ -176,7 +176,7 @@ def read_public_keys(source: str | Path) -> tuple[SSlibKey, ...]:
     Raises
     ------
     StoreError
-        If there is none, or one that is not an Ed25519 key in PEM.
+        If they are missing, or one is not an Ed25519 key in PEM.
     """
     from cryptography.exceptions import UnsupportedAlgorithm
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey

@@ -17,7 +17,7 @@ from securesystemslib.signer import CryptoSigner  # type: ignore[attr-defined]  
 
 from radserve.errors import StoreError
 from radserve.store import open_store
-from radserve.store.signing import PAYLOAD_TYPE, KeyRing, read_public_keys, read_signing_key, seal, unseal
+from radserve.store.signature import PAYLOAD_TYPE, KeyRing, read_public_keys, read_signing_key, seal, unseal
 from tests.radserve.store.archives import make
 from tests.radserve.store.conftest import Pair, make_pair, run
 

@@ -1,4 +1,4 @@
-"""Bare samples without any header: the wire format of the original CIFAR-10 client."""
+"""Reads raw samples without a header, the format of the original CIFAR-10 client: `{"data": "<base64>"}`."""
 
 from __future__ import annotations
 
@@ -13,29 +13,30 @@ from handlers.recipe import Input
 
 
 @dataclass(frozen=True)
-class Raw:
-    """Samples as they were sent: bytes, channel-first; the recipe's input says of which shape."""
+class RawSamples:
+    """8-bit samples, channel-first, in the shape of the recipe's input."""
 
     data: bytes
 
 
-def decode(raw: Raw, spec: Input) -> Image:
-    """Read the samples as an image of exactly the input's shape.
+def decode(raw: RawSamples, spec: Input) -> Image:
+    """Read raw samples as an image of exactly the input's shape.
 
     Raises
     ------
-    BadRequest
-        If the recipe takes no such samples, or their number is another.
+    BadRequestError
+        If the recipe accepts no raw samples, or their number is wrong.
     """
     if not spec.raw:
         raise BadRequestError(
-            'This model takes no raw samples ({"data": ...}): a file says its size, they do not. '
-            'Send {"image": "<base64 of a file>"}.'
+            'This model accepts no raw samples ({"data": ...}), which carry no size. '
+            'Send a file: {"image": "<base64 of the file>"}.'
         )
     shape = (spec.channels, spec.height, spec.width)
-    if len(raw.data) != spec.channels * spec.height * spec.width:
+    size = spec.channels * spec.height * spec.width
+    if len(raw.data) != size:
         raise BadRequestError(
-            f"'data' holds {len(raw.data)} bytes; {spec.channels * spec.height * spec.width} are needed: "
+            f"'data' has {len(raw.data)} bytes; this model needs {size}: "
             f"{spec.channels} channels of {spec.height} rows of {spec.width} samples."
         )
     samples = np.frombuffer(raw.data, dtype=np.uint8).reshape(shape)

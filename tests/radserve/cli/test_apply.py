@@ -1,4 +1,4 @@
-"""Tests of radserve.cli.deployment against a scripted control API."""
+"""Tests of radserve.cli.apply against a scripted control API."""
 
 from __future__ import annotations
 
