@@ -94,7 +94,7 @@ def test_every_api_path_reaches_gateway(client: httpx.Client) -> None:
     for path, methods in create(Settings.read(history="none")).openapi()["paths"].items():
         for method in methods:
             if path.startswith("/api/"):
-                found = client.request(method, path.format(name="x", version="1.0", identity="0"))
+                found = client.request(method, path.format(name="x", version="1.0", result_id="0"))
                 assert "Nothing is open" not in found.text, path  # message of nginx
                 assert "This path accepts" not in found.text, (method, path)
                 asked += 1
