@@ -42,7 +42,7 @@ class ApiKeyAuthenticator:
         Raises
         ------
         KeysError
-            If the keys cannot be read, or there are none.
+            If the keys cannot be read, or the source holds no key.
         """
         return cls(Keyring.open(location), keyring.source(location).period)
 
