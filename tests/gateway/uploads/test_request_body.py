@@ -101,7 +101,7 @@ def test_invalid_body_error_gives_advice() -> None:
         ({"content": b"--a--", "headers": {"Content-Type": "multipart/form-data; boundary=a"}}, 400, "has no file"),
         ({"json": {"url": 1}}, 400, '"url" must have no other key'),
         ({"json": {"object": "a", "image": "b"}}, 400, '"object" must have no other key'),
-        ({"json": {"url": "https://x"}}, 400, "fetches from no host"),
+        ({"json": {"url": "https://x"}}, 400, "Fetching URLs is disabled"),
         ({"json": {"object": "k"}}, 400, "Uploads are disabled"),
     ):
         backend = FakeBackend()
