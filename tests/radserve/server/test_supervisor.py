@@ -63,8 +63,19 @@ async def get(url: str, path: str, **headers: str) -> httpx.Response:
         return await client.get(f"{url}{path}", headers=headers)
 
 
+_OTHERS: set[psutil.Process] = set()
+
+
+@pytest.fixture(autouse=True)
+def _servers_of_other_tests() -> None:
+    """Note the processes of session-wide fixtures, which are children of this process as well."""
+    _OTHERS.clear()
+    _OTHERS.update(psutil.Process().children(recursive=True))
+
+
 def children() -> list[psutil.Process]:
-    return psutil.Process().children(recursive=True)
+    """Return the processes that the supervisor under test has started."""
+    return [child for child in psutil.Process().children(recursive=True) if child not in _OTHERS]
 
 
 def with_proxy(options: ServerOptions, tmp_path: Path, **changes: object) -> ServerOptions:
@@ -229,7 +240,8 @@ def test_an_nginx_that_is_killed_ends_the_server(
     key_file.create(tmp_path / "keys.json", "test", [Role.PREDICT])
 
     async def steps(_: str) -> None:
-        (nginx,) = (child for child in psutil.Process().children() if child.name() == "nginx")
+        own = psutil.Process().children()
+        (nginx,) = (child for child in children() if child in own and child.name() == "nginx")
         nginx.kill()
 
     assert serve(options, steps) is Exit.PROXY_DIED
