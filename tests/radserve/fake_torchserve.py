@@ -346,7 +346,7 @@ def write_archive(
         "program.pt2": "",
         "sample.png": f"sample of {name} {version}",
         "sample.json": json.dumps({"label": "bright", "probabilities": {"dark": 0.2, "bright": 0.8}}),
-        "handlers/torchserve_handler.py": "",
+        "handlers/__init__.py": "",
         "handler.py": HANDLER.format(initialize=initialize),
     } | dict(members or {})
     store.mkdir(parents=True, exist_ok=True)

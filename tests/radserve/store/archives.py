@@ -35,7 +35,7 @@ def make(model_store: Path, name: str = "chest", version: str = "1.0.0", *, cont
         packed.writestr("model-config.yaml", "minWorkers: 1\n")
         packed.writestr("program.pt2", random.Random(content).randbytes(max(size, 1000)))
         packed.writestr("sample.json", "{}")
-        packed.writestr("handlers/torchserve_handler.py", "")
+        packed.writestr("handlers/__init__.py", "")
     return enter(model_store, name, version, file)
 
 
