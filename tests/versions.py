@@ -85,8 +85,8 @@ dying = _inserted("        silence_torchserve()\n", "os._exit(7)")
 slow = _inserted("            self.meter.batch(len(data))\n", "import time; time.sleep(0.25)")
 """It responds a quarter of a second later."""
 raising = _inserted(
-    "            function = self.explain if request.explain else self.predict\n",
-    "self.calls = getattr(self, 'calls', 0) + 1; assert self.calls % 10",
+    '            prediction = attempt("rendering this prediction", function, result)\n',
+    "self.calls = getattr(self, 'calls', 0) + 1; function = function if self.calls % 10 else (lambda _: 1 / 0)",
 )
 """It raises an exception on every tenth request."""
 

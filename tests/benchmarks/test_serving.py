@@ -56,7 +56,7 @@ def test_a_rejected_image_is_reported_without_results(spots: Path, tmp_path: Pat
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--models", "brain"], "holds no 'brain'"),
+        (["--models", "brain"], "unknown model 'brain'"),
         (["--images", "brain=/"], "unknown model 'brain'. Available: spots"),
         (["--images", "nowhere/*.png"], "--images nowhere/*.png: no files found"),
     ],

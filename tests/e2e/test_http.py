@@ -55,7 +55,7 @@ def test_a_form_with_one_part_is_accepted_and_with_two_rejected(client: httpx.Cl
     assert once.json() == wanted
     twice = client.post(f"/predictions/{NAME}", files=[("data", ("a.png", FILM)), ("data", ("b.png", FILM))])
     assert twice.status_code == 400
-    assert "more than the one part" in twice.json()["detail"]
+    assert "several parts" in twice.json()["detail"]
 
 
 def test_a_form_encoded_body_is_rejected_with_the_right_curl_command(client: httpx.Client) -> None:

@@ -110,7 +110,7 @@ def test_package_runs_alone(unpacked: Path, runtime: Path, keys: Keys, tmp_path:
     environment |= {"RADSERVE_GATEWAY_SERVER_KEY": "ssm:/radserve/key"}
     with (
         function(tmp_path, environment, root=unpacked, command=command) as asked,
-        pytest.raises(FunctionError, match="RADSERVE_GATEWAY_SERVER_KEY names a secret, which needs boto3"),
+        pytest.raises(FunctionError, match="RADSERVE_GATEWAY_SERVER_KEY names a secret; install boto3"),
     ):
         asked.response()
 
