@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -85,7 +86,7 @@ class Download:
     chunks: Iterator[bytes]
 
 
-class Storage:
+class Storage(ABC):
     """Objects of one archive store.
 
     Every method raises `StoreError` after the retries that make sense.
@@ -99,14 +100,15 @@ class Storage:
     def __init__(self, name: str) -> None:
         self.name = name
 
+    @abstractmethod
     def _connect(self) -> ObjectStore:
-        raise NotImplementedError
+        """Open the object store; called once, at the first access."""
 
     @cached_property
     def _objects(self) -> ObjectStore:
         return self._connect()
 
-    def require_writable(self) -> None:
+    def require_writable(self) -> None:  # noqa: B027 - a storage is writable unless it overrides this
         """Raise StoreError if the storage is read-only."""
 
     def read_index(self) -> StoredIndex | None:
@@ -235,7 +237,7 @@ class Storage:
 
     def discard(self, upload: UnfinishedUpload) -> None:
         """Delete what an interrupted push left behind."""
-        raise NotImplementedError
+        raise StoreError(f"{self.name}: unknown unfinished upload {upload.key}; this storage has none.")
 
     @contextmanager
     def _errors(self, path: str) -> Iterator[None]:
@@ -258,7 +260,7 @@ class Storage:
             reason = (cause[1] or cause[2]) if cause else text.partition("\n")[0]
             raise InterruptedTransferError(f"{self.name}/{path}: transfer failed: {reason.rstrip('.')}.") from error
 
-    def _explain(self, text: str) -> None:
+    def _explain(self, text: str) -> None:  # noqa: B027 - optional: most errors need no explanation
         """Raise a StoreError if a backend's error has a cause that it knows how to fix."""
 
 
