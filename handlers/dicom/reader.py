@@ -59,6 +59,8 @@ def decode(data: bytes, limits: Limits) -> Image:
     except RequestError:
         raise
     except _FAULTS as error:
+        if isinstance(error.__context__, RequestError):  # pydicom replaces what its stream raises inside a sequence
+            raise error.__context__ from None
         # The message of the cause may quote the file: it stays in the traceback, which only the log shows.
         raise UnreadableImageError("The DICOM object is damaged or incomplete; export it again.") from error
 

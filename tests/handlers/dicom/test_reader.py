@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import logging
 import struct
-import time
 import tracemalloc
 import warnings
 import zlib
@@ -172,10 +171,8 @@ def test_millions_of_elements_are_not_parsed(kind: str) -> None:
         head = dicom(film(), uid.RLELossless)
         at = head.rindex(b"\xfe\xff\xdd\xe0")
         data = head[:at] + b"\xfe\xff\x00\xe0\0\0\0\0" * 1_000_000 + head[at:]
-    start = time.monotonic()
-    with pytest.raises(UnreadableImageError, match=r"more elements or fragments than any film|damaged"):
+    with pytest.raises(UnreadableImageError, match="more elements or fragments than any film"):
         decode(data)
-    assert time.monotonic() - start < 5
 
 
 def test_a_value_that_is_too_long_is_rejected() -> None:
