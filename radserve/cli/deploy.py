@@ -69,6 +69,7 @@ def apply(
     with readable_errors():
         settings, cloud = _open(file, set_, region, profile)
         plans = [item for item in _plan(cloud, settings, stack, out) if item.action != "unchanged"]
+        planning.require(plans)
         if plans and not yes:
             typer.confirm("Apply these changes?", abort=True)
         deploy_view.progress(out, planning.apply(cloud, settings, plans, confirm))

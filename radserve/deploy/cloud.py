@@ -71,6 +71,11 @@ class Cloud:
         with readable_errors():
             self._session = boto3.Session(region_name=region, profile_name=profile)
 
+    @property
+    def region(self) -> str:
+        """Region of the clients."""
+        return self.formation.meta.region_name
+
     @cached_property
     def formation(self) -> CloudFormationClient:
         """CloudFormation."""
@@ -100,6 +105,31 @@ class Cloud:
     def kms(self) -> Any:
         """KMS."""
         return self._session.client("kms", config=_CONFIG)
+
+    @cached_property
+    def acm(self) -> Any:
+        """Certificate Manager."""
+        return self._session.client("acm", config=_CONFIG)
+
+    @cached_property
+    def ec2(self) -> Any:
+        """EC2."""
+        return self._session.client("ec2", config=_CONFIG)
+
+    @cached_property
+    def quotas(self) -> Any:
+        """Service Quotas."""
+        return self._session.client("service-quotas", config=_CONFIG)
+
+    @cached_property
+    def ssm(self) -> Any:
+        """Systems Manager."""
+        return self._session.client("ssm", config=_CONFIG)
+
+    @cached_property
+    def waf(self) -> Any:
+        """WAF."""
+        return self._session.client("wafv2", config=_CONFIG)
 
 
 @contextmanager

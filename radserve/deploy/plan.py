@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Final, Literal
 
-from radserve.deploy import costs, parameters, stack
+from radserve.deploy import costs, parameters, prerequisites, stack
 from radserve.deploy.cloud import Cloud
-from radserve.deploy.errors import StackError
+from radserve.deploy.errors import MissingPrerequisiteError, StackError
 from radserve.deploy.package import Package
 from radserve.deploy.parameters import Values
+from radserve.deploy.prerequisites import Prerequisites
 from radserve.deploy.settings import STACKS, Settings, StackName
 from radserve.deploy.stack import Change, Event, Stack
 from radserve.deploy.template import Template, load
 
-_FROM_TEMPLATE: Final = "from its template; its change set needs outputs of earlier stacks"
-_UNKNOWN: Final = "changes depend on {names} of earlier stacks; they are shown before they are made"
+_FROM_TEMPLATE: Final = "from its template; its change set needs values that are not known yet"
+_UNKNOWN: Final = "changes depend on {names}, which are not known yet; they are shown before they are made"
 _LEFTOVER: Final = "the empty stack of an earlier creation ({status}) is deleted first"
 
 
@@ -38,6 +39,7 @@ class Plan:
     changes: tuple[Change, ...]
     costs: tuple[str, ...]
     note: str = ""
+    prerequisites: Prerequisites = field(default_factory=Prerequisites)
 
 
 def find_stacks(cloud: Cloud, settings: Settings, only: Collection[StackName] = STACKS) -> dict[StackName, Stack]:
@@ -64,9 +66,26 @@ def plan(cloud: Cloud, settings: Settings, only: Collection[str] = ()) -> Iterat
     stacks = find_stacks(cloud, settings)
     check(settings, stacks)
     templates = [load(item) for item in settings.stacks(only)]
-    values = [parameters.resolve(template, settings, _outputs(stacks)) for template in templates]
-    for template, resolved in zip(templates, values, strict=True):
-        yield _plan(cloud, settings, template, resolved, stacks.get(template.stack))
+    outputs = _outputs(stacks)
+    for template in templates:
+        parameters.resolve(template, settings, outputs)
+    for template in templates:
+        state = stacks.get(template.stack)
+        found = _prerequisites(cloud, settings, template, outputs, state)
+        values = parameters.resolve(template, settings, outputs, found.pinned)
+        yield replace(_plan(cloud, settings, template, values, state), prerequisites=found)
+
+
+def require(plans: Collection[Plan]) -> None:
+    """Require that nothing is missing that the planned stacks need.
+
+    Raises
+    ------
+    MissingPrerequisiteError
+        With everything that is missing.
+    """
+    if missing := [line for item in plans for line in item.prerequisites.missing]:
+        raise MissingPrerequisiteError(f"Nothing was changed. {'; '.join(missing)}")
 
 
 def check(settings: Settings, stacks: dict[StackName, Stack]) -> None:
@@ -109,9 +128,12 @@ def apply(
 
     Raises
     ------
+    MissingPrerequisiteError
+        If a stack needs something that is missing; before any change.
     StackError
         If a stack failed or its changes were not confirmed; later stacks stay unchanged.
     """
+    require(plans)
     for planned in plans:
         yield from _apply(cloud, settings, planned, confirm)
 
@@ -127,6 +149,13 @@ def protect(cloud: Cloud, settings: Settings, only: Collection[StackName]) -> No
 
 def _outputs(stacks: dict[StackName, Stack]) -> dict[str, str]:
     return {key: value for state in stacks.values() for key, value in state.outputs.items()}
+
+
+def _prerequisites(
+    cloud: Cloud, settings: Settings, template: Template, outputs: Mapping[str, str], state: Stack | None
+) -> Prerequisites:
+    current = state.outputs if state else {}
+    return prerequisites.find(cloud, template, parameters.candidates(settings, template.stack, outputs), current)
 
 
 def _plan(cloud: Cloud, settings: Settings, template: Template, values: Values, state: Stack | None) -> Plan:
@@ -152,7 +181,7 @@ def _apply(
 ) -> Iterator[str | Event]:
     stacks = find_stacks(cloud, settings, settings.stacks())
     template = load(planned.stack)
-    values = parameters.resolve(template, settings, _outputs(stacks))
+    values = parameters.resolve(template, settings, _outputs(stacks), planned.prerequisites.pinned)
     if values.missing:
         raise StackError(
             f"{planned.stack} needs {', '.join(values.missing)} of stacks that do not exist: apply those first."

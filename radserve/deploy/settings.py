@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from radserve.deploy.errors import SettingsError
 
-StackName = Literal["storage", "secrets", "network", "service", "host", "monitoring", "front"]
+StackName = Literal["storage", "secrets", "network", "prometheus", "service", "host", "monitoring", "front"]
 
 STACKS: Final[tuple[StackName, ...]] = get_args(StackName)
 """All stacks, each after those whose outputs it uses."""
@@ -36,6 +36,8 @@ class Settings(BaseModel):
         How the gateway runs on Lambda: from a package, from an image, or not.
     package
         Lambda package that scripts/build-lambda writes.
+    prometheus
+        Whether a workspace of Amazon Managed Service for Prometheus evaluates the alert rules.
     termination_protection
         Whether stacks are protected from deletion.
     tags
@@ -51,6 +53,7 @@ class Settings(BaseModel):
     home: Literal["service", "host", "elsewhere"] = "service"
     front: Literal["none", "zip", "image"] = "none"
     package: Path = Path("dist/radserve-lambda.zip")
+    prometheus: bool = True
     termination_protection: bool = False
     tags: dict[Annotated[str, Field(pattern=_TAG)], Annotated[str, Field(max_length=256)]] = {}
     parameters: dict[StackName, dict[str, str]] = {}
@@ -74,6 +77,8 @@ class Settings(BaseModel):
             return self.front != "none"
         if stack in ("service", "host"):
             return stack == self.home
+        if stack == "prometheus" and not self.prometheus:
+            return False
         return stack in ("storage", "secrets") or self.home != "elsewhere"
 
     def stacks(self, only: Collection[str] = ()) -> tuple[StackName, ...]:
