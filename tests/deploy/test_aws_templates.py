@@ -340,7 +340,8 @@ def test_web_acl_is_associated_if_set() -> None:
 
 def test_two_tasks_run_in_two_zones_by_default() -> None:
     template = load("service")
-    number = {name: int(item.default) for name, item in template.parameters.items() if (item.default or "").isdigit()}
+    defaults = {name: item.default or "" for name, item in template.parameters.items()}
+    number = {name: int(text) for name, text in defaults.items() if text.isdigit()}
     assert number["MinTasks"] == number["MinInstances"] == 2
     assert number["MaxInstances"] == 2 * number["MaxTasks"]
     ((_, service),) = of(template, "AWS::ECS::Service")

@@ -6,7 +6,11 @@ import re
 from typing import Any
 
 import pytest
+from botocore.stub import Stubber
 
+from radserve.deploy.cloud import Cloud
+from radserve.deploy.prerequisites import find
+from radserve.deploy.template import load
 from tests.radserve.deploy.conftest import ACCOUNT, REGION, Aws
 from tests.radserve.deploy.moto_server import QUOTAS
 from tests.radserve.deploy.test_deploy import EXAMPLE, prepared_host, prepared_service, service, stack_names
@@ -108,16 +112,53 @@ def test_quota_must_suffice_for_a_deployment(aws: Aws) -> None:
     assert "'Running On-Demand G and VT instances' is 8. Request 12 under Service Quotas, EC2 (L-DB2E81BA)" in error
     plan = aws.deploy("plan", *arguments, *gpu, "--set", "service.MaxInstances=2", "--stack", "service")
     assert "missing" not in plan
-    # Two instances during a deployment.
-    assert "missing" not in aws.deploy("plan", *prepared_host(aws))
-    host = [*prepared_host_arguments(aws), "--set", "host.InstanceType=g5.2xlarge"]
-    assert "host.InstanceType: 2 instances g5.2xlarge need 16 vCPUs" in rejected(aws, *host)
 
 
-def prepared_host_arguments(aws: Aws) -> list[str]:
-    """Return the arguments of the prepared host."""
-    arn = aws.client("secretsmanager").describe_secret(SecretId="certificate")["ARN"]
-    return [str(aws.folder / "environment.yaml"), "--set", f"host.CertificateSecretArn={arn}"]
+def test_quota_must_suffice_for_the_old_and_the_new_host(aws: Aws) -> None:
+    arguments = prepared_host(aws)
+    assert "missing" not in aws.deploy("plan", *arguments)
+    error = rejected(aws, *arguments, "--set", "host.InstanceType=g5.2xlarge")
+    assert "host.InstanceType: 2 instances g5.2xlarge need 16 vCPUs" in error
+
+
+def instance(kind: str, cores: int, environment: str) -> dict[str, Any]:
+    """Return a running instance of DescribeInstances."""
+    tags = [{"Key": "radserve:environment", "Value": environment}]
+    return {"InstanceType": kind, "CpuOptions": {"CoreCount": cores, "ThreadsPerCore": 2}, "Tags": tags}
+
+
+def test_other_instances_count_towards_the_quota(monkeypatch: pytest.MonkeyPatch) -> None:
+    # moto's instances have no CPU options.
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
+    cloud = Cloud(REGION)
+    running = [instance("m7i.xlarge", 2, "other"), instance("t3.micro", 1, "other"), instance("g5.xlarge", 2, "other")]
+    running += [instance("m7i.xlarge", 2, "demo"), instance("inf1.xlarge", 2, "other")]
+    values = {
+        "Environment": "demo",
+        "ImageTag": "0.1.0",
+        "AmiId": "ami-1",
+        "InstanceType": "m7i.xlarge",
+        "MaxInstances": "4",
+        "CertificateArn": "arn:aws:acm:us-east-1:123456789012:certificate/0",
+    }
+    with Stubber(cloud.quotas) as quotas, Stubber(cloud.ec2) as ec2:
+        for limit, missing in ((22.0, False), (21.0, True)):
+            quotas.add_client_error("get_service_quota", "NoSuchResourceException")
+            quotas.add_response("get_aws_default_service_quota", {"Quota": {"Value": limit}})
+            ec2.add_response("describe_instances", {"Reservations": [{"Instances": running}]})
+            found = find(cloud, load("service"), values, {})
+            lines = [line for line in found.missing if "vCPUs" in line]
+            assert bool(lines) == missing
+    assert "4 instances m7i.xlarge need 16 vCPUs" in lines[0]
+    assert "is 21 and other instances use 6. Request 22 under Service Quotas, EC2 (L-1216C47A), lower" in lines[0]
+
+
+def test_host_needs_its_certificate(aws: Aws) -> None:
+    arguments = prepared_host(aws)
+    missing = f"arn:aws:secretsmanager:{REGION}:{ACCOUNT}:secret:other-AbCdEf"
+    error = rejected(aws, *arguments, "--set", f"host.CertificateSecretArn={missing}")
+    assert "host.CertificateSecretArn: the secret is missing or empty. Store the certificate in it" in error
 
 
 def test_unknown_web_acl_is_rejected_and_a_known_one_is_associated(aws: Aws) -> None:
