@@ -57,6 +57,7 @@ def _page(rows: list[dict[str, Text]]) -> RichTable:
     shown = [index for index, name in enumerate(names) if index < 2 or any(name in row for row in rows)]
     cells = ([row.get(names[index], "") for index in shown] for row in rows)
     table = terminal.table(*(_COLUMNS[index] for index in shown), rows=cells)
+    table.collapse_padding = False
     for index, column in zip(shown, table.columns, strict=True):
         if names[index] in ("Warning", "Problem"):
             column.min_width = _MIN_WIDTH
