@@ -20,12 +20,8 @@ _NOTHING: Final[Mapping[str, str]] = MappingProxyType({})
 class Values:
     """Values of a stack's parameters.
 
-    Attributes
-    ----------
-    known
-        By name; parameters with their default are not included.
-    missing
-        Names of parameters whose values are not known yet: outputs of stacks that do not exist, and those in `PINNED`.
+    `known` omits parameters with their default; the values of those in `missing` are not known yet: outputs of stacks
+    that do not exist, and those in `PINNED`.
     """
 
     known: Mapping[str, str]
@@ -39,19 +35,10 @@ class Values:
 def resolve(
     template: Template, settings: Settings, outputs: Mapping[str, str], pinned: Mapping[str, str] = _NOTHING
 ) -> Values:
-    """Determine the values of a template's parameters; settings take precedence over outputs.
+    """Determine the values of a template's parameters; settings take precedence over outputs of existing stacks.
 
-    Parameters
-    ----------
-    outputs
-        Outputs of all existing stacks, by name.
-    pinned
-        Values that `radserve.deploy.prerequisites` has determined; they take precedence.
-
-    Raises
-    ------
-    SettingsError
-        If a parameter is unknown, missing, violates its constraint, or contradicts another one.
+    `pinned` has values that `radserve.deploy.prerequisites` determined; they take precedence over both.
+    Raises SettingsError if a parameter is unknown, missing, violates its constraint, or contradicts another one.
     """
     stack = template.stack
     configured = settings.parameters.get(stack, {})
@@ -75,7 +62,7 @@ def resolve(
 
 
 def candidates(settings: Settings, stack: StackName, outputs: Mapping[str, str]) -> dict[str, str]:
-    """Return the values that a stack's parameters have, without defaults; settings take precedence over outputs."""
+    """Return the values of settings and outputs, without defaults; also those that the stack has no parameter for."""
     configured = settings.parameters.get(stack, {})
     return {**_front(settings), **outputs, **configured, "Environment": settings.environment}
 

@@ -146,7 +146,9 @@ class _Search:
             if not self._has_value(arn):
                 yield f"{name}: the secret is missing or empty. Store the certificate in it (docs/aws.md, step 5)."
             return
-        response = _lookup(lambda: self.cloud.acm.describe_certificate(CertificateArn=arn), "ResourceNotFoundException")
+        response = _lookup(
+            lambda: self.cloud.client("acm").describe_certificate(CertificateArn=arn), "ResourceNotFoundException"
+        )
         if response is None:
             yield f"{name}: ACM has no certificate {arn} in this account. Request or import one (docs/aws.md, step 5)."
             return
@@ -178,7 +180,7 @@ class _Search:
         _, name, identifier = arn.rpartition("regional/")[2].split("/")
         in_region = arn.split(":")[3] == self.cloud.region
         if not in_region or not _lookup(
-            lambda: self.cloud.waf.get_web_acl(Name=name, Scope="REGIONAL", Id=identifier),
+            lambda: self.cloud.client("wafv2").get_web_acl(Name=name, Scope="REGIONAL", Id=identifier),
             "WAFNonexistentItemException",
         ):
             yield f"WebAclArn: {self.cloud.region} has no regional web ACL {name}. Create it, or remove WebAclArn."
@@ -192,7 +194,7 @@ class _Search:
             self.found.pinned["AmiId"] = configured
             return
         name = _AMIS[self.template.stack, self._processor]
-        response = _lookup(lambda: self.cloud.ssm.get_parameter(Name=name), "ParameterNotFound")
+        response = _lookup(lambda: self.cloud.client("ssm").get_parameter(Name=name), "ParameterNotFound")
         if response is None:
             if kept:
                 self.found.pinned["AmiId"] = configured
@@ -212,7 +214,7 @@ class _Search:
         code, name, families = _QUOTAS[self._processor]
         count = int(self.values["MaxInstances"]) if self.template.stack == "service" else _HOST_INSTANCES
         needed = int(self._type["Vcpus"]) * count
-        quotas = self.cloud.quotas
+        quotas = self.cloud.client("service-quotas")
         response = _lookup(
             lambda: quotas.get_service_quota(ServiceCode="ec2", QuotaCode=code), "NoSuchResourceException"
         ) or _lookup(
@@ -236,8 +238,10 @@ class _Search:
         """Count the vCPUs of running instances that belong to other environments."""
         environment = self.values["Environment"]
         total = 0
-        pages = self.cloud.ec2.get_paginator("describe_instances").paginate(
-            Filters=[{"Name": "instance-state-name", "Values": ["pending", "running"]}]
+        pages = (
+            self.cloud.client("ec2")
+            .get_paginator("describe_instances")
+            .paginate(Filters=[{"Name": "instance-state-name", "Values": ["pending", "running"]}])
         )
         for page in pages:
             for item in (item for entry in page["Reservations"] for item in entry["Instances"]):

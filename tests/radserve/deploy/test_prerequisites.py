@@ -142,7 +142,7 @@ def test_other_instances_count_towards_the_quota(monkeypatch: pytest.MonkeyPatch
         "MaxInstances": "4",
         "CertificateArn": "arn:aws:acm:us-east-1:123456789012:certificate/0",
     }
-    with Stubber(cloud.quotas) as quotas, Stubber(cloud.ec2) as ec2:
+    with Stubber(cloud.client("service-quotas")) as quotas, Stubber(cloud.client("ec2")) as ec2:
         for limit, missing in ((22.0, False), (21.0, True)):
             quotas.add_client_error("get_service_quota", "NoSuchResourceException")
             quotas.add_response("get_aws_default_service_quota", {"Quota": {"Value": limit}})
