@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import json
 import os
 import re
@@ -552,8 +551,8 @@ def test_collector_scrapes_the_jobs_of_the_rules(home: str) -> None:
     expected = {job["job_name"]: job.get("metric_relabel_configs") for job in compose}
     jobs = {item["job_name"]: item for item in configuration["receivers"]["prometheus"]["config"]["scrape_configs"]}
     assert set(jobs) == {"torchserve", "supervisor"}
-    defaults = {name: parameter.default for name, parameter in inspect.signature(serve).parameters.items()}
-    for name, port in (("torchserve", defaults["metrics_port"]), ("supervisor", defaults["health_port"])):
+    defaults = serve.ServeOptions()
+    for name, port in (("torchserve", defaults.metrics_port), ("supervisor", defaults.health_port)):
         assert jobs[name]["static_configs"] == [{"targets": [f"127.0.0.1:{port}"]}]
         assert jobs[name].get("metric_relabel_configs") == expected[name]
     pipeline = configuration["service"]["pipelines"]["metrics"]
