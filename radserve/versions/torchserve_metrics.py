@@ -18,20 +18,12 @@ _STAGE: Final = "handle"
 
 @dataclass
 class VersionMetrics:
-    """Counts of one version since its first worker started; workers report every two seconds.
-
-    Attributes
-    ----------
-    errors, refusals
-        Requests answered with 5xx and with 4xx.
-    buckets
-        Upper bound in seconds -> batches that a worker answered within it.
-    """
+    """Counts of one version since its first worker started; workers report every two seconds."""
 
     requests: float = 0
-    errors: float = 0
-    refusals: float = 0
-    buckets: dict[float, float] = field(default_factory=dict)
+    errors: float = 0  # answered with 5xx
+    refusals: float = 0  # answered with 4xx
+    buckets: dict[float, float] = field(default_factory=dict)  # batches answered within a number of seconds
 
     def count(self, code: str, value: float) -> None:
         """Add requests that were answered with an HTTP status code."""
