@@ -1,7 +1,5 @@
 """Formats the errors of pydantic for error messages."""
 
-from __future__ import annotations
-
 from collections.abc import Container, Mapping
 from typing import Any, Final
 

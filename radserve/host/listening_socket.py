@@ -9,8 +9,6 @@ have sent a request. Therefore a socket filter first drops every SYN until the p
 connections. A client that connects meanwhile retransmits its SYN after a second (RFC 6298, section 2.1) and is refused.
 """
 
-from __future__ import annotations
-
 import ctypes
 import errno
 import os
@@ -23,8 +21,7 @@ from typing import Final
 
 import psutil
 
-_SYS_PIDFD_GETFD: Final = 438
-"""The same number on every architecture."""
+_SYS_PIDFD_GETFD: Final = 438  # the same number on every architecture
 _SO_ATTACH_FILTER: Final = 26
 _DROP_SYN: Final = (
     (0x30, 0, 0, 13),  # load the flags byte; the filter of a TCP socket sees segments from their header on
@@ -35,17 +32,13 @@ _DROP_SYN: Final = (
 """A classic BPF program (socket(7)): code, jump if true, jump if false, value."""
 _TCPI_UNACKED: Final = 24
 """Offset of `tcpi_unacked` in TCP_INFO: for a listening socket, the number of connections waiting to be accepted."""
-_ACCEPT_TIMEOUT: Final = 2.0
-"""Seconds for the process to accept them; a process that takes longer hangs."""
+_ACCEPT_TIMEOUT: Final = 2.0  # seconds for the process to accept them; a process that takes longer hangs
 
 
 def stop_listening(pid: int, port: int) -> None:
     """Make the kernel refuse new connections to a port of a child process, once it has accepted the waiting ones.
 
-    Raises
-    ------
-    OSError
-        If the process does not listen on the port, or the kernel forbids it (for example by a seccomp profile).
+    OSError: it does not listen on the port, or the kernel forbids it (for example by a seccomp profile).
     """
     descriptors = [descriptor for descriptor, listening in _listening(pid) if listening == port]
     if not descriptors:

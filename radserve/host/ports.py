@@ -1,7 +1,5 @@
 """Addresses and ports to listen on."""
 
-from __future__ import annotations
-
 import ipaddress
 import socket
 from collections.abc import Mapping
@@ -18,10 +16,7 @@ def parse_address(host: str, option: str = "--host") -> ipaddress.IPv4Address | 
 
 
 def require_free(ports: Mapping[str, tuple[str, int]]) -> None:
-    """Check that ports, by the options that choose them, are free and differ.
-
-    TorchServe and nginx would report a conflict only in their logs.
-    """
+    """Check that ports, by option, are free and differ; TorchServe and nginx would report a conflict only in a log."""
     options: dict[int, str] = {}
     for option, (host, port) in ports.items():
         if port in options:

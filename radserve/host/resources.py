@@ -1,7 +1,5 @@
 """CPU cores available to this process, and their division among workers."""
 
-from __future__ import annotations
-
 import math
 import os
 from dataclasses import dataclass

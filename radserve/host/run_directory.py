@@ -1,7 +1,5 @@
 """Run directory: files and sockets of one running server, shared with its proxy."""
 
-from __future__ import annotations
-
 import contextlib
 import fcntl
 import os
@@ -17,15 +15,11 @@ from filelock import FileLock, Timeout
 
 from radserve.errors import ServeError
 
-_MAX_SOCKET_PATH: Final = 107
-"""Longest path of a unix socket, in bytes (sun_path in unix(7))."""
+_MAX_SOCKET_PATH: Final = 107  # longest path of a unix socket, in bytes (sun_path in unix(7))
 
 
 class RunDirectory:
-    """Paths in the directory of one run.
-
-    TorchServe and nginx write only below it, so the root file system may be read-only.
-    """
+    """Paths in the directory of one run. Nothing is written elsewhere, so the root file system may be read-only."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -57,19 +51,17 @@ class RunDirectory:
 @contextmanager
 def opened(folder: Path | None) -> Iterator[RunDirectory]:
     """Open a run directory for exclusive use; None creates a temporary one."""
-    if folder is None:
-        with tempfile.TemporaryDirectory(prefix="radserve-") as name:
-            _require_executable(Path(name))
-            yield RunDirectory(Path(name))
-        return
-    run_directory = RunDirectory(folder.absolute())
-    require_private(run_directory)
-    _require_executable(run_directory.folder)
     with contextlib.ExitStack() as stack:
-        try:
-            stack.enter_context(FileLock(run_directory.folder / "lock", timeout=0))
-        except Timeout as error:
-            raise ServeError(f"--runtime {folder}: in use by another server; choose another folder.") from error
+        if folder is None:
+            run_directory = RunDirectory(Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="radserve-"))))
+        else:
+            run_directory = RunDirectory(folder.absolute())
+            require_private(run_directory)
+            try:
+                stack.enter_context(FileLock(run_directory.folder / "lock", timeout=0))
+            except Timeout as error:
+                raise ServeError(f"--runtime {folder}: in use by another server; choose another folder.") from error
+        _require_executable(run_directory.folder)
         yield run_directory
 
 

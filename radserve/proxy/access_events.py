@@ -3,8 +3,6 @@
 nginx never waits for the reader: it drops a datagram when the socket's queue (ten datagrams) is full.
 """
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import logging
@@ -26,14 +24,10 @@ _LINE: Final = re.compile(
     rb"(?P<seconds>\d{1,9}\.\d{3}|-)\n?"
 )
 _MAX_DATAGRAM: Final = 1024
-_MAX_BATCH: Final = 256
-"""Datagrams that are read before other tasks run."""
-_MAX_VERSIONS: Final = 1000
-"""Bound on memory: clients may request arbitrary version numbers."""
-_STEP: Final = 1.02
-"""Ratio of the upper bounds of two successive latency bins."""
-_CLIENT_CLOSED: Final = 499
-"""Status that nginx logs when the client disconnected."""
+_MAX_BATCH: Final = 256  # datagrams that are read before other tasks run
+_MAX_VERSIONS: Final = 1000  # bound on memory: clients may request arbitrary version numbers
+_STEP: Final = 1.02  # ratio of the upper bounds of two successive latency bins
+_CLIENT_CLOSED: Final = 499  # status that nginx logs when the client disconnected
 
 
 @dataclass(frozen=True)
@@ -99,31 +93,6 @@ class AccessEvents:
             logger.warning("%s: malformed access-log datagram ignored", self._path)
 
 
-class TrafficWindow:
-    """Statistics of the requests to each version since the last `clear`.
-
-    Requests that chose their version by path are left out, because their images may differ from those of other clients.
-    """
-
-    def __init__(self) -> None:
-        self._tallies: dict[tuple[str, str], Tally] = {}
-
-    def add(self, event: AccessEvent) -> None:
-        """Count a request."""
-        key = event.model, event.version
-        if event.pinned or (key not in self._tallies and len(self._tallies) >= _MAX_VERSIONS):
-            return
-        self._tallies.setdefault(key, Tally()).add(event)
-
-    def tally(self, model: str, version: str) -> Tally:
-        """Return the statistics of one version."""
-        return self._tallies.get((model, version)) or Tally()
-
-    def clear(self, model: str) -> None:
-        """Reset the statistics of one model."""
-        self._tallies = {key: tally for key, tally in self._tallies.items() if key[0] != model}
-
-
 @dataclass
 class Tally:
     """Requests to one version, including those whose client disconnected; `errors` are 5xx and `refusals` 4xx."""
@@ -155,3 +124,28 @@ class Tally:
     def p95(self) -> float | None:
         """95th percentile of the latency, in seconds."""
         return self.quantile(0.95)
+
+
+class TrafficWindow:
+    """Statistics of the requests to each version since the last `clear`.
+
+    Requests that chose their version by path are left out, because their images may differ from those of other clients.
+    """
+
+    def __init__(self) -> None:
+        self._tallies: dict[tuple[str, str], Tally] = {}
+
+    def add(self, event: AccessEvent) -> None:
+        """Count a request."""
+        key = event.model, event.version
+        if event.pinned or (key not in self._tallies and len(self._tallies) >= _MAX_VERSIONS):
+            return
+        self._tallies.setdefault(key, Tally()).add(event)
+
+    def tally(self, model: str, version: str) -> Tally:
+        """Return the statistics of one version."""
+        return self._tallies.get((model, version)) or Tally()
+
+    def clear(self, model: str) -> None:
+        """Reset the statistics of one model."""
+        self._tallies = {key: tally for key, tally in self._tallies.items() if key[0] != model}

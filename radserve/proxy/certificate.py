@@ -1,7 +1,5 @@
 """Validation of the proxy's TLS certificate; nginx would serve an expired one without an error."""
 
-from __future__ import annotations
-
 import ssl
 from pathlib import Path
 from typing import NoReturn

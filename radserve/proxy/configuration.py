@@ -1,7 +1,5 @@
 """nginx's configuration, rendered from nginx.conf.template."""
 
-from __future__ import annotations
-
 import os
 import pwd
 import re
@@ -28,14 +26,12 @@ _UNSAFE: Final = re.compile(r"[\"'\\$\x00-\x1f\x7f]")
 _NAME: Final = "[a-z0-9]+(?:-[a-z0-9]+)*"
 _VERSION: Final = "[0-9]+[.][0-9]+(?:[.][0-9]+)?"
 _FILE_NAME: Final = "[A-Za-z0-9_-][A-Za-z0-9._-]*"
-_PAGE_FILE: Final = "[A-Za-z0-9_-]+[.](?:html|css|js|json|webmanifest|svg|png|ico|txt)"
-"""Files of the gateway's page."""
+_PAGE_FILE: Final = "[A-Za-z0-9_-]+[.](?:html|css|js|json|webmanifest|svg|png|ico|txt)"  # files of the gateway's page
 _ARCHIVE: Final = "[a-z0-9][a-z0-9.-]*[.]mar"
 _START: Final = "(?:initial_workers=[0-9]{1,4}|synchronous=(?:true|false))"
 _REASON: Final = "reason=(?:[A-Za-z0-9._~+!*(),:;@/-]++|%[0-9A-Fa-f][0-9A-Fa-f])*+"
 """URL-encoded text; possessive quantifiers prevent backtracking."""
-_MAX_DOCUMENT: Final = 1 << 20
-"""Longest request body of the control API, in bytes."""
+_MAX_DOCUMENT: Final = 1 << 20  # longest request body of the control API, in bytes
 _CONTROL_TIMEOUT: Final = 900
 """Seconds until the control API must respond; it downloads, verifies and starts versions meanwhile."""
 _MAX_FILES: Final = 8192

@@ -3,8 +3,6 @@
 nginx writes its cache keys, which contain API keys, into the files of the cache, so these must never reach a disk.
 """
 
-from __future__ import annotations
-
 import hashlib
 import os
 import shutil

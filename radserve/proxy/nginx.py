@@ -1,7 +1,5 @@
 """nginx as a child process: start, certificate reload, drain and stop."""
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import fcntl
@@ -24,8 +22,7 @@ from radserve.proxy.options import ProxyOptions
 logger = logging.getLogger(__name__)
 
 _STOP_TIMEOUT: Final = 5.0
-_LOCK_TIMEOUT: Final = 2.0
-"""Seconds for which a stopping proxy may still hold its lock."""
+_LOCK_TIMEOUT: Final = 2.0  # seconds for which a stopping proxy may still hold its lock
 
 
 def binary() -> str:
@@ -47,6 +44,7 @@ class Nginx:
         self._log: asyncio.Task[None] | None = None
         self._reloads: set[asyncio.Task[None]] = set()  # the event loop holds only weak references to tasks
         self.folder = upstreams.run_directory.proxy
+        self._configuration = self.folder / "nginx.conf"
 
     async def start(self) -> None:
         """Check the certificate and the configuration, and start."""
@@ -174,10 +172,6 @@ class Nginx:
         """Copy the certificate where the supervisor, possibly in another container, reads when it expires."""
         if self._options.certificate is not None:
             shutil.copyfile(self._options.certificate, self._upstreams.run_directory.certificate)
-
-    @property
-    def _configuration(self) -> Path:
-        return self.folder / "nginx.conf"
 
     def _command(self, *more: str) -> list[str]:
         return [binary(), "-p", str(self.folder), "-e", "stderr", "-c", str(self._configuration), *more]

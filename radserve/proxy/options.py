@@ -1,7 +1,5 @@
 """Options of the proxy, and the checks before it starts."""
 
-from __future__ import annotations
-
 import ipaddress
 import re
 import socket

@@ -1,7 +1,5 @@
 """Proxy as its own process, for a server that was started separately."""
 
-from __future__ import annotations
-
 import asyncio
 import logging
 import signal

@@ -11,8 +11,6 @@ buckets with the same target share one link, because the target folder links 0 t
 entries, not a thousand. Links are relative, because the proxy may see the run directory under another path.
 """
 
-from __future__ import annotations
-
 import contextlib
 import hashlib
 import json
@@ -26,10 +24,8 @@ from typing import Final
 from radserve.errors import ServeError
 from radserve.host.run_directory import RunDirectory
 
-BUCKETS: Final = 1000
-"""Number of buckets; each is named by three digits."""
-_TOLERANCE: Final = 0.05
-"""Percent by which the sum of shares may differ from 100: thirds have no exact decimal."""
+BUCKETS: Final = 1000  # number of buckets; each is named by three digits
+_TOLERANCE: Final = 0.05  # percent by which the sum of shares may differ from 100: thirds have no exact decimal
 
 
 @dataclass(frozen=True)
@@ -91,10 +87,7 @@ class Routing:
 
 
 def write(routing: Routing, run_directory: RunDirectory) -> None:
-    """Distribute new requests as given; requests in flight are unaffected.
-
-    Only the process that opened the run directory (`radserve.host.run_directory.opened`) may call this.
-    """
+    """Distribute new requests as given; only the process that `opened` the run directory may call this."""
     tables = run_directory.folder / f"routing.{routing.digest}"
     if not tables.exists():
         _write_tables(routing, run_directory, tables)

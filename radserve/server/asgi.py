@@ -1,7 +1,5 @@
 """Serves an ASGI application in the supervisor's own event loop, on a port or a unix socket."""
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import socket

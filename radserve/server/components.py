@@ -1,7 +1,5 @@
 """Components of a server, and how they are connected."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
@@ -34,10 +32,7 @@ from radserve.versions.views import Views
 
 
 class Components:
-    """Components of one server, connected and not started.
-
-    `traffic`, `health` and `control` are async context managers.
-    """
+    """Components of one server, connected and not started."""
 
     def __init__(
         self,

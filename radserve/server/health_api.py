@@ -1,7 +1,5 @@
 """Health API of the supervisor: /live, /ready, /auth, /catalog and /metrics."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Prometheus metrics of the supervisor; workers' metrics come from TorchServe (handlers/metrics.py)."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable, Iterable
 from importlib.metadata import version

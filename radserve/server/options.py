@@ -1,7 +1,5 @@
 """Options of the server, and the checks before it starts."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path

@@ -9,8 +9,6 @@
 6. Once TorchServe has been idle for a moment, it may be stopped.
 """
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import logging

@@ -1,7 +1,5 @@
 """Start of the server: launch TorchServe and wait until every model answers its sample."""
 
-from __future__ import annotations
-
 import asyncio
 import logging
 import time

@@ -1,9 +1,7 @@
 """Supervisor: runs TorchServe and the proxy from the start to the exit code.
 
-`startup` makes the server ready, `monitor` watches it, and `shutdown` handles SIGTERM.
+`startup` makes the server ready, `status.monitor` watches it, and `shutdown` handles SIGTERM.
 """
-
-from __future__ import annotations
 
 import asyncio
 import contextlib
@@ -15,13 +13,11 @@ from typing import Any
 from radserve.auth.keyring import Keyring
 from radserve.host import process, run_directory
 from radserve.host.resources import cores, plan
-from radserve.proxy.nginx import Nginx
 from radserve.server.components import Components
-from radserve.server.monitor import monitor
 from radserve.server.options import ServerOptions
 from radserve.server.shutdown import shut_down
 from radserve.server.startup import start_torchserve, wait_until_ready
-from radserve.server.status import Exit
+from radserve.server.status import Exit, monitor
 from radserve.torchserve.verified_models import select
 from radserve.versions.server_state import StateFolder
 
@@ -65,7 +61,11 @@ async def _run(server: Components, announce: Callable[[str], None]) -> Exit:
     """Start the components, supervise them and stop them."""
     stop = asyncio.Event()
     async with contextlib.AsyncExitStack() as stack:
-        _handle_signals(stop, server.proxy)
+        # SIGTERM and SIGINT stop the server, SIGHUP reloads the proxy's certificate.
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, stop.set)
+        if server.proxy is not None:
+            server.proxy.reload_at_sighup()
         await stack.enter_async_context(server.health)
         await stack.enter_async_context(server.traffic)
         await stack.enter_async_context(server.control)
@@ -82,15 +82,6 @@ async def _run(server: Components, announce: Callable[[str], None]) -> Exit:
         stack.push_async_callback(server.versions.stop)
         stack.push_async_callback(server.rollouts.stop)
         return await _supervise(server, torchserve, stop, announce)
-
-
-def _handle_signals(stop: asyncio.Event, proxy: Nginx | None) -> None:
-    """Stop at SIGTERM and SIGINT; reload the proxy's certificate at SIGHUP."""
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
-    if proxy is not None:
-        proxy.reload_at_sighup()
 
 
 async def _supervise(

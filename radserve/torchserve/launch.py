@@ -1,13 +1,10 @@
 """Command, configuration and environment of TorchServe's process."""
 
-from __future__ import annotations
-
 import importlib.util
 import os
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib.resources import files
 from pathlib import Path
 from typing import Final, Literal
 
@@ -26,8 +23,7 @@ _JVM: Final = (
     "-Dfile.encoding=UTF-8",
     "-Xmx1g",
 )
-_DEFAULT_MAX_SIZE: Final = 6553500
-"""TorchServe's default of max_request_size and max_response_size, in bytes."""
+_DEFAULT_MAX_SIZE: Final = 6553500  # TorchServe's default of max_request_size and max_response_size, in bytes
 
 
 @dataclass(frozen=True)
@@ -62,16 +58,16 @@ def java() -> str:
 
 
 def command(run_directory: RunDirectory) -> list[str]:
-    """Return the command that starts TorchServe's Java directly.
-
-    `torchserve --foreground` does not forward signals and leaves Java running.
-    """
-    home = _home()
+    """Return the command of TorchServe's Java: `torchserve --foreground` does not forward signals to it."""
+    spec = importlib.util.find_spec("ts")
+    if spec is None or spec.origin is None:
+        raise ServeError("torchserve is not installed in this environment; run 'uv sync'.")
+    home = Path(spec.origin).parent.parent
     return [
         java(),
         *_JVM,
         f"-Djava.io.tmpdir={run_directory.folder / 'tmp'}",
-        f"-Dlog4j.configurationFile={_data_file('log4j2.xml')}",
+        f"-Dlog4j.configurationFile={Path(__file__).with_name('log4j2.xml')}",
         f"-Dmodel_server_home={home}",
         "-cp",
         str(home / "ts" / "frontend" / "*"),
@@ -99,7 +95,7 @@ def configuration(
         "workflow_store": str(run_directory.folder / "workflows"),
         "load_models": ",".join(f"{entry.name}={entry.file}" for entry in entries),
         "default_workers_per_model": str(plan.workers),
-        "metrics_config": str(_data_file("metrics.yaml")),
+        "metrics_config": str(Path(__file__).with_name("metrics.yaml")),
     }
     return base + "\n" + "".join(f"{key}={value}\n" for key, value in settings.items())
 
@@ -111,10 +107,8 @@ def max_size(configured: str, kind: Literal["request", "response"]) -> int:
 
 
 def environment(run_directory: RunDirectory, store: Path, configured: str, plan: WorkerPlan) -> Mapping[str, str]:
-    """Return the environment of TorchServe, which its workers inherit.
-
-    PYTHONPATH is dropped, because the code in an archive must take precedence.
-    """
+    """Return the environment of TorchServe, which its workers inherit."""
+    # Without PYTHONPATH, because the code in an archive must take precedence.
     inherited = {name: text for name, text in os.environ.items() if name != "PYTHONPATH" and not name.startswith("TS_")}
     return (
         inherited
@@ -139,14 +133,3 @@ def worker_environment(store: Path, threads: int) -> dict[str, str]:
         "PYTHONDONTWRITEBYTECODE": "1",
         worker.INDEX: str(store / FILE),
     }
-
-
-def _home() -> Path:
-    spec = importlib.util.find_spec("ts")
-    if spec is None or spec.origin is None:
-        raise ServeError("torchserve is not installed in this environment; run 'uv sync'.")
-    return Path(spec.origin).parent.parent
-
-
-def _data_file(name: str) -> Path:
-    return Path(str(files("radserve.torchserve").joinpath(name)))

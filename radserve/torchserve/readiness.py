@@ -1,7 +1,5 @@
 """Readiness: every worker is ready, and every model answers its sample as it did at build time."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
@@ -61,7 +59,10 @@ def difference(prediction: Mapping[str, Any], expected: Mapping[str, Any]) -> st
     values = _values(prediction)
     for name, target in _values(expected).items():
         value = values.get(name)
-        same = value == target if isinstance(target, str) else _near(value, target)
+        if isinstance(value, int | float) and not isinstance(target, str):
+            same = abs(value - target) <= TOLERANCE
+        else:
+            same = value == target
         if not same:
             return f"{name} is {_text(value)}, expected {_text(target)} as at build time"
     return None
@@ -73,10 +74,6 @@ def _values(document: Mapping[str, Any]) -> dict[str, str | float]:
         values["label"] = document["label"]
     fraction = document.get("fraction", document.get("area", {}).get("fraction"))
     return values if fraction is None else values | {"fraction": fraction}
-
-
-def _near(value: object, target: float) -> bool:
-    return isinstance(value, int | float) and abs(value - target) <= TOLERANCE
 
 
 def _text(value: object) -> str:

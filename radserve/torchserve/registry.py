@@ -1,7 +1,5 @@
 """Registry of the model versions in TorchServe."""
 
-from __future__ import annotations
-
 import asyncio
 import re
 import time
@@ -16,8 +14,7 @@ import httpx
 from handlers import worker
 from radserve.build.model_store import Entry, order
 from radserve.errors import VersionFailedError
-from radserve.torchserve import management as torchserve
-from radserve.torchserve.management import Management
+from radserve.torchserve.management import Management, pending
 from radserve.torchserve.verified_models import VerifiedModel
 
 Pair = tuple[str, str]
@@ -55,10 +52,7 @@ class ModelVersion:
 
 
 class ModelRegistry:
-    """Registers, scales and unregisters the versions in TorchServe.
-
-    Every method that calls TorchServe raises `httpx.HTTPError` if TorchServe does not respond.
-    """
+    """Registers, scales and unregisters the versions in TorchServe; `httpx.HTTPError` if that does not respond."""
 
     def __init__(self, versions: Iterable[ModelVersion], management: Management, busy_file: Path) -> None:
         self._versions = {version.pair: version for version in versions}
@@ -80,7 +74,8 @@ class ModelRegistry:
         """Update the number of ready workers of every version."""
         for version in list(self._versions.values()):
             try:
-                ready = torchserve.ready_workers(await self._management.describe(*version.pair))
+                workers = (await self._management.describe(*version.pair))["workers"]
+                ready = sum(item["status"] == "READY" for item in workers)
             except httpx.HTTPStatusError:
                 ready = 0  # not loaded yet, or unregistered by another client
             current = self._versions.get(version.pair)
@@ -142,7 +137,7 @@ class ModelRegistry:
         start = since = time.monotonic()
         while (now := time.monotonic()) - start < timeout:
             model = await self._management.describe(*version.pair)
-            if torchserve.pending(model) or any_busy(self._busy_file, torchserve.pids(model)):
+            if pending(model) or any_busy(self._busy_file, {int(item["pid"]) for item in model["workers"]}):
                 since = now
             elif now - since >= _SETTLE:
                 return True

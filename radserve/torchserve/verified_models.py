@@ -1,7 +1,5 @@
 """Selection and verification of the archives to serve."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path

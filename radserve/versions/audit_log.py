@@ -1,7 +1,5 @@
 """Records who changed the served versions, when, why and to which archive, in an append-only log."""
 
-from __future__ import annotations
-
 import hashlib
 import os
 from dataclasses import dataclass
@@ -26,10 +24,7 @@ class Actor:
 
 
 class AuditLog:
-    """The log in a folder; one process writes it (`radserve.versions.server_state.StateFolder` holds the lock).
-
-    Each entry has the digest of the line before it, so that a changed or removed line is detected.
-    """
+    """The log in a `StateFolder` that this process has locked; each entry has the digest of the line before it."""
 
     def __init__(self, folder: Path) -> None:
         self._path = folder / FILE

@@ -4,8 +4,6 @@ Every process that can open the socket may manage the server. The proxy forwards
 `manage`, together with the key's name.
 """
 
-from __future__ import annotations
-
 import asyncio
 from dataclasses import dataclass
 from typing import Final

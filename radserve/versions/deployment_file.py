@@ -1,7 +1,5 @@
 """Reads, writes and compares deployment.yaml (`radserve.schema.deployment`), on the command line and in the server."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final

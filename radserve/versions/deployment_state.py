@@ -1,7 +1,5 @@
 """Applies changes of the deployment state: records each, then updates TorchServe's defaults and the proxy's tables."""
 
-from __future__ import annotations
-
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping
@@ -23,8 +21,7 @@ from radserve.versions.server_state import RolloutRecord, State, StateFolder, ma
 
 logger = logging.getLogger(__name__)
 
-SERVER = Actor("server")
-"""The actor of changes that no user requested."""
+SERVER = Actor("server")  # the actor of changes that no user requested
 
 
 class DeploymentStateManager:
@@ -132,13 +129,7 @@ class DeploymentStateManager:
             logger.exception("%s In effect, but not recorded", entry.detail)
 
     async def synchronize(self) -> None:
-        """Set TorchServe's default versions and the proxy's tables to the declared state.
-
-        Raises
-        ------
-        httpx.HTTPError, OSError
-            If TorchServe fails, or a table cannot be written.
-        """
+        """Set TorchServe's default versions and the proxy's tables; raises httpx.HTTPError, OSError if that fails."""
         async with self._synchronizing:
             for name, model in self.deployment.models.items():
                 main = main_version(model.versions)
@@ -184,10 +175,7 @@ def initial_deployment(model_versions: Iterable[ModelVersion]) -> Deployment:
 
 
 def routing(deployment: Deployment, rollouts: Mapping[str, RolloutRecord], closed: Collection[Pair]) -> Routing:
-    """Return the proxy's tables for a state.
-
-    A model whose requests all go to one version needs no table: TorchServe's default version answers them.
-    """
+    """Return the proxy's tables for a state; a model whose requests all go to TorchServe's default needs none."""
     shares: dict[str, Mapping[str, float]] = {}
     for name, model in deployment.models.items():
         # The newest version first: it keeps its clients when its share grows.

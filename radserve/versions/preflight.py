@@ -4,8 +4,6 @@ TorchServe reports only that a worker died, and restarts it again and again. The
 steps as a worker at its start, and its error message can be read.
 """
 
-from __future__ import annotations
-
 import asyncio
 import os
 import shutil
@@ -35,13 +33,7 @@ _MAX_REASON: Final = 300
 
 
 async def check(model: VerifiedModel, store: Path, scratch: Path, threads: int, max_seconds: float) -> None:
-    """Start an archive's handler as a worker does, unpacked in `scratch`.
-
-    Raises
-    ------
-    VersionFailedError
-        If it is not initialized within `max_seconds`, or fails: with the last line that the process wrote.
-    """
+    """Start an archive's handler as a worker does; a VersionFailedError has the last line that the process wrote."""
     entry = model.entry
     inherited = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "PYTHONWARNINGS")}
     folder = Path(tempfile.mkdtemp(prefix="preflight-", dir=scratch))

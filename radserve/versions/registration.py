@@ -1,7 +1,5 @@
 """Registers versions: pull, verify, preflight, start under TorchServe, run the sample. A failure leaves no trace."""
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass

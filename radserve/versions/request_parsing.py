@@ -3,8 +3,6 @@
 Every `read_*` function raises InvalidChangeError for what is invalid.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Awaitable, Callable
 from typing import Any, Final

@@ -1,7 +1,5 @@
 """Runs one rollout: registers a version, increases its share step by step, and promotes it or rolls it back."""
 
-from __future__ import annotations
-
 import asyncio
 import logging
 import time
@@ -38,8 +36,7 @@ _PHASES: Final = {
     "starting": "Starting its workers and checking their response to the sample.",
 }
 _POLL_SECONDS: Final = 0.25
-_MAX_MISSING_SECONDS: Final = 3.0
-"""How long a worker may be missing; TorchServe needs longer to restart one."""
+_MAX_MISSING_SECONDS: Final = 3.0  # how long a worker may be missing; TorchServe needs longer to restart one
 
 _StepDecision = Callable[[float], tuple[Decision, str]]
 """Maps the seconds since a step began to its decision and the reason."""

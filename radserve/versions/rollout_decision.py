@@ -1,7 +1,5 @@
 """Decides whether a rollout advances, waits or is rolled back: pure functions of the observed traffic."""
 
-from __future__ import annotations
-
 from enum import Enum
 from typing import Final
 
@@ -9,8 +7,7 @@ from radserve.schema.rollout import RolloutSpec, TrafficSample
 
 _MIN_SLOWDOWN_SECONDS: Final = 0.025
 """Seconds by which a version must be slower before the ratio counts: noise alone can double a response of 3 ms."""
-_MIN_SAMPLES: Final = 20
-"""Responses that a 95th percentile or a rejection rate needs to be meaningful."""
+_MIN_SAMPLES: Final = 20  # responses that a 95th percentile or a rejection rate needs to be meaningful
 _MAX_EXTRA_REJECTIONS: Final = 0.2
 """Fraction of requests that a version may reject in addition: it may be stricter than the stable one, but not blind."""
 
@@ -42,10 +39,7 @@ def decide(
 
 
 def _error_problem(candidate: TrafficSample, spec: RolloutSpec) -> str | None:
-    """Report too many errors as soon as the step can no longer succeed.
-
-    A step counts as at least `min_requests` requests: one error in the first two requests is one in `min_requests`.
-    """
+    """Report too many errors as soon as the step, with at least `min_requests` requests, can no longer succeed."""
     if candidate.errors / max(candidate.requests, spec.min_requests, 1) <= spec.max_error:
         return None
     return f"{candidate.errors} of {candidate.requests} requests failed with 5xx, more than {spec.max_error:.2%}"

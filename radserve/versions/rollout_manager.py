@@ -1,7 +1,5 @@
 """Manages the rollouts of a server: at most one in progress for each model."""
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -18,10 +16,7 @@ from radserve.versions.version_manager import VersionManager
 
 @dataclass
 class RolloutManager:
-    """Starts and aborts rollouts, and resumes those that a restart interrupted.
-
-    Iterates over the last rollout of each model since the server started.
-    """
+    """Starts, aborts and resumes rollouts; iterates over the last one of each model since the server started."""
 
     version_manager: VersionManager
     traffic: TrafficWindow

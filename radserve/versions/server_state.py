@@ -1,7 +1,5 @@
 """State that a server keeps across restarts: the declared deployment and the rollouts in progress."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
@@ -69,10 +67,7 @@ class State(BaseModel):
         return self.with_versions(name, others | ({version: served} if served else {}))
 
     def with_shares(self, name: str, shares: Mapping[str, float]) -> Self:
-        """Split the traffic of a model, in percent; versions that are not named get none.
-
-        If another version becomes the main one, the former main version becomes the target of a rollback.
-        """
+        """Split the traffic of a model, in percent; a former main version becomes the target of a rollback."""
         old = self.versions(name)
         new = {key: item.model_copy(update={"share": shares.get(key, 0.0)}) for key, item in old.items()}
         former = main_version(old)

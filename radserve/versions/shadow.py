@@ -1,7 +1,5 @@
 """Compares a candidate with the stable version on copies of requests; no client receives the responses."""
 
-from __future__ import annotations
-
 import asyncio
 import logging
 import time
@@ -16,12 +14,10 @@ from radserve.schema import rollout as schema
 
 logger = logging.getLogger(__name__)
 
-_MAX_QUEUED: Final = 16
-"""Copies that may wait; further ones are dropped and counted."""
+_MAX_QUEUED: Final = 16  # copies that may wait; further ones are dropped and counted
 _MAX_QUEUED_BYTES: Final = 256 * 1024 * 1024
 _MAX_EXAMPLES: Final = 5
-_MAX_TIMINGS: Final = 10_000
-"""The latest responses, whose seconds are kept."""
+_MAX_TIMINGS: Final = 10_000  # the latest responses, whose seconds are kept
 _FORWARDED_HEADERS: Final = ("content-type", "content-encoding")
 
 
@@ -111,17 +107,8 @@ class ShadowReport:
 
     def document(self) -> schema.ShadowReport:
         """Return the report as the control API represents it."""
-        return schema.ShadowReport(
-            copies=self.copies,
-            compared=self.compared,
-            agreeing=self.agreeing,
-            dropped=self.dropped,
-            failed=self.failed,
-            largest_difference=self.largest_difference,
-            stable=_latency(self.stable_seconds),
-            candidate=_latency(self.candidate_seconds),
-            examples=tuple(self.examples),
-        )
+        latencies = {"stable": _latency(self.stable_seconds), "candidate": _latency(self.candidate_seconds)}
+        return schema.ShadowReport.model_validate(vars(self) | latencies)
 
 
 def _latency(seconds: Iterable[float]) -> schema.Latency:

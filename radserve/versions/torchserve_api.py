@@ -3,8 +3,6 @@
 https://docs.pytorch.org/serve/management_api.html
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Reads requests, errors and latency of each version from TorchServe's metrics (handlers/metrics.py)."""
 
-from __future__ import annotations
-
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -13,7 +11,6 @@ from radserve.torchserve.registry import Pair
 
 _REQUESTS: Final = "radserve_requests_total"
 _SECONDS: Final = ("radserve_stage_seconds_bucket", "radserve_stage_seconds_bucket_total")
-_STAGE: Final = "handle"
 
 
 @dataclass
@@ -58,6 +55,6 @@ def parse(text: str) -> Mapping[Pair, VersionMetrics]:
             pair = sample.labels.get("model_name", ""), sample.labels.get("model_version", "")
             if sample.name == _REQUESTS:
                 metrics[pair].count(sample.labels["code"], sample.value)
-            elif sample.name in _SECONDS and sample.labels["stage"] == _STAGE:
+            elif sample.name in _SECONDS and sample.labels["stage"] == "handle":
                 metrics[pair].buckets[float(sample.labels["le"])] = sample.value
     return metrics

@@ -1,7 +1,5 @@
 """Unregisters versions: stops their traffic, waits for requests in progress, then ends their workers."""
 
-from __future__ import annotations
-
 import asyncio
 import logging
 from dataclasses import dataclass, field

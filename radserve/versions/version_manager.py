@@ -1,7 +1,5 @@
 """Changes the served versions: registers, scales, promotes, rolls back, unregisters, applies a deployment."""
 
-from __future__ import annotations
-
 import asyncio
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Iterable
@@ -121,10 +119,7 @@ class VersionManager:
         return (model.versions[main_version(model.versions)].workers if model else None) or self.default_workers
 
     async def scale(self, name: str, version: str, workers: int, actor: Actor) -> ModelVersion:
-        """Change the number of a version's workers.
-
-        TorchServe ends a worker together with the batch that it is processing: those requests get 500.
-        """
+        """Change the number of workers; requests in the batch of a worker that TorchServe ends get 500."""
         async with self.exclusive_change(name):
             before = self.registered_version(name, version)
             if before.workers == workers:
@@ -192,10 +187,7 @@ class VersionManager:
             )
 
     async def apply(self, wanted: Deployment, actor: Actor) -> tuple[Change, ...]:
-        """Change the served versions to match a deployment; return the changes.
-
-        The first change that fails ends it. Earlier changes persist, and another `apply` continues.
-        """
+        """Change the served versions to match a deployment. After a failure, another `apply` continues."""
         changes = deployment_file.changes(self.deployment_state.deployment, wanted)
         for name in {change.model for change in changes}:
             self._require_no_rollout(name)

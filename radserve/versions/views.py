@@ -1,7 +1,5 @@
 """Represents models and versions as documents of the control API (`radserve.schema.control`)."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime

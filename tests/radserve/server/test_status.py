@@ -1,4 +1,4 @@
-"""Tests of radserve.server.monitor."""
+"""Tests of radserve.server.status."""
 
 from __future__ import annotations
 
@@ -8,8 +8,7 @@ from collections.abc import Callable
 import pytest
 
 from radserve.server.components import Components
-from radserve.server.monitor import monitor
-from radserve.server.status import State
+from radserve.server.status import State, monitor
 from tests.radserve.server.conftest import TestServer
 
 PERIOD = 0.05
