@@ -21,18 +21,14 @@ _MODEL: Final = ("model_name", "model_version")
 
 
 class MetricsEndpoint(Collector):
-    """ASGI application of /metrics, with its own registry, so that several servers can run in one process.
-
-    `share` returns the percentage of the requests that a version of a model receives. `certificate` is the one that
-    the proxy serves; the file is missing if no TLS ends here.
-    """
+    """ASGI application of /metrics, with its own registry, so that several servers can run in one process."""
 
     def __init__(
         self,
         status: ServerStatus,
         versions: Iterable[ModelVersion],
-        share: Callable[[str, str], float],
-        certificate: Path,
+        share: Callable[[str, str], float],  # percentage of the requests that a version of a model receives
+        certificate: Path,  # that the proxy serves; the file is missing if no TLS ends here
     ) -> None:
         self._status = status
         self._versions = versions

@@ -1,16 +1,7 @@
-"""Status of a server, its monitor, and the exit codes of the supervisor."""
+"""Status of a server, and the exit codes of the supervisor."""
 
-import asyncio
 import enum
-import logging
 from dataclasses import dataclass
-from typing import Final
-
-from radserve.torchserve.readiness import Readiness
-
-logger = logging.getLogger(__name__)
-
-_PERIOD: Final = 2.0  # seconds between two checks
 
 
 class Exit(enum.IntEnum):
@@ -42,21 +33,3 @@ class ServerStatus:
     def update(self, state: State, detail: str) -> None:
         """Replace both."""
         self.state, self.detail = state, detail
-
-
-async def monitor(status: ServerStatus, readiness: Readiness, period: float = _PERIOD) -> None:
-    """Keep the status up to date with TorchServe's workers until cancelled.
-
-    A problem counts only when two successive checks see one: load balancers remove a degraded server, and TorchServe's
-    management API may merely be busy.
-    """
-    previous: str | None = None
-    while True:
-        await asyncio.sleep(period)
-        current = await readiness.problem(infer=False)
-        problem = current if previous is not None else None
-        previous = current
-        state = State.READY if problem is None else State.DEGRADED
-        if state is not status.state:
-            logger.warning("%s: %s", state.value, problem or "all workers are back")
-        status.update(state, problem or "Every worker is ready.")

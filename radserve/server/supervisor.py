@@ -1,6 +1,6 @@
 """Supervisor: runs TorchServe and the proxy from the start to the exit code.
 
-`startup` makes the server ready, `status.monitor` watches it, and `shutdown` handles SIGTERM.
+`startup` makes the server ready, `monitor` watches it, and `shutdown` handles SIGTERM.
 """
 
 import asyncio
@@ -14,10 +14,11 @@ from radserve.auth.keyring import Keyring
 from radserve.host import process, run_directory
 from radserve.host.resources import cores, plan
 from radserve.server.components import Components
+from radserve.server.monitor import monitor
 from radserve.server.options import ServerOptions
 from radserve.server.shutdown import shut_down
 from radserve.server.startup import start_torchserve, wait_until_ready
-from radserve.server.status import Exit, monitor
+from radserve.server.status import Exit
 from radserve.torchserve.verified_models import select
 from radserve.versions.server_state import StateFolder
 

@@ -1,4 +1,4 @@
-"""Tests of radserve.server.status."""
+"""Tests of radserve.server.monitor."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from collections.abc import Callable
 import pytest
 
 from radserve.server.components import Components
-from radserve.server.status import State, monitor
+from radserve.server.monitor import monitor
+from radserve.server.status import State
 from tests.radserve.server.conftest import TestServer
 
 PERIOD = 0.05
