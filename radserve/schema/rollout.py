@@ -67,10 +67,19 @@ class Latency(Document):
 
 
 class TrafficSample(Document):
-    """Requests to one version during a step; `p95` in seconds."""
+    """Requests to one version during a step, as its clients experienced it.
+
+    Attributes
+    ----------
+    errors, refusals
+        Number of 5xx and of 4xx responses.
+    p95
+        95th percentile of the response time in seconds; None before the first response.
+    """
 
     requests: int
     errors: int
+    refusals: int = 0
     p95: float | None = None
 
 

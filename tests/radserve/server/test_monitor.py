@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from radserve.server.composition import Components
+from radserve.server.components import Components
 from radserve.server.monitor import monitor
 from radserve.server.status import State
 from tests.radserve.server.conftest import TestServer
