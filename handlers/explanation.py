@@ -58,16 +58,8 @@ class Explanation:
 def explain(program: Program, recipe: Recipe, prepared: PreparedImage, label: str) -> Explanation:
     """Explain one label of one image, predicted or not.
 
-    Raises
-    ------
-    InternalError
-        If the model fails, its gradients are not finite, or its map does not match the recipe.
-    ServiceUnavailableError
-        If memory is short.
-    ProgramError
-        If the program lacks the output that the recipe's method needs.
-    DeviceLostError
-        See `Program.run`.
+    Raises `InternalError` or `ServiceUnavailableError` if the model fails, and `ProgramError` if the program lacks the
+    output that the recipe's method needs.
     """
     method = recipe.explanation or Method()
     relevance = _relevance(program, method, prepared.tensor[None], score(label, recipe)[None])
@@ -92,16 +84,12 @@ def _relevance(
 
 
 def score(label: str, recipe: Recipe) -> NDArray[np.float32]:
-    """Return the weights of the logits whose sum is the score of a label.
+    """Return the weights of the logits, shape (recipe.outputs,), whose sum is the score of a label.
 
     With softmax the score is the label's own logit, before the softmax, as both methods define it; other
     implementations of them can therefore check a map. (The difference of two labels' logits would ignore what raises
     both; on networks trained with cross entropy, which pushes two logits apart by equal amounts, the maps are nearly
     the same.) The one logit of a sigmoid supports the second label and contradicts the first.
-
-    Returns
-    -------
-    Shape (recipe.outputs,).
     """
     index = recipe.labels.index(label)
     if recipe.activation == "sigmoid":

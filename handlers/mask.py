@@ -24,13 +24,7 @@ class Box:
 
 @dataclass(frozen=True)
 class Mask:
-    """Area of the finding.
-
-    Attributes
-    ----------
-    marked
-        Shape (height, width) of the upright image as sent.
-    """
+    """Area of the finding: `marked`, shape (height, width) of the upright image as sent."""
 
     marked: NDArray[np.bool_]
 
@@ -60,22 +54,10 @@ class Mask:
 
 
 def segment(logits: NDArray[np.float32], recipe: Recipe, geometry: Geometry) -> Mask:
-    """Apply calibration, smallest size and threshold to every pixel.
+    """Apply calibration, smallest size and threshold to every pixel's logit, shape (1, height, width).
 
     Probabilities are interpolated to the size of the image before the threshold applies. Pixels outside of the
     network's input are not marked.
-
-    Parameters
-    ----------
-    logits
-        Shape (1, height, width) of the recipe's input.
-    geometry
-        The mapping from the image to that input.
-
-    Raises
-    ------
-    InternalError
-        If the shape is wrong or a logit is not finite.
     """
     spec, decision = recipe.input, recipe.decision
     assert decision is not None  # a recipe of this task has one

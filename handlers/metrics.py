@@ -107,15 +107,10 @@ class Meter:
         self._timer: threading.Timer | None = None
 
     def connect(self, cache: Any) -> None:
-        """Send to TorchServe's `context.metrics` from now on.
+        """Send to TorchServe's `context.metrics` from now on; None outside of TorchServe sends nothing.
 
         Every series starts at 0: one that started with its first rejection would show no increase by it. Counts of
         the warm-up are dropped.
-
-        Parameters
-        ----------
-        cache
-            None outside of TorchServe; nothing is sent then.
         """
         if cache is None:
             return

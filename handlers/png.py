@@ -19,13 +19,7 @@ _PIXELS_PER_WIDTH: Final = 512
 
 
 def png(pixels: NDArray[np.uint8] | Pillow.Image) -> bytes:
-    """Encode a PNG file.
-
-    Parameters
-    ----------
-    pixels
-        Shape (height, width) for gray or (height, width, 3) for RGB; or a Pillow image.
-    """
+    """Encode a PNG file, from a Pillow image or pixels of shape (height, width[, 3])."""
     image = pixels if isinstance(pixels, Pillow.Image) else Pillow.fromarray(pixels)
     stream = BytesIO()
     # Level 1 takes a third of the time for a quarter more bytes.
@@ -50,13 +44,7 @@ def to_rgb(image: Image) -> Pillow.Image:
 
 
 def outlined(image: Image, mask: NDArray[np.bool_]) -> Pillow.Image:
-    """Draw the outline of a mask on its outermost pixels.
-
-    Parameters
-    ----------
-    mask
-        Shape (image.height, image.width).
-    """
+    """Draw the outline of a mask, (image.height, image.width), on its outermost pixels."""
     drawing = to_rgb(image)
     width = max(1, min(mask.shape) // _PIXELS_PER_WIDTH)
     # Padding with background closes the outline where the mask touches the border of the image.

@@ -28,40 +28,21 @@ _USAGE: Final = (
 
 @dataclass(frozen=True)
 class RequestBody:
-    """Images of one request.
+    """Images of one request."""
 
-    Attributes
-    ----------
-    images
-        Encoded images in order; an error in place of each that cannot be extracted.
-    several
-        Whether the client sent a list, so that the response is a list.
-    names
-        File names of the images of a zip.
-    """
-
+    # encoded, in order; an error in place of each that cannot be extracted
     images: tuple[bytes | RawSamples | RequestError, ...]
-    several: bool = False
-    names: tuple[str, ...] = ()
+    several: bool = False  # whether the client sent a list, so that the response is a list
+    names: tuple[str, ...] = ()  # file names of the images of a zip
 
 
 @dataclass(frozen=True)
 class BodyLimits:
-    """Limits of one request.
+    """Limits of one request."""
 
-    Attributes
-    ----------
-    images
-        Number of images; a brain scan has up to about 160 slices.
-    unzipped
-        Bytes of all entries of a zip together.
-    image
-        Limits of one image.
-    """
-
-    images: int = 160
-    unzipped: int = 128 * 1024 * 1024
-    image: Limits = field(default_factory=Limits)
+    images: int = 160  # a brain scan has up to about 160 slices
+    unzipped: int = 128 * 1024 * 1024  # bytes of all entries of a zip together
+    image: Limits = field(default_factory=Limits)  # limits of one image
 
     @property
     def bytes(self) -> int:
@@ -93,20 +74,7 @@ class Headers(Mapping[str, str]):
 
 
 def read(fields: Mapping[str, Any], headers: Headers, limits: BodyLimits) -> RequestBody:
-    """Extract the images of one request.
-
-    Parameters
-    ----------
-    fields
-        One element of TorchServe's `data`: `body`, or the fields of a form.
-    headers
-        Of the same request.
-
-    Raises
-    ------
-    BadRequestError, ContentTooLargeError, UnsupportedMediaTypeError
-        If the body is not an image or a list of images.
-    """
+    """Extract the images of one request from one element of TorchServe's `data`: `body`, or the fields of a form."""
     media = headers.get("content-type", "").partition(";")[0].strip().lower()
     if media == "application/x-www-form-urlencoded":
         raise UnsupportedMediaTypeError(

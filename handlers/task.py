@@ -24,32 +24,14 @@ class Task(ABC):
 
     @abstractmethod
     def predict(self, result: Result) -> Prediction:
-        """Turn the outputs for one image into its prediction.
-
-        Raises
-        ------
-        RequestError
-            If the outputs are invalid.
-        """
+        """Turn the outputs for one image into its prediction; `RequestError` if they are invalid."""
 
     def explain(self, result: Result) -> Prediction:  # noqa: ARG002 - for the tasks that can
-        """Turn the outputs for one image into its prediction with an explanation.
-
-        Raises
-        ------
-        RequestError
-            If that fails; `NotFoundError` if the task has no explanations.
-        """
+        """Turn the outputs for one image into its prediction with an explanation, if the task has explanations."""
         raise NotFoundError(f"{self.recipe.name} {self.recipe.version} has no explanations; use /predictions.")
 
     def warm_up(self, result: Result) -> None:  # noqa: B027 - optional
-        """Run once, at build and at start, what requests may need beyond `predict`.
-
-        Raises
-        ------
-        RadServeError
-            If the archive cannot do it.
-        """
+        """Run once, at build and at start, what requests may need beyond `predict`."""
 
     def summarize_request(self, predictions: Sequence[Prediction | RequestError]) -> dict[str, Any]:  # noqa: ARG002
         """Return further keys for a response to several images: what they mean together."""
@@ -65,22 +47,10 @@ class Task(ABC):
 
     @abstractmethod
     def verify_sample(self, actual: dict[str, Any], stored: dict[str, Any]) -> None:
-        """Compare the summary of the sample's prediction with the stored one.
-
-        Raises
-        ------
-        ProgramError
-            If they differ.
-        """
+        """Raise `ProgramError` if the summary of the sample's prediction differs from the stored one."""
 
     def compare(self, name: str, actual: float, stored: float, tolerance: float = TOLERANCE) -> None:
-        """Compare one number of a summary with the stored one.
-
-        Raises
-        ------
-        ProgramError
-            If they differ by more than the tolerance.
-        """
+        """Raise `ProgramError` if a number of a summary differs from the stored one by more than the tolerance."""
         if not abs(actual - stored) <= tolerance:
             raise ProgramError(
                 f"{self.recipe.name} {self.recipe.version} answers its sample with {name} {actual:.4f}, but "

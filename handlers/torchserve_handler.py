@@ -55,13 +55,7 @@ class TorchServeHandler(Task):
     """Entry point for TorchServe: `initialize` once, then `handle` for each batch of requests."""
 
     def initialize(self, context: Any) -> None:
-        """Load the archive and verify its sample's prediction.
-
-        Raises
-        ------
-        RadServeError
-            If the archive is broken or predicts something else; TorchServe then reports the worker as failed.
-        """
+        """Load the archive and verify its sample's prediction; on an error TorchServe reports the worker as failed."""
         silence_torchserve()
         folder = Path(context.system_properties["model_dir"])
         self.load(folder, _device(context), int(context.system_properties.get("batch_size") or 1))
@@ -72,13 +66,7 @@ class TorchServeHandler(Task):
         self.meter.connect(getattr(context, "metrics", None))
 
     def load(self, folder: Path, device: str = "cpu", batch: int = 1) -> None:
-        """Load an unpacked archive without verifying its sample.
-
-        Raises
-        ------
-        RadServeError
-            If the archive is broken.
-        """
+        """Load an unpacked archive without verifying its sample."""
         self.recipe = recipe.load(folder / "archive.yaml")
         name, version = self.recipe.name, self.recipe.version
         self.model = Model(name, version, _sha256(name, version), self.recipe.warning)
@@ -90,13 +78,7 @@ class TorchServeHandler(Task):
         self.pipeline = Pipeline(self.recipe, program, self.limits.image, batch, self.meter.time)
 
     def predict_sample(self, folder: Path, size: int = 1) -> list[dict[str, Any]]:
-        """Predict the archive's sample `size` times in one batch; return the summaries.
-
-        Raises
-        ------
-        ProgramError
-            If the archive rejects it.
-        """
+        """Predict the archive's sample `size` times in one batch; return the summaries."""
         sample = (folder / self.recipe.sample).read_bytes()
         summaries: list[dict[str, Any]] = []
         for result in self.pipeline([sample] * size):

@@ -22,24 +22,12 @@ Batch = tuple[torch.Tensor, torch.Tensor]
 
 @dataclass(frozen=True)
 class Images:
-    """A part of a data set in memory.
+    """A part of a data set in memory."""
 
-    Attributes
-    ----------
-    pixels
-        uint8, shape (N, 1 or channels, height, width).
-    targets
-        int64, shape (N,): index of the label in the recipe.
-    groups
-        Patient of each image.
-    masks
-        uint8, shape (N, 1, height, width), 0 and 1; None for a classification.
-    """
-
-    pixels: torch.Tensor
-    targets: torch.Tensor
-    groups: tuple[str, ...]
-    masks: torch.Tensor | None = None
+    pixels: torch.Tensor  # uint8, shape (N, 1 or channels, height, width)
+    targets: torch.Tensor  # int64, shape (N,): index of the label in the recipe
+    groups: tuple[str, ...]  # patient of each image
+    masks: torch.Tensor | None = None  # uint8, shape (N, 1, height, width), 0 and 1; None for a classification
 
     def __len__(self) -> int:
         return len(self.targets)
@@ -56,16 +44,8 @@ class Draw:
 class SamplingPlan(Sampler[Draw]):
     """Random batches of an epoch; each epoch has another order, which is the same whenever that epoch is run.
 
-    Parameters
-    ----------
-    targets
-        Labels of the images.
-    batch
-        Batch size. An incomplete last batch is dropped.
-    steps
-        Maximum number of batches per epoch.
-    even
-        Whether to limit each label to as many images as the rarest one has, with another selection in each epoch.
+    An epoch has at most `steps` batches; an incomplete last one is dropped. `even` limits each label to as many images
+    as the rarest one has, with another selection in each epoch.
     """
 
     def __init__(
@@ -139,13 +119,7 @@ def normalise(values: torch.Tensor, spec: Input) -> torch.Tensor:
 
 
 class DataModule(lightning.LightningDataModule):
-    """Lightning's interface to both sides of a split.
-
-    Parameters
-    ----------
-    labels
-        Number of labels.
-    """
+    """Lightning's interface to both sides of a split."""
 
     def __init__(self, train: Images, validation: Images, spec: Input, labels: int, settings: Settings) -> None:
         super().__init__()

@@ -32,39 +32,19 @@ Part = Literal["validation", "all"]
 
 @dataclass(frozen=True)
 class MeasuredData:
-    """Images of a measurement.
+    """Images of a measurement, and the SHA-256 of their split."""
 
-    Attributes
-    ----------
-    train
-        Training side; None if it is unknown.
-    measured
-        Images to measure.
-    sha256
-        Hash of the split.
-    """
-
-    train: Images | None
+    train: Images | None  # None if it is unknown
     measured: Images
     sha256: str
 
 
 @dataclass(frozen=True)
 class Provenance:
-    """Origin of the metrics, for `metrics.json`.
-
-    Attributes
-    ----------
-    command
-        Command line that created them.
-    epoch
-        Epoch of the weights; None for imported weights.
-    part
-        Measured part of the data set.
-    """
+    """Origin of the metrics, for `metrics.json`."""
 
     command: str
-    epoch: int | None
+    epoch: int | None  # None for imported weights
     part: Part = "validation"
 
 
@@ -72,40 +52,19 @@ class Provenance:
 class Options:
     """Options of an evaluation.
 
-    Attributes
-    ----------
-    part
-        `validation` is the side that was not used for training; `all` is for data sets that were not used at all.
-    weights
-        Weights to measure instead of those of the model; their SHA-256 is not checked.
-    overrides
-        `key=value` that replace settings of `training.yaml`.
-    command
-        Command line for `metrics.json`.
+    The part `validation` was not used for training; `all` is for data sets that were not used at all.
     """
 
     part: Part = "validation"
-    weights: Path | None = None
-    overrides: Sequence[str] = ()
-    command: str = "called from Python"
+    weights: Path | None = None  # to measure instead of those of the model; their SHA-256 is not checked
+    overrides: Sequence[str] = ()  # `key=value` that replace settings of `training.yaml`
+    command: str = "called from Python"  # for `metrics.json`
 
 
 def evaluate(folder: Path, data: Path, out: Path, options: Options) -> dict[str, Any]:
-    """Measure a model's weights; writes `metrics.json`, `CARD.md` and plots to `out`.
+    """Measure a model's weights; writes `metrics.json`, `CARD.md` and plots to `out`, and returns the metrics.
 
-    Parameters
-    ----------
-    folder
-        Model folder with `archive.yaml`, `training.yaml` and the weights.
-
-    Returns
-    -------
-    The content of `metrics.json`.
-
-    Raises
-    ------
-    RadServeError
-        If recipe, settings, weights or data are invalid, or the validation side differs from that of the training.
+    Raises `RunError` if the validation side differs from that of the training.
     """
     recipe = recipes.load(folder / "archive.yaml")
     config = settings.load(folder / "training.yaml", options.overrides)
@@ -178,10 +137,7 @@ def write(report: dict[str, Any], recipe: Recipe, evaluation: Evaluation, out: P
 def install_report(out: Path, folder: Path) -> None:
     """Copy metrics and card of an evaluation into the model's folder.
 
-    Raises
-    ------
-    RunError
-        If they do not describe the model's own weights on the validation side.
+    Raises `RunError` if they do not describe the model's own weights on the validation side.
     """
     recipe = recipes.load(folder / "archive.yaml")
     report = parse(json.loads((out / "metrics.json").read_text(encoding="utf-8")), str(out / "metrics.json"))

@@ -48,44 +48,22 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Run:
-    """Options of a run that are not settings of the training.
+    """Options of a run that are not settings of the training; see `training.train.Options`."""
 
-    Attributes
-    ----------
-    out
-        Result folder.
-    resume
-        Continue after the last complete epoch in `out`; the result equals that of an uninterrupted run.
-    progress
-        Show a progress bar.
-    tracker, online
-        See `training.trackers.logger`.
-    callbacks
-        Additional Lightning callbacks.
-    start
-        Initial weights, as written by `training.weights.save`; random by default.
-    """
-
-    out: Path
-    resume: bool = False
+    out: Path  # result folder
+    resume: bool = False  # the result equals that of an uninterrupted run
     progress: bool = True
     tracker: Tracker = "tensorboard"
     online: bool = False
-    callbacks: Sequence[Callback] = ()
-    start: Path | None = None
+    callbacks: Sequence[Callback] = ()  # additional to those of a run
+    start: Path | None = None  # initial weights, as written by `training.weights.save`; random by default
 
 
 def fit(recipe: Recipe, settings: Settings, data: TrainingData, run: Run) -> float:
     """Train all epochs; writes `best.ckpt`, `last.ckpt`, `epochs.csv` and `training.yaml` to `run.out`.
 
-    Returns
-    -------
-    Score of the best epoch.
-
-    Raises
-    ------
-    RunError
-        If `run.out` contains a run and `resume` is false, or contains none or one with other settings and it is true.
+    Returns the score of the best epoch. Raises `RunError` if `run.out` contains a run and `resume` is false, or
+    contains none or one with other settings and it is true.
     """
     checkpoint = _open(run.out, settings, resume=run.resume)
     torch.manual_seed(settings.seed)

@@ -34,17 +34,8 @@ _log = logging.getLogger(__name__)
 def release(recipe: Recipe, settings: Settings, data: TrainingData, out: Path, command: str) -> Recipe:
     """Calibrate and measure the best epoch of a run, all with the weights as released.
 
-    Writes `weights.safetensors`, `archive.yaml`, `metrics.json`, `CARD.md` and `plots` to `out`.
-
-    Parameters
-    ----------
-    command
-        Command line of the training, for `metrics.json`.
-
-    Raises
-    ------
-    RunError
-        If there is no finished epoch in `out`.
+    Writes `weights.safetensors`, `archive.yaml`, `metrics.json`, `CARD.md` and `plots` to `out`; `command` is for the
+    metrics. Raises `RunError` if there is no finished epoch in `out`.
     """
     notes, validation = dataset_notes.for_dataset(settings.data), data.validation
     evaluator = factory.for_recipe(recipe)
@@ -75,13 +66,7 @@ def release(recipe: Recipe, settings: Settings, data: TrainingData, out: Path, c
 
 
 def install(out: Path, folder: Path) -> None:
-    """Copy a released run into the model's folder.
-
-    Raises
-    ------
-    RunError
-        If the run has not been released.
-    """
+    """Copy a released run into the model's folder."""
     recipe = out / "archive.yaml"
     if not recipe.is_file():
         raise RunError(f"{out}: contains no archive.yaml; the run has not been released.")

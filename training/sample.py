@@ -37,18 +37,10 @@ _MIN_IMAGES: Final = 10 * COMPONENTS
 
 
 def draw(images: torch.Tensor, seed: int, components: int = COMPONENTS, levels: int = 256) -> NDArray[np.uint8]:
-    """Draw one image from the distribution of many.
+    """Draw one image from the distribution of many, which have one label and outnumber `components` by far.
 
-    Parameters
-    ----------
-    images
-        uint8, shape (N, 1 or 3, height, width), of one label, with N well above `components`.
-    levels
-        Gray levels, 2 to 256; fewer make a smaller file.
-
-    Returns
-    -------
-    Shape (height, width) for gray images, (height, width, 3) for coloured ones.
+    Images are uint8 (N, 1 or 3, height, width), the result has shape (height, width[, 3]). Fewer of the 2 to 256 gray
+    levels make a smaller file.
     """
     torch.manual_seed(seed)
     flat = images.flatten(1).float()
@@ -72,29 +64,9 @@ def draw(images: torch.Tensor, seed: int, components: int = COMPONENTS, levels: 
 def write(
     folder: Path, data: Path, label: str, seed: int, size: tuple[int, int] | None = None, levels: int = 256
 ) -> Path:
-    """Write the sample of a model.
+    """Write the sample of a model from the images of one label, by default in the size of the network's input.
 
-    Parameters
-    ----------
-    folder
-        Model folder.
-    data
-        Data set, in the layout of its public download.
-    label
-        Label of the images to use.
-    size
-        (width, height) of the sample; by default that of the network's input.
-    levels
-        See `draw`.
-
-    Returns
-    -------
-    The path of the PNG.
-
-    Raises
-    ------
-    DataError
-        If the data set has too few images of that label.
+    Size is (width, height). Raises `DataError` if the data set has too few images of that label.
     """
     recipe = recipes.load(folder / "archive.yaml")
     spec = recipe.input

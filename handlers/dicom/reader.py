@@ -45,10 +45,7 @@ def recognises(data: bytes) -> bool:
 def decode(data: bytes, limits: Limits) -> Image:
     """Decode the only frame to the gray levels or colours that a viewer shows first.
 
-    Raises
-    ------
-    RequestError
-        And nothing else, whatever the bytes are.
+    Raises nothing but `RequestError`, whatever the bytes are.
     """
     # Imported with the first DICOM object: workers that never receive one start faster without pydicom.
     from handlers.dicom import dataset, privacy

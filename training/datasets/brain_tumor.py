@@ -23,18 +23,7 @@ _log = logging.getLogger(__name__)
 
 
 def find(folder: Path) -> tuple[Example, ...]:
-    """List the slices of a folder in a fixed order.
-
-    Parameters
-    ----------
-    folder
-        Contains `yes`, `no` and optionally `groups.csv`.
-
-    Raises
-    ------
-    DataError
-        If there are no slices, a slice has no group, or identical slices have both labels.
-    """
+    """List the slices of a folder, which contains `yes`, `no` and optionally `groups.csv`, in a fixed order."""
     slices = sorted((path, label) for name, label in _CLASSES.items() for path in _slices(folder / name))
     if not slices:
         raise DataError(f"{folder}: contains no slices ({', '.join(sorted(SUFFIXES))}) in yes or no.")

@@ -20,15 +20,7 @@ _NORMAL: Final = re.compile(r"((?:NORMAL2-)?IM-\d+)-\d+")
 def find(folder: Path) -> tuple[Example, ...]:
     """List the films of a folder in a fixed order.
 
-    Parameters
-    ----------
-    folder
-        Contains `train` and `val` with `NORMAL` and `PNEUMONIA` in them, or the two class folders directly.
-
-    Raises
-    ------
-    DataError
-        If there are no films, a name has an unknown form, or identical films have both labels.
+    The folder contains `train` and `val` with `NORMAL` and `PNEUMONIA` in them, or the two class folders directly.
     """
     if not folder.is_dir():
         raise DataError(f"{folder}: folder not found. Give the one that contains train/NORMAL and train/PNEUMONIA.")
@@ -43,11 +35,6 @@ def patient(stem: str) -> str:
     """Return the patient of a film from its file name without the suffix.
 
     Person numbers of bacterial and viral films are independent.
-
-    Raises
-    ------
-    DataError
-        If the name does not have the published form.
     """
     if match := _PNEUMONIA.match(stem):
         return f"{match[2]}-{match[1]}"

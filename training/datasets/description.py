@@ -37,35 +37,17 @@ class Masks:
 
 @dataclass(frozen=True)
 class Description:
-    """Description of a data set.
-
-    Attributes
-    ----------
-    labels, groups
-        Label or group -> images.
-    kinds
-        Format and mode of Pillow, e.g. `JPEG L` -> images.
-    sizes
-        (width, height) -> images.
-    copies
-        Names of identical files, a tuple per set of copies.
-    masks
-        None if no image has a mask.
-    sides
-        `train` and `validation`; empty if the data set cannot be split.
-    problems
-        Sentences; empty if the data set is usable.
-    """
+    """Description of a data set."""
 
     name: str
-    labels: Mapping[str, int]
-    groups: Mapping[str, int]
-    kinds: Mapping[str, int]
-    sizes: Mapping[tuple[int, int], int]
-    copies: tuple[tuple[str, ...], ...]
-    masks: Masks | None
-    sides: Mapping[str, Side]
-    problems: tuple[str, ...]
+    labels: Mapping[str, int]  # label -> images
+    groups: Mapping[str, int]  # group -> images
+    kinds: Mapping[str, int]  # Pillow's format and mode, such as `JPEG L` -> images
+    sizes: Mapping[tuple[int, int], int]  # (width, height) -> images
+    copies: tuple[tuple[str, ...], ...]  # names of identical files, a tuple per set of copies
+    masks: Masks | None  # None if no image has a mask
+    sides: Mapping[str, Side]  # `train` and `validation`; empty if the data set cannot be split
+    problems: tuple[str, ...]  # sentences; empty if the data set is usable
 
 
 @dataclass(frozen=True)

@@ -16,35 +16,16 @@ SUFFIXES: Final = frozenset({".jpeg", ".jpg", ".png"})
 
 @dataclass(frozen=True)
 class Example:
-    """One image with its label and group; pixels are read on demand.
+    """One image with its label and group; pixels are read on demand."""
 
-    Attributes
-    ----------
-    name
-        Path relative to the data set's folder, with `/`; identifies the example on every machine.
-    path
-        The file, or the archive that contains it.
-    label
-        One of the recipe's labels.
-    group
-        Patient or near-duplicate group; a group is never split.
-    sha256
-        Hash of the image's bytes.
-    mask
-        Mask file of a segmentation, with the size of the image; pixels above 0 are positive.
-    span
-        (offset, length) in bytes, if the image is a part of the file.
-    raw
-        (channels, height, width), if the bytes are unencoded pixels in this order.
-    """
-
-    name: str
-    path: Path
-    label: str
-    group: str
-    sha256: str
-    mask: Path | None = None
-    span: tuple[int, int] | None = None
+    name: str  # path relative to the data set's folder, with `/`; identifies the example on every machine
+    path: Path  # the file, or the archive that contains it
+    label: str  # one of the recipe's labels
+    group: str  # patient or near-duplicate group; a group is never split
+    sha256: str  # of the image's bytes
+    mask: Path | None = None  # mask file of a segmentation, with the size of the image; pixels above 0 are positive
+    span: tuple[int, int] | None = None  # (offset, length) in bytes, if the image is a part of the file
+    # (channels, height, width), if the bytes are unencoded pixels in this order
     raw: tuple[int, int, int] | None = None
 
     def read(self) -> bytes:

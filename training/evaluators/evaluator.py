@@ -19,21 +19,11 @@ Logits = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Result of an evaluation.
+    """Result of an evaluation."""
 
-    Attributes
-    ----------
-    metrics
-        Name -> {"value", "ci95"}.
-    confusion
-        As in `metrics.json`; None for masks.
-    plot
-        Writes plots into a folder.
-    """
-
-    metrics: dict[str, dict[str, Any]]
-    confusion: dict[str, Any] | None
-    plot: Callable[[Path], None]
+    metrics: dict[str, dict[str, Any]]  # name -> {"value", "ci95"}
+    confusion: dict[str, Any] | None  # as in `metrics.json`; None for masks
+    plot: Callable[[Path], None]  # writes plots into a folder
 
 
 class Evaluator(Protocol):

@@ -19,16 +19,7 @@ _OFFSETS: Final = (-20.0, 20.0)
 def temperature(logits: Floats, targets: NDArray[np.integer[Any]], weights: Floats | None = None) -> float:
     """Return the temperature, 0.05 to 20, that minimises the negative log-likelihood.
 
-    The loss is convex in 1/T and therefore unimodal in log T, so golden-section search finds its minimum.
-
-    Parameters
-    ----------
-    logits
-        Shape (N, labels).
-    targets
-        Shape (N,), indices of the true labels.
-    weights
-        Shape (N,), weight of each image; 1 by default.
+    Logits have shape (N, labels), targets (indices of the true labels) and weights (N,).
     """
     return math.exp(_minimise(lambda log: loss(logits / math.exp(log), targets, weights), _LOG_TEMPERATURES))
 
@@ -38,11 +29,6 @@ def offset(logits: Floats, targets: NDArray[np.integer[Any]], weights: Floats | 
 
     Strong augmentation shifts the training images away from the served ones in one direction. A temperature scales
     the logits but cannot shift them back.
-
-    Parameters
-    ----------
-    logits, targets, weights
-        As in `temperature`, with two labels.
     """
 
     def lowest_loss(shift: float) -> float:

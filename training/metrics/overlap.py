@@ -90,17 +90,13 @@ class Overlaps:
         return sums(self.owner, self.truth), sums(self.owner, self.predicted)
 
     def metrics(self, indices: NDArray[np.intp] | None = None) -> dict[str, float]:
-        """Compute all metrics; a metric without anything to count is NaN.
+        """Compute all metrics of the slices of whole patients, with repetitions; by default of all slices once.
 
         `dice_patient` is the mean volumetric Dice of the patients over all slices, `dice_slice` the mean Dice of the
         slices with tumour. `hd95` is the mean over slices with tumour, `hd95_found` over those of them with a
         non-empty prediction. `missed_slices` is the share of slices with tumour whose prediction is empty,
-        `false_alarms` the share of slices without tumour whose prediction is not.
-
-        Parameters
-        ----------
-        indices
-            Slices of whole patients, with repetitions; by default all of them once.
+        `false_alarms` the share of slices without tumour whose prediction is not. A metric without anything to count is
+        NaN.
         """
         indices = np.arange(len(self.owner)) if indices is None else indices
         times = np.bincount(self.owner[indices], minlength=len(self._sizes)) // self._sizes
