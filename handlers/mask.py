@@ -13,16 +13,6 @@ from handlers.recipe import Recipe
 
 
 @dataclass(frozen=True)
-class Box:
-    """Bounding box of a mask, in pixels of the image as sent."""
-
-    left: int
-    top: int
-    width: int
-    height: int
-
-
-@dataclass(frozen=True)
 class Mask:
     """Area of the finding: `marked`, shape (height, width) of the upright image as sent."""
 
@@ -39,13 +29,18 @@ class Mask:
         return self.pixels / self.marked.size
 
     @property
-    def box(self) -> Box | None:
-        """Bounding box; None where no pixel is marked."""
+    def box(self) -> dict[str, int] | None:
+        """Bounding box in pixels; None where no pixel is marked."""
         rows, columns = (np.flatnonzero(self.marked.any(axis=axis)) for axis in (1, 0))
         if not len(rows):
             return None
         top, left = int(rows[0]), int(columns[0])
-        return Box(left, top, int(columns[-1]) - left + 1, int(rows[-1]) - top + 1)
+        return {
+            "left": left,
+            "top": top,
+            "width": int(columns[-1]) - left + 1,
+            "height": int(rows[-1]) - top + 1,
+        }
 
     @property
     def gray(self) -> NDArray[np.uint8]:

@@ -168,8 +168,12 @@ def parse(data: Any, source: str) -> Recipe:
     try:
         return Recipe.model_validate(data)
     except ValidationError as error:
-        problems = "; ".join(_problem(item) for item in error.errors(include_url=False))
-        raise RecipeError(f"{source}: {problems}") from error
+        raise RecipeError(f"{source}: {describe(error)}") from error
+
+
+def describe(error: ValidationError) -> str:
+    """Describe every problem of a document with its key and value."""
+    return "; ".join(_problem(item) for item in error.errors(include_url=False))
 
 
 def _problem(item: Any) -> str:

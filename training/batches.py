@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-import lightning
 import torch
 from torch.nn.functional import one_hot
 from torch.utils.data import BatchSampler, DataLoader, Dataset, Sampler, SequentialSampler
@@ -116,22 +115,6 @@ def normalise(values: torch.Tensor, spec: Input) -> torch.Tensor:
     """Normalise a batch in [0, 1] like the server."""
     normalised = preprocess.normalise(values.numpy(), spec)
     return torch.from_numpy(normalised).contiguous(memory_format=torch.channels_last)
-
-
-class DataModule(lightning.LightningDataModule):
-    """Lightning's interface to both sides of a split."""
-
-    def __init__(self, train: Images, validation: Images, spec: Input, labels: int, settings: Settings) -> None:
-        super().__init__()
-        self._sides, self._spec, self._labels, self._settings = (train, validation), spec, labels, settings
-
-    def train_dataloader(self) -> DataLoader[Batch]:
-        """Return augmented batches."""
-        return training(self._sides[0], self._spec, self._labels, self._settings)
-
-    def val_dataloader(self) -> DataLoader[Batch]:
-        """Return every validation image once, without augmentation."""
-        return plain(self._sides[1], self._spec, self._labels, self._settings.batch * 2)
 
 
 def training(images: Images, spec: Input, labels: int, settings: Settings) -> DataLoader[Batch]:

@@ -35,6 +35,8 @@ COMPONENTS: Final = 24
 _MIN_IMAGES: Final = 10 * COMPONENTS
 """Number of images from which on none is recognisable."""
 
+_log = logging.getLogger(__name__)
+
 
 def draw(images: torch.Tensor, seed: int, components: int = COMPONENTS, levels: int = 256) -> NDArray[np.uint8]:
     """Draw one image from the distribution of many, which have one label and outnumber `components` by far.
@@ -62,30 +64,6 @@ def draw(images: torch.Tensor, seed: int, components: int = COMPONENTS, levels: 
 
 
 def write(
-    folder: Path, data: Path, label: str, seed: int, size: tuple[int, int] | None = None, levels: int = 256
-) -> Path:
-    """Write the sample of a model from the images of one label, by default in the size of the network's input.
-
-    Size is (width, height). Raises `DataError` if the data set has too few images of that label.
-    """
-    recipe = recipes.load(folder / "archive.yaml")
-    spec = recipe.input
-    if size is not None:
-        spec = spec.model_copy(update={"width": size[0], "height": size[1]})
-    examples = datasets.find(settings.load(folder / "training.yaml").data, data)
-    selected = [example for example in examples if example.label == label]
-    if len(selected) < _MIN_IMAGES:
-        labels = ", ".join(sorted({example.label for example in examples}))
-        raise DataError(
-            f"{data}: has {len(selected)} images with the label {label!r} (available: {labels}). At least "
-            f"{_MIN_IMAGES} are required, so that none is recognisable."
-        )
-    path = folder / recipe.sample
-    Image.fromarray(draw(pixels.read(selected, spec), seed, levels=levels)).save(path, optimize=True)
-    return path
-
-
-def main(
     folder: Path,
     images: Path,
     label: str,
@@ -96,11 +74,21 @@ def main(
     levels: int = 256,
 ) -> None:
     """Write the sample of the model in FOLDER from the images labelled LABEL of the data set in IMAGES."""
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
-    spec = recipes.load(folder / "archive.yaml").input
-    size = (width or spec.width, height or spec.height)
-    logging.getLogger(__name__).info("wrote %s", write(folder, images, label, seed, size, levels))
+    recipe = recipes.load(folder / "archive.yaml")
+    size = {"width": width or recipe.input.width, "height": height or recipe.input.height}
+    examples = datasets.find(settings.load(folder / "training.yaml").data, images)
+    selected = [example for example in examples if example.label == label]
+    if len(selected) < _MIN_IMAGES:
+        labels = ", ".join(sorted({example.label for example in examples}))
+        raise DataError(
+            f"{images}: has {len(selected)} images with the label {label!r} (available: {labels}). At least "
+            f"{_MIN_IMAGES} are required, so that none is recognisable."
+        )
+    drawn = draw(pixels.read(selected, recipe.input.model_copy(update=size)), seed, levels=levels)
+    Image.fromarray(drawn).save(folder / recipe.sample, optimize=True)
+    _log.info("wrote %s", folder / recipe.sample)
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    typer.run(write)

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal, Self
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from handlers.recipe import describe
 from training.errors import SettingsError
 
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -131,11 +132,7 @@ def _parse(data: dict[str, Any], source: str) -> Settings:
     try:
         return Settings.model_validate(data)
     except ValidationError as error:
-        problems = "; ".join(
-            f"key '{'.'.join(map(str, item['loc']))}' has value {item['input']!r}: {item['msg']}"
-            for item in error.errors(include_url=False)
-        )
-        raise SettingsError(f"{source}: {problems}") from error
+        raise SettingsError(f"{source}: {describe(error)}") from error
 
 
 def _override(data: dict[str, Any], text: str) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +14,7 @@ from training.datasets import training_data
 from training.datasets.training_data import TrainingData
 from training.errors import RunError
 from training.fit import LAST, Run, fit
-from training.metrics.report import parse
+from training.metrics import report
 from training.release import install, release
 from training.trackers import Tracker
 
@@ -60,7 +59,7 @@ def _start_weights(folder: Path, data: TrainingData) -> Path:
     recipe, metrics = recipes.load(folder / "archive.yaml"), folder / "metrics.json"
     if not metrics.is_file():
         raise RunError(f"{metrics}: not found, so the training data of the weights is unknown. Give a released run.")
-    split = parse(json.loads(metrics.read_text(encoding="utf-8")), str(metrics)).split.sha256
+    split = report.load(metrics).split.sha256
     if split != data.split:
         raise RunError(
             f"{folder}: was trained on another split ({split[:12]}) than this run has ({data.split[:12]}), so its "

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import shutil
-import time
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from typing import Any, Final
 
 import lightning
 import optuna
+import stamina
 import yaml
 from lightning.pytorch.callbacks import Callback
 from optuna.importance import PedAnovaImportanceEvaluator
@@ -114,14 +114,11 @@ def _study(name: str, config: Settings, out: Path, options: Options) -> optuna.S
 
 def _storage(url: str) -> BaseStorage:
     """Open a storage; retries, because creating the tables fails in all but one of several concurrent workers."""
-    for remaining in reversed(range(_ATTEMPTS)):
-        try:
-            return optuna.storages.get_storage(url)
-        except SQLAlchemyError as error:
-            if not remaining:
-                raise RunError(f"Cannot open the storage of the study: {error}") from error
-            time.sleep(0.5)
-    raise AssertionError("unreachable")
+    retrying = stamina.RetryingCaller(attempts=_ATTEMPTS, wait_initial=0.5).on(SQLAlchemyError)
+    try:
+        return retrying(optuna.storages.get_storage, url)
+    except SQLAlchemyError as error:
+        raise RunError(f"Cannot open the storage of the study: {error}") from error
 
 
 def _trial(

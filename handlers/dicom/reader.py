@@ -6,8 +6,12 @@ without pixels, several frames, masks (segmentation objects and 1-bit pixels) an
 
 from __future__ import annotations
 
+import logging
 import re
 import struct
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
 from handlers.errors import RequestError, UnreadableImageError
@@ -48,10 +52,10 @@ def decode(data: bytes, limits: Limits) -> Image:
     Raises nothing but `RequestError`, whatever the bytes are.
     """
     # Imported with the first DICOM object: workers that never receive one start faster without pydicom.
-    from handlers.dicom import dataset, privacy
+    from handlers.dicom import dataset
 
     try:
-        with privacy.silent_pydicom():
+        with _silent_pydicom():
             return _decode(dataset.read(data, limits), limits)
     except RequestError:
         raise
@@ -60,6 +64,20 @@ def decode(data: bytes, limits: Limits) -> Image:
             raise error.__context__ from None
         # The message of the cause may quote the file: it stays in the traceback, which only the log shows.
         raise UnreadableImageError("The DICOM object is damaged or incomplete; export it again.") from error
+
+
+@contextmanager
+def _silent_pydicom() -> Iterator[None]:
+    """Suppress pydicom's warnings and log records, which quote attribute values: these may identify a patient."""
+    logger = logging.getLogger("pydicom")
+    before = logger.disabled
+    logger.disabled = True
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.disabled = before
 
 
 def _decode(source: DicomObject, limits: Limits) -> Image:

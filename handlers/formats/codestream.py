@@ -32,7 +32,6 @@ class Codestream:
     height: int
     components: int
     precision: int
-    signed: bool = False
     lossless: bool = False  # whether the process of a JPEG is lossless (SOF 3, 7, 11 or 15)
     identifiers: bytes = b""  # component identifiers of a JPEG; empty for JPEG 2000
 
@@ -126,7 +125,6 @@ def _jpeg2000(data: bytes) -> Codestream:
         height=height,
         components=components,
         precision=(depth & 0x7F) + 1,
-        signed=bool(depth & 0x80),
     )
 
 

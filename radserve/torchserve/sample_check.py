@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 TOLERANCE: Final = 0.01
-"""Largest accepted difference of a probability or fraction; the same as in `handlers.task`, which needs torch."""
+"""Largest accepted difference of a probability or fraction, as in `handlers.torchserve_handler`, which needs torch."""
 
 
 def difference(prediction: Mapping[str, Any], expected: Mapping[str, Any]) -> str | None:
@@ -17,7 +17,7 @@ def difference(prediction: Mapping[str, Any], expected: Mapping[str, Any]) -> st
     prediction
         Prediction document of a server.
     expected
-        Summary in the archive (`handlers.task.Task.summary`): label, and probabilities or marked fraction.
+        Summary in the archive (`TorchServeHandler.summary`): label, and probabilities or marked fraction.
     """
     values = _values(prediction)
     for name, target in _values(expected).items():

@@ -25,7 +25,9 @@ def find(folder: Path) -> tuple[Example, ...]:
     if not folder.is_dir():
         raise DataError(f"{folder}: folder not found. Give the one that contains train/NORMAL and train/PNEUMONIA.")
     parts = [folder / part for part in _PARTS if (folder / part).is_dir()] or [folder]
-    examples = [_example(path, name, folder) for part in parts for name in _CLASSES for path in _films(part / name)]
+    examples = [
+        _example(path, name, folder) for part in parts for name in _CLASSES for path in image_files(part / name)
+    ]
     if not examples:
         raise DataError(f"{folder}: contains no films ({', '.join(sorted(SUFFIXES))}) in NORMAL or PNEUMONIA.")
     return join(sorted(examples, key=lambda example: example.name))
@@ -44,12 +46,6 @@ def patient(stem: str) -> str:
         f"{stem}: unknown file name, so the patient is unknown. Expected person<N>_<bacteria|virus>_<N> or "
         "[NORMAL2-]IM-<N>-<N>."
     )
-
-
-def _films(folder: Path) -> list[Path]:
-    if not folder.is_dir():
-        raise DataError(f"{folder}: folder not found. The films are expected in NORMAL and PNEUMONIA.")
-    return image_files(folder)
 
 
 def _example(path: Path, name: str, folder: Path) -> Example:

@@ -10,6 +10,8 @@ from typing import Final
 
 import numpy as np
 
+from training.errors import DataError
+
 SUFFIXES: Final = frozenset({".jpeg", ".jpg", ".png"})
 """Suffixes of image files in most data sets."""
 
@@ -40,7 +42,9 @@ class Example:
 
 
 def image_files(folder: Path) -> list[Path]:
-    """List the images in a folder, in any order, without hidden files."""
+    """List the images in a folder of a class, in any order, without hidden files."""
+    if not folder.is_dir():
+        raise DataError(f"{folder}: folder not found. The images of a class are expected in it.")
     return [path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES and not path.name.startswith(".")]
 
 

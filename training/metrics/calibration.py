@@ -8,10 +8,11 @@ from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.optimize import minimize_scalar
+from scipy.special import log_softmax
 
 Floats = NDArray[np.floating[Any]]
 
-_GOLDEN: Final = (math.sqrt(5) - 1) / 2
 _LOG_TEMPERATURES: Final = (math.log(0.05), math.log(20))
 _OFFSETS: Final = (-20.0, 20.0)
 
@@ -40,18 +41,9 @@ def offset(logits: Floats, targets: NDArray[np.integer[Any]], weights: Floats | 
 
 def loss(logits: Floats, targets: NDArray[np.integer[Any]], weights: Floats | None = None) -> float:
     """Return the mean negative log-likelihood of the true labels."""
-    shifted = logits - logits.max(axis=1, keepdims=True)
-    correct = shifted[np.arange(len(targets)), targets]
-    return float(np.average(np.log(np.exp(shifted).sum(axis=1)) - correct, weights=weights))
+    return -float(np.average(log_softmax(logits, axis=1)[np.arange(len(targets)), targets], weights=weights))
 
 
 def _minimise(function: Callable[[float], float], bounds: tuple[float, float], tolerance: float = 1e-6) -> float:
-    """Minimise a unimodal function by golden-section search."""
-    low, high = bounds
-    while high - low > tolerance:
-        left, right = high - _GOLDEN * (high - low), low + _GOLDEN * (high - low)
-        if function(left) < function(right):
-            high = right
-        else:
-            low = left
-    return (low + high) / 2
+    """Minimise a unimodal function."""
+    return float(minimize_scalar(function, bounds=bounds, method="bounded", options={"xatol": tolerance}).x)

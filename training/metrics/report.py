@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from handlers.recipe import Name, Sha256, Text, Version
+from handlers.recipe import Name, Sha256, Text, Version, describe
 from training.errors import RunError
 
 Count = Annotated[int, Field(ge=0)]
@@ -69,17 +71,14 @@ class Report(_Part):
     stress: dict[str, dict[str, float | None]] | None = None  # image change -> metrics
 
 
+def load(path: Path) -> Report:
+    """Read and validate a `metrics.json`."""
+    return parse(json.loads(path.read_text(encoding="utf-8")), str(path))
+
+
 def parse(data: Mapping[str, Any], source: str = "metrics.json") -> Report:
     """Validate a report that was read from `source`; `RunError` lists every invalid key with its value."""
     try:
         return Report.model_validate(data)
     except ValidationError as error:
-        problems = "; ".join(_problem(item) for item in error.errors(include_url=False))
-        raise RunError(f"{source}: {problems}. Evaluate the model again.") from error
-
-
-def _problem(item: Any) -> str:
-    key = ".".join(map(str, item["loc"]))
-    if item["type"] == "missing":
-        return f"key '{key}' is missing"
-    return f"key '{key}' has value {str(item['input'])[:60]!r}: {item['msg']}"
+        raise RunError(f"{source}: {describe(error)}. Evaluate the model again.") from error
