@@ -24,7 +24,9 @@ _log = logging.getLogger(__name__)
 
 def find(folder: Path) -> tuple[Example, ...]:
     """List the slices of a folder, which contains `yes`, `no` and optionally `groups.csv`, in a fixed order."""
-    slices = sorted((path, label) for name, label in _CLASSES.items() for path in image_files(folder / name))
+    slices = sorted(
+        (path, label) for name, label in _CLASSES.items() for path in image_files(folder / name, "yes and no")
+    )
     if not slices:
         raise DataError(f"{folder}: contains no slices ({', '.join(sorted(SUFFIXES))}) in yes or no.")
     groups = _groups(folder, [path for path, _ in slices])

@@ -25,8 +25,11 @@ def find(folder: Path) -> tuple[Example, ...]:
     if not folder.is_dir():
         raise DataError(f"{folder}: folder not found. Give the one that contains train/NORMAL and train/PNEUMONIA.")
     parts = [folder / part for part in _PARTS if (folder / part).is_dir()] or [folder]
+    classes = [(part, name) for part in parts for name in _CLASSES]
     examples = [
-        _example(path, name, folder) for part in parts for name in _CLASSES for path in image_files(part / name)
+        _example(path, name, folder)
+        for part, name in classes
+        for path in image_files(part / name, "NORMAL and PNEUMONIA")
     ]
     if not examples:
         raise DataError(f"{folder}: contains no films ({', '.join(sorted(SUFFIXES))}) in NORMAL or PNEUMONIA.")

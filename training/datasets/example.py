@@ -41,10 +41,10 @@ class Example:
         return data if self.raw is None else _npy(data, self.raw)
 
 
-def image_files(folder: Path) -> list[Path]:
-    """List the images in a folder of a class, in any order, without hidden files."""
+def image_files(folder: Path, classes: str) -> list[Path]:
+    """List the images in the folder of one of the classes, in any order, without hidden files."""
     if not folder.is_dir():
-        raise DataError(f"{folder}: folder not found. The images of a class are expected in it.")
+        raise DataError(f"{folder}: folder not found. The images are expected in {classes}.")
     return [path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES and not path.name.startswith(".")]
 
 
