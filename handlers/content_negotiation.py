@@ -36,25 +36,10 @@ class _Range:
 
 
 def negotiate(accept: str, views: Collection[str]) -> str | None:
-    """Choose the representation of a response.
+    """Choose the representation of a response: None for JSON, else the name of the picture.
 
-    Parameters
-    ----------
-    accept
-        The Accept header; an empty one accepts everything.
-    views
-        Names of the available pictures. `""` is the one that `image/png` alone selects; `IMAGE` must be named.
-
-    Returns
-    -------
-    None for JSON, else the name of the picture. Of equal preferences JSON wins, then the order of `views`.
-
-    Raises
-    ------
-    BadRequestError
-        If a weight of the header is not a number in [0, 1].
-    NotAcceptableError
-        If the client accepts no representation; the message lists them.
+    An empty Accept header accepts everything. Of the views, `image/png` alone selects `""`, and `IMAGE` must be named.
+    Of equal preferences JSON wins, then the order of `views`.
     """
     ranges = [_range(item) for item in accept.split(",") if item.strip()]
     if not ranges:

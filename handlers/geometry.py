@@ -13,15 +13,10 @@ from handlers.recipe import Input
 
 @dataclass(frozen=True)
 class Geometry:
-    """Mapping from an image of `width` x `height` to a network's input, and back.
+    """Mapping from an image of `width` x `height` pixels, as sent, to a network's input, and back.
 
     The image is resized to `inner` (width, height). The input is the `window` (width, height) at its centre,
     black beyond the image.
-
-    Attributes
-    ----------
-    width, height
-        Of the image as sent, in pixels.
     """
 
     width: int
@@ -49,19 +44,7 @@ class Geometry:
         return small.crop((left, top, left + self.window[0], top + self.window[1]))
 
     def back(self, values: NDArray[np.float32], outside: float) -> NDArray[np.float32]:
-        """Map values of the window back to the image.
-
-        Parameters
-        ----------
-        values
-            Shape (window height, window width).
-        outside
-            Value where the window does not cover the image.
-
-        Returns
-        -------
-        Shape (height, width).
-        """
+        """Map values (height, width) of the window back to the image; `outside` is the value beyond the window."""
         left, top = self._offset
         whole = np.full((self.inner[1], self.inner[0]), outside, dtype=np.float32)
         x0, y0 = max(left, 0), max(top, 0)

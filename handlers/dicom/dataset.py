@@ -108,16 +108,10 @@ class BudgetedStream(BytesIO):
 
 @dataclass(frozen=True)
 class DicomObject:
-    """A parsed data set, or an item of one of its sequences.
-
-    Attributes
-    ----------
-    syntax
-        Transfer syntax. Detected from the bytes where the object has no meta information.
-    """
+    """A parsed data set, or an item of one of its sequences."""
 
     dataset: Dataset
-    syntax: UID
+    syntax: UID  # transfer syntax; detected from the bytes where the object has no meta information
 
     def __contains__(self, keyword: str) -> bool:
         return _tag(keyword) in self.dataset
@@ -130,10 +124,7 @@ class DicomObject:
     def values(self, keyword: str) -> list[Any]:
         """Return all values of a short attribute; an empty list where it is absent or empty.
 
-        Raises
-        ------
-        UnreadableImageError
-            If the value is longer than any real one: converting it would take long.
+        Rejects a value that is longer than any real one: converting it would take long.
         """
         if keyword not in self:
             return []
@@ -149,13 +140,7 @@ class DicomObject:
         return [] if value in (None, "", b"") else [value]
 
     def items(self, keyword: str) -> list[DicomObject]:
-        """Return the items of a sequence; an empty list where it is absent.
-
-        Raises
-        ------
-        UnreadableImageError
-            If the attribute is not a sequence.
-        """
+        """Return the items of a sequence; an empty list where it is absent."""
         value = self.dataset[_tag(keyword)].value if keyword in self else None
         if value is None:
             return []
@@ -189,13 +174,7 @@ def _tag(keyword: str) -> BaseTag:
 
 
 def read(data: bytes, limits: Limits) -> DicomObject:
-    """Parse an object with or without preamble and meta information (PS3.10 section 7.1).
-
-    Raises
-    ------
-    UnreadableImageError, ContentTooLargeError
-        If the meta information or the deflated data set is damaged or too large. pydicom may raise anything else.
-    """
+    """Parse an object, with or without preamble and meta information (PS3.10 section 7.1); any exception may occur."""
     meta, start = _meta_information(data, 132 if data[128:132] == b"DICM" else 0)
     syntax = UID(meta.get(0x10, b"").rstrip(b"\x00 ").decode("ascii", "replace"))
     body = data[start:]

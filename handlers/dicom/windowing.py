@@ -31,16 +31,9 @@ _WHOLE: Final = 1e-6
 
 
 def render(samples: Samples, source: DicomObject) -> Pillow.Image:
-    """Convert gray samples to the levels that a viewer shows first.
+    """Convert gray samples, integers (rows, columns) as stored, to the levels that a viewer shows first, in [0, 255].
 
-    Parameters
-    ----------
-    samples
-        Stored values, integers of shape (rows, columns).
-
-    Returns
-    -------
-    Pillow image of mode `L` where every level is a whole number, else `F`, in [0, 255].
+    The image has mode `L` where every level is a whole number, else `F`.
     """
     padding = _padding(samples, source)
     visible = samples if padding is None else samples[~padding]

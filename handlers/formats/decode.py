@@ -31,17 +31,9 @@ _UNSUPPORTED: Final = {
 def decode(data: bytes, limits: Limits | None = None, at_least: tuple[int, int] | None = None) -> Image:
     """Decode one image.
 
-    Parameters
-    ----------
-    data
-        The encoded image.
-    at_least
-        (width, height) in pixels. A decoder that can scale down while it decodes may do so, but not below this.
-
-    Raises
-    ------
-    ContentTooLargeError, UnsupportedMediaTypeError, UnreadableImageError, UnusableImageError
-        And nothing else, whatever the bytes are, except `ServiceUnavailableError` when memory runs out.
+    A decoder that can scale down while it decodes may do so, but not below `at_least`, (width, height) in pixels.
+    Raises nothing but `RequestError`, whatever the bytes are: `ServiceUnavailableError` when memory runs out, else an
+    error of the image.
     """
     limits = limits or Limits()
     if not data:

@@ -58,13 +58,7 @@ def recognises(data: bytes) -> bool:
 
 
 def decode(data: bytes, limits: Limits, at_least: tuple[int, int] | None) -> Image:
-    """Decode one raster image; see `handlers.formats.decode.decode`.
-
-    Raises
-    ------
-    RequestError
-        And nothing else, whatever the bytes are.
-    """
+    """Decode one raster image; see `handlers.formats.decode.decode`."""
     name = _format(data)
     assert name is not None
     try:

@@ -20,13 +20,7 @@ class RawSamples:
 
 
 def decode(raw: RawSamples, spec: Input) -> Image:
-    """Read raw samples as an image of exactly the input's shape.
-
-    Raises
-    ------
-    BadRequestError
-        If the recipe accepts no raw samples, or their number is wrong.
-    """
+    """Read raw samples as an image of exactly the input's shape."""
     if not spec.raw:
         raise BadRequestError(
             'This model accepts no raw samples ({"data": ...}), which carry no size. '

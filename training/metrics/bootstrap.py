@@ -33,12 +33,7 @@ class Interval:
 def intervals(statistic: Statistic, groups: Sequence[str], seed: int, rounds: int = ROUNDS) -> dict[str, Interval]:
     """Compute percentile bootstrap intervals over groups: the images of a patient are drawn together.
 
-    Parameters
-    ----------
-    groups
-        Group of each image.
-    rounds
-        Number of resamples. Rounds in which a metric is not defined (no negative drawn) are ignored for that metric.
+    Rounds in which a metric is not defined (no negative drawn) are ignored for that metric.
     """
     _, owner, sizes = np.unique(np.asarray(groups), return_inverse=True, return_counts=True)
     members = np.argsort(owner, kind="stable")

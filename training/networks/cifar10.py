@@ -41,13 +41,7 @@ class LeNet(Classifier):
 
 
 class Vgg(Classifier):
-    """VGG with batch normalisation and one linear layer; `vgg11` has 9,231,114 parameters.
-
-    Parameters
-    ----------
-    kind
-        Key of `VGG`.
-    """
+    """VGG of a `kind` in `VGG`, with batch normalisation and one linear layer; `vgg11` has 9,231,114 parameters."""
 
     HEAD = "classifier"
 

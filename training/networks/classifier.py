@@ -8,13 +8,7 @@ from torch import nn
 
 
 class Classifier(nn.Module):
-    """A network that ends in a linear layer, its head.
-
-    Attributes
-    ----------
-    HEAD
-        Dotted name of the head.
-    """
+    """A network that ends in a linear layer, its head, whose dotted name is `HEAD`."""
 
     HEAD: ClassVar[str]
 

@@ -16,13 +16,7 @@ __all__ = ["binary", "masks", "multiclass"]
 
 
 def binary(positive: Flags, probability: Floats, threshold: float, labels: tuple[str, str], folder: Path) -> None:
-    """Plot the predictions of a classifier with two labels; see `training.metrics.binary`.
-
-    Parameters
-    ----------
-    labels
-        Names of the negatives and of the positives.
-    """
+    """Plot the predictions of a classifier with two labels, the negative and the positive; see `metrics.binary`."""
     counts = metrics.confusion(positive, probability >= threshold)
     matrix = np.array([[counts.true_negative, counts.false_positive], [counts.false_negative, counts.true_positive]])
     classification.roc(positive, probability, threshold, folder / "roc.png")

@@ -13,7 +13,7 @@ from handlers.mask import segment
 from handlers.recipe import Calibration, Recipe
 from tests.training.conftest import ROOT
 from training.batches import Images
-from training.evaluators import factory
+from training.evaluators import for_recipe
 from training.evaluators.evaluator import Logits
 from training.evaluators.segmentation import SegmentationEvaluator, predict
 from training.settings import Settings
@@ -48,7 +48,7 @@ def _truth(images: Images) -> NDArray[np.bool_]:
 
 
 def test_a_segmentation_gets_the_segmentation_evaluator(glioma: Recipe) -> None:
-    assert isinstance(factory.for_recipe(glioma), SegmentationEvaluator)
+    assert isinstance(for_recipe(glioma), SegmentationEvaluator)
 
 
 def test_the_temperature_reverts_a_scaling_of_the_logits(glioma: Recipe) -> None:
