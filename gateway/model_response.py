@@ -11,7 +11,7 @@ from typing import Any, Final, cast
 
 from pydantic import ValidationError
 
-from gateway import problems, result_id
+from gateway import problems
 from gateway.backends.base import ModelResponse, Verb, unknown_model
 from gateway.errors import (
     BadGatewayError,
@@ -22,7 +22,7 @@ from gateway.errors import (
     UnavailableError,
     UpstreamProblemError,
 )
-from gateway.history import Result, format_time
+from gateway.history import Result, format_time, new_id
 from radserve.schema.explanation import Explanation
 from radserve.schema.response import RESULT, ResultList
 
@@ -115,7 +115,7 @@ def annotate(document: Document, names: Sequence[str | None], time: datetime) ->
     annotated = []
     for item, file_name in zip(items, file_names, strict=True):
         name = item.get("name") or file_name
-        extra: Document = {"id": result_id.new(), "time": format_time(time)} if is_prediction(item) else {}
+        extra: Document = {"id": new_id(), "time": format_time(time)} if is_prediction(item) else {}
         annotated.append(extra | ({"filename": name} if name else {}) | item)
     return document | {"predictions": annotated} if items is document.get("predictions") else annotated[0]
 
@@ -130,20 +130,12 @@ def history_entries(document: Document, verb: Verb, client: str, request_id: str
     """
     try:
         return [
-            Result(
-                id=item["id"],
-                time=item["time"],
-                verb=verb,
-                model=item["model"]["name"],
-                version=item["model"]["version"],
-                sha256=item["model"]["sha256"],
-                image_sha256=item["image"]["sha256"],
-                label=item["label"],
-                probability=item.get("probability"),
-                positive=item.get("positive"),
-                client=client,
-                filename=item.get("filename") if keep_names else None,
-                request_id=request_id,
+            Result.model_validate(
+                item
+                | {"verb": verb, "client": client, "request_id": request_id, "image_sha256": item["image"]["sha256"]}
+                | {"model": item["model"]["name"]}
+                | {key: item["model"][key] for key in ("version", "sha256")}
+                | ({} if keep_names else {"filename": None})
             )
             for item in predictions(document)
             if is_prediction(item)

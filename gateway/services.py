@@ -14,7 +14,7 @@ from gateway.history.recorder import HistoryRecorder
 from gateway.rate_limit import AuthFailureLimiter, RateLimiter
 from gateway.settings import Settings
 from gateway.uploads.presigned import UploadStore
-from gateway.uploads.references import ImageSources
+from gateway.uploads.url_fetcher import UrlFetcher
 
 
 @dataclass(frozen=True)
@@ -25,10 +25,10 @@ class Services:
     backend: Backend
     authenticator: Authenticator
     recorder: HistoryRecorder
-    sources: ImageSources
     rate_limiter: RateLimiter | None = None
     auth_failures: AuthFailureLimiter = field(default_factory=AuthFailureLimiter)
     uploads: UploadStore | None = None
+    url_fetcher: UrlFetcher | None = None
 
 
 def of(request: Request) -> Services:

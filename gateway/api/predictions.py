@@ -4,23 +4,51 @@ from __future__ import annotations
 
 import asyncio
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Request
+from pydantic import BaseModel, Field
 from starlette.responses import JSONResponse, Response
 
 from gateway import model_response, problems, services
 from gateway.access import Caller
-from gateway.api import documents
 from gateway.api.models import Name, Version
 from gateway.backends.base import ModelRequest, Verb
 from gateway.errors import BadRequestError
-from gateway.services import AuthenticatedCaller
+from gateway.services import AuthenticatedCaller, Services
 from gateway.uploads import request_body
-from gateway.uploads.request_body import RequestBody
+from gateway.uploads.request_body import ImageReference, RequestBody
 from radserve.auth.api_keys import Role
+from radserve.schema.explanation import Explanation
+from radserve.schema.history import HistoryState
+from radserve.schema.prediction import Prediction
+from radserve.schema.response import ResultList
+from radserve.schema.segmentation import Segmentation
 
 router = APIRouter(prefix="/api", tags=["predictions"])
+
+
+class _Recorded(BaseModel):
+    history: Annotated[
+        HistoryState, Field(description="`unavailable`: the history could not be reached, so nothing was recorded.")
+    ]
+
+
+class RecordedPrediction(Prediction, _Recorded):
+    """Classification of one image."""
+
+
+class RecordedSegmentation(Segmentation, _Recorded):
+    """Segmentation of one image."""
+
+
+class RecordedExplanation(Explanation, _Recorded):
+    """Classification of one image, and the heat map that explains it."""
+
+
+class RecordedResultList(ResultList, _Recorded):
+    """Results for several images, in their order."""
+
 
 _IMAGE: Final = {"schema": {"type": "string", "format": "binary", "minLength": 1}}
 _INSTANCES: Final = {
@@ -60,8 +88,8 @@ _REQUEST: Final = {
     }
 }
 _DOCUMENTS: Final = {
-    "predictions": documents.RecordedPrediction | documents.RecordedSegmentation | documents.RecordedResultList,
-    "explanations": documents.RecordedExplanation | documents.RecordedResultList,
+    "predictions": RecordedPrediction | RecordedSegmentation | RecordedResultList,
+    "explanations": RecordedExplanation | RecordedResultList,
 }
 
 
@@ -96,7 +124,7 @@ async def _respond(request: Request, verb: Verb, name: str, version: str | None,
     parts = services.of(request)
     body = await request_body.read(request, parts.settings)
     if not isinstance(body, RequestBody):
-        body = await parts.sources.fetch(body, caller)
+        body = await _fetch(body, parts, caller)
     model_request = ModelRequest(
         verb=verb,
         model=name,
@@ -120,6 +148,16 @@ async def _respond(request: Request, verb: Verb, name: str, version: str | None,
     )
     outcome = await parts.recorder.record(entries, body) if entries else "off"
     return JSONResponse(document | {"history": outcome})
+
+
+async def _fetch(reference: ImageReference, parts: Services, caller: Caller) -> RequestBody:
+    if reference.kind == "url":
+        if parts.url_fetcher is None:
+            raise BadRequestError("Fetching URLs is disabled (RADSERVE_GATEWAY_URL_HOSTS); send the image itself.")
+        return await parts.url_fetcher.fetch(reference.value)
+    if parts.uploads is None:
+        raise BadRequestError("Uploads are disabled (RADSERVE_GATEWAY_UPLOADS); send the image itself.")
+    return await parts.uploads.fetch(reference.value, caller)
 
 
 def _header(name: str, value: str) -> str:

@@ -1,4 +1,8 @@
-"""/api/results: the result history, newest first. `gateway.access.visibility` decides who sees which results."""
+"""/api/results: the result history, newest first.
+
+Callers with the role `read` or `manage` see the results of all clients, others see their own. Deleting results of other
+clients requires `manage`.
+"""
 
 from __future__ import annotations
 
@@ -14,11 +18,12 @@ from pydantic import AwareDatetime, BaseModel, BeforeValidator
 from starlette.responses import Response, StreamingResponse
 
 from gateway import history, problems, services
-from gateway.access import Caller, visibility
+from gateway.access import Caller
 from gateway.errors import NotFoundError
 from gateway.history import History, Result
 from gateway.history.images import MEDIA_TYPES, media_type
 from gateway.services import AuthenticatedCaller
+from radserve.auth.api_keys import Role
 
 router = APIRouter(tags=["results"])
 
@@ -57,7 +62,7 @@ class Filter(BaseModel):
             since=self.since,
             until=self.until,
             text=self.text or None,
-            client=visibility.visible_client(caller),
+            client=_visible_client(caller),
             after=cursor,
             limit=limit,
         )
@@ -97,7 +102,10 @@ async def results_csv(request: Request, caller: AuthenticatedCaller, parameters:
 @router.get("/api/results/{result_id}", responses=_PROBLEMS)
 async def result(request: Request, caller: AuthenticatedCaller, result_id: ResultId) -> Result:
     """Return one result."""
-    return visibility.require_visible(caller, await _history(request, caller).get(result_id), result_id)
+    found = await _history(request, caller).get(result_id)
+    if found is None or _visible_client(caller) not in (None, found.client):  # does not reveal whether it exists
+        raise NotFoundError(f"Unknown result {result_id}. It may be deleted, or belong to another client.")
+    return found
 
 
 @router.get(
@@ -119,13 +127,21 @@ async def image(request: Request, caller: AuthenticatedCaller, result_id: Result
 @router.delete("/api/results/{result_id}", status_code=204, responses=_PROBLEMS)
 async def delete(request: Request, caller: AuthenticatedCaller, result_id: ResultId) -> Response:
     """Delete a result and its image; those of other clients require the role `manage`."""
-    visibility.require_deletable(caller, await result(request, caller, result_id))
+    if (await result(request, caller, result_id)).client != caller.name:
+        caller.require(Role.MANAGE)
     await services.of(request).recorder.delete(result_id)
     return Response(status_code=204)
 
 
+def _visible_client(caller: Caller) -> str | None:
+    """Return the client whose results a caller may see; None for all. Raises NotAllowedError without a role."""
+    if not caller.roles:
+        caller.require(Role.PREDICT)
+    return None if caller.roles & {Role.READ, Role.MANAGE} else caller.name
+
+
 def _history(request: Request, caller: Caller) -> History:
-    visibility.visible_client(caller)  # 403 comes before 404
+    _visible_client(caller)  # 403 comes before 404
     store = services.of(request).recorder.history
     if store is None:
         raise NotFoundError("The result history is disabled (RADSERVE_GATEWAY_HISTORY is 'none').")

@@ -24,11 +24,10 @@ from handlers.classification import Classification
 from handlers.recipe import Recipe
 from handlers.segmentation import Segmentation
 from handlers.torchserve_handler import SAMPLE_PREDICTION, TorchServeHandler
-from radserve.build import mar, model_store
+from radserve.build import catalog, mar, model_store
 from radserve.build.model_store import Entry
 from radserve.errors import ArchiveError, RadServeError
 from radserve.schema.catalog import Catalog
-from radserve.server import catalog
 
 _MAX_RESPONSE: Final = 32 * 1024 * 1024
 """Same as max_response_size in config.properties."""

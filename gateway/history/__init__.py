@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import secrets
+import time
+import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -29,6 +32,14 @@ class Result(HistoryEntry):
     @field_serializer("time", when_used="json")
     def _format_time(self, time: datetime) -> str:
         return format_time(time)
+
+
+def new_id() -> str:
+    """Return a UUID version 7 (RFC 9562, section 5.7): 48 bits of milliseconds, 74 random bits; sorts by time."""
+    value = (time.time_ns() // 1_000_000) << 80 | secrets.randbits(80)
+    value = value & ~(0xF << 76) | 7 << 76
+    value = value & ~(0x3 << 62) | 2 << 62
+    return str(uuid.UUID(int=value))
 
 
 def format_time(time: datetime) -> str:

@@ -14,7 +14,6 @@ from urllib.parse import unquote
 
 import httpx
 
-from gateway.access import Caller
 from gateway.errors import (
     BadGatewayError,
     BadRequestError,
@@ -83,7 +82,7 @@ class UrlFetcher:
         self._ssl_context = ssl_context or httpx.create_ssl_context(trust_env=False)
         self._port = port
 
-    async def fetch(self, value: str, caller: Caller) -> RequestBody:  # noqa: ARG002 - all callers may use all hosts
+    async def fetch(self, value: str) -> RequestBody:
         """Return the image at a URL.
 
         Raises

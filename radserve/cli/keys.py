@@ -57,10 +57,10 @@ def list_(
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """List the keys with id, name, roles and dates, without their secrets."""
-    from radserve.auth import keyring
+    from radserve.auth import key_sources
     from radserve.auth.api_keys import parse
 
-    source = keyring.source(keys)
+    source = key_sources.source(keys)
     stored = parse(source.read(), source.name)
     if json:
         typer.echo(stored.model_dump_json(indent=2, exclude={"keys": {"__all__": {"sha256"}}}))

@@ -9,7 +9,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from radserve.auth import endpoint as auth
-from radserve.auth.keyring import Keyring
+from radserve.auth.key_check import Keyring
 from radserve.server.metrics import MetricsEndpoint
 from radserve.server.served_models import ServedModels
 from radserve.server.status import ServerStatus, State

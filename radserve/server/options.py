@@ -38,7 +38,7 @@ class ServerOptions:
     proxy
         Options of the proxy; None to start none.
     keys
-        Source of API keys (`radserve.auth.keyring.source`); without it, /auth rejects every key.
+        Source of API keys (`radserve.auth.key_sources.source`); without it, /auth rejects every key.
     run_directory
         Folder for all files that are written; None for a temporary one.
     state

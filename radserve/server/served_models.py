@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from radserve.server import catalog
+from radserve.build import catalog
 from radserve.torchserve.registry import ModelRegistry, ModelVersion, WorkerStatus
 from radserve.versions.views import Views
 

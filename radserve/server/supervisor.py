@@ -11,7 +11,7 @@ import logging
 import signal
 from collections.abc import Callable, Sequence
 
-from radserve.auth.keyring import Keyring
+from radserve.auth.key_check import Keyring
 from radserve.host import process, run_directory
 from radserve.host.resources import cores, plan
 from radserve.proxy.nginx import Nginx
