@@ -1,7 +1,5 @@
 """Creates the application: services, routes and middleware."""
 
-from __future__ import annotations
-
 import contextlib
 from collections.abc import AsyncIterator
 from importlib.metadata import version
@@ -9,13 +7,13 @@ from importlib.metadata import version
 from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
 
-import gateway.history.factory
 from gateway import problems
 from gateway.access import authentication
 from gateway.api import health, models, openapi, predictions, results, uploads
 from gateway.backends.base import Backend
 from gateway.backends.server import ServerBackend
 from gateway.errors import SettingsError
+from gateway.history import recorder
 from gateway.middleware import CORS, BodySizeLimit, RequestContext
 from gateway.rate_limit import AuthFailureLimiter, RateLimiter
 from gateway.services import Services
@@ -26,20 +24,14 @@ from gateway.uploads.url_fetcher import UrlFetcher
 
 
 def create(settings: Settings) -> FastAPI:
-    """Create an application from settings.
-
-    Raises
-    ------
-    SettingsError, KeysError
-        If a service cannot be created.
-    """
+    """Create an application from settings; raises SettingsError or KeysError if a service cannot be created."""
     settings = settings.resolve_secrets()
     return assemble(
         Services(
             settings=settings,
             backend=_create_backend(settings),
             authenticator=authentication.create(settings),
-            recorder=gateway.history.factory.create(settings),
+            recorder=recorder.create(settings),
             rate_limiter=RateLimiter(settings),
             auth_failures=AuthFailureLimiter(settings.failures),
             uploads=UploadStore.from_settings(settings),

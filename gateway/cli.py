@@ -1,7 +1,5 @@
 """`radserve-gateway`: runs the gateway under uvicorn."""
 
-from __future__ import annotations
-
 import logging
 import sys
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Interprets responses of the model server: errors become problems, predictions get an id, a time and a file name."""
 
-from __future__ import annotations
-
 import json
 import logging
 from collections.abc import Mapping, Sequence
@@ -44,10 +42,7 @@ _TORCHSERVE_PROBLEMS: Final[Mapping[int, tuple[type[ProblemError], str]]] = {
 
 
 def problem(response: ModelResponse) -> ProblemError:
-    """Return the problem of a response whose status is not 200.
-
-    Problem details of the server are passed on.
-    """
+    """Return the problem of a response whose status is not 200; problem details of the server are passed on."""
     headers = {"Retry-After": response.retry_after} if response.retry_after else {}
     if response.status in (401, 403):
         return BadGatewayError(
@@ -66,20 +61,13 @@ def problem(response: ModelResponse) -> ProblemError:
     if response.status == 404:
         return unknown_model()
     kind, detail = _TORCHSERVE_PROBLEMS.get(
-        response.status,
-        (BadGatewayError, f"The analysis service returned status {response.status} without a reason."),
+        response.status, (BadGatewayError, f"The analysis service returned status {response.status} without a reason.")
     )
     return kind(detail, headers)
 
 
 def parse(response: ModelResponse, verb: Verb) -> Document:
-    """Return the prediction document of a response with status 200.
-
-    Raises
-    ------
-    BadGatewayError
-        If the document is invalid or contradicts itself; no part of it may be used.
-    """
+    """Return the document of a prediction; raises BadGatewayError if it is invalid or contradicts itself."""
     try:
         document = json.loads(response.body)
         if isinstance(document, dict) and "predictions" in document:
@@ -121,13 +109,7 @@ def annotate(document: Document, names: Sequence[str | None], time: datetime) ->
 
 
 def history_entries(document: Document, verb: Verb, client: str, request_id: str, *, keep_names: bool) -> list[Result]:
-    """Return the history entries of an annotated document.
-
-    Raises
-    ------
-    BadGatewayError
-        If a prediction lacks the checksum of its model.
-    """
+    """Return the history entries of an annotated document; raises BadGatewayError without the model's checksum."""
     try:
         return [
             Result.model_validate(

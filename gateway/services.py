@@ -1,7 +1,5 @@
 """Services shared by all routes, and the dependency that authenticates the caller."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 from typing import Annotated
 
@@ -39,13 +37,7 @@ def of(request: Request) -> Services:
 
 
 async def authenticate(request: Request) -> Caller:
-    """Return the caller of a request, after counting it against the rate limit.
-
-    Raises
-    ------
-    NotAuthenticatedError, NotAllowedError, TooManyRequestsError, UnavailableError
-        If the request must not be processed.
-    """
+    """Return the caller, counted against the rate limit; raises a ProblemError with status 401, 403, 429 or 503."""
     services = of(request)
     try:
         caller = await services.authenticator.identify(request.headers)

@@ -1,7 +1,5 @@
 """Settings of the gateway: environment variables RADSERVE_GATEWAY_..., validated before anything starts."""
 
-from __future__ import annotations
-
 import os
 from datetime import timedelta
 from pathlib import Path
@@ -67,12 +65,8 @@ class Settings(BaseSettings):
     def read(cls, **values: object) -> Self:
         """Read the environment variables, and the files named like them in the folder RADSERVE_GATEWAY_SECRETS.
 
-        A variable wins over a file. Mounted secrets therefore need no variable.
-
-        Raises
-        ------
-        SettingsError
-            If a value is invalid. The message names the variable, but not the value: it may be a secret.
+        A variable wins over a file. Mounted secrets therefore need no variable. Raises SettingsError, which names the
+        variable of an invalid value, but not the value: it may be a secret.
         """
         folder = os.environ.get(f"{PREFIX}SECRETS") or None
         if folder is not None and not Path(folder).is_dir():
@@ -84,13 +78,7 @@ class Settings(BaseSettings):
             raise SettingsError(describe_validation(errors, lambda field: f"{PREFIX}{field.upper()}")) from error
 
     def resolve_secrets(self) -> Self:
-        """Return the settings with the contents of the secrets that they name; see `radserve.auth.key_sources`.
-
-        Raises
-        ------
-        SettingsError
-            If a secret cannot be read; the message names the variable.
-        """
+        """Return the settings with the contents of named secrets; raises SettingsError that names the variable."""
         return self.model_copy(update={name: _resolve(name, getattr(self, name)) for name in _SECRETS})
 
     @property

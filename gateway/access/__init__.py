@@ -1,7 +1,5 @@
 """Authentication and permissions: who sends a request, and what they may do."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, Protocol

@@ -1,7 +1,5 @@
 """Identifies callers by API key (checked by `radserve.auth.key_check`) or token, as the settings say."""
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Mapping
 from typing import Final
@@ -49,13 +47,7 @@ class CredentialAuthenticator:
 
 
 def create(settings: Settings) -> Authenticator:
-    """Create an authenticator for keys, tokens or both; without either, for this machine only.
-
-    Raises
-    ------
-    SettingsError, KeysError
-        If the settings are incomplete or the keys cannot be read.
-    """
+    """Create an authenticator for keys, tokens or both, else for this machine; raises SettingsError or KeysError."""
     if bool(settings.oidc_issuer) != bool(settings.oidc_audience):
         raise SettingsError(
             "RADSERVE_GATEWAY_OIDC_ISSUER and RADSERVE_GATEWAY_OIDC_AUDIENCE must be set together: without an "

@@ -1,7 +1,5 @@
 """Signing keys of an OpenID Connect issuer."""
 
-from __future__ import annotations
-
 import asyncio
 import logging
 import time
@@ -31,20 +29,7 @@ Document = dict[str, Any]
 
 
 class TokenIssuer:
-    """Provides the keys of an issuer by their id; fetches them when the first token arrives.
-
-    Parameters
-    ----------
-    url
-        The issuer, exactly as tokens name it in `iss`.
-    transport
-        Replaces the HTTP transport in tests.
-
-    Raises
-    ------
-    SettingsError
-        If the URL is neither https nor on the loopback interface.
-    """
+    """Provides the signing keys of the issuer that tokens name in `iss`; fetches them with the first token."""
 
     def __init__(self, url: str, transport: httpx.AsyncBaseTransport | None = None) -> None:
         if not _is_safe(url):
@@ -56,13 +41,7 @@ class TokenIssuer:
         self._lock = asyncio.Lock()
 
     async def key(self, key_id: str | None) -> Document | None:
-        """Return a JSON Web Key; without an id, the only key of the issuer.
-
-        Raises
-        ------
-        UnavailableError
-            If the keys could not be fetched yet.
-        """
+        """Return a JSON Web Key (without an id, the only one); raises UnavailableError before the first fetch."""
         if self._is_expired or self._find(key_id) is None:
             await self._refresh(key_id)
         if not self._keys:

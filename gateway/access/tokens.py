@@ -1,7 +1,5 @@
 """Authentication by tokens of an OpenID Connect issuer (JWT, RFC 7519; validated as RFC 8725 recommends)."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
@@ -31,12 +29,7 @@ _REASONS: Final[Sequence[tuple[type[jwt.PyJWTError], str]]] = (
 class TokenVerifier:
     """Verifies the tokens of an issuer; the subject (`sub`) is the caller's name.
 
-    Parameters
-    ----------
-    claim
-        Claim that lists roles: its name, or a dotted path (`realm_access.roles`).
-    prefix
-        Prefix of roles in the claim; entries without it are ignored.
+    `claim` lists roles: a name, or a dotted path (`realm_access.roles`). Entries without `prefix` are ignored.
     """
 
     def __init__(self, issuer: TokenIssuer, audience: str, claim: str, prefix: str) -> None:

@@ -1,13 +1,10 @@
 """/api/predictions and /api/explanations."""
 
-from __future__ import annotations
-
 import asyncio
 from datetime import UTC, datetime
-from typing import Annotated, Any, Final
+from typing import Any, Final
 
 from fastapi import APIRouter, Request
-from pydantic import BaseModel, Field
 from starlette.responses import JSONResponse, Response
 
 from gateway import model_response, problems, services
@@ -20,35 +17,11 @@ from gateway.uploads import request_body
 from gateway.uploads.request_body import ImageReference, RequestBody
 from radserve.auth.api_keys import Role
 from radserve.schema.explanation import Explanation
-from radserve.schema.history import HistoryState
 from radserve.schema.prediction import Prediction
 from radserve.schema.response import ResultList
 from radserve.schema.segmentation import Segmentation
 
 router = APIRouter(prefix="/api", tags=["predictions"])
-
-
-class _Recorded(BaseModel):
-    history: Annotated[
-        HistoryState, Field(description="`unavailable`: the history could not be reached, so nothing was recorded.")
-    ]
-
-
-class RecordedPrediction(Prediction, _Recorded):
-    """Classification of one image."""
-
-
-class RecordedSegmentation(Segmentation, _Recorded):
-    """Segmentation of one image."""
-
-
-class RecordedExplanation(Explanation, _Recorded):
-    """Classification of one image, and the heat map that explains it."""
-
-
-class RecordedResultList(ResultList, _Recorded):
-    """Results for several images, in their order."""
-
 
 _IMAGE: Final = {"schema": {"type": "string", "format": "binary", "minLength": 1}}
 _INSTANCES: Final = {
@@ -88,16 +61,16 @@ _REQUEST: Final = {
     }
 }
 _DOCUMENTS: Final = {
-    "predictions": RecordedPrediction | RecordedSegmentation | RecordedResultList,
-    "explanations": RecordedExplanation | RecordedResultList,
+    "predictions": Prediction | Segmentation | ResultList,
+    "explanations": Explanation | ResultList,
 }
 
 
 def _add_routes(verb: Verb) -> None:
     success: dict[str, Any] = {
         "model": _DOCUMENTS[verb],
-        "description": "The model server's prediction with `id`, `time` and `filename`; a picture if `Accept` requests "
-        "`image/png` (`;view=mask`, `overlay`, `map`).",
+        "description": "The model server's prediction with `id`, `time`, `filename` and `history`; a picture if "
+        "`Accept` requests `image/png` (`;view=mask`, `overlay`, `map`).",
         "content": {"image/png": _IMAGE},
     }
     statuses = problems.document(400, 401, 403, 404, 405, 406, 408, 413, 415, 422, 429, 500, 502, 503, 504)

@@ -1,7 +1,5 @@
 """`/auth`: validates API keys for nginx's `auth_request`."""
 
-from __future__ import annotations
-
 from typing import Final
 
 from prometheus_client import Counter

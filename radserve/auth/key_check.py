@@ -1,7 +1,5 @@
 """Checks the API keys of requests, for nginx (`radserve.auth.endpoint`) and for the gateway."""
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import logging
@@ -21,27 +19,16 @@ _REFRESH_TIMEOUT: Final = 2.0
 
 
 def credential(headers: Mapping[str, str]) -> str:
-    """Return the client's key from `Authorization: Bearer KEY`, else from `X-API-Key: KEY`.
-
-    Parameters
-    ----------
-    headers
-        Headers with lower-case or case-insensitive names.
-    """
+    """Return the key in `Authorization: Bearer KEY`, else in `X-API-Key: KEY`; names may be in lower case."""
     scheme, _, value = headers.get("authorization", "").partition(" ")
     return value.strip() if scheme.lower() == "bearer" else headers.get("x-api-key", "").strip()
 
 
 class Keyring:
-    """Keys as last read from a source.
+    """Keys as last read from a source; raises KeysError if the source is unreadable or invalid at the start.
 
-    A source that is invalid at the start is an error. Later problems are logged, and the last valid keys remain in
-    use: neither a typing error nor an outage of Secrets Manager locks clients out.
-
-    Raises
-    ------
-    KeysError
-        If the source is unreadable or invalid.
+    Later problems are logged, and the last valid keys remain in use: neither a typing error nor an outage of Secrets
+    Manager locks clients out.
     """
 
     def __init__(self, source: Source) -> None:
@@ -53,13 +40,7 @@ class Keyring:
 
     @classmethod
     def open(cls, text: str) -> Self:
-        """Open the source that the operator chose; see `key_sources.source`.
-
-        Raises
-        ------
-        KeysError
-            If the source is unreadable or has no key.
-        """
+        """Open the source that the operator chose (`key_sources.source`); raises KeysError if it holds no key."""
         source = key_sources.source(text)
         keyring = cls(source)
         if not keyring.keys.keys:

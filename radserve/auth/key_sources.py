@@ -1,7 +1,5 @@
 """Reads keys files from a path, an environment variable, AWS Secrets Manager or Parameter Store."""
 
-from __future__ import annotations
-
 import os
 import re
 from collections.abc import Callable
@@ -20,18 +18,9 @@ _REGION: Final = re.compile(r"(.+):([a-z]{2}(?:-[a-z]+)+-\d)")
 
 @dataclass(frozen=True)
 class Source:
-    """Storage of a keys file.
+    """Storage of a keys file, with its name in messages and the path of a local file.
 
-    Attributes
-    ----------
-    name
-        Name in messages.
-    period
-        Seconds between two reads; None if the content cannot change.
-    read
-        Returns the content; raises KeysError if it is unavailable.
-    path
-        Path of a local file.
+    `period` is the number of seconds between two reads, None if the content cannot change. `read` raises KeysError.
     """
 
     name: str
@@ -41,13 +30,7 @@ class Source:
 
 
 def source(text: str) -> Source:
-    """Return the source for a path, env:NAME, secretsmanager:NAME[:REGION] or ssm:NAME[:REGION].
-
-    Raises
-    ------
-    KeysError
-        If the path or name is empty.
-    """
+    """Return the source for a path, env:NAME, secretsmanager:NAME[:REGION] or ssm:NAME[:REGION]; raises KeysError."""
     kind, _, name = text.partition(":")
     if not text or (kind in ("env", *_AWS) and not name):
         raise KeysError(f"--keys has value {text!r}; write a path, env:NAME, secretsmanager:NAME or ssm:NAME.")

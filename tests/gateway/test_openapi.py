@@ -85,7 +85,7 @@ def test_openapi_describes_all_responses() -> None:
             )
             kinds = answers["200"]["content"]["application/json"]["schema"]["anyOf"]
             named = {kind["$ref"].rpartition("/")[2] for kind in kinds}
-            assert named == {"RecordedPrediction", "RecordedSegmentation", "RecordedResultList"}
+            assert named == {"Prediction", "Segmentation", "ResultList"}
             assert "422" in answers
             assert set(answers["422"]["content"]) == {"application/problem+json"}
 
