@@ -10,8 +10,7 @@ from starlette.routing import Route
 from radserve.auth.key_check import Keyring, credential
 
 AUTH: Final = Counter("radserve_auth_decisions", "Decisions of /auth, by outcome.", ["outcome"], registry=None)
-"""Labels are a few fixed outcomes, never a key, an address or a path. Defined here and not in
-`radserve.server.metrics`, because the gateway validates keys too and must stay small enough for Lambda."""
+"""Labels are a few fixed outcomes, never a key, an address or a path."""
 ROLE: Final = "X-Role-Wanted"
 """Header in which the proxy sends the required role."""
 
