@@ -51,5 +51,5 @@ def test_every_page_can_be_reached_from_the_readme() -> None:
 
 
 def test_the_json_schema_is_the_generated_one() -> None:
-    """Regenerate it with `python -m radserve.schema > docs/radserve.schema.json`."""
+    """Regenerate it with `python -m radserve.schema.json_schema > docs/radserve.schema.json`."""
     assert json.loads((ROOT / "docs" / "radserve.schema.json").read_bytes()) == json_schema()

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
-from radserve.auth.keyring import Keyring
+from radserve.auth.key_check import Keyring
 from radserve.host.resources import WorkerPlan
 from radserve.host.run_directory import RunDirectory
 from radserve.proxy import configuration

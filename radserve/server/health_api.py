@@ -10,8 +10,8 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from radserve.auth import endpoint as auth
-from radserve.auth.keyring import Keyring
-from radserve.server import catalog
+from radserve.auth.key_check import Keyring
+from radserve.build import catalog
 from radserve.server.metrics import MetricsEndpoint
 from radserve.server.status import ServerStatus, State
 from radserve.torchserve.registry import ModelVersion

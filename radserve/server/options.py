@@ -25,7 +25,7 @@ class ServerOptions:
     drain_timeout: float = 60.0  # a stop no longer waits for requests afterwards
     drain_delay: float = 0.0  # a stopping server still answers, while /ready tells load balancers
     proxy: ProxyOptions | None = None
-    keys: str | None = None  # see `radserve.auth.keyring.source`; without it, /auth rejects every key
+    keys: str | None = None  # see `radserve.auth.key_sources.source`; without it, /auth rejects every key
     run_directory: Path | None = None  # for all files that are written; None for a temporary one
     state: Path | None = None  # survives a restart; None for `state` in the model store
     source: Source | None = None  # store from which missing archives are pulled

@@ -10,7 +10,7 @@ import signal
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from radserve.auth.keyring import Keyring
+from radserve.auth.key_check import Keyring
 from radserve.host import process, run_directory
 from radserve.host.resources import cores, plan
 from radserve.server.components import Components

@@ -36,7 +36,7 @@ class Store:
 
         async def opened() -> T:
             history = self.make()
-            await history.open()
+            await history.ping()
             try:
                 return await work(history)
             finally:

@@ -12,7 +12,7 @@ from starlette.applications import Starlette
 
 from radserve.auth import endpoint, key_file
 from radserve.auth.api_keys import Role
-from radserve.auth.keyring import Keyring
+from radserve.auth.key_check import Keyring
 
 UNKNOWN = "radserve_" + "0" * 12 + "_" + "0" * 64
 
