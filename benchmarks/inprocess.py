@@ -1,7 +1,5 @@
 """Runs the pipeline of an archive without a server: calls the handler directly, in several processes."""
 
-from __future__ import annotations
-
 import importlib
 import itertools
 import multiprocessing

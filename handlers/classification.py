@@ -1,7 +1,5 @@
 """Classification handler. TorchServe imports this file from the root of an archive."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from handlers import explanation, heat_map, png, response

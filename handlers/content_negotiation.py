@@ -1,7 +1,5 @@
 """Chooses the representation of a response from the Accept header (RFC 9110, section 12.5.1)."""
 
-from __future__ import annotations
-
 from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Final

@@ -1,7 +1,5 @@
 """Exceptions of the handlers, in one tree; every other package derives its errors from `RadServeError`."""
 
-from __future__ import annotations
-
 from typing import ClassVar
 
 

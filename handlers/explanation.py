@@ -1,7 +1,5 @@
 """Explains a classifier's label by a heat map over the image, from gradients of the exported program."""
 
-from __future__ import annotations
-
 import logging
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Maps images to a network's input, and maps of that input back to the image."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,7 +23,7 @@ class Geometry:
     window: tuple[int, int]
 
     @classmethod
-    def of(cls, width: int, height: int, spec: Input) -> Geometry:
+    def of(cls, width: int, height: int, spec: Input) -> "Geometry":
         """Return the geometry of an image of this size for a recipe's input."""
         window = (spec.width, spec.height)
         frame = window if spec.frame is None else (spec.frame[1], spec.frame[0])

@@ -3,8 +3,6 @@
 The formulas use double precision, where finite single precision cannot overflow.
 """
 
-from __future__ import annotations
-
 from typing import Final
 
 import numpy as np

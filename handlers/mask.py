@@ -1,7 +1,5 @@
 """Turns the logits of all pixels into a mask in the geometry of the image as sent."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

@@ -7,8 +7,6 @@ sent as the counters that Prometheus stores: one for each upper bound `le`, a su
 metric that radserve/torchserve/metrics.yaml does not list.
 """
 
-from __future__ import annotations
-
 import re
 import threading
 from collections.abc import Iterator, Mapping

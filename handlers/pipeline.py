@@ -1,7 +1,5 @@
 """Runs images through decoding, checks, preprocessing and the network; shared by serving, evaluation and tests."""
 
-from __future__ import annotations
-
 import hashlib
 import logging
 from collections.abc import Callable, Iterator, Sequence

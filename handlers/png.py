@@ -1,7 +1,5 @@
 """Renders PNG pictures: the decoded image, with or without an outline."""
 
-from __future__ import annotations
-
 import base64
 from io import BytesIO
 from typing import Any, Final

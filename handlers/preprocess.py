@@ -1,7 +1,5 @@
 """Preprocesses images to the network's input, identically in training, evaluation and serving."""
 
-from __future__ import annotations
-
 from typing import Final
 
 import numpy as np

@@ -6,8 +6,6 @@ weights are raw bytes. This module interprets them and rejects every other conte
 `torch/_export/serde/schema.py`; every build verifies that both ways give the same numbers.
 """
 
-from __future__ import annotations
-
 import json
 import operator
 import zipfile

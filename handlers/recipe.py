@@ -1,7 +1,5 @@
 """Defines the recipe of an archive (`archive.yaml`): the model, its input, its decision and its provenance."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 

@@ -1,7 +1,5 @@
 """Reads the images of a request from its body: a file, JSON, a zip or a form."""
 
-from __future__ import annotations
-
 import base64
 import binascii
 import json

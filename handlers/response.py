@@ -1,7 +1,5 @@
 """Renders predictions and errors as HTTP responses: JSON, PNG or problem details (RFC 9457)."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field

@@ -1,7 +1,5 @@
 """Segmentation handler. TorchServe imports this file from the root of an archive."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any, Final
 

@@ -1,7 +1,5 @@
 """Rejects images that are readable but unsuitable for the model: size, DICOM attributes, colour, contrast."""
 
-from __future__ import annotations
-
 import re
 from typing import Final
 

@@ -1,7 +1,5 @@
 """Applies activation, calibration and threshold: turns the logits of an image into probabilities and a label."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

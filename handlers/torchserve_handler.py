@@ -1,7 +1,5 @@
 """Adapts TorchServe to the pipeline; the only module that uses TorchServe's `context`."""
 
-from __future__ import annotations
-
 import json
 import logging
 import os

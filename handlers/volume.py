@@ -1,7 +1,5 @@
 """Measures the volume of the masks of several slices, where their distances are known."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final

@@ -1,7 +1,5 @@
 """The pages of docs/: links, names of pages in code, and generated files."""
 
-from __future__ import annotations
-
 import json
 import re
 import subprocess

@@ -1,7 +1,5 @@
 """Valid and faulty versions of the chest model's archive, and clients that send requests continuously."""
 
-from __future__ import annotations
-
 import json
 import shutil
 import threading

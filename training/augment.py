@@ -5,8 +5,6 @@ inversus). Properties that differ between the classes of the public data sets bu
 sharpness (the original size of the file), contrast, and the black border.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 from typing import Final

@@ -1,7 +1,5 @@
 """Batches of normalised images; augmented ones depend only on seed, epoch and position."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 

@@ -1,7 +1,5 @@
 """Describes a data set and the split that training would make: `radserve data describe`."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final

@@ -1,7 +1,5 @@
 """Log of a training run: one log message and one CSV row per epoch."""
 
-from __future__ import annotations
-
 import csv
 import logging
 import time

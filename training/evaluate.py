@@ -1,7 +1,5 @@
 """Measures a model's weights on a data set: `radserve evaluate`."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import shutil

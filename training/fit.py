@@ -1,7 +1,5 @@
 """Fits a network: from recipe, settings and data to checkpoints in a result folder."""
 
-from __future__ import annotations
-
 import logging
 import warnings
 from collections.abc import Sequence

@@ -1,7 +1,5 @@
 """Writes recipes to files."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import yaml

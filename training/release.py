@@ -1,7 +1,5 @@
 """Releases a finished run: weights, metrics, recipe and card."""
 
-from __future__ import annotations
-
 import logging
 import shutil
 from pathlib import Path

@@ -13,8 +13,6 @@ The shipped samples were created with these commands; models of the same data se
     python -m training.sample archives/cifar10-lenet DATA car --seed 5
 """
 
-from __future__ import annotations
-
 import logging
 from pathlib import Path
 from typing import Final

@@ -1,7 +1,5 @@
 """Training settings: `training.yaml` of a model."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self

@@ -1,7 +1,5 @@
 """Experiment trackers: TensorBoard, Weights & Biases, MLflow, or none."""
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 from typing import Literal

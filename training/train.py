@@ -1,7 +1,5 @@
 """Trains, calibrates and measures a model: `radserve train`."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Searches for better settings with Optuna: `radserve tune`; every trial is a training run."""
 
-from __future__ import annotations
-
 import logging
 import shutil
 import warnings

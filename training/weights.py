@@ -1,7 +1,5 @@
 """Weights files: safetensors in half precision, with the keys of the network."""
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Mapping
 from pathlib import Path

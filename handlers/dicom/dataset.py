@@ -3,8 +3,6 @@
 Attributes of the patient are never parsed, so no message and no log can contain them.
 """
 
-from __future__ import annotations
-
 import functools
 import struct
 import zlib
@@ -139,7 +137,7 @@ class DicomObject:
             return list(value)
         return [] if value in (None, "", b"") else [value]
 
-    def items(self, keyword: str) -> list[DicomObject]:
+    def items(self, keyword: str) -> list["DicomObject"]:
         """Return the items of a sequence; an empty list where it is absent."""
         value = self.dataset[_tag(keyword)].value if keyword in self else None
         if value is None:
@@ -153,7 +151,7 @@ class DicomObject:
         raw = self._raw(keyword) if keyword in self else None
         return raw if isinstance(raw, bytes) else b""
 
-    def group(self, keyword: str) -> DicomObject:
+    def group(self, keyword: str) -> "DicomObject":
         """Return a functional group of the only frame, or the object itself where it has none.
 
         PS3.3 C.7.6.16.1.1 and .2: a group is in one of the two sequences, not in both.

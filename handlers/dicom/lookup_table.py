@@ -5,8 +5,6 @@ pydicom's functions (3.0) are not used: `apply_modality_lut` raises for 10 to 15
 bits and for an odd number of bytes, and ignores the byte order.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Any, Final
 

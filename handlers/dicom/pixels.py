@@ -1,7 +1,5 @@
 """Decodes the only frame of a DICOM object: checks its attributes, then turns coded bytes into samples."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from io import BytesIO
 from typing import Any, Final

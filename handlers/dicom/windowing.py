@@ -3,8 +3,6 @@
 The order is that of PS3.4 section N.2. Of several windows the first applies, as in viewers.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any, Final
 

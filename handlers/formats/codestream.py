@@ -1,7 +1,5 @@
 """Reads the headers of JPEG, JPEG-LS and JPEG 2000 codestreams, to check them before a decoder trusts them."""
 
-from __future__ import annotations
-
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Decodes images by content; file names and declared media types are ignored."""
 
-from __future__ import annotations
-
 from typing import Final
 
 from handlers.dicom import reader

@@ -1,7 +1,5 @@
 """A decoded image, and the limits of decoding one."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 

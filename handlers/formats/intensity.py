@@ -1,7 +1,5 @@
 """Scales samples of any depth to the range of `handlers.formats.image.Image`: [0, 255], gray or RGB."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

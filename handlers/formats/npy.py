@@ -1,7 +1,5 @@
 """Decodes NumPy's .npy files without unpickling."""
 
-from __future__ import annotations
-
 import tokenize
 import warnings
 from io import BytesIO

@@ -1,7 +1,5 @@
 """Decodes JPEG, PNG, TIFF, BMP and WebP with Pillow."""
 
-from __future__ import annotations
-
 import struct
 import warnings
 import zlib

@@ -1,7 +1,5 @@
 """Reads raw samples without a header, the format of the original CIFAR-10 client: `{"data": "<base64>"}`."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Unpacks a zip of images in memory, within limits and in natural order of the file names."""
 
-from __future__ import annotations
-
 import re
 import zipfile
 import zlib

@@ -1,7 +1,5 @@
 """`radserve keys`: create, list and revoke API keys."""
 
-from __future__ import annotations
-
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated

@@ -9,7 +9,7 @@ from radserve.torchserve.launch import Address
 from radserve.torchserve.registry import ModelRegistry, ModelVersion
 
 TOLERANCE: Final = 0.01
-"""Largest accepted difference of a probability or fraction; the same as in `handlers.torchserve_handler`, which needs torch."""
+"""Largest accepted difference of a probability or fraction; as in `handlers.torchserve_handler`, which needs torch."""
 
 
 class Readiness:
@@ -55,7 +55,7 @@ class Readiness:
 
 
 def difference(prediction: Mapping[str, Any], expected: Mapping[str, Any]) -> str | None:
-    """Describe the first difference between a prediction and the archive's `handlers.torchserve_handler.TorchServeHandler.summary`, or None."""
+    """Describe the first difference between a prediction and the archive's `TorchServeHandler.summary`, or None."""
     values = _values(prediction)
     for name, target in _values(expected).items():
         value = values.get(name)

@@ -1,7 +1,5 @@
 """Helpers for the tests of several platforms: kustomize, and the longest timeout."""
 
-from __future__ import annotations
-
 import shutil
 import subprocess
 from pathlib import Path

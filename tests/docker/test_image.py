@@ -1,7 +1,5 @@
 """Images, built with buildah and run with a real OCI runtime, on a base from Debian's packages."""
 
-from __future__ import annotations
-
 import json
 import os
 import shutil

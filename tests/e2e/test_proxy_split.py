@@ -1,7 +1,5 @@
 """Traffic split by a real nginx, in front of a server that responds with the requested path."""
 
-from __future__ import annotations
-
 import asyncio
 import json
 import math

@@ -1,7 +1,5 @@
 """Applications for tests, in this process, and clients for them."""
 
-from __future__ import annotations
-
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import replace

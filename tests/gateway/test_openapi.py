@@ -1,7 +1,5 @@
 """The OpenAPI description matches the API (schemathesis with a real gateway and server)."""
 
-from __future__ import annotations
-
 import asyncio
 import subprocess
 import sys

@@ -1,7 +1,5 @@
 """Rate limits, with a real Redis."""
 
-from __future__ import annotations
-
 import asyncio
 import shutil
 import subprocess

@@ -1,7 +1,5 @@
 """Settings that name a secret, read from moto."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 import boto3

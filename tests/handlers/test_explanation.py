@@ -1,7 +1,5 @@
 """Explanations: they point at the decisive area and equal reference implementations."""
 
-from __future__ import annotations
-
 import base64
 from collections.abc import Callable
 from io import BytesIO

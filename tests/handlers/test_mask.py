@@ -1,7 +1,5 @@
 """Masks in the geometry of the image as sent: rotated, mirrored or shifted ones fail."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Metrics of a worker, through TorchServe's own `context.metrics` to the lines that TorchServe parses."""
 
-from __future__ import annotations
-
 import base64
 import json
 import logging

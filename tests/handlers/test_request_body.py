@@ -1,7 +1,5 @@
 """Every kind of body that TorchServe passes."""
 
-from __future__ import annotations
-
 import base64
 import gzip
 import json

@@ -1,7 +1,5 @@
 """Trains shipped recipes from scratch to a bound that an untrained network does not reach."""
 
-from __future__ import annotations
-
 import csv
 import json
 import shutil

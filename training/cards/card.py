@@ -1,7 +1,5 @@
 """Model cards: renders a recipe and its metrics as Markdown."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 

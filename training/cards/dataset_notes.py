@@ -1,7 +1,5 @@
 """Texts about each data set for model cards: intended use, limits and published results."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Data sets, by the name in the `data` key of `training.yaml`."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final

@@ -5,8 +5,6 @@ slice on both sides. `groups.csv` (columns `file`, `group`) lists which files be
 look alike are grouped (`training.datasets.duplicates`).
 """
 
-from __future__ import annotations
-
 import csv
 import logging
 from collections.abc import Mapping, Sequence

@@ -1,7 +1,5 @@
 """Chest films of children (Kermany et al. 2018, doi:10.17632/rscbjbr9sj), in the layout of the public download."""
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
 from typing import Final

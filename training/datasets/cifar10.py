@@ -5,8 +5,6 @@ file. The Python version is not read, because it is pickled. Which photographs s
 one is a group; identical ones are joined.
 """
 
-from __future__ import annotations
-
 import tarfile
 from pathlib import Path, PurePosixPath
 from typing import Final

@@ -1,7 +1,5 @@
 """Description of a data set: counts, formats, duplicates and problems, before anything is trained on it."""
 
-from __future__ import annotations
-
 import io
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence

@@ -1,7 +1,5 @@
 """Duplicates among images: identical files, and near duplicates that look alike."""
 
-from __future__ import annotations
-
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import replace

@@ -1,7 +1,5 @@
 """One labelled image of a data set."""
 
-from __future__ import annotations
-
 import hashlib
 import io
 from dataclasses import dataclass

@@ -4,8 +4,6 @@
 `<case>_<N>_mask.tif` the tumour. Other suffixes are accepted as well.
 """
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
 from typing import Final

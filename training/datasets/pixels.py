@@ -1,7 +1,5 @@
 """Reads examples into tensors with the serving pipeline, and computes the statistics of pixels."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 

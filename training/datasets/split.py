@@ -1,7 +1,5 @@
 """Split of a data set by group into a training and a validation part."""
 
-from __future__ import annotations
-
 import hashlib
 import random
 from collections import defaultdict

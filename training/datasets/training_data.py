@@ -1,7 +1,5 @@
 """Data of a training run: a data set, split and read into memory."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path

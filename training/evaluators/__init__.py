@@ -3,8 +3,6 @@
 Each kind of model output has an evaluator. Evaluators work on logits, so the network runs only once.
 """
 
-from __future__ import annotations
-
 from handlers.recipe import Recipe
 from training.evaluators.binary import BinaryEvaluator
 from training.evaluators.evaluator import Evaluator

@@ -1,7 +1,5 @@
 """Evaluates classifiers with two labels."""
 
-from __future__ import annotations
-
 import numpy as np
 from numpy.typing import NDArray
 

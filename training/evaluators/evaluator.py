@@ -1,7 +1,5 @@
 """Interface of evaluators, and their result."""
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Evaluates classifiers with more than two labels."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from handlers.recipe import Recipe

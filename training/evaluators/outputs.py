@@ -1,7 +1,5 @@
 """Outputs of a network for images in memory."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

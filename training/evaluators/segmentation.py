@@ -1,7 +1,5 @@
 """Evaluates segmentations."""
 
-from __future__ import annotations
-
 from typing import Final
 
 import numpy as np

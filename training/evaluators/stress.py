@@ -4,8 +4,6 @@ A model may rely on how the films of its training data were made. The results he
 never used to choose the threshold.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Final

@@ -1,7 +1,5 @@
 """Lightning modules: loss, optimizer and validation of each task."""
 
-from __future__ import annotations
-
 import torch
 
 from handlers.recipe import Recipe

@@ -1,7 +1,5 @@
 """Base class of the Lightning modules: optimizer, schedule, and reproducible dropout."""
 
-from __future__ import annotations
-
 from abc import abstractmethod
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Lightning module of classifications."""
 
-from __future__ import annotations
-
 import torch
 from torch import nn
 from torch.nn.functional import cross_entropy

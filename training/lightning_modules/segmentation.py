@@ -1,7 +1,5 @@
 """Lightning module of segmentations."""
 
-from __future__ import annotations
-
 import torch
 from monai.losses.dice import DiceFocalLoss
 from torch import nn

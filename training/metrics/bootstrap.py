@@ -1,7 +1,5 @@
 """Confidence intervals by a bootstrap over patients."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final

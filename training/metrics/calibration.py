@@ -1,7 +1,5 @@
 """Calibration of logits: temperature scaling (Guo et al. 2017) and a bias offset (Platt 1999)."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 from typing import Any, Final

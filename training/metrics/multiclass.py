@@ -1,7 +1,5 @@
 """Metrics of a classifier with more than two labels."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 

@@ -5,8 +5,6 @@ of one mask to the nearest edge pixel of the other, and the larger of both direc
 reloaded, Nature Methods 2024). An edge pixel has one of its four neighbours outside the mask.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass

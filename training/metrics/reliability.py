@@ -1,7 +1,5 @@
 """Reliability: compares probabilities with observed frequencies, bin by bin."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

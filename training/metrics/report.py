@@ -1,7 +1,5 @@
 """Schema of `metrics.json`."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping
 from pathlib import Path

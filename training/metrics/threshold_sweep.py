@@ -1,7 +1,5 @@
 """Metrics over all thresholds: counts for every threshold, areas under curves, and the choice of a threshold."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 from typing import Any

@@ -12,8 +12,6 @@ a dict of tensors with N rows each:
 Keys and shapes of the weights are those of the original systems, so their checkpoints load unchanged.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Final
 

@@ -1,7 +1,5 @@
 """Brain slice networks of system S0, for slices of 3 x 224 x 224: convolutions, self-attention, or both."""
 
-from __future__ import annotations
-
 import math
 from typing import Final
 

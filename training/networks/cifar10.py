@@ -1,7 +1,5 @@
 """CIFAR-10 networks of system S1; they take photographs of 3 x 32 x 32."""
 
-from __future__ import annotations
-
 from typing import Final
 
 import torch

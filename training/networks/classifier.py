@@ -1,7 +1,5 @@
 """Base class of classifiers."""
 
-from __future__ import annotations
-
 from typing import ClassVar
 
 from torch import nn

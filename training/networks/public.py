@@ -1,7 +1,5 @@
 """Networks of torchvision and MONAI, adapted to the recipes' outputs."""
 
-from __future__ import annotations
-
 from typing import Any, Final
 
 import torch

@@ -1,7 +1,5 @@
 """Plots of an evaluation, as PNG files in a folder."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

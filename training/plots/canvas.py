@@ -1,7 +1,5 @@
 """Canvas of a plot: without pyplot's global state, with reproducible bytes, readable in grayscale."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path

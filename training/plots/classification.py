@@ -3,8 +3,6 @@
 As in `training.metrics.binary`, `positive` is the truth and `probability` the prediction, both of shape (N,).
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 

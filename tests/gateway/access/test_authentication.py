@@ -1,7 +1,5 @@
 """Authentication by API keys and tokens, and addresses that require it."""
 
-from __future__ import annotations
-
 import asyncio
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta

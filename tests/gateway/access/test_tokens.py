@@ -1,7 +1,5 @@
 """Authentication by tokens."""
 
-from __future__ import annotations
-
 import asyncio
 import base64
 import json

@@ -1,7 +1,5 @@
 """Requests to the model server, and the problems that its failures become."""
 
-from __future__ import annotations
-
 import asyncio
 import socket
 import time

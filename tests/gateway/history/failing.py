@@ -1,7 +1,5 @@
 """A history that works, fails or hangs."""
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import Sequence
 from datetime import datetime

@@ -1,7 +1,5 @@
 """Results for tests."""
 
-from __future__ import annotations
-
 import hashlib
 import secrets
 from datetime import UTC, datetime, timedelta

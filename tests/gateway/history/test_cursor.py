@@ -1,7 +1,5 @@
 """Positions and cursors."""
 
-from __future__ import annotations
-
 import base64
 from datetime import UTC, datetime, timedelta, timezone
 from uuid import UUID

@@ -1,7 +1,5 @@
 """Creation of the history from settings."""
 
-from __future__ import annotations
-
 import asyncio
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Behaviour of every history store."""
 
-from __future__ import annotations
-
 import random
 from datetime import datetime, timedelta
 from typing import Any

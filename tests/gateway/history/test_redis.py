@@ -1,7 +1,5 @@
 """Redis history: keys, expiry, bounded work, failures."""
 
-from __future__ import annotations
-
 import asyncio
 import os
 import signal

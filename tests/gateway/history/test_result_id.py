@@ -1,7 +1,5 @@
 """Ids of results."""
 
-from __future__ import annotations
-
 import time
 import uuid
 

@@ -1,7 +1,5 @@
 """SQLite history: permissions, schema, several processes, many rows."""
 
-from __future__ import annotations
-
 import asyncio
 import os
 import sqlite3

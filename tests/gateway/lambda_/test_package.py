@@ -1,7 +1,5 @@
 """The Lambda package: reproducible, complete, and independent of this environment."""
 
-from __future__ import annotations
-
 import json
 import os
 import subprocess

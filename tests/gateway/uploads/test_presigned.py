@@ -1,7 +1,5 @@
 """Presigned uploads to moto's S3, and predictions of them."""
 
-from __future__ import annotations
-
 import asyncio
 import base64
 import json

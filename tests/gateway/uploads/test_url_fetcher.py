@@ -1,7 +1,5 @@
 """Fetching of URLs, with a TLS web server on the loopback interface."""
 
-from __future__ import annotations
-
 import asyncio
 import gzip
 import http.server

@@ -1,7 +1,5 @@
 """Tests of radserve.auth.key_check and radserve.auth.key_sources."""
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import logging

@@ -1,7 +1,5 @@
 """Tests of radserve.build.catalog."""
 
-from __future__ import annotations
-
 import json
 import zipfile
 from pathlib import Path

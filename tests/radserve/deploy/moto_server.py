@@ -15,8 +15,6 @@ moto 5.2 executes change sets incompletely and lacks some resource types. This m
   them.
 """
 
-from __future__ import annotations
-
 import ipaddress
 import sys
 from functools import partial

@@ -1,7 +1,5 @@
 """Tests of radserve.proxy.access_events."""
 
-from __future__ import annotations
-
 import asyncio
 import logging
 import socket

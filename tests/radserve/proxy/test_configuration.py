@@ -1,7 +1,5 @@
 """Tests of radserve.proxy.configuration: the template; see test_options for the rendered text."""
 
-from __future__ import annotations
-
 import pytest
 
 from radserve.errors import ServeError

@@ -1,7 +1,5 @@
 """Tests of radserve.proxy.nginx and radserve.proxy.standalone, with a real nginx."""
 
-from __future__ import annotations
-
 import asyncio
 import os
 import signal

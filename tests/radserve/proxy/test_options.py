@@ -3,8 +3,6 @@
 tests/e2e/test_proxy*.py send requests to an nginx with this configuration.
 """
 
-from __future__ import annotations
-
 import os
 import re
 import shutil

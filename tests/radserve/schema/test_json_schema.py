@@ -1,7 +1,5 @@
 """Documents that handlers, gateway and server really write, against the JSON Schema and its models."""
 
-from __future__ import annotations
-
 import asyncio
 import base64
 import json

@@ -1,7 +1,5 @@
 """Fixtures with the components of a server and a fake TorchServe."""
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, replace

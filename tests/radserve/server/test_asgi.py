@@ -1,7 +1,5 @@
 """Tests of radserve.server.asgi."""
 
-from __future__ import annotations
-
 import asyncio
 import socket
 import stat

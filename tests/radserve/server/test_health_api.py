@@ -1,7 +1,5 @@
 """Tests of radserve.server.health_api."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import httpx

@@ -1,7 +1,5 @@
 """Tests of radserve.server.metrics."""
 
-from __future__ import annotations
-
 import asyncio
 import time
 from datetime import UTC, datetime

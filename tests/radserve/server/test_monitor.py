@@ -1,7 +1,5 @@
 """Tests of radserve.server.monitor."""
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import Callable
 

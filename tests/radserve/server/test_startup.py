@@ -1,7 +1,5 @@
 """Tests of radserve.server.startup."""
 
-from __future__ import annotations
-
 import asyncio
 import os
 import threading

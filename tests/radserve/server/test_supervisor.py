@@ -1,7 +1,5 @@
 """Tests of radserve.server.supervisor, with a fake TorchServe as a child process and a real nginx."""
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import os

@@ -1,7 +1,5 @@
 """Tests of radserve.torchserve.launch."""
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Tests of radserve.torchserve.readiness and radserve.torchserve.verified_models."""
 
-from __future__ import annotations
-
 import asyncio
 from datetime import UTC, datetime
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Tests of radserve.torchserve.registry: locks of busy workers."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterator
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Fixtures: the version management of one server, in front of a fake TorchServe."""
 
-from __future__ import annotations
-
 import asyncio
 import fcntl
 import time

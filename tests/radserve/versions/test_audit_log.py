@@ -1,7 +1,5 @@
 """Tests of radserve.versions.audit_log."""
 
-from __future__ import annotations
-
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Tests of radserve.versions.deployment_state against a fake TorchServe."""
 
-from __future__ import annotations
-
 import asyncio
 from datetime import UTC, datetime
 from pathlib import Path

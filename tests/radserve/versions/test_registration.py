@@ -1,7 +1,5 @@
 """Tests of radserve.versions.registration."""
 
-from __future__ import annotations
-
 import pytest
 
 from radserve.errors import ArchiveError, NotServedError, VersionFailedError

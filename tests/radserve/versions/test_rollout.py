@@ -1,7 +1,5 @@
 """Tests of radserve.versions.rollout against a fake TorchServe and simulated traffic."""
 
-from __future__ import annotations
-
 import asyncio
 from contextlib import AsyncExitStack
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Tests of radserve.versions.rollout_manager."""
 
-from __future__ import annotations
-
 import pytest
 
 from radserve.errors import ConflictError, NotServedError

@@ -1,7 +1,5 @@
 """Tests of radserve.versions.server_state."""
 
-from __future__ import annotations
-
 from datetime import UTC, datetime
 from pathlib import Path
 

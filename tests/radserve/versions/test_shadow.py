@@ -1,7 +1,5 @@
 """Tests of radserve.versions.shadow."""
 
-from __future__ import annotations
-
 import asyncio
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Tests of radserve.versions.unregistration."""
 
-from __future__ import annotations
-
 import asyncio
 
 import pytest

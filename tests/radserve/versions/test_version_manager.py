@@ -1,7 +1,5 @@
 """Tests of radserve.versions.version_manager against a fake TorchServe."""
 
-from __future__ import annotations
-
 import asyncio
 
 import pytest

@@ -1,7 +1,5 @@
 """Tests of radserve.versions.views against a fake TorchServe."""
 
-from __future__ import annotations
-
 import pytest
 
 from radserve.errors import NotServedError
