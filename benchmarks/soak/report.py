@@ -39,7 +39,17 @@ def summarise(
             "during the supervisor's own death": _count(item.cause for item in lost if id(item) in dead),
             "otherwise": _count(item.cause for item in lost if id(item) not in dead),
         },
-        "wrong": _count(f"{item.body}: {item.wrong}" for item in records if item.wrong),
+        "wrong": [
+            {
+                "at": item.begin - begin,
+                "event": _kind(item, events),
+                "body": item.body,
+                "difference": item.wrong,
+                "request_id": item.request_id,
+            }
+            for item in records
+            if item.wrong
+        ],
         "errors": _count(f"{item.cause} ({_kind(item, events)})" for item in records if item.status >= 500),
         "events": [_event(event, during[id(event)], begin) for event in events],
         "latency": {
@@ -66,7 +76,7 @@ def _failures(report: Mapping[str, Any]) -> list[str]:
     """Return why the run failed; empty if it passed."""
     failures = []
     if report["wrong"]:
-        failures.append(f"{sum(report['wrong'].values())} responses are wrong")
+        failures.append(f"{len(report['wrong'])} responses are wrong")
     if lost := sum(report["lost"]["otherwise"].values()):
         failures.append(f"{lost} requests were lost outside the supervisor's own death")
     failures += [
@@ -142,7 +152,9 @@ def show(report: Mapping[str, Any], console: Console) -> None:
         ([kind, *(counts.get(status, 0) for status in statuses)] for kind, counts in report["outcomes"].items()),
     )
     for title, counts in {
-        "Wrong responses": report["wrong"],
+        "Wrong responses": _count(
+            f"{item['body']} ({item['event']}): {item['difference']}" for item in report["wrong"]
+        ),
         "5xx by cause": report["errors"],
         **{f"Lost {when}": causes for when, causes in report["lost"].items()},
     }.items():

@@ -176,6 +176,8 @@ class Record:
         Status and title of an error, or the exception.
     wrong
         How the response differs from the reference; empty if it does not.
+    request_id
+        In the proxy's access log.
     """
 
     begin: float
@@ -185,6 +187,7 @@ class Record:
     status: int
     cause: str
     wrong: str
+    request_id: str
 
 
 class Traffic:
@@ -268,7 +271,7 @@ class Traffic:
     def _send(self, connection: http.client.HTTPConnection, body: Body, version: str | None) -> Record:
         path = f"/predictions/{NAME}" + (f"/{version}" if version else "")
         begin = time.monotonic()
-        status, cause, wrong = 0, "", ""
+        status, cause, wrong, request_id = 0, "", "", ""
         try:
             with suppress(BrokenPipeError):  # rejected before the end of the body; the response is there already
                 connection.request("POST", path, body.content, {"X-API-Key": self._key} | dict(body.headers))
@@ -277,10 +280,10 @@ class Traffic:
         except (OSError, http.client.HTTPException) as error:
             cause = f"{type(error).__name__}: {error}"[:100]
         else:
-            status = response.status
+            status, request_id = response.status, response.headers.get("X-Request-Id", "")
             cause = "" if status == 200 else f"{status} {_title(content)}"
             wrong = check(self._material, body, version, self._answerable(begin), status, content)
-        return Record(begin, time.monotonic(), body.kind, body.name, status, cause, wrong)
+        return Record(begin, time.monotonic(), body.kind, body.name, status, cause, wrong, request_id)
 
     def _answerable(self, begin: float) -> frozenset[str]:
         """Return the versions that were allowed at some time since `begin`."""
