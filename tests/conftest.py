@@ -38,6 +38,12 @@ CI_SKIPS: Final = (
 """Reasons to skip that hold in CI as well."""
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Run the files with long set-ups first, so that the test processes end at about the same time."""
+    slow, e2e = ({item.path for item in items if mark in item.keywords} for mark in ("slow", "e2e"))
+    items.sort(key=lambda item: (item.path not in slow, item.path not in e2e))
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """In CI, fail a test that skips for lack of data or tools: it would otherwise never run anywhere."""

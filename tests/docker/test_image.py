@@ -255,7 +255,7 @@ def test_lambda_environment_predicts_without_torchserve(checkout: Path, image: s
         "--env",
         f"PATH={home}/.venv/bin:/usr/bin:/bin",
     ]
-    arguments += ["--env", f"RADSERVE_GATEWAY_ARCHIVE={home}/model_store/chest-xray-cnn-1.0.0.mar"]
+    arguments += ["--entrypoint", "", "--env", f"RADSERVE_GATEWAY_ARCHIVE={home}/model_store/chest-xray-cnn-1.0.0.mar"]
     sample = (ROOT / "archives" / "chest-xray-cnn" / "sample.png").read_bytes()
     headers = {"Content-Type": "image/png", "Authorization": f"Bearer {keys.texts['predict']}"}
     with invoked(name, keys, *arguments, f"{home}/.venv/bin/{START}") as (runtime, container):

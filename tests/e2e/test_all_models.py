@@ -25,7 +25,7 @@ from radserve.build.source import Source, find_sources
 from tests.conftest import ROOT
 from tests.handlers.images import dicom, npy, saved
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 
 RECIPES = {path.parent.name: recipes.load(path) for path in sorted((ROOT / "archives").glob("*/archive.yaml"))}
 TEN = {

@@ -24,6 +24,8 @@ from training.train import Options, train
 
 from .conftest import LENET, Trained, copy_archive, make_glioma
 
+pytestmark = pytest.mark.slow
+
 UNET = (
     "validation=0.5",
     "epochs=6",

@@ -15,6 +15,8 @@ from training.train import Options, train
 
 from .conftest import ROOT, Trained, copy_archive
 
+pytestmark = pytest.mark.slow
+
 QUICK = ("epochs=2", "batch=20", "average=0.5", "validation=0.2")
 NOWHERE = "http://127.0.0.1:9"
 """A proxy that does not exist, so that network access fails."""

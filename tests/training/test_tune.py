@@ -17,6 +17,8 @@ from training.tune import Options, tune
 
 from .conftest import ROOT, copy_archive
 
+pytestmark = pytest.mark.slow
+
 QUICK = ("epochs=1", "batch=20", "average=0.5", "validation=0.2")
 
 
