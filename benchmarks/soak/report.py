@@ -102,7 +102,7 @@ def _count(values: Iterable[str]) -> dict[str, int]:
 def _latency(records: Iterable[Record]) -> dict[str, float]:
     """Return percentiles of the latency of small valid bodies that got a response, in ms."""
     times = [1e3 * (item.end - item.begin) for item in records if item.kind == "good" and item.status]
-    p50, p99, most = np.percentile(times, [50, 99, 100]) if times else (float("nan"),) * 3
+    p50, p99, most = np.percentile(times or [0.0], [50, 99, 100])
     return {"count": len(times), "p50": float(p50), "p99": float(p99), "max": float(most)}
 
 
