@@ -9,7 +9,7 @@ import shutil
 import tempfile
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import handlers
 from handlers.recipe import Recipe
@@ -18,9 +18,6 @@ from radserve.build import model_store as store_index
 from radserve.build.model_store import UNTRAINED, Entry
 from radserve.build.source import Source
 from radserve.errors import BuildError, MissingWeightsError
-
-if TYPE_CHECKING:
-    from handlers.torchserve_handler import TorchServeHandler
 
 _COPIED: Final = {
     "archive.yaml": "archive.yaml",
@@ -63,19 +60,20 @@ def _modules(package: str) -> list[Path]:
 def build(source: Source, store: Path) -> Entry:
     """Export, verify and pack one model, and add it to the index of the store.
 
-    Raises
-    ------
-    MissingWeightsError
-        If the weights are not shipped and `source.untrained` is false.
-    BuildError
-        If the folder is incomplete, or recipe, weights, metrics and network do not match.
+    Raises MissingWeightsError if the weights are not shipped and `source.untrained` is false, and BuildError if the
+    folder is incomplete, or recipe, weights, metrics and network do not match.
     """
     _check_weights(source)
     store.mkdir(parents=True, exist_ok=True)
     _check_store(source, store)
     with tempfile.TemporaryDirectory(prefix=".build-", dir=store) as scratch:
         stage, archive = Path(scratch) / "stage", Path(scratch) / "packed.mar"
-        trained = _placeholder(source, Path(scratch) / "untrained") if source.untrained else source
+        trained = source
+        if source.untrained:
+            from radserve.build import placeholder
+
+            folder = Path(scratch) / "untrained"
+            trained = Source(folder, placeholder.create(source, folder))
         _check_metrics(trained)
         _stage(trained, stage)
         mar.pack(stage, trained.recipe, archive)
@@ -125,12 +123,6 @@ def _check_store(source: Source, store: Path) -> None:
         )
 
 
-def _placeholder(source: Source, folder: Path) -> Source:
-    from radserve.build import placeholder
-
-    return Source(folder, placeholder.create(source, folder))
-
-
 def _stage(source: Source, stage: Path) -> None:
     package = Path(handlers.__file__).parent
     shutil.copytree(package, stage / "handlers", ignore=shutil.ignore_patterns("__pycache__", "*.pyc"))
@@ -154,34 +146,19 @@ def _export(source: Source, stage: Path) -> None:
 
 
 def predict_sample(folder: Path, recipe: Recipe) -> str:
-    """Predict the sample of an unpacked archive.
-
-    Returns
-    -------
-    The content of the archive's `sample.json`.
-
-    Raises
-    ------
-    BuildError
-        If the sample is rejected.
-    """
+    """Return the content of the archive's `sample.json`: the prediction of the sample by an unpacked archive."""
+    from handlers.classification import Classification
     from handlers.errors import RequestError
     from handlers.pipeline import Pipeline
     from handlers.program import Program
     from handlers.response import Model
+    from handlers.segmentation import Segmentation
 
     pipeline = Pipeline(recipe, Program(folder / "program.pt2"))
     (result,) = pipeline([(folder / recipe.sample).read_bytes()])
     if isinstance(result, RequestError):
         raise BuildError(f"{recipe.name}: its sample {recipe.sample} is rejected: {result}")
-    handler = _handler(recipe)
+    # The handler that the archive will run.
+    handler = {"classification": Classification, "segmentation": Segmentation}[recipe.task]()
     handler.recipe, handler.model = recipe, Model(recipe.name, recipe.version, None, recipe.warning)
     return json.dumps(handler.summary(handler.predict(result).document), indent=2) + "\n"
-
-
-def _handler(recipe: Recipe) -> TorchServeHandler:
-    """Create the handler that the archive will run."""
-    from handlers.classification import Classification
-    from handlers.segmentation import Segmentation
-
-    return {"classification": Classification, "segmentation": Segmentation}[recipe.task]()

@@ -25,10 +25,7 @@ State = dict[str, torch.Tensor]
 def read(path: Path) -> State:
     """Read the weights from a file written by `torch.save`, without executing anything in it.
 
-    Raises
-    ------
-    WeightsImportError
-        If the file contains anything but tensors and plain values, or no weights.
+    Raises WeightsImportError if it contains anything but tensors and plain values, or no weights.
     """
     _require(path)
     try:
@@ -47,13 +44,7 @@ def read(path: Path) -> State:
 
 
 def sha256(path: Path) -> str:
-    """Hash a checkpoint.
-
-    Raises
-    ------
-    WeightsImportError
-        If it does not exist.
-    """
+    """Hash a checkpoint."""
     _require(path)
     return model_store.sha256(path)
 
@@ -79,13 +70,9 @@ def _unwrap(content: Any, path: Path) -> State:
 def fit(state: Mapping[str, torch.Tensor], network: torch.nn.Module, source: str) -> State:
     """Rename weights to the keys of a network, and check that they are complete and usable.
 
-    If the network wraps a public one (attribute `WRAPPED`, the prefix of that network's keys), keys without the
-    prefix are accepted as well.
-
-    Raises
-    ------
-    WeightsImportError
-        Lists every key that is missing, extra, of another shape, not finite, or too large for half precision.
+    If the network wraps a public one (attribute `WRAPPED`, the prefix of that network's keys), keys without the prefix
+    are accepted as well. A WeightsImportError lists every key that is missing, extra, of another shape, not finite, or
+    too large for half precision.
     """
     own = network.state_dict()
     prefixes = ("", getattr(network, "WRAPPED", ""))

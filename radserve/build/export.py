@@ -25,20 +25,9 @@ _BATCHES: Final = (1, 3)
 def export(network: torch.nn.Module, shape: tuple[int, int, int], path: Path) -> None:
     """Export a network with a dynamic batch; equal networks give equal files.
 
-    Parameters
-    ----------
-    network
-        In evaluation mode; takes (N, *shape) and returns a dict of tensors with the key `logits`.
-    shape
-        (channels, height, width).
-    path
-        File to write.
-
-    Raises
-    ------
-    BuildError
-        If the outputs of the program differ from those of the network, at several batch sizes, run by
-        `torch.export.load` and by `handlers.program`.
+    The network is in evaluation mode, takes (N, *shape) with shape (channels, height, width), and returns a dict of
+    tensors with the key `logits`. Raises BuildError if the outputs of the program differ from those of the network, at
+    several batch sizes, run by `torch.export.load` and by `handlers.program`.
     """
     batch = torch.export.Dim("batch", min=1, max=1024)
     program = torch.export.export(fuse(network), (torch.zeros(2, *shape),), dynamic_shapes=({0: batch},))

@@ -40,19 +40,9 @@ class ImportedWeights:
 
 
 def convert(recipe: Recipe, source: Path, out: Path) -> ImportedWeights:
-    """Convert a checkpoint to a weights file for the recipe's network.
+    """Convert a checkpoint of the original system to a safetensors file for the recipe's network.
 
-    Parameters
-    ----------
-    source
-        Checkpoint of the original system; see `radserve.build.checkpoint`.
-    out
-        Safetensors file to write; its folder must exist.
-
-    Raises
-    ------
-    WeightsImportError
-        If the checkpoint does not fit, or the folder of `out` does not exist.
+    Raises WeightsImportError if the checkpoint does not fit, or the folder of `out` does not exist.
     """
     if not out.parent.is_dir():
         raise WeightsImportError(f"{out}: folder {out.parent} does not exist; create it first.")
@@ -68,18 +58,8 @@ def convert(recipe: Recipe, source: Path, out: Path) -> ImportedWeights:
 def install(folder: Path, source: Path, *, original: bool) -> ImportedWeights:
     """Install the weights of a checkpoint in a model's folder, with a matching recipe and card.
 
-    If the recipe had trained weights, its major version increases, because two models must not share a version.
-    Metrics of the previous weights are deleted.
-
-    Parameters
-    ----------
-    original
-        Whether to use preprocessing, decision and calibration of `original.yaml`.
-
-    Raises
-    ------
-    WeightsImportError
-        If the checkpoint does not fit, or `original.yaml` is missing.
+    If the recipe had trained weights, its major version increases, because two models must not share a version. Metrics
+    of the previous weights are deleted. `original` applies preprocessing, decision and calibration of `original.yaml`.
     """
     previous = recipes.load(folder / "archive.yaml")
     digest = checkpoint.sha256(source)

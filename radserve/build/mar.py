@@ -34,15 +34,7 @@ _REQUIRED: Final = (
 
 
 def pack(folder: Path, recipe: Recipe, target: Path) -> None:
-    """Pack a folder with torch-model-archiver, then rewrite the parts that differ between builds.
-
-    Parameters
-    ----------
-    folder
-        Contains program.pt2, model-config.yaml and all other files of the archive.
-    target
-        The .mar to write.
-    """
+    """Pack a folder with torch-model-archiver, then rewrite the parts that differ between builds."""
     with tempfile.TemporaryDirectory(prefix="radserve-pack-") as name:
         scratch = Path(name)
         options = {
@@ -101,16 +93,9 @@ def _fixed_time(manifest: bytes) -> bytes:
 
 
 def verify(entry: Entry, store: Path) -> Recipe:
-    """Check an archive against its index entry, and its parts against each other.
+    """Check an archive against its index entry, and its parts against each other; return its recipe.
 
-    Returns
-    -------
-    The recipe in the archive.
-
-    Raises
-    ------
-    ArchiveError
-        If the archive is missing, differs from its entry, or is invalid.
+    Raises ArchiveError if the archive is missing, differs from its entry, or is invalid.
     """
     path = store / entry.file
     rebuild = f"Rebuild it: radserve build {entry.name}."

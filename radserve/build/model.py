@@ -21,10 +21,7 @@ from training import networks
 def load(recipe: Recipe, weights: Path) -> torch.nn.Module:
     """Create the network with its weights, in evaluation mode and single precision.
 
-    Raises
-    ------
-    BuildError
-        If the weights differ from those that the recipe names, or do not fit the network.
+    Raises BuildError if the weights differ from those that the recipe names, or do not fit the network.
     """
     if recipe.weights.sha256 is None:
         raise BuildError(
@@ -49,13 +46,7 @@ def load(recipe: Recipe, weights: Path) -> torch.nn.Module:
 
 
 def create(recipe: Recipe) -> torch.nn.Module:
-    """Create a recipe's network with random weights.
-
-    Raises
-    ------
-    BuildError
-        If the package that defines it is not installed.
-    """
+    """Create a recipe's network with random weights."""
     try:
         return networks.create(recipe.network, recipe.outputs)
     except ModuleNotFoundError as error:

@@ -22,15 +22,7 @@ _LOCK: Final = ".index.lock"
 
 
 class Entry(BaseModel):
-    """One archive in the index.
-
-    Attributes
-    ----------
-    sha256, size
-        Checksum and size in bytes of the archive.
-    inputs
-        Digest of the inputs of the build, to detect outdated archives.
-    """
+    """One archive in the index; `inputs` is the digest of the inputs of its build, to detect outdated archives."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -68,13 +60,7 @@ def order(version: str) -> tuple[int, ...]:
 
 
 def read(store: Path) -> Index:
-    """Read the index of a store; a store without an index is empty.
-
-    Raises
-    ------
-    ArchiveError
-        If the index is invalid.
-    """
+    """Read the index of a store; a store without an index is empty."""
     path = store / FILE
     if not path.exists():
         return Index()
@@ -93,13 +79,7 @@ def write(store: Path, index: Index) -> None:
 
 @contextmanager
 def locked(store: Path) -> Iterator[None]:
-    """Lock a store for changes; the lock is a separate file, because the index is replaced.
-
-    Raises
-    ------
-    ArchiveError
-        If the store is not writable.
-    """
+    """Lock a store for changes; the lock is a separate file, because the index is replaced."""
     try:
         lock = (store / _LOCK).open("ab")
     except OSError as error:
@@ -112,19 +92,8 @@ def locked(store: Path) -> Iterator[None]:
 def enter(entry: Entry, store: Path, archive: Path, *, replace: bool = True) -> None:
     """Move an archive into a store and add it to the index; safe for concurrent callers.
 
-    A trained archive replaces an untrained one of the same name.
-
-    Parameters
-    ----------
-    archive
-        File on the same file system as the store; it may already have its final path.
-    replace
-        Whether it may replace a different archive of the same name and version.
-
-    Raises
-    ------
-    ArchiveError
-        If `replace` is false and a different archive exists, or the store is not writable.
+    The archive is on the same file system and may have its final path. A trained archive replaces an untrained one of
+    the same name. With `replace` false, raises ArchiveError if another archive has the same name and version.
     """
     with locked(store):
         index = read(store)

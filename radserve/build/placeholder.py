@@ -29,18 +29,9 @@ deployment. No data was used; nothing was measured, calibrated or chosen.
 
 
 def create(source: Source, folder: Path) -> Recipe:
-    """Create a copy of a model's folder with random weights; equal recipes get equal weights.
+    """Create a copy of a model's folder with random weights, and return its recipe, which is marked as untrained.
 
-    Parameters
-    ----------
-    source
-        Model whose sample and `torchserve.yaml` are copied.
-    folder
-        Folder to create.
-
-    Returns
-    -------
-    The recipe that was written to `folder`; it is marked as untrained.
+    Equal recipes get equal weights.
     """
     recipe = source.recipe
     folder.mkdir()

@@ -14,13 +14,7 @@ from radserve.errors import BuildError
 
 @dataclass(frozen=True)
 class Source:
-    """A model's folder and recipe.
-
-    Attributes
-    ----------
-    untrained
-        Whether to build with placeholder weights.
-    """
+    """A model's folder and recipe; `untrained` to build it with placeholder weights."""
 
     folder: Path
     recipe: Recipe
@@ -55,19 +49,8 @@ class Source:
 def find_sources(archives: Path, names: Iterable[str] = (), *, untrained: bool = False) -> list[Source]:
     """Read the recipes of the given models, or of all.
 
-    Parameters
-    ----------
-    archives
-        Folder that contains one folder per model.
-    untrained
-        Whether to build models that lack weights with placeholder weights.
-
-    Raises
-    ------
-    RecipeError
-        If a recipe is missing or invalid.
-    BuildError
-        If the folder contains no recipe, or a recipe's name differs from its folder's.
+    `untrained` gives models that lack weights placeholder weights. Raises RecipeError if a recipe is missing or
+    invalid, and BuildError if there is none, or its name differs from its folder's.
     """
     selected = list(names) or sorted(path.parent.name for path in archives.glob("*/archive.yaml"))
     if not selected:

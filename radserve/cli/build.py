@@ -7,6 +7,8 @@ from typing import Annotated, Final
 
 import typer
 
+from radserve.build import builder
+from radserve.build.source import find_sources
 from radserve.cli.serve import MODEL_STORE, Store
 from radserve.errors import MissingWeightsError, RadServeError
 
@@ -36,9 +38,6 @@ def build(
     0    every archive was built
     1    at least one archive failed; its line says why
     """
-    from radserve.build import builder
-    from radserve.build.source import find_sources
-
     if everything and names:
         raise typer.BadParameter("--all and model names exclude each other.")
     failed = False
@@ -74,8 +73,7 @@ def import_weights(
     Accepts a state dict, alone or under state_dict, model_state_dict or model, with or without the prefix of
     DataParallel. Nothing in the file is executed. Keys that do not fit are listed.
     """
-    from radserve.build import import_weights as importer
-    from radserve.build.source import find_sources
+    from radserve.build import import_weights as importer  # loads torch
 
     if (out is None) == (not install):
         raise typer.BadParameter("Name a destination: either --out FILE or --install.")

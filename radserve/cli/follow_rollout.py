@@ -9,8 +9,8 @@ from rich.console import Console, Group
 from rich.live import Live
 from rich.text import Text
 
-from radserve.cli import units, versions_view
-from radserve.cli.table import safe
+from radserve.cli import terminal, versions_view
+from radserve.cli.terminal import safe
 from radserve.errors import ClientError, InvalidResponseError, ServerFailedError, UnreachableError
 from radserve.schema.rollout import RolloutStatus
 
@@ -27,14 +27,8 @@ _START_TOLERANCE_SECONDS: Final = 1.0
 def follow(control: Control, status: RolloutStatus, progress: ProgressLog) -> RolloutStatus:
     """Poll a rollout until it is done, and report its progress.
 
-    Raises
-    ------
-    UnreachableError
-        If the server stays unavailable.
-    RejectedRequestError
-        If the server no longer knows the rollout.
-    InvalidResponseError
-        If another rollout has replaced it.
+    Raises UnreachableError if the server stays unavailable, RejectedRequestError if it no longer knows the rollout,
+    and InvalidResponseError if another rollout has replaced it.
     """
     first = status
     while True:
@@ -73,18 +67,17 @@ class ProgressLog:
 
     def __init__(self, out: Console) -> None:
         self._out = out
-        self._live = Live(console=out, transient=True, auto_refresh=False) if out.is_terminal else None
+        self._live = Live(console=out, transient=True, auto_refresh=False)
         self._printed: tuple[object, ...] | None = None
         self._unavailable = False
 
     def __enter__(self) -> Self:
-        if self._live is not None:
+        if self._out.is_terminal:
             self._live.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._live is not None:
-            self._live.stop()
+        self._live.stop()
 
     def update(self, status: RolloutStatus) -> None:
         """Report a status; print a line only if it differs from the last one."""
@@ -95,7 +88,7 @@ class ProgressLog:
         if key != self._printed:
             self._printed = key
             self._print(safe(f"{status.phase.replace('_', ' ')} ({versions_view.step(status)}): {status.detail}"))
-        if self._live is not None:
+        if self._out.is_terminal:
             self._live.update(_picture(status), refresh=True)
 
     def report_unavailable(self, error: ClientError) -> None:
@@ -108,6 +101,6 @@ class ProgressLog:
 
 
 def _picture(status: RolloutStatus) -> Group:
-    elapsed = units.age(time.time() - (status.step_started or status.started).timestamp())
+    elapsed = terminal.age(time.time() - (status.step_started or status.started).timestamp())
     line = f"{status.phase}, {versions_view.step(status)}, for {elapsed} (Ctrl-C stops watching)"
     return Group(versions_view.traffic(status), safe(line, "dim"))

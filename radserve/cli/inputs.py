@@ -19,27 +19,13 @@ SUFFIXES: Final = frozenset(
 
 @dataclass(frozen=True)
 class Source:
-    """One image to send.
-
-    Attributes
-    ----------
-    name
-        File name in the report.
-    folder
-        Folder on the command line that contains the file, if any.
-    """
+    """One image to send: its name in the report, and the folder on the command line that contains it, if any."""
 
     name: str
     folder: Path | None = None
 
     def content(self, limit: int) -> bytes:
-        """Read at most `limit` + 1 bytes of the image.
-
-        Raises
-        ------
-        OSError
-            If it cannot be read.
-        """
+        """Read at most `limit` + 1 bytes of the image."""
         if self.name == STDIN:
             return sys.stdin.buffer.read(limit + 1)
         with Path(self.name).open("rb") as file:
@@ -69,11 +55,6 @@ def find(arguments: Sequence[str]) -> Inputs:
     A named file is always an image. In folders, recursively, images are files with the suffix of an image, without a
     suffix, or with a number as suffix, since DICOM files are often named by UIDs. Hidden files, links to folders and
     the index DICOMDIR are ignored.
-
-    Raises
-    ------
-    InvalidCallError
-        If an argument does not exist or cannot be listed, or no image is found.
     """
     if arguments.count(STDIN) > 1:
         raise InvalidCallError("'-' (standard input) can be given only once.")

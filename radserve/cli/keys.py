@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-if TYPE_CHECKING:
-    from radserve.auth.api_keys import Keys
+from radserve.auth import key_file, keyring
+from radserve.auth.api_keys import Key, Role, lifetime, parse
+from radserve.cli import terminal
 
 app = typer.Typer(help="Create, list and revoke the API keys of a published server.", no_args_is_help=True)
 
@@ -32,9 +33,6 @@ def create(
     expires: Annotated[str, typer.Option(help="Lifetime, as 12h, 90d or 52w; unlimited if empty.")] = "",
 ) -> None:
     """Create a key and print it once; only a digest is stored."""
-    from radserve.auth import key_file
-    from radserve.auth.api_keys import Role, lifetime
-
     unknown = sorted(set(role) - set(Role))
     if unknown:
         raise typer.BadParameter(f"--role has value {unknown[0]!r}; choose from {', '.join(Role)}.")
@@ -51,32 +49,23 @@ def create(
 
 
 @app.command("list")
-def list_(
-    *,
-    keys: KeysOption,
-    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
-) -> None:
+def list_(*, keys: KeysOption, json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
     """List the keys with id, name, roles and dates, without their secrets."""
-    from radserve.auth import keyring
-    from radserve.auth.api_keys import parse
-
     source = keyring.source(keys)
     stored = parse(source.read(), source.name)
     if json:
         typer.echo(stored.model_dump_json(indent=2, exclude={"keys": {"__all__": {"sha256"}}}))
     else:
-        _print_table(stored)
+        rows = (
+            (key.id, key.name, ", ".join(key.roles), f"{key.created:%Y-%m-%d %H:%M}", _expiry(key))
+            for key in stored.keys
+        )
+        terminal.console().print(terminal.table("Id", "Name", "Roles", "=Created", "=Expires", rows=rows))
 
 
 @app.command()
-def revoke(
-    key: Annotated[str, typer.Argument(help="Id or name.")],
-    *,
-    keys: KeysOption,
-) -> None:
+def revoke(key: Annotated[str, typer.Argument(help="Id or name.")], *, keys: KeysOption) -> None:
     """Revoke a key; a running server rejects it within ten seconds."""
-    from radserve.auth import key_file
-
     revoked = key_file.revoke(_file(keys), key)
     typer.echo(f"Revoked {revoked.name} ({revoked.id}).", err=True)
 
@@ -90,12 +79,5 @@ def _file(source: str) -> Path:
     return Path(source)
 
 
-def _print_table(keys: Keys) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table("Id", "Name", "Roles", "Created", "Expires")
-    for key in keys.keys:
-        expires = "never" if key.expires is None else f"{key.expires:%Y-%m-%d %H:%M}" + " expired" * key.expired()
-        table.add_row(key.id, key.name, ", ".join(key.roles), f"{key.created:%Y-%m-%d %H:%M}", expires)
-    Console().print(table)
+def _expiry(key: Key) -> str:
+    return "never" if key.expires is None else f"{key.expires:%Y-%m-%d %H:%M}" + " expired" * key.expired()

@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import sys
 from dataclasses import dataclass
-from importlib import import_module
+from pkgutil import resolve_name
 from typing import Any, Final
 
 import typer
@@ -16,28 +16,20 @@ from typer.core import TyperCommand, TyperGroup
 
 from radserve.errors import RadServeError
 
-OURS: Final = frozenset({"gateway", "handlers", "radserve", "training"})
+_OWN: Final = frozenset({"gateway", "handlers", "radserve"})
+"""Packages of every installation; an import error of one is a defect."""
 
 
 @dataclass(frozen=True)
 class Command:
-    """Where a command or a group of commands is defined.
-
-    Attributes
-    ----------
-    target
-        `module:name` of a function or of a `typer.Typer`.
-    extra
-        Optional dependencies that it needs: `pip install 'radserve[EXTRA]'`.
-    """
+    """Definition (`module:name`) of a command or a `typer.Typer`, and the extra of radserve that it needs."""
 
     target: str
     extra: str | None = None
 
     def load(self, name: str) -> Any:
         """Import the definition."""
-        module, _, attribute = self.target.partition(":")
-        definition = getattr(import_module(module), attribute)
+        definition = resolve_name(self.target)
         if not isinstance(definition, typer.Typer):
             app = typer.Typer(add_completion=False)
             app.command(name)(definition)
@@ -58,10 +50,10 @@ COMMANDS: Final = {
     "store": Command("radserve.cli.store:app", "store"),
     "models": Command("radserve.cli.models:app"),
     "rollout": Command("radserve.cli.rollout:rollout"),
-    "apply": Command("radserve.cli.apply:apply"),
-    "diff": Command("radserve.cli.apply:diff"),
-    "audit": Command("radserve.cli.apply:audit"),
-    "deploy": Command("radserve.cli.deploy:app", "deploy"),
+    "apply": Command("radserve.cli.deployment_file:apply"),
+    "diff": Command("radserve.cli.deployment_file:diff"),
+    "audit": Command("radserve.cli.models:audit"),
+    "deploy": Command("radserve.cli.aws:app", "deploy"),
     "data": Command("training.cli:data_app", "train"),
     "train": Command("training.cli:train", "train"),
     "tune": Command("training.cli:tune", "train"),
@@ -85,9 +77,13 @@ class LazyGroup(TyperGroup):
         try:
             return command.load(cmd_name)
         except ModuleNotFoundError as error:
-            if (error.name or "").partition(".")[0] in OURS - {"training"}:
+            if _is_own(error):
                 raise
             return _unavailable(cmd_name, error)
+
+
+def _is_own(error: ModuleNotFoundError) -> bool:
+    return (error.name or "").partition(".")[0] in _OWN
 
 
 def _unavailable(name: str, error: ModuleNotFoundError) -> TyperCommand:
@@ -125,10 +121,8 @@ def main() -> None:
     except ModuleNotFoundError as error:
         name = next((word for word in sys.argv[1:] if word in COMMANDS), "")
         extra = COMMANDS[name].extra if name else None
-        if extra is None or (error.name or "").partition(".")[0] in OURS - {"training"}:
+        if extra is None or _is_own(error):
             raise
-        message = (
-            f"{error.name} is not installed. Install the packages of this command: pip install 'radserve[{extra}]'"
-        )
-        typer.echo(f"radserve: {message}", err=True)
+        advice = f"Install the packages of this command: pip install 'radserve[{extra}]'"
+        typer.echo(f"radserve: {error.name} is not installed. {advice}", err=True)
         sys.exit(1)

@@ -1,42 +1,38 @@
-"""`radserve models`: show and change the versions of a running server's models."""
+"""`radserve models` and `radserve audit`: show and change the versions of a running server's models."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from radserve.cli.control_options import Connect, Json, Name, Reason, Version, with_connection
-
-if TYPE_CHECKING:
-    from radserve.schema.control import ModelStatus, VersionStatus
+from radserve.cli import terminal, versions_view
+from radserve.cli.control_options import Json, Name, Reason, Server, Version
+from radserve.cli.options import with_groups
+from radserve.schema.control import AuditLog
 
 app = typer.Typer(help="Show and change the model versions of a running server.", no_args_is_help=True)
 
 
 @app.command("list")
-@with_connection
-def list_(connect: Connect, *, json: Json = False) -> None:
+@with_groups
+def list_(*, json: Json = False, server: Server) -> None:
     """List every version of every model."""
-    from radserve.cli import versions_view
-
-    with connect() as server:
-        status = server.overview()
-    (versions_view.json if json else versions_view.overview)(versions_view.console(), status)
+    with server.connect() as control:
+        versions_view.show(control.overview(), versions_view.overview, json=json)
 
 
 @app.command("show")
-@with_connection
-def show_(connect: Connect, name: Name, *, json: Json = False) -> None:
+@with_groups
+def show_(name: Name, *, json: Json = False, server: Server) -> None:
     """Show a model's versions: workers, share, requests, errors, latency, checksums; and its rollout."""
-    with connect() as server:
-        _print_model(server.model(name), json=json)
+    with server.connect() as control:
+        versions_view.show(control.model(name), versions_view.model, json=json)
 
 
 @app.command()
-@with_connection
+@with_groups
 def register(
-    connect: Connect,
     name: Name,
     version: Version,
     *,
@@ -45,13 +41,12 @@ def register(
     ] = None,
     reason: Reason = None,
     json: Json = False,
+    server: Server,
 ) -> None:
     """Verify and start a version. It receives only requests that name it."""
-    from radserve.cli import versions_view
-
-    with connect() as server, versions_view.waiting(f"Registering {name} {version}"):
-        status = server.register(name, version, workers, reason)
-    _print_version(name, status, "registered", json=json)
+    with server.connect() as control, versions_view.waiting(f"Registering {name} {version}"):
+        status = control.register(name, version, workers, reason)
+    versions_view.show(status, versions_view.changed_version(name, "registered"), json=json)
     if not json:
         typer.echo(
             f"'radserve rollout {name} {version}' sends it requests in steps, 'radserve models promote' all at once.",
@@ -60,84 +55,77 @@ def register(
 
 
 @app.command()
-@with_connection
+@with_groups
 def scale(
-    connect: Connect,
     name: Name,
     version: Version,
     workers: Annotated[int, typer.Argument(min=1, help="New number of workers.")],
     *,
     reason: Reason = None,
     json: Json = False,
+    server: Server,
 ) -> None:
     """Change the number of workers of a version."""
-    from radserve.cli import versions_view
-
-    with connect() as server, versions_view.waiting(f"Scaling {name} {version} to {workers} workers"):
-        status = server.scale(name, version, workers, reason)
-    _print_version(name, status, "scaled", json=json)
+    with server.connect() as control, versions_view.waiting(f"Scaling {name} {version} to {workers} workers"):
+        status = control.scale(name, version, workers, reason)
+    versions_view.show(status, versions_view.changed_version(name, "scaled"), json=json)
 
 
 @app.command()
-@with_connection
-def promote(connect: Connect, name: Name, version: Version, *, reason: Reason = None, json: Json = False) -> None:
+@with_groups
+def promote(name: Name, version: Version, *, reason: Reason = None, json: Json = False, server: Server) -> None:
     """Send all requests to a version, without steps."""
-    with connect() as server:
-        _print_model(server.promote(name, version, reason), json=json)
+    with server.connect() as control:
+        versions_view.show(control.promote(name, version, reason), versions_view.model, json=json)
 
 
 @app.command()
-@with_connection
-def rollback(connect: Connect, name: Name, *, reason: Reason = None, json: Json = False) -> None:
+@with_groups
+def rollback(name: Name, *, reason: Reason = None, json: Json = False, server: Server) -> None:
     """Send all requests to the previous version; aborts a rollout in progress."""
-    with connect() as server:
-        _print_model(server.rollback(name, reason), json=json)
+    with server.connect() as control:
+        versions_view.show(control.rollback(name, reason), versions_view.model, json=json)
 
 
 @app.command()
-@with_connection
+@with_groups
 def unregister(
-    connect: Connect,
     name: Name,
     version: Version,
     *,
     force: Annotated[bool, typer.Option("--force", help="Also unregister the only version of a model.")] = False,
     reason: Reason = None,
     json: Json = False,
+    server: Server,
 ) -> None:
     """Stop serving a version; rejected while it receives requests or a rollout needs it."""
-    from json import dumps
-
-    with connect() as server:
-        server.unregister(name, version, reason, force=force)
-    document = {"name": name, "version": version, "state": "unregistered"}
-    typer.echo(dumps(document, indent=2) if json else f"{name} {version} unregistered.")
+    with server.connect() as control:
+        control.unregister(name, version, reason, force=force)
+    if json:
+        terminal.print_json({"name": name, "version": version, "state": "unregistered"})
+    else:
+        typer.echo(f"{name} {version} unregistered.")
 
 
 @app.command()
-@with_connection
-def export(connect: Connect, *, json: Json = False) -> None:
+@with_groups
+def export(*, json: Json = False, server: Server) -> None:
     """Print the deployment of the server as a file for 'radserve apply'."""
-    with connect() as server:
-        deployment = server.deployment()
-    if json:
-        typer.echo(deployment.model_dump_json(indent=2, exclude_none=True))
-        return
     from radserve.versions.deployment_file import to_yaml
 
-    typer.echo(to_yaml(deployment), nl=False)
+    with server.connect() as control:
+        deployment = control.deployment()
+    document = deployment.model_dump_json(indent=2, exclude_none=True) + "\n" if json else to_yaml(deployment)
+    typer.echo(document, nl=False)
 
 
-def _print_model(status: ModelStatus, *, json: bool) -> None:
-    from radserve.cli import versions_view
-
-    (versions_view.json if json else versions_view.model)(versions_view.console(), status)
-
-
-def _print_version(name: str, status: VersionStatus, change: str, *, json: bool) -> None:
-    from radserve.cli import versions_view
-
-    if json:
-        versions_view.json(versions_view.console(), status)
-    else:
-        versions_view.version(versions_view.console(), name, status, change)
+@with_groups
+def audit(
+    *,
+    limit: Annotated[int, typer.Option(min=1, help="Maximum number of entries.")] = 100,
+    json: Json = False,
+    server: Server,
+) -> None:
+    """Show who changed what, when and why; the newest entry last."""
+    with server.connect() as control:
+        versions_view.show(AuditLog(entries=control.audit(limit)), versions_view.audit, json=json)

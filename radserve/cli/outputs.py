@@ -18,14 +18,8 @@ from radserve.schema.segmentation import Segmentation
 class Pictures:
     """Folders for pictures; None for pictures that are not written.
 
-    Attributes
-    ----------
-    masks, overlays
-        For segmentation models: `NAME.mask.png`, and `NAME.overlay.png` with the outline on the image.
-    heat
-        For classifiers: `NAME.heat.png`, the image under a heat map.
-    force
-        Replace existing files.
+    Masks (`NAME.mask.png`) and overlays (`NAME.overlay.png`) are for segmentation models, heat maps (`NAME.heat.png`)
+    for classifiers. `force` replaces existing files.
     """
 
     masks: Path | None = None
@@ -34,13 +28,7 @@ class Pictures:
     force: bool = False
 
     def check(self, sources: Sequence[Source]) -> None:
-        """Check that every picture has its own path, outside of the folders with images.
-
-        Raises
-        ------
-        InvalidCallError
-            If two images have the same picture, or a file exists.
-        """
+        """Check that every picture has its own new path, outside of the folders with images."""
         targets = [target for source in sources for target in self._targets(source)]
         for target, count in Counter(targets).items():
             if count > 1:
@@ -66,12 +54,7 @@ class Pictures:
     def save(self, client: Client, source: Source, content: bytes, result: Prediction | Segmentation) -> None:
         """Write the pictures of a result.
 
-        Raises
-        ------
-        InvalidCallError
-            If the model has no such pictures, or a file cannot be written.
-        ProblemError, UnreachableError, ResponseTimeoutError, InvalidResponseError
-            If the server returns no valid picture.
+        Raises InvalidCallError if the model has no such pictures, or a file cannot be written.
         """
         name, version = result.model.name, result.model.version
         if isinstance(result, Prediction):

@@ -1,4 +1,7 @@
-"""Parses option values: shares, durations, rates, names and versions."""
+"""Parses option values: shares, durations, rates, names and versions.
+
+InvalidCallError names the option, its value and valid values.
+"""
 
 from __future__ import annotations
 
@@ -19,13 +22,7 @@ _VERSION: Final[TypeAdapter[str]] = TypeAdapter(Version)
 
 
 def percentage(option: str, text: str) -> float:
-    """Parse a percentage above 0, such as `5%`.
-
-    Raises
-    ------
-    InvalidCallError
-        By every function of this module: names the option, its value and valid values.
-    """
+    """Parse a percentage above 0, such as `5%`."""
     return _share(option, text, text)
 
 

@@ -1,42 +1,57 @@
-"""`radserve predict`: options of the command; `radserve.cli.predict_requests` does the work."""
+"""`radserve predict`: sends files and folders to a server and reports the results."""
 
 from __future__ import annotations
 
+import sys
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Final, Self
 
 import typer
+from rich.console import Console
+from rich.progress import MofNCompleteColumn, Progress, TimeRemainingColumn
+
+from radserve.cli.inputs import Source, find
+from radserve.cli.options import argument, option, setting, with_groups
+from radserve.cli.outputs import Pictures
+from radserve.cli.report import Csv, JsonLines, Outcome, Problem
+from radserve.cli.table import Table
+from radserve.client import Client
+from radserve.client.api import Api
+from radserve.client.concurrency import ordered
+from radserve.errors import InvalidCallError, InvalidResponseError, ProblemError, ResponseTimeoutError
+
+_CONCERNS_ALL: Final = frozenset({401, 403, 404, 405})
+"""Statuses that every other image would get, too."""
+_INTERRUPTED: Final = 130
 
 
-def predict(
-    name: Annotated[str, typer.Argument(help="Model name.")],
-    files: Annotated[list[str], typer.Argument(help="Images, folders of images, or - for standard input.")],
-    *,
-    url: Annotated[str, typer.Option(help="URL of the server or gateway.")] = "http://127.0.0.1:8080",
-    version: Annotated[str | None, typer.Option(help="Model version. Default: the server's default version.")] = None,
-    json: Annotated[
-        bool, typer.Option("--json", help="Print one JSON document a line, in the order of the files.")
-    ] = False,
-    csv: Annotated[bool, typer.Option("--csv", help="Print CSV with a header, in the order of the files.")] = False,
-    concurrency: Annotated[int, typer.Option(min=1, max=64, help="Maximum number of parallel requests.")] = 4,
-    timeout: Annotated[float, typer.Option(help="Seconds to wait for a response.")] = 60.0,
-    masks: Annotated[Path | None, typer.Option(help="Write masks to this folder, as NAME.mask.png.")] = None,
-    overlays: Annotated[
-        Path | None, typer.Option(help="Write images with the outlines of their masks, as NAME.overlay.png.")
-    ] = None,
-    explain: Annotated[Path | None, typer.Option(help="Write images under a heat map, as NAME.heat.png.")] = None,
-    force: Annotated[bool, typer.Option("--force", help="Replace existing pictures.")] = False,
-    key: Annotated[
-        str | None, typer.Option(envvar="RADSERVE_KEY", help="API key; prefer the environment variable.")
-    ] = None,
-    cacert: Annotated[
-        Path | None, typer.Option(help="PEM file of the authority that signed the server's certificate.")
-    ] = None,
-    api: Annotated[
-        Literal["auto", "server", "gateway"],
-        typer.Option(help="Paths to use. auto detects them from the URL, which matters where nginx serves both."),
-    ] = "auto",
-) -> None:
+@dataclass(frozen=True)
+class Options:
+    """Options of the command."""
+
+    name: str = argument("Model name.")
+    files: list[str] = argument("Images, folders of images, or - for standard input.")
+    url: str = option("http://127.0.0.1:8080", "URL of the server or gateway.")
+    version: str | None = option(None, "Model version. Default: the server's default version.")
+    json: bool = option(False, "Print one JSON document a line, in the order of the files.", "--json")
+    csv: bool = option(False, "Print CSV with a header, in the order of the files.", "--csv")
+    concurrency: int = option(4, "Maximum number of parallel requests.", min=1, max=64)
+    timeout: float = option(60.0, "Seconds to wait for a response.")
+    masks: Path | None = option(None, "Write masks to this folder, as NAME.mask.png.")
+    overlays: Path | None = option(None, "Write images with the outlines of their masks, as NAME.overlay.png.")
+    explain: Path | None = option(None, "Write images under a heat map, as NAME.heat.png.")
+    force: bool = option(False, "Replace existing pictures.", "--force")
+    key: str | None = setting(None, "RADSERVE_KEY", "API key; prefer the environment variable.")
+    cacert: Path | None = option(None, "PEM file of the authority that signed the server's certificate.")
+    api: Api = option("auto", "Paths to use. auto detects them from the URL, which matters where nginx serves both.")
+
+
+@with_groups
+def predict(options: Options) -> None:
     """Send images to a running server or gateway and print the results.
 
     A folder stands for the files in it and its subfolders that have an image suffix or no suffix; hidden files are
@@ -49,12 +64,105 @@ def predict(
     3    nothing listens at the URL
     130  interrupted
     """
-    from radserve.cli import predict_requests as predicting
-    from radserve.cli.outputs import Pictures
-
-    if json and csv:
+    if options.json and options.csv:
         raise typer.BadParameter("--json and --csv exclude each other.")
-    form: predicting.Form = "json" if json else "csv" if csv else "table"
-    pictures = Pictures(masks, overlays, explain, force)
-    options = predicting.Options(name, files, url, version, form, concurrency, timeout, key, cacert, api, pictures)
-    raise typer.Exit(predicting.predict(options))
+    inputs = find(options.files)
+    for note in inputs.notes:
+        typer.echo(note, err=True)
+    pictures = Pictures(options.masks, options.overlays, options.explain, options.force)
+    pictures.check(inputs.sources)
+    counts: Counter[bool] = Counter()
+    client = Client(options.url, timeout=options.timeout, key=options.key, cacert=options.cacert, api=options.api)
+    try:
+        with client:
+            _run(client, options, pictures, inputs.sources, counts)
+    except KeyboardInterrupt:
+        typer.echo(f"Interrupted after {counts[True]} of {len(inputs.sources)} results.", err=True)
+        raise typer.Exit(_INTERRUPTED) from None
+    if len(inputs.sources) > 1 or counts[False]:
+        typer.echo(f"{counts[True]} images analysed, {counts[False]} failed.", err=True)
+    raise typer.Exit(1 if counts[False] else 0)
+
+
+def _run(
+    client: Client, options: Options, pictures: Pictures, sources: Sequence[Source], counts: Counter[bool]
+) -> None:
+    report = JsonLines() if options.json else Csv() if options.csv else Table()
+    bar = _Bar(len(sources), shown=len(sources) > 1 and not (report.streams and sys.stdout.isatty()))
+    warnings: set[str] = set()
+    outcomes = ordered(lambda source: _outcome(client, options, pictures, source), sources, options.concurrency)
+    try:
+        with bar, closing(outcomes):
+            for outcome in outcomes:
+                counts[not isinstance(outcome.result, Problem)] += 1
+                _warn(outcome, warnings, bar)
+                if report.add(outcome):
+                    with bar.hidden():
+                        report.flush()
+                bar.advance()
+    finally:
+        report.flush()
+
+
+def _warn(outcome: Outcome, warnings: set[str], bar: _Bar) -> None:
+    """Print the warning of a model once."""
+    result = outcome.result
+    if isinstance(result, Problem) or result.warning is None:
+        return
+    text = f"WARNING: {result.model.name} {result.model.version}: {result.warning}"
+    if text not in warnings:
+        warnings.add(text)
+        with bar.hidden():
+            typer.secho(text, err=True, fg="red", bold=True)
+
+
+def _outcome(client: Client, options: Options, pictures: Pictures, source: Source) -> Outcome:
+    """Send one image; an image whose pictures fail has no result."""
+    try:
+        content = source.content(client.max_bytes)
+        result = client.predict(options.name, content, options.version)
+        pictures.save(client, source, content, result)
+    except ProblemError as error:
+        if error.status in _CONCERNS_ALL:
+            raise InvalidCallError(str(error)) from error
+        return Outcome(source.name, Problem(error.status, error.title, error.detail))
+    except ResponseTimeoutError as error:
+        return Outcome(source.name, Problem(None, "Timeout", str(error)))
+    except InvalidResponseError as error:
+        return Outcome(source.name, Problem(None, "Invalid response", str(error).removeprefix("Invalid response: ")))
+    except OSError as error:
+        return Outcome(source.name, Problem(None, "Unreadable file", error.strerror or str(error)))
+    return Outcome(source.name, result)
+
+
+class _Bar:
+    """Progress bar on standard error, if it is a terminal."""
+
+    def __init__(self, total: int, *, shown: bool) -> None:
+        console = Console(stderr=True)
+        self._progress = Progress(
+            *(*Progress.get_default_columns()[:-1], MofNCompleteColumn(), TimeRemainingColumn()),
+            console=console,
+            transient=True,
+            redirect_stdout=False,
+            redirect_stderr=False,
+            disable=not (shown and console.is_terminal),
+        )
+        self._task = self._progress.add_task("Predicting", total=total)
+
+    def __enter__(self) -> Self:
+        self._progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._progress.stop()
+
+    def advance(self) -> None:
+        self._progress.advance(self._task)
+
+    @contextmanager
+    def hidden(self) -> Iterator[None]:
+        """Hide the bar while other output is written."""
+        self._progress.stop()
+        yield
+        self._progress.start()

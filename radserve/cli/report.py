@@ -5,41 +5,41 @@ from __future__ import annotations
 import csv
 import io
 import json
-import sys
+from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
-from typing import Any, Final, Protocol
+from operator import attrgetter
+from typing import Any, Final
 
 import typer
 
 from radserve.cli.inputs import STDIN
+from radserve.cli.terminal import encodable
 from radserve.schema.prediction import Prediction
 from radserve.schema.segmentation import Segmentation
 
-_COLUMNS: Final = (
-    "file",
-    "status",
-    "warning",
-    "label",
-    "probability",
-    "positive",
-    "threshold",
-    "area_pixels",
-    "area_fraction",
-    "area_mm2",
-    "box_left",
-    "box_top",
-    "box_width",
-    "box_height",
-    "model",
-    "version",
-    "model_sha256",
-    "format",
-    "width",
-    "height",
-    "image_sha256",
-    "problem",
-)
+_RESULT: Final = {
+    "warning": "warning",
+    "label": "label",
+    "probability": "probability",
+    "positive": "positive",
+    "threshold": "threshold",
+    "area_pixels": "area.pixels",
+    "area_fraction": "area.fraction",
+    "area_mm2": "area.mm2",
+    "box_left": "box.left",
+    "box_top": "box.top",
+    "box_width": "box.width",
+    "box_height": "box.height",
+    "model": "model.name",
+    "version": "model.version",
+    "model_sha256": "model.sha256",
+    "format": "image.format",
+    "width": "image.width",
+    "height": "image.height",
+    "image_sha256": "image.sha256",
+}
+"""Columns of a result and its attributes; those that it lacks are empty."""
 _FORMULA: Final = ("=", "+", "-", "@", "\t", "\r")
 """First characters of a cell that a spreadsheet would run as a formula."""
 
@@ -64,31 +64,24 @@ class Outcome:
     result: Prediction | Segmentation | Problem
 
 
-class Report(Protocol):
-    """Receives outcomes in order.
-
-    Attributes
-    ----------
-    streams
-        Whether `add` writes every outcome immediately.
-    """
-
-    streams: bool
-
-    def add(self, outcome: Outcome) -> bool:
-        """Receive one outcome; return whether `flush` is due."""
-
-    def flush(self) -> None:
-        """Write outcomes that `add` has buffered."""
-
-
-class JsonLines:
-    """One document per line: that of the server with the key `file`, or `file` and `problem`."""
+class Report(ABC):
+    """Receives outcomes in order; `streams` if `add` writes each one immediately."""
 
     streams = True
 
+    @abstractmethod
     def add(self, outcome: Outcome) -> bool:
-        """See `Report`."""
+        """Receive one outcome; return whether `flush` is due."""
+
+    def flush(self) -> None:  # noqa: B027 - only a report that does not stream has something to write
+        """Write outcomes that `add` has buffered."""
+
+
+class JsonLines(Report):
+    """One document per line: that of the server with the key `file`, or `file` and `problem`."""
+
+    def add(self, outcome: Outcome) -> bool:
+        """Write a line."""
         result = outcome.result
         document = {"problem": asdict(result)} if isinstance(result, Problem) else dict(result.raw)
         file = {"file": outcome.file}
@@ -96,26 +89,24 @@ class JsonLines:
         typer.echo(json.dumps(file | document | file))
         return False
 
-    def flush(self) -> None:
-        """See `Report`."""
 
-
-class Csv:
+class Csv(Report):
     """Header and one row per file; the row of a problem has no label."""
 
-    streams = True
-
     def __init__(self) -> None:
-        self._write(_COLUMNS)
+        self._write(["file", "status", *_RESULT, "problem"])
 
     def add(self, outcome: Outcome) -> bool:
-        """See `Report`."""
-        row = _row(outcome.result)
-        self._write([_path_cell(outcome.file), *(_cell(row.get(name)) for name in _COLUMNS[1:])])
+        """Write a row."""
+        result, name = outcome.result, outcome.file
+        # "./" prevents that a file name is a formula; it remains a path to the same file.
+        path = f"./{name}" if name.startswith(_FORMULA) and name != STDIN else name
+        if isinstance(result, Problem):
+            problem = _cell(f"{result.title}: {result.detail}")
+            self._write([path, _cell(result.status), *("" for _ in _RESULT), problem])
+        else:
+            self._write([path, "200", *(_cell(_value(result, names)) for names in _RESULT.values()), ""])
         return False
-
-    def flush(self) -> None:
-        """See `Report`."""
 
     def _write(self, cells: Iterable[str]) -> None:
         line = io.StringIO()
@@ -124,43 +115,14 @@ class Csv:
         typer.echo(encodable(line.getvalue().removesuffix("\r\n")))
 
 
-def _row(result: Prediction | Segmentation | Problem) -> dict[str, Any]:
-    """Return values by column."""
-    if isinstance(result, Problem):
-        return {"status": result.status, "problem": f"{result.title}: {result.detail}"}
-    model, image = result.model, result.image
-    row: dict[str, Any] = {
-        "status": 200,
-        "warning": result.warning,
-        "label": result.label,
-        "positive": result.positive,
-        "threshold": result.threshold,
-        "model": model.name,
-        "version": model.version,
-        "model_sha256": model.sha256,
-        "format": image.format,
-        "width": image.width,
-        "height": image.height,
-        "image_sha256": image.sha256,
-    }
-    if isinstance(result, Prediction):
-        return row | {"probability": result.probability}
-    row |= {f"area_{key}": value for key, value in result.area}
-    return row | {f"box_{key}": value for key, value in result.box or ()}
+def _value(result: Prediction | Segmentation, names: str) -> Any:
+    try:
+        return attrgetter(names)(result)
+    except AttributeError:
+        return None
 
 
 def _cell(value: str | float | None) -> str:
     if isinstance(value, str):
         return f"'{value}" if value.startswith(_FORMULA) else value
     return "" if value is None else json.dumps(value)
-
-
-def _path_cell(name: str) -> str:
-    """Prevent that a file name is a formula; it remains a path to the same file."""
-    return f"./{name}" if name.startswith(_FORMULA) and name != STDIN else name
-
-
-def encodable(text: str) -> str:
-    """Escape characters that standard output cannot encode."""
-    encoding = sys.stdout.encoding or "utf-8"
-    return text.encode(encoding, "backslashreplace").decode(encoding)

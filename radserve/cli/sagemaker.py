@@ -27,19 +27,7 @@ _REQUESTS: Final = 10_000
 def prepare_store(folder: Path, scratch: Path) -> tuple[Path, str]:
     """Create a model store from what SageMaker unpacked: one archive, with or without an index.
 
-    Parameters
-    ----------
-    scratch
-        Folder for a copy of the archive and its index; the unpacked files are not changed.
-
-    Returns
-    -------
-    The model store, and the name of its model.
-
-    Raises
-    ------
-    ArchiveError
-        If there is not exactly one valid archive.
+    Returns a copy in `scratch`, since the unpacked files are not changed, and the name of the model.
     """
     files = sorted(folder.glob("*.mar"))
     if len(files) != 1:
@@ -80,8 +68,7 @@ def _describe(file: Path) -> Entry:
 def sagemaker(
     *,
     model: Annotated[
-        Path,
-        typer.Option(help="Folder with the unpacked model.tar.gz: one archive, and optionally its index.json."),
+        Path, typer.Option(help="Folder with the unpacked model.tar.gz: one archive, and optionally its index.json.")
     ] = Path("/opt/ml/model"),
     port: Annotated[int, typer.Option(envvar="SAGEMAKER_BIND_TO_PORT", help="Port of /ping and /invocations.")] = 8080,
     config: Config = CONFIGURATION,

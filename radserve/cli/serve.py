@@ -5,163 +5,131 @@ Every option has an environment variable, for containers.
 
 from __future__ import annotations
 
+import asyncio
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
+
+from radserve.cli.options import setting, with_groups
+
+if TYPE_CHECKING:
+    from radserve.proxy.options import ProxyOptions
 
 MODEL_STORE: Final = Path("model_store")
 CONFIGURATION: Final = Path(__file__).parents[1] / "torchserve" / "config.properties"
 
 Store = Annotated[
-    Path,
-    typer.Option("--model-store", envvar="RADSERVE_MODEL_STORE", help="Folder of the archives and their index."),
+    Path, typer.Option("--model-store", envvar="RADSERVE_MODEL_STORE", help="Folder of the archives and their index.")
 ]
 Config = Annotated[Path, typer.Option(envvar="RADSERVE_CONFIG", help="TorchServe's base configuration.")]
-HealthPort = Annotated[
-    int, typer.Option(envvar="RADSERVE_HEALTH_PORT", help="Port of /live, /ready, /auth and /metrics, on loopback.")
-]
-MetricsPort = Annotated[
-    int, typer.Option(envvar="RADSERVE_METRICS_PORT", help="Port of TorchServe's /metrics, on loopback.")
-]
-InferencePort = Annotated[
-    int, typer.Option(envvar="RADSERVE_INFERENCE_PORT", help="Port of TorchServe behind the proxy, on loopback.")
-]
-DrainTimeout = Annotated[
-    float, typer.Option(envvar="RADSERVE_DRAIN_TIMEOUT", help="Seconds to wait for requests in flight when stopping.")
-]
-Host = Annotated[str, typer.Option(envvar="RADSERVE_HOST", help="Address to listen on; 0.0.0.0 for all interfaces.")]
-ManagementHost = Annotated[
-    str, typer.Option(envvar="RADSERVE_MANAGEMENT_HOST", help="Address of the management API; same as --host if empty.")
-]
-ManagementPort = Annotated[
-    int, typer.Option(envvar="RADSERVE_MANAGEMENT_PORT", help="Public port of the management API (role manage).")
-]
-MetricsPortPublic = Annotated[
-    int, typer.Option(envvar="RADSERVE_METRICS_PORT_PUBLIC", help="Public port of the metrics (role read).")
-]
-Certificate = Annotated[
-    Path | None,
-    typer.Option(envvar="RADSERVE_CERTIFICATE", help="PEM file with certificate and chain; SIGHUP reloads it."),
-]
-CertificateKey = Annotated[
-    Path | None, typer.Option(envvar="RADSERVE_CERTIFICATE_KEY", help="PEM file with the certificate's key.")
-]
-PlainHttp = Annotated[
-    bool,
-    typer.Option(
-        "--plain-http", envvar="RADSERVE_PLAIN_HTTP", help="Serve without TLS, because a load balancer terminates it."
-    ),
-]
-Rate = Annotated[int, typer.Option(min=1, envvar="RADSERVE_RATE", help="Requests per second of each key.")]
-Concurrent = Annotated[int, typer.Option(min=1, envvar="RADSERVE_CONCURRENT", help="Open requests of each key.")]
-Trusted = Annotated[
-    str,
-    typer.Option(
-        "--trusted-proxy",
-        envvar="RADSERVE_TRUSTED_PROXY",
-        help="Comma-separated networks of load balancers whose X-Forwarded-For is trusted.",
-    ),
-]
-Gateway = Annotated[
-    str | None,
-    typer.Option(
-        envvar="RADSERVE_GATEWAY_UPSTREAM",
-        help="HOST:PORT or unix:PATH of a gateway ('radserve-gateway'), to publish its page and API.",
-    ),
-]
-AccessLog = Annotated[Path, typer.Option(envvar="RADSERVE_ACCESS_LOG", help="File for one JSON line per request.")]
 
 
-def serve(
-    *,
-    models: Annotated[
-        str, typer.Option(envvar="RADSERVE_MODELS", help="Comma-separated NAME or NAME/VERSION; all if empty.")
-    ] = "",
-    model_store: Store = MODEL_STORE,
-    config: Config = CONFIGURATION,
-    host: Host = "127.0.0.1",
-    port: Annotated[
-        int | None,
-        typer.Option(envvar="RADSERVE_PORT", help="Port for clients; by default 8080, or 8443 with a proxy."),
-    ] = None,
-    front: Annotated[
-        bool | None,
-        typer.Option(
-            "--front/--no-front",
-            envvar="RADSERVE_FRONT",
-            help="Publish through nginx; the default if --host is not loopback, or with TLS or --plain-http.",
-        ),
-    ] = None,
-    keys: Annotated[
-        str | None,
-        typer.Option(
-            envvar="RADSERVE_KEYS_SOURCE",
-            help="File of API keys ('radserve keys create'), env:NAME or secretsmanager:NAME[:REGION].",
-        ),
-    ] = None,
-    certificate: Certificate = None,
-    certificate_key: CertificateKey = None,
-    plain_http: PlainHttp = False,
-    management_host: ManagementHost = "",
-    management_port: ManagementPort = 8444,
-    metrics_port_public: MetricsPortPublic = 9180,
-    rate: Rate = 200,
-    concurrent: Concurrent = 64,
-    trusted_proxy: Trusted = "",
-    access_log: AccessLog = Path("/dev/stdout"),
-    gateway: Gateway = None,
-    inference_port: InferencePort = 8080,
-    health_port: HealthPort = 8090,
-    metrics_port: MetricsPort = 8082,
-    workers: Annotated[
-        int | None,
-        typer.Option(min=1, envvar="RADSERVE_WORKERS", help="Workers per model; by default the cores are divided."),
-    ] = None,
-    runtime: Annotated[
-        Path | None,
-        typer.Option(
-            envvar="RADSERVE_RUNTIME", help="Folder for all files that are written (0700); temporary by default."
-        ),
-    ] = None,
-    startup_timeout: Annotated[
-        float, typer.Option(envvar="RADSERVE_STARTUP_TIMEOUT", help="Seconds until a start counts as failed.")
-    ] = 120.0,
-    drain_delay: Annotated[
-        float,
-        typer.Option(
-            envvar="RADSERVE_DRAIN_DELAY",
-            help="Seconds for which a stopping server still answers while /ready returns 503.",
-        ),
-    ] = 0.0,
-    drain_timeout: DrainTimeout = 60.0,
-    state: Annotated[
-        Path | None,
-        typer.Option(
-            envvar="RADSERVE_STATE",
-            help="Folder for the deployment, rollouts and audit log, which survive a restart; by default 'state' in "
-            "the model store.",
-        ),
-    ] = None,
-    store: Annotated[
-        str | None,
-        typer.Option(
-            envvar="RADSERVE_STORE",
-            help="Archive store to pull new versions from: a folder, s3://BUCKET/PREFIX or https://.",
-        ),
-    ] = None,
-    store_public_key: Annotated[
-        Path | None,
-        typer.Option(envvar="RADSERVE_STORE_PUBLIC_KEY", help="Public key (PEM) that verifies the store's index."),
-    ] = None,
-    settle: Annotated[
-        float,
-        typer.Option(
-            envvar="RADSERVE_SETTLE",
-            help="Seconds that a version remains after nginx stopped using it, for bodies in transit.",
-        ),
-    ] = 30.0,
-) -> None:
+@dataclass(frozen=True)
+class Publication:
+    """Options that both commands share: where models are published, and how nginx reaches TorchServe."""
+
+    host: str = setting("127.0.0.1", "RADSERVE_HOST", "Address to listen on; 0.0.0.0 for all interfaces.")
+    certificate: Path | None = setting(
+        None, "RADSERVE_CERTIFICATE", "PEM file with certificate and chain; SIGHUP reloads it."
+    )
+    certificate_key: Path | None = setting(None, "RADSERVE_CERTIFICATE_KEY", "PEM file with the certificate's key.")
+    plain_http: bool = setting(
+        False, "RADSERVE_PLAIN_HTTP", "Serve without TLS, because a load balancer terminates it.", "--plain-http"
+    )
+    management_host: str = setting(
+        "", "RADSERVE_MANAGEMENT_HOST", "Address of the management API; same as --host if empty."
+    )
+    management_port: int = setting(8444, "RADSERVE_MANAGEMENT_PORT", "Public port of the management API (role manage).")
+    metrics_port_public: int = setting(9180, "RADSERVE_METRICS_PORT_PUBLIC", "Public port of the metrics (role read).")
+    rate: int = setting(200, "RADSERVE_RATE", "Requests per second of each key.", min=1)
+    concurrent: int = setting(64, "RADSERVE_CONCURRENT", "Open requests of each key.", min=1)
+    trusted_proxy: str = setting(
+        "", "RADSERVE_TRUSTED_PROXY", "Comma-separated networks of load balancers whose X-Forwarded-For is trusted."
+    )
+    access_log: Path = setting(Path("/dev/stdout"), "RADSERVE_ACCESS_LOG", "File for one JSON line per request.")
+    gateway: str | None = setting(
+        None,
+        "RADSERVE_GATEWAY_UPSTREAM",
+        "HOST:PORT or unix:PATH of a gateway ('radserve-gateway'), to publish its page and API.",
+    )
+    inference_port: int = setting(8080, "RADSERVE_INFERENCE_PORT", "Port of TorchServe behind the proxy, on loopback.")
+    health_port: int = setting(8090, "RADSERVE_HEALTH_PORT", "Port of /live, /ready, /auth and /metrics, on loopback.")
+    metrics_port: int = setting(8082, "RADSERVE_METRICS_PORT", "Port of TorchServe's /metrics, on loopback.")
+    model_store: Store = MODEL_STORE
+    config: Config = CONFIGURATION
+    drain_timeout: float = setting(
+        60.0, "RADSERVE_DRAIN_TIMEOUT", "Seconds to wait for requests in flight when stopping."
+    )
+
+    def proxy(self, port: int) -> ProxyOptions:
+        """Return the proxy's options, with a port for clients."""
+        from radserve.proxy.options import ProxyOptions, networks
+
+        return ProxyOptions(
+            host=self.host,
+            port=port,
+            management_host=self.management_host or self.host,
+            management_port=self.management_port,
+            metrics_port=self.metrics_port_public,
+            certificate=self.certificate,
+            certificate_key=self.certificate_key,
+            plain_http=self.plain_http,
+            rate=self.rate,
+            concurrent=self.concurrent,
+            trusted=networks(self.trusted_proxy),
+            access_log=self.access_log,
+            gateway=self.gateway or None,
+        )
+
+
+@dataclass(frozen=True)
+class ServeOptions(Publication):
+    """Options of `radserve serve`."""
+
+    models: str = setting("", "RADSERVE_MODELS", "Comma-separated NAME or NAME/VERSION; all if empty.")
+    port: int | None = setting(None, "RADSERVE_PORT", "Port for clients; by default 8080, or 8443 with a proxy.")
+    front: bool | None = setting(
+        None,
+        "RADSERVE_FRONT",
+        "Publish through nginx; the default if --host is not loopback, or with TLS or --plain-http.",
+        "--front/--no-front",
+    )
+    keys: str | None = setting(
+        None,
+        "RADSERVE_KEYS_SOURCE",
+        "File of API keys ('radserve keys create'), env:NAME or secretsmanager:NAME[:REGION].",
+    )
+    workers: int | None = setting(
+        None, "RADSERVE_WORKERS", "Workers per model; by default the cores are divided.", min=1
+    )
+    runtime: Path | None = setting(
+        None, "RADSERVE_RUNTIME", "Folder for all files that are written (0700); temporary by default."
+    )
+    startup_timeout: float = setting(120.0, "RADSERVE_STARTUP_TIMEOUT", "Seconds until a start counts as failed.")
+    drain_delay: float = setting(
+        0.0, "RADSERVE_DRAIN_DELAY", "Seconds for which a stopping server still answers while /ready returns 503."
+    )
+    state: Path | None = setting(
+        None,
+        "RADSERVE_STATE",
+        "Folder for the deployment, rollouts and audit log, which survive a restart; by default 'state' in the model "
+        "store.",
+    )
+    store: str | None = setting(
+        None, "RADSERVE_STORE", "Archive store to pull new versions from: a folder, s3://BUCKET/PREFIX or https://."
+    )
+    store_public_key: Path | None = setting(
+        None, "RADSERVE_STORE_PUBLIC_KEY", "Public key (PEM) that verifies the store's index."
+    )
+    settle: float = setting(
+        30.0, "RADSERVE_SETTLE", "Seconds that a version remains after nginx stopped using it, for bodies in transit."
+    )
+
+
+@with_groups
+def serve(options: ServeOptions) -> None:
     """Serve the archives of the model store until SIGTERM or Ctrl-C.
 
     On loopback, clients reach TorchServe directly and without keys. Any other
@@ -175,126 +143,78 @@ def serve(
     5    stopped with unfinished requests
     6    nginx died
     """
-    import asyncio
-
     from radserve import logging
     from radserve.errors import ServeError
     from radserve.host import ports
-    from radserve.proxy.options import ProxyOptions, networks
     from radserve.server import supervisor
     from radserve.server.options import ServerOptions
     from radserve.store import open_store
     from radserve.torchserve.launch import Address
 
     logging.configure()
+    host, port = options.host, options.port
     local = ports.parse_address(host).is_loopback
-    if front is False and not local:
+    if options.front is False and not local:
         raise ServeError(f"--no-front: without nginx the server listens on loopback only, not on {host}; omit --host.")
-    with_proxy = front or not local or certificate is not None or plain_http
-    if gateway and not with_proxy:
+    with_proxy = options.front or not local or options.certificate is not None or options.plain_http
+    if options.gateway and not with_proxy:
         raise ServeError("--gateway: needs nginx; add --front, or omit --gateway.")
-    proxy = None
-    if with_proxy:
-        proxy = ProxyOptions(
-            host=host,
-            port=8443 if port is None else port,
-            management_host=management_host or host,
-            management_port=management_port,
-            metrics_port=metrics_port_public,
-            certificate=certificate,
-            certificate_key=certificate_key,
-            plain_http=plain_http,
-            rate=rate,
-            concurrent=concurrent,
-            trusted=networks(trusted_proxy),
-            access_log=access_log,
-            gateway=gateway or None,
-        )
-    options = ServerOptions(
-        store=model_store.resolve(),
-        configuration=config,
-        address=Address("127.0.0.1", inference_port if with_proxy else 8080 if port is None else port, metrics_port),
-        health_port=health_port,
-        models=[name for name in models.split(",") if name],
-        workers=workers,
-        startup_timeout=startup_timeout,
-        drain_timeout=drain_timeout,
-        drain_delay=drain_delay,
-        proxy=proxy,
-        keys=keys or None,
-        run_directory=runtime,
-        state=state,
-        source=open_store(store, public_keys=store_public_key) if store else None,
-        settle=settle,
+    inference_port = options.inference_port if with_proxy else 8080 if port is None else port
+    server = ServerOptions(
+        store=options.model_store.resolve(),
+        configuration=options.config,
+        address=Address("127.0.0.1", inference_port, options.metrics_port),
+        health_port=options.health_port,
+        models=[name for name in options.models.split(",") if name],
+        workers=options.workers,
+        startup_timeout=options.startup_timeout,
+        drain_timeout=options.drain_timeout,
+        drain_delay=options.drain_delay,
+        proxy=options.proxy(8443 if port is None else port) if with_proxy else None,
+        keys=options.keys or None,
+        run_directory=options.runtime,
+        state=options.state,
+        source=open_store(options.store, public_keys=options.store_public_key) if options.store else None,
+        settle=options.settle,
     )
-    raise typer.Exit(asyncio.run(supervisor.serve(options, typer.echo)))
+    raise typer.Exit(asyncio.run(supervisor.serve(server, typer.echo)))
 
 
-def front(
-    *,
-    runtime: Annotated[
-        Path, typer.Option(envvar="RADSERVE_RUNTIME", help="Run directory of the server, shared by both processes.")
-    ],
-    host: Host = "127.0.0.1",
-    port: Annotated[int, typer.Option(envvar="RADSERVE_PORT", help="Public port of the models.")] = 8443,
-    certificate: Certificate = None,
-    certificate_key: CertificateKey = None,
-    plain_http: PlainHttp = False,
-    management_host: ManagementHost = "",
-    management_port: ManagementPort = 8444,
-    metrics_port_public: MetricsPortPublic = 9180,
-    rate: Rate = 200,
-    concurrent: Concurrent = 64,
-    trusted_proxy: Trusted = "",
-    access_log: AccessLog = Path("/dev/stdout"),
-    gateway: Gateway = None,
-    inference_port: InferencePort = 8080,
-    health_port: HealthPort = 8090,
-    metrics_port: MetricsPort = 8082,
-    model_store: Store = MODEL_STORE,
-    config: Config = CONFIGURATION,
-    response_timeout: Annotated[
-        int | None,
-        typer.Option(
-            min=1,
-            envvar="RADSERVE_RESPONSE_TIMEOUT",
-            help="Longest response time of a model, in seconds; by default from the archives of the model store.",
-        ),
-    ] = None,
-    drain_timeout: DrainTimeout = 60.0,
-) -> None:
+@dataclass(frozen=True)
+class FrontOptions(Publication):
+    """Options of `radserve front`."""
+
+    runtime: Path = setting(..., "RADSERVE_RUNTIME", "Run directory of the server, shared by both processes.")
+    port: int = setting(8443, "RADSERVE_PORT", "Public port of the models.")
+    response_timeout: int | None = setting(
+        None,
+        "RADSERVE_RESPONSE_TIMEOUT",
+        "Longest response time of a model, in seconds; by default from the archives of the model store.",
+        min=1,
+    )
+
+
+@with_groups
+def front(options: FrontOptions) -> None:
     """Run nginx for a server in another process.
 
     Start that server with 'radserve serve --no-front --keys FILE --runtime DIR';
     it validates the keys. SIGTERM finishes the requests in flight, SIGHUP
     reloads the certificate. Exits with nginx's exit code.
     """
-    import asyncio
-
     from radserve import logging
     from radserve.host.run_directory import RunDirectory
     from radserve.proxy import standalone
-    from radserve.proxy.options import ProxyOptions, networks
     from radserve.torchserve.launch import Address
 
     logging.configure()
-    options = ProxyOptions(
-        host=host,
-        port=port,
-        management_host=management_host or host,
-        management_port=management_port,
-        metrics_port=metrics_port_public,
-        certificate=certificate,
-        certificate_key=certificate_key,
-        plain_http=plain_http,
-        rate=rate,
-        concurrent=concurrent,
-        trusted=networks(trusted_proxy),
-        access_log=access_log,
-        gateway=gateway or None,
-    )
-    address = Address("127.0.0.1", inference_port, metrics_port)
     upstreams = standalone.upstreams(
-        address, health_port, RunDirectory(runtime.absolute()), model_store, config, response_timeout, drain_timeout
+        Address("127.0.0.1", options.inference_port, options.metrics_port),
+        options.health_port,
+        RunDirectory(options.runtime.absolute()),
+        options.model_store,
+        options.config,
+        options.response_timeout,
+        options.drain_timeout,
     )
-    raise typer.Exit(asyncio.run(standalone.run(options, upstreams)))
+    raise typer.Exit(asyncio.run(standalone.run(options.proxy(options.port), upstreams)))

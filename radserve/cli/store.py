@@ -2,56 +2,74 @@
 
 from __future__ import annotations
 
-import json as json_
 import re
-from collections.abc import Iterator, Sequence
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
+from rich import progress as rich_progress
+from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
 from handlers.errors import RadServeError
+from radserve.build import model_store as model_stores
+from radserve.build.model_store import Entry
+from radserve.cli import terminal
+from radserve.cli.options import setting, with_groups
 from radserve.cli.serve import MODEL_STORE
 from radserve.cli.serve import Store as ModelStore
 
 if TYPE_CHECKING:
-    from radserve.build.model_store import Entry
-    from radserve.store.store import Store
+    from radserve.store.object_storage import Progress
+    from radserve.store.store import Store, Transfer
+
+    _Transfers = Mapping[tuple[str, str | None], Callable[[Progress], Transfer]]
 
 _UNITS: Final = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
-_DEFAULT_STORE: Final = "store"
 
 app = typer.Typer(
     help="Publish archives in a store (a folder, s3:// or, read-only, https://) and pull them from there.",
     no_args_is_help=True,
 )
 
-Url = Annotated[
-    str, typer.Option("--store", envvar="RADSERVE_STORE", help="Folder, s3://BUCKET/PREFIX, or https:// (read-only).")
-]
 SigningKey = Annotated[
     str, typer.Option(envvar="RADSERVE_STORE_SIGNING_KEY", help="File with the key that signs the index, or env:NAME.")
-]
-PublicKey = Annotated[
-    str,
-    typer.Option(envvar="RADSERVE_STORE_PUBLIC_KEY", help="File with the keys that may sign the index, or env:NAME."),
 ]
 Names = Annotated[list[str] | None, typer.Argument(help="NAME (newest version) or NAME/VERSION.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 
 
+@dataclass(frozen=True)
+class Location:
+    """Options that select a store."""
+
+    store: str = setting("store", "RADSERVE_STORE", "Folder, s3://BUCKET/PREFIX, or https:// (read-only).")
+    public_key: str = setting(
+        "", "RADSERVE_STORE_PUBLIC_KEY", "File with the keys that may sign the index, or env:NAME."
+    )
+
+    def open(self, signing_key: str = "") -> Store:
+        """Open the store."""
+        from radserve.store import open_store
+
+        return open_store(self.store, signing_key=signing_key, public_keys=self.public_key)
+
+
 @app.command()
+@with_groups
 def push(
     names: Names = None,
     *,
     all_: Annotated[bool, typer.Option("--all", help="Every archive of the model store.")] = False,
-    store: Url = _DEFAULT_STORE,
+    location: Location,
     model_store: ModelStore = MODEL_STORE,
     signing_key: SigningKey = "",
-    public_key: PublicKey = "",
     json: Json = False,
 ) -> None:
     """Publish archives of the model store.
@@ -64,23 +82,22 @@ def push(
     1    at least one failed
     2    wrong usage
     """
-    opened = _open(store, signing_key, public_key)
-    results = _Results(opened.name)
-    for entry in _select(model_store, names or (), every=all_):
-        with results.of(entry.name, entry.version) as progress:
-            result = opened.push(entry, model_store, progress)
-            results.add(result.archive.model_dump(mode="json"), "pushed" if result.fresh else "unchanged")
-    results.report(json=json, unchanged="already published with the same content")
+    opened = location.open(signing_key)
+    transfers: _Transfers = {
+        (entry.name, entry.version): partial(opened.push, entry, model_store)
+        for entry in _select(model_store, names or (), every=all_)
+    }
+    _run(opened.name, transfers, "pushed", "already published with the same content", json=json)
 
 
 @app.command()
+@with_groups
 def pull(
     names: Names = None,
     *,
     all_: Annotated[bool, typer.Option("--all", help="Every version of every archive.")] = False,
-    store: Url = _DEFAULT_STORE,
+    location: Location,
     model_store: ModelStore = MODEL_STORE,
-    public_key: PublicKey = "",
     accept_older: Annotated[
         bool, typer.Option("--accept-older", help="Accept an older index: the store was restored from a backup.")
     ] = False,
@@ -96,33 +113,30 @@ def pull(
     1    at least one failed
     2    wrong usage
     """
-    opened = _open(store, "", public_key)
+    opened = location.open()
     archives = _parse(names or (), every=all_)
     if all_:
         archives = [(item.name, item.version) for item in opened.entries()]
-    results = _Results(opened.name)
-    for name, version in archives:
-        with results.of(name, version) as progress:
-            result = opened.fetch(name, version, model_store, progress, accept_older=accept_older)
-            results.add(result.entry.model_dump(mode="json"), "pulled" if result.fresh else "unchanged")
-    results.report(json=json, unchanged=f"already in {model_store}")
+    transfers: _Transfers = {
+        key: partial(opened.fetch, *key, model_store, accept_older=accept_older) for key in archives
+    }
+    _run(opened.name, transfers, "pulled", f"already in {model_store}", json=json)
 
 
 @app.command("list")
-def list_(*, store: Url = _DEFAULT_STORE, public_key: PublicKey = "", json: Json = False) -> None:
+@with_groups
+def list_(*, location: Location, json: Json = False) -> None:
     """List published archives.
 
     Exit codes:
     0    listed
     1    the store cannot be read, or its signature is wrong
     """
-    from radserve.cli import store_view
-
-    opened = _open(store, "", public_key)
+    opened = location.open()
     snapshot = opened.snapshot()
     serial, archives = snapshot.catalog.serial, snapshot.catalog.archives
     if json:
-        _print_json(
+        terminal.print_json(
             {
                 "store": opened.name,
                 "serial": serial,
@@ -132,7 +146,11 @@ def list_(*, store: Url = _DEFAULT_STORE, public_key: PublicKey = "", json: Json
             }
         )
         return
-    store_view.print_archives(archives)
+    rows = (
+        (item.name, item.version, terminal.size(item.size), f"{item.pushed:%Y-%m-%d %H:%M}", item.sha256[:16])
+        for item in archives
+    )
+    terminal.console().print(terminal.table("Name", "Version", ">Size", "=Pushed", "=SHA-256", rows=rows))
     signature = "not signed"
     if snapshot.key_ids:
         check = "verified" if snapshot.verified_by else "not verified: no --public-key"
@@ -141,13 +159,13 @@ def list_(*, store: Url = _DEFAULT_STORE, public_key: PublicKey = "", json: Json
 
 
 @app.command()
+@with_groups
 def verify(
     *,
-    store: Url = _DEFAULT_STORE,
+    location: Location,
     model_store: Annotated[
         Path | None, typer.Option(help="Also check the archives of this model store, and compare them with the store.")
     ] = None,
-    public_key: PublicKey = "",
     json: Json = False,
 ) -> None:
     """Read every archive of the store and compare it with the index.
@@ -157,15 +175,16 @@ def verify(
     1    at least one is not, the store cannot be read, or its signature is
          wrong
     """
-    from radserve.cli import store_view
-
-    opened = _open(store, "", public_key)
-    with store_view.progress_bar("verify") as progress:
+    opened = location.open()
+    with _progress_bar("verify") as progress:
         report = opened.verify(model_store, progress)
     if json:
-        _print_json({"store": opened.name, **asdict(report)})
+        terminal.print_json({"store": opened.name, **asdict(report)})
     else:
-        store_view.print_report(report)
+        rows = (
+            (item.where, item.name, item.version, "damaged" if item.problem else "intact") for item in report.checked
+        )
+        terminal.console().print(terminal.table("Where", "Name", "Version", "=Status", rows=rows))
     for item in report.failures:
         typer.echo(f"radserve: {item.where}: {item.name} {item.version}: {item.problem}", err=True)
     if report.failures:
@@ -173,10 +192,10 @@ def verify(
 
 
 @app.command()
+@with_groups
 def gc(
     *,
-    store: Url = _DEFAULT_STORE,
-    public_key: PublicKey = "",
+    location: Location,
     older_than: Annotated[str, typer.Option(help="Keep data younger than this: 30m, 24h, 7d.")] = "24h",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be deleted.")] = False,
     json: Json = False,
@@ -190,31 +209,29 @@ def gc(
     1    the store cannot be read or written
     2    wrong usage
     """
-    from radserve.cli.store_view import megabytes
-
     age = _duration(older_than)
-    opened = _open(store, "", public_key)
+    opened = location.open()
     garbage = opened.collect_garbage(age, dry_run=dry_run)
     if json:
         blobs = [{"sha256": item.sha256, "size": item.size} for item in garbage.blobs]
         uploads = [item.key for item in garbage.uploads]
-        _print_json({"store": opened.name, "dry_run": dry_run, "blobs": blobs, "unfinished": uploads})
+        terminal.print_json({"store": opened.name, "dry_run": dry_run, "blobs": blobs, "unfinished": uploads})
         return
     for blob in garbage.blobs:
-        typer.echo(f"sha256 {blob.sha256}  {megabytes(blob.size)}")
+        typer.echo(f"sha256 {blob.sha256}  {terminal.size(blob.size)}")
     for upload in garbage.uploads:
         typer.echo(f"unfinished push {upload.key}")
     verb = "Would delete" if dry_run else "Deleted"
-    size = megabytes(sum(item.size for item in garbage.blobs))
+    size = terminal.size(sum(item.size for item in garbage.blobs))
     typer.echo(f"{verb} {len(garbage.blobs)} blobs ({size}) and {len(garbage.uploads)} unfinished pushes.", err=True)
 
 
 @app.command()
+@with_groups
 def sign(
     *,
-    store: Url = _DEFAULT_STORE,
+    location: Location,
     signing_key: SigningKey = "",
-    public_key: PublicKey = "",
     accept_unsigned: Annotated[
         bool, typer.Option("--accept-unsigned", help="Sign an index without a signature, which you have checked.")
     ] = False,
@@ -225,7 +242,7 @@ def sign(
     0    signed
     1    not signed
     """
-    opened = _open(store, signing_key, public_key)
+    opened = location.open(signing_key)
     catalog = opened.sign(accept_unsigned=accept_unsigned)
     typer.echo(f"{opened.name}: signed {len(catalog.archives)} archives, serial {catalog.serial}.", err=True)
 
@@ -246,60 +263,52 @@ def keygen(
     typer.echo(f"Key {key_id[:16]}: keep {file} secret and give {file}.pub to everyone who pulls.", err=True)
 
 
-class _Results:
-    """Outcome of every archive; a failure does not stop the others."""
-
-    def __init__(self, store: str) -> None:
-        self._store = store
-        self._archives: list[dict[str, Any]] = []
-        self._failures: list[dict[str, Any]] = []
-
-    @contextmanager
-    def of(self, name: str, version: str | None) -> Iterator[Any]:
-        from radserve.cli.store_view import progress_bar
-
+def _run(store: str, transfers: _Transfers, done: str, unchanged: str, *, json: bool) -> None:
+    """Transfer archives and report each one; a failure does not stop the others."""
+    archives: list[dict[str, Any]] = []
+    failures: list[dict[str, Any]] = []
+    for (name, version), transfer in transfers.items():
         try:
-            with progress_bar(f"{name} {version or ''}".strip()) as progress:
-                yield progress
+            with _progress_bar(f"{name} {version or ''}".strip()) as progress:
+                result = transfer(progress)
         except RadServeError as error:
-            self._failures.append({"name": name, "version": version, "problem": str(error)})
-
-    def add(self, document: dict[str, Any], status: str) -> None:
-        self._archives.append(document | {"status": status})
-
-    def report(self, *, json: bool, unchanged: str) -> None:
-        from radserve.cli.store_view import megabytes
-
-        if json:
-            _print_json({"store": self._store, "archives": self._archives, "failed": self._failures})
-        for item in () if json else self._archives:
-            status = unchanged if item["status"] == "unchanged" else item["status"]
-            typer.echo(
-                f"{item['name']} {item['version']}  {status}  {megabytes(item['size'])}  sha256 {item['sha256']}"
-            )
-        for item in self._failures:
-            typer.echo(f"radserve: {item['problem']}", err=True)
-        if self._failures:
-            raise typer.Exit(1)
+            failures.append({"name": name, "version": version, "problem": str(error)})
+            continue
+        status = done if result.fresh else "unchanged"
+        archives.append(result.archive.model_dump(mode="json") | {"status": status})
+        if not json:
+            item, shown = result.archive, done if result.fresh else unchanged
+            typer.echo(f"{item.name} {item.version}  {shown}  {terminal.size(item.size)}  sha256 {item.sha256}")
+    if json:
+        terminal.print_json({"store": store, "archives": archives, "failed": failures})
+    for failure in failures:
+        typer.echo(f"radserve: {failure['problem']}", err=True)
+    if failures:
+        raise typer.Exit(1)
 
 
-def _open(store: str, signing_key: str, public_key: str) -> Store:
-    from radserve.store import open_store
-
-    return open_store(store, signing_key=signing_key, public_keys=public_key)
+@contextmanager
+def _progress_bar(title: str) -> Iterator[Progress]:
+    """Show a progress bar on standard error if that is a terminal."""
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+    console, hidden = Console(stderr=True), not sys.stderr.isatty()
+    with rich_progress.Progress(
+        *columns, TimeRemainingColumn(), console=console, transient=True, disable=hidden
+    ) as bar:
+        task = bar.add_task(title, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
 def _select(model_store: Path, names: Sequence[str], *, every: bool) -> list[Entry]:
     """Return the archives to push; --all skips those without trained weights."""
-    from radserve.build import model_store as model_stores
-
     archives = _parse(names, every=every)
     index = model_stores.read(model_store)
     if every:
-        untrained = [item for item in index.archives if item.version == model_stores.UNTRAINED]
-        for item in untrained:
-            typer.echo(f"radserve: {item.name} {item.version}: skipped, it is untrained.", err=True)
-        return [item for item in index.archives if item not in untrained]
+        for item in index.archives:
+            if item.version == model_stores.UNTRAINED:
+                typer.echo(f"radserve: {item.name} {item.version}: skipped, it is untrained.", err=True)
+            else:
+                archives.append((item.name, item.version))
     entries = []
     for name, version in archives:
         entry = index.find(name, version)
@@ -326,7 +335,3 @@ def _duration(text: str) -> timedelta:
     if match is None:
         raise typer.BadParameter(f"--older-than has value {text!r}; use minutes, hours, days or weeks: 30m, 24h, 7d.")
     return timedelta(**{_UNITS[match[2]]: int(match[1])})
-
-
-def _print_json(document: object) -> None:
-    typer.echo(json_.dumps(document, indent=2))

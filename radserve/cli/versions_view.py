@@ -2,47 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import Final
+from typing import Final, TypeVar
 
 from pydantic import BaseModel
-from rich import box
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from radserve.cli import units
-from radserve.cli.table import fraction, safe
-from radserve.schema.control import AuditEntry, ModelStatus, ServerStatus, VersionStatus
+from radserve.cli import terminal
+from radserve.cli.terminal import safe
+from radserve.schema.control import AuditLog, ModelStatus, ServerStatus, VersionStatus
 from radserve.schema.deployment import Change, percent
 from radserve.schema.rollout import Latency, RolloutStatus, ShadowReport, TrafficSample
 
-_PIPE_WIDTH: Final = 200
 _STATE_STYLES: Final = {"ready": "green", "degraded": "bold red", "starting": "yellow", "candidate": "yellow"}
 _OUTCOME_STYLES: Final = {True: "green", False: "bold red", None: "yellow"}
 _ACTION_STYLES: Final = {"register": "green", "scale": "yellow", "share": "yellow", "unregister": "red"}
 _SHORT_SHA256: Final = 12
 """Characters that distinguish archives in a table."""
 
-
-def console(*, stderr: bool = False) -> Console:
-    """Return a console; without a terminal it does not wrap lines at 80 characters."""
-    out = Console(highlight=False, markup=False, stderr=stderr)
-    if not out.is_terminal:
-        out.width = _PIPE_WIDTH
-    return out
+D = TypeVar("D", bound=BaseModel)
 
 
 def waiting(action: str) -> AbstractContextManager[object]:
     """Show a spinner on a terminal."""
-    out = console(stderr=True)
+    out = terminal.console(stderr=True)
     return out.status(safe(f"{action} ...")) if out.is_terminal else nullcontext()
 
 
-def json(out: Console, document: BaseModel) -> None:
-    """Print a JSON document."""
-    out.print(document.model_dump_json(indent=2), soft_wrap=True)
+def show(document: D, view: Callable[[Console, D], None], *, json: bool) -> None:
+    """Print a document as JSON, or with one of the views below."""
+    if json:
+        terminal.print_json(document)
+    else:
+        view(terminal.console(), document)
 
 
 def overview(out: Console, status: ServerStatus) -> None:
@@ -50,11 +45,9 @@ def overview(out: Console, status: ServerStatus) -> None:
     if not status.models:
         out.print("No model is registered.")
         return
-    table = _table("Model", "=Version", "=State", ">Share", ">Workers", ">Age", ">Requests", ">Errors", ">p95")
-    for model in status.models:
-        for version in model.versions:
-            table.add_row(safe(model.name), *_row(version))
-    out.print(table)
+    columns = ("Model", "=Version", "=State", ">Share", ">Workers", ">Age", ">Requests", ">Errors", ">p95")
+    rows = ((model.name, *_row(version)) for model in status.models for version in model.versions)
+    out.print(terminal.table(*columns, rows=rows))
     for model in status.models:
         if model.rollout is not None and not model.rollout.done:
             rollout_line(out, model.rollout)
@@ -74,10 +67,14 @@ def model(out: Console, status: ModelStatus) -> None:
         rollout_line(out, status.rollout)
 
 
-def version(out: Console, name: str, status: VersionStatus, change: str) -> None:
-    """Print a line about a changed version."""
-    line = f"{name} {status.version} {change}: {status.state}, {_ready(status)} workers, {percent(status.share)}"
-    out.print(safe(f"{line} of requests, sha256 {status.sha256}."), soft_wrap=True)
+def changed_version(name: str, change: str) -> Callable[[Console, VersionStatus], None]:
+    """Return a view that prints a line about a changed version."""
+
+    def view(out: Console, status: VersionStatus) -> None:
+        line = f"{name} {status.version} {change}: {status.state}, {_ready(status)} workers, {percent(status.share)}"
+        out.print(safe(f"{line} of requests, sha256 {status.sha256}."), soft_wrap=True)
+
+    return view
 
 
 def rollout_line(out: Console, status: RolloutStatus) -> None:
@@ -101,12 +98,13 @@ def rollout(out: Console, status: RolloutStatus) -> None:
 
 def traffic(status: RolloutStatus) -> Table:
     """Return a table with the traffic of both versions."""
-    table = _table("Version", ">Requests", ">Errors", ">p95")
-    for version, sample in ((status.version, status.candidate), (status.before or "before", status.stable)):
-        if sample is not None:
-            cells = (version, f"{sample.requests}", _errors(sample), units.latency(sample.p95))
-            table.add_row(*map(safe, cells))
-    return table
+    samples = ((status.version, status.candidate), (status.before or "before", status.stable))
+    rows = (
+        (version, f"{sample.requests}", _errors(sample), terminal.latency(sample.p95))
+        for version, sample in samples
+        if sample is not None
+    )
+    return terminal.table("Version", ">Requests", ">Errors", ">p95", rows=rows)
 
 
 def step(status: RolloutStatus) -> str:
@@ -124,13 +122,13 @@ def changes(out: Console, items: Iterable[Change]) -> None:
         out.print(Text.assemble(action, safe(item.detail)), soft_wrap=True)
 
 
-def audit(out: Console, entries: Sequence[AuditEntry]) -> None:
-    """Print entries of the audit log."""
-    if not entries:
+def audit(out: Console, log: AuditLog) -> None:
+    """Print the audit log."""
+    if not log.entries:
         out.print("The audit log is empty.")
         return
-    table = _table("=Time", "Actor", "Action", "Model", "Version", "sha256", "Reason", "Detail")
-    for entry in entries:
+    table = terminal.table("=Time", "Actor", "Action", "Model", "Version", "sha256", "Reason", "Detail")
+    for entry in log.entries:
         time, sha256 = f"{entry.time.astimezone():%Y-%m-%d %H:%M:%S}", (entry.sha256 or "")[:_SHORT_SHA256]
         cells = (time, entry.actor, entry.action, entry.model, entry.version, sha256, entry.reason, entry.detail)
         table.add_row(*(safe(text or "") for text in cells))
@@ -139,59 +137,54 @@ def audit(out: Console, entries: Sequence[AuditEntry]) -> None:
 
 def _print_shadow(out: Console, status: RolloutStatus, report: ShadowReport) -> None:
     before = status.before or "before"
-    table = _table("Shadow", ">")
-    table.add_row(safe("copies"), safe(f"{report.copies}"))
-    table.add_row(safe("compared"), safe(f"{report.compared}"))
-    table.add_row(safe("agreeing"), safe(units.part(report.agreeing, report.compared)))
-    table.add_row(safe("dropped"), safe(units.part(report.dropped, report.copies)))
-    table.add_row(safe("failed"), safe(units.part(report.failed, report.copies)))
+    rows = [
+        ("copies", f"{report.copies}"),
+        ("compared", f"{report.compared}"),
+        ("agreeing", terminal.part(report.agreeing, report.compared)),
+        ("dropped", terminal.part(report.dropped, report.copies)),
+        ("failed", terminal.part(report.failed, report.copies)),
+    ]
     if report.largest_difference is not None:
-        table.add_row(safe("largest difference of probability"), safe(fraction(report.largest_difference)))
-    out.print(table)
-    times = _table("Version", ">p50", ">p95")
-    for version, measured in ((status.version, report.candidate), (before, report.stable)):
-        latency = measured or Latency()
-        times.add_row(safe(version), safe(units.latency(latency.p50)), safe(units.latency(latency.p95)))
-    out.print(times)
+        rows.append(("largest difference of probability", terminal.fraction(report.largest_difference)))
+    out.print(terminal.table("Shadow", ">", rows=rows))
+    times = ((status.version, report.candidate or Latency()), (before, report.stable or Latency()))
+    latencies = ((version, terminal.latency(time.p50), terminal.latency(time.p95)) for version, time in times)
+    out.print(terminal.table("Version", ">p50", ">p95", rows=latencies))
     if report.examples:
-        examples = _table("Different responses", before, status.version)
-        for example in report.examples:
-            examples.add_row(safe(example.request_id), safe(example.stable), safe(example.candidate))
-        out.print(examples)
+        examples = ((example.request_id, example.stable, example.candidate) for example in report.examples)
+        out.print(terminal.table("Different responses", before, status.version, rows=examples))
 
 
-def _row(status: VersionStatus) -> tuple[Text, ...]:
+def _row(status: VersionStatus) -> tuple[str | Text, ...]:
     return (
-        safe(status.version),
+        status.version,
         _state(status),
-        safe(percent(status.share)),
+        percent(status.share),
         _workers(status),
-        safe(units.age(status.age_seconds)),
-        safe(f"{status.requests}"),
+        terminal.age(status.age_seconds),
+        f"{status.requests}",
         safe(f"{status.errors}", "red" if status.errors else ""),
-        safe(units.latency((status.latency or Latency()).p95)),
+        terminal.latency((status.latency or Latency()).p95),
     )
 
 
 def _properties(versions: Sequence[VersionStatus]) -> Table:
     """Return a table with a column for each version, since there are few of them with many properties."""
-    table = _table("", *(f">{version.version}" for version in versions))
     latencies = [version.latency or Latency() for version in versions]
-    rows: dict[str, Iterable[Text]] = {
+    rows: dict[str, Iterable[str | Text]] = {
         "State": map(_state, versions),
-        "Share of requests": (safe(percent(version.share)) for version in versions),
+        "Share of requests": (percent(version.share) for version in versions),
         "Workers ready": map(_workers, versions),
-        "Age": (safe(units.age(version.age_seconds)) for version in versions),
-        "Requests": (safe(f"{version.requests}") for version in versions),
+        "Age": (terminal.age(version.age_seconds) for version in versions),
+        "Requests": (f"{version.requests}" for version in versions),
         "Errors (5xx)": (safe(_errors(version), "red" if version.errors else "") for version in versions),
-        "Rejections (4xx)": (safe(f"{version.refusals}") for version in versions),
-        "Median latency": (safe(units.latency(latency.p50)) for latency in latencies),
-        "95th percentile": (safe(units.latency(latency.p95)) for latency in latencies),
-        "Archive": (safe(units.size(version.size)) for version in versions),
+        "Rejections (4xx)": (f"{version.refusals}" for version in versions),
+        "Median latency": (terminal.latency(latency.p50) for latency in latencies),
+        "95th percentile": (terminal.latency(latency.p95) for latency in latencies),
+        "Archive": (terminal.size(version.size) for version in versions),
     }
-    for name, cells in rows.items():
-        table.add_row(safe(name), *cells)
-    return table
+    columns = (f">{version.version}" for version in versions)
+    return terminal.table("", *columns, rows=((name, *cells) for name, cells in rows.items()))
 
 
 def _state(status: VersionStatus) -> Text:
@@ -207,15 +200,4 @@ def _ready(status: VersionStatus) -> str:
 
 
 def _errors(sample: TrafficSample | VersionStatus) -> str:
-    return units.part(sample.errors, sample.requests)
-
-
-def _table(*columns: str) -> Table:
-    """Return an empty table; the prefix `=` of a column prevents wrapping, `>` also aligns it to the right."""
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
-    for name in columns:
-        if name.startswith((">", "=")):
-            table.add_column(safe(name[1:]), justify="right" if name.startswith(">") else "left", no_wrap=True)
-        else:
-            table.add_column(safe(name), overflow="fold")
-    return table
+    return terminal.part(sample.errors, sample.requests)

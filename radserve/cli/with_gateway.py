@@ -36,17 +36,7 @@ _PREFIX: Final = "RADSERVE_GATEWAY_"
 
 @dataclass(frozen=True)
 class Addresses:
-    """URLs of both programs.
-
-    Attributes
-    ----------
-    server, supervisor
-        URLs that the gateway calls.
-    gateway
-        URL of the page.
-    keys
-        Source of API keys, empty for none.
-    """
+    """URLs of the server and the supervisor, which the gateway calls, and of its page; source of API keys if any."""
 
     server: str
     supervisor: str
@@ -63,10 +53,7 @@ class Addresses:
 def addresses(arguments: Sequence[str], environment: Mapping[str, str]) -> Addresses:
     """Derive the addresses from the server's options and the gateway's environment variables.
 
-    Raises
-    ------
-    ServeError
-        If the options publish the server through nginx: then the gateway must be behind nginx too.
+    Raises ServeError if the options publish the server through nginx: then the gateway must be behind nginx too.
     """
     options = _parse(arguments)
     local = ports.parse_address(options["host"]).is_loopback

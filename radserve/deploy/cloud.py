@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
 
 from botocore.config import Config
@@ -57,60 +56,25 @@ _DENIED: Final = ("AccessDenied", "AccessDeniedException", "UnauthorizedOperatio
 
 
 class Cloud:
-    """AWS clients for one account and region.
-
-    Parameters
-    ----------
-    region, profile
-        If None, those of AWS' environment variables and configuration files.
-    """
+    """AWS clients for one account and region; None selects those of AWS' variables and configuration files."""
 
     def __init__(self, region: str | None = None, profile: str | None = None) -> None:
         import boto3  # a quarter of a second, which `radserve --help` need not wait for
 
         with readable_errors():
-            self._session = boto3.Session(region_name=region, profile_name=profile)
-
-    @cached_property
-    def formation(self) -> CloudFormationClient:
-        """CloudFormation."""
-        return self._session.client("cloudformation", config=_CONFIG)
-
-    @cached_property
-    def s3(self) -> S3Client:
-        """S3, one method for each operation."""
-        return self._session.client("s3", config=_CONFIG)
-
-    @cached_property
-    def buckets(self) -> S3ServiceResource:
-        """S3 as objects, which delete versions in batches."""
-        return self._session.resource("s3", config=_CONFIG)
-
-    @cached_property
-    def ecr(self) -> ECRClient:
-        """ECR."""
-        return self._session.client("ecr", config=_CONFIG)
-
-    @cached_property
-    def secrets(self) -> SecretsManagerClient:
-        """Secrets Manager."""
-        return self._session.client("secretsmanager", config=_CONFIG)
-
-    @cached_property
-    def kms(self) -> Any:
-        """KMS."""
-        return self._session.client("kms", config=_CONFIG)
+            session = boto3.Session(region_name=region, profile_name=profile)
+            self.formation: CloudFormationClient = session.client("cloudformation", config=_CONFIG)
+            self.s3: S3Client = session.client("s3", config=_CONFIG)
+            # Deletes versions in batches.
+            self.buckets: S3ServiceResource = session.resource("s3", config=_CONFIG)
+            self.ecr: ECRClient = session.client("ecr", config=_CONFIG)
+            self.secrets: SecretsManagerClient = session.client("secretsmanager", config=_CONFIG)
+            self.kms: Any = session.client("kms", config=_CONFIG)
 
 
 @contextmanager
 def readable_errors() -> Iterator[None]:
-    """Turn errors of botocore into one line that says what to do.
-
-    Raises
-    ------
-    CloudError
-        In place of botocore's own errors.
-    """
+    """Turn errors of botocore into a CloudError: one line that says what to do."""
     try:
         yield
     except ClientError as error:

@@ -25,13 +25,7 @@ class Package:
 
     @classmethod
     def read(cls, path: Path) -> Self:
-        """Read a package.
-
-        Raises
-        ------
-        SettingsError
-            If the file is missing or not a zip.
-        """
+        """Read a package; raise SettingsError if the file is missing or not a zip."""
         if not zipfile.is_zipfile(path):
             raise SettingsError(f"package has value {str(path)!r}, not a zip file: run scripts/build-lambda.")
         with path.open("rb") as file:

@@ -15,12 +15,8 @@ from radserve.deploy.template import Template, load
 class Values:
     """Values of a stack's parameters.
 
-    Attributes
-    ----------
-    known
-        By name; parameters with their default are not included.
-    missing
-        Names of parameters whose values are outputs of stacks that do not exist yet.
+    `known` omits parameters with their default; the values of those in `missing` are outputs of stacks that do not
+    exist yet.
     """
 
     known: Mapping[str, str]
@@ -32,17 +28,9 @@ class Values:
 
 
 def resolve(template: Template, settings: Settings, outputs: Mapping[str, str]) -> Values:
-    """Determine the values of a template's parameters; settings take precedence over outputs.
+    """Determine the values of a template's parameters; settings take precedence over outputs of existing stacks.
 
-    Parameters
-    ----------
-    outputs
-        Outputs of all existing stacks, by name.
-
-    Raises
-    ------
-    SettingsError
-        If a parameter is unknown, missing, violates its constraint, or contradicts another one.
+    Raises SettingsError if a parameter is unknown, missing, violates its constraint, or contradicts another one.
     """
     stack = template.stack
     configured = settings.parameters.get(stack, {})

@@ -24,12 +24,8 @@ _LEFTOVER: Final = "the empty stack of an earlier creation ({status}) is deleted
 class Plan:
     """Planned changes of one stack.
 
-    Attributes
-    ----------
-    costs
-        A line for each resource that the stack will have and that costs money.
-    note
-        How the plan was determined, if not by a change set.
+    `costs` has a line for each resource that the stack will have and that costs money. `note` says how the plan was
+    determined, if not by a change set.
     """
 
     stack: StackName
@@ -47,19 +43,10 @@ def find_stacks(cloud: Cloud, settings: Settings, only: Collection[StackName] = 
 
 
 def plan(cloud: Cloud, settings: Settings, only: Collection[str] = ()) -> Iterator[Plan]:
-    """Plan the changes of an environment with change sets, which are deleted again.
+    """Plan the changes of an environment with change sets, which are deleted again; in the order of `apply`.
 
-    Yields
-    ------
-    Plan
-        One for each stack, in the order in which `apply` changes them.
-
-    Raises
-    ------
-    SettingsError
-        If a parameter is invalid or missing; before any change set is created.
-    StackError
-        If a stack cannot be changed.
+    Raises SettingsError for a parameter that is invalid or missing, before any change set is created, and StackError
+    for a stack that cannot be changed.
     """
     stacks = find_stacks(cloud, settings)
     check(settings, stacks)
@@ -70,13 +57,7 @@ def plan(cloud: Cloud, settings: Settings, only: Collection[str] = ()) -> Iterat
 
 
 def check(settings: Settings, stacks: dict[StackName, Stack]) -> None:
-    """Check that an environment's stacks can be changed.
-
-    Raises
-    ------
-    StackError
-        If a stack is being changed, is stuck, or belongs to another home than the settings'.
-    """
+    """Check that no stack is being changed, is stuck, or belongs to another home than the settings'."""
     for state in stacks.values():
         if state.busy:
             raise StackError(
@@ -100,17 +81,9 @@ def apply(
 ) -> Iterator[str | Event]:
     """Apply plans and yield progress: lines, and events of resources.
 
-    Each change set is created again, with the outputs that earlier stacks have by now.
-
-    Parameters
-    ----------
-    confirm
-        Receives a stack's name and the changes that its plan did not list; False stops before them.
-
-    Raises
-    ------
-    StackError
-        If a stack failed or its changes were not confirmed; later stacks stay unchanged.
+    Each change set is created again, with the outputs that earlier stacks have by now. `confirm` receives a stack's
+    name and the changes that its plan did not list; False stops before them. Later stacks stay unchanged after a
+    StackError.
     """
     for planned in plans:
         yield from _apply(cloud, settings, planned, confirm)

@@ -23,25 +23,8 @@ _TAG: Final = r"^[\w .:/=+@-]{1,128}$"
 class Settings(BaseModel):
     """One environment.
 
-    Attributes
-    ----------
-    environment
-        Name; stacks are called radserve-NAME-STACK.
-    region
-        AWS region; if None, that of the profile or of AWS_DEFAULT_REGION.
-    home
-        Where the server runs: `service` is a cluster behind a load balancer, `host` one machine, `elsewhere` outside
-        of the environment, which then has only a front.
-    front
-        How the gateway runs on Lambda: from a package, from an image, or not.
-    package
-        Lambda package that scripts/build-lambda writes.
-    termination_protection
-        Whether stacks are protected from deletion.
-    tags
-        Tags of all resources, in addition to radserve:environment.
-    parameters
-        Parameters of the templates, by stack. All values are text, so a version such as 0.10 keeps its zero.
+    `radserve/deploy/templates/example.yaml` explains every key. All values of `parameters` (by stack) are text, so a
+    version such as 0.10 keeps its zero.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -77,13 +60,7 @@ class Settings(BaseModel):
         return stack in ("storage", "secrets") or self.home != "elsewhere"
 
     def stacks(self, only: Collection[str] = ()) -> tuple[StackName, ...]:
-        """Return the environment's stacks in the order of their dependencies: all, or those in `only`.
-
-        Raises
-        ------
-        SettingsError
-            If `only` names a stack that the environment does not have.
-        """
+        """Return the environment's stacks, or those in `only`, in the order of their dependencies."""
         own = tuple(stack for stack in STACKS if self.has(stack))
         if unknown := [stack for stack in only if stack not in own]:
             raise SettingsError(f"{self.environment} has no stack {unknown[0]!r}. Available: {', '.join(own)}.")
@@ -99,19 +76,9 @@ class Settings(BaseModel):
 
 
 def load(path: Path, changes: Iterable[str] = ()) -> Settings:
-    """Read an environment's file and apply changes to it.
+    """Read an environment's file (YAML) and apply changes to it.
 
-    Parameters
-    ----------
-    path
-        YAML file.
-    changes
-        KEY=VALUE, where KEY is a setting, a tag (tags.NAME) or a parameter (STACK.PARAMETER).
-
-    Raises
-    ------
-    SettingsError
-        If the file cannot be read, or the file or a change is invalid.
+    A change is KEY=VALUE, where KEY is a setting, a tag (tags.NAME) or a parameter (STACK.PARAMETER).
     """
     try:
         # The base loader keeps every value as text.

@@ -33,15 +33,7 @@ _POLL: Final = 3.0
 
 @dataclass(frozen=True)
 class Stack:
-    """State of an existing stack.
-
-    Attributes
-    ----------
-    id
-        ARN, which identifies the stack even after its deletion.
-    reason
-        Why it has its status, if AWS says so.
-    """
+    """State of an existing stack; `id` is its ARN, which identifies it even after its deletion."""
 
     stack: StackName
     id: str
@@ -62,12 +54,8 @@ class Stack:
 class Change:
     """Change of one resource.
 
-    Attributes
-    ----------
-    action
-        Add, Modify, Remove, Import or Dynamic.
-    replacement
-        True, False, Conditional, or empty if not applicable.
+    `action` is Add, Modify, Remove, Import or Dynamic; `replacement` True, False, Conditional, or empty if not
+    applicable.
     """
 
     logical_id: str
@@ -126,18 +114,7 @@ def describe(cloud: Cloud, stack: StackName, name: str) -> Stack | None:
 def create_change_set(
     cloud: Cloud, name: str, template: Template, parameters: Mapping[str, str], tags: Mapping[str, str], *, new: bool
 ) -> ChangeSet | None:
-    """Create a change set; None if nothing would change.
-
-    Parameters
-    ----------
-    new
-        Whether the change set creates the stack. CloudFormation then adds an empty one.
-
-    Raises
-    ------
-    StackError
-        If CloudFormation rejects the change; with its reason.
-    """
+    """Create a change set; None if nothing would change. For a `new` stack, CloudFormation adds an empty one."""
     kind: Literal["CREATE", "UPDATE"] = "CREATE" if new else "UPDATE"
     try:
         response = cloud.formation.create_change_set(
@@ -207,19 +184,9 @@ def event_ids(cloud: Cloud, stack_id: str) -> set[str]:
 def follow(
     cloud: Cloud, stack: StackName, stack_id: str, known: set[str], poll: float = _POLL
 ) -> Generator[Event, None, Stack]:
-    """Yield the events of a change until it has ended, and return the stack's state.
+    """Yield the events of a change, except `known` ones, until it has ended, and return the stack's state.
 
-    Parameters
-    ----------
-    known
-        IDs of events that are not yielded; grows.
-    poll
-        Seconds between two requests.
-
-    Raises
-    ------
-    StackError
-        If the change failed; with the reason of the first resource that failed, and a hint.
+    Raises StackError if the change failed, with the reason of the first resource that failed, and a hint.
     """
     failure: Event | None = None
     while True:

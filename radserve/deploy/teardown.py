@@ -42,21 +42,10 @@ class Teardown:
 
 
 def plan(cloud: Cloud, settings: Settings, only: Collection[str], *, data: bool) -> Teardown:
-    """Determine which stacks to delete.
+    """Determine which stacks to delete: those in `only`, or all; those that hold data only with `data`.
 
-    Parameters
-    ----------
-    only
-        Stacks to delete; all if empty.
-    data
-        Whether to delete stacks that hold data.
-
-    Raises
-    ------
-    SettingsError
-        If `only` has an unknown name.
-    StackError
-        If a stack is being changed, is protected, or a remaining one needs it.
+    Raises SettingsError for an unknown name, and StackError if a stack is being changed, is protected, or a remaining
+    one needs it.
     """
     if unknown := sorted(set(only) - set(STACKS)):
         raise SettingsError(f"Unknown stack {unknown[0]!r}. Available: {', '.join(STACKS)}.")
@@ -77,10 +66,7 @@ def plan(cloud: Cloud, settings: Settings, only: Collection[str], *, data: bool)
 def destroy(cloud: Cloud, teardown: Teardown) -> Iterator[str | Event]:
     """Delete stacks and yield progress: lines, and events of resources.
 
-    Raises
-    ------
-    StackError
-        If a stack could not be deleted; those that it needs are kept.
+    If a stack could not be deleted, those that it needs are kept.
     """
     for item in teardown.deleted:
         holds_data = item.stack in RETAINED | TEMPORARY

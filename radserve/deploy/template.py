@@ -57,13 +57,7 @@ class Parameter:
         return None if value is None else str(value)
 
     def check(self, stack: str, value: str) -> None:
-        """Check a value against the constraints, as CloudFormation does.
-
-        Raises
-        ------
-        SettingsError
-            If the value violates a constraint.
-        """
+        """Check a value against the constraints, as CloudFormation does."""
         if problem := self._problem(value):
             raise SettingsError(f"{stack}.{self.name} has value {value!r}: it must be {problem}")
 
@@ -86,13 +80,7 @@ class Parameter:
 
 @dataclass(frozen=True)
 class Template:
-    """Template of one stack.
-
-    Attributes
-    ----------
-    body
-        Text that CloudFormation receives.
-    """
+    """Template of one stack; `body` is the text that CloudFormation receives."""
 
     stack: StackName
     body: str
@@ -113,13 +101,9 @@ class Template:
         return frozenset(self.document.get("Outputs", {}))
 
     def resources(self, values: Mapping[str, str | None]) -> dict[str, dict[str, Any]]:
-        """Return the resources, by logical ID, that the template creates.
+        """Return the resources, by logical ID, that the template creates with these values and its defaults.
 
-        Parameters
-        ----------
-        values
-            Values of parameters; defaults are used for missing ones. None is a value that is not known yet: a condition
-            that depends on it counts as met.
+        None is a value that is not known yet: a condition that depends on it counts as met.
         """
         values = self._with_defaults(values)
         return {
@@ -129,13 +113,7 @@ class Template:
         }
 
     def check(self, values: Mapping[str, str | None]) -> None:
-        """Check the combination of values against the template's rules.
-
-        Raises
-        ------
-        SettingsError
-            If a rule is violated.
-        """
+        """Check the combination of values against the template's rules."""
         values = self._with_defaults(values)
         for rule in self.document.get("Rules", {}).values():
             if "RuleCondition" in rule and self._evaluate(rule["RuleCondition"], values) is False:

@@ -13,8 +13,8 @@ from urllib.parse import SplitResult, unquote, urlsplit, urlunsplit
 
 from radserve.errors import IndexConflictError, StoreError
 from radserve.files import PART_SUFFIX, sync_folder, write_atomically
-from radserve.store import aws, multipart, storage
-from radserve.store.storage import (
+from radserve.store import aws, multipart, object_storage
+from radserve.store.object_storage import (
     BLOBS,
     INDEX,
     STATUS,
@@ -121,11 +121,11 @@ class BucketStorage(Storage):
         """Upload a small file in one request, a large one in parts that a later push can resume."""
         import obstore
 
-        if source.stat().st_size > storage.PART_SIZE:
+        if source.stat().st_size > object_storage.PART_SIZE:
             multipart.upload(self.name, self._bucket, self._key(blob_path(sha256)), source, sha256, progress)
             return
         with source.open("rb") as file, self._errors(blob_path(sha256)):
-            data = b"".join(verified_chunks(file, storage.PART_SIZE, sha256, progress))
+            data = b"".join(verified_chunks(file, object_storage.PART_SIZE, sha256, progress))
             obstore.put(self._objects, blob_path(sha256), data)
 
     def unfinished_uploads(self) -> list[UnfinishedUpload]:
@@ -166,7 +166,7 @@ class WebStorage(Storage):
             # Not in the URL, which obstore's messages show. A redirect to another host does not get this header.
             basic = base64.b64encode(self._credentials.encode()).decode()
             options["default_headers"] = {"Authorization": f"Basic {basic}"}
-        return HTTPStore(self.name, client_options=options, retry_config=storage.RETRIES)
+        return HTTPStore(self.name, client_options=options, retry_config=object_storage.RETRIES)
 
     def require_writable(self) -> None:
         """Raise StoreError: a web server is read-only."""
@@ -184,18 +184,7 @@ class WebStorage(Storage):
 
 
 def open_storage(url: str) -> Storage:
-    """Return the storage for a URL; does not connect yet.
-
-    Parameters
-    ----------
-    url
-        A folder (path or `file://`), `s3://BUCKET/PREFIX`, or `https://HOST/PATH`; `http://` on this machine only.
-
-    Raises
-    ------
-    StoreError
-        If the URL is invalid.
-    """
+    """Return the storage for a folder, an s3:// or an https:// URL (http:// on this machine only); does not connect."""
     if not url:
         raise StoreError("--store is empty; use a folder, s3://BUCKET/PREFIX or https://HOST/PATH.")
     if not _SCHEME.match(url):

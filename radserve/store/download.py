@@ -13,24 +13,16 @@ from radserve.build import mar, model_store
 from radserve.build.model_store import Entry
 from radserve.errors import ArchiveError, CorruptDataError, InterruptedTransferError, StoreError
 from radserve.store.index import PublishedArchive
-from radserve.store.storage import Progress, Storage
+from radserve.store.object_storage import Progress, Storage
 
 _ATTEMPTS: Final = 3
-"""Each one continues where the last one ended and has the retries of `storage.RETRIES`."""
+"""Each one continues where the last one ended and has the retries of `object_storage.RETRIES`."""
 
 
 def download(storage: Storage, archive: PublishedArchive, target: Path, progress: Progress) -> bool:
-    """Download an archive unless the model store holds it, and add it to the model store's index.
+    """Download an archive unless the model store holds it, add it to the index, and return whether the store changed.
 
-    Returns
-    -------
-    bool
-        Whether the model store changed.
-
-    Raises
-    ------
-    StoreError, ArchiveError
-        If the archive cannot be fetched or has other content; nothing then has its file name.
+    If the archive cannot be fetched or has other content, nothing has its file name.
     """
     entry = archive.entry
     if _holds(target, entry):

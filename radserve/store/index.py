@@ -27,9 +27,8 @@ class PublishedArchive(Entry):
     @classmethod
     def of(cls, entry: Entry) -> Self:
         """Return an archive of a model store as published now."""
-        return cls(
-            **entry.model_dump() | {"file": file_name(entry), "pushed": datetime.now(UTC).replace(microsecond=0)}
-        )
+        own = {"file": file_name(entry), "pushed": datetime.now(UTC).replace(microsecond=0)}
+        return cls(**entry.model_dump() | own)
 
     @property
     def title(self) -> str:
@@ -64,13 +63,7 @@ class Catalog(BaseModel):
         return max(matches, key=lambda item: order(item.version), default=None)
 
     def require(self, name: str, version: str | None, store: str) -> PublishedArchive:
-        """Return an archive like `find`.
-
-        Raises
-        ------
-        StoreError
-            If it is missing; the message lists the available names or versions.
-        """
+        """Return an archive like `find`; a StoreError lists the available names or versions."""
         archive = self.find(name, version)
         if archive is not None:
             return archive
@@ -85,10 +78,7 @@ class Catalog(BaseModel):
     def add(self, archive: PublishedArchive) -> Self:
         """Return a catalog with one more archive; unchanged if it has the same archive already.
 
-        Raises
-        ------
-        StoreError
-            If the version exists with other content, or is untrained.
+        Raises StoreError if the version exists with other content, or is untrained.
         """
         if archive.version == UNTRAINED:
             raise StoreError(f"{archive.title}: untrained; its random weights differ from build to build.")
@@ -116,13 +106,7 @@ def file_name(entry: Entry) -> str:
 
 
 def parse(text: bytes, source: str) -> Catalog:
-    """Parse a catalog (JSON).
-
-    Raises
-    ------
-    StoreError
-        With the source and every problem.
-    """
+    """Parse a catalog (JSON); a StoreError names the source and every problem."""
     try:
         return Catalog.model_validate_json(text)
     except ValidationError as error:

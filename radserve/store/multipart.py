@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from radserve.errors import CorruptDataError, StoreError
-from radserve.store import aws, storage
+from radserve.store import aws, object_storage
 
 if TYPE_CHECKING:
     from types_boto3_s3 import S3Client
@@ -19,16 +19,11 @@ if TYPE_CHECKING:
 _ATTEMPTS: Final = 3
 
 
-def upload(name: str, bucket: str, key: str, source: Path, sha256: str, progress: storage.Progress) -> None:
+def upload(name: str, bucket: str, key: str, source: Path, sha256: str, progress: object_storage.Progress) -> None:
     """Upload a file in parts, each verified by S3; continue the upload of an earlier push if there is one.
 
     Two pushes of the same file may share an upload, since their parts are equal. The second one to complete it finds
     the upload gone and the object there.
-
-    Raises
-    ------
-    CorruptDataError
-        If the file does not have this SHA-256.
     """
     from botocore.exceptions import ClientError
 
@@ -83,11 +78,13 @@ def _complete(
     stored: dict[int, PartTypeDef],
     source: Path,
     sha256: str,
-    progress: storage.Progress,
+    progress: object_storage.Progress,
 ) -> None:
     parts: list[CompletedPartTypeDef] = []
     with source.open("rb") as file:
-        for number, data in enumerate(storage.verified_chunks(file, storage.PART_SIZE, sha256, progress), 1):
+        for number, data in enumerate(
+            object_storage.verified_chunks(file, object_storage.PART_SIZE, sha256, progress), 1
+        ):
             checksum = base64.b64encode(hashlib.sha256(data).digest()).decode()
             part = stored.get(number)
             if part and _equal(part, data, checksum):

@@ -42,17 +42,7 @@ class _History(BaseModel):
 def check(target: Path, store: str, state: IndexState, *, accept_older: bool = False) -> None:
     """Reject an index older than the last one used, or a different one with the same serial; then record it.
 
-    Parameters
-    ----------
-    target
-        Model store whose folder holds the record.
-    accept_older
-        Accept and record an older index: the store was restored from a backup.
-
-    Raises
-    ------
-    StoreError
-        If the index is rejected, or the record cannot be read.
+    `accept_older` accepts and records an older index: the store was restored from a backup.
     """
     if _read(target / FILE).stores.get(store) == state:
         return  # nothing to record, so the folder may be read-only

@@ -36,12 +36,8 @@ KeySource = str | Path | None
 class KeyRing:
     """Keys of one user of a store.
 
-    Attributes
-    ----------
-    signer
-        Signs the index on push; None for users who only pull, and for unsigned stores.
-    trusted
-        One of these keys must have signed the index; empty to skip the check.
+    `signer` signs the index on push; None for users who only pull, and for unsigned stores. One of the `trusted` keys
+    must have signed the index; empty to skip the check.
     """
 
     signer: CryptoSigner | None = None
@@ -49,13 +45,7 @@ class KeyRing:
 
     @classmethod
     def load(cls, signing_key: KeySource, public_keys: KeySource) -> Self:
-        """Read keys; the public half of the signing key is trusted as well.
-
-        Raises
-        ------
-        StoreError
-            If a key is missing or invalid.
-        """
+        """Read keys; the public half of the signing key is trusted as well."""
         signer = read_signing_key(signing_key) if signing_key else None
         trusted = list(read_public_keys(public_keys)) if public_keys else []
         if signer is not None:
@@ -67,12 +57,8 @@ class KeyRing:
 class VerifiedPayload:
     """Content of an envelope.
 
-    Attributes
-    ----------
-    key_ids
-        Keys that the envelope claims to be signed with; empty if it is unsigned.
-    verified_by
-        Id of the trusted key whose signature was checked; None if no key is trusted.
+    `key_ids` are the keys that it claims to be signed with; empty if it is unsigned. `verified_by` is the trusted key
+    whose signature was checked; None if no key is trusted.
     """
 
     payload: bytes
@@ -93,10 +79,7 @@ def seal(payload: bytes, signer: CryptoSigner | None) -> bytes:
 def unseal(data: bytes, trusted: tuple[SSlibKey, ...], source: str) -> VerifiedPayload:
     """Check the signature of an envelope if any key is trusted, and return its payload.
 
-    Raises
-    ------
-    StoreError
-        If `data` is not an envelope, or not signed by a trusted key.
+    Raises StoreError if `data` is not an envelope, or not signed by a trusted key.
     """
     from securesystemslib.dsse import Envelope
 
@@ -146,13 +129,7 @@ def _verify(envelope: Envelope, trusted: tuple[SSlibKey, ...], source: str) -> s
 
 
 def read_signing_key(source: str | Path) -> CryptoSigner:
-    """Read a private key.
-
-    Raises
-    ------
-    StoreError
-        If it is missing, or not an Ed25519 key in PEM.
-    """
+    """Read a private key: Ed25519, in PEM without a password."""
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
     from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
@@ -171,13 +148,7 @@ def read_signing_key(source: str | Path) -> CryptoSigner:
 
 
 def read_public_keys(source: str | Path) -> tuple[SSlibKey, ...]:
-    """Read one or more public keys; two during a key rotation.
-
-    Raises
-    ------
-    StoreError
-        If they are missing, or one is not an Ed25519 key in PEM.
-    """
+    """Read one or more Ed25519 public keys in PEM; two during a key rotation."""
     from cryptography.exceptions import UnsupportedAlgorithm
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
     from cryptography.hazmat.primitives.serialization import load_pem_public_key
@@ -198,10 +169,7 @@ def read_public_keys(source: str | Path) -> tuple[SSlibKey, ...]:
 def generate(path: Path) -> str:
     """Write a new key pair, the private key for its owner only and the public key to `FILE.pub`; return the key's id.
 
-    Raises
-    ------
-    StoreError
-        If one of the files exists, since a replaced signing key would be lost, or cannot be written.
+    Raises StoreError if one of the files exists, since a replaced signing key would be lost.
     """
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
     from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat

@@ -18,9 +18,9 @@ from radserve.errors import ArchiveError, IndexConflictError, InterruptedTransfe
 from radserve.store import backends, index, rollback_guard, signature
 from radserve.store.download import download
 from radserve.store.index import Catalog, PublishedArchive
+from radserve.store.object_storage import INDEX, Blob, Progress, Storage, StoredIndex, UnfinishedUpload
 from radserve.store.rollback_guard import IndexState
 from radserve.store.signature import KeyRing, KeySource
-from radserve.store.storage import INDEX, Blob, Progress, Storage, StoredIndex, UnfinishedUpload
 
 # stamina logs every retry. Without logging configuration, Python would print these lines among the command's output.
 logging.getLogger("stamina").addHandler(logging.NullHandler())
@@ -35,14 +35,8 @@ _RECENT: Final = timedelta(hours=1)
 class IndexSnapshot:
     """The index of a store at one time.
 
-    Attributes
-    ----------
-    stored
-        Version of its file, for conditional writes; None if there is no index yet.
-    key_ids, verified_by
-        See `signature.VerifiedPayload`.
-    state
-        What a model store records to detect a rollback.
+    `stored` is its file, for conditional writes; None if there is no index yet. `key_ids` and `verified_by` are those
+    of `signature.VerifiedPayload`. A model store records `state` to detect a rollback.
     """
 
     catalog: Catalog
@@ -53,18 +47,10 @@ class IndexSnapshot:
 
 
 @dataclass(frozen=True)
-class PushResult:
-    """A published archive; `fresh` if this push published it."""
+class Transfer:
+    """A pushed or pulled archive; `fresh` if this call published it or added it to the model store."""
 
-    archive: PublishedArchive
-    fresh: bool
-
-
-@dataclass(frozen=True)
-class PullResult:
-    """An entry of the model store; `fresh` if this pull added it."""
-
-    entry: Entry
+    archive: Entry
     fresh: bool
 
 
@@ -113,13 +99,7 @@ class Store:
         return self.storage.name
 
     def snapshot(self, *, accept_unsigned: bool = False) -> IndexSnapshot:
-        """Read the index, and check its signature if a public key is configured.
-
-        Raises
-        ------
-        StoreError
-            If it cannot be read or is not trusted.
-        """
+        """Read the index, and check its signature if a public key is configured."""
         stored = self.storage.read_index()
         if stored is None:
             return IndexSnapshot(Catalog(), None, (), None, IndexState.of(0, b""))
@@ -144,23 +124,12 @@ class Store:
         *,
         accept_older: bool = False,
     ) -> Entry:
-        """Download an archive into a model store unless it is there.
+        """Download an archive into a model store unless it is there; without a version, the newest.
 
-        Parameters
-        ----------
-        version
-            None for the newest.
-        target
-            Folder of the model store.
-        accept_older
-            Accept an index that is older than the last one this model store used.
-
-        Raises
-        ------
-        StoreError, ArchiveError
-            If the archive is unknown, cannot be fetched or is not intact; nothing then has its file name.
+        `accept_older` accepts an index that is older than the last one this model store used. If the archive is
+        unknown, cannot be fetched or is not intact, nothing has its file name.
         """
-        return self.fetch(name, version, target, progress, accept_older=accept_older).entry
+        return self.fetch(name, version, target, progress, accept_older=accept_older).archive
 
     def fetch(
         self,
@@ -170,7 +139,7 @@ class Store:
         progress: Progress | None = None,
         *,
         accept_older: bool = False,
-    ) -> PullResult:
+    ) -> Transfer:
         """Like `pull`, but also return whether the archive was downloaded."""
         snapshot = self.snapshot()
         archive = snapshot.catalog.require(name, version, self.name)
@@ -178,18 +147,12 @@ class Store:
             target.mkdir(parents=True, exist_ok=True)
             if snapshot.verified_by is not None:
                 rollback_guard.check(target, self.name, snapshot.state, accept_older=accept_older)
-            return PullResult(archive.entry, download(self.storage, archive, target, progress or _ignore))
+            return Transfer(archive.entry, download(self.storage, archive, target, progress or _ignore))
         except OSError as error:
             raise StoreError(f"{error.filename or target}: {error.strerror}.") from error
 
     def mirror(self, target: Path) -> tuple[Entry, ...]:
-        """Make a model store hold every archive of this store and no others.
-
-        Raises
-        ------
-        StoreError, ArchiveError
-            If the store is empty, or an archive cannot be pulled.
-        """
+        """Make a model store hold every archive of this store, which must not be empty, and no others."""
         entries = tuple(item.entry for item in self.entries())
         if not entries:
             raise StoreError(f"{self.name}: empty; publish archives with 'radserve store push --all'.")
@@ -202,15 +165,10 @@ class Store:
             raise StoreError(f"{error.filename or target}: {error.strerror}.") from error
         return tuple(self.pull(item.name, item.version, target) for item in entries)
 
-    def push(self, entry: Entry, model_store: Path, progress: Progress | None = None) -> PushResult:
+    def push(self, entry: Entry, model_store: Path, progress: Progress | None = None) -> Transfer:
         """Publish an archive of a model store; a published version never changes.
 
         The blob is stored before the index names it, so every archive in the index can be fetched.
-
-        Raises
-        ------
-        StoreError, ArchiveError
-            If the archive is broken, its version exists with other content, or the store cannot be written.
         """
         self.storage.require_writable()
         mar.verify(entry, model_store)
@@ -227,7 +185,7 @@ class Store:
                 self.storage.put(archive.sha256, path, progress or _ignore)
         except OSError as error:
             raise StoreError(f"{error.filename or path}: {error.strerror}.") from error
-        return PushResult(catalog.require(archive.name, archive.version, self.name), fresh=not published)
+        return Transfer(catalog.require(archive.name, archive.version, self.name), fresh=not published)
 
     def _stored(self, archive: PublishedArchive, *, published: bool) -> bool:
         """Return whether the blob is intact and safe from garbage collection."""
@@ -301,13 +259,7 @@ class Store:
         return True
 
     def sign(self, *, accept_unsigned: bool = False) -> Catalog:
-        """Sign the index with the signing key, for the first time or to replace a key.
-
-        Raises
-        ------
-        StoreError
-            If there is no signing key, or the current signature is not trusted.
-        """
+        """Sign the index with the signing key, for the first time or to replace a key."""
         if self.keys.signer is None:
             raise StoreError("--signing-key is empty; create keys with 'radserve store keygen FILE'.")
         return self._change(Catalog.next_serial, accept_unsigned=accept_unsigned)
@@ -336,21 +288,10 @@ class Store:
 
 
 def open_store(url: str, *, signing_key: KeySource = None, public_keys: KeySource = None) -> Store:
-    """Open an archive store; does not connect yet.
+    """Open an archive store: a folder (path or `file://`), `s3://BUCKET/PREFIX`, or `https://HOST/PATH` (read-only).
 
-    Parameters
-    ----------
-    url
-        A folder (path or `file://`), `s3://BUCKET/PREFIX`, or `https://HOST/PATH` (read-only).
-    signing_key
-        Path of a private key (PEM, Ed25519), or `env:NAME`; signs what is pushed, and its public key is trusted.
-    public_keys
-        Path of one or more public keys, or `env:NAME`; one of them must have signed the index.
-
-    Raises
-    ------
-    StoreError
-        If the URL or a key is invalid.
+    Does not connect yet. Keys are paths of PEM files (Ed25519), or `env:NAME`. The signing key signs what is pushed,
+    and its public key is trusted; one of the public keys must have signed the index.
     """
     return Store(backends.open_storage(str(url)), KeyRing.load(signing_key, public_keys))
 

@@ -31,7 +31,7 @@ def test_list_shows_every_version_in_readable_units(api: Scripted, run: Run) -> 
 def test_versions_and_numbers_fit_a_narrow_terminal(api: Scripted, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     found = docs.overview(name="brain-tumor-attention")
     api.script = docs.routes({"GET /versions": found, "GET /versions/chest": docs.model()})
-    monkeypatch.setattr("radserve.cli.versions_view._PIPE_WIDTH", 80)
+    monkeypatch.setattr("radserve.cli.terminal.PIPE_WIDTH", 80)
     for arguments in (("list",), ("show", "chest")):
         out = run("models", *arguments).out
         assert "…" not in out

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from radserve.cli import parse, units
+from radserve.cli import parse, terminal
 from radserve.errors import InvalidCallError
 
 
@@ -103,14 +103,14 @@ def test_random_text_is_a_number_or_an_error(text: str) -> None:
     ("seconds", "shown"), [(-1, "0 s"), (0.4, "0 s"), (59, "59 s"), (60, "1 min"), (7300, "2 h"), (3e5, "3 d")]
 )
 def test_an_age_has_one_unit(seconds: float, shown: str) -> None:
-    assert units.age(seconds) == shown
+    assert terminal.age(seconds) == shown
 
 
 @pytest.mark.parametrize(
     ("seconds", "shown"), [(None, "-"), (0.0042, "4.2 ms"), (0.312, "312 ms"), (2.5, "2500 ms"), (12.34, "12.3 s")]
 )
 def test_latency_is_in_milliseconds(seconds: float | None, shown: str) -> None:
-    assert units.latency(seconds) == shown
+    assert terminal.latency(seconds) == shown
 
 
 @pytest.mark.parametrize(
@@ -118,4 +118,4 @@ def test_latency_is_in_milliseconds(seconds: float | None, shown: str) -> None:
     [(0, 0, "0"), (0, 9, "0"), (9, 9, "9"), (1, 100_000, "1 (0.1%)"), (99_999, 100_000, "99999 (99.9%)")],
 )
 def test_rounding_never_gives_none_or_all(count: int, whole: int, shown: str) -> None:
-    assert units.part(count, whole) == shown
+    assert terminal.part(count, whole) == shown

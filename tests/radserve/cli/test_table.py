@@ -3,7 +3,8 @@ from __future__ import annotations
 import pytest
 
 from radserve.cli.report import Outcome
-from radserve.cli.table import Table, fraction, share
+from radserve.cli.table import Table
+from radserve.cli.terminal import fraction, probability
 from tests.radserve.cli.test_report import PROBLEM, predicted, segmented, write
 from tests.radserve.scripted import SHA256, empty, prediction, segmentation
 
@@ -81,8 +82,8 @@ def test_rounding_keeps_small_areas_visible(area: float, shown: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("probability", "shown"),
+    ("value", "shown"),
     [(0.9996, ">99.9%"), (1.0, ">99.9%"), (0.9994, "99.9%"), (0.5, "50.0%"), (0.0002, "<0.1%")],
 )
-def test_rounding_never_gives_0_or_100_percent(probability: float, shown: str) -> None:
-    assert share(probability) == shown
+def test_rounding_never_gives_0_or_100_percent(value: float, shown: str) -> None:
+    assert probability(value) == shown

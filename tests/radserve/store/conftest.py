@@ -24,7 +24,7 @@ import stamina
 
 from benchmarks.server import free_ports
 from radserve.cli.main import main
-from radserve.store import signature, storage
+from radserve.store import object_storage, signature
 from tests.conftest import ROOT
 
 REGION = "eu-central-1"
@@ -147,7 +147,7 @@ def make_pair(path: Path) -> Pair:
 def fast_retries(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Retry almost without pauses."""
     backoff = {"init_backoff": timedelta(milliseconds=1), "max_backoff": timedelta(milliseconds=20)}
-    monkeypatch.setitem(storage.RETRIES, "backoff", backoff)
+    monkeypatch.setitem(object_storage.RETRIES, "backoff", backoff)
     with stamina.set_testing(True, attempts=3):
         yield
 

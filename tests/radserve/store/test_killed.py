@@ -8,7 +8,7 @@ from pathlib import Path
 
 from radserve.build import mar, model_store
 from radserve.store import open_store
-from radserve.store.storage import PART_SIZE
+from radserve.store.object_storage import PART_SIZE
 from tests.conftest import ROOT
 from tests.radserve.store.archives import make
 from tests.radserve.store.conftest import Aws, command, run

@@ -19,7 +19,7 @@ import httpx
 import pytest
 
 from radserve.errors import StoreError
-from radserve.store import open_store, storage
+from radserve.store import object_storage, open_store
 from tests.authority import Authority
 from tests.radserve.scripted import document, scripted
 from tests.radserve.store.archives import make
@@ -74,7 +74,7 @@ def remove_keys(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_documented_permissions_suffice(strict: Aws, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(storage, "PART_SIZE", 100_000)
+    monkeypatch.setattr(object_storage, "PART_SIZE", 100_000)
     for name, value in session(strict, PUSH).items():
         monkeypatch.setenv(name, value)
     for version, size in (("1.0.0", 1000), ("1.1.0", 250_000)):
@@ -133,7 +133,7 @@ def test_the_role_of_a_container_is_used(
 def test_a_web_identity_is_exchanged_for_a_role(
     strict: Aws, tmp_path: Path, authority: Authority, monkeypatch: pytest.MonkeyPatch, *, tls: bool
 ) -> None:
-    """Service accounts of Kubernetes have a token file; obstore uses it only with TLS, boto3 does the rest."""
+    """Service accounts of Kubernetes have a token file."""
     open_store(strict.store).push(make(tmp_path / "here"), tmp_path / "here")
     (tmp_path / "token").write_text("a.b.c")
     monkeypatch.setenv("AWS_ROLE_ARN", role(strict, READ))
@@ -149,13 +149,13 @@ def test_a_web_identity_is_exchanged_for_a_role(
 
 @contextmanager
 def tls_proxy(aws: Aws, authority: Authority) -> Iterator[str]:
-    """Forward requests of obstore to STS."""
+    """Forward requests to STS."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
-            # obstore sends the action in the query; moto's server looks for it in the body.
             headers = {"Content-Type": "application/x-www-form-urlencoded"}
-            response = httpx.post(aws.url, content=self.path.partition("?")[2], headers=headers)
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            response = httpx.post(aws.url, content=body, headers=headers)
             self.send_response(response.status_code)
             self.send_header("Content-Length", str(len(response.content)))
             self.end_headers()

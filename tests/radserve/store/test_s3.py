@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -11,8 +9,7 @@ import pytest
 from radserve.build import mar
 from radserve.build import model_store as index
 from radserve.errors import CorruptDataError, MissingBlobError, StoreError
-from radserve.store import open_store, storage
-from tests.conftest import ROOT
+from radserve.store import object_storage, open_store
 from tests.radserve.store.archives import make
 from tests.radserve.store.conftest import Aws
 
@@ -23,7 +20,7 @@ BIG = 250_000
 @pytest.fixture(autouse=True)
 def _small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     """Parts of 8 MiB would make tests slow; test_killed.py has them."""
-    monkeypatch.setattr(storage, "PART_SIZE", PART)
+    monkeypatch.setattr(object_storage, "PART_SIZE", PART)
 
 
 def test_pull_returns_what_push_published(aws: Aws, tmp_path: Path) -> None:
@@ -177,20 +174,3 @@ def spoil(aws: Aws, sha256: str) -> None:
 def files(model_store: Path) -> list[str]:
     """Return the files of a model store except its lock."""
     return sorted(path.name for path in model_store.iterdir() if path.name != ".index.lock")
-
-
-def test_only_large_pushes_need_boto3(aws: Aws, tmp_path: Path) -> None:
-    make(tmp_path / "here", size=9_000_000)
-    make(tmp_path / "here", "brain")
-    code = (
-        "import sys; from pathlib import Path; sys.modules['boto3'] = None\n"
-        "from radserve.build import model_store; from radserve.errors import StoreError\n"
-        "from radserve.store import open_store\n"
-        "here, store = Path(sys.argv[1]), open_store(sys.argv[2])\n"
-        "brain, chest = model_store.read(here).archives\n"
-        "store.push(brain, here); print(store.pull('brain', None, here / 'there').name)\n"
-        "try: store.push(chest, here)\n"
-        "except StoreError as error: print(error)"
-    )
-    output = subprocess.check_output([sys.executable, "-c", code, tmp_path / "here", aws.store], cwd=ROOT, text=True)
-    assert output == f"brain\n{aws.store}: this needs boto3; install it with: pip install boto3\n"

@@ -11,7 +11,7 @@ import pytest
 from radserve.build import mar
 from radserve.build.model_store import Entry
 from radserve.errors import CorruptDataError, StoreError
-from radserve.store import open_store, storage
+from radserve.store import object_storage, open_store
 from tests.authority import Authority
 from tests.radserve.store.archives import make
 from tests.radserve.store.conftest import Pair
@@ -163,7 +163,7 @@ def test_a_page_instead_of_an_index_is_rejected(server: WebServer, url: str, tmp
 
 
 def test_a_huge_index_is_not_read(server: WebServer, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(storage, "MAX_INDEX_SIZE", 10)
+    monkeypatch.setattr(object_storage, "MAX_INDEX_SIZE", 10)
     with pytest.raises(StoreError, match="an index has at most 10 bytes"):
         open_store(url).entries()
 

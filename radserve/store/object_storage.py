@@ -71,15 +71,7 @@ class UnfinishedUpload:
 
 @dataclass(frozen=True)
 class Download:
-    """A transfer in progress.
-
-    Attributes
-    ----------
-    size
-        Bytes of the whole blob.
-    start
-        Offset of the first byte; 0 if the server does not support ranges.
-    """
+    """A transfer of a blob of `size` bytes; it starts at offset 0 if the server supports no ranges."""
 
     size: int
     start: int
@@ -87,14 +79,9 @@ class Download:
 
 
 class Storage(ABC):
-    """Objects of one archive store.
+    """Objects of one archive store; `name` is its URL for messages, without credentials.
 
     Every method raises `StoreError` after the retries that make sense.
-
-    Attributes
-    ----------
-    name
-        URL for messages, without credentials.
     """
 
     def __init__(self, name: str) -> None:
@@ -129,10 +116,7 @@ class Storage(ABC):
     def write_index(self, data: bytes, version: UpdateVersion | None) -> None:
         """Replace the index if it still has this version (None: if it does not exist).
 
-        Raises
-        ------
-        IndexConflictError
-            If another process changed it.
+        Raises IndexConflictError if another process changed it.
         """
         import obstore
 
@@ -152,13 +136,7 @@ class Storage(ABC):
         return Blob(sha256, meta["size"], meta["last_modified"])
 
     def find_damage(self, sha256: str, size: int) -> str:
-        """Read a blob and compare it with its size and SHA-256; return the problem, or an empty string.
-
-        Raises
-        ------
-        StoreError
-            If it is missing or cannot be read.
-        """
+        """Read a blob and compare it with its size and SHA-256; return the problem, or an empty string."""
         transfer, digest, count = self.read(sha256), hashlib.sha256(), 0
         if transfer.size != size:
             return f"{transfer.size} bytes, but the index says {size}; push it again."
@@ -172,10 +150,8 @@ class Storage(ABC):
     def read(self, sha256: str, start: int = 0) -> Download:
         """Start to read a blob, from a byte offset if the server supports it.
 
-        Raises
-        ------
-        MissingBlobError, InterruptedTransferError, CorruptDataError
-            Here or while the chunks are read; CorruptDataError if the blob is replaced meanwhile.
+        Raises MissingBlobError, InterruptedTransferError or CorruptDataError, here or while the chunks are read;
+        CorruptDataError if the blob is replaced meanwhile.
         """
         import obstore
         from obstore.exceptions import NotSupportedError
@@ -198,13 +174,7 @@ class Storage(ABC):
         return Download(response.meta["size"], start, chunks())
 
     def put(self, sha256: str, source: Path, progress: Progress) -> None:
-        """Store a file as a blob, which appears when it is complete.
-
-        Raises
-        ------
-        CorruptDataError
-            If the file does not have this SHA-256.
-        """
+        """Store a file, which must have this SHA-256, as a blob, which appears when it is complete."""
         import obstore
 
         with source.open("rb") as file, self._errors(blob_path(sha256)):
@@ -265,13 +235,7 @@ class Storage(ABC):
 
 
 def verified_chunks(file: BinaryIO, size: int, sha256: str, progress: Progress) -> Iterator[bytes]:
-    """Yield a file in chunks of this size; the last one only if the whole file has this SHA-256.
-
-    Raises
-    ------
-    CorruptDataError
-        If it does not.
-    """
+    """Yield a file in chunks of this size, the last one only if the whole file has this SHA-256."""
     digest, done, total = hashlib.sha256(), 0, os.fstat(file.fileno()).st_size
     progress(0, total)
     chunk = file.read(size)

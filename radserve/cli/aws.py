@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
 
-from radserve.cli import deploy_view
+from radserve.cli import aws_view, terminal
+from radserve.cli.options import argument, option, with_groups
 from radserve.deploy import plan as planning
 from radserve.deploy import teardown
 from radserve.deploy.cloud import Cloud, readable_errors
@@ -22,37 +24,41 @@ from radserve.store import open_store
 
 app = typer.Typer(help="Run RadServe on AWS with CloudFormation stacks; changes are shown first.", no_args_is_help=True)
 
-File = Annotated[
-    Path, typer.Argument(help="The environment's file; radserve/deploy/templates/example.yaml is a commented example.")
-]
-Set = Annotated[
-    list[str] | None,
-    typer.Option("--set", help="KEY=VALUE or STACK.PARAMETER=VALUE; overrides the file; repeatable."),
-]
 Stack = Annotated[list[str] | None, typer.Option("--stack", help="Only this stack of the environment; repeatable.")]
 Region = Annotated[str | None, typer.Option(help="AWS region; overrides the file.")]
 Profile = Annotated[str | None, typer.Option(help="Profile in AWS' configuration files.")]
 Yes = Annotated[bool, typer.Option("--yes", help="Do not ask for confirmation.")]
 
 
+@dataclass(frozen=True)
+class Environment:
+    """Arguments and options that select an environment."""
+
+    file: Path = argument("The environment's file; radserve/deploy/templates/example.yaml is a commented example.")
+    set_: list[str] | None = option(
+        None, "KEY=VALUE or STACK.PARAMETER=VALUE; overrides the file; repeatable.", "--set"
+    )
+    region: Region = None
+    profile: Profile = None
+
+    def open(self) -> tuple[Settings, Cloud]:
+        """Read the settings and connect to AWS."""
+        settings = load(self.file, self.set_ or ())
+        return settings, Cloud(self.region or settings.region, self.profile)
+
+
 @app.command()
-def plan(file: File, *, set_: Set = None, stack: Stack = None, region: Region = None, profile: Profile = None) -> None:
+@with_groups
+def plan(environment: Environment, *, stack: Stack = None) -> None:
     """Show what would change and what costs money, without changing anything."""
     with readable_errors():
-        settings, cloud = _open(file, set_, region, profile)
-        _plan(cloud, settings, stack, deploy_view.console())
+        settings, cloud = environment.open()
+        _plan(cloud, settings, stack, terminal.console())
 
 
 @app.command()
-def apply(
-    file: File,
-    *,
-    set_: Set = None,
-    stack: Stack = None,
-    region: Region = None,
-    profile: Profile = None,
-    yes: Yes = False,
-) -> None:
+@with_groups
+def apply(environment: Environment, *, stack: Stack = None, yes: Yes = False) -> None:
     """Create or update the environment, after showing the changes and asking for confirmation.
 
     Exit codes:
@@ -60,46 +66,42 @@ def apply(
     1    it does not; the message says why
     2    the file or an option is invalid; nothing was changed
     """
-    out = deploy_view.console()
+    out = terminal.console()
 
     def confirm(name: str, changes: Sequence[Change]) -> bool:
-        deploy_view.unplanned(out, name, changes)
+        aws_view.unplanned(out, name, changes)
         return yes or typer.confirm("Apply these changes too?")
 
     with readable_errors():
-        settings, cloud = _open(file, set_, region, profile)
+        settings, cloud = environment.open()
         plans = [item for item in _plan(cloud, settings, stack, out) if item.action != "unchanged"]
         if plans and not yes:
             typer.confirm("Apply these changes?", abort=True)
-        deploy_view.progress(out, planning.apply(cloud, settings, plans, confirm))
+        aws_view.progress(out, planning.apply(cloud, settings, plans, confirm))
         planning.protect(cloud, settings, settings.stacks(stack or ()))
     out.print("Done." if plans else "Nothing to change.")
 
 
 @app.command()
+@with_groups
 def status(
-    file: File,
-    *,
-    set_: Set = None,
-    json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
-    region: Region = None,
-    profile: Profile = None,
+    environment: Environment, *, json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False
 ) -> None:
     """Show the existing stacks, their status and their outputs."""
     with readable_errors():
-        settings, cloud = _open(file, set_, region, profile)
+        settings, cloud = environment.open()
         stacks = list(planning.find_stacks(cloud, settings).values())
     if json:
-        typer.echo(deploy_view.stacks_json(settings.environment, stacks))
+        terminal.print_json(aws_view.stacks_json(settings.environment, stacks))
     else:
-        deploy_view.stacks(deploy_view.console(), settings.environment, stacks)
+        aws_view.stacks(terminal.console(), settings.environment, stacks)
 
 
 @app.command()
+@with_groups
 def destroy(
-    file: File,
+    environment: Environment,
     *,
-    set_: Set = None,
     stack: Stack = None,
     delete_data: Annotated[
         bool, typer.Option("--delete-data", help="Also delete buckets, images and keys with their contents.")
@@ -107,16 +109,14 @@ def destroy(
     confirm: Annotated[
         str, typer.Option(help="The environment's name; required for --delete-data together with --yes.")
     ] = "",
-    region: Region = None,
-    profile: Profile = None,
     yes: Yes = False,
 ) -> None:
     """Delete the environment; buckets, images and keys are kept unless --delete-data is given."""
-    out = deploy_view.console()
+    out = terminal.console()
     with readable_errors():
-        settings, cloud = _open(file, set_, region, profile)
+        settings, cloud = environment.open()
         planned = teardown.plan(cloud, settings, stack or (), data=delete_data)
-        deploy_view.teardown(out, planned)
+        aws_view.teardown(out, planned)
         if not planned.deleted:
             out.print("Nothing to delete.")
             return
@@ -128,7 +128,7 @@ def destroy(
                 confirm = typer.prompt(f"Models, images and keys will be deleted. Type {name} to continue")
             if confirm != name:
                 raise SettingsError(f"Deleting data requires the environment's name: --confirm {name}")
-        deploy_view.progress(out, teardown.destroy(cloud, planned))
+        aws_view.progress(out, teardown.destroy(cloud, planned))
     out.print("Done.")
 
 
@@ -151,15 +151,10 @@ def fetch(
         typer.echo(f"{entry.name} {entry.version}  sha256 {entry.sha256}")
 
 
-def _open(file: Path, changes: list[str] | None, region: str | None, profile: str | None) -> tuple[Settings, Cloud]:
-    settings = load(file, changes or ())
-    return settings, Cloud(region or settings.region, profile)
-
-
 def _plan(cloud: Cloud, settings: Settings, only: list[str] | None, out: Console) -> list[Plan]:
     plans = []
     for item in planning.plan(cloud, settings, only or ()):
-        deploy_view.plan(out, item)
+        aws_view.plan(out, item)
         plans.append(item)
-    deploy_view.costs(out, plans)
+    aws_view.costs(out, plans)
     return plans

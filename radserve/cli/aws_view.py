@@ -2,32 +2,21 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import asdict
 from typing import Final
 
-from rich import box
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
+from radserve.cli import terminal
 from radserve.deploy.costs import PRICES
 from radserve.deploy.plan import Plan
 from radserve.deploy.stack import Change, Event, Stack
 from radserve.deploy.teardown import Teardown
 
 _STYLES: Final = {"Add": "green", "Modify": "yellow", "Remove": "red", "Dynamic": "yellow"}
-_PIPE_WIDTH: Final = 200
-
-
-def console() -> Console:
-    """Return a console on standard output; without a terminal, lines are not wrapped at 80 characters."""
-    out = Console(highlight=False, markup=False)
-    if not out.is_terminal:
-        out.width = _PIPE_WIDTH
-    return out
 
 
 def plan(out: Console, planned: Plan) -> None:
@@ -69,23 +58,20 @@ def stacks(out: Console, environment: str, states: Collection[Stack]) -> None:
     if not states:
         out.print(f"{environment} has no stacks.")
         return
-    table = _table("Stack", "Status", "Changed", "Protected")
-    outputs = _table("Stack", "Output", "Value")
-    for item in states:
-        table.add_row(item.name, item.status, f"{item.changed:%Y-%m-%d %H:%M}", "yes" if item.protected else "no")
-        for key, value in sorted(item.outputs.items()):
-            outputs.add_row(item.stack, key, Text(value, overflow="fold"))
-    out.print(table)
-    if outputs.row_count:
-        out.print(outputs)
+    rows = (
+        (item.name, item.status, f"{item.changed:%Y-%m-%d %H:%M}", "yes" if item.protected else "no") for item in states
+    )
+    out.print(terminal.table("Stack", "Status", "=Changed", "Protected", rows=rows))
+    outputs = [(item.stack, key, value) for item in states for key, value in sorted(item.outputs.items())]
+    if outputs:
+        out.print(terminal.table("Stack", "Output", "Value", rows=outputs))
 
 
-def stacks_json(environment: str, states: Collection[Stack]) -> str:
-    """Return stacks and their outputs as JSON."""
+def stacks_json(environment: str, states: Collection[Stack]) -> dict[str, object]:
+    """Return stacks and their outputs as a JSON document."""
     keys = ("stack", "name", "status", "reason", "changed", "protected", "outputs")
     items = [{**asdict(item), "changed": item.changed.isoformat()} for item in states]
-    document = {"environment": environment, "stacks": [{key: item[key] for key in keys} for item in items]}
-    return json.dumps(document, indent=2)
+    return {"environment": environment, "stacks": [{key: item[key] for key in keys} for item in items]}
 
 
 def teardown(out: Console, planned: Teardown) -> None:
@@ -97,12 +83,13 @@ def teardown(out: Console, planned: Teardown) -> None:
 
 
 def _changes(out: Console, changes: Iterable[Change]) -> None:
-    table = _table("Action", "Logical ID", "Type", "Replacement")
-    for item in changes:
-        style = "bold red" if item.replacement == "True" else _STYLES.get(item.action, "")
-        table.add_row(Text(item.action, style), item.logical_id, item.type, item.replacement)
-    out.print(table)
-
-
-def _table(*columns: str) -> Table:
-    return Table(*columns, box=box.SIMPLE_HEAD, pad_edge=False)
+    rows = (
+        (
+            Text(item.action, "bold red" if item.replacement == "True" else _STYLES.get(item.action, "")),
+            item.logical_id,
+            item.type,
+            item.replacement,
+        )
+        for item in changes
+    )
+    out.print(terminal.table("Action", "Logical ID", "Type", "Replacement", rows=rows))
