@@ -8,8 +8,6 @@ The container runs read-only, with its own user, on the host network, with all a
 proportional set size (PSS) of all its processes, so pages shared between workers count once.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import shlex

@@ -8,8 +8,6 @@ The added latency is the median over rounds of the differences of their medians;
 clients share the cores with the servers.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import os

@@ -1,7 +1,5 @@
 """Runs the pipeline of an archive without a server: calls the handler directly, in several processes."""
 
-from __future__ import annotations
-
 import importlib
 import itertools
 import multiprocessing
@@ -52,6 +50,14 @@ def measure(folder: Path, device: str, images: Sequence[Image], setup: Setup, se
         results = [future.result() for future in futures]
     latencies = [value for each, _ in results for value in each]
     return Load.of(latencies, max(elapsed for _, elapsed in results), setup.batch)
+
+
+def respond(folder: Path, bodies: Sequence[bytes]) -> list[tuple[int, bytes]]:
+    """Return status and content of the response of an unpacked archive to each request body, one by one."""
+    handler = _handler(folder, "cpu", 1)
+    context = _Context({})
+    contents = [handler.handle([{"body": body}], context)[0] for body in bodies]
+    return list(zip(context.statuses, contents, strict=True))
 
 
 def _set_barrier(barrier: Any) -> None:

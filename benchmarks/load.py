@@ -1,7 +1,5 @@
 """Closed loops against a server, and their measurements."""
 
-from __future__ import annotations
-
 import http.client
 import itertools
 import ssl
@@ -32,7 +30,7 @@ class Load:
     p99: float
 
     @classmethod
-    def of(cls, latencies: Sequence[float], elapsed: float, batch: int = 1) -> Load:
+    def of(cls, latencies: Sequence[float], elapsed: float, batch: int = 1) -> "Load":
         """Summarise calls of `batch` images each; latencies and total time are in seconds."""
         p50, p95, p99 = np.percentile(latencies, [50, 95, 99]) * 1e3
         return cls(len(latencies) * batch / elapsed, float(p50), float(p95), float(p99))

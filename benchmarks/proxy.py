@@ -8,8 +8,6 @@ latency is the median over rounds of the differences of their medians. The API k
 supervisor about it every five seconds.
 """
 
-from __future__ import annotations
-
 import argparse
 import asyncio
 import json

@@ -1,7 +1,5 @@
 """Starts `radserve serve` as a child process on free ports, for benchmarks and tests."""
 
-from __future__ import annotations
-
 import socket
 import subprocess
 import sys

@@ -7,8 +7,6 @@ repeatedly. In process: the handler is called directly, without HTTP. Both alter
 shows the median round. Models are served one at a time, with the images of --images or the sample of the archive.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import os

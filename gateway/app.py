@@ -1,7 +1,5 @@
 """Creates the application: services, routes and middleware."""
 
-from __future__ import annotations
-
 import contextlib
 from collections.abc import AsyncIterator
 from importlib.metadata import version
@@ -9,48 +7,35 @@ from importlib.metadata import version
 from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
 
-import gateway.access.factory
-import gateway.history.factory
-from gateway import problems, secrets
+from gateway import problems
+from gateway.access import authentication
 from gateway.api import health, models, openapi, predictions, results, uploads
 from gateway.backends.base import Backend
 from gateway.backends.server import ServerBackend
 from gateway.errors import SettingsError
+from gateway.history import recorder
 from gateway.middleware import CORS, BodySizeLimit, RequestContext
 from gateway.rate_limit import AuthFailureLimiter, RateLimiter
 from gateway.services import Services
 from gateway.settings import Settings
 from gateway.static_files import PageFiles
 from gateway.uploads.presigned import UploadStore
-from gateway.uploads.references import ImageSource, ImageSources
 from gateway.uploads.url_fetcher import UrlFetcher
 
 
 def create(settings: Settings) -> FastAPI:
-    """Create an application from settings.
-
-    Raises
-    ------
-    SettingsError, KeysError
-        If a service cannot be created.
-    """
-    settings = secrets.resolve(settings)
-    upload_store = UploadStore.from_settings(settings)
-    sources: dict[str, ImageSource] = {}
-    if settings.url_hosts:
-        sources["url"] = UrlFetcher(settings)
-    if upload_store is not None:
-        sources["object"] = upload_store
+    """Create an application from settings; raises SettingsError or KeysError if a service cannot be created."""
+    settings = settings.resolve_secrets()
     return assemble(
         Services(
             settings=settings,
             backend=_create_backend(settings),
-            authenticator=gateway.access.factory.create(settings),
-            recorder=gateway.history.factory.create(settings),
-            sources=ImageSources(sources),
+            authenticator=authentication.create(settings),
+            recorder=recorder.create(settings),
             rate_limiter=RateLimiter(settings),
             auth_failures=AuthFailureLimiter(settings.failures),
-            uploads=upload_store,
+            uploads=UploadStore.from_settings(settings),
+            url_fetcher=UrlFetcher(settings) if settings.url_hosts else None,
         )
     )
 
@@ -100,8 +85,9 @@ def _create_backend(settings: Settings) -> Backend:
         from gateway.backends.in_process import InProcessBackend  # loads torch
     except ImportError as error:
         raise SettingsError(
-            f"RADSERVE_GATEWAY_ARCHIVE needs {error.name}, which is not installed. Use the image `lambda`, or unset "
-            "the variable to send requests to a server."
+            f"RADSERVE_GATEWAY_ARCHIVE cannot be used: {error.name} is not installed. Run pip install "
+            "'radserve[gateway,serve]', or use the image radserve/lambda, which can run a model; or unset the "
+            "variable to send requests to a server."
         ) from error
     return InProcessBackend(settings.archive)
 

@@ -1,7 +1,5 @@
 """`radserve-gateway`: runs the gateway under uvicorn."""
 
-from __future__ import annotations
-
 import logging
 import sys
 from pathlib import Path
@@ -24,7 +22,7 @@ def serve(
     import uvicorn
 
     from gateway import app
-    from gateway.access import factory
+    from gateway.access import authentication
     from gateway.settings import Settings
     from radserve import logging as log
 
@@ -32,7 +30,7 @@ def serve(
     settings = Settings.read()
     logging.getLogger("gateway").setLevel(settings.log)
     # A unix socket serves a proxy, which serves other machines. The proxy is the only peer, and has no address.
-    factory.require_safe(settings, host if socket is None else f"unix:{socket}")
+    authentication.require_safe(settings, host if socket is None else f"unix:{socket}")
     proxies = ["*"] if socket else list(settings.proxies)
     uvicorn.run(
         app.create(settings),

@@ -1,25 +1,4 @@
-"""Exceptions of the gateway.
-
-RadServeError
-├── SettingsError                   the gateway must not start
-├── HistoryError                    the history store is unavailable
-└── ProblemError                    becomes an HTTP response (problem details, RFC 9457)
-    ├── BadRequestError             400
-    ├── NotAuthenticatedError       401
-    ├── NotAllowedError             403
-    ├── NotFoundError               404
-    ├── RequestTimeoutError         408
-    ├── ContentTooLargeError        413
-    ├── UnsupportedMediaTypeError   415
-    ├── UnprocessableError          422
-    ├── TooManyRequestsError        429
-    ├── BadGatewayError             502
-    ├── UnavailableError            503
-    ├── GatewayTimeoutError         504
-    └── UpstreamProblemError        status, title and detail of the model server
-"""
-
-from __future__ import annotations
+"""Exceptions of the gateway; each `ProblemError` becomes an HTTP response (problem details, RFC 9457)."""
 
 from collections.abc import Mapping
 
@@ -35,20 +14,13 @@ class HistoryError(RadServeError):
 
 
 class ProblemError(RadServeError):
-    """A request failed; rendered as problem details by `gateway.problems`.
-
-    Parameters
-    ----------
-    detail
-        What is wrong, and what to do about it.
-    headers
-        Additional header fields of the response.
-    status, title
-        Override those of the class.
-    """
+    """A request failed; `detail` says what is wrong and what to do. `gateway.problems` renders it with `headers`."""
 
     status = 500
     title = "Internal error"
+
+    def __init_subclass__(cls, status: int = status, title: str = title) -> None:
+        cls.status, cls.title = status, title
 
     def __init__(
         self, detail: str, headers: Mapping[str, str] | None = None, *, status: int = 0, title: str = ""
@@ -59,91 +31,55 @@ class ProblemError(RadServeError):
         self.title = title or self.title
 
 
-class BadRequestError(ProblemError):
+class BadRequestError(ProblemError, status=400, title="Bad request"):
     """The body, a parameter or a header is invalid."""
 
-    status = 400
-    title = "Bad request"
 
-
-class NotAuthenticatedError(ProblemError):
+class NotAuthenticatedError(ProblemError, status=401, title="Not authenticated"):
     """The credential is missing or invalid."""
-
-    status = 401
-    title = "Not authenticated"
 
     def __init__(self, detail: str) -> None:
         super().__init__(detail, {"WWW-Authenticate": "Bearer"})
 
 
-class NotAllowedError(ProblemError):
+class NotAllowedError(ProblemError, status=403, title="Not allowed"):
     """The caller lacks permission."""
 
-    status = 403
-    title = "Not allowed"
 
-
-class NotFoundError(ProblemError):
+class NotFoundError(ProblemError, status=404, title="Not found"):
     """The model, version, result or path does not exist."""
 
-    status = 404
-    title = "Not found"
 
-
-class RequestTimeoutError(ProblemError):
+class RequestTimeoutError(ProblemError, status=408, title="Request timed out"):
     """The request body did not arrive in time."""
 
-    status = 408
-    title = "Request timed out"
 
-
-class ContentTooLargeError(ProblemError):
+class ContentTooLargeError(ProblemError, status=413, title="Content too large"):
     """The request or response exceeds a size limit."""
 
-    status = 413
-    title = "Content too large"
 
-
-class UnsupportedMediaTypeError(ProblemError):
+class UnsupportedMediaTypeError(ProblemError, status=415, title="Unsupported media type"):
     """The request body has an unsupported media type."""
 
-    status = 415
-    title = "Unsupported media type"
 
-
-class UnprocessableError(ProblemError):
+class UnprocessableError(ProblemError, status=422, title="Unusable request"):
     """A parameter is readable but not valid."""
 
-    status = 422
-    title = "Unusable request"
 
-
-class TooManyRequestsError(ProblemError):
+class TooManyRequestsError(ProblemError, status=429, title="Too many requests"):
     """The caller exceeded a rate limit."""
 
-    status = 429
-    title = "Too many requests"
 
-
-class BadGatewayError(ProblemError):
+class BadGatewayError(ProblemError, status=502, title="Bad gateway"):
     """The model server is unreachable, or its response is invalid."""
 
-    status = 502
-    title = "Bad gateway"
 
-
-class UnavailableError(ProblemError):
+class UnavailableError(ProblemError, status=503, title="Service unavailable"):
     """A dependency is temporarily unavailable; the caller can retry."""
 
-    status = 503
-    title = "Service unavailable"
 
-
-class GatewayTimeoutError(ProblemError):
+class GatewayTimeoutError(ProblemError, status=504, title="Gateway timed out"):
     """The model server or the storage did not respond in time."""
-
-    status = 504
-    title = "Gateway timed out"
 
 
 class UpstreamProblemError(ProblemError):

@@ -1,7 +1,5 @@
 """Prometheus metrics of the gateway."""
 
-from __future__ import annotations
-
 from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram

@@ -1,7 +1,5 @@
 """ASGI middleware: request ids, security headers, access log, metrics, and limits of the request body."""
 
-from __future__ import annotations
-
 import asyncio
 import logging
 import re
@@ -61,13 +59,8 @@ _BODY_SECONDS: Final = 600.0
 class RequestContext:
     """Assigns request ids, adds security headers, logs and counts requests, and renders unexpected exceptions.
 
-    The log holds method, path, status, seconds and caller: neither query, headers nor body, because these contain
-    keys, names and images.
-
-    Parameters
-    ----------
-    storage
-        Origin that the page may send uploads to; empty for none.
+    The log holds method, path, status, seconds and caller: neither query, headers nor body, because these contain keys,
+    names and images. The page may send uploads to the origin `storage`.
     """
 
     def __init__(self, app: ASGIApp, storage: str = "") -> None:
@@ -127,14 +120,9 @@ class RequestContext:
 
 
 class BodySizeLimit:
-    """Rejects request bodies that are too large or arrive too slowly.
+    """Rejects request bodies that are too large or arrive too slowly; `advice` tells the caller how to send less.
 
-    Parameters
-    ----------
-    advice
-        Sentence that tells the caller how to send less.
-    chunk_seconds, body_seconds
-        Time limit between two chunks, and for the whole body.
+    The time limits hold between two chunks, and for the whole body.
     """
 
     def __init__(

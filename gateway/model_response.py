@@ -1,7 +1,5 @@
 """Interprets responses of the model server: errors become problems, predictions get an id, a time and a file name."""
 
-from __future__ import annotations
-
 import json
 import logging
 from collections.abc import Mapping, Sequence
@@ -11,7 +9,7 @@ from typing import Any, Final, cast
 
 from pydantic import ValidationError
 
-from gateway import problems, result_id
+from gateway import problems
 from gateway.backends.base import ModelResponse, Verb, unknown_model
 from gateway.errors import (
     BadGatewayError,
@@ -22,7 +20,7 @@ from gateway.errors import (
     UnavailableError,
     UpstreamProblemError,
 )
-from gateway.history import Result, format_time
+from gateway.history import Result, format_time, new_id
 from radserve.schema.explanation import Explanation
 from radserve.schema.response import RESULT, ResultList
 
@@ -44,10 +42,7 @@ _TORCHSERVE_PROBLEMS: Final[Mapping[int, tuple[type[ProblemError], str]]] = {
 
 
 def problem(response: ModelResponse) -> ProblemError:
-    """Return the problem of a response whose status is not 200.
-
-    Problem details of the server are passed on.
-    """
+    """Return the problem of a response whose status is not 200; problem details of the server are passed on."""
     headers = {"Retry-After": response.retry_after} if response.retry_after else {}
     if response.status in (401, 403):
         return BadGatewayError(
@@ -66,20 +61,13 @@ def problem(response: ModelResponse) -> ProblemError:
     if response.status == 404:
         return unknown_model()
     kind, detail = _TORCHSERVE_PROBLEMS.get(
-        response.status,
-        (BadGatewayError, f"The analysis service returned status {response.status} without a reason."),
+        response.status, (BadGatewayError, f"The analysis service returned status {response.status} without a reason.")
     )
     return kind(detail, headers)
 
 
 def parse(response: ModelResponse, verb: Verb) -> Document:
-    """Return the prediction document of a response with status 200.
-
-    Raises
-    ------
-    BadGatewayError
-        If the document is invalid or contradicts itself; no part of it may be used.
-    """
+    """Return the document of a prediction; raises BadGatewayError if it is invalid or contradicts itself."""
     try:
         document = json.loads(response.body)
         if isinstance(document, dict) and "predictions" in document:
@@ -115,35 +103,21 @@ def annotate(document: Document, names: Sequence[str | None], time: datetime) ->
     annotated = []
     for item, file_name in zip(items, file_names, strict=True):
         name = item.get("name") or file_name
-        extra: Document = {"id": result_id.new(), "time": format_time(time)} if is_prediction(item) else {}
+        extra: Document = {"id": new_id(), "time": format_time(time)} if is_prediction(item) else {}
         annotated.append(extra | ({"filename": name} if name else {}) | item)
     return document | {"predictions": annotated} if items is document.get("predictions") else annotated[0]
 
 
 def history_entries(document: Document, verb: Verb, client: str, request_id: str, *, keep_names: bool) -> list[Result]:
-    """Return the history entries of an annotated document.
-
-    Raises
-    ------
-    BadGatewayError
-        If a prediction lacks the checksum of its model.
-    """
+    """Return the history entries of an annotated document; raises BadGatewayError without the model's checksum."""
     try:
         return [
-            Result(
-                id=item["id"],
-                time=item["time"],
-                verb=verb,
-                model=item["model"]["name"],
-                version=item["model"]["version"],
-                sha256=item["model"]["sha256"],
-                image_sha256=item["image"]["sha256"],
-                label=item["label"],
-                probability=item.get("probability"),
-                positive=item.get("positive"),
-                client=client,
-                filename=item.get("filename") if keep_names else None,
-                request_id=request_id,
+            Result.model_validate(
+                item
+                | {"verb": verb, "client": client, "request_id": request_id, "image_sha256": item["image"]["sha256"]}
+                | {"model": item["model"]["name"]}
+                | {key: item["model"][key] for key in ("version", "sha256")}
+                | ({} if keep_names else {"filename": None})
             )
             for item in predictions(document)
             if is_prediction(item)

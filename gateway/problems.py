@@ -1,7 +1,5 @@
 """Renders every error as problem details (RFC 9457)."""
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Callable, Iterable, Mapping
 from http import HTTPStatus
@@ -43,13 +41,7 @@ def render(request: Request, error: ProblemError) -> JSONResponse:
 
 
 def describe_validation(errors: Iterable[Mapping[str, Any]], name: Callable[[str], str] = str) -> str:
-    """Format pydantic's validation errors as `FIELD: MESSAGE; FIELD: MESSAGE`, without the rejected values.
-
-    Parameters
-    ----------
-    name
-        Turns the location of a field into the name that the reader knows.
-    """
+    """Format pydantic's errors as `FIELD: MESSAGE; ...` without values; `name` converts a field's location."""
     return "; ".join(f"{name(' '.join(map(str, error['loc'])))}: {error['msg']}" for error in errors)
 
 

@@ -1,7 +1,5 @@
 """Rate limits: requests per caller, and failed authentications per address."""
 
-from __future__ import annotations
-
 import asyncio
 import ipaddress
 import logging
@@ -34,11 +32,6 @@ class RateLimiter:
     """Limits the requests of each caller, counted in this process or in Redis for several gateways.
 
     While the storage is unavailable, all requests pass: predictions matter more than limits. Log and metrics report it.
-
-    Raises
-    ------
-    SettingsError
-        If the rate or the storage is invalid.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -48,8 +41,8 @@ class RateLimiter:
             raise SettingsError(
                 f"RADSERVE_GATEWAY_RATE has value {settings.rate!r}; use COUNT/UNIT: 200/second."
             ) from error
-        self._pool = _create_pool(settings.rate_storage)
-        self._limiter = strategies.SlidingWindowCounterRateLimiter(_create_storage(settings.rate_storage, self._pool))
+        counts, self._pool = _create_storage(settings.rate_storage)
+        self._limiter = strategies.SlidingWindowCounterRateLimiter(counts)
         self._resume_at = 0.0
         self._available = True
 
@@ -86,14 +79,9 @@ class RateLimiter:
 
 
 class AuthFailureLimiter:
-    """Limits failed authentications per address; remembers the latest few thousand addresses.
+    """Limits failed authentications per address and minute; remembers the latest few thousand addresses.
 
     Valid credentials always pass, because many clients may share an address, for example behind a load balancer.
-
-    Parameters
-    ----------
-    limit
-        Failures per minute.
     """
 
     def __init__(self, limit: int = 60) -> None:
@@ -129,23 +117,18 @@ def _network(address: str) -> str:
     return address if parsed.version == 4 else str(ipaddress.ip_network((parsed, 64), strict=False))
 
 
-def _create_pool(url: str) -> ConnectionPool | None:
-    """Return a connection pool for Redis; None for memory."""
+def _create_storage(url: str) -> tuple[storage.MemoryStorage | storage.RedisStorage, ConnectionPool | None]:
+    """Return a storage, and its connections if it is Redis."""
     scheme = url.partition(":")[0]
     if scheme == "memory":
-        return None
+        return storage.MemoryStorage(), None
     if scheme not in ("redis", "rediss"):
         raise SettingsError("RADSERVE_GATEWAY_RATE_STORAGE is invalid; use memory:// or redis://HOST.")
     try:
-        return ConnectionPool.from_url(url, socket_timeout=_TIMEOUT, socket_connect_timeout=_TIMEOUT)
+        pool = ConnectionPool.from_url(url, socket_timeout=_TIMEOUT, socket_connect_timeout=_TIMEOUT)
     except ValueError as error:
         raise SettingsError("RADSERVE_GATEWAY_RATE_STORAGE is not a Redis URL; use redis://HOST:PORT.") from error
-
-
-def _create_storage(url: str, pool: ConnectionPool | None) -> storage.MemoryStorage | storage.RedisStorage:
-    if pool is None:
-        return storage.MemoryStorage()
     options: dict[str, Any] = {"connection_pool": pool}  # documented, but missing in the type annotations
     return storage.RedisStorage(
         f"async+{url}", wrap_exceptions=True, implementation="redispy", key_prefix="radserve:rate", **options
-    )
+    ), pool

@@ -1,7 +1,5 @@
 """Services shared by all routes, and the dependency that authenticates the caller."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 from typing import Annotated
 
@@ -14,7 +12,7 @@ from gateway.history.recorder import HistoryRecorder
 from gateway.rate_limit import AuthFailureLimiter, RateLimiter
 from gateway.settings import Settings
 from gateway.uploads.presigned import UploadStore
-from gateway.uploads.references import ImageSources
+from gateway.uploads.url_fetcher import UrlFetcher
 
 
 @dataclass(frozen=True)
@@ -25,10 +23,10 @@ class Services:
     backend: Backend
     authenticator: Authenticator
     recorder: HistoryRecorder
-    sources: ImageSources
     rate_limiter: RateLimiter | None = None
     auth_failures: AuthFailureLimiter = field(default_factory=AuthFailureLimiter)
     uploads: UploadStore | None = None
+    url_fetcher: UrlFetcher | None = None
 
 
 def of(request: Request) -> Services:
@@ -39,13 +37,7 @@ def of(request: Request) -> Services:
 
 
 async def authenticate(request: Request) -> Caller:
-    """Return the caller of a request, after counting it against the rate limit.
-
-    Raises
-    ------
-    NotAuthenticatedError, NotAllowedError, TooManyRequestsError, UnavailableError
-        If the request must not be processed.
-    """
+    """Return the caller, counted against the rate limit; raises a ProblemError with status 401, 403, 429 or 503."""
     services = of(request)
     try:
         caller = await services.authenticator.identify(request.headers)

@@ -1,7 +1,5 @@
 """Settings of the gateway: environment variables RADSERVE_GATEWAY_..., validated before anything starts."""
 
-from __future__ import annotations
-
 import os
 from datetime import timedelta
 from pathlib import Path
@@ -12,67 +10,22 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from gateway.errors import SettingsError
 from gateway.problems import describe_validation
+from radserve.auth import key_sources
+from radserve.errors import KeysError
 
 PREFIX: Final = "RADSERVE_GATEWAY_"
 
 _SUPERVISOR: Final = "http://127.0.0.1:8090"
 _LOOPBACK: Final = ("127.0.0.1", "localhost", "[::1]")
+_SECRETS: Final = ("server_key", "history", "rate_storage")
+"""Settings that may name a secret. `keys` may as well, but the keyring re-reads it: revoked keys must stop working."""
 
 Names = Annotated[tuple[str, ...], NoDecode]
 """Comma-separated in a variable."""
 
 
 class Settings(BaseSettings):
-    """Settings of one gateway.
-
-    Attributes
-    ----------
-    server
-        Base URL of TorchServe, or of the proxy in front of it.
-    supervisor
-        Base URL of /ready and /catalog. Default: port 8090 of this machine if `server` is plain HTTP on this machine,
-        else `server`, because the proxy serves both.
-    server_key
-        API key with the role `predict` for `server`.
-    server_ca
-        PEM file of the certificate authority of `server`, if the system does not trust it.
-    archive
-        Model archive (.mar) to run in this process instead of sending requests to `server`.
-    timeout
-        Seconds until a request to `server` fails.
-    max_bytes
-        Largest request body in bytes.
-    max_files
-        Maximum number of files in a form.
-    keys
-        Location of the API keys, see `radserve.auth.keyring.source`; empty for none.
-    oidc_issuer, oidc_audience, oidc_roles_claim, oidc_role_prefix
-        Accept tokens of this issuer for this audience; the claim lists roles (`predict`, `read`, `manage`).
-    proxies
-        Addresses and networks of proxies whose X-Forwarded-For and X-Forwarded-Proto are trusted.
-    rate
-        Rate limit of a caller, in the notation of `limits`: `200/second`.
-    failures
-        Requests with an invalid credential that an address may send per minute.
-    rate_storage
-        Storage of the rate limiter: `memory://`, or redis://... to share limits between gateways.
-    origins
-        Web origins that may call the API (CORS): `https://app.example`.
-    history
-        Result history: `sqlite:PATH`, `redis://[:PASSWORD@]HOST[:PORT]/[DB]` (rediss: TLS), or `none`.
-    retention
-        Days until results are deleted.
-    keep_names
-        Whether the history records file names.
-    images
-        Folder that stores the images of results; unset to store none.
-    uploads
-        `s3://BUCKET/PREFIX` for images larger than `max_bytes`; unset to turn uploads off.
-    max_upload
-        Largest upload in bytes.
-    url_hosts
-        Hosts from which images may be fetched by URL.
-    """
+    """Settings of one gateway; docs/gateway.md and the pages that it links describe each variable."""
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="forbid", hide_input_in_errors=True)
 
@@ -81,25 +34,25 @@ class Settings(BaseSettings):
     server_key: str = Field(default="", repr=False)
     server_ca: Path | None = None
     archive: Path | None = None
-    timeout: Annotated[float, Field(gt=0, le=900)] = 60.0
-    max_bytes: Annotated[int, Field(ge=1024)] = 64 * 1024 * 1024
-    max_files: Annotated[int, Field(ge=1, le=1000)] = 64
+    timeout: Annotated[float, Field(gt=0, le=900)] = 60.0  # seconds until a request to `server` fails
+    max_bytes: Annotated[int, Field(ge=1024)] = 64 * 1024 * 1024  # of a request body
+    max_files: Annotated[int, Field(ge=1, le=1000)] = 64  # in a form
     keys: str = Field(default="", repr=False)
     oidc_issuer: str = ""
     oidc_audience: str = ""
     oidc_roles_claim: str = "roles"
     oidc_role_prefix: str = "radserve:"
     proxies: Names = ()
-    rate: str = "200/second"
-    failures: Annotated[int, Field(ge=1)] = 60
+    rate: str = "200/second"  # of a caller, in the notation of `limits`
+    failures: Annotated[int, Field(ge=1)] = 60  # requests without a valid credential, per minute and address
     rate_storage: str = Field(default="memory://", repr=False)
     origins: Names = ()
     history: str = Field(default="sqlite:state/history.sqlite3", repr=False)
-    retention: Annotated[float, Field(gt=0, le=36_500)] = 90.0
+    retention: Annotated[float, Field(gt=0, le=36_500)] = 90.0  # days
     keep_names: bool = False
     images: Path | None = None
     uploads: str = ""
-    max_upload: Annotated[int, Field(ge=1024)] = 128 * 1024 * 1024
+    max_upload: Annotated[int, Field(ge=1024)] = 128 * 1024 * 1024  # bytes
     url_hosts: Names = ()
     log: Literal["DEBUG", "INFO", "WARNING"] = "INFO"
 
@@ -112,12 +65,8 @@ class Settings(BaseSettings):
     def read(cls, **values: object) -> Self:
         """Read the environment variables, and the files named like them in the folder RADSERVE_GATEWAY_SECRETS.
 
-        A variable wins over a file. Mounted secrets therefore need no variable.
-
-        Raises
-        ------
-        SettingsError
-            If a value is invalid. The message names the variable, but not the value: it may be a secret.
+        A variable wins over a file. Mounted secrets therefore need no variable. Raises SettingsError, which names the
+        variable of an invalid value, but not the value: it may be a secret.
         """
         folder = os.environ.get(f"{PREFIX}SECRETS") or None
         if folder is not None and not Path(folder).is_dir():
@@ -128,9 +77,13 @@ class Settings(BaseSettings):
             errors = error.errors(include_url=False, include_input=False)
             raise SettingsError(describe_validation(errors, lambda field: f"{PREFIX}{field.upper()}")) from error
 
+    def resolve_secrets(self) -> Self:
+        """Return the settings with the contents of named secrets; raises SettingsError that names the variable."""
+        return self.model_copy(update={name: _resolve(name, getattr(self, name)) for name in _SECRETS})
+
     @property
     def supervisor_url(self) -> str:
-        """Base URL of the supervisor, without a trailing slash."""
+        """Base URL of /ready and /catalog, without a trailing slash; the proxy of another machine serves both."""
         is_local = self.server.scheme == "http" and self.server.host in _LOOPBACK
         return str(self.supervisor or (_SUPERVISOR if is_local else self.server)).rstrip("/")
 
@@ -138,3 +91,19 @@ class Settings(BaseSettings):
     def retention_period(self) -> timedelta:
         """Time until results are deleted."""
         return timedelta(days=self.retention)
+
+
+def _resolve(setting: str, value: str) -> str:
+    variable = f"{PREFIX}{setting.upper()}"
+    try:
+        source = key_sources.secret(value)
+        text = value if source is None else source.read().decode().strip()
+    except ImportError as error:
+        raise SettingsError(f"{variable} names a secret; install boto3 to read it.") from error
+    except UnicodeDecodeError as error:  # its message would repeat bytes of the secret
+        raise SettingsError(f"{variable}: the secret is not UTF-8 text.") from error
+    except KeysError as error:
+        raise SettingsError(f"{variable}: {error}") from error
+    if source is not None and not text:
+        raise SettingsError(f"{variable}: the secret is empty.")
+    return text

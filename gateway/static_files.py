@@ -1,7 +1,5 @@
 """Serves the web page from `static/`."""
 
-from __future__ import annotations
-
 import hashlib
 import os
 from pathlib import Path

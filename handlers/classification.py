@@ -1,7 +1,5 @@
 """Classification handler. TorchServe imports this file from the root of an archive."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from handlers import explanation, heat_map, png, response
@@ -15,35 +13,35 @@ class Classification(TorchServeHandler):
     """Predicts one label per image, with calibrated probabilities."""
 
     def predict(self, result: Result) -> Prediction:
-        """See `Task.predict`."""
+        """See `TorchServeHandler.predict`."""
         decision = decide(result.outputs["logits"], self.recipe)
         return Prediction(response.classification_document(self.model, decision, result.prepared))
 
     def explain(self, result: Result) -> Prediction:
-        """See `Task.explain`: adds a heat map of the areas that support the predicted label."""
+        """See `TorchServeHandler.explain`: adds a heat map of the areas that support the predicted label."""
         document = self.predict(result).document
-        explained = explanation.explain(self.pipeline.program, self.recipe, result.prepared, document["label"])
+        heat = explanation.explain(self.pipeline.program, self.recipe, result.prepared, document["label"])
         image = result.prepared.image
 
         def overlay() -> bytes:
-            return png.png(heat_map.overlay(png.to_rgb(image), explained.heat))
+            return png.png(heat_map.overlay(png.to_rgb(image), heat))
 
         return Prediction(
-            document=document | {"explanation": explained.document()},
-            pictures={"": overlay, "overlay": overlay, "map": lambda: png.png(explained.heat)},
+            document=document | {"explanation": explanation.document(self.recipe, document["label"], heat)},
+            pictures={"": overlay, "overlay": overlay, "map": lambda: png.png(heat)},
         )
 
     def warm_up(self, result: Result) -> None:
-        """See `Task.warm_up`: explanations need outputs that predictions do not."""
+        """See `TorchServeHandler.warm_up`: explanations need outputs that predictions do not."""
         self.explain(result)
 
     @staticmethod
     def summary(document: dict[str, Any]) -> dict[str, Any]:
-        """See `Task.summary`: the label and all probabilities."""
+        """See `TorchServeHandler.summary`: the label and all probabilities."""
         probabilities = {label: round(value, 4) for label, value in document["probabilities"].items()}
         return {"label": document["label"], "probabilities": probabilities}
 
     def verify_sample(self, actual: dict[str, Any], stored: dict[str, Any]) -> None:
-        """See `Task.verify_sample`; every probability must agree."""
+        """See `TorchServeHandler.verify_sample`; every probability must agree."""
         for label, probability in stored["probabilities"].items():
             self.compare(label, actual["probabilities"][label], probability)

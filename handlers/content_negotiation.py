@@ -1,7 +1,5 @@
 """Chooses the representation of a response from the Accept header (RFC 9110, section 12.5.1)."""
 
-from __future__ import annotations
-
 from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Final
@@ -36,25 +34,10 @@ class _Range:
 
 
 def negotiate(accept: str, views: Collection[str]) -> str | None:
-    """Choose the representation of a response.
+    """Choose the representation of a response: None for JSON, else the name of the picture.
 
-    Parameters
-    ----------
-    accept
-        The Accept header; an empty one accepts everything.
-    views
-        Names of the available pictures. `""` is the one that `image/png` alone selects; `IMAGE` must be named.
-
-    Returns
-    -------
-    None for JSON, else the name of the picture. Of equal preferences JSON wins, then the order of `views`.
-
-    Raises
-    ------
-    BadRequestError
-        If a weight of the header is not a number in [0, 1].
-    NotAcceptableError
-        If the client accepts no representation; the message lists them.
+    An empty Accept header accepts everything. Of the views, `image/png` alone selects `""`, and `IMAGE` must be named.
+    Of equal preferences JSON wins, then the order of `views`.
     """
     ranges = [_range(item) for item in accept.split(",") if item.strip()]
     if not ranges:

@@ -1,23 +1,4 @@
-"""Exceptions of the handlers, in one tree; every other package derives its errors from `RadServeError`.
-
-RadServeError
-RequestError                        one request or image fails; the other images of the batch do not
-BadRequestError                 400
-UnreadableImageError        400
-NotFoundError                   404
-NotAcceptableError              406
-ContentTooLargeError            413
-UnsupportedMediaTypeError       415
-UnusableImageError              422
-InternalError                   500
-ServiceUnavailableError         503
-RecipeError                         stops a build or a start
-ProgramError                        stops a build or a start
-DeviceLostError                 stops the worker
-UnknownVolumeError                  becomes the `reason` of a volume
-"""
-
-from __future__ import annotations
+"""Exceptions of the handlers, in one tree; every other package derives its errors from `RadServeError`."""
 
 from typing import ClassVar
 
@@ -27,14 +8,9 @@ class RadServeError(Exception):
 
 
 class RequestError(RadServeError):
-    """Base class of errors that become an HTTP response.
+    """Base class of errors that become an HTTP response: status and title of the problem details (RFC 9457).
 
-    Attributes
-    ----------
-    status, title
-        HTTP status and title of the problem details (RFC 9457).
-    reason
-        Value of the label `reason` in Prometheus. Dashboards and alerts query it: never change one.
+    Prometheus shows `reason` as a label. Dashboards and alerts query it: never change one.
     """
 
     status: ClassVar[int] = 500

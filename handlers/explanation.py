@@ -1,82 +1,44 @@
 """Explains a classifier's label by a heat map over the image, from gradients of the exported program."""
 
-from __future__ import annotations
-
-import base64
 import logging
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image as Pillow
 
-from handlers import heat_map
+from handlers import heat_map, png
 from handlers.errors import InternalError
 from handlers.geometry import Geometry
 from handlers.pipeline import PreparedImage, model_error
-from handlers.png import png
 from handlers.program import Program
-from handlers.recipe import Explanation as Method
-from handlers.recipe import Recipe
+from handlers.recipe import Explanation, Recipe
 
 logger = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class Explanation:
-    """Areas of one image that support a label.
+def explain(program: Program, recipe: Recipe, prepared: PreparedImage, label: str) -> Pillow.Image:
+    """Explain one label of one image, predicted or not, by a heat map of mode `L` in the geometry of the image as sent.
 
-    Attributes
-    ----------
-    method
-        The recipe's method.
-    label
-        The explained label.
-    heat
-        Pillow image of mode `L` in the geometry of the image as sent. 255 is the most relevant point of the network's
-        input, which may be outside of a padded image.
+    255 is the most relevant point of the network's input, which may be outside of a padded image.
+
+    Raises `InternalError` or `ServiceUnavailableError` if the model fails, and `ProgramError` if the program lacks the
+    output that the recipe's method needs.
     """
-
-    method: str
-    label: str
-    heat: Pillow.Image
-
-    def document(self) -> dict[str, Any]:
-        """Return the JSON of the explanation; `empty` is true where no pixel supports the label."""
-        return {
-            "method": self.method,
-            "label": self.label,
-            "empty": self.heat.getbbox() is None,
-            "encoding": "png",
-            "width": self.heat.width,
-            "height": self.heat.height,
-            "data": base64.b64encode(png(self.heat)).decode(),
-        }
-
-
-def explain(program: Program, recipe: Recipe, prepared: PreparedImage, label: str) -> Explanation:
-    """Explain one label of one image, predicted or not.
-
-    Raises
-    ------
-    InternalError
-        If the model fails, its gradients are not finite, or its map does not match the recipe.
-    ServiceUnavailableError
-        If memory is short.
-    ProgramError
-        If the program lacks the output that the recipe's method needs.
-    DeviceLostError
-        See `Program.run`.
-    """
-    method = recipe.explanation or Method()
+    method = recipe.explanation or Explanation()
     relevance = _relevance(program, method, prepared.tensor[None], score(label, recipe)[None])
     geometry = Geometry.of(prepared.image.width, prepared.image.height, recipe.input)
-    return Explanation(method.method, label, heat_map.place(heat_map.normalise(relevance), geometry))
+    return heat_map.place(heat_map.normalise(relevance), geometry)
+
+
+def document(recipe: Recipe, label: str, heat: Pillow.Image) -> dict[str, Any]:
+    """Return the JSON of an explanation; `empty` is true where no pixel supports the label."""
+    method = (recipe.explanation or Explanation()).method
+    return {"method": method, "label": label, "empty": heat.getbbox() is None} | png.embedded(heat)
 
 
 def _relevance(
-    program: Program, method: Method, batch: NDArray[np.float32], weights: NDArray[np.float32]
+    program: Program, method: Explanation, batch: NDArray[np.float32], weights: NDArray[np.float32]
 ) -> NDArray[np.float64]:
     output = "features" if method.side is None else "attention"
     try:
@@ -92,16 +54,12 @@ def _relevance(
 
 
 def score(label: str, recipe: Recipe) -> NDArray[np.float32]:
-    """Return the weights of the logits whose sum is the score of a label.
+    """Return the weights of the logits, shape (recipe.outputs,), whose sum is the score of a label.
 
     With softmax the score is the label's own logit, before the softmax, as both methods define it; other
     implementations of them can therefore check a map. (The difference of two labels' logits would ignore what raises
     both; on networks trained with cross entropy, which pushes two logits apart by equal amounts, the maps are nearly
     the same.) The one logit of a sigmoid supports the second label and contradicts the first.
-
-    Returns
-    -------
-    Shape (recipe.outputs,).
     """
     index = recipe.labels.index(label)
     if recipe.activation == "sigmoid":

@@ -1,7 +1,5 @@
 """Maps images to a network's input, and maps of that input back to the image."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,15 +11,10 @@ from handlers.recipe import Input
 
 @dataclass(frozen=True)
 class Geometry:
-    """Mapping from an image of `width` x `height` to a network's input, and back.
+    """Mapping from an image of `width` x `height` pixels, as sent, to a network's input, and back.
 
     The image is resized to `inner` (width, height). The input is the `window` (width, height) at its centre,
     black beyond the image.
-
-    Attributes
-    ----------
-    width, height
-        Of the image as sent, in pixels.
     """
 
     width: int
@@ -30,7 +23,7 @@ class Geometry:
     window: tuple[int, int]
 
     @classmethod
-    def of(cls, width: int, height: int, spec: Input) -> Geometry:
+    def of(cls, width: int, height: int, spec: Input) -> "Geometry":
         """Return the geometry of an image of this size for a recipe's input."""
         window = (spec.width, spec.height)
         frame = window if spec.frame is None else (spec.frame[1], spec.frame[0])
@@ -49,19 +42,7 @@ class Geometry:
         return small.crop((left, top, left + self.window[0], top + self.window[1]))
 
     def back(self, values: NDArray[np.float32], outside: float) -> NDArray[np.float32]:
-        """Map values of the window back to the image.
-
-        Parameters
-        ----------
-        values
-            Shape (window height, window width).
-        outside
-            Value where the window does not cover the image.
-
-        Returns
-        -------
-        Shape (height, width).
-        """
+        """Map values (height, width) of the window back to the image; `outside` is the value beyond the window."""
         left, top = self._offset
         whole = np.full((self.inner[1], self.inner[0]), outside, dtype=np.float32)
         x0, y0 = max(left, 0), max(top, 0)

@@ -3,8 +3,6 @@
 The formulas use double precision, where finite single precision cannot overflow.
 """
 
-from __future__ import annotations
-
 from typing import Final
 
 import numpy as np
@@ -29,14 +27,7 @@ def grad_cam(features: NDArray[np.float32], gradients: NDArray[np.float32]) -> N
     depend on them (a pool drops the last row of an odd number), but the mean gradient of the others would mark
     them, and where zeros pad a convolution their features are large.
 
-    Parameters
-    ----------
-    features, gradients
-        Shape (channels, rows, columns); the gradients of the score with respect to the features.
-
-    Returns
-    -------
-    Shape (rows, columns), at least 0.
+    Maps features and gradients, (channels, rows, columns), to (rows, columns).
     """
     weights = gradients.mean(axis=(1, 2), dtype=np.float64)
     seen = np.outer(gradients.any(axis=(0, 2)), gradients.any(axis=(0, 1)))
@@ -51,14 +42,7 @@ def attention_relevance(attention: NDArray[np.float32], gradients: NDArray[np.fl
     around the attention, which these networks lack. They also lack a class token, whose row alone would count, so
     the rows of all tokens count.
 
-    Parameters
-    ----------
-    attention, gradients
-        Shape (heads, tokens, tokens); a row holds the weights of one query.
-
-    Returns
-    -------
-    Shape (tokens,), at least 0.
+    Maps attention and gradients, (heads, queries, tokens), to (tokens,).
     """
     kept = np.maximum(attention.astype(np.float64) * gradients, 0)
     relevance: NDArray[np.float64] = kept.mean(axis=0).sum(axis=0)
@@ -66,25 +50,9 @@ def attention_relevance(attention: NDArray[np.float32], gradients: NDArray[np.fl
 
 
 def spread(relevance: NDArray[np.float64], side: int) -> NDArray[np.float64]:
-    """Give each pixel of a square map the relevance of its token.
+    """Give each pixel of a map (side, side) the relevance of its token.
 
-    A token is a run of consecutive pixels, row after row (training.networks.brain_tumor.runs).
-
-    Parameters
-    ----------
-    relevance
-        Shape (tokens,).
-    side
-        Of the map, in pixels.
-
-    Returns
-    -------
-    Shape (side, side).
-
-    Raises
-    ------
-    InternalError
-        If the number of pixels is not a multiple of the number of tokens.
+    A token is a run of consecutive pixels, row after row (training.networks.brain_tumor.split_tokens).
     """
     length, rest = divmod(side * side, len(relevance))
     if rest:
@@ -102,36 +70,14 @@ def normalise(relevance: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def place(relevance: NDArray[np.float64], geometry: Geometry) -> Pillow.Image:
-    """Resize relevance from the network's input to the image as sent.
-
-    Parameters
-    ----------
-    relevance
-        Shape (rows, columns), in [0, 1], covering the geometry's window.
-
-    Returns
-    -------
-    Pillow image of mode `L`, of the image's width and height; 0 outside of the network's input.
-    """
+    """Resize relevance in [0, 1] from the network's input to the image as sent: mode `L`, 0 outside of the input."""
     window = Pillow.fromarray(relevance.astype(np.float32)).resize(geometry.window, Pillow.Resampling.BILINEAR)
     values = geometry.back(np.asarray(window), outside=0.0)
     return Pillow.fromarray(np.rint(values.clip(0, 1) * 255).astype(np.uint8))
 
 
 def overlay(picture: Pillow.Image, heat: Pillow.Image) -> Pillow.Image:
-    """Draw a heat map over a picture, more transparent where less relevant.
-
-    Parameters
-    ----------
-    picture
-        Of mode `RGB`.
-    heat
-        Of mode `L` and the same size.
-
-    Returns
-    -------
-    Pillow image of mode `RGB`.
-    """
+    """Draw a heat map, of mode `L`, over an RGB picture of the same size, more transparent where less relevant."""
     coloured = heat.copy()
     coloured.putpalette(_palette())
     opacity = heat.point([round(_MAX_OPACITY * level) for level in range(256)])

@@ -1,7 +1,5 @@
 """Turns the logits of all pixels into a mask in the geometry of the image as sent."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,24 +11,8 @@ from handlers.recipe import Recipe
 
 
 @dataclass(frozen=True)
-class Box:
-    """Bounding box of a mask, in pixels of the image as sent."""
-
-    left: int
-    top: int
-    width: int
-    height: int
-
-
-@dataclass(frozen=True)
 class Mask:
-    """Area of the finding.
-
-    Attributes
-    ----------
-    marked
-        Shape (height, width) of the upright image as sent.
-    """
+    """Area of the finding: `marked`, shape (height, width) of the upright image as sent."""
 
     marked: NDArray[np.bool_]
 
@@ -45,13 +27,18 @@ class Mask:
         return self.pixels / self.marked.size
 
     @property
-    def box(self) -> Box | None:
-        """Bounding box; None where no pixel is marked."""
+    def box(self) -> dict[str, int] | None:
+        """Bounding box in pixels; None where no pixel is marked."""
         rows, columns = (np.flatnonzero(self.marked.any(axis=axis)) for axis in (1, 0))
         if not len(rows):
             return None
         top, left = int(rows[0]), int(columns[0])
-        return Box(left, top, int(columns[-1]) - left + 1, int(rows[-1]) - top + 1)
+        return {
+            "left": left,
+            "top": top,
+            "width": int(columns[-1]) - left + 1,
+            "height": int(rows[-1]) - top + 1,
+        }
 
     @property
     def gray(self) -> NDArray[np.uint8]:
@@ -60,22 +47,10 @@ class Mask:
 
 
 def segment(logits: NDArray[np.float32], recipe: Recipe, geometry: Geometry) -> Mask:
-    """Apply calibration, smallest size and threshold to every pixel.
+    """Apply calibration, smallest size and threshold to every pixel's logit, shape (1, height, width).
 
     Probabilities are interpolated to the size of the image before the threshold applies. Pixels outside of the
     network's input are not marked.
-
-    Parameters
-    ----------
-    logits
-        Shape (1, height, width) of the recipe's input.
-    geometry
-        The mapping from the image to that input.
-
-    Raises
-    ------
-    InternalError
-        If the shape is wrong or a logit is not finite.
     """
     spec, decision = recipe.input, recipe.decision
     assert decision is not None  # a recipe of this task has one

@@ -1,7 +1,5 @@
 """Runs images through decoding, checks, preprocessing and the network; shared by serving, evaluation and tests."""
 
-from __future__ import annotations
-
 import hashlib
 import logging
 from collections.abc import Callable, Iterator, Sequence
@@ -47,30 +45,17 @@ class Result:
 
 @dataclass(frozen=True)
 class Pipeline:
-    """A recipe and its program.
-
-    Attributes
-    ----------
-    batch
-        Most images that go through the network together.
-    timer
-        Entered around the stages `prepare` and `inference` of each batch.
-    """
+    """A recipe and its program."""
 
     recipe: Recipe
     program: Program
     limits: Limits = field(default_factory=Limits)
-    batch: int = 8
+    batch: int = 8  # most images that go through the network together
+    # entered around the stages `prepare` and `inference` of each batch
     timer: Callable[[str], AbstractContextManager[object]] = nullcontext
 
     def prepare(self, data: bytes | RawSamples) -> PreparedImage:
-        """Decode, check and preprocess one encoded image.
-
-        Raises
-        ------
-        RequestError
-            If the image is rejected.
-        """
+        """Decode, check and preprocess one encoded image; raises `RequestError` if it is rejected."""
         spec = self.recipe.input
         if isinstance(data, RawSamples):
             image, encoded = raw.decode(data, spec), data.data
@@ -80,13 +65,7 @@ class Pipeline:
         return PreparedImage(image, hashlib.sha256(encoded).hexdigest(), preprocess(image, spec))
 
     def __call__(self, images: Sequence[bytes | RawSamples | RequestError]) -> list[Result | RequestError]:
-        """Run all images; an error concerns its own image only.
-
-        Raises
-        ------
-        DeviceLostError
-            If this process must end.
-        """
+        """Run all images; an error concerns its own image only, except `DeviceLostError`."""
         return list(self.stream(images))
 
     def stream(self, images: Sequence[bytes | RawSamples | RequestError]) -> Iterator[Result | RequestError]:
@@ -126,17 +105,8 @@ def attempt(
 ) -> _Value | RequestError:
     """Call a function and return its value, or the `RequestError` that its failure becomes.
 
-    An exception that escaped to TorchServe would turn all responses of the batch into 503.
-
-    Parameters
-    ----------
-    activity
-        What the function does, for log and message: "preparing this image".
-
-    Raises
-    ------
-    DeviceLostError
-        Unchanged: it concerns the process.
+    An exception that escaped to TorchServe would turn all responses of the batch into 503. Only `DeviceLostError`
+    passes: it concerns the process. `activity` is for log and message: "preparing this image".
     """
     try:
         return function(*args, **kwargs)

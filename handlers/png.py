@@ -1,9 +1,8 @@
 """Renders PNG pictures: the decoded image, with or without an outline."""
 
-from __future__ import annotations
-
+import base64
 from io import BytesIO
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,18 +18,19 @@ _PIXELS_PER_WIDTH: Final = 512
 
 
 def png(pixels: NDArray[np.uint8] | Pillow.Image) -> bytes:
-    """Encode a PNG file.
-
-    Parameters
-    ----------
-    pixels
-        Shape (height, width) for gray or (height, width, 3) for RGB; or a Pillow image.
-    """
+    """Encode a PNG file, from a Pillow image or pixels of shape (height, width[, 3])."""
     image = pixels if isinstance(pixels, Pillow.Image) else Pillow.fromarray(pixels)
     stream = BytesIO()
     # Level 1 takes a third of the time for a quarter more bytes.
     image.save(stream, "PNG", compress_level=1)
     return stream.getvalue()
+
+
+def embedded(pixels: NDArray[np.uint8] | Pillow.Image) -> dict[str, Any]:
+    """Encode a PNG as part of a JSON document."""
+    image = pixels if isinstance(pixels, Pillow.Image) else Pillow.fromarray(pixels)
+    data = base64.b64encode(png(image)).decode()
+    return {"encoding": "png", "width": image.width, "height": image.height, "data": data}
 
 
 def plain(image: Image) -> Pillow.Image:
@@ -50,13 +50,7 @@ def to_rgb(image: Image) -> Pillow.Image:
 
 
 def outlined(image: Image, mask: NDArray[np.bool_]) -> Pillow.Image:
-    """Draw the outline of a mask on its outermost pixels.
-
-    Parameters
-    ----------
-    mask
-        Shape (image.height, image.width).
-    """
+    """Draw the outline of a mask, (image.height, image.width), on its outermost pixels."""
     drawing = to_rgb(image)
     width = max(1, min(mask.shape) // _PIXELS_PER_WIDTH)
     # Padding with background closes the outline where the mask touches the border of the image.

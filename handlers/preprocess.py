@@ -1,7 +1,5 @@
 """Preprocesses images to the network's input, identically in training, evaluation and serving."""
 
-from __future__ import annotations
-
 from typing import Final
 
 import numpy as np
@@ -26,12 +24,7 @@ def at_least(spec: Input) -> tuple[int, int]:
 
 
 def resize(image: Image, spec: Input) -> NDArray[np.float32]:
-    """Resize an image to the input's geometry.
-
-    Returns
-    -------
-    float32 array of shape (1 or 3, height, width) in [0, 1]; gray stays one channel.
-    """
+    """Resize an image to the input's geometry, float32 (1 or 3, height, width) in [0, 1]; gray stays one channel."""
     pixels = image.pixels
     if spec.color == "gray" and pixels.mode == "RGB":
         pixels = pixels.convert("L")
@@ -41,13 +34,7 @@ def resize(image: Image, spec: Input) -> NDArray[np.float32]:
 
 
 def normalise(values: NDArray[np.float32], spec: Input) -> NDArray[np.float32]:
-    """Repeat gray to the input's channels and apply the recipe's statistics.
-
-    Parameters
-    ----------
-    values
-        Shape (..., 1 or channels, height, width), in [0, 1].
-    """
+    """Repeat gray (..., 1 or channels, height, width) to the input's channels and apply the recipe's statistics."""
     mean = np.asarray(spec.mean, dtype=np.float32)[:, None, None]
     std = np.asarray(spec.std, dtype=np.float32)[:, None, None]
     return (values - mean) / std

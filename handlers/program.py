@@ -6,8 +6,6 @@ weights are raw bytes. This module interprets them and rejects every other conte
 `torch/_export/serde/schema.py`; every build verifies that both ways give the same numbers.
 """
 
-from __future__ import annotations
-
 import json
 import operator
 import zipfile
@@ -73,16 +71,9 @@ class _Step:
 class Program:
     """An exported program, loaded on a device.
 
-    Parameters
-    ----------
-    path
-        A `.pt2` file whose program takes one tensor (N, channels, height, width) and returns a dict of tensors with
-        N rows each, including `logits`.
-
-    Raises
-    ------
-    ProgramError
-        If the file is damaged, or has other content than tensors and ATen operators.
+    The program of the `.pt2` file takes one tensor (N, channels, height, width) and returns a dict of tensors with
+    N rows each, including `logits`. Raises `ProgramError` if the file is damaged, or has other content than tensors and
+    ATen operators.
     """
 
     def __init__(self, path: Path, device: str = "cpu") -> None:
@@ -112,13 +103,7 @@ class Program:
         self._steps = _steps(graph["nodes"], keep={*values, *self._constants})
 
     def __call__(self, batch: torch.Tensor, watch: str | None = None) -> dict[str, torch.Tensor]:
-        """Run the graph, with gradients where they are enabled.
-
-        Parameters
-        ----------
-        watch
-            Name of an output to differentiate by: gradients are recorded from it on, not before.
-        """
+        """Run the graph, with gradients where they are enabled: from the output named `watch` on, not before."""
         values = dict(self._constants)
         watched = None if watch is None else self._outputs[watch]
         values[self._input] = batch
@@ -138,19 +123,10 @@ class Program:
     def run(
         self, batch: NDArray[np.float32], outputs: Sequence[str] = ("logits",)
     ) -> Mapping[str, NDArray[np.float32]]:
-        """Run one batch without gradients.
+        """Run one batch (N, channels, height, width) without gradients.
 
-        Parameters
-        ----------
-        batch
-            Shape (N, channels, height, width).
-        outputs
-            Names of the outputs to return; features may have megabytes per image that no prediction needs.
-
-        Raises
-        ------
-        DeviceLostError
-            After an error of the accelerator that every later call would report too.
+        Returns only the named outputs: features may have megabytes per image that no prediction needs. Raises
+        `DeviceLostError` after an error of the accelerator that every later call would report too.
         """
         with self._detect_loss(), torch.inference_mode():
             values = self(torch.from_numpy(batch).to(self.device))
@@ -161,27 +137,8 @@ class Program:
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Differentiate a weighted sum of each row's logits by another output of the same row.
 
-        Only the steps between that output and the logits are recorded.
-
-        Parameters
-        ----------
-        batch
-            Shape (N, channels, height, width).
-        weights
-            Shape (N, logits).
-        output
-            Name of an output from which the logits are computed.
-
-        Returns
-        -------
-        The output and the gradients, N rows each and of one shape.
-
-        Raises
-        ------
-        ProgramError
-            If the program has no output of this name.
-        DeviceLostError
-            See `run`.
+        Takes a batch as `run` does, and weights (N, logits). Returns the output and the gradients, N rows each and of
+        one shape. Only the steps between that output and the logits are recorded.
         """
         if output not in self._outputs:
             raise ProgramError(f"The program has no output {output!r}; available: {', '.join(self._outputs)}.")

@@ -1,7 +1,5 @@
 """Defines the recipe of an archive (`archive.yaml`): the model, its input, its decision and its provenance."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -21,26 +19,11 @@ class _Section(BaseModel):
 
 
 class Input(_Section):
-    """Preprocessing: how an image becomes the network's input.
+    """Preprocessing: how an image becomes the network's input, (channels, height, width).
 
-    Attributes
-    ----------
-    color
-        Colour of the training images. `gray` images are resized as one channel and repeated; colour images are then
-        rejected.
-    channels, height, width
-        Shape of the input tensor, (channels, height, width).
-    fit
-        How an image is resized: `stretch` ignores its aspect ratio, `pad` keeps it and adds black borders.
-    frame
-        (height, width) of the resized image, from which the centre of `height` x `width` is cropped; without it
-        nothing is cropped.
-    mean, std
-        Statistics of the training pixels in [0, 1], one per channel.
-    raw
-        Whether raw samples are accepted: {"data": base64 of channel-first bytes}, as of the original client.
-    dicom
-        DICOM keyword -> valid values (upper case); objects without a value are accepted.
+    `gray` images are resized as one channel and repeated; colour images are then rejected. `stretch` ignores the
+    aspect ratio of an image, `pad` keeps it and adds black borders. From a `frame`, (height, width) of the resized
+    image, the centre is cropped. `raw` accepts {"data": base64 of channel-first bytes}, as of the original client.
     """
 
     color: Literal["gray", "rgb"]
@@ -50,9 +33,10 @@ class Input(_Section):
     resize: Literal["bilinear", "bicubic"] = "bilinear"
     fit: Literal["stretch", "pad"] = "stretch"
     frame: tuple[int, int] | None = None
-    mean: tuple[float, ...]
+    mean: tuple[float, ...]  # of the training pixels in [0, 1], one per channel
     std: tuple[float, ...]
     raw: bool = False
+    # DICOM keyword -> valid values (upper case); objects without a value are accepted
     dicom: dict[Literal["Modality", "BodyPartExamined", "ViewPosition"], tuple[str, ...]] = {}
 
     @model_validator(mode="after")
@@ -72,24 +56,14 @@ class Input(_Section):
 
 
 class Decision(_Section):
-    """Threshold of the positive label.
-
-    Attributes
-    ----------
-    positive
-        The positive label.
-    threshold
-        Smallest probability, of the image or of a pixel (segmentation), that is positive.
-    smallest
-        Segmentation only: masks with fewer pixels of the network's input are emptied.
-    chosen
-        How the threshold was determined, in words.
-    """
+    """Threshold of the positive label."""
 
     positive: Text
+    # smallest probability, of the image or of a pixel (segmentation), that is positive
     threshold: Annotated[float, Field(gt=0, lt=1)]
+    # segmentation only: masks with fewer pixels of the network's input are emptied
     smallest: Annotated[int, Field(ge=1)] = 1
-    chosen: Text
+    chosen: Text  # how the threshold was determined, in words
 
 
 class Calibration(_Section):
@@ -100,34 +74,22 @@ class Calibration(_Section):
 
 
 class Weights(_Section):
-    """Weights: a safetensors file beside the recipe.
-
-    Attributes
-    ----------
-    sha256
-        None while the model is untrained.
-    source
-        One line on how to get weights that are not in the repository.
-    """
+    """Weights: a safetensors file beside the recipe."""
 
     file: Text
-    sha256: Sha256 | None
-    source: Text | None = None
+    sha256: Sha256 | None  # None while the model is untrained
+    source: Text | None = None  # how to get weights that are not in the repository
 
 
 class Explanation(_Section):
     """Method that explains a classifier's predictions (handlers.explanation).
 
-    Attributes
-    ----------
-    method
-        `grad-cam` on the network's output `features`, or `attention-relevance` on its output `attention`.
-    side
-        Side of the square map whose pixels, row after row, the tokens of the attention share evenly.
+    `grad-cam` reads the network's output `features`, `attention-relevance` its output `attention`, whose tokens evenly
+    share the pixels of a square map, row after row.
     """
 
     method: Literal["grad-cam", "attention-relevance"] = "grad-cam"
-    side: Annotated[int, Field(ge=1, le=4096)] | None = None
+    side: Annotated[int, Field(ge=1, le=4096)] | None = None  # side of that map
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -141,40 +103,27 @@ class Explanation(_Section):
 class Recipe(_Section):
     """A validated `archive.yaml`.
 
-    Attributes
-    ----------
-    network
-        Name of the network in `training.networks`; used to build, not to serve.
-    labels
-        In the order of the network's outputs.
-    activation
-        `softmax` over one logit per label, or `sigmoid` of one logit for the second of two labels; segmentation
-        requires the sigmoid, of every pixel, and a decision.
-    explanation
-        Classifiers only; the default is Grad-CAM.
-    sample
-        Image file beside the recipe and in the archive; its prediction is stored at build time and verified before
-        a server is ready.
-    warning
-        Part of every prediction of a model that is not for use.
+    The activation is `softmax` over one logit per label, or `sigmoid` of one logit for the second of two labels;
+    segmentation requires the sigmoid, of every pixel, and a decision. The prediction of the sample image is stored at
+    build time and verified before a server is ready.
     """
 
     name: Name
     version: Version
     task: Literal["classification", "segmentation"]
     title: Text
-    network: Text
-    labels: Annotated[tuple[Text, ...], Field(min_length=2)]
+    network: Text  # name in `training.networks`; used to build, not to serve
+    labels: Annotated[tuple[Text, ...], Field(min_length=2)]  # in the order of the network's outputs
     input: Input
     activation: Literal["softmax", "sigmoid"]
     decision: Decision | None = None
     calibration: Calibration
-    explanation: Explanation | None = None
+    explanation: Explanation | None = None  # classifiers only; the default is Grad-CAM
     weights: Weights
-    sample: Text
+    sample: Text  # image file beside the recipe and in the archive
     trained_on: Text
     licence: Text
-    warning: Text | None = None
+    warning: Text | None = None  # part of every prediction of a model that is not for use
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -202,13 +151,7 @@ class Recipe(_Section):
 
 
 def load(path: Path) -> Recipe:
-    """Read and validate a recipe.
-
-    Raises
-    ------
-    RecipeError
-        Naming file, key and value of every problem.
-    """
+    """Read and validate a recipe; `RecipeError` names file, key and value of every problem."""
     try:
         data = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -223,8 +166,12 @@ def parse(data: Any, source: str) -> Recipe:
     try:
         return Recipe.model_validate(data)
     except ValidationError as error:
-        problems = "; ".join(_problem(item) for item in error.errors(include_url=False))
-        raise RecipeError(f"{source}: {problems}") from error
+        raise RecipeError(f"{source}: {describe(error)}") from error
+
+
+def describe(error: ValidationError) -> str:
+    """Describe every problem of a document with its key and value."""
+    return "; ".join(_problem(item) for item in error.errors(include_url=False))
 
 
 def _problem(item: Any) -> str:

@@ -1,7 +1,5 @@
 """Reads the images of a request from its body: a file, JSON, a zip or a form."""
 
-from __future__ import annotations
-
 import base64
 import binascii
 import json
@@ -28,40 +26,21 @@ _USAGE: Final = (
 
 @dataclass(frozen=True)
 class RequestBody:
-    """Images of one request.
+    """Images of one request."""
 
-    Attributes
-    ----------
-    images
-        Encoded images in order; an error in place of each that cannot be extracted.
-    several
-        Whether the client sent a list, so that the response is a list.
-    names
-        File names of the images of a zip.
-    """
-
+    # encoded, in order; an error in place of each that cannot be extracted
     images: tuple[bytes | RawSamples | RequestError, ...]
-    several: bool = False
-    names: tuple[str, ...] = ()
+    several: bool = False  # whether the client sent a list, so that the response is a list
+    names: tuple[str, ...] = ()  # file names of the images of a zip
 
 
 @dataclass(frozen=True)
 class BodyLimits:
-    """Limits of one request.
+    """Limits of one request."""
 
-    Attributes
-    ----------
-    images
-        Number of images; a brain scan has up to about 160 slices.
-    unzipped
-        Bytes of all entries of a zip together.
-    image
-        Limits of one image.
-    """
-
-    images: int = 160
-    unzipped: int = 128 * 1024 * 1024
-    image: Limits = field(default_factory=Limits)
+    images: int = 160  # a brain scan has up to about 160 slices
+    unzipped: int = 128 * 1024 * 1024  # bytes of all entries of a zip together
+    image: Limits = field(default_factory=Limits)  # limits of one image
 
     @property
     def bytes(self) -> int:
@@ -69,44 +48,18 @@ class BodyLimits:
         return self.image.bytes * 4 // 3 + 65536
 
 
-class Headers(Mapping[str, str]):
-    """Request headers by lower-case name.
+def parse_headers(headers: Mapping[str, Any]) -> dict[str, str]:
+    """Return request headers by lower-case name.
 
     TorchServe keeps the client's spelling and adds its own headers (`explain`, `url_path`) in lower case. Where both
     exist, the lower-case one wins: it is TorchServe's.
     """
-
-    def __init__(self, headers: Mapping[str, Any]) -> None:
-        lower_case_last = sorted(headers, key=str.islower)
-        self._values = {
-            name.lower(): str(headers[name]) for name in lower_case_last if not isinstance(headers[name], dict)
-        }
-
-    def __getitem__(self, name: str) -> str:
-        return self._values[name]
-
-    def __iter__(self) -> Any:
-        return iter(self._values)
-
-    def __len__(self) -> int:
-        return len(self._values)
+    lower_case_last = sorted(headers, key=str.islower)
+    return {name.lower(): str(headers[name]) for name in lower_case_last if not isinstance(headers[name], dict)}
 
 
-def read(fields: Mapping[str, Any], headers: Headers, limits: BodyLimits) -> RequestBody:
-    """Extract the images of one request.
-
-    Parameters
-    ----------
-    fields
-        One element of TorchServe's `data`: `body`, or the fields of a form.
-    headers
-        Of the same request.
-
-    Raises
-    ------
-    BadRequestError, ContentTooLargeError, UnsupportedMediaTypeError
-        If the body is not an image or a list of images.
-    """
+def read(fields: Mapping[str, Any], headers: Mapping[str, str], limits: BodyLimits) -> RequestBody:
+    """Extract the images of one request from one element of TorchServe's `data`: `body`, or the fields of a form."""
     media = headers.get("content-type", "").partition(";")[0].strip().lower()
     if media == "application/x-www-form-urlencoded":
         raise UnsupportedMediaTypeError(
@@ -117,7 +70,7 @@ def read(fields: Mapping[str, Any], headers: Headers, limits: BodyLimits) -> Req
     return _content(content, headers, limits)
 
 
-def _part(fields: Mapping[str, Any], headers: Headers) -> Any:
+def _part(fields: Mapping[str, Any], headers: Mapping[str, str]) -> Any:
     if len(fields) != 1:
         raise BadRequestError(f"The form has {len(fields)} parts; send one image per form. {_USAGE}")
     (content,) = fields.values()
@@ -128,7 +81,7 @@ def _part(fields: Mapping[str, Any], headers: Headers) -> Any:
     return content
 
 
-def _content(content: Any, headers: Headers, limits: BodyLimits) -> RequestBody:
+def _content(content: Any, headers: Mapping[str, str], limits: BodyLimits) -> RequestBody:
     if content is None:
         raise BadRequestError(f"The request has no body. {_USAGE}")
     if isinstance(content, str):
@@ -145,7 +98,7 @@ def _content(content: Any, headers: Headers, limits: BodyLimits) -> RequestBody:
     return RequestBody(images=(body,))
 
 
-def _inflate(body: bytes, headers: Headers, limits: BodyLimits) -> bytes:
+def _inflate(body: bytes, headers: Mapping[str, str], limits: BodyLimits) -> bytes:
     coding = headers.get("content-encoding", "identity").strip().lower()
     if coding in ("identity", ""):
         return body

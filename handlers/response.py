@@ -1,7 +1,5 @@
 """Renders predictions and errors as HTTP responses: JSON, PNG or problem details (RFC 9457)."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -18,40 +16,23 @@ PROBLEM: Final = "application/problem+json"
 
 @dataclass(frozen=True)
 class Model:
-    """Identity of the model, part of every prediction.
-
-    Attributes
-    ----------
-    sha256
-        Of the archive, from the model store's index; None where the server runs without an index
-        (`radserve serve` always has one).
-    warning
-        The recipe's warning.
-    """
+    """Identity of the model, part of every prediction."""
 
     name: str
     version: str
+    # of the archive, from the model store's index; None without an index, never under `radserve serve`
     sha256: str | None
-    warning: str | None = None
+    warning: str | None = None  # the recipe's warning
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """Prediction for one image, in each of its representations.
+    """Prediction for one image, in each of its representations."""
 
-    Attributes
-    ----------
-    document
-        Its JSON.
-    pictures
-        View -> function that returns its PNG. The view `""` is the default of `Accept: image/png`.
-    slice
-        The image's part of a volume, where the task measures volumes.
-    """
-
-    document: dict[str, Any]
+    document: dict[str, Any]  # its JSON
+    # view -> function that returns its PNG. The view `""` is the default of `Accept: image/png`.
     pictures: Mapping[str, Callable[[], bytes]] = field(default_factory=dict)
-    slice: Slice | None = None
+    slice: Slice | None = None  # the image's part of a volume, where the task measures volumes
 
 
 @dataclass(frozen=True)

@@ -1,10 +1,6 @@
 """Segmentation handler. TorchServe imports this file from the root of an archive."""
 
-from __future__ import annotations
-
-import base64
 from collections.abc import Sequence
-from dataclasses import asdict
 from typing import Any, Final
 
 from handlers import png, response, volume
@@ -26,7 +22,7 @@ class Segmentation(TorchServeHandler):
     """Predicts one mask per image, in the geometry of the image as sent."""
 
     def predict(self, result: Result) -> Prediction:
-        """See `Task.predict`."""
+        """See `TorchServeHandler.predict`."""
         image = result.prepared.image
         mask = segment(result.outputs["logits"], self.recipe, Geometry.of(image.width, image.height, self.recipe.input))
         return Prediction(
@@ -51,35 +47,30 @@ class Segmentation(TorchServeHandler):
             "positive": box is not None,
             "threshold": decision.threshold,
             "area": _area(mask, image),
-            "box": None if box is None else asdict(box),
-            "mask": {
-                "encoding": "png",
-                "width": image.width,
-                "height": image.height,
-                "data": base64.b64encode(png.png(mask.gray)).decode(),
-            },
+            "box": box,
+            "mask": png.embedded(mask.gray),
             "image": response.image_document(prepared) | spacing,
         }
 
     def explain(self, result: Result) -> Prediction:  # noqa: ARG002 - there is nothing to explain
-        """See `Task.explain`."""
+        """See `TorchServeHandler.explain`."""
         raise NotFoundError(
             f"{self.recipe.name} {self.recipe.version} has no explanations: its mask shows where the finding is. "
             "Use /predictions, with Accept: image/png;view=overlay for a picture."
         )
 
     def summarize_request(self, predictions: Sequence[Prediction | RequestError]) -> dict[str, Any]:
-        """See `Task.summarize_request`: the volume of the masks."""
+        """See `TorchServeHandler.summarize_request`: the volume of the masks."""
         slices = [item.slice if isinstance(item, Prediction) else None for item in predictions]
         return {"volume": volume.measure(slices)}
 
     @staticmethod
     def summary(document: dict[str, Any]) -> dict[str, Any]:
-        """See `Task.summary`: the label and the marked fraction of the image."""
+        """See `TorchServeHandler.summary`: the label and the marked fraction of the image."""
         return {"label": document["label"], "fraction": round(document["area"]["fraction"], 4)}
 
     def verify_sample(self, actual: dict[str, Any], stored: dict[str, Any]) -> None:
-        """See `Task.verify_sample`."""
+        """See `TorchServeHandler.verify_sample`."""
         self.compare("fraction", actual["fraction"], stored["fraction"], TOLERANCE)
 
 

@@ -1,7 +1,5 @@
 """Rejects images that are readable but unsuitable for the model: size, DICOM attributes, colour, contrast."""
 
-from __future__ import annotations
-
 import re
 from typing import Final
 
@@ -32,13 +30,7 @@ _PLAIN: Final = re.compile(r"[A-Z0-9 _]{1,16}")
 
 
 def check(image: Image, spec: Input) -> None:
-    """Check that an image is suitable for a model.
-
-    Raises
-    ------
-    UnusableImageError
-        If it is not; the message names the problem, its value and what to send.
-    """
+    """Raise `UnusableImageError`, with problem, value and what to send, if an image is unsuitable for a model."""
     _check_size(image)
     _check_attributes(image, spec)
     small = image.pixels.reduce(max(1, min(image.pixels.size) // _THUMBNAIL))

@@ -1,7 +1,5 @@
 """Applies activation, calibration and threshold: turns the logits of an image into probabilities and a label."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,35 +13,17 @@ from handlers.recipe import Recipe
 class Decision:
     """A classifier's result for one image.
 
-    Attributes
-    ----------
-    label
-        The positive label from its threshold on, else the other one; without a positive label, the most probable.
-    probabilities
-        Label -> calibrated probability, in the recipe's order; they sum to 1.
-    positive, threshold
-        None where the recipe has no positive label.
+    The label is the positive one from its threshold on, else the other; without a positive label, the most probable.
     """
 
     label: str
-    probabilities: dict[str, float]
-    positive: bool | None
+    probabilities: dict[str, float]  # label -> calibrated probability, in the recipe's order; they sum to 1
+    positive: bool | None  # None, like the threshold, where the recipe has no positive label
     threshold: float | None
 
 
 def decide(logits: NDArray[np.float32], recipe: Recipe) -> Decision:
-    """Decide on one image.
-
-    Parameters
-    ----------
-    logits
-        Shape (recipe.outputs,).
-
-    Raises
-    ------
-    InternalError
-        If the shape is wrong or a logit is not finite.
-    """
+    """Decide on one image from its logits, shape (recipe.outputs,)."""
     if logits.shape != (recipe.outputs,) or not np.isfinite(logits).all():
         raise InternalError("The model returned an invalid number for this image, so it has no label.")
     scaled = logits.astype(np.float64) / recipe.calibration.temperature

@@ -1,12 +1,11 @@
 """Adapts TorchServe to the pipeline; the only module that uses TorchServe's `context`."""
 
-from __future__ import annotations
-
 import json
 import logging
 import os
 import threading
-from collections.abc import Iterable, Mapping
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from http import HTTPStatus
 from itertools import islice
@@ -28,9 +27,8 @@ from handlers.errors import (
 from handlers.metrics import Meter
 from handlers.pipeline import Pipeline, Result, attempt
 from handlers.program import Program
-from handlers.request_body import BodyLimits, Headers, RequestBody
+from handlers.request_body import BodyLimits, RequestBody
 from handlers.response import Model, Prediction, Response, problem_details, render, render_error
-from handlers.task import Task
 from handlers.worker import INDEX, MAX_RESPONSE, busy_lock, is_stopping, silence_torchserve
 
 logger = logging.getLogger(__name__)
@@ -38,6 +36,9 @@ logger = logging.getLogger(__name__)
 _TORCHSERVE_MAX_RESPONSE: Final = 6_553_500
 SAMPLE_PREDICTION: Final = "sample.json"
 """File with the summary of the sample's prediction, written when the archive is built."""
+TOLERANCE: Final = 0.01
+"""Largest difference between a number of the sample's prediction and the stored one: devices differ in the last
+digits, other weights or another pipeline in the first."""
 _EXIT_DELAY: Final = 0.5
 """Seconds that the last responses of a worker with a lost device get to leave before it exits."""
 
@@ -51,17 +52,49 @@ class Request:
     explain: bool
 
 
-class TorchServeHandler(Task):
-    """Entry point for TorchServe: `initialize` once, then `handle` for each batch of requests."""
+class TorchServeHandler(ABC):
+    """Entry point for TorchServe: `initialize` once, then `handle` for each batch of requests.
+
+    A subclass defines one task, such as classification: how the network's outputs become predictions.
+    """
+
+    @abstractmethod
+    def predict(self, result: Result) -> Prediction:
+        """Turn the outputs for one image into its prediction; `RequestError` if they are invalid."""
+
+    @abstractmethod
+    def explain(self, result: Result) -> Prediction:
+        """Turn the outputs for one image into its prediction with an explanation, if the task has explanations."""
+
+    @staticmethod
+    @abstractmethod
+    def summary(document: dict[str, Any]) -> dict[str, Any]:
+        """Return the part of a prediction that is stored beside the sample when the archive is built.
+
+        Numbers have four digits: a processor's rounding must not change the archive's bytes.
+        """
+
+    @abstractmethod
+    def verify_sample(self, actual: dict[str, Any], stored: dict[str, Any]) -> None:
+        """Raise `ProgramError` if the summary of the sample's prediction differs from the stored one."""
+
+    def warm_up(self, result: Result) -> None:  # noqa: B027 - optional
+        """Run once, at build and at start, what requests may need beyond `predict`."""
+
+    def summarize_request(self, predictions: Sequence[Prediction | RequestError]) -> dict[str, Any]:  # noqa: ARG002
+        """Return further keys for a response to several images: what they mean together."""
+        return {}
+
+    def compare(self, name: str, actual: float, stored: float, tolerance: float = TOLERANCE) -> None:
+        """Raise `ProgramError` if a number of a summary differs from the stored one by more than the tolerance."""
+        if not abs(actual - stored) <= tolerance:
+            raise ProgramError(
+                f"{self.recipe.name} {self.recipe.version} answers its sample with {name} {actual:.4f}, but "
+                f"{stored:.4f} was stored at build time: the archive or its environment changed. Build it again."
+            )
 
     def initialize(self, context: Any) -> None:
-        """Load the archive and verify its sample's prediction.
-
-        Raises
-        ------
-        RadServeError
-            If the archive is broken or predicts something else; TorchServe then reports the worker as failed.
-        """
+        """Load the archive and verify its sample's prediction; on an error TorchServe reports the worker as failed."""
         silence_torchserve()
         folder = Path(context.system_properties["model_dir"])
         self.load(folder, _device(context), int(context.system_properties.get("batch_size") or 1))
@@ -72,13 +105,7 @@ class TorchServeHandler(Task):
         self.meter.connect(getattr(context, "metrics", None))
 
     def load(self, folder: Path, device: str = "cpu", batch: int = 1) -> None:
-        """Load an unpacked archive without verifying its sample.
-
-        Raises
-        ------
-        RadServeError
-            If the archive is broken.
-        """
+        """Load an unpacked archive without verifying its sample."""
         self.recipe = recipe.load(folder / "archive.yaml")
         name, version = self.recipe.name, self.recipe.version
         self.model = Model(name, version, _sha256(name, version), self.recipe.warning)
@@ -90,13 +117,7 @@ class TorchServeHandler(Task):
         self.pipeline = Pipeline(self.recipe, program, self.limits.image, batch, self.meter.time)
 
     def predict_sample(self, folder: Path, size: int = 1) -> list[dict[str, Any]]:
-        """Predict the archive's sample `size` times in one batch; return the summaries.
-
-        Raises
-        ------
-        ProgramError
-            If the archive rejects it.
-        """
+        """Predict the archive's sample `size` times in one batch; return the summaries."""
         sample = (folder / self.recipe.sample).read_bytes()
         summaries: list[dict[str, Any]] = []
         for result in self.pipeline([sample] * size):
@@ -110,24 +131,27 @@ class TorchServeHandler(Task):
     def handle(self, data: list[Mapping[str, Any]], context: Any) -> list[bytes]:
         """Respond to one batch of requests: one body each, in order, each with its own status."""
         with busy_lock(), self.meter.time("handle"):
-            self.meter.batch(len(data))
+            self.meter.batch.observe(len(data))
             with self.meter.time("read"):
-                requests = [self._read(fields, _headers(context, index)) for index, fields in enumerate(data)]
+                requests = [
+                    self._read(fields, context.get_all_request_header(index) or {}) for index, fields in enumerate(data)
+                ]
             responses = self._respond_all(requests)
             for index, response in enumerate(responses):
                 phrase = HTTPStatus(response.status).phrase
                 context.set_response_status(code=response.status, phrase=phrase, idx=index)
                 context.set_response_content_type(index, response.media_type)
-                self.meter.request(response.status)
+                self.meter.requests.labels(response.status).inc()
         if self.lost:
             self.meter.send()  # The process ends before the timer could send.
         else:
             self.meter.schedule_send()
         return [response.body for response in responses]
 
-    def _read(self, fields: Mapping[str, Any], headers: Headers) -> Request | RequestError:
+    def _read(self, fields: Mapping[str, Any], headers: Mapping[str, Any]) -> Request | RequestError:
         if is_stopping():
             return self._count(ServiceUnavailableError("The server is stopping; connect again to reach another one."))
+        headers = request_body.parse_headers(headers)
         body = attempt("reading this request", request_body.read, fields, headers, self.limits)
         if isinstance(body, RequestError):
             return self._count(body)
@@ -163,7 +187,7 @@ class TorchServeHandler(Task):
 
     def _respond(self, request: Request, results: Iterable[Result | RequestError]) -> Response:
         predictions = [self._predict(request, result) for result in results]
-        self.meter.images(len(predictions))
+        self.meter.images.observe(len(predictions))
         response = attempt("rendering this response", self._render, request, predictions)
         if isinstance(response, RequestError):
             # The error of an image is counted already.
@@ -211,10 +235,6 @@ class TorchServeHandler(Task):
         if body.names:
             entries = [{"name": name} | entry for name, entry in zip(body.names, entries, strict=True)]
         return Prediction({"predictions": entries} | self.summarize_request(predictions))
-
-
-def _headers(context: Any, index: int) -> Headers:
-    return Headers(context.get_all_request_header(index) or {})
 
 
 def _device(context: Any) -> str:

@@ -1,7 +1,5 @@
 """Measures the volume of the masks of several slices, where their distances are known."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -22,39 +20,20 @@ _MIN_DISTANCE: Final = 0.01
 
 @dataclass(frozen=True)
 class Slice:
-    """One image's part of a volume.
+    """One image's part of a volume."""
 
-    Attributes
-    ----------
-    pixels
-        Number of pixels of its mask.
-    sha256
-        Of its file.
-    spacing
-        (row, column) distance of pixels in mm, where known.
-    plane
-        Position of the slice, where known.
-    """
-
-    pixels: int
-    sha256: str
-    spacing: tuple[float, float] | None
-    plane: Plane | None
+    pixels: int  # of its mask
+    sha256: str  # of its file
+    spacing: tuple[float, float] | None  # (row, column) distance of pixels in mm, where known
+    plane: Plane | None  # position of the slice, where known
 
 
 def measure(slices: Sequence[Slice | None]) -> dict[str, Any]:
-    """Measure the masks of several slices together.
+    """Measure the masks of several slices together; None stands for an image without a mask.
 
-    Parameters
-    ----------
-    slices
-        None for each image without a mask.
-
-    Returns
-    -------
-    `slices`, `positive_slices` and `pixels`; then the volume `ml`, or the `reason` why it is unknown. The extent of a
-    mask across the slices is half the distance to either neighbour along the stack's normal where all positions are
-    known (PS3.3 C.7.6.2.1.1), else Spacing Between Slices, else Slice Thickness.
+    Returns `slices`, `positive_slices` and `pixels`; then the volume `ml`, or the `reason` why it is unknown. The
+    extent of a mask across the slices is half the distance to either neighbour along the stack's normal where all
+    positions are known (PS3.3 C.7.6.2.1.1), else Spacing Between Slices, else Slice Thickness.
     """
     masks = [item for item in slices if item is not None]
     document: dict[str, Any] = {

@@ -3,8 +3,6 @@
 The supervisor imports this module, so it imports nothing heavy.
 """
 
-from __future__ import annotations
-
 import fcntl
 import functools
 import logging

@@ -4,8 +4,6 @@ The root is in `handlers.errors`; exceptions of the gateway are in `gateway.erro
 `radserve.deploy.errors`. `code` is the exit code of the command line.
 """
 
-from __future__ import annotations
-
 from handlers.errors import RadServeError as RadServeError  # noqa: PLC0414 - for packages that do not import handlers
 
 
@@ -26,11 +24,7 @@ class ArchiveError(RadServeError):
 
 
 class ServeError(RadServeError):
-    """The server cannot start or continue; `code` is the exit code."""
-
-    def __init__(self, message: str, code: int = 1) -> None:
-        super().__init__(message)
-        self.code = code
+    """The server cannot start or continue."""
 
 
 class ChangeError(RadServeError):

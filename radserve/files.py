@@ -1,7 +1,5 @@
 """Atomic replacement of files."""
 
-from __future__ import annotations
-
 import contextlib
 import os
 import stat
@@ -13,25 +11,11 @@ PART_SUFFIX = ".part"
 
 
 def write_atomically(path: Path, content: bytes | str, *, mode: int | None = None) -> None:
-    """Replace a file in one step; readers see the old or the new content, never a part of it.
+    """Replace a file durably in one step; readers see the old or the new content, never a part of it.
 
-    The content is on disk when this returns. Concurrent writers do not damage each other's files, the last one
-    wins; take a lock (`filelock`) where the new content depends on the old one.
-
-    Parameters
-    ----------
-    path
-        File to write; its folder must exist. A symbolic link is replaced, not followed.
-    content
-        Text is encoded as UTF-8.
-    mode
-        Permission bits, regardless of the umask. None keeps those of the file that is replaced; a new file can be
-        read by its owner only (0600). The owner of a replaced file is kept if the process runs as root.
-
-    Raises
-    ------
-    OSError
-        If the file cannot be written; `path` is unchanged, and the temporary file is removed.
+    The last of concurrent writers wins; take a lock (`filelock`) where the new content depends on the old one. After
+    an OSError, `path` is unchanged. A symbolic link is replaced, not followed. Without a mode, the replaced file's is
+    kept, and a new file can be read by its owner only (0600). The owner is kept if the process runs as root.
     """
     descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-", suffix=PART_SUFFIX)
     temporary = Path(name)

@@ -1,7 +1,5 @@
 """Logging as JSON lines on standard error, in the format of TorchServe's log."""
 
-from __future__ import annotations
-
 import json
 import logging
 import sys

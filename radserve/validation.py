@@ -1,7 +1,5 @@
 """Formats the errors of pydantic for error messages."""
 
-from __future__ import annotations
-
 from collections.abc import Container, Mapping
 from typing import Any, Final
 
@@ -12,18 +10,10 @@ _MAX_VALUE: Final = 80
 
 
 def describe(error: ValidationError, *, values: bool = True, omit: Container[int | str] = ("[key]",)) -> str:
-    """Describe every problem with its key, value and reason, separated by semicolons.
+    """Describe every problem: `key 'steps.0' has value 0: Input should be greater than 0; key 'version' is missing`.
 
-    Parameters
-    ----------
-    values
-        Show rejected values. Set to False where they may be secrets.
-    omit
-        Parts of pydantic's locations that are not keys of the document, such as tags of unions.
-
-    Examples
-    --------
-    `key 'steps.0' has value 0: Input should be greater than 0; key 'version' is missing`
+    Rejected values are shown unless they may be secrets. Parts of pydantic's locations that are not keys of the
+    document, such as tags of unions, can be omitted.
     """
     problems = error.errors(include_url=False, include_context=False)
     return "; ".join(_problem(item, omit, values=values) for item in problems)

@@ -1,7 +1,5 @@
 """Certificate authority for tests."""
 
-from __future__ import annotations
-
 import ipaddress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta

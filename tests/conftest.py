@@ -1,7 +1,5 @@
 """Shared fixtures: the data beside the repository, a model store, one running server, one proxy."""
 
-from __future__ import annotations
-
 import logging
 import os
 from collections.abc import Generator, Iterator

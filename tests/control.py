@@ -1,7 +1,5 @@
 """Fake of the supervisor behind a proxy: a control socket and a traffic socket that listen."""
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import threading

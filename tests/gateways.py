@@ -1,7 +1,5 @@
 """Runs `radserve-gateway` as a process for tests."""
 
-from __future__ import annotations
-
 import os
 import subprocess
 import sys

@@ -1,7 +1,5 @@
 """Real Prometheus and node-exporter for tests, with the configuration and rules of docker/prometheus."""
 
-from __future__ import annotations
-
 import functools
 import http.server
 import subprocess

@@ -1,7 +1,5 @@
 """Real proxy for tests: `radserve front` as a process, in front of a running server."""
 
-from __future__ import annotations
-
 import json
 import os
 import signal

@@ -1,7 +1,5 @@
 """Real redis-server for tests with the configuration of docker/redis: password, protected mode, no admin commands."""
 
-from __future__ import annotations
-
 import shutil
 import subprocess
 import time

@@ -1,7 +1,5 @@
 """Modified archives for tests."""
 
-from __future__ import annotations
-
 import zipfile
 from collections.abc import Callable
 from pathlib import Path

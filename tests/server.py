@@ -1,7 +1,5 @@
 """Real server for tests: `radserve serve` as a process on free ports."""
 
-from __future__ import annotations
-
 import json
 import os
 import subprocess

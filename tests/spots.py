@@ -1,7 +1,5 @@
 """Smallest segmentation model: marks bright pixels. Its archive, and images with a known mask."""
 
-from __future__ import annotations
-
 import json
 import shutil
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Skipping in CI."""
 
-from __future__ import annotations
-
 import subprocess
 import sys
 from pathlib import Path

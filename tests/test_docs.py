@@ -1,7 +1,5 @@
 """The pages of docs/: links, names of pages in code, and generated files."""
 
-from __future__ import annotations
-
 import json
 import re
 import subprocess
@@ -51,5 +49,5 @@ def test_every_page_can_be_reached_from_the_readme() -> None:
 
 
 def test_the_json_schema_is_the_generated_one() -> None:
-    """Regenerate it with `python -m radserve.schema > docs/radserve.schema.json`."""
+    """Regenerate it with `python -m radserve.schema.json_schema > docs/radserve.schema.json`."""
     assert json.loads((ROOT / "docs" / "radserve.schema.json").read_bytes()) == json_schema()

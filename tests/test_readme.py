@@ -1,7 +1,5 @@
 """The README and the first pages of docs/ are true: their commands run and give what they show."""
 
-from __future__ import annotations
-
 import json
 import os
 import re

@@ -1,7 +1,5 @@
 """scripts/setup-system with recorded commands: it waits while another program holds the locks of apt and dpkg."""
 
-from __future__ import annotations
-
 import subprocess
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """The wheel: small, complete, and enough for a client."""
 
-from __future__ import annotations
-
 import json
 import os
 import resource

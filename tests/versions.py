@@ -1,7 +1,5 @@
 """Valid and faulty versions of the chest model's archive, and clients that send requests continuously."""
 
-from __future__ import annotations
-
 import json
 import shutil
 import threading
@@ -82,7 +80,7 @@ def _inserted(before: str, line: str) -> Callable[[Contents], None]:
 
 dying = _inserted("        silence_torchserve()\n", "os._exit(7)")
 """Its worker ends when it starts."""
-slow = _inserted("            self.meter.batch(len(data))\n", "import time; time.sleep(0.25)")
+slow = _inserted("            self.meter.batch.observe(len(data))\n", "import time; time.sleep(0.25)")
 """It responds a quarter of a second later."""
 raising = _inserted(
     '            prediction = attempt("rendering this prediction", function, result)\n',

@@ -5,8 +5,6 @@ inversus). Properties that differ between the classes of the public data sets bu
 sharpness (the original size of the file), contrast, and the black border.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 from typing import Final
@@ -24,18 +22,7 @@ def move(
 ) -> tuple[torch.Tensor, torch.Tensor | None]:
     """Shift, rotate, scale, shear and mirror every image together with its mask.
 
-    Parameters
-    ----------
-    images
-        Float, shape (N, C, H, W), in [0, 1].
-    generator
-        Source of all randomness.
-    masks
-        uint8, shape (N, 1, H, W), 0 and 1.
-
-    Returns
-    -------
-    New images and masks of the same shapes.
+    Images are float (N, C, H, W) in [0, 1], masks uint8 (N, 1, H, W), 0 and 1; the results are alike.
     """
     flips: dict[str, torch.Tensor] = {
         axis: torch.rand(len(images), 1, 1, 1, generator=generator) < 0.5 for axis in config.flip
@@ -51,12 +38,7 @@ def move(
 
 
 def expose(images: torch.Tensor, config: Augmentation, generator: torch.Generator) -> torch.Tensor:
-    """Change sharpness, brightness, contrast and noise of every image, and cover parts of it.
-
-    Returns
-    -------
-    New images, same shape, in [0, 1].
-    """
+    """Change sharpness, brightness, contrast and noise of every image in [0, 1], and cover parts of it."""
     images = _sequences(images, config, generator)
     images = _focus(images, config, generator)
     images = _expose(images, config, generator)
@@ -71,10 +53,7 @@ def mix(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Blend every image and its target with another one of the batch (mixup, Zhang et al. 2018).
 
-    Parameters
-    ----------
-    targets
-        Shape (N, labels): shares of the labels.
+    Targets are shares of the labels, shape (N, labels).
     """
     if config.mixup == 0:
         return images, targets

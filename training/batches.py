@@ -1,11 +1,8 @@
 """Batches of normalised images; augmented ones depend only on seed, epoch and position."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-import lightning
 import torch
 from torch.nn.functional import one_hot
 from torch.utils.data import BatchSampler, DataLoader, Dataset, Sampler, SequentialSampler
@@ -22,24 +19,12 @@ Batch = tuple[torch.Tensor, torch.Tensor]
 
 @dataclass(frozen=True)
 class Images:
-    """A part of a data set in memory.
+    """A part of a data set in memory."""
 
-    Attributes
-    ----------
-    pixels
-        uint8, shape (N, 1 or channels, height, width).
-    targets
-        int64, shape (N,): index of the label in the recipe.
-    groups
-        Patient of each image.
-    masks
-        uint8, shape (N, 1, height, width), 0 and 1; None for a classification.
-    """
-
-    pixels: torch.Tensor
-    targets: torch.Tensor
-    groups: tuple[str, ...]
-    masks: torch.Tensor | None = None
+    pixels: torch.Tensor  # uint8, shape (N, 1 or channels, height, width)
+    targets: torch.Tensor  # int64, shape (N,): index of the label in the recipe
+    groups: tuple[str, ...]  # patient of each image
+    masks: torch.Tensor | None = None  # uint8, shape (N, 1, height, width), 0 and 1; None for a classification
 
     def __len__(self) -> int:
         return len(self.targets)
@@ -56,16 +41,8 @@ class Draw:
 class SamplingPlan(Sampler[Draw]):
     """Random batches of an epoch; each epoch has another order, which is the same whenever that epoch is run.
 
-    Parameters
-    ----------
-    targets
-        Labels of the images.
-    batch
-        Batch size. An incomplete last batch is dropped.
-    steps
-        Maximum number of batches per epoch.
-    even
-        Whether to limit each label to as many images as the rarest one has, with another selection in each epoch.
+    An epoch has at most `steps` batches; an incomplete last one is dropped. `even` limits each label to as many images
+    as the rarest one has, with another selection in each epoch.
     """
 
     def __init__(
@@ -136,28 +113,6 @@ def normalise(values: torch.Tensor, spec: Input) -> torch.Tensor:
     """Normalise a batch in [0, 1] like the server."""
     normalised = preprocess.normalise(values.numpy(), spec)
     return torch.from_numpy(normalised).contiguous(memory_format=torch.channels_last)
-
-
-class DataModule(lightning.LightningDataModule):
-    """Lightning's interface to both sides of a split.
-
-    Parameters
-    ----------
-    labels
-        Number of labels.
-    """
-
-    def __init__(self, train: Images, validation: Images, spec: Input, labels: int, settings: Settings) -> None:
-        super().__init__()
-        self._sides, self._spec, self._labels, self._settings = (train, validation), spec, labels, settings
-
-    def train_dataloader(self) -> DataLoader[Batch]:
-        """Return augmented batches."""
-        return training(self._sides[0], self._spec, self._labels, self._settings)
-
-    def val_dataloader(self) -> DataLoader[Batch]:
-        """Return every validation image once, without augmentation."""
-        return plain(self._sides[1], self._spec, self._labels, self._settings.batch * 2)
 
 
 def training(images: Images, spec: Input, labels: int, settings: Settings) -> DataLoader[Batch]:

@@ -3,8 +3,6 @@
 Torch is imported when a command runs, not for `--help`.
 """
 
-from __future__ import annotations
-
 import logging
 import shlex
 import sys

@@ -1,7 +1,5 @@
 """Describes a data set and the split that training would make: `radserve data describe`."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
@@ -32,22 +30,7 @@ def describe(name: str, examples: Sequence[Example], settings: Settings) -> Desc
 
 
 def main(kind: str | None, folder: Path, picture: Path | None, validation: float, seed: int) -> int:
-    """Print a description, and draw samples if there is a path for them.
-
-    Parameters
-    ----------
-    kind
-        Name of the data set; detected from the layout by default.
-
-    Returns
-    -------
-    The exit code: 1 if there are problems.
-
-    Raises
-    ------
-    DataError
-        If the layout is unknown, or the folder does not contain the data set.
-    """
+    """Print a description, and draw samples if there is a path for them; return exit code 1 if there are problems."""
     name = kind or kind_of(folder)
     examples = datasets.find(name, folder)
     result = describe(name, examples, Settings(data=name, validation=validation, seed=seed))
@@ -58,13 +41,7 @@ def main(kind: str | None, folder: Path, picture: Path | None, validation: float
 
 
 def kind_of(folder: Path) -> str:
-    """Detect the name of a data set from the layout of its folder.
-
-    Raises
-    ------
-    DataError
-        If the layout is unknown.
-    """
+    """Detect the name of a data set from the layout of its folder."""
     if folder.is_file():
         return "cifar10"
     if (folder / "kaggle_3m").is_dir() or any(folder.glob("TCGA_*")):

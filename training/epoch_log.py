@@ -1,7 +1,5 @@
 """Log of a training run: one log message and one CSV row per epoch."""
 
-from __future__ import annotations
-
 import csv
 import logging
 import time
@@ -15,16 +13,9 @@ _log = logging.getLogger(__name__)
 
 
 class EpochLog(Callback):
-    """Writes every epoch to a CSV file and logs it.
+    """Writes every epoch to a CSV file and logs it; `watched` is the metric that selects the best epoch.
 
     Lightning's `CSVLogger` does not replace the rows of epochs that a resumed run repeats.
-
-    Parameters
-    ----------
-    path
-        CSV file.
-    watched
-        Name of the metric that selects the best epoch.
     """
 
     def __init__(self, path: Path, watched: str) -> None:

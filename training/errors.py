@@ -1,7 +1,5 @@
 """Exceptions of training; their base class is in `handlers.errors`."""
 
-from __future__ import annotations
-
 from handlers.errors import RadServeError
 
 

@@ -1,7 +1,5 @@
 """Measures a model's weights on a data set: `radserve evaluate`."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import shutil
@@ -15,16 +13,16 @@ from torch import nn
 
 from handlers import recipe as recipes
 from handlers.recipe import Recipe
-from training import networks, settings, weights
+from training import evaluators, networks, settings, weights
 from training.batches import Images
 from training.cards import dataset_notes
 from training.cards.card import card
 from training.datasets import training_data
 from training.errors import RunError
-from training.evaluators import factory, outputs, stress
+from training.evaluators import outputs, stress
 from training.evaluators.evaluator import Evaluation
-from training.metrics import binary, bootstrap
-from training.metrics.report import Report, parse
+from training.metrics import binary, bootstrap, report
+from training.metrics.report import Report
 from training.settings import Settings
 
 Part = Literal["validation", "all"]
@@ -32,80 +30,30 @@ Part = Literal["validation", "all"]
 
 @dataclass(frozen=True)
 class MeasuredData:
-    """Images of a measurement.
+    """Images of a measurement, and the SHA-256 of their split."""
 
-    Attributes
-    ----------
-    train
-        Training side; None if it is unknown.
-    measured
-        Images to measure.
-    sha256
-        Hash of the split.
-    """
-
-    train: Images | None
+    train: Images | None  # None if it is unknown
     measured: Images
     sha256: str
-
-
-@dataclass(frozen=True)
-class Provenance:
-    """Origin of the metrics, for `metrics.json`.
-
-    Attributes
-    ----------
-    command
-        Command line that created them.
-    epoch
-        Epoch of the weights; None for imported weights.
-    part
-        Measured part of the data set.
-    """
-
-    command: str
-    epoch: int | None
-    part: Part = "validation"
 
 
 @dataclass(frozen=True)
 class Options:
     """Options of an evaluation.
 
-    Attributes
-    ----------
-    part
-        `validation` is the side that was not used for training; `all` is for data sets that were not used at all.
-    weights
-        Weights to measure instead of those of the model; their SHA-256 is not checked.
-    overrides
-        `key=value` that replace settings of `training.yaml`.
-    command
-        Command line for `metrics.json`.
+    The part `validation` was not used for training; `all` is for data sets that were not used at all.
     """
 
     part: Part = "validation"
-    weights: Path | None = None
-    overrides: Sequence[str] = ()
-    command: str = "called from Python"
+    weights: Path | None = None  # to measure instead of those of the model; their SHA-256 is not checked
+    overrides: Sequence[str] = ()  # `key=value` that replace settings of `training.yaml`
+    command: str = "called from Python"  # for `metrics.json`
 
 
 def evaluate(folder: Path, data: Path, out: Path, options: Options) -> dict[str, Any]:
-    """Measure a model's weights; writes `metrics.json`, `CARD.md` and plots to `out`.
+    """Measure a model's weights; writes `metrics.json`, `CARD.md` and plots to `out`, and returns the metrics.
 
-    Parameters
-    ----------
-    folder
-        Model folder with `archive.yaml`, `training.yaml` and the weights.
-
-    Returns
-    -------
-    The content of `metrics.json`.
-
-    Raises
-    ------
-    RadServeError
-        If recipe, settings, weights or data are invalid, or the validation side differs from that of the training.
+    Raises `RunError` if the validation side differs from that of the training.
     """
     recipe = recipes.load(folder / "archive.yaml")
     config = settings.load(folder / "training.yaml", options.overrides)
@@ -115,17 +63,23 @@ def evaluate(folder: Path, data: Path, out: Path, options: Options) -> dict[str,
     if previous is not None and images.train is not None:
         _check_split(images, previous, data)
     logits = outputs.logits(network, images.measured, recipe.input, len(recipe.labels))
-    evaluation = factory.for_recipe(recipe).measure(recipe, logits, images.measured, config.seed)
-    provenance = Provenance(options.command, None if previous is None else previous.epoch, options.part)
-    report = create_report(recipe, config, images, evaluation, provenance)
+    evaluation = evaluators.for_recipe(recipe).measure(recipe, logits, images.measured, config.seed)
+    epoch = None if previous is None else previous.epoch
+    metrics = create_report(recipe, config, images, evaluation, options.command, epoch, options.part)
     if not config.demonstration:
-        report |= stress_metrics(recipe, network, images.measured)
-    write(report, recipe, evaluation, out)
-    return report
+        metrics |= stress_metrics(recipe, network, images.measured)
+    write(metrics, recipe, evaluation, out)
+    return metrics
 
 
 def create_report(
-    recipe: Recipe, config: Settings, images: MeasuredData, evaluation: Evaluation, provenance: Provenance
+    recipe: Recipe,
+    config: Settings,
+    images: MeasuredData,
+    evaluation: Evaluation,
+    command: str,
+    epoch: int | None,
+    part: Part = "validation",
 ) -> dict[str, Any]:
     """Return the content of `metrics.json`; see `training.metrics.report.Report`."""
     return {
@@ -133,12 +87,12 @@ def create_report(
         "task": recipe.task,
         "data": config.data,
         "demonstration": config.demonstration,
-        "command": provenance.command,
+        "command": command,
         "seed": config.seed,
-        "epoch": provenance.epoch,
+        "epoch": epoch,
         "temperature": recipe.calibration.temperature,
         "threshold": None if recipe.decision is None else recipe.decision.threshold,
-        "part": provenance.part,
+        "part": part,
         "split": {
             "sha256": images.sha256,
             "train": None if images.train is None else _counts(images.train, recipe),
@@ -165,11 +119,11 @@ def stress_metrics(recipe: Recipe, network: nn.Module, images: Images) -> dict[s
     return {"stress": metrics}
 
 
-def write(report: dict[str, Any], recipe: Recipe, evaluation: Evaluation, out: Path) -> None:
+def write(metrics: dict[str, Any], recipe: Recipe, evaluation: Evaluation, out: Path) -> None:
     """Write metrics, card and plots to a result folder."""
     out.mkdir(parents=True, exist_ok=True)
-    text = card(recipe, report, report["data"])
-    (out / "metrics.json").write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+    text = card(recipe, metrics, metrics["data"])
+    (out / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
     (out / "CARD.md").write_text(text, encoding="utf-8")
     (out / "plots").mkdir(exist_ok=True)
     evaluation.plot(out / "plots")
@@ -178,14 +132,11 @@ def write(report: dict[str, Any], recipe: Recipe, evaluation: Evaluation, out: P
 def install_report(out: Path, folder: Path) -> None:
     """Copy metrics and card of an evaluation into the model's folder.
 
-    Raises
-    ------
-    RunError
-        If they do not describe the model's own weights on the validation side.
+    Raises `RunError` if they do not describe the model's own weights on the validation side.
     """
     recipe = recipes.load(folder / "archive.yaml")
-    report = parse(json.loads((out / "metrics.json").read_text(encoding="utf-8")), str(out / "metrics.json"))
-    if report.part != "validation" or report.model.weights_sha256 != recipe.weights.sha256:
+    measured = report.load(out / "metrics.json")
+    if measured.part != "validation" or measured.model.weights_sha256 != recipe.weights.sha256:
         raise RunError(f"{out}: measured other weights, or not the validation side; cannot be installed in {folder}.")
     for name in ("metrics.json", "CARD.md"):
         shutil.copyfile(out / name, folder / name)
@@ -217,8 +168,8 @@ def _previous_report(folder: Path, recipe: Recipe) -> Report | None:
     path = folder / "metrics.json"
     if not path.is_file():
         return None
-    report = parse(json.loads(path.read_text(encoding="utf-8")), str(path))
-    return report if report.model.weights_sha256 == recipe.weights.sha256 else None
+    previous = report.load(path)
+    return previous if previous.model.weights_sha256 == recipe.weights.sha256 else None
 
 
 def _check_split(images: MeasuredData, previous: Report, data: Path) -> None:

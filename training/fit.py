@@ -1,7 +1,5 @@
 """Fits a network: from recipe, settings and data to checkpoints in a result folder."""
 
-from __future__ import annotations
-
 import logging
 import warnings
 from collections.abc import Sequence
@@ -21,12 +19,10 @@ from lightning.pytorch.callbacks import (
 )
 
 from handlers.recipe import Recipe
-from training import trackers, weights
-from training.batches import DataModule
+from training import batches, lightning_modules, trackers, weights
 from training.datasets.training_data import TrainingData
 from training.epoch_log import EpochLog
 from training.errors import RunError
-from training.lightning_modules import factory
 from training.settings import Settings, load
 from training.trackers import Tracker
 
@@ -48,57 +44,36 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Run:
-    """Options of a run that are not settings of the training.
+    """Options of a run that are not settings of the training; see `training.train.Options`."""
 
-    Attributes
-    ----------
-    out
-        Result folder.
-    resume
-        Continue after the last complete epoch in `out`; the result equals that of an uninterrupted run.
-    progress
-        Show a progress bar.
-    tracker, online
-        See `training.trackers.logger`.
-    callbacks
-        Additional Lightning callbacks.
-    start
-        Initial weights, as written by `training.weights.save`; random by default.
-    """
-
-    out: Path
-    resume: bool = False
+    out: Path  # result folder
+    resume: bool = False  # the result equals that of an uninterrupted run
     progress: bool = True
     tracker: Tracker = "tensorboard"
     online: bool = False
-    callbacks: Sequence[Callback] = ()
-    start: Path | None = None
+    callbacks: Sequence[Callback] = ()  # additional to those of a run
+    start: Path | None = None  # initial weights, as written by `training.weights.save`; random by default
 
 
 def fit(recipe: Recipe, settings: Settings, data: TrainingData, run: Run) -> float:
-    """Train all epochs; writes `best.ckpt`, `last.ckpt`, `epochs.csv` and `training.yaml` to `run.out`.
+    """Train all epochs; writes `best.ckpt`, `last.ckpt`, `epochs.csv` and `training.yaml`; returns the best score.
 
-    Returns
-    -------
-    Score of the best epoch.
-
-    Raises
-    ------
-    RunError
-        If `run.out` contains a run and `resume` is false, or contains none or one with other settings and it is true.
+    Raises `RunError` if `run.out` contains a run and `resume` is false, or no run of these settings and it is true.
     """
     checkpoint = _open(run.out, settings, resume=run.resume)
     torch.manual_seed(settings.seed)
-    module = factory.create(recipe, settings, data)
+    module = lightning_modules.create(recipe, settings, data)
     if run.start is not None:
         weights.load(module.network, run.start).train()
-    data_module = DataModule(data.train, data.validation, data.spec, len(recipe.labels), settings)
+    labels = len(recipe.labels)
+    train = batches.training(data.train, data.spec, labels, settings)
+    validation = batches.plain(data.validation, data.spec, labels, settings.batch * 2)
     best = _checkpoint(BEST, run.out, monitor="score")
     trainer = _trainer(recipe.name, settings, run, [EpochLog(run.out / "epochs.csv", module.watched), best])
     with warnings.catch_warnings():
         for message in _IGNORED_WARNINGS:
             warnings.filterwarnings("ignore", message=message)
-        trainer.fit(module, datamodule=data_module, ckpt_path=checkpoint)
+        trainer.fit(module, train, validation, ckpt_path=checkpoint)
     assert best.best_model_score is not None
     return float(best.best_model_score)
 

@@ -1,7 +1,5 @@
 """Writes recipes to files."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import yaml
@@ -11,17 +9,9 @@ from handlers.recipe import Recipe
 
 
 def write(recipe: Recipe, path: Path, comment: str = "") -> None:
-    """Write a recipe without the keys that were left at their defaults.
+    """Write a recipe without the keys that were left at their defaults, below lines of YAML comment.
 
-    Parameters
-    ----------
-    comment
-        Lines of YAML comment to put above it.
-
-    Raises
-    ------
-    RecipeError
-        If it is invalid; values that were changed with `model_copy` are validated only here.
+    Raises `RecipeError` if it is invalid; values that were changed with `model_copy` are validated only here.
     """
     values = recipe.model_dump(mode="json", exclude_unset=True)
     recipes.parse(values, source=str(path))

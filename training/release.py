@@ -1,7 +1,5 @@
 """Releases a finished run: weights, metrics, recipe and card."""
 
-from __future__ import annotations
-
 import logging
 import shutil
 from pathlib import Path
@@ -12,13 +10,13 @@ from torch import nn
 
 from handlers import recipe as recipes
 from handlers.recipe import Recipe, Weights
-from training import evaluate, networks, recipe_files, weights
+from training import evaluate, evaluators, networks, recipe_files, weights
 from training.cards import dataset_notes
 from training.cards.dataset_notes import DatasetNotes
 from training.datasets.training_data import TrainingData
 from training.errors import RunError
-from training.evaluate import MeasuredData, Provenance
-from training.evaluators import factory, outputs
+from training.evaluate import MeasuredData
+from training.evaluators import outputs
 from training.evaluators.evaluator import Logits
 from training.fit import BEST
 from training.settings import Settings
@@ -34,20 +32,11 @@ _log = logging.getLogger(__name__)
 def release(recipe: Recipe, settings: Settings, data: TrainingData, out: Path, command: str) -> Recipe:
     """Calibrate and measure the best epoch of a run, all with the weights as released.
 
-    Writes `weights.safetensors`, `archive.yaml`, `metrics.json`, `CARD.md` and `plots` to `out`.
-
-    Parameters
-    ----------
-    command
-        Command line of the training, for `metrics.json`.
-
-    Raises
-    ------
-    RunError
-        If there is no finished epoch in `out`.
+    Writes `weights.safetensors`, `archive.yaml`, `metrics.json`, `CARD.md` and `plots` to `out`; `command` is for the
+    metrics. Raises `RunError` if there is no finished epoch in `out`.
     """
     notes, validation = dataset_notes.for_dataset(settings.data), data.validation
-    evaluator = factory.for_recipe(recipe)
+    evaluator = evaluators.for_recipe(recipe)
     network, epoch = _best_network(recipe, out)
     offset = evaluator.bias_offset(_logits(network, recipe, data), validation)
     if offset:
@@ -65,7 +54,7 @@ def release(recipe: Recipe, settings: Settings, data: TrainingData, out: Path, c
     recipe_files.write(recipe, out / "archive.yaml", _HEADER.format(name=recipe.name))
     evaluation = evaluator.measure(recipe, logits, validation, settings.seed)
     images = MeasuredData(data.train, validation, data.split)
-    report = evaluate.create_report(recipe, settings, images, evaluation, Provenance(command, epoch))
+    report = evaluate.create_report(recipe, settings, images, evaluation, command, epoch)
     if not settings.demonstration:
         report |= evaluate.stress_metrics(recipe, network, validation)
     evaluate.write(report, recipe, evaluation, out)
@@ -75,13 +64,7 @@ def release(recipe: Recipe, settings: Settings, data: TrainingData, out: Path, c
 
 
 def install(out: Path, folder: Path) -> None:
-    """Copy a released run into the model's folder.
-
-    Raises
-    ------
-    RunError
-        If the run has not been released.
-    """
+    """Copy a released run into the model's folder."""
     recipe = out / "archive.yaml"
     if not recipe.is_file():
         raise RunError(f"{out}: contains no archive.yaml; the run has not been released.")

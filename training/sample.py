@@ -13,8 +13,6 @@ The shipped samples were created with these commands; models of the same data se
     python -m training.sample archives/cifar10-lenet DATA car --seed 5
 """
 
-from __future__ import annotations
-
 import logging
 from pathlib import Path
 from typing import Final
@@ -35,20 +33,14 @@ COMPONENTS: Final = 24
 _MIN_IMAGES: Final = 10 * COMPONENTS
 """Number of images from which on none is recognisable."""
 
+_log = logging.getLogger(__name__)
+
 
 def draw(images: torch.Tensor, seed: int, components: int = COMPONENTS, levels: int = 256) -> NDArray[np.uint8]:
-    """Draw one image from the distribution of many.
+    """Draw one image from the distribution of many, which have one label and outnumber `components` by far.
 
-    Parameters
-    ----------
-    images
-        uint8, shape (N, 1 or 3, height, width), of one label, with N well above `components`.
-    levels
-        Gray levels, 2 to 256; fewer make a smaller file.
-
-    Returns
-    -------
-    Shape (height, width) for gray images, (height, width, 3) for coloured ones.
+    Images are uint8 (N, 1 or 3, height, width), the result has shape (height, width[, 3]). Fewer of the 2 to 256 gray
+    levels make a smaller file.
     """
     torch.manual_seed(seed)
     flat = images.flatten(1).float()
@@ -70,50 +62,6 @@ def draw(images: torch.Tensor, seed: int, components: int = COMPONENTS, levels: 
 
 
 def write(
-    folder: Path, data: Path, label: str, seed: int, size: tuple[int, int] | None = None, levels: int = 256
-) -> Path:
-    """Write the sample of a model.
-
-    Parameters
-    ----------
-    folder
-        Model folder.
-    data
-        Data set, in the layout of its public download.
-    label
-        Label of the images to use.
-    size
-        (width, height) of the sample; by default that of the network's input.
-    levels
-        See `draw`.
-
-    Returns
-    -------
-    The path of the PNG.
-
-    Raises
-    ------
-    DataError
-        If the data set has too few images of that label.
-    """
-    recipe = recipes.load(folder / "archive.yaml")
-    spec = recipe.input
-    if size is not None:
-        spec = spec.model_copy(update={"width": size[0], "height": size[1]})
-    examples = datasets.find(settings.load(folder / "training.yaml").data, data)
-    selected = [example for example in examples if example.label == label]
-    if len(selected) < _MIN_IMAGES:
-        labels = ", ".join(sorted({example.label for example in examples}))
-        raise DataError(
-            f"{data}: has {len(selected)} images with the label {label!r} (available: {labels}). At least "
-            f"{_MIN_IMAGES} are required, so that none is recognisable."
-        )
-    path = folder / recipe.sample
-    Image.fromarray(draw(pixels.read(selected, spec), seed, levels=levels)).save(path, optimize=True)
-    return path
-
-
-def main(
     folder: Path,
     images: Path,
     label: str,
@@ -124,11 +72,21 @@ def main(
     levels: int = 256,
 ) -> None:
     """Write the sample of the model in FOLDER from the images labelled LABEL of the data set in IMAGES."""
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
-    spec = recipes.load(folder / "archive.yaml").input
-    size = (width or spec.width, height or spec.height)
-    logging.getLogger(__name__).info("wrote %s", write(folder, images, label, seed, size, levels))
+    recipe = recipes.load(folder / "archive.yaml")
+    size = {"width": width or recipe.input.width, "height": height or recipe.input.height}
+    examples = datasets.find(settings.load(folder / "training.yaml").data, images)
+    selected = [example for example in examples if example.label == label]
+    if len(selected) < _MIN_IMAGES:
+        labels = ", ".join(sorted({example.label for example in examples}))
+        raise DataError(
+            f"{images}: has {len(selected)} images with the label {label!r} (available: {labels}). At least "
+            f"{_MIN_IMAGES} are required, so that none is recognisable."
+        )
+    drawn = draw(pixels.read(selected, recipe.input.model_copy(update=size)), seed, levels=levels)
+    Image.fromarray(drawn).save(folder / recipe.sample, optimize=True)
+    _log.info("wrote %s", folder / recipe.sample)
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    typer.run(write)

@@ -1,7 +1,5 @@
 """Training settings: `training.yaml` of a model."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -9,6 +7,7 @@ from typing import Annotated, Any, Literal, Self
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from handlers.recipe import describe
 from training.errors import SettingsError
 
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -21,61 +20,26 @@ class _Part(BaseModel):
 
 
 class Augmentation(_Part):
-    """Ranges of the random changes to a training image; 0 disables a change. See `training.augment`.
+    """Ranges of the random changes to a training image; 0 disables a change. See `training.augment`."""
 
-    Attributes
-    ----------
-    rotation
-        Maximum angle in degrees.
-    shift
-        Maximum shift, as a share of the size.
-    zoom
-        (minimum, maximum) factor; above 1 crops the borders.
-    aspect, shear
-        Maximum logarithm of the ratio of the axes; maximum slope.
-    gamma, contrast
-        Maximum logarithm of the exponent and of the factor.
-    brightness
-        Maximum offset, on the scale [0, 1].
-    shading
-        Amplitude of a smooth field of brightness.
-    bias
-        Maximum logarithm of a smooth field of gain, one per channel: the sensitivity of the coil.
-    tone
-        Like gamma, one per channel.
-    missing
-        Probability that a channel is replaced by the middle one. The glioma data set substitutes FLAIR, the middle
-        channel, for missing sequences.
-    blur, sharpen
-        Maximum standard deviation in pixels; maximum share of the detail that is added.
-    noise
-        Maximum standard deviation, on the scale [0, 1].
-    erase
-        Probability of each of two gray rectangles.
-    mixup
-        Concentration of the Beta distribution that mixes two images; classification only.
-    flip
-        Axes along which half of the images are mirrored.
-    """
-
-    rotation: Annotated[float, Field(ge=0, le=180)] = 0
-    shift: Share = 0
-    zoom: tuple[Positive, Positive] = (1, 1)
-    aspect: Spread = 0
-    shear: Spread = 0
-    gamma: Spread = 0
-    contrast: Spread = 0
-    brightness: Share = 0
-    shading: Share = 0
-    bias: Spread = 0
-    tone: Spread = 0
-    missing: Share = 0
-    blur: Annotated[float, Field(ge=0, le=3)] = 0
-    sharpen: Spread = 0
-    noise: Share = 0
-    erase: Share = 0
-    mixup: Spread = 0
-    flip: tuple[Literal["horizontal", "vertical"], ...] = ()
+    rotation: Annotated[float, Field(ge=0, le=180)] = 0  # maximum angle in degrees
+    shift: Share = 0  # maximum, as a share of the size
+    zoom: tuple[Positive, Positive] = (1, 1)  # (minimum, maximum) factor; above 1 crops the borders
+    aspect: Spread = 0  # maximum logarithm of the ratio of the axes
+    shear: Spread = 0  # maximum slope
+    gamma: Spread = 0  # maximum logarithm of the exponent
+    contrast: Spread = 0  # maximum logarithm of the factor
+    brightness: Share = 0  # maximum offset, on the scale [0, 1]
+    shading: Share = 0  # amplitude of a smooth field of brightness
+    bias: Spread = 0  # maximum logarithm of a smooth field of gain, one per channel: the sensitivity of the coil
+    tone: Spread = 0  # like gamma, one per channel
+    missing: Share = 0  # probability that the middle channel replaces a channel, as in the glioma data set
+    blur: Annotated[float, Field(ge=0, le=3)] = 0  # maximum standard deviation in pixels
+    sharpen: Spread = 0  # maximum share of the detail that is added
+    noise: Share = 0  # maximum standard deviation, on the scale [0, 1]
+    erase: Share = 0  # probability of each of two gray rectangles
+    mixup: Spread = 0  # concentration of the Beta distribution that mixes two images; classification only
+    flip: tuple[Literal["horizontal", "vertical"], ...] = ()  # axes along which half of the images are mirrored
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -85,20 +49,12 @@ class Augmentation(_Part):
 
 
 class Space(_Part):
-    """Search space of one key for `radserve tune`: one of `choices`, or from `low` to `high`.
-
-    Attributes
-    ----------
-    log
-        Whether to search the range on a logarithmic scale.
-    whole
-        Whether to use only integers.
-    """
+    """Search space of one key for `radserve tune`: one of `choices`, or from `low` to `high`."""
 
     low: float | None = None
     high: float | None = None
-    log: bool = False
-    whole: bool = False
+    log: bool = False  # whether to search the range on a logarithmic scale
+    whole: bool = False  # whether to use only integers
     choices: tuple[bool | int | float | str, ...] | None = None
 
     @model_validator(mode="after")
@@ -114,56 +70,27 @@ class Space(_Part):
 
 
 class Settings(_Part):
-    """Content of a `training.yaml`.
+    """Content of a `training.yaml`."""
 
-    Attributes
-    ----------
-    data
-        Name of the data set in `training.datasets`.
-    validation
-        Share of the images for validation.
-    seed
-        Seed of the split, the initial weights, the order, the augmentation and the bootstrap.
-    learning_rate
-        Maximum of a one-cycle schedule.
-    average
-        Decay of the moving average of the weights, per step.
-    steps
-        Maximum number of batches per epoch; unlimited by default.
-    patience
-        Epochs without improvement after which the run stops; unlimited by default.
-    clip
-        Maximum norm of the gradient.
-    dropout
-        Rate of every dropout layer; by default that of the network.
-    sensitivity
-        Sensitivity that the threshold must reach on the validation side, for two labels.
-    demonstration
-        Whether this is a short run that does not produce a usable model; the card then says so.
-    tune
-        Search space by key; a dot in a key descends.
-    precision
-        `bf16` computes convolutions in bfloat16; weights and optimizer remain in single precision.
-    """
-
-    data: Annotated[str, Field(min_length=1)]
-    validation: Annotated[float, Field(gt=0, lt=1)] = 0.15
+    data: Annotated[str, Field(min_length=1)]  # name of the data set in `training.datasets`
+    validation: Annotated[float, Field(gt=0, lt=1)] = 0.15  # share of the images
+    # of the split, the initial weights, the order, the augmentation and the bootstrap
     seed: Annotated[int, Field(ge=0)] = 1
     epochs: Annotated[int, Field(ge=1)] = 40
     batch: Annotated[int, Field(ge=2)] = 64
-    learning_rate: Positive = 1e-3
+    learning_rate: Positive = 1e-3  # maximum of a one-cycle schedule
     weight_decay: Spread = 0.05
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0
-    average: Annotated[float, Field(ge=0, lt=1)] = 0.998
-    steps: Annotated[int, Field(ge=1)] | None = None
-    patience: Annotated[int, Field(ge=1)] | None = None
-    clip: Positive = 1.0
-    dropout: Annotated[float, Field(ge=0, lt=1)] | None = None
-    sensitivity: Annotated[float, Field(gt=0, le=1)] = 0.96
-    demonstration: bool = False
-    precision: Literal["single", "bf16"] = "single"
+    average: Annotated[float, Field(ge=0, lt=1)] = 0.998  # decay of the moving average of the weights, per step
+    steps: Annotated[int, Field(ge=1)] | None = None  # maximum number of batches per epoch
+    patience: Annotated[int, Field(ge=1)] | None = None  # epochs without improvement before the run stops
+    clip: Positive = 1.0  # maximum norm of the gradient
+    dropout: Annotated[float, Field(ge=0, lt=1)] | None = None  # rate of every dropout layer; by default the network's
+    sensitivity: Annotated[float, Field(gt=0, le=1)] = 0.96  # of the threshold on the validation side, for two labels
+    demonstration: bool = False  # a short run that does not produce a usable model; the card then says so
+    precision: Literal["single", "bf16"] = "single"  # bf16: convolutions only
     augmentation: Augmentation = Augmentation()
-    tune: dict[str, Space] = {}
+    tune: dict[str, Space] = {}  # search space by key; a dot in a key descends
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -174,17 +101,9 @@ class Settings(_Part):
 
 
 def load(path: Path, overrides: Sequence[str] = ()) -> Settings:
-    """Read and validate settings.
+    """Read and validate settings; `SettingsError` lists file, key and value of every problem.
 
-    Parameters
-    ----------
-    overrides
-        `key=value`, with the value in YAML; a dot descends: `augmentation.rotation=5`.
-
-    Raises
-    ------
-    SettingsError
-        Lists file, key and value of every problem.
+    Overrides are `key=value`, with the value in YAML; a dot descends: `augmentation.rotation=5`.
     """
     try:
         data = yaml.safe_load(path.read_text(encoding="utf-8"))
@@ -200,13 +119,7 @@ def load(path: Path, overrides: Sequence[str] = ()) -> Settings:
 
 
 def change(settings: Settings, values: Mapping[str, Any]) -> Settings:
-    """Return changed settings; a dot in a key descends.
-
-    Raises
-    ------
-    SettingsError
-        Lists key and value of every problem.
-    """
+    """Return changed settings; a dot in a key descends."""
     data = settings.model_dump(mode="json", exclude_unset=True)
     for key, value in values.items():
         _set(data, key, value)
@@ -217,11 +130,7 @@ def _parse(data: dict[str, Any], source: str) -> Settings:
     try:
         return Settings.model_validate(data)
     except ValidationError as error:
-        problems = "; ".join(
-            f"key '{'.'.join(map(str, item['loc']))}' has value {item['input']!r}: {item['msg']}"
-            for item in error.errors(include_url=False)
-        )
-        raise SettingsError(f"{source}: {problems}") from error
+        raise SettingsError(f"{source}: {describe(error)}") from error
 
 
 def _override(data: dict[str, Any], text: str) -> None:

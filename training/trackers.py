@@ -1,7 +1,5 @@
 """Experiment trackers: TensorBoard, Weights & Biases, MLflow, or none."""
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 from typing import Literal
@@ -14,13 +12,8 @@ Tracker = Literal["tensorboard", "wandb", "mlflow", "none"]
 def logger(tracker: Tracker, name: str, out: Path, *, online: bool = False) -> Logger | bool:
     """Create the Lightning logger of a run, which writes below its result folder.
 
-    Parameters
-    ----------
-    name
-        Name of the model, used as project or experiment.
-    online
-        Whether Weights & Biases may upload, with its own login and environment variables. MLflow follows
-        MLFLOW_TRACKING_URI if that is set.
+    The name of the model becomes the project or experiment. Weights & Biases uploads only `online`, with its own login
+    and environment variables. MLflow follows MLFLOW_TRACKING_URI if that is set.
     """
     match tracker:
         case "tensorboard":

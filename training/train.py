@@ -1,8 +1,5 @@
 """Trains, calibrates and measures a model: `radserve train`."""
 
-from __future__ import annotations
-
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +12,7 @@ from training.datasets import training_data
 from training.datasets.training_data import TrainingData
 from training.errors import RunError
 from training.fit import LAST, Run, fit
-from training.metrics.report import parse
+from training.metrics import report
 from training.release import install, release
 from training.trackers import Tracker
 
@@ -24,56 +21,22 @@ SETTINGS: Final = "training.yaml"
 
 @dataclass(frozen=True)
 class Options:
-    """Options of a training run that are not in `training.yaml`.
+    """Options of a training run that are not in `training.yaml`."""
 
-    Attributes
-    ----------
-    resume
-        Continue after the last complete epoch in the result folder.
-    overrides
-        `key=value` that replace settings of `training.yaml`.
-    install
-        Copy weights, metrics, recipe and card into the model's folder at the end.
-    progress
-        Show a progress bar.
-    start
-        Folder of a released run or of a model, whose weights are trained further; its split must equal this one.
-    tracker, online
-        See `training.trackers.logger`.
-    command
-        Command line for `metrics.json`.
-    """
-
-    resume: bool = False
-    overrides: Sequence[str] = ()
-    install: bool = False
-    progress: bool = True
-    start: Path | None = None
-    tracker: Tracker = "tensorboard"
+    resume: bool = False  # continue after the last complete epoch in the result folder
+    overrides: Sequence[str] = ()  # `key=value` that replace settings of `training.yaml`
+    install: bool = False  # copy weights, metrics, recipe and card into the model's folder
+    progress: bool = True  # show a progress bar
+    start: Path | None = None  # released run or model folder, whose weights are trained further
+    tracker: Tracker = "tensorboard"  # see training.trackers.logger
     online: bool = False
-    command: str = "called from Python"
+    command: str = "called from Python"  # for `metrics.json`
 
 
 def train(folder: Path, data: Path, out: Path, options: Options | None = None) -> Recipe:
-    """Train, calibrate and measure a model.
+    """Train, calibrate and measure a model, which has `archive.yaml` and `training.yaml` in its folder.
 
-    Parameters
-    ----------
-    folder
-        Model folder with `archive.yaml` and `training.yaml`.
-    data
-        Data set, in the layout of its public download.
-    out
-        Result folder.
-
-    Returns
-    -------
-    The recipe that was written to `out`.
-
-    Raises
-    ------
-    RadServeError
-        If recipe, settings, data or result folder are invalid.
+    Returns the recipe that was written to the result folder `out`.
     """
     options = options or Options()
     recipe = recipes.load(folder / "archive.yaml")
@@ -94,7 +57,7 @@ def _start_weights(folder: Path, data: TrainingData) -> Path:
     recipe, metrics = recipes.load(folder / "archive.yaml"), folder / "metrics.json"
     if not metrics.is_file():
         raise RunError(f"{metrics}: not found, so the training data of the weights is unknown. Give a released run.")
-    split = parse(json.loads(metrics.read_text(encoding="utf-8")), str(metrics)).split.sha256
+    split = report.load(metrics).split.sha256
     if split != data.split:
         raise RunError(
             f"{folder}: was trained on another split ({split[:12]}) than this run has ({data.split[:12]}), so its "

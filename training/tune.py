@@ -1,10 +1,7 @@
 """Searches for better settings with Optuna: `radserve tune`; every trial is a training run."""
 
-from __future__ import annotations
-
 import logging
 import shutil
-import time
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,6 +10,7 @@ from typing import Any, Final
 
 import lightning
 import optuna
+import stamina
 import yaml
 from lightning.pytorch.callbacks import Callback
 from optuna.importance import PedAnovaImportanceEvaluator
@@ -38,24 +36,12 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Options:
-    """Options of a search that are not in `training.yaml`.
+    """Options of a search that are not in `training.yaml`."""
 
-    Attributes
-    ----------
-    trials
-        Number of trials in this process.
-    storage
-        Optuna storage URL; workers with the same URL share a study.
-    overrides
-        `key=value` that replace settings of `training.yaml`.
-    install
-        Copy the best settings into the model's folder.
-    """
-
-    trials: int = 20
-    storage: str | None = None
-    overrides: Sequence[str] = ()
-    install: bool = False
+    trials: int = 20  # number of trials in this process
+    storage: str | None = None  # Optuna storage URL; workers with the same URL share a study
+    overrides: Sequence[str] = ()  # `key=value` that replace settings of `training.yaml`
+    install: bool = False  # copy the best settings into the model's folder
     tracker: Tracker = "tensorboard"
     online: bool = False
 
@@ -63,15 +49,7 @@ class Options:
 def tune(folder: Path, data: Path, out: Path, options: Options) -> optuna.Study:
     """Run trials; writes `training.yaml` with the best settings, and plots, to `out`.
 
-    Parameters
-    ----------
-    folder
-        Model folder with `archive.yaml` and `training.yaml`, whose key `tune` is the search space.
-
-    Raises
-    ------
-    RadServeError
-        If recipe, settings or data are invalid.
+    The search space is the key `tune` of `training.yaml` in the model's folder.
     """
     recipe = recipes.load(folder / "archive.yaml")
     config = settings.load(folder / BEST, options.overrides)
@@ -134,14 +112,11 @@ def _study(name: str, config: Settings, out: Path, options: Options) -> optuna.S
 
 def _storage(url: str) -> BaseStorage:
     """Open a storage; retries, because creating the tables fails in all but one of several concurrent workers."""
-    for remaining in reversed(range(_ATTEMPTS)):
-        try:
-            return optuna.storages.get_storage(url)
-        except SQLAlchemyError as error:
-            if not remaining:
-                raise RunError(f"Cannot open the storage of the study: {error}") from error
-            time.sleep(0.5)
-    raise AssertionError("unreachable")
+    retrying = stamina.RetryingCaller(attempts=_ATTEMPTS, wait_initial=0.5).on(SQLAlchemyError)
+    try:
+        return retrying(optuna.storages.get_storage, url)
+    except SQLAlchemyError as error:
+        raise RunError(f"Cannot open the storage of the study: {error}") from error
 
 
 def _trial(

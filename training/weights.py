@@ -1,7 +1,5 @@
 """Weights files: safetensors in half precision, with the keys of the network."""
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Mapping
 from pathlib import Path
@@ -29,17 +27,7 @@ def load(network: nn.Module, path: Path) -> nn.Module:
 
 
 def from_checkpoint(path: Path) -> tuple[dict[str, torch.Tensor], int]:
-    """Read the averaged weights of a Lightning checkpoint.
-
-    Returns
-    -------
-    The network's state and its epoch, from 1.
-
-    Raises
-    ------
-    RunError
-        If the checkpoint does not exist.
-    """
+    """Read the averaged weights of a Lightning checkpoint: the network's state and its epoch, from 1."""
     if not path.is_file():
         raise RunError(f"{path}: not found; the run has not finished an epoch.")
     checkpoint = torch.load(path, map_location="cpu", weights_only=True)

@@ -1,7 +1,5 @@
 """Builds the gateway's Lambda package from the lock file; identical inputs give identical bytes."""
 
-from __future__ import annotations
-
 import os
 import re
 import shutil

@@ -1,7 +1,5 @@
 """Generate Grafana's dashboards from dashboards.yaml: python docker/grafana/make.py."""  # noqa: INP001 - a script
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Authentication and permissions: who sends a request, and what they may do."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, Protocol
@@ -14,13 +12,7 @@ ALL_ROLES: Final = frozenset(Role)
 
 @dataclass(frozen=True)
 class Caller:
-    """An authenticated caller.
-
-    Attributes
-    ----------
-    name
-        Name of the API key, or subject of the token; `local` without authentication.
-    """
+    """An authenticated caller; `name` is that of the API key, the token's subject, or `local`."""
 
     name: str
     roles: frozenset[Role]
@@ -32,20 +24,7 @@ class Caller:
 
 
 class Authenticator(Protocol):
-    """Identifies callers by the headers of their requests."""
+    """Identifies callers by the headers of their requests (with lower-case or case-insensitive names)."""
 
     async def identify(self, headers: Mapping[str, str]) -> Caller:
-        """Return the caller.
-
-        Parameters
-        ----------
-        headers
-            By lower-case name, or case-insensitive (Starlette's).
-
-        Raises
-        ------
-        NotAuthenticatedError
-            If the credential is missing or invalid.
-        NotAllowedError
-            If no credential would make the request acceptable.
-        """
+        """Return the caller; raises NotAuthenticatedError, or NotAllowedError if no credential would help."""

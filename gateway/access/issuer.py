@@ -1,7 +1,5 @@
 """Signing keys of an OpenID Connect issuer."""
 
-from __future__ import annotations
-
 import asyncio
 import logging
 import time
@@ -31,38 +29,19 @@ Document = dict[str, Any]
 
 
 class TokenIssuer:
-    """Provides the keys of an issuer by their id; fetches them when the first token arrives.
-
-    Parameters
-    ----------
-    url
-        The issuer, exactly as tokens name it in `iss`.
-    transport
-        Replaces the HTTP transport in tests.
-
-    Raises
-    ------
-    SettingsError
-        If the URL is neither https nor on the loopback interface.
-    """
+    """Provides the signing keys of the issuer that tokens name in `iss`; fetches them with the first token."""
 
     def __init__(self, url: str, transport: httpx.AsyncBaseTransport | None = None) -> None:
         if not _is_safe(url):
             raise SettingsError(f"RADSERVE_GATEWAY_OIDC_ISSUER has value {url!r}; use the issuer's https:// URL.")
-        self._url = url
+        self.url = url
         self._transport = transport
         self._keys: Mapping[str, Document] = {}
         self._fetched = self._attempted = float("-inf")
         self._lock = asyncio.Lock()
 
     async def key(self, key_id: str | None) -> Document | None:
-        """Return a JSON Web Key; without an id, the only key of the issuer.
-
-        Raises
-        ------
-        UnavailableError
-            If the keys could not be fetched yet.
-        """
+        """Return a JSON Web Key (without an id, the only one); raises UnavailableError before the first fetch."""
         if self._is_expired or self._find(key_id) is None:
             await self._refresh(key_id)
         if not self._keys:
@@ -94,16 +73,16 @@ class TokenIssuer:
                     self._keys = await self._fetch()
             except (httpx.HTTPError, TimeoutError, ValueError, KeyError, TypeError) as error:
                 reason = str(error) or type(error).__name__
-                logger.error("cannot fetch keys of %s, using %d known keys: %s", self._url, len(self._keys), reason)  # noqa: TRY400 - the message is complete
+                logger.error("cannot fetch keys of %s, using %d known keys: %s", self.url, len(self._keys), reason)  # noqa: TRY400 - the message is complete
             else:
                 self._fetched = self._attempted
-                logger.info("fetched %d signing keys of %s", len(self._keys), self._url)
+                logger.info("fetched %d signing keys of %s", len(self._keys), self.url)
 
     async def _fetch(self) -> dict[str, Document]:
         options: dict[str, Any] = {"timeout": _TIMEOUT, "trust_env": False, "transport": self._transport}
         async with httpx.AsyncClient(**options) as http:
-            configuration = await _get(http, self._url.rstrip("/") + DISCOVERY)
-            if configuration.get("issuer") != self._url:
+            configuration = await _get(http, self.url.rstrip("/") + DISCOVERY)
+            if configuration.get("issuer") != self.url:
                 raise ValueError("its configuration names another issuer")
             keys_url = configuration["jwks_uri"]
             if not _is_safe(keys_url):

@@ -1,7 +1,5 @@
 """Access without authentication: from this machine, and from the gateway's own web page."""
 
-from __future__ import annotations
-
 import ipaddress
 from collections.abc import Collection, Mapping
 from urllib.parse import urlsplit
@@ -13,14 +11,9 @@ from gateway.errors import NotAllowedError
 class LocalAuthenticator:
     """Accepts every request that is addressed to this machine.
 
-    Users of this machine have full access, but the web pages that they visit must not. A page can send requests to
-    127.0.0.1, which `Origin` reveals, and can make its own host name resolve to 127.0.0.1 (DNS rebinding), which
-    `Host` reveals.
-
-    Parameters
-    ----------
-    origins
-        Origins of other pages that have access.
+    Users of this machine have full access, but the web pages that they visit must not, except pages of `origins`. A
+    page can send requests to 127.0.0.1, which `Origin` reveals, and can make its own host name resolve to 127.0.0.1
+    (DNS rebinding), which `Host` reveals.
     """
 
     def __init__(self, origins: Collection[str] = ()) -> None:

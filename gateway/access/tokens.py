@@ -1,7 +1,5 @@
 """Authentication by tokens of an OpenID Connect issuer (JWT, RFC 7519; validated as RFC 8725 recommends)."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
@@ -10,7 +8,6 @@ import jwt
 from gateway.access import Caller
 from gateway.access.issuer import TokenIssuer
 from gateway.errors import NotAuthenticatedError
-from radserve.auth import endpoint
 from radserve.auth.api_keys import Role
 
 ALGORITHMS: Final = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA")
@@ -29,29 +26,20 @@ _REASONS: Final[Sequence[tuple[type[jwt.PyJWTError], str]]] = (
 )
 
 
-class TokenAuthenticator:
-    """Identifies callers by their token; the subject (`sub`) is the caller's name.
+class TokenVerifier:
+    """Verifies the tokens of an issuer; the subject (`sub`) is the caller's name.
 
-    Parameters
-    ----------
-    claim
-        Claim that lists roles: its name, or a dotted path (`realm_access.roles`).
-    prefix
-        Prefix of roles in the claim; entries without it are ignored.
+    `claim` lists roles: a name, or a dotted path (`realm_access.roles`). Entries without `prefix` are ignored.
     """
 
-    def __init__(self, issuer: TokenIssuer, url: str, audience: str, claim: str, prefix: str) -> None:
+    def __init__(self, issuer: TokenIssuer, audience: str, claim: str, prefix: str) -> None:
         self._issuer = issuer
-        self._url = url
         self._audience = audience
         self._claim = claim
         self._prefix = prefix
 
-    async def identify(self, headers: Mapping[str, str]) -> Caller:
+    async def verify(self, token: str) -> Caller:
         """Return the caller; raises NotAuthenticatedError, or UnavailableError without the issuer's keys."""
-        token = endpoint.credential(headers)
-        if not token:
-            raise NotAuthenticatedError("Token required. Send it as 'Authorization: Bearer TOKEN'.")
         if len(token) > _MAX_LENGTH:
             raise _rejected("it is too long")
         try:
@@ -62,7 +50,7 @@ class TokenAuthenticator:
                 key,
                 algorithms=ALGORITHMS,
                 audience=self._audience,
-                issuer=self._url,
+                issuer=self._issuer.url,
                 leeway=_LEEWAY,
                 options={"require": ["exp", "iss", "aud", "sub"], "enforce_minimum_key_length": True},
             )

@@ -1,7 +1,5 @@
 """/live, /ready and /metrics."""
 
-from __future__ import annotations
-
 from typing import Literal
 
 from fastapi import APIRouter, Request
@@ -32,7 +30,7 @@ class Liveness(Readiness):
     service: Literal["radserve-gateway"] = "radserve-gateway"
 
 
-@router.get("/live", response_model=Liveness)
+@router.get("/live")
 async def live() -> Liveness:
     """Return 200 while the gateway runs."""
     return Liveness(state="live", detail="The gateway is running.")
@@ -52,9 +50,7 @@ async def ready(request: Request) -> Response:
 
 
 @router.get(
-    "/metrics",
-    response_class=Response,
-    responses=problems.document(401, 403) | {200: {"content": {"text/plain": {}}}},
+    "/metrics", response_class=Response, responses=problems.document(401, 403) | {200: {"content": {"text/plain": {}}}}
 )
 async def metrics(request: Request, caller: AuthenticatedCaller) -> Response:
     """Return Prometheus metrics; requires the role `read`."""

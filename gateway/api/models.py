@@ -1,7 +1,5 @@
 """/api/models: the models that are served, their cards and sample images."""
 
-from __future__ import annotations
-
 from typing import Annotated
 
 from fastapi import APIRouter, Path, Request
@@ -44,9 +42,7 @@ async def card(request: Request, name: Name, version: Version, caller: Authentic
 
 
 @router.get(
-    "/{name}/{version}/sample",
-    response_class=Response,
-    responses=_PROBLEMS | {200: {"content": {"image/png": {}}}},
+    "/{name}/{version}/sample", response_class=Response, responses=_PROBLEMS | {200: {"content": {"image/png": {}}}}
 )
 async def sample(request: Request, name: Name, version: Version, caller: AuthenticatedCaller) -> Response:
     """Return a sample image of the model."""

@@ -1,7 +1,5 @@
 """OpenAPI description: FastAPI's, completed by what applies to all routes."""
 
-from __future__ import annotations
-
 from typing import Any, Final
 
 from fastapi import FastAPI
@@ -18,9 +16,7 @@ _SCHEMES: Final = {
     },
     "key": {"type": "apiKey", "in": "header", "name": "X-API-Key", "description": "An API key."},
 }
-_HEADERS: Final = {
-    "X-Request-Id": {"description": "Id of the request in all logs.", "schema": {"type": "string"}},
-}
+_HEADERS: Final = {"X-Request-Id": {"description": "Id of the request in all logs.", "schema": {"type": "string"}}}
 _RETRY: Final = {"Retry-After": {"description": "Seconds to wait.", "schema": {"type": "string"}}}
 
 

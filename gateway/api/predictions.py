@@ -1,7 +1,5 @@
 """/api/predictions and /api/explanations."""
 
-from __future__ import annotations
-
 import asyncio
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -11,14 +9,17 @@ from starlette.responses import JSONResponse, Response
 
 from gateway import model_response, problems, services
 from gateway.access import Caller
-from gateway.api import documents
 from gateway.api.models import Name, Version
 from gateway.backends.base import ModelRequest, Verb
 from gateway.errors import BadRequestError
-from gateway.services import AuthenticatedCaller
+from gateway.services import AuthenticatedCaller, Services
 from gateway.uploads import request_body
-from gateway.uploads.request_body import RequestBody
+from gateway.uploads.request_body import ImageReference, RequestBody
 from radserve.auth.api_keys import Role
+from radserve.schema.explanation import Explanation
+from radserve.schema.prediction import Prediction
+from radserve.schema.response import ResultList
+from radserve.schema.segmentation import Segmentation
 
 router = APIRouter(prefix="/api", tags=["predictions"])
 
@@ -60,16 +61,16 @@ _REQUEST: Final = {
     }
 }
 _DOCUMENTS: Final = {
-    "predictions": documents.RecordedPrediction | documents.RecordedSegmentation | documents.RecordedResultList,
-    "explanations": documents.RecordedExplanation | documents.RecordedResultList,
+    "predictions": Prediction | Segmentation | ResultList,
+    "explanations": Explanation | ResultList,
 }
 
 
 def _add_routes(verb: Verb) -> None:
     success: dict[str, Any] = {
         "model": _DOCUMENTS[verb],
-        "description": "The model server's prediction with `id`, `time` and `filename`; a picture if `Accept` requests "
-        "`image/png` (`;view=mask`, `overlay`, `map`).",
+        "description": "The model server's prediction with `id`, `time`, `filename` and `history`; a picture if "
+        "`Accept` requests `image/png` (`;view=mask`, `overlay`, `map`).",
         "content": {"image/png": _IMAGE},
     }
     statuses = problems.document(400, 401, 403, 404, 405, 406, 408, 413, 415, 422, 429, 500, 502, 503, 504)
@@ -96,7 +97,7 @@ async def _respond(request: Request, verb: Verb, name: str, version: str | None,
     parts = services.of(request)
     body = await request_body.read(request, parts.settings)
     if not isinstance(body, RequestBody):
-        body = await parts.sources.fetch(body, caller)
+        body = await _fetch(body, parts, caller)
     model_request = ModelRequest(
         verb=verb,
         model=name,
@@ -120,6 +121,16 @@ async def _respond(request: Request, verb: Verb, name: str, version: str | None,
     )
     outcome = await parts.recorder.record(entries, body) if entries else "off"
     return JSONResponse(document | {"history": outcome})
+
+
+async def _fetch(reference: ImageReference, parts: Services, caller: Caller) -> RequestBody:
+    if reference.kind == "url":
+        if parts.url_fetcher is None:
+            raise BadRequestError("Fetching URLs is disabled (RADSERVE_GATEWAY_URL_HOSTS); send the image itself.")
+        return await parts.url_fetcher.fetch(reference.value)
+    if parts.uploads is None:
+        raise BadRequestError("Uploads are disabled (RADSERVE_GATEWAY_UPLOADS); send the image itself.")
+    return await parts.uploads.fetch(reference.value, caller)
 
 
 def _header(name: str, value: str) -> str:

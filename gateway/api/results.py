@@ -1,24 +1,24 @@
-"""/api/results: the result history, newest first. `gateway.access.visibility` decides who sees which results."""
+"""/api/results: the result history, newest first.
 
-from __future__ import annotations
+Callers with the role `read` or `manage` see the results of all clients, others see their own. Deleting results of other
+clients requires `manage`.
+"""
 
 import csv
 import io
-import re
 from collections.abc import AsyncIterator, Iterable, Sequence
-from dataclasses import replace
 from typing import Annotated, Final
 
-from fastapi import APIRouter, Depends, Path, Query, Request
-from pydantic import AwareDatetime, BaseModel, BeforeValidator
+from fastapi import APIRouter, Path, Query, Request
 from starlette.responses import Response, StreamingResponse
 
 from gateway import history, problems, services
-from gateway.access import Caller, visibility
+from gateway.access import Caller
 from gateway.errors import NotFoundError
-from gateway.history import History, Result
+from gateway.history import Filter, History, PageRequest, Result
 from gateway.history.images import MEDIA_TYPES, media_type
 from gateway.services import AuthenticatedCaller
+from radserve.auth.api_keys import Role
 
 router = APIRouter(tags=["results"])
 
@@ -26,69 +26,31 @@ ResultId = Annotated[str, Path(pattern=r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{
 
 _PROBLEMS: Final = problems.document(400, 401, 403, 404, 422, 429, 503)
 _COLUMNS: Final = tuple(Result.model_fields)
-_TIME: Final = re.compile(r"\d{4}-\d{2}-\d{2}[Tt ]")
 _FORMULA_PREFIXES: Final = ("=", "+", "-", "@", "\t", "\r", "\n")
-
-
-def _require_rfc3339(value: object) -> object:
-    """Reject numbers, which pydantic would take for seconds since 1970."""
-    if isinstance(value, str) and not _TIME.match(value):
-        raise ValueError("use a time like 2026-03-01T12:30:00Z")
-    return value
-
-
-Time = Annotated[AwareDatetime, BeforeValidator(_require_rfc3339)]
-
-
-class Filter(BaseModel):
-    """Filter of results; empty strings filter nothing, like the empty fields of a form."""
-
-    model: Annotated[str | None, Query(max_length=64)] = None
-    label: Annotated[str | None, Query(max_length=128)] = None
-    since: Time | None = None
-    until: Time | None = None
-    text: Annotated[str | None, Query(max_length=128, description="Part of file name, id or image checksum.")] = None
-
-    def query(self, caller: Caller, limit: int, cursor: str | None = None) -> history.Query:
-        """Return the query for the results that the caller may see."""
-        return history.Query(
-            model=self.model or None,
-            label=self.label or None,
-            since=self.since,
-            until=self.until,
-            text=self.text or None,
-            client=visibility.visible_client(caller),
-            after=cursor,
-            limit=limit,
-        )
-
-
-FilterParameters = Annotated[Filter, Depends()]
 
 
 @router.get("/api/results", responses=_PROBLEMS)
 async def results(
-    request: Request,
-    caller: AuthenticatedCaller,
-    parameters: FilterParameters,
-    cursor: Annotated[str | None, Query(max_length=256, description="`next` of the previous page.")] = None,
-    limit: Annotated[int, Query(ge=1, le=history.MAX_LIMIT)] = history.DEFAULT_LIMIT,
+    request: Request, caller: AuthenticatedCaller, parameters: Annotated[PageRequest, Query()]
 ) -> history.Page:
     """Return a page of results, newest first.
 
     If few of many results match the filters, a page may have fewer results than `limit`, or none. `next` tells whether
     more may follow.
     """
-    return await _history(request, caller).find(parameters.query(caller, limit, cursor))
+    store = _history(request, caller)
+    return await store.find(history.Query(**parameters.model_dump(), client=_visible_client(caller)))
 
 
 @router.get(
     "/api/results.csv", response_class=StreamingResponse, responses=_PROBLEMS | {200: {"content": {"text/csv": {}}}}
 )
-async def results_csv(request: Request, caller: AuthenticatedCaller, parameters: FilterParameters) -> StreamingResponse:
+async def results_csv(
+    request: Request, caller: AuthenticatedCaller, parameters: Annotated[Filter, Query()]
+) -> StreamingResponse:
     """Return all results of a filter as CSV (RFC 4180)."""
     store = _history(request, caller)
-    query = parameters.query(caller, history.MAX_LIMIT)
+    query = history.Query(**parameters.model_dump(), client=_visible_client(caller), limit=history.MAX_LIMIT)
     lines = _csv_lines(store, query, await store.find(query))
     headers = {"Content-Disposition": 'attachment; filename="results.csv"'}
     return StreamingResponse(lines, media_type="text/csv; charset=utf-8", headers=headers)
@@ -97,7 +59,10 @@ async def results_csv(request: Request, caller: AuthenticatedCaller, parameters:
 @router.get("/api/results/{result_id}", responses=_PROBLEMS)
 async def result(request: Request, caller: AuthenticatedCaller, result_id: ResultId) -> Result:
     """Return one result."""
-    return visibility.require_visible(caller, await _history(request, caller).get(result_id), result_id)
+    found = await _history(request, caller).get(result_id)
+    if found is None or _visible_client(caller) not in (None, found.client):  # does not reveal whether it exists
+        raise NotFoundError(f"Unknown result {result_id}. It may be deleted, or belong to another client.")
+    return found
 
 
 @router.get(
@@ -119,13 +84,21 @@ async def image(request: Request, caller: AuthenticatedCaller, result_id: Result
 @router.delete("/api/results/{result_id}", status_code=204, responses=_PROBLEMS)
 async def delete(request: Request, caller: AuthenticatedCaller, result_id: ResultId) -> Response:
     """Delete a result and its image; those of other clients require the role `manage`."""
-    visibility.require_deletable(caller, await result(request, caller, result_id))
+    if (await result(request, caller, result_id)).client != caller.name:
+        caller.require(Role.MANAGE)
     await services.of(request).recorder.delete(result_id)
     return Response(status_code=204)
 
 
+def _visible_client(caller: Caller) -> str | None:
+    """Return the client whose results a caller may see; None for all. Raises NotAllowedError without a role."""
+    if not caller.roles:
+        caller.require(Role.PREDICT)
+    return None if caller.roles & {Role.READ, Role.MANAGE} else caller.name
+
+
 def _history(request: Request, caller: Caller) -> History:
-    visibility.visible_client(caller)  # 403 comes before 404
+    _visible_client(caller)  # 403 comes before 404
     store = services.of(request).recorder.history
     if store is None:
         raise NotFoundError("The result history is disabled (RADSERVE_GATEWAY_HISTORY is 'none').")
@@ -139,7 +112,7 @@ async def _csv_lines(store: History, query: history.Query, page: history.Page) -
         yield _to_csv([[_cell(value) for value in item.model_dump(mode="json").values()] for item in page.results])
         if page.next is None:
             return
-        page = await store.find(replace(query, after=page.next))
+        page = await store.find(query.model_copy(update={"cursor": page.next}))
 
 
 def _to_csv(rows: Iterable[Sequence[object]]) -> str:

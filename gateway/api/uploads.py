@@ -1,7 +1,5 @@
 """/api/uploads: uploads of images that are too large for a request."""
 
-from __future__ import annotations
-
 from typing import Annotated, Final
 
 from fastapi import APIRouter, Query, Request

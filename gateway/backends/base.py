@@ -1,7 +1,5 @@
 """Interface of backends, and the values that they exchange with the gateway."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -20,16 +18,9 @@ def unknown_model() -> NotFoundError:
 class ModelRequest:
     """Request to a model.
 
-    Attributes
-    ----------
-    version
-        None lets the server choose, which may split requests between versions.
-    media_type, encoding, accept
-        The header fields Content-Type, Content-Encoding and Accept; empty fields are not sent.
-    request_id
-        Joins the log lines of gateway and server.
-    client
-        Requests with the same value stay on the same side of a traffic split.
+    Without a `version` the server chooses, which may split requests between versions; requests with the same `client`
+    stay on the same side of a split. `media_type`, `encoding` and `accept` are header fields; empty ones are not sent.
+    `request_id` joins the log lines of gateway and server.
     """
 
     verb: Verb
@@ -41,6 +32,18 @@ class ModelRequest:
     accept: str = "application/json"
     request_id: str = ""
     client: str = ""
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """Header fields for the model server."""
+        fields = {
+            "Content-Type": self.media_type,
+            "Content-Encoding": self.encoding,
+            "Accept": self.accept,
+            "X-Request-Id": self.request_id,
+            "X-Client-Id": self.client,
+        }
+        return {name: value for name, value in fields.items() if value}
 
 
 @dataclass(frozen=True)

@@ -3,8 +3,6 @@
 It uses the service and the headers that TorchServe would use for the same archive, so the responses are the same.
 """
 
-from __future__ import annotations
-
 import asyncio
 import json
 import tempfile
@@ -24,11 +22,10 @@ from handlers.classification import Classification
 from handlers.recipe import Recipe
 from handlers.segmentation import Segmentation
 from handlers.torchserve_handler import SAMPLE_PREDICTION, TorchServeHandler
-from radserve.build import mar, model_store
+from radserve.build import catalog, mar, model_store
 from radserve.build.model_store import Entry
 from radserve.errors import ArchiveError, RadServeError
 from radserve.schema.catalog import Catalog
-from radserve.server import catalog
 
 _MAX_RESPONSE: Final = 32 * 1024 * 1024
 """Same as max_response_size in config.properties."""
@@ -56,18 +53,7 @@ class _Context:
 
 
 class InProcessBackend:
-    """Runs one archive in its own thread, one request at a time.
-
-    Parameters
-    ----------
-    path
-        A .mar file. If its folder has a model store index, the archive must match it.
-
-    Raises
-    ------
-    SettingsError
-        If the archive cannot be used.
-    """
+    """Runs one archive (.mar) in its own thread, one request at a time; it must match the index of its folder."""
 
     def __init__(self, path: Path) -> None:
         path = path.resolve()  # the index lists files, not links to them
@@ -122,13 +108,8 @@ class InProcessBackend:
             raise unknown_model()
 
     def _run(self, request: ModelRequest) -> ModelResponse:
-        headers = {
-            "content-type": request.media_type,
-            "content-encoding": request.encoding,
-            "accept": request.accept,
-            "explain": str(request.verb == "explanations"),
-        }
-        context = _Context({name: value for name, value in headers.items() if value})
+        headers = {name.lower(): value for name, value in request.headers.items()}
+        context = _Context(headers | {"explain": str(request.verb == "explanations")})
         (body,) = self._service.handle([{"body": request.body}], context)
         return ModelResponse(context.status, context.media_type, body)
 

@@ -1,7 +1,5 @@
 """Backend that sends requests to TorchServe and its supervisor on this machine, or to the proxy of another."""
 
-from __future__ import annotations
-
 import ssl
 import time
 from typing import Any, Final
@@ -39,15 +37,7 @@ class ServerBackend:
     async def infer(self, request: ModelRequest) -> ModelResponse:
         """Send a request to TorchServe."""
         path = f"/{request.verb}/{request.model}" + (f"/{request.version}" if request.version else "")
-        fields = {
-            "Content-Type": request.media_type,
-            "Content-Encoding": request.encoding,
-            "Accept": request.accept,
-            "X-Request-Id": request.request_id,
-            "X-Client-Id": request.client,
-        }
-        headers = {name: value for name, value in fields.items() if value}
-        response = await self._send("POST", self._server + path, content=request.body, headers=headers)
+        response = await self._send("POST", self._server + path, content=request.body, headers=request.headers)
         media_type, retry_after = (response.headers.get(name, "") for name in ("content-type", "retry-after"))
         return ModelResponse(response.status_code, media_type, response.content, retry_after)
 

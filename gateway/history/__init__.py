@@ -1,19 +1,20 @@
 """Result history: what it records, and the interface of its stores."""
 
-from __future__ import annotations
-
+import re
+import secrets
+import time
+import uuid
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Protocol
+from typing import Annotated, Final, Protocol
 
-from pydantic import field_serializer, field_validator
+from pydantic import AwareDatetime, BaseModel, BeforeValidator, Field, field_serializer, field_validator
 
 from radserve.schema.history import HistoryEntry, HistoryPage
 from radserve.schema.types import Sha256
 
-DEFAULT_LIMIT = 25
-MAX_LIMIT = 200
+MAX_LIMIT: Final = 200
+_TIME: Final = re.compile(r"\d{4}-\d{2}-\d{2}[Tt ]")
 
 
 class Result(HistoryEntry):
@@ -31,39 +32,58 @@ class Result(HistoryEntry):
         return format_time(time)
 
 
+def new_id() -> str:
+    """Return a UUID version 7 (RFC 9562, section 5.7): 48 bits of milliseconds, 74 random bits; sorts by time."""
+    value = (time.time_ns() // 1_000_000) << 80 | secrets.randbits(80)
+    value = value & ~(0xF << 76) | 7 << 76
+    value = value & ~(0x3 << 62) | 2 << 62
+    return str(uuid.UUID(int=value))
+
+
 def format_time(time: datetime) -> str:
     """Format a time as documents hold it: RFC 3339, UTC, milliseconds."""
     return time.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-@dataclass(frozen=True)
-class Query:
-    """Filter of results, newest first.
+def _require_rfc3339(value: object) -> object:
+    """Reject numbers, which pydantic would take for seconds since 1970."""
+    if isinstance(value, str) and not _TIME.match(value):
+        raise ValueError("use a time like 2026-03-01T12:30:00Z")
+    return value
 
-    Attributes
-    ----------
-    since, until
-        From `since` (inclusive) to `until` (exclusive).
-    text
-        Part of file name, id or image checksum (case-insensitive).
-    client
-        Client whose results are returned; None for all.
-    after
-        `Page.next` of the previous page.
-    """
 
-    model: str | None = None
-    label: str | None = None
-    since: datetime | None = None
-    until: datetime | None = None
-    text: str | None = None
+Time = Annotated[AwareDatetime, BeforeValidator(_require_rfc3339)]
+Empty = BeforeValidator(lambda value: value or None)
+"""Empty strings filter nothing, like the empty fields of a form."""
+
+
+class Filter(BaseModel):
+    """Filter of results; times are from `since` (inclusive) to `until` (exclusive)."""
+
+    model: Annotated[str | None, Field(max_length=64), Empty] = None
+    label: Annotated[str | None, Field(max_length=128), Empty] = None
+    since: Time | None = None
+    until: Time | None = None
+    text: Annotated[
+        str | None, Field(max_length=128, description="Part of file name, id or image checksum, ignoring case."), Empty
+    ] = None
+
+
+class PageRequest(Filter):
+    """Page of filtered results, newest first."""
+
+    cursor: Annotated[str | None, Field(max_length=256, description="`next` of the previous page.")] = None
+    limit: Annotated[int, Field(ge=1, le=MAX_LIMIT)] = 25
+
+
+class Query(PageRequest):
+    """Page of the results of one client, or of all clients (None)."""
+
     client: str | None = None
-    after: str | None = None
-    limit: int = DEFAULT_LIMIT
 
 
 class Page(HistoryPage):
-    """Results, and the cursor of the next page (None on the last one).
+    """Results, and the cursor of the next page, None on the last one.
 
     A cursor names a position between two results, so results that are added or deleted meanwhile shift nothing.
     """
@@ -73,9 +93,6 @@ class Page(HistoryPage):
 
 class History(Protocol):
     """Store of results. Every method raises HistoryError if the store is unavailable."""
-
-    async def open(self) -> None:
-        """Prepare the store; called once before all other methods."""
 
     async def add(self, results: Sequence[Result]) -> None:
         """Add results, all or none."""
@@ -93,7 +110,7 @@ class History(Protocol):
         """Delete all results older than a time; return their number."""
 
     async def ping(self) -> None:
-        """Raise HistoryError if the store cannot be written."""
+        """Write to the store, which creates or connects it if necessary."""
 
     async def close(self) -> None:
         """Release all resources."""

@@ -1,9 +1,6 @@
 """Order of results (newest first), and cursors that name a position in it."""
 
-from __future__ import annotations
-
 import base64
-import binascii
 import struct
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -22,13 +19,7 @@ _ALPHABET: Final = b"-_"
 
 @dataclass(frozen=True, order=True)
 class Position:
-    """Position of a result: by time, then by id.
-
-    Attributes
-    ----------
-    time
-        Microseconds since 1970.
-    """
+    """Position of a result: by time in microseconds since 1970, then by id."""
 
     time: int
     id: UUID
@@ -68,22 +59,16 @@ class Position:
         """Return the position of a cursor; raises BadRequestError for an invalid one."""
         try:
             position = cls.unpack(base64.b64decode(cursor.encode(), _ALPHABET, validate=True))
-        except (binascii.Error, struct.error) as error:
-            raise _invalid_cursor() from error
-        if position.time > _MAX_TIME or position.id.version != 7:
-            raise _invalid_cursor()
+            if position.time > _MAX_TIME or position.id.version != 7:
+                raise ValueError(cursor)
+        except (ValueError, struct.error) as error:
+            raise BadRequestError("Invalid cursor; omit it to start over.") from error
         return position
 
 
 def bounds(query: Query) -> tuple[Position, Position]:
-    """Return the range of a query: from the first position (inclusive) to the second (exclusive).
-
-    Raises
-    ------
-    BadRequestError
-        If the cursor is invalid.
-    """
-    after = Position.last() if query.after is None else Position.parse(query.after)
+    """Return the range of a query, from the first position (inclusive) to the second; raises BadRequestError."""
+    after = Position.last() if query.cursor is None else Position.parse(query.cursor)
     until = Position.last() if query.until is None else Position.before(query.until)
     since = Position(0, UUID(int=0)) if query.since is None else Position.before(query.since)
     return since, min(after, until)
@@ -97,7 +82,3 @@ def microseconds(time: datetime) -> int:
 def from_microseconds(time: int) -> datetime:
     """Return the time of microseconds since 1970."""
     return _EPOCH + timedelta(microseconds=time)
-
-
-def _invalid_cursor() -> BadRequestError:
-    return BadRequestError("Invalid cursor; omit it to start over.")

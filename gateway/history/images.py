@@ -1,19 +1,17 @@
 """Stores the images of results: each content once, as long as a result refers to it."""
 
-from __future__ import annotations
-
 import asyncio
 import base64
-import binascii
+import contextlib
 import hashlib
 import json
 import math
 import time
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Final, ParamSpec, TypeVar
+from typing import Any, Concatenate, Final, ParamSpec, TypeVar
 from uuid import UUID
 
 from gateway.errors import HistoryError
@@ -34,52 +32,65 @@ _UNKNOWN_TYPE: Final = "application/octet-stream"
 MEDIA_TYPES: Final = (*_SIGNATURES.values(), "image/webp", "application/dicom", _UNKNOWN_TYPE)
 
 
+def _in_thread(
+    method: Callable[Concatenate["ImageStore", P], T],
+) -> Callable[Concatenate["ImageStore", P], Coroutine[Any, Any, T]]:
+    async def run(self: "ImageStore", /, *args: P.args, **kwargs: P.kwargs) -> T:
+        try:
+            return await asyncio.to_thread(method, self, *args, **kwargs)
+        except OSError as error:
+            raise HistoryError(f"The image folder {self.folder} is unavailable: {error}.") from error
+
+    return run
+
+
 class ImageStore:
     """Images in a folder: `sha256/DIGEST` is a content, `results/ID` a hard link to it.
 
     The link count tells how many results refer to a content, even if several gateways write and delete concurrently:
-    the content is deleted with its last link. Result ids hold the time, so expiry needs no history.
+    the content is deleted with its last link. Result ids hold the time, so expiry needs no history. Methods raise
+    HistoryError if the folder is unavailable.
     """
 
     def __init__(self, folder: Path) -> None:
+        self.folder = folder
         self._contents = folder / "sha256"
         self._links = folder / "results"
 
-    async def add(self, results: Sequence[Result], body: RequestBody) -> int:
-        """Store the images of a request; return how many results have an image now.
-
-        Raises
-        ------
-        HistoryError
-            If the folder cannot be written.
-        """
-        return await self._run(self._add, results, body)
-
-    async def read(self, result_id: str) -> bytes | None:
-        """Return the image of a result."""
-        return await self._run(self._read, result_id)
-
-    async def delete(self, result_id: str) -> None:
-        """Delete the image of a result."""
-        await self._run(self._delete, result_id)
-
-    async def expire(self, before: datetime) -> None:
-        """Delete the images of all results older than a time."""
-        await self._run(self._expire, before)
-
-    async def _run(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        try:
-            return await asyncio.to_thread(function, *args, **kwargs)
-        except OSError as error:
-            raise HistoryError(f"The image folder {self._links.parent} is unavailable: {error}.") from error
-
-    def _add(self, results: Sequence[Result], body: RequestBody) -> int:
+    @_in_thread
+    def add(self, results: Sequence[Result], body: RequestBody) -> int:
+        """Store the images of a request; return how many results have an image now."""
         digests = {result.image_sha256 for result in results}
         contents = {digest: content for content in _contents(body) if (digest := _sha256(content)) in digests}
         stored = [result for result in results if result.image_sha256 in contents]
         for result in stored:
             self._store(result.id, result.image_sha256, contents[result.image_sha256])
         return len(stored)
+
+    @_in_thread
+    def read(self, result_id: str) -> bytes | None:
+        """Return the image of a result."""
+        return self._read(result_id)
+
+    @_in_thread
+    def delete(self, result_id: str) -> None:
+        """Delete the image of a result."""
+        content = self._read(result_id)
+        if content is not None:
+            (self._links / result_id).unlink(missing_ok=True)
+            _delete_unreferenced(self._contents / _sha256(content))
+
+    @_in_thread
+    def expire(self, before: datetime) -> None:
+        """Delete the images of all results older than a time."""
+        if not self._links.is_dir():
+            return
+        milliseconds = before.timestamp() * 1000
+        for link in self._links.iterdir():
+            if _time(link.name) < milliseconds:
+                link.unlink(missing_ok=True)
+        for content in self._contents.iterdir():
+            _delete_unreferenced(content, time.time() - _GRACE_PERIOD)
 
     def _store(self, result_id: str, digest: str, content: bytes) -> None:
         target = self._contents / digest
@@ -101,22 +112,6 @@ class ImageStore:
             return (self._links / result_id).read_bytes()
         except FileNotFoundError:
             return None
-
-    def _delete(self, result_id: str) -> None:
-        content = self._read(result_id)
-        if content is not None:
-            (self._links / result_id).unlink(missing_ok=True)
-            _delete_unreferenced(self._contents / _sha256(content))
-
-    def _expire(self, before: datetime) -> None:
-        if not self._links.is_dir():
-            return
-        milliseconds = before.timestamp() * 1000
-        for link in self._links.iterdir():
-            if _time(link.name) < milliseconds:
-                link.unlink(missing_ok=True)
-        for content in self._contents.iterdir():
-            _delete_unreferenced(content, time.time() - _GRACE_PERIOD)
 
 
 def media_type(content: bytes) -> str:
@@ -148,38 +143,24 @@ def _delete_unreferenced(content: Path, before: float = math.inf) -> None:
 
 def _contents(body: RequestBody) -> Iterator[bytes]:
     """Yield what may be an image in a body: the body itself, and the base64 values of a JSON document."""
-    content = _decompress(body)
+    content = body.content
+    if body.encoding == "gzip":
+        with contextlib.suppress(zlib.error):
+            content = zlib.decompressobj(zlib.MAX_WBITS | 16).decompress(content, _MAX_BYTES)
     yield content
-    if not body.media_type.startswith(JSON):
-        return
-    try:
-        document = json.loads(content)
-    except ValueError:
-        return
-    for text in _base64_values(document):
-        try:
+    document: Any = None
+    if body.media_type.startswith(JSON):
+        with contextlib.suppress(ValueError):
+            document = json.loads(content)
+    texts: list[Any] = []
+    match document:
+        case {"instances": [*instances]}:
+            texts = [item.get("b64") for item in instances if isinstance(item, dict)]
+        case {"image": text}:
+            texts = [text]
+    for text in texts:
+        with contextlib.suppress(TypeError, ValueError):  # not base64
             yield base64.b64decode(text)
-        except (binascii.Error, ValueError):
-            continue
-
-
-def _base64_values(document: Any) -> Iterator[str]:
-    if not isinstance(document, dict):
-        return
-    instances = document.get("instances")
-    items = instances if isinstance(instances, list) else []
-    for text in (document.get("image"), *(item.get("b64") for item in items if isinstance(item, dict))):
-        if isinstance(text, str):
-            yield text
-
-
-def _decompress(body: RequestBody) -> bytes:
-    if body.encoding != "gzip":
-        return body.content
-    try:
-        return zlib.decompressobj(zlib.MAX_WBITS | 16).decompress(body.content, _MAX_BYTES)
-    except zlib.error:
-        return body.content
 
 
 def _sha256(content: bytes) -> str:

@@ -1,19 +1,20 @@
 """Records results in the history without failing or delaying predictions."""
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import logging
 from collections.abc import Awaitable, Sequence
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Final, Literal
+from urllib.parse import urlsplit
 
-from gateway.errors import HistoryError
+from gateway.errors import HistoryError, SettingsError
 from gateway.history import History, Result
 from gateway.history.images import ImageStore
+from gateway.history.sqlite import SqliteHistory
 from gateway.metrics import HISTORY, HISTORY_UP, IMAGES
-from gateway.settings import Settings
+from gateway.settings import PREFIX, Settings
 from gateway.uploads.request_body import RequestBody
 from radserve.schema.history import HistoryState
 
@@ -24,19 +25,13 @@ State = Literal["ok", "off", "unavailable"]
 _TIMEOUT: Final = 1.0
 """Seconds that a prediction waits for the history."""
 _EXPIRY_INTERVAL: Final = 3600.0
+_SETTING: Final = f"{PREFIX}HISTORY"
 
 
 class HistoryRecorder:
-    """Records results and their images, and deletes old ones.
+    """Records results and their images, and deletes old ones; without a history, nothing.
 
     While the history is unavailable, one request at a time tries it; the others skip it without waiting.
-
-    Parameters
-    ----------
-    history
-        None to record nothing.
-    images
-        None to store no images.
     """
 
     def __init__(self, history: History | None, settings: Settings, images: ImageStore | None = None) -> None:
@@ -49,11 +44,9 @@ class HistoryRecorder:
         self._attempts = 0
 
     async def record(self, results: Sequence[Result], body: RequestBody | None = None) -> HistoryState:
-        """Record results, and the images in the request body.
+        """Record results and the images in the request body; "kept" if the results are recorded.
 
-        Returns
-        -------
-        "kept" if the results are recorded. After "unavailable" they may be: a write that timed out may succeed later.
+        After "unavailable" they may be: a write that timed out may succeed later.
         """
         if self.history is None:
             return "off"
@@ -72,13 +65,7 @@ class HistoryRecorder:
         return "ok" if await self._attempt(self.history.ping()) else "unavailable"
 
     async def delete(self, result_id: str) -> None:
-        """Delete a result and its image.
-
-        Raises
-        ------
-        HistoryError
-            If the history is unavailable; the result remains.
-        """
+        """Delete a result and its image; raises HistoryError if the history is unavailable, and the result remains."""
         assert self.history is not None
         if self.images is not None:
             await self.images.delete(result_id)
@@ -88,7 +75,7 @@ class HistoryRecorder:
         """Open the history and start to delete old results; predictions work even if the history is unavailable."""
         if self.history is None:
             return
-        await self._attempt(self.history.open())
+        await self._attempt(self.history.ping())
         self._expiry = asyncio.create_task(self._expire(self.history))
 
     async def close(self) -> None:
@@ -150,3 +137,50 @@ class HistoryRecorder:
                 if count:
                     logger.info("deleted %d results older than %g days", count, self._settings.retention)
             await asyncio.sleep(_EXPIRY_INTERVAL)
+
+
+def create(settings: Settings) -> HistoryRecorder:
+    """Create a recorder; raises SettingsError without the setting's value, which may hold a password."""
+    history = _create_history(settings)
+    if settings.images is None:
+        return HistoryRecorder(history, settings)
+    if history is None:
+        raise SettingsError(f"{PREFIX}IMAGES requires a history, but {_SETTING} is 'none'.")
+    return HistoryRecorder(history, settings, ImageStore(settings.images))
+
+
+def _create_history(settings: Settings) -> History | None:
+    kind, colon, rest = settings.history.partition(":")
+    if settings.history == "none":
+        return None
+    if kind == "sqlite" and colon:
+        return SqliteHistory(_parse_path(rest))
+    if kind in ("redis", "rediss") and colon:
+        from gateway.history.redis import RedisHistory  # takes 0.2 s to import
+
+        return RedisHistory(_validate_url(settings.history), settings.retention_period)
+    raise SettingsError(
+        f"{_SETTING} is invalid; use sqlite:PATH, redis://[:PASSWORD@]HOST[:PORT]/[DB], rediss://... or none."
+    )
+
+
+def _parse_path(text: str) -> Path:
+    if not text or text.startswith(("//", ":")) or text.endswith("/"):
+        raise SettingsError(f"{_SETTING}: sqlite: must be followed by a file path, as in sqlite:state/history.sqlite3.")
+    return Path(text)
+
+
+def _validate_url(url: str) -> str:
+    """Return a URL unchanged; redis-py would ignore invalid parts, or take them for its own options."""
+    try:
+        parts = urlsplit(url)
+        has_host = bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        has_host = False
+    database = parts.path.removeprefix("/") if has_host else ""
+    if not has_host or parts.query or parts.fragment or not (database or "0").isdecimal() or not database.isascii():
+        raise SettingsError(
+            f"{_SETTING} is not a Redis URL; use redis://[USER:PASSWORD@]HOST[:PORT]/[DB], or rediss:// for TLS. "
+            "Percent-encode special characters of the password."
+        )
+    return url

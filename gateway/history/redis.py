@@ -1,7 +1,5 @@
 """Result history in Redis, for several gateways on one or many machines."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Awaitable, Iterator, Sequence
 from contextlib import contextmanager
@@ -56,20 +54,13 @@ return old
 
 
 class RedisHistory:
-    """Results in one Redis server (not a cluster), each under its own key that expires.
+    """Results in one Redis server (not a cluster), each under its own key that expires after `retention`.
 
-    Sorted sets index all results, and those of each client, label and model. Their members are 24-byte positions
-    (time, id) in byte order (ZRANGE BYLEX), so a page starts at its cursor however many results there are. A query
-    with several filters uses the smallest of their sets; the other filters and the text are compared with at most 2000
-    results. The page then holds the matches among these, and a cursor for the rest. Keys are never searched by
-    pattern: a set lists all indexes.
-
-    Parameters
-    ----------
-    url
-        `redis://` or `rediss://` (TLS), as redis-py reads it.
-    retention
-        Time after which every key expires, even if no gateway runs.
+    Sorted sets index all results, and those of each client, label and model. Their members are 24-byte positions (time,
+    id) in byte order (ZRANGE BYLEX), so a page starts at its cursor however many results there are. A query with
+    several filters uses the smallest of their sets; the other filters and the text are compared with at most 2000
+    results. The page then holds the matches among these, and a cursor for the rest. Keys are never searched by pattern:
+    a set lists all indexes.
     """
 
     def __init__(self, url: str, retention: timedelta) -> None:
@@ -86,10 +77,6 @@ class RedisHistory:
             retry=Retry(NoBackoff(), 1, supported_errors=(DisconnectedError,)),
         )
         self._redis: Any = client.Redis(connection_pool=pool)  # the types of its commands mix sync and async
-
-    async def open(self) -> None:
-        """Check that Redis can be used."""
-        await self.ping()
 
     async def add(self, results: Sequence[Result]) -> None:
         """Add results in one transaction; results that exist remain unchanged."""

@@ -1,11 +1,8 @@
 """Result history in an SQLite file, for the gateways of one machine."""
 
-from __future__ import annotations
-
 import sqlite3
 from collections.abc import Sequence
 from datetime import datetime
-from functools import partial
 from pathlib import Path
 from typing import Any, Final
 from uuid import UUID
@@ -38,32 +35,27 @@ class SqliteHistory:
         self._writer = Connection(path)
         self._reader = Connection(path)
 
-    async def open(self) -> None:
-        """Create the file if it is missing."""
-        await self.ping()
-
     async def add(self, results: Sequence[Result]) -> None:
         """Add results, all or none; results that exist remain unchanged."""
-        await self._writer.run(partial(_add, results=results))
+        await self._writer.run(_add, results)
 
     async def find(self, query: Query) -> Page:
         """Return a page."""
-        low, high = bounds(query)
-        return await self._reader.run(partial(_find, query=query, low=low, high=high))
+        return await self._reader.run(_find, query, *bounds(query))
 
     async def get(self, result_id: str) -> Result | None:
         """Return a result."""
-        return await self._reader.run(partial(_get, result_id=result_id))
+        return await self._reader.run(_get, result_id)
 
     async def delete(self, result_id: str) -> bool:
         """Delete a result."""
-        return await self._writer.run(partial(_delete, result_id=result_id))
+        return await self._writer.run(_delete, result_id)
 
     async def expire(self, before: datetime) -> int:
         """Delete old results in batches."""
         total, count = 0, _BATCH
         while count == _BATCH:
-            count = await self._writer.run(partial(_expire, before=microseconds(before)))
+            count = await self._writer.run(_expire, microseconds(before))
             total += count
         return total
 

@@ -1,7 +1,5 @@
 """SQLite connections of the history: threads, schema, and file permissions."""
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import os
@@ -9,13 +7,14 @@ import sqlite3
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Final, Literal, TypeVar
+from typing import Final, Literal, TypeVar, TypeVarTuple
 
 from filelock import FileLock
 
 from gateway.errors import HistoryError
 
 T = TypeVar("T")
+Arguments = TypeVarTuple("Arguments")
 
 SCHEMA: Final = 1
 """`user_version` of the files that this release reads and writes."""
@@ -56,26 +55,20 @@ class Connection:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="history")
         self._connection: sqlite3.Connection | None = None
 
-    async def run(self, operation: Callable[[sqlite3.Connection], T]) -> T:
-        """Run an operation in the thread.
-
-        Raises
-        ------
-        HistoryError
-            If the file cannot be used.
-        """
-        return await asyncio.get_running_loop().run_in_executor(self._thread, self._run, operation)
+    async def run(self, operation: Callable[[sqlite3.Connection, *Arguments], T], *arguments: *Arguments) -> T:
+        """Run an operation in the thread; raises HistoryError if the file cannot be used."""
+        return await asyncio.get_running_loop().run_in_executor(self._thread, self._run, operation, *arguments)
 
     async def close(self) -> None:
         """Close the file after all pending operations."""
         await asyncio.get_running_loop().run_in_executor(self._thread, self._disconnect)
         self._thread.shutdown()
 
-    def _run(self, operation: Callable[[sqlite3.Connection], T]) -> T:
+    def _run(self, operation: Callable[[sqlite3.Connection, *Arguments], T], *arguments: *Arguments) -> T:
         try:
             if self._connection is None:
                 self._connection = _connect(self._path)
-            return operation(self._connection)
+            return operation(self._connection, *arguments)
         except (sqlite3.Error, OSError) as error:
             self._disconnect()
             raise HistoryError(f"The history {self._path} is unavailable: {error}.") from error

@@ -1,7 +1,5 @@
 """Lambda events that hold HTTP requests: corrections that mangum does not make."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping
 from typing import Any, Final
@@ -12,10 +10,7 @@ _HEADERS: Final = ("headers", "multiValueHeaders")
 
 
 def sanitize(event: dict[str, Any]) -> dict[str, Any]:
-    """Return an event without the header fields that mangum cannot parse.
-
-    Clients control these fields: `Host: [::1]:80` must not fail the invocation.
-    """
+    """Remove header fields that mangum cannot parse; clients control them, such as `Host: [::1]:80`."""
     return event | {key: _sanitize_headers(event[key] or {}) for key in _HEADERS if key in event}
 
 

@@ -1,7 +1,5 @@
 """The Lambda function: one application that starts once per instance and handles one event at a time."""
 
-from __future__ import annotations
-
 import asyncio
 import logging
 import os
@@ -61,13 +59,7 @@ class Function:
 
 
 def start() -> Function:
-    """Start the function that the environment variables describe.
-
-    Raises
-    ------
-    SettingsError, KeysError
-        If the settings are invalid, or authentication is off.
-    """
+    """Start the function; raises SettingsError or KeysError if settings are invalid or authentication is off."""
     log.configure()
     defaults = {name: value for name, value in DEFAULTS.items() if f"{PREFIX}{name.upper()}" not in os.environ}
     settings = Settings.read(**defaults)

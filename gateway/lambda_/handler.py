@@ -1,7 +1,5 @@
 """Entry point of the Lambda function: `gateway.lambda_.handler.handler`. Importing this module starts the gateway."""
 
-from __future__ import annotations
-
 from typing import Final
 
 from gateway.lambda_.function import start

@@ -1,7 +1,5 @@
 """Limits of Lambda: duration of a request, and size of its response."""
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import json

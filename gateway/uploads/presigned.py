@@ -1,7 +1,5 @@
 """Uploads of large images: clients send them to a bucket with a presigned form, and refer to them by key."""
 
-from __future__ import annotations
-
 import asyncio
 import hashlib
 import re
@@ -38,15 +36,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class PresignedForm:
-    """Form that uploads one file to the bucket.
-
-    Attributes
-    ----------
-    object
-        Key of the upload, for `{"object": KEY}` in a prediction.
-    fields
-        Form fields, in this order, before the file itself.
-    """
+    """Form that uploads one file: `fields` in this order, then the file; predictions accept the key `object`."""
 
     object: str
     url: str
@@ -59,14 +49,8 @@ class UploadStore:
     """Folder of an S3 bucket whose objects are deleted after a day.
 
     A key is PREFIX/OWNER/ID. The owner is a digest of the caller's name and the id is random: keys cannot be guessed,
-    and the key of another caller cannot be used.
-
-    Parameters
-    ----------
-    max_bytes
-        Largest object.
-    timeout
-        Seconds for reading an object.
+    and the key of another caller cannot be used. Objects have at most `max_bytes` and are read within `timeout`
+    seconds.
     """
 
     def __init__(self, bucket: str, prefix: str, max_bytes: int, timeout: float) -> None:
@@ -77,13 +61,7 @@ class UploadStore:
 
     @classmethod
     def from_settings(cls, settings: Settings) -> Self | None:
-        """Return the store that settings describe; None if uploads are disabled.
-
-        Raises
-        ------
-        SettingsError
-            If the location is invalid.
-        """
+        """Return the store that settings describe, None if uploads are disabled; raises SettingsError."""
         if not settings.uploads:
             return None
         match = _LOCATION.fullmatch(settings.uploads)
@@ -109,14 +87,8 @@ class UploadStore:
     async def fetch(self, value: str, caller: Caller) -> RequestBody:
         """Return an upload of the caller.
 
-        Raises
-        ------
-        NotAllowedError
-            If the key does not belong to the caller.
-        NotFoundError
-            If nothing was uploaded under the key, or it was deleted.
-        ContentTooLargeError, BadGatewayError, GatewayTimeoutError, UnavailableError
-            If the object cannot be read.
+        Raises NotAllowedError if the key does not belong to the caller, NotFoundError if nothing is stored under it,
+        and other ProblemErrors if the object cannot be read.
         """
         self._require_owner(value, caller)
         return await self._run(lambda: self._read(value))
@@ -146,7 +118,7 @@ class UploadStore:
             ) from error
 
     @cached_property
-    def _s3(self) -> S3Client:
+    def _s3(self) -> "S3Client":
         return s3.client(self._timeout)
 
     def _presign(self, key: str) -> dict[str, Any]:

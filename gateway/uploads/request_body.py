@@ -1,7 +1,5 @@
 """Reads request bodies: one image, a form with files, or JSON."""
 
-from __future__ import annotations
-
 import base64
 import json
 from collections.abc import Mapping
@@ -26,13 +24,7 @@ _MAX_NAME: Final = 255
 
 @dataclass(frozen=True)
 class RequestBody:
-    """Body to send to the model server.
-
-    Attributes
-    ----------
-    names
-        File names in order, None for an image without a name. Empty if the number of images is unknown.
-    """
+    """Body to send to the model server; `names` has a file name or None per image, or is empty if unknown."""
 
     content: bytes
     media_type: str = ""
@@ -49,13 +41,7 @@ class ImageReference:
 
 
 async def read(request: Request, settings: Settings) -> RequestBody | ImageReference:
-    """Read the body of a request.
-
-    Raises
-    ------
-    BadRequestError, ContentTooLargeError, UnsupportedMediaTypeError
-        If the body is invalid.
-    """
+    """Read the body of a request; raises BadRequestError, ContentTooLargeError or UnsupportedMediaTypeError."""
     media_type = request.headers.get("content-type", "")
     encoding = request.headers.get("content-encoding", "")
     is_compressed = encoding not in ("", "identity")

@@ -1,7 +1,5 @@
 """S3 client of the gateway, and the translation of its errors into problems."""
 
-from __future__ import annotations
-
 import logging
 import os
 from collections.abc import Iterator
@@ -21,19 +19,8 @@ _TEMPORARY: Final = frozenset({"SlowDown", "ServiceUnavailable", "InternalError"
 _ENDPOINTS: Final = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")
 
 
-def client(timeout: float) -> S3Client:
-    """Return a client with the usual credentials, region and endpoint.
-
-    Parameters
-    ----------
-    timeout
-        Seconds to wait for a response.
-
-    Raises
-    ------
-    botocore.exceptions.BotoCoreError
-        If there are no credentials or no region; see `translate_errors`.
-    """
+def client(timeout: float) -> "S3Client":
+    """Return a client that waits `timeout` seconds; raises BotoCoreError without credentials or region."""
     import boto3  # takes a third of a second to import
     from botocore.config import Config
     from botocore.exceptions import NoCredentialsError

@@ -1,7 +1,5 @@
 """Fetches images from URLs: only from hosts that the operator allows, and only from public addresses."""
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import ipaddress
@@ -14,7 +12,6 @@ from urllib.parse import unquote
 
 import httpx
 
-from gateway.access import Caller
 from gateway.errors import (
     BadGatewayError,
     BadRequestError,
@@ -51,19 +48,11 @@ _HEADERS: Final = {
 class UrlFetcher:
     """Fetches images from allowed hosts without exposing private networks.
 
-    The host name is resolved once, all its addresses are checked, and the connection uses a checked address while
-    the certificate must match the name, so a DNS response that changes has no effect. Every redirect is checked like
-    the first URL. The request carries nothing of the caller, and errors carry nothing of the response.
+    The host name is resolved once, all its addresses are checked, and the connection uses a checked address while the
+    certificate must match the name, so a DNS response that changes has no effect. Every redirect is checked like the
+    first URL. The request carries nothing of the caller, and errors carry nothing of the response.
 
-    Parameters
-    ----------
-    resolve, is_public, ssl_context, port
-        Replace DNS, the address check, the trusted authorities and the https port in tests.
-
-    Raises
-    ------
-    SettingsError
-        If an allowed host is not a host name.
+    The keyword arguments replace DNS, the address check, the trusted authorities and the https port in tests.
     """
 
     def __init__(
@@ -83,15 +72,11 @@ class UrlFetcher:
         self._ssl_context = ssl_context or httpx.create_ssl_context(trust_env=False)
         self._port = port
 
-    async def fetch(self, value: str, caller: Caller) -> RequestBody:  # noqa: ARG002 - all callers may use all hosts
+    async def fetch(self, value: str) -> RequestBody:
         """Return the image at a URL.
 
-        Raises
-        ------
-        BadRequestError, NotAllowedError
-            If the URL is invalid, or its host is not allowed.
-        BadGatewayError, GatewayTimeoutError, ContentTooLargeError
-            If the host does not return an image in time, or a too large one.
+        Raises BadRequestError or NotAllowedError if the URL is invalid or its host is not allowed, BadGatewayError,
+        GatewayTimeoutError or ContentTooLargeError if the host does not return an image in time, or a too large one.
         """
         url = _parse(value)
         try:

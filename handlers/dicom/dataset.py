@@ -3,8 +3,6 @@
 Attributes of the patient are never parsed, so no message and no log can contain them.
 """
 
-from __future__ import annotations
-
 import functools
 import struct
 import zlib
@@ -108,16 +106,10 @@ class BudgetedStream(BytesIO):
 
 @dataclass(frozen=True)
 class DicomObject:
-    """A parsed data set, or an item of one of its sequences.
-
-    Attributes
-    ----------
-    syntax
-        Transfer syntax. Detected from the bytes where the object has no meta information.
-    """
+    """A parsed data set, or an item of one of its sequences."""
 
     dataset: Dataset
-    syntax: UID
+    syntax: UID  # transfer syntax; detected from the bytes where the object has no meta information
 
     def __contains__(self, keyword: str) -> bool:
         return _tag(keyword) in self.dataset
@@ -130,10 +122,7 @@ class DicomObject:
     def values(self, keyword: str) -> list[Any]:
         """Return all values of a short attribute; an empty list where it is absent or empty.
 
-        Raises
-        ------
-        UnreadableImageError
-            If the value is longer than any real one: converting it would take long.
+        Rejects a value that is longer than any real one: converting it would take long.
         """
         if keyword not in self:
             return []
@@ -148,14 +137,8 @@ class DicomObject:
             return list(value)
         return [] if value in (None, "", b"") else [value]
 
-    def items(self, keyword: str) -> list[DicomObject]:
-        """Return the items of a sequence; an empty list where it is absent.
-
-        Raises
-        ------
-        UnreadableImageError
-            If the attribute is not a sequence.
-        """
+    def items(self, keyword: str) -> list["DicomObject"]:
+        """Return the items of a sequence; an empty list where it is absent."""
         value = self.dataset[_tag(keyword)].value if keyword in self else None
         if value is None:
             return []
@@ -168,7 +151,7 @@ class DicomObject:
         raw = self._raw(keyword) if keyword in self else None
         return raw if isinstance(raw, bytes) else b""
 
-    def group(self, keyword: str) -> DicomObject:
+    def group(self, keyword: str) -> "DicomObject":
         """Return a functional group of the only frame, or the object itself where it has none.
 
         PS3.3 C.7.6.16.1.1 and .2: a group is in one of the two sequences, not in both.
@@ -189,13 +172,7 @@ def _tag(keyword: str) -> BaseTag:
 
 
 def read(data: bytes, limits: Limits) -> DicomObject:
-    """Parse an object with or without preamble and meta information (PS3.10 section 7.1).
-
-    Raises
-    ------
-    UnreadableImageError, ContentTooLargeError
-        If the meta information or the deflated data set is damaged or too large. pydicom may raise anything else.
-    """
+    """Parse an object, with or without preamble and meta information (PS3.10 section 7.1); any exception may occur."""
     meta, start = _meta_information(data, 132 if data[128:132] == b"DICM" else 0)
     syntax = UID(meta.get(0x10, b"").rstrip(b"\x00 ").decode("ascii", "replace"))
     body = data[start:]

@@ -1,7 +1,5 @@
 """Reads the pixel spacing of a DICOM object and the position of its slice in the patient."""
 
-from __future__ import annotations
-
 from typing import Final
 
 import numpy as np

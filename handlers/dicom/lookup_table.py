@@ -5,8 +5,6 @@ pydicom's functions (3.0) are not used: `apply_modality_lut` raises for 10 to 15
 bits and for an odd number of bytes, and ignores the byte order.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -24,21 +22,11 @@ _BLOCK: Final = 1 << 18
 
 @dataclass(frozen=True)
 class LookupTable:
-    """One table (PS3.3 C.11.1.1 and C.7.6.3.1.5).
-
-    Attributes
-    ----------
-    entries
-        Output of each input value.
-    first
-        Input value of the first entry; values outside of the table get the nearest entry.
-    bits
-        Depth of the entries, 8 to 16.
-    """
+    """One table (PS3.3 C.11.1.1 and C.7.6.3.1.5); values outside of it get the nearest entry."""
 
     entries: NDArray[np.uint16]
-    first: int
-    bits: int
+    first: int  # input value of the first entry
+    bits: int  # depth of the entries, 8 to 16
 
     def levels(self, values: NDArray[Any]) -> NDArray[np.float64]:
         """Look the values up and scale full depth to 255."""
@@ -53,15 +41,7 @@ class LookupTable:
 
 
 def spread(table: NDArray[Any], samples: NDArray[Any], first: int) -> NDArray[Any]:
-    """Return `table[samples - first]`, computed by blocks of rows to save memory.
-
-    Parameters
-    ----------
-    samples
-        Integers of shape (rows, columns).
-    first
-        Sample value of the first entry.
-    """
+    """Return `table[samples - first]` for samples (rows, columns), computed by blocks of rows to save memory."""
     output = np.empty(samples.shape, table.dtype)
     step = max(1, _BLOCK // samples.shape[1])
     for top in range(0, len(samples), step):
@@ -71,13 +51,7 @@ def spread(table: NDArray[Any], samples: NDArray[Any], first: int) -> NDArray[An
 
 
 def read(source: DicomObject, prefix: str = "") -> LookupTable:
-    """Read the table of a sequence item, or, with a prefix such as `RedPaletteColorLookupTable`, a palette.
-
-    Raises
-    ------
-    UnreadableImageError
-        If descriptor and data are missing or contradict each other.
-    """
+    """Read the table of a sequence item, or, with a prefix such as `RedPaletteColorLookupTable`, a palette."""
     descriptor, data = (prefix + "Descriptor", prefix + "Data") if prefix else ("LUTDescriptor", "LUTData")
     numbers = [number for number in source.values(descriptor) if isinstance(number, int)]
     if len(numbers) != 3:

@@ -1,7 +1,5 @@
 """Decodes the only frame of a DICOM object: checks its attributes, then turns coded bytes into samples."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from io import BytesIO
 from typing import Any, Final
@@ -30,16 +28,9 @@ _CONTRADICTION: Final = "the DICOM object and its coded pixels contradict each o
 
 
 def read_frame(source: DicomObject, limits: Limits) -> Samples:
-    """Decode the frame; every check that needs no decoding comes first.
+    """Decode the frame to (rows, columns), or (rows, columns, 3) in RGB, with sign and depth as stored.
 
-    Returns
-    -------
-    Shape (rows, columns), or (rows, columns, 3) in RGB; sign and depth as stored.
-
-    Raises
-    ------
-    UnusableImageError, UnsupportedMediaTypeError, UnreadableImageError
-        If the object is not one image, or its attributes and its coded pixels contradict each other.
+    Every check that needs no decoding comes first.
     """
     _check_kind(source)
     rows, columns = _check_size(source, limits)

@@ -6,8 +6,12 @@ without pixels, several frames, masks (segmentation objects and 1-bit pixels) an
 
 from __future__ import annotations
 
+import logging
 import re
 import struct
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
 from handlers.errors import RequestError, UnreadableImageError
@@ -45,16 +49,13 @@ def recognises(data: bytes) -> bool:
 def decode(data: bytes, limits: Limits) -> Image:
     """Decode the only frame to the gray levels or colours that a viewer shows first.
 
-    Raises
-    ------
-    RequestError
-        And nothing else, whatever the bytes are.
+    Raises nothing but `RequestError`, whatever the bytes are.
     """
     # Imported with the first DICOM object: workers that never receive one start faster without pydicom.
-    from handlers.dicom import dataset, privacy
+    from handlers.dicom import dataset
 
     try:
-        with privacy.silent_pydicom():
+        with _silent_pydicom():
             return _decode(dataset.read(data, limits), limits)
     except RequestError:
         raise
@@ -63,6 +64,20 @@ def decode(data: bytes, limits: Limits) -> Image:
             raise error.__context__ from None
         # The message of the cause may quote the file: it stays in the traceback, which only the log shows.
         raise UnreadableImageError("The DICOM object is damaged or incomplete; export it again.") from error
+
+
+@contextmanager
+def _silent_pydicom() -> Iterator[None]:
+    """Suppress pydicom's warnings and log records, which quote attribute values: these may identify a patient."""
+    logger = logging.getLogger("pydicom")
+    before = logger.disabled
+    logger.disabled = True
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.disabled = before
 
 
 def _decode(source: DicomObject, limits: Limits) -> Image:

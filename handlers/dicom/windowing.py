@@ -3,8 +3,6 @@
 The order is that of PS3.4 section N.2. Of several windows the first applies, as in viewers.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -31,16 +29,9 @@ _WHOLE: Final = 1e-6
 
 
 def render(samples: Samples, source: DicomObject) -> Pillow.Image:
-    """Convert gray samples to the levels that a viewer shows first.
+    """Convert gray samples, integers (rows, columns) as stored, to the levels that a viewer shows first, in [0, 255].
 
-    Parameters
-    ----------
-    samples
-        Stored values, integers of shape (rows, columns).
-
-    Returns
-    -------
-    Pillow image of mode `L` where every level is a whole number, else `F`, in [0, 255].
+    The image has mode `L` where every level is a whole number, else `F`.
     """
     padding = _padding(samples, source)
     visible = samples if padding is None else samples[~padding]

@@ -1,7 +1,5 @@
 """Reads the headers of JPEG, JPEG-LS and JPEG 2000 codestreams, to check them before a decoder trusts them."""
 
-from __future__ import annotations
-
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -25,36 +23,19 @@ _MAX_SCANS: Final = 256
 
 @dataclass(frozen=True)
 class Codestream:
-    """Header of one coded frame.
+    """Header of one coded frame."""
 
-    Attributes
-    ----------
-    kind
-        `jpeg`, `jpeg-ls` or `jpeg2000` (high-throughput included).
-    lossless
-        Whether the process of a JPEG is lossless (SOF 3, 7, 11 or 15).
-    identifiers
-        Component identifiers of a JPEG; empty for JPEG 2000.
-    """
-
-    kind: str
+    kind: str  # `jpeg`, `jpeg-ls` or `jpeg2000` (high-throughput included)
     width: int
     height: int
     components: int
     precision: int
-    signed: bool = False
-    lossless: bool = False
-    identifiers: bytes = b""
+    lossless: bool = False  # whether the process of a JPEG is lossless (SOF 3, 7, 11 or 15)
+    identifiers: bytes = b""  # component identifiers of a JPEG; empty for JPEG 2000
 
 
 def read(data: bytes) -> Codestream:
-    """Read the header of a codestream, or of the JP2 file around one.
-
-    Raises
-    ------
-    UnreadableImageError
-        If there is none, or if decoding it would cost far more than its pixels.
-    """
+    """Read the header of a codestream, or of the JP2 file around one; reject one that is too costly to decode."""
     try:
         if data.startswith(b"\xff\xd8"):
             return _jpeg(data)
@@ -142,7 +123,6 @@ def _jpeg2000(data: bytes) -> Codestream:
         height=height,
         components=components,
         precision=(depth & 0x7F) + 1,
-        signed=bool(depth & 0x80),
     )
 
 

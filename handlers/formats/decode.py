@@ -1,7 +1,5 @@
 """Decodes images by content; file names and declared media types are ignored."""
 
-from __future__ import annotations
-
 from typing import Final
 
 from handlers.dicom import reader
@@ -31,17 +29,9 @@ _UNSUPPORTED: Final = {
 def decode(data: bytes, limits: Limits | None = None, at_least: tuple[int, int] | None = None) -> Image:
     """Decode one image.
 
-    Parameters
-    ----------
-    data
-        The encoded image.
-    at_least
-        (width, height) in pixels. A decoder that can scale down while it decodes may do so, but not below this.
-
-    Raises
-    ------
-    ContentTooLargeError, UnsupportedMediaTypeError, UnreadableImageError, UnusableImageError
-        And nothing else, whatever the bytes are, except `ServiceUnavailableError` when memory runs out.
+    A decoder that can scale down while it decodes may do so, but not below `at_least`, (width, height) in pixels.
+    Raises nothing but `RequestError`, whatever the bytes are: `ServiceUnavailableError` when memory runs out, else an
+    error of the image.
     """
     limits = limits or Limits()
     if not data:

@@ -1,7 +1,5 @@
 """Scales samples of any depth to the range of `handlers.formats.image.Image`: [0, 255], gray or RGB."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np
@@ -12,20 +10,7 @@ from handlers.errors import UnusableImageError
 
 
 def from_integer(samples: NDArray[Any], bits: int) -> Pillow.Image:
-    """Scale unsigned integers so that the maximum of their depth is white.
-
-    Parameters
-    ----------
-    samples
-        Shape (height, width) or (height, width, 3).
-    bits
-        Depth of the samples, 1 to 16.
-
-    Raises
-    ------
-    UnusableImageError
-        If a sample has more bits.
-    """
+    """Scale unsigned integers of 1 to 16 bits, (height, width[, 3]), so that the maximum of their depth is white."""
     top = 2**bits - 1
     low, high = int(samples.min()), int(samples.max())
     if low < 0 or high > top:
@@ -38,18 +23,7 @@ def from_integer(samples: NDArray[Any], bits: int) -> Pillow.Image:
 
 
 def from_float(samples: NDArray[Any]) -> Pillow.Image:
-    """Scale floats in [0, 1], or keep them where any is above 1: then the range is [0, 255].
-
-    Parameters
-    ----------
-    samples
-        Shape (height, width) or (height, width, 3).
-
-    Raises
-    ------
-    UnusableImageError
-        If a sample is not finite or outside of the range.
-    """
+    """Scale floats in [0, 1], (height, width[, 3]), or keep them where any is above 1: then the range is [0, 255]."""
     with np.errstate(over="ignore"):
         values = samples.astype(np.float32)
     low, high = float(values.min()), float(values.max())

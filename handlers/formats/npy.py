@@ -1,7 +1,5 @@
 """Decodes NumPy's .npy files without unpickling."""
 
-from __future__ import annotations
-
 import tokenize
 import warnings
 from io import BytesIO
@@ -33,11 +31,6 @@ def decode(data: bytes, limits: Limits) -> Image:
     """Decode one array of shape (H, W), (H, W, 1), (H, W, 3), (1, H, W) or (3, H, W).
 
     Where a shape is ambiguous, the last axis is the colour.
-
-    Raises
-    ------
-    UnreadableImageError, UnusableImageError
-        If the file is damaged, or its shape, type or values are not those of an image.
     """
     shape, fortran, dtype, start = _header(data)
     height, width, axis = _geometry(shape)

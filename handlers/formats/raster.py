@@ -1,7 +1,5 @@
 """Decodes JPEG, PNG, TIFF, BMP and WebP with Pillow."""
 
-from __future__ import annotations
-
 import struct
 import warnings
 import zlib
@@ -58,13 +56,7 @@ def recognises(data: bytes) -> bool:
 
 
 def decode(data: bytes, limits: Limits, at_least: tuple[int, int] | None) -> Image:
-    """Decode one raster image; see `handlers.formats.decode.decode`.
-
-    Raises
-    ------
-    RequestError
-        And nothing else, whatever the bytes are.
-    """
+    """Decode one raster image; see `handlers.formats.decode.decode`."""
     name = _format(data)
     assert name is not None
     try:

@@ -1,7 +1,5 @@
 """Reads raw samples without a header, the format of the original CIFAR-10 client: `{"data": "<base64>"}`."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,13 +18,7 @@ class RawSamples:
 
 
 def decode(raw: RawSamples, spec: Input) -> Image:
-    """Read raw samples as an image of exactly the input's shape.
-
-    Raises
-    ------
-    BadRequestError
-        If the recipe accepts no raw samples, or their number is wrong.
-    """
+    """Read raw samples as an image of exactly the input's shape."""
     if not spec.raw:
         raise BadRequestError(
             'This model accepts no raw samples ({"data": ...}), which carry no size. '

@@ -1,7 +1,5 @@
 """Unpacks a zip of images in memory, within limits and in natural order of the file names."""
 
-from __future__ import annotations
-
 import re
 import zipfile
 import zlib
@@ -37,23 +35,10 @@ def recognises(data: bytes) -> bool:
 
 
 def read(data: bytes, max_files: int, max_total: int, max_each: int) -> tuple[Entry, ...]:
-    """Unpack the files of a zip in natural order (slice_2 before slice_10).
+    """Unpack at most `max_files` files of a zip in natural order (slice_2 before slice_10).
 
-    Folders and hidden files (`.DS_Store`, `__MACOSX/...`) are skipped.
-
-    Parameters
-    ----------
-    max_files
-        Number of files.
-    max_total, max_each
-        Unpacked bytes of all files together, and of each.
-
-    Raises
-    ------
-    BadRequestError
-        If the zip is damaged, encrypted or empty.
-    ContentTooLargeError
-        If it has more files or bytes.
+    The bytes of all files together are limited to `max_total`, those of each to `max_each`. Folders and hidden files
+    (`.DS_Store`, `__MACOSX/...`) are skipped.
     """
     # Counted before parsing: a body of the largest size can list a million empty entries.
     if data.count(_DIRECTORY_ENTRY) > _ENTRIES_PER_IMAGE * max_files:

@@ -1,7 +1,5 @@
 """API keys: format, roles, and the stored part of a key."""
 
-from __future__ import annotations
-
 import hashlib
 import hmac
 import re
@@ -19,7 +17,6 @@ from radserve.validation import describe
 PATTERN: Final = r"radserve_[0-9a-f]{12}_[0-9a-f]{64}"
 """Text of a key: a prefix for scanners of leaked secrets, a public id, and 256 random bits. Hexadecimal digits and
 underscores, so that a double click selects all of it."""
-_PARTS: Final = re.compile(r"radserve_([0-9a-f]{12})_([0-9a-f]{64})")
 _UNITS: Final = {"h": timedelta(hours=1), "d": timedelta(days=1), "w": timedelta(weeks=1)}
 _NO_DIGEST: Final = "0" * 64
 """Digest to compare an unknown id with, so that the comparison takes as long as for a known id."""
@@ -38,15 +35,10 @@ class Role(StrEnum):
 
 
 class Key(BaseModel):
-    """Stored part of a key.
+    """Stored part of a key; valid without limit if `expires` is None.
 
-    Attributes
-    ----------
-    sha256
-        Digest of the secret part. A slow hash would protect a password that can be guessed; for 256 random bits it
-        would only slow down every request.
-    expires
-        End of validity; None for unlimited validity.
+    `sha256` is the digest of the secret part. A slow hash would protect a password that can be guessed; for 256 random
+    bits it would only slow down every request.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -85,20 +77,13 @@ class Keys(BaseModel):
 
     def find(self, text: str) -> Key | None:
         """Return the valid key with this text, in a time that does not depend on how much of the text is right."""
-        match = _PARTS.fullmatch(text)
-        identity, secret = match.groups() if match else ("", "")
+        _, identity, secret = text.split("_") if re.fullmatch(PATTERN, text) else ("", "", "")
         known = next((key for key in self.keys if key.id == identity), None)
         same = hmac.compare_digest(_digest(secret), known.sha256 if known else _NO_DIGEST)
         return known if known is not None and same and not known.expired() else None
 
     def add(self, name: str, roles: Sequence[Role], expires: datetime | None = None) -> tuple[Self, str]:
-        """Return the keys with a new key, and the text of the new key, which cannot be recovered.
-
-        Raises
-        ------
-        KeysError
-            If the name is taken or invalid.
-        """
+        """Return the keys with a new one, and its text, which cannot be recovered; raises KeysError."""
         if any(key.name == name for key in self.keys):
             raise KeysError(f"A key named {name!r} exists; revoke it first ('radserve keys revoke {name}').")
         secret = secrets.token_hex(32)
@@ -116,13 +101,7 @@ class Keys(BaseModel):
         return type(self)(keys=(*self.keys, key)), f"radserve_{key.id}_{secret}"
 
     def remove(self, id_or_name: str) -> tuple[Self, Key]:
-        """Return the keys without one key, and the removed key.
-
-        Raises
-        ------
-        KeysError
-            If the key does not exist.
-        """
+        """Return the keys without one key, and the removed key; raises KeysError if it does not exist."""
         removed = next((key for key in self.keys if id_or_name in (key.id, key.name)), None)
         if removed is None:
             available = ", ".join(key.name for key in self.keys) or "none"
@@ -131,13 +110,7 @@ class Keys(BaseModel):
 
 
 def parse(text: bytes, source: str) -> Keys:
-    """Parse stored keys (JSON).
-
-    Raises
-    ------
-    KeysError
-        With the source and the problem, without any value.
-    """
+    """Parse stored keys (JSON); raises KeysError with the source and the problem, without any value."""
     try:
         return Keys.model_validate_json(text)
     except ValidationError as error:
@@ -147,13 +120,7 @@ def parse(text: bytes, source: str) -> Keys:
 
 
 def lifetime(text: str) -> timedelta:
-    """Parse the lifetime of a key: a number with h, d or w.
-
-    Raises
-    ------
-    KeysError
-        If the text is invalid.
-    """
+    """Parse the lifetime of a key, a number with h, d or w; raises KeysError."""
     match = re.fullmatch(r"([1-9]\d{0,4})([hdw])", text)
     if match is None:
         raise KeysError(f"--expires has value {text!r}; write hours, days or weeks: 12h, 90d, 52w.")

@@ -1,8 +1,5 @@
 """`/auth`: validates API keys for nginx's `auth_request`."""
 
-from __future__ import annotations
-
-from collections.abc import Mapping
 from typing import Final
 
 from prometheus_client import Counter
@@ -10,11 +7,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from radserve.auth.keyring import Keyring
+from radserve.auth.key_check import Keyring, credential
 
 AUTH: Final = Counter("radserve_auth_decisions", "Decisions of /auth, by outcome.", ["outcome"], registry=None)
-"""Labels are a few fixed outcomes, never a key, an address or a path. Defined here and not in
-`radserve.server.metrics`, because the gateway validates keys too and must stay small enough for Lambda."""
+"""Labels are a few fixed outcomes, never a key, an address or a path."""
 ROLE: Final = "X-Role-Wanted"
 """Header in which the proxy sends the required role."""
 
@@ -36,15 +32,3 @@ def route(keyring: Keyring | None) -> Route:
         return Response(status_code=204 if allowed else 403, headers={"X-Key-Id": key.id, "X-Key-Name": key.name})
 
     return Route("/auth", auth)
-
-
-def credential(headers: Mapping[str, str]) -> str:
-    """Return the client's key from `Authorization: Bearer KEY`, else from `X-API-Key: KEY`.
-
-    Parameters
-    ----------
-    headers
-        Headers with lower-case or case-insensitive names.
-    """
-    scheme, _, value = headers.get("authorization", "").partition(" ")
-    return value.strip() if scheme.lower() == "bearer" else headers.get("x-api-key", "").strip()

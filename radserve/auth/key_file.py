@@ -1,7 +1,5 @@
 """File of API keys: safe reading, and changes by one process at a time."""
 
-from __future__ import annotations
-
 import os
 import stat
 from collections.abc import Iterator, Sequence
@@ -18,13 +16,7 @@ from radserve.files import write_atomically
 
 
 def create(path: Path, name: str, roles: Sequence[Role], expires: datetime | None = None) -> str:
-    """Add a key to the file, create the file if missing, and return the key's text, which is not stored.
-
-    Raises
-    ------
-    KeysError
-        If the name is taken, or the file cannot be read or written.
-    """
+    """Add a key, create the file if missing, and return the key's text, which is not stored; raises KeysError."""
     with _locked(path):
         keys = api_keys.parse(read(path), str(path)) if path.exists() else Keys()
         keys, text = keys.add(name, roles, expires)
@@ -33,13 +25,7 @@ def create(path: Path, name: str, roles: Sequence[Role], expires: datetime | Non
 
 
 def revoke(path: Path, key: str) -> Key:
-    """Remove a key by its id or name, and return it.
-
-    Raises
-    ------
-    KeysError
-        If the key does not exist, or the file cannot be read or written.
-    """
+    """Remove a key by its id or name, and return it; raises KeysError."""
     with _locked(path):
         keys, removed = api_keys.parse(read(path), str(path)).remove(key)
         _write(path, keys)
@@ -47,15 +33,10 @@ def revoke(path: Path, key: str) -> Key:
 
 
 def read(path: Path) -> bytes:
-    """Read the file, unless other users can write it: they could add keys.
+    """Read the file; raises KeysError if that fails, or if other users can write it: they could add keys.
 
     A file that other users can read only deserves a warning (`readable_by_others`): digests of random secrets reveal
     nothing, and secrets mounted by Docker and Kubernetes are readable by all users of the container.
-
-    Raises
-    ------
-    KeysError
-        If the file is unreadable, or writable by others.
     """
     try:
         with path.open("rb") as file:

@@ -1,7 +1,5 @@
 """Builds a model's archive into the model store."""
 
-from __future__ import annotations
-
 import hashlib
 import importlib.util
 import json

@@ -1,7 +1,5 @@
 """Checkpoints of the original systems: reads them safely and fits them to a network."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final

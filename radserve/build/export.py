@@ -1,7 +1,5 @@
 """Exports a network as a program, and verifies that both compute the same."""
 
-from __future__ import annotations
-
 import warnings
 from collections.abc import Callable
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Imports the weights of a checkpoint, into a file or into a model's folder."""
 
-from __future__ import annotations
-
 import shutil
 import tempfile
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """TorchServe archives (.mar): packs them reproducibly and verifies them."""
 
-from __future__ import annotations
-
 import json
 import os
 import shutil

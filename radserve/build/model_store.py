@@ -1,7 +1,5 @@
 """Index of a model store: its archives and their checksums."""
 
-from __future__ import annotations
-
 import fcntl
 import hashlib
 from collections.abc import Iterator

@@ -1,7 +1,5 @@
 """Placeholder models with random weights, to try out everything around a model."""
 
-from __future__ import annotations
-
 import shutil
 from pathlib import Path
 from typing import Final

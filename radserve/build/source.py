@@ -1,7 +1,5 @@
 """Build sources: a model's folder with its recipe and weights."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path

@@ -1,7 +1,5 @@
 """`radserve deploy`: plan, apply, show and destroy an environment on AWS."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass

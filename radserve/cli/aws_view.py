@@ -1,7 +1,5 @@
 """Tables, lines and JSON of `radserve deploy`."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import asdict

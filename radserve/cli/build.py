@@ -1,7 +1,5 @@
 """`radserve build` and `radserve import`."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Annotated, Final
 

@@ -1,7 +1,5 @@
 """`radserve apply` and `radserve diff`: make a server match the models that a file declares."""
 
-from __future__ import annotations
-
 import sys
 from pathlib import Path
 from typing import Annotated

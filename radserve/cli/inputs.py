@@ -1,7 +1,5 @@
 """Finds the images that a command line names."""
 
-from __future__ import annotations
-
 import os
 import sys
 from collections.abc import Iterator, Sequence

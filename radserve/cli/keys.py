@@ -1,14 +1,12 @@
 """`radserve keys`: create, list and revoke API keys."""
 
-from __future__ import annotations
-
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from radserve.auth import key_file, keyring
+from radserve.auth import key_file
 from radserve.auth.api_keys import Key, Role, lifetime, parse
 from radserve.cli import terminal
 
@@ -51,7 +49,9 @@ def create(
 @app.command("list")
 def list_(*, keys: KeysOption, json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
     """List the keys with id, name, roles and dates, without their secrets."""
-    source = keyring.source(keys)
+    from radserve.auth import key_sources
+
+    source = key_sources.source(keys)
     stored = parse(source.read(), source.name)
     if json:
         typer.echo(stored.model_dump_json(indent=2, exclude={"keys": {"__all__": {"sha256"}}}))

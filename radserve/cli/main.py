@@ -3,8 +3,6 @@
 Each command is imported when it runs, so `radserve predict` starts without the packages that serving or training needs.
 """
 
-from __future__ import annotations
-
 import logging
 import sys
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """`radserve models` and `radserve audit`: show and change the versions of a running server's models."""
 
-from __future__ import annotations
-
 from typing import Annotated
 
 import typer

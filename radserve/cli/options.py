@@ -8,8 +8,6 @@ class Location:
 def verify(location: Location) -> None: ...
 """
 
-from __future__ import annotations
-
 import functools
 import inspect
 from collections.abc import Callable

@@ -1,7 +1,5 @@
 """Writes masks, overlays and heat maps of `radserve predict` as files."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass

@@ -3,8 +3,6 @@
 InvalidCallError names the option, its value and valid values.
 """
 
-from __future__ import annotations
-
 import re
 from itertools import pairwise
 from typing import Final

@@ -1,7 +1,5 @@
 """`radserve predict`: sends files and folders to a server and reports the results."""
 
-from __future__ import annotations
-
 import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -104,7 +102,7 @@ def _run(
         report.flush()
 
 
-def _warn(outcome: Outcome, warnings: set[str], bar: _Bar) -> None:
+def _warn(outcome: Outcome, warnings: set[str], bar: "_Bar") -> None:
     """Print the warning of a model once."""
     result = outcome.result
     if isinstance(result, Problem) or result.warning is None:

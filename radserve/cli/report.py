@@ -1,7 +1,5 @@
 """Writes outcomes as JSON lines or CSV to standard output."""
 
-from __future__ import annotations
-
 import csv
 import io
 import json

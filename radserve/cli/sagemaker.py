@@ -3,8 +3,6 @@
 https://docs.aws.amazon.com/sagemaker/latest/dg/your-algorithms-inference-code.html
 """
 
-from __future__ import annotations
-
 import json
 import shutil
 import tempfile

@@ -1,7 +1,5 @@
 """Writes outcomes as a table to standard output."""
 
-from __future__ import annotations
-
 from typing import Final
 
 from rich.table import Table as RichTable

@@ -1,7 +1,5 @@
 """Consoles, tables and readable numbers."""
 
-from __future__ import annotations
-
 import json
 import sys
 from collections.abc import Iterable, Mapping

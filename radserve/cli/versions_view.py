@@ -1,7 +1,5 @@
 """Prints models, rollouts, changes and the audit log: tables and lines for people, JSON for programs."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Final, TypeVar

@@ -4,8 +4,6 @@ Both are separate programs. The gateway is stopped first, so that it never forwa
 the server finishes its requests.
 """
 
-from __future__ import annotations
-
 import asyncio
 import logging
 import os

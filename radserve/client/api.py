@@ -1,7 +1,5 @@
 """Detects whether a URL belongs to a server or to a gateway, whose paths begin with /api."""
 
-from __future__ import annotations
-
 import threading
 from http import HTTPStatus
 from typing import Final, Literal
@@ -36,13 +34,7 @@ class ApiDetector:
 
     @property
     def is_gateway(self) -> bool:
-        """Whether the URL belongs to a gateway.
-
-        Raises
-        ------
-        RejectedRequestError, ServerFailedError, UnreachableError, ResponseTimeoutError, InvalidResponseError
-            If /live gives no conclusive response.
-        """
+        """Whether the URL belongs to a gateway; raises a ClientError if /live gives no conclusive response."""
         with self._lock:
             if self._api == "auto":
                 self._api = self._detect()

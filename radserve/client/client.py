@@ -1,7 +1,5 @@
 """HTTP client for predictions, explanations and the history of a gateway."""
 
-from __future__ import annotations
-
 import base64
 import hashlib
 import json
@@ -56,7 +54,7 @@ class Client:
     connect timeout, and the statuses 429, 502 and 503. The pauses double, with jitter; Retry-After is honoured. A
     *read* timeout is not repeated: the server may still be working on the request. Increase the timeout instead.
 
-    Inconsistent responses, and responses about another model or image, raise `InvalidResponseError`.
+    `version` None is the server's default version. An image is its encoded bytes or a path.
 
     Parameters
     ----------
@@ -79,7 +77,15 @@ class Client:
     Raises
     ------
     InvalidCallError
-        If an argument is invalid.
+        By every method: an argument is invalid.
+    RejectedRequestError
+        By every request: the server rejects the image or the request (4xx); the detail says why.
+    ServerFailedError
+        The server fails (5xx), also after retries.
+    UnreachableError, ResponseTimeoutError
+        No response arrives, or not in time.
+    InvalidResponseError
+        The response is malformed, inconsistent, or about another model or image.
 
     Examples
     --------
@@ -117,42 +123,14 @@ class Client:
         self._transport.close()
 
     def predict(self, name: str, image: bytes | Path, version: str | None = None) -> Prediction | Segmentation:
-        """Send one image.
-
-        Parameters
-        ----------
-        name, version
-            Model and version; the server's default version if None.
-        image
-            Encoded image, or its file.
-
-        Returns
-        -------
-        Prediction or Segmentation
-            By the model's task, which `.task` names; common attributes are in `radserve.schema.ImageResult`.
-
-        Raises
-        ------
-        RejectedRequestError
-            If the server rejects the image or the request (4xx); the detail says why.
-        ServerFailedError
-            If the server fails (5xx), also after retries.
-        UnreachableError, ResponseTimeoutError
-            If no response arrives, or not in time.
-        InvalidResponseError
-            If the response is malformed, inconsistent, or about another model or image.
-        InvalidCallError
-            If the name or version is invalid.
-        OSError
-            If the file cannot be read.
-        """
+        """Send one image; the class of the result depends on the model's task, which `.task` names."""
         content, path = self._read(image), self._path("predictions", name, version)
         return validation.result(self._post(path, content), RequestedImage(name, version, _sha256(content)))
 
     def explain(self, name: str, image: bytes | Path, version: str | None = None) -> Explanation:
         """Send one image to a classifier, and return the result with a heat map of what influenced it.
 
-        Raises as `predict` does; status 404 if the model is not a classifier.
+        Raises RejectedRequestError with status 404 if the model is not a classifier.
         """
         content, path = self._read(image), self._path("explanations", name, version)
         return validation.explanation(self._post(path, content), RequestedImage(name, version, _sha256(content)))
@@ -167,7 +145,9 @@ class Client:
         view: View = "overlay",
         size: Image | None = None,
     ) -> bytes:
-        """Return a result as a picture for display; it carries neither label nor model.
+        """Return a result as a picture (PNG) for display; it carries neither label nor model.
+
+        Raises RejectedRequestError with status 406 if the model has no such view.
 
         Parameters
         ----------
@@ -179,16 +159,6 @@ class Client:
             `mask` or `map` alone, or `overlay` for the image with it.
         size
             Image of a result; a picture with another size is invalid.
-
-        Returns
-        -------
-        bytes
-            A complete PNG file.
-
-        Raises
-        ------
-        RejectedRequestError
-            With status 406 if the model has no such view; other errors as `predict` raises them.
         """
         content, path = self._read(image), self._path(of, name, version)
         headers = {"Content-Type": _BINARY, "Accept": f"image/png;view={view}"}
@@ -199,12 +169,7 @@ class Client:
     ) -> list[Prediction | Segmentation | RejectedImage]:
         """Send several images, in as few requests as the default limits of a server allow.
 
-        Returns
-        -------
-        list
-            One entry per image, in order; `RejectedImage` for an image that the server rejects.
-
-        Raises as `predict` does, except for single rejected images.
+        Returns one entry per image, in order; `RejectedImage` for an image that the server rejects.
         """
         results: list[Prediction | Segmentation | RejectedImage] = []
         for batch in _batches(self._read(image) for image in images):
@@ -222,8 +187,6 @@ class Client:
         """Send the slices of one examination to a segmentation model, and return masks and volume.
 
         The slices are sent in one request; the server rejects more than its limits allow.
-
-        Raises as `predict` does; InvalidResponseError if the model is not a segmentation model.
         """
         images = [self._read(image) for image in slices]
         if not images:
@@ -242,17 +205,18 @@ class Client:
     ) -> Iterator[HistoryEntry]:
         """Iterate over the history of a gateway, newest first; pages are requested on demand.
 
+        Raises RejectedRequestError with status 404 if nothing is stored, and InvalidCallError without a gateway.
+
         Parameters
         ----------
         since, until
             Start (inclusive) and end (exclusive), with time zones.
         text
             Part of the file name, of the id or of the image's checksum.
-
-        Raises as `predict` does; status 404 if the gateway stores no results, InvalidCallError without a gateway.
         """
         self._require_gateway()
-        return history.find(self._transport, model=model, label=label, since=since, until=until, text=text)
+        filters = {"model": model, "label": label, "since": since, "until": until, "text": text}
+        return history.find(self._transport, filters)
 
     def result(self, identifier: str) -> HistoryEntry:
         """Return one result from the history of a gateway; raises as `results` does."""
@@ -267,15 +231,8 @@ class Client:
     def ready(self, health_url: str | None = None) -> Readiness:
         """Return whether requests would be answered; not repeated.
 
-        Parameters
-        ----------
-        health_url
-            URL of `radserve serve --health-port`, with or without `/ready`. Not needed for a gateway or proxy.
-
-        Raises
-        ------
-        UnreachableError, ResponseTimeoutError, InvalidResponseError, InvalidCallError
-            If no valid response arrives.
+        `health_url` is that of `radserve serve --health-port`, with or without `/ready`; not needed for a gateway or
+        proxy.
         """
         url = parse_url(health_url or f"{self.url.rstrip('/')}/ready")
         url = url if url.path.endswith("/ready") else url.join("/ready")

@@ -1,7 +1,5 @@
 """Runs a function on many items in parallel and returns results in order."""
 
-from __future__ import annotations
-
 import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterable

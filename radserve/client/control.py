@@ -1,7 +1,5 @@
 """Client of a server's control API, over its unix socket or the management port of the proxy."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from http import HTTPStatus
 from pathlib import Path
@@ -43,23 +41,9 @@ _Query = Mapping[str, str | int | bool | None]
 
 
 class Control:
-    """Reads and changes the versions that a server serves.
+    """Reads and changes the versions that a server serves; `where` names it in errors.
 
-    Reading is repeated after transient failures; a change never is.
-
-    Parameters
-    ----------
-    http
-        Client with the base URL and the headers that identify the caller.
-    where
-        Name of the server in errors.
-
-    Raises
-    ------
-    RejectedRequestError, ServerFailedError
-        By every method, if the server rejects the request.
-    UnreachableError, ResponseTimeoutError, InvalidResponseError
-        By every method, if no valid response arrives.
+    Reading is repeated after transient failures; a change never is. Every method raises ClientErrors.
     """
 
     def __init__(self, http: httpx.Client, where: str) -> None:
@@ -79,18 +63,7 @@ class Control:
 
     @classmethod
     def over_url(cls, url: str, key: str | None, cacert: Path | None) -> Self:
-        """Connect to the management port of the proxy, with an API key that has the role manage.
-
-        Parameters
-        ----------
-        cacert
-            PEM file of the authority that signed the certificate, if the system does not trust it.
-
-        Raises
-        ------
-        InvalidCallError
-            If a parameter is invalid.
-        """
+        """Connect to the management port of the proxy with a key of the role manage; `cacert` is a PEM file."""
         return cls(http_client(url, _CHANGE_TIMEOUT, key, cacert), url)
 
     def __enter__(self) -> Self:

@@ -1,7 +1,5 @@
 """Finds the control socket of a running server."""
 
-from __future__ import annotations
-
 import os
 import pwd
 import socket
@@ -20,15 +18,7 @@ _TIMEOUT: Final = 2.0
 
 
 def find() -> Path:
-    """Return the control socket of the only running server of this user.
-
-    Raises
-    ------
-    UnreachableError
-        If no server is running.
-    InvalidCallError
-        If several are running.
-    """
+    """Return the control socket of the only server of this user; raises UnreachableError or InvalidCallError."""
     folder = Path(tempfile.gettempdir())
     sockets = sorted(path for path in folder.glob(_PATTERN) if _is_own(path))
     running = [path for path in sockets if _is_listening(path)]

@@ -1,8 +1,6 @@
 """Reads and deletes results in the history of a gateway."""
 
-from __future__ import annotations
-
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import datetime
 from http import HTTPStatus
 from typing import Final
@@ -17,19 +15,9 @@ _ID_CHARACTERS: Final = frozenset("0123456789abcdef-")
 _PAGE_SIZE: Final = "200"
 
 
-def find(
-    transport: Transport,
-    *,
-    model: str | None,
-    label: str | None,
-    since: datetime | None,
-    until: datetime | None,
-    text: str | None,
-) -> Iterator[HistoryEntry]:
+def find(transport: Transport, filters: Mapping[str, str | datetime | None]) -> Iterator[HistoryEntry]:
     """Yield matching results, newest first; requests a page when the previous one is consumed."""
-    filters = {"model": model, "label": label, "text": text}
-    filters |= {"since": _timestamp("since", since), "until": _timestamp("until", until)}
-    query = {key: value for key, value in filters.items() if value is not None} | {"limit": _PAGE_SIZE}
+    query = {name: _text(name, value) for name, value in filters.items() if value is not None} | {"limit": _PAGE_SIZE}
     while True:
         page = validate(HistoryPage, response.document(transport.request("GET", "api/results", params=query)))
         yield from page.results
@@ -57,9 +45,9 @@ def _path(identifier: str) -> str:
     return f"api/results/{identifier}"
 
 
-def _timestamp(name: str, value: datetime | None) -> str | None:
-    if value is None:
-        return None
+def _text(name: str, value: str | datetime) -> str:
+    if isinstance(value, str):
+        return value
     if value.tzinfo is None:
         raise InvalidCallError(f"{name} has value {value}, which has no time zone.")
     return value.isoformat()

@@ -1,7 +1,5 @@
 """Reads HTTP responses: a JSON document, a picture, or the error that a status stands for."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -24,15 +22,7 @@ from radserve.schema.prediction import Image
 
 @dataclass(frozen=True)
 class Advice:
-    """What to do about failures that the server itself does not explain.
-
-    Attributes
-    ----------
-    timeout, unreachable
-        If the server does not respond in time, or cannot be reached.
-    statuses
-        Status -> cause and remedy.
-    """
+    """What to do about failures that the server itself does not explain; by status, or without a response."""
 
     timeout: str
     unreachable: str
@@ -79,15 +69,7 @@ def failure(error: httpx.HTTPError, where: str, advice: Advice = INFERENCE) -> C
 
 
 def document(response: httpx.Response) -> Any:
-    """Return the JSON document of a response with status 200.
-
-    Raises
-    ------
-    RejectedRequestError, ServerFailedError
-        If the status is 4xx or 5xx.
-    InvalidResponseError
-        If the status is another one, or the body is not JSON.
-    """
+    """Return the JSON of a response with status 200; raises ProblemError for 4xx and 5xx, or InvalidResponseError."""
     _require_ok(response)
     return parse(response)
 
@@ -126,13 +108,7 @@ def _details(response: httpx.Response, advice: Mapping[int, str]) -> tuple[str, 
 
 
 def parse(response: httpx.Response) -> Any:
-    """Return the JSON document of a response with any status.
-
-    Raises
-    ------
-    InvalidResponseError
-        If the body is not JSON.
-    """
+    """Return the JSON document of a response with any status; raises InvalidResponseError."""
     _require_type(response, "application/json")
     try:
         return json.loads(response.content, parse_constant=_reject_constant)
@@ -141,18 +117,7 @@ def parse(response: httpx.Response) -> Any:
 
 
 def picture(response: httpx.Response, size: Image | None) -> bytes:
-    """Return the PNG of a response after checking that it is complete.
-
-    Parameters
-    ----------
-    size
-        Image whose size the PNG must have, if known.
-
-    Raises
-    ------
-    RejectedRequestError, ServerFailedError, InvalidResponseError
-        See `document`.
-    """
+    """Return the PNG of a response if it is complete and has the size of an image; raises as `document` does."""
     _require_ok(response)
     _require_type(response, "image/png")
     try:

@@ -1,7 +1,5 @@
 """Repeats requests after transient failures."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -25,23 +23,10 @@ class _TransientStatusError(Exception):
 
 
 def send(request: Callable[[], httpx.Response], retries: int) -> httpx.Response:
-    """Send a request, and repeat it after a transient failure.
+    """Send a request, and repeat it after a transient failure; raises httpx.HTTPError if no response arrived.
 
-    Pauses double from 0.25 to 8 seconds, with jitter, unless the server sends Retry-After.
-
-    Parameters
-    ----------
-    retries
-        Maximum number of repetitions.
-
-    Returns
-    -------
-    The first response without a transient status, or the last response.
-
-    Raises
-    ------
-    httpx.HTTPError
-        If no response arrived.
+    Pauses double from 0.25 to 8 seconds, with jitter, unless the server sends Retry-After. Returns the first response
+    without a transient status, or the last response.
     """
     try:
         for attempt in stamina.retry_context(
@@ -58,17 +43,10 @@ def send(request: Callable[[], httpx.Response], retries: int) -> httpx.Response:
 
 def _backoff(error: Exception) -> bool | float:
     """Decide whether to repeat a request, and after how many seconds if the server says so."""
-    if not isinstance(error, _TransientStatusError):
-        return is_safe(error)
+    if not isinstance(error, _TransientStatusError):  # after other errors, the request may still occupy the server
+        return isinstance(error, httpx.ConnectTimeout | httpx.NetworkError | httpx.RemoteProtocolError)
     seconds = retry_after(error.response.headers.get("Retry-After"))
-    if seconds is None or seconds > MAX_RETRY_AFTER:
-        return seconds is None
-    return seconds or True
-
-
-def is_safe(error: Exception) -> bool:
-    """Return whether a failed request no longer occupies the server, so that it can be repeated."""
-    return isinstance(error, httpx.ConnectTimeout | httpx.NetworkError | httpx.RemoteProtocolError)
+    return True if not seconds else seconds <= MAX_RETRY_AFTER and seconds
 
 
 def retry_after(header: str | None) -> float | None:

@@ -1,7 +1,5 @@
 """Sends requests to one server."""
 
-from __future__ import annotations
-
 import ssl
 from pathlib import Path
 from typing import Any, Final
@@ -19,15 +17,7 @@ _LOOPBACK: Final = ("127.0.0.1", "::1", "localhost")
 
 
 class Transport:
-    """Connections to one server.
-
-    Parameters
-    ----------
-    where
-        Name of the server in errors.
-    retries
-        Maximum number of repetitions of a request.
-    """
+    """Connections to one server; `where` names it in errors."""
 
     def __init__(self, http: httpx.Client, where: str, retries: int, advice: Advice = INFERENCE) -> None:
         self.where = where
@@ -40,22 +30,7 @@ class Transport:
         self._http.close()
 
     def request(self, method: str, url: str | httpx.URL, *, repeat: bool = True, **options: Any) -> httpx.Response:
-        """Send a request.
-
-        Parameters
-        ----------
-        url
-            Path below the base URL, or an absolute URL.
-        repeat
-            Repeat the request after transient failures.
-        options
-            Further arguments of `httpx.Client.request`.
-
-        Raises
-        ------
-        UnreachableError, ResponseTimeoutError, InvalidResponseError
-            If no response arrived.
-        """
+        """Send a request to a path or URL, repeated after transient failures; raises ClientError without a response."""
         try:
             return retry.send(lambda: self._http.request(method, url, **options), self._retries if repeat else 0)
         except httpx.HTTPError as error:
@@ -64,20 +39,7 @@ class Transport:
 
 
 def http_client(url: str, timeout: float | httpx.Timeout, key: str | None, cacert: Path | None) -> httpx.Client:
-    """Open a client for a base URL.
-
-    Parameters
-    ----------
-    timeout
-        Seconds to wait for a response, or all timeouts.
-    cacert
-        PEM file of the authority that signed the server's certificate.
-
-    Raises
-    ------
-    InvalidCallError
-        If a parameter is invalid.
-    """
+    """Open a client that trusts `cacert` (PEM) or the system's certificates; raises InvalidCallError."""
     base = parse_url(url)
     if not isinstance(timeout, httpx.Timeout):
         if not timeout > 0:
@@ -94,13 +56,7 @@ def http_client(url: str, timeout: float | httpx.Timeout, key: str | None, cacer
 
 
 def parse_url(url: str) -> httpx.URL:
-    """Parse the URL of a server.
-
-    Raises
-    ------
-    InvalidCallError
-        If it is not an http or https URL.
-    """
+    """Parse the URL of a server; raises InvalidCallError if it is not an http or https URL."""
     try:
         parsed = httpx.URL(url)
     except httpx.InvalidURL as error:

@@ -1,7 +1,5 @@
 """Validates response documents and checks that they belong to the request."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, TypeVar
@@ -33,24 +31,12 @@ class RequestedImage:
 
 
 def validate(model: type[M], document: object) -> M:
-    """Validate a document.
-
-    Raises
-    ------
-    InvalidResponseError
-        If it is malformed or inconsistent.
-    """
+    """Validate a document; raises InvalidResponseError if it is malformed or inconsistent."""
     return _validate(TypeAdapter(model), document)
 
 
 def result(document: object, request: RequestedImage) -> Prediction | Segmentation:
-    """Validate the response to one image.
-
-    Raises
-    ------
-    InvalidResponseError
-        If it is malformed or inconsistent, or belongs to another model or image than the request.
-    """
+    """Validate the response to one image, its model and its image; raises InvalidResponseError."""
     if isinstance(document, dict) and "predictions" in document:
         raise _invalid("it holds results of several images; use predict_series for a zip of slices")
     return _matching(_validate(RESULT, document), request)

@@ -1,7 +1,5 @@
 """Resource types that cost money and the unit of their price. For prices, which differ by region, see AWS' own page."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any, Final
 

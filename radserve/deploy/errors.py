@@ -1,7 +1,5 @@
 """Errors of `radserve deploy`."""
 
-from __future__ import annotations
-
 from radserve.errors import RadServeError
 
 

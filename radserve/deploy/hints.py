@@ -1,7 +1,5 @@
 """Advice for reasons that AWS gives for a failure."""
 
-from __future__ import annotations
-
 import re
 from typing import Final
 

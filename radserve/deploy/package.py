@@ -1,7 +1,5 @@
 """Lambda package of the front: its key in the bucket is its checksum, so a changed package is a changed stack."""
 
-from __future__ import annotations
-
 import base64
 import hashlib
 import zipfile

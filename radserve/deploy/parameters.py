@@ -1,7 +1,5 @@
 """Values of a stack's parameters: from the settings, from outputs of earlier stacks, or defaults."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType

@@ -1,7 +1,5 @@
 """Plan for an environment: what would change in each stack, and applying it."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final, Literal

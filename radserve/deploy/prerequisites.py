@@ -1,7 +1,5 @@
 """Prerequisites of a server's stack: checked, and pinned to exact versions, before anything is created."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field

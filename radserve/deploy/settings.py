@@ -1,7 +1,5 @@
 """Settings of an environment: a YAML file and changes from the command line."""
 
-from __future__ import annotations
-
 from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self, get_args

@@ -1,7 +1,5 @@
 """Teardown of an environment, in the reverse order of its creation, with the data that outlive a stack."""
 
-from __future__ import annotations
-
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass

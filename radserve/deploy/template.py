@@ -1,7 +1,5 @@
 """CloudFormation templates: parameters, conditions and rules, evaluated before AWS receives a request."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -9,8 +9,6 @@ have sent a request. Therefore a socket filter first drops every SYN until the p
 connections. A client that connects meanwhile retransmits its SYN after a second (RFC 6298, section 2.1) and is refused.
 """
 
-from __future__ import annotations
-
 import ctypes
 import errno
 import os
@@ -19,13 +17,11 @@ import struct
 import time
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Final
 
-_SYS_PIDFD_GETFD: Final = 438
-"""The same number on every architecture."""
-_TCP_LISTEN: Final = "0A"
-"""TCP_LISTEN in /proc/net/tcp."""
+import psutil
+
+_SYS_PIDFD_GETFD: Final = 438  # the same number on every architecture
 _SO_ATTACH_FILTER: Final = 26
 _DROP_SYN: Final = (
     (0x30, 0, 0, 13),  # load the flags byte; the filter of a TCP socket sees segments from their header on
@@ -36,41 +32,38 @@ _DROP_SYN: Final = (
 """A classic BPF program (socket(7)): code, jump if true, jump if false, value."""
 _TCPI_UNACKED: Final = 24
 """Offset of `tcpi_unacked` in TCP_INFO: for a listening socket, the number of connections waiting to be accepted."""
-_ACCEPT_TIMEOUT: Final = 2.0
-"""Seconds for the process to accept them; a process that takes longer hangs."""
+_ACCEPT_TIMEOUT: Final = 2.0  # seconds for the process to accept them; a process that takes longer hangs
 
 
 def stop_listening(pid: int, port: int) -> None:
-    """Make the kernel refuse new connections to a port of a child process.
+    """Make the kernel refuse new connections to a port of a child process, once it has accepted the waiting ones.
 
-    Waits up to two seconds until the process has accepted the waiting connections.
-
-    Raises
-    ------
-    OSError
-        If the process does not listen on the port, or the kernel forbids it (for example by a seccomp profile).
+    OSError: it does not listen on the port, or the kernel forbids it (for example by a seccomp profile).
     """
-    inodes = {inode for inode, listening in _listening().items() if listening == port}
-    for descriptor in _descriptors(pid, inodes):
+    descriptors = [descriptor for descriptor, listening in _listening(pid) if listening == port]
+    if not descriptors:
+        raise OSError(errno.ENOTCONN, f"process {pid} does not listen on port {port}")
+    for descriptor in descriptors:
         with _duplicate(pid, descriptor) as listener:
             _wait_until_accepted(listener)
             listener.shutdown(socket.SHUT_RDWR)
-        return
-    raise OSError(errno.ENOTCONN, f"process {pid} does not listen on port {port}")
 
 
 def stop_listening_except(pid: int, ports: Collection[int]) -> None:
-    """Make the kernel refuse new connections to all other ports of a child process.
+    """Make the kernel refuse new connections to all other ports of a child process; OSError if it forbids that."""
+    for descriptor, port in _listening(pid):
+        if port not in ports:
+            with _duplicate(pid, descriptor) as listener:
+                listener.shutdown(socket.SHUT_RDWR)
 
-    Raises
-    ------
-    OSError
-        If the kernel forbids it.
-    """
-    inodes = {inode for inode, listening in _listening().items() if listening not in ports}
-    for descriptor in _descriptors(pid, inodes):
-        with _duplicate(pid, descriptor) as listener:
-            listener.shutdown(socket.SHUT_RDWR)
+
+def _listening(pid: int) -> list[tuple[int, int]]:
+    """Return descriptor and port of each listening TCP socket of a process."""
+    try:
+        connections = psutil.Process(pid).net_connections("tcp")
+    except psutil.Error as error:
+        raise OSError(errno.ESRCH, str(error)) from error
+    return [(item.fd, item.laddr.port) for item in connections if item.status == psutil.CONN_LISTEN]
 
 
 @contextmanager
@@ -102,25 +95,3 @@ def _wait_until_accepted(listener: socket.socket) -> None:
 def _waiting(listener: socket.socket) -> int:
     info = listener.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 64)
     return int(struct.unpack_from("@I", info, _TCPI_UNACKED)[0])
-
-
-def _listening() -> dict[str, int]:
-    """Return the ports of all listening TCP sockets by inode."""
-    lines = [line for name in ("tcp", "tcp6") for line in _lines(Path("/proc/net") / name)]
-    fields = [line.split() for line in lines]
-    return {item[9]: int(item[1].rpartition(":")[2], 16) for item in fields if item[3] == _TCP_LISTEN}
-
-
-def _lines(path: Path) -> list[str]:
-    return path.read_text(encoding="ascii").splitlines()[1:] if path.exists() else []
-
-
-def _descriptors(pid: int, inodes: Collection[str]) -> Iterator[int]:
-    """Find the descriptors of a process that refer to the given sockets."""
-    for link in Path(f"/proc/{pid}/fd").iterdir():
-        try:
-            target = str(link.readlink())
-        except FileNotFoundError:
-            continue
-        if target.removeprefix("socket:[").removesuffix("]") in inodes:
-            yield int(link.name)

@@ -1,7 +1,5 @@
 """Addresses and ports to listen on."""
 
-from __future__ import annotations
-
 import ipaddress
 import socket
 from collections.abc import Mapping
@@ -10,13 +8,7 @@ from radserve.errors import ServeError
 
 
 def parse_address(host: str, option: str = "--host") -> ipaddress.IPv4Address | ipaddress.IPv6Address:
-    """Parse an IP address or `localhost`.
-
-    Raises
-    ------
-    ServeError
-        For any other host name: what it resolves to may change.
-    """
+    """Parse an IP address or `localhost`; reject any other host name, because what it resolves to may change."""
     try:
         return ipaddress.ip_address("127.0.0.1" if host == "localhost" else host)
     except ValueError as error:
@@ -24,18 +16,7 @@ def parse_address(host: str, option: str = "--host") -> ipaddress.IPv4Address | 
 
 
 def require_free(ports: Mapping[str, tuple[str, int]]) -> None:
-    """Check that ports are free; TorchServe and nginx would report a conflict only in their logs.
-
-    Parameters
-    ----------
-    ports
-        Host and port by the option that chooses the port.
-
-    Raises
-    ------
-    ServeError
-        If a port is in use or chosen twice.
-    """
+    """Check that ports, by option, are free and differ; TorchServe and nginx would report a conflict only in a log."""
     options: dict[int, str] = {}
     for option, (host, port) in ports.items():
         if port in options:

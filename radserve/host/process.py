@@ -1,7 +1,5 @@
 """Child processes: start, and stop with all their descendants."""
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import ctypes

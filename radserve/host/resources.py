@@ -1,7 +1,5 @@
 """CPU cores available to this process, and their division among workers."""
 
-from __future__ import annotations
-
 import math
 import os
 from dataclasses import dataclass
@@ -31,16 +29,6 @@ class WorkerPlan:
 
 
 def plan(models: int, available: int, workers: int | None = None) -> WorkerPlan:
-    """Divide the cores among models and workers so that there is one thread per core.
-
-    Parameters
-    ----------
-    models
-        Number of models, at least 1.
-    available
-        Number of cores.
-    workers
-        Workers per model; None to derive it.
-    """
+    """Divide the available cores among models and their workers so that there is one thread per core."""
     workers = workers or min(_MAX_WORKERS, max(1, available // models))
     return WorkerPlan(workers, max(1, available // (models * workers)))

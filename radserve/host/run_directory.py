@@ -1,7 +1,5 @@
 """Run directory: files and sockets of one running server, shared with its proxy."""
 
-from __future__ import annotations
-
 import contextlib
 import fcntl
 import os
@@ -10,7 +8,6 @@ import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -18,78 +15,26 @@ from filelock import FileLock, Timeout
 
 from radserve.errors import ServeError
 
-_MAX_SOCKET_PATH: Final = 107
-"""Longest path of a unix socket, in bytes (sun_path in unix(7))."""
+_MAX_SOCKET_PATH: Final = 107  # longest path of a unix socket, in bytes (sun_path in unix(7))
 
 
-@dataclass(frozen=True)
 class RunDirectory:
-    """Paths in the directory of one run.
+    """Paths in the directory of one run. Nothing is written elsewhere, so the root file system may be read-only."""
 
-    TorchServe and nginx write only below it, so the root file system may be read-only.
-    """
-
-    folder: Path
-
-    @property
-    def management(self) -> Path:
-        """Unix socket of TorchServe's management API."""
-        return self.folder / "management.sock"
-
-    @property
-    def busy(self) -> Path:
-        """Lock file of busy workers; see `handlers.worker.BUSY`."""
-        return self.folder / "busy"
-
-    @property
-    def closing(self) -> Path:
-        """Flag file of a drain; see `handlers.worker.CLOSING`."""
-        return self.folder / "closing"
-
-    @property
-    def ready(self) -> Path:
-        """Flag file that exists while the proxy may forward requests: from readiness to the end of the drain delay."""
-        return self.folder / "ready"
-
-    @property
-    def control(self) -> Path:
-        """Unix socket of the supervisor's control API."""
-        return self.folder / "control.sock"
-
-    @property
-    def traffic(self) -> Path:
-        """Unix datagram socket for access events; see `radserve.proxy.access_events`."""
-        return self.folder / "traffic.sock"
-
-    @property
-    def routing(self) -> Path:
-        """Link to the traffic-split tables; see `radserve.proxy.traffic_split`."""
-        return self.folder / "routing"
-
-    @property
-    def versions(self) -> Path:
-        """Folder with one subfolder per version, to which the tables link."""
-        return self.folder / "versions"
-
-    @property
-    def configuration(self) -> Path:
-        """TorchServe's configuration."""
-        return self.folder / "config.properties"
-
-    @property
-    def proxy(self) -> Path:
-        """Folder of the proxy."""
-        return self.folder / "front"
-
-    @property
-    def proxy_lock(self) -> Path:
-        """Lock file that is locked while a proxy runs; see `proxy_running`."""
-        return self.folder / "front.lock"
-
-    @property
-    def certificate(self) -> Path:
-        """Copy of the certificate that the proxy serves, without its key."""
-        return self.proxy / "certificate.pem"
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.management = folder / "management.sock"  # unix socket of TorchServe's management API
+        self.control = folder / "control.sock"  # unix socket of the supervisor's control API
+        self.traffic = folder / "traffic.sock"  # unix datagram socket; see `radserve.proxy.access_events`
+        self.configuration = folder / "config.properties"  # of TorchServe
+        self.busy = folder / "busy"  # lock file of busy workers; see `handlers.worker.BUSY`
+        self.closing = folder / "closing"  # flag file of a drain; see `handlers.worker.CLOSING`
+        self.ready = folder / "ready"  # flag file: the proxy may forward requests, until the end of the drain delay
+        self.routing = folder / "routing"  # link to the traffic-split tables; see `radserve.proxy.traffic_split`
+        self.versions = folder / "versions"  # one subfolder per version, to which these tables link
+        self.proxy = folder / "front"  # folder of the proxy
+        self.proxy_lock = folder / "front.lock"  # locked while a proxy runs; see `proxy_running`
+        self.certificate = self.proxy / "certificate.pem"  # copy of the one in use, which may differ from a renewed one
 
     def prepare(self) -> None:
         """Create the folders and files that TorchServe expects, and remove those of a killed run."""
@@ -105,26 +50,18 @@ class RunDirectory:
 
 @contextmanager
 def opened(folder: Path | None) -> Iterator[RunDirectory]:
-    """Open a run directory for exclusive use; None creates a temporary one.
-
-    Raises
-    ------
-    ServeError
-        If other users can enter it, another server uses it, or it is mounted noexec.
-    """
-    if folder is None:
-        with tempfile.TemporaryDirectory(prefix="radserve-") as name:
-            _require_executable(Path(name))
-            yield RunDirectory(Path(name))
-        return
-    run_directory = RunDirectory(folder.absolute())
-    require_private(run_directory)
-    _require_executable(run_directory.folder)
+    """Open a run directory for exclusive use; None creates a temporary one."""
     with contextlib.ExitStack() as stack:
-        try:
-            stack.enter_context(FileLock(run_directory.folder / "lock", timeout=0))
-        except Timeout as error:
-            raise ServeError(f"--runtime {folder}: in use by another server; choose another folder.") from error
+        if folder is None:
+            run_directory = RunDirectory(Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="radserve-"))))
+        else:
+            run_directory = RunDirectory(folder.absolute())
+            require_private(run_directory)
+            try:
+                stack.enter_context(FileLock(run_directory.folder / "lock", timeout=0))
+            except Timeout as error:
+                raise ServeError(f"--runtime {folder}: in use by another server; choose another folder.") from error
+        _require_executable(run_directory.folder)
         yield run_directory
 
 
@@ -142,13 +79,7 @@ def proxy_running(run_directory: RunDirectory) -> bool:
 
 
 def require_private(run_directory: RunDirectory) -> None:
-    """Create the folder for this user only: access to the management socket is control of the server.
-
-    Raises
-    ------
-    ServeError
-        If the folder cannot be created, other users can enter it, or its path is too long for a socket.
-    """
+    """Create the folder for this user only: access to the management socket is control of the server."""
     folder = run_directory.folder
     if len(os.fsencode(run_directory.management)) > _MAX_SOCKET_PATH:
         raise ServeError(f"--runtime {folder}: the path is too long for a unix socket; choose a shorter one.")

@@ -3,8 +3,6 @@
 nginx never waits for the reader: it drops a datagram when the socket's queue (ten datagrams) is full.
 """
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import logging
@@ -13,7 +11,7 @@ import re
 import socket
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Self
 
@@ -26,31 +24,21 @@ _LINE: Final = re.compile(
     rb"(?P<seconds>\d{1,9}\.\d{3}|-)\n?"
 )
 _MAX_DATAGRAM: Final = 1024
-_MAX_BATCH: Final = 256
-"""Datagrams that are read before other tasks run."""
-_CLIENT_CLOSED: Final = 499
-"""Status that nginx logs when the client disconnected."""
+_MAX_BATCH: Final = 256  # datagrams that are read before other tasks run
+_MAX_VERSIONS: Final = 1000  # bound on memory: clients may request arbitrary version numbers
+_STEP: Final = 1.02  # ratio of the upper bounds of two successive latency bins
+_CLIENT_CLOSED: Final = 499  # status that nginx logs when the client disconnected
 
 
 @dataclass(frozen=True)
 class AccessEvent:
-    """One request that was forwarded to TorchServe.
-
-    Attributes
-    ----------
-    pinned
-        The client chose the version by its path.
-    status
-        HTTP status; 499 if the client disconnected before the response.
-    seconds
-        Time until the last byte of TorchServe's response; None if TorchServe was not reached.
-    """
+    """One request that was forwarded to TorchServe."""
 
     model: str
     version: str
-    pinned: bool
-    status: int
-    seconds: float | None
+    pinned: bool  # the client chose the version by its path
+    status: int  # 499 if the client disconnected before the response
+    seconds: float | None  # until the last byte of TorchServe's response; None if TorchServe was not reached
 
 
 def parse(line: bytes) -> AccessEvent | None:
@@ -64,13 +52,7 @@ def parse(line: bytes) -> AccessEvent | None:
 
 
 class AccessEvents:
-    """Async context manager that receives datagrams and passes each event to an observer.
-
-    Attributes
-    ----------
-    malformed
-        Number of malformed datagrams.
-    """
+    """Async context manager that receives datagrams, passes each event to an observer and counts malformed ones."""
 
     def __init__(self, path: Path, observer: Callable[[AccessEvent], None]) -> None:
         self._path = path
@@ -111,55 +93,14 @@ class AccessEvents:
             logger.warning("%s: malformed access-log datagram ignored", self._path)
 
 
-class TrafficWindow:
-    """Statistics of the requests to each version since the last `clear`.
-
-    Requests that chose their version by path are left out, because their images may differ from those of other clients.
-    """
-
-    _MAX_VERSIONS: Final = 1000
-    """Bound on memory: clients may request arbitrary version numbers."""
-
-    def __init__(self) -> None:
-        self._tallies: dict[tuple[str, str], Tally] = {}
-
-    def add(self, event: AccessEvent) -> None:
-        """Count a request."""
-        key = event.model, event.version
-        if event.pinned or (key not in self._tallies and len(self._tallies) >= self._MAX_VERSIONS):
-            return
-        self._tallies.setdefault(key, Tally()).add(event)
-
-    def tally(self, model: str, version: str) -> Tally:
-        """Return the statistics of one version."""
-        return self._tallies.get((model, version)) or Tally()
-
-    def clear(self, model: str | None = None) -> None:
-        """Reset the statistics of one model, or of all."""
-        self._tallies = {} if model is None else {key: it for key, it in self._tallies.items() if key[0] != model}
-
-
+@dataclass
 class Tally:
-    """Statistics of one version.
+    """Requests to one version, including those whose client disconnected; `errors` are 5xx and `refusals` 4xx."""
 
-    Attributes
-    ----------
-    requests
-        All requests, including those whose client disconnected.
-    errors
-        Responses with status 5xx, and timeouts.
-    refusals
-        Responses with status 4xx: client errors.
-    """
-
-    _STEP: Final = 1.02
-    """Ratio of the upper bounds of two successive latency bins."""
-
-    def __init__(self) -> None:
-        self.requests = 0
-        self.errors = 0
-        self.refusals = 0
-        self._bins: Counter[int] = Counter()
+    requests: int = 0
+    errors: int = 0
+    refusals: int = 0
+    _bins: Counter[int] = field(default_factory=Counter, init=False)
 
     def add(self, event: AccessEvent) -> None:
         """Count a request; only the latency of successful ones counts, because rejections are fast."""
@@ -167,7 +108,7 @@ class Tally:
         self.errors += event.status >= 500
         self.refusals += 400 <= event.status < _CLIENT_CLOSED
         if event.status < 400 and event.seconds is not None:
-            self._bins[round(math.log(max(event.seconds, 0.0005), self._STEP))] += 1
+            self._bins[round(math.log(max(event.seconds, 0.0005), _STEP))] += 1
 
     def quantile(self, q: float) -> float | None:
         """Return a quantile of the latency in seconds, accurate to 1 %; None without successful requests."""
@@ -176,15 +117,35 @@ class Tally:
         for number in sorted(self._bins):
             count += self._bins[number]
             if count >= rank:
-                return float(self._STEP**number)
+                return float(_STEP**number)
         return None
-
-    @property
-    def p50(self) -> float | None:
-        """Median latency, in seconds."""
-        return self.quantile(0.5)
 
     @property
     def p95(self) -> float | None:
         """95th percentile of the latency, in seconds."""
         return self.quantile(0.95)
+
+
+class TrafficWindow:
+    """Statistics of the requests to each version since the last `clear`.
+
+    Requests that chose their version by path are left out, because their images may differ from those of other clients.
+    """
+
+    def __init__(self) -> None:
+        self._tallies: dict[tuple[str, str], Tally] = {}
+
+    def add(self, event: AccessEvent) -> None:
+        """Count a request."""
+        key = event.model, event.version
+        if event.pinned or (key not in self._tallies and len(self._tallies) >= _MAX_VERSIONS):
+            return
+        self._tallies.setdefault(key, Tally()).add(event)
+
+    def tally(self, model: str, version: str) -> Tally:
+        """Return the statistics of one version."""
+        return self._tallies.get((model, version)) or Tally()
+
+    def clear(self, model: str) -> None:
+        """Reset the statistics of one model."""
+        self._tallies = {key: tally for key, tally in self._tallies.items() if key[0] != model}

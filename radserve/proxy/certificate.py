@@ -1,7 +1,5 @@
 """Validation of the proxy's TLS certificate; nginx would serve an expired one without an error."""
 
-from __future__ import annotations
-
 import ssl
 from pathlib import Path
 from typing import NoReturn
@@ -10,13 +8,7 @@ from radserve.errors import ServeError
 
 
 def check(certificate: Path, key: Path) -> None:
-    """Check that a certificate and its key are readable, match and are valid now.
-
-    Raises
-    ------
-    ServeError
-        With the file and the problem.
-    """
+    """Check that a certificate and its key are readable, match and are valid now."""
     for path in (certificate, key):
         try:
             path.read_bytes()

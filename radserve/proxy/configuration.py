@@ -1,12 +1,11 @@
 """nginx's configuration, rendered from nginx.conf.template."""
 
-from __future__ import annotations
-
 import os
 import pwd
+import re
 import resource
 import zipfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -17,20 +16,22 @@ from radserve.auth import api_keys
 from radserve.errors import ServeError
 from radserve.host import ports, resources
 from radserve.host.run_directory import RunDirectory
-from radserve.proxy import template, traffic_split
+from radserve.proxy import traffic_split
 from radserve.proxy.options import ProxyOptions
+from radserve.torchserve.launch import Address
 
+_PLACEHOLDER: Final = re.compile(r"\$\{([A-Z][A-Z0-9_]*)\}")
+_UNSAFE: Final = re.compile(r"[\"'\\$\x00-\x1f\x7f]")
+"""Characters that could end the token around a value or change its meaning."""
 _NAME: Final = "[a-z0-9]+(?:-[a-z0-9]+)*"
 _VERSION: Final = "[0-9]+[.][0-9]+(?:[.][0-9]+)?"
 _FILE_NAME: Final = "[A-Za-z0-9_-][A-Za-z0-9._-]*"
-_PAGE_FILE: Final = "[A-Za-z0-9_-]+[.](?:html|css|js|json|webmanifest|svg|png|ico|txt)"
-"""Files of the gateway's page."""
+_PAGE_FILE: Final = "[A-Za-z0-9_-]+[.](?:html|css|js|json|webmanifest|svg|png|ico|txt)"  # files of the gateway's page
 _ARCHIVE: Final = "[a-z0-9][a-z0-9.-]*[.]mar"
 _START: Final = "(?:initial_workers=[0-9]{1,4}|synchronous=(?:true|false))"
 _REASON: Final = "reason=(?:[A-Za-z0-9._~+!*(),:;@/-]++|%[0-9A-Fa-f][0-9A-Fa-f])*+"
 """URL-encoded text; possessive quantifiers prevent backtracking."""
-_MAX_DOCUMENT: Final = 1 << 20
-"""Longest request body of the control API, in bytes."""
+_MAX_DOCUMENT: Final = 1 << 20  # longest request body of the control API, in bytes
 _CONTROL_TIMEOUT: Final = 900
 """Seconds until the control API must respond; it downloads, verifies and starts versions meanwhile."""
 _MAX_FILES: Final = 8192
@@ -40,59 +41,31 @@ MARGIN: Final = 15
 
 @dataclass(frozen=True)
 class Upstreams:
-    """Servers behind the proxy, and their limits.
+    """Servers behind the proxy, and their limits; times are in seconds."""
 
-    Attributes
-    ----------
-    torchserve, torchserve_metrics, supervisor
-        Addresses, as HOST:PORT.
-    run_directory
-        Directory that the server shares with the proxy.
-    max_body
-        Longest request body that TorchServe reads, in bytes.
-    response_timeout
-        Longest time for one batch, in seconds.
-    drain_timeout
-        Longest time to finish requests in flight, in seconds.
-    """
-
-    torchserve: str
-    torchserve_metrics: str
-    supervisor: str
+    address: Address
+    health_port: int  # of the supervisor, on the same host
     run_directory: RunDirectory
-    max_body: int
-    response_timeout: int
-    drain_timeout: float = 60.0
+    max_body: int  # bytes that TorchServe reads of a request
+    response_timeout: int  # for one batch
+    drain_timeout: float = 60.0  # for all requests in flight
 
 
 def render(options: ProxyOptions, upstreams: Upstreams, folder: Path, cache: Path | None) -> str:
-    """Render nginx's configuration.
-
-    Parameters
-    ----------
-    folder
-        Folder for all files that nginx writes.
-    cache
-        Folder in memory for cached key decisions; None disables the cache.
-
-    Raises
-    ------
-    ServeError
-        If the template is unreadable or a value contains unsafe characters.
-    """
+    """Render nginx's configuration, with `folder` for all files and a `cache` in memory for decisions on keys."""
     files = min(_MAX_FILES, resource.getrlimit(resource.RLIMIT_NOFILE)[1])
     tls = options.certificate is not None
-    run_directory = upstreams.run_directory
+    address, run_directory = upstreams.address, upstreams.run_directory
     values: dict[str, str | int | Path] = {
-        "IF_KEYS": template.when(options.sagemaker is None),
-        "IF_SAGEMAKER": template.when(options.sagemaker is not None),
+        "IF_KEYS": when(options.sagemaker is None),
+        "IF_SAGEMAKER": when(options.sagemaker is not None),
         "MODEL": options.sagemaker or "",
-        "IF_GATEWAY": template.when(options.gateway is not None),
+        "IF_GATEWAY": when(options.gateway is not None),
         "GATEWAY": options.gateway or "127.0.0.1:8000",
         "GATEWAY_TIMEOUT": upstreams.response_timeout + 2 * MARGIN,
-        "IF_ROOT": template.when(os.geteuid() == 0),
-        "IF_TLS": template.when(tls),
-        "IF_TRUSTED": template.when(bool(options.trusted)),
+        "IF_ROOT": when(os.geteuid() == 0),
+        "IF_TLS": when(tls),
+        "IF_TRUSTED": when(bool(options.trusted)),
         "USER": pwd.getpwuid(0).pw_name,
         "FOLDER": folder,
         "WORKERS": min(4, resources.cores()),
@@ -120,9 +93,9 @@ def render(options: ProxyOptions, upstreams: Upstreams, folder: Path, cache: Pat
         "ACCESS_LOG": options.access_log.absolute(),
         "MAX_BODY": upstreams.max_body,
         "READ_TIMEOUT": upstreams.response_timeout + MARGIN,
-        "TORCHSERVE": upstreams.torchserve,
-        "TORCHSERVE_METRICS": upstreams.torchserve_metrics,
-        "SUPERVISOR": upstreams.supervisor,
+        "TORCHSERVE": f"{address.host}:{address.port}",
+        "TORCHSERVE_METRICS": f"{address.host}:{address.metrics_port}",
+        "SUPERVISOR": f"{address.host}:{upstreams.health_port}",
         "READY": run_directory.ready,
         "ROUTING": run_directory.routing,
         "CONTROL": run_directory.control,
@@ -142,7 +115,29 @@ def render(options: ProxyOptions, upstreams: Upstreams, folder: Path, cache: Pat
         raise ServeError(
             f"{options.template}: {error.strerror}; it is the template of nginx's configuration."
         ) from error
-    return template.render(text, values, str(options.template))
+    return fill(text, values, str(options.template))
+
+
+def fill(text: str, values: Mapping[str, str | int | Path], source: str) -> str:
+    """Replace the placeholders `${UPPER_CASE}` by their values; reject unknown ones and unsafe characters."""
+
+    def replace(match: re.Match[str]) -> str:
+        name = match[1]
+        if name not in values:
+            raise ServeError(f"{source}: unknown placeholder ${{{name}}}. Available: {', '.join(sorted(values))}.")
+        value = str(values[name])
+        if _UNSAFE.search(value):
+            raise ServeError(
+                f"{source}: ${{{name}}} has value {value!r}; quotes, backslashes and $ are not allowed in it."
+            )
+        return value
+
+    return _PLACEHOLDER.sub(replace, text)
+
+
+def when(condition: bool) -> str:  # noqa: FBT001 - the condition is all there is
+    """Return a line prefix: empty to keep the line, `# ` to comment it out."""
+    return "" if condition else "# "
 
 
 def _buckets() -> str:
@@ -159,19 +154,11 @@ def _listen(host: str, port: int, *, tls: bool) -> str:
 
 
 def response_timeout(archives: Iterable[Path]) -> int:
-    """Return the longest responseTimeout of the archives, in seconds.
-
-    Raises
-    ------
-    ServeError
-        Without archives.
-    """
-    timeouts = [_response_timeout(path) for path in archives]
+    """Return the longest responseTimeout of the archives, in seconds."""
+    timeouts = []
+    for path in archives:
+        with zipfile.ZipFile(path) as archive:
+            timeouts.append(int(yaml.safe_load(archive.read("model-config.yaml"))["responseTimeout"]))
     if not timeouts:
         raise ServeError("The model store is empty, so the longest response time is unknown; set --response-timeout.")
     return max(timeouts)
-
-
-def _response_timeout(path: Path) -> int:
-    with zipfile.ZipFile(path) as archive:
-        return int(yaml.safe_load(archive.read("model-config.yaml"))["responseTimeout"])

@@ -3,8 +3,6 @@
 nginx writes its cache keys, which contain API keys, into the files of the cache, so these must never reach a disk.
 """
 
-from __future__ import annotations
-
 import hashlib
 import os
 import shutil
@@ -18,12 +16,7 @@ _SHARED_MEMORY: Final = Path("/dev/shm")  # noqa: S108 - for its file system, no
 
 
 def create(folder: Path) -> Path | None:
-    """Create a private folder in memory: below `folder` if that is in memory, else below /dev/shm.
-
-    Returns
-    -------
-    The folder; None if no tmpfs is writable.
-    """
+    """Create a private folder below `folder` if that is in memory, else below /dev/shm; None if neither is."""
     if _in_memory(folder):
         path = folder / "keys"
         path.mkdir(mode=0o700)

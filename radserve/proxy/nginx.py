@@ -1,7 +1,5 @@
 """nginx as a child process: start, certificate reload, drain and stop."""
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import fcntl
@@ -24,20 +22,11 @@ from radserve.proxy.options import ProxyOptions
 logger = logging.getLogger(__name__)
 
 _STOP_TIMEOUT: Final = 5.0
-_LOCK_TIMEOUT: Final = 2.0
-"""Seconds for which a stopping proxy may still hold its lock."""
-SHOWN: Final = "certificate.pem"
-"""Copy of the certificate in use, which may differ from a renewed file that nginx has not read yet."""
+_LOCK_TIMEOUT: Final = 2.0  # seconds for which a stopping proxy may still hold its lock
 
 
 def binary() -> str:
-    """Return the path of nginx, including directories that are only on root's PATH.
-
-    Raises
-    ------
-    ServeError
-        If nginx is not installed.
-    """
+    """Return the path of nginx, including directories that are only on root's PATH."""
     path = shutil.which("nginx", path=f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/usr/local/sbin")
     if path is None:
         raise ServeError("nginx is not installed, and a published server needs it: apt install nginx-light.")
@@ -45,30 +34,20 @@ def binary() -> str:
 
 
 class Nginx:
-    """One run of nginx.
+    """One run of nginx; `folder` is created for all its files."""
 
-    Attributes
-    ----------
-    folder
-        Folder that is created for the configuration, the process id, the served certificate and buffered bodies.
-    """
-
-    def __init__(self, options: ProxyOptions, upstreams: Upstreams, folder: Path) -> None:
+    def __init__(self, options: ProxyOptions, upstreams: Upstreams) -> None:
         self._options = options
         self._upstreams = upstreams
         self._cache: Path | None = None
         self._process: asyncio.subprocess.Process | None = None
         self._log: asyncio.Task[None] | None = None
-        self.folder = folder
+        self._reloads: set[asyncio.Task[None]] = set()  # the event loop holds only weak references to tasks
+        self.folder = upstreams.run_directory.proxy
+        self._configuration = self.folder / "nginx.conf"
 
     async def start(self) -> None:
-        """Check the certificate and the configuration, and start.
-
-        Raises
-        ------
-        ServeError
-            If nginx does not start.
-        """
+        """Check the certificate and the configuration, and start."""
         with await self._locked() as lock:
             self._prepare()
             await self._check()
@@ -127,6 +106,17 @@ class Nginx:
         await self._log
         return code if code >= 0 else 128 - code
 
+    def reload_at_sighup(self) -> None:
+        """Reload the certificate whenever this program gets SIGHUP."""
+        loop = asyncio.get_running_loop()
+
+        def reload() -> None:
+            task = loop.create_task(self.reload())
+            self._reloads.add(task)
+            task.add_done_callback(self._reloads.discard)
+
+        loop.add_signal_handler(signal.SIGHUP, reload)
+
     async def reload(self) -> None:
         """Read the certificate again; log an error and keep the current one if the new one is invalid."""
         try:
@@ -181,11 +171,7 @@ class Nginx:
     def _show_certificate(self) -> None:
         """Copy the certificate where the supervisor, possibly in another container, reads when it expires."""
         if self._options.certificate is not None:
-            shutil.copyfile(self._options.certificate, self.folder / SHOWN)
-
-    @property
-    def _configuration(self) -> Path:
-        return self.folder / "nginx.conf"
+            shutil.copyfile(self._options.certificate, self._upstreams.run_directory.certificate)
 
     def _command(self, *more: str) -> list[str]:
         return [binary(), "-p", str(self.folder), "-e", "stderr", "-c", str(self._configuration), *more]

@@ -1,7 +1,5 @@
 """nginx's error log as records of this program's log."""
 
-from __future__ import annotations
-
 import asyncio
 import logging
 import re

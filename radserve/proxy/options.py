@@ -1,7 +1,5 @@
 """Options of the proxy, and the checks before it starts."""
 
-from __future__ import annotations
-
 import ipaddress
 import re
 import socket
@@ -20,29 +18,8 @@ _GATEWAY: Final = re.compile(r"(?:[A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\]):[0-9]{1,5}|
 class ProxyOptions:
     """Options of the proxy.
 
-    Attributes
-    ----------
-    host, management_host
-        Addresses to listen on.
-    port, management_port, metrics_port
-        Ports of the models, the management API and the metrics.
-    certificate, certificate_key
-        PEM files; both or neither.
-    plain_http
-        Serve without TLS on purpose, because a load balancer terminates it.
-    rate
-        Requests per second of each key.
-    concurrent
-        Open requests of each key.
-    trusted
-        Networks of load balancers whose X-Forwarded-For is trusted.
-    access_log
-        File for one JSON line per request.
-    gateway
-        HOST:PORT or unix:PATH of a gateway, whose page and API are published too.
-    sagemaker
-        Name of the model behind SageMaker's /ping and /invocations. Only these paths are then open, without keys:
-        SageMaker authenticates its callers and forwards no key.
+    `sagemaker` is the name of the model behind SageMaker's /ping and /invocations. Only these paths are then open,
+    without keys: SageMaker authenticates its callers and forwards no key.
     """
 
     host: str
@@ -52,12 +29,12 @@ class ProxyOptions:
     metrics_port: int
     certificate: Path | None = None
     certificate_key: Path | None = None
-    plain_http: bool = False
-    rate: int = 200
-    concurrent: int = 64
-    trusted: tuple[str, ...] = ()
-    access_log: Path = Path("/dev/stdout")
-    gateway: str | None = None
+    plain_http: bool = False  # without TLS on purpose, because a load balancer terminates it
+    rate: int = 200  # requests per second of each key
+    concurrent: int = 64  # open requests of each key
+    trusted: tuple[str, ...] = ()  # networks of load balancers whose X-Forwarded-For is trusted
+    access_log: Path = Path("/dev/stdout")  # one JSON line per request
+    gateway: str | None = None  # HOST:PORT or unix:PATH of a gateway, whose page and API are published too
     sagemaker: str | None = None
     template: Path = TEMPLATE
 
@@ -80,13 +57,7 @@ class ProxyOptions:
         }
 
     def require_safe(self) -> None:
-        """Reject options that contradict each other or would send keys and images unencrypted by mistake.
-
-        Raises
-        ------
-        ServeError
-            With the options to change.
-        """
+        """Reject options that contradict each other or would send keys and images unencrypted by mistake."""
         if (self.certificate is None) != (self.certificate_key is None):
             raise ServeError("--certificate and --certificate-key belong together; set both or neither.")
         if self.gateway is not None and not _GATEWAY.fullmatch(self.gateway):
@@ -107,13 +78,7 @@ class ProxyOptions:
 
 
 def networks(text: str) -> tuple[str, ...]:
-    """Parse comma-separated networks.
-
-    Raises
-    ------
-    ServeError
-        If one is invalid.
-    """
+    """Parse comma-separated networks."""
     parts = [part.strip() for part in text.split(",") if part.strip()]
     try:
         return tuple(str(ipaddress.ip_network(part)) for part in parts)

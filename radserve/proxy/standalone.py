@@ -1,7 +1,5 @@
 """Proxy as its own process, for a server that was started separately."""
 
-from __future__ import annotations
-
 import asyncio
 import logging
 import signal
@@ -30,63 +28,39 @@ def upstreams(
     response_timeout: int | None,
     drain_timeout: float,
 ) -> Upstreams:
-    """Describe the server by its own options.
-
-    Raises
-    ------
-    ArchiveError, ServeError
-        If its configuration or its archives are unreadable.
-    """
+    """Describe the server by its own options, its configuration and its archives."""
     try:
         configured = config.read_text(encoding="utf-8")
     except OSError as error:
         raise ServeError(f"--config {config}: {error.strerror}.") from error
     archives = (store / entry.file for entry in model_store.read(store).archives)
     return Upstreams(
-        torchserve=f"{address.host}:{address.port}",
-        torchserve_metrics=f"{address.host}:{address.metrics_port}",
-        supervisor=f"{address.host}:{health_port}",
-        run_directory=run_directory,
-        max_body=launch.max_request_size(configured),
+        address,
+        health_port,
+        run_directory,
+        max_body=launch.max_size(configured, "request"),
         response_timeout=response_timeout or configuration.response_timeout(archives),
         drain_timeout=drain_timeout,
     )
 
 
 async def run(options: ProxyOptions, server: Upstreams) -> int:
-    """Run nginx until SIGTERM or SIGINT, finish requests in flight, and return nginx's exit code.
-
-    Raises
-    ------
-    ServeError
-        If nginx does not start.
-    """
+    """Run nginx until SIGTERM or SIGINT, finish requests in flight, and return nginx's exit code."""
     options.require_safe()
     require_free(options.listens)
     require_private(server.run_directory)
-    nginx = Nginx(options, server, server.run_directory.proxy)
+    nginx = Nginx(options, server)
     loop, stop = asyncio.get_running_loop(), asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     try:
         await nginx.start()
-        reload = asyncio.Event()
-        loop.add_signal_handler(signal.SIGHUP, reload.set)
+        nginx.reload_at_sighup()
         exited = asyncio.create_task(nginx.wait())
-        stopped = asyncio.create_task(stop.wait())
-        reloads = asyncio.create_task(_reload_on(reload, nginx))
-        await asyncio.wait({exited, stopped}, return_when=asyncio.FIRST_COMPLETED)
-        reloads.cancel()
+        await asyncio.wait({exited, asyncio.create_task(stop.wait())}, return_when=asyncio.FIRST_COMPLETED)
         if not exited.done() and not await nginx.drain(server.drain_timeout):
             logger.error("requests still in flight after %g s; stopping anyway", server.drain_timeout)
             await nginx.stop()
         return await exited
     finally:
         await nginx.stop()
-
-
-async def _reload_on(requested: asyncio.Event, nginx: Nginx) -> None:
-    while True:
-        await requested.wait()
-        requested.clear()
-        await nginx.reload()

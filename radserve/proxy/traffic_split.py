@@ -11,8 +11,6 @@ buckets with the same target share one link, because the target folder links 0 t
 entries, not a thousand. Links are relative, because the proxy may see the run directory under another path.
 """
 
-from __future__ import annotations
-
 import contextlib
 import hashlib
 import json
@@ -26,10 +24,8 @@ from typing import Final
 from radserve.errors import ServeError
 from radserve.host.run_directory import RunDirectory
 
-BUCKETS: Final = 1000
-"""Number of buckets; each is named by three digits."""
-_TOLERANCE: Final = 0.05
-"""Percent by which the sum of shares may differ from 100: thirds have no exact decimal."""
+BUCKETS: Final = 1000  # number of buckets; each is named by three digits
+_TOLERANCE: Final = 0.05  # percent by which the sum of shares may differ from 100: thirds have no exact decimal
 
 
 @dataclass(frozen=True)
@@ -45,11 +41,6 @@ class Routing:
         Percent of requests that are copied, by model; each of these models has shares as well.
     closed
         Name and version of those that cannot be requested by their path.
-
-    Raises
-    ------
-    ServeError
-        If shares do not add up to 100 %, or a copied model has no shares.
     """
 
     shares: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
@@ -96,14 +87,11 @@ class Routing:
 
 
 def write(routing: Routing, run_directory: RunDirectory) -> None:
-    """Distribute new requests as given; requests in flight are unaffected.
-
-    Only the process that opened the run directory (`radserve.host.run_directory.opened`) may call this.
-    """
+    """Distribute new requests as given; only the process that `opened` the run directory may call this."""
     tables = run_directory.folder / f"routing.{routing.digest}"
     if not tables.exists():
         _write_tables(routing, run_directory, tables)
-    previous = _target(run_directory.routing)
+    previous = run_directory.routing.readlink().name if run_directory.routing.is_symlink() else None
     if previous == tables.name:
         return
     link = run_directory.folder / "routing.link"
@@ -156,13 +144,6 @@ def _link_buckets(folder: Path, ends: Sequence[Path | None]) -> None:
             _link_buckets(folder / str(digit), branch)
         elif branch[0] is not None:
             (folder / str(digit)).symlink_to(os.path.relpath(branch[0], folder))
-
-
-def _target(link: Path) -> str | None:
-    try:
-        return link.readlink().name
-    except FileNotFoundError:
-        return None
 
 
 def _buckets(percent: float) -> int:

@@ -1,7 +1,5 @@
 """Catalog documents: the models that a server offers, as described by their archives."""
 
-from __future__ import annotations
-
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
@@ -20,20 +18,11 @@ class InputSize(Document):
 
 
 class CatalogVersion(Document):
-    """One version of a model.
+    """One version of a model; `share` is the percentage of the requests that name no version.
 
-    Attributes
-    ----------
-    share
-        Percent of the requests that name no version.
-    positive, threshold
-        Label that a positive result has, and the cut-off of its probability; None if the model decides nothing.
-    explains
-        Whether /explanations is available.
-    figures
-        Scores on held-out images, from the archive's metrics; empty if none were measured.
-    warning
-        Part of every result: why it must not be relied on.
+    A positive result has the label `positive`, and at least the probability `threshold`; both are None if the model
+    decides nothing. `figures` are scores on held-out images, from the archive's metrics. `warning` says why results
+    must not be relied on.
     """
 
     version: Version
@@ -63,10 +52,3 @@ class Catalog(Document):
     """Models that a server offers."""
 
     models: tuple[CatalogModel, ...]
-
-    def find(self, name: str, version: str | None = None) -> CatalogVersion | None:
-        """Return a version, by default the one with the largest share; None if it is not served."""
-        for model in self.models:
-            if model.name == name:
-                return next((item for item in model.versions if version in (None, item.version)), None)
-        return None

@@ -1,7 +1,5 @@
 """Control API documents: versions, models, registration, audit log."""
 
-from __future__ import annotations
-
 from datetime import datetime
 
 from pydantic import JsonValue
@@ -27,16 +25,9 @@ class WorkerCount(Document):
 class VersionStatus(Document):
     """One version of a model on a server.
 
-    Attributes
-    ----------
-    state
-        `ready`, `degraded` (some workers missing), `starting`, `candidate` (registered, not yet verified) or `leaving`.
-    default
-        Whether it gets requests that name no version while the traffic is not split.
-    share
-        Percent of the requests that name no version.
-    errors, refusals
-        Number of 5xx and of 4xx responses.
+    `state` is `ready`, `degraded` (some workers missing), `starting`, `candidate` (registered, not yet verified) or
+    `leaving`. `default` versions get the requests that name no version while the traffic is not split; `share` is the
+    percentage of these requests. `errors` and `refusals` count 5xx and 4xx responses.
     """
 
     version: str
@@ -55,15 +46,7 @@ class VersionStatus(Document):
 
 
 class ModelStatus(Document):
-    """Versions of one model.
-
-    Attributes
-    ----------
-    previous
-        Version that a rollback would restore.
-    rollout
-        Running rollout, or the last one.
-    """
+    """Versions of one model; `previous` is what a rollback restores, `rollout` the running or last one."""
 
     name: str
     versions: tuple[VersionStatus, ...]

@@ -1,18 +1,8 @@
 """Deployment documents: the versions that a server serves or should serve, and the changes between two of them."""
 
-from __future__ import annotations
-
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    ConfigDict,
-    Field,
-    PlainSerializer,
-    field_validator,
-    model_validator,
-)
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainSerializer, field_validator, model_validator
 
 from radserve.schema.types import Document, ModelName, Version
 
@@ -47,15 +37,7 @@ class _Declaration(BaseModel):
 
 
 class DeployedVersion(_Declaration):
-    """One version in a deployment.
-
-    Attributes
-    ----------
-    share
-        Percent of the model's requests; optional for a model with one version.
-    workers
-        None if the server may choose.
-    """
+    """One version in a deployment; the server chooses `workers` if it is None."""
 
     share: TrafficShare
     workers: Annotated[int, Field(ge=1, strict=True)] | None = None

@@ -1,7 +1,5 @@
 """Explanation documents: a classification with a heat map of what influenced it."""
 
-from __future__ import annotations
-
 from typing import Self
 
 from pydantic import StrictBool, model_validator
@@ -13,16 +11,9 @@ from radserve.schema.types import Text
 
 
 class HeatMap(GrayPng):
-    """Relevance of each pixel, from 0 to 255 (the highest of this image).
+    """Relevance of each pixel for `label`, from 0 to 255 (the highest of this image), computed by `method`.
 
-    Attributes
-    ----------
-    method
-        How it was computed, such as `grad-cam`.
-    label
-        Label whose relevance it shows.
-    empty
-        Whether no pixel is relevant for the label; the map is 0 everywhere.
+    `empty` maps are 0 everywhere: no pixel is relevant.
     """
 
     method: Text

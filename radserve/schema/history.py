@@ -1,7 +1,5 @@
 """History documents of a gateway: stored results, and whether a result was stored."""
 
-from __future__ import annotations
-
 from typing import Annotated, Literal
 
 from pydantic import AwareDatetime, Field, StrictBool
@@ -15,20 +13,9 @@ HistoryState = Literal["kept", "off", "unavailable"]
 class HistoryEntry(Document):
     """Stored result of a prediction or explanation, without its image.
 
-    Attributes
-    ----------
-    id
-        Identifier of the result; sorts by time (UUID version 7, RFC 9562).
-    time
-        Time of the result, to the millisecond.
-    sha256, image_sha256
-        Digests of the archive and of the image as sent.
-    probability
-        Probability of `label`; None for a segmentation.
-    client
-        Name of the API key, or subject of the token.
-    filename
-        None if the client sent no name or the gateway stores none.
+    `id` sorts by time (UUID version 7, RFC 9562); `time` has milliseconds. `sha256` and `image_sha256` are digests of
+    the archive and of the image as sent. `probability` is None for a segmentation. `client` is the name of the API key,
+    or the subject of the token.
     """
 
     id: Text

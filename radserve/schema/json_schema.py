@@ -1,7 +1,7 @@
-"""JSON Schema of every document: `python -m radserve.schema` writes it to standard output."""
+"""JSON Schema of every document: `python -m radserve.schema.json_schema` writes it to standard output."""
 
-from __future__ import annotations
-
+import json
+import sys
 from typing import Any, Final
 
 from pydantic import BaseModel
@@ -52,3 +52,8 @@ _DESCRIPTION: Final = (
     "Structure of all documents. The models in radserve.schema check more: that a label is among the probabilities, "
     "that probabilities sum to 1, that area, box and mask agree."
 )
+
+
+if __name__ == "__main__":
+    json.dump(json_schema(), sys.stdout, indent=2)
+    sys.stdout.write("\n")

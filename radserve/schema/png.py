@@ -1,7 +1,5 @@
 """PNG files inside documents, decoded with the standard library alone."""
 
-from __future__ import annotations
-
 import base64
 import binascii
 import struct
@@ -49,15 +47,7 @@ class Scanlines(NamedTuple):
 
 
 class GrayPng(Document):
-    """An 8-bit gray PNG inside a prediction.
-
-    Attributes
-    ----------
-    width, height
-        Size in pixels; equals that of the PNG itself.
-    data
-        PNG file in Base64.
-    """
+    """An 8-bit gray PNG inside a prediction; `width` and `height` in pixels, `data` in Base64."""
 
     encoding: Literal["png"]
     width: PixelLength
@@ -91,7 +81,7 @@ class GrayPng(Document):
         return list(unfilter(read_scanlines(self.png)))
 
     @property
-    def pixels(self) -> NDArray[np.uint8]:
+    def pixels(self) -> "NDArray[np.uint8]":
         """Pixel values of shape (height, width); decoded on every access. Requires NumPy."""
         import numpy as np
 
@@ -99,13 +89,7 @@ class GrayPng(Document):
 
 
 def read_scanlines(png: bytes) -> Scanlines:
-    """Decompress a PNG with 8 bits per sample and without interlacing, as RadServe writes it.
-
-    Raises
-    ------
-    ValueError
-        If the data is another kind of file, is damaged, or has more than `MAX_PIXELS` pixels.
-    """
+    """Decompress an 8-bit PNG without interlacing; raises ValueError if it is damaged or above `MAX_PIXELS`."""
     header, compressed = b"", []
     for kind, content in _chunks(png):
         if not header and (kind != b"IHDR" or len(content) != 13):

@@ -1,7 +1,5 @@
 """Prediction documents: what a server reports about one image, and the classification result."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 from datetime import datetime
@@ -9,22 +7,17 @@ from typing import Any, ClassVar, Final, Literal, Self
 
 from pydantic import ModelWrapValidatorHandler, PrivateAttr, StrictBool, model_validator
 
+from radserve.schema.history import HistoryState
 from radserve.schema.types import ROUNDING, Document, Fraction, Millimetres, PixelLength, Sha256, Text
 
-_ORIGIN: Final = frozenset({"name", "id", "time", "filename"})
+_ORIGIN: Final = frozenset({"name", "id", "time", "filename", "history"})
 
 PROBABILITY_SUM_TOLERANCE: Final = 0.01
 """How far the probabilities may sum from 1: they may be rounded to two digits."""
 
 
 class ModelReference(Document):
-    """Names the model that made a prediction.
-
-    Attributes
-    ----------
-    sha256
-        Digest of the archive; None if the server has no index of its model store.
-    """
+    """Names the model of a prediction; `sha256` is the archive's, None without an index of the model store."""
 
     name: Text
     version: Text
@@ -34,14 +27,8 @@ class ModelReference(Document):
 class Image(Document):
     """Describes the image that the server decoded.
 
-    Attributes
-    ----------
-    width, height
-        Size in pixels, upright.
-    sha256
-        Digest of the bytes that were sent.
-    spacing
-        (row, column) distance of pixel centres in mm, if the file declares it.
+    `width` and `height` are in pixels, upright; `sha256` is the digest of the bytes that were sent; `spacing` is the
+    (row, column) distance of pixel centres in mm, if the file declares it.
     """
 
     format: Text
@@ -54,18 +41,11 @@ class Image(Document):
 class ImageResult(Document):
     """Result for one image; base of `Prediction` and `Segmentation`.
 
-    Two results are equal if the server reports the same about the image; where it came from and `raw` do not count.
+    `positive` and `threshold` (the cut-off) are None if the model decides nothing. `warning` says why the result must
+    not be relied on. `name` is the file name within a zip. A gateway sets `id`, `time` and `history` (whether it stored
+    the result), and `filename` if the client sent it.
 
-    Attributes
-    ----------
-    positive, threshold
-        Decision of the model and the cut-off that it applied; both None if the model decides nothing.
-    warning
-        Why the result must not be relied on.
-    name
-        File name within a zip that was sent.
-    id, time, filename
-        Set by a gateway: identifier in its history, time of the result, name of the file if the client sent one.
+    Two results are equal if the server reports the same about the image; where it came from and `raw` do not count.
     """
 
     model: ModelReference
@@ -78,6 +58,7 @@ class ImageResult(Document):
     id: Text | None = None
     time: datetime | None = None
     filename: Text | None = None
+    history: HistoryState | None = None
 
     _raw: Mapping[str, Any] = PrivateAttr(default_factory=dict)
 
@@ -115,14 +96,9 @@ class ImageResult(Document):
 
 
 class Prediction(ImageResult):
-    """Result of a classifier for one image; see `ImageResult` for the other attributes.
+    """Result of a classifier for one image.
 
-    Attributes
-    ----------
-    probability
-        Probability of `label`.
-    probabilities
-        Label -> calibrated probability; they sum to 1 within `PROBABILITY_SUM_TOLERANCE`.
+    `probability` is that of `label`. `probabilities` are calibrated and sum to 1 within `PROBABILITY_SUM_TOLERANCE`.
     """
 
     task: ClassVar[Literal["classification"]] = "classification"

@@ -1,11 +1,10 @@
 """Bodies of prediction responses: one result, or a list of results for several images."""
 
-from __future__ import annotations
-
 from typing import Annotated, Any, Self
 
 from pydantic import Discriminator, Tag, TypeAdapter, model_validator
 
+from radserve.schema.history import HistoryState
 from radserve.schema.prediction import Prediction
 from radserve.schema.problem import RejectedImage
 from radserve.schema.segmentation import Segmentation, Volume
@@ -24,8 +23,7 @@ def _kind(value: Any) -> str:
 
 
 AnyResult = Annotated[
-    Annotated[Prediction, Tag("classification")] | Annotated[Segmentation, Tag("segmentation")],
-    Discriminator(_kind),
+    Annotated[Prediction, Tag("classification")] | Annotated[Segmentation, Tag("segmentation")], Discriminator(_kind)
 ]
 """Result of a model for one image, by its task."""
 
@@ -43,14 +41,12 @@ RESULT: TypeAdapter[Prediction | Segmentation] = TypeAdapter(AnyResult)
 class ResultList(Document):
     """Results for several images, in the order in which they were sent; all from one version of one model.
 
-    Attributes
-    ----------
-    volume
-        Set by segmentation models.
+    Segmentation models set `volume`, a gateway sets `history`.
     """
 
     predictions: tuple[AnyItem, ...]
     volume: Volume | None = None
+    history: HistoryState | None = None
 
     @model_validator(mode="after")
     def _check_model(self) -> Self:

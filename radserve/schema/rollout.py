@@ -1,7 +1,5 @@
 """Rollout documents: the settings of a rollout, and its progress."""
 
-from __future__ import annotations
-
 from datetime import datetime
 from itertools import pairwise
 from typing import Annotated, Self
@@ -17,24 +15,11 @@ Percent = Annotated[float, Field(gt=0, le=100)]
 class RolloutSpec(BaseModel):
     """Settings of a rollout.
 
-    Attributes
-    ----------
-    steps
-        Shares of the requests that the new version gets, in percent; they increase and end with 100.
-    step_seconds
-        Minimum duration of each step.
-    max_error
-        Maximum fraction of a step's requests with a 5xx response.
-    max_p95
-        Maximum 95th percentile of the response time in seconds; None for no limit.
-    max_slowdown
-        Maximum ratio of the 95th percentiles of the new and the previous version; None for no limit.
-    min_requests
-        Requests that a step needs before it counts, however long that takes.
-    workers
-        Number of workers of the new version; that of the previous version if None.
-    shadow
-        Percent of the requests that are copied to the new version instead of a canary; clients never get its responses.
+    The new version gets each share (percent) of `steps` for at least `step_seconds` and `min_requests`. A step fails
+    above the fraction `max_error` of 5xx responses, the 95th percentile `max_p95` of the response time in seconds, or
+    its ratio `max_slowdown` to that of the previous version; None means no limit. `workers` is None for as many as the
+    previous version has. `shadow` is the percentage of requests that are copied to the new version instead of a canary;
+    clients never get its responses.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -67,10 +52,19 @@ class Latency(Document):
 
 
 class TrafficSample(Document):
-    """Requests to one version during a step; `p95` in seconds."""
+    """Requests to one version during a step, as its clients experienced it.
+
+    Attributes
+    ----------
+    errors, refusals
+        Number of 5xx and of 4xx responses.
+    p95
+        95th percentile of the response time in seconds; None before the first response.
+    """
 
     requests: int
     errors: int
+    refusals: int = 0
     p95: float | None = None
 
 
@@ -85,16 +79,9 @@ class ShadowExample(Document):
 class ShadowReport(Document):
     """Comparison of the responses to copied requests.
 
-    Attributes
-    ----------
-    compared, agreeing
-        Copies that both versions answered, and those of them with the same label.
-    dropped
-        Copies that were not sent because the candidate was too slow.
-    failed
-        Copies without a response from the candidate.
-    largest_difference
-        Between the probabilities of two responses.
+    Both versions answered `compared` copies, `agreeing` of them with the same label; `largest_difference` is that of
+    their probabilities. `dropped` copies were not sent because the candidate was too slow, `failed` ones got no
+    response.
     """
 
     copies: int
@@ -109,22 +96,11 @@ class ShadowReport(Document):
 
 
 class RolloutStatus(Document):
-    """Progress of a rollout, or its outcome.
+    """Progress of a rollout, or its outcome; `share` is the percentage that the new version gets now.
 
-    Attributes
-    ----------
-    before
-        Version that had the traffic when the rollout began.
-    phase
-        `pulling`, `verifying`, `starting`, `shadow`, `canary`; at the end `promoted`, `shadowed` or `rolled_back`.
-    succeeded
-        None while it is running.
-    share
-        Percent of the requests that the new version gets now.
-    steps, step
-        Shares, and the index of the current one.
-    detail
-        Progress, or why it ended.
+    `phase` is `pulling`, `verifying`, `starting`, `shadow` or `canary`; at the end `promoted`, `shadowed` or
+    `rolled_back`. `succeeded` is None while it is running. `before` had the traffic when the rollout began. `step` is
+    an index of `steps`. `detail` describes the progress, or why it ended.
     """
 
     name: str

@@ -1,7 +1,5 @@
 """Segmentation documents: a mask for one image, and the volume of a series of slices."""
 
-from __future__ import annotations
-
 import math
 from typing import ClassVar, Literal, NamedTuple, Self
 
@@ -16,15 +14,7 @@ _MARKED = b"\xff"
 
 
 class Area(Document):
-    """Marked area of an image.
-
-    Attributes
-    ----------
-    fraction
-        Marked part of the image's pixels.
-    mm2
-        In square millimetres; None if the pixel spacing is unknown.
-    """
+    """Marked area of an image; `mm2` is None if the pixel spacing is unknown."""
 
     pixels: Count
     fraction: Fraction
@@ -77,15 +67,7 @@ class Mask(GrayPng):
 
 
 class Segmentation(ImageResult):
-    """Result of a segmentation model for one image; see `ImageResult` for the other attributes.
-
-    Attributes
-    ----------
-    box
-        None if nothing is marked.
-    mask
-        Mask with the size of the image.
-    """
+    """Result of a segmentation model for one image; `box` is None if nothing is marked."""
 
     task: ClassVar[Literal["segmentation"]] = "segmentation"
 
@@ -129,16 +111,8 @@ def check_size(png: GrayPng, result: ImageResult) -> None:
 class Volume(Document):
     """Volume that the slices of one examination mark together.
 
-    Attributes
-    ----------
-    slices, positive_slices
-        Number of slices that were sent, and of those with marked pixels.
-    pixels
-        Marked pixels on all slices.
-    ml
-        In millilitres; None if the distances are unknown or a slice was rejected.
-    reason
-        Why `ml` is None.
+    `slices` were sent, and `positive_slices` of them have marked pixels. `ml` (millilitres) is None if the distances
+    are unknown or a slice was rejected; `reason` says why.
     """
 
     slices: Count

@@ -1,7 +1,5 @@
 """Base class and constrained types that every schema module shares."""
 
-from __future__ import annotations
-
 from typing import Annotated, Final
 
 from pydantic import BaseModel, ConfigDict, Field, StrictStr

@@ -1,12 +1,11 @@
-"""ASGI server in the supervisor's own event loop."""
-
-from __future__ import annotations
+"""Serves an ASGI application in the supervisor's own event loop, on a port or a unix socket."""
 
 import asyncio
 import contextlib
 import socket
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AbstractContextManager, asynccontextmanager, contextmanager
 from pathlib import Path
-from typing import Self
 
 import uvicorn
 from starlette.applications import Starlette
@@ -14,80 +13,48 @@ from starlette.applications import Starlette
 from radserve.errors import ServeError
 
 
-class AsgiServer:
-    """Async context manager that serves an application on a port or a unix socket.
+@contextmanager
+def listen_on_port(host: str, port: int, option: str) -> Iterator[socket.socket]:
+    """Listen on a port that a command-line option chose."""
+    try:
+        listener = socket.create_server((host, port))
+    except OSError as error:
+        raise ServeError(f"Cannot listen on {host}:{port} ({option}).") from error
+    with listener:
+        yield listener
 
-    Parameters
-    ----------
-    label
-        Address in messages.
-    host, port
-        TCP address, if `socket` is None.
-    socket
-        Unix socket, accessible to its owner only.
 
-    Raises
-    ------
-    ServeError
-        On entry, if the address is unavailable.
-    """
+@contextmanager
+def listen_on_socket(path: Path) -> Iterator[socket.socket]:
+    """Listen on a unix socket, accessible to its owner only."""
+    path.unlink(missing_ok=True)
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(path))
+        path.chmod(0o600)
+        listener.listen()
+        try:
+            yield listener
+        finally:
+            path.unlink(missing_ok=True)
 
-    def __init__(
-        self, app: Starlette, label: str, *, host: str = "", port: int = 0, socket: Path | None = None
-    ) -> None:
-        self._label = label
-        self._socket = socket
-        config = uvicorn.Config(
-            app,
-            host=host,
-            port=port,
-            uds=None if socket is None else str(socket),
-            lifespan="off",
-            log_config=None,
-            access_log=False,
-            timeout_graceful_shutdown=2,
-        )
-        self._server = _Server(config)
-        self._task: asyncio.Task[None] | None = None
 
-    @classmethod
-    def on_port(cls, app: Starlette, host: str, port: int, option: str) -> Self:
-        """Serve on a port that a command-line option chose."""
-        return cls(app, f"{host}:{port} ({option})", host=host, port=port)
-
-    @classmethod
-    def on_socket(cls, app: Starlette, path: Path) -> Self:
-        """Serve on a unix socket."""
-        return cls(app, str(path), socket=path)
-
-    async def __aenter__(self) -> Self:
-        if self._socket is not None:
-            self._socket.unlink(missing_ok=True)
-        self._task = asyncio.create_task(self._server.serve())
-        while not self._server.started:
-            if self._task.done():
-                raise ServeError(f"Cannot listen on {self._label}.")
-            await asyncio.sleep(0.01)
-        if self._socket is not None:
-            self._socket.chmod(0o600)
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        self._server.should_exit = True
-        if self._task is not None:
-            await self._task
-        if self._socket is not None:
-            self._socket.unlink(missing_ok=True)
+@asynccontextmanager
+async def serving(app: Starlette, listening: AbstractContextManager[socket.socket]) -> AsyncIterator[None]:
+    """Serve an application on a socket."""
+    config = uvicorn.Config(app, lifespan="off", log_config=None, access_log=False, timeout_graceful_shutdown=2)
+    with listening as listener:
+        server = _Server(config)
+        task = asyncio.create_task(server.serve([listener]))
+        try:
+            yield
+        finally:
+            server.should_exit = True
+            await task
 
 
 class _Server(uvicorn.Server):
-    """Leaves signals to the supervisor, and returns from `serve` if it cannot listen."""
+    """Leaves signals to the supervisor."""
 
-    async def serve(self, sockets: list[socket.socket] | None = None) -> None:
-        """Serve until `should_exit`."""
-        with contextlib.suppress(SystemExit):  # uvicorn would end the whole program
-            await super().serve(sockets)
-
-    def capture_signals(self) -> contextlib.AbstractContextManager[None]:  # type: ignore[override]
+    def capture_signals(self) -> AbstractContextManager[None]:  # type: ignore[override]
         """Capture no signals."""
         return contextlib.nullcontext()

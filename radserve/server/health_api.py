@@ -1,6 +1,7 @@
 """Health API of the supervisor: /live, /ready, /auth, /catalog and /metrics."""
 
-from __future__ import annotations
+from pathlib import Path
+from typing import Any
 
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
@@ -9,21 +10,24 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from radserve.auth import endpoint as auth
-from radserve.auth.keyring import Keyring
+from radserve.auth.key_check import Keyring
+from radserve.build import catalog
 from radserve.server.metrics import MetricsEndpoint
-from radserve.server.served_models import ServedModels
 from radserve.server.status import ServerStatus, State
+from radserve.torchserve.registry import ModelVersion
+from radserve.versions.views import Views
 
 
 def health_app(
-    status: ServerStatus, models: ServedModels, metrics: MetricsEndpoint, keyring: Keyring | None
+    status: ServerStatus, views: Views, store: Path, metrics: MetricsEndpoint, keyring: Keyring | None
 ) -> Starlette:
     """Return the application.
 
     /live responds with 200 while the supervisor runs, /ready with 200 while requests are answered, else 503; the body
-    holds `state` and `detail`. /catalog lists the served versions; /catalog/NAME/VERSION/card and /sample are the
-    model card and the sample image of a version.
+    holds `state` and `detail`. /catalog lists the versions that are open to requests; /catalog/NAME/VERSION/card and
+    /sample are the model card and the sample image of one of them, from its archive in the model store.
     """
+    registry = views.version_manager.registry
 
     def report(code: int) -> JSONResponse:
         return JSONResponse({"state": status.state.value, "detail": status.detail}, code)
@@ -34,14 +38,23 @@ def health_app(
     async def ready(_: Request) -> Response:
         return report(200 if status.state is State.READY else 503)
 
-    async def catalog(_: Request) -> Response:
-        return JSONResponse(await run_in_threadpool(models.catalog))
+    async def list_versions(_: Request) -> Response:
+        return JSONResponse(await run_in_threadpool(_catalog, views, store))
+
+    def open_version(request: Request) -> ModelVersion | None:
+        version = registry.get(**request.path_params)
+        return version if version is not None and views.is_open(version) else None
 
     async def card(request: Request) -> Response:
-        return _file(await run_in_threadpool(models.card, **request.path_params), "text/markdown")
+        version = open_version(request)
+        text = await run_in_threadpool(catalog.card, store / version.entry.file) if version else None
+        return Response(status_code=404) if text is None else Response(text, media_type="text/markdown")
 
     async def sample(request: Request) -> Response:
-        return _file(models.sample(**request.path_params), "application/octet-stream")
+        version = open_version(request)
+        if version is None:
+            return Response(status_code=404)
+        return Response(version.model.sample, media_type="application/octet-stream")
 
     return Starlette(
         routes=[
@@ -49,12 +62,21 @@ def health_app(
             Route("/ready", ready),
             Route("/metrics", metrics, methods=["GET"]),
             auth.route(keyring),
-            Route("/catalog", catalog),
+            Route("/catalog", list_versions),
             Route("/catalog/{name}/{version}/card", card),
             Route("/catalog/{name}/{version}/sample", sample),
         ]
     )
 
 
-def _file(content: bytes | None, media_type: str) -> Response:
-    return Response(status_code=404) if content is None else Response(content, media_type=media_type)
+def _catalog(views: Views, store: Path) -> dict[str, Any]:
+    versions = [version for version in views.version_manager.registry if views.is_open(version)]
+    return catalog.catalog(
+        (
+            version.entry.name,
+            catalog.version(
+                version.entry, version.model.recipe, store / version.entry.file, views.share(*version.pair)
+            ),
+        )
+        for version in versions
+    )

@@ -1,29 +1,23 @@
-"""Monitor of a running server: keeps its state up to date with TorchServe's workers."""
-
-from __future__ import annotations
+"""Monitor of a running server."""
 
 import asyncio
 import logging
-from typing import Final
 
 from radserve.server.status import ServerStatus, State
 from radserve.torchserve.readiness import Readiness
 
 logger = logging.getLogger(__name__)
 
-PERIOD: Final = 2.0
-"""Seconds between two checks."""
 
-
-async def monitor(status: ServerStatus, readiness: Readiness, period: float = PERIOD) -> None:
-    """Switch between ready and degraded until cancelled.
+async def monitor(status: ServerStatus, readiness: Readiness, period_seconds: float = 2.0) -> None:
+    """Keep the status up to date with TorchServe's workers until cancelled.
 
     A problem counts only when two successive checks see one: load balancers remove a degraded server, and TorchServe's
     management API may merely be busy.
     """
     previous: str | None = None
     while True:
-        await asyncio.sleep(period)
+        await asyncio.sleep(period_seconds)
         current = await readiness.problem(infer=False)
         problem = current if previous is not None else None
         previous = current

@@ -1,7 +1,5 @@
 """Options of the server, and the checks before it starts."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,56 +13,23 @@ from radserve.versions.registration import Source
 
 @dataclass(frozen=True)
 class ServerOptions:
-    """Options of the server.
-
-    Attributes
-    ----------
-    store
-        Model store.
-    configuration
-        TorchServe's base configuration.
-    address
-        Loopback address of TorchServe.
-    health_port
-        Port of the health API.
-    models
-        NAME or NAME/VERSION; all models of the store if empty.
-    workers
-        Workers per model; None to divide the available cores.
-    startup_timeout, drain_timeout
-        Seconds until a start has failed, and until a stop no longer waits for requests.
-    drain_delay
-        Seconds for which a stopping server still answers while /ready responds with 503, for load balancers.
-    proxy
-        Options of the proxy; None to start none.
-    keys
-        Source of API keys (`radserve.auth.keyring.source`); without it, /auth rejects every key.
-    run_directory
-        Folder for all files that are written; None for a temporary one.
-    state
-        Folder for state that survives a restart; None for `state` in the model store.
-    source
-        Archive store from which missing archives are pulled.
-    settle
-        Seconds that a version remains registered after the proxy stopped using it; see
-        `radserve.versions.unregistration`.
-    """
+    """Options of the server; times are in seconds."""
 
     store: Path
     configuration: Path
-    address: Address
+    address: Address  # loopback, of TorchServe
     health_port: int
-    models: Sequence[str] = ()
-    workers: int | None = None
+    models: Sequence[str] = ()  # NAME or NAME/VERSION; without any, all models of the store
+    workers: int | None = None  # per model; None to divide the available cores
     startup_timeout: float = 120.0
-    drain_timeout: float = 60.0
-    drain_delay: float = 0.0
+    drain_timeout: float = 60.0  # a stop no longer waits for requests afterwards
+    drain_delay: float = 0.0  # a stopping server still answers, while /ready tells load balancers
     proxy: ProxyOptions | None = None
-    keys: str | None = None
-    run_directory: Path | None = None
-    state: Path | None = None
-    source: Source | None = None
-    settle: float = 30.0
+    keys: str | None = None  # see `radserve.auth.key_sources.source`; without it, /auth rejects every key
+    run_directory: Path | None = None  # for all files that are written; None for a temporary one
+    state: Path | None = None  # survives a restart; None for `state` in the model store
+    source: Source | None = None  # store from which missing archives are pulled
+    settle: float = 30.0  # a version remains registered after the proxy stopped using it
 
     @property
     def state_folder(self) -> Path:
@@ -72,13 +37,7 @@ class ServerOptions:
         return self.state or self.store / "state"
 
     def require_safe(self) -> None:
-        """Reject options that would publish the server without protection by mistake.
-
-        Raises
-        ------
-        ServeError
-            With the options to change.
-        """
+        """Reject options that would publish the server without protection by mistake."""
         if self.proxy is None:
             return
         if self.keys is None and self.proxy.sagemaker is None:
@@ -89,13 +48,7 @@ class ServerOptions:
         self.proxy.require_safe()
 
     def require_ports(self) -> None:
-        """Check that all ports are free.
-
-        Raises
-        ------
-        ServeError
-            For the first port in use.
-        """
+        """Check that all ports are free."""
         host = self.address.host
         ports = {
             "--port" if self.proxy is None else "--inference-port": (host, self.address.port),

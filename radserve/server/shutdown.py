@@ -3,32 +3,38 @@
 1. /ready responds with 503; rollouts and changes of versions stop.
 2. The drain delay passes, in which load balancers notice and requests are still answered.
 3. nginx stops accepting connections and finishes its requests.
-4. TorchServe stops accepting connections and finishes its requests (`radserve.server.drain`).
+4. TorchServe's listening socket is closed, so that the kernel refuses new connections.
+5. TorchServe finishes its requests. After a grace period, clients that keep sending requests over open connections get
+   503; TorchServe closes the connection after such a response.
+6. Once TorchServe has been idle for a moment, it may be stopped.
 """
 
-from __future__ import annotations
-
 import asyncio
+import contextlib
 import logging
+import re
 import time
+from typing import Final
 
 import httpx
 
-from radserve.server.composition import Components
-from radserve.server.drain import Drain
+from handlers import worker
+from radserve.host.listening_socket import stop_listening
+from radserve.server.components import Components
 from radserve.server.status import Exit, State
+from radserve.torchserve import management
 
 logger = logging.getLogger(__name__)
 
+_SETTLE: Final = 0.3
+"""Seconds without activity after which TorchServe counts as idle. A request is neither queued nor in a worker for a
+shorter time, on its way between the two and back to the client."""
+_GRACE: Final = 10.0
+"""Seconds until clients on open connections get 503; requests that were queued at the start are done by then."""
+
 
 async def shut_down(server: Components, pid: int) -> Exit:
-    """Finish the requests in flight, and return the exit code; the processes still run afterwards.
-
-    Parameters
-    ----------
-    pid
-        Process id of TorchServe.
-    """
+    """Finish the requests in flight, and return the exit code; TorchServe (`pid`) still runs afterwards."""
     server.status.update(State.DRAINING, "Stopping: requests in flight are being finished.")
     logger.info("draining")
     await server.rollouts.stop()
@@ -56,6 +62,45 @@ async def _finish_requests(server: Components, pid: int) -> bool:
         # At least a second: TorchServe is idle by now, but that takes a moment to observe.
         seconds = max(1.0, seconds - (time.monotonic() - start))
     server.run_directory.ready.unlink(missing_ok=True)  # a proxy in another process answers 503 from now on
-    entries = [version.entry for version in server.registry]
-    drain = Drain(server.run_directory, server.options.address, entries, server.management)
-    return finished and await drain.run(pid, seconds)
+    return finished and await _drain_torchserve(server, pid, seconds)
+
+
+async def _drain_torchserve(server: Components, pid: int, seconds: float) -> bool:
+    """Finish the requests of TorchServe, a child process; return False if some remain after `seconds`."""
+    try:
+        await asyncio.to_thread(stop_listening, pid, server.options.address.port)
+    except OSError as error:
+        logger.warning("cannot close the listening socket (%s); new requests are still answered", error.strerror)
+    start = time.monotonic()
+    idle_since: float | None = None
+    accepted = -1.0
+    while (now := time.monotonic()) - start < seconds:
+        before, accepted = accepted, await _accepted(server)
+        if await _in_flight(server) or accepted != before:
+            idle_since = None
+        elif idle_since is None:
+            idle_since = now
+        elif now - idle_since >= _SETTLE:
+            return True
+        if now - start > min(_GRACE, seconds / 2) and not server.run_directory.closing.exists():
+            server.run_directory.closing.touch()
+            logger.info("clients still send requests over open connections; answering 503 from now on")
+        await asyncio.sleep(0.05)
+    return False
+
+
+async def _in_flight(server: Components) -> bool:
+    if worker.is_any_busy(server.run_directory.busy):
+        return True
+    for version in server.registry:
+        with contextlib.suppress(httpx.HTTPStatusError):
+            if management.pending(await server.management.describe(*version.pair)):
+                return True
+    return False
+
+
+async def _accepted(server: Components) -> float:
+    """Return the number of requests that TorchServe has accepted since its start."""
+    async with httpx.AsyncClient(timeout=5.0) as client:
+        text = (await client.get(server.options.address.metrics_url)).text
+    return sum(map(float, re.findall(r"^ts_inference_requests_total\{.*\} (\S+)$", text, re.MULTILINE)))

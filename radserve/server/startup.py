@@ -1,7 +1,5 @@
 """Start of the server: launch TorchServe and wait until every model answers its sample."""
 
-from __future__ import annotations
-
 import asyncio
 import logging
 import time
@@ -9,7 +7,7 @@ import time
 import httpx
 
 from radserve.host import listening_socket, process
-from radserve.server.composition import Components
+from radserve.server.components import Components
 from radserve.server.status import State
 from radserve.torchserve import launch
 
@@ -29,13 +27,7 @@ async def start_torchserve(server: Components) -> asyncio.subprocess.Process:
 
 
 async def wait_until_ready(server: Components, pid: int) -> bool:
-    """Wait until the server is ready; return False after the startup timeout.
-
-    Parameters
-    ----------
-    pid
-        Process id of TorchServe.
-    """
+    """Wait until TorchServe (`pid`) and the server are ready; return False after the startup timeout."""
     seconds = server.options.startup_timeout
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:

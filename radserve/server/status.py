@@ -1,6 +1,4 @@
-"""Status of the server and exit codes of the supervisor."""
-
-from __future__ import annotations
+"""Status of a server, and the exit codes of the supervisor."""
 
 import enum
 from dataclasses import dataclass

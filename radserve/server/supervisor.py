@@ -3,44 +3,30 @@
 `startup` makes the server ready, `monitor` watches it, and `shutdown` handles SIGTERM.
 """
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import logging
 import signal
 from collections.abc import Callable, Sequence
+from typing import Any
 
-from radserve.auth.keyring import Keyring
+from radserve.auth.key_check import Keyring
 from radserve.host import process, run_directory
 from radserve.host.resources import cores, plan
-from radserve.proxy.nginx import Nginx
-from radserve.server.banner import banner
-from radserve.server.composition import Components, compose
+from radserve.server.components import Components
 from radserve.server.monitor import monitor
 from radserve.server.options import ServerOptions
 from radserve.server.shutdown import shut_down
 from radserve.server.startup import start_torchserve, wait_until_ready
 from radserve.server.status import Exit
 from radserve.torchserve.verified_models import select
-from radserve.versions.storage import StateFolder
+from radserve.versions.server_state import StateFolder
 
 logger = logging.getLogger(__name__)
 
 
 async def serve(options: ServerOptions, announce: Callable[[str], None]) -> Exit:
-    """Serve until SIGTERM or SIGINT.
-
-    Parameters
-    ----------
-    announce
-        Called once, when the server is ready, with the text to print.
-
-    Raises
-    ------
-    ArchiveError, KeysError, ServeError
-        If the server was not started.
-    """
+    """Serve until SIGTERM or SIGINT; call `announce` with the text to print once the server is ready."""
     options.require_safe()
     keyring = Keyring.open(options.keys) if options.keys else None
     state = StateFolder(options.state_folder)
@@ -52,7 +38,7 @@ async def serve(options: ServerOptions, announce: Callable[[str], None]) -> Exit
     worker_plan = plan(len({model.entry.name for model in models}), cores(), options.workers)
     with run_directory.opened(options.run_directory) as directory:
         directory.prepare()
-        return await run(compose(options, models, worker_plan, directory, keyring, state), announce)
+        return await _run(Components(options, models, worker_plan, directory, keyring, state), announce)
 
 
 def _declared(state: StateFolder, models: Sequence[str]) -> Sequence[str]:
@@ -72,11 +58,15 @@ def _declared(state: StateFolder, models: Sequence[str]) -> Sequence[str]:
     return declared
 
 
-async def run(server: Components, announce: Callable[[str], None]) -> Exit:
-    """Start the components, supervise them and stop them; see `serve`."""
+async def _run(server: Components, announce: Callable[[str], None]) -> Exit:
+    """Start the components, supervise them and stop them."""
     stop = asyncio.Event()
     async with contextlib.AsyncExitStack() as stack:
-        _handle_signals(stop, server.proxy)
+        # SIGTERM and SIGINT stop the server, SIGHUP reloads the proxy's certificate.
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, stop.set)
+        if server.proxy is not None:
+            server.proxy.reload_at_sighup()
         await stack.enter_async_context(server.health)
         await stack.enter_async_context(server.traffic)
         await stack.enter_async_context(server.control)
@@ -95,37 +85,21 @@ async def run(server: Components, announce: Callable[[str], None]) -> Exit:
         return await _supervise(server, torchserve, stop, announce)
 
 
-def _handle_signals(stop: asyncio.Event, proxy: Nginx | None) -> None:
-    """Stop at SIGTERM and SIGINT; reload the proxy's certificate at SIGHUP."""
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
-    if proxy is None:
-        return
-    reloads: set[asyncio.Task[None]] = set()  # the event loop holds only weak references to tasks
-
-    def reload() -> None:
-        task = loop.create_task(proxy.reload())
-        reloads.add(task)
-        task.add_done_callback(reloads.discard)
-
-    loop.add_signal_handler(signal.SIGHUP, reload)
-
-
 async def _supervise(
     server: Components, torchserve: asyncio.subprocess.Process, stop: asyncio.Event, announce: Callable[[str], None]
 ) -> Exit:
     """Wait for readiness, then for a signal or the end of a process."""
     torchserve_exit = asyncio.create_task(torchserve.wait())
-    proxy_exit = asyncio.create_task(server.proxy.wait() if server.proxy else _never())
-    events = {torchserve_exit, proxy_exit, asyncio.create_task(_set(stop))}
+    proxy_exit = asyncio.create_task(server.proxy.wait()) if server.proxy else None
+    events: set[asyncio.Task[Any]] = {torchserve_exit, asyncio.create_task(stop.wait())}
+    if proxy_exit is not None:
+        events.add(proxy_exit)
     ready = asyncio.create_task(wait_until_ready(server, torchserve.pid))
     await asyncio.wait({*events, ready}, return_when=asyncio.FIRST_COMPLETED)
     if ready.done() and not ready.result():
         return Exit.NOT_READY
     if ready.done():
-        options = server.options
-        announce(banner(server.models, options.address, options.health_port, options.proxy))
+        announce(_banner(server))
         watch = asyncio.create_task(monitor(server.status, server.readiness))
         await asyncio.wait(events, return_when=asyncio.FIRST_COMPLETED)
         watch.cancel()
@@ -133,17 +107,26 @@ async def _supervise(
     if torchserve_exit.done():
         logger.error("TorchServe exited with code %s; shutting down", torchserve_exit.result())
         return Exit.TORCHSERVE_DIED
-    if proxy_exit.done():
+    if proxy_exit is not None and proxy_exit.done():
         logger.error("nginx exited with code %s; shutting down", proxy_exit.result())
         return Exit.PROXY_DIED
     return await shut_down(server, torchserve.pid)
 
 
-async def _set(event: asyncio.Event) -> int:
-    await event.wait()
-    return 0
-
-
-async def _never() -> int:
-    await asyncio.Event().wait()
-    raise AssertionError
+def _banner(server: Components) -> str:
+    """Return the server's URL, its models, its ports and a command to try."""
+    options, address, proxy = server.options, server.options.address, server.options.proxy
+    url = proxy.url if proxy else address.url
+    first = server.models[0]
+    sample = f"archives/{first.entry.name}/{first.recipe.sample}"
+    key = '-H "X-API-Key: $RADSERVE_KEY" ' if proxy else ""
+    lines = [f"RadServe is ready at {url}"]
+    lines += [f"  {model.entry.name} {model.entry.version}  {model.recipe.title}" for model in server.models]
+    if proxy:
+        lines.append(f"  management port {proxy.management_port}   metrics port {proxy.metrics_port}")
+    lines += [
+        f"  health {address.host}:{options.health_port}/ready   metrics {address.metrics_url}",
+        "Try:",
+        f"  curl {key}-T {sample} {url}/predictions/{first.entry.name}",
+    ]
+    return "\n".join(lines)

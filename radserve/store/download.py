@@ -1,7 +1,5 @@
 """Download of a published archive into a model store."""
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 from typing import BinaryIO, Final

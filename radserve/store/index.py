@@ -1,7 +1,5 @@
 """The index of an archive store: published versions, which never change."""
 
-from __future__ import annotations
-
 from datetime import UTC, datetime
 from typing import Annotated, Self
 

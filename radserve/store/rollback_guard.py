@@ -3,8 +3,6 @@
 A signature does not protect against this: an old index was signed as well.
 """
 
-from __future__ import annotations
-
 import hashlib
 from pathlib import Path
 from typing import Annotated, Final
@@ -28,7 +26,7 @@ class IndexState(BaseModel):
     sha256: Sha256
 
     @classmethod
-    def of(cls, serial: int, payload: bytes) -> IndexState:
+    def of(cls, serial: int, payload: bytes) -> "IndexState":
         """Return the state of an index with this payload."""
         return cls(serial=serial, sha256=hashlib.sha256(payload).hexdigest())
 

@@ -1,7 +1,5 @@
 """Archive stores: a signed index and the blobs that it names."""
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass

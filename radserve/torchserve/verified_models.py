@@ -1,7 +1,5 @@
 """Selection and verification of the archives to serve."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,28 +27,13 @@ class VerifiedModel:
 
 
 def select(store: Path, names: Sequence[str]) -> list[VerifiedModel]:
-    """Verify the archives to serve.
-
-    Parameters
-    ----------
-    names
-        NAME for the newest version, or NAME/VERSION; all archives of the store if empty.
-
-    Raises
-    ------
-    ArchiveError, ServeError
-        For the first archive that is missing or invalid.
-    """
+    """Verify the archives to serve: NAME is its newest version, NAME/VERSION that one; without names, all."""
     index = store_index.read(store)
     entries = [_find(index, store, name) for name in names] or list(index.archives)
     if not entries:
         raise ServeError(f"{store}: the model store is empty; run 'radserve build'.")
-    return [_verify(entry, store) for entry in entries]
-
-
-def _verify(entry: Entry, store: Path) -> VerifiedModel:
-    recipe = mar.verify(entry, store)
-    return VerifiedModel(entry, recipe, *mar.sample(store / entry.file, recipe))
+    recipes = [(entry, mar.verify(entry, store)) for entry in entries]
+    return [VerifiedModel(entry, recipe, *mar.sample(store / entry.file, recipe)) for entry, recipe in recipes]
 
 
 def _find(index: Index, store: Path, requested: str) -> Entry:

@@ -4,17 +4,19 @@ Every process that can open the socket may manage the server. The proxy forwards
 `manage`, together with the key's name.
 """
 
-from __future__ import annotations
-
 import asyncio
+from dataclasses import dataclass
 from typing import Final
 
+from pydantic import BaseModel
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from radserve.errors import InvalidChangeError
+from radserve.schema.control import AuditLog
+from radserve.schema.deployment import DeploymentDiff
 from radserve.versions import deployment_file
 from radserve.versions.request_parsing import (
     read_actor,
@@ -34,14 +36,13 @@ from radserve.versions.views import Views
 _MAX_ENTRIES: Final = 10_000
 
 
+@dataclass
 class ControlApi:
     """Handles the requests of one server."""
 
-    def __init__(self, version_manager: VersionManager, rollouts: RolloutManager, views: Views) -> None:
-        self._version_manager = version_manager
-        self._deployment_state = version_manager.deployment_state
-        self._rollouts = rollouts
-        self._views = views
+    version_manager: VersionManager
+    rollouts: RolloutManager
+    views: Views
 
     def routes(self) -> list[Route]:
         """Return the routes."""
@@ -66,72 +67,72 @@ class ControlApi:
         ]
 
     async def _list_models(self, _: Request) -> Response:
-        return JSONResponse(await self._views.overview())
+        return _json(await self.views.server())
 
     async def _show_model(self, request: Request) -> Response:
-        return JSONResponse(await self._views.model(request.path_params["name"]))
+        return _json(await self.views.model(request.path_params["name"]))
 
     async def _register(self, request: Request) -> Response:
         body = await read_json(request, "workers", "reason")
         workers = None if body.get("workers") is None else read_workers(body["workers"])
-        model_version = await self._version_manager.register(*read_pair(request), workers, read_actor(request, body))
-        return JSONResponse(await self._views.version(model_version), 201)
+        model_version = await self.version_manager.register(*read_pair(request), workers, read_actor(request, body))
+        return _json(await self.views.version(model_version), 201)
 
     async def _scale(self, request: Request) -> Response:
         body = await read_json(request, "workers", "reason")
         workers = read_workers(body.get("workers"))
-        model_version = await self._version_manager.scale(*read_pair(request), workers, read_actor(request, body))
-        return JSONResponse(await self._views.version(model_version))
+        model_version = await self.version_manager.scale(*read_pair(request), workers, read_actor(request, body))
+        return _json(await self.views.version(model_version))
 
     async def _unregister(self, request: Request) -> Response:
         force = request.query_params.get("force") == "true"
-        await self._version_manager.unregister(*read_pair(request), read_actor(request), force=force)
+        await self.version_manager.unregister(*read_pair(request), read_actor(request), force=force)
         return Response(status_code=204)
 
     async def _promote(self, request: Request) -> Response:
         name, version = read_pair(request)
-        await self._version_manager.promote(name, version, read_actor(request, await read_json(request, "reason")))
-        return JSONResponse(await self._views.model(name))
+        await self.version_manager.promote(name, version, read_actor(request, await read_json(request, "reason")))
+        return _json(await self.views.model(name))
 
     async def _rollback(self, request: Request) -> Response:
         name = str(request.path_params["name"])
         actor = read_actor(request, await read_json(request, "reason"))
-        rollout = self._rollouts.find(name)
+        rollout = self.rollouts.find(name)
         if rollout is None or rollout.done or not await rollout.abort(actor):
-            await self._version_manager.rollback(name, actor)
-        return JSONResponse(await self._views.model(name))
+            await self.version_manager.rollback(name, actor)
+        return _json(await self.views.model(name))
 
     async def _show_deployment(self, _: Request) -> Response:
-        return JSONResponse(self._deployment_state.deployment.model_dump(exclude_none=True))
+        return JSONResponse(self.version_manager.deployment_state.deployment.model_dump(exclude_none=True))
 
     async def _diff(self, request: Request) -> Response:
-        wanted = await read_deployment(request)
-        changes = deployment_file.changes(self._deployment_state.deployment, wanted)
-        return JSONResponse({"changes": [change.model_dump() for change in changes]})
+        current = self.version_manager.deployment_state.deployment
+        return _json(DeploymentDiff(changes=deployment_file.changes(current, await read_deployment(request))))
 
     async def _apply(self, request: Request) -> Response:
-        changes = await self._version_manager.apply(await read_deployment(request), read_actor(request))
-        return JSONResponse({"changes": [change.model_dump() for change in changes]})
+        changes = await self.version_manager.apply(await read_deployment(request), read_actor(request))
+        return _json(DeploymentDiff(changes=changes))
 
     async def _list_rollouts(self, _: Request) -> Response:
-        return JSONResponse({"rollouts": [rollout.document() for rollout in self._rollouts.latest()]})
+        return JSONResponse({"rollouts": [rollout.status().model_dump(mode="json") for rollout in self.rollouts]})
 
     async def _show_rollout(self, request: Request) -> Response:
-        return JSONResponse(self._rollouts.get(request.path_params["name"]).document())
+        return _json(self.rollouts.get(request.path_params["name"]).status())
 
     async def _start_rollout(self, request: Request) -> Response:
         body = await read_json(request)
-        spec, actor = read_rollout_spec(body), read_actor(request, body)
-        rollout = await self._rollouts.start(request.path_params["name"], spec, actor)
-        return JSONResponse(rollout.document(), 202)
+        rollout = await self.rollouts.start(
+            request.path_params["name"], read_rollout_spec(body), read_actor(request, body)
+        )
+        return _json(rollout.status(), 202)
 
     async def _abort_rollout(self, request: Request) -> Response:
-        rollout = await self._rollouts.abort(request.path_params["name"], read_actor(request))
-        return JSONResponse(rollout.document())
+        rollout = await self.rollouts.abort(request.path_params["name"], read_actor(request))
+        return _json(rollout.status())
 
     async def _add_shadow_copy(self, request: Request) -> Response:
         """Queue a copy of a client's request. The proxy waits for the response, so nothing else happens here."""
-        rollout = self._rollouts.find(request.path_params["name"])
+        rollout = self.rollouts.find(request.path_params["name"])
         if rollout is None or rollout.done or rollout.shadow is None:
             return Response(status_code=404)
         copy = CopiedRequest(await request.body(), dict(request.headers), request.headers.get("x-request-id", ""))
@@ -141,8 +142,12 @@ class ControlApi:
         text = request.query_params.get("limit", "100")
         if not text.isdecimal() or not 1 <= int(text) <= _MAX_ENTRIES:
             raise InvalidChangeError(f"limit has value {text!r}; it must be between 1 and {_MAX_ENTRIES}.")
-        entries = await asyncio.to_thread(self._deployment_state.audit.entries, int(text))
-        return JSONResponse({"entries": [entry.model_dump() for entry in entries]})
+        entries = await asyncio.to_thread(self.version_manager.deployment_state.audit.entries, int(text))
+        return _json(AuditLog(entries=tuple(entries)))
+
+
+def _json(document: BaseModel, status: int = 200) -> Response:
+    return Response(document.model_dump_json(), status, media_type="application/json")
 
 
 def application(*routes: Route) -> Starlette:

@@ -1,9 +1,4 @@
-"""Reads, writes and compares deployment.yaml; its models are in `radserve.schema.deployment`.
-
-Pure functions that the command line and the server share.
-"""
-
-from __future__ import annotations
+"""Reads, writes and compares deployment.yaml (`radserve.schema.deployment`), on the command line and in the server."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,20 +21,14 @@ _ACTIONS: Final[tuple[Action, ...]] = ("register", "scale", "share", "unregister
 def to_yaml(deployment: Deployment) -> str:
     """Return the text of a file that `parse` reads; equal deployments give equal text."""
     models = {
-        name: {"versions": {key: model.versions[key].model_dump(exclude_none=True) for key in _sorted(model.versions)}}
-        for name, model in sorted(deployment.models.items())
+        name: {"versions": {key: versions[key].model_dump(exclude_none=True) for key in sorted(versions, key=_order)}}
+        for name, versions in sorted((name, model.versions) for name, model in deployment.models.items())
     }
     return yaml.safe_dump({"models": models}, sort_keys=False)
 
 
 def load(path: Path) -> Deployment:
-    """Read a deployment from a file.
-
-    Raises
-    ------
-    DeploymentError
-        If the file cannot be read or is invalid.
-    """
+    """Read a deployment from a file."""
     try:
         text = path.read_text(encoding="utf-8")
     except OSError as error:
@@ -52,18 +41,7 @@ def load(path: Path) -> Deployment:
 
 
 def parse(text: str, source: str) -> Deployment:
-    """Read a deployment from YAML or JSON.
-
-    Parameters
-    ----------
-    source
-        Name of the text in errors.
-
-    Raises
-    ------
-    DeploymentError
-        With the keys and values of all problems.
-    """
+    """Read a deployment from YAML or JSON; a DeploymentError names `source` and every invalid key and value."""
     try:
         document = yaml.load(text, Loader=_Loader)  # noqa: S506 - a stricter SafeLoader
     except yaml.MarkedYAMLError as error:
@@ -87,9 +65,8 @@ def validate(document: Any, source: str) -> Deployment:
 def changes(current: Deployment, wanted: Deployment) -> tuple[Change, ...]:
     """Return the changes that turn one deployment into another.
 
-    They are sorted by model, then in the order in which they can be made: register, scale, share, unregister. The
-    number of workers is unchanged if `wanted` leaves it to the server. A new version has no share until its share
-    changes.
+    They are sorted by model, then in the order in which they can be made. The number of workers is unchanged if
+    `wanted` leaves it to the server. A new version has no share until its share changes.
     """
     steps = [
         Change(action=action, model=name, version=version, detail=f"{name} {version}: {detail}")
@@ -123,10 +100,6 @@ def _workers(number: int | None) -> str:
 
 def _order(version: str) -> tuple[tuple[int, ...], str]:
     return order(version), version  # 1.0 and 1.00 are different names
-
-
-def _sorted(versions: dict[str, DeployedVersion]) -> list[str]:
-    return sorted(versions, key=_order)
 
 
 class _Loader(yaml.SafeLoader):

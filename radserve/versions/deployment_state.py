@@ -1,49 +1,46 @@
 """Applies changes of the deployment state: records each, then updates TorchServe's defaults and the proxy's tables."""
 
-from __future__ import annotations
-
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
 
 import httpx
 
+from radserve.build.model_store import order
 from radserve.errors import ChangeError, RadServeError
+from radserve.host.run_directory import RunDirectory, proxy_running
+from radserve.proxy import traffic_split
+from radserve.proxy.traffic_split import Routing
+from radserve.schema.control import AuditEntry
 from radserve.schema.deployment import DeployedModel, DeployedVersion, Deployment
 from radserve.torchserve.registry import ModelRegistry, ModelVersion, Pair
 from radserve.versions.audit_log import Actor, AuditLog
-from radserve.versions.storage import State, StateFolder, main_version
-from radserve.versions.traffic_routing import TrafficRouter
+from radserve.versions.server_state import RolloutRecord, State, StateFolder, main_version
 
 logger = logging.getLogger(__name__)
 
-SERVER = Actor("server")
-"""The actor of changes that no user requested."""
+SERVER = Actor("server")  # the actor of changes that no user requested
 
 
 class DeploymentStateManager:
-    """Commits changes of the deployment state, one at a time for each model.
+    """Commits changes of the deployment state, one at a time for each model; `audit` is the log of all of them."""
 
-    Attributes
-    ----------
-    audit
-        The log of all changes.
-    """
-
-    def __init__(self, registry: ModelRegistry, folder: StateFolder, router: TrafficRouter) -> None:
+    def __init__(self, registry: ModelRegistry, folder: StateFolder, run_directory: RunDirectory) -> None:
         self._registry = registry
-        self._folder = folder
-        self._router = router
+        self._run_directory = run_directory
         self._initial = initial_deployment(registry)
         self._defaults: dict[str, str] = {}
+        self._closed: set[Pair] = set()
         self._synchronizing = asyncio.Lock()
+        self.folder = folder
         self.audit = AuditLog(folder.path)
 
     @property
     def state(self) -> State:
         """The state that a restart would restore."""
-        return self._folder.state
+        return self.folder.state
 
     @property
     def deployment(self) -> Deployment:
@@ -53,15 +50,7 @@ class DeploymentStateManager:
     @property
     def has_proxy(self) -> bool:
         """Whether a proxy runs in front of this server, so that traffic can be split."""
-        return self._router.has_proxy
-
-    def lock(self) -> None:
-        """Lock the state for this server; see `StateFolder.lock`."""
-        self._folder.lock()
-
-    def release(self) -> None:
-        """Unlock the state for another server."""
-        self._folder.release()
+        return proxy_running(self._run_directory)
 
     async def commit(
         self,
@@ -69,10 +58,8 @@ class DeploymentStateManager:
         actor: Actor,
         action: str,
         detail: str,
-        model_version: ModelVersion | None = None,
+        subject: ModelVersion | tuple[str, str | None],
         *,
-        model: str = "",
-        version: str | None = None,
         act_first: bool = False,
     ) -> None:
         """Record a change of one model, then apply it; a change that fails is reverted, which is recorded as well.
@@ -85,82 +72,64 @@ class DeploymentStateManager:
             Maps the state, whose deployment is set, to the next one.
         detail
             What happens, as the rest of a sentence that begins with model and version.
-        model_version
-            The version; or give `model` and `version` if TorchServe does not hold it.
+        subject
+            The version; or name and version if TorchServe does not hold it, or the change concerns several.
         act_first
             Apply a safety measure even if it cannot be recorded, and do not revert it.
-
-        Raises
-        ------
-        ChangeError
-            If it cannot be recorded or applied.
         """
-        if model_version is not None:
-            model, version = model_version.pair
-        sha256 = model_version.entry.sha256 if model_version else None
-        sentence = f"{model} {version}: {detail}." if version else f"{model}: {detail}."
+        model, version = subject.pair if isinstance(subject, ModelVersion) else subject
+        entry = AuditEntry(
+            time=datetime.now(UTC),
+            actor=actor.name,
+            action=action,
+            model=model,
+            version=version,
+            sha256=subject.entry.sha256 if isinstance(subject, ModelVersion) else None,
+            reason=actor.reason,
+            detail=f"{model} {version}: {detail}." if version else f"{model}: {detail}.",
+        )
 
-        def record(actor: Actor, text: str) -> None:
-            self.audit.write(actor, action, text, model=model, version=version, sha256=sha256)
+        async def apply() -> None:
+            await (self._act(change, entry) if act_first else self._commit(change, model, entry))
+            logger.info("%s (%s%s)", entry.detail, actor.name, f": {actor.reason}" if actor.reason else "")
 
-        apply = self._act if act_first else self._commit
-        task = asyncio.ensure_future(apply(change, model, actor, sentence, record))
+        task = asyncio.ensure_future(apply())
         try:
             await asyncio.shield(task)
         except asyncio.CancelledError:
             await asyncio.wait({task})
             raise
 
-    async def _commit(
-        self,
-        change: Callable[[State], State],
-        model: str,
-        actor: Actor,
-        sentence: str,
-        record: Callable[[Actor, str], None],
-    ) -> None:
-        self.lock()
-        record(actor, sentence)
+    async def _commit(self, change: Callable[[State], State], model: str, entry: AuditEntry) -> None:
+        self.folder.lock()
+        self.audit.write(entry)
         before = self.state.model_copy(update={"deployment": self.deployment})
-        self._folder.write(change(before))
+        self.folder.write(change(before))
         try:
             await self.synchronize()
         except (httpx.HTTPError, RadServeError, OSError) as error:
-            record(SERVER, f"{sentence} Failed and reverted: {error}")
-            self._folder.write(self.state.reverted(before, model))
+            failure = f"{entry.detail} Failed and reverted: {error}"
+            reverted = {"time": datetime.now(UTC), "actor": SERVER.name, "reason": SERVER.reason, "detail": failure}
+            self.audit.write(entry.model_copy(update=reverted))
+            self.folder.write(self.state.reverted(before, model))
             await self.synchronize()
-            raise ChangeError(f"{sentence} Failed and reverted: {error}") from error
-        _log(sentence, actor)
+            raise ChangeError(failure) from error
 
-    async def _act(
-        self,
-        change: Callable[[State], State],
-        _: str,
-        actor: Actor,
-        sentence: str,
-        record: Callable[[Actor, str], None],
-    ) -> None:
-        self._folder.state = change(self.state.model_copy(update={"deployment": self.deployment}))
+    async def _act(self, change: Callable[[State], State], entry: AuditEntry) -> None:
+        self.folder.state = change(self.state.model_copy(update={"deployment": self.deployment}))
         try:
             await self.synchronize()
         except (httpx.HTTPError, RadServeError, OSError):
-            logger.exception("%s TorchServe or the proxy was not updated", sentence)
+            logger.exception("%s TorchServe or the proxy was not updated", entry.detail)
         try:
-            self.lock()
-            record(actor, sentence)
-            self._folder.write(self.state)
+            self.folder.lock()
+            self.audit.write(entry)
+            self.folder.write(self.state)
         except RadServeError:
-            logger.exception("%s In effect, but not recorded", sentence)
-        _log(sentence, actor)
+            logger.exception("%s In effect, but not recorded", entry.detail)
 
     async def synchronize(self) -> None:
-        """Set TorchServe's default versions and the proxy's tables to the declared state.
-
-        Raises
-        ------
-        httpx.HTTPError, OSError
-            If TorchServe fails, or a table cannot be written.
-        """
+        """Set TorchServe's default versions and the proxy's tables; raises httpx.HTTPError, OSError if that fails."""
         async with self._synchronizing:
             for name, model in self.deployment.models.items():
                 main = main_version(model.versions)
@@ -169,22 +138,23 @@ class DeploymentStateManager:
                     await self._registry.make_default(model_version)
                     self._defaults[name] = main
             # After a restart, the candidate of a rollout gets traffic only once it is registered and verified again.
-            registered = {
+            rollouts = {
                 name: rollout
                 for name, rollout in self.state.rollouts.items()
                 if self._registry.get(name, rollout.plan.version) is not None
+                and (name, rollout.plan.version) not in self._closed
             }
-            self._router.write(self.deployment, registered)
+            traffic_split.write(routing(self.deployment, rollouts, self._closed), self._run_directory)
 
     @asynccontextmanager
     async def closed(self, pair: Pair) -> AsyncIterator[None]:
         """Reject requests that name this version, if a proxy runs in front of this server."""
-        self._router.close(pair)
+        self._closed.add(pair)
         await self.synchronize()
         try:
             yield
         finally:
-            self._router.reopen(pair)
+            self._closed.discard(pair)
             await self.synchronize()
 
     def forget_default(self, pair: Pair) -> None:
@@ -193,18 +163,8 @@ class DeploymentStateManager:
             del self._defaults[pair[0]]
 
 
-def _log(sentence: str, actor: Actor) -> None:
-    logger.info("%s (%s%s)", sentence, actor.name, f": {actor.reason}" if actor.reason else "")
-
-
 def initial_deployment(model_versions: Iterable[ModelVersion]) -> Deployment:
-    """Return the deployment of a server that its options started: the newest version of a model has all requests.
-
-    Parameters
-    ----------
-    model_versions
-        The oldest version of each model first.
-    """
+    """Return the deployment that the options started: the newest version of a model, the last one, has all requests."""
     models: dict[str, dict[str, DeployedVersion]] = {}
     for item in model_versions:
         versions = models.setdefault(item.entry.name, {})
@@ -212,3 +172,26 @@ def initial_deployment(model_versions: Iterable[ModelVersion]) -> Deployment:
             versions[key] = served.model_copy(update={"share": 0.0})
         versions[item.entry.version] = DeployedVersion(share=100.0, workers=item.workers)
     return Deployment(models={name: DeployedModel(versions=versions) for name, versions in models.items()})
+
+
+def routing(deployment: Deployment, rollouts: Mapping[str, RolloutRecord], closed: Collection[Pair]) -> Routing:
+    """Return the proxy's tables for a state; a model whose requests all go to TorchServe's default needs none."""
+    shares: dict[str, Mapping[str, float]] = {}
+    for name, model in deployment.models.items():
+        # The newest version first: it keeps its clients when its share grows.
+        newest_first = sorted(model.versions, key=order, reverse=True)
+        split = {
+            version: model.versions[version].share for version in newest_first if model.versions[version].share > 0
+        }
+        if len(split) > 1:
+            shares[name] = split
+    shadow: dict[str, float] = {}
+    for name, rollout in rollouts.items():
+        if rollout.step is None:
+            continue
+        if rollout.plan.shadow is not None:
+            shares[name], shadow[name] = {rollout.before: 100.0}, rollout.plan.shadow
+        else:
+            share = rollout.plan.steps[rollout.step]
+            shares[name] = {rollout.plan.version: share, rollout.before: 100.0 - share}
+    return Routing(shares, shadow, frozenset(closed))

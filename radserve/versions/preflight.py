@@ -4,21 +4,17 @@ TorchServe reports only that a worker died, and restarts it again and again. The
 steps as a worker at its start, and its error message can be read.
 """
 
-from __future__ import annotations
-
 import asyncio
 import os
 import shutil
 import sys
 import tempfile
-import zipfile
 from pathlib import Path
 from typing import Final
 
-from handlers import worker
-from radserve.build.model_store import FILE
 from radserve.errors import VersionFailedError
 from radserve.host.process import die_with_parent
+from radserve.torchserve.launch import worker_environment
 from radserve.torchserve.verified_models import VerifiedModel
 
 _PROGRAM: Final = """
@@ -37,33 +33,19 @@ _MAX_REASON: Final = 300
 
 
 async def check(model: VerifiedModel, store: Path, scratch: Path, threads: int, max_seconds: float) -> None:
-    """Start an archive's handler as a worker does.
-
-    Parameters
-    ----------
-    scratch
-        Folder to unpack the archive in.
-    threads
-        Threads that the process may use.
-    max_seconds
-        Seconds within which the handler must be initialized.
-
-    Raises
-    ------
-    VersionFailedError
-        With the last line that the process wrote.
-    """
+    """Start an archive's handler as a worker does; a VersionFailedError has the last line that the process wrote."""
     entry = model.entry
+    inherited = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "PYTHONWARNINGS")}
     folder = Path(tempfile.mkdtemp(prefix="preflight-", dir=scratch))
     try:
-        await asyncio.to_thread(_unpack, store / entry.file, folder)
+        await asyncio.to_thread(shutil.unpack_archive, store / entry.file, folder, "zip")
         process = await asyncio.create_subprocess_exec(
             sys.executable,
             "-c",
             _PROGRAM,
             str(folder),
             cwd=folder,
-            env=_environment(store, threads),
+            env=inherited | worker_environment(store, threads) | {"CUDA_VISIBLE_DEVICES": ""},
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.DEVNULL,
             stderr=asyncio.subprocess.PIPE,
@@ -85,19 +67,3 @@ async def check(model: VerifiedModel, store: Path, scratch: Path, threads: int, 
         lines = errors.decode(errors="replace").strip().splitlines()
         reason = lines[-1][:_MAX_REASON] if lines else f"exit code {process.returncode} without an error message."
         raise VersionFailedError(f"{entry.name} {entry.version}: does not start: {reason}")
-
-
-def _unpack(path: Path, folder: Path) -> None:
-    with zipfile.ZipFile(path) as archive:
-        archive.extractall(folder)  # the members were verified; zipfile keeps them inside the folder
-
-
-def _environment(store: Path, threads: int) -> dict[str, str]:
-    inherited = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "PYTHONWARNINGS")}
-    return inherited | {
-        "OMP_NUM_THREADS": str(threads),
-        "MKL_NUM_THREADS": str(threads),
-        "PYTHONDONTWRITEBYTECODE": "1",
-        worker.INDEX: str(store / FILE),
-        "CUDA_VISIBLE_DEVICES": "",
-    }

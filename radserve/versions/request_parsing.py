@@ -1,6 +1,7 @@
-"""Parses requests to the control API, and reports their errors as problem details (RFC 9457)."""
+"""Parses requests to the control API, and reports their errors as problem details (RFC 9457).
 
-from __future__ import annotations
+Every `read_*` function raises InvalidChangeError for what is invalid.
+"""
 
 import json
 from collections.abc import Awaitable, Callable
@@ -20,31 +21,28 @@ from radserve.validation import describe
 from radserve.versions.audit_log import Actor
 from radserve.versions.deployment_file import parse
 
-Handler = Callable[[Request], Awaitable[Response]]
-
 _MAX_BODY: Final = 1_000_000
 _MAX_WORKERS: Final = 64
 _MAX_REASON: Final = 1000
 
 
-def route(path: str, handler: Handler, *methods: str) -> Route:
+def route(path: str, handler: Callable[[Request], Awaitable[Response]], *methods: str) -> Route:
     """Return a route that renders errors as problem details."""
 
     async def endpoint(request: Request) -> Response:
         try:
             return await handler(request)
         except ChangeError as error:
-            return problem(error.status, error.title, str(error))
+            return _problem(error.status, error.title, str(error))
         except ArchiveError as error:
-            return problem(409, "Conflict", str(error))
+            return _problem(409, "Conflict", str(error))
         except RadServeError as error:
-            return problem(502, "The version failed", str(error))
+            return _problem(502, "The version failed", str(error))
 
     return Route(path, endpoint, methods=list(methods))
 
 
-def problem(status: int, title: str, detail: str) -> Response:
-    """Render problem details."""
+def _problem(status: int, title: str, detail: str) -> Response:
     document = ProblemDetails(status=status, title=title, detail=detail)
     return Response(document.model_dump_json(exclude_none=True), status, media_type="application/problem+json")
 
@@ -52,8 +50,8 @@ def problem(status: int, title: str, detail: str) -> Response:
 async def unknown_route(_: Request, error: Exception) -> Response:
     """Render the problem details of an unknown path or method."""
     if getattr(error, "status_code", 404) == 404:
-        return problem(404, "Not found", "Unknown path.")
-    return problem(405, "Method not allowed", "This path does not support the method.")
+        return _problem(404, "Not found", "Unknown path.")
+    return _problem(405, "Method not allowed", "This path does not support the method.")
 
 
 def read_pair(request: Request) -> Pair:
@@ -62,13 +60,7 @@ def read_pair(request: Request) -> Pair:
 
 
 def read_actor(request: Request, body: dict[str, Any] | None = None) -> Actor:
-    """Return who makes the request: the name of the proxy's API key, or the name that a local user states.
-
-    Raises
-    ------
-    InvalidChangeError
-        If the reason is not text.
-    """
+    """Return who makes the request: the name of the proxy's API key, or the name that a local user states."""
     key, user = request.headers.get("x-key-name"), request.headers.get("x-actor")
     reason = (body or {}).get("reason") or request.query_params.get("reason", "")
     if not isinstance(reason, str):
@@ -77,18 +69,7 @@ def read_actor(request: Request, body: dict[str, Any] | None = None) -> Actor:
 
 
 async def read_json(request: Request, *keys: str) -> dict[str, Any]:
-    """Read a JSON object; an empty body counts as an empty object.
-
-    Parameters
-    ----------
-    keys
-        The permitted keys; any if none is given.
-
-    Raises
-    ------
-    InvalidChangeError
-        If the body is too long, invalid, or has another key.
-    """
+    """Read a JSON object with the given keys, or any if none is given; an empty body counts as an empty object."""
     body = await _read_body(request)
     try:
         document = json.loads(body) if body else {}
@@ -112,13 +93,7 @@ async def _read_body(request: Request) -> bytes:
 
 
 async def read_deployment(request: Request) -> Deployment:
-    """Read a deployment in YAML or JSON.
-
-    Raises
-    ------
-    InvalidChangeError
-        If it is invalid.
-    """
+    """Read a deployment in YAML or JSON."""
     try:
         return parse((await _read_body(request)).decode(), "deployment")
     except (RadServeError, UnicodeDecodeError) as error:
@@ -126,13 +101,7 @@ async def read_deployment(request: Request) -> Deployment:
 
 
 def read_workers(value: object) -> int:
-    """Read a number of workers.
-
-    Raises
-    ------
-    InvalidChangeError
-        If it is not a whole number in the permitted range.
-    """
+    """Read a number of workers."""
     text = str(value)
     if not text.isdecimal() or not 1 <= int(text) <= _MAX_WORKERS:
         raise InvalidChangeError(
@@ -142,14 +111,8 @@ def read_workers(value: object) -> int:
 
 
 def read_rollout_spec(document: dict[str, Any]) -> RolloutSpec:
-    """Read the specification of a rollout.
-
-    Raises
-    ------
-    InvalidChangeError
-        With the key and the value that are invalid.
-    """
+    """Read the specification of a rollout."""
     try:
-        return RolloutSpec.model_validate(document | {"reason": document.get("reason") or ""})
+        return RolloutSpec.model_validate(document)
     except ValidationError as error:
         raise InvalidChangeError(f"Invalid rollout: {describe(error)}.") from error

@@ -1,15 +1,12 @@
 """Runs one rollout: registers a version, increases its share step by step, and promotes it or rolls it back."""
 
-from __future__ import annotations
-
 import asyncio
 import logging
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import asdict
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Final
 
 import httpx
 from prometheus_client import Counter
@@ -17,48 +14,38 @@ from prometheus_client import Counter
 from radserve.errors import NotServedError, RadServeError, VersionFailedError
 from radserve.proxy.access_events import TrafficWindow
 from radserve.schema.deployment import DeployedVersion, percent
+from radserve.schema.rollout import RolloutStatus, TrafficSample
 from radserve.torchserve.registry import ModelVersion
 from radserve.versions.audit_log import Actor
 from radserve.versions.deployment_state import SERVER
-from radserve.versions.rollout_decision import Decision, Observation, decide
+from radserve.versions.rollout_decision import Decision, decide
+from radserve.versions.server_state import RolloutRecord, State
 from radserve.versions.shadow import ShadowComparison
-from radserve.versions.storage import RolloutRecord, State
 from radserve.versions.version_manager import VersionManager
 
+_OUTCOMES: Final = ("promoted", "shadowed", "rolled_back")
 ROLLOUTS: Final = Counter(
     "radserve_rollouts", "Completed rollouts by outcome.", ["model_name", "outcome"], registry=None
 )
-"""Labels: model_name; outcome (promoted, shadowed or rolled_back)."""
 
 logger = logging.getLogger(__name__)
 
-_OUTCOMES: Final = ("promoted", "shadowed", "rolled_back")
 _PHASES: Final = {
     "pulling": "Checking that the model store holds the archive.",
     "verifying": "Verifying the archive and starting its code in a separate process.",
     "starting": "Starting its workers and checking their response to the sample.",
 }
 _POLL_SECONDS: Final = 0.25
-_MAX_MISSING_SECONDS: Final = 3.0
-"""How long a worker may be missing; TorchServe needs longer to restart one."""
+_MAX_MISSING_SECONDS: Final = 3.0  # how long a worker may be missing; TorchServe needs longer to restart one
+
+_StepDecision = Callable[[float], tuple[Decision, str]]
+"""Maps the seconds since a step began to its decision and the reason."""
 
 
 class Rollout:
-    """A rollout in progress, or one that has ended.
+    """A rollout in progress, or one that has ended, of the new `version` that replaces `stable`.
 
-    Parameters
-    ----------
-    record
-        The rollout in the stored state.
-    traffic
-        Counts requests by version, for the decisions.
-    inference_url
-        Base URL of TorchServe's inference API, for shadow copies.
-
-    Attributes
-    ----------
-    shadow
-        Compares copied requests; None unless the rollout is in the shadow phase or has left it.
+    `traffic` counts requests for the decisions. Copied requests are sent to TorchServe's `inference_url`.
     """
 
     def __init__(
@@ -70,7 +57,9 @@ class Rollout:
         inference_url: str,
     ) -> None:
         self.name = name
-        self.shadow: ShadowComparison | None = None
+        self.version = record.plan.version
+        self.stable = record.before
+        self.shadow: ShadowComparison | None = None  # set from the shadow phase on
         self._record = record
         self._spec = record.plan
         self._version_manager = version_manager
@@ -83,18 +72,8 @@ class Rollout:
         self._phase = "pulling"
         self._detail = "Waiting for earlier changes of the model."
         self._step_started: datetime | None = None
-        self._observations: tuple[Observation, Observation] | None = None
+        self._samples: tuple[TrafficSample, TrafficSample] | None = None
         self._task: asyncio.Task[None] | None = None
-
-    @property
-    def version(self) -> str:
-        """The new version."""
-        return self._spec.version
-
-    @property
-    def stable(self) -> str:
-        """The version that the new one replaces."""
-        return self._record.before
 
     @property
     def share(self) -> float:
@@ -110,26 +89,26 @@ class Rollout:
         """Whether the rollout has ended."""
         return self._phase in _OUTCOMES
 
-    def document(self) -> dict[str, Any]:
+    def status(self) -> RolloutStatus:
         """Return the rollout as the control API represents it."""
-        candidate, stable = self._observations or (None, None)
-        return {
-            "name": self.name,
-            "version": self.version,
-            "before": self.stable,
-            "phase": self._phase,
-            "done": self.done,
-            "succeeded": self._phase != "rolled_back" if self.done else None,
-            "share": self.share,
-            "steps": list(self._spec.steps),
-            "step": self._record.step if self._spec.shadow is None else None,
-            "started": self._record.started,
-            "step_started": self._step_started.isoformat() if self._step_started else None,
-            "detail": self._detail,
-            "candidate": asdict(candidate) if candidate else None,
-            "stable": asdict(stable) if stable else None,
-            "shadow": self.shadow.report.document() if self.shadow else None,
-        }
+        candidate, stable = self._samples or (None, None)
+        return RolloutStatus(
+            name=self.name,
+            version=self.version,
+            before=self.stable,
+            phase=self._phase,
+            done=self.done,
+            succeeded=self._phase != "rolled_back" if self.done else None,
+            share=self.share,
+            steps=self._spec.steps,
+            step=self._record.step if self._spec.shadow is None else None,
+            started=self._record.started,
+            step_started=self._step_started,
+            detail=self._detail,
+            candidate=candidate,
+            stable=stable,
+            shadow=self.shadow.report.document() if self.shadow else None,
+        )
 
     def start(self) -> None:
         """Start the rollout, or resume it at its recorded step."""
@@ -138,12 +117,7 @@ class Rollout:
         self._task = asyncio.create_task(self._run())
 
     async def abort(self, actor: Actor) -> bool:
-        """Roll back and wait for the end, unless the rollout is already ending.
-
-        Returns
-        -------
-        Whether the rollout was rolled back.
-        """
+        """Roll back and wait for the end, unless the rollout is already ending; return whether it was rolled back."""
         assert self._task is not None
         if self._aborted_by is None and not self._ending:
             self._aborted_by = actor
@@ -206,7 +180,7 @@ class Rollout:
                     self.name, self.version, self._spec.workers, lambda phase: self._enter(phase, _PHASES[phase])
                 )
             self._enter("starting", _PHASES["starting"])
-            await manager.verify_sample(candidate)
+            await manager.registration.verify_sample(candidate)
             return candidate
 
     def _enter(self, phase: str, detail: str) -> None:
@@ -224,25 +198,17 @@ class Rollout:
         logger.info("rollout of %s: %s of the requests", candidate, share)
 
         def decide_step(elapsed: float) -> tuple[Decision, str]:
-            self._observations = self._observe(self.version), self._observe(self.stable)
-            return decide(*self._observations, self._spec, elapsed)
+            self._samples = self._sample(self.version), self._sample(self.stable)
+            return decide(*self._samples, self._spec, elapsed)
 
         await self._watch(candidate, decide_step, f"{share} of requests")
 
-    def _observe(self, version: str) -> Observation:
+    def _sample(self, version: str) -> TrafficSample:
         tally = self._traffic.tally(self.name, version)
-        return Observation(tally.requests, tally.errors, tally.refusals, tally.p95)
+        return TrafficSample(requests=tally.requests, errors=tally.errors, refusals=tally.refusals, p95=tally.p95)
 
-    async def _watch(
-        self, candidate: ModelVersion, decide_step: Callable[[float], tuple[Decision, str]], traffic: str
-    ) -> None:
-        """Watch a step until it is decided.
-
-        Raises
-        ------
-        VersionFailedError
-            If the candidate must be rolled back.
-        """
+    async def _watch(self, candidate: ModelVersion, decide_step: _StepDecision, traffic: str) -> None:
+        """Watch a step until it is decided; raise VersionFailedError if the candidate must be rolled back."""
         self._step_started = datetime.now(UTC)
         start = time.monotonic()
         missing_since: float | None = None
@@ -253,7 +219,7 @@ class Rollout:
             self._detail = f"{traffic}: {reason}."
             if decision is Decision.ROLL_BACK:
                 raise VersionFailedError(f"{candidate}, {traffic}: {reason}.")
-            ready = await self._version_manager.ready_workers(candidate)
+            ready = await self._version_manager.registry.count_ready(candidate)
             missing_since = None if ready == candidate.workers else missing_since or now
             if missing_since is not None and now - missing_since > _MAX_MISSING_SECONDS:
                 raise VersionFailedError(f"{candidate}, {traffic}: {ready} of {candidate.workers} workers are ready.")
@@ -272,10 +238,8 @@ class Rollout:
 
         def decide_step(elapsed: float) -> tuple[Decision, str]:
             enough = elapsed >= self._spec.step_seconds and report.compared >= self._spec.min_requests
-            return (
-                Decision.ADVANCE if enough else Decision.WAIT,
-                f"{report.agreeing} of {report.compared} responses agree",
-            )
+            decision = Decision.ADVANCE if enough else Decision.WAIT
+            return decision, f"{report.agreeing} of {report.compared} responses agree"
 
         await self._watch(candidate, decide_step, f"copies of {percent(share)} of requests")
         self._ending = True
@@ -310,7 +274,8 @@ class Rollout:
     async def _roll_back(self, reason: str, actor: Actor) -> None:
         """Give all requests to the stable version, then unregister the candidate."""
         self._ending = True
-        detail = f"rolled back; {self.stable} receives all requests: {reason.rstrip('.')}"
+        reason = reason.rstrip(".")
+        detail = f"rolled back; {self.stable} receives all requests: {reason}"
         logger.warning("%s %s: %s", self.name, self.version, detail)
         try:
             candidate = self._version_manager.registered_version(self.name, self.version)
@@ -321,11 +286,9 @@ class Rollout:
             actor,
             "rollout",
             detail,
-            candidate,
-            model=self.name,
-            version=self.version,
+            candidate or (self.name, self.version),
             act_first=True,
         )
-        self._enter("rolled_back", f"{reason.rstrip('.')}.")
+        self._enter("rolled_back", f"{reason}.")
         if candidate is not None and self._deployment_state.deployment.find(self.name, self.version) is None:
-            self._version_manager.unregister_candidate(candidate)
+            self._version_manager.unregistration.start(candidate)

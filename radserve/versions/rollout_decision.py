@@ -1,39 +1,15 @@
 """Decides whether a rollout advances, waits or is rolled back: pure functions of the observed traffic."""
 
-from __future__ import annotations
-
-from dataclasses import dataclass
 from enum import Enum
 from typing import Final
 
-from radserve.schema.rollout import RolloutSpec
+from radserve.schema.rollout import RolloutSpec, TrafficSample
 
 _MIN_SLOWDOWN_SECONDS: Final = 0.025
 """Seconds by which a version must be slower before the ratio counts: noise alone can double a response of 3 ms."""
-_MIN_SAMPLES: Final = 20
-"""Responses that a 95th percentile or a rejection rate needs to be meaningful."""
+_MIN_SAMPLES: Final = 20  # responses that a 95th percentile or a rejection rate needs to be meaningful
 _MAX_EXTRA_REJECTIONS: Final = 0.2
 """Fraction of requests that a version may reject in addition: it may be stricter than the stable one, but not blind."""
-
-
-@dataclass(frozen=True)
-class Observation:
-    """The traffic of one version during a step, as its clients experienced it.
-
-    Attributes
-    ----------
-    errors
-        Requests answered with 5xx.
-    refusals
-        Requests rejected with 4xx.
-    p95
-        95th percentile of the response time in seconds; None before the first response.
-    """
-
-    requests: int = 0
-    errors: int = 0
-    refusals: int = 0
-    p95: float | None = None
 
 
 class Decision(Enum):
@@ -45,21 +21,9 @@ class Decision(Enum):
 
 
 def decide(
-    candidate: Observation, stable: Observation, spec: RolloutSpec, elapsed_seconds: float
+    candidate: TrafficSample, stable: TrafficSample, spec: RolloutSpec, elapsed_seconds: float
 ) -> tuple[Decision, str]:
-    """Decide how a step of a rollout continues.
-
-    Parameters
-    ----------
-    candidate, stable
-        Traffic of the new version and of the stable version in this step.
-    elapsed_seconds
-        Time since the step began.
-
-    Returns
-    -------
-    The decision and its reason.
-    """
+    """Decide how a step of a rollout continues, by the traffic of both versions in it; return the reason as well."""
     problem = (
         _error_problem(candidate, spec)
         or _latency_problem(candidate, stable, spec)
@@ -74,17 +38,14 @@ def decide(
     return Decision.ADVANCE, f"{candidate.requests} requests, {candidate.errors} errors"
 
 
-def _error_problem(candidate: Observation, spec: RolloutSpec) -> str | None:
-    """Report too many errors as soon as the step can no longer succeed.
-
-    A step counts as at least `min_requests` requests: one error in the first two requests is one in `min_requests`.
-    """
+def _error_problem(candidate: TrafficSample, spec: RolloutSpec) -> str | None:
+    """Report too many errors as soon as the step, with at least `min_requests` requests, can no longer succeed."""
     if candidate.errors / max(candidate.requests, spec.min_requests, 1) <= spec.max_error:
         return None
     return f"{candidate.errors} of {candidate.requests} requests failed with 5xx, more than {spec.max_error:.2%}"
 
 
-def _latency_problem(candidate: Observation, stable: Observation, spec: RolloutSpec) -> str | None:
+def _latency_problem(candidate: TrafficSample, stable: TrafficSample, spec: RolloutSpec) -> str | None:
     if candidate.p95 is None or candidate.requests < max(_MIN_SAMPLES, spec.min_requests):
         return None
     if spec.max_p95 is not None and candidate.p95 > spec.max_p95:
@@ -99,7 +60,7 @@ def _latency_problem(candidate: Observation, stable: Observation, spec: RolloutS
     )
 
 
-def _rejection_problem(candidate: Observation, stable: Observation) -> str | None:
+def _rejection_problem(candidate: TrafficSample, stable: TrafficSample) -> str | None:
     if min(candidate.requests, stable.requests) < _MIN_SAMPLES:
         return None
     rate, stable_rate = candidate.refusals / candidate.requests, stable.refusals / stable.requests

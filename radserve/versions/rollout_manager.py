@@ -1,8 +1,8 @@
 """Manages the rollouts of a server: at most one in progress for each model."""
 
-from __future__ import annotations
-
 import asyncio
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from radserve.errors import ConflictError, NotServedError
@@ -10,57 +10,36 @@ from radserve.proxy.access_events import TrafficWindow
 from radserve.schema.rollout import RolloutSpec
 from radserve.versions.audit_log import Actor
 from radserve.versions.rollout import Rollout
-from radserve.versions.storage import RolloutRecord, main_version
+from radserve.versions.server_state import RolloutRecord, main_version
 from radserve.versions.version_manager import VersionManager
 
 
+@dataclass
 class RolloutManager:
-    """Starts and aborts rollouts, and resumes those that a restart interrupted.
+    """Starts, aborts and resumes rollouts; iterates over the last one of each model since the server started."""
 
-    Parameters
-    ----------
-    traffic
-        Counts requests by version, for the decisions.
-    inference_url
-        Base URL of TorchServe's inference API, for shadow copies.
-    """
+    version_manager: VersionManager
+    traffic: TrafficWindow
+    inference_url: str
+    _rollouts: dict[str, Rollout] = field(default_factory=dict, init=False)
 
-    def __init__(self, version_manager: VersionManager, traffic: TrafficWindow, inference_url: str) -> None:
-        self._version_manager = version_manager
-        self._traffic = traffic
-        self._inference_url = inference_url
-        self._rollouts: dict[str, Rollout] = {}
-
-    def latest(self) -> list[Rollout]:
-        """Return the last rollout of each model since the server started."""
-        return [self._rollouts[name] for name in sorted(self._rollouts)]
+    def __iter__(self) -> Iterator[Rollout]:
+        return iter([self._rollouts[name] for name in sorted(self._rollouts)])
 
     def find(self, name: str) -> Rollout | None:
         """Return the last rollout of a model since the server started, or None."""
         return self._rollouts.get(name)
 
     def get(self, name: str) -> Rollout:
-        """Return the last rollout of a model.
-
-        Raises
-        ------
-        NotServedError
-            If there was none since the server started.
-        """
+        """Return the last rollout of a model; raise NotServedError if there was none since the server started."""
         rollout = self.find(name)
         if rollout is None:
             raise NotServedError(f"{name}: no rollout since the server started; 'radserve audit' shows earlier ones.")
         return rollout
 
     async def start(self, name: str, spec: RolloutSpec, actor: Actor) -> Rollout:
-        """Start a rollout.
-
-        Raises
-        ------
-        NotServedError, ConflictError, NotReadyError
-            If the model is not served, the version already has all requests, or another rollout is in progress.
-        """
-        manager = self._version_manager
+        """Start a rollout, unless the version already has all requests or another rollout is in progress."""
+        manager = self.version_manager
         async with manager.exclusive_change(name):
             versions = manager.declared_versions(name)
             stable = main_version(versions)
@@ -70,32 +49,25 @@ class RolloutManager:
                 raise ConflictError(f"{name}: its requests are split; promote one version before you roll out another.")
             if spec.shadow is not None:
                 manager.require_proxy(name)
-            started = datetime.now(UTC).isoformat(timespec="seconds")
+            started = datetime.now(UTC).replace(microsecond=0)
             record = RolloutRecord(plan=spec, before=stable, actor=actor.name, started=started)
             await manager.deployment_state.commit(
                 lambda state: state.with_rollout(name, record),
                 Actor(actor.name, spec.reason),
                 "rollout",
                 f"rollout started; {stable} receives the requests",
-                model=name,
-                version=spec.version,
+                (name, spec.version),
             )
             return self._run(name, record)
 
     def _run(self, name: str, record: RolloutRecord) -> Rollout:
-        rollout = Rollout(name, record, self._version_manager, self._traffic, self._inference_url)
+        rollout = Rollout(name, record, self.version_manager, self.traffic, self.inference_url)
         self._rollouts[name] = rollout
         rollout.start()
         return rollout
 
     async def abort(self, name: str, actor: Actor) -> Rollout:
-        """Abort a rollout.
-
-        Raises
-        ------
-        ConflictError
-            If it has ended.
-        """
+        """Abort a rollout; raise ConflictError if it has ended."""
         rollout = self.get(name)
         if rollout.done or not await rollout.abort(actor):
             raise ConflictError(f"{name}: its rollout has ended; 'radserve models rollback {name}' rolls it back.")
@@ -103,7 +75,7 @@ class RolloutManager:
 
     def resume(self) -> None:
         """Resume the rollouts that a restart interrupted."""
-        for name, record in self._version_manager.deployment_state.state.rollouts.items():
+        for name, record in self.version_manager.deployment_state.state.rollouts.items():
             self._run(name, record)
 
     async def stop(self) -> None:

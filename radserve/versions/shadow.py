@@ -1,7 +1,5 @@
 """Compares a candidate with the stable version on copies of requests; no client receives the responses."""
 
-from __future__ import annotations
-
 import asyncio
 import logging
 import time
@@ -12,14 +10,14 @@ from typing import Any, Final
 
 import httpx
 
+from radserve.schema import rollout as schema
+
 logger = logging.getLogger(__name__)
 
-_MAX_QUEUED: Final = 16
-"""Copies that may wait; further ones are dropped and counted."""
+_MAX_QUEUED: Final = 16  # copies that may wait; further ones are dropped and counted
 _MAX_QUEUED_BYTES: Final = 256 * 1024 * 1024
 _MAX_EXAMPLES: Final = 5
-_MAX_TIMINGS: Final = 10_000
-"""The latest responses, whose seconds are kept."""
+_MAX_TIMINGS: Final = 10_000  # the latest responses, whose seconds are kept
 _FORWARDED_HEADERS: Final = ("content-type", "content-encoding")
 
 
@@ -56,12 +54,9 @@ class VersionResponse:
 
 
 def compare(stable: VersionResponse, candidate: VersionResponse) -> tuple[bool, float]:
-    """Compare two responses to the same request.
+    """Return whether two responses to a request agree: they have the same error status, or the same labels.
 
-    Returns
-    -------
-    Whether both lead to the same reading: the same error status, or the same labels and `positive`. And the largest
-    difference between two of their probabilities or marked fractions, in [0, 1].
+    The second value is the largest difference between two probabilities or marked fractions, in [0, 1].
     """
     ours, theirs = stable.predictions, candidate.predictions
     if stable.status != candidate.status or len(ours) != len(theirs):
@@ -85,13 +80,7 @@ def _values(prediction: Mapping[str, Any]) -> dict[str, float]:
 
 @dataclass
 class ShadowReport:
-    """Results of the comparison.
-
-    Attributes
-    ----------
-    copies
-        Requests copied; `dropped` of them because too many were waiting, `failed` because a version did not respond.
-    """
+    """Counts and examples of the comparison; see `radserve.schema.rollout.ShadowReport`."""
 
     copies: int = 0
     dropped: int = 0
@@ -101,7 +90,7 @@ class ShadowReport:
     largest_difference: float = 0.0
     stable_seconds: deque[float] = field(default_factory=lambda: deque(maxlen=_MAX_TIMINGS))
     candidate_seconds: deque[float] = field(default_factory=lambda: deque(maxlen=_MAX_TIMINGS))
-    examples: deque[dict[str, str]] = field(default_factory=lambda: deque(maxlen=_MAX_EXAMPLES))
+    examples: deque[schema.ShadowExample] = field(default_factory=lambda: deque(maxlen=_MAX_EXAMPLES))
 
     def add(self, copy: CopiedRequest, stable: VersionResponse, candidate: VersionResponse) -> None:
         """Compare and count two responses."""
@@ -112,28 +101,22 @@ class ShadowReport:
         self.stable_seconds.append(stable.seconds)
         self.candidate_seconds.append(candidate.seconds)
         if not agree:
-            example = {"request_id": copy.request_id, "stable": stable.summary(), "candidate": candidate.summary()}
-            self.examples.append(example)
+            self.examples.append(
+                schema.ShadowExample(request_id=copy.request_id, stable=stable.summary(), candidate=candidate.summary())
+            )
 
-    def document(self) -> dict[str, Any]:
+    def document(self) -> schema.ShadowReport:
         """Return the report as the control API represents it."""
-        return {
-            "copies": self.copies,
-            "compared": self.compared,
-            "agreeing": self.agreeing,
-            "dropped": self.dropped,
-            "failed": self.failed,
-            "largest_difference": self.largest_difference,
-            "stable": _quantiles(self.stable_seconds),
-            "candidate": _quantiles(self.candidate_seconds),
-            "examples": list(self.examples),
-        }
+        latencies = {"stable": _latency(self.stable_seconds), "candidate": _latency(self.candidate_seconds)}
+        return schema.ShadowReport.model_validate(vars(self) | latencies)
 
 
-def _quantiles(seconds: Iterable[float]) -> dict[str, float | None]:
+def _latency(seconds: Iterable[float]) -> schema.Latency:
     ordered = sorted(seconds)
+    if not ordered:
+        return schema.Latency()
     last = len(ordered) - 1
-    return {f"p{q}": ordered[min(last, len(ordered) * q // 100)] if ordered else None for q in (50, 95)}
+    return schema.Latency(p50=ordered[min(last, len(ordered) // 2)], p95=ordered[min(last, len(ordered) * 95 // 100)])
 
 
 class ShadowComparison:

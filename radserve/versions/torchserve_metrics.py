@@ -1,7 +1,5 @@
 """Reads requests, errors and latency of each version from TorchServe's metrics (handlers/metrics.py)."""
 
-from __future__ import annotations
-
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -13,25 +11,16 @@ from radserve.torchserve.registry import Pair
 
 _REQUESTS: Final = "radserve_requests_total"
 _SECONDS: Final = ("radserve_stage_seconds_bucket", "radserve_stage_seconds_bucket_total")
-_STAGE: Final = "handle"
 
 
 @dataclass
 class VersionMetrics:
-    """Counts of one version since its first worker started; workers report every two seconds.
-
-    Attributes
-    ----------
-    errors, refusals
-        Requests answered with 5xx and with 4xx.
-    buckets
-        Upper bound in seconds -> batches that a worker answered within it.
-    """
+    """Counts of one version since its first worker started; workers report every two seconds."""
 
     requests: float = 0
-    errors: float = 0
-    refusals: float = 0
-    buckets: dict[float, float] = field(default_factory=dict)
+    errors: float = 0  # answered with 5xx
+    refusals: float = 0  # answered with 4xx
+    buckets: dict[float, float] = field(default_factory=dict)  # batches answered within a number of seconds
 
     def count(self, code: str, value: float) -> None:
         """Add requests that were answered with an HTTP status code."""
@@ -66,6 +55,6 @@ def parse(text: str) -> Mapping[Pair, VersionMetrics]:
             pair = sample.labels.get("model_name", ""), sample.labels.get("model_version", "")
             if sample.name == _REQUESTS:
                 metrics[pair].count(sample.labels["code"], sample.value)
-            elif sample.name in _SECONDS and sample.labels["stage"] == _STAGE:
+            elif sample.name in _SECONDS and sample.labels["stage"] == "handle":
                 metrics[pair].buckets[float(sample.labels["le"])] = sample.value
     return metrics

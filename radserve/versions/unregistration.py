@@ -1,9 +1,8 @@
 """Unregisters versions: stops their traffic, waits for requests in progress, then ends their workers."""
 
-from __future__ import annotations
-
 import asyncio
 import logging
+from dataclasses import dataclass, field
 
 from radserve.torchserve.registry import ModelRegistry, ModelVersion, Pair
 from radserve.versions.deployment_state import DeploymentStateManager
@@ -11,31 +10,19 @@ from radserve.versions.deployment_state import DeploymentStateManager
 logger = logging.getLogger(__name__)
 
 
+@dataclass
 class Unregistration:
     """Unregisters versions in the background.
 
-    Parameters
-    ----------
-    settle
-        Seconds until no request can be on its way from the proxy to a closed version: the proxy chooses the version
-        before it receives the body.
-    patience
-        Seconds to wait for requests in progress.
+    It waits `settle` seconds until no request can be on its way from the proxy to a closed version: the proxy chooses
+    the version before it receives the body. Then it waits up to `patience` seconds for requests in progress.
     """
 
-    def __init__(
-        self,
-        registry: ModelRegistry,
-        deployment_state: DeploymentStateManager,
-        *,
-        settle: float,
-        patience: float,
-    ) -> None:
-        self._registry = registry
-        self._deployment_state = deployment_state
-        self._settle = settle
-        self._patience = patience
-        self._tasks: dict[Pair, asyncio.Task[None]] = {}
+    registry: ModelRegistry
+    deployment_state: DeploymentStateManager
+    settle: float
+    patience: float
+    _tasks: dict[Pair, asyncio.Task[None]] = field(default_factory=dict, init=False)
 
     def __contains__(self, pair: Pair) -> bool:
         return pair in self._tasks
@@ -53,16 +40,17 @@ class Unregistration:
         return task
 
     async def _unregister(self, model_version: ModelVersion) -> None:
-        async with self._deployment_state.closed(model_version.pair):
-            if self._deployment_state.has_proxy:
-                await asyncio.sleep(self._settle)
-            if not await self._registry.idle(model_version, self._patience):
-                logger.warning("%s: still busy after %g s; unregistered anyway", model_version, self._patience)
-            await self._registry.unregister(model_version)
-            self._deployment_state.forget_default(model_version.pair)
+        async with self.deployment_state.closed(model_version.pair):
+            if self.deployment_state.has_proxy:
+                await asyncio.sleep(self.settle)
+            if not await self.registry.idle(model_version, self.patience):
+                logger.warning("%s: still busy after %g s; unregistered anyway", model_version, self.patience)
+            await self.registry.unregister(model_version)
+            self.deployment_state.forget_default(model_version.pair)
 
     async def stop(self) -> None:
         """Cancel pending unregistrations, since the whole server stops and drains."""
-        for task in list(self._tasks.values()):
+        tasks = list(self._tasks.values())
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*self._tasks.values(), return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)

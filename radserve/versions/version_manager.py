@@ -1,129 +1,74 @@
 """Changes the served versions: registers, scales, promotes, rolls back, unregisters, applies a deployment."""
 
-from __future__ import annotations
-
 import asyncio
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
 
 import httpx
 
 from radserve.errors import ChangeError, ConflictError, NotReadyError, NotServedError
 from radserve.schema.deployment import Change, DeployedVersion, Deployment, percent
-from radserve.torchserve.registry import ModelRegistry, ModelVersion, Pair
+from radserve.torchserve.registry import ModelRegistry, ModelVersion
 from radserve.versions import deployment_file
 from radserve.versions.audit_log import Actor
 from radserve.versions.deployment_state import DeploymentStateManager
 from radserve.versions.registration import PhaseListener, Registration
-from radserve.versions.storage import State, main_version
+from radserve.versions.server_state import State, main_version
 from radserve.versions.unregistration import Unregistration
 
 
+@dataclass
 class VersionManager:
-    """Changes versions, one change of a model at a time.
+    """Changes versions, one change of a model at a time. A change that fails raises RadServeError."""
 
-    Parameters
-    ----------
-    default_workers
-        Workers of a version if neither the request nor the model's main version determines them.
-
-    Attributes
-    ----------
-    accepts_changes
-        False until the server is ready, and when it stops.
-    """
-
-    def __init__(
-        self,
-        registry: ModelRegistry,
-        deployment_state: DeploymentStateManager,
-        registration: Registration,
-        unregistration: Unregistration,
-        *,
-        default_workers: int,
-    ) -> None:
-        self._registry = registry
-        self._registration = registration
-        self._unregistration = unregistration
-        self._default_workers = default_workers
-        self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
-        self.deployment_state = deployment_state
-        self.accepts_changes = False
+    registry: ModelRegistry
+    deployment_state: DeploymentStateManager
+    registration: Registration
+    unregistration: Unregistration
+    default_workers: int  # if neither the request nor the model's main version determines them
+    accepts_changes: bool = field(default=False, init=False)  # False until the server is ready, and when it stops
+    _locks: defaultdict[str, asyncio.Lock] = field(default_factory=lambda: defaultdict(asyncio.Lock), init=False)
 
     @property
     def versions_with_traffic(self) -> list[ModelVersion]:
         """The versions that receive requests: neither standby versions nor candidates."""
-        declared = ((item, self.deployment_state.deployment.find(*item.pair)) for item in self._registry)
+        declared = ((item, self.deployment_state.deployment.find(*item.pair)) for item in self.registry)
         return [item for item, served in declared if served is not None and served.share > 0]
 
-    def is_unregistering(self, pair: Pair) -> bool:
-        """Whether a version is being unregistered."""
-        return pair in self._unregistration
-
     def registered_version(self, name: str, version: str) -> ModelVersion:
-        """Return a registered version: one with traffic, a standby version or a candidate.
-
-        Raises
-        ------
-        NotServedError
-            If it is not registered.
-        """
-        model_version = self._registry.get(name, version)
-        if model_version is None or self.is_unregistering((name, version)):
-            available = ", ".join(item.entry.version for item in self._registry.of(name)) or "none"
+        """Return a registered version: with traffic, on standby or a candidate; raise NotServedError for another."""
+        model_version = self.registry.get(name, version)
+        if model_version is None or (name, version) in self.unregistration:
+            available = ", ".join(item.entry.version for item in self.registry.of(name)) or "none"
             raise NotServedError(f"{name} {version} is not registered. Registered versions: {available}.")
         return model_version
 
     def declared_versions(self, name: str) -> dict[str, DeployedVersion]:
-        """Return the declared versions of a model.
-
-        Raises
-        ------
-        NotServedError
-            If the model is not served.
-        """
+        """Return the declared versions of a model; raise NotServedError if there are none."""
         models = self.deployment_state.deployment.models
         if name not in models:
             raise unknown_model(name, models)
         return models[name].versions
 
     async def start(self) -> None:
-        """Route requests as the state declares, and accept changes.
-
-        Raises
-        ------
-        httpx.HTTPError, OSError
-            If TorchServe fails, or the proxy's tables cannot be written.
-        """
+        """Route requests as the state declares, and accept changes; see `DeploymentStateManager.synchronize`."""
         await self.deployment_state.synchronize()
         self.accepts_changes = True
 
     async def stop(self) -> None:
         """Reject further changes."""
         self.accepts_changes = False
-        await self._unregistration.stop()
-        self.deployment_state.release()
+        await self.unregistration.stop()
+        self.deployment_state.folder.release()
 
     @asynccontextmanager
     async def exclusive_change(self, name: str, *, by_rollout: bool = False) -> AsyncIterator[None]:
-        """Exclude other changes of a model.
-
-        Parameters
-        ----------
-        by_rollout
-            Whether the model's own rollout makes the change; other changes are rejected during a rollout.
-
-        Raises
-        ------
-        NotReadyError, ConflictError
-            If the model cannot be changed now.
-        ChangeError
-            If TorchServe fails.
-        """
+        """Exclude other changes of a model, and reject this one during a rollout unless the rollout makes it."""
         if not self.accepts_changes:
             raise NotReadyError("The server is starting or stopping and accepts no changes; try again later.")
-        self.deployment_state.lock()
+        self.deployment_state.folder.lock()
         async with self._locks[name]:
             if not by_rollout:
                 self._require_no_rollout(name)
@@ -141,24 +86,12 @@ class VersionManager:
             )
 
     def require_proxy(self, name: str) -> None:
-        """Reject a traffic split without a proxy.
-
-        Raises
-        ------
-        ConflictError
-            If no proxy runs in front of this server.
-        """
+        """Reject a traffic split without a proxy."""
         if not self.deployment_state.has_proxy:
             raise ConflictError(f"{name}: only a proxy can split its requests; start the server with --front.")
 
     async def register(self, name: str, version: str, workers: int | None, actor: Actor) -> ModelVersion:
-        """Register a version. It is on standby, or receives all requests if it is the model's only version.
-
-        Raises
-        ------
-        RadServeError
-            If it is already registered, unavailable or invalid, or fails its sample.
-        """
+        """Register a version. It is on standby, or receives all requests if it is the model's only version."""
         async with self.exclusive_change(name):
             model_version = await self.register_candidate(name, version, workers)
             try:
@@ -166,63 +99,44 @@ class VersionManager:
                     _declare(model_version), actor, "register", "registered", model_version
                 )
             except BaseException:
-                await self._registry.unregister(model_version)
+                await self.registry.unregister(model_version)
                 raise
         return model_version
 
     async def register_candidate(
         self, name: str, version: str, workers: int | None, on_phase: PhaseListener = lambda _: None
     ) -> ModelVersion:
-        """Register a version without declaring it; see `Registration.register`."""
-        if self.is_unregistering((name, version)):
+        """Register a version without declaring it."""
+        if (name, version) in self.unregistration:
             raise ConflictError(f"{name} {version} is being unregistered; try again in a moment.")
-        if self._registry.get(name, version) is not None:
+        if self.registry.get(name, version) is not None:
             raise ConflictError(f"{name} {version} is already registered.")
-        return await self._registration.register(name, version, workers or self._usual_workers(name), on_phase)
+        return await self.registration.register(name, version, workers or self._usual_workers(name), on_phase)
 
-    async def verify_sample(self, model_version: ModelVersion) -> None:
-        """Check a version's sample; see `Registration.verify_sample`."""
-        await self._registration.verify_sample(model_version)
-
-    async def ready_workers(self, model_version: ModelVersion) -> int:
-        """Return the number of a version's workers that can answer."""
-        await self._registry.refresh()
-        current = self._registry.get(*model_version.pair)
-        return current.ready if current else 0
+    def _usual_workers(self, name: str) -> int:
+        """Return the workers of the model's main version, or the default."""
+        model = self.deployment_state.deployment.models.get(name)
+        return (model.versions[main_version(model.versions)].workers if model else None) or self.default_workers
 
     async def scale(self, name: str, version: str, workers: int, actor: Actor) -> ModelVersion:
-        """Change the number of a version's workers.
-
-        TorchServe ends a worker together with the batch that it is processing: those requests get 500.
-
-        Raises
-        ------
-        ChangeError
-            If the version is not registered, or a new worker does not become ready.
-        """
+        """Change the number of workers; requests in the batch of a worker that TorchServe ends get 500."""
         async with self.exclusive_change(name):
             before = self.registered_version(name, version)
             if before.workers == workers:
                 return before
-            scaled = await self._registry.scale(before, workers)
+            scaled = await self.registry.scale(before, workers)
             detail = f"scaled from {before.workers} to {workers} workers"
             await self.deployment_state.commit(_declare(scaled), actor, "scale", detail, scaled)
         return scaled
 
     async def promote(self, name: str, version: str, actor: Actor, action: str = "promote") -> None:
-        """Send all requests of a model to one version, without a rollout.
-
-        Raises
-        ------
-        ChangeError
-            If it is not registered, fails its sample, or a rollout is in progress.
-        """
+        """Send all requests of a model to one version, without a rollout."""
         async with self.exclusive_change(name):
             model_version = self.registered_version(name, version)
             versions = self.declared_versions(name)
             if versions[version].share == 100:
                 return
-            await self.verify_sample(model_version)
+            await self.registration.verify_sample(model_version)
             await self.deployment_state.commit(
                 lambda state: state.with_shares(name, {version: 100.0}),
                 actor,
@@ -232,31 +146,19 @@ class VersionManager:
             )
 
     async def rollback(self, name: str, actor: Actor) -> None:
-        """Send all requests of a model to the version that had them before.
-
-        Raises
-        ------
-        RadServeError
-            If there is no version before, or it cannot be registered or fails its sample.
-        """
+        """Send all requests of a model to the version that had them before; register it again if necessary."""
         self.declared_versions(name)
         previous = self.deployment_state.state.previous.get(name)
         if previous is None:
             raise ConflictError(
                 f"{name}: there is no previous version to roll back to; use 'radserve models promote {name} VERSION'."
             )
-        if self._registry.get(name, previous) is None:
+        if self.registry.get(name, previous) is None:
             await self.register(name, previous, None, actor)
         await self.promote(name, previous, actor, "rollback")
 
     async def unregister(self, name: str, version: str, actor: Actor, *, force: bool = False) -> None:
-        """Unregister a version after it has answered its pending requests.
-
-        Raises
-        ------
-        ConflictError
-            If it receives requests; `force` unregisters a model's only version anyway.
-        """
+        """Unregister a version after it has answered its pending requests; `force` includes a model's only version."""
         async with self.exclusive_change(name):
             model_version = self.registered_version(name, version)
             self._require_dispensable(model_version, force=force)
@@ -267,7 +169,7 @@ class VersionManager:
                 "unregistered",
                 model_version,
             )
-            task = self._unregistration.start(model_version)
+            task = self.unregistration.start(model_version)
         await asyncio.shield(task)
 
     def _require_dispensable(self, model_version: ModelVersion, *, force: bool) -> None:
@@ -284,18 +186,8 @@ class VersionManager:
                 "version first."
             )
 
-    def unregister_candidate(self, model_version: ModelVersion) -> None:
-        """Unregister an undeclared version in the background."""
-        self._unregistration.start(model_version)
-
     async def apply(self, wanted: Deployment, actor: Actor) -> tuple[Change, ...]:
-        """Change the served versions to match a deployment; return the changes.
-
-        Raises
-        ------
-        RadServeError
-            At the first change that fails. Earlier changes persist, and another `apply` continues.
-        """
+        """Change the served versions to match a deployment. After a failure, another `apply` continues."""
         changes = deployment_file.changes(self.deployment_state.deployment, wanted)
         for name in {change.model for change in changes}:
             self._require_no_rollout(name)
@@ -319,16 +211,11 @@ class VersionManager:
             versions = self.declared_versions(name)
             for version, share in wanted.items():
                 if share > versions[version].share:
-                    await self.verify_sample(self.registered_version(name, version))
+                    await self.registration.verify_sample(self.registered_version(name, version))
             shares = ", ".join(f"{key} {percent(wanted.get(key, 0.0))}" for key in versions)
             await self.deployment_state.commit(
-                lambda state: state.with_shares(name, wanted), actor, "share", f"requests split: {shares}", model=name
+                lambda state: state.with_shares(name, wanted), actor, "share", f"requests split: {shares}", (name, None)
             )
-
-    def _usual_workers(self, name: str) -> int:
-        """Return the workers of the model's main version, or the default."""
-        model = self.deployment_state.deployment.models.get(name)
-        return (model.versions[main_version(model.versions)].workers if model else None) or self._default_workers
 
 
 def unknown_model(name: str, models: Iterable[str]) -> NotServedError:

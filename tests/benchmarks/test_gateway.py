@@ -1,7 +1,5 @@
 """Tests of the gateway benchmark."""
 
-from __future__ import annotations
-
 import pytest
 
 from benchmarks import gateway

@@ -1,7 +1,5 @@
 """Tests of the proxy benchmark."""
 
-from __future__ import annotations
-
 import pytest
 
 from benchmarks import proxy

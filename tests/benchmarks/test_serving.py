@@ -1,7 +1,5 @@
 """Tests of the serving benchmark."""
 
-from __future__ import annotations
-
 import json
 import subprocess
 import sys

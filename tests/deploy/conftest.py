@@ -1,7 +1,5 @@
 """Fixtures: deploy/kubernetes built by kustomize."""
 
-from __future__ import annotations
-
 import re
 import shutil
 from pathlib import Path

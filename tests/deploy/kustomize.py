@@ -1,7 +1,5 @@
 """Helpers for the tests of several platforms: kustomize, helm, and the longest timeout."""
 
-from __future__ import annotations
-
 import subprocess
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """CloudFormation templates: cfn-lint, and rules of this project."""
 
-from __future__ import annotations
-
 import json
 import os
 import re

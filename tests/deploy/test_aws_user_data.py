@@ -1,7 +1,5 @@
 """User data of instances: valid scripts that write valid configuration."""
 
-from __future__ import annotations
-
 import json
 import subprocess
 from pathlib import Path

@@ -4,8 +4,6 @@ The client library includes it as run.v1.json: types, the annotations of each re
 unsupported fields. kustomize builds the GPU variant.
 """
 
-from __future__ import annotations
-
 import copy
 import json
 import re

@@ -1,7 +1,5 @@
 """The commands of compose, Kubernetes and Cloud Run as processes, with other paths and ports."""
 
-from __future__ import annotations
-
 import os
 import shutil
 import signal

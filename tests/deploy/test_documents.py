@@ -1,7 +1,5 @@
 """docs/compose.md, kubernetes.md and cloudrun.md: named files and commands exist."""
 
-from __future__ import annotations
-
 import re
 import shlex
 import subprocess

@@ -1,7 +1,5 @@
 """deploy/helm: linted and rendered by helm, validated against Kubernetes' schemas, compared with deploy/kubernetes."""
 
-from __future__ import annotations
-
 import json
 import os
 import re

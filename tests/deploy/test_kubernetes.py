@@ -1,7 +1,5 @@
 """deploy/kubernetes: built by kustomize, validated against Kubernetes' schemas, checked for documented rules."""
 
-from __future__ import annotations
-
 import re
 import shutil
 from pathlib import Path

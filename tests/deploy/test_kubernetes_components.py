@@ -1,7 +1,5 @@
 """deploy/kubernetes/components: the ingress and the service monitor, compared with their targets."""
 
-from __future__ import annotations
-
 import re
 from typing import Any
 

@@ -1,7 +1,5 @@
 """User data of the templates' instances, rendered with sample values: `python -m tests.deploy.user_data FOLDER`."""
 
-from __future__ import annotations
-
 import re
 import sys
 from collections.abc import Iterator

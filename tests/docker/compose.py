@@ -1,7 +1,5 @@
 """Helpers: tools that read docker/compose.yaml, and the script that creates its secrets."""
 
-from __future__ import annotations
-
 import os
 import subprocess
 import sys

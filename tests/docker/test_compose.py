@@ -1,7 +1,5 @@
 """docker/compose.yaml: read by compose tools and checked for the documented rules."""
 
-from __future__ import annotations
-
 import json
 import re
 import shutil

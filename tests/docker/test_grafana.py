@@ -1,7 +1,5 @@
 """Grafana's dashboards; tests/e2e/test_monitoring.py runs their queries."""
 
-from __future__ import annotations
-
 import itertools
 import json
 import runpy

@@ -1,7 +1,5 @@
 """docker/healthcheck: finds the process of the container and its address."""
 
-from __future__ import annotations
-
 import http.server
 import shutil
 import subprocess

@@ -1,7 +1,5 @@
 """scripts/make-secrets: creates the files that compose mounts, and never replaces them."""
 
-from __future__ import annotations
-
 import re
 import shutil
 import stat

@@ -1,7 +1,5 @@
 """Prometheus' configuration and rules, by promtool."""
 
-from __future__ import annotations
-
 import re
 import shutil
 import subprocess

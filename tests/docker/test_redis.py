@@ -1,7 +1,5 @@
 """docker/redis/redis.conf with a real redis-server."""
 
-from __future__ import annotations
-
 import shutil
 import subprocess
 import time

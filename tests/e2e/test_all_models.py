@@ -1,7 +1,5 @@
 """All ten archives, built from this checkout and served at once: trained where weights are shipped, else untrained."""
 
-from __future__ import annotations
-
 import base64
 import json
 import os

@@ -1,7 +1,5 @@
 """Several images in one batch: a fault of one does not affect the others."""
 
-from __future__ import annotations
-
 from concurrent.futures import ThreadPoolExecutor
 from io import BytesIO
 

@@ -1,7 +1,5 @@
 """The client and `radserve predict` against a real TorchServe, for each task."""
 
-from __future__ import annotations
-
 import json
 import subprocess
 import sys

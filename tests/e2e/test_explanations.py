@@ -1,7 +1,5 @@
 """Explanations as clients get them: JSON and pictures, each for its own image."""
 
-from __future__ import annotations
-
 import base64
 from collections.abc import Iterator
 from io import BytesIO

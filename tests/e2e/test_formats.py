@@ -1,7 +1,5 @@
 """Every format, and every real file, through the real server."""
 
-from __future__ import annotations
-
 import base64
 from collections.abc import Callable
 from io import BytesIO

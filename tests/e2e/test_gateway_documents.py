@@ -1,7 +1,5 @@
 """The requests in docs/gateway.md work."""
 
-from __future__ import annotations
-
 import os
 import re
 import subprocess

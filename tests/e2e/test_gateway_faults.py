@@ -1,7 +1,5 @@
 """Responses of the gateway when the model server loses a request."""
 
-from __future__ import annotations
-
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path

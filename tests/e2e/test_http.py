@@ -1,7 +1,5 @@
 """HTTP API of a real TorchServe."""
 
-from __future__ import annotations
-
 import gzip
 import json
 import socket

@@ -1,7 +1,5 @@
 """Log of a real server."""
 
-from __future__ import annotations
-
 import time
 
 import httpx

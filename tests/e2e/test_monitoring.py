@@ -1,7 +1,5 @@
 """Real Prometheus and node-exporter scrape a loaded server through its front, as compose arranges it."""
 
-from __future__ import annotations
-
 import json
 import math
 import shutil

@@ -1,7 +1,5 @@
 """nginx in front of a real TorchServe: keys, roles and access log."""
 
-from __future__ import annotations
-
 import re
 import stat
 import time

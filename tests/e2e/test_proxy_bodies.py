@@ -1,7 +1,5 @@
 """Request bodies and headers through the proxy."""
 
-from __future__ import annotations
-
 import gzip
 import time
 from collections.abc import Iterator

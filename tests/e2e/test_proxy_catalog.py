@@ -1,7 +1,5 @@
 """Catalog, cards and samples through the proxy."""
 
-from __future__ import annotations
-
 import json
 
 import httpx

@@ -1,7 +1,5 @@
 """Paths that the proxy keeps closed."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 import httpx

@@ -1,7 +1,5 @@
 """Management port of the proxy."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Gateway behind the proxy."""
 
-from __future__ import annotations
-
 import io
 from collections.abc import Iterator
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Rate limits of the proxy."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Iterator
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Traffic split by a real nginx, in front of a server that responds with the requested path."""
 
-from __future__ import annotations
-
 import asyncio
 import json
 import math
@@ -27,6 +25,7 @@ from radserve.proxy.configuration import Upstreams
 from radserve.proxy.nginx import Nginx
 from radserve.proxy.options import ProxyOptions
 from radserve.proxy.traffic_split import Routing
+from radserve.torchserve.launch import Address
 from tests import proxy as proxies
 from tests.authority import Authority
 from tests.control import await_true, controlled, heard
@@ -416,8 +415,8 @@ def test_invocations_of_sagemaker_are_split_too(tmp_path: Path) -> None:
     traffic_split.write(Routing({NAME: {NEW: 100}}, {NAME: 100}), runtime)
 
     async def ask(upstream: Scripted) -> None:
-        address = upstream.url.removeprefix("http://")
-        nginx = Nginx(options, Upstreams(address, address, address, runtime, 100000, 60), runtime.proxy)
+        address = Address("127.0.0.1", upstream.server_port, upstream.server_port)
+        nginx = Nginx(options, Upstreams(address, upstream.server_port, runtime, 100000, 60))
         await nginx.start()
         try:
             async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as client:

@@ -1,7 +1,5 @@
 """TLS of the proxy."""
 
-from __future__ import annotations
-
 import re
 import signal
 import socket

@@ -1,7 +1,5 @@
 """Tests of a server that is killed during a rollout and restarted."""
 
-from __future__ import annotations
-
 import signal
 import subprocess
 import time

@@ -1,7 +1,5 @@
 """Tests of rollouts with a real TorchServe and nginx, under load."""
 
-from __future__ import annotations
-
 import json
 import math
 import time

@@ -1,7 +1,5 @@
 """SageMaker's container contract with a real server."""
 
-from __future__ import annotations
-
 import base64
 import os
 import shutil

@@ -1,7 +1,5 @@
 """Masks through a real TorchServe: JSON, pictures, zips, and the neighbours in a batch."""
 
-from __future__ import annotations
-
 import base64
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor

@@ -1,7 +1,5 @@
 """No skew: what training and evaluation compute in process is what a real server answers, for every task."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Start of a real server."""
 
-from __future__ import annotations
-
 import json
 import shutil
 import socket

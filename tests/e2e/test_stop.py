@@ -1,7 +1,5 @@
 """Stop of a real server: accepted requests, processes and exit codes."""
 
-from __future__ import annotations
-
 import base64
 import contextlib
 import os

@@ -1,7 +1,5 @@
 """Tests of model versions on a server without a proxy, by the command line and with a store."""
 
-from __future__ import annotations
-
 import json
 import os
 import subprocess

@@ -1,7 +1,5 @@
 """Tests of radserve.cli.with_gateway, with real processes."""
 
-from __future__ import annotations
-
 import base64
 import os
 import signal

@@ -1,7 +1,5 @@
 """Applications for tests, in this process, and clients for them."""
 
-from __future__ import annotations
-
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -17,7 +15,6 @@ from gateway.history import History
 from gateway.history.recorder import HistoryRecorder
 from gateway.services import Services
 from gateway.settings import Settings
-from gateway.uploads.references import ImageSource, ImageSources
 from tests.gateway.fake_backend import FakeBackend
 
 
@@ -34,7 +31,6 @@ def services(
     *,
     authenticator: Authenticator | None = None,
     history: History | None = None,
-    sources: dict[str, ImageSource] | None = None,
 ) -> Services:
     """Create services; by default with a fake backend, and without authentication and history."""
     settings = settings or Settings.read()
@@ -43,7 +39,6 @@ def services(
         backend=backend or FakeBackend(),
         authenticator=authenticator or AllowAll(),
         recorder=HistoryRecorder(history, settings),
-        sources=ImageSources(sources or {}),
     )
 
 
@@ -61,13 +56,12 @@ async def running_client(parts: Services) -> AsyncIterator[httpx.AsyncClient]:
 
 def gateway(
     authenticator: Authenticator | None = None,
-    sources: dict[str, ImageSource] | None = None,
     backend: Backend | None = None,
     settings: Settings | None = None,
     **parts: Any,
 ) -> FastAPI:
     """Create an application; `parts` are further fields of its services."""
-    return assemble(replace(services(backend, settings, authenticator=authenticator, sources=sources), **parts))
+    return assemble(replace(services(backend, settings, authenticator=authenticator), **parts))
 
 
 def client(app: FastAPI, address: str = "127.0.0.1") -> httpx.AsyncClient:

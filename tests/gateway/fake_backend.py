@@ -1,7 +1,5 @@
 """A backend with scripted responses, without a server."""
 
-from __future__ import annotations
-
 import base64
 import hashlib
 import json

@@ -1,7 +1,5 @@
 """The application: models, health, errors, headers."""
 
-from __future__ import annotations
-
 import asyncio
 from dataclasses import replace
 from typing import Any

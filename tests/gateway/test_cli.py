@@ -1,7 +1,5 @@
 """Start of uvicorn by the command."""
 
-from __future__ import annotations
-
 import sys
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Logs of gateway and server hold requests, but no keys, images or names."""
 
-from __future__ import annotations
-
 import base64
 import io
 import json

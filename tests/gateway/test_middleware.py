@@ -1,7 +1,5 @@
 """Middleware: body limits, headers, log."""
 
-from __future__ import annotations
-
 import asyncio
 import json
 import logging

@@ -1,7 +1,5 @@
 """Interpretation of the model server's responses."""
 
-from __future__ import annotations
-
 from datetime import UTC, datetime
 
 import pytest

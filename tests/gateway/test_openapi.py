@@ -1,7 +1,5 @@
 """The OpenAPI description matches the API (schemathesis with a real gateway and server)."""
 
-from __future__ import annotations
-
 import asyncio
 import subprocess
 import sys
@@ -9,7 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from gateway.access.api_keys import ApiKeyAuthenticator
+from gateway.access.authentication import CredentialAuthenticator
+from radserve.auth import key_file
+from radserve.auth.api_keys import Role
+from radserve.auth.key_check import Keyring
 from tests import gateways
 from tests.gateway.application import client, gateway
 from tests.gateway.fake_backend import FakeBackend
@@ -46,9 +47,6 @@ def test_api_without_keys_matches_openapi(server: Server, tmp_path: Path) -> Non
 
 def everything(keys: Keys, folder: Path) -> Path:
     """Create a key with all roles; the keys of the session have one each."""
-    from radserve.auth import key_file
-    from radserve.auth.api_keys import Role
-
     file = folder / "keys.json"
     file.write_bytes(keys.file.read_bytes())
     file.chmod(0o600)
@@ -61,7 +59,7 @@ def test_secured_operations_authenticate_first(keys: Keys) -> None:
     values = {"name": "chest-xray-cnn", "version": "1.0.0", "result_id": "01234567-0123-7123-8123-0123456789ab"}
 
     async def ask() -> None:
-        async with client(gateway(ApiKeyAuthenticator.open(str(keys.file)), backend=backend)) as http:
+        async with client(gateway(CredentialAuthenticator(Keyring.open(str(keys.file))), backend=backend)) as http:
             described = (await http.get("/api/openapi.json")).json()
             for path, operations in described["paths"].items():
                 for method, operation in operations.items():
@@ -85,7 +83,7 @@ def test_openapi_describes_all_responses() -> None:
             )
             kinds = answers["200"]["content"]["application/json"]["schema"]["anyOf"]
             named = {kind["$ref"].rpartition("/")[2] for kind in kinds}
-            assert named == {"RecordedPrediction", "RecordedSegmentation", "RecordedResultList"}
+            assert named == {"Prediction", "Segmentation", "ResultList"}
             assert "422" in answers
             assert set(answers["422"]["content"]) == {"application/problem+json"}
 

@@ -1,7 +1,5 @@
 """Rate limits, with a real Redis."""
 
-from __future__ import annotations
-
 import asyncio
 import shutil
 import subprocess
@@ -12,13 +10,14 @@ import pytest
 
 from benchmarks.server import free_ports
 from gateway import rate_limit
-from gateway.access.api_keys import ApiKeyAuthenticator
+from gateway.access.authentication import CredentialAuthenticator
 from gateway.errors import SettingsError, TooManyRequestsError
 from gateway.metrics import RATE
 from gateway.rate_limit import AuthFailureLimiter, RateLimiter
 from gateway.settings import Settings
 from radserve.auth import key_file
 from radserve.auth.api_keys import Role
+from radserve.auth.key_check import Keyring
 from tests.gateway.application import client, gateway
 
 
@@ -119,7 +118,7 @@ def test_failed_authentications_are_limited_per_address(tmp_path: Path) -> None:
     text = key_file.create(file, "ward-7", [Role.PREDICT])
 
     async def ask() -> None:
-        app = gateway(ApiKeyAuthenticator.open(str(file)), auth_failures=AuthFailureLimiter(20))
+        app = gateway(CredentialAuthenticator(Keyring.open(str(file))), auth_failures=AuthFailureLimiter(20))
         async with client(app, address="203.0.113.7") as http:
             wrong = [(await http.get("/api/models", headers={"X-API-Key": "guess"})).status_code for _ in range(25)]
             assert wrong == [401] * 20 + [429] * 5

@@ -1,7 +1,5 @@
 """Files of the page over HTTP."""
 
-from __future__ import annotations
-
 import asyncio
 import json
 import os

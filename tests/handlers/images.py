@@ -1,7 +1,5 @@
 """Generates small images of every format for the tests of the decoders."""
 
-from __future__ import annotations
-
 from io import BytesIO
 from pathlib import Path
 from typing import Any

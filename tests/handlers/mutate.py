@@ -5,8 +5,6 @@ name starts with PREFIX, and prints the outcomes as JSON. A crash or a hang then
 last line of its standard error names the copy.
 """
 
-from __future__ import annotations
-
 import json
 import random
 import resource

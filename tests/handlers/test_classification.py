@@ -1,7 +1,5 @@
 """The classification handler: explanations in every representation, batched with predictions."""
 
-from __future__ import annotations
-
 import base64
 import json
 import os

@@ -1,7 +1,5 @@
 """Content negotiation by RFC 9110, section 12.5.1."""
 
-from __future__ import annotations
-
 import pytest
 
 from handlers.content_negotiation import negotiate

@@ -1,7 +1,5 @@
 """Explanations: they point at the decisive area and equal reference implementations."""
 
-from __future__ import annotations
-
 import base64
 from collections.abc import Callable
 from io import BytesIO
@@ -17,7 +15,7 @@ from torch import fx
 
 from handlers import heat_map, recipe
 from handlers.errors import InternalError, ProgramError
-from handlers.explanation import explain, score
+from handlers.explanation import document, explain, score
 from handlers.pipeline import Pipeline
 from handlers.program import Program
 from handlers.recipe import Recipe
@@ -95,9 +93,7 @@ def film(width: int, height: int, box: Box, level: int = 250) -> bytes:
 
 
 def explained(program: Program, how: Recipe, data: bytes, label: str = "bright") -> NDArray[np.uint8]:
-    explained = explain(program, how, Pipeline(how, program).prepare(data), label)
-    assert explained.label == label
-    return np.asarray(explained.heat)
+    return np.asarray(explain(program, how, Pipeline(how, program).prepare(data), label))
 
 
 def share_inside(pixels: NDArray[np.uint8], box: Box) -> float:
@@ -142,8 +138,8 @@ def test_models_that_look_at_different_sides_have_different_maps(
 def test_a_label_without_support_has_an_empty_map_marked_as_empty(bright: Program) -> None:
     how = make_recipe()
     prepared = Pipeline(how, bright).prepare(film(96, 64, (10, 8, 30, 24)))
-    assert explain(bright, how, prepared, "dark").document()["empty"] is True
-    assert explain(bright, how, prepared, "bright").document()["empty"] is False
+    assert document(how, "dark", explain(bright, how, prepared, "dark"))["empty"] is True
+    assert document(how, "bright", explain(bright, how, prepared, "bright"))["empty"] is False
 
 
 def test_with_one_sigmoid_logit_the_second_label_is_explained_by_it_and_the_first_by_its_opposite(
@@ -185,10 +181,10 @@ def test_attention_relevance_points_at_the_attended_token(
 def test_the_document_holds_the_map_in_the_images_own_size(bright: Program) -> None:
     how = make_recipe()
     prepared = Pipeline(how, bright).prepare(film(96, 64, (10, 8, 30, 24)))
-    explained = explain(bright, how, prepared, "bright")
-    document = explained.document()
-    data = document.pop("data")
-    assert document == {
+    heat = explain(bright, how, prepared, "bright")
+    result = document(how, "bright", heat)
+    data = result.pop("data")
+    assert result == {
         "method": "grad-cam",
         "label": "bright",
         "empty": False,
@@ -198,7 +194,7 @@ def test_the_document_holds_the_map_in_the_images_own_size(bright: Program) -> N
     }
     picture = Pillow.open(BytesIO(base64.b64decode(data)))
     assert picture.mode == "L"
-    np.testing.assert_array_equal(np.asarray(picture), np.asarray(explained.heat))
+    np.testing.assert_array_equal(np.asarray(picture), np.asarray(heat))
 
 
 def test_a_program_without_the_methods_output_is_an_error(bright: Program) -> None:

@@ -1,7 +1,5 @@
 """Heat maps: formulas checked by hand, placement checked by pixel."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 from PIL import Image as Pillow

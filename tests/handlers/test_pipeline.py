@@ -1,7 +1,5 @@
 """The pipeline: an error concerns its own image only."""
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Sequence
 from io import BytesIO

@@ -1,7 +1,5 @@
 """PNG pictures and outlines."""
 
-from __future__ import annotations
-
 from io import BytesIO
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Preprocessing; scaled decoding must not change predictions."""
 
-from __future__ import annotations
-
 from io import BytesIO
 from pathlib import Path
 

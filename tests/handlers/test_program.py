@@ -1,7 +1,5 @@
 """Exported programs: they give the network's outputs and run nothing else."""
 
-from __future__ import annotations
-
 import json
 import zipfile
 from collections.abc import Callable

@@ -1,7 +1,5 @@
 """Arbitrary bytes give an image or a `RequestError`, in bounded time and memory."""
 
-from __future__ import annotations
-
 import json
 import random
 import subprocess

@@ -1,7 +1,5 @@
 """Recipes: errors name key and value."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

@@ -1,7 +1,5 @@
 """The segmentation handler, called with TorchServe's own `Context`."""
 
-from __future__ import annotations
-
 import base64
 import hashlib
 import json

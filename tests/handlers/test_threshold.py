@@ -1,7 +1,5 @@
 """Activation, calibration and threshold of a classifier."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 

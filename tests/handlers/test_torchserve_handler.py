@@ -1,7 +1,5 @@
 """The TorchServe adapter, called with TorchServe's own `Context`."""
 
-from __future__ import annotations
-
 import base64
 import json
 import os

@@ -1,7 +1,5 @@
 """Volumes: in millilitres only where every distance is known."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from typing import Any
 

@@ -1,7 +1,5 @@
 """The worker process: log filter and busy lock."""
 
-from __future__ import annotations
-
 import logging
 import subprocess
 import sys

@@ -1,7 +1,5 @@
 """Documents of the control API, and a scripted server that keeps a deployment."""
 
-from __future__ import annotations
-
 import json
 from typing import Any
 

@@ -6,8 +6,6 @@ archives, and answers with their stored samples. `Behavior` makes it slow or mak
 Use `running` in a thread of the test, or `command` as a child process that reads a TorchServe configuration.
 """
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import fcntl

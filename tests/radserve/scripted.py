@@ -1,7 +1,5 @@
 """HTTP server that follows a script, for responses that a healthy server never gives."""
 
-from __future__ import annotations
-
 import base64
 import hashlib
 import io

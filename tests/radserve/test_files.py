@@ -1,7 +1,5 @@
 """Tests of atomic file replacement."""
 
-from __future__ import annotations
-
 import os
 import stat
 from collections.abc import Iterator

@@ -1,7 +1,5 @@
 """Tests of radserve.validation."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pytest
@@ -15,7 +13,7 @@ class Range(BaseModel):
     high: int = 1
 
     @model_validator(mode="after")
-    def _ordered(self) -> Range:
+    def _ordered(self) -> "Range":
         if self.low > self.high:
             raise ValueError("low exceeds high")
         return self

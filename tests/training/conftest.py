@@ -1,5 +1,3 @@
-from __future__ import annotations
-
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -30,7 +28,7 @@ class Trained:
     data: Path
     out: Path
 
-    def copy(self, target: Path) -> Trained:
+    def copy(self, target: Path) -> "Trained":
         """Copy folder and run, for a test that changes them."""
         folder = Path(shutil.copytree(self.folder, target / "archives" / self.folder.name))
         return Trained(folder, self.data, Path(shutil.copytree(self.out, target / "out")))

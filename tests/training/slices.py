@@ -1,7 +1,5 @@
 """Synthetic glioma slices in the layout of the public download."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

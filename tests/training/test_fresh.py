@@ -1,7 +1,5 @@
 """Trains shipped recipes from scratch to a bound that an untrained network does not reach."""
 
-from __future__ import annotations
-
 import csv
 import json
 import shutil
@@ -16,10 +14,9 @@ from safetensors.torch import load_file
 from handlers import recipe as recipes
 from radserve.build import builder
 from radserve.build.source import find_sources
-from training import networks, settings
+from training import lightning_modules, networks, settings
 from training.batches import plain
 from training.datasets import training_data
-from training.lightning_modules import factory
 from training.train import Options, train
 
 from .conftest import LENET, Trained, copy_archive, make_glioma
@@ -70,7 +67,7 @@ def _untrained(trained: Trained, overrides: tuple[str, ...]) -> tuple[float, flo
     recipe = recipes.load(trained.folder / "archive.yaml")
     config = settings.load(trained.folder / "training.yaml", overrides)
     data = training_data.load(recipe, config, trained.data)
-    module = factory.create(recipe, config, data).eval()
+    module = lightning_modules.create(recipe, config, data).eval()
     losses = []
     with torch.inference_mode():
         for images, targets in plain(data.validation, data.spec, len(recipe.labels), 16):

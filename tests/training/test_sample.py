@@ -1,5 +1,3 @@
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np
@@ -51,9 +49,9 @@ def test_colour_images_give_a_colour_sample_with_the_given_levels() -> None:
 
 def test_a_label_with_too_few_images_is_rejected(archive: Path, films: Path) -> None:
     with pytest.raises(DataError, match=r"1[67] images with the label 'normal'"):
-        sample.write(archive, films, "normal", 1)
+        sample.write(archive, films, "normal")
     with pytest.raises(DataError, match="0 images with the label 'cat'"):
-        sample.write(archive, films, "cat", 1)
+        sample.write(archive, films, "cat")
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,3 @@
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest
@@ -100,7 +98,7 @@ def test_overrides_replace_settings_and_descend(tmp_path: Path) -> None:
     [
         ("epochs=none", "key 'epochs' has value 'none'"),
         ("epochs=0", "key 'epochs' has value 0"),
-        ("epoch=3", "key 'epoch' has value 3"),
+        ("epoch=3", "unknown key 'epoch' (its value is 3)"),
         ("augmentation.zoom=[2, 1]", "zoom is [2.0, 1.0]"),
         ("epochs", "Expected key=value"),
         ("epochs.more=1", "'epochs' has no keys"),

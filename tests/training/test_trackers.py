@@ -1,7 +1,5 @@
 """Tests of experiment trackers; Weights & Biases and MLflow run in child processes, because they start threads."""
 
-from __future__ import annotations
-
 import importlib.util
 import os
 import sqlite3

@@ -1,7 +1,5 @@
 """Model cards: renders a recipe and its metrics as Markdown."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
@@ -43,21 +41,9 @@ _DISCLAIMER: Final = (
 
 
 def card(recipe: Recipe, metrics: Mapping[str, Any] | None, data: str) -> str:
-    """Render the card of a model.
+    """Render the card of a model from its metrics.json (see `training.metrics.report`); None if it was never trained.
 
-    Parameters
-    ----------
-    metrics
-        Content of its metrics.json (see `training.metrics.report`); None if it was never trained.
-    data
-        Name of its training data set.
-
-    Raises
-    ------
-    RunError
-        If the metrics are incomplete, or belong to another model or data set.
-    SettingsError
-        If the data set is unknown.
+    Raises `RunError` if the metrics are incomplete, or belong to another model or data set.
     """
     notes = dataset_notes.for_dataset(data)
     measured = None if metrics is None else _checked(report.parse(metrics), recipe, data)

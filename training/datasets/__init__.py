@@ -1,7 +1,5 @@
 """Data sets, by the name in the `data` key of `training.yaml`."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
@@ -21,15 +19,7 @@ DATA_SETS: Final[dict[str, Callable[[Path], tuple[Example, ...]]]] = {
 
 
 def find(name: str, folder: Path) -> tuple[Example, ...]:
-    """List the examples of a data set.
-
-    Raises
-    ------
-    SettingsError
-        If the name is unknown.
-    DataError
-        If the folder does not contain the data set.
-    """
+    """List the examples of a data set; `DataError` if the folder does not contain it."""
     if name not in DATA_SETS:
         raise SettingsError(f"data: unknown data set {name!r}. Available: {', '.join(sorted(DATA_SETS))}.")
     return DATA_SETS[name](folder)

@@ -5,8 +5,6 @@ slice on both sides. `groups.csv` (columns `file`, `group`) lists which files be
 look alike are grouped (`training.datasets.duplicates`).
 """
 
-from __future__ import annotations
-
 import csv
 import logging
 from collections.abc import Mapping, Sequence
@@ -23,29 +21,14 @@ _log = logging.getLogger(__name__)
 
 
 def find(folder: Path) -> tuple[Example, ...]:
-    """List the slices of a folder in a fixed order.
-
-    Parameters
-    ----------
-    folder
-        Contains `yes`, `no` and optionally `groups.csv`.
-
-    Raises
-    ------
-    DataError
-        If there are no slices, a slice has no group, or identical slices have both labels.
-    """
-    slices = sorted((path, label) for name, label in _CLASSES.items() for path in _slices(folder / name))
+    """List the slices of a folder, which contains `yes`, `no` and optionally `groups.csv`, in a fixed order."""
+    slices = sorted(
+        (path, label) for name, label in _CLASSES.items() for path in image_files(folder / name, "yes and no")
+    )
     if not slices:
         raise DataError(f"{folder}: contains no slices ({', '.join(sorted(SUFFIXES))}) in yes or no.")
     groups = _groups(folder, [path for path, _ in slices])
     return duplicates.join([_example(path, label, folder, groups) for path, label in slices])
-
-
-def _slices(folder: Path) -> list[Path]:
-    if not folder.is_dir():
-        raise DataError(f"{folder}: folder not found. The slices are expected in yes and no.")
-    return image_files(folder)
 
 
 def _groups(folder: Path, slices: Sequence[Path]) -> Mapping[str, str]:

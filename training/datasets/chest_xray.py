@@ -1,7 +1,5 @@
 """Chest films of children (Kermany et al. 2018, doi:10.17632/rscbjbr9sj), in the layout of the public download."""
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
 from typing import Final
@@ -20,20 +18,17 @@ _NORMAL: Final = re.compile(r"((?:NORMAL2-)?IM-\d+)-\d+")
 def find(folder: Path) -> tuple[Example, ...]:
     """List the films of a folder in a fixed order.
 
-    Parameters
-    ----------
-    folder
-        Contains `train` and `val` with `NORMAL` and `PNEUMONIA` in them, or the two class folders directly.
-
-    Raises
-    ------
-    DataError
-        If there are no films, a name has an unknown form, or identical films have both labels.
+    The folder contains `train` and `val` with `NORMAL` and `PNEUMONIA` in them, or the two class folders directly.
     """
     if not folder.is_dir():
         raise DataError(f"{folder}: folder not found. Give the one that contains train/NORMAL and train/PNEUMONIA.")
     parts = [folder / part for part in _PARTS if (folder / part).is_dir()] or [folder]
-    examples = [_example(path, name, folder) for part in parts for name in _CLASSES for path in _films(part / name)]
+    classes = [(part, name) for part in parts for name in _CLASSES]
+    examples = [
+        _example(path, name, folder)
+        for part, name in classes
+        for path in image_files(part / name, "NORMAL and PNEUMONIA")
+    ]
     if not examples:
         raise DataError(f"{folder}: contains no films ({', '.join(sorted(SUFFIXES))}) in NORMAL or PNEUMONIA.")
     return join(sorted(examples, key=lambda example: example.name))
@@ -43,11 +38,6 @@ def patient(stem: str) -> str:
     """Return the patient of a film from its file name without the suffix.
 
     Person numbers of bacterial and viral films are independent.
-
-    Raises
-    ------
-    DataError
-        If the name does not have the published form.
     """
     if match := _PNEUMONIA.match(stem):
         return f"{match[2]}-{match[1]}"
@@ -57,12 +47,6 @@ def patient(stem: str) -> str:
         f"{stem}: unknown file name, so the patient is unknown. Expected person<N>_<bacteria|virus>_<N> or "
         "[NORMAL2-]IM-<N>-<N>."
     )
-
-
-def _films(folder: Path) -> list[Path]:
-    if not folder.is_dir():
-        raise DataError(f"{folder}: folder not found. The films are expected in NORMAL and PNEUMONIA.")
-    return image_files(folder)
 
 
 def _example(path: Path, name: str, folder: Path) -> Example:

@@ -5,8 +5,6 @@ file. The Python version is not read, because it is pickled. Which photographs s
 one is a group; identical ones are joined.
 """
 
-from __future__ import annotations
-
 import tarfile
 from pathlib import Path, PurePosixPath
 from typing import Final
@@ -35,15 +33,7 @@ _RECORD: Final = 1 + 3 * 32 * 32
 def find(folder: Path) -> tuple[Example, ...]:
     """List the photographs of the training part in a fixed order.
 
-    Parameters
-    ----------
-    folder
-        Contains `data_batch_<N>.bin` or `train/<class>/`, or is a tar file that contains `train/<class>/`.
-
-    Raises
-    ------
-    DataError
-        If there are no photographs, or a file is invalid.
+    The folder contains `data_batch_<N>.bin` or `train/<class>/`, or is a tar file that contains `train/<class>/`.
     """
     if folder.is_file():
         examples = _in_tar(folder)

@@ -1,7 +1,5 @@
 """Description of a data set: counts, formats, duplicates and problems, before anything is trained on it."""
 
-from __future__ import annotations
-
 import io
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -37,41 +35,17 @@ class Masks:
 
 @dataclass(frozen=True)
 class Description:
-    """Description of a data set.
-
-    Attributes
-    ----------
-    labels, groups
-        Label or group -> images.
-    kinds
-        Format and mode of Pillow, e.g. `JPEG L` -> images.
-    sizes
-        (width, height) -> images.
-    copies
-        Names of identical files, a tuple per set of copies.
-    masks
-        None if no image has a mask.
-    sides
-        `train` and `validation`; empty if the data set cannot be split.
-    problems
-        Sentences; empty if the data set is usable.
-    """
+    """Description of a data set."""
 
     name: str
-    labels: Mapping[str, int]
-    groups: Mapping[str, int]
-    kinds: Mapping[str, int]
-    sizes: Mapping[tuple[int, int], int]
-    copies: tuple[tuple[str, ...], ...]
-    masks: Masks | None
-    sides: Mapping[str, Side]
-    problems: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class _Header:
-    kind: str
-    size: tuple[int, int]
+    labels: Mapping[str, int]  # label -> images
+    groups: Mapping[str, int]  # group -> images
+    kinds: Mapping[str, int]  # Pillow's format and mode, such as `JPEG L` -> images
+    sizes: Mapping[tuple[int, int], int]  # (width, height) -> images
+    copies: tuple[tuple[str, ...], ...]  # names of identical files, a tuple per set of copies
+    masks: Masks | None  # None if no image has a mask
+    sides: Mapping[str, Side]  # `train` and `validation`; empty if the data set cannot be split
+    problems: tuple[str, ...]  # sentences; empty if the data set is usable
 
 
 def describe(name: str, examples: Sequence[Example], sides: Split | None, problems: Iterable[str] = ()) -> Description:
@@ -79,22 +53,22 @@ def describe(name: str, examples: Sequence[Example], sides: Split | None, proble
     with ThreadPoolExecutor() as pool:
         headers = list(pool.map(_header, examples))
         marked = list(pool.map(_is_marked, examples))
-    readable = [header for header in headers if isinstance(header, _Header)]
+    readable = [header for header in headers if not isinstance(header, str)]
     masks = [mask for mask in marked if mask is not None]
     copies = [same for same in duplicates.copies(examples) if len(same) > 1]
     return Description(
         name=name,
         labels=Counter(example.label for example in examples),
         groups=Counter(example.group for example in examples),
-        kinds=Counter(header.kind for header in readable),
-        sizes=Counter(header.size for header in readable),
+        kinds=Counter(kind for kind, _ in readable),
+        sizes=Counter(size for _, size in readable),
         copies=tuple(tuple(example.name for example in same) for same in copies),
         masks=Masks(len(masks), sum(mask is False for mask in masks)) if masks else None,
         sides={} if sides is None else _sides(examples, sides),
         problems=(
             *problems,
-            *(f"{example.name}: {item}" for example, item in zip(examples, headers, strict=True) if _is_problem(item)),
-            *(f"{example.name}: {item}" for example, item in zip(examples, marked, strict=True) if _is_problem(item)),
+            *_named(examples, headers),
+            *_named(examples, marked),
             *_missing_masks(examples),
             *filter(None, map(duplicates.label_conflict, copies)),
             *(() if sides is None else leaks(examples, sides)),
@@ -117,12 +91,15 @@ def leaks(examples: Sequence[Example], sides: Split) -> tuple[str, ...]:
     )
 
 
-def _header(example: Example) -> _Header | str:
-    """Read the whole image, because a header does not reveal truncation; return a sentence if it is broken."""
+def _header(example: Example) -> tuple[str, tuple[int, int]] | str:
+    """Read the whole image, because a header does not reveal truncation.
+
+    Returns kind and size; a sentence if the image is broken.
+    """
     try:
         with Pillow.open(io.BytesIO(example.read())) as image:
             image.load()
-            return _Header(f"{image.format or 'unknown'} {image.mode}", image.size)
+            return f"{image.format or 'unknown'} {image.mode}", image.size
     except (OSError, SyntaxError, ValueError, Pillow.DecompressionBombError) as error:
         return f"broken, {error}. Repair or remove the file."
 
@@ -137,8 +114,9 @@ def _is_marked(example: Example) -> bool | str | None:
         return str(error)
 
 
-def _is_problem(result: object) -> bool:
-    return isinstance(result, str)
+def _named(examples: Sequence[Example], results: Sequence[object]) -> Iterable[str]:
+    """Yield the results that are sentences, with the names of their examples."""
+    return (f"{example.name}: {item}" for example, item in zip(examples, results, strict=True) if isinstance(item, str))
 
 
 def _missing_masks(examples: Sequence[Example]) -> Iterable[str]:
@@ -147,11 +125,9 @@ def _missing_masks(examples: Sequence[Example]) -> Iterable[str]:
 
 
 def _sides(examples: Sequence[Example], sides: Split) -> dict[str, Side]:
-    parts = {
-        name: [examples[index] for index in indices]
-        for name, indices in (("train", sides.train), ("validation", sides.validation))
-    }
-    return {
-        name: Side(len(part), len({example.group for example in part}), Counter(example.label for example in part))
-        for name, part in parts.items()
-    }
+    result = {}
+    for name, indices in (("train", sides.train), ("validation", sides.validation)):
+        part = [examples[index] for index in indices]
+        labels = Counter(example.label for example in part)
+        result[name] = Side(len(part), len({example.group for example in part}), labels)
+    return result

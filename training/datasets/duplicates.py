@@ -1,7 +1,5 @@
 """Duplicates among images: identical files, and near duplicates that look alike."""
 
-from __future__ import annotations
-
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
@@ -40,13 +38,7 @@ def label_conflict(same: Sequence[Example]) -> str | None:
 
 
 def join(examples: Sequence[Example]) -> tuple[Example, ...]:
-    """Merge all groups that share a file.
-
-    Raises
-    ------
-    DataError
-        If identical files have different labels.
-    """
+    """Merge all groups that share a file; `DataError` if identical files have different labels."""
     parent = {example.group: example.group for example in examples}
     for same in copies(examples):
         if conflict := label_conflict(same):
@@ -63,17 +55,7 @@ def _root(parent: dict[str, str], group: str) -> str:
 
 
 def similar_groups(paths: Sequence[Path], threshold: float = SIMILAR) -> tuple[str, ...]:
-    """Group images that look alike, directly or through other images.
-
-    Returns
-    -------
-    The group of each image: the name of its first member.
-
-    Raises
-    ------
-    DataError
-        If a file cannot be read.
-    """
+    """Group images that look alike, directly or through others; a group has the name of its first member."""
     thumbnails = np.stack([_thumbnail(path) for path in paths])
     similar = coo_matrix(thumbnails @ thumbnails.T >= threshold)
     _, indices = connected_components(similar, directed=False)

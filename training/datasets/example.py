@@ -1,7 +1,5 @@
 """One labelled image of a data set."""
 
-from __future__ import annotations
-
 import hashlib
 import io
 from dataclasses import dataclass
@@ -10,41 +8,24 @@ from typing import Final
 
 import numpy as np
 
+from training.errors import DataError
+
 SUFFIXES: Final = frozenset({".jpeg", ".jpg", ".png"})
 """Suffixes of image files in most data sets."""
 
 
 @dataclass(frozen=True)
 class Example:
-    """One image with its label and group; pixels are read on demand.
+    """One image with its label and group; pixels are read on demand."""
 
-    Attributes
-    ----------
-    name
-        Path relative to the data set's folder, with `/`; identifies the example on every machine.
-    path
-        The file, or the archive that contains it.
-    label
-        One of the recipe's labels.
-    group
-        Patient or near-duplicate group; a group is never split.
-    sha256
-        Hash of the image's bytes.
-    mask
-        Mask file of a segmentation, with the size of the image; pixels above 0 are positive.
-    span
-        (offset, length) in bytes, if the image is a part of the file.
-    raw
-        (channels, height, width), if the bytes are unencoded pixels in this order.
-    """
-
-    name: str
-    path: Path
-    label: str
-    group: str
-    sha256: str
-    mask: Path | None = None
-    span: tuple[int, int] | None = None
+    name: str  # path relative to the data set's folder, with `/`; identifies the example on every machine
+    path: Path  # the file, or the archive that contains it
+    label: str  # one of the recipe's labels
+    group: str  # patient or near-duplicate group; a group is never split
+    sha256: str  # of the image's bytes
+    mask: Path | None = None  # mask file of a segmentation, with the size of the image; pixels above 0 are positive
+    span: tuple[int, int] | None = None  # (offset, length) in bytes, if the image is a part of the file
+    # (channels, height, width), if the bytes are unencoded pixels in this order
     raw: tuple[int, int, int] | None = None
 
     def read(self) -> bytes:
@@ -58,8 +39,10 @@ class Example:
         return data if self.raw is None else _npy(data, self.raw)
 
 
-def image_files(folder: Path) -> list[Path]:
-    """List the images in a folder, in any order, without hidden files."""
+def image_files(folder: Path, classes: str) -> list[Path]:
+    """List the images in the folder of one of the classes, in any order, without hidden files."""
+    if not folder.is_dir():
+        raise DataError(f"{folder}: folder not found. The images are expected in {classes}.")
     return [path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES and not path.name.startswith(".")]
 
 

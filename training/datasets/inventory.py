@@ -1,7 +1,5 @@
 """Renders the description of a data set: a table for the terminal, and an image of samples."""
 
-from __future__ import annotations
-
 import io
 from collections import defaultdict
 from collections.abc import Mapping, Sequence

@@ -4,8 +4,6 @@
 `<case>_<N>_mask.tif` the tumour. Other suffixes are accepted as well.
 """
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
 from typing import Final
@@ -26,15 +24,7 @@ _MASK: Final = "_mask"
 def find(folder: Path) -> tuple[Example, ...]:
     """List the slices of a folder in a fixed order; a slice with any tumour has the label `tumour`.
 
-    Parameters
-    ----------
-    folder
-        Contains `kaggle_3m`, or the folders of the cases directly.
-
-    Raises
-    ------
-    DataError
-        If a slice has no mask, a mask has no slice, or the name of a case is unknown.
+    The folder contains `kaggle_3m`, or the folders of the cases directly.
     """
     top = folder / "kaggle_3m" if (folder / "kaggle_3m").is_dir() else folder
     if not top.is_dir():
@@ -47,13 +37,7 @@ def find(folder: Path) -> tuple[Example, ...]:
 
 
 def patient(case: str) -> str:
-    """Return the patient of a case.
-
-    Raises
-    ------
-    DataError
-        If the name does not have the published form.
-    """
+    """Return the patient of a case from its published name."""
     match = _PATIENT.fullmatch(case)
     if match is None:
         raise DataError(f"{case}: unknown name, so the patient is unknown. Expected TCGA_<site>_<number>_<date>.")
@@ -61,13 +45,7 @@ def patient(case: str) -> str:
 
 
 def read_mask(path: Path) -> Pillow.Image:
-    """Read a mask as an image of mode `L`, 255 inside the tumour and 0 elsewhere.
-
-    Raises
-    ------
-    DataError
-        If it cannot be read.
-    """
+    """Read a mask as an image of mode `L`, 255 inside the tumour and 0 elsewhere; `DataError` if it is broken."""
     try:
         with Pillow.open(path) as image:
             return image.convert("L").point(lambda value: 255 if value else 0)

@@ -1,7 +1,5 @@
 """Reads examples into tensors with the serving pipeline, and computes the statistics of pixels."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
@@ -21,46 +19,19 @@ from training.errors import DataError
 
 
 def read(examples: Sequence[Example], spec: Input, threads: int = 2) -> torch.Tensor:
-    """Decode and resize every example like the server.
-
-    Returns
-    -------
-    uint8 of shape (N, 1 or 3, height, width): the result of `handlers.preprocess.resize`, times 255.
-
-    Raises
-    ------
-    DataError
-        If a file cannot be read.
-    """
+    """Decode and resize every example like the server, to uint8 of shape (N, 1 or 3, height, width)."""
     return _stack(examples, lambda example: _read(example, spec), threads)
 
 
 def masks(examples: Sequence[Example], spec: Input, threads: int = 2) -> torch.Tensor:
-    """Resize the mask of every example to the geometry of the input.
-
-    Returns
-    -------
-    uint8 of shape (N, 1, height, width), 0 and 1.
-
-    Raises
-    ------
-    DataError
-        If a mask is missing, cannot be read, or differs in size from its image.
-    """
+    """Resize the mask of every example to the geometry of the input, (N, 1, height, width) with 0 and 1."""
     return _stack(examples, lambda example: _mask(example, spec), threads)
 
 
 def statistics(images: torch.Tensor, channels: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Compute mean and standard deviation of all pixels, scaled to [0, 1].
+    """Compute mean and standard deviation of all pixels, scaled to [0, 1], one value per channel.
 
-    Parameters
-    ----------
-    images
-        uint8 of shape (N, 1 or channels, height, width).
-
-    Returns
-    -------
-    Means and standard deviations, one value per channel; those of gray images are repeated.
+    Images are uint8 (N, 1 or channels, height, width); the values of gray ones are repeated.
     """
     means, stds = zip(*(_moments(images[:, channel]) for channel in range(images.shape[1])), strict=True)
     repeat = channels // images.shape[1]

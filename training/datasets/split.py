@@ -1,7 +1,5 @@
 """Split of a data set by group into a training and a validation part."""
 
-from __future__ import annotations
-
 import hashlib
 import random
 from collections import defaultdict
@@ -14,35 +12,17 @@ from training.errors import DataError
 
 @dataclass(frozen=True)
 class Split:
-    """A split of a list of examples.
-
-    Attributes
-    ----------
-    train, validation
-        Indices of the examples, ascending.
-    sha256
-        Hash of the sorted lines `name group side`, equal for equal splits on every machine.
-    """
+    """A split of a list of examples: the ascending indices of both sides."""
 
     train: tuple[int, ...]
     validation: tuple[int, ...]
-    sha256: str
+    sha256: str  # of the sorted lines `name group side`, equal for equal splits on every machine
 
 
 def by_group(examples: Sequence[Example], share: float, seed: int) -> Split:
     """Select whole groups for validation, with about the same share of every label.
 
-    Parameters
-    ----------
-    share
-        Share of the examples for validation.
-    seed
-        Seed of the selection.
-
-    Raises
-    ------
-    DataError
-        If a label has too few groups to be on both sides.
+    Raises `DataError` if a label has too few groups to be on both sides.
     """
     selected: set[str] = set()
     for label, groups in sorted(_groups_by_label(examples).items()):

@@ -1,7 +1,5 @@
 """Data of a training run: a data set, split and read into memory."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,30 +16,16 @@ from training.settings import Settings
 
 @dataclass(frozen=True)
 class TrainingData:
-    """Both sides of a split in memory.
-
-    Attributes
-    ----------
-    spec
-        The recipe's input, with mean and standard deviation of the training side.
-    split
-        SHA-256 of the split.
-    """
+    """Both sides of a split in memory."""
 
     train: Images
     validation: Images
-    spec: Input
-    split: str
+    spec: Input  # the recipe's input, with mean and standard deviation of the training side
+    split: str  # SHA-256 of the split
 
 
 def load(recipe: Recipe, settings: Settings, folder: Path) -> TrainingData:
-    """Find, split and read a data set.
-
-    Raises
-    ------
-    DataError
-        If the folder does not contain the images and labels that the recipe needs.
-    """
+    """Find, split and read a data set; `DataError` if it lacks the images and labels that the recipe needs."""
     examples = _find(recipe, settings, folder)
     sides = split.by_group(examples, settings.validation, settings.seed)
     train = _images([examples[index] for index in sides.train], recipe)
@@ -52,17 +36,7 @@ def load(recipe: Recipe, settings: Settings, folder: Path) -> TrainingData:
 
 
 def load_all(recipe: Recipe, settings: Settings, folder: Path) -> tuple[Images, str]:
-    """Read a data set without splitting it, to measure on data that was not used for training.
-
-    Returns
-    -------
-    All images, and the SHA-256 of their list.
-
-    Raises
-    ------
-    DataError
-        If the folder does not contain the images and labels that the recipe needs.
-    """
+    """Read a data set that was not used for training, without splitting it; return it with the SHA-256 of its list."""
     examples = _find(recipe, settings, folder)
     return _images(examples, recipe), split.digest(examples, [True] * len(examples))
 

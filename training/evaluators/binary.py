@@ -1,7 +1,5 @@
 """Evaluates classifiers with two labels."""
 
-from __future__ import annotations
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -9,13 +7,13 @@ from handlers.recipe import Recipe
 from training import plots
 from training.batches import Images
 from training.evaluators import outputs
-from training.evaluators.evaluator import Evaluation, Logits, with_calibration
+from training.evaluators.evaluator import Evaluation, Evaluator, Logits, with_calibration
 from training.metrics import binary, bootstrap, calibration
 from training.metrics.threshold_sweep import threshold_for_sensitivity
 from training.settings import Settings
 
 
-class BinaryEvaluator:
+class BinaryEvaluator(Evaluator):
     """Implements `Evaluator` for two labels; both are weighted equally when fitting."""
 
     def bias_offset(self, logits: Logits, images: Images) -> float:

@@ -1,11 +1,10 @@
 """Interface of evaluators, and their result."""
 
-from __future__ import annotations
-
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,35 +18,29 @@ Logits = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Result of an evaluation.
+    """Result of an evaluation."""
 
-    Attributes
-    ----------
-    metrics
-        Name -> {"value", "ci95"}.
-    confusion
-        As in `metrics.json`; None for masks.
-    plot
-        Writes plots into a folder.
-    """
-
-    metrics: dict[str, dict[str, Any]]
-    confusion: dict[str, Any] | None
-    plot: Callable[[Path], None]
+    metrics: dict[str, dict[str, Any]]  # name -> {"value", "ci95"}
+    confusion: dict[str, Any] | None  # as in `metrics.json`; None for masks
+    plot: Callable[[Path], None]  # writes plots into a folder
 
 
-class Evaluator(Protocol):
+class Evaluator(ABC):
     """Calibrates and measures one kind of model output.
 
     `logits` are the outputs of the network for `images`, in the same order.
     """
 
     def bias_offset(self, logits: Logits, images: Images) -> float:
-        """Return the offset to add to the last bias of the network before its weights are released; 0 for none."""
+        """Return the offset to add to the last bias of the network before its weights are released."""
+        del logits, images
+        return 0.0
 
+    @abstractmethod
     def calibrate(self, recipe: Recipe, settings: Settings, logits: Logits, images: Images, sample: str) -> Recipe:
         """Return the recipe with fitted temperature and threshold; `sample` describes the images in words."""
 
+    @abstractmethod
     def measure(self, recipe: Recipe, logits: Logits, images: Images, seed: int) -> Evaluation:
         """Measure the model with the temperature and threshold of its recipe."""
 

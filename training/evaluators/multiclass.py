@@ -1,25 +1,18 @@
 """Evaluates classifiers with more than two labels."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from handlers.recipe import Recipe
 from training import plots
 from training.batches import Images
 from training.evaluators import outputs
-from training.evaluators.evaluator import Evaluation, Logits, with_calibration
+from training.evaluators.evaluator import Evaluation, Evaluator, Logits, with_calibration
 from training.metrics import bootstrap, calibration, multiclass
 from training.settings import Settings
 
 
-class MulticlassEvaluator:
+class MulticlassEvaluator(Evaluator):
     """Implements `Evaluator` for many labels; the prediction is the most probable one, without a threshold."""
-
-    def bias_offset(self, logits: Logits, images: Images) -> float:
-        """Return 0."""
-        del logits, images
-        return 0.0
 
     def calibrate(self, recipe: Recipe, settings: Settings, logits: Logits, images: Images, sample: str) -> Recipe:
         """Fit the temperature."""

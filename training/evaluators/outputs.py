@@ -1,7 +1,5 @@
 """Outputs of a network for images in memory."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np
@@ -18,9 +16,7 @@ from training.batches import Images
 def logits(network: nn.Module, images: Images, spec: Input, labels: int) -> NDArray[np.float32]:
     """Run a network, in single precision, on images preprocessed as by the server.
 
-    Returns
-    -------
-    Shape (N, outputs), or (N, outputs, height, width) for a segmentation.
+    Returns shape (N, outputs), or (N, outputs, height, width) for a segmentation.
     """
     network.eval()
     # A segmentation keeps activations of full size, so it needs smaller batches.

@@ -1,7 +1,5 @@
 """Evaluates segmentations."""
 
-from __future__ import annotations
-
 from typing import Final
 
 import numpy as np
@@ -10,7 +8,7 @@ from numpy.typing import NDArray
 from handlers.recipe import Recipe
 from training import plots
 from training.batches import Images
-from training.evaluators.evaluator import Evaluation, Logits, with_calibration
+from training.evaluators.evaluator import Evaluation, Evaluator, Logits, with_calibration
 from training.metrics import bootstrap, calibration, overlap
 from training.settings import Settings
 
@@ -20,13 +18,8 @@ _PIXELS: Final = 500_000
 """Number of pixels to fit the temperature on; more do not change it."""
 
 
-class SegmentationEvaluator:
+class SegmentationEvaluator(Evaluator):
     """Implements `Evaluator` for masks, which are compared in the geometry of the network."""
-
-    def bias_offset(self, logits: Logits, images: Images) -> float:
-        """Return 0."""
-        del logits, images
-        return 0.0
 
     def calibrate(self, recipe: Recipe, settings: Settings, logits: Logits, images: Images, sample: str) -> Recipe:
         """Fit the temperature on pixels, then choose the threshold and the smallest mask with the highest Dice."""
@@ -47,8 +40,7 @@ class SegmentationEvaluator:
         assert recipe.decision is not None
         decision, truth = recipe.decision, _truth(images)
         predicted = predict(logits / recipe.calibration.temperature, decision.threshold, decision.smallest)
-        slices = [overlap.overlap(mask, true_mask) for mask, true_mask in zip(predicted, truth, strict=True)]
-        overlaps = overlap.gather(slices, images.groups)
+        overlaps = overlap.compare(predicted, truth, images.groups)
         intervals = bootstrap.intervals(overlaps.metrics, images.groups, seed)
         return Evaluation(
             metrics={name: interval.to_json() for name, interval in intervals.items()},

@@ -4,8 +4,6 @@ A model may rely on how the films of its training data were made. The results he
 never used to choose the threshold.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Final
@@ -33,14 +31,9 @@ def _sharpened(values: torch.Tensor) -> torch.Tensor:
     return values + 1.5 * (values - _blurred(values))
 
 
-def _faint(values: torch.Tensor) -> torch.Tensor:
+def _contrasted(values: torch.Tensor, factor: float) -> torch.Tensor:
     middle = values.mean((-2, -1), keepdim=True)
-    return middle + 0.6 * (values - middle)
-
-
-def _hard(values: torch.Tensor) -> torch.Tensor:
-    middle = values.mean((-2, -1), keepdim=True)
-    return middle + 1.5 * (values - middle)
+    return middle + factor * (values - middle)
 
 
 def _cropped(values: torch.Tensor) -> torch.Tensor:
@@ -62,14 +55,14 @@ def _grainy(values: torch.Tensor) -> torch.Tensor:
 
 
 def _all(values: torch.Tensor) -> torch.Tensor:
-    return _grainy(_faint(_blurred(_cropped(values)))) ** 0.8
+    return _grainy(_contrasted(_blurred(_cropped(values)), 0.6)) ** 0.8
 
 
 _CHANGES: Final[Mapping[str, Callable[[torch.Tensor], torch.Tensor]]] = {
     "blurred": _blurred,
     "sharpened": _sharpened,
-    "faint": _faint,
-    "hard": _hard,
+    "faint": lambda values: _contrasted(values, 0.6),
+    "hard": lambda values: _contrasted(values, 1.5),
     "dark": lambda values: values**1.5,
     "light": lambda values: values**0.67,
     "cropped": _cropped,

@@ -1,7 +1,5 @@
 """Base class of the Lightning modules: optimizer, schedule, and reproducible dropout."""
 
-from __future__ import annotations
-
 from abc import abstractmethod
 from typing import Any
 
@@ -15,15 +13,9 @@ from training.settings import Settings
 
 
 class Task(lightning.LightningModule):
-    """A network with its loss and validation metric.
+    """A network with its loss and validation metric."""
 
-    Attributes
-    ----------
-    watched
-        Name of the metric that selects the best epoch; higher is better.
-    """
-
-    watched: str
+    watched: str  # the metric that selects the best epoch; higher is better
 
     def __init__(self, network: nn.Module, settings: Settings) -> None:
         super().__init__()

@@ -1,7 +1,5 @@
 """Lightning module of classifications."""
 
-from __future__ import annotations
-
 import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
@@ -15,13 +13,9 @@ from training.settings import Settings
 class Classification(Task):
     """A network with a softmax over its labels, or a sigmoid for the second of two.
 
-    The validation metric is the AUROC for two labels, the accuracy for more.
-
-    Parameters
-    ----------
-    counts
-        Training images of each label. The loss weights the labels equally, so that the probabilities are those at
-        equal prevalence and do not depend on the prevalence in this data set.
+    The validation metric is the AUROC for two labels, the accuracy for more. The loss weights the labels equally, by
+    their `counts` among the training images, so that the probabilities are those at equal prevalence and do not depend
+    on the prevalence in this data set.
     """
 
     def __init__(self, network: nn.Module, settings: Settings, counts: torch.Tensor) -> None:

@@ -1,7 +1,5 @@
 """Lightning module of segmentations."""
 
-from __future__ import annotations
-
 import torch
 from monai.losses.dice import DiceFocalLoss
 from torch import nn
@@ -13,10 +11,7 @@ from training.settings import Settings
 class Segmentation(Task):
     """A network with one logit per pixel; the validation metric is the mean volumetric Dice of the patients.
 
-    Parameters
-    ----------
-    groups
-        Patient of each validation slice, in their order.
+    `groups` has the patient of each validation slice, in their order.
     """
 
     watched = "dice"

@@ -3,8 +3,6 @@
 `positive` is the truth, `probability` the model's probability of the positive label; both have shape (N,).
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

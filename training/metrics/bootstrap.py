@@ -1,7 +1,5 @@
 """Confidence intervals by a bootstrap over patients."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -33,12 +31,7 @@ class Interval:
 def intervals(statistic: Statistic, groups: Sequence[str], seed: int, rounds: int = ROUNDS) -> dict[str, Interval]:
     """Compute percentile bootstrap intervals over groups: the images of a patient are drawn together.
 
-    Parameters
-    ----------
-    groups
-        Group of each image.
-    rounds
-        Number of resamples. Rounds in which a metric is not defined (no negative drawn) are ignored for that metric.
+    Rounds in which a metric is not defined (no negative drawn) are ignored for that metric.
     """
     _, owner, sizes = np.unique(np.asarray(groups), return_inverse=True, return_counts=True)
     members = np.argsort(owner, kind="stable")

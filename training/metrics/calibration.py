@@ -1,17 +1,16 @@
 """Calibration of logits: temperature scaling (Guo et al. 2017) and a bias offset (Platt 1999)."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.optimize import minimize_scalar
+from scipy.special import log_softmax
 
 Floats = NDArray[np.floating[Any]]
 
-_GOLDEN: Final = (math.sqrt(5) - 1) / 2
 _LOG_TEMPERATURES: Final = (math.log(0.05), math.log(20))
 _OFFSETS: Final = (-20.0, 20.0)
 
@@ -19,16 +18,7 @@ _OFFSETS: Final = (-20.0, 20.0)
 def temperature(logits: Floats, targets: NDArray[np.integer[Any]], weights: Floats | None = None) -> float:
     """Return the temperature, 0.05 to 20, that minimises the negative log-likelihood.
 
-    The loss is convex in 1/T and therefore unimodal in log T, so golden-section search finds its minimum.
-
-    Parameters
-    ----------
-    logits
-        Shape (N, labels).
-    targets
-        Shape (N,), indices of the true labels.
-    weights
-        Shape (N,), weight of each image; 1 by default.
+    Logits have shape (N, labels), targets (indices of the true labels) and weights (N,).
     """
     return math.exp(_minimise(lambda log: loss(logits / math.exp(log), targets, weights), _LOG_TEMPERATURES))
 
@@ -38,11 +28,6 @@ def offset(logits: Floats, targets: NDArray[np.integer[Any]], weights: Floats | 
 
     Strong augmentation shifts the training images away from the served ones in one direction. A temperature scales
     the logits but cannot shift them back.
-
-    Parameters
-    ----------
-    logits, targets, weights
-        As in `temperature`, with two labels.
     """
 
     def lowest_loss(shift: float) -> float:
@@ -54,18 +39,9 @@ def offset(logits: Floats, targets: NDArray[np.integer[Any]], weights: Floats | 
 
 def loss(logits: Floats, targets: NDArray[np.integer[Any]], weights: Floats | None = None) -> float:
     """Return the mean negative log-likelihood of the true labels."""
-    shifted = logits - logits.max(axis=1, keepdims=True)
-    correct = shifted[np.arange(len(targets)), targets]
-    return float(np.average(np.log(np.exp(shifted).sum(axis=1)) - correct, weights=weights))
+    return -float(np.average(log_softmax(logits, axis=1)[np.arange(len(targets)), targets], weights=weights))
 
 
 def _minimise(function: Callable[[float], float], bounds: tuple[float, float], tolerance: float = 1e-6) -> float:
-    """Minimise a unimodal function by golden-section search."""
-    low, high = bounds
-    while high - low > tolerance:
-        left, right = high - _GOLDEN * (high - low), low + _GOLDEN * (high - low)
-        if function(left) < function(right):
-            high = right
-        else:
-            low = left
-    return (low + high) / 2
+    """Minimise a unimodal function."""
+    return float(minimize_scalar(function, bounds=bounds, method="bounded", options={"xatol": tolerance}).x)

@@ -1,7 +1,5 @@
 """Metrics of a classifier with more than two labels."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -16,42 +14,21 @@ Indices = NDArray[np.intp]
 
 @dataclass(frozen=True)
 class Predictions:
-    """Predictions of N images, prepared for fast resampling; see `predictions`.
+    """Predictions of N images, prepared for fast resampling; see `predictions`."""
 
-    Attributes
-    ----------
-    labels
-        In the order of the probabilities.
-    targets, predicted
-        Shape (N,): indices of the true labels, and of the most probable ones (the first of several).
-    confidence
-        Shape (N,): probability of the predicted label.
-    in_top3
-        Shape (N,): whether the true label is among the three most probable.
-    squared_error
-        Shape (N,): squared difference of probabilities and truth, summed over the labels.
-    rankings
-        One per label: that label against the rest.
-    """
-
-    labels: tuple[str, ...]
-    targets: Indices
-    predicted: Indices
-    confidence: Floats
-    in_top3: Flags
-    squared_error: Floats
-    rankings: tuple[Ranking, ...]
+    labels: tuple[str, ...]  # in the order of the probabilities
+    targets: Indices  # shape (N,), like the following: index of the true label
+    predicted: Indices  # index of the most probable label (the first of several)
+    confidence: Floats  # probability of the predicted label
+    in_top3: Flags  # whether the true label is among the three most probable
+    squared_error: Floats  # difference of probabilities and truth, squared and summed over the labels
+    rankings: tuple[Ranking, ...]  # one per label: that label against the rest
 
     def metrics(self, indices: Indices | None = None) -> dict[str, float]:
-        """Compute all metrics.
+        """Compute all metrics of the images at `indices`, with repetitions; by default of all images once.
 
         Macro metrics are means over the labels, NaN if a label does not occur. The Brier score is the original one,
         summed over the labels (Brier 1950): 0 to 2.
-
-        Parameters
-        ----------
-        indices
-            Images to include, with repetitions; by default all of them once.
         """
         indices = np.arange(len(self.targets)) if indices is None else indices
         weights = np.bincount(indices, minlength=len(self.targets)).astype(np.float64)
@@ -83,15 +60,7 @@ class Predictions:
 
 
 def predictions(targets: NDArray[np.integer], probability: Floats, labels: Sequence[str]) -> Predictions:
-    """Prepare predictions.
-
-    Parameters
-    ----------
-    targets
-        Shape (N,), indices of the true labels.
-    probability
-        Shape (N, labels).
-    """
+    """Prepare predictions from the indices of the true labels, (N,), and the probabilities, (N, labels)."""
     indices = targets.astype(np.intp)
     truth = np.eye(len(labels), dtype=bool)[indices]
     order = np.argsort(-probability, axis=1, kind="stable")
@@ -107,10 +76,5 @@ def predictions(targets: NDArray[np.integer], probability: Floats, labels: Seque
 
 
 def confusion(targets: Indices, predicted: Indices, labels: int) -> NDArray[np.int64]:
-    """Count predictions.
-
-    Returns
-    -------
-    Shape (labels, labels): a row per true label, a column per predicted label.
-    """
+    """Count predictions, shape (labels, labels): a row per true label, a column per predicted label."""
     return np.bincount(targets * labels + predicted, minlength=labels**2).reshape(labels, labels)

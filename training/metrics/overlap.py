@@ -5,8 +5,6 @@ of one mask to the nearest edge pixel of the other, and the larger of both direc
 reloaded, Nature Methods 2024). An edge pixel has one of its four neighbours outside the mask.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,59 +18,14 @@ from training.metrics.threshold_sweep import Flags, Floats, shares, sums
 
 
 @dataclass(frozen=True)
-class Overlap:
-    """Overlap of a predicted mask and the true one.
-
-    Attributes
-    ----------
-    intersection, predicted, truth
-        Pixels in both, in the predicted, in the true mask.
-    hd95
-        In pixels, or in the unit of the spacing. If the prediction is empty but the truth is not, the diagonal of the
-        slice, so that a missed tumour never improves a mean. NaN if the truth is empty.
-    """
-
-    intersection: int
-    predicted: int
-    truth: int
-    hd95: float
-
-
-def overlap(predicted: Flags, truth: Flags, spacing: tuple[float, float] = (1, 1)) -> Overlap:
-    """Compare two masks.
-
-    Parameters
-    ----------
-    predicted, truth
-        Shape (height, width).
-    spacing
-        Distance between neighbouring rows and columns.
-    """
-    return Overlap(
-        intersection=int((predicted & truth).sum()),
-        predicted=int(predicted.sum()),
-        truth=int(truth.sum()),
-        hd95=_hd95(predicted, truth, spacing),
-    )
-
-
-@dataclass(frozen=True)
 class Overlaps:
-    """Overlaps of N slices, prepared for fast resampling; see `gather`.
+    """Overlaps of predicted and true masks of N slices, prepared for fast resampling; every array has shape (N,)."""
 
-    Attributes
-    ----------
-    intersection, predicted, truth, hd95
-        As in `Overlap`, shape (N,).
-    owner
-        Shape (N,): index of each slice's patient, sorted by name.
-    """
-
-    intersection: Floats
+    intersection: Floats  # pixels in both masks
     predicted: Floats
     truth: Floats
     hd95: Floats
-    owner: NDArray[np.intp]
+    owner: NDArray[np.intp]  # index of the slice's patient, sorted by name
 
     @cached_property
     def patient_dice(self) -> Floats:
@@ -90,17 +43,13 @@ class Overlaps:
         return sums(self.owner, self.truth), sums(self.owner, self.predicted)
 
     def metrics(self, indices: NDArray[np.intp] | None = None) -> dict[str, float]:
-        """Compute all metrics; a metric without anything to count is NaN.
+        """Compute all metrics of the slices of whole patients, with repetitions; by default of all slices once.
 
         `dice_patient` is the mean volumetric Dice of the patients over all slices, `dice_slice` the mean Dice of the
         slices with tumour. `hd95` is the mean over slices with tumour, `hd95_found` over those of them with a
         non-empty prediction. `missed_slices` is the share of slices with tumour whose prediction is empty,
-        `false_alarms` the share of slices without tumour whose prediction is not.
-
-        Parameters
-        ----------
-        indices
-            Slices of whole patients, with repetitions; by default all of them once.
+        `false_alarms` the share of slices without tumour whose prediction is not. A metric without anything to count is
+        NaN.
         """
         indices = np.arange(len(self.owner)) if indices is None else indices
         times = np.bincount(self.owner[indices], minlength=len(self._sizes)) // self._sizes
@@ -127,19 +76,23 @@ class Overlaps:
         return np.bincount(self.owner)
 
 
-def gather(slices: Sequence[Overlap], patients: Sequence[str]) -> Overlaps:
-    """Combine the overlaps of slices; `patients` has the patient of each slice."""
-    _, owner = np.unique(np.asarray(patients), return_inverse=True)
+def compare(predicted: Flags, truth: Flags, patients: Sequence[str]) -> Overlaps:
+    """Compare masks, shape (N, height, width); `patients` has the patient of each slice."""
     return Overlaps(
-        intersection=np.array([each.intersection for each in slices], dtype=np.float64),
-        predicted=np.array([each.predicted for each in slices], dtype=np.float64),
-        truth=np.array([each.truth for each in slices], dtype=np.float64),
-        hd95=np.array([each.hd95 for each in slices], dtype=np.float64),
-        owner=owner,
+        intersection=_pixels(predicted & truth),
+        predicted=_pixels(predicted),
+        truth=_pixels(truth),
+        hd95=np.array([hd95(*masks) for masks in zip(predicted, truth, strict=True)]),
+        owner=np.unique(np.asarray(patients), return_inverse=True)[1],
     )
 
 
-def _hd95(predicted: Flags, truth: Flags, spacing: tuple[float, float]) -> float:
+def hd95(predicted: Flags, truth: Flags, spacing: tuple[float, float] = (1, 1)) -> float:
+    """Return the distance of two masks (height, width), in the unit of the spacing of rows and columns.
+
+    If the prediction is empty but the truth is not, it is the diagonal of the slice, so that a missed tumour never
+    improves a mean. NaN if the truth is empty.
+    """
     if not truth.any():
         return math.nan
     if not predicted.any():
@@ -148,6 +101,11 @@ def _hd95(predicted: Flags, truth: Flags, spacing: tuple[float, float]) -> float
     (box,) = ndimage.find_objects((predicted | truth).astype(np.uint8))
     predicted_edge, true_edge = _edge(predicted[box]), _edge(truth[box])
     return max(_directed(predicted_edge, true_edge, spacing), _directed(true_edge, predicted_edge, spacing))
+
+
+def _pixels(masks: Flags) -> Floats:
+    counts: Floats = masks.sum((1, 2), dtype=np.float64)
+    return counts
 
 
 def _edge(mask: Flags) -> Flags:

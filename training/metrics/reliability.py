@@ -1,7 +1,5 @@
 """Reliability: compares probabilities with observed frequencies, bin by bin."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,19 +9,11 @@ from training.metrics.threshold_sweep import Flags, Floats, sums
 
 @dataclass(frozen=True)
 class Bins:
-    """Bins of equal width over [0, 1]; each array has shape (bins,).
+    """Bins of equal width over [0, 1]; each array has shape (bins,)."""
 
-    Attributes
-    ----------
-    weight
-        Total weight of the images.
-    expected, observed
-        Weighted sums of the probabilities, and of the images that are positive.
-    """
-
-    weight: Floats
-    expected: Floats
-    observed: Floats
+    weight: Floats  # total weight of the images
+    expected: Floats  # weighted sum of the probabilities
+    observed: Floats  # weighted sum of the images that are positive
 
     @property
     def error(self) -> float:
@@ -32,16 +22,9 @@ class Bins:
 
 
 def bins(positive: Flags, probability: Floats, weights: Floats | None = None, count: int = 15) -> Bins:
-    """Group images into bins by probability.
+    """Group images into bins by probability; all arrays have shape (N,).
 
-    Parameters
-    ----------
-    positive
-        Shape (N,). For many labels: whether the most probable label is correct.
-    probability
-        Shape (N,), in [0, 1]. For many labels: that of the most probable label.
-    weights
-        Shape (N,), weight of each image; 1 by default.
+    For many labels, `positive` is whether the most probable label is correct, and `probability` that of this label.
     """
     weights = np.ones(len(positive)) if weights is None else weights
     index = np.minimum((probability * count).astype(int), count - 1)

@@ -1,13 +1,13 @@
 """Schema of `metrics.json`."""
 
-from __future__ import annotations
-
+import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from handlers.recipe import Name, Sha256, Text, Version
+from handlers.recipe import Name, Sha256, Text, Version, describe
 from training.errors import RunError
 
 Count = Annotated[int, Field(ge=0)]
@@ -49,62 +49,34 @@ class Metric(_Part):
 
 
 class Report(_Part):
-    """Content of a `metrics.json`.
-
-    Attributes
-    ----------
-    data
-        Name of the data set, as in `training.yaml`.
-    demonstration
-        Whether this was a short run that did not produce a usable model.
-    epoch
-        Epoch of the weights, from 1; None for imported weights.
-    part
-        Measured images: the validation side of the training, or all of another data set.
-    threshold
-        None if the prediction is the most probable of many labels.
-    validation
-        Metrics by name, as in `training.metrics.binary`, `.multiclass` and `.overlap`.
-    confusion
-        Kind of prediction -> count, or true label -> predicted label -> count.
-    stress
-        Image change -> metrics by name.
-    """
+    """Content of a `metrics.json`."""
 
     model: Model
     task: Literal["classification", "segmentation"]
-    data: Text
-    demonstration: bool = False
+    data: Text  # name of the data set, as in `training.yaml`
+    demonstration: bool = False  # a short run that did not produce a usable model
     command: Text
     seed: Count
-    epoch: Count | None
+    epoch: Count | None  # of the weights, from 1; None for imported weights
     temperature: float
-    threshold: float | None = None
-    part: Literal["validation", "all"] = "validation"
+    threshold: float | None = None  # None if the prediction is the most probable of many labels
+    part: Literal["validation", "all"] = "validation"  # the validation side of the training, or all of another data set
     split: Sides
     interval: Text
-    validation: Annotated[dict[str, Metric], Field(min_length=1)]
+    validation: Annotated[dict[str, Metric], Field(min_length=1)]  # see training.metrics
+    # kind of prediction -> count, or true label -> predicted label -> count
     confusion: dict[str, Count] | dict[str, dict[str, Count]] | None = None
-    stress: dict[str, dict[str, float | None]] | None = None
+    stress: dict[str, dict[str, float | None]] | None = None  # image change -> metrics
+
+
+def load(path: Path) -> Report:
+    """Read and validate a `metrics.json`."""
+    return parse(json.loads(path.read_text(encoding="utf-8")), str(path))
 
 
 def parse(data: Mapping[str, Any], source: str = "metrics.json") -> Report:
-    """Validate a report that was read from `source`.
-
-    Raises
-    ------
-    RunError
-        Lists every invalid key with its value.
-    """
+    """Validate a report that was read from `source`; `RunError` lists every invalid key with its value."""
     try:
         return Report.model_validate(data)
     except ValidationError as error:
-        problems = "; ".join(_problem(item) for item in error.errors(include_url=False))
-        raise RunError(f"{source}: {problems}. Evaluate the model again.") from error
-
-
-def _problem(item: Any) -> str:
-    key = ".".join(map(str, item["loc"]))
-    if item["type"] == "missing":
-        return f"key '{key}' is missing"
-    return f"key '{key}' has value {str(item['input'])[:60]!r}: {item['msg']}"
+        raise RunError(f"{source}: {describe(error)}. Evaluate the model again.") from error

@@ -1,7 +1,5 @@
 """Metrics over all thresholds: counts for every threshold, areas under curves, and the choice of a threshold."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 from typing import Any
@@ -17,19 +15,11 @@ Flags = NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class Sweep:
-    """Positive predictions at every threshold; ratios are NaN where there is nothing to count.
+    """Positive predictions at every threshold; ratios are NaN where there is nothing to count."""
 
-    Attributes
-    ----------
-    thresholds
-        Shape (L,), descending; the prediction is positive if the score is at least the threshold.
-    hits, alarms
-        Shape (L,): weight of the positives and negatives that are predicted positive.
-    """
-
-    thresholds: Floats
-    hits: Floats
-    alarms: Floats
+    thresholds: Floats  # shape (L,), descending; the prediction is positive if the score is at least the threshold
+    hits: Floats  # shape (L,): weight of the positives that are predicted positive
+    alarms: Floats  # shape (L,): weight of the negatives that are predicted positive
 
     @property
     def sensitivity(self) -> Floats:
@@ -66,21 +56,11 @@ class Sweep:
 
 @dataclass(frozen=True)
 class Ranking:
-    """Scores sorted once, to be swept with different weights.
+    """Scores sorted once, to be swept with different weights."""
 
-    Attributes
-    ----------
-    levels
-        Shape (L,): the distinct scores, descending.
-    index
-        Shape (N,): the level of each image.
-    positive
-        Shape (N,): the truth.
-    """
-
-    levels: Floats
-    index: NDArray[np.intp]
-    positive: Flags
+    levels: Floats  # shape (L,): the distinct scores, descending
+    index: NDArray[np.intp]  # shape (N,): the level of each image
+    positive: Flags  # shape (N,): the truth
 
     def sweep(self, weights: Floats | None = None) -> Sweep:
         """Count positive predictions at every threshold; `weights`, shape (N,), are 1 by default."""
@@ -97,13 +77,7 @@ def rank(positive: Flags, score: Floats) -> Ranking:
 
 
 def threshold_for_sensitivity(positive: Flags, probability: Floats, sensitivity: float, digits: int = 6) -> float:
-    """Return the highest threshold that reaches a sensitivity, rounded down to `digits`.
-
-    Raises
-    ------
-    TrainingError
-        If there is no positive, or the threshold would be 0 or 1.
-    """
+    """Return the highest threshold that reaches a sensitivity, rounded down to `digits`; never 0 or 1."""
     scores = np.sort(probability[positive])[::-1]
     if not len(scores):
         raise TrainingError("Cannot choose a threshold without positive images.")

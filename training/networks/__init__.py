@@ -12,8 +12,6 @@ a dict of tensors with N rows each:
 Keys and shapes of the weights are those of the original systems, so their checkpoints load unchanged.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Final
 
@@ -38,20 +36,7 @@ _NETWORKS: Final[dict[str, Callable[[int], nn.Module]]] = {
 
 
 def create(name: str, outputs: int) -> nn.Module:
-    """Create a network with random weights.
-
-    Parameters
-    ----------
-    name
-        As in the recipe's `network` key.
-    outputs
-        Number of logits.
-
-    Raises
-    ------
-    NetworkError
-        If the name is unknown.
-    """
+    """Create a network with random weights and this number of logits; `NetworkError` if the name is unknown."""
     if name not in _NETWORKS:
         raise NetworkError(f"network: unknown name {name!r}. Available: {', '.join(sorted(_NETWORKS))}.")
     return _NETWORKS[name](outputs)

@@ -1,7 +1,5 @@
 """Brain slice networks of system S0, for slices of 3 x 224 x 224: convolutions, self-attention, or both."""
 
-from __future__ import annotations
-
 import math
 from typing import Final
 
@@ -98,10 +96,7 @@ class BrainTumorAttention(Classifier):
 class SelfAttention(nn.Module):
     """Scaled dot-product self-attention (Vaswani et al. 2017, section 3.2), without residual or normalisation.
 
-    Parameters
-    ----------
-    width
-        Width of a token; a multiple of `heads`.
+    The width of a token is a multiple of `heads`.
     """
 
     def __init__(self, width: int, heads: int) -> None:
@@ -125,19 +120,10 @@ class SelfAttention(nn.Module):
 
 
 def split_tokens(x: torch.Tensor, count: int, side: int) -> torch.Tensor:
-    """Split a feature map into tokens like the original system.
+    """Split a feature map (N, channels, height, width) into tokens (N, count, channels * side * side).
 
-    Its `view(-1, channels, count, side, side)` does not cut squares: a token has, of each channel, side * side values
-    that are contiguous in memory, row by row.
-
-    Parameters
-    ----------
-    x
-        Shape (N, channels, height, width), with height * width = count * side * side.
-
-    Returns
-    -------
-    Shape (N, count, channels * side * side).
+    The original system's `view(-1, channels, count, side, side)` does not cut squares: a token has, of each channel,
+    side * side values that are contiguous in memory, row by row.
     """
     # Contiguous, because views of channels_last memory would cut elsewhere or fail.
     cut = x.contiguous().view(-1, x.shape[1], count, side, side)

@@ -1,7 +1,5 @@
 """Chest film network of system S3: five convolutions and two linear layers."""
 
-from __future__ import annotations
-
 from typing import Final
 
 import torch

@@ -1,7 +1,5 @@
 """CIFAR-10 networks of system S1; they take photographs of 3 x 32 x 32."""
 
-from __future__ import annotations
-
 from typing import Final
 
 import torch
@@ -41,13 +39,7 @@ class LeNet(Classifier):
 
 
 class Vgg(Classifier):
-    """VGG with batch normalisation and one linear layer; `vgg11` has 9,231,114 parameters.
-
-    Parameters
-    ----------
-    kind
-        Key of `VGG`.
-    """
+    """VGG of a `kind` in `VGG`, with batch normalisation and one linear layer; `vgg11` has 9,231,114 parameters."""
 
     HEAD = "classifier"
 

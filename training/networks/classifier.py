@@ -1,20 +1,12 @@
 """Base class of classifiers."""
 
-from __future__ import annotations
-
 from typing import ClassVar
 
 from torch import nn
 
 
 class Classifier(nn.Module):
-    """A network that ends in a linear layer, its head.
-
-    Attributes
-    ----------
-    HEAD
-        Dotted name of the head.
-    """
+    """A network that ends in a linear layer, its head, whose dotted name is `HEAD`."""
 
     HEAD: ClassVar[str]
 

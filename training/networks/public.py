@@ -1,7 +1,5 @@
 """Networks of torchvision and MONAI, adapted to the recipes' outputs."""
 
-from __future__ import annotations
-
 from typing import Any, Final
 
 import torch
@@ -35,10 +33,7 @@ class BrainTumorVgg16(Classifier):
 
 
 class ChestXrayResnet50(Classifier):
-    """torchvision's `resnet50` with the head of system S4 for films of 3 x 224 x 224.
-
-    24,099,649 parameters with one logit.
-    """
+    """torchvision's `resnet50` with the head of system S4 for films of 3 x 224 x 224; 24,099,649 parameters."""
 
     HEAD = "out"
 

@@ -1,7 +1,5 @@
 """Plots of an evaluation, as PNG files in a folder."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np
@@ -16,13 +14,7 @@ __all__ = ["binary", "masks", "multiclass"]
 
 
 def binary(positive: Flags, probability: Floats, threshold: float, labels: tuple[str, str], folder: Path) -> None:
-    """Plot the predictions of a classifier with two labels; see `training.metrics.binary`.
-
-    Parameters
-    ----------
-    labels
-        Names of the negatives and of the positives.
-    """
+    """Plot the predictions of a classifier with two labels, the negative and the positive; see `metrics.binary`."""
     counts = metrics.confusion(positive, probability >= threshold)
     matrix = np.array([[counts.true_negative, counts.false_positive], [counts.false_negative, counts.true_positive]])
     classification.roc(positive, probability, threshold, folder / "roc.png")

@@ -1,7 +1,5 @@
 """Canvas of a plot: without pyplot's global state, with reproducible bytes, readable in grayscale."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -31,13 +29,7 @@ _STYLE: Final = {
 
 @contextmanager
 def picture(path: Path, width: float = 5, height: float = 4, dpi: int = 120) -> Iterator[Figure]:
-    """Provide an empty figure, which is saved as a PNG at the end of the block.
-
-    Parameters
-    ----------
-    width, height
-        In inches.
-    """
+    """Provide an empty figure of a size in inches, which is saved as a PNG at the end of the block."""
     # Start from matplotlib's defaults, so that a configuration file of the user does not change plots.
     with style.context(["default", _STYLE]):
         figure = Figure(figsize=(width, height), dpi=dpi, layout="constrained")

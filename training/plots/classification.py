@@ -3,8 +3,6 @@
 As in `training.metrics.binary`, `positive` is the truth and `probability` the prediction, both of shape (N,).
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -56,13 +54,7 @@ def over_thresholds(positive: Flags, probability: Floats, threshold: float, path
 
 
 def scores(positive: Flags, probability: Floats, threshold: float, labels: tuple[str, str], path: Path) -> None:
-    """Plot a histogram of the probability for each true label.
-
-    Parameters
-    ----------
-    labels
-        Names of the negatives and of the positives.
-    """
+    """Plot a histogram of the probability for each true label, the negative and the positive."""
     edges = np.linspace(0, 1, 41)
     with axes(path, "Probabilities by true label", f"probability of {labels[1]}", "share of images") as ax:
         for subset, label, color, hatch in ((~positive, labels[0], ORANGE, "///"), (positive, labels[1], BLUE, "")):
@@ -83,13 +75,7 @@ def scores(positive: Flags, probability: Floats, threshold: float, labels: tuple
 
 
 def reliability(positive: Flags, probability: Floats, path: Path, what: str = "positive") -> None:
-    """Plot the observed share for each probability, with the counts below; see `training.metrics.reliability`.
-
-    Parameters
-    ----------
-    what
-        Name of the share: "correct" for many labels.
-    """
+    """Plot the observed share for each probability, with the counts below; see `training.metrics.reliability`."""
     counts = bins(positive, probability)
     filled = counts.weight > 0
     edges = np.linspace(0, 1, len(counts.weight) + 1)
@@ -106,13 +92,7 @@ def reliability(positive: Flags, probability: Floats, path: Path, what: str = "p
 
 
 def confusion(matrix: NDArray[np.integer], labels: Sequence[str], path: Path) -> None:
-    """Plot the confusion matrix; the shade is the share of the true label.
-
-    Parameters
-    ----------
-    matrix
-        Shape (labels, labels): a row per true label, a column per predicted label.
-    """
+    """Plot the confusion matrix, a row per true label; the shade is the share of the true label."""
     size = 2.6 + 0.55 * len(labels)
     shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
     with axes(path, "Confusion matrix", "predicted", "true", size, size) as ax:

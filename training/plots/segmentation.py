@@ -1,7 +1,5 @@
 """Plots of predicted and true masks."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

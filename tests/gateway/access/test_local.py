@@ -1,7 +1,5 @@
 """Access without authentication."""
 
-from __future__ import annotations
-
 import asyncio
 
 import pytest

@@ -1,7 +1,5 @@
 """Authentication by tokens."""
 
-from __future__ import annotations
-
 import asyncio
 import base64
 import json
@@ -17,7 +15,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
 from gateway.access import Caller
 from gateway.access.issuer import DISCOVERY, TokenIssuer
-from gateway.access.tokens import TokenAuthenticator
+from gateway.access.tokens import TokenVerifier
 from gateway.errors import NotAuthenticatedError, UnavailableError
 from radserve.auth.api_keys import Role
 
@@ -55,8 +53,8 @@ class Server:
         return httpx.Response(self.status, json=found)
 
 
-def tokens(server: Server, claim: str = "roles", prefix: str = "radserve:") -> TokenAuthenticator:
-    return TokenAuthenticator(TokenIssuer(URL, httpx.MockTransport(server.respond)), URL, "radserve", claim, prefix)
+def tokens(server: Server, claim: str = "roles", prefix: str = "radserve:") -> TokenVerifier:
+    return TokenVerifier(TokenIssuer(URL, httpx.MockTransport(server.respond)), "radserve", claim, prefix)
 
 
 def claims(**changed: Any) -> dict[str, Any]:
@@ -69,8 +67,8 @@ def sign(key: Any = RSA, algorithm: str = "RS256", kid: str | None = "a", **chan
     return jwt.encode(claims(**changed), key, algorithm, headers={} if kid is None else {"kid": kid})
 
 
-def identify(found: TokenAuthenticator, token: str) -> Caller:
-    return asyncio.run(found.identify({"authorization": f"Bearer {token}"}))
+def identify(found: TokenVerifier, token: str) -> Caller:
+    return asyncio.run(found.verify(token))
 
 
 @pytest.mark.parametrize(("key", "algorithm"), [(RSA, "RS256"), (RSA, "PS384"), (EC, "ES256"), (ED, "EdDSA")])
@@ -194,8 +192,8 @@ def test_concurrent_requests_fetch_issuer_keys_once() -> None:
     known = tokens(server)
 
     async def ask() -> None:
-        headers = {"authorization": f"Bearer {sign()}"}
-        assert len(await asyncio.gather(*(known.identify(headers) for _ in range(20)))) == 20
+        token = sign()
+        assert len(await asyncio.gather(*(known.verify(token) for _ in range(20)))) == 20
 
     asyncio.run(ask())
     assert len(server.requests) == 2

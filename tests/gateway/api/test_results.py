@@ -1,7 +1,5 @@
 """/api/results: visibility, pages, filters, CSV, images."""
 
-from __future__ import annotations
-
 import asyncio
 import csv
 import io

@@ -1,7 +1,5 @@
 """The in-process backend responds byte for byte like TorchServe with the same archive."""
 
-from __future__ import annotations
-
 import asyncio
 import base64
 import gzip

@@ -1,7 +1,5 @@
 """Empty history stores."""
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
@@ -36,7 +34,7 @@ class Store:
 
         async def opened() -> T:
             history = self.make()
-            await history.open()
+            await history.ping()
             try:
                 return await work(history)
             finally:

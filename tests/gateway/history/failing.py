@@ -1,7 +1,5 @@
 """A history that works, fails or hangs."""
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import Sequence
 from datetime import datetime
@@ -29,9 +27,6 @@ class Failing:
         if self.state == "down":
             raise HistoryError("/var/lib/secret cannot be used.")
 
-    async def open(self) -> None:
-        await self._use()
-
     async def add(self, results: Sequence[Result]) -> None:
         await self._use()
         self.results = [*results, *self.results]
@@ -42,7 +37,7 @@ class Failing:
             self.finds_left -= 1
             self.state = "down" if self.finds_left < 0 else "up"
         await self._use()
-        at = int(query.after or 0)
+        at = int(query.cursor or 0)
         return Page(results=tuple(self.results[at : at + 1]), next=str(at + 1) if at + 1 < len(self.results) else None)
 
     async def get(self, identity: str) -> Result | None:

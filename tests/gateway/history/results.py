@@ -1,7 +1,5 @@
 """Results for tests."""
 
-from __future__ import annotations
-
 import hashlib
 import secrets
 from datetime import UTC, datetime, timedelta
@@ -44,7 +42,7 @@ async def pages(history: History, query: Query) -> list[Page]:
     """Return all pages of a query."""
     found = [await history.find(query)]
     while found[-1].next is not None:
-        found.append(await history.find(Query(**vars(query) | {"after": found[-1].next})))
+        found.append(await history.find(Query(**vars(query) | {"cursor": found[-1].next})))
     return found
 
 

@@ -1,7 +1,5 @@
 """Positions and cursors."""
 
-from __future__ import annotations
-
 import base64
 from datetime import UTC, datetime, timedelta, timezone
 from uuid import UUID
@@ -50,8 +48,8 @@ def test_every_time_has_a_position(time: datetime) -> None:
 def test_bounds_use_the_earlier_of_cursor_and_until() -> None:
     time = datetime(2026, 1, 1, tzinfo=UTC)
     place = Position(microseconds(time), UUID(identity(time)))
-    assert bounds(Query(after=place.cursor, until=time + timedelta(days=1)))[1] == place
-    assert bounds(Query(after=place.cursor, until=time - timedelta(days=1)))[1] < place
+    assert bounds(Query(cursor=place.cursor, until=time + timedelta(days=1)))[1] == place
+    assert bounds(Query(cursor=place.cursor, until=time - timedelta(days=1)))[1] < place
 
 
 def test_cursor_with_other_uuid_version_is_rejected() -> None:

@@ -1,14 +1,12 @@
 """Creation of the history from settings."""
 
-from __future__ import annotations
-
 import asyncio
 from pathlib import Path
 
 import pytest
 
 from gateway.errors import SettingsError
-from gateway.history import factory
+from gateway.history import recorder
 from gateway.history.redis import RedisHistory
 from gateway.history.sqlite import SqliteHistory
 from gateway.settings import Settings
@@ -21,7 +19,7 @@ def settings(history: str, images: Path | None = None) -> Settings:
 
 @pytest.mark.parametrize("history", ["sqlite:state/history.sqlite3", "sqlite:/var/lib/x.db", "sqlite:x"])
 def test_path_creates_sqlite_history(history: str) -> None:
-    assert isinstance(factory.create(settings(history)).history, SqliteHistory)
+    assert isinstance(recorder.create(settings(history)).history, SqliteHistory)
 
 
 @pytest.mark.parametrize(
@@ -34,11 +32,11 @@ def test_path_creates_sqlite_history(history: str) -> None:
     ],
 )
 def test_url_creates_redis_history(url: str) -> None:
-    assert isinstance(factory.create(settings(url)).history, RedisHistory)
+    assert isinstance(recorder.create(settings(url)).history, RedisHistory)
 
 
 def test_none_disables_history() -> None:
-    assert factory.create(settings("none")).history is None
+    assert recorder.create(settings("none")).history is None
 
 
 @pytest.mark.parametrize(
@@ -70,12 +68,12 @@ def test_none_disables_history() -> None:
 )
 def test_invalid_setting_is_rejected_without_showing_it(history: str) -> None:
     with pytest.raises(SettingsError, match="RADSERVE_GATEWAY_HISTORY") as error:
-        factory.create(settings(history))
+        recorder.create(settings(history))
     assert "secret" not in str(error.value)
 
 
 def test_server_certificate_is_verified() -> None:
-    history = factory.create(settings("rediss://:pass@redis.example")).history
+    history = recorder.create(settings("rediss://:pass@redis.example")).history
     assert isinstance(history, RedisHistory)
     connection = history._redis.connection_pool.make_connection()
     assert type(connection).__name__ == "SSLConnection"
@@ -83,18 +81,20 @@ def test_server_certificate_is_verified() -> None:
 
 
 def test_images_require_history(tmp_path: Path) -> None:
-    assert factory.create(settings("sqlite:x")).images is None
-    assert factory.create(settings("sqlite:x", tmp_path)).images is not None
+    assert recorder.create(settings("sqlite:x")).images is None
+    assert recorder.create(settings("sqlite:x", tmp_path)).images is not None
     with pytest.raises(SettingsError, match="RADSERVE_GATEWAY_IMAGES"):
-        factory.create(settings("none", tmp_path))
+        recorder.create(settings("none", tmp_path))
 
 
 def test_sqlite_history_does_not_import_redis() -> None:
-    code = "from gateway.history import factory; from gateway.settings import Settings; factory.create(Settings.read())"
+    code = (
+        "from gateway.history import recorder; from gateway.settings import Settings; recorder.create(Settings.read())"
+    )
     assert "redis" not in loaded_by(code)
 
 
 def test_factory_opens_nothing(tmp_path: Path) -> None:
-    recorder = factory.create(settings(f"sqlite:{tmp_path}/new/x.sqlite3"))
+    created = recorder.create(settings(f"sqlite:{tmp_path}/new/x.sqlite3"))
     assert not (tmp_path / "new").exists()
-    asyncio.run(recorder.close())
+    asyncio.run(created.close())

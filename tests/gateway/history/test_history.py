@@ -1,7 +1,5 @@
 """Behaviour of every history store."""
 
-from __future__ import annotations
-
 import random
 from datetime import datetime, timedelta
 from typing import Any
@@ -100,7 +98,7 @@ def test_concurrent_changes_do_not_shift_pages(store: Store) -> None:
         await history.delete(results[3].id)  # on the current page
         await history.delete(results[9].id)  # the cursor's own result
         await history.delete(results[12].id)  # on the next page
-        second = await history.find(Query(limit=10, after=first.next))
+        second = await history.find(Query(limit=10, cursor=first.next))
         assert list(second.results) == [*results[10:12], *results[13:21]]
 
     store.run(work)
@@ -172,7 +170,7 @@ def test_text_filter_searches_ids_and_checksums(store: Store) -> None:
 def test_invalid_cursor_is_rejected(store: Store, cursor: str) -> None:
     async def work(history: History) -> None:
         with pytest.raises(BadRequestError, match="cursor"):
-            await history.find(Query(after=cursor))
+            await history.find(Query(cursor=cursor))
 
     store.run(work)
 

@@ -1,7 +1,5 @@
 """Storage of images."""
 
-from __future__ import annotations
-
 import asyncio
 import base64
 import gzip

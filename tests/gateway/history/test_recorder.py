@@ -1,7 +1,5 @@
 """Recording neither fails nor delays predictions."""
 
-from __future__ import annotations
-
 import asyncio
 import logging
 import time

@@ -1,7 +1,5 @@
 """Redis history: keys, expiry, bounded work, failures."""
 
-from __future__ import annotations
-
 import asyncio
 import os
 import signal
@@ -89,7 +87,7 @@ def test_page_uses_bounded_number_of_commands(
     async def work(history: History) -> None:
         await history.add(results)
         before = calls(started)
-        assert (await history.find(Query(limit=25, after=Position.of(results[900]).cursor))).results == tuple(
+        assert (await history.find(Query(limit=25, cursor=Position.of(results[900]).cursor))).results == tuple(
             results[901:926]
         )
         assert since(started, before) == {"zrange": 1, "mget": 1}
@@ -113,7 +111,7 @@ def test_page_uses_bounded_number_of_commands(
 def test_wrong_redis_password_raises_without_showing_it(started: Redis, password: str) -> None:
     async def work() -> None:
         history = RedisHistory(f"redis://{password}127.0.0.1:{started.port}/0", KEPT_FOR)
-        for attempt in (history.open(), history.find(Query()), history.add([result()])):
+        for attempt in (history.find(Query()), history.add([result()])):
             with pytest.raises(HistoryError, match=f"Redis at 127.0.0.1:{started.port} is unavailable") as error:
                 await attempt
             assert "wrong@" not in str(error.value)

@@ -1,7 +1,5 @@
 """SQLite history: permissions, schema, several processes, many rows."""
 
-from __future__ import annotations
-
 import asyncio
 import os
 import sqlite3
@@ -85,7 +83,7 @@ def test_last_page_of_100_000_rows_is_as_fast_as_first(filled: Path) -> None:
             taken = []
             for _ in range(15):
                 begin = time.perf_counter()
-                page = await history.find(Query(after=after))
+                page = await history.find(Query(cursor=after))
                 taken.append(time.perf_counter() - begin)
                 assert list(page.results) == expected
             return statistics.median(taken)
@@ -109,7 +107,7 @@ def test_every_query_uses_an_index(filled: Path) -> None:
             Query(),
             Query(model="chest"),
             Query(client="ward-7", model="brain", text="film 9"),
-            Query(label="none", since=row(500).time, until=row(10).time, after=Position.of(row(50)).cursor),
+            Query(label="none", since=row(500).time, until=row(10).time, cursor=Position.of(row(50)).cursor),
         ):
             await history.find(query)
         await history.close()
@@ -133,14 +131,14 @@ def test_rare_text_is_searched_in_limited_steps(filled: Path, monkeypatch: pytes
         history = SqliteHistory(filled)
         page = await history.find(Query(text="film 4200.png"))
         assert (page.results, page.next) == ((), Position.of(row(999)).cursor)
-        page = await history.find(Query(text="film 4200.png", model="chest", after=Position.of(row(3999)).cursor))
+        page = await history.find(Query(text="film 4200.png", model="chest", cursor=Position.of(row(3999)).cursor))
         assert page.results == (row(4200),)
         assert page.next is not None
         page = await history.find(Query(text="film 1", limit=2))
         assert page.results == (row(1), row(10))
-        page = await history.find(Query(text="film 1", limit=2, after=page.next))
+        page = await history.find(Query(text="film 1", limit=2, cursor=page.next))
         assert page.results == (row(11), row(12))
-        page = await history.find(Query(text="nothing", after=Position.of(row(ROWS - 900)).cursor))
+        page = await history.find(Query(text="nothing", cursor=Position.of(row(ROWS - 900)).cursor))
         assert (page.results, page.next) == ((), None)
         await history.close()
 
@@ -213,7 +211,7 @@ def test_file_with_other_schema_is_unchanged(tmp_path: Path, prepare: str, said:
     async def work() -> None:
         history = SqliteHistory(path)
         with pytest.raises(HistoryError, match=said):
-            await history.open()
+            await history.ping()
         await history.close()
 
     asyncio.run(work())
@@ -227,7 +225,7 @@ def test_unusable_file_error_names_path_and_recovers(tmp_path: Path) -> None:
 
     async def work() -> None:
         history = SqliteHistory(path)
-        for attempt in (history.open(), history.add([kept]), history.find(Query()), history.ping()):
+        for attempt in (history.add([kept]), history.find(Query()), history.ping()):
             with pytest.raises(HistoryError, match=r"history\.sqlite3 is unavailable: file is not a database"):
                 await attempt
         path.unlink()

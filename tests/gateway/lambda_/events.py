@@ -1,7 +1,5 @@
 """Lambda events as documented by AWS."""
 
-from __future__ import annotations
-
 import base64
 from collections.abc import Callable, Mapping
 from typing import Any

@@ -1,7 +1,5 @@
 """Lambda runtime API (2018-06-01) on loopback, and a process with the runtime interface client."""
 
-from __future__ import annotations
-
 import json
 import os
 import queue

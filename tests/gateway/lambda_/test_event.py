@@ -1,7 +1,5 @@
 """Corrections of Lambda events."""
 
-from __future__ import annotations
-
 import pytest
 
 from gateway.lambda_.event import client_address, path_prefix, sanitize

@@ -1,7 +1,5 @@
 """The Lambda function with the runtime interface client, documented events and a real TorchServe."""
 
-from __future__ import annotations
-
 import base64
 import json
 import time

@@ -1,7 +1,5 @@
 """Limits of duration and response size."""
 
-from __future__ import annotations
-
 import asyncio
 import json
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """The Lambda package: reproducible, complete, and independent of this environment."""
 
-from __future__ import annotations
-
 import json
 import os
 import subprocess
@@ -103,7 +101,7 @@ def test_package_runs_alone(unpacked: Path, runtime: Path, keys: Keys, tmp_path:
     environment |= {"RADSERVE_GATEWAY_ARCHIVE": "model.mar"}
     with (
         function(tmp_path, environment, root=unpacked, command=command) as asked,
-        pytest.raises(FunctionError, match=r"RADSERVE_GATEWAY_ARCHIVE needs gateway\.backends\.in_process"),
+        pytest.raises(FunctionError, match=r"in_process is not installed. Run pip install .radserve\[gateway,serve\]"),
     ):
         asked.response()
     del environment["RADSERVE_GATEWAY_ARCHIVE"]

@@ -1,7 +1,5 @@
 """Chromium, a gateway process and TorchServe."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from typing import Any

@@ -1,7 +1,5 @@
 """Files to analyse on the page."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Accessibility: axe-core and keyboard operation."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pytest

@@ -1,7 +1,5 @@
 """Analysis of files on a desktop screen."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 from io import BytesIO

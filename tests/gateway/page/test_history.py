@@ -1,7 +1,5 @@
 """History view."""
 
-from __future__ import annotations
-
 import csv
 from collections.abc import Iterator
 from pathlib import Path

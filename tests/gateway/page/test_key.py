@@ -1,7 +1,5 @@
 """Access key dialog."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 import pytest

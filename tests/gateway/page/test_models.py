@@ -1,7 +1,5 @@
 """Model cards, masks, small inputs and samples."""
 
-from __future__ import annotations
-
 import base64
 from collections.abc import Iterator
 from io import BytesIO

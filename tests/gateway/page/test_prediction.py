@@ -1,7 +1,5 @@
 """The page and `radserve.schema` accept and reject the same prediction documents."""
 
-from __future__ import annotations
-
 import base64
 import copy
 from collections.abc import Iterator

@@ -1,7 +1,5 @@
 """Service worker and offline use."""
 
-from __future__ import annotations
-
 import pytest
 from playwright.sync_api import expect
 

@@ -1,7 +1,5 @@
 """Presigned uploads to moto's S3, and predictions of them."""
 
-from __future__ import annotations
-
 import asyncio
 import base64
 import json
@@ -26,7 +24,6 @@ from gateway.history.recorder import HistoryRecorder
 from gateway.services import Services
 from gateway.settings import Settings
 from gateway.uploads.presigned import UploadStore
-from gateway.uploads.references import ImageSources
 from radserve.auth.api_keys import Role
 from tests.conftest import ROOT
 from tests.gateway.fake_backend import FakeBackend
@@ -82,10 +79,7 @@ class Client:
 
 def opened(chosen: Settings, backend: Any) -> Client:
     uploads = UploadStore.from_settings(chosen)
-    references = ImageSources({"object": uploads} if uploads else {})
-    return Client(
-        app.assemble(Services(chosen, backend, Named(), HistoryRecorder(None, chosen), references, uploads=uploads))
-    )
+    return Client(app.assemble(Services(chosen, backend, Named(), HistoryRecorder(None, chosen), uploads=uploads)))
 
 
 @pytest.fixture

@@ -1,7 +1,5 @@
 """Reading of request bodies."""
 
-from __future__ import annotations
-
 import asyncio
 import base64
 import json

@@ -1,7 +1,5 @@
 """Fetching of URLs, with a TLS web server on the loopback interface."""
 
-from __future__ import annotations
-
 import asyncio
 import gzip
 import http.server
@@ -13,7 +11,6 @@ from typing import Any, ClassVar
 
 import pytest
 
-from gateway.access import ALL_ROLES, Caller
 from gateway.errors import (
     BadGatewayError,
     BadRequestError,
@@ -31,7 +28,6 @@ from tests.gateway.application import client, gateway
 from tests.gateway.fake_backend import FakeBackend
 
 TRUST_NONE = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-CALLER = Caller("test", ALL_ROLES)
 PUBLIC = "93.184.216.34"
 METADATA = "169.254.169.254"
 SECRET = "what a private host says"
@@ -129,7 +125,7 @@ def fetched(value: str, names: Names | None = None, *, source: UrlFetcher | None
     """Fetch a URL; `words` replace parts of the fetcher."""
     chosen: dict[str, Any] = {"resolve": names or Names([PUBLIC]), "ssl_context": TRUST_NONE}
     found = source or UrlFetcher(settings(), **chosen | words)
-    return asyncio.run(found.fetch(value, CALLER))
+    return asyncio.run(found.fetch(value))
 
 
 def settings(**changed: Any) -> Settings:
@@ -164,7 +160,7 @@ def test_fetched_image_is_predicted_over_api(local: UrlFetcher) -> None:
     backend = FakeBackend()
 
     async def ask() -> None:
-        async with client(gateway(sources={"url": local}, backend=backend)) as http_client:
+        async with client(gateway(backend=backend, url_fetcher=local)) as http_client:
             response = await http_client.post("/api/predictions/some", json={"url": "https://localhost/a.png"})
             assert (response.status_code, response.json()["filename"]) == (200, "a.png")
             refused = await http_client.post("/api/predictions/some", json={"url": "https://10.0.0.1/a.png"})
@@ -230,7 +226,7 @@ def test_checked_address_is_the_one_connected(port: int, authority: Authority, m
             return await resolve(host, *words, **named)
 
         monkeypatch.setattr(loop, "getaddrinfo", watched)
-        return await source.fetch("https://localhost/a", CALLER)
+        return await source.fetch("https://localhost/a")
 
     assert asyncio.run(ask()).content == b"an image at /a"
     assert names.asked == ["localhost"]

@@ -1,7 +1,5 @@
 """Real DICOM files: each is decoded or rejected as expected, and decoded ones agree with pydicom."""
 
-from __future__ import annotations
-
 import logging
 import warnings
 from io import BytesIO

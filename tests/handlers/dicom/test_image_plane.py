@@ -1,7 +1,5 @@
 """Pixel spacing and slice position of DICOM objects."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

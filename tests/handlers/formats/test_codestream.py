@@ -1,5 +1,3 @@
-from __future__ import annotations
-
 import struct
 
 import jpeg_ls  # type: ignore[import-untyped]
@@ -28,7 +26,7 @@ def test_jpeg_ls() -> None:
 @pytest.mark.parametrize("precision", [12, 16])
 def test_jpeg_2000(precision: int) -> None:
     data = bytes(openjpeg.utils.encode_array(DEEP.astype(np.int16) - np.int16(2048), bits_stored=precision))
-    assert codestream.read(data) == Codestream("jpeg2000", 48, 40, 1, precision, signed=True)
+    assert codestream.read(data) == Codestream("jpeg2000", 48, 40, 1, precision)
 
 
 def test_jp2_file() -> None:

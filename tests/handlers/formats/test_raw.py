@@ -1,7 +1,5 @@
 """Raw samples, as the original CIFAR-10 client sends them."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Zips: valid, damaged and malicious ones."""
 
-from __future__ import annotations
-
 import struct
 import tracemalloc
 import zipfile

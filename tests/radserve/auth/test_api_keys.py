@@ -1,7 +1,5 @@
 """Tests of radserve.auth.api_keys."""
 
-from __future__ import annotations
-
 import hashlib
 import hmac
 import json

@@ -1,7 +1,5 @@
 """Tests of radserve.auth.endpoint."""
 
-from __future__ import annotations
-
 import asyncio
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,7 +10,7 @@ from starlette.applications import Starlette
 
 from radserve.auth import endpoint, key_file
 from radserve.auth.api_keys import Role
-from radserve.auth.keyring import Keyring
+from radserve.auth.key_check import Keyring
 
 UNKNOWN = "radserve_" + "0" * 12 + "_" + "0" * 64
 

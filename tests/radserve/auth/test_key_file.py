@@ -1,7 +1,5 @@
 """Tests of radserve.auth.key_file, and of `radserve keys`."""
 
-from __future__ import annotations
-
 import json
 import stat
 import subprocess

@@ -1,7 +1,5 @@
 """Tests of building, packing and verifying archives."""
 
-from __future__ import annotations
-
 import json
 import os
 import shutil

@@ -1,7 +1,5 @@
 """Tests of reading and fitting checkpoints."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from pathlib import Path
 

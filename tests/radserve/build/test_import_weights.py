@@ -1,7 +1,5 @@
 """Tests of importing the weights of a checkpoint."""
 
-from __future__ import annotations
-
 import shutil
 import zipfile
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Tests of the index of a model store."""
 
-from __future__ import annotations
-
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 

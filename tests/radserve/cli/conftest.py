@@ -1,7 +1,5 @@
 """Fixtures that run the command line in this process against a scripted control API."""
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Tests of radserve.cli.apply against a scripted control API."""
 
-from __future__ import annotations
-
 import json
 import os
 import pty

@@ -1,7 +1,5 @@
 """Tests of radserve.cli.models against a scripted control API."""
 
-from __future__ import annotations
-
 import json
 
 import pytest

@@ -1,7 +1,5 @@
 """Option values are parsed as documented, or rejected."""
 
-from __future__ import annotations
-
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st

@@ -1,7 +1,5 @@
 """Tests of radserve.cli.rollout and follow_rollout against a scripted control API."""
 
-from __future__ import annotations
-
 import json
 import os
 import pty

@@ -1,7 +1,5 @@
 """Detection of servers and gateways by their /live."""
 
-from __future__ import annotations
-
 import threading
 
 import pytest

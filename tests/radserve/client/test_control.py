@@ -1,7 +1,5 @@
 """Requests and responses of the control API client."""
 
-from __future__ import annotations
-
 import json
 import ssl
 import threading

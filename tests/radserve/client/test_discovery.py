@@ -1,7 +1,5 @@
 """Discovery of the control socket of a running server."""
 
-from __future__ import annotations
-
 import os
 import socket
 import tempfile

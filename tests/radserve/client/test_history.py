@@ -1,7 +1,5 @@
 """History of a gateway, as the client returns it."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any

@@ -1,7 +1,5 @@
 """Behaviour of the client when a server is busy, disconnects, or is missing."""
 
-from __future__ import annotations
-
 import threading
 
 import pytest

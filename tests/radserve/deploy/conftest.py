@@ -1,7 +1,5 @@
 """Fixtures: a shared moto server, and `radserve deploy` with its endpoint."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import os

@@ -16,8 +16,6 @@ moto 5.2 executes change sets incompletely and lacks some resource types. This m
   them.
 """
 
-from __future__ import annotations
-
 import ipaddress
 import json
 import sys

@@ -1,7 +1,5 @@
 """`radserve deploy` against moto's server; moto_server.py documents its limits."""
 
-from __future__ import annotations
-
 import json
 import re
 from pathlib import Path

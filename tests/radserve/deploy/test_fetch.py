@@ -1,7 +1,5 @@
 """`radserve deploy fetch`: a model store that mirrors an archive store."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

@@ -1,7 +1,5 @@
 """The front on Lambda: `radserve deploy` against moto's server, which does not run functions."""
 
-from __future__ import annotations
-
 import base64
 import hashlib
 import io

@@ -1,7 +1,5 @@
 """Parameters' values from settings, outputs of earlier stacks and defaults."""
 
-from __future__ import annotations
-
 from collections import Counter
 
 import pytest

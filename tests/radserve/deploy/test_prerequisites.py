@@ -1,7 +1,5 @@
 """What `radserve deploy apply` checks before it creates anything, against moto's server."""
 
-from __future__ import annotations
-
 import re
 from typing import Any
 

@@ -1,7 +1,5 @@
 """The environment's file and changes from the command line."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

@@ -1,7 +1,5 @@
 """Stacks that fail, are stuck or are rejected, which moto never does; botocore validates the recorded responses."""
 
-from __future__ import annotations
-
 from datetime import UTC, datetime
 from typing import Any
 

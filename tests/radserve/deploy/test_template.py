@@ -1,7 +1,5 @@
 """Templates: parameters, conditions and rules."""
 
-from __future__ import annotations
-
 import pytest
 
 from radserve.deploy.errors import SettingsError

@@ -1,7 +1,5 @@
 """Tests of radserve.host.listening_socket."""
 
-from __future__ import annotations
-
 import socket
 import subprocess
 import sys

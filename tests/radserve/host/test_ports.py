@@ -1,7 +1,5 @@
 """Tests of radserve.host.ports."""
 
-from __future__ import annotations
-
 import socket
 
 import pytest

@@ -1,7 +1,5 @@
 """Tests of radserve.host.process."""
 
-from __future__ import annotations
-
 import asyncio
 import os
 import sys

@@ -1,7 +1,5 @@
 """Tests of radserve.host.resources."""
 
-from __future__ import annotations
-
 import os
 
 import pytest

@@ -1,7 +1,5 @@
 """Tests of radserve.host.run_directory."""
 
-from __future__ import annotations
-
 import os
 import socket
 import stat

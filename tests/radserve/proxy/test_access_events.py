@@ -1,7 +1,5 @@
 """Tests of radserve.proxy.access_events."""
 
-from __future__ import annotations
-
 import asyncio
 import logging
 import socket
@@ -132,14 +130,12 @@ def test_a_window_leaves_out_requests_that_name_their_version() -> None:
     assert window.tally("chest", "1.1.0").requests == 1
 
 
-def test_clear_resets_one_model_or_all() -> None:
+def test_clear_resets_one_model() -> None:
     window = TrafficWindow()
     window.add(event())
     window.add(AccessEvent("other", "1.0", pinned=False, status=200, seconds=1))
     window.clear("chest")
     assert (window.tally("chest", "1.1.0").requests, window.tally("other", "1.0").requests) == (0, 1)
-    window.clear()
-    assert window.tally("other", "1.0").requests == 0
 
 
 def test_arbitrary_version_numbers_do_not_exhaust_memory() -> None:
@@ -157,7 +153,7 @@ def test_quantiles_are_accurate_to_one_percent(times: list[float]) -> None:
     for seconds in times:
         tally.add(event(seconds=seconds))
     ordered = sorted(times)
-    for quantile, q in ((tally.p50, 0.5), (tally.p95, 0.95)):
+    for quantile, q in ((tally.quantile(0.5), 0.5), (tally.p95, 0.95)):
         exact = ordered[max(0, -(-int(q * 100) * len(ordered) // 100) - 1)]
         assert quantile == pytest.approx(exact, rel=0.011)
 
@@ -167,6 +163,6 @@ def test_only_successful_requests_have_a_latency() -> None:
     tally.add(event(503, 0.001))
     tally.add(event(499, 9))
     tally.add(event(200, None))
-    assert tally.p50 is None
+    assert tally.p95 is None
     tally.add(event(200, 0.0))
     assert tally.p95 == pytest.approx(0.0005, rel=0.02)

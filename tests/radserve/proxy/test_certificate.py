@@ -1,7 +1,5 @@
 """Tests of radserve.proxy.certificate."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

@@ -1,7 +1,5 @@
 """Tests of radserve.proxy.nginx and radserve.proxy.standalone, with a real nginx."""
 
-from __future__ import annotations
-
 import asyncio
 import os
 import signal
@@ -37,7 +35,7 @@ def run_directory(tmp_path: Path) -> RunDirectory:
 @pytest.fixture
 def upstreams(run_directory: RunDirectory) -> Upstreams:
     """Upstreams that do not exist: nginx answers 502."""
-    return Upstreams("127.0.0.1:1", "127.0.0.1:1", "127.0.0.1:1", run_directory, 1000, 60, drain_timeout=5.0)
+    return Upstreams(Address("127.0.0.1", 1, 1), 1, run_directory, 1000, 60, drain_timeout=5.0)
 
 
 @pytest.fixture
@@ -51,7 +49,7 @@ def use(options: ProxyOptions, upstreams: Upstreams, steps: Callable[[Nginx], Aw
     """Run a coroutine function with a started nginx."""
 
     async def main() -> None:
-        nginx = Nginx(options, upstreams, upstreams.run_directory.proxy)
+        nginx = Nginx(options, upstreams)
         try:
             await nginx.start()
             await steps(nginx)
@@ -105,7 +103,7 @@ def test_a_second_proxy_is_rejected(
     monkeypatch.setattr(nginx_module, "_LOCK_TIMEOUT", 0.1)
 
     async def steps(_: Nginx) -> None:
-        second = Nginx(options, upstreams, upstreams.run_directory.folder / "second")
+        second = Nginx(options, upstreams)
         with pytest.raises(ServeError, match="in use by another proxy"):
             await second.start()
 
@@ -117,7 +115,7 @@ def test_a_port_in_use_is_an_error(options: ProxyOptions, upstreams: Upstreams, 
     other.folder.mkdir(mode=0o700)
 
     async def steps(_: Nginx) -> None:
-        second = Nginx(options, Upstreams("x:1", "x:1", "x:1", other, 1, 1), other.proxy)
+        second = Nginx(options, Upstreams(Address("x", 1, 1), 1, other, 1, 1))
         with pytest.raises(ServeError, match=r"nginx rejects its configuration|exited with code 1 at start"):
             await second.start()
         await second.stop()
@@ -196,9 +194,7 @@ def test_the_upstreams_of_a_standalone_proxy_match_the_server(run_directory: Run
     write_archive(store)
     address, config = Address("127.0.0.1", 8080, 8082), ROOT / "config.properties"
     upstreams = standalone.upstreams(address, 8090, run_directory, store, config, None, 30.0)
-    assert upstreams == Upstreams(
-        "127.0.0.1:8080", "127.0.0.1:8082", "127.0.0.1:8090", run_directory, 44805461, 60, 30.0
-    )
+    assert upstreams == Upstreams(address, 8090, run_directory, 44805461, 60, 30.0)
     assert standalone.upstreams(address, 8090, run_directory, store, config, 7, 30.0).response_timeout == 7
     with pytest.raises(ServeError, match=r"--config .*: No such file"):
         standalone.upstreams(address, 8090, run_directory, store, tmp_path / "missing", None, 30.0)

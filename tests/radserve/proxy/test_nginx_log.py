@@ -1,7 +1,5 @@
 """Tests of radserve.proxy.nginx_log."""
 
-from __future__ import annotations
-
 import asyncio
 import logging
 import os

@@ -3,8 +3,6 @@
 tests/e2e/test_proxy*.py send requests to an nginx with this configuration.
 """
 
-from __future__ import annotations
-
 import os
 import re
 import shutil
@@ -21,6 +19,7 @@ from radserve.proxy import configuration, nginx
 from radserve.proxy import options as proxy_options
 from radserve.proxy.configuration import Upstreams
 from radserve.proxy.options import ProxyOptions
+from radserve.torchserve.launch import Address
 from tests.authority import Authority
 from tests.conftest import ROOT
 
@@ -29,7 +28,7 @@ PUBLIC = replace(OPTIONS, host="0.0.0.0")
 
 
 def upstreams(folder: Path) -> Upstreams:
-    return Upstreams("127.0.0.1:8080", "127.0.0.1:8082", "127.0.0.1:8090", RunDirectory(folder), 1000, 60, 45.4)
+    return Upstreams(Address("127.0.0.1", 8080, 8082), 8090, RunDirectory(folder), 1000, 60, 45.4)
 
 
 def rendered(options: ProxyOptions, folder: Path, cache: Path | None = None) -> str:

@@ -1,7 +1,5 @@
 """Tests of radserve.proxy.traffic_split."""
 
-from __future__ import annotations
-
 from collections import Counter
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Fixtures with the components of a server and a fake TorchServe."""
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, replace
@@ -12,11 +10,11 @@ import pytest
 
 from radserve.host.resources import WorkerPlan
 from radserve.host.run_directory import RunDirectory
-from radserve.server.composition import Components, compose
+from radserve.server.components import Components
 from radserve.server.options import ServerOptions
 from radserve.torchserve.launch import Address
 from radserve.torchserve.verified_models import select
-from radserve.versions.storage import StateFolder
+from radserve.versions.server_state import StateFolder
 from tests.radserve.fake_torchserve import Running, running, write_archive
 from tests.server import ROOT, free_ports
 
@@ -86,4 +84,4 @@ def server(options: ServerOptions, tmp_path: Path) -> Iterator[TestServer]:
         options = replace(options, address=address)
         state = StateFolder(options.state_folder)
         models = select(options.store, options.models)
-        yield TestServer(compose(options, models, WorkerPlan(1, 1), run_directory, None, state), torchserve)
+        yield TestServer(Components(options, models, WorkerPlan(1, 1), run_directory, None, state), torchserve)

@@ -1,7 +1,5 @@
 """Tests of radserve.server.asgi."""
 
-from __future__ import annotations
-
 import asyncio
 import socket
 import stat
@@ -12,7 +10,7 @@ import pytest
 from starlette.applications import Starlette
 
 from radserve.errors import ServeError
-from radserve.server.asgi import AsgiServer
+from radserve.server.asgi import listen_on_port, listen_on_socket, serving
 
 APP = Starlette()
 
@@ -22,7 +20,7 @@ def test_a_socket_is_private_and_removed_afterwards(tmp_path: Path) -> None:
     path.touch()  # left by a killed run
 
     async def steps() -> None:
-        async with AsgiServer.on_socket(APP, path):
+        async with serving(APP, listen_on_socket(path)):
             assert stat.S_IMODE(path.stat().st_mode) == 0o600
             transport = httpx.AsyncHTTPTransport(uds=str(path))
             async with httpx.AsyncClient(transport=transport, base_url="http://server") as client:
@@ -34,7 +32,7 @@ def test_a_socket_is_private_and_removed_afterwards(tmp_path: Path) -> None:
 
 def test_a_port_in_use_is_an_error() -> None:
     async def steps(port: int) -> None:
-        async with AsgiServer.on_port(APP, "127.0.0.1", port, "--health-port"):
+        async with serving(APP, listen_on_port("127.0.0.1", port, "--health-port")):
             pass
 
     with socket.create_server(("127.0.0.1", 0)) as listener:

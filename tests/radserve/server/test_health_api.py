@@ -1,13 +1,11 @@
-"""Tests of radserve.server.health_api and radserve.server.served_models."""
-
-from __future__ import annotations
+"""Tests of radserve.server.health_api."""
 
 from pathlib import Path
 
 import httpx
 import pytest
 
-from radserve.server.composition import Components
+from radserve.server.components import Components
 from radserve.server.status import State
 from tests.radserve.fake_torchserve import write_archive
 from tests.radserve.server.conftest import TestServer

@@ -1,9 +1,8 @@
 """Tests of radserve.server.metrics."""
 
-from __future__ import annotations
-
 import asyncio
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 
 import httpx
@@ -17,7 +16,8 @@ from radserve.auth.endpoint import AUTH
 from radserve.build.model_store import Entry
 from radserve.server.metrics import MetricsEndpoint
 from radserve.server.status import ServerStatus, State
-from radserve.torchserve.registry import WorkerStatus
+from radserve.torchserve.registry import ModelVersion
+from radserve.torchserve.verified_models import VerifiedModel
 from tests.authority import Authority
 
 SHA = "ab" * 32
@@ -26,7 +26,8 @@ NO_CERTIFICATE = Path("/nonexistent/certificate.pem")
 
 
 def scrape(state: State = State.READY, certificate: Path = NO_CERTIFICATE) -> dict[str, Metric]:
-    endpoint = MetricsEndpoint(ServerStatus(state), lambda: [WorkerStatus(ENTRY, 2, 1, 0.05)], certificate)
+    version = ModelVersion(VerifiedModel(ENTRY, None, b"", {}), 2, datetime.now(UTC), ready=1)  # type: ignore[arg-type]
+    endpoint = MetricsEndpoint(ServerStatus(state), [version], lambda _name, _version: 5.0, certificate)
     app = Starlette(routes=[Route("/metrics", endpoint)])
 
     async def get() -> httpx.Response:

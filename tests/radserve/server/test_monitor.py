@@ -1,13 +1,11 @@
 """Tests of radserve.server.monitor."""
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import Callable
 
 import pytest
 
-from radserve.server.composition import Components
+from radserve.server.components import Components
 from radserve.server.monitor import monitor
 from radserve.server.status import State
 from tests.radserve.server.conftest import TestServer

@@ -1,7 +1,5 @@
 """Tests of radserve.server.options."""
 
-from __future__ import annotations
-
 import socket
 from dataclasses import replace
 from pathlib import Path

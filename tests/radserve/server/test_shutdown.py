@@ -1,6 +1,4 @@
-"""Tests of radserve.server.shutdown and radserve.server.drain."""
-
-from __future__ import annotations
+"""Tests of radserve.server.shutdown."""
 
 import asyncio
 import os
@@ -10,8 +8,8 @@ from dataclasses import replace
 import httpx
 import pytest
 
-from radserve.server import drain
-from radserve.server.composition import Components
+from radserve.server import shutdown
+from radserve.server.components import Components
 from radserve.server.shutdown import shut_down
 from radserve.server.status import Exit, State
 from tests.radserve.server.conftest import TestServer
@@ -20,8 +18,8 @@ PID = os.getpid()
 
 
 def with_timeouts(components: Components, drain_timeout: float, drain_delay: float = 0.0) -> Components:
-    options = replace(components.options, drain_timeout=drain_timeout, drain_delay=drain_delay)
-    return replace(components, options=options)
+    components.options = replace(components.options, drain_timeout=drain_timeout, drain_delay=drain_delay)
+    return components
 
 
 async def predict(server: TestServer) -> int:
@@ -82,7 +80,7 @@ def test_queued_requests_are_unfinished_after_the_timeout(server: TestServer, ca
 def test_clients_that_keep_sending_requests_get_503_after_the_grace_period(
     server: TestServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(drain, "_GRACE", 0.5)
+    monkeypatch.setattr(shutdown, "_GRACE", 0.5)
     server.torchserve.closing = server.components.run_directory.closing
 
     async def steps(components: Components) -> None:
@@ -133,7 +131,8 @@ def test_the_proxy_is_drained_first(server: TestServer, *, finishes: bool, code:
     proxy = Proxy(finishes=finishes)
 
     async def steps(components: Components) -> None:
-        assert await shut_down(replace(components, proxy=proxy), PID) is code  # type: ignore[arg-type]
+        components.proxy = proxy  # type: ignore[assignment]
+        assert await shut_down(components, PID) is code
 
     server.run(steps)
     assert proxy.seconds == [5.0]

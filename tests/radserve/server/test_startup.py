@@ -1,7 +1,5 @@
 """Tests of radserve.server.startup."""
 
-from __future__ import annotations
-
 import asyncio
 import os
 import threading
@@ -10,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from radserve.host import listening_socket
-from radserve.server.composition import Components
+from radserve.server.components import Components
 from radserve.server.startup import wait_until_ready
 from radserve.server.status import ServerStatus, State
 from tests.radserve.server.conftest import TestServer
@@ -66,8 +64,8 @@ def test_a_start_fails_after_the_timeout_with_the_reason(
         setattr(server.torchserve.behavior, name, value)
 
     async def steps(components: Components) -> None:
-        impatient = replace(components, options=replace(components.options, startup_timeout=0.3))
-        assert not await wait_until_ready(impatient, PID)
+        components.options = replace(components.options, startup_timeout=0.3)
+        assert not await wait_until_ready(components, PID)
         assert (components.status.state, components.status.detail) == (State.STARTING, detail)
         assert not components.run_directory.ready.exists()
         assert not components.versions.accepts_changes
@@ -80,8 +78,8 @@ def test_a_dead_torchserve_is_not_ready(server: TestServer) -> None:
     server.torchserve.die()
 
     async def steps(components: Components) -> None:
-        impatient = replace(components, options=replace(components.options, startup_timeout=0.3))
-        assert not await wait_until_ready(impatient, PID)
+        components.options = replace(components.options, startup_timeout=0.3)
+        assert not await wait_until_ready(components, PID)
         assert components.status.detail == "TorchServe does not respond yet (ConnectError)."
 
     server.run(steps)

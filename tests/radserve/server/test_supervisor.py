@@ -1,7 +1,5 @@
 """Tests of radserve.server.supervisor, with a fake TorchServe as a child process and a real nginx."""
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import os
@@ -25,7 +23,7 @@ from radserve.server.options import ServerOptions
 from radserve.server.status import Exit
 from radserve.torchserve import launch
 from radserve.torchserve.verified_models import select
-from radserve.versions.storage import StateFolder
+from radserve.versions.server_state import StateFolder
 from tests.authority import Authority
 from tests.radserve import fake_torchserve
 from tests.radserve.fake_torchserve import write_archive

@@ -1,7 +1,5 @@
 """Small archives that pass every check but contain no network."""
 
-from __future__ import annotations
-
 import json
 import random
 import zipfile

@@ -1,7 +1,5 @@
 """Fixtures: a moto server for all tests, a bucket per test, key pairs, and the command line."""
 
-from __future__ import annotations
-
 import io
 import os
 import subprocess

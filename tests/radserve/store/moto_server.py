@@ -5,8 +5,6 @@ Three checks of S3 are added, which moto lacks: conditional writes of the index 
 is rejected, and uploads by form must match their policy (post_policy.py).
 """
 
-from __future__ import annotations
-
 import base64
 import hashlib
 import io

@@ -1,7 +1,5 @@
 """URLs of archive stores."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

@@ -1,7 +1,5 @@
 """The commands in docs/store.md run."""
 
-from __future__ import annotations
-
 import os
 import re
 import subprocess

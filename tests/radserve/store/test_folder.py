@@ -1,7 +1,5 @@
 """Archive stores in folders."""
 
-from __future__ import annotations
-
 import errno
 import os
 import signal

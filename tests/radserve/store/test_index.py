@@ -1,7 +1,5 @@
 """The index of an archive store is append-only."""
 
-from __future__ import annotations
-
 import json
 from datetime import UTC, datetime
 

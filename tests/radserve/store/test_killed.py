@@ -1,7 +1,5 @@
 """SIGKILL during a push or a pull: nothing incomplete is visible, and the next run continues."""
 
-from __future__ import annotations
-
 import subprocess
 import time
 from pathlib import Path

@@ -3,8 +3,6 @@
 moto checks every signature, session token and policy here.
 """
 
-from __future__ import annotations
-
 import json
 import threading
 from collections.abc import Iterator

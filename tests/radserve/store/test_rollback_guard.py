@@ -1,7 +1,5 @@
 """Rejection of an index that is older than one seen before."""
 
-from __future__ import annotations
-
 import shutil
 from pathlib import Path
 

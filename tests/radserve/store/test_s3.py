@@ -1,7 +1,5 @@
 """Archive stores in S3, with moto's server."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

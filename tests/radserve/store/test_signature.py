@@ -1,7 +1,5 @@
 """Signing keys, envelopes (DSSE), and signed stores."""
 
-from __future__ import annotations
-
 import base64
 import json
 import stat

@@ -1,7 +1,5 @@
 """Concurrent pushes and pulls."""
 
-from __future__ import annotations
-
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Archive stores on web servers, read-only."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path

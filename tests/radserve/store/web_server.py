@@ -1,7 +1,5 @@
 """A web server for a store's folder, with ranges and ETags."""
 
-from __future__ import annotations
-
 import hashlib
 import ssl
 import threading

@@ -1,7 +1,5 @@
 """Fixtures with a fake TorchServe that holds two versions of one model."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Tests of radserve.torchserve.launch."""
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 
@@ -73,7 +71,7 @@ def test_workers_do_not_inherit_pythonpath_and_settings(tmp_path: Path, monkeypa
 def test_handlers_get_the_limit_of_responses(tmp_path: Path) -> None:
     variables = launch.environment(RunDirectory(tmp_path), tmp_path, BASE, WorkerPlan(1, 1))
     assert variables[worker.MAX_RESPONSE] == properties(BASE)["max_response_size"]
-    assert launch.max_response_size("# nothing") == "6553500"
+    assert launch.max_size("# nothing", "response") == 6553500
 
 
 def test_java_is_found_in_the_wheel_or_java_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

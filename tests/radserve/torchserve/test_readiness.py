@@ -1,7 +1,5 @@
 """Tests of radserve.torchserve.readiness and radserve.torchserve.verified_models."""
 
-from __future__ import annotations
-
 import asyncio
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,7 +11,7 @@ from radserve.errors import ArchiveError, ServeError
 from radserve.host.run_directory import RunDirectory
 from radserve.torchserve.launch import Address
 from radserve.torchserve.management import Management
-from radserve.torchserve.readiness import Readiness
+from radserve.torchserve.readiness import Readiness, difference
 from radserve.torchserve.registry import ModelRegistry, ModelVersion
 from radserve.torchserve.verified_models import select
 from tests.radserve.fake_torchserve import Running
@@ -87,3 +85,24 @@ def test_select_rejects_damaged_archives(store: Path) -> None:
     archive.write_bytes(archive.read_bytes()[:-1] + b"x")
     with pytest.raises(ArchiveError, match="sha256"):
         select(store, ["brightness/1.0.0"])
+
+
+STORED = {"label": "b", "probabilities": {"a": 0.2, "b": 0.8}}
+
+
+@pytest.mark.parametrize(
+    ("prediction", "expected", "message"),
+    [
+        ({"label": "b", "probability": 0.8, "probabilities": {"a": 0.2001, "b": 0.7999}}, STORED, None),
+        ({"label": "a", "probabilities": {"a": 0.2, "b": 0.8}}, STORED, "label is a, expected b"),
+        ({"label": "b", "probabilities": {"a": 0.3, "b": 0.7}}, STORED, "probability of a is 0.3000, expected 0.2000"),
+        ({"label": "b"}, STORED, "probability of a is missing"),
+        ({"label": "g", "area": {"fraction": 0.1}}, {"label": "g", "fraction": 0.1}, None),
+        ({"label": "g", "area": {"fraction": 0.2}}, {"label": "g", "fraction": 0.1}, "fraction is 0.2000"),
+    ],
+)
+def test_difference_compares_label_probabilities_and_fraction(
+    prediction: dict[str, Any], expected: dict[str, Any], message: str | None
+) -> None:
+    text = difference(prediction, expected)
+    assert text is None if message is None else message in str(text)

@@ -1,7 +1,5 @@
 """Tests of radserve.torchserve.registry against a fake TorchServe."""
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime

@@ -1,7 +1,5 @@
 """Fixtures: the version management of one server, in front of a fake TorchServe."""
 
-from __future__ import annotations
-
 import asyncio
 import fcntl
 import time
@@ -21,6 +19,7 @@ from radserve.errors import StoreError
 from radserve.host.run_directory import RunDirectory
 from radserve.proxy import access_events
 from radserve.proxy.access_events import TrafficWindow
+from radserve.schema.rollout import RolloutStatus
 from radserve.torchserve import verified_models
 from radserve.torchserve.launch import Address
 from radserve.torchserve.management import Management
@@ -32,9 +31,8 @@ from radserve.versions.deployment_state import DeploymentStateManager
 from radserve.versions.registration import Registration
 from radserve.versions.rollout import Rollout
 from radserve.versions.rollout_manager import RolloutManager
-from radserve.versions.storage import StateFolder
+from radserve.versions.server_state import StateFolder
 from radserve.versions.torchserve_api import TorchServeApi
-from radserve.versions.traffic_routing import TrafficRouter
 from radserve.versions.unregistration import Unregistration
 from radserve.versions.version_manager import VersionManager
 from radserve.versions.views import Views
@@ -102,7 +100,7 @@ class Service:
     @property
     def audit(self) -> list[tuple[str, str]]:
         """Action and detail of each entry of the audit log."""
-        return [(entry.action, entry.detail) for entry in self.deployment_state.audit.entries(100)]
+        return [(entry.action, entry.detail or "") for entry in self.deployment_state.audit.entries(100)]
 
     def block_audit_log(self) -> None:
         """Make every write to the audit log fail, for root as well."""
@@ -125,10 +123,10 @@ class Service:
             assert time.monotonic() < deadline, "the condition did not become true"
             await asyncio.sleep(0.01)
 
-    async def end(self, rollout: Rollout) -> dict[str, Any]:
-        """Wait for the end of a rollout, and return its document."""
+    async def end(self, rollout: Rollout) -> RolloutStatus:
+        """Wait for the end of a rollout, and return its status."""
         await self.until(lambda: rollout.done)
-        return rollout.document()
+        return rollout.status()
 
 
 @pytest.fixture
@@ -198,7 +196,7 @@ def assemble(
     (model,) = verified_models.select(store, [f"{NAME}/1.0.0"])
     registry = ModelRegistry([ModelVersion(model, 1, datetime.now(UTC))], management, directory.busy)
     readiness = Readiness(registry, address, list)
-    deployment_state = DeploymentStateManager(registry, StateFolder(state_folder), TrafficRouter(directory))
+    deployment_state = DeploymentStateManager(registry, StateFolder(state_folder), directory)
     publisher = Publisher()
     registration = Registration(
         registry,
@@ -214,7 +212,7 @@ def assemble(
     version_manager = VersionManager(registry, deployment_state, registration, unregistration, default_workers=1)
     traffic = TrafficWindow()
     rollouts = RolloutManager(version_manager, traffic, address.url)
-    views = Views(version_manager, rollouts, registry, address.metrics_url)
+    views = Views(version_manager, rollouts, address.metrics_url)
     app = application(
         *ControlApi(version_manager, rollouts, views).routes(),
         *TorchServeApi(version_manager, management, store).routes(),

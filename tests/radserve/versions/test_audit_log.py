@@ -1,15 +1,18 @@
 """Tests of radserve.versions.audit_log."""
 
-from __future__ import annotations
-
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
 from radserve.errors import ChangeError
-from radserve.versions.audit_log import FILE, Actor, AuditLog
+from radserve.schema.control import AuditEntry
+from radserve.versions.audit_log import FILE, AuditLog
 
-ACTOR = Actor("key ward-7", "ticket 12")
+
+def entry_of(detail: str, **archive: str) -> AuditEntry:
+    now = datetime.now(UTC)
+    return AuditEntry(time=now, actor="key ward-7", reason="ticket 12", action="scale", detail=detail, **archive)
 
 
 @pytest.fixture
@@ -18,11 +21,11 @@ def log(tmp_path: Path) -> AuditLog:
 
 
 def test_an_entry_holds_actor_reason_action_and_archive(log: AuditLog) -> None:
-    log.write(ACTOR, "promote", "m 2.0.0: receives all requests.", model="m", version="2.0.0", sha256="ab" * 32)
+    log.write(entry_of("m 2.0.0: receives all requests.", model="m", version="2.0.0", sha256="ab" * 32))
     (entry,) = log.entries(10)
-    assert (entry.actor, entry.reason, entry.action) == ("key ward-7", "ticket 12", "promote")
+    assert (entry.actor, entry.reason, entry.action) == ("key ward-7", "ticket 12", "scale")
     assert (entry.model, entry.version, entry.sha256) == ("m", "2.0.0", "ab" * 32)
-    assert entry.time.endswith("+00:00")
+    assert entry.time.utcoffset() == timedelta(0)
 
 
 def test_an_empty_log_has_no_entries(log: AuditLog) -> None:
@@ -32,14 +35,14 @@ def test_an_empty_log_has_no_entries(log: AuditLog) -> None:
 
 def test_the_newest_entries_come_last(log: AuditLog) -> None:
     for number in range(5):
-        log.write(ACTOR, "scale", str(number))
+        log.write(entry_of(str(number)))
     assert [entry.detail for entry in log.entries(2)] == ["3", "4"]
     assert log.first_broken_line() is None
 
 
 def test_a_changed_or_removed_line_is_detected(log: AuditLog, tmp_path: Path) -> None:
     for number in range(4):
-        log.write(ACTOR, "scale", str(number))
+        log.write(entry_of(str(number)))
     lines = (tmp_path / FILE).read_text().splitlines()
     (tmp_path / FILE).write_text("\n".join([lines[0], lines[1].replace("ward-7", "ward-8"), *lines[2:]]) + "\n")
     assert log.first_broken_line() == 3
@@ -48,10 +51,10 @@ def test_a_changed_or_removed_line_is_detected(log: AuditLog, tmp_path: Path) ->
 
 
 def test_an_incomplete_line_of_a_killed_writer_damages_no_other(log: AuditLog, tmp_path: Path) -> None:
-    log.write(ACTOR, "scale", "first")
+    log.write(entry_of("first"))
     with (tmp_path / FILE).open("a") as file:
         file.write('{"time": "2026')
-    log.write(ACTOR, "scale", "second")
+    log.write(entry_of("second"))
     assert [entry.detail for entry in log.entries(10)] == ["first", "second"]
     assert log.first_broken_line() == 2
 
@@ -59,4 +62,4 @@ def test_an_incomplete_line_of_a_killed_writer_damages_no_other(log: AuditLog, t
 def test_an_entry_that_cannot_be_written_is_an_error(log: AuditLog, tmp_path: Path) -> None:
     (tmp_path / FILE).mkdir()
     with pytest.raises(ChangeError, match="nothing was changed"):
-        log.write(ACTOR, "scale", "x")
+        log.write(entry_of("x"))

@@ -1,7 +1,5 @@
 """Tests of radserve.versions.control_api over HTTP against a fake TorchServe."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pytest

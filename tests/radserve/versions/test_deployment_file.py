@@ -1,7 +1,5 @@
 """Tests of radserve.versions.deployment_file."""
 
-from __future__ import annotations
-
 import json
 import random
 from contextlib import suppress

@@ -1,7 +1,5 @@
 """Tests of radserve.versions.deployment_state against a fake TorchServe."""
 
-from __future__ import annotations
-
 import asyncio
 from datetime import UTC, datetime
 from pathlib import Path
@@ -10,11 +8,14 @@ import httpx
 import pytest
 
 from radserve.errors import ChangeError
+from radserve.proxy.traffic_split import Routing
+from radserve.schema.rollout import RolloutSpec
 from radserve.torchserve import verified_models
 from radserve.torchserve.registry import ModelVersion
-from radserve.versions.deployment_state import initial_deployment
-from radserve.versions.storage import State, StateFolder
+from radserve.versions.deployment_state import initial_deployment, routing
+from radserve.versions.server_state import RolloutRecord, State, StateFolder
 from tests.radserve.versions.conftest import ADA, NAME, Service
+from tests.radserve.versions.test_server_state import deployment as declared
 
 pytestmark = pytest.mark.anyio
 
@@ -122,3 +123,39 @@ async def test_a_failed_synchronization_is_reported(service: Service) -> None:
     service.deployment_state.forget_default((NAME, "1.0.0"))
     with pytest.raises(httpx.HTTPError):
         await service.deployment_state.synchronize()
+
+
+def rollout(step: int | None, **settings: object) -> RolloutRecord:
+    spec = RolloutSpec.model_validate({"version": "2.0.0", "steps": [5, 100]} | settings)
+    return RolloutRecord(plan=spec, before="1.0.0", actor="user test", started=datetime.now(UTC), step=step)
+
+
+ONE = declared(m={"1.0.0": 100})
+
+
+def test_a_model_whose_requests_go_to_one_version_has_no_table() -> None:
+    assert routing(declared(m={"1.0.0": 100, "0.9.0": 0}), {}, ()) == Routing()
+
+
+def test_a_declared_split_begins_with_the_newest_version_so_that_it_keeps_its_clients_when_it_grows() -> None:
+    shares = routing(declared(m={"1.9.0": 90, "1.10.0": 10}), {}, ()).shares["m"]
+    assert list(shares.items()) == [("1.10.0", 10), ("1.9.0", 90)]
+
+
+def test_a_rollout_without_a_step_receives_no_requests() -> None:
+    assert routing(ONE, {"m": rollout(None)}, ()) == Routing()
+
+
+def test_a_rollout_receives_the_share_of_its_step() -> None:
+    assert list(routing(ONE, {"m": rollout(0)}, ()).shares["m"].items()) == [("2.0.0", 5), ("1.0.0", 95)]
+    assert routing(ONE, {"m": rollout(1)}, ()).shares["m"] == {"2.0.0": 100, "1.0.0": 0}
+
+
+def test_a_shadow_receives_copies_and_no_requests() -> None:
+    tables = routing(ONE, {"m": rollout(0, shadow=30)}, ())
+    assert tables.shares == {"m": {"1.0.0": 100}}
+    assert tables.shadow == {"m": 30}
+
+
+def test_closed_versions_are_part_of_the_tables() -> None:
+    assert routing(ONE, {}, {("m", "2.0.0")}).closed == {("m", "2.0.0")}

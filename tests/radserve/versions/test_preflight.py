@@ -1,7 +1,5 @@
 """Tests of radserve.versions.preflight with real processes."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

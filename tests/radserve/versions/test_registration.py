@@ -1,7 +1,5 @@
 """Tests of radserve.versions.registration."""
 
-from __future__ import annotations
-
 import pytest
 
 from radserve.errors import ArchiveError, NotServedError, VersionFailedError
@@ -33,7 +31,7 @@ async def test_clients_cannot_name_a_version_before_it_has_answered_its_sample(s
 
 
 async def test_without_another_store_a_missing_archive_is_an_error(service: Service) -> None:
-    service.registration._source = None
+    service.registration.source = None
     with pytest.raises(NotServedError, match=r"3\.0\.0: not in the model store .*, and the server has no other store"):
         await service.registration.register(NAME, "3.0.0", 1)
 

@@ -1,7 +1,5 @@
 """Tests of radserve.versions.rollout against a fake TorchServe and simulated traffic."""
 
-from __future__ import annotations
-
 import asyncio
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -12,8 +10,8 @@ import pytest
 from radserve.schema.rollout import RolloutSpec
 from radserve.versions import rollout as rollout_module
 from radserve.versions.rollout import ROLLOUTS, Rollout
+from radserve.versions.server_state import StateFolder
 from radserve.versions.shadow import CopiedRequest
-from radserve.versions.storage import StateFolder
 from tests.radserve.fake_torchserve import write_archive
 from tests.radserve.versions.conftest import ADA, NAME, Service, assemble
 
@@ -52,12 +50,13 @@ async def test_a_version_receives_a_growing_share_and_is_promoted(proxied: Servi
         await reach(proxied, rollout, share)
         proxied.observe("2.0.0", count=5)
         proxied.observe("1.0.0", count=5)
-    document = await proxied.end(rollout)
-    assert (document["phase"], document["succeeded"], document["share"]) == ("promoted", True, 100)
-    assert document["detail"] == (
+    final = await proxied.end(rollout)
+    assert (final.phase, final.succeeded, final.share) == ("promoted", True, 100)
+    assert final.detail == (
         "Receives all requests. Last step: 100% of requests: 5 requests, 0 errors. 1.0.0 is on standby."
     )
-    assert document["candidate"]["requests"] == 5
+    assert final.candidate is not None
+    assert final.candidate.requests == 5
     assert proxied.shares == {"1.0.0": 0, "2.0.0": 100}
     assert proxied.torchserve.defaults == {NAME: "2.0.0"}
     state = proxied.deployment_state.state
@@ -74,9 +73,9 @@ async def test_a_version_receives_a_growing_share_and_is_promoted(proxied: Servi
 
 
 async def test_without_a_proxy_a_verified_version_receives_all_requests_at_once(service: Service) -> None:
-    document = await service.end(await start(service))
-    assert document["phase"] == "promoted"
-    assert document["detail"].startswith("Without a proxy, requests cannot be split")
+    final = await service.end(await start(service))
+    assert final.phase == "promoted"
+    assert final.detail.startswith("Without a proxy, requests cannot be split")
     assert service.torchserve.defaults == {NAME: "2.0.0"}
 
 
@@ -90,9 +89,9 @@ async def test_a_version_with_errors_is_rolled_back_and_unregistered(
     before = outcomes("rolled_back")
     rollout = await start_canary(proxied)
     proxied.observe("2.0.0", status, count=5)
-    document = await proxied.end(rollout)
-    assert (document["phase"], document["succeeded"], document["share"]) == ("rolled_back", False, 0)
-    assert reason in document["detail"]
+    final = await proxied.end(rollout)
+    assert (final.phase, final.succeeded, final.share) == ("rolled_back", False, 0)
+    assert reason in final.detail
     assert proxied.shares == {"1.0.0": 100}
     assert proxied.deployment_state.state.rollouts == {}
     assert outcomes("rolled_back") == before + 1
@@ -105,9 +104,9 @@ async def test_a_version_with_errors_is_rolled_back_and_unregistered(
 async def test_a_version_that_loses_a_worker_is_rolled_back(proxied: Service) -> None:
     rollout = await start_canary(proxied)
     proxied.torchserve.behavior.ready = 0
-    document = await proxied.end(rollout)
-    assert document["phase"] == "rolled_back"
-    assert "0 of 1 workers are ready" in document["detail"]
+    final = await proxied.end(rollout)
+    assert final.phase == "rolled_back"
+    assert "0 of 1 workers are ready" in final.detail
 
 
 async def test_a_step_does_not_end_while_a_worker_is_missing(proxied: Service, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -130,17 +129,17 @@ async def test_a_version_that_fails_its_checks_receives_no_requests(
 ) -> None:
     for key, value in behavior.items():
         setattr(proxied.torchserve.behavior, key, value)
-    document = await proxied.end(await start(proxied))
-    assert document["phase"] == "rolled_back"
-    assert reason in document["detail"]
-    assert document["candidate"] is None
+    final = await proxied.end(await start(proxied))
+    assert final.phase == "rolled_back"
+    assert reason in final.detail
+    assert final.candidate is None
     assert proxied.registered == {"1.0.0"}
 
 
 async def test_a_version_whose_code_does_not_start_receives_no_requests(proxied: Service) -> None:
     write_archive(proxied.store, version="3.0.0", initialize="raise RuntimeError('no such file')")
-    document = await proxied.end(await start(proxied, version="3.0.0"))
-    assert document["detail"] == "brightness 3.0.0: does not start: RuntimeError: no such file."
+    final = await proxied.end(await start(proxied, version="3.0.0"))
+    assert final.detail == "brightness 3.0.0: does not start: RuntimeError: no such file."
     assert proxied.registered == {"1.0.0"}
 
 
@@ -158,14 +157,14 @@ async def test_a_standby_version_can_be_rolled_out(proxied: Service) -> None:
     await proxied.version_manager.register(NAME, "2.0.0", 2, ADA)
     rollout = await start_canary(proxied, steps=[100])
     proxied.observe("2.0.0", count=5)
-    assert (await proxied.end(rollout))["phase"] == "promoted"
+    assert (await proxied.end(rollout)).phase == "promoted"
     assert proxied.version_manager.declared_versions(NAME)["2.0.0"].workers == 2
 
 
 async def test_an_aborted_rollout_is_rolled_back_with_the_reason(proxied: Service) -> None:
     rollout = await start_canary(proxied)
     assert await rollout.abort(ADA)
-    assert rollout.document()["detail"] == "aborted by user ada: test."
+    assert rollout.status().detail == "aborted by user ada: test."
     assert proxied.shares == {"1.0.0": 100}
     await proxied.until(lambda: proxied.registered == {"1.0.0"})
 
@@ -183,7 +182,7 @@ async def test_an_ending_rollout_cannot_be_aborted(service: Service) -> None:
     rollout = await start(service)
     await service.until(lambda: rollout._ending)
     assert not await rollout.abort(ADA)
-    assert rollout.document()["phase"] == "promoted"
+    assert rollout.status().phase == "promoted"
 
 
 async def test_a_promotion_that_torchserve_rejects_is_reverted_and_rolled_back(proxied: Service) -> None:
@@ -196,9 +195,9 @@ async def test_a_promotion_that_torchserve_rejects_is_reverted_and_rolled_back(p
         raise OSError("no space")
 
     proxied.registry.make_default = fail  # type: ignore[method-assign, assignment]
-    document = await proxied.end(rollout)
-    assert document["phase"] == "rolled_back"
-    assert "Failed and reverted: no space" in document["detail"]
+    final = await proxied.end(rollout)
+    assert final.phase == "rolled_back"
+    assert "Failed and reverted: no space" in final.detail
     assert proxied.torchserve.defaults == {NAME: "1.0.0"}
     assert proxied.shares == {"1.0.0": 100}
 
@@ -209,7 +208,7 @@ async def test_a_version_is_rolled_back_even_if_that_cannot_be_recorded(
     rollout = await start_canary(proxied)
     proxied.block_audit_log()
     proxied.observe("2.0.0", 500, count=5)
-    assert (await proxied.end(rollout))["phase"] == "rolled_back"
+    assert (await proxied.end(rollout)).phase == "rolled_back"
     assert not (proxied.directory.routing / "shares" / NAME).exists()
     assert "In effect, but not recorded" in caplog.text
 
@@ -217,7 +216,7 @@ async def test_a_version_is_rolled_back_even_if_that_cannot_be_recorded(
 async def test_a_version_is_rolled_back_if_torchserve_dies(proxied: Service, caplog: pytest.LogCaptureFixture) -> None:
     rollout = await start_canary(proxied)
     proxied.torchserve.die()
-    assert (await proxied.end(rollout))["phase"] == "rolled_back"
+    assert (await proxied.end(rollout)).phase == "rolled_back"
     assert not (proxied.directory.routing / "shares" / NAME).exists()
 
 
@@ -226,9 +225,9 @@ async def test_an_internal_error_rolls_back(proxied: Service, monkeypatch: pytes
         raise ZeroDivisionError
 
     monkeypatch.setattr(rollout_module, "decide", fail)
-    document = await proxied.end(await start(proxied))
-    assert document["phase"] == "rolled_back"
-    assert document["detail"] == "internal error of the server: ZeroDivisionError()."
+    final = await proxied.end(await start(proxied))
+    assert final.phase == "rolled_back"
+    assert final.detail == "internal error of the server: ZeroDivisionError()."
 
 
 async def test_a_stopped_rollout_is_resumed_at_its_step_by_the_next_server(
@@ -255,19 +254,20 @@ async def test_a_stopped_rollout_is_resumed_at_its_step_by_the_next_server(
     for share in (50, 100):
         await reach(restarted, resumed, share)
         restarted.observe("2.0.0", count=5)
-    assert (await restarted.end(resumed))["phase"] == "promoted"
+    assert (await restarted.end(resumed)).phase == "promoted"
 
 
 async def test_a_shadow_receives_copies_and_ends_on_standby(proxied: Service) -> None:
     rollout = await start(proxied, shadow=50)
-    await proxied.until(lambda: rollout.shadow is not None and rollout.document()["phase"] == "shadow")
+    await proxied.until(lambda: rollout.shadow is not None and rollout.status().phase == "shadow")
     assert rollout.shadow is not None
     for _ in range(5):
         rollout.shadow.add(COPY)
-    document = await proxied.end(rollout)
-    assert (document["phase"], document["share"], document["step"]) == ("shadowed", 0, None)
-    assert document["shadow"]["compared"] == 5
-    assert document["detail"].endswith("5 of 5 responses agree; now on standby. Traffic is unchanged.")
+    final = await proxied.end(rollout)
+    assert (final.phase, final.share, final.step) == ("shadowed", 0, None)
+    assert final.shadow is not None
+    assert final.shadow.compared == 5
+    assert final.detail.endswith("5 of 5 responses agree; now on standby. Traffic is unchanged.")
     assert proxied.shares == {"1.0.0": 100, "2.0.0": 0}
 
 
@@ -275,6 +275,6 @@ async def test_a_shadow_without_a_proxy_is_rolled_back(proxied: Service, stack: 
     proxied.torchserve.behavior.prediction_delay = 0.2
     rollout = await start(proxied, shadow=50)
     proxied.directory.proxy_lock.unlink()  # the proxy ends
-    document = await proxied.end(rollout)
-    assert document["phase"] == "rolled_back"
-    assert "only a proxy can split its requests" in document["detail"]
+    final = await proxied.end(rollout)
+    assert final.phase == "rolled_back"
+    assert "only a proxy can split its requests" in final.detail

@@ -1,43 +1,47 @@
 """Tests of radserve.versions.rollout_decision."""
 
-from __future__ import annotations
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from radserve.schema.rollout import RolloutSpec
-from radserve.versions.rollout_decision import Decision, Observation, decide
+from radserve.schema.rollout import RolloutSpec, TrafficSample
+from radserve.versions.rollout_decision import Decision, decide
 
 SPEC = RolloutSpec(version="2.0.0", step_seconds=10, min_requests=20)
-STABLE = Observation(1000, 0, 0, 0.1)
+
+
+def sample(requests: int = 0, errors: int = 0, refusals: int = 0, p95: float | None = None) -> TrafficSample:
+    return TrafficSample(requests=requests, errors=errors, refusals=refusals, p95=p95)
+
+
+STABLE = sample(1000, 0, 0, 0.1)
 
 
 @pytest.mark.parametrize(
     ("candidate", "seconds", "decision", "reason"),
     [
-        (Observation(), 0, Decision.WAIT, "0 of at least 20 requests"),
-        (Observation(), 1e6, Decision.WAIT, "0 of at least 20 requests"),
-        (Observation(100, 0, 0, 0.1), 9, Decision.WAIT, "9 of 10 s, 100 requests"),
-        (Observation(100, 0, 0, 0.1), 10, Decision.ADVANCE, "100 requests, 0 errors"),
-        (Observation(100, 1, 0, 0.1), 10, Decision.ADVANCE, "100 requests, 1 errors"),
-        (Observation(100, 2, 0, 0.1), 1, Decision.ROLL_BACK, "2 of 100 requests failed with 5xx, more than 1.00%"),
-        (Observation(1, 1, 0, None), 0, Decision.ROLL_BACK, "1 of 1 requests"),
-        (Observation(100, 0, 0, 0.21), 10, Decision.ROLL_BACK, "210 ms, more than 2 times the 100 ms"),
-        (Observation(100, 0, 0, 0.19), 10, Decision.ADVANCE, ""),
-        (Observation(100, 0, 0, None), 10, Decision.ADVANCE, ""),
-        (Observation(19, 0, 0, 9.0), 1, Decision.WAIT, "19 of at least 20"),
+        (sample(), 0, Decision.WAIT, "0 of at least 20 requests"),
+        (sample(), 1e6, Decision.WAIT, "0 of at least 20 requests"),
+        (sample(100, 0, 0, 0.1), 9, Decision.WAIT, "9 of 10 s, 100 requests"),
+        (sample(100, 0, 0, 0.1), 10, Decision.ADVANCE, "100 requests, 0 errors"),
+        (sample(100, 1, 0, 0.1), 10, Decision.ADVANCE, "100 requests, 1 errors"),
+        (sample(100, 2, 0, 0.1), 1, Decision.ROLL_BACK, "2 of 100 requests failed with 5xx, more than 1.00%"),
+        (sample(1, 1, 0, None), 0, Decision.ROLL_BACK, "1 of 1 requests"),
+        (sample(100, 0, 0, 0.21), 10, Decision.ROLL_BACK, "210 ms, more than 2 times the 100 ms"),
+        (sample(100, 0, 0, 0.19), 10, Decision.ADVANCE, ""),
+        (sample(100, 0, 0, None), 10, Decision.ADVANCE, ""),
+        (sample(19, 0, 0, 9.0), 1, Decision.WAIT, "19 of at least 20"),
         (
-            Observation(100, 0, 50, 0.1),
+            sample(100, 0, 50, 0.1),
             10,
             Decision.ROLL_BACK,
             "rejects 50% of its requests with 4xx, and the stable version 0%",
         ),
-        (Observation(100, 0, 15, 0.1), 10, Decision.ADVANCE, ""),
+        (sample(100, 0, 15, 0.1), 10, Decision.ADVANCE, ""),
     ],
 )
 def test_errors_latency_rejections_requests_and_time_decide_a_step(
-    candidate: Observation, seconds: float, decision: Decision, reason: str
+    candidate: TrafficSample, seconds: float, decision: Decision, reason: str
 ) -> None:
     actual, why = decide(candidate, STABLE, SPEC, seconds)
     assert actual is decision
@@ -46,25 +50,25 @@ def test_errors_latency_rejections_requests_and_time_decide_a_step(
 
 def test_an_absolute_latency_limit_needs_no_stable_version_to_compare_with() -> None:
     spec = SPEC.model_copy(update={"max_p95": 0.2, "max_slowdown": None})
-    slow, fast = Observation(100, 0, 0, 0.3), Observation(100, 0, 0, 0.1)
-    assert decide(slow, Observation(), spec, 10)[1] == "its 95th percentile is 300 ms, more than 200 ms"
-    assert decide(fast, Observation(), spec, 10)[0] is Decision.ADVANCE
+    slow, fast = sample(100, 0, 0, 0.3), sample(100, 0, 0, 0.1)
+    assert decide(slow, sample(), spec, 10)[1] == "its 95th percentile is 300 ms, more than 200 ms"
+    assert decide(fast, sample(), spec, 10)[0] is Decision.ADVANCE
 
 
 def test_noise_of_a_few_milliseconds_is_not_a_slowdown() -> None:
-    stable = Observation(1000, 0, 0, 0.003)
-    assert decide(Observation(100, 0, 0, 0.009), stable, SPEC, 10)[0] is Decision.ADVANCE
-    assert decide(Observation(100, 0, 0, 0.029), stable, SPEC, 10)[0] is Decision.ROLL_BACK
+    stable = sample(1000, 0, 0, 0.003)
+    assert decide(sample(100, 0, 0, 0.009), stable, SPEC, 10)[0] is Decision.ADVANCE
+    assert decide(sample(100, 0, 0, 0.029), stable, SPEC, 10)[0] is Decision.ROLL_BACK
 
 
 def test_a_stable_version_with_few_requests_is_not_compared() -> None:
-    assert decide(Observation(100, 0, 90, 9.0), Observation(19, 0, 0, 0.1), SPEC, 10)[0] is Decision.ADVANCE
+    assert decide(sample(100, 0, 90, 9.0), sample(19, 0, 0, 0.1), SPEC, 10)[0] is Decision.ADVANCE
 
 
 @given(st.integers(0, 500), st.integers(0, 500), st.floats(0, 100))
 def test_a_step_with_too_many_errors_never_advances(requests: int, errors: int, seconds: float) -> None:
     errors = min(errors, requests)
-    decision, _ = decide(Observation(requests, errors, 0, 0.1), STABLE, SPEC, seconds)
+    decision, _ = decide(sample(requests, errors, 0, 0.1), STABLE, SPEC, seconds)
     if requests >= SPEC.min_requests and errors > SPEC.max_error * requests:
         assert decision is Decision.ROLL_BACK
     if decision is Decision.ADVANCE:

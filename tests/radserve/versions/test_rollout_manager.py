@@ -1,7 +1,5 @@
 """Tests of radserve.versions.rollout_manager."""
 
-from __future__ import annotations
-
 import pytest
 
 from radserve.errors import ConflictError, NotServedError
@@ -15,13 +13,13 @@ SPEC = RolloutSpec(version="2.0.0")
 
 
 async def test_the_last_rollout_of_a_model_is_returned(service: Service) -> None:
-    assert service.rollouts.latest() == []
+    assert list(service.rollouts) == []
     assert service.rollouts.find(NAME) is None
     with pytest.raises(NotServedError, match="no rollout since the server started"):
         service.rollouts.get(NAME)
     rollout = await service.rollouts.start(NAME, SPEC, ADA)
     assert service.rollouts.get(NAME) is rollout
-    assert service.rollouts.latest() == [rollout]
+    assert list(service.rollouts) == [rollout]
 
 
 async def test_an_unknown_model_cannot_be_rolled_out(service: Service) -> None:
@@ -64,4 +62,4 @@ async def test_only_a_rollout_in_progress_can_be_aborted(service: Service) -> No
 async def test_an_aborted_rollout_is_returned(proxied: Service) -> None:
     await proxied.rollouts.start(NAME, SPEC, ADA)
     rollout = await proxied.rollouts.abort(NAME, ADA)
-    assert rollout.document()["phase"] == "rolled_back"
+    assert rollout.status().phase == "rolled_back"

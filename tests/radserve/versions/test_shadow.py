@@ -1,12 +1,11 @@
 """Tests of radserve.versions.shadow."""
 
-from __future__ import annotations
-
 import asyncio
 from typing import Any
 
 import pytest
 
+from radserve.schema.rollout import Latency, ShadowExample
 from radserve.versions import shadow
 from radserve.versions.shadow import CopiedRequest, ShadowComparison, ShadowReport, VersionResponse, compare
 from tests.radserve.versions.conftest import NAME, Service
@@ -81,19 +80,17 @@ def test_a_report_counts_responses_and_keeps_examples_of_differences() -> None:
         copy = CopiedRequest(b"", {}, f"request-{number}")
         report.add(copy, response(PNEUMONIA, seconds=0.010), response(candidate, seconds=0.001 * number))
     document = report.document()
-    assert (document["compared"], document["agreeing"], document["largest_difference"]) == (20, 10, 0.5)
-    assert document["stable"] == {"p50": 0.010, "p95": 0.010}
-    assert document["candidate"] == {"p50": 0.010, "p95": 0.019}
-    assert document["examples"][-1] == {
-        "request_id": "request-19",
-        "stable": "pneumonia 0.9000",
-        "candidate": "normal 0.6000",
-    }
-    assert len(document["examples"]) == 5
+    assert (document.compared, document.agreeing, document.largest_difference) == (20, 10, 0.5)
+    assert document.stable == Latency(p50=0.010, p95=0.010)
+    assert document.candidate == Latency(p50=0.010, p95=0.019)
+    assert document.examples[-1] == ShadowExample(
+        request_id="request-19", stable="pneumonia 0.9000", candidate="normal 0.6000"
+    )
+    assert len(document.examples) == 5
 
 
 def test_an_empty_report_has_no_latency() -> None:
-    assert ShadowReport().document()["stable"] == {"p50": None, "p95": None}
+    assert ShadowReport().document().stable == Latency()
 
 
 @pytest.mark.anyio

@@ -1,7 +1,5 @@
 """Tests of radserve.versions.torchserve_api over HTTP against a fake TorchServe."""
 
-from __future__ import annotations
-
 import pytest
 
 from tests.radserve.versions.conftest import NAME, Service

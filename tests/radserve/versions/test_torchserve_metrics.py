@@ -1,7 +1,5 @@
 """Tests of radserve.versions.torchserve_metrics."""
 
-from __future__ import annotations
-
 import pytest
 
 from radserve.versions import torchserve_metrics

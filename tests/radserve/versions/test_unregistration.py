@@ -1,7 +1,5 @@
 """Tests of radserve.versions.unregistration."""
 
-from __future__ import annotations
-
 import asyncio
 
 import pytest
@@ -52,7 +50,7 @@ async def test_behind_a_proxy_a_version_stays_for_requests_that_are_on_their_way
     proxied: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     candidate = await proxied.version_manager.register(NAME, "2.0.0", None, ADA)
-    monkeypatch.setattr(proxied.unregistration, "_settle", 0.4)
+    monkeypatch.setattr(proxied.unregistration, "settle", 0.4)
     task = proxied.unregistration.start(candidate)
     await asyncio.sleep(0.3)
     assert proxied.registered == {"1.0.0", "2.0.0"}

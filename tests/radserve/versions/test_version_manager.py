@@ -1,7 +1,5 @@
 """Tests of radserve.versions.version_manager against a fake TorchServe."""
 
-from __future__ import annotations
-
 import asyncio
 
 import pytest
@@ -17,7 +15,7 @@ from radserve.errors import (
 )
 from radserve.schema.rollout import RolloutSpec
 from radserve.versions.deployment_file import parse
-from radserve.versions.storage import StateFolder
+from radserve.versions.server_state import StateFolder
 from tests.radserve.fake_torchserve import write_archive
 from tests.radserve.versions.conftest import ADA, NAME, Service
 
@@ -60,7 +58,7 @@ async def test_a_version_cannot_be_registered_twice_or_while_it_is_being_unregis
     candidate = await manager.register(NAME, "2.0.0", None, ADA)
     with pytest.raises(ConflictError, match=r"brightness 2\.0\.0 is already registered"):
         await manager.register(NAME, "2.0.0", None, ADA)
-    manager.unregister_candidate(candidate)
+    service.unregistration.start(candidate)
     with pytest.raises(ConflictError, match="is being unregistered"):
         await manager.register(NAME, "2.0.0", None, ADA)
     with pytest.raises(NotServedError, match=r"Registered versions: 1\.0\.0, 2\.0\.0"):

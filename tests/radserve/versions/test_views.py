@@ -1,7 +1,5 @@
 """Tests of radserve.versions.views against a fake TorchServe."""
 
-from __future__ import annotations
-
 import pytest
 
 from radserve.errors import NotServedError
@@ -21,7 +19,8 @@ radserve_stage_seconds_bucket{model_name="brightness",model_version="1.0.0",stag
 
 async def test_a_version_has_its_traffic_workers_and_metrics(service: Service) -> None:
     service.torchserve.behavior.metrics = METRICS
-    (document,) = (await service.views.model(NAME))["versions"]
+    (version,) = (await service.views.model(NAME)).versions
+    document = version.model_dump()
     assert document.pop("age_seconds") >= 0
     (model_version,) = service.registry
     assert document == {
@@ -32,7 +31,7 @@ async def test_a_version_has_its_traffic_workers_and_metrics(service: Service) -
         "default": True,
         "share": 100,
         "workers": {"wanted": 1, "ready": 1},
-        "registered": model_version.registered.isoformat(),
+        "registered": model_version.registered,
         "requests": 11,
         "errors": 1,
         "refusals": 2,
@@ -45,12 +44,10 @@ async def test_an_unknown_model_is_an_error(service: Service) -> None:
         await service.views.model("lung")
 
 
-async def test_an_overview_has_every_model_and_whether_there_is_a_proxy(proxied: Service) -> None:
-    overview = await proxied.views.overview()
-    assert overview["front"] is True
-    assert [(model["name"], model["previous"], model["rollout"]) for model in overview["models"]] == [
-        (NAME, None, None)
-    ]
+async def test_a_server_has_every_model_and_whether_there_is_a_proxy(proxied: Service) -> None:
+    server = await proxied.views.server()
+    assert server.front is True
+    assert [(model.name, model.previous, model.rollout) for model in server.models] == [(NAME, None, None)]
 
 
 @pytest.mark.parametrize(
@@ -61,22 +58,23 @@ async def test_the_state_of_a_declared_version_follows_its_workers(
 ) -> None:
     await service.version_manager.scale(NAME, "1.0.0", 2, ADA)
     service.torchserve.behavior.ready = ready
-    (document,) = (await service.views.model(NAME))["versions"]
-    assert document["state"] == state
+    (version,) = (await service.views.model(NAME)).versions
+    assert version.state == state
     (model_version,) = service.registry
     assert service.views.is_open(model_version) is is_open
 
 
 async def test_a_candidate_is_closed_until_its_rollout_gives_it_a_share(proxied: Service) -> None:
     candidate = await proxied.version_manager.register_candidate(NAME, "2.0.0", None)
-    assert (await proxied.views.version(candidate))["state"] == "candidate"
+    assert (await proxied.views.version(candidate)).state == "candidate"
     assert not proxied.views.is_open(candidate)
     rollout = await proxied.rollouts.start(NAME, RolloutSpec(version="2.0.0"), ADA)
     await proxied.until(lambda: rollout.share == 5)
     assert proxied.views.is_open(candidate)
     assert [proxied.views.share(NAME, version) for version in ("1.0.0", "2.0.0", "3.0.0")] == [95, 5, 0]
-    document = await proxied.views.model(NAME)
-    assert document["rollout"]["phase"] == "canary"
+    status = (await proxied.views.model(NAME)).rollout
+    assert status is not None
+    assert status.phase == "canary"
     await rollout.abort(ADA)
     assert [proxied.views.share(NAME, version) for version in ("1.0.0", "2.0.0")] == [100, 0]
 
@@ -84,18 +82,18 @@ async def test_a_candidate_is_closed_until_its_rollout_gives_it_a_share(proxied:
 async def test_a_standby_version_is_open(service: Service) -> None:
     standby = await service.version_manager.register(NAME, "2.0.0", None, ADA)
     assert service.views.is_open(standby)
-    assert (await service.views.version(standby))["latency"] is None
+    assert (await service.views.version(standby)).latency is None
 
 
 async def test_a_version_that_is_being_unregistered_is_leaving_and_closed(service: Service) -> None:
     standby = await service.version_manager.register(NAME, "2.0.0", None, ADA)
     service.torchserve.behavior.pending = 1
-    service.version_manager.unregister_candidate(standby)
-    assert (await service.views.version(standby))["state"] == "leaving"
+    service.unregistration.start(standby)
+    assert (await service.views.version(standby)).state == "leaving"
     assert not service.views.is_open(standby)
 
 
 async def test_versions_are_shown_while_torchserve_does_not_respond(service: Service) -> None:
     service.torchserve.die()
-    (document,) = (await service.views.model(NAME))["versions"]
-    assert (document["version"], document["requests"]) == ("1.0.0", 0)
+    (version,) = (await service.views.model(NAME)).versions
+    assert (version.version, version.requests) == ("1.0.0", 0)

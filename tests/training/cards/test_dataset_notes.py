@@ -1,5 +1,3 @@
-from __future__ import annotations
-
 from dataclasses import fields
 
 import pytest
@@ -12,7 +10,6 @@ from training.errors import SettingsError
 @pytest.mark.parametrize("name", DATA_SETS)
 def test_every_data_set_has_all_texts(name: str) -> None:
     result = dataset_notes.for_dataset(name)
-    assert result.name == name
     assert all(getattr(result, field.name).strip() for field in fields(result))
     assert not result.source.endswith(".")
 

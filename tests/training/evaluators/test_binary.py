@@ -1,5 +1,3 @@
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +6,7 @@ import torch
 
 from handlers.recipe import Recipe
 from training.batches import Images
-from training.evaluators import factory, outputs
+from training.evaluators import for_recipe, outputs
 from training.evaluators.binary import BinaryEvaluator
 from training.evaluators.evaluator import Logits
 from training.settings import Settings
@@ -29,7 +27,7 @@ def _logits(images: Images, *, shift: float = 0.0, scale: float = 1.0) -> Logits
 
 
 def test_a_recipe_with_a_decision_gets_the_binary_evaluator(recipe: Recipe) -> None:
-    assert isinstance(factory.for_recipe(recipe), BinaryEvaluator)
+    assert isinstance(for_recipe(recipe), BinaryEvaluator)
 
 
 def test_the_offset_reverts_a_shift_of_the_logits() -> None:

@@ -1,5 +1,3 @@
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +8,7 @@ from handlers import recipe as recipes
 from handlers.recipe import Recipe
 from tests.training.conftest import ROOT
 from training.batches import Images
-from training.evaluators import factory
+from training.evaluators import for_recipe
 from training.evaluators.evaluator import Logits
 from training.evaluators.multiclass import MulticlassEvaluator
 from training.settings import Settings
@@ -35,7 +33,7 @@ def _logits(images: Images, scale: float = 1.0) -> Logits:
 
 
 def test_a_recipe_with_many_labels_gets_the_multiclass_evaluator(cifar10: Recipe) -> None:
-    assert isinstance(factory.for_recipe(cifar10), MulticlassEvaluator)
+    assert isinstance(for_recipe(cifar10), MulticlassEvaluator)
 
 
 def test_the_temperature_reverts_a_scaling_of_the_logits(cifar10: Recipe) -> None:

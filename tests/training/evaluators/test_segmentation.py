@@ -1,5 +1,3 @@
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +11,7 @@ from handlers.mask import segment
 from handlers.recipe import Calibration, Recipe
 from tests.training.conftest import ROOT
 from training.batches import Images
-from training.evaluators import factory
+from training.evaluators import for_recipe
 from training.evaluators.evaluator import Logits
 from training.evaluators.segmentation import SegmentationEvaluator, predict
 from training.settings import Settings
@@ -48,7 +46,7 @@ def _truth(images: Images) -> NDArray[np.bool_]:
 
 
 def test_a_segmentation_gets_the_segmentation_evaluator(glioma: Recipe) -> None:
-    assert isinstance(factory.for_recipe(glioma), SegmentationEvaluator)
+    assert isinstance(for_recipe(glioma), SegmentationEvaluator)
 
 
 def test_the_temperature_reverts_a_scaling_of_the_logits(glioma: Recipe) -> None:

@@ -1,6 +1,5 @@
-from __future__ import annotations
-
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
@@ -11,7 +10,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from training.metrics.bootstrap import intervals
-from training.metrics.overlap import Overlap, Overlaps, gather, overlap
+from training.metrics.overlap import Overlaps, compare, hd95
 
 SHAPE = (48, 64)
 
@@ -43,37 +42,44 @@ def test_the_distance_agrees_with_monai(seed: int, spacing: tuple[float, float])
     reference = compute_hausdorff_distance(
         _tensor(predicted), _tensor(truth), include_background=True, percentile=95, spacing=list(spacing)
     )
-    assert overlap(predicted, truth, spacing).hd95 == pytest.approx(reference.item(), abs=1e-4)
+    assert hd95(predicted, truth, spacing) == pytest.approx(reference.item(), abs=1e-4)
 
 
 def test_the_distance_of_a_shifted_square_is_the_shift() -> None:
-    assert overlap(_square(10, 10), _square(10, 13)).hd95 == pytest.approx(3)
-    assert overlap(_square(10, 10), _square(13, 10), spacing=(2, 1)).hd95 == pytest.approx(6)
+    assert hd95(_square(10, 10), _square(10, 13)) == pytest.approx(3)
+    assert hd95(_square(10, 10), _square(13, 10), spacing=(2, 1)) == pytest.approx(6)
 
 
 def test_the_distance_is_that_of_the_larger_direction() -> None:
     truth = _square(10, 10)
-    assert overlap(truth | _square(10, 40), truth).hd95 == overlap(truth, truth | _square(10, 40)).hd95 > 20
+    assert hd95(truth | _square(10, 40), truth) == hd95(truth, truth | _square(10, 40)) > 20
 
 
 def test_a_missed_tumour_has_the_distance_of_the_diagonal() -> None:
-    assert overlap(NOTHING, _square(10, 10)).hd95 == pytest.approx(math.hypot(*SHAPE))
+    assert hd95(NOTHING, _square(10, 10)) == pytest.approx(math.hypot(*SHAPE))
 
 
 def test_an_empty_truth_has_no_distance() -> None:
-    assert math.isnan(overlap(NOTHING, NOTHING).hd95)
-    assert math.isnan(overlap(_square(1, 1), NOTHING).hd95)
+    assert math.isnan(hd95(NOTHING, NOTHING))
+    assert math.isnan(hd95(_square(1, 1), NOTHING))
+
+
+def _overlaps(*slices: tuple[int, int, int, float], patients: Sequence[str]) -> Overlaps:
+    """Return the overlaps of slices with these intersections, predicted and true pixels and distances."""
+    _, owner = np.unique(patients, return_inverse=True)
+    intersection, predicted, truth, distance = np.array(slices, dtype=np.float64).T
+    return Overlaps(intersection, predicted, truth, distance, owner)
 
 
 def _four() -> Overlaps:
-    slices = [
-        Overlap(intersection=10, predicted=20, truth=20, hd95=4),
-        Overlap(intersection=0, predicted=0, truth=40, hd95=80),
-        Overlap(intersection=0, predicted=5, truth=0, hd95=math.nan),
-        Overlap(intersection=0, predicted=0, truth=0, hd95=math.nan),
-        Overlap(intersection=30, predicted=30, truth=30, hd95=0),
-    ]
-    return gather(slices, ["b", "b", "a", "a", "a"])
+    return _overlaps(
+        (10, 20, 20, 4),
+        (0, 0, 40, 80),
+        (0, 5, 0, math.nan),
+        (0, 0, 0, math.nan),
+        (30, 30, 30, 0),
+        patients=["b", "b", "a", "a", "a"],
+    )
 
 
 def test_metrics_by_hand() -> None:
@@ -103,7 +109,7 @@ def test_volumes_are_summed_per_patient() -> None:
 def test_slice_and_volume_dice_agree_with_monai(seed: int) -> None:
     truth = [_mask(seed * 10 + index) for index in range(6)]
     predicted = [_mask(seed * 10 + index + 3) for index in range(6)]
-    table = gather([overlap(*pair) for pair in zip(predicted, truth, strict=True)], ["a"] * 6)
+    table = compare(np.stack(predicted), np.stack(truth), ["a"] * 6)
     alone = DiceMetric(include_background=True, reduction="none")
     alone(torch.cat(list(map(_tensor, predicted))), torch.cat(list(map(_tensor, truth))))
     assert table.slice_dice.tolist() == pytest.approx(alone.aggregate().flatten().tolist(), abs=1e-5)  # type: ignore[union-attr]
@@ -129,9 +135,9 @@ def test_a_bootstrap_draws_whole_patients() -> None:
         quality = draw.random()
         for _ in range(5):
             truth = int(draw.integers(50, 500))
-            slices.append(Overlap(int(truth * quality), truth, truth, 1.0))
+            slices.append((int(truth * quality), truth, truth, 1.0))
             patients.append(f"p{patient:02}")
-    table = gather(slices, patients)
+    table = _overlaps(*slices, patients=patients)
     result = intervals(table.metrics, patients, seed=1, rounds=1000)["dice_patient"]
     assert result.low < result.value < result.high
     expected = 2 * 1.96 * table.patient_dice.std() / 30**0.5
@@ -139,6 +145,6 @@ def test_a_bootstrap_draws_whole_patients() -> None:
 
 
 def test_metrics_without_tumour_are_undefined() -> None:
-    result = gather([overlap(NOTHING, NOTHING), overlap(NOTHING, NOTHING)], ["a", "b"]).metrics()
+    result = compare(np.stack([NOTHING] * 2), np.stack([NOTHING] * 2), ["a", "b"]).metrics()
     assert result.pop("false_alarms") == 0
     assert all(math.isnan(value) for value in result.values())

@@ -1,7 +1,5 @@
 """Tests of all networks: sizes, outputs, keys and tokens equal those of the original systems."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 import torch

@@ -1,5 +1,3 @@
-from __future__ import annotations
-
 import subprocess
 import sys
 from collections.abc import Callable
@@ -13,7 +11,7 @@ from PIL import Image
 
 from training import plots
 from training.metrics import multiclass
-from training.metrics.overlap import gather, overlap
+from training.metrics.overlap import compare
 from training.plots import classification, segmentation
 
 DRAW = np.random.default_rng(0)
@@ -83,7 +81,7 @@ def test_every_task_has_its_plots(tmp_path: Path) -> None:
     plots.multiclass(multiclass.predictions(DRAW.integers(0, 3, 50), shares, ("a", "b", "c")), tmp_path / "many")
     assert {path.name for path in (tmp_path / "many").iterdir()} == {"confusion.png", "reliability.png"}
     (tmp_path / "masks").mkdir()
-    plots.masks(gather([overlap(MASK, MASK), overlap(MASK, ~MASK)], ["a", "b"]), tmp_path / "masks")
+    plots.masks(compare(np.stack([MASK, MASK]), np.stack([MASK, ~MASK]), ["a", "b"]), tmp_path / "masks")
     assert {path.name for path in (tmp_path / "masks").iterdir()} == {
         "dice-patients.png",
         "dice-slices.png",

@@ -1,7 +1,5 @@
 """Settings that name a secret, read from moto."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 import boto3
@@ -9,7 +7,6 @@ import pytest
 from moto import mock_aws
 
 from gateway.errors import SettingsError
-from gateway.secrets import resolve
 from gateway.settings import Settings
 
 
@@ -25,14 +22,14 @@ def test_secrets_are_read_from_both_services() -> None:
     url = "rediss://:password@redis:6379/0"
     boto3.client("ssm", region_name="eu-west-1").put_parameter(Name="/radserve/history", Value=url, Type="SecureString")
     settings = Settings.read(server_key="secretsmanager:radserve/key", history="ssm:/radserve/history:eu-west-1")
-    resolved = resolve(settings)
+    resolved = settings.resolve_secrets()
     assert (resolved.server_key, resolved.history, resolved.rate_storage) == ("radserve_key", url, "memory://")
     assert url not in repr(resolved)
 
 
 def test_plain_values_remain() -> None:
     settings = Settings.read(history="sqlite:x.sqlite3", rate_storage="redis://:secretsmanager@host", server_key="")
-    assert resolve(settings) == settings
+    assert settings.resolve_secrets() == settings
 
 
 @pytest.mark.parametrize(
@@ -50,5 +47,5 @@ def test_unusable_secret_error_names_variable(words: str, said: str) -> None:
     client.create_secret(Name="bytes", SecretBinary=b"\xff\xfe")
     client.create_secret(Name="blank", SecretString="  ")
     with pytest.raises(SettingsError) as raised:
-        resolve(Settings.read(server_key=words))
+        Settings.read(server_key=words).resolve_secrets()
     assert said in str(raised.value)

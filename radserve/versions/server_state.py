@@ -1,8 +1,7 @@
-"""Stores what a server keeps across restarts: the declared deployment and the rollouts in progress."""
-
-from __future__ import annotations
+"""State that a server keeps across restarts: the declared deployment and the rollouts in progress."""
 
 from collections.abc import Mapping
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any, Final, Self
 
@@ -21,46 +20,29 @@ FILE: Final = "state.json"
 
 
 class RolloutRecord(BaseModel):
-    """What a restart needs to resume a rollout.
-
-    Attributes
-    ----------
-    plan
-        The specification of the rollout.
-    before
-        The stable version, which keeps the traffic if the rollout fails.
-    step
-        Index of the current step; None before the first.
-    """
+    """What a restart needs to resume a rollout."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     plan: RolloutSpec
-    before: Version
+    before: Version  # the stable version, which keeps the traffic if the rollout fails
     actor: str
-    started: str
-    step: int | None = None
+    started: datetime
+    step: int | None = None  # index of the current step; None before the first
 
 
 class State(BaseModel):
     """The state of a server; every change returns a new, validated one.
 
-    Attributes
-    ----------
-    revision
-        Grows with every change.
-    deployment
-        The declared versions, without the candidates of rollouts in progress. None until the first change: until
-        then the command line's options decide.
-    previous
-        Model -> the version that had its traffic before the last promotion.
+    `deployment` has the declared versions, without the candidates of rollouts in progress. It is None until the first
+    change: until then the command line's options decide.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     revision: Annotated[int, Field(ge=0)] = 0
     deployment: Deployment | None = None
-    previous: dict[ModelName, Version] = {}
+    previous: dict[ModelName, Version] = {}  # the version that had a model's traffic before the last promotion
     rollouts: dict[ModelName, RolloutRecord] = {}
 
     def updated(self, **changes: Any) -> Self:
@@ -85,10 +67,7 @@ class State(BaseModel):
         return self.with_versions(name, others | ({version: served} if served else {}))
 
     def with_shares(self, name: str, shares: Mapping[str, float]) -> Self:
-        """Split the traffic of a model, in percent; versions that are not named get none.
-
-        If another version becomes the main one, the former main version becomes the target of a rollback.
-        """
+        """Split the traffic of a model, in percent; a former main version becomes the target of a rollback."""
         old = self.versions(name)
         new = {key: item.model_copy(update={"share": shares.get(key, 0.0)}) for key, item in old.items()}
         former = main_version(old)
@@ -115,18 +94,7 @@ def main_version(versions: Mapping[str, DeployedVersion]) -> str:
 
 
 class StateFolder:
-    """The state file of one server. It is read at start; the first change locks the folder for this process.
-
-    Parameters
-    ----------
-    path
-        Created by the first change.
-
-    Raises
-    ------
-    ServeError
-        If the state file cannot be read.
-    """
+    """The state file of one server. It is read at start; the first change creates and locks the folder."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -145,15 +113,7 @@ class StateFolder:
             raise ServeError(f"{file}: {error.strerror}.") from error
 
     def lock(self) -> None:
-        """Lock the folder for this process; does nothing if it is locked already.
-
-        Raises
-        ------
-        ChangeError
-            If the folder cannot be written.
-        ConflictError
-            If another server has locked it, or has changed the state since this one read it.
-        """
+        """Lock the folder for this process, unless it already is; ChangeError if another server uses it."""
         if self._lock.is_locked:
             return
         try:
@@ -175,13 +135,7 @@ class StateFolder:
             )
 
     def write(self, state: State) -> None:
-        """Replace the state atomically and durably.
-
-        Raises
-        ------
-        ChangeError
-            If it cannot be written; the state is then unchanged.
-        """
+        """Replace the state atomically and durably; if that fails (ChangeError), the state is unchanged."""
         self.lock()
         try:
             write_atomically(self.path / FILE, state.model_dump_json(indent=2, exclude_none=True) + "\n")

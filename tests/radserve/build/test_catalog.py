@@ -1,6 +1,4 @@
-"""Tests of radserve.server.catalog."""
-
-from __future__ import annotations
+"""Tests of radserve.build.catalog."""
 
 import json
 import zipfile
@@ -11,8 +9,8 @@ import pytest
 import yaml
 
 from handlers import recipe
+from radserve.build import catalog
 from radserve.build.model_store import Entry
-from radserve.server import catalog
 from tests.conftest import ROOT, brightness_recipe
 
 SCORE = {"value": 0.9, "ci95": [0.8, 0.95]}

@@ -1,21 +1,19 @@
 """Ids of results."""
 
-from __future__ import annotations
-
 import time
 import uuid
 
-from gateway import result_id
+from gateway import history
 
 
 def test_id_is_uuid7_with_time() -> None:
-    found = uuid.UUID(result_id.new())
+    found = uuid.UUID(history.new_id())
     assert (found.version, found.variant) == (7, uuid.RFC_4122)
     assert abs((found.int >> 80) / 1000 - time.time()) < 5
 
 
 def test_ids_are_unique_and_sort_by_time() -> None:
-    first = [result_id.new() for _ in range(1000)]
+    first = [history.new_id() for _ in range(1000)]
     time.sleep(0.002)
     assert len({*first}) == 1000
-    assert max(first) < result_id.new()
+    assert max(first) < history.new_id()

@@ -1,6 +1,4 @@
-"""Tests of radserve.auth.keyring."""
-
-from __future__ import annotations
+"""Tests of radserve.auth.key_check and radserve.auth.key_sources."""
 
 import asyncio
 import contextlib
@@ -13,9 +11,9 @@ import boto3
 import pytest
 from moto import mock_aws
 
-from radserve.auth import key_file, keyring
+from radserve.auth import key_file, key_sources
 from radserve.auth.api_keys import Role
-from radserve.auth.keyring import File, Keyring, Secret, Variable
+from radserve.auth.key_check import Keyring
 from radserve.errors import KeysError
 
 
@@ -34,12 +32,16 @@ def aws(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 def test_source_parses_the_option(tmp_path: Path) -> None:
-    assert isinstance(keyring.source(str(tmp_path)), File)
-    assert isinstance(keyring.source("env:RADSERVE_KEYS"), Variable)
-    assert isinstance(keyring.source("secretsmanager:radserve/keys"), Secret)
+    for text, name, period in (
+        (str(tmp_path), str(tmp_path), 1.0),
+        ("env:RADSERVE_KEYS", "variable RADSERVE_KEYS", None),
+        ("secretsmanager:radserve/keys", "secret radserve/keys", 300.0),
+    ):
+        source = key_sources.source(text)
+        assert (source.name, source.period) == (name, period)
     for invalid in ("", "env:", "secretsmanager:", "ssm:"):
         with pytest.raises(KeysError, match="env:NAME, secretsmanager:NAME or ssm:NAME"):
-            keyring.source(invalid)
+            key_sources.source(invalid)
 
 
 def test_a_missing_or_invalid_source_is_an_error_at_start(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,30 +1,17 @@
 """Catalog of the served models: labels, thresholds, scores and cards, read from the archives."""
 
-from __future__ import annotations
-
 import json
 import zipfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from handlers.recipe import Recipe
 from radserve.build.model_store import Entry
 
-CARD: Final = "CARD.md"
-_METRICS: Final = "metrics.json"
-
 
 def version(entry: Entry, recipe: Recipe, archive: Path, share: float) -> dict[str, Any]:
-    """Describe one version.
-
-    Parameters
-    ----------
-    archive
-        Path of the .mar file.
-    share
-        Percent of the model's requests that the version receives.
-    """
+    """Describe one version, which receives `share` percent of the model's requests, as in `CatalogVersion`."""
     decision = recipe.decision
     return {
         "version": entry.version,
@@ -40,7 +27,7 @@ def version(entry: Entry, recipe: Recipe, archive: Path, share: float) -> dict[s
         "trained_on": recipe.trained_on,
         "licence": recipe.licence,
         "warning": recipe.warning,
-        "figures": figures(_read(archive, _METRICS)),
+        "figures": figures(_read(archive, "metrics.json")),
     }
 
 
@@ -70,7 +57,7 @@ def figures(metrics: bytes | None) -> dict[str, Any]:
 
 def card(archive: Path) -> bytes | None:
     """Return the model card of an archive (Markdown), if any."""
-    return _read(archive, CARD)
+    return _read(archive, "CARD.md")
 
 
 def _read(archive: Path, name: str) -> bytes | None:

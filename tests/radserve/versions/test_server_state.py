@@ -1,7 +1,6 @@
-"""Tests of radserve.versions.storage."""
+"""Tests of radserve.versions.server_state."""
 
-from __future__ import annotations
-
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -9,10 +8,10 @@ import pytest
 from radserve.errors import ChangeError, ConflictError, ServeError
 from radserve.schema.deployment import DeployedModel, DeployedVersion, Deployment
 from radserve.schema.rollout import RolloutSpec
-from radserve.versions.storage import FILE, RolloutRecord, State, StateFolder, main_version
+from radserve.versions.server_state import FILE, RolloutRecord, State, StateFolder, main_version
 
 ROLLOUT = RolloutRecord(
-    plan=RolloutSpec(version="2.0.0"), before="1.0.0", actor="user test", started="2026-01-01T00:00:00+00:00"
+    plan=RolloutSpec(version="2.0.0"), before="1.0.0", actor="user test", started=datetime(2026, 1, 1, tzinfo=UTC)
 )
 
 

@@ -1,0 +1,109 @@
+"""Components of a server, and how they are connected."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+from radserve.auth.key_check import Keyring
+from radserve.host.resources import WorkerPlan
+from radserve.host.run_directory import RunDirectory
+from radserve.proxy import configuration
+from radserve.proxy.access_events import AccessEvents, TrafficWindow
+from radserve.proxy.configuration import Upstreams
+from radserve.proxy.nginx import Nginx
+from radserve.server.asgi import listen_on_port, listen_on_socket, serving
+from radserve.server.health_api import health_app
+from radserve.server.metrics import MetricsEndpoint
+from radserve.server.options import ServerOptions
+from radserve.server.status import ServerStatus
+from radserve.torchserve import launch
+from radserve.torchserve.management import Management
+from radserve.torchserve.readiness import Readiness
+from radserve.torchserve.registry import ModelRegistry, ModelVersion
+from radserve.torchserve.verified_models import VerifiedModel
+from radserve.versions.control_api import ControlApi, application
+from radserve.versions.deployment_state import DeploymentStateManager
+from radserve.versions.registration import Registration
+from radserve.versions.rollout_manager import RolloutManager
+from radserve.versions.server_state import StateFolder
+from radserve.versions.torchserve_api import TorchServeApi
+from radserve.versions.unregistration import Unregistration
+from radserve.versions.version_manager import VersionManager
+from radserve.versions.views import Views
+
+
+class Components:
+    """Components of one server, connected and not started."""
+
+    def __init__(
+        self,
+        options: ServerOptions,
+        models: Sequence[VerifiedModel],
+        plan: WorkerPlan,
+        run_directory: RunDirectory,
+        keyring: Keyring | None,
+        state: StateFolder,
+    ) -> None:
+        self.options = options
+        self.models = models
+        self.plan = plan
+        self.run_directory = run_directory
+        self.keyring = keyring
+        self.torchserve_configuration = options.configuration.read_text(encoding="utf-8")
+        self.status = ServerStatus()
+        self.management = Management(run_directory)
+        self.registry = ModelRegistry(_initial_versions(models, state, plan), self.management, run_directory.busy)
+        self.readiness = Readiness(self.registry, options.address, lambda: self.versions.versions_with_traffic)
+        deployment = DeploymentStateManager(self.registry, state, run_directory)
+        self.versions = VersionManager(
+            self.registry,
+            deployment,
+            Registration(
+                self.registry,
+                deployment,
+                self.readiness,
+                store=options.store,
+                source=options.source,
+                scratch=run_directory.folder / "tmp",
+                threads=plan.threads,
+                timeout=options.startup_timeout,
+            ),
+            Unregistration(self.registry, deployment, settle=options.settle, patience=options.drain_timeout),
+            default_workers=plan.workers,
+        )
+        window = TrafficWindow()
+        self.rollouts = RolloutManager(self.versions, window, options.address.url)
+        views = Views(self.versions, self.rollouts, options.address.metrics_url)
+        metrics = MetricsEndpoint(self.status, self.registry, views.share, run_directory.certificate)
+        health = health_app(self.status, views, options.store, metrics, keyring)
+        torchserve_api = TorchServeApi(self.versions, self.management, options.store)
+        control = application(*ControlApi(self.versions, self.rollouts, views).routes(), *torchserve_api.routes())
+        self.traffic = AccessEvents(run_directory.traffic, window.add)
+        self.health = serving(health, listen_on_port(options.address.host, options.health_port, "--health-port"))
+        self.control = serving(control, listen_on_socket(run_directory.control))
+        self.proxy = self._create_proxy()
+
+    def _create_proxy(self) -> Nginx | None:
+        options = self.options
+        if options.proxy is None:
+            return None
+        archives = (options.store / model.entry.file for model in self.models)
+        upstreams = Upstreams(
+            options.address,
+            options.health_port,
+            self.run_directory,
+            max_body=launch.max_size(self.torchserve_configuration, "request"),
+            response_timeout=configuration.response_timeout(archives),
+            drain_timeout=options.drain_timeout,
+        )
+        return Nginx(options.proxy, upstreams)
+
+
+def _initial_versions(models: Sequence[VerifiedModel], state: StateFolder, plan: WorkerPlan) -> list[ModelVersion]:
+    started = datetime.now(UTC).replace(microsecond=0)
+    deployment = state.state.deployment
+    versions = []
+    for model in models:
+        declared = deployment.find(model.entry.name, model.entry.version) if deployment else None
+        workers = declared.workers if declared else None
+        versions.append(ModelVersion(model, workers or plan.workers, started))
+    return versions
