@@ -33,7 +33,7 @@ def test_locks_are_waited_for(tmp_path: Path, waits: int) -> None:
     assert process.returncode == 0, process.stderr
     *updates, install = (tmp_path / "log").read_text().splitlines()
     assert updates == ["update -qq"] * (waits + 1)
-    # apt waits by itself for the lock of dpkg, but not for that of its lists.
+    # apt can wait for the lock of dpkg, but not for that of its lists.
     assert install.startswith("--option DPkg::Lock::Timeout=600 install --yes ")
 
 
