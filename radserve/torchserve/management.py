@@ -9,11 +9,14 @@ from radserve.build.model_store import Entry
 from radserve.host.run_directory import RunDirectory
 
 _CHANGE_TIMEOUT: Final = 180.0
-"""Seconds that a change may take; TorchServe grants each starting worker its startupTimeout."""
+"""Seconds that a change may take; TorchServe unpacks an archive before it responds."""
 
 
 class Management:
-    """Client of the management API on its unix socket; every method raises `httpx.HTTPError` if it fails."""
+    """Client of the management API on its unix socket; every method raises `httpx.HTTPError` if it fails.
+
+    No change is synchronous: TorchServe would hold one of the threads that transfer predictions until it is complete.
+    """
 
     def __init__(self, run_directory: RunDirectory, timeout: float = 5.0) -> None:
         transport = httpx.AsyncHTTPTransport(uds=str(run_directory.management))
@@ -28,12 +31,12 @@ class Management:
 
     async def register(self, entry: Entry) -> None:
         """Register a version without workers."""
-        await self._change("POST", "/models", url=entry.file, initial_workers="0", synchronous="true")
+        await self._change("POST", "/models", url=entry.file, initial_workers="0")
 
     async def scale(self, name: str, version: str, workers: int) -> None:
-        """Set the number of workers and wait until they are ready."""
+        """Set the number of workers; they are ready later, or never, as `describe` shows."""
         count = str(workers)
-        await self._change("PUT", f"/models/{name}/{version}", min_worker=count, max_worker=count, synchronous="true")
+        await self._change("PUT", f"/models/{name}/{version}", min_worker=count, max_worker=count)
 
     async def set_default(self, name: str, version: str) -> None:
         """Make a version the one that answers requests without a version."""

@@ -4,6 +4,7 @@ import asyncio
 import re
 import time
 from collections.abc import Collection, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -23,6 +24,9 @@ Pair = tuple[str, str]
 _SETTLE: Final = 0.5
 """Seconds without activity after which a version counts as idle. A request is neither queued nor in a worker for a
 shorter time, on its way between the two and back to the client."""
+_START_TIMEOUT: Final = 180.0
+"""Seconds until all workers of a version must be ready."""
+_POLL_SECONDS: Final = 0.2
 _LOCKS: Final = Path("/proc/locks")
 _LINE: Final = re.compile(r"\d+: FLOCK +ADVISORY +\w+ +(?P<pid>\d+) +[0-9a-f]+:[0-9a-f]+:(?P<inode>\d+) ")
 """A held lock in the format of proc_locks(5). The line of a waiting process has an arrow after the number."""
@@ -98,30 +102,47 @@ class ModelRegistry:
         await self._management.register(model.entry)
         self._versions[version.pair] = version
         try:
-            # One worker first: if it dies, TorchServe reports the failure once, not after trying every worker.
+            # One worker first: if it dies, TorchServe does not try every worker.
             for count in sorted({1, workers}):
-                await self._management.scale(*version.pair, count)
+                await self._scale(version, count)
             await self.refresh()
-        except BaseException as error:
+        except BaseException:
             await asyncio.shield(self.unregister(version))
-            if isinstance(error, httpx.HTTPStatusError):
-                raise VersionFailedError(
-                    f"{version}: a worker exited before it was ready; the log says why."
-                ) from error
             raise
         return self._versions[version.pair]
 
     async def scale(self, version: ModelVersion, workers: int) -> ModelVersion:
-        """Change the number of workers; raise VersionFailedError if a new one does not become ready."""
+        """Change the number of workers; if a new one does not start, restore it and raise VersionFailedError."""
         try:
-            await self._management.scale(*version.pair, workers)
-        except httpx.HTTPStatusError as error:
-            raise VersionFailedError(
-                f"{version}: not all of {workers} workers became ready; the log says why."
-            ) from error
+            await self._scale(version, workers)
+        except BaseException:
+            # TorchServe would restart the failed worker again and again. It ends the newest workers first.
+            with suppress(httpx.HTTPError):
+                await asyncio.shield(self._management.scale(*version.pair, version.workers))
+            raise
         self._versions[version.pair] = replace(version, workers=workers)
         await self.refresh()
         return self._versions[version.pair]
+
+    async def _scale(self, version: ModelVersion, workers: int) -> None:
+        """Change the number of workers and wait until all are ready; raise VersionFailedError if one exits before."""
+        try:
+            await self._management.scale(*version.pair, workers)
+        except httpx.HTTPStatusError as error:
+            raise VersionFailedError(f"{version}: TorchServe does not start {workers} workers ({error}).") from error
+        deadline = time.monotonic() + _START_TIMEOUT
+        pids: dict[str, int] = {}
+        while time.monotonic() < deadline:
+            items = (await self._management.describe(*version.pair))["workers"]
+            waiting = {item["id"]: int(item["pid"]) for item in items if item["status"] != "READY"}
+            if not waiting and len(items) == workers:
+                return
+            # A process id is negative until the process runs, and again after it has exited.
+            if any(pids.get(key, -1) not in (-1, pid) for key, pid in waiting.items()):
+                raise VersionFailedError(f"{version}: a worker exited before it was ready; the log says why.")
+            pids |= waiting
+            await asyncio.sleep(_POLL_SECONDS)
+        raise VersionFailedError(f"{version}: not all of {workers} workers are ready after {_START_TIMEOUT:g} s.")
 
     async def make_default(self, version: ModelVersion) -> None:
         """Make a version the one that answers requests without a version."""
@@ -145,7 +166,7 @@ class ModelRegistry:
         return False
 
     async def align(self) -> None:
-        """Scale each version to its configured number of workers, as needed after a start."""
+        """Give each version its configured number of workers, as needed after a start; they may still be starting."""
         for version in self:
             model = await self._management.describe(*version.pair)
             if int(model["minWorkers"]) != version.workers:

@@ -49,6 +49,10 @@ class Behavior:
         HTTP status instead of the usual one: of the management API, of changing workers, of predictions.
     ready
         Workers that are READY at most, for each version; None for all.
+    dying
+        Workers exit while they start, and are started again.
+    synchronous
+        Synchronous requests of the management API so far; TorchServe would have blocked predictions.
     pending
         Requests waiting in the queue of each version.
     prediction
@@ -63,6 +67,8 @@ class Behavior:
     scale_status: int | None = None
     prediction_status: int | None = None
     ready: int | None = None
+    dying: bool = False
+    synchronous: int = 0
     pending: int = 0
     prediction: dict[str, Any] = field(default_factory=dict)
     metrics: str = ""
@@ -121,6 +127,7 @@ class FakeTorchServe:
     def _management(self, path: str, handler: Callable[[Request], Response], method: str) -> Route:
         async def answer(request: Request) -> Response:
             self.requests.append((request.method, request.url.path, dict(request.query_params)))
+            self.behavior.synchronous += request.query_params.get("synchronous") == "true"
             await asyncio.sleep(self.behavior.delay)
             if self.behavior.status is not None:
                 return _problem(self.behavior.status, "InternalServerException", "fake failure")
@@ -160,13 +167,14 @@ class FakeTorchServe:
             return _unknown(pair)
         model, behavior = self.models[pair], self.behavior
         ready = model.workers if behavior.ready is None else min(behavior.ready, model.workers)
+        ready = 0 if behavior.dying else ready
         workers = [
             {
                 "id": str(9000 + number),
                 "startTime": "2026-01-01T00:00:00.000Z",
                 "status": "READY" if number < ready else "UNLOADING",
                 "memoryUsage": 0,
-                "pid": os.getpid(),
+                "pid": len(self.requests) if behavior.dying else os.getpid(),
                 "gpu": False,
                 "gpuUsage": "N/A",
             }
@@ -194,8 +202,8 @@ class FakeTorchServe:
         if self.behavior.scale_status is not None:
             message = f"Failed to start workers for model {pair[0]} version: {pair[1]}"
             return _problem(self.behavior.scale_status, "InternalServerException", message)
-        self.models[pair].workers = workers = int(request.query_params["min_worker"])
-        return _status(f"Workers scaled to {workers} for model: {pair[0]}, version: {pair[1]}")
+        self.models[pair].workers = int(request.query_params["min_worker"])
+        return JSONResponse({"status": "Processing worker updates..."}, 202)
 
     def _set_default(self, request: Request) -> Response:
         pair = self._pair(request)

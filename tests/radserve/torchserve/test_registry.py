@@ -122,6 +122,50 @@ def test_scale_changes_the_number_of_workers(use: Use, torchserve: Running) -> N
     use(steps)
 
 
+def test_workers_that_start_slowly_are_awaited_without_a_synchronous_request(
+    use: Use, torchserve: Running, store: Path
+) -> None:
+    async def steps(registry: ModelRegistry) -> None:
+        torchserve.behavior.ready = 0
+        registering = asyncio.create_task(registry.register(verified(store, "2.0.0"), 2))
+        await asyncio.sleep(0.5)
+        assert not registering.done()
+        torchserve.behavior.ready = None
+        version = await registering
+        assert version.ready == 2
+        await registry.scale(version, 1)
+        assert torchserve.behavior.synchronous == 0
+
+    use(steps)
+
+
+def test_a_worker_that_exits_ends_registration_and_scaling(use: Use, torchserve: Running, store: Path) -> None:
+    async def steps(registry: ModelRegistry) -> None:
+        torchserve.behavior.dying = True
+        with pytest.raises(VersionFailedError, match=r"brightness 2\.0\.0: a worker exited before it was ready"):
+            await registry.register(verified(store, "2.0.0"), 1)
+        assert list(torchserve.models) == [("brightness", "1.0.0")]
+        with pytest.raises(VersionFailedError, match="a worker exited"):
+            await registry.scale(only(registry), 3)
+        assert torchserve.models["brightness", "1.0.0"].workers == 1
+
+    use(steps)
+
+
+def test_workers_that_never_become_ready_end_registration(
+    use: Use, torchserve: Running, store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("radserve.torchserve.registry._START_TIMEOUT", 0.3)
+
+    async def steps(registry: ModelRegistry) -> None:
+        torchserve.behavior.ready = 0
+        with pytest.raises(VersionFailedError, match="not all of 1 workers are ready after"):
+            await registry.register(verified(store, "2.0.0"), 1)
+        assert list(torchserve.models) == [("brightness", "1.0.0")]
+
+    use(steps)
+
+
 def test_make_default_and_unregister_change_torchserve(use: Use, torchserve: Running, store: Path) -> None:
     async def steps(registry: ModelRegistry) -> None:
         old = only(registry)

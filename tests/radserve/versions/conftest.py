@@ -160,6 +160,7 @@ def fast(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("radserve.versions.rollout._POLL_SECONDS", 0.02)
     monkeypatch.setattr("radserve.versions.rollout._MAX_MISSING_SECONDS", 0.1)
     monkeypatch.setattr("radserve.torchserve.registry._SETTLE", 0.05)
+    monkeypatch.setattr("radserve.torchserve.registry._START_TIMEOUT", 2.0)
 
 
 @pytest.fixture

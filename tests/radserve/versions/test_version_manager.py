@@ -70,7 +70,7 @@ async def test_a_version_cannot_be_registered_twice_or_while_it_is_being_unregis
     ("behavior", "message"),
     [
         ({"scale_status": 500}, "worker"),
-        ({"ready": 0}, "no worker is ready"),
+        ({"ready": 0}, "not all of 1 workers are ready"),
         ({"prediction": {"label": "dark"}}, "label"),
         ({"prediction_status": 500}, "500"),
     ],
