@@ -28,8 +28,7 @@ from training.settings import Settings, Space
 from training.trackers import Tracker
 
 BEST: Final = "training.yaml"
-_WARM_UP: Final = 3
-"""Epochs before a trial may be pruned, and trials before the first pruning."""
+_WARM_UP: Final = 3  # epochs before a trial may be pruned, and trials before the first pruning
 _ATTEMPTS: Final = 6
 _log = logging.getLogger(__name__)
 

@@ -15,8 +15,7 @@ from radserve.errors import WeightsImportError
 from radserve.files import write_atomically
 from training import recipe_files, weights
 
-ORIGINAL: Final = "original.yaml"
-"""Recipe keys with the values of the original system."""
+ORIGINAL: Final = "original.yaml"  # recipe keys with the values of the original system
 _COMMENT: Final = "# Weights imported by `radserve import {name} --install`; nothing here was measured on them.\n"
 _CARD: Final = """\
 # {name} {version}: imported weights

@@ -19,8 +19,7 @@ from radserve.build.model_store import Entry, sha256
 from radserve.errors import ArchiveError, BuildError
 
 MANIFEST: Final = "MAR-INF/MANIFEST.json"
-_EPOCH: Final = (1980, 1, 1, 0, 0, 0)
-"""Time of every file in an archive: the earliest that a zip can store."""
+_EPOCH: Final = (1980, 1, 1, 0, 0, 0)  # time of every file in an archive: the earliest that a zip can store
 _REQUIRED: Final = (
     MANIFEST,
     "archive.yaml",

@@ -18,10 +18,8 @@ if TYPE_CHECKING:
     from radserve.client.control import Control
 
 _POLL_SECONDS: Final = 1.0
-_PATIENCE_SECONDS: Final = 180.0
-"""A server that was killed has restarted by then, with all its models."""
-_START_TOLERANCE_SECONDS: Final = 1.0
-"""By how much the start of one rollout may differ before and after a restart."""
+_PATIENCE_SECONDS: Final = 180.0  # a server that was killed has restarted by then, with all its models
+_START_TOLERANCE_SECONDS: Final = 1.0  # by how much the start of one rollout may differ before and after a restart
 
 
 def follow(control: Control, status: RolloutStatus, progress: ProgressLog) -> RolloutStatus:

@@ -22,8 +22,7 @@ from radserve.client.api import Api
 from radserve.client.concurrency import ordered
 from radserve.errors import InvalidCallError, InvalidResponseError, ProblemError, ResponseTimeoutError
 
-_CONCERNS_ALL: Final = frozenset({401, 403, 404, 405})
-"""Statuses that every other image would get, too."""
+_CONCERNS_ALL: Final = frozenset({401, 403, 404, 405})  # statuses that every other image would get, too
 _INTERRUPTED: Final = 130
 
 

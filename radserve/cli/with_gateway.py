@@ -24,10 +24,8 @@ from radserve.host.process import die_with_parent
 
 logger = logging.getLogger("radserve.cli.with_gateway")
 
-GATEWAY_DIED: Final = 7
-"""Exit code if the gateway exited on its own and the server stopped without an error."""
-_GRACE: Final = 10.0
-"""Seconds for the gateway to finish its requests."""
+GATEWAY_DIED: Final = 7  # exit code if the gateway exited on its own and the server stopped without an error
+_GRACE: Final = 10.0  # seconds for the gateway to finish its requests
 _FLAG: Final = "--with-front"
 _PREFIX: Final = "RADSERVE_GATEWAY_"
 

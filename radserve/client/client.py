@@ -31,8 +31,7 @@ _JSON: Final = "application/json"
 _BINARY: Final = "application/octet-stream"
 _SEGMENT: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _MAX_IMAGES: Final = 64
-_MAX_BYTES: Final = 32 * 1024 * 1024
-"""Default limits of a server for one request (`handlers.request_body.BodyLimits`)."""
+_MAX_BYTES: Final = 32 * 1024 * 1024  # default limits of a server for one request (`handlers.request_body.BodyLimits`)
 
 
 @dataclass(frozen=True)

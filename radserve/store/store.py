@@ -23,8 +23,7 @@ from radserve.store.signature import KeyRing, KeySource
 # stamina logs every retry. Without logging configuration, Python would print these lines among the command's output.
 logging.getLogger("stamina").addHandler(logging.NullHandler())
 
-_WRITE_ATTEMPTS: Final = 20
-"""Attempts to write the index; each failure means that another process wrote it."""
+_WRITE_ATTEMPTS: Final = 20  # attempts to write the index; each failure means that another process wrote it
 _RECENT: Final = timedelta(hours=1)
 """Garbage collection leaves a blob of this age alone; a push stores an older one again, which renews its age."""
 

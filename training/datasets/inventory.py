@@ -22,8 +22,7 @@ _SIDE: Final = 128
 _GAP: Final = 6
 _HEAD: Final = 20
 _OUTLINE: Final = (230, 159, 0)
-_MAX_ROWS: Final = 5
-"""Rows per kind in the table; the rest is summarised."""
+_MAX_ROWS: Final = 5  # rows per kind in the table; the rest is summarised
 
 
 def table(description: Description, max_problems: int = 20) -> Group:

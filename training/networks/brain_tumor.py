@@ -9,8 +9,7 @@ from torch.nn.functional import adaptive_avg_pool2d, max_pool2d
 
 from training.networks.classifier import Classifier
 
-WIDTH: Final = 512
-"""Width of a token inside the attention."""
+WIDTH: Final = 512  # width of a token inside the attention
 
 
 class _Trunk(Classifier):

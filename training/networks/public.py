@@ -7,10 +7,8 @@ from torch import nn
 
 from training.networks.classifier import Classifier
 
-FILTERS: Final = 32
-"""Channels of the first level; they double at each level below."""
-UNET_DROPOUT: Final = 0.0197
-"""Result of the original system's hyperparameter search."""
+FILTERS: Final = 32  # channels of the first level; they double at each level below
+UNET_DROPOUT: Final = 0.0197  # result of the original system's hyperparameter search
 
 
 class BrainTumorVgg16(Classifier):
@@ -58,8 +56,7 @@ class ChestXrayResnet50(Classifier):
 class _Unet(nn.Module):
     """A network of MONAI for images whose height and width are multiples of 16."""
 
-    WRAPPED = "model."
-    """Prefix of MONAI's own keys, which are those of the original system's checkpoints."""
+    WRAPPED = "model."  # prefix of MONAI's own keys, which are those of the original system's checkpoints
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
