@@ -20,10 +20,7 @@ State = dict[str, torch.Tensor]
 
 
 def read(path: Path) -> State:
-    """Read the weights from a file written by `torch.save`, without executing anything in it.
-
-    Raises WeightsImportError if it contains anything but tensors and plain values, or no weights.
-    """
+    """Read weights written by `torch.save` without executing anything; WeightsImportError if there is more."""
     _require(path)
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)

@@ -23,11 +23,7 @@ _START_TOLERANCE_SECONDS: Final = 1.0  # by how much the start of one rollout ma
 
 
 def follow(control: Control, status: RolloutStatus, progress: ProgressLog) -> RolloutStatus:
-    """Poll a rollout until it is done, and report its progress.
-
-    Raises UnreachableError if the server stays unavailable, RejectedRequestError if it no longer knows the rollout,
-    and InvalidResponseError if another rollout has replaced it.
-    """
+    """Poll a rollout until it is done; raises ClientError if the server stays unavailable or runs another rollout."""
     first = status
     while True:
         progress.update(status)

@@ -47,10 +47,7 @@ class Addresses:
 
 
 def addresses(arguments: Sequence[str], environment: Mapping[str, str]) -> Addresses:
-    """Derive the addresses from the server's options and the gateway's environment variables.
-
-    Raises ServeError if the options publish the server through nginx: then the gateway must be behind nginx too.
-    """
+    """Derive the addresses; ServeError if the server is behind nginx, where the gateway must be too."""
     options = _parse(arguments)
     local = ports.parse_address(options["host"]).is_loopback
     if options["front"] or options["certificate"] or options["plain_http"] or not local:

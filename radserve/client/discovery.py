@@ -55,7 +55,6 @@ def actor() -> str:
 
 
 def _is_own(path: Path) -> bool:
-    """Return whether a path is a socket in a folder of this user."""
     try:
         return path.parent.lstat().st_uid == os.geteuid() and stat.S_ISSOCK(path.lstat().st_mode)
     except OSError:

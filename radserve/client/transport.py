@@ -74,7 +74,6 @@ def _authorization(key: str | None) -> dict[str, str]:
 
 
 def _trust(cacert: Path) -> ssl.SSLContext:
-    """Trust only the certificates of a file."""
     try:
         return ssl.create_default_context(cafile=str(cacert))
     except OSError as error:  # includes ssl.SSLError

@@ -110,10 +110,7 @@ class Storage(ABC):
             return None
 
     def write_index(self, data: bytes, version: UpdateVersion | None) -> None:
-        """Replace the index if it still has this version (None: if it does not exist).
-
-        Raises IndexConflictError if another process changed it.
-        """
+        """Replace the index if it still has this version (None: it does not exist), else raise IndexConflictError."""
         import obstore
 
         attributes = {"Content-Type": "application/json", "Cache-Control": "no-cache"}

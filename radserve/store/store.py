@@ -120,24 +120,12 @@ class Store:
         progress: Progress | None = None,
         *,
         accept_older: bool = False,
-    ) -> Entry:
+    ) -> Transfer:
         """Download an archive into a model store unless it is there; without a version, the newest.
 
         `accept_older` accepts an index that is older than the last one this model store used. If the archive is
         unknown, cannot be fetched or is not intact, nothing has its file name.
         """
-        return self.fetch(name, version, target, progress, accept_older=accept_older).archive
-
-    def fetch(
-        self,
-        name: str,
-        version: str | None,
-        target: Path,
-        progress: Progress | None = None,
-        *,
-        accept_older: bool = False,
-    ) -> Transfer:
-        """Like `pull`, but also return whether the archive was downloaded."""
         snapshot = self.snapshot()
         archive = snapshot.catalog.require(name, version, self.name)
         try:
@@ -160,7 +148,7 @@ class Store:
                 model_stores.write(target, Index(archives=kept))
         except OSError as error:
             raise StoreError(f"{error.filename or target}: {error.strerror}.") from error
-        return tuple(self.pull(item.name, item.version, target) for item in entries)
+        return tuple(self.pull(item.name, item.version, target).archive for item in entries)
 
     def push(self, entry: Entry, model_store: Path, progress: Progress | None = None) -> Transfer:
         """Publish an archive of a model store; a published version never changes.
