@@ -77,7 +77,7 @@ def seal(payload: bytes, signer: CryptoSigner | None) -> bytes:
 
 
 def unseal(data: bytes, trusted: tuple[SSlibKey, ...], source: str) -> VerifiedPayload:
-    """Return the payload of an envelope; StoreError if it is none, or no trusted key, if there are any, signed it."""
+    """Return the payload of an envelope; if any key is trusted, one must have signed it. Raises StoreError."""
     from securesystemslib.dsse import Envelope
 
     try:
