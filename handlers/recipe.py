@@ -7,6 +7,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from handlers.errors import RecipeError
+from handlers.validation import describe
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$", max_length=64)]
 Version = Annotated[str, Field(pattern=r"^\d+\.\d+(\.\d+)?$")]
@@ -43,7 +44,7 @@ class Input(_Section):
     def _check(self) -> Self:
         for key, values in (("mean", self.mean), ("std", self.std)):
             if len(values) != self.channels:
-                raise ValueError(f"{key} has {len(values)} values, channels is {self.channels}")
+                raise ValueError(f"{key} has value {list(values)}; channels is {self.channels}, so it needs as many")
         if self.frame is not None and (self.frame[0] < self.height or self.frame[1] < self.width):
             raise ValueError(
                 f"frame has value {list(self.frame)}, smaller than the {self.height} x {self.width} cropped from it"
@@ -167,23 +168,3 @@ def parse(data: Any, source: str) -> Recipe:
         return Recipe.model_validate(data)
     except ValidationError as error:
         raise RecipeError(f"{source}: {describe(error)}") from error
-
-
-def describe(error: ValidationError) -> str:
-    """Describe every problem of a document with its key and value."""
-    return "; ".join(_problem(item) for item in error.errors(include_url=False))
-
-
-def _problem(item: Any) -> str:
-    key = ".".join(str(part) for part in item["loc"]) or "recipe"
-    value = item["input"]
-    if item["type"] == "missing":
-        return f"key '{key}' is missing"
-    if item["type"] == "extra_forbidden":
-        return f"unknown key '{key}' (its value is {_short(value)})"
-    return f"key '{key}' has value {_short(value)}: {item['msg']}"
-
-
-def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 80 and not isinstance(value, dict) else text[:77] + "..."

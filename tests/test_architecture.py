@@ -19,7 +19,7 @@ MAY_IMPORT: Final = {
     "radserve.errors": ("handlers",),
     "radserve.files": (),
     "radserve.logging": (),
-    "radserve.validation": (),
+    "radserve.validation": ("handlers",),
     "radserve.schema": ("radserve.errors", "radserve.validation"),
     "radserve.client": ("radserve.schema", *BASE),
     "radserve.host": BASE,

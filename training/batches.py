@@ -1,11 +1,12 @@
 """Batches of normalised images; augmented ones depend only on seed, epoch and position."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch.nn.functional import one_hot
-from torch.utils.data import BatchSampler, DataLoader, Dataset, Sampler, SequentialSampler
+from torch.utils.data import DataLoader, Dataset, Sampler, TensorDataset
 
 from handlers import preprocess
 from handlers.recipe import Input
@@ -95,20 +96,6 @@ class Augmented(Dataset[Batch]):
         return normalise(values, self._spec), targets
 
 
-class Plain(Dataset[Batch]):
-    """Batches of images preprocessed as by the server."""
-
-    def __init__(self, images: Images, spec: Input, labels: int) -> None:
-        self._images, self._spec, self._labels = images, spec, labels
-
-    def __getitem__(self, indices: Sequence[int]) -> Batch:
-        images = self._images
-        values = normalise(images.pixels[indices].float() / 255, self._spec)
-        if images.masks is not None:
-            return values, images.masks[indices].float()
-        return values, one_hot(images.targets[indices], self._labels).float()
-
-
 def normalise(values: torch.Tensor, spec: Input) -> torch.Tensor:
     """Normalise a batch in [0, 1] like the server."""
     normalised = preprocess.normalise(values.numpy(), spec)
@@ -116,10 +103,7 @@ def normalise(values: torch.Tensor, spec: Input) -> torch.Tensor:
 
 
 def training(images: Images, spec: Input, labels: int, settings: Settings) -> DataLoader[Batch]:
-    """Load the augmented batches of an epoch.
-
-    Classes are balanced by the loss in a classification, and by the selection of images in a segmentation.
-    """
+    """Load the augmented batches of an epoch; only those of a segmentation are balanced, others by the loss."""
     even = images.masks is not None
     plan = SamplingPlan(images.targets, settings.batch, settings.seed, steps=settings.steps, even=even)
     return DataLoader(Augmented(images, spec, labels, settings.augmentation), sampler=plan, batch_size=None)
@@ -127,5 +111,10 @@ def training(images: Images, spec: Input, labels: int, settings: Settings) -> Da
 
 def plain(images: Images, spec: Input, labels: int, batch: int = 128) -> DataLoader[Batch]:
     """Load every image once, in order, without augmentation."""
-    sampler = BatchSampler(SequentialSampler(images), batch, drop_last=False)
-    return DataLoader(Plain(images, spec, labels), sampler=sampler, batch_size=None)
+    truth = one_hot(images.targets, labels) if images.masks is None else images.masks
+
+    def collate(items: list[Batch]) -> Batch:
+        values, targets = (torch.stack(part).float() for part in zip(*items, strict=True))
+        return normalise(values / 255, spec), targets
+
+    return DataLoader[Any](TensorDataset(images.pixels, truth), batch, collate_fn=collate)

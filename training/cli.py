@@ -1,7 +1,4 @@
-"""Commands `radserve train`, `tune`, `evaluate` and `data`.
-
-Torch is imported when a command runs, not for `--help`.
-"""
+"""Commands `radserve train`, `tune`, `evaluate` and `data`. Torch is imported when a command runs, not for `--help`."""
 
 import logging
 import shlex

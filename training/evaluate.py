@@ -39,22 +39,16 @@ class MeasuredData:
 
 @dataclass(frozen=True)
 class Options:
-    """Options of an evaluation.
+    """Options of an evaluation."""
 
-    The part `validation` was not used for training; `all` is for data sets that were not used at all.
-    """
-
-    part: Part = "validation"
+    part: Part = "validation"  # not used for training; `all` is for data sets that were not used at all
     weights: Path | None = None  # to measure instead of those of the model; their SHA-256 is not checked
     overrides: Sequence[str] = ()  # `key=value` that replace settings of `training.yaml`
     command: str = "called from Python"  # for `metrics.json`
 
 
 def evaluate(folder: Path, data: Path, out: Path, options: Options) -> dict[str, Any]:
-    """Measure a model's weights; writes `metrics.json`, `CARD.md` and plots to `out`, and returns the metrics.
-
-    Raises `RunError` if the validation side differs from that of the training.
-    """
+    """Measure weights and write metrics, card and plots; `RunError` if the split differs from that of the training."""
     recipe = recipes.load(folder / "archive.yaml")
     config = settings.load(folder / "training.yaml", options.overrides)
     recipe, network = _network(recipe, folder, options)
@@ -130,10 +124,7 @@ def write(metrics: dict[str, Any], recipe: Recipe, evaluation: Evaluation, out: 
 
 
 def install_report(out: Path, folder: Path) -> None:
-    """Copy metrics and card of an evaluation into the model's folder.
-
-    Raises `RunError` if they do not describe the model's own weights on the validation side.
-    """
+    """Copy metrics and card to the model's folder; `RunError` unless they are of its weights and validation side."""
     recipe = recipes.load(folder / "archive.yaml")
     measured = report.load(out / "metrics.json")
     if measured.part != "validation" or measured.model.weights_sha256 != recipe.weights.sha256:

@@ -10,13 +10,7 @@ from typing import Final, Literal
 import lightning
 import torch
 import yaml
-from lightning.pytorch.callbacks import (
-    Callback,
-    EarlyStopping,
-    EMAWeightAveraging,
-    ModelCheckpoint,
-    TQDMProgressBar,
-)
+from lightning.pytorch.callbacks import Callback, EarlyStopping, EMAWeightAveraging, ModelCheckpoint, TQDMProgressBar
 
 from handlers.recipe import Recipe
 from training import batches, lightning_modules, trackers, weights

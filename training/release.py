@@ -40,8 +40,9 @@ def release(recipe: Recipe, settings: Settings, data: TrainingData, out: Path, c
     network, epoch = _best_network(recipe, out)
     offset = evaluator.bias_offset(_logits(network, recipe, data), validation)
     if offset:
+        *_, head = (layer for layer in network.modules() if isinstance(layer, nn.Linear))
         with torch.no_grad():
-            network.head.bias[-1] += offset  # type: ignore[union-attr, index, operator]
+            head.bias[-1] += offset
     file = out / recipe.weights.file
     # The weights of a demonstration are not shipped, so its recipe keeps the command that creates them.
     source = {"source": recipe.weights.source} if settings.demonstration else {}

@@ -28,10 +28,8 @@ from training import datasets, settings
 from training.datasets import pixels
 from training.errors import DataError
 
-COMPONENTS: Final = 24
-"""Enough for lungs, heart and ribs; far too few to reproduce a single image."""
-_MIN_IMAGES: Final = 10 * COMPONENTS
-"""Number of images from which on none is recognisable."""
+COMPONENTS: Final = 24  # enough for lungs, heart and ribs; far too few to reproduce a single image
+_MIN_IMAGES: Final = 10 * COMPONENTS  # number of images from which on none is recognisable
 
 _log = logging.getLogger(__name__)
 

@@ -34,10 +34,7 @@ class Options:
 
 
 def train(folder: Path, data: Path, out: Path, options: Options | None = None) -> Recipe:
-    """Train, calibrate and measure a model, which has `archive.yaml` and `training.yaml` in its folder.
-
-    Returns the recipe that was written to the result folder `out`.
-    """
+    """Train, calibrate and measure the model of a folder; return the recipe that is written to `out`."""
     options = options or Options()
     recipe = recipes.load(folder / "archive.yaml")
     config = settings.load(folder / SETTINGS, options.overrides)

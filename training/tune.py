@@ -28,8 +28,7 @@ from training.settings import Settings, Space
 from training.trackers import Tracker
 
 BEST: Final = "training.yaml"
-_WARM_UP: Final = 3
-"""Epochs before a trial may be pruned, and trials before the first pruning."""
+_WARM_UP: Final = 3  # epochs before a trial may be pruned, and trials before the first pruning
 _ATTEMPTS: Final = 6
 _log = logging.getLogger(__name__)
 
@@ -47,10 +46,7 @@ class Options:
 
 
 def tune(folder: Path, data: Path, out: Path, options: Options) -> optuna.Study:
-    """Run trials; writes `training.yaml` with the best settings, and plots, to `out`.
-
-    The search space is the key `tune` of `training.yaml` in the model's folder.
-    """
+    """Run trials over the key `tune` of `training.yaml`; writes the best settings, and plots, to `out`."""
     recipe = recipes.load(folder / "archive.yaml")
     config = settings.load(folder / BEST, options.overrides)
     if not config.tune:

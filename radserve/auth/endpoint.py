@@ -11,8 +11,7 @@ from radserve.auth.key_check import Keyring, credential
 
 AUTH: Final = Counter("radserve_auth_decisions", "Decisions of /auth, by outcome.", ["outcome"], registry=None)
 """Labels are a few fixed outcomes, never a key, an address or a path."""
-ROLE: Final = "X-Role-Wanted"
-"""Header in which the proxy sends the required role."""
+ROLE: Final = "X-Role-Wanted"  # header in which the proxy sends the required role
 
 
 def route(keyring: Keyring | None) -> Route:

@@ -14,8 +14,7 @@ from radserve.errors import KeysError
 
 logger = logging.getLogger(__name__)
 
-_REFRESH_TIMEOUT: Final = 2.0
-"""Seconds that a request waits for the keys to be read again."""
+_REFRESH_TIMEOUT: Final = 2.0  # seconds that a request waits for the keys to be read again
 
 
 def credential(headers: Mapping[str, str]) -> str:

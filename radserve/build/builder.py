@@ -146,17 +146,9 @@ def _export(source: Source, stage: Path) -> None:
 def predict_sample(folder: Path, recipe: Recipe) -> str:
     """Return the content of the archive's `sample.json`: the prediction of the sample by an unpacked archive."""
     from handlers.classification import Classification
-    from handlers.errors import RequestError
-    from handlers.pipeline import Pipeline
-    from handlers.program import Program
-    from handlers.response import Model
     from handlers.segmentation import Segmentation
 
-    pipeline = Pipeline(recipe, Program(folder / "program.pt2"))
-    (result,) = pipeline([(folder / recipe.sample).read_bytes()])
-    if isinstance(result, RequestError):
-        raise BuildError(f"{recipe.name}: its sample {recipe.sample} is rejected: {result}")
-    # The handler that the archive will run.
     handler = {"classification": Classification, "segmentation": Segmentation}[recipe.task]()
-    handler.recipe, handler.model = recipe, Model(recipe.name, recipe.version, None, recipe.warning)
-    return json.dumps(handler.summary(handler.predict(result).document), indent=2) + "\n"
+    handler.load(folder)
+    (summary,) = handler.predict_sample(folder)
+    return json.dumps(summary, indent=2) + "\n"

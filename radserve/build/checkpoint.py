@@ -11,8 +11,7 @@ from radserve.errors import WeightsImportError
 
 _NESTED: Final = ("state_dict", "model_state_dict", "model")
 """Keys under which training scripts store the weights beside epoch and optimizer."""
-_PARALLEL: Final = "module."
-"""Prefix that `torch.nn.DataParallel` adds to every key."""
+_PARALLEL: Final = "module."  # prefix that `torch.nn.DataParallel` adds to every key
 _LARGEST: Final = torch.finfo(torch.float16).max
 _POSITIONS_TOLERANCE: Final = 1e-3
 """Largest difference of a stored positional encoding: sines of angles up to 400 in single precision."""
@@ -21,10 +20,7 @@ State = dict[str, torch.Tensor]
 
 
 def read(path: Path) -> State:
-    """Read the weights from a file written by `torch.save`, without executing anything in it.
-
-    Raises WeightsImportError if it contains anything but tensors and plain values, or no weights.
-    """
+    """Read weights written by `torch.save` without executing anything; WeightsImportError if there is more."""
     _require(path)
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)

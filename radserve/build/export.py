@@ -16,8 +16,7 @@ _NONDETERMINISTIC: Final = ("stack_trace", "from_node")
 _TOLERANCE: Final = 1e-4
 """Largest difference between exported and eager outputs, relative to the largest output or 1, whichever is larger:
 rounding errors grow with the values that are summed."""
-_BATCHES: Final = (1, 3)
-"""Batch sizes to verify; both differ from the one used for the export."""
+_BATCHES: Final = (1, 3)  # batch sizes to verify; both differ from the one used for the export
 
 
 def export(network: torch.nn.Module, shape: tuple[int, int, int], path: Path) -> None:

@@ -2,7 +2,6 @@
 
 import shutil
 import tempfile
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -15,8 +14,7 @@ from radserve.errors import WeightsImportError
 from radserve.files import write_atomically
 from training import recipe_files, weights
 
-ORIGINAL: Final = "original.yaml"
-"""Recipe keys with the values of the original system."""
+ORIGINAL: Final = "original.yaml"  # recipe keys with the values of the original system
 _COMMENT: Final = "# Weights imported by `radserve import {name} --install`; nothing here was measured on them.\n"
 _CARD: Final = """\
 # {name} {version}: imported weights
@@ -29,19 +27,8 @@ calibrated or chosen with them**: the probabilities are the network's own, the t
 """
 
 
-@dataclass(frozen=True)
-class ImportedWeights:
-    """The recipe for imported weights, and their path."""
-
-    recipe: Recipe
-    weights: Path
-
-
-def convert(recipe: Recipe, source: Path, out: Path) -> ImportedWeights:
-    """Convert a checkpoint of the original system to a safetensors file for the recipe's network.
-
-    Raises WeightsImportError if the checkpoint does not fit, or the folder of `out` does not exist.
-    """
+def convert(recipe: Recipe, source: Path, out: Path) -> Recipe:
+    """Convert a checkpoint to safetensors and return the recipe for it; WeightsImportError if it does not fit."""
     if not out.parent.is_dir():
         raise WeightsImportError(f"{out}: folder {out.parent} does not exist; create it first.")
     state = checkpoint.fit(checkpoint.read(source), model.create(recipe), str(source))
@@ -50,11 +37,11 @@ def convert(recipe: Recipe, source: Path, out: Path) -> ImportedWeights:
         digest = weights.save(state, temporary)
         temporary.replace(out)
     imported = recipe.weights.model_copy(update={"sha256": digest})
-    return ImportedWeights(recipe.model_copy(update={"weights": imported}), out)
+    return recipe.model_copy(update={"weights": imported})
 
 
-def install(folder: Path, source: Path, *, original: bool) -> ImportedWeights:
-    """Install the weights of a checkpoint in a model's folder, with a matching recipe and card.
+def install(folder: Path, source: Path, *, original: bool) -> Recipe:
+    """Install the weights of a checkpoint in a model's folder, with a matching recipe, which is returned, and card.
 
     If the recipe had trained weights, its major version increases, because two models must not share a version. Metrics
     of the previous weights are deleted. `original` applies preprocessing, decision and calibration of `original.yaml`.
@@ -63,7 +50,7 @@ def install(folder: Path, source: Path, *, original: bool) -> ImportedWeights:
     digest = checkpoint.sha256(source)
     recipe = _recipe(previous, source.name, digest, _original(folder) if original else {})
     imported = convert(recipe, source, folder / previous.weights.file)
-    recipe_files.write(imported.recipe, folder / "archive.yaml", _COMMENT.format(name=previous.name))
+    recipe_files.write(imported, folder / "archive.yaml", _COMMENT.format(name=previous.name))
     (folder / "metrics.json").unlink(missing_ok=True)
     shutil.rmtree(folder / "plots", ignore_errors=True)
     card = _CARD.format(

@@ -19,16 +19,8 @@ from radserve.build.model_store import Entry, sha256
 from radserve.errors import ArchiveError, BuildError
 
 MANIFEST: Final = "MAR-INF/MANIFEST.json"
-_EPOCH: Final = (1980, 1, 1, 0, 0, 0)
-"""Time of every file in an archive: the earliest that a zip can store."""
-_REQUIRED: Final = (
-    MANIFEST,
-    "archive.yaml",
-    "model-config.yaml",
-    "program.pt2",
-    "sample.json",
-    "handlers/__init__.py",
-)
+_EPOCH: Final = (1980, 1, 1, 0, 0, 0)  # time of every file in an archive: the earliest that a zip can store
+_REQUIRED: Final = (MANIFEST, "archive.yaml", "model-config.yaml", "program.pt2", "sample.json", "handlers/__init__.py")
 
 
 def pack(folder: Path, recipe: Recipe, target: Path) -> None:
@@ -50,11 +42,7 @@ def pack(folder: Path, recipe: Recipe, target: Path) -> None:
 
 
 def _run_archiver(options: list[str], scratch: Path) -> None:
-    """Run torch-model-archiver in a child process.
-
-    It stages files under a fixed name in the temporary folder and deletes existing ones, so concurrent builds of a
-    model would destroy each other's files. Each build therefore gets a separate temporary folder.
-    """
+    # It deletes what has its fixed name in the temporary folder: concurrent builds of a model need separate ones.
     stage = scratch / "stage"
     stage.mkdir()
     command = [sys.executable, "-m", "model_archiver.model_packaging", *options]
@@ -91,10 +79,7 @@ def _fixed_time(manifest: bytes) -> bytes:
 
 
 def verify(entry: Entry, store: Path) -> Recipe:
-    """Check an archive against its index entry, and its parts against each other; return its recipe.
-
-    Raises ArchiveError if the archive is missing, differs from its entry, or is invalid.
-    """
+    """Check an archive against its entry, and its parts against each other; return its recipe or raise ArchiveError."""
     path = store / entry.file
     rebuild = f"Rebuild it: radserve build {entry.name}."
     if not path.is_file():

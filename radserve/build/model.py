@@ -17,10 +17,7 @@ from training import networks
 
 
 def load(recipe: Recipe, weights: Path) -> torch.nn.Module:
-    """Create the network with its weights, in evaluation mode and single precision.
-
-    Raises BuildError if the weights differ from those that the recipe names, or do not fit the network.
-    """
+    """Create the network in evaluation mode and single precision; BuildError if the weights do not match the recipe."""
     if recipe.weights.sha256 is None:
         raise BuildError(
             f"{weights}: exists, but the recipe has no 'weights.sha256'. Use '--install' of 'radserve train' or "

@@ -14,8 +14,7 @@ from radserve.errors import ArchiveError
 from radserve.files import write_atomically
 
 FILE: Final = "index.json"
-UNTRAINED: Final = "0.0.0"
-"""Version of every archive with placeholder weights; lower than that of any trained model."""
+UNTRAINED: Final = "0.0.0"  # version of every archive with placeholder weights; lower than that of any trained model
 _LOCK: Final = ".index.lock"
 
 

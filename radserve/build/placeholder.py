@@ -27,10 +27,7 @@ deployment. No data was used; nothing was measured, calibrated or chosen.
 
 
 def create(source: Source, folder: Path) -> Recipe:
-    """Create a copy of a model's folder with random weights, and return its recipe, which is marked as untrained.
-
-    Equal recipes get equal weights.
-    """
+    """Create a copy of a model's folder with random weights, equal for equal recipes, and return its marked recipe."""
     recipe = source.recipe
     folder.mkdir()
     for name in ("torchserve.yaml", recipe.sample):

@@ -45,11 +45,7 @@ class Source:
 
 
 def find_sources(archives: Path, names: Iterable[str] = (), *, untrained: bool = False) -> list[Source]:
-    """Read the recipes of the given models, or of all.
-
-    `untrained` gives models that lack weights placeholder weights. Raises RecipeError if a recipe is missing or
-    invalid, and BuildError if there is none, or its name differs from its folder's.
-    """
+    """Read the recipes of the models, or of all; `untrained` gives those that lack weights placeholder weights."""
     selected = list(names) or sorted(path.parent.name for path in archives.glob("*/archive.yaml"))
     if not selected:
         raise BuildError(f"{archives}: contains no recipe (NAME/archive.yaml).")

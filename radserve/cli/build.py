@@ -79,12 +79,12 @@ def import_weights(
         raise typer.BadParameter("--original changes the recipe, so it requires --install.")
     (source,) = find_sources(archives, [name])
     if out is None:
-        done = importer.install(source.folder, checkpoint, original=original)
-        typer.echo(f"{done.weights}  sha256 {done.recipe.weights.sha256}")
-        typer.echo(f"{name} is now version {done.recipe.version}. Build it: radserve build {name}")
+        recipe = importer.install(source.folder, checkpoint, original=original)
+        typer.echo(f"{source.weights}  sha256 {recipe.weights.sha256}")
+        typer.echo(f"{name} is now version {recipe.version}. Build it: radserve build {name}")
     else:
-        done = importer.convert(source.recipe, checkpoint, out)
-        typer.echo(f"{done.weights}  sha256 {done.recipe.weights.sha256}")
+        recipe = importer.convert(source.recipe, checkpoint, out)
+        typer.echo(f"{out}  sha256 {recipe.weights.sha256}")
         typer.echo(
             f"To serve these weights, use --install, or copy the file to {source.weights} and enter its sha256 "
             "in the recipe."

@@ -46,10 +46,7 @@ class Server:
     )
 
     def connect(self) -> Control:
-        """Select the server: by the command line, else by a variable, else the one that runs on this host.
-
-        Raises InvalidCallError or UnreachableError if the selection is ambiguous, or no server runs.
-        """
+        """Select the server by the command line, else by a variable, else the only one on this host."""
         from radserve.client import discovery
         from radserve.client.control import Control
 

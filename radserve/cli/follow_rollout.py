@@ -18,18 +18,12 @@ if TYPE_CHECKING:
     from radserve.client.control import Control
 
 _POLL_SECONDS: Final = 1.0
-_PATIENCE_SECONDS: Final = 180.0
-"""A server that was killed has restarted by then, with all its models."""
-_START_TOLERANCE_SECONDS: Final = 1.0
-"""By how much the start of one rollout may differ before and after a restart."""
+_PATIENCE_SECONDS: Final = 180.0  # a server that was killed has restarted by then, with all its models
+_START_TOLERANCE_SECONDS: Final = 1.0  # by how much the start of one rollout may differ before and after a restart
 
 
 def follow(control: Control, status: RolloutStatus, progress: ProgressLog) -> RolloutStatus:
-    """Poll a rollout until it is done, and report its progress.
-
-    Raises UnreachableError if the server stays unavailable, RejectedRequestError if it no longer knows the rollout,
-    and InvalidResponseError if another rollout has replaced it.
-    """
+    """Poll a rollout until it is done; raises ClientError if the server stays unavailable or runs another rollout."""
     first = status
     while True:
         progress.update(status)

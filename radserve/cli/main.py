@@ -1,7 +1,4 @@
-"""Entry point of the command line.
-
-Each command is imported when it runs, so `radserve predict` starts without the packages that serving or training needs.
-"""
+"""Entry point of the command line; imports a command when it runs, so others do not need its packages."""
 
 import logging
 import sys

@@ -56,7 +56,6 @@ def with_groups(command: Callable[..., None]) -> Callable[..., None]:
 
 
 def _members(group: Any) -> list[inspect.Parameter]:
-    """Return the fields of a dataclass as parameters for Typer."""
     hints = get_type_hints(group, include_extras=True)
     signature = inspect.signature(group)
     members = []

@@ -50,10 +50,7 @@ class Pictures:
                 yield _target(folder, source, kind)
 
     def save(self, client: Client, source: Source, content: bytes, result: Prediction | Segmentation) -> None:
-        """Write the pictures of a result.
-
-        Raises InvalidCallError if the model has no such pictures, or a file cannot be written.
-        """
+        """Write the pictures of a result; InvalidCallError if the model has none, or a file cannot be written."""
         name, version = result.model.name, result.model.version
         if isinstance(result, Prediction):
             if self.masks or self.overlays:

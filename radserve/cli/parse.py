@@ -1,7 +1,4 @@
-"""Parses option values: shares, durations, rates, names and versions.
-
-InvalidCallError names the option, its value and valid values.
-"""
+"""Parses option values: shares, durations, rates, names and versions; InvalidCallError names valid ones."""
 
 import re
 from itertools import pairwise

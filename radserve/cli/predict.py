@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Self
+from typing import Final
 
 import typer
 from rich.console import Console
@@ -22,8 +22,7 @@ from radserve.client.api import Api
 from radserve.client.concurrency import ordered
 from radserve.errors import InvalidCallError, InvalidResponseError, ProblemError, ResponseTimeoutError
 
-_CONCERNS_ALL: Final = frozenset({401, 403, 404, 405})
-"""Statuses that every other image would get, too."""
+_CONCERNS_ALL: Final = frozenset({401, 403, 404, 405})  # statuses that every other image would get, too
 _INTERRUPTED: Final = 130
 
 
@@ -86,7 +85,7 @@ def _run(
     client: Client, options: Options, pictures: Pictures, sources: Sequence[Source], counts: Counter[bool]
 ) -> None:
     report = JsonLines() if options.json else Csv() if options.csv else Table()
-    bar = _Bar(len(sources), shown=len(sources) > 1 and not (report.streams and sys.stdout.isatty()))
+    bar = _bar(len(sources), shown=len(sources) > 1 and not (report.streams and sys.stdout.isatty()))
     warnings: set[str] = set()
     outcomes = ordered(lambda source: _outcome(client, options, pictures, source), sources, options.concurrency)
     try:
@@ -95,14 +94,14 @@ def _run(
                 counts[not isinstance(outcome.result, Problem)] += 1
                 _warn(outcome, warnings, bar)
                 if report.add(outcome):
-                    with bar.hidden():
+                    with _hidden(bar):
                         report.flush()
-                bar.advance()
+                bar.advance(bar.task_ids[0])
     finally:
         report.flush()
 
 
-def _warn(outcome: Outcome, warnings: set[str], bar: "_Bar") -> None:
+def _warn(outcome: Outcome, warnings: set[str], bar: Progress) -> None:
     """Print the warning of a model once."""
     result = outcome.result
     if isinstance(result, Problem) or result.warning is None:
@@ -110,7 +109,7 @@ def _warn(outcome: Outcome, warnings: set[str], bar: "_Bar") -> None:
     text = f"WARNING: {result.model.name} {result.model.version}: {result.warning}"
     if text not in warnings:
         warnings.add(text)
-        with bar.hidden():
+        with _hidden(bar):
             typer.secho(text, err=True, fg="red", bold=True)
 
 
@@ -133,34 +132,21 @@ def _outcome(client: Client, options: Options, pictures: Pictures, source: Sourc
     return Outcome(source.name, result)
 
 
-class _Bar:
-    """Progress bar on standard error, if it is a terminal."""
+def _bar(total: int, *, shown: bool) -> Progress:
+    """Return a progress bar on standard error, if it is a terminal."""
+    console = Console(stderr=True)
+    columns = (*Progress.get_default_columns()[:-1], MofNCompleteColumn(), TimeRemainingColumn())
+    disable = not (shown and console.is_terminal)
+    bar = Progress(
+        *columns, console=console, transient=True, redirect_stdout=False, redirect_stderr=False, disable=disable
+    )
+    bar.add_task("Predicting", total=total)
+    return bar
 
-    def __init__(self, total: int, *, shown: bool) -> None:
-        console = Console(stderr=True)
-        self._progress = Progress(
-            *(*Progress.get_default_columns()[:-1], MofNCompleteColumn(), TimeRemainingColumn()),
-            console=console,
-            transient=True,
-            redirect_stdout=False,
-            redirect_stderr=False,
-            disable=not (shown and console.is_terminal),
-        )
-        self._task = self._progress.add_task("Predicting", total=total)
 
-    def __enter__(self) -> Self:
-        self._progress.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._progress.stop()
-
-    def advance(self) -> None:
-        self._progress.advance(self._task)
-
-    @contextmanager
-    def hidden(self) -> Iterator[None]:
-        """Hide the bar while other output is written."""
-        self._progress.stop()
-        yield
-        self._progress.start()
+@contextmanager
+def _hidden(bar: Progress) -> Iterator[None]:
+    """Hide the bar while other output is written."""
+    bar.stop()
+    yield
+    bar.start()

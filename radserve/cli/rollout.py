@@ -122,7 +122,6 @@ def _reject_start_options(server: Server) -> None:
 
 
 def _run(control: Control, name: str, spec: RolloutSpec | None, *, wait: bool) -> RolloutStatus:
-    """Start a rollout, or find the current one, and watch it."""
     try:
         if spec is None:
             status = control.rollout(name)

@@ -23,10 +23,7 @@ _REQUESTS: Final = 10_000
 
 
 def prepare_store(folder: Path, scratch: Path) -> tuple[Path, str]:
-    """Create a model store from what SageMaker unpacked: one archive, with or without an index.
-
-    Returns a copy in `scratch`, since the unpacked files are not changed, and the name of the model.
-    """
+    """Copy the only archive that SageMaker unpacked to `scratch`, with an index; return both store and model."""
     files = sorted(folder.glob("*.mar"))
     if len(files) != 1:
         names = ", ".join(file.name for file in files) or "none"

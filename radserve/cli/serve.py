@@ -1,7 +1,4 @@
-"""`radserve serve` and `radserve front`: the server, and the proxy as a separate process.
-
-Every option has an environment variable, for containers.
-"""
+"""`radserve serve` and `radserve front`: the server, and the proxy as a separate process; options have variables."""
 
 from __future__ import annotations
 

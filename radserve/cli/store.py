@@ -118,7 +118,7 @@ def pull(
     if all_:
         archives = [(item.name, item.version) for item in opened.entries()]
     transfers: _Transfers = {
-        key: partial(opened.fetch, *key, model_store, accept_older=accept_older) for key in archives
+        key: partial(opened.pull, *key, model_store, accept_older=accept_older) for key in archives
     }
     _run(opened.name, transfers, "pulled", f"already in {model_store}", json=json)
 
@@ -300,7 +300,6 @@ def _progress_bar(title: str) -> Iterator[Progress]:
 
 
 def _select(model_store: Path, names: Sequence[str], *, every: bool) -> list[Entry]:
-    """Return the archives to push; --all skips those without trained weights."""
     archives = _parse(names, every=every)
     index = model_stores.read(model_store)
     if every:
@@ -323,7 +322,6 @@ def _select(model_store: Path, names: Sequence[str], *, every: bool) -> list[Ent
 
 
 def _parse(names: Sequence[str], *, every: bool) -> list[tuple[str, str | None]]:
-    """Split NAME or NAME/VERSION."""
     if bool(names) == every:
         raise typer.BadParameter("specify either archives (NAME or NAME/VERSION) or --all.")
     split = [name.partition("/") for name in names]

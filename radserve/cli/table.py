@@ -18,8 +18,7 @@ _COLUMNS: Final = (
     "Problem",
 )
 """As for `terminal.table`; except for the first two, empty ones are omitted from a page."""
-_MIN_WIDTH: Final = 24
-"""Characters of the columns with sentences."""
+_MIN_WIDTH: Final = 24  # characters of the columns with sentences
 
 
 class Table(Report):

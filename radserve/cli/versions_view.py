@@ -18,8 +18,7 @@ from radserve.schema.rollout import Latency, RolloutStatus, ShadowReport, Traffi
 _STATE_STYLES: Final = {"ready": "green", "degraded": "bold red", "starting": "yellow", "candidate": "yellow"}
 _OUTCOME_STYLES: Final = {True: "green", False: "bold red", None: "yellow"}
 _ACTION_STYLES: Final = {"register": "green", "scale": "yellow", "share": "yellow", "unregister": "red"}
-_SHORT_SHA256: Final = 12
-"""Characters that distinguish archives in a table."""
+_SHORT_SHA256: Final = 12  # characters that distinguish archives in a table
 
 D = TypeVar("D", bound=BaseModel)
 

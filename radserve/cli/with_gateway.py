@@ -24,10 +24,8 @@ from radserve.host.process import die_with_parent
 
 logger = logging.getLogger("radserve.cli.with_gateway")
 
-GATEWAY_DIED: Final = 7
-"""Exit code if the gateway exited on its own and the server stopped without an error."""
-_GRACE: Final = 10.0
-"""Seconds for the gateway to finish its requests."""
+GATEWAY_DIED: Final = 7  # exit code if the gateway exited on its own and the server stopped without an error
+_GRACE: Final = 10.0  # seconds for the gateway to finish its requests
 _FLAG: Final = "--with-front"
 _PREFIX: Final = "RADSERVE_GATEWAY_"
 
@@ -49,10 +47,7 @@ class Addresses:
 
 
 def addresses(arguments: Sequence[str], environment: Mapping[str, str]) -> Addresses:
-    """Derive the addresses from the server's options and the gateway's environment variables.
-
-    Raises ServeError if the options publish the server through nginx: then the gateway must be behind nginx too.
-    """
+    """Derive the addresses; ServeError if the server is behind nginx, where the gateway must be too."""
     options = _parse(arguments)
     local = ports.parse_address(options["host"]).is_loopback
     if options["front"] or options["certificate"] or options["plain_http"] or not local:

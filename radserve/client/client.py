@@ -13,13 +13,13 @@ from typing import Any, Final, Literal, Self
 
 import httpx
 
-from radserve.client import history, response, validation
+from radserve.client import response, validation
 from radserve.client.api import Api, ApiDetector
 from radserve.client.transport import TIMEOUT, Transport, http_client, parse_url
 from radserve.client.validation import RequestedImage
 from radserve.errors import InvalidCallError, InvalidResponseError, RejectedRequestError
 from radserve.schema.explanation import Explanation
-from radserve.schema.history import HistoryEntry
+from radserve.schema.history import HistoryEntry, HistoryPage
 from radserve.schema.prediction import Image, Prediction
 from radserve.schema.problem import RejectedImage
 from radserve.schema.segmentation import Segmentation, Series
@@ -30,9 +30,10 @@ View = Literal["mask", "map", "overlay"]
 _JSON: Final = "application/json"
 _BINARY: Final = "application/octet-stream"
 _SEGMENT: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+_ID_CHARACTERS: Final = frozenset("0123456789abcdef-")
+_PAGE_SIZE: Final = "200"
 _MAX_IMAGES: Final = 64
-_MAX_BYTES: Final = 32 * 1024 * 1024
-"""Default limits of a server for one request (`handlers.request_body.BodyLimits`)."""
+_MAX_BYTES: Final = 32 * 1024 * 1024  # default limits of a server for one request (`handlers.request_body.BodyLimits`)
 
 
 @dataclass(frozen=True)
@@ -216,17 +217,32 @@ class Client:
         """
         self._require_gateway()
         filters = {"model": model, "label": label, "since": since, "until": until, "text": text}
-        return history.find(self._transport, filters)
+        return self._pages({name: _filter(name, value) for name, value in filters.items() if value is not None})
+
+    def _pages(self, query: dict[str, str]) -> Iterator[HistoryEntry]:
+        cursor: str | None = ""
+        while cursor is not None:
+            params = query | {"limit": _PAGE_SIZE} | ({"cursor": cursor} if cursor else {})
+            page = validation.validate(HistoryPage, self._document("GET", "api/results", params=params))
+            yield from page.results
+            cursor = page.next
 
     def result(self, identifier: str) -> HistoryEntry:
         """Return one result from the history of a gateway; raises as `results` does."""
-        self._require_gateway()
-        return history.get(self._transport, identifier)
+        return validation.validate(HistoryEntry, self._document("GET", self._result_path(identifier)))
 
     def delete(self, identifier: str) -> None:
         """Delete one result from the history of a gateway; raises as `results` does."""
+        deleted = self._transport.request("DELETE", self._result_path(identifier), repeat=False)
+        if deleted.status_code != HTTPStatus.NO_CONTENT:
+            response.document(deleted)  # raises for 4xx and 5xx
+            raise InvalidResponseError(f"The gateway answered {deleted.status_code} instead of 204; check the URL.")
+
+    def _result_path(self, identifier: str) -> str:
         self._require_gateway()
-        history.delete(self._transport, identifier)
+        if not identifier or not set(identifier) <= _ID_CHARACTERS:
+            raise InvalidCallError(f"id has value {identifier!r}; use the `id` of a prediction or history entry.")
+        return f"api/results/{identifier}"
 
     def ready(self, health_url: str | None = None) -> Readiness:
         """Return whether requests would be answered; not repeated.
@@ -266,8 +282,10 @@ class Client:
         return image
 
     def _post(self, path: str, content: bytes, media_type: str = _BINARY) -> Any:
-        headers = {"Content-Type": media_type}
-        return response.document(self._transport.request("POST", path, content=content, headers=headers))
+        return self._document("POST", path, content=content, headers={"Content-Type": media_type})
+
+    def _document(self, method: str, path: str, **options: Any) -> Any:
+        return response.document(self._transport.request(method, path, **options))
 
     def _post_instances(self, path: str, images: list[bytes]) -> Any:
         instances = [{"b64": base64.b64encode(image).decode()} for image in images]
@@ -285,6 +303,14 @@ def _batches(images: Iterable[bytes]) -> Iterator[list[bytes]]:
         size += len(image)
     if batch:
         yield batch
+
+
+def _filter(name: str, value: str | datetime) -> str:
+    if isinstance(value, str):
+        return value
+    if value.tzinfo is None:
+        raise InvalidCallError(f"{name} has value {value}, which has no time zone.")
+    return value.isoformat()
 
 
 def _sha256(image: bytes) -> str:

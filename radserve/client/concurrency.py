@@ -10,8 +10,7 @@ from typing import Final, TypeVar
 T = TypeVar("T")
 R = TypeVar("R")
 
-_LOOKAHEAD: Final = 4
-"""Results per thread that may wait for a slower one before them."""
+_LOOKAHEAD: Final = 4  # results per thread that may wait for a slower one before them
 
 
 def ordered(function: Callable[[T], R], items: Iterable[T], threads: int) -> Generator[R]:

@@ -17,8 +17,7 @@ from radserve.schema.deployment import Change, Deployment, DeploymentDiff
 from radserve.schema.rollout import RolloutSpec, RolloutStatus
 from radserve.validation import describe
 
-_CHANGE_TIMEOUT: Final = 900.0
-"""Seconds: a change may download and verify an archive and start workers."""
+_CHANGE_TIMEOUT: Final = 900.0  # seconds: a change may download and verify an archive and start workers
 _READ_TIMEOUT: Final = 60.0
 _RETRIES: Final = 2
 _NO_CONTROL_API: Final = "No control API here; use the management port of the proxy in --url (8444 by default)."

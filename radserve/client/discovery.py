@@ -10,10 +10,8 @@ from typing import Final
 
 from radserve.errors import InvalidCallError, UnreachableError
 
-SOCKET: Final = "control.sock"
-"""File name in the run directory of a server."""
-_PATTERN: Final = f"radserve-*/{SOCKET}"
-"""Below the folder for temporary files; see `radserve.host.run_directory`."""
+SOCKET: Final = "control.sock"  # file name in the run directory of a server
+_PATTERN: Final = f"radserve-*/{SOCKET}"  # below the folder for temporary files; see `radserve.host.run_directory`
 _TIMEOUT: Final = 2.0
 
 
@@ -57,7 +55,6 @@ def actor() -> str:
 
 
 def _is_own(path: Path) -> bool:
-    """Return whether a path is a socket in a folder of this user."""
     try:
         return path.parent.lstat().st_uid == os.geteuid() and stat.S_ISSOCK(path.lstat().st_mode)
     except OSError:

@@ -10,8 +10,7 @@ import stamina
 
 STATUSES: Final = frozenset({429, 502, 503})
 """Transient statuses: too many requests, no server behind the proxy, no free worker."""
-MAX_RETRY_AFTER: Final = 60.0
-"""Longest Retry-After in seconds that is waited for."""
+MAX_RETRY_AFTER: Final = 60.0  # longest Retry-After in seconds that is waited for
 
 
 class _TransientStatusError(Exception):

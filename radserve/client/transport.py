@@ -10,8 +10,7 @@ from radserve.client import response, retry
 from radserve.client.response import INFERENCE, Advice
 from radserve.errors import InvalidCallError
 
-TIMEOUT: Final = httpx.Timeout(connect=5.0, read=60.0, write=60.0, pool=60.0)
-"""Default timeouts in seconds."""
+TIMEOUT: Final = httpx.Timeout(connect=5.0, read=60.0, write=60.0, pool=60.0)  # default timeouts in seconds
 
 _LOOPBACK: Final = ("127.0.0.1", "::1", "localhost")
 
@@ -75,7 +74,6 @@ def _authorization(key: str | None) -> dict[str, str]:
 
 
 def _trust(cacert: Path) -> ssl.SSLContext:
-    """Trust only the certificates of a file."""
     try:
         return ssl.create_default_context(cafile=str(cacert))
     except OSError as error:  # includes ssl.SSLError

@@ -73,7 +73,6 @@ R = TypeVar("R", Prediction, Segmentation, Explanation, Prediction | Segmentatio
 
 
 def _matching(item: R, request: RequestedImage) -> R:
-    """Return the result if it belongs to the request."""
     model = item.model
     if model.name != request.name or request.version not in (None, model.version):
         requested = f"{request.name} {request.version or ''}".rstrip()

@@ -16,8 +16,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-MAX_PIXELS: Final = 80_000_000
-"""Twice what a server accepts; limits the memory that a PNG can take."""
+MAX_PIXELS: Final = 80_000_000  # twice what a server accepts; limits the memory that a PNG can take
 _SIGNATURE: Final = b"\x89PNG\r\n\x1a\n"
 _CHANNELS: Final = {0: 1, 2: 3, 4: 2, 6: 4}
 """Colour type -> samples per pixel (PNG specification, section 11.2.2); palettes are not supported."""

@@ -12,8 +12,7 @@ from radserve.schema.types import ROUNDING, Document, Fraction, Millimetres, Pix
 
 _ORIGIN: Final = frozenset({"name", "id", "time", "filename", "history"})
 
-PROBABILITY_SUM_TOLERANCE: Final = 0.01
-"""How far the probabilities may sum from 1: they may be rounded to two digits."""
+PROBABILITY_SUM_TOLERANCE: Final = 0.01  # how far the probabilities may sum from 1: they may be rounded to two digits
 
 
 class ModelReference(Document):

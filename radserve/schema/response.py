@@ -12,7 +12,6 @@ from radserve.schema.types import Document
 
 
 def _kind(value: Any) -> str:
-    """Choose the model of a document by its keys."""
     if isinstance(value, RejectedImage):
         return "rejected"
     if isinstance(value, dict):

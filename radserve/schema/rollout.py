@@ -8,8 +8,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_valida
 
 from radserve.schema.types import Document, Version
 
-Percent = Annotated[float, Field(gt=0, le=100)]
-"""Percent of a model's requests."""
+Percent = Annotated[float, Field(gt=0, le=100)]  # percent of a model's requests
 
 
 class RolloutSpec(BaseModel):

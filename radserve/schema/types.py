@@ -18,8 +18,7 @@ Amount = Annotated[float, Field(strict=True, ge=0, allow_inf_nan=False)]
 Millimetres = Annotated[float, Field(strict=True, gt=0, allow_inf_nan=False)]
 Sha256 = Annotated[StrictStr, Field(pattern=r"^[0-9a-f]{64}$")]
 
-ROUNDING: Final = 1e-6
-"""Tolerance between two values of one document that are equal before JSON rounds them."""
+ROUNDING: Final = 1e-6  # tolerance between two values of one document that are equal before JSON rounds them
 
 
 class Document(BaseModel):

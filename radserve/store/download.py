@@ -13,8 +13,7 @@ from radserve.errors import ArchiveError, CorruptDataError, InterruptedTransferE
 from radserve.store.index import PublishedArchive
 from radserve.store.object_storage import Progress, Storage
 
-_ATTEMPTS: Final = 3
-"""Each one continues where the last one ended and has the retries of `object_storage.RETRIES`."""
+_ATTEMPTS: Final = 3  # each one continues where the last one ended and has the retries of `object_storage.RETRIES`
 
 
 def download(storage: Storage, archive: PublishedArchive, target: Path, progress: Progress) -> bool:

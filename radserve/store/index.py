@@ -74,10 +74,7 @@ class Catalog(BaseModel):
         raise StoreError(f"{store}: unknown archive {name!r}. Available: {names}.")
 
     def add(self, archive: PublishedArchive) -> Self:
-        """Return a catalog with one more archive; unchanged if it has the same archive already.
-
-        Raises StoreError if the version exists with other content, or is untrained.
-        """
+        """Return a catalog with one more archive; StoreError if its version has other content, or is untrained."""
         if archive.version == UNTRAINED:
             raise StoreError(f"{archive.title}: untrained; its random weights differ from build to build.")
         existing = self.find(archive.name, archive.version)

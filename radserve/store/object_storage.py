@@ -22,10 +22,8 @@ if TYPE_CHECKING:
 
 INDEX: Final = "index.json"
 BLOBS: Final = "blobs/sha256"
-MAX_INDEX_SIZE: Final = 16 * 2**20
-"""Bytes; a larger index is not read into memory."""
-PART_SIZE: Final = 8 * 2**20
-"""Bytes of one part of an upload; S3 allows 10,000 parts of at least 5 MiB."""
+MAX_INDEX_SIZE: Final = 16 * 2**20  # bytes; a larger index is not read into memory
+PART_SIZE: Final = 8 * 2**20  # bytes of one part of an upload; S3 allows 10,000 parts of at least 5 MiB
 RETRIES: RetryConfig = {
     "max_retries": 8,
     "backoff": {"init_backoff": timedelta(milliseconds=250), "max_backoff": timedelta(seconds=8)},
@@ -34,14 +32,12 @@ RETRIES: RetryConfig = {
 """Retries of one request after a 5xx or 429 response or a failed connection, with exponential backoff."""
 TIMEOUTS: Final[ClientConfig] = {"connect_timeout": "5s", "read_timeout": "60s", "timeout": "1day"}
 """The last one bounds a whole transfer, so it must allow for large archives on slow connections."""
-_CHUNK: Final = 2**16
-"""Bytes; an interrupted download loses at most this much."""
+_CHUNK: Final = 2**16  # bytes; an interrupted download loses at most this much
 _CAUSE: Final = re.compile(r'(?:message|error): "([^"]+)"|(BadScheme|TooManyRedirects|InvalidCertificate)')
 """The innermost cause in the debug output of an obstore error, which has no attributes."""
 STATUS: Final = re.compile(r"status code: (\d{3} ?[^:\n]*)")
 
-Progress = Callable[[int, int], None]
-"""Called with the number of bytes transferred and the total."""
+Progress = Callable[[int, int], None]  # called with the number of bytes transferred and the total
 
 
 @dataclass(frozen=True)
@@ -114,10 +110,7 @@ class Storage(ABC):
             return None
 
     def write_index(self, data: bytes, version: UpdateVersion | None) -> None:
-        """Replace the index if it still has this version (None: if it does not exist).
-
-        Raises IndexConflictError if another process changed it.
-        """
+        """Replace the index if it still has this version (None: it does not exist), else raise IndexConflictError."""
         import obstore
 
         attributes = {"Content-Type": "application/json", "Cache-Control": "no-cache"}

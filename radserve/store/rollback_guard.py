@@ -38,10 +38,7 @@ class _History(BaseModel):
 
 
 def check(target: Path, store: str, state: IndexState, *, accept_older: bool = False) -> None:
-    """Reject an index older than the last one used, or a different one with the same serial; then record it.
-
-    `accept_older` accepts and records an older index: the store was restored from a backup.
-    """
+    """Record an index; reject an older one than the last (unless `accept_older`) or another of the same serial."""
     if _read(target / FILE).stores.get(store) == state:
         return  # nothing to record, so the folder may be read-only
     with model_store.locked(target):

@@ -77,10 +77,7 @@ def seal(payload: bytes, signer: CryptoSigner | None) -> bytes:
 
 
 def unseal(data: bytes, trusted: tuple[SSlibKey, ...], source: str) -> VerifiedPayload:
-    """Check the signature of an envelope if any key is trusted, and return its payload.
-
-    Raises StoreError if `data` is not an envelope, or not signed by a trusted key.
-    """
+    """Return the payload of an envelope; if any key is trusted, one must have signed it. Raises StoreError."""
     from securesystemslib.dsse import Envelope
 
     try:
@@ -99,10 +96,7 @@ def unseal(data: bytes, trusted: tuple[SSlibKey, ...], source: str) -> VerifiedP
 
 
 def _verify(envelope: Envelope, trusted: tuple[SSlibKey, ...], source: str) -> str:
-    """Return the id of the trusted key that signed the envelope.
-
-    `Envelope.verify` compares key ids. The protocol treats them as hints, so every key is tried here.
-    """
+    """Return the id of the trusted key that signed it; key ids are hints, which `Envelope.verify` would compare."""
     from securesystemslib.exceptions import UnverifiedSignatureError, VerificationError
     from securesystemslib.signer import Signature  # type: ignore[attr-defined]  # not in its __all__
 
@@ -167,10 +161,7 @@ def read_public_keys(source: str | Path) -> tuple[SSlibKey, ...]:
 
 
 def generate(path: Path) -> str:
-    """Write a new key pair, the private key for its owner only and the public key to `FILE.pub`; return the key's id.
-
-    Raises StoreError if one of the files exists, since a replaced signing key would be lost.
-    """
+    """Write a key pair, for the owner only and to `FILE.pub`, and return its id; StoreError if a file exists."""
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
     from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 

@@ -23,8 +23,7 @@ from radserve.store.signature import KeyRing, KeySource
 # stamina logs every retry. Without logging configuration, Python would print these lines among the command's output.
 logging.getLogger("stamina").addHandler(logging.NullHandler())
 
-_WRITE_ATTEMPTS: Final = 20
-"""Attempts to write the index; each failure means that another process wrote it."""
+_WRITE_ATTEMPTS: Final = 20  # attempts to write the index; each failure means that another process wrote it
 _RECENT: Final = timedelta(hours=1)
 """Garbage collection leaves a blob of this age alone; a push stores an older one again, which renews its age."""
 
@@ -121,24 +120,12 @@ class Store:
         progress: Progress | None = None,
         *,
         accept_older: bool = False,
-    ) -> Entry:
+    ) -> Transfer:
         """Download an archive into a model store unless it is there; without a version, the newest.
 
         `accept_older` accepts an index that is older than the last one this model store used. If the archive is
         unknown, cannot be fetched or is not intact, nothing has its file name.
         """
-        return self.fetch(name, version, target, progress, accept_older=accept_older).archive
-
-    def fetch(
-        self,
-        name: str,
-        version: str | None,
-        target: Path,
-        progress: Progress | None = None,
-        *,
-        accept_older: bool = False,
-    ) -> Transfer:
-        """Like `pull`, but also return whether the archive was downloaded."""
         snapshot = self.snapshot()
         archive = snapshot.catalog.require(name, version, self.name)
         try:
@@ -161,7 +148,7 @@ class Store:
                 model_stores.write(target, Index(archives=kept))
         except OSError as error:
             raise StoreError(f"{error.filename or target}: {error.strerror}.") from error
-        return tuple(self.pull(item.name, item.version, target) for item in entries)
+        return tuple(self.pull(item.name, item.version, target).archive for item in entries)
 
     def push(self, entry: Entry, model_store: Path, progress: Progress | None = None) -> Transfer:
         """Publish an archive of a model store; a published version never changes.

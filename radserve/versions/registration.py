@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Protocol
 
 from radserve.build import model_store
-from radserve.build.model_store import Entry
 from radserve.errors import NotServedError, VersionFailedError
 from radserve.torchserve import verified_models
 from radserve.torchserve.readiness import Readiness
@@ -22,7 +21,7 @@ PhaseListener = Callable[[str], None]
 class Source(Protocol):
     """A store of archives that the model store does not hold yet."""
 
-    def pull(self, name: str, version: str, target: Path) -> Entry:
+    def pull(self, name: str, version: str, target: Path) -> object:
         """Copy an archive into a model store; raise StoreError if that is impossible."""
 
 

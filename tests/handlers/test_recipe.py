@@ -64,7 +64,7 @@ def test_a_missing_or_invalid_file_is_reported(tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match="invalid YAML"):
         load(tmp_path / "archive.yaml")
     (tmp_path / "archive.yaml").write_text("just text")
-    with pytest.raises(RecipeError, match="just text"):
+    with pytest.raises(RecipeError, match="should be a valid dictionary"):
         load(tmp_path / "archive.yaml")
 
 

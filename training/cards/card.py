@@ -41,10 +41,7 @@ _DISCLAIMER: Final = (
 
 
 def card(recipe: Recipe, metrics: Mapping[str, Any] | None, data: str) -> str:
-    """Render the card of a model from its metrics.json (see `training.metrics.report`); None if it was never trained.
-
-    Raises `RunError` if the metrics are incomplete, or belong to another model or data set.
-    """
+    """Render a model's card; metrics are None if it was never trained. `RunError` if they describe another model."""
     notes = dataset_notes.for_dataset(data)
     measured = None if metrics is None else _checked(report.parse(metrics), recipe, data)
     parts = [

@@ -35,10 +35,7 @@ def find(folder: Path) -> tuple[Example, ...]:
 
 
 def patient(stem: str) -> str:
-    """Return the patient of a film from its file name without the suffix.
-
-    Person numbers of bacterial and viral films are independent.
-    """
+    """Return the patient of a film from its file name; numbers of bacterial and viral films are independent."""
     if match := _PNEUMONIA.match(stem):
         return f"{match[2]}-{match[1]}"
     if match := _NORMAL.match(stem):

@@ -31,10 +31,7 @@ _RECORD: Final = 1 + 3 * 32 * 32
 
 
 def find(folder: Path) -> tuple[Example, ...]:
-    """List the photographs of the training part in a fixed order.
-
-    The folder contains `data_batch_<N>.bin` or `train/<class>/`, or is a tar file that contains `train/<class>/`.
-    """
+    """List the photographs of the training part, in one of the layouts above, in a fixed order."""
     if folder.is_file():
         examples = _in_tar(folder)
     elif folder.is_dir():
@@ -96,6 +93,5 @@ def _is_photograph(member: tarfile.TarInfo) -> bool:
 
 
 def _example(path: PurePosixPath | Path, file: Path, digest: str, span: tuple[int, int] | None = None) -> Example:
-    """Create the example of an image at `path`, stored in `file`."""
     name = f"{path.parent.name}/{path.name}"
     return Example(name, file, CLASSES[path.parent.name], name, digest, span=span)

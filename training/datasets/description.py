@@ -92,10 +92,7 @@ def leaks(examples: Sequence[Example], sides: Split) -> tuple[str, ...]:
 
 
 def _header(example: Example) -> tuple[str, tuple[int, int]] | str:
-    """Read the whole image, because a header does not reveal truncation.
-
-    Returns kind and size; a sentence if the image is broken.
-    """
+    """Return kind and size, or a sentence if the image is broken; reads all of it, to detect truncation."""
     try:
         with Pillow.open(io.BytesIO(example.read())) as image:
             image.load()

@@ -10,8 +10,7 @@ import numpy as np
 
 from training.errors import DataError
 
-SUFFIXES: Final = frozenset({".jpeg", ".jpg", ".png"})
-"""Suffixes of image files in most data sets."""
+SUFFIXES: Final = frozenset({".jpeg", ".jpg", ".png"})  # suffixes of image files in most data sets
 
 
 @dataclass(frozen=True)

@@ -22,8 +22,7 @@ _SIDE: Final = 128
 _GAP: Final = 6
 _HEAD: Final = 20
 _OUTLINE: Final = (230, 159, 0)
-_MAX_ROWS: Final = 5
-"""Rows per kind in the table; the rest is summarised."""
+_MAX_ROWS: Final = 5  # rows per kind in the table; the rest is summarised
 
 
 def table(description: Description, max_problems: int = 20) -> Group:
@@ -49,10 +48,7 @@ def table(description: Description, max_problems: int = 20) -> Group:
 
 
 def samples(examples: Sequence[Example], path: Path, each: int = 8) -> None:
-    """Write a PNG with images of each label, from different groups, with the outlines of their masks.
-
-    Unreadable images become a tile with that text. The PNG shows images of the data set: do not commit it.
-    """
+    """Write a PNG with images of each label, from different groups, with outlines of their masks; do not commit it."""
     labels = sorted({example.label for example in examples})
     height = _HEAD + _SIDE + _GAP
     sheet = Pillow.new("RGB", (_GAP + each * (_SIDE + _GAP), len(labels) * height + _GAP), "white")

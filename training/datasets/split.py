@@ -20,10 +20,7 @@ class Split:
 
 
 def by_group(examples: Sequence[Example], share: float, seed: int) -> Split:
-    """Select whole groups for validation, with about the same share of every label.
-
-    Raises `DataError` if a label has too few groups to be on both sides.
-    """
+    """Select whole groups for validation, with about equal shares of every label; `DataError` if there are too few."""
     selected: set[str] = set()
     for label, groups in sorted(_groups_by_label(examples).items()):
         validation = _select(groups, share, random.Random(f"{seed} {label}"))  # noqa: S311 - not for security

@@ -26,10 +26,7 @@ class Evaluation:
 
 
 class Evaluator(ABC):
-    """Calibrates and measures one kind of model output.
-
-    `logits` are the outputs of the network for `images`, in the same order.
-    """
+    """Calibrates and measures one kind of model output; `logits` are those of `images`, in the same order."""
 
     def bias_offset(self, logits: Logits, images: Images) -> float:
         """Return the offset to add to the last bias of the network before its weights are released."""

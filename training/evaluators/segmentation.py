@@ -14,8 +14,7 @@ from training.settings import Settings
 
 _THRESHOLDS: Final = tuple(round(0.1 * step, 1) for step in range(2, 9))
 _SMALLEST: Final = (1, 8, 16, 32, 64, 96)
-_PIXELS: Final = 500_000
-"""Number of pixels to fit the temperature on; more do not change it."""
+_PIXELS: Final = 500_000  # number of pixels to fit the temperature on; more do not change it
 
 
 class SegmentationEvaluator(Evaluator):

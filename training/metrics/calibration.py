@@ -43,5 +43,4 @@ def loss(logits: Floats, targets: NDArray[np.integer[Any]], weights: Floats | No
 
 
 def _minimise(function: Callable[[float], float], bounds: tuple[float, float], tolerance: float = 1e-6) -> float:
-    """Minimise a unimodal function."""
     return float(minimize_scalar(function, bounds=bounds, method="bounded", options={"xatol": tolerance}).x)

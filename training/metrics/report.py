@@ -7,7 +7,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from handlers.recipe import Name, Sha256, Text, Version, describe
+from handlers.recipe import Name, Sha256, Text, Version
+from handlers.validation import describe
 from training.errors import RunError
 
 Count = Annotated[int, Field(ge=0)]

@@ -7,13 +7,10 @@ import torch
 from torch import nn
 from torch.nn.functional import adaptive_avg_pool2d, max_pool2d
 
-from training.networks.classifier import Classifier
-
-WIDTH: Final = 512
-"""Width of a token inside the attention."""
+WIDTH: Final = 512  # width of a token inside the attention
 
 
-class _Trunk(Classifier):
+class _Trunk(nn.Module):
     """Four convolutions, 260,928 parameters; a base class, because the keys of the trunk have no prefix."""
 
     def __init__(self) -> None:
@@ -30,8 +27,6 @@ class _Trunk(Classifier):
 class BrainTumorCnn(_Trunk):
     """The trunk and two linear layers; 5,883,330 parameters with two labels."""
 
-    HEAD = "fc2.0"
-
     def __init__(self, outputs: int = 2) -> None:
         super().__init__()
         self.fc1 = nn.Sequential(nn.Linear(128 * 7 * 7, 896), nn.ReLU(), nn.Dropout(0.5))
@@ -46,8 +41,6 @@ class BrainTumorCnn(_Trunk):
 
 class BrainTumorCnnAttention(_Trunk):
     """The trunk and self-attention over its 49 tokens; 1,624,386 parameters with two labels."""
-
-    HEAD = "fc.0"
 
     def __init__(self, outputs: int = 2) -> None:
         super().__init__()
@@ -69,10 +62,8 @@ class BrainTumorCnnAttention(_Trunk):
         return {"logits": self.fc(x.flatten(1)), "features": features, "attention": attention}
 
 
-class BrainTumorAttention(Classifier):
+class BrainTumorAttention(nn.Module):
     """Self-attention over 400 tokens of the slice; 1,614,338 parameters with two labels."""
-
-    HEAD = "fc.0"
 
     def __init__(self, outputs: int = 2) -> None:
         super().__init__()
@@ -94,10 +85,7 @@ class BrainTumorAttention(Classifier):
 
 
 class SelfAttention(nn.Module):
-    """Scaled dot-product self-attention (Vaswani et al. 2017, section 3.2), without residual or normalisation.
-
-    The width of a token is a multiple of `heads`.
-    """
+    """Scaled dot-product self-attention (Vaswani et al. 2017, section 3.2), without residual or normalisation."""
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()

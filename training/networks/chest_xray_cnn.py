@@ -6,15 +6,11 @@ import torch
 from torch import nn
 from torch.nn.functional import max_pool2d, relu
 
-from training.networks.classifier import Classifier
-
 _CHANNELS: Final = (3, 16, 32, 64, 128, 256)
 
 
-class ChestXrayCnn(Classifier):
+class ChestXrayCnn(nn.Module):
     """Takes films of 3 x 112 x 160; 8,264,066 parameters with two labels."""
-
-    HEAD = "fc_02"
 
     def __init__(self, outputs: int = 2) -> None:
         super().__init__()

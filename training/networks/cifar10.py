@@ -6,8 +6,6 @@ import torch
 from torch import nn
 from torch.nn.functional import max_pool2d, relu
 
-from training.networks.classifier import Classifier
-
 VGG: Final[dict[str, tuple[tuple[int, ...], ...]]] = {
     "vgg11": ((64,), (128,), (256, 256), (512, 512), (512, 512)),
     "vgg13": ((64, 64), (128, 128), (256, 256), (512, 512), (512, 512)),
@@ -17,10 +15,8 @@ VGG: Final[dict[str, tuple[tuple[int, ...], ...]]] = {
 """Channels of the convolutions between pools (Simonyan and Zisserman 2015, table 1)."""
 
 
-class LeNet(Classifier):
+class LeNet(nn.Module):
     """Two convolutions and three linear layers; 256,830 parameters with ten labels."""
-
-    HEAD = "fc3"
 
     def __init__(self, outputs: int = 10) -> None:
         super().__init__()
@@ -38,10 +34,8 @@ class LeNet(Classifier):
         return {"logits": self.fc3(relu(self.fc2(relu(self.fc1(x))))), "features": features}
 
 
-class Vgg(Classifier):
+class Vgg(nn.Module):
     """VGG of a `kind` in `VGG`, with batch normalisation and one linear layer; `vgg11` has 9,231,114 parameters."""
-
-    HEAD = "classifier"
 
     def __init__(self, outputs: int = 10, kind: str = "vgg11") -> None:
         super().__init__()
@@ -56,10 +50,7 @@ class Vgg(Classifier):
         self.classifier = nn.Linear(512, outputs)
 
     def forward(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
-        """Return `logits` and `features`, (N, 512, 4, 4).
-
-        The features are those of the last block but one; the last block has 2 x 2 pixels, too few for an explanation.
-        """
+        """Return `logits` and `features`, (N, 512, 4, 4), before the last block, whose 2 x 2 pixels explain little."""
         features = self.features[: self._last_block](x)
         logits = self.classifier(self.features[self._last_block :](features).flatten(1))
         return {"logits": logits, "features": features}

@@ -5,18 +5,12 @@ from typing import Any, Final
 import torch
 from torch import nn
 
-from training.networks.classifier import Classifier
-
-FILTERS: Final = 32
-"""Channels of the first level; they double at each level below."""
-UNET_DROPOUT: Final = 0.0197
-"""Result of the original system's hyperparameter search."""
+FILTERS: Final = 32  # channels of the first level; they double at each level below
+UNET_DROPOUT: Final = 0.0197  # result of the original system's hyperparameter search
 
 
-class BrainTumorVgg16(Classifier):
+class BrainTumorVgg16(nn.Module):
     """torchvision's `vgg16_bn` for slices of 3 x 224 x 224; 134,277,186 parameters with two labels."""
-
-    HEAD = "classifier.6"
 
     def __init__(self, outputs: int = 2) -> None:
         super().__init__()
@@ -32,10 +26,8 @@ class BrainTumorVgg16(Classifier):
         return {"logits": self.classifier(pooled.flatten(1)), "features": features}
 
 
-class ChestXrayResnet50(Classifier):
+class ChestXrayResnet50(nn.Module):
     """torchvision's `resnet50` with the head of system S4 for films of 3 x 224 x 224; 24,099,649 parameters."""
-
-    HEAD = "out"
 
     def __init__(self, outputs: int = 1) -> None:
         super().__init__()
@@ -58,8 +50,7 @@ class ChestXrayResnet50(Classifier):
 class _Unet(nn.Module):
     """A network of MONAI for images whose height and width are multiples of 16."""
 
-    WRAPPED = "model."
-    """Prefix of MONAI's own keys, which are those of the original system's checkpoints."""
+    WRAPPED = "model."  # prefix of MONAI's own keys, which are those of the original system's checkpoints
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()

@@ -65,7 +65,7 @@ def test_an_import_removes_every_claim_about_the_previous_weights(tmp_path: Path
     folder = copy("chest-xray-cnn", tmp_path)
     before = recipes.load(folder / "archive.yaml")
     save_checkpoint("chest-xray-cnn", tmp_path / "checkpoint.pth")
-    recipe = import_weights.install(folder, tmp_path / "checkpoint.pth", original=False).recipe
+    recipe = import_weights.install(folder, tmp_path / "checkpoint.pth", original=False)
     assert recipe == recipes.load(folder / "archive.yaml")
     assert recipe.decision is not None
     assert (recipe.decision.threshold, recipe.decision.chosen) == (0.5, "Not chosen: imported weights.")
@@ -82,7 +82,7 @@ def test_an_import_removes_every_claim_about_the_previous_weights(tmp_path: Path
 def test_the_original_preprocessing_is_used_on_request(tmp_path: Path) -> None:
     folder = copy("chest-xray-cnn", tmp_path)
     save_checkpoint("chest-xray-cnn", tmp_path / "checkpoint.pth")
-    recipe = import_weights.install(folder, tmp_path / "checkpoint.pth", original=True).recipe
+    recipe = import_weights.install(folder, tmp_path / "checkpoint.pth", original=True)
     assert recipe.input.std == (0.0564721,) * 3
     assert recipe.input.height == 112
     assert recipe.decision is not None

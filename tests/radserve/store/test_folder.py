@@ -34,7 +34,7 @@ def test_pull_returns_what_push_published(tmp_path: Path) -> None:
     store.pull("chest", None, tmp_path / "there")
     mar.verify(entry, tmp_path / "there")
     assert not store.push(entry, tmp_path / "here").fresh
-    assert not store.fetch("chest", None, tmp_path / "there").fresh
+    assert not store.pull("chest", None, tmp_path / "there").fresh
 
 
 def test_files_are_readable_by_a_web_server_and_by_torchserve(tmp_path: Path) -> None:
@@ -50,8 +50,8 @@ def test_pull_without_a_version_takes_the_newest(tmp_path: Path) -> None:
     store = open_store((tmp_path / "store").as_uri())
     for version in ("1.9.0", "1.10.0", "1.2.0"):
         store.push(make(tmp_path / "here", version=version), tmp_path / "here")
-    assert store.pull("chest", None, tmp_path / "there").version == "1.10.0"
-    assert store.pull("chest", "1.2.0", tmp_path / "there").version == "1.2.0"
+    assert store.pull("chest", None, tmp_path / "there").archive.version == "1.10.0"
+    assert store.pull("chest", "1.2.0", tmp_path / "there").archive.version == "1.2.0"
     with pytest.raises(StoreError, match=r"no version 3\.0\.0\. Available: 1\.2\.0, 1\.9\.0, 1\.10\.0"):
         store.pull("chest", "3.0.0", tmp_path / "there")
     with pytest.raises(StoreError, match=r"unknown archive 'brain'\. Available: chest"):
@@ -82,7 +82,7 @@ def test_pull_replaces_a_damaged_file_of_the_model_store(tmp_path: Path) -> None
     store.push(entry, tmp_path / "here")
     store.pull("chest", None, tmp_path / "there")
     (tmp_path / "there" / entry.file).write_bytes(b"damaged")
-    assert store.fetch("chest", None, tmp_path / "there").fresh
+    assert store.pull("chest", None, tmp_path / "there").fresh
     mar.verify(entry, tmp_path / "there")
 
 

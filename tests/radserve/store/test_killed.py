@@ -41,7 +41,7 @@ def test_the_next_push_uploads_only_the_missing_parts(aws: Aws, tmp_path: Path) 
     aws.fail()
     assert "pushed" in run(*arguments).stdout
     assert ["partNumber=3" in item["query"] for item in blob_requests(aws, "PUT")] == [True]
-    mar.verify(open_store(aws.store).pull("chest", None, tmp_path / "there"), tmp_path / "there")
+    mar.verify(open_store(aws.store).pull("chest", None, tmp_path / "there").archive, tmp_path / "there")
     assert aws.keys() == [f"blobs/sha256/{entry.sha256}", "index.json"]
 
 
@@ -71,6 +71,6 @@ def test_a_pull_killed_before_the_index_changed_downloads_nothing_again(aws: Aws
     store.pull("chest", None, tmp_path / "there")
     model_store.write(tmp_path / "there", model_store.Index())
     aws.fail()
-    assert store.pull("chest", None, tmp_path / "there") == entry
+    assert store.pull("chest", None, tmp_path / "there").archive == entry
     assert blob_requests(aws, "GET") == []
     assert model_store.read(tmp_path / "there").archives == (entry,)

@@ -19,7 +19,7 @@ def url(tmp_path: Path, pair: Pair) -> str:
     open_store(url, signing_key=pair.private).push(make(here), here)
     shutil.copy(tmp_path / "store" / "index.json", tmp_path / "old.json")
     open_store(url, signing_key=pair.private).push(make(here, version="1.1.0"), here)
-    assert open_store(url, public_keys=pair.public).pull("chest", None, tmp_path / "there").version == "1.1.0"
+    assert open_store(url, public_keys=pair.public).pull("chest", None, tmp_path / "there").archive.version == "1.1.0"
     return url
 
 

@@ -29,7 +29,7 @@ def test_pull_returns_what_push_published(aws: Aws, tmp_path: Path) -> None:
     assert aws.keys() == [f"blobs/sha256/{entry.sha256}", "index.json"]
     (listed,) = store.entries()
     assert listed.entry == entry
-    assert store.pull("chest", None, tmp_path / "there") == entry
+    assert store.pull("chest", None, tmp_path / "there").archive == entry
     mar.verify(entry, tmp_path / "there")
     assert index.read(tmp_path / "there").archives == (entry,)
     again = store.push(entry, tmp_path / "here")
@@ -65,7 +65,7 @@ def test_an_interrupted_push_is_resumed(aws: Aws, tmp_path: Path) -> None:
     open_store(aws.store).push(entry, tmp_path / "here")
     assert [item["query"] for item in aws.requests() if item["method"] == "PUT" and "partNumber=3" in item["query"]]
     assert len([item for item in aws.requests() if item["method"] == "PUT"]) == 2  # one part, and the index
-    mar.verify(open_store(aws.store).pull("chest", None, tmp_path / "there"), tmp_path / "there")
+    mar.verify(open_store(aws.store).pull("chest", None, tmp_path / "there").archive, tmp_path / "there")
 
 
 @pytest.mark.usefixtures("fast_retries")

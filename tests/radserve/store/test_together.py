@@ -57,7 +57,7 @@ def test_concurrent_pulls_of_one_archive_download_it_once(aws: Aws, tmp_path: Pa
     aws.fail()
     with ThreadPoolExecutor(COUNT) as pool:
         pulled = list(
-            pool.map(lambda _: open_store(aws.store).fetch("chest", None, tmp_path / "there").fresh, range(COUNT))
+            pool.map(lambda _: open_store(aws.store).pull("chest", None, tmp_path / "there").fresh, range(COUNT))
         )
     assert sorted(pulled) == [False] * (COUNT - 1) + [True]
     assert len([item for item in aws.requests() if "blobs" in item["path"]]) == 1

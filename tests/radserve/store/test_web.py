@@ -51,7 +51,7 @@ def test_pull_over_tls(
             open_store(url).entries()
         monkeypatch.setenv("SSL_CERT_FILE", str(authority.root))
         store = open_store(url, public_keys=pair.public)
-        assert store.pull("chest", None, tmp_path / "there") == entry
+        assert store.pull("chest", None, tmp_path / "there").archive == entry
         assert store.verify().failures == ()
     mar.verify(entry, tmp_path / "there")
 

@@ -161,7 +161,7 @@ def test_an_unknown_version_is_not_found() -> None:
     [
         ("", "not a deployment; it must begin with 'models:'"),
         ("- chest", "not a deployment"),
-        ("chest: 1", "key 'models' is missing; key 'chest' is unknown (its value is 1)"),
+        ("chest: 1", "key 'models' is missing; unknown key 'chest' (its value is 1)"),
         ("models: [", "line 1: "),
         ("models:\n  chest: {versions: {1.10: {}}}", "line 2: key 1.10 is a float, not text: quote it, '1.10'"),
         ("models:\n  no: {versions: {1.0.0: {}}}", "line 2: key no is a bool, not text: quote it, 'no'"),

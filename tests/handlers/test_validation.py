@@ -1,11 +1,11 @@
-"""Tests of radserve.validation."""
+"""Tests of handlers.validation."""
 
 from typing import Any
 
 import pytest
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from radserve.validation import describe
+from handlers.validation import describe
 
 
 class Range(BaseModel):
@@ -37,7 +37,7 @@ def described(document: Any, *, values: bool = True) -> str:
     ("document", "description"),
     [
         ({}, "key 'name' is missing"),
-        ({"name": "a", "size": 3}, "key 'size' is unknown (its value is 3)"),
+        ({"name": "a", "size": 3}, "unknown key 'size' (its value is 3)"),
         ({"name": 3}, "key 'name' has value 3: Input should be a valid string"),
         ({"name": "a", "range": {"low": 2}}, "key 'range': low exceeds high"),
         (
@@ -56,7 +56,7 @@ def test_describe_names_key_value_and_reason(document: Any, description: str) ->
 
 
 def test_describe_lists_every_problem() -> None:
-    assert described({"size": 1}) == "key 'name' is missing; key 'size' is unknown (its value is 1)"
+    assert described({"size": 1}) == "key 'name' is missing; unknown key 'size' (its value is 1)"
 
 
 def test_describe_shortens_long_values() -> None:
@@ -69,7 +69,7 @@ def test_describe_shortens_long_values() -> None:
 def test_describe_hides_values_on_request() -> None:
     assert "secret" not in described({"name": ["secret"], "size": "secret"}, values=False)
     assert described({"name": 1, "size": 2}, values=False) == (
-        "key 'name': Input should be a valid string; key 'size' is unknown"
+        "key 'name': Input should be a valid string; unknown key 'size'"
     )
 
 
