@@ -5,12 +5,12 @@ import binascii
 import json
 import zlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from handlers.errors import BadRequestError, ContentTooLargeError, RequestError, UnsupportedMediaTypeError
 from handlers.formats import zip as zip_archive
-from handlers.formats.image import Limits
+from handlers.formats.image import Budget, Limits
 from handlers.formats.raw import RawSamples
 
 _GZIP: Final = 16 + zlib.MAX_WBITS
@@ -39,13 +39,18 @@ class BodyLimits:
     """Limits of one request."""
 
     images: int = 160  # a brain scan has up to about 160 slices
-    unzipped: int = 128 * 1024 * 1024  # bytes of all entries of a zip together
+    unzipped: int = 128 * 1024 * 1024  # bytes of all images together
+    pixels: int = 320_000_000  # declared by all images together: eight of the largest size, 160 slices of 1414x1414
     image: Limits = field(default_factory=Limits)  # limits of one image
 
     @property
     def bytes(self) -> int:
         """Longest inflated body: one image as base64 with room for the JSON around it."""
         return self.image.bytes * 4 // 3 + 65536
+
+    def for_request(self, deadline: float) -> Limits:
+        """Return the limits of each image of one request, with a budget that they share."""
+        return replace(self.image, budget=Budget(self.pixels, self.unzipped, deadline))
 
 
 def parse_headers(headers: Mapping[str, Any]) -> dict[str, str]:
