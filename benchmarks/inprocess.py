@@ -52,6 +52,14 @@ def measure(folder: Path, device: str, images: Sequence[Image], setup: Setup, se
     return Load.of(latencies, max(elapsed for _, elapsed in results), setup.batch)
 
 
+def respond(folder: Path, bodies: Sequence[bytes]) -> list[tuple[int, bytes]]:
+    """Return status and content of the response of an unpacked archive to each request body, one by one."""
+    handler = _handler(folder, "cpu", 1)
+    context = _Context({})
+    contents = [handler.handle([{"body": body}], context)[0] for body in bodies]
+    return list(zip(context.statuses, contents, strict=True))
+
+
 def _set_barrier(barrier: Any) -> None:
     global _barrier  # noqa: PLW0603  # a barrier can only be passed to a process when it is created
     _barrier = barrier

@@ -1,0 +1,1 @@
+"""Soak test of a published server under change and failure."""
