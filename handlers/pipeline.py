@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
-from typing import ParamSpec, TypeVar
+from typing import Final, ParamSpec, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +25,8 @@ logger = logging.getLogger(__name__)
 
 EncodedImage = bytes | RawSamples | RequestError
 """An image as extracted from a request, or the error in its place."""
+
+_OUT_OF_MEMORY: Final = "The server is short of memory; try again in a moment."
 
 _Parameters = ParamSpec("_Parameters")
 _Value = TypeVar("_Value")
@@ -135,13 +137,23 @@ def attempt(
         return error
     except DeviceLostError:
         raise
-    except Exception:
+    except Exception as error:
         logger.exception("The server failed while %s", activity)
+        if _is_out_of_memory(error):
+            return ServiceUnavailableError(_OUT_OF_MEMORY)
         return InternalError(f"The server failed while {activity}; its log has the details.")
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    """Whether Python, NumPy (both raise MemoryError) or torch (RuntimeError) has no memory left."""
+    text = str(error).lower()
+    return isinstance(error, MemoryError) or (
+        isinstance(error, RuntimeError) and ("out of memory" in text or "can't allocate memory" in text)
+    )
 
 
 def model_error(error: Exception) -> RequestError:
     """Return the error of the image on which the model failed."""
-    if isinstance(error, MemoryError | RuntimeError) and "out of memory" in str(error).lower():
-        return ServiceUnavailableError("The server is short of memory; try again in a moment.")
+    if _is_out_of_memory(error):
+        return ServiceUnavailableError(_OUT_OF_MEMORY)
     return InternalError("The server failed while running the model on this image; its log has the details.")

@@ -121,6 +121,8 @@ def _inflate(body: bytes, headers: Mapping[str, str], limits: BodyLimits) -> byt
         raise ContentTooLargeError(f"The body inflates to more than {limits.bytes} bytes, the limit.")
     if not inflater.eof:
         raise BadRequestError(f"The {coding} body is incomplete; send it again.")
+    if inflater.unused_data:
+        raise BadRequestError(f"The {coding} body has several members, or data after its end; send a single member.")
     return inflated
 
 

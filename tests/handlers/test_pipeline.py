@@ -102,7 +102,9 @@ class Fragile(Program):
     [
         (ValueError("boom"), InternalError),
         (MemoryError("out of memory"), ServiceUnavailableError),
+        (MemoryError("Unable to allocate 8.00 GiB for an array"), ServiceUnavailableError),
         (RuntimeError("CUDA out of memory. Tried to allocate"), ServiceUnavailableError),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate"), ServiceUnavailableError),
     ],
 )
 def test_an_image_on_which_the_model_fails_does_not_affect_the_others(
@@ -119,6 +121,12 @@ def test_a_lost_device_is_raised(pipeline: Pipeline) -> None:
     fragile = Pipeline(pipeline.recipe, Fragile(pipeline.program, DeviceLostError("gone"), unbearable=-9), batch=4)
     with pytest.raises(DeviceLostError):
         fragile([film()])
+
+
+def test_memory_that_runs_out_in_preparing_is_a_503(pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("handlers.pipeline.check", lambda *_: np.empty((1 << 50,)))
+    (answer,) = pipeline([film()])
+    assert isinstance(answer, ServiceUnavailableError)
 
 
 def test_an_unexpected_error_in_preparing_becomes_an_internal_error_without_its_text(
