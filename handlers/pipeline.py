@@ -2,10 +2,11 @@
 
 import hashlib
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
-from typing import ParamSpec, TypeVar
+from typing import Final, ParamSpec, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +22,11 @@ from handlers.recipe import Recipe
 from handlers.suitability import check
 
 logger = logging.getLogger(__name__)
+
+EncodedImage = bytes | RawSamples | RequestError
+"""An image as extracted from a request, or the error in its place."""
+
+_OUT_OF_MEMORY: Final = "The server is short of memory; try again in a moment."
 
 _Parameters = ParamSpec("_Parameters")
 _Value = TypeVar("_Value")
@@ -54,37 +60,54 @@ class Pipeline:
     # entered around the stages `prepare` and `inference` of each batch
     timer: Callable[[str], AbstractContextManager[object]] = nullcontext
 
-    def prepare(self, data: bytes | RawSamples) -> PreparedImage:
+    def prepare(self, data: bytes | RawSamples, limits: Limits | None = None) -> PreparedImage:
         """Decode, check and preprocess one encoded image; raises `RequestError` if it is rejected."""
-        spec = self.recipe.input
+        spec, limits = self.recipe.input, limits or self.limits
+        limits.budget.check_time()
         if isinstance(data, RawSamples):
             image, encoded = raw.decode(data, spec), data.data
         else:
-            image, encoded = decode(data, self.limits, at_least(spec)), data
+            image, encoded = decode(data, limits, at_least(spec)), data
         check(image, spec)
         return PreparedImage(image, hashlib.sha256(encoded).hexdigest(), preprocess(image, spec))
 
-    def __call__(self, images: Sequence[bytes | RawSamples | RequestError]) -> list[Result | RequestError]:
+    def __call__(self, images: Sequence[EncodedImage]) -> list[Result | RequestError]:
         """Run all images; an error concerns its own image only, except `DeviceLostError`."""
-        return list(self.stream(images))
+        return list(self.stream((image, self.limits) for image in images))
 
-    def stream(self, images: Sequence[bytes | RawSamples | RequestError]) -> Iterator[Result | RequestError]:
-        """Run all images batch by batch, so that at most one batch of decoded images is in memory."""
-        for start in range(0, len(images), self.batch):
-            with self.timer("prepare"):
-                items = [
-                    item if isinstance(item, RequestError) else attempt("preparing this image", self.prepare, item)
-                    for item in images[start : start + self.batch]
-                ]
-            results = iter(self._run([item for item in items if isinstance(item, PreparedImage)]))
-            for item in items:
-                yield next(results) if isinstance(item, PreparedImage) else item
+    def stream(self, images: Iterable[tuple[EncodedImage, Limits]]) -> Iterator[Result | RequestError]:
+        """Run all images batch by batch, each within its limits.
 
-    def _run(self, items: list[PreparedImage]) -> list[Result | RequestError]:
-        if not items:
-            return []
+        At most one batch of decoded images is in memory, and less of large ones: a batch ends with the image that
+        reaches the pixels of one image of the largest size.
+        """
+        waiting = iter(images)
+        while results := deque(self._run(self._prepare_batch(waiting))):
+            while results:
+                yield results.popleft()
+
+    def _prepare_batch(self, waiting: Iterator[tuple[EncodedImage, Limits]]) -> list[PreparedImage | RequestError]:
+        items: list[PreparedImage | RequestError] = []
+        pixels = 0
+        with self.timer("prepare"):
+            while len(items) < self.batch and pixels < self.limits.pixels and (pair := next(waiting, None)):
+                image, limits = pair
+                if isinstance(image, RequestError):
+                    items.append(image)
+                    continue
+                item = attempt("preparing this image", self.prepare, image, limits)
+                items.append(item)
+                if isinstance(item, PreparedImage):
+                    pixels += item.image.width * item.image.height
+        return items
+
+    def _run(self, items: list[PreparedImage | RequestError]) -> list[Result | RequestError]:
+        prepared = [item for item in items if isinstance(item, PreparedImage)]
+        if not prepared:
+            return [item for item in items if isinstance(item, RequestError)]
         with self.timer("inference"):
-            return self._run_batch(items)
+            results = iter(self._run_batch(prepared))
+        return [next(results) if isinstance(item, PreparedImage) else item for item in items]
 
     def _run_batch(self, items: list[PreparedImage]) -> list[Result | RequestError]:
         try:
@@ -114,13 +137,23 @@ def attempt(
         return error
     except DeviceLostError:
         raise
-    except Exception:
+    except Exception as error:
         logger.exception("The server failed while %s", activity)
+        if _is_out_of_memory(error):
+            return ServiceUnavailableError(_OUT_OF_MEMORY)
         return InternalError(f"The server failed while {activity}; its log has the details.")
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    """Whether Python, NumPy (both raise MemoryError) or torch (RuntimeError) has no memory left."""
+    text = str(error).lower()
+    return isinstance(error, MemoryError) or (
+        isinstance(error, RuntimeError) and ("out of memory" in text or "can't allocate memory" in text)
+    )
 
 
 def model_error(error: Exception) -> RequestError:
     """Return the error of the image on which the model failed."""
-    if isinstance(error, MemoryError | RuntimeError) and "out of memory" in str(error).lower():
-        return ServiceUnavailableError("The server is short of memory; try again in a moment.")
+    if _is_out_of_memory(error):
+        return ServiceUnavailableError(_OUT_OF_MEMORY)
     return InternalError("The server failed while running the model on this image; its log has the details.")

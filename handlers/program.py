@@ -80,6 +80,9 @@ class Program:
         self.device = torch.device(device)
         try:
             with zipfile.ZipFile(path) as archive:
+                # Tensors are stored, not compressed: a program takes no more memory than its file.
+                if sum(info.file_size for info in archive.infolist()) > path.stat().st_size:
+                    raise ProgramError("its content is larger than the file; export it again")
                 self._read(archive)
         except ProgramError as error:
             raise ProgramError(f"{path}: rejected: {error}") from error

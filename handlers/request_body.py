@@ -5,18 +5,21 @@ import binascii
 import json
 import zlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from handlers.errors import BadRequestError, ContentTooLargeError, RequestError, UnsupportedMediaTypeError
 from handlers.formats import zip as zip_archive
-from handlers.formats.image import Limits
+from handlers.formats.image import Budget, Limits
 from handlers.formats.raw import RawSamples
 
 _GZIP: Final = 16 + zlib.MAX_WBITS
 _PART_OVERHEAD: Final = 512
 """Most bytes of boundary and headers around one part of a form. A request that declares more had further parts:
 of fields with the same name TorchServe keeps the last."""
+
+_COMMAS_PER_IMAGE: Final = 4
+"""Most commas of a JSON body for each image that the limit allows; an image has two, one of them in its data URL."""
 
 _USAGE: Final = (
     'Send the image, or a zip of images, as the body (curl -T film.jpg URL), or JSON: {"image": "<base64>"} '
@@ -39,13 +42,18 @@ class BodyLimits:
     """Limits of one request."""
 
     images: int = 160  # a brain scan has up to about 160 slices
-    unzipped: int = 128 * 1024 * 1024  # bytes of all entries of a zip together
+    unzipped: int = 128 * 1024 * 1024  # bytes of all images together
+    pixels: int = 320_000_000  # declared by all images together: eight of the largest size, 160 slices of 1414x1414
     image: Limits = field(default_factory=Limits)  # limits of one image
 
     @property
     def bytes(self) -> int:
         """Longest inflated body: one image as base64 with room for the JSON around it."""
         return self.image.bytes * 4 // 3 + 65536
+
+    def for_request(self, deadline: float) -> Limits:
+        """Return the limits of each image of one request, with a budget that they share."""
+        return replace(self.image, budget=Budget(self.pixels, self.unzipped, deadline))
 
 
 def parse_headers(headers: Mapping[str, Any]) -> dict[str, str]:
@@ -90,7 +98,7 @@ def _content(content: Any, headers: Mapping[str, str], limits: BodyLimits) -> Re
         return _json(content, limits)
     body = _inflate(bytes(content), headers, limits)
     if body[:1] in b"{[ \t\r\n\xef" and (body[:3] == b"\xef\xbb\xbf" or body.lstrip()[:1] in (b"{", b"[")):
-        return _json(_parse(body), limits)
+        return _json(_parse(body, limits), limits)
     if zip_archive.recognises(body):
         entries = zip_archive.read(body, limits.images, limits.unzipped, limits.image.bytes)
         contents = tuple(entry.content for entry in entries)
@@ -113,10 +121,18 @@ def _inflate(body: bytes, headers: Mapping[str, str], limits: BodyLimits) -> byt
         raise ContentTooLargeError(f"The body inflates to more than {limits.bytes} bytes, the limit.")
     if not inflater.eof:
         raise BadRequestError(f"The {coding} body is incomplete; send it again.")
+    if inflater.unused_data:
+        raise BadRequestError(f"The {coding} body has several members, or data after its end; send a single member.")
     return inflated
 
 
-def _parse(body: bytes) -> Any:
+def _parse(body: bytes, limits: BodyLimits) -> Any:
+    # Counted before parsing: every value beyond the first needs a comma, and takes 30 times its bytes in memory.
+    if body.count(b",") > _COMMAS_PER_IMAGE * limits.images:
+        raise ContentTooLargeError(
+            f"The JSON body has more than {_COMMAS_PER_IMAGE * limits.images} values; the limit is "
+            f"{limits.images} images."
+        )
     try:
         return json.loads(body.decode("utf-8-sig"))
     except (ValueError, RecursionError) as error:
@@ -159,6 +175,7 @@ def _base64(text: Any, key: str) -> bytes:
     if text.startswith("data:"):
         text = text.partition(",")[2]
     try:
-        return base64.b64decode("".join(text.split()), validate=True)
+        # `text.split()` would create an object for every space.
+        return base64.b64decode(text.encode("ascii").translate(None, b" \t\r\n"), validate=True)
     except (binascii.Error, ValueError) as error:
         raise BadRequestError(f"'{key}' is not base64 ({error}); use the standard alphabet with padding.") from error

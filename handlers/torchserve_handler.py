@@ -4,6 +4,7 @@ import json
 import logging
 import os
 import threading
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -25,7 +26,7 @@ from handlers.errors import (
     ServiceUnavailableError,
 )
 from handlers.metrics import Meter
-from handlers.pipeline import Pipeline, Result, attempt
+from handlers.pipeline import EncodedImage, Pipeline, Result, attempt
 from handlers.program import Program
 from handlers.request_body import BodyLimits, RequestBody
 from handlers.response import Model, Prediction, Response, problem_details, render, render_error
@@ -39,6 +40,11 @@ SAMPLE_PREDICTION: Final = "sample.json"
 TOLERANCE: Final = 0.01
 """Largest difference between a number of the sample's prediction and the stored one: devices differ in the last
 digits, other weights or another pipeline in the first."""
+_DEFAULT_TIMEOUT: Final = 60
+"""Seconds of `responseTimeout` where the archive names none: TorchServe then kills a worker that has not answered."""
+_TIME_SHARE: Final = 0.5
+"""Part of `responseTimeout` after which a batch starts no further image. The rest is for the images in work, and for a
+processor that others use."""
 _EXIT_DELAY: Final = 0.5
 """Seconds that the last responses of a worker with a lost device get to leave before it exits."""
 
@@ -98,6 +104,8 @@ class TorchServeHandler(ABC):
         silence_torchserve()
         folder = Path(context.system_properties["model_dir"])
         self.load(folder, _device(context), int(context.system_properties.get("batch_size") or 1))
+        settings = context.model_yaml_config or {}
+        self.seconds = _TIME_SHARE * float(settings.get("responseTimeout") or _DEFAULT_TIMEOUT)
         stored = json.loads((folder / SAMPLE_PREDICTION).read_bytes())
         for size in (1, self.pipeline.batch):
             for summary in self.predict_sample(folder, size):
@@ -110,6 +118,7 @@ class TorchServeHandler(ABC):
         name, version = self.recipe.name, self.recipe.version
         self.model = Model(name, version, _sha256(name, version), self.recipe.warning)
         self.limits = BodyLimits()
+        self.seconds = _DEFAULT_TIMEOUT * _TIME_SHARE
         self.max_response = int(os.environ.get(MAX_RESPONSE, _TORCHSERVE_MAX_RESPONSE))
         self.lost = False
         program = Program(folder / "program.pt2", device)
@@ -130,13 +139,14 @@ class TorchServeHandler(ABC):
 
     def handle(self, data: list[Mapping[str, Any]], context: Any) -> list[bytes]:
         """Respond to one batch of requests: one body each, in order, each with its own status."""
+        start = time.monotonic()
         with busy_lock(), self.meter.time("handle"):
             self.meter.batch.observe(len(data))
             with self.meter.time("read"):
                 requests = [
                     self._read(fields, context.get_all_request_header(index) or {}) for index, fields in enumerate(data)
                 ]
-            responses = self._respond_all(requests)
+            responses = self._respond_all(requests, start)
             for index, response in enumerate(responses):
                 phrase = HTTPStatus(response.status).phrase
                 context.set_response_status(code=response.status, phrase=phrase, idx=index)
@@ -161,18 +171,32 @@ class TorchServeHandler(ABC):
         self.meter.rejection(error)
         return error
 
-    def _respond_all(self, requests: list[Request | RequestError]) -> list[Response]:
-        images = [image for item in requests if isinstance(item, Request) for image in item.body.images]
+    def _respond_all(self, requests: list[Request | RequestError], start: float) -> list[Response]:
+        """Respond to each request of a batch, the small ones first, and each within its part of the batch's time.
+
+        So no request takes the time of its neighbours: each of n requests has a n-th of `self.seconds`, and what the
+        requests before it left. Images that get no time are answered 503.
+        """
+        order = sorted(range(len(requests)), key=lambda index: _size(requests[index]))
+        limits = {
+            index: self.limits.for_request(start + self.seconds * place / len(requests))
+            for place, index in enumerate(order, 1)
+        }
+        responses: dict[int, Response] = {}
         try:
             if self.lost:
                 raise DeviceLostError("The device was lost before.")
-            results = self.pipeline.stream(images)
-            return [
-                render_error(item)
-                if isinstance(item, RequestError)
-                else self._respond(item, islice(results, len(item.body.images)))
-                for item in requests
-            ]
+            results = self.pipeline.stream(
+                (image, limits[index]) for index in order for image in _images(requests[index])
+            )
+            for index in order:
+                item = requests[index]
+                responses[index] = (
+                    render_error(item)
+                    if isinstance(item, RequestError)
+                    else self._respond(item, islice(results, len(item.body.images)))
+                )
+            return [responses[index] for index in range(len(requests))]
         except DeviceLostError:
             logger.exception("The worker exits")
             self._exit_soon()
@@ -235,6 +259,16 @@ class TorchServeHandler(ABC):
         if body.names:
             entries = [{"name": name} | entry for name, entry in zip(body.names, entries, strict=True)]
         return Prediction({"predictions": entries} | self.summarize_request(predictions))
+
+
+def _images(request: Request | RequestError) -> tuple[EncodedImage, ...]:
+    return request.body.images if isinstance(request, Request) else ()
+
+
+def _size(request: Request | RequestError) -> tuple[int, int]:
+    """Return a sort key: the number of images of a request, then their bytes."""
+    images = _images(request)
+    return len(images), sum(len(image) for image in images if isinstance(image, bytes))
 
 
 def _device(context: Any) -> str:

@@ -127,18 +127,13 @@ def _verify(path: Path) -> tuple[Entry, Recipe]:
 
 
 def _entry_from_manifest(path: Path) -> Entry:
-    try:
-        with zipfile.ZipFile(path) as archive:
-            model = json.loads(archive.read(mar.MANIFEST))["model"]
-    except (zipfile.BadZipFile, KeyError, ValueError) as error:
-        raise ArchiveError(f"{path}: not a model archive ({error}).") from error
-    fields = {"name": model["modelName"], "version": model["modelVersion"], "file": path.name, "inputs": ""}
+    fields: dict[str, Any] = mar.manifest(path) | {"file": path.name, "inputs": ""}
     return Entry.model_construct(**fields, sha256=model_store.sha256(path), size=path.stat().st_size)
 
 
 def _load(path: Path, recipe: Recipe, sha256: str) -> TorchServeHandler:
     """Load the archive and verify its sample prediction, like a worker of TorchServe."""
-    with tempfile.TemporaryDirectory(prefix="radserve-archive-") as name, zipfile.ZipFile(path) as archive:
+    with tempfile.TemporaryDirectory(prefix="radserve-archive-") as name, mar.opened(path) as archive:
         folder = Path(name)
         for member in (*_MEMBERS, recipe.sample):
             archive.extract(member, folder)

@@ -214,6 +214,7 @@ def _inflate(body: bytes, limits: Limits) -> bytes:
         raise UnreadableImageError("The deflated DICOM data set is damaged; send it uncompressed.") from error
     if len(inflated) > limits.bytes:
         raise ContentTooLargeError(f"The deflated DICOM data set has more than {limits.bytes} bytes, the limit.")
+    limits.budget.spend(count=len(inflated))
     return inflated
 
 

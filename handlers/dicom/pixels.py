@@ -73,8 +73,7 @@ def _check_size(source: DicomObject, limits: Limits) -> tuple[int, int]:
         raise UnusableImageError(f"The DICOM object has Rows {rows} and Columns {columns}; both must be above 0.")
     if frames != 1:
         raise UnusableImageError(f"The DICOM object has {frames} frames; send each frame as a separate object.")
-    if rows * columns > limits.pixels:
-        raise UnusableImageError(f"The DICOM object has {columns}x{rows} pixels; the limit is {limits.pixels}.")
+    limits.claim(columns, rows)
     return rows, columns
 
 

@@ -40,6 +40,7 @@ def decode(data: bytes, limits: Limits | None = None, at_least: tuple[int, int] 
         raise ContentTooLargeError(
             f"The image has {len(data)} bytes; the limit is {limits.bytes}. Send it smaller or compressed."
         )
+    limits.budget.spend(count=len(data))
     try:
         return _decode(data, limits, at_least)
     except MemoryError as error:

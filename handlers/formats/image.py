@@ -1,9 +1,13 @@
-"""A decoded image, and the limits of decoding one."""
+"""A decoded image, the limits of decoding one, and the budget of all images of a request."""
 
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from math import inf
 
 from PIL import Image as PillowImage
+
+from handlers.errors import ContentTooLargeError, ServiceUnavailableError, UnusableImageError
 
 
 @dataclass(frozen=True)
@@ -36,6 +40,33 @@ class Image:
     attributes: Mapping[str, str] = field(default_factory=dict)
 
 
+@dataclass
+class Budget:
+    """What the images of one request may still cost together; the default is unlimited."""
+
+    pixels: float = inf  # declared ones
+    bytes: float = inf  # of encoded images, and of deflated data sets once more
+    deadline: float = inf  # by `time.monotonic`
+
+    def check_time(self) -> None:
+        """Raise `ServiceUnavailableError` after the deadline."""
+        if time.monotonic() > self.deadline:
+            raise ServiceUnavailableError(
+                "This request takes too long; send fewer images in one request, or try again later."
+            )
+
+    def spend(self, pixels: int = 0, count: int = 0) -> None:
+        """Subtract the cost of an image before it is decoded; raises `ContentTooLargeError` if too little is left."""
+        for unit, left, cost in (("pixels", self.pixels, pixels), ("bytes", self.bytes, count)):
+            if cost > left:
+                raise ContentTooLargeError(
+                    f"The images of this request have too many {unit} together: this one has {cost}, only {left} are "
+                    "left of the limit. Send fewer images in one request."
+                )
+        self.pixels -= pixels
+        self.bytes -= count
+
+
 @dataclass(frozen=True)
 class Limits:
     """Limits of one image.
@@ -46,3 +77,10 @@ class Limits:
 
     bytes: int = 32 * 1024 * 1024
     pixels: int = 40_000_000
+    budget: Budget = field(default_factory=Budget)  # of the image's request
+
+    def claim(self, width: int, height: int) -> None:
+        """Account for the pixels that an image declares; raises `RequestError` if they are too many."""
+        if width * height > self.pixels:
+            raise UnusableImageError(f"The image declares {width}x{height} pixels; the limit is {self.pixels}.")
+        self.budget.spend(pixels=width * height)

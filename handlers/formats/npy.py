@@ -34,8 +34,7 @@ def decode(data: bytes, limits: Limits) -> Image:
     """
     shape, fortran, dtype, start = _header(data)
     height, width, axis = _geometry(shape)
-    if height * width > limits.pixels:
-        raise UnusableImageError(f"The array declares {width}x{height} pixels; the limit is {limits.pixels}.")
+    limits.claim(width, height)
     expected, actual = prod(shape) * dtype.itemsize, len(data) - start
     if expected != actual:
         raise UnreadableImageError(

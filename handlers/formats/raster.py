@@ -86,8 +86,7 @@ def _format(data: bytes) -> str | None:
 def _decode(data: bytes, name: str, limits: Limits, at_least: tuple[int, int] | None) -> Image:
     picture: Pillow.Image = Pillow.open(BytesIO(data), formats=[name.upper()])
     width, height = picture.size
-    if width * height > limits.pixels:
-        raise UnusableImageError(f"The image declares {width}x{height} pixels; the limit is {limits.pixels}.")
+    limits.claim(width, height)
     _check(picture, data, name)
     # The size of a TIFF is upright already, and its reader rotates the pixels.
     orientation = 1 if name == "tiff" else picture.getexif().get(ExifTags.Base.Orientation, 1)

@@ -15,6 +15,8 @@ _DIRECTORY_ENTRY: Final = b"PK\x01\x02"
 """First bytes of each entry of the directory (section 4.3.12)."""
 _ENTRIES_PER_IMAGE: Final = 4
 """Most entries, folders and hidden files included, for each image that the limit allows."""
+_MAX_NAME: Final = 1024
+"""Longest path of a file: sorting splits it into its numbers, which take a hundred times its bytes."""
 _ENCRYPTED: Final = 0x1
 _METHODS: Final = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 _HIDDEN: Final = ("Thumbs.db", "desktop.ini")
@@ -59,7 +61,7 @@ def read(data: bytes, max_files: int, max_total: int, max_each: int) -> tuple[En
 
 
 def _files(archive: zipfile.ZipFile, max_files: int, max_total: int) -> list[zipfile.ZipInfo]:
-    files = sorted((info for info in archive.infolist() if not _is_skipped(info)), key=_natural)
+    files = [info for info in archive.infolist() if not _is_skipped(info)]
     if not files:
         raise BadRequestError("The zip has no files; add the images.")
     if len(files) > max_files:
@@ -69,7 +71,9 @@ def _files(archive: zipfile.ZipFile, max_files: int, max_total: int) -> list[zip
         raise ContentTooLargeError(f"The zip unpacks to {size} bytes; the limit is {max_total}.")
     if any(info.flag_bits & _ENCRYPTED for info in files):
         raise BadRequestError("The zip is encrypted; create it without a password.")
-    return files
+    if any(len(info.filename) > _MAX_NAME for info in files):
+        raise BadRequestError(f"A file name in the zip has more than {_MAX_NAME} characters; shorten it.")
+    return sorted(files, key=_natural)
 
 
 def _is_skipped(info: zipfile.ZipInfo) -> bool:
@@ -77,12 +81,11 @@ def _is_skipped(info: zipfile.ZipInfo) -> bool:
     return info.is_dir() or "__MACOSX" in folders or name.startswith(".") or name in _HIDDEN
 
 
-def _natural(info: zipfile.ZipInfo) -> list[tuple[int, str]]:
-    """Return a sort key: numbers by their length, then their digits, since int() limits the digits."""
-    pieces = _DIGITS.split(info.filename)
-    keys = [(0, piece) for piece in pieces]
-    keys[1::2] = [(len(piece.lstrip("0")), piece.lstrip("0")) for piece in pieces[1::2]]
-    return [*keys, (0, info.filename)]
+def _natural(info: zipfile.ZipInfo) -> tuple[list[str | int], str]:
+    """Return a sort key: text and numbers in turn; names that differ in leading zeros only are sorted as text."""
+    pieces: list[str | int] = [*_DIGITS.split(info.filename)]
+    pieces[1::2] = map(int, pieces[1::2])
+    return pieces, info.filename
 
 
 def _content(archive: zipfile.ZipFile, info: zipfile.ZipInfo, max_each: int) -> bytes | RequestError:

@@ -7,6 +7,9 @@ import subprocess
 import sys
 import tempfile
 import zipfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -21,6 +24,46 @@ from radserve.errors import ArchiveError, BuildError
 MANIFEST: Final = "MAR-INF/MANIFEST.json"
 _EPOCH: Final = (1980, 1, 1, 0, 0, 0)  # time of every file in an archive: the earliest that a zip can store
 _REQUIRED: Final = (MANIFEST, "archive.yaml", "model-config.yaml", "program.pt2", "sample.json", "handlers/__init__.py")
+
+
+_MAX_DOCUMENT: Final = 1 << 20
+"""Longest manifest or recipe, in bytes; real ones have at most a few thousand."""
+_DAMAGE: Final = (zipfile.BadZipFile, zlib.error, EOFError, LookupError, RuntimeError, TypeError, ValueError)
+"""What zipfile, json and yaml raise on damaged archives; RuntimeError includes RecursionError and unknown methods."""
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[zipfile.ZipFile]:
+    """Open an archive to read its files.
+
+    Raises ArchiveError if they are larger than the archive: its files are stored, not compressed, so that an archive
+    in memory or unpacked is never larger than the bytes that were downloaded and verified.
+    """
+    with zipfile.ZipFile(path) as archive:
+        size, unpacked = path.stat().st_size, sum(info.file_size for info in archive.infolist())
+        if unpacked > size:
+            raise ArchiveError(
+                f"{path}: unpacks to {unpacked} bytes, but has {size}: its files are compressed or overlap. "
+                "Build archives with 'radserve build', which stores them uncompressed."
+            )
+        yield archive
+
+
+def _document(archive: zipfile.ZipFile, name: str) -> bytes:
+    size = archive.getinfo(name).file_size
+    if size > _MAX_DOCUMENT:
+        raise ArchiveError(f"{archive.filename}: its {name} has {size} bytes, more than {_MAX_DOCUMENT}.")
+    return archive.read(name)
+
+
+def manifest(path: Path) -> dict[str, str]:
+    """Return the model section of an archive's manifest; raises ArchiveError if it has none."""
+    try:
+        with opened(path) as archive:
+            model = json.loads(_document(archive, MANIFEST))["model"]
+            return {"name": model["modelName"], "version": model["modelVersion"]}
+    except _DAMAGE as error:
+        raise ArchiveError(f"{path}: not a valid archive ({error!r}); build it with 'radserve build NAME'.") from error
 
 
 def pack(folder: Path, recipe: Recipe, target: Path) -> None:
@@ -91,20 +134,20 @@ def verify(entry: Entry, store: Path) -> Recipe:
     if digest != entry.sha256:
         raise ArchiveError(f"{path}: has sha256 {digest}, the index has {entry.sha256}. {rebuild}")
     try:
-        with zipfile.ZipFile(path) as archive:
+        with opened(path) as archive:
             return _verify_contents(archive, entry, path)
-    except zipfile.BadZipFile as error:
-        raise ArchiveError(f"{path}: invalid archive ({error}). {rebuild}") from error
     except RecipeError as error:
         raise ArchiveError(f"{error}. {rebuild}") from error
+    except (*_DAMAGE, yaml.YAMLError) as error:
+        raise ArchiveError(f"{path}: invalid archive ({error}). {rebuild}") from error
 
 
 def _verify_contents(archive: zipfile.ZipFile, entry: Entry, path: Path) -> Recipe:
     missing = set(_REQUIRED) - set(archive.namelist())
     if missing:
         raise ArchiveError(f"{path}: does not contain {', '.join(sorted(missing))}.")
-    model = json.loads(archive.read(MANIFEST))["model"]
-    recipe = recipes.parse(yaml.safe_load(archive.read("archive.yaml")), source=f"{path}: archive.yaml")
+    model = json.loads(_document(archive, MANIFEST))["model"]
+    recipe = recipes.parse(yaml.safe_load(_document(archive, "archive.yaml")), source=f"{path}: archive.yaml")
     for part, name, version in (
         ("manifest", model["modelName"], model["modelVersion"]),
         ("recipe", recipe.name, recipe.version),
@@ -116,5 +159,5 @@ def _verify_contents(archive: zipfile.ZipFile, entry: Entry, path: Path) -> Reci
 
 def sample(path: Path, recipe: Recipe) -> tuple[bytes, dict[str, object]]:
     """Read the sample image and its stored prediction from an archive."""
-    with zipfile.ZipFile(path) as archive:
+    with opened(path) as archive:
         return archive.read(recipe.sample), json.loads(archive.read("sample.json"))

@@ -3,17 +3,15 @@
 https://docs.aws.amazon.com/sagemaker/latest/dg/your-algorithms-inference-code.html
 """
 
-import json
 import shutil
 import tempfile
-import zipfile
 from pathlib import Path
 from typing import Annotated, Final
 
 import typer
 
+from radserve.build import mar
 from radserve.build import model_store as store_index
-from radserve.build.mar import MANIFEST
 from radserve.build.model_store import Entry, Index
 from radserve.cli.serve import CONFIGURATION, Config
 from radserve.errors import ArchiveError
@@ -44,20 +42,9 @@ def _indexed(folder: Path, file: Path) -> Entry:
 
 def _describe(file: Path) -> Entry:
     """Describe an archive without an index; only SageMaker's download guarantees its integrity."""
-    try:
-        with zipfile.ZipFile(file) as archive:
-            model = json.loads(archive.read(MANIFEST))["model"]
-    except (zipfile.BadZipFile, KeyError, ValueError) as error:
-        raise ArchiveError(f"{file}: not a valid archive ({error}); build it with 'radserve build NAME'.") from error
+    model = mar.manifest(file)
     sha256 = store_index.sha256(file)
-    return Entry(
-        name=model["modelName"],
-        version=model["modelVersion"],
-        file=file.name,
-        sha256=sha256,
-        size=file.stat().st_size,
-        inputs=sha256,
-    )
+    return Entry(**model, file=file.name, sha256=sha256, size=file.stat().st_size, inputs=sha256)
 
 
 def sagemaker(

@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Sequence
+from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from handlers.errors import (
     ServiceUnavailableError,
     UnreadableImageError,
 )
+from handlers.formats.image import Limits
 from handlers.formats.raw import RawSamples
 from handlers.pipeline import Pipeline, PreparedImage, Result
 from handlers.program import Program
@@ -59,13 +61,16 @@ def test_no_more_images_than_a_batch_are_decoded_ahead(pipeline: Pipeline, monke
     decoded: list[bytes | RawSamples] = []
     prepare = Pipeline.prepare
 
-    def counted(self: Pipeline, data: bytes | RawSamples) -> PreparedImage:
+    def counted(self: Pipeline, data: bytes | RawSamples, limits: Limits | None = None) -> PreparedImage:
         decoded.append(data)
-        return prepare(self, data)
+        return prepare(self, data, limits)
 
     monkeypatch.setattr(Pipeline, "prepare", counted)
-    results = pipeline.stream([film(low=10 * index) for index in range(9)])
+    results = pipeline.stream((film(low=10 * index), Limits()) for index in range(9))
     assert [len(decoded) for _ in results] == [4, 4, 4, 4, 8, 8, 8, 8, 9]
+    decoded.clear()
+    few = replace(pipeline, limits=Limits(pixels=2 * 96 * 64 - 1))
+    assert [len(decoded) for _ in few.stream((film(), Limits()) for _ in range(5))] == [2, 2, 4, 4, 5]
 
 
 def test_raw_samples_give_the_result_of_the_same_pixels_in_a_file(pipeline: Pipeline) -> None:
@@ -97,7 +102,9 @@ class Fragile(Program):
     [
         (ValueError("boom"), InternalError),
         (MemoryError("out of memory"), ServiceUnavailableError),
+        (MemoryError("Unable to allocate 8.00 GiB for an array"), ServiceUnavailableError),
         (RuntimeError("CUDA out of memory. Tried to allocate"), ServiceUnavailableError),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate"), ServiceUnavailableError),
     ],
 )
 def test_an_image_on_which_the_model_fails_does_not_affect_the_others(
@@ -114,6 +121,12 @@ def test_a_lost_device_is_raised(pipeline: Pipeline) -> None:
     fragile = Pipeline(pipeline.recipe, Fragile(pipeline.program, DeviceLostError("gone"), unbearable=-9), batch=4)
     with pytest.raises(DeviceLostError):
         fragile([film()])
+
+
+def test_memory_that_runs_out_in_preparing_is_a_503(pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("handlers.pipeline.check", lambda *_: np.empty((1 << 50,)))
+    (answer,) = pipeline([film()])
+    assert isinstance(answer, ServiceUnavailableError)
 
 
 def test_an_unexpected_error_in_preparing_becomes_an_internal_error_without_its_text(

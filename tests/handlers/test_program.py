@@ -158,6 +158,15 @@ def test_sample_inputs_are_never_unpickled(branches: tuple[Branches, Path], tmp_
     assert Program(path).run(np.zeros((1, 3, 6, 4), dtype=np.float32))
 
 
+def test_a_compressed_program_is_rejected(branches: tuple[Branches, Path], tmp_path: Path) -> None:
+    path = tmp_path / "program.pt2"
+    with zipfile.ZipFile(branches[1]) as old, zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as new:
+        for name in old.namelist():
+            new.writestr(name, old.read(name))
+    with pytest.raises(ProgramError, match="larger than the file"):
+        Program(path)
+
+
 @pytest.mark.parametrize("data", [b"", b"no zip", b"PK\x05\x06" + b"\0" * 18])
 def test_a_damaged_file_is_rejected(tmp_path: Path, data: bytes) -> None:
     (tmp_path / "program.pt2").write_bytes(data)

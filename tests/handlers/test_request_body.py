@@ -3,7 +3,9 @@
 import base64
 import gzip
 import json
+import tracemalloc
 import zlib
+from contextlib import suppress
 
 import pytest
 
@@ -129,10 +131,34 @@ def test_a_compressed_bomb_is_rejected_without_inflating_it() -> None:
         read({"body": bomb}, parse_headers({"content-encoding": "gzip"}), LIMITS)
 
 
-@pytest.mark.parametrize("content", [b"no gzip", gzip.compress(FILM, mtime=0)[:-6]])
+@pytest.mark.parametrize("content", [b"no gzip", gzip.compress(FILM, mtime=0)[:-6], gzip.compress(FILM) * 2])
 def test_a_damaged_compressed_body_is_rejected(content: bytes) -> None:
     with pytest.raises(BadRequestError):
         read({"body": content}, parse_headers({"content-encoding": "gzip"}), LIMITS)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"instances": [' + b"{}," * 1_000_000 + b"{}]}",
+        b'{"instances": [{"b64": [' + b"[]," * 1_000_000 + b"[]]}]}",
+        b"{" + b"".join(b'"%d":0,' % key for key in range(1_000_000)) + b'"image": ""}',
+        b'{"image": "' + b"ab " * 2_000_000 + b'"}',
+    ],
+)
+def test_a_body_of_millions_of_values_takes_little_memory(body: bytes) -> None:
+    tracemalloc.start()
+    try:
+        with suppress(ContentTooLargeError):
+            assert len(read({"body": body}, {}, LIMITS).images) == 1
+        assert tracemalloc.get_traced_memory()[1] < 6 * len(body)
+    finally:
+        tracemalloc.stop()
+
+
+def test_as_many_images_as_allowed_may_be_data_urls() -> None:
+    url = f"data:image/jpeg;base64,{B64}"
+    assert read({"body": json.dumps({"instances": [{"b64": url}] * 3}).encode()}, {}, LIMITS).images == (FILM,) * 3
 
 
 def test_an_unsupported_coding_is_rejected() -> None:

@@ -1,10 +1,12 @@
 """The TorchServe adapter, called with TorchServe's own `Context`."""
 
 import base64
+import hashlib
 import json
 import os
 import shutil
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,11 @@ from ts.context import Context, RequestProcessor
 from handlers import worker
 from handlers.classification import Classification
 from handlers.errors import DeviceLostError, ProgramError
+from handlers.formats.image import Limits
+from handlers.formats.raw import RawSamples
+from handlers.pipeline import Pipeline, PreparedImage
 from handlers.program import Program
+from handlers.request_body import BodyLimits
 from tests.handlers.test_pipeline import film
 
 B64 = base64.b64encode(film()).decode()
@@ -78,6 +84,63 @@ def test_each_request_of_a_batch_has_its_own_status(service: Classification) -> 
         if status != 200:
             assert document["status"] == status
             assert set(document) == {"status", "title", "detail"}
+
+
+def test_every_response_of_a_batch_is_that_of_its_own_request(service: Classification) -> None:
+    films = [film(low=10 * index) for index in range(6)]
+    several = {"instances": [{"b64": base64.b64encode(data).decode()} for data in films[:3]]}
+    bodies = [several, b"garbage", films[4], {"instances": [{"b64": "AAAA"}]}, films[5], b"PK\x03\x04", films[3]]
+    answers = [document for _, _, document in ask(service, *((body, {}) for body in bodies))]
+    digests = [hashlib.sha256(data).hexdigest() for data in films]
+    assert [entry["image"]["sha256"] for entry in answers[0]["predictions"]] == digests[:3]
+    assert [answers[index]["image"]["sha256"] for index in (2, 4, 6)] == [digests[4], digests[5], digests[3]]
+    assert [answers[index]["status"] for index in (1, 5)] == [415, 400]
+    assert answers[3]["predictions"][0]["status"] == 415
+
+
+def test_the_pixels_and_bytes_of_a_request_are_limited_as_a_sum(service: Classification) -> None:
+    data = film()
+    document = {"instances": [{"b64": B64}] * 4}
+    for limits in (BodyLimits(pixels=2 * 96 * 64), BodyLimits(unzipped=2 * len(data) + 1)):
+        service.limits = limits
+        answers = ask(service, (data, {}), (document, {}), (data, {}))
+        assert [status for status, _, _ in answers] == [200, 200, 200]
+        assert [entry.get("status", 200) for entry in answers[1][2]["predictions"]] == [200, 200, 413, 413]
+        assert "Send fewer images in one request" in answers[1][2]["predictions"][3]["detail"]
+
+
+def test_a_slow_request_takes_no_time_of_its_neighbours(
+    service: Classification, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = 0.0
+    prepare = Pipeline.prepare
+
+    def slow(self: Pipeline, data: bytes | RawSamples, limits: Limits | None = None) -> PreparedImage:
+        nonlocal clock
+        prepared = prepare(self, data, limits)
+        clock += 3
+        return prepared
+
+    monkeypatch.setattr(Pipeline, "prepare", slow)
+    monkeypatch.setattr(time, "monotonic", lambda: clock)
+    document = {"instances": [{"b64": B64}] * 160}
+    answers = ask(service, (document, {}), (film(), {}), (document, {}), (film(), {}))
+    assert [status for status, _, _ in answers] == [200, 200, 200, 200]
+    for _, _, answer in (answers[0], answers[2]):
+        statuses = [entry.get("status", 200) for entry in answer["predictions"]]
+        done = statuses.count(200)
+        assert 2 <= done <= 6
+        assert statuses == [200] * done + [503] * (160 - done)
+        assert "takes too long" in answer["predictions"][-1]["detail"]
+    assert clock <= 36  # 30 s are half of responseTimeout; the image in work is finished
+
+
+def test_the_time_of_a_batch_is_half_of_its_response_timeout(brightness_archive: Path) -> None:
+    around = context(brightness_archive, [])
+    around.model_yaml_config = {"responseTimeout": 10}
+    handler = Classification()
+    handler.initialize(around)
+    assert handler.seconds == 5
 
 
 def test_a_describe_header_changes_no_response(service: Classification) -> None:

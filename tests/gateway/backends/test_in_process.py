@@ -173,7 +173,7 @@ def test_archive_of_other_release_is_rejected(store: Path, tmp_path: Path) -> No
     with pytest.raises(SettingsError, match=r"its handlers/threshold\.py differs"):
         InProcessBackend(changed)
     changed.write_bytes(b"no zip")
-    with pytest.raises(SettingsError, match="not a model archive"):
+    with pytest.raises(SettingsError, match="not a valid archive"):
         InProcessBackend(changed)
 
 

@@ -257,7 +257,7 @@ def test_object_and_codestream_must_agree(syntax: uid.UID) -> None:
 
 
 def test_declared_pixels_are_limited() -> None:
-    with pytest.raises(UnusableImageError, match="has 48x40 pixels; the limit is 1000"):
+    with pytest.raises(UnusableImageError, match="declares 48x40 pixels; the limit is 1000"):
         decode(dicom(film()), Limits(pixels=1000))
 
 

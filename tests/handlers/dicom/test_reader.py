@@ -16,7 +16,7 @@ from handlers.dicom import dataset as opened
 from handlers.dicom import reader
 from handlers.errors import ContentTooLargeError, RequestError, UnreadableImageError, UnusableImageError
 from handlers.formats.decode import decode
-from handlers.formats.image import Limits
+from handlers.formats.image import Budget, Limits
 from tests.handlers.images import dicom, dicom_dataset, film, saved, seeds, written
 
 
@@ -132,6 +132,15 @@ def test_a_deflate_bomb_is_rejected_within_bounded_memory() -> None:
         assert tracemalloc.get_traced_memory()[1] < 20_000_000
     finally:
         tracemalloc.stop()
+
+
+def test_deflated_data_count_against_the_bytes_of_their_request() -> None:
+    data = dicom(np.zeros((400, 480), np.uint8), uid.DeflatedExplicitVRLittleEndian)
+    budget = Budget(bytes=400 * 480 + len(data))
+    with pytest.raises(ContentTooLargeError, match="too many bytes together"):
+        decode(data, Limits(budget=budget))
+    budget.bytes = 400 * 480 + 2 * len(data) + 1000
+    decode(data, Limits(budget=budget))
 
 
 def test_damaged_deflated_data_are_rejected() -> None:

@@ -41,9 +41,22 @@ def test_files_are_in_natural_order() -> None:
         assert all(entry.content == entry.name.encode() for entry in entries)
 
 
-def test_numbers_too_long_for_an_integer_are_sorted_too() -> None:
-    long = "9" * 5000
+def test_long_numbers_are_sorted_and_longer_names_rejected() -> None:
+    long = "9" * 1020
     assert [entry.name for entry in unpack(zipped({f"{long}.png": b"", "1.png": b""}))] == ["1.png", f"{long}.png"]
+    with pytest.raises(BadRequestError, match="more than 1024 characters"):
+        unpack(zipped({f"{long}9.png": b"", "1.png": b""}))
+
+
+def test_long_names_take_little_memory() -> None:
+    data = zipped({f"{'a1' * 30_000}{number}": b"" for number in range(MOST)})
+    tracemalloc.start()
+    try:
+        with pytest.raises(BadRequestError):
+            unpack(data)
+        assert tracemalloc.get_traced_memory()[1] < 5_000_000
+    finally:
+        tracemalloc.stop()
 
 
 def test_folders_and_hidden_files_are_skipped() -> None:
