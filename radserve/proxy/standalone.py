@@ -2,13 +2,13 @@
 
 import asyncio
 import logging
-import signal
 from pathlib import Path
 
 from radserve.build import model_store
 from radserve.errors import ServeError
 from radserve.host.ports import require_free
 from radserve.host.run_directory import RunDirectory, require_private
+from radserve.host.stop_signals import stop_event
 from radserve.proxy import configuration
 from radserve.proxy.configuration import Upstreams
 from radserve.proxy.nginx import Nginx
@@ -50,9 +50,7 @@ async def run(options: ProxyOptions, server: Upstreams) -> int:
     require_free(options.listens)
     require_private(server.run_directory)
     nginx = Nginx(options, server)
-    loop, stop = asyncio.get_running_loop(), asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
+    stop = stop_event()
     try:
         await nginx.start()
         nginx.reload_at_sighup()

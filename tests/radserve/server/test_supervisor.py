@@ -262,6 +262,7 @@ def test_an_invalid_certificate_prevents_the_start(options: ServerOptions, tmp_p
 
 def test_requests_in_flight_are_finished_after_a_signal(options: ServerOptions) -> None:
     statuses: list[int] = []
+    threads: list[threading.Thread] = []
 
     async def steps(_: str) -> None:
         async with httpx.AsyncClient() as client:
@@ -269,8 +270,10 @@ def test_requests_in_flight_are_finished_after_a_signal(options: ServerOptions) 
         url = f"{options.address.url}/predictions/brightness"
         thread = threading.Thread(target=lambda: statuses.append(httpx.post(url, content=b"image").status_code))
         thread.start()
+        threads.append(thread)
         await asyncio.sleep(0.3)
         terminate()
 
     assert serve(options, steps) is Exit.STOPPED
+    threads[0].join()
     assert statuses == [200]
