@@ -129,8 +129,8 @@ def table(image: str, results: dict[str, Any]) -> str:
 
 
 def _short(created_by: str) -> str:
-    words = created_by.removeprefix("/bin/sh -c").replace("#(nop)", "").split()
-    return " ".join(words)[:90]
+    command = created_by.removeprefix("/bin/sh -c").replace("#(nop)", "").split()
+    return " ".join(command)[:90]
 
 
 def _memory(used: dict[str, float]) -> str:

@@ -93,7 +93,7 @@ def running_proxy(
     """Start a proxy for a server with the same keys and run directory."""
     ports = free_ports(3)
     inference, health, metrics = (urlsplit(url).port for url in (server.url, server.health_url, server.metrics_url))
-    words = {
+    arguments = {
         "--runtime": runtime,
         "--port": ports[0],
         "--management-port": ports[1],
@@ -105,8 +105,8 @@ def running_proxy(
         "--access-log": folder / "access.log",
     }
     if tls is not None:
-        words |= {"--certificate": tls[1].certificate, "--certificate-key": tls[1].key}
-    command = [str(word) for option in words.items() for word in option]
+        arguments |= {"--certificate": tls[1].certificate, "--certificate-key": tls[1].key}
+    command = [str(word) for option in arguments.items() for word in option]
     log = folder / "front.log"
     environment = {key: value for key, value in os.environ.items() if key != "PYTHONWARNINGS"}
     with log.open("wb") as file:

@@ -69,11 +69,11 @@ def package(name: str) -> str:
 
 def modules() -> dict[str, Path]:
     """Return every module of the library by its dotted name."""
-    found = {}
+    results = {}
     for top in ("gateway", "handlers", "radserve", "training"):
         for path in (ROOT / top).rglob("*.py"):
-            found[".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")] = path
-    return found
+            results[".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")] = path
+    return results
 
 
 MODULES: Final = modules()

@@ -30,9 +30,9 @@ def test_every_link_leads_to_a_file_and_to_a_heading_of_it(page: Path) -> None:
 
 def test_every_page_that_is_named_somewhere_exists() -> None:
     command = ["git", "grep", "--no-index", "--exclude-standard", "-hoE", r"\bdocs/[a-z-]+\.md"]
-    found = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=True).stdout.split()
-    assert "docs/gateway.md" in found
-    assert [name for name in sorted(set(found)) if not (ROOT / name).exists()] == []
+    process = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=True).stdout.split()
+    assert "docs/gateway.md" in process
+    assert [name for name in sorted(set(process)) if not (ROOT / name).exists()] == []
 
 
 def test_every_page_can_be_reached_from_the_readme() -> None:

@@ -32,8 +32,8 @@ def shell(command: str, server: Server) -> subprocess.CompletedProcess[str]:
     """Run a command of the README against the test's server."""
     command = command.replace("predict chest", f"predict --url {HERE} chest").replace(HERE, server.url)
     environment = os.environ | {"COLUMNS": "120", "TERM": "dumb"}
-    words = ["bash", "-euo", "pipefail", "-c", command]
-    return subprocess.run(words, capture_output=True, text=True, cwd=ROOT, timeout=60, check=False, env=environment)
+    arguments = ["bash", "-euo", "pipefail", "-c", command]
+    return subprocess.run(arguments, capture_output=True, text=True, cwd=ROOT, timeout=60, check=False, env=environment)
 
 
 @pytest.mark.e2e

@@ -111,9 +111,9 @@ def _serve(store: Path, folder: Path, keys: Path) -> tuple[Sequence[str], str, s
         "--state": folder / "state",
         "--access-log": folder / "access.log",
     }
-    words = [str(word) for option in options.items() for word in option]
+    arguments = [str(word) for option in options.items() for word in option]
     url, management = (f"http://127.0.0.1:{port}" for port in (ports[0], ports[4]))
-    return command(store, ports[:3], "--front", *words), url, management
+    return command(store, ports[:3], "--front", *arguments), url, management
 
 
 if __name__ == "__main__":

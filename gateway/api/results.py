@@ -1,8 +1,4 @@
-"""/api/results: the result history, newest first.
-
-Callers with the role `read` or `manage` see the results of all clients, others see their own. Deleting results of other
-clients requires `manage`.
-"""
+"""/api/results: the result history, newest first; `gateway.access.permissions` decides who may see what."""
 
 import csv
 import io
@@ -14,11 +10,11 @@ from starlette.responses import Response, StreamingResponse
 
 from gateway import history, problems, services
 from gateway.access import Caller
+from gateway.access.permissions import require_deletable, visible_client
 from gateway.errors import NotFoundError
 from gateway.history import Filter, History, PageRequest, Result
 from gateway.history.images import MEDIA_TYPES, media_type
 from gateway.services import AuthenticatedCaller
-from radserve.auth.api_keys import Role
 
 router = APIRouter(tags=["results"])
 
@@ -39,7 +35,7 @@ async def results(
     more may follow.
     """
     store = _history(request, caller)
-    return await store.find(history.Query(**parameters.model_dump(), client=_visible_client(caller)))
+    return await store.find(history.Query(**parameters.model_dump(), client=visible_client(caller)))
 
 
 @router.get(
@@ -50,7 +46,7 @@ async def results_csv(
 ) -> StreamingResponse:
     """Return all results of a filter as CSV (RFC 4180)."""
     store = _history(request, caller)
-    query = history.Query(**parameters.model_dump(), client=_visible_client(caller), limit=history.MAX_LIMIT)
+    query = history.Query(**parameters.model_dump(), client=visible_client(caller), limit=history.MAX_LIMIT)
     lines = _csv_lines(store, query, await store.find(query))
     headers = {"Content-Disposition": 'attachment; filename="results.csv"'}
     return StreamingResponse(lines, media_type="text/csv; charset=utf-8", headers=headers)
@@ -59,10 +55,10 @@ async def results_csv(
 @router.get("/api/results/{result_id}", responses=_PROBLEMS)
 async def result(request: Request, caller: AuthenticatedCaller, result_id: ResultId) -> Result:
     """Return one result."""
-    found = await _history(request, caller).get(result_id)
-    if found is None or _visible_client(caller) not in (None, found.client):  # does not reveal whether it exists
+    stored = await _history(request, caller).get(result_id)
+    if stored is None or visible_client(caller) not in (None, stored.client):  # does not reveal whether it exists
         raise NotFoundError(f"Unknown result {result_id}. It may be deleted, or belong to another client.")
-    return found
+    return stored
 
 
 @router.get(
@@ -84,21 +80,13 @@ async def image(request: Request, caller: AuthenticatedCaller, result_id: Result
 @router.delete("/api/results/{result_id}", status_code=204, responses=_PROBLEMS)
 async def delete(request: Request, caller: AuthenticatedCaller, result_id: ResultId) -> Response:
     """Delete a result and its image; those of other clients require the role `manage`."""
-    if (await result(request, caller, result_id)).client != caller.name:
-        caller.require(Role.MANAGE)
+    require_deletable(caller, (await result(request, caller, result_id)).client)
     await services.of(request).recorder.delete(result_id)
     return Response(status_code=204)
 
 
-def _visible_client(caller: Caller) -> str | None:
-    """Return the client whose results a caller may see; None for all. Raises NotAllowedError without a role."""
-    if not caller.roles:
-        caller.require(Role.PREDICT)
-    return None if caller.roles & {Role.READ, Role.MANAGE} else caller.name
-
-
 def _history(request: Request, caller: Caller) -> History:
-    _visible_client(caller)  # 403 comes before 404
+    visible_client(caller)  # 403 comes before 404
     store = services.of(request).recorder.history
     if store is None:
         raise NotFoundError("The result history is disabled (RADSERVE_GATEWAY_HISTORY is 'none').")

@@ -99,8 +99,8 @@ def test_figures_are_attributed_to_the_event_during_which_they_occur() -> None:
     ],
 )
 def test_a_run_below_the_bar_fails(records: list[Record], measured: list[Usage], error: str, failure: str) -> None:
-    (found,) = summarise(records, [Event("rollout", 10, 20, 5, error)], measured, begin=0)["failures"]
-    assert failure in found
+    (result,) = summarise(records, [Event("rollout", 10, 20, 5, error)], measured, begin=0)["failures"]
+    assert failure in result
 
 
 @pytest.mark.e2e

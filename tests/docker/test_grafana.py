@@ -42,14 +42,14 @@ def test_dashboard_can_be_provisioned(name: str) -> None:
 
 @pytest.mark.parametrize("name", DASHBOARDS)
 def test_panels_do_not_overlap_and_fit_the_page(name: str) -> None:
-    taken: set[tuple[int, int]] = set()
+    results: set[tuple[int, int]] = set()
     for panel in DASHBOARDS[name]["panels"]:
         place = panel["gridPos"]
         across = range(place["x"], place["x"] + place["w"])
         cells = set(itertools.product(across, range(place["y"], place["y"] + place["h"])))
         assert max(across) < 24
-        assert not cells & taken, panel["title"]
-        taken |= cells
+        assert not cells & results, panel["title"]
+        results |= cells
 
 
 @pytest.mark.parametrize(("name", "panel"), PANELS)

@@ -63,9 +63,9 @@ def client(built: Path, log: Path) -> Iterator[httpx.Client]:
     options = ("--workers", "1", "--startup-timeout", str(PATIENCE))
     with (
         launch(built, log, *options, environment=environment, patience=PATIENCE) as server,
-        httpx.Client(base_url=server.url, timeout=120) as made,
+        httpx.Client(base_url=server.url, timeout=120) as http_client,
     ):
-        yield made
+        yield http_client
 
 
 def sample(name: str) -> Pillow.Image:
@@ -175,10 +175,10 @@ def test_a_model_of_each_task_answers_json_with_one_image_and_with_several(clien
 def test_the_raw_bytes_of_the_original_client_are_the_same_picture(client: httpx.Client, name: str) -> None:
     image = sample(name)
     raw = np.asarray(image).transpose(2, 0, 1).tobytes()
-    found = ask(client, name, json.dumps({"data": base64.b64encode(raw).decode()}).encode())
-    check(found, name, (32, 32))
+    response = ask(client, name, json.dumps({"data": base64.b64encode(raw).decode()}).encode())
+    check(response, name, (32, 32))
     wanted = ask(client, name, saved(image, "PNG"))
-    assert found["probabilities"] == pytest.approx(wanted["probabilities"], abs=1e-6)
+    assert response["probabilities"] == pytest.approx(wanted["probabilities"], abs=1e-6)
 
 
 @pytest.mark.parametrize("name", [name for name in RECIPES if RECIPES[name].task == "segmentation"])

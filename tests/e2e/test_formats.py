@@ -120,20 +120,20 @@ def test_a_film_gets_the_same_answer_in_every_format(server: Server, film: Pillo
     wanted = ask(server, saved(film, "PNG")).json()
     response = ask(server, (LOSSLESS | LOSSY)[name](film))
     assert response.status_code == 200, response.text
-    found = response.json()
-    assert found["label"] == wanted["label"]
-    assert found["probability"] == pytest.approx(wanted["probability"], abs=gap)
-    assert found["image"]["format"] == name.partition("-")[0]
-    assert (found["image"]["width"], found["image"]["height"]) == film.size
+    document = response.json()
+    assert document["label"] == wanted["label"]
+    assert document["probability"] == pytest.approx(wanted["probability"], abs=gap)
+    assert document["image"]["format"] == name.partition("-")[0]
+    assert (document["image"]["width"], document["image"]["height"]) == film.size
 
 
 def test_a_turned_film_is_put_upright(server: Server, film: Pillow.Image) -> None:
     exif = Pillow.Exif()
     exif[0x0112] = 6  # the camera was turned: rotate by 90 degrees clockwise to see it upright
     turned = saved(film.rotate(90, expand=True), "JPEG", quality=95, exif=exif)
-    wanted, found = ask(server, saved(film, "JPEG", quality=95)).json(), ask(server, turned).json()
-    assert found["probability"] == pytest.approx(wanted["probability"], abs=0.05)
-    assert (found["image"]["width"], found["image"]["height"]) == film.size
+    wanted, result = ask(server, saved(film, "JPEG", quality=95)).json(), ask(server, turned).json()
+    assert result["probability"] == pytest.approx(wanted["probability"], abs=0.05)
+    assert (result["image"]["width"], result["image"]["height"]) == film.size
 
 
 def test_base64_and_several_instances(server: Server, film: Pillow.Image) -> None:
@@ -142,9 +142,9 @@ def test_base64_and_several_instances(server: Server, film: Pillow.Image) -> Non
     wanted = ask(server, raw).json()
     assert httpx.post(server.url + PATH, json={"image": text}).json() == wanted
     several = httpx.post(server.url + PATH, json={"instances": [{"b64": text}, {"b64": "AAAA"}, {"b64": text}]}).json()
-    for found in several["predictions"][::2]:
-        assert found["label"] == wanted["label"]
-        assert found["probability"] == pytest.approx(wanted["probability"], abs=1e-5)
+    for prediction in several["predictions"][::2]:
+        assert prediction["label"] == wanted["label"]
+        assert prediction["probability"] == pytest.approx(wanted["probability"], abs=1e-5)
     assert several["predictions"][1]["status"] == 415
 
 
@@ -213,7 +213,7 @@ def test_original_films_get_what_the_pipeline_gives_in_process(server: Server, s
         (result,) = pipeline([data])
         assert isinstance(result, Result), result
         wanted = decide(result.outputs["logits"], recipe)
-        found = ask(server, data).json()
-        assert found["label"] == wanted.label, path.name
+        document = ask(server, data).json()
+        assert document["label"] == wanted.label, path.name
         for label, value in wanted.probabilities.items():
-            assert found["probabilities"][label] == pytest.approx(value, abs=1e-5)
+            assert document["probabilities"][label] == pytest.approx(value, abs=1e-5)

@@ -27,15 +27,15 @@ def url(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[st
 
 
 def block(language: str) -> str:
-    (found,) = re.findall(rf"```{language}\n(.*?)```", REQUESTS, re.DOTALL)
-    return str(found)
+    (result,) = re.findall(rf"```{language}\n(.*?)```", REQUESTS, re.DOTALL)
+    return str(result)
 
 
 def test_shell_lines_run(url: str) -> None:
     command = block("sh").replace(HERE, url).replace("curl ", "curl --fail --silent --show-error ")
     environment = os.environ | {"PATH": f"{ROOT / '.venv' / 'bin'}{os.pathsep}{os.environ['PATH']}"}
-    words = ["bash", "-euo", "pipefail", "-c", command]
-    done = subprocess.run(words, capture_output=True, text=True, cwd=ROOT, timeout=60, check=False, env=environment)
+    arguments = ["bash", "-euo", "pipefail", "-c", command]
+    done = subprocess.run(arguments, capture_output=True, text=True, cwd=ROOT, timeout=60, check=False, env=environment)
     assert done.returncode == 0, done.stderr
     assert done.stdout.count('"label":"pneumonia"') == 3
 

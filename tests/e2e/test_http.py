@@ -22,8 +22,8 @@ FILM = (ROOT / "archives" / NAME / "sample.png").read_bytes()
 
 @pytest.fixture
 def client(server: Server) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=server.url, timeout=30) as made:
-        yield made
+    with httpx.Client(base_url=server.url, timeout=30) as http_client:
+        yield http_client
 
 
 def test_a_prediction_names_its_archive(client: httpx.Client, server: Server) -> None:

@@ -70,7 +70,7 @@ def ask_everything(client: httpx.Client) -> dict[tuple[str, str], int]:
     sent: dict[tuple[str, str], int] = {}
     for model in MODELS:
         image = sample(model)
-        asked: list[tuple[str, bytes, dict[str, str]]] = [
+        requests: list[tuple[str, bytes, dict[str, str]]] = [
             (f"/predictions/{model}", image, {}),
             (f"/predictions/{model}/1.0.0", image, {}),
             (f"/explanations/{model}", image, {}),
@@ -78,7 +78,7 @@ def ask_everything(client: httpx.Client) -> dict[tuple[str, str], int]:
             (f"/predictions/{model}", image[: len(image) // 2], {}),
             (f"/predictions/{model}", image, {"accept": "text/html"}),
         ]
-        for path, content, headers in asked:
+        for path, content, headers in requests:
             status = str(client.post(path, content=content, headers=headers).status_code)
             sent[model, status] = sent.get((model, status), 0) + 1
     client.post(f"/predictions/{NAME}", headers={"authorization": "Bearer unknown"})
@@ -108,9 +108,9 @@ def monitored(
         "--gateway": f"127.0.0.1:{behind}",
         "--workers": "1",
     }
-    words = [str(word) for option in options.items() for word in option]
+    command = [str(word) for option in options.items() for word in option]
     with (
-        running(models, folder / "log", *words) as server,
+        running(models, folder / "log", *command) as server,
         gateway(server, folder, port=behind, server=f"http://127.0.0.1:{inference}", keys=keys.file),
         node_exporter(folder) as node,
         # No GPU is here: the GPU's panels are asked of a recorded exposition of dcgm-exporter.
@@ -124,8 +124,8 @@ def monitored(
     ):
         proxy = f"127.0.0.1:{metrics}"
         targets = {"torchserve": proxy, "supervisor": proxy, "gateway": proxy, "node": node, "gpu": gpu}
-        with prometheus(folder, targets, folder / "key", pair.certificate) as found:
-            found.until("radserve_requests_total")  # the zeros, before anything is asked
+        with prometheus(folder, targets, folder / "key", pair.certificate) as monitor:
+            monitor.until("radserve_requests_total")  # the zeros, before anything is asked
             sent: dict[tuple[str, str], int] = {}
             for _ in range(ROUNDS):
                 for item, count in ask_everything(client).items():
@@ -135,10 +135,10 @@ def monitored(
                 client.post("/api/predictions/nothing", content=b"x")
                 time.sleep(0.5)
             total = sum(sent.values())
-            found.until(f"sum(radserve_requests_total) == {total + len(MODELS)}")  # each was asked its sample
-            found.until("label:radserve_labels:share1d")
+            monitor.until(f"sum(radserve_requests_total) == {total + len(MODELS)}")  # each was asked its sample
+            monitor.until("label:radserve_labels:share1d")
             time.sleep(2)  # a rate needs a second scrape
-            yield Monitored(found, sent)
+            yield Monitored(monitor, sent)
 
 
 def shown(query: str) -> str:
@@ -151,8 +151,8 @@ def shown(query: str) -> str:
 @pytest.mark.parametrize("query", QUERIES)
 def test_every_query_of_the_dashboards_returns_data(monitored: Monitored, query: str) -> None:
     assert "$" not in shown(query)
-    found = monitored.prometheus.ask(shown(query))
-    assert any(math.isfinite(value) for value in found.values()), found
+    series = monitored.prometheus.ask(shown(query))
+    assert any(math.isfinite(value) for value in series.values()), series
 
 
 @pytest.mark.parametrize("name", VARIABLES)
@@ -178,16 +178,16 @@ def test_all_rules_are_healthy_and_no_alert_fires(monitored: Monitored) -> None:
 
 
 def test_every_request_is_counted_once_by_model_version_and_status(monitored: Monitored) -> None:
-    found = monitored.prometheus.ask("sum by (code, model_name) (radserve_requests_total) > 0")
+    series = monitored.prometheus.ask("sum by (code, model_name) (radserve_requests_total) > 0")
     wanted = {(code, model): count + (code == "200") for (model, code), count in monitored.sent.items()}
-    assert found == wanted
+    assert series == wanted
     assert monitored.prometheus.ask("count by (model_version) (radserve_requests_total)").keys() == {("1.0.0",)}
 
 
 def test_a_rejected_image_is_counted_by_its_reason(monitored: Monitored) -> None:
-    found = monitored.prometheus.ask(f'radserve_refusals_total{{model_name="{NAME}"}} > 0')
+    series = monitored.prometheus.ask(f'radserve_refusals_total{{model_name="{NAME}"}} > 0')
     version = (NAME, "1.0.0")
-    assert found == {
+    assert series == {
         ("400", *version, "UnreadableImage"): ROUNDS,
         ("406", *version, "NotAcceptable"): ROUNDS,
         ("415", *version, "UnsupportedMediaType"): ROUNDS,
@@ -195,13 +195,13 @@ def test_a_rejected_image_is_counted_by_its_reason(monitored: Monitored) -> None
 
 
 def test_a_missing_explanation_is_rejected_and_counted(monitored: Monitored) -> None:
-    found = monitored.prometheus.ask('sum by (reason) (radserve_refusals_total{model_name="glioma-unet", code="404"})')
-    assert found == {("NotFound",): ROUNDS}
+    series = monitored.prometheus.ask('sum by (reason) (radserve_refusals_total{model_name="glioma-unet", code="404"})')
+    assert series == {("NotFound",): ROUNDS}
 
 
 def test_each_image_is_counted_under_one_label_of_its_recipe(monitored: Monitored) -> None:
-    found = monitored.prometheus.ask("sum by (model_name) (radserve_labels_total)")
-    assert found == {(NAME,): 3 * ROUNDS + 1, ("cifar10-lenet",): 3 * ROUNDS + 1, ("glioma-unet",): 2 * ROUNDS + 1}
+    series = monitored.prometheus.ask("sum by (model_name) (radserve_labels_total)")
+    assert series == {(NAME,): 3 * ROUNDS + 1, ("cifar10-lenet",): 3 * ROUNDS + 1, ("glioma-unet",): 2 * ROUNDS + 1}
     labels = monitored.prometheus.ask("count by (model_name, label) (radserve_labels_total)")
     assert {label for label, model in labels if model == NAME} == {"normal", "pneumonia"}
     assert {label for label, model in labels if model == "glioma-unet"} == {"background", "tumour"}
@@ -218,9 +218,9 @@ def test_histograms_are_complete(monitored: Monitored) -> None:
 
 
 def test_the_number_of_series_stays_bounded(monitored: Monitored) -> None:
-    found = monitored.prometheus.ask('count by (model_name) ({__name__=~"radserve_.+", job="torchserve"})')
-    assert set(found) == {(model,) for model in MODELS}
-    assert max(found.values()) < 250
+    series = monitored.prometheus.ask('count by (model_name) ({__name__=~"radserve_.+", job="torchserve"})')
+    assert set(series) == {(model,) for model in MODELS}
+    assert max(series.values()) < 250
     text = json.dumps(monitored.prometheus.get("series", **{"match[]": '{job="torchserve"}'}))
     assert "ostname" not in text
 

@@ -24,8 +24,8 @@ PATH = f"/predictions/{NAME}"
 
 @pytest.fixture
 def client(proxy: Proxy) -> Iterator[httpx.Client]:
-    with proxy.client() as made:
-        yield made
+    with proxy.client() as http_client:
+        yield http_client
 
 
 def test_a_key_gets_the_response_of_torchserve(client: httpx.Client, server: Server) -> None:
@@ -145,8 +145,8 @@ def test_a_revoked_key_is_rejected_within_ten_seconds(proxy: Proxy) -> None:
 
 def await_status(client: httpx.Client, status: int) -> None:
     deadline = time.monotonic() + 10
-    while (found := client.post(PATH, content=FILM).status_code) != status:
-        assert time.monotonic() < deadline, found
+    while (code := client.post(PATH, content=FILM).status_code) != status:
+        assert time.monotonic() < deadline, code
         time.sleep(0.1)
 
 

@@ -24,8 +24,8 @@ TOO_LONG = 44805462
 
 @pytest.fixture
 def client(proxy: Proxy) -> Iterator[httpx.Client]:
-    with proxy.client() as made:
-        yield made
+    with proxy.client() as http_client:
+        yield http_client
 
 
 def test_only_the_body_and_its_headers_are_forwarded(server: Server, runtime: Path, keys: Keys, tmp_path: Path) -> None:

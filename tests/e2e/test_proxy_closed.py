@@ -18,8 +18,8 @@ PATH = f"/predictions/{NAME}"
 
 @pytest.fixture
 def client(proxy: Proxy) -> Iterator[httpx.Client]:
-    with proxy.client() as made:
-        yield made
+    with proxy.client() as http_client:
+        yield http_client
 
 
 CLOSED = [

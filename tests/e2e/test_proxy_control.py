@@ -62,8 +62,8 @@ def managed(server: Server, keys: Keys, tmp_path_factory: pytest.TempPathFactory
 def client(managed: tuple[Proxy, Control]) -> Iterator[httpx.Client]:
     proxy, control = managed
     control.requests.clear()
-    with proxy.client("manage", proxy.management_url) as made:
-        yield made
+    with proxy.client("manage", proxy.management_url) as result:
+        yield result
 
 
 @pytest.mark.parametrize("path", ROUTES)
@@ -100,14 +100,14 @@ def test_the_supervisor_gets_the_name_of_the_key_from_the_proxy_only(
     sent = {"X-Key-Name": "root", "X-Actor": "root", "X-Request-Id": "ward-7.42", "X-Anything": "x", "Cookie": "x"}
     answer = client.post(f"/rollouts/{NAME}", json={"version": "1.1.0", "reason": "ä"}, headers=sent)
     assert answer.headers["x-request-id"] == "ward-7.42"
-    (asked,) = control.requests
-    assert {name: value for name, value in asked.headers.items() if name not in ("accept", "content-length")} == {
+    (result,) = control.requests
+    assert {name: value for name, value in result.headers.items() if name not in ("accept", "content-length")} == {
         "host": "radserve",
         "content-type": "application/json",
         "x-request-id": "ward-7.42",
         "x-key-name": "test-manage",
     }
-    assert asked.body == '{"version":"1.1.0","reason":"ä"}'.encode()
+    assert result.body == '{"version":"1.1.0","reason":"ä"}'.encode()
     client.get("/audit", headers={"X-Request-Id": 'x" y'})
     assert len(control.requests[-1].headers["x-request-id"]) == 32
 
@@ -118,7 +118,7 @@ def test_documents_above_a_megabyte_are_rejected(managed: tuple[Proxy, Control],
         assert client.put("/deployment", content=body, headers={"Content-Type": "application/yaml"}).status_code == 200
         assert control.requests[-1].headers["content-type"] == "application/yaml"
     assert "1048576 bytes" in problem(client.put("/deployment", content=b"x" * (1 << 20) + b"x"), 413)
-    assert [len(asked.body) for asked in control.requests] == [1 << 20, 1000000]
+    assert [len(result.body) for result in control.requests] == [1 << 20, 1000000]
 
 
 def test_management_without_a_supervisor_is_502(server: Server, keys: Keys, tmp_path: Path) -> None:

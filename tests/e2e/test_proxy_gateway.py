@@ -45,8 +45,8 @@ def proxy(
 
 @pytest.fixture
 def client(proxy: Proxy) -> Iterator[httpx.Client]:
-    with proxy.client() as made:
-        yield made
+    with proxy.client() as http_client:
+        yield http_client
 
 
 def test_a_prediction_passes_through_proxy_and_gateway(proxy: Proxy, client: httpx.Client) -> None:
@@ -88,15 +88,15 @@ def test_every_file_of_the_page_is_public(proxy: Proxy) -> None:
 
 
 def test_every_api_path_reaches_gateway(client: httpx.Client) -> None:
-    asked = 0
+    result = 0
     for path, methods in create(Settings.read(history="none")).openapi()["paths"].items():
         for method in methods:
             if path.startswith("/api/"):
-                found = client.request(method, path.format(name="x", version="1.0", result_id="0"))
-                assert "Unknown path. Send images" not in found.text, path  # nginx' text
-                assert "This path accepts" not in found.text, (method, path)
-                asked += 1
-    assert asked >= 9
+                response = client.request(method, path.format(name="x", version="1.0", result_id="0"))
+                assert "Unknown path. Send images" not in response.text, path  # nginx' text
+                assert "This path accepts" not in response.text, (method, path)
+                result += 1
+    assert result >= 9
     assert client.get("/api/models").json()["models"][0]["name"] == NAME
 
 
@@ -105,9 +105,9 @@ def test_the_gateway_does_not_change_health_and_metrics(proxy: Proxy, client: ht
     problem(client.get("/metrics"), 404)
     for role, status in (("read", 200), ("predict", 403), (None, 401)):
         with proxy.client(role, proxy.metrics_url) as reader:
-            found = reader.get("/metrics/gateway")
-        assert found.status_code == status
-        assert ("radserve_gateway_requests_total" in found.text) is (status == 200)
+            result = reader.get("/metrics/gateway")
+        assert result.status_code == status
+        assert ("radserve_gateway_requests_total" in result.text) is (status == 200)
     with proxy.client("read", proxy.metrics_url) as reader:
         problem(reader.get("/api/models"), 404)
         problem(reader.get("/"), 404)

@@ -37,8 +37,8 @@ def nginx(pid: int) -> tuple[psutil.Process, list[psutil.Process]]:
 def open_connections(worker: psutil.Process, url: str) -> int:
     """Count the connections to a port that a worker has accepted."""
     port = urlsplit(url).port
-    found = worker.net_connections("tcp4")
-    return sum(item.status == psutil.CONN_ESTABLISHED and item.laddr.port == port for item in found)
+    result = worker.net_connections("tcp4")
+    return sum(item.status == psutil.CONN_ESTABLISHED and item.laddr.port == port for item in result)
 
 
 def test_a_dead_nginx_ends_the_proxy_with_its_exit_code(server: Server, keys: Keys, tmp_path: Path) -> None:
@@ -113,10 +113,10 @@ def published(*options: str) -> tuple[str, ...]:
 
 def test_a_published_server_starts_and_stops_without_losing_a_request(store: Path, keys: Keys, tmp_path: Path) -> None:
     ports, log = free_ports(3), tmp_path / "access.log"
-    words = published("--keys", str(keys.file), "--access-log", str(log), "--drain-delay", "1.5")
+    arguments = published("--keys", str(keys.file), "--access-log", str(log), "--drain-delay", "1.5")
     url, headers = f"http://127.0.0.1:{ports[0]}", {"X-API-Key": keys.texts["predict"]}
     with (tmp_path / "log").open("w") as file:
-        process = subprocess.Popen(command(store, ports, *words), stdout=subprocess.DEVNULL, stderr=file, cwd=ROOT)
+        process = subprocess.Popen(command(store, ports, *arguments), stdout=subprocess.DEVNULL, stderr=file, cwd=ROOT)
     try:
         await_text(tmp_path / "log", "proxy listening", process)
         assert httpx.get(f"{url}/ready").status_code == 503
@@ -177,8 +177,8 @@ class Clients:
 
 
 def test_a_dead_nginx_ends_the_server_with_its_exit_code(store: Path, keys: Keys, tmp_path: Path) -> None:
-    words = published("--keys", str(keys.file), "--access-log", str(tmp_path / "access.log"))
-    with running(store, tmp_path / "log", *words) as server:
+    arguments = published("--keys", str(keys.file), "--access-log", str(tmp_path / "access.log"))
+    with running(store, tmp_path / "log", *arguments) as server:
         assert server.process.stdout is not None
         lines = [server.process.stdout.readline() for _ in range(6)]
         assert lines[0] == f"RadServe is ready at {server.url}\n"
@@ -212,9 +212,9 @@ def test_a_dead_nginx_ends_the_server_with_its_exit_code(store: Path, keys: Keys
 def test_unsafe_and_invalid_options_are_rejected_with_a_solution(
     store: Path, keys: Keys, options: tuple[str, ...], message: str
 ) -> None:
-    words = [str(keys.file) if word == "KEYS" else word for word in options]
-    proxy = published()[1:] if "--no-front" not in words else ()
-    line = command(store, free_ports(3), *proxy, *words)
+    arguments = [str(keys.file) if word == "KEYS" else word for word in options]
+    proxy = published()[1:] if "--no-front" not in arguments else ()
+    line = command(store, free_ports(3), *proxy, *arguments)
     done = subprocess.run(line, capture_output=True, text=True, timeout=60, cwd=ROOT, check=False)
     assert done.returncode == 1
     assert done.stderr.splitlines()[-1].startswith("radserve: ")

@@ -63,8 +63,8 @@ class Split:
     def complaints(self) -> list[str]:
         """Return nginx's warnings since the last call."""
         lines = [json.loads(line) for line in self.proxy.log.read_text().splitlines()]
-        found = [line["message"] for line in lines if line["level"].upper() not in ("INFO", "DEBUG")]
-        new, self.forgiven = found[self.forgiven :], len(found)
+        results = [line["message"] for line in lines if line["level"].upper() not in ("INFO", "DEBUG")]
+        new, self.forgiven = results[self.forgiven :], len(results)
         return [line for line in new if "access-event socket unavailable" not in line]  # logged once
 
     @contextmanager
@@ -115,8 +115,8 @@ def _without_tables(split: Split) -> Iterator[None]:
 
 @pytest.fixture
 def client(split: Split) -> Iterator[httpx.Client]:
-    with split.proxy.client() as made:
-        yield made
+    with split.proxy.client() as http_client:
+        yield http_client
 
 
 def asked(client: httpx.Client, path: str = PATH, who: str | None = None) -> str:
@@ -187,8 +187,8 @@ def test_a_client_keeps_its_version_as_the_share_grows(client: httpx.Client, spl
     for share in (10, 30, 60, 100):
         split.route(share)
         sides = {name: {side(client, name) for _ in range(2)} for name in who}
-        assert all(len(found) == 1 for found in sides.values())
-        now = {name for name, found in sides.items() if found == {NEW}}
+        assert all(len(result) == 1 for result in sides.values())
+        now = {name for name, result in sides.items() if result == {NEW}}
         assert before <= now
         before = now
     assert before == set(who)
@@ -203,8 +203,8 @@ def test_an_invalid_client_id_is_assigned_at_random(client: httpx.Client, split:
 def test_a_closed_version_is_404(client: httpx.Client, split: Split) -> None:
     split.route(0, closed=(NEW,))
     for path in (f"{PATH}/{NEW}", f"/explanations/{NAME}/{NEW}"):
-        said = problem(client.post(path, content=BODY), 404)
-        assert said.startswith(f"Version {NEW} of {NAME} is unavailable")
+        response = problem(client.post(path, content=BODY), 404)
+        assert response.startswith(f"Version {NEW} of {NAME} is unavailable")
     assert "Unknown path" in problem(client.post("/nothing", content=BODY), 404)
     assert asked(client) == asked(client, f"{PATH}/{OLD}") == f"{PATH}/{OLD}"
     assert asked(client, f"/predictions/other/{NEW}") == f"/predictions/other/{NEW}"
@@ -227,7 +227,7 @@ for number in range(40):
 
 def test_no_request_is_lost_while_shares_change(split: Split) -> None:
     """Sixteen clients keep their connections while another process changes the shares."""
-    stop, found, ends = threading.Event(), Counter[str](), Counter[str]()
+    stop, result, ends = threading.Event(), Counter[str](), Counter[str]()
     lock = threading.Lock()
 
     def ask() -> None:
@@ -235,7 +235,7 @@ def test_no_request_is_lost_while_shares_change(split: Split) -> None:
             while not stop.is_set():
                 answer = client.post(PATH, content=b"x")
                 with lock:
-                    found[str(answer.json().get("path", answer.text))] += 1
+                    result[str(answer.json().get("path", answer.text))] += 1
             with lock:
                 ends["without an error"] += 1
 
@@ -249,18 +249,18 @@ def test_no_request_is_lost_while_shares_change(split: Split) -> None:
         thread.join()
     assert done.returncode == 0
     assert ends["without an error"] == 16
-    assert set(found) == {f"{PATH}/{OLD}", f"{PATH}/{NEW}"}
-    assert found.total() > 500
-    assert found.total() == len(split.upstream.requests)
+    assert set(result) == {f"{PATH}/{OLD}", f"{PATH}/{NEW}"}
+    assert result.total() > 500
+    assert result.total() == len(split.upstream.requests)
 
 
 def test_http_2_is_split_too(split: Split) -> None:
     split.route(100, shadow=100)
     with controlled(split.runtime.control) as control:
-        words = ["curl", "--silent", "--http2", "--write-out", " %{http_version}", "--cacert", str(split.proxy.ca)]
-        words += ["--header", f"X-API-Key: {split.proxy.keys.texts['predict']}", "--data-binary", "@-"]
-        words += ["--header", "Content-Type: image/png", split.proxy.url + PATH]
-        done = subprocess.run([*words, words[-1]], input=BODY, capture_output=True, check=True)
+        command = ["curl", "--silent", "--http2", "--write-out", " %{http_version}", "--cacert", str(split.proxy.ca)]
+        command += ["--header", f"X-API-Key: {split.proxy.keys.texts['predict']}", "--data-binary", "@-"]
+        command += ["--header", "Content-Type: image/png", split.proxy.url + PATH]
+        done = subprocess.run([*command, command[-1]], input=BODY, capture_output=True, check=True)
         control.copies(1)
     first, second = json.loads(b"[" + done.stdout.replace(b"} 2", b"},").rstrip(b",") + b"]")
     assert first["path"] == second["path"] == f"{PATH}/{NEW}"

@@ -26,8 +26,8 @@ PATH = f"/predictions/{NAME}"
 
 @pytest.fixture
 def client(proxy: Proxy) -> Iterator[httpx.Client]:
-    with proxy.client() as made:
-        yield made
+    with proxy.client() as http_client:
+        yield http_client
 
 
 def test_http_on_a_tls_port_is_400(proxy: Proxy) -> None:
@@ -102,12 +102,12 @@ def served_by(proxy: Proxy) -> bytes | None:
 
 
 def test_the_supervisor_exposes_the_expiry_of_a_separate_proxys_certificate(server: Server, proxy: Proxy) -> None:
-    found = re.search(
+    response = re.search(
         r"^radserve_certificate_not_after_seconds (\S+)$", httpx.get(f"{server.health_url}/metrics").text, re.MULTILINE
     )
-    assert found is not None
+    assert response is not None
     expires = ssl.cert_time_to_seconds(str(peer(proxy)["notAfter"]))
-    assert float(found[1]) == expires
+    assert float(response[1]) == expires
 
 
 def peer(proxy: Proxy) -> dict[str, object]:

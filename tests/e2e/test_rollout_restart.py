@@ -82,8 +82,8 @@ def test_a_killed_server_serves_the_declared_versions_and_resumes_the_rollout(
     ports = free_ports(3)
     options = published("--keys", str(keys.file), "--access-log", str(tmp_path / "access.log"), "--workers", "1")
     options += ("--runtime", str(tmp_path / "runtime"), "--models", f"{NAME}/1.0.0")
-    words = command(own, ports, *options)
-    first = Run(words, tmp_path, ports, keys.texts["predict"])
+    arguments = command(own, ports, *options)
+    first = Run(arguments, tmp_path, ports, keys.texts["predict"])
     try:
         first.await_ready()
         plan = {"version": "1.1.0", "steps": [30, 100], "step_seconds": 3600, "min_requests": 1, "max_slowdown": None}
@@ -94,14 +94,14 @@ def test_a_killed_server_serves_the_declared_versions_and_resumes_the_rollout(
         first.process.send_signal(signal.SIGKILL)
         first.process.wait()
     await_gone([ports[0], ports[2]])
-    second = Run(words, tmp_path, ports, keys.texts["predict"])
+    second = Run(arguments, tmp_path, ports, keys.texts["predict"])
     try:
         second.await_ready()
         # The stable version answers while the candidate is registered again.
         assert second.ask() == "1.0.0"
         with second.control() as control:
-            found = control.get(f"/rollouts/{NAME}").json()
-            assert (found["version"], found["before"], found["done"]) == ("1.1.0", "1.0.0", False)
+            document = control.get(f"/rollouts/{NAME}").json()
+            assert (document["version"], document["before"], document["done"]) == ("1.1.0", "1.0.0", False)
             assert control.get("/deployment").json() == {
                 "models": {NAME: {"versions": {"1.0.0": {"share": 100, "workers": 1}}}}
             }

@@ -48,10 +48,10 @@ class Home:
         """Wait until a rollout satisfies a condition."""
         deadline = time.monotonic() + 90
         with self.control() as control:
-            while not enough(found := dict(control.get(f"/rollouts/{NAME}").json())):
-                assert time.monotonic() < deadline, found
+            while not enough(document := dict(control.get(f"/rollouts/{NAME}").json())):
+                assert time.monotonic() < deadline, document
                 time.sleep(0.05)
-        return found
+        return document
 
     def versions(self) -> dict[str, dict[str, Any]]:
         """Return the registered versions."""
@@ -65,8 +65,8 @@ class Home:
 
     def listed(self) -> dict[str, float]:
         """Return the versions of the public catalog, with their shares in percent."""
-        found = httpx.get(f"{self.server.url}/catalog", headers=self.headers, timeout=60).json()
-        return {item["version"]: item["share"] for model in found["models"] for item in model["versions"]}
+        document = httpx.get(f"{self.server.url}/catalog", headers=self.headers, timeout=60).json()
+        return {item["version"]: item["share"] for model in document["models"] for item in model["versions"]}
 
     def await_gone(self, version: str) -> None:
         """Wait until a version is unregistered."""

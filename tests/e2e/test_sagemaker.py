@@ -28,11 +28,11 @@ def endpoint(store: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     for file in store.glob("*.mar"):
         shutil.copy2(file, model)
     port, inference, health, metrics = map(str, free_ports(4))
-    words = [sys.executable, "-m", "radserve", "sagemaker", "--model", str(model), "--inference-port", inference]
-    words += ["--health-port", health, "--metrics-port", metrics]
+    command = [sys.executable, "-m", "radserve", "sagemaker", "--model", str(model), "--inference-port", inference]
+    command += ["--health-port", health, "--metrics-port", metrics]
     with (
         (folder / "log").open("w") as log,
-        subprocess.Popen(words, stdout=log, stderr=log, cwd=ROOT, env=_environment(port)) as process,
+        subprocess.Popen(command, stdout=log, stderr=log, cwd=ROOT, env=_environment(port)) as process,
         httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60) as client,
     ):
         try:

@@ -34,8 +34,8 @@ def spots(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 @pytest.fixture
 def client(spots: Server) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=spots.url, timeout=60) as made:
-        yield made
+    with httpx.Client(base_url=spots.url, timeout=60) as http_client:
+        yield http_client
 
 
 def pixels(data: bytes) -> np.ndarray[Any, Any]:
@@ -43,8 +43,8 @@ def pixels(data: bytes) -> np.ndarray[Any, Any]:
 
 
 def mask(document: dict[str, Any]) -> Flags:
-    found: Flags = pixels(base64.b64decode(document["mask"]["data"])) > 0
-    return found
+    result: Flags = pixels(base64.b64decode(document["mask"]["data"])) > 0
+    return result
 
 
 def test_json_holds_the_mask_in_the_geometry_of_the_image(client: httpx.Client) -> None:
@@ -115,9 +115,9 @@ def test_requests_of_every_kind_at_once_get_each_its_own_answer(client: httpx.Cl
         ("/predictions/spots", {}, zipped({"1.png": DATA}), 200),
     ] * 6
     with ThreadPoolExecutor(12) as pool:
-        found = list(pool.map(lambda kind: client.post(kind[0], headers=kind[1], content=kind[2]), kinds))
-    assert [response.status_code for response in found] == [kind[3] for kind in kinds]
-    for (_, headers, _, status), response in zip(kinds, found, strict=True):
+        reply = list(pool.map(lambda kind: client.post(kind[0], headers=kind[1], content=kind[2]), kinds))
+    assert [response.status_code for response in reply] == [kind[3] for kind in kinds]
+    for (_, headers, _, status), response in zip(kinds, reply, strict=True):
         wanted = "application/problem+json" if status != 200 else "image/png" if headers else "application/json"
         assert response.headers["content-type"] == wanted
 

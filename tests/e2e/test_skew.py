@@ -61,8 +61,8 @@ class Model:
 @pytest.fixture(scope="module")
 def sources() -> dict[str, Source]:
     """Shipped weights where there are any, random ones elsewhere."""
-    found = find_sources(ROOT / "archives", [*CLASSIFIERS, UNET], untrained=True)
-    return {source.recipe.name: source for source in found}
+    result = find_sources(ROOT / "archives", [*CLASSIFIERS, UNET], untrained=True)
+    return {source.recipe.name: source for source in result}
 
 
 @pytest.fixture(scope="module")
@@ -84,8 +84,11 @@ def client(shared: Path, sources: dict[str, Source], tmp_path_factory: pytest.Te
     folder = tmp_path_factory.mktemp("skew")
     for source in sources.values():
         builder.build(source, folder / "store")
-    with running(folder / "store", folder / "log", "--workers", "1") as server, Client(server.url, timeout=90) as made:
-        yield made
+    with (
+        running(folder / "store", folder / "log", "--workers", "1") as server,
+        Client(server.url, timeout=90) as http_client,
+    ):
+        yield http_client
 
 
 def _ask(client: Client, name: str, images: Sequence[bytes]) -> list[Any]:
@@ -110,11 +113,11 @@ def test_served_probabilities_are_those_of_the_evaluation(
     answers = _ask(client, name, [example.read() for example in examples])
     served = [answer for answer in answers if isinstance(answer, Prediction)]
     assert len(served) == COUNT, answers
-    found = np.array([[answer.probabilities[label] for label in model.recipe.labels] for answer in served])
+    result = np.array([[answer.probabilities[label] for label in model.recipe.labels] for answer in served])
     spread = np.ptp(wanted, axis=0).max()
     assert spread > 10 * CLOSE, "answers that are all alike would agree in any case"
     # A random network tells images hardly apart: its answers must agree the closer.
-    np.testing.assert_allclose(found, wanted, rtol=0, atol=min(CLOSE, spread / 100))
+    np.testing.assert_allclose(result, wanted, rtol=0, atol=min(CLOSE, spread / 100))
 
 
 def test_served_masks_are_those_of_the_evaluation(
@@ -136,8 +139,8 @@ def test_served_masks_are_those_of_the_evaluation(
     for answer, mask, open_ in zip(served, wanted, unsure, strict=True):
         size = (answer.mask.width, answer.mask.height)
         expected, left_open = _whole(mask, size, model.recipe), _whole(open_, size, model.recipe)
-        found = answer.mask.pixels > 0
-        np.testing.assert_array_equal(found[~left_open], expected[~left_open])
+        result = answer.mask.pixels > 0
+        np.testing.assert_array_equal(result[~left_open], expected[~left_open])
         assert answer.area.fraction == pytest.approx(expected.mean(), abs=CLOSE + left_open.mean())
 
 

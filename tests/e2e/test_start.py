@@ -58,8 +58,8 @@ def test_a_damaged_store_is_rejected_in_one_line_and_starts_no_process(
 ) -> None:
     broken = Path(shutil.copytree(store, tmp_path / "store"))
     damage(broken)
-    words = command(broken, free_ports(3))
-    done = subprocess.run(words, capture_output=True, text=True, timeout=60, cwd=ROOT, check=False)
+    arguments = command(broken, free_ports(3))
+    done = subprocess.run(arguments, capture_output=True, text=True, timeout=60, cwd=ROOT, check=False)
     assert done.returncode == 1
     assert done.stdout == ""
     assert len(done.stderr.splitlines()) == 1
@@ -70,17 +70,17 @@ def test_a_damaged_store_is_rejected_in_one_line_and_starts_no_process(
 
 
 def test_an_unknown_model_is_rejected_with_the_available_ones(store: Path) -> None:
-    words = command(store, free_ports(3), "--models", "brain")
-    done = subprocess.run(words, capture_output=True, text=True, timeout=60, cwd=ROOT, check=False)
+    arguments = command(store, free_ports(3), "--models", "brain")
+    done = subprocess.run(arguments, capture_output=True, text=True, timeout=60, cwd=ROOT, check=False)
     assert done.returncode == 1
     assert f"unknown model 'brain'. Available: {NAME}/" in done.stderr
 
 
 @pytest.mark.parametrize(("place", "option"), [(0, "--port"), (1, "--health-port"), (2, "--metrics-port")])
 def test_a_port_in_use_is_rejected_with_its_option(store: Path, place: int, option: str) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
+    with socket.create_server(("127.0.0.1", 0)) as result:
         ports = free_ports(3)
-        ports[place] = taken.getsockname()[1]
+        ports[place] = result.getsockname()[1]
         done = subprocess.run(command(store, ports), capture_output=True, text=True, timeout=60, cwd=ROOT, check=False)
     assert done.returncode == 1
     assert (

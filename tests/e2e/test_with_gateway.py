@@ -42,20 +42,30 @@ class Pair:
 @contextmanager
 def started(store: Path, folder: Path) -> Iterator[Pair]:
     port, health, metrics, page = free_ports(4)
-    words = ["--with-front", "--model-store", store, "--port", port, "--health-port", health, "--metrics-port", metrics]
+    arguments = [
+        "--with-front",
+        "--model-store",
+        store,
+        "--port",
+        port,
+        "--health-port",
+        health,
+        "--metrics-port",
+        metrics,
+    ]
     clean = {name: value for name, value in os.environ.items() if not name.startswith(("RADSERVE", "PYTHONWARNINGS"))}
     own = {"RADSERVE_GATEWAY_PORT": str(page), "RADSERVE_GATEWAY_HISTORY": f"sqlite:{folder / 'history.sqlite3'}"}
-    command = [sys.executable, "-m", "radserve.cli.with_gateway", *map(str, words), "--workers", "1"]
+    command = [sys.executable, "-m", "radserve.cli.with_gateway", *map(str, arguments), "--workers", "1"]
     with (folder / "log").open("w") as log:
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True, cwd=ROOT, env=clean | own)
     assert process.stdout is not None
     try:
         deadline = threading.Timer(90, process.kill)
         deadline.start()
-        said = next((line for line in process.stdout if line.startswith("The page is at")), "")
+        output = next((line for line in process.stdout if line.startswith("The page is at")), "")
         deadline.cancel()
-        assert said, (folder / "log").read_text()
-        yield Pair(said.split()[-1], f"http://127.0.0.1:{metrics}/metrics", process)
+        assert output, (folder / "log").read_text()
+        yield Pair(output.split()[-1], f"http://127.0.0.1:{metrics}/metrics", process)
     finally:
         process.terminate()
         process.wait(timeout=60)
@@ -141,9 +151,9 @@ def test_invalid_options_are_reported_as_by_the_server(words: list[str], code: i
 
 
 def test_the_gateway_gets_the_urls_of_the_server() -> None:
-    found = with_gateway.addresses(["--port", "9001", "--health-port=9002", "--keys", "k.json"], {})
-    assert found.server == "http://127.0.0.1:9001"
-    assert found.environment({"PATH": "x", "RADSERVE_GATEWAY_SERVER": "http://elsewhere"}) == {
+    result = with_gateway.addresses(["--port", "9001", "--health-port=9002", "--keys", "k.json"], {})
+    assert result.server == "http://127.0.0.1:9001"
+    assert result.environment({"PATH": "x", "RADSERVE_GATEWAY_SERVER": "http://elsewhere"}) == {
         "PATH": "x",
         "RADSERVE_GATEWAY_SERVER": "http://127.0.0.1:9001",
         "RADSERVE_GATEWAY_SUPERVISOR": "http://127.0.0.1:9002",

@@ -94,15 +94,15 @@ def test_unexpected_exception_returns_500_without_traceback() -> None:
 
 
 def test_problem_has_no_label_and_no_id() -> None:
-    said = {"status": 422, "title": "Unusable image", "detail": "No contrast."}
+    results = {"status": 422, "title": "Unusable image", "detail": "No contrast."}
     response = ask(
         "POST",
         "/api/predictions/chest",
-        FakeBackend(lambda _: json_response(said, 422, "application/problem+json")),
+        FakeBackend(lambda _: json_response(results, 422, "application/problem+json")),
         content=b"x",
     )
     assert response.status_code == 422
-    assert response.json() | {"request_id": ""} == said | {"request_id": ""}
+    assert response.json() | {"request_id": ""} == results | {"request_id": ""}
 
 
 def test_live_is_gateway_state_and_ready_is_server_state() -> None:

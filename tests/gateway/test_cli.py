@@ -24,7 +24,7 @@ def test_only_configured_proxies_are_trusted(started: list[dict[str, Any]], monk
     cli.serve("127.0.0.1", 8000)
     monkeypatch.setenv("RADSERVE_GATEWAY_PROXIES", "10.0.0.0/8, 192.168.1.5")
     cli.serve("127.0.0.1", 8000)
-    assert [words["proxy_headers"] for words in started] == [False, True]
+    assert [command["proxy_headers"] for command in started] == [False, True]
     assert started[1]["forwarded_allow_ips"] == ["10.0.0.0/8", "192.168.1.5"]
 
 

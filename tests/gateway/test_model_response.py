@@ -103,8 +103,8 @@ def test_torchserve_errors_get_advice(status: int, kind: type[ProblemError]) -> 
 
 @pytest.mark.parametrize("status", [500, 507])
 def test_dead_worker_returns_503_with_advice(status: int) -> None:
-    said = {"code": status, "type": "InternalServerException", "message": "Worker died."}
-    problem = model_response.problem(json_response(said, status))
+    results = {"code": status, "type": "InternalServerException", "message": "Worker died."}
+    problem = model_response.problem(json_response(results, status))
     assert (problem.status, "try again" in str(problem)) == (503, True)
 
 
@@ -122,5 +122,5 @@ def test_invalid_problem_details_are_replaced() -> None:
 
 
 def test_retry_after_is_passed_on() -> None:
-    said = ModelResponse(503, "application/json", b"{}", retry_after="7")
-    assert model_response.problem(said).headers == {"Retry-After": "7"}
+    result = ModelResponse(503, "application/json", b"{}", retry_after="7")
+    assert model_response.problem(result).headers == {"Retry-After": "7"}

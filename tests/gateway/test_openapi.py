@@ -24,25 +24,25 @@ UNBOUNDED: dict[str, object] = {"rate": "100000/second", "failures": 100_000}
 
 def verify(url: str, folder: Path, *options: str) -> None:
     """Send valid and invalid requests to every operation and check all responses; deterministic."""
-    words = [sys.executable, "-m", "schemathesis.cli", "--config-file", str(CONFIG), "run", f"{url}/api/openapi.json"]
+    command = [sys.executable, "-m", "schemathesis.cli", "--config-file", str(CONFIG), "run", f"{url}/api/openapi.json"]
     bounds = ["--max-examples", str(EXAMPLES), "--generation-deterministic", "--phases", "examples,coverage,fuzzing"]
     more = ["--checks", "all", "--generation-with-security-parameters", "false", "--continue-on-failure", "--no-color"]
     done = subprocess.run(
-        [*words, *bounds, *more, *options], check=False, capture_output=True, text=True, cwd=folder, timeout=240
+        [*command, *bounds, *more, *options], check=False, capture_output=True, text=True, cwd=folder, timeout=240
     )
     assert done.returncode == 0, done.stdout + done.stderr
 
 
 @pytest.mark.e2e
 def test_api_with_key_matches_openapi(server: Server, keys: Keys, tmp_path: Path) -> None:
-    with gateways.gateway(server, tmp_path, keys=everything(keys, tmp_path), **UNBOUNDED) as found:
-        verify(found.url, tmp_path, "--header", f"X-API-Key: {(tmp_path / 'key').read_text()}")
+    with gateways.gateway(server, tmp_path, keys=everything(keys, tmp_path), **UNBOUNDED) as result:
+        verify(result.url, tmp_path, "--header", f"X-API-Key: {(tmp_path / 'key').read_text()}")
 
 
 @pytest.mark.e2e
 def test_api_without_keys_matches_openapi(server: Server, tmp_path: Path) -> None:
-    with gateways.gateway(server, tmp_path, **UNBOUNDED) as found:
-        verify(found.url, tmp_path, "--exclude-checks", "ignored_auth")
+    with gateways.gateway(server, tmp_path, **UNBOUNDED) as result:
+        verify(result.url, tmp_path, "--exclude-checks", "ignored_auth")
 
 
 def everything(keys: Keys, folder: Path) -> Path:

@@ -27,8 +27,8 @@ def redis(tmp_path: Path) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
     if shutil.which("redis-server") is None:
         pytest.skip("needs redis-server")
     (port,) = free_ports(1)
-    words = ["redis-server", "--port", str(port), "--bind", "127.0.0.1", "--requirepass", "secret", "--save", ""]
-    with subprocess.Popen([*words, "--dir", str(tmp_path)], stdout=subprocess.PIPE) as process:
+    command = ["redis-server", "--port", str(port), "--bind", "127.0.0.1", "--requirepass", "secret", "--save", ""]
+    with subprocess.Popen([*command, "--dir", str(tmp_path)], stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
         assert any(b"Ready to accept" in line for line in process.stdout)
         yield f"redis://:secret@127.0.0.1:{port}/0", process

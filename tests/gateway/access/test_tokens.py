@@ -34,8 +34,8 @@ def public(key: Any, identity: str) -> dict[str, Any]:
         ed25519.Ed25519PrivateKey: jwt.algorithms.OKPAlgorithm,
     }
     algorithm = next(value for kind, value in kinds.items() if isinstance(key, kind))
-    found: dict[str, Any] = json.loads(algorithm.to_jwk(key.public_key()))
-    return found | {"kid": identity, "use": "sig"}
+    document: dict[str, Any] = json.loads(algorithm.to_jwk(key.public_key()))
+    return document | {"kid": identity, "use": "sig"}
 
 
 class Server:
@@ -49,8 +49,8 @@ class Server:
 
     def respond(self, request: httpx.Request) -> httpx.Response:
         self.requests.append(request.url.path)
-        found = self.configuration if request.url.path.endswith(DISCOVERY) else {"keys": self.keys}
-        return httpx.Response(self.status, json=found)
+        result = self.configuration if request.url.path.endswith(DISCOVERY) else {"keys": self.keys}
+        return httpx.Response(self.status, json=result)
 
 
 def tokens(server: Server, claim: str = "roles", prefix: str = "radserve:") -> TokenVerifier:
@@ -59,8 +59,15 @@ def tokens(server: Server, claim: str = "roles", prefix: str = "radserve:") -> T
 
 def claims(**changed: Any) -> dict[str, Any]:
     now = int(time.time())
-    found = {"iss": URL, "aud": "radserve", "sub": "dr-who", "exp": now + 60, "iat": now, "roles": ["radserve:predict"]}
-    return {key: value for key, value in (found | changed).items() if value is not None}
+    defaults = {
+        "iss": URL,
+        "aud": "radserve",
+        "sub": "dr-who",
+        "exp": now + 60,
+        "iat": now,
+        "roles": ["radserve:predict"],
+    }
+    return {key: value for key, value in (defaults | changed).items() if value is not None}
 
 
 def sign(key: Any = RSA, algorithm: str = "RS256", kid: str | None = "a", **changed: Any) -> str:

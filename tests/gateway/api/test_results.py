@@ -59,11 +59,11 @@ def script(request: ModelRequest) -> ModelResponse:
 
 def parts(folder: Path, history: History | None = None, **changes: Any) -> Services:
     settings = Settings.read(**changes)
-    made = services(FakeBackend(script), settings, authenticator=HeaderAuthenticator())
+    outcome = services(FakeBackend(script), settings, authenticator=HeaderAuthenticator())
     recorder = HistoryRecorder(
         history or SqliteHistory(folder / "history.sqlite3"), settings, ImageStore(folder / "images")
     )
-    return replace(made, recorder=recorder)
+    return replace(outcome, recorder=recorder)
 
 
 def run(found: Services, work: Callable[[httpx.AsyncClient], Awaitable[None]]) -> None:
@@ -109,11 +109,11 @@ def test_file_names_are_kept_if_configured(tmp_path: Path) -> None:
 
 
 def test_predict_role_sees_and_deletes_own_results_only(tmp_path: Path) -> None:
-    found = parts(tmp_path)
+    outcome = parts(tmp_path)
     own, others = result(1), result(2, client="ward-8")
 
     async def work(client: httpx.AsyncClient) -> None:
-        await kept(found, own, others)
+        await kept(outcome, own, others)
         assert [item["id"] for item in (await client.get("/api/results")).json()["results"]] == [own.id]
         assert others.id not in (await client.get("/api/results.csv")).text
         unknown = await client.get(f"/api/results/{result().id}")
@@ -125,15 +125,15 @@ def test_predict_role_sees_and_deletes_own_results_only(tmp_path: Path) -> None:
         assert (await client.delete(f"/api/results/{own.id}")).status_code == 404
         assert (await client.get("/api/results")).json() == {"results": [], "next": None}
 
-    run(found, work)
+    run(outcome, work)
 
 
 def test_read_role_sees_all_and_manage_role_deletes_all(tmp_path: Path) -> None:
-    found = parts(tmp_path)
+    outcome = parts(tmp_path)
     results = [result(1), result(2, client="reader"), result(3)]
 
     async def work(client: httpx.AsyncClient) -> None:
-        await kept(found, *results)
+        await kept(outcome, *results)
         for caller in (READER, OPERATOR):
             page = (await client.get("/api/results", headers=caller)).json()["results"]
             assert [item["id"] for item in page] == [item.id for item in results]
@@ -142,15 +142,15 @@ def test_read_role_sees_all_and_manage_role_deletes_all(tmp_path: Path) -> None:
         assert (await client.delete(f"/api/results/{results[0].id}", headers=OPERATOR)).status_code == 204
         assert (await client.get("/api/results", headers=be("no-role"))).status_code == 403
 
-    run(found, work)
+    run(outcome, work)
 
 
 def test_api_pages_follow_cursor_and_filters(tmp_path: Path) -> None:
-    found = parts(tmp_path)
+    outcome = parts(tmp_path)
     results = [result(second, label=("normal", "pneumonia")[second % 2]) for second in range(60)]
 
     async def work(client: httpx.AsyncClient) -> None:
-        await kept(found, *results)
+        await kept(outcome, *results)
         first = (await client.get("/api/results")).json()
         assert len(first["results"]) == 25
         second = (await client.get("/api/results", params={"cursor": first["next"]})).json()
@@ -160,7 +160,7 @@ def test_api_pages_follow_cursor_and_filters(tmp_path: Path) -> None:
         times = {"since": results[9].time.isoformat(), "until": results[4].time.isoformat().replace("+00:00", "Z")}
         assert len((await client.get("/api/results", params=times)).json()["results"]) == 5
 
-    run(found, work)
+    run(outcome, work)
 
 
 @pytest.mark.parametrize(
@@ -196,13 +196,13 @@ def test_unknown_result_id_returns_404_or_422(tmp_path: Path, identity: str) -> 
 
 
 def test_csv_has_all_results_and_no_formula(tmp_path: Path) -> None:
-    found = parts(tmp_path)
+    outcome = parts(tmp_path)
     names = ["=1+1", "+1", "-1", "@x", "\tx", "\rx", "\nx", 'a "b", c', "Müller.png"]
     results = [result(second, filename=names[second] if second < len(names) else None) for second in range(450)]
     mixed = [*results, *(result(second, model="brain") for second in range(10))]
 
     async def work(client: httpx.AsyncClient) -> None:
-        await kept(found, *mixed)
+        await kept(outcome, *mixed)
         response = await client.get("/api/results.csv", params={"model": "chest"})
         assert response.headers["content-type"] == "text/csv; charset=utf-8"
         assert "attachment" in response.headers["content-disposition"]
@@ -212,7 +212,7 @@ def test_csv_has_all_results_and_no_formula(tmp_path: Path) -> None:
         assert [row["filename"] for row in rows[: len(names)]] == expected
         assert (rows[9]["filename"], rows[0]["probability"], rows[0]["positive"]) == ("", "0.75", "false")
 
-    run(found, work)
+    run(outcome, work)
 
 
 def test_failing_csv_aborts_connection() -> None:

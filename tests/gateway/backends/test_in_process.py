@@ -120,8 +120,8 @@ def test_size_limit_equals_torchserve(server: Server, inprocess: InProcessBacken
 @pytest.mark.e2e
 def test_catalog_equals_supervisor_catalog(server: Server, inprocess: InProcessBackend) -> None:
     async def described(backend: Backend) -> tuple[object, str, bytes, str | None]:
-        told = await backend.catalog(), await backend.card(NAME, "1.0.0"), await backend.sample(NAME, "1.0.0")
-        return *told, await backend.ready()
+        result = await backend.catalog(), await backend.card(NAME, "1.0.0"), await backend.sample(NAME, "1.0.0")
+        return *result, await backend.ready()
 
     async def both() -> None:
         behind = ServerBackend(Settings.read(server=server.url, supervisor=server.health_url))
@@ -138,11 +138,11 @@ def test_catalog_equals_supervisor_catalog(server: Server, inprocess: InProcessB
 def test_concurrent_requests_do_not_block_event_loop(inprocess: InProcessBackend) -> None:
     async def many() -> tuple[list[ModelResponse], int]:
         turns = 0
-        asked = [asyncio.create_task(inprocess.infer(question(body))) for body in (FILM, b"hello", FILM)]
-        while not all(task.done() for task in asked):
+        responses = [asyncio.create_task(inprocess.infer(question(body))) for body in (FILM, b"hello", FILM)]
+        while not all(task.done() for task in responses):
             await asyncio.sleep(0)
             turns += 1
-        return [task.result() for task in asked], turns
+        return [task.result() for task in responses], turns
 
     replies, turns = asyncio.run(many())
     assert [reply.status for reply in replies] == [200, 415, 200]

@@ -55,15 +55,15 @@ def started(tmp_path_factory: pytest.TempPathFactory, authority: Authority, tls_
     pair = authority.issue("redis")
     tls = {"port": tls_port, "cert-file": pair.certificate, "key-file": pair.key, "auth-clients": "no"}
     options = [word for name, value in tls.items() for word in (f"--tls-{name}", str(value))]
-    with redis(tmp_path_factory.mktemp("redis"), *options) as found:
-        yield found
+    with redis(tmp_path_factory.mktemp("redis"), *options) as result:
+        yield result
 
 
 @pytest.fixture
 def emptied(started: Redis) -> Redis:
     """Delete the keys of previous tests; FLUSHALL is not permitted."""
-    found = "redis.call('SCAN', 0, 'MATCH', 'radserve:history:1:*', 'COUNT', 1000000)[2]"
-    assert started.ask("EVAL", f"for _, key in ipairs({found}) do redis.call('DEL', key) end", "0") == ""
+    result = "redis.call('SCAN', 0, 'MATCH', 'radserve:history:1:*', 'COUNT', 1000000)[2]"
+    assert started.ask("EVAL", f"for _, key in ipairs({result}) do redis.call('DEL', key) end", "0") == ""
     return started
 
 
@@ -91,6 +91,6 @@ def hasty_store(emptied: Redis) -> Store:
 @pytest.fixture(params=["sqlite", "redis"])
 def store(request: pytest.FixtureRequest) -> Store:
     """Return each kind of store."""
-    found = request.getfixturevalue(f"{request.param}_store")
-    assert isinstance(found, Store)
-    return found
+    result = request.getfixturevalue(f"{request.param}_store")
+    assert isinstance(result, Store)
+    return result

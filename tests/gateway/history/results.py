@@ -40,10 +40,10 @@ def result(seconds: float = 0, **changes: Any) -> Result:
 
 async def pages(history: History, query: Query) -> list[Page]:
     """Return all pages of a query."""
-    found = [await history.find(query)]
-    while found[-1].next is not None:
-        found.append(await history.find(Query(**vars(query) | {"cursor": found[-1].next})))
-    return found
+    results = [await history.find(query)]
+    while results[-1].next is not None:
+        results.append(await history.find(Query(**vars(query) | {"cursor": results[-1].next})))
+    return results
 
 
 async def all_of(history: History, query: Query) -> list[Result]:

@@ -96,8 +96,8 @@ def test_one_request_at_a_time_waits_for_hanging_history(monkeypatch: pytest.Mon
         assert await recorder.state() == "unavailable"
         history.attempts = 0
         begin = time.monotonic()
-        said = await asyncio.gather(*(recorder.record([result()]) for _ in range(50)))
-        assert set(said) == {"unavailable"}
+        outcome = await asyncio.gather(*(recorder.record([result()]) for _ in range(50)))
+        assert set(outcome) == {"unavailable"}
         assert time.monotonic() - begin < 2
         assert history.attempts == 1
         history.state = "up"

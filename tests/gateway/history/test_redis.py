@@ -27,7 +27,8 @@ def calls(server: Redis) -> dict[str, int]:
     """Return the number of calls of each command."""
     lines = (line.partition(":") for line in server.ask("INFO", "commandstats").splitlines() if ":" in line)
     return {
-        name.removeprefix("cmdstat_"): int(said.partition("calls=")[2].partition(",")[0]) for name, _, said in lines
+        name.removeprefix("cmdstat_"): int(outcome.partition("calls=")[2].partition(",")[0])
+        for name, _, outcome in lines
     }
 
 
@@ -192,12 +193,12 @@ class Load:
                     self.said.append((response.status_code, document["history"], document["id"], took))
                     await asyncio.sleep(0.005)
 
-            asked = [asyncio.create_task(one()) for _ in range(4)]
+            responses = [asyncio.create_task(one()) for _ in range(4)]
             try:
                 await meanwhile(self)  # type: ignore[operator]
             finally:
                 self._stop = True
-                await asyncio.gather(*asked)
+                await asyncio.gather(*responses)
 
     async def until(self, word: str, count: int = 20) -> None:
         """Wait until the latest predictions have a history state."""

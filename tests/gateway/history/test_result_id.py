@@ -7,9 +7,9 @@ from gateway import history
 
 
 def test_id_is_uuid7_with_time() -> None:
-    found = uuid.UUID(history.new_id())
-    assert (found.version, found.variant) == (7, uuid.RFC_4122)
-    assert abs((found.int >> 80) / 1000 - time.time()) < 5
+    result = uuid.UUID(history.new_id())
+    assert (result.version, result.variant) == (7, uuid.RFC_4122)
+    assert abs((result.int >> 80) / 1000 - time.time()) < 5
 
 
 def test_ids_are_unique_and_sort_by_time() -> None:

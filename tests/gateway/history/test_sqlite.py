@@ -80,13 +80,13 @@ def test_last_page_of_100_000_rows_is_as_fast_as_first(filled: Path) -> None:
         history = SqliteHistory(filled)
 
         async def seconds(after: str | None, expected: list[Result]) -> float:
-            taken = []
+            results = []
             for _ in range(15):
                 begin = time.perf_counter()
                 page = await history.find(Query(cursor=after))
-                taken.append(time.perf_counter() - begin)
+                results.append(time.perf_counter() - begin)
                 assert list(page.results) == expected
-            return statistics.median(taken)
+            return statistics.median(results)
 
         first = await seconds(None, [row(number) for number in range(25)])
         last = await seconds(Position.of(row(ROWS - 26)).cursor, [row(number) for number in range(ROWS - 25, ROWS)])
@@ -152,14 +152,14 @@ def test_two_processes_create_and_share_a_file(tmp_path: Path) -> None:
         subprocess.Popen([sys.executable, "-c", WRITER, path, name], cwd=ROOT, stderr=subprocess.PIPE, text=True)
         for name in names
     ]
-    said = [writer.communicate(timeout=60)[1] for writer in writers]
-    assert said == ["", ""]
+    outcomes = [writer.communicate(timeout=60)[1] for writer in writers]
+    assert outcomes == ["", ""]
 
     async def work() -> list[int]:
         history = SqliteHistory(path)
-        found = [len(await all_of(history, Query(client=name, limit=200))) for name in names]
+        results = [len(await all_of(history, Query(client=name, limit=200))) for name in names]
         await history.close()
-        return found
+        return results
 
     assert asyncio.run(work()) == [300, 300]
 

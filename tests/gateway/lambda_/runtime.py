@@ -83,11 +83,11 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         assert self.path == f"{API}/invocation/next"
-        found = self.server.runtime.next()
-        if found is None:
+        result = self.server.runtime.next()
+        if result is None:
             self._send(410, b"", {})
             return
-        identity, event, seconds = found
+        identity, event, seconds = result
         headers = {
             "Lambda-Runtime-Aws-Request-Id": identity,
             "Lambda-Runtime-Deadline-Ms": str(int((time.time() + seconds) * 1000)),
@@ -153,10 +153,10 @@ def function(
         The unpacked package, from which Lambda starts it.
     """
     clean = {name: value for name, value in os.environ.items() if not name.startswith(("RADSERVE_", "PYTHON", "AWS_"))}
-    words = command or (sys.executable, "-m", "awslambdaric")
+    arguments = command or (sys.executable, "-m", "awslambdaric")
     with served() as (runtime, address), (folder / "log").open("w+") as log:
         variables = clean | {"AWS_LAMBDA_RUNTIME_API": address, "LAMBDA_TASK_ROOT": str(root), **environment}
-        process = subprocess.Popen([*words, HANDLER], cwd=root, env=variables, stdout=log, stderr=log)
+        process = subprocess.Popen([*arguments, HANDLER], cwd=root, env=variables, stdout=log, stderr=log)
         try:
             yield runtime
         finally:

@@ -118,8 +118,8 @@ def test_page_is_served(asked: Runtime) -> None:
 
 
 def variables(keys: Keys, url: str, **chosen: str) -> dict[str, str]:
-    words = {"server": url, "supervisor": url, "keys": str(keys.file)} | chosen
-    return {f"RADSERVE_GATEWAY_{name.upper()}": value for name, value in words.items()}
+    command = {"server": url, "supervisor": url, "keys": str(keys.file)} | chosen
+    return {f"RADSERVE_GATEWAY_{name.upper()}": value for name, value in command.items()}
 
 
 def wait(reply: Reply, seconds: float) -> Reply:

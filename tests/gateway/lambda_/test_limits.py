@@ -90,8 +90,8 @@ def test_timeout_of_application_is_raised() -> None:
 def test_response_size_is_counted_like_lambda(
     body: bytes, media_type: str, event: events.Event | None, status: int
 ) -> None:
-    found, kind, _ = ask(Response(body, media_type=media_type), event=event)
-    assert found == status
+    result, kind, _ = ask(Response(body, media_type=media_type), event=event)
+    assert result == status
     assert kind == (media_type if status == 200 else "application/problem+json")
 
 

@@ -93,33 +93,33 @@ def test_package_holds_gateway_and_no_model(package: Path) -> None:
 def test_package_runs_alone(unpacked: Path, runtime: Path, keys: Keys, tmp_path: Path) -> None:
     command = (sys.executable, "-I", "-S", "-c", START, str(unpacked), str(runtime))
     environment = variables(keys, "http://127.0.0.1:9")
-    with function(tmp_path, environment, root=unpacked, command=command) as asked:
-        response = asked.invoke(events.http("GET", "/live"))
+    with function(tmp_path, environment, root=unpacked, command=command) as result:
+        response = result.invoke(events.http("GET", "/live"))
         assert json.loads(events.content(response))["state"] == "live"
-        described = json.loads(events.content(asked.invoke(events.http("GET", "/api/openapi.json"))))
+        described = json.loads(events.content(result.invoke(events.http("GET", "/api/openapi.json"))))
         assert described["info"]["version"] == "0.1.0"
     environment |= {"RADSERVE_GATEWAY_ARCHIVE": "model.mar"}
     with (
-        function(tmp_path, environment, root=unpacked, command=command) as asked,
+        function(tmp_path, environment, root=unpacked, command=command) as result,
         pytest.raises(FunctionError, match=r"in_process is not installed. Run pip install .radserve\[gateway,serve\]"),
     ):
-        asked.response()
+        result.response()
     del environment["RADSERVE_GATEWAY_ARCHIVE"]
     environment |= {"RADSERVE_GATEWAY_SERVER_KEY": "ssm:/radserve/key"}
     with (
-        function(tmp_path, environment, root=unpacked, command=command) as asked,
+        function(tmp_path, environment, root=unpacked, command=command) as result,
         pytest.raises(FunctionError, match="RADSERVE_GATEWAY_SERVER_KEY names a secret; install boto3"),
     ):
-        asked.response()
+        result.response()
 
 
 def test_package_loads_within_1_5_seconds(unpacked: Path, keys: Keys) -> None:
     code = "import sys, time; begin = time.perf_counter(); sys.path.insert(0, sys.argv[1]); "
     code += "import gateway.lambda_.handler; print(time.perf_counter() - begin)"
-    words = [sys.executable, "-I", "-S", "-c", code, str(unpacked)]
+    command = [sys.executable, "-I", "-S", "-c", code, str(unpacked)]
     environment = variables(keys, "http://127.0.0.1:9")
     seconds = [
-        float(subprocess.run(words, env=environment, check=True, capture_output=True, text=True).stdout)
+        float(subprocess.run(command, env=environment, check=True, capture_output=True, text=True).stdout)
         for _ in range(2)
     ]
     assert min(seconds) < 1.5  # test machines are busy

@@ -19,10 +19,10 @@ PHONE: dict[str, Any] = {"viewport": {"width": 390, "height": 844}, "has_touch":
 
 def faults(page: Page) -> list[str]:
     """Return the serious violations that axe-core reports."""
-    found = Axe().run(page).response["violations"]
+    result = Axe().run(page).response["violations"]
     return [
         f"{fault['id']}: {node['html'][:120]}"
-        for fault in found
+        for fault in result
         if fault["impact"] in ("serious", "critical")
         for node in fault["nodes"]
     ]

@@ -81,8 +81,8 @@ def test_deletion_asks_and_moves_focus(history: Page, gateway_with_history: Gate
     row.get_by_role("button").click()
     expect(row).to_have_count(0)
     expect(history.locator("#history-rows tr").filter(has_text="film-19.png").get_by_role("button")).to_be_focused()
-    found = httpx.get(f"{gateway_with_history.url}/api/results", params={"text": "film-20.png"}).json()
-    assert found["results"] == []
+    document = httpx.get(f"{gateway_with_history.url}/api/results", params={"text": "film-20.png"}).json()
+    assert document["results"] == []
 
 
 def test_disabled_history_is_explained(page: Page) -> None:
@@ -95,8 +95,8 @@ def test_disabled_history_is_explained(page: Page) -> None:
 def test_unavailable_history_shows_no_old_rows(history: Page) -> None:
     expect(history.locator("#history-rows tr")).to_have_count(25)
     problem = '{"status": 503, "title": "Service unavailable", "detail": "The history does not response."}'
-    said = {"status": 503, "content_type": "application/problem+json", "body": problem}
-    history.route("**/api/results?**", lambda route: route.fulfill(**said))
+    results = {"status": 503, "content_type": "application/problem+json", "body": problem}
+    history.route("**/api/results?**", lambda route: route.fulfill(**results))
     history.get_by_role("button", name="Apply").click()
     expect(history.locator("#history-problem")).to_contain_text("The history does not response.")
     expect(history.locator("#history-rows tr")).to_have_count(0)

@@ -91,8 +91,8 @@ def client(bucket: Aws, echo: FakeBackend) -> Client:
 def create_form(client: Client, who: str = "ann") -> dict[str, Any]:
     response = client.post("/api/uploads", who)
     assert response.status_code == 200, response.text
-    found: dict[str, Any] = response.json()
-    return found
+    document: dict[str, Any] = response.json()
+    return document
 
 
 def send(form: Mapping[str, Any], content: bytes, **changed: str) -> httpx.Response:
@@ -330,10 +330,10 @@ def test_documented_upload_works_with_real_server(bucket: Aws, server: Server, m
     monkeypatch.chdir(ROOT)
     (block,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "uploads.md").read_text("utf-8"), re.DOTALL)
     with listening(settings(f"s3://{bucket.bucket}/uploads", server=server.url, supervisor=server.health_url)) as url:
-        found: dict[str, Any] = {}
-        exec(block.replace("http://127.0.0.1:8000", url), found)
+        results: dict[str, Any] = {}
+        exec(block.replace("http://127.0.0.1:8000", url), results)
         plain = httpx.post(f"{url}/api/predictions/chest-xray-cnn", content=SAMPLE.read_bytes())
     assert plain.status_code == 200, plain.text
     own = {"id": "", "time": ""}
-    assert found["result"] | own == plain.json() | own
+    assert results["result"] | own == plain.json() | own
     assert bucket.keys() == []

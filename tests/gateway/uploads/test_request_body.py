@@ -37,10 +37,10 @@ def test_image_is_forwarded_unchanged_with_headers() -> None:
         "X-Client-Id": "a",
     }
     ask(backend, content=b"film", headers=headers | {"X-Request-Id": "r-1"})
-    (asked,) = backend.requests
-    assert (asked.body, asked.media_type, asked.encoding) == (b"film", "image/png", "gzip")
-    assert (asked.verb, asked.model, asked.version, asked.client) == ("predictions", "chest", None, "a")
-    assert (asked.accept, asked.request_id) == ("image/png;view=mask", "r-1")
+    (result,) = backend.requests
+    assert (result.body, result.media_type, result.encoding) == (b"film", "image/png", "gzip")
+    assert (result.verb, result.model, result.version, result.client) == ("predictions", "chest", None, "a")
+    assert (result.accept, result.request_id) == ("image/png;view=mask", "r-1")
 
 
 def test_form_with_one_file_equals_plain_body() -> None:
@@ -91,7 +91,7 @@ def test_too_large_body_without_length_returns_413() -> None:
 
 
 def test_invalid_body_error_gives_advice() -> None:
-    for request, status, said in (
+    for request, status, result in (
         ({"content": b""}, 400, "The body is empty"),
         ({"data": {"a": "b"}}, 415, "curl -T FILE"),
         ({"files": {"file": ("x", b"x")}, "headers": {"Content-Encoding": "gzip"}}, 415, "Compressed forms"),
@@ -105,4 +105,4 @@ def test_invalid_body_error_gives_advice() -> None:
         backend = FakeBackend()
         response = ask(backend, **request)
         assert (response.status_code, backend.requests) == (status, []), response.text
-        assert said in response.json()["detail"]
+        assert result in response.json()["detail"]

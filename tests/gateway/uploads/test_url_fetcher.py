@@ -124,8 +124,8 @@ class Names:
 def fetched(value: str, names: Names | None = None, *, source: UrlFetcher | None = None, **words: Any) -> RequestBody:
     """Fetch a URL; `words` replace parts of the fetcher."""
     chosen: dict[str, Any] = {"resolve": names or Names([PUBLIC]), "ssl_context": TRUST_NONE}
-    found = source or UrlFetcher(settings(), **chosen | words)
-    return asyncio.run(found.fetch(value))
+    result = source or UrlFetcher(settings(), **chosen | words)
+    return asyncio.run(result.fetch(value))
 
 
 def settings(**changed: Any) -> Settings:
@@ -267,11 +267,11 @@ def test_host_failures_are_distinguished_without_repeating_content(
 
 def test_next_address_is_tried_after_connection_failure(port: int, authority: Authority) -> None:
     context = ssl.create_default_context(cafile=str(authority.root))
-    words: dict[str, Any] = {"is_public": lambda _: True, "ssl_context": context, "port": port}
-    found = fetched("https://localhost/a", Names(["127.0.0.9", "127.0.0.1"]), **words)
-    assert found.content == b"an image at /a"
+    command: dict[str, Any] = {"is_public": lambda _: True, "ssl_context": context, "port": port}
+    result = fetched("https://localhost/a", Names(["127.0.0.9", "127.0.0.1"]), **command)
+    assert result.content == b"an image at /a"
     with pytest.raises(BadGatewayError):
-        fetched("https://localhost/a", Names(["127.0.0.9"]), **words)
+        fetched("https://localhost/a", Names(["127.0.0.9"]), **command)
 
 
 @pytest.mark.parametrize(

@@ -27,8 +27,8 @@ def test_list_shows_every_version_in_readable_units(api: Scripted, run: Run) -> 
 
 
 def test_versions_and_numbers_fit_a_narrow_terminal(api: Scripted, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    found = docs.overview(name="brain-tumor-attention")
-    api.script = docs.routes({"GET /versions": found, "GET /versions/chest": docs.model()})
+    result = docs.overview(name="brain-tumor-attention")
+    api.script = docs.routes({"GET /versions": result, "GET /versions/chest": docs.model()})
     monkeypatch.setattr("radserve.cli.terminal.PIPE_WIDTH", 80)
     for arguments in (("list",), ("show", "chest")):
         out = run("models", *arguments).out
@@ -69,8 +69,8 @@ def test_show_prints_every_property(api: Scripted, run: Run) -> None:
 
 
 def test_control_characters_of_a_response_are_escaped(api: Scripted, run: Run) -> None:
-    found = docs.model(rollout=docs.rollout(detail="[red]\x1b[31m"))
-    api.script = docs.routes({"GET /versions/chest": found})
+    outcome = docs.model(rollout=docs.rollout(detail="[red]\x1b[31m"))
+    api.script = docs.routes({"GET /versions/chest": outcome})
     result = run("models", "show", "chest")
     assert r"[red]\x1b[31m" in result.out
     assert "\x1b" not in result.out

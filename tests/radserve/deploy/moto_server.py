@@ -263,9 +263,9 @@ def start_from_templates() -> None:
             properties["LaunchTemplate"]["LaunchTemplateId"]
         ]
         data = template.get_version(int(properties["LaunchTemplate"]["Version"])).data
-        taken = {"ImageId": data["ImageId"], "InstanceType": data["InstanceType"], "UserData": data["UserData"]}
+        results = {"ImageId": data["ImageId"], "InstanceType": data["InstanceType"], "UserData": data["UserData"]}
         return plain(
-            resource_name, {**document, "Properties": {**properties, **taken}}, account_id, region_name, **more
+            resource_name, {**document, "Properties": {**properties, **results}}, account_id, region_name, **more
         )
 
     Instance.create_from_cloudformation_json = classmethod(create)  # type: ignore[method-assign,assignment,arg-type]

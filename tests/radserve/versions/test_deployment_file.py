@@ -145,9 +145,9 @@ def test_whole_shares_are_written_without_a_fraction() -> None:
 
 @pytest.mark.parametrize("settings", ["{}", "", "{share: 100}", "{share: 100.0}"])
 def test_a_single_version_has_all_requests(settings: str) -> None:
-    found = parse(f"models: {{chest: {{versions: {{1.0.0: {settings}}}}}}}", "test").find("chest", "1.0.0")
-    assert found is not None
-    assert (found.share, found.workers) == (100, None)
+    result = parse(f"models: {{chest: {{versions: {{1.0.0: {settings}}}}}}}", "test").find("chest", "1.0.0")
+    assert result is not None
+    assert (result.share, result.workers) == (100, None)
 
 
 def test_an_unknown_version_is_not_found() -> None:
