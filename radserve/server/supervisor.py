@@ -87,7 +87,7 @@ async def _supervise(
 ) -> Exit:
     """Wait for readiness, then for a signal or the end of a process."""
     torchserve_exit = asyncio.create_task(torchserve.wait())
-    proxy_exit = asyncio.create_task(server.proxy.wait()) if server.proxy else None
+    proxy_exit = asyncio.create_task(server.proxy.keep_running()) if server.proxy else None
     events: set[asyncio.Task[Any]] = {torchserve_exit, asyncio.create_task(stop.wait())}
     if proxy_exit is not None:
         events.add(proxy_exit)
@@ -106,7 +106,7 @@ async def _supervise(
         logger.error("TorchServe exited with code %s; shutting down", torchserve_exit.result())
         return Exit.TORCHSERVE_DIED
     if proxy_exit is not None and proxy_exit.done():
-        logger.error("nginx exited with code %s; shutting down", proxy_exit.result())
+        logger.error("nginx keeps exiting, with code %s; shutting down", proxy_exit.result())
         return Exit.PROXY_DIED
     return await shut_down(server, torchserve.pid)
 
