@@ -2,10 +2,11 @@
 
 import hashlib
 import logging
+import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
-from typing import ParamSpec, TypeVar
+from typing import Final, ParamSpec, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +23,8 @@ from handlers.suitability import check
 
 logger = logging.getLogger(__name__)
 
+_OUT_OF_MEMORY: Final = re.compile(r"out of memory|can(?:'t|not) allocate memory", re.IGNORECASE)
+"""Texts of torch's allocators: of CUDA, and of the CPU, which reports a RuntimeError."""
 _Parameters = ParamSpec("_Parameters")
 _Value = TypeVar("_Value")
 
@@ -114,13 +117,17 @@ def attempt(
         return error
     except DeviceLostError:
         raise
-    except Exception:
+    except Exception as error:
         logger.exception("The server failed while %s", activity)
-        return InternalError(f"The server failed while {activity}; its log has the details.")
+        return _server_error(error, activity)
 
 
 def model_error(error: Exception) -> RequestError:
     """Return the error of the image on which the model failed."""
-    if isinstance(error, MemoryError | RuntimeError) and "out of memory" in str(error).lower():
+    return _server_error(error, "running the model on this image")
+
+
+def _server_error(error: Exception, activity: str) -> RequestError:
+    if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and _OUT_OF_MEMORY.search(str(error))):
         return ServiceUnavailableError("The server is short of memory; try again in a moment.")
-    return InternalError("The server failed while running the model on this image; its log has the details.")
+    return InternalError(f"The server failed while {activity}; its log has the details.")
