@@ -57,7 +57,7 @@ def prometheus(folder: Path, targets: Mapping[str, str], key: Path, certificate:
     Parameters
     ----------
     targets
-        HOST:PORT by job; `gpu` is written to a file, as on a host with a GPU.
+        HOST:PORT by job. Jobs with targets in files are written to files; those that are not named have no file.
     key, certificate
         Files that compose mounts.
     """
@@ -65,17 +65,19 @@ def prometheus(folder: Path, targets: Mapping[str, str], key: Path, certificate:
     configuration["global"] |= {"scrape_interval": "1s", "scrape_timeout": "1s", "evaluation_interval": "1s"}
     configuration["rule_files"] = [str(folder / "rules" / "*.yml")]
     (port,) = free_ports(1)
+    for name in ("rules", "targets"):
+        (folder / name).mkdir()
     for job in configuration["scrape_configs"]:
         if "authorization" in job:
             job |= {"authorization": {"credentials_file": str(key)}, "tls_config": {"ca_file": str(certificate)}}
-        if job["job_name"] == "gpu":
-            job["file_sd_configs"] = [{"files": [str(folder / "targets" / "*.yml")]}]
+        name = job["job_name"]
+        if "file_sd_configs" in job:
+            job["file_sd_configs"] = [{"files": [str(folder / "targets" / f"{name}.yml")]}]
+            if name in targets:
+                (folder / "targets" / f"{name}.yml").write_text(yaml.safe_dump([{"targets": [targets[name]]}]))
         else:
             (targeted,) = job["static_configs"]
-            targeted["targets"] = [targets.get(job["job_name"], f"127.0.0.1:{port}")]
-    for name in ("rules", "targets"):
-        (folder / name).mkdir()
-    (folder / "targets" / "gpu.yml").write_text(yaml.safe_dump([{"targets": [targets["gpu"]]}]))
+            targeted["targets"] = [targets.get(name, f"127.0.0.1:{port}")]
     for file in (FOLDER / "rules").glob("*.yml"):
         (folder / "rules" / file.name).write_text(file.read_text().replace("interval: 1m", "interval: 1s"))
     (folder / "prometheus.yml").write_text(yaml.safe_dump(configuration))

@@ -73,6 +73,7 @@ def apply(environment: Environment, *, stack: Stack = None, yes: Yes = False) ->
     with readable_errors():
         settings, cloud = environment.open()
         plans = [item for item in _plan(cloud, settings, stack, out) if item.action != "unchanged"]
+        planning.require(plans)
         if plans and not yes:
             typer.confirm("Apply these changes?", abort=True)
         aws_view.progress(out, planning.apply(cloud, settings, plans, confirm))

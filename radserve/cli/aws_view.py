@@ -23,6 +23,10 @@ def plan(out: Console, planned: Plan) -> None:
     out.print(Text.assemble((planned.name, "bold"), f": {planned.action}{note}"))
     if planned.changes:
         _changes(out, planned.changes)
+    for line in planned.prerequisites.missing:
+        out.print(Text.assemble(("  missing: ", "red"), line), soft_wrap=True)
+    for line in planned.prerequisites.notes:
+        out.print(f"  note: {line}", soft_wrap=True)
 
 
 def costs(out: Console, plans: Iterable[Plan]) -> None:

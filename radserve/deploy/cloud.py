@@ -63,6 +63,8 @@ class Cloud:
 
         with readable_errors():
             session = boto3.Session(region_name=region, profile_name=profile)
+            self._session = session
+            self._clients: dict[str, Any] = {}
             self.formation: CloudFormationClient = session.client("cloudformation", config=_CONFIG)
             self.s3: S3Client = session.client("s3", config=_CONFIG)
             # Deletes versions in batches.
@@ -70,6 +72,17 @@ class Cloud:
             self.ecr: ECRClient = session.client("ecr", config=_CONFIG)
             self.secrets: SecretsManagerClient = session.client("secretsmanager", config=_CONFIG)
             self.kms: Any = session.client("kms", config=_CONFIG)
+
+    @property
+    def region(self) -> str:
+        """Region of the clients."""
+        return self.formation.meta.region_name
+
+    def client(self, service: str) -> Any:
+        """Return the client of a service that few commands use."""
+        if service not in self._clients:
+            self._clients[service] = self._session.client(service, config=_CONFIG)  # type: ignore[call-overload]
+        return self._clients[service]
 
 
 @contextmanager

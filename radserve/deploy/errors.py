@@ -19,3 +19,7 @@ class CloudError(DeployError):
 
 class StackError(DeployError):
     """A stack prevents a change or failed; the message has the reason of the first resource that failed."""
+
+
+class MissingPrerequisiteError(DeployError):
+    """Something that a stack needs does not exist or does not suffice; nothing was changed."""

@@ -2,19 +2,24 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Final
 
 from radserve.deploy.errors import SettingsError
 from radserve.deploy.package import Package
+from radserve.deploy.prerequisites import LATEST, PINNED
 from radserve.deploy.settings import STACKS, Settings, StackName
 from radserve.deploy.template import Template, load
+
+_NOTHING: Final[Mapping[str, str]] = MappingProxyType({})
 
 
 @dataclass(frozen=True)
 class Values:
     """Values of a stack's parameters.
 
-    `known` omits parameters with their default; the values of those in `missing` are outputs of stacks that do not
-    exist yet.
+    `known` omits parameters with their default; the values of those in `missing` are not known yet: outputs of stacks
+    that do not exist, and those in `PINNED`.
     """
 
     known: Mapping[str, str]
@@ -25,9 +30,12 @@ class Values:
         return {**self.known, **dict.fromkeys(self.missing)}
 
 
-def resolve(template: Template, settings: Settings, outputs: Mapping[str, str]) -> Values:
+def resolve(
+    template: Template, settings: Settings, outputs: Mapping[str, str], pinned: Mapping[str, str] = _NOTHING
+) -> Values:
     """Determine the values of a template's parameters; settings take precedence over outputs of existing stacks.
 
+    `pinned` has values that `radserve.deploy.prerequisites` determined; they take precedence over both.
     Raises SettingsError if a parameter is unknown, missing, violates its constraint, or contradicts another one.
     """
     stack = template.stack
@@ -35,18 +43,26 @@ def resolve(template: Template, settings: Settings, outputs: Mapping[str, str]) 
     if unknown := sorted(set(configured) - set(template.parameters)):
         available = ", ".join(sorted(set(template.parameters) - {"Environment"}))
         raise SettingsError(f"Unknown parameter {stack}.{unknown[0]}. Available: {available}.")
-    values = {**_front(settings), **outputs, **configured, "Environment": settings.environment}
+    values = {**candidates(settings, stack, outputs), **pinned}
     known = {name: values[name] for name in template.parameters if name in values}
+    if known.get("AmiId") == LATEST:
+        del known["AmiId"]
     for name, value in known.items():
         template.parameters[name].check(stack, value)
     own = settings.stacks()
-    future = frozenset().union(*(load(earlier).outputs for earlier in own[: own.index(stack)]))
+    future = PINNED.union(*(load(earlier).outputs for earlier in own[: own.index(stack)]))
     for name, parameter in template.parameters.items():
         if name not in known and name not in future and parameter.default is None:
             raise SettingsError(f"{stack}.{name} is missing. {parameter.declaration['Description']}")
     resolved = Values(known, tuple(name for name in template.parameters if name not in known and name in future))
     template.check(resolved.all())
     return resolved
+
+
+def candidates(settings: Settings, stack: StackName, outputs: Mapping[str, str]) -> dict[str, str]:
+    """Return the values of settings and outputs, without defaults; also those that the stack has no parameter for."""
+    configured = settings.parameters.get(stack, {})
+    return {**_front(settings), **outputs, **configured, "Environment": settings.environment}
 
 
 def _front(settings: Settings) -> dict[str, str]:

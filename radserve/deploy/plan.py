@@ -1,20 +1,21 @@
 """Plan for an environment: what would change in each stack, and applying it."""
 
-from collections.abc import Callable, Collection, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Final, Literal
 
-from radserve.deploy import costs, parameters, stack
+from radserve.deploy import costs, parameters, prerequisites, stack
 from radserve.deploy.cloud import Cloud
-from radserve.deploy.errors import StackError
+from radserve.deploy.errors import MissingPrerequisiteError, StackError
 from radserve.deploy.package import Package
 from radserve.deploy.parameters import Values
+from radserve.deploy.prerequisites import Prerequisites
 from radserve.deploy.settings import STACKS, Settings, StackName
 from radserve.deploy.stack import Change, Event, Stack
 from radserve.deploy.template import Template, load
 
-_FROM_TEMPLATE: Final = "from its template; its change set needs outputs of earlier stacks"
-_UNKNOWN: Final = "changes depend on {names} of earlier stacks; they are shown before they are made"
+_FROM_TEMPLATE: Final = "from its template; its change set needs values that are not known yet"
+_UNKNOWN: Final = "changes depend on {names}, which are not known yet; they are shown before they are made"
 _LEFTOVER: Final = "the empty stack of an earlier creation ({status}) is deleted first"
 
 
@@ -32,6 +33,7 @@ class Plan:
     changes: tuple[Change, ...]
     costs: tuple[str, ...]
     note: str = ""
+    prerequisites: Prerequisites = field(default_factory=Prerequisites)
 
 
 def find_stacks(cloud: Cloud, settings: Settings, only: Collection[StackName] = STACKS) -> dict[StackName, Stack]:
@@ -49,9 +51,20 @@ def plan(cloud: Cloud, settings: Settings, only: Collection[str] = ()) -> Iterat
     stacks = find_stacks(cloud, settings)
     check(settings, stacks)
     templates = [load(item) for item in settings.stacks(only)]
-    values = [parameters.resolve(template, settings, _outputs(stacks)) for template in templates]
-    for template, resolved in zip(templates, values, strict=True):
-        yield _plan(cloud, settings, template, resolved, stacks.get(template.stack))
+    outputs = _outputs(stacks)
+    for template in templates:
+        parameters.resolve(template, settings, outputs)
+    for template in templates:
+        state = stacks.get(template.stack)
+        found = _prerequisites(cloud, settings, template, outputs, state)
+        values = parameters.resolve(template, settings, outputs, found.pinned)
+        yield replace(_plan(cloud, settings, template, values, state), prerequisites=found)
+
+
+def require(plans: Collection[Plan]) -> None:
+    """Require that nothing is missing that the planned stacks need."""
+    if missing := [line for item in plans for line in item.prerequisites.missing]:
+        raise MissingPrerequisiteError(f"Nothing was changed. {'; '.join(missing)}")
 
 
 def check(settings: Settings, stacks: dict[StackName, Stack]) -> None:
@@ -81,8 +94,9 @@ def apply(
 
     Each change set is created again, with the outputs that earlier stacks have by now. `confirm` receives a stack's
     name and the changes that its plan did not list; False stops before them. Later stacks stay unchanged after a
-    StackError.
+    StackError. Raises MissingPrerequisiteError before any change.
     """
+    require(plans)
     for planned in plans:
         yield from _apply(cloud, settings, planned, confirm)
 
@@ -98,6 +112,13 @@ def protect(cloud: Cloud, settings: Settings, only: Collection[StackName]) -> No
 
 def _outputs(stacks: dict[StackName, Stack]) -> dict[str, str]:
     return {key: value for state in stacks.values() for key, value in state.outputs.items()}
+
+
+def _prerequisites(
+    cloud: Cloud, settings: Settings, template: Template, outputs: Mapping[str, str], state: Stack | None
+) -> Prerequisites:
+    current = state.outputs if state else {}
+    return prerequisites.find(cloud, template, parameters.candidates(settings, template.stack, outputs), current)
 
 
 def _plan(cloud: Cloud, settings: Settings, template: Template, values: Values, state: Stack | None) -> Plan:
@@ -123,7 +144,7 @@ def _apply(
 ) -> Iterator[str | Event]:
     stacks = find_stacks(cloud, settings, settings.stacks())
     template = load(planned.stack)
-    values = parameters.resolve(template, settings, _outputs(stacks))
+    values = parameters.resolve(template, settings, _outputs(stacks), planned.prerequisites.pinned)
     if values.missing:
         raise StackError(
             f"{planned.stack} needs {', '.join(values.missing)} of stacks that do not exist: apply those first."

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from radserve.deploy.errors import SettingsError
 
-StackName = Literal["storage", "secrets", "network", "service", "host", "monitoring", "front"]
+StackName = Literal["storage", "secrets", "network", "prometheus", "service", "host", "monitoring", "front"]
 
 STACKS: Final[tuple[StackName, ...]] = get_args(StackName)
 """All stacks, each after those whose outputs it uses."""
@@ -32,6 +32,7 @@ class Settings(BaseModel):
     home: Literal["service", "host", "elsewhere"] = "service"
     front: Literal["none", "zip", "image"] = "none"
     package: Path = Path("dist/radserve-lambda.zip")
+    prometheus: bool = True
     termination_protection: bool = False
     tags: dict[Annotated[str, Field(pattern=_TAG)], Annotated[str, Field(max_length=256)]] = {}
     parameters: dict[StackName, dict[str, str]] = {}
@@ -55,6 +56,8 @@ class Settings(BaseModel):
             return self.front != "none"
         if stack in ("service", "host"):
             return stack == self.home
+        if stack == "prometheus" and not self.prometheus:
+            return False
         return stack in ("storage", "secrets") or self.home != "elsewhere"
 
     def stacks(self, only: Collection[str] = ()) -> tuple[StackName, ...]:

@@ -1,17 +1,16 @@
-"""Helpers for the tests of several platforms: kustomize, and the longest timeout."""
+"""Helpers for the tests of several platforms: kustomize, helm, and the longest timeout."""
 
-import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
 
-import pytest
 import yaml
 
 from radserve.proxy import configuration
 from tests.server import ROOT
 
-_BUILD = (("kustomize", "build"), ("kubectl", "kustomize"))
+TOOLS = ROOT / ".venv-helm" / "bin"
+"""Folder of helm and kubectl, which scripts/setup-helm creates."""
 
 
 def build(folder: Path) -> list[dict[str, Any]]:
@@ -23,10 +22,13 @@ def build(folder: Path) -> list[dict[str, Any]]:
 
 def attempt(folder: Path) -> subprocess.CompletedProcess[str]:
     """Build a folder and return the finished process."""
-    command = next((item for item in _BUILD if shutil.which(item[0])), None)
-    if command is None:
-        pytest.skip("needs kustomize or kubectl, which neither Debian 12 nor PyPI has in this version")
-    return subprocess.run([*command, str(folder)], capture_output=True, text=True, timeout=60, check=False)
+    return run("kubectl", "kustomize", str(folder))
+
+
+def run(command: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run helm or kubectl and return the finished process."""
+    assert (TOOLS / command).exists(), "run scripts/setup-helm"
+    return subprocess.run([TOOLS / command, *arguments], capture_output=True, text=True, timeout=60, check=False)
 
 
 def one(documents: list[dict[str, Any]], kind: str) -> dict[str, Any]:

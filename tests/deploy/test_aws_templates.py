@@ -1,12 +1,17 @@
 """CloudFormation templates: cfn-lint, and rules of this project."""
 
 import json
+import os
 import re
+import shutil
+import subprocess
+import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from cfnlint import lint_file  # type: ignore[import-untyped]
 
 from gateway.settings import PREFIX
@@ -16,6 +21,8 @@ from radserve.deploy.errors import SettingsError
 from radserve.deploy.settings import STACKS, StackName
 from radserve.deploy.teardown import RETAINED, TEMPORARY
 from radserve.deploy.template import FOLDER, Template, load
+from radserve.proxy import certificate
+from tests.server import ROOT
 
 EVERYTHING = {
     # Statement: why its resource must be "*".
@@ -48,6 +55,11 @@ def of(template: Template, kind: str) -> Iterator[tuple[str, dict[str, Any]]]:
             yield name, item.get("Properties", {})
 
 
+def met(item: Any) -> Any:
+    """Return an item as if its condition is met."""
+    return item["Fn::If"][1] if isinstance(item, dict) and "Fn::If" in item else item
+
+
 def listed(value: Any) -> list[Any]:
     """Wrap a single value in a list."""
     return value if isinstance(value, list) else [value]
@@ -63,7 +75,7 @@ def statements() -> Iterator[tuple[StackName, str, dict[str, Any]]]:
 
 def _statements(item: Any) -> Iterator[dict[str, Any]]:
     if isinstance(item, dict):
-        yield from item.get("Statement", [])
+        yield from map(met, item.get("Statement", []))
         for value in item.values():
             yield from _statements(value)
     elif isinstance(item, list):
@@ -168,7 +180,9 @@ def test_security_groups_open_only_the_public_ports() -> None:
                 assert rule["IpProtocol"] == "tcp"
                 if rule.get("CidrIp") in ("0.0.0.0/0", {"Ref": "AllowedCidr"}):
                     opened.setdefault((stack, name), set()).add(rule["FromPort"])
-        assert not list(of(load(stack), "AWS::EC2::SecurityGroupIngress"))
+        for _, rule in of(load(stack), "AWS::EC2::SecurityGroupIngress"):
+            assert rule["FromPort"] == rule["ToPort"] != 22
+            assert "SourceSecurityGroupId" in rule
     assert opened == PUBLIC
 
 
@@ -248,20 +262,18 @@ def test_instances_require_tokens_and_encrypted_disks(stack: StackName) -> None:
 def containers() -> dict[str, dict[str, Any]]:
     """Return the containers of the task, by name."""
     ((_, task),) = of(load("service"), "AWS::ECS::TaskDefinition")
-    flat = [item["Fn::If"][1] if "Fn::If" in item else item for item in task["ContainerDefinitions"]]
-    return {item["Name"]: item for item in flat}
+    return {item["Name"]: item for item in map(met, task["ContainerDefinitions"])}
 
 
 def environment(container: dict[str, Any]) -> dict[str, Any]:
     """Return a container's variables, including conditional ones."""
-    flat = [item["Fn::If"][1] if "Fn::If" in item else item for item in container["Environment"]]
-    return {item["Name"]: item["Value"] for item in flat}
+    return {item["Name"]: item["Value"] for item in map(met, container["Environment"])}
 
 
 def test_server_runs_without_privileges() -> None:
-    server, fetch = containers()["server"], containers()["fetch"]
+    server, prepare = containers()["server"], containers()["prepare"]
     assert server["User"] == "10001:0"
-    for item in (server, fetch):
+    for item in (server, prepare):
         assert item["ReadonlyRootFilesystem"] is True
         assert item["Privileged"] is False
         assert item["LinuxParameters"]["Capabilities"] == {"Drop": ["ALL"]}
@@ -280,14 +292,129 @@ def test_load_balancer_and_server_use_the_same_port() -> None:
     template, server = load("service"), containers()["server"]
     ((_, targets),) = of(template, "AWS::ElasticLoadBalancingV2::TargetGroup")
     ((_, service),) = of(template, "AWS::ECS::Service")
-    ((_, way),) = of(template, "AWS::EC2::SecurityGroupEgress")
+    ways = dict(of(template, "AWS::EC2::SecurityGroupEgress"))
+    way = ways["BalancerToTasks"]
     assert {
         targets["Port"],
         server["PortMappings"][0]["ContainerPort"],
         service["LoadBalancers"][0]["ContainerPort"],
-    } == {8000}
-    assert way["FromPort"] == way["ToPort"] == int(environment(server)["RADSERVE_PORT"]) == 8000
+    } == {8443}
+    assert way["FromPort"] == way["ToPort"] == int(environment(server)["RADSERVE_PORT"]) == 8443
     assert targets["HealthCheckPath"] == "/ready"
+
+
+def test_load_balancer_connects_to_tasks_with_tls() -> None:
+    ((_, targets),) = of(load("service"), "AWS::ElasticLoadBalancingV2::TargetGroup")
+    assert (targets["Protocol"], targets["HealthCheckProtocol"]) == ("HTTPS", "HTTPS")
+    variables = environment(containers()["server"])
+    assert "RADSERVE_PLAIN_HTTP" not in variables
+    assert variables["RADSERVE_CERTIFICATE"] == "/var/lib/radserve/tls/certificate.pem"
+    assert variables["RADSERVE_CERTIFICATE_KEY"] == "/var/lib/radserve/tls/key.pem"
+
+
+def test_nothing_is_public_unless_requested() -> None:
+    service, host = load("service"), load("host")
+    assert service.parameters["Access"].default == "internal"
+    assert service.parameters["AllowedCidr"].default == "10.0.0.0/8"
+    assert host.parameters["AllowedCidr"].default is None
+    ((_, balancer),) = of(service, "AWS::ElasticLoadBalancingV2::LoadBalancer")
+    assert balancer["Scheme"] == {"Fn::If": ["IsPublic", "internet-facing", "internal"]}
+    assert balancer["Subnets"] == {"Fn::If": ["IsPublic", {"Ref": "PublicSubnets"}, {"Ref": "PrivateSubnets"}]}
+    with pytest.raises(SettingsError, match="Access public needs AllowedCidr"):
+        service.check({"Access": "public"})
+    service.check({"Access": "public", "AllowedCidr": "203.0.113.0/24"})
+    service.check({})
+
+
+def test_web_acl_is_associated_if_set() -> None:
+    template = load("service")
+    assert "WebAcl" not in template.resources({})
+    association = template.resources({"WebAclArn": "arn"})["WebAcl"]
+    assert association["Type"] == "AWS::WAFv2::WebACLAssociation"
+    assert association["Properties"] == {"ResourceArn": {"Ref": "Balancer"}, "WebACLArn": {"Ref": "WebAclArn"}}
+
+
+def test_two_tasks_run_in_two_zones_by_default() -> None:
+    template = load("service")
+    defaults = {name: item.default or "" for name, item in template.parameters.items()}
+    number = {name: int(text) for name, text in defaults.items() if text.isdigit()}
+    assert number["MinTasks"] == number["MinInstances"] == 2
+    assert number["MaxInstances"] == 2 * number["MaxTasks"]
+    ((_, service),) = of(template, "AWS::ECS::Service")
+    assert service["PlacementStrategies"] == [{"Type": "spread", "Field": "attribute:ecs.availability-zone"}]
+    ((_, group),) = of(template, "AWS::AutoScaling::AutoScalingGroup")
+    assert group["VPCZoneIdentifier"] == {"Ref": "PrivateSubnets"}
+
+
+@pytest.mark.parametrize("stack", ["service", "host"])
+def test_images_are_pinned(stack: StackName) -> None:
+    template = load(stack)
+    ((_, launch),) = of(template, "AWS::EC2::LaunchTemplate")
+    assert launch["LaunchTemplateData"]["ImageId"] == {"Ref": "AmiId"}
+    assert template.parameters["AmiId"].declaration["Type"] == "AWS::EC2::Image::Id"
+    assert "AWS::SSM::Parameter" not in template.body
+    # The tag appears only in descriptions.
+    uses = [line for line in template.body.splitlines() if "Repository}" in line]
+    assert len(uses) >= 4
+    assert all("@${ImageDigest}" in line for line in uses)
+
+
+def test_management_is_reachable_only_from_instances_and_only_if_requested() -> None:
+    template = load("service")
+    assert template.parameters["Management"].default == "no"
+    port = int(environment(containers()["server"])["RADSERVE_MANAGEMENT_PORT"])
+    ((_, rule),) = of(template, "AWS::EC2::SecurityGroupIngress")
+    assert rule["SourceSecurityGroupId"] == {"Ref": "InstanceGroup"}
+    assert rule["FromPort"] == rule["ToPort"] == port
+    ((_, task),) = of(template, "AWS::ECS::TaskDefinition")
+    (host,) = [
+        item["Value"]["Fn::If"]
+        for item in task["ContainerDefinitions"][0]["Environment"]
+        if item.get("Name") == "RADSERVE_MANAGEMENT_HOST"
+    ]
+    assert host == ["IsManaged", "0.0.0.0", "127.0.0.1"]
+    added = set(template.resources({"Management": "yes"})) - set(template.resources({}))
+    assert added == {"InstancesToTasks", "TasksFromInstances"}
+    assert template.resources({"Management": "yes"})["InstancesToTasks"]["Properties"]["FromPort"] == port
+
+
+def test_task_prepares_certificate_and_writable_folders(tmp_path: Path) -> None:
+    prepare, server = containers()["prepare"], containers()["server"]
+    (script,) = prepare["Command"]
+    image = tmp_path / "image"
+    image.mkdir()
+    (image / "index.json").write_text("{}")
+    data = tmp_path / "data"
+    data.mkdir()
+    variables = {
+        "PATH": os.environ["PATH"],
+        "DATA": str(data),
+        "RADSERVE_MODEL_STORE": str(image),
+        "RADSERVE_STORE": "",
+    }
+    subprocess.run([*prepare["EntryPoint"], script], env=variables, check=True, capture_output=True)
+    certificate.check(data / "tls" / "certificate.pem", data / "tls" / "key.pem")
+    modes = {str(path.relative_to(data)): path.stat().st_mode & 0o777 for path in data.rglob("*")}
+    assert modes["tls/key.pem"] == 0o640
+    assert modes["model_store/index.json"] == 0o660
+    # The server's group, which is root's, can write.
+    assert {name for name, mode in modes.items() if mode == 0o770} == {"model_store", "state", "tls"}
+    assert not [name for name, mode in modes.items() if mode & 0o007]
+    mounts = [item["MountPoints"] for item in (prepare, server)]
+    assert mounts[0] == mounts[1] == [{"SourceVolume": "data", "ContainerPath": environment(prepare)["DATA"]}]
+    variables = environment(server)
+    for name, folder in (("MODEL_STORE", "model_store"), ("STATE", "state"), ("CERTIFICATE_KEY", "tls/key.pem")):
+        assert variables[f"RADSERVE_{name}"] == f"{environment(prepare)['DATA']}/{folder}"
+
+
+def test_task_that_cannot_fetch_its_archives_stops(tmp_path: Path) -> None:
+    prepare = containers()["prepare"]
+    (tmp_path / "radserve").write_text("#!/bin/sh\n[ \"$*\" = 'deploy fetch s3://models/1 model_store' ] && exit 3\n")
+    (tmp_path / "radserve").chmod(0o755)
+    variables = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "DATA": str(tmp_path), "RADSERVE_STORE": "s3://models/1"}
+    process = subprocess.run([*prepare["EntryPoint"], *prepare["Command"]], env=variables, check=False)
+    assert process.returncode == 3
+    assert containers()["server"]["DependsOn"] == [{"ContainerName": "prepare", "Condition": "SUCCESS"}]
 
 
 def test_stop_timeout_exceeds_the_drain() -> None:
@@ -298,15 +425,16 @@ def test_stop_timeout_exceeds_the_drain() -> None:
 
 def test_containers_fit_on_the_instance() -> None:
     template = load("service")
-    agent, fetch = containers()["agent"], containers()["fetch"]
+    others = [containers()[name] for name in ("agent", "collector", "prepare")]
     sizes = {"large": (2, 8), "xlarge": (4, 16), "2xlarge": (8, 32)}
     for name, item in template.document["Mappings"]["InstanceTypes"].items():
         cores, gib = sizes[name.partition(".")[2]]
         gib = gib // 2 if name.startswith("c7i") else gib
         assert (item["Gpus"] == "1") == name.startswith("g")
-        assert int(item["Cpu"]) + agent["Cpu"] + fetch["Cpu"] <= 1024 * cores
+        assert item["Vcpus"] == str(cores)
+        assert int(item["Cpu"]) + sum(other["Cpu"] for other in others) <= 1024 * cores
         # 10% are for the operating system and the ECS agent.
-        assert int(item["Memory"]) + agent["Memory"] + fetch["Memory"] <= 1024 * gib * 0.9
+        assert int(item["Memory"]) + sum(other["Memory"] for other in others) <= 1024 * gib * 0.9
     assert template.parameters["InstanceType"].declaration["AllowedValues"] == list(
         template.document["Mappings"]["InstanceTypes"]
     )
@@ -347,10 +475,108 @@ def test_dashboards_are_json_and_use_existing_metrics() -> None:
 
 def test_alarms_notify_the_topic() -> None:
     alarms = dict(of(load("monitoring"), "AWS::CloudWatch::Alarm"))
-    assert len(alarms) == 8
+    assert len(alarms) == 9
     for name, item in alarms.items():
         assert item["AlarmActions"] == [{"Ref": "Topic"}], name
         assert item["TreatMissingData"] in {"notBreaching", "breaching"}, name
+
+
+ELSEWHERE: dict[str, tuple[StackName, str]] = {
+    "GpuMemory": ("monitoring", "GpuMemory"),
+    "Disk": ("monitoring", "Disk"),
+    "GatewayErrors": ("front", "HttpErrors"),
+    "GatewaySlow": ("front", "Slow"),
+    "ResultsLost": ("front", "ResultsLost"),
+    "HistoryDown": ("front", "ResultsLost"),
+    "Uncounted": ("front", "Uncounted"),
+}
+"""Alerts of docker/prometheus whose metrics no collector on AWS has, and the alarm in place of each."""
+
+
+def shipped_rules() -> dict[str, dict[str, Any]]:
+    """Return all rules of docker/prometheus by name."""
+    groups = [
+        group
+        for path in (ROOT / "docker" / "prometheus" / "rules").glob("*.yml")
+        for group in yaml.safe_load(path.read_text(encoding="utf-8"))["groups"]
+    ]
+    return {rule.get("alert") or rule["record"]: rule for group in groups for rule in group["rules"]}
+
+
+def workspace_rules() -> dict[str, dict[str, Any]]:
+    """Return the rules of the workspace by name."""
+    ((_, namespace),) = of(load("prometheus"), "AWS::APS::RuleGroupsNamespace")
+    groups = yaml.safe_load(namespace["Data"])["groups"]
+    return {rule.get("alert") or rule["record"]: rule for group in groups for rule in group["rules"]}
+
+
+def test_every_shipped_alert_has_a_source_on_aws() -> None:
+    shipped, rules = shipped_rules(), workspace_rules()
+    alerts = {name for name, rule in shipped.items() if "alert" in rule}
+    assert {name for name, rule in rules.items() if "alert" in rule} | set(ELSEWHERE) == alerts
+    assert not set(rules) & set(ELSEWHERE)
+    for name, rule in rules.items():
+        assert rule == shipped[name], f"{name} differs from docker/prometheus/rules"
+    for stack, alarm in ELSEWHERE.values():
+        assert load(stack).document["Resources"][alarm]["Type"] == "AWS::CloudWatch::Alarm"
+    page = (ROOT / "docs" / "aws.md").read_text(encoding="utf-8")
+    for name in ELSEWHERE:
+        assert f"`{name}`" in page, f"docs/aws.md does not say where {name} is"
+
+
+@pytest.mark.skipif(shutil.which("promtool") is None, reason="needs promtool (Debian: prometheus)")
+def test_rules_of_the_workspace_are_valid(tmp_path: Path) -> None:
+    ((_, namespace),) = of(load("prometheus"), "AWS::APS::RuleGroupsNamespace")
+    (tmp_path / "rules.yml").write_text(namespace["Data"])
+    process = subprocess.run(
+        ["promtool", "check", "rules", "--lint-fatal", tmp_path / "rules.yml"], capture_output=True, check=False
+    )
+    assert process.returncode == 0, process.stderr
+
+
+def collectors() -> dict[str, dict[str, Any]]:
+    """Return the collectors' configurations of service and host."""
+    text = environment(containers()["collector"])["AOT_CONFIG_CONTENT"]["Fn::Sub"]
+    host = re.search(r"collector\.yaml <<'EOF'\n(.*?)\n +EOF\n", load("host").body, re.DOTALL)
+    assert host
+    return {"service": yaml.safe_load(text), "host": yaml.safe_load(textwrap.dedent(host[1]))}
+
+
+@pytest.mark.parametrize("home", ["service", "host"])
+def test_collector_scrapes_the_jobs_of_the_rules(home: str) -> None:
+    configuration = collectors()[home]
+    compose = yaml.safe_load((ROOT / "docker" / "prometheus" / "prometheus.yml").read_text())["scrape_configs"]
+    expected = {job["job_name"]: job.get("metric_relabel_configs") for job in compose}
+    jobs = {item["job_name"]: item for item in configuration["receivers"]["prometheus"]["config"]["scrape_configs"]}
+    assert set(jobs) == {"torchserve", "supervisor"}
+    defaults = serve.ServeOptions()
+    for name, port in (("torchserve", defaults.metrics_port), ("supervisor", defaults.health_port)):
+        assert jobs[name]["static_configs"] == [{"targets": [f"127.0.0.1:{port}"]}]
+        assert jobs[name].get("metric_relabel_configs") == expected[name]
+    pipeline = configuration["service"]["pipelines"]["metrics"]
+    assert {kind: set(pipeline[kind]) for kind in pipeline} == {
+        kind: set(configuration[kind]) for kind in ("receivers", "processors", "exporters")
+    }
+    # Every task has the same loopback: without this, the series of all tasks would be one.
+    assert configuration["processors"]["resource"]["attributes"][0]["key"] == "service.instance.id"
+    write = configuration["exporters"]["prometheusremotewrite"]
+    assert write == {"endpoint": "${RemoteWriteUrl}", "auth": {"authenticator": "sigv4auth"}}
+    (statement,) = [item for stack, _, item in ALLOWED if stack == home and item.get("Sid") == "Prometheus"]
+    assert (statement["Action"], statement["Resource"]) == ("aps:RemoteWrite", {"Ref": "WorkspaceArn"})
+
+
+def test_alerts_reach_the_topic_of_the_alarms() -> None:
+    ((_, workspace),) = of(load("prometheus"), "AWS::APS::Workspace")
+    definition = yaml.safe_load(workspace["AlertManagerDefinition"]["Fn::Sub"].replace("${AWS::Region}", "REGION"))
+    manager = yaml.safe_load(definition["alertmanager_config"])
+    (receiver,) = manager["receivers"]
+    assert manager["route"]["receiver"] == receiver["name"]
+    ((_, topic),) = of(load("monitoring"), "AWS::SNS::Topic")
+    assert receiver["sns_configs"][0]["topic_arn"].endswith(f":{topic['TopicName']['Fn::Sub']}")
+    (statement,) = [item for _, name, item in ALLOWED if name == "TopicPolicy" and item["Sid"] == "Prometheus"]
+    assert statement["Principal"] == {"Service": "aps.amazonaws.com"}
+    (key,) = [item for stack, name, item in ALLOWED if (stack, name, item.get("Sid")) == ("storage", "Key", "Alarms")]
+    assert "aps.amazonaws.com" in key["Principal"]["Service"]
 
 
 def test_variables_of_the_front_are_known_and_contain_no_secret() -> None:
@@ -420,9 +646,19 @@ def test_uploads_are_private_encrypted_and_expire() -> None:
 
 def test_alarms_of_the_front_notify_an_existing_topic() -> None:
     alarms = dict(of(load("front"), "AWS::CloudWatch::Alarm"))
-    assert set(alarms) == {"Errors", "Throttles", "Slow"}
+    responses = {"HttpErrors", "RestErrors", "UrlErrors"}
+    assert set(alarms) == {"Errors", "Throttles", "Slow", "ResultsLost", "Uncounted"} | responses
     for item in alarms.values():
         assert item["AlarmActions"]["Fn::If"][:2] == ["WithTopic", [{"Ref": "TopicArn"}]]
+
+
+def test_alarms_of_the_front_match_messages_of_the_gateway() -> None:
+    sources = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "gateway").rglob("*.py"))
+    filters = dict(of(load("front"), "AWS::Logs::MetricFilter"))
+    assert set(filters) == {"ResultsLostFilter", "UncountedFilter"}
+    for name, item in filters.items():
+        text = item["FilterPattern"].strip('"')
+        assert re.search(rf'logger\.error\("{re.escape(text)}', sources), f"{name}: no such message"
 
 
 def test_rest_api_forwards_all_paths_as_bytes() -> None:

@@ -54,15 +54,19 @@ def test_unit_runs_the_image_without_privileges(name: str) -> None:
     (unit,) = [text for path, text in written(SCRIPTS[name]).items() if path.endswith("radserve.service")]
     command = unit.partition("ExecStart=")[2].partition("ExecStop=")[0]
     assert ("--gpus all" in command) == name.endswith("gpu")
-    assert ("radserve/server-cpu:0.1.0 serve" in command) == name.endswith("cpu")
+    assert (f"radserve/server-cpu@sha256:{'0' * 64} serve" in command) == name.endswith("cpu")
     for option in (
         "--read-only",
         "--cap-drop ALL",
         "--user 10001:0",
         "no-new-privileges",
-        "RADSERVE_MODEL_STORE=/srv/models",
+        "--volume /var/lib/radserve:/var/lib/radserve",
     ):
         assert option in command
+    variables = dict(line.split("=", 1) for line in written(SCRIPTS[name])["/etc/radserve/environment"].splitlines())
+    assert variables["RADSERVE_MODEL_STORE"] == "/var/lib/radserve/model_store"
+    assert variables["RADSERVE_STATE"] == "/var/lib/radserve/state"
+    assert variables["RADSERVE_STORE"] == "s3://models/candidates"
 
 
 def test_certificates_are_readable_only_by_the_servers_user(tmp_path: Path) -> None:

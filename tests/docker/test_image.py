@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import ssl
 import subprocess
 import time
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ import httpx
 import pytest
 
 from benchmarks.server import free_ports
+from tests.authority import Authority
 from tests.gateway.lambda_ import events
 from tests.gateway.lambda_.runtime import HANDLER, FunctionError, Runtime, served
 from tests.proxy import Keys
@@ -26,6 +28,7 @@ RUN = ("podman", "--runtime", "runc", "run", "--network", "host", "--read-only",
 WRITABLE = ("--read-only-tmpfs=false", "--tmpfs", "/tmp:mode=1777", "--tmpfs", "/run/radserve:mode=1777")
 """Without podman's tmpfs on /run, which would hide the image's folder there."""
 START = f"python -m awslambdaric {HANDLER}"
+PORTS = ("--port", "--management-port", "--metrics-port-public", "--inference-port", "--health-port", "--metrics-port")
 LIMITS = ("--ulimit", "nofile=4096:4096", "--ulimit", "nproc=4096:4096")
 """Limits that the runtime is allowed to set."""
 
@@ -147,6 +150,48 @@ def test_read_only_container_serves_and_stops_on_sigterm(container: Container) -
     assert '"drained"' in container.podman("logs")
 
 
+def test_container_works_as_the_platforms_user_with_tls_and_changed_ports(
+    image: str, keys: Keys, tmp_path: Path
+) -> None:
+    """OpenShift starts containers with a random user of group 0."""
+    secrets = tmp_path / "secrets"
+    secrets.mkdir()
+    authority = Authority(secrets)
+    pair = authority.issue("platform")
+    shutil.copyfile(keys.file, secrets / "keys.json")
+    for path in secrets.iterdir():
+        path.chmod(0o644)
+    for folder in (secrets, tmp_path, *tmp_path.parents[:2]):
+        folder.chmod(0o755)  # the platform's user has to read it
+    ports = dict(zip(PORTS, free_ports(len(PORTS)), strict=True))
+    command = [*RUN, *WRITABLE, *LIMITS, "--detach", "--name", "radserve", "--user", "1000650000:0"]
+    command += ["--tmpfs", "/var/lib/radserve:mode=0770", "--volume", f"{secrets}:/run/secrets:ro"]
+    command += [image, "serve", "--models", "chest-xray-cnn", "--state", "/var/lib/radserve/state"]
+    command += ["--host", "127.0.0.1", "--keys", "/run/secrets/keys.json"]
+    command += ["--certificate", f"/run/secrets/{pair.certificate.name}"]
+    command += ["--certificate-key", f"/run/secrets/{pair.key.name}"]
+    command += [f"{name}={port}" for name, port in ports.items()]
+    process = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert process.returncode == 0, process.stderr
+    container = Container("radserve", ports["--port"], f"http://127.0.0.1:{ports['--health-port']}/ready")
+    try:
+        wait(container)
+        container.podman("healthcheck", "run")
+        sample = (ROOT / "archives" / "chest-xray-cnn" / "sample.png").read_bytes()
+        answer = httpx.post(
+            f"https://localhost:{container.port}/predictions/chest-xray-cnn",
+            content=sample,
+            headers={"X-API-Key": keys.texts["predict"]},
+            verify=ssl.create_default_context(cafile=str(authority.root)),
+            timeout=30,
+        )
+        assert answer.json()["label"] == "pneumonia"
+        listed = ["podman", "exec", "radserve", "radserve", "models", "list"]
+        assert "chest-xray-cnn" in subprocess.run(listed, capture_output=True, text=True, check=True).stdout
+    finally:
+        subprocess.run(["podman", "rm", "--force", "radserve"], check=False, capture_output=True)
+
+
 def test_container_without_keys_does_not_start(image: str) -> None:
     process = subprocess.run(
         [*RUN, *WRITABLE, *LIMITS, "--rm", "--env", "RADSERVE_PLAIN_HTTP=true", image],
@@ -183,7 +228,7 @@ def test_image_has_labels_and_no_compiler_or_training_library(image: str) -> Non
     labels = config["Labels"]
     assert labels["org.opencontainers.image.licenses"] == "Apache-2.0"
     assert labels["org.opencontainers.image.version"] == image.rpartition(":")[2]
-    assert "/ready" in " ".join(config["Healthcheck"]["Test"])
+    assert config["Healthcheck"]["Test"] == ["CMD", "healthcheck"]
     command = [*RUN, *LIMITS, "--rm", "--entrypoint", "find", image, "/", "-xdev", "-type", "f"]
     # find exits with 1, because the image's user cannot read root's home.
     files = subprocess.run(command, check=False, capture_output=True, text=True).stdout.splitlines()

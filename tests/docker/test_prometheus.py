@@ -109,3 +109,35 @@ def test_keys_are_files_and_sent_only_over_tls() -> None:
         assert set(jobs[name]["tls_config"]) == {"ca_file"}
         assert jobs[name]["metrics_path"] == f"/metrics/{name}"
     assert not [name for name, job in jobs.items() if "authorization" in job and job["scheme"] != "https"]
+
+
+OPTIONAL = {"gateway", "node", "gpu"}
+"""Jobs of parts that a deployment may lack."""
+
+
+def test_optional_parts_have_targets_only_where_they_are_deployed(tmp_path: Path) -> None:
+    jobs = {job["job_name"]: job for job in yaml.safe_load((FOLDER / "prometheus.yml").read_bytes())["scrape_configs"]}
+    static = {name for name, job in jobs.items() if "static_configs" in job}
+    assert static == {"torchserve", "supervisor", "prometheus"}
+    assert set(jobs) - static == OPTIONAL
+    for name in OPTIONAL:
+        # One file per job, so that no job scrapes the targets of another.
+        assert jobs[name]["file_sd_configs"] == [{"files": [f"/etc/prometheus/targets/{name}.yml"]}]
+        (group,) = yaml.safe_load((FOLDER / f"{name}.yml").read_bytes())
+        assert list(group) == ["targets"]
+
+
+def test_compose_mounts_the_targets_of_the_parts_that_it_runs() -> None:
+    compose = yaml.safe_load((ROOT / "docker" / "compose.yaml").read_bytes())["services"]
+    mounts = dict(
+        re.findall(
+            r"\$\{RADSERVE_\w+_TARGETS:-(\S+)\}:/etc/prometheus/targets/(\w+)\.yml:ro",
+            "\n".join(compose["prometheus"]["volumes"]),
+        )
+    )
+    assert {name: source for source, name in mounts.items()} == {
+        "gateway": "./prometheus/gateway.yml",
+        "node": "./prometheus/node.yml",
+        "gpu": "/dev/null",
+    }
+    assert {"gateway", "node-exporter"} <= set(compose)

@@ -1,19 +1,27 @@
 """Fixtures: a shared moto server, and `radserve deploy` with its endpoint."""
 
+import hashlib
+import json
 import os
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import boto3
 import httpx
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from benchmarks.server import free_ports
+from radserve.deploy.settings import load
 
 ROOT = Path(__file__).resolve().parents[3]
 REGION = "eu-central-1"
@@ -38,8 +46,28 @@ class Aws:
         )
 
     def certificate(self) -> str:
-        """Create a certificate in ACM and return its ARN."""
-        return str(self.client("acm").request_certificate(DomainName="radserve.example.org")["CertificateArn"])
+        """Import a certificate into ACM and return its ARN."""
+        certificate, key = _certificate()
+        return str(self.client("acm").import_certificate(Certificate=certificate, PrivateKey=key)["CertificateArn"])
+
+    def provide(self, *arguments: str, target: str = "server-cpu", tag: str = "0.1.0") -> str:
+        """Create storage and secrets of an environment, push an image and store keys; return the image's digest."""
+        self.deploy("apply", *arguments, "--stack", "storage", "--stack", "secrets", "--yes")
+        (secret,) = self.client("secretsmanager").list_secrets(
+            Filters=[{"Key": "name", "Values": [f"radserve/{load(Path(arguments[0])).environment}/api-keys"]}]
+        )["SecretList"]
+        self.client("secretsmanager").put_secret_value(SecretId=secret["ARN"], SecretString='{"keys": []}')
+        return self.push(target, tag)
+
+    def push(self, target: str, tag: str) -> str:
+        """Push an image and return its digest."""
+        kind = "application/vnd.docker.distribution.manifest.v2+json"
+        digest = f"sha256:{hashlib.sha256(tag.encode()).hexdigest()}"
+        manifest = {"schemaVersion": 2, "mediaType": kind, "config": {"digest": digest}, "layers": []}
+        image = self.client("ecr").put_image(
+            repositoryName=f"radserve/{target}", imageManifest=json.dumps(manifest), imageTag=tag
+        )["image"]
+        return str(image["imageId"]["imageDigest"])
 
     def file(self, text: str) -> Path:
         """Write an environment's file."""
@@ -74,6 +102,19 @@ class Aws:
             "AWS_SHARED_CREDENTIALS_FILE": missing,
             "AWS_EC2_METADATA_DISABLED": "true",
         }
+
+
+@cache
+def _certificate() -> tuple[bytes, bytes]:
+    """Return a self-signed certificate and its key."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "radserve.example.org")])
+    now = datetime.now(UTC)
+    certificate = x509.CertificateBuilder(name, name, key.public_key(), 1, now, now + timedelta(days=1))
+    signed = certificate.sign(key, hashes.SHA256())
+    pem = serialization.Encoding.PEM
+    private = key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    return signed.public_bytes(pem), private
 
 
 @pytest.fixture(scope="session")

@@ -11,11 +11,13 @@ moto 5.2 executes change sets incompletely and lacks some resource types. This m
 - Full names of load balancers and target groups.
 - Instances of launch templates, and deletion of route tables.
 - Public parameters of AMIs that moto does not list.
+- Quotas of EC2 in vCPUs.
 - Types of `MISSING` with a physical ID and attributes, so that references to them resolve. No other API of moto knows
   them.
 """
 
 import ipaddress
+import json
 import sys
 from functools import partial
 from types import SimpleNamespace
@@ -28,9 +30,14 @@ from moto.ec2.models import ec2_backends
 from moto.ec2.models.instances import Instance
 from moto.ec2.models.route_tables import RouteTable
 from moto.elbv2 import models as elbv2
+from moto.secretsmanager.models import secretsmanager_backends
 from moto.server import main
+from moto.servicequotas.models import ServiceQuotasBackend
+from moto.ssm.models import SimpleSystemManagerBackend
 
 MISSING = (
+    "AWS::APS::RuleGroupsNamespace",
+    "AWS::APS::Workspace",
     "AWS::ApiGateway::Stage",
     "AWS::ApiGatewayV2::Api",
     "AWS::ApiGatewayV2::Integration",
@@ -45,14 +52,18 @@ MISSING = (
     "AWS::ECS::CapacityProvider",
     "AWS::ECS::ClusterCapacityProviderAssociations",
     "AWS::Lambda::Url",
+    "AWS::Logs::MetricFilter",
     "AWS::S3::BucketPolicy",
     "AWS::SNS::Subscription",
     "AWS::SNS::TopicPolicy",
     "AWS::SecretsManager::Secret",
+    "AWS::WAFv2::WebACLAssociation",
 )
 """Types of the templates that moto's CloudFormation lacks."""
 
 AMIS = ("/aws/service/deeplearning/ami/x86_64/base-oss-nvidia-driver-gpu-amazon-linux-2023/latest/ami-id",)
+QUOTAS = {"L-1216C47A": 64.0, "L-DB2E81BA": 8.0}
+"""vCPUs of instances without and with a GPU."""
 
 
 class _Recorded(CloudFormationModel):
@@ -93,7 +104,7 @@ class _Recorded(CloudFormationModel):
 
 
 class _Secret(_Recorded):
-    """A secret, with an ARN that satisfies parameters' patterns."""
+    """A secret without a value, which Secrets Manager knows as well."""
 
     __module__ = _Recorded.__module__
 
@@ -101,8 +112,31 @@ class _Secret(_Recorded):
     def create_from_cloudformation_json(
         cls, resource_name: str, cloudformation_json: dict[str, Any], account_id: str, region_name: str, **_: Any
     ) -> Self:
-        name = cloudformation_json["Properties"]["Name"]
-        return cls(f"arn:aws:secretsmanager:{region_name}:{account_id}:secret:{name}-AbCdEf")
+        backend = secretsmanager_backends[account_id][region_name]
+        created = backend.create_secret(
+            name=cloudformation_json["Properties"]["Name"],
+            secret_string=None,
+            secret_binary=None,
+            description=None,
+            tags=None,
+            kms_key_id=None,
+            client_request_token=None,
+            replica_regions=[],
+            force_overwrite=False,
+        )
+        return cls(json.loads(created)["ARN"])
+
+
+class _Workspace(_Recorded):
+    """A workspace, whose attributes satisfy parameters' patterns."""
+
+    __module__ = _Recorded.__module__
+
+    def get_cfn_attribute(self, attribute_name: str) -> str:
+        return {
+            "Arn": "arn:aws:aps:eu-central-1:123456789012:workspace/ws-0",
+            "PrometheusEndpoint": "https://aps-workspaces.eu-central-1.amazonaws.com/workspaces/ws-0/",
+        }[attribute_name]
 
 
 class _Url(_Recorded):
@@ -115,7 +149,11 @@ class _Url(_Recorded):
         return "https://0123456789abcdef.lambda-url.eu-central-1.on.aws/"
 
 
-_BASES = {"AWS::SecretsManager::Secret": _Secret, "AWS::Lambda::Url": _Url}
+_BASES = {
+    "AWS::APS::Workspace": _Workspace,
+    "AWS::Lambda::Url": _Url,
+    "AWS::SecretsManager::Secret": _Secret,
+}
 
 
 def add_types() -> None:
@@ -273,12 +311,24 @@ def start_from_templates() -> None:
 
 def add_images() -> None:
     """Add the AMIs that moto does not list."""
-    plain = parsing.ResourceMap.parse_ssm_parameter
+    plain = SimpleSystemManagerBackend.get_parameter
 
-    def parse(self: parsing.ResourceMap, value: str, value_type: str) -> str:
-        return "ami-0123456789abcdef0" if value in AMIS else plain(self, value, value_type)
+    def get(self: SimpleSystemManagerBackend, name: str) -> Any:
+        if name in AMIS:
+            return SimpleNamespace(response_object=lambda *_: {"Name": name, "Value": "ami-0123456789abcdef0"})
+        return plain(self, name)
 
-    parsing.ResourceMap.parse_ssm_parameter = parse  # type: ignore[method-assign]
+    SimpleSystemManagerBackend.get_parameter = get  # type: ignore[method-assign]
+
+
+def add_quotas() -> None:
+    """Add the quotas of EC2."""
+
+    def get(self: ServiceQuotasBackend, service_code: str, quota_code: str) -> dict[str, Any]:
+        assert service_code == "ec2"
+        return {"ServiceCode": service_code, "QuotaCode": quota_code, "Value": QUOTAS[quota_code]}
+
+    ServiceQuotasBackend.get_service_quota = get  # type: ignore[method-assign]
 
 
 if __name__ == "__main__":
@@ -292,4 +342,5 @@ if __name__ == "__main__":
     delete_route_tables()
     start_from_templates()
     add_images()
+    add_quotas()
     main(["-H", "127.0.0.1", "-p", sys.argv[1]])

@@ -2,6 +2,7 @@
 
 import json
 import re
+from pathlib import Path
 
 import pytest
 
@@ -20,6 +21,7 @@ parameters:
   network: {{Egress: endpoints}}
   host:
     CertificateSecretArn: arn:aws:secretsmanager:{REGION}:123456789012:secret:certificate-AbCdEf
+    AllowedCidr: 203.0.113.0/24
     ImageTag: 0.10
     ModelPrefix: releases/1
     InstanceType: g5.xlarge
@@ -30,6 +32,21 @@ STORAGE = f"environment: demo\nregion: {REGION}\n"
 def service(aws: Aws) -> list[str]:
     """Return the arguments for the example's environment."""
     return [str(EXAMPLE), "--set", f"service.CertificateArn={aws.certificate()}"]
+
+
+def prepared_service(aws: Aws) -> list[str]:
+    """Provide what the example's environment needs, and return its arguments."""
+    arguments = service(aws)
+    aws.provide(*arguments)
+    return arguments
+
+
+def prepared_host(aws: Aws) -> list[str]:
+    """Provide what the host's environment needs, and return its arguments."""
+    secret = aws.client("secretsmanager").create_secret(Name="certificate", SecretString="{}")
+    arguments = [str(aws.file(HOST)), "--set", f"host.CertificateSecretArn={secret['ARN']}"]
+    aws.provide(*arguments, target="server", tag="0.10")
+    return arguments
 
 
 def stack_names(aws: Aws) -> list[str]:
@@ -55,22 +72,23 @@ def test_plan_lists_changes_and_costs_and_creates_nothing(aws: Aws) -> None:
 
 
 def test_service_is_created_updated_and_deleted(aws: Aws) -> None:
-    arguments = service(aws)
+    arguments = prepared_service(aws)
     output = aws.deploy("apply", *arguments, "--yes")
     assert output.rstrip().endswith("Done.")
-    names = [f"radserve-demo-{stack}" for stack in ("monitoring", "network", "secrets", "service", "storage")]
+    stacks = ("monitoring", "network", "prometheus", "secrets", "service", "storage")
+    names = [f"radserve-demo-{stack}" for stack in stacks]
     assert stack_names(aws) == names
 
     output = aws.deploy("apply", *arguments, "--yes")
     assert output.count(": unchanged") == len(names)
     assert output.rstrip().endswith("Nothing to change.")
 
-    output = aws.deploy("apply", *arguments, "--yes", "--set", "service.MaxTasks=3")
+    output = aws.deploy("apply", *arguments, "--yes", "--set", "service.MaxTasks=6")
     assert "radserve-demo-service is UPDATE_COMPLETE." in output
     assert output.count(": unchanged") == len(names) - 1
     stack = aws.client("cloudformation").describe_stacks(StackName="radserve-demo-service")["Stacks"][0]
-    assert {"ParameterKey": "MaxTasks", "ParameterValue": "3"} in stack["Parameters"]
-    assert "Nothing to change." in aws.deploy("apply", *arguments, "--yes", "--set", "service.MaxTasks=3")
+    assert {"ParameterKey": "MaxTasks", "ParameterValue": "6"} in stack["Parameters"]
+    assert "Nothing to change." in aws.deploy("apply", *arguments, "--yes", "--set", "service.MaxTasks=6")
 
     output = aws.deploy("destroy", *arguments, "--yes")
     assert output.index("delete radserve-demo-monitoring") < output.index("delete radserve-demo-service")
@@ -80,12 +98,12 @@ def test_service_is_created_updated_and_deleted(aws: Aws) -> None:
 
 
 def test_host_is_created_and_deleted_with_its_data(aws: Aws) -> None:
-    path = aws.file(HOST)
-    aws.deploy("apply", str(path), "--yes")
+    arguments = prepared_host(aws)
+    aws.deploy("apply", *arguments, "--yes")
     reservations = aws.client("ec2").describe_instances()["Reservations"]
     assert [item["InstanceType"] for entry in reservations for item in entry["Instances"]] == ["g5.xlarge"]
 
-    aws.deploy("destroy", str(path), "--yes", "--delete-data", "--confirm", "small")
+    aws.deploy("destroy", *arguments, "--yes", "--delete-data", "--confirm", "small")
     assert stack_names(aws) == []
     assert aws.client("s3").list_buckets()["Buckets"] == []
     assert aws.client("ecr").describe_repositories()["repositories"] == []
@@ -93,9 +111,8 @@ def test_host_is_created_and_deleted_with_its_data(aws: Aws) -> None:
 
 @pytest.mark.parametrize("home", ["service", "host"])
 def test_resources_planned_from_templates_match_those_created(aws: Aws, home: str) -> None:
-    path = aws.file(HOST) if home == "host" else EXAMPLE
-    arguments = [str(path)] if home == "host" else service(aws)
-    settings = load(path, arguments[2:])
+    arguments = prepared_host(aws) if home == "host" else prepared_service(aws)
+    settings = load(Path(arguments[0]), arguments[2:])
     planned: dict[StackName, dict[str, str]] = {}
     for stack in settings.stacks():
         loaded = template.load(stack)
@@ -191,15 +208,14 @@ def test_deleting_data_requires_the_environments_name(aws: Aws) -> None:
 
 
 def test_stack_with_dependents_is_not_destroyed(aws: Aws) -> None:
-    arguments = service(aws)
+    arguments = prepared_service(aws)
     aws.deploy("apply", *arguments, "--yes")
     output = aws.deploy("destroy", *arguments, "--yes", "--stack", "network", code=1)
     assert "radserve-demo-network is needed by service: destroy that too." in output
 
 
 def test_second_home_of_an_environment_is_rejected(aws: Aws) -> None:
-    path = aws.file(HOST)
-    aws.deploy("apply", str(path), "--yes")
+    aws.deploy("apply", *prepared_host(aws), "--yes")
     other = aws.folder / "other.yaml"
     other.write_text(f"environment: small\nregion: {REGION}\n", encoding="utf-8")
     output = aws.deploy("plan", str(other), "--stack", "storage", code=1)

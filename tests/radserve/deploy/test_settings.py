@@ -19,7 +19,7 @@ def write(folder: Path, text: str) -> Path:
 def test_example_is_valid() -> None:
     settings = load(ROOT / "radserve" / "deploy" / "templates" / "example.yaml")
     assert settings.environment == "demo"
-    assert settings.parameters["service"]["MaxTasks"] == "2"
+    assert settings.parameters["service"]["MaxTasks"] == "4"
     assert settings.all_tags() == {"owner": "radiology", "radserve:environment": "demo"}
 
 
@@ -91,9 +91,9 @@ def test_change_fills_an_empty_section(tmp_path: Path) -> None:
 
 def test_environment_has_one_home_and_its_stacks_in_order() -> None:
     service = Settings(environment="demo")
-    assert service.stacks() == ("storage", "secrets", "network", "service", "monitoring")
+    assert service.stacks() == ("storage", "secrets", "network", "prometheus", "service", "monitoring")
     assert service.stacks(["network", "storage"]) == ("storage", "network")
-    host = Settings(environment="demo", home="host")
+    host = Settings(environment="demo", home="host", prometheus=False)
     assert host.stacks() == ("storage", "secrets", "network", "host", "monitoring")
 
 

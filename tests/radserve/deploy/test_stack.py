@@ -10,7 +10,7 @@ from radserve.deploy import costs, plan, stack
 from radserve.deploy.cloud import Cloud, readable_errors
 from radserve.deploy.errors import CloudError, StackError
 from radserve.deploy.hints import with_hint
-from radserve.deploy.settings import Settings
+from radserve.deploy.settings import STACKS, Settings
 from radserve.deploy.stack import Change, Event, Stack
 from radserve.deploy.template import load
 
@@ -135,7 +135,7 @@ def test_stack_of_a_failed_creation_is_planned_as_a_creation(cloud: Cloud) -> No
         remains = description("ROLLBACK_COMPLETE")
         remains["Stacks"][0]["StackName"] = "radserve-demo-storage"
         responses.add_response("describe_stacks", remains)
-        for _ in range(6):
+        for _ in range(len(STACKS) - 1):
             responses.add_client_error("describe_stacks", "ValidationError", "Stack with id x does not exist")
         (planned,) = plan.plan(cloud, Settings(environment="demo"), ["storage"])
     assert planned.action == "create"
