@@ -1,7 +1,6 @@
 """Entry point of the program: `radserve` and `python -m radserve`."""
 
 import sys
-from importlib import import_module
 from typing import Final
 
 from radserve.host import stop_signals
@@ -13,14 +12,20 @@ _SERVERS: Final = frozenset({"serve", "front", "sagemaker", _WITH_GATEWAY})
 def main() -> None:
     """Run the command line. A server handles stop signals before it imports anything that takes time."""
     command = "".join(sys.argv[1:2])
-    if command not in _SERVERS:
-        import_module("radserve.cli.main").main()
-        return
-    stop_signals.exit_at_once()
+    if command in _SERVERS:
+        stop_signals.exit_at_once()
     try:
-        import_module("radserve.cli.with_gateway" if command == _WITH_GATEWAY else "radserve.cli.main").main()
+        if command == _WITH_GATEWAY:
+            from radserve.cli import with_gateway
+
+            with_gateway.main()
+        else:
+            from radserve.cli import main as command_line
+
+            command_line.main()
     finally:
-        stop_signals.ignore()
+        if command in _SERVERS:
+            stop_signals.ignore()
 
 
 if __name__ == "__main__":
