@@ -25,6 +25,7 @@ def serve(
     from gateway.access import authentication
     from gateway.settings import Settings
     from radserve import logging as log
+    from radserve.host import http_server
 
     log.configure()
     settings = Settings.read()
@@ -37,11 +38,10 @@ def serve(
         host=host,
         port=port,
         uds=str(socket) if socket else None,
-        log_config=None,
-        access_log=False,
         server_header=False,
         proxy_headers=bool(proxies),
         forwarded_allow_ips=proxies,
+        **http_server.OPTIONS,
     )
 
 

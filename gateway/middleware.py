@@ -114,7 +114,7 @@ class RequestContext:
         REQUESTS.labels(route=route, method=method, status=str(status)).inc()
         SECONDS.labels(route=route).observe(seconds)
         if scope["path"] not in _PROBES or status >= 400:
-            caller, request_id = scope["state"].get("caller", ""), scope["state"]["request_id"]
+            caller, request_id = scope["state"].get("caller", "-"), scope["state"]["request_id"]
             values = (method, scope["path"][:200], status, seconds, caller, request_id)
             logger.info("%s %s %d in %.3f s, %s, request %s", *values)
 

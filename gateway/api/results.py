@@ -2,6 +2,7 @@
 
 import csv
 import io
+import re
 from collections.abc import AsyncIterator, Iterable, Sequence
 from typing import Annotated, Final
 
@@ -22,7 +23,8 @@ ResultId = Annotated[str, Path(pattern=r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{
 
 _PROBLEMS: Final = problems.document(400, 401, 403, 404, 422, 429, 503)
 _COLUMNS: Final = tuple(Result.model_fields)
-_FORMULA_PREFIXES: Final = ("=", "+", "-", "@", "\t", "\r", "\n")
+_FORMULA: Final = re.compile(r"^(?=[\s]*[=+\-@＝＋－＠]|[\t\r\n])|(?<=[,;|\t\r\n])(?=\s*[=+\-@＝＋－＠])")  # noqa: RUF001
+"""Positions before a formula, also where a program that ignores quotes or expects another separator begins a cell."""
 
 
 @router.get("/api/results", responses=_PROBLEMS)
@@ -110,7 +112,7 @@ def _to_csv(rows: Iterable[Sequence[object]]) -> str:
 
 
 def _cell(value: object) -> object:
-    """Return a cell: booleans as in JSON, and text that a spreadsheet would run as a formula with a quote in front."""
+    """Return a cell: booleans as in JSON, and a quote before text that a spreadsheet would run as a formula."""
     if isinstance(value, bool):
         return "true" if value else "false"
-    return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA_PREFIXES) else value
+    return _FORMULA.sub("'", value) if isinstance(value, str) else value

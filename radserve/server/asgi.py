@@ -11,6 +11,7 @@ import uvicorn
 from starlette.applications import Starlette
 
 from radserve.errors import ServeError
+from radserve.host import http_server
 
 
 @contextmanager
@@ -41,7 +42,7 @@ def listen_on_socket(path: Path) -> Iterator[socket.socket]:
 @asynccontextmanager
 async def serving(app: Starlette, listening: AbstractContextManager[socket.socket]) -> AsyncIterator[None]:
     """Serve an application on a socket."""
-    config = uvicorn.Config(app, lifespan="off", log_config=None, access_log=False, timeout_graceful_shutdown=2)
+    config = uvicorn.Config(app, lifespan="off", timeout_graceful_shutdown=2, **http_server.OPTIONS)
     with listening as listener:
         server = _Server(config)
         task = asyncio.create_task(server.serve([listener]))

@@ -47,11 +47,10 @@ def _declared(state: StateFolder, models: Sequence[str]) -> Sequence[str]:
     if deployment is None:
         return models
     declared = [f"{name}/{version}" for name, model in deployment.models.items() for version in model.versions]
-    ignored = {name.partition("/")[0] for name in models} - set(deployment.models)
-    if ignored:
+    if models and {name.partition("/")[0] for name in models} != set(deployment.models):
         logger.warning(
-            "--models names %s, but the deployment saved in %s takes precedence: %s",
-            ", ".join(sorted(ignored)),
+            "--models is ignored (%s): the deployment saved in %s takes precedence: %s",
+            ", ".join(sorted(models)),
             state.path,
             ", ".join(declared),
         )

@@ -3,6 +3,7 @@
 import asyncio
 import csv
 import io
+import re
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +13,7 @@ import httpx
 import pytest
 
 from gateway.access import Caller
+from gateway.api.results import _cell, _to_csv
 from gateway.app import assemble
 from gateway.backends.base import ModelRequest, ModelResponse
 from gateway.errors import HistoryError
@@ -289,3 +291,14 @@ def test_disabled_images_return_404(tmp_path: Path) -> None:
         assert (response.status_code, response.json()["detail"]) == (404, "The image of this result is not stored.")
 
     run(services(FakeBackend(), history=history), work)
+
+
+@pytest.mark.parametrize("separator", [",", ";", "\t", "|", "\n", "\r"])
+@pytest.mark.parametrize("formula", ["=1+1", "+1", "-1", "@x", "\t=1", " =1", "＝1", "＋1", "－1", "＠x"])  # noqa: RUF001 - spreadsheets read full-width forms as operators
+@pytest.mark.parametrize("before", ["", "film"])
+def test_csv_has_no_formula_whatever_separates_its_cells(separator: str, formula: str, before: str) -> None:
+    text = f"{before}{separator}{formula}"
+    line = _to_csv([["id", _cell(text), 0.5]])
+    for delimiter in (",", ";", "\t", "|"):
+        for cell in re.split(rf"[{delimiter}\r\n]", line):  # as a program splits that heeds no quotes
+            assert not cell.strip(' "').startswith(tuple("=+-@＝＋－＠")), (line, delimiter)  # noqa: RUF001

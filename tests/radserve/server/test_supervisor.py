@@ -204,7 +204,10 @@ def test_a_saved_deployment_takes_precedence_over_the_options(
     assert serve(options, deploy) is Exit.STOPPED
     assert StateFolder(options.state_folder).state.deployment is not None
     assert serve(replace(options, models=["other"]), catalog) is Exit.STOPPED
-    assert "--models names other, but the deployment saved in" in caplog.text
+    assert "--models is ignored (other): the deployment saved in" in caplog.text
+    caplog.clear()
+    assert serve(replace(options, models=["brightness"]), catalog) is Exit.STOPPED
+    assert "--models" not in caplog.text
 
 
 def test_a_published_server_checks_keys(options: ServerOptions, tmp_path: Path, authority: Authority) -> None:
