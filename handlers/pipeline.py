@@ -2,6 +2,7 @@
 
 import hashlib
 import logging
+import re
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -25,9 +26,8 @@ logger = logging.getLogger(__name__)
 
 EncodedImage = bytes | RawSamples | RequestError
 """An image as extracted from a request, or the error in its place."""
-
-_OUT_OF_MEMORY: Final = "The server is short of memory; try again in a moment."
-
+_OUT_OF_MEMORY: Final = re.compile(r"out of memory|can(?:'t|not) allocate memory", re.IGNORECASE)
+"""Texts of torch's allocators: of CUDA, and of the CPU, which reports a RuntimeError."""
 _Parameters = ParamSpec("_Parameters")
 _Value = TypeVar("_Value")
 
@@ -139,21 +139,15 @@ def attempt(
         raise
     except Exception as error:
         logger.exception("The server failed while %s", activity)
-        if _is_out_of_memory(error):
-            return ServiceUnavailableError(_OUT_OF_MEMORY)
-        return InternalError(f"The server failed while {activity}; its log has the details.")
-
-
-def _is_out_of_memory(error: Exception) -> bool:
-    """Whether Python, NumPy (both raise MemoryError) or torch (RuntimeError) has no memory left."""
-    text = str(error).lower()
-    return isinstance(error, MemoryError) or (
-        isinstance(error, RuntimeError) and ("out of memory" in text or "can't allocate memory" in text)
-    )
+        return _server_error(error, activity)
 
 
 def model_error(error: Exception) -> RequestError:
     """Return the error of the image on which the model failed."""
-    if _is_out_of_memory(error):
-        return ServiceUnavailableError(_OUT_OF_MEMORY)
-    return InternalError("The server failed while running the model on this image; its log has the details.")
+    return _server_error(error, "running the model on this image")
+
+
+def _server_error(error: Exception, activity: str) -> RequestError:
+    if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and _OUT_OF_MEMORY.search(str(error))):
+        return ServiceUnavailableError("The server is short of memory; try again in a moment.")
+    return InternalError(f"The server failed while {activity}; its log has the details.")

@@ -2,6 +2,8 @@
 
 import base64
 import binascii
+import gzip
+import io
 import json
 import zlib
 from collections.abc import Mapping
@@ -13,7 +15,9 @@ from handlers.formats import zip as zip_archive
 from handlers.formats.image import Budget, Limits
 from handlers.formats.raw import RawSamples
 
-_GZIP: Final = 16 + zlib.MAX_WBITS
+_MEMBER: Final = b"\x1f\x8b\x08"
+"""First bytes of each member of a gzip body (RFC 1952, section 2.3.1)."""
+_MAX_MEMBERS: Final = 4096  # of 64 kB each in blocked gzip
 _PART_OVERHEAD: Final = 512
 """Most bytes of boundary and headers around one part of a form. A request that declares more had further parts:
 of fields with the same name TorchServe keeps the last."""
@@ -112,17 +116,32 @@ def _inflate(body: bytes, headers: Mapping[str, str], limits: BodyLimits) -> byt
         return body
     if coding not in ("gzip", "x-gzip", "deflate"):
         raise UnsupportedMediaTypeError(f"Unsupported Content-Encoding {coding!r}; send gzip, deflate or none.")
-    inflater = zlib.decompressobj(zlib.MAX_WBITS if coding == "deflate" else _GZIP)
     try:
-        inflated = inflater.decompress(body, limits.bytes + 1)
-    except zlib.error as error:
+        inflated = (_deflate if coding == "deflate" else _gzip)(body, limits.bytes + 1)
+    except EOFError as error:
+        raise BadRequestError(f"The {coding} body is incomplete; send it again.") from error
+    except (OSError, zlib.error) as error:
         raise BadRequestError(f"The body is not valid {coding}, its Content-Encoding: {error}.") from error
     if len(inflated) > limits.bytes:
         raise ContentTooLargeError(f"The body inflates to more than {limits.bytes} bytes, the limit.")
-    if not inflater.eof:
-        raise BadRequestError(f"The {coding} body is incomplete; send it again.")
+    return inflated
+
+
+def _gzip(body: bytes, size: int) -> bytes:
+    """Inflate all members of a body, at most `size` bytes."""
+    if body.count(_MEMBER) > _MAX_MEMBERS:
+        raise BadRequestError(f"The gzip body has more than {_MAX_MEMBERS} members; send it as one.")
+    with gzip.GzipFile(fileobj=io.BytesIO(body)) as file:
+        return file.read(size)
+
+
+def _deflate(body: bytes, size: int) -> bytes:
+    inflater = zlib.decompressobj()
+    inflated = inflater.decompress(body, size)
+    if not inflater.eof and len(inflated) < size:
+        raise EOFError
     if inflater.unused_data:
-        raise BadRequestError(f"The {coding} body has several members, or data after its end; send a single member.")
+        raise zlib.error("it has further bytes after its end")
     return inflated
 
 

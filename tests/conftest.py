@@ -2,6 +2,7 @@
 
 import logging
 import os
+import signal
 from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Final
@@ -114,6 +115,15 @@ def proxy(
     tls = (authority, authority.issue("front"))
     with running_proxy(server, runtime, keys, tmp_path_factory.mktemp("front"), tls) as started:
         yield started
+
+
+@pytest.fixture(autouse=True)
+def _signals_of_one_test_reach_no_other_test() -> Iterator[None]:
+    """Take back what `radserve.host.stop_signals` does in this process."""
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    yield
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
 
 
 class Brightness(torch.nn.Module):

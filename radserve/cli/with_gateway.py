@@ -21,6 +21,7 @@ from radserve.cli import serve
 from radserve.errors import RadServeError, ServeError
 from radserve.host import ports
 from radserve.host.process import die_with_parent
+from radserve.host.stop_signals import stop_event
 
 logger = logging.getLogger("radserve.cli.with_gateway")
 
@@ -83,9 +84,7 @@ def _parse(arguments: Sequence[str]) -> dict[str, Any]:
 async def run(arguments: Sequence[str], announce: Callable[[str], None]) -> int:
     """Run both until SIGTERM, Ctrl-C or the exit of one; return the server's exit code."""
     urls = addresses(arguments, os.environ)
-    loop, stop = asyncio.get_running_loop(), asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
+    stop = stop_event()
     server = await _start("radserve", "serve", *arguments)
     gateway = await _start("gateway", environment=urls.environment(os.environ))
     exits = {asyncio.create_task(process.wait()) for process in (server, gateway)}
@@ -125,6 +124,8 @@ async def _shut_down(
     await _stop(gateway, _GRACE)
     await _stop(server, None)  # the server has its own timeouts
     code = server.returncode or 0
+    if requested and code == -signal.SIGTERM:  # its interpreter was starting
+        code = 0
     code = code if code >= 0 else 128 - code  # as a shell reports it
     return GATEWAY_DIED if gateway_died and not code else code
 

@@ -29,6 +29,7 @@ class RunDirectory:
         self.configuration = folder / "config.properties"  # of TorchServe
         self.busy = folder / "busy"  # lock file of busy workers; see `handlers.worker.BUSY`
         self.closing = folder / "closing"  # flag file of a drain; see `handlers.worker.CLOSING`
+        self.lock = folder / "lock"  # locked while a server runs; see `server_died`
         self.ready = folder / "ready"  # flag file: the proxy may forward requests, until the end of the drain delay
         self.routing = folder / "routing"  # link to the traffic-split tables; see `radserve.proxy.traffic_split`
         self.versions = folder / "versions"  # one subfolder per version, to which these tables link
@@ -58,7 +59,7 @@ def opened(folder: Path | None) -> Iterator[RunDirectory]:
             run_directory = RunDirectory(folder.absolute())
             require_private(run_directory)
             try:
-                stack.enter_context(FileLock(run_directory.folder / "lock", timeout=0))
+                stack.enter_context(FileLock(run_directory.lock, timeout=0))
             except Timeout as error:
                 raise ServeError(f"--runtime {folder}: in use by another server; choose another folder.") from error
         _require_executable(run_directory.folder)
@@ -67,12 +68,22 @@ def opened(folder: Path | None) -> Iterator[RunDirectory]:
 
 def proxy_running(run_directory: RunDirectory) -> bool:
     """Return whether a proxy runs for this server, possibly in another container."""
+    return _is_locked(run_directory.proxy_lock) is True
+
+
+def server_died(run_directory: RunDirectory) -> bool:
+    """Return whether a server used this directory and exited, however that happened."""
+    return _is_locked(run_directory.lock) is False
+
+
+def _is_locked(path: Path) -> bool | None:
+    """Return whether a process holds a lock file; None if there is no such file."""
     try:
-        with run_directory.proxy_lock.open("rb") as lock:
+        with path.open("rb") as lock:
             # Shared, so that this probe never blocks another one; filelock has exclusive locks only.
             fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except FileNotFoundError:
-        return False
+        return None
     except BlockingIOError:
         return True
     return False

@@ -1,4 +1,4 @@
-"""nginx as a child process: start, certificate reload, drain and stop."""
+"""nginx as a child process: start, restart, certificate reload, drain and stop."""
 
 import asyncio
 import contextlib
@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import BinaryIO, Final
 
 import psutil
+from prometheus_client import Counter
 
 from radserve.errors import ServeError
 from radserve.host.process import die_with_parent
@@ -23,6 +24,11 @@ logger = logging.getLogger(__name__)
 
 _STOP_TIMEOUT: Final = 5.0
 _LOCK_TIMEOUT: Final = 2.0  # seconds for which a stopping proxy may still hold its lock
+_RESTARTS: Final = 5  # consecutive ones; the pauses before them double
+_FIRST_PAUSE: Final = 0.1  # seconds
+_STABLE: Final = 60.0  # seconds after which a run of nginx counts as a success
+
+RESTARTS: Final = Counter("radserve_proxy_restarts_total", "Restarts of nginx after it died.", registry=None)
 
 
 def binary() -> str:
@@ -42,6 +48,7 @@ class Nginx:
         self._cache: Path | None = None
         self._process: asyncio.subprocess.Process | None = None
         self._log: asyncio.Task[None] | None = None
+        self._stopping = asyncio.Event()
         self._reloads: set[asyncio.Task[None]] = set()  # the event loop holds only weak references to tasks
         self.folder = upstreams.run_directory.proxy
         self._configuration = self.folder / "nginx.conf"
@@ -106,6 +113,26 @@ class Nginx:
         await self._log
         return code if code >= 0 else 128 - code
 
+    async def keep_running(self) -> int:
+        """Restart nginx whenever it dies; return its exit code once it is stopped or keeps dying."""
+        restarts = 0
+        while True:
+            started = time.monotonic()
+            code = await self.wait()
+            restarts = 0 if time.monotonic() - started >= _STABLE else restarts
+            if self._stopping.is_set() or restarts == _RESTARTS:
+                return code
+            logger.error("nginx exited with code %d; restarting it", code)
+            await asyncio.sleep(_FIRST_PAUSE * 2**restarts if restarts else 0.0)
+            restarts += 1
+            RESTARTS.inc()
+            try:
+                await self.start()
+            except ServeError as error:
+                logger.error("nginx not restarted: %s", error)  # noqa: TRY400 - the message is complete
+            if self._stopping.is_set():  # meanwhile
+                self._signal(signal.SIGQUIT)
+
     def reload_at_sighup(self) -> None:
         """Reload the certificate whenever this program gets SIGHUP."""
         loop = asyncio.get_running_loop()
@@ -131,6 +158,7 @@ class Nginx:
     async def drain(self, seconds: float) -> bool:
         """Stop accepting connections and finish requests in flight; return False after `seconds`."""
         assert self._process is not None
+        self._stopping.set()
         self._signal(signal.SIGQUIT)
         try:
             await asyncio.wait_for(asyncio.shield(self._process.wait()), seconds)
@@ -140,6 +168,7 @@ class Nginx:
 
     async def stop(self) -> None:
         """Stop nginx immediately if it still runs, and remove its files."""
+        self._stopping.set()
         process = self._process
         if process is not None and process.returncode is None:
             self._signal(signal.SIGTERM)

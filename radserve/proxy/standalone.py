@@ -2,13 +2,14 @@
 
 import asyncio
 import logging
-import signal
 from pathlib import Path
+from typing import Final
 
 from radserve.build import model_store
 from radserve.errors import ServeError
 from radserve.host.ports import require_free
-from radserve.host.run_directory import RunDirectory, require_private
+from radserve.host.run_directory import RunDirectory, require_private, server_died
+from radserve.host.stop_signals import stop_event
 from radserve.proxy import configuration
 from radserve.proxy.configuration import Upstreams
 from radserve.proxy.nginx import Nginx
@@ -17,6 +18,8 @@ from radserve.torchserve import launch
 from radserve.torchserve.launch import Address
 
 logger = logging.getLogger(__name__)
+
+_PERIOD: Final = 0.1  # seconds between two looks at the server's lock
 
 
 def upstreams(
@@ -45,22 +48,34 @@ def upstreams(
 
 
 async def run(options: ProxyOptions, server: Upstreams) -> int:
-    """Run nginx until SIGTERM or SIGINT, finish requests in flight, and return nginx's exit code."""
+    """Run nginx until SIGTERM or SIGINT, finish requests in flight, and return nginx's exit code.
+
+    nginx is independent of the server: it answers 503 while that is dead, and continues when it is ready again.
+    """
     options.require_safe()
     require_free(options.listens)
     require_private(server.run_directory)
     nginx = Nginx(options, server)
-    loop, stop = asyncio.get_running_loop(), asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
+    stop = stop_event()
+    closing = asyncio.create_task(_close_without_server(server.run_directory))
     try:
         await nginx.start()
         nginx.reload_at_sighup()
-        exited = asyncio.create_task(nginx.wait())
+        exited = asyncio.create_task(nginx.keep_running())
         await asyncio.wait({exited, asyncio.create_task(stop.wait())}, return_when=asyncio.FIRST_COMPLETED)
         if not exited.done() and not await nginx.drain(server.drain_timeout):
             logger.error("requests still in flight after %g s; stopping anyway", server.drain_timeout)
             await nginx.stop()
         return await exited
     finally:
+        closing.cancel()
         await nginx.stop()
+
+
+async def _close_without_server(run_directory: RunDirectory) -> None:
+    """Answer 503 while the server is dead: one that was killed could not remove its `ready` flag."""
+    while True:
+        if run_directory.ready.exists() and server_died(run_directory):
+            logger.error("the server died; answering 503 until it is ready again")
+            run_directory.ready.unlink(missing_ok=True)
+        await asyncio.sleep(_PERIOD)

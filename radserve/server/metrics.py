@@ -13,6 +13,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from radserve.auth.endpoint import AUTH
+from radserve.proxy.nginx import RESTARTS
 from radserve.server.status import ServerStatus, State
 from radserve.torchserve.registry import ModelVersion
 from radserve.versions.rollout import ROLLOUTS
@@ -36,7 +37,7 @@ class MetricsEndpoint(Collector):
         self._certificate = certificate
         self._started = time.time()
         self._registry = CollectorRegistry()
-        for collector in (self, AUTH, ROLLOUTS):
+        for collector in (self, AUTH, RESTARTS, ROLLOUTS):
             self._registry.register(collector)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -35,13 +35,15 @@ _GRACE: Final = 10.0
 
 async def shut_down(server: Components, pid: int) -> Exit:
     """Finish the requests in flight, and return the exit code; TorchServe (`pid`) still runs afterwards."""
+    opened = server.status.state is not State.STARTING
     server.status.update(State.DRAINING, "Stopping: requests in flight are being finished.")
     logger.info("draining")
     await server.rollouts.stop()
     await server.versions.stop()
-    await asyncio.sleep(server.options.drain_delay)
+    if opened:
+        await asyncio.sleep(server.options.drain_delay)
     try:
-        finished = await _finish_requests(server, pid)
+        finished = await _finish_requests(server, pid if opened else None)
     except httpx.HTTPError as error:
         logger.error("TorchServe does not respond while draining: %r", error)  # noqa: TRY400 - not a fault of this code
         return Exit.TORCHSERVE_DIED
@@ -52,8 +54,8 @@ async def shut_down(server: Components, pid: int) -> Exit:
     return Exit.STOPPED
 
 
-async def _finish_requests(server: Components, pid: int) -> bool:
-    """Drain nginx, then TorchServe, within the drain timeout."""
+async def _finish_requests(server: Components, pid: int | None) -> bool:
+    """Drain nginx, then TorchServe unless it was never open (no `pid`), within the drain timeout."""
     seconds = server.options.drain_timeout
     finished = True
     if server.proxy is not None:
@@ -62,7 +64,7 @@ async def _finish_requests(server: Components, pid: int) -> bool:
         # At least a second: TorchServe is idle by now, but that takes a moment to observe.
         seconds = max(1.0, seconds - (time.monotonic() - start))
     server.run_directory.ready.unlink(missing_ok=True)  # a proxy in another process answers 503 from now on
-    return finished and await _drain_torchserve(server, pid, seconds)
+    return finished and (pid is None or await _drain_torchserve(server, pid, seconds))
 
 
 async def _drain_torchserve(server: Components, pid: int, seconds: float) -> bool:

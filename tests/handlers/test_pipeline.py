@@ -1,13 +1,14 @@
 """The pipeline: an error concerns its own image only."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
 from PIL import Image as Pillow
 
@@ -20,7 +21,7 @@ from handlers.errors import (
 )
 from handlers.formats.image import Limits
 from handlers.formats.raw import RawSamples
-from handlers.pipeline import Pipeline, PreparedImage, Result
+from handlers.pipeline import Pipeline, PreparedImage, Result, attempt, model_error
 from handlers.program import Program
 from handlers.recipe import Recipe
 
@@ -115,6 +116,22 @@ def test_an_image_on_which_the_model_fails_does_not_affect_the_others(
     assert isinstance(bright, answer)
     np.testing.assert_allclose(logits(dark), logits(again))
     assert "boom" not in str(bright)
+
+
+@pytest.mark.parametrize(
+    "allocate",
+    [
+        lambda: torch.empty(1 << 50),  # "DefaultCPUAllocator: can't allocate memory"
+        lambda: np.empty(1 << 60, np.uint8),  # "Unable to allocate 1.00 EiB for an array"
+        lambda: bytearray(1 << 60),  # without a text
+        lambda: torch.from_numpy(np.zeros(1, np.float32)).expand(1 << 50).clone(),
+    ],
+)
+def test_an_allocation_that_fails_is_503_in_every_step(allocate: Callable[[], object]) -> None:
+    with pytest.raises((MemoryError, RuntimeError)) as raised:
+        allocate()
+    assert isinstance(model_error(raised.value), ServiceUnavailableError)
+    assert isinstance(attempt("preparing this image", allocate), ServiceUnavailableError)
 
 
 def test_a_lost_device_is_raised(pipeline: Pipeline) -> None:

@@ -125,13 +125,36 @@ def test_a_compressed_body_is_inflated(coding: str, encode: object) -> None:
     assert body.images == (FILM,)
 
 
+@pytest.mark.parametrize("padding", [b"", b"\0" * 512])
+def test_a_gzip_body_of_several_members_is_read_whole(padding: bytes) -> None:
+    members = gzip.compress(FILM[:4]) + gzip.compress(b"") + gzip.compress(FILM[4:]) + padding
+    body = read({"body": members}, parse_headers({"content-encoding": "gzip"}), LIMITS)
+    assert body.images == (FILM,)
+
+
+def test_a_bomb_of_several_members_is_rejected_without_inflating_it() -> None:
+    bomb = gzip.compress(b"0" * 1_000_000) * 50
+    with pytest.raises(ContentTooLargeError, match="inflates to more"):
+        read({"body": bomb}, parse_headers({"content-encoding": "gzip"}), LIMITS)
+
+
+def test_a_body_of_too_many_members_is_rejected() -> None:
+    with pytest.raises(BadRequestError, match="more than 4096 members"):
+        read({"body": gzip.compress(b"") * 5000}, parse_headers({"content-encoding": "gzip"}), LIMITS)
+
+
 def test_a_compressed_bomb_is_rejected_without_inflating_it() -> None:
     bomb = gzip.compress(b"0" * 50_000_000)
     with pytest.raises(ContentTooLargeError, match="inflates to more"):
         read({"body": bomb}, parse_headers({"content-encoding": "gzip"}), LIMITS)
 
 
-@pytest.mark.parametrize("content", [b"no gzip", gzip.compress(FILM, mtime=0)[:-6], gzip.compress(FILM) * 2])
+GZIPPED = gzip.compress(FILM, mtime=0)
+
+
+@pytest.mark.parametrize(
+    "content", [b"no gzip", GZIPPED[:-6], GZIPPED + GZIPPED[:-6], GZIPPED + b"trailing", GZIPPED[:-8] + bytes(8)]
+)
 def test_a_damaged_compressed_body_is_rejected(content: bytes) -> None:
     with pytest.raises(BadRequestError):
         read({"body": content}, parse_headers({"content-encoding": "gzip"}), LIMITS)
@@ -159,6 +182,11 @@ def test_a_body_of_millions_of_values_takes_little_memory(body: bytes) -> None:
 def test_as_many_images_as_allowed_may_be_data_urls() -> None:
     url = f"data:image/jpeg;base64,{B64}"
     assert read({"body": json.dumps({"instances": [{"b64": url}] * 3}).encode()}, {}, LIMITS).images == (FILM,) * 3
+
+
+def test_a_deflate_body_with_trailing_bytes_is_rejected() -> None:
+    with pytest.raises(BadRequestError):
+        read({"body": zlib.compress(FILM) * 2}, parse_headers({"content-encoding": "deflate"}), LIMITS)
 
 
 def test_an_unsupported_coding_is_rejected() -> None:

@@ -17,6 +17,19 @@ from tests.radserve.server.conftest import TestServer
 PID = os.getpid()
 
 
+@pytest.fixture
+def server(server: TestServer) -> TestServer:
+    """A server that is ready."""
+    server.components.status.update(State.READY, "")
+    return server
+
+
+def test_a_server_that_was_never_ready_stops_at_once(server: TestServer) -> None:
+    server.components.status.update(State.STARTING, "")
+    server.torchserve.die()
+    assert server.run(lambda components: shut_down(with_timeouts(components, 5.0, 60.0), PID)) is Exit.STOPPED
+
+
 def with_timeouts(components: Components, drain_timeout: float, drain_delay: float = 0.0) -> Components:
     components.options = replace(components.options, drain_timeout=drain_timeout, drain_delay=drain_delay)
     return components

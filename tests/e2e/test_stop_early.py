@@ -1,0 +1,64 @@
+"""Signals during the start of a real server: from its first instructions until it is ready."""
+
+import contextlib
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.radserve.fake_torchserve import write_archive
+from tests.server import ROOT, command, free_ports
+
+pytestmark = pytest.mark.e2e
+
+DELAYS = (0.0, 0.1, 0.3, 0.6, 1.0, 1.5, 2.2, 3.0, 4.5)
+"""Seconds after the signal handler exists: imports, verification, start of Java, loading of models."""
+
+
+def await_handler(process: subprocess.Popen[bytes]) -> None:
+    """Wait until a process handles SIGTERM, or has ended."""
+    mask = 1 << (signal.SIGTERM - 1)
+    deadline = time.monotonic() + 20
+    while process.poll() is None and time.monotonic() < deadline:
+        with contextlib.suppress(OSError):
+            lines = Path(f"/proc/{process.pid}/status").read_text().splitlines()
+            if any(line.startswith("SigCgt:") and int(line.split()[1], 16) & mask for line in lines):
+                return
+        time.sleep(0.001)
+    raise AssertionError("the process does not handle SIGTERM")
+
+
+def stop(words: list[str], delay: float, number: signal.Signals) -> tuple[int, str]:
+    """Start a process, stop it after a delay, and return its exit code and its log."""
+    process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, cwd=ROOT)
+    try:
+        await_handler(process)
+        time.sleep(delay)
+        children = psutil.Process(process.pid).children(recursive=True)
+        process.send_signal(number)
+        _, log = process.communicate(timeout=60)
+        assert psutil.wait_procs(children, timeout=15)[1] == []
+        return process.returncode, log.decode()
+    finally:
+        process.kill()
+        process.wait()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_during_the_start_ends_the_server_with_code_0(tmp_path: Path, number: signal.Signals) -> None:
+    write_archive(tmp_path / "store")
+    outcomes = {delay: stop(command(tmp_path / "store", free_ports(3)), delay, number) for delay in DELAYS}
+    assert {delay: outcome for delay, outcome in outcomes.items() if outcome[0] != 0} == {}
+    assert not [log for _, log in outcomes.values() if "Traceback" in log]
+
+
+def test_a_signal_during_the_start_ends_server_and_gateway_with_code_0(tmp_path: Path) -> None:
+    write_archive(tmp_path / "store")
+    words = command(tmp_path / "store", free_ports(3))
+    words = [sys.executable, "-m", "radserve", "--with-front", *words[words.index("serve") + 1 :]]
+    outcomes = {delay: stop(words, delay, signal.SIGTERM) for delay in DELAYS}
+    assert {delay: outcome for delay, outcome in outcomes.items() if outcome[0] != 0} == {}
