@@ -48,7 +48,7 @@ COMMANDS: Final = {
     "apply": Command("radserve.cli.deployment_file:apply"),
     "diff": Command("radserve.cli.deployment_file:diff"),
     "audit": Command("radserve.cli.models:audit"),
-    "deploy": Command("radserve.cli.aws:app", "deploy"),
+    "deploy": Command("radserve.cli.deploy:app", "deploy"),
     "data": Command("training.cli:data_app", "train"),
     "train": Command("training.cli:train", "train"),
     "tune": Command("training.cli:tune", "train"),

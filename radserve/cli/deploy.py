@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from radserve.cli import aws_view, terminal
+from radserve.cli import deploy_view, terminal
 from radserve.cli.options import argument, option, with_groups
 from radserve.deploy import plan as planning
 from radserve.deploy import teardown
@@ -67,7 +67,7 @@ def apply(environment: Environment, *, stack: Stack = None, yes: Yes = False) ->
     out = terminal.console()
 
     def confirm(name: str, changes: Sequence[Change]) -> bool:
-        aws_view.unplanned(out, name, changes)
+        deploy_view.unplanned(out, name, changes)
         return yes or typer.confirm("Apply these changes too?")
 
     with readable_errors():
@@ -76,7 +76,7 @@ def apply(environment: Environment, *, stack: Stack = None, yes: Yes = False) ->
         planning.require(plans)
         if plans and not yes:
             typer.confirm("Apply these changes?", abort=True)
-        aws_view.progress(out, planning.apply(cloud, settings, plans, confirm))
+        deploy_view.progress(out, planning.apply(cloud, settings, plans, confirm))
         planning.protect(cloud, settings, settings.stacks(stack or ()))
     out.print("Done." if plans else "Nothing to change.")
 
@@ -91,9 +91,9 @@ def status(
         settings, cloud = environment.open()
         stacks = list(planning.find_stacks(cloud, settings).values())
     if json:
-        terminal.print_json(aws_view.stacks_json(settings.environment, stacks))
+        terminal.print_json(deploy_view.stacks_json(settings.environment, stacks))
     else:
-        aws_view.stacks(terminal.console(), settings.environment, stacks)
+        deploy_view.stacks(terminal.console(), settings.environment, stacks)
 
 
 @app.command()
@@ -115,7 +115,7 @@ def destroy(
     with readable_errors():
         settings, cloud = environment.open()
         planned = teardown.plan(cloud, settings, stack or (), data=delete_data)
-        aws_view.teardown(out, planned)
+        deploy_view.teardown(out, planned)
         if not planned.deleted:
             out.print("Nothing to delete.")
             return
@@ -127,7 +127,7 @@ def destroy(
                 confirm = typer.prompt(f"Models, images and keys will be deleted. Type {name} to continue")
             if confirm != name:
                 raise SettingsError(f"Deleting data requires the environment's name: --confirm {name}")
-        aws_view.progress(out, teardown.destroy(cloud, planned))
+        deploy_view.progress(out, teardown.destroy(cloud, planned))
     out.print("Done.")
 
 
@@ -153,7 +153,7 @@ def fetch(
 def _plan(cloud: Cloud, settings: Settings, only: list[str] | None, out: Console) -> list[Plan]:
     plans = []
     for item in planning.plan(cloud, settings, only or ()):
-        aws_view.plan(out, item)
+        deploy_view.plan(out, item)
         plans.append(item)
-    aws_view.costs(out, plans)
+    deploy_view.costs(out, plans)
     return plans
