@@ -104,7 +104,7 @@ class TorchServeHandler(ABC):
         silence_torchserve()
         folder = Path(context.system_properties["model_dir"])
         self.load(folder, _device(context), int(context.system_properties.get("batch_size") or 1))
-        settings = context.model_yaml_config or {}
+        settings = getattr(context, "model_yaml_config", None) or {}
         self.seconds = _TIME_SHARE * float(settings.get("responseTimeout") or _DEFAULT_TIMEOUT)
         stored = json.loads((folder / SAMPLE_PREDICTION).read_bytes())
         for size in (1, self.pipeline.batch):
