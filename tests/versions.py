@@ -80,7 +80,7 @@ def _inserted(before: str, line: str) -> Callable[[Contents], None]:
 
 dying = _inserted("        silence_torchserve()\n", "os._exit(7)")
 """Its worker ends when it starts."""
-slow = _inserted("            self.meter.batch.observe(len(data))\n", "time.sleep(0.25)")
+slow = _inserted("            self.meter.batch.observe(len(data))\n", "time.sleep(0.6)")
 """It responds a quarter of a second later."""
 raising = _inserted(
     '            prediction = attempt("rendering this prediction", function, result)\n',
