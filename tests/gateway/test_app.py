@@ -146,6 +146,7 @@ def test_gateway_does_not_load_torch() -> None:
         "handlers",
         "handlers.errors",
         "handlers.recipe",
+        "handlers.validation",
     }
 
 
