@@ -143,9 +143,10 @@ def test_a_missing_file_of_the_models_folder_is_reported(archives: Path, tmp_pat
 
 
 def test_the_former_name_of_the_torchserve_settings_is_reported(archives: Path, tmp_path: Path) -> None:
-    (archives / SMALL / "torchserve.yaml").rename(archives / SMALL / "model-config.yaml")
+    (archives / NAME / "torchserve.yaml").rename(archives / NAME / "model-config.yaml")
+    (source,) = find_sources(archives)
     with pytest.raises(BuildError, match=r"missing; rename model-config\.yaml to torchserve\.yaml"):
-        builder.build(find_sources(archives, [SMALL])[0], tmp_path / "store")
+        builder.build(source, tmp_path / "store")
 
 
 @pytest.fixture
