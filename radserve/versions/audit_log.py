@@ -32,18 +32,22 @@ class AuditLog:
     def write(self, entry: AuditEntry) -> None:
         """Append an entry durably; raise ChangeError if that fails, and the change must then not be made."""
         try:
-            with self._path.open("a+b") as file:
+            with self._path.open("a+b", buffering=0) as file:
                 file.seek(0)
-                data = file.read()
+                data = file.readall()
                 lines = data.splitlines()
                 entry = entry.model_copy(update={"previous": _digest(lines[-1]) if lines else _NO_DIGEST})
-                if data and not data.endswith(b"\n"):  # a killed writer left an incomplete line
-                    file.write(b"\n")
-                file.write(entry.model_dump_json().encode() + b"\n")
-                file.flush()
-                os.fsync(file.fileno())
+                # A killed writer may have left an incomplete line.
+                rest = (b"\n" if data and not data.endswith(b"\n") else b"") + entry.model_dump_json().encode() + b"\n"
+                try:
+                    while rest:
+                        rest = rest[file.write(rest) :]
+                    os.fsync(file.fileno())
+                except OSError:
+                    file.truncate(len(data))  # a full disk takes the beginning of a line
+                    raise
         except OSError as error:
-            raise ChangeError(f"{self._path}: not writable ({error.strerror}); nothing was changed.") from error
+            raise ChangeError(f"{self._path}: not writable ({error.strerror}); changes are rejected.") from error
 
     def entries(self, limit: int) -> list[AuditEntry]:
         """Return the last entries, the newest last, without lines that a killed writer left incomplete."""

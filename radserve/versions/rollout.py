@@ -11,7 +11,7 @@ from typing import Final
 import httpx
 from prometheus_client import Counter
 
-from radserve.errors import NotServedError, RadServeError, VersionFailedError
+from radserve.errors import ChangeError, NotServedError, RadServeError, VersionFailedError
 from radserve.proxy.access_events import TrafficWindow
 from radserve.schema.deployment import DeployedVersion, percent
 from radserve.schema.rollout import RolloutStatus, TrafficSample
@@ -275,20 +275,21 @@ class Rollout:
         """Give all requests to the stable version, then unregister the candidate."""
         self._ending = True
         reason = reason.rstrip(".")
-        detail = f"rolled back; {self.stable} receives all requests: {reason}"
-        logger.warning("%s %s: %s", self.name, self.version, detail)
         try:
             candidate = self._version_manager.registered_version(self.name, self.version)
         except NotServedError:
             candidate = None
-        await self._deployment_state.commit(
-            lambda state: state.with_rollout(self.name, None),
-            actor,
-            "rollout",
-            detail,
-            candidate or (self.name, self.version),
-            act_first=True,
-        )
-        self._enter("rolled_back", f"{reason}.")
+        try:
+            await self._deployment_state.commit(
+                lambda state: state.with_rollout(self.name, None),
+                actor,
+                "rollout",
+                f"rolled back; {self.stable} receives all requests: {reason}",
+                candidate or (self.name, self.version),
+                act_first=True,
+            )
+            self._enter("rolled_back", f"{reason}.")
+        except ChangeError as error:
+            self._enter("rolled_back", str(error))
         if candidate is not None and self._deployment_state.deployment.find(self.name, self.version) is None:
             self._version_manager.unregistration.start(candidate)

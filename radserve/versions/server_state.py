@@ -94,12 +94,21 @@ def main_version(versions: Mapping[str, DeployedVersion]) -> str:
 
 
 class StateFolder:
-    """The state file of one server. It is read at start; the first change creates and locks the folder."""
+    """The state file of one server. It is read at start; the first change creates and locks the folder.
+
+    `state` is in effect. It may be ahead of the file, which `write` then has to replace.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self._lock = FileLock(path / "lock", blocking=False, thread_local=False)
         self.state = self._read()
+        self._stored = self.state.revision
+
+    @property
+    def saved(self) -> bool:
+        """Whether a restart would restore the state."""
+        return self.state.revision == self._stored
 
     def _read(self) -> State:
         file = self.path / FILE
@@ -128,7 +137,7 @@ class StateFolder:
                 f"{self.path}: {error.strerror}. Changes are rejected because they cannot be stored. Start the server "
                 "with --state FOLDER, a writable folder that outlives the server."
             ) from error
-        if self._read().revision != self.state.revision:
+        if self._read().revision != self._stored:
             self._lock.release()
             raise ConflictError(
                 f"{self.path}: another server has changed this state since this one started; restart this server."
@@ -140,8 +149,9 @@ class StateFolder:
         try:
             write_atomically(self.path / FILE, state.model_dump_json(indent=2, exclude_none=True) + "\n")
         except OSError as error:
-            raise ChangeError(f"{self.path}: not writable ({error.strerror}); nothing was changed.") from error
+            raise ChangeError(f"{self.path}: not writable ({error.strerror}); changes are rejected.") from error
         self.state = state
+        self._stored = state.revision
 
     def release(self) -> None:
         """Unlock the folder."""

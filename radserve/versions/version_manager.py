@@ -61,14 +61,20 @@ class VersionManager:
         """Reject further changes."""
         self.accepts_changes = False
         await self.unregistration.stop()
-        self.deployment_state.folder.release()
+        await self.deployment_state.stop()
 
     @asynccontextmanager
-    async def exclusive_change(self, name: str, *, by_rollout: bool = False) -> AsyncIterator[None]:
-        """Exclude other changes of a model, and reject this one during a rollout unless the rollout makes it."""
+    async def exclusive_change(
+        self, name: str, *, by_rollout: bool = False, recorded: bool = True
+    ) -> AsyncIterator[None]:
+        """Exclude other changes of a model, and reject this one during a rollout unless the rollout makes it.
+
+        A change that must be `recorded` first is rejected if the state folder cannot be used.
+        """
         if not self.accepts_changes:
             raise NotReadyError("The server is starting or stopping and accepts no changes; try again later.")
-        self.deployment_state.folder.lock()
+        if recorded:
+            self.deployment_state.record()
         async with self._locks[name]:
             if not by_rollout:
                 self._require_no_rollout(name)
@@ -126,10 +132,14 @@ class VersionManager:
                 return before
             scaled = await self.registry.scale(before, workers)
             detail = f"scaled from {before.workers} to {workers} workers"
-            await self.deployment_state.commit(_declare(scaled), actor, "scale", detail, scaled)
+            try:
+                await self.deployment_state.commit(_declare(scaled), actor, "scale", detail, scaled)
+            except BaseException:
+                await asyncio.shield(self.registry.scale(scaled, before.workers))
+                raise
         return scaled
 
-    async def promote(self, name: str, version: str, actor: Actor, action: str = "promote") -> None:
+    async def promote(self, name: str, version: str, actor: Actor) -> None:
         """Send all requests of a model to one version, without a rollout."""
         async with self.exclusive_change(name):
             model_version = self.registered_version(name, version)
@@ -140,22 +150,34 @@ class VersionManager:
             await self.deployment_state.commit(
                 lambda state: state.with_shares(name, {version: 100.0}),
                 actor,
-                action,
+                "promote",
                 f"receives all requests; before, {main_version(versions)} did",
                 model_version,
             )
 
     async def rollback(self, name: str, actor: Actor) -> None:
         """Send all requests of a model to the version that had them before; register it again if necessary."""
-        self.declared_versions(name)
-        previous = self.deployment_state.state.previous.get(name)
-        if previous is None:
-            raise ConflictError(
-                f"{name}: there is no previous version to roll back to; use 'radserve models promote {name} VERSION'."
+        async with self.exclusive_change(name, recorded=False):
+            versions = self.declared_versions(name)
+            previous = self.deployment_state.state.previous.get(name)
+            if previous is None:
+                raise ConflictError(
+                    f"{name}: there is no previous version to roll back to; use 'radserve models promote {name} "
+                    "VERSION'."
+                )
+            if self.registry.get(name, previous) is None or (name, previous) in self.unregistration:
+                model_version = await self.register_candidate(name, previous, None)
+            else:
+                model_version = self.registered_version(name, previous)
+                await self.registration.verify_sample(model_version)
+            await self.deployment_state.commit(
+                lambda state: _declare(model_version)(state).with_shares(name, {previous: 100.0}),
+                actor,
+                "rollback",
+                f"receives all requests; before, {main_version(versions)} did",
+                model_version,
+                act_first=True,
             )
-        if self.registry.get(name, previous) is None:
-            await self.register(name, previous, None, actor)
-        await self.promote(name, previous, actor, "rollback")
 
     async def unregister(self, name: str, version: str, actor: Actor, *, force: bool = False) -> None:
         """Unregister a version after it has answered its pending requests; `force` includes a model's only version."""
@@ -175,6 +197,8 @@ class VersionManager:
     def _require_dispensable(self, model_version: ModelVersion, *, force: bool) -> None:
         name, version = model_version.pair
         versions = self.declared_versions(name)
+        if version not in versions:
+            return  # a candidate that was rolled back and could not be unregistered
         if len(versions) == 1:
             if len(self.deployment_state.deployment.models) == 1:
                 raise ConflictError(f"{model_version} is the only version of this server; stop the server instead.")

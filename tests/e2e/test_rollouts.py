@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import psutil
 import pytest
 
 from tests.e2e.test_proxy_life import published
@@ -165,6 +166,43 @@ def test_a_faulty_version_is_rolled_back_while_the_stable_one_serves(
     assert reason in entry["detail"]
     assert reason.replace('"', '\\"') in home.server.log.read_text()
     assert httpx.get(f"{home.server.health_url}/ready").status_code == 200
+
+
+@pytest.mark.parametrize("abort", [False, True])
+def test_a_full_disk_does_not_keep_a_faulty_version_in_service(home: Home, *, abort: bool) -> None:
+    supervisor = psutil.Process(home.server.process.pid)
+    limits = supervisor.rlimit(psutil.RLIMIT_FSIZE)
+    before = home.answered_by()
+
+    def problems() -> list[str]:
+        return list(httpx.get(f"{home.server.health_url}/ready").json().get("problems", []))
+
+    with asking(home.server.url, home.headers, clients=4) as clients, home.control() as control:
+        plan = {"version": RAISING, "steps": [40, 100], "step_seconds": 60, "min_requests": 100000 if abort else 100}
+        assert control.post(f"/rollouts/{NAME}", json=plan | {"max_error": 0.05}).status_code == 202
+        home.await_rollout(lambda found: found["share"] == 40)
+        supervisor.rlimit(psutil.RLIMIT_FSIZE, (0, limits[1]))  # nothing can be written, as on a full disk
+        try:
+            if abort:
+                assert control.delete(f"/rollouts/{NAME}").status_code == 200
+            last = home.await_rollout(lambda found: found["done"])
+            after = time.monotonic()
+            assert last["phase"] == "rolled_back"
+            time.sleep(2.5)
+            assert "not stored" in problems()[0]
+            rejected = control.patch(f"/versions/{NAME}/{before}", json={"workers": 2})
+            assert (rejected.status_code, "not writable" in rejected.text) == (500, True)
+        finally:
+            supervisor.rlimit(psutil.RLIMIT_FSIZE, limits)
+        assert clients.since(after + 0.5) == {before}
+    assert all(failure.startswith("500") for failure in clients.failures), clients.failures
+    deadline = time.monotonic() + 10
+    while problems():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    assert home.audit()[-1]["detail"].startswith(f"{NAME} {RAISING}: rolled back; {before} receives all requests")
+    assert json.loads((home.state / "state.json").read_text())["rollouts"] == {}
+    home.await_gone(RAISING)
 
 
 def test_a_shadow_compares_copies_and_clients_never_get_its_responses(home: Home) -> None:

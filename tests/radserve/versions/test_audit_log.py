@@ -1,5 +1,6 @@
 """Tests of radserve.versions.audit_log."""
 
+import resource
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -61,5 +62,20 @@ def test_an_incomplete_line_of_a_killed_writer_damages_no_other(log: AuditLog, t
 
 def test_an_entry_that_cannot_be_written_is_an_error(log: AuditLog, tmp_path: Path) -> None:
     (tmp_path / FILE).mkdir()
-    with pytest.raises(ChangeError, match="nothing was changed"):
+    with pytest.raises(ChangeError, match="not writable"):
         log.write(entry_of("x"))
+
+
+def test_a_full_disk_leaves_no_incomplete_line(log: AuditLog, tmp_path: Path) -> None:
+    log.write(entry_of("first"))
+    before = (tmp_path / FILE).read_bytes()
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) + 10, hard))
+    try:
+        with pytest.raises(ChangeError, match="not writable"):
+            log.write(entry_of("second"))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert (tmp_path / FILE).read_bytes() == before
+    log.write(entry_of("third"))
+    assert log.first_broken_line() is None
