@@ -208,23 +208,36 @@ class Rollout:
         return TrafficSample(requests=tally.requests, errors=tally.errors, refusals=tally.refusals, p95=tally.p95)
 
     async def _watch(self, candidate: ModelVersion, decide_step: _StepDecision, traffic: str) -> None:
-        """Watch a step until it is decided; raise VersionFailedError if the candidate must be rolled back."""
+        """Watch a step until it is decided; raise VersionFailedError if the candidate must be rolled back.
+
+        While TorchServe's management API is silent, the traffic decides, and the step does not end.
+        """
         self._step_started = datetime.now(UTC)
         start = time.monotonic()
         missing_since: float | None = None
-        while True:
-            await asyncio.sleep(_POLL_SECONDS)
-            now = time.monotonic()
-            decision, reason = decide_step(now - start)
-            self._detail = f"{traffic}: {reason}."
-            if decision is Decision.ROLL_BACK:
-                raise VersionFailedError(f"{candidate}, {traffic}: {reason}.")
-            ready = await self._version_manager.registry.count_ready(candidate)
-            missing_since = None if ready == candidate.workers else missing_since or now
-            if missing_since is not None and now - missing_since > _MAX_MISSING_SECONDS:
-                raise VersionFailedError(f"{candidate}, {traffic}: {ready} of {candidate.workers} workers are ready.")
-            if decision is Decision.ADVANCE and missing_since is None:
-                return
+        counting: asyncio.Task[int] | None = None
+        try:
+            while True:
+                counting = counting or asyncio.create_task(self._version_manager.registry.count_ready(candidate))
+                await asyncio.sleep(_POLL_SECONDS)
+                now = time.monotonic()
+                decision, reason = decide_step(now - start)
+                self._detail = f"{traffic}: {reason}."
+                if decision is Decision.ROLL_BACK:
+                    raise VersionFailedError(f"{candidate}, {traffic}: {reason}.")
+                if not counting.done():
+                    continue
+                ready, counting = counting.result(), None
+                missing_since = None if ready == candidate.workers else missing_since or now
+                if missing_since is not None and now - missing_since > _MAX_MISSING_SECONDS:
+                    raise VersionFailedError(
+                        f"{candidate}, {traffic}: {ready} of {candidate.workers} workers are ready."
+                    )
+                if decision is Decision.ADVANCE and missing_since is None:
+                    return
+        finally:
+            if counting is not None:
+                counting.cancel()
 
     async def _compare(self, candidate: ModelVersion, share: float) -> None:
         """Send copies of requests to the candidate, and compare its responses."""

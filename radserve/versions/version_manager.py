@@ -81,7 +81,7 @@ class VersionManager:
             try:
                 yield
             except httpx.HTTPError as error:
-                raise ChangeError(f"{name}: TorchServe failed to make the change ({error!r}).") from error
+                raise ChangeError(f"{name}: TorchServe failed to make the change: {error}") from error
 
     def _require_no_rollout(self, name: str) -> None:
         rollout = self.deployment_state.state.rollouts.get(name)

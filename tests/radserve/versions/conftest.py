@@ -212,10 +212,10 @@ def assemble(
     torchserve: Running, store: Path, directory: RunDirectory, state_folder: Path, stack: AsyncExitStack
 ) -> Service:
     """Connect the parts as the supervisor does; the server is not ready yet."""
-    management = Management(directory, timeout=2.0)
+    management = Management(directory, timeout=0.3)
     address = Address("127.0.0.1", torchserve.port, torchserve.metrics_port)
     (model,) = verified_models.select(store, [f"{NAME}/1.0.0"])
-    registry = ModelRegistry([ModelVersion(model, 1, datetime.now(UTC))], management, directory.busy)
+    registry = ModelRegistry([ModelVersion(model, 1, datetime.now(UTC))], management, directory.busy, silence=0.5)
     readiness = Readiness(registry, address, list)
     deployment_state = DeploymentStateManager(registry, StateFolder(state_folder), directory)
     publisher = Publisher()

@@ -99,10 +99,10 @@ async def test_a_change_that_is_recorded_but_not_stored_is_reverted(
         original(log, entry)
         disk.full = True
 
-    monkeypatch.setattr(AuditLog, "write", write)
-    with pytest.raises(ChangeError, match="Failed and reverted"):
-        await commit(two_versions)
-    monkeypatch.undo()
+    with monkeypatch.context() as patch:
+        patch.setattr(AuditLog, "write", write)
+        with pytest.raises(ChangeError, match="Failed and reverted"):
+            await commit(two_versions)
     disk.full = False
     await two_versions.until(lambda: two_versions.deployment_state.problem is None)
     assert two_versions.shares == {"1.0.0": 100, "2.0.0": 0}
@@ -187,18 +187,21 @@ async def test_without_space_for_tables_the_main_version_receives_all_requests(
     def fail(*_: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("radserve.proxy.traffic_split._write_tables", fail)
-    with pytest.raises(ChangeError, match="Failed and reverted"):
-        await manager.commit(
-            lambda state: state.with_shares(NAME, {"1.0.0": 70.0, "2.0.0": 30.0}), ADA, "share", "split", (NAME, None)
-        )
-    assert not two_versions.directory.routing.exists()
-    assert manager.problem is not None
-    monkeypatch.undo()
-    monkeypatch.setattr("radserve.versions.deployment_state._RETRY_SECONDS", 0.02)
-    await manager._enforce()
-    assert manager.problem is None
-    assert two_versions.shares == {"1.0.0": 60, "2.0.0": 40}
+    with monkeypatch.context() as patch:
+        patch.setattr("radserve.proxy.traffic_split._write_tables", fail)
+        with pytest.raises(ChangeError, match="Not in effect yet"):
+            await manager.commit(
+                lambda state: state.with_shares(NAME, {"1.0.0": 70.0, "2.0.0": 30.0}),
+                ADA,
+                "share",
+                "split",
+                (NAME, None),
+                act_first=True,
+            )
+        assert not two_versions.directory.routing.exists()
+        assert manager.problem is not None
+    await two_versions.until(lambda: manager.problem is None)
+    assert two_versions.shares == {"1.0.0": 70, "2.0.0": 30}
     assert (two_versions.directory.routing / "shares" / NAME).exists()
 
 

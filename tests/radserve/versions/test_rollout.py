@@ -1,6 +1,7 @@
 """Tests of radserve.versions.rollout against a fake TorchServe and simulated traffic."""
 
 import asyncio
+import time
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
@@ -295,6 +296,39 @@ async def test_a_version_is_rolled_back_if_torchserve_dies(proxied: Service, cap
     proxied.torchserve.die()
     assert (await proxied.end(rollout)).phase == "rolled_back"
     assert not (proxied.directory.routing / "shares" / NAME).exists()
+
+
+async def test_a_silent_management_api_does_not_roll_back_while_the_traffic_is_good(proxied: Service) -> None:
+    rollout = await start_canary(proxied, steps=[10, 100])
+    proxied.torchserve.behavior.delay = 0.6  # longer than a request may take
+    proxied.observe("2.0.0", count=5)
+    await asyncio.sleep(0.4)
+    assert rollout.share == 10  # a step does not end before the workers were counted
+    proxied.torchserve.behavior.delay = 0.0
+    await reach(proxied, rollout, 100)
+    proxied.observe("2.0.0", count=5)
+    assert (await proxied.end(rollout)).phase == "promoted"
+
+
+async def test_a_management_api_that_stays_silent_rolls_back_and_is_named(proxied: Service) -> None:
+    rollout = await start_canary(proxied)
+    proxied.torchserve.behavior.delay = 2.0
+    final = await proxied.end(rollout)
+    assert final.phase == "rolled_back"
+    assert final.detail == (
+        "brightness 2.0.0: silence for 0.5 s: TorchServe's management API did not answer GET "
+        "/models/brightness/2.0.0 (ReadTimeout)."
+    )
+
+
+async def test_errors_roll_back_at_once_while_the_management_api_is_silent(proxied: Service) -> None:
+    rollout = await start_canary(proxied)
+    proxied.torchserve.behavior.delay = 60.0
+    proxied.observe("2.0.0", 500, count=5)
+    started = time.monotonic()
+    assert "5 of 5 requests failed" in (await proxied.end(rollout)).detail
+    assert time.monotonic() - started < 0.25
+    proxied.torchserve.behavior.delay = 0.0
 
 
 async def test_an_internal_error_rolls_back(proxied: Service, monkeypatch: pytest.MonkeyPatch) -> None:
