@@ -87,6 +87,14 @@ def rollback(name: Name, *, reason: Reason = None, json: Json = False, server: S
 
 @app.command()
 @with_groups
+def release(name: Name, version: Version, *, reason: Reason = None, json: Json = False, server: Server) -> None:
+    """Lift the quarantine of a version that was rolled back."""
+    with server.connect() as control:
+        versions_view.show(control.release(name, version, reason), versions_view.model, json=json)
+
+
+@app.command()
+@with_groups
 def unregister(
     name: Name,
     version: Version,

@@ -48,6 +48,7 @@ def overview(out: Console, status: ServerStatus) -> None:
     for model in status.models:
         if model.rollout is not None and not model.rollout.done:
             rollout_line(out, model.rollout)
+        _print_quarantined(out, model)
     if not status.front:
         out.print("Without a proxy, requests cannot be split: a rollout verifies a version, then switches all at once.")
 
@@ -60,8 +61,17 @@ def model(out: Console, status: ModelStatus) -> None:
         out.print(safe(f"{status.name} {version.version}{default}: archive sha256 {version.sha256}"), soft_wrap=True)
     if status.previous is not None:
         out.print(safe(f"A rollback restores {status.previous}."))
+    _print_quarantined(out, status)
     if status.rollout is not None:
         rollout_line(out, status.rollout)
+
+
+def _print_quarantined(out: Console, status: ModelStatus) -> None:
+    for item in status.quarantined:
+        line = Text.assemble(
+            safe(f"{status.name} {item.version}: "), safe("quarantined", "bold red"), safe(f" ({item.reason})")
+        )
+        out.print(line, soft_wrap=True)
 
 
 def changed_version(name: str, change: str) -> Callable[[Console, VersionStatus], None]:

@@ -97,6 +97,10 @@ class Control:
         """Send all requests to a version."""
         return self._change("POST", f"/versions/{name}/{version}/promote", ModelStatus, {"reason": reason})
 
+    def release(self, name: str, version: str, reason: str | None) -> ModelStatus:
+        """Lift the quarantine of a version that was rolled back."""
+        return self._change("POST", f"/versions/{name}/{version}/release", ModelStatus, {"reason": reason})
+
     def rollback(self, name: str, reason: str | None) -> ModelStatus:
         """Send all requests to the previous version; aborts a running rollout."""
         return self._change("POST", f"/versions/{name}/rollback", ModelStatus, {"reason": reason})

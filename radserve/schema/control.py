@@ -45,6 +45,14 @@ class VersionStatus(Document):
     latency: Latency | None = None
 
 
+class QuarantinedVersion(Document):
+    """Archive of the model store that was rolled back; it is served only where its version is named."""
+
+    version: str
+    sha256: str
+    reason: str
+
+
 class ModelStatus(Document):
     """Versions of one model; `previous` is what a rollback restores, `rollout` the running or last one."""
 
@@ -52,6 +60,7 @@ class ModelStatus(Document):
     versions: tuple[VersionStatus, ...]
     previous: str | None = None
     rollout: RolloutStatus | None = None
+    quarantined: tuple[QuarantinedVersion, ...] = ()
 
 
 class ServerStatus(Document):

@@ -104,7 +104,7 @@ class ModelRegistry:
             return self._count(version, [])
 
     async def _describe(self, version: ModelVersion) -> dict[str, Any]:
-        """Describe a version, as soon as TorchServe is no longer silent."""
+        """Describe a version; repeat the request while TorchServe is silent."""
         start = time.monotonic()
         while True:
             try:

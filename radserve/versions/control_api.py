@@ -52,6 +52,7 @@ class ControlApi:
             route(model, self._show_model, "GET"),
             route(f"{model}/rollback", self._rollback, "POST"),
             route(f"{version}/promote", self._promote, "POST"),
+            route(f"{version}/release", self._release, "POST"),
             route(version, self._register, "POST"),
             route(version, self._scale, "PATCH"),
             route(version, self._unregister, "DELETE"),
@@ -92,6 +93,11 @@ class ControlApi:
     async def _promote(self, request: Request) -> Response:
         name, version = read_pair(request)
         await self.version_manager.promote(name, version, read_actor(request, await read_json(request, "reason")))
+        return _json(await self.views.model(name))
+
+    async def _release(self, request: Request) -> Response:
+        name, version = read_pair(request)
+        await self.version_manager.release(name, version, read_actor(request, await read_json(request, "reason")))
         return _json(await self.views.model(name))
 
     async def _rollback(self, request: Request) -> Response:

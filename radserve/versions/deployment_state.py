@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping
 from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Final
 
 import httpx
@@ -22,6 +23,7 @@ from radserve.proxy.traffic_split import Routing
 from radserve.schema.control import AuditEntry
 from radserve.schema.deployment import DeployedModel, DeployedVersion, Deployment
 from radserve.torchserve.registry import ModelRegistry, ModelVersion, Pair
+from radserve.versions import quarantine
 from radserve.versions.audit_log import Actor, AuditLog
 from radserve.versions.server_state import RolloutRecord, State, StateFolder, main_version
 
@@ -45,8 +47,10 @@ class DeploymentStateManager:
     `problem` says what is not in effect or not stored at present; that is tried again in the background.
     """
 
-    def __init__(self, registry: ModelRegistry, folder: StateFolder, run_directory: RunDirectory) -> None:
+    def __init__(self, registry: ModelRegistry, folder: StateFolder, run_directory: RunDirectory, store: Path) -> None:
         self._registry = registry
+        self._store = store
+        self._unmarked: set[str] = set()  # models whose quarantine the index may lack
         self._run_directory = run_directory
         self._initial = initial_deployment(registry)
         self._defaults: dict[str, str] = {}
@@ -138,16 +142,20 @@ class DeploymentStateManager:
             reverted = {"time": datetime.now(UTC), "actor": SERVER.name, "reason": SERVER.reason, "detail": failure}
             await self._act(lambda state: state.reverted(before, model), entry.model_copy(update=reverted))
             raise ChangeError(failure) from error
+        self._unmarked.add(model)
+        await self._enforce()
 
     async def _act(self, change: Callable[[State], State], entry: AuditEntry) -> str | None:
         """Change the state and put it into effect, then store it; return why it is not in effect, or None."""
         self.folder.state = change(self.state.model_copy(update={"deployment": self.deployment}))
         self._unrecorded.append(entry)
+        if entry.model is not None:
+            self._unmarked.add(entry.model)
         return await self._enforce()
 
     async def _enforce(self) -> str | None:
         """Put the state into effect and store it, or try again in the background; return why it is not in effect."""
-        ineffective = unsaved = None
+        ineffective = unsaved = unmarked = None
         try:
             await self.synchronize()
         except Exception as error:  # noqa: BLE001 - whatever it is, it is reported and tried again
@@ -157,7 +165,13 @@ class DeploymentStateManager:
                 self.record()
         except Exception as error:  # noqa: BLE001
             unsaved = f"A change is in effect but not stored, and a restart would undo it: {error}"
-        problem = ineffective or unsaved
+        try:
+            for name in list(self._unmarked):
+                await asyncio.to_thread(quarantine.mark, self.state, self._store, name)
+                self._unmarked.discard(name)
+        except Exception as error:  # noqa: BLE001
+            unmarked = f"The model store's index does not show what is in quarantine: {error}"
+        problem = ineffective or unsaved or unmarked
         if problem is not None:
             FAILURES.inc()
             if self.problem is None:

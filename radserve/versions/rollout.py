@@ -16,6 +16,7 @@ from radserve.proxy.access_events import TrafficWindow
 from radserve.schema.deployment import DeployedVersion, percent
 from radserve.schema.rollout import RolloutStatus, TrafficSample
 from radserve.torchserve.registry import ModelVersion
+from radserve.versions import quarantine
 from radserve.versions.audit_log import Actor
 from radserve.versions.deployment_state import SERVER
 from radserve.versions.rollout_decision import Decision, decide
@@ -285,20 +286,21 @@ class Rollout:
         await self._deployment_state.commit(change, self._actor, "rollout", detail, candidate)
 
     async def _roll_back(self, reason: str, actor: Actor) -> None:
-        """Give all requests to the stable version, then unregister the candidate."""
+        """Give all requests to the stable version, quarantine the archive, then unregister the candidate."""
         self._ending = True
         reason = reason.rstrip(".")
+        pair, store = (self.name, self.version), self._version_manager.registration.store
         try:
             candidate = self._version_manager.registered_version(self.name, self.version)
         except NotServedError:
             candidate = None
         try:
             await self._deployment_state.commit(
-                lambda state: state.with_rollout(self.name, None),
+                lambda state: quarantine.add(state.with_rollout(self.name, None), store, *pair, reason),
                 actor,
                 "rollout",
                 f"rolled back; {self.stable} receives all requests: {reason}",
-                candidate or (self.name, self.version),
+                candidate or pair,
                 act_first=True,
             )
             self._enter("rolled_back", f"{reason}.")

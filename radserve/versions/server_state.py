@@ -31,6 +31,17 @@ class RolloutRecord(BaseModel):
     step: int | None = None  # index of the current step; None before the first
 
 
+class Quarantined(BaseModel):
+    """An archive that was rolled back; it is served only where its version is named."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: ModelName
+    version: Version
+    sha256: str
+    reason: str
+
+
 class State(BaseModel):
     """The state of a server; every change returns a new, validated one.
 
@@ -44,6 +55,7 @@ class State(BaseModel):
     deployment: Deployment | None = None
     previous: dict[ModelName, Version] = {}  # the version that had a model's traffic before the last promotion
     rollouts: dict[ModelName, RolloutRecord] = {}
+    quarantine: tuple[Quarantined, ...] = ()
 
     def updated(self, **changes: Any) -> Self:
         """Return the state with some fields replaced and the next revision."""
@@ -67,12 +79,27 @@ class State(BaseModel):
         return self.with_versions(name, others | ({version: served} if served else {}))
 
     def with_shares(self, name: str, shares: Mapping[str, float]) -> Self:
-        """Split the traffic of a model, in percent; a former main version becomes the target of a rollback."""
+        """Split the traffic of a model, in percent; a former main version becomes the target of a rollback.
+
+        The quarantine of a version with traffic is lifted.
+        """
         old = self.versions(name)
         new = {key: item.model_copy(update={"share": shares.get(key, 0.0)}) for key, item in old.items()}
         former = main_version(old)
         previous = self.previous if former == main_version(new) else self.previous | {name: former}
-        return self.with_versions(name, new).updated(previous=previous)
+        state = self.with_versions(name, new).updated(previous=previous)
+        for version in (key for key, item in new.items() if item.share > 0):
+            state = state.without_quarantine(name, version)
+        return state
+
+    def with_quarantine(self, item: Quarantined) -> Self:
+        """Put an archive into quarantine."""
+        return self.updated(quarantine=(*self.without_quarantine(item.name, item.version).quarantine, item))
+
+    def without_quarantine(self, name: str, version: str) -> Self:
+        """Lift the quarantine of a version."""
+        others = tuple(item for item in self.quarantine if (item.name, item.version) != (name, version))
+        return self.updated(quarantine=others)
 
     def with_rollout(self, name: str, rollout: RolloutRecord | None) -> Self:
         """Record the rollout of a model, or remove it (None)."""
@@ -85,7 +112,9 @@ class State(BaseModel):
         if name in before.previous:
             previous[name] = before.previous[name]
         state = self.with_versions(name, before.versions(name)).with_rollout(name, before.rollouts.get(name))
-        return state.updated(previous=previous)
+        others = tuple(item for item in self.quarantine if item.name != name)
+        own = tuple(item for item in before.quarantine if item.name == name)
+        return state.updated(previous=previous, quarantine=others + own)
 
 
 def main_version(versions: Mapping[str, DeployedVersion]) -> str:

@@ -8,10 +8,11 @@ from dataclasses import dataclass, field
 
 import httpx
 
-from radserve.errors import ChangeError, ConflictError, NotReadyError, NotServedError
+from radserve.build import model_store
+from radserve.errors import ArchiveError, ChangeError, ConflictError, NotReadyError, NotServedError
 from radserve.schema.deployment import Change, DeployedVersion, Deployment, percent
 from radserve.torchserve.registry import ModelRegistry, ModelVersion
-from radserve.versions import deployment_file
+from radserve.versions import deployment_file, quarantine
 from radserve.versions.audit_log import Actor
 from radserve.versions.deployment_state import DeploymentStateManager
 from radserve.versions.registration import PhaseListener, Registration
@@ -165,19 +166,45 @@ class VersionManager:
                     f"{name}: there is no previous version to roll back to; use 'radserve models promote {name} "
                     "VERSION'."
                 )
+            if previous in quarantine.of(self.deployment_state.state, self.registration.store, name):
+                raise ConflictError(
+                    f"{name}: the previous version {previous} is in quarantine, because it was rolled back; to use it "
+                    f"nevertheless, name it: 'radserve models promote {name} {previous}'."
+                )
             if self.registry.get(name, previous) is None or (name, previous) in self.unregistration:
                 model_version = await self.register_candidate(name, previous, None)
             else:
                 model_version = self.registered_version(name, previous)
                 await self.registration.verify_sample(model_version)
+            rejected = main_version(versions)
+            reason = f"rolled back by {actor.name}" + (f": {actor.reason}" if actor.reason else "")
+
+            def change(state: State) -> State:
+                state = _declare(model_version)(state).with_shares(name, {previous: 100.0})
+                return quarantine.add(state, self.registration.store, name, rejected, reason)
+
             await self.deployment_state.commit(
-                lambda state: _declare(model_version)(state).with_shares(name, {previous: 100.0}),
+                change,
                 actor,
                 "rollback",
-                f"receives all requests; before, {main_version(versions)} did",
+                f"receives all requests; before, {rejected} did",
                 model_version,
                 act_first=True,
             )
+
+    async def release(self, name: str, version: str, actor: Actor) -> None:
+        """Lift the quarantine of a version, so that servers may select it as the newest one."""
+        store = self.registration.store
+        async with self.exclusive_change(name, by_rollout=True):
+            if version not in quarantine.of(self.deployment_state.state, store, name):
+                raise NotServedError(f"{name} {version} is not in quarantine.")
+            await self.deployment_state.commit(
+                lambda state: state.without_quarantine(name, version), actor, "release", "released", (name, version)
+            )
+            try:
+                await asyncio.to_thread(model_store.quarantine, store, name, {}, {version})
+            except (ArchiveError, OSError) as error:
+                raise ChangeError(f"{name} {version}: the model store's index still shows it: {error}") from error
 
     async def unregister(self, name: str, version: str, actor: Actor, *, force: bool = False) -> None:
         """Unregister a version after it has answered its pending requests; `force` includes a model's only version."""

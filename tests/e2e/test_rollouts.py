@@ -13,6 +13,7 @@ import httpx
 import psutil
 import pytest
 
+from radserve.build import model_store
 from tests.e2e.test_proxy_life import published
 from tests.proxy import Keys
 from tests.repack import NAME
@@ -168,6 +169,26 @@ def test_a_faulty_version_is_rolled_back_while_the_stable_one_serves(
     assert httpx.get(f"{home.server.health_url}/ready").status_code == 200
 
 
+def test_a_pause_of_torchserve_does_not_roll_back(home: Home) -> None:
+    add(home.server.store, "1.1.1")
+    before = home.answered_by()
+    (java,) = home.server.java()
+    with asking(home.server.url, home.headers, clients=4) as clients, home.control() as control:
+        plan = {"version": "1.1.1", "steps": [40, 100], "step_seconds": 10, "min_requests": 20, "max_slowdown": None}
+        assert control.post(f"/rollouts/{NAME}", json=plan).status_code == 202
+        home.await_rollout(lambda found: found["share"] == 40)
+        java.suspend()
+        try:
+            time.sleep(6.5)
+        finally:
+            java.resume()
+        last = home.await_rollout(lambda found: found["done"])
+        assert last["phase"] == "promoted", last
+        assert control.post(f"/versions/{NAME}/{before}/promote", json={}).status_code == 200
+        assert control.delete(f"/versions/{NAME}/1.1.1").status_code == 204
+    assert clients.failures == []
+
+
 @pytest.mark.parametrize("abort", [False, True])
 def test_a_full_disk_does_not_keep_a_faulty_version_in_service(home: Home, *, abort: bool) -> None:
     supervisor = psutil.Process(home.server.process.pid)
@@ -202,6 +223,13 @@ def test_a_full_disk_does_not_keep_a_faulty_version_in_service(home: Home, *, ab
         time.sleep(0.1)
     assert home.audit()[-1]["detail"].startswith(f"{NAME} {RAISING}: rolled back; {before} receives all requests")
     assert json.loads((home.state / "state.json").read_text())["rollouts"] == {}
+    with home.control() as control:
+        (quarantined,) = [
+            item for item in control.get(f"/versions/{NAME}").json()["quarantined"] if item["version"] == RAISING
+        ]
+    entry = model_store.read(home.server.store).find(NAME, RAISING)
+    assert entry is not None
+    assert quarantined["reason"] == entry.quarantine
     home.await_gone(RAISING)
 
 

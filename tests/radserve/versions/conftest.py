@@ -217,7 +217,7 @@ def assemble(
     (model,) = verified_models.select(store, [f"{NAME}/1.0.0"])
     registry = ModelRegistry([ModelVersion(model, 1, datetime.now(UTC))], management, directory.busy, silence=0.5)
     readiness = Readiness(registry, address, list)
-    deployment_state = DeploymentStateManager(registry, StateFolder(state_folder), directory)
+    deployment_state = DeploymentStateManager(registry, StateFolder(state_folder), directory, store)
     publisher = Publisher()
     registration = Registration(
         registry,

@@ -212,7 +212,7 @@ async def test_a_version_is_not_closed_for_ever_if_that_fails(
     with monkeypatch.context() as patch:
         patch.setattr("radserve.proxy.traffic_split._write_tables", lambda *_: (_ for _ in ()).throw(OSError("full")))
         with pytest.raises(OSError, match="full"):
-            async with manager.closed((NAME, "2.0.0")):
+            async with manager.closed((NAME, "3.0.0")):
                 pass
     assert manager._closed == set()
     await two_versions.until(lambda: manager.problem is None)
