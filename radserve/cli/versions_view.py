@@ -11,7 +11,7 @@ from rich.text import Text
 
 from radserve.cli import terminal
 from radserve.cli.terminal import safe
-from radserve.schema.control import AuditLog, ModelStatus, ServerStatus, VersionStatus
+from radserve.schema.control import AuditLog, AuditVerification, ModelStatus, ServerStatus, VersionStatus
 from radserve.schema.deployment import Change, percent
 from radserve.schema.rollout import Latency, RolloutStatus, ShadowReport, TrafficSample
 
@@ -140,6 +140,12 @@ def audit(out: Console, log: AuditLog) -> None:
         cells = (time, entry.actor, entry.action, entry.model, entry.version, sha256, entry.reason, entry.detail)
         table.add_row(*(safe(text or "") for text in cells))
     out.print(table)
+
+
+def verification(out: Console, result: AuditVerification) -> None:
+    """Print the result of a verification of the audit log."""
+    out.print(safe(result.problem, "bold red") if result.problem else safe("intact", "green"), soft_wrap=True)
+    out.print(safe(f"{result.entries} entries, head {result.head}"), soft_wrap=True)
 
 
 def _print_shadow(out: Console, status: RolloutStatus, report: ShadowReport) -> None:

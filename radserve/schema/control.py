@@ -84,6 +84,17 @@ class AuditEntry(Document):
     previous: JsonValue = None
 
 
+class AuditVerification(Document):
+    """Result of a verification of the audit log.
+
+    `head` is the SHA-256 of the last entry. `problem` says which entries are damaged or missing; None if none are.
+    """
+
+    entries: int
+    head: str
+    problem: str | None = None
+
+
 class AuditLog(Document):
     """Last entries of the audit log, the newest at the end."""
 

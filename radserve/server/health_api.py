@@ -31,9 +31,9 @@ def health_app(
     registry = views.version_manager.registry
 
     def report(code: int) -> JSONResponse:
-        problem = views.version_manager.deployment_state.problem
-        problems = {} if problem is None else {"problems": [problem]}
-        return JSONResponse({"state": status.state.value, "detail": status.detail} | problems, code)
+        problems = views.version_manager.deployment_state.problems
+        document = {"state": status.state.value, "detail": status.detail}
+        return JSONResponse(document | ({"problems": problems} if problems else {}), code)
 
     async def live(_: Request) -> Response:
         return report(200)

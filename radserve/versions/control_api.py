@@ -64,6 +64,7 @@ class ControlApi:
             route(rollout, self._start_rollout, "POST"),
             route(rollout, self._abort_rollout, "DELETE"),
             route("/audit", self._list_audit_entries, "GET"),
+            route("/audit/verification", self._verify_audit_log, "GET"),
             route("/shadow/{name}", self._add_shadow_copy, "POST", "PUT"),
         ]
 
@@ -150,6 +151,10 @@ class ControlApi:
             raise InvalidChangeError(f"limit has value {text!r}; it must be between 1 and {_MAX_ENTRIES}.")
         entries = await asyncio.to_thread(self.version_manager.deployment_state.audit.entries, int(text))
         return _json(AuditLog(entries=tuple(entries)))
+
+    async def _verify_audit_log(self, request: Request) -> Response:
+        audit = self.version_manager.deployment_state.audit
+        return _json(await asyncio.to_thread(audit.verify, request.query_params.get("head")))
 
 
 def _json(document: BaseModel, status: int = 200) -> Response:

@@ -61,6 +61,12 @@ class DeploymentStateManager:
         self.problem: str | None = None
         self.folder = folder
         self.audit = AuditLog(folder.path)
+        self.audit.check()
+
+    @property
+    def problems(self) -> list[str]:
+        """What an operator should know, although predictions are not affected."""
+        return [problem for problem in (self.problem, self.audit.problem) if problem is not None]
 
     @property
     def state(self) -> State:

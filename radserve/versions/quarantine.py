@@ -1,4 +1,4 @@
-"""Quarantine of archives that were rolled back: only a version that somebody names is taken out of it.
+"""Quarantine of archives that were rolled back: they are served only where their version is named.
 
 It is part of the deployment state, and marked in the model store's index for servers with another state.
 """

@@ -219,13 +219,14 @@ class Rollout:
         counting: asyncio.Task[int] | None = None
         try:
             while True:
-                counting = counting or asyncio.create_task(self._version_manager.registry.count_ready(candidate))
                 await asyncio.sleep(_POLL_SECONDS)
                 now = time.monotonic()
                 decision, reason = decide_step(now - start)
                 self._detail = f"{traffic}: {reason}."
                 if decision is Decision.ROLL_BACK:
                     raise VersionFailedError(f"{candidate}, {traffic}: {reason}.")
+                counting = counting or asyncio.create_task(self._version_manager.registry.count_ready(candidate))
+                await asyncio.wait({counting}, timeout=_POLL_SECONDS)
                 if not counting.done():
                     continue
                 ready, counting = counting.result(), None

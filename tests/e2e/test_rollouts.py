@@ -291,7 +291,11 @@ def test_a_client_stays_on_its_version(home: Home) -> None:
 
 
 def test_the_audit_log_is_unbroken(home: Home) -> None:
-    from radserve.versions.audit_log import AuditLog
-
-    assert AuditLog(home.state).first_broken_line() is None
+    with home.control() as control:
+        verified = control.get("/audit/verification").json()
+        assert verified["problem"] is None
+        assert control.get("/audit/verification", params={"head": verified["head"]}).json() == verified
+        assert control.get("/audit/verification", params={"head": "ab" * 32}).json()["problem"] is not None
+    metrics = httpx.get(f"{home.server.health_url}/metrics").text
+    assert f'radserve_audit_head_info{{sha256="{verified["head"]}"}} 1.0' in metrics
     assert oct((home.runtime / "control.sock").stat().st_mode & 0o777) == "0o600"

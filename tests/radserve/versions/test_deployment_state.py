@@ -132,7 +132,7 @@ async def test_a_safety_measure_is_taken_at_once_and_stored_when_that_is_possibl
     assert PENDING._value.get() == 0
     assert two_versions.stored == two_versions.deployment_state.state
     assert [action for action, _ in two_versions.audit] == ["register", "promote"]
-    assert two_versions.deployment_state.audit.first_broken_line() is None
+    assert two_versions.deployment_state.audit.verify().problem is None
     assert caplog.text.count("A change is in effect but not stored") == 1
     assert "every change is in effect and stored" in caplog.text
 
