@@ -323,7 +323,7 @@ async def test_a_management_api_that_stays_silent_rolls_back_and_is_named(proxie
 
 async def test_errors_roll_back_at_once_while_the_management_api_is_silent(proxied: Service) -> None:
     rollout = await start_canary(proxied)
-    proxied.torchserve.behavior.delay = 60.0
+    proxied.torchserve.behavior.delay = 2.0
     proxied.observe("2.0.0", 500, count=5)
     started = time.monotonic()
     assert "5 of 5 requests failed" in (await proxied.end(rollout)).detail
