@@ -90,7 +90,7 @@ class ModelRegistry:
             self._count(version, workers)
 
     def _count(self, version: ModelVersion, workers: Sequence[dict[str, Any]]) -> int:
-        ready = sum(item["status"] == "READY" for item in workers)
+        ready = sum(1 for item in workers if item["status"] == "READY")
         current = self._versions.get(version.pair)
         if current is not None:
             self._versions[version.pair] = replace(current, ready=ready)

@@ -76,8 +76,8 @@ class AuditLog:
         try:
             lines = self._lines()
         except OSError as error:
-            problem = f"{self._path}: not readable ({error.strerror})."
-            return AuditVerification(entries=0, head=_NO_DIGEST, problem=problem)
+            unreadable = f"{self._path}: not readable ({error.strerror})."
+            return AuditVerification(entries=0, head=_NO_DIGEST, problem=unreadable)
         digest = _NO_DIGEST
         problem: str | None = None
         digests = {digest}

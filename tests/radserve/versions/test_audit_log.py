@@ -102,11 +102,11 @@ def test_a_change_by_another_process_is_reported_by_the_next_entry(
     log.check()
     log.write(entry_of("0"))
     log.write(entry_of("1"))
-    assert log.problem is None
+    assert (log.problem or "") == ""
     lines = (tmp_path / FILE).read_bytes().splitlines(keepends=True)
     (tmp_path / FILE).write_bytes(lines[0])
     log.write(entry_of("2"))
-    assert "changed by another process" in (log.problem or "")
+    assert "changed by another process" in str(log.problem)
     assert "changed by another process" in caplog.text
 
 

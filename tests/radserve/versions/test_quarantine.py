@@ -104,7 +104,7 @@ async def test_a_store_that_cannot_be_marked_is_a_problem(
     proxied: Service, disk: Disk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr(quarantine.model_store, "quarantine", lambda *_: (_ for _ in ()).throw(OSError("broken")))
+        patch.setattr(model_store, "quarantine", lambda *_: (_ for _ in ()).throw(OSError("broken")))
         await roll_back(proxied)
         assert "does not show what is in quarantine: broken" in (proxied.deployment_state.problem or "")
     await proxied.until(lambda: proxied.deployment_state.problem is None)
