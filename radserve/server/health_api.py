@@ -24,13 +24,16 @@ def health_app(
     """Return the application.
 
     /live responds with 200 while the supervisor runs, /ready with 200 while requests are answered, else 503; the body
-    holds `state` and `detail`. /catalog lists the versions that are open to requests; /catalog/NAME/VERSION/card and
-    /sample are the model card and the sample image of one of them, from its archive in the model store.
+    holds `state` and `detail`, and `problems` that do not concern predictions. /catalog lists the versions that are
+    open to requests; /catalog/NAME/VERSION/card and /sample are the model card and the sample image of one of them,
+    from its archive in the model store.
     """
     registry = views.version_manager.registry
 
     def report(code: int) -> JSONResponse:
-        return JSONResponse({"state": status.state.value, "detail": status.detail}, code)
+        problems = views.version_manager.deployment_state.problems
+        document = {"state": status.state.value, "detail": status.detail}
+        return JSONResponse(document | ({"problems": problems} if problems else {}), code)
 
     async def live(_: Request) -> Response:
         return report(200)
