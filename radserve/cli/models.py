@@ -9,7 +9,9 @@ from radserve.cli.control_options import Json, Name, Reason, Server, Version
 from radserve.cli.options import with_groups
 from radserve.schema.control import AuditLog
 
-app = typer.Typer(help="Show and change the model versions of a running server.", no_args_is_help=True)
+app = typer.Typer(
+    help="Show and change the model versions of a running server.", no_args_is_help=True, add_completion=False
+)
 
 
 @app.command("list")
