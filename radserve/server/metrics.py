@@ -50,7 +50,7 @@ class MetricsEndpoint(Collector):
     def collect(self) -> Iterable[Metric]:
         """Read the current values."""
         state = self._status.state
-        yield GaugeMetricFamily("radserve_ready", "1 while requests are answered.", float(state is State.READY))
+        yield GaugeMetricFamily("radserve_ready", "1 while every model answers.", float(state.answers))
         states = GaugeMetricFamily("radserve_state", "1 for the current state of the server.", labels=["state"])
         for item in State:
             states.add_metric([item.value], float(item is state))
