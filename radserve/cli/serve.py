@@ -123,6 +123,11 @@ class ServeOptions(Publication):
     settle: float = setting(
         30.0, "RADSERVE_SETTLE", "Seconds that a version remains after nginx stopped using it, for bodies in transit."
     )
+    silence: float = setting(
+        30.0,
+        "RADSERVE_SILENCE",
+        "Seconds that TorchServe's management API may be silent before a change fails or a rollout is rolled back.",
+    )
 
 
 @with_groups
@@ -173,6 +178,7 @@ def serve(options: ServeOptions) -> None:
         state=options.state,
         source=open_store(options.store, public_keys=options.store_public_key) if options.store else None,
         settle=options.settle,
+        silence=options.silence,
     )
     raise typer.Exit(asyncio.run(supervisor.serve(server, typer.echo)))
 

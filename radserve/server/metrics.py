@@ -16,6 +16,8 @@ from radserve.auth.endpoint import AUTH
 from radserve.proxy.nginx import RESTARTS
 from radserve.server.status import ServerStatus, State
 from radserve.torchserve.registry import ModelVersion
+from radserve.versions.audit_log import ENTRIES, HEAD, INTACT
+from radserve.versions.deployment_state import FAILURES, PENDING
 from radserve.versions.rollout import ROLLOUTS
 
 _MODEL: Final = ("model_name", "model_version")
@@ -37,7 +39,7 @@ class MetricsEndpoint(Collector):
         self._certificate = certificate
         self._started = time.time()
         self._registry = CollectorRegistry()
-        for collector in (self, AUTH, RESTARTS, ROLLOUTS):
+        for collector in (self, AUTH, RESTARTS, ROLLOUTS, FAILURES, PENDING, ENTRIES, INTACT, HEAD):
             self._registry.register(collector)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -48,7 +50,7 @@ class MetricsEndpoint(Collector):
     def collect(self) -> Iterable[Metric]:
         """Read the current values."""
         state = self._status.state
-        yield GaugeMetricFamily("radserve_ready", "1 while requests are answered.", float(state is State.READY))
+        yield GaugeMetricFamily("radserve_ready", "1 while every model answers.", float(state.answers))
         states = GaugeMetricFamily("radserve_state", "1 for the current state of the server.", labels=["state"])
         for item in State:
             states.add_metric([item.value], float(item is state))

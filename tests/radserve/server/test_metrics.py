@@ -47,7 +47,13 @@ def values(family: Metric) -> dict[str, float]:
 def test_states_readiness_and_workers_are_exposed() -> None:
     metrics = scrape()
     assert values(metrics["radserve_ready"]) == {"": 1}
-    assert values(metrics["radserve_state"]) == {"starting": 0, "ready": 1, "degraded": 0, "draining": 0}
+    assert values(metrics["radserve_state"]) == {
+        "starting": 0,
+        "ready": 1,
+        "degraded": 0,
+        "unavailable": 0,
+        "draining": 0,
+    }
     assert values(metrics["radserve_workers_wanted"]) == {"model 1.2.0": 2}
     assert values(metrics["radserve_workers_ready"]) == {"model 1.2.0": 1}
     assert values(metrics["radserve_archive_info"]) == {f"model 1.2.0 {SHA}": 1}
@@ -55,10 +61,10 @@ def test_states_readiness_and_workers_are_exposed() -> None:
     assert abs(values(metrics["radserve_start_time_seconds"])[""] - time.time()) < 60
 
 
-@pytest.mark.parametrize("state", [State.STARTING, State.DEGRADED, State.DRAINING])
-def test_only_a_ready_server_is_ready(state: State) -> None:
+@pytest.mark.parametrize("state", list(State))
+def test_a_server_is_ready_if_every_model_answers(state: State) -> None:
     metrics = scrape(state)
-    assert values(metrics["radserve_ready"]) == {"": 0}
+    assert values(metrics["radserve_ready"]) == {"": float(state in (State.READY, State.DEGRADED))}
     assert values(metrics["radserve_state"])[state.value] == 1
 
 
