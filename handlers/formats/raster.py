@@ -4,6 +4,7 @@ import struct
 import warnings
 import zlib
 from io import BytesIO
+from math import prod
 from typing import Final
 
 import numpy as np
@@ -32,6 +33,8 @@ _ROTATED: Final = frozenset({5, 6, 7, 8})
 """EXIF orientations that swap width and height (CIPA DC-008, section 4.6.5.1.6)."""
 
 _PHOTOMETRIC, _BITS, _SAMPLE_FORMAT = 262, 258, 339
+_TILE: Final = (322, 323)
+_MAX_TILE: Final = 1 << 20  # pixels of a tile in an image that is smaller than one
 _WHITE_IS_ZERO, _SIGNED = 0, 2
 """TIFF 6.0, section 8 and page 80."""
 
@@ -112,8 +115,17 @@ def _check(picture: Pillow.Image, data: bytes, name: str) -> None:
         raise UnusableImageError(f"The {name.upper()} file has several frames; send each frame as a separate image.")
     elif name == "bmp" and picture.info.get("compression") in {1, 2}:
         raise UnsupportedMediaTypeError("Run-length coded BMP is not supported; export the image as PNG.")
-    elif isinstance(picture, TiffImageFile) and _SIGNED in _tag(picture, _SAMPLE_FORMAT):
+    elif isinstance(picture, TiffImageFile):
+        _check_tiff(picture)
+
+
+def _check_tiff(picture: TiffImageFile) -> None:
+    if _SIGNED in _tag(picture, _SAMPLE_FORMAT):
         raise UnusableImageError("The TIFF image has signed samples; send 8 or 16 unsigned bits, or floats in [0, 1].")
+    # The decoder allocates a whole tile, which may be larger than the image.
+    tile = prod(max(_tag(picture, side), default=0) for side in _TILE)
+    if tile > max(picture.width * picture.height, _MAX_TILE):
+        raise UnreadableImageError(f"The TIFF image has tiles of {tile} pixels, more than itself; export it as PNG.")
 
 
 def _tag(picture: TiffImageFile, tag: int) -> tuple[int, ...]:

@@ -17,6 +17,9 @@ from pydicom.pixels.encoders.base import get_encoder
 SHARED = Path(__file__).resolve().parents[3] / "shared" / "data"
 """Real images outside of the checkout; tests that need them are skipped without them."""
 
+HTJ2K = Path(__file__).parent / "htj2k"
+"""High-throughput JPEG 2000 codestreams of 48x40 generated pixels; imagecodecs encoded them, as no dependency can."""
+
 Pixels = NDArray[Any]
 
 
@@ -126,6 +129,14 @@ def code(pixels: Pixels, dataset: Dataset, syntax: uid.UID) -> bytes:
     return get_encoder(syntax).encode(pixels, **options)
 
 
+def _palettes() -> dict[str, Any]:
+    """Return the attributes of a palette of 256 colours (PS3.3 C.7.6.3.1.5)."""
+    levels = np.arange(256, dtype="<u2") * 257
+    tables = {"Red": levels, "Green": levels[::-1], "Blue": levels // 2}
+    fields: dict[str, Any] = {f"{name}PaletteColorLookupTableDescriptor": [256, 0, 16] for name in tables}
+    return fields | {f"{name}PaletteColorLookupTableData": table.tobytes() for name, table in tables.items()}
+
+
 def seeds() -> dict[str, bytes]:
     """Return one valid file of every supported kind, by name."""
     gray, color = film(), picture()
@@ -145,6 +156,11 @@ def seeds() -> dict[str, bytes]:
         "tiff-16-lzw": saved(deep, "TIFF", compression="tiff_lzw"),
         "tiff-float-deflate": saved(gray.astype(np.float32) / 255, "TIFF", compression="tiff_deflate"),
         "tiff-rgb-jpeg": saved(color, "TIFF", compression="jpeg"),
+        "tiff-packbits": saved(color, "TIFF", compression="packbits"),
+        "tiff-group4": saved(Pillow.fromarray(gray).convert("1"), "TIFF", compression="group4"),
+        "tiff-big": saved(deep, "TIFF", big_tiff=True),
+        "tiff-palette": saved(Pillow.fromarray(color).quantize(16), "TIFF"),
+        "tiff-alpha-deflate": saved(alpha, "TIFF", compression="tiff_adobe_deflate"),
         "bmp": saved(gray, "BMP"),
         "bmp-rgb": saved(color, "BMP"),
         "webp": saved(color, "WEBP"),
@@ -165,6 +181,9 @@ def seeds() -> dict[str, bytes]:
     }.items():
         files[f"dicom-{name}"] = dicom(deep, syntax, BitsStored=12, HighBit=11)
         files[f"dicom-{name}-rgb"] = dicom(color, syntax)
+    for name, pixels in {"htj2k": gray, "htj2k-rgb": color}.items():
+        files[f"dicom-{name}"] = dicom(pixels, uid.HTJ2KLossless, coded=(HTJ2K / f"{name}.j2c").read_bytes())
+    files["dicom-palette"] = dicom(gray, PhotometricInterpretation="PALETTE COLOR", **_palettes())
     files["dicom-jpeg"] = dicom(gray, uid.JPEGBaseline8Bit)
     files["dicom-jpeg-rgb"] = dicom(color, uid.JPEGBaseline8Bit, PhotometricInterpretation="YBR_FULL_422")
     return files

@@ -13,6 +13,7 @@ from PIL import Image as Pillow
 from handlers.errors import UnreadableImageError, UnsupportedMediaTypeError, UnusableImageError
 from handlers.formats.decode import decode
 from handlers.formats.image import Limits
+from tests.handlers import fuzz_seeds
 from tests.handlers.images import film, picture, saved
 
 
@@ -225,6 +226,12 @@ def test_tiff_layouts(order: Literal["<", ">"], tile: int | None, top: float, ki
     actual = levels(data)
     expected = 255 * base if photometric == 1 else 255 * (1 - base)
     np.testing.assert_allclose(actual, expected, atol=0.51 if kind is np.uint8 else 0.01)
+
+
+def test_tile_that_is_larger_than_its_tiff_is_not_allocated() -> None:
+    with pytest.raises(UnreadableImageError, match="tiles of 16777216 pixels"):
+        decode(fuzz_seeds.tiff_tile(100, 4096))
+    assert decode(fuzz_seeds.tiff_tile(100, 1024)).pixels.size == (100, 100)
 
 
 def test_tiff_of_12_bits_in_16_is_full_scale() -> None:
