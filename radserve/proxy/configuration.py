@@ -18,7 +18,6 @@ from radserve.host import ports, resources
 from radserve.host.run_directory import RunDirectory
 from radserve.proxy import traffic_split
 from radserve.proxy.options import ProxyOptions
-from radserve.torchserve.launch import Address
 
 _PLACEHOLDER: Final = re.compile(r"\$\{([A-Z][A-Z0-9_]*)\}")
 _UNSAFE: Final = re.compile(r"[\"'\\$\x00-\x1f\x7f]")
@@ -43,8 +42,7 @@ MARGIN: Final = 15
 class Upstreams:
     """Servers behind the proxy, and their limits; times are in seconds."""
 
-    address: Address
-    health_port: int  # of the supervisor, on the same host
+    health_port: int  # of the supervisor, on loopback
     run_directory: RunDirectory
     max_body: int  # bytes that TorchServe reads of a request
     response_timeout: int  # for one batch
@@ -55,9 +53,15 @@ def render(options: ProxyOptions, upstreams: Upstreams, folder: Path, cache: Pat
     """Render nginx's configuration, with `folder` for all files and a `cache` in memory for decisions on keys."""
     files = min(_MAX_FILES, resource.getrlimit(resource.RLIMIT_NOFILE)[1])
     tls = options.certificate is not None
-    address, run_directory = upstreams.address, upstreams.run_directory
+    run_directory = upstreams.run_directory
     values: dict[str, str | int | Path] = {
-        "IF_KEYS": when(options.sagemaker is None),
+        "IF_KEYS": when(options.has_keys),
+        "IF_KEYLESS": when(options.keyless),
+        "IF_LIMITED": when(not options.keyless),
+        "IF_MODELS": when(options.sagemaker is None),
+        "IF_SCRAPED": when(options.scrape_port is not None),
+        "SCRAPE_PORT": options.scrape_port or 0,
+        "LISTEN_SCRAPE": _listen(ports.LOOPBACK, options.scrape_port or 0, tls=False),
         "IF_SAGEMAKER": when(options.sagemaker is not None),
         "MODEL": options.sagemaker or "",
         "IF_GATEWAY": when(options.gateway is not None),
@@ -93,9 +97,9 @@ def render(options: ProxyOptions, upstreams: Upstreams, folder: Path, cache: Pat
         "ACCESS_LOG": options.access_log.absolute(),
         "MAX_BODY": upstreams.max_body,
         "READ_TIMEOUT": upstreams.response_timeout + MARGIN,
-        "TORCHSERVE": f"{address.host}:{address.port}",
-        "TORCHSERVE_METRICS": f"{address.host}:{address.metrics_port}",
-        "SUPERVISOR": f"{address.host}:{upstreams.health_port}",
+        "TORCHSERVE": run_directory.inference,
+        "TORCHSERVE_METRICS": run_directory.metrics,
+        "SUPERVISOR": f"{ports.LOOPBACK}:{upstreams.health_port}",
         "READY": run_directory.ready,
         "ROUTING": run_directory.routing,
         "CONTROL": run_directory.control,

@@ -15,7 +15,6 @@ from radserve.proxy.configuration import Upstreams
 from radserve.proxy.nginx import Nginx
 from radserve.proxy.options import ProxyOptions
 from radserve.torchserve import launch
-from radserve.torchserve.launch import Address
 
 logger = logging.getLogger(__name__)
 
@@ -23,7 +22,6 @@ _PERIOD: Final = 0.1  # seconds between two looks at the server's lock
 
 
 def upstreams(
-    address: Address,
     health_port: int,
     run_directory: RunDirectory,
     store: Path,
@@ -38,7 +36,6 @@ def upstreams(
         raise ServeError(f"--config {config}: {error.strerror}.") from error
     archives = (store / entry.file for entry in model_store.read(store).archives)
     return Upstreams(
-        address,
         health_port,
         run_directory,
         max_body=launch.max_size(configured, "request"),

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from radserve.auth.key_check import Keyring
+from radserve.host.ports import LOOPBACK
 from radserve.host.resources import WorkerPlan
 from radserve.host.run_directory import RunDirectory
 from radserve.proxy import configuration
@@ -52,7 +53,7 @@ class Components:
         self.status = ServerStatus()
         self.management = Management(run_directory)
         self.registry = ModelRegistry(_initial_versions(models, state, plan), self.management, run_directory.busy)
-        self.readiness = Readiness(self.registry, options.address, lambda: self.versions.versions_with_traffic)
+        self.readiness = Readiness(self.registry, run_directory.inference, lambda: self.versions.versions_with_traffic)
         deployment = DeploymentStateManager(self.registry, state, run_directory)
         self.versions = VersionManager(
             self.registry,
@@ -71,14 +72,14 @@ class Components:
             default_workers=plan.workers,
         )
         window = TrafficWindow()
-        self.rollouts = RolloutManager(self.versions, window, options.address.url)
-        views = Views(self.versions, self.rollouts, options.address.metrics_url)
+        self.rollouts = RolloutManager(self.versions, window, run_directory.inference)
+        views = Views(self.versions, self.rollouts, run_directory.metrics)
         metrics = MetricsEndpoint(self.status, self.registry, views.share, run_directory.certificate)
         health = health_app(self.status, views, options.store, metrics, keyring)
         torchserve_api = TorchServeApi(self.versions, self.management, options.store)
         control = application(*ControlApi(self.versions, self.rollouts, views).routes(), *torchserve_api.routes())
         self.traffic = AccessEvents(run_directory.traffic, window.add)
-        self.health = serving(health, listen_on_port(options.address.host, options.health_port, "--health-port"))
+        self.health = serving(health, listen_on_port(LOOPBACK, options.health_port, "--health-port"))
         self.control = serving(control, listen_on_socket(run_directory.control))
         self.proxy = self._create_proxy()
 
@@ -88,7 +89,6 @@ class Components:
             return None
         archives = (options.store / model.entry.file for model in self.models)
         upstreams = Upstreams(
-            options.address,
             options.health_port,
             self.run_directory,
             max_body=launch.max_size(self.torchserve_configuration, "request"),

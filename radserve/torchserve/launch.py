@@ -4,7 +4,6 @@ import importlib.util
 import os
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
 
@@ -24,25 +23,6 @@ _JVM: Final = (
     "-Xmx1g",
 )
 _DEFAULT_MAX_SIZE: Final = 6553500  # TorchServe's default of max_request_size and max_response_size, in bytes
-
-
-@dataclass(frozen=True)
-class Address:
-    """Host and ports on which TorchServe serves predictions and metrics."""
-
-    host: str
-    port: int
-    metrics_port: int
-
-    @property
-    def url(self) -> str:
-        """Base URL of the inference API."""
-        return f"http://{self.host}:{self.port}"
-
-    @property
-    def metrics_url(self) -> str:
-        """URL that Prometheus scrapes."""
-        return f"http://{self.host}:{self.metrics_port}/metrics"
 
 
 def java() -> str:
@@ -84,12 +64,13 @@ def command(run_directory: RunDirectory) -> list[str]:
 
 
 def configuration(
-    base: str, run_directory: RunDirectory, store: Path, entries: Sequence[Entry], address: Address, plan: WorkerPlan
+    base: str, run_directory: RunDirectory, store: Path, entries: Sequence[Entry], plan: WorkerPlan
 ) -> str:
     """Append the settings that are known only at start to the base configuration; later lines win."""
     settings = {
-        "inference_address": address.url,
-        "metrics_address": f"http://{address.host}:{address.metrics_port}",
+        # Only nginx and the supervisor, which share the private run directory, can connect.
+        "inference_address": f"unix:{run_directory.inference}",
+        "metrics_address": f"unix:{run_directory.metrics}",
         "management_address": f"unix:{run_directory.management}",
         # gRPC cannot be disabled. It gets random ports, which the supervisor closes once TorchServe is ready.
         "grpc_inference_port": "0",

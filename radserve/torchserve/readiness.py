@@ -1,11 +1,12 @@
 """Readiness: every worker is ready, and every model answers its sample as it did at build time."""
 
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, Final
 
 import httpx
 
-from radserve.torchserve.launch import Address
+from radserve.torchserve.connection import connect
 from radserve.torchserve.registry import ModelRegistry, ModelVersion
 
 TOLERANCE: Final = 0.01
@@ -16,11 +17,11 @@ class Readiness:
     """Checks whether TorchServe is ready; `required` returns the versions that must be, those with traffic."""
 
     def __init__(
-        self, registry: ModelRegistry, address: Address, required: Callable[[], Sequence[ModelVersion]]
+        self, registry: ModelRegistry, inference: Path, required: Callable[[], Sequence[ModelVersion]]
     ) -> None:
         self._registry = registry
         self._required = required
-        self._client = httpx.AsyncClient(base_url=address.url, timeout=30.0)
+        self._client = connect(inference, timeout=30.0)
 
     async def problem(self, *, infer: bool) -> str | None:
         """Return why the server is not ready, or None; `infer` also sends each model its sample."""

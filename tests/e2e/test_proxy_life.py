@@ -107,8 +107,8 @@ def test_requests_in_flight_are_finished_when_a_proxy_stops(
 
 def published(*options: str) -> tuple[str, ...]:
     """Return the options of a server that starts its proxy."""
-    ports = map(str, free_ports(3))
-    names = ("--inference-port", "--management-port", "--metrics-port-public")
+    ports = map(str, free_ports(2))
+    names = ("--management-port", "--metrics-port-public")
     return ("--front", *(word for pair in zip(names, ports, strict=True) for word in pair), *options)
 
 

@@ -19,7 +19,6 @@ from radserve.proxy import configuration, nginx
 from radserve.proxy import options as proxy_options
 from radserve.proxy.configuration import Upstreams
 from radserve.proxy.options import ProxyOptions
-from radserve.torchserve.launch import Address
 from tests.authority import Authority
 from tests.conftest import ROOT
 
@@ -28,7 +27,7 @@ PUBLIC = replace(OPTIONS, host="0.0.0.0")
 
 
 def upstreams(folder: Path) -> Upstreams:
-    return Upstreams(Address("127.0.0.1", 8080, 8082), 8090, RunDirectory(folder), 1000, 60, 45.4)
+    return Upstreams(8090, RunDirectory(folder), 1000, 60, 45.4)
 
 
 def rendered(options: ProxyOptions, folder: Path, cache: Path | None = None) -> str:
@@ -52,6 +51,8 @@ def accepted(text: str, folder: Path) -> bool:
         replace(OPTIONS, host="::", management_host="::1"),
         replace(OPTIONS, trusted=("10.0.0.0/8", "fd00::/8"), rate=1, concurrent=1),
         replace(OPTIONS, gateway="127.0.0.1:8000"),
+        replace(OPTIONS, keyless=True, scrape_port=18082),
+        replace(OPTIONS, host="::1", keyless=True),
         replace(OPTIONS, gateway="unix:/run/gateway/gateway.sock"),
     ],
 )
