@@ -157,9 +157,9 @@ def serve(options: ServeOptions) -> None:
     logging.configure()
     host, port = options.host, options.port
     local = ports.parse_address(host).is_loopback
-    if options.front is False and not local:
-        raise ServeError(f"--no-front: without nginx the server listens on loopback only, not on {host}; omit --host.")
     published = options.front or not local or options.certificate is not None or options.plain_http
+    if options.front is False and (published or options.gateway):
+        raise ServeError("--no-front starts no nginx; set --host, TLS and --gateway for 'radserve front' instead.")
     if options.gateway and not published:
         raise ServeError("--gateway: needs keys; add --front, or omit --gateway.")
     port = (8443 if published else 8080) if port is None else port

@@ -27,12 +27,14 @@ def part(*headers: bytes) -> bytes:
     return b"\r\n".join([b"--b", *headers, b"", b"x", b"--b--"])
 
 
+FILE = b"Content-Disposition: form-data; name=a; filename=a"
 QUOTED = [
     (URLENCODED, b"a=" + PATIENT + b"%z"),
     (URLENCODED, b"a=" + PATIENT + b"%zz&b=1"),
     (MULTIPART, part(b"Content-Disposition: form-data; name=a; filename*=" + PATIENT + b"''%zz")),
     (MULTIPART, part(b"Content-Disposition: form-data; name=a; filename*=utf-8''" + PATIENT + b"%zz")),
     (MULTIPART, part(b"Content-Disposition: form-data; name=a", b"Content-Type: text/plain; charset=" + PATIENT)),
+    (MULTIPART, part(FILE, b"Content-Transfer-Encoding: " + PATIENT)),
     (f"{MULTIPART}; charset={PATIENT.decode()}", b"--b\r\n"),
 ]
 """Bodies that TorchServe's decoders quote in their errors: each kind of message that was found."""
@@ -44,6 +46,8 @@ FORMS = [
     (URLENCODED, b"a=\r" + PATIENT),
     (MULTIPART, part(b"Content-Disposition: " + PATIENT)),
     (MULTIPART, part(b"Content-Type: multipart/mixed", b"X: " + PATIENT)),
+    (MULTIPART, part(FILE, b"Content-Type: multipart/mixed; boundary=c") + b"--c\r\n" + PATIENT),
+    (MULTIPART, part(FILE, b"Content-Length: " + PATIENT)),
     ("multipart/form-data", PATIENT),
     ("Multipart/Mixed; boundary=b", PATIENT),
 ]
