@@ -18,7 +18,7 @@ from gateway.metrics import REQUESTS, SECONDS
 logger = logging.getLogger("gateway.access")
 
 _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,128}")
-_PROBES: Final = ("/live", "/ready", "/metrics")
+_PROBES: Final = ("/live", "/ready", "/auth", "/metrics")
 """Paths that are logged only if they fail."""
 _METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 _CLIENT_CLOSED: Final = 499

@@ -42,7 +42,8 @@ class Publication:
     management_port: int = setting(8444, "RADSERVE_MANAGEMENT_PORT", "Public port of the management API (role manage).")
     metrics_port_public: int = setting(9180, "RADSERVE_METRICS_PORT_PUBLIC", "Public port of the metrics (role read).")
     rate: int = setting(200, "RADSERVE_RATE", "Requests per second of each key.", min=1)
-    concurrent: int = setting(64, "RADSERVE_CONCURRENT", "Open requests of each key.", min=1)
+    concurrent: int = setting(64, "RADSERVE_CONCURRENT", "Open requests of each key; twice as many in all.", min=1)
+    memory: str = setting("", "RADSERVE_MEMORY", "Memory of the server, like 8g; by default the container's limit.")
     trusted_proxy: str = setting(
         "", "RADSERVE_TRUSTED_PROXY", "Comma-separated networks of load balancers whose X-Forwarded-For is trusted."
     )
@@ -150,6 +151,7 @@ def serve(options: ServeOptions) -> None:
     from radserve import logging
     from radserve.errors import ServeError
     from radserve.host import ports
+    from radserve.host.resources import parse_memory
     from radserve.server import supervisor
     from radserve.server.options import ServerOptions
     from radserve.store import open_store
@@ -169,6 +171,8 @@ def serve(options: ServeOptions) -> None:
         health_port=options.health_port,
         models=[name for name in options.models.split(",") if name],
         workers=options.workers,
+        memory=parse_memory(options.memory),
+        requests=2 * options.concurrent,
         startup_timeout=options.startup_timeout,
         drain_timeout=options.drain_timeout,
         drain_delay=options.drain_delay,
@@ -205,6 +209,7 @@ def front(options: FrontOptions) -> None:
     reloads the certificate. Exits with nginx's exit code.
     """
     from radserve import logging
+    from radserve.host.resources import parse_memory
     from radserve.host.run_directory import RunDirectory
     from radserve.proxy import standalone
 
@@ -216,5 +221,7 @@ def front(options: FrontOptions) -> None:
         options.config,
         options.response_timeout,
         options.drain_timeout,
+        memory=parse_memory(options.memory),
+        requests=2 * options.concurrent,
     )
     raise typer.Exit(asyncio.run(standalone.run(options.proxy(options.port), upstreams)))

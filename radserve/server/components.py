@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from radserve.auth.key_check import Keyring
+from radserve.host import resources
 from radserve.host.ports import LOOPBACK
 from radserve.host.resources import WorkerPlan
 from radserve.host.run_directory import RunDirectory
@@ -16,7 +17,7 @@ from radserve.server.health_api import health_app
 from radserve.server.metrics import MetricsEndpoint
 from radserve.server.options import ServerOptions
 from radserve.server.status import ServerStatus
-from radserve.torchserve import launch
+from radserve.torchserve import capacity, launch
 from radserve.torchserve.management import Management
 from radserve.torchserve.readiness import Readiness
 from radserve.torchserve.registry import ModelRegistry, ModelVersion
@@ -50,6 +51,7 @@ class Components:
         self.run_directory = run_directory
         self.keyring = keyring
         self.torchserve_configuration = options.configuration.read_text(encoding="utf-8")
+        self.capacity = capacity.plan(options.memory or resources.memory(), self._max_body(), requests=options.requests)
         self.status = ServerStatus()
         self.management = Management(run_directory)
         self.registry = ModelRegistry(_initial_versions(models, state, plan), self.management, run_directory.busy)
@@ -83,6 +85,9 @@ class Components:
         self.control = serving(control, listen_on_socket(run_directory.control))
         self.proxy = self._create_proxy()
 
+    def _max_body(self) -> int:
+        return launch.max_size(self.torchserve_configuration, "request")
+
     def _create_proxy(self) -> Nginx | None:
         options = self.options
         if options.proxy is None:
@@ -91,8 +96,9 @@ class Components:
         upstreams = Upstreams(
             options.health_port,
             self.run_directory,
-            max_body=launch.max_size(self.torchserve_configuration, "request"),
+            max_body=self._max_body(),
             response_timeout=configuration.response_timeout(archives),
+            capacity=self.capacity,
             drain_timeout=options.drain_timeout,
         )
         return Nginx(options.proxy, upstreams)

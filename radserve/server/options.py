@@ -19,6 +19,8 @@ class ServerOptions:
     health_port: int
     models: Sequence[str] = ()  # NAME or NAME/VERSION; without any, all models of the store
     workers: int | None = None  # per model; None to divide the available cores
+    memory: int | None = None  # bytes; None for the limit of the container
+    requests: int = 128  # open at a time, of all clients
     startup_timeout: float = 120.0
     drain_timeout: float = 60.0  # a stop no longer waits for requests afterwards
     drain_delay: float = 0.0  # a stopping server still answers, while /ready tells load balancers

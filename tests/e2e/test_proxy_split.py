@@ -25,6 +25,7 @@ from radserve.proxy.configuration import Upstreams
 from radserve.proxy.nginx import Nginx
 from radserve.proxy.options import ProxyOptions
 from radserve.proxy.traffic_split import Routing
+from radserve.torchserve.capacity import Capacity
 from tests import proxy as proxies
 from tests.authority import Authority
 from tests.control import await_true, controlled, heard
@@ -414,7 +415,7 @@ def test_invocations_of_sagemaker_are_split_too(tmp_path: Path) -> None:
     traffic_split.write(Routing({NAME: {NEW: 100}}, {NAME: 100}), runtime)
 
     async def ask() -> None:
-        nginx = Nginx(options, Upstreams(1, runtime, 100000, 60))
+        nginx = Nginx(options, Upstreams(1, runtime, 100000, 60, Capacity(1 << 30, 128, 8)))
         await nginx.start()
         try:
             async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as client:

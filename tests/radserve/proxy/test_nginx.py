@@ -18,10 +18,13 @@ from radserve.proxy import standalone
 from radserve.proxy.configuration import Upstreams
 from radserve.proxy.nginx import Nginx
 from radserve.proxy.options import ProxyOptions
+from radserve.torchserve.capacity import Capacity, plan
 from tests.authority import Authority
 from tests.conftest import ROOT
 from tests.radserve.fake_torchserve import write_archive
 from tests.server import free_ports
+
+CAPACITY = Capacity(heap=1 << 30, requests=20, large=4)
 
 
 @pytest.fixture
@@ -34,7 +37,7 @@ def run_directory(tmp_path: Path) -> RunDirectory:
 @pytest.fixture
 def upstreams(run_directory: RunDirectory) -> Upstreams:
     """Upstreams that do not exist: nginx answers 502."""
-    return Upstreams(1, run_directory, 1000, 60, drain_timeout=5.0)
+    return Upstreams(1, run_directory, 1000, 60, CAPACITY, drain_timeout=5.0)
 
 
 @pytest.fixture
@@ -114,7 +117,7 @@ def test_a_port_in_use_is_an_error(options: ProxyOptions, upstreams: Upstreams, 
     other.folder.mkdir(mode=0o700)
 
     async def steps(_: Nginx) -> None:
-        second = Nginx(options, Upstreams(1, other, 1, 1))
+        second = Nginx(options, Upstreams(1, other, 1, 1, CAPACITY))
         with pytest.raises(ServeError, match=r"nginx rejects its configuration|exited with code 1 at start"):
             await second.start()
         await second.stop()
@@ -192,8 +195,14 @@ def test_the_upstreams_of_a_standalone_proxy_match_the_server(run_directory: Run
     store = tmp_path / "store"
     write_archive(store)
     config = ROOT / "config.properties"
-    upstreams = standalone.upstreams(8090, run_directory, store, config, None, 30.0)
-    assert upstreams == Upstreams(8090, run_directory, 44805461, 60, 30.0)
-    assert standalone.upstreams(8090, run_directory, store, config, 7, 30.0).response_timeout == 7
+
+    def described(config: Path, response_timeout: int | None) -> Upstreams:
+        return standalone.upstreams(
+            8090, run_directory, store, config, response_timeout, 30.0, memory=8 << 30, requests=128
+        )
+
+    capacity = plan(8 << 30, 44805461, 128)
+    assert described(config, None) == Upstreams(8090, run_directory, 44805461, 60, capacity, 30.0)
+    assert described(config, 7).response_timeout == 7
     with pytest.raises(ServeError, match=r"--config .*: No such file"):
-        standalone.upstreams(8090, run_directory, store, tmp_path / "missing", None, 30.0)
+        described(tmp_path / "missing", None)

@@ -24,7 +24,7 @@ def properties(text: str) -> dict[str, str]:
 
 def configured(tmp_path: Path) -> dict[str, str]:
     runtime = RunDirectory(tmp_path)
-    text = launch.configuration(BASE, runtime, tmp_path, [entry("a", "1.0.0")], WorkerPlan(2, 1))
+    text = launch.configuration(BASE, runtime, tmp_path, [entry("a", "1.0.0")], WorkerPlan(2, 1), 77)
     return properties(text)
 
 
@@ -45,6 +45,12 @@ def test_no_url_can_be_loaded_and_the_workflow_store_is_empty(tmp_path: Path) ->
     assert settings["management_address"].startswith("unix:")
     RunDirectory(tmp_path).prepare()
     assert list(Path(settings["workflow_store"]).iterdir()) == []
+
+
+def test_the_queue_and_javas_memory_are_derived(tmp_path: Path) -> None:
+    assert configured(tmp_path)["job_queue_size"] == "77"
+    command = launch.command(RunDirectory(tmp_path), 256 << 20)
+    assert {"-Xmx268435456", "-XX:MaxDirectMemorySize=268435456"} <= set(command)
 
 
 def test_every_setting_of_the_base_configuration_has_a_comment() -> None:
