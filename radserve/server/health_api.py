@@ -5,6 +5,7 @@ from typing import Any
 
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
+from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
@@ -12,6 +13,7 @@ from starlette.routing import Route
 from radserve.auth import endpoint as auth
 from radserve.auth.key_check import Keyring
 from radserve.build import catalog
+from radserve.server.asgi import LocalOnly
 from radserve.server.metrics import MetricsEndpoint
 from radserve.server.status import ServerStatus
 from radserve.torchserve.registry import ModelVersion
@@ -68,7 +70,8 @@ def health_app(
             Route("/catalog", list_versions),
             Route("/catalog/{name}/{version}/card", card),
             Route("/catalog/{name}/{version}/sample", sample),
-        ]
+        ],
+        middleware=[Middleware(LocalOnly)],
     )
 
 
