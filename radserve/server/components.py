@@ -73,7 +73,7 @@ class Components:
         window = TrafficWindow()
         self.rollouts = RolloutManager(self.versions, window, options.address.url)
         views = Views(self.versions, self.rollouts, options.address.metrics_url)
-        metrics = MetricsEndpoint(self.status, self.registry, views.share, run_directory.certificate)
+        metrics = MetricsEndpoint(self.status, self.registry, views.share, window, run_directory.certificate)
         health = health_app(self.status, views, options.store, metrics, keyring)
         torchserve_api = TorchServeApi(self.versions, self.management, options.store)
         control = application(*ControlApi(self.versions, self.rollouts, views).routes(), *torchserve_api.routes())

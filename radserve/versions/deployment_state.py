@@ -175,7 +175,7 @@ def initial_deployment(model_versions: Iterable[ModelVersion]) -> Deployment:
 
 
 def routing(deployment: Deployment, rollouts: Mapping[str, RolloutRecord], closed: Collection[Pair]) -> Routing:
-    """Return the proxy's tables for a state; a model whose requests all go to TorchServe's default needs none."""
+    """Return the proxy's tables for a state."""
     shares: dict[str, Mapping[str, float]] = {}
     for name, model in deployment.models.items():
         # The newest version first: it keeps its clients when its share grows.
@@ -183,7 +183,7 @@ def routing(deployment: Deployment, rollouts: Mapping[str, RolloutRecord], close
         split = {
             version: model.versions[version].share for version in newest_first if model.versions[version].share > 0
         }
-        if len(split) > 1:
+        if split:
             shares[name] = split
     shadow: dict[str, float] = {}
     for name, rollout in rollouts.items():

@@ -133,8 +133,8 @@ def rollout(step: int | None, **settings: object) -> RolloutRecord:
 ONE = declared(m={"1.0.0": 100})
 
 
-def test_a_model_whose_requests_go_to_one_version_has_no_table() -> None:
-    assert routing(declared(m={"1.0.0": 100, "0.9.0": 0}), {}, ()) == Routing()
+def test_a_model_whose_requests_go_to_one_version_has_a_table_so_that_the_log_has_the_version() -> None:
+    assert routing(declared(m={"1.0.0": 100, "0.9.0": 0}), {}, ()) == Routing({"m": {"1.0.0": 100}})
 
 
 def test_a_declared_split_begins_with_the_newest_version_so_that_it_keeps_its_clients_when_it_grows() -> None:
@@ -143,7 +143,7 @@ def test_a_declared_split_begins_with_the_newest_version_so_that_it_keeps_its_cl
 
 
 def test_a_rollout_without_a_step_receives_no_requests() -> None:
-    assert routing(ONE, {"m": rollout(None)}, ()) == Routing()
+    assert routing(ONE, {"m": rollout(None)}, ()) == Routing({"m": {"1.0.0": 100}})
 
 
 def test_a_rollout_receives_the_share_of_its_step() -> None:
