@@ -104,7 +104,7 @@ class TorchServeHandler(ABC):
 
     def initialize(self, context: Any) -> None:
         """Load the archive and verify its sample's prediction; on an error TorchServe reports the worker as failed."""
-        log_to_torchserve()
+        log_to_torchserve(getattr(context, "manifest", None) or {})
         folder = Path(context.system_properties["model_dir"])
         self.load(folder, _device(context), int(context.system_properties.get("batch_size") or 1))
         settings = getattr(context, "model_yaml_config", None) or {}

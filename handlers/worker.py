@@ -9,11 +9,11 @@ import json
 import logging
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import IO, Final
+from typing import IO, Any, Final
 
 INDEX: Final = "RADSERVE_INDEX"
 """Environment variable: path of the model store's index, which lists the sha256 of this archive."""
@@ -29,11 +29,16 @@ CLOSING: Final = "RADSERVE_CLOSING"
 class _JsonLines(logging.Formatter):
     """Formats each record as one line, in the format of the supervisor's log (`radserve.logging`)."""
 
+    def __init__(self, model: str) -> None:
+        super().__init__()
+        self._model = model
+
     def format(self, record: logging.LogRecord) -> str:
         line = {
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname,
             "logger": record.name,
+            "model": self._model,
             "message": record.getMessage(),
         }
         if getattr(record, "request_id", ""):
@@ -43,7 +48,7 @@ class _JsonLines(logging.Formatter):
         return json.dumps(line)  # ASCII: TorchServe splits lines at other separators of Unicode too
 
 
-def log_to_torchserve() -> None:
+def log_to_torchserve(manifest: Mapping[str, Any]) -> None:
     """Write warnings to standard error, and nothing but metrics to standard output.
 
     TorchServe reads both: it takes metrics from standard output, logs each line of standard error and drops other
@@ -55,7 +60,8 @@ def log_to_torchserve() -> None:
             output.addFilter(lambda record: str(record.msg).startswith("[METRICS]"))
             errors = logging.StreamHandler(sys.stderr)
             errors.setLevel(logging.WARNING)
-            errors.setFormatter(_JsonLines())
+            model = manifest.get("model", {})
+            errors.setFormatter(_JsonLines(f"{model.get('modelName', '')} {model.get('modelVersion', '')}"))
             root.addHandler(errors)
             return
 

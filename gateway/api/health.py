@@ -17,11 +17,12 @@ router = APIRouter(tags=["health"])
 
 
 class Readiness(BaseModel):
-    """Whether requests are processed, and if not, the reason; the log has details about the history."""
+    """Whether requests are processed, and if not, the reason; the log has details about history and problems."""
 
     state: str
     detail: str
     history: recorder.State = "off"
+    problems: list[str] = []
 
 
 class Liveness(Readiness):
@@ -45,6 +46,7 @@ async def ready(request: Request) -> Response:
         state="ready" if problem is None else "waiting",
         detail=problem or "Ready for requests.",
         history=await parts.recorder.state(),
+        problems=parts.recorder.tasks.problems,
     )
     return JSONResponse(readiness.model_dump(), 200 if problem is None else 503)
 

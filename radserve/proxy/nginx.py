@@ -15,6 +15,7 @@ import psutil
 from prometheus_client import Counter
 
 from radserve.errors import ServeError
+from radserve.host.background import observed
 from radserve.host.process import die_with_parent
 from radserve.proxy import certificate, configuration, key_cache, nginx_log
 from radserve.proxy.configuration import Upstreams
@@ -128,7 +129,7 @@ class Nginx:
             RESTARTS.inc()
             try:
                 await self.start()
-            except ServeError as error:
+            except (ServeError, OSError) as error:
                 logger.error("nginx not restarted: %s", error)  # noqa: TRY400 - the message is complete
             if self._stopping.is_set():  # meanwhile
                 self._signal(signal.SIGQUIT)
@@ -138,7 +139,7 @@ class Nginx:
         loop = asyncio.get_running_loop()
 
         def reload() -> None:
-            task = loop.create_task(self.reload())
+            task = observed(loop.create_task(self.reload()), "reload of the certificate")
             self._reloads.add(task)
             task.add_done_callback(self._reloads.discard)
 

@@ -12,6 +12,7 @@ from starlette.applications import Starlette
 
 from radserve.errors import ServeError
 from radserve.host import http_server
+from radserve.host.background import observed
 
 
 @contextmanager
@@ -45,7 +46,7 @@ async def serving(app: Starlette, listening: AbstractContextManager[socket.socke
     config = uvicorn.Config(app, lifespan="off", timeout_graceful_shutdown=2, **http_server.OPTIONS)
     with listening as listener:
         server = _Server(config)
-        task = asyncio.create_task(server.serve([listener]))
+        task = observed(asyncio.create_task(server.serve([listener])), "HTTP server of the supervisor")
         try:
             yield
         finally:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from radserve.auth.key_check import Keyring
+from radserve.host.background import BackgroundTasks
 from radserve.host.resources import WorkerPlan
 from radserve.host.run_directory import RunDirectory
 from radserve.proxy import configuration
@@ -50,6 +51,7 @@ class Components:
         self.keyring = keyring
         self.torchserve_configuration = options.configuration.read_text(encoding="utf-8")
         self.status = ServerStatus()
+        self.tasks = BackgroundTasks()
         self.management = Management(run_directory)
         self.registry = ModelRegistry(_initial_versions(models, state, plan), self.management, run_directory.busy)
         self.readiness = Readiness(self.registry, options.address, lambda: self.versions.versions_with_traffic)
@@ -74,7 +76,7 @@ class Components:
         self.rollouts = RolloutManager(self.versions, window, options.address.url)
         views = Views(self.versions, self.rollouts, options.address.metrics_url)
         metrics = MetricsEndpoint(self.status, self.registry, views.share, window, run_directory.certificate)
-        health = health_app(self.status, views, options.store, metrics, keyring)
+        health = health_app(self.status, self.tasks, views, options.store, metrics, keyring)
         torchserve_api = TorchServeApi(self.versions, self.management, options.store)
         control = application(*ControlApi(self.versions, self.rollouts, views).routes(), *torchserve_api.routes())
         self.traffic = AccessEvents(run_directory.traffic, window.add)

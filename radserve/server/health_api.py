@@ -12,6 +12,7 @@ from starlette.routing import Route
 from radserve.auth import endpoint as auth
 from radserve.auth.key_check import Keyring
 from radserve.build import catalog
+from radserve.host.background import BackgroundTasks
 from radserve.server.metrics import MetricsEndpoint
 from radserve.server.status import ServerStatus
 from radserve.torchserve.registry import ModelVersion
@@ -19,18 +20,25 @@ from radserve.versions.views import Views
 
 
 def health_app(
-    status: ServerStatus, views: Views, store: Path, metrics: MetricsEndpoint, keyring: Keyring | None
+    status: ServerStatus,
+    tasks: BackgroundTasks,
+    views: Views,
+    store: Path,
+    metrics: MetricsEndpoint,
+    keyring: Keyring | None,
 ) -> Starlette:
     """Return the application.
 
     /live responds with 200 while the supervisor runs, /ready with 200 while every model answers, else 503; the body
-    holds `state` and `detail`. /catalog lists the versions that are open to requests; /catalog/NAME/VERSION/card and
-    /sample are the model card and the sample image of one of them, from its archive in the model store.
+    holds `state` and `detail`, and `problems` that do not concern predictions. /catalog lists the versions that are
+    open to requests; /catalog/NAME/VERSION/card and /sample are the model card and the sample image of one of them,
+    from its archive in the model store.
     """
     registry = views.version_manager.registry
 
     def report(code: int) -> JSONResponse:
-        return JSONResponse({"state": status.state.value, "detail": status.detail}, code)
+        document = {"state": status.state.value, "detail": status.detail}
+        return JSONResponse(document | ({"problems": tasks.problems} if tasks.problems else {}), code)
 
     async def live(_: Request) -> Response:
         return report(200)

@@ -13,6 +13,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from radserve.auth.endpoint import AUTH
+from radserve.host.background import FAILURES
 from radserve.proxy.access_events import TrafficWindow
 from radserve.proxy.nginx import RESTARTS
 from radserve.server.status import ServerStatus, State
@@ -40,7 +41,7 @@ class MetricsEndpoint(Collector):
         self._certificate = certificate
         self._started = time.time()
         self._registry = CollectorRegistry()
-        for collector in (self, AUTH, RESTARTS, ROLLOUTS):
+        for collector in (self, AUTH, FAILURES, RESTARTS, ROLLOUTS):
             self._registry.register(collector)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -21,8 +21,8 @@ def test_warnings_are_json_lines_on_standard_error_and_metrics_remain_on_standar
     level = root.level
     root.setLevel(logging.INFO)
     try:
-        worker.log_to_torchserve()
-        worker.log_to_torchserve()  # changes nothing
+        worker.log_to_torchserve({"model": {"modelName": "chest", "modelVersion": "1.0.0"}})
+        worker.log_to_torchserve({})  # changes nothing
         logging.info("Backend received inference at: 1")  # noqa: LOG015 - as TorchServe does
         logging.info("[METRICS]PredictionTime.ms:1")  # noqa: LOG015
         logging.warning("trouble\u2028here")  # noqa: LOG015
@@ -33,7 +33,7 @@ def test_warnings_are_json_lines_on_standard_error_and_metrics_remain_on_standar
     output = capsys.readouterr()
     assert output.out.splitlines() == ["[METRICS]PredictionTime.ms:1"]
     warning, error = map(json.loads, output.err.splitlines())
-    assert (warning["level"], warning["message"]) == ("WARNING", "trouble\u2028here")
+    assert (warning["level"], warning["model"], warning["message"]) == ("WARNING", "chest 1.0.0", "trouble\u2028here")
     assert (error["message"], error["request_id"], error["error"]) == ("a\nb", "r-1", "ValueError: c\nd")
     assert "request_id" not in warning
 

@@ -62,9 +62,9 @@ def test_states_readiness_and_workers_are_exposed() -> None:
     assert values(metrics["radserve_workers_ready"]) == {"model 1.2.0": 1}
     assert values(metrics["radserve_archive_info"]) == {f"model 1.2.0 {SHA}": 1}
     assert values(metrics["radserve_proxy_requests"]) == {
-        "model 1.2.0 2xx": 1,
-        "model 1.2.0 4xx": 2,
-        "model 1.2.0 5xx": 1,
+        "2xx model 1.2.0": 1,
+        "4xx model 1.2.0": 2,
+        "5xx model 1.2.0": 1,
     }
     assert values(metrics["radserve_share_ratio"]) == {"model 1.2.0": 0.05}
     assert abs(values(metrics["radserve_start_time_seconds"])[""] - time.time()) < 60
