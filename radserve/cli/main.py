@@ -47,7 +47,7 @@ COMMANDS: Final = {
     "rollout": Command("radserve.cli.rollout:rollout"),
     "apply": Command("radserve.cli.apply:apply"),
     "diff": Command("radserve.cli.apply:diff"),
-    "audit": Command("radserve.cli.models:audit"),
+    "audit": Command("radserve.cli.audit:app"),
     "deploy": Command("radserve.cli.deploy:app", "deploy"),
     "data": Command("training.cli:data_app", "train"),
     "train": Command("training.cli:train", "train"),

@@ -108,6 +108,9 @@ class ServeOptions(Publication):
     drain_delay: float = setting(
         0.0, "RADSERVE_DRAIN_DELAY", "Seconds for which a stopping server still answers while /ready returns 503."
     )
+    user: str | None = setting(
+        None, "RADSERVE_USER", "Service user that a server started by root becomes, with all its processes."
+    )
     state: Path | None = setting(
         None,
         "RADSERVE_STATE",
@@ -122,6 +125,11 @@ class ServeOptions(Publication):
     )
     settle: float = setting(
         30.0, "RADSERVE_SETTLE", "Seconds that a version remains after nginx stopped using it, for bodies in transit."
+    )
+    silence: float = setting(
+        30.0,
+        "RADSERVE_SILENCE",
+        "Seconds that TorchServe's management API may be silent before a change fails or a rollout is rolled back.",
     )
 
 
@@ -142,13 +150,14 @@ def serve(options: ServeOptions) -> None:
     """
     from radserve import logging
     from radserve.errors import ServeError
-    from radserve.host import ports
+    from radserve.host import ports, service_user
     from radserve.server import supervisor
     from radserve.server.options import ServerOptions
     from radserve.store import open_store
     from radserve.torchserve.launch import Address
 
     logging.configure()
+    service_user.become(options.user or None)
     host, port = options.host, options.port
     local = ports.parse_address(host).is_loopback
     if options.front is False and not local:
@@ -173,6 +182,7 @@ def serve(options: ServeOptions) -> None:
         state=options.state,
         source=open_store(options.store, public_keys=options.store_public_key) if options.store else None,
         settle=options.settle,
+        silence=options.silence,
     )
     raise typer.Exit(asyncio.run(supervisor.serve(server, typer.echo)))
 

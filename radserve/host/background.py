@@ -13,7 +13,7 @@ FAILURES: Final = Counter("radserve_task_failures", "Failures of background task
 _PAUSE: Final = 5.0
 """Seconds until a task that failed starts again."""
 _RECOVERY: Final = 60.0
-"""Seconds after which a task that started again is no longer reported."""
+"""Seconds that a task must run again until its failure is removed from the report."""
 
 
 class BackgroundTasks:
@@ -59,7 +59,7 @@ class BackgroundTasks:
 
 
 def observed(task: asyncio.Task[Any], name: str) -> asyncio.Task[Any]:
-    """Log and count the failure of a task that runs once, and that nobody awaits before the end."""
+    """Log and count the failure of a task that runs once and is awaited at the end only."""
 
     def on_done(task: asyncio.Task[Any]) -> None:
         if not task.cancelled() and (error := task.exception()) is not None:

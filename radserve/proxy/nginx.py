@@ -16,7 +16,7 @@ from prometheus_client import Counter
 
 from radserve.errors import ServeError
 from radserve.host.background import observed
-from radserve.host.process import die_with_parent
+from radserve.host.process import die_with_parent, inherited_environment
 from radserve.proxy import certificate, configuration, key_cache, nginx_log
 from radserve.proxy.configuration import Upstreams
 from radserve.proxy.options import ProxyOptions
@@ -90,6 +90,7 @@ class Nginx:
         read, write = os.pipe()
         self._process = process = await asyncio.create_subprocess_exec(
             *self._command(),
+            env=inherited_environment(),
             stdin=asyncio.subprocess.DEVNULL,
             stderr=write,
             # In its own session, Ctrl-C does not reach it, and its workers form one process group.

@@ -53,9 +53,10 @@ class Components:
         self.status = ServerStatus()
         self.tasks = BackgroundTasks()
         self.management = Management(run_directory)
-        self.registry = ModelRegistry(_initial_versions(models, state, plan), self.management, run_directory.busy)
+        versions = _initial_versions(models, state, plan)
+        self.registry = ModelRegistry(versions, self.management, run_directory.busy, options.silence)
         self.readiness = Readiness(self.registry, options.address, lambda: self.versions.versions_with_traffic)
-        deployment = DeploymentStateManager(self.registry, state, run_directory)
+        deployment = DeploymentStateManager(self.registry, state, run_directory, options.store)
         self.versions = VersionManager(
             self.registry,
             deployment,

@@ -37,8 +37,9 @@ def health_app(
     registry = views.version_manager.registry
 
     def report(code: int) -> JSONResponse:
+        problems = [*tasks.problems, *views.version_manager.deployment_state.problems]
         document = {"state": status.state.value, "detail": status.detail}
-        return JSONResponse(document | ({"problems": tasks.problems} if tasks.problems else {}), code)
+        return JSONResponse(document | ({"problems": problems} if problems else {}), code)
 
     async def live(_: Request) -> Response:
         return report(200)

@@ -13,11 +13,13 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from radserve.auth.endpoint import AUTH
-from radserve.host.background import FAILURES
+from radserve.host import background
 from radserve.proxy.access_events import TrafficWindow
 from radserve.proxy.nginx import RESTARTS
 from radserve.server.status import ServerStatus, State
 from radserve.torchserve.registry import ModelVersion
+from radserve.versions.audit_log import ENTRIES, HEAD, INTACT
+from radserve.versions.deployment_state import FAILURES, PENDING
 from radserve.versions.rollout import ROLLOUTS
 
 _MODEL: Final = ("model_name", "model_version")
@@ -41,7 +43,8 @@ class MetricsEndpoint(Collector):
         self._certificate = certificate
         self._started = time.time()
         self._registry = CollectorRegistry()
-        for collector in (self, AUTH, FAILURES, RESTARTS, ROLLOUTS):
+        versions_metrics = (ROLLOUTS, FAILURES, PENDING, ENTRIES, INTACT, HEAD)
+        for collector in (self, AUTH, background.FAILURES, RESTARTS, *versions_metrics):
             self._registry.register(collector)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -30,7 +30,8 @@ async def serve(options: ServerOptions, announce: Callable[[str], None]) -> Exit
     options.require_safe()
     keyring = Keyring.open(options.keys) if options.keys else None
     state = StateFolder(options.state_folder)
-    models = select(options.store, _declared(state, options.models))
+    quarantined = [item.sha256 for item in state.state.quarantine]
+    models = select(options.store, _declared(state, options.models), quarantined)
     for model in models:
         if model.recipe.warning is not None:
             logger.warning("%s %s: %s", model.entry.name, model.entry.version, model.recipe.warning)

@@ -6,10 +6,10 @@ from datetime import UTC, datetime
 
 import httpx
 
-from radserve.schema.control import ModelStatus, ServerStatus, VersionStatus, WorkerCount
+from radserve.schema.control import ModelStatus, QuarantinedVersion, ServerStatus, VersionStatus, WorkerCount
 from radserve.schema.rollout import Latency
 from radserve.torchserve.registry import ModelVersion, Pair
-from radserve.versions import torchserve_metrics
+from radserve.versions import quarantine, torchserve_metrics
 from radserve.versions.rollout_manager import RolloutManager
 from radserve.versions.server_state import main_version
 from radserve.versions.torchserve_metrics import VersionMetrics
@@ -51,6 +51,12 @@ class Views:
             versions=tuple(self._version(model_version, metrics) for model_version in versions),
             previous=self.version_manager.deployment_state.state.previous.get(name),
             rollout=rollout.status() if rollout else None,
+            quarantined=tuple(
+                QuarantinedVersion(version=version, sha256=sha256, reason=reason)
+                for version, (sha256, reason) in quarantine.of(
+                    self.version_manager.deployment_state.state, self.version_manager.registration.store, name
+                ).items()
+            ),
         )
 
     def _version(self, model_version: ModelVersion, metrics: _Metrics) -> VersionStatus:

@@ -32,12 +32,13 @@ def test_a_request_is_one_json_line_without_its_query(server: Server) -> None:
     before = len(server.log.read_text().splitlines())
     url = f"{server.url}/predictions/{NAME}"
     httpx.post(url, content=FILM, params={"patient": "Jane Doe"})
-    httpx.post(url, content=b"Jane Doe, no image")
+    httpx.post(f"{url}?request_id=r-1.a", content=b"Jane Doe, no image")  # as nginx does
     time.sleep(0.3)
     new = server.log.read_text().splitlines()[before:]
     assert len(new) == 2
     records = server.log_lines()[-2:]
     assert [record["logger"] for record in records] == ["access", "access"]
+    assert [record["request_id"] for record in records] == ["", "r-1.a"]
     assert [
         f'"POST /predictions/{NAME} HTTP/1.1" {status}' in record["message"]
         for status, record in zip((200, 415), records, strict=True)

@@ -16,7 +16,7 @@ def _short_times(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def failures(task: str) -> float:
-    return FAILURES.labels(task=task)._value.get()
+    return float(FAILURES.labels(task=task)._value.get())
 
 
 def test_a_task_that_fails_is_logged_counted_reported_and_started_again(caplog: pytest.LogCaptureFixture) -> None:

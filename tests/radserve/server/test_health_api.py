@@ -53,6 +53,14 @@ def test_failures_of_background_tasks_are_listed(server: TestServer) -> None:
     }
 
 
+def test_problems_of_the_deployment_state_do_not_affect_readiness(server: TestServer) -> None:
+    server.components.status.update(State.READY, "because")
+    server.components.versions.deployment_state.problem = "not stored"
+    response = get(server, "/ready")
+    assert response.status_code == 200
+    assert response.json() == {"state": "ready", "detail": "because", "problems": ["not stored"]}
+
+
 def test_live_is_200_in_every_state(server: TestServer) -> None:
     response = get(server, "/live")
     assert (response.status_code, response.json()["state"]) == (200, "starting")
