@@ -18,11 +18,12 @@ router = APIRouter(tags=["health"])
 
 
 class Readiness(BaseModel):
-    """Whether requests are processed, and if not, the reason; the log has details about the history."""
+    """Whether requests are processed, and if not, the reason; the log has details about history and problems."""
 
     state: Literal["ready", "waiting"]
     detail: str
     history: recorder.State
+    problems: list[str] = []
 
 
 class Liveness(BaseModel):
@@ -48,6 +49,7 @@ async def ready(request: Request) -> Response:
         state="ready" if problem is None else "waiting",
         detail=problem or "Ready for requests.",
         history=await parts.recorder.state(),
+        problems=parts.recorder.tasks.problems,
     )
     return JSONResponse(readiness.model_dump(), 200 if problem is None else 503)
 

@@ -116,6 +116,9 @@ class ServeOptions(Publication):
     drain_delay: float = setting(
         0.0, "RADSERVE_DRAIN_DELAY", "Seconds for which a stopping server still answers while /ready returns 503."
     )
+    user: str | None = setting(
+        None, "RADSERVE_USER", "Service user that a server started by root becomes, with all its processes."
+    )
     state: Path | None = setting(
         None,
         "RADSERVE_STATE",
@@ -155,13 +158,14 @@ def serve(options: ServeOptions) -> None:
     """
     from radserve import logging
     from radserve.errors import ServeError
-    from radserve.host import ports
+    from radserve.host import ports, service_user
     from radserve.host.resources import parse_memory
     from radserve.server import supervisor
     from radserve.server.options import ServerOptions
     from radserve.store import open_store
 
     logging.configure()
+    service_user.become(options.user or None)
     host, port = options.host, options.port
     local = ports.parse_address(host).is_loopback
     published = options.front or not local or options.certificate is not None or options.plain_http

@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 
 from radserve.auth.key_check import Keyring
 from radserve.host import resources, unix_socket
+from radserve.host.background import BackgroundTasks
 from radserve.host.ports import LOOPBACK
 from radserve.host.resources import WorkerPlan
 from radserve.host.run_directory import RunDirectory
@@ -53,6 +54,7 @@ class Components:
         self.torchserve_configuration = options.configuration.read_text(encoding="utf-8")
         self.capacity = capacity.plan(options.memory or resources.memory(), self._max_body(), requests=options.requests)
         self.status = ServerStatus()
+        self.tasks = BackgroundTasks()
         self.management = Management(run_directory)
         versions = _initial_versions(models, state, plan)
         self.registry = ModelRegistry(versions, self.management, run_directory.busy, options.silence)
@@ -77,8 +79,8 @@ class Components:
         window = TrafficWindow()
         self.rollouts = RolloutManager(self.versions, window, run_directory.inference)
         views = Views(self.versions, self.rollouts, run_directory.metrics)
-        metrics = MetricsEndpoint(self.status, self.registry, views.share, run_directory.certificate)
-        health = health_app(self.status, views, options.store, metrics, keyring)
+        metrics = MetricsEndpoint(self.status, self.registry, views.share, window, run_directory.certificate)
+        health = health_app(self.status, self.tasks, views, options.store, metrics, keyring)
         torchserve_api = TorchServeApi(self.versions, self.management, options.store)
         control = application(*ControlApi(self.versions, self.rollouts, views).routes(), *torchserve_api.routes())
         self.traffic = AccessEvents(run_directory.traffic, window.add)

@@ -13,6 +13,7 @@ from starlette.routing import Route
 from radserve.auth import endpoint as auth
 from radserve.auth.key_check import Keyring
 from radserve.build import catalog
+from radserve.host.background import BackgroundTasks
 from radserve.server.asgi import LocalOnly
 from radserve.server.metrics import MetricsEndpoint
 from radserve.server.status import ServerStatus
@@ -21,7 +22,12 @@ from radserve.versions.views import Views
 
 
 def health_app(
-    status: ServerStatus, views: Views, store: Path, metrics: MetricsEndpoint, keyring: Keyring | None
+    status: ServerStatus,
+    tasks: BackgroundTasks,
+    views: Views,
+    store: Path,
+    metrics: MetricsEndpoint,
+    keyring: Keyring | None,
 ) -> Starlette:
     """Return the application.
 
@@ -33,7 +39,7 @@ def health_app(
     registry = views.version_manager.registry
 
     def report(code: int) -> JSONResponse:
-        problems = views.version_manager.deployment_state.problems
+        problems = [*tasks.problems, *views.version_manager.deployment_state.problems]
         document = {"state": status.state.value, "detail": status.detail}
         return JSONResponse(document | ({"problems": problems} if problems else {}), code)
 

@@ -68,8 +68,9 @@ async def _run(server: Components, announce: Callable[[str], None]) -> Exit:
         await stack.enter_async_context(server.health)
         await stack.enter_async_context(server.traffic)
         await stack.enter_async_context(server.control)
+        stack.push_async_callback(server.tasks.stop)
         if server.keyring is not None:
-            stack.callback(asyncio.create_task(server.keyring.watch()).cancel)
+            server.tasks.start("key reload", server.keyring.watch)
         stack.push_async_callback(server.management.close)
         stack.push_async_callback(server.readiness.close)
         if server.proxy is not None:
@@ -98,7 +99,7 @@ async def _supervise(
         return Exit.NOT_READY
     if ready.done():
         announce(_banner(server))
-        watch = asyncio.create_task(monitor(server.status, server.readiness))
+        watch = server.tasks.start("monitor", lambda: monitor(server.status, server.readiness))
         await asyncio.wait(events, return_when=asyncio.FIRST_COMPLETED)
         watch.cancel()
     ready.cancel()

@@ -64,6 +64,7 @@ class Views:
     def _version(self, model_version: ModelVersion, metrics: _Metrics) -> VersionStatus:
         entry = model_version.entry
         counts = metrics.get(model_version.pair, VersionMetrics())
+        at_proxy = self.rollouts.traffic.total(*model_version.pair)
         p50, p95 = counts.quantile(0.5), counts.quantile(0.95)
         model = self.version_manager.deployment_state.deployment.models.get(entry.name)
         return VersionStatus(
@@ -76,9 +77,10 @@ class Views:
             workers=WorkerCount(wanted=model_version.workers, ready=model_version.ready),
             registered=model_version.registered,
             age_seconds=(datetime.now(UTC) - model_version.registered).total_seconds(),
-            requests=round(counts.requests),
-            errors=round(counts.errors),
-            refusals=round(counts.refusals),
+            # Workers do not see requests that TorchServe answers; the proxy may lose an event when it is busy.
+            requests=max(round(counts.requests), at_proxy.requests),
+            errors=max(round(counts.errors), at_proxy.errors),
+            refusals=max(round(counts.refusals), at_proxy.refusals),
             latency=None if p50 is None else Latency(p50=p50, p95=p95),
         )
 
