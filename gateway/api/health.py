@@ -19,22 +19,24 @@ router = APIRouter(tags=["health"])
 class Readiness(BaseModel):
     """Whether requests are processed, and if not, the reason; the log has details about history and problems."""
 
-    state: str
+    state: Literal["ready", "waiting"]
     detail: str
-    history: recorder.State = "off"
-    problems: list[str] = []
+    history: recorder.State
+    problems: list[str]
 
 
-class Liveness(Readiness):
+class Liveness(BaseModel):
     """State of the process; clients recognize a gateway by `service`."""
 
+    state: Literal["live"] = "live"
+    detail: str = "The gateway is running."
     service: Literal["radserve-gateway"] = "radserve-gateway"
 
 
 @router.get("/live")
 async def live() -> Liveness:
     """Return 200 while the gateway runs."""
-    return Liveness(state="live", detail="The gateway is running.")
+    return Liveness()
 
 
 @router.get("/ready", response_model=Readiness, responses={503: {"model": Readiness}})

@@ -5,7 +5,6 @@ import contextlib
 import socket
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AbstractContextManager, asynccontextmanager, contextmanager
-from pathlib import Path
 
 import uvicorn
 from starlette.applications import Starlette
@@ -24,20 +23,6 @@ def listen_on_port(host: str, port: int, option: str) -> Iterator[socket.socket]
         raise ServeError(f"Cannot listen on {host}:{port} ({option}).") from error
     with listener:
         yield listener
-
-
-@contextmanager
-def listen_on_socket(path: Path) -> Iterator[socket.socket]:
-    """Listen on a unix socket, accessible to its owner only."""
-    path.unlink(missing_ok=True)
-    with socket.socket(socket.AF_UNIX) as listener:
-        listener.bind(str(path))
-        path.chmod(0o600)
-        listener.listen()
-        try:
-            yield listener
-        finally:
-            path.unlink(missing_ok=True)
 
 
 @asynccontextmanager

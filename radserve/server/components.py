@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from radserve.auth.key_check import Keyring
+from radserve.host import unix_socket
 from radserve.host.background import BackgroundTasks
 from radserve.host.resources import WorkerPlan
 from radserve.host.run_directory import RunDirectory
@@ -11,7 +12,7 @@ from radserve.proxy import configuration
 from radserve.proxy.access_events import AccessEvents, TrafficWindow
 from radserve.proxy.configuration import Upstreams
 from radserve.proxy.nginx import Nginx
-from radserve.server.asgi import listen_on_port, listen_on_socket, serving
+from radserve.server.asgi import listen_on_port, serving
 from radserve.server.health_api import health_app
 from radserve.server.metrics import MetricsEndpoint
 from radserve.server.options import ServerOptions
@@ -82,7 +83,7 @@ class Components:
         control = application(*ControlApi(self.versions, self.rollouts, views).routes(), *torchserve_api.routes())
         self.traffic = AccessEvents(run_directory.traffic, window.add)
         self.health = serving(health, listen_on_port(options.address.host, options.health_port, "--health-port"))
-        self.control = serving(control, listen_on_socket(run_directory.control))
+        self.control = serving(control, unix_socket.listen(run_directory.control))
         self.proxy = self._create_proxy()
 
     def _create_proxy(self) -> Nginx | None:
