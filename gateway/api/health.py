@@ -1,4 +1,4 @@
-"""/live, /ready and /metrics."""
+"""/live, /ready, /auth and /metrics."""
 
 from typing import Literal
 
@@ -8,6 +8,7 @@ from pydantic import BaseModel
 from starlette.responses import JSONResponse, Response
 
 from gateway import problems, services
+from gateway.errors import NotAuthenticatedError, TooManyRequestsError
 from gateway.history import recorder
 from gateway.metrics import REGISTRY
 from gateway.services import AuthenticatedCaller
@@ -22,7 +23,7 @@ class Readiness(BaseModel):
     state: Literal["ready", "waiting"]
     detail: str
     history: recorder.State
-    problems: list[str]
+    problems: list[str] = []
 
 
 class Liveness(BaseModel):
@@ -51,6 +52,16 @@ async def ready(request: Request) -> Response:
         problems=parts.recorder.tasks.problems,
     )
     return JSONResponse(readiness.model_dump(), 200 if problem is None else 503)
+
+
+@router.get("/auth", include_in_schema=False)
+async def auth(request: Request) -> Response:
+    """Return 204 if the credential is valid, else 401: nginx asks before it reads a body (`auth_request`)."""
+    try:
+        await services.identify(request)
+    except (NotAuthenticatedError, TooManyRequestsError):
+        return Response(status_code=401)
+    return Response(status_code=204)
 
 
 @router.get(

@@ -17,6 +17,7 @@ from prometheus_client import Counter
 from radserve.errors import ServeError
 from radserve.host.background import observed
 from radserve.host.process import die_with_parent, inherited_environment
+from radserve.host.run_directory import proxy_lock
 from radserve.proxy import certificate, configuration, key_cache, nginx_log
 from radserve.proxy.configuration import Upstreams
 from radserve.proxy.options import ProxyOptions
@@ -36,7 +37,7 @@ def binary() -> str:
     """Return the path of nginx, including directories that are only on root's PATH."""
     path = shutil.which("nginx", path=f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/usr/local/sbin")
     if path is None:
-        raise ServeError("nginx is not installed, and a published server needs it: apt install nginx-light.")
+        raise ServeError("nginx is not installed, and every server runs behind it: apt install nginx-light.")
     return path
 
 
@@ -51,7 +52,8 @@ class Nginx:
         self._log: asyncio.Task[None] | None = None
         self._stopping = asyncio.Event()
         self._reloads: set[asyncio.Task[None]] = set()  # the event loop holds only weak references to tasks
-        self.folder = upstreams.run_directory.proxy
+        directory = upstreams.run_directory
+        self.folder = directory.local_proxy if options.keyless else directory.proxy
         self._configuration = self.folder / "nginx.conf"
 
     async def start(self) -> None:
@@ -69,7 +71,7 @@ class Nginx:
         nginx inherits the descriptor and holds the lock while it runs, whatever happens to this process. filelock does
         not expose its descriptor, so this uses flock directly.
         """
-        lock = self._upstreams.run_directory.proxy_lock.open("ab")
+        lock = proxy_lock(self.folder).open("ab")
         deadline = time.monotonic() + _LOCK_TIMEOUT
         while True:
             try:

@@ -15,8 +15,7 @@ from radserve.proxy import configuration
 from radserve.proxy.configuration import Upstreams
 from radserve.proxy.nginx import Nginx
 from radserve.proxy.options import ProxyOptions
-from radserve.torchserve import launch
-from radserve.torchserve.launch import Address
+from radserve.torchserve import capacity, launch
 
 logger = logging.getLogger(__name__)
 
@@ -24,13 +23,15 @@ _PERIOD: Final = 0.1  # seconds between two looks at the server's lock
 
 
 def upstreams(
-    address: Address,
     health_port: int,
     run_directory: RunDirectory,
     store: Path,
     config: Path,
     response_timeout: int | None,
     drain_timeout: float,
+    *,
+    memory: int,
+    requests: int,
 ) -> Upstreams:
     """Describe the server by its own options, its configuration and its archives."""
     try:
@@ -38,12 +39,13 @@ def upstreams(
     except OSError as error:
         raise ServeError(f"--config {config}: {error.strerror}.") from error
     archives = (store / entry.file for entry in model_store.read(store).archives)
+    max_body = launch.max_size(configured, "request")
     return Upstreams(
-        address,
         health_port,
         run_directory,
-        max_body=launch.max_size(configured, "request"),
+        max_body=max_body,
         response_timeout=response_timeout or configuration.response_timeout(archives),
+        capacity=capacity.plan(memory, max_body, requests),
         drain_timeout=drain_timeout,
     )
 

@@ -5,6 +5,7 @@ from typing import Any
 
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
+from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
@@ -13,6 +14,7 @@ from radserve.auth import endpoint as auth
 from radserve.auth.key_check import Keyring
 from radserve.build import catalog
 from radserve.host.background import BackgroundTasks
+from radserve.server.asgi import LocalOnly
 from radserve.server.metrics import MetricsEndpoint
 from radserve.server.status import ServerStatus
 from radserve.torchserve.registry import ModelVersion
@@ -74,7 +76,8 @@ def health_app(
             Route("/catalog", list_versions),
             Route("/catalog/{name}/{version}/card", card),
             Route("/catalog/{name}/{version}/sample", sample),
-        ]
+        ],
+        middleware=[Middleware(LocalOnly)],
     )
 
 

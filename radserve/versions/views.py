@@ -3,11 +3,13 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 
 import httpx
 
 from radserve.schema.control import ModelStatus, QuarantinedVersion, ServerStatus, VersionStatus, WorkerCount
 from radserve.schema.rollout import Latency
+from radserve.torchserve.connection import connect
 from radserve.torchserve.registry import ModelVersion, Pair
 from radserve.versions import quarantine, torchserve_metrics
 from radserve.versions.rollout_manager import RolloutManager
@@ -20,11 +22,11 @@ _Metrics = Mapping[Pair, VersionMetrics]
 
 @dataclass
 class Views:
-    """Reads the versions of one server; `metrics_url` is that of TorchServe's metrics."""
+    """Reads the versions of one server; `metrics` is the socket of TorchServe's metrics."""
 
     version_manager: VersionManager
     rollouts: RolloutManager
-    metrics_url: str
+    metrics: Path
 
     async def server(self) -> ServerStatus:
         """Represent all models."""
@@ -109,7 +111,7 @@ class Views:
         """Read TorchServe's metrics; without them, while TorchServe starts or stops, the rest is still known."""
         try:
             await self.version_manager.registry.refresh()
-            async with httpx.AsyncClient(timeout=5.0) as client:
-                return torchserve_metrics.parse((await client.get(self.metrics_url)).text)
+            async with connect(self.metrics, timeout=5.0) as client:
+                return torchserve_metrics.parse((await client.get("/metrics")).text)
         except httpx.HTTPError:
             return {}

@@ -19,16 +19,17 @@ from radserve.proxy import configuration, nginx
 from radserve.proxy import options as proxy_options
 from radserve.proxy.configuration import Upstreams
 from radserve.proxy.options import ProxyOptions
-from radserve.torchserve.launch import Address
+from radserve.torchserve.capacity import Capacity
 from tests.authority import Authority
 from tests.conftest import ROOT
 
 OPTIONS = ProxyOptions("127.0.0.1", 18443, "127.0.0.1", 18444, 19180)
+CAPACITY = Capacity(heap=1 << 30, requests=20, large=4)
 PUBLIC = replace(OPTIONS, host="0.0.0.0")
 
 
 def upstreams(folder: Path) -> Upstreams:
-    return Upstreams(Address("127.0.0.1", 8080, 8082), 8090, RunDirectory(folder), 1000, 60, 45.4)
+    return Upstreams(8090, RunDirectory(folder), 1000, 60, CAPACITY, 45.4)
 
 
 def rendered(options: ProxyOptions, folder: Path, cache: Path | None = None) -> str:
@@ -52,6 +53,8 @@ def accepted(text: str, folder: Path) -> bool:
         replace(OPTIONS, host="::", management_host="::1"),
         replace(OPTIONS, trusted=("10.0.0.0/8", "fd00::/8"), rate=1, concurrent=1),
         replace(OPTIONS, gateway="127.0.0.1:8000"),
+        replace(OPTIONS, keyless=True, scrape_port=18082),
+        replace(OPTIONS, host="::1", keyless=True),
         replace(OPTIONS, gateway="unix:/run/gateway/gateway.sock"),
     ],
 )
@@ -71,6 +74,10 @@ def test_nginx_accepts_the_configuration_with_tls(tmp_path: Path, authority: Aut
 def test_limits_and_timeouts_match_the_upstreams(tmp_path: Path) -> None:
     text = rendered(OPTIONS, tmp_path)
     assert "client_max_body_size 1000;" in text
+    assert "limit_conn open 10;" in text  # half of the queue
+    assert "limit_conn addresses 15;" in text
+    assert "limit_conn requests 20;" in text
+    assert "limit_conn large 4;" in text
     assert "proxy_read_timeout 75s;" in text  # 60 s for the slowest model, and a margin
     assert "worker_shutdown_timeout 45s;" in text
     assert "${" not in text

@@ -10,11 +10,9 @@ from radserve.errors import ServeError
 from radserve.host.resources import WorkerPlan
 from radserve.host.run_directory import RunDirectory
 from radserve.torchserve import launch
-from radserve.torchserve.launch import Address
 from tests.conftest import ROOT
 from tests.radserve.build.test_model_store import entry
 
-ADDRESS = Address("127.0.0.1", 8080, 8082)
 BASE = (ROOT / "config.properties").read_text()
 
 
@@ -26,7 +24,7 @@ def properties(text: str) -> dict[str, str]:
 
 def configured(tmp_path: Path) -> dict[str, str]:
     runtime = RunDirectory(tmp_path)
-    text = launch.configuration(BASE, runtime, tmp_path, [entry("a", "1.0.0")], ADDRESS, WorkerPlan(2, 1))
+    text = launch.configuration(BASE, runtime, tmp_path, [entry("a", "1.0.0")], WorkerPlan(2, 1), 77)
     return properties(text)
 
 
@@ -34,11 +32,10 @@ def test_the_packaged_configuration_is_that_of_the_repository() -> None:
     assert (ROOT / "radserve" / "torchserve" / "config.properties").read_text() == BASE
 
 
-def test_torchserve_listens_on_loopback_and_a_private_socket_only(tmp_path: Path) -> None:
+def test_torchserve_listens_on_private_sockets_only(tmp_path: Path) -> None:
     settings = configured(tmp_path)
-    assert settings["inference_address"].startswith("http://127.0.0.1:")
-    assert settings["metrics_address"].startswith("http://127.0.0.1:")
-    assert settings["management_address"] == f"unix:{tmp_path}/management.sock"
+    for name in ("inference", "metrics", "management"):
+        assert settings[f"{name}_address"] == f"unix:{tmp_path}/{name}.sock"
 
 
 def test_no_url_can_be_loaded_and_the_workflow_store_is_empty(tmp_path: Path) -> None:
@@ -48,6 +45,12 @@ def test_no_url_can_be_loaded_and_the_workflow_store_is_empty(tmp_path: Path) ->
     assert settings["management_address"].startswith("unix:")
     RunDirectory(tmp_path).prepare()
     assert list(Path(settings["workflow_store"]).iterdir()) == []
+
+
+def test_the_queue_and_javas_memory_are_derived(tmp_path: Path) -> None:
+    assert configured(tmp_path)["job_queue_size"] == "77"
+    command = launch.command(RunDirectory(tmp_path), 256 << 20)
+    assert {"-Xmx268435456", "-XX:MaxDirectMemorySize=268435456"} <= set(command)
 
 
 def test_every_setting_of_the_base_configuration_has_a_comment() -> None:
