@@ -2,6 +2,7 @@
 
 import json
 import os
+import pwd
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,8 @@ import pytest
 
 from tests.server import ROOT
 
+UID = 65534
+USER = pwd.getpwuid(UID).pw_name
 PROGRAM = """
 import json, os, sys
 from radserve.errors import ServeError
@@ -35,13 +38,13 @@ def become(name: str | None, file: Path, **options: int) -> subprocess.Completed
 def test_root_becomes_the_service_user_for_good(tmp_path: Path) -> None:
     secret = tmp_path / "secret"
     secret.touch(mode=0o600)
-    done = become("nobody", secret)
+    done = become(USER, secret)
     assert done.returncode == 0, done.stderr
     users, groups, others, name, readable = json.loads(done.stdout)
-    assert users == [65534] * 3
-    assert groups == [65534] * 3
-    assert others == [65534]
-    assert name == "nobody"
+    assert users == [UID] * 3
+    assert groups == [UID] * 3
+    assert others == [UID]
+    assert name == USER
     assert not readable
 
 
@@ -53,12 +56,12 @@ def test_without_a_service_user_root_stays_root_with_a_warning(tmp_path: Path) -
 
 
 def test_an_unknown_user_is_rejected(tmp_path: Path) -> None:
-    done = become("nobody-knows", tmp_path)
-    assert done.stderr == "--user nobody-knows: unknown user; create it with 'useradd --system nobody-knows'.\n"
+    done = become("ghost", tmp_path)
+    assert done.stderr == "--user ghost: unknown user; create it with 'useradd --system ghost'.\n"
 
 
 @as_root
 def test_only_root_can_become_another_user(tmp_path: Path) -> None:
-    done = become("root", tmp_path, user=65534)
+    done = become("root", tmp_path, user=UID)
     assert done.stderr == "--user root: only root can become another user; omit it.\n"
-    assert json.loads(become("nobody", tmp_path, user=65534, group=65534).stdout)[0] == [65534] * 3
+    assert json.loads(become(USER, tmp_path, user=UID, group=UID).stdout)[0] == [UID] * 3
