@@ -18,23 +18,26 @@ router = APIRouter(tags=["health"])
 
 
 class Readiness(BaseModel):
-    """Whether requests are processed, and if not, the reason; the log has details about the history."""
+    """Whether requests are processed, and if not, the reason; the log has details about history and problems."""
 
-    state: str
+    state: Literal["ready", "waiting"]
     detail: str
-    history: recorder.State = "off"
+    history: recorder.State
+    problems: list[str] = []
 
 
-class Liveness(Readiness):
+class Liveness(BaseModel):
     """State of the process; clients recognize a gateway by `service`."""
 
+    state: Literal["live"] = "live"
+    detail: str = "The gateway is running."
     service: Literal["radserve-gateway"] = "radserve-gateway"
 
 
 @router.get("/live")
 async def live() -> Liveness:
     """Return 200 while the gateway runs."""
-    return Liveness(state="live", detail="The gateway is running.")
+    return Liveness()
 
 
 @router.get("/ready", response_model=Readiness, responses={503: {"model": Readiness}})
@@ -46,6 +49,7 @@ async def ready(request: Request) -> Response:
         state="ready" if problem is None else "waiting",
         detail=problem or "Ready for requests.",
         history=await parts.recorder.state(),
+        problems=parts.recorder.tasks.problems,
     )
     return JSONResponse(readiness.model_dump(), 200 if problem is None else 503)
 

@@ -126,7 +126,9 @@ def _stage(source: Source, stage: Path) -> None:
     shutil.copytree(package, stage / "handlers", ignore=shutil.ignore_patterns("__pycache__", "*.pyc"))
     for name in ("torchserve.yaml", source.recipe.sample):
         if not (source.folder / name).exists():
-            raise BuildError(f"{source.folder / name}: missing; every archive needs it.")
+            old = source.folder / _COPIED.get(name, name)
+            advice = f"rename {old.name} to {name}" if old.exists() else "every archive needs it"
+            raise BuildError(f"{source.folder / name}: missing; {advice}.")
     for name, target in {**_COPIED, source.recipe.sample: source.recipe.sample}.items():
         if (source.folder / name).exists():
             shutil.copyfile(source.folder / name, stage / target)

@@ -2,7 +2,7 @@
 
 import fcntl
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Final, Self
@@ -19,7 +19,11 @@ _LOCK: Final = ".index.lock"
 
 
 class Entry(BaseModel):
-    """One archive in the index; `inputs` is the digest of the inputs of its build, to detect outdated archives."""
+    """One archive in the index.
+
+    `inputs` is the digest of the inputs of its build, to detect outdated archives. `quarantine` is the reason for which
+    the archive was rolled back; it is then selected only by its version.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -29,6 +33,7 @@ class Entry(BaseModel):
     sha256: Sha256
     size: int
     inputs: Sha256
+    quarantine: str | None = None
 
 
 class Index(BaseModel):
@@ -44,8 +49,14 @@ class Index(BaseModel):
         return max(matches, key=lambda item: order(item.version), default=None)
 
     def put(self, entry: Entry) -> Self:
-        """Return a copy with an entry added; it replaces the entry with the same name and version."""
+        """Return a copy with an entry added; it replaces the entry with the same name and version.
+
+        The same archive stays in quarantine.
+        """
         key = (entry.name, entry.version)
+        before = self.find(*key)
+        if before is not None and before.sha256 == entry.sha256:
+            entry = entry.model_copy(update={"quarantine": before.quarantine})
         others = [item for item in self.archives if (item.name, item.version) != key]
         archives = tuple(sorted([*others, entry], key=lambda item: (item.name, order(item.version))))
         return type(self)(archives=archives)
@@ -71,7 +82,31 @@ def read(store: Path) -> Index:
 
 def write(store: Path, index: Index) -> None:
     """Replace the index of a store atomically."""
-    write_atomically(store / FILE, index.model_dump_json(indent=2) + "\n", mode=0o644)
+    write_atomically(store / FILE, index.model_dump_json(indent=2, exclude_none=True) + "\n", mode=0o644)
+
+
+def quarantine(store: Path, name: str, reasons: Mapping[str, str], lifted: Collection[str]) -> None:
+    """Set the quarantine of a model's archives by their digest, and lift that of some versions.
+
+    Raises OSError or ArchiveError if the store is not writable, unless nothing has to be changed.
+    """
+
+    def mark(entry: Entry) -> Entry:
+        if entry.name != name:
+            return entry
+        kept = None if entry.version in lifted else entry.quarantine
+        return entry.model_copy(update={"quarantine": reasons.get(entry.sha256, kept)})
+
+    def marked() -> Index | None:
+        index = read(store)
+        changed = Index(archives=tuple(map(mark, index.archives)))
+        return None if changed == index else changed
+
+    if marked() is not None:
+        with locked(store):
+            index = marked()
+            if index is not None:
+                write(store, index)
 
 
 @contextmanager

@@ -20,7 +20,11 @@ from radserve.deploy.settings import Settings, load
 from radserve.deploy.stack import Change
 from radserve.store import open_store
 
-app = typer.Typer(help="Run RadServe on AWS with CloudFormation stacks; changes are shown first.", no_args_is_help=True)
+app = typer.Typer(
+    help="Run RadServe on AWS with CloudFormation stacks; changes are shown first.",
+    no_args_is_help=True,
+    add_completion=False,
+)
 
 Stack = Annotated[list[str] | None, typer.Option("--stack", help="Only this stack of the environment; repeatable.")]
 Region = Annotated[str | None, typer.Option(help="AWS region; overrides the file.")]

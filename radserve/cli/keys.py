@@ -10,7 +10,9 @@ from radserve.auth import key_file
 from radserve.auth.api_keys import Key, Role, lifetime, parse
 from radserve.cli import terminal
 
-app = typer.Typer(help="Create, list and revoke the API keys of a published server.", no_args_is_help=True)
+app = typer.Typer(
+    help="Create, list and revoke the API keys of a published server.", no_args_is_help=True, add_completion=False
+)
 
 KeysOption = Annotated[
     str,

@@ -1,4 +1,4 @@
-"""`radserve models` and `radserve audit`: show and change the versions of a running server's models."""
+"""`radserve models`: show and change the versions of a running server's models."""
 
 from typing import Annotated
 
@@ -7,9 +7,10 @@ import typer
 from radserve.cli import terminal, versions_view
 from radserve.cli.control_options import Json, Name, Reason, Server, Version
 from radserve.cli.options import with_groups
-from radserve.schema.control import AuditLog
 
-app = typer.Typer(help="Show and change the model versions of a running server.", no_args_is_help=True)
+app = typer.Typer(
+    help="Show and change the model versions of a running server.", no_args_is_help=True, add_completion=False
+)
 
 
 @app.command("list")
@@ -87,6 +88,14 @@ def rollback(name: Name, *, reason: Reason = None, json: Json = False, server: S
 
 @app.command()
 @with_groups
+def release(name: Name, version: Version, *, reason: Reason = None, json: Json = False, server: Server) -> None:
+    """Lift the quarantine of a version that was rolled back."""
+    with server.connect() as control:
+        versions_view.show(control.release(name, version, reason), versions_view.model, json=json)
+
+
+@app.command()
+@with_groups
 def unregister(
     name: Name,
     version: Version,
@@ -115,15 +124,3 @@ def export(*, json: Json = False, server: Server) -> None:
         deployment = control.deployment()
     document = deployment.model_dump_json(indent=2, exclude_none=True) + "\n" if json else to_yaml(deployment)
     typer.echo(document, nl=False)
-
-
-@with_groups
-def audit(
-    *,
-    limit: Annotated[int, typer.Option(min=1, help="Maximum number of entries.")] = 100,
-    json: Json = False,
-    server: Server,
-) -> None:
-    """Show who changed what, when and why; the newest entry last."""
-    with server.connect() as control:
-        versions_view.show(AuditLog(entries=control.audit(limit)), versions_view.audit, json=json)

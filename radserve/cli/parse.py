@@ -7,13 +7,14 @@ from typing import Final
 from pydantic import TypeAdapter, ValidationError
 
 from radserve.errors import InvalidCallError
-from radserve.schema.types import ModelName, Version
+from radserve.schema.types import ModelName, Sha256, Version
 
 _NUMBER: Final = re.compile(r"[0-9]+(?:\.[0-9]+)?")
 _UNITS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 _OFF: Final = "off"
 _NAME: Final[TypeAdapter[str]] = TypeAdapter(ModelName)
 _VERSION: Final[TypeAdapter[str]] = TypeAdapter(Version)
+_SHA256: Final[TypeAdapter[str]] = TypeAdapter(Sha256)
 
 
 def percentage(option: str, text: str) -> float:
@@ -68,6 +69,11 @@ def name(text: str) -> str:
 def version(text: str) -> str:
     """Check a version."""
     return _checked("VERSION", text, _VERSION, "versions are numbers such as 1.0.0")
+
+
+def sha256(text: str | None) -> str | None:
+    """Check an optional digest."""
+    return None if text is None else _checked("--head", text, _SHA256, "use 64 hexadecimal digits")
 
 
 def _share(option: str, text: str, part: str) -> float:

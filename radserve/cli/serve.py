@@ -93,7 +93,7 @@ class ServeOptions(Publication):
     """Options of `radserve serve`."""
 
     models: str = setting("", "RADSERVE_MODELS", "Comma-separated NAME or NAME/VERSION; all if empty.")
-    port: int | None = setting(None, "RADSERVE_PORT", "Port for clients; by default 8080, or 8443 with keys.")
+    port: int | None = setting(None, "RADSERVE_PORT", "Port for clients. Default: 8080, or 8443 with keys.")
     front: bool | None = setting(
         None,
         "RADSERVE_FRONT",
@@ -104,17 +104,22 @@ class ServeOptions(Publication):
     keys: str | None = setting(
         None,
         "RADSERVE_KEYS_SOURCE",
-        "File of API keys ('radserve keys create'), env:NAME or secretsmanager:NAME[:REGION].",
+        "File of API keys ('radserve keys create'), env:NAME, secretsmanager:NAME[:REGION] or ssm:NAME[:REGION].",
     )
     workers: int | None = setting(
-        None, "RADSERVE_WORKERS", "Workers per model; by default the cores are divided.", min=1
+        None, "RADSERVE_WORKERS", "Workers per model. Default: depends on the number of cores and models.", min=1
     )
     runtime: Path | None = setting(
-        None, "RADSERVE_RUNTIME", "Folder for all files that are written (0700); temporary by default."
+        None,
+        "RADSERVE_RUNTIME",
+        "Run directory (0700): sockets, configuration, extracted archives; temporary by default.",
     )
-    startup_timeout: float = setting(120.0, "RADSERVE_STARTUP_TIMEOUT", "Seconds until a start counts as failed.")
+    startup_timeout: float = setting(120.0, "RADSERVE_STARTUP_TIMEOUT", "Seconds after which a start fails.")
     drain_delay: float = setting(
         0.0, "RADSERVE_DRAIN_DELAY", "Seconds for which a stopping server still answers while /ready returns 503."
+    )
+    user: str | None = setting(
+        None, "RADSERVE_USER", "Service user that a server started by root becomes, with all its processes."
     )
     state: Path | None = setting(
         None,
@@ -130,6 +135,11 @@ class ServeOptions(Publication):
     )
     settle: float = setting(
         30.0, "RADSERVE_SETTLE", "Seconds that a version remains after nginx stopped using it, for bodies in transit."
+    )
+    silence: float = setting(
+        30.0,
+        "RADSERVE_SILENCE",
+        "Seconds that TorchServe's management API may be silent before a change fails or a rollout is rolled back.",
     )
 
 
@@ -150,13 +160,14 @@ def serve(options: ServeOptions) -> None:
     """
     from radserve import logging
     from radserve.errors import ServeError
-    from radserve.host import ports
+    from radserve.host import ports, service_user
     from radserve.host.resources import parse_memory
     from radserve.server import supervisor
     from radserve.server.options import ServerOptions
     from radserve.store import open_store
 
     logging.configure()
+    service_user.become(options.user or None)
     host, port = options.host, options.port
     local = ports.parse_address(host).is_loopback
     published = options.front or not local or options.certificate is not None or options.plain_http
@@ -182,6 +193,7 @@ def serve(options: ServeOptions) -> None:
         state=options.state,
         source=open_store(options.store, public_keys=options.store_public_key) if options.store else None,
         settle=options.settle,
+        silence=options.silence,
     )
     raise typer.Exit(asyncio.run(supervisor.serve(server, typer.echo)))
 

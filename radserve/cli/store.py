@@ -36,6 +36,7 @@ _UNITS: Final = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 app = typer.Typer(
     help="Publish archives in a store (a folder, s3:// or, read-only, https://) and pull them from there.",
     no_args_is_help=True,
+    add_completion=False,
 )
 
 SigningKey = Annotated[

@@ -11,7 +11,7 @@ from rich.text import Text
 
 from radserve.cli import terminal
 from radserve.cli.terminal import safe
-from radserve.schema.control import AuditLog, ModelStatus, ServerStatus, VersionStatus
+from radserve.schema.control import AuditLog, AuditVerification, ModelStatus, ServerStatus, VersionStatus
 from radserve.schema.deployment import Change, percent
 from radserve.schema.rollout import Latency, RolloutStatus, ShadowReport, TrafficSample
 
@@ -48,6 +48,7 @@ def overview(out: Console, status: ServerStatus) -> None:
     for model in status.models:
         if model.rollout is not None and not model.rollout.done:
             rollout_line(out, model.rollout)
+        _print_quarantined(out, model)
     if not status.front:
         out.print("Without a proxy, requests cannot be split: a rollout verifies a version, then switches all at once.")
 
@@ -60,8 +61,17 @@ def model(out: Console, status: ModelStatus) -> None:
         out.print(safe(f"{status.name} {version.version}{default}: archive sha256 {version.sha256}"), soft_wrap=True)
     if status.previous is not None:
         out.print(safe(f"A rollback restores {status.previous}."))
+    _print_quarantined(out, status)
     if status.rollout is not None:
         rollout_line(out, status.rollout)
+
+
+def _print_quarantined(out: Console, status: ModelStatus) -> None:
+    for item in status.quarantined:
+        line = Text.assemble(
+            safe(f"{status.name} {item.version}: "), safe("quarantined", "bold red"), safe(f" ({item.reason})")
+        )
+        out.print(line, soft_wrap=True)
 
 
 def changed_version(name: str, change: str) -> Callable[[Console, VersionStatus], None]:
@@ -130,6 +140,12 @@ def audit(out: Console, log: AuditLog) -> None:
         cells = (time, entry.actor, entry.action, entry.model, entry.version, sha256, entry.reason, entry.detail)
         table.add_row(*(safe(text or "") for text in cells))
     out.print(table)
+
+
+def verification(out: Console, result: AuditVerification) -> None:
+    """Print the result of a verification of the audit log."""
+    out.print(safe(result.problem, "bold red") if result.problem else safe("intact", "green"), soft_wrap=True)
+    out.print(safe(f"{result.entries} entries, head {result.head}"), soft_wrap=True)
 
 
 def _print_shadow(out: Console, status: RolloutStatus, report: ShadowReport) -> None:

@@ -19,7 +19,7 @@ import typer
 from radserve import logging as log
 from radserve.cli import serve
 from radserve.errors import RadServeError, ServeError
-from radserve.host import ports
+from radserve.host import ports, service_user
 from radserve.host.process import die_with_parent
 from radserve.host.stop_signals import stop_event
 
@@ -84,6 +84,9 @@ def _parse(arguments: Sequence[str]) -> dict[str, Any]:
 async def run(arguments: Sequence[str], announce: Callable[[str], None]) -> int:
     """Run both until SIGTERM, Ctrl-C or the exit of one; return the server's exit code."""
     urls = addresses(arguments, os.environ)
+    user = _parse(arguments)["user"]
+    if user:  # else the server warns
+        service_user.become(user)
     stop = stop_event()
     server = await _start("radserve", "serve", *arguments)
     gateway = await _start("gateway", environment=urls.environment(os.environ))

@@ -12,7 +12,15 @@ from radserve.client import discovery, response
 from radserve.client.response import Advice
 from radserve.client.transport import Transport, http_client
 from radserve.errors import InvalidResponseError
-from radserve.schema.control import AuditEntry, AuditLog, ModelStatus, Registration, ServerStatus, VersionStatus
+from radserve.schema.control import (
+    AuditEntry,
+    AuditLog,
+    AuditVerification,
+    ModelStatus,
+    Registration,
+    ServerStatus,
+    VersionStatus,
+)
 from radserve.schema.deployment import Change, Deployment, DeploymentDiff
 from radserve.schema.rollout import RolloutSpec, RolloutStatus
 from radserve.validation import describe
@@ -97,6 +105,10 @@ class Control:
         """Send all requests to a version."""
         return self._change("POST", f"/versions/{name}/{version}/promote", ModelStatus, {"reason": reason})
 
+    def release(self, name: str, version: str, reason: str | None) -> ModelStatus:
+        """Lift the quarantine of a version that was rolled back."""
+        return self._change("POST", f"/versions/{name}/{version}/release", ModelStatus, {"reason": reason})
+
     def rollback(self, name: str, reason: str | None) -> ModelStatus:
         """Send all requests to the previous version; aborts a running rollout."""
         return self._change("POST", f"/versions/{name}/rollback", ModelStatus, {"reason": reason})
@@ -130,6 +142,10 @@ class Control:
     def audit(self, limit: int) -> tuple[AuditEntry, ...]:
         """Return the last entries of the audit log, the newest at the end."""
         return self._get("/audit", AuditLog, {"limit": limit}).entries
+
+    def verify_audit(self, head: str | None) -> AuditVerification:
+        """Verify the audit log, and that it has an entry with the digest `head`."""
+        return self._get("/audit/verification", AuditVerification, {"head": head})
 
     def _get(self, path: str, model: type[M], query: _Query | None = None) -> M:
         return self._parse(self._send("GET", path, query=query, reading=True), model)

@@ -22,7 +22,7 @@ from botocore.exceptions import (
 from botocore.parsers import ResponseParserError
 
 from radserve.deploy.errors import CloudError
-from radserve.deploy.hints import with_hint
+from radserve.deploy.failure_advice import with_advice
 
 if TYPE_CHECKING:
     from types_boto3_cloudformation import CloudFormationClient
@@ -115,4 +115,4 @@ def _message(error: ClientError) -> str:
         return f"AWS rejected the credentials ({code}). To see which are in use: aws sts get-caller-identity."
     if code in _DENIED:
         return f"The credentials lack permission for {error.operation_name}: {error_text(error)}"
-    return with_hint(f"{error.operation_name}: {error_text(error)}")
+    return with_advice(f"{error.operation_name}: {error_text(error)}")

@@ -13,7 +13,7 @@ from botocore.exceptions import ClientError, WaiterError
 
 from radserve.deploy.cloud import Cloud, error_code, error_text
 from radserve.deploy.errors import StackError
-from radserve.deploy.hints import with_hint
+from radserve.deploy.failure_advice import with_advice
 from radserve.deploy.settings import StackName
 from radserve.deploy.template import Template
 
@@ -140,7 +140,7 @@ def create_change_set(
         reason = error.last_response.get("StatusReason", str(error))
         if any(text in reason for text in _NO_CHANGES):
             return None
-        raise StackError(with_hint(f"{name}: {reason}")) from error
+        raise StackError(with_advice(f"{name}: {reason}")) from error
     pages = cloud.formation.get_paginator("describe_change_set").paginate(
         ChangeSetName=change_set.id, StackName=change_set.stack_id
     )
@@ -208,7 +208,7 @@ def follow(
             reason = state.reason or "AWS gives no reason"
             if failure:
                 reason = f"{failure.logical_id} ({failure.type}): {failure.reason}"
-            raise StackError(with_hint(f"{state.name} is {state.status}: {reason}"))
+            raise StackError(with_advice(f"{state.name} is {state.status}: {reason}"))
         time.sleep(poll)
 
 

@@ -10,7 +10,7 @@ from botocore.exceptions import ClientError
 from radserve.deploy import parameters, stack
 from radserve.deploy.cloud import Cloud, error_code
 from radserve.deploy.errors import CloudError, SettingsError, StackError
-from radserve.deploy.hints import with_hint
+from radserve.deploy.failure_advice import with_advice
 from radserve.deploy.plan import find_stacks
 from radserve.deploy.settings import STACKS, Settings, StackName
 from radserve.deploy.stack import Event, Stack
@@ -54,7 +54,7 @@ def plan(cloud: Cloud, settings: Settings, only: Collection[str], *, data: bool)
         if item.busy:
             raise StackError(f"{item.name} is {item.status}: another change is in progress.")
         if item.protected:
-            raise StackError(with_hint(f"{item.name} has termination protection"))
+            raise StackError(with_advice(f"{item.name} has termination protection"))
         remaining = set(stacks) - {other.stack for other in deleted}
         if users := sorted(remaining & parameters.dependents(item.stack)):
             raise StackError(f"{item.name} is needed by {', '.join(users)}: destroy that too.")

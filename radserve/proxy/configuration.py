@@ -5,7 +5,6 @@ import pwd
 import re
 import resource
 import shutil
-import zipfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Final
 import yaml
 
 from radserve.auth import api_keys
+from radserve.build import mar
 from radserve.errors import ServeError
 from radserve.host import ports, resources
 from radserve.host.run_directory import RunDirectory
@@ -175,8 +175,8 @@ def response_timeout(archives: Iterable[Path]) -> int:
     """Return the longest responseTimeout of the archives, in seconds."""
     timeouts = []
     for path in archives:
-        with zipfile.ZipFile(path) as archive:
-            timeouts.append(int(yaml.safe_load(archive.read("model-config.yaml"))["responseTimeout"]))
+        with mar.opened(path) as archive:
+            timeouts.append(int(yaml.safe_load(mar.document(archive, "model-config.yaml"))["responseTimeout"]))
     if not timeouts:
         raise ServeError("The model store is empty, so the longest response time is unknown; set --response-timeout.")
     return max(timeouts)

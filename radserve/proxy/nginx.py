@@ -15,7 +15,8 @@ import psutil
 from prometheus_client import Counter
 
 from radserve.errors import ServeError
-from radserve.host.process import die_with_parent
+from radserve.host.background import observed
+from radserve.host.process import die_with_parent, inherited_environment
 from radserve.host.run_directory import proxy_lock
 from radserve.proxy import certificate, configuration, key_cache, nginx_log
 from radserve.proxy.configuration import Upstreams
@@ -91,6 +92,7 @@ class Nginx:
         read, write = os.pipe()
         self._process = process = await asyncio.create_subprocess_exec(
             *self._command(),
+            env=inherited_environment(),
             stdin=asyncio.subprocess.DEVNULL,
             stderr=write,
             # In its own session, Ctrl-C does not reach it, and its workers form one process group.
@@ -130,7 +132,7 @@ class Nginx:
             RESTARTS.inc()
             try:
                 await self.start()
-            except ServeError as error:
+            except (ServeError, OSError) as error:
                 logger.error("nginx not restarted: %s", error)  # noqa: TRY400 - the message is complete
             if self._stopping.is_set():  # meanwhile
                 self._signal(signal.SIGQUIT)
@@ -140,7 +142,7 @@ class Nginx:
         loop = asyncio.get_running_loop()
 
         def reload() -> None:
-            task = loop.create_task(self.reload())
+            task = observed(loop.create_task(self.reload()), "reload of the certificate")
             self._reloads.add(task)
             task.add_done_callback(self._reloads.discard)
 

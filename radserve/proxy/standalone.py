@@ -7,6 +7,7 @@ from typing import Final
 
 from radserve.build import model_store
 from radserve.errors import ServeError
+from radserve.host.background import BackgroundTasks
 from radserve.host.ports import require_free
 from radserve.host.run_directory import RunDirectory, require_private, server_died
 from radserve.host.stop_signals import stop_event
@@ -59,7 +60,8 @@ async def run(options: ProxyOptions, server: Upstreams) -> int:
     require_private(server.run_directory)
     nginx = Nginx(options, server)
     stop = stop_event()
-    closing = asyncio.create_task(_close_without_server(server.run_directory))
+    tasks = BackgroundTasks()
+    tasks.start("watch of the server", lambda: _close_without_server(server.run_directory))
     try:
         await nginx.start()
         nginx.reload_at_sighup()
@@ -70,7 +72,7 @@ async def run(options: ProxyOptions, server: Upstreams) -> int:
             await nginx.stop()
         return await exited
     finally:
-        closing.cancel()
+        await tasks.stop()
         await nginx.stop()
 
 

@@ -104,6 +104,11 @@ def write(routing: Routing, run_directory: RunDirectory) -> None:
             shutil.rmtree(leftover, ignore_errors=True)
 
 
+def clear(run_directory: RunDirectory) -> None:
+    """Remove the tables, which needs no space: the requests of each model then go to TorchServe's default version."""
+    run_directory.routing.unlink(missing_ok=True)
+
+
 def _write_tables(routing: Routing, run_directory: RunDirectory, target: Path) -> None:
     """Write the tables to a draft and rename it, so that `target` is always complete."""
     draft = run_directory.folder / "routing.draft"

@@ -27,7 +27,8 @@ class VersionStatus(Document):
 
     `state` is `ready`, `degraded` (some workers missing), `starting`, `candidate` (registered, not yet verified) or
     `leaving`. `default` versions get the requests that name no version while the traffic is not split; `share` is the
-    percentage of these requests. `errors` and `refusals` count 5xx and 4xx responses.
+    percentage of these requests. `errors` and `refusals` count 5xx and 4xx responses, at the
+    proxy and in the workers; the larger number is shown.
     """
 
     version: str
@@ -45,6 +46,14 @@ class VersionStatus(Document):
     latency: Latency | None = None
 
 
+class QuarantinedVersion(Document):
+    """Archive of the model store that was rolled back; it is served only where its version is named."""
+
+    version: str
+    sha256: str
+    reason: str
+
+
 class ModelStatus(Document):
     """Versions of one model; `previous` is what a rollback restores, `rollout` the running or last one."""
 
@@ -52,6 +61,7 @@ class ModelStatus(Document):
     versions: tuple[VersionStatus, ...]
     previous: str | None = None
     rollout: RolloutStatus | None = None
+    quarantined: tuple[QuarantinedVersion, ...] = ()
 
 
 class ServerStatus(Document):
@@ -73,6 +83,17 @@ class AuditEntry(Document):
     reason: str | None = None
     detail: str | None = None
     previous: JsonValue = None
+
+
+class AuditVerification(Document):
+    """Result of a verification of the audit log.
+
+    `head` is the SHA-256 of the last entry. `problem` says which entries are damaged or missing; None if none are.
+    """
+
+    entries: int
+    head: str
+    problem: str | None = None
 
 
 class AuditLog(Document):

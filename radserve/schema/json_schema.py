@@ -8,7 +8,7 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from radserve.schema.catalog import Catalog
-from radserve.schema.control import AuditLog, ModelStatus, Registration, ServerStatus
+from radserve.schema.control import AuditLog, AuditVerification, ModelStatus, Registration, ServerStatus
 from radserve.schema.deployment import Deployment, DeploymentDiff
 from radserve.schema.explanation import Explanation
 from radserve.schema.history import HistoryEntry, HistoryPage
@@ -20,6 +20,7 @@ from radserve.schema.segmentation import Segmentation, Series
 
 ROOTS: Final[tuple[type[BaseModel], ...]] = (
     AuditLog,
+    AuditVerification,
     Catalog,
     Deployment,
     DeploymentDiff,

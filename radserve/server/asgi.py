@@ -6,7 +6,6 @@ import re
 import socket
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AbstractContextManager, asynccontextmanager, contextmanager
-from pathlib import Path
 from typing import Final
 
 import uvicorn
@@ -17,6 +16,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from radserve.errors import ServeError
 from radserve.host import http_server
+from radserve.host.background import observed
 
 _LOCAL: Final = re.compile(r"(?:localhost|127(?:\.\d{1,3}){3}|\[::1\])(?::\d+)?", re.ASCII | re.IGNORECASE)
 
@@ -30,20 +30,6 @@ def listen_on_port(host: str, port: int, option: str) -> Iterator[socket.socket]
         raise ServeError(f"Cannot listen on {host}:{port} ({option}).") from error
     with listener:
         yield listener
-
-
-@contextmanager
-def listen_on_socket(path: Path) -> Iterator[socket.socket]:
-    """Listen on a unix socket, accessible to its owner only."""
-    path.unlink(missing_ok=True)
-    with socket.socket(socket.AF_UNIX) as listener:
-        listener.bind(str(path))
-        path.chmod(0o600)
-        listener.listen()
-        try:
-            yield listener
-        finally:
-            path.unlink(missing_ok=True)
 
 
 class LocalOnly:
@@ -71,7 +57,7 @@ async def serving(app: Starlette, listening: AbstractContextManager[socket.socke
     config = uvicorn.Config(app, lifespan="off", timeout_graceful_shutdown=2, **http_server.OPTIONS)
     with listening as listener:
         server = _Server(config)
-        task = asyncio.create_task(server.serve([listener]))
+        task = observed(asyncio.create_task(server.serve([listener])), "HTTP server of the supervisor")
         try:
             yield
         finally:

@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from radserve.auth.key_check import Keyring
-from radserve.host import resources
+from radserve.host import resources, unix_socket
+from radserve.host.background import BackgroundTasks
 from radserve.host.ports import LOOPBACK
 from radserve.host.resources import WorkerPlan
 from radserve.host.run_directory import RunDirectory
@@ -12,7 +13,7 @@ from radserve.proxy import configuration
 from radserve.proxy.access_events import AccessEvents, TrafficWindow
 from radserve.proxy.configuration import Upstreams
 from radserve.proxy.nginx import Nginx
-from radserve.server.asgi import listen_on_port, listen_on_socket, serving
+from radserve.server.asgi import listen_on_port, serving
 from radserve.server.health_api import health_app
 from radserve.server.metrics import MetricsEndpoint
 from radserve.server.options import ServerOptions
@@ -53,10 +54,12 @@ class Components:
         self.torchserve_configuration = options.configuration.read_text(encoding="utf-8")
         self.capacity = capacity.plan(options.memory or resources.memory(), self._max_body(), requests=options.requests)
         self.status = ServerStatus()
+        self.tasks = BackgroundTasks()
         self.management = Management(run_directory)
-        self.registry = ModelRegistry(_initial_versions(models, state, plan), self.management, run_directory.busy)
+        versions = _initial_versions(models, state, plan)
+        self.registry = ModelRegistry(versions, self.management, run_directory.busy, options.silence)
         self.readiness = Readiness(self.registry, run_directory.inference, lambda: self.versions.versions_with_traffic)
-        deployment = DeploymentStateManager(self.registry, state, run_directory)
+        deployment = DeploymentStateManager(self.registry, state, run_directory, options.store)
         self.versions = VersionManager(
             self.registry,
             deployment,
@@ -76,13 +79,13 @@ class Components:
         window = TrafficWindow()
         self.rollouts = RolloutManager(self.versions, window, run_directory.inference)
         views = Views(self.versions, self.rollouts, run_directory.metrics)
-        metrics = MetricsEndpoint(self.status, self.registry, views.share, run_directory.certificate)
-        health = health_app(self.status, views, options.store, metrics, keyring)
+        metrics = MetricsEndpoint(self.status, self.registry, views.share, window, run_directory.certificate)
+        health = health_app(self.status, self.tasks, views, options.store, metrics, keyring)
         torchserve_api = TorchServeApi(self.versions, self.management, options.store)
         control = application(*ControlApi(self.versions, self.rollouts, views).routes(), *torchserve_api.routes())
         self.traffic = AccessEvents(run_directory.traffic, window.add)
         self.health = serving(health, listen_on_port(LOOPBACK, options.health_port, "--health-port"))
-        self.control = serving(control, listen_on_socket(run_directory.control))
+        self.control = serving(control, unix_socket.listen(run_directory.control))
         self.proxy = self._create_proxy()
 
     def _max_body(self) -> int:

@@ -13,32 +13,41 @@ from starlette.routing import Route
 from radserve.auth import endpoint as auth
 from radserve.auth.key_check import Keyring
 from radserve.build import catalog
+from radserve.host.background import BackgroundTasks
 from radserve.server.asgi import LocalOnly
 from radserve.server.metrics import MetricsEndpoint
-from radserve.server.status import ServerStatus, State
+from radserve.server.status import ServerStatus
 from radserve.torchserve.registry import ModelVersion
 from radserve.versions.views import Views
 
 
 def health_app(
-    status: ServerStatus, views: Views, store: Path, metrics: MetricsEndpoint, keyring: Keyring | None
+    status: ServerStatus,
+    tasks: BackgroundTasks,
+    views: Views,
+    store: Path,
+    metrics: MetricsEndpoint,
+    keyring: Keyring | None,
 ) -> Starlette:
     """Return the application.
 
-    /live responds with 200 while the supervisor runs, /ready with 200 while requests are answered, else 503; the body
-    holds `state` and `detail`. /catalog lists the versions that are open to requests; /catalog/NAME/VERSION/card and
-    /sample are the model card and the sample image of one of them, from its archive in the model store.
+    /live responds with 200 while the supervisor runs, /ready with 200 while every model answers, else 503; the body
+    holds `state` and `detail`, and `problems` that do not concern predictions. /catalog lists the versions that are
+    open to requests; /catalog/NAME/VERSION/card and /sample are the model card and the sample image of one of them,
+    from its archive in the model store.
     """
     registry = views.version_manager.registry
 
     def report(code: int) -> JSONResponse:
-        return JSONResponse({"state": status.state.value, "detail": status.detail}, code)
+        problems = [*tasks.problems, *views.version_manager.deployment_state.problems]
+        document = {"state": status.state.value, "detail": status.detail}
+        return JSONResponse(document | ({"problems": problems} if problems else {}), code)
 
     async def live(_: Request) -> Response:
         return report(200)
 
     async def ready(_: Request) -> Response:
-        return report(200 if status.state is State.READY else 503)
+        return report(200 if status.state.answers else 503)
 
     async def list_versions(_: Request) -> Response:
         return JSONResponse(await run_in_threadpool(_catalog, views, store))

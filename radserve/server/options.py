@@ -30,6 +30,7 @@ class ServerOptions:
     state: Path | None = None  # survives a restart; None for `state` in the model store
     source: Source | None = None  # store from which missing archives are pulled
     settle: float = 30.0  # a version remains registered after the proxy stopped using it
+    silence: float = 30.0  # of TorchServe's management API, before a change fails or a rollout is rolled back
 
     @property
     def state_folder(self) -> Path:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from radserve.auth.key_check import Keyring
-from radserve.host import process, run_directory
+from radserve.host import process, run_directory, service_user
 from radserve.host.ports import LOOPBACK
 from radserve.host.resources import cores, plan
 from radserve.host.stop_signals import stop_event
@@ -31,7 +31,8 @@ async def serve(options: ServerOptions, announce: Callable[[str], None]) -> Exit
     options.require_safe()
     keyring = Keyring.open(options.keys) if options.keys else None
     state = StateFolder(options.state_folder)
-    models = select(options.store, _declared(state, options.models))
+    quarantined = [item.sha256 for item in state.state.quarantine]
+    models = select(options.store, _declared(state, options.models), quarantined)
     for model in models:
         if model.recipe.warning is not None:
             logger.warning("%s %s: %s", model.entry.name, model.entry.version, model.recipe.warning)
@@ -67,14 +68,16 @@ async def _run(server: Components, announce: Callable[[str], None]) -> Exit:
         await stack.enter_async_context(server.health)
         await stack.enter_async_context(server.traffic)
         await stack.enter_async_context(server.control)
+        stack.push_async_callback(server.tasks.stop)
         if server.keyring is not None:
-            stack.callback(asyncio.create_task(server.keyring.watch()).cancel)
+            server.tasks.start("key reload", server.keyring.watch)
         stack.push_async_callback(server.management.close)
         stack.push_async_callback(server.readiness.close)
         if server.proxy is not None:
             # nginx starts first: until TorchServe is ready it answers 503, and /ready says why.
             stack.push_async_callback(server.proxy.stop)
             await server.proxy.start()
+        service_user.warn_of_root()
         torchserve = await start_torchserve(server)
         stack.push_async_callback(process.stop, torchserve)
         stack.push_async_callback(server.versions.stop)
@@ -97,7 +100,7 @@ async def _supervise(
         return Exit.NOT_READY
     if ready.done():
         announce(_banner(server))
-        watch = asyncio.create_task(monitor(server.status, server.readiness))
+        watch = server.tasks.start("monitor", lambda: monitor(server.status, server.readiness))
         await asyncio.wait(events, return_when=asyncio.FIRST_COMPLETED)
         watch.cancel()
     ready.cancel()

@@ -14,6 +14,7 @@ class PublishedArchive(Entry):
     """An archive of a store and the time of its publication."""
 
     pushed: AwareDatetime
+    quarantine: None = Field(default=None, exclude=True)  # a server's own opinion
 
     @model_validator(mode="after")
     def _check_file(self) -> Self:
@@ -26,7 +27,7 @@ class PublishedArchive(Entry):
     def of(cls, entry: Entry) -> Self:
         """Return an archive of a model store as published now."""
         own = {"file": file_name(entry), "pushed": datetime.now(UTC).replace(microsecond=0)}
-        return cls(**entry.model_dump() | own)
+        return cls(**entry.model_dump(exclude={"quarantine"}) | own)
 
     @property
     def title(self) -> str:

@@ -144,7 +144,8 @@ class Store:
         try:
             target.mkdir(parents=True, exist_ok=True)
             with model_stores.locked(target):
-                kept = tuple(item for item in model_stores.read(target).archives if item in entries)
+                archives = model_stores.read(target).archives
+                kept = tuple(item for item in archives if item.model_copy(update={"quarantine": None}) in entries)
                 model_stores.write(target, Index(archives=kept))
         except OSError as error:
             raise StoreError(f"{error.filename or target}: {error.strerror}.") from error

@@ -10,6 +10,7 @@ from typing import Final, Literal
 from handlers import worker
 from radserve.build.model_store import FILE, Entry
 from radserve.errors import ServeError
+from radserve.host.process import inherited_environment
 from radserve.host.resources import WorkerPlan
 from radserve.host.run_directory import RunDirectory
 
@@ -97,10 +98,8 @@ def max_size(configured: str, kind: Literal["request", "response"]) -> int:
 
 def environment(run_directory: RunDirectory, store: Path, configured: str, plan: WorkerPlan) -> Mapping[str, str]:
     """Return the environment of TorchServe, which its workers inherit."""
-    # Without PYTHONPATH, because the code in an archive must take precedence.
-    inherited = {name: text for name, text in os.environ.items() if name != "PYTHONPATH" and not name.startswith("TS_")}
     return (
-        inherited
+        inherited_environment()
         | worker_environment(store, plan.threads)
         | {
             "LOG_LOCATION": str(run_directory.folder / "logs"),

@@ -16,6 +16,7 @@ _CHANGE_TIMEOUT: Final = 180.0
 class Management:
     """Client of the management API on its unix socket; every method raises `httpx.HTTPError` if it fails.
 
+    It is `httpx.TransportError` without a response, and then names the request. TorchServe may be silent for seconds.
     No change is synchronous: TorchServe would hold one of the threads that transfer predictions until it is complete.
     """
 
@@ -24,7 +25,7 @@ class Management:
 
     async def describe(self, name: str, version: str) -> dict[str, Any]:
         """Return TorchServe's description of one version."""
-        response = await self._client.get(f"/models/{name}/{version}")
+        response = await self._send("GET", f"/models/{name}/{version}")
         response.raise_for_status()
         (model,) = response.json()
         return dict(model)
@@ -48,10 +49,17 @@ class Management:
 
     async def get(self, path: str, query: str) -> httpx.Response:
         """Forward a GET request and return TorchServe's response."""
-        return await self._client.get(path, params=httpx.QueryParams(query))
+        return await self._send("GET", path, params=httpx.QueryParams(query))
 
     async def _change(self, method: str, path: str, **query: str) -> None:
-        (await self._client.request(method, path, params=query, timeout=_CHANGE_TIMEOUT)).raise_for_status()
+        (await self._send(method, path, params=httpx.QueryParams(query), timeout=_CHANGE_TIMEOUT)).raise_for_status()
+
+    async def _send(self, method: str, path: str, **options: Any) -> httpx.Response:
+        try:
+            return await self._client.request(method, path, **options)
+        except httpx.TransportError as error:
+            kind = type(error)
+            raise kind(f"TorchServe's management API did not answer {method} {path} ({kind.__name__}).") from error
 
     async def close(self) -> None:
         """Close the connections."""

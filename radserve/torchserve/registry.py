@@ -3,18 +3,18 @@
 import asyncio
 import re
 import time
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import httpx
 
 from handlers import worker
 from radserve.build.model_store import Entry, order
-from radserve.errors import VersionFailedError
+from radserve.errors import ChangeError, VersionFailedError
 from radserve.torchserve.management import Management, pending
 from radserve.torchserve.verified_models import VerifiedModel
 
@@ -56,12 +56,18 @@ class ModelVersion:
 
 
 class ModelRegistry:
-    """Registers, scales and unregisters the versions in TorchServe; `httpx.HTTPError` if that does not respond."""
+    """Registers, scales and unregisters the versions in TorchServe; `httpx.HTTPError` if that does not respond.
 
-    def __init__(self, versions: Iterable[ModelVersion], management: Management, busy_file: Path) -> None:
+    Its management API may be silent for `silence` seconds before waiting for a version fails (ChangeError).
+    """
+
+    def __init__(
+        self, versions: Iterable[ModelVersion], management: Management, busy_file: Path, silence: float = 30.0
+    ) -> None:
         self._versions = {version.pair: version for version in versions}
         self._management = management
         self._busy_file = busy_file
+        self._silence = silence
 
     def __iter__(self) -> Iterator[ModelVersion]:
         return iter(sorted(self._versions.values(), key=lambda item: (item.entry.name, order(item.entry.version))))
@@ -75,22 +81,38 @@ class ModelRegistry:
         return [version for version in self if version.entry.name == name]
 
     async def refresh(self) -> None:
-        """Update the number of ready workers of every version."""
+        """Update the number of ready workers of every version; silence fails at once."""
         for version in list(self._versions.values()):
             try:
                 workers = (await self._management.describe(*version.pair))["workers"]
-                ready = sum(item["status"] == "READY" for item in workers)
             except httpx.HTTPStatusError:
-                ready = 0  # not loaded yet, or unregistered by another client
-            current = self._versions.get(version.pair)
-            if current is not None:
-                self._versions[version.pair] = replace(current, ready=ready)
+                workers = []  # not loaded yet, or unregistered by another client
+            self._count(version, workers)
+
+    def _count(self, version: ModelVersion, workers: Sequence[dict[str, Any]]) -> int:
+        ready = sum(1 for item in workers if item["status"] == "READY")
+        current = self._versions.get(version.pair)
+        if current is not None:
+            self._versions[version.pair] = replace(current, ready=ready)
+        return ready
 
     async def count_ready(self, version: ModelVersion) -> int:
         """Return the number of a version's workers that can answer now."""
-        await self.refresh()
-        current = self.get(*version.pair)
-        return current.ready if current else 0
+        try:
+            return self._count(version, (await self._describe(version))["workers"])
+        except httpx.HTTPStatusError:
+            return self._count(version, [])
+
+    async def _describe(self, version: ModelVersion) -> dict[str, Any]:
+        """Describe a version; repeat the request while TorchServe is silent."""
+        start = time.monotonic()
+        while True:
+            try:
+                return await self._management.describe(*version.pair)
+            except httpx.TransportError as error:
+                if time.monotonic() - start >= self._silence:
+                    raise ChangeError(f"{version}: silence for {self._silence:g} s: {error}") from error
+            await asyncio.sleep(_POLL_SECONDS)
 
     def forget_workers(self) -> None:
         """Mark every worker as not ready, because their state is unknown."""
@@ -105,9 +127,9 @@ class ModelRegistry:
             # One worker first: if it dies, TorchServe does not try every worker.
             for count in sorted({1, workers}):
                 await self._scale(version, count)
-            await self.refresh()
         except BaseException:
-            await asyncio.shield(self.unregister(version))
+            with suppress(httpx.HTTPError):
+                await asyncio.shield(self.unregister(version))
             raise
         return self._versions[version.pair]
 
@@ -120,8 +142,7 @@ class ModelRegistry:
             with suppress(httpx.HTTPError):
                 await asyncio.shield(self._management.scale(*version.pair, version.workers))
             raise
-        self._versions[version.pair] = replace(version, workers=workers)
-        await self.refresh()
+        self._versions[version.pair] = replace(version, workers=workers, ready=workers)
         return self._versions[version.pair]
 
     async def _scale(self, version: ModelVersion, workers: int) -> None:
@@ -133,7 +154,8 @@ class ModelRegistry:
         deadline = time.monotonic() + _START_TIMEOUT
         pids: dict[str, int] = {}
         while time.monotonic() < deadline:
-            items = (await self._management.describe(*version.pair))["workers"]
+            items = (await self._describe(version))["workers"]
+            self._count(version, items)
             waiting = {item["id"]: int(item["pid"]) for item in items if item["status"] != "READY"}
             if not waiting and len(items) == workers:
                 return
@@ -157,7 +179,7 @@ class ModelRegistry:
         """Wait until a version has finished all its requests; return False after `timeout` seconds."""
         start = since = time.monotonic()
         while (now := time.monotonic()) - start < timeout:
-            model = await self._management.describe(*version.pair)
+            model = await self._describe(version)
             if pending(model) or any_busy(self._busy_file, {int(item["pid"]) for item in model["workers"]}):
                 since = now
             elif now - since >= _SETTLE:

@@ -1,6 +1,7 @@
 """Selection and verification of the archives to serve."""
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,6 +10,8 @@ from radserve.build import mar
 from radserve.build import model_store as store_index
 from radserve.build.model_store import Entry, Index
 from radserve.errors import ServeError
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -26,19 +29,34 @@ class VerifiedModel:
         return f"/predictions/{self.entry.name}/{self.entry.version}"
 
 
-def select(store: Path, names: Sequence[str]) -> list[VerifiedModel]:
-    """Verify the archives to serve: NAME is its newest version, NAME/VERSION that one; without names, all."""
+def select(store: Path, names: Sequence[str], quarantined: Collection[str] = ()) -> list[VerifiedModel]:
+    """Verify the archives to serve: NAME is its newest version, NAME/VERSION that one; without names, all.
+
+    Archives in quarantine, by the index or by their digest in `quarantined`, are selected only by NAME/VERSION.
+    """
     index = store_index.read(store)
-    entries = [_find(index, store, name) for name in names] or list(index.archives)
+    usable = Index(
+        archives=tuple(item for item in index.archives if item.quarantine is None and item.sha256 not in quarantined)
+    )
+    for item in index.archives:
+        if item not in usable.archives:
+            logger.warning("%s %s is in quarantine, because it was rolled back", item.name, item.version)
+    entries = [_find(index, usable, store, name) for name in names] or list(usable.archives)
     if not entries:
-        raise ServeError(f"{store}: the model store is empty; run 'radserve build'.")
+        problem = "every archive is in quarantine; name a version" if index.archives else "the model store is empty"
+        raise ServeError(f"{store}: {problem}; run 'radserve build'.")
     recipes = [(entry, mar.verify(entry, store)) for entry in entries]
     return [VerifiedModel(entry, recipe, *mar.sample(store / entry.file, recipe)) for entry, recipe in recipes]
 
 
-def _find(index: Index, store: Path, requested: str) -> Entry:
+def _find(index: Index, usable: Index, store: Path, requested: str) -> Entry:
     name, _, version = requested.partition("/")
-    entry = index.find(name, version or None)
+    entry = index.find(name, version) if version else usable.find(name)
+    if entry is None and not version and index.find(name) is not None:
+        raise ServeError(
+            f"{store}: every version of {name} is in quarantine, because it was rolled back. To serve one, name it: "
+            f"{name}/VERSION."
+        )
     if entry is None:
         available = ", ".join(f"{item.name}/{item.version}" for item in index.archives) or "none"
         raise ServeError(

@@ -52,6 +52,7 @@ class ControlApi:
             route(model, self._show_model, "GET"),
             route(f"{model}/rollback", self._rollback, "POST"),
             route(f"{version}/promote", self._promote, "POST"),
+            route(f"{version}/release", self._release, "POST"),
             route(version, self._register, "POST"),
             route(version, self._scale, "PATCH"),
             route(version, self._unregister, "DELETE"),
@@ -63,6 +64,7 @@ class ControlApi:
             route(rollout, self._start_rollout, "POST"),
             route(rollout, self._abort_rollout, "DELETE"),
             route("/audit", self._list_audit_entries, "GET"),
+            route("/audit/verification", self._verify_audit_log, "GET"),
             route("/shadow/{name}", self._add_shadow_copy, "POST", "PUT"),
         ]
 
@@ -92,6 +94,11 @@ class ControlApi:
     async def _promote(self, request: Request) -> Response:
         name, version = read_pair(request)
         await self.version_manager.promote(name, version, read_actor(request, await read_json(request, "reason")))
+        return _json(await self.views.model(name))
+
+    async def _release(self, request: Request) -> Response:
+        name, version = read_pair(request)
+        await self.version_manager.release(name, version, read_actor(request, await read_json(request, "reason")))
         return _json(await self.views.model(name))
 
     async def _rollback(self, request: Request) -> Response:
@@ -144,6 +151,10 @@ class ControlApi:
             raise InvalidChangeError(f"limit has value {text!r}; it must be between 1 and {_MAX_ENTRIES}.")
         entries = await asyncio.to_thread(self.version_manager.deployment_state.audit.entries, int(text))
         return _json(AuditLog(entries=tuple(entries)))
+
+    async def _verify_audit_log(self, request: Request) -> Response:
+        audit = self.version_manager.deployment_state.audit
+        return _json(await asyncio.to_thread(audit.verify, request.query_params.get("head")))
 
 
 def _json(document: BaseModel, status: int = 200) -> Response:

@@ -1,12 +1,19 @@
-"""Applies changes of the deployment state: records each, then updates TorchServe's defaults and the proxy's tables."""
+"""Applies changes of the deployment state: records each, then updates TorchServe's defaults and the proxy's tables.
+
+A safety measure takes effect first. What could not be updated or recorded is tried again until it succeeds.
+"""
 
 import asyncio
 import logging
+from collections import deque
 from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
 
 import httpx
+from prometheus_client import Counter, Gauge
 
 from radserve.build.model_store import order
 from radserve.errors import ChangeError, RadServeError
@@ -16,30 +23,54 @@ from radserve.proxy.traffic_split import Routing
 from radserve.schema.control import AuditEntry
 from radserve.schema.deployment import DeployedModel, DeployedVersion, Deployment
 from radserve.torchserve.registry import ModelRegistry, ModelVersion, Pair
+from radserve.versions import quarantine
 from radserve.versions.audit_log import Actor, AuditLog
 from radserve.versions.server_state import RolloutRecord, State, StateFolder, main_version
 
 logger = logging.getLogger(__name__)
 
 SERVER = Actor("server")  # the actor of changes that no user requested
+FAILURES: Final = Counter(
+    "radserve_state_failures_total",
+    "Failed attempts to put a safety measure into effect or to store it.",
+    registry=None,
+)
+PENDING: Final = Gauge(
+    "radserve_state_pending", "1 while a change of the versions is not in effect or not stored.", registry=None
+)
+_RETRY_SECONDS: Final = 1.0
 
 
 class DeploymentStateManager:
-    """Commits changes of the deployment state, one at a time for each model; `audit` is the log of all of them."""
+    """Commits changes of the deployment state, one at a time for each model; `audit` is the log of all of them.
 
-    def __init__(self, registry: ModelRegistry, folder: StateFolder, run_directory: RunDirectory) -> None:
+    `problem` says what is not in effect or not stored at present; that is tried again in the background.
+    """
+
+    def __init__(self, registry: ModelRegistry, folder: StateFolder, run_directory: RunDirectory, store: Path) -> None:
         self._registry = registry
+        self._store = store
+        self._unmarked: set[str] = set()  # models whose quarantine the index may lack
         self._run_directory = run_directory
         self._initial = initial_deployment(registry)
         self._defaults: dict[str, str] = {}
         self._closed: set[Pair] = set()
         self._synchronizing = asyncio.Lock()
+        self._unrecorded: deque[AuditEntry] = deque()  # safety measures in effect
+        self._retries: asyncio.Task[None] | None = None
+        self.problem: str | None = None
         self.folder = folder
         self.audit = AuditLog(folder.path)
+        self.audit.check()
+
+    @property
+    def problems(self) -> list[str]:
+        """What an operator should know, although predictions are not affected."""
+        return [problem for problem in (self.problem, self.audit.problem) if problem is not None]
 
     @property
     def state(self) -> State:
-        """The state that a restart would restore."""
+        """The state in effect."""
         return self.folder.state
 
     @property
@@ -75,7 +106,8 @@ class DeploymentStateManager:
         subject
             The version; or name and version if TorchServe does not hold it, or the change concerns several.
         act_first
-            Apply a safety measure even if it cannot be recorded, and do not revert it.
+            Apply a safety measure at once, even if it cannot be recorded, and do not revert it. A ChangeError means
+            that TorchServe or the proxy was not updated; that is tried again in the background.
         """
         model, version = subject.pair if isinstance(subject, ModelVersion) else subject
         entry = AuditEntry(
@@ -90,8 +122,12 @@ class DeploymentStateManager:
         )
 
         async def apply() -> None:
-            await (self._act(change, entry) if act_first else self._commit(change, model, entry))
-            logger.info("%s (%s%s)", entry.detail, actor.name, f": {actor.reason}" if actor.reason else "")
+            if not act_first:
+                await self._commit(change, model, entry)
+            elif problem := await self._act(change, entry):
+                raise ChangeError(f"{entry.detail} Not in effect yet, tried again: {problem}")
+            level = logging.WARNING if act_first else logging.INFO
+            logger.log(level, "%s (%s%s)", entry.detail, actor.name, f": {actor.reason}" if actor.reason else "")
 
         task = asyncio.ensure_future(apply())
         try:
@@ -101,66 +137,130 @@ class DeploymentStateManager:
             raise
 
     async def _commit(self, change: Callable[[State], State], model: str, entry: AuditEntry) -> None:
-        self.folder.lock()
+        self.record()
         self.audit.write(entry)
         before = self.state.model_copy(update={"deployment": self.deployment})
-        self.folder.write(change(before))
         try:
+            self.folder.write(change(before))
             await self.synchronize()
         except (httpx.HTTPError, RadServeError, OSError) as error:
             failure = f"{entry.detail} Failed and reverted: {error}"
             reverted = {"time": datetime.now(UTC), "actor": SERVER.name, "reason": SERVER.reason, "detail": failure}
-            self.audit.write(entry.model_copy(update=reverted))
-            self.folder.write(self.state.reverted(before, model))
-            await self.synchronize()
+            await self._act(lambda state: state.reverted(before, model), entry.model_copy(update=reverted))
             raise ChangeError(failure) from error
+        self._unmarked.add(model)
+        await self._enforce()
 
-    async def _act(self, change: Callable[[State], State], entry: AuditEntry) -> None:
+    async def _act(self, change: Callable[[State], State], entry: AuditEntry) -> str | None:
+        """Change the state and put it into effect, then store it; return why it is not in effect, or None."""
         self.folder.state = change(self.state.model_copy(update={"deployment": self.deployment}))
+        self._unrecorded.append(entry)
+        if entry.model is not None:
+            self._unmarked.add(entry.model)
+        return await self._enforce()
+
+    async def _enforce(self) -> str | None:
+        """Put the state into effect and store it, or try again in the background; return why it is not in effect."""
+        ineffective = unsaved = unmarked = None
         try:
             await self.synchronize()
-        except (httpx.HTTPError, RadServeError, OSError):
-            logger.exception("%s TorchServe or the proxy was not updated", entry.detail)
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is reported and tried again
+            ineffective = f"TorchServe or the proxy was not updated: {error!r}"
         try:
-            self.folder.lock()
-            self.audit.write(entry)
+            if self._unrecorded or not self.folder.saved:
+                self.record()
+        except Exception as error:  # noqa: BLE001
+            unsaved = f"A change is in effect but not stored, and a restart would undo it: {error}"
+        try:
+            for name in list(self._unmarked):
+                await asyncio.to_thread(quarantine.mark, self.state, self._store, name)
+                self._unmarked.discard(name)
+        except Exception as error:  # noqa: BLE001
+            unmarked = f"The model store's index does not show what is in quarantine: {error}"
+        problem = ineffective or unsaved or unmarked
+        if problem is not None:
+            FAILURES.inc()
+            if self.problem is None:
+                logger.error("%s (tried again every %g s)", problem, _RETRY_SECONDS)
+            if self._retries is None or self._retries.done():
+                self._retries = asyncio.create_task(self._retry())
+        self.problem = problem
+        PENDING.set(problem is not None)
+        return ineffective
+
+    async def _retry(self) -> None:
+        while self.problem is not None:
+            await asyncio.sleep(_RETRY_SECONDS)
+            await self._enforce()
+        logger.info("every change is in effect and stored")
+
+    def record(self) -> None:
+        """Lock the folder, and record the safety measures that are in effect; raises ChangeError."""
+        self.folder.lock()
+        while self._unrecorded:
+            self.audit.write(self._unrecorded[0])
+            self._unrecorded.popleft()
+        if not self.folder.saved:
             self.folder.write(self.state)
-        except RadServeError:
-            logger.exception("%s In effect, but not recorded", entry.detail)
 
     async def synchronize(self) -> None:
-        """Set TorchServe's default versions and the proxy's tables; raises httpx.HTTPError, OSError if that fails."""
+        """Set the proxy's tables and TorchServe's default versions; raises httpx.HTTPError, OSError if that fails."""
+        self._write_tables()  # at once, because TorchServe may take its time
         async with self._synchronizing:
-            for name, model in self.deployment.models.items():
-                main = main_version(model.versions)
+            models = self.deployment.models
+            for name in self._without_default():
+                main = main_version(models[name].versions)
                 model_version = self._registry.get(name, main)
-                if model_version is not None and self._defaults.get(name) != main:
+                if model_version is not None:
                     await self._registry.make_default(model_version)
                     self._defaults[name] = main
-            # After a restart, the candidate of a rollout gets traffic only once it is registered and verified again.
-            rollouts = {
-                name: rollout
-                for name, rollout in self.state.rollouts.items()
-                if self._registry.get(name, rollout.plan.version) is not None
-                and (name, rollout.plan.version) not in self._closed
-            }
-            traffic_split.write(routing(self.deployment, rollouts, self._closed), self._run_directory)
+
+    def _without_default(self) -> set[str]:
+        """Return the models whose main version is not known to be TorchServe's default."""
+        models = self.deployment.models
+        return {name for name in models if self._defaults.get(name) != main_version(models[name].versions)}
+
+    def _write_tables(self) -> None:
+        # After a restart, the candidate of a rollout gets traffic only once it is registered and verified again.
+        rollouts = {
+            name: rollout
+            for name, rollout in self.state.rollouts.items()
+            if self._registry.get(name, rollout.plan.version) is not None
+            and (name, rollout.plan.version) not in self._closed
+        }
+        tables = routing(self.deployment, rollouts, self._closed)
+        try:
+            traffic_split.write(tables, self._run_directory)
+        except OSError:
+            # Not even a full disk keeps requests on a version that should not get them.
+            traffic_split.clear(self._run_directory)
+            raise
 
     @asynccontextmanager
     async def closed(self, pair: Pair) -> AsyncIterator[None]:
         """Reject requests that name this version, if a proxy runs in front of this server."""
         self._closed.add(pair)
-        await self.synchronize()
         try:
+            await self.synchronize()
             yield
         finally:
             self._closed.discard(pair)
-            await self.synchronize()
+            await self._enforce()
 
     def forget_default(self, pair: Pair) -> None:
         """Forget that an unregistered version was TorchServe's default."""
         if self._defaults.get(pair[0]) == pair[1]:
             del self._defaults[pair[0]]
+
+    async def stop(self) -> None:
+        """Stop the attempts in the background, and release the folder."""
+        if self._retries is not None:
+            self._retries.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._retries
+        if self.problem is not None:
+            logger.error("stopping, although: %s", self.problem)
+        self.folder.release()
 
 
 def initial_deployment(model_versions: Iterable[ModelVersion]) -> Deployment:
@@ -175,7 +275,7 @@ def initial_deployment(model_versions: Iterable[ModelVersion]) -> Deployment:
 
 
 def routing(deployment: Deployment, rollouts: Mapping[str, RolloutRecord], closed: Collection[Pair]) -> Routing:
-    """Return the proxy's tables for a state; a model whose requests all go to TorchServe's default needs none."""
+    """Return the proxy's tables for a state."""
     shares: dict[str, Mapping[str, float]] = {}
     for name, model in deployment.models.items():
         # The newest version first: it keeps its clients when its share grows.
@@ -183,7 +283,7 @@ def routing(deployment: Deployment, rollouts: Mapping[str, RolloutRecord], close
         split = {
             version: model.versions[version].share for version in newest_first if model.versions[version].share > 0
         }
-        if len(split) > 1:
+        if split:
             shares[name] = split
     shadow: dict[str, float] = {}
     for name, rollout in rollouts.items():

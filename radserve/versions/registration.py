@@ -6,8 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+import httpx
+
 from radserve.build import model_store
-from radserve.errors import NotServedError, VersionFailedError
+from radserve.errors import ChangeError, NotServedError, VersionFailedError
 from radserve.torchserve import verified_models
 from radserve.torchserve.readiness import Readiness
 from radserve.torchserve.registry import ModelRegistry, ModelVersion
@@ -71,6 +73,10 @@ class Registration:
         """Check that a version answers its sample as it did when it was built; else raise VersionFailedError."""
         if await self.registry.count_ready(model_version) == 0:
             raise VersionFailedError(f"{model_version}: no worker is ready.")
-        problem = await self.readiness.sample_problem(model_version)
+        try:
+            problem = await self.readiness.sample_problem(model_version)
+        except httpx.TransportError as error:
+            path = model_version.model.path
+            raise ChangeError(f"{model_version}: no response to its sample, POST {path} ({error!r}).") from error
         if problem:
             raise VersionFailedError(problem)

@@ -12,11 +12,12 @@ from typing import Final
 import httpx
 from prometheus_client import Counter
 
-from radserve.errors import NotServedError, RadServeError, VersionFailedError
+from radserve.errors import ChangeError, NotServedError, RadServeError, VersionFailedError
 from radserve.proxy.access_events import TrafficWindow
 from radserve.schema.deployment import DeployedVersion, percent
 from radserve.schema.rollout import RolloutStatus, TrafficSample
 from radserve.torchserve.registry import ModelVersion
+from radserve.versions import quarantine
 from radserve.versions.audit_log import Actor
 from radserve.versions.deployment_state import SERVER
 from radserve.versions.rollout_decision import Decision, decide
@@ -209,23 +210,37 @@ class Rollout:
         return TrafficSample(requests=tally.requests, errors=tally.errors, refusals=tally.refusals, p95=tally.p95)
 
     async def _watch(self, candidate: ModelVersion, decide_step: _StepDecision, traffic: str) -> None:
-        """Watch a step until it is decided; raise VersionFailedError if the candidate must be rolled back."""
+        """Watch a step until it is decided; raise VersionFailedError if the candidate must be rolled back.
+
+        While TorchServe's management API is silent, the traffic decides, and the step does not end.
+        """
         self._step_started = datetime.now(UTC)
         start = time.monotonic()
         missing_since: float | None = None
-        while True:
-            await asyncio.sleep(_POLL_SECONDS)
-            now = time.monotonic()
-            decision, reason = decide_step(now - start)
-            self._detail = f"{traffic}: {reason}."
-            if decision is Decision.ROLL_BACK:
-                raise VersionFailedError(f"{candidate}, {traffic}: {reason}.")
-            ready = await self._version_manager.registry.count_ready(candidate)
-            missing_since = None if ready == candidate.workers else missing_since or now
-            if missing_since is not None and now - missing_since > _MAX_MISSING_SECONDS:
-                raise VersionFailedError(f"{candidate}, {traffic}: {ready} of {candidate.workers} workers are ready.")
-            if decision is Decision.ADVANCE and missing_since is None:
-                return
+        counting: asyncio.Task[int] | None = None
+        try:
+            while True:
+                await asyncio.sleep(_POLL_SECONDS)
+                now = time.monotonic()
+                decision, reason = decide_step(now - start)
+                self._detail = f"{traffic}: {reason}."
+                if decision is Decision.ROLL_BACK:
+                    raise VersionFailedError(f"{candidate}, {traffic}: {reason}.")
+                counting = counting or asyncio.create_task(self._version_manager.registry.count_ready(candidate))
+                await asyncio.wait({counting}, timeout=_POLL_SECONDS)
+                if not counting.done():
+                    continue
+                ready, counting = counting.result(), None
+                missing_since = None if ready == candidate.workers else missing_since or now
+                if missing_since is not None and now - missing_since > _MAX_MISSING_SECONDS:
+                    raise VersionFailedError(
+                        f"{candidate}, {traffic}: {ready} of {candidate.workers} workers are ready."
+                    )
+                if decision is Decision.ADVANCE and missing_since is None:
+                    return
+        finally:
+            if counting is not None:
+                counting.cancel()
 
     async def _compare(self, candidate: ModelVersion, share: float) -> None:
         """Send copies of requests to the candidate, and compare its responses."""
@@ -273,23 +288,25 @@ class Rollout:
         await self._deployment_state.commit(change, self._actor, "rollout", detail, candidate)
 
     async def _roll_back(self, reason: str, actor: Actor) -> None:
-        """Give all requests to the stable version, then unregister the candidate."""
+        """Give all requests to the stable version, quarantine the archive, then unregister the candidate."""
         self._ending = True
         reason = reason.rstrip(".")
-        detail = f"rolled back; {self.stable} receives all requests: {reason}"
-        logger.warning("%s %s: %s", self.name, self.version, detail)
+        pair, store = (self.name, self.version), self._version_manager.registration.store
         try:
             candidate = self._version_manager.registered_version(self.name, self.version)
         except NotServedError:
             candidate = None
-        await self._deployment_state.commit(
-            lambda state: state.with_rollout(self.name, None),
-            actor,
-            "rollout",
-            detail,
-            candidate or (self.name, self.version),
-            act_first=True,
-        )
-        self._enter("rolled_back", f"{reason}.")
+        try:
+            await self._deployment_state.commit(
+                lambda state: quarantine.add(state.with_rollout(self.name, None), store, *pair, reason),
+                actor,
+                "rollout",
+                f"rolled back; {self.stable} receives all requests: {reason}",
+                candidate or pair,
+                act_first=True,
+            )
+            self._enter("rolled_back", f"{reason}.")
+        except ChangeError as error:
+            self._enter("rolled_back", str(error))
         if candidate is not None and self._deployment_state.deployment.find(self.name, self.version) is None:
             self._version_manager.unregistration.start(candidate)

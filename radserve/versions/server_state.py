@@ -31,6 +31,17 @@ class RolloutRecord(BaseModel):
     step: int | None = None  # index of the current step; None before the first
 
 
+class Quarantined(BaseModel):
+    """An archive that was rolled back; it is served only where its version is named."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: ModelName
+    version: Version
+    sha256: str
+    reason: str
+
+
 class State(BaseModel):
     """The state of a server; every change returns a new, validated one.
 
@@ -44,6 +55,7 @@ class State(BaseModel):
     deployment: Deployment | None = None
     previous: dict[ModelName, Version] = {}  # the version that had a model's traffic before the last promotion
     rollouts: dict[ModelName, RolloutRecord] = {}
+    quarantine: tuple[Quarantined, ...] = ()
 
     def updated(self, **changes: Any) -> Self:
         """Return the state with some fields replaced and the next revision."""
@@ -67,12 +79,27 @@ class State(BaseModel):
         return self.with_versions(name, others | ({version: served} if served else {}))
 
     def with_shares(self, name: str, shares: Mapping[str, float]) -> Self:
-        """Split the traffic of a model, in percent; a former main version becomes the target of a rollback."""
+        """Split the traffic of a model, in percent; a former main version becomes the target of a rollback.
+
+        The quarantine of a version with traffic is lifted.
+        """
         old = self.versions(name)
         new = {key: item.model_copy(update={"share": shares.get(key, 0.0)}) for key, item in old.items()}
         former = main_version(old)
         previous = self.previous if former == main_version(new) else self.previous | {name: former}
-        return self.with_versions(name, new).updated(previous=previous)
+        state = self.with_versions(name, new).updated(previous=previous)
+        for version in (key for key, item in new.items() if item.share > 0):
+            state = state.without_quarantine(name, version)
+        return state
+
+    def with_quarantine(self, item: Quarantined) -> Self:
+        """Put an archive into quarantine."""
+        return self.updated(quarantine=(*self.without_quarantine(item.name, item.version).quarantine, item))
+
+    def without_quarantine(self, name: str, version: str) -> Self:
+        """Lift the quarantine of a version."""
+        others = tuple(item for item in self.quarantine if (item.name, item.version) != (name, version))
+        return self.updated(quarantine=others)
 
     def with_rollout(self, name: str, rollout: RolloutRecord | None) -> Self:
         """Record the rollout of a model, or remove it (None)."""
@@ -85,7 +112,9 @@ class State(BaseModel):
         if name in before.previous:
             previous[name] = before.previous[name]
         state = self.with_versions(name, before.versions(name)).with_rollout(name, before.rollouts.get(name))
-        return state.updated(previous=previous)
+        others = tuple(item for item in self.quarantine if item.name != name)
+        own = tuple(item for item in before.quarantine if item.name == name)
+        return state.updated(previous=previous, quarantine=others + own)
 
 
 def main_version(versions: Mapping[str, DeployedVersion]) -> str:
@@ -94,12 +123,21 @@ def main_version(versions: Mapping[str, DeployedVersion]) -> str:
 
 
 class StateFolder:
-    """The state file of one server. It is read at start; the first change creates and locks the folder."""
+    """The state file of one server. It is read at start; the first change creates and locks the folder.
+
+    `state` is in effect. It may be ahead of the file, which `write` then has to replace.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self._lock = FileLock(path / "lock", blocking=False, thread_local=False)
         self.state = self._read()
+        self._stored = self.state.revision
+
+    @property
+    def saved(self) -> bool:
+        """Whether a restart would restore the state."""
+        return self.state.revision == self._stored
 
     def _read(self) -> State:
         file = self.path / FILE
@@ -128,7 +166,7 @@ class StateFolder:
                 f"{self.path}: {error.strerror}. Changes are rejected because they cannot be stored. Start the server "
                 "with --state FOLDER, a writable folder that outlives the server."
             ) from error
-        if self._read().revision != self.state.revision:
+        if self._read().revision != self._stored:
             self._lock.release()
             raise ConflictError(
                 f"{self.path}: another server has changed this state since this one started; restart this server."
@@ -140,8 +178,9 @@ class StateFolder:
         try:
             write_atomically(self.path / FILE, state.model_dump_json(indent=2, exclude_none=True) + "\n")
         except OSError as error:
-            raise ChangeError(f"{self.path}: not writable ({error.strerror}); nothing was changed.") from error
+            raise ChangeError(f"{self.path}: not writable ({error.strerror}); changes are rejected.") from error
         self.state = state
+        self._stored = state.revision
 
     def release(self) -> None:
         """Unlock the folder."""

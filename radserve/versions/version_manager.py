@@ -8,10 +8,11 @@ from dataclasses import dataclass, field
 
 import httpx
 
-from radserve.errors import ChangeError, ConflictError, NotReadyError, NotServedError
+from radserve.build import model_store
+from radserve.errors import ArchiveError, ChangeError, ConflictError, NotReadyError, NotServedError
 from radserve.schema.deployment import Change, DeployedVersion, Deployment, percent
 from radserve.torchserve.registry import ModelRegistry, ModelVersion
-from radserve.versions import deployment_file
+from radserve.versions import deployment_file, quarantine
 from radserve.versions.audit_log import Actor
 from radserve.versions.deployment_state import DeploymentStateManager
 from radserve.versions.registration import PhaseListener, Registration
@@ -61,21 +62,27 @@ class VersionManager:
         """Reject further changes."""
         self.accepts_changes = False
         await self.unregistration.stop()
-        self.deployment_state.folder.release()
+        await self.deployment_state.stop()
 
     @asynccontextmanager
-    async def exclusive_change(self, name: str, *, by_rollout: bool = False) -> AsyncIterator[None]:
-        """Exclude other changes of a model, and reject this one during a rollout unless the rollout makes it."""
+    async def exclusive_change(
+        self, name: str, *, by_rollout: bool = False, recorded: bool = True
+    ) -> AsyncIterator[None]:
+        """Exclude other changes of a model, and reject this one during a rollout unless the rollout makes it.
+
+        A change that must be `recorded` first is rejected if the state folder cannot be used.
+        """
         if not self.accepts_changes:
             raise NotReadyError("The server is starting or stopping and accepts no changes; try again later.")
-        self.deployment_state.folder.lock()
+        if recorded:
+            self.deployment_state.record()
         async with self._locks[name]:
             if not by_rollout:
                 self._require_no_rollout(name)
             try:
                 yield
             except httpx.HTTPError as error:
-                raise ChangeError(f"{name}: TorchServe failed to make the change ({error!r}).") from error
+                raise ChangeError(f"{name}: TorchServe failed to make the change: {error}") from error
 
     def _require_no_rollout(self, name: str) -> None:
         rollout = self.deployment_state.state.rollouts.get(name)
@@ -126,10 +133,14 @@ class VersionManager:
                 return before
             scaled = await self.registry.scale(before, workers)
             detail = f"scaled from {before.workers} to {workers} workers"
-            await self.deployment_state.commit(_declare(scaled), actor, "scale", detail, scaled)
+            try:
+                await self.deployment_state.commit(_declare(scaled), actor, "scale", detail, scaled)
+            except BaseException:
+                await asyncio.shield(self.registry.scale(scaled, before.workers))
+                raise
         return scaled
 
-    async def promote(self, name: str, version: str, actor: Actor, action: str = "promote") -> None:
+    async def promote(self, name: str, version: str, actor: Actor) -> None:
         """Send all requests of a model to one version, without a rollout."""
         async with self.exclusive_change(name):
             model_version = self.registered_version(name, version)
@@ -140,22 +151,60 @@ class VersionManager:
             await self.deployment_state.commit(
                 lambda state: state.with_shares(name, {version: 100.0}),
                 actor,
-                action,
+                "promote",
                 f"receives all requests; before, {main_version(versions)} did",
                 model_version,
             )
 
     async def rollback(self, name: str, actor: Actor) -> None:
         """Send all requests of a model to the version that had them before; register it again if necessary."""
-        self.declared_versions(name)
-        previous = self.deployment_state.state.previous.get(name)
-        if previous is None:
-            raise ConflictError(
-                f"{name}: there is no previous version to roll back to; use 'radserve models promote {name} VERSION'."
+        async with self.exclusive_change(name, recorded=False):
+            versions = self.declared_versions(name)
+            previous = self.deployment_state.state.previous.get(name)
+            if previous is None:
+                raise ConflictError(
+                    f"{name}: there is no previous version to roll back to; use 'radserve models promote {name} "
+                    "VERSION'."
+                )
+            if previous in quarantine.of(self.deployment_state.state, self.registration.store, name):
+                raise ConflictError(
+                    f"{name}: the previous version {previous} is in quarantine, because it was rolled back; to use it "
+                    f"nevertheless, name it: 'radserve models promote {name} {previous}'."
+                )
+            if self.registry.get(name, previous) is None or (name, previous) in self.unregistration:
+                model_version = await self.register_candidate(name, previous, None)
+            else:
+                model_version = self.registered_version(name, previous)
+                await self.registration.verify_sample(model_version)
+            rejected = main_version(versions)
+            reason = f"rolled back by {actor.name}" + (f": {actor.reason}" if actor.reason else "")
+
+            def change(state: State) -> State:
+                state = _declare(model_version)(state).with_shares(name, {previous: 100.0})
+                return quarantine.add(state, self.registration.store, name, rejected, reason)
+
+            await self.deployment_state.commit(
+                change,
+                actor,
+                "rollback",
+                f"receives all requests; before, {rejected} did",
+                model_version,
+                act_first=True,
             )
-        if self.registry.get(name, previous) is None:
-            await self.register(name, previous, None, actor)
-        await self.promote(name, previous, actor, "rollback")
+
+    async def release(self, name: str, version: str, actor: Actor) -> None:
+        """Lift the quarantine of a version, so that servers may select it as the newest one."""
+        store = self.registration.store
+        async with self.exclusive_change(name, by_rollout=True):
+            if version not in quarantine.of(self.deployment_state.state, store, name):
+                raise NotServedError(f"{name} {version} is not in quarantine.")
+            await self.deployment_state.commit(
+                lambda state: state.without_quarantine(name, version), actor, "release", "released", (name, version)
+            )
+            try:
+                await asyncio.to_thread(model_store.quarantine, store, name, {}, {version})
+            except (ArchiveError, OSError) as error:
+                raise ChangeError(f"{name} {version}: the model store's index still shows it: {error}") from error
 
     async def unregister(self, name: str, version: str, actor: Actor, *, force: bool = False) -> None:
         """Unregister a version after it has answered its pending requests; `force` includes a model's only version."""
@@ -175,6 +224,8 @@ class VersionManager:
     def _require_dispensable(self, model_version: ModelVersion, *, force: bool) -> None:
         name, version = model_version.pair
         versions = self.declared_versions(name)
+        if version not in versions:
+            return  # a candidate that was rolled back and could not be unregistered
         if len(versions) == 1:
             if len(self.deployment_state.deployment.models) == 1:
                 raise ConflictError(f"{model_version} is the only version of this server; stop the server instead.")

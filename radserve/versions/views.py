@@ -7,11 +7,11 @@ from pathlib import Path
 
 import httpx
 
-from radserve.schema.control import ModelStatus, ServerStatus, VersionStatus, WorkerCount
+from radserve.schema.control import ModelStatus, QuarantinedVersion, ServerStatus, VersionStatus, WorkerCount
 from radserve.schema.rollout import Latency
 from radserve.torchserve.connection import connect
 from radserve.torchserve.registry import ModelVersion, Pair
-from radserve.versions import torchserve_metrics
+from radserve.versions import quarantine, torchserve_metrics
 from radserve.versions.rollout_manager import RolloutManager
 from radserve.versions.server_state import main_version
 from radserve.versions.torchserve_metrics import VersionMetrics
@@ -53,11 +53,18 @@ class Views:
             versions=tuple(self._version(model_version, metrics) for model_version in versions),
             previous=self.version_manager.deployment_state.state.previous.get(name),
             rollout=rollout.status() if rollout else None,
+            quarantined=tuple(
+                QuarantinedVersion(version=version, sha256=sha256, reason=reason)
+                for version, (sha256, reason) in quarantine.of(
+                    self.version_manager.deployment_state.state, self.version_manager.registration.store, name
+                ).items()
+            ),
         )
 
     def _version(self, model_version: ModelVersion, metrics: _Metrics) -> VersionStatus:
         entry = model_version.entry
         counts = metrics.get(model_version.pair, VersionMetrics())
+        at_proxy = self.rollouts.traffic.total(*model_version.pair)
         p50, p95 = counts.quantile(0.5), counts.quantile(0.95)
         model = self.version_manager.deployment_state.deployment.models.get(entry.name)
         return VersionStatus(
@@ -70,9 +77,10 @@ class Views:
             workers=WorkerCount(wanted=model_version.workers, ready=model_version.ready),
             registered=model_version.registered,
             age_seconds=(datetime.now(UTC) - model_version.registered).total_seconds(),
-            requests=round(counts.requests),
-            errors=round(counts.errors),
-            refusals=round(counts.refusals),
+            # Workers do not see requests that TorchServe answers; the proxy may lose an event when it is busy.
+            requests=max(round(counts.requests), at_proxy.requests),
+            errors=max(round(counts.errors), at_proxy.errors),
+            refusals=max(round(counts.refusals), at_proxy.refusals),
             latency=None if p50 is None else Latency(p50=p50, p95=p95),
         )
 

@@ -80,9 +80,12 @@ class Split:
 
 
 def echo(request: Request) -> Reply:
-    """Respond with the requested path."""
-    status = 503 if request.path.endswith("9.9.9") else 200
-    return Reply(status, json.dumps({"path": request.path, "length": len(request.body)}).encode())
+    """Respond with the requested path; the only query is the request's id, for TorchServe's log."""
+    path, _, query = request.path.partition("?")
+    if query != f"request_id={request.headers.get('X-Request-Id', '')}":
+        return Reply(500, query.encode())
+    status = 503 if path.endswith("9.9.9") else 200
+    return Reply(status, json.dumps({"path": path, "length": len(request.body)}).encode())
 
 
 @pytest.fixture(scope="module")

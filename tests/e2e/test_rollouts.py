@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import psutil
 import pytest
 
+from radserve.build import model_store
 from tests.e2e.test_proxy_life import published
 from tests.proxy import Keys
 from tests.repack import NAME
@@ -167,6 +169,70 @@ def test_a_faulty_version_is_rolled_back_while_the_stable_one_serves(
     assert httpx.get(f"{home.server.health_url}/ready").status_code == 200
 
 
+def test_a_pause_of_torchserve_does_not_roll_back(home: Home) -> None:
+    add(home.server.store, "1.1.1")
+    before = home.answered_by()
+    (java,) = home.server.java()
+    with asking(home.server.url, home.headers, clients=4) as clients, home.control() as control:
+        plan = {"version": "1.1.1", "steps": [40, 100], "step_seconds": 10, "min_requests": 20, "max_slowdown": None}
+        assert control.post(f"/rollouts/{NAME}", json=plan).status_code == 202
+        home.await_rollout(lambda found: found["share"] == 40)
+        java.suspend()
+        try:
+            time.sleep(6.5)
+        finally:
+            java.resume()
+        last = home.await_rollout(lambda found: found["done"])
+        assert last["phase"] == "promoted", last
+        assert control.post(f"/versions/{NAME}/{before}/promote", json={}).status_code == 200
+        assert control.delete(f"/versions/{NAME}/1.1.1").status_code == 204
+    assert clients.failures == []
+
+
+@pytest.mark.parametrize("abort", [False, True])
+def test_a_full_disk_does_not_keep_a_faulty_version_in_service(home: Home, *, abort: bool) -> None:
+    supervisor = psutil.Process(home.server.process.pid)
+    limits = supervisor.rlimit(psutil.RLIMIT_FSIZE)
+    before = home.answered_by()
+
+    def problems() -> list[str]:
+        return list(httpx.get(f"{home.server.health_url}/ready").json().get("problems", []))
+
+    with asking(home.server.url, home.headers, clients=4) as clients, home.control() as control:
+        plan = {"version": RAISING, "steps": [40, 100], "step_seconds": 60, "min_requests": 100000 if abort else 100}
+        assert control.post(f"/rollouts/{NAME}", json=plan | {"max_error": 0.05}).status_code == 202
+        home.await_rollout(lambda found: found["share"] == 40)
+        supervisor.rlimit(psutil.RLIMIT_FSIZE, (0, limits[1]))  # nothing can be written, as on a full disk
+        try:
+            if abort:
+                assert control.delete(f"/rollouts/{NAME}").status_code == 200
+            last = home.await_rollout(lambda found: found["done"])
+            after = time.monotonic()
+            assert last["phase"] == "rolled_back"
+            time.sleep(2.5)
+            assert "not stored" in problems()[0]
+            rejected = control.patch(f"/versions/{NAME}/{before}", json={"workers": 2})
+            assert (rejected.status_code, "not writable" in rejected.text) == (500, True)
+        finally:
+            supervisor.rlimit(psutil.RLIMIT_FSIZE, limits)
+        assert clients.since(after + 0.5) == {before}
+    assert all(failure.startswith("500") for failure in clients.failures), clients.failures
+    deadline = time.monotonic() + 10
+    while problems():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    assert home.audit()[-1]["detail"].startswith(f"{NAME} {RAISING}: rolled back; {before} receives all requests")
+    assert json.loads((home.state / "state.json").read_text())["rollouts"] == {}
+    with home.control() as control:
+        (quarantined,) = [
+            item for item in control.get(f"/versions/{NAME}").json()["quarantined"] if item["version"] == RAISING
+        ]
+    entry = model_store.read(home.server.store).find(NAME, RAISING)
+    assert entry is not None
+    assert quarantined["reason"] == entry.quarantine
+    home.await_gone(RAISING)
+
+
 def test_a_shadow_compares_copies_and_clients_never_get_its_responses(home: Home) -> None:
     add(home.server.store, "1.2.0")
     listed: list[dict[str, float]] = []
@@ -225,7 +291,11 @@ def test_a_client_stays_on_its_version(home: Home) -> None:
 
 
 def test_the_audit_log_is_unbroken(home: Home) -> None:
-    from radserve.versions.audit_log import AuditLog
-
-    assert AuditLog(home.state).first_broken_line() is None
+    with home.control() as control:
+        verified = control.get("/audit/verification").json()
+        assert verified["problem"] is None
+        assert control.get("/audit/verification", params={"head": verified["head"]}).json() == verified
+        assert control.get("/audit/verification", params={"head": "ab" * 32}).json()["problem"] is not None
+    metrics = httpx.get(f"{home.server.health_url}/metrics").text
+    assert f'radserve_audit_head_info{{sha256="{verified["head"]}"}} 1.0' in metrics
     assert oct((home.runtime / "control.sock").stat().st_mode & 0o777) == "0o600"

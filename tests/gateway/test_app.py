@@ -53,6 +53,22 @@ def test_picture_response_is_passed_through() -> None:
     assert (response.content, response.headers["content-type"]) == (b"\x89PNG", "image/png")
 
 
+@pytest.mark.parametrize(
+    "response",
+    [
+        ModelResponse(200, "text/html", b"<script>"),
+        ModelResponse(200, "", b"{}"),
+        ModelResponse(200, "application/json", b"[" * 100_000),
+        ModelResponse(200, "application/json", b'{"predictions": [], "x": 1e400}'),
+        ModelResponse(204, "application/json", b""),
+        ModelResponse(500, "application/problem+json", b"[" * 100_000),
+    ],
+)
+def test_unusable_response_of_server_returns_502(response: ModelResponse) -> None:
+    reply = ask("POST", "/api/predictions/chest", FakeBackend(lambda _: response), content=b"film")
+    assert (reply.status_code, reply.headers["content-type"]) == (502, "application/problem+json")
+
+
 @pytest.mark.parametrize("path", ["/api/predictions/chest", "/api/explanations/chest/1.0.0"])
 def test_put_equals_post(path: str) -> None:
     backend = FakeBackend()
@@ -115,6 +131,19 @@ def test_live_is_gateway_state_and_ready_is_server_state() -> None:
     response = ask("GET", "/ready", backend)
     assert (response.status_code, response.json()["detail"]) == (503, "TorchServe is starting.")
     assert ask("GET", "/ready").status_code == 200
+
+
+def test_history_is_part_of_ready_only() -> None:
+    assert ask("GET", "/live").json().keys() == {"state", "detail", "service"}
+    assert ask("GET", "/ready").json() == {"state": "ready", "detail": "Ready for requests.", "history": "off"}
+
+
+@pytest.mark.parametrize("media_type", ["application/json", "text/html", ""])
+def test_unknown_model_is_a_problem(media_type: str) -> None:
+    torchserve = ModelResponse(404, media_type, b'{"code": 404, "type": "ModelNotFoundException", "message": "x"}')
+    response = ask("POST", "/api/predictions/nothing", FakeBackend(lambda _: torchserve), content=b"film")
+    assert (response.status_code, response.headers["content-type"]) == (404, "application/problem+json")
+    assert response.json()["detail"] == "Unknown model or version; see /api/models."
 
 
 def test_nginx_learns_whether_a_credential_is_valid() -> None:

@@ -92,6 +92,8 @@ def overview(*, front: bool = True, **changes: Any) -> dict[str, Any]:
     return {"front": front, "models": [model(**changes)]}
 
 
+QUARANTINED = {"version": "1.2.0", "sha256": SHA256, "reason": "3 of 20 requests failed"}
+
 ENTRY = {
     "time": STARTED,
     "actor": "ada",

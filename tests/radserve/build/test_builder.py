@@ -142,6 +142,13 @@ def test_a_missing_file_of_the_models_folder_is_reported(archives: Path, tmp_pat
         builder.build(source, tmp_path / "store")
 
 
+def test_the_former_name_of_the_torchserve_settings_is_reported(archives: Path, tmp_path: Path) -> None:
+    (archives / NAME / "torchserve.yaml").rename(archives / NAME / "model-config.yaml")
+    (source,) = find_sources(archives)
+    with pytest.raises(BuildError, match=r"missing; rename model-config\.yaml to torchserve\.yaml"):
+        builder.build(source, tmp_path / "store")
+
+
 @pytest.fixture
 def broken_store(store: Path, tmp_path: Path) -> Path:
     """Copy of the store, for tests that damage it."""

@@ -17,13 +17,14 @@ def rows(out: str) -> list[str]:
 
 
 def test_list_shows_every_version_in_readable_units(api: Scripted, run: Run) -> None:
-    api.script = docs.routes({"GET /versions": docs.overview(rollout=docs.rollout())})
+    api.script = docs.routes({"GET /versions": docs.overview(rollout=docs.rollout(), quarantined=[docs.QUARANTINED])})
     result = run("models", "list")
     assert (result.code, result.err) == (0, "")
     shown = rows(result.out)
     assert "chest 1.0.0 ready 100% 2/2 3 d 200 2 312 ms" in shown
     assert "chest 1.1.0 degraded 0% 1/2 3 d 200 2 -" in shown
     assert "chest 1.1.0: canary (5% of requests, step 1 of 3): 7 of 20 requests seen\n" in result.out
+    assert "chest 1.2.0: quarantined (3 of 20 requests failed)\n" in result.out
 
 
 def test_versions_and_numbers_fit_a_narrow_terminal(api: Scripted, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -106,6 +107,13 @@ def test_control_characters_of_a_response_are_escaped(api: Scripted, run: Run) -
             docs.model(),
             {"reason": None},
             "chest 1.0.0 (default)",
+        ),
+        (
+            ["release", "chest", "1.1.0"],
+            "POST /versions/chest/1.1.0/release",
+            docs.model(quarantined=[docs.QUARANTINED]),
+            {"reason": None},
+            "chest 1.2.0: quarantined (3 of 20 requests failed)",
         ),
         (
             ["unregister", "chest", "1.0.0", "--force"],

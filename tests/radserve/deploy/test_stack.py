@@ -9,7 +9,7 @@ from botocore.stub import Stubber
 from radserve.deploy import costs, plan, stack
 from radserve.deploy.cloud import Cloud, readable_errors
 from radserve.deploy.errors import CloudError, StackError
-from radserve.deploy.hints import with_hint
+from radserve.deploy.failure_advice import with_advice
 from radserve.deploy.settings import STACKS, Settings
 from radserve.deploy.stack import Change, Event, Stack
 from radserve.deploy.template import load
@@ -185,11 +185,11 @@ def test_throttling_is_retried_by_botocore(cloud: Cloud) -> None:
     ],
 )
 def test_known_reason_gets_a_hint(reason: str, hint: str) -> None:
-    assert hint in with_hint(reason)
+    assert hint in with_advice(reason)
 
 
 def test_unknown_reason_is_unchanged() -> None:
-    assert with_hint("It rains.") == "It rains."
+    assert with_advice("It rains.") == "It rains."
 
 
 def test_free_resources_have_no_price_unit() -> None:

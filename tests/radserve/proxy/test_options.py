@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from radserve.errors import ServeError
+from radserve.errors import ArchiveError, ServeError
 from radserve.host.run_directory import RunDirectory
 from radserve.proxy import configuration, nginx
 from radserve.proxy import options as proxy_options
@@ -145,6 +145,18 @@ def test_the_response_timeout_is_that_of_the_slowest_archive(tmp_path: Path) -> 
     assert configuration.response_timeout(tmp_path.glob("*.mar")) == 90
     with pytest.raises(ServeError, match="--response-timeout"):
         configuration.response_timeout([])
+
+
+def test_an_archive_that_inflates_is_not_read(tmp_path: Path) -> None:
+    bomb = tmp_path / "bomb.mar"
+    with zipfile.ZipFile(bomb, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("model-config.yaml", "responseTimeout: 20\n" + "#" * 10_000_000)
+    with pytest.raises(ArchiveError, match="its files are compressed"):
+        configuration.response_timeout([bomb])
+    with zipfile.ZipFile(bomb, "w") as archive:
+        archive.writestr("model-config.yaml", "responseTimeout: 20\n" + "#" * 2_000_000)
+    with pytest.raises(ArchiveError, match="more than 1048576"):
+        configuration.response_timeout([bomb])
 
 
 def test_a_missing_nginx_is_an_error_with_the_command_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:

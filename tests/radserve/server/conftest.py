@@ -88,3 +88,11 @@ def server(options: ServerOptions, tmp_path: Path) -> Iterator[TestServer]:
         state = StateFolder(options.state_folder)
         models = select(options.store, options.models)
         yield TestServer(Components(options, models, WorkerPlan(1, 1), run_directory, None, state), torchserve)
+
+
+def with_workers(server: TestServer, count: int) -> None:
+    """Declare a number of workers for each version."""
+    registry = server.components.registry
+    registry._versions = {pair: replace(item, workers=count) for pair, item in registry._versions.items()}
+    for model in server.torchserve.models.values():
+        model.workers = count

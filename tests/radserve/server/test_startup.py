@@ -11,7 +11,7 @@ from radserve.host import listening_socket
 from radserve.server.components import Components
 from radserve.server.startup import wait_until_ready
 from radserve.server.status import ServerStatus, State
-from tests.radserve.server.conftest import TestServer
+from tests.radserve.server.conftest import TestServer, with_workers
 
 PID = os.getpid()
 
@@ -70,6 +70,20 @@ def test_a_start_fails_after_the_timeout_with_the_reason(
 
     server.run(steps)
     assert caplog.messages == [f"not ready after 0.3 s: {detail}"]
+
+
+def test_a_start_without_all_workers_opens_degraded_after_the_timeout(server: TestServer) -> None:
+    with_workers(server, 2)
+    server.torchserve.behavior.ready = 1
+
+    async def steps(components: Components) -> None:
+        components.options = replace(components.options, startup_timeout=0.3)
+        assert await wait_until_ready(components, PID)
+        detail = "brightness 1.0.0: 1 of 2 workers are ready."
+        assert components.status == ServerStatus(State.DEGRADED, detail)
+        assert components.run_directory.ready.exists()
+
+    server.run(steps)
 
 
 def test_a_dead_torchserve_is_not_ready(server: TestServer) -> None:

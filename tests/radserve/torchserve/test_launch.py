@@ -61,12 +61,42 @@ def test_every_setting_of_the_base_configuration_has_a_comment() -> None:
         assert lines[0].startswith("#") or block == blocks[0]
 
 
-def test_workers_do_not_inherit_pythonpath_and_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PYTHONPATH", "/somewhere")
-    monkeypatch.setenv("TS_ALLOWED_URLS", "http://evil")
+@pytest.mark.parametrize(
+    "name",
+    [
+        "AWS_SECRET_ACCESS_KEY",
+        "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
+        "GOOGLE_APPLICATION_CREDENTIALS",
+        "RADSERVE_KEYS",
+        "RADSERVE_KEY",
+        "RADSERVE_GATEWAY_HISTORY",
+        "REDIS_URL",
+        "PYTHONPATH",  # the code in an archive must take precedence
+        "PYTHONWARNINGS",
+        "TS_ALLOWED_URLS",
+        "MY_PATH",
+        "PATHS",
+    ],
+)
+def test_workers_inherit_no_credentials_and_settings(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setenv(name, "secret")
+    assert name not in launch.environment(RunDirectory(tmp_path), tmp_path, BASE, WorkerPlan(2, 3))
+
+
+def test_workers_inherit_what_libraries_need_and_what_the_operator_names(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = ("CUDA_VISIBLE_DEVICES", "NVIDIA_VISIBLE_DEVICES", "LD_LIBRARY_PATH", "LC_ALL", "TORCHINDUCTOR_CACHE_DIR")
+    for name in (*names, "TORCH_HOME", "MY_HANDLER", "MY_OTHER"):
+        monkeypatch.setenv(name, "value")
+    monkeypatch.setenv("RADSERVE_PASS_ENVIRONMENT", "MY_HANDLER,MY_OTHER")
     variables = launch.environment(RunDirectory(tmp_path), tmp_path, BASE, WorkerPlan(2, 3))
-    assert "PYTHONPATH" not in variables
-    assert not any(name.startswith("TS_") for name in variables)
+    assert {name: variables.get(name) for name in (*names, "MY_HANDLER", "MY_OTHER")} == dict.fromkeys(
+        (*names, "MY_HANDLER", "MY_OTHER"), "value"
+    )
+    assert variables["PATH"] == os.environ["PATH"]
     assert variables["OMP_NUM_THREADS"] == "3"
     assert variables[worker.INDEX] == str(tmp_path / "index.json")
 

@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from handlers import worker
-from radserve.errors import VersionFailedError
+from radserve.errors import ChangeError, VersionFailedError
 from radserve.host.run_directory import RunDirectory
 from radserve.torchserve.management import Management
 from radserve.torchserve.registry import ModelRegistry, ModelVersion
@@ -28,10 +28,10 @@ def use(store: Path, run_directory: RunDirectory) -> Callable[[Callable[[ModelRe
 
     def run(steps: Callable[[ModelRegistry], Awaitable[None]]) -> None:
         async def with_registry() -> None:
-            management = Management(run_directory, timeout=2.0)
+            management = Management(run_directory, timeout=0.5)
             model = ModelVersion(verified(store, "1.0.0"), 1, datetime.now(UTC))
             try:
-                await steps(ModelRegistry([model], management, run_directory.busy))
+                await steps(ModelRegistry([model], management, run_directory.busy, silence=1.0))
             finally:
                 await management.close()
 
@@ -81,9 +81,54 @@ def test_refresh_raises_when_torchserve_died(use: Use, torchserve: Running) -> N
 
 def test_refresh_raises_when_torchserve_is_slow(use: Use, torchserve: Running) -> None:
     async def steps(registry: ModelRegistry) -> None:
-        torchserve.behavior.delay = 3.0
-        with pytest.raises(httpx.ReadTimeout):
+        torchserve.behavior.delay = 1.0
+        with pytest.raises(httpx.ReadTimeout, match=r"did not answer GET /models/brightness/1\.0\.0 \(ReadTimeout\)"):
             await registry.refresh()
+
+    use(steps)
+
+
+def test_waiting_tolerates_silence(use: Use, torchserve: Running, store: Path) -> None:
+    async def steps(registry: ModelRegistry) -> None:
+        async def pause() -> None:
+            await asyncio.sleep(0.2)
+            torchserve.behavior.delay = 0.8
+            await asyncio.sleep(0.6)
+            torchserve.behavior.delay = 0.0
+            torchserve.behavior.ready = None
+
+        torchserve.behavior.ready = 0
+        pausing = asyncio.create_task(pause())
+        assert (await registry.register(verified(store, "2.0.0"), 2)).ready == 2
+        await pausing
+        torchserve.behavior.delay = 0.8
+        counting = asyncio.create_task(registry.count_ready(only_of(registry, "2.0.0")))
+        idling = asyncio.create_task(registry.idle(only_of(registry, "2.0.0"), 5.0))
+        await asyncio.sleep(0.6)
+        torchserve.behavior.delay = 0.0
+        assert (await counting, await idling) == (2, True)
+
+    use(steps)
+
+
+def only_of(registry: ModelRegistry, version: str) -> ModelVersion:
+    item = registry.get("brightness", version)
+    assert item is not None
+    return item
+
+
+def test_longer_silence_ends_a_registration_and_leaves_nothing_behind(
+    use: Use, torchserve: Running, store: Path
+) -> None:
+    async def steps(registry: ModelRegistry) -> None:
+        torchserve.behavior.ready = 0
+        registering = asyncio.create_task(registry.register(verified(store, "2.0.0"), 1))
+        await asyncio.sleep(0.3)
+        torchserve.behavior.delay = 0.8
+        with pytest.raises(ChangeError, match=r"2\.0\.0: silence for 1 s: .* did not answer GET /models/brightness/2"):
+            await registering
+        assert list(torchserve.models) == [("brightness", "1.0.0")]
+        assert [str(item) for item in registry] == ["brightness 1.0.0"]
 
     use(steps)
 

@@ -1,7 +1,9 @@
 """Fixtures: the version management of one server, in front of a fake TorchServe."""
 
 import asyncio
+import errno
 import fcntl
+import os
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack
@@ -30,7 +32,7 @@ from radserve.versions.deployment_state import DeploymentStateManager
 from radserve.versions.registration import Registration
 from radserve.versions.rollout import Rollout
 from radserve.versions.rollout_manager import RolloutManager
-from radserve.versions.server_state import StateFolder
+from radserve.versions.server_state import State, StateFolder
 from radserve.versions.torchserve_api import TorchServeApi
 from radserve.versions.unregistration import Unregistration
 from radserve.versions.version_manager import VersionManager
@@ -101,11 +103,10 @@ class Service:
         """Action and detail of each entry of the audit log."""
         return [(entry.action, entry.detail or "") for entry in self.deployment_state.audit.entries(100)]
 
-    def block_audit_log(self) -> None:
-        """Make every write to the audit log fail, for root as well."""
-        log = self.state_folder / "audit.jsonl"
-        log.unlink(missing_ok=True)
-        log.mkdir(parents=True)
+    @property
+    def stored(self) -> State:
+        """State that a restart would read."""
+        return StateFolder(self.state_folder).state
 
     def observe(self, version: str, status: int = 200, *, seconds: float = 0.01, count: int = 1) -> None:
         """Report requests as the proxy does."""
@@ -180,6 +181,25 @@ async def service(
     return service
 
 
+@dataclass
+class Disk:
+    """The disk of the state folder; while it is full, nothing is written durably."""
+
+    full: bool = False
+
+    def fsync(self, descriptor: int) -> None:
+        if self.full:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+@pytest.fixture
+def disk(monkeypatch: pytest.MonkeyPatch) -> Disk:
+    disk = Disk()
+    monkeypatch.setattr("os.fsync", disk.fsync)
+    monkeypatch.setattr("radserve.versions.deployment_state._RETRY_SECONDS", 0.02)
+    return disk
+
+
 @pytest.fixture
 def proxied(service: Service, stack: AsyncExitStack) -> Service:
     """The same server with a proxy in front."""
@@ -191,11 +211,11 @@ def assemble(
     torchserve: Running, store: Path, directory: RunDirectory, state_folder: Path, stack: AsyncExitStack
 ) -> Service:
     """Connect the parts as the supervisor does; the server is not ready yet."""
-    management = Management(directory, timeout=2.0)
+    management = Management(directory, timeout=0.3)
     (model,) = verified_models.select(store, [f"{NAME}/1.0.0"])
-    registry = ModelRegistry([ModelVersion(model, 1, datetime.now(UTC))], management, directory.busy)
+    registry = ModelRegistry([ModelVersion(model, 1, datetime.now(UTC))], management, directory.busy, silence=0.5)
     readiness = Readiness(registry, directory.inference, list)
-    deployment_state = DeploymentStateManager(registry, StateFolder(state_folder), directory)
+    deployment_state = DeploymentStateManager(registry, StateFolder(state_folder), directory, store)
     publisher = Publisher()
     registration = Registration(
         registry,

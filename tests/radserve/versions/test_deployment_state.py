@@ -1,6 +1,7 @@
 """Tests of radserve.versions.deployment_state against a fake TorchServe."""
 
 import asyncio
+import errno
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -9,12 +10,14 @@ import pytest
 
 from radserve.errors import ChangeError
 from radserve.proxy.traffic_split import Routing
+from radserve.schema.control import AuditEntry
 from radserve.schema.rollout import RolloutSpec
 from radserve.torchserve import verified_models
 from radserve.torchserve.registry import ModelVersion
-from radserve.versions.deployment_state import initial_deployment, routing
+from radserve.versions.audit_log import AuditLog
+from radserve.versions.deployment_state import FAILURES, PENDING, initial_deployment, routing
 from radserve.versions.server_state import RolloutRecord, State, StateFolder
-from tests.radserve.versions.conftest import ADA, NAME, Service
+from tests.radserve.versions.conftest import ADA, NAME, Disk, Service
 from tests.radserve.versions.test_server_state import deployment as declared
 
 pytestmark = pytest.mark.anyio
@@ -78,32 +81,149 @@ async def test_a_change_that_torchserve_rejects_is_reverted_and_the_failure_reco
     assert two_versions.torchserve.defaults == {NAME: "2.0.0"}
 
 
-async def test_a_change_that_cannot_be_recorded_is_not_made(two_versions: Service) -> None:
-    two_versions.block_audit_log()
-    with pytest.raises(ChangeError, match="nothing was changed"):
+async def test_a_change_that_cannot_be_recorded_is_not_made(two_versions: Service, disk: Disk) -> None:
+    disk.full = True
+    with pytest.raises(ChangeError, match=r"audit\.jsonl: not writable \(No space left on device\)"):
         await commit(two_versions)
     assert two_versions.torchserve.defaults == {NAME: "1.0.0"}
     assert two_versions.shares == {"1.0.0": 100, "2.0.0": 0}
+    assert two_versions.deployment_state.problem is None
 
 
-async def test_a_safety_measure_is_taken_even_if_it_cannot_be_recorded(
-    two_versions: Service, caplog: pytest.LogCaptureFixture
+async def test_a_change_that_is_recorded_but_not_stored_is_reverted(
+    two_versions: Service, disk: Disk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    two_versions.block_audit_log()
+    original = AuditLog.write
+
+    def write(log: AuditLog, entry: AuditEntry) -> None:
+        original(log, entry)
+        disk.full = True
+
+    with monkeypatch.context() as patch:
+        patch.setattr(AuditLog, "write", write)
+        with pytest.raises(ChangeError, match="Failed and reverted"):
+            await commit(two_versions)
+    disk.full = False
+    await two_versions.until(lambda: two_versions.deployment_state.problem is None)
+    assert two_versions.shares == {"1.0.0": 100, "2.0.0": 0}
+    assert "Failed and reverted" in two_versions.audit[-1][1]
+    assert two_versions.stored.versions(NAME)["2.0.0"].share == 0
+
+
+async def test_a_safety_measure_is_taken_at_once_and_stored_when_that_is_possible(
+    two_versions: Service, disk: Disk, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    failures = FAILURES._value.get()
+    disk.full = True
     await commit(two_versions, act_first=True)
     assert two_versions.torchserve.defaults == {NAME: "2.0.0"}
     assert two_versions.shares == {"1.0.0": 0, "2.0.0": 100}
-    assert "In effect, but not recorded" in caplog.text
+    assert two_versions.deployment_state.problem == (
+        "A change is in effect but not stored, and a restart would undo it: "
+        f"{two_versions.state_folder / 'audit.jsonl'}: not writable (No space left on device); changes are rejected."
+    )
+    assert PENDING._value.get() == 1
+    with pytest.raises(ChangeError, match="not writable"):
+        await two_versions.version_manager.scale(NAME, "1.0.0", 2, ADA)
+    await two_versions.until(lambda: FAILURES._value.get() > failures + 2)
+    disk.full = False
+    await two_versions.until(lambda: two_versions.deployment_state.problem is None)
+    assert PENDING._value.get() == 0
+    assert two_versions.stored == two_versions.deployment_state.state
+    assert [action for action, _ in two_versions.audit] == ["register", "promote"]
+    assert two_versions.deployment_state.audit.verify().problem is None
+    assert caplog.text.count("A change is in effect but not stored") == 1
+    assert "every change is in effect and stored" in caplog.text
 
 
-async def test_a_safety_measure_is_recorded_even_if_torchserve_fails(
-    two_versions: Service, caplog: pytest.LogCaptureFixture
+async def test_a_change_stores_an_earlier_safety_measure_first(
+    two_versions: Service, disk: Disk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("radserve.versions.deployment_state._RETRY_SECONDS", 60.0)
+    disk.full = True
+    await commit(two_versions, act_first=True)
+    disk.full = False
+    await two_versions.version_manager.scale(NAME, "1.0.0", 2, ADA)
+    assert [action for action, _ in two_versions.audit] == ["register", "promote", "scale"]
+
+
+async def test_a_safety_measure_on_a_disk_that_is_full_since_the_start_is_stored_later(
+    two_versions: Service, disk: Disk
+) -> None:
+    two_versions.deployment_state.folder.release()  # as after a restart: no change has locked the folder yet
+    disk.full = True
+    await commit(two_versions, act_first=True)
+    disk.full = False
+    await two_versions.until(lambda: two_versions.deployment_state.problem is None)
+    assert two_versions.stored.versions(NAME)["2.0.0"].share == 100
+
+
+async def test_a_safety_measure_that_torchserve_rejects_is_stored_and_tried_again(
+    two_versions: Service, disk: Disk
 ) -> None:
     two_versions.torchserve.behavior.status = 500
-    await commit(two_versions, act_first=True)
-    assert StateFolder(two_versions.state_folder).state.versions(NAME)["2.0.0"].share == 100
+    with pytest.raises(ChangeError, match=r"promoted\. Not in effect yet, tried again: TorchServe or the proxy.*500"):
+        await commit(two_versions, act_first=True)
+    assert two_versions.stored.versions(NAME)["2.0.0"].share == 100
     assert two_versions.audit[-1] == ("promote", "brightness 2.0.0: promoted.")
-    assert "TorchServe or the proxy was not updated" in caplog.text
+    # The proxy does not wait for TorchServe.
+    assert (two_versions.directory.routing / "shares" / NAME / "9").resolve().name == "2.0.0"
+    two_versions.torchserve.behavior.status = None
+    await two_versions.until(lambda: two_versions.deployment_state.problem is None)
+    assert two_versions.torchserve.defaults == {NAME: "2.0.0"}
+
+
+async def test_without_space_for_tables_the_main_version_receives_all_requests(
+    two_versions: Service, disk: Disk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    manager = two_versions.deployment_state
+    await manager.commit(
+        lambda state: state.with_shares(NAME, {"1.0.0": 60.0, "2.0.0": 40.0}), ADA, "share", "split", (NAME, None)
+    )
+    assert (two_versions.directory.routing / "shares" / NAME).exists()
+
+    def fail(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("radserve.proxy.traffic_split._write_tables", fail)
+        with pytest.raises(ChangeError, match="Not in effect yet"):
+            await manager.commit(
+                lambda state: state.with_shares(NAME, {"1.0.0": 70.0, "2.0.0": 30.0}),
+                ADA,
+                "share",
+                "split",
+                (NAME, None),
+                act_first=True,
+            )
+        assert not two_versions.directory.routing.exists()
+        assert manager.problem is not None
+    await two_versions.until(lambda: manager.problem is None)
+    assert two_versions.shares == {"1.0.0": 70, "2.0.0": 30}
+    assert (two_versions.directory.routing / "shares" / NAME).exists()
+
+
+async def test_a_version_is_not_closed_for_ever_if_that_fails(
+    two_versions: Service, disk: Disk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    manager = two_versions.deployment_state
+    with monkeypatch.context() as patch:
+        patch.setattr("radserve.proxy.traffic_split._write_tables", lambda *_: (_ for _ in ()).throw(OSError("full")))
+        with pytest.raises(OSError, match="full"):
+            async with manager.closed((NAME, "3.0.0")):
+                pass
+    assert manager._closed == set()
+    await two_versions.until(lambda: manager.problem is None)
+
+
+async def test_a_stop_reports_what_could_not_be_stored(
+    two_versions: Service, disk: Disk, caplog: pytest.LogCaptureFixture
+) -> None:
+    disk.full = True
+    await commit(two_versions, act_first=True)
+    await two_versions.version_manager.stop()
+    assert "stopping, although: A change is in effect but not stored" in caplog.text
 
 
 async def test_a_cancelled_caller_leaves_a_complete_change(two_versions: Service) -> None:
@@ -133,8 +253,8 @@ def rollout(step: int | None, **settings: object) -> RolloutRecord:
 ONE = declared(m={"1.0.0": 100})
 
 
-def test_a_model_whose_requests_go_to_one_version_has_no_table() -> None:
-    assert routing(declared(m={"1.0.0": 100, "0.9.0": 0}), {}, ()) == Routing()
+def test_a_model_whose_requests_go_to_one_version_has_a_table_so_that_the_log_has_the_version() -> None:
+    assert routing(declared(m={"1.0.0": 100, "0.9.0": 0}), {}, ()) == Routing({"m": {"1.0.0": 100}})
 
 
 def test_a_declared_split_begins_with_the_newest_version_so_that_it_keeps_its_clients_when_it_grows() -> None:
@@ -143,7 +263,7 @@ def test_a_declared_split_begins_with_the_newest_version_so_that_it_keeps_its_cl
 
 
 def test_a_rollout_without_a_step_receives_no_requests() -> None:
-    assert routing(ONE, {"m": rollout(None)}, ()) == Routing()
+    assert routing(ONE, {"m": rollout(None)}, ()) == Routing({"m": {"1.0.0": 100}})
 
 
 def test_a_rollout_receives_the_share_of_its_step() -> None:

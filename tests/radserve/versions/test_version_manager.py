@@ -17,7 +17,7 @@ from radserve.schema.rollout import RolloutSpec
 from radserve.versions.deployment_file import parse
 from radserve.versions.server_state import StateFolder
 from tests.radserve.fake_torchserve import write_archive
-from tests.radserve.versions.conftest import ADA, NAME, Service
+from tests.radserve.versions.conftest import ADA, NAME, Disk, Service
 
 pytestmark = pytest.mark.anyio
 
@@ -87,9 +87,9 @@ async def test_a_version_that_fails_its_checks_leaves_nothing_behind(
     assert service.audit == []
 
 
-async def test_a_version_that_cannot_be_recorded_is_unregistered_again(service: Service) -> None:
-    service.block_audit_log()
-    with pytest.raises(ChangeError, match="nothing was changed"):
+async def test_a_version_that_cannot_be_recorded_is_unregistered_again(service: Service, disk: Disk) -> None:
+    disk.full = True
+    with pytest.raises(ChangeError, match="not writable"):
         await service.version_manager.register(NAME, "2.0.0", None, ADA)
     assert service.registered == {"1.0.0"}
     assert service.shares == {"1.0.0": 100}
@@ -145,6 +145,48 @@ async def test_a_rollback_registers_the_previous_version_again(service: Service)
     assert service.shares == {"1.0.0": 100, "2.0.0": 0}
 
 
+@pytest.mark.parametrize("registered", [True, False])
+async def test_a_rollback_needs_no_space_on_the_disk(service: Service, disk: Disk, registered: bool) -> None:
+    manager = service.version_manager
+    await manager.register(NAME, "2.0.0", None, ADA)
+    await manager.promote(NAME, "2.0.0", ADA)
+    if not registered:
+        await manager.unregister(NAME, "1.0.0", ADA)
+    disk.full = True
+    await manager.rollback(NAME, ADA)
+    assert service.torchserve.defaults == {NAME: "1.0.0"}
+    assert service.shares == {"1.0.0": 100, "2.0.0": 0}
+    disk.full = False
+    await service.until(lambda: service.deployment_state.problem is None)
+    assert service.stored == service.deployment_state.state
+    assert service.audit[-1] == ("rollback", "brightness 1.0.0: receives all requests; before, 2.0.0 did.")
+
+
+async def test_a_rollback_is_rejected_if_the_previous_version_fails_its_sample(service: Service) -> None:
+    manager = service.version_manager
+    await manager.register(NAME, "2.0.0", None, ADA)
+    await manager.promote(NAME, "2.0.0", ADA)
+    service.torchserve.behavior.prediction_status = 500
+    with pytest.raises(VersionFailedError, match=r"1\.0\.0: the request with its sample failed"):
+        await manager.rollback(NAME, ADA)
+    assert service.shares == {"1.0.0": 0, "2.0.0": 100}
+
+
+async def test_a_scaling_that_cannot_be_recorded_is_undone(service: Service, disk: Disk) -> None:
+    await service.version_manager.register(NAME, "2.0.0", None, ADA)
+    disk.full = True
+    with pytest.raises(ChangeError, match="not writable"):
+        await service.version_manager.scale(NAME, "2.0.0", 3, ADA)
+    assert service.version_manager.registered_version(NAME, "2.0.0").workers == 1
+    assert service.torchserve.models[NAME, "2.0.0"].workers == 1
+
+
+async def test_a_candidate_that_was_not_unregistered_after_a_rollback_can_be(service: Service) -> None:
+    await service.version_manager.register_candidate(NAME, "2.0.0", None)
+    await service.version_manager.unregister(NAME, "2.0.0", ADA)
+    assert service.registered == {"1.0.0"}
+
+
 async def test_without_a_previous_version_there_is_no_rollback(service: Service) -> None:
     with pytest.raises(ConflictError, match="no previous version"):
         await service.version_manager.rollback(NAME, ADA)
@@ -169,10 +211,12 @@ async def test_an_unregistered_version_is_gone_from_torchserve_and_the_state(ser
     assert service.audit[-1] == ("unregister", "brightness 2.0.0: unregistered.")
 
 
-async def test_a_version_stays_registered_if_its_unregistration_cannot_be_recorded(service: Service) -> None:
+async def test_a_version_stays_registered_if_its_unregistration_cannot_be_recorded(
+    service: Service, disk: Disk
+) -> None:
     await service.version_manager.register(NAME, "2.0.0", None, ADA)
-    service.block_audit_log()
-    with pytest.raises(ChangeError, match="nothing was changed"):
+    disk.full = True
+    with pytest.raises(ChangeError, match="not writable"):
         await service.version_manager.unregister(NAME, "2.0.0", ADA)
     await asyncio.sleep(0.2)
     assert service.registered == {"1.0.0", "2.0.0"}

@@ -43,7 +43,7 @@ _HINTS: Final = {
 }
 
 
-def with_hint(reason: str) -> str:
+def with_advice(reason: str) -> str:
     """Append advice to a reason; unknown reasons are returned unchanged."""
     for pattern, hint in _HINTS.items():
         if re.search(pattern, reason, re.IGNORECASE):

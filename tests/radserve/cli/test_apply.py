@@ -167,3 +167,22 @@ def test_the_audit_log_shows_actor_action_and_reason(api: Scripted, run: Run) ->
     assert shown[1] == docs.ENTRY
     api.script = lambda _: document({"entries": []})
     assert run("audit").out == "The audit log is empty.\n"
+
+
+def test_a_verification_of_the_audit_log_exits_with_1_if_it_is_damaged(api: Scripted, run: Run) -> None:
+    result = {"entries": 7, "head": "ab" * 32, "problem": None}
+    api.script = docs.routes({"GET /audit/verification": result})
+    shown = run("audit", "verify", "--head", "cd" * 32)
+    assert (shown.code, shown.out) == (0, f"intact\n7 entries, head {'ab' * 32}\n")
+    api.script = docs.routes({"GET /audit/verification": result | {"problem": "line 3 does not match"}})
+    shown = run("audit", "verify")
+    assert (shown.code, shown.out.splitlines()[0]) == (1, "line 3 does not match")
+    assert json.loads(run("audit", "verify", "--json").out)["problem"] == "line 3 does not match"
+    assert run("audit", "verify", "--head", "x").code == 2
+
+
+def test_a_state_folder_is_verified_without_a_server(run: Run, tmp_path: Path) -> None:
+    assert run("audit", "verify", "--state", tmp_path).out == f"intact\n0 entries, head {'0' * 64}\n"
+    (tmp_path / "audit.jsonl").write_text("{}\n")
+    result = run("audit", "verify", "--state", tmp_path)
+    assert (result.code, "line 1 does not match the line before it" in result.out) == (1, True)

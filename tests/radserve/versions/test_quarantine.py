@@ -1,0 +1,206 @@
+"""Tests of radserve.versions.quarantine: archives that were rolled back are served only where they are named."""
+
+import errno
+import os
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import pytest
+
+from radserve.build import model_store
+from radserve.build.model_store import Entry
+from radserve.errors import ArchiveError, ConflictError, NotServedError, ServeError
+from radserve.schema.rollout import RolloutSpec
+from radserve.torchserve.verified_models import select
+from radserve.versions import quarantine
+from radserve.versions.rollout import Rollout
+from radserve.versions.server_state import State
+from tests.radserve.fake_torchserve import write_archive
+from tests.radserve.versions.conftest import ADA, NAME, Disk, Service
+
+pytestmark = pytest.mark.anyio
+
+
+async def roll_back(service: Service, version: str = "2.0.0") -> None:
+    """Roll out a version that fails."""
+    rollout = await start(service, version)
+    await service.until(lambda: rollout.share > 0)
+    service.observe(version, 500, count=5)
+    await service.end(rollout)
+    await service.until(lambda: service.registered == {"1.0.0"})
+
+
+async def start(service: Service, version: str = "2.0.0") -> Rollout:
+    spec = RolloutSpec.model_validate({"version": version, "step_seconds": 0, "min_requests": 5, "steps": [100]})
+    return await service.rollouts.start(NAME, spec, ADA)
+
+
+def default(service: Service, state: State | None = None) -> list[str]:
+    """Return the version that a server with another state selects."""
+    digests = [item.sha256 for item in (state or State()).quarantine]
+    return [model.entry.version for model in select(service.store, [NAME], digests)]
+
+
+def entry(service: Service, version: str = "2.0.0") -> Entry:
+    found = model_store.read(service.store).find(NAME, version)
+    assert found is not None
+    return found
+
+
+async def test_a_server_with_another_state_does_not_select_a_version_that_was_rolled_back(
+    proxied: Service, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert default(proxied) == ["2.0.0"]
+    await roll_back(proxied)
+    assert default(proxied) == ["1.0.0"]
+    assert [model.entry.version for model in select(proxied.store, [])] == ["1.0.0"]
+    assert "brightness 2.0.0 is in quarantine, because it was rolled back" in caplog.text
+    assert "5 of 5 requests failed with 5xx" in (entry(proxied).quarantine or "")
+    assert [model.entry.version for model in select(proxied.store, [f"{NAME}/2.0.0"])] == ["2.0.0"]
+
+
+async def test_a_version_that_does_not_start_is_put_into_quarantine(proxied: Service) -> None:
+    write_archive(proxied.store, version="3.0.0", initialize="raise RuntimeError('no such file')")
+    await proxied.end(await start(proxied, "3.0.0"))
+    assert default(proxied) == ["2.0.0"]
+    assert "no such file" in (entry(proxied, "3.0.0").quarantine or "")
+
+
+async def test_an_unknown_version_changes_nothing(proxied: Service) -> None:
+    assert (await proxied.end(await start(proxied, "9.0.0"))).phase == "rolled_back"
+    assert proxied.deployment_state.state.quarantine == ()
+    assert default(proxied) == ["2.0.0"]
+
+
+async def test_the_state_knows_the_quarantine_of_a_read_only_store(
+    proxied: Service, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def read_only(*_: object) -> None:
+        raise ArchiveError("read-only") from OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    monkeypatch.setattr(model_store, "locked", read_only)
+    await roll_back(proxied)
+    assert default(proxied) == ["2.0.0"]
+    assert default(proxied, proxied.stored) == ["1.0.0"]
+    assert "only servers with this state know the quarantine of brightness" in caplog.text
+    assert proxied.deployment_state.problem is None
+
+
+async def test_a_full_store_is_marked_when_that_is_possible(
+    proxied: Service, disk: Disk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rollout = await start(proxied)
+    await proxied.until(lambda: rollout.share > 0)
+    disk.full = True
+    await rollout.abort(ADA)
+    assert "not stored" in (proxied.deployment_state.problem or "")
+    assert entry(proxied).quarantine is None
+    disk.full = False
+    await proxied.until(lambda: proxied.deployment_state.problem is None)
+    assert entry(proxied).quarantine == "aborted by user ada: test"
+
+
+async def test_a_store_that_cannot_be_marked_is_a_problem(
+    proxied: Service, disk: Disk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(model_store, "quarantine", lambda *_: (_ for _ in ()).throw(OSError("broken")))
+        await roll_back(proxied)
+        assert "does not show what is in quarantine: broken" in (proxied.deployment_state.problem or "")
+    await proxied.until(lambda: proxied.deployment_state.problem is None)
+    assert default(proxied) == ["1.0.0"]
+
+
+async def test_a_rollback_puts_the_version_it_leaves_into_quarantine(service: Service) -> None:
+    manager = service.version_manager
+    await manager.register(NAME, "2.0.0", None, ADA)
+    await manager.promote(NAME, "2.0.0", ADA)
+    await manager.rollback(NAME, ADA)
+    assert entry(service).quarantine == "rolled back by user ada: test"
+    with pytest.raises(ConflictError, match=r"previous version 2\.0\.0 is in quarantine.*models promote brightness 2"):
+        await manager.rollback(NAME, ADA)
+    await manager.promote(NAME, "2.0.0", ADA)
+    assert entry(service).quarantine is None
+    assert service.deployment_state.state.quarantine == ()
+
+
+async def test_a_rollout_that_succeeds_lifts_the_quarantine(proxied: Service) -> None:
+    await roll_back(proxied)
+    rollout = await start(proxied)
+    await proxied.until(lambda: rollout.share > 0)
+    proxied.observe("2.0.0", count=5)
+    assert (await proxied.end(rollout)).phase == "promoted"
+    assert entry(proxied).quarantine is None
+    assert proxied.stored.quarantine == ()
+
+
+async def test_a_new_archive_of_the_same_version_is_not_in_quarantine(proxied: Service) -> None:
+    await roll_back(proxied)
+    write_archive(proxied.store, version="2.0.0", members={"CARD.md": "new"})
+    assert default(proxied, proxied.stored) == ["2.0.0"]
+
+
+async def test_the_same_archive_stays_in_quarantine(proxied: Service) -> None:
+    await roll_back(proxied)
+    same = entry(proxied).model_copy(update={"quarantine": None})
+    assert model_store.read(proxied.store).put(same).find(NAME, "2.0.0") == entry(proxied)
+
+
+async def test_the_quarantine_is_shown_and_lifted(proxied: Service, stack: AsyncExitStack) -> None:
+    await roll_back(proxied)
+    document = (await proxied.client.get("/versions")).json()
+    (item,) = document["models"][0]["quarantined"]
+    assert (item["version"], item["sha256"]) == ("2.0.0", entry(proxied).sha256)
+    released = await proxied.client.post(f"/versions/{NAME}/2.0.0/release", json={"reason": "a false alarm"})
+    assert released.json()["quarantined"] == []
+    assert default(proxied, proxied.stored) == ["2.0.0"]
+    assert proxied.audit[-1] == ("release", "brightness 2.0.0: released.")
+    with pytest.raises(NotServedError, match="is not in quarantine"):
+        await proxied.version_manager.release(NAME, "2.0.0", ADA)
+
+
+async def test_a_mark_of_another_server_is_lifted(service: Service) -> None:
+    sha256 = entry(service).sha256
+    model_store.quarantine(service.store, NAME, {sha256: "slow"}, ())
+    model_store.quarantine(service.store, "other", {sha256: "other"}, {"2.0.0"})
+    assert (await service.views.model(NAME)).quarantined[0].reason == "slow"
+    await service.version_manager.release(NAME, "2.0.0", ADA)
+    assert entry(service).quarantine is None
+
+
+async def test_a_release_that_cannot_be_marked_is_an_error(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    model_store.quarantine(service.store, NAME, {entry(service).sha256: "slow"}, ())
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "full")
+
+    monkeypatch.setattr(model_store, "write", full)
+    response = await service.client.post(f"/versions/{NAME}/2.0.0/release", json={})
+    assert response.status_code == 500
+    assert "index still shows it" in response.json()["detail"]
+
+
+async def test_a_store_with_only_quarantined_archives_says_so(tmp_path: Path) -> None:
+    store = tmp_path / "other"
+    write_archive(store)
+    found = model_store.read(store).find(NAME)
+    assert found is not None
+    model_store.quarantine(store, NAME, {found.sha256: "slow"}, ())
+    with pytest.raises(ServeError, match="every archive is in quarantine; name a version"):
+        select(store, [])
+    with pytest.raises(ServeError, match="every version of brightness is in quarantine"):
+        select(store, [NAME])
+
+
+async def test_a_damaged_index_does_not_stop_a_rollback(
+    proxied: Service, caplog: pytest.LogCaptureFixture, disk: Disk
+) -> None:
+    rollout = await start(proxied)
+    await proxied.until(lambda: rollout.share > 0)
+    index = (proxied.store / model_store.FILE).read_text()
+    (proxied.store / model_store.FILE).write_text("{")
+    assert await rollout.abort(ADA)
+    assert "2.0.0 is not put into quarantine" in caplog.text
+    assert quarantine.of(proxied.deployment_state.state, proxied.store, NAME) == {}
+    (proxied.store / model_store.FILE).write_text(index)
+    await proxied.until(lambda: proxied.deployment_state.problem is None)
