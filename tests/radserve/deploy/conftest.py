@@ -22,6 +22,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from benchmarks.server import free_ports
 from radserve.deploy.settings import load
+from tests import command_line
 
 ROOT = Path(__file__).resolve().parents[3]
 REGION = "eu-central-1"
@@ -76,19 +77,24 @@ class Aws:
         return path
 
     def deploy(self, *arguments: str, answer: str = "", code: int = 0, **variables: str) -> str:
-        """Run `radserve deploy`, check its exit code, and return its output."""
+        """Run `radserve deploy` in this process, check its exit code, and return its output."""
+        environment = self._environment() | variables
+        done = command_line.run("deploy", *arguments, stdin=answer.encode(), environment=environment)
+        assert done.returncode == code, done.stdout + done.stderr
+        return done.stdout + done.stderr
+
+    def deploy_process(self, *arguments: str, code: int, **variables: str) -> str:
+        """Run `radserve deploy` as a process."""
         process = subprocess.run(
-            [sys.executable, "-m", "radserve", "deploy", *map(str, arguments)],
+            [sys.executable, "-m", "radserve", "deploy", *arguments],
             capture_output=True,
             text=True,
-            input=answer,
             cwd=ROOT,
             env=self._environment() | variables,
             timeout=120,
             check=False,
         )
         assert process.returncode == code, process.stdout + process.stderr
-        assert "Traceback" not in process.stderr, process.stderr
         return process.stdout + process.stderr
 
     def _environment(self) -> dict[str, str]:
