@@ -13,6 +13,14 @@ class HistoryError(RadServeError):
     """The history store cannot be read or written."""
 
 
+class ResponseError(RadServeError):
+    """The response of another server is invalid, or exceeds a limit."""
+
+
+class OversizedResponseError(ResponseError):
+    """The response of another server exceeds a limit of bytes."""
+
+
 class ProblemError(RadServeError):
     """A request failed; `detail` says what is wrong and what to do. `gateway.problems` renders it with `headers`."""
 

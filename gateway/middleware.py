@@ -18,8 +18,10 @@ from gateway.metrics import REQUESTS, SECONDS
 logger = logging.getLogger("gateway.access")
 
 _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,128}")
-_PROBES: Final = ("/live", "/ready", "/metrics")
-"""Paths that are logged only if they fail."""
+_PROBES: Final = ("/live", "/ready")
+"""Paths that are requested all the time, and logged only when their status changes; the first is expected to be 200."""
+_QUIET: Final = ("/auth", "/metrics")
+"""Paths that are requested all the time, and logged only if they fail."""
 _METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 _CLIENT_CLOSED: Final = 499
 """Status in log and metrics (nginx's) of a request whose client disconnected."""
@@ -60,11 +62,13 @@ class RequestContext:
     """Assigns request ids, adds security headers, logs and counts requests, and renders unexpected exceptions.
 
     The log holds method, path, status, seconds and caller: neither query, headers nor body, because these contain keys,
-    names and images. The page may send uploads to the origin `storage`.
+    names and images. Probes are logged when their status changes, scrapes when they fail. The page may send uploads to
+    the origin `storage`.
     """
 
     def __init__(self, app: ASGIApp, storage: str = "") -> None:
         self._app = app
+        self._probe_status: dict[str, int] = {}
         connect = f"{_CONNECT} {storage}" if storage else _CONNECT
         self._headers = {name: value.replace(_CONNECT, connect) for name, value in SECURITY_HEADERS.items()}
 
@@ -107,16 +111,21 @@ class RequestContext:
         if scope["path"].startswith("/api/"):
             headers.setdefault("Cache-Control", "no-store")
 
-    @staticmethod
-    def _record(scope: Scope, status: int, seconds: float) -> None:
+    def _record(self, scope: Scope, status: int, seconds: float) -> None:
         route = getattr(scope.get("route"), "path", "other")
         method = scope["method"] if scope["method"] in _METHODS else "other"
         REQUESTS.labels(route=route, method=method, status=str(status)).inc()
         SECONDS.labels(route=route).observe(seconds)
-        if scope["path"] not in _PROBES or status >= 400:
+        if self._is_logged(scope["path"], status):
             caller, request_id = scope["state"].get("caller", "-"), scope["state"]["request_id"]
             values = (method, scope["path"][:200], status, seconds, caller, request_id)
             logger.info("%s %s %d in %.3f s, %s, request %s", *values)
+
+    def _is_logged(self, path: str, status: int) -> bool:
+        if path in _PROBES:
+            previous, self._probe_status[path] = self._probe_status.get(path, 200), status
+            return status != previous
+        return path not in _QUIET or status >= 400
 
 
 class BodySizeLimit:

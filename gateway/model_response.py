@@ -4,30 +4,38 @@ import json
 import logging
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from http import HTTPStatus
 from typing import Any, Final, cast
 
 from pydantic import ValidationError
 
-from gateway import problems
+from gateway import bounded_response, problems
 from gateway.backends.base import ModelResponse, Verb, unknown_model
 from gateway.errors import (
     BadGatewayError,
     BadRequestError,
     ContentTooLargeError,
     ProblemError,
+    ResponseError,
     TooManyRequestsError,
     UnavailableError,
     UpstreamProblemError,
 )
 from gateway.history import Result, format_time, new_id
 from radserve.schema.explanation import Explanation
+from radserve.schema.problem import ProblemDetails
 from radserve.schema.response import RESULT, ResultList
 
 logger = logging.getLogger(__name__)
 
 Document = dict[str, Any]
 
+JSON: Final = "application/json"
+PNG: Final = "image/png"
+_MAX_PROBLEM: Final = 65536
+"""Bytes of problem details that are passed on."""
+_MAX_ERRORS: Final = 5
+_MAX_REASON: Final = 1000
+"""Errors of an invalid prediction in the log, and their characters."""
 _WORKER_DIED: Final = b"Worker died"
 """In responses of TorchServe with status 500 or 507, depending on which of its threads notices first."""
 
@@ -48,14 +56,14 @@ def problem(response: ModelResponse) -> ProblemError:
         return BadGatewayError(
             "The analysis service rejected the gateway's API key; ask the operator to set RADSERVE_GATEWAY_SERVER_KEY."
         )
-    if response.media_type.startswith(problems.MEDIA_TYPE) and response.status >= HTTPStatus.BAD_REQUEST:
+    if bounded_response.media_type(response.media_type) == problems.MEDIA_TYPE and len(response.body) <= _MAX_PROBLEM:
         try:
-            document = json.loads(response.body)
-            title, detail = str(document["title"]), str(document["detail"])
-        except (ValueError, KeyError, TypeError):
+            document = bounded_response.parse_json(response.body)
+            details = ProblemDetails.model_validate(document | {"status": response.status})
+        except (ResponseError, ValidationError, TypeError):
             pass  # invalid problem details
         else:
-            return UpstreamProblemError(detail, headers, status=response.status, title=title)
+            return UpstreamProblemError(details.detail, headers, status=response.status, title=details.title)
     if response.status == 507 or _WORKER_DIED in response.body:
         return UnavailableError("The analysis worker restarted; try again in a few seconds.", headers)
     if response.status == 404:
@@ -66,10 +74,22 @@ def problem(response: ModelResponse) -> ProblemError:
     return kind(detail, headers)
 
 
+def is_picture(response: ModelResponse) -> bool:
+    """Return whether a response with status 200 is a picture, not JSON; raises BadGatewayError if it is neither."""
+    media_type = bounded_response.media_type(response.media_type)
+    if media_type not in (JSON, PNG):
+        raise BadGatewayError(
+            f"The analysis service sent media type {media_type[:80]!r}; the response was discarded. "
+            "RADSERVE_GATEWAY_SERVER must be the URL of a server with models of this release."
+        )
+    return media_type == PNG
+
+
 def parse(response: ModelResponse, verb: Verb) -> Document:
     """Return the document of a prediction; raises BadGatewayError if it is invalid or contradicts itself."""
     try:
-        document = json.loads(response.body)
+        document = bounded_response.parse_json(response.body)
+        json.dumps(document, allow_nan=False)  # 1e400 is valid JSON and becomes infinite
         if isinstance(document, dict) and "predictions" in document:
             ResultList.model_validate(document)
         elif verb == "explanations":
@@ -77,11 +97,11 @@ def parse(response: ModelResponse, verb: Verb) -> Document:
         else:
             RESULT.validate_python(document)
     except ValidationError as error:
-        reason = problems.describe_validation(error.errors(include_url=False, include_input=False))
-        logger.error("invalid prediction discarded: %s", reason)  # noqa: TRY400 - the message is complete
+        reason = problems.describe_validation(error.errors(include_url=False, include_input=False)[:_MAX_ERRORS])
+        logger.error("invalid prediction discarded: %s", reason[:_MAX_REASON])  # noqa: TRY400 - it is complete
         raise BadGatewayError("The analysis service sent an invalid prediction; the response was discarded.") from error
-    except ValueError as error:
-        raise BadGatewayError("The analysis service sent invalid JSON; the response was discarded.") from error
+    except (ResponseError, ValueError) as error:
+        raise BadGatewayError(f"The response of the analysis service was discarded: {error}.") from error
     return cast("Document", document)
 
 

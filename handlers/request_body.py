@@ -121,7 +121,9 @@ def _inflate(body: bytes, headers: Mapping[str, str], limits: BodyLimits) -> byt
     except EOFError as error:
         raise BadRequestError(f"The {coding} body is incomplete; send it again.") from error
     except (OSError, zlib.error) as error:
-        raise BadRequestError(f"The body is not valid {coding}, its Content-Encoding: {error}.") from error
+        raise BadRequestError(
+            f"The body is not {coding}, which its Content-Encoding names; compress it again, or remove the header."
+        ) from error
     if len(inflated) > limits.bytes:
         raise ContentTooLargeError(f"The body inflates to more than {limits.bytes} bytes, the limit.")
     return inflated
@@ -155,8 +157,19 @@ def _parse(body: bytes, limits: BodyLimits) -> Any:
     try:
         return json.loads(body.decode("utf-8-sig"))
     except (ValueError, RecursionError) as error:
-        reason = "nested too deeply" if isinstance(error, RecursionError) else str(error)
-        raise BadRequestError(f"Invalid JSON body: {reason}. {_USAGE}") from error
+        raise BadRequestError(f"Invalid JSON body: {_json_fault(error)}. {_USAGE}") from error
+
+
+def _json_fault(error: Exception) -> str:
+    """Describe a fault in JSON without Python's words."""
+    match error:
+        case json.JSONDecodeError():
+            return f"line {error.lineno}, column {error.colno} is not JSON"
+        case UnicodeDecodeError():
+            return f"byte {error.start} is not UTF-8"
+        case RecursionError():
+            return "it is nested too deeply"
+    return "a number has too many digits"
 
 
 def _json(document: Any, limits: BodyLimits) -> RequestBody:
@@ -197,4 +210,4 @@ def _base64(text: Any, key: str) -> bytes:
         # `text.split()` would create an object for every space.
         return base64.b64decode(text.encode("ascii").translate(None, b" \t\r\n"), validate=True)
     except (binascii.Error, ValueError) as error:
-        raise BadRequestError(f"'{key}' is not base64 ({error}); use the standard alphabet with padding.") from error
+        raise BadRequestError(f"'{key}' is not base64; use the standard alphabet with padding.") from error

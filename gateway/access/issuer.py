@@ -10,8 +10,10 @@ from urllib.parse import urlsplit
 import httpx
 import jwt
 
+from gateway import bounded_response
 from gateway.access.local import is_loopback
-from gateway.errors import SettingsError, UnavailableError
+from gateway.bounded_response import IDENTITY
+from gateway.errors import ResponseError, SettingsError, UnavailableError
 
 logger = logging.getLogger(__name__)
 
@@ -71,7 +73,7 @@ class TokenIssuer:
             try:
                 async with asyncio.timeout(_TIMEOUT):
                     self._keys = await self._fetch()
-            except (httpx.HTTPError, TimeoutError, ValueError, KeyError, TypeError) as error:
+            except (httpx.HTTPError, TimeoutError, ResponseError, ValueError, KeyError, TypeError) as error:
                 reason = str(error) or type(error).__name__
                 logger.error("cannot fetch keys of %s, using %d known keys: %s", self.url, len(self._keys), reason)  # noqa: TRY400 - the message is complete
             else:
@@ -92,15 +94,10 @@ class TokenIssuer:
 
 
 async def _get(http: httpx.AsyncClient, url: str) -> Document:
-    async with http.stream("GET", url, headers={"Accept": "application/json"}) as response:
+    async with http.stream("GET", url, headers={"Accept": "application/json", **IDENTITY}) as response:
         if response.status_code != 200:
             raise ValueError(f"{url} returned {response.status_code}")
-        content = b""
-        async for chunk in response.aiter_bytes():
-            content += chunk
-            if len(content) > _MAX_BYTES:
-                raise ValueError(f"{url} returned more than {_MAX_BYTES} bytes")
-    document = httpx.Response(200, content=content).json()
+        document = bounded_response.parse_json(await bounded_response.read(response, _MAX_BYTES))
     if not isinstance(document, dict):
         raise TypeError(f"{url} did not return a JSON object")
     return document

@@ -112,8 +112,8 @@ async def _respond(request: Request, verb: Verb, name: str, version: str | None,
     response = await parts.backend.infer(model_request)
     if response.status != 200:
         raise model_response.problem(response)
-    if not response.media_type.startswith(request_body.JSON):
-        return Response(response.body, media_type=response.media_type)
+    if model_response.is_picture(response):
+        return Response(response.body, media_type=model_response.PNG)
     document = await asyncio.to_thread(model_response.parse, response, verb)  # decodes masks
     document = model_response.annotate(document, body.names, datetime.now(UTC))
     entries = model_response.history_entries(

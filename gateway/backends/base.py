@@ -1,12 +1,14 @@
 """Interface of backends, and the values that they exchange with the gateway."""
 
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Final, Literal, Protocol
 
 from gateway.errors import NotFoundError
 from radserve.schema.catalog import Catalog
 
 Verb = Literal["predictions", "explanations"]
+MAX_RESPONSE: Final = 32 * 1024 * 1024
+"""Bytes of a response; max_response_size in config.properties."""
 
 
 def unknown_model() -> NotFoundError:

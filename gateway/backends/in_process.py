@@ -16,7 +16,7 @@ from typing import Any, Final
 import yaml
 
 import handlers
-from gateway.backends.base import ModelRequest, ModelResponse, unknown_model
+from gateway.backends.base import MAX_RESPONSE, ModelRequest, ModelResponse, unknown_model
 from gateway.errors import NotFoundError, SettingsError
 from handlers.classification import Classification
 from handlers.recipe import Recipe
@@ -27,8 +27,6 @@ from radserve.build.model_store import Entry
 from radserve.errors import ArchiveError, RadServeError
 from radserve.schema.catalog import Catalog
 
-_MAX_RESPONSE: Final = 32 * 1024 * 1024
-"""Same as max_response_size in config.properties."""
 _MEMBERS: Final = ("archive.yaml", "program.pt2", SAMPLE_PREDICTION)
 _JSON: Final = "application/json"
 
@@ -146,7 +144,7 @@ def _load(path: Path, recipe: Recipe, sha256: str) -> TorchServeHandler:
             for prediction in service.predict_sample(folder, size):
                 service.verify_sample(prediction, stored)
     service.model = replace(service.model, sha256=sha256)
-    service.max_response = _MAX_RESPONSE
+    service.max_response = MAX_RESPONSE
     return service
 
 

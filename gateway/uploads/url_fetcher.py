@@ -12,13 +12,15 @@ from urllib.parse import unquote
 
 import httpx
 
+from gateway import bounded_response
 from gateway.errors import (
     BadGatewayError,
     BadRequestError,
     ContentTooLargeError,
     GatewayTimeoutError,
     NotAllowedError,
-    ProblemError,
+    OversizedResponseError,
+    ResponseError,
     SettingsError,
 )
 from gateway.settings import Settings
@@ -41,7 +43,7 @@ _NAT64: Final = ipaddress.IPv6Network("64:ff9b::/96")
 _HEADERS: Final = {
     "User-Agent": "radserve-gateway",
     "Accept": "image/*, application/dicom, */*;q=0.1",
-    "Accept-Encoding": "identity",  # a compressed response could exceed the size limit after decompression
+    **bounded_response.IDENTITY,
 }
 
 
@@ -101,8 +103,6 @@ class UrlFetcher:
                 return _redirect_target(url, response.headers.get("location", ""))
             if response.status_code != 200:
                 raise BadGatewayError(f"The URL's host returned status {response.status_code} instead of an image.")
-            if response.headers.get("content-encoding", "identity").lower() != "identity":
-                raise BadGatewayError("The URL's host compressed the image although the request excludes that.")
             return await self._read(response)
 
     async def _checked_addresses(self, url: httpx.URL) -> list[str]:
@@ -145,20 +145,15 @@ class UrlFetcher:
                 return
 
     async def _read(self, response: httpx.Response) -> bytes:
-        length = response.headers.get("content-length", "0")
-        if length.isdigit() and int(length) > self._max_bytes:
-            raise self._too_large()
-        content = bytearray()
-        async for chunk in response.aiter_raw():
-            content += chunk
-            if len(content) > self._max_bytes:
-                raise self._too_large()
+        try:
+            content = await bounded_response.read(response, self._max_bytes)
+        except OversizedResponseError as error:
+            raise ContentTooLargeError(f"The image at the URL exceeds the limit of {self._max_bytes} bytes.") from error
+        except ResponseError as error:
+            raise BadGatewayError("The URL's host compressed the image although the request excludes that.") from error
         if not content:
             raise BadGatewayError("The URL's host sent an empty response.")
-        return bytes(content)
-
-    def _too_large(self) -> ProblemError:
-        return ContentTooLargeError(f"The image at the URL exceeds the limit of {self._max_bytes} bytes.")
+        return content
 
 
 def is_public_address(address: str) -> bool:

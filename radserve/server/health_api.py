@@ -5,6 +5,7 @@ from typing import Any
 
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
+from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
@@ -12,18 +13,25 @@ from starlette.routing import Route
 from radserve.auth import endpoint as auth
 from radserve.auth.key_check import Keyring
 from radserve.build import catalog
+from radserve.host.background import BackgroundTasks
+from radserve.server.asgi import LocalOnly
 from radserve.server.metrics import MetricsEndpoint
-from radserve.server.status import ServerStatus, State
+from radserve.server.status import ServerStatus
 from radserve.torchserve.registry import ModelVersion
 from radserve.versions.views import Views
 
 
 def health_app(
-    status: ServerStatus, views: Views, store: Path, metrics: MetricsEndpoint, keyring: Keyring | None
+    status: ServerStatus,
+    tasks: BackgroundTasks,
+    views: Views,
+    store: Path,
+    metrics: MetricsEndpoint,
+    keyring: Keyring | None,
 ) -> Starlette:
     """Return the application.
 
-    /live responds with 200 while the supervisor runs, /ready with 200 while requests are answered, else 503; the body
+    /live responds with 200 while the supervisor runs, /ready with 200 while every model answers, else 503; the body
     holds `state` and `detail`, and `problems` that do not concern predictions. /catalog lists the versions that are
     open to requests; /catalog/NAME/VERSION/card and /sample are the model card and the sample image of one of them,
     from its archive in the model store.
@@ -31,7 +39,7 @@ def health_app(
     registry = views.version_manager.registry
 
     def report(code: int) -> JSONResponse:
-        problems = views.version_manager.deployment_state.problems
+        problems = [*tasks.problems, *views.version_manager.deployment_state.problems]
         document = {"state": status.state.value, "detail": status.detail}
         return JSONResponse(document | ({"problems": problems} if problems else {}), code)
 
@@ -39,7 +47,7 @@ def health_app(
         return report(200)
 
     async def ready(_: Request) -> Response:
-        return report(200 if status.state is State.READY else 503)
+        return report(200 if status.state.answers else 503)
 
     async def list_versions(_: Request) -> Response:
         return JSONResponse(await run_in_threadpool(_catalog, views, store))
@@ -68,7 +76,8 @@ def health_app(
             Route("/catalog", list_versions),
             Route("/catalog/{name}/{version}/card", card),
             Route("/catalog/{name}/{version}/sample", sample),
-        ]
+        ],
+        middleware=[Middleware(LocalOnly)],
     )
 
 

@@ -4,7 +4,7 @@ import asyncio
 import logging
 
 from radserve.server.status import ServerStatus, State
-from radserve.torchserve.readiness import Readiness
+from radserve.torchserve.readiness import Problem, Readiness
 
 logger = logging.getLogger(__name__)
 
@@ -12,16 +12,23 @@ logger = logging.getLogger(__name__)
 async def monitor(status: ServerStatus, readiness: Readiness, period_seconds: float = 2.0) -> None:
     """Keep the status up to date with TorchServe's workers until cancelled.
 
-    A problem counts only when two successive checks see one: load balancers remove a degraded server, and TorchServe's
-    management API may merely be busy.
+    Of two successive checks the better one counts: load balancers remove an unavailable server, and TorchServe may
+    merely be busy. An unavailable server must answer its samples again.
     """
-    previous: str | None = None
+    previous: Problem | None = None
     while True:
         await asyncio.sleep(period_seconds)
-        current = await readiness.problem(infer=False)
-        problem = current if previous is not None else None
+        current = await readiness.problem(infer=status.state is State.UNAVAILABLE)
+        problem = min(previous, current, key=_severity)
         previous = current
-        state = State.READY if problem is None else State.DEGRADED
+        if problem is None:
+            state, detail = State.READY, "Every worker is ready."
+        else:
+            state, detail = State.UNAVAILABLE if problem.fatal else State.DEGRADED, problem.detail
         if state is not status.state:
-            logger.warning("%s: %s", state.value, problem or "all workers are back")
-        status.update(state, problem or "Every worker is ready.")
+            logger.warning("%s: %s", state.value, detail)
+        status.update(state, detail)
+
+
+def _severity(problem: Problem | None) -> int:
+    return 0 if problem is None else 1 + problem.fatal

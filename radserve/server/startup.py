@@ -19,48 +19,59 @@ async def start_torchserve(server: Components) -> asyncio.subprocess.Process:
     options, run_directory = server.options, server.run_directory
     entries = [model.entry for model in server.models]
     configured = launch.configuration(
-        server.torchserve_configuration, run_directory, options.store, entries, options.address, server.plan
+        server.torchserve_configuration, run_directory, options.store, entries, server.plan, server.capacity.requests
     )
     run_directory.configuration.write_text(configured, encoding="utf-8")
     environment = launch.environment(run_directory, options.store, configured, server.plan)
-    return await process.start(launch.command(run_directory), environment, run_directory.folder)
+    return await process.start(launch.command(run_directory, server.capacity.heap), environment, run_directory.folder)
 
 
 async def wait_until_ready(server: Components, pid: int) -> bool:
-    """Wait until TorchServe (`pid`) and the server are ready; return False after the startup timeout."""
+    """Wait until TorchServe (`pid`) and the server are ready; return False after the startup timeout.
+
+    A server whose models all answer is opened then even if workers are missing.
+    """
     seconds = server.options.startup_timeout
     deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        problem = await _try_to_open(server, pid)
+    while True:
+        late = time.monotonic() >= deadline
+        problem = await _try_to_open(server, pid, tolerant=late)
         if problem is None:
-            server.status.update(State.READY, "Every worker is ready and every model answered its sample.")
-            server.run_directory.ready.touch(mode=0o600)
             return True
         server.status.detail = problem
+        if late:
+            logger.error("not ready after %g s: %s", seconds, problem)
+            return False
         await asyncio.sleep(0.1)
-    logger.error("not ready after %g s: %s", seconds, server.status.detail)
-    return False
 
 
-async def _try_to_open(server: Components, pid: int) -> str | None:
+async def _try_to_open(server: Components, pid: int, *, tolerant: bool) -> str | None:
     """Bring TorchServe to the declared state and open the server; return why that is not possible yet, or None."""
     try:
         await server.registry.align()
+        shortage = await server.readiness.problem(infer=False)
+        if shortage is not None and (shortage.fatal or not tolerant):
+            return shortage.detail
         problem = await server.readiness.problem(infer=True)
-        if problem is not None:
-            return problem
+        if problem is not None and problem.fatal:
+            return problem.detail
         await server.versions.start()
     except (httpx.HTTPError, OSError) as error:
         return f"TorchServe does not respond yet ({type(error).__name__})."
-    _close_grpc(server, pid)
+    _close_grpc(pid)
     server.rollouts.resume()
+    if problem is None:
+        server.status.update(State.READY, "Every worker is ready and every model answered its sample.")
+    else:
+        logger.warning("degraded: %s", problem.detail)
+        server.status.update(State.DEGRADED, problem.detail)
+    server.run_directory.ready.touch(mode=0o600)
     return None
 
 
-def _close_grpc(server: Components, pid: int) -> None:
+def _close_grpc(pid: int) -> None:
     """Close TorchServe's gRPC ports, which cannot be disabled and would let any local user manage models."""
-    address = server.options.address
     try:
-        listening_socket.stop_listening_except(pid, {address.port, address.metrics_port})
+        listening_socket.stop_listening(pid)
     except OSError as error:
         logger.warning("cannot close TorchServe's gRPC ports (%s): local users can reach them", error.strerror)

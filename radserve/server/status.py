@@ -19,8 +19,14 @@ class State(enum.Enum):
 
     STARTING = "starting"
     READY = "ready"
-    DEGRADED = "degraded"
+    DEGRADED = "degraded"  # every model answers, with fewer workers than configured
+    UNAVAILABLE = "unavailable"  # a model cannot answer
     DRAINING = "draining"
+
+    @property
+    def answers(self) -> bool:
+        """Whether load balancers should send requests."""
+        return self in (State.READY, State.DEGRADED)
 
 
 @dataclass

@@ -1,46 +1,83 @@
-"""Readiness: every worker is ready, and every model answers its sample as it did at build time."""
+"""Readiness: every model has its workers and answers its sample as it did at build time."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final
 
 import httpx
 
-from radserve.torchserve.launch import Address
+from radserve.torchserve.connection import connect
 from radserve.torchserve.registry import ModelRegistry, ModelVersion
 
 TOLERANCE: Final = 0.01
 """Largest accepted difference of a probability or fraction; as in `handlers.torchserve_handler`, which needs torch."""
+
+_SAMPLE_TIMEOUT: Final = 30.0
+_SILENCE_TIMEOUT: Final = 10.0
+"""Seconds for a sample while the management API is silent. With the 5 seconds of that API and the monitor's two checks,
+a TorchServe that hangs makes the server unavailable after about 30 seconds."""
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Why the server is not as declared; fatal if a model cannot answer."""
+
+    detail: str
+    fatal: bool
 
 
 class Readiness:
     """Checks whether TorchServe is ready; `required` returns the versions that must be, those with traffic."""
 
     def __init__(
-        self, registry: ModelRegistry, address: Address, required: Callable[[], Sequence[ModelVersion]]
+        self, registry: ModelRegistry, inference: Path, required: Callable[[], Sequence[ModelVersion]]
     ) -> None:
         self._registry = registry
         self._required = required
-        self._client = httpx.AsyncClient(base_url=address.url, timeout=30.0)
+        self._client = connect(inference, _SAMPLE_TIMEOUT)
 
-    async def problem(self, *, infer: bool) -> str | None:
-        """Return why the server is not ready, or None; `infer` also sends each model its sample."""
+    async def problem(self, *, infer: bool) -> Problem | None:
+        """Return the worst problem, or None; `infer` also sends each model its sample.
+
+        The management API may be silent for seconds, for example during a garbage collection. That is not fatal as
+        long as every model answers its sample.
+        """
         try:
             await self._registry.refresh()
-            for version in self._required():
-                if version.ready < version.workers:
-                    return f"{version}: {version.ready} of {version.workers} workers are ready."
-            for version in self._required() if infer else ():
-                problem = await self.sample_problem(version)
-                if problem:
-                    return problem
         except (httpx.HTTPError, OSError) as error:
-            self._registry.forget_workers()
-            return f"TorchServe does not respond ({type(error).__name__})."
+            failure = await self._failure(_SILENCE_TIMEOUT)
+            if failure is not None:
+                self._registry.forget_workers()
+                return failure
+            return Problem(f"TorchServe's management API does not respond ({type(error).__name__}).", fatal=False)
+        shortage = self._shortage()
+        if infer and not (shortage and shortage.fatal):
+            return await self._failure(_SAMPLE_TIMEOUT) or shortage
+        return shortage
+
+    def _shortage(self) -> Problem | None:
+        """Return the version that lacks workers, one without any first."""
+        missing = [version for version in self._required() if version.ready < version.workers]
+        if not missing:
+            return None
+        version = min(missing, key=lambda item: item.ready > 0)
+        return Problem(f"{version}: {version.ready} of {version.workers} workers are ready.", version.ready == 0)
+
+    async def _failure(self, seconds: float) -> Problem | None:
+        """Return why a model does not answer its sample, or None."""
+        try:
+            for version in self._required():
+                detail = await self.sample_problem(version, seconds)
+                if detail:
+                    return Problem(detail, fatal=True)
+        except (httpx.HTTPError, OSError) as error:
+            return Problem(f"TorchServe does not respond ({type(error).__name__}).", fatal=True)
         return None
 
-    async def sample_problem(self, version: ModelVersion) -> str | None:
+    async def sample_problem(self, version: ModelVersion, seconds: float = _SAMPLE_TIMEOUT) -> str | None:
         """Send a version its sample; return what is wrong with the response, or None."""
-        response = await self._client.post(version.model.path, content=version.model.sample)
+        response = await self._client.post(version.model.path, content=version.model.sample, timeout=seconds)
         if response.status_code != httpx.codes.OK:
             return f"{version}: the request with its sample failed with status {response.status_code}."
         prediction = response.json()

@@ -147,7 +147,7 @@ def ready(server: Server) -> bool:
     return httpx.get(f"{server.health_url}/ready").status_code == 200
 
 
-def test_a_missing_worker_degrades_the_server_until_it_returns(store: Path, tmp_path: Path) -> None:
+def test_a_model_without_workers_makes_the_server_unavailable_until_one_returns(store: Path, tmp_path: Path) -> None:
     with running(store, tmp_path / "log", "--workers", "1") as server:
         deadline = time.monotonic() + 60
         while ready(server) and time.monotonic() < deadline:
@@ -161,5 +161,23 @@ def test_a_missing_worker_degrades_the_server_until_it_returns(store: Path, tmp_
         assert ready(server)
         assert httpx.post(f"{server.url}/predictions/{NAME}", content=FILM, timeout=30).status_code == 200
         messages = [line["message"] for line in server.log_lines() if line["logger"] == "radserve.server.monitor"]
-        assert any("0 of 1 workers are ready" in message for message in messages)
-        assert any("all workers are back" in message for message in messages)
+        assert any("unavailable: " in message and "0 of 1 workers are ready" in message for message in messages)
+        assert "ready: Every worker is ready." in messages
+
+
+def test_a_server_with_one_of_two_workers_is_degraded_and_answers(store: Path, tmp_path: Path) -> None:
+    with running(store, tmp_path / "log", "--workers", "2") as server:
+        kept = server.workers()[0].pid
+        deadline = time.monotonic() + 60
+        state = ""
+        while state != "degraded" and time.monotonic() < deadline:
+            for worker in server.workers():
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    if worker.pid != kept:  # TorchServe starts another one
+                        worker.kill()
+            time.sleep(0.05)
+            response = httpx.get(f"{server.health_url}/ready")
+            assert response.status_code == 200
+            state = response.json()["state"]
+        assert state == "degraded"
+        assert httpx.post(f"{server.url}/predictions/{NAME}", content=FILM, timeout=30).status_code == 200

@@ -1,13 +1,27 @@
 """Start of uvicorn by the command."""
 
+import os
+import socket
+import stat
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
 import uvicorn
 
 from gateway import cli
+from gateway.errors import SettingsError
 from radserve import logging
+from radserve.auth import key_file
+from radserve.auth.api_keys import Role
+
+
+def keys(folder: Path) -> str:
+    """Create a file with a key."""
+    file = folder / "keys.json"
+    key_file.create(file, "ward-7", [Role.PREDICT])
+    return str(file)
 
 
 @pytest.fixture
@@ -31,6 +45,46 @@ def test_only_configured_proxies_are_trusted(started: list[dict[str, Any]], monk
 def test_uvicorn_sends_no_server_header_and_no_access_log(started: list[dict[str, Any]]) -> None:
     cli.serve("::1", 8000)
     assert (started[0]["server_header"], started[0]["access_log"]) == (False, False)
+
+
+def test_socket_belongs_to_user_and_group(
+    started: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    path, modes = tmp_path / "gateway.sock", []
+
+    def run(_: object, *, fd: int, **words: Any) -> None:
+        modes.append(stat.S_IMODE(path.stat().st_mode))
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.connect(str(path))
+        assert os.fstat(fd).st_mode & stat.S_IFSOCK
+
+    monkeypatch.setattr(uvicorn, "run", run)
+    monkeypatch.setenv("RADSERVE_GATEWAY_KEYS", keys(tmp_path))
+    for group in (None, str(os.getgid())):
+        cli.serve("127.0.0.1", 8000, path, group)
+    assert modes == [0o660, 0o660]
+
+
+@pytest.mark.parametrize(
+    ("path", "group", "said"),
+    [
+        ("gateway.sock", "no-such-group", "unknown group 'no-such-group'"),
+        ("missing/gateway.sock", None, "cannot listen on"),
+        ("keys.json", None, "not a socket"),
+    ],
+)
+def test_unusable_socket_is_a_settings_error(
+    path: str,
+    group: str | None,
+    said: str,
+    started: list[dict[str, Any]],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    monkeypatch.setenv("RADSERVE_GATEWAY_KEYS", keys(tmp_path))
+    with pytest.raises(SettingsError, match=said):
+        cli.serve("127.0.0.1", 8000, tmp_path / path, group)
+    assert started == []
 
 
 def test_public_gateway_without_keys_does_not_start(

@@ -1,5 +1,6 @@
 """Interpretation of the model server's responses."""
 
+import json
 from datetime import UTC, datetime
 
 import pytest
@@ -51,7 +52,12 @@ def test_history_entries_hold_predictions_only() -> None:
 
 
 @pytest.mark.parametrize(
-    "body", [b"", b"[1]", b'"x"', b"{", b"{}", b'{"predictions": [1]}', b'{"predictions": [{"label": "x"}]}']
+    "body",
+    [
+        *(b"", b"[1]", b'"x"', b"{", b"{}", b'{"predictions": [1]}', b'{"predictions": [{"label": "x"}]}'),
+        *(b"[" * 100_000, b'{"predictions": ' * 500, b'{"predictions": [' + b"1," * 300_000 + b"1]}"),
+        *(b'{"predictions": [], "x": NaN}', b'{"predictions": [], "x": 1e400}', b'{"predictions": [], "x": "\\ud800"}'),
+    ],
 )
 def test_invalid_document_returns_502(body: bytes) -> None:
     with pytest.raises(BadGatewayError):
@@ -64,6 +70,35 @@ def test_invalid_document_returns_502(body: bytes) -> None:
 def test_incomplete_or_inconsistent_prediction_returns_502(changes: dict[str, object]) -> None:
     with pytest.raises(BadGatewayError, match="invalid prediction"):
         model_response.parse(json_response(prediction(b"x", **changes)), "predictions")
+
+
+def test_log_of_invalid_predictions_is_short(caplog: pytest.LogCaptureFixture) -> None:
+    invalid = [{"label": "x" * 10_000, "probabilities": {"y" * 10_000: "z"}}] * 1000
+    with pytest.raises(BadGatewayError):
+        model_response.parse(json_response({"predictions": invalid}), "predictions")
+    assert 0 < len(caplog.text) < 3000
+
+
+@pytest.mark.parametrize(
+    ("media_type", "picture"),
+    [
+        ("application/json", False),
+        ("Application/JSON; charset=utf-8", False),
+        ("image/png", True),
+        ("image/png;x", True),
+    ],
+)
+def test_documented_media_types_are_accepted(media_type: str, picture: bool) -> None:
+    assert model_response.is_picture(ModelResponse(200, media_type, b"")) is picture
+
+
+@pytest.mark.parametrize(
+    "media_type",
+    ["", "text/html", "image/svg+xml", "image/png2", "application/jsonp", "application/problem+json", "text/json"],
+)
+def test_other_media_types_return_502(media_type: str) -> None:
+    with pytest.raises(BadGatewayError, match="media type"):
+        model_response.is_picture(ModelResponse(200, media_type, b"{}"))
 
 
 def test_explanation_without_heat_map_returns_502() -> None:
@@ -119,6 +154,10 @@ def test_rejected_server_key_returns_502(status: int) -> None:
 def test_invalid_problem_details_are_replaced() -> None:
     assert model_response.problem(ModelResponse(400, "application/problem+json", b"{}")).status == 400
     assert model_response.problem(ModelResponse(500, "application/problem+json", b"no")).status == 502
+    long = {"status": 400, "title": "T", "detail": "x" * 100_000}
+    for body in (b"[" * 100_000, b"[]", json.dumps(long).encode(), b'{"title": 1, "detail": "D"}'):
+        problem = model_response.problem(ModelResponse(500, "application/problem+json", body))
+        assert (problem.status, "without a reason" in str(problem)) == (502, True)
 
 
 def test_retry_after_is_passed_on() -> None:

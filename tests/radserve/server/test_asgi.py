@@ -10,17 +10,17 @@ import pytest
 from starlette.applications import Starlette
 
 from radserve.errors import ServeError
-from radserve.server.asgi import listen_on_port, listen_on_socket, serving
+from radserve.host import unix_socket
+from radserve.server.asgi import listen_on_port, serving
 
 APP = Starlette()
 
 
 def test_a_socket_is_private_and_removed_afterwards(tmp_path: Path) -> None:
     path = tmp_path / "control.sock"
-    path.touch()  # left by a killed run
 
     async def steps() -> None:
-        async with serving(APP, listen_on_socket(path)):
+        async with serving(APP, unix_socket.listen(path)):
             assert stat.S_IMODE(path.stat().st_mode) == 0o600
             transport = httpx.AsyncHTTPTransport(uds=str(path))
             async with httpx.AsyncClient(transport=transport, base_url="http://server") as client:

@@ -3,12 +3,14 @@
 import asyncio
 from collections.abc import Callable
 
+import httpx
 import pytest
 
 from radserve.server.components import Components
 from radserve.server.monitor import monitor
 from radserve.server.status import State
-from tests.radserve.server.conftest import TestServer
+from radserve.torchserve.readiness import Problem
+from tests.radserve.server.conftest import TestServer, with_workers
 
 PERIOD = 0.05
 
@@ -27,36 +29,76 @@ async def monitored(components: Components, steps: Callable[[Components], object
         task.cancel()
 
 
-def test_missing_workers_degrade_the_server_until_they_return(
-    server: TestServer, caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize(
+    ("workers", "ready", "state", "answers"), [(2, 1, State.DEGRADED, True), (2, 0, State.UNAVAILABLE, False)]
+)
+def test_missing_workers_make_a_server_unavailable_only_if_none_is_left(
+    server: TestServer, caplog: pytest.LogCaptureFixture, workers: int, ready: int, state: State, *, answers: bool
 ) -> None:
+    with_workers(server, workers)
+
     async def steps(components: Components) -> None:
         status = components.status
         status.update(State.READY, "")
-        server.torchserve.behavior.ready = 0
-        await until(lambda: status.state is State.DEGRADED)
-        assert status.detail == "brightness 1.0.0: 0 of 1 workers are ready."
+        server.torchserve.behavior.ready = ready
+        await until(lambda: status.state is state)
+        assert status.state.answers is answers
+        assert status.detail == f"brightness 1.0.0: {ready} of {workers} workers are ready."
         server.torchserve.behavior.ready = None
         await until(lambda: status.state is State.READY)
         assert status.detail == "Every worker is ready."
 
     server.run(lambda components: monitored(components, steps))
     assert caplog.messages == [
-        "degraded: brightness 1.0.0: 0 of 1 workers are ready.",
-        "ready: all workers are back",
+        f"{state.value}: brightness 1.0.0: {ready} of {workers} workers are ready.",
+        "ready: Every worker is ready.",
     ]
 
 
-def test_a_problem_that_one_check_sees_does_not_degrade_the_server(server: TestServer) -> None:
+def test_an_unavailable_server_must_answer_its_sample_again(server: TestServer) -> None:
+    async def steps(components: Components) -> None:
+        status, behavior = components.status, server.torchserve.behavior
+        status.update(State.READY, "")
+        behavior.ready, behavior.prediction_status = 0, 500
+        await until(lambda: status.state is State.UNAVAILABLE)
+        behavior.ready = None
+        await until(lambda: "sample failed with status 500" in status.detail)
+        await asyncio.sleep(5 * PERIOD)
+        assert status.state is State.UNAVAILABLE
+        behavior.prediction_status = None
+        await until(lambda: status.state is State.READY)
+
+    server.run(lambda components: monitored(components, steps))
+
+
+def test_a_silent_management_api_degrades_a_server_that_answers(server: TestServer) -> None:
+    async def steps(components: Components) -> None:
+        status = components.status
+        await components.registry.refresh()
+        status.update(State.READY, "")
+        components.management._client.timeout = httpx.Timeout(0.1)
+        server.torchserve.behavior.delay = 1.0
+        await until(lambda: status.state is State.DEGRADED)
+        assert status.detail == "TorchServe's management API does not respond (ReadTimeout)."
+        assert [version.ready for version in components.registry] == [1]
+        server.torchserve.behavior.prediction_status = 503
+        await until(lambda: status.state is State.UNAVAILABLE)
+        assert status.detail == "brightness 1.0.0: the request with its sample failed with status 503."
+        assert [version.ready for version in components.registry] == [0]
+
+    server.run(lambda components: monitored(components, steps))
+
+
+def test_a_problem_that_one_check_sees_does_not_change_the_state(server: TestServer) -> None:
     class Flaky:
         """Reports a problem at every second check."""
 
         checks = 0
 
-        async def problem(self, *, infer: bool) -> str | None:
+        async def problem(self, *, infer: bool) -> Problem | None:
             assert not infer
             self.checks += 1
-            return "busy" if self.checks % 2 else None
+            return Problem("busy", fatal=True) if self.checks % 2 else None
 
     async def steps(components: Components) -> None:
         status = components.status
@@ -71,11 +113,11 @@ def test_a_problem_that_one_check_sees_does_not_degrade_the_server(server: TestS
     server.run(steps)
 
 
-def test_a_dead_torchserve_degrades_the_server(server: TestServer) -> None:
+def test_a_dead_torchserve_makes_the_server_unavailable(server: TestServer) -> None:
     async def steps(components: Components) -> None:
         components.status.update(State.READY, "")
         server.torchserve.die()
-        await until(lambda: components.status.state is State.DEGRADED)
+        await until(lambda: components.status.state is State.UNAVAILABLE)
         assert components.status.detail == "TorchServe does not respond (ConnectError)."
         assert [version.ready for version in components.registry] == [0]
 

@@ -11,22 +11,20 @@ from radserve.host import listening_socket
 from radserve.server.components import Components
 from radserve.server.startup import wait_until_ready
 from radserve.server.status import ServerStatus, State
-from tests.radserve.server.conftest import TestServer
+from tests.radserve.server.conftest import TestServer, with_workers
 
 PID = os.getpid()
 
 
 @pytest.fixture(autouse=True)
-def closed_ports(monkeypatch: pytest.MonkeyPatch) -> list[set[int]]:
-    """Record which ports are kept open: TorchServe's gRPC ports do not belong to a child process here."""
-    kept: list[set[int]] = []
-    monkeypatch.setattr(listening_socket, "stop_listening_except", lambda _pid, ports: kept.append(set(ports)))
-    return kept
+def closed(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Record whose ports are closed: TorchServe's gRPC ports do not belong to a child process here."""
+    pids: list[int] = []
+    monkeypatch.setattr(listening_socket, "stop_listening", pids.append)
+    return pids
 
 
-def test_the_server_is_ready_when_every_model_answers_its_sample(
-    server: TestServer, closed_ports: list[set[int]]
-) -> None:
+def test_the_server_is_ready_when_every_model_answers_its_sample(server: TestServer, closed: list[int]) -> None:
     async def steps(components: Components) -> None:
         assert components.status == ServerStatus()
         assert await wait_until_ready(components, PID)
@@ -38,7 +36,7 @@ def test_the_server_is_ready_when_every_model_answers_its_sample(
 
     server.run(steps)
     assert server.torchserve.predictions["brightness", "1.0.0"] == 1
-    assert closed_ports == [{server.torchserve.port, server.torchserve.metrics_port}]
+    assert closed == [PID]
 
 
 @pytest.mark.parametrize(
@@ -74,6 +72,20 @@ def test_a_start_fails_after_the_timeout_with_the_reason(
     assert caplog.messages == [f"not ready after 0.3 s: {detail}"]
 
 
+def test_a_start_without_all_workers_opens_degraded_after_the_timeout(server: TestServer) -> None:
+    with_workers(server, 2)
+    server.torchserve.behavior.ready = 1
+
+    async def steps(components: Components) -> None:
+        components.options = replace(components.options, startup_timeout=0.3)
+        assert await wait_until_ready(components, PID)
+        detail = "brightness 1.0.0: 1 of 2 workers are ready."
+        assert components.status == ServerStatus(State.DEGRADED, detail)
+        assert components.run_directory.ready.exists()
+
+    server.run(steps)
+
+
 def test_a_dead_torchserve_is_not_ready(server: TestServer) -> None:
     server.torchserve.die()
 
@@ -102,10 +114,10 @@ def test_workers_are_scaled_to_the_declared_number(server: TestServer) -> None:
 def test_open_grpc_ports_are_a_warning(
     server: TestServer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def forbidden(_pid: int, _ports: set[int]) -> None:
+    def forbidden(_: int) -> None:
         raise OSError(1, "Operation not permitted")
 
-    monkeypatch.setattr(listening_socket, "stop_listening_except", forbidden)
+    monkeypatch.setattr(listening_socket, "stop_listening", forbidden)
 
     async def steps(components: Components) -> bool:
         return await asyncio.wait_for(wait_until_ready(components, PID), 10)

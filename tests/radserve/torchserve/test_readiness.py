@@ -9,23 +9,21 @@ import pytest
 
 from radserve.errors import ArchiveError, ServeError
 from radserve.host.run_directory import RunDirectory
-from radserve.torchserve.launch import Address
 from radserve.torchserve.management import Management
-from radserve.torchserve.readiness import Readiness, difference
+from radserve.torchserve.readiness import Problem, Readiness, difference
 from radserve.torchserve.registry import ModelRegistry, ModelVersion
 from radserve.torchserve.verified_models import select
 from tests.radserve.fake_torchserve import Running
 
 
-def problem(torchserve: Running, store: Path, run_directory: RunDirectory, *, infer: bool) -> str | None:
+def problem(torchserve: Running, store: Path, run_directory: RunDirectory, *, infer: bool) -> Problem | None:
     """Check the readiness of a server with version 1.0.0 and one worker."""
 
-    async def check() -> str | None:
+    async def check() -> Problem | None:
         management = Management(run_directory, timeout=1.0)
         (model,) = select(store, ["brightness/1.0.0"])
         registry = ModelRegistry([ModelVersion(model, 1, datetime.now(UTC))], management, run_directory.busy)
-        address = Address("127.0.0.1", torchserve.port, torchserve.metrics_port)
-        readiness = Readiness(registry, address, lambda: list(registry))
+        readiness = Readiness(registry, torchserve.inference, lambda: list(registry))
         try:
             return await readiness.problem(infer=infer)
         finally:
@@ -45,7 +43,6 @@ def test_a_healthy_server_is_ready(torchserve: Running, store: Path, run_directo
     ("behavior", "message"),
     [
         ({"ready": 0}, "brightness 1.0.0: 0 of 1 workers are ready."),
-        ({"delay": 2.0}, "TorchServe does not respond (ReadTimeout)."),
         ({"prediction_status": 507}, "brightness 1.0.0: the request with its sample failed with status 507."),
         (
             {"prediction": {"label": "dark"}},
@@ -58,12 +55,24 @@ def test_a_problem_is_described(
 ) -> None:
     for name, value in behavior.items():
         setattr(torchserve.behavior, name, value)
-    assert problem(torchserve, store, run_directory, infer=True) == message
+    assert problem(torchserve, store, run_directory, infer=True) == Problem(message, fatal=True)
+
+
+def test_a_silent_management_api_is_no_fault_of_a_model_that_answers(
+    torchserve: Running, store: Path, run_directory: RunDirectory
+) -> None:
+    torchserve.behavior.delay = 2.0
+    detail = "TorchServe's management API does not respond (ReadTimeout)."
+    assert problem(torchserve, store, run_directory, infer=False) == Problem(detail, fatal=False)
+    torchserve.behavior.prediction_status = 503
+    failed = "brightness 1.0.0: the request with its sample failed with status 503."
+    assert problem(torchserve, store, run_directory, infer=False) == Problem(failed, fatal=True)
 
 
 def test_a_dead_server_is_not_ready(torchserve: Running, store: Path, run_directory: RunDirectory) -> None:
     torchserve.die()
-    assert problem(torchserve, store, run_directory, infer=False) == "TorchServe does not respond (ConnectError)."
+    dead = Problem("TorchServe does not respond (ConnectError).", fatal=True)
+    assert problem(torchserve, store, run_directory, infer=False) == dead
 
 
 def test_select_verifies_all_or_the_named_archives(store: Path) -> None:

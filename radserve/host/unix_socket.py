@@ -1,0 +1,32 @@
+"""Unix sockets with the permissions that their users need, from the first moment."""
+
+import errno
+import os
+import shutil
+import socket
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+@contextmanager
+def listen(path: Path, mode: int = 0o600, group: str | None = None) -> Iterator[socket.socket]:
+    """Listen on a unix socket, by default accessible to its owner only; `group` is a name or a number.
+
+    Replaces the socket of a process that was killed. Raises LookupError if the group does not exist, and OSError if the
+    path is another file, or the user may not set the group: only root and members may.
+    """
+    if os.path.lexists(path) and not stat.S_ISSOCK(path.lstat().st_mode):
+        raise FileExistsError(errno.EEXIST, "not a socket", str(path))
+    path.unlink(missing_ok=True)
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(path))
+        try:
+            if group is not None:
+                shutil.chown(path, group=int(group) if group.isdigit() else group)
+            path.chmod(mode)  # connections are refused until it listens
+            listener.listen()
+            yield listener
+        finally:
+            path.unlink(missing_ok=True)
