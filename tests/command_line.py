@@ -15,15 +15,22 @@ from tests.server import ROOT
 def run(*arguments: object, stdin: bytes = b"", environment: Mapping[str, str] | None = None) -> CompletedProcess[str]:
     """Run a command in the repository; an exception other than SystemExit fails the test."""
     words = list(map(str, arguments))
-    out, err = BytesIO(), BytesIO()
-    streams = {"stdout": TextIOWrapper(out, write_through=True), "stderr": TextIOWrapper(err, write_through=True)}
+    out, err = (TextIOWrapper(BytesIO(), write_through=True) for _ in range(2))
     with (
         chdir(ROOT),
         patch.dict(os.environ, os.environ if environment is None else environment, clear=True),
-        patch.multiple(sys, argv=["radserve", *words], stdin=TextIOWrapper(BytesIO(stdin)), **streams),
+        patch.object(sys, "argv", ["radserve", *words]),
+        patch.object(sys, "stdin", TextIOWrapper(BytesIO(stdin))),
+        patch.object(sys, "stdout", out),
+        patch.object(sys, "stderr", err),
     ):
         code = _exit_code()
-    return CompletedProcess(words, code, out.getvalue().decode(), err.getvalue().decode())
+    return CompletedProcess(words, code, _text(out), _text(err))
+
+
+def _text(stream: TextIOWrapper) -> str:
+    stream.seek(0)
+    return stream.read()
 
 
 def _exit_code() -> int:

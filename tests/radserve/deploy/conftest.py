@@ -16,6 +16,7 @@ from typing import Any
 import boto3
 import httpx
 import pytest
+from botocore.loaders import create_loader
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -27,6 +28,7 @@ from tests import command_line
 ROOT = Path(__file__).resolve().parents[3]
 REGION = "eu-central-1"
 ACCOUNT = "123456789012"
+_loader = cache(create_loader)
 
 
 @dataclass(frozen=True)
@@ -121,6 +123,12 @@ def _certificate() -> tuple[bytes, bytes]:
     pem = serialization.Encoding.PEM
     private = key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
     return signed.public_bytes(pem), private
+
+
+@pytest.fixture(autouse=True)
+def _service_models_are_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Share boto3's descriptions of services, which each session of `radserve deploy` would read again."""
+    monkeypatch.setattr("botocore.session.create_loader", _loader)
 
 
 @pytest.fixture(scope="session")
