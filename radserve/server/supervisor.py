@@ -38,9 +38,10 @@ async def serve(options: ServerOptions, announce: Callable[[str], None]) -> Exit
             logger.warning("%s %s: %s", model.entry.name, model.entry.version, model.recipe.warning)
     options.require_ports()
     worker_plan = plan(len({model.entry.name for model in models}), cores(), options.workers)
+    stop = stop_event()  # before there are files to remove
     with run_directory.opened(options.run_directory) as directory:
         directory.prepare()
-        return await _run(Components(options, models, worker_plan, directory, keyring, state), announce)
+        return await _run(Components(options, models, worker_plan, directory, keyring, state), stop, announce)
 
 
 def _declared(state: StateFolder, models: Sequence[str]) -> Sequence[str]:
@@ -59,9 +60,8 @@ def _declared(state: StateFolder, models: Sequence[str]) -> Sequence[str]:
     return declared
 
 
-async def _run(server: Components, announce: Callable[[str], None]) -> Exit:
+async def _run(server: Components, stop: asyncio.Event, announce: Callable[[str], None]) -> Exit:
     """Start the components, supervise them and stop them."""
-    stop = stop_event()
     async with contextlib.AsyncExitStack() as stack:
         if server.proxy is not None:
             server.proxy.reload_at_sighup()
