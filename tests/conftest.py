@@ -1,6 +1,5 @@
 """Shared fixtures: the data beside the repository, a model store, one running server, one proxy."""
 
-import logging
 import os
 import signal
 from collections.abc import Generator, Iterator
@@ -13,7 +12,7 @@ import torch
 import yaml
 from PIL import Image as Pillow
 
-from handlers import recipe, worker
+from handlers import recipe
 from handlers.recipe import Recipe
 from radserve.build import builder
 from radserve.build.export import export
@@ -61,15 +60,6 @@ def shared() -> Path:
     if not SHARED.is_dir():
         pytest.skip(f"needs the images in {SHARED}")
     return SHARED
-
-
-@pytest.fixture(autouse=True)
-def _a_quiet_worker_quietens_no_other_test() -> Iterator[None]:
-    """Take back what `handlers.worker.silence_torchserve` does to the handlers of this process."""
-    yield
-    for handler in logging.getLogger().handlers:
-        for item in [item for item in handler.filters if isinstance(item, worker._WarningsAndMetrics)]:
-            handler.removeFilter(item)
 
 
 @pytest.fixture(scope="session")

@@ -4,7 +4,9 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from radserve.auth.key_check import Keyring
-from radserve.host import unix_socket
+from radserve.host import resources, unix_socket
+from radserve.host.background import BackgroundTasks
+from radserve.host.ports import LOOPBACK
 from radserve.host.resources import WorkerPlan
 from radserve.host.run_directory import RunDirectory
 from radserve.proxy import configuration
@@ -16,7 +18,7 @@ from radserve.server.health_api import health_app
 from radserve.server.metrics import MetricsEndpoint
 from radserve.server.options import ServerOptions
 from radserve.server.status import ServerStatus
-from radserve.torchserve import launch
+from radserve.torchserve import capacity, launch
 from radserve.torchserve.management import Management
 from radserve.torchserve.readiness import Readiness
 from radserve.torchserve.registry import ModelRegistry, ModelVersion
@@ -50,11 +52,13 @@ class Components:
         self.run_directory = run_directory
         self.keyring = keyring
         self.torchserve_configuration = options.configuration.read_text(encoding="utf-8")
+        self.capacity = capacity.plan(options.memory or resources.memory(), self._max_body(), requests=options.requests)
         self.status = ServerStatus()
+        self.tasks = BackgroundTasks()
         self.management = Management(run_directory)
         versions = _initial_versions(models, state, plan)
         self.registry = ModelRegistry(versions, self.management, run_directory.busy, options.silence)
-        self.readiness = Readiness(self.registry, options.address, lambda: self.versions.versions_with_traffic)
+        self.readiness = Readiness(self.registry, run_directory.inference, lambda: self.versions.versions_with_traffic)
         deployment = DeploymentStateManager(self.registry, state, run_directory, options.store)
         self.versions = VersionManager(
             self.registry,
@@ -73,16 +77,19 @@ class Components:
             default_workers=plan.workers,
         )
         window = TrafficWindow()
-        self.rollouts = RolloutManager(self.versions, window, options.address.url)
-        views = Views(self.versions, self.rollouts, options.address.metrics_url)
-        metrics = MetricsEndpoint(self.status, self.registry, views.share, run_directory.certificate)
-        health = health_app(self.status, views, options.store, metrics, keyring)
+        self.rollouts = RolloutManager(self.versions, window, run_directory.inference)
+        views = Views(self.versions, self.rollouts, run_directory.metrics)
+        metrics = MetricsEndpoint(self.status, self.registry, views.share, window, run_directory.certificate)
+        health = health_app(self.status, self.tasks, views, options.store, metrics, keyring)
         torchserve_api = TorchServeApi(self.versions, self.management, options.store)
         control = application(*ControlApi(self.versions, self.rollouts, views).routes(), *torchserve_api.routes())
         self.traffic = AccessEvents(run_directory.traffic, window.add)
-        self.health = serving(health, listen_on_port(options.address.host, options.health_port, "--health-port"))
+        self.health = serving(health, listen_on_port(LOOPBACK, options.health_port, "--health-port"))
         self.control = serving(control, unix_socket.listen(run_directory.control))
         self.proxy = self._create_proxy()
+
+    def _max_body(self) -> int:
+        return launch.max_size(self.torchserve_configuration, "request")
 
     def _create_proxy(self) -> Nginx | None:
         options = self.options
@@ -90,11 +97,11 @@ class Components:
             return None
         archives = (options.store / model.entry.file for model in self.models)
         upstreams = Upstreams(
-            options.address,
             options.health_port,
             self.run_directory,
-            max_body=launch.max_size(self.torchserve_configuration, "request"),
+            max_body=self._max_body(),
             response_timeout=configuration.response_timeout(archives),
+            capacity=self.capacity,
             drain_timeout=options.drain_timeout,
         )
         return Nginx(options.proxy, upstreams)

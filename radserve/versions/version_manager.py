@@ -95,7 +95,7 @@ class VersionManager:
     def require_proxy(self, name: str) -> None:
         """Reject a traffic split without a proxy."""
         if not self.deployment_state.has_proxy:
-            raise ConflictError(f"{name}: only a proxy can split its requests; start the server with --front.")
+            raise ConflictError(f"{name}: only a proxy can split its requests; run 'radserve front'.")
 
     async def register(self, name: str, version: str, workers: int | None, actor: Actor) -> ModelVersion:
         """Register a version. It is on standby, or receives all requests if it is the model's only version."""

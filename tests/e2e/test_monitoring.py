@@ -96,12 +96,11 @@ def monitored(
         builder.build(source, models)
     pair = authority.issue("monitored")
     (folder / "key").write_text(keys.texts["read"])
-    inference, management, metrics, behind = map(str, free_ports(4))
+    management, metrics, behind = map(str, free_ports(3))
     options = {
         "--keys": keys.file,
         "--certificate": pair.certificate,
         "--certificate-key": pair.key,
-        "--inference-port": inference,
         "--management-port": management,
         "--metrics-port-public": metrics,
         "--access-log": folder / "access.log",
@@ -111,7 +110,15 @@ def monitored(
     command = [str(word) for option in options.items() for word in option]
     with (
         running(models, folder / "log", *command) as server,
-        gateway(server, folder, port=behind, server=f"http://127.0.0.1:{inference}", keys=keys.file),
+        gateway(
+            server,
+            folder,
+            port=behind,
+            server=server.url.replace("http:", "https:"),
+            server_key=keys.texts["predict"],
+            server_ca=authority.root,
+            keys=keys.file,
+        ),
         node_exporter(folder) as node,
         # No GPU is here: the GPU's panels are asked of a recorded exposition of dcgm-exporter.
         recorded((Path(__file__).parent / "dcgm.txt").read_text(), tmp_path_factory.mktemp("dcgm")) as gpu,

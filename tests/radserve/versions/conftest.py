@@ -18,12 +18,11 @@ import pytest
 from radserve.build import model_store
 from radserve.build.model_store import Entry
 from radserve.errors import StoreError
-from radserve.host.run_directory import RunDirectory
+from radserve.host.run_directory import RunDirectory, proxy_lock
 from radserve.proxy import access_events
 from radserve.proxy.access_events import TrafficWindow
 from radserve.schema.rollout import RolloutStatus
 from radserve.torchserve import verified_models
-from radserve.torchserve.launch import Address
 from radserve.torchserve.management import Management
 from radserve.torchserve.readiness import Readiness
 from radserve.torchserve.registry import ModelRegistry, ModelVersion
@@ -85,7 +84,7 @@ class Service:
 
     def start_proxy(self, stack: AsyncExitStack) -> None:
         """Hold the lock that a running proxy holds."""
-        lock = stack.enter_context(self.directory.proxy_lock.open("wb"))
+        lock = stack.enter_context(proxy_lock(self.directory.proxy).open("wb"))
         fcntl.flock(lock, fcntl.LOCK_EX)
 
     @property
@@ -213,10 +212,9 @@ def assemble(
 ) -> Service:
     """Connect the parts as the supervisor does; the server is not ready yet."""
     management = Management(directory, timeout=0.3)
-    address = Address("127.0.0.1", torchserve.port, torchserve.metrics_port)
     (model,) = verified_models.select(store, [f"{NAME}/1.0.0"])
     registry = ModelRegistry([ModelVersion(model, 1, datetime.now(UTC))], management, directory.busy, silence=0.5)
-    readiness = Readiness(registry, address, list)
+    readiness = Readiness(registry, directory.inference, list)
     deployment_state = DeploymentStateManager(registry, StateFolder(state_folder), directory, store)
     publisher = Publisher()
     registration = Registration(
@@ -232,8 +230,8 @@ def assemble(
     unregistration = Unregistration(registry, deployment_state, settle=0.05, patience=0.5)
     version_manager = VersionManager(registry, deployment_state, registration, unregistration, default_workers=1)
     traffic = TrafficWindow()
-    rollouts = RolloutManager(version_manager, traffic, address.url)
-    views = Views(version_manager, rollouts, address.metrics_url)
+    rollouts = RolloutManager(version_manager, traffic, directory.inference)
+    views = Views(version_manager, rollouts, directory.metrics)
     app = application(
         *ControlApi(version_manager, rollouts, views).routes(),
         *TorchServeApi(version_manager, management, store).routes(),

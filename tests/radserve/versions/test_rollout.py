@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from radserve.host.run_directory import proxy_lock
 from radserve.schema.rollout import RolloutSpec
 from radserve.versions import rollout as rollout_module
 from radserve.versions.rollout import ROLLOUTS, Rollout
@@ -385,7 +386,7 @@ async def test_a_shadow_receives_copies_and_ends_on_standby(proxied: Service) ->
 async def test_a_shadow_without_a_proxy_is_rolled_back(proxied: Service, stack: AsyncExitStack) -> None:
     proxied.torchserve.behavior.prediction_delay = 0.2
     rollout = await start(proxied, shadow=50)
-    proxied.directory.proxy_lock.unlink()  # the proxy ends
+    proxy_lock(proxied.directory.proxy).unlink()  # the proxy ends
     final = await proxied.end(rollout)
     assert final.phase == "rolled_back"
     assert "only a proxy can split its requests" in final.detail
