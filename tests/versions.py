@@ -78,7 +78,7 @@ def _inserted(before: str, line: str) -> Callable[[Contents], None]:
     return change
 
 
-dying = _inserted("        silence_torchserve()\n", "os._exit(7)")
+dying = _inserted('        log_to_torchserve(getattr(context, "manifest", None) or {})\n', "os._exit(7)")
 """Its worker ends when it starts."""
 slow = _inserted("            self.meter.batch.observe(len(data))\n", "time.sleep(0.6)")
 """It responds a quarter of a second later."""

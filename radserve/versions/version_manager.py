@@ -21,7 +21,6 @@ from radserve.versions.registration import PhaseListener, Registration
 from radserve.versions.server_state import State, main_version
 from radserve.versions.unregistration import Unregistration
 
-
 _MAX_BUSY: Final = 10.0
 """Seconds for which requests wait until a version has answered earlier ones, before its workers are not reduced."""
 
