@@ -34,7 +34,9 @@ from tests.server import free_ports
 @pytest.fixture(autouse=True)
 def _fake_command(monkeypatch: pytest.MonkeyPatch) -> None:
     """Start the fake instead of Java."""
-    monkeypatch.setattr(launch, "command", lambda run_directory: fake_torchserve.command(run_directory.configuration))
+    monkeypatch.setattr(
+        launch, "command", lambda run_directory, _heap: fake_torchserve.command(run_directory.configuration)
+    )
 
 
 def serve(options: ServerOptions, steps: Callable[[str], Awaitable[None]]) -> Exit:
@@ -148,7 +150,7 @@ def test_a_signal_during_the_start_stops_the_server(options: ServerOptions) -> N
 def test_a_server_that_is_not_ready_in_time_exits(
     options: ServerOptions, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(launch, "command", lambda _: ["sleep", "60"])
+    monkeypatch.setattr(launch, "command", lambda *_: ["sleep", "60"])
 
     async def steps(_: str) -> None:
         pytest.fail("was ready")
@@ -161,7 +163,7 @@ def test_a_server_that_is_not_ready_in_time_exits(
 def test_a_torchserve_that_dies_at_the_start_ends_the_server(
     options: ServerOptions, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(launch, "command", lambda _: ["false"])
+    monkeypatch.setattr(launch, "command", lambda *_: ["false"])
 
     async def steps(_: str) -> None:
         pytest.fail("was ready")
