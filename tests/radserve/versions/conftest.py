@@ -89,6 +89,11 @@ class Service:
         fcntl.flock(lock, fcntl.LOCK_EX)
 
     @property
+    def routed(self) -> set[str]:
+        """The versions in the proxy's table, or names of its subfolders where several share ten buckets."""
+        return {bucket.resolve().name for bucket in (self.directory.routing / "shares" / NAME).iterdir()}
+
+    @property
     def shares(self) -> dict[str, float]:
         """Share of each declared version."""
         models = self.deployment_state.deployment.models
