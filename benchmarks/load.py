@@ -2,6 +2,7 @@
 
 import http.client
 import itertools
+import socket
 import ssl
 import threading
 import time
@@ -44,6 +45,11 @@ def median(loads: Sequence[Load]) -> Load:
 def connect(url: str) -> http.client.HTTPConnection:
     """Create a connection to a server; certificates are not verified."""
     parts = urlsplit(url)
+    if parts.scheme == "unix":
+        connection = http.client.HTTPConnection("localhost", timeout=120)
+        connection.sock = socket.socket(socket.AF_UNIX)
+        connection.sock.connect(parts.path)
+        return connection
     if parts.scheme == "http":
         return http.client.HTTPConnection(str(parts.hostname), parts.port, timeout=120)
     context = ssl.create_default_context()

@@ -46,11 +46,11 @@ def main() -> None:
         key = key_file.create(keys, "benchmark", [Role.PREDICT])
         arguments = ("--models", options.model, "--keys", str(keys), "--runtime", str(folder / "runtime"))
         server = stack.enter_context(launch(options.model_store, folder / "log", *arguments))
-        upstream = [str(urlsplit(url).port) for url in (server.url, server.health_url, server.metrics_url)]
-        urls = {DIRECT: server.url}
+        health_port = str(urlsplit(server.health_url).port)
+        urls = {DIRECT: f"unix:{RunDirectory(folder / 'runtime').inference}", "local nginx": server.url}
         for route, tls in (("nginx", False), (SPLIT, False), ("nginx with TLS", True)):
             own = folder / route.replace(" ", "-")
-            urls[route] = stack.enter_context(_proxy(own, folder / "runtime", upstream, tls=tls))
+            urls[route] = stack.enter_context(_proxy(own, folder / "runtime", health_port, tls=tls))
             if route == SPLIT:
                 write(Routing({options.model: {model.entry.version: 100}}), RunDirectory(own))
                 stack.enter_context(_listener(own))
@@ -74,19 +74,18 @@ def _options() -> argparse.Namespace:
 
 
 @contextmanager
-def _proxy(folder: Path, runtime: Path, upstream: list[str], *, tls: bool) -> Iterator[str]:
-    """Run a proxy with a separate runtime folder, because a folder belongs to one proxy."""
+def _proxy(folder: Path, runtime: Path, health_port: str, *, tls: bool) -> Iterator[str]:
+    """Run a proxy with a separate runtime folder, because a folder belongs to one published proxy."""
     folder.mkdir(mode=0o700)
-    (folder / "ready").symlink_to(runtime / "ready")
-    public, management, metrics = map(str, free_ports(3))
-    inference_port, health_port, metrics_port = upstream
+    for name in ("ready", "inference.sock"):
+        (folder / name).symlink_to(runtime / name)
+    public, management, metrics, scrape = map(str, free_ports(4))
     options = {
         "--port": public,
         "--management-port": management,
         "--metrics-port-public": metrics,
-        "--inference-port": inference_port,
         "--health-port": health_port,
-        "--metrics-port": metrics_port,
+        "--metrics-port": scrape,
         "--runtime": str(folder),
         "--response-timeout": "60",
         "--access-log": str(folder / "access.log"),

@@ -4,7 +4,10 @@ from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
+from radserve.host.background import FAILURES
+
 REGISTRY: Final = CollectorRegistry()
+REGISTRY.register(FAILURES)
 
 REQUESTS: Final = Counter(
     "radserve_gateway_requests",

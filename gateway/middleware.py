@@ -20,6 +20,8 @@ logger = logging.getLogger("gateway.access")
 _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,128}")
 _PROBES: Final = ("/live", "/ready")
 """Paths that are requested all the time, and logged only when their status changes; the first is expected to be 200."""
+_QUIET: Final = ("/auth", "/metrics")
+"""Paths that are requested all the time, and logged only if they fail."""
 _METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 _CLIENT_CLOSED: Final = 499
 """Status in log and metrics (nginx's) of a request whose client disconnected."""
@@ -123,7 +125,7 @@ class RequestContext:
         if path in _PROBES:
             previous, self._probe_status[path] = self._probe_status.get(path, 200), status
             return status != previous
-        return path != "/metrics" or status >= 400
+        return path not in _QUIET or status >= 400
 
 
 class BodySizeLimit:

@@ -36,8 +36,8 @@ def of(request: Request) -> Services:
     return services
 
 
-async def authenticate(request: Request) -> Caller:
-    """Return the caller, counted against the rate limit; raises a ProblemError with status 401, 403, 429 or 503."""
+async def identify(request: Request) -> Caller:
+    """Return the caller; raises a ProblemError with status 401, 403, 429 or 503."""
     services = of(request)
     try:
         caller = await services.authenticator.identify(request.headers)
@@ -45,6 +45,12 @@ async def authenticate(request: Request) -> Caller:
         services.auth_failures.count(request.client.host if request.client else "")
         raise
     request.state.caller = caller.name
+    return caller
+
+
+async def authenticate(request: Request) -> Caller:
+    """Return the caller, counted against the rate limit; raises a ProblemError with status 401, 403, 429 or 503."""
+    services, caller = of(request), await identify(request)
     if services.rate_limiter is not None:
         await services.rate_limiter.count(caller.name)
     return caller

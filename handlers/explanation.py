@@ -1,6 +1,5 @@
 """Explains a classifier's label by a heat map over the image, from gradients of the exported program."""
 
-import logging
 from typing import Any
 
 import numpy as np
@@ -13,8 +12,6 @@ from handlers.geometry import Geometry
 from handlers.pipeline import PreparedImage, model_error
 from handlers.program import Program
 from handlers.recipe import Explanation, Recipe
-
-logger = logging.getLogger(__name__)
 
 
 def explain(program: Program, recipe: Recipe, prepared: PreparedImage, label: str) -> Pillow.Image:
@@ -44,8 +41,7 @@ def _relevance(
     try:
         values, gradients = (rows[0] for rows in program.gradients(batch, weights, output))
     except (MemoryError, RuntimeError) as error:
-        logger.exception("Running the model for an explanation failed")
-        raise model_error(error) from error
+        raise model_error(error) from None  # its note has the traceback
     if not (np.isfinite(values).all() and np.isfinite(gradients).all()):
         raise InternalError("The model returned invalid gradients for this image, so it has no explanation.")
     if method.side is None:

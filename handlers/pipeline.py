@@ -1,8 +1,8 @@
 """Runs images through decoding, checks, preprocessing and the network; shared by serving, evaluation and tests."""
 
 import hashlib
-import logging
 import re
+import traceback
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -21,8 +21,6 @@ from handlers.preprocess import at_least, preprocess
 from handlers.program import Program
 from handlers.recipe import Recipe
 from handlers.suitability import check
-
-logger = logging.getLogger(__name__)
 
 EncodedImage = bytes | RawSamples | RequestError
 """An image as extracted from a request, or the error in its place."""
@@ -114,11 +112,10 @@ class Pipeline:
             outputs = self.program.run(np.stack([item.tensor for item in items]))
         except DeviceLostError:
             raise
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - logged with the request; see `attempt`
             if len(items) > 1:
                 # The cause is one image, or the size of the batch: run each image alone.
                 return [result for item in items for result in self._run_batch([item])]
-            logger.exception("Running the model failed")
             return [model_error(error)]
         return [Result(item, {name: value[row] for name, value in outputs.items()}) for row, item in enumerate(items)]
 
@@ -129,7 +126,8 @@ def attempt(
     """Call a function and return its value, or the `RequestError` that its failure becomes.
 
     An exception that escaped to TorchServe would turn all responses of the batch into 503. Only `DeviceLostError`
-    passes: it concerns the process. `activity` is for log and message: "preparing this image".
+    passes: it concerns the process. `activity` is for the message: "preparing this image". The error has a note with
+    the traceback, for the log line of the request.
     """
     try:
         return function(*args, **kwargs)
@@ -137,17 +135,30 @@ def attempt(
         return error
     except DeviceLostError:
         raise
-    except Exception as error:
-        logger.exception("The server failed while %s", activity)
-        return _server_error(error, activity)
+    except Exception as error:  # noqa: BLE001 - logged with the request
+        return _server_error(error, activity, without_messages(error))
 
 
 def model_error(error: Exception) -> RequestError:
     """Return the error of the image on which the model failed."""
-    return _server_error(error, "running the model on this image")
+    return _server_error(error, "running the model on this image", "".join(traceback.format_exception(error)))
 
 
-def _server_error(error: Exception, activity: str) -> RequestError:
+def without_messages(error: BaseException | None) -> str:
+    """Format a traceback without the messages of its exceptions, which may quote the image, like a patient's name."""
+    parts = []
+    while error is not None:
+        parts.append("".join(traceback.format_tb(error.__traceback__)) + type(error).__qualname__)
+        error = error.__cause__ or error.__context__
+    return "\ncaused by:\n".join(parts)
+
+
+def _server_error(error: Exception, activity: str, note: str) -> RequestError:
+    """Return the error for the client, with the traceback as text, because frames would keep images in memory."""
+    failure: RequestError
     if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and _OUT_OF_MEMORY.search(str(error))):
-        return ServiceUnavailableError("The server is short of memory; try again in a moment.")
-    return InternalError(f"The server failed while {activity}; its log has the details.")
+        failure = ServiceUnavailableError("The server is short of memory; try again in a moment.")
+    else:
+        failure = InternalError(f"The server failed while {activity}; its log has the details.")
+    failure.add_note(note)
+    return failure

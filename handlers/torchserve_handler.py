@@ -5,7 +5,9 @@ import logging
 import os
 import threading
 import time
+import traceback
 from abc import ABC, abstractmethod
+from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from http import HTTPStatus
@@ -26,11 +28,11 @@ from handlers.errors import (
     ServiceUnavailableError,
 )
 from handlers.metrics import Meter
-from handlers.pipeline import EncodedImage, Pipeline, Result, attempt
+from handlers.pipeline import EncodedImage, Pipeline, Result, attempt, without_messages
 from handlers.program import Program
 from handlers.request_body import BodyLimits, RequestBody
 from handlers.response import Model, Prediction, Response, problem_details, render, render_error
-from handlers.worker import INDEX, MAX_RESPONSE, busy_lock, is_stopping, silence_torchserve
+from handlers.worker import INDEX, MAX_RESPONSE, busy_lock, is_stopping, log_to_torchserve
 
 logger = logging.getLogger(__name__)
 
@@ -53,6 +55,7 @@ _EXIT_DELAY: Final = 0.5
 class Request:
     """A readable request: its images, the Accept header, whether it asks for an explanation."""
 
+    id: str
     body: RequestBody
     accept: str
     explain: bool
@@ -101,7 +104,7 @@ class TorchServeHandler(ABC):
 
     def initialize(self, context: Any) -> None:
         """Load the archive and verify its sample's prediction; on an error TorchServe reports the worker as failed."""
-        silence_torchserve()
+        log_to_torchserve(getattr(context, "manifest", None) or {})
         folder = Path(context.system_properties["model_dir"])
         self.load(folder, _device(context), int(context.system_properties.get("batch_size") or 1))
         settings = getattr(context, "model_yaml_config", None) or {}
@@ -142,11 +145,13 @@ class TorchServeHandler(ABC):
         start = time.monotonic()
         with busy_lock(), self.meter.time("handle"):
             self.meter.batch.observe(len(data))
-            with self.meter.time("read"):
-                requests = [
-                    self._read(fields, context.get_all_request_header(index) or {}) for index, fields in enumerate(data)
-                ]
-            responses = self._respond_all(requests, start)
+            headers = [
+                request_body.parse_headers(context.get_all_request_header(index) or {}) for index in range(len(data))
+            ]
+            # An exception that escaped to TorchServe would be answered 503 by it, without a count.
+            responses = attempt("answering this batch", self._respond_all, data, headers, start)
+            if isinstance(responses, RequestError):
+                responses = [render_error(self._count(responses, _id(item))) for item in headers]
             for index, response in enumerate(responses):
                 phrase = HTTPStatus(response.status).phrase
                 context.set_response_status(code=response.status, phrase=phrase, idx=index)
@@ -158,25 +163,34 @@ class TorchServeHandler(ABC):
             self.meter.schedule_send()
         return [response.body for response in responses]
 
-    def _read(self, fields: Mapping[str, Any], headers: Mapping[str, Any]) -> Request | RequestError:
+    def _read(self, fields: Mapping[str, Any], headers: Mapping[str, str]) -> Request | RequestError:
+        request_id = _id(headers)
         if is_stopping():
-            return self._count(ServiceUnavailableError("The server is stopping; connect again to reach another one."))
-        headers = request_body.parse_headers(headers)
+            error = ServiceUnavailableError("The server is stopping; connect again to reach another one.")
+            return self._count(error, request_id)
         body = attempt("reading this request", request_body.read, fields, headers, self.limits)
         if isinstance(body, RequestError):
-            return self._count(body)
-        return Request(body, headers.get("accept", ""), headers.get("explain") == "True")
+            return self._count(body, request_id)
+        return Request(request_id, body, headers.get("accept", ""), headers.get("explain") == "True")
 
-    def _count(self, error: RequestError) -> RequestError:
+    def _count(self, error: RequestError, request_id: str) -> RequestError:
+        """Count an error, and log it with its traceback if it is the server's fault."""
         self.meter.rejection(error)
+        if error.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+            notes = getattr(error, "__notes__", None) or [without_messages(error)]
+            logger.error("%s\n%s", error, "\n".join(notes), extra={"request_id": request_id})
         return error
 
-    def _respond_all(self, requests: list[Request | RequestError], start: float) -> list[Response]:
+    def _respond_all(
+        self, data: Sequence[Mapping[str, Any]], headers: Sequence[Mapping[str, str]], start: float
+    ) -> list[Response]:
         """Respond to each request of a batch, the small ones first, and each within its part of the batch's time.
 
         So no request takes the time of its neighbours: each of n requests has a n-th of `self.seconds`, and what the
         requests before it left. Images that get no time are answered 503.
         """
+        with self.meter.time("read"):
+            requests = [self._read(*pair) for pair in zip(data, headers, strict=True)]
         order = sorted(range(len(requests)), key=lambda index: _size(requests[index]))
         limits = {
             index: self.limits.for_request(start + self.seconds * place / len(requests))
@@ -191,31 +205,41 @@ class TorchServeHandler(ABC):
             )
             for index in order:
                 item = requests[index]
+                if isinstance(item, RequestError):
+                    responses[index] = render_error(item)
+                    continue
+                share = islice(results, len(item.body.images))
+                response = attempt("answering this request", self._respond, item, share)
+                deque(share, maxlen=0)  # after a failure: the next request gets its own results
                 responses[index] = (
-                    render_error(item)
-                    if isinstance(item, RequestError)
-                    else self._respond(item, islice(results, len(item.body.images)))
+                    render_error(self._count(response, item.id)) if isinstance(response, RequestError) else response
                 )
             return [responses[index] for index in range(len(requests))]
-        except DeviceLostError:
-            logger.exception("The worker exits")
+        except DeviceLostError as lost:
             self._exit_soon()
             error = ServiceUnavailableError("This worker lost its accelerator and is being replaced; try again.")
-            return [render_error(item if isinstance(item, RequestError) else self._count(error)) for item in requests]
+            error.add_note("".join(traceback.format_exception(lost)))
+            return [
+                render_error(item if isinstance(item, RequestError) else self._count(error, item.id))
+                for item in requests
+            ]
 
     def _exit_soon(self) -> None:
         """Exit after the responses left: TorchServe then starts a new worker, with a new CUDA context."""
         if not self.lost:
+            logger.error("The worker exits: its accelerator is lost")
             self.lost = True
             threading.Timer(_EXIT_DELAY, os._exit, (1,)).start()
 
     def _respond(self, request: Request, results: Iterable[Result | RequestError]) -> Response:
         predictions = [self._predict(request, result) for result in results]
+        if len(predictions) != len(request.body.images):
+            raise InternalError("The server lost images of this request; its log has the details.")
         self.meter.images.observe(len(predictions))
         response = attempt("rendering this response", self._render, request, predictions)
         if isinstance(response, RequestError):
             # The error of an image is counted already.
-            return render_error(response if response in predictions else self._count(response))
+            return render_error(response if response in predictions else self._count(response, request.id))
         for item in predictions:
             if isinstance(item, Prediction):
                 self.meter.prediction(item.document)
@@ -223,12 +247,12 @@ class TorchServeHandler(ABC):
 
     def _predict(self, request: Request, result: Result | RequestError) -> Prediction | RequestError:
         if isinstance(result, RequestError):
-            return self._count(result)
+            return self._count(result, request.id)
         with self.meter.time("explain" if request.explain else "answer"):
             function = self.explain if request.explain else self.predict
             prediction = attempt("rendering this prediction", function, result)
         if isinstance(prediction, RequestError):
-            return self._count(prediction)
+            return self._count(prediction, request.id)
         if request.body.several:
             # A list has no picture; the functions that draw one would keep all pixels in memory.
             return replace(prediction, pictures={})
@@ -259,6 +283,10 @@ class TorchServeHandler(ABC):
         if body.names:
             entries = [{"name": name} | entry for name, entry in zip(body.names, entries, strict=True)]
         return Prediction({"predictions": entries} | self.summarize_request(predictions))
+
+
+def _id(headers: Mapping[str, str]) -> str:
+    return headers.get("x-request-id", "")
 
 
 def _images(request: Request | RequestError) -> tuple[EncodedImage, ...]:

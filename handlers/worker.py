@@ -5,12 +5,15 @@ The supervisor imports this module, so it imports nothing heavy.
 
 import fcntl
 import functools
+import json
 import logging
 import os
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import IO, Final
+from typing import IO, Any, Final
 
 INDEX: Final = "RADSERVE_INDEX"
 """Environment variable: path of the model store's index, which lists the sha256 of this archive."""
@@ -23,17 +26,44 @@ CLOSING: Final = "RADSERVE_CLOSING"
 """Environment variable: path of a file; once it exists, the server is stopping and requests get 503."""
 
 
-class _WarningsAndMetrics(logging.Filter):
-    """Keeps warnings, and the metrics that TorchServe reads from the worker's output."""
+class _JsonLines(logging.Formatter):
+    """Formats each record as one line, in the format of the supervisor's log (`radserve.logging`)."""
 
-    def filter(self, record: logging.LogRecord) -> bool:
-        return record.levelno >= logging.WARNING or str(record.msg).startswith("[METRICS]")
+    def __init__(self, model: str) -> None:
+        super().__init__()
+        self._model = model
+
+    def format(self, record: logging.LogRecord) -> str:
+        line = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname,
+            "logger": record.name,
+            "model": self._model,
+            "message": record.getMessage(),
+        }
+        if getattr(record, "request_id", ""):
+            line["request_id"] = record.request_id  # type: ignore[attr-defined]
+        if record.exc_info:
+            line["error"] = self.formatException(record.exc_info)
+        return json.dumps(line)  # ASCII: TorchServe splits lines at other separators of Unicode too
 
 
-def silence_torchserve() -> None:
-    """Drop the info lines of TorchServe's worker, which writes several per request."""
-    for handler in logging.getLogger().handlers:
-        handler.addFilter(_WarningsAndMetrics())
+def log_to_torchserve(manifest: Mapping[str, Any]) -> None:
+    """Write warnings to standard error, and nothing but metrics to standard output.
+
+    TorchServe reads both: it takes metrics from standard output, logs each line of standard error and drops other
+    output, of which its own worker writes several lines per request.
+    """
+    root = logging.getLogger()
+    for output in root.handlers:
+        if getattr(output, "stream", None) is sys.stdout and not output.filters:
+            output.addFilter(lambda record: str(record.msg).startswith("[METRICS]"))
+            errors = logging.StreamHandler(sys.stderr)
+            errors.setLevel(logging.WARNING)
+            model = manifest.get("model", {})
+            errors.setFormatter(_JsonLines(f"{model.get('modelName', '')} {model.get('modelVersion', '')}"))
+            root.addHandler(errors)
+            return
 
 
 @functools.cache

@@ -1,11 +1,10 @@
 """Shared fixtures: the data beside the repository, a model store, one running server, one proxy."""
 
-import logging
 import os
 import signal
-from collections.abc import Generator, Iterator
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
-from typing import Final
 
 import numpy as np
 import pytest
@@ -13,46 +12,29 @@ import torch
 import yaml
 from PIL import Image as Pillow
 
-from handlers import recipe, worker
+from handlers import recipe
 from handlers.recipe import Recipe
 from radserve.build import builder
 from radserve.build.export import export
 from radserve.build.source import find_sources
+from tests import built_archives
 from tests.authority import Authority
+from tests.built_archives import Provide
+from tests.ci_skips import pytest_runtest_makereport
 from tests.proxy import Keys, Proxy, make_keys, running_proxy
 from tests.repack import NAME
 from tests.server import Server, running
 
+__all__ = ["pytest_runtest_makereport"]  # pytest calls it here
+
 ROOT = Path(__file__).resolve().parent.parent
 SHARED = ROOT.parent / "shared" / "data"
-
-
-CI_SKIPS: Final = (
-    "needs kustomize or kubectl",  # neither Debian 12 nor PyPI has a version that reads components
-    "needs docker compose",  # Debian 12 has version 1; podman-compose reads the files in the other tests
-    "there is a CUDA device",
-    "only root can",
-    "root may write everywhere",
-)
-"""Reasons to skip that hold in CI as well."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Run the files with long set-ups first, so that the test processes end at about the same time."""
     slow, e2e = ({item.path for item in items if mark in item.keywords} for mark in ("slow", "e2e"))
     items.sort(key=lambda item: (item.path not in slow, item.path not in e2e))
-
-
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """In CI, fail a test that skips for lack of data or tools: it would otherwise never run anywhere."""
-    report = yield
-    if os.environ.get("CI") == "true" and report.skipped and not hasattr(report, "wasxfail"):
-        reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
-        if not any(text in reason for text in CI_SKIPS):
-            report.outcome = "failed"
-            report.longrepr = f"{item.nodeid} skipped in CI. {reason}"
-    return report
 
 
 @pytest.fixture(scope="session")
@@ -63,21 +45,19 @@ def shared() -> Path:
     return SHARED
 
 
-@pytest.fixture(autouse=True)
-def _a_quiet_worker_quietens_no_other_test() -> Iterator[None]:
-    """Take back what `handlers.worker.silence_torchserve` does to the handlers of this process."""
-    yield
-    for handler in logging.getLogger().handlers:
-        for item in [item for item in handler.filters if isinstance(item, worker._WarningsAndMetrics)]:
-            handler.removeFilter(item)
+@pytest.fixture(scope="session")
+def provide(tmp_path_factory: pytest.TempPathFactory) -> Provide:
+    """Add archives to a model store that all test processes of this run share."""
+    folder = tmp_path_factory.getbasetemp()
+    run = folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder
+    return partial(built_archives.provide, run / "archives")
 
 
 @pytest.fixture(scope="session")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def store(provide: Provide, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Hold the archive of the chest model, built from this checkout; tests/e2e/test_all_models.py has all."""
     folder = tmp_path_factory.mktemp("store")
-    for source in find_sources(ROOT / "archives", [NAME]):
-        builder.build(source, folder)
+    provide(folder, find_sources(ROOT / "archives", [NAME]))
     return folder
 
 
@@ -96,7 +76,7 @@ def runtime(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def server(store: Path, keys: Keys, runtime: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """Run one TorchServe under its supervisor, for all tests that only ask it; loopback, so keys are the proxy's."""
-    options = ("--keys", str(keys.file), "--runtime", str(runtime))
+    options = ("--keys", str(keys.file), "--runtime", str(runtime), "--workers", "2")
     with running(store, tmp_path_factory.mktemp("server") / "log", *options) as started:
         yield started
 

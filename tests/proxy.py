@@ -91,16 +91,14 @@ def running_proxy(
     server: Server, runtime: Path, keys: Keys, folder: Path, tls: tuple[Authority, Pair] | None, *options: str
 ) -> Iterator[Proxy]:
     """Start a proxy for a server with the same keys and run directory."""
-    ports = free_ports(3)
-    inference, health, metrics = (urlsplit(url).port for url in (server.url, server.health_url, server.metrics_url))
+    ports = free_ports(4)
     arguments = {
         "--runtime": runtime,
         "--port": ports[0],
         "--management-port": ports[1],
         "--metrics-port-public": ports[2],
-        "--inference-port": inference,
-        "--health-port": health,
-        "--metrics-port": metrics,
+        "--health-port": urlsplit(server.health_url).port,
+        "--metrics-port": ports[3],
         "--model-store": server.store,
         "--access-log": folder / "access.log",
     }
@@ -116,7 +114,7 @@ def running_proxy(
     try:
         await_text(log, "proxy listening", process)
         scheme = "https" if tls else "http"
-        url, management, metrics_url = (f"{scheme}://127.0.0.1:{port}" for port in ports)
+        url, management, metrics_url = (f"{scheme}://127.0.0.1:{port}" for port in ports[:3])
         ca = tls[0].root if tls else None
         yield Proxy(url, management, metrics_url, ca, keys, folder / "access.log", log, process)
     finally:

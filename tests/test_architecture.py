@@ -11,7 +11,7 @@ from typing import Final
 import pytest
 
 ROOT: Final = Path(__file__).resolve().parent.parent
-BASE: Final = ("radserve.errors", "radserve.files", "radserve.logging", "radserve.validation")
+BASE: Final = ("radserve.errors", "radserve.files", "radserve.logging", "radserve.spreadsheet", "radserve.validation")
 """Modules of a few lines that any package of radserve may use."""
 MAY_IMPORT: Final = {
     "handlers": (),
@@ -19,6 +19,7 @@ MAY_IMPORT: Final = {
     "radserve.errors": ("handlers",),
     "radserve.files": (),
     "radserve.logging": (),
+    "radserve.spreadsheet": (),
     "radserve.validation": ("handlers",),
     "radserve.schema": ("radserve.errors", "radserve.validation"),
     "radserve.client": ("radserve.schema", *BASE),

@@ -19,7 +19,7 @@ from tests.server import ROOT
 )
 def test_a_skip_for_lack_of_data_fails_in_ci(tmp_path: Path, ci: str, reason: str, outcome: str) -> None:
     (tmp_path / "conftest.py").write_text(
-        "from tests.conftest import pytest_runtest_makereport\n__all__ = ['pytest_runtest_makereport']\n"
+        "from tests.ci_skips import pytest_runtest_makereport\n__all__ = ['pytest_runtest_makereport']\n"
     )
     (tmp_path / "test_it.py").write_text(f"import pytest\n\ndef test_it():\n    pytest.skip({reason!r})\n")
     done = subprocess.run(

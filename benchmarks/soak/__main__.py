@@ -97,11 +97,10 @@ def run(options: argparse.Namespace, material: Material, folder: Path) -> dict[s
 
 def _serve(store: Path, folder: Path, keys: Path) -> tuple[Sequence[str], str, str]:
     """Return the command of a server with a proxy, and its URLs for predictions and for management."""
-    ports = free_ports(6)
+    ports = free_ports(5)
     options = {
-        "--inference-port": ports[3],
-        "--management-port": ports[4],
-        "--metrics-port-public": ports[5],
+        "--management-port": ports[3],
+        "--metrics-port-public": ports[4],
         "--models": f"{NAME}/{STABLE}",
         "--workers": WORKERS,
         "--settle": 1,
@@ -112,7 +111,7 @@ def _serve(store: Path, folder: Path, keys: Path) -> tuple[Sequence[str], str, s
         "--access-log": folder / "access.log",
     }
     arguments = [str(word) for option in options.items() for word in option]
-    url, management = (f"http://127.0.0.1:{port}" for port in (ports[0], ports[4]))
+    url, management = (f"http://127.0.0.1:{port}" for port in (ports[0], ports[3]))
     return command(store, ports[:3], "--front", *arguments), url, management
 
 

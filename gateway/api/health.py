@@ -1,4 +1,4 @@
-"""/live, /ready and /metrics."""
+"""/live, /ready, /auth and /metrics."""
 
 from typing import Literal
 
@@ -8,6 +8,7 @@ from pydantic import BaseModel
 from starlette.responses import JSONResponse, Response
 
 from gateway import problems, services
+from gateway.errors import NotAuthenticatedError, TooManyRequestsError
 from gateway.history import recorder
 from gateway.metrics import REGISTRY
 from gateway.services import AuthenticatedCaller
@@ -17,11 +18,12 @@ router = APIRouter(tags=["health"])
 
 
 class Readiness(BaseModel):
-    """Whether requests are processed, and if not, the reason; the log has details about the history."""
+    """Whether requests are processed, and if not, the reason; the log has details about history and problems."""
 
     state: Literal["ready", "waiting"]
     detail: str
     history: recorder.State
+    problems: list[str] = []
 
 
 class Liveness(BaseModel):
@@ -47,8 +49,19 @@ async def ready(request: Request) -> Response:
         state="ready" if problem is None else "waiting",
         detail=problem or "Ready for requests.",
         history=await parts.recorder.state(),
+        problems=parts.recorder.tasks.problems,
     )
     return JSONResponse(readiness.model_dump(), 200 if problem is None else 503)
+
+
+@router.get("/auth", include_in_schema=False)
+async def auth(request: Request) -> Response:
+    """Return 204 if the credential is valid, else 401: nginx asks before it reads a body (`auth_request`)."""
+    try:
+        await services.identify(request)
+    except (NotAuthenticatedError, TooManyRequestsError):
+        return Response(status_code=401)
+    return Response(status_code=204)
 
 
 @router.get(

@@ -2,7 +2,6 @@
 
 import csv
 import io
-import re
 from collections.abc import AsyncIterator, Iterable, Sequence
 from typing import Annotated, Final
 
@@ -16,6 +15,7 @@ from gateway.errors import NotFoundError
 from gateway.history import Filter, History, PageRequest, Result
 from gateway.history.images import MEDIA_TYPES, media_type
 from gateway.services import AuthenticatedCaller
+from radserve import spreadsheet
 
 router = APIRouter(tags=["results"])
 
@@ -23,8 +23,6 @@ ResultId = Annotated[str, Path(pattern=r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{
 
 _PROBLEMS: Final = problems.document(400, 401, 403, 404, 422, 429, 503)
 _COLUMNS: Final = tuple(Result.model_fields)
-_FORMULA: Final = re.compile(r"^(?=[\s]*[=+\-@＝＋－＠]|[\t\r\n])|(?<=[,;|\t\r\n])(?=\s*[=+\-@＝＋－＠])")  # noqa: RUF001
-"""Positions before a formula, also where a program that ignores quotes or expects another separator begins a cell."""
 
 
 @router.get("/api/results", responses=_PROBLEMS)
@@ -115,4 +113,4 @@ def _cell(value: object) -> object:
     """Return a cell: booleans as in JSON, and a quote before text that a spreadsheet would run as a formula."""
     if isinstance(value, bool):
         return "true" if value else "false"
-    return _FORMULA.sub("'", value) if isinstance(value, str) else value
+    return spreadsheet.cell(value) if isinstance(value, str) else value

@@ -1,7 +1,6 @@
 """Records results in the history without failing or delaying predictions."""
 
 import asyncio
-import contextlib
 import logging
 from collections.abc import Awaitable, Sequence
 from datetime import UTC, datetime
@@ -16,6 +15,7 @@ from gateway.history.sqlite import SqliteHistory
 from gateway.metrics import HISTORY, HISTORY_UP, IMAGES
 from gateway.settings import PREFIX, Settings
 from gateway.uploads.request_body import RequestBody
+from radserve.host.background import BackgroundTasks
 from radserve.schema.history import HistoryState
 
 logger = logging.getLogger(__name__)
@@ -39,7 +39,7 @@ class HistoryRecorder:
         self.images = images
         self._settings = settings
         self._gauge = HISTORY_UP.labels(store=settings.history.partition(":")[0]) if history else None
-        self._expiry: asyncio.Task[None] | None = None
+        self.tasks = BackgroundTasks()
         self._available = True
         self._attempts = 0
 
@@ -76,14 +76,12 @@ class HistoryRecorder:
         if self.history is None:
             return
         await self._attempt(self.history.ping())
-        self._expiry = asyncio.create_task(self._expire(self.history))
+        history = self.history
+        self.tasks.start("deletion of old results", lambda: self._expire(history))
 
     async def close(self) -> None:
         """Close the history."""
-        if self._expiry is not None:
-            self._expiry.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._expiry
+        await self.tasks.stop()
         if self.history is not None:
             await self.history.close()
 

@@ -1,12 +1,12 @@
 """Catalog of the served models: labels, thresholds, scores and cards, read from the archives."""
 
 import json
-import zipfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from handlers.recipe import Recipe
+from radserve.build import mar
 from radserve.build.model_store import Entry
 
 
@@ -61,5 +61,5 @@ def card(archive: Path) -> bytes | None:
 
 
 def _read(archive: Path, name: str) -> bytes | None:
-    with zipfile.ZipFile(archive) as mar:
-        return mar.read(name) if name in mar.namelist() else None
+    with mar.opened(archive) as opened:
+        return mar.document(opened, name) if name in opened.namelist() else None

@@ -27,7 +27,7 @@ _REQUIRED: Final = (MANIFEST, "archive.yaml", "model-config.yaml", "program.pt2"
 
 
 _MAX_DOCUMENT: Final = 1 << 20
-"""Longest manifest or recipe, in bytes; real ones have at most a few thousand."""
+"""Longest manifest, recipe or model card, in bytes; real ones have at most a few thousand."""
 _DAMAGE: Final = (zipfile.BadZipFile, zlib.error, EOFError, LookupError, RuntimeError, TypeError, ValueError)
 """What zipfile, json and yaml raise on damaged archives; RuntimeError includes RecursionError and unknown methods."""
 
@@ -49,7 +49,8 @@ def opened(path: Path) -> Iterator[zipfile.ZipFile]:
         yield archive
 
 
-def _document(archive: zipfile.ZipFile, name: str) -> bytes:
+def document(archive: zipfile.ZipFile, name: str) -> bytes:
+    """Return a short text file of an archive; raises ArchiveError if it is too long, and KeyError if it is missing."""
     size = archive.getinfo(name).file_size
     if size > _MAX_DOCUMENT:
         raise ArchiveError(f"{archive.filename}: its {name} has {size} bytes, more than {_MAX_DOCUMENT}.")
@@ -60,7 +61,7 @@ def manifest(path: Path) -> dict[str, str]:
     """Return the model section of an archive's manifest; raises ArchiveError if it has none."""
     try:
         with opened(path) as archive:
-            model = json.loads(_document(archive, MANIFEST))["model"]
+            model = json.loads(document(archive, MANIFEST))["model"]
             return {"name": model["modelName"], "version": model["modelVersion"]}
     except _DAMAGE as error:
         raise ArchiveError(f"{path}: not a valid archive ({error!r}); build it with 'radserve build NAME'.") from error
@@ -146,8 +147,8 @@ def _verify_contents(archive: zipfile.ZipFile, entry: Entry, path: Path) -> Reci
     missing = set(_REQUIRED) - set(archive.namelist())
     if missing:
         raise ArchiveError(f"{path}: does not contain {', '.join(sorted(missing))}.")
-    model = json.loads(_document(archive, MANIFEST))["model"]
-    recipe = recipes.parse(yaml.safe_load(_document(archive, "archive.yaml")), source=f"{path}: archive.yaml")
+    model = json.loads(document(archive, MANIFEST))["model"]
+    recipe = recipes.parse(yaml.safe_load(document(archive, "archive.yaml")), source=f"{path}: archive.yaml")
     for part, name, version in (
         ("manifest", model["modelName"], model["modelVersion"]),
         ("recipe", recipe.name, recipe.version),

@@ -11,6 +11,7 @@ from typing import Any, Final
 
 import typer
 
+from radserve import spreadsheet
 from radserve.cli.inputs import STDIN
 from radserve.cli.terminal import encodable
 from radserve.schema.prediction import Prediction
@@ -38,8 +39,6 @@ _RESULT: Final = {
     "image_sha256": "image.sha256",
 }
 """Columns of a result and its attributes; those that it lacks are empty."""
-_FORMULA: Final = ("=", "+", "-", "@", "\t", "\r")
-"""First characters of a cell that a spreadsheet would run as a formula."""
 
 
 @dataclass(frozen=True)
@@ -98,7 +97,8 @@ class Csv(Report):
         """Write a row."""
         result, name = outcome.result, outcome.file
         # "./" prevents that a file name is a formula; it remains a path to the same file.
-        path = f"./{name}" if name.startswith(_FORMULA) and name != STDIN else name
+        path = f"./{name}" if name[:1] in {"=", "+", "-", "@", "\t", "\r"} else name
+        path = STDIN if name == STDIN else spreadsheet.cell(path)
         if isinstance(result, Problem):
             problem = _cell(f"{result.title}: {result.detail}")
             self._write([path, _cell(result.status), *("" for _ in _RESULT), problem])
@@ -122,5 +122,5 @@ def _value(result: Prediction | Segmentation, names: str) -> Any:
 
 def _cell(value: str | float | None) -> str:
     if isinstance(value, str):
-        return f"'{value}" if value.startswith(_FORMULA) else value
+        return spreadsheet.cell(value)
     return "" if value is None else json.dumps(value)

@@ -54,9 +54,7 @@ def sagemaker(
     ] = Path("/opt/ml/model"),
     port: Annotated[int, typer.Option(envvar="SAGEMAKER_BIND_TO_PORT", help="Port of /ping and /invocations.")] = 8080,
     config: Config = CONFIGURATION,
-    inference_port: Annotated[int, typer.Option(help="Port of TorchServe, on loopback.")] = 8081,
     health_port: Annotated[int, typer.Option(help="Port of /live and /ready, on loopback.")] = 8090,
-    metrics_port: Annotated[int, typer.Option(help="Port of TorchServe's /metrics, on loopback.")] = 8082,
 ) -> None:
     """Serve one archive as a SageMaker endpoint.
 
@@ -70,7 +68,6 @@ def sagemaker(
     from radserve.proxy.options import ProxyOptions
     from radserve.server import supervisor
     from radserve.server.options import ServerOptions
-    from radserve.torchserve.launch import Address
 
     logging.configure()
     with tempfile.TemporaryDirectory(prefix="radserve-") as scratch:
@@ -89,7 +86,6 @@ def sagemaker(
         options = ServerOptions(
             store=store,
             configuration=config,
-            address=Address("127.0.0.1", inference_port, metrics_port),
             health_port=health_port,
             proxy=proxy,
         )

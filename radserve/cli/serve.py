@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
@@ -41,17 +42,21 @@ class Publication:
     management_port: int = setting(8444, "RADSERVE_MANAGEMENT_PORT", "Public port of the management API (role manage).")
     metrics_port_public: int = setting(9180, "RADSERVE_METRICS_PORT_PUBLIC", "Public port of the metrics (role read).")
     rate: int = setting(200, "RADSERVE_RATE", "Requests per second of each key.", min=1)
-    concurrent: int = setting(64, "RADSERVE_CONCURRENT", "Open requests of each key.", min=1)
+    concurrent: int = setting(64, "RADSERVE_CONCURRENT", "Open requests of each key; twice as many in all.", min=1)
+    memory: str = setting("", "RADSERVE_MEMORY", "Memory of the server, like 8g; by default the container's limit.")
     trusted_proxy: str = setting(
         "", "RADSERVE_TRUSTED_PROXY", "Comma-separated networks of load balancers whose X-Forwarded-For is trusted."
     )
-    access_log: Path = setting(Path("/dev/stdout"), "RADSERVE_ACCESS_LOG", "File for one JSON line per request.")
+    access_log: Path | None = setting(
+        None,
+        "RADSERVE_ACCESS_LOG",
+        "File for one JSON line per request; by default standard output, and none on loopback without keys.",
+    )
     gateway: str | None = setting(
         None,
         "RADSERVE_GATEWAY_UPSTREAM",
         "HOST:PORT or unix:PATH of a gateway ('radserve-gateway'), to publish its page and API.",
     )
-    inference_port: int = setting(8080, "RADSERVE_INFERENCE_PORT", "Port of TorchServe behind the proxy, on loopback.")
     health_port: int = setting(8090, "RADSERVE_HEALTH_PORT", "Port of /live, /ready, /auth and /metrics, on loopback.")
     metrics_port: int = setting(8082, "RADSERVE_METRICS_PORT", "Port of TorchServe's /metrics, on loopback.")
     model_store: Store = MODEL_STORE
@@ -60,7 +65,7 @@ class Publication:
         60.0, "RADSERVE_DRAIN_TIMEOUT", "Seconds to wait for requests in flight when stopping."
     )
 
-    def proxy(self, port: int) -> ProxyOptions:
+    def proxy(self, port: int, *, keyless: bool = False) -> ProxyOptions:
         """Return the proxy's options, with a port for clients."""
         from radserve.proxy.options import ProxyOptions, networks
 
@@ -76,8 +81,10 @@ class Publication:
             rate=self.rate,
             concurrent=self.concurrent,
             trusted=networks(self.trusted_proxy),
-            access_log=self.access_log,
+            access_log=self.access_log or Path(os.devnull if keyless else "/dev/stdout"),
             gateway=self.gateway or None,
+            keyless=keyless,
+            scrape_port=self.metrics_port,
         )
 
 
@@ -86,27 +93,33 @@ class ServeOptions(Publication):
     """Options of `radserve serve`."""
 
     models: str = setting("", "RADSERVE_MODELS", "Comma-separated NAME or NAME/VERSION; all if empty.")
-    port: int | None = setting(None, "RADSERVE_PORT", "Port for clients; by default 8080, or 8443 with a proxy.")
+    port: int | None = setting(None, "RADSERVE_PORT", "Port for clients. Default: 8080, or 8443 with keys.")
     front: bool | None = setting(
         None,
         "RADSERVE_FRONT",
-        "Publish through nginx; the default if --host is not loopback, or with TLS or --plain-http.",
+        "Require keys; the default if --host is not loopback, or with TLS or --plain-http. --no-front starts no nginx, "
+        "for 'radserve front' in another process.",
         "--front/--no-front",
     )
     keys: str | None = setting(
         None,
         "RADSERVE_KEYS_SOURCE",
-        "File of API keys ('radserve keys create'), env:NAME or secretsmanager:NAME[:REGION].",
+        "File of API keys ('radserve keys create'), env:NAME, secretsmanager:NAME[:REGION] or ssm:NAME[:REGION].",
     )
     workers: int | None = setting(
-        None, "RADSERVE_WORKERS", "Workers per model; by default the cores are divided.", min=1
+        None, "RADSERVE_WORKERS", "Workers per model. Default: depends on the number of cores and models.", min=1
     )
     runtime: Path | None = setting(
-        None, "RADSERVE_RUNTIME", "Folder for all files that are written (0700); temporary by default."
+        None,
+        "RADSERVE_RUNTIME",
+        "Run directory (0700): sockets, configuration, extracted archives; temporary by default.",
     )
-    startup_timeout: float = setting(120.0, "RADSERVE_STARTUP_TIMEOUT", "Seconds until a start counts as failed.")
+    startup_timeout: float = setting(120.0, "RADSERVE_STARTUP_TIMEOUT", "Seconds after which a start fails.")
     drain_delay: float = setting(
         0.0, "RADSERVE_DRAIN_DELAY", "Seconds for which a stopping server still answers while /ready returns 503."
+    )
+    user: str | None = setting(
+        None, "RADSERVE_USER", "Service user that a server started by root becomes, with all its processes."
     )
     state: Path | None = setting(
         None,
@@ -134,8 +147,8 @@ class ServeOptions(Publication):
 def serve(options: ServeOptions) -> None:
     """Serve the archives of the model store until SIGTERM or Ctrl-C.
 
-    On loopback, clients reach TorchServe directly and without keys. Any other
-    address is published through nginx, with keys, and TLS or --plain-http.
+    nginx is in front of TorchServe. On loopback it serves this machine without
+    keys. Any other address needs keys, and TLS or --plain-http.
 
     Exit codes:
     0    stopped
@@ -147,32 +160,34 @@ def serve(options: ServeOptions) -> None:
     """
     from radserve import logging
     from radserve.errors import ServeError
-    from radserve.host import ports
+    from radserve.host import ports, service_user
+    from radserve.host.resources import parse_memory
     from radserve.server import supervisor
     from radserve.server.options import ServerOptions
     from radserve.store import open_store
-    from radserve.torchserve.launch import Address
 
     logging.configure()
+    service_user.become(options.user or None)
     host, port = options.host, options.port
     local = ports.parse_address(host).is_loopback
-    if options.front is False and not local:
-        raise ServeError(f"--no-front: without nginx the server listens on loopback only, not on {host}; omit --host.")
-    with_proxy = options.front or not local or options.certificate is not None or options.plain_http
-    if options.gateway and not with_proxy:
-        raise ServeError("--gateway: needs nginx; add --front, or omit --gateway.")
-    inference_port = options.inference_port if with_proxy else 8080 if port is None else port
+    published = options.front or not local or options.certificate is not None or options.plain_http
+    if options.front is False and (published or options.gateway):
+        raise ServeError("--no-front starts no nginx; set --host, TLS and --gateway for 'radserve front' instead.")
+    if options.gateway and not published:
+        raise ServeError("--gateway: needs keys; add --front, or omit --gateway.")
+    port = (8443 if published else 8080) if port is None else port
     server = ServerOptions(
         store=options.model_store.resolve(),
         configuration=options.config,
-        address=Address("127.0.0.1", inference_port, options.metrics_port),
         health_port=options.health_port,
         models=[name for name in options.models.split(",") if name],
         workers=options.workers,
+        memory=parse_memory(options.memory),
+        requests=2 * options.concurrent,
         startup_timeout=options.startup_timeout,
         drain_timeout=options.drain_timeout,
         drain_delay=options.drain_delay,
-        proxy=options.proxy(8443 if port is None else port) if with_proxy else None,
+        proxy=None if options.front is False else options.proxy(port, keyless=not published),
         keys=options.keys or None,
         run_directory=options.runtime,
         state=options.state,
@@ -206,18 +221,19 @@ def front(options: FrontOptions) -> None:
     reloads the certificate. Exits with nginx's exit code.
     """
     from radserve import logging
+    from radserve.host.resources import parse_memory
     from radserve.host.run_directory import RunDirectory
     from radserve.proxy import standalone
-    from radserve.torchserve.launch import Address
 
     logging.configure()
     upstreams = standalone.upstreams(
-        Address("127.0.0.1", options.inference_port, options.metrics_port),
         options.health_port,
         RunDirectory(options.runtime.absolute()),
         options.model_store,
         options.config,
         options.response_timeout,
         options.drain_timeout,
+        memory=parse_memory(options.memory),
+        requests=2 * options.concurrent,
     )
     raise typer.Exit(asyncio.run(standalone.run(options.proxy(options.port), upstreams)))

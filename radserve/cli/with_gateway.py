@@ -19,7 +19,7 @@ import typer
 from radserve import logging as log
 from radserve.cli import serve
 from radserve.errors import RadServeError, ServeError
-from radserve.host import ports
+from radserve.host import ports, service_user
 from radserve.host.process import die_with_parent
 from radserve.host.stop_signals import stop_event
 
@@ -48,20 +48,20 @@ class Addresses:
 
 
 def addresses(arguments: Sequence[str], environment: Mapping[str, str]) -> Addresses:
-    """Derive the addresses; ServeError if the server is behind nginx, where the gateway must be too."""
+    """Derive the addresses; ServeError if nginx publishes the server, because it must publish the gateway too."""
     options = _parse(arguments)
     local = ports.parse_address(options["host"]).is_loopback
-    if options["front"] or options["certificate"] or options["plain_http"] or not local:
+    if options["front"] is not None or options["certificate"] or options["plain_http"] or not local:
         raise ServeError(
-            "--with-front works on one machine only, but these options publish the server through nginx. Start the "
-            "gateway separately and set --gateway: docs/gateway.md."
+            "--with-front works on one machine only, but these options publish the server, or start no nginx. "
+            "Start the gateway separately and set --gateway: docs/gateway.md."
         )
     host, port = environment.get(f"{_PREFIX}HOST", "127.0.0.1"), environment.get(f"{_PREFIX}PORT", "8000")
-    name = f"[{host}]" if ":" in host else host
+    server, gateway = (f"[{name}]" if ":" in name else name for name in (options["host"], host))
     return Addresses(
-        server=f"http://127.0.0.1:{options['port'] or 8080}",
+        server=f"http://{server}:{options['port'] or 8080}",
         supervisor=f"http://127.0.0.1:{options['health_port']}",
-        gateway=f"http://{name}:{port}",
+        gateway=f"http://{gateway}:{port}",
         keys=options["keys"] or "",
     )
 
@@ -84,6 +84,9 @@ def _parse(arguments: Sequence[str]) -> dict[str, Any]:
 async def run(arguments: Sequence[str], announce: Callable[[str], None]) -> int:
     """Run both until SIGTERM, Ctrl-C or the exit of one; return the server's exit code."""
     urls = addresses(arguments, os.environ)
+    user = _parse(arguments)["user"]
+    if user:  # else the server warns
+        service_user.become(user)
     stop = stop_event()
     server = await _start("radserve", "serve", *arguments)
     gateway = await _start("gateway", environment=urls.environment(os.environ))

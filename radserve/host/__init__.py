@@ -1,1 +1,1 @@
-"""Operating system: processes, ports, listening sockets, CPU resources and the run directory."""
+"""Operating system: processes, background tasks, ports, listening sockets, CPU resources and the run directory."""

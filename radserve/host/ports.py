@@ -3,8 +3,11 @@
 import ipaddress
 import socket
 from collections.abc import Mapping
+from typing import Final
 
 from radserve.errors import ServeError
+
+LOOPBACK: Final = "127.0.0.1"
 
 
 def parse_address(host: str, option: str = "--host") -> ipaddress.IPv4Address | ipaddress.IPv6Address:

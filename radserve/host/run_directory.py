@@ -23,7 +23,9 @@ class RunDirectory:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.management = folder / "management.sock"  # unix socket of TorchServe's management API
+        self.inference = folder / "inference.sock"  # unix sockets of TorchServe's APIs
+        self.metrics = folder / "metrics.sock"
+        self.management = folder / "management.sock"
         self.control = folder / "control.sock"  # unix socket of the supervisor's control API
         self.traffic = folder / "traffic.sock"  # unix datagram socket; see `radserve.proxy.access_events`
         self.configuration = folder / "config.properties"  # of TorchServe
@@ -31,19 +33,20 @@ class RunDirectory:
         self.closing = folder / "closing"  # flag file of a drain; see `handlers.worker.CLOSING`
         self.lock = folder / "lock"  # locked while a server runs; see `server_died`
         self.ready = folder / "ready"  # flag file: the proxy may forward requests, until the end of the drain delay
+        self.gates = folder / "gates"  # one flag file per model whose requests wait; see `radserve.versions.gate`
         self.routing = folder / "routing"  # link to the traffic-split tables; see `radserve.proxy.traffic_split`
         self.versions = folder / "versions"  # one subfolder per version, to which these tables link
-        self.proxy = folder / "front"  # folder of the proxy
-        self.proxy_lock = folder / "front.lock"  # locked while a proxy runs; see `proxy_running`
+        self.proxy = folder / "front"  # folder of the proxy that publishes the server
+        self.local_proxy = folder / "local"  # folder of the proxy for this machine only
         self.certificate = self.proxy / "certificate.pem"  # copy of the one in use, which may differ from a renewed one
 
     def prepare(self) -> None:
         """Create the folders and files that TorchServe expects, and remove those of a killed run."""
-        for path in (self.ready, self.management, self.control, self.traffic, self.closing, self.routing):
+        for path in (self.ready, self.closing, self.routing, *self.folder.glob("*.sock")):
             path.unlink(missing_ok=True)
         for path in (self.versions, *self.folder.glob("routing.*")):
             shutil.rmtree(path, ignore_errors=True)
-        for name in ("tmp", "logs", "workflows"):
+        for name in ("tmp", "logs", "workflows", "gates"):
             shutil.rmtree(self.folder / name, ignore_errors=True)
             (self.folder / name).mkdir(mode=0o700)
         self.busy.touch(mode=0o600)
@@ -66,9 +69,14 @@ def opened(folder: Path | None) -> Iterator[RunDirectory]:
         yield run_directory
 
 
+def proxy_lock(folder: Path) -> Path:
+    """Return the file that is locked while a proxy runs in `folder`."""
+    return folder.with_suffix(".lock")
+
+
 def proxy_running(run_directory: RunDirectory) -> bool:
     """Return whether a proxy runs for this server, possibly in another container."""
-    return _is_locked(run_directory.proxy_lock) is True
+    return any(_is_locked(proxy_lock(folder)) is True for folder in (run_directory.proxy, run_directory.local_proxy))
 
 
 def server_died(run_directory: RunDirectory) -> bool:

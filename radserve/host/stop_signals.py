@@ -6,17 +6,20 @@ signal that arrives after the drain would change the exit code.
 
 import asyncio
 import contextlib
+import os
 import signal
-import sys
 from typing import Any, Final
 
 _NUMBERS: Final = (signal.SIGTERM, signal.SIGINT)
 
 
 def exit_at_once() -> None:
-    """End the program with code 0 at a signal: there is nothing to finish yet."""
+    """End the program with code 0 at a signal: there is nothing to finish yet.
+
+    Not with `sys.exit`, whose exception is lost where Python ignores exceptions, as in a callback of an import.
+    """
     for number in _NUMBERS:
-        signal.signal(number, lambda *_: sys.exit(0))
+        signal.signal(number, lambda *_: os._exit(0))
 
 
 def stop_event() -> asyncio.Event:

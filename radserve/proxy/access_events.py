@@ -126,25 +126,35 @@ class Tally:
         return self.quantile(0.95)
 
 
-class TrafficWindow:
-    """Statistics of the requests to each version since the last `clear`.
+_Tallies = dict[tuple[str, str], Tally]
 
-    Requests that chose their version by path are left out, because their images may differ from those of other clients.
+
+class TrafficWindow:
+    """Statistics of the requests to each version: all since the start, and those since the last `clear`.
+
+    Requests that chose their version by path are left out of the latter, because their images may differ from those of
+    other clients.
     """
 
     def __init__(self) -> None:
-        self._tallies: dict[tuple[str, str], Tally] = {}
+        self._tallies: _Tallies = {}
+        self._totals: _Tallies = {}
 
     def add(self, event: AccessEvent) -> None:
         """Count a request."""
         key = event.model, event.version
-        if event.pinned or (key not in self._tallies and len(self._tallies) >= _MAX_VERSIONS):
-            return
-        self._tallies.setdefault(key, Tally()).add(event)
+        for tallies in (self._totals,) if event.pinned else (self._totals, self._tallies):
+            # TorchServe answers 404 for versions that it does not hold.
+            if key in tallies or (event.status != 404 and len(tallies) < _MAX_VERSIONS):
+                tallies.setdefault(key, Tally()).add(event)
 
     def tally(self, model: str, version: str) -> Tally:
-        """Return the statistics of one version."""
+        """Return the statistics of one version since the last `clear`, without requests that chose it by path."""
         return self._tallies.get((model, version)) or Tally()
+
+    def total(self, model: str, version: str) -> Tally:
+        """Return the statistics of one version since the start."""
+        return self._totals.get((model, version)) or Tally()
 
     def clear(self, model: str) -> None:
         """Reset the statistics of one model."""

@@ -4,7 +4,7 @@ import os
 import pwd
 import re
 import resource
-import zipfile
+import shutil
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,12 +13,13 @@ from typing import Final
 import yaml
 
 from radserve.auth import api_keys
+from radserve.build import mar
 from radserve.errors import ServeError
 from radserve.host import ports, resources
 from radserve.host.run_directory import RunDirectory
 from radserve.proxy import traffic_split
 from radserve.proxy.options import ProxyOptions
-from radserve.torchserve.launch import Address
+from radserve.torchserve.capacity import SMALL, Capacity
 
 _PLACEHOLDER: Final = re.compile(r"\$\{([A-Z][A-Z0-9_]*)\}")
 _UNSAFE: Final = re.compile(r"[\"'\\$\x00-\x1f\x7f]")
@@ -43,11 +44,11 @@ MARGIN: Final = 15
 class Upstreams:
     """Servers behind the proxy, and their limits; times are in seconds."""
 
-    address: Address
-    health_port: int  # of the supervisor, on the same host
+    health_port: int  # of the supervisor, on loopback
     run_directory: RunDirectory
     max_body: int  # bytes that TorchServe reads of a request
     response_timeout: int  # for one batch
+    capacity: Capacity
     drain_timeout: float = 60.0  # for all requests in flight
 
 
@@ -55,9 +56,16 @@ def render(options: ProxyOptions, upstreams: Upstreams, folder: Path, cache: Pat
     """Render nginx's configuration, with `folder` for all files and a `cache` in memory for decisions on keys."""
     files = min(_MAX_FILES, resource.getrlimit(resource.RLIMIT_NOFILE)[1])
     tls = options.certificate is not None
-    address, run_directory = upstreams.address, upstreams.run_directory
+    run_directory, capacity = upstreams.run_directory, upstreams.capacity
     values: dict[str, str | int | Path] = {
-        "IF_KEYS": when(options.sagemaker is None),
+        "IF_KEYS": when(options.has_keys),
+        "IF_KEYLESS": when(options.keyless),
+        "IF_LIMITED": when(options.has_keys),  # not on this machine, and SageMaker is one client
+        "IF_UNLIMITED": when(not options.has_keys),
+        "IF_MODELS": when(options.sagemaker is None),
+        "IF_SCRAPED": when(options.scrape_port is not None),
+        "SCRAPE_PORT": options.scrape_port or 0,
+        "LISTEN_SCRAPE": _listen(ports.LOOPBACK, options.scrape_port or 0, tls=False),
         "IF_SAGEMAKER": when(options.sagemaker is not None),
         "MODEL": options.sagemaker or "",
         "IF_GATEWAY": when(options.gateway is not None),
@@ -88,17 +96,22 @@ def render(options: ProxyOptions, upstreams: Upstreams, folder: Path, cache: Pat
         "KEY_CACHE": "keys" if cache else "off",
         "RATE": options.rate,
         "ADDRESS_RATE": 4 * options.rate,
-        "CONCURRENT": options.concurrent,
+        "CONCURRENT": min(options.concurrent, capacity.per_key),
+        "ADDRESS_CONCURRENT": capacity.per_address,
+        "REQUESTS": capacity.requests,
+        "LARGE": _large(options, upstreams, folder),
+        "SMALL_DIGITS": len(str(SMALL)),
         "TRUSTED": " ".join(f"set_real_ip_from {network};" for network in options.trusted),
         "ACCESS_LOG": options.access_log.absolute(),
         "MAX_BODY": upstreams.max_body,
         "READ_TIMEOUT": upstreams.response_timeout + MARGIN,
-        "TORCHSERVE": f"{address.host}:{address.port}",
-        "TORCHSERVE_METRICS": f"{address.host}:{address.metrics_port}",
-        "SUPERVISOR": f"{address.host}:{upstreams.health_port}",
+        "TORCHSERVE": run_directory.inference,
+        "TORCHSERVE_METRICS": run_directory.metrics,
+        "SUPERVISOR": f"{ports.LOOPBACK}:{upstreams.health_port}",
         "READY": run_directory.ready,
         "ROUTING": run_directory.routing,
         "CONTROL": run_directory.control,
+        "GATES": run_directory.gates,
         "TRAFFIC": run_directory.traffic,
         "BUCKETS": _buckets(),
         "FILE": _ARCHIVE,
@@ -116,6 +129,12 @@ def render(options: ProxyOptions, upstreams: Upstreams, folder: Path, cache: Pat
             f"{options.template}: {error.strerror}; it is the template of nginx's configuration."
         ) from error
     return fill(text, values, str(options.template))
+
+
+def _large(options: ProxyOptions, upstreams: Upstreams, folder: Path) -> int:
+    """Return how many large bodies may be open: half of the free space holds them; a gateway's need as much."""
+    space = shutil.disk_usage(folder).free // (4 if options.gateway else 2)
+    return max(1, min(upstreams.capacity.large, space // upstreams.max_body))
 
 
 def fill(text: str, values: Mapping[str, str | int | Path], source: str) -> str:
@@ -157,8 +176,8 @@ def response_timeout(archives: Iterable[Path]) -> int:
     """Return the longest responseTimeout of the archives, in seconds."""
     timeouts = []
     for path in archives:
-        with zipfile.ZipFile(path) as archive:
-            timeouts.append(int(yaml.safe_load(archive.read("model-config.yaml"))["responseTimeout"]))
+        with mar.opened(path) as archive:
+            timeouts.append(int(yaml.safe_load(mar.document(archive, "model-config.yaml"))["responseTimeout"]))
     if not timeouts:
         raise ServeError("The model store is empty, so the longest response time is unknown; set --response-timeout.")
     return max(timeouts)

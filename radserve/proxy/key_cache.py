@@ -16,13 +16,13 @@ _SHARED_MEMORY: Final = Path("/dev/shm")  # noqa: S108 - for its file system, no
 
 
 def create(folder: Path) -> Path | None:
-    """Create a private folder below `folder` if that is in memory, else below /dev/shm; None if neither is."""
-    if _in_memory(folder):
+    """Create a private folder in /dev/shm, where no bodies are, else below `folder`; None if neither is in memory."""
+    if not _in_memory(_SHARED_MEMORY) or not os.access(_SHARED_MEMORY, os.W_OK):
+        if not _in_memory(folder):
+            return None
         path = folder / "keys"
         path.mkdir(mode=0o700)
         return path
-    if not _in_memory(_SHARED_MEMORY) or not os.access(_SHARED_MEMORY, os.W_OK):
-        return None
     prefix = f"radserve-{hashlib.sha256(bytes(folder)).hexdigest()[:12]}-"
     for leftover in _SHARED_MEMORY.glob(f"{prefix}*"):  # of a killed run in the same folder
         shutil.rmtree(leftover, ignore_errors=True)

@@ -15,7 +15,9 @@ import psutil
 from prometheus_client import Counter
 
 from radserve.errors import ServeError
-from radserve.host.process import die_with_parent
+from radserve.host.background import observed
+from radserve.host.process import die_with_parent, inherited_environment
+from radserve.host.run_directory import proxy_lock
 from radserve.proxy import certificate, configuration, key_cache, nginx_log
 from radserve.proxy.configuration import Upstreams
 from radserve.proxy.options import ProxyOptions
@@ -35,7 +37,7 @@ def binary() -> str:
     """Return the path of nginx, including directories that are only on root's PATH."""
     path = shutil.which("nginx", path=f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/usr/local/sbin")
     if path is None:
-        raise ServeError("nginx is not installed, and a published server needs it: apt install nginx-light.")
+        raise ServeError("nginx is not installed, and every server runs behind it: apt install nginx-light.")
     return path
 
 
@@ -50,7 +52,8 @@ class Nginx:
         self._log: asyncio.Task[None] | None = None
         self._stopping = asyncio.Event()
         self._reloads: set[asyncio.Task[None]] = set()  # the event loop holds only weak references to tasks
-        self.folder = upstreams.run_directory.proxy
+        directory = upstreams.run_directory
+        self.folder = directory.local_proxy if options.keyless else directory.proxy
         self._configuration = self.folder / "nginx.conf"
 
     async def start(self) -> None:
@@ -68,7 +71,7 @@ class Nginx:
         nginx inherits the descriptor and holds the lock while it runs, whatever happens to this process. filelock does
         not expose its descriptor, so this uses flock directly.
         """
-        lock = self._upstreams.run_directory.proxy_lock.open("ab")
+        lock = proxy_lock(self.folder).open("ab")
         deadline = time.monotonic() + _LOCK_TIMEOUT
         while True:
             try:
@@ -89,6 +92,7 @@ class Nginx:
         read, write = os.pipe()
         self._process = process = await asyncio.create_subprocess_exec(
             *self._command(),
+            env=inherited_environment(),
             stdin=asyncio.subprocess.DEVNULL,
             stderr=write,
             # In its own session, Ctrl-C does not reach it, and its workers form one process group.
@@ -128,7 +132,7 @@ class Nginx:
             RESTARTS.inc()
             try:
                 await self.start()
-            except ServeError as error:
+            except (ServeError, OSError) as error:
                 logger.error("nginx not restarted: %s", error)  # noqa: TRY400 - the message is complete
             if self._stopping.is_set():  # meanwhile
                 self._signal(signal.SIGQUIT)
@@ -138,7 +142,7 @@ class Nginx:
         loop = asyncio.get_running_loop()
 
         def reload() -> None:
-            task = loop.create_task(self.reload())
+            task = observed(loop.create_task(self.reload()), "reload of the certificate")
             self._reloads.add(task)
             task.add_done_callback(self._reloads.discard)
 

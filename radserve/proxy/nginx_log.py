@@ -21,7 +21,7 @@ async def relay(descriptor: int) -> None:
     last_syslog_error = ""
     with open(descriptor, "rb", buffering=0) as pipe:  # noqa: ASYNC230 - the descriptor is open already
         transport, _ = await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(stream), pipe)
-        async for line in stream:
+        while line := await _next_line(stream):
             text = line.decode(errors="replace").strip()
             match = _LINE.fullmatch(text)
             level = _LEVELS.get(match["level"], logging.CRITICAL) if match else logging.WARNING
@@ -32,3 +32,11 @@ async def relay(descriptor: int) -> None:
                 logger.warning("access-event socket unavailable: %s", message)
                 last_syslog_error = message
         transport.close()
+
+
+async def _next_line(stream: asyncio.StreamReader) -> bytes:
+    """Return the next line, or b"" at the end; of a line that is too long, which nginx never writes, a part."""
+    try:
+        return await stream.readline()
+    except ValueError:
+        return b"line too long\n"

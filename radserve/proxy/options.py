@@ -18,6 +18,7 @@ _GATEWAY: Final = re.compile(r"(?:[A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\]):[0-9]{1,5}|
 class ProxyOptions:
     """Options of the proxy.
 
+    `keyless` serves this machine only, without keys, limits and management; pages of other sites are rejected.
     `sagemaker` is the name of the model behind SageMaker's /ping and /invocations. Only these paths are then open,
     without keys: SageMaker authenticates its callers and forwards no key.
     """
@@ -36,6 +37,8 @@ class ProxyOptions:
     access_log: Path = Path("/dev/stdout")  # one JSON line per request
     gateway: str | None = None  # HOST:PORT or unix:PATH of a gateway, whose page and API are published too
     sagemaker: str | None = None
+    keyless: bool = False
+    scrape_port: int | None = None  # loopback port of TorchServe's /metrics, without keys
     template: Path = TEMPLATE
 
     @property
@@ -48,13 +51,18 @@ class ProxyOptions:
     @property
     def listens(self) -> dict[str, tuple[str, int]]:
         """Host and port by the option that chooses the port."""
-        if self.sagemaker is not None:
-            return {"--port": (self.host, self.port)}
-        return {
-            "--port": (self.host, self.port),
-            "--management-port": (self.management_host, self.management_port),
-            "--metrics-port-public": (self.host, self.metrics_port),
-        }
+        listens = {"--port": (self.host, self.port)}
+        if self.scrape_port is not None:
+            listens["--metrics-port"] = (ports.LOOPBACK, self.scrape_port)
+        if self.has_keys:
+            listens["--management-port"] = (self.management_host, self.management_port)
+            listens["--metrics-port-public"] = (self.host, self.metrics_port)
+        return listens
+
+    @property
+    def has_keys(self) -> bool:
+        """Whether clients need keys."""
+        return self.sagemaker is None and not self.keyless
 
     def require_safe(self) -> None:
         """Reject options that contradict each other or would send keys and images unencrypted by mistake."""
@@ -64,6 +72,8 @@ class ProxyOptions:
             raise ServeError(f"--gateway has value {self.gateway!r}; write HOST:PORT, or unix:PATH of a socket.")
         if self.certificate is not None and self.plain_http:
             raise ServeError("--plain-http and --certificate exclude each other.")
+        if self.keyless and not self.local:
+            raise ServeError(f"{self.host} is reachable from outside; a server without keys listens on loopback only.")
         if self.certificate is None and not self.plain_http and not self.local:
             raise ServeError(
                 f"{self.host} is reachable from outside, and without TLS keys and images are sent unencrypted. "

@@ -7,6 +7,7 @@ from typing import Final
 
 from radserve.build import model_store
 from radserve.errors import ServeError
+from radserve.host.background import BackgroundTasks
 from radserve.host.ports import require_free
 from radserve.host.run_directory import RunDirectory, require_private, server_died
 from radserve.host.stop_signals import stop_event
@@ -14,8 +15,7 @@ from radserve.proxy import configuration
 from radserve.proxy.configuration import Upstreams
 from radserve.proxy.nginx import Nginx
 from radserve.proxy.options import ProxyOptions
-from radserve.torchserve import launch
-from radserve.torchserve.launch import Address
+from radserve.torchserve import capacity, launch
 
 logger = logging.getLogger(__name__)
 
@@ -23,13 +23,15 @@ _PERIOD: Final = 0.1  # seconds between two looks at the server's lock
 
 
 def upstreams(
-    address: Address,
     health_port: int,
     run_directory: RunDirectory,
     store: Path,
     config: Path,
     response_timeout: int | None,
     drain_timeout: float,
+    *,
+    memory: int,
+    requests: int,
 ) -> Upstreams:
     """Describe the server by its own options, its configuration and its archives."""
     try:
@@ -37,12 +39,13 @@ def upstreams(
     except OSError as error:
         raise ServeError(f"--config {config}: {error.strerror}.") from error
     archives = (store / entry.file for entry in model_store.read(store).archives)
+    max_body = launch.max_size(configured, "request")
     return Upstreams(
-        address,
         health_port,
         run_directory,
-        max_body=launch.max_size(configured, "request"),
+        max_body=max_body,
         response_timeout=response_timeout or configuration.response_timeout(archives),
+        capacity=capacity.plan(memory, max_body, requests),
         drain_timeout=drain_timeout,
     )
 
@@ -57,7 +60,8 @@ async def run(options: ProxyOptions, server: Upstreams) -> int:
     require_private(server.run_directory)
     nginx = Nginx(options, server)
     stop = stop_event()
-    closing = asyncio.create_task(_close_without_server(server.run_directory))
+    tasks = BackgroundTasks()
+    tasks.start("watch of the server", lambda: _close_without_server(server.run_directory))
     try:
         await nginx.start()
         nginx.reload_at_sighup()
@@ -68,7 +72,7 @@ async def run(options: ProxyOptions, server: Upstreams) -> int:
             await nginx.stop()
         return await exited
     finally:
-        closing.cancel()
+        await tasks.stop()
         await nginx.stop()
 
 

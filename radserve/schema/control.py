@@ -27,7 +27,8 @@ class VersionStatus(Document):
 
     `state` is `ready`, `degraded` (some workers missing), `starting`, `candidate` (registered, not yet verified) or
     `leaving`. `default` versions get the requests that name no version while the traffic is not split; `share` is the
-    percentage of these requests. `errors` and `refusals` count 5xx and 4xx responses.
+    percentage of these requests. `errors` and `refusals` count 5xx and 4xx responses, at the
+    proxy and in the workers; the larger number is shown.
     """
 
     version: str

@@ -4,7 +4,9 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from radserve.auth.key_check import Keyring
-from radserve.host import unix_socket
+from radserve.host import resources, unix_socket
+from radserve.host.background import BackgroundTasks
+from radserve.host.ports import LOOPBACK
 from radserve.host.resources import WorkerPlan
 from radserve.host.run_directory import RunDirectory
 from radserve.proxy import configuration
@@ -16,13 +18,14 @@ from radserve.server.health_api import health_app
 from radserve.server.metrics import MetricsEndpoint
 from radserve.server.options import ServerOptions
 from radserve.server.status import ServerStatus
-from radserve.torchserve import launch
+from radserve.torchserve import capacity, launch
 from radserve.torchserve.management import Management
 from radserve.torchserve.readiness import Readiness
 from radserve.torchserve.registry import ModelRegistry, ModelVersion
 from radserve.torchserve.verified_models import VerifiedModel
 from radserve.versions.control_api import ControlApi, application
 from radserve.versions.deployment_state import DeploymentStateManager
+from radserve.versions.gate import Gate
 from radserve.versions.registration import Registration
 from radserve.versions.rollout_manager import RolloutManager
 from radserve.versions.server_state import StateFolder
@@ -50,12 +53,15 @@ class Components:
         self.run_directory = run_directory
         self.keyring = keyring
         self.torchserve_configuration = options.configuration.read_text(encoding="utf-8")
+        self.capacity = capacity.plan(options.memory or resources.memory(), self._max_body(), requests=options.requests)
         self.status = ServerStatus()
+        self.tasks = BackgroundTasks()
         self.management = Management(run_directory)
         versions = _initial_versions(models, state, plan)
         self.registry = ModelRegistry(versions, self.management, run_directory.busy, options.silence)
-        self.readiness = Readiness(self.registry, options.address, lambda: self.versions.versions_with_traffic)
+        self.readiness = Readiness(self.registry, run_directory.inference, lambda: self.versions.versions_with_traffic)
         deployment = DeploymentStateManager(self.registry, state, run_directory, options.store)
+        gate = Gate(run_directory)
         self.versions = VersionManager(
             self.registry,
             deployment,
@@ -70,19 +76,24 @@ class Components:
                 timeout=options.startup_timeout,
             ),
             Unregistration(self.registry, deployment, settle=options.settle, patience=options.drain_timeout),
+            gate,
             default_workers=plan.workers,
         )
         window = TrafficWindow()
-        self.rollouts = RolloutManager(self.versions, window, options.address.url)
-        views = Views(self.versions, self.rollouts, options.address.metrics_url)
-        metrics = MetricsEndpoint(self.status, self.registry, views.share, run_directory.certificate)
-        health = health_app(self.status, views, options.store, metrics, keyring)
+        self.rollouts = RolloutManager(self.versions, window, run_directory.inference)
+        views = Views(self.versions, self.rollouts, run_directory.metrics)
+        metrics = MetricsEndpoint(self.status, self.registry, views.share, window, run_directory.certificate)
+        health = health_app(self.status, self.tasks, views, options.store, metrics, keyring)
         torchserve_api = TorchServeApi(self.versions, self.management, options.store)
-        control = application(*ControlApi(self.versions, self.rollouts, views).routes(), *torchserve_api.routes())
+        control_api = ControlApi(self.versions, self.rollouts, views)
+        control = application(*control_api.routes(), *torchserve_api.routes(), gate.route())
         self.traffic = AccessEvents(run_directory.traffic, window.add)
-        self.health = serving(health, listen_on_port(options.address.host, options.health_port, "--health-port"))
+        self.health = serving(health, listen_on_port(LOOPBACK, options.health_port, "--health-port"))
         self.control = serving(control, unix_socket.listen(run_directory.control))
         self.proxy = self._create_proxy()
+
+    def _max_body(self) -> int:
+        return launch.max_size(self.torchserve_configuration, "request")
 
     def _create_proxy(self) -> Nginx | None:
         options = self.options
@@ -90,11 +101,11 @@ class Components:
             return None
         archives = (options.store / model.entry.file for model in self.models)
         upstreams = Upstreams(
-            options.address,
             options.health_port,
             self.run_directory,
-            max_body=launch.max_size(self.torchserve_configuration, "request"),
+            max_body=self._max_body(),
             response_timeout=configuration.response_timeout(archives),
+            capacity=self.capacity,
             drain_timeout=options.drain_timeout,
         )
         return Nginx(options.proxy, upstreams)

@@ -5,6 +5,7 @@ from typing import Any
 
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
+from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
@@ -12,6 +13,8 @@ from starlette.routing import Route
 from radserve.auth import endpoint as auth
 from radserve.auth.key_check import Keyring
 from radserve.build import catalog
+from radserve.host.background import BackgroundTasks
+from radserve.server.asgi import LocalOnly
 from radserve.server.metrics import MetricsEndpoint
 from radserve.server.status import ServerStatus
 from radserve.torchserve.registry import ModelVersion
@@ -19,7 +22,12 @@ from radserve.versions.views import Views
 
 
 def health_app(
-    status: ServerStatus, views: Views, store: Path, metrics: MetricsEndpoint, keyring: Keyring | None
+    status: ServerStatus,
+    tasks: BackgroundTasks,
+    views: Views,
+    store: Path,
+    metrics: MetricsEndpoint,
+    keyring: Keyring | None,
 ) -> Starlette:
     """Return the application.
 
@@ -31,7 +39,7 @@ def health_app(
     registry = views.version_manager.registry
 
     def report(code: int) -> JSONResponse:
-        problems = views.version_manager.deployment_state.problems
+        problems = [*tasks.problems, *views.version_manager.deployment_state.problems]
         document = {"state": status.state.value, "detail": status.detail}
         return JSONResponse(document | ({"problems": problems} if problems else {}), code)
 
@@ -68,7 +76,8 @@ def health_app(
             Route("/catalog", list_versions),
             Route("/catalog/{name}/{version}/card", card),
             Route("/catalog/{name}/{version}/sample", sample),
-        ]
+        ],
+        middleware=[Middleware(LocalOnly)],
     )
 
 

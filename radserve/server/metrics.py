@@ -7,12 +7,14 @@ from pathlib import Path
 from typing import Final
 
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Metric, generate_latest
-from prometheus_client.core import GaugeMetricFamily, InfoMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily
 from prometheus_client.registry import Collector
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from radserve.auth.endpoint import AUTH
+from radserve.host import background
+from radserve.proxy.access_events import TrafficWindow
 from radserve.proxy.nginx import RESTARTS
 from radserve.server.status import ServerStatus, State
 from radserve.torchserve.registry import ModelVersion
@@ -31,15 +33,18 @@ class MetricsEndpoint(Collector):
         status: ServerStatus,
         versions: Iterable[ModelVersion],
         share: Callable[[str, str], float],  # percentage of the requests that a version of a model receives
+        traffic: TrafficWindow,
         certificate: Path,  # that the proxy serves; the file is missing if no TLS ends here
     ) -> None:
         self._status = status
         self._versions = versions
         self._share = share
+        self._traffic = traffic
         self._certificate = certificate
         self._started = time.time()
         self._registry = CollectorRegistry()
-        for collector in (self, AUTH, RESTARTS, ROLLOUTS, FAILURES, PENDING, ENTRIES, INTACT, HEAD):
+        versions_metrics = (ROLLOUTS, FAILURES, PENDING, ENTRIES, INTACT, HEAD)
+        for collector in (self, AUTH, background.FAILURES, RESTARTS, *versions_metrics):
             self._registry.register(collector)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -67,12 +72,17 @@ class MetricsEndpoint(Collector):
         ready = GaugeMetricFamily("radserve_workers_ready", "Ready workers.", labels=_MODEL)
         archives = GaugeMetricFamily("radserve_archive_info", "Served archives.", labels=[*_MODEL, "sha256"])
         shares = GaugeMetricFamily("radserve_share_ratio", "Share of the model's requests.", labels=_MODEL)
+        requests = CounterMetricFamily("radserve_proxy_requests", "Seen by the proxy.", labels=[*_MODEL, "code"])
         for item in self._versions:
             wanted.add_metric(item.pair, item.workers)
             ready.add_metric(item.pair, item.ready)
             archives.add_metric([*item.pair, item.entry.sha256], 1)
             shares.add_metric(item.pair, self._share(*item.pair) / 100)
-        return wanted, ready, archives, shares
+            total = self._traffic.total(*item.pair)
+            others = total.requests - total.errors - total.refusals
+            for code, count in (("2xx", others), ("4xx", total.refusals), ("5xx", total.errors)):
+                requests.add_metric([*item.pair, code], count)
+        return wanted, ready, archives, shares, requests
 
 
 def _not_after(path: Path) -> float:

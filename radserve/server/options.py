@@ -5,9 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from radserve.errors import ServeError
-from radserve.host.ports import require_free
+from radserve.host.ports import LOOPBACK, require_free
 from radserve.proxy.options import ProxyOptions
-from radserve.torchserve.launch import Address
 from radserve.versions.registration import Source
 
 
@@ -17,14 +16,15 @@ class ServerOptions:
 
     store: Path
     configuration: Path
-    address: Address  # loopback, of TorchServe
     health_port: int
     models: Sequence[str] = ()  # NAME or NAME/VERSION; without any, all models of the store
     workers: int | None = None  # per model; None to divide the available cores
+    memory: int | None = None  # bytes; None for the limit of the container
+    requests: int = 128  # open at a time, of all clients
     startup_timeout: float = 120.0
     drain_timeout: float = 60.0  # a stop no longer waits for requests afterwards
     drain_delay: float = 0.0  # a stopping server still answers, while /ready tells load balancers
-    proxy: ProxyOptions | None = None
+    proxy: ProxyOptions | None = None  # None if the proxy is another process
     keys: str | None = None  # see `radserve.auth.key_sources.source`; without it, /auth rejects every key
     run_directory: Path | None = None  # for all files that are written; None for a temporary one
     state: Path | None = None  # survives a restart; None for `state` in the model store
@@ -41,7 +41,7 @@ class ServerOptions:
         """Reject options that would publish the server without protection by mistake."""
         if self.proxy is None:
             return
-        if self.keys is None and self.proxy.sagemaker is None:
+        if self.keys is None and self.proxy.has_keys:
             raise ServeError(
                 f"Publishing {self.proxy.host} needs API keys. Create one with "
                 "'radserve keys create NAME --role predict --keys keys.json', and set --keys keys.json."
@@ -50,10 +50,4 @@ class ServerOptions:
 
     def require_ports(self) -> None:
         """Check that all ports are free."""
-        host = self.address.host
-        ports = {
-            "--port" if self.proxy is None else "--inference-port": (host, self.address.port),
-            "--metrics-port": (host, self.address.metrics_port),
-            "--health-port": (host, self.health_port),
-        }
-        require_free(ports | (self.proxy.listens if self.proxy else {}))
+        require_free({"--health-port": (LOOPBACK, self.health_port)} | (self.proxy.listens if self.proxy else {}))

@@ -3,10 +3,10 @@
 1. /ready responds with 503; rollouts and changes of versions stop.
 2. The drain delay passes, in which load balancers notice and requests are still answered.
 3. nginx stops accepting connections and finishes its requests.
-4. TorchServe's listening socket is closed, so that the kernel refuses new connections.
-5. TorchServe finishes its requests. After a grace period, clients that keep sending requests over open connections get
-   503; TorchServe closes the connection after such a response.
-6. Once TorchServe has been idle for a moment, it may be stopped.
+   nginx in another process answers new requests with 503 from now on.
+4. TorchServe finishes its requests. After a grace period, requests that still arrive, because their bodies were in
+   transit through such an nginx, get 503.
+5. Once TorchServe has been idle for a moment, it may be stopped.
 """
 
 import asyncio
@@ -19,10 +19,10 @@ from typing import Final
 import httpx
 
 from handlers import worker
-from radserve.host.listening_socket import stop_listening
 from radserve.server.components import Components
 from radserve.server.status import Exit, State
 from radserve.torchserve import management
+from radserve.torchserve.connection import connect
 
 logger = logging.getLogger(__name__)
 
@@ -33,8 +33,8 @@ _GRACE: Final = 10.0
 """Seconds until clients on open connections get 503; requests that were queued at the start are done by then."""
 
 
-async def shut_down(server: Components, pid: int) -> Exit:
-    """Finish the requests in flight, and return the exit code; TorchServe (`pid`) still runs afterwards."""
+async def shut_down(server: Components) -> Exit:
+    """Finish the requests in flight, and return the exit code; TorchServe still runs afterwards."""
     opened = server.status.state is not State.STARTING
     server.status.update(State.DRAINING, "Stopping: requests in flight are being finished.")
     logger.info("draining")
@@ -43,7 +43,7 @@ async def shut_down(server: Components, pid: int) -> Exit:
     if opened:
         await asyncio.sleep(server.options.drain_delay)
     try:
-        finished = await _finish_requests(server, pid if opened else None)
+        finished = await _finish_requests(server, drain_torchserve=opened)
     except httpx.HTTPError as error:
         logger.error("TorchServe does not respond while draining: %r", error)  # noqa: TRY400 - not a fault of this code
         return Exit.TORCHSERVE_DIED
@@ -54,8 +54,8 @@ async def shut_down(server: Components, pid: int) -> Exit:
     return Exit.STOPPED
 
 
-async def _finish_requests(server: Components, pid: int | None) -> bool:
-    """Drain nginx, then TorchServe unless it was never open (no `pid`), within the drain timeout."""
+async def _finish_requests(server: Components, *, drain_torchserve: bool) -> bool:
+    """Drain nginx, then TorchServe unless it was never open, within the drain timeout."""
     seconds = server.options.drain_timeout
     finished = True
     if server.proxy is not None:
@@ -64,15 +64,11 @@ async def _finish_requests(server: Components, pid: int | None) -> bool:
         # At least a second: TorchServe is idle by now, but that takes a moment to observe.
         seconds = max(1.0, seconds - (time.monotonic() - start))
     server.run_directory.ready.unlink(missing_ok=True)  # a proxy in another process answers 503 from now on
-    return finished and (pid is None or await _drain_torchserve(server, pid, seconds))
+    return finished and (not drain_torchserve or await _drain_torchserve(server, seconds))
 
 
-async def _drain_torchserve(server: Components, pid: int, seconds: float) -> bool:
-    """Finish the requests of TorchServe, a child process; return False if some remain after `seconds`."""
-    try:
-        await asyncio.to_thread(stop_listening, pid, server.options.address.port)
-    except OSError as error:
-        logger.warning("cannot close the listening socket (%s); new requests are still answered", error.strerror)
+async def _drain_torchserve(server: Components, seconds: float) -> bool:
+    """Finish the requests of TorchServe; return False if some remain after `seconds`."""
     start = time.monotonic()
     idle_since: float | None = None
     accepted = -1.0
@@ -103,6 +99,6 @@ async def _in_flight(server: Components) -> bool:
 
 async def _accepted(server: Components) -> float:
     """Return the number of requests that TorchServe has accepted since its start."""
-    async with httpx.AsyncClient(timeout=5.0) as client:
-        text = (await client.get(server.options.address.metrics_url)).text
+    async with connect(server.run_directory.metrics, timeout=5.0) as client:
+        text = (await client.get("/metrics")).text
     return sum(map(float, re.findall(r"^ts_inference_requests_total\{.*\} (\S+)$", text, re.MULTILINE)))

@@ -19,11 +19,11 @@ async def start_torchserve(server: Components) -> asyncio.subprocess.Process:
     options, run_directory = server.options, server.run_directory
     entries = [model.entry for model in server.models]
     configured = launch.configuration(
-        server.torchserve_configuration, run_directory, options.store, entries, options.address, server.plan
+        server.torchserve_configuration, run_directory, options.store, entries, server.plan, server.capacity.requests
     )
     run_directory.configuration.write_text(configured, encoding="utf-8")
     environment = launch.environment(run_directory, options.store, configured, server.plan)
-    return await process.start(launch.command(run_directory), environment, run_directory.folder)
+    return await process.start(launch.command(run_directory, server.capacity.heap), environment, run_directory.folder)
 
 
 async def wait_until_ready(server: Components, pid: int) -> bool:
@@ -58,7 +58,7 @@ async def _try_to_open(server: Components, pid: int, *, tolerant: bool) -> str |
         await server.versions.start()
     except (httpx.HTTPError, OSError) as error:
         return f"TorchServe does not respond yet ({type(error).__name__})."
-    _close_grpc(server, pid)
+    _close_grpc(pid)
     server.rollouts.resume()
     if problem is None:
         server.status.update(State.READY, "Every worker is ready and every model answered its sample.")
@@ -69,10 +69,9 @@ async def _try_to_open(server: Components, pid: int, *, tolerant: bool) -> str |
     return None
 
 
-def _close_grpc(server: Components, pid: int) -> None:
+def _close_grpc(pid: int) -> None:
     """Close TorchServe's gRPC ports, which cannot be disabled and would let any local user manage models."""
-    address = server.options.address
     try:
-        listening_socket.stop_listening_except(pid, {address.port, address.metrics_port})
+        listening_socket.stop_listening(pid)
     except OSError as error:
         logger.warning("cannot close TorchServe's gRPC ports (%s): local users can reach them", error.strerror)

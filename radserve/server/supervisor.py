@@ -10,7 +10,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from radserve.auth.key_check import Keyring
-from radserve.host import process, run_directory
+from radserve.host import process, run_directory, service_user
+from radserve.host.ports import LOOPBACK
 from radserve.host.resources import cores, plan
 from radserve.host.stop_signals import stop_event
 from radserve.server.components import Components
@@ -37,9 +38,10 @@ async def serve(options: ServerOptions, announce: Callable[[str], None]) -> Exit
             logger.warning("%s %s: %s", model.entry.name, model.entry.version, model.recipe.warning)
     options.require_ports()
     worker_plan = plan(len({model.entry.name for model in models}), cores(), options.workers)
+    stop = stop_event()  # before there are files to remove
     with run_directory.opened(options.run_directory) as directory:
         directory.prepare()
-        return await _run(Components(options, models, worker_plan, directory, keyring, state), announce)
+        return await _run(Components(options, models, worker_plan, directory, keyring, state), stop, announce)
 
 
 def _declared(state: StateFolder, models: Sequence[str]) -> Sequence[str]:
@@ -58,23 +60,24 @@ def _declared(state: StateFolder, models: Sequence[str]) -> Sequence[str]:
     return declared
 
 
-async def _run(server: Components, announce: Callable[[str], None]) -> Exit:
+async def _run(server: Components, stop: asyncio.Event, announce: Callable[[str], None]) -> Exit:
     """Start the components, supervise them and stop them."""
-    stop = stop_event()
     async with contextlib.AsyncExitStack() as stack:
         if server.proxy is not None:
             server.proxy.reload_at_sighup()
         await stack.enter_async_context(server.health)
         await stack.enter_async_context(server.traffic)
         await stack.enter_async_context(server.control)
+        stack.push_async_callback(server.tasks.stop)
         if server.keyring is not None:
-            stack.callback(asyncio.create_task(server.keyring.watch()).cancel)
+            server.tasks.start("key reload", server.keyring.watch)
         stack.push_async_callback(server.management.close)
         stack.push_async_callback(server.readiness.close)
         if server.proxy is not None:
             # nginx starts first: until TorchServe is ready it answers 503, and /ready says why.
             stack.push_async_callback(server.proxy.stop)
             await server.proxy.start()
+        service_user.warn_of_root()
         torchserve = await start_torchserve(server)
         stack.push_async_callback(process.stop, torchserve)
         stack.push_async_callback(server.versions.stop)
@@ -97,7 +100,7 @@ async def _supervise(
         return Exit.NOT_READY
     if ready.done():
         announce(_banner(server))
-        watch = asyncio.create_task(monitor(server.status, server.readiness))
+        watch = server.tasks.start("monitor", lambda: monitor(server.status, server.readiness))
         await asyncio.wait(events, return_when=asyncio.FIRST_COMPLETED)
         watch.cancel()
     ready.cancel()
@@ -108,23 +111,21 @@ async def _supervise(
     if proxy_exit is not None and proxy_exit.done():
         logger.error("nginx keeps exiting, with code %s; shutting down", proxy_exit.result())
         return Exit.PROXY_DIED
-    return await shut_down(server, torchserve.pid)
+    return await shut_down(server)
 
 
 def _banner(server: Components) -> str:
     """Return the server's URL, its models, its ports and a command to try."""
-    options, address, proxy = server.options, server.options.address, server.options.proxy
-    url = proxy.url if proxy else address.url
+    options, proxy = server.options, server.options.proxy
     first = server.models[0]
     sample = f"archives/{first.entry.name}/{first.recipe.sample}"
-    key = '-H "X-API-Key: $RADSERVE_KEY" ' if proxy else ""
-    lines = [f"RadServe is ready at {url}"]
+    lines = [f"RadServe is ready at {proxy.url}" if proxy else "RadServe is ready for 'radserve front'"]
     lines += [f"  {model.entry.name} {model.entry.version}  {model.recipe.title}" for model in server.models]
-    if proxy:
+    if proxy and proxy.has_keys:
         lines.append(f"  management port {proxy.management_port}   metrics port {proxy.metrics_port}")
-    lines += [
-        f"  health {address.host}:{options.health_port}/ready   metrics {address.metrics_url}",
-        "Try:",
-        f"  curl {key}-T {sample} {url}/predictions/{first.entry.name}",
-    ]
+    scrape = f"   metrics {LOOPBACK}:{proxy.scrape_port}/metrics" if proxy and proxy.scrape_port else ""
+    lines.append(f"  health {LOOPBACK}:{options.health_port}/ready{scrape}")
+    if proxy:
+        key = '-H "X-API-Key: $RADSERVE_KEY" ' if proxy.has_keys else ""
+        lines += ["Try:", f"  curl {key}-T {sample} {proxy.url}/predictions/{first.entry.name}"]
     return "\n".join(lines)

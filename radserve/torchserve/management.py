@@ -7,6 +7,7 @@ import httpx
 
 from radserve.build.model_store import Entry
 from radserve.host.run_directory import RunDirectory
+from radserve.torchserve.connection import connect
 
 _CHANGE_TIMEOUT: Final = 180.0
 """Seconds that a change may take; TorchServe unpacks an archive before it responds."""
@@ -20,8 +21,7 @@ class Management:
     """
 
     def __init__(self, run_directory: RunDirectory, timeout: float = 5.0) -> None:
-        transport = httpx.AsyncHTTPTransport(uds=str(run_directory.management))
-        self._client = httpx.AsyncClient(transport=transport, base_url="http://torchserve", timeout=timeout)
+        self._client = connect(run_directory.management, timeout)
 
     async def describe(self, name: str, version: str) -> dict[str, Any]:
         """Return TorchServe's description of one version."""

@@ -2,11 +2,12 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final
 
 import httpx
 
-from radserve.torchserve.launch import Address
+from radserve.torchserve.connection import connect
 from radserve.torchserve.registry import ModelRegistry, ModelVersion
 
 TOLERANCE: Final = 0.01
@@ -30,11 +31,11 @@ class Readiness:
     """Checks whether TorchServe is ready; `required` returns the versions that must be, those with traffic."""
 
     def __init__(
-        self, registry: ModelRegistry, address: Address, required: Callable[[], Sequence[ModelVersion]]
+        self, registry: ModelRegistry, inference: Path, required: Callable[[], Sequence[ModelVersion]]
     ) -> None:
         self._registry = registry
         self._required = required
-        self._client = httpx.AsyncClient(base_url=address.url)
+        self._client = connect(inference, _SAMPLE_TIMEOUT)
 
     async def problem(self, *, infer: bool) -> Problem | None:
         """Return the worst problem, or None; `infer` also sends each model its sample.

@@ -214,7 +214,6 @@ class DeploymentStateManager:
                 if model_version is not None:
                     await self._registry.make_default(model_version)
                     self._defaults[name] = main
-        self._write_tables()
 
     def _without_default(self) -> set[str]:
         """Return the models whose main version is not known to be TorchServe's default."""
@@ -229,7 +228,7 @@ class DeploymentStateManager:
             if self._registry.get(name, rollout.plan.version) is not None
             and (name, rollout.plan.version) not in self._closed
         }
-        tables = routing(self.deployment, rollouts, self._closed, self._without_default())
+        tables = routing(self.deployment, rollouts, self._closed)
         try:
             traffic_split.write(tables, self._run_directory)
         except OSError:
@@ -275,13 +274,8 @@ def initial_deployment(model_versions: Iterable[ModelVersion]) -> Deployment:
     return Deployment(models={name: DeployedModel(versions=versions) for name, versions in models.items()})
 
 
-def routing(
-    deployment: Deployment,
-    rollouts: Mapping[str, RolloutRecord],
-    closed: Collection[Pair],
-    without_default: Collection[str] = (),
-) -> Routing:
-    """Return the proxy's tables for a state; a model whose requests all go to TorchServe's default needs none."""
+def routing(deployment: Deployment, rollouts: Mapping[str, RolloutRecord], closed: Collection[Pair]) -> Routing:
+    """Return the proxy's tables for a state."""
     shares: dict[str, Mapping[str, float]] = {}
     for name, model in deployment.models.items():
         # The newest version first: it keeps its clients when its share grows.
@@ -289,7 +283,7 @@ def routing(
         split = {
             version: model.versions[version].share for version in newest_first if model.versions[version].share > 0
         }
-        if len(split) > 1 or name in without_default:
+        if split:
             shares[name] = split
     shadow: dict[str, float] = {}
     for name, rollout in rollouts.items():

@@ -5,7 +5,6 @@ steps as a worker at its start, and its error message can be read.
 """
 
 import asyncio
-import os
 import shutil
 import sys
 import tempfile
@@ -13,7 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from radserve.errors import VersionFailedError
-from radserve.host.process import die_with_parent
+from radserve.host.process import die_with_parent, inherited_environment
 from radserve.torchserve.launch import worker_environment
 from radserve.torchserve.verified_models import VerifiedModel
 
@@ -35,7 +34,6 @@ _MAX_REASON: Final = 300
 async def check(model: VerifiedModel, store: Path, scratch: Path, threads: int, max_seconds: float) -> None:
     """Start an archive's handler as a worker does; a VersionFailedError has the last line that the process wrote."""
     entry = model.entry
-    inherited = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "PYTHONWARNINGS")}
     folder = Path(tempfile.mkdtemp(prefix="preflight-", dir=scratch))
     try:
         await asyncio.to_thread(shutil.unpack_archive, store / entry.file, folder, "zip")
@@ -45,7 +43,7 @@ async def check(model: VerifiedModel, store: Path, scratch: Path, threads: int, 
             _PROGRAM,
             str(folder),
             cwd=folder,
-            env=inherited | worker_environment(store, threads) | {"CUDA_VISIBLE_DEVICES": ""},
+            env=inherited_environment() | worker_environment(store, threads) | {"CUDA_VISIBLE_DEVICES": ""},
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.DEVNULL,
             stderr=asyncio.subprocess.PIPE,

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Final
 
 import httpx
@@ -46,7 +47,7 @@ _StepDecision = Callable[[float], tuple[Decision, str]]
 class Rollout:
     """A rollout in progress, or one that has ended, of the new `version` that replaces `stable`.
 
-    `traffic` counts requests for the decisions. Copied requests are sent to TorchServe's `inference_url`.
+    `traffic` counts requests for the decisions. Copied requests are sent to TorchServe's `inference` socket.
     """
 
     def __init__(
@@ -55,7 +56,7 @@ class Rollout:
         record: RolloutRecord,
         version_manager: VersionManager,
         traffic: TrafficWindow,
-        inference_url: str,
+        inference: Path,
     ) -> None:
         self.name = name
         self.version = record.plan.version
@@ -66,7 +67,7 @@ class Rollout:
         self._version_manager = version_manager
         self._deployment_state = version_manager.deployment_state
         self._traffic = traffic
-        self._inference_url = inference_url
+        self._inference = inference
         self._actor = Actor(SERVER.name, record.plan.reason)
         self._aborted_by: Actor | None = None
         self._ending = False
@@ -244,7 +245,7 @@ class Rollout:
     async def _compare(self, candidate: ModelVersion, share: float) -> None:
         """Send copies of requests to the candidate, and compare its responses."""
         self._version_manager.require_proxy(self.name)
-        self.shadow = ShadowComparison(self._inference_url, self.name, self.stable, self.version)
+        self.shadow = ShadowComparison(self._inference, self.name, self.stable, self.version)
         report = self.shadow.report
         await self._record_step(
             0, f"receives copies of {percent(share)} of the requests; its responses are discarded", candidate

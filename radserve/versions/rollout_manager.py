@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from pathlib import Path
 
 from radserve.errors import ConflictError, NotServedError
 from radserve.proxy.access_events import TrafficWindow
@@ -20,7 +21,7 @@ class RolloutManager:
 
     version_manager: VersionManager
     traffic: TrafficWindow
-    inference_url: str
+    inference: Path
     _rollouts: dict[str, Rollout] = field(default_factory=dict, init=False)
 
     def __iter__(self) -> Iterator[Rollout]:
@@ -61,7 +62,7 @@ class RolloutManager:
             return self._run(name, record)
 
     def _run(self, name: str, record: RolloutRecord) -> Rollout:
-        rollout = Rollout(name, record, self.version_manager, self.traffic, self.inference_url)
+        rollout = Rollout(name, record, self.version_manager, self.traffic, self.inference)
         self._rollouts[name] = rollout
         rollout.start()
         return rollout

@@ -6,11 +6,13 @@ import time
 from collections import deque
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Final
 
 import httpx
 
 from radserve.schema import rollout as schema
+from radserve.torchserve.connection import connect
 
 logger = logging.getLogger(__name__)
 
@@ -126,9 +128,9 @@ class ShadowComparison:
     versions respond under the same conditions, alternately first, and no client waits for this process.
     """
 
-    def __init__(self, inference_url: str, name: str, stable: str, candidate: str) -> None:
+    def __init__(self, inference: Path, name: str, stable: str, candidate: str) -> None:
         self.report = ShadowReport()
-        self._client = httpx.AsyncClient(base_url=inference_url, timeout=60.0)
+        self._client = connect(inference, timeout=60.0)
         self._name, self._stable, self._candidate = name, stable, candidate
         self._queue: asyncio.Queue[CopiedRequest] = asyncio.Queue(_MAX_QUEUED)
         self._queued_bytes = 0

@@ -3,11 +3,13 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 
 import httpx
 
 from radserve.schema.control import ModelStatus, QuarantinedVersion, ServerStatus, VersionStatus, WorkerCount
 from radserve.schema.rollout import Latency
+from radserve.torchserve.connection import connect
 from radserve.torchserve.registry import ModelVersion, Pair
 from radserve.versions import quarantine, torchserve_metrics
 from radserve.versions.rollout_manager import RolloutManager
@@ -20,11 +22,11 @@ _Metrics = Mapping[Pair, VersionMetrics]
 
 @dataclass
 class Views:
-    """Reads the versions of one server; `metrics_url` is that of TorchServe's metrics."""
+    """Reads the versions of one server; `metrics` is the socket of TorchServe's metrics."""
 
     version_manager: VersionManager
     rollouts: RolloutManager
-    metrics_url: str
+    metrics: Path
 
     async def server(self) -> ServerStatus:
         """Represent all models."""
@@ -62,6 +64,7 @@ class Views:
     def _version(self, model_version: ModelVersion, metrics: _Metrics) -> VersionStatus:
         entry = model_version.entry
         counts = metrics.get(model_version.pair, VersionMetrics())
+        at_proxy = self.rollouts.traffic.total(*model_version.pair)
         p50, p95 = counts.quantile(0.5), counts.quantile(0.95)
         model = self.version_manager.deployment_state.deployment.models.get(entry.name)
         return VersionStatus(
@@ -74,9 +77,10 @@ class Views:
             workers=WorkerCount(wanted=model_version.workers, ready=model_version.ready),
             registered=model_version.registered,
             age_seconds=(datetime.now(UTC) - model_version.registered).total_seconds(),
-            requests=round(counts.requests),
-            errors=round(counts.errors),
-            refusals=round(counts.refusals),
+            # Workers do not see requests that TorchServe answers; the proxy may lose an event when it is busy.
+            requests=max(round(counts.requests), at_proxy.requests),
+            errors=max(round(counts.errors), at_proxy.errors),
+            refusals=max(round(counts.refusals), at_proxy.refusals),
             latency=None if p50 is None else Latency(p50=p50, p95=p95),
         )
 
@@ -107,7 +111,7 @@ class Views:
         """Read TorchServe's metrics; without them, while TorchServe starts or stops, the rest is still known."""
         try:
             await self.version_manager.registry.refresh()
-            async with httpx.AsyncClient(timeout=5.0) as client:
-                return torchserve_metrics.parse((await client.get(self.metrics_url)).text)
+            async with connect(self.metrics, timeout=5.0) as client:
+                return torchserve_metrics.parse((await client.get("/metrics")).text)
         except httpx.HTTPError:
             return {}

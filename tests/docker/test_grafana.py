@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import re
 import runpy
 from typing import Any
 
@@ -26,6 +27,15 @@ def test_dashboards_are_up_to_date_with_their_source() -> None:
     generated = runpy.run_path(str(FOLDER / "make.py"))["dashboards"]()
     files = {path.name: path.read_text() for path in (FOLDER / "dashboards").iterdir()}
     assert files == generated, "run: python docker/grafana/make.py"
+
+
+def test_the_runbook_names_existing_dashboards_and_panels() -> None:
+    boards = DASHBOARDS.values()
+    titles = {item["title"] for board in boards for item in (board, *board["panels"])}
+    page = (ROOT / "docs" / "runbook.md").read_text(encoding="utf-8")
+    names = set(re.findall(r"(?<![*\w])\*([^*\n]+)\*(?!\*)", page))
+    assert "Queue" in names
+    assert names <= titles
 
 
 @pytest.mark.parametrize("name", DASHBOARDS)

@@ -28,7 +28,7 @@ RUN = ("podman", "--runtime", "runc", "run", "--network", "host", "--read-only",
 WRITABLE = ("--read-only-tmpfs=false", "--tmpfs", "/tmp:mode=1777", "--tmpfs", "/run/radserve:mode=1777")
 """Without podman's tmpfs on /run, which would hide the image's folder there."""
 START = f"python -m awslambdaric {HANDLER}"
-PORTS = ("--port", "--management-port", "--metrics-port-public", "--inference-port", "--health-port", "--metrics-port")
+PORTS = ("--port", "--management-port", "--metrics-port-public", "--health-port", "--metrics-port")
 LIMITS = ("--ulimit", "nofile=4096:4096", "--ulimit", "nproc=4096:4096")
 """Limits that the runtime is allowed to set."""
 

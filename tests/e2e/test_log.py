@@ -1,31 +1,48 @@
 """Log of a real server."""
 
+import base64
+import io
+import json
+import re
+import shutil
 import time
+from pathlib import Path
 
 import httpx
 import pytest
+from PIL import Image
 
 from tests.conftest import ROOT
-from tests.repack import NAME
-from tests.server import Server
+from tests.repack import NAME, repack
+from tests.server import Server, running
 
 pytestmark = pytest.mark.e2e
 
 FILM = (ROOT / "archives" / NAME / "sample.png").read_bytes()
 
 
+def narrow() -> str:
+    """Return the film with a width by which the faulty handler knows it, as base64."""
+    out = io.BytesIO()
+    with Image.open(io.BytesIO(FILM)) as image:
+        image.resize((301, image.height)).save(out, "PNG")
+    return base64.b64encode(out.getvalue()).decode()
+
+
 def test_a_request_is_one_json_line_without_its_query(server: Server) -> None:
     before = len(server.log.read_text().splitlines())
     url = f"{server.url}/predictions/{NAME}"
     httpx.post(url, content=FILM, params={"patient": "Jane Doe"})
-    httpx.post(url, content=b"Jane Doe, no image")
+    httpx.post(url, content=b"Jane Doe, no image", headers={"X-Request-Id": "r-1.a"})
     time.sleep(0.3)
     new = server.log.read_text().splitlines()[before:]
     assert len(new) == 2
     records = server.log_lines()[-2:]
     assert [record["logger"] for record in records] == ["access", "access"]
+    assert re.fullmatch("[0-9a-f]{32}", records[0]["request_id"])  # made by nginx
+    assert records[1]["request_id"] == "r-1.a"
     assert [
-        f'"POST /predictions/{NAME} HTTP/1.1" {status}' in record["message"]
+        f'"POST /predictions/{NAME}/1.0.0 HTTP/1.1" {status}' in record["message"]
         for status, record in zip((200, 415), records, strict=True)
     ] == [True, True]
     assert "Jane" not in "".join(new)
@@ -42,3 +59,61 @@ def test_metrics_are_scraped(server: Server) -> None:
     text = httpx.get(server.metrics_url).text
     assert f'ts_inference_requests_total{{model_name="{NAME}",' in text
     assert "PredictionTime{" in text
+
+
+def with_handler(store: Path, folder: Path, code: str) -> Path:
+    """Copy the store, with code at the end of the archive's handler."""
+    shutil.copytree(store, folder)
+
+    def change(contents: dict[str, bytes]) -> None:
+        contents["classification.py"] += code.encode()
+
+    repack(folder, change)
+    return folder
+
+
+FAULT = """
+
+_predict = Classification.predict
+
+
+def _fails_once(self, result):
+    if result.prepared.image.width == 301:
+        raise LookupError("DOE^JANE")
+    return _predict(self, result)
+
+
+Classification.predict = _fails_once
+"""
+
+
+def test_a_failed_request_has_one_line_with_traceback_and_request_id(store: Path, tmp_path: Path) -> None:
+    faulty = with_handler(store, tmp_path / "store", FAULT)
+    with running(faulty, tmp_path / "log", "--workers", "1") as server:
+        before = len(server.log.read_text().splitlines())
+        url = f"{server.url}/predictions/{NAME}"
+        body = json.dumps({"instances": [{"b64": narrow()}]})
+        headers = {"X-Request-Id": "test-301", "Content-Type": "application/json"}
+        document = httpx.post(url, content=body, headers=headers).json()
+        assert document["predictions"][0]["status"] == 500
+        assert httpx.post(url, content=FILM).status_code == 200
+        time.sleep(0.5)
+        lines = server.log.read_text().splitlines()[before:]
+        records = [json.loads(line) for line in lines]
+        (failure,) = [record for record in records if record["level"] == "ERROR"]
+        assert failure["logger"] == "handlers.torchserve_handler"
+        assert failure["model"] == f"{NAME} 1.0.0"
+        assert failure["request_id"] == "test-301"
+        assert "in _fails_once" in failure["message"]
+        assert failure["message"].endswith("LookupError")
+        assert "DOE^JANE" not in failure["message"].replace('raise LookupError("DOE^JANE")', "")
+
+
+def test_a_worker_that_does_not_start_has_its_reason_in_the_log(store: Path, tmp_path: Path) -> None:
+    broken = with_handler(store, tmp_path / "store", "\nimport a_package_that_is_missing\n")
+    with (
+        pytest.raises(Exception, match=r".*"),
+        running(broken, tmp_path / "log", "--workers", "1", "--startup-timeout", "60"),
+    ):
+        pass
+    assert "No module named 'a_package_that_is_missing'" in (tmp_path / "log").read_text()

@@ -14,9 +14,9 @@ import httpx
 import pytest
 
 from benchmarks.server import free_ports
-from radserve.build import builder
 from radserve.build.source import find_sources
 from tests.authority import Authority
+from tests.built_archives import Provide
 from tests.conftest import ROOT
 from tests.gateways import gateway
 from tests.prometheus import Prometheus, node_exporter, prometheus, recorded
@@ -87,21 +87,18 @@ def ask_everything(client: httpx.Client) -> dict[tuple[str, str], int]:
 
 @pytest.fixture(scope="module")
 def monitored(
-    store: Path, keys: Keys, authority: Authority, tmp_path_factory: pytest.TempPathFactory
+    provide: Provide, keys: Keys, authority: Authority, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Monitored]:
     """Send load to a published server with several models, scraped by Prometheus."""
     models, folder = tmp_path_factory.mktemp("models"), tmp_path_factory.mktemp("monitoring")
-    shutil.copytree(store, models, dirs_exist_ok=True)
-    for source in find_sources(ROOT / "archives", MODELS[1:]):
-        builder.build(source, models)
+    provide(models, find_sources(ROOT / "archives", MODELS))
     pair = authority.issue("monitored")
     (folder / "key").write_text(keys.texts["read"])
-    inference, management, metrics, behind = map(str, free_ports(4))
+    management, metrics, behind = map(str, free_ports(3))
     options = {
         "--keys": keys.file,
         "--certificate": pair.certificate,
         "--certificate-key": pair.key,
-        "--inference-port": inference,
         "--management-port": management,
         "--metrics-port-public": metrics,
         "--access-log": folder / "access.log",
@@ -111,7 +108,15 @@ def monitored(
     command = [str(word) for option in options.items() for word in option]
     with (
         running(models, folder / "log", *command) as server,
-        gateway(server, folder, port=behind, server=f"http://127.0.0.1:{inference}", keys=keys.file),
+        gateway(
+            server,
+            folder,
+            port=behind,
+            server=server.url.replace("http:", "https:"),
+            server_key=keys.texts["predict"],
+            server_ca=authority.root,
+            keys=keys.file,
+        ),
         node_exporter(folder) as node,
         # No GPU is here: the GPU's panels are asked of a recorded exposition of dcgm-exporter.
         recorded((Path(__file__).parent / "dcgm.txt").read_text(), tmp_path_factory.mktemp("dcgm")) as gpu,

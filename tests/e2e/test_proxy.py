@@ -85,12 +85,15 @@ def test_metrics_need_the_role_read(proxy: Proxy, role: str | None, status: int)
         assert "radserve_ready 1.0" in supervisor.text
 
 
-def test_the_access_log_has_a_json_line_without_the_query(proxy: Proxy, client: httpx.Client) -> None:
+def test_the_access_log_has_a_json_line_without_the_query(proxy: Proxy, client: httpx.Client, server: Server) -> None:
     sent = client.post(PATH, content=FILM, params={"patient": "Jane Doe"}, headers={"X-Request-Id": "ward-7.42"})
     assert sent.headers["x-request-id"] == "ward-7.42"
     line = proxy.line(sent)
     assert line["method"] == "POST"
     assert (line["path"], line["status"], line["tls"]) == (PATH, 200, "TLSv1.3")
+    assert line["version"] == "1.0.0"
+    (access,) = [record for record in server.log_lines() if record.get("request_id") == "ward-7.42"]
+    assert access["message"].split('"')[1] == f"POST {PATH}/1.0.0 HTTP/1.1"
     assert line["key_name"] == "test-predict"
     assert line["key_id"] in proxy.keys.texts["predict"]
     assert 0 < line["upstream_seconds"] <= line["seconds"] + 0.002  # both are rounded

@@ -62,6 +62,12 @@ def test_a_killed_proxy_leaves_no_process_and_can_start_again(server: Server, ke
         assert client.get("/live").status_code == 200
 
 
+def join(folder: Path, runtime: Path) -> None:
+    """Lead a proxy's run directory to a ready server's."""
+    for name in ("inference.sock", "ready"):
+        (folder / name).symlink_to(runtime / name)
+
+
 def test_a_proxy_answers_503_until_its_server_is_ready(
     server: Server, runtime: Path, keys: Keys, tmp_path: Path
 ) -> None:
@@ -70,7 +76,7 @@ def test_a_proxy_answers_503_until_its_server_is_ready(
         refused = client.post(PATH, content=FILM)
         assert "see /ready" in problem(refused, 503)
         assert refused.headers["retry-after"] == "5"
-        (folder / "ready").symlink_to(runtime / "ready")
+        join(folder, runtime)
         assert client.post(PATH, content=FILM).status_code == 200
 
 
@@ -79,7 +85,7 @@ def test_requests_in_flight_are_finished_when_a_proxy_stops(
 ) -> None:
     folder = tmp_path / "runtime"
     folder.mkdir(mode=0o700)
-    (folder / "ready").symlink_to(runtime / "ready")
+    join(folder, runtime)
     statuses: list[int] = []
     with running_proxy(server, folder, keys, tmp_path, None) as proxy:
 
@@ -107,8 +113,8 @@ def test_requests_in_flight_are_finished_when_a_proxy_stops(
 
 def published(*options: str) -> tuple[str, ...]:
     """Return the options of a server that starts its proxy."""
-    ports = map(str, free_ports(3))
-    names = ("--inference-port", "--management-port", "--metrics-port-public")
+    ports = map(str, free_ports(2))
+    names = ("--management-port", "--metrics-port-public")
     return ("--front", *(word for pair in zip(names, ports, strict=True) for word in pair), *options)
 
 
@@ -246,7 +252,9 @@ def test_a_killed_server_is_503_until_it_is_started_again(store: Path, keys: Key
         (("--host", "0.0.0.0", "--plain-http"), "needs API keys"),
         (("--host", "0.0.0.0", "--keys", "KEYS"), "--plain-http if a load balancer terminates TLS"),
         (("--host", "::", "--keys", "KEYS", "--certificate", "x.pem"), "belong together"),
-        (("--host", "192.0.2.1", "--no-front"), "omit --host"),
+        (("--no-front", "--host", "192.0.2.1"), "for 'radserve front' instead"),
+        (("--no-front", "--gateway", "127.0.0.1:8000"), "for 'radserve front' instead"),
+        (("--gateway", "127.0.0.1:8000"), "add --front"),
         (("--host", "example.org", "--keys", "KEYS"), "write an IP address"),
         (("--front", "--keys", "nowhere.json"), "radserve keys create"),
         (("--front", "--keys", "KEYS", "--trusted-proxy", "10.0.0.0/99"), "--trusted-proxy"),

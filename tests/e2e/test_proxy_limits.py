@@ -24,7 +24,7 @@ def narrow(server: Server, runtime: Path, keys: Keys, tmp_path: Path) -> Iterato
     """Run a plain-HTTP proxy with low limits that trusts X-Forwarded-For."""
     apart = tmp_path / "runtime"  # the shared run directory has a proxy already
     apart.mkdir(mode=0o700)
-    for name in ("ready", "management.sock"):
+    for name in ("ready", "inference.sock"):
         (apart / name).symlink_to(runtime / name)
     options = ("--rate", "3", "--concurrent", "2", "--plain-http", "--trusted-proxy", "127.0.0.0/8")
     with running_proxy(server, apart, keys, tmp_path, None, *options) as started:

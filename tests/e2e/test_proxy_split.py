@@ -11,7 +11,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
@@ -25,7 +25,7 @@ from radserve.proxy.configuration import Upstreams
 from radserve.proxy.nginx import Nginx
 from radserve.proxy.options import ProxyOptions
 from radserve.proxy.traffic_split import Routing
-from radserve.torchserve.launch import Address
+from radserve.torchserve.capacity import Capacity
 from tests import proxy as proxies
 from tests.authority import Authority
 from tests.control import await_true, controlled, heard
@@ -80,9 +80,12 @@ class Split:
 
 
 def echo(request: Request) -> Reply:
-    """Respond with the requested path."""
-    status = 503 if request.path.endswith("9.9.9") else 200
-    return Reply(status, json.dumps({"path": request.path, "length": len(request.body)}).encode())
+    """Respond with the requested path; the only query is the request's id, for TorchServe's log."""
+    path, _, query = request.path.partition("?")
+    if query != f"request_id={request.headers.get('X-Request-Id', '')}":
+        return Reply(500, query.encode())
+    status = 503 if path.endswith("9.9.9") else 200
+    return Reply(status, json.dumps({"path": path, "length": len(request.body)}).encode())
 
 
 @pytest.fixture(scope="module")
@@ -96,9 +99,9 @@ def split(
     (shared / "ready").symlink_to(runtime / "ready")
     tls = (authority, authority.issue("split"))
     options = ("--rate", "100000")
-    with scripted() as upstream:
+    with scripted(RunDirectory(shared).inference) as upstream:
         upstream.script = echo
-        with proxies.running_proxy(replace(server, url=upstream.url), shared, keys, folder, tls, *options) as proxy:
+        with proxies.running_proxy(server, shared, keys, folder, tls, *options) as proxy:
             yield Split(proxy, upstream, RunDirectory(shared))
 
 
@@ -414,9 +417,8 @@ def test_invocations_of_sagemaker_are_split_too(tmp_path: Path) -> None:
     options = ProxyOptions("127.0.0.1", port, "127.0.0.1", 1, 2, sagemaker=NAME, access_log=tmp_path / "access.log")
     traffic_split.write(Routing({NAME: {NEW: 100}}, {NAME: 100}), runtime)
 
-    async def ask(upstream: Scripted) -> None:
-        address = Address("127.0.0.1", upstream.server_port, upstream.server_port)
-        nginx = Nginx(options, Upstreams(address, upstream.server_port, runtime, 100000, 60))
+    async def ask() -> None:
+        nginx = Nginx(options, Upstreams(1, runtime, 100000, 60, Capacity(1 << 30, 128, 8)))
         await nginx.start()
         try:
             async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as client:
@@ -429,9 +431,13 @@ def test_invocations_of_sagemaker_are_split_too(tmp_path: Path) -> None:
         finally:
             await nginx.stop()
 
-    with scripted() as upstream, controlled(runtime.control) as control, heard(runtime.traffic) as seen:
+    with (
+        scripted(runtime.inference) as upstream,
+        controlled(runtime.control) as control,
+        heard(runtime.traffic) as seen,
+    ):
         upstream.script = echo
-        asyncio.run(ask(upstream))
+        asyncio.run(ask())
         await_true(lambda: len(seen) == 2)
     assert [copy.path for copy in control.requests] == [f"/shadow/{NAME}"]
     assert {(item.model, item.version, item.pinned) for item in seen} == {(NAME, NEW, False)}

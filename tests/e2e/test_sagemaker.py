@@ -27,9 +27,8 @@ def endpoint(store: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     model.mkdir()
     for file in store.glob("*.mar"):
         shutil.copy2(file, model)
-    port, inference, health, metrics = map(str, free_ports(4))
-    command = [sys.executable, "-m", "radserve", "sagemaker", "--model", str(model), "--inference-port", inference]
-    command += ["--health-port", health, "--metrics-port", metrics]
+    port, health = map(str, free_ports(2))
+    command = [sys.executable, "-m", "radserve", "sagemaker", "--model", str(model), "--health-port", health]
     with (
         (folder / "log").open("w") as log,
         subprocess.Popen(command, stdout=log, stderr=log, cwd=ROOT, env=_environment(port)) as process,

@@ -34,18 +34,18 @@ def await_handler(process: subprocess.Popen[bytes]) -> None:
 
 def stop(words: list[str], delay: float, number: signal.Signals) -> tuple[int, str]:
     """Start a process, stop it after a delay, and return its exit code and its log."""
-    process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, cwd=ROOT)
-    try:
-        await_handler(process)
-        time.sleep(delay)
-        children = psutil.Process(process.pid).children(recursive=True)
-        process.send_signal(number)
-        _, log = process.communicate(timeout=60)
-        assert psutil.wait_procs(children, timeout=15)[1] == []
-        return process.returncode, log.decode()
-    finally:
-        process.kill()
-        process.wait()
+    # The pipe is closed even if the process does not stop.
+    with subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, cwd=ROOT) as process:
+        try:
+            await_handler(process)
+            time.sleep(delay)
+            children = psutil.Process(process.pid).children(recursive=True)
+            process.send_signal(number)
+            _, log = process.communicate(timeout=60)
+            assert psutil.wait_procs(children, timeout=15)[1] == []
+            return process.returncode, log.decode()
+        finally:
+            process.kill()
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

@@ -30,7 +30,7 @@ def server(store: Path, folder: Path) -> Iterator[Server]:
     add(author, "1.1.0")
     radserve(folder, "store", "push", f"{NAME}/1.1.0", "--model-store", str(author), "--store", str(folder / "archive"))
     own = copied(store, folder / "store")
-    options = ("--runtime", str(folder / "runtime"), "--store", str(folder / "archive"), "--workers", "1")
+    options = ("--runtime", str(folder / "runtime"), "--store", str(folder / "archive"), "--workers", "1", "--no-front")
     with running(own, folder / "log", *options) as started:
         yield started
 
@@ -47,16 +47,22 @@ def radserve(folder: Path, *arguments: str, code: int = 0) -> str:
     return result.stdout + result.stderr
 
 
-def answered_by(server: Server) -> str:
-    return str(httpx.post(server.url + PATH, content=FILM, timeout=60).json()["model"]["version"])
+def predict(folder: Path, path: str = PATH) -> httpx.Response:
+    transport = httpx.HTTPTransport(uds=str(folder / "runtime" / "inference.sock"))
+    with httpx.Client(transport=transport, base_url="http://torchserve", timeout=60) as torchserve:
+        return torchserve.post(path, content=FILM)
+
+
+def answered_by(folder: Path) -> str:
+    return str(predict(folder).json()["model"]["version"])
 
 
 def test_a_rollout_pulls_and_verifies_a_version_then_switches_all_requests(server: Server, folder: Path) -> None:
-    assert answered_by(server) == "1.0.0"
+    assert answered_by(folder) == "1.0.0"
     output = radserve(folder, "rollout", NAME, "1.1.0", "--reason", "ticket 9")
     assert "Without a proxy, requests cannot be split" in output
     assert "all of them at once" in output
-    assert answered_by(server) == "1.1.0"
+    assert answered_by(folder) == "1.1.0"
     entry = model_store.read(server.store).find(NAME, "1.1.0")
     assert entry is not None
     assert (server.store / entry.file).is_file()
@@ -65,7 +71,7 @@ def test_a_rollout_pulls_and_verifies_a_version_then_switches_all_requests(serve
 def test_an_unknown_version_is_rejected_with_the_available_ones(server: Server, folder: Path) -> None:
     output = radserve(folder, "rollout", NAME, "9.9.9", code=1)
     assert "no version 9.9.9. Available: 1.1.0" in output
-    assert answered_by(server) == "1.1.0"
+    assert answered_by(folder) == "1.1.0"
 
 
 def test_tables_show_both_versions(server: Server, folder: Path) -> None:
@@ -92,9 +98,9 @@ def test_applying_an_exported_deployment_changes_nothing(server: Server, folder:
 def test_a_version_is_rolled_back_and_unregistered(server: Server, folder: Path) -> None:
     assert "receives 100% of the requests" in radserve(folder, "models", "unregister", NAME, "1.1.0", code=1)
     radserve(folder, "models", "rollback", NAME, "--reason", "worse")
-    assert answered_by(server) == "1.0.0"
+    assert answered_by(folder) == "1.0.0"
     radserve(folder, "models", "unregister", NAME, "1.1.0")
-    assert httpx.post(f"{server.url}{PATH}/1.1.0", content=FILM).status_code == 404
+    assert predict(folder, f"{PATH}/1.1.0").status_code == 404
     output = radserve(folder, "audit")
     for word in ("ticket 9", "worse", "rollback", "unregister"):
         assert word in output
@@ -123,5 +129,4 @@ def test_changes_by_torchserves_management_api_are_verified_and_recorded(server:
 def test_grpc_is_closed(server: Server) -> None:
     (java,) = server.java()
     listening = {item.laddr.port for item in java.net_connections("tcp") if item.status == "LISTEN"}
-    known = {int(url.split(":")[2].split("/")[0]) for url in (server.url, server.metrics_url)}
-    assert listening == known
+    assert listening == set()

@@ -160,6 +160,7 @@ def test_the_gateway_gets_the_urls_of_the_server() -> None:
         "RADSERVE_GATEWAY_KEYS": "k.json",
     }
     assert with_gateway.addresses([], {"RADSERVE_GATEWAY_PORT": "8001"}).gateway == "http://127.0.0.1:8001"
+    assert with_gateway.addresses(["--host", "::1"], {}).server == "http://[::1]:8080"
 
 
 def test_environment_variables_are_options_too(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -167,7 +168,9 @@ def test_environment_variables_are_options_too(monkeypatch: pytest.MonkeyPatch) 
     assert with_gateway.addresses([], {}).server == "http://127.0.0.1:9001"
 
 
-@pytest.mark.parametrize("words", [["--host", "0.0.0.0"], ["--front"], ["--plain-http"], ["--certificate", "x.pem"]])
+@pytest.mark.parametrize(
+    "words", [["--host", "0.0.0.0"], ["--front"], ["--no-front"], ["--plain-http"], ["--certificate", "x.pem"]]
+)
 def test_options_that_publish_the_server_are_rejected(words: list[str]) -> None:
     with pytest.raises(ServeError, match=r"docs/gateway\.md"):
         with_gateway.addresses(words, {})

@@ -1,15 +1,18 @@
 """The application: models, health, errors, headers."""
 
 import asyncio
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
 import httpx
 import pytest
 
+from gateway.access import Caller
 from gateway.backends.base import ModelResponse
-from gateway.errors import GatewayTimeoutError
+from gateway.errors import GatewayTimeoutError, NotAuthenticatedError
 from gateway.metrics import REGISTRY
+from gateway.rate_limit import AuthFailureLimiter
 from gateway.settings import Settings
 from tests.gateway.application import running_client, services
 from tests.gateway.fake_backend import FakeBackend, json_response
@@ -132,7 +135,8 @@ def test_live_is_gateway_state_and_ready_is_server_state() -> None:
 
 def test_history_is_part_of_ready_only() -> None:
     assert ask("GET", "/live").json().keys() == {"state", "detail", "service"}
-    assert ask("GET", "/ready").json() == {"state": "ready", "detail": "Ready for requests.", "history": "off"}
+    ready = {"state": "ready", "detail": "Ready for requests.", "history": "off", "problems": []}
+    assert ask("GET", "/ready").json() == ready
 
 
 @pytest.mark.parametrize("media_type", ["application/json", "text/html", ""])
@@ -141,6 +145,22 @@ def test_unknown_model_is_a_problem(media_type: str) -> None:
     response = ask("POST", "/api/predictions/nothing", FakeBackend(lambda _: torchserve), content=b"film")
     assert (response.status_code, response.headers["content-type"]) == (404, "application/problem+json")
     assert response.json()["detail"] == "Unknown model or version; see /api/models."
+
+
+def test_nginx_learns_whether_a_credential_is_valid() -> None:
+    """Never by status 429, which nginx' auth_request would turn into 500."""
+
+    class RejectAll:
+        async def identify(self, headers: Mapping[str, str]) -> Caller:
+            raise NotAuthenticatedError("No.")
+
+    async def statuses() -> list[int]:
+        parts = replace(services(authenticator=RejectAll()), auth_failures=AuthFailureLimiter(1))
+        async with running_client(parts) as client:
+            return [(await client.get("/auth")).status_code for _ in range(3)]
+
+    assert asyncio.run(statuses()) == [401] * 3
+    assert ask("GET", "/auth").status_code == 204
 
 
 def test_metrics_have_no_client_controlled_labels() -> None:

@@ -147,13 +147,21 @@ def test_memory_that_runs_out_in_preparing_is_a_503(pipeline: Pipeline, monkeypa
 
 
 def test_an_unexpected_error_in_preparing_becomes_an_internal_error_without_its_text(
-    pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def broken(*_: object) -> None:
-        raise LookupError("secret")
+        try:
+            raise KeyError("DOE^JANE")
+        except KeyError as error:
+            raise LookupError("secret") from error
 
     monkeypatch.setattr("handlers.pipeline.check", broken)
     (answer,) = pipeline([film()])
     assert isinstance(answer, InternalError)
     assert "secret" not in str(answer)
-    assert "secret" in caplog.text
+    (note,) = answer.__notes__
+    assert "in broken\n" in note
+    assert note.splitlines()[-1] == "KeyError"
+    assert "LookupError\ncaused by:\n" in note
+    # The message may quote the image, and the log must not.
+    assert "DOE^JANE" not in note.replace('raise KeyError("DOE^JANE")', "")

@@ -258,3 +258,88 @@ def test_a_stopping_server_responds_503(
     assert [status for status, _, _ in ask(service, (film(), {}))] == [200]
     (tmp_path / "closing").touch()
     assert [status for status, _, _ in ask(service, (film(), {}))] == [503]
+
+
+def server_errors(caplog: pytest.LogCaptureFixture) -> list[tuple[str, str]]:
+    """Return request id and text of each logged error of a request."""
+    return [(record.request_id, record.getMessage()) for record in caplog.records if hasattr(record, "request_id")]
+
+
+def test_each_5xx_has_one_log_line_with_traceback_and_request_id(
+    service: Classification, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken(*_: object) -> None:
+        raise LookupError("DOE^JANE")
+
+    service.max_response = 2000
+    many = {"instances": [{"b64": B64}] * 9}
+    answers = ask(service, (many, {"X-Request-Id": "long"}), (film(), {}), (b"garbage", {"X-Request-Id": "bad"}))
+    assert [status for status, _, _ in answers] == [500, 200, 415]
+    monkeypatch.setattr(Classification, "predict", broken)
+    ask(service, (film(), {"X-Request-Id": "one"}), ({"instances": [{"b64": B64}] * 2}, {"x-request-id": "two"}))
+    (first, *others) = server_errors(caplog)
+    assert first[0] == "long"
+    assert "the limit is 2000" in first[1]
+    assert "in _render\n" in first[1]
+    assert [request_id for request_id, _ in others] == ["one", "two", "two"]  # one for each image
+    for _, text in others:
+        assert "The server failed while rendering this prediction" in text
+        assert "in broken\n" in text
+        assert text.endswith("LookupError")
+
+
+def codes(service: Classification) -> dict[str, float]:
+    series = service.meter.series()
+    return {labels[0]: value for (name, labels), value in series.items() if name == "radserve_requests_total"}
+
+
+@pytest.mark.parametrize(
+    ("place", "function"),
+    [
+        ("handlers.request_body.read", "read"),
+        ("handlers.torchserve_handler._size", "batch"),
+        ("handlers.metrics.Meter.prediction", "request"),
+        ("handlers.pipeline.Pipeline.stream", "batch"),
+        ("handlers.pipeline.Pipeline._prepare_batch", "stream"),
+        ("handlers.torchserve_handler.render", "render"),
+    ],
+)
+@pytest.mark.parametrize(("error", "status"), [(ZeroDivisionError, 500), (MemoryError, 503)])
+def test_no_exception_escapes_to_torchserve(
+    service: Classification,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    place: str,
+    function: str,
+    error: type[Exception],
+    status: int,
+) -> None:
+    def broken(*_: object) -> None:
+        raise error
+
+    before = codes(service).get(str(status), 0)
+    with monkeypatch.context() as patch:
+        patch.setattr(place, broken)
+        answers = ask(service, (film(), {"x-request-id": "a"}), (film(), {"x-request-id": "b"}))
+    assert all(answer[0] >= 500 for answer in answers), function
+    assert answers[0][0] == status
+    assert codes(service)[str(status)] > before
+    logged = server_errors(caplog)
+    assert [request_id for request_id, _ in logged] == ["a", "b"]
+    assert "in broken\n" in logged[0][1]
+
+
+def test_a_failed_request_leaves_the_results_of_the_next_one(
+    service: Classification, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    predict, failures = Classification._predict, iter([True, False, False, False])
+
+    def fragile(self: Classification, *arguments: Any) -> Any:
+        if next(failures):
+            raise ZeroDivisionError
+        return predict(self, *arguments)
+
+    monkeypatch.setattr(Classification, "_predict", fragile)
+    answers = ask(service, (film(90, 64), {}), ({"instances": [{"b64": B64}] * 2}, {}))
+    assert [status for status, _, _ in answers] == [500, 200]
+    assert [item["image"]["width"] for item in answers[1][2]["predictions"]] == [96, 96]

@@ -1,5 +1,6 @@
 """The worker process: log filter and busy lock."""
 
+import json
 import logging
 import subprocess
 import sys
@@ -10,7 +11,9 @@ import pytest
 from handlers import worker
 
 
-def test_only_warnings_and_metrics_are_written(capsys: pytest.CaptureFixture[str]) -> None:
+def test_warnings_are_json_lines_on_standard_error_and_metrics_remain_on_standard_output(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     root = logging.getLogger()
     before = root.handlers[:]
     handler = logging.StreamHandler(sys.stdout)
@@ -18,14 +21,21 @@ def test_only_warnings_and_metrics_are_written(capsys: pytest.CaptureFixture[str
     level = root.level
     root.setLevel(logging.INFO)
     try:
-        worker.silence_torchserve()
+        worker.log_to_torchserve({"model": {"modelName": "chest", "modelVersion": "1.0.0"}})
+        worker.log_to_torchserve({})  # changes nothing
         logging.info("Backend received inference at: 1")  # noqa: LOG015 - as TorchServe does
         logging.info("[METRICS]PredictionTime.ms:1")  # noqa: LOG015
-        logging.warning("trouble")  # noqa: LOG015
+        logging.warning("trouble\u2028here")  # noqa: LOG015
+        logging.error("a\nb", extra={"request_id": "r-1"}, exc_info=ValueError("c\nd"))  # noqa: LOG015
     finally:
         root.handlers = before
         root.setLevel(level)
-    assert capsys.readouterr().out.splitlines() == ["[METRICS]PredictionTime.ms:1", "trouble"]
+    output = capsys.readouterr()
+    assert output.out.splitlines() == ["[METRICS]PredictionTime.ms:1"]
+    warning, error = map(json.loads, output.err.splitlines())
+    assert (warning["level"], warning["model"], warning["message"]) == ("WARNING", "chest 1.0.0", "trouble\u2028here")
+    assert (error["message"], error["request_id"], error["error"]) == ("a\nb", "r-1", "ValueError: c\nd")
+    assert "request_id" not in warning
 
 
 HOLD = """

@@ -1,7 +1,7 @@
 """Fake TorchServe: the HTTP APIs of TorchServe 0.12 without Java and without workers.
 
-It listens as TorchServe does (management on a unix socket, inference and metrics on loopback ports), reads real
-archives, and answers with their stored samples. `Behavior` makes it slow or makes it fail; `die` closes every socket.
+It listens as TorchServe does on the unix sockets of a run directory, reads real archives, and answers with their stored
+samples. `Behavior` makes it slow or makes it fail; `die` closes every socket.
 
 Use `running` in a thread of the test, or `command` as a child process that reads a TorchServe configuration.
 """
@@ -262,8 +262,8 @@ class Running(FakeTorchServe):
 
     def __init__(self, store: Path, management: Path, files: Sequence[str] = (), workers: int = 1) -> None:
         super().__init__(store, files, workers)
-        self._sockets = [_unix(management), _loopback(0), _loopback(0)]
-        self.port, self.metrics_port = (item.getsockname()[1] for item in self._sockets[1:])
+        self.inference = management.with_name("inference.sock")
+        self._sockets = [_unix(path) for path in (management, self.inference, management.with_name("metrics.sock"))]
         self._server = _server(self.app)
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._run, daemon=True)
@@ -299,7 +299,7 @@ def running(store: Path, management: Path, *files: str, workers: int = 1) -> Ite
     store
         Model store: the folder of the archives.
     management
-        Unix socket to create for the management API.
+        Unix socket to create for the management API; those of the other APIs are beside it.
     files
         Archives to load at the start.
     workers
@@ -417,9 +417,8 @@ def _configured(file: Path) -> tuple[FakeTorchServe, list[socket.socket]]:
     values = dict(line.split("=", 1) for line in lines if "=" in line and not line.startswith("#"))
     files = [item.partition("=")[2] for item in values["load_models"].split(",")]
     fake = FakeTorchServe(Path(values["model_store"]), files, int(values["default_workers_per_model"]))
-    management = Path(values["management_address"].removeprefix("unix:"))
-    ports = (int(values[f"{name}_address"].rpartition(":")[2]) for name in ("inference", "metrics"))
-    return fake, [_unix(management), *map(_loopback, ports)]
+    names = ("management", "inference", "metrics")
+    return fake, [_unix(Path(values[f"{name}_address"].removeprefix("unix:"))) for name in names]
 
 
 async def _serve(fake: FakeTorchServe, sockets: list[socket.socket]) -> None:

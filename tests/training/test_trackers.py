@@ -16,29 +16,51 @@ from .conftest import ROOT, Trained, copy_archive
 pytestmark = pytest.mark.slow
 
 QUICK = ("epochs=2", "batch=20", "average=0.5", "validation=0.2")
+TRACKERS = ("wandb", "mlflow")
+BOTH = f"""
+import sys
+from radserve.__main__ import main
+
+folder, *words = sys.argv[1:]
+for tracker in {TRACKERS}:
+    sys.argv[1:] = [*words, "--out", f"{{folder}}/{{tracker}}", "--tracker", tracker]
+    try:
+        main()
+    except SystemExit as end:
+        if end.code:
+            raise
+"""
 NOWHERE = "http://127.0.0.1:9"
 """A proxy that does not exist, so that network access fails."""
 
 
-def _run(tracker: str, photographs: Path, tmp_path: Path) -> tuple[Path, str]:
-    """Train with the command line tool, without network access."""
-    out = tmp_path / "out"
-    arguments = [sys.executable, "-m", "radserve", "train", "cifar10-lenet", "--data", str(photographs)]
-    arguments += ["--archives", str(copy_archive(tmp_path / "archives", "cifar10-lenet").parent), "--out", str(out)]
-    arguments += ["--tracker", tracker, "--threads", "1", *(part for change in QUICK for part in ("--set", change))]
+@pytest.fixture(scope="module")
+def out(photographs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Train with each tracker in a folder of its name, by the command line and without network access.
+
+    Both run in one process, because its imports take longer than the training.
+    """
+    for library in TRACKERS:
+        if importlib.util.find_spec(library) is None:
+            pytest.skip(f"needs {library}, which the group `track` installs")
+    folder = tmp_path_factory.mktemp("tracked")
+    arguments = ["train", "cifar10-lenet", "--data", str(photographs), "--threads", "1"]
+    arguments += ["--archives", str(copy_archive(folder / "archives", "cifar10-lenet").parent)]
+    arguments += [part for change in QUICK for part in ("--set", change)]
     kept = {key: value for key, value in os.environ.items() if not key.startswith(("WANDB", "MLFLOW"))}
     proxies = dict.fromkeys(("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"), NOWHERE)
-    home = {"HOME": str(tmp_path / "home"), "CUDA_VISIBLE_DEVICES": ""}
+    home = {"HOME": str(folder / "home"), "CUDA_VISIBLE_DEVICES": ""}
     completed = subprocess.run(
-        arguments, cwd=ROOT, env=kept | proxies | home, capture_output=True, text=True, timeout=300, check=False
+        [sys.executable, "-c", BOTH, str(folder), *arguments],
+        cwd=ROOT,
+        env=kept | proxies | home,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
     )
     assert completed.returncode == 0, completed.stderr
-    return out, completed.stderr
-
-
-def _needs(library: str) -> None:
-    if importlib.util.find_spec(library) is None:
-        pytest.skip(f"needs {library}, which the group `track` installs")
+    return folder
 
 
 def test_tensorboard_is_the_default_tracker(lenet: Trained) -> None:
@@ -61,23 +83,19 @@ def test_without_a_tracker_nothing_is_written(photographs: Path, tmp_path: Path)
     assert not result & {"tensorboard", "wandb", "mlflow", "mlflow.db", "lightning_logs"}
 
 
-def test_weights_and_biases_works_offline_in_the_result_folder(photographs: Path, tmp_path: Path) -> None:
-    _needs("wandb")
-    out, _ = _run("wandb", photographs, tmp_path)
-    (kept,) = (out / "wandb").glob("offline-run-*/run-*.wandb")
+def test_weights_and_biases_works_offline_in_the_result_folder(out: Path) -> None:
+    (kept,) = (out / "wandb" / "wandb").glob("offline-run-*/run-*.wandb")
     content = kept.read_bytes()
     assert b"train_loss" in content
     assert b"accuracy" in content
-    assert (out / "metrics.json").is_file()
+    assert (out / "wandb" / "metrics.json").is_file()
 
 
-def test_mlflow_works_offline_in_the_result_folder(photographs: Path, tmp_path: Path) -> None:
-    _needs("mlflow")
-    out, _ = _run("mlflow", photographs, tmp_path)
-    with sqlite3.connect(out / "mlflow.db") as database:
+def test_mlflow_works_offline_in_the_result_folder(out: Path) -> None:
+    with sqlite3.connect(out / "mlflow" / "mlflow.db") as database:
         result = dict(database.execute("SELECT key, COUNT(*) FROM metrics GROUP BY key").fetchall())
         names = [row[0] for row in database.execute("SELECT name FROM experiments").fetchall()]
     database.close()
     assert result["loss"] == result["accuracy"] == 2
     assert "cifar10-lenet" in names
-    assert (out / "metrics.json").is_file()
+    assert (out / "mlflow" / "metrics.json").is_file()

@@ -1,6 +1,7 @@
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import optuna
@@ -94,18 +95,17 @@ def test_two_processes_share_one_study(folder: Path, photographs: Path, tmp_path
     arguments = [sys.executable, "-m", "radserve", "tune", "cifar10-lenet", "--data", photographs]
     arguments += ["--archives", folder.parent, "--storage", storage, "--trials", 2, "--threads", 1, "--tracker", "none"]
     arguments += [part for change in QUICK for part in ("--set", change)]
-    workers = [
-        subprocess.Popen(
-            [*map(str, arguments), "--out", str(tmp_path / name)],
-            cwd=ROOT,
-            env=os.environ | {"CUDA_VISIBLE_DEVICES": ""},
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for name in ("one", "two")
-    ]
-    errors = [worker.communicate(timeout=300)[1] for worker in workers]
-    assert [worker.returncode for worker in workers] == [0, 0], errors
+    with (tmp_path / "log").open("w+") as log:
+        environment = os.environ | {"CUDA_VISIBLE_DEVICES": ""}
+        command = [*map(str, arguments), "--out", str(tmp_path / "one")]
+        with subprocess.Popen(command, cwd=ROOT, env=environment, stderr=log) as worker:
+            deadline = time.monotonic() + 300
+            while not (tmp_path / "one").exists():  # it has imported its packages: both create the study at once
+                assert worker.poll() is None, (tmp_path / "log").read_text()
+                assert time.monotonic() < deadline
+                time.sleep(0.002)
+            tune(folder, photographs, tmp_path / "two", _options(2, storage=storage))
+            assert worker.wait(timeout=300) == 0, (tmp_path / "log").read_text()
     study = optuna.load_study(study_name="cifar10-lenet", storage=storage)
     assert _states(study) == [TrialState.COMPLETE] * 4
     assert len({trial.params["learning_rate"] for trial in study.trials}) == 4

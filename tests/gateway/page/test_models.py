@@ -10,8 +10,8 @@ import pytest
 from PIL import Image as Pillow
 from playwright.sync_api import Page, expect
 
-from radserve.build import builder
 from radserve.build.source import find_sources
+from tests.built_archives import Provide
 from tests.conftest import ROOT
 from tests.gateway.page.conftest import Opener
 from tests.gateway.page.files import choose, payload
@@ -27,12 +27,11 @@ pytestmark = pytest.mark.e2e
 
 
 @pytest.fixture(scope="module")
-def several(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
+def several(provide: Provide, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
     """Run a gateway with a segmentation and a model of 32 x 32 pixels."""
     folder = tmp_path_factory.mktemp("several")
     packed(folder / "store", folder)
-    for source in find_sources(ROOT / "archives", ["cifar10-lenet"]):
-        builder.build(source, folder / "store")
+    provide(folder / "store", find_sources(ROOT / "archives", ["cifar10-lenet"]))
     with running(folder / "store", folder / "log") as server, before(server, folder, history="none") as gateway:
         yield gateway
 

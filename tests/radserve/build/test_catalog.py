@@ -11,6 +11,7 @@ import yaml
 from handlers import recipe
 from radserve.build import catalog
 from radserve.build.model_store import Entry
+from radserve.errors import ArchiveError
 from tests.conftest import ROOT, brightness_recipe
 
 SCORE = {"value": 0.9, "ci95": [0.8, 0.95]}
@@ -89,3 +90,12 @@ def test_the_card_comes_from_the_archive_and_may_be_missing(tmp_path: Path) -> N
 def test_every_model_has_figures_unless_it_is_a_demonstration(folder: Path) -> None:
     metrics = (folder / "metrics.json").read_bytes()
     assert bool(catalog.figures(metrics)) is not json.loads(metrics)["demonstration"]
+
+
+@pytest.mark.parametrize("compression", [zipfile.ZIP_DEFLATED, zipfile.ZIP_STORED])
+def test_a_card_that_inflates_or_is_too_long_is_not_read(tmp_path: Path, compression: int) -> None:
+    archive = tmp_path / "bomb.mar"
+    with zipfile.ZipFile(archive, "w", compression) as packed:
+        packed.writestr("CARD.md", "x" * 2_000_000)
+    with pytest.raises(ArchiveError, match=r"compressed|more than"):
+        catalog.card(archive)

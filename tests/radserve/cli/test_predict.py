@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image as Pillow
 
+from tests import command_line
 from tests.radserve.scripted import Reply, Request, Scripted, answer, document, marked, prediction
 from tests.server import ROOT, Server, free_ports
 
@@ -42,10 +43,7 @@ def _command(url: str, *arguments: str | Path, name: str = "chest") -> list[str]
 def _predict(
     url: str, *arguments: str | Path, name: str = "chest", stdin: bytes = b""
 ) -> subprocess.CompletedProcess[str]:
-    done = subprocess.run(
-        _command(url, *arguments, name=name), input=stdin, capture_output=True, cwd=ROOT, timeout=60, check=False
-    )
-    return subprocess.CompletedProcess(done.args, done.returncode, done.stdout.decode(), done.stderr.decode())
+    return command_line.run("predict", name, *arguments, "--url", url, stdin=stdin)
 
 
 def test_one_image_exits_with_0_and_an_empty_stderr(odd: Scripted, films: Path) -> None:

@@ -2,6 +2,7 @@ import csv
 import hashlib
 import io
 import json
+import re
 from typing import Any
 
 import pytest
@@ -67,6 +68,13 @@ def test_file_names_cannot_be_formulas_and_stay_valid_paths(capsys: pytest.Captu
     write(Csv(), Outcome(name, PROBLEM))
     (row,) = csv.DictReader(io.StringIO(capsys.readouterr().out, newline=""))
     assert row["file"] == f"./{name}"
+
+
+@pytest.mark.parametrize("text", [";=x", "a;=x", "a\t@x", "a, -1", " =x", "\n=x", "a|+x"])
+def test_no_separator_hides_a_formula(capsys: pytest.CaptureFixture[str], text: str) -> None:
+    write(Csv(), Outcome(f"film{text}", Problem(400, "Unreadable image", text)), Outcome(text, Problem(400, text, "x")))
+    for part in re.split(r"[,;|\t\r\n]", capsys.readouterr().out):
+        assert not part.strip(' "').startswith(tuple("=+-@")), part
 
 
 def test_texts_of_the_server_cannot_be_formulas(capsys: pytest.CaptureFixture[str]) -> None:

@@ -16,16 +16,19 @@ from typing import Any
 import boto3
 import httpx
 import pytest
+from botocore.loaders import create_loader
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from benchmarks.server import free_ports
 from radserve.deploy.settings import load
+from tests import command_line
 
 ROOT = Path(__file__).resolve().parents[3]
 REGION = "eu-central-1"
 ACCOUNT = "123456789012"
+_loader = cache(create_loader)
 
 
 @dataclass(frozen=True)
@@ -76,19 +79,24 @@ class Aws:
         return path
 
     def deploy(self, *arguments: str, answer: str = "", code: int = 0, **variables: str) -> str:
-        """Run `radserve deploy`, check its exit code, and return its output."""
+        """Run `radserve deploy` in this process, check its exit code, and return its output."""
+        environment = self._environment() | variables
+        done = command_line.run("deploy", *arguments, stdin=answer.encode(), environment=environment)
+        assert done.returncode == code, done.stdout + done.stderr
+        return done.stdout + done.stderr
+
+    def deploy_process(self, *arguments: str, code: int, **variables: str) -> str:
+        """Run `radserve deploy` as a process."""
         process = subprocess.run(
-            [sys.executable, "-m", "radserve", "deploy", *map(str, arguments)],
+            [sys.executable, "-m", "radserve", "deploy", *arguments],
             capture_output=True,
             text=True,
-            input=answer,
             cwd=ROOT,
             env=self._environment() | variables,
             timeout=120,
             check=False,
         )
         assert process.returncode == code, process.stdout + process.stderr
-        assert "Traceback" not in process.stderr, process.stderr
         return process.stdout + process.stderr
 
     def _environment(self) -> dict[str, str]:
@@ -115,6 +123,12 @@ def _certificate() -> tuple[bytes, bytes]:
     pem = serialization.Encoding.PEM
     private = key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
     return signed.public_bytes(pem), private
+
+
+@pytest.fixture(autouse=True)
+def _service_models_are_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Share boto3's descriptions of services, which each session of `radserve deploy` would read again."""
+    monkeypatch.setattr("botocore.session.create_loader", _loader)
 
 
 @pytest.fixture(scope="session")

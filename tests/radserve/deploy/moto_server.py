@@ -35,6 +35,8 @@ from moto.server import main
 from moto.servicequotas.models import ServiceQuotasBackend
 from moto.ssm.models import SimpleSystemManagerBackend
 
+from tests.radserve.deploy.quotas import QUOTAS
+
 MISSING = (
     "AWS::APS::RuleGroupsNamespace",
     "AWS::APS::Workspace",
@@ -62,8 +64,6 @@ MISSING = (
 """Types of the templates that moto's CloudFormation lacks."""
 
 AMIS = ("/aws/service/deeplearning/ami/x86_64/base-oss-nvidia-driver-gpu-amazon-linux-2023/latest/ami-id",)
-QUOTAS = {"L-1216C47A": 64.0, "L-DB2E81BA": 8.0}
-"""vCPUs of instances without and with a GPU."""
 
 
 class _Recorded(CloudFormationModel):

@@ -239,7 +239,9 @@ def test_status_prints_a_table_or_json(aws: Aws) -> None:
 
 
 def test_missing_credentials_give_a_one_line_error(aws: Aws) -> None:
-    output = aws.deploy("status", str(aws.file(STORAGE)), code=1, AWS_ACCESS_KEY_ID="", AWS_SECRET_ACCESS_KEY="")
+    output = aws.deploy_process(
+        "status", str(aws.file(STORAGE)), code=1, AWS_ACCESS_KEY_ID="", AWS_SECRET_ACCESS_KEY=""
+    )
     assert output.startswith("radserve: No AWS credentials found.")
     assert output.count("\n") == 1
 

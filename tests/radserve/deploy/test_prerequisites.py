@@ -10,7 +10,7 @@ from radserve.deploy.cloud import Cloud
 from radserve.deploy.prerequisites import find
 from radserve.deploy.template import load
 from tests.radserve.deploy.conftest import ACCOUNT, REGION, Aws
-from tests.radserve.deploy.moto_server import QUOTAS
+from tests.radserve.deploy.quotas import QUOTAS
 from tests.radserve.deploy.test_deploy import EXAMPLE, prepared_host, prepared_service, service, stack_names
 
 CREATED = ["radserve-demo-secrets", "radserve-demo-storage"]

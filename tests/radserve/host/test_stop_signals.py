@@ -8,6 +8,16 @@ import pytest
 
 PHASES = {
     "at once": "stop_signals.exit_at_once(); say(); time.sleep(30)",
+    "where exceptions are ignored": """
+class Import:
+    def __del__(self):
+        say()
+        time.sleep(5)
+stop_signals.exit_at_once()
+item = Import()
+del item
+time.sleep(1)
+sys.exit(1)""",
     "in the loop": """
 async def main():
     stop = stop_signals.stop_event()
@@ -35,7 +45,7 @@ time.sleep(1)""",
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 @pytest.mark.parametrize("phase", PHASES)
 def test_a_signal_ends_a_program_with_code_0(phase: str, number: signal.Signals) -> None:
-    head = "import asyncio, os, signal, time\nfrom radserve.host import stop_signals\n"
+    head = "import asyncio, os, signal, sys, time\nfrom radserve.host import stop_signals\n"
     code = head + "def say():\n    print('ready', flush=True)\n" + PHASES[phase]
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None

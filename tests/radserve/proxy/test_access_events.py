@@ -125,9 +125,11 @@ def test_a_window_counts_errors_and_refusals_and_ignores_disconnected_clients() 
 
 def test_a_window_leaves_out_requests_that_name_their_version() -> None:
     window = TrafficWindow()
-    window.add(event(pinned=True))
+    window.add(event(500, pinned=True))
     window.add(event())
     assert window.tally("chest", "1.1.0").requests == 1
+    window.clear("chest")
+    assert (window.total("chest", "1.1.0").requests, window.total("chest", "1.1.0").errors) == (2, 1)
 
 
 def test_clear_resets_one_model() -> None:
@@ -142,9 +144,11 @@ def test_arbitrary_version_numbers_do_not_exhaust_memory() -> None:
     window = TrafficWindow()
     for number in range(5000):
         window.add(event(404, version=f"1.{number}"))
-    assert len(window._tallies) == 1000
     window.add(event(version="1.7"))
-    assert window.tally("chest", "1.7").requests == 2
+    assert (window.tally("chest", "1.7").requests, window.tally("chest", "1.8").requests) == (1, 0)
+    for number in range(5000):
+        window.add(event(415, version=f"1.{number}"))
+    assert len(window._tallies) == len(window._totals) == 1000
 
 
 @given(st.lists(st.floats(0.001, 120), min_size=1, max_size=200))

@@ -18,11 +18,13 @@ from radserve.proxy import standalone
 from radserve.proxy.configuration import Upstreams
 from radserve.proxy.nginx import Nginx
 from radserve.proxy.options import ProxyOptions
-from radserve.torchserve.launch import Address
+from radserve.torchserve.capacity import Capacity, plan
 from tests.authority import Authority
 from tests.conftest import ROOT
 from tests.radserve.fake_torchserve import write_archive
 from tests.server import free_ports
+
+CAPACITY = Capacity(heap=1 << 30, requests=20, large=4)
 
 
 @pytest.fixture
@@ -35,7 +37,7 @@ def run_directory(tmp_path: Path) -> RunDirectory:
 @pytest.fixture
 def upstreams(run_directory: RunDirectory) -> Upstreams:
     """Upstreams that do not exist: nginx answers 502."""
-    return Upstreams(Address("127.0.0.1", 1, 1), 1, run_directory, 1000, 60, drain_timeout=5.0)
+    return Upstreams(1, run_directory, 1000, 60, CAPACITY, drain_timeout=5.0)
 
 
 @pytest.fixture
@@ -115,7 +117,7 @@ def test_a_port_in_use_is_an_error(options: ProxyOptions, upstreams: Upstreams, 
     other.folder.mkdir(mode=0o700)
 
     async def steps(_: Nginx) -> None:
-        second = Nginx(options, Upstreams(Address("x", 1, 1), 1, other, 1, 1))
+        second = Nginx(options, Upstreams(1, other, 1, 1, CAPACITY))
         with pytest.raises(ServeError, match=r"nginx rejects its configuration|exited with code 1 at start"):
             await second.start()
         await second.stop()
@@ -192,9 +194,15 @@ def test_a_standalone_proxy_stops_at_a_signal(
 def test_the_upstreams_of_a_standalone_proxy_match_the_server(run_directory: RunDirectory, tmp_path: Path) -> None:
     store = tmp_path / "store"
     write_archive(store)
-    address, config = Address("127.0.0.1", 8080, 8082), ROOT / "config.properties"
-    upstreams = standalone.upstreams(address, 8090, run_directory, store, config, None, 30.0)
-    assert upstreams == Upstreams(address, 8090, run_directory, 44805461, 60, 30.0)
-    assert standalone.upstreams(address, 8090, run_directory, store, config, 7, 30.0).response_timeout == 7
+    config = ROOT / "config.properties"
+
+    def described(config: Path, response_timeout: int | None) -> Upstreams:
+        return standalone.upstreams(
+            8090, run_directory, store, config, response_timeout, 30.0, memory=8 << 30, requests=128
+        )
+
+    capacity = plan(8 << 30, 44805461, 128)
+    assert described(config, None) == Upstreams(8090, run_directory, 44805461, 60, capacity, 30.0)
+    assert described(config, 7).response_timeout == 7
     with pytest.raises(ServeError, match=r"--config .*: No such file"):
-        standalone.upstreams(address, 8090, run_directory, store, tmp_path / "missing", None, 30.0)
+        described(tmp_path / "missing", None)

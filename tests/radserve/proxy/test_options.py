@@ -13,22 +13,23 @@ from pathlib import Path
 
 import pytest
 
-from radserve.errors import ServeError
+from radserve.errors import ArchiveError, ServeError
 from radserve.host.run_directory import RunDirectory
 from radserve.proxy import configuration, nginx
 from radserve.proxy import options as proxy_options
 from radserve.proxy.configuration import Upstreams
 from radserve.proxy.options import ProxyOptions
-from radserve.torchserve.launch import Address
+from radserve.torchserve.capacity import Capacity
 from tests.authority import Authority
 from tests.conftest import ROOT
 
 OPTIONS = ProxyOptions("127.0.0.1", 18443, "127.0.0.1", 18444, 19180)
+CAPACITY = Capacity(heap=1 << 30, requests=20, large=4)
 PUBLIC = replace(OPTIONS, host="0.0.0.0")
 
 
 def upstreams(folder: Path) -> Upstreams:
-    return Upstreams(Address("127.0.0.1", 8080, 8082), 8090, RunDirectory(folder), 1000, 60, 45.4)
+    return Upstreams(8090, RunDirectory(folder), 1000, 60, CAPACITY, 45.4)
 
 
 def rendered(options: ProxyOptions, folder: Path, cache: Path | None = None) -> str:
@@ -52,6 +53,8 @@ def accepted(text: str, folder: Path) -> bool:
         replace(OPTIONS, host="::", management_host="::1"),
         replace(OPTIONS, trusted=("10.0.0.0/8", "fd00::/8"), rate=1, concurrent=1),
         replace(OPTIONS, gateway="127.0.0.1:8000"),
+        replace(OPTIONS, keyless=True, scrape_port=18082),
+        replace(OPTIONS, host="::1", keyless=True),
         replace(OPTIONS, gateway="unix:/run/gateway/gateway.sock"),
     ],
 )
@@ -71,6 +74,10 @@ def test_nginx_accepts_the_configuration_with_tls(tmp_path: Path, authority: Aut
 def test_limits_and_timeouts_match_the_upstreams(tmp_path: Path) -> None:
     text = rendered(OPTIONS, tmp_path)
     assert "client_max_body_size 1000;" in text
+    assert "limit_conn open 10;" in text  # half of the queue
+    assert "limit_conn addresses 15;" in text
+    assert "limit_conn requests 20;" in text
+    assert "limit_conn large 4;" in text
     assert "proxy_read_timeout 75s;" in text  # 60 s for the slowest model, and a margin
     assert "worker_shutdown_timeout 45s;" in text
     assert "${" not in text
@@ -138,6 +145,18 @@ def test_the_response_timeout_is_that_of_the_slowest_archive(tmp_path: Path) -> 
     assert configuration.response_timeout(tmp_path.glob("*.mar")) == 90
     with pytest.raises(ServeError, match="--response-timeout"):
         configuration.response_timeout([])
+
+
+def test_an_archive_that_inflates_is_not_read(tmp_path: Path) -> None:
+    bomb = tmp_path / "bomb.mar"
+    with zipfile.ZipFile(bomb, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("model-config.yaml", "responseTimeout: 20\n" + "#" * 10_000_000)
+    with pytest.raises(ArchiveError, match="its files are compressed"):
+        configuration.response_timeout([bomb])
+    with zipfile.ZipFile(bomb, "w") as archive:
+        archive.writestr("model-config.yaml", "responseTimeout: 20\n" + "#" * 2_000_000)
+    with pytest.raises(ArchiveError, match="more than 1048576"):
+        configuration.response_timeout([bomb])
 
 
 def test_a_missing_nginx_is_an_error_with_the_command_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from radserve.errors import ServeError
-from radserve.host.run_directory import RunDirectory, proxy_running
+from radserve.host.run_directory import RunDirectory, proxy_lock, proxy_running
 from radserve.proxy import traffic_split
 from radserve.proxy.configuration import _buckets
 from radserve.proxy.traffic_split import BUCKETS, Routing
@@ -139,5 +139,5 @@ def test_rounded_thirds_are_accepted() -> None:
 
 def test_no_proxy_runs_without_a_lock(tmp_path: Path) -> None:
     assert not proxy_running(RunDirectory(tmp_path))
-    RunDirectory(tmp_path).proxy_lock.touch()
+    proxy_lock(RunDirectory(tmp_path).proxy).touch()
     assert not proxy_running(RunDirectory(tmp_path))

@@ -1,6 +1,7 @@
 """Fixtures with the components of a server and a fake TorchServe."""
 
 import asyncio
+import os
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,9 +11,9 @@ import pytest
 
 from radserve.host.resources import WorkerPlan
 from radserve.host.run_directory import RunDirectory
+from radserve.proxy.options import ProxyOptions
 from radserve.server.components import Components
 from radserve.server.options import ServerOptions
-from radserve.torchserve.launch import Address
 from radserve.torchserve.verified_models import select
 from radserve.versions.server_state import StateFolder
 from tests.radserve.fake_torchserve import Running, running, write_archive
@@ -32,13 +33,16 @@ def store(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def options(tmp_path: Path, store: Path) -> ServerOptions:
-    """Options of a server without proxy, on free ports."""
-    port, metrics_port, health_port = free_ports(3)
+    """Options of a server for this machine, on free ports."""
+    port, scrape_port, health_port = free_ports(3)
+    proxy = ProxyOptions(
+        "127.0.0.1", port, "127.0.0.1", 0, 0, access_log=Path(os.devnull), keyless=True, scrape_port=scrape_port
+    )
     return ServerOptions(
         store=store,
         configuration=ROOT / "config.properties",
-        address=Address("127.0.0.1", port, metrics_port),
         health_port=health_port,
+        proxy=proxy,
         models=[f"{NAME}/1.0.0"],
         workers=1,
         startup_timeout=10.0,
@@ -80,8 +84,7 @@ def server(options: ServerOptions, tmp_path: Path) -> Iterator[TestServer]:
     run_directory = RunDirectory(folder)
     run_directory.prepare()
     with running(options.store, run_directory.management, f"{NAME}-1.0.0.mar") as torchserve:
-        address = Address("127.0.0.1", torchserve.port, torchserve.metrics_port)
-        options = replace(options, address=address)
+        options = replace(options, proxy=None)
         state = StateFolder(options.state_folder)
         models = select(options.store, options.models)
         yield TestServer(Components(options, models, WorkerPlan(1, 1), run_directory, None, state), torchserve)

@@ -33,6 +33,26 @@ def test_ready_is_200_only_while_every_model_answers(server: TestServer, state: 
     assert response.json() == {"state": state.value, "detail": "because"}
 
 
+def test_failures_of_background_tasks_are_listed(server: TestServer) -> None:
+    async def steps(components: Components) -> httpx.Response:
+        async def broken() -> None:
+            raise ZeroDivisionError
+
+        components.tasks.start("key reload", broken)
+        async with components.health, httpx.AsyncClient() as client:
+            url = f"http://127.0.0.1:{components.options.health_port}"
+            assert 'radserve_task_failures_total{task="key reload"}' in (await client.get(f"{url}/metrics")).text
+            response = await client.get(f"{url}/ready")
+        await components.tasks.stop()
+        return response
+
+    assert server.run(steps).json() == {
+        "state": "starting",
+        "detail": "TorchServe is starting.",
+        "problems": ["key reload failed (ZeroDivisionError) and starts again; the log says why."],
+    }
+
+
 def test_problems_of_the_deployment_state_do_not_affect_readiness(server: TestServer) -> None:
     server.components.status.update(State.READY, "because")
     server.components.versions.deployment_state.problem = "not stored"

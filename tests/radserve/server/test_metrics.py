@@ -14,6 +14,7 @@ from starlette.routing import Route
 
 from radserve.auth.endpoint import AUTH
 from radserve.build.model_store import Entry
+from radserve.proxy.access_events import AccessEvent, TrafficWindow
 from radserve.server.metrics import MetricsEndpoint
 from radserve.server.status import ServerStatus, State
 from radserve.torchserve.registry import ModelVersion
@@ -27,7 +28,10 @@ NO_CERTIFICATE = Path("/nonexistent/certificate.pem")
 
 def scrape(state: State = State.READY, certificate: Path = NO_CERTIFICATE) -> dict[str, Metric]:
     version = ModelVersion(VerifiedModel(ENTRY, None, b"", {}), 2, datetime.now(UTC), ready=1)  # type: ignore[arg-type]
-    endpoint = MetricsEndpoint(ServerStatus(state), [version], lambda _name, _version: 5.0, certificate)
+    traffic = TrafficWindow()
+    for code in (200, 415, 415, 503):
+        traffic.add(AccessEvent("model", "1.2.0", pinned=False, status=code, seconds=None))
+    endpoint = MetricsEndpoint(ServerStatus(state), [version], lambda _name, _version: 5.0, traffic, certificate)
     app = Starlette(routes=[Route("/metrics", endpoint)])
 
     async def get() -> httpx.Response:
@@ -57,6 +61,11 @@ def test_states_readiness_and_workers_are_exposed() -> None:
     assert values(metrics["radserve_workers_wanted"]) == {"model 1.2.0": 2}
     assert values(metrics["radserve_workers_ready"]) == {"model 1.2.0": 1}
     assert values(metrics["radserve_archive_info"]) == {f"model 1.2.0 {SHA}": 1}
+    assert values(metrics["radserve_proxy_requests"]) == {
+        "2xx model 1.2.0": 1,
+        "4xx model 1.2.0": 2,
+        "5xx model 1.2.0": 1,
+    }
     assert values(metrics["radserve_share_ratio"]) == {"model 1.2.0": 0.05}
     assert abs(values(metrics["radserve_start_time_seconds"])[""] - time.time()) < 60
 

@@ -14,8 +14,14 @@ from tests.server import free_ports
 PUBLIC = ProxyOptions("0.0.0.0", 8443, "0.0.0.0", 8444, 9180, plain_http=True)
 
 
-def test_a_server_without_proxy_needs_no_keys(options: ServerOptions) -> None:
+def test_a_local_server_and_one_without_proxy_need_no_keys(options: ServerOptions) -> None:
     options.require_safe()
+    replace(options, proxy=None).require_safe()
+
+
+def test_only_loopback_is_served_without_keys(options: ServerOptions) -> None:
+    with pytest.raises(ServeError, match="a server without keys listens on loopback only"):
+        replace(options, proxy=replace(PUBLIC, keyless=True)).require_safe()
 
 
 def test_a_published_server_needs_keys(options: ServerOptions) -> None:
@@ -45,16 +51,18 @@ def test_free_ports_are_accepted(options: ServerOptions) -> None:
     replace(options, proxy=proxy).require_ports()
 
 
-@pytest.mark.parametrize(("with_proxy", "option"), [(False, "--port"), (True, "--inference-port")])
-def test_a_port_in_use_is_named_by_its_option(options: ServerOptions, *, with_proxy: bool, option: str) -> None:
-    options = replace(options, proxy=replace(PUBLIC, host="127.0.0.1") if with_proxy else None)
+@pytest.mark.parametrize("option", ["--port", "--metrics-port"])
+def test_a_port_in_use_is_named_by_its_option(options: ServerOptions, option: str) -> None:
+    assert options.proxy is not None
+    address = options.proxy.listens[option]
     with (
-        socket.create_server(("127.0.0.1", options.address.port)),
-        pytest.raises(ServeError, match=rf"port {options.address.port} is taken .*; choose another {option}\."),
+        socket.create_server(address),
+        pytest.raises(ServeError, match=rf"port {address[1]} is taken .*; choose another {option}\."),
     ):
         options.require_ports()
 
 
 def test_a_port_chosen_twice_is_rejected(options: ServerOptions) -> None:
-    with pytest.raises(ServeError, match="--health-port and --port have the same value"):
-        replace(options, health_port=options.address.port).require_ports()
+    assert options.proxy is not None
+    with pytest.raises(ServeError, match="--port and --health-port have the same value"):
+        replace(options, health_port=options.proxy.port).require_ports()

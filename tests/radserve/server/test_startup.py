@@ -17,16 +17,14 @@ PID = os.getpid()
 
 
 @pytest.fixture(autouse=True)
-def closed_ports(monkeypatch: pytest.MonkeyPatch) -> list[set[int]]:
-    """Record which ports are kept open: TorchServe's gRPC ports do not belong to a child process here."""
-    kept: list[set[int]] = []
-    monkeypatch.setattr(listening_socket, "stop_listening_except", lambda _pid, ports: kept.append(set(ports)))
-    return kept
+def closed(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Record whose ports are closed: TorchServe's gRPC ports do not belong to a child process here."""
+    pids: list[int] = []
+    monkeypatch.setattr(listening_socket, "stop_listening", pids.append)
+    return pids
 
 
-def test_the_server_is_ready_when_every_model_answers_its_sample(
-    server: TestServer, closed_ports: list[set[int]]
-) -> None:
+def test_the_server_is_ready_when_every_model_answers_its_sample(server: TestServer, closed: list[int]) -> None:
     async def steps(components: Components) -> None:
         assert components.status == ServerStatus()
         assert await wait_until_ready(components, PID)
@@ -38,7 +36,7 @@ def test_the_server_is_ready_when_every_model_answers_its_sample(
 
     server.run(steps)
     assert server.torchserve.predictions["brightness", "1.0.0"] == 1
-    assert closed_ports == [{server.torchserve.port, server.torchserve.metrics_port}]
+    assert closed == [PID]
 
 
 @pytest.mark.parametrize(
@@ -116,10 +114,10 @@ def test_workers_are_scaled_to_the_declared_number(server: TestServer) -> None:
 def test_open_grpc_ports_are_a_warning(
     server: TestServer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def forbidden(_pid: int, _ports: set[int]) -> None:
+    def forbidden(_: int) -> None:
         raise OSError(1, "Operation not permitted")
 
-    monkeypatch.setattr(listening_socket, "stop_listening_except", forbidden)
+    monkeypatch.setattr(listening_socket, "stop_listening", forbidden)
 
     async def steps(components: Components) -> bool:
         return await asyncio.wait_for(wait_until_ready(components, PID), 10)

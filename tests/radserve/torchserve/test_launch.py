@@ -10,11 +10,9 @@ from radserve.errors import ServeError
 from radserve.host.resources import WorkerPlan
 from radserve.host.run_directory import RunDirectory
 from radserve.torchserve import launch
-from radserve.torchserve.launch import Address
 from tests.conftest import ROOT
 from tests.radserve.build.test_model_store import entry
 
-ADDRESS = Address("127.0.0.1", 8080, 8082)
 BASE = (ROOT / "config.properties").read_text()
 
 
@@ -26,7 +24,7 @@ def properties(text: str) -> dict[str, str]:
 
 def configured(tmp_path: Path) -> dict[str, str]:
     runtime = RunDirectory(tmp_path)
-    text = launch.configuration(BASE, runtime, tmp_path, [entry("a", "1.0.0")], ADDRESS, WorkerPlan(2, 1))
+    text = launch.configuration(BASE, runtime, tmp_path, [entry("a", "1.0.0")], WorkerPlan(2, 1), 77)
     return properties(text)
 
 
@@ -34,11 +32,10 @@ def test_the_packaged_configuration_is_that_of_the_repository() -> None:
     assert (ROOT / "radserve" / "torchserve" / "config.properties").read_text() == BASE
 
 
-def test_torchserve_listens_on_loopback_and_a_private_socket_only(tmp_path: Path) -> None:
+def test_torchserve_listens_on_private_sockets_only(tmp_path: Path) -> None:
     settings = configured(tmp_path)
-    assert settings["inference_address"].startswith("http://127.0.0.1:")
-    assert settings["metrics_address"].startswith("http://127.0.0.1:")
-    assert settings["management_address"] == f"unix:{tmp_path}/management.sock"
+    for name in ("inference", "metrics", "management"):
+        assert settings[f"{name}_address"] == f"unix:{tmp_path}/{name}.sock"
 
 
 def test_no_url_can_be_loaded_and_the_workflow_store_is_empty(tmp_path: Path) -> None:
@@ -50,6 +47,12 @@ def test_no_url_can_be_loaded_and_the_workflow_store_is_empty(tmp_path: Path) ->
     assert list(Path(settings["workflow_store"]).iterdir()) == []
 
 
+def test_the_queue_and_javas_memory_are_derived(tmp_path: Path) -> None:
+    assert configured(tmp_path)["job_queue_size"] == "77"
+    command = launch.command(RunDirectory(tmp_path), 256 << 20)
+    assert {"-Xmx268435456", "-XX:MaxDirectMemorySize=268435456"} <= set(command)
+
+
 def test_every_setting_of_the_base_configuration_has_a_comment() -> None:
     blocks = [block for block in BASE.split("\n\n") if "=" in block.replace("==", "")]
     for block in blocks:
@@ -58,12 +61,42 @@ def test_every_setting_of_the_base_configuration_has_a_comment() -> None:
         assert lines[0].startswith("#") or block == blocks[0]
 
 
-def test_workers_do_not_inherit_pythonpath_and_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PYTHONPATH", "/somewhere")
-    monkeypatch.setenv("TS_ALLOWED_URLS", "http://evil")
+@pytest.mark.parametrize(
+    "name",
+    [
+        "AWS_SECRET_ACCESS_KEY",
+        "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
+        "GOOGLE_APPLICATION_CREDENTIALS",
+        "RADSERVE_KEYS",
+        "RADSERVE_KEY",
+        "RADSERVE_GATEWAY_HISTORY",
+        "REDIS_URL",
+        "PYTHONPATH",  # the code in an archive must take precedence
+        "PYTHONWARNINGS",
+        "TS_ALLOWED_URLS",
+        "MY_PATH",
+        "PATHS",
+    ],
+)
+def test_workers_inherit_no_credentials_and_settings(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setenv(name, "secret")
+    assert name not in launch.environment(RunDirectory(tmp_path), tmp_path, BASE, WorkerPlan(2, 3))
+
+
+def test_workers_inherit_what_libraries_need_and_what_the_operator_names(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = ("CUDA_VISIBLE_DEVICES", "NVIDIA_VISIBLE_DEVICES", "LD_LIBRARY_PATH", "LC_ALL", "TORCHINDUCTOR_CACHE_DIR")
+    for name in (*names, "TORCH_HOME", "MY_HANDLER", "MY_OTHER"):
+        monkeypatch.setenv(name, "value")
+    monkeypatch.setenv("RADSERVE_PASS_ENVIRONMENT", "MY_HANDLER,MY_OTHER")
     variables = launch.environment(RunDirectory(tmp_path), tmp_path, BASE, WorkerPlan(2, 3))
-    assert "PYTHONPATH" not in variables
-    assert not any(name.startswith("TS_") for name in variables)
+    assert {name: variables.get(name) for name in (*names, "MY_HANDLER", "MY_OTHER")} == dict.fromkeys(
+        (*names, "MY_HANDLER", "MY_OTHER"), "value"
+    )
+    assert variables["PATH"] == os.environ["PATH"]
     assert variables["OMP_NUM_THREADS"] == "3"
     assert variables[worker.INDEX] == str(tmp_path / "index.json")
 

@@ -9,7 +9,6 @@ import pytest
 
 from radserve.errors import ArchiveError, ServeError
 from radserve.host.run_directory import RunDirectory
-from radserve.torchserve.launch import Address
 from radserve.torchserve.management import Management
 from radserve.torchserve.readiness import Problem, Readiness, difference
 from radserve.torchserve.registry import ModelRegistry, ModelVersion
@@ -24,8 +23,7 @@ def problem(torchserve: Running, store: Path, run_directory: RunDirectory, *, in
         management = Management(run_directory, timeout=1.0)
         (model,) = select(store, ["brightness/1.0.0"])
         registry = ModelRegistry([ModelVersion(model, 1, datetime.now(UTC))], management, run_directory.busy)
-        address = Address("127.0.0.1", torchserve.port, torchserve.metrics_port)
-        readiness = Readiness(registry, address, lambda: list(registry))
+        readiness = Readiness(registry, torchserve.inference, lambda: list(registry))
         try:
             return await readiness.problem(infer=infer)
         finally:

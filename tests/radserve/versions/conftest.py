@@ -18,18 +18,18 @@ import pytest
 from radserve.build import model_store
 from radserve.build.model_store import Entry
 from radserve.errors import StoreError
-from radserve.host.run_directory import RunDirectory
+from radserve.host.run_directory import RunDirectory, proxy_lock
 from radserve.proxy import access_events
 from radserve.proxy.access_events import TrafficWindow
 from radserve.schema.rollout import RolloutStatus
 from radserve.torchserve import verified_models
-from radserve.torchserve.launch import Address
 from radserve.torchserve.management import Management
 from radserve.torchserve.readiness import Readiness
 from radserve.torchserve.registry import ModelRegistry, ModelVersion
 from radserve.versions.audit_log import Actor
 from radserve.versions.control_api import ControlApi, application
 from radserve.versions.deployment_state import DeploymentStateManager
+from radserve.versions.gate import Gate
 from radserve.versions.registration import Registration
 from radserve.versions.rollout import Rollout
 from radserve.versions.rollout_manager import RolloutManager
@@ -85,8 +85,13 @@ class Service:
 
     def start_proxy(self, stack: AsyncExitStack) -> None:
         """Hold the lock that a running proxy holds."""
-        lock = stack.enter_context(self.directory.proxy_lock.open("wb"))
+        lock = stack.enter_context(proxy_lock(self.directory.proxy).open("wb"))
         fcntl.flock(lock, fcntl.LOCK_EX)
+
+    @property
+    def routed(self) -> set[str]:
+        """The versions in the proxy's table, or names of its subfolders where several share ten buckets."""
+        return {bucket.resolve().name for bucket in (self.directory.routing / "shares" / NAME).iterdir()}
 
     @property
     def shares(self) -> dict[str, float]:
@@ -213,10 +218,9 @@ def assemble(
 ) -> Service:
     """Connect the parts as the supervisor does; the server is not ready yet."""
     management = Management(directory, timeout=0.3)
-    address = Address("127.0.0.1", torchserve.port, torchserve.metrics_port)
     (model,) = verified_models.select(store, [f"{NAME}/1.0.0"])
     registry = ModelRegistry([ModelVersion(model, 1, datetime.now(UTC))], management, directory.busy, silence=0.5)
-    readiness = Readiness(registry, address, list)
+    readiness = Readiness(registry, directory.inference, list)
     deployment_state = DeploymentStateManager(registry, StateFolder(state_folder), directory, store)
     publisher = Publisher()
     registration = Registration(
@@ -230,13 +234,15 @@ def assemble(
         timeout=30.0,
     )
     unregistration = Unregistration(registry, deployment_state, settle=0.05, patience=0.5)
-    version_manager = VersionManager(registry, deployment_state, registration, unregistration, default_workers=1)
+    gate = Gate(directory, max_seconds=2.0)
+    version_manager = VersionManager(registry, deployment_state, registration, unregistration, gate, default_workers=1)
     traffic = TrafficWindow()
-    rollouts = RolloutManager(version_manager, traffic, address.url)
-    views = Views(version_manager, rollouts, address.metrics_url)
+    rollouts = RolloutManager(version_manager, traffic, directory.inference)
+    views = Views(version_manager, rollouts, directory.metrics)
     app = application(
         *ControlApi(version_manager, rollouts, views).routes(),
         *TorchServeApi(version_manager, management, store).routes(),
+        gate.route(),
     )
     client = httpx.AsyncClient(
         transport=httpx.ASGITransport(app), base_url="http://radserve", headers={"X-Actor": "ada"}

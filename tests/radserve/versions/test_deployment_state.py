@@ -172,7 +172,6 @@ async def test_a_safety_measure_that_torchserve_rejects_is_stored_and_tried_agai
     two_versions.torchserve.behavior.status = None
     await two_versions.until(lambda: two_versions.deployment_state.problem is None)
     assert two_versions.torchserve.defaults == {NAME: "2.0.0"}
-    assert not (two_versions.directory.routing / "shares" / NAME).exists()
 
 
 async def test_without_space_for_tables_the_main_version_receives_all_requests(
@@ -254,8 +253,8 @@ def rollout(step: int | None, **settings: object) -> RolloutRecord:
 ONE = declared(m={"1.0.0": 100})
 
 
-def test_a_model_whose_requests_go_to_one_version_has_no_table() -> None:
-    assert routing(declared(m={"1.0.0": 100, "0.9.0": 0}), {}, ()) == Routing()
+def test_a_model_whose_requests_go_to_one_version_has_a_table_so_that_the_log_has_the_version() -> None:
+    assert routing(declared(m={"1.0.0": 100, "0.9.0": 0}), {}, ()) == Routing({"m": {"1.0.0": 100}})
 
 
 def test_a_declared_split_begins_with_the_newest_version_so_that_it_keeps_its_clients_when_it_grows() -> None:
@@ -264,7 +263,7 @@ def test_a_declared_split_begins_with_the_newest_version_so_that_it_keeps_its_cl
 
 
 def test_a_rollout_without_a_step_receives_no_requests() -> None:
-    assert routing(ONE, {"m": rollout(None)}, ()) == Routing()
+    assert routing(ONE, {"m": rollout(None)}, ()) == Routing({"m": {"1.0.0": 100}})
 
 
 def test_a_rollout_receives_the_share_of_its_step() -> None:

@@ -96,7 +96,7 @@ def test_an_empty_report_has_no_latency() -> None:
 @pytest.mark.anyio
 async def test_each_copy_is_sent_to_both_versions(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
     service.torchserve._load(f"{NAME}-2.0.0.mar", 1)
-    comparison = ShadowComparison(f"http://127.0.0.1:{service.torchserve.port}", NAME, "1.0.0", "2.0.0")
+    comparison = ShadowComparison(service.torchserve.inference, NAME, "1.0.0", "2.0.0")
     try:
         for _ in range(3):
             assert comparison.add(COPY)
@@ -113,7 +113,7 @@ async def test_copies_beyond_the_queue_are_dropped(
     service: Service, monkeypatch: pytest.MonkeyPatch, limit: str
 ) -> None:
     monkeypatch.setattr(shadow, limit, 2 if limit == "_MAX_QUEUED" else 2 * len(COPY.body))
-    comparison = ShadowComparison(f"http://127.0.0.1:{service.torchserve.port}", NAME, "1.0.0", "2.0.0")
+    comparison = ShadowComparison(service.torchserve.inference, NAME, "1.0.0", "2.0.0")
     try:
         assert [comparison.add(COPY) for _ in range(4)] == [True, True, False, False]
         assert (comparison.report.copies, comparison.report.dropped) == (4, 2)
@@ -126,7 +126,7 @@ async def test_a_copy_without_two_comparable_responses_is_counted_and_the_next_o
     service: Service, caplog: pytest.LogCaptureFixture
 ) -> None:
     service.torchserve._load(f"{NAME}-2.0.0.mar", 1)
-    comparison = ShadowComparison(f"http://127.0.0.1:{service.torchserve.port}", NAME, "1.0.0", "2.0.0")
+    comparison = ShadowComparison(service.torchserve.inference, NAME, "1.0.0", "2.0.0")
     try:
         service.torchserve.behavior.prediction = {"predictions": 1}
         comparison.add(COPY)

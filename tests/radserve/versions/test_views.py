@@ -3,6 +3,7 @@
 import pytest
 
 from radserve.errors import NotServedError
+from radserve.proxy.access_events import AccessEvent
 from radserve.schema.rollout import RolloutSpec
 from tests.radserve.versions.conftest import ADA, NAME, Service
 
@@ -37,6 +38,14 @@ async def test_a_version_has_its_traffic_workers_and_metrics(service: Service) -
         "refusals": 2,
         "latency": {"p50": pytest.approx(0.05), "p95": pytest.approx(0.095)},
     }
+
+
+async def test_requests_are_counted_at_the_proxy_as_well_as_in_workers(service: Service) -> None:
+    service.torchserve.behavior.metrics = METRICS
+    for status in [503] * 4 + [200] * 3 + [415]:  # four that no worker saw
+        service.traffic.add(AccessEvent(NAME, "1.0.0", pinned=True, status=status, seconds=None))
+    (version,) = (await service.views.model(NAME)).versions
+    assert (version.requests, version.errors, version.refusals) == (11, 4, 2)
 
 
 async def test_an_unknown_model_is_an_error(service: Service) -> None:
