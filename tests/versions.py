@@ -78,7 +78,7 @@ def _inserted(before: str, line: str) -> Callable[[Contents], None]:
     return change
 
 
-dying = _inserted("        silence_torchserve()\n", "os._exit(7)")
+dying = _inserted('        log_to_torchserve(getattr(context, "manifest", None) or {})\n', "os._exit(7)")
 """Its worker ends when it starts."""
 slow = _inserted("            self.meter.batch.observe(len(data))\n", "time.sleep(0.6)")
 """It responds a quarter of a second later."""
@@ -101,11 +101,14 @@ class Load:
         Number of responses by version.
     failures
         Responses other than 200.
+    slowest
+        Seconds of the slowest request.
     """
 
     answers: list[tuple[float, str]] = field(default_factory=list)
     versions: Counter[str] = field(default_factory=Counter)
     failures: list[str] = field(default_factory=list)
+    slowest: float = 0.0
 
     def since(self, begin: float) -> set[str]:
         """Return the versions that answered requests sent after a time; earlier ones may have been queued."""
@@ -130,8 +133,10 @@ def asking(url: str, headers: dict[str, str], clients: int = 16, pause: float = 
                     failure = "" if version else f"{response.status_code} {response.text}"
                 except httpx.HTTPError as error:
                     version, failure = "", repr(error)
+                seconds = time.monotonic() - begin
                 time.sleep(pause)
                 with lock:
+                    load.slowest = max(load.slowest, seconds)
                     if version:
                         load.versions[version] += 1
                         load.answers.append((begin, version))

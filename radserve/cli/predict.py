@@ -34,7 +34,7 @@ class Options:
     files: list[str] = argument("Images, folders of images, or - for standard input.")
     url: str = option("http://127.0.0.1:8080", "URL of the server or gateway.")
     version: str | None = option(None, "Model version. Default: the server's default version.")
-    json: bool = option(False, "Print one JSON document a line, in the order of the files.", "--json")
+    json: bool = option(False, "Print one JSON document per line, in the order of the files.", "--json")
     csv: bool = option(False, "Print CSV with a header, in the order of the files.", "--csv")
     concurrency: int = option(4, "Maximum number of parallel requests.", min=1, max=64)
     timeout: float = option(60.0, "Seconds to wait for a response.")
@@ -44,15 +44,17 @@ class Options:
     force: bool = option(False, "Replace existing pictures.", "--force")
     key: str | None = setting(None, "RADSERVE_KEY", "API key; prefer the environment variable.")
     cacert: Path | None = option(None, "PEM file of the authority that signed the server's certificate.")
-    api: Api = option("auto", "Paths to use. auto detects them from the URL, which matters where nginx serves both.")
+    api: Api = option(
+        "auto", "API of the URL; auto detects it. Name a gateway behind nginx, where auto finds the server."
+    )
 
 
 @with_groups
 def predict(options: Options) -> None:
     """Send images to a running server or gateway and print the results.
 
-    A folder stands for the files in it and its subfolders that have an image suffix or no suffix; hidden files are
-    skipped. Results go to standard output, everything else to standard error.
+    Of a folder and its subfolders, all files with an image suffix or no suffix are sent, except hidden files. Results
+    go to standard output, everything else to standard error.
 
     Exit codes:
     0    every image has a result, and every picture is written

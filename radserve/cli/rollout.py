@@ -91,7 +91,7 @@ def rollout(
     0    promoted, shadowed, aborted by --abort, or in progress
     1    rolled back, or rejected by the server; the error says why
     2    invalid usage
-    3    no server is running, or it went away
+    3    no server is running, or it stopped responding
     130  interrupted; the rollout continues
     """
     if status and abort:

@@ -93,7 +93,7 @@ class ServeOptions(Publication):
     """Options of `radserve serve`."""
 
     models: str = setting("", "RADSERVE_MODELS", "Comma-separated NAME or NAME/VERSION; all if empty.")
-    port: int | None = setting(None, "RADSERVE_PORT", "Port for clients; by default 8080, or 8443 with keys.")
+    port: int | None = setting(None, "RADSERVE_PORT", "Port for clients. Default: 8080, or 8443 with keys.")
     front: bool | None = setting(
         None,
         "RADSERVE_FRONT",
@@ -104,15 +104,17 @@ class ServeOptions(Publication):
     keys: str | None = setting(
         None,
         "RADSERVE_KEYS_SOURCE",
-        "File of API keys ('radserve keys create'), env:NAME or secretsmanager:NAME[:REGION].",
+        "File of API keys ('radserve keys create'), env:NAME, secretsmanager:NAME[:REGION] or ssm:NAME[:REGION].",
     )
     workers: int | None = setting(
-        None, "RADSERVE_WORKERS", "Workers per model; by default the cores are divided.", min=1
+        None, "RADSERVE_WORKERS", "Workers per model. Default: depends on the number of cores and models.", min=1
     )
     runtime: Path | None = setting(
-        None, "RADSERVE_RUNTIME", "Folder for all files that are written (0700); temporary by default."
+        None,
+        "RADSERVE_RUNTIME",
+        "Run directory (0700): sockets, configuration, extracted archives; temporary by default.",
     )
-    startup_timeout: float = setting(120.0, "RADSERVE_STARTUP_TIMEOUT", "Seconds until a start counts as failed.")
+    startup_timeout: float = setting(120.0, "RADSERVE_STARTUP_TIMEOUT", "Seconds after which a start fails.")
     drain_delay: float = setting(
         0.0, "RADSERVE_DRAIN_DELAY", "Seconds for which a stopping server still answers while /ready returns 503."
     )

@@ -13,8 +13,6 @@ logger = logging.getLogger(__name__)
 def become(name: str | None) -> None:
     """Become a user, with its groups and home; raise ServeError if this process may not."""
     if name is None:
-        if os.geteuid() == 0:
-            logger.warning("runs as root, and so do all workers; set --user to a service user")
         return
     try:
         user = pwd.getpwnam(name)
@@ -31,3 +29,9 @@ def become(name: str | None) -> None:
     os.setgid(user.pw_gid)
     os.setuid(user.pw_uid)
     os.environ |= {"HOME": user.pw_dir, "USER": name, "LOGNAME": name}
+
+
+def warn_of_root() -> None:
+    """Log that the processes that this one starts are root's."""
+    if os.geteuid() == 0:
+        logger.warning("runs as root, and so do all workers; set --user to a service user")

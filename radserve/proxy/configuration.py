@@ -111,6 +111,7 @@ def render(options: ProxyOptions, upstreams: Upstreams, folder: Path, cache: Pat
         "READY": run_directory.ready,
         "ROUTING": run_directory.routing,
         "CONTROL": run_directory.control,
+        "GATES": run_directory.gates,
         "TRAFFIC": run_directory.traffic,
         "BUCKETS": _buckets(),
         "FILE": _ARCHIVE,

@@ -25,6 +25,7 @@ from radserve.torchserve.registry import ModelRegistry, ModelVersion
 from radserve.torchserve.verified_models import VerifiedModel
 from radserve.versions.control_api import ControlApi, application
 from radserve.versions.deployment_state import DeploymentStateManager
+from radserve.versions.gate import Gate
 from radserve.versions.registration import Registration
 from radserve.versions.rollout_manager import RolloutManager
 from radserve.versions.server_state import StateFolder
@@ -60,6 +61,7 @@ class Components:
         self.registry = ModelRegistry(versions, self.management, run_directory.busy, options.silence)
         self.readiness = Readiness(self.registry, run_directory.inference, lambda: self.versions.versions_with_traffic)
         deployment = DeploymentStateManager(self.registry, state, run_directory, options.store)
+        gate = Gate(run_directory)
         self.versions = VersionManager(
             self.registry,
             deployment,
@@ -74,6 +76,7 @@ class Components:
                 timeout=options.startup_timeout,
             ),
             Unregistration(self.registry, deployment, settle=options.settle, patience=options.drain_timeout),
+            gate,
             default_workers=plan.workers,
         )
         window = TrafficWindow()
@@ -82,7 +85,8 @@ class Components:
         metrics = MetricsEndpoint(self.status, self.registry, views.share, window, run_directory.certificate)
         health = health_app(self.status, self.tasks, views, options.store, metrics, keyring)
         torchserve_api = TorchServeApi(self.versions, self.management, options.store)
-        control = application(*ControlApi(self.versions, self.rollouts, views).routes(), *torchserve_api.routes())
+        control_api = ControlApi(self.versions, self.rollouts, views)
+        control = application(*control_api.routes(), *torchserve_api.routes(), gate.route())
         self.traffic = AccessEvents(run_directory.traffic, window.add)
         self.health = serving(health, listen_on_port(LOOPBACK, options.health_port, "--health-port"))
         self.control = serving(control, unix_socket.listen(run_directory.control))

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from radserve.auth.key_check import Keyring
-from radserve.host import process, run_directory
+from radserve.host import process, run_directory, service_user
 from radserve.host.ports import LOOPBACK
 from radserve.host.resources import cores, plan
 from radserve.host.stop_signals import stop_event
@@ -77,6 +77,7 @@ async def _run(server: Components, stop: asyncio.Event, announce: Callable[[str]
             # nginx starts first: until TorchServe is ready it answers 503, and /ready says why.
             stack.push_async_callback(server.proxy.stop)
             await server.proxy.start()
+        service_user.warn_of_root()
         torchserve = await start_torchserve(server)
         stack.push_async_callback(process.stop, torchserve)
         stack.push_async_callback(server.versions.stop)

@@ -5,6 +5,7 @@ from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from typing import Final
 
 import httpx
 
@@ -15,9 +16,13 @@ from radserve.torchserve.registry import ModelRegistry, ModelVersion
 from radserve.versions import deployment_file, quarantine
 from radserve.versions.audit_log import Actor
 from radserve.versions.deployment_state import DeploymentStateManager
+from radserve.versions.gate import Gate
 from radserve.versions.registration import PhaseListener, Registration
 from radserve.versions.server_state import State, main_version
 from radserve.versions.unregistration import Unregistration
+
+_MAX_BUSY: Final = 10.0
+"""Seconds for which requests wait until a version has answered earlier ones, before its workers are not reduced."""
 
 
 @dataclass
@@ -28,6 +33,7 @@ class VersionManager:
     deployment_state: DeploymentStateManager
     registration: Registration
     unregistration: Unregistration
+    gate: Gate
     default_workers: int  # if neither the request nor the model's main version determines them
     accepts_changes: bool = field(default=False, init=False)  # False until the server is ready, and when it stops
     _locks: defaultdict[str, asyncio.Lock] = field(default_factory=lambda: defaultdict(asyncio.Lock), init=False)
@@ -126,19 +132,31 @@ class VersionManager:
         return (model.versions[main_version(model.versions)].workers if model else None) or self.default_workers
 
     async def scale(self, name: str, version: str, workers: int, actor: Actor) -> ModelVersion:
-        """Change the number of workers; requests in the batch of a worker that TorchServe ends get 500."""
+        """Change the number of workers. Without a proxy, TorchServe ends a worker with the requests of its batch."""
         async with self.exclusive_change(name):
             before = self.registered_version(name, version)
             if before.workers == workers:
                 return before
-            scaled = await self.registry.scale(before, workers)
+            scaled = await self._set_workers(before, workers)
             detail = f"scaled from {before.workers} to {workers} workers"
             try:
                 await self.deployment_state.commit(_declare(scaled), actor, "scale", detail, scaled)
             except BaseException:
-                await asyncio.shield(self.registry.scale(scaled, before.workers))
+                await asyncio.shield(self._set_workers(scaled, before.workers))
                 raise
         return scaled
+
+    async def _set_workers(self, before: ModelVersion, workers: int) -> ModelVersion:
+        """Change the number of workers; fewer only while no request of the model is in progress."""
+        if workers > before.workers or not self.deployment_state.has_proxy:
+            return await self.registry.scale(before, workers)
+        name = before.entry.name
+        async with self.gate.watched(name):
+            await asyncio.sleep(self.unregistration.settle)  # until the bodies of earlier requests were received
+            async with self.gate.closed(name) as opened:
+                if not await self.registry.idle(before, _MAX_BUSY) or opened.is_set():
+                    raise ConflictError(f"{before} was busy for {_MAX_BUSY:g} s; nothing was changed. Try again later.")
+                return await self.registry.scale(before, workers)
 
     async def promote(self, name: str, version: str, actor: Actor) -> None:
         """Send all requests of a model to one version, without a rollout."""

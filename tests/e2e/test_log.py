@@ -3,6 +3,7 @@
 import base64
 import io
 import json
+import re
 import shutil
 import time
 from pathlib import Path
@@ -32,15 +33,16 @@ def test_a_request_is_one_json_line_without_its_query(server: Server) -> None:
     before = len(server.log.read_text().splitlines())
     url = f"{server.url}/predictions/{NAME}"
     httpx.post(url, content=FILM, params={"patient": "Jane Doe"})
-    httpx.post(f"{url}?request_id=r-1.a", content=b"Jane Doe, no image")  # as nginx does
+    httpx.post(url, content=b"Jane Doe, no image", headers={"X-Request-Id": "r-1.a"})
     time.sleep(0.3)
     new = server.log.read_text().splitlines()[before:]
     assert len(new) == 2
     records = server.log_lines()[-2:]
     assert [record["logger"] for record in records] == ["access", "access"]
-    assert [record["request_id"] for record in records] == ["", "r-1.a"]
+    assert re.fullmatch("[0-9a-f]{32}", records[0]["request_id"])  # made by nginx
+    assert records[1]["request_id"] == "r-1.a"
     assert [
-        f'"POST /predictions/{NAME} HTTP/1.1" {status}' in record["message"]
+        f'"POST /predictions/{NAME}/1.0.0 HTTP/1.1" {status}' in record["message"]
         for status, record in zip((200, 415), records, strict=True)
     ] == [True, True]
     assert "Jane" not in "".join(new)
@@ -109,6 +111,9 @@ def test_a_failed_request_has_one_line_with_traceback_and_request_id(store: Path
 
 def test_a_worker_that_does_not_start_has_its_reason_in_the_log(store: Path, tmp_path: Path) -> None:
     broken = with_handler(store, tmp_path / "store", "\nimport a_package_that_is_missing\n")
-    with pytest.raises(Exception, match=r".*"), running(broken, tmp_path / "log", "--startup-timeout", "20"):
+    with (
+        pytest.raises(Exception, match=r".*"),
+        running(broken, tmp_path / "log", "--workers", "1", "--startup-timeout", "60"),
+    ):
         pass
     assert "No module named 'a_package_that_is_missing'" in (tmp_path / "log").read_text()

@@ -62,6 +62,12 @@ def test_a_killed_proxy_leaves_no_process_and_can_start_again(server: Server, ke
         assert client.get("/live").status_code == 200
 
 
+def join(folder: Path, runtime: Path) -> None:
+    """Lead a proxy's run directory to a ready server's."""
+    for name in ("inference.sock", "ready"):
+        (folder / name).symlink_to(runtime / name)
+
+
 def test_a_proxy_answers_503_until_its_server_is_ready(
     server: Server, runtime: Path, keys: Keys, tmp_path: Path
 ) -> None:
@@ -70,7 +76,7 @@ def test_a_proxy_answers_503_until_its_server_is_ready(
         refused = client.post(PATH, content=FILM)
         assert "see /ready" in problem(refused, 503)
         assert refused.headers["retry-after"] == "5"
-        (folder / "ready").symlink_to(runtime / "ready")
+        join(folder, runtime)
         assert client.post(PATH, content=FILM).status_code == 200
 
 
@@ -79,7 +85,7 @@ def test_requests_in_flight_are_finished_when_a_proxy_stops(
 ) -> None:
     folder = tmp_path / "runtime"
     folder.mkdir(mode=0o700)
-    (folder / "ready").symlink_to(runtime / "ready")
+    join(folder, runtime)
     statuses: list[int] = []
     with running_proxy(server, folder, keys, tmp_path, None) as proxy:
 

@@ -169,6 +169,19 @@ def test_a_faulty_version_is_rolled_back_while_the_stable_one_serves(
     assert httpx.get(f"{home.server.health_url}/ready").status_code == 200
 
 
+def test_fewer_workers_lose_no_request(home: Home) -> None:
+    version = home.answered_by()
+    with asking(home.server.url, home.headers, clients=8, pause=0.02) as clients, home.control() as control:
+        for workers in (2, 1, 2, 1):
+            response = control.patch(f"/versions/{NAME}/{version}", json={"workers": workers})
+            assert response.status_code == 200, response.text
+            time.sleep(1)
+        assert home.versions()[version]["workers"] == {"wanted": 1, "ready": 1}
+    assert clients.failures == []
+    assert clients.versions.keys() == {version}
+    assert clients.slowest < 15  # measured on two busy cores: see docs/versions.md
+
+
 def test_a_pause_of_torchserve_does_not_roll_back(home: Home) -> None:
     add(home.server.store, "1.1.1")
     before = home.answered_by()

@@ -103,7 +103,8 @@ def test_clients_that_keep_sending_requests_do_not_delay_the_stop(store: Path, t
         threads = [threading.Thread(target=ask, kwargs={"keep": index % 2 == 0}) for index in range(16)]
         for thread in threads:
             thread.start()
-        time.sleep(1)
+        while outcomes.count(200) <= 50:
+            time.sleep(0.05)
         server.process.terminate()
         assert server.process.wait(timeout=60) == 0
         for thread in threads:
@@ -111,7 +112,6 @@ def test_clients_that_keep_sending_requests_do_not_delay_the_stop(store: Path, t
     assert set(outcomes) <= {200, 503, httpx.ConnectError}
     assert outcomes.count(httpx.ConnectError) == 16  # each client ends when the listening socket is closed
     assert outcomes.count(503) <= 8  # at most one for each kept connection
-    assert outcomes.count(200) > 50
 
 
 def test_unfinished_requests_do_not_delay_the_stop_indefinitely(store: Path, tmp_path: Path) -> None:

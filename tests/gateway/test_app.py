@@ -135,7 +135,8 @@ def test_live_is_gateway_state_and_ready_is_server_state() -> None:
 
 def test_history_is_part_of_ready_only() -> None:
     assert ask("GET", "/live").json().keys() == {"state", "detail", "service"}
-    assert ask("GET", "/ready").json() == {"state": "ready", "detail": "Ready for requests.", "history": "off"}
+    ready = {"state": "ready", "detail": "Ready for requests.", "history": "off", "problems": []}
+    assert ask("GET", "/ready").json() == ready
 
 
 @pytest.mark.parametrize("media_type", ["application/json", "text/html", ""])

@@ -36,7 +36,7 @@ _METRICS: Final = {
 
 _DISCLAIMER: Final = (
     "**Not a medical device.** For research only; do not use it for patient care. Not approved by any regulator, and\n"
-    "measured on one public data set at most."
+    "measured on at most one public data set."
 )
 
 
@@ -99,8 +99,13 @@ def _output(recipe: Recipe) -> str:
 def _rejections(recipe: Recipe) -> str:
     checks = [*(["colour"] if recipe.input.color == "gray" else []), "contrast", "size"]
     if recipe.input.dicom:
-        checks.append(f"the DICOM attributes {', '.join(recipe.input.dicom)}")
-    return f"Unsuitable images are rejected based on {', '.join(checks)}. Other unsuitable images are still analysed."
+        checks.append(f"the DICOM attributes {_enumerate(list(recipe.input.dicom))}")
+    return f"Images are rejected based on {_enumerate(checks)}. Other unsuitable images are analysed without a warning."
+
+
+def _enumerate(items: Sequence[str]) -> str:
+    *first, last = items
+    return f"{', '.join(first)} and {last}" if first else last
 
 
 def _input(recipe: Recipe) -> Iterable[str]:

@@ -29,6 +29,7 @@ from radserve.torchserve.registry import ModelRegistry, ModelVersion
 from radserve.versions.audit_log import Actor
 from radserve.versions.control_api import ControlApi, application
 from radserve.versions.deployment_state import DeploymentStateManager
+from radserve.versions.gate import Gate
 from radserve.versions.registration import Registration
 from radserve.versions.rollout import Rollout
 from radserve.versions.rollout_manager import RolloutManager
@@ -86,6 +87,11 @@ class Service:
         """Hold the lock that a running proxy holds."""
         lock = stack.enter_context(proxy_lock(self.directory.proxy).open("wb"))
         fcntl.flock(lock, fcntl.LOCK_EX)
+
+    @property
+    def routed(self) -> set[str]:
+        """The versions in the proxy's table, or names of its subfolders where several share ten buckets."""
+        return {bucket.resolve().name for bucket in (self.directory.routing / "shares" / NAME).iterdir()}
 
     @property
     def shares(self) -> dict[str, float]:
@@ -228,13 +234,15 @@ def assemble(
         timeout=30.0,
     )
     unregistration = Unregistration(registry, deployment_state, settle=0.05, patience=0.5)
-    version_manager = VersionManager(registry, deployment_state, registration, unregistration, default_workers=1)
+    gate = Gate(directory, max_seconds=2.0)
+    version_manager = VersionManager(registry, deployment_state, registration, unregistration, gate, default_workers=1)
     traffic = TrafficWindow()
     rollouts = RolloutManager(version_manager, traffic, directory.inference)
     views = Views(version_manager, rollouts, directory.metrics)
     app = application(
         *ControlApi(version_manager, rollouts, views).routes(),
         *TorchServeApi(version_manager, management, store).routes(),
+        gate.route(),
     )
     client = httpx.AsyncClient(
         transport=httpx.ASGITransport(app), base_url="http://radserve", headers={"X-Actor": "ada"}

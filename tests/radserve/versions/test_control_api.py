@@ -152,3 +152,12 @@ async def test_errors_have_the_status_of_their_cause(service: Service) -> None:
 async def test_unknown_paths_and_methods_are_problems(service: Service) -> None:
     assert (await request(service, "GET", "/nothing", 404))["detail"] == "Unknown path."
     assert (await request(service, "PUT", "/versions", 405))["title"] == "Method not allowed"
+
+
+async def test_the_audit_log_is_verified(service: Service) -> None:
+    await request(service, "POST", f"/versions/{NAME}/2.0.0", 201, {})
+    verified = await request(service, "GET", "/audit/verification")
+    assert (verified["entries"], verified["problem"]) == (1, None)
+    assert (await request(service, "GET", f"/audit/verification?head={verified['head']}")) == verified
+    other = await request(service, "GET", f"/audit/verification?head={'ab' * 32}")
+    assert "no line has the digest" in other["problem"]

@@ -1,8 +1,10 @@
 """Tests of radserve.versions.registration."""
 
+import httpx
 import pytest
 
-from radserve.errors import ArchiveError, NotServedError, VersionFailedError
+from radserve.errors import ArchiveError, ChangeError, NotServedError, VersionFailedError
+from radserve.torchserve.registry import ModelVersion
 from tests.radserve.versions.conftest import NAME, Service
 
 pytestmark = pytest.mark.anyio
@@ -49,3 +51,12 @@ async def test_a_version_that_torchserve_lost_has_no_ready_worker(service: Servi
     service.torchserve.models.clear()
     with pytest.raises(VersionFailedError, match=r"brightness 1\.0\.0: no worker is ready"):
         await service.registration.verify_sample(model_version)
+
+
+async def test_a_sample_without_a_response_is_named(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def silent(_: ModelVersion) -> str:
+        raise httpx.ReadTimeout("")
+
+    monkeypatch.setattr(service.registration.readiness, "sample_problem", silent)
+    with pytest.raises(ChangeError, match=r"1\.0\.0: no response to its sample, POST /predictions/brightness/1\.0\.0"):
+        await service.registration.verify_sample(service.version_manager.registered_version(NAME, "1.0.0"))

@@ -211,7 +211,7 @@ async def test_a_full_disk_does_not_keep_a_faulty_version_in_service(
     disk.full = True
     proxied.observe("2.0.0", 500, count=5)
     assert (await proxied.end(rollout)).phase == "rolled_back"
-    assert not (proxied.directory.routing / "shares" / NAME).exists()
+    assert proxied.routed == {"1.0.0"}
     await proxied.until(lambda: proxied.registered == {"1.0.0"})
     assert "A change is in effect but not stored" in caplog.text
     assert proxied.stored.rollouts != {}
@@ -225,7 +225,7 @@ async def test_a_rollout_is_aborted_on_a_full_disk(proxied: Service, disk: Disk)
     disk.full = True
     assert await rollout.abort(ADA)
     assert rollout.status().detail == "aborted by user ada: test."
-    assert not (proxied.directory.routing / "shares" / NAME).exists()
+    assert proxied.routed == {"1.0.0"}
 
 
 async def test_a_step_that_cannot_be_recorded_rolls_back(proxied: Service, disk: Disk) -> None:
@@ -235,7 +235,7 @@ async def test_a_step_that_cannot_be_recorded_rolls_back(proxied: Service, disk:
     final = await proxied.end(rollout)
     assert final.phase == "rolled_back"
     assert "No space left on device" in final.detail
-    assert not (proxied.directory.routing / "shares" / NAME).exists()
+    assert proxied.routed == {"1.0.0"}
 
 
 async def test_a_promotion_that_fails_on_a_full_disk_ends_with_the_stable_version(
@@ -253,7 +253,7 @@ async def test_a_promotion_that_fails_on_a_full_disk_ends_with_the_stable_versio
     proxied.observe("2.0.0", count=5)
     assert (await proxied.end(rollout)).phase == "rolled_back"
     assert proxied.shares == {"1.0.0": 100}
-    assert not (proxied.directory.routing / "shares" / NAME).exists()
+    assert proxied.routed == {"1.0.0"}
     disk.full = False
     await proxied.until(lambda: proxied.deployment_state.problem is None)
     assert proxied.stored.versions(NAME).keys() == {"1.0.0"}
@@ -289,14 +289,14 @@ async def test_a_rollback_that_does_not_take_effect_says_so(proxied: Service, di
     assert (
         "Not in effect yet, tried again: TorchServe or the proxy was not updated: OSError('read-only')" in final.detail
     )
-    await proxied.until(lambda: not (proxied.directory.routing / "shares" / NAME).exists())
+    await proxied.until(lambda: proxied.routed == {"1.0.0"})
 
 
 async def test_a_version_is_rolled_back_if_torchserve_dies(proxied: Service, caplog: pytest.LogCaptureFixture) -> None:
     rollout = await start_canary(proxied)
     proxied.torchserve.die()
     assert (await proxied.end(rollout)).phase == "rolled_back"
-    assert not (proxied.directory.routing / "shares" / NAME).exists()
+    assert proxied.routed == {"1.0.0"}
 
 
 async def test_a_silent_management_api_does_not_roll_back_while_the_traffic_is_good(proxied: Service) -> None:
@@ -358,7 +358,7 @@ async def test_a_stopped_rollout_is_resumed_at_its_step_by_the_next_server(
     restarted = assemble(proxied.torchserve, proxied.store, proxied.directory, proxied.state_folder, stack)
     await restarted.registry.refresh()
     await restarted.version_manager.start()
-    assert not (proxied.directory.routing / "shares" / NAME).exists()
+    assert proxied.routed == {"1.0.0"}
     restarted.rollouts.resume()
     resumed = restarted.rollouts.get(NAME)
     assert resumed.share == 0

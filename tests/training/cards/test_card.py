@@ -1,7 +1,9 @@
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from handlers import recipe as recipes
 from handlers.recipe import Decision, Input, Recipe, Weights
@@ -48,6 +50,20 @@ def test_a_card_shows_the_recipe_and_the_metrics(recipe: Recipe) -> None:
         recipe.licence.strip(),
     ):
         assert expected in text
+
+
+def test_a_card_lists_what_images_are_rejected_for(cifar10: Recipe, glioma: Recipe) -> None:
+    assert "rejected based on contrast and size. Other" in card(cifar10, None, "cifar10")
+    text = "rejected based on contrast, size and the DICOM attributes Modality and BodyPartExamined. Other"
+    assert text in card(glioma, None, "lgg_mri")
+
+
+def test_the_shipped_cards_are_generated() -> None:
+    for path in sorted(ARCHIVES.glob("*/CARD.md")):
+        recipe = recipes.load(path.parent / "archive.yaml")
+        data = yaml.safe_load((path.parent / "training.yaml").read_bytes())["data"]
+        metrics = json.loads((path.parent / "metrics.json").read_bytes())
+        assert path.read_text(encoding="utf-8") == card(recipe, metrics, data), path
 
 
 def test_every_card_has_the_disclaimer(recipe: Recipe, cifar10: Recipe, glioma: Recipe) -> None:

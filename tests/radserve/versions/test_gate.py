@@ -1,0 +1,70 @@
+"""Tests of radserve.versions.gate: requests wait while TorchServe ends a worker."""
+
+import asyncio
+
+import pytest
+
+from radserve.errors import ConflictError
+from radserve.host.run_directory import RunDirectory
+from radserve.versions import version_manager as module
+from radserve.versions.gate import Gate
+from tests.radserve.versions.conftest import ADA, NAME, Service
+
+pytestmark = pytest.mark.anyio
+
+
+async def ask(service: Service) -> str:
+    """Ask as nginx does; return where it forwards the request to."""
+    return str((await service.client.post(f"/gate/{NAME}")).headers["x-accel-redirect"])
+
+
+async def test_an_open_gate_lets_requests_pass_at_once(service: Service) -> None:
+    assert await ask(service) == "@torchserve"
+
+
+async def test_requests_wait_while_the_gate_is_closed(service: Service) -> None:
+    async with service.version_manager.gate.closed(NAME):
+        waiting = asyncio.create_task(ask(service))
+        await asyncio.sleep(0.1)
+        assert not waiting.done()
+    assert await waiting == "@torchserve"
+
+
+async def test_a_gate_does_not_stay_closed(directory: RunDirectory, service: Service) -> None:
+    service.version_manager.gate = Gate(directory, max_seconds=0.1)
+    async with service.version_manager.gate.closed(NAME) as opened:
+        await asyncio.wait_for(opened.wait(), 5)
+
+
+async def test_workers_are_reduced_only_while_the_version_is_idle(proxied: Service, directory: RunDirectory) -> None:
+    manager, flag = proxied.version_manager, directory.gates / NAME
+    await manager.scale(NAME, "1.0.0", 2, ADA)
+    proxied.torchserve.behavior.pending = 1
+    scaling = asyncio.create_task(manager.scale(NAME, "1.0.0", 1, ADA))
+    await proxied.until(flag.exists)
+    await proxied.until(lambda: NAME in manager.gate._closed)
+    waiting = asyncio.create_task(ask(proxied))
+    await asyncio.sleep(0.2)
+    assert not waiting.done()
+    assert proxied.torchserve.models[NAME, "1.0.0"].workers == 2
+    proxied.torchserve.behavior.pending = 0
+    assert (await scaling).workers == 1
+    assert await waiting == "@torchserve"
+    assert not flag.exists()
+
+
+async def test_a_version_that_stays_busy_keeps_its_workers(proxied: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_MAX_BUSY", 0.2)
+    manager = proxied.version_manager
+    await manager.scale(NAME, "1.0.0", 2, ADA)
+    proxied.torchserve.behavior.pending = 1
+    with pytest.raises(ConflictError, match=r"busy for 0\.2 s; nothing was changed"):
+        await manager.scale(NAME, "1.0.0", 1, ADA)
+    assert proxied.torchserve.models[NAME, "1.0.0"].workers == 2
+    assert manager.declared_versions(NAME)["1.0.0"].workers == 2
+
+
+async def test_without_a_proxy_workers_are_reduced_at_once(service: Service, directory: RunDirectory) -> None:
+    await service.version_manager.scale(NAME, "1.0.0", 2, ADA)
+    service.torchserve.behavior.pending = 1
+    assert (await service.version_manager.scale(NAME, "1.0.0", 1, ADA)).workers == 1
