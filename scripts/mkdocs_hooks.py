@@ -21,7 +21,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 
 def on_page_markdown(markdown: str, **_: object) -> str:
-    """Lead the links to the published files."""
+    """Rewrite links to the published files."""
     for link, target in _PUBLISHED.items():
         markdown = markdown.replace(f"]({link})", f"]({target})")
     return markdown

@@ -25,7 +25,7 @@ class BackgroundTasks:
 
     @property
     def problems(self) -> list[str]:
-        """What has failed in the last minute."""
+        """Tasks that failed in the last minute."""
         return list(self._problems.values())
 
     def start(self, name: str, function: Callable[[], Awaitable[None]]) -> asyncio.Task[None]:
@@ -60,6 +60,7 @@ class BackgroundTasks:
 
 def observed(task: asyncio.Task[Any], name: str) -> asyncio.Task[Any]:
     """Log and count the failure of a task that runs once and is awaited at the end only."""
+    FAILURES.labels(task=name)
 
     def on_done(task: asyncio.Task[Any]) -> None:
         if not task.cancelled() and (error := task.exception()) is not None:

@@ -21,8 +21,9 @@ _PR_SET_PDEATHSIG: Final = 1
 
 _INHERITED: Final = re.compile(
     r"PATH|HOME|USER|LOGNAME|LANG|LC_\w+|TZ|TMPDIR|LD_LIBRARY_PATH|LD_PRELOAD|XDG_CACHE_HOME|SSL_CERT_(?:FILE|DIR)"
-    r"|JAVA_HOME|JAVA_TOOL_OPTIONS|JDK_JAVA_OPTIONS|OTEL_\w+"
-    r"|(?:CUDA|CUDNN|CUBLAS|NVIDIA|NCCL|TORCH\w*|PYTORCH|TRITON|OMP|MKL|KMP|GOMP|OPENBLAS|MALLOC)_\w+"
+    r"|JAVA_HOME|JAVA_TOOL_OPTIONS|JDK_JAVA_OPTIONS"
+    r"|NVIDIA_(?:VISIBLE_DEVICES|DRIVER_CAPABILITIES|TF32_OVERRIDE|(?:DISABLE_)?REQUIRE\w*)"
+    r"|(?:CUDA|CUDNN|CUBLAS|NCCL|TORCH\w*|PYTORCH|TRITON|OMP|MKL|KMP|GOMP|OPENBLAS|MALLOC)_\w+"
 )
 _FURTHER: Final = "RADSERVE_PASS_ENVIRONMENT"
 """Environment variable: comma-separated names of further variables that workers need."""
@@ -30,7 +31,7 @@ _FURTHER: Final = "RADSERVE_PASS_ENVIRONMENT"
 
 def inherited_environment() -> dict[str, str]:
     """Return the variables for processes that handle clients' bytes: no credentials of this process."""
-    further = os.environ.get(_FURTHER, "").split(",")
+    further = {name.strip() for name in os.environ.get(_FURTHER, "").split(",")}
     return {name: text for name, text in os.environ.items() if _INHERITED.fullmatch(name) or name in further}
 
 

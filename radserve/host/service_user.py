@@ -4,6 +4,7 @@ import contextlib
 import logging
 import os
 import pwd
+from pathlib import Path
 
 from radserve.errors import ServeError
 
@@ -24,7 +25,8 @@ def become(name: str | None) -> None:
         raise ServeError(f"--user {name}: only root can become another user; omit it.")
     for descriptor in (1, 2):  # nginx opens /dev/stdout again; container runtimes do the same
         with contextlib.suppress(OSError):
-            os.fchown(descriptor, user.pw_uid, user.pw_gid)
+            if os.fstat(descriptor).st_rdev != Path(os.devnull).stat().st_rdev:
+                os.fchown(descriptor, user.pw_uid, user.pw_gid)
     os.initgroups(name, user.pw_gid)
     os.setgid(user.pw_gid)
     os.setuid(user.pw_uid)

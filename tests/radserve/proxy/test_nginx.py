@@ -1,10 +1,12 @@
 """Tests of radserve.proxy.nginx and radserve.proxy.standalone, with a real nginx."""
 
 import asyncio
+import contextlib
 import os
 import signal
 import ssl
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from pathlib import Path
 
 import httpx
@@ -206,3 +208,30 @@ def test_the_upstreams_of_a_standalone_proxy_match_the_server(run_directory: Run
     assert described(config, 7).response_timeout == 7
     with pytest.raises(ServeError, match=r"--config .*: No such file"):
         described(tmp_path / "missing", None)
+
+
+def test_a_response_that_torchserve_repeats_never_answers_another_request(
+    options: ProxyOptions, upstreams: Upstreams, run_directory: RunDirectory
+) -> None:
+    """TorchServe answers a job twice when it ends a worker that has just answered it."""
+
+    async def torchserve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.closing(writer), contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
+            responses = b""
+            while True:
+                head = await reader.readuntil(b"\r\n\r\n")
+                body = await reader.readexactly(int(head.lower().partition(b"content-length: ")[2].split()[0]))
+                repeated, responses = responses, b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body)
+                writer.write(repeated + responses)
+                await writer.drain()
+
+    async def steps(_: Nginx) -> None:
+        run_directory.ready.touch()
+        async with (
+            await asyncio.start_unix_server(torchserve, run_directory.inference),
+            httpx.AsyncClient(base_url=f"http://127.0.0.1:{options.port}") as client,
+        ):
+            for patient in ("first", "second", "third"):
+                assert (await client.post("/predictions/chest", content=patient)).text == patient
+
+    use(replace(options, keyless=True), upstreams, steps)
