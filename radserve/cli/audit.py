@@ -8,6 +8,7 @@ import typer
 from radserve.cli import parse, versions_view
 from radserve.cli.control_options import Json, Server
 from radserve.cli.options import with_groups
+from radserve.errors import InvalidCallError
 from radserve.schema.control import AuditLog
 
 app = typer.Typer()
@@ -31,7 +32,9 @@ def audit(
 @with_groups
 def verify(
     *,
-    state: Annotated[Path | None, typer.Option(help="State folder to read, without a server.")] = None,
+    state: Annotated[
+        Path | None, typer.Option(exists=True, file_okay=False, help="State folder to read, without a server.")
+    ] = None,
     head: Annotated[
         str | None,
         typer.Option(help="SHA-256 of an earlier last entry, which must be in the log.", callback=parse.sha256),
@@ -45,9 +48,11 @@ def verify(
     that this command prints, or take one from the metric radserve_audit_head_info.
     """
     if state is not None:
-        from radserve.versions.audit_log import AuditLog as LogFile
+        from radserve.versions import audit_log
 
-        result = LogFile(state).verify(head)
+        if not (state / audit_log.FILE).exists():
+            raise InvalidCallError(f"--state {state}: has no {audit_log.FILE}; it was deleted, or never written.")
+        result = audit_log.AuditLog(state).verify(head)
     else:
         with server.connect() as control:
             result = control.verify_audit(head)

@@ -42,7 +42,8 @@ class RunDirectory:
 
     def prepare(self) -> None:
         """Create the folders and files that TorchServe expects, and remove those of a killed run."""
-        for path in (self.ready, self.closing, self.routing, *self.folder.glob("*.sock")):
+        sockets = (self.inference, self.metrics, self.management, self.control, self.traffic)
+        for path in (self.ready, self.closing, self.routing, *sockets):
             path.unlink(missing_ok=True)
         for path in (self.versions, *self.folder.glob("routing.*")):
             shutil.rmtree(path, ignore_errors=True)

@@ -182,7 +182,13 @@ def test_a_verification_of_the_audit_log_exits_with_1_if_it_is_damaged(api: Scri
 
 
 def test_a_state_folder_is_verified_without_a_server(run: Run, tmp_path: Path) -> None:
+    log = tmp_path / "audit.jsonl"
+    log.touch()
     assert run("audit", "verify", "--state", tmp_path).out == f"intact\n0 entries, head {'0' * 64}\n"
-    (tmp_path / "audit.jsonl").write_text("{}\n")
+    log.write_text("{}\n")
     result = run("audit", "verify", "--state", tmp_path)
     assert (result.code, "line 1 does not match the line before it" in result.out) == (1, True)
+    log.unlink()
+    missing = run("audit", "verify", "--state", tmp_path)
+    assert (missing.code, "has no audit.jsonl" in missing.err) == (2, True)
+    assert run("audit", "verify", "--state", tmp_path / "typo").code == 2

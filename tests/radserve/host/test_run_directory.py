@@ -30,6 +30,8 @@ def test_a_chosen_directory_is_created_kept_and_cleaned_of_leftovers(tmp_path: P
         directory.prepare()
         with socket.socket(socket.AF_UNIX) as leftover:
             leftover.bind(str(directory.management))
+        gateway = folder / "gateway.sock"
+        gateway.touch()
         for path in (directory.ready, directory.closing, folder / "tmp" / "extracted"):
             path.touch()
         directory.proxy.mkdir()
@@ -37,6 +39,7 @@ def test_a_chosen_directory_is_created_kept_and_cleaned_of_leftovers(tmp_path: P
         directory.prepare()
         assert not [path for path in (directory.management, directory.ready, directory.closing) if path.exists()]
         assert list((folder / "tmp").iterdir()) == []
+        assert gateway.exists()
         assert directory.proxy.exists(), "a proxy in another process has its files there"
     assert folder.exists()
 
