@@ -57,6 +57,7 @@ def render(options: ProxyOptions, upstreams: Upstreams, folder: Path, cache: Pat
     files = min(_MAX_FILES, resource.getrlimit(resource.RLIMIT_NOFILE)[1])
     tls = options.certificate is not None
     run_directory, capacity = upstreams.run_directory, upstreams.capacity
+    large = _large(options, upstreams, folder)
     values: dict[str, str | int | Path] = {
         "IF_KEYS": when(options.has_keys),
         "IF_KEYLESS": when(options.keyless),
@@ -99,7 +100,8 @@ def render(options: ProxyOptions, upstreams: Upstreams, folder: Path, cache: Pat
         "CONCURRENT": min(options.concurrent, capacity.per_key),
         "ADDRESS_CONCURRENT": capacity.per_address,
         "REQUESTS": capacity.requests,
-        "LARGE": _large(options, upstreams, folder),
+        "LARGE": large,
+        "LARGE_OF_EACH": max(1, large // 2),
         "SMALL_DIGITS": len(str(SMALL)),
         "TRUSTED": " ".join(f"set_real_ip_from {network};" for network in options.trusted),
         "ACCESS_LOG": options.access_log.absolute(),

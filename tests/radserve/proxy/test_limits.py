@@ -31,7 +31,7 @@ CAPACITY = Capacity(heap=1 << 30, requests=20, large=4)
 LARGE = 5_000_000
 TOO_MANY = (
     "Too many requests: a key may send 10000 per second and have 10 open, an address 40000 and 15; the server has 20 "
-    "open, 4 of them with a body above 1 MB or of unknown length. Retry in a second."
+    "open, 4 of them with a body above 1 MB or of unknown length, of which 2 may be of one key. Retry in a second."
 )
 
 
@@ -177,11 +177,15 @@ def test_the_server_bounds_all_requests_together(front: Front) -> None:
 
 @pytest.mark.parametrize("length", [LARGE, 1_000_000, None])
 def test_large_bodies_are_bounded_too(front: Front, length: int | None) -> None:
+    """In all, and one key has at most half of the places."""
     with ExitStack() as stack:
-        for _ in range(CAPACITY.large):
-            stack.enter_context(front.open(length, front.valid))
-        time.sleep(0.3)
-        with front.open(LARGE, front.other) as rejected:
+        for key in (front.valid, front.other):
+            for _ in range(CAPACITY.large // 2):
+                stack.enter_context(front.open(length, key))
+            time.sleep(0.3)
+            with front.open(LARGE, key) as rejected:
+                assert response(rejected) == (429, TOO_MANY)
+        with front.open(LARGE, front.invalid[0], address="192.0.2.1") as rejected:
             assert response(rejected)[0] == 429
         assert front.status(front.other, length=999_999) == 200
     time.sleep(0.3)
