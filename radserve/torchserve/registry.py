@@ -121,15 +121,19 @@ class ModelRegistry:
     async def register(self, model: VerifiedModel, workers: int) -> ModelVersion:
         """Register a version and start its workers; unregister it if they do not start (VersionFailedError)."""
         version = ModelVersion(model, workers, datetime.now(UTC).replace(microsecond=0))
-        await self._management.register(model.entry)
-        self._versions[version.pair] = version
+        loading = asyncio.create_task(self._management.register(model.entry))
         try:
+            await asyncio.shield(loading)
+            self._versions[version.pair] = version
             # One worker first: if it dies, TorchServe does not try every worker.
             for count in sorted({1, workers}):
                 await self._scale(version, count)
         except BaseException:
-            with suppress(httpx.HTTPError):
-                await asyncio.shield(self.unregister(version))
+            # TorchServe completes the registration even if nobody waits for it.
+            await asyncio.wait({loading})
+            if not isinstance(loading.exception(), httpx.HTTPStatusError):
+                with suppress(httpx.HTTPError):
+                    await asyncio.shield(self.unregister(version))
             raise
         return self._versions[version.pair]
 

@@ -133,6 +133,31 @@ def test_longer_silence_ends_a_registration_and_leaves_nothing_behind(
     use(steps)
 
 
+def test_an_aborted_registration_leaves_nothing_behind(use: Use, torchserve: Running, store: Path) -> None:
+    async def steps(registry: ModelRegistry) -> None:
+        torchserve.behavior.delay = 0.3
+        registering = asyncio.create_task(registry.register(verified(store, "2.0.0"), 1))
+        await asyncio.sleep(0.1)
+        registering.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await registering
+        torchserve.behavior.delay = 0.0
+        assert list(torchserve.models) == [("brightness", "1.0.0")]
+        assert (await registry.register(verified(store, "2.0.0"), 1)).ready == 1
+
+    use(steps)
+
+
+def test_a_version_that_torchserve_holds_already_is_kept(use: Use, torchserve: Running, store: Path) -> None:
+    async def steps(registry: ModelRegistry) -> None:
+        with pytest.raises(httpx.HTTPStatusError, match="409"):
+            await registry.register(verified(store, "1.0.0"), 1)
+        assert list(torchserve.models) == [("brightness", "1.0.0")]
+        assert [str(item) for item in registry] == ["brightness 1.0.0"]
+
+    use(steps)
+
+
 def test_register_starts_one_worker_first(use: Use, torchserve: Running, store: Path) -> None:
     async def steps(registry: ModelRegistry) -> None:
         version = await registry.register(verified(store, "2.0.0"), 3)
