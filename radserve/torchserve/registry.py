@@ -175,15 +175,24 @@ class ModelRegistry:
         await self._management.set_default(*version.pair)
 
     async def unregister(self, version: ModelVersion) -> None:
-        """Unregister a version; requests in flight are lost, so wait for `idle` first."""
+        """Unregister a version, if TorchServe holds it; requests in flight are lost, so wait for `idle` first."""
+        try:
+            await self._management.unregister(*version.pair)
+        except httpx.HTTPStatusError as error:
+            if error.response.status_code != httpx.codes.NOT_FOUND:
+                raise
         self._versions.pop(version.pair, None)
-        await self._management.unregister(*version.pair)
 
     async def idle(self, version: ModelVersion, timeout: float) -> bool:  # noqa: ASYNC109 - a normal outcome, not an error
         """Wait until a version has finished all its requests; return False after `timeout` seconds."""
         start = since = time.monotonic()
         while (now := time.monotonic()) - start < timeout:
-            model = await self._describe(version)
+            try:
+                model = await self._describe(version)
+            except httpx.HTTPStatusError as error:
+                if error.response.status_code == httpx.codes.NOT_FOUND:
+                    return True
+                raise
             if pending(model) or any_busy(self._busy_file, {int(item["pid"]) for item in model["workers"]}):
                 since = now
             elif now - since >= _SETTLE:

@@ -3,11 +3,17 @@
 import asyncio
 import logging
 from dataclasses import dataclass, field
+from typing import Final
 
+import httpx
+
+from radserve.errors import ChangeError
 from radserve.torchserve.registry import ModelRegistry, ModelVersion, Pair
 from radserve.versions.deployment_state import DeploymentStateManager
 
 logger = logging.getLogger(__name__)
+
+_RETRY_SECONDS: Final = 2.0
 
 
 @dataclass
@@ -15,7 +21,8 @@ class Unregistration:
     """Unregisters versions in the background.
 
     It waits `settle` seconds until no request can be on its way from the proxy to a closed version: the proxy chooses
-    the version before it receives the body. Then it waits up to `patience` seconds for requests in progress.
+    the version before it receives the body. Then it waits up to `patience` seconds for requests in progress. It tries
+    again until TorchServe has unregistered the version, which stays closed to clients meanwhile.
     """
 
     registry: ModelRegistry
@@ -43,10 +50,19 @@ class Unregistration:
         async with self.deployment_state.closed(model_version.pair):
             if self.deployment_state.has_proxy:
                 await asyncio.sleep(self.settle)
+            while not await self._try(model_version):  # noqa: ASYNC110 - TorchServe sends no event
+                await asyncio.sleep(_RETRY_SECONDS)
+            self.deployment_state.forget_default(model_version.pair)
+
+    async def _try(self, model_version: ModelVersion) -> bool:
+        try:
             if not await self.registry.idle(model_version, self.patience):
                 logger.warning("%s: still busy after %g s; unregistered anyway", model_version, self.patience)
             await self.registry.unregister(model_version)
-            self.deployment_state.forget_default(model_version.pair)
+        except (httpx.HTTPError, ChangeError) as error:
+            logger.error("%s: not unregistered, tried again: %r", model_version, error)  # noqa: TRY400 - complete
+            return False
+        return True
 
     async def stop(self) -> None:
         """Cancel pending unregistrations, since the whole server stops and drains."""

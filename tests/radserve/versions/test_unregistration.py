@@ -5,6 +5,7 @@ import asyncio
 import pytest
 
 from radserve.torchserve.registry import ModelVersion
+from radserve.versions import unregistration
 from tests.radserve.versions.conftest import ADA, NAME, Service
 
 pytestmark = pytest.mark.anyio
@@ -58,13 +59,24 @@ async def test_behind_a_proxy_a_version_stays_for_requests_that_are_on_their_way
     assert proxied.registered == {"1.0.0"}
 
 
-async def test_a_failure_is_logged(service: Service, candidate: ModelVersion, caplog: pytest.LogCaptureFixture) -> None:
-    service.torchserve.die()
+async def test_a_failure_is_logged_and_tried_again_while_the_version_stays_closed(
+    service: Service, candidate: ModelVersion, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(unregistration, "_RETRY_SECONDS", 0.05)
+    service.torchserve.behavior.status = 500
     task = service.unregistration.start(candidate)
-    await asyncio.wait({task})
-    await asyncio.sleep(0)
-    assert task.exception() is not None
-    assert "brightness 2.0.0: not unregistered" in caplog.text
+    await service.until(lambda: "brightness 2.0.0: not unregistered, tried again" in caplog.text)
+    assert (service.directory.routing / "closed" / NAME / "2.0.0").exists()
+    assert candidate.pair in service.unregistration
+    service.torchserve.behavior.status = None
+    await task
+    assert service.registered == {"1.0.0"}
+
+
+async def test_a_version_that_torchserve_does_not_hold_is_forgotten(service: Service, candidate: ModelVersion) -> None:
+    del service.torchserve.models[candidate.pair]
+    await service.unregistration.start(candidate)
+    assert [str(item) for item in service.registry] == ["brightness 1.0.0"]
 
 
 async def test_a_stopping_server_does_not_wait(service: Service, candidate: ModelVersion) -> None:
