@@ -89,6 +89,8 @@ class VersionManager:
                 yield
             except httpx.HTTPError as error:
                 raise ChangeError(f"{name}: TorchServe failed to make the change: {error}") from error
+            except OSError as error:  # a full run directory, for example
+                raise ChangeError(f"{name}: the server failed to make the change: {error}.") from error
 
     def _require_no_rollout(self, name: str) -> None:
         rollout = self.deployment_state.state.rollouts.get(name)

@@ -102,6 +102,16 @@ async def test_a_dead_torchserve_is_reported(service: Service) -> None:
     assert service.audit == []
 
 
+async def test_a_full_run_directory_is_reported(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def fail(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(service.registry, "scale", fail)
+    with pytest.raises(ChangeError, match=r"the server failed to make the change: .* No space left on device"):
+        await service.version_manager.scale(NAME, "1.0.0", 2, ADA)
+    assert service.audit == []
+
+
 async def test_scaling_changes_the_declared_workers(service: Service) -> None:
     scaled = await service.version_manager.scale(NAME, "1.0.0", 3, ADA)
     assert (scaled.workers, scaled.ready) == (3, 3)
