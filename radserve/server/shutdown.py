@@ -73,8 +73,13 @@ async def _drain_torchserve(server: Components, seconds: float) -> bool:
     idle_since: float | None = None
     accepted = -1.0
     while (now := time.monotonic()) - start < seconds:
-        before, accepted = accepted, await _accepted(server)
-        if await _in_flight(server) or accepted != before:
+        before = accepted
+        try:
+            accepted = await _accepted(server)
+            active = await _in_flight(server) or accepted != before
+        except httpx.ReadTimeout:  # not dead, but busy, for example with a garbage collection
+            active = True
+        if active:
             idle_since = None
         elif idle_since is None:
             idle_since = now

@@ -11,6 +11,7 @@ from radserve.server.components import Components
 from radserve.server.shutdown import shut_down
 from radserve.server.status import Exit, State
 from radserve.torchserve.connection import connect
+from radserve.torchserve.management import Management
 from tests.radserve.server.conftest import TestServer
 
 
@@ -112,6 +113,18 @@ def test_a_torchserve_that_died_is_reported(server: TestServer, caplog: pytest.L
     server.torchserve.die()
     assert server.run(shut_down) is Exit.TORCHSERVE_DIED
     assert "TorchServe does not respond while draining" in caplog.text
+
+
+def test_a_torchserve_that_is_silent_for_a_while_is_not_reported_as_dead(server: TestServer) -> None:
+    async def steps(components: Components) -> Exit:
+        components.management = Management(components.run_directory, timeout=0.1)
+        server.torchserve.behavior.delay = 0.5
+        stopping = asyncio.create_task(shut_down(with_timeouts(components, 5.0)))
+        await asyncio.sleep(0.6)
+        server.torchserve.behavior.delay = 0.0
+        return await stopping
+
+    assert server.run(steps) is Exit.STOPPED
 
 
 def test_a_version_that_torchserve_no_longer_holds_does_not_block_the_drain(server: TestServer) -> None:
