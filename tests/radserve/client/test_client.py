@@ -286,11 +286,11 @@ def test_the_sample_has_the_same_result_alone_and_among_others(server: Server) -
 
 
 @pytest.mark.e2e
-def test_errors_of_torchserve_itself_get_advice(server: Server) -> None:
+def test_errors_of_torchserve_and_nginx_say_what_to_do(server: Server) -> None:
     with Client(server.url) as client:
         for version in (None, "9.9.9"):
             name = "chest-xray-cnn" if version else "no-such-model"
             with pytest.raises(RejectedRequestError, match=r"404 Not Found: .*radserve build"):
                 client.predict(name, SAMPLE, version)
-        with pytest.raises(RejectedRequestError, match=r"413 .*max_request_size"):
+        with pytest.raises(RejectedRequestError, match=r"413 .*send fewer or smaller images"):
             client.predict("chest-xray-cnn", bytes(46_000_000))
