@@ -129,7 +129,7 @@ class ModelRegistry:
             for count in sorted({1, workers}):
                 await self._scale(version, count)
         except BaseException:
-            # TorchServe completes the registration even if nobody waits for it.
+            # TorchServe completes the registration even if the request for it is cancelled.
             await asyncio.wait({loading})
             if not isinstance(loading.exception(), httpx.HTTPStatusError):
                 with suppress(httpx.HTTPError):

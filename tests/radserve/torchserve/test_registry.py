@@ -141,7 +141,7 @@ def test_an_aborted_registration_leaves_nothing_behind(use: Use, torchserve: Run
         registering.cancel()
         with pytest.raises(asyncio.CancelledError):
             await registering
-        await asyncio.sleep(0.5)  # TorchServe completes what nobody waits for
+        await asyncio.sleep(0.5)  # TorchServe completes a request that is cancelled
         torchserve.behavior.delay = 0.0
         assert list(torchserve.models) == [("brightness", "1.0.0")]
         assert (await registry.register(verified(store, "2.0.0"), 1)).ready == 1
