@@ -65,9 +65,7 @@ class Split:
         lines = [json.loads(line) for line in self.proxy.log.read_text().splitlines()]
         results = [line["message"] for line in lines if line["level"].upper() not in ("INFO", "DEBUG")]
         new, self.forgiven = results[self.forgiven :], len(results)
-        # The first is logged once; the second by copies on a busy machine (a prediction would fail, after a minute).
-        expected = ("access-event socket unavailable", "upstream timed out")
-        return [line for line in new if not any(text in line for text in expected)]
+        return [line for line in new if "access-event socket unavailable" not in line]  # logged once
 
     @contextmanager
     def heard(self, client: httpx.Client) -> Iterator[list[AccessEvent]]:
@@ -115,7 +113,8 @@ def _without_tables(split: Split) -> Iterator[None]:
     split.complaints()
     yield
     split.clear()
-    assert split.complaints() == []
+    # A copy times out on a busy machine; a prediction would fail, after a minute.
+    assert [line for line in split.complaints() if "upstream timed out" not in line] == []
 
 
 @pytest.fixture
