@@ -56,7 +56,7 @@ async def ready(request: Request) -> Response:
 
 @router.get("/auth", include_in_schema=False)
 async def auth(request: Request) -> Response:
-    """Return 204 if the credential is valid, else 401: nginx asks before it reads a body (`auth_request`)."""
+    """Return 204 if the credential is valid, else 401: nginx calls this before it reads a body (`auth_request`)."""
     try:
         await services.identify(request)
     except (NotAuthenticatedError, TooManyRequestsError):
