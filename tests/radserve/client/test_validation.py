@@ -5,9 +5,9 @@ from typing import Any
 import pytest
 
 from radserve.client import validation
-from radserve.client.validation import RequestedImage
 from radserve.errors import InvalidResponseError
 from radserve.schema.problem import RejectedImage
+from radserve.schema.requested_image import RequestedImage
 from tests.radserve.scripted import SHA256, empty, explanation, marked, picture, prediction, segmentation, volume
 
 IMAGE = b"image"

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from radserve.client import validation
-from radserve.client.validation import RequestedImage
 from radserve.errors import InvalidResponseError
+from radserve.schema.requested_image import RequestedImage
 from radserve.schema.segmentation import Box, Segmentation
 from tests.radserve.scripted import empty, marked, picture, png, prediction, segmentation
 
