@@ -97,4 +97,4 @@ def test_a_decompression_bomb_is_not_decoded() -> None:
     bomb = small[:12] + header + struct.pack(">I", zlib.crc32(header)) + small[33:]
     mask = picture(marked(), width=12000, height=12000, data=base64.b64encode(bomb).decode())
     with pytest.raises(InvalidResponseError, match="the limit is 80000000"):
-        _parse(segmentation(IMAGE, mask=mask))
+        _parse(segmentation(IMAGE, mask=mask, image=UNKNOWN | {"width": 12000, "height": 12000}))
