@@ -6,7 +6,7 @@ from typing import Any
 import yaml
 
 from radserve.proxy.options import networks
-from tests.deploy.kustomize import longest, one
+from tests.deploy.manifests import longest, one
 from tests.server import ROOT
 
 
