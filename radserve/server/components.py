@@ -75,7 +75,7 @@ class Components:
                 threads=plan.threads,
                 timeout=options.startup_timeout,
             ),
-            Unregistration(self.registry, deployment, settle=options.settle, patience=options.drain_timeout),
+            Unregistration(self.registry, deployment, settle=options.settle, patience=self._client_timeout()),
             gate,
             default_workers=plan.workers,
         )
@@ -95,16 +95,22 @@ class Components:
     def _max_body(self) -> int:
         return launch.max_size(self.torchserve_configuration, "request")
 
+    def _client_timeout(self) -> int:
+        """Return the seconds for which the proxy waits for a response."""
+        return self._response_timeout() + configuration.MARGIN
+
+    def _response_timeout(self) -> int:
+        return configuration.response_timeout(self.options.store / model.entry.file for model in self.models)
+
     def _create_proxy(self) -> Nginx | None:
         options = self.options
         if options.proxy is None:
             return None
-        archives = (options.store / model.entry.file for model in self.models)
         upstreams = Upstreams(
             options.health_port,
             self.run_directory,
             max_body=self._max_body(),
-            response_timeout=configuration.response_timeout(archives),
+            response_timeout=self._response_timeout(),
             capacity=self.capacity,
             drain_timeout=options.drain_timeout,
         )

@@ -1,6 +1,6 @@
 """Holds the requests of a model back while TorchServe ends one of its workers, which would lose its batch.
 
-While a model's flag file exists, nginx asks this process before it forwards a request, once it has received the body
+While a model's flag file exists, nginx calls this process before it forwards a request, once it has received the body
 (radserve/proxy/nginx.conf.template). The response comes as soon as the gate is open.
 """
 
@@ -19,15 +19,15 @@ _FORWARD: Final = {"X-Accel-Redirect": "@torchserve"}
 
 
 class Gate:
-    """The gate of each model; `max_seconds` after it was closed it opens in any case."""
+    """The gate of each model; `max_seconds` after it was closed it opens in any case, before nginx gives up (60 s)."""
 
-    def __init__(self, run_directory: RunDirectory, max_seconds: float = 20.0) -> None:
+    def __init__(self, run_directory: RunDirectory, max_seconds: float = 50.0) -> None:
         self._folder = run_directory.gates
         self._max_seconds = max_seconds
         self._closed: dict[str, asyncio.Event] = {}
 
     def route(self) -> Route:
-        """Return the route that nginx asks."""
+        """Return the route that nginx calls."""
         return Route("/gate/{name}", self._pass, methods=["GET", "POST", "PUT"])
 
     async def _pass(self, request: Request) -> Response:
@@ -38,7 +38,7 @@ class Gate:
 
     @asynccontextmanager
     async def watched(self, name: str) -> AsyncIterator[None]:
-        """Make nginx ask before it forwards a request of a model."""
+        """Make nginx call before it forwards a request of a model."""
         flag = self._folder / name
         flag.touch(mode=0o600)
         try:

@@ -223,7 +223,7 @@ async def test_a_stop_reports_what_could_not_be_stored(
     disk.full = True
     await commit(two_versions, act_first=True)
     await two_versions.version_manager.stop()
-    assert "stopping, although: A change is in effect but not stored" in caplog.text
+    assert "stopping with changes pending: A change is in effect but not stored" in caplog.text
 
 
 async def test_a_cancelled_caller_leaves_a_complete_change(two_versions: Service) -> None:

@@ -317,7 +317,7 @@ async def test_a_management_api_that_stays_silent_rolls_back_and_is_named(proxie
     final = await proxied.end(rollout)
     assert final.phase == "rolled_back"
     assert final.detail == (
-        "brightness 2.0.0: silence for 0.5 s: TorchServe's management API did not answer GET "
+        "brightness 2.0.0: TorchServe did not respond for 0.5 s: TorchServe's management API did not answer GET "
         "/models/brightness/2.0.0 (ReadTimeout)."
     )
 
