@@ -59,7 +59,13 @@ class Components:
         self.management = Management(run_directory)
         versions = _initial_versions(models, state, plan)
         self.registry = ModelRegistry(versions, self.management, run_directory.busy, options.silence)
-        self.readiness = Readiness(self.registry, run_directory.inference, lambda: self.versions.versions_with_traffic)
+        window = TrafficWindow()
+        self.readiness = Readiness(
+            self.registry,
+            run_directory.inference,
+            lambda: self.versions.versions_with_traffic,
+            window.failures_in_a_row,
+        )
         deployment = DeploymentStateManager(self.registry, state, run_directory, options.store)
         gate = Gate(run_directory)
         self.versions = VersionManager(
@@ -79,7 +85,6 @@ class Components:
             gate,
             default_workers=plan.workers,
         )
-        window = TrafficWindow()
         self.rollouts = RolloutManager(self.versions, window, run_directory.inference)
         views = Views(self.versions, self.rollouts, run_directory.metrics)
         metrics = MetricsEndpoint(self.status, self.registry, views.share, window, run_directory.certificate)

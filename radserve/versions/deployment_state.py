@@ -300,8 +300,7 @@ class DeploymentStateManager:
         """Stop the attempts in the background, and release the folder."""
         if self._retries is not None:
             self._retries.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._retries
+            await asyncio.gather(self._retries, return_exceptions=True)
         if self.problem is not None:
             logger.error("stopping with changes pending: %s", self.problem)
         self.folder.release()

@@ -11,24 +11,26 @@ from typing import Final
 
 from radserve.build import model_store
 from radserve.errors import ArchiveError
-from radserve.versions.server_state import State
+from radserve.torchserve.registry import Pair
+from radserve.versions.server_state import QuarantineEntry, State
 
 logger = logging.getLogger(__name__)
 
 _READ_ONLY: Final = (errno.EROFS, errno.EACCES, errno.EPERM)
 
 
-def of(state: State, store: Path, name: str) -> Mapping[str, tuple[str, str]]:
-    """Return digest and reason of each version of a model that is in quarantine."""
+def read(state: State, store: Path) -> Mapping[Pair, QuarantineEntry]:
+    """Return the archives of a model store that are in quarantine."""
     reasons = {item.sha256: item.reason for item in state.quarantine}
     try:
         archives = model_store.read(store).archives
     except (ArchiveError, OSError):  # reported where an archive is needed
-        archives = ()
+        return {}
+    found = ((archive, archive.quarantine or reasons.get(archive.sha256)) for archive in archives)
     return {
-        entry.version: (entry.sha256, entry.quarantine or reasons[entry.sha256])
-        for entry in archives
-        if entry.name == name and (entry.quarantine is not None or entry.sha256 in reasons)
+        (archive.name, archive.version): QuarantineEntry.of(archive, reason)
+        for archive, reason in found
+        if reason is not None
     }
 
 

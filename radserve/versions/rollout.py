@@ -14,6 +14,7 @@ from prometheus_client import Counter
 
 from radserve.build.model_store import Entry
 from radserve.errors import ArchiveError, ChangeError, NotServedError, RadServeError, VersionFailedError
+from radserve.host.background import observe
 from radserve.proxy.access_events import TrafficWindow
 from radserve.schema.deployment import DeployedVersion, percent
 from radserve.schema.rollout import RolloutStatus, TrafficSample
@@ -117,7 +118,7 @@ class Rollout:
         """Start the rollout, or resume it at its recorded step."""
         for outcome in _OUTCOMES:  # create the series at 0, so that Prometheus sees the first increase
             ROLLOUTS.labels(model_name=self.name, outcome=outcome)
-        self._task = asyncio.create_task(self._run())
+        self._task = observe(asyncio.create_task(self._run()), "rollout")
 
     async def abort(self, actor: Actor) -> bool:
         """Roll back and wait for the end, unless the rollout is already ending; return whether it was rolled back."""

@@ -41,6 +41,11 @@ class QuarantineEntry(BaseModel):
     sha256: str
     reason: str
 
+    @classmethod
+    def of(cls, archive: Entry, reason: str) -> Self:
+        """Return the entry of an archive."""
+        return cls(name=archive.name, version=archive.version, sha256=archive.sha256, reason=reason)
+
 
 class State(BaseModel):
     """The state of a server; every change returns a new, validated one.
@@ -94,9 +99,8 @@ class State(BaseModel):
 
     def with_quarantine(self, archive: Entry, reason: str) -> Self:
         """Put an archive into quarantine."""
-        name, version = archive.name, archive.version
-        entry = QuarantineEntry(name=name, version=version, sha256=archive.sha256, reason=reason)
-        return self.updated(quarantine=(*self.without_quarantine(name, version).quarantine, entry))
+        others = self.without_quarantine(archive.name, archive.version).quarantine
+        return self.updated(quarantine=(*others, QuarantineEntry.of(archive, reason)))
 
     def without_quarantine(self, name: str, version: str) -> Self:
         """Lift the quarantine of a version."""

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import defaultdict
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from typing import Final
@@ -12,13 +12,13 @@ import httpx
 from radserve.build import model_store
 from radserve.errors import ArchiveError, ChangeError, ConflictError, NotReadyError, NotServedError, RadServeError
 from radserve.schema.deployment import Change, DeployedVersion, Deployment, percent
-from radserve.torchserve.registry import ModelRegistry, ModelVersion
+from radserve.torchserve.registry import ModelRegistry, ModelVersion, Pair
 from radserve.versions import deployment_file, quarantine
 from radserve.versions.audit_log import Actor
 from radserve.versions.deployment_state import DeploymentStateManager
 from radserve.versions.gate import Gate
 from radserve.versions.registration import PhaseListener, Registration
-from radserve.versions.server_state import State, main_version
+from radserve.versions.server_state import QuarantineEntry, State, main_version
 from radserve.versions.unregistration import Unregistration
 
 _MAX_BUSY: Final = 10.0
@@ -226,8 +226,7 @@ class VersionManager:
             raise ConflictError(
                 f"{name}: there is no previous version to roll back to; use 'radserve models promote {name} VERSION'."
             )
-        store = self.registration.store
-        if previous in await asyncio.to_thread(quarantine.of, self.deployment_state.state, store, name):
+        if (name, previous) in await self.quarantine():
             raise ConflictError(
                 f"{name}: the previous version {previous} is in quarantine, because it was rolled back; to use it "
                 f"nevertheless, name it: 'radserve models promote {name} {previous}'."
@@ -255,17 +254,20 @@ class VersionManager:
             await self.registration.verify_sample(model_version)
             return model_version
 
+    async def quarantine(self) -> Mapping[Pair, QuarantineEntry]:
+        """Return the archives of the model store that are in quarantine."""
+        return await asyncio.to_thread(quarantine.read, self.deployment_state.state, self.registration.store)
+
     async def release(self, name: str, version: str, actor: Actor) -> None:
         """Lift the quarantine of a version, so that servers may select it as the newest one."""
-        store = self.registration.store
         async with self.exclusive_change(name, by_rollout=True):
-            if version not in quarantine.of(self.deployment_state.state, store, name):
+            if (name, version) not in await self.quarantine():
                 raise NotServedError(f"{name} {version} is not in quarantine.")
             await self.deployment_state.commit(
                 lambda state: state.without_quarantine(name, version), actor, "release", "released", (name, version)
             )
             try:
-                await asyncio.to_thread(model_store.quarantine, store, name, {}, {version})
+                await asyncio.to_thread(model_store.quarantine, self.registration.store, name, {}, {version})
             except (ArchiveError, OSError) as error:
                 raise ChangeError(f"{name} {version}: the model store's index still shows it: {error}") from error
 

@@ -16,7 +16,6 @@ from radserve.build.model_store import Entry
 from radserve.errors import ArchiveError, ChangeError, ConflictError, NotServedError, ServeError
 from radserve.schema.rollout import RolloutSpec
 from radserve.torchserve.verified_models import select
-from radserve.versions import quarantine
 from radserve.versions.rollout import Rollout
 from radserve.versions.server_state import State
 from tests.radserve.fake_torchserve import write_archive
@@ -340,6 +339,35 @@ async def test_a_damaged_index_does_not_stop_a_rollback(proxied: Service, disk: 
     (proxied.store / model_store.FILE).write_text("{")
     assert await rollout.abort(ADA)
     assert "does not show what is in quarantine" in (proxied.deployment_state.problem or "")
-    assert quarantine.of(proxied.deployment_state.state, proxied.store, NAME) == {}
+    assert await proxied.version_manager.quarantine() == {}
     (proxied.store / model_store.FILE).write_text(index)
     await proxied.until(lambda: proxied.deployment_state.problem is None)
+
+
+async def test_the_index_is_read_once_for_all_models(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("contrast", "sharpness"):
+        write_archive(service.store, name)
+        await service.version_manager.register(name, "1.0.0", None, ADA)
+    threads: list[threading.Thread] = []
+    original = model_store.read
+
+    def read(store: Path) -> model_store.Index:
+        threads.append(threading.current_thread())
+        return original(store)
+
+    monkeypatch.setattr(model_store, "read", read)
+    assert (await service.client.get("/versions")).status_code == 200
+    assert len(threads) == 1
+    assert threads[0] is not threading.main_thread()  # which answers all other requests
+
+
+async def test_a_registration_does_not_list_the_quarantine_again(
+    service: Service, caplog: pytest.LogCaptureFixture
+) -> None:
+    write_archive(service.store, version="3.0.0")
+    digests = [entry(service, version).sha256 for version in ("2.0.0", "3.0.0")]
+    model_store.quarantine(service.store, NAME, dict.fromkeys(digests, "slow"), ())
+    await service.version_manager.register(NAME, "2.0.0", None, ADA)
+    assert "is in quarantine" not in caplog.text
+    select(service.store, [NAME])
+    assert "brightness 3.0.0 is in quarantine" in caplog.text
