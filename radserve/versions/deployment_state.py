@@ -27,7 +27,7 @@ from radserve.schema.deployment import DeployedModel, DeployedVersion, Deploymen
 from radserve.torchserve.registry import ModelRegistry, ModelVersion, Pair
 from radserve.versions import quarantine
 from radserve.versions.audit_log import Actor, AuditLog
-from radserve.versions.server_state import RolloutRecord, State, StateFolder, main_version
+from radserve.versions.stored_state import RolloutRecord, State, StateFolder, main_version
 
 logger = logging.getLogger(__name__)
 

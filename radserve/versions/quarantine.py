@@ -12,7 +12,7 @@ from typing import Final
 from radserve.build import model_store
 from radserve.errors import ArchiveError
 from radserve.torchserve.registry import Pair
-from radserve.versions.server_state import QuarantineEntry, State
+from radserve.versions.stored_state import QuarantineEntry, State
 
 logger = logging.getLogger(__name__)
 

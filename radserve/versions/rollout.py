@@ -22,8 +22,8 @@ from radserve.torchserve.registry import ModelVersion
 from radserve.versions.audit_log import Actor
 from radserve.versions.deployment_state import SERVER
 from radserve.versions.rollout_decision import Decision, decide
-from radserve.versions.server_state import RolloutRecord, State
 from radserve.versions.shadow import ShadowComparison
+from radserve.versions.stored_state import RolloutRecord, State
 from radserve.versions.version_manager import VersionManager
 
 _OUTCOMES: Final = ("promoted", "shadowed", "rolled_back")

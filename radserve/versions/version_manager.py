@@ -18,7 +18,7 @@ from radserve.versions.audit_log import Actor
 from radserve.versions.deployment_state import DeploymentStateManager
 from radserve.versions.gate import Gate
 from radserve.versions.registration import PhaseListener, Registration
-from radserve.versions.server_state import QuarantineEntry, State, main_version
+from radserve.versions.stored_state import QuarantineEntry, State, main_version
 from radserve.versions.unregistration import Unregistration
 
 _MAX_BUSY: Final = 10.0

@@ -13,7 +13,7 @@ from radserve.torchserve.connection import connect
 from radserve.torchserve.registry import ModelVersion, Pair
 from radserve.versions import torchserve_metrics
 from radserve.versions.rollout_manager import RolloutManager
-from radserve.versions.server_state import QuarantineEntry, main_version
+from radserve.versions.stored_state import QuarantineEntry, main_version
 from radserve.versions.torchserve_metrics import VersionMetrics
 from radserve.versions.version_manager import VersionManager, unknown_model
 

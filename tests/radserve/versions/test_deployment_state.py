@@ -17,10 +17,10 @@ from radserve.torchserve import verified_models
 from radserve.torchserve.registry import ModelVersion
 from radserve.versions.audit_log import AuditLog
 from radserve.versions.deployment_state import FAILURES, PENDING, initial_deployment, routing
-from radserve.versions.server_state import RolloutRecord, State, StateFolder
 from radserve.versions.shadow import ShadowComparison
+from radserve.versions.stored_state import RolloutRecord, State, StateFolder
 from tests.radserve.versions.conftest import ADA, NAME, Disk, Service
-from tests.radserve.versions.test_server_state import deployment as declared
+from tests.radserve.versions.test_stored_state import deployment as declared
 
 pytestmark = pytest.mark.anyio
 

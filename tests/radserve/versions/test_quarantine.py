@@ -17,7 +17,7 @@ from radserve.errors import ArchiveError, ChangeError, ConflictError, NotServedE
 from radserve.schema.rollout import RolloutSpec
 from radserve.torchserve.verified_models import select
 from radserve.versions.rollout import Rollout
-from radserve.versions.server_state import State
+from radserve.versions.stored_state import State
 from tests.radserve.fake_torchserve import write_archive
 from tests.radserve.versions.conftest import ADA, NAME, Disk, Service
 

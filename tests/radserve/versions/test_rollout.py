@@ -12,8 +12,8 @@ from radserve.host.run_directory import proxy_lock
 from radserve.schema.rollout import RolloutSpec
 from radserve.versions import rollout as rollout_module
 from radserve.versions.rollout import ROLLOUTS, Rollout
-from radserve.versions.server_state import StateFolder
 from radserve.versions.shadow import CopiedRequest
+from radserve.versions.stored_state import StateFolder
 from tests.radserve.fake_torchserve import write_archive
 from tests.radserve.versions.conftest import ADA, NAME, Disk, Service, assemble
 

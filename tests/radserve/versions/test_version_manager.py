@@ -17,7 +17,7 @@ from radserve.errors import (
 from radserve.schema.rollout import RolloutSpec
 from radserve.torchserve.registry import ModelVersion
 from radserve.versions.deployment_file import parse
-from radserve.versions.server_state import StateFolder
+from radserve.versions.stored_state import StateFolder
 from tests.radserve.fake_torchserve import write_archive
 from tests.radserve.versions.conftest import ADA, NAME, Disk, Service
 
