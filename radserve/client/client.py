@@ -14,7 +14,7 @@ from typing import Any, Final, Literal, Self
 import httpx
 
 from radserve.client import response, validation
-from radserve.client.api import Api, ApiDetector
+from radserve.client.api_detector import Api, ApiDetector
 from radserve.client.transport import TIMEOUT, Transport, http_client, parse_url
 from radserve.client.validation import RequestedImage
 from radserve.errors import InvalidCallError, InvalidResponseError, RejectedRequestError

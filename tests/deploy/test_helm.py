@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from radserve.cli.main import COMMANDS
-from tests.deploy.kustomize import longest, one, run
+from tests.deploy.manifests import longest, one, run
 from tests.deploy.test_kubernetes import VERSIONS, option
 from tests.server import ROOT
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import yaml
 
-from tests.deploy.kustomize import longest, one
+from tests.deploy.manifests import longest, one
 from tests.server import ROOT
 
 
