@@ -60,7 +60,7 @@ class DeploymentStateManager:
         self._store = store
         self._unmarked: dict[str, set[str]] = {}  # models whose quarantine the index may lack, and versions to release
         self._marking = asyncio.Lock()
-        self._interruptions: dict[str, list[_Change]] = {}  # safety measures during a commit, by model
+        self._commits: list[tuple[str, list[_Change]]] = []  # in progress: model, and safety measures meanwhile
         self._run_directory = run_directory
         self._initial = initial_deployment(registry)
         self._defaults: dict[str, str] = {}
@@ -137,7 +137,7 @@ class DeploymentStateManager:
         async def apply() -> None:
             if not act_first:
                 await self._commit(change, model, entry, effect)
-            elif problem := await self._act(change, entry):
+            elif problem := await self._act(change, entry, lasting=True):
                 raise ChangeError(f"{entry.detail} Not in effect yet, tried again: {problem}")
             level = logging.WARNING if act_first else logging.INFO
             logger.log(level, "%s (%s%s)", entry.detail, actor.name, f": {actor.reason}" if actor.reason else "")
@@ -155,33 +155,39 @@ class DeploymentStateManager:
         self.record()
         self.audit.write(entry)
         before = self.state.model_copy(update={"deployment": self.deployment})
-        interruptions = self._interruptions[model] = []
+        measures: list[_Change] = []
+        self._commits.append((model, measures))
         try:
             self.folder.write(change(before))
             await self.synchronize()
             await effect()
-        except (httpx.HTTPError, RadServeError, OSError) as error:
+        except Exception as error:
             failure = f"{entry.detail} Failed and reverted: {error}"
             reverted = {"time": datetime.now(UTC), "actor": SERVER.name, "reason": SERVER.reason, "detail": failure}
             await self._act(
-                lambda state: reduce(
-                    lambda state, measure: measure(state), interruptions, state.reverted(before, model)
-                ),
+                lambda state: reduce(lambda state, measure: measure(state), measures, state.reverted(before, model)),
                 entry.model_copy(update=reverted),
             )
+            if not isinstance(error, httpx.HTTPError | RadServeError | OSError):
+                raise
             raise (type(error) if isinstance(error, ChangeError) else ChangeError)(failure) from error
         finally:
-            del self._interruptions[model]
+            self._commits = [commit for commit in self._commits if commit[1] is not measures]
         served = {version for version, item in before.versions(model).items() if item.share > 0}
         self._request_marks(model, {key for key, item in self.state.versions(model).items() if item.share > 0} - served)
         await self._enforce()
 
-    async def _act(self, change: _Change, entry: AuditEntry) -> str | None:
-        """Change the state and put it into effect, then store it; return why it is not in effect, or None."""
+    async def _act(self, change: _Change, entry: AuditEntry, *, lasting: bool = False) -> str | None:
+        """Change the state and put it into effect, then store it; return why it is not in effect, or None.
+
+        A commit in progress that fails does not revert a `lasting` change.
+        """
         self.folder.state = change(self.state.model_copy(update={"deployment": self.deployment}))
+        if lasting:
+            for measures in (measures for model, measures in self._commits if model == entry.model):
+                measures.append(change)
         self._unrecorded.append(entry)
         if entry.model is not None:
-            self._interruptions.get(entry.model, []).append(change)
             self._request_marks(entry.model)
         return await self._enforce()
 
@@ -202,7 +208,7 @@ class DeploymentStateManager:
     async def _enforce(self) -> str | None:
         """Put the state into effect and store it, or try again in the background; return why it is not in effect."""
         ineffective = unsaved = unmarked = None
-        with suppress(OSError):  # reported below
+        with suppress(Exception):  # reported below
             self._write_tables()
         try:  # before TorchServe, which may take its time
             if self._unrecorded or not self.folder.saved:

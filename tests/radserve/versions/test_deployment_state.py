@@ -283,6 +283,35 @@ def test_closed_versions_are_part_of_the_tables() -> None:
     assert routing(ONE, {}, {("m", "2.0.0")}).closed == {("m", "2.0.0")}
 
 
+async def test_changes_of_one_model_may_overlap(two_versions: Service) -> None:
+    begun, proceed = asyncio.Event(), asyncio.Event()
+
+    async def effect() -> None:
+        begun.set()
+        await proceed.wait()
+        raise OSError("no space")
+
+    state = two_versions.deployment_state
+    first = asyncio.create_task(state.commit(promote, ADA, "test", "first", (NAME, None), effect=effect))
+    await begun.wait()
+    await state.commit(lambda state: state.updated(), ADA, "test", "second", (NAME, None))
+    await state.commit(lambda state: state.without_quarantine(NAME, "1.0.0"), ADA, "test", "third", (NAME, None))
+    proceed.set()
+    with pytest.raises(ChangeError, match=r"first\. Failed and reverted: no space"):
+        await first
+    assert two_versions.shares == {"1.0.0": 100, "2.0.0": 0}
+
+
+async def test_an_unexpected_error_reverts_a_change_too(two_versions: Service) -> None:
+    async def effect() -> None:
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        await two_versions.deployment_state.commit(promote, ADA, "test", "promoted", (NAME, None), effect=effect)
+    assert two_versions.shares == {"1.0.0": 100, "2.0.0": 0}
+    assert two_versions.stored.versions(NAME)["1.0.0"].share == 100
+
+
 async def test_a_safety_measure_is_stored_while_torchserve_does_not_respond(two_versions: Service) -> None:
     two_versions.torchserve.behavior.delay = 60.0
     task = asyncio.create_task(commit(two_versions, act_first=True))
