@@ -38,7 +38,7 @@ class Gate:
 
     @asynccontextmanager
     async def watched(self, name: str) -> AsyncIterator[None]:
-        """Make nginx call before it forwards a request of a model."""
+        """Make nginx call this process before it forwards a request of a model."""
         flag = self._folder / name
         flag.touch(mode=0o600)
         try:

@@ -81,6 +81,25 @@ def test_lint_finds_nothing(tmp_path: Path, variant: str) -> None:
     assert not re.search(r"\[(WARNING|ERROR)\]", process.stdout), process.stdout
 
 
+@pytest.mark.parametrize(
+    ("ingress", "expected"),
+    [
+        ({"enabled": True, "trustedProxies": ["10.1.0.0/16", "fd00::/8"]}, "10.1.0.0/16,fd00::/8"),
+        ({"enabled": True, "trustedProxies": []}, ""),
+        ({"enabled": False}, None),
+    ],
+)
+def test_only_an_ingress_controller_is_trusted(tmp_path: Path, ingress: dict[str, Any], expected: str | None) -> None:
+    environment = {item["name"]: item["value"] for item in server(render(tmp_path, {"ingress": ingress}))["env"]}
+    assert environment.get("RADSERVE_TRUSTED_PROXY") == expected
+
+
+def test_a_trusted_proxy_is_a_network(tmp_path: Path) -> None:
+    process = template(tmp_path, {"ingress": {"enabled": True, "trustedProxies": ["controller.example.org"]}})
+    assert process.returncode == 1
+    assert "trustedProxies" in process.stderr
+
+
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_rendered_documents_are_valid_for_kubernetes(tmp_path: Path, variant: str) -> None:
     documents = render(tmp_path, VARIANTS[variant])

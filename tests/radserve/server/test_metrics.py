@@ -30,7 +30,7 @@ def scrape(state: State = State.READY, certificate: Path = NO_CERTIFICATE) -> di
     version = ModelVersion(VerifiedModel(ENTRY, None, b"", {}), 2, datetime.now(UTC), ready=1)  # type: ignore[arg-type]
     now = time.monotonic()
     traffic = TrafficWindow()
-    for code in (200, 415, 415, 503):
+    for code in (200, 302, 415, 415, 499, 499, 499, 503):
         traffic.add(AccessEvent("model", "1.2.0", pinned=False, status=code, seconds=None), now - 6)
     for age in (4, 3, 2, 1):
         traffic.add(AccessEvent("model", "1.2.0", pinned=False, status=500, seconds=0.1), now - age)
@@ -66,7 +66,9 @@ def test_states_readiness_and_workers_are_exposed() -> None:
     assert values(metrics["radserve_archive_info"]) == {f"model 1.2.0 {SHA}": 1}
     assert values(metrics["radserve_proxy_requests"]) == {
         "2xx model 1.2.0": 1,
+        "3xx model 1.2.0": 1,
         "4xx model 1.2.0": 2,
+        "499 model 1.2.0": 3,
         "5xx model 1.2.0": 5,
     }
     assert values(metrics["radserve_failures_in_a_row"]) == {"model 1.2.0": 5}
