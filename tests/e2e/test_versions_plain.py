@@ -31,6 +31,7 @@ def server(store: Path, folder: Path) -> Iterator[Server]:
     radserve(folder, "store", "push", f"{NAME}/1.1.0", "--model-store", str(author), "--store", str(folder / "archive"))
     own = copied(store, folder / "store")
     options = ("--runtime", str(folder / "runtime"), "--store", str(folder / "archive"), "--workers", "1", "--no-front")
+    options += ("--settle", "1")
     with running(own, folder / "log", *options) as started:
         yield started
 
