@@ -21,7 +21,7 @@ from benchmarks.server import free_ports
 from radserve.auth import key_file
 from radserve.auth.api_keys import Role
 from tests.authority import Authority, Pair
-from tests.control import PATIENCE
+from tests.fake_supervisor import PATIENCE
 from tests.server import ROOT, Server
 
 

@@ -11,8 +11,8 @@ import pytest
 import yaml
 
 from benchmarks.server import free_ports
-from tests.control import await_true
 from tests.docker.compose import COMPOSE, make, run
+from tests.fake_supervisor import await_true
 from tests.server import ROOT
 
 CONFIGURATION = ROOT / "docker" / "redis" / "redis.conf"

@@ -8,8 +8,8 @@ import httpx
 import pytest
 
 from tests.conftest import ROOT
-from tests.control import await_true
 from tests.e2e.test_stop import accepted
+from tests.fake_supervisor import await_true
 from tests.gateways import gateway
 from tests.repack import NAME
 from tests.server import running

@@ -13,7 +13,7 @@ import pytest
 
 from tests.authority import Authority
 from tests.conftest import ROOT
-from tests.control import await_true
+from tests.fake_supervisor import await_true
 from tests.proxy import Keys, Proxy, await_text, problem, running_proxy
 from tests.repack import NAME
 from tests.server import Server

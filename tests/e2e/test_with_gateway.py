@@ -18,7 +18,7 @@ import pytest
 from radserve.cli import with_gateway
 from radserve.client import Client
 from radserve.errors import ServeError
-from tests.control import PATIENCE, await_true
+from tests.fake_supervisor import PATIENCE, await_true
 from tests.repack import NAME
 from tests.server import ROOT, free_ports
 
