@@ -42,14 +42,24 @@ def median(loads: Sequence[Load]) -> Load:
     return sorted(loads, key=lambda load: load.rate)[len(loads) // 2]
 
 
+class _UnixConnection(http.client.HTTPConnection):
+    """Connection to a unix socket."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__("localhost", timeout=120)
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(self._path)
+
+
 def connect(url: str) -> http.client.HTTPConnection:
     """Create a connection to a server; certificates are not verified."""
     parts = urlsplit(url)
     if parts.scheme == "unix":
-        connection = http.client.HTTPConnection("localhost", timeout=120)
-        connection.sock = socket.socket(socket.AF_UNIX)
-        connection.sock.connect(parts.path)
-        return connection
+        return _UnixConnection(parts.path)
     if parts.scheme == "http":
         return http.client.HTTPConnection(str(parts.hostname), parts.port, timeout=120)
     context = ssl.create_default_context()

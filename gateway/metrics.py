@@ -22,6 +22,11 @@ SECONDS: Final = Histogram(
     buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10),
     registry=REGISTRY,
 )
+DISCARDED: Final = Counter(
+    "radserve_gateway_discarded",
+    "Predictions of the model server that were discarded because they are about other images than the request.",
+    registry=REGISTRY,
+)
 RATE: Final = Counter(
     "radserve_gateway_rate",
     "Requests that were refused by a rate limit, or not counted because the storage is unavailable.",

@@ -2,6 +2,7 @@
 
 import json
 import logging
+from collections import defaultdict, deque
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final, cast
@@ -9,7 +10,7 @@ from typing import Any, Final, cast
 from pydantic import ValidationError
 
 from gateway import bounded_response, problems
-from gateway.backends.base import ModelResponse, Verb, unknown_model
+from gateway.backends.base import ModelRequest, ModelResponse, Verb, unknown_model
 from gateway.errors import (
     BadGatewayError,
     BadRequestError,
@@ -21,9 +22,13 @@ from gateway.errors import (
     UpstreamProblemError,
 )
 from gateway.history import Result, format_time, new_id
+from gateway.metrics import DISCARDED
+from gateway.uploads import image_contents
+from gateway.uploads.request_body import RequestBody
 from radserve.schema.explanation import Explanation
-from radserve.schema.problem import ProblemDetails
-from radserve.schema.response import RESULT, ResultList
+from radserve.schema.problem import ProblemDetails, RejectedImage
+from radserve.schema.requested_image import RequestedImage
+from radserve.schema.response import RESULT, AnyItem, ResultList
 
 logger = logging.getLogger(__name__)
 
@@ -85,24 +90,44 @@ def is_picture(response: ModelResponse) -> bool:
     return media_type == PNG
 
 
-def parse(response: ModelResponse, verb: Verb) -> Document:
-    """Return the document of a prediction; raises BadGatewayError if it is invalid or contradicts itself."""
+def parse(response: ModelResponse, verb: Verb) -> tuple[Document, Sequence[AnyItem]]:
+    """Return the document of a prediction, and its results; raises BadGatewayError if it contradicts itself."""
     try:
         document = bounded_response.parse_json(response.body)
         json.dumps(document, allow_nan=False)  # 1e400 is valid JSON and becomes infinite
         if isinstance(document, dict) and "predictions" in document:
-            ResultList.model_validate(document)
+            results: Sequence[AnyItem] = ResultList.model_validate(document).predictions
         elif verb == "explanations":
-            Explanation.model_validate(document)
+            results = [Explanation.model_validate(document)]
         else:
-            RESULT.validate_python(document)
+            results = [RESULT.validate_python(document)]
     except ValidationError as error:
         reason = problems.describe_validation(error.errors(include_url=False, include_input=False)[:_MAX_ERRORS])
         logger.error("invalid prediction discarded: %s", reason[:_MAX_REASON])  # noqa: TRY400 - it is complete
         raise BadGatewayError("The analysis service sent an invalid prediction; the response was discarded.") from error
     except (ResponseError, ValueError) as error:
         raise BadGatewayError(f"The response of the analysis service was discarded: {error}.") from error
-    return cast("Document", document)
+    return cast("Document", document), results
+
+
+def require_images(results: Sequence[AnyItem], request: ModelRequest, body: RequestBody) -> None:
+    """Raise BadGatewayError, logged and counted, unless the results are about the images of a request, in order."""
+    waiting: defaultdict[str | None, deque[str | None]] = defaultdict(deque)
+    for image in image_contents.read(body):
+        waiting[image.name].append(image.sha256)
+    try:
+        for result in results:
+            digests = waiting[result.name]
+            digest = digests.popleft() if digests else None
+            if not isinstance(result, RejectedImage):
+                RequestedImage(request.model, request.version, digest).require(result)
+        if waiting[None]:
+            raise ValueError(f"it has no result for {len(waiting[None])} of the images")
+    except ValueError as error:
+        DISCARDED.inc()
+        reason = f"The response of the analysis service was discarded: {error}."
+        logger.error("%s", reason, extra={"request_id": request.request_id})  # noqa: TRY400 - it is complete
+        raise BadGatewayError(f"{reason} Try again; if this happens again, inform the operator.") from error
 
 
 def predictions(document: Document) -> list[Document]:

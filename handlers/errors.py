@@ -70,6 +70,10 @@ class ServiceUnavailableError(RequestError):
     status, title, reason = 503, "Service unavailable", "ServiceUnavailable"
 
 
+class OverdueError(ServiceUnavailableError):
+    """The time of the request is over; its other images are not processed."""
+
+
 class RecipeError(RadServeError):
     """A recipe has an invalid key or value."""
 

@@ -23,6 +23,7 @@ from handlers.errors import (
     DeviceLostError,
     InternalError,
     NotFoundError,
+    OverdueError,
     ProgramError,
     RequestError,
     ServiceUnavailableError,
@@ -174,9 +175,9 @@ class TorchServeHandler(ABC):
         return Request(request_id, body, headers.get("accept", ""), headers.get("explain") == "True")
 
     def _count(self, error: RequestError, request_id: str) -> RequestError:
-        """Count an error, and log it with its traceback if it is the server's fault."""
+        """Count an error, and log it with its traceback if it is the server's fault; see also `_respond`."""
         self.meter.rejection(error)
-        if error.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+        if error.status >= HTTPStatus.INTERNAL_SERVER_ERROR and not isinstance(error, OverdueError):
             notes = getattr(error, "__notes__", None) or [without_messages(error)]
             logger.error("%s\n%s", error, "\n".join(notes), extra={"request_id": request_id})
         return error
@@ -236,6 +237,10 @@ class TorchServeHandler(ABC):
         if len(predictions) != len(request.body.images):
             raise InternalError("The server lost images of this request; its log has the details.")
         self.meter.images.observe(len(predictions))
+        overdue = sum(isinstance(item, OverdueError) for item in predictions)
+        if overdue:
+            text = "%d of %d images are not processed: the time of the request is over"
+            logger.warning(text, overdue, len(predictions), extra={"request_id": request.id})
         response = attempt("rendering this response", self._render, request, predictions)
         if isinstance(response, RequestError):
             # The error of an image is counted already.

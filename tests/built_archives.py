@@ -23,5 +23,6 @@ def provide(built: Path, store: Path, sources: Sequence[Source]) -> None:
             if not builder.is_current(source, own):
                 builder.build(source, own)
         (entry,) = model_store.read(own).archives
+        (store / entry.file).unlink(missing_ok=True)
         os.link(own / entry.file, store / entry.file)
         model_store.write(store, model_store.read(store).put(entry))

@@ -37,5 +37,8 @@ def _exit_code() -> int:
     try:
         main.main()
     except SystemExit as end:
-        return end.code if isinstance(end.code, int) else int(bool(end.code))
+        if isinstance(end.code, str):
+            sys.stderr.write(f"{end.code}\n")
+            return 1
+        return end.code or 0
     return 0

@@ -21,6 +21,7 @@ DATA = (
     "radserve/deploy/templates/service.yaml",
     "radserve/proxy/nginx.conf.template",
     "radserve/torchserve/config.properties",
+    "radserve/torchserve/grpc.pem",
     "radserve/torchserve/log4j2.xml",
     "radserve/torchserve/metrics.yaml",
 )

@@ -30,9 +30,10 @@ from benchmarks import inprocess
 from benchmarks.load import connect
 from benchmarks.server import CHECKOUT
 from radserve.build import model_store
-from radserve.client.validation import RequestedImage, result
+from radserve.client.validation import result
 from radserve.errors import InvalidResponseError
 from radserve.schema.prediction import Prediction
+from radserve.schema.requested_image import RequestedImage
 
 NAME: Final = "cifar10-lenet"
 STABLE, CANDIDATE = "1.0.0", "1.1.0"

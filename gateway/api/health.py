@@ -8,7 +8,6 @@ from pydantic import BaseModel
 from starlette.responses import JSONResponse, Response
 
 from gateway import problems, services
-from gateway.errors import NotAuthenticatedError, TooManyRequestsError
 from gateway.history import recorder
 from gateway.metrics import REGISTRY
 from gateway.services import AuthenticatedCaller
@@ -56,11 +55,8 @@ async def ready(request: Request) -> Response:
 
 @router.get("/auth", include_in_schema=False)
 async def auth(request: Request) -> Response:
-    """Return 204 if the credential is valid, else 401: nginx asks before it reads a body (`auth_request`)."""
-    try:
-        await services.identify(request)
-    except (NotAuthenticatedError, TooManyRequestsError):
-        return Response(status_code=401)
+    """Return 204 if the credential is valid; nginx calls this before it reads a body (`auth_request`)."""
+    await services.identify(request)
     return Response(status_code=204)
 
 

@@ -114,7 +114,8 @@ async def _respond(request: Request, verb: Verb, name: str, version: str | None,
         raise model_response.problem(response)
     if model_response.is_picture(response):
         return Response(response.body, media_type=model_response.PNG)
-    document = await asyncio.to_thread(model_response.parse, response, verb)  # decodes masks
+    document, results = await asyncio.to_thread(model_response.parse, response, verb)  # decodes masks
+    await asyncio.to_thread(model_response.require_images, results, model_request, body)  # decodes the body
     document = model_response.annotate(document, body.names, datetime.now(UTC))
     entries = model_response.history_entries(
         document, verb, caller.name, request.state.request_id, keep_names=parts.settings.keep_names

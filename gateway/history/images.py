@@ -1,14 +1,10 @@
 """Stores the images of results: each content once, as long as a result refers to it."""
 
 import asyncio
-import base64
-import contextlib
 import hashlib
-import json
 import math
 import time
-import zlib
-from collections.abc import Callable, Coroutine, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Concatenate, Final, ParamSpec, TypeVar
@@ -16,14 +12,13 @@ from uuid import UUID
 
 from gateway.errors import HistoryError
 from gateway.history import Result
-from gateway.uploads.request_body import JSON, RequestBody
+from gateway.uploads import image_contents
+from gateway.uploads.request_body import RequestBody
 from radserve.files import write_atomically
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
-_MAX_BYTES: Final = 128 * 1024 * 1024
-"""Largest decompressed image."""
 _GRACE_PERIOD: Final = 3600.0
 """Seconds for which an unreferenced content is kept: it may have been written just now."""
 _ATTEMPTS: Final = 5
@@ -61,7 +56,11 @@ class ImageStore:
     def add(self, results: Sequence[Result], body: RequestBody) -> int:
         """Store the images of a request; return how many results have an image now."""
         digests = {result.image_sha256 for result in results}
-        contents = {digest: content for content in _contents(body) if (digest := _sha256(content)) in digests}
+        contents = {
+            image.sha256: image.content
+            for image in image_contents.read(body)
+            if image.content is not None and image.name is None and image.sha256 in digests
+        }
         stored = [result for result in results if result.image_sha256 in contents]
         for result in stored:
             self._store(result.id, result.image_sha256, contents[result.image_sha256])
@@ -139,28 +138,6 @@ def _delete_unreferenced(content: Path, before: float = math.inf) -> None:
         return
     if status.st_nlink == 1 and status.st_mtime < before:
         content.unlink(missing_ok=True)
-
-
-def _contents(body: RequestBody) -> Iterator[bytes]:
-    """Yield what may be an image in a body: the body itself, and the base64 values of a JSON document."""
-    content = body.content
-    if body.encoding == "gzip":
-        with contextlib.suppress(zlib.error):
-            content = zlib.decompressobj(zlib.MAX_WBITS | 16).decompress(content, _MAX_BYTES)
-    yield content
-    document: Any = None
-    if body.media_type.startswith(JSON):
-        with contextlib.suppress(ValueError):
-            document = json.loads(content)
-    texts: list[Any] = []
-    match document:
-        case {"instances": [*instances]}:
-            texts = [item.get("b64") for item in instances if isinstance(item, dict)]
-        case {"image": text}:
-            texts = [text]
-    for text in texts:
-        with contextlib.suppress(TypeError, ValueError):  # not base64
-            yield base64.b64decode(text)
 
 
 def _sha256(content: bytes) -> str:

@@ -7,7 +7,7 @@ from math import inf
 
 from PIL import Image as PillowImage
 
-from handlers.errors import ContentTooLargeError, ServiceUnavailableError, UnusableImageError
+from handlers.errors import ContentTooLargeError, OverdueError, UnusableImageError
 
 
 @dataclass(frozen=True)
@@ -49,11 +49,9 @@ class Budget:
     deadline: float = inf  # by `time.monotonic`
 
     def check_time(self) -> None:
-        """Raise `ServiceUnavailableError` after the deadline."""
+        """Raise `OverdueError` after the deadline."""
         if time.monotonic() > self.deadline:
-            raise ServiceUnavailableError(
-                "This request takes too long; send fewer images in one request, or try again later."
-            )
+            raise OverdueError("This request takes too long; send fewer images in one request, or try again later.")
 
     def spend(self, pixels: int = 0, count: int = 0) -> None:
         """Subtract the cost of an image before it is decoded; raises `ContentTooLargeError` if too little is left."""

@@ -136,11 +136,11 @@ def _stage(source: Source, stage: Path) -> None:
 
 
 def _export(source: Source, stage: Path) -> None:
-    from radserve.build import model
+    from radserve.build import trained_network
     from radserve.build.export import export
 
     spec = source.recipe.input
-    network = model.load(source.recipe, source.weights)
+    network = trained_network.load(source.recipe, source.weights)
     export(network, (spec.channels, spec.height, spec.width), stage / "program.pt2")
     (stage / "sample.json").write_text(predict_sample(stage, source.recipe), encoding="utf-8")
 

@@ -8,7 +8,7 @@ from typing import Final
 import torch
 
 from handlers.program import Program
-from radserve.build.model import fuse
+from radserve.build.trained_network import fuse
 from radserve.errors import BuildError
 
 _NONDETERMINISTIC: Final = ("stack_trace", "from_node")

@@ -9,7 +9,7 @@ import yaml
 
 from handlers import recipe as recipes
 from handlers.recipe import Recipe
-from radserve.build import checkpoint, model
+from radserve.build import checkpoint, trained_network
 from radserve.errors import WeightsImportError
 from radserve.files import write_atomically
 from training import recipe_files, weights
@@ -31,7 +31,7 @@ def convert(recipe: Recipe, source: Path, out: Path) -> Recipe:
     """Convert a checkpoint to safetensors and return the recipe for it; WeightsImportError if it does not fit."""
     if not out.parent.is_dir():
         raise WeightsImportError(f"{out}: folder {out.parent} does not exist; create it first.")
-    state = checkpoint.fit(checkpoint.read(source), model.create(recipe), str(source))
+    state = checkpoint.fit(checkpoint.read(source), trained_network.create(recipe), str(source))
     with tempfile.TemporaryDirectory(prefix=".import-", dir=out.parent) as scratch:
         temporary = Path(scratch) / "weights"
         digest = weights.save(state, temporary)

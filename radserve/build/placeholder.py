@@ -7,7 +7,7 @@ from typing import Final
 import torch
 
 from handlers.recipe import Calibration, Recipe, Weights
-from radserve.build import model
+from radserve.build import trained_network
 from radserve.build.model_store import UNTRAINED
 from radserve.build.source import Source
 from training import recipe_files, weights
@@ -43,7 +43,7 @@ def create(source: Source, folder: Path) -> Recipe:
 def _write_weights(recipe: Recipe, path: Path) -> str:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(_SEED)
-        return weights.save(model.create(recipe).state_dict(), path)
+        return weights.save(trained_network.create(recipe).state_dict(), path)
 
 
 def _mark(recipe: Recipe, sha256: str) -> Recipe:

@@ -13,7 +13,7 @@ from radserve.cli import deploy_view, terminal
 from radserve.cli.options import argument, option, with_groups
 from radserve.deploy import plan as planning
 from radserve.deploy import teardown
-from radserve.deploy.cloud import Cloud, readable_errors
+from radserve.deploy.aws_clients import Cloud, readable_errors
 from radserve.deploy.errors import SettingsError
 from radserve.deploy.plan import Plan
 from radserve.deploy.settings import Settings, load
@@ -36,7 +36,7 @@ Yes = Annotated[bool, typer.Option("--yes", help="Do not ask for confirmation.")
 class Environment:
     """Arguments and options that select an environment."""
 
-    file: Path = argument("The environment's file; radserve/deploy/templates/example.yaml is a commented example.")
+    file: Path = argument("The environment's file; radserve/deploy/example-environment.yaml is a commented example.")
     set_: list[str] | None = option(
         None, "KEY=VALUE or STACK.PARAMETER=VALUE; overrides the file; repeatable.", "--set"
     )

@@ -18,7 +18,7 @@ from radserve.cli.outputs import Pictures
 from radserve.cli.report import Csv, JsonLines, Outcome, Problem
 from radserve.cli.table import Table
 from radserve.client import Client
-from radserve.client.api import Api
+from radserve.client.api_detector import Api
 from radserve.client.concurrency import ordered
 from radserve.errors import InvalidCallError, InvalidResponseError, ProblemError, ResponseTimeoutError
 

@@ -14,14 +14,14 @@ from typing import Any, Final, Literal, Self
 import httpx
 
 from radserve.client import response, validation
-from radserve.client.api import Api, ApiDetector
+from radserve.client.api_detector import Api, ApiDetector
 from radserve.client.transport import TIMEOUT, Transport, http_client, parse_url
-from radserve.client.validation import RequestedImage
 from radserve.errors import InvalidCallError, InvalidResponseError, RejectedRequestError
 from radserve.schema.explanation import Explanation
 from radserve.schema.history import HistoryEntry, HistoryPage
 from radserve.schema.prediction import Image, Prediction
 from radserve.schema.problem import RejectedImage
+from radserve.schema.requested_image import RequestedImage
 from radserve.schema.segmentation import Segmentation, Series
 
 Kind = Literal["predictions", "explanations"]

@@ -121,13 +121,9 @@ def picture(response: httpx.Response, size: Image | None) -> bytes:
     _require_ok(response)
     _require_type(response, "image/png")
     try:
-        png = read_scanlines(response.content)
+        read_scanlines(response.content, None if size is None else (size.width, size.height))
     except ValueError as error:
         raise InvalidResponseError(f"Invalid picture: {error}.") from error
-    if size is not None and (png.width, png.height) != (size.width, size.height):
-        raise InvalidResponseError(
-            f"Invalid picture: the PNG is {png.width} x {png.height}, but the image is {size.width} x {size.height}."
-        )
     return response.content
 
 

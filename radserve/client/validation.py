@@ -1,7 +1,6 @@
 """Validates response documents and checks that they belong to the request."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Final, TypeVar
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
@@ -10,6 +9,7 @@ from radserve.errors import InvalidResponseError
 from radserve.schema.explanation import Explanation
 from radserve.schema.prediction import Prediction
 from radserve.schema.problem import RejectedImage
+from radserve.schema.requested_image import RequestedImage
 from radserve.schema.response import RESULT, ResultList
 from radserve.schema.segmentation import Segmentation, Series
 from radserve.validation import describe
@@ -19,15 +19,6 @@ M = TypeVar("M", bound=BaseModel)
 
 _TAGS: Final = frozenset({"classification", "segmentation", "rejected"})
 _MAX_REASON: Final = 300
-
-
-@dataclass(frozen=True)
-class RequestedImage:
-    """Model, version (None for the default one) and SHA-256 of the image of a request."""
-
-    name: str
-    version: str | None
-    sha256: str
 
 
 def validate(model: type[M], document: object) -> M:
@@ -73,12 +64,10 @@ R = TypeVar("R", Prediction, Segmentation, Explanation, Prediction | Segmentatio
 
 
 def _matching(item: R, request: RequestedImage) -> R:
-    model = item.model
-    if model.name != request.name or request.version not in (None, model.version):
-        requested = f"{request.name} {request.version or ''}".rstrip()
-        raise _invalid(f"it is from {model.name} {model.version}, but {requested} was requested")
-    if item.image.sha256 != request.sha256:
-        raise _invalid(f"image.sha256 is {item.image.sha256}, but that of the sent image is {request.sha256}")
+    try:
+        request.require(item)
+    except ValueError as error:
+        raise _invalid(str(error)) from error
     return item
 
 

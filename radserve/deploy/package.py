@@ -10,7 +10,7 @@ from typing import Self
 
 from botocore.exceptions import ClientError
 
-from radserve.deploy.cloud import Cloud, error_code
+from radserve.deploy.aws_clients import Cloud, error_code
 from radserve.deploy.errors import SettingsError
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 from typing import Final, Literal
 
 from radserve.deploy import costs, parameters, prerequisites, stack
-from radserve.deploy.cloud import Cloud
+from radserve.deploy.aws_clients import Cloud
 from radserve.deploy.errors import MissingPrerequisiteError, StackError
 from radserve.deploy.package import Package
 from radserve.deploy.parameters import Values

@@ -7,7 +7,7 @@ from typing import Final, Literal, TypeVar
 
 from botocore.exceptions import ClientError
 
-from radserve.deploy.cloud import Cloud, error_code
+from radserve.deploy.aws_clients import Cloud, error_code
 from radserve.deploy.template import Template
 
 PINNED: Final = frozenset({"AmiId", "ImageDigest"})

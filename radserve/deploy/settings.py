@@ -14,14 +14,14 @@ StackName = Literal["storage", "secrets", "network", "prometheus", "service", "h
 STACKS: Final[tuple[StackName, ...]] = get_args(StackName)
 """All stacks, each after those whose outputs it uses."""
 
-_EXAMPLE: Final = "See radserve/deploy/templates/example.yaml."
+_EXAMPLE: Final = "See radserve/deploy/example-environment.yaml."
 _TAG: Final = r"^[\w .:/=+@-]{1,128}$"
 
 
 class Settings(BaseModel):
     """One environment.
 
-    `radserve/deploy/templates/example.yaml` explains every key. All values of `parameters` (by stack) are text, so a
+    `radserve/deploy/example-environment.yaml` explains every key. All values of `parameters` (by stack) are text, so a
     version such as 0.10 keeps its zero.
     """
 

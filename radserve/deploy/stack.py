@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final, Literal
 
 from botocore.exceptions import ClientError, WaiterError
 
-from radserve.deploy.cloud import Cloud, error_code, error_text
+from radserve.deploy.aws_clients import Cloud, error_code, error_text
 from radserve.deploy.errors import StackError
 from radserve.deploy.failure_advice import with_advice
 from radserve.deploy.settings import StackName

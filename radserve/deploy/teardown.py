@@ -8,7 +8,7 @@ from typing import Final
 from botocore.exceptions import ClientError
 
 from radserve.deploy import parameters, stack
-from radserve.deploy.cloud import Cloud, error_code
+from radserve.deploy.aws_clients import Cloud, error_code
 from radserve.deploy.errors import CloudError, SettingsError, StackError
 from radserve.deploy.failure_advice import with_advice
 from radserve.deploy.plan import find_stacks

@@ -22,6 +22,7 @@ def listen(path: Path, mode: int = 0o600, group: str | None = None) -> Iterator[
     path.unlink(missing_ok=True)
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(path))
+        bound = path.lstat()  # not given to another file while `listener` is open
         try:
             if group is not None:
                 shutil.chown(path, group=int(group) if group.isdigit() else group)
@@ -29,4 +30,5 @@ def listen(path: Path, mode: int = 0o600, group: str | None = None) -> Iterator[
             listener.listen()
             yield listener
         finally:
-            path.unlink(missing_ok=True)
+            if path.exists() and path.lstat().st_ino == bound.st_ino:  # else it belongs to a successor
+                path.unlink()

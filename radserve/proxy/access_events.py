@@ -27,6 +27,7 @@ _MAX_DATAGRAM: Final = 1024
 _MAX_BATCH: Final = 256  # datagrams that are read before other tasks run
 _MAX_VERSIONS: Final = 1000  # bound on memory: clients may request arbitrary version numbers
 _STEP: Final = 1.02  # ratio of the upper bounds of two successive latency bins
+CODES: Final = ("2xx", "3xx", "4xx", "499", "5xx")  # classes of status; the client disconnected at 499
 _CLIENT_CLOSED: Final = 499  # status that nginx logs when the client disconnected
 
 
@@ -95,20 +96,31 @@ class AccessEvents:
 
 @dataclass
 class Tally:
-    """Requests to one version, including those whose client disconnected; `errors` are 5xx and `refusals` 4xx."""
+    """Requests to one version, by class of status, and their latency."""
 
-    requests: int = 0
-    errors: int = 0
-    refusals: int = 0
+    codes: Counter[str] = field(default_factory=Counter, init=False)  # keys: CODES
     _bins: Counter[int] = field(default_factory=Counter, init=False)
 
     def add(self, event: AccessEvent) -> None:
         """Count a request; only the latency of successful ones counts, because rejections are fast."""
-        self.requests += 1
-        self.errors += event.status >= 500
-        self.refusals += 400 <= event.status < _CLIENT_CLOSED
+        self.codes["499" if event.status == _CLIENT_CLOSED else f"{event.status // 100}xx"] += 1
         if event.status < 400 and event.seconds is not None:
             self._bins[round(math.log(max(event.seconds, 0.0005), _STEP))] += 1
+
+    @property
+    def requests(self) -> int:
+        """All requests, including those whose client disconnected."""
+        return self.codes.total()
+
+    @property
+    def errors(self) -> int:
+        """Responses with 5xx."""
+        return self.codes["5xx"]
+
+    @property
+    def refusals(self) -> int:
+        """Responses with 4xx, without requests whose client disconnected."""
+        return self.codes["4xx"]
 
     def quantile(self, q: float) -> float | None:
         """Return a quantile of the latency in seconds, accurate to 1 %; None without successful requests."""

@@ -36,6 +36,7 @@ _MAX_DOCUMENT: Final = 1 << 20  # longest request body of the control API, in by
 _CONTROL_TIMEOUT: Final = 900
 """Seconds until the control API must respond; it downloads, verifies and starts versions meanwhile."""
 _MAX_FILES: Final = 8192
+_MIN_FILE: Final = 1 << 16  # bytes of a response's file that nginx requires beside its buffers
 MARGIN: Final = 15
 """Seconds that a request may take beyond its batch: waiting for the worker's previous batch, and transfer."""
 
@@ -57,12 +58,13 @@ def render(options: ProxyOptions, upstreams: Upstreams, folder: Path, cache: Pat
     files = min(_MAX_FILES, resource.getrlimit(resource.RLIMIT_NOFILE)[1])
     tls = options.certificate is not None
     run_directory, capacity = upstreams.run_directory, upstreams.capacity
-    large = _large(options, upstreams, folder)
+    # Half of the free space holds bodies, and half holds responses; a gateway has both again.
+    space = shutil.disk_usage(folder).free // (4 if options.gateway else 2)
+    large = max(1, min(capacity.large, space // upstreams.max_body))
     values: dict[str, str | int | Path] = {
         "IF_KEYS": when(options.has_keys),
         "IF_KEYLESS": when(options.keyless),
-        "IF_LIMITED": when(options.has_keys),  # not on this machine, and SageMaker is one client
-        "IF_UNLIMITED": when(not options.has_keys),
+        "IF_NO_KEYS": when(not options.has_keys),
         "IF_MODELS": when(options.sagemaker is None),
         "IF_SCRAPED": when(options.scrape_port is not None),
         "SCRAPE_PORT": options.scrape_port or 0,
@@ -101,6 +103,7 @@ def render(options: ProxyOptions, upstreams: Upstreams, folder: Path, cache: Pat
         "ADDRESS_CONCURRENT": capacity.per_address,
         "REQUESTS": capacity.requests,
         "LARGE": large,
+        "RESPONSE_FILE": max(_MIN_FILE, space // capacity.requests),
         "LARGE_OF_EACH": max(1, large // 2),
         "SMALL_DIGITS": len(str(SMALL)),
         "TRUSTED": " ".join(f"set_real_ip_from {network};" for network in options.trusted),
@@ -131,12 +134,6 @@ def render(options: ProxyOptions, upstreams: Upstreams, folder: Path, cache: Pat
             f"{options.template}: {error.strerror}; it is the template of nginx's configuration."
         ) from error
     return fill(text, values, str(options.template))
-
-
-def _large(options: ProxyOptions, upstreams: Upstreams, folder: Path) -> int:
-    """Return how many large bodies may be open: half of the free space holds them; a gateway's need as much."""
-    space = shutil.disk_usage(folder).free // (4 if options.gateway else 2)
-    return max(1, min(upstreams.capacity.large, space // upstreams.max_body))
 
 
 def fill(text: str, values: Mapping[str, str | int | Path], source: str) -> str:

@@ -1,32 +1,67 @@
 """Folder in memory for nginx's cache of key decisions.
 
-nginx writes its cache keys, which contain API keys, into the files of the cache, so these must never reach a disk.
+nginx writes its cache keys, which contain API keys, into the files of the cache, and cannot hash them. So the files
+must never reach a disk, and those of a killed run are removed at the next start.
 """
 
-import hashlib
+import contextlib
+import fcntl
 import os
 import shutil
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 import psutil
 
 _SHARED_MEMORY: Final = Path("/dev/shm")  # noqa: S108 - for its file system, not for its name
+_PREFIX: Final = "radserve-keys-"
 
 
-def create(folder: Path) -> Path | None:
-    """Create a private folder in /dev/shm, where no bodies are, else below `folder`; None if neither is in memory."""
-    if not _in_memory(_SHARED_MEMORY) or not os.access(_SHARED_MEMORY, os.W_OK):
-        if not _in_memory(folder):
-            return None
-        path = folder / "keys"
-        path.mkdir(mode=0o700)
-        return path
-    prefix = f"radserve-{hashlib.sha256(bytes(folder)).hexdigest()[:12]}-"
-    for leftover in _SHARED_MEMORY.glob(f"{prefix}*"):  # of a killed run in the same folder
-        shutil.rmtree(leftover, ignore_errors=True)
-    return Path(tempfile.mkdtemp(prefix=prefix, dir=_SHARED_MEMORY))
+@dataclass(frozen=True)
+class KeyCache:
+    """Private folder of one nginx, which inherits the descriptor `lock` of it and holds the lock while it runs."""
+
+    folder: Path
+    lock: int
+
+
+@contextmanager
+def created(folder: Path) -> Iterator[KeyCache | None]:
+    """Create a cache in /dev/shm, where no bodies are, else in `folder`; None if neither is in memory.
+
+    Leftovers of killed runs are removed. The folder outlives the block, the descriptor does not.
+    """
+    parent = next((path for path in (_SHARED_MEMORY, folder) if _in_memory(path) and os.access(path, os.W_OK)), None)
+    if parent is None:
+        yield None
+        return
+    for leftover in parent.glob(f"{_PREFIX}*"):
+        _remove_unused(leftover)
+    path = Path(tempfile.mkdtemp(prefix=f".{_PREFIX}", dir=parent))
+    with _opened(path) as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        # Other starts look for leftovers by name, so it gets its name once it is locked.
+        yield KeyCache(path.rename(path.with_name(path.name.removeprefix("."))), lock)
+
+
+def _remove_unused(path: Path) -> None:
+    """Remove a cache of this user that no nginx has locked."""
+    with contextlib.suppress(OSError), _opened(path) as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        shutil.rmtree(path)
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[int]:
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
 
 
 def _in_memory(path: Path) -> bool:

@@ -59,10 +59,14 @@ class Nginx:
     async def start(self) -> None:
         """Check the certificate and the configuration, and start."""
         with await self._locked() as lock:
-            self._prepare()
-            await self._check()
-            self._show_certificate()
-            await self._start(lock.fileno())
+            shutil.rmtree(self.folder, ignore_errors=True)  # of a killed run
+            self.folder.mkdir(mode=0o700)
+            with key_cache.created(self.folder) as cache:
+                self._cache = cache.folder if cache else None
+                self._configure()
+                await self._check()
+                self._show_certificate()
+                await self._start(lock.fileno(), *([cache.lock] if cache else []))
         logger.info("proxy listening at %s", self._options.url)
 
     async def _locked(self) -> BinaryIO:
@@ -87,7 +91,7 @@ class Nginx:
             else:
                 return lock
 
-    async def _start(self, lock: int) -> None:
+    async def _start(self, *locks: int) -> None:
         # A plain pipe: with asyncio's, waiting for nginx would mean waiting until its last worker closed the pipe.
         read, write = os.pipe()
         self._process = process = await asyncio.create_subprocess_exec(
@@ -98,7 +102,7 @@ class Nginx:
             # In its own session, Ctrl-C does not reach it, and its workers form one process group.
             start_new_session=True,
             preexec_fn=die_with_parent,
-            pass_fds=(lock,),
+            pass_fds=locks,
         )
         os.close(write)
         self._log = asyncio.create_task(nginx_log.relay(read))
@@ -188,13 +192,10 @@ class Nginx:
             if folder is not None:
                 shutil.rmtree(folder, ignore_errors=True)
 
-    def _prepare(self) -> None:
-        """Create the folder and the configuration, without leftovers of a killed run."""
-        shutil.rmtree(self.folder, ignore_errors=True)
-        self.folder.mkdir(mode=0o700)
-        self._cache = key_cache.create(self.folder)
+    def _configure(self) -> None:
+        """Write the configuration."""
         if self._cache is None:
-            logger.warning("no tmpfs available: keys are not cached, so every request asks the supervisor")
+            logger.warning("no tmpfs available: keys are not cached, so each request calls the supervisor")
         text = configuration.render(self._options, self._upstreams, self.folder, self._cache)
         self._configuration.write_text(text, encoding="utf-8")
         _require_writable(self._options.access_log)

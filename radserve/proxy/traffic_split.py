@@ -4,6 +4,7 @@
 
     shares/NAME/0/4/7       one path per bucket of requests (1000), linked to a folder named after the version
     shadow/NAME/0/4/7       exists for each bucket whose requests are copied
+    registered/NAME/VERSION a file for each version; requests for others are rejected. None if the folder is missing
     closed/NAME/VERSION     a file for each version that cannot be requested by its path
 
 nginx chooses the bucket by the client's id, or at random (radserve/proxy/nginx.conf.template). Ten or a hundred
@@ -41,11 +42,14 @@ class Routing:
         Percent of requests that are copied, by model; each of these models has shares as well.
     closed
         Name and version of those that cannot be requested by their path.
+    registered
+        Name and version of all versions; empty if unknown.
     """
 
     shares: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     shadow: Mapping[str, float] = field(default_factory=dict)
     closed: Collection[tuple[str, str]] = frozenset()
+    registered: Collection[tuple[str, str]] = frozenset()
 
     def __post_init__(self) -> None:
         for name, versions in self.shares.items():
@@ -82,7 +86,7 @@ class Routing:
     def digest(self) -> str:
         """Short digest of the content."""
         shares = [[name, list(versions.items())] for name, versions in sorted(self.shares.items())]
-        content = json.dumps([shares, sorted(self.shadow.items()), sorted(self.closed)])
+        content = json.dumps([shares, sorted(self.shadow.items()), sorted(self.closed), sorted(self.registered)])
         return hashlib.sha256(content.encode()).hexdigest()[:16]
 
 
@@ -122,10 +126,11 @@ def _write_tables(routing: Routing, run_directory: RunDirectory, target: Path) -
         copied = routing.copied(name)
         end = _end(run_directory, "copied")
         _link_buckets(draft / "shadow" / name, [end if bucket in copied else None for bucket in range(BUCKETS)])
-    for name, version in routing.closed:
-        folder = draft / "closed" / name
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        (folder / version).touch(mode=0o600)
+    for kind, pairs in (("closed", routing.closed), ("registered", routing.registered)):
+        for name, version in pairs:
+            folder = draft / kind / name
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            (folder / version).touch(mode=0o600)
     draft.rename(target)
 
 

@@ -6,7 +6,6 @@ from pydantic import StrictBool, model_validator
 
 from radserve.schema.png import GrayPng, Scanlines
 from radserve.schema.prediction import Prediction
-from radserve.schema.segmentation import check_size
 from radserve.schema.types import Text
 
 
@@ -43,7 +42,6 @@ class Explanation(Prediction):
 
     @model_validator(mode="after")
     def _check_map(self) -> Self:
-        check_size(self.explanation, self)
         if self.explanation.label != self.label:
             raise ValueError(f"explanation.label is {self.explanation.label!r}, but label is {self.label!r}")
         return self

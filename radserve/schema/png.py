@@ -55,9 +55,7 @@ class GrayPng(Document):
 
     @model_validator(mode="after")
     def _check_png(self) -> Self:
-        scanlines = read_scanlines(self.png)
-        if (scanlines.width, scanlines.height) != (self.width, self.height):
-            raise ValueError(f"the PNG is {scanlines.width} x {scanlines.height}, not {self.width} x {self.height}")
+        scanlines = read_scanlines(self.png, (self.width, self.height))
         if scanlines.color_type != _GRAY:
             raise ValueError(f"the PNG has colour type {scanlines.color_type}; 0 (gray) is required")
         self._check_content(scanlines)
@@ -87,25 +85,24 @@ class GrayPng(Document):
         return np.frombuffer(b"".join(self.gray), dtype=np.uint8).reshape(self.height, self.width)
 
 
-def read_scanlines(png: bytes) -> Scanlines:
-    """Decompress an 8-bit PNG without interlacing; raises ValueError if it is damaged or above `MAX_PIXELS`."""
-    header, compressed = b"", []
-    for kind, content in _chunks(png):
-        if not header and (kind != b"IHDR" or len(content) != 13):
-            raise ValueError("the PNG is damaged (no valid IHDR chunk)")
-        if kind == b"IHDR":
-            header = content
-        elif kind == b"IDAT":
-            compressed.append(content)
+def read_scanlines(png: bytes, size: tuple[int, int] | None = None) -> Scanlines:
+    """Decompress an 8-bit PNG without interlacing.
+
+    Raises ValueError if it is damaged, above `MAX_PIXELS`, or, before it is decompressed, has another size (width,
+    height) than the given one.
+    """
+    header, compressed = _parts(png)
     width, height, depth, color_type, _, _, interlaced = struct.unpack(">IIBBBBB", header)
     if depth != 8 or color_type not in _CHANNELS or interlaced:
         raise ValueError(f"the PNG has {depth} bits, colour type {color_type} or interlacing; this is not supported")
+    if size not in (None, (width, height)):
+        raise ValueError(f"the PNG is {width} x {height}, not {' x '.join(map(str, size))}")
     if width * height > MAX_PIXELS:
         raise ValueError(f"the PNG has {width} x {height} pixels; the limit is {MAX_PIXELS}")
     expected = height * (width * _CHANNELS[color_type] + 1)
     inflate = zlib.decompressobj()
     try:
-        data = inflate.decompress(b"".join(compressed), expected + 1)
+        data = inflate.decompress(compressed, expected + 1)
     except zlib.error as error:
         raise ValueError(f"the PNG is damaged ({error})") from error
     if len(data) != expected:
@@ -114,6 +111,19 @@ def read_scanlines(png: bytes) -> Scanlines:
     if not set(data[:: scanlines.stride + 1]) <= set(_FILTERS):
         raise ValueError("the PNG is damaged (unknown filter)")
     return scanlines
+
+
+def _parts(png: bytes) -> tuple[bytes, bytes]:
+    """Return the header and the compressed data."""
+    header, compressed = b"", []
+    for kind, content in _chunks(png):
+        if not header and (kind != b"IHDR" or len(content) != 13):
+            raise ValueError("the PNG is damaged (no valid IHDR chunk)")
+        if kind == b"IHDR":
+            header = content
+        elif kind == b"IDAT":
+            compressed.append(content)
+    return header, b"".join(compressed)
 
 
 def _chunks(png: bytes) -> Iterator[tuple[bytes, bytes]]:

@@ -83,6 +83,7 @@ class ImageResult(Document):
             raise ValueError("the document is problem details")
         if "mask" in data and "probabilities" in data:
             raise ValueError("the document has both a mask and probabilities")
+        _check_sizes(data)
         result = handler(data)
         result._raw = data  # noqa: SLF001 - its own class
         return result
@@ -92,6 +93,16 @@ class ImageResult(Document):
         if (self.positive is None) != (self.threshold is None):
             raise ValueError(f"positive is {self.positive} while threshold is {self.threshold}")
         return self
+
+
+def _check_sizes(document: dict[str, Any]) -> None:
+    """Raise ValueError if a PNG declares another size than the image: before its field is validated, and inflated."""
+    match document:
+        case {"image": {"width": width, "height": height}, **others}:
+            for png in (others.get("mask"), others.get("explanation")):
+                match png:
+                    case {"width": w, "height": h} if (w, h) != (width, height):
+                        raise ValueError(f"the PNG is {w} x {h}, but the image is {width} x {height}")
 
 
 class Prediction(ImageResult):

@@ -77,7 +77,6 @@ class Segmentation(ImageResult):
 
     @model_validator(mode="after")
     def _check_mask(self) -> Self:
-        check_size(self.mask, self)
         count, box = self.mask.marks
         total = self.mask.width * self.mask.height
         if self.area.pixels != count:
@@ -99,13 +98,6 @@ class Segmentation(ImageResult):
             size = count * spacing[0] * spacing[1]
             if not math.isclose(mm2, size, rel_tol=1e-4, abs_tol=ROUNDING):
                 raise ValueError(f"area.mm2 is {mm2}, but {count} pixels of {spacing} mm are {size:g}")
-
-
-def check_size(png: GrayPng, result: ImageResult) -> None:
-    """Raise ValueError unless a PNG has the size of the image that a result describes."""
-    image = result.image
-    if (png.width, png.height) != (image.width, image.height):
-        raise ValueError(f"the PNG is {png.width} x {png.height}, but the image is {image.width} x {image.height}")
 
 
 class Volume(Document):

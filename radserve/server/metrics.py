@@ -14,7 +14,7 @@ from starlette.types import Receive, Scope, Send
 
 from radserve.auth.endpoint import AUTH
 from radserve.host import background
-from radserve.proxy.access_events import TrafficWindow
+from radserve.proxy.access_events import CODES, TrafficWindow
 from radserve.proxy.nginx import RESTARTS
 from radserve.server.status import ServerStatus, State
 from radserve.torchserve.registry import ModelVersion
@@ -79,9 +79,8 @@ class MetricsEndpoint(Collector):
             archives.add_metric([*item.pair, item.entry.sha256], 1)
             shares.add_metric(item.pair, self._share(*item.pair) / 100)
             total = self._traffic.total(*item.pair)
-            others = total.requests - total.errors - total.refusals
-            for code, count in (("2xx", others), ("4xx", total.refusals), ("5xx", total.errors)):
-                requests.add_metric([*item.pair, code], count)
+            for code in CODES:
+                requests.add_metric([*item.pair, code], total.codes[code])
         return wanted, ready, archives, shares, requests
 
 

@@ -6,7 +6,7 @@ import time
 
 import httpx
 
-from radserve.host import listening_socket, process
+from radserve.host import process
 from radserve.server.components import Components
 from radserve.server.status import State
 from radserve.torchserve import launch
@@ -26,8 +26,8 @@ async def start_torchserve(server: Components) -> asyncio.subprocess.Process:
     return await process.start(launch.command(run_directory, server.capacity.heap), environment, run_directory.folder)
 
 
-async def wait_until_ready(server: Components, pid: int) -> bool:
-    """Wait until TorchServe (`pid`) and the server are ready; return False after the startup timeout.
+async def wait_until_ready(server: Components) -> bool:
+    """Wait until TorchServe and the server are ready; return False after the startup timeout.
 
     A server whose models all answer is opened then even if workers are missing.
     """
@@ -35,7 +35,7 @@ async def wait_until_ready(server: Components, pid: int) -> bool:
     deadline = time.monotonic() + seconds
     while True:
         late = time.monotonic() >= deadline
-        problem = await _try_to_open(server, pid, tolerant=late)
+        problem = await _try_to_open(server, tolerant=late)
         if problem is None:
             return True
         server.status.detail = problem
@@ -45,7 +45,7 @@ async def wait_until_ready(server: Components, pid: int) -> bool:
         await asyncio.sleep(0.1)
 
 
-async def _try_to_open(server: Components, pid: int, *, tolerant: bool) -> str | None:
+async def _try_to_open(server: Components, *, tolerant: bool) -> str | None:
     """Bring TorchServe to the declared state and open the server; return why that is not possible yet, or None."""
     try:
         await server.registry.align()
@@ -58,7 +58,6 @@ async def _try_to_open(server: Components, pid: int, *, tolerant: bool) -> str |
         await server.versions.start()
     except (httpx.HTTPError, OSError) as error:
         return f"TorchServe does not respond yet ({type(error).__name__})."
-    _close_grpc(pid)
     server.rollouts.resume()
     if problem is None:
         server.status.update(State.READY, "Every worker is ready and every model answered its sample.")
@@ -67,11 +66,3 @@ async def _try_to_open(server: Components, pid: int, *, tolerant: bool) -> str |
         server.status.update(State.DEGRADED, problem.detail)
     server.run_directory.ready.touch(mode=0o600)
     return None
-
-
-def _close_grpc(pid: int) -> None:
-    """Close TorchServe's gRPC ports, which cannot be disabled and would let any local user manage models."""
-    try:
-        listening_socket.stop_listening(pid)
-    except OSError as error:
-        logger.warning("cannot close TorchServe's gRPC ports (%s): local users can reach them", error.strerror)

@@ -94,7 +94,7 @@ async def _supervise(
     events: set[asyncio.Task[Any]] = {torchserve_exit, asyncio.create_task(stop.wait())}
     if proxy_exit is not None:
         events.add(proxy_exit)
-    ready = asyncio.create_task(wait_until_ready(server, torchserve.pid))
+    ready = asyncio.create_task(wait_until_ready(server))
     await asyncio.wait({*events, ready}, return_when=asyncio.FIRST_COMPLETED)
     if ready.done() and not ready.result():
         return Exit.NOT_READY

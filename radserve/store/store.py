@@ -13,12 +13,12 @@ from radserve.build import mar
 from radserve.build import model_store as model_stores
 from radserve.build.model_store import Entry, Index
 from radserve.errors import ArchiveError, IndexConflictError, InterruptedTransferError, StoreError
-from radserve.store import backends, index, rollback_guard, signature
+from radserve.store import backends, index, signature, stale_index
 from radserve.store.download import download
 from radserve.store.index import Catalog, PublishedArchive
 from radserve.store.object_storage import INDEX, Blob, Progress, Storage, StoredIndex, UnfinishedUpload
-from radserve.store.rollback_guard import IndexState
 from radserve.store.signature import KeyRing, KeySource
+from radserve.store.stale_index import IndexState
 
 # stamina logs every retry. Without logging configuration, Python would print these lines among the command's output.
 logging.getLogger("stamina").addHandler(logging.NullHandler())
@@ -131,7 +131,7 @@ class Store:
         try:
             target.mkdir(parents=True, exist_ok=True)
             if snapshot.verified_by is not None:
-                rollback_guard.check(target, self.name, snapshot.state, accept_older=accept_older)
+                stale_index.check(target, self.name, snapshot.state, accept_older=accept_older)
             return Transfer(archive.entry, download(self.storage, archive, target, progress or _ignore))
         except OSError as error:
             raise StoreError(f"{error.filename or target}: {error.strerror}.") from error

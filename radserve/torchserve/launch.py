@@ -19,9 +19,11 @@ _JVM: Final = (
     "-XX:TieredStopAtLevel=1",  # the optimising compiler occupies a core for the first minute
     "-Xshare:auto",
     "--enable-native-access=ALL-UNNAMED",
+    "-XX:+IgnoreUnrecognizedVMOptions",  # Java 17 to 22 do not know the next one
     "--sun-misc-unsafe-memory-access=allow",
     "-Dfile.encoding=UTF-8",
 )
+_GRPC: Final = Path(__file__).with_name("grpc.pem")
 _DEFAULT_MAX_SIZE: Final = 6553500  # TorchServe's default of max_request_size and max_response_size, in bytes
 
 
@@ -77,9 +79,12 @@ def configuration(
         "inference_address": f"unix:{run_directory.inference}",
         "metrics_address": f"unix:{run_directory.metrics}",
         "management_address": f"unix:{run_directory.management}",
-        # gRPC cannot be disabled. It gets random ports, which the supervisor closes once TorchServe is ready.
+        # gRPC cannot be disabled. It gets random ports, and a certificate with which every TLS handshake fails.
         "grpc_inference_port": "0",
         "grpc_management_port": "0",
+        "enable_grpc_ssl": "true",
+        "certificate_file": str(_GRPC),
+        "private_key_file": str(_GRPC),
         "model_store": str(store),
         "workflow_store": str(run_directory.folder / "workflows"),
         "load_models": ",".join(f"{entry.name}={entry.file}" for entry in entries),

@@ -8,6 +8,7 @@ import logging
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping
 from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
@@ -229,6 +230,7 @@ class DeploymentStateManager:
             and (name, rollout.plan.version) not in self._closed
         }
         tables = routing(self.deployment, rollouts, self._closed)
+        tables = replace(tables, registered=frozenset(item.pair for item in self._registry))
         try:
             traffic_split.write(tables, self._run_directory)
         except OSError:

@@ -1,6 +1,6 @@
 """Holds the requests of a model back while TorchServe ends one of its workers, which would lose its batch.
 
-While a model's flag file exists, nginx asks this process before it forwards a request, once it has received the body
+While a model's flag file exists, nginx calls this process before it forwards a request, once it has received the body
 (radserve/proxy/nginx.conf.template). The response comes as soon as the gate is open.
 """
 
@@ -27,7 +27,7 @@ class Gate:
         self._closed: dict[str, asyncio.Event] = {}
 
     def route(self) -> Route:
-        """Return the route that nginx asks."""
+        """Return the route that nginx calls."""
         return Route("/gate/{name}", self._pass, methods=["GET", "POST", "PUT"])
 
     async def _pass(self, request: Request) -> Response:
@@ -38,7 +38,7 @@ class Gate:
 
     @asynccontextmanager
     async def watched(self, name: str) -> AsyncIterator[None]:
-        """Make nginx ask before it forwards a request of a model."""
+        """Make nginx call this process before it forwards a request of a model."""
         flag = self._folder / name
         flag.touch(mode=0o600)
         try:

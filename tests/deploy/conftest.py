@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.deploy.kustomize import build
+from tests.deploy.manifests import build
 from tests.server import ROOT
 
 SOURCE = ROOT / "deploy" / "kubernetes"

@@ -17,7 +17,7 @@ import pytest
 import yaml
 
 from radserve.cli.main import COMMANDS
-from tests.deploy.kustomize import build, longest
+from tests.deploy.manifests import build, longest
 from tests.server import ROOT
 
 SOURCE = ROOT / "deploy" / "cloudrun"

@@ -18,7 +18,7 @@ import pytest
 import yaml
 
 from benchmarks.server import free_ports
-from tests.deploy.kustomize import one
+from tests.deploy.manifests import one
 from tests.docker.compose import make, merged
 from tests.repack import NAME
 from tests.server import ROOT

@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from radserve.cli.main import COMMANDS
-from tests.deploy.kustomize import longest, one, run
+from tests.deploy.manifests import longest, one, run
 from tests.deploy.test_kubernetes import VERSIONS, option
 from tests.server import ROOT
 
@@ -79,6 +79,25 @@ def test_lint_finds_nothing(tmp_path: Path, variant: str) -> None:
     process = run("helm", "lint", "--strict", str(CHART), "--values", str(tmp_path / "values.yaml"))
     assert process.returncode == 0, process.stdout
     assert not re.search(r"\[(WARNING|ERROR)\]", process.stdout), process.stdout
+
+
+@pytest.mark.parametrize(
+    ("ingress", "expected"),
+    [
+        ({"enabled": True, "trustedProxies": ["10.1.0.0/16", "fd00::/8"]}, "10.1.0.0/16,fd00::/8"),
+        ({"enabled": True, "trustedProxies": []}, ""),
+        ({"enabled": False}, None),
+    ],
+)
+def test_only_an_ingress_controller_is_trusted(tmp_path: Path, ingress: dict[str, Any], expected: str | None) -> None:
+    environment = {item["name"]: item["value"] for item in server(render(tmp_path, {"ingress": ingress}))["env"]}
+    assert environment.get("RADSERVE_TRUSTED_PROXY") == expected
+
+
+def test_a_trusted_proxy_is_a_network(tmp_path: Path) -> None:
+    process = template(tmp_path, {"ingress": {"enabled": True, "trustedProxies": ["controller.example.org"]}})
+    assert process.returncode == 1
+    assert "trustedProxies" in process.stderr
 
 
 @pytest.mark.parametrize("variant", VARIANTS)

@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from radserve.cli.main import COMMANDS
-from tests.deploy.kustomize import attempt, one
+from tests.deploy.manifests import attempt, one
 from tests.server import ROOT
 
 SOURCE = ROOT / "deploy" / "kubernetes"

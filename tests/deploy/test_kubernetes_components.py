@@ -5,7 +5,8 @@ from typing import Any
 
 import yaml
 
-from tests.deploy.kustomize import longest, one
+from radserve.proxy.options import networks
+from tests.deploy.manifests import longest, one
 from tests.server import ROOT
 
 
@@ -31,6 +32,16 @@ def test_ingress_body_limit_matches_nginx(whole: list[dict[str, Any]]) -> None:
 def test_ingress_timeout_matches_nginx(whole: list[dict[str, Any]]) -> None:
     annotations = one(whole, "Ingress")["metadata"]["annotations"]
     assert int(annotations["nginx.ingress.kubernetes.io/proxy-read-timeout"]) > longest()
+
+
+def test_the_server_trusts_the_ingress_controllers_address(whole: list[dict[str, Any]]) -> None:
+    """Otherwise all clients share the limits of one address."""
+    (container,) = one(whole, "Deployment")["spec"]["template"]["spec"]["containers"]
+    environment = {item["name"]: item["value"] for item in container["env"]}
+    trusted = networks(environment["RADSERVE_TRUSTED_PROXY"])
+    values = yaml.safe_load((ROOT / "deploy" / "helm" / "radserve" / "values.yaml").read_text())
+    assert set(trusted) == set(values["ingress"]["trustedProxies"])
+    assert "10.0.0.0/8" in trusted
 
 
 def test_service_monitor_matches_the_prometheus_configuration(whole: list[dict[str, Any]]) -> None:

@@ -158,5 +158,9 @@ def await_status(client: httpx.Client, status: int) -> None:
         time.sleep(0.1)
 
 
-def test_an_unknown_model_is_404(client: httpx.Client) -> None:
-    assert client.post("/predictions/nothing", content=FILM).status_code == 404
+@pytest.mark.parametrize("verb", ["predictions", "explanations"])
+def test_unknown_model_or_version_is_a_problem_that_names_it(verb: str, client: httpx.Client) -> None:
+    assert "Unknown model nothing. GET /catalog" in problem(client.post(f"/{verb}/nothing", content=FILM), 404)
+    detail = problem(client.post(f"/{verb}/{NAME}/9.9.9", content=FILM), 404)
+    assert f"Unknown version 9.9.9 of {NAME}" in detail
+    assert client.post(f"/{verb}/{NAME}/1.0.0", content=FILM).status_code == 200

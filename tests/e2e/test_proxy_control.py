@@ -7,7 +7,7 @@ import httpx
 import pytest
 
 from tests import proxy as proxies
-from tests.control import Control, controlled
+from tests.fake_supervisor import Control, controlled
 from tests.proxy import Keys, Proxy, problem
 from tests.server import Server
 

@@ -143,17 +143,18 @@ def test_both_limit_the_size_of_bodies(client: httpx.Client) -> None:
     assert "longer than" in problem(client.post(PATH, content=bytes(46_000_000)), 413)
 
 
-def test_a_gateway_on_a_socket_works_and_a_missing_one_is_502(
+def test_a_gateway_on_a_socket_works_and_a_missing_one_checks_no_key(
     server: Server, keys: Keys, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     folder = tmp_path_factory.mktemp("gone")
     options = ("--gateway", f"unix:{folder / 'gateway.sock'}")
     with running_proxy(server, folder / "runtime", keys, folder, None, *options) as proxy, proxy.client() as client:
-        problem(client.post(PATH, content=FILM), 502)
+        assert "could not be checked" in problem(client.post(PATH, content=FILM), 503)
+        problem(client.get("/api/models"), 502)
         for _ in range(2):  # the gateway restarts, nginx does not
             with gateway(server, folder, keys=keys.file, socket=folder / "gateway.sock"):
                 assert client.post(PATH, content=FILM).json()["label"] == "pneumonia"
-        problem(client.post(PATH, content=FILM), 502)
+        problem(client.post(PATH, content=FILM), 503)
 
 
 def test_a_gateway_on_a_socket_gets_the_address_of_the_client(server: Server, keys: Keys, tmp_path: Path) -> None:

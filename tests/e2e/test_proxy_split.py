@@ -28,7 +28,7 @@ from radserve.proxy.traffic_split import Routing
 from radserve.torchserve.capacity import Capacity
 from tests import proxy as proxies
 from tests.authority import Authority
-from tests.control import await_true, controlled, heard
+from tests.fake_supervisor import await_true, controlled, heard
 from tests.proxy import Keys, Proxy, problem
 from tests.radserve.scripted import Reply, Request, Scripted, scripted
 from tests.server import ROOT, Server

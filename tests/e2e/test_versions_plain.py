@@ -124,9 +124,3 @@ def test_changes_by_torchserves_management_api_are_verified_and_recorded(server:
         assert control.delete(f"/models/{NAME}").status_code == 409
         assert control.get("/nothing").status_code == 404
         assert control.patch("/models").status_code == 405
-
-
-def test_grpc_is_closed(server: Server) -> None:
-    (java,) = server.java()
-    listening = {item.laddr.port for item in java.net_connections("tcp") if item.status == "LISTEN"}
-    assert listening == set()

@@ -10,6 +10,10 @@ from typing import Any
 from PIL import Image as Pillow
 
 from gateway.backends.base import ModelRequest, ModelResponse, unknown_model
+from handlers import request_body
+from handlers.errors import RequestError
+from handlers.formats.raw import RawSamples
+from handlers.request_body import BodyLimits
 from radserve.schema.catalog import Catalog
 
 SHA256 = "a" * 64
@@ -58,15 +62,35 @@ def json_response(document: Any, status: int = 200, media_type: str = "applicati
 
 
 def respond(request: ModelRequest) -> ModelResponse:
-    """Return a valid prediction or explanation."""
-    document = prediction(request.body)
-    if request.verb == "explanations":
-        stream = BytesIO()
-        Pillow.new("L", (20, 10)).save(stream, "PNG")
-        data = base64.b64encode(stream.getvalue()).decode()
-        heat_map = {"encoding": "png", "width": 20, "height": 10, "data": data}
-        document["explanation"] = heat_map | {"method": "grad-cam", "label": document["label"], "empty": True}
-    return json_response(document)
+    """Return a valid prediction or explanation of each image, which are read as a worker reads them."""
+    headers = {name.lower(): value for name, value in request.headers.items()}
+    try:
+        body = request_body.read({"body": request.body}, headers, BodyLimits())
+    except RequestError as error:
+        return json_response(_rejection(error), error.status, "application/problem+json")
+    model = {"name": request.model, "version": request.version or "1.0.0", "sha256": SHA256}
+    entries: list[dict[str, Any]] = []
+    for image in body.images:
+        if isinstance(image, RequestError):
+            entries.append(_rejection(image))
+            continue
+        entry = prediction(image.data if isinstance(image, RawSamples) else image, model=model)
+        entries.append(_explained(entry) if request.verb == "explanations" else entry)
+    if body.names:
+        entries = [{"name": name} | entry for name, entry in zip(body.names, entries, strict=True)]
+    return json_response({"predictions": entries} if body.several else entries[0])
+
+
+def _rejection(error: RequestError) -> dict[str, Any]:
+    return {"status": error.status, "title": error.title, "detail": str(error)}
+
+
+def _explained(document: dict[str, Any]) -> dict[str, Any]:
+    stream = BytesIO()
+    Pillow.new("L", (20, 10)).save(stream, "PNG")
+    data = base64.b64encode(stream.getvalue()).decode()
+    heat_map = {"encoding": "png", "width": 20, "height": 10, "data": data}
+    return document | {"explanation": heat_map | {"method": "grad-cam", "label": document["label"], "empty": True}}
 
 
 class FakeBackend:

@@ -148,18 +148,18 @@ def test_unknown_model_is_a_problem(media_type: str) -> None:
 
 
 def test_nginx_learns_whether_a_credential_is_valid() -> None:
-    """Never by status 429, which nginx' auth_request would turn into 500."""
-
     class RejectAll:
         async def identify(self, headers: Mapping[str, str]) -> Caller:
             raise NotAuthenticatedError("No.")
 
-    async def statuses() -> list[int]:
+    async def responses() -> list[httpx.Response]:
         parts = replace(services(authenticator=RejectAll()), auth_failures=AuthFailureLimiter(1))
         async with running_client(parts) as client:
-            return [(await client.get("/auth")).status_code for _ in range(3)]
+            return [await client.get("/auth") for _ in range(3)]
 
-    assert asyncio.run(statuses()) == [401] * 3
+    first, *limited = asyncio.run(responses())
+    assert first.status_code == 401
+    assert [(response.status_code, response.headers["Retry-After"]) for response in limited] == [(429, "60")] * 2
     assert ask("GET", "/auth").status_code == 204
 
 

@@ -20,7 +20,7 @@ from handlers.pipeline import Pipeline
 from handlers.program import Program
 from handlers.recipe import Recipe
 from radserve.build.export import export
-from radserve.build.model import _Tracer
+from radserve.build.trained_network import _Tracer
 from tests.conftest import brightness_recipe
 from training import networks
 from training.networks.brain_tumor import split_tokens

@@ -110,7 +110,7 @@ def test_the_pixels_and_bytes_of_a_request_are_limited_as_a_sum(service: Classif
 
 
 def test_a_slow_request_takes_no_time_of_its_neighbours(
-    service: Classification, monkeypatch: pytest.MonkeyPatch
+    service: Classification, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     clock = 0.0
     prepare = Pipeline.prepare
@@ -124,14 +124,21 @@ def test_a_slow_request_takes_no_time_of_its_neighbours(
     monkeypatch.setattr(Pipeline, "prepare", slow)
     monkeypatch.setattr(time, "monotonic", lambda: clock)
     document = {"instances": [{"b64": B64}] * 160}
-    answers = ask(service, (document, {}), (film(), {}), (document, {}), (film(), {}))
+    answers = ask(
+        service, (document, {"X-Request-Id": "a"}), (film(), {}), (document, {"X-Request-Id": "b"}), (film(), {})
+    )
     assert [status for status, _, _ in answers] == [200, 200, 200, 200]
-    for _, _, answer in (answers[0], answers[2]):
+    lines = {record.request_id: record for record in caplog.records}  # type: ignore[attr-defined]
+    assert len(caplog.records) == 2
+    for name, (_, _, answer) in (("a", answers[0]), ("b", answers[2])):
         statuses = [entry.get("status", 200) for entry in answer["predictions"]]
         done = statuses.count(200)
         assert 2 <= done <= 6
         assert statuses == [200] * done + [503] * (160 - done)
         assert "takes too long" in answer["predictions"][-1]["detail"]
+        assert lines[name].levelname == "WARNING"
+        assert lines[name].getMessage().startswith(f"{160 - done} of 160 images are not processed")
+        assert "\n" not in lines[name].getMessage()
     assert clock <= 36  # 30 s are half of responseTimeout; the image in work is finished
 
 

@@ -407,10 +407,6 @@ def _unix(path: Path) -> socket.socket:
     return listener
 
 
-def _loopback(port: int) -> socket.socket:
-    return socket.create_server(("127.0.0.1", port))
-
-
 def _configured(file: Path) -> tuple[FakeTorchServe, list[socket.socket]]:
     """Return the server that a TorchServe configuration describes, and its listening sockets."""
     lines = file.read_text().splitlines()
@@ -422,10 +418,7 @@ def _configured(file: Path) -> tuple[FakeTorchServe, list[socket.socket]]:
 
 
 async def _serve(fake: FakeTorchServe, sockets: list[socket.socket]) -> None:
-    # asyncio reports a listening socket that the supervisor shut down again and again.
-    asyncio.get_running_loop().set_exception_handler(lambda *_: None)
-    with _loopback(0):  # listens like TorchServe's gRPC, and accepts nothing
-        await _server(fake.app).serve(sockets=sockets)
+    await _server(fake.app).serve(sockets=sockets)
 
 
 if __name__ == "__main__":

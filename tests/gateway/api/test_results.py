@@ -83,7 +83,7 @@ async def kept(found: Services, *results: Result) -> None:
 
 def test_predictions_are_recorded_and_problems_are_not(tmp_path: Path) -> None:
     async def work(client: httpx.AsyncClient) -> None:
-        files = [("file", (name, b"x")) for name in ("a.png", "b.png", "c.png")]
+        files = [("file", (f"{image}.png", image.encode())) for image in ("one", "bad", "two")]
         response = (await client.post("/api/predictions/chest", files=files)).json()
         assert response["history"] == "kept"
         first, _, third = response["predictions"]

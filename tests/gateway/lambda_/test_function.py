@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from benchmarks.server import free_ports
+from tests.gateway.fake_backend import prediction
 from tests.gateway.lambda_ import events
 from tests.gateway.lambda_.events import SHAPES, content, header
 from tests.gateway.lambda_.runtime import FunctionError, Runtime, function
@@ -154,6 +155,18 @@ def test_server_failures_are_distinguished_before_lambda_timeout(
         assert header(late, "content-security-policy")
         behind.script = lambda _: Reply(503, b"{}")
         assert runtime.invoke(event)["statusCode"] == 503  # the next event works
+
+
+@pytest.mark.parametrize(("sent", "status"), [(FILM, 200), (FILM + b" of another patient", 502)])
+def test_response_about_another_image_never_reaches_the_user(
+    sent: bytes, status: int, behind: Scripted, keys: Keys, key: dict[str, str], tmp_path: Path
+) -> None:
+    model = {"name": NAME, "version": "1.0.0", "sha256": "a" * 64}
+    behind.script = lambda _: Reply(200, json.dumps(prediction(FILM, model=model)).encode(), "application/json")
+    with function(tmp_path, variables(keys, behind.url)) as runtime:
+        answer = runtime.invoke(events.url("POST", PATH, sent, key))
+    assert answer["statusCode"] == status, answer
+    assert (b"label" in content(answer)) is (status == 200)
 
 
 def test_unreachable_server_returns_502_and_slow_server_504(

@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -26,7 +27,7 @@ from gateway.settings import Settings
 from gateway.uploads.presigned import UploadStore
 from radserve.auth.api_keys import Role
 from tests.conftest import ROOT
-from tests.gateway.fake_backend import FakeBackend
+from tests.gateway.fake_backend import FakeBackend, respond
 from tests.radserve.store import conftest
 from tests.radserve.store.conftest import Aws
 from tests.server import Server, free_ports
@@ -117,6 +118,13 @@ def test_file_above_request_limit_is_uploaded_and_predicted(client: Client, echo
     assert response.status_code == 200, response.text
     assert response.json()["label"] == "normal"
     assert [item.body for item in echo.requests] == [content]
+
+
+def test_result_of_another_upload_is_discarded(client: Client, echo: FakeBackend) -> None:
+    form = create_form(client)
+    assert send(form, SAMPLE.read_bytes()).status_code == 204
+    echo.script = lambda request: respond(replace(request, body=b"of another patient"))
+    assert predict(client, form["object"]).status_code == 502
 
 
 def test_upload_form_limits_key_time_and_size(client: Client) -> None:

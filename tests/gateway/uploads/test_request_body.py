@@ -9,7 +9,7 @@ import httpx
 
 from gateway.settings import Settings
 from tests.gateway.application import running_client, services
-from tests.gateway.fake_backend import FakeBackend, json_response, prediction
+from tests.gateway.fake_backend import FakeBackend
 
 PATH = "/api/predictions/chest"
 
@@ -22,10 +22,6 @@ def ask(backend: FakeBackend, settings: Settings | None = None, **request: Any) 
             return await client.post(PATH, **request)
 
     return asyncio.run(post())
-
-
-def several(count: int) -> FakeBackend:
-    return FakeBackend(lambda _: json_response({"predictions": [prediction(bytes([n])) for n in range(count)]}))
 
 
 def test_image_is_forwarded_unchanged_with_headers() -> None:
@@ -51,7 +47,7 @@ def test_form_with_one_file_equals_plain_body() -> None:
 
 
 def test_form_with_several_files_is_one_request_in_order() -> None:
-    backend = several(2)
+    backend = FakeBackend()
     files = [("file", ("a.png", b"first")), ("file", ("b.png", b"second"))]
     response = ask(backend, files=files)
     document = json.loads(backend.requests[0].body)
@@ -68,7 +64,7 @@ def test_json_body_is_forwarded_unchanged() -> None:
 
 
 def test_too_many_files_return_413() -> None:
-    backend = several(3)
+    backend = FakeBackend()
     files = [("file", (f"{n}.png", b"x")) for n in range(3)]
     response = ask(backend, Settings.read(max_files=2), files=files)
     assert response.status_code == 413

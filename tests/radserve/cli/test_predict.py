@@ -352,4 +352,4 @@ def test_standard_input_and_file_have_the_same_result(server: Server) -> None:
 def test_an_unknown_model_exits_with_2(server: Server) -> None:
     done = _predict(server.url, SAMPLE, name="no-such-model")
     assert (done.returncode, done.stdout) == (2, "")
-    assert "radserve build" in done.stderr
+    assert "Unknown model no-such-model" in done.stderr

@@ -9,8 +9,8 @@ import pytest
 
 from radserve.cli.report import Csv, JsonLines, Outcome, Problem, Report
 from radserve.client import validation
-from radserve.client.validation import RequestedImage
 from radserve.schema.prediction import Prediction
+from radserve.schema.requested_image import RequestedImage
 from radserve.schema.segmentation import Segmentation
 from tests.radserve.scripted import empty, prediction, segmentation
 

@@ -5,9 +5,9 @@ from typing import Any
 import pytest
 
 from radserve.client import validation
-from radserve.client.validation import RequestedImage
 from radserve.errors import InvalidResponseError
 from radserve.schema.problem import RejectedImage
+from radserve.schema.requested_image import RequestedImage
 from tests.radserve.scripted import SHA256, empty, explanation, marked, picture, prediction, segmentation, volume
 
 IMAGE = b"image"
@@ -87,7 +87,7 @@ def test_an_explanation_has_a_prediction_and_a_heat_map() -> None:
     ("changes", "message"),
     [
         ({"label": "pneumonia"}, "explanation.label is 'pneumonia', but label is 'normal'"),
-        ({"width": 10}, "the PNG is 20 x 10, not 10 x 10"),
+        ({"width": 10}, "the PNG is 10 x 10, but the image is 20 x 10"),
         ({"empty": True}, "explanation.empty is True"),
         ({"method": ...}, "method' is missing"),
         ({"data": ...}, "data' is missing"),

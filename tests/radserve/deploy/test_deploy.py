@@ -10,7 +10,7 @@ from radserve.deploy import parameters, template
 from radserve.deploy.settings import StackName, load
 from tests.radserve.deploy.conftest import REGION, ROOT, Aws
 
-EXAMPLE = ROOT / "radserve" / "deploy" / "templates" / "example.yaml"
+EXAMPLE = ROOT / "radserve" / "deploy" / "example-environment.yaml"
 
 HOST = f"""
 environment: small

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from botocore.stub import Stubber
 
-from radserve.deploy.cloud import Cloud
+from radserve.deploy.aws_clients import Cloud
 from radserve.deploy.prerequisites import find
 from radserve.deploy.template import load
 from tests.radserve.deploy.conftest import ACCOUNT, REGION, Aws

@@ -17,7 +17,7 @@ def write(folder: Path, text: str) -> Path:
 
 
 def test_example_is_valid() -> None:
-    settings = load(ROOT / "radserve" / "deploy" / "templates" / "example.yaml")
+    settings = load(ROOT / "radserve" / "deploy" / "example-environment.yaml")
     assert settings.environment == "demo"
     assert settings.parameters["service"]["MaxTasks"] == "4"
     assert settings.all_tags() == {"owner": "radiology", "radserve:environment": "demo"}

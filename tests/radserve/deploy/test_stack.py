@@ -7,7 +7,7 @@ import pytest
 from botocore.stub import Stubber
 
 from radserve.deploy import costs, plan, stack
-from radserve.deploy.cloud import Cloud, readable_errors
+from radserve.deploy.aws_clients import Cloud, readable_errors
 from radserve.deploy.errors import CloudError, StackError
 from radserve.deploy.failure_advice import with_advice
 from radserve.deploy.settings import STACKS, Settings

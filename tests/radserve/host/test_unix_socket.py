@@ -4,6 +4,7 @@ import errno
 import os
 import socket
 import stat
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -68,3 +69,19 @@ def test_only_the_group_can_connect() -> None:
     with unix_socket.listen(path, 0o660, "33"):  # www-data, the user of nginx on Debian
         assert connects(path, user=65534, group=33)
         assert not connects(path, user=65534, group=65534)
+
+
+def test_end_does_not_remove_the_socket_of_a_successor(tmp_path: Path) -> None:
+    path = tmp_path / "a.sock"
+    with ExitStack() as old:
+        old.enter_context(unix_socket.listen(path))
+        with unix_socket.listen(path):
+            old.close()
+            assert connects(path, user=os.getuid(), group=os.getgid())
+        assert not path.exists()
+
+
+def test_end_after_the_socket_was_removed(tmp_path: Path) -> None:
+    path = tmp_path / "a.sock"
+    with unix_socket.listen(path):
+        path.unlink()

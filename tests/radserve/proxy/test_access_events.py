@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from radserve.proxy.access_events import AccessEvent, AccessEvents, Tally, TrafficWindow, parse
+from radserve.proxy.access_events import CODES, AccessEvent, AccessEvents, Tally, TrafficWindow, parse
 
 LINE = b"<190>Jan  2 03:04:05 radserve: chest 1.1.0 0 200 0.012"
 EVENT = AccessEvent("chest", "1.1.0", pinned=False, status=200, seconds=0.012)
@@ -115,10 +115,12 @@ def test_a_burst_of_datagrams_does_not_block_other_tasks(tmp_path: Path) -> None
 
 def test_a_window_counts_errors_and_refusals_and_ignores_disconnected_clients() -> None:
     window = TrafficWindow()
-    for status in (200, 200, 406, 415, 499, 500, 503, 504):
+    for status in (200, 200, 304, 406, 415, 499, 500, 503, 504):
         window.add(event(status))
     tally = window.tally("chest", "1.1.0")
-    assert (tally.requests, tally.errors, tally.refusals) == (8, 3, 2)
+    assert (tally.requests, tally.errors, tally.refusals) == (9, 3, 2)
+    assert tally.codes == {"2xx": 2, "3xx": 1, "4xx": 2, "499": 1, "5xx": 3}
+    assert set(tally.codes) == set(CODES)
     assert window.tally("chest", "1.0.0").requests == 0
     assert window.tally("chest", "1.0.0").p95 is None
 

@@ -3,6 +3,7 @@
 import asyncio
 import http.client
 import json
+import shutil
 import socket
 import threading
 import time
@@ -10,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import httpx
 import psutil
@@ -29,6 +31,7 @@ PREDICTIONS = "/predictions/chest"
 API = "/api/predictions/chest"
 CAPACITY = Capacity(heap=1 << 30, requests=20, large=4)
 LARGE = 5_000_000
+RESPONSE_FILE = 2_000_000
 TOO_MANY = (
     "Too many requests: a key may send 10000 per second and have 10 open, an address 40000 and 15; the server has 20 "
     "open, 4 of them with a body above 1 MB or of unknown length, of which 2 may be of one key. Retry in a second."
@@ -84,7 +87,11 @@ def front(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Front]:
         options = replace(options, trusted=("127.0.0.0/8",), access_log=folder / "log")
         options = replace(options, gateway=gateway.url.removeprefix("http://"))
         upstreams = Upstreams(supervisor.server_port, run_directory, 10_000_000, 60, CAPACITY)
-        with running(Nginx(options, upstreams)):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=4 * CAPACITY.requests * RESPONSE_FILE))
+            stack = ExitStack()
+            stack.enter_context(running(Nginx(options, upstreams)))
+        with stack:
             yield Front(port, supervisor, torchserve, valid, other, invalid)
 
 
@@ -102,12 +109,12 @@ def running(nginx: Nginx) -> Iterator[None]:
             runner.run(nginx.stop())
 
 
-def spooled() -> int:
-    """Return the bytes of bodies in the files of nginx's workers; their names are removed as soon as they are open."""
+def spooled(kind: str = "body") -> int:
+    """Return the bytes of bodies, or of responses (proxy), in files of nginx's workers, whose names may be gone."""
     total = 0
     for worker in (item for item in psutil.Process().children(recursive=True) if item.name() == "nginx"):
         for link in Path(f"/proc/{worker.pid}/fd").iterdir():
-            if "/body/" in str(link.readlink()):
+            if f"/{kind}/" in str(link.readlink()):
                 total += link.stat().st_size
     return total
 
@@ -190,6 +197,25 @@ def test_large_bodies_are_bounded_too(front: Front, length: int | None) -> None:
         assert front.status(front.other, length=999_999) == 200
     time.sleep(0.3)
     assert front.status(front.valid, length=LARGE) == 200
+
+
+def test_responses_that_clients_do_not_read_fill_no_disk(front: Front) -> None:
+    script, body = front.torchserve.script, bytes(20_000_000)
+    front.torchserve.script = lambda _: Reply(200, body)
+    try:
+        with ExitStack() as stack:
+            connections = [stack.enter_context(front.open(1, front.valid)) for _ in range(3)]
+            before = -1
+            while (size := spooled("proxy")) != before:
+                before = size
+                time.sleep(0.5)
+            assert 0 < size <= len(connections) * (RESPONSE_FILE + 65536)
+            for connection in connections:  # the rest is not lost
+                answer = http.client.HTTPResponse(connection)
+                answer.begin()
+                assert answer.read() == body
+    finally:
+        front.torchserve.script = script
 
 
 def test_invented_keys_do_not_multiply_an_address(front: Front) -> None:

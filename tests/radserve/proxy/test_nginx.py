@@ -101,6 +101,32 @@ def test_a_killed_nginx_is_reported_with_its_exit_code(options: ProxyOptions, up
     use(options, upstreams, steps)
 
 
+def test_cached_keys_of_a_killed_run_are_removed_by_the_next_one(
+    options: ProxyOptions, upstreams: Upstreams, tmp_path: Path
+) -> None:
+    """Also in another run directory; those of a running nginx remain."""
+    other = RunDirectory(tmp_path / "other")
+    other.folder.mkdir(mode=0o700)
+
+    async def steps(nginx: Nginx) -> None:
+        port, management_port, metrics_port = free_ports(3)
+        elsewhere = replace(options, port=port, management_port=management_port, metrics_port=metrics_port)
+        second = Nginx(elsewhere, Upstreams(1, other, 1, 1, CAPACITY))
+        cache = nginx._cache
+        assert cache is not None
+        await second.start()
+        assert cache.exists()
+        await second.stop()
+        next(child for child in psutil.Process().children() if child.name() == "nginx").kill()
+        await nginx.wait()
+        assert cache.exists()
+        await second.start()
+        assert not cache.exists()
+        await second.stop()
+
+    use(options, upstreams, steps)
+
+
 def test_a_second_proxy_is_rejected(
     options: ProxyOptions, upstreams: Upstreams, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -21,7 +21,6 @@ from radserve.proxy.configuration import Upstreams
 from radserve.proxy.options import ProxyOptions
 from radserve.torchserve.capacity import Capacity
 from tests.authority import Authority
-from tests.conftest import ROOT
 
 OPTIONS = ProxyOptions("127.0.0.1", 18443, "127.0.0.1", 18444, 19180)
 CAPACITY = Capacity(heap=1 << 30, requests=20, large=4)
@@ -81,6 +80,14 @@ def test_limits_and_timeouts_match_the_upstreams(tmp_path: Path) -> None:
     assert "proxy_read_timeout 75s;" in text  # 60 s for the slowest model, and a margin
     assert "worker_shutdown_timeout 45s;" in text
     assert "${" not in text
+
+
+@pytest.mark.parametrize("keyless", [True, False])
+def test_rejections_name_the_limits_that_apply(tmp_path: Path, keyless: bool) -> None:
+    text = rendered(replace(OPTIONS, keyless=keyless), tmp_path)
+    (detail,) = re.findall(r"^ +429 +\"(Too many requests: .*)\";$", text, re.MULTILINE)
+    assert ("a key may send" in detail) is not keyless
+    assert "20 open, 4 of them with a body above 1 MB" in detail
 
 
 def test_keys_are_not_cached_without_a_folder_in_memory(tmp_path: Path) -> None:
@@ -165,8 +172,8 @@ def test_a_missing_nginx_is_an_error_with_the_command_to_install_it(monkeypatch:
         nginx.binary()
 
 
-def test_every_error_status_has_a_title_and_a_detail() -> None:
-    text = (ROOT / "radserve" / "proxy" / "nginx.conf.template").read_text()
+def test_every_error_status_has_a_title_and_a_detail(tmp_path: Path) -> None:
+    text = rendered(OPTIONS, tmp_path)
     pages = max(re.findall(r"error_page ([\d ]+) /problem;", text), key=len)
     for status in [*pages.split(), "431"]:
         assert len(re.findall(rf'^ +{status} +"[^"]+";$', text, re.MULTILINE)) == 2, status

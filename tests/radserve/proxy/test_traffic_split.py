@@ -69,9 +69,11 @@ def test_a_table_has_few_entries(tmp_path: Path) -> None:
     assert len(list((tmp_path / "routing" / "shares" / "chest").rglob("*"))) == 20
 
 
-def test_each_closed_version_is_a_file(tmp_path: Path) -> None:
-    traffic_split.write(Routing(closed={("chest", "1.1.0"), ("chest", "1.2.0")}), RunDirectory(tmp_path))
-    assert sorted(path.name for path in (tmp_path / "routing" / "closed" / "chest").iterdir()) == ["1.1.0", "1.2.0"]
+@pytest.mark.parametrize("kind", ["closed", "registered"])
+def test_each_closed_or_registered_version_is_a_file(kind: str, tmp_path: Path) -> None:
+    traffic_split.write(Routing(**{kind: {("chest", "1.1.0"), ("chest", "1.2.0")}}), RunDirectory(tmp_path))  # type: ignore[arg-type]
+    assert [path.name for path in (tmp_path / "routing").iterdir()] == [kind]
+    assert sorted(path.name for path in (tmp_path / "routing" / kind / "chest").iterdir()) == ["1.1.0", "1.2.0"]
 
 
 def test_links_work_under_another_path(tmp_path: Path) -> None:

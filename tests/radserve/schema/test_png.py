@@ -1,17 +1,26 @@
+import base64
 import io
 import struct
 import subprocess
 import sys
+import tracemalloc
 import zlib
+from collections.abc import Callable
 
+import httpx
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image as Pillow
 
+from radserve.client import response
+from radserve.errors import InvalidResponseError
+from radserve.schema.explanation import Explanation
 from radserve.schema.png import GrayPng, read_scanlines, unfilter
-from tests.radserve.scripted import picture, png
+from radserve.schema.prediction import Image
+from radserve.schema.response import RESULT
+from tests.radserve.scripted import SHA256, explanation, picture, png, segmentation
 
 GRAY = np.arange(200, dtype=np.uint8).reshape(10, 20)
 
@@ -72,6 +81,32 @@ def test_a_gray_png_gives_rows_and_an_array() -> None:
 def test_a_damaged_or_unsupported_file_is_rejected_with_the_reason(file: bytes, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         read_scanlines(file)
+
+
+WIDTH = HEIGHT = 5000
+BOMB = encoded(WIDTH, HEIGHT, bytes(HEIGHT * (WIDTH + 1)))
+EMBEDDED = {"encoding": "png", "width": WIDTH, "height": HEIGHT, "data": base64.b64encode(BOMB).decode()}
+MAP = EMBEDDED | {"method": "grad-cam", "label": "normal", "empty": True}
+SMALL = Image(format="png", width=20, height=10, sha256=SHA256)
+INFLATIONS: dict[str, Callable[[], object]] = {
+    "declared": lambda: GrayPng.model_validate(EMBEDDED | {"width": 20, "height": 10}),
+    "mask": lambda: RESULT.validate_python(segmentation(b"x", mask=EMBEDDED)),
+    "map": lambda: Explanation.model_validate(explanation(b"x", **MAP)),
+    "picture": lambda: response.picture(
+        httpx.Response(200, content=BOMB, headers={"Content-Type": "image/png"}), SMALL
+    ),
+}
+
+
+@pytest.mark.parametrize("validate", INFLATIONS.values(), ids=INFLATIONS)
+def test_a_png_of_another_size_than_its_image_is_not_inflated(validate: Callable[[], object]) -> None:
+    tracemalloc.start()
+    try:
+        with pytest.raises((ValueError, InvalidResponseError), match="5000 x 5000"):
+            validate()
+        assert tracemalloc.get_traced_memory()[1] < WIDTH * HEIGHT / 10
+    finally:
+        tracemalloc.stop()
 
 
 def test_colour_pictures_are_checked_without_numpy_or_pillow() -> None:

@@ -4,9 +4,9 @@ from typing import Any
 import pytest
 
 from radserve.client import validation
-from radserve.client.validation import RequestedImage
 from radserve.errors import InvalidResponseError
 from radserve.schema.prediction import Prediction
+from radserve.schema.requested_image import RequestedImage
 from tests.radserve.scripted import SHA256, prediction
 
 IMAGE = b"image"

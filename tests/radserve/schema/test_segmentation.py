@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from radserve.client import validation
-from radserve.client.validation import RequestedImage
 from radserve.errors import InvalidResponseError
+from radserve.schema.requested_image import RequestedImage
 from radserve.schema.segmentation import Box, Segmentation
 from tests.radserve.scripted import empty, marked, picture, png, prediction, segmentation
 
@@ -97,4 +97,4 @@ def test_a_decompression_bomb_is_not_decoded() -> None:
     bomb = small[:12] + header + struct.pack(">I", zlib.crc32(header)) + small[33:]
     mask = picture(marked(), width=12000, height=12000, data=base64.b64encode(bomb).decode())
     with pytest.raises(InvalidResponseError, match="the limit is 80000000"):
-        _parse(segmentation(IMAGE, mask=mask))
+        _parse(segmentation(IMAGE, mask=mask, image=UNKNOWN | {"width": 12000, "height": 12000}))

@@ -29,7 +29,7 @@ NO_CERTIFICATE = Path("/nonexistent/certificate.pem")
 def scrape(state: State = State.READY, certificate: Path = NO_CERTIFICATE) -> dict[str, Metric]:
     version = ModelVersion(VerifiedModel(ENTRY, None, b"", {}), 2, datetime.now(UTC), ready=1)  # type: ignore[arg-type]
     traffic = TrafficWindow()
-    for code in (200, 415, 415, 503):
+    for code in (200, 302, 415, 415, 499, 499, 499, 503):
         traffic.add(AccessEvent("model", "1.2.0", pinned=False, status=code, seconds=None))
     endpoint = MetricsEndpoint(ServerStatus(state), [version], lambda _name, _version: 5.0, traffic, certificate)
     app = Starlette(routes=[Route("/metrics", endpoint)])
@@ -63,7 +63,9 @@ def test_states_readiness_and_workers_are_exposed() -> None:
     assert values(metrics["radserve_archive_info"]) == {f"model 1.2.0 {SHA}": 1}
     assert values(metrics["radserve_proxy_requests"]) == {
         "2xx model 1.2.0": 1,
+        "3xx model 1.2.0": 1,
         "4xx model 1.2.0": 2,
+        "499 model 1.2.0": 3,
         "5xx model 1.2.0": 1,
     }
     assert values(metrics["radserve_share_ratio"]) == {"model 1.2.0": 0.05}

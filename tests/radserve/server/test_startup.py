@@ -1,33 +1,20 @@
 """Tests of radserve.server.startup."""
 
-import asyncio
-import os
 import threading
 from dataclasses import replace
 
 import pytest
 
-from radserve.host import listening_socket
 from radserve.server.components import Components
 from radserve.server.startup import wait_until_ready
 from radserve.server.status import ServerStatus, State
 from tests.radserve.server.conftest import TestServer, with_workers
 
-PID = os.getpid()
 
-
-@pytest.fixture(autouse=True)
-def closed(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """Record whose ports are closed: TorchServe's gRPC ports do not belong to a child process here."""
-    pids: list[int] = []
-    monkeypatch.setattr(listening_socket, "stop_listening", pids.append)
-    return pids
-
-
-def test_the_server_is_ready_when_every_model_answers_its_sample(server: TestServer, closed: list[int]) -> None:
+def test_the_server_is_ready_when_every_model_answers_its_sample(server: TestServer) -> None:
     async def steps(components: Components) -> None:
         assert components.status == ServerStatus()
-        assert await wait_until_ready(components, PID)
+        assert await wait_until_ready(components)
         assert components.status == ServerStatus(
             State.READY, "Every worker is ready and every model answered its sample."
         )
@@ -36,7 +23,6 @@ def test_the_server_is_ready_when_every_model_answers_its_sample(server: TestSer
 
     server.run(steps)
     assert server.torchserve.predictions["brightness", "1.0.0"] == 1
-    assert closed == [PID]
 
 
 @pytest.mark.parametrize(
@@ -63,7 +49,7 @@ def test_a_start_fails_after_the_timeout_with_the_reason(
 
     async def steps(components: Components) -> None:
         components.options = replace(components.options, startup_timeout=0.3)
-        assert not await wait_until_ready(components, PID)
+        assert not await wait_until_ready(components)
         assert (components.status.state, components.status.detail) == (State.STARTING, detail)
         assert not components.run_directory.ready.exists()
         assert not components.versions.accepts_changes
@@ -78,7 +64,7 @@ def test_a_start_without_all_workers_opens_degraded_after_the_timeout(server: Te
 
     async def steps(components: Components) -> None:
         components.options = replace(components.options, startup_timeout=0.3)
-        assert await wait_until_ready(components, PID)
+        assert await wait_until_ready(components)
         detail = "brightness 1.0.0: 1 of 2 workers are ready."
         assert components.status == ServerStatus(State.DEGRADED, detail)
         assert components.run_directory.ready.exists()
@@ -91,7 +77,7 @@ def test_a_dead_torchserve_is_not_ready(server: TestServer) -> None:
 
     async def steps(components: Components) -> None:
         components.options = replace(components.options, startup_timeout=0.3)
-        assert not await wait_until_ready(components, PID)
+        assert not await wait_until_ready(components)
         assert components.status.detail == "TorchServe does not respond yet (ConnectError)."
 
     server.run(steps)
@@ -101,26 +87,11 @@ def test_a_slow_start_succeeds(server: TestServer) -> None:
     server.torchserve.behavior.ready = 0
     timer = threading.Timer(0.5, lambda: setattr(server.torchserve.behavior, "ready", None))
     timer.start()
-    assert server.run(lambda components: wait_until_ready(components, PID))
+    assert server.run(wait_until_ready)
     timer.join()
 
 
 def test_workers_are_scaled_to_the_declared_number(server: TestServer) -> None:
     server.torchserve.models["brightness", "1.0.0"].workers = 3
-    assert server.run(lambda components: wait_until_ready(components, PID))
+    assert server.run(wait_until_ready)
     assert server.torchserve.models["brightness", "1.0.0"].workers == 1
-
-
-def test_open_grpc_ports_are_a_warning(
-    server: TestServer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    def forbidden(_: int) -> None:
-        raise OSError(1, "Operation not permitted")
-
-    monkeypatch.setattr(listening_socket, "stop_listening", forbidden)
-
-    async def steps(components: Components) -> bool:
-        return await asyncio.wait_for(wait_until_ready(components, PID), 10)
-
-    assert server.run(steps)
-    assert "cannot close TorchServe's gRPC ports (Operation not permitted)" in caplog.text

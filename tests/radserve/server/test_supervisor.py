@@ -116,14 +116,6 @@ def test_a_signal_stops_a_ready_server(options: ServerOptions, number: signal.Si
     assert not RunDirectory(options.run_directory).control.exists()
 
 
-def test_grpc_ports_are_closed_once_the_server_is_ready(options: ServerOptions) -> None:
-    async def steps(_: str) -> None:
-        assert not [item for item in torchserve().net_connections("tcp") if item.status == psutil.CONN_LISTEN]
-        terminate()
-
-    assert serve(options, steps) is Exit.STOPPED
-
-
 def test_a_signal_during_the_start_stops_the_server(options: ServerOptions) -> None:
     write_archive(options.store, version="1.0.0", members={"sample.json": '{"label": "dark"}'})
 

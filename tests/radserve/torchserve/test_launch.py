@@ -53,6 +53,19 @@ def test_the_queue_and_javas_memory_are_derived(tmp_path: Path) -> None:
     assert {"-Xmx268435456", "-XX:MaxDirectMemorySize=268435456"} <= set(command)
 
 
+def test_java_17_ignores_the_options_of_newer_ones() -> None:
+    command = launch.command(RunDirectory(Path("/run/server")), 256 << 20)
+    newer = command.index("--sun-misc-unsafe-memory-access=allow")
+    assert command.index("-XX:+IgnoreUnrecognizedVMOptions") < newer < command.index("org.pytorch.serve.ModelServer")
+
+
+def test_no_handshake_with_grpc_can_succeed(tmp_path: Path) -> None:
+    settings = configured(tmp_path)
+    assert settings["enable_grpc_ssl"] == "true"
+    assert settings["certificate_file"] == settings["private_key_file"]
+    assert "BEGIN CERTIFICATE" in Path(settings["certificate_file"]).read_text()
+
+
 def test_every_setting_of_the_base_configuration_has_a_comment() -> None:
     blocks = [block for block in BASE.split("\n\n") if "=" in block.replace("==", "")]
     for block in blocks:
@@ -88,14 +101,15 @@ def test_workers_inherit_no_credentials_and_settings(
 def test_workers_inherit_what_libraries_need_and_what_the_operator_names(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    names = ("CUDA_VISIBLE_DEVICES", "NVIDIA_VISIBLE_DEVICES", "LD_LIBRARY_PATH", "LC_ALL", "TORCHINDUCTOR_CACHE_DIR")
-    for name in (*names, "TORCH_HOME", "MY_HANDLER", "MY_OTHER"):
+    system = ("LD_LIBRARY_PATH", "LC_ALL", "GLIBC_TUNABLES", "OPENSSL_CONF", "OPENSSL_MODULES")
+    gpu = ("CUDA_VISIBLE_DEVICES", "NVIDIA_VISIBLE_DEVICES")
+    torch = ("TORCHINDUCTOR_CACHE_DIR", "TORCH_HOME", "ATEN_CPU_CAPABILITY", "DNNL_MAX_CPU_ISA", "ONEDNN_VERBOSE")
+    names = (*system, *gpu, *torch, "MY_HANDLER", "PYTHONPATH")
+    for name in names:
         monkeypatch.setenv(name, "value")
-    monkeypatch.setenv("RADSERVE_PASS_ENVIRONMENT", "MY_HANDLER,MY_OTHER")
+    monkeypatch.setenv("RADSERVE_PASS_ENVIRONMENT", "MY_HANDLER,PYTHONPATH")
     variables = launch.environment(RunDirectory(tmp_path), tmp_path, BASE, WorkerPlan(2, 3))
-    assert {name: variables.get(name) for name in (*names, "MY_HANDLER", "MY_OTHER")} == dict.fromkeys(
-        (*names, "MY_HANDLER", "MY_OTHER"), "value"
-    )
+    assert {name: variables.get(name) for name in names} == dict.fromkeys(names, "value")
     assert variables["PATH"] == os.environ["PATH"]
     assert variables["OMP_NUM_THREADS"] == "3"
     assert variables[worker.INDEX] == str(tmp_path / "index.json")

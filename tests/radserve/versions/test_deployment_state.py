@@ -204,6 +204,15 @@ async def test_without_space_for_tables_the_main_version_receives_all_requests(
     assert (two_versions.directory.routing / "shares" / NAME).exists()
 
 
+async def test_the_tables_list_the_registered_versions(two_versions: Service) -> None:
+    def listed() -> list[str]:
+        return sorted(path.name for path in (two_versions.directory.routing / "registered" / NAME).iterdir())
+
+    assert listed() == ["1.0.0", "2.0.0"]
+    await two_versions.version_manager.unregister(NAME, "2.0.0", ADA)
+    await two_versions.until(lambda: listed() == ["1.0.0"])
+
+
 async def test_a_version_is_not_closed_for_ever_if_that_fails(
     two_versions: Service, disk: Disk, monkeypatch: pytest.MonkeyPatch
 ) -> None:

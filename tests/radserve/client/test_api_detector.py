@@ -5,7 +5,7 @@ import threading
 import pytest
 
 from radserve.client import Client
-from radserve.client.api import Api
+from radserve.client.api_detector import Api
 from radserve.errors import (
     InvalidCallError,
     InvalidResponseError,

@@ -7,7 +7,7 @@ import pytest
 
 from radserve.errors import StoreError
 from radserve.store import open_store
-from radserve.store.rollback_guard import FILE
+from radserve.store.stale_index import FILE
 from tests.radserve.store.archives import make
 from tests.radserve.store.conftest import Pair, run
 

@@ -1,0 +1,105 @@
+"""Extracts the images of a request body as the model server does, to compare them with its response."""
+
+import base64
+import binascii
+import contextlib
+import gzip
+import hashlib
+import json
+import zipfile
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from io import BytesIO
+from typing import Any, Final
+
+from gateway.uploads.request_body import RequestBody
+
+_MAX_BYTES: Final = 128 * 1024 * 1024
+"""Most decompressed bytes; what the model server accepts."""
+_MAX_VALUES: Final = 10_000
+"""Most commas of a JSON document; the model server accepts fewer."""
+_MAX_ENTRIES: Final = 1000
+"""Most entries of a zip's directory; the model server accepts fewer."""
+_DIRECTORY_ENTRY: Final = b"PK\x01\x02"
+_SPACES: Final = b" \t\r\n"
+
+
+@dataclass(frozen=True)
+class ImageContent:
+    """Content of one image, None if it is unreadable, and its name within a zip."""
+
+    content: bytes | None
+    name: str | None = None
+
+    @cached_property
+    def sha256(self) -> str | None:
+        """SHA-256 of the content."""
+        return None if self.content is None else hashlib.sha256(self.content).hexdigest()
+
+
+def read(body: RequestBody) -> Iterator[ImageContent]:
+    """Yield the images of a body: those of a JSON document, of a zip in the order of its directory, or the body."""
+    content = _inflate(body)
+    if content.startswith(b"PK"):
+        yield from _zip(content)
+        return
+    document = _json(content)
+    match document:
+        case {"instances": [*instances]}:
+            yield from map(_instance, instances)
+        case {"image": _} | {"data": _}:
+            yield _instance(document)
+        case _:
+            yield ImageContent(content)
+
+
+def _inflate(body: RequestBody) -> bytes:
+    """Return the decompressed body, unchanged if it is damaged."""
+    with contextlib.suppress(OSError, EOFError, zlib.error):
+        match body.encoding.strip().lower():
+            case "gzip" | "x-gzip":
+                with gzip.GzipFile(fileobj=BytesIO(body.content)) as file:
+                    return file.read(_MAX_BYTES)
+            case "deflate":
+                return zlib.decompressobj().decompress(body.content, _MAX_BYTES)
+    return body.content
+
+
+def _json(content: bytes) -> Any:
+    start = content[:64].removeprefix(b"\xef\xbb\xbf").lstrip(_SPACES)[:1]
+    if start in (b"{", b"") and content.count(b",") <= _MAX_VALUES:
+        with contextlib.suppress(ValueError, RecursionError):
+            return json.loads(content)
+    return None
+
+
+def _instance(item: Any) -> ImageContent:
+    match item:
+        case {"b64": str(text)} | {"data": str(text)} | {"image": str(text)}:
+            with contextlib.suppress(binascii.Error, ValueError):
+                encoded = text.partition(",")[2] if text.startswith("data:") else text
+                return ImageContent(base64.b64decode(encoded.encode("ascii").translate(None, _SPACES), validate=True))
+    return ImageContent(None)
+
+
+def _zip(content: bytes) -> Iterator[ImageContent]:
+    """Yield the readable members of a zip, within the limit of bytes for all of them."""
+    if content.count(_DIRECTORY_ENTRY) > _MAX_ENTRIES:
+        return
+    left = _MAX_BYTES
+    with contextlib.suppress(*_DAMAGED), zipfile.ZipFile(BytesIO(content)) as archive:
+        for member in archive.infolist():
+            left -= member.file_size
+            if left < 0:
+                return
+            with contextlib.suppress(*_DAMAGED), archive.open(member) as file:
+                yield ImageContent(file.read(member.file_size), member.filename)
+
+
+_DAMAGED: Final = (
+    *(zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, OSError, ValueError, LookupError),
+    *(OverflowError, RuntimeError),
+)
+"""What zipfile raises depends on the damaged bytes; RuntimeError stands for an encrypted member."""
