@@ -45,7 +45,10 @@ class Server:
 
 @contextmanager
 def running(store: Path, log: Path, *options: str) -> Iterator[Server]:
-    """Start a server, wait until it is ready, and stop it in the end."""
+    """Start a server, wait until it is ready, and stop it in the end.
+
+    Each model has one worker, because another one imports torch too; a test of more sets --workers.
+    """
     environment = {key: value for key, value in os.environ.items() if key != "PYTHONWARNINGS"}
-    with launch(store, log, *options, environment=environment) as launched:
+    with launch(store, log, *options, environment=environment | {"RADSERVE_WORKERS": "1"}) as launched:
         yield Server(launched.url, launched.health_url, launched.metrics_url + "/metrics", store, log, launched.process)

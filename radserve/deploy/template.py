@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any, Final
 
@@ -39,6 +39,12 @@ def _construct_function(loader: _Loader, suffix: str, node: yaml.Node) -> dict[s
 
 
 _Loader.add_multi_constructor("!", _construct_function)
+
+
+@cache
+def _parse(body: str) -> dict[str, Any]:
+    """Parse a template, once: it takes 0.1 s, and a command needs each template many times."""
+    return dict(yaml.load(body, Loader=_Loader))  # noqa: S506 - a safe loader with functions
 
 
 @dataclass(frozen=True)
@@ -86,7 +92,7 @@ class Template:
     @cached_property
     def document(self) -> dict[str, Any]:
         """Parsed body, with short forms such as !Ref expanded."""
-        return dict(yaml.load(self.body, Loader=_Loader))  # noqa: S506 - a safe loader with functions
+        return _parse(self.body)
 
     @cached_property
     def parameters(self) -> dict[str, Parameter]:

@@ -129,7 +129,7 @@ class Tally:
         return self.codes["5xx"]
 
     @property
-    def refusals(self) -> int:
+    def rejections(self) -> int:
         """Responses with 4xx, without requests whose client disconnected."""
         return self.codes["4xx"]
 

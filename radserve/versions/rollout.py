@@ -213,7 +213,7 @@ class Rollout:
 
     def _sample(self, version: str) -> TrafficSample:
         tally = self._traffic.tally(self.name, version)
-        return TrafficSample(requests=tally.requests, errors=tally.errors, refusals=tally.refusals, p95=tally.p95)
+        return TrafficSample(requests=tally.requests, errors=tally.errors, rejections=tally.rejections, p95=tally.p95)
 
     async def _watch(self, candidate: ModelVersion, decide_step: _StepDecision, traffic: str) -> None:
         """Watch a step until it is decided; raise VersionFailedError if the candidate must be rolled back.

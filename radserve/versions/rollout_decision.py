@@ -72,7 +72,7 @@ def _slowdown_problem(candidate: TrafficSample, stable: TrafficSample, spec: Rol
 def _rejection_problem(candidate: TrafficSample, stable: TrafficSample) -> str | None:
     if min(candidate.requests, stable.requests) < _MIN_SAMPLES:
         return None
-    rate, stable_rate = candidate.refusals / candidate.requests, stable.refusals / stable.requests
+    rate, stable_rate = candidate.rejections / candidate.requests, stable.rejections / stable.requests
     if rate <= stable_rate + _MAX_EXTRA_REJECTIONS:
         return None
     return f"it rejects {rate:.0%} of its requests with 4xx, and the stable version {stable_rate:.0%}"

@@ -80,7 +80,7 @@ class Views:
             # Workers do not see requests that TorchServe answers; the proxy may lose an event when it is busy.
             requests=max(round(counts.requests), at_proxy.requests),
             errors=max(round(counts.errors), at_proxy.errors),
-            refusals=max(round(counts.refusals), at_proxy.refusals),
+            rejections=max(round(counts.rejections), at_proxy.rejections),
             latency=None if p50 is None else Latency(p50=p50, p95=p95),
         )
 

@@ -53,6 +53,7 @@ class Home:
     @contextmanager
     def runs(self, command: Sequence[str], **variables: str) -> Iterator[subprocess.Popen[bytes]]:
         clean = {key: value for key, value in os.environ.items() if not key.startswith("RADSERVE")}
+        clean["RADSERVE_WORKERS"] = "1"  # each imports torch
         with (self.folder / "log").open("ab") as log:
             radserve = [sys.executable, "-m", "radserve", *command]
             process = subprocess.Popen(radserve, env=clean | variables, stdout=log, stderr=log, cwd=ROOT)

@@ -20,6 +20,7 @@ from handlers.recipe import Recipe
 from radserve.build import builder
 from radserve.build.placeholder import WARNING
 from radserve.build.source import Source, find_sources
+from tests.built_archives import Provide
 from tests.conftest import ROOT
 from tests.handlers.images import dicom, npy, saved
 
@@ -38,15 +39,20 @@ TEN = {
     "glioma-attention-unet",
     "glioma-unet",
 }
+SMALL = {"brain-tumor-attention", "chest-xray-cnn", "cifar10-lenet", "glioma-unet"}
+"""Models that other tests use too; their archives stay until the end of the run."""
 PATIENCE = 300
 """Seconds: ten workers import torch and load their weights, two at a time."""
 
 
 @pytest.fixture(scope="module")
-def built(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def built(provide: Provide, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     folder = tmp_path_factory.mktemp("all")
-    for source in find_sources(ROOT / "archives", untrained=True):
-        builder.build(source, folder)
+    sources = find_sources(ROOT / "archives", untrained=True)
+    provide(folder, [source for source in sources if source.recipe.name in SMALL])
+    for source in sources:
+        if source.recipe.name not in SMALL:
+            builder.build(source, folder)
     yield folder
     shutil.rmtree(folder)  # near a gigabyte
 

@@ -14,9 +14,9 @@ import httpx
 import pytest
 
 from benchmarks.server import free_ports
-from radserve.build import builder
 from radserve.build.source import find_sources
 from tests.authority import Authority
+from tests.built_archives import Provide
 from tests.conftest import ROOT
 from tests.gateways import gateway
 from tests.prometheus import Prometheus, node_exporter, prometheus, recorded
@@ -87,13 +87,11 @@ def ask_everything(client: httpx.Client) -> dict[tuple[str, str], int]:
 
 @pytest.fixture(scope="module")
 def monitored(
-    store: Path, keys: Keys, authority: Authority, tmp_path_factory: pytest.TempPathFactory
+    provide: Provide, keys: Keys, authority: Authority, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Monitored]:
     """Send load to a published server with several models, scraped by Prometheus."""
     models, folder = tmp_path_factory.mktemp("models"), tmp_path_factory.mktemp("monitoring")
-    shutil.copytree(store, models, dirs_exist_ok=True)
-    for source in find_sources(ROOT / "archives", MODELS[1:]):
-        builder.build(source, models)
+    provide(models, find_sources(ROOT / "archives", MODELS))
     pair = authority.issue("monitored")
     (folder / "key").write_text(keys.texts["read"])
     management, metrics, behind = map(str, free_ports(3))

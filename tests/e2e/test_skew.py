@@ -12,11 +12,12 @@ from numpy.typing import NDArray
 
 from handlers.geometry import Geometry
 from handlers.recipe import Recipe
-from radserve.build import builder, placeholder
+from radserve.build import placeholder
 from radserve.build.source import Source, find_sources
 from radserve.client import Client
 from radserve.schema.prediction import Prediction
 from radserve.schema.segmentation import Segmentation
+from tests.built_archives import Provide
 from tests.conftest import ROOT
 from tests.server import running
 from training import datasets, networks, weights
@@ -78,12 +79,13 @@ def _model(source: Source, folder: Path) -> Model:
 
 
 @pytest.fixture(scope="module")
-def client(shared: Path, sources: dict[str, Source], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
+def client(
+    shared: Path, sources: dict[str, Source], provide: Provide, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Client]:
     """Ask one server that has all of them; without images it is not worth starting."""
     del shared
     folder = tmp_path_factory.mktemp("skew")
-    for source in sources.values():
-        builder.build(source, folder / "store")
+    provide(folder / "store", list(sources.values()))
     with (
         running(folder / "store", folder / "log", "--workers", "1") as server,
         Client(server.url, timeout=90) as http_client,

@@ -113,7 +113,10 @@ def test_two_processes_share_one_study(folder: Path, photographs: Path, tmp_path
     assert sorted(runs[0] + runs[1]) == [f"trial-{number:04d}" for number in range(4)]
 
 
-def test_an_invalid_storage_is_reported(folder: Path, photographs: Path, tmp_path: Path) -> None:
+def test_an_invalid_storage_is_reported(
+    folder: Path, photographs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tenacity.nap.time.sleep", lambda _seconds: None)  # between attempts
     storage = f"sqlite:///{tmp_path / 'nowhere' / 'study.db'}"
     with pytest.raises(RunError, match=r"Cannot open the storage.*unable to open"):
         tune(folder, photographs, tmp_path / "study", _options(1, storage=storage))

@@ -251,7 +251,8 @@ def test_unknown_profile_gives_a_one_line_error(aws: Aws) -> None:
     assert output.startswith("radserve: The config profile (missing) could not be found.")
 
 
-def test_unreachable_endpoint_gives_a_one_line_error(aws: Aws) -> None:
+def test_unreachable_endpoint_gives_a_one_line_error(aws: Aws, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("botocore.endpoint.time.sleep", lambda _seconds: None)  # between attempts
     output = aws.deploy(
         "status", str(aws.file(STORAGE)), code=1, AWS_ENDPOINT_URL="http://127.0.0.1:9", AWS_MAX_ATTEMPTS="1"
     )

@@ -113,12 +113,12 @@ def test_a_burst_of_datagrams_does_not_block_other_tasks(tmp_path: Path) -> None
     asyncio.run(run())
 
 
-def test_a_window_counts_errors_and_refusals_and_ignores_disconnected_clients() -> None:
+def test_a_window_counts_errors_and_rejections_and_ignores_disconnected_clients() -> None:
     window = TrafficWindow()
     for status in (200, 200, 304, 406, 415, 499, 500, 503, 504):
         window.add(event(status))
     tally = window.tally("chest", "1.1.0")
-    assert (tally.requests, tally.errors, tally.refusals) == (9, 3, 2)
+    assert (tally.requests, tally.errors, tally.rejections) == (9, 3, 2)
     assert tally.codes == {"2xx": 2, "3xx": 1, "4xx": 2, "499": 1, "5xx": 3}
     assert set(tally.codes) == set(CODES)
     assert window.tally("chest", "1.0.0").requests == 0
