@@ -5,15 +5,15 @@ The supervisor imports this module, so it imports nothing heavy.
 
 import fcntl
 import functools
-import json
 import logging
 import os
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, Any, Final
+
+from handlers.json_lines import JsonLines
 
 INDEX: Final = "RADSERVE_INDEX"
 """Environment variable: path of the model store's index, which lists the sha256 of this archive."""
@@ -24,28 +24,6 @@ BUSY: Final = "RADSERVE_BUSY"
 the exclusive lock to learn whether any worker is busy; the kernel releases it when a process dies."""
 CLOSING: Final = "RADSERVE_CLOSING"
 """Environment variable: path of a file; once it exists, the server is stopping and requests get 503."""
-
-
-class _JsonLines(logging.Formatter):
-    """Formats each record as one line, in the format of the supervisor's log (`radserve.logging`)."""
-
-    def __init__(self, model: str) -> None:
-        super().__init__()
-        self._model = model
-
-    def format(self, record: logging.LogRecord) -> str:
-        line = {
-            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
-            "level": record.levelname,
-            "logger": record.name,
-            "model": self._model,
-            "message": record.getMessage(),
-        }
-        if getattr(record, "request_id", ""):
-            line["request_id"] = record.request_id  # type: ignore[attr-defined]
-        if record.exc_info:
-            line["error"] = self.formatException(record.exc_info)
-        return json.dumps(line)  # ASCII: TorchServe splits lines at other separators of Unicode too
 
 
 def log_to_torchserve(manifest: Mapping[str, Any]) -> None:
@@ -61,7 +39,7 @@ def log_to_torchserve(manifest: Mapping[str, Any]) -> None:
             errors = logging.StreamHandler(sys.stderr)
             errors.setLevel(logging.WARNING)
             model = manifest.get("model", {})
-            errors.setFormatter(_JsonLines(f"{model.get('modelName', '')} {model.get('modelVersion', '')}"))
+            errors.setFormatter(JsonLines(f"{model.get('modelName', '')} {model.get('modelVersion', '')}"))
             root.addHandler(errors)
             return
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Final
 
 import uvicorn
 from starlette.applications import Starlette
@@ -17,6 +18,8 @@ from starlette.routing import Route
 
 from radserve.proxy.access_events import AccessEvent, AccessEvents
 
+PATIENCE: Final = 120.0
+"""Seconds after which a test hangs; a busy machine needs a multiple of what an idle one needs."""
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
 
 
@@ -86,7 +89,7 @@ def heard(socket: Path) -> Iterator[list[AccessEvent]]:
     thread = threading.Thread(target=lambda: loop.run_until_complete(listen()))
     thread.start()
     try:
-        assert bound.wait(5)
+        assert bound.wait(PATIENCE)
         yield seen
     finally:
         loop.call_soon_threadsafe(done.set)
@@ -94,7 +97,7 @@ def heard(socket: Path) -> Iterator[list[AccessEvent]]:
         loop.close()
 
 
-def await_true(true: Callable[[], bool], seconds: float = 5.0) -> None:
+def await_true(true: Callable[[], bool], seconds: float = PATIENCE) -> None:
     """Wait until a condition is true."""
     deadline = time.monotonic() + seconds
     while not true():

@@ -21,6 +21,7 @@ from benchmarks.server import free_ports
 from radserve.auth import key_file
 from radserve.auth.api_keys import Role
 from tests.authority import Authority, Pair
+from tests.fake_supervisor import PATIENCE
 from tests.server import ROOT, Server
 
 
@@ -77,13 +78,8 @@ class Proxy:
 
     def line(self, request: httpx.Response) -> dict[str, Any]:
         """Return the access-log entry of a request."""
-        deadline = time.monotonic() + 5
-        while time.monotonic() < deadline:
-            matching = [line for line in self.lines() if line["request_id"] == request.headers["x-request-id"]]
-            if matching:
-                return matching[0]
-            time.sleep(0.01)
-        raise AssertionError("the access log has no entry for the request")
+        await_text(self.access_log, request.headers["x-request-id"])
+        return next(line for line in self.lines() if line["request_id"] == request.headers["x-request-id"])
 
 
 @contextmanager
@@ -124,7 +120,7 @@ def running_proxy(
 
 def await_listening(port: int, process: subprocess.Popen[Any], log: Path) -> None:
     """Wait until a process listens on a port."""
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + PATIENCE
     while True:
         try:
             socket.create_connection(("127.0.0.1", port), timeout=1).close()
@@ -138,7 +134,7 @@ def await_listening(port: int, process: subprocess.Popen[Any], log: Path) -> Non
 
 def await_text(log: Path, text: str, process: subprocess.Popen[Any] | None = None) -> None:
     """Wait until a log contains a text."""
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + PATIENCE
     while text not in log.read_text():
         assert process is None or process.poll() is None, log.read_text()
         assert time.monotonic() < deadline, log.read_text()

@@ -18,7 +18,7 @@ MAY_IMPORT: Final = {
     "training": ("handlers",),
     "radserve.errors": ("handlers",),
     "radserve.files": (),
-    "radserve.logging": (),
+    "radserve.logging": ("handlers",),
     "radserve.spreadsheet": (),
     "radserve.validation": ("handlers",),
     "radserve.schema": ("radserve.errors", "radserve.validation"),

@@ -66,7 +66,7 @@ def wrong(contents: Contents) -> None:
     ).encode()
 
 
-def _inserted(before: str, line: str) -> Callable[[Contents], None]:
+def inserted(before: str, line: str) -> Callable[[Contents], None]:
     """Insert a line of code into the handler, before another one."""
 
     def change(contents: Contents) -> None:
@@ -78,11 +78,11 @@ def _inserted(before: str, line: str) -> Callable[[Contents], None]:
     return change
 
 
-dying = _inserted('        log_to_torchserve(getattr(context, "manifest", None) or {})\n', "os._exit(7)")
+dying = inserted('        log_to_torchserve(getattr(context, "manifest", None) or {})\n', "os._exit(7)")
 """Its worker ends when it starts."""
-slow = _inserted("            self.meter.batch.observe(len(data))\n", "time.sleep(0.6)")
+slow = inserted("            self.meter.batch.observe(len(data))\n", "time.sleep(0.6)")
 """It responds a quarter of a second later."""
-raising = _inserted(
+raising = inserted(
     '            prediction = attempt("rendering this prediction", function, result)\n',
     "self.calls = getattr(self, 'calls', 0) + 1; function = function if self.calls % 10 else (lambda _: 1 / 0)",
 )

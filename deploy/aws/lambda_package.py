@@ -84,7 +84,6 @@ def _install(stage: Path, requirements: Path, python: str, root: Path) -> None:
     install = ["uv", "--quiet", "pip", "install", "--requirement", str(requirements), "--target", str(stage)]
     install += ["--python-platform", PLATFORM, "--python-version", python]
     install += ["--only-binary", ":all:", "--no-deps", "--require-hashes", "--link-mode", "copy"]
-    install.append("--no-compile-bytecode")  # see _compile
     _run(install, root)
 
 

@@ -70,10 +70,12 @@ def order(version: str) -> tuple[int, ...]:
 def read(store: Path) -> Index:
     """Read the index of a store; a store without an index is empty."""
     path = store / FILE
-    if not path.exists():
-        return Index()
     try:
         return Index.model_validate_json(path.read_bytes())
+    except FileNotFoundError:
+        return Index()
+    except OSError as error:
+        raise ArchiveError(f"{path}: {error.strerror}; the server's user must be able to read it.") from error
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         key = ".".join(map(str, first["loc"])) or "the file"

@@ -143,7 +143,9 @@ def fetch(
     public_key: Annotated[
         str, typer.Option(envvar="RADSERVE_STORE_PUBLIC_KEY", help="File with the keys that may sign it, or env:NAME.")
     ] = "",
-    region: Region = None,
+    region: Annotated[
+        str | None, typer.Option(help="The bucket's AWS region; overrides AWS_REGION and the profile's.")
+    ] = None,
     profile: Profile = None,
 ) -> None:
     """Copy all archives of a store into a model store: the first step of a task or host before it serves."""

@@ -191,7 +191,7 @@ def _properties(versions: Sequence[VersionStatus]) -> Table:
         "Age": (terminal.age(version.age_seconds) for version in versions),
         "Requests": (f"{version.requests}" for version in versions),
         "Errors (5xx)": (safe(_errors(version), "red" if version.errors else "") for version in versions),
-        "Rejections (4xx)": (f"{version.refusals}" for version in versions),
+        "Rejections (4xx)": (f"{version.rejections}" for version in versions),
         "Median latency": (terminal.latency(latency.p50) for latency in latencies),
         "95th percentile": (terminal.latency(latency.p95) for latency in latencies),
         "Archive": (terminal.size(version.size) for version in versions),

@@ -58,7 +58,7 @@ class BackgroundTasks:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
 
-def observed(task: asyncio.Task[Any], name: str) -> asyncio.Task[Any]:
+def observe(task: asyncio.Task[Any], name: str) -> asyncio.Task[Any]:
     """Log and count the failure of a task that runs once and is awaited at the end only."""
     FAILURES.labels(task=name)
 

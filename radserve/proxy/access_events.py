@@ -9,6 +9,7 @@ import logging
 import math
 import re
 import socket
+import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -29,6 +30,9 @@ _MAX_VERSIONS: Final = 1000  # bound on memory: clients may request arbitrary ve
 _STEP: Final = 1.02  # ratio of the upper bounds of two successive latency bins
 CODES: Final = ("2xx", "3xx", "4xx", "499", "5xx")  # classes of status; the client disconnected at 499
 _CLIENT_CLOSED: Final = 499  # status that nginx logs when the client disconnected
+_MIN_FAILURES: Final = 5  # in a row, before they mean more than single requests
+_MIN_FAILURE_SECONDS: Final = 5.0  # of them: a full queue rejects many requests between two successes
+_MAX_FAILURE_AGE: Final = 60.0  # seconds since the last of them
 
 
 @dataclass(frozen=True)
@@ -100,9 +104,16 @@ class Tally:
 
     codes: Counter[str] = field(default_factory=Counter, init=False)  # keys: CODES
     _bins: Counter[int] = field(default_factory=Counter, init=False)
+    _failures: int = field(default=0, init=False)  # since the last success
+    _failing: tuple[float, float] = field(default=(0.0, 0.0), init=False)  # times of the first and last of them
 
-    def add(self, event: AccessEvent) -> None:
+    def add(self, event: AccessEvent, now: float) -> None:
         """Count a request; only the latency of successful ones counts, because rejections are fast."""
+        if event.status >= 500:
+            self._failing = (self._failing[0] if self._failures else now, now)
+            self._failures += 1
+        elif event.status < 400:
+            self._failures = 0
         self.codes["499" if event.status == _CLIENT_CLOSED else f"{event.status // 100}xx"] += 1
         if event.status < 400 and event.seconds is not None:
             self._bins[round(math.log(max(event.seconds, 0.0005), _STEP))] += 1
@@ -118,9 +129,15 @@ class Tally:
         return self.codes["5xx"]
 
     @property
-    def refusals(self) -> int:
+    def rejections(self) -> int:
         """Responses with 4xx, without requests whose client disconnected."""
         return self.codes["4xx"]
+
+    def failures_in_a_row(self, now: float) -> int:
+        """Return the number of 5xx since the last success, or 0 if they are few, a burst, or old; 4xx do not count."""
+        first, last = self._failing
+        lasting = last - first >= _MIN_FAILURE_SECONDS and now - last <= _MAX_FAILURE_AGE
+        return self._failures if lasting and self._failures >= _MIN_FAILURES else 0
 
     def quantile(self, q: float) -> float | None:
         """Return a quantile of the latency in seconds, accurate to 1 %; None without successful requests."""
@@ -152,13 +169,14 @@ class TrafficWindow:
         self._tallies: _Tallies = {}
         self._totals: _Tallies = {}
 
-    def add(self, event: AccessEvent) -> None:
-        """Count a request."""
+    def add(self, event: AccessEvent, now: float | None = None) -> None:
+        """Count a request; `now` is the time of `time.monotonic`."""
+        now = time.monotonic() if now is None else now
         key = event.model, event.version
         for tallies in (self._totals,) if event.pinned else (self._totals, self._tallies):
             # TorchServe answers 404 for versions that it does not hold.
             if key in tallies or (event.status != 404 and len(tallies) < _MAX_VERSIONS):
-                tallies.setdefault(key, Tally()).add(event)
+                tallies.setdefault(key, Tally()).add(event, now)
 
     def tally(self, model: str, version: str) -> Tally:
         """Return the statistics of one version since the last `clear`, without requests that chose it by path."""
@@ -167,6 +185,10 @@ class TrafficWindow:
     def total(self, model: str, version: str) -> Tally:
         """Return the statistics of one version since the start."""
         return self._totals.get((model, version)) or Tally()
+
+    def failures_in_a_row(self, model: str, version: str) -> int:
+        """Return the number of responses with 5xx since the last success of a version; see `Tally`."""
+        return self.total(model, version).failures_in_a_row(time.monotonic())
 
     def clear(self, model: str) -> None:
         """Reset the statistics of one model."""

@@ -15,7 +15,7 @@ import psutil
 from prometheus_client import Counter
 
 from radserve.errors import ServeError
-from radserve.host.background import observed
+from radserve.host.background import observe
 from radserve.host.process import die_with_parent, inherited_environment
 from radserve.host.run_directory import proxy_lock
 from radserve.proxy import certificate, configuration, key_cache, nginx_log
@@ -146,7 +146,7 @@ class Nginx:
         loop = asyncio.get_running_loop()
 
         def reload() -> None:
-            task = observed(loop.create_task(self.reload()), "reload of the certificate")
+            task = observe(loop.create_task(self.reload()), "reload of the certificate")
             self._reloads.add(task)
             task.add_done_callback(self._reloads.discard)
 

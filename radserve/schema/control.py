@@ -27,7 +27,7 @@ class VersionStatus(Document):
 
     `state` is `ready`, `degraded` (some workers missing), `starting`, `candidate` (registered, not yet verified) or
     `leaving`. `default` versions get the requests that name no version while the traffic is not split; `share` is the
-    percentage of these requests. `errors` and `refusals` count 5xx and 4xx responses, at the
+    percentage of these requests. `errors` and `rejections` count 5xx and 4xx responses, at the
     proxy and in the workers; the larger number is shown.
     """
 
@@ -42,7 +42,7 @@ class VersionStatus(Document):
     age_seconds: float
     requests: int
     errors: int
-    refusals: int
+    rejections: int
     latency: Latency | None = None
 
 

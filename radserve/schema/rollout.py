@@ -55,7 +55,7 @@ class TrafficSample(Document):
 
     Attributes
     ----------
-    errors, refusals
+    errors, rejections
         Number of 5xx and of 4xx responses.
     p95
         95th percentile of the response time in seconds; None before the first response.
@@ -63,7 +63,7 @@ class TrafficSample(Document):
 
     requests: int
     errors: int
-    refusals: int = 0
+    rejections: int = 0
     p95: float | None = None
 
 

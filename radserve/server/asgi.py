@@ -16,7 +16,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from radserve.errors import ServeError
 from radserve.host import http_server
-from radserve.host.background import observed
+from radserve.host.background import observe
 
 _LOCAL: Final = re.compile(r"(?:localhost|127(?:\.\d{1,3}){3}|\[::1\])(?::\d+)?", re.ASCII | re.IGNORECASE)
 
@@ -57,7 +57,7 @@ async def serving(app: Starlette, listening: AbstractContextManager[socket.socke
     config = uvicorn.Config(app, lifespan="off", timeout_graceful_shutdown=2, **http_server.OPTIONS)
     with listening as listener:
         server = _Server(config)
-        task = observed(asyncio.create_task(server.serve([listener])), "HTTP server of the supervisor")
+        task = observe(asyncio.create_task(server.serve([listener])), "HTTP server of the supervisor")
         try:
             yield
         finally:

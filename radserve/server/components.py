@@ -28,7 +28,7 @@ from radserve.versions.deployment_state import DeploymentStateManager
 from radserve.versions.gate import Gate
 from radserve.versions.registration import Registration
 from radserve.versions.rollout_manager import RolloutManager
-from radserve.versions.server_state import StateFolder
+from radserve.versions.stored_state import StateFolder
 from radserve.versions.torchserve_api import TorchServeApi
 from radserve.versions.unregistration import Unregistration
 from radserve.versions.version_manager import VersionManager
@@ -59,7 +59,13 @@ class Components:
         self.management = Management(run_directory)
         versions = _initial_versions(models, state, plan)
         self.registry = ModelRegistry(versions, self.management, run_directory.busy, options.silence)
-        self.readiness = Readiness(self.registry, run_directory.inference, lambda: self.versions.versions_with_traffic)
+        window = TrafficWindow()
+        self.readiness = Readiness(
+            self.registry,
+            run_directory.inference,
+            lambda: self.versions.versions_with_traffic,
+            window.failures_in_a_row,
+        )
         deployment = DeploymentStateManager(self.registry, state, run_directory, options.store)
         gate = Gate(run_directory)
         self.versions = VersionManager(
@@ -75,11 +81,10 @@ class Components:
                 threads=plan.threads,
                 timeout=options.startup_timeout,
             ),
-            Unregistration(self.registry, deployment, settle=options.settle, patience=options.drain_timeout),
+            Unregistration(self.registry, deployment, settle=options.settle, patience=self._client_timeout()),
             gate,
             default_workers=plan.workers,
         )
-        window = TrafficWindow()
         self.rollouts = RolloutManager(self.versions, window, run_directory.inference)
         views = Views(self.versions, self.rollouts, run_directory.metrics)
         metrics = MetricsEndpoint(self.status, self.registry, views.share, window, run_directory.certificate)
@@ -95,16 +100,22 @@ class Components:
     def _max_body(self) -> int:
         return launch.max_size(self.torchserve_configuration, "request")
 
+    def _client_timeout(self) -> int:
+        """Return the seconds for which the proxy waits for a response."""
+        return self._response_timeout() + configuration.MARGIN
+
+    def _response_timeout(self) -> int:
+        return configuration.response_timeout(self.options.store / model.entry.file for model in self.models)
+
     def _create_proxy(self) -> Nginx | None:
         options = self.options
         if options.proxy is None:
             return None
-        archives = (options.store / model.entry.file for model in self.models)
         upstreams = Upstreams(
             options.health_port,
             self.run_directory,
             max_body=self._max_body(),
-            response_timeout=configuration.response_timeout(archives),
+            response_timeout=self._response_timeout(),
             capacity=self.capacity,
             drain_timeout=options.drain_timeout,
         )

@@ -73,15 +73,17 @@ class MetricsEndpoint(Collector):
         archives = GaugeMetricFamily("radserve_archive_info", "Served archives.", labels=[*_MODEL, "sha256"])
         shares = GaugeMetricFamily("radserve_share_ratio", "Share of the model's requests.", labels=_MODEL)
         requests = CounterMetricFamily("radserve_proxy_requests", "Seen by the proxy.", labels=[*_MODEL, "code"])
+        failures = GaugeMetricFamily("radserve_failures_in_a_row", "Responses with 5xx to clients.", labels=_MODEL)
         for item in self._versions:
             wanted.add_metric(item.pair, item.workers)
             ready.add_metric(item.pair, item.ready)
             archives.add_metric([*item.pair, item.entry.sha256], 1)
             shares.add_metric(item.pair, self._share(*item.pair) / 100)
+            failures.add_metric(item.pair, self._traffic.failures_in_a_row(*item.pair))
             total = self._traffic.total(*item.pair)
             for code in CODES:
                 requests.add_metric([*item.pair, code], total.codes[code])
-        return wanted, ready, archives, shares, requests
+        return wanted, ready, archives, shares, requests, failures
 
 
 def _not_after(path: Path) -> float:

@@ -43,8 +43,8 @@ class ServerOptions:
             return
         if self.keys is None and self.proxy.has_keys:
             raise ServeError(
-                f"Publishing {self.proxy.host} needs API keys. Create one with "
-                "'radserve keys create NAME --role predict --keys keys.json', and set --keys keys.json."
+                f"--keys is missing: without API keys, anyone could use the server on {self.proxy.host}. Create a key "
+                "with 'radserve keys create NAME --role predict --keys keys.json', then set --keys keys.json."
             )
         self.proxy.require_safe()
 

@@ -21,7 +21,7 @@ from radserve.server.shutdown import shut_down
 from radserve.server.startup import start_torchserve, wait_until_ready
 from radserve.server.status import Exit, State
 from radserve.torchserve.verified_models import select
-from radserve.versions.server_state import StateFolder
+from radserve.versions.stored_state import StateFolder
 
 logger = logging.getLogger(__name__)
 

@@ -11,6 +11,8 @@ from radserve.torchserve.connection import connect
 
 _CHANGE_TIMEOUT: Final = 180.0
 """Seconds that a change may take; TorchServe unpacks an archive before it responds."""
+SCALE_TIMEOUT: Final = 30.0
+"""Seconds that a change of workers may take; TorchServe has ended workers when it responds, and starts them later."""
 
 
 class Management:
@@ -37,7 +39,8 @@ class Management:
     async def scale(self, name: str, version: str, workers: int) -> None:
         """Set the number of workers; they are ready later, or never, as `describe` shows."""
         count = str(workers)
-        await self._change("PUT", f"/models/{name}/{version}", min_worker=count, max_worker=count)
+        path = f"/models/{name}/{version}"
+        await self._change("PUT", path, SCALE_TIMEOUT, min_worker=count, max_worker=count)
 
     async def set_default(self, name: str, version: str) -> None:
         """Make a version the one that answers requests without a version."""
@@ -51,8 +54,8 @@ class Management:
         """Forward a GET request and return TorchServe's response."""
         return await self._send("GET", path, params=httpx.QueryParams(query))
 
-    async def _change(self, method: str, path: str, **query: str) -> None:
-        (await self._send(method, path, params=httpx.QueryParams(query), timeout=_CHANGE_TIMEOUT)).raise_for_status()
+    async def _change(self, method: str, path: str, seconds: float = _CHANGE_TIMEOUT, **query: str) -> None:
+        (await self._send(method, path, params=httpx.QueryParams(query), timeout=seconds)).raise_for_status()
 
     async def _send(self, method: str, path: str, **options: Any) -> httpx.Response:
         try:

@@ -28,17 +28,26 @@ class Problem:
 
 
 class Readiness:
-    """Checks whether TorchServe is ready; `required` returns the versions that must be, those with traffic."""
+    """Checks whether TorchServe is ready.
+
+    `required` returns the versions that must be, those with traffic; `failures` the number of responses of a version
+    to clients that failed in a row, if it is suspicious.
+    """
 
     def __init__(
-        self, registry: ModelRegistry, inference: Path, required: Callable[[], Sequence[ModelVersion]]
+        self,
+        registry: ModelRegistry,
+        inference: Path,
+        required: Callable[[], Sequence[ModelVersion]],
+        failures: Callable[[str, str], int] = lambda *_: 0,
     ) -> None:
         self._registry = registry
         self._required = required
+        self._failures = failures
         self._client = connect(inference, _SAMPLE_TIMEOUT)
 
     async def problem(self, *, infer: bool) -> Problem | None:
-        """Return the worst problem, or None; `infer` also sends each model its sample.
+        """Return the worst problem, or None; `infer` also sends each model its sample, as do failures of responses.
 
         The management API may be silent for seconds, for example during a garbage collection. That is not fatal as
         long as every model answers its sample.
@@ -52,9 +61,19 @@ class Readiness:
                 return failure
             return Problem(f"TorchServe's management API does not respond ({type(error).__name__}).", fatal=False)
         shortage = self._shortage()
-        if infer and not (shortage and shortage.fatal):
-            return await self._failure(_SAMPLE_TIMEOUT) or shortage
+        suspicion = self._suspicion()
+        if (infer or suspicion) and not (shortage and shortage.fatal):
+            return await self._failure(_SAMPLE_TIMEOUT) or shortage or suspicion
         return shortage
+
+    def _suspicion(self) -> Problem | None:
+        """Return the version whose workers are ready and whose latest responses to clients all failed."""
+        for version in self._required():
+            count = self._failures(*version.pair)
+            if count:
+                text = f"{version}: it answers its sample, but its last {count} responses to clients failed with 5xx."
+                return Problem(text, fatal=False)
+        return None
 
     def _shortage(self) -> Problem | None:
         """Return the version that lacks workers, one without any first."""

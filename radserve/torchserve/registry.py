@@ -111,7 +111,9 @@ class ModelRegistry:
                 return await self._management.describe(*version.pair)
             except httpx.TransportError as error:
                 if time.monotonic() - start >= self._silence:
-                    raise ChangeError(f"{version}: silence for {self._silence:g} s: {error}") from error
+                    raise ChangeError(
+                        f"{version}: TorchServe did not respond for {self._silence:g} s: {error}"
+                    ) from error
             await asyncio.sleep(_POLL_SECONDS)
 
     def forget_workers(self) -> None:
@@ -138,13 +140,20 @@ class ModelRegistry:
         return self._versions[version.pair]
 
     async def scale(self, version: ModelVersion, workers: int) -> ModelVersion:
-        """Change the number of workers; if a new one does not start, restore it and raise VersionFailedError."""
+        """Change the number of workers; raise VersionFailedError if a new one does not start.
+
+        TorchServe ends a worker together with its requests. After a failure, the former workers run, and new ones may:
+        the version then has the number that TorchServe was asked for.
+        """
         try:
             await self._scale(version, workers)
-        except BaseException:
-            # TorchServe would restart the failed worker again and again. It ends the newest workers first.
-            with suppress(httpx.HTTPError):
-                await asyncio.shield(self._management.scale(*version.pair, version.workers))
+        except BaseException as error:
+            if isinstance(error.__cause__, httpx.HTTPStatusError):
+                raise  # rejected
+            self._versions[version.pair] = replace(version, workers=max(workers, version.workers))
+            if workers < version.workers:
+                with suppress(httpx.HTTPError):
+                    await asyncio.shield(self._management.scale(*version.pair, version.workers))
             raise
         self._versions[version.pair] = replace(version, workers=workers, ready=workers)
         return self._versions[version.pair]
@@ -154,7 +163,7 @@ class ModelRegistry:
         try:
             await self._management.scale(*version.pair, workers)
         except httpx.HTTPStatusError as error:
-            raise VersionFailedError(f"{version}: TorchServe does not start {workers} workers ({error}).") from error
+            raise ChangeError(f"{version}: TorchServe rejects {workers} workers ({error}).") from error
         deadline = time.monotonic() + _START_TIMEOUT
         pids: dict[str, int] = {}
         while time.monotonic() < deadline:
@@ -185,20 +194,28 @@ class ModelRegistry:
 
     async def idle(self, version: ModelVersion, timeout: float) -> bool:  # noqa: ASYNC109 - a normal outcome, not an error
         """Wait until a version has finished all its requests; return False after `timeout` seconds."""
-        start = since = time.monotonic()
-        while (now := time.monotonic()) - start < timeout:
+        try:
+            async with asyncio.timeout(timeout):
+                await self._become_idle(version)
+        except TimeoutError:
+            return False
+        return True
+
+    async def _become_idle(self, version: ModelVersion) -> None:
+        since = time.monotonic()
+        while True:
+            now = time.monotonic()
             try:
                 model = await self._describe(version)
             except httpx.HTTPStatusError as error:
                 if error.response.status_code == httpx.codes.NOT_FOUND:
-                    return True
+                    return
                 raise
             if pending(model) or any_busy(self._busy_file, {int(item["pid"]) for item in model["workers"]}):
                 since = now
             elif now - since >= _SETTLE:
-                return True
+                return
             await asyncio.sleep(0.05)
-        return False
 
     async def align(self) -> None:
         """Give each version its configured number of workers, as needed after a start; they may still be starting."""

@@ -39,7 +39,7 @@ def select(store: Path, names: Sequence[str], quarantined: Collection[str] = ())
         archives=tuple(item for item in index.archives if item.quarantine is None and item.sha256 not in quarantined)
     )
     for item in index.archives:
-        if item not in usable.archives:
+        if item not in usable.archives and (not names or item.name in names):
             logger.warning("%s %s is in quarantine, because it was rolled back", item.name, item.version)
     entries = [_find(index, usable, store, name) for name in names] or list(usable.archives)
     if not entries:

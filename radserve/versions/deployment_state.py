@@ -6,10 +6,11 @@ A safety measure takes effect first. What could not be updated or recorded is tr
 import asyncio
 import logging
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import reduce
 from pathlib import Path
 from typing import Final
 
@@ -18,6 +19,7 @@ from prometheus_client import Counter, Gauge
 
 from radserve.build.model_store import order
 from radserve.errors import ChangeError, RadServeError
+from radserve.host.background import observe
 from radserve.host.run_directory import RunDirectory, proxy_running
 from radserve.proxy import traffic_split
 from radserve.proxy.traffic_split import Routing
@@ -26,7 +28,7 @@ from radserve.schema.deployment import DeployedModel, DeployedVersion, Deploymen
 from radserve.torchserve.registry import ModelRegistry, ModelVersion, Pair
 from radserve.versions import quarantine
 from radserve.versions.audit_log import Actor, AuditLog
-from radserve.versions.server_state import RolloutRecord, State, StateFolder, main_version
+from radserve.versions.stored_state import RolloutRecord, State, StateFolder, main_version
 
 logger = logging.getLogger(__name__)
 
@@ -41,6 +43,12 @@ PENDING: Final = Gauge(
 )
 _RETRY_SECONDS: Final = 1.0
 
+_Change = Callable[[State], State]
+
+
+async def _no_effect() -> None:
+    pass
+
 
 class DeploymentStateManager:
     """Commits changes of the deployment state, one at a time for each model; `audit` is the log of all of them.
@@ -51,7 +59,9 @@ class DeploymentStateManager:
     def __init__(self, registry: ModelRegistry, folder: StateFolder, run_directory: RunDirectory, store: Path) -> None:
         self._registry = registry
         self._store = store
-        self._unmarked: set[str] = set()  # models whose quarantine the index may lack
+        self._unmarked: dict[str, set[str]] = {}  # models whose quarantine the index may lack, and versions to release
+        self._marking = asyncio.Lock()
+        self._commits: list[tuple[str, list[_Change]]] = []  # in progress: model, and safety measures meanwhile
         self._run_directory = run_directory
         self._initial = initial_deployment(registry)
         self._defaults: dict[str, str] = {}
@@ -86,13 +96,14 @@ class DeploymentStateManager:
 
     async def commit(
         self,
-        change: Callable[[State], State],
+        change: _Change,
         actor: Actor,
         action: str,
         detail: str,
         subject: ModelVersion | tuple[str, str | None],
         *,
         act_first: bool = False,
+        effect: Callable[[], Awaitable[object]] = _no_effect,
     ) -> None:
         """Record a change of one model, then apply it; a change that fails is reverted, which is recorded as well.
 
@@ -109,6 +120,8 @@ class DeploymentStateManager:
         act_first
             Apply a safety measure at once, even if it cannot be recorded, and do not revert it. A ChangeError means
             that TorchServe or the proxy was not updated; that is tried again in the background.
+        effect
+            What else the change does, after it was stored; it undoes itself if it fails.
         """
         model, version = subject.pair if isinstance(subject, ModelVersion) else subject
         entry = AuditEntry(
@@ -124,8 +137,8 @@ class DeploymentStateManager:
 
         async def apply() -> None:
             if not act_first:
-                await self._commit(change, model, entry)
-            elif problem := await self._act(change, entry):
+                await self._commit(change, model, entry, effect)
+            elif problem := await self._act(change, entry, lasting=True):
                 raise ChangeError(f"{entry.detail} Not in effect yet, tried again: {problem}")
             level = logging.WARNING if act_first else logging.INFO
             logger.log(level, "%s (%s%s)", entry.detail, actor.name, f": {actor.reason}" if actor.reason else "")
@@ -137,45 +150,78 @@ class DeploymentStateManager:
             await asyncio.wait({task})
             raise
 
-    async def _commit(self, change: Callable[[State], State], model: str, entry: AuditEntry) -> None:
+    async def _commit(
+        self, change: _Change, model: str, entry: AuditEntry, effect: Callable[[], Awaitable[object]]
+    ) -> None:
         self.record()
         self.audit.write(entry)
         before = self.state.model_copy(update={"deployment": self.deployment})
+        measures: list[_Change] = []
+        self._commits.append((model, measures))
         try:
             self.folder.write(change(before))
             await self.synchronize()
-        except (httpx.HTTPError, RadServeError, OSError) as error:
+            await effect()
+        except Exception as error:
             failure = f"{entry.detail} Failed and reverted: {error}"
             reverted = {"time": datetime.now(UTC), "actor": SERVER.name, "reason": SERVER.reason, "detail": failure}
-            await self._act(lambda state: state.reverted(before, model), entry.model_copy(update=reverted))
-            raise ChangeError(failure) from error
-        self._unmarked.add(model)
+            await self._act(
+                lambda state: reduce(lambda state, measure: measure(state), measures, state.reverted(before, model)),
+                entry.model_copy(update=reverted),
+            )
+            if not isinstance(error, httpx.HTTPError | RadServeError | OSError):
+                raise
+            raise (type(error) if isinstance(error, ChangeError) else ChangeError)(failure) from error
+        finally:
+            self._commits = [commit for commit in self._commits if commit[1] is not measures]
+        served = {version for version, item in before.versions(model).items() if item.share > 0}
+        self._request_marks(model, {key for key, item in self.state.versions(model).items() if item.share > 0} - served)
         await self._enforce()
 
-    async def _act(self, change: Callable[[State], State], entry: AuditEntry) -> str | None:
-        """Change the state and put it into effect, then store it; return why it is not in effect, or None."""
+    async def _act(self, change: _Change, entry: AuditEntry, *, lasting: bool = False) -> str | None:
+        """Change the state and put it into effect, then store it; return why it is not in effect, or None.
+
+        A commit in progress that fails does not revert a `lasting` change.
+        """
         self.folder.state = change(self.state.model_copy(update={"deployment": self.deployment}))
+        if lasting:
+            for measures in (measures for model, measures in self._commits if model == entry.model):
+                measures.append(change)
         self._unrecorded.append(entry)
         if entry.model is not None:
-            self._unmarked.add(entry.model)
+            self._request_marks(entry.model)
         return await self._enforce()
+
+    def _request_marks(self, model: str, released: Collection[str] = ()) -> None:
+        self._unmarked.setdefault(model, set()).update(released)
+
+    async def _mark(self) -> None:
+        """Show in the model store's index what is in quarantine."""
+        async with self._marking:  # an earlier state must not be written after a later one
+            while self._unmarked:
+                name, released = self._unmarked.popitem()
+                try:
+                    await asyncio.to_thread(quarantine.mark, self.state, self._store, name, released)
+                except BaseException:
+                    self._request_marks(name, released)
+                    raise
 
     async def _enforce(self) -> str | None:
         """Put the state into effect and store it, or try again in the background; return why it is not in effect."""
         ineffective = unsaved = unmarked = None
-        try:
-            await self.synchronize()
-        except Exception as error:  # noqa: BLE001 - whatever it is, it is reported and tried again
-            ineffective = f"TorchServe or the proxy was not updated: {error!r}"
-        try:
+        with suppress(Exception):  # reported below
+            self._write_tables()
+        try:  # before TorchServe, which may take its time
             if self._unrecorded or not self.folder.saved:
                 self.record()
-        except Exception as error:  # noqa: BLE001
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is reported and tried again
             unsaved = f"A change is in effect but not stored, and a restart would undo it: {error}"
         try:
-            for name in list(self._unmarked):
-                await asyncio.to_thread(quarantine.mark, self.state, self._store, name)
-                self._unmarked.discard(name)
+            await self.synchronize()
+        except Exception as error:  # noqa: BLE001
+            ineffective = f"TorchServe or the proxy was not updated: {error!r}"
+        try:
+            await self._mark()
         except Exception as error:  # noqa: BLE001
             unmarked = f"The model store's index does not show what is in quarantine: {error}"
         problem = ineffective or unsaved or unmarked
@@ -184,7 +230,7 @@ class DeploymentStateManager:
             if self.problem is None:
                 logger.error("%s (tried again every %g s)", problem, _RETRY_SECONDS)
             if self._retries is None or self._retries.done():
-                self._retries = asyncio.create_task(self._retry())
+                self._retries = observe(asyncio.create_task(self._retry()), "storing of changes")
         self.problem = problem
         PENDING.set(problem is not None)
         return ineffective
@@ -249,6 +295,10 @@ class DeploymentStateManager:
             self._closed.discard(pair)
             await self._enforce()
 
+    def reopen(self, pair: Pair) -> None:
+        """Accept requests that name a version again, from the next update of the proxy's tables."""
+        self._closed.discard(pair)
+
     def forget_default(self, pair: Pair) -> None:
         """Forget that an unregistered version was TorchServe's default."""
         if self._defaults.get(pair[0]) == pair[1]:
@@ -258,10 +308,9 @@ class DeploymentStateManager:
         """Stop the attempts in the background, and release the folder."""
         if self._retries is not None:
             self._retries.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._retries
+            await asyncio.gather(self._retries, return_exceptions=True)
         if self.problem is not None:
-            logger.error("stopping, although: %s", self.problem)
+            logger.error("stopping with changes pending: %s", self.problem)
         self.folder.release()
 
 

@@ -19,9 +19,9 @@ _FORWARD: Final = {"X-Accel-Redirect": "@torchserve"}
 
 
 class Gate:
-    """The gate of each model; `max_seconds` after it was closed it opens in any case."""
+    """The gate of each model; `max_seconds` after it was closed it opens in any case, before nginx gives up (60 s)."""
 
-    def __init__(self, run_directory: RunDirectory, max_seconds: float = 20.0) -> None:
+    def __init__(self, run_directory: RunDirectory, max_seconds: float = 50.0) -> None:
         self._folder = run_directory.gates
         self._max_seconds = max_seconds
         self._closed: dict[str, asyncio.Event] = {}

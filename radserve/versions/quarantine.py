@@ -5,51 +5,43 @@ It is part of the deployment state, and marked in the model store's index for se
 
 import errno
 import logging
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Final
 
 from radserve.build import model_store
 from radserve.errors import ArchiveError
-from radserve.versions.server_state import Quarantined, State
+from radserve.torchserve.registry import Pair
+from radserve.versions.stored_state import QuarantineEntry, State
 
 logger = logging.getLogger(__name__)
 
 _READ_ONLY: Final = (errno.EROFS, errno.EACCES, errno.EPERM)
 
 
-def add(state: State, store: Path, name: str, version: str, reason: str) -> State:
-    """Put an archive of the model store into quarantine; a version that the store lacks cannot be selected anyway."""
-    try:
-        entry = model_store.read(store).find(name, version)
-    except (ArchiveError, OSError) as error:
-        logger.error("%s %s is not put into quarantine: %s", name, version, error)  # noqa: TRY400 - complete
-        return state
-    if entry is None:
-        return state
-    return state.with_quarantine(Quarantined(name=name, version=version, sha256=entry.sha256, reason=reason))
-
-
-def of(state: State, store: Path, name: str) -> Mapping[str, tuple[str, str]]:
-    """Return digest and reason of each version of a model that is in quarantine."""
+def read(state: State, store: Path) -> Mapping[Pair, QuarantineEntry]:
+    """Return the archives of a model store that are in quarantine."""
     reasons = {item.sha256: item.reason for item in state.quarantine}
     try:
         archives = model_store.read(store).archives
     except (ArchiveError, OSError):  # reported where an archive is needed
-        archives = ()
+        return {}
+    found = ((archive, archive.quarantine or reasons.get(archive.sha256)) for archive in archives)
     return {
-        entry.version: (entry.sha256, entry.quarantine or reasons[entry.sha256])
-        for entry in archives
-        if entry.name == name and (entry.quarantine is not None or entry.sha256 in reasons)
+        (archive.name, archive.version): QuarantineEntry.of(archive, reason)
+        for archive, reason in found
+        if reason is not None
     }
 
 
-def mark(state: State, store: Path, name: str) -> None:
-    """Mark the archives of a model in the index; raises ArchiveError or OSError, unless the store is read-only."""
+def mark(state: State, store: Path, name: str, lifted: Collection[str]) -> None:
+    """Mark the archives of a model in the index, and lift the marks of some versions.
+
+    Raises ArchiveError or OSError, unless the store is read-only.
+    """
     reasons = {item.sha256: item.reason for item in state.quarantine if item.name == name}
-    served = [version for version, item in state.versions(name).items() if item.share > 0]
     try:
-        model_store.quarantine(store, name, reasons, served)
+        model_store.quarantine(store, name, reasons, lifted)
     except (ArchiveError, OSError) as error:
         cause = error if isinstance(error, OSError) else error.__cause__
         if not isinstance(cause, OSError) or cause.errno not in _READ_ONLY:

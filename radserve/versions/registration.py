@@ -9,6 +9,7 @@ from typing import Protocol
 import httpx
 
 from radserve.build import model_store
+from radserve.build.model_store import Entry
 from radserve.errors import ChangeError, NotServedError, VersionFailedError
 from radserve.torchserve import verified_models
 from radserve.torchserve.readiness import Readiness
@@ -16,8 +17,8 @@ from radserve.torchserve.registry import ModelRegistry, ModelVersion
 from radserve.versions import preflight
 from radserve.versions.deployment_state import DeploymentStateManager
 
-PhaseListener = Callable[[str], None]
-"""Called with "pulling", "verifying" and "starting" as each phase begins."""
+PhaseListener = Callable[[str, Entry | None], None]
+"""Called with "pulling", "verifying" and "starting" as each phase begins, and the archive's entry once it is known."""
 
 
 class Source(Protocol):
@@ -41,15 +42,14 @@ class Registration:
     timeout: float  # seconds that the preflight check may take
 
     async def register(
-        self, name: str, version: str, workers: int, on_phase: PhaseListener = lambda _: None
+        self, name: str, version: str, workers: int, on_phase: PhaseListener = lambda *_: None
     ) -> ModelVersion:
         """Register a version; requests can name it once it has answered its sample."""
-        on_phase("pulling")
-        await self._pull(name, version)
-        on_phase("verifying")
+        on_phase("pulling", None)
+        on_phase("verifying", await self._pull(name, version))
         (model,) = await asyncio.to_thread(verified_models.select, self.store, [f"{name}/{version}"])
         await preflight.check(model, self.store, self.scratch, self.threads, self.timeout)
-        on_phase("starting")
+        on_phase("starting", model.entry)
         async with self.deployment_state.closed((name, version)):
             model_version = await self.registry.register(model, workers)
             try:
@@ -59,20 +59,26 @@ class Registration:
                 raise
         return model_version
 
-    async def _pull(self, name: str, version: str) -> None:
-        if model_store.read(self.store).find(name, version) is not None:
-            return
+    async def _pull(self, name: str, version: str) -> Entry | None:
+        entry = model_store.read(self.store).find(name, version)
+        if entry is not None:
+            return entry
         if self.source is None:
             raise NotServedError(
                 f"{name} {version}: not in the model store {self.store}, and the server has no other store. Start it "
                 "with --store URL, or build or pull the archive into the model store."
             )
         await asyncio.to_thread(self.source.pull, name, version, self.store)
+        return model_store.read(self.store).find(name, version)
 
     async def verify_sample(self, model_version: ModelVersion) -> None:
         """Check that a version answers its sample as it did when it was built; else raise VersionFailedError."""
         if await self.registry.count_ready(model_version) == 0:
             raise VersionFailedError(f"{model_version}: no worker is ready.")
+        await self.verify_response(model_version)
+
+    async def verify_response(self, model_version: ModelVersion) -> None:
+        """Check the same without TorchServe's management API, which may be silent; needs a ready worker."""
         try:
             problem = await self.readiness.sample_problem(model_version)
         except httpx.TransportError as error:

@@ -12,17 +12,18 @@ from typing import Final
 import httpx
 from prometheus_client import Counter
 
-from radserve.errors import ChangeError, NotServedError, RadServeError, VersionFailedError
+from radserve.build.model_store import Entry
+from radserve.errors import ArchiveError, ChangeError, NotServedError, RadServeError, VersionFailedError
+from radserve.host.background import observe
 from radserve.proxy.access_events import TrafficWindow
 from radserve.schema.deployment import DeployedVersion, percent
 from radserve.schema.rollout import RolloutStatus, TrafficSample
 from radserve.torchserve.registry import ModelVersion
-from radserve.versions import quarantine
 from radserve.versions.audit_log import Actor
 from radserve.versions.deployment_state import SERVER
 from radserve.versions.rollout_decision import Decision, decide
-from radserve.versions.server_state import RolloutRecord, State
 from radserve.versions.shadow import ShadowComparison
+from radserve.versions.stored_state import RolloutRecord, State
 from radserve.versions.version_manager import VersionManager
 
 _OUTCOMES: Final = ("promoted", "shadowed", "rolled_back")
@@ -73,6 +74,7 @@ class Rollout:
         self._ending = False
         self._phase = "pulling"
         self._detail = "Waiting for earlier changes of the model."
+        self._archive: Entry | None = None  # of a candidate that is not registered yet
         self._step_started: datetime | None = None
         self._samples: tuple[TrafficSample, TrafficSample] | None = None
         self._task: asyncio.Task[None] | None = None
@@ -116,7 +118,7 @@ class Rollout:
         """Start the rollout, or resume it at its recorded step."""
         for outcome in _OUTCOMES:  # create the series at 0, so that Prometheus sees the first increase
             ROLLOUTS.labels(model_name=self.name, outcome=outcome)
-        self._task = asyncio.create_task(self._run())
+        self._task = observe(asyncio.create_task(self._run()), "rollout")
 
     async def abort(self, actor: Actor) -> bool:
         """Roll back and wait for the end, unless the rollout is already ending; return whether it was rolled back."""
@@ -146,12 +148,14 @@ class Rollout:
             assert task is not None
             task.uncancel()
             actor = self._aborted_by
-            await self._roll_back(f"aborted by {actor.name}" + (f": {actor.reason}" if actor.reason else ""), actor)
+            reason = f"aborted by {actor.name}" + (f": {actor.reason}" if actor.reason else "")
+            await self._roll_back(reason, actor, by_fault=True)
         except (RadServeError, httpx.HTTPError, OSError) as error:
-            await self._roll_back(str(error) or repr(error), SERVER)
+            by_fault = isinstance(error, VersionFailedError | ArchiveError)
+            await self._roll_back(str(error) or repr(error), SERVER, by_fault=by_fault)
         except Exception as error:  # whatever it is, the stable version must get the requests
             logger.exception("the rollout of %s %s failed", self.name, self.version)
-            await self._roll_back(f"internal error of the server: {error!r}", SERVER)
+            await self._roll_back(f"internal error of the server: {error!r}", SERVER, by_fault=False)
         finally:
             if self.shadow is not None:
                 await self.shadow.close()
@@ -178,12 +182,14 @@ class Rollout:
             try:
                 candidate = manager.registered_version(self.name, self.version)
             except NotServedError:
-                return await manager.register_candidate(
-                    self.name, self.version, self._spec.workers, lambda phase: self._enter(phase, _PHASES[phase])
-                )
+                return await manager.register_candidate(self.name, self.version, self._spec.workers, self._enter_phase)
             self._enter("starting", _PHASES["starting"])
             await manager.registration.verify_sample(candidate)
             return candidate
+
+    def _enter_phase(self, phase: str, archive: Entry | None) -> None:
+        self._archive = archive
+        self._enter(phase, _PHASES[phase])
 
     def _enter(self, phase: str, detail: str) -> None:
         if phase != self._phase:
@@ -207,7 +213,7 @@ class Rollout:
 
     def _sample(self, version: str) -> TrafficSample:
         tally = self._traffic.tally(self.name, version)
-        return TrafficSample(requests=tally.requests, errors=tally.errors, refusals=tally.refusals, p95=tally.p95)
+        return TrafficSample(requests=tally.requests, errors=tally.errors, rejections=tally.rejections, p95=tally.p95)
 
     async def _watch(self, candidate: ModelVersion, decide_step: _StepDecision, traffic: str) -> None:
         """Watch a step until it is decided; raise VersionFailedError if the candidate must be rolled back.
@@ -226,6 +232,8 @@ class Rollout:
                 self._detail = f"{traffic}: {reason}."
                 if decision is Decision.ROLL_BACK:
                     raise VersionFailedError(f"{candidate}, {traffic}: {reason}.")
+                if decision is Decision.GIVE_UP:
+                    raise ChangeError(f"{candidate}, {traffic}: {reason}.")
                 counting = counting or asyncio.create_task(self._version_manager.registry.count_ready(candidate))
                 await asyncio.wait({counting}, timeout=_POLL_SECONDS)
                 if not counting.done():
@@ -287,18 +295,27 @@ class Rollout:
     async def _commit(self, change: Callable[[State], State], detail: str, candidate: ModelVersion) -> None:
         await self._deployment_state.commit(change, self._actor, "rollout", detail, candidate)
 
-    async def _roll_back(self, reason: str, actor: Actor) -> None:
-        """Give all requests to the stable version, quarantine the archive, then unregister the candidate."""
+    async def _roll_back(self, reason: str, actor: Actor, *, by_fault: bool) -> None:
+        """Give all requests to the stable version, then unregister the candidate.
+
+        A rollback `by_fault` of the version, and not of the server, puts the archive into quarantine.
+        """
         self._ending = True
         reason = reason.rstrip(".")
-        pair, store = (self.name, self.version), self._version_manager.registration.store
+        pair = self.name, self.version
         try:
-            candidate = self._version_manager.registered_version(self.name, self.version)
+            candidate = self._version_manager.registered_version(*pair)
         except NotServedError:
             candidate = None
+        archive = candidate.entry if candidate else self._archive
+
+        def change(state: State) -> State:
+            state = state.with_rollout(self.name, None)
+            return state.with_quarantine(archive, reason) if by_fault and archive else state
+
         try:
             await self._deployment_state.commit(
-                lambda state: quarantine.add(state.with_rollout(self.name, None), store, *pair, reason),
+                change,
                 actor,
                 "rollout",
                 f"rolled back; {self.stable} receives all requests: {reason}",

@@ -18,17 +18,17 @@ class Decision(Enum):
     ADVANCE = "advance"
     WAIT = "wait"
     ROLL_BACK = "roll back"
+    GIVE_UP = "give up"  # roll back, but not by the version's fault: the stable one fails as well
 
 
 def decide(
     candidate: TrafficSample, stable: TrafficSample, spec: RolloutSpec, elapsed_seconds: float
 ) -> tuple[Decision, str]:
     """Decide how a step of a rollout continues, by the traffic of both versions in it; return the reason as well."""
-    problem = (
-        _error_problem(candidate, spec)
-        or _latency_problem(candidate, stable, spec)
-        or _rejection_problem(candidate, stable)
-    )
+    problem = _error_problem(candidate, spec) or _p95_problem(candidate, spec)
+    if problem and (common := _error_problem(stable, spec) or _p95_problem(stable, spec)):
+        return Decision.GIVE_UP, f"{problem}; the stable version as well: {common}"
+    problem = problem or _slowdown_problem(candidate, stable, spec) or _rejection_problem(candidate, stable)
     if problem:
         return Decision.ROLL_BACK, problem
     if candidate.requests < spec.min_requests:
@@ -45,17 +45,26 @@ def _error_problem(candidate: TrafficSample, spec: RolloutSpec) -> str | None:
     return f"{candidate.errors} of {candidate.requests} requests failed with 5xx, more than {spec.max_error:.2%}"
 
 
-def _latency_problem(candidate: TrafficSample, stable: TrafficSample, spec: RolloutSpec) -> str | None:
-    if candidate.p95 is None or candidate.requests < max(_MIN_SAMPLES, spec.min_requests):
+def _p95(sample: TrafficSample, spec: RolloutSpec) -> float | None:
+    """Return the 95th percentile of the latency, or None if there are too few requests."""
+    return sample.p95 if sample.requests >= max(_MIN_SAMPLES, spec.min_requests) else None
+
+
+def _p95_problem(sample: TrafficSample, spec: RolloutSpec) -> str | None:
+    p95 = _p95(sample, spec)
+    if p95 is None or spec.max_p95 is None or p95 <= spec.max_p95:
         return None
-    if spec.max_p95 is not None and candidate.p95 > spec.max_p95:
-        return f"its 95th percentile is {_milliseconds(candidate.p95)}, more than {_milliseconds(spec.max_p95)}"
+    return f"its 95th percentile is {_milliseconds(p95)}, more than {_milliseconds(spec.max_p95)}"
+
+
+def _slowdown_problem(candidate: TrafficSample, stable: TrafficSample, spec: RolloutSpec) -> str | None:
     if spec.max_slowdown is None or stable.p95 is None or stable.requests < _MIN_SAMPLES:
         return None
-    if candidate.p95 <= max(spec.max_slowdown * stable.p95, stable.p95 + _MIN_SLOWDOWN_SECONDS):
+    p95 = _p95(candidate, spec)
+    if p95 is None or p95 <= max(spec.max_slowdown * stable.p95, stable.p95 + _MIN_SLOWDOWN_SECONDS):
         return None
     return (
-        f"its 95th percentile is {_milliseconds(candidate.p95)}, more than {spec.max_slowdown:g} times the "
+        f"its 95th percentile is {_milliseconds(p95)}, more than {spec.max_slowdown:g} times the "
         f"{_milliseconds(stable.p95)} of the stable version"
     )
 
@@ -63,7 +72,7 @@ def _latency_problem(candidate: TrafficSample, stable: TrafficSample, spec: Roll
 def _rejection_problem(candidate: TrafficSample, stable: TrafficSample) -> str | None:
     if min(candidate.requests, stable.requests) < _MIN_SAMPLES:
         return None
-    rate, stable_rate = candidate.refusals / candidate.requests, stable.refusals / stable.requests
+    rate, stable_rate = candidate.rejections / candidate.requests, stable.rejections / stable.requests
     if rate <= stable_rate + _MAX_EXTRA_REJECTIONS:
         return None
     return f"it rejects {rate:.0%} of its requests with 4xx, and the stable version {stable_rate:.0%}"

@@ -11,7 +11,7 @@ from radserve.proxy.access_events import TrafficWindow
 from radserve.schema.rollout import RolloutSpec
 from radserve.versions.audit_log import Actor
 from radserve.versions.rollout import Rollout
-from radserve.versions.server_state import RolloutRecord, main_version
+from radserve.versions.stored_state import RolloutRecord, main_version
 from radserve.versions.version_manager import VersionManager
 
 

@@ -11,6 +11,7 @@ from typing import Any, Final
 
 import httpx
 
+from radserve.host.background import observe
 from radserve.schema import rollout as schema
 from radserve.torchserve.connection import connect
 
@@ -134,7 +135,7 @@ class ShadowComparison:
         self._name, self._stable, self._candidate = name, stable, candidate
         self._queue: asyncio.Queue[CopiedRequest] = asyncio.Queue(_MAX_QUEUED)
         self._queued_bytes = 0
-        self._task = asyncio.create_task(self._work())
+        self._task = observe(asyncio.create_task(self._work()), "shadow comparison")
 
     def add(self, copy: CopiedRequest) -> bool:
         """Queue a copy; return False if too many are waiting."""

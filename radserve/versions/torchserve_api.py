@@ -17,7 +17,7 @@ from radserve.errors import ChangeError, NotServedError
 from radserve.torchserve.management import Management
 from radserve.torchserve.registry import Pair
 from radserve.versions.request_parsing import read_actor, read_pair, read_workers, route
-from radserve.versions.server_state import main_version
+from radserve.versions.stored_state import main_version
 from radserve.versions.version_manager import VersionManager
 
 

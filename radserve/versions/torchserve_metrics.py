@@ -19,7 +19,7 @@ class VersionMetrics:
 
     requests: float = 0
     errors: float = 0  # answered with 5xx
-    refusals: float = 0  # answered with 4xx
+    rejections: float = 0  # answered with 4xx
     buckets: dict[float, float] = field(default_factory=dict)  # batches answered within a number of seconds
 
     def count(self, code: str, value: float) -> None:
@@ -28,7 +28,7 @@ class VersionMetrics:
         if code >= "500":
             self.errors += value
         elif code >= "400":
-            self.refusals += value
+            self.rejections += value
 
     def quantile(self, q: float) -> float | None:
         """Estimate a quantile of the seconds per batch, as Prometheus' `histogram_quantile` does."""

@@ -8,6 +8,7 @@ from typing import Final
 import httpx
 
 from radserve.errors import ChangeError
+from radserve.host.background import observe
 from radserve.torchserve.registry import ModelRegistry, ModelVersion, Pair
 from radserve.versions.deployment_state import DeploymentStateManager
 
@@ -21,8 +22,9 @@ class Unregistration:
     """Unregisters versions in the background.
 
     It waits `settle` seconds until no request can be on its way from the proxy to a closed version: the proxy chooses
-    the version before it receives the body. Then it waits up to `patience` seconds for requests in progress. It tries
-    again until TorchServe has unregistered the version, which stays closed to clients meanwhile.
+    the version before it receives the body. Then it waits up to `patience` seconds for requests in progress; clients
+    do not wait longer for a response. It tries again until TorchServe has unregistered the version, which stays closed
+    to clients meanwhile.
     """
 
     registry: ModelRegistry
@@ -30,26 +32,38 @@ class Unregistration:
     settle: float
     patience: float
     _tasks: dict[Pair, asyncio.Task[None]] = field(default_factory=dict, init=False)
+    _ending: set[Pair] = field(default_factory=set, init=False)  # TorchServe may have ended their workers
 
     def __contains__(self, pair: Pair) -> bool:
         return pair in self._tasks
 
     def start(self, model_version: ModelVersion) -> asyncio.Task[None]:
         """Start to unregister a version; return the task that does."""
-        task = self._tasks[model_version.pair] = asyncio.create_task(self._unregister(model_version))
-
-        def on_done(task: asyncio.Task[None]) -> None:
-            self._tasks.pop(model_version.pair, None)
-            if not task.cancelled() and task.exception() is not None:
-                logger.error("%s: not unregistered: %r", model_version, task.exception())
-
-        task.add_done_callback(on_done)
+        task = observe(asyncio.create_task(self._unregister(model_version)), "unregistration")
+        self._tasks[model_version.pair] = task
+        task.add_done_callback(lambda task: self._forget(model_version.pair, task))
         return task
+
+    def _forget(self, pair: Pair, task: asyncio.Task[None]) -> None:
+        if self._tasks.get(pair) is task:
+            del self._tasks[pair]
+
+    async def cancel(self, pair: Pair) -> bool:
+        """Keep a version that is being unregistered; return False if none is, or after TorchServe has ended it."""
+        task = self._tasks.get(pair)
+        if task is None:
+            return False
+        if pair in self._ending:
+            await asyncio.wait({task})
+            return False
+        task.cancel()
+        self._forget(pair, task)
+        self.deployment_state.reopen(pair)
+        return True
 
     async def _unregister(self, model_version: ModelVersion) -> None:
         async with self.deployment_state.closed(model_version.pair):
-            if self.deployment_state.has_proxy:
-                await asyncio.sleep(self.settle)
+            await asyncio.sleep(self.settle)
             while not await self._try(model_version):  # noqa: ASYNC110 - TorchServe sends no event
                 await asyncio.sleep(_RETRY_SECONDS)
             self.deployment_state.forget_default(model_version.pair)
@@ -57,11 +71,16 @@ class Unregistration:
     async def _try(self, model_version: ModelVersion) -> bool:
         try:
             if not await self.registry.idle(model_version, self.patience):
-                logger.warning("%s: still busy after %g s; unregistered anyway", model_version, self.patience)
+                logger.warning(
+                    "%s: busy for %g s, longer than clients wait; unregistered", model_version, self.patience
+                )
+            self._ending.add(model_version.pair)
             await self.registry.unregister(model_version)
         except (httpx.HTTPError, ChangeError) as error:
             logger.error("%s: not unregistered, tried again: %r", model_version, error)  # noqa: TRY400 - complete
             return False
+        finally:
+            self._ending.discard(model_version.pair)
         return True
 
     async def stop(self) -> None:

@@ -2,23 +2,23 @@
 
 import asyncio
 from collections import defaultdict
-from collections.abc import AsyncIterator, Callable, Iterable
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager, suppress
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 import httpx
 
 from radserve.build import model_store
-from radserve.errors import ArchiveError, ChangeError, ConflictError, NotReadyError, NotServedError
+from radserve.errors import ArchiveError, ChangeError, ConflictError, NotReadyError, NotServedError, RadServeError
 from radserve.schema.deployment import Change, DeployedVersion, Deployment, percent
-from radserve.torchserve.registry import ModelRegistry, ModelVersion
+from radserve.torchserve.registry import ModelRegistry, ModelVersion, Pair
 from radserve.versions import deployment_file, quarantine
 from radserve.versions.audit_log import Actor
 from radserve.versions.deployment_state import DeploymentStateManager
 from radserve.versions.gate import Gate
 from radserve.versions.registration import PhaseListener, Registration
-from radserve.versions.server_state import State, main_version
+from radserve.versions.stored_state import QuarantineEntry, State, main_version
 from radserve.versions.unregistration import Unregistration
 
 _MAX_BUSY: Final = 10.0
@@ -78,19 +78,18 @@ class VersionManager:
 
         A change that must be `recorded` first is rejected if the state folder cannot be used.
         """
-        if not self.accepts_changes:
-            raise NotReadyError("The server is starting or stopping and accepts no changes; try again later.")
+        self._require_accepting()
         if recorded:
             self.deployment_state.record()
         async with self._locks[name]:
             if not by_rollout:
                 self._require_no_rollout(name)
-            try:
+            with _change_errors(name):
                 yield
-            except httpx.HTTPError as error:
-                raise ChangeError(f"{name}: TorchServe failed to make the change: {error}") from error
-            except OSError as error:  # a full run directory, for example
-                raise ChangeError(f"{name}: the server failed to make the change: {error}.") from error
+
+    def _require_accepting(self) -> None:
+        if not self.accepts_changes:
+            raise NotReadyError("The server is starting or stopping and accepts no changes; try again later.")
 
     def _require_no_rollout(self, name: str) -> None:
         rollout = self.deployment_state.state.rollouts.get(name)
@@ -114,12 +113,12 @@ class VersionManager:
                     _declare(model_version), actor, "register", "registered", model_version
                 )
             except BaseException:
-                await self.registry.unregister(model_version)
+                self.unregistration.start(model_version)  # clients may have named it already
                 raise
         return model_version
 
     async def register_candidate(
-        self, name: str, version: str, workers: int | None, on_phase: PhaseListener = lambda _: None
+        self, name: str, version: str, workers: int | None, on_phase: PhaseListener = lambda *_: None
     ) -> ModelVersion:
         """Register a version without declaring it."""
         if (name, version) in self.unregistration:
@@ -134,31 +133,44 @@ class VersionManager:
         return (model.versions[main_version(model.versions)].workers if model else None) or self.default_workers
 
     async def scale(self, name: str, version: str, workers: int, actor: Actor) -> ModelVersion:
-        """Change the number of workers. Without a proxy, TorchServe ends a worker with the requests of its batch."""
+        """Change the number of workers."""
         async with self.exclusive_change(name):
             before = self.registered_version(name, version)
             if before.workers == workers:
                 return before
-            scaled = await self._set_workers(before, workers)
-            detail = f"scaled from {before.workers} to {workers} workers"
-            try:
-                await self.deployment_state.commit(_declare(scaled), actor, "scale", detail, scaled)
-            except BaseException:
-                await asyncio.shield(self._set_workers(scaled, before.workers))
-                raise
-        return scaled
+            await self.deployment_state.commit(
+                _declare(replace(before, workers=workers)),
+                actor,
+                "scale",
+                f"scaled from {before.workers} to {workers} workers",
+                before,
+                effect=lambda: self._set_workers(before, workers),
+            )
+            return self.registered_version(name, version)
 
-    async def _set_workers(self, before: ModelVersion, workers: int) -> ModelVersion:
-        """Change the number of workers; fewer only while no request of the model is in progress."""
-        if workers > before.workers or not self.deployment_state.has_proxy:
-            return await self.registry.scale(before, workers)
+    async def _set_workers(self, before: ModelVersion, workers: int) -> None:
+        if workers < before.workers:
+            await self._end_workers(before, workers)
+            return
+        try:
+            await self.registry.scale(before, workers)
+        except (RadServeError, httpx.HTTPError):
+            # TorchServe would restart a failed worker again and again. Others have started, and may have requests.
+            current = self.registry.get(*before.pair)
+            if current is not None and current.workers > before.workers:
+                with suppress(RadServeError, httpx.HTTPError):
+                    await self._end_workers(current, before.workers)
+            raise
+
+    async def _end_workers(self, before: ModelVersion, workers: int) -> None:
+        """Reduce the number of workers while no request of the model is in progress."""
         name = before.entry.name
         async with self.gate.watched(name):
             await asyncio.sleep(self.unregistration.settle)  # until the bodies of earlier requests were received
             async with self.gate.closed(name) as opened:
                 if not await self.registry.idle(before, _MAX_BUSY) or opened.is_set():
                     raise ConflictError(f"{before} was busy for {_MAX_BUSY:g} s; nothing was changed. Try again later.")
-                return await self.registry.scale(before, workers)
+                await self.registry.scale(before, workers)
 
     async def promote(self, name: str, version: str, actor: Actor) -> None:
         """Send all requests of a model to one version, without a rollout."""
@@ -177,52 +189,85 @@ class VersionManager:
             )
 
     async def rollback(self, name: str, actor: Actor) -> None:
-        """Send all requests of a model to the version that had them before; register it again if necessary."""
-        async with self.exclusive_change(name, recorded=False):
-            versions = self.declared_versions(name)
-            previous = self.deployment_state.state.previous.get(name)
-            if previous is None:
-                raise ConflictError(
-                    f"{name}: there is no previous version to roll back to; use 'radserve models promote {name} "
-                    "VERSION'."
-                )
-            if previous in quarantine.of(self.deployment_state.state, self.registration.store, name):
-                raise ConflictError(
-                    f"{name}: the previous version {previous} is in quarantine, because it was rolled back; to use it "
-                    f"nevertheless, name it: 'radserve models promote {name} {previous}'."
-                )
-            if self.registry.get(name, previous) is None or (name, previous) in self.unregistration:
-                model_version = await self.register_candidate(name, previous, None)
-            else:
-                model_version = self.registered_version(name, previous)
-                await self.registration.verify_sample(model_version)
-            rejected = main_version(versions)
+        """Send all requests of a model to the version that had them before; register it again if necessary.
+
+        It waits for other changes of the model only if the version has no ready worker.
+        """
+        self._require_accepting()
+        self._require_no_rollout(name)
+        previous = await self._rollback_target(name)
+        with _change_errors(name):
+            model_version = await self._ready_version(name, previous)
+            main = main_version(self.declared_versions(name))
             reason = f"rolled back by {actor.name}" + (f": {actor.reason}" if actor.reason else "")
 
             def change(state: State) -> State:
+                self._require_no_rollout(name)
+                rejected = self.registry.get(name, main_version(state.versions(name)))
                 state = _declare(model_version)(state).with_shares(name, {previous: 100.0})
-                return quarantine.add(state, self.registration.store, name, rejected, reason)
+                if rejected is None or rejected.pair == model_version.pair:
+                    return state
+                return state.with_quarantine(rejected.entry, reason)
 
             await self.deployment_state.commit(
                 change,
                 actor,
                 "rollback",
-                f"receives all requests; before, {rejected} did",
+                f"receives all requests; before, {main} did",
                 model_version,
                 act_first=True,
             )
+            await self.unregistration.cancel(model_version.pair)
+
+    async def _rollback_target(self, name: str) -> str:
+        self.declared_versions(name)
+        previous = self.deployment_state.state.previous.get(name)
+        if previous is None:
+            raise ConflictError(
+                f"{name}: there is no previous version to roll back to; use 'radserve models promote {name} VERSION'."
+            )
+        if (name, previous) in await self.quarantine():
+            raise ConflictError(
+                f"{name}: the previous version {previous} is in quarantine, because it was rolled back; to use it "
+                f"nevertheless, name it: 'radserve models promote {name} {previous}'."
+            )
+        return previous
+
+    async def _ready_version(self, name: str, version: str) -> ModelVersion:
+        """Return a version that answers its sample; keep it or register it if necessary."""
+        kept = await self.unregistration.cancel((name, version))
+        model_version = self.registry.get(name, version)
+        if model_version is not None and model_version.ready > 0:
+            try:
+                await self.registration.verify_response(model_version)
+            except BaseException:
+                if kept:
+                    self.unregistration.start(model_version)
+                raise
+            if model_version.pair not in self.unregistration:
+                return model_version
+            return await self._ready_version(name, version)
+        async with self.exclusive_change(name, recorded=False):
+            model_version = self.registry.get(name, version)
+            if model_version is None:
+                return await self.register_candidate(name, version, None)
+            await self.registration.verify_sample(model_version)
+            return model_version
+
+    async def quarantine(self) -> Mapping[Pair, QuarantineEntry]:
+        """Return the archives of the model store that are in quarantine."""
+        return await asyncio.to_thread(quarantine.read, self.deployment_state.state, self.registration.store)
 
     async def release(self, name: str, version: str, actor: Actor) -> None:
         """Lift the quarantine of a version, so that servers may select it as the newest one."""
-        store = self.registration.store
         async with self.exclusive_change(name, by_rollout=True):
-            if version not in quarantine.of(self.deployment_state.state, store, name):
+            if (name, version) not in await self.quarantine():
                 raise NotServedError(f"{name} {version} is not in quarantine.")
             await self.deployment_state.commit(
                 lambda state: state.without_quarantine(name, version), actor, "release", "released", (name, version)
             )
             try:
-                await asyncio.to_thread(model_store.quarantine, store, name, {}, {version})
+                await asyncio.to_thread(model_store.quarantine, self.registration.store, name, {}, {version})
             except (ArchiveError, OSError) as error:
                 raise ChangeError(f"{name} {version}: the model store's index still shows it: {error}") from error
 
@@ -238,8 +283,13 @@ class VersionManager:
                 "unregistered",
                 model_version,
             )
+            if self.deployment_state.deployment.find(name, version) is not None:
+                raise ConflictError(f"{model_version} stays registered: a rollback needs it.")
             task = self.unregistration.start(model_version)
-        await asyncio.shield(task)
+        await asyncio.wait({task})
+        if task.cancelled():
+            raise ConflictError(f"{model_version} stays registered: a rollback needs it, or the server stops.")
+        task.result()
 
     def _require_dispensable(self, model_version: ModelVersion, *, force: bool) -> None:
         name, version = model_version.pair
@@ -294,6 +344,17 @@ def unknown_model(name: str, models: Iterable[str]) -> NotServedError:
     return NotServedError(f"Unknown model {name!r}. Available: {', '.join(sorted(models)) or 'none'}.")
 
 
+@contextmanager
+def _change_errors(name: str) -> Iterator[None]:
+    """Turn an error of TorchServe or of the system into one of the change."""
+    try:
+        yield
+    except httpx.HTTPError as error:
+        raise ChangeError(f"{name}: TorchServe failed to make the change: {error}") from error
+    except OSError as error:  # a full run directory, for example
+        raise ChangeError(f"{name}: the server failed to make the change: {error}.") from error
+
+
 def _declare(model_version: ModelVersion) -> Callable[[State], State]:
     """Return the change that declares a version and its workers, with its present share."""
     name, version = model_version.pair
@@ -301,6 +362,7 @@ def _declare(model_version: ModelVersion) -> Callable[[State], State]:
     def change(state: State) -> State:
         versions = state.versions(name)
         share = versions[version].share if version in versions else 0.0 if versions else 100.0
-        return state.with_version(name, version, DeployedVersion(share=share, workers=model_version.workers))
+        state = state.with_version(name, version, DeployedVersion(share=share, workers=model_version.workers))
+        return state.without_quarantine(name, version) if share > 0 else state
 
     return change

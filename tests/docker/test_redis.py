@@ -12,6 +12,7 @@ import yaml
 
 from benchmarks.server import free_ports
 from tests.docker.compose import COMPOSE, make, run
+from tests.fake_supervisor import await_true
 from tests.server import ROOT
 
 CONFIGURATION = ROOT / "docker" / "redis" / "redis.conf"
@@ -98,10 +99,7 @@ def test_healthcheck_reports_whether_redis_responds(redis: Redis, stored: str, s
 
 def test_writes_are_in_the_append_only_log(redis: Redis) -> None:
     assert redis.ask("SET", "kept", "here", password=redis.password) == "OK"
-    deadline = time.monotonic() + 5
-    while not any(b"kept" in path.read_bytes() for path in redis.data.rglob("*.aof")):
-        assert time.monotonic() < deadline, list(redis.data.rglob("*"))
-        time.sleep(0.1)
+    await_true(lambda: any(b"kept" in path.read_bytes() for path in redis.data.rglob("*.aof")))
 
 
 def test_full_memory_rejects_writes_and_keeps_data(redis: Redis) -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from tests.conftest import ROOT
 from tests.e2e.test_stop import accepted
+from tests.fake_supervisor import await_true
 from tests.gateways import gateway
 from tests.repack import NAME
 from tests.server import running
@@ -29,9 +30,7 @@ def test_dead_worker_returns_503_and_retry_succeeds(store: Path, tmp_path: Path)
         worker.suspend()  # so that it cannot finish the request
         before = accepted(server)
         lost = pool.submit(client.post, f"/api/predictions/{NAME}", content=FILM)
-        deadline = time.monotonic() + 30
-        while accepted(server) == before and time.monotonic() < deadline:
-            time.sleep(0.05)
+        await_true(lambda: accepted(server) > before)
         time.sleep(0.5)  # the request moves from the queue to the worker
         worker.kill()
         answer = lost.result(timeout=60)

@@ -56,6 +56,10 @@ def test_every_line_is_json_once_java_runs(server: Server) -> None:
     assert len(plain) <= 3, plain
 
 
+def test_a_normal_start_logs_no_warnings_of_torchserve(server: Server) -> None:
+    assert [line for line in server.log_lines() if line["logger"] == "ModelServer"] == []
+
+
 def test_metrics_are_scraped(server: Server) -> None:
     httpx.post(f"{server.url}/predictions/{NAME}", content=FILM)
     text = httpx.get(server.metrics_url).text

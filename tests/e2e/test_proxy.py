@@ -12,7 +12,7 @@ import pytest
 from radserve.auth import key_file
 from radserve.auth.api_keys import Role
 from tests.conftest import ROOT
-from tests.proxy import Keys, Proxy, problem
+from tests.proxy import Keys, Proxy, await_text, problem
 from tests.repack import NAME
 from tests.server import Server
 
@@ -92,12 +92,8 @@ def test_the_access_log_has_a_json_line_without_the_query(proxy: Proxy, client: 
     assert line["method"] == "POST"
     assert (line["path"], line["status"], line["tls"]) == (PATH, 200, "TLSv1.3")
     assert line["version"] == "1.0.0"
-    for _ in range(100):  # TorchServe may write its line after its response
-        records = [record for record in server.log_lines() if record.get("request_id") == "ward-7.42"]
-        if records:
-            break
-        time.sleep(0.05)
-    (access,) = records
+    await_text(server.log, '"request_id":"ward-7.42"')  # TorchServe may write its line after its response
+    (access,) = [record for record in server.log_lines() if record.get("request_id") == "ward-7.42"]
     assert access["message"].split('"')[1] == f"POST {PATH}/1.0.0 HTTP/1.1"
     assert line["key_name"] == "test-predict"
     assert line["key_id"] in proxy.keys.texts["predict"]

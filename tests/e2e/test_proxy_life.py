@@ -249,7 +249,7 @@ def test_a_killed_server_is_503_until_it_is_started_again(store: Path, keys: Key
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (("--host", "0.0.0.0", "--plain-http"), "needs API keys"),
+        (("--host", "0.0.0.0", "--plain-http"), "--keys is missing"),
         (("--host", "0.0.0.0", "--keys", "KEYS"), "--plain-http if a load balancer terminates TLS"),
         (("--host", "::", "--keys", "KEYS", "--certificate", "x.pem"), "belong together"),
         (("--no-front", "--host", "192.0.2.1"), "for 'radserve front' instead"),

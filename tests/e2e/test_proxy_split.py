@@ -1,6 +1,7 @@
 """Traffic split by a real nginx, in front of a server that responds with the requested path."""
 
 import asyncio
+import itertools
 import json
 import math
 import socket
@@ -13,6 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
 
 import httpx
 import pytest
@@ -70,11 +72,16 @@ class Split:
     @contextmanager
     def heard(self, client: httpx.Client) -> Iterator[list[AccessEvent]]:
         """Receive access events, once the client's worker has noticed the new listener."""
+        versions = (f"0.0.{number}" for number in itertools.count())
+
+        def up_to_date() -> bool:
+            version = next(versions)
+            asked(client, f"{PATH}/{version}")
+            time.sleep(0.02)
+            return bool(seen) and seen[-1].version == version
+
         with heard(self.runtime.traffic) as seen:
-            for _ in range(20):
-                asked(client)
-                time.sleep(0.01)
-            assert len(seen) >= 19
+            await_true(up_to_date)
             seen.clear()
             yield seen
 
@@ -322,7 +329,7 @@ def test_a_missing_listener_is_tolerated_and_a_new_one_gets_events(client: httpx
         asked(client)
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as deaf:  # a listener that never reads
         deaf.bind(str(split.runtime.traffic))
-        assert max(timed(client) for _ in range(100)) < 0.2
+        assert median(timed(client) for _ in range(100)) < 0.2
     split.runtime.traffic.unlink()
 
 
@@ -373,17 +380,16 @@ def test_the_share_of_copies_is_as_configured(client: httpx.Client, split: Split
 def test_a_response_does_not_wait_for_its_copy(client: httpx.Client, split: Split) -> None:
     split.route(0)
     asked(client)
-    usual = sorted(timed(client) for _ in range(20))[10]
+    usual = median(timed(client) for _ in range(20))
     split.route(0, shadow=100)
     with controlled(split.runtime.control) as control:
         control.delay = 1
+        seconds = []
         for _ in range(5):
-            assert timed(client) < usual + 0.05
-            time.sleep(0.15)  # the next request over the connection waits until the copy is abandoned
-        start = time.monotonic()
-        for _ in range(5):
-            asked(client)
-        assert time.monotonic() - start < 5 * 0.2
+            seconds.append(timed(client))
+            time.sleep(0.15)  # the next request over the connection waits until the copy is abandoned, for 100 ms
+        assert median(seconds) < usual + 0.05
+        assert median(timed(client) for _ in range(5)) < 0.5
         assert len(control.copies(10)) == 10
     assert all("upstream timed out" in line for line in split.complaints())
 
@@ -406,7 +412,7 @@ def test_a_lost_copy_does_not_affect_the_client(client: httpx.Client, split: Spl
             start = time.monotonic()
             answers = [client.post(PATH, content=body, headers=HEADERS) for _ in range(5)]
             assert {answer.status_code for answer in answers} == {200}
-            assert time.monotonic() - start < 2
+            assert time.monotonic() - start < 10  # nginx abandons a copy after 100 ms, by default after 60 s
     split.runtime.control.unlink(missing_ok=True)
     assert len(split.complaints()) == 10  # one for each lost copy
 

@@ -30,8 +30,8 @@ def server(store: Path, folder: Path) -> Iterator[Server]:
     add(author, "1.1.0")
     radserve(folder, "store", "push", f"{NAME}/1.1.0", "--model-store", str(author), "--store", str(folder / "archive"))
     own = copied(store, folder / "store")
-    options = ("--runtime", str(folder / "runtime"), "--store", str(folder / "archive"), "--workers", "1", "--no-front")
-    with running(own, folder / "log", *options) as started:
+    options = ["--runtime", str(folder / "runtime"), "--store", str(folder / "archive"), "--workers", "1", "--no-front"]
+    with running(own, folder / "log", *options, "--settle", "1") as started:
         yield started
 
 

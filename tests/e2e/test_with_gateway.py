@@ -6,7 +6,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ import pytest
 from radserve.cli import with_gateway
 from radserve.client import Client
 from radserve.errors import ServeError
+from tests.fake_supervisor import PATIENCE, await_true
 from tests.repack import NAME
 from tests.server import ROOT, free_ports
 
@@ -60,7 +60,7 @@ def started(store: Path, folder: Path) -> Iterator[Pair]:
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True, cwd=ROOT, env=clean | own)
     assert process.stdout is not None
     try:
-        deadline = threading.Timer(90, process.kill)
+        deadline = threading.Timer(PATIENCE, process.kill)
         deadline.start()
         output = next((line for line in process.stdout if line.startswith("The page is at")), "")
         deadline.cancel()
@@ -89,14 +89,13 @@ def test_both_respond_and_a_stop_finishes_requests_and_leaves_no_process(store: 
         threads = [threading.Thread(target=ask) for _ in range(6)]
         for thread in threads:
             thread.start()
-        while pair.accepted() < before + 6:
-            time.sleep(0.01)
+        await_true(lambda: pair.accepted() >= before + 6)
         pair.process.send_signal(signal.SIGINT)
         for thread in threads:
             thread.join()
         assert answers == [200] * 6
         assert pair.process.wait(timeout=60) == 0
-        assert psutil.wait_procs(parts, timeout=5)[1] == []
+        assert psutil.wait_procs(parts, timeout=PATIENCE)[1] == []
 
 
 STAYS = """

@@ -194,6 +194,7 @@ def test_gateway_does_not_load_torch() -> None:
     assert {name for name in loaded if name.partition(".")[0] == "handlers"} <= {
         "handlers",
         "handlers.errors",
+        "handlers.json_lines",
         "handlers.recipe",
         "handlers.validation",
     }

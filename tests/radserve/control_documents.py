@@ -25,7 +25,7 @@ def version(number: str = "1.0.0", /, **changes: Any) -> dict[str, Any]:
         "age_seconds": 3 * 86400 + 60,
         "requests": 200,
         "errors": 2,
-        "refusals": 5,
+        "rejections": 5,
         "latency": {"p50": 0.0042, "p95": 0.312},
         "newer": "a key that this client does not know",
     } | changes

@@ -86,6 +86,7 @@ def test_package_holds_gateway_and_no_model(package: Path) -> None:
     assert {name for name in names if name.startswith("handlers/") and name.endswith(".py")} == {
         "handlers/__init__.py",
         "handlers/errors.py",
+        "handlers/json_lines.py",
         "handlers/validation.py",
     }
     assert any(name.endswith("gateway/__pycache__/app.cpython-311.pyc") for name in names)

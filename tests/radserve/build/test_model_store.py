@@ -80,6 +80,12 @@ def test_concurrent_additions_are_all_kept(tmp_path: Path) -> None:
     assert set(read(tmp_path).archives) == set(entries)
 
 
+def test_an_index_that_cannot_be_read_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "index.json").mkdir()
+    with pytest.raises(ArchiveError, match=r"index\.json: Is a directory; the server's user must be able to read it"):
+        read(tmp_path)
+
+
 def test_a_store_that_is_not_writable_is_reported(tmp_path: Path) -> None:
     with pytest.raises(ArchiveError, match="not writable: No such file"):
         enter(entry("a", "1.0.0"), tmp_path / "nowhere", file(tmp_path, "packed"))

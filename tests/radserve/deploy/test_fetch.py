@@ -75,5 +75,11 @@ def test_a_folder_without_an_archive_store_is_rejected(aws: Aws, tmp_path: Path)
     assert "not the index of an archive store" in fetch(aws, "s3://models/releases/3", tmp_path / "there", code=1)
 
 
+def test_help_names_no_file_of_an_environment(aws: Aws) -> None:
+    text = " ".join(aws.deploy("fetch", "--help").replace("│", " ").split())
+    assert "The bucket's AWS region; overrides AWS_REGION and the profile's." in text
+    assert "overrides the file" not in text
+
+
 def test_an_invalid_url_is_rejected(aws: Aws, tmp_path: Path) -> None:
     assert "use s3://BUCKET" in fetch(aws, "s3://MODELS/releases", tmp_path / "there", code=1)

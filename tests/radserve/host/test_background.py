@@ -6,7 +6,7 @@ from itertools import count
 import pytest
 
 from radserve.host import background
-from radserve.host.background import FAILURES, BackgroundTasks, observed
+from radserve.host.background import FAILURES, BackgroundTasks, observe
 
 
 @pytest.fixture(autouse=True)
@@ -86,8 +86,8 @@ def test_the_failure_of_a_single_run_is_logged_and_counted(caplog: pytest.LogCap
 
     async def main() -> None:
         before = failures("once")
-        task = observed(asyncio.create_task(fail()), "once")
-        cancelled = observed(asyncio.create_task(asyncio.sleep(60)), "once")
+        task = observe(asyncio.create_task(fail()), "once")
+        cancelled = observe(asyncio.create_task(asyncio.sleep(60)), "once")
         cancelled.cancel()
         await asyncio.wait({task, cancelled})
         await asyncio.sleep(0)

@@ -113,12 +113,12 @@ def test_a_burst_of_datagrams_does_not_block_other_tasks(tmp_path: Path) -> None
     asyncio.run(run())
 
 
-def test_a_window_counts_errors_and_refusals_and_ignores_disconnected_clients() -> None:
+def test_a_window_counts_errors_and_rejections_and_ignores_disconnected_clients() -> None:
     window = TrafficWindow()
     for status in (200, 200, 304, 406, 415, 499, 500, 503, 504):
         window.add(event(status))
     tally = window.tally("chest", "1.1.0")
-    assert (tally.requests, tally.errors, tally.refusals) == (9, 3, 2)
+    assert (tally.requests, tally.errors, tally.rejections) == (9, 3, 2)
     assert tally.codes == {"2xx": 2, "3xx": 1, "4xx": 2, "499": 1, "5xx": 3}
     assert set(tally.codes) == set(CODES)
     assert window.tally("chest", "1.0.0").requests == 0
@@ -157,7 +157,7 @@ def test_arbitrary_version_numbers_do_not_exhaust_memory() -> None:
 def test_quantiles_are_accurate_to_one_percent(times: list[float]) -> None:
     tally = Tally()
     for seconds in times:
-        tally.add(event(seconds=seconds))
+        tally.add(event(seconds=seconds), 0.0)
     ordered = sorted(times)
     for quantile, q in ((tally.quantile(0.5), 0.5), (tally.p95, 0.95)):
         exact = ordered[max(0, -(-int(q * 100) * len(ordered) // 100) - 1)]
@@ -166,9 +166,28 @@ def test_quantiles_are_accurate_to_one_percent(times: list[float]) -> None:
 
 def test_only_successful_requests_have_a_latency() -> None:
     tally = Tally()
-    tally.add(event(503, 0.001))
-    tally.add(event(499, 9))
-    tally.add(event(200, None))
+    tally.add(event(503, 0.001), 0.0)
+    tally.add(event(499, 9), 0.0)
+    tally.add(event(200, None), 0.0)
     assert tally.p95 is None
-    tally.add(event(200, 0.0))
+    tally.add(event(200, 0.0), 0.0)
     assert tally.p95 == pytest.approx(0.0005, rel=0.02)
+
+
+@pytest.mark.parametrize(
+    ("events", "failures"),
+    [
+        ([(0, 500), (2, 502), (4, 504), (5, 500), (6, 503)], 5),
+        ([(0, 500), (2, 500), (4, 500), (6, 500)], 0),  # too few
+        ([(0, 500), (0.1, 500), (0.2, 500), (0.3, 500), (0.4, 500), (0.5, 500)], 0),  # a burst, of a full queue perhaps
+        ([(0, 500), (2, 500), (4, 200), (6, 500), (8, 500), (10, 500)], 0),
+        ([(0, 400), (2, 500), (4, 499), (6, 500), (7, 500), (8, 404), (9, 500), (10, 500)], 5),
+    ],
+)
+def test_failures_without_a_success_are_counted(events: list[tuple[float, int]], failures: int) -> None:
+    tally = Tally()
+    for seconds, status in events:
+        tally.add(AccessEvent("m", "1.0.0", False, status, 0.1), seconds)
+    last = events[-1][0]
+    assert tally.failures_in_a_row(last) == failures
+    assert tally.failures_in_a_row(last + 61) == 0  # there were no requests since

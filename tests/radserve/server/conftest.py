@@ -15,7 +15,7 @@ from radserve.proxy.options import ProxyOptions
 from radserve.server.components import Components
 from radserve.server.options import ServerOptions
 from radserve.torchserve.verified_models import select
-from radserve.versions.server_state import StateFolder
+from radserve.versions.stored_state import StateFolder
 from tests.radserve.fake_torchserve import Running, running, write_archive
 from tests.server import ROOT, free_ports
 

@@ -28,9 +28,12 @@ NO_CERTIFICATE = Path("/nonexistent/certificate.pem")
 
 def scrape(state: State = State.READY, certificate: Path = NO_CERTIFICATE) -> dict[str, Metric]:
     version = ModelVersion(VerifiedModel(ENTRY, None, b"", {}), 2, datetime.now(UTC), ready=1)  # type: ignore[arg-type]
+    now = time.monotonic()
     traffic = TrafficWindow()
     for code in (200, 302, 415, 415, 499, 499, 499, 503):
-        traffic.add(AccessEvent("model", "1.2.0", pinned=False, status=code, seconds=None))
+        traffic.add(AccessEvent("model", "1.2.0", pinned=False, status=code, seconds=None), now - 6)
+    for age in (4, 3, 2, 1):
+        traffic.add(AccessEvent("model", "1.2.0", pinned=False, status=500, seconds=0.1), now - age)
     endpoint = MetricsEndpoint(ServerStatus(state), [version], lambda _name, _version: 5.0, traffic, certificate)
     app = Starlette(routes=[Route("/metrics", endpoint)])
 
@@ -66,8 +69,9 @@ def test_states_readiness_and_workers_are_exposed() -> None:
         "3xx model 1.2.0": 1,
         "4xx model 1.2.0": 2,
         "499 model 1.2.0": 3,
-        "5xx model 1.2.0": 1,
+        "5xx model 1.2.0": 5,
     }
+    assert values(metrics["radserve_failures_in_a_row"]) == {"model 1.2.0": 5}
     assert values(metrics["radserve_share_ratio"]) == {"model 1.2.0": 0.05}
     assert abs(values(metrics["radserve_start_time_seconds"])[""] - time.time()) < 60
 

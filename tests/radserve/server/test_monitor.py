@@ -1,11 +1,13 @@
 """Tests of radserve.server.monitor."""
 
 import asyncio
+import time
 from collections.abc import Callable
 
 import httpx
 import pytest
 
+from radserve.proxy.access_events import AccessEvent
 from radserve.server.components import Components
 from radserve.server.monitor import monitor
 from radserve.server.status import State
@@ -120,5 +122,59 @@ def test_a_dead_torchserve_makes_the_server_unavailable(server: TestServer) -> N
         await until(lambda: components.status.state is State.UNAVAILABLE)
         assert components.status.detail == "TorchServe does not respond (ConnectError)."
         assert [version.ready for version in components.registry] == [0]
+
+    server.run(lambda components: monitored(components, steps))
+
+
+def observe_responses(components: Components, *statuses: int) -> None:
+    """Report responses to clients, one every two seconds until now."""
+    window = components.rollouts.traffic
+    now = time.monotonic()
+    for age, status in zip(range(2 * len(statuses) - 2, -1, -2), statuses, strict=True):
+        window.add(AccessEvent("brightness", "1.0.0", False, status, 0.01), now - age)
+
+
+def test_a_ready_worker_that_answers_only_errors_makes_the_server_unavailable(server: TestServer) -> None:
+    async def steps(components: Components) -> None:
+        status, behavior = components.status, server.torchserve.behavior
+        status.update(State.READY, "")
+        behavior.prediction_status = 500
+        await asyncio.sleep(5 * PERIOD)
+        assert server.torchserve.predictions.total() == 0  # samples are sent only on suspicion
+        observe_responses(components, 200, 500, 500, 415, 500, 499, 500, 500)
+        await until(lambda: status.state is State.UNAVAILABLE)
+        assert status.detail == "brightness 1.0.0: the request with its sample failed with status 500."
+        behavior.prediction_status = None
+        await until(lambda: status.state is State.DEGRADED)
+        observe_responses(components, 200)
+        await until(lambda: status.state is State.READY)
+
+    server.run(lambda components: monitored(components, steps))
+
+
+def test_a_model_that_answers_only_its_sample_degrades_the_server(server: TestServer) -> None:
+    async def steps(components: Components) -> None:
+        status = components.status
+        status.update(State.READY, "")
+        observe_responses(components, *[500] * 6)
+        await until(lambda: status.state is State.DEGRADED)
+        assert status.detail == (
+            "brightness 1.0.0: it answers its sample, but its last 6 responses to clients failed with 5xx."
+        )
+
+    server.run(lambda components: monitored(components, steps))
+
+
+@pytest.mark.parametrize(
+    "statuses", [[500, 500, 500, 500, 200], [500] * 4, [400] * 20, [500, 500, 500, 200, 500, 500, 500], [499] * 20]
+)
+def test_single_errors_and_errors_of_clients_are_no_alarm(server: TestServer, statuses: list[int]) -> None:
+    async def steps(components: Components) -> None:
+        status = components.status
+        status.update(State.READY, "")
+        observe_responses(components, *statuses)
+        await asyncio.sleep(5 * PERIOD)
+        assert status.state is State.READY
+        assert server.torchserve.predictions.total() == 0
 
     server.run(lambda components: monitored(components, steps))

@@ -25,7 +25,7 @@ def test_only_loopback_is_served_without_keys(options: ServerOptions) -> None:
 
 
 def test_a_published_server_needs_keys(options: ServerOptions) -> None:
-    with pytest.raises(ServeError, match=r"Publishing 0\.0\.0\.0 needs API keys\. Create one with 'radserve keys"):
+    with pytest.raises(ServeError, match=r"--keys is missing: .* on 0\.0\.0\.0\. Create a key with 'radserve keys"):
         replace(options, proxy=PUBLIC).require_safe()
     replace(options, proxy=PUBLIC, keys="keys.json").require_safe()
 

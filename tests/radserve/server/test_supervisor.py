@@ -24,7 +24,7 @@ from radserve.server.status import Exit
 from radserve.torchserve import launch
 from radserve.torchserve.connection import connect
 from radserve.torchserve.verified_models import select
-from radserve.versions.server_state import StateFolder
+from radserve.versions.stored_state import StateFolder
 from tests.authority import Authority
 from tests.radserve import fake_torchserve
 from tests.radserve.fake_torchserve import write_archive

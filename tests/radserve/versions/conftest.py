@@ -33,7 +33,7 @@ from radserve.versions.gate import Gate
 from radserve.versions.registration import Registration
 from radserve.versions.rollout import Rollout
 from radserve.versions.rollout_manager import RolloutManager
-from radserve.versions.server_state import State, StateFolder
+from radserve.versions.stored_state import State, StateFolder
 from radserve.versions.torchserve_api import TorchServeApi
 from radserve.versions.unregistration import Unregistration
 from radserve.versions.version_manager import VersionManager

@@ -143,6 +143,9 @@ async def test_errors_have_the_status_of_their_cause(service: Service) -> None:
     assert f"{NAME}-2.0.0.mar" in (await request(service, "POST", VERSION, 409))["detail"]
     await request(service, "PATCH", VERSION, 404, {"workers": 2})
     service.torchserve.behavior.scale_status = 500
+    await request(service, "PATCH", f"/versions/{NAME}/1.0.0", 500, {"workers": 2})
+    service.torchserve.behavior.scale_status = None
+    service.torchserve.behavior.dying = True
     failed = await request(service, "PATCH", f"/versions/{NAME}/1.0.0", 502, {"workers": 2})
     assert failed["title"] == "The version failed"
     await service.version_manager.stop()

@@ -9,6 +9,7 @@ import httpx
 import pytest
 
 from radserve.errors import ChangeError
+from radserve.host import background
 from radserve.proxy.traffic_split import Routing
 from radserve.schema.control import AuditEntry
 from radserve.schema.rollout import RolloutSpec
@@ -16,9 +17,10 @@ from radserve.torchserve import verified_models
 from radserve.torchserve.registry import ModelVersion
 from radserve.versions.audit_log import AuditLog
 from radserve.versions.deployment_state import FAILURES, PENDING, initial_deployment, routing
-from radserve.versions.server_state import RolloutRecord, State, StateFolder
+from radserve.versions.shadow import ShadowComparison
+from radserve.versions.stored_state import RolloutRecord, State, StateFolder
 from tests.radserve.versions.conftest import ADA, NAME, Disk, Service
-from tests.radserve.versions.test_server_state import deployment as declared
+from tests.radserve.versions.test_stored_state import deployment as declared
 
 pytestmark = pytest.mark.anyio
 
@@ -232,7 +234,7 @@ async def test_a_stop_reports_what_could_not_be_stored(
     disk.full = True
     await commit(two_versions, act_first=True)
     await two_versions.version_manager.stop()
-    assert "stopping, although: A change is in effect but not stored" in caplog.text
+    assert "stopping with changes pending: A change is in effect but not stored" in caplog.text
 
 
 async def test_a_cancelled_caller_leaves_a_complete_change(two_versions: Service) -> None:
@@ -288,3 +290,73 @@ def test_a_shadow_receives_copies_and_no_requests() -> None:
 
 def test_closed_versions_are_part_of_the_tables() -> None:
     assert routing(ONE, {}, {("m", "2.0.0")}).closed == {("m", "2.0.0")}
+
+
+async def test_changes_of_one_model_may_overlap(two_versions: Service) -> None:
+    begun, proceed = asyncio.Event(), asyncio.Event()
+
+    async def effect() -> None:
+        begun.set()
+        await proceed.wait()
+        raise OSError("no space")
+
+    state = two_versions.deployment_state
+    first = asyncio.create_task(state.commit(promote, ADA, "test", "first", (NAME, None), effect=effect))
+    await begun.wait()
+    await state.commit(lambda state: state.updated(), ADA, "test", "second", (NAME, None))
+    await state.commit(lambda state: state.without_quarantine(NAME, "1.0.0"), ADA, "test", "third", (NAME, None))
+    proceed.set()
+    with pytest.raises(ChangeError, match=r"first\. Failed and reverted: no space"):
+        await first
+    assert two_versions.shares == {"1.0.0": 100, "2.0.0": 0}
+
+
+async def test_an_unexpected_error_reverts_a_change_too(two_versions: Service) -> None:
+    async def effect() -> None:
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        await two_versions.deployment_state.commit(promote, ADA, "test", "promoted", (NAME, None), effect=effect)
+    assert two_versions.shares == {"1.0.0": 100, "2.0.0": 0}
+    assert two_versions.stored.versions(NAME)["1.0.0"].share == 100
+
+
+async def test_a_safety_measure_is_stored_while_torchserve_does_not_respond(two_versions: Service) -> None:
+    two_versions.torchserve.behavior.delay = 60.0
+    task = asyncio.create_task(commit(two_versions, act_first=True))
+    await two_versions.until(lambda: two_versions.stored.versions(NAME)["2.0.0"].share == 100, 5)
+    assert two_versions.routed == {"2.0.0"}
+    assert not task.done()
+    two_versions.torchserve.die()
+    with pytest.raises(ChangeError):
+        await task
+
+
+@pytest.mark.parametrize("name", ["rollout", "unregistration", "shadow comparison", "storing of changes"])
+async def test_a_failure_of_a_background_task_is_counted(
+    service: Service, name: str, monkeypatch: pytest.MonkeyPatch, disk: Disk
+) -> None:
+    async def fail(*_: object) -> None:
+        raise ZeroDivisionError
+
+    for task in (
+        "rollout.Rollout._run",
+        "unregistration.Unregistration._unregister",
+        "shadow.ShadowComparison._work",
+        "deployment_state.DeploymentStateManager._retry",
+    ):
+        monkeypatch.setattr(f"radserve.versions.{task}", fail)
+    counter = background.FAILURES.labels(task=name)
+    before = counter._value.get()
+    if name == "rollout":
+        await service.rollouts.start(NAME, RolloutSpec(version="2.0.0"), ADA)
+    elif name == "unregistration":
+        service.unregistration.start(service.version_manager.registered_version(NAME, "1.0.0"))
+    elif name == "shadow comparison":
+        ShadowComparison(service.directory.inference, NAME, "1.0.0", "2.0.0")
+    else:
+        disk.full = True
+        await service.deployment_state.commit(
+            lambda state: state.updated(), ADA, "test", "unchanged", (NAME, None), act_first=True
+        )
+    await service.until(lambda: counter._value.get() == before + 1)

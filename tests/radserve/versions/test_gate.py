@@ -4,8 +4,9 @@ import asyncio
 
 import pytest
 
-from radserve.errors import ConflictError
+from radserve.errors import ConflictError, VersionFailedError
 from radserve.host.run_directory import RunDirectory
+from radserve.torchserve import management
 from radserve.versions import version_manager as module
 from radserve.versions.gate import Gate
 from tests.radserve.versions.conftest import ADA, NAME, Service
@@ -64,7 +65,53 @@ async def test_a_version_that_stays_busy_keeps_its_workers(proxied: Service, mon
     assert manager.declared_versions(NAME)["1.0.0"].workers == 2
 
 
-async def test_without_a_proxy_workers_are_reduced_at_once(service: Service, directory: RunDirectory) -> None:
-    await service.version_manager.scale(NAME, "1.0.0", 2, ADA)
-    service.torchserve.behavior.pending = 1
-    assert (await service.version_manager.scale(NAME, "1.0.0", 1, ADA)).workers == 1
+async def test_workers_that_started_during_a_failed_change_are_ended_only_while_the_version_is_idle(
+    proxied: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("radserve.torchserve.registry._START_TIMEOUT", 0.3)
+    torchserve, manager = proxied.torchserve, proxied.version_manager
+    torchserve.behavior.ready = 2  # of three
+    torchserve.behavior.pending = 1
+    scaling = asyncio.create_task(manager.scale(NAME, "1.0.0", 3, ADA))
+    await proxied.until(lambda: NAME in manager.gate._closed)
+    await asyncio.sleep(0.2)
+    assert torchserve.models[NAME, "1.0.0"].workers == 3
+    torchserve.behavior.pending = 0
+    with pytest.raises(VersionFailedError, match="not all of 3 workers are ready"):
+        await scaling
+    assert torchserve.models[NAME, "1.0.0"].workers == 1
+    assert manager.registered_version(NAME, "1.0.0").workers == 1
+    assert manager.declared_versions(NAME)["1.0.0"].workers == 1
+
+
+async def test_a_busy_version_keeps_a_failed_worker_and_the_reason_is_that_of_the_failure(
+    proxied: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_MAX_BUSY", 0.1)
+    proxied.torchserve.behavior.dying = True
+    proxied.torchserve.behavior.pending = 1
+    manager = proxied.version_manager
+    with pytest.raises(VersionFailedError, match="a worker exited before it was ready"):
+        await manager.scale(NAME, "1.0.0", 2, ADA)
+    assert manager.declared_versions(NAME)["1.0.0"].workers == 1
+    proxied.torchserve.behavior.dying, proxied.torchserve.behavior.pending = False, 0
+    assert (await manager.scale(NAME, "1.0.0", 1, ADA)).workers == 1
+    assert proxied.torchserve.models[NAME, "1.0.0"].workers == 1
+
+
+async def test_silence_does_not_outlast_the_gate(proxied: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_MAX_BUSY", 0.1)
+    manager = proxied.version_manager
+    await manager.scale(NAME, "1.0.0", 2, ADA)
+    proxied.torchserve.behavior.delay = 10.0
+    scaling = asyncio.create_task(manager.scale(NAME, "1.0.0", 1, ADA))
+    await proxied.until(lambda: NAME in manager.gate._closed)
+    await asyncio.wait_for(ask(proxied), 0.4)  # silence may last 0.5 s
+    proxied.torchserve.behavior.delay = 0.0
+    with pytest.raises(ConflictError, match="nothing was changed"):
+        await scaling
+    assert proxied.torchserve.models[NAME, "1.0.0"].workers == 2
+
+
+def test_the_gate_stays_closed_until_torchserve_has_ended_the_worker(directory: RunDirectory) -> None:
+    assert module._MAX_BUSY + management.SCALE_TIMEOUT < Gate(directory)._max_seconds < 60  # proxy_read_timeout

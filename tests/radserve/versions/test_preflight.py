@@ -1,5 +1,6 @@
 """Tests of radserve.versions.preflight with real processes."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -30,6 +31,10 @@ async def check(folder: Path, initialize: str, max_seconds: float = 30.0) -> Non
 
 async def test_an_archive_whose_handler_starts_passes(tmp_path: Path) -> None:
     await check(tmp_path, "assert context.system_properties['model_dir']")
+
+
+async def test_workers_have_precedence(tmp_path: Path) -> None:
+    await check(tmp_path, f"import os; assert os.nice(0) == {os.nice(0) + 5}")
 
 
 @pytest.mark.parametrize(

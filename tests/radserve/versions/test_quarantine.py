@@ -1,20 +1,23 @@
 """Tests of radserve.versions.quarantine: archives that were rolled back are served only where they are named."""
 
+import asyncio
 import errno
 import os
+import threading
+from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from radserve.build import model_store
 from radserve.build.model_store import Entry
-from radserve.errors import ArchiveError, ConflictError, NotServedError, ServeError
+from radserve.errors import ArchiveError, ChangeError, ConflictError, NotServedError, ServeError
 from radserve.schema.rollout import RolloutSpec
 from radserve.torchserve.verified_models import select
-from radserve.versions import quarantine
 from radserve.versions.rollout import Rollout
-from radserve.versions.server_state import State
+from radserve.versions.stored_state import State
 from tests.radserve.fake_torchserve import write_archive
 from tests.radserve.versions.conftest import ADA, NAME, Disk, Service
 
@@ -30,8 +33,8 @@ async def roll_back(service: Service, version: str = "2.0.0") -> None:
     await service.until(lambda: service.registered == {"1.0.0"})
 
 
-async def start(service: Service, version: str = "2.0.0") -> Rollout:
-    spec = RolloutSpec.model_validate({"version": version, "step_seconds": 0, "min_requests": 5, "steps": [100]})
+async def start(service: Service, version: str = "2.0.0", steps: Sequence[float] = (100,)) -> Rollout:
+    spec = RolloutSpec.model_validate({"version": version, "step_seconds": 0, "min_requests": 5, "steps": steps})
     return await service.rollouts.start(NAME, spec, ADA)
 
 
@@ -64,6 +67,143 @@ async def test_a_version_that_does_not_start_is_put_into_quarantine(proxied: Ser
     await proxied.end(await start(proxied, "3.0.0"))
     assert default(proxied) == ["2.0.0"]
     assert "no such file" in (entry(proxied, "3.0.0").quarantine or "")
+
+
+async def test_an_aborted_version_is_put_into_quarantine(proxied: Service) -> None:
+    rollout = await start(proxied)
+    await proxied.until(lambda: rollout.share > 0)
+    await rollout.abort(ADA)
+    assert entry(proxied).quarantine == "aborted by user ada: test"
+
+
+async def no_verdict(service: Service, rollout: Rollout) -> None:
+    """Check that a rollout is rolled back without a quarantine."""
+    assert (await service.end(rollout)).phase == "rolled_back"
+    assert service.deployment_state.state.quarantine == ()
+    await service.until(lambda: service.routed == {"1.0.0"})
+    assert default(service) == ["2.0.0"]
+
+
+async def test_a_full_disk_is_no_verdict_about_the_version(proxied: Service, disk: Disk) -> None:
+    rollout = await start(proxied, steps=[10, 100])
+    await proxied.until(lambda: rollout.share > 0)
+    disk.full = True
+    proxied.observe("2.0.0", count=5)
+    await proxied.until(lambda: rollout.done)
+    disk.full = False
+    await no_verdict(proxied, rollout)
+
+
+async def test_a_silent_torchserve_is_no_verdict_about_the_version(proxied: Service) -> None:
+    rollout = await start(proxied)
+    await proxied.until(lambda: rollout.share > 0)
+    proxied.torchserve.behavior.delay = 2.0
+    await no_verdict(proxied, rollout)
+
+
+async def test_a_torchserve_that_starts_no_workers_is_no_verdict_about_the_version(proxied: Service) -> None:
+    proxied.torchserve.behavior.scale_status = 500
+    await no_verdict(proxied, await start(proxied))
+
+
+async def test_an_internal_error_is_no_verdict_about_the_version(
+    proxied: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("radserve.versions.rollout.decide", lambda *_: 1 / 0)
+    await no_verdict(proxied, await start(proxied))
+
+
+async def test_errors_of_both_versions_are_no_verdict_about_the_new_one(proxied: Service) -> None:
+    rollout = await start(proxied, steps=[10, 100])
+    await proxied.until(lambda: rollout.share > 0)
+    proxied.observe("1.0.0", 502, count=50)
+    proxied.observe("2.0.0", 502, count=5)
+    await no_verdict(proxied, rollout)
+    assert "the stable version as well: 50 of 50 requests failed with 5xx" in rollout.status().detail
+
+
+async def test_the_quarantine_is_that_of_the_served_archive(proxied: Service) -> None:
+    served = entry(proxied).sha256
+    rollout = await start(proxied)
+    await proxied.until(lambda: rollout.share > 0)
+    write_archive(proxied.store, version="2.0.0", members={"CARD.md": "rebuilt meanwhile"})
+    proxied.observe("2.0.0", 500, count=5)
+    await proxied.end(rollout)
+    (item,) = proxied.deployment_state.state.quarantine
+    assert item.sha256 == served
+    assert default(proxied, proxied.stored) == ["2.0.0"]
+    assert entry(proxied).quarantine is None
+
+
+async def test_a_rollback_puts_the_served_archive_into_quarantine(service: Service) -> None:
+    served = entry(service).sha256
+    await service.version_manager.register(NAME, "2.0.0", None, ADA)
+    await service.version_manager.promote(NAME, "2.0.0", ADA)
+    write_archive(service.store, version="2.0.0", members={"CARD.md": "rebuilt meanwhile"})
+    await service.version_manager.rollback(NAME, ADA)
+    assert [item.sha256 for item in service.deployment_state.state.quarantine] == [served]
+
+
+async def test_other_changes_do_not_lift_a_mark_of_another_server(service: Service) -> None:
+    stable = entry(service, "1.0.0").sha256
+    model_store.quarantine(service.store, NAME, {stable: "slow", entry(service).sha256: "slow"}, ())
+    await service.version_manager.register(NAME, "2.0.0", None, ADA)
+    await service.version_manager.scale(NAME, "1.0.0", 2, ADA)
+    assert entry(service, "1.0.0").quarantine == "slow"
+    assert entry(service).quarantine == "slow"
+    await service.version_manager.promote(NAME, "2.0.0", ADA)
+    assert entry(service).quarantine is None
+    await service.version_manager.scale(NAME, "2.0.0", 2, ADA)
+    assert entry(service, "1.0.0").quarantine == "slow"
+
+
+async def test_a_promotion_that_fails_lifts_no_mark(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    stable = entry(service, "1.0.0").sha256
+    model_store.quarantine(service.store, NAME, {stable: "slow", entry(service).sha256: "slow"}, ())
+    await service.version_manager.register(NAME, "2.0.0", None, ADA)
+
+    async def fail(*_: object) -> None:
+        monkeypatch.undo()
+        raise OSError("no space")
+
+    monkeypatch.setattr(service.registry, "make_default", fail)
+    with pytest.raises(ChangeError):
+        await service.version_manager.promote(NAME, "2.0.0", ADA)
+    assert (entry(service, "1.0.0").quarantine, entry(service).quarantine) == ("slow", "slow")
+
+
+async def test_the_first_version_of_a_model_leaves_quarantine_when_it_is_registered(service: Service) -> None:
+    write_archive(service.store, "contrast")
+    archive = model_store.read(service.store).find("contrast", "1.0.0")
+    assert archive is not None
+    model_store.quarantine(service.store, "contrast", {archive.sha256: "slow"}, ())
+    await service.version_manager.register("contrast", "1.0.0", None, ADA)
+    assert model_store.read(service.store).find("contrast", "1.0.0").quarantine is None  # type: ignore[union-attr]
+
+
+async def test_a_mark_that_is_requested_while_another_is_written_is_written_too(
+    proxied: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = model_store.quarantine
+    started, proceed = threading.Event(), threading.Event()
+
+    def slow(*arguments: Any) -> None:
+        started.set()
+        proceed.wait(5)
+        original(*arguments)
+
+    rollout = await start(proxied)
+    await proxied.until(lambda: rollout.share > 0)
+    with monkeypatch.context() as patch:
+        patch.setattr(model_store, "quarantine", slow)
+        state = proxied.deployment_state
+        earlier = asyncio.create_task(state.commit(lambda state: state, ADA, "test", "unchanged", (NAME, None)))
+        await proxied.until(started.is_set)
+        abort = asyncio.create_task(rollout.abort(ADA))
+        await proxied.until(lambda: state.state.quarantine != ())
+        proceed.set()
+        await asyncio.gather(earlier, abort)
+    assert entry(proxied).quarantine == "aborted by user ada: test"
 
 
 async def test_an_unknown_version_changes_nothing(proxied: Service) -> None:
@@ -192,15 +332,42 @@ async def test_a_store_with_only_quarantined_archives_says_so(tmp_path: Path) ->
         select(store, [NAME])
 
 
-async def test_a_damaged_index_does_not_stop_a_rollback(
-    proxied: Service, caplog: pytest.LogCaptureFixture, disk: Disk
-) -> None:
+async def test_a_damaged_index_does_not_stop_a_rollback(proxied: Service, disk: Disk) -> None:
     rollout = await start(proxied)
     await proxied.until(lambda: rollout.share > 0)
     index = (proxied.store / model_store.FILE).read_text()
     (proxied.store / model_store.FILE).write_text("{")
     assert await rollout.abort(ADA)
-    assert "2.0.0 is not put into quarantine" in caplog.text
-    assert quarantine.of(proxied.deployment_state.state, proxied.store, NAME) == {}
+    assert "does not show what is in quarantine" in (proxied.deployment_state.problem or "")
+    assert await proxied.version_manager.quarantine() == {}
     (proxied.store / model_store.FILE).write_text(index)
     await proxied.until(lambda: proxied.deployment_state.problem is None)
+
+
+async def test_the_index_is_read_once_for_all_models(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("contrast", "sharpness"):
+        write_archive(service.store, name)
+        await service.version_manager.register(name, "1.0.0", None, ADA)
+    threads: list[threading.Thread] = []
+    original = model_store.read
+
+    def read(store: Path) -> model_store.Index:
+        threads.append(threading.current_thread())
+        return original(store)
+
+    monkeypatch.setattr(model_store, "read", read)
+    assert (await service.client.get("/versions")).status_code == 200
+    assert len(threads) == 1
+    assert threads[0] is not threading.main_thread()  # which answers all other requests
+
+
+async def test_a_registration_does_not_list_the_quarantine_again(
+    service: Service, caplog: pytest.LogCaptureFixture
+) -> None:
+    write_archive(service.store, version="3.0.0")
+    digests = [entry(service, version).sha256 for version in ("2.0.0", "3.0.0")]
+    model_store.quarantine(service.store, NAME, dict.fromkeys(digests, "slow"), ())
+    await service.version_manager.register(NAME, "2.0.0", None, ADA)
+    assert "is in quarantine" not in caplog.text
+    select(service.store, [NAME])
+    assert "brightness 3.0.0 is in quarantine" in caplog.text

@@ -3,6 +3,8 @@
 import httpx
 import pytest
 
+from radserve.build import model_store
+from radserve.build.model_store import Entry
 from radserve.errors import ArchiveError, ChangeError, NotServedError, VersionFailedError
 from radserve.torchserve.registry import ModelVersion
 from tests.radserve.versions.conftest import NAME, Service
@@ -11,9 +13,10 @@ pytestmark = pytest.mark.anyio
 
 
 async def test_the_phases_of_a_registration_are_reported_in_order(service: Service) -> None:
-    phases: list[str] = []
-    await service.registration.register(NAME, "2.0.0", 1, phases.append)
-    assert phases == ["pulling", "verifying", "starting"]
+    phases: list[tuple[str, Entry | None]] = []
+    await service.registration.register(NAME, "2.0.0", 1, lambda *phase: phases.append(phase))
+    entry = model_store.read(service.store).find(NAME, "2.0.0")
+    assert phases == [("pulling", None), ("verifying", entry), ("starting", entry)]
 
 
 async def test_clients_cannot_name_a_version_before_it_has_answered_its_sample(service: Service) -> None:

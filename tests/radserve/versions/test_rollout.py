@@ -12,8 +12,8 @@ from radserve.host.run_directory import proxy_lock
 from radserve.schema.rollout import RolloutSpec
 from radserve.versions import rollout as rollout_module
 from radserve.versions.rollout import ROLLOUTS, Rollout
-from radserve.versions.server_state import StateFolder
 from radserve.versions.shadow import CopiedRequest
+from radserve.versions.stored_state import StateFolder
 from tests.radserve.fake_torchserve import write_archive
 from tests.radserve.versions.conftest import ADA, NAME, Disk, Service, assemble
 
@@ -317,7 +317,7 @@ async def test_a_management_api_that_stays_silent_rolls_back_and_is_named(proxie
     final = await proxied.end(rollout)
     assert final.phase == "rolled_back"
     assert final.detail == (
-        "brightness 2.0.0: silence for 0.5 s: TorchServe's management API did not answer GET "
+        "brightness 2.0.0: TorchServe did not respond for 0.5 s: TorchServe's management API did not answer GET "
         "/models/brightness/2.0.0 (ReadTimeout)."
     )
 

@@ -10,8 +10,8 @@ from radserve.versions.rollout_decision import Decision, decide
 SPEC = RolloutSpec(version="2.0.0", step_seconds=10, min_requests=20)
 
 
-def sample(requests: int = 0, errors: int = 0, refusals: int = 0, p95: float | None = None) -> TrafficSample:
-    return TrafficSample(requests=requests, errors=errors, refusals=refusals, p95=p95)
+def sample(requests: int = 0, errors: int = 0, rejections: int = 0, p95: float | None = None) -> TrafficSample:
+    return TrafficSample(requests=requests, errors=errors, rejections=rejections, p95=p95)
 
 
 STABLE = sample(1000, 0, 0, 0.1)

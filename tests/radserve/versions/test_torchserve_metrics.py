@@ -25,7 +25,7 @@ ts_queue_latency{model_name="m",model_version="1.0.0",Hostname="h",} 9.0
 def test_metrics_are_counted_by_version_with_errors_apart_from_rejections() -> None:
     metrics = torchserve_metrics.parse(TEXT)
     first = metrics["m", "1.0.0"]
-    assert (first.requests, first.refusals, first.errors) == (100, 7, 3)
+    assert (first.requests, first.rejections, first.errors) == (100, 7, 3)
     assert metrics["m", "2.0.0"].requests == 1
     assert first.quantile(0.5) == pytest.approx(0.01)
     assert first.quantile(0.95) == pytest.approx(0.091)

@@ -1,6 +1,7 @@
 """Tests of radserve.versions.version_manager against a fake TorchServe."""
 
 import asyncio
+import time
 
 import pytest
 
@@ -14,8 +15,9 @@ from radserve.errors import (
     VersionFailedError,
 )
 from radserve.schema.rollout import RolloutSpec
+from radserve.torchserve.registry import ModelVersion
 from radserve.versions.deployment_file import parse
-from radserve.versions.server_state import StateFolder
+from radserve.versions.stored_state import StateFolder
 from tests.radserve.fake_torchserve import write_archive
 from tests.radserve.versions.conftest import ADA, NAME, Disk, Service
 
@@ -69,7 +71,7 @@ async def test_a_version_cannot_be_registered_twice_or_while_it_is_being_unregis
 @pytest.mark.parametrize(
     ("behavior", "message"),
     [
-        ({"scale_status": 500}, "worker"),
+        ({"dying": True}, "a worker exited before it was ready"),
         ({"ready": 0}, "not all of 1 workers are ready"),
         ({"prediction": {"label": "dark"}}, "label"),
         ({"prediction_status": 500}, "500"),
@@ -91,24 +93,25 @@ async def test_a_version_that_cannot_be_recorded_is_unregistered_again(service: 
     disk.full = True
     with pytest.raises(ChangeError, match="not writable"):
         await service.version_manager.register(NAME, "2.0.0", None, ADA)
-    assert service.registered == {"1.0.0"}
+    assert (NAME, "2.0.0") in service.unregistration  # which waits for clients that named it
+    await service.until(lambda: service.registered == {"1.0.0"})
     assert service.shares == {"1.0.0": 100}
 
 
 async def test_a_dead_torchserve_is_reported(service: Service) -> None:
     service.torchserve.die()
-    with pytest.raises(ChangeError, match="TorchServe failed to make the change"):
+    with pytest.raises(ChangeError, match=r"scaled from 1 to 2 workers\. Failed and reverted: .* did not answer PUT"):
         await service.version_manager.scale(NAME, "1.0.0", 2, ADA)
-    assert service.audit == []
+    assert service.stored.versions(NAME)["1.0.0"].workers == 1
 
 
 async def test_a_full_run_directory_is_reported(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
     async def fail(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(service.registry, "scale", fail)
+    monkeypatch.setattr(service.registration, "verify_sample", fail)
     with pytest.raises(ChangeError, match=r"the server failed to make the change: .* No space left on device"):
-        await service.version_manager.scale(NAME, "1.0.0", 2, ADA)
+        await service.version_manager.register(NAME, "2.0.0", None, ADA)
     assert service.audit == []
 
 
@@ -123,7 +126,7 @@ async def test_scaling_changes_the_declared_workers(service: Service) -> None:
 
 async def test_a_worker_that_does_not_start_leaves_the_declaration_unchanged(service: Service) -> None:
     service.torchserve.behavior.scale_status = 500
-    with pytest.raises(VersionFailedError, match="2 workers"):
+    with pytest.raises(ChangeError, match="2 workers"):
         await service.version_manager.scale(NAME, "1.0.0", 2, ADA)
     assert service.version_manager.declared_versions(NAME)["1.0.0"].workers == 1
 
@@ -172,6 +175,115 @@ async def test_a_rollback_needs_no_space_on_the_disk(service: Service, disk: Dis
     assert service.audit[-1] == ("rollback", "brightness 1.0.0: receives all requests; before, 2.0.0 did.")
 
 
+async def promoted(service: Service) -> None:
+    """Promote version 2.0.0."""
+    await service.version_manager.register(NAME, "2.0.0", None, ADA)
+    await service.version_manager.promote(NAME, "2.0.0", ADA)
+
+
+async def test_a_rollback_does_not_wait_for_other_changes(proxied: Service) -> None:
+    manager = proxied.version_manager
+    await promoted(proxied)
+    await manager.scale(NAME, "2.0.0", 2, ADA)
+    proxied.torchserve.behavior.pending = 1
+    scaling = asyncio.create_task(manager.scale(NAME, "2.0.0", 1, ADA))
+    await proxied.until(lambda: NAME in manager.gate._closed)
+    await manager.rollback(NAME, ADA)
+    assert not scaling.done()
+    assert proxied.shares == {"1.0.0": 100, "2.0.0": 0}
+    assert proxied.routed == {"1.0.0"}
+    proxied.torchserve.behavior.pending = 0
+    await scaling
+    assert proxied.shares == {"1.0.0": 100, "2.0.0": 0}
+    assert manager.declared_versions(NAME)["2.0.0"].workers == 1
+
+
+async def test_a_change_that_fails_does_not_undo_a_rollback(proxied: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("radserve.versions.version_manager._MAX_BUSY", 0.5)
+    manager = proxied.version_manager
+    await promoted(proxied)
+    await manager.scale(NAME, "2.0.0", 2, ADA)
+    proxied.torchserve.behavior.pending = 1
+    scaling = asyncio.create_task(manager.scale(NAME, "2.0.0", 1, ADA))
+    await proxied.until(lambda: NAME in manager.gate._closed)
+    await manager.rollback(NAME, ADA)
+    with pytest.raises(ConflictError, match="was busy"):
+        await scaling
+    assert proxied.shares == {"1.0.0": 100, "2.0.0": 0}
+    assert proxied.routed == {"1.0.0"}
+    assert manager.declared_versions(NAME)["2.0.0"].workers == 2
+    assert [item.version for item in proxied.stored.quarantine] == ["2.0.0"]
+
+
+async def test_a_rollback_keeps_a_version_that_is_being_unregistered(
+    proxied: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    manager = proxied.version_manager
+    await promoted(proxied)
+    monkeypatch.setattr(proxied.unregistration, "settle", 60.0)
+    unregistering = asyncio.create_task(manager.unregister(NAME, "1.0.0", ADA))
+    await proxied.until(lambda: (NAME, "1.0.0") in proxied.unregistration)
+    started = time.monotonic()
+    await manager.rollback(NAME, ADA)
+    assert time.monotonic() - started < 5
+    assert proxied.routed == {"1.0.0"}
+    assert not (proxied.directory.routing / "closed" / NAME / "1.0.0").exists()
+    with pytest.raises(ConflictError, match=r"brightness 1\.0\.0 stays registered: a rollback needs it"):
+        await unregistering
+    assert proxied.registered == {"1.0.0", "2.0.0"}
+    assert [str(item) for item in manager.versions_with_traffic] == ["brightness 1.0.0"]
+
+
+async def test_a_rollback_waits_for_torchserve_to_end_a_version_and_registers_it_again(proxied: Service) -> None:
+    manager = proxied.version_manager
+    await promoted(proxied)
+    unregister = proxied.registry.unregister
+    begun, proceed = asyncio.Event(), asyncio.Event()
+
+    async def slow(version: ModelVersion) -> None:
+        begun.set()
+        await proceed.wait()
+        await unregister(version)
+
+    proxied.registry.unregister = slow  # type: ignore[method-assign]
+    unregistering = asyncio.create_task(manager.unregister(NAME, "1.0.0", ADA))
+    await begun.wait()
+    rollback = asyncio.create_task(manager.rollback(NAME, ADA))
+    await asyncio.sleep(0.1)
+    assert not rollback.done()
+    proceed.set()
+    await asyncio.gather(rollback, unregistering)
+    assert proxied.registered == {"1.0.0", "2.0.0"}
+    assert proxied.routed == {"1.0.0"}
+
+
+async def test_a_version_whose_sample_fails_is_unregistered_all_the_same(
+    proxied: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    manager = proxied.version_manager
+    await promoted(proxied)
+    monkeypatch.setattr(proxied.unregistration, "settle", 0.3)
+    unregistering = asyncio.create_task(manager.unregister(NAME, "1.0.0", ADA))
+    await proxied.until(lambda: (NAME, "1.0.0") in proxied.unregistration)
+    proxied.torchserve.behavior.prediction_status = 500
+    with pytest.raises(VersionFailedError):
+        await manager.rollback(NAME, ADA)
+    with pytest.raises(ConflictError):
+        await unregistering
+    await proxied.until(lambda: proxied.registered == {"2.0.0"})
+
+
+async def test_a_rollback_does_not_wait_for_a_silent_management_api(proxied: Service) -> None:
+    await promoted(proxied)
+    proxied.torchserve.behavior.delay = 60.0
+    rollback = asyncio.create_task(proxied.version_manager.rollback(NAME, ADA))
+    await proxied.until(lambda: proxied.routed == {"1.0.0"}, 5)
+    await proxied.until(lambda: proxied.stored.versions(NAME)["1.0.0"].share == 100, 5)
+    proxied.torchserve.die()
+    with pytest.raises(ChangeError, match="TorchServe or the proxy was not updated"):
+        await rollback
+
+
 async def test_a_rollback_is_rejected_if_the_previous_version_fails_its_sample(service: Service) -> None:
     manager = service.version_manager
     await manager.register(NAME, "2.0.0", None, ADA)
@@ -182,13 +294,15 @@ async def test_a_rollback_is_rejected_if_the_previous_version_fails_its_sample(s
     assert service.shares == {"1.0.0": 0, "2.0.0": 100}
 
 
-async def test_a_scaling_that_cannot_be_recorded_is_undone(service: Service, disk: Disk) -> None:
-    await service.version_manager.register(NAME, "2.0.0", None, ADA)
+@pytest.mark.parametrize("workers", [1, 3])
+async def test_a_scaling_that_cannot_be_recorded_ends_no_worker(service: Service, disk: Disk, workers: int) -> None:
+    await service.version_manager.register(NAME, "2.0.0", 2, ADA)
+    before = list(service.torchserve.requests)
     disk.full = True
     with pytest.raises(ChangeError, match="not writable"):
-        await service.version_manager.scale(NAME, "2.0.0", 3, ADA)
-    assert service.version_manager.registered_version(NAME, "2.0.0").workers == 1
-    assert service.torchserve.models[NAME, "2.0.0"].workers == 1
+        await service.version_manager.scale(NAME, "2.0.0", workers, ADA)
+    assert service.version_manager.registered_version(NAME, "2.0.0").workers == 2
+    assert [request for request in service.torchserve.requests[len(before) :] if request[0] == "PUT"] == []
 
 
 async def test_a_candidate_that_was_not_unregistered_after_a_rollback_can_be(service: Service) -> None:

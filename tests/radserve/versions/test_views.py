@@ -35,7 +35,7 @@ async def test_a_version_has_its_traffic_workers_and_metrics(service: Service) -
         "registered": model_version.registered,
         "requests": 11,
         "errors": 1,
-        "refusals": 2,
+        "rejections": 2,
         "latency": {"p50": pytest.approx(0.05), "p95": pytest.approx(0.095)},
     }
 
@@ -45,7 +45,7 @@ async def test_requests_are_counted_at_the_proxy_as_well_as_in_workers(service: 
     for status in [503] * 4 + [200] * 3 + [415]:  # four that no worker saw
         service.traffic.add(AccessEvent(NAME, "1.0.0", pinned=True, status=status, seconds=None))
     (version,) = (await service.views.model(NAME)).versions
-    assert (version.requests, version.errors, version.refusals) == (11, 4, 2)
+    assert (version.requests, version.errors, version.rejections) == (11, 4, 2)
 
 
 async def test_an_unknown_model_is_an_error(service: Service) -> None:

@@ -1,4 +1,4 @@
-"""Tests of radserve.versions.server_state."""
+"""Tests of radserve.versions.stored_state."""
 
 from datetime import UTC, datetime
 from pathlib import Path
@@ -8,7 +8,7 @@ import pytest
 from radserve.errors import ChangeError, ConflictError, ServeError
 from radserve.schema.deployment import DeployedModel, DeployedVersion, Deployment
 from radserve.schema.rollout import RolloutSpec
-from radserve.versions.server_state import FILE, RolloutRecord, State, StateFolder, main_version
+from radserve.versions.stored_state import FILE, RolloutRecord, State, StateFolder, main_version
 
 ROLLOUT = RolloutRecord(
     plan=RolloutSpec(version="2.0.0"), before="1.0.0", actor="user test", started=datetime(2026, 1, 1, tzinfo=UTC)

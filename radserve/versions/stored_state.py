@@ -8,7 +8,7 @@ from typing import Annotated, Any, Final, Self
 from filelock import FileLock, Timeout
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from radserve.build.model_store import order
+from radserve.build.model_store import Entry, order
 from radserve.errors import ChangeError, ConflictError, ServeError
 from radserve.files import write_atomically
 from radserve.schema.deployment import DeployedModel, DeployedVersion, Deployment
@@ -31,7 +31,7 @@ class RolloutRecord(BaseModel):
     step: int | None = None  # index of the current step; None before the first
 
 
-class Quarantined(BaseModel):
+class QuarantineEntry(BaseModel):
     """An archive that was rolled back; it is served only where its version is named."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -40,6 +40,11 @@ class Quarantined(BaseModel):
     version: Version
     sha256: str
     reason: str
+
+    @classmethod
+    def of(cls, archive: Entry, reason: str) -> Self:
+        """Return the entry of an archive."""
+        return cls(name=archive.name, version=archive.version, sha256=archive.sha256, reason=reason)
 
 
 class State(BaseModel):
@@ -55,7 +60,7 @@ class State(BaseModel):
     deployment: Deployment | None = None
     previous: dict[ModelName, Version] = {}  # the version that had a model's traffic before the last promotion
     rollouts: dict[ModelName, RolloutRecord] = {}
-    quarantine: tuple[Quarantined, ...] = ()
+    quarantine: tuple[QuarantineEntry, ...] = ()
 
     def updated(self, **changes: Any) -> Self:
         """Return the state with some fields replaced and the next revision."""
@@ -92,9 +97,10 @@ class State(BaseModel):
             state = state.without_quarantine(name, version)
         return state
 
-    def with_quarantine(self, item: Quarantined) -> Self:
+    def with_quarantine(self, archive: Entry, reason: str) -> Self:
         """Put an archive into quarantine."""
-        return self.updated(quarantine=(*self.without_quarantine(item.name, item.version).quarantine, item))
+        others = self.without_quarantine(archive.name, archive.version).quarantine
+        return self.updated(quarantine=(*others, QuarantineEntry.of(archive, reason)))
 
     def without_quarantine(self, name: str, version: str) -> Self:
         """Lift the quarantine of a version."""
