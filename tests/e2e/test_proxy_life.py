@@ -112,10 +112,10 @@ def test_requests_in_flight_are_finished_when_a_proxy_stops(
 
 
 def published(*options: str) -> tuple[str, ...]:
-    """Return the options of a server that starts its proxy."""
+    """Return the options of a server that starts its proxy and one worker, unless they set --workers."""
     ports = map(str, free_ports(2))
     names = ("--management-port", "--metrics-port-public")
-    return ("--front", *(word for pair in zip(names, ports, strict=True) for word in pair), *options)
+    return ("--front", "--workers", "1", *(word for pair in zip(names, ports, strict=True) for word in pair), *options)
 
 
 def test_a_published_server_starts_and_stops_without_losing_a_request(store: Path, keys: Keys, tmp_path: Path) -> None:
@@ -215,7 +215,7 @@ def await_response(url: str, status: int | None = None) -> None:
 def test_a_killed_server_is_503_until_it_is_started_again(store: Path, keys: Keys, tmp_path: Path) -> None:
     """The proxy is another process: no request waits for the dead server or sees a refused connection."""
     folder = tmp_path / "runtime"
-    options = ("--keys", str(keys.file), "--runtime", str(folder))
+    options = ("--keys", str(keys.file), "--runtime", str(folder), "--workers", "1")  # also when it is started again
     with (
         running(store, tmp_path / "log", *options) as server,
         running_proxy(server, folder, keys, tmp_path, None) as proxy,
