@@ -16,8 +16,8 @@ class Capacity:
     Attributes
     ----------
     heap
-        Bytes of Java's heap, and of its direct memory. A body is in the latter while it is transferred, and in the
-        former while it is queued.
+        Bytes of Java's heap, and of its direct memory. A body is in the latter while it is transferred, to TorchServe
+        and with its batch to a worker, and in the former while it is queued.
     requests
         Open requests of all clients, and the length of each queue.
     large

@@ -20,7 +20,7 @@ URL = f"/predictions/{NAME}"
 LONGEST = launch.max_size((ROOT / "config.properties").read_text(), "request")
 
 
-PATIENCE = 600
+PATIENCE = 180
 """Seconds after which the test hangs. TorchServe waits longer for the stopped worker, however long the bodies take."""
 
 
