@@ -85,8 +85,8 @@ def configuration(
         "enable_grpc_ssl": "true",
         "certificate_file": str(_GRPC),
         "private_key_file": str(_GRPC),
-        # A batch is copied before it is sent. In the heap, the copy of a batch of long bodies can fail, and TorchServe then
-        # waits for the worker's response to a request that it never sent.
+        # A batch is copied before it is sent. In the heap, the copy of a batch of long bodies can fail, and TorchServe
+        # then waits for the worker's response to a batch that it never sent.
         "prefer_direct_buffer": "true",
         "model_store": str(store),
         "workflow_store": str(run_directory.folder / "workflows"),
