@@ -126,7 +126,10 @@ class Rollout:
         if self._aborted_by is None and not self._ending:
             self._aborted_by = actor
             await asyncio.sleep(0)  # a task that is cancelled before its first step would not roll back
-            self._task.cancel()
+            if self._ending:
+                self._aborted_by = None
+            else:
+                self._task.cancel()
         with suppress(asyncio.CancelledError):
             await asyncio.shield(self._task)
         return self._phase == "rolled_back"
