@@ -5,7 +5,7 @@ A safety measure takes effect first. What could not be updated or recorded is tr
 
 import asyncio
 import logging
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
@@ -18,7 +18,7 @@ import httpx
 from prometheus_client import Counter, Gauge
 
 from radserve.build.model_store import order
-from radserve.errors import ChangeError, RadServeError
+from radserve.errors import ChangeError, ConflictError, RadServeError
 from radserve.host.background import observe
 from radserve.host.run_directory import RunDirectory, proxy_running
 from radserve.proxy import traffic_split
@@ -62,6 +62,7 @@ class DeploymentStateManager:
         self._unmarked: dict[str, set[str]] = {}  # models whose quarantine the index may lack, and versions to release
         self._marking = asyncio.Lock()
         self._commits: list[tuple[str, list[_Change]]] = []  # in progress: model, and safety measures meanwhile
+        self.rollbacks: defaultdict[str, int] = defaultdict(int)  # safety measures of each model so far
         self._run_directory = run_directory
         self._initial = initial_deployment(registry)
         self._defaults: dict[str, str] = {}
@@ -102,6 +103,7 @@ class DeploymentStateManager:
         detail: str,
         subject: ModelVersion | tuple[str, str | None],
         *,
+        since: int | None = None,
         act_first: bool = False,
         effect: Callable[[], Awaitable[object]] = _no_effect,
     ) -> None:
@@ -117,6 +119,8 @@ class DeploymentStateManager:
             What happens, as the rest of a sentence that begins with model and version.
         subject
             The version; or name and version if TorchServe does not hold it, or the change concerns several.
+        since
+            The model's `rollbacks` when the change was requested; after another one, the change is rejected.
         act_first
             Apply a safety measure at once, even if it cannot be recorded, and do not revert it. A ChangeError means
             that TorchServe or the proxy was not updated; that is tried again in the background.
@@ -137,6 +141,8 @@ class DeploymentStateManager:
 
         async def apply() -> None:
             if not act_first:
+                if since not in (None, self.rollbacks[model]):
+                    raise ConflictError(f"{model}: it was rolled back meanwhile; nothing was changed.")
                 await self._commit(change, model, entry, effect)
             elif problem := await self._act(change, entry, lasting=True):
                 raise ChangeError(f"{entry.detail} Not in effect yet, tried again: {problem}")
@@ -184,7 +190,8 @@ class DeploymentStateManager:
         A commit in progress that fails does not revert a `lasting` change.
         """
         self.folder.state = change(self.state.model_copy(update={"deployment": self.deployment}))
-        if lasting:
+        if lasting and entry.model is not None:
+            self.rollbacks[entry.model] += 1
             for measures in (measures for model, measures in self._commits if model == entry.model):
                 measures.append(change)
         self._unrecorded.append(entry)

@@ -73,19 +73,22 @@ class VersionManager:
     @asynccontextmanager
     async def exclusive_change(
         self, name: str, *, by_rollout: bool = False, recorded: bool = True
-    ) -> AsyncIterator[None]:
+    ) -> AsyncIterator[int]:
         """Exclude other changes of a model, and reject this one during a rollout unless the rollout makes it.
+
+        A rollback does not wait: return the number of earlier ones, for `DeploymentStateManager.commit`.
 
         A change that must be `recorded` first is rejected if the state folder cannot be used.
         """
         self._require_accepting()
         if recorded:
             self.deployment_state.record()
+        since = self.deployment_state.rollbacks[name]
         async with self._locks[name]:
             if not by_rollout:
                 self._require_no_rollout(name)
             with _change_errors(name):
-                yield
+                yield since
 
     def _require_accepting(self) -> None:
         if not self.accepts_changes:
@@ -174,7 +177,7 @@ class VersionManager:
 
     async def promote(self, name: str, version: str, actor: Actor) -> None:
         """Send all requests of a model to one version, without a rollout."""
-        async with self.exclusive_change(name):
+        async with self.exclusive_change(name) as since:
             model_version = self.registered_version(name, version)
             versions = self.declared_versions(name)
             if versions[version].share == 100:
@@ -186,6 +189,7 @@ class VersionManager:
                 "promote",
                 f"receives all requests; before, {main_version(versions)} did",
                 model_version,
+                since=since,
             )
 
     async def rollback(self, name: str, actor: Actor) -> None:
@@ -195,16 +199,20 @@ class VersionManager:
         """
         self._require_accepting()
         self._require_no_rollout(name)
+        main = main_version(self.declared_versions(name))
         previous = await self._rollback_target(name)
         with _change_errors(name):
             model_version = await self._ready_version(name, previous)
-            main = main_version(self.declared_versions(name))
             reason = f"rolled back by {actor.name}" + (f": {actor.reason}" if actor.reason else "")
 
             def change(state: State) -> State:
                 self._require_no_rollout(name)
-                rejected = self.registry.get(name, main_version(state.versions(name)))
-                state = _declare(model_version)(state).with_shares(name, {previous: 100.0})
+                if (state.previous.get(name), main_version(state.versions(name))) != (previous, main):
+                    raise ConflictError(f"{name}: its versions were changed meanwhile; nothing was rolled back.")
+                rejected = self.registry.get(name, main)
+                if previous not in state.versions(name):
+                    state = _declare(model_version)(state)
+                state = state.with_shares(name, {previous: 100.0})
                 if rejected is None or rejected.pair == model_version.pair:
                     return state
                 return state.with_quarantine(rejected.entry, reason)
@@ -220,7 +228,6 @@ class VersionManager:
             await self.unregistration.cancel(model_version.pair)
 
     async def _rollback_target(self, name: str) -> str:
-        self.declared_versions(name)
         previous = self.deployment_state.state.previous.get(name)
         if previous is None:
             raise ConflictError(
@@ -273,7 +280,7 @@ class VersionManager:
 
     async def unregister(self, name: str, version: str, actor: Actor, *, force: bool = False) -> None:
         """Unregister a version after it has answered its pending requests; `force` includes a model's only version."""
-        async with self.exclusive_change(name):
+        async with self.exclusive_change(name) as since:
             model_version = self.registered_version(name, version)
             self._require_dispensable(model_version, force=force)
             await self.deployment_state.commit(
@@ -282,6 +289,7 @@ class VersionManager:
                 "unregister",
                 "unregistered",
                 model_version,
+                since=since,
             )
             if self.deployment_state.deployment.find(name, version) is not None:
                 raise ConflictError(f"{model_version} stays registered: a rollback needs it.")
@@ -310,6 +318,7 @@ class VersionManager:
     async def apply(self, wanted: Deployment, actor: Actor) -> tuple[Change, ...]:
         """Change the served versions to match a deployment. After a failure, another `apply` continues."""
         changes = deployment_file.changes(self.deployment_state.deployment, wanted)
+        since = self.deployment_state.rollbacks.copy()
         for name in {change.model for change in changes}:
             self._require_no_rollout(name)
             if name in wanted.models and sum(item.share > 0 for item in wanted.models[name].versions.values()) > 1:
@@ -321,13 +330,14 @@ class VersionManager:
             elif change.action == "scale" and served is not None and served.workers is not None:
                 await self.scale(change.model, change.version, served.workers, actor)
         for name in dict.fromkeys(change.model for change in changes if change.action == "share"):
-            await self._split(name, {key: item.share for key, item in wanted.models[name].versions.items()}, actor)
+            shares = {key: item.share for key, item in wanted.models[name].versions.items()}
+            await self._split(name, shares, actor, since[name])
         for change in changes:
             if change.action == "unregister":
                 await self.unregister(change.model, change.version, actor, force=True)
         return changes
 
-    async def _split(self, name: str, wanted: dict[str, float], actor: Actor) -> None:
+    async def _split(self, name: str, wanted: dict[str, float], actor: Actor, since: int) -> None:
         async with self.exclusive_change(name):
             versions = self.declared_versions(name)
             for version, share in wanted.items():
@@ -335,7 +345,12 @@ class VersionManager:
                     await self.registration.verify_sample(self.registered_version(name, version))
             shares = ", ".join(f"{key} {percent(wanted.get(key, 0.0))}" for key in versions)
             await self.deployment_state.commit(
-                lambda state: state.with_shares(name, wanted), actor, "share", f"requests split: {shares}", (name, None)
+                lambda state: state.with_shares(name, wanted),
+                actor,
+                "share",
+                f"requests split: {shares}",
+                (name, None),
+                since=since,
             )
 
 

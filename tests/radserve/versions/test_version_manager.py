@@ -215,6 +215,69 @@ async def test_a_change_that_fails_does_not_undo_a_rollback(proxied: Service, mo
     assert [item.version for item in proxied.stored.quarantine] == ["2.0.0"]
 
 
+SPLIT = parse(
+    f"models: {{{NAME}: {{versions: {{1.0.0: {{share: 60}}, 2.0.0: {{share: 40}}, 3.0.0: {{share: 0}}}}}}}}", "test"
+)
+
+
+@pytest.mark.parametrize("change", ["promote", "split", "rollout"])
+async def test_a_change_that_was_requested_before_a_rollback_does_not_undo_it(proxied: Service, change: str) -> None:
+    manager = proxied.version_manager
+    await promoted(proxied)
+    write_archive(proxied.store, NAME, "3.0.0")
+    await manager.register(NAME, "3.0.0", None, ADA)
+    async with manager.exclusive_change(NAME):
+        changes = {
+            "promote": lambda: manager.promote(NAME, "3.0.0", ADA),
+            "split": lambda: manager.apply(SPLIT, ADA),
+            "rollout": lambda: proxied.rollouts.start(NAME, RolloutSpec(version="3.0.0"), ADA),
+        }
+        queued = asyncio.create_task(changes[change]())
+        await asyncio.sleep(0.1)
+        await manager.rollback(NAME, ADA)
+    with pytest.raises(ConflictError, match="rolled back meanwhile"):
+        await queued
+    assert proxied.shares == {"1.0.0": 100, "2.0.0": 0, "3.0.0": 0}
+    assert proxied.routed == {"1.0.0"}
+    assert [item.version for item in proxied.stored.quarantine] == ["2.0.0"]
+    await manager.promote(NAME, "3.0.0", ADA)
+
+
+@pytest.mark.parametrize("promotions", [["3.0.0"], ["3.0.0", "2.0.0"]])
+async def test_a_rollback_of_a_version_that_was_replaced_meanwhile_changes_nothing(
+    proxied: Service, promotions: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    manager = proxied.version_manager
+    await promoted(proxied)
+    write_archive(proxied.store, NAME, "3.0.0")
+    await manager.register(NAME, "3.0.0", None, ADA)
+
+    async def verify(_: ModelVersion) -> None:
+        monkeypatch.undo()
+        for version in promotions:
+            await manager.promote(NAME, version, ADA)
+
+    monkeypatch.setattr(proxied.registration, "verify_response", verify)
+    with pytest.raises(ConflictError, match="changed meanwhile"):
+        await manager.rollback(NAME, ADA)
+    assert proxied.shares == {"1.0.0": 0, "2.0.0": 0, "3.0.0": 0} | {promotions[-1]: 100}
+    assert proxied.stored.quarantine == ()
+
+
+async def test_a_rollback_keeps_a_change_of_the_workers_of_its_target(proxied: Service) -> None:
+    manager = proxied.version_manager
+    await promoted(proxied)
+    await manager.scale(NAME, "1.0.0", 2, ADA)
+    proxied.torchserve.behavior.pending = 1
+    scaling = asyncio.create_task(manager.scale(NAME, "1.0.0", 1, ADA))
+    await proxied.until(lambda: NAME in manager.gate._closed)
+    await manager.rollback(NAME, ADA)
+    proxied.torchserve.behavior.pending = 0
+    await scaling
+    assert proxied.shares == {"1.0.0": 100, "2.0.0": 0}
+    assert proxied.stored.versions(NAME)["1.0.0"].workers == 1
+
+
 async def test_a_rollback_keeps_a_version_that_is_being_unregistered(
     proxied: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
