@@ -3,6 +3,7 @@
 import asyncio
 import time
 
+import httpx
 import pytest
 
 from radserve.errors import (
@@ -318,6 +319,68 @@ async def test_a_rollback_waits_for_torchserve_to_end_a_version_and_registers_it
     await asyncio.gather(rollback, unregistering)
     assert proxied.registered == {"1.0.0", "2.0.0"}
     assert proxied.routed == {"1.0.0"}
+
+
+async def test_a_rollback_registers_a_version_again_whose_unregistration_had_no_response(
+    proxied: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("radserve.versions.unregistration._RETRY_SECONDS", 0.3)
+    await promoted(proxied)
+    send = proxied.registry._management.unregister
+
+    async def unanswered(name: str, version: str) -> None:
+        monkeypatch.setattr(proxied.registry._management, "unregister", send)
+        await send(name, version)
+        raise httpx.ReadTimeout("no response")
+
+    monkeypatch.setattr(proxied.registry._management, "unregister", unanswered)
+    unregistering = asyncio.create_task(proxied.version_manager.unregister(NAME, "1.0.0", ADA))
+    await proxied.until(lambda: proxied.registered == {"2.0.0"})
+    await asyncio.sleep(0.1)
+    await proxied.version_manager.rollback(NAME, ADA)
+    await unregistering
+    assert proxied.registered == {"1.0.0", "2.0.0"}
+    assert proxied.routed == {"1.0.0"}
+
+
+async def test_a_rollback_keeps_a_version_whose_unregistration_torchserve_rejects(
+    proxied: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await promoted(proxied)
+    begun = asyncio.Event()
+
+    async def rejected(*_: str) -> None:
+        begun.set()
+        await asyncio.sleep(0.1)
+        raise httpx.HTTPStatusError("500", request=httpx.Request("DELETE", "/"), response=httpx.Response(500))
+
+    monkeypatch.setattr(proxied.registry._management, "unregister", rejected)
+    unregistering = asyncio.create_task(proxied.version_manager.unregister(NAME, "1.0.0", ADA))
+    await begun.wait()
+    await asyncio.wait_for(proxied.version_manager.rollback(NAME, ADA), 5)
+    with pytest.raises(ConflictError):
+        await unregistering
+    assert proxied.routed == {"1.0.0"}
+
+
+async def test_a_rollback_does_not_wait_forever_for_an_unregistration(
+    proxied: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("radserve.versions.unregistration._MAX_ATTEMPT", 0.2)
+    await promoted(proxied)
+    begun = asyncio.Event()
+
+    async def silent(*_: str) -> None:
+        begun.set()
+        await asyncio.sleep(60)
+
+    monkeypatch.setattr(proxied.registry._management, "unregister", silent)
+    unregistering = asyncio.create_task(proxied.version_manager.unregister(NAME, "1.0.0", ADA))
+    await begun.wait()
+    with pytest.raises(ChangeError, match=r"unregistering it and does not respond"):
+        await asyncio.wait_for(proxied.version_manager.rollback(NAME, ADA), 5)
+    assert proxied.routed == {"2.0.0"}
+    unregistering.cancel()
 
 
 async def test_a_version_whose_sample_fails_is_unregistered_all_the_same(
