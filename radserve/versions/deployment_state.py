@@ -91,6 +91,11 @@ class DeploymentStateManager:
         return self.state.deployment or self._initial
 
     @property
+    def _declared(self) -> State:
+        """The state in effect, whose deployment is set."""
+        return self.state.model_copy(update={"deployment": self.deployment})
+
+    @property
     def has_proxy(self) -> bool:
         """Whether a proxy runs in front of this server, so that traffic can be split."""
         return proxy_running(self._run_directory)
@@ -106,6 +111,7 @@ class DeploymentStateManager:
         since: int | None = None,
         act_first: bool = False,
         effect: Callable[[], Awaitable[object]] = _no_effect,
+        effect_first: bool = False,
     ) -> None:
         """Record a change of one model, then apply it; a change that fails is reverted, which is recorded as well.
 
@@ -126,6 +132,8 @@ class DeploymentStateManager:
             that TorchServe or the proxy was not updated; that is tried again in the background.
         effect
             What else the change does, after it was stored; it undoes itself if it fails.
+        effect_first
+            Store the change only after its effect. The caller undoes the effect if that fails.
         """
         model, version = subject.pair if isinstance(subject, ModelVersion) else subject
         entry = AuditEntry(
@@ -143,7 +151,7 @@ class DeploymentStateManager:
             if not act_first:
                 if since not in (None, self.rollbacks[model]):
                     raise ConflictError(f"{model}: it was rolled back meanwhile; nothing was changed.")
-                await self._commit(change, model, entry, effect)
+                await self._commit(change, model, entry, effect, effect_first=effect_first)
             elif problem := await self._act(change, entry, lasting=True):
                 raise ChangeError(f"{entry.detail} Not in effect yet, tried again: {problem}")
             level = logging.WARNING if act_first else logging.INFO
@@ -157,17 +165,26 @@ class DeploymentStateManager:
             raise
 
     async def _commit(
-        self, change: _Change, model: str, entry: AuditEntry, effect: Callable[[], Awaitable[object]]
+        self,
+        change: _Change,
+        model: str,
+        entry: AuditEntry,
+        effect: Callable[[], Awaitable[object]],
+        *,
+        effect_first: bool,
     ) -> None:
         self.record()
         self.audit.write(entry)
-        before = self.state.model_copy(update={"deployment": self.deployment})
+        before = self._declared
         measures: list[_Change] = []
         self._commits.append((model, measures))
         try:
-            self.folder.write(change(before))
+            if effect_first:
+                await effect()
+            self.folder.write(change(self._declared))
             await self.synchronize()
-            await effect()
+            if not effect_first:
+                await effect()
         except Exception as error:
             failure = f"{entry.detail} Failed and reverted: {error}"
             reverted = {"time": datetime.now(UTC), "actor": SERVER.name, "reason": SERVER.reason, "detail": failure}
@@ -189,7 +206,7 @@ class DeploymentStateManager:
 
         A commit in progress that fails does not revert a `lasting` change.
         """
-        self.folder.state = change(self.state.model_copy(update={"deployment": self.deployment}))
+        self.folder.state = change(self._declared)
         if lasting and entry.model is not None:
             self.rollbacks[entry.model] += 1
             for measures in (measures for model, measures in self._commits if model == entry.model):
@@ -296,7 +313,7 @@ class DeploymentStateManager:
         """Reject requests that name this version, if a proxy runs in front of this server."""
         self._closed.add(pair)
         try:
-            await self.synchronize()
+            self._write_tables()
             yield
         finally:
             self._closed.discard(pair)

@@ -13,7 +13,14 @@ import httpx
 from prometheus_client import Counter
 
 from radserve.build.model_store import Entry
-from radserve.errors import ArchiveError, ChangeError, NotServedError, RadServeError, VersionFailedError
+from radserve.errors import (
+    ArchiveError,
+    ChangeError,
+    NotServedError,
+    RadServeError,
+    StoreIndexError,
+    VersionFailedError,
+)
 from radserve.host.background import observe
 from radserve.proxy.access_events import TrafficWindow
 from radserve.schema.deployment import DeployedVersion, percent
@@ -154,7 +161,8 @@ class Rollout:
             reason = f"aborted by {actor.name}" + (f": {actor.reason}" if actor.reason else "")
             await self._roll_back(reason, actor, by_fault=True)
         except (RadServeError, httpx.HTTPError, OSError) as error:
-            by_fault = isinstance(error, VersionFailedError | ArchiveError)
+            unreadable = isinstance(error, StoreIndexError) or isinstance(error.__cause__, OSError)
+            by_fault = isinstance(error, VersionFailedError | ArchiveError) and not unreadable
             await self._roll_back(str(error) or repr(error), SERVER, by_fault=by_fault)
         except Exception as error:  # whatever it is, the stable version must get the requests
             logger.exception("the rollout of %s %s failed", self.name, self.version)

@@ -141,29 +141,25 @@ class VersionManager:
             before = self.registered_version(name, version)
             if before.workers == workers:
                 return before
-            await self.deployment_state.commit(
-                _declare(replace(before, workers=workers)),
-                actor,
-                "scale",
-                f"scaled from {before.workers} to {workers} workers",
-                before,
-                effect=lambda: self._set_workers(before, workers),
-            )
+            more = workers > before.workers
+            try:
+                await self.deployment_state.commit(
+                    _declare(replace(before, workers=workers)),
+                    actor,
+                    "scale",
+                    f"scaled from {before.workers} to {workers} workers",
+                    before,
+                    effect=lambda: (self.registry.scale if more else self._end_workers)(before, workers),
+                    effect_first=more,  # a server that the workers crash restarts without them
+                )
+            except (RadServeError, httpx.HTTPError):
+                # TorchServe would restart a failed worker again and again. Others have started, and may have requests.
+                current = self.registry.get(name, version)
+                if current is not None and current.workers > before.workers:
+                    with suppress(RadServeError, httpx.HTTPError):
+                        await self._end_workers(current, before.workers)
+                raise
             return self.registered_version(name, version)
-
-    async def _set_workers(self, before: ModelVersion, workers: int) -> None:
-        if workers < before.workers:
-            await self._end_workers(before, workers)
-            return
-        try:
-            await self.registry.scale(before, workers)
-        except (RadServeError, httpx.HTTPError):
-            # TorchServe would restart a failed worker again and again. Others have started, and may have requests.
-            current = self.registry.get(*before.pair)
-            if current is not None and current.workers > before.workers:
-                with suppress(RadServeError, httpx.HTTPError):
-                    await self._end_workers(current, before.workers)
-            raise
 
     async def _end_workers(self, before: ModelVersion, workers: int) -> None:
         """Reduce the number of workers while no request of the model is in progress."""

@@ -4,9 +4,10 @@ import asyncio
 
 import pytest
 
-from radserve.errors import ConflictError, VersionFailedError
+from radserve.errors import ChangeError, ConflictError, VersionFailedError
 from radserve.host.run_directory import RunDirectory
 from radserve.torchserve import management
+from radserve.torchserve.registry import ModelVersion
 from radserve.versions import version_manager as module
 from radserve.versions.gate import Gate
 from tests.radserve.versions.conftest import ADA, NAME, Service
@@ -97,6 +98,37 @@ async def test_a_busy_version_keeps_a_failed_worker_and_the_reason_is_that_of_th
     proxied.torchserve.behavior.dying, proxied.torchserve.behavior.pending = False, 0
     assert (await manager.scale(NAME, "1.0.0", 1, ADA)).workers == 1
     assert proxied.torchserve.models[NAME, "1.0.0"].workers == 1
+
+
+async def test_more_workers_are_stored_only_once_they_are_ready(proxied: Service) -> None:
+    manager = proxied.version_manager
+    proxied.torchserve.behavior.ready = 1
+    scaling = asyncio.create_task(manager.scale(NAME, "1.0.0", 2, ADA))
+    await proxied.until(lambda: proxied.torchserve.models[NAME, "1.0.0"].workers == 2)
+    assert manager.declared_versions(NAME)["1.0.0"].workers == 1
+    assert proxied.stored.versions(NAME) == {}
+    proxied.torchserve.behavior.ready = None
+    await scaling
+    assert proxied.stored.versions(NAME)["1.0.0"].workers == 2
+
+
+async def test_more_workers_that_cannot_be_stored_are_ended(proxied: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        monkeypatch.undo()
+        raise ChangeError("no space")
+
+    scale = proxied.registry.scale
+
+    async def fill(version: ModelVersion, workers: int) -> ModelVersion:
+        monkeypatch.setattr(proxied.deployment_state.folder, "write", full)
+        return await scale(version, workers)
+
+    monkeypatch.setattr(proxied.registry, "scale", fill)
+    with pytest.raises(ChangeError, match="Failed and reverted: no space"):
+        await proxied.version_manager.scale(NAME, "1.0.0", 2, ADA)
+    assert proxied.torchserve.models[NAME, "1.0.0"].workers == 1
+    assert proxied.version_manager.registered_version(NAME, "1.0.0").workers == 1
+    assert proxied.stored.versions(NAME)["1.0.0"].workers == 1
 
 
 async def test_silence_does_not_outlast_the_gate(proxied: Service, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,6 +15,7 @@ from radserve.build import model_store
 from radserve.build.model_store import Entry
 from radserve.errors import ArchiveError, ChangeError, ConflictError, NotServedError, ServeError
 from radserve.schema.rollout import RolloutSpec
+from radserve.torchserve import verified_models
 from radserve.torchserve.verified_models import select
 from radserve.versions.rollout import Rollout
 from radserve.versions.stored_state import State
@@ -103,6 +104,31 @@ async def test_a_silent_torchserve_is_no_verdict_about_the_version(proxied: Serv
 
 async def test_a_torchserve_that_starts_no_workers_is_no_verdict_about_the_version(proxied: Service) -> None:
     proxied.torchserve.behavior.scale_status = 500
+    await no_verdict(proxied, await start(proxied))
+
+
+@pytest.mark.parametrize("broken", ["index", "archive"])
+async def test_a_store_that_cannot_be_read_is_no_verdict_about_the_version(
+    proxied: Service, broken: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    index, select = proxied.store / model_store.FILE, verified_models.select
+
+    def fail(*_: object) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    def unreadable(*arguments: Any) -> Any:
+        before = index.read_bytes()
+        with monkeypatch.context() as patch:
+            if broken == "index":
+                index.write_text("{")
+            else:
+                patch.setattr("hashlib.file_digest", fail)
+            try:
+                return select(*arguments)
+            finally:
+                index.write_bytes(before)
+
+    monkeypatch.setattr(verified_models, "select", unreadable)
     await no_verdict(proxied, await start(proxied))
 
 
