@@ -59,7 +59,8 @@ class DeploymentStateManager:
     def __init__(self, registry: ModelRegistry, folder: StateFolder, run_directory: RunDirectory, store: Path) -> None:
         self._registry = registry
         self._store = store
-        self._unmarked: dict[str, set[str]] = {}  # models whose quarantine the index may lack, and versions to release
+        # Models whose quarantine the index may lack: digests to mark, and versions to release.
+        self._unmarked: dict[str, tuple[set[str], set[str]]] = {}
         self._marking = asyncio.Lock()
         self._commits: list[tuple[str, list[_Change]]] = []  # in progress: model, and safety measures meanwhile
         self.rollbacks: defaultdict[str, int] = defaultdict(int)  # safety measures of each model so far
@@ -197,37 +198,51 @@ class DeploymentStateManager:
             raise (type(error) if isinstance(error, ChangeError) else ChangeError)(failure) from error
         finally:
             self._commits = [commit for commit in self._commits if commit[1] is not measures]
+        self._replay_after_reverting(model, change)
         served = {version for version, item in before.versions(model).items() if item.share > 0}
-        self._request_marks(model, {key for key, item in self.state.versions(model).items() if item.share > 0} - served)
+        released = {key for key, item in self.state.versions(model).items() if item.share > 0} - served
+        self._request_marks(model, released=released)
         await self._enforce()
+
+    def _replay_after_reverting(self, model: str, change: _Change) -> None:
+        """Make a change again if another one of the model, which is in progress, fails and is reverted."""
+        for measures in (measures for name, measures in self._commits if name == model):
+            measures.append(change)
 
     async def _act(self, change: _Change, entry: AuditEntry, *, lasting: bool = False) -> str | None:
         """Change the state and put it into effect, then store it; return why it is not in effect, or None.
 
         A commit in progress that fails does not revert a `lasting` change.
         """
+        before = self.state.quarantine
         self.folder.state = change(self._declared)
         if lasting and entry.model is not None:
             self.rollbacks[entry.model] += 1
-            for measures in (measures for model, measures in self._commits if model == entry.model):
-                measures.append(change)
+            self._replay_after_reverting(entry.model, change)
         self._unrecorded.append(entry)
         if entry.model is not None:
-            self._request_marks(entry.model)
+            self._request_marks(entry.model, {item.sha256 for item in self.state.quarantine if item not in before})
         return await self._enforce()
 
-    def _request_marks(self, model: str, released: Collection[str] = ()) -> None:
-        self._unmarked.setdefault(model, set()).update(released)
+    def _request_marks(self, model: str, added: Collection[str] = (), released: Collection[str] = ()) -> None:
+        digests, versions = self._unmarked.setdefault(model, (set(), set()))
+        digests.update(added)
+        versions.update(released)
+
+    async def lift_mark(self, name: str, version: str) -> None:
+        """Remove the mark of a version from the model store's index, unless the state has it in quarantine."""
+        self._request_marks(name, released={version})
+        await self._enforce()
 
     async def _mark(self) -> None:
         """Show in the model store's index what is in quarantine."""
         async with self._marking:  # an earlier state must not be written after a later one
             while self._unmarked:
-                name, released = self._unmarked.popitem()
+                name, (added, released) = self._unmarked.popitem()
                 try:
-                    await asyncio.to_thread(quarantine.mark, self.state, self._store, name, released)
+                    await asyncio.to_thread(quarantine.mark, self.state, self._store, name, added, released)
                 except BaseException:
-                    self._request_marks(name, released)
+                    self._request_marks(name, added, released)
                     raise
 
     async def _enforce(self) -> str | None:

@@ -9,8 +9,7 @@ from typing import Final
 
 import httpx
 
-from radserve.build import model_store
-from radserve.errors import ArchiveError, ChangeError, ConflictError, NotReadyError, NotServedError, RadServeError
+from radserve.errors import ChangeError, ConflictError, NotReadyError, NotServedError, RadServeError
 from radserve.schema.deployment import Change, DeployedVersion, Deployment, percent
 from radserve.torchserve.registry import ModelRegistry, ModelVersion, Pair
 from radserve.versions import deployment_file, quarantine
@@ -85,6 +84,7 @@ class VersionManager:
             self.deployment_state.record()
         since = self.deployment_state.rollbacks[name]
         async with self._locks[name]:
+            self._require_accepting()  # the server may have stopped meanwhile
             if not by_rollout:
                 self._require_no_rollout(name)
             with _change_errors(name):
@@ -197,7 +197,7 @@ class VersionManager:
         self._require_no_rollout(name)
         main = main_version(self.declared_versions(name))
         previous = await self._rollback_target(name)
-        with _change_errors(name):
+        async with self._kept_if_declared(name, previous):
             model_version = await self._ready_version(name, previous)
             reason = f"rolled back by {actor.name}" + (f": {actor.reason}" if actor.reason else "")
 
@@ -221,7 +221,25 @@ class VersionManager:
                 model_version,
                 act_first=True,
             )
-            await self.unregistration.cancel(model_version.pair)
+
+    @asynccontextmanager
+    async def _kept_if_declared(self, name: str, version: str) -> AsyncIterator[None]:
+        """Keep the target of a rollback at its end; unregister it if the rollback failed and nothing else uses it."""
+        pair = name, version
+        try:
+            with _change_errors(name):
+                yield
+        finally:
+            model_version = self.registry.get(*pair)
+            if self.deployment_state.deployment.find(*pair) is not None:
+                await self.unregistration.cancel(pair)
+            elif not (
+                model_version is None
+                or pair in self.unregistration
+                or name in self.deployment_state.state.rollouts
+                or self._locks[name].locked()  # another change may be registering it
+            ):
+                self.unregistration.start(model_version)
 
     async def _rollback_target(self, name: str) -> str:
         previous = self.deployment_state.state.previous.get(name)
@@ -238,15 +256,10 @@ class VersionManager:
 
     async def _ready_version(self, name: str, version: str) -> ModelVersion:
         """Return a version that answers its sample; keep it or register it if necessary."""
-        kept = await self.unregistration.cancel((name, version))
+        await self.unregistration.cancel((name, version))
         model_version = self.registry.get(name, version)
         if model_version is not None and model_version.ready > 0:
-            try:
-                await self.registration.verify_response(model_version)
-            except BaseException:
-                if kept:
-                    self.unregistration.start(model_version)
-                raise
+            await self.registration.verify_response(model_version)
             if model_version.pair not in self.unregistration:
                 return model_version
             return await self._ready_version(name, version)
@@ -269,10 +282,10 @@ class VersionManager:
             await self.deployment_state.commit(
                 lambda state: state.without_quarantine(name, version), actor, "release", "released", (name, version)
             )
-            try:
-                await asyncio.to_thread(model_store.quarantine, self.registration.store, name, {}, {version})
-            except (ArchiveError, OSError) as error:
-                raise ChangeError(f"{name} {version}: the model store's index still shows it: {error}") from error
+            await self.deployment_state.lift_mark(name, version)
+            if (name, version) in await self.quarantine():
+                problem = self.deployment_state.problem or "it is read-only, or the version was rolled back again"
+                raise ChangeError(f"{name} {version}: still in quarantine in the model store: {problem}.")
 
     async def unregister(self, name: str, version: str, actor: Actor, *, force: bool = False) -> None:
         """Unregister a version after it has answered its pending requests; `force` includes a model's only version."""

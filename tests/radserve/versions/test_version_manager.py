@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from typing import Any
 
 import httpx
 import pytest
@@ -361,6 +362,42 @@ async def test_a_rollback_keeps_a_version_whose_unregistration_torchserve_reject
     with pytest.raises(ConflictError):
         await unregistering
     assert proxied.routed == {"1.0.0"}
+
+
+@pytest.mark.parametrize("registered", [True, False])
+async def test_a_rollback_that_fails_leaves_no_version_registered(
+    proxied: Service, registered: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    manager = proxied.version_manager
+    await promoted(proxied)
+    write_archive(proxied.store, NAME, "3.0.0")
+    await manager.register(NAME, "3.0.0", None, ADA)
+    unregistering = asyncio.create_task(manager.unregister(NAME, "1.0.0", ADA))
+    await proxied.until(lambda: (NAME, "1.0.0") in proxied.unregistration)
+    if not registered:
+        await unregistering
+    commit = proxied.deployment_state.commit
+
+    async def promote_first(*arguments: Any, **options: Any) -> None:
+        monkeypatch.undo()
+        await manager.promote(NAME, "3.0.0", ADA)
+        await commit(*arguments, **options)
+
+    monkeypatch.setattr(proxied.deployment_state, "commit", promote_first)
+    with pytest.raises(ConflictError, match="changed meanwhile"):
+        await manager.rollback(NAME, ADA)
+    await asyncio.wait({unregistering})
+    await proxied.until(lambda: proxied.registered == {"2.0.0", "3.0.0"})
+
+
+async def test_a_change_that_waits_is_rejected_when_the_server_stops(service: Service) -> None:
+    async with service.version_manager.exclusive_change(NAME):
+        waiting = asyncio.create_task(service.version_manager.register(NAME, "2.0.0", None, ADA))
+        await asyncio.sleep(0.1)
+        await service.version_manager.stop()
+    with pytest.raises(NotReadyError, match="accepts no changes"):
+        await waiting
+    assert service.registered == {"1.0.0"}
 
 
 async def test_a_rollback_does_not_wait_forever_for_an_unregistration(
