@@ -3,13 +3,14 @@
 import asyncio
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager, suppress
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Final
 
 import httpx
 
 from radserve.errors import ChangeError, ConflictError, NotReadyError, NotServedError, RadServeError
+from radserve.host.background import observe
 from radserve.schema.deployment import Change, DeployedVersion, Deployment, percent
 from radserve.torchserve.registry import ModelRegistry, ModelVersion, Pair
 from radserve.versions import deployment_file, quarantine
@@ -23,6 +24,9 @@ from radserve.versions.unregistration import Unregistration
 _MAX_BUSY: Final = 10.0
 """Seconds for which requests wait until a version has answered earlier ones, before its workers are not reduced."""
 
+_EXCESS_SECONDS: Final = 30.0
+"""Seconds between attempts to end workers that a failed change has left; each holds the model's requests back."""
+
 
 @dataclass
 class VersionManager:
@@ -35,7 +39,14 @@ class VersionManager:
     gate: Gate
     default_workers: int  # if neither the request nor the model's main version determines them
     accepts_changes: bool = field(default=False, init=False)  # False until the server is ready, and when it stops
+    _excess: dict[Pair, asyncio.Task[None]] = field(default_factory=dict, init=False)
     _locks: defaultdict[str, asyncio.Lock] = field(default_factory=lambda: defaultdict(asyncio.Lock), init=False)
+
+    @property
+    def problems(self) -> list[str]:
+        """What an operator should know, although predictions are not affected."""
+        excess = [f"{name} {version}: a failed change has left workers." for name, version in self._excess]
+        return [*self.deployment_state.problems, *excess]
 
     @property
     def versions_with_traffic(self) -> list[ModelVersion]:
@@ -66,6 +77,9 @@ class VersionManager:
     async def stop(self) -> None:
         """Reject further changes."""
         self.accepts_changes = False
+        for task in self._excess.values():
+            task.cancel()
+        await asyncio.gather(*self._excess.values(), return_exceptions=True)
         await self.unregistration.stop()
         await self.deployment_state.stop()
 
@@ -154,12 +168,30 @@ class VersionManager:
                 )
             except (RadServeError, httpx.HTTPError):
                 # TorchServe would restart a failed worker again and again. Others have started, and may have requests.
-                current = self.registry.get(name, version)
-                if current is not None and current.workers > before.workers:
-                    with suppress(RadServeError, httpx.HTTPError):
-                        await self._end_workers(current, before.workers)
+                if not await self._end_excess(before.pair) and before.pair not in self._excess:
+                    task = observe(asyncio.create_task(self._retry_end_excess(before.pair)), "ending of workers")
+                    self._excess[before.pair] = task
+                    task.add_done_callback(lambda _: self._excess.pop(before.pair))
                 raise
             return self.registered_version(name, version)
+
+    async def _end_excess(self, pair: Pair) -> bool:
+        """End the workers that a version has in addition to the declared ones; return whether it has none."""
+        current, declared = self.registry.get(*pair), self.deployment_state.deployment.find(*pair)
+        if current is None or declared is None or declared.workers is None or current.workers <= declared.workers:
+            return True
+        try:
+            await self._end_workers(current, declared.workers)
+        except (RadServeError, httpx.HTTPError, OSError):
+            return False
+        return True
+
+    async def _retry_end_excess(self, pair: Pair) -> None:
+        done = False
+        while not done:
+            await asyncio.sleep(_EXCESS_SECONDS)
+            async with self._locks[pair[0]]:
+                done = await self._end_excess(pair)
 
     async def _end_workers(self, before: ModelVersion, workers: int) -> None:
         """Reduce the number of workers while no request of the model is in progress."""
