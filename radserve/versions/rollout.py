@@ -130,13 +130,10 @@ class Rollout:
     async def abort(self, actor: Actor) -> bool:
         """Roll back and wait for the end, unless the rollout is already ending; return whether it was rolled back."""
         assert self._task is not None
+        await asyncio.sleep(0)  # a task that is cancelled before its first step would not roll back
         if self._aborted_by is None and not self._ending:
             self._aborted_by = actor
-            await asyncio.sleep(0)  # a task that is cancelled before its first step would not roll back
-            if self._ending:
-                self._aborted_by = None
-            else:
-                self._task.cancel()
+            self._task.cancel()
         with suppress(asyncio.CancelledError):
             await asyncio.shield(self._task)
         return self._phase == "rolled_back"

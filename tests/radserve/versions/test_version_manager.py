@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 import httpx
@@ -229,7 +230,7 @@ async def test_a_change_that_was_requested_before_a_rollback_does_not_undo_it(pr
     write_archive(proxied.store, NAME, "3.0.0")
     await manager.register(NAME, "3.0.0", None, ADA)
     async with manager.exclusive_change(NAME):
-        changes = {
+        changes: dict[str, Callable[[], Coroutine[Any, Any, object]]] = {
             "promote": lambda: manager.promote(NAME, "3.0.0", ADA),
             "split": lambda: manager.apply(SPLIT, ADA),
             "rollout": lambda: proxied.rollouts.start(NAME, RolloutSpec(version="3.0.0"), ADA),
