@@ -127,7 +127,7 @@ class DeploymentStateManager:
         subject
             The version; or name and version if TorchServe does not hold it, or the change concerns several.
         require
-            Raises ConflictError if the change is no longer possible at the moment at which it is made.
+            Raises ConflictError if the state does not admit the change, immediately before it is made.
         act_first
             Apply a safety measure at once, even if it cannot be recorded, and do not revert it. A ChangeError means
             that TorchServe or the proxy was not updated; that is tried again in the background.
