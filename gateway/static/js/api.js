@@ -1,7 +1,7 @@
 // Requests to the gateway's API, with the access key; failures become problems.
 
 import { requestKey } from "./key_dialog.js";
-import { problemText } from "./texts.js";
+import { problemText } from "./problems.js";
 
 const KEY = "radserve.key";
 const CLIENT = "radserve.client";

@@ -4,7 +4,7 @@ import { get } from "./api.js";
 import { alertReader, announce, button, byId, make, save } from "./dom.js";
 import { allModels, knownVersion } from "./models.js";
 import { toProblem } from "./rejections.js";
-import { capitalize, labelText, localTime, modelName, percent } from "./texts.js";
+import { capitalize, labelText, localTime, modelName, percent } from "./format.js";
 
 const cursors = [null]; // of the pages up to the current one
 

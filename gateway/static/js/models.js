@@ -4,7 +4,7 @@ import { get } from "./api.js";
 import { announce, button, byId, make, terms } from "./dom.js";
 import { show } from "./rejections.js";
 import { safeHtml } from "./safe_html.js";
-import { capitalize, cutoff, modelName, scores } from "./texts.js";
+import { capitalize, cutoff, modelName, scores } from "./format.js";
 
 const narrow = matchMedia("(max-width: 900px)");
 let models = [];

@@ -2,7 +2,7 @@
 
 import { make } from "./dom.js";
 import { positiveLabel } from "./prediction.js";
-import { capitalize, cutoff, percent } from "./texts.js";
+import { capitalize, cutoff, percent } from "./format.js";
 
 const MAX_ROWS = 5;
 

@@ -1,7 +1,7 @@
 // Queue of files: a few run at the same time, each with its own progress.
 
 import { button, byId, make } from "./dom.js";
-import { fileSize } from "./texts.js";
+import { fileSize } from "./format.js";
 
 const PARALLEL = 3;
 const waiting = [];

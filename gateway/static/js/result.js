@@ -7,7 +7,7 @@ import { captioned, colourize, reduce, toPng } from "./pictures.js";
 import { parseExplanation, positiveLabel } from "./prediction.js";
 import { decision, ranking } from "./probabilities.js";
 import { show } from "./rejections.js";
-import { cutoff, labelText, localTime, modelName, percent, stem } from "./texts.js";
+import { cutoff, labelText, localTime, modelName, percent, stem } from "./format.js";
 import { Viewer } from "./viewer.js";
 
 const SMALL_INPUT = 64;

@@ -1,4 +1,4 @@
-// Texts that users read: numbers, times, labels, and what went wrong.
+// Formats numbers, times, names and labels for users.
 
 /** Format a probability; values near 0 and 1 are never rounded to certainty. */
 export function percent(value) {
@@ -49,30 +49,4 @@ export function scores(figures) {
     const { value, ci95: [low, high] } = figures[key];
     return [name, `${value.toFixed(3)} (${low.toFixed(3)} to ${high.toFixed(3)})`];
   });
-}
-
-const BY_TITLE = {
-  "Unreadable image": "Damaged or incomplete file. Export it again.",
-  "Unusable image": "This model cannot analyse this image.",
-};
-
-const BY_STATUS = {
-  400: "The server could not read this request.",
-  401: "Enter the access key from your administrator.",
-  403: "Your access key does not permit this.",
-  404: "This model or result does not exist any more. Reload the page.",
-  408: "The upload was too slow. Try again.",
-  413: "This file is too large.",
-  415: "Unsupported file type. Export as DICOM, PNG or JPEG.",
-  422: "This model cannot analyse this file.",
-  429: "Too many requests. Wait a moment, then try again.",
-  500: "The server made an error. Try again; if it happens again, contact your administrator.",
-  502: "The analysis service is starting or down. Try again in a minute.",
-  503: "The analysis service is busy or starting. Try again in a minute.",
-  504: "The analysis took too long. Try again later.",
-};
-
-/** Return what the page says about a problem of the API. */
-export function problemText(status, title = "") {
-  return BY_TITLE[title] ?? BY_STATUS[status] ?? "The request failed. Try again; if it happens again, contact your administrator.";
 }
