@@ -25,8 +25,8 @@ from radserve.torchserve.registry import ModelRegistry, ModelVersion
 from radserve.torchserve.verified_models import VerifiedModel
 from radserve.versions.control_api import ControlApi, application
 from radserve.versions.deployment_state import DeploymentStateManager
-from radserve.versions.gate import Gate
 from radserve.versions.registration import Registration
+from radserve.versions.request_hold import RequestHold
 from radserve.versions.rollout_manager import RolloutManager
 from radserve.versions.stored_state import StateFolder
 from radserve.versions.torchserve_api import TorchServeApi
@@ -67,7 +67,7 @@ class Components:
             window.failures_in_a_row,
         )
         deployment = DeploymentStateManager(self.registry, state, run_directory, options.store)
-        gate = Gate(run_directory)
+        hold = RequestHold(run_directory)
         self.versions = VersionManager(
             self.registry,
             deployment,
@@ -82,7 +82,7 @@ class Components:
                 timeout=options.startup_timeout,
             ),
             Unregistration(self.registry, deployment, settle=options.settle, patience=self._client_timeout()),
-            gate,
+            hold,
             default_workers=plan.workers,
         )
         self.rollouts = RolloutManager(self.versions, window, run_directory.inference)
@@ -91,7 +91,7 @@ class Components:
         health = health_app(self.status, self.tasks, views, options.store, metrics, keyring)
         torchserve_api = TorchServeApi(self.versions, self.management, options.store)
         control_api = ControlApi(self.versions, self.rollouts, views)
-        control = application(*control_api.routes(), *torchserve_api.routes(), gate.route())
+        control = application(*control_api.routes(), *torchserve_api.routes(), hold.route())
         self.traffic = AccessEvents(run_directory.traffic, window.add)
         self.health = serving(health, listen_on_port(LOOPBACK, options.health_port, "--health-port"))
         self.control = serving(control, unix_socket.listen(run_directory.control))

@@ -16,8 +16,8 @@ from radserve.torchserve.registry import ModelRegistry, ModelVersion, Pair
 from radserve.versions import deployment_file, quarantine
 from radserve.versions.audit_log import Actor
 from radserve.versions.deployment_state import DeploymentStateManager
-from radserve.versions.gate import Gate
 from radserve.versions.registration import PhaseListener, Registration
+from radserve.versions.request_hold import RequestHold
 from radserve.versions.stored_state import QuarantineEntry, State, main_version
 from radserve.versions.unregistration import Unregistration
 
@@ -36,7 +36,7 @@ class VersionManager:
     deployment_state: DeploymentStateManager
     registration: Registration
     unregistration: Unregistration
-    gate: Gate
+    hold: RequestHold
     default_workers: int  # if neither the request nor the model's main version determines them
     accepts_changes: bool = field(default=False, init=False)  # False until the server is ready, and when it stops
     _excess: dict[Pair, asyncio.Task[None]] = field(default_factory=dict, init=False)
@@ -206,10 +206,10 @@ class VersionManager:
     async def _end_workers(self, before: ModelVersion, workers: int) -> None:
         """Reduce the number of workers while no request of the model is in progress."""
         name = before.entry.name
-        async with self.gate.watched(name):
+        async with self.hold.watched(name):
             await asyncio.sleep(self.unregistration.settle)  # until the bodies of earlier requests were received
-            async with self.gate.closed(name) as opened:
-                if not await self.registry.idle(before, _MAX_BUSY) or opened.is_set():
+            async with self.hold.held(name) as released:
+                if not await self.registry.idle(before, _MAX_BUSY) or released.is_set():
                     raise ConflictError(f"{before} was busy for {_MAX_BUSY:g} s; nothing was changed. Try again later.")
                 await self.registry.scale(before, workers)
 

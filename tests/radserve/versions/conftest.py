@@ -29,8 +29,8 @@ from radserve.torchserve.registry import ModelRegistry, ModelVersion
 from radserve.versions.audit_log import Actor
 from radserve.versions.control_api import ControlApi, application
 from radserve.versions.deployment_state import DeploymentStateManager
-from radserve.versions.gate import Gate
 from radserve.versions.registration import Registration
+from radserve.versions.request_hold import RequestHold
 from radserve.versions.rollout import Rollout
 from radserve.versions.rollout_manager import RolloutManager
 from radserve.versions.stored_state import State, StateFolder
@@ -234,15 +234,15 @@ def assemble(
         timeout=30.0,
     )
     unregistration = Unregistration(registry, deployment_state, settle=0.05, patience=0.5)
-    gate = Gate(directory, max_seconds=2.0)
-    version_manager = VersionManager(registry, deployment_state, registration, unregistration, gate, default_workers=1)
+    hold = RequestHold(directory, max_seconds=2.0)
+    version_manager = VersionManager(registry, deployment_state, registration, unregistration, hold, default_workers=1)
     traffic = TrafficWindow()
     rollouts = RolloutManager(version_manager, traffic, directory.inference)
     views = Views(version_manager, rollouts, directory.metrics)
     app = application(
         *ControlApi(version_manager, rollouts, views).routes(),
         *TorchServeApi(version_manager, management, store).routes(),
-        gate.route(),
+        hold.route(),
     )
     client = httpx.AsyncClient(
         transport=httpx.ASGITransport(app), base_url="http://radserve", headers={"X-Actor": "ada"}

@@ -190,7 +190,7 @@ async def test_a_rollback_does_not_wait_for_other_changes(proxied: Service) -> N
     await manager.scale(NAME, "2.0.0", 2, ADA)
     proxied.torchserve.behavior.pending = 1
     scaling = asyncio.create_task(manager.scale(NAME, "2.0.0", 1, ADA))
-    await proxied.until(lambda: NAME in manager.gate._closed)
+    await proxied.until(lambda: NAME in manager.hold)
     await manager.rollback(NAME, ADA)
     assert not scaling.done()
     assert proxied.shares == {"1.0.0": 100, "2.0.0": 0}
@@ -208,7 +208,7 @@ async def test_a_change_that_fails_does_not_undo_a_rollback(proxied: Service, mo
     await manager.scale(NAME, "2.0.0", 2, ADA)
     proxied.torchserve.behavior.pending = 1
     scaling = asyncio.create_task(manager.scale(NAME, "2.0.0", 1, ADA))
-    await proxied.until(lambda: NAME in manager.gate._closed)
+    await proxied.until(lambda: NAME in manager.hold)
     await manager.rollback(NAME, ADA)
     with pytest.raises(ConflictError, match="was busy"):
         await scaling
@@ -301,7 +301,7 @@ async def test_a_rollback_keeps_a_change_of_the_workers_of_its_target(proxied: S
     await manager.scale(NAME, "1.0.0", 2, ADA)
     proxied.torchserve.behavior.pending = 1
     scaling = asyncio.create_task(manager.scale(NAME, "1.0.0", 1, ADA))
-    await proxied.until(lambda: NAME in manager.gate._closed)
+    await proxied.until(lambda: NAME in manager.hold)
     await manager.rollback(NAME, ADA)
     proxied.torchserve.behavior.pending = 0
     await scaling

@@ -1,7 +1,7 @@
 """Holds the requests of a model back while TorchServe ends one of its workers, which would lose its batch.
 
-While a model's flag file exists, nginx calls this process before it forwards a request, once it has received the body
-(radserve/proxy/nginx.conf.template). The response comes as soon as the gate is open.
+While a model's flag file exists, nginx calls `/gate` of this process before it forwards a request, once it has received
+the body (radserve/proxy/nginx.conf.template). The response comes as soon as requests are no longer held.
 """
 
 import asyncio
@@ -18,22 +18,25 @@ from radserve.host.run_directory import RunDirectory
 _FORWARD: Final = {"X-Accel-Redirect": "@torchserve"}
 
 
-class Gate:
-    """The gate of each model; `max_seconds` after it was closed it opens in any case, before nginx gives up (60 s)."""
+class RequestHold:
+    """Holds requests of each model, for at most `max_seconds`: nginx gives up after 60 s."""
 
     def __init__(self, run_directory: RunDirectory, max_seconds: float = 50.0) -> None:
         self._folder = run_directory.gates
         self._max_seconds = max_seconds
-        self._closed: dict[str, asyncio.Event] = {}
+        self._held: dict[str, asyncio.Event] = {}
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._held
 
     def route(self) -> Route:
         """Return the route that nginx calls."""
         return Route("/gate/{name}", self._pass, methods=["GET", "POST", "PUT"])
 
     async def _pass(self, request: Request) -> Response:
-        opened = self._closed.get(request.path_params["name"])
-        if opened is not None:
-            await opened.wait()
+        released = self._held.get(request.path_params["name"])
+        if released is not None:
+            await released.wait()
         return Response(headers=_FORWARD)
 
     @asynccontextmanager
@@ -47,13 +50,13 @@ class Gate:
             flag.unlink(missing_ok=True)
 
     @asynccontextmanager
-    async def closed(self, name: str) -> AsyncIterator[asyncio.Event]:
-        """Let new requests of a watched model wait; the event says whether the gate had to be opened."""
-        opened = self._closed[name] = asyncio.Event()
-        timer = asyncio.get_running_loop().call_later(self._max_seconds, opened.set)
+    async def held(self, name: str) -> AsyncIterator[asyncio.Event]:
+        """Hold new requests of a watched model; the event says whether they had to be released early."""
+        released = self._held[name] = asyncio.Event()
+        timer = asyncio.get_running_loop().call_later(self._max_seconds, released.set)
         try:
-            yield opened
+            yield released
         finally:
             timer.cancel()
-            del self._closed[name]
-            opened.set()
+            del self._held[name]
+            released.set()

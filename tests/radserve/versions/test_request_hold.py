@@ -1,4 +1,4 @@
-"""Tests of radserve.versions.gate: requests wait while TorchServe ends a worker."""
+"""Tests of radserve.versions.request_hold: requests wait while TorchServe ends a worker."""
 
 import asyncio
 from pathlib import Path
@@ -11,7 +11,7 @@ from radserve.host.run_directory import RunDirectory
 from radserve.torchserve import management
 from radserve.torchserve.registry import ModelVersion
 from radserve.versions import version_manager as module
-from radserve.versions.gate import Gate
+from radserve.versions.request_hold import RequestHold
 from tests.radserve.versions.conftest import ADA, NAME, Service
 
 pytestmark = pytest.mark.anyio
@@ -22,22 +22,22 @@ async def ask(service: Service) -> str:
     return str((await service.client.post(f"/gate/{NAME}")).headers["x-accel-redirect"])
 
 
-async def test_an_open_gate_lets_requests_pass_at_once(service: Service) -> None:
+async def test_requests_pass_at_once_unless_they_are_held(service: Service) -> None:
     assert await ask(service) == "@torchserve"
 
 
-async def test_requests_wait_while_the_gate_is_closed(service: Service) -> None:
-    async with service.version_manager.gate.closed(NAME):
+async def test_requests_wait_while_they_are_held(service: Service) -> None:
+    async with service.version_manager.hold.held(NAME):
         waiting = asyncio.create_task(ask(service))
         await asyncio.sleep(0.1)
         assert not waiting.done()
     assert await waiting == "@torchserve"
 
 
-async def test_a_gate_does_not_stay_closed(directory: RunDirectory, service: Service) -> None:
-    service.version_manager.gate = Gate(directory, max_seconds=0.1)
-    async with service.version_manager.gate.closed(NAME) as opened:
-        await asyncio.wait_for(opened.wait(), 5)
+async def test_requests_are_not_held_forever(directory: RunDirectory, service: Service) -> None:
+    service.version_manager.hold = RequestHold(directory, max_seconds=0.1)
+    async with service.version_manager.hold.held(NAME) as released:
+        await asyncio.wait_for(released.wait(), 5)
 
 
 async def test_workers_are_reduced_only_while_the_version_is_idle(proxied: Service, directory: RunDirectory) -> None:
@@ -46,7 +46,7 @@ async def test_workers_are_reduced_only_while_the_version_is_idle(proxied: Servi
     proxied.torchserve.behavior.pending = 1
     scaling = asyncio.create_task(manager.scale(NAME, "1.0.0", 1, ADA))
     await proxied.until(flag.exists)
-    await proxied.until(lambda: NAME in manager.gate._closed)
+    await proxied.until(lambda: NAME in manager.hold)
     waiting = asyncio.create_task(ask(proxied))
     await asyncio.sleep(0.2)
     assert not waiting.done()
@@ -76,7 +76,7 @@ async def test_workers_that_started_during_a_failed_change_are_ended_only_while_
     torchserve.behavior.ready = 2  # of three
     torchserve.behavior.pending = 1
     scaling = asyncio.create_task(manager.scale(NAME, "1.0.0", 3, ADA))
-    await proxied.until(lambda: NAME in manager.gate._closed)
+    await proxied.until(lambda: NAME in manager.hold)
     await asyncio.sleep(0.2)
     assert torchserve.models[NAME, "1.0.0"].workers == 3
     torchserve.behavior.pending = 0
@@ -136,13 +136,13 @@ async def test_more_workers_that_cannot_be_stored_are_ended(proxied: Service, mo
     assert proxied.stored.versions(NAME)["1.0.0"].workers == 1
 
 
-async def test_silence_does_not_outlast_the_gate(proxied: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_silence_does_not_hold_requests(proxied: Service, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_MAX_BUSY", 0.1)
     manager = proxied.version_manager
     await manager.scale(NAME, "1.0.0", 2, ADA)
     proxied.torchserve.behavior.delay = 10.0
     scaling = asyncio.create_task(manager.scale(NAME, "1.0.0", 1, ADA))
-    await proxied.until(lambda: NAME in manager.gate._closed)
+    await proxied.until(lambda: NAME in manager.hold)
     await asyncio.wait_for(ask(proxied), 0.4)  # silence may last 0.5 s
     proxied.torchserve.behavior.delay = 0.0
     with pytest.raises(ConflictError, match="nothing was changed"):
@@ -174,5 +174,5 @@ async def test_a_response_that_comes_in_pieces_does_not_prolong_a_change(
     server.close()
 
 
-def test_the_gate_stays_closed_until_torchserve_has_ended_the_worker(directory: RunDirectory) -> None:
-    assert module._MAX_BUSY + management.SCALE_TIMEOUT < Gate(directory)._max_seconds < 60  # proxy_read_timeout
+def test_requests_are_held_until_torchserve_has_ended_the_worker(directory: RunDirectory) -> None:
+    assert module._MAX_BUSY + management.SCALE_TIMEOUT < RequestHold(directory)._max_seconds < 60  # proxy_read_timeout
