@@ -7,7 +7,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from handlers.errors import RecipeError
-from handlers.validation import describe
+from handlers.validation_error import describe
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$", max_length=64)]
 Version = Annotated[str, Field(pattern=r"^\d+\.\d+(\.\d+)?$")]

@@ -11,7 +11,13 @@ from typing import Final
 import pytest
 
 ROOT: Final = Path(__file__).resolve().parent.parent
-BASE: Final = ("radserve.errors", "radserve.files", "radserve.logging", "radserve.spreadsheet", "radserve.validation")
+BASE: Final = (
+    "radserve.errors",
+    "radserve.files",
+    "radserve.logging",
+    "radserve.spreadsheet",
+    "radserve.validation_error",
+)
 """Modules of a few lines that any package of radserve may use."""
 MAY_IMPORT: Final = {
     "handlers": (),
@@ -20,8 +26,8 @@ MAY_IMPORT: Final = {
     "radserve.files": (),
     "radserve.logging": ("handlers",),
     "radserve.spreadsheet": (),
-    "radserve.validation": ("handlers",),
-    "radserve.schema": ("radserve.errors", "radserve.validation"),
+    "radserve.validation_error": ("handlers",),
+    "radserve.schema": ("radserve.errors", "radserve.validation_error"),
     "radserve.client": ("radserve.schema", *BASE),
     "radserve.host": BASE,
     "radserve.auth": ("radserve.host", *BASE),

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, Self
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from handlers.validation import describe
+from handlers.validation_error import describe
 from training.errors import SettingsError
 
 Share = Annotated[float, Field(ge=0, le=1)]

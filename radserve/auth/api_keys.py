@@ -12,7 +12,7 @@ from typing import Annotated, Final, Self
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from radserve.errors import KeysError
-from radserve.validation import describe
+from radserve.validation_error import describe
 
 PATTERN: Final = r"radserve_[0-9a-f]{12}_[0-9a-f]{64}"
 """Text of a key: a prefix for scanners of leaked secrets, a public id, and 256 random bits. Hexadecimal digits and

@@ -14,7 +14,7 @@ from radserve.cli.follow_rollout import ProgressLog, follow
 from radserve.cli.options import option, with_groups
 from radserve.errors import InvalidCallError
 from radserve.schema.rollout import RolloutSpec, RolloutStatus
-from radserve.validation import describe
+from radserve.validation_error import describe
 
 if TYPE_CHECKING:
     from radserve.client.control import Control

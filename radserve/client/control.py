@@ -23,7 +23,7 @@ from radserve.schema.control import (
 )
 from radserve.schema.deployment import Change, Deployment, DeploymentDiff
 from radserve.schema.rollout import RolloutSpec, RolloutStatus
-from radserve.validation import describe
+from radserve.validation_error import describe
 
 _CHANGE_TIMEOUT: Final = 900.0  # seconds: a change may download and verify an archive and start workers
 _READ_TIMEOUT: Final = 60.0

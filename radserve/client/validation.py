@@ -12,7 +12,7 @@ from radserve.schema.problem import RejectedImage
 from radserve.schema.requested_image import RequestedImage
 from radserve.schema.response import RESULT, ResultList
 from radserve.schema.segmentation import Segmentation, Series
-from radserve.validation import describe
+from radserve.validation_error import describe
 
 T = TypeVar("T")
 M = TypeVar("M", bound=BaseModel)

@@ -7,7 +7,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationErro
 
 from radserve.build.model_store import UNTRAINED, Entry, order
 from radserve.errors import StoreError
-from radserve.validation import describe
+from radserve.validation_error import describe
 
 
 class PublishedArchive(Entry):

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from radserve.build.model_store import order
 from radserve.errors import DeploymentError
 from radserve.schema.deployment import Action, Change, DeployedVersion, Deployment, percent
-from radserve.validation import describe
+from radserve.validation_error import describe
 
 FILE: Final = "deployment.yaml"
 

@@ -17,7 +17,7 @@ from radserve.schema.deployment import Deployment
 from radserve.schema.problem import ProblemDetails
 from radserve.schema.rollout import RolloutSpec
 from radserve.torchserve.registry import Pair
-from radserve.validation import describe
+from radserve.validation_error import describe
 from radserve.versions.audit_log import Actor
 from radserve.versions.deployment_file import parse
 

@@ -14,7 +14,7 @@ from radserve.files import write_atomically
 from radserve.schema.deployment import DeployedModel, DeployedVersion, Deployment
 from radserve.schema.rollout import RolloutSpec
 from radserve.schema.types import ModelName, Version
-from radserve.validation import describe
+from radserve.validation_error import describe
 
 FILE: Final = "state.json"
 

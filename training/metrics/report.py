@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from handlers.recipe import Name, Sha256, Text, Version
-from handlers.validation import describe
+from handlers.validation_error import describe
 from training.errors import RunError
 
 Count = Annotated[int, Field(ge=0)]

@@ -1,3 +1,3 @@
 """Formats the errors of pydantic, for packages that do not import handlers."""
 
-from handlers.validation import describe as describe  # noqa: PLC0414
+from handlers.validation_error import describe as describe  # noqa: PLC0414

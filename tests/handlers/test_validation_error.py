@@ -1,11 +1,11 @@
-"""Tests of handlers.validation."""
+"""Tests of handlers.validation_error."""
 
 from typing import Any
 
 import pytest
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from handlers.validation import describe
+from handlers.validation_error import describe
 
 
 class Range(BaseModel):
