@@ -101,7 +101,7 @@ def running_proxy(
     if tls is not None:
         arguments |= {"--certificate": tls[1].certificate, "--certificate-key": tls[1].key}
     command = [str(word) for option in arguments.items() for word in option]
-    log = folder / "front.log"
+    log = folder / "proxy.log"
     environment = {key: value for key, value in os.environ.items() if key != "PYTHONWARNINGS"}
     with log.open("wb") as file:
         process = subprocess.Popen(

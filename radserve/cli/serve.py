@@ -199,7 +199,7 @@ def serve(options: ServeOptions) -> None:
 
 
 @dataclass(frozen=True)
-class FrontOptions(Publication):
+class StandaloneProxyOptions(Publication):
     """Options of `radserve front`."""
 
     runtime: Path = setting(..., "RADSERVE_RUNTIME", "Run directory of the server, shared by both processes.")
@@ -213,7 +213,7 @@ class FrontOptions(Publication):
 
 
 @with_groups
-def front(options: FrontOptions) -> None:
+def front(options: StandaloneProxyOptions) -> None:
     """Run nginx for a server in another process.
 
     Start that server with 'radserve serve --no-front --keys FILE --runtime DIR';

@@ -1,4 +1,4 @@
-"""Real Prometheus and node-exporter scrape a loaded server through its front, as compose arranges it."""
+"""Real Prometheus and node-exporter scrape a loaded server through its proxy, as compose arranges it."""
 
 import json
 import math

@@ -39,7 +39,7 @@ TOO_MANY = (
 
 
 @dataclass
-class Front:
+class Proxy:
     """A running nginx and its upstreams; `valid` and `other` are keys, `invalid` are not."""
 
     port: int
@@ -66,7 +66,7 @@ class Front:
 
 
 @pytest.fixture(scope="module")
-def front(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Front]:
+def proxy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Proxy]:
     folder = tmp_path_factory.mktemp("limits")
     run_directory = RunDirectory(folder / "run")
     run_directory.folder.mkdir(mode=0o700)
@@ -92,7 +92,7 @@ def front(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Front]:
             stack = ExitStack()
             stack.enter_context(running(Nginx(options, upstreams)))
         with stack:
-            yield Front(port, supervisor, torchserve, valid, other, invalid)
+            yield Proxy(port, supervisor, torchserve, valid, other, invalid)
 
 
 def created(file: Path, count: int) -> list[str]:
@@ -126,8 +126,8 @@ def response(connection: socket.socket) -> tuple[int, str]:
 
 
 @pytest.mark.parametrize("path", [PREDICTIONS, API])
-def test_no_body_is_stored_before_authentication(front: Front, path: str) -> None:
-    with front.open(LARGE, front.invalid[0], path) as connection:
+def test_no_body_is_stored_before_authentication(proxy: Proxy, path: str) -> None:
+    with proxy.open(LARGE, proxy.invalid[0], path) as connection:
         try:
             for _ in range(4):
                 connection.sendall(bytes(LARGE // 5))
@@ -136,9 +136,9 @@ def test_no_body_is_stored_before_authentication(front: Front, path: str) -> Non
         except ConnectionError:  # nginx has responded and closed
             pass
         assert spooled() == 0
-    with front.open(LARGE, front.invalid[0], path) as connection:
+    with proxy.open(LARGE, proxy.invalid[0], path) as connection:
         assert response(connection)[0] == 401  # although the body has not arrived
-    with front.open(LARGE, front.valid) as connection:
+    with proxy.open(LARGE, proxy.valid) as connection:
         connection.sendall(bytes(LARGE // 2))
         time.sleep(0.3)
         assert spooled() > LARGE // 3  # the measurement works
@@ -146,10 +146,10 @@ def test_no_body_is_stored_before_authentication(front: Front, path: str) -> Non
 
 @pytest.mark.parametrize("path", ["/ready", "/live", "/catalog", "/", "/index.html", "/api/models", "/api/results/1"])
 @pytest.mark.parametrize("method", ["GET", "DELETE", "OPTIONS"])
-def test_no_body_is_stored_where_none_is_expected(front: Front, path: str, method: str) -> None:
+def test_no_body_is_stored_where_none_is_expected(proxy: Proxy, path: str, method: str) -> None:
     for length in ("Content-Length: 5000000", "Transfer-Encoding: chunked"):
-        with socket.create_connection(("127.0.0.1", front.port), timeout=10) as connection:
-            head = f"{method} {path} HTTP/1.1\r\nHost: x\r\nX-API-Key: {front.valid}\r\nConnection: close\r\n"
+        with socket.create_connection(("127.0.0.1", proxy.port), timeout=10) as connection:
+            head = f"{method} {path} HTTP/1.1\r\nHost: x\r\nX-API-Key: {proxy.valid}\r\nConnection: close\r\n"
             connection.sendall(f"{head}{length}\r\n\r\n".encode())
             try:
                 connection.sendall((b"200000\r\n" if "chunked" in length else b"") + bytes(2 << 20))
@@ -159,52 +159,52 @@ def test_no_body_is_stored_where_none_is_expected(front: Front, path: str, metho
             assert spooled() == 0
 
 
-def test_one_key_holds_at_most_half_of_the_queue(front: Front) -> None:
+def test_one_key_holds_at_most_half_of_the_queue(proxy: Proxy) -> None:
     with ExitStack() as stack:
         for _ in range(CAPACITY.per_key):
-            stack.enter_context(front.open(9, front.valid))
+            stack.enter_context(proxy.open(9, proxy.valid))
         time.sleep(0.3)
-        with front.open(9, front.valid) as rejected:
+        with proxy.open(9, proxy.valid) as rejected:
             assert response(rejected) == (429, TOO_MANY)
-        assert front.status(front.other) == 200
+        assert proxy.status(proxy.other) == 200
     time.sleep(0.3)
-    assert front.status(front.valid) == 200
+    assert proxy.status(proxy.valid) == 200
 
 
-def test_the_server_bounds_all_requests_together(front: Front) -> None:
+def test_the_server_bounds_all_requests_together(proxy: Proxy) -> None:
     with ExitStack() as stack:
-        for key, address in ((front.valid, "192.0.2.1"), (front.other, "192.0.2.2")):
+        for key, address in ((proxy.valid, "192.0.2.1"), (proxy.other, "192.0.2.2")):
             for _ in range(CAPACITY.requests // 2):
-                stack.enter_context(front.open(9, key, address=address))
+                stack.enter_context(proxy.open(9, key, address=address))
         time.sleep(0.3)
-        assert front.status(front.invalid[0], address="192.0.2.3") == 429
+        assert proxy.status(proxy.invalid[0], address="192.0.2.3") == 429
     time.sleep(0.3)
-    assert front.status(front.invalid[0], address="192.0.2.3") == 401
+    assert proxy.status(proxy.invalid[0], address="192.0.2.3") == 401
 
 
 @pytest.mark.parametrize("length", [LARGE, 1_000_000, None])
-def test_large_bodies_are_bounded_too(front: Front, length: int | None) -> None:
+def test_large_bodies_are_bounded_too(proxy: Proxy, length: int | None) -> None:
     """In all, and one key has at most half of the places."""
     with ExitStack() as stack:
-        for key in (front.valid, front.other):
+        for key in (proxy.valid, proxy.other):
             for _ in range(CAPACITY.large // 2):
-                stack.enter_context(front.open(length, key))
+                stack.enter_context(proxy.open(length, key))
             time.sleep(0.3)
-            with front.open(LARGE, key) as rejected:
+            with proxy.open(LARGE, key) as rejected:
                 assert response(rejected) == (429, TOO_MANY)
-        with front.open(LARGE, front.invalid[0], address="192.0.2.1") as rejected:
+        with proxy.open(LARGE, proxy.invalid[0], address="192.0.2.1") as rejected:
             assert response(rejected)[0] == 429
-        assert front.status(front.other, length=999_999) == 200
+        assert proxy.status(proxy.other, length=999_999) == 200
     time.sleep(0.3)
-    assert front.status(front.valid, length=LARGE) == 200
+    assert proxy.status(proxy.valid, length=LARGE) == 200
 
 
-def test_responses_that_clients_do_not_read_fill_no_disk(front: Front) -> None:
-    script, body = front.torchserve.script, bytes(20_000_000)
-    front.torchserve.script = lambda _: Reply(200, body)
+def test_responses_that_clients_do_not_read_fill_no_disk(proxy: Proxy) -> None:
+    script, body = proxy.torchserve.script, bytes(20_000_000)
+    proxy.torchserve.script = lambda _: Reply(200, body)
     try:
         with ExitStack() as stack:
-            connections = [stack.enter_context(front.open(1, front.valid)) for _ in range(3)]
+            connections = [stack.enter_context(proxy.open(1, proxy.valid)) for _ in range(3)]
             before = -1
             while (size := spooled("proxy")) != before:
                 before = size
@@ -215,23 +215,23 @@ def test_responses_that_clients_do_not_read_fill_no_disk(front: Front) -> None:
                 answer.begin()
                 assert answer.read() == body
     finally:
-        front.torchserve.script = script
+        proxy.torchserve.script = script
 
 
-def test_invented_keys_do_not_multiply_an_address(front: Front) -> None:
-    invented = front.invalid[1:]  # the decision about the first one may be cached
+def test_invented_keys_do_not_multiply_an_address(proxy: Proxy) -> None:
+    invented = proxy.invalid[1:]  # the decision about the first one may be cached
     waiting, proceed = threading.Semaphore(0), threading.Event()
-    script = front.supervisor.script
+    script = proxy.supervisor.script
 
     def slow(request: Request) -> Reply:
         waiting.release()
         proceed.wait(10)
         return script(request)
 
-    front.supervisor.script = slow
+    proxy.supervisor.script = slow
     try:
         with ExitStack() as stack:
-            connections = [stack.enter_context(front.open(9, key)) for key in invented]
+            connections = [stack.enter_context(proxy.open(9, key)) for key in invented]
             for _ in range(CAPACITY.per_address):
                 assert waiting.acquire(timeout=10)
             time.sleep(0.3)
@@ -239,7 +239,7 @@ def test_invented_keys_do_not_multiply_an_address(front: Front) -> None:
             proceed.set()
             statuses = [response(connection)[0] for connection in connections]
     finally:
-        front.supervisor.script = script
+        proxy.supervisor.script = script
         proceed.set()
     assert statuses.count(401) == CAPACITY.per_address
     assert statuses.count(429) == len(invented) - CAPACITY.per_address
@@ -255,8 +255,8 @@ def test_invented_keys_do_not_multiply_an_address(front: Front) -> None:
         ([f"198.51.100.{number}" for number in range(1, 80)], False),
     ],
 )
-def test_one_network_of_ipv6_is_one_client(front: Front, addresses: list[str], limited: bool) -> None:
-    with httpx.Client(base_url=f"http://127.0.0.1:{front.port}") as client:
+def test_one_network_of_ipv6_is_one_client(proxy: Proxy, addresses: list[str], limited: bool) -> None:
+    with httpx.Client(base_url=f"http://127.0.0.1:{proxy.port}") as client:
         statuses = {client.get("/ready", headers={"X-Forwarded-For": address}).status_code for address in addresses}
     assert statuses == ({200, 429} if limited else {200})
 
@@ -283,8 +283,8 @@ def test_one_network_of_ipv6_is_one_client(front: Front, addresses: list[str], l
         (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + b"x" * 40 + b"\r\n\r\n", 400),
     ],
 )
-def test_errors_of_nginx_itself_are_problem_documents(front: Front, request_: bytes, status: int) -> None:
-    with socket.create_connection(("127.0.0.1", front.port), timeout=10) as connection:
+def test_errors_of_nginx_itself_are_problem_documents(proxy: Proxy, request_: bytes, status: int) -> None:
+    with socket.create_connection(("127.0.0.1", proxy.port), timeout=10) as connection:
         connection.sendall(request_)
         connection.shutdown(socket.SHUT_WR)
         data = b"".join(iter(lambda: connection.recv(65536), b""))

@@ -28,7 +28,7 @@ RATE = 20
 
 
 @dataclass
-class Front:
+class Proxy:
     """A running nginx and the servers behind it."""
 
     url: str
@@ -44,7 +44,7 @@ class Front:
 
 
 @pytest.fixture
-def front(tmp_path: Path) -> Iterator[Front]:
+def proxy(tmp_path: Path) -> Iterator[Proxy]:
     run_directory = RunDirectory(tmp_path / "run")
     run_directory.folder.mkdir(mode=0o700)
     run_directory.ready.touch()
@@ -61,7 +61,7 @@ def front(tmp_path: Path) -> Iterator[Front]:
         upstreams = Upstreams(supervisor.server_port, run_directory, 10_000_000, 60, capacity)
         url, metrics_url = (f"http://127.0.0.1:{number}" for number in (port, metrics_port))
         with running(Nginx(options, upstreams)):
-            yield Front(url, metrics_url, key, run_directory, supervisor, torchserve, gateway)
+            yield Proxy(url, metrics_url, key, run_directory, supervisor, torchserve, gateway)
 
 
 def hang(_: Request) -> Reply:
@@ -82,46 +82,46 @@ FAILURES: dict[str, Callable[[Request], Reply]] = {
 @pytest.mark.parametrize("path", [GATEWAY, SERVER])
 @pytest.mark.parametrize("failure", FAILURES.values(), ids=FAILURES)
 def test_body_is_not_forwarded_if_its_key_cannot_be_checked(
-    path: str, failure: Callable[[Request], Reply], front: Front
+    path: str, failure: Callable[[Request], Reply], proxy: Proxy
 ) -> None:
-    checking, serving = (front.gateway, front.gateway) if path == GATEWAY else (front.supervisor, front.torchserve)
+    checking, serving = (proxy.gateway, proxy.gateway) if path == GATEWAY else (proxy.supervisor, proxy.torchserve)
     checking.script = failure
-    response = front.post(path)
+    response = proxy.post(path)
     assert "could not be checked" in problem(response, 503)
     assert int(response.headers["Retry-After"]) >= 5
     assert not any(request.body for request in serving.requests)
 
 
 @pytest.mark.parametrize("path", [GATEWAY, SERVER])
-def test_body_is_not_forwarded_if_the_checking_service_is_down(path: str, front: Front) -> None:
-    for server in (front.gateway, front.supervisor):
+def test_body_is_not_forwarded_if_the_checking_service_is_down(path: str, proxy: Proxy) -> None:
+    for server in (proxy.gateway, proxy.supervisor):
         server.shutdown()
         server.socket.close()
-    assert "could not be checked" in problem(front.post(path), 503)
-    assert front.torchserve.requests == []
+    assert "could not be checked" in problem(proxy.post(path), 503)
+    assert proxy.torchserve.requests == []
 
 
-def test_limit_of_failures_reaches_the_client(front: Front) -> None:
-    front.gateway.script = lambda _: Reply(429, b"{}", headers={"Retry-After": "42"})
-    response = front.post(GATEWAY)
+def test_limit_of_failures_reaches_the_client(proxy: Proxy) -> None:
+    proxy.gateway.script = lambda _: Reply(429, b"{}", headers={"Retry-After": "42"})
+    response = proxy.post(GATEWAY)
     assert "without a valid key" in problem(response, 429)
     assert response.headers["Retry-After"] == "42"
 
 
 @pytest.mark.parametrize("status", [401, 403])
-def test_rejected_key_stays_rejected(status: int, front: Front) -> None:
-    front.gateway.script = lambda _: Reply(status, b"{}")
-    problem(front.post(GATEWAY), status)
+def test_rejected_key_stays_rejected(status: int, proxy: Proxy) -> None:
+    proxy.gateway.script = lambda _: Reply(status, b"{}")
+    problem(proxy.post(GATEWAY), status)
 
 
 @pytest.mark.parametrize("name", ["torchserve", "supervisor", "gateway"])
-def test_invented_keys_do_not_multiply_an_address_at_metrics(name: str, front: Front) -> None:
-    front.supervisor.script = lambda _: Reply(401, media_type=None)
-    with httpx.Client(base_url=front.metrics_url, timeout=30) as client:
+def test_invented_keys_do_not_multiply_an_address_at_metrics(name: str, proxy: Proxy) -> None:
+    proxy.supervisor.script = lambda _: Reply(401, media_type=None)
+    with httpx.Client(base_url=proxy.metrics_url, timeout=30) as client:
         keys = (f"radserve_{number:012x}_{number:064x}" for number in range(20 * RATE))
         statuses = [client.get(f"/metrics/{name}", headers={"X-API-Key": key}).status_code for key in keys]
     assert set(statuses) == {401, 429}
-    assert len(front.supervisor.requests) == statuses.count(401)
+    assert len(proxy.supervisor.requests) == statuses.count(401)
 
 
 @pytest.mark.parametrize("verb", ["predictions", "explanations"])
@@ -135,21 +135,21 @@ def test_invented_keys_do_not_multiply_an_address_at_metrics(name: str, front: F
         ("a/1.0", "a"),
     ],
 )
-def test_unknown_model_is_a_problem_that_names_it(verb: str, path: str, unknown: str | None, front: Front) -> None:
+def test_unknown_model_is_a_problem_that_names_it(verb: str, path: str, unknown: str | None, proxy: Proxy) -> None:
     registered = {("chest", "1.0.0"), ("chest", "1.1.0")}
-    traffic_split.write(Routing({"chest": {"1.0.0": 100}}, registered=registered), front.run_directory)
-    response = front.post(f"/{verb}/{path}")
+    traffic_split.write(Routing({"chest": {"1.0.0": 100}}, registered=registered), proxy.run_directory)
+    response = proxy.post(f"/{verb}/{path}")
     if unknown is None:
         assert response.status_code == 200
     else:
         detail = problem(response, 404)
         assert unknown in detail
         assert "/catalog" in detail
-        assert front.torchserve.requests == []
+        assert proxy.torchserve.requests == []
 
 
-def test_torchserve_decides_without_a_list_of_models(front: Front) -> None:
-    traffic_split.write(Routing({"chest": {"1.0.0": 100}}), front.run_directory)
-    assert front.post("/predictions/brain").status_code == 200
-    traffic_split.clear(front.run_directory)
-    assert front.post("/predictions/brain").status_code == 200
+def test_torchserve_decides_without_a_list_of_models(proxy: Proxy) -> None:
+    traffic_split.write(Routing({"chest": {"1.0.0": 100}}), proxy.run_directory)
+    assert proxy.post("/predictions/brain").status_code == 200
+    traffic_split.clear(proxy.run_directory)
+    assert proxy.post("/predictions/brain").status_code == 200
