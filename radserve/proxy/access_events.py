@@ -189,7 +189,11 @@ class TrafficWindow:
         return self._totals.get((model, version)) or Tally()
 
     def failures_in_a_row(self, model: str, version: str) -> int:
-        """Return the number of responses with 5xx since the last success of a version; see `Tally`."""
+        """Return the number of responses with 5xx since the last success of a version; see `Tally`.
+
+        Requests that chose their version by path count, because the same workers answer them: a success shows that the
+        version works, and a version on standby receives no others.
+        """
         return self.total(model, version).failures_in_a_row(time.monotonic())
 
     def clear(self, model: str) -> None:

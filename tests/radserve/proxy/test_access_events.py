@@ -4,6 +4,7 @@ import asyncio
 import logging
 import socket
 import stat
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -192,3 +193,12 @@ def test_failures_without_a_success_are_counted(events: list[tuple[float, int]],
     last = events[-1][0]
     assert tally.failures_in_a_row(last) == failures
     assert tally.failures_in_a_row(last + 61) == 0  # there were no requests since
+
+
+def test_requests_that_name_a_version_count_as_failures_and_successes_of_it() -> None:
+    window, now = TrafficWindow(), time.monotonic()
+    for age in (8, 6, 4, 2, 0):
+        window.add(event(500, pinned=True), now - age)
+    assert window.failures_in_a_row("chest", "1.1.0") == 5
+    window.add(event(200, pinned=True), now)
+    assert window.failures_in_a_row("chest", "1.1.0") == 0
