@@ -87,8 +87,8 @@ def write(store: Path, index: Index) -> None:
     write_atomically(store / FILE, index.model_dump_json(indent=2, exclude_none=True) + "\n", mode=0o644)
 
 
-def quarantine(store: Path, name: str, reasons: Mapping[str, str], lifted: Collection[str]) -> None:
-    """Set the quarantine of a model's archives by their digest, and lift that of some versions.
+def quarantine(store: Path, name: str, reasons: Mapping[str, str], lifted: Collection[str]) -> Index:
+    """Set the quarantine of a model's archives by their digest, and lift that of some versions; return the index.
 
     Raises OSError or ArchiveError if the store is not writable, unless nothing has to be changed.
     """
@@ -99,16 +99,15 @@ def quarantine(store: Path, name: str, reasons: Mapping[str, str], lifted: Colle
         kept = None if entry.version in lifted else entry.quarantine
         return entry.model_copy(update={"quarantine": reasons.get(entry.sha256, kept)})
 
-    def marked() -> Index | None:
-        index = read(store)
-        changed = Index(archives=tuple(map(mark, index.archives)))
-        return None if changed == index else changed
+    def marked(index: Index) -> Index:
+        return Index(archives=tuple(map(mark, index.archives)))
 
-    if marked() is not None:
+    index = read(store)
+    if marked(index) != index:
         with locked(store):
-            index = marked()
-            if index is not None:
-                write(store, index)
+            index = marked(read(store))
+            write(store, index)
+    return index
 
 
 @contextmanager

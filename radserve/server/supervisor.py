@@ -31,7 +31,7 @@ async def serve(options: ServerOptions, announce: Callable[[str], None]) -> Exit
     options.require_safe()
     keyring = Keyring.open(options.keys) if options.keys else None
     state = StateFolder(options.state_folder)
-    quarantined = [item.sha256 for item in state.state.quarantine]
+    quarantined = [item.sha256 for item in state.state.unmarked]
     models = select(options.store, _declared(state, options.models), quarantined)
     for model in models:
         if model.recipe.warning is not None:

@@ -28,6 +28,7 @@ from radserve.versions.request_parsing import (
     route,
     unknown_route,
 )
+from radserve.versions.rollback import roll_back
 from radserve.versions.rollout_manager import RolloutManager
 from radserve.versions.shadow import CopiedRequest
 from radserve.versions.version_manager import VersionManager
@@ -106,7 +107,7 @@ class ControlApi:
         actor = read_actor(request, await read_json(request, "reason"))
         rollout = self.rollouts.find(name)
         if rollout is None or rollout.done or not await rollout.abort(actor):
-            await self.version_manager.rollback(name, actor)
+            await roll_back(self.version_manager, name, actor)
         return _json(await self.views.model(name))
 
     async def _show_deployment(self, _: Request) -> Response:

@@ -26,8 +26,8 @@ from radserve.proxy.traffic_split import Routing
 from radserve.schema.control import AuditEntry
 from radserve.schema.deployment import DeployedModel, DeployedVersion, Deployment
 from radserve.torchserve.registry import ModelRegistry, ModelVersion, Pair
-from radserve.versions import quarantine
 from radserve.versions.audit_log import Actor, AuditLog
+from radserve.versions.quarantine import QuarantineMarks
 from radserve.versions.stored_state import RolloutRecord, State, StateFolder, main_version
 
 logger = logging.getLogger(__name__)
@@ -43,11 +43,24 @@ PENDING: Final = Gauge(
 )
 _RETRY_SECONDS: Final = 1.0
 
+_UNSAVED: Final = "A change is in effect but not stored, and a restart would undo it"
+_INEFFECTIVE: Final = "TorchServe or the proxy was not updated"
+_UNMARKED: Final = "The model store's index does not show what is in quarantine"
+
 _Change = Callable[[State], State]
 
 
 async def _no_effect() -> None:
     pass
+
+
+async def _problem(text: str, step: Callable[[], Awaitable[object]]) -> str | None:
+    """Return what a failed step means, and its error; None if it succeeds."""
+    try:
+        await step()
+    except Exception as error:  # noqa: BLE001 - whatever it is, it is reported and tried again
+        return f"{text}: {str(error) or repr(error)}"
+    return None
 
 
 class DeploymentStateManager:
@@ -58,10 +71,7 @@ class DeploymentStateManager:
 
     def __init__(self, registry: ModelRegistry, folder: StateFolder, run_directory: RunDirectory, store: Path) -> None:
         self._registry = registry
-        self._store = store
-        # Models whose quarantine the index may lack: digests to mark, and versions to release.
-        self._unmarked: dict[str, tuple[set[str], set[str]]] = {}
-        self._marking = asyncio.Lock()
+        self._marks = QuarantineMarks(folder, store)
         self._commits: list[tuple[str, list[_Change]]] = []  # in progress: model, and safety measures meanwhile
         self.rollbacks: defaultdict[str, int] = defaultdict(int)  # safety measures of each model so far
         self._run_directory = run_directory
@@ -200,7 +210,7 @@ class DeploymentStateManager:
         self._replay_after_reverting(model, change)
         served = {version for version, item in before.versions(model).items() if item.share > 0}
         released = {key for key, item in self.state.versions(model).items() if item.share > 0} - served
-        self._request_marks(model, released=released)
+        self._marks.lift((model, version) for version in released)
         await self._enforce()
 
     def _replay_after_reverting(self, model: str, change: _Change) -> None:
@@ -213,56 +223,26 @@ class DeploymentStateManager:
 
         A commit in progress that fails does not revert a `lasting` change.
         """
-        before = self.state.quarantine
         self.folder.state = change(self._declared)
         if lasting and entry.model is not None:
             self.rollbacks[entry.model] += 1
             self._replay_after_reverting(entry.model, change)
         self._unrecorded.append(entry)
-        if entry.model is not None:
-            self._request_marks(entry.model, {item.sha256 for item in self.state.quarantine if item not in before})
         return await self._enforce()
-
-    def _request_marks(self, model: str, added: Collection[str] = (), released: Collection[str] = ()) -> None:
-        digests, versions = self._unmarked.setdefault(model, (set(), set()))
-        digests.update(added)
-        versions.update(released)
 
     async def lift_mark(self, name: str, version: str) -> None:
         """Remove the mark of a version from the model store's index, unless the state has it in quarantine."""
-        self._request_marks(name, released={version})
+        self._marks.lift([(name, version)])
         await self._enforce()
-
-    async def _mark(self) -> None:
-        """Show in the model store's index what is in quarantine."""
-        async with self._marking:  # an earlier state must not be written after a later one
-            while self._unmarked:
-                name, (added, released) = self._unmarked.popitem()
-                try:
-                    await asyncio.to_thread(quarantine.mark, self.state, self._store, name, added, released)
-                except BaseException:
-                    self._request_marks(name, added, released)
-                    raise
 
     async def _enforce(self) -> str | None:
         """Put the state into effect and store it, or try again in the background; return why it is not in effect."""
-        ineffective = unsaved = unmarked = None
         with suppress(Exception):  # reported below
             self._write_tables()
-        try:  # before TorchServe, which may take its time
-            if self._unrecorded or not self.folder.saved:
-                self.record()
-        except Exception as error:  # noqa: BLE001 - whatever it is, it is reported and tried again
-            unsaved = f"A change is in effect but not stored, and a restart would undo it: {error}"
-        try:
-            await self.synchronize()
-        except Exception as error:  # noqa: BLE001
-            ineffective = f"TorchServe or the proxy was not updated: {error!r}"
-        try:
-            await self._mark()
-        except Exception as error:  # noqa: BLE001
-            unmarked = f"The model store's index does not show what is in quarantine: {error}"
-        problem = ineffective or unsaved or unmarked
+        await _problem(_UNSAVED, self._save)  # before TorchServe, which may take its time; tried again below
+        ineffective = await _problem(_INEFFECTIVE, self.synchronize)
+        unmarked = await _problem(_UNMARKED, self._marks.write)
+        problem = ineffective or await _problem(_UNSAVED, self._save) or unmarked
         if problem is not None:
             FAILURES.inc()
             if self.problem is None:
@@ -272,6 +252,10 @@ class DeploymentStateManager:
         self.problem = problem
         PENDING.set(problem is not None)
         return ineffective
+
+    async def _save(self) -> None:
+        if self._unrecorded or not self.folder.saved:
+            self.record()
 
     async def _retry(self) -> None:
         while self.problem is not None:
@@ -322,12 +306,22 @@ class DeploymentStateManager:
             traffic_split.clear(self._run_directory)
             raise
 
+    def close(self, pair: Pair) -> None:
+        """Reject requests that name this version, if a proxy runs in front of this server; OSError if that fails."""
+        self._closed.add(pair)
+        self._write_tables()
+
     @asynccontextmanager
     async def closed(self, pair: Pair) -> AsyncIterator[None]:
-        """Reject requests that name this version, if a proxy runs in front of this server."""
-        self._closed.add(pair)
+        """Close a version, and open it at the end."""
+        async with self.reopened_after(pair):
+            self.close(pair)
+            yield
+
+    @asynccontextmanager
+    async def reopened_after(self, pair: Pair) -> AsyncIterator[None]:
+        """Open a version at the end, whether or not it was closed meanwhile."""
         try:
-            self._write_tables()
             yield
         finally:
             self._closed.discard(pair)

@@ -1,18 +1,20 @@
 """Quarantine of archives that were rolled back: they are served only where their version is named.
 
-It is part of the deployment state, and marked in the model store's index for servers with another state.
+It is part of the deployment state until the model store's index shows it. From then on the index decides, which all
+servers with this model store share.
 """
 
+import asyncio
 import errno
 import logging
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Final
 
 from radserve.build import model_store
 from radserve.errors import ArchiveError
 from radserve.torchserve.registry import Pair
-from radserve.versions.stored_state import QuarantineEntry, State
+from radserve.versions.stored_state import QuarantineEntry, State, StateFolder
 
 logger = logging.getLogger(__name__)
 
@@ -21,7 +23,7 @@ _READ_ONLY: Final = (errno.EROFS, errno.EACCES, errno.EPERM)
 
 def read(state: State, store: Path) -> Mapping[Pair, QuarantineEntry]:
     """Return the archives of a model store that are in quarantine."""
-    reasons = {item.sha256: item.reason for item in state.quarantine}
+    reasons = {item.sha256: item.reason for item in state.unmarked}
     try:
         archives = model_store.read(store).archives
     except (ArchiveError, OSError):  # reported where an archive is needed
@@ -34,23 +36,58 @@ def read(state: State, store: Path) -> Mapping[Pair, QuarantineEntry]:
     }
 
 
-def mark(state: State, store: Path, name: str, added: Collection[str], lifted: Collection[str]) -> None:
-    """Mark archives of a model, by their digest, in the index, and lift the marks of some versions.
+class QuarantineMarks:
+    """The marks in the model store's index: those that the state in a folder lacks there, and those to lift."""
 
-    What the state does not have in quarantine is not marked, and what it has is not lifted. Earlier marks are left
-    alone: another server may have lifted them.
+    def __init__(self, folder: StateFolder, store: Path) -> None:
+        self._folder = folder
+        self._store = store
+        self._lifted: set[Pair] = set()
+        self._writing = asyncio.Lock()
+        self._read_only = False
 
-    Raises ArchiveError or OSError, unless the store is read-only.
+    def lift(self, pairs: Iterable[Pair]) -> None:
+        """Let the next `write` lift the marks of versions, unless the state has them in quarantine."""
+        self._lifted.update(pairs)
+
+    async def write(self) -> None:
+        """Bring the index up to date; raises ArchiveError or OSError if that fails, unless the store is read-only."""
+        async with self._writing:  # an earlier state must not be written after a later one
+            names = {item.name for item in self._folder.state.unmarked} | {name for name, _ in self._lifted}
+            for name in names:
+                await self._write(name)
+
+    async def _write(self, name: str) -> None:
+        lifted = {pair for pair in self._lifted if pair[0] == name}
+        self._lifted -= lifted
+        try:
+            versions = {version for _, version in lifted}
+            marked = await asyncio.to_thread(_mark, self._folder.state, self._store, name, versions)
+        except BaseException:
+            self._lifted |= lifted
+            raise
+        if marked is not None:
+            self._folder.state = self._folder.state.with_marks(marked)
+        elif not self._read_only:
+            logger.warning("%s: read-only, so only servers with this state know what is in quarantine", self._store)
+        self._read_only = marked is None
+
+
+def _mark(state: State, store: Path, name: str, lifted: Collection[str]) -> Collection[str] | None:
+    """Mark the archives of a model in the index as the state has them, and lift the marks of some versions.
+
+    An archive that was marked before is left alone, because another server may have lifted the mark.
+
+    Return the digests that the index shows, or None if the store is read-only. Raises ArchiveError or OSError if it
+    cannot be written for another reason.
     """
-    reasons = {
-        item.sha256: item.reason
-        for item in state.quarantine
-        if item.name == name and (item.sha256 in added or item.version in lifted)
-    }
+    entries = (item for item in state.quarantine if item.name == name)
+    reasons = {item.sha256: item.reason for item in entries if not item.marked or item.version in lifted}
     try:
-        model_store.quarantine(store, name, reasons, lifted)
+        index = model_store.quarantine(store, name, reasons, lifted)
     except (ArchiveError, OSError) as error:
         cause = error if isinstance(error, OSError) else error.__cause__
         if not isinstance(cause, OSError) or cause.errno not in _READ_ONLY:
             raise
-        logger.warning("%s: read-only, so only servers with this state know the quarantine of %s", store, name)
+        return None
+    return {item.sha256 for item in index.archives if item.sha256 in reasons}

@@ -186,7 +186,7 @@ class Rollout:
     async def _register(self) -> ModelVersion:
         """Register the candidate, or check the sample of a version that is registered already."""
         manager = self._version_manager
-        async with manager.exclusive_change(self.name, by_rollout=True):
+        async with manager.lock.exclusive_change(self.name, by_rollout=True):
             try:
                 candidate = manager.registered_version(self.name, self.version)
             except NotServedError:

@@ -1,6 +1,6 @@
 """State that a server keeps across restarts: the declared deployment and the rollouts in progress."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any, Final, Self
@@ -32,7 +32,10 @@ class RolloutRecord(BaseModel):
 
 
 class QuarantineEntry(BaseModel):
-    """An archive that was rolled back; it is served only where its version is named."""
+    """An archive that was rolled back; it is served only where its version is named.
+
+    Once the model store's index shows it (`marked`), only the index counts: any server may lift a mark.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -40,6 +43,7 @@ class QuarantineEntry(BaseModel):
     version: Version
     sha256: str
     reason: str
+    marked: bool = False
 
     @classmethod
     def of(cls, archive: Entry, reason: str) -> Self:
@@ -96,6 +100,16 @@ class State(BaseModel):
         for version in (key for key, item in new.items() if item.share > 0):
             state = state.without_quarantine(name, version)
         return state
+
+    @property
+    def unmarked(self) -> tuple[QuarantineEntry, ...]:
+        """The quarantine that the model store's index has never shown."""
+        return tuple(item for item in self.quarantine if not item.marked)
+
+    def with_marks(self, digests: Collection[str]) -> Self:
+        """Note that the model store's index shows the quarantine of some archives."""
+        marked = [item.model_copy(update={"marked": item.marked or item.sha256 in digests}) for item in self.quarantine]
+        return self if tuple(marked) == self.quarantine else self.updated(quarantine=tuple(marked))
 
     def with_quarantine(self, archive: Entry, reason: str) -> Self:
         """Put an archive into quarantine."""

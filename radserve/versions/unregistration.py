@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -76,13 +77,24 @@ class Unregistration:
         return True
 
     async def _unregister(self, model_version: ModelVersion) -> None:
-        async with self.deployment_state.closed(model_version.pair):
+        async with self.deployment_state.reopened_after(model_version.pair):
+            await self._persist(self._close, model_version)
             await asyncio.sleep(self.settle)
-            while not await self._try(model_version):  # noqa: ASYNC110 - TorchServe sends no event
-                await asyncio.sleep(_RETRY_SECONDS)
+            await self._persist(self._end, model_version)
             self.deployment_state.forget_default(model_version.pair)
 
-    async def _try(self, model_version: ModelVersion) -> bool:
+    async def _persist(self, step: Callable[[ModelVersion], Awaitable[None]], model_version: ModelVersion) -> None:
+        while True:
+            try:
+                return await step(model_version)
+            except (httpx.HTTPError, ChangeError, OSError) as error:
+                logger.error("%s: not unregistered, tried again: %r", model_version, error)  # noqa: TRY400 - complete
+            await asyncio.sleep(_RETRY_SECONDS)
+
+    async def _close(self, model_version: ModelVersion) -> None:
+        self.deployment_state.close(model_version.pair)
+
+    async def _end(self, model_version: ModelVersion) -> None:
         try:
             if not await self.registry.idle(model_version, self.patience):
                 logger.warning(
@@ -91,11 +103,9 @@ class Unregistration:
             self._attempts.setdefault(model_version.pair, asyncio.Event())
             await self.registry.unregister(model_version)
         except (httpx.HTTPError, ChangeError) as error:
-            logger.error("%s: not unregistered, tried again: %r", model_version, error)  # noqa: TRY400 - complete
             if isinstance(error, httpx.HTTPStatusError) or await self._holds(model_version):
                 self._end_attempt(model_version.pair)
-            return False
-        return True
+            raise
 
     async def _holds(self, model_version: ModelVersion) -> bool:
         """Return whether TorchServe certainly holds a version; without a response, it may have ended it."""

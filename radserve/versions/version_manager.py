@@ -1,31 +1,24 @@
-"""Changes the served versions: registers, scales, promotes, rolls back, unregisters, applies a deployment."""
+"""Changes the served versions: registers, scales, promotes, unregisters, applies a deployment."""
 
 import asyncio
-from collections import defaultdict
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass, field, replace
-from typing import Final
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import InitVar, dataclass, field, replace
 
 import httpx
 
-from radserve.errors import ChangeError, ConflictError, NotReadyError, NotServedError, RadServeError
-from radserve.host.background import observe
+from radserve.errors import ChangeError, ConflictError, NotServedError, RadServeError
 from radserve.schema.deployment import Change, DeployedVersion, Deployment, percent
 from radserve.torchserve.registry import ModelRegistry, ModelVersion, Pair
 from radserve.versions import deployment_file, quarantine
 from radserve.versions.audit_log import Actor
+from radserve.versions.change_lock import ChangeLock
+from radserve.versions.cleanup import Cleanup
 from radserve.versions.deployment_state import DeploymentStateManager
 from radserve.versions.registration import PhaseListener, Registration
 from radserve.versions.request_hold import RequestHold
+from radserve.versions.scaling import Scaling
 from radserve.versions.stored_state import QuarantineEntry, State, main_version
 from radserve.versions.unregistration import Unregistration
-
-_MAX_BUSY: Final = 10.0
-"""Seconds for which requests wait until a version has answered earlier ones, before its workers are not reduced."""
-
-_EXCESS_SECONDS: Final = 30.0
-"""Seconds between attempts to end workers that a failed change has left; each holds the model's requests back."""
 
 
 @dataclass
@@ -36,17 +29,21 @@ class VersionManager:
     deployment_state: DeploymentStateManager
     registration: Registration
     unregistration: Unregistration
-    hold: RequestHold
+    hold: InitVar[RequestHold]
     default_workers: int  # if neither the request nor the model's main version determines them
-    accepts_changes: bool = field(default=False, init=False)  # False until the server is ready, and when it stops
-    _excess: dict[Pair, asyncio.Task[None]] = field(default_factory=dict, init=False)
-    _locks: defaultdict[str, asyncio.Lock] = field(default_factory=lambda: defaultdict(asyncio.Lock), init=False)
+    lock: ChangeLock = field(init=False)
+    scaling: Scaling = field(init=False)
+    cleanup: Cleanup = field(init=False)
+
+    def __post_init__(self, hold: RequestHold) -> None:
+        self.lock = ChangeLock(self.deployment_state)
+        self.scaling = Scaling(self.registry, hold, self.unregistration.settle)
+        self.cleanup = Cleanup(self.registry, self.deployment_state, self.unregistration, self.scaling, self.lock)
 
     @property
     def problems(self) -> list[str]:
         """What an operator should know, although predictions are not affected."""
-        excess = [f"{name} {version}: a failed change has left workers." for name, version in self._excess]
-        return [*self.deployment_state.problems, *excess]
+        return [*self.deployment_state.problems, *self.cleanup.problems]
 
     @property
     def versions_with_traffic(self) -> list[ModelVersion]:
@@ -72,59 +69,14 @@ class VersionManager:
     async def start(self) -> None:
         """Route requests as the state declares, and accept changes; see `DeploymentStateManager.synchronize`."""
         await self.deployment_state.synchronize()
-        self.accepts_changes = True
+        self.lock.accepts_changes = True
 
     async def stop(self) -> None:
         """Reject further changes."""
-        self.accepts_changes = False
-        for task in self._excess.values():
-            task.cancel()
-        await asyncio.gather(*self._excess.values(), return_exceptions=True)
+        self.lock.accepts_changes = False
+        await self.cleanup.stop()
         await self.unregistration.stop()
         await self.deployment_state.stop()
-
-    @asynccontextmanager
-    async def exclusive_change(
-        self, name: str, *, by_rollout: bool = False, recorded: bool = True
-    ) -> AsyncIterator[Callable[[], None]]:
-        """Exclude other changes of a model, and reject this one during a rollout unless the rollout makes it.
-
-        A rollback does not wait: the function that is returned rejects the change if there was one meanwhile.
-
-        A change that must be `recorded` first is rejected if the state folder cannot be used.
-        """
-        self._require_accepting()
-        if recorded:
-            self.deployment_state.record()
-        require = self._no_rollback_from_now(name)
-        async with self._locks[name]:
-            self._require_accepting()  # the server may have stopped meanwhile
-            if not by_rollout:
-                self._require_no_rollout(name)
-            with _change_errors(name):
-                yield require
-
-    def _no_rollback_from_now(self, name: str) -> Callable[[], None]:
-        rollbacks = self.deployment_state.rollbacks
-        before = rollbacks[name]
-
-        def require() -> None:
-            if rollbacks[name] != before:
-                raise ConflictError(f"{name}: it was rolled back meanwhile; nothing was changed.")
-
-        return require
-
-    def _require_accepting(self) -> None:
-        if not self.accepts_changes:
-            raise NotReadyError("The server is starting or stopping and accepts no changes; try again later.")
-
-    def _require_no_rollout(self, name: str) -> None:
-        rollout = self.deployment_state.state.rollouts.get(name)
-        if rollout is not None:
-            raise ConflictError(
-                f"{name}: a rollout of {rollout.plan.version} is in progress; abort it first "
-                f"('radserve rollout {name} --abort')."
-            )
 
     def require_proxy(self, name: str) -> None:
         """Reject a traffic split without a proxy."""
@@ -133,14 +85,14 @@ class VersionManager:
 
     async def register(self, name: str, version: str, workers: int | None, actor: Actor) -> ModelVersion:
         """Register a version. It is on standby, or receives all requests if it is the model's only version."""
-        async with self.exclusive_change(name):
-            model_version = await self.register_candidate(name, version, workers)
+        async with self.lock.exclusive_change(name):
             try:
+                model_version = await self.register_candidate(name, version, workers)
                 await self.deployment_state.commit(
-                    _declare(model_version), actor, "register", "registered", model_version
+                    declare(model_version), actor, "register", "registered", model_version
                 )
             except BaseException:
-                self.unregistration.start(model_version)  # clients may have named it already
+                await self.cleanup.run((name, version))
                 raise
         return model_version
 
@@ -161,61 +113,29 @@ class VersionManager:
 
     async def scale(self, name: str, version: str, workers: int, actor: Actor) -> ModelVersion:
         """Change the number of workers."""
-        async with self.exclusive_change(name):
+        async with self.lock.exclusive_change(name):
             before = self.registered_version(name, version)
             if before.workers == workers:
                 return before
-            more = workers > before.workers
             try:
                 await self.deployment_state.commit(
-                    _declare(replace(before, workers=workers)),
+                    declare(replace(before, workers=workers)),
                     actor,
                     "scale",
                     f"scaled from {before.workers} to {workers} workers",
                     before,
-                    effect=lambda: (self.registry.scale if more else self._end_workers)(before, workers),
-                    effect_first=more,  # a server that the workers crash restarts without them
+                    effect=lambda: self.scaling.scale(before, workers),
+                    effect_first=workers > before.workers,  # a server that the workers crash restarts without them
                 )
             except (RadServeError, httpx.HTTPError):
                 # TorchServe would restart a failed worker again and again. Others have started, and may have requests.
-                if not await self._end_excess(before.pair) and before.pair not in self._excess:
-                    task = observe(asyncio.create_task(self._retry_end_excess(before.pair)), "ending of workers")
-                    self._excess[before.pair] = task
-                    task.add_done_callback(lambda _: self._excess.pop(before.pair))
+                await self.cleanup.run(before.pair)
                 raise
             return self.registered_version(name, version)
 
-    async def _end_excess(self, pair: Pair) -> bool:
-        """End the workers that a version has in addition to the declared ones; return whether it has none."""
-        current, declared = self.registry.get(*pair), self.deployment_state.deployment.find(*pair)
-        if current is None or declared is None or declared.workers is None or current.workers <= declared.workers:
-            return True
-        try:
-            await self._end_workers(current, declared.workers)
-        except (RadServeError, httpx.HTTPError, OSError):
-            return False
-        return True
-
-    async def _retry_end_excess(self, pair: Pair) -> None:
-        done = False
-        while not done:
-            await asyncio.sleep(_EXCESS_SECONDS)
-            async with self._locks[pair[0]]:
-                done = await self._end_excess(pair)
-
-    async def _end_workers(self, before: ModelVersion, workers: int) -> None:
-        """Reduce the number of workers while no request of the model is in progress."""
-        name = before.entry.name
-        async with self.hold.watched(name):
-            await asyncio.sleep(self.unregistration.settle)  # until the bodies of earlier requests were received
-            async with self.hold.held(name) as released:
-                if not await self.registry.idle(before, _MAX_BUSY) or released.is_set():
-                    raise ConflictError(f"{before} was busy for {_MAX_BUSY:g} s; nothing was changed. Try again later.")
-                await self.registry.scale(before, workers)
-
     async def promote(self, name: str, version: str, actor: Actor) -> None:
         """Send all requests of a model to one version, without a rollout."""
-        async with self.exclusive_change(name) as require:
+        async with self.lock.exclusive_change(name) as require:
             model_version = self.registered_version(name, version)
             versions = self.declared_versions(name)
             if versions[version].share == 100:
@@ -230,99 +150,13 @@ class VersionManager:
                 require=require,
             )
 
-    async def rollback(self, name: str, actor: Actor) -> None:
-        """Send all requests of a model to the version that had them before; register it again if necessary.
-
-        It waits for other changes of the model only if the version has no ready worker.
-        """
-        self._require_accepting()
-        self._require_no_rollout(name)
-        main = main_version(self.declared_versions(name))
-        previous = await self._rollback_target(name)
-        async with self._kept_if_declared(name, previous):
-            model_version = await self._ready_version(name, previous)
-            reason = f"rolled back by {actor.name}" + (f": {actor.reason}" if actor.reason else "")
-
-            def require() -> None:
-                self._require_no_rollout(name)
-                state = self.deployment_state.state
-                if (state.previous.get(name), main_version(self.declared_versions(name))) != (previous, main):
-                    raise ConflictError(f"{name}: its versions were changed meanwhile; nothing was rolled back.")
-
-            def change(state: State) -> State:
-                rejected = self.registry.get(name, main)
-                if previous not in state.versions(name):
-                    state = _declare(model_version)(state)
-                state = state.with_shares(name, {previous: 100.0})
-                if rejected is None or rejected.pair == model_version.pair:
-                    return state
-                return state.with_quarantine(rejected.entry, reason)
-
-            await self.deployment_state.commit(
-                change,
-                actor,
-                "rollback",
-                f"receives all requests; before, {main} did",
-                model_version,
-                require=require,
-                act_first=True,
-            )
-
-    @asynccontextmanager
-    async def _kept_if_declared(self, name: str, version: str) -> AsyncIterator[None]:
-        """Keep the target of a rollback at its end; unregister it if the rollback failed and nothing else uses it."""
-        pair = name, version
-        try:
-            with _change_errors(name):
-                yield
-        finally:
-            model_version = self.registry.get(*pair)
-            if self.deployment_state.deployment.find(*pair) is not None:
-                await self.unregistration.cancel(pair)
-            elif not (
-                model_version is None
-                or pair in self.unregistration
-                or name in self.deployment_state.state.rollouts
-                or self._locks[name].locked()  # another change may be registering it
-            ):
-                self.unregistration.start(model_version)
-
-    async def _rollback_target(self, name: str) -> str:
-        previous = self.deployment_state.state.previous.get(name)
-        if previous is None:
-            raise ConflictError(
-                f"{name}: there is no previous version to roll back to; use 'radserve models promote {name} VERSION'."
-            )
-        if (name, previous) in await self.quarantine():
-            raise ConflictError(
-                f"{name}: the previous version {previous} is in quarantine, because it was rolled back; to use it "
-                f"nevertheless, name it: 'radserve models promote {name} {previous}'."
-            )
-        return previous
-
-    async def _ready_version(self, name: str, version: str) -> ModelVersion:
-        """Return a version that answers its sample; keep it or register it if necessary."""
-        await self.unregistration.cancel((name, version))
-        model_version = self.registry.get(name, version)
-        if model_version is not None and model_version.ready > 0:
-            await self.registration.verify_response(model_version)
-            if model_version.pair not in self.unregistration:
-                return model_version
-            return await self._ready_version(name, version)
-        async with self.exclusive_change(name, recorded=False):
-            model_version = self.registry.get(name, version)
-            if model_version is None:
-                return await self.register_candidate(name, version, None)
-            await self.registration.verify_sample(model_version)
-            return model_version
-
     async def quarantine(self) -> Mapping[Pair, QuarantineEntry]:
         """Return the archives of the model store that are in quarantine."""
         return await asyncio.to_thread(quarantine.read, self.deployment_state.state, self.registration.store)
 
     async def release(self, name: str, version: str, actor: Actor) -> None:
         """Lift the quarantine of a version, so that servers may select it as the newest one."""
-        async with self.exclusive_change(name, by_rollout=True):
+        async with self.lock.exclusive_change(name, by_rollout=True):
             if (name, version) not in await self.quarantine():
                 raise NotServedError(f"{name} {version} is not in quarantine.")
             await self.deployment_state.commit(
@@ -335,7 +169,7 @@ class VersionManager:
 
     async def unregister(self, name: str, version: str, actor: Actor, *, force: bool = False) -> None:
         """Unregister a version after it has answered its pending requests; `force` includes a model's only version."""
-        async with self.exclusive_change(name) as require:
+        async with self.lock.exclusive_change(name) as require:
             model_version = self.registered_version(name, version)
             self._require_dispensable(model_version, force=force)
             await self.deployment_state.commit(
@@ -373,9 +207,9 @@ class VersionManager:
     async def apply(self, wanted: Deployment, actor: Actor) -> tuple[Change, ...]:
         """Change the served versions to match a deployment. After a failure, another `apply` continues."""
         changes = deployment_file.changes(self.deployment_state.deployment, wanted)
-        requirements = {name: self._no_rollback_from_now(name) for name in wanted.models}
+        requirements = {name: self.lock.no_rollback_from_now(name) for name in wanted.models}
         for name in {change.model for change in changes}:
-            self._require_no_rollout(name)
+            self.lock.require_no_rollout(name)
             if name in wanted.models and sum(item.share > 0 for item in wanted.models[name].versions.values()) > 1:
                 self.require_proxy(name)
         for change in changes:
@@ -393,7 +227,7 @@ class VersionManager:
         return changes
 
     async def _split(self, name: str, wanted: dict[str, float], actor: Actor, require: Callable[[], None]) -> None:
-        async with self.exclusive_change(name):
+        async with self.lock.exclusive_change(name):
             versions = self.declared_versions(name)
             for version, share in wanted.items():
                 if share > versions[version].share:
@@ -414,18 +248,7 @@ def unknown_model(name: str, models: Iterable[str]) -> NotServedError:
     return NotServedError(f"Unknown model {name!r}. Available: {', '.join(sorted(models)) or 'none'}.")
 
 
-@contextmanager
-def _change_errors(name: str) -> Iterator[None]:
-    """Turn an error of TorchServe or of the system into one of the change."""
-    try:
-        yield
-    except httpx.HTTPError as error:
-        raise ChangeError(f"{name}: TorchServe failed to make the change: {error}") from error
-    except OSError as error:  # a full run directory, for example
-        raise ChangeError(f"{name}: the server failed to make the change: {error}.") from error
-
-
-def _declare(model_version: ModelVersion) -> Callable[[State], State]:
+def declare(model_version: ModelVersion) -> Callable[[State], State]:
     """Return the change that declares a version and its workers, with its present share."""
     name, version = model_version.pair
 

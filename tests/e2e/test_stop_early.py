@@ -10,7 +10,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.radserve.fake_torchserve import write_archive
+from tests.radserve.minimal_archive import write_archive
 from tests.server import ROOT, command, free_ports
 
 pytestmark = pytest.mark.e2e

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import os
+import shutil
 import signal
 import ssl
 from collections.abc import Awaitable, Callable
@@ -23,7 +24,7 @@ from radserve.proxy.options import ProxyOptions
 from radserve.torchserve.capacity import Capacity, plan
 from tests.authority import Authority
 from tests.conftest import ROOT
-from tests.radserve.fake_torchserve import write_archive
+from tests.radserve.minimal_archive import write_archive
 from tests.server import free_ports
 
 CAPACITY = Capacity(heap=1 << 30, requests=20, large=4)
@@ -67,6 +68,12 @@ async def status(url: str, ca: Path | None = None) -> int:
     verify = ssl.create_default_context(cafile=str(ca)) if ca else False
     async with httpx.AsyncClient(verify=verify) as client:
         return (await client.get(f"{url}/ready")).status_code
+
+
+def test_a_missing_nginx_is_an_error_with_the_command_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shutil, "which", lambda *_, **__: None)
+    with pytest.raises(ServeError, match="apt install nginx-light"):
+        nginx_module.binary()
 
 
 def test_nginx_serves_until_it_is_stopped(options: ProxyOptions, upstreams: Upstreams) -> None:

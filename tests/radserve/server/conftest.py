@@ -16,7 +16,8 @@ from radserve.server.components import Components
 from radserve.server.options import ServerOptions
 from radserve.torchserve.verified_models import select
 from radserve.versions.stored_state import StateFolder
-from tests.radserve.fake_torchserve import Running, running, write_archive
+from tests.radserve.fake_torchserve import Running, running
+from tests.radserve.minimal_archive import write_archive
 from tests.server import ROOT, free_ports
 
 NAME = "brightness"

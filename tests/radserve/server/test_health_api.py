@@ -7,7 +7,7 @@ import pytest
 
 from radserve.server.components import Components
 from radserve.server.status import State
-from tests.radserve.fake_torchserve import write_archive
+from tests.radserve.minimal_archive import write_archive
 from tests.radserve.server.conftest import TestServer
 
 

@@ -44,7 +44,7 @@ def test_an_idle_server_stops(server: TestServer) -> None:
         assert await shut_down(components) is Exit.STOPPED
         assert components.status.state is State.DRAINING
         assert not components.run_directory.ready.exists()
-        assert not components.versions.accepts_changes
+        assert not components.versions.lock.accepts_changes
 
     server.run(steps)
 

@@ -19,7 +19,7 @@ def test_the_server_is_ready_when_every_model_answers_its_sample(server: TestSer
             State.READY, "Every worker is ready and every model answered its sample."
         )
         assert components.run_directory.ready.exists()
-        assert components.versions.accepts_changes
+        assert components.versions.lock.accepts_changes
 
     server.run(steps)
     assert server.torchserve.predictions["brightness", "1.0.0"] == 1
@@ -52,7 +52,7 @@ def test_a_start_fails_after_the_timeout_with_the_reason(
         assert not await wait_until_ready(components)
         assert (components.status.state, components.status.detail) == (State.STARTING, detail)
         assert not components.run_directory.ready.exists()
-        assert not components.versions.accepts_changes
+        assert not components.versions.lock.accepts_changes
 
     server.run(steps)
     assert caplog.messages == [f"not ready after 0.3 s: {detail}"]

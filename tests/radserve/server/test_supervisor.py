@@ -27,7 +27,7 @@ from radserve.torchserve.verified_models import select
 from radserve.versions.stored_state import StateFolder
 from tests.authority import Authority
 from tests.radserve import fake_torchserve
-from tests.radserve.fake_torchserve import write_archive
+from tests.radserve.minimal_archive import write_archive
 from tests.server import free_ports
 
 

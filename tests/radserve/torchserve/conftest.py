@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from radserve.host.run_directory import RunDirectory
-from tests.radserve.fake_torchserve import Running, running, write_archive
+from tests.radserve.fake_torchserve import Running, running
+from tests.radserve.minimal_archive import write_archive
 
 
 @pytest.fixture

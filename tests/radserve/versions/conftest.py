@@ -5,7 +5,7 @@ import errno
 import fcntl
 import os
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -21,11 +21,11 @@ from radserve.errors import StoreError
 from radserve.host.run_directory import RunDirectory, proxy_lock
 from radserve.proxy import access_events
 from radserve.proxy.access_events import TrafficWindow
-from radserve.schema.rollout import RolloutStatus
-from radserve.torchserve import verified_models
+from radserve.schema.rollout import RolloutSpec, RolloutStatus
 from radserve.torchserve.management import Management
 from radserve.torchserve.readiness import Readiness
 from radserve.torchserve.registry import ModelRegistry, ModelVersion
+from radserve.torchserve.verified_models import select
 from radserve.versions.audit_log import Actor
 from radserve.versions.control_api import ControlApi, application
 from radserve.versions.deployment_state import DeploymentStateManager
@@ -38,7 +38,8 @@ from radserve.versions.torchserve_api import TorchServeApi
 from radserve.versions.unregistration import Unregistration
 from radserve.versions.version_manager import VersionManager
 from radserve.versions.views import Views
-from tests.radserve.fake_torchserve import Running, running, write_archive
+from tests.radserve.fake_torchserve import Running, running
+from tests.radserve.minimal_archive import write_archive
 
 NAME = "brightness"
 ADA = Actor("user ada", "test")
@@ -121,6 +122,57 @@ class Service:
         assert event is not None
         for _ in range(count):
             self.traffic.add(event)
+
+    async def add(self, version: str) -> None:
+        """Build and register another version, which is on standby."""
+        write_archive(self.store, NAME, version)
+        await self.version_manager.register(NAME, version, None, ADA)
+
+    def archive(self, version: str = "2.0.0") -> Entry:
+        """Return the entry of an archive in the model store's index."""
+        entry = model_store.read(self.store).find(NAME, version)
+        assert entry is not None
+        return entry
+
+    def selected(self, state: State | None = None) -> list[str]:
+        """Return the version that a server with another state selects."""
+        digests = [item.sha256 for item in (state or State()).unmarked]
+        return [model.entry.version for model in select(self.store, [NAME], digests)]
+
+    async def promote_new(self) -> None:
+        """Register and promote version 2.0.0."""
+        await self.version_manager.register(NAME, "2.0.0", None, ADA)
+        await self.version_manager.promote(NAME, "2.0.0", ADA)
+
+    async def begin_rollout(self, version: str = "2.0.0", steps: Sequence[float] = (100,)) -> Rollout:
+        """Start a rollout whose steps end after five requests."""
+        spec = RolloutSpec.model_validate({"version": version, "step_seconds": 0, "min_requests": 5, "steps": steps})
+        return await self.rollouts.start(NAME, spec, ADA)
+
+    async def begin_canary(self, version: str = "2.0.0", steps: Sequence[float] = (100,)) -> Rollout:
+        """Start a rollout, and wait until the version receives requests."""
+        rollout = await self.begin_rollout(version, steps)
+        await self.until(lambda: rollout.share > 0)
+        return rollout
+
+    async def fail_rollout(self) -> None:
+        """Roll out version 2.0.0, which fails."""
+        rollout = await self.begin_canary()
+        self.observe("2.0.0", 500, count=5)
+        await self.end(rollout)
+        await self.until(lambda: self.registered == {"1.0.0"})
+
+    async def begin_scaling(self, version: str) -> asyncio.Task[ModelVersion]:
+        """Begin to end one of two workers of a version that has pending requests."""
+        await self.version_manager.scale(NAME, version, 2, ADA)
+        self.torchserve.behavior.pending = 1
+        task = asyncio.create_task(self.version_manager.scale(NAME, version, 1, ADA))
+        await self.until(lambda: NAME in self.version_manager.scaling.hold)
+        return task
+
+    async def forward(self) -> str:
+        """Ask as nginx does while requests may be held; return where it forwards the request to."""
+        return str((await self.client.post(f"/gate/{NAME}")).headers["x-accel-redirect"])
 
     async def until(self, condition: Callable[[], Any], seconds: float = 10.0) -> None:
         """Wait for a condition."""
@@ -213,12 +265,19 @@ def proxied(service: Service, stack: AsyncExitStack) -> Service:
     return service
 
 
+@pytest.fixture
+async def promoted(proxied: Service) -> Service:
+    """The same server after the promotion of version 2.0.0."""
+    await proxied.promote_new()
+    return proxied
+
+
 def assemble(
     torchserve: Running, store: Path, directory: RunDirectory, state_folder: Path, stack: AsyncExitStack
 ) -> Service:
     """Connect the parts as the supervisor does; the server is not ready yet."""
     management = Management(directory, timeout=0.3)
-    (model,) = verified_models.select(store, [f"{NAME}/1.0.0"])
+    (model,) = select(store, [f"{NAME}/1.0.0"])
     registry = ModelRegistry([ModelVersion(model, 1, datetime.now(UTC))], management, directory.busy, silence=0.5)
     readiness = Readiness(registry, directory.inference, list)
     deployment_state = DeploymentStateManager(registry, StateFolder(state_folder), directory, store)

@@ -8,7 +8,7 @@ import pytest
 from radserve.errors import ChangeError, VersionFailedError
 from radserve.torchserve import verified_models
 from radserve.versions import preflight
-from tests.radserve.fake_torchserve import write_archive
+from tests.radserve.minimal_archive import write_archive
 
 pytestmark = pytest.mark.anyio
 

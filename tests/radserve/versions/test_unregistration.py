@@ -1,6 +1,8 @@
 """Tests of radserve.versions.unregistration."""
 
 import asyncio
+import errno
+import os
 
 import httpx
 import pytest
@@ -70,6 +72,25 @@ async def test_a_failure_is_logged_and_tried_again_while_the_version_stays_close
     assert (service.directory.routing / "closed" / NAME / "2.0.0").exists()
     assert candidate.pair in service.unregistration
     service.torchserve.behavior.status = None
+    await task
+    assert service.registered == {"1.0.0"}
+
+
+def full(*_: object) -> None:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+@pytest.mark.parametrize("step", ["radserve.proxy.traffic_split.write", "radserve.torchserve.registry.any_busy"])
+async def test_a_full_run_directory_delays_an_unregistration(
+    service: Service, candidate: ModelVersion, step: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(unregistration, "_RETRY_SECONDS", 0.05)
+    with monkeypatch.context() as patch:
+        patch.setattr(step, full)
+        task = service.unregistration.start(candidate)
+        await asyncio.sleep(0.3)
+        assert candidate.pair in service.unregistration
+        assert service.registered == {"1.0.0", "2.0.0"}
     await task
     assert service.registered == {"1.0.0"}
 
