@@ -85,7 +85,7 @@ def running(server: Server, runtime: Path, keys: Keys, authority: Authority, fol
     shared = folder / "runtime"
     shared.mkdir(mode=0o700)
     (shared / "ready").symlink_to(runtime / "ready")
-    tls = (authority, authority.issue("split"))
+    tls = (authority, authority.issue(folder.name))
     options = ("--rate", "100000")
     with scripted(RunDirectory(shared).inference) as upstream:
         upstream.script = echo

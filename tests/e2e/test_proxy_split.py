@@ -22,6 +22,8 @@ from radserve.proxy.options import ProxyOptions
 from radserve.proxy.traffic_split import Routing
 from radserve.torchserve.capacity import Capacity
 from tests import proxy as proxies
+from tests.authority import Authority
+from tests.e2e import split_proxy
 from tests.e2e.split_proxy import BODY, NAME, NEW, OLD, PATH, Split, asked, echo
 from tests.fake_supervisor import await_true, controlled, heard
 from tests.proxy import Keys, problem
@@ -216,11 +218,14 @@ def test_the_supervisor_detects_a_running_proxy(split: Split, tmp_path: Path) ->
 
 
 def test_a_second_proxy_in_the_same_run_directory_is_rejected(
-    server: Server, split: Split, keys: Keys, tmp_path: Path
+    server: Server, runtime: Path, keys: Keys, authority: Authority, tmp_path: Path
 ) -> None:
-    with (
-        pytest.raises(AssertionError, match="in use by another proxy"),
-        proxies.running_proxy(server, split.runtime.folder, keys, tmp_path, None),
-    ):
-        pass
-    assert proxy_running(split.runtime)
+    second = tmp_path / "second"
+    second.mkdir()
+    with split_proxy.running(server, runtime, keys, authority, tmp_path) as first:
+        with (
+            pytest.raises(AssertionError, match="in use by another proxy"),
+            proxies.running_proxy(server, first.runtime.folder, keys, second, None),
+        ):
+            pass
+        assert proxy_running(first.runtime)

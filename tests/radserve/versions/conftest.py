@@ -160,7 +160,8 @@ class Service:
         rollout = await self.begin_canary()
         self.observe("2.0.0", 500, count=5)
         await self.end(rollout)
-        await self.until(lambda: self.registered == {"1.0.0"})
+        await self.until(lambda: (NAME, "2.0.0") not in self.unregistration)
+        assert self.registered == {"1.0.0"}
 
     async def begin_scaling(self, version: str) -> asyncio.Task[ModelVersion]:
         """Begin to end one of two workers of a version that has pending requests."""
