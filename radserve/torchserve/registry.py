@@ -16,6 +16,7 @@ import httpx
 from handlers import worker
 from radserve.build.model_store import Entry, order
 from radserve.errors import ChangeError, VersionFailedError
+from radserve.host import unix_socket
 from radserve.host.run_directory import RunDirectory
 from radserve.torchserve.management import Management, pending
 from radserve.torchserve.verified_models import VerifiedModel
@@ -26,6 +27,8 @@ Pair = tuple[str, str]
 _SETTLE: Final = 0.5
 """Seconds without activity after which a version counts as idle. A request is neither queued nor in a worker for a
 shorter time, on its way between the two and back to the client."""
+_UNCONNECTED: Final = 0.1
+"""Seconds without any connection after which every version counts as idle. nginx needs less to connect."""
 _START_TIMEOUT: Final = 180.0
 """Seconds until all workers of a version must be ready."""
 _POLL_SECONDS: Final = 0.2
@@ -219,9 +222,11 @@ class ModelRegistry:
         return True
 
     async def _become_idle(self, version: ModelVersion) -> None:
-        since = time.monotonic()
+        connected = since = time.monotonic()
         while True:
             now = time.monotonic()
+            if unix_socket.is_connected(self._run_directory.inference):
+                connected = now
             try:
                 model = await self._describe(version)
             except httpx.HTTPStatusError as error:
@@ -230,7 +235,7 @@ class ModelRegistry:
                 raise
             if pending(model) or any_busy(self._run_directory.busy, {int(item["pid"]) for item in model["workers"]}):
                 since = now
-            elif now - since >= _SETTLE:
+            elif now - since >= _SETTLE or now - connected >= _UNCONNECTED:
                 return
             await asyncio.sleep(0.05)
 
