@@ -4,7 +4,7 @@ import asyncio
 import re
 import shutil
 import time
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -16,6 +16,7 @@ import httpx
 from handlers import worker
 from radserve.build.model_store import Entry, order
 from radserve.errors import ChangeError, VersionFailedError
+from radserve.host import unix_socket
 from radserve.host.run_directory import RunDirectory
 from radserve.torchserve.management import Management, pending
 from radserve.torchserve.verified_models import VerifiedModel
@@ -26,6 +27,8 @@ Pair = tuple[str, str]
 _SETTLE: Final = 0.5
 """Seconds without activity after which a version counts as idle. A request is neither queued nor in a worker for a
 shorter time, on its way between the two and back to the client."""
+_UNCONNECTED: Final = 0.1
+"""Seconds without any connection after which every version counts as idle. nginx needs less to connect."""
 _START_TIMEOUT: Final = 180.0
 """Seconds until all workers of a version must be ready."""
 _POLL_SECONDS: Final = 0.2
@@ -155,14 +158,17 @@ class ModelRegistry:
             raise
         return self._versions[version.pair]
 
-    async def scale(self, version: ModelVersion, workers: int) -> ModelVersion:
+    async def scale(
+        self, version: ModelVersion, workers: int, on_accepted: Callable[[], None] = lambda: None
+    ) -> ModelVersion:
         """Change the number of workers; raise VersionFailedError if a new one does not start.
 
-        TorchServe ends a worker together with its requests. After a failure, the former workers run, and new ones may:
-        the version then has the number that TorchServe was asked for.
+        TorchServe ends a worker together with its requests, and then accepts the change; `on_accepted` is called after
+        that. After a failure, the former workers run, and new ones may: the version then has the number that TorchServe
+        was asked for.
         """
         try:
-            await self._scale(version, workers)
+            await self._scale(version, workers, on_accepted)
         except BaseException as error:
             if isinstance(error.__cause__, httpx.HTTPStatusError):
                 raise  # rejected
@@ -174,12 +180,13 @@ class ModelRegistry:
         self._versions[version.pair] = replace(version, workers=workers, ready=workers)
         return self._versions[version.pair]
 
-    async def _scale(self, version: ModelVersion, workers: int) -> None:
+    async def _scale(self, version: ModelVersion, workers: int, on_accepted: Callable[[], None] = lambda: None) -> None:
         """Change the number of workers and wait until all are ready; raise VersionFailedError if one exits before."""
         try:
             await self._management.scale(*version.pair, workers)
         except httpx.HTTPStatusError as error:
             raise ChangeError(f"{version}: TorchServe rejects {workers} workers ({error}).") from error
+        on_accepted()
         deadline = time.monotonic() + _START_TIMEOUT
         pids: dict[str, int] = {}
         while time.monotonic() < deadline:
@@ -219,9 +226,11 @@ class ModelRegistry:
         return True
 
     async def _become_idle(self, version: ModelVersion) -> None:
-        since = time.monotonic()
+        connected = since = time.monotonic()
         while True:
             now = time.monotonic()
+            if unix_socket.is_connected(self._run_directory.inference):
+                connected = now
             try:
                 model = await self._describe(version)
             except httpx.HTTPStatusError as error:
@@ -230,7 +239,7 @@ class ModelRegistry:
                 raise
             if pending(model) or any_busy(self._run_directory.busy, {int(item["pid"]) for item in model["workers"]}):
                 since = now
-            elif now - since >= _SETTLE:
+            elif now - since >= _SETTLE or now - connected >= _UNCONNECTED:
                 return
             await asyncio.sleep(0.05)
 

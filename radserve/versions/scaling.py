@@ -31,4 +31,4 @@ class Scaling:
             async with self.hold.held(name) as released:
                 if not await self.registry.idle(before, _MAX_BUSY) or released.is_set():
                     raise ConflictError(f"{before} was busy for {_MAX_BUSY:g} s; nothing was changed. Try again later.")
-                await self.registry.scale(before, workers)
+                await self.registry.scale(before, workers, released.set)
