@@ -11,7 +11,14 @@ from typing import Final
 import pytest
 
 ROOT: Final = Path(__file__).resolve().parent.parent
-BASE: Final = ("radserve.errors", "radserve.files", "radserve.logging", "radserve.spreadsheet", "radserve.validation")
+BASE: Final = (
+    "radserve.errors",
+    "radserve.files",
+    "radserve.logging",
+    "radserve.spreadsheet",
+    "radserve.tracing",
+    "radserve.validation",
+)
 """Modules of a few lines that any package of radserve may use."""
 MAY_IMPORT: Final = {
     "handlers": (),
@@ -20,6 +27,7 @@ MAY_IMPORT: Final = {
     "radserve.files": (),
     "radserve.logging": ("handlers",),
     "radserve.spreadsheet": (),
+    "radserve.tracing": ("handlers",),
     "radserve.validation": ("handlers",),
     "radserve.schema": ("radserve.errors", "radserve.validation"),
     "radserve.client": ("radserve.schema", *BASE),
@@ -134,14 +142,14 @@ def loaded_by(statement: str) -> set[str]:
         ("import radserve.cli.main", {"boto3", "cryptography", "handlers.recipe", "httpx", "torch", "training"}),
         ("import radserve.client", {"boto3", "numpy", "PIL", "torch", "training", "yaml"}),
         ("import radserve.schema", {"httpx", "numpy", "torch"}),
-        ("import radserve.server.supervisor", {"boto3", "numpy", "torch", "training"}),
+        ("import radserve.server.supervisor", {"boto3", "numpy", "opentelemetry", "torch", "training"}),
         (
             "import gateway.lambda_.function, gateway.cli",
             {"boto3", "handlers.recipe", "numpy", "PIL", "torch", "training"},
         ),
         (
             "import handlers.classification",
-            {"lightning", "matplotlib", "pydicom", "radserve", "torch._dynamo", "torchvision"},
+            {"lightning", "matplotlib", "opentelemetry", "pydicom", "radserve", "torch._dynamo", "torchvision"},
         ),
         ("import training.networks", {"lightning"}),
     ],

@@ -1,6 +1,7 @@
 """Interface of backends, and the values that they exchange with the gateway."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Final, Literal, Protocol
 
 from gateway.errors import NotFoundError
@@ -22,7 +23,7 @@ class ModelRequest:
 
     Without a `version` the server chooses, which may split requests between versions; requests with the same `client`
     stay on the same side of a split. `media_type`, `encoding` and `accept` are header fields; empty ones are not sent.
-    `request_id` joins the log lines of gateway and server.
+    `request_id` joins the log lines of gateway and server, and `trace` (headers) their spans.
     """
 
     verb: Verb
@@ -34,6 +35,7 @@ class ModelRequest:
     accept: str = "application/json"
     request_id: str = ""
     client: str = ""
+    trace: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def headers(self) -> dict[str, str]:
@@ -45,7 +47,7 @@ class ModelRequest:
             "X-Request-Id": self.request_id,
             "X-Client-Id": self.client,
         }
-        return {name: value for name, value in fields.items() if value}
+        return {name: value for name, value in fields.items() if value} | dict(self.trace)
 
 
 @dataclass(frozen=True)
