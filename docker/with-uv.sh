@@ -6,7 +6,7 @@ export UV_PYTHON_DOWNLOADS=never UV_PYTHON_PREFERENCE=only-system
 # The secret `ca` is for networks with a TLS-inspecting proxy.
 if [ -s /run/ca.pem ]; then export PIP_CERT=/run/ca.pem SSL_CERT_FILE=/run/ca.pem; fi
 version=0.13.8
-folder=/cache/uv/bin-$version
+folder=/cache/uv/bin-$version-$(uname -m)
 if [ ! -x "$folder/uv" ]; then
   # pip only runs here, so its package is not installed.
   apt-get update

@@ -121,13 +121,16 @@ def require_images(results: Sequence[AnyItem], request: ModelRequest, body: Requ
             digest = digests.popleft() if digests else None
             if not isinstance(result, RejectedImage):
                 RequestedImage(request.model, request.version, digest).require(result)
-        if waiting[None]:
-            raise ValueError(f"it has no result for {len(waiting[None])} of the images")
+        if missing := sum(map(len, waiting.values())):
+            raise ValueError(f"it has no result for {missing} of the images")
     except ValueError as error:
         DISCARDED.inc()
-        reason = f"The response of the analysis service was discarded: {error}."
-        logger.error("%s", reason, extra={"request_id": request.request_id})  # noqa: TRY400 - it is complete
-        raise BadGatewayError(f"{reason} Try again; if this happens again, inform the operator.") from error
+        # The text may contain the digest of another patient's image.
+        logger.error("response discarded: %s", error, extra={"request_id": request.request_id})  # noqa: TRY400
+        raise BadGatewayError(
+            "The response of the analysis service is not about the images of this request, and was discarded. Try "
+            "again; if this happens again, inform the operator."
+        ) from error
 
 
 def predictions(document: Document) -> list[Document]:

@@ -23,6 +23,10 @@ class ArchiveError(RadServeError):
     """An archive or the index of a model store is invalid."""
 
 
+class StoreIndexError(ArchiveError):
+    """The index of a model store cannot be read."""
+
+
 class ServeError(RadServeError):
     """The server cannot start or continue."""
 

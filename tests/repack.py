@@ -1,7 +1,7 @@
 """Modified archives for tests."""
 
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -47,8 +47,16 @@ def without(name: str) -> Callable[[dict[str, bytes]], None]:
 
 def with_recipe(**values: object) -> Callable[[dict[str, bytes]], None]:
     """Return a change that sets keys of the recipe."""
+    return _with_document("archive.yaml", values)
 
+
+def with_settings(**values: object) -> Callable[[dict[str, bytes]], None]:
+    """Return a change that sets TorchServe's settings of the model."""
+    return _with_document("model-config.yaml", values)
+
+
+def _with_document(name: str, values: Mapping[str, object]) -> Callable[[dict[str, bytes]], None]:
     def change(contents: dict[str, bytes]) -> None:
-        contents["archive.yaml"] = yaml.safe_dump(yaml.safe_load(contents["archive.yaml"]) | values).encode()
+        contents[name] = yaml.safe_dump(yaml.safe_load(contents[name]) | values).encode()
 
     return change

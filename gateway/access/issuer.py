@@ -18,7 +18,7 @@ from gateway.errors import ResponseError, SettingsError, UnavailableError
 logger = logging.getLogger(__name__)
 
 DISCOVERY: Final = "/.well-known/openid-configuration"
-_TIMEOUT: Final = 5.0
+_TIMEOUT: Final = 3.0  # nginx waits 5 s for /auth
 _MAX_BYTES: Final = 512 * 1024
 _MAX_AGE: Final = 3600.0
 """Seconds after which the keys are fetched again, so that withdrawn keys stop working."""

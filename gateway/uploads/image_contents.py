@@ -22,7 +22,9 @@ _MAX_VALUES: Final = 10_000
 """Most commas of a JSON document; the model server accepts fewer."""
 _MAX_ENTRIES: Final = 1000
 """Most entries of a zip's directory; the model server accepts fewer."""
+_ZIP: Final = (b"PK\x03\x04", b"PK\x05\x06")
 _DIRECTORY_ENTRY: Final = b"PK\x01\x02"
+_HIDDEN: Final = ("Thumbs.db", "desktop.ini")
 _SPACES: Final = b" \t\r\n"
 
 
@@ -42,7 +44,7 @@ class ImageContent:
 def read(body: RequestBody) -> Iterator[ImageContent]:
     """Yield the images of a body: those of a JSON document, of a zip in the order of its directory, or the body."""
     content = _inflate(body)
-    if content.startswith(b"PK"):
+    if content.startswith(_ZIP):
         yield from _zip(content)
         return
     document = _json(content)
@@ -85,17 +87,29 @@ def _instance(item: Any) -> ImageContent:
 
 
 def _zip(content: bytes) -> Iterator[ImageContent]:
-    """Yield the readable members of a zip, within the limit of bytes for all of them."""
+    """Yield the members of a zip that the model server analyses, within the limit of bytes for all of them."""
     if content.count(_DIRECTORY_ENTRY) > _MAX_ENTRIES:
         return
     left = _MAX_BYTES
     with contextlib.suppress(*_DAMAGED), zipfile.ZipFile(BytesIO(content)) as archive:
         for member in archive.infolist():
+            if _is_skipped(member):
+                continue
             left -= member.file_size
             if left < 0:
                 return
-            with contextlib.suppress(*_DAMAGED), archive.open(member) as file:
-                yield ImageContent(file.read(member.file_size), member.filename)
+            yield ImageContent(_unpacked(archive, member), member.filename)
+
+
+def _is_skipped(member: zipfile.ZipInfo) -> bool:
+    *folders, name = member.filename.split("/")
+    return member.is_dir() or "__MACOSX" in folders or name.startswith(".") or name in _HIDDEN
+
+
+def _unpacked(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> bytes | None:
+    with contextlib.suppress(*_DAMAGED), archive.open(member) as file:
+        return file.read(member.file_size)
+    return None
 
 
 _DAMAGED: Final = (

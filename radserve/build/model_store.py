@@ -10,7 +10,7 @@ from typing import Annotated, Final, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from handlers.recipe import Name, Sha256, Version
-from radserve.errors import ArchiveError
+from radserve.errors import ArchiveError, StoreIndexError
 from radserve.files import write_atomically
 
 FILE: Final = "index.json"
@@ -75,11 +75,11 @@ def read(store: Path) -> Index:
     except FileNotFoundError:
         return Index()
     except OSError as error:
-        raise ArchiveError(f"{path}: {error.strerror}; the server's user must be able to read it.") from error
+        raise StoreIndexError(f"{path}: {error.strerror}; the server's user must be able to read it.") from error
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         key = ".".join(map(str, first["loc"])) or "the file"
-        raise ArchiveError(f"{path}: {key}: {first['msg']}. Delete it and run 'radserve build'.") from error
+        raise StoreIndexError(f"{path}: {key}: {first['msg']}. Delete it and run 'radserve build'.") from error
 
 
 def write(store: Path, index: Index) -> None:

@@ -110,6 +110,8 @@ class Tally:
     def add(self, event: AccessEvent, now: float) -> None:
         """Count a request; only the latency of successful ones counts, because rejections are fast."""
         if event.status >= 500:
+            if now - self._failing[1] > _MAX_FAILURE_AGE:
+                self._failures = 0  # not the same incident
             self._failing = (self._failing[0] if self._failures else now, now)
             self._failures += 1
         elif event.status < 400:

@@ -39,7 +39,7 @@ def health_app(
     registry = views.version_manager.registry
 
     def report(code: int) -> JSONResponse:
-        problems = [*tasks.problems, *views.version_manager.deployment_state.problems]
+        problems = [*tasks.problems, *views.version_manager.problems]
         document = {"state": status.state.value, "detail": status.detail}
         return JSONResponse(document | ({"problems": problems} if problems else {}), code)
 

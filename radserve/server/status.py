@@ -19,7 +19,7 @@ class State(enum.Enum):
 
     STARTING = "starting"
     READY = "ready"
-    DEGRADED = "degraded"  # every model answers, with fewer workers than configured
+    DEGRADED = "degraded"  # every model answers, but a part fails
     UNAVAILABLE = "unavailable"  # a model cannot answer
     DRAINING = "draining"
 

@@ -16,8 +16,7 @@ class Capacity:
     Attributes
     ----------
     heap
-        Bytes of Java's heap, and of its direct memory. A body is in the latter while it is transferred, and in the
-        former while it is queued.
+        Bytes of Java's heap, where a body is while it is queued.
     requests
         Open requests of all clients, and the length of each queue.
     large
@@ -37,6 +36,15 @@ class Capacity:
     def per_address(self) -> int:
         """Open requests of one address, whatever keys it sends."""
         return max(1, self.requests * 3 // 4)
+
+
+def direct_memory(heap: int) -> int:
+    """Return the size of Java's direct memory, in bytes, where bodies are while they are transferred.
+
+    TorchServe copies the bodies of a batch one by one into a buffer that grows. When the last one is added, the old and
+    the new buffer together hold almost twice the bodies of the batch, which fill 60% of the heap at most.
+    """
+    return heap * 5 // 4
 
 
 def plan(memory: int, max_body: int, requests: int) -> Capacity:

@@ -13,6 +13,7 @@ from radserve.errors import ServeError
 from radserve.host.process import inherited_environment
 from radserve.host.resources import WorkerPlan
 from radserve.host.run_directory import RunDirectory
+from radserve.torchserve.capacity import direct_memory
 
 _JVM: Final = (
     "-XX:+UseSerialGC",  # parallel collectors compete with the models for cores
@@ -45,7 +46,7 @@ def java() -> str:
 def command(run_directory: RunDirectory, heap: int) -> list[str]:
     """Return the command of TorchServe's Java: `torchserve --foreground` does not forward signals to it.
 
-    `heap` is the size of the heap and of the direct memory, in bytes.
+    `heap` is the size of the heap, in bytes.
     """
     spec = importlib.util.find_spec("ts")
     if spec is None or spec.origin is None:
@@ -55,7 +56,7 @@ def command(run_directory: RunDirectory, heap: int) -> list[str]:
         java(),
         *_JVM,
         f"-Xmx{heap}",
-        f"-XX:MaxDirectMemorySize={heap}",
+        f"-XX:MaxDirectMemorySize={direct_memory(heap)}",
         f"-Djava.io.tmpdir={run_directory.folder / 'tmp'}",
         f"-Dlog4j.configurationFile={Path(__file__).with_name('log4j2.xml')}",
         f"-Dmodel_server_home={home}",
@@ -85,6 +86,9 @@ def configuration(
         "enable_grpc_ssl": "true",
         "certificate_file": str(_GRPC),
         "private_key_file": str(_GRPC),
+        # A batch is copied before it is sent. In the heap, the copy of a batch of long bodies can fail, and TorchServe
+        # then waits for the worker's response to a batch that it never sent.
+        "prefer_direct_buffer": "true",
         "model_store": str(store),
         "workflow_store": str(run_directory.folder / "workflows"),
         "load_models": ",".join(f"{entry.name}={entry.file}" for entry in entries),

@@ -1,5 +1,6 @@
 """Client of TorchServe's management API."""
 
+import asyncio
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -40,7 +41,11 @@ class Management:
         """Set the number of workers; they are ready later, or never, as `describe` shows."""
         count = str(workers)
         path = f"/models/{name}/{version}"
-        await self._change("PUT", path, SCALE_TIMEOUT, min_worker=count, max_worker=count)
+        try:
+            async with asyncio.timeout(SCALE_TIMEOUT):  # httpx limits each phase of a request
+                await self._change("PUT", path, SCALE_TIMEOUT, min_worker=count, max_worker=count)
+        except TimeoutError as error:
+            raise httpx.ReadTimeout(f"TorchServe's management API did not answer PUT {path}.") from error
 
     async def set_default(self, name: str, version: str) -> None:
         """Make a version the one that answers requests without a version."""

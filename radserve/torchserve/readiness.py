@@ -47,7 +47,9 @@ class Readiness:
         self._client = connect(inference, _SAMPLE_TIMEOUT)
 
     async def problem(self, *, infer: bool) -> Problem | None:
-        """Return the worst problem, or None; `infer` also sends each model its sample, as do failures of responses.
+        """Return the worst problem, or None; `infer` also sends each model its sample.
+
+        A version whose responses to clients fail gets its sample in any case.
 
         The management API may be silent for seconds, for example during a garbage collection. That is not fatal as
         long as every model answers its sample.
@@ -55,24 +57,27 @@ class Readiness:
         try:
             await self._registry.refresh()
         except (httpx.HTTPError, OSError) as error:
-            failure = await self._failure(_SILENCE_TIMEOUT)
+            failure = await self._failure(self._required(), _SILENCE_TIMEOUT)
             if failure is not None:
                 self._registry.forget_workers()
                 return failure
             return Problem(f"TorchServe's management API does not respond ({type(error).__name__}).", fatal=False)
         shortage = self._shortage()
-        suspicion = self._suspicion()
-        if (infer or suspicion) and not (shortage and shortage.fatal):
-            return await self._failure(_SAMPLE_TIMEOUT) or shortage or suspicion
-        return shortage
+        versions = self._required() if infer else self._suspicious()
+        failure = None if shortage and shortage.fatal else await self._failure(versions, _SAMPLE_TIMEOUT)
+        if failure and (infer or self._suspicious()):  # else, clients were answered meanwhile
+            return failure
+        return shortage or self._suspicion()
+
+    def _suspicious(self) -> list[ModelVersion]:
+        """Return the versions whose latest responses to clients all failed."""
+        return [version for version in self._required() if self._failures(*version.pair)]
 
     def _suspicion(self) -> Problem | None:
-        """Return the version whose workers are ready and whose latest responses to clients all failed."""
-        for version in self._required():
+        for version in self._suspicious():
             count = self._failures(*version.pair)
-            if count:
-                text = f"{version}: it answers its sample, but its last {count} responses to clients failed with 5xx."
-                return Problem(text, fatal=False)
+            text = f"{version}: it answers its sample, but its last {count} responses to clients failed with 5xx."
+            return Problem(text, fatal=False)
         return None
 
     def _shortage(self) -> Problem | None:
@@ -83,10 +88,10 @@ class Readiness:
         version = min(missing, key=lambda item: item.ready > 0)
         return Problem(f"{version}: {version.ready} of {version.workers} workers are ready.", version.ready == 0)
 
-    async def _failure(self, seconds: float) -> Problem | None:
-        """Return why a model does not answer its sample, or None."""
+    async def _failure(self, versions: Sequence[ModelVersion], seconds: float) -> Problem | None:
+        """Return why one of the versions does not answer its sample, or None."""
         try:
-            for version in self._required():
+            for version in versions:
                 detail = await self.sample_problem(version, seconds)
                 if detail:
                     return Problem(detail, fatal=True)

@@ -103,6 +103,16 @@ class ModelRegistry:
         except httpx.HTTPStatusError:
             return self._count(version, [])
 
+    async def holds(self, version: ModelVersion) -> bool:
+        """Return whether TorchServe holds a version."""
+        try:
+            await self._describe(version)
+        except httpx.HTTPStatusError as error:
+            if error.response.status_code != httpx.codes.NOT_FOUND:
+                raise
+            return False
+        return True
+
     async def _describe(self, version: ModelVersion) -> dict[str, Any]:
         """Describe a version; repeat the request while TorchServe is silent."""
         start = time.monotonic()

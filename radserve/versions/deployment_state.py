@@ -5,7 +5,7 @@ A safety measure takes effect first. What could not be updated or recorded is tr
 
 import asyncio
 import logging
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
@@ -18,7 +18,7 @@ import httpx
 from prometheus_client import Counter, Gauge
 
 from radserve.build.model_store import order
-from radserve.errors import ChangeError, RadServeError
+from radserve.errors import ChangeError, ConflictError, RadServeError
 from radserve.host.background import observe
 from radserve.host.run_directory import RunDirectory, proxy_running
 from radserve.proxy import traffic_split
@@ -59,9 +59,11 @@ class DeploymentStateManager:
     def __init__(self, registry: ModelRegistry, folder: StateFolder, run_directory: RunDirectory, store: Path) -> None:
         self._registry = registry
         self._store = store
-        self._unmarked: dict[str, set[str]] = {}  # models whose quarantine the index may lack, and versions to release
+        # Models whose quarantine the index may lack: digests to mark, and versions to release.
+        self._unmarked: dict[str, tuple[set[str], set[str]]] = {}
         self._marking = asyncio.Lock()
         self._commits: list[tuple[str, list[_Change]]] = []  # in progress: model, and safety measures meanwhile
+        self.rollbacks: defaultdict[str, int] = defaultdict(int)  # safety measures of each model so far
         self._run_directory = run_directory
         self._initial = initial_deployment(registry)
         self._defaults: dict[str, str] = {}
@@ -90,6 +92,11 @@ class DeploymentStateManager:
         return self.state.deployment or self._initial
 
     @property
+    def _declared(self) -> State:
+        """The state in effect, whose deployment is set."""
+        return self.state.model_copy(update={"deployment": self.deployment})
+
+    @property
     def has_proxy(self) -> bool:
         """Whether a proxy runs in front of this server, so that traffic can be split."""
         return proxy_running(self._run_directory)
@@ -102,8 +109,10 @@ class DeploymentStateManager:
         detail: str,
         subject: ModelVersion | tuple[str, str | None],
         *,
+        since: int | None = None,
         act_first: bool = False,
         effect: Callable[[], Awaitable[object]] = _no_effect,
+        effect_first: bool = False,
     ) -> None:
         """Record a change of one model, then apply it; a change that fails is reverted, which is recorded as well.
 
@@ -117,11 +126,15 @@ class DeploymentStateManager:
             What happens, as the rest of a sentence that begins with model and version.
         subject
             The version; or name and version if TorchServe does not hold it, or the change concerns several.
+        since
+            The model's `rollbacks` when the change was requested; after another one, the change is rejected.
         act_first
             Apply a safety measure at once, even if it cannot be recorded, and do not revert it. A ChangeError means
             that TorchServe or the proxy was not updated; that is tried again in the background.
         effect
             What else the change does, after it was stored; it undoes itself if it fails.
+        effect_first
+            Store the change only after its effect. The caller undoes the effect if that fails.
         """
         model, version = subject.pair if isinstance(subject, ModelVersion) else subject
         entry = AuditEntry(
@@ -137,7 +150,9 @@ class DeploymentStateManager:
 
         async def apply() -> None:
             if not act_first:
-                await self._commit(change, model, entry, effect)
+                if since not in (None, self.rollbacks[model]):
+                    raise ConflictError(f"{model}: it was rolled back meanwhile; nothing was changed.")
+                await self._commit(change, model, entry, effect, effect_first=effect_first)
             elif problem := await self._act(change, entry, lasting=True):
                 raise ChangeError(f"{entry.detail} Not in effect yet, tried again: {problem}")
             level = logging.WARNING if act_first else logging.INFO
@@ -151,17 +166,26 @@ class DeploymentStateManager:
             raise
 
     async def _commit(
-        self, change: _Change, model: str, entry: AuditEntry, effect: Callable[[], Awaitable[object]]
+        self,
+        change: _Change,
+        model: str,
+        entry: AuditEntry,
+        effect: Callable[[], Awaitable[object]],
+        *,
+        effect_first: bool,
     ) -> None:
         self.record()
         self.audit.write(entry)
-        before = self.state.model_copy(update={"deployment": self.deployment})
+        before = self._declared
         measures: list[_Change] = []
         self._commits.append((model, measures))
         try:
-            self.folder.write(change(before))
+            if effect_first:
+                await effect()
+            self.folder.write(change(self._declared))
             await self.synchronize()
-            await effect()
+            if not effect_first:
+                await effect()
         except Exception as error:
             failure = f"{entry.detail} Failed and reverted: {error}"
             reverted = {"time": datetime.now(UTC), "actor": SERVER.name, "reason": SERVER.reason, "detail": failure}
@@ -174,36 +198,51 @@ class DeploymentStateManager:
             raise (type(error) if isinstance(error, ChangeError) else ChangeError)(failure) from error
         finally:
             self._commits = [commit for commit in self._commits if commit[1] is not measures]
+        self._replay_after_reverting(model, change)
         served = {version for version, item in before.versions(model).items() if item.share > 0}
-        self._request_marks(model, {key for key, item in self.state.versions(model).items() if item.share > 0} - served)
+        released = {key for key, item in self.state.versions(model).items() if item.share > 0} - served
+        self._request_marks(model, released=released)
         await self._enforce()
+
+    def _replay_after_reverting(self, model: str, change: _Change) -> None:
+        """Make a change again if another one of the model, which is in progress, fails and is reverted."""
+        for measures in (measures for name, measures in self._commits if name == model):
+            measures.append(change)
 
     async def _act(self, change: _Change, entry: AuditEntry, *, lasting: bool = False) -> str | None:
         """Change the state and put it into effect, then store it; return why it is not in effect, or None.
 
         A commit in progress that fails does not revert a `lasting` change.
         """
-        self.folder.state = change(self.state.model_copy(update={"deployment": self.deployment}))
-        if lasting:
-            for measures in (measures for model, measures in self._commits if model == entry.model):
-                measures.append(change)
+        before = self.state.quarantine
+        self.folder.state = change(self._declared)
+        if lasting and entry.model is not None:
+            self.rollbacks[entry.model] += 1
+            self._replay_after_reverting(entry.model, change)
         self._unrecorded.append(entry)
         if entry.model is not None:
-            self._request_marks(entry.model)
+            self._request_marks(entry.model, {item.sha256 for item in self.state.quarantine if item not in before})
         return await self._enforce()
 
-    def _request_marks(self, model: str, released: Collection[str] = ()) -> None:
-        self._unmarked.setdefault(model, set()).update(released)
+    def _request_marks(self, model: str, added: Collection[str] = (), released: Collection[str] = ()) -> None:
+        digests, versions = self._unmarked.setdefault(model, (set(), set()))
+        digests.update(added)
+        versions.update(released)
+
+    async def lift_mark(self, name: str, version: str) -> None:
+        """Remove the mark of a version from the model store's index, unless the state has it in quarantine."""
+        self._request_marks(name, released={version})
+        await self._enforce()
 
     async def _mark(self) -> None:
         """Show in the model store's index what is in quarantine."""
         async with self._marking:  # an earlier state must not be written after a later one
             while self._unmarked:
-                name, released = self._unmarked.popitem()
+                name, (added, released) = self._unmarked.popitem()
                 try:
-                    await asyncio.to_thread(quarantine.mark, self.state, self._store, name, released)
+                    await asyncio.to_thread(quarantine.mark, self.state, self._store, name, added, released)
                 except BaseException:
-                    self._request_marks(name, released)
+                    self._request_marks(name, added, released)
                     raise
 
     async def _enforce(self) -> str | None:
@@ -289,7 +328,7 @@ class DeploymentStateManager:
         """Reject requests that name this version, if a proxy runs in front of this server."""
         self._closed.add(pair)
         try:
-            await self.synchronize()
+            self._write_tables()
             yield
         finally:
             self._closed.discard(pair)

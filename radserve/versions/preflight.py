@@ -7,12 +7,13 @@ steps as a worker at its start, and its error message can be read.
 import asyncio
 import os
 import shutil
+import signal
 import sys
 import tempfile
 from pathlib import Path
 from typing import Final
 
-from radserve.errors import VersionFailedError
+from radserve.errors import ChangeError, VersionFailedError
 from radserve.host.process import die_with_parent, inherited_environment
 from radserve.torchserve.launch import worker_environment
 from radserve.torchserve.verified_models import VerifiedModel
@@ -40,7 +41,10 @@ def _start_process() -> None:
 
 
 async def check(model: VerifiedModel, store: Path, scratch: Path, threads: int, max_seconds: float) -> None:
-    """Start an archive's handler as a worker does; a VersionFailedError has the last line that the process wrote."""
+    """Start an archive's handler as a worker does; a VersionFailedError has the last line that the process wrote.
+
+    Raises ChangeError if the server may be at fault: it is too slow, or lacks memory.
+    """
     entry = model.entry
     folder = Path(tempfile.mkdtemp(prefix="preflight-", dir=scratch))
     try:
@@ -60,15 +64,15 @@ async def check(model: VerifiedModel, store: Path, scratch: Path, threads: int, 
         try:
             _, errors = await asyncio.wait_for(process.communicate(), max_seconds)
         except TimeoutError as error:
-            raise VersionFailedError(
-                f"{entry.name} {entry.version}: did not start within {max_seconds:g} s."
-            ) from error
+            raise ChangeError(f"{entry.name} {entry.version}: did not start within {max_seconds:g} s.") from error
         finally:
             if process.returncode is None:
                 process.kill()
                 await process.wait()
     finally:
         await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
+    if process.returncode == -signal.SIGKILL:
+        raise ChangeError(f"{entry.name} {entry.version}: its process was killed; the server may lack memory.")
     if process.returncode != 0:
         lines = errors.decode(errors="replace").strip().splitlines()
         reason = lines[-1][:_MAX_REASON] if lines else f"exit code {process.returncode} without an error message."

@@ -34,12 +34,19 @@ def read(state: State, store: Path) -> Mapping[Pair, QuarantineEntry]:
     }
 
 
-def mark(state: State, store: Path, name: str, lifted: Collection[str]) -> None:
-    """Mark the archives of a model in the index, and lift the marks of some versions.
+def mark(state: State, store: Path, name: str, added: Collection[str], lifted: Collection[str]) -> None:
+    """Mark archives of a model, by their digest, in the index, and lift the marks of some versions.
+
+    What the state does not have in quarantine is not marked, and what it has is not lifted. Earlier marks are left
+    alone: another server may have lifted them.
 
     Raises ArchiveError or OSError, unless the store is read-only.
     """
-    reasons = {item.sha256: item.reason for item in state.quarantine if item.name == name}
+    reasons = {
+        item.sha256: item.reason
+        for item in state.quarantine
+        if item.name == name and (item.sha256 in added or item.version in lifted)
+    }
     try:
         model_store.quarantine(store, name, reasons, lifted)
     except (ArchiveError, OSError) as error:

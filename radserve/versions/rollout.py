@@ -13,7 +13,14 @@ import httpx
 from prometheus_client import Counter
 
 from radserve.build.model_store import Entry
-from radserve.errors import ArchiveError, ChangeError, NotServedError, RadServeError, VersionFailedError
+from radserve.errors import (
+    ArchiveError,
+    ChangeError,
+    NotServedError,
+    RadServeError,
+    StoreIndexError,
+    VersionFailedError,
+)
 from radserve.host.background import observe
 from radserve.proxy.access_events import TrafficWindow
 from radserve.schema.deployment import DeployedVersion, percent
@@ -123,9 +130,9 @@ class Rollout:
     async def abort(self, actor: Actor) -> bool:
         """Roll back and wait for the end, unless the rollout is already ending; return whether it was rolled back."""
         assert self._task is not None
+        await asyncio.sleep(0)  # a task that is cancelled before its first step would not roll back
         if self._aborted_by is None and not self._ending:
             self._aborted_by = actor
-            await asyncio.sleep(0)  # a task that is cancelled before its first step would not roll back
             self._task.cancel()
         with suppress(asyncio.CancelledError):
             await asyncio.shield(self._task)
@@ -151,7 +158,8 @@ class Rollout:
             reason = f"aborted by {actor.name}" + (f": {actor.reason}" if actor.reason else "")
             await self._roll_back(reason, actor, by_fault=True)
         except (RadServeError, httpx.HTTPError, OSError) as error:
-            by_fault = isinstance(error, VersionFailedError | ArchiveError)
+            unreadable = isinstance(error, StoreIndexError) or isinstance(error.__cause__, OSError)
+            by_fault = isinstance(error, VersionFailedError | ArchiveError) and not unreadable
             await self._roll_back(str(error) or repr(error), SERVER, by_fault=by_fault)
         except Exception as error:  # whatever it is, the stable version must get the requests
             logger.exception("the rollout of %s %s failed", self.name, self.version)

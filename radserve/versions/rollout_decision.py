@@ -11,6 +11,8 @@ _MIN_SAMPLES: Final = 20  # responses that a 95th percentile or a rejection rate
 _MAX_EXTRA_REJECTIONS: Final = 0.2
 """Fraction of requests that a version may reject in addition: it may be stricter than the stable one, but not blind."""
 
+_MAX_ERROR_RATIO: Final = 2.0  # of error rates, for which both versions may have the same cause
+
 
 class Decision(Enum):
     """The next action of a rollout."""
@@ -26,7 +28,8 @@ def decide(
 ) -> tuple[Decision, str]:
     """Decide how a step of a rollout continues, by the traffic of both versions in it; return the reason as well."""
     problem = _error_problem(candidate, spec) or _p95_problem(candidate, spec)
-    if problem and (common := _error_problem(stable, spec) or _p95_problem(stable, spec)):
+    common = _error_problem(stable, spec) or _p95_problem(stable, spec)
+    if problem and common and not _is_much_worse(candidate, stable, spec):
         return Decision.GIVE_UP, f"{problem}; the stable version as well: {common}"
     problem = problem or _slowdown_problem(candidate, stable, spec) or _rejection_problem(candidate, stable)
     if problem:
@@ -43,6 +46,13 @@ def _error_problem(candidate: TrafficSample, spec: RolloutSpec) -> str | None:
     if candidate.errors / max(candidate.requests, spec.min_requests, 1) <= spec.max_error:
         return None
     return f"{candidate.errors} of {candidate.requests} requests failed with 5xx, more than {spec.max_error:.2%}"
+
+
+def _is_much_worse(candidate: TrafficSample, stable: TrafficSample, spec: RolloutSpec) -> bool:
+    """Return whether a cause common to both versions does not explain a problem of the candidate."""
+    rate, stable_rate = (sample.errors / max(sample.requests, 1) for sample in (candidate, stable))
+    excess = rate > _MAX_ERROR_RATIO * stable_rate and _error_problem(candidate, spec)
+    return bool(excess or _slowdown_problem(candidate, stable, spec))
 
 
 def _p95(sample: TrafficSample, spec: RolloutSpec) -> float | None:

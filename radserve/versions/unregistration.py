@@ -15,6 +15,8 @@ from radserve.versions.deployment_state import DeploymentStateManager
 logger = logging.getLogger(__name__)
 
 _RETRY_SECONDS: Final = 2.0
+_MAX_ATTEMPT: Final = 30.0
+"""Seconds for which `cancel` waits for TorchServe's response to an unregistration."""
 
 
 @dataclass
@@ -32,7 +34,8 @@ class Unregistration:
     settle: float
     patience: float
     _tasks: dict[Pair, asyncio.Task[None]] = field(default_factory=dict, init=False)
-    _ending: set[Pair] = field(default_factory=set, init=False)  # TorchServe may have ended their workers
+    # Set at the end of an attempt; while there is one, TorchServe may have ended the workers.
+    _attempts: dict[Pair, asyncio.Event] = field(default_factory=dict, init=False)
 
     def __contains__(self, pair: Pair) -> bool:
         return pair in self._tasks
@@ -47,14 +50,25 @@ class Unregistration:
     def _forget(self, pair: Pair, task: asyncio.Task[None]) -> None:
         if self._tasks.get(pair) is task:
             del self._tasks[pair]
+            self._end_attempt(pair)
+
+    def _end_attempt(self, pair: Pair) -> None:
+        if attempt := self._attempts.pop(pair, None):
+            attempt.set()
 
     async def cancel(self, pair: Pair) -> bool:
-        """Keep a version that is being unregistered; return False if none is, or after TorchServe has ended it."""
+        """Keep a version that is being unregistered; return False if none is, or after TorchServe has ended it.
+
+        Raises ChangeError if TorchServe does not say whether it has ended it.
+        """
+        try:
+            async with asyncio.timeout(_MAX_ATTEMPT):
+                while attempt := self._attempts.get(pair):
+                    await attempt.wait()
+        except TimeoutError as error:
+            raise ChangeError(f"{pair[0]} {pair[1]}: TorchServe is unregistering it and does not respond.") from error
         task = self._tasks.get(pair)
         if task is None:
-            return False
-        if pair in self._ending:
-            await asyncio.wait({task})
             return False
         task.cancel()
         self._forget(pair, task)
@@ -74,14 +88,21 @@ class Unregistration:
                 logger.warning(
                     "%s: busy for %g s, longer than clients wait; unregistered", model_version, self.patience
                 )
-            self._ending.add(model_version.pair)
+            self._attempts.setdefault(model_version.pair, asyncio.Event())
             await self.registry.unregister(model_version)
         except (httpx.HTTPError, ChangeError) as error:
             logger.error("%s: not unregistered, tried again: %r", model_version, error)  # noqa: TRY400 - complete
+            if isinstance(error, httpx.HTTPStatusError) or await self._holds(model_version):
+                self._end_attempt(model_version.pair)
             return False
-        finally:
-            self._ending.discard(model_version.pair)
         return True
+
+    async def _holds(self, model_version: ModelVersion) -> bool:
+        """Return whether TorchServe certainly holds a version; without a response, it may have ended it."""
+        try:
+            return await self.registry.holds(model_version)
+        except (httpx.HTTPError, ChangeError):
+            return False
 
     async def stop(self) -> None:
         """Cancel pending unregistrations, since the whole server stops and drains."""

@@ -3,14 +3,14 @@
 import asyncio
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager, suppress
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Final
 
 import httpx
 
-from radserve.build import model_store
-from radserve.errors import ArchiveError, ChangeError, ConflictError, NotReadyError, NotServedError, RadServeError
+from radserve.errors import ChangeError, ConflictError, NotReadyError, NotServedError, RadServeError
+from radserve.host.background import observe
 from radserve.schema.deployment import Change, DeployedVersion, Deployment, percent
 from radserve.torchserve.registry import ModelRegistry, ModelVersion, Pair
 from radserve.versions import deployment_file, quarantine
@@ -24,6 +24,9 @@ from radserve.versions.unregistration import Unregistration
 _MAX_BUSY: Final = 10.0
 """Seconds for which requests wait until a version has answered earlier ones, before its workers are not reduced."""
 
+_EXCESS_SECONDS: Final = 30.0
+"""Seconds between attempts to end workers that a failed change has left; each holds the model's requests back."""
+
 
 @dataclass
 class VersionManager:
@@ -36,7 +39,14 @@ class VersionManager:
     gate: Gate
     default_workers: int  # if neither the request nor the model's main version determines them
     accepts_changes: bool = field(default=False, init=False)  # False until the server is ready, and when it stops
+    _excess: dict[Pair, asyncio.Task[None]] = field(default_factory=dict, init=False)
     _locks: defaultdict[str, asyncio.Lock] = field(default_factory=lambda: defaultdict(asyncio.Lock), init=False)
+
+    @property
+    def problems(self) -> list[str]:
+        """What an operator should know, although predictions are not affected."""
+        excess = [f"{name} {version}: a failed change has left workers." for name, version in self._excess]
+        return [*self.deployment_state.problems, *excess]
 
     @property
     def versions_with_traffic(self) -> list[ModelVersion]:
@@ -67,25 +77,32 @@ class VersionManager:
     async def stop(self) -> None:
         """Reject further changes."""
         self.accepts_changes = False
+        for task in self._excess.values():
+            task.cancel()
+        await asyncio.gather(*self._excess.values(), return_exceptions=True)
         await self.unregistration.stop()
         await self.deployment_state.stop()
 
     @asynccontextmanager
     async def exclusive_change(
         self, name: str, *, by_rollout: bool = False, recorded: bool = True
-    ) -> AsyncIterator[None]:
+    ) -> AsyncIterator[int]:
         """Exclude other changes of a model, and reject this one during a rollout unless the rollout makes it.
+
+        A rollback does not wait: return the number of earlier ones, for `DeploymentStateManager.commit`.
 
         A change that must be `recorded` first is rejected if the state folder cannot be used.
         """
         self._require_accepting()
         if recorded:
             self.deployment_state.record()
+        since = self.deployment_state.rollbacks[name]
         async with self._locks[name]:
+            self._require_accepting()  # the server may have stopped meanwhile
             if not by_rollout:
                 self._require_no_rollout(name)
             with _change_errors(name):
-                yield
+                yield since
 
     def _require_accepting(self) -> None:
         if not self.accepts_changes:
@@ -138,29 +155,43 @@ class VersionManager:
             before = self.registered_version(name, version)
             if before.workers == workers:
                 return before
-            await self.deployment_state.commit(
-                _declare(replace(before, workers=workers)),
-                actor,
-                "scale",
-                f"scaled from {before.workers} to {workers} workers",
-                before,
-                effect=lambda: self._set_workers(before, workers),
-            )
+            more = workers > before.workers
+            try:
+                await self.deployment_state.commit(
+                    _declare(replace(before, workers=workers)),
+                    actor,
+                    "scale",
+                    f"scaled from {before.workers} to {workers} workers",
+                    before,
+                    effect=lambda: (self.registry.scale if more else self._end_workers)(before, workers),
+                    effect_first=more,  # a server that the workers crash restarts without them
+                )
+            except (RadServeError, httpx.HTTPError):
+                # TorchServe would restart a failed worker again and again. Others have started, and may have requests.
+                if not await self._end_excess(before.pair) and before.pair not in self._excess:
+                    task = observe(asyncio.create_task(self._retry_end_excess(before.pair)), "ending of workers")
+                    self._excess[before.pair] = task
+                    task.add_done_callback(lambda _: self._excess.pop(before.pair))
+                raise
             return self.registered_version(name, version)
 
-    async def _set_workers(self, before: ModelVersion, workers: int) -> None:
-        if workers < before.workers:
-            await self._end_workers(before, workers)
-            return
+    async def _end_excess(self, pair: Pair) -> bool:
+        """End the workers that a version has in addition to the declared ones; return whether it has none."""
+        current, declared = self.registry.get(*pair), self.deployment_state.deployment.find(*pair)
+        if current is None or declared is None or declared.workers is None or current.workers <= declared.workers:
+            return True
         try:
-            await self.registry.scale(before, workers)
-        except (RadServeError, httpx.HTTPError):
-            # TorchServe would restart a failed worker again and again. Others have started, and may have requests.
-            current = self.registry.get(*before.pair)
-            if current is not None and current.workers > before.workers:
-                with suppress(RadServeError, httpx.HTTPError):
-                    await self._end_workers(current, before.workers)
-            raise
+            await self._end_workers(current, declared.workers)
+        except (RadServeError, httpx.HTTPError, OSError):
+            return False
+        return True
+
+    async def _retry_end_excess(self, pair: Pair) -> None:
+        done = False
+        while not done:
+            await asyncio.sleep(_EXCESS_SECONDS)
+            async with self._locks[pair[0]]:
+                done = await self._end_excess(pair)
 
     async def _end_workers(self, before: ModelVersion, workers: int) -> None:
         """Reduce the number of workers while no request of the model is in progress."""
@@ -174,7 +205,7 @@ class VersionManager:
 
     async def promote(self, name: str, version: str, actor: Actor) -> None:
         """Send all requests of a model to one version, without a rollout."""
-        async with self.exclusive_change(name):
+        async with self.exclusive_change(name) as since:
             model_version = self.registered_version(name, version)
             versions = self.declared_versions(name)
             if versions[version].share == 100:
@@ -186,6 +217,7 @@ class VersionManager:
                 "promote",
                 f"receives all requests; before, {main_version(versions)} did",
                 model_version,
+                since=since,
             )
 
     async def rollback(self, name: str, actor: Actor) -> None:
@@ -195,16 +227,20 @@ class VersionManager:
         """
         self._require_accepting()
         self._require_no_rollout(name)
+        main = main_version(self.declared_versions(name))
         previous = await self._rollback_target(name)
-        with _change_errors(name):
+        async with self._kept_if_declared(name, previous):
             model_version = await self._ready_version(name, previous)
-            main = main_version(self.declared_versions(name))
             reason = f"rolled back by {actor.name}" + (f": {actor.reason}" if actor.reason else "")
 
             def change(state: State) -> State:
                 self._require_no_rollout(name)
-                rejected = self.registry.get(name, main_version(state.versions(name)))
-                state = _declare(model_version)(state).with_shares(name, {previous: 100.0})
+                if (state.previous.get(name), main_version(state.versions(name))) != (previous, main):
+                    raise ConflictError(f"{name}: its versions were changed meanwhile; nothing was rolled back.")
+                rejected = self.registry.get(name, main)
+                if previous not in state.versions(name):
+                    state = _declare(model_version)(state)
+                state = state.with_shares(name, {previous: 100.0})
                 if rejected is None or rejected.pair == model_version.pair:
                     return state
                 return state.with_quarantine(rejected.entry, reason)
@@ -217,10 +253,27 @@ class VersionManager:
                 model_version,
                 act_first=True,
             )
-            await self.unregistration.cancel(model_version.pair)
+
+    @asynccontextmanager
+    async def _kept_if_declared(self, name: str, version: str) -> AsyncIterator[None]:
+        """Keep the target of a rollback at its end; unregister it if the rollback failed and nothing else uses it."""
+        pair = name, version
+        try:
+            with _change_errors(name):
+                yield
+        finally:
+            model_version = self.registry.get(*pair)
+            if self.deployment_state.deployment.find(*pair) is not None:
+                await self.unregistration.cancel(pair)
+            elif not (
+                model_version is None
+                or pair in self.unregistration
+                or name in self.deployment_state.state.rollouts
+                or self._locks[name].locked()  # another change may be registering it
+            ):
+                self.unregistration.start(model_version)
 
     async def _rollback_target(self, name: str) -> str:
-        self.declared_versions(name)
         previous = self.deployment_state.state.previous.get(name)
         if previous is None:
             raise ConflictError(
@@ -235,15 +288,10 @@ class VersionManager:
 
     async def _ready_version(self, name: str, version: str) -> ModelVersion:
         """Return a version that answers its sample; keep it or register it if necessary."""
-        kept = await self.unregistration.cancel((name, version))
+        await self.unregistration.cancel((name, version))
         model_version = self.registry.get(name, version)
         if model_version is not None and model_version.ready > 0:
-            try:
-                await self.registration.verify_response(model_version)
-            except BaseException:
-                if kept:
-                    self.unregistration.start(model_version)
-                raise
+            await self.registration.verify_response(model_version)
             if model_version.pair not in self.unregistration:
                 return model_version
             return await self._ready_version(name, version)
@@ -266,14 +314,14 @@ class VersionManager:
             await self.deployment_state.commit(
                 lambda state: state.without_quarantine(name, version), actor, "release", "released", (name, version)
             )
-            try:
-                await asyncio.to_thread(model_store.quarantine, self.registration.store, name, {}, {version})
-            except (ArchiveError, OSError) as error:
-                raise ChangeError(f"{name} {version}: the model store's index still shows it: {error}") from error
+            await self.deployment_state.lift_mark(name, version)
+            if (name, version) in await self.quarantine():
+                problem = self.deployment_state.problem or "it is read-only, or the version was rolled back again"
+                raise ChangeError(f"{name} {version}: still in quarantine in the model store: {problem}.")
 
     async def unregister(self, name: str, version: str, actor: Actor, *, force: bool = False) -> None:
         """Unregister a version after it has answered its pending requests; `force` includes a model's only version."""
-        async with self.exclusive_change(name):
+        async with self.exclusive_change(name) as since:
             model_version = self.registered_version(name, version)
             self._require_dispensable(model_version, force=force)
             await self.deployment_state.commit(
@@ -282,6 +330,7 @@ class VersionManager:
                 "unregister",
                 "unregistered",
                 model_version,
+                since=since,
             )
             if self.deployment_state.deployment.find(name, version) is not None:
                 raise ConflictError(f"{model_version} stays registered: a rollback needs it.")
@@ -310,6 +359,7 @@ class VersionManager:
     async def apply(self, wanted: Deployment, actor: Actor) -> tuple[Change, ...]:
         """Change the served versions to match a deployment. After a failure, another `apply` continues."""
         changes = deployment_file.changes(self.deployment_state.deployment, wanted)
+        since = self.deployment_state.rollbacks.copy()
         for name in {change.model for change in changes}:
             self._require_no_rollout(name)
             if name in wanted.models and sum(item.share > 0 for item in wanted.models[name].versions.values()) > 1:
@@ -321,13 +371,14 @@ class VersionManager:
             elif change.action == "scale" and served is not None and served.workers is not None:
                 await self.scale(change.model, change.version, served.workers, actor)
         for name in dict.fromkeys(change.model for change in changes if change.action == "share"):
-            await self._split(name, {key: item.share for key, item in wanted.models[name].versions.items()}, actor)
+            shares = {key: item.share for key, item in wanted.models[name].versions.items()}
+            await self._split(name, shares, actor, since[name])
         for change in changes:
             if change.action == "unregister":
                 await self.unregister(change.model, change.version, actor, force=True)
         return changes
 
-    async def _split(self, name: str, wanted: dict[str, float], actor: Actor) -> None:
+    async def _split(self, name: str, wanted: dict[str, float], actor: Actor, since: int) -> None:
         async with self.exclusive_change(name):
             versions = self.declared_versions(name)
             for version, share in wanted.items():
@@ -335,7 +386,12 @@ class VersionManager:
                     await self.registration.verify_sample(self.registered_version(name, version))
             shares = ", ".join(f"{key} {percent(wanted.get(key, 0.0))}" for key in versions)
             await self.deployment_state.commit(
-                lambda state: state.with_shares(name, wanted), actor, "share", f"requests split: {shares}", (name, None)
+                lambda state: state.with_shares(name, wanted),
+                actor,
+                "share",
+                f"requests split: {shares}",
+                (name, None),
+                since=since,
             )
 
 

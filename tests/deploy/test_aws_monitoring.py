@@ -66,6 +66,7 @@ ELSEWHERE: dict[str, tuple[StackName, str]] = {
     "GatewaySlow": ("front", "Slow"),
     "ResultsLost": ("front", "ResultsLost"),
     "HistoryDown": ("front", "ResultsLost"),
+    "ResponsesDiscarded": ("front", "HttpErrors"),
     "Uncounted": ("front", "Uncounted"),
 }
 """Alerts of docker/prometheus whose metrics no collector on AWS has, and the alarm in place of each."""

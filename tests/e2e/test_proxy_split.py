@@ -216,6 +216,8 @@ def test_a_closed_version_is_404(client: httpx.Client, split: Split) -> None:
     for path in (f"{PATH}/{NEW}", f"/explanations/{NAME}/{NEW}"):
         response = problem(client.post(path, content=BODY), 404)
         assert response.startswith(f"Version {NEW} of {NAME} is unavailable")
+        with split.proxy.client(None) as anonymous:  # learns nothing about versions
+            problem(anonymous.post(path, content=BODY), 401)
     assert "Unknown path" in problem(client.post("/nothing", content=BODY), 404)
     assert asked(client) == asked(client, f"{PATH}/{OLD}") == f"{PATH}/{OLD}"
     assert asked(client, f"/predictions/other/{NEW}") == f"/predictions/other/{NEW}"

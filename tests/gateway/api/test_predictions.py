@@ -121,8 +121,9 @@ def test_response_about_another_image_never_reaches_the_user(
     with caplog.at_level(logging.ERROR):
         response = post(changed(other_image), f"/api/{verb}/chest", **request_ | {"headers": headers})
     assert (response.status_code, response.headers["content-type"]) == (502, "application/problem+json")
-    assert "another image" in response.json()["detail"]
+    assert "not about the images of this request" in response.json()["detail"]
     assert "label" not in response.text
+    assert hashlib.sha256(b"of another patient").hexdigest() not in response.text
     assert DISCARDED._value.get() == before + 1
     (record,) = (record for record in caplog.records if "another image" in record.getMessage())
     assert record.request_id == "id-7"  # type: ignore[attr-defined]
@@ -148,9 +149,13 @@ def test_other_number_of_results_never_reaches_the_user(number: int) -> None:
 def test_response_of_another_model_never_reaches_the_user(path: str, model: dict[str, str]) -> None:
     document = prediction(ONE)
     document["model"] |= model
-    response = post(lambda _: json_response(document), path, content=ONE)
-    assert response.status_code == 502
-    assert "was requested" in response.json()["detail"]
+    assert post(lambda _: json_response(document), path, content=ONE).status_code == 502
+
+
+def test_missing_result_of_a_zip_never_reaches_the_user() -> None:
+    result = prediction(ONE) | {"name": "scan/slice_9.png"}
+    response = post(lambda _: json_response({"predictions": [result]}), content=zipped(ONE, TWO))
+    assert response.status_code == 502, response.text
 
 
 def test_discarded_response_is_not_recorded(tmp_path: Path) -> None:

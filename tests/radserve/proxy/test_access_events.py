@@ -182,6 +182,7 @@ def test_only_successful_requests_have_a_latency() -> None:
         ([(0, 500), (0.1, 500), (0.2, 500), (0.3, 500), (0.4, 500), (0.5, 500)], 0),  # a burst, of a full queue perhaps
         ([(0, 500), (2, 500), (4, 200), (6, 500), (8, 500), (10, 500)], 0),
         ([(0, 400), (2, 500), (4, 499), (6, 500), (7, 500), (8, 404), (9, 500), (10, 500)], 5),
+        ([(0, 500), (100, 500), (101, 404), (200, 500), (300, 500), (400, 500)], 0),  # not one incident
     ],
 )
 def test_failures_without_a_success_are_counted(events: list[tuple[float, int]], failures: int) -> None:

@@ -51,7 +51,7 @@ def test_no_url_can_be_loaded_and_the_workflow_store_is_empty(tmp_path: Path) ->
 def test_the_queue_and_javas_memory_are_derived(tmp_path: Path) -> None:
     assert configured(tmp_path)["job_queue_size"] == "77"
     command = launch.command(RunDirectory(tmp_path), 256 << 20)
-    assert {"-Xmx268435456", "-XX:MaxDirectMemorySize=268435456"} <= set(command)
+    assert {"-Xmx268435456", "-XX:MaxDirectMemorySize=335544320"} <= set(command)
 
 
 def test_java_17_ignores_the_options_of_newer_ones() -> None:

@@ -69,6 +69,43 @@ def test_a_silent_management_api_is_no_fault_of_a_model_that_answers(
     assert problem(torchserve, store, run_directory, infer=False) == Problem(failed, fatal=True)
 
 
+async def suspicion(
+    torchserve: Running, store: Path, run_directory: RunDirectory, failures: list[int]
+) -> Problem | None:
+    """Check a server with two versions, of which the responses of the second one fail; see `Readiness.failures`."""
+    torchserve._load("brightness-2.0.0.mar", 1)
+    management = Management(run_directory, timeout=1.0)
+    versions = [ModelVersion(model, 1, datetime.now(UTC)) for model in select(store, [])]
+    registry = ModelRegistry(versions, management, run_directory.busy)
+
+    def count(_: str, version: str) -> int:
+        return failures[min(torchserve.predictions.total(), len(failures) - 1)] if version == "2.0.0" else 0
+
+    readiness = Readiness(registry, torchserve.inference, lambda: list(registry), count)
+    try:
+        return await readiness.problem(infer=False)
+    finally:
+        await readiness.close()
+        await management.close()
+
+
+def test_only_a_suspicious_version_gets_its_sample(
+    torchserve: Running, store: Path, run_directory: RunDirectory
+) -> None:
+    detail = "brightness 2.0.0: it answers its sample, but its last 5 responses to clients failed with 5xx."
+    assert asyncio.run(suspicion(torchserve, store, run_directory, [5])) == Problem(detail, fatal=False)
+    assert dict(torchserve.predictions) == {("brightness", "2.0.0"): 1}
+
+
+@pytest.mark.parametrize(("later", "fatal"), [(5, True), (0, False)])
+def test_a_suspicious_version_that_has_answered_a_client_is_merely_busy(
+    torchserve: Running, store: Path, run_directory: RunDirectory, later: int, fatal: bool
+) -> None:
+    torchserve.behavior.prediction_status = 503
+    result = asyncio.run(suspicion(torchserve, store, run_directory, [5, later]))
+    assert (result is not None and result.fatal) == fatal
+
+
 def test_a_dead_server_is_not_ready(torchserve: Running, store: Path, run_directory: RunDirectory) -> None:
     torchserve.die()
     dead = Problem("TorchServe does not respond (ConnectError).", fatal=True)

@@ -301,6 +301,8 @@ async def test_changes_of_one_model_may_overlap(two_versions: Service) -> None:
         raise OSError("no space")
 
     state = two_versions.deployment_state
+    archive = two_versions.registry.of(NAME)[0].entry
+    await state.commit(lambda state: state.with_quarantine(archive, "slow"), ADA, "test", "zeroth", (NAME, None))
     first = asyncio.create_task(state.commit(promote, ADA, "test", "first", (NAME, None), effect=effect))
     await begun.wait()
     await state.commit(lambda state: state.updated(), ADA, "test", "second", (NAME, None))
@@ -309,6 +311,7 @@ async def test_changes_of_one_model_may_overlap(two_versions: Service) -> None:
     with pytest.raises(ChangeError, match=r"first\. Failed and reverted: no space"):
         await first
     assert two_versions.shares == {"1.0.0": 100, "2.0.0": 0}
+    assert state.state.quarantine == two_versions.stored.quarantine == ()
 
 
 async def test_an_unexpected_error_reverts_a_change_too(two_versions: Service) -> None:

@@ -6,6 +6,7 @@ import os
 import threading
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from radserve.build import model_store
 from radserve.build.model_store import Entry
 from radserve.errors import ArchiveError, ChangeError, ConflictError, NotServedError, ServeError
 from radserve.schema.rollout import RolloutSpec
+from radserve.torchserve import verified_models
 from radserve.torchserve.verified_models import select
 from radserve.versions.rollout import Rollout
 from radserve.versions.stored_state import State
@@ -106,6 +108,31 @@ async def test_a_torchserve_that_starts_no_workers_is_no_verdict_about_the_versi
     await no_verdict(proxied, await start(proxied))
 
 
+@pytest.mark.parametrize("broken", ["index", "archive"])
+async def test_a_store_that_cannot_be_read_is_no_verdict_about_the_version(
+    proxied: Service, broken: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    index, select = proxied.store / model_store.FILE, verified_models.select
+
+    def fail(*_: object) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    def unreadable(*arguments: Any) -> Any:
+        before = index.read_bytes()
+        with monkeypatch.context() as patch:
+            if broken == "index":
+                index.write_text("{")
+            else:
+                patch.setattr("hashlib.file_digest", fail)
+            try:
+                return select(*arguments)
+            finally:
+                index.write_bytes(before)
+
+    monkeypatch.setattr(verified_models, "select", unreadable)
+    await no_verdict(proxied, await start(proxied))
+
+
 async def test_an_internal_error_is_no_verdict_about_the_version(
     proxied: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -155,6 +182,33 @@ async def test_other_changes_do_not_lift_a_mark_of_another_server(service: Servi
     assert entry(service).quarantine is None
     await service.version_manager.scale(NAME, "2.0.0", 2, ADA)
     assert entry(service, "1.0.0").quarantine == "slow"
+
+
+async def test_other_changes_do_not_mark_what_another_server_has_released(proxied: Service) -> None:
+    await roll_back(proxied)
+    model_store.quarantine(proxied.store, NAME, {}, {"2.0.0"})
+    await proxied.version_manager.scale(NAME, "1.0.0", 2, ADA)
+    write_archive(proxied.store, version="3.0.0", initialize="raise RuntimeError('no such file')")
+    await proxied.end(await start(proxied, "3.0.0"))
+    assert entry(proxied, "3.0.0").quarantine is not None
+    assert entry(proxied).quarantine is None
+
+
+async def test_a_release_keeps_the_mark_of_a_rollback_that_comes_after_it(
+    proxied: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await roll_back(proxied)
+    state, lift = proxied.deployment_state, proxied.deployment_state.lift_mark
+
+    async def roll_back_again(name: str, version: str) -> None:
+        change = partial(State.with_quarantine, archive=entry(proxied), reason="again")
+        await state.commit(change, ADA, "rollback", "rolled back", (NAME, "2.0.0"), act_first=True)
+        await lift(name, version)
+
+    monkeypatch.setattr(state, "lift_mark", roll_back_again)
+    with pytest.raises(ChangeError, match="was rolled back again"):
+        await proxied.version_manager.release(NAME, "2.0.0", ADA)
+    assert entry(proxied).quarantine == "again"
 
 
 async def test_a_promotion_that_fails_lifts_no_mark(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -317,7 +371,7 @@ async def test_a_release_that_cannot_be_marked_is_an_error(service: Service, mon
     monkeypatch.setattr(model_store, "write", full)
     response = await service.client.post(f"/versions/{NAME}/2.0.0/release", json={})
     assert response.status_code == 500
-    assert "index still shows it" in response.json()["detail"]
+    assert "still in quarantine in the model store: " in response.json()["detail"]
 
 
 async def test_a_store_with_only_quarantined_archives_says_so(tmp_path: Path) -> None:

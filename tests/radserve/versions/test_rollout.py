@@ -187,6 +187,17 @@ async def test_an_ending_rollout_cannot_be_aborted(service: Service) -> None:
     assert rollout.status().phase == "promoted"
 
 
+async def test_an_abort_does_not_interrupt_a_promotion_that_begins_at_the_same_time(proxied: Service) -> None:
+    rollout = await start_canary(proxied, steps=[100])
+    abort = asyncio.create_task(rollout.abort(ADA))
+    asyncio.get_running_loop().call_soon(setattr, rollout, "_ending", True)
+    await asyncio.sleep(0.1)
+    proxied.observe("2.0.0", count=5)
+    assert not await abort
+    assert rollout.status().phase == "promoted"
+    assert proxied.shares == {"1.0.0": 0, "2.0.0": 100}
+
+
 async def test_a_promotion_that_torchserve_rejects_is_reverted_and_rolled_back(proxied: Service) -> None:
     rollout = await start_canary(proxied, steps=[100])
     proxied.observe("2.0.0", count=5)

@@ -65,6 +65,24 @@ def test_a_stable_version_with_few_requests_is_not_compared() -> None:
     assert decide(sample(100, 0, 90, 9.0), sample(19, 0, 0, 0.1), SPEC, 10)[0] is Decision.ADVANCE
 
 
+@pytest.mark.parametrize(
+    ("candidate", "stable", "decision"),
+    [
+        (sample(50, 50), sample(1000, 20), Decision.ROLL_BACK),
+        (sample(50, 50), sample(1000, 900), Decision.GIVE_UP),
+        (sample(100, 4), sample(1000, 20), Decision.GIVE_UP),
+        (sample(100, 5), sample(1000, 20), Decision.ROLL_BACK),
+        (sample(100, 0, 0, 0.9), sample(1000, 20, 0, 0.1), Decision.ROLL_BACK),
+        (sample(100, 0, 0, 0.9), sample(1000, 0, 0, 0.8), Decision.GIVE_UP),
+    ],
+)
+def test_a_problem_of_both_versions_is_no_verdict_unless_the_new_one_is_much_worse(
+    candidate: TrafficSample, stable: TrafficSample, decision: Decision
+) -> None:
+    spec = SPEC.model_copy(update={"max_p95": 0.5})
+    assert decide(candidate, stable, spec, 10)[0] is decision
+
+
 @given(st.integers(0, 500), st.integers(0, 500), st.floats(0, 100))
 def test_a_step_with_too_many_errors_never_advances(requests: int, errors: int, seconds: float) -> None:
     errors = min(errors, requests)

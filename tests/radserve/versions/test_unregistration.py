@@ -2,6 +2,7 @@
 
 import asyncio
 
+import httpx
 import pytest
 
 from radserve.torchserve.registry import ModelVersion
@@ -70,6 +71,18 @@ async def test_a_failure_is_logged_and_tried_again_while_the_version_stays_close
     assert candidate.pair in service.unregistration
     service.torchserve.behavior.status = None
     await task
+    assert service.registered == {"1.0.0"}
+
+
+async def test_a_default_version_that_cannot_be_set_does_not_keep_another_version(
+    service: Service, candidate: ModelVersion, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fail(_: ModelVersion) -> None:
+        raise httpx.ReadTimeout("no response")
+
+    monkeypatch.setattr(service.registry, "make_default", fail)
+    service.deployment_state._defaults.clear()
+    await service.unregistration.start(candidate)
     assert service.registered == {"1.0.0"}
 
 

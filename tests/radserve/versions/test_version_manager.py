@@ -2,7 +2,10 @@
 
 import asyncio
 import time
+from collections.abc import Callable, Coroutine
+from typing import Any
 
+import httpx
 import pytest
 
 from radserve.errors import (
@@ -215,6 +218,69 @@ async def test_a_change_that_fails_does_not_undo_a_rollback(proxied: Service, mo
     assert [item.version for item in proxied.stored.quarantine] == ["2.0.0"]
 
 
+SPLIT = parse(
+    f"models: {{{NAME}: {{versions: {{1.0.0: {{share: 60}}, 2.0.0: {{share: 40}}, 3.0.0: {{share: 0}}}}}}}}", "test"
+)
+
+
+@pytest.mark.parametrize("change", ["promote", "split", "rollout"])
+async def test_a_change_that_was_requested_before_a_rollback_does_not_undo_it(proxied: Service, change: str) -> None:
+    manager = proxied.version_manager
+    await promoted(proxied)
+    write_archive(proxied.store, NAME, "3.0.0")
+    await manager.register(NAME, "3.0.0", None, ADA)
+    async with manager.exclusive_change(NAME):
+        changes: dict[str, Callable[[], Coroutine[Any, Any, object]]] = {
+            "promote": lambda: manager.promote(NAME, "3.0.0", ADA),
+            "split": lambda: manager.apply(SPLIT, ADA),
+            "rollout": lambda: proxied.rollouts.start(NAME, RolloutSpec(version="3.0.0"), ADA),
+        }
+        queued = asyncio.create_task(changes[change]())
+        await asyncio.sleep(0.1)
+        await manager.rollback(NAME, ADA)
+    with pytest.raises(ConflictError, match="rolled back meanwhile"):
+        await queued
+    assert proxied.shares == {"1.0.0": 100, "2.0.0": 0, "3.0.0": 0}
+    assert proxied.routed == {"1.0.0"}
+    assert [item.version for item in proxied.stored.quarantine] == ["2.0.0"]
+    await manager.promote(NAME, "3.0.0", ADA)
+
+
+@pytest.mark.parametrize("promotions", [["3.0.0"], ["3.0.0", "2.0.0"]])
+async def test_a_rollback_of_a_version_that_was_replaced_meanwhile_changes_nothing(
+    proxied: Service, promotions: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    manager = proxied.version_manager
+    await promoted(proxied)
+    write_archive(proxied.store, NAME, "3.0.0")
+    await manager.register(NAME, "3.0.0", None, ADA)
+
+    async def verify(_: ModelVersion) -> None:
+        monkeypatch.undo()
+        for version in promotions:
+            await manager.promote(NAME, version, ADA)
+
+    monkeypatch.setattr(proxied.registration, "verify_response", verify)
+    with pytest.raises(ConflictError, match="changed meanwhile"):
+        await manager.rollback(NAME, ADA)
+    assert proxied.shares == {"1.0.0": 0, "2.0.0": 0, "3.0.0": 0} | {promotions[-1]: 100}
+    assert proxied.stored.quarantine == ()
+
+
+async def test_a_rollback_keeps_a_change_of_the_workers_of_its_target(proxied: Service) -> None:
+    manager = proxied.version_manager
+    await promoted(proxied)
+    await manager.scale(NAME, "1.0.0", 2, ADA)
+    proxied.torchserve.behavior.pending = 1
+    scaling = asyncio.create_task(manager.scale(NAME, "1.0.0", 1, ADA))
+    await proxied.until(lambda: NAME in manager.gate._closed)
+    await manager.rollback(NAME, ADA)
+    proxied.torchserve.behavior.pending = 0
+    await scaling
+    assert proxied.shares == {"1.0.0": 100, "2.0.0": 0}
+    assert proxied.stored.versions(NAME)["1.0.0"].workers == 1
+
+
 async def test_a_rollback_keeps_a_version_that_is_being_unregistered(
     proxied: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -255,6 +321,104 @@ async def test_a_rollback_waits_for_torchserve_to_end_a_version_and_registers_it
     await asyncio.gather(rollback, unregistering)
     assert proxied.registered == {"1.0.0", "2.0.0"}
     assert proxied.routed == {"1.0.0"}
+
+
+async def test_a_rollback_registers_a_version_again_whose_unregistration_had_no_response(
+    proxied: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("radserve.versions.unregistration._RETRY_SECONDS", 0.3)
+    await promoted(proxied)
+    send = proxied.registry._management.unregister
+
+    async def unanswered(name: str, version: str) -> None:
+        monkeypatch.setattr(proxied.registry._management, "unregister", send)
+        await send(name, version)
+        raise httpx.ReadTimeout("no response")
+
+    monkeypatch.setattr(proxied.registry._management, "unregister", unanswered)
+    unregistering = asyncio.create_task(proxied.version_manager.unregister(NAME, "1.0.0", ADA))
+    await proxied.until(lambda: proxied.registered == {"2.0.0"})
+    await asyncio.sleep(0.1)
+    await proxied.version_manager.rollback(NAME, ADA)
+    await unregistering
+    assert proxied.registered == {"1.0.0", "2.0.0"}
+    assert proxied.routed == {"1.0.0"}
+
+
+async def test_a_rollback_keeps_a_version_whose_unregistration_torchserve_rejects(
+    proxied: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await promoted(proxied)
+    begun = asyncio.Event()
+
+    async def rejected(*_: str) -> None:
+        begun.set()
+        await asyncio.sleep(0.1)
+        raise httpx.HTTPStatusError("500", request=httpx.Request("DELETE", "/"), response=httpx.Response(500))
+
+    monkeypatch.setattr(proxied.registry._management, "unregister", rejected)
+    unregistering = asyncio.create_task(proxied.version_manager.unregister(NAME, "1.0.0", ADA))
+    await begun.wait()
+    await asyncio.wait_for(proxied.version_manager.rollback(NAME, ADA), 5)
+    with pytest.raises(ConflictError):
+        await unregistering
+    assert proxied.routed == {"1.0.0"}
+
+
+@pytest.mark.parametrize("registered", [True, False])
+async def test_a_rollback_that_fails_leaves_no_version_registered(
+    proxied: Service, registered: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    manager = proxied.version_manager
+    await promoted(proxied)
+    write_archive(proxied.store, NAME, "3.0.0")
+    await manager.register(NAME, "3.0.0", None, ADA)
+    unregistering = asyncio.create_task(manager.unregister(NAME, "1.0.0", ADA))
+    await proxied.until(lambda: (NAME, "1.0.0") in proxied.unregistration)
+    if not registered:
+        await unregistering
+    commit = proxied.deployment_state.commit
+
+    async def promote_first(*arguments: Any, **options: Any) -> None:
+        monkeypatch.undo()
+        await manager.promote(NAME, "3.0.0", ADA)
+        await commit(*arguments, **options)
+
+    monkeypatch.setattr(proxied.deployment_state, "commit", promote_first)
+    with pytest.raises(ConflictError, match="changed meanwhile"):
+        await manager.rollback(NAME, ADA)
+    await asyncio.wait({unregistering})
+    await proxied.until(lambda: proxied.registered == {"2.0.0", "3.0.0"})
+
+
+async def test_a_change_that_waits_is_rejected_when_the_server_stops(service: Service) -> None:
+    async with service.version_manager.exclusive_change(NAME):
+        waiting = asyncio.create_task(service.version_manager.register(NAME, "2.0.0", None, ADA))
+        await asyncio.sleep(0.1)
+        await service.version_manager.stop()
+    with pytest.raises(NotReadyError, match="accepts no changes"):
+        await waiting
+    assert service.registered == {"1.0.0"}
+
+
+async def test_a_rollback_does_not_wait_forever_for_an_unregistration(
+    proxied: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("radserve.versions.unregistration._MAX_ATTEMPT", 0.2)
+    await promoted(proxied)
+    begun = asyncio.Event()
+
+    async def silent(*_: str) -> None:
+        begun.set()
+        await asyncio.sleep(60)
+
+    monkeypatch.setattr(proxied.registry._management, "unregister", silent)
+    unregistering = asyncio.create_task(proxied.version_manager.unregister(NAME, "1.0.0", ADA))
+    await begun.wait()
+    with pytest.raises(ChangeError, match=r"unregistering it and does not respond"):
+        await asyncio.wait_for(proxied.version_manager.rollback(NAME, ADA), 5)
+    assert proxied.routed == {"2.0.0"}
+    unregistering.cancel()
 
 
 async def test_a_version_whose_sample_fails_is_unregistered_all_the_same(

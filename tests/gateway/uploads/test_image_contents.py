@@ -1,0 +1,41 @@
+"""Tests of gateway.uploads.image_contents."""
+
+import zipfile
+from io import BytesIO
+
+import pytest
+
+from gateway.uploads import image_contents
+from gateway.uploads.image_contents import ImageContent
+from gateway.uploads.request_body import RequestBody
+
+
+def zipped(*members: tuple[str, bytes]) -> bytes:
+    buffer = BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for name, content in members:
+            archive.writestr(name, content)
+    return buffer.getvalue()
+
+
+def read(content: bytes) -> list[ImageContent]:
+    return list(image_contents.read(RequestBody(content, "application/octet-stream")))
+
+
+def test_files_that_the_server_skips_are_not_images_and_do_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(image_contents, "_MAX_BYTES", 10)
+    hidden = [(name, bytes(9)) for name in (".DS_Store", "__MACOSX/a.png", "b/.c", "Thumbs.db", "folder/")]
+    assert read(zipped(*hidden, ("a.png", b"image"))) == [ImageContent(b"image", "a.png")]
+
+
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+def test_a_damaged_file_of_a_zip_keeps_its_place() -> None:
+    content = zipped(("a.png", b"first image"), ("a.png", b"second image"))
+    damaged = content.replace(b"first image", b"other image")  # its checksum is wrong
+    assert read(damaged) == [ImageContent(None, "a.png"), ImageContent(b"second image", "a.png")]
+
+
+def test_a_body_that_only_begins_like_a_zip_is_one_image() -> None:
+    """The preamble of a DICOM file may contain anything."""
+    content = b"PK" + bytes(126) + b"DICM"
+    assert read(content) == [ImageContent(content)]
