@@ -1,4 +1,4 @@
-"""Traces requests with OpenTelemetry if its variables name a collector; otherwise OpenTelemetry is not imported.
+"""Traces requests with OpenTelemetry if its variables name a collector; otherwise this module does not import it.
 
 Spans hold names, times, model, version, route and status: nothing of an image, no file name, path or query. A thread
 sends them from a bounded queue, and drops them while the collector does not respond; no request waits for it.

@@ -49,7 +49,7 @@ def test_only_the_body_and_its_headers_are_forwarded(server: Server, runtime: Pa
         upstream.script = lambda _: Reply(body=b"{}")
         with proxy.client() as client:
             assert client.post(f"{PATH}?body=x", content=FILM, headers=sent).json() == {}
-            for malformed in (f"{TRACEPARENT}-more", TRACEPARENT.upper(), f"ff{TRACEPARENT[2:]}", "x"):
+            for malformed in (f"{TRACEPARENT}-more", TRACEPARENT.replace("7", "A"), f"ff{TRACEPARENT[2:]}", "x"):
                 client.post(PATH, content=FILM, headers={"Traceparent": malformed})
             client.post(PATH, content=FILM, headers=[("Traceparent", TRACEPARENT)] * 2)
         request, *untraced = upstream.requests
