@@ -112,7 +112,7 @@ def _unpacked(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> bytes | None
     return None
 
 
-_DAMAGED: Final = (
+_DAMAGED: Final = (  # an unreadable member has no digest, so that a result about it is discarded
     *(zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, OSError, ValueError, LookupError),
     *(OverflowError, RuntimeError),
 )

@@ -10,7 +10,7 @@ import os
 import signal
 from typing import Any, Final
 
-_NUMBERS: Final = (signal.SIGTERM, signal.SIGINT)
+_NUMBERS: Final = (signal.SIGINT, signal.SIGTERM)  # Python handles SIGINT already: both are handled once SIGTERM is
 
 
 def exit_at_once() -> None:

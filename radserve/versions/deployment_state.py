@@ -18,7 +18,7 @@ import httpx
 from prometheus_client import Counter, Gauge
 
 from radserve.build.model_store import order
-from radserve.errors import ChangeError, ConflictError, RadServeError
+from radserve.errors import ChangeError, RadServeError
 from radserve.host.background import observe
 from radserve.host.run_directory import RunDirectory, proxy_running
 from radserve.proxy import traffic_split
@@ -109,7 +109,7 @@ class DeploymentStateManager:
         detail: str,
         subject: ModelVersion | tuple[str, str | None],
         *,
-        since: int | None = None,
+        require: Callable[[], object] = lambda: None,
         act_first: bool = False,
         effect: Callable[[], Awaitable[object]] = _no_effect,
         effect_first: bool = False,
@@ -126,8 +126,8 @@ class DeploymentStateManager:
             What happens, as the rest of a sentence that begins with model and version.
         subject
             The version; or name and version if TorchServe does not hold it, or the change concerns several.
-        since
-            The model's `rollbacks` when the change was requested; after another one, the change is rejected.
+        require
+            Raises ConflictError if the state does not admit the change, immediately before it is made.
         act_first
             Apply a safety measure at once, even if it cannot be recorded, and do not revert it. A ChangeError means
             that TorchServe or the proxy was not updated; that is tried again in the background.
@@ -149,9 +149,8 @@ class DeploymentStateManager:
         )
 
         async def apply() -> None:
+            require()
             if not act_first:
-                if since not in (None, self.rollbacks[model]):
-                    raise ConflictError(f"{model}: it was rolled back meanwhile; nothing was changed.")
                 await self._commit(change, model, entry, effect, effect_first=effect_first)
             elif problem := await self._act(change, entry, lasting=True):
                 raise ChangeError(f"{entry.detail} Not in effect yet, tried again: {problem}")

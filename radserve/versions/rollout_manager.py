@@ -41,7 +41,7 @@ class RolloutManager:
     async def start(self, name: str, spec: RolloutSpec, actor: Actor) -> Rollout:
         """Start a rollout, unless the version already has all requests or another rollout is in progress."""
         manager = self.version_manager
-        async with manager.exclusive_change(name) as since:
+        async with manager.exclusive_change(name) as require:
             versions = manager.declared_versions(name)
             stable = main_version(versions)
             if stable == spec.version:
@@ -58,7 +58,7 @@ class RolloutManager:
                 "rollout",
                 f"rollout started; {stable} receives the requests",
                 (name, spec.version),
-                since=since,
+                require=require,
             )
             return self._run(name, record)
 

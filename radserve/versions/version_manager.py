@@ -86,23 +86,33 @@ class VersionManager:
     @asynccontextmanager
     async def exclusive_change(
         self, name: str, *, by_rollout: bool = False, recorded: bool = True
-    ) -> AsyncIterator[int]:
+    ) -> AsyncIterator[Callable[[], None]]:
         """Exclude other changes of a model, and reject this one during a rollout unless the rollout makes it.
 
-        A rollback does not wait: return the number of earlier ones, for `DeploymentStateManager.commit`.
+        A rollback does not wait: the function that is returned rejects the change if there was one meanwhile.
 
         A change that must be `recorded` first is rejected if the state folder cannot be used.
         """
         self._require_accepting()
         if recorded:
             self.deployment_state.record()
-        since = self.deployment_state.rollbacks[name]
+        require = self._no_rollback_from_now(name)
         async with self._locks[name]:
             self._require_accepting()  # the server may have stopped meanwhile
             if not by_rollout:
                 self._require_no_rollout(name)
             with _change_errors(name):
-                yield since
+                yield require
+
+    def _no_rollback_from_now(self, name: str) -> Callable[[], None]:
+        rollbacks = self.deployment_state.rollbacks
+        before = rollbacks[name]
+
+        def require() -> None:
+            if rollbacks[name] != before:
+                raise ConflictError(f"{name}: it was rolled back meanwhile; nothing was changed.")
+
+        return require
 
     def _require_accepting(self) -> None:
         if not self.accepts_changes:
@@ -205,7 +215,7 @@ class VersionManager:
 
     async def promote(self, name: str, version: str, actor: Actor) -> None:
         """Send all requests of a model to one version, without a rollout."""
-        async with self.exclusive_change(name) as since:
+        async with self.exclusive_change(name) as require:
             model_version = self.registered_version(name, version)
             versions = self.declared_versions(name)
             if versions[version].share == 100:
@@ -217,7 +227,7 @@ class VersionManager:
                 "promote",
                 f"receives all requests; before, {main_version(versions)} did",
                 model_version,
-                since=since,
+                require=require,
             )
 
     async def rollback(self, name: str, actor: Actor) -> None:
@@ -233,10 +243,13 @@ class VersionManager:
             model_version = await self._ready_version(name, previous)
             reason = f"rolled back by {actor.name}" + (f": {actor.reason}" if actor.reason else "")
 
-            def change(state: State) -> State:
+            def require() -> None:
                 self._require_no_rollout(name)
-                if (state.previous.get(name), main_version(state.versions(name))) != (previous, main):
+                state = self.deployment_state.state
+                if (state.previous.get(name), main_version(self.declared_versions(name))) != (previous, main):
                     raise ConflictError(f"{name}: its versions were changed meanwhile; nothing was rolled back.")
+
+            def change(state: State) -> State:
                 rejected = self.registry.get(name, main)
                 if previous not in state.versions(name):
                     state = _declare(model_version)(state)
@@ -251,6 +264,7 @@ class VersionManager:
                 "rollback",
                 f"receives all requests; before, {main} did",
                 model_version,
+                require=require,
                 act_first=True,
             )
 
@@ -321,7 +335,7 @@ class VersionManager:
 
     async def unregister(self, name: str, version: str, actor: Actor, *, force: bool = False) -> None:
         """Unregister a version after it has answered its pending requests; `force` includes a model's only version."""
-        async with self.exclusive_change(name) as since:
+        async with self.exclusive_change(name) as require:
             model_version = self.registered_version(name, version)
             self._require_dispensable(model_version, force=force)
             await self.deployment_state.commit(
@@ -330,7 +344,7 @@ class VersionManager:
                 "unregister",
                 "unregistered",
                 model_version,
-                since=since,
+                require=require,
             )
             if self.deployment_state.deployment.find(name, version) is not None:
                 raise ConflictError(f"{model_version} stays registered: a rollback needs it.")
@@ -359,7 +373,7 @@ class VersionManager:
     async def apply(self, wanted: Deployment, actor: Actor) -> tuple[Change, ...]:
         """Change the served versions to match a deployment. After a failure, another `apply` continues."""
         changes = deployment_file.changes(self.deployment_state.deployment, wanted)
-        since = self.deployment_state.rollbacks.copy()
+        requirements = {name: self._no_rollback_from_now(name) for name in wanted.models}
         for name in {change.model for change in changes}:
             self._require_no_rollout(name)
             if name in wanted.models and sum(item.share > 0 for item in wanted.models[name].versions.values()) > 1:
@@ -372,13 +386,13 @@ class VersionManager:
                 await self.scale(change.model, change.version, served.workers, actor)
         for name in dict.fromkeys(change.model for change in changes if change.action == "share"):
             shares = {key: item.share for key, item in wanted.models[name].versions.items()}
-            await self._split(name, shares, actor, since[name])
+            await self._split(name, shares, actor, requirements[name])
         for change in changes:
             if change.action == "unregister":
                 await self.unregister(change.model, change.version, actor, force=True)
         return changes
 
-    async def _split(self, name: str, wanted: dict[str, float], actor: Actor, since: int) -> None:
+    async def _split(self, name: str, wanted: dict[str, float], actor: Actor, require: Callable[[], None]) -> None:
         async with self.exclusive_change(name):
             versions = self.declared_versions(name)
             for version, share in wanted.items():
@@ -391,7 +405,7 @@ class VersionManager:
                 "share",
                 f"requests split: {shares}",
                 (name, None),
-                since=since,
+                require=require,
             )
 
 

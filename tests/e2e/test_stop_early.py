@@ -53,7 +53,9 @@ def test_a_signal_during_the_start_ends_the_server_with_code_0(tmp_path: Path, n
     write_archive(tmp_path / "store")
     outcomes = {delay: stop(command(tmp_path / "store", free_ports(3)), delay, number) for delay in DELAYS}
     assert {delay: outcome for delay, outcome in outcomes.items() if outcome[0] != 0} == {}
-    assert not [log for _, log in outcomes.values() if "Traceback" in log]
+    lines = [line for _, log in outcomes.values() for line in log.splitlines()]
+    # The archive has no usable handler, so a worker that starts before the signal logs why it ends.
+    assert not [line for line in lines if "Traceback" in line and '"logger":"MODEL_LOG"' not in line]
 
 
 def test_a_signal_during_the_start_ends_server_and_gateway_with_code_0(tmp_path: Path) -> None:

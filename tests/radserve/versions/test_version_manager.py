@@ -267,6 +267,34 @@ async def test_a_rollback_of_a_version_that_was_replaced_meanwhile_changes_nothi
     assert proxied.stored.quarantine == ()
 
 
+async def test_a_promotion_that_fails_does_not_undo_its_rollback(
+    proxied: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    manager = proxied.version_manager
+    await promoted(proxied)
+    write_archive(proxied.store, NAME, "3.0.0")
+    await manager.register(NAME, "3.0.0", None, ADA)
+    begun, proceed = asyncio.Event(), asyncio.Event()
+
+    async def fail(_: ModelVersion) -> None:
+        monkeypatch.undo()
+        begun.set()
+        await proceed.wait()
+        raise httpx.ReadTimeout("no response")
+
+    monkeypatch.setattr(proxied.registry, "make_default", fail)
+    promotion = asyncio.create_task(manager.promote(NAME, "3.0.0", ADA))
+    await begun.wait()
+    rollback = asyncio.create_task(manager.rollback(NAME, ADA))
+    await proxied.until(lambda: proxied.shares["2.0.0"] == 100)
+    proceed.set()
+    with pytest.raises(ChangeError, match="Failed and reverted"):
+        await promotion
+    await rollback
+    assert proxied.shares == {"1.0.0": 0, "2.0.0": 100, "3.0.0": 0}
+    assert [item.version for item in proxied.stored.quarantine] == ["3.0.0"]
+
+
 async def test_a_rollback_keeps_a_change_of_the_workers_of_its_target(proxied: Service) -> None:
     manager = proxied.version_manager
     await promoted(proxied)
