@@ -14,8 +14,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from gateway import problems
 from gateway.errors import ContentTooLargeError, ProblemError, RequestTimeoutError
 from gateway.metrics import REQUESTS, SECONDS
-from radserve import tracing
-from radserve.tracing import Tracer
+from radserve.tracing import Tracer, traceparent
 
 logger = logging.getLogger("gateway.access")
 
@@ -83,7 +82,7 @@ class RequestContext:
         client_id = Headers(scope=scope).get("x-request-id", "")
         request_id = client_id if _REQUEST_ID.fullmatch(client_id) else secrets.token_hex(16)
         span = self._tracer.start("gateway", Headers(scope=scope)) if scope["path"].startswith("/api/") else None
-        scope.setdefault("state", {}).update(request_id=request_id, trace=tracing.headers(span))
+        scope.setdefault("state", {}).update(request_id=request_id, traceparent=traceparent(span))
         start, status = time.perf_counter(), 0
 
         async def send_with_headers(message: Message) -> None:

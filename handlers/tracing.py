@@ -15,16 +15,16 @@ from handlers.errors import TracingError
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace import TracerProvider
-    from opentelemetry.sdk.trace.export import SpanExporter
     from opentelemetry.trace import Span
 
 _PREFIX: Final = "OTEL_EXPORTER_OTLP_"
 _ENDPOINTS: Final = (f"{_PREFIX}ENDPOINT", f"{_PREFIX}TRACES_ENDPOINT")
 _DELAY: Final = 1000
-"""Milliseconds until a span is sent, so that a killed process loses those of its last second."""
+"""Milliseconds until a span is sent, so a worker that ends loses those of its last second."""
 _CLOSE_SECONDS: Final = 2.0
+_HEADER: Final = "traceparent"
 _MAX_HEADER: Final = 512
-"""Characters of a `tracestate` that is passed on; the specification asks for as many."""
+"""Characters of the header that are read; OpenTelemetry logs a warning about longer ones."""
 
 
 def environment() -> dict[str, str]:
@@ -37,7 +37,7 @@ def environment() -> dict[str, str]:
 def require_exporter() -> None:
     """Raise TracingError if traces are on and cannot be sent."""
     if environment():
-        _exporter().shutdown()
+        _provider("").shutdown()
 
 
 class Trace:
@@ -78,25 +78,19 @@ class Tracer:
     @classmethod
     def create(cls, service: str) -> Self:
         """Create a tracer as the environment says; raises TracingError if spans cannot be sent."""
-        if not environment():
-            return cls()
-        exporter = _exporter()
-        from opentelemetry.sdk.resources import Resource
-        from opentelemetry.sdk.trace import TracerProvider
-        from opentelemetry.sdk.trace.export import BatchSpanProcessor
-
-        provider = TracerProvider(resource=Resource.create({"service.name": service}))
-        provider.add_span_processor(BatchSpanProcessor(exporter, schedule_delay_millis=_DELAY))
-        return cls(provider)
+        return cls(_provider(service) if environment() else None)
 
     def start(self, name: str, headers: Mapping[str, str], start: int | None = None) -> "Span | None":
-        """Start the span of a request, as a child of the client's if the headers name one."""
+        """Start the span of a request, as a child of the client's if the headers name one.
+
+        `tracestate` is not read, because OpenTelemetry logs the text of a malformed one.
+        """
         if self._otel is None:
             return None
         from opentelemetry.trace import SpanKind
         from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-        parent = TraceContextTextMapPropagator().extract(headers)
+        parent = TraceContextTextMapPropagator().extract({_HEADER: headers.get(_HEADER, "")[:_MAX_HEADER]})
         return self._otel.start_span(name, parent, SpanKind.SERVER, start_time=start)
 
     def end(self, span: "Span | None", status: int, attributes: Mapping[str, str]) -> None:
@@ -131,25 +125,33 @@ class Tracer:
             thread.join(_CLOSE_SECONDS)
 
 
-def headers(span: "Span | None") -> dict[str, str]:
-    """Return the headers that make the receiver's span a child of this one."""
+def traceparent(span: "Span | None") -> str:
+    """Return the header `traceparent` that makes the receiver's span a child of this one; empty without a span."""
     if span is None:
-        return {}
+        return ""
     from opentelemetry.trace import set_span_in_context
     from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
     carrier: dict[str, str] = {}
     TraceContextTextMapPropagator().inject(carrier, set_span_in_context(span))
-    return {name: text for name, text in carrier.items() if len(text) <= _MAX_HEADER}
+    return carrier[_HEADER]
 
 
-def _exporter() -> "SpanExporter":
+def _provider(service: str) -> "TracerProvider":
     try:
         from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+        from opentelemetry.sdk.resources import Resource
+        from opentelemetry.sdk.trace import TracerProvider
+        from opentelemetry.sdk.trace.export import BatchSpanProcessor
 
-        return OTLPSpanExporter()
+        resource = Resource.create({"service.name": service})
+        provider = TracerProvider(resource=resource, shutdown_on_exit=False)  # that can take 30 seconds
+        provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter(), schedule_delay_millis=_DELAY))
     except ImportError as error:
         raise TracingError(
             f"{_ENDPOINTS[0]} or {_ENDPOINTS[1]} is set, but {error.name} is not installed. Run pip install "
             "'radserve[tracing]', or unset it to send no traces."
         ) from error
+    except ValueError as error:
+        raise TracingError(f"Invalid variable of OpenTelemetry: {error}") from error
+    return provider

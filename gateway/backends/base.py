@@ -1,7 +1,6 @@
 """Interface of backends, and the values that they exchange with the gateway."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final, Literal, Protocol
 
 from gateway.errors import NotFoundError
@@ -23,7 +22,7 @@ class ModelRequest:
 
     Without a `version` the server chooses, which may split requests between versions; requests with the same `client`
     stay on the same side of a split. `media_type`, `encoding` and `accept` are header fields; empty ones are not sent.
-    `request_id` joins the log lines of gateway and server, and `trace` (headers) their spans.
+    `request_id` joins the log lines of gateway and server, and `traceparent` their spans.
     """
 
     verb: Verb
@@ -35,7 +34,7 @@ class ModelRequest:
     accept: str = "application/json"
     request_id: str = ""
     client: str = ""
-    trace: Mapping[str, str] = field(default_factory=dict)
+    traceparent: str = ""
 
     @property
     def headers(self) -> dict[str, str]:
@@ -46,8 +45,9 @@ class ModelRequest:
             "Accept": self.accept,
             "X-Request-Id": self.request_id,
             "X-Client-Id": self.client,
+            "Traceparent": self.traceparent,
         }
-        return {name: value for name, value in fields.items() if value} | dict(self.trace)
+        return {name: value for name, value in fields.items() if value}
 
 
 @dataclass(frozen=True)

@@ -51,9 +51,8 @@ def test_only_the_body_and_its_headers_are_forwarded(server: Server, runtime: Pa
             assert client.post(f"{PATH}?body=x", content=FILM, headers=sent).json() == {}
             for malformed in (f"{TRACEPARENT}-more", TRACEPARENT.replace("7", "A"), f"ff{TRACEPARENT[2:]}", "x"):
                 client.post(PATH, content=FILM, headers={"Traceparent": malformed})
-            client.post(PATH, content=FILM, headers=[("Traceparent", TRACEPARENT)] * 2)
         request, *untraced = upstream.requests
-    assert [[name for name in item.headers if name.lower() == "traceparent"] for item in untraced] == [[]] * 5
+    assert [[name for name in item.headers if name.lower() == "traceparent"] for item in untraced] == [[]] * 4
     assert (request.path.partition("?")[0], request.body) == (PATH, FILM)
     assert {name.lower(): value for name, value in request.headers.items()} == {
         "host": "radserve",

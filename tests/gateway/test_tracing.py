@@ -44,7 +44,7 @@ def ask(
 
 def test_the_span_of_the_server_is_a_child_of_the_gateways() -> None:
     backend = FakeBackend()
-    sent = {"traceparent": TRACEPARENT, "tracestate": "vendor=1", "X-Filename": "Doe.png"}
+    sent = {"traceparent": TRACEPARENT, "tracestate": "vendor=Doe", "X-Filename": "Doe.png"}
     response, (span,) = ask(backend, f"{PATH}?name=Doe", content=FILM, headers=sent)
     assert response.status_code == 200
     assert span.parent is not None
@@ -57,15 +57,15 @@ def test_the_span_of_the_server_is_a_child_of_the_gateways() -> None:
     }
     assert "Doe" not in span.to_json()
     (request,) = backend.requests
-    assert request.headers["traceparent"] == f"00-{TRACE}-{format_span_id(span.context.span_id)}-01"
-    assert request.headers["tracestate"] == "vendor=1"
+    assert request.headers["Traceparent"] == f"00-{TRACE}-{format_span_id(span.context.span_id)}-01"
+    assert "Doe" not in repr(request.headers)
 
 
 def test_without_a_tracer_no_header_is_passed_on() -> None:
     backend = FakeBackend()
     response, spans = ask(backend, PATH, traced=False, content=FILM, headers={"traceparent": TRACEPARENT})
     assert (response.status_code, spans) == (200, [])
-    assert not {"traceparent", "tracestate"} & {name.lower() for name in backend.requests[0].headers}
+    assert "Traceparent" not in backend.requests[0].headers
 
 
 @pytest.mark.parametrize("path", ["/", "/live", "/ready", "/metrics"])

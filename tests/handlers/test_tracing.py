@@ -1,5 +1,7 @@
 """Spans of workers."""
 
+import os
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,7 @@ from handlers.tracing import Tracer
 from tests.collector import PARENT, TRACE, TRACEPARENT, collector
 from tests.handlers.test_pipeline import film
 from tests.handlers.test_torchserve_handler import B64, ask, context
+from tests.server import ROOT
 from tests.test_architecture import loaded_by
 
 STAGES = ["decode", "preprocess", "inference", "postprocess"]
@@ -127,13 +130,38 @@ def test_what_the_client_does_not_sample_is_not_sent(service: Classification, sp
     assert (status, spans.get_finished_spans()) == (200, ())
 
 
-@pytest.mark.parametrize("header", ["", "x", f"00-{'0' * 32}-{PARENT}-01", f"ff-{TRACE}-{PARENT}-01", "\u00e9" * 55])
+@pytest.mark.parametrize(
+    "header",
+    [
+        "",
+        "x",
+        f"00-{'0' * 32}-{PARENT}-01",
+        f"00-{TRACE}-{'0' * 16}-01",
+        f"{TRACEPARENT}-more",
+        f"{TRACEPARENT},{TRACEPARENT}",
+        f"ff-{TRACE}-{PARENT}-01",
+        "\u00e9" * 55,
+        "\t" * 65536,
+        TRACEPARENT + "-" * 65536,
+    ],
+)
 def test_a_malformed_header_starts_a_new_trace(
-    service: Classification, spans: InMemorySpanExporter, header: str
+    service: Classification, spans: InMemorySpanExporter, caplog: pytest.LogCaptureFixture, header: str
 ) -> None:
     ((status, *_),) = ask(service, (film(), {"traceparent": header, "tracestate": header}))
     ((worker, _),) = workers(spans)
     assert (status, worker.parent) == (200, None)
+    assert caplog.records == []
+
+
+@pytest.mark.parametrize("state", ["vendor=1", "Doe", "vendor=Doe\x00", ",".join(f"v{n}=Doe" for n in range(99))])
+def test_tracestate_is_neither_logged_nor_sent(
+    service: Classification, spans: InMemorySpanExporter, caplog: pytest.LogCaptureFixture, state: str
+) -> None:
+    ask(service, (film(), {"traceparent": TRACEPARENT, "tracestate": state}))
+    ((worker, _),) = workers(spans)
+    assert (format_trace_id(worker.context.trace_id), len(worker.context.trace_state)) == (TRACE, 0)
+    assert caplog.records == []
 
 
 @pytest.mark.parametrize(
@@ -152,7 +180,7 @@ def test_opentelemetry_is_not_imported_while_traces_are_off(
         "tracing.require_exporter()\n"
         "tracer = tracing.Tracer.create('x')\n"
         "tracer.record(tracing.Trace(), {}, 200, {})\n"
-        "assert tracing.headers(tracer.start('x', {})) == {}\n"
+        "assert tracing.traceparent(tracer.start('x', {})) == ''\n"
         "tracer.close()"
     )
     assert "handlers.tracing" in loaded
@@ -195,13 +223,17 @@ def test_nothing_waits_for_a_collector_that_does_not_answer(
         assert (status, receiver.spans) == (200, [])
 
 
-def test_a_long_tracestate_is_not_passed_on(spans: InMemorySpanExporter) -> None:
-    tracer = Tracer(TracerProvider(shutdown_on_exit=False))
-    short = tracing.headers(tracer.start("some", {"traceparent": TRACEPARENT, "tracestate": "vendor=1"}))
-    assert short["tracestate"] == "vendor=1"
-    assert short["traceparent"].startswith(f"00-{TRACE}-")
-    assert PARENT not in short["traceparent"]
-    state = ",".join(f"vendor{number}={'x' * 100}" for number in range(9))
-    assert list(tracing.headers(tracer.start("some", {"traceparent": TRACEPARENT, "tracestate": state}))) == [
-        "traceparent"
-    ]
+def test_a_process_ends_while_the_collector_does_not_answer() -> None:
+    with collector() as receiver:
+        receiver.answering.clear()
+        variables = {ENDPOINT: receiver.url, "OTEL_EXPORTER_OTLP_TIMEOUT": "600"}
+        statement = "from handlers.tracing import Tracer; t = Tracer.create('x'); t.end(t.start('x', {}), 200, {})"
+        # With OpenTelemetry's own handler of the exit, the process would wait for 30 seconds.
+        subprocess.run([sys.executable, "-c", statement], env=os.environ | variables, cwd=ROOT, check=True, timeout=25)
+
+
+def test_an_invalid_variable_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(ENDPOINT, "http://127.0.0.1:9")
+    monkeypatch.setenv("OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT", "many")
+    with pytest.raises(TracingError, match="OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT"):
+        tracing.require_exporter()
