@@ -127,6 +127,8 @@ def worker_environment(store: Path, threads: int) -> dict[str, str]:
     """Return the variables that archives' handlers need, under TorchServe or not."""
     return {
         "OMP_NUM_THREADS": str(threads),
+        # By default, threads that wait for each other keep their cores busy, although other processes need them.
+        "OMP_WAIT_POLICY": os.environ.get("OMP_WAIT_POLICY", "PASSIVE"),
         "MKL_NUM_THREADS": str(threads),
         "PYTHONDONTWRITEBYTECODE": "1",
         worker.INDEX: str(store / FILE),

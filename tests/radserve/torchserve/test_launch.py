@@ -116,6 +116,15 @@ def test_workers_inherit_what_libraries_need_and_what_the_operator_names(
     assert variables[worker.INDEX] == str(tmp_path / "index.json")
 
 
+def test_threads_that_wait_leave_their_cores_to_other_processes_unless_the_operator_decides(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
+    assert launch.worker_environment(tmp_path, 2)["OMP_WAIT_POLICY"] == "PASSIVE"
+    monkeypatch.setenv("OMP_WAIT_POLICY", "ACTIVE")
+    assert launch.worker_environment(tmp_path, 2)["OMP_WAIT_POLICY"] == "ACTIVE"
+
+
 def test_handlers_get_the_limit_of_responses(tmp_path: Path) -> None:
     variables = launch.environment(RunDirectory(tmp_path), tmp_path, BASE, WorkerPlan(1, 1))
     assert variables[worker.MAX_RESPONSE] == properties(BASE)["max_response_size"]
