@@ -25,7 +25,7 @@ def properties(text: str) -> dict[str, str]:
 
 def configured(tmp_path: Path) -> dict[str, str]:
     runtime = RunDirectory(tmp_path)
-    text = launch.configuration(BASE, runtime, tmp_path, [entry("a", "1.0.0")], WorkerPlan(2, 1), 77)
+    text = launch.configuration(BASE, runtime, [entry("a", "1.0.0")], WorkerPlan(2, 1), 77)
     return properties(text)
 
 
