@@ -4,7 +4,7 @@ set -eu
 cd "$(dirname "$0")/.."
 export="uv export --quiet --locked --no-emit-project --no-header --no-annotate"
 case "$1" in
-gateway) exec $export --extra gateway ;;
+gateway) exec $export --extra gateway --extra tracing ;;
 # Without packages that the function does not need or that Lambda's runtime provides.
 lambda) exec $export --extra gateway --prune boto3 --prune rich --prune stamina --prune typer --prune uvicorn ;;
 lambda-image) exec $export --extra gateway --group lambda-image ;;
@@ -18,4 +18,4 @@ set --
 for name in $leave_out; do
     set -- "$@" --no-emit-package "$name"
 done
-exec $export --extra serve --extra deploy "$@"
+exec $export --extra serve --extra deploy --extra tracing "$@"

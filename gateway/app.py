@@ -1,5 +1,6 @@
 """Creates the application: services, routes and middleware."""
 
+import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from importlib.metadata import version
@@ -21,6 +22,7 @@ from gateway.settings import Settings
 from gateway.static_files import PageFiles
 from gateway.uploads.presigned import UploadStore
 from gateway.uploads.url_fetcher import UrlFetcher
+from radserve.tracing import Tracer
 
 
 def create(settings: Settings) -> FastAPI:
@@ -36,6 +38,7 @@ def create(settings: Settings) -> FastAPI:
             auth_failures=AuthFailureLimiter(settings.failures),
             uploads=UploadStore.from_settings(settings),
             url_fetcher=UrlFetcher(settings) if settings.url_hosts else None,
+            tracer=Tracer.create("radserve-gateway"),
         )
     )
 
@@ -53,6 +56,7 @@ def assemble(services: Services) -> FastAPI:
             await services.backend.close()
             if services.rate_limiter is not None:
                 await services.rate_limiter.close()
+            await asyncio.to_thread(services.tracer.close)
 
     app = FastAPI(
         title="RadServe",
@@ -74,7 +78,8 @@ def assemble(services: Services) -> FastAPI:
     app.add_middleware(BodySizeLimit, max_bytes=settings.max_bytes, advice=_size_advice(settings))
     if settings.origins:
         app.add_middleware(CORSMiddleware, allow_origins=settings.origins, **CORS)
-    app.add_middleware(RequestContext, storage=services.uploads.origin if services.uploads else "")
+    storage = services.uploads.origin if services.uploads else ""
+    app.add_middleware(RequestContext, storage=storage, tracer=services.tracer)
     return app
 
 

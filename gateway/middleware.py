@@ -1,4 +1,4 @@
-"""ASGI middleware: request ids, security headers, access log, metrics, and limits of the request body."""
+"""ASGI middleware: request ids, security headers, access log, metrics, traces, and limits of the request body."""
 
 import asyncio
 import logging
@@ -14,6 +14,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from gateway import problems
 from gateway.errors import ContentTooLargeError, ProblemError, RequestTimeoutError
 from gateway.metrics import REQUESTS, SECONDS
+from radserve.tracing import Tracer, traceparent
 
 logger = logging.getLogger("gateway.access")
 
@@ -59,15 +60,16 @@ _BODY_SECONDS: Final = 600.0
 
 
 class RequestContext:
-    """Assigns request ids, adds security headers, logs and counts requests, and renders unexpected exceptions.
+    """Assigns request ids, adds security headers, logs, counts and traces requests, and renders unexpected exceptions.
 
     The log holds method, path, status, seconds and caller: neither query, headers nor body, because these contain keys,
     names and images. Probes are logged when their status changes, scrapes when they fail. The page may send uploads to
-    the origin `storage`.
+    the origin `storage`. Only requests to the API are traced.
     """
 
-    def __init__(self, app: ASGIApp, storage: str = "") -> None:
+    def __init__(self, app: ASGIApp, storage: str = "", tracer: Tracer | None = None) -> None:
         self._app = app
+        self._tracer = tracer or Tracer()
         self._probe_status: dict[str, int] = {}
         connect = f"{_CONNECT} {storage}" if storage else _CONNECT
         self._headers = {name: value.replace(_CONNECT, connect) for name, value in SECURITY_HEADERS.items()}
@@ -79,7 +81,8 @@ class RequestContext:
             return
         client_id = Headers(scope=scope).get("x-request-id", "")
         request_id = client_id if _REQUEST_ID.fullmatch(client_id) else secrets.token_hex(16)
-        scope.setdefault("state", {})["request_id"] = request_id
+        span = self._tracer.start("gateway", Headers(scope=scope)) if scope["path"].startswith("/api/") else None
+        scope.setdefault("state", {}).update(request_id=request_id, traceparent=traceparent(span))
         start, status = time.perf_counter(), 0
 
         async def send_with_headers(message: Message) -> None:
@@ -100,7 +103,8 @@ class RequestContext:
             error = ProblemError(f"The gateway failed; its log has the details of request {request_id}.")
             await problems.render(Request(scope), error)(scope, receive, send_with_headers)
         finally:
-            self._record(scope, status or 500, time.perf_counter() - start)
+            method, route = self._record(scope, status or 500, time.perf_counter() - start)
+            self._tracer.end(span, status or 500, {"http.request.method": method, "http.route": route})
 
     def _add_headers(self, scope: Scope, headers: MutableHeaders, request_id: str) -> None:
         for name, value in self._headers.items():
@@ -111,7 +115,8 @@ class RequestContext:
         if scope["path"].startswith("/api/"):
             headers.setdefault("Cache-Control", "no-store")
 
-    def _record(self, scope: Scope, status: int, seconds: float) -> None:
+    def _record(self, scope: Scope, status: int, seconds: float) -> tuple[str, str]:
+        """Count and log a request; return its method and route, without any text that a client chose."""
         route = getattr(scope.get("route"), "path", "other")
         method = scope["method"] if scope["method"] in _METHODS else "other"
         REQUESTS.labels(route=route, method=method, status=str(status)).inc()
@@ -120,6 +125,7 @@ class RequestContext:
             caller, request_id = scope["state"].get("caller", "-"), scope["state"]["request_id"]
             values = (method, scope["path"][:200], status, seconds, caller, request_id)
             logger.info("%s %s %d in %.3f s, %s, request %s", *values)
+        return method, route
 
     def _is_logged(self, path: str, status: int) -> bool:
         if path in _PROBES:

@@ -13,6 +13,7 @@ from gateway.rate_limit import AuthFailureLimiter, RateLimiter
 from gateway.settings import Settings
 from gateway.uploads.presigned import UploadStore
 from gateway.uploads.url_fetcher import UrlFetcher
+from radserve.tracing import Tracer
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,7 @@ class Services:
     auth_failures: AuthFailureLimiter = field(default_factory=AuthFailureLimiter)
     uploads: UploadStore | None = None
     url_fetcher: UrlFetcher | None = None
+    tracer: Tracer = field(default_factory=Tracer)
 
 
 def of(request: Request) -> Services:

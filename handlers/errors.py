@@ -86,5 +86,9 @@ class DeviceLostError(ProgramError):
     """The accelerator's context is broken; only a new process gets a working one."""
 
 
+class TracingError(RadServeError):
+    """Traces are on, but cannot be sent."""
+
+
 class UnknownVolumeError(RadServeError):
     """The volume of a stack of slices cannot be computed."""

@@ -21,6 +21,7 @@ from handlers.preprocess import at_least, preprocess
 from handlers.program import Program
 from handlers.recipe import Recipe
 from handlers.suitability import check
+from handlers.tracing import Trace, stage
 
 EncodedImage = bytes | RawSamples | RequestError
 """An image as extracted from a request, or the error in its place."""
@@ -37,6 +38,7 @@ class PreparedImage:
     image: Image
     sha256: str
     tensor: NDArray[np.float32]
+    trace: Trace = field(default_factory=Trace)
 
 
 @dataclass(frozen=True)
@@ -58,23 +60,27 @@ class Pipeline:
     # entered around the stages `prepare` and `inference` of each batch
     timer: Callable[[str], AbstractContextManager[object]] = nullcontext
 
-    def prepare(self, data: bytes | RawSamples, limits: Limits | None = None) -> PreparedImage:
+    def prepare(
+        self, data: bytes | RawSamples, limits: Limits | None = None, trace: Trace | None = None
+    ) -> PreparedImage:
         """Decode, check and preprocess one encoded image; raises `RequestError` if it is rejected."""
-        spec, limits = self.recipe.input, limits or self.limits
+        spec, limits, trace = self.recipe.input, limits or self.limits, trace or Trace()
         limits.budget.check_time()
-        if isinstance(data, RawSamples):
-            image, encoded = raw.decode(data, spec), data.data
-        else:
-            image, encoded = decode(data, limits, at_least(spec)), data
-        check(image, spec)
-        return PreparedImage(image, hashlib.sha256(encoded).hexdigest(), preprocess(image, spec))
+        with stage("decode", [trace]):
+            if isinstance(data, RawSamples):
+                image, encoded = raw.decode(data, spec), data.data
+            else:
+                image, encoded = decode(data, limits, at_least(spec)), data
+        with stage("preprocess", [trace]):
+            check(image, spec)
+            return PreparedImage(image, hashlib.sha256(encoded).hexdigest(), preprocess(image, spec), trace)
 
     def __call__(self, images: Sequence[EncodedImage]) -> list[Result | RequestError]:
         """Run all images; an error concerns its own image only, except `DeviceLostError`."""
-        return list(self.stream((image, self.limits) for image in images))
+        return list(self.stream((image, self.limits, Trace()) for image in images))
 
-    def stream(self, images: Iterable[tuple[EncodedImage, Limits]]) -> Iterator[Result | RequestError]:
-        """Run all images batch by batch, each within its limits.
+    def stream(self, images: Iterable[tuple[EncodedImage, Limits, Trace]]) -> Iterator[Result | RequestError]:
+        """Run all images batch by batch, each within its limits, and add the times to its trace.
 
         At most one batch of decoded images is in memory, and less of large ones: a batch ends with the image that
         reaches the pixels of one image of the largest size.
@@ -84,16 +90,18 @@ class Pipeline:
             while results:
                 yield results.popleft()
 
-    def _prepare_batch(self, waiting: Iterator[tuple[EncodedImage, Limits]]) -> list[PreparedImage | RequestError]:
+    def _prepare_batch(
+        self, waiting: Iterator[tuple[EncodedImage, Limits, Trace]]
+    ) -> list[PreparedImage | RequestError]:
         items: list[PreparedImage | RequestError] = []
         pixels = 0
         with self.timer("prepare"):
-            while len(items) < self.batch and pixels < self.limits.pixels and (pair := next(waiting, None)):
-                image, limits = pair
+            while len(items) < self.batch and pixels < self.limits.pixels and (entry := next(waiting, None)):
+                image, limits, trace = entry
                 if isinstance(image, RequestError):
                     items.append(image)
                     continue
-                item = attempt("preparing this image", self.prepare, image, limits)
+                item = attempt("preparing this image", self.prepare, image, limits, trace)
                 items.append(item)
                 if isinstance(item, PreparedImage):
                     pixels += item.image.width * item.image.height
@@ -103,7 +111,7 @@ class Pipeline:
         prepared = [item for item in items if isinstance(item, PreparedImage)]
         if not prepared:
             return [item for item in items if isinstance(item, RequestError)]
-        with self.timer("inference"):
+        with self.timer("inference"), stage("inference", {item.trace for item in prepared}):
             results = iter(self._run_batch(prepared))
         return [next(results) if isinstance(item, PreparedImage) else item for item in items]
 

@@ -33,6 +33,7 @@ from handlers.pipeline import EncodedImage, Pipeline, Result, attempt, without_m
 from handlers.program import Program
 from handlers.request_body import BodyLimits, RequestBody
 from handlers.response import Model, Prediction, Response, problem_details, render, render_error
+from handlers.tracing import Trace, Tracer, stage
 from handlers.worker import INDEX, MAX_RESPONSE, busy_lock, is_stopping, log_to_torchserve
 
 logger = logging.getLogger(__name__)
@@ -54,12 +55,13 @@ _EXIT_DELAY: Final = 0.5
 
 @dataclass(frozen=True)
 class Request:
-    """A readable request: its images, the Accept header, whether it asks for an explanation."""
+    """A readable request: its images, the Accept header, whether it asks for an explanation, its times."""
 
     id: str
     body: RequestBody
     accept: str
     explain: bool
+    trace: Trace
 
 
 class TorchServeHandler(ABC):
@@ -67,6 +69,8 @@ class TorchServeHandler(ABC):
 
     A subclass defines one task, such as classification: how the network's outputs become predictions.
     """
+
+    tracer: Tracer = Tracer()  # sends nothing; `initialize` creates the worker's
 
     @abstractmethod
     def predict(self, result: Result) -> Prediction:
@@ -115,6 +119,7 @@ class TorchServeHandler(ABC):
             for summary in self.predict_sample(folder, size):
                 self.verify_sample(summary, stored)
         self.meter.connect(getattr(context, "metrics", None))
+        self.tracer = Tracer.create("radserve-worker")
 
     def load(self, folder: Path, device: str = "cpu", batch: int = 1) -> None:
         """Load an unpacked archive without verifying its sample."""
@@ -150,7 +155,8 @@ class TorchServeHandler(ABC):
                 request_body.parse_headers(context.get_all_request_header(index) or {}) for index in range(len(data))
             ]
             # An exception that escaped to TorchServe would be answered 503 by it, without a count.
-            responses = attempt("answering this batch", self._respond_all, data, headers, start)
+            traces = [Trace() for _ in data]
+            responses = attempt("answering this batch", self._respond_all, data, headers, traces, start)
             if isinstance(responses, RequestError):
                 responses = [render_error(self._count(responses, _id(item))) for item in headers]
             for index, response in enumerate(responses):
@@ -158,13 +164,18 @@ class TorchServeHandler(ABC):
                 context.set_response_status(code=response.status, phrase=phrase, idx=index)
                 context.set_response_content_type(index, response.media_type)
                 self.meter.requests.labels(response.status).inc()
+                self.tracer.record(traces[index], headers[index], response.status, self._span_attributes)
         if self.lost:
             self.meter.send()  # The process ends before the timer could send.
         else:
             self.meter.schedule_send()
         return [response.body for response in responses]
 
-    def _read(self, fields: Mapping[str, Any], headers: Mapping[str, str]) -> Request | RequestError:
+    @property
+    def _span_attributes(self) -> dict[str, str]:
+        return {"radserve.model": self.recipe.name, "radserve.version": self.recipe.version}
+
+    def _read(self, fields: Mapping[str, Any], headers: Mapping[str, str], trace: Trace) -> Request | RequestError:
         request_id = _id(headers)
         if is_stopping():
             error = ServiceUnavailableError("The server is stopping; connect again to reach another one.")
@@ -172,7 +183,7 @@ class TorchServeHandler(ABC):
         body = attempt("reading this request", request_body.read, fields, headers, self.limits)
         if isinstance(body, RequestError):
             return self._count(body, request_id)
-        return Request(request_id, body, headers.get("accept", ""), headers.get("explain") == "True")
+        return Request(request_id, body, headers.get("accept", ""), headers.get("explain") == "True", trace)
 
     def _count(self, error: RequestError, request_id: str) -> RequestError:
         """Count an error, and log it with its traceback if it is the server's fault; see also `_respond`."""
@@ -183,7 +194,11 @@ class TorchServeHandler(ABC):
         return error
 
     def _respond_all(
-        self, data: Sequence[Mapping[str, Any]], headers: Sequence[Mapping[str, str]], start: float
+        self,
+        data: Sequence[Mapping[str, Any]],
+        headers: Sequence[Mapping[str, str]],
+        traces: Sequence[Trace],
+        start: float,
     ) -> list[Response]:
         """Respond to each request of a batch, the small ones first, and each within its part of the batch's time.
 
@@ -191,7 +206,7 @@ class TorchServeHandler(ABC):
         requests before it left. Images that get no time are answered 503.
         """
         with self.meter.time("read"):
-            requests = [self._read(*pair) for pair in zip(data, headers, strict=True)]
+            requests = [self._read(*parts) for parts in zip(data, headers, traces, strict=True)]
         order = sorted(range(len(requests)), key=lambda index: _size(requests[index]))
         limits = {
             index: self.limits.for_request(start + self.seconds * place / len(requests))
@@ -202,7 +217,7 @@ class TorchServeHandler(ABC):
             if self.lost:
                 raise DeviceLostError("The device was lost before.")
             results = self.pipeline.stream(
-                (image, limits[index]) for index in order for image in _images(requests[index])
+                (image, limits[index], traces[index]) for index in order for image in _images(requests[index])
             )
             for index in order:
                 item = requests[index]
@@ -253,7 +268,7 @@ class TorchServeHandler(ABC):
     def _predict(self, request: Request, result: Result | RequestError) -> Prediction | RequestError:
         if isinstance(result, RequestError):
             return self._count(result, request.id)
-        with self.meter.time("explain" if request.explain else "answer"):
+        with self.meter.time("explain" if request.explain else "answer"), stage("postprocess", [request.trace]):
             function = self.explain if request.explain else self.predict
             prediction = attempt("rendering this prediction", function, result)
         if isinstance(prediction, RequestError):
@@ -265,7 +280,7 @@ class TorchServeHandler(ABC):
         return replace(prediction, pictures={**prediction.pictures, IMAGE: lambda: png.png(png.plain(image))})
 
     def _render(self, request: Request, predictions: list[Prediction | RequestError]) -> Response:
-        with self.meter.time("render"):
+        with self.meter.time("render"), stage("postprocess", [request.trace]):
             response = render(self._combine(request.body, predictions), request.accept)
         if len(response.body) > self.max_response:
             raise InternalError(

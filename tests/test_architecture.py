@@ -16,6 +16,7 @@ BASE: Final = (
     "radserve.files",
     "radserve.logging",
     "radserve.spreadsheet",
+    "radserve.tracing",
     "radserve.validation_error",
 )
 """Modules of a few lines that any package of radserve may use."""
@@ -26,6 +27,7 @@ MAY_IMPORT: Final = {
     "radserve.files": (),
     "radserve.logging": ("handlers",),
     "radserve.spreadsheet": (),
+    "radserve.tracing": ("handlers",),
     "radserve.validation_error": ("handlers",),
     "radserve.schema": ("radserve.errors", "radserve.validation_error"),
     "radserve.client": ("radserve.schema", *BASE),
@@ -140,14 +142,14 @@ def loaded_by(statement: str) -> set[str]:
         ("import radserve.cli.main", {"boto3", "cryptography", "handlers.recipe", "httpx", "torch", "training"}),
         ("import radserve.client", {"boto3", "numpy", "PIL", "torch", "training", "yaml"}),
         ("import radserve.schema", {"httpx", "numpy", "torch"}),
-        ("import radserve.server.supervisor", {"boto3", "numpy", "torch", "training"}),
+        ("import radserve.server.supervisor", {"boto3", "numpy", "opentelemetry", "torch", "training"}),
         (
             "import gateway.lambda_.function, gateway.cli",
             {"boto3", "handlers.recipe", "numpy", "PIL", "torch", "training"},
         ),
         (
             "import handlers.classification",
-            {"lightning", "matplotlib", "pydicom", "radserve", "torch._dynamo", "torchvision"},
+            {"lightning", "matplotlib", "opentelemetry", "pydicom", "radserve", "torch._dynamo", "torchvision"},
         ),
         ("import training.networks", {"lightning"}),
     ],

@@ -108,6 +108,7 @@ async def _respond(request: Request, verb: Verb, name: str, version: str | None,
         accept=_header("Accept", request.headers.get("accept", "")),
         request_id=request.state.request_id,
         client=_header("X-Client-Id", request.headers.get("x-client-id", "")),
+        traceparent=request.state.traceparent,
     )
     response = await parts.backend.infer(model_request)
     if response.status != 200:

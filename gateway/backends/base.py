@@ -22,7 +22,7 @@ class ModelRequest:
 
     Without a `version` the server chooses, which may split requests between versions; requests with the same `client`
     stay on the same side of a split. `media_type`, `encoding` and `accept` are header fields; empty ones are not sent.
-    `request_id` joins the log lines of gateway and server.
+    `request_id` joins the log lines of gateway and server, and `traceparent` their spans.
     """
 
     verb: Verb
@@ -34,6 +34,7 @@ class ModelRequest:
     accept: str = "application/json"
     request_id: str = ""
     client: str = ""
+    traceparent: str = ""
 
     @property
     def headers(self) -> dict[str, str]:
@@ -44,6 +45,7 @@ class ModelRequest:
             "Accept": self.accept,
             "X-Request-Id": self.request_id,
             "X-Client-Id": self.client,
+            "Traceparent": self.traceparent,
         }
         return {name: value for name, value in fields.items() if value}
 

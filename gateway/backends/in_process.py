@@ -22,6 +22,7 @@ from handlers.classification import Classification
 from handlers.recipe import Recipe
 from handlers.segmentation import Segmentation
 from handlers.torchserve_handler import SAMPLE_PREDICTION, TorchServeHandler
+from handlers.tracing import Tracer
 from radserve.build import catalog, mar, model_store
 from radserve.build.model_store import Entry
 from radserve.errors import ArchiveError, RadServeError
@@ -97,6 +98,7 @@ class InProcessBackend:
     async def close(self) -> None:
         """Stop the thread after the current request."""
         await asyncio.to_thread(partial(self._thread.shutdown, cancel_futures=True))
+        await asyncio.to_thread(self._service.tracer.close)
 
     def _is_served(self, name: str, version: str | None) -> bool:
         return name == self._entry.name and version in (None, self._entry.version)
@@ -145,6 +147,7 @@ def _load(path: Path, recipe: Recipe, sha256: str) -> TorchServeHandler:
                 service.verify_sample(prediction, stored)
     service.model = replace(service.model, sha256=sha256)
     service.max_response = MAX_RESPONSE
+    service.tracer = Tracer.create("radserve-worker")
     return service
 
 

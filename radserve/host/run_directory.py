@@ -33,7 +33,7 @@ class RunDirectory:
         self.closing = folder / "closing"  # flag file of a drain; see `handlers.worker.CLOSING`
         self.lock = folder / "lock"  # locked while a server runs; see `server_died`
         self.ready = folder / "ready"  # flag file: the proxy may forward requests, until the end of the drain delay
-        self.gates = folder / "gates"  # one flag file per model whose requests wait; see `radserve.versions.gate`
+        self.gates = folder / "gates"  # flag files of waiting models; see `radserve.versions.request_hold`
         self.routing = folder / "routing"  # link to the traffic-split tables; see `radserve.proxy.traffic_split`
         self.models = folder / "models"  # unpacked archives; see `radserve.torchserve.verified_models.unpack`
         self.versions = folder / "versions"  # one subfolder per version, to which these tables link

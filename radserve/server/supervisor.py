@@ -9,6 +9,7 @@ import logging
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from radserve import tracing
 from radserve.auth.key_check import Keyring
 from radserve.host import process, run_directory, service_user
 from radserve.host.ports import LOOPBACK
@@ -29,6 +30,7 @@ logger = logging.getLogger(__name__)
 async def serve(options: ServerOptions, announce: Callable[[str], None]) -> Exit:
     """Serve until SIGTERM or SIGINT; call `announce` with the text to print once the server is ready."""
     options.require_safe()
+    tracing.require_exporter()
     keyring = Keyring.open(options.keys) if options.keys else None
     state = StateFolder(options.state_folder)
     quarantined = [item.sha256 for item in state.state.unmarked]

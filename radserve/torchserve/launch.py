@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final, Literal
 
-from handlers import worker
+from handlers import tracing, worker
 from radserve.build.model_store import FILE, Entry
 from radserve.errors import ServeError
 from radserve.host.process import inherited_environment
@@ -109,6 +109,7 @@ def environment(run_directory: RunDirectory, store: Path, configured: str, plan:
     """Return the environment of TorchServe, which its workers inherit."""
     return (
         inherited_environment()
+        | tracing.environment()
         | worker_environment(store, plan.threads)
         | {
             "LOG_LOCATION": str(run_directory.folder / "logs"),

