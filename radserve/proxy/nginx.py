@@ -51,6 +51,7 @@ class Nginx:
         self._cache: Path | None = None
         self._process: asyncio.subprocess.Process | None = None
         self._log: asyncio.Task[None] | None = None
+        self._owns_folder = False  # it may be that of another proxy
         self._stopping = asyncio.Event()
         self._reloads: set[asyncio.Task[None]] = set()  # the event loop holds only weak references to tasks
         directory = upstreams.run_directory
@@ -60,6 +61,7 @@ class Nginx:
     async def start(self) -> None:
         """Check the certificate and the configuration, and start."""
         with await self._locked() as lock:
+            self._owns_folder = True
             shutil.rmtree(self.folder, ignore_errors=True)  # of a killed run
             self.folder.mkdir(mode=0o700)
             with key_cache.created(self.folder) as cache:
@@ -198,9 +200,10 @@ class Nginx:
         self._kill_workers()
         if self._log is not None:
             await self._log
-        for folder in (self.folder, self._cache):
-            if folder is not None:
-                shutil.rmtree(folder, ignore_errors=True)
+        if self._owns_folder:
+            shutil.rmtree(self.folder, ignore_errors=True)
+        if self._cache is not None:
+            shutil.rmtree(self._cache, ignore_errors=True)
 
     def _configure(self) -> None:
         """Write the configuration."""

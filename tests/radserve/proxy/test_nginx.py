@@ -174,15 +174,17 @@ def test_cached_keys_of_a_killed_run_are_removed_by_the_next_one(
     use(options, upstreams, steps)
 
 
-def test_a_second_proxy_is_rejected(
+def test_a_second_proxy_is_rejected_and_leaves_the_files_of_the_first(
     options: ProxyOptions, upstreams: Upstreams, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(nginx_module, "_LOCK_TIMEOUT", 0.1)
 
-    async def steps(_: Nginx) -> None:
+    async def steps(first: Nginx) -> None:
         second = Nginx(options, upstreams)
         with pytest.raises(ServeError, match="in use by another proxy"):
             await second.start()
+        await second.stop()
+        assert (first.folder / "body").is_dir()
 
     use(options, upstreams, steps)
 
