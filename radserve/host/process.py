@@ -1,9 +1,8 @@
-"""Child processes: start, and stop with all their descendants."""
+"""Child processes: start, and kill with all their descendants."""
 
 import asyncio
 import contextlib
 import ctypes
-import logging
 import os
 import re
 import signal
@@ -13,8 +12,6 @@ from pathlib import Path
 from typing import Final
 
 import psutil
-
-logger = logging.getLogger(__name__)
 
 _PR_SET_PDEATHSIG: Final = 1
 
@@ -50,22 +47,19 @@ async def start(command: Sequence[str], environment: Mapping[str, str], folder: 
     )
 
 
-async def stop(process: asyncio.subprocess.Process, grace: float = 10.0) -> None:
-    """Stop a process and all its descendants; kill what is left after `grace` seconds."""
-    children: list[psutil.Process] = []
+async def kill(process: asyncio.subprocess.Process) -> None:
+    """Kill a process and all its descendants."""
+    descendants: list[psutil.Process] = []
     with contextlib.suppress(psutil.NoSuchProcess):
-        children = psutil.Process(process.pid).children(recursive=True)
-    if process.returncode is None:
-        process.terminate()
-        try:
-            await asyncio.wait_for(process.wait(), grace)
-        except TimeoutError:
-            logger.warning("process %d did not stop within %g s; killing it", process.pid, grace)
-            process.kill()
-            await process.wait()
-    _, alive = psutil.wait_procs(children, timeout=3.0)
-    for child in alive:
-        child.kill()
+        root = psutil.Process(process.pid)
+        root.suspend()  # it starts no further processes
+        descendants = root.children(recursive=True)
+    with contextlib.suppress(ProcessLookupError):
+        process.kill()
+    for descendant in descendants:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            descendant.kill()
+    await process.wait()
 
 
 def die_with_parent() -> None:

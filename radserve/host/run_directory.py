@@ -35,6 +35,7 @@ class RunDirectory:
         self.ready = folder / "ready"  # flag file: the proxy may forward requests, until the end of the drain delay
         self.gates = folder / "gates"  # one flag file per model whose requests wait; see `radserve.versions.gate`
         self.routing = folder / "routing"  # link to the traffic-split tables; see `radserve.proxy.traffic_split`
+        self.models = folder / "models"  # unpacked archives; see `radserve.torchserve.verified_models.unpack`
         self.versions = folder / "versions"  # one subfolder per version, to which these tables link
         self.proxy = folder / "front"  # folder of the proxy that publishes the server
         self.local_proxy = folder / "local"  # folder of the proxy for this machine only
@@ -47,7 +48,7 @@ class RunDirectory:
             path.unlink(missing_ok=True)
         for path in (self.versions, *self.folder.glob("routing.*")):
             shutil.rmtree(path, ignore_errors=True)
-        for name in ("tmp", "logs", "workflows", "gates"):
+        for name in ("tmp", "logs", "models", "workflows", "gates"):
             shutil.rmtree(self.folder / name, ignore_errors=True)
             (self.folder / name).mkdir(mode=0o700)
         self.busy.touch(mode=0o600)

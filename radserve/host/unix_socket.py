@@ -8,6 +8,10 @@ import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Final
+
+_SOCKETS: Final = Path("/proc/net/unix")
+_CONNECTED: Final = {"02", "03"}  # SS_CONNECTING and SS_CONNECTED in linux/net.h: before and after it was accepted
 
 
 @contextmanager
@@ -32,3 +36,16 @@ def listen(path: Path, mode: int = 0o600, group: str | None = None) -> Iterator[
         finally:
             if path.exists() and path.lstat().st_ino == bound.st_ino:  # else it belongs to a successor
                 path.unlink()
+
+
+def is_connected(path: Path, sockets: Path = _SOCKETS) -> bool:
+    """Return whether a listening socket has connections, also ones that it has not accepted yet.
+
+    True where the system does not say so: `sockets` is as in proc(5).
+    """
+    try:
+        lines = [line.split(maxsplit=7) for line in sockets.read_text(encoding="utf-8", errors="replace").splitlines()]
+    except OSError:
+        return True
+    states = {line[5] for line in lines if line[7:] == [str(path)]}
+    return not states or bool(states & _CONNECTED)

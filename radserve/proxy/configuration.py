@@ -32,6 +32,7 @@ _ARCHIVE: Final = "[a-z0-9][a-z0-9.-]*[.]mar"
 _START: Final = "(?:initial_workers=[0-9]{1,4}|synchronous=(?:true|false))"
 _REASON: Final = "reason=(?:[A-Za-z0-9._~+!*(),:;@/-]++|%[0-9A-Fa-f][0-9A-Fa-f])*+"
 """URL-encoded text; possessive quantifiers prevent backtracking."""
+STOPPING: Final = "stopping"  # flag file in nginx's folder: each response closes its connection
 _MAX_DOCUMENT: Final = 1 << 20  # longest request body of the control API, in bytes
 _CONTROL_TIMEOUT: Final = 900
 """Seconds until the control API must respond; it downloads, verifies and starts versions meanwhile."""
@@ -79,6 +80,7 @@ def render(options: ProxyOptions, upstreams: Upstreams, folder: Path, cache: Pat
         "IF_TRUSTED": when(bool(options.trusted)),
         "USER": pwd.getpwuid(0).pw_name,
         "FOLDER": folder,
+        "STOPPING": folder / STOPPING,
         "WORKERS": min(4, resources.cores()),
         "FILES": files,
         "CONNECTIONS": files // 2,

@@ -25,6 +25,7 @@ from radserve.proxy.options import ProxyOptions
 logger = logging.getLogger(__name__)
 
 _STOP_TIMEOUT: Final = 5.0
+_FAREWELL: Final = 1.0  # seconds in which clients close the connections that they keep
 _LOCK_TIMEOUT: Final = 2.0  # seconds for which a stopping proxy may still hold its lock
 _RESTARTS: Final = 5  # consecutive ones; the pauses before them double
 _FIRST_PAUSE: Final = 0.1  # seconds
@@ -164,9 +165,18 @@ class Nginx:
         logger.info("certificate reloaded")
 
     async def drain(self, seconds: float) -> bool:
-        """Stop accepting connections and finish requests in flight; return False after `seconds`."""
+        """Stop accepting connections and finish requests in flight; return False after `seconds`.
+
+        Before that, responses close the connections that clients keep, because a request that is sent on one just when
+        nginx closes it is lost.
+        """
         assert self._process is not None
         self._stopping.set()
+        start = time.monotonic()
+        (self.folder / configuration.STOPPING).touch()
+        while self._has_clients() and time.monotonic() - start < min(_FAREWELL, seconds / 2):  # noqa: ASYNC110
+            await asyncio.sleep(0.02)
+        seconds -= time.monotonic() - start
         self._signal(signal.SIGQUIT)
         try:
             await asyncio.wait_for(asyncio.shield(self._process.wait()), seconds)
@@ -224,6 +234,18 @@ class Nginx:
         assert self._process is not None
         with contextlib.suppress(ProcessLookupError):
             self._process.send_signal(number)
+
+    def _has_clients(self) -> bool:
+        """Return whether a client has an open connection."""
+        assert self._process is not None
+        ports = {port for _, port in self._options.listens.values()}
+        with contextlib.suppress(psutil.NoSuchProcess):
+            return any(
+                connection.status == psutil.CONN_ESTABLISHED and connection.laddr.port in ports
+                for worker in psutil.Process(self._process.pid).children()
+                for connection in worker.net_connections("tcp")
+            )
+        return False
 
     def _kill_workers(self) -> None:
         """Kill workers that outlive a killed master; they would keep serving."""

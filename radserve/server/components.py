@@ -58,7 +58,7 @@ class Components:
         self.tasks = BackgroundTasks()
         self.management = Management(run_directory)
         versions = _initial_versions(models, state, plan)
-        self.registry = ModelRegistry(versions, self.management, run_directory.busy, options.silence)
+        self.registry = ModelRegistry(versions, self.management, run_directory, options.silence)
         window = TrafficWindow()
         self.readiness = Readiness(
             self.registry,
@@ -77,7 +77,7 @@ class Components:
                 self.readiness,
                 store=options.store,
                 source=options.source,
-                scratch=run_directory.folder / "tmp",
+                models=run_directory.models,
                 threads=plan.threads,
                 timeout=options.startup_timeout,
             ),

@@ -9,17 +9,19 @@ import httpx
 from radserve.host import process
 from radserve.server.components import Components
 from radserve.server.status import State
-from radserve.torchserve import launch
+from radserve.torchserve import launch, verified_models
 
 logger = logging.getLogger(__name__)
 
 
 async def start_torchserve(server: Components) -> asyncio.subprocess.Process:
-    """Write TorchServe's configuration and start its process."""
+    """Unpack the archives, write TorchServe's configuration and start its process."""
     options, run_directory = server.options, server.run_directory
     entries = [model.entry for model in server.models]
+    for entry in entries:
+        await asyncio.to_thread(verified_models.unpack, entry, options.store, run_directory.models)
     configured = launch.configuration(
-        server.torchserve_configuration, run_directory, options.store, entries, server.plan, server.capacity.requests
+        server.torchserve_configuration, run_directory, entries, server.plan, server.capacity.requests
     )
     run_directory.configuration.write_text(configured, encoding="utf-8")
     environment = launch.environment(run_directory, options.store, configured, server.plan)

@@ -79,7 +79,8 @@ async def _run(server: Components, stop: asyncio.Event, announce: Callable[[str]
             await server.proxy.start()
         service_user.warn_of_root()
         torchserve = await start_torchserve(server)
-        stack.push_async_callback(process.stop, torchserve)
+        # Killed, because it has finished its requests, stores nothing, and would take seconds to stop.
+        stack.push_async_callback(process.kill, torchserve)
         stack.push_async_callback(server.versions.stop)
         stack.push_async_callback(server.rollouts.stop)
         return await _supervise(server, torchserve, stop, announce)

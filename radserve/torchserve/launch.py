@@ -72,7 +72,7 @@ def command(run_directory: RunDirectory, heap: int) -> list[str]:
 
 
 def configuration(
-    base: str, run_directory: RunDirectory, store: Path, entries: Sequence[Entry], plan: WorkerPlan, queue: int
+    base: str, run_directory: RunDirectory, entries: Sequence[Entry], plan: WorkerPlan, queue: int
 ) -> str:
     """Append the settings that are known only at start to the base configuration; later lines win."""
     settings = {
@@ -89,7 +89,7 @@ def configuration(
         # A batch is copied before it is sent. In the heap, the copy of a batch of long bodies can fail, and TorchServe
         # then waits for the worker's response to a batch that it never sent.
         "prefer_direct_buffer": "true",
-        "model_store": str(store),
+        "model_store": str(run_directory.models),
         "workflow_store": str(run_directory.folder / "workflows"),
         "load_models": ",".join(f"{entry.name}={entry.file}" for entry in entries),
         "default_workers_per_model": str(plan.workers),
@@ -126,6 +126,8 @@ def worker_environment(store: Path, threads: int) -> dict[str, str]:
     """Return the variables that archives' handlers need, under TorchServe or not."""
     return {
         "OMP_NUM_THREADS": str(threads),
+        # By default, threads that wait for each other keep their cores busy, although other processes need them.
+        "OMP_WAIT_POLICY": os.environ.get("OMP_WAIT_POLICY", "PASSIVE"),
         "MKL_NUM_THREADS": str(threads),
         "PYTHONDONTWRITEBYTECODE": "1",
         worker.INDEX: str(store / FILE),

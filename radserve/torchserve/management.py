@@ -11,7 +11,7 @@ from radserve.host.run_directory import RunDirectory
 from radserve.torchserve.connection import connect
 
 _CHANGE_TIMEOUT: Final = 180.0
-"""Seconds that a change may take; TorchServe unpacks an archive before it responds."""
+"""Seconds that a change may take; an unregistration waits for the end of the workers."""
 SCALE_TIMEOUT: Final = 30.0
 """Seconds that a change of workers may take; TorchServe has ended workers when it responds, and starts them later."""
 

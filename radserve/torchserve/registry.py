@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+import shutil
 import time
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
@@ -15,6 +16,8 @@ import httpx
 from handlers import worker
 from radserve.build.model_store import Entry, order
 from radserve.errors import ChangeError, VersionFailedError
+from radserve.host import unix_socket
+from radserve.host.run_directory import RunDirectory
 from radserve.torchserve.management import Management, pending
 from radserve.torchserve.verified_models import VerifiedModel
 
@@ -24,6 +27,8 @@ Pair = tuple[str, str]
 _SETTLE: Final = 0.5
 """Seconds without activity after which a version counts as idle. A request is neither queued nor in a worker for a
 shorter time, on its way between the two and back to the client."""
+_UNCONNECTED: Final = 0.1
+"""Seconds without any connection after which every version counts as idle. nginx needs less to connect."""
 _START_TIMEOUT: Final = 180.0
 """Seconds until all workers of a version must be ready."""
 _POLL_SECONDS: Final = 0.2
@@ -62,11 +67,15 @@ class ModelRegistry:
     """
 
     def __init__(
-        self, versions: Iterable[ModelVersion], management: Management, busy_file: Path, silence: float = 30.0
+        self,
+        versions: Iterable[ModelVersion],
+        management: Management,
+        run_directory: RunDirectory,
+        silence: float = 30.0,
     ) -> None:
         self._versions = {version.pair: version for version in versions}
         self._management = management
-        self._busy_file = busy_file
+        self._run_directory = run_directory
         self._silence = silence
 
     def __iter__(self) -> Iterator[ModelVersion]:
@@ -131,7 +140,7 @@ class ModelRegistry:
         self._versions = {pair: replace(version, ready=0) for pair, version in self._versions.items()}
 
     async def register(self, model: VerifiedModel, workers: int) -> ModelVersion:
-        """Register a version and start its workers; unregister it if they do not start (VersionFailedError)."""
+        """Register an unpacked version and start its workers; if they fail, unregister it (VersionFailedError)."""
         version = ModelVersion(model, workers, datetime.now(UTC).replace(microsecond=0))
         loading = asyncio.create_task(self._management.register(model.entry))
         try:
@@ -201,6 +210,7 @@ class ModelRegistry:
             if error.response.status_code != httpx.codes.NOT_FOUND:
                 raise
         self._versions.pop(version.pair, None)
+        await asyncio.to_thread(shutil.rmtree, self._run_directory.models / version.entry.file, ignore_errors=True)
 
     async def idle(self, version: ModelVersion, timeout: float) -> bool:  # noqa: ASYNC109 - a normal outcome, not an error
         """Wait until a version has finished all its requests; return False after `timeout` seconds."""
@@ -212,18 +222,20 @@ class ModelRegistry:
         return True
 
     async def _become_idle(self, version: ModelVersion) -> None:
-        since = time.monotonic()
+        connected = since = time.monotonic()
         while True:
             now = time.monotonic()
+            if unix_socket.is_connected(self._run_directory.inference):
+                connected = now
             try:
                 model = await self._describe(version)
             except httpx.HTTPStatusError as error:
                 if error.response.status_code == httpx.codes.NOT_FOUND:
                     return
                 raise
-            if pending(model) or any_busy(self._busy_file, {int(item["pid"]) for item in model["workers"]}):
+            if pending(model) or any_busy(self._run_directory.busy, {int(item["pid"]) for item in model["workers"]}):
                 since = now
-            elif now - since >= _SETTLE:
+            elif now - since >= _SETTLE or now - connected >= _UNCONNECTED:
                 return
             await asyncio.sleep(0.05)
 

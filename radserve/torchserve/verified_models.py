@@ -1,6 +1,7 @@
-"""Selection and verification of the archives to serve."""
+"""Selection, verification and unpacking of the archives to serve."""
 
 import logging
+import shutil
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,6 +48,21 @@ def select(store: Path, names: Sequence[str], quarantined: Collection[str] = ())
         raise ServeError(f"{store}: {problem}; run 'radserve build'.")
     recipes = [(entry, mar.verify(entry, store)) for entry in entries]
     return [VerifiedModel(entry, recipe, *mar.sample(store / entry.file, recipe)) for entry, recipe in recipes]
+
+
+def unpack(entry: Entry, store: Path, folder: Path) -> Path:
+    """Unpack an archive into a subfolder with its file's name, from which TorchServe registers it.
+
+    TorchServe itself unpacks in one of the threads that transfer predictions: they would wait for about a second.
+    """
+    archive, target = store / entry.file, folder / entry.file
+    shutil.rmtree(target, ignore_errors=True)
+    try:
+        shutil.unpack_archive(archive, target, "zip")
+    except OSError as error:
+        shutil.rmtree(target, ignore_errors=True)
+        raise ServeError(f"{archive}: cannot be unpacked into {folder}: {error.strerror}. Is its disk full?") from error
+    return target
 
 
 def _find(index: Index, usable: Index, store: Path, requested: str) -> Entry:

@@ -6,10 +6,8 @@ steps as a worker at its start, and its error message can be read.
 
 import asyncio
 import os
-import shutil
 import signal
 import sys
-import tempfile
 from pathlib import Path
 from typing import Final
 
@@ -40,37 +38,32 @@ def _start_process() -> None:
     os.nice(_NICENESS)
 
 
-async def check(model: VerifiedModel, store: Path, scratch: Path, threads: int, max_seconds: float) -> None:
-    """Start an archive's handler as a worker does; a VersionFailedError has the last line that the process wrote.
+async def check(model: VerifiedModel, folder: Path, store: Path, threads: int, max_seconds: float) -> None:
+    """Start an unpacked archive's handler as a worker does; a VersionFailedError has the last line that it wrote.
 
     Raises ChangeError if the server may be at fault: it is too slow, or lacks memory.
     """
     entry = model.entry
-    folder = Path(tempfile.mkdtemp(prefix="preflight-", dir=scratch))
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-c",
+        _PROGRAM,
+        str(folder),
+        cwd=folder,
+        env=inherited_environment() | worker_environment(store, threads) | {"CUDA_VISIBLE_DEVICES": ""},
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.DEVNULL,
+        stderr=asyncio.subprocess.PIPE,
+        preexec_fn=_start_process,
+    )
     try:
-        await asyncio.to_thread(shutil.unpack_archive, store / entry.file, folder, "zip")
-        process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-c",
-            _PROGRAM,
-            str(folder),
-            cwd=folder,
-            env=inherited_environment() | worker_environment(store, threads) | {"CUDA_VISIBLE_DEVICES": ""},
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.DEVNULL,
-            stderr=asyncio.subprocess.PIPE,
-            preexec_fn=_start_process,
-        )
-        try:
-            _, errors = await asyncio.wait_for(process.communicate(), max_seconds)
-        except TimeoutError as error:
-            raise ChangeError(f"{entry.name} {entry.version}: did not start within {max_seconds:g} s.") from error
-        finally:
-            if process.returncode is None:
-                process.kill()
-                await process.wait()
+        _, errors = await asyncio.wait_for(process.communicate(), max_seconds)
+    except TimeoutError as error:
+        raise ChangeError(f"{entry.name} {entry.version}: did not start within {max_seconds:g} s.") from error
     finally:
-        await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
     if process.returncode == -signal.SIGKILL:
         raise ChangeError(f"{entry.name} {entry.version}: its process was killed; the server may lack memory.")
     if process.returncode != 0:

@@ -1,6 +1,7 @@
 """Registers versions: pull, verify, preflight, start under TorchServe, run the sample. A failure leaves no trace."""
 
 import asyncio
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,7 +38,7 @@ class Registration:
     readiness: Readiness
     store: Path
     source: Source | None  # of the archives that the model store lacks
-    scratch: Path  # folder for the preflight check
+    models: Path  # folder of the unpacked archives
     threads: int  # that a worker may use
     timeout: float  # seconds that the preflight check may take
 
@@ -48,7 +49,12 @@ class Registration:
         on_phase("pulling", None)
         on_phase("verifying", await self._pull(name, version))
         (model,) = await asyncio.to_thread(verified_models.select, self.store, [f"{name}/{version}"])
-        await preflight.check(model, self.store, self.scratch, self.threads, self.timeout)
+        folder = await asyncio.to_thread(verified_models.unpack, model.entry, self.store, self.models)
+        try:
+            await preflight.check(model, folder, self.store, self.threads, self.timeout)
+        except BaseException:
+            await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
+            raise
         on_phase("starting", model.entry)
         async with self.deployment_state.closed((name, version)):
             model_version = await self.registry.register(model, workers)

@@ -412,7 +412,8 @@ def _configured(file: Path) -> tuple[FakeTorchServe, list[socket.socket]]:
     lines = file.read_text().splitlines()
     values = dict(line.split("=", 1) for line in lines if "=" in line and not line.startswith("#"))
     files = [item.partition("=")[2] for item in values["load_models"].split(",")]
-    fake = FakeTorchServe(Path(values["model_store"]), files, int(values["default_workers_per_model"]))
+    assert all((Path(values["model_store"]) / file / "MAR-INF").is_dir() for file in files), "archives are unpacked"
+    fake = FakeTorchServe(Path(os.environ["RADSERVE_INDEX"]).parent, files, int(values["default_workers_per_model"]))
     names = ("management", "inference", "metrics")
     return fake, [_unix(Path(values[f"{name}_address"].removeprefix("unix:"))) for name in names]
 

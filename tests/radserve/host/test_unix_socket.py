@@ -85,3 +85,21 @@ def test_end_after_the_socket_was_removed(tmp_path: Path) -> None:
     path = tmp_path / "a.sock"
     with unix_socket.listen(path):
         path.unlink()
+
+
+def test_a_socket_is_connected_while_a_client_is_even_before_it_is_accepted(tmp_path: Path) -> None:
+    path = tmp_path / "with space.sock"
+    with unix_socket.listen(path) as listener:
+        assert not unix_socket.is_connected(path)
+        with socket.socket(socket.AF_UNIX) as client:
+            client.connect(str(path))
+            assert unix_socket.is_connected(path)
+            accepted, _ = listener.accept()
+            with accepted:
+                assert unix_socket.is_connected(path)
+        assert not unix_socket.is_connected(path)
+
+
+def test_an_unknown_socket_counts_as_connected(tmp_path: Path) -> None:
+    assert unix_socket.is_connected(tmp_path / "a.sock")
+    assert unix_socket.is_connected(tmp_path / "a.sock", tmp_path / "missing")

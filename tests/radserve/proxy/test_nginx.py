@@ -17,7 +17,7 @@ from radserve.errors import ServeError
 from radserve.host.run_directory import RunDirectory, proxy_running
 from radserve.proxy import nginx as nginx_module
 from radserve.proxy import standalone
-from radserve.proxy.configuration import Upstreams
+from radserve.proxy.configuration import STOPPING, Upstreams
 from radserve.proxy.nginx import Nginx
 from radserve.proxy.options import ProxyOptions
 from radserve.torchserve.capacity import Capacity, plan
@@ -88,6 +88,46 @@ def test_a_drain_ends_nginx(options: ProxyOptions, upstreams: Upstreams) -> None
             await status(options.url)
 
     use(options, upstreams, steps)
+
+
+async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Answer one request with its body."""
+    with contextlib.closing(writer):
+        head = await reader.readuntil(b"\r\n\r\n")
+        body = await reader.readexactly(int(head.lower().partition(b"content-length: ")[2].split()[0]))
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body))
+        await writer.drain()
+
+
+def test_a_drain_closes_a_kept_connection_with_a_response(
+    options: ProxyOptions, upstreams: Upstreams, run_directory: RunDirectory
+) -> None:
+    async def steps(nginx: Nginx) -> None:
+        run_directory.ready.touch()
+        async with (
+            await asyncio.start_unix_server(echo, run_directory.inference),
+            httpx.AsyncClient(base_url=f"http://127.0.0.1:{options.port}") as client,
+        ):
+            assert (await client.post("/predictions/chest", content="first")).headers["Connection"] == "keep-alive"
+            drain = asyncio.create_task(nginx.drain(5.0))
+            while not (nginx.folder / STOPPING).exists():  # noqa: ASYNC110
+                await asyncio.sleep(0.001)
+            response = await client.post("/predictions/chest?query", content="second")
+            assert (response.status_code, response.text) == (200, "second")
+            assert response.headers["Connection"] == "close"
+            assert await drain
+
+    use(replace(options, keyless=True), upstreams, steps)
+
+
+@pytest.mark.parametrize("path", ["/auth", "/problem", "/gate", "/shadow", "/unserved", "/last-request/live"])
+def test_a_drain_opens_no_internal_location(options: ProxyOptions, upstreams: Upstreams, path: str) -> None:
+    async def steps(nginx: Nginx) -> None:
+        (nginx.folder / STOPPING).touch()
+        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{options.port}") as client:
+            assert (await client.get(path)).status_code == 404
+
+    use(replace(options, keyless=True), upstreams, steps)
 
 
 def test_a_killed_nginx_is_reported_with_its_exit_code(options: ProxyOptions, upstreams: Upstreams) -> None:

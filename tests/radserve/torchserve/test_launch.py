@@ -24,7 +24,7 @@ def properties(text: str) -> dict[str, str]:
 
 def configured(tmp_path: Path) -> dict[str, str]:
     runtime = RunDirectory(tmp_path)
-    text = launch.configuration(BASE, runtime, tmp_path, [entry("a", "1.0.0")], WorkerPlan(2, 1), 77)
+    text = launch.configuration(BASE, runtime, [entry("a", "1.0.0")], WorkerPlan(2, 1), 77)
     return properties(text)
 
 
@@ -113,6 +113,15 @@ def test_workers_inherit_what_libraries_need_and_what_the_operator_names(
     assert variables["PATH"] == os.environ["PATH"]
     assert variables["OMP_NUM_THREADS"] == "3"
     assert variables[worker.INDEX] == str(tmp_path / "index.json")
+
+
+def test_threads_that_wait_leave_their_cores_to_other_processes_unless_the_operator_decides(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
+    assert launch.worker_environment(tmp_path, 2)["OMP_WAIT_POLICY"] == "PASSIVE"
+    monkeypatch.setenv("OMP_WAIT_POLICY", "ACTIVE")
+    assert launch.worker_environment(tmp_path, 2)["OMP_WAIT_POLICY"] == "ACTIVE"
 
 
 def test_handlers_get_the_limit_of_responses(tmp_path: Path) -> None:

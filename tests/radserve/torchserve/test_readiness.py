@@ -22,7 +22,7 @@ def problem(torchserve: Running, store: Path, run_directory: RunDirectory, *, in
     async def check() -> Problem | None:
         management = Management(run_directory, timeout=1.0)
         (model,) = select(store, ["brightness/1.0.0"])
-        registry = ModelRegistry([ModelVersion(model, 1, datetime.now(UTC))], management, run_directory.busy)
+        registry = ModelRegistry([ModelVersion(model, 1, datetime.now(UTC))], management, run_directory)
         readiness = Readiness(registry, torchserve.inference, lambda: list(registry))
         try:
             return await readiness.problem(infer=infer)
@@ -76,7 +76,7 @@ async def suspicion(
     torchserve._load("brightness-2.0.0.mar", 1)
     management = Management(run_directory, timeout=1.0)
     versions = [ModelVersion(model, 1, datetime.now(UTC)) for model in select(store, [])]
-    registry = ModelRegistry(versions, management, run_directory.busy)
+    registry = ModelRegistry(versions, management, run_directory)
 
     def count(_: str, version: str) -> int:
         return failures[min(torchserve.predictions.total(), len(failures) - 1)] if version == "2.0.0" else 0

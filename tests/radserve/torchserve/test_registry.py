@@ -13,7 +13,7 @@ from radserve.errors import ChangeError, VersionFailedError
 from radserve.host.run_directory import RunDirectory
 from radserve.torchserve.management import Management
 from radserve.torchserve.registry import ModelRegistry, ModelVersion
-from radserve.torchserve.verified_models import VerifiedModel, select
+from radserve.torchserve.verified_models import VerifiedModel, select, unpack
 from tests.radserve.fake_torchserve import Running
 
 
@@ -31,7 +31,7 @@ def use(store: Path, run_directory: RunDirectory) -> Callable[[Callable[[ModelRe
             management = Management(run_directory, timeout=0.5)
             model = ModelVersion(verified(store, "1.0.0"), 1, datetime.now(UTC))
             try:
-                await steps(ModelRegistry([model], management, run_directory.busy, silence=1.0))
+                await steps(ModelRegistry([model], management, run_directory, silence=1.0))
             finally:
                 await management.close()
 
@@ -241,9 +241,12 @@ def test_workers_that_never_become_ready_end_registration(
     use(steps)
 
 
-def test_make_default_and_unregister_change_torchserve(use: Use, torchserve: Running, store: Path) -> None:
+def test_make_default_and_unregister_change_torchserve(
+    use: Use, torchserve: Running, store: Path, run_directory: RunDirectory
+) -> None:
     async def steps(registry: ModelRegistry) -> None:
         old = only(registry)
+        folder = unpack(old.entry, store, run_directory.models)
         version = await registry.register(verified(store, "2.0.0"), 1)
         await registry.make_default(version)
         assert torchserve.defaults == {"brightness": "2.0.0"}
@@ -251,6 +254,7 @@ def test_make_default_and_unregister_change_torchserve(use: Use, torchserve: Run
         assert list(torchserve.models) == [("brightness", "2.0.0")]
         assert registry.get("brightness", "1.0.0") is None
         assert registry.of("brightness") == [version]
+        assert not folder.exists()
 
     use(steps)
 

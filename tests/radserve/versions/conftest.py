@@ -219,7 +219,7 @@ def assemble(
     """Connect the parts as the supervisor does; the server is not ready yet."""
     management = Management(directory, timeout=0.3)
     (model,) = verified_models.select(store, [f"{NAME}/1.0.0"])
-    registry = ModelRegistry([ModelVersion(model, 1, datetime.now(UTC))], management, directory.busy, silence=0.5)
+    registry = ModelRegistry([ModelVersion(model, 1, datetime.now(UTC))], management, directory, silence=0.5)
     readiness = Readiness(registry, directory.inference, list)
     deployment_state = DeploymentStateManager(registry, StateFolder(state_folder), directory, store)
     publisher = Publisher()
@@ -229,7 +229,7 @@ def assemble(
         readiness,
         store=store,
         source=publisher,
-        scratch=directory.folder / "tmp",
+        models=directory.models,
         threads=1,
         timeout=30.0,
     )

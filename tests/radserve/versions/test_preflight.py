@@ -21,12 +21,8 @@ def anyio_backend() -> str:
 async def check(folder: Path, initialize: str, max_seconds: float = 30.0) -> None:
     write_archive(folder / "store", initialize=initialize)
     (model,) = verified_models.select(folder / "store", ["brightness"])
-    scratch = folder / "scratch"
-    scratch.mkdir()
-    try:
-        await preflight.check(model, folder / "store", scratch, 1, max_seconds)
-    finally:
-        assert list(scratch.iterdir()) == []
+    unpacked = verified_models.unpack(model.entry, folder / "store", folder)
+    await preflight.check(model, unpacked, folder / "store", 1, max_seconds)
 
 
 async def test_an_archive_whose_handler_starts_passes(tmp_path: Path) -> None:
