@@ -101,14 +101,11 @@ class Load:
         Number of responses by version.
     failures
         Responses other than 200.
-    slowest
-        Seconds of the slowest request.
     """
 
     answers: list[tuple[float, str]] = field(default_factory=list)
     versions: Counter[str] = field(default_factory=Counter)
     failures: list[str] = field(default_factory=list)
-    slowest: float = 0.0
 
     def since(self, begin: float) -> set[str]:
         """Return the versions that answered requests sent after a time; earlier ones may have been queued."""
@@ -116,7 +113,7 @@ class Load:
 
 
 @contextmanager
-def asking(url: str, headers: dict[str, str], clients: int = 16, pause: float = 0.1) -> Iterator[Load]:
+def asking(url: str, headers: dict[str, str], clients: int = 4, pause: float = 0.25) -> Iterator[Load]:
     """Run clients that send one request after the other over a kept-alive connection, without retries.
 
     The pause between two requests leaves processor time to starting workers.
@@ -133,10 +130,8 @@ def asking(url: str, headers: dict[str, str], clients: int = 16, pause: float = 
                     failure = "" if version else f"{response.status_code} {response.text}"
                 except httpx.HTTPError as error:
                     version, failure = "", repr(error)
-                seconds = time.monotonic() - begin
                 time.sleep(pause)
                 with lock:
-                    load.slowest = max(load.slowest, seconds)
                     if version:
                         load.versions[version] += 1
                         load.answers.append((begin, version))

@@ -7,5 +7,6 @@ import httpx
 
 def connect(socket: Path, timeout: float) -> httpx.AsyncClient:
     """Return a client of the API that listens on a unix socket."""
-    transport = httpx.AsyncHTTPTransport(uds=str(socket))
-    return httpx.AsyncClient(transport=transport, base_url="http://torchserve", timeout=timeout)
+    # Without TLS, it needs no certificate authorities: loading them takes 50 ms.
+    transport = httpx.AsyncHTTPTransport(uds=str(socket), verify=False)
+    return httpx.AsyncClient(transport=transport, base_url="http://torchserve", timeout=timeout, trust_env=False)

@@ -4,7 +4,7 @@ import asyncio
 import re
 import shutil
 import time
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -158,14 +158,17 @@ class ModelRegistry:
             raise
         return self._versions[version.pair]
 
-    async def scale(self, version: ModelVersion, workers: int) -> ModelVersion:
+    async def scale(
+        self, version: ModelVersion, workers: int, on_accepted: Callable[[], None] = lambda: None
+    ) -> ModelVersion:
         """Change the number of workers; raise VersionFailedError if a new one does not start.
 
-        TorchServe ends a worker together with its requests. After a failure, the former workers run, and new ones may:
-        the version then has the number that TorchServe was asked for.
+        TorchServe ends a worker together with its requests, and then accepts the change; `on_accepted` is called after
+        that. After a failure, the former workers run, and new ones may: the version then has the number that TorchServe
+        was asked for.
         """
         try:
-            await self._scale(version, workers)
+            await self._scale(version, workers, on_accepted)
         except BaseException as error:
             if isinstance(error.__cause__, httpx.HTTPStatusError):
                 raise  # rejected
@@ -177,12 +180,13 @@ class ModelRegistry:
         self._versions[version.pair] = replace(version, workers=workers, ready=workers)
         return self._versions[version.pair]
 
-    async def _scale(self, version: ModelVersion, workers: int) -> None:
+    async def _scale(self, version: ModelVersion, workers: int, on_accepted: Callable[[], None] = lambda: None) -> None:
         """Change the number of workers and wait until all are ready; raise VersionFailedError if one exits before."""
         try:
             await self._management.scale(*version.pair, workers)
         except httpx.HTTPStatusError as error:
             raise ChangeError(f"{version}: TorchServe rejects {workers} workers ({error}).") from error
+        on_accepted()
         deadline = time.monotonic() + _START_TIMEOUT
         pids: dict[str, int] = {}
         while time.monotonic() < deadline:

@@ -211,7 +211,7 @@ class VersionManager:
             async with self.gate.closed(name) as opened:
                 if not await self.registry.idle(before, _MAX_BUSY) or opened.is_set():
                     raise ConflictError(f"{before} was busy for {_MAX_BUSY:g} s; nothing was changed. Try again later.")
-                await self.registry.scale(before, workers)
+                await self.registry.scale(before, workers, opened.set)
 
     async def promote(self, name: str, version: str, actor: Actor) -> None:
         """Send all requests of a model to one version, without a rollout."""

@@ -111,7 +111,7 @@ def test_a_small_soak_finds_a_wrong_reference(tmp_path: Path) -> None:
     probabilities = references["good 0"][STABLE]
     references["good 0"][STABLE] = dict(zip(probabilities, reversed(probabilities.values()), strict=True))
     file.write_text(json.dumps(references))
-    command = [sys.executable, "-m", "benchmarks.soak", "--requests", "200", "--rate", "10", "--quiet", "1"]
+    command = [sys.executable, "-m", "benchmarks.soak", "--requests", "200", "--rate", "20", "--quiet", "1"]
     command += ["--events", "registration", "killed worker", "--folder", str(tmp_path)]
     command += ["--json", str(tmp_path / "figures.json")]
     completed = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=550, check=False)

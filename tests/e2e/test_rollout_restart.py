@@ -57,6 +57,7 @@ class Run:
             while control.get(f"/rollouts/{NAME}").json()["share"] != share:
                 assert time.monotonic() < deadline
                 self.ask()
+                time.sleep(0.1)
 
 
 def await_gone(ports: list[int]) -> None:

@@ -99,7 +99,7 @@ def home(store: Path, keys: Keys, tmp_path_factory: pytest.TempPathFactory) -> I
 
 def test_a_rollout_a_rollback_and_a_promotion_lose_no_request(home: Home) -> None:
     started = {"steps": [20, 100], "step_seconds": 1, "min_requests": 40, "max_slowdown": None}
-    with asking(home.server.url, home.headers) as clients, home.control() as control:
+    with asking(home.server.url, home.headers, clients=12) as clients, home.control() as control:
         time.sleep(1)
         assert set(clients.versions) == {"1.0.0"}
         assert (
@@ -151,7 +151,7 @@ def test_a_faulty_version_is_rolled_back_while_the_stable_one_serves(
     home: Home, version: str, plan: dict[str, Any], reason: str
 ) -> None:
     before = home.answered_by()
-    with asking(home.server.url, home.headers, clients=4) as clients:
+    with asking(home.server.url, home.headers) as clients:
         last = home.roll_out(version, steps=[40, 100], step_seconds=30, **plan)
         assert last["phase"] == "rolled_back"
         assert last["succeeded"] is False
@@ -169,25 +169,12 @@ def test_a_faulty_version_is_rolled_back_while_the_stable_one_serves(
     assert httpx.get(f"{home.server.health_url}/ready").status_code == 200
 
 
-def test_fewer_workers_lose_no_request(home: Home) -> None:
-    version = home.answered_by()
-    with asking(home.server.url, home.headers, clients=8, pause=0.02) as clients, home.control() as control:
-        for workers in (2, 1, 2, 1):
-            response = control.patch(f"/versions/{NAME}/{version}", json={"workers": workers})
-            assert response.status_code == 200, response.text
-            time.sleep(1)
-        assert home.versions()[version]["workers"] == {"wanted": 1, "ready": 1}
-    assert clients.failures == []
-    assert clients.versions.keys() == {version}
-    assert clients.slowest < 15  # measured on two busy cores: see docs/versions.md
-
-
 def test_a_pause_of_torchserve_does_not_roll_back(home: Home) -> None:
     add(home.server.store, "1.1.1")
     before = home.answered_by()
     (java,) = home.server.java()
-    with asking(home.server.url, home.headers, clients=4) as clients, home.control() as control:
-        plan = {"version": "1.1.1", "steps": [40, 100], "step_seconds": 10, "min_requests": 20, "max_slowdown": None}
+    with asking(home.server.url, home.headers) as clients, home.control() as control:
+        plan = {"version": "1.1.1", "steps": [40, 100], "step_seconds": 7, "min_requests": 20, "max_slowdown": None}
         assert control.post(f"/rollouts/{NAME}", json=plan).status_code == 202
         home.await_rollout(lambda found: found["share"] == 40)
         java.suspend()
@@ -211,8 +198,8 @@ def test_a_full_disk_does_not_keep_a_faulty_version_in_service(home: Home, *, ab
     def problems() -> list[str]:
         return list(httpx.get(f"{home.server.health_url}/ready").json().get("problems", []))
 
-    with asking(home.server.url, home.headers, clients=4) as clients, home.control() as control:
-        plan = {"version": RAISING, "steps": [40, 100], "step_seconds": 60, "min_requests": 100000 if abort else 100}
+    with asking(home.server.url, home.headers) as clients, home.control() as control:
+        plan = {"version": RAISING, "steps": [40, 100], "step_seconds": 60, "min_requests": 100000 if abort else 50}
         assert control.post(f"/rollouts/{NAME}", json=plan | {"max_error": 0.05}).status_code == 202
         home.await_rollout(lambda found: found["share"] == 40)
         supervisor.rlimit(psutil.RLIMIT_FSIZE, (0, limits[1]))  # nothing can be written, as on a full disk
@@ -249,7 +236,7 @@ def test_a_full_disk_does_not_keep_a_faulty_version_in_service(home: Home, *, ab
 def test_a_shadow_compares_copies_and_clients_never_get_its_responses(home: Home) -> None:
     add(home.server.store, "1.2.0")
     listed: list[dict[str, float]] = []
-    with asking(home.server.url, home.headers, clients=4) as clients, home.control() as control:
+    with asking(home.server.url, home.headers) as clients, home.control() as control:
         plan = {"version": "1.2.0", "shadow": 50, "step_seconds": 2, "min_requests": 20}
         assert control.post(f"/rollouts/{NAME}", json=plan).status_code == 202
 

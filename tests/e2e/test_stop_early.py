@@ -1,6 +1,7 @@
 """Signals during the start of a real server: from its first instructions until it is ready."""
 
 import contextlib
+import itertools
 import signal
 import subprocess
 import sys
@@ -48,10 +49,10 @@ def stop(words: list[str], delay: float, number: signal.Signals) -> tuple[int, s
             process.kill()
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_during_the_start_ends_the_server_with_code_0(tmp_path: Path, number: signal.Signals) -> None:
+def test_a_signal_during_the_start_ends_the_server_with_code_0(tmp_path: Path) -> None:
     write_archive(tmp_path / "store")
-    outcomes = {delay: stop(command(tmp_path / "store", free_ports(3)), delay, number) for delay in DELAYS}
+    signals = itertools.cycle((signal.SIGTERM, signal.SIGINT))
+    outcomes = {delay: stop(command(tmp_path / "store", free_ports(3)), delay, next(signals)) for delay in DELAYS}
     assert {delay: outcome for delay, outcome in outcomes.items() if outcome[0] != 0} == {}
     lines = [line for _, log in outcomes.values() for line in log.splitlines()]
     # The archive has no usable handler, so a worker that starts before the signal logs why it ends.
