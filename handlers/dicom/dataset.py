@@ -119,6 +119,18 @@ class DicomObject:
         values = self.values(keyword)
         return values[0] if values else default
 
+    def number(self, keyword: str, default: float | None = None) -> float | None:
+        """Return the first value of an attribute of decimal numbers; `default` where it is absent or empty."""
+        try:
+            value = self.get(keyword, default)
+            return None if value is None else float(value)
+        except (ValueError, TypeError, ArithmeticError) as error:
+            # The value is not repeated: the attribute may hold anything.
+            raise UnreadableImageError(
+                f"The DICOM attribute {keyword} is not a decimal number, which has a point and no comma (PS3.5 section "
+                "6.2); export the object again."
+            ) from error
+
     def values(self, keyword: str) -> list[Any]:
         """Return all values of a short attribute; an empty list where it is absent or empty.
 

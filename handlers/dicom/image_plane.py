@@ -20,9 +20,9 @@ def spacing(source: DicomObject) -> tuple[float, float] | None:
         (source, "ImagerPixelSpacing"),
         (source, "NominalScannedPixelSpacing"),
     ):
-        values = place.values(keyword)
-        if len(values) == 2:
-            row, column = float(values[0]), float(values[1])
+        values = _numbers(place, keyword, 2)
+        if values is not None:
+            row, column = values
             if 0 < row < _MAX_DISTANCE and 0 < column < _MAX_DISTANCE:
                 return row, column
     return None

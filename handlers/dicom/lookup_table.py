@@ -50,8 +50,11 @@ def spread(table: NDArray[Any], samples: NDArray[Any], first: int) -> NDArray[An
     return output
 
 
-def read(source: DicomObject, prefix: str = "") -> LookupTable:
-    """Read the table of a sequence item, or, with a prefix such as `RedPaletteColorLookupTable`, a palette."""
+def read(source: DicomObject, inputs: tuple[float, float], prefix: str = "") -> LookupTable:
+    """Read the table of a sequence item, or, with a prefix such as `RedPaletteColorLookupTable`, a palette.
+
+    `inputs` are the lowest and the highest value to look up.
+    """
     descriptor, data = (prefix + "Descriptor", prefix + "Data") if prefix else ("LUTDescriptor", "LUTData")
     numbers = [number for number in source.values(descriptor) if isinstance(number, int)]
     if len(numbers) != 3:
@@ -67,4 +70,27 @@ def read(source: DicomObject, prefix: str = "") -> LookupTable:
         raise UnreadableImageError(
             f"The DICOM attribute {data} has fewer than the {count} entries that {descriptor} declares."
         )
-    return LookupTable(np.frombuffer(raw, kind, count).astype(np.uint16), first, bits)
+    entries = np.frombuffer(raw, kind, count).astype(np.uint16)
+    return LookupTable(entries, _signed_as(inputs, first, count), _depth(entries, bits))
+
+
+def _signed_as(inputs: tuple[float, float], first: int, count: int) -> int:
+    """Return the first input value with the sign that fits the inputs.
+
+    It is signed or not as the inputs are (PS3.3 C.11.2.1.1), whatever value representation the object has: writers and
+    readers confuse US and SS.
+    """
+    low, high = inputs
+    unsigned = first % (1 << 16)
+    options = (first, unsigned, unsigned - (1 << 16))
+    return next((option for option in options if option <= high and option + count > low), first)
+
+
+def _depth(entries: NDArray[np.uint16], declared: int) -> int:
+    """Return the bits of the entries; some vendors declare the bits allocated, 16, or too few.
+
+    A table of 16 bits with all entries in the darkest quarter would be unfit for display. Above it, a smaller greatest
+    entry is valid.
+    """
+    needed = max(8, int(entries.max()).bit_length())
+    return needed if needed > declared or (declared == 16 and needed <= 14) else declared

@@ -1,15 +1,18 @@
 """Decodes the only frame of a DICOM object: checks its attributes, then turns coded bytes into samples."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from io import BytesIO
 from typing import Any, Final
 
+import imagecodecs
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image as Pillow
 from pydicom import uid
 from pydicom.encaps import get_frame
 from pydicom.pixels.decoders.base import get_decoder
+from pydicom.pixels.processing import convert_color_space
 
 from handlers.dicom import lookup_table
 from handlers.dicom.dataset import BudgetedStream, DicomObject
@@ -24,6 +27,8 @@ _GRAY: Final = ("MONOCHROME1", "MONOCHROME2", "PALETTE COLOR")
 _COLOR: Final = ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT")
 _SEGMENTATION_STORAGE: Final = "1.2.840.10008.5.1.4.1.1.66.4"
 _ALTERNATIVES: Final = "send it as Explicit VR Little Endian (uncompressed), JPEG 2000, JPEG-LS or RLE"
+_OVERSHOOT: Final = 16
+"""Part of the range of BitsStored by which lossy coding may exceed it; what exceeds it by more is not noise."""
 _CONTRADICTION: Final = "the DICOM object and its coded pixels contradict each other; export the object again"
 
 
@@ -125,29 +130,51 @@ def _native(source: DicomObject) -> Samples:
     return samples
 
 
-def _coded_frame(source: DicomObject) -> bytes:
-    """Join the fragments of the only frame (PS3.5 A.4), within the budget of reads."""
-    return get_frame(BudgetedStream(source.table("PixelData")), 0, number_of_frames=1)
+def _stored_values(samples: Samples, source: DicomObject, precision: int) -> Samples:
+    """Return the values that BitsStored and PixelRepresentation declare, of samples as a codestream has them.
 
-
-def _decode(source: DicomObject, plugin: str) -> Samples:
-    """Decode compressed pixels with one of pydicom's plugins; clears unused bits and converts YBR to RGB.
-
-    The planar configuration is that of the decoder's output: where an object of JPEG 2000 declares another one,
-    pydicom would reshape the pixels wrongly. A missing sign means unsigned.
+    Encoders write the depth of the container or of BitsStored, and signed values as unsigned ones where the format has
+    no sign: JPEG and JPEG-LS. The bits above BitsStored may be overlays (PS3.5 section 8.1.1).
     """
-    options: dict[str, Any] = {
-        "number_of_frames": 1,
-        "planar_configuration": 0,
-        "pixel_representation": source.get("PixelRepresentation", 0),
-    }
-    samples, _ = get_decoder(source.syntax).as_array(source.dataset, index=0, decoding_plugin=plugin, **options)
+    signed, stored = source.get("PixelRepresentation", 0) == 1, _integer(source, "BitsStored")
+    if samples.dtype.kind == "i" and not signed and samples.min() < 0:
+        raise UnreadableImageError(
+            f"PixelRepresentation is 0 (unsigned), but the coded pixels have negative values: {_CONTRADICTION}."
+        )
+    values = _low_bits(samples, min(precision, 8 * samples.itemsize), signed=signed)
+    if precision <= stored:
+        return values
+    if source.syntax in _LOSSLESS:
+        return _low_bits(values, stored, signed=signed)
+    low, high = (-(1 << stored - 1), (1 << stored - 1) - 1) if signed else (0, (1 << stored) - 1)
+    overshoot = max(low - int(values.min()), int(values.max()) - high)
+    if overshoot > (1 << stored) // _OVERSHOOT:
+        raise UnusableImageError(
+            f"BitsStored is {stored}, but the lossily coded pixels range from {values.min()} to {values.max()}; "
+            "send the object with lossless or without compression."
+        )
+    return np.clip(values, low, high)
+
+
+def _low_bits(samples: Samples, bits: int, *, signed: bool) -> Samples:
+    """Return the value of the lowest bits, in two's complement if they are signed."""
+    shift = 8 * samples.itemsize - bits
+    values = samples.view(f"{'i' if signed else 'u'}{samples.itemsize}")
+    return (values << shift) >> shift if shift else values
+
+
+def _to_rgb(samples: Samples, source: DicomObject) -> Samples:
+    """Convert decoded YBR to RGB; JPEG 2000 has converted YBR_ICT and YBR_RCT already."""
+    meaning = str(source.get("PhotometricInterpretation"))
+    if samples.ndim == 3 and meaning in {"YBR_FULL", "YBR_FULL_422"}:
+        return convert_color_space(samples, meaning, "RGB")
     return samples
 
 
-def _check_header(source: DicomObject, data: bytes, kind: str) -> codestream.Codestream:
-    """Compare the codestream's header, which decoders trust, with the attributes, which were checked."""
-    header = codestream.read(data)
+def _read_header(source: DicomObject, kind: str) -> codestream.Codestream:
+    """Compare the header of the coded frame, which decoders trust, with the attributes, which were checked."""
+    # The fragments of the only frame are joined (PS3.5 A.4), within the budget of reads.
+    header = codestream.read(get_frame(BudgetedStream(source.table("PixelData")), 0, number_of_frames=1))
     if header.kind != kind:
         raise UnreadableImageError(
             f"The coded pixels are {header.kind}, the transfer syntax is {_syntax_name(source.syntax)}: "
@@ -163,8 +190,8 @@ def _check_header(source: DicomObject, data: bytes, kind: str) -> codestream.Cod
         raise UnreadableImageError(
             f"The coded pixels have {header.precision} bits, more than BitsAllocated: {_CONTRADICTION}."
         )
-    if kind != "jpeg" and b"\xff\xd9" not in data[-4:]:
-        # OpenJPEG invents the missing part, CharLS 2 reads 2**31 bits beyond the end; libjpeg raises.
+    if not header.content:
+        # OpenJPEG invents the missing part, libjpeg fills it with gray.
         raise UnreadableImageError(
             "The coded pixels are incomplete: the end marker is missing; export the object again."
         )
@@ -172,21 +199,24 @@ def _check_header(source: DicomObject, data: bytes, kind: str) -> codestream.Cod
 
 
 def _jpeg(source: DicomObject) -> Samples:
-    """Decode 8-bit JPEG, baseline and extended (PS3.5 section 8.2.1).
-
-    With Pillow alone: pydicom converts colours itself, which takes 2.5 times as long and differs by one level, and
-    rejects extended JPEG of 8 bits where BitsStored is not 8.
-    """
-    data = _coded_frame(source)
-    header = _check_header(source, data, "jpeg")
-    if header.precision != 8 or header.lossless:
-        raise UnsupportedMediaTypeError(
-            f"The DICOM transfer syntax {_syntax_name(source.syntax)} is supported with 8 bits, "
-            f"not {header.precision}; {_ALTERNATIVES}."
-        )
-    picture = Pillow.open(BytesIO(data), formats=["JPEG"])
-    if "progressive" in picture.info and codestream.has_too_many_scans(data):
+    """Decode JPEG: baseline, extended and lossless (PS3.5 section 8.2.1)."""
+    header = _read_header(source, "jpeg")
+    codestream.check_length(header.width * header.height, header.content, lossless=header.lossless)
+    if codestream.has_too_many_scans(header.content):
         raise UnreadableImageError("The JPEG pixels have more scans than any real image; encode them again.")
+    if header.lossless:
+        return _jpeg_lossless(source, header)
+    if source.get("PixelRepresentation", 0) == 1:
+        raise UnusableImageError(
+            "PixelRepresentation is 1 (signed), but lossy JPEG is unsigned (PS3.5 section 8.2.1); "
+            "send the object with lossless or without compression."
+        )
+    return _jpeg_8(source, header) if header.precision == 8 else _jpeg_12(source, header)
+
+
+def _jpeg_8(source: DicomObject, header: codestream.Codestream) -> Samples:
+    """Decode with Pillow: pydicom takes 2.5 times as long, and rejects 8 bits where BitsStored is not 8."""
+    picture = Pillow.open(BytesIO(header.content), formats=["JPEG"])
     marked = "jfif" in picture.info or "adobe_transform" in picture.info or header.identifiers in {b"RGB", b"rgb"}
     if header.components == 3 and source.get("PhotometricInterpretation") == "RGB" and not marked:
         # libjpeg takes three unmarked components for YCbCr; requesting YCbCr output prevents any conversion.
@@ -194,23 +224,51 @@ def _jpeg(source: DicomObject) -> Samples:
     return np.asarray(picture)
 
 
+def _jpeg_12(source: DicomObject, header: codestream.Codestream) -> Samples:
+    if header.components != 1:
+        raise UnusableImageError("Colour JPEG of 12 bits is not supported; send it with 8 bits.")
+    return _stored_values(imagecodecs.jpeg8_decode(header.content), source, header.precision)
+
+
+def _jpeg_lossless(source: DicomObject, header: codestream.Codestream) -> Samples:
+    """Decode JPEG lossless, whose components have the meaning that the attributes declare."""
+    # The same space on both sides prevents any conversion.
+    space = "YCBCR" if header.components == 3 else None
+    samples = imagecodecs.jpeg8_decode(header.content, colorspace=space, outcolorspace=space)
+    return _to_rgb(_stored_values(samples, source, header.precision), source)
+
+
 def _jpeg2000(source: DicomObject) -> Samples:
     """Decode JPEG 2000, plain and high-throughput (PS3.5 sections 8.2.4 and 8.2.17)."""
-    _check_header(source, _coded_frame(source), "jpeg2000")
-    return _decode(source, "pylibjpeg")
+    header = _read_header(source, "jpeg2000")
+    return _to_rgb(_stored_values(imagecodecs.jpeg2k_decode(header.content), source, header.precision), source)
 
 
 def _jpeg_ls(source: DicomObject) -> Samples:
     """Decode JPEG-LS (PS3.5 section 8.2.3)."""
-    _check_header(source, _coded_frame(source), "jpeg-ls")
-    return _decode(source, "pyjpegls")
+    header = _read_header(source, "jpeg-ls")
+    try:
+        samples = imagecodecs.jpegls_decode(header.content)
+    except RuntimeError:
+        # Some encoders write zeros between the coded data and the end marker, which CharLS rejects.
+        shorter = header.content[:-2].rstrip(b"\0")
+        if len(shorter) + 2 == len(header.content):
+            raise
+        samples = imagecodecs.jpegls_decode(shorter + header.content[-2:])
+    return _to_rgb(_stored_values(samples, source, header.precision), source)
 
 
 def _rle(source: DicomObject) -> Samples:
-    """Decode RLE (PS3.5 annex G)."""
-    _coded_frame(source)
+    """Decode RLE (PS3.5 annex G); clears unused bits and converts YBR to RGB. A missing sign means unsigned."""
+    options: dict[str, Any] = {
+        "number_of_frames": 1,
+        "planar_configuration": 0,
+        "pixel_representation": source.get("PixelRepresentation", 0),
+    }
     try:
-        return _decode(source, "pylibjpeg")
+        samples, _ = get_decoder(source.syntax).as_array(
+            source.dataset, index=0, decoding_plugin="pylibjpeg", **options
+        )
     except BaseException as error:
         # A segment that is too long causes a panic of the Rust code, which derives from BaseException alone.
         if type(error).__name__ != "PanicException":
@@ -218,18 +276,21 @@ def _rle(source: DicomObject) -> Samples:
         raise UnreadableImageError(
             "The RLE segments have more bytes than the image; export the object again."
         ) from error
+    return samples
 
 
 def _apply_palettes(samples: Samples, source: DicomObject) -> Samples:
     """Convert PALETTE COLOR samples to 8-bit RGB (PS3.3 C.7.6.3.1.5)."""
     if "SegmentedRedPaletteColorLookupTableData" in source:
         raise UnusableImageError("The DICOM object has a segmented palette, which is not supported; send it as RGB.")
-    tables = [lookup_table.read(source, f"{name}PaletteColorLookupTable") for name in ("Red", "Green", "Blue")]
     first, last = int(samples.min()), int(samples.max())
     if last - first >= 1 << 16:
         raise UnusableImageError("The DICOM object has palette indices of more than 16 bits.")
+    prefixes = [f"{name}PaletteColorLookupTable" for name in ("Red", "Green", "Blue")]
+    tables = [lookup_table.read(source, (first, last), prefix) for prefix in prefixes]
+    depth = max(table.bits for table in tables)  # one of them may be dark
     inputs = np.arange(first, last + 1)
-    levels = [np.rint(table.levels(inputs)).astype(np.uint8) for table in tables]
+    levels = [np.rint(replace(table, bits=depth).levels(inputs)).astype(np.uint8) for table in tables]
     return np.stack([lookup_table.spread(level, samples, first) for level in levels], axis=-1)
 
 
@@ -240,6 +301,8 @@ SYNTAXES: Final[dict[uid.UID, Callable[[DicomObject], Samples]]] = {
     uid.DeflatedExplicitVRLittleEndian: _native,
     uid.JPEGBaseline8Bit: _jpeg,
     uid.JPEGExtended12Bit: _jpeg,
+    uid.JPEGLossless: _jpeg,
+    uid.JPEGLosslessSV1: _jpeg,
     uid.JPEGLSLossless: _jpeg_ls,
     uid.JPEGLSNearLossless: _jpeg_ls,
     uid.JPEG2000Lossless: _jpeg2000,
@@ -249,6 +312,16 @@ SYNTAXES: Final[dict[uid.UID, Callable[[DicomObject], Samples]]] = {
     uid.HTJ2K: _jpeg2000,
     uid.RLELossless: _rle,
 }
-"""Decoder of every supported transfer syntax. Not supported: JPEG lossless (process 14) and 12-bit JPEG, for which no
-plugin with a compatible licence exists (pylibjpeg-libjpeg is GPL); MPEG, HEVC, JPIP, SMPTE ST 2110, encapsulated
+"""Decoder of every supported transfer syntax. Not supported: MPEG, HEVC, JPIP, SMPTE ST 2110, encapsulated
 uncompressed, deflated frames and private syntaxes, which do not hold single frames."""
+
+_LOSSLESS: Final = frozenset(
+    {
+        uid.JPEGLossless,
+        uid.JPEGLosslessSV1,
+        uid.JPEGLSLossless,
+        uid.JPEG2000Lossless,
+        uid.HTJ2KLossless,
+        uid.HTJ2KLosslessRPCL,
+    }
+)

@@ -55,18 +55,31 @@ def _compact(table: Levels) -> NDArray[Any]:
 
 def _padding(samples: Samples, source: DicomObject) -> NDArray[np.bool_] | None:
     """Mark the pixels that fill up the rectangle (PS3.3 C.7.5.1.1.2); they are rendered black."""
-    value = source.get("PixelPaddingValue")
-    if not isinstance(value, int):
+    value = _stored_padding(source, "PixelPaddingValue")
+    if value is None:
         return None
-    limit = source.get("PixelPaddingRangeLimit")
-    low, high = sorted((value, limit if isinstance(limit, int) else value))
+    limit = _stored_padding(source, "PixelPaddingRangeLimit")
+    low, high = sorted((value, value if limit is None else limit))
     mask: NDArray[np.bool_] = (samples >= low) & (samples <= high)
     return mask if mask.any() and not mask.all() else None
 
 
+def _stored_padding(source: DicomObject, keyword: str) -> int | None:
+    """Return a padding value with the sign of the samples, which it shares (PS3.3 C.7.5.1.1.2); None if they lack it.
+
+    Writers use the wrong sign, of 16 bits or of BitsStored.
+    """
+    value, stored = source.get(keyword), int(source.get("BitsStored"))
+    if not isinstance(value, int):
+        return None
+    low = -(1 << stored - 1) if source.get("PixelRepresentation", 0) == 1 else 0
+    turns = (0, 1 << 16, -(1 << 16), 1 << stored, -(1 << stored))
+    return next((value + turn for turn in turns if low <= value + turn < low + (1 << stored)), None)
+
+
 def _transform(source: DicomObject, low: int, high: int) -> Transform:
     """Return the function from stored values to levels in [0, 255]; `low` and `high` are the range of the image."""
-    modality = _modality(source)
+    modality = _modality(source, low, high)
     display = _display(source, modality, low, high)
     # PS3.3 C.7.6.3.1.2, and C.11.6.1.2 for the other way in which DX objects declare it.
     inverse = (
@@ -80,10 +93,10 @@ def _transform(source: DicomObject, low: int, high: int) -> Transform:
     return levels
 
 
-def _modality(source: DicomObject) -> Transform:
+def _modality(source: DicomObject, low: int, high: int) -> Transform:
     """Return the function from stored values to the modality's unit (PS3.3 C.11.1)."""
     for item in source.items("ModalityLUTSequence")[:1]:
-        table = lookup_table.read(item)
+        table = lookup_table.read(item, (low, high))
         return lambda stored: table.apply(stored).astype(np.float64)
     slope, intercept = _rescale(source)
     if slope == 0:
@@ -93,7 +106,9 @@ def _modality(source: DicomObject) -> Transform:
 
 def _rescale(source: DicomObject) -> tuple[float, float]:
     group = source.group("PixelValueTransformationSequence")
-    slope, intercept = float(group.get("RescaleSlope", 1)), float(group.get("RescaleIntercept", 0))
+    slope, intercept = group.number("RescaleSlope", 1), group.number("RescaleIntercept", 0)
+    assert slope is not None
+    assert intercept is not None
     if not np.isfinite((slope, intercept)).all():
         raise UnreadableImageError("The DICOM attributes RescaleSlope and RescaleIntercept must be finite numbers.")
     return slope, intercept
@@ -102,15 +117,15 @@ def _rescale(source: DicomObject) -> tuple[float, float]:
 def _display(source: DicomObject, modality: Transform, low: int, high: int) -> Transform:
     """Return the VOI transform (PS3.3 C.11.2): a table, else a window, else the range of the image."""
     group = source.group("FrameVOILUTSequence")
+    ends = modality(np.array([low, high], dtype=np.float64))
     for item in group.items("VOILUTSequence")[:1]:
-        return lookup_table.read(item).levels
-    center, width = group.get("WindowCenter"), group.get("WindowWidth")
+        return lookup_table.read(item, (float(ends.min()), float(ends.max()))).levels
+    center, width = group.number("WindowCenter"), group.number("WindowWidth")
     if center is not None and width is not None:
-        return _window(float(center), float(width), str(group.get("VOILUTFunction", "LINEAR")))
+        return _window(center, width, str(group.get("VOILUTFunction", "LINEAR")))
     if _is_display_ready(source):
         top = 2 ** int(source.get("BitsStored")) - 1
         return lambda values: values * (255 / top)
-    ends = modality(np.array([low, high], dtype=np.float64))
     floor, reach = float(ends.min()), float(np.ptp(ends))
     return lambda values: (values - floor) * (255 / reach if reach else 0)
 

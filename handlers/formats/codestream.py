@@ -2,13 +2,16 @@
 
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from handlers.errors import UnreadableImageError
 
 _SOS: Final = 0xDA
 _SOT, _SOD, _COD, _COC = 0x90, 0x93, 0x52, 0x53
+
+_END: Final = b"\xff\xd9"
+"""EOI or EOC: coded data never contain it (T.81, B.1.1.5; T.800, A.2)."""
 
 _MAX_SEGMENTS: Final = 4096
 """Most marker segments or boxes of a header; real ones have tens."""
@@ -32,20 +35,32 @@ class Codestream:
     precision: int
     lossless: bool = False  # whether the process of a JPEG is lossless (SOF 3, 7, 11 or 15)
     identifiers: bytes = b""  # component identifiers of a JPEG; empty for JPEG 2000
+    # without boxes around it and padding after it; empty where the end marker is missing
+    content: bytes = field(default=b"", repr=False, compare=False)
 
 
 def read(data: bytes) -> Codestream:
     """Read the header of a codestream, or of the JP2 file around one; reject one that is too costly to decode."""
     try:
-        if data.startswith(b"\xff\xd8"):
-            return _jpeg(data)
         if data.startswith(b"\x00\x00\x00\x0cjP  "):
             data = _unboxed(data)
+        content = data[: data.rfind(_END) + len(_END)] if _END in data else b""
+        if data.startswith(b"\xff\xd8"):
+            return replace(_jpeg(data), content=content)
         if data.startswith(b"\xff\x4f\xff\x51"):
-            return _jpeg2000(data)
+            return replace(_jpeg2000(data), content=content)
     except (struct.error, IndexError, ZeroDivisionError) as error:
         raise UnreadableImageError("The header of the codestream is damaged or incomplete.") from error
     raise UnreadableImageError("The coded pixels are not JPEG, JPEG-LS or JPEG 2000.")
+
+
+def check_length(pixels: int, data: bytes, *, lossless: bool = False) -> None:
+    """Reject a JPEG that declares more pixels than its bytes can hold: libjpeg would fill the rest with gray.
+
+    A block of 8x8 pixels takes at least a bit (T.81, F.1.2 and G.1.2), without loss each pixel does (H.1.2).
+    """
+    if pixels > (8 if lossless else 8 * 64) * len(data):
+        raise UnreadableImageError(f"The JPEG image declares more pixels than its {len(data)} bytes can hold.")
 
 
 def has_too_many_scans(data: bytes) -> bool:

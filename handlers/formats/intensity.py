@@ -17,9 +17,13 @@ def from_integer(samples: NDArray[Any], bits: int) -> Pillow.Image:
         raise UnusableImageError(f"Sample values range from {low} to {high}; with {bits} bits, 0 to {top} are valid.")
     if top == 255:
         return to_pillow(samples.astype(np.uint8, copy=False))
-    values = samples.astype(np.float32)
-    values *= np.float32(255 / top)
-    return to_pillow(values)
+    scale = np.float32(255 / top)
+    if samples.ndim == 2:
+        return to_pillow(samples * scale)
+    levels = np.empty(samples.shape, np.uint8)
+    for channel in range(samples.shape[2]):  # one at a time, to save memory
+        levels[..., channel] = np.rint(samples[..., channel] * scale)
+    return to_pillow(levels)
 
 
 def from_float(samples: NDArray[Any]) -> Pillow.Image:
@@ -37,7 +41,7 @@ def from_float(samples: NDArray[Any]) -> Pillow.Image:
 
 
 def to_pillow(levels: NDArray[Any]) -> Pillow.Image:
-    """Convert levels in [0, 255] to a Pillow image; deep colour is rounded to bytes, deep gray stays float."""
+    """Convert levels in [0, 255] to a Pillow image; deep colour is rounded in place, deep gray stays float."""
     if levels.ndim == 3 and levels.dtype != np.uint8:
-        levels = np.rint(levels).astype(np.uint8)
+        levels = np.rint(levels, out=levels).astype(np.uint8)
     return Pillow.fromarray(np.ascontiguousarray(levels))

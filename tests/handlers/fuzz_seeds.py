@@ -17,7 +17,7 @@ from pydicom import uid
 
 from handlers.request_body import parse_headers
 from tests.handlers import images
-from tests.handlers.images import dicom, film, saved
+from tests.handlers.images import dicom, film, jpeg_12, saved, tiff
 
 _META = 132
 """Position of the meta information of a DICOM file."""
@@ -68,6 +68,11 @@ def bombs(pixels: int) -> list[Seed]:
         "tiff-deflate-float": saved(gray.astype(np.float32), "TIFF", compression="tiff_deflate"),
         "tiff-packbits": saved(color, "TIFF", compression="packbits"),
         "tiff-group4": saved(Pillow.fromarray(gray).convert("1"), "TIFF", compression="group4"),
+        "tiff-predictor-float": tiff(gray.astype(np.float32), compression="zlib", predictor=3),
+        "tiff-alpha-16": tiff(
+            np.zeros((side, side, 4), np.uint16), compression="zlib", extrasamples=["unassalpha"], predictor=2
+        ),
+        "tiff-double": tiff(gray.astype(np.float64), compression="zlib"),
         "tiff-tile": tiff_tile(100, 16384),
         "tiff-strip": tiff_strip(100, 1 << 28),
         "dicom-rle": dicom(gray, uid.RLELossless),
@@ -80,6 +85,9 @@ def bombs(pixels: int) -> list[Seed]:
         "dicom-jpeg-2000": dicom(gray, uid.JPEG2000Lossless),
         "dicom-jpeg-2000-16": dicom(deep, uid.JPEG2000Lossless),
         "dicom-jpeg-2000-rgb": dicom(color, uid.JPEG2000Lossless),
+        "dicom-jpeg-lossless": dicom(deep, uid.JPEGLosslessSV1),
+        "dicom-jpeg-lossless-rgb": dicom(color, uid.JPEGLosslessSV1),
+        "dicom-jpeg-12": dicom(deep, uid.JPEGExtended12Bit, coded=jpeg_12(deep)),
         "dicom-jpeg": dicom(color, uid.JPEGBaseline8Bit, PhotometricInterpretation="YBR_FULL_422"),
         "dicom-deflated": dicom(deep, uid.DeflatedExplicitVRLittleEndian),
         "dicom-deflated-long": _long_deflated(1 << 30),

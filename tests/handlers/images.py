@@ -4,9 +4,9 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-import jpeg_ls  # type: ignore[import-untyped]
+import imagecodecs
 import numpy as np
-import openjpeg.utils
+import tifffile
 from numpy.typing import NDArray
 from PIL import Image as Pillow
 from pydicom import uid
@@ -18,7 +18,7 @@ SHARED = Path(__file__).resolve().parents[3] / "shared" / "data"
 """Real images outside of the checkout; tests that need them are skipped without them."""
 
 HTJ2K = Path(__file__).parent / "htj2k"
-"""High-throughput JPEG 2000 codestreams of 48x40 generated pixels; imagecodecs encoded them, as no dependency can."""
+"""High-throughput JPEG 2000 codestreams of 48x40 generated pixels; another encoder wrote them."""
 
 Pixels = NDArray[Any]
 
@@ -44,6 +44,15 @@ def saved(pixels: Pixels | Pillow.Image, form: str, **options: Any) -> bytes:
     stream = BytesIO()
     image = pixels if isinstance(pixels, Pillow.Image) else Pillow.fromarray(pixels)
     image.save(stream, form, **options)
+    return stream.getvalue()
+
+
+def tiff(pixels: Pixels, **options: Any) -> bytes:
+    """Encode an array with tifffile; gray unless it has three samples per pixel."""
+    stream = BytesIO()
+    planes = 0 if options.get("planarconfig") == "separate" else -1
+    color = pixels.ndim == 3 and pixels.shape[planes] >= 3
+    tifffile.imwrite(stream, pixels, **{"photometric": "rgb" if color else "minisblack", "metadata": None} | options)
     return stream.getvalue()
 
 
@@ -109,11 +118,12 @@ def code(pixels: Pixels, dataset: Dataset, syntax: uid.UID) -> bytes:
             return saved(pixels, "JPEG", quality=95)
         case uid.JPEGLSLossless | uid.JPEGLSNearLossless:
             unsigned = pixels.view(f"u{pixels.dtype.itemsize}")
-            return bytes(jpeg_ls.encode_array(unsigned, lossy_error=0 if syntax == uid.JPEGLSLossless else 2))
+            return bytes(imagecodecs.jpegls_encode(unsigned, level=0 if syntax == uid.JPEGLSLossless else 2))
         case uid.JPEG2000Lossless | uid.JPEG2000:
-            meaning = 1 if pixels.ndim == 3 else 0
-            return bytes(
-                openjpeg.utils.encode_array(pixels, bits_stored=dataset.BitsStored, photometric_interpretation=meaning)
+            return jpeg2000(pixels, dataset.BitsStored)
+        case uid.JPEGLossless | uid.JPEGLosslessSV1:
+            return jpeg_lossless(
+                pixels.view(f"u{pixels.dtype.itemsize}"), predictor=7 if syntax == uid.JPEGLossless else 1
             )
     options = {
         "rows": dataset.Rows,
@@ -127,6 +137,27 @@ def code(pixels: Pixels, dataset: Dataset, syntax: uid.UID) -> bytes:
         "planar_configuration": 0,
     }
     return get_encoder(syntax).encode(pixels, **options)
+
+
+def jpeg2000(pixels: Pixels, precision: int | None = None) -> bytes:
+    """Encode losslessly as JPEG 2000."""
+    color = pixels.ndim == 3
+    return bytes(
+        imagecodecs.jpeg2k_encode(
+            pixels, level=0, codecformat="j2k", bitspersample=precision, reversible=True, mct=color
+        )
+    )
+
+
+def jpeg_lossless(pixels: Pixels, precision: int | None = None, predictor: int = 1) -> bytes:
+    """Encode as JPEG lossless (process 14)."""
+    bits = precision or 8 * pixels.itemsize
+    return bytes(imagecodecs.jpeg8_encode(pixels, lossless=True, bitspersample=bits, predictor=predictor))
+
+
+def jpeg_12(pixels: Pixels) -> bytes:
+    """Encode lossily with 12 bits."""
+    return bytes(imagecodecs.jpeg8_encode(pixels, level=95, bitspersample=12))
 
 
 def _palettes() -> dict[str, Any]:
@@ -160,6 +191,9 @@ def seeds() -> dict[str, bytes]:
         "tiff-group4": saved(Pillow.fromarray(gray).convert("1"), "TIFF", compression="group4"),
         "tiff-big": saved(deep, "TIFF", big_tiff=True),
         "tiff-palette": saved(Pillow.fromarray(color).quantize(16), "TIFF"),
+        "tiff-float-predictor": tiff(gray.astype(np.float32) / 255, compression="zlib", predictor=3),
+        "tiff-predictor-tiles": tiff(deep, compression="lzw", predictor=2, tile=(16, 16)),
+        "tiff-planes": tiff(color.transpose(2, 0, 1), planarconfig="separate", compression="packbits"),
         "tiff-alpha-deflate": saved(alpha, "TIFF", compression="tiff_adobe_deflate"),
         "bmp": saved(gray, "BMP"),
         "bmp-rgb": saved(color, "BMP"),
@@ -178,11 +212,13 @@ def seeds() -> dict[str, bytes]:
         "jpeg-ls": uid.JPEGLSLossless,
         "jpeg-ls-near": uid.JPEGLSNearLossless,
         "jpeg-2000": uid.JPEG2000Lossless,
+        "jpeg-lossless": uid.JPEGLosslessSV1,
     }.items():
         files[f"dicom-{name}"] = dicom(deep, syntax, BitsStored=12, HighBit=11)
         files[f"dicom-{name}-rgb"] = dicom(color, syntax)
     for name, pixels in {"htj2k": gray, "htj2k-rgb": color}.items():
         files[f"dicom-{name}"] = dicom(pixels, uid.HTJ2KLossless, coded=(HTJ2K / f"{name}.j2c").read_bytes())
+    files["dicom-jpeg-12"] = dicom(deep, uid.JPEGExtended12Bit, coded=jpeg_12(deep), BitsStored=12, HighBit=11)
     files["dicom-palette"] = dicom(gray, PhotometricInterpretation="PALETTE COLOR", **_palettes())
     files["dicom-jpeg"] = dicom(gray, uid.JPEGBaseline8Bit)
     files["dicom-jpeg-rgb"] = dicom(color, uid.JPEGBaseline8Bit, PhotometricInterpretation="YBR_FULL_422")

@@ -4,7 +4,6 @@ from io import BytesIO
 from typing import Any
 
 import numpy as np
-import openjpeg.utils
 import pytest
 from PIL import Image as Pillow
 from pydicom import uid
@@ -14,7 +13,7 @@ from handlers.dicom.pixels import SYNTAXES
 from handlers.errors import RequestError, UnreadableImageError, UnsupportedMediaTypeError, UnusableImageError
 from handlers.formats.decode import decode
 from handlers.formats.image import Limits
-from tests.handlers.images import code, dicom, dicom_dataset, film, picture, saved, written
+from tests.handlers.images import code, dicom, dicom_dataset, film, jpeg2000, picture, saved, written
 
 LOSSLESS = [
     uid.ImplicitVRLittleEndian,
@@ -24,6 +23,8 @@ LOSSLESS = [
     uid.RLELossless,
     uid.JPEGLSLossless,
     uid.JPEG2000Lossless,
+    uid.JPEGLossless,
+    uid.JPEGLosslessSV1,
 ]
 WHOLE: dict[str, Any] = {"WindowCenter": 2048, "WindowWidth": 4096, "VOILUTFunction": "LINEAR_EXACT"}
 
@@ -148,15 +149,13 @@ def test_palette(bits: int, order: str) -> None:
 
 def test_fragments_of_one_frame_are_joined() -> None:
     dataset = dicom_dataset(film())
-    coded = bytes(openjpeg.utils.encode_array(film()))
+    coded = jpeg2000(film())
     dataset.PixelData = encapsulate([coded], fragments_per_frame=3)
     dataset["PixelData"].VR = "OB"
     np.testing.assert_array_equal(shown(written(dataset, uid.JPEG2000Lossless)), film())
 
 
 REFUSED = [
-    uid.JPEGLossless,
-    uid.JPEGLosslessSV1,
     uid.MPEG2MPML,
     uid.UID("1.2.840.10008.1.2.4.94"),
     uid.UID("1.2.840.10008.1.2.1.98"),
@@ -180,13 +179,32 @@ def test_unsupported_syntaxes_are_named(syntax: uid.UID) -> None:
     assert (syntax.name if syntax.name != syntax else "unknown UID") in str(caught.value)
 
 
-def test_jpeg_of_12_bits_is_rejected() -> None:
-    coded = bytearray(saved(film(), "JPEG"))
-    start = coded.index(b"\xff\xc0")
-    coded[start + 1], coded[start + 4] = 0xC1, 12
-    data = dicom(film().astype(np.uint16), uid.JPEGExtended12Bit, coded=bytes(coded), BitsStored=12, HighBit=11)
-    with pytest.raises(UnsupportedMediaTypeError, match="supported with 8 bits, not 12"):
-        decode(data)
+@pytest.mark.parametrize(
+    "syntax", [uid.JPEGLSLossless, uid.JPEG2000Lossless, uid.JPEGLosslessSV1], ids=lambda x: x.name
+)
+@pytest.mark.parametrize("padding", [b"\0", bytes(4), bytes(8), b"\xff" * 6])
+def test_padding_after_the_end_marker(syntax: uid.UID, padding: bytes) -> None:
+    coded = code(film(), dicom_dataset(film()), syntax)
+    np.testing.assert_array_equal(shown(dicom(film(), syntax, coded=coded + padding)), film())
+
+
+@pytest.mark.parametrize("zeros", [1, 2, 5])
+def test_zeros_before_the_end_marker_of_jpeg_ls(zeros: int) -> None:
+    coded = code(film(), dicom_dataset(film()), uid.JPEGLSLossless)
+    data = dicom(film(), uid.JPEGLSLossless, coded=coded[:-2] + bytes(zeros) + coded[-2:])
+    np.testing.assert_array_equal(shown(data), film())
+
+
+@pytest.mark.parametrize("keyword", ["RescaleSlope", "RescaleIntercept", "WindowCenter", "WindowWidth"])
+def test_a_decimal_comma_is_named(keyword: str) -> None:
+    data = dicom(film(), **({"RescaleSlope": "2.5", "RescaleIntercept": "2.5"} | WHOLE | {keyword: "7.25"}))
+    with pytest.raises(UnreadableImageError, match=f"{keyword} is not a decimal number"):
+        decode(data.replace(b"7.25", b"7,25"))
+
+
+def test_a_decimal_comma_in_the_spacing_does_not_matter() -> None:
+    data = dicom(film(), PixelSpacing=["0.25", "0.75"]).replace(b"0.25\\0.75", b"0,25\\0,75")
+    assert decode(data).spacing is None
 
 
 @pytest.mark.parametrize(
@@ -235,7 +253,7 @@ def siz(data: bytes, width: int, height: int) -> bytes:
 
 @pytest.mark.parametrize("rows", [40, 60_000])
 def test_a_codestream_bomb_is_rejected_within_bounded_memory(rows: int) -> None:
-    coded = siz(bytes(openjpeg.utils.encode_array(film())), 60_000, 60_000)
+    coded = siz(jpeg2000(film()), 60_000, 60_000)
     data = dicom(film(), uid.JPEG2000, coded=coded, Rows=rows, Columns=rows if rows > 40 else 48)
     tracemalloc.start()
     try:
@@ -247,7 +265,7 @@ def test_a_codestream_bomb_is_rejected_within_bounded_memory(rows: int) -> None:
         tracemalloc.stop()
 
 
-@pytest.mark.parametrize("syntax", [uid.JPEGBaseline8Bit, uid.JPEGLSLossless, uid.JPEG2000, uid.RLELossless])
+@pytest.mark.parametrize("syntax", [*LOSSLESS[4:], uid.JPEGBaseline8Bit])
 def test_object_and_codestream_must_agree(syntax: uid.UID) -> None:
     data = dicom(film(), syntax, coded=None)
     wider = data.replace(b"\x28\x00\x11\x00US\x02\x00\x30\x00", b"\x28\x00\x11\x00US\x02\x00\x31\x00")
@@ -261,7 +279,7 @@ def test_declared_pixels_are_limited() -> None:
         decode(dicom(film()), Limits(pixels=1000))
 
 
-@pytest.mark.parametrize("syntax", [uid.JPEGBaseline8Bit, uid.JPEG2000, uid.JPEGLSLossless])
+@pytest.mark.parametrize("syntax", [uid.JPEGBaseline8Bit, uid.JPEG2000, uid.JPEGLSLossless, uid.JPEGLosslessSV1])
 def test_truncated_pixels_are_rejected(syntax: uid.UID) -> None:
     """OpenJPEG would invent the missing part."""
     coded = code(film(), dicom_dataset(film()), syntax)

@@ -60,6 +60,6 @@ def test_pydicom_is_imported_with_the_first_object_only() -> None:
         "import sys, handlers.formats.decode as d, handlers.errors as e\n"
         "try: d.decode(b'neither')\n"
         "except e.UnsupportedMediaTypeError: pass\n"
-        "sys.exit(any(name in sys.modules for name in ('pydicom', 'openjpeg', 'torch')))"
+        "sys.exit(any(name in sys.modules for name in ('pydicom', 'imagecodecs', 'torch')))"
     )
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0

@@ -1,0 +1,210 @@
+"""Every layout of gray and RGB TIFFs, against tifffile."""
+
+import itertools
+from io import BytesIO
+from typing import Any
+
+import numpy as np
+import pytest
+import tifffile
+from numpy.typing import NDArray
+from PIL import Image as Pillow
+
+from handlers.errors import RequestError, UnreadableImageError, UnusableImageError
+from handlers.formats.decode import decode
+from handlers.formats.image import Limits
+from tests.handlers.images import film, picture, saved, tiff
+
+KINDS = {"u1": 255, "u2": 65535, "f2": 1, "f4": 1, "f8": 1}
+CODINGS: list[dict[str, Any]] = [
+    {},
+    {"compression": "packbits"},
+    {"compression": "lzw"},
+    {"compression": "zlib"},
+    {"compression": "lzw", "predictor": 2},
+    {"compression": "zlib", "predictor": 2},
+    {"compression": "zlib", "predictor": 3},
+]
+LAYOUTS: list[dict[str, Any]] = [{}, {"rowsperstrip": 7}, {"tile": (16, 32)}]
+
+
+def shown(data: bytes) -> NDArray[Any]:
+    return np.asarray(decode(data).pixels).astype(np.float64)
+
+
+def samples(kind: str, *, color: bool) -> NDArray[Any]:
+    levels = (picture() if color else film()) / 255 * KINDS[kind]
+    return (levels if kind[0] == "f" else np.rint(levels)).astype(kind)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize("planes", ["gray", "contig", "separate"])
+def test_layouts(kind: str, order: str, planes: str) -> None:
+    pixels = samples(kind, color=planes != "gray")
+    for coding, layout in itertools.product(CODINGS, LAYOUTS):
+        if coding.get("predictor", 1) != 1 and (coding["predictor"] == 3) != (kind[0] == "f"):
+            continue
+        shape = {} if planes == "gray" else {"planarconfig": planes}
+        stored = pixels.transpose(2, 0, 1) if planes == "separate" else pixels
+        data = tiff(stored.astype(order + kind), byteorder=order, **coding, **layout, **shape)
+        read = tifffile.imread(BytesIO(data))
+        np.testing.assert_array_equal(read, stored)
+        np.testing.assert_allclose(shown(data), pixels.astype(np.float64) * (255 / KINDS[kind]), atol=0.51)
+
+
+@pytest.mark.parametrize("kind", ["u1", "u2", "f4"])
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_white_is_zero(kind: str, order: str) -> None:
+    pixels = samples(kind, color=False)
+    data = tiff(pixels.astype(order + kind), byteorder=order, photometric="miniswhite")
+    np.testing.assert_allclose(shown(data), 255 - pixels.astype(np.float64) * (255 / KINDS[kind]), atol=0.01)
+
+
+@pytest.mark.parametrize("bits", [1, 2, 4, 6, 10, 12, 14])
+@pytest.mark.parametrize("compression", [None, "zlib", "packbits"])
+def test_packed_samples(bits: int, compression: str | None) -> None:
+    pixels = film(top=2**bits - 1, kind=np.uint8 if bits <= 8 else np.uint16)
+    try:
+        data = tiff(pixels if bits > 1 else pixels.astype(bool), bitspersample=bits, compression=compression)
+    except (ValueError, NotImplementedError):
+        data = packed(pixels, bits)
+    np.testing.assert_allclose(shown(data), pixels * (255 / (2**bits - 1)), atol=0.51)
+
+
+def packed(pixels: NDArray[Any], bits: int) -> bytes:
+    """Return an uncompressed TIFF with rows of packed bits."""
+    rows = [np.packbits(np.array([[int(bit) for bit in f"{value:0{bits}b}"] for value in row])) for row in pixels]
+    body = np.stack(rows)
+    data = bytearray(tiff(body))
+    with tifffile.TiffFile(BytesIO(bytes(data))) as file:
+        tags = file.pages[0].tags  # type: ignore[union-attr]
+        for tag, value in ((256, pixels.shape[1]), (258, bits)):
+            at = tags[tag].valueoffset
+            data[at : at + 2] = value.to_bytes(2, "little")
+    return bytes(data)
+
+
+@pytest.mark.parametrize("kind", ["u1", "u2"])
+@pytest.mark.parametrize("planes", ["contig", "separate"])
+@pytest.mark.parametrize("color", [False, True], ids=["gray", "rgb"])
+@pytest.mark.parametrize("alpha", ["unassalpha", "assocalpha", "unspecified"])
+def test_extra_samples(kind: str, planes: str, color: bool, alpha: str) -> None:
+    pixels, top = samples(kind, color=color), KINDS[kind]
+    opacity = np.full(film().shape, top, kind)
+    opacity[:, 24:] = top // 4
+    stack = np.concatenate([pixels.reshape(*opacity.shape, -1), opacity[..., None]], axis=-1)
+    stored = stack.transpose(2, 0, 1) if planes == "separate" else stack
+    photometric = "rgb" if color else "minisblack"
+    data = tiff(stored, planarconfig=planes, extrasamples=[alpha], photometric=photometric, compression="zlib")
+    weight = opacity / top if alpha == "unassalpha" else np.ones(opacity.shape)
+    expected = pixels * (255 / top) * (weight[..., None] if color else weight)
+    np.testing.assert_allclose(shown(data), expected, atol=1)
+
+
+def test_opaque_floats() -> None:
+    stored = np.stack([samples("f4", color=False), np.ones(film().shape, np.float32)], axis=-1)
+    data = tiff(stored, planarconfig="contig", extrasamples=["unassalpha"])
+    np.testing.assert_allclose(shown(data), film(), atol=0.01)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_orientation_of_deep_samples(orientation: int) -> None:
+    data = tiff(samples("u2", color=False), extratags=[(274, "H", 1, orientation, True)])
+    exif = Pillow.Exif()
+    exif[274] = orientation
+    image = decode(data)
+    expected = decode(saved(film(), "PNG", exif=exif))
+    assert image.pixels.size == expected.pixels.size == (image.width, image.height)
+    np.testing.assert_allclose(np.asarray(image.pixels), np.asarray(expected.pixels), atol=0.01)
+
+
+@pytest.mark.parametrize("big", [False, True])
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_big_tiff(big: bool, order: str) -> None:
+    data = tiff(samples("u2", color=False), bigtiff=big, byteorder=order)
+    np.testing.assert_allclose(shown(data), film(), atol=0.01)
+
+
+def changed(data: bytes, tag: int, value: int) -> bytes:
+    """Return a TIFF with another value of a tag."""
+    with tifffile.TiffFile(BytesIO(data)) as file:
+        at = file.pages[0].tags[tag].valueoffset  # type: ignore[union-attr]
+    return data[:at] + value.to_bytes(2, "little") + data[at + 2 :]
+
+
+@pytest.mark.parametrize(
+    ("tag", "value", "message"),
+    [
+        (258, 24, "24-bit integer"),
+        (339, 6, "complex"),
+        (277, 2, "2 samples per pixel, 0 of them declared as extra"),
+        (284, 3, "samples per pixel"),
+        (262, 8, "photometric interpretation 8"),
+        (262, 6, "photometric interpretation 6"),
+        (257, 80, r"must have \d+ strips|too short"),
+        (278, 1, "must have 40 strips"),
+    ],
+)
+def test_what_cannot_be_proved_right_is_rejected(tag: int, value: int, message: str) -> None:
+    plain = tiff(samples("f4" if tag == 339 else "u2", color=tag == 284))
+    with pytest.raises(RequestError, match=message) as caught:
+        decode(changed(plain, tag, value))
+    assert caught.value.status in {400, 422}
+
+
+@pytest.mark.parametrize(
+    ("pixels", "options", "message"),
+    [
+        (film().astype(np.int16), {}, "signed"),
+        (film().astype(np.uint32), {}, "32-bit"),
+        (samples("u1", color=False), {"photometric": "palette", "colormap": np.zeros((3, 65536), "u2")}, ""),
+        (np.stack([samples("f4", color=False)] * 2, -1), {"extrasamples": ["unassalpha"]}, "Transparent"),
+        (np.stack([samples("u2", color=False)] * 2, 0), {"photometric": "minisblack"}, "several frames"),
+    ],
+    ids=["int16", "uint32", "palette", "float alpha", "frames"],
+)
+def test_unsupported_samples_are_rejected(pixels: NDArray[Any], options: dict[str, Any], message: str) -> None:
+    if options.get("photometric") == "palette":
+        options = {"photometric": "palette", "colormap": np.tile(np.arange(256, dtype="u2") * 257, (3, 1))}
+        np.testing.assert_array_equal(shown(tiff(pixels, **options)), film())
+        return
+    if "extrasamples" in options:
+        options = options | {"planarconfig": "contig"}
+    with pytest.raises(UnusableImageError, match=message):
+        decode(tiff(pixels, **options))
+
+
+def test_a_tag_that_is_there_twice_is_rejected() -> None:
+    data = tiff(film())
+    with tifffile.TiffFile(BytesIO(data)) as file:
+        at = file.pages[0].tags[257].offset  # type: ignore[union-attr]
+    with pytest.raises(UnreadableImageError, match="tag 256 twice"):
+        decode(data[:at] + b"\x00\x01" + data[at + 2 :])
+
+
+@pytest.mark.parametrize("compression", [None, "zlib", "lzw", "packbits"])
+def test_missing_samples_are_rejected(compression: str | None) -> None:
+    """A strip without bytes would be black."""
+    data = tiff(film(), compression=compression, rowsperstrip=10)
+    with tifffile.TiffFile(BytesIO(data)) as file:
+        counts = file.pages[0].tags[279]  # type: ignore[union-attr]
+    empty = data[: counts.valueoffset] + b"\0\0" + data[counts.valueoffset + 2 :]
+    with pytest.raises(UnreadableImageError):
+        decode(empty)
+
+
+def test_a_wrong_checksum_is_rejected() -> None:
+    data = bytearray(tiff(film(), compression="zlib"))
+    with tifffile.TiffFile(BytesIO(bytes(data))) as file:
+        page = file.pages[0]
+        end = page.dataoffsets[0] + page.databytecounts[0]
+    data[end - 1] ^= 1
+    with pytest.raises(UnreadableImageError, match="cannot be decompressed"):
+        decode(bytes(data))
+
+
+def test_decoded_bytes_are_limited() -> None:
+    data = tiff(samples("f8", color=True))
+    with pytest.raises(UnusableImageError, match="decodes to 46080 bytes; the limit is 24000"):
+        decode(data, Limits(pixels=2000))
