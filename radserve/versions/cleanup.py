@@ -31,8 +31,8 @@ class Cleanup:
 
     @property
     def problems(self) -> list[str]:
-        """The versions that are not as declared yet."""
-        return [f"{name} {version}: a failed change has left workers." for name, version in self._tasks]
+        """The versions that a failed change may have left otherwise than declared."""
+        return [f"{name} {version}: a failed change has not been cleaned up yet." for name, version in self._tasks]
 
     async def run(self, pair: Pair) -> None:
         """Clean up at once, for a caller that holds the model's lock; if that fails, try again in the background."""

@@ -42,7 +42,9 @@ class Unregistration:
         return pair in self._tasks
 
     def start(self, model_version: ModelVersion) -> asyncio.Task[None]:
-        """Start to unregister a version; return the task that does."""
+        """Start to unregister a version, unless that is in progress; return the task that does."""
+        if model_version.pair in self._tasks:
+            return self._tasks[model_version.pair]
         task = observe(asyncio.create_task(self._unregister(model_version)), "unregistration")
         self._tasks[model_version.pair] = task
         task.add_done_callback(lambda task: self._forget(model_version.pair, task))

@@ -86,6 +86,7 @@ class VersionManager:
     async def register(self, name: str, version: str, workers: int | None, actor: Actor) -> ModelVersion:
         """Register a version. It is on standby, or receives all requests if it is the model's only version."""
         async with self.lock.exclusive_change(name):
+            self._require_unregistered(name, version)  # a version that something else uses must not be cleaned up
             try:
                 model_version = await self.register_candidate(name, version, workers)
                 await self.deployment_state.commit(
@@ -100,11 +101,14 @@ class VersionManager:
         self, name: str, version: str, workers: int | None, on_phase: PhaseListener = lambda *_: None
     ) -> ModelVersion:
         """Register a version without declaring it."""
+        self._require_unregistered(name, version)
+        return await self.registration.register(name, version, workers or self._usual_workers(name), on_phase)
+
+    def _require_unregistered(self, name: str, version: str) -> None:
         if (name, version) in self.unregistration:
             raise ConflictError(f"{name} {version} is being unregistered; try again in a moment.")
         if self.registry.get(name, version) is not None:
             raise ConflictError(f"{name} {version} is already registered.")
-        return await self.registration.register(name, version, workers or self._usual_workers(name), on_phase)
 
     def _usual_workers(self, name: str) -> int:
         """Return the workers of the model's main version, or the default."""

@@ -49,7 +49,7 @@ async def test_a_failed_rollback_is_cleaned_up_after_the_change_that_it_met(
             with pytest.raises(ConflictError, match="changed meanwhile"):
                 await roll_back(manager, NAME, ADA)
         assert promoted.registered == {"1.0.0", "2.0.0"}
-        assert manager.problems == ["brightness 1.0.0: a failed change has left workers."]
+        assert manager.problems == ["brightness 1.0.0: a failed change has not been cleaned up yet."]
     await promoted.until(lambda: promoted.registered == {"2.0.0"})
     assert manager.problems == []
 
@@ -102,7 +102,7 @@ async def test_a_busy_version_keeps_a_failed_worker_until_it_is_idle_and_the_rea
     with pytest.raises(VersionFailedError, match="a worker exited before it was ready"):
         await manager.scale(NAME, "1.0.0", 2, ADA)
     assert manager.declared_versions(NAME)["1.0.0"].workers == 1
-    assert manager.problems == ["brightness 1.0.0: a failed change has left workers."]
+    assert manager.problems == ["brightness 1.0.0: a failed change has not been cleaned up yet."]
     proxied.torchserve.behavior.dying, proxied.torchserve.behavior.pending = False, 0
     await proxied.until(lambda: manager.problems == [])
     assert manager.registered_version(NAME, "1.0.0").workers == 1
@@ -126,3 +126,22 @@ async def test_more_workers_that_cannot_be_stored_are_ended(proxied: Service, mo
     assert proxied.torchserve.models[NAME, "1.0.0"].workers == 1
     assert proxied.version_manager.registered_version(NAME, "1.0.0").workers == 1
     assert proxied.stored.versions(NAME)["1.0.0"].workers == 1
+
+
+async def test_a_rejected_registration_does_not_clean_up_a_version_that_a_change_in_progress_uses(
+    promoted: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    manager = promoted.version_manager
+    await manager.unregister(NAME, "1.0.0", ADA)
+    commit = promoted.deployment_state.commit
+
+    async def register_first(*arguments: Any, **options: Any) -> None:
+        monkeypatch.undo()
+        with pytest.raises(ConflictError, match=r"1\.0\.0 is already registered"):
+            await manager.register(NAME, "1.0.0", None, ADA)
+        assert (NAME, "1.0.0") not in promoted.unregistration
+        await commit(*arguments, **options)
+
+    monkeypatch.setattr(promoted.deployment_state, "commit", register_first)
+    await roll_back(manager, NAME, ADA)
+    assert promoted.registered == {"1.0.0", "2.0.0"}

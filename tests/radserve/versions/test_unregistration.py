@@ -131,3 +131,13 @@ async def test_a_version_that_was_the_default_is_set_again_after_a_new_registrat
     await manager.promote(NAME, "1.0.0", ADA)
     await manager.unregister(NAME, "2.0.0", ADA)
     assert service.torchserve.defaults == {NAME: "1.0.0"}
+
+
+async def test_an_unregistration_in_progress_is_not_started_again(service: Service, candidate: ModelVersion) -> None:
+    service.torchserve.behavior.pending = 1
+    task = service.unregistration.start(candidate)
+    assert service.unregistration.start(candidate) is task
+    assert await service.unregistration.cancel(candidate.pair)
+    service.torchserve.behavior.pending = 0
+    await asyncio.sleep(0.3)
+    assert service.registered == {"1.0.0", "2.0.0"}
