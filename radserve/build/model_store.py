@@ -7,15 +7,17 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Final, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from handlers.recipe import Name, Sha256, Version
 from radserve.errors import ArchiveError, StoreIndexError
 from radserve.files import write_atomically
 
 FILE: Final = "index.json"
+RELEASES: Final = "releases.json"  # apart from the index, in which an earlier release accepts no further keys
 UNTRAINED: Final = "0.0.0"  # version of every archive with placeholder weights; lower than that of any trained model
 _LOCK: Final = ".index.lock"
+_DIGESTS: Final = TypeAdapter(frozenset[str])
 
 
 class Entry(BaseModel):
@@ -90,6 +92,8 @@ def write(store: Path, index: Index) -> None:
 def quarantine(store: Path, name: str, reasons: Mapping[str, str], lifted: Collection[str]) -> Index:
     """Set the quarantine of a model's archives by their digest, and lift that of some versions; return the index.
 
+    What is lifted is added to the releases, and what is set is removed from them, before the index is replaced.
+
     Raises OSError or ArchiveError if the store is not writable, unless nothing has to be changed.
     """
 
@@ -102,12 +106,29 @@ def quarantine(store: Path, name: str, reasons: Mapping[str, str], lifted: Colle
     def marked(index: Index) -> Index:
         return Index(archives=tuple(map(mark, index.archives)))
 
+    def releases(index: Index) -> frozenset[str]:
+        entries = (item for item in index.archives if item.name == name and item.version in lifted)
+        lifts = (item.sha256 for item in entries if item.quarantine is not None)
+        return released(store).union(lifts).difference(reasons)
+
     index = read(store)
-    if marked(index) != index:
+    if marked(index) != index or releases(index) != released(store):
         with locked(store):
-            index = marked(read(store))
+            index = read(store)
+            if releases(index) != released(store):
+                text = _DIGESTS.dump_json(releases(index)).decode()
+                write_atomically(store / RELEASES, text + "\n", mode=0o644)
+            index = marked(index)
             write(store, index)
     return index
+
+
+def released(store: Path) -> frozenset[str]:
+    """Return the digests of the archives whose quarantine was lifted; none if the file is missing or damaged."""
+    try:
+        return _DIGESTS.validate_json((store / RELEASES).read_bytes())
+    except (OSError, ValidationError):
+        return frozenset()
 
 
 @contextmanager

@@ -11,6 +11,7 @@ from typing import Any
 
 from radserve import tracing
 from radserve.auth.key_check import Keyring
+from radserve.build import model_store
 from radserve.host import process, run_directory, service_user
 from radserve.host.ports import LOOPBACK
 from radserve.host.resources import cores, plan
@@ -33,7 +34,7 @@ async def serve(options: ServerOptions, announce: Callable[[str], None]) -> Exit
     tracing.require_exporter()
     keyring = Keyring.open(options.keys) if options.keys else None
     state = StateFolder(options.state_folder)
-    quarantined = [item.sha256 for item in state.state.unmarked]
+    quarantined = state.state.in_quarantine(model_store.released(options.store))
     models = select(options.store, _declared(state, options.models), quarantined)
     for model in models:
         if model.recipe.warning is not None:

@@ -1,7 +1,7 @@
 """Quarantine of archives that were rolled back: they are served only where their version is named.
 
-It is part of the deployment state until the model store's index shows it. From then on the index decides, which all
-servers with this model store share.
+It is part of the deployment state, and of the model store's index, which all servers with this store share. It ends
+only by a release, which the model store records: a new index ends nothing.
 """
 
 import asyncio
@@ -23,7 +23,7 @@ _READ_ONLY: Final = (errno.EROFS, errno.EACCES, errno.EPERM)
 
 def read(state: State, store: Path) -> Mapping[Pair, QuarantineEntry]:
     """Return the archives of a model store that are in quarantine."""
-    reasons = {item.sha256: item.reason for item in state.unmarked}
+    reasons = state.in_quarantine(model_store.released(store))
     try:
         archives = model_store.read(store).archives
     except (ArchiveError, OSError):  # reported where an archive is needed

@@ -34,7 +34,7 @@ class RolloutRecord(BaseModel):
 class QuarantineEntry(BaseModel):
     """An archive that was rolled back; it is served only where its version is named.
 
-    Once the model store's index shows it (`marked`), only the index counts: any server may lift a mark.
+    Once the model store's index has shown it (`marked`), any server may release it there; see `State.in_quarantine`.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -105,6 +105,10 @@ class State(BaseModel):
     def unmarked(self) -> tuple[QuarantineEntry, ...]:
         """The quarantine that the model store's index has never shown."""
         return tuple(item for item in self.quarantine if not item.marked)
+
+    def in_quarantine(self, released: Collection[str]) -> Mapping[str, str]:
+        """Return digests and reasons of the quarantine, without the archives that were released after their mark."""
+        return {item.sha256: item.reason for item in self.quarantine if not item.marked or item.sha256 not in released}
 
     def with_marks(self, digests: Collection[str]) -> Self:
         """Note that the model store's index shows the quarantine of some archives."""

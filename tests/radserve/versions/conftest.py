@@ -136,7 +136,7 @@ class Service:
 
     def selected(self, state: State | None = None) -> list[str]:
         """Return the version that a server with another state selects."""
-        digests = [item.sha256 for item in (state or State()).unmarked]
+        digests = (state or State()).in_quarantine(model_store.released(self.store))
         return [model.entry.version for model in select(self.store, [NAME], digests)]
 
     async def promote_new(self) -> None:

@@ -157,3 +157,30 @@ async def test_a_registration_does_not_list_the_quarantine_again(
     assert "is in quarantine" not in caplog.text
     select(service.store, [NAME])
     assert "brightness 3.0.0 is in quarantine" in caplog.text
+
+
+async def test_a_new_index_does_not_end_the_quarantine_of_the_server_that_rolled_back(proxied: Service) -> None:
+    index = (proxied.store / model_store.FILE).read_text()
+    await proxied.fail_rollout()
+    assert proxied.stored.quarantine[0].marked
+    (proxied.store / model_store.FILE).write_text(index)
+    assert (NAME, "2.0.0") in await proxied.version_manager.quarantine()
+    assert proxied.selected(proxied.stored) == ["1.0.0"]
+    await proxied.version_manager.release(NAME, "2.0.0", ADA)
+    assert proxied.selected(proxied.stored) == ["2.0.0"]
+
+
+async def test_a_rollback_ends_an_earlier_release(proxied: Service) -> None:
+    index = (proxied.store / model_store.FILE).read_text()
+    await proxied.fail_rollout()
+    await proxied.version_manager.release(NAME, "2.0.0", ADA)
+    await proxied.fail_rollout()
+    (proxied.store / model_store.FILE).write_text(index)
+    assert proxied.selected(proxied.stored) == ["1.0.0"]
+
+
+async def test_damaged_releases_end_no_quarantine(proxied: Service) -> None:
+    await proxied.fail_rollout()
+    model_store.quarantine(proxied.store, NAME, {}, {"2.0.0"})
+    (proxied.store / model_store.RELEASES).write_text("[")
+    assert proxied.selected(proxied.stored) == ["1.0.0"]
