@@ -1,11 +1,13 @@
 """Starts `radserve serve` as a child process on free ports, for benchmarks and tests."""
 
+import itertools
+import os
 import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -15,6 +17,11 @@ from radserve.errors import ClientError, ServeError
 
 CHECKOUT: Final = Path(__file__).resolve().parent.parent
 _LOG_TAIL: Final = 2000
+_FIRST, _END = 10_000, 32_768
+"""Below the ephemeral ports of Linux (net.ipv4.ip_local_port_range)."""
+_PORTS: Final = itertools.chain(
+    range(_FIRST + os.getpid() * 997 % (_END - _FIRST), _END), itertools.cycle(range(_FIRST, _END))
+)
 
 
 @dataclass(frozen=True)
@@ -39,11 +46,16 @@ class Launched:
 
 
 def free_ports(count: int) -> list[int]:
-    """Return different ports of the loopback interface that are free at present."""
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [item.getsockname()[1] for item in sockets]
-    for item in sockets:
-        item.close()
+    """Return different ports of the loopback interface that are free at present.
+
+    No outgoing connection takes one meanwhile, because they are below the range of ephemeral ports. Processes that run
+    at the same time begin at different ones.
+    """
+    ports: list[int] = []
+    while len(ports) < count:
+        port = next(_PORTS)
+        with suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            ports.append(port)
     return ports
 
 

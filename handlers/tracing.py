@@ -4,6 +4,7 @@ Spans hold names, times, model, version, route and status: nothing of an image, 
 sends them from a bounded queue, and drops them while the collector does not respond; no request waits for it.
 """
 
+import logging
 import os
 import threading
 import time
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from opentelemetry.sdk.trace import TracerProvider
     from opentelemetry.trace import Span
 
+logger = logging.getLogger(__name__)
+
 _PREFIX: Final = "OTEL_EXPORTER_OTLP_"
 _ENDPOINTS: Final = (f"{_PREFIX}ENDPOINT", f"{_PREFIX}TRACES_ENDPOINT")
 _DELAY: Final = 1000
@@ -25,6 +28,7 @@ _CLOSE_SECONDS: Final = 2.0
 _HEADER: Final = "traceparent"
 _MAX_HEADER: Final = 512
 """Characters of the header that are read; OpenTelemetry logs a warning about longer ones."""
+_failed: Final = threading.Event()
 
 
 def environment() -> dict[str, str]:
@@ -68,8 +72,19 @@ def stage(name: str, traces: Iterable[Trace]) -> Iterator[None]:
             trace.add(name, start, end)
 
 
+@contextmanager
+def _harmless() -> Iterator[None]:
+    """Log a fault of OpenTelemetry, which must not cost a response."""
+    try:
+        yield
+    except Exception:
+        if not _failed.is_set():  # once
+            _failed.set()
+            logger.exception("OpenTelemetry failed: this request has no complete trace, and perhaps others have none")
+
+
 class Tracer:
-    """Creates the spans of one service; none without a provider."""
+    """Creates the spans of one service; none without a provider, or where OpenTelemetry fails."""
 
     def __init__(self, provider: "TracerProvider | None" = None) -> None:
         self._provider = provider
@@ -87,34 +102,39 @@ class Tracer:
         """
         if self._otel is None:
             return None
-        from opentelemetry.trace import SpanKind
-        from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+        span: Span | None = None
+        with _harmless():
+            from opentelemetry.trace import SpanKind
+            from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-        parent = TraceContextTextMapPropagator().extract({_HEADER: headers.get(_HEADER, "")[:_MAX_HEADER]})
-        return self._otel.start_span(name, parent, SpanKind.SERVER, start_time=start)
+            parent = TraceContextTextMapPropagator().extract({_HEADER: headers.get(_HEADER, "")[:_MAX_HEADER]})
+            span = self._otel.start_span(name, parent, SpanKind.SERVER, start_time=start)
+        return span  # noqa: RET504 - mypy does not know that exceptions end above
 
     def end(self, span: "Span | None", status: int, attributes: Mapping[str, str]) -> None:
         """End the span of a request by the status of its response."""
         if span is None:
             return
-        from opentelemetry.trace import StatusCode
+        with _harmless():
+            from opentelemetry.trace import StatusCode
 
-        span.set_attributes({**attributes, "http.response.status_code": status})
-        if status >= 500:
-            span.set_status(StatusCode.ERROR)
-        span.end()
+            span.set_attributes({**attributes, "http.response.status_code": status})
+            if status >= 500:
+                span.set_status(StatusCode.ERROR)
+            span.end()
 
     def record(self, trace: Trace, headers: Mapping[str, str], status: int, attributes: Mapping[str, str]) -> None:
         """Send the span "worker" of a finished request and those of its stages."""
         span = self.start("worker", headers, trace.start)
         if span is None or self._otel is None:
             return
-        from opentelemetry.trace import set_span_in_context
+        with _harmless():
+            from opentelemetry.trace import set_span_in_context
 
-        context = set_span_in_context(span)
-        for name, (start, end, spent) in trace.stages.items():
-            seconds = {"radserve.seconds": spent / 1e9}
-            self._otel.start_span(name, context, start_time=start, attributes=seconds).end(end)
+            context = set_span_in_context(span)
+            for name, (start, end, spent) in trace.stages.items():
+                seconds = {"radserve.seconds": spent / 1e9}
+                self._otel.start_span(name, context, start_time=start, attributes=seconds).end(end)
         self.end(span, status, attributes)
 
     def close(self) -> None:
@@ -129,12 +149,13 @@ def traceparent(span: "Span | None") -> str:
     """Return the header `traceparent` that makes the receiver's span a child of this one; empty without a span."""
     if span is None:
         return ""
-    from opentelemetry.trace import set_span_in_context
-    from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
-
     carrier: dict[str, str] = {}
-    TraceContextTextMapPropagator().inject(carrier, set_span_in_context(span))
-    return carrier[_HEADER]
+    with _harmless():
+        from opentelemetry.trace import set_span_in_context
+        from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+
+        TraceContextTextMapPropagator().inject(carrier, set_span_in_context(span))
+    return carrier.get(_HEADER, "")
 
 
 def _provider(service: str) -> "TracerProvider":

@@ -82,8 +82,11 @@ def prometheus(folder: Path, targets: Mapping[str, str], key: Path, certificate:
         (folder / "rules" / file.name).write_text(file.read_text().replace("interval: 1m", "interval: 1s"))
     (folder / "prometheus.yml").write_text(yaml.safe_dump(configuration))
     options = [f"--config.file={folder / 'prometheus.yml'}", f"--storage.tsdb.path={folder / 'data'}"]
+    url = f"http://127.0.0.1:{port}"
     with _process(folder, port, "prometheus", *options):
-        yield Prometheus(f"http://127.0.0.1:{port}")
+        while httpx.get(f"{url}/-/ready").status_code != httpx.codes.OK:  # it listens before it has read its data
+            time.sleep(0.1)
+        yield Prometheus(url)
 
 
 @contextmanager

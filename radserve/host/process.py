@@ -48,7 +48,9 @@ async def start(command: Sequence[str], environment: Mapping[str, str], folder: 
 
 
 async def kill(process: asyncio.subprocess.Process) -> None:
-    """Kill a process and all its descendants."""
+    """Kill a process and all its descendants, unless it has exited."""
+    if process.returncode is not None:
+        return
     descendants: list[psutil.Process] = []
     with contextlib.suppress(psutil.NoSuchProcess):
         root = psutil.Process(process.pid)

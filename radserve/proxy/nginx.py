@@ -60,6 +60,7 @@ class Nginx:
 
     async def start(self) -> None:
         """Check the certificate and the configuration, and start."""
+        self._owns_folder = False
         with await self._locked() as lock:
             self._owns_folder = True
             shutil.rmtree(self.folder, ignore_errors=True)  # of a killed run
@@ -175,9 +176,8 @@ class Nginx:
         assert self._process is not None
         self._stopping.set()
         start = time.monotonic()
-        (self.folder / configuration.STOPPING).touch()
-        while self._has_clients() and time.monotonic() - start < min(_FAREWELL, seconds / 2):  # noqa: ASYNC110
-            await asyncio.sleep(0.02)
+        with contextlib.suppress(OSError, psutil.Error):  # nginx finishes its requests without it too
+            await self._close_kept_connections(min(_FAREWELL, seconds / 2))
         seconds -= time.monotonic() - start
         self._signal(signal.SIGQUIT)
         try:
@@ -237,6 +237,12 @@ class Nginx:
         assert self._process is not None
         with contextlib.suppress(ProcessLookupError):
             self._process.send_signal(number)
+
+    async def _close_kept_connections(self, seconds: float) -> None:
+        deadline = time.monotonic() + seconds
+        (self.folder / configuration.STOPPING).touch()
+        while self._has_clients() and time.monotonic() < deadline:  # noqa: ASYNC110 - nginx sends no event
+            await asyncio.sleep(0.1)
 
     def _has_clients(self) -> bool:
         """Return whether a client has an open connection."""

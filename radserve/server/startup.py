@@ -9,17 +9,15 @@ import httpx
 from radserve.host import process
 from radserve.server.components import Components
 from radserve.server.status import State
-from radserve.torchserve import launch, verified_models
+from radserve.torchserve import launch
 
 logger = logging.getLogger(__name__)
 
 
 async def start_torchserve(server: Components) -> asyncio.subprocess.Process:
-    """Unpack the archives, write TorchServe's configuration and start its process."""
+    """Write TorchServe's configuration and start its process."""
     options, run_directory = server.options, server.run_directory
     entries = [model.entry for model in server.models]
-    for entry in entries:
-        await asyncio.to_thread(verified_models.unpack, entry, options.store, run_directory.models)
     configured = launch.configuration(
         server.torchserve_configuration, run_directory, entries, server.plan, server.capacity.requests
     )

@@ -21,7 +21,7 @@ from radserve.server.options import ServerOptions
 from radserve.server.shutdown import shut_down
 from radserve.server.startup import start_torchserve, wait_until_ready
 from radserve.server.status import Exit, State
-from radserve.torchserve.verified_models import select
+from radserve.torchserve.verified_models import select, unpack
 from radserve.versions.stored_state import StateFolder
 
 logger = logging.getLogger(__name__)
@@ -80,6 +80,10 @@ async def _run(server: Components, stop: asyncio.Event, announce: Callable[[str]
             stack.push_async_callback(server.proxy.stop)
             await server.proxy.start()
         service_user.warn_of_root()
+        for model in server.models:
+            if stop.is_set():
+                return Exit.STOPPED
+            await asyncio.to_thread(unpack, model.entry, server.options.store, server.run_directory.models)
         torchserve = await start_torchserve(server)
         # Killed, because it has finished its requests, stores nothing, and would take seconds to stop.
         stack.push_async_callback(process.kill, torchserve)

@@ -27,8 +27,9 @@ Pair = tuple[str, str]
 _SETTLE: Final = 0.5
 """Seconds without activity after which a version counts as idle. A request is neither queued nor in a worker for a
 shorter time, on its way between the two and back to the client."""
-_UNCONNECTED: Final = 0.1
-"""Seconds without any connection after which every version counts as idle. nginx needs less to connect."""
+_UNCONNECTED: Final = 0.15
+"""Seconds without any connection after which every version counts as idle. nginx connects as soon as it runs, and a
+container that has used its processor time does not run until its next period (100 ms by default)."""
 _START_TIMEOUT: Final = 180.0
 """Seconds until all workers of a version must be ready."""
 _POLL_SECONDS: Final = 0.2

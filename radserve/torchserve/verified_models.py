@@ -61,7 +61,10 @@ def unpack(entry: Entry, store: Path, folder: Path) -> Path:
         shutil.unpack_archive(archive, target, "zip")
     except OSError as error:
         shutil.rmtree(target, ignore_errors=True)
-        raise ServeError(f"{archive}: cannot be unpacked into {folder}: {error.strerror}. Is its disk full?") from error
+        reason = error.strerror or error  # shutil.ReadError has only a text
+        raise ServeError(
+            f"{archive}: cannot be unpacked into {folder}: {reason}. Check both, and the free space."
+        ) from error
     return target
 
 

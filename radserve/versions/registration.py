@@ -2,7 +2,8 @@
 
 import asyncio
 import shutil
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -11,7 +12,7 @@ import httpx
 
 from radserve.build import model_store
 from radserve.build.model_store import Entry
-from radserve.errors import ChangeError, NotServedError, VersionFailedError
+from radserve.errors import ChangeError, NotServedError, ServeError, VersionFailedError
 from radserve.torchserve import verified_models
 from radserve.torchserve.readiness import Readiness
 from radserve.torchserve.registry import ModelRegistry, ModelVersion
@@ -49,21 +50,32 @@ class Registration:
         on_phase("pulling", None)
         on_phase("verifying", await self._pull(name, version))
         (model,) = await asyncio.to_thread(verified_models.select, self.store, [f"{name}/{version}"])
-        folder = await asyncio.to_thread(verified_models.unpack, model.entry, self.store, self.models)
-        try:
+        async with self._unpacked(model.entry) as folder:
             await preflight.check(model, folder, self.store, self.threads, self.timeout)
-        except BaseException:
-            await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
-            raise
-        on_phase("starting", model.entry)
-        async with self.deployment_state.closed((name, version)):
-            model_version = await self.registry.register(model, workers)
-            try:
-                await self.verify_sample(model_version)
-            except BaseException:
-                await asyncio.shield(self.registry.unregister(model_version))
-                raise
+            on_phase("starting", model.entry)
+            async with self.deployment_state.closed((name, version)):
+                model_version = await self.registry.register(model, workers)
+                try:
+                    await self.verify_sample(model_version)
+                except BaseException:
+                    await asyncio.shield(self.registry.unregister(model_version))
+                    raise
         return model_version
+
+    @asynccontextmanager
+    async def _unpacked(self, entry: Entry) -> AsyncIterator[Path]:
+        """Unpack an archive, and remove its folder if the registration fails or is cancelled."""
+        unpacking = asyncio.create_task(asyncio.to_thread(verified_models.unpack, entry, self.store, self.models))
+        try:
+            try:
+                folder = await asyncio.shield(unpacking)
+            except ServeError as error:
+                raise ChangeError(str(error)) from error
+            yield folder
+        except BaseException:
+            await asyncio.gather(unpacking, return_exceptions=True)
+            await asyncio.to_thread(shutil.rmtree, self.models / entry.file, ignore_errors=True)
+            raise
 
     async def _pull(self, name: str, version: str) -> Entry | None:
         entry = model_store.read(self.store).find(name, version)

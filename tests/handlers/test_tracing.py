@@ -125,6 +125,22 @@ def test_a_server_error_marks_the_span(
     assert [worker.status.status_code for worker, _ in workers(spans)] == [StatusCode.ERROR, StatusCode.UNSET]
 
 
+def test_a_fault_of_opentelemetry_costs_no_response_and_is_logged_once(
+    service: Classification, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise RuntimeError("broken")
+
+    monkeypatch.setattr("opentelemetry.sdk.trace.Tracer.start_span", fail)
+    tracing._failed.clear()
+    for _ in range(2):
+        ((status, _, _),) = ask(service, (film(), {}))
+        assert status == 200
+    assert [record.message for record in caplog.records if record.name == "handlers.tracing"] == [
+        "OpenTelemetry failed: this request has no complete trace, and perhaps others have none"
+    ]
+
+
 def test_what_the_client_does_not_sample_is_not_sent(service: Classification, spans: InMemorySpanExporter) -> None:
     ((status, *_),) = ask(service, (film(), {"traceparent": f"00-{TRACE}-{PARENT}-00"}))
     assert (status, spans.get_finished_spans()) == (200, ())

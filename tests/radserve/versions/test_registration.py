@@ -1,11 +1,19 @@
 """Tests of radserve.versions.registration."""
 
+import asyncio
+import errno
+import shutil
+import threading
+from pathlib import Path
+from typing import Any
+
 import httpx
 import pytest
 
 from radserve.build import model_store
 from radserve.build.model_store import Entry
 from radserve.errors import ArchiveError, ChangeError, NotServedError, VersionFailedError
+from radserve.torchserve import verified_models
 from radserve.torchserve.registry import ModelVersion
 from tests.radserve.versions.conftest import NAME, Service
 
@@ -63,3 +71,46 @@ async def test_a_sample_without_a_response_is_named(service: Service, monkeypatc
     monkeypatch.setattr(service.registration.readiness, "sample_problem", silent)
     with pytest.raises(ChangeError, match=r"1\.0\.0: no response to its sample, POST /predictions/brightness/1\.0\.0"):
         await service.registration.verify_sample(service.version_manager.registered_version(NAME, "1.0.0"))
+
+
+async def test_a_failed_registration_leaves_no_folder(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def fail(*_: object) -> None:
+        raise VersionFailedError("no")
+
+    monkeypatch.setattr("radserve.versions.preflight.check", fail)
+    with pytest.raises(VersionFailedError):
+        await service.registration.register(NAME, "2.0.0", 1)
+    assert list(service.directory.models.iterdir()) == []
+
+
+async def test_a_registration_that_is_cancelled_while_it_unpacks_leaves_no_folder(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started, proceed = threading.Event(), threading.Event()
+    unpack = verified_models.unpack
+
+    def slowly(*arguments: Any) -> Path:
+        started.set()
+        proceed.wait(10)
+        return unpack(*arguments)
+
+    monkeypatch.setattr(verified_models, "unpack", slowly)
+    registering = asyncio.create_task(service.registration.register(NAME, "2.0.0", 1))
+    await asyncio.to_thread(started.wait, 10)
+    registering.cancel()
+    await asyncio.sleep(0.05)
+    assert not registering.done()  # the thread cannot be cancelled
+    proceed.set()
+    with pytest.raises(asyncio.CancelledError):
+        await registering
+    assert list(service.directory.models.iterdir()) == []
+
+
+async def test_a_full_disk_is_no_fault_of_the_version(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(shutil, "unpack_archive", fail)
+    with pytest.raises(ChangeError, match=r"brightness-2\.0\.0\.mar: cannot be unpacked .*: No space") as caught:
+        await service.registration.register(NAME, "2.0.0", 1)
+    assert caught.value.status == 500
