@@ -152,7 +152,7 @@ def test_what_cannot_be_read_is_refused_with_a_reason(server: Server, content: b
 
 def test_an_mr_slice_and_an_arm_are_no_chest_film(server: Server, film: Pillow.Image) -> None:
     for attributes in ({"Modality": "MR"}, {"BodyPartExamined": "ARM"}, {"ViewPosition": "LL"}):
-        response = ask(server, dicom(film, **attributes))
+        response = ask(server, dicom(film, ExplicitVRLittleEndian, **attributes))
         assert response.status_code == 422
         (name,) = attributes
         assert name in response.json()["detail"]
