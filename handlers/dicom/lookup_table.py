@@ -71,7 +71,8 @@ def read(source: DicomObject, inputs: tuple[float, float], prefix: str = "") -> 
             f"The DICOM attribute {data} has fewer than the {count} entries that {descriptor} declares."
         )
     entries = np.frombuffer(raw, kind, count).astype(np.uint16)
-    return LookupTable(entries, _signed_as(inputs, first, count), _depth(entries, bits))
+    depth = _depth(entries, bits)
+    return LookupTable(np.minimum(entries, 2**depth - 1), _signed_as(inputs, first, count), depth)
 
 
 def _signed_as(inputs: tuple[float, float], first: int, count: int) -> int:
@@ -90,7 +91,7 @@ def _depth(entries: NDArray[np.uint16], declared: int) -> int:
     """Return the bits of the entries; some vendors declare the bits allocated, 16, or too few.
 
     A table of 16 bits with all entries in the darkest quarter would be unfit for display. Above it, a smaller greatest
-    entry is valid.
+    entry is valid. A greatest entry of 4096 is off by one, and means 12 bits.
     """
-    needed = max(8, int(entries.max()).bit_length())
+    needed = max(8, (int(entries.max()) - 1).bit_length())
     return needed if needed > declared or (declared == 16 and needed <= 14) else declared

@@ -106,6 +106,13 @@ def _check_samples(source: DicomObject) -> None:
         )
     if source.get("PixelRepresentation", 0) not in {0, 1}:
         raise UnusableImageError("The DICOM object has an invalid PixelRepresentation; it must be 0 or 1.")
+    if count == 3 and source.get("PixelRepresentation", 0) == 1:
+        raise UnusableImageError("The DICOM object has PixelRepresentation 1 (signed); colours must be unsigned, 0.")
+    if allocated > 8 and photometric in {"YBR_FULL", "YBR_FULL_422"} and source.syntax != uid.JPEGBaseline8Bit:
+        raise UnusableImageError(
+            f"The DICOM object has PhotometricInterpretation {photometric} and BitsAllocated {allocated}; "
+            "send it as RGB, or with 8 bits."
+        )
 
 
 def _integer(source: DicomObject, keyword: str) -> int:
@@ -130,21 +137,27 @@ def _native(source: DicomObject) -> Samples:
     return samples
 
 
-def _stored_values(samples: Samples, source: DicomObject, precision: int) -> Samples:
+def _stored_values(samples: Samples, source: DicomObject, header: codestream.Codestream) -> Samples:
     """Return the values that BitsStored and PixelRepresentation declare, of samples as a codestream has them.
 
     Encoders write the depth of the container or of BitsStored, and signed values as unsigned ones where the format has
     no sign: JPEG and JPEG-LS. The bits above BitsStored may be overlays (PS3.5 section 8.1.1).
     """
     signed, stored = source.get("PixelRepresentation", 0) == 1, _integer(source, "BitsStored")
+    precision = header.precision
     if samples.dtype.kind == "i" and not signed and samples.min() < 0:
         raise UnreadableImageError(
             f"PixelRepresentation is 0 (unsigned), but the coded pixels have negative values: {_CONTRADICTION}."
         )
+    if samples.dtype.kind == "u" and signed and precision < stored and int(samples.max()) >> precision - 1:
+        raise UnusableImageError(
+            f"PixelRepresentation is 1 (signed) and BitsStored {stored}, but the coded pixels have {precision} bits "
+            "without sign, which may be negative or not; send the object with lossless compression and sign."
+        )
     values = _low_bits(samples, min(precision, 8 * samples.itemsize), signed=signed)
     if precision <= stored:
         return values
-    if source.syntax in _LOSSLESS:
+    if source.syntax in _LOSSLESS and header.lossless:
         return _low_bits(values, stored, signed=signed)
     low, high = (-(1 << stored - 1), (1 << stored - 1) - 1) if signed else (0, (1 << stored) - 1)
     overshoot = max(low - int(values.min()), int(values.max()) - high)
@@ -227,7 +240,7 @@ def _jpeg_8(source: DicomObject, header: codestream.Codestream) -> Samples:
 def _jpeg_12(source: DicomObject, header: codestream.Codestream) -> Samples:
     if header.components != 1:
         raise UnusableImageError("Colour JPEG of 12 bits is not supported; send it with 8 bits.")
-    return _stored_values(imagecodecs.jpeg8_decode(header.content), source, header.precision)
+    return _stored_values(imagecodecs.jpeg8_decode(header.content), source, header)
 
 
 def _jpeg_lossless(source: DicomObject, header: codestream.Codestream) -> Samples:
@@ -235,13 +248,13 @@ def _jpeg_lossless(source: DicomObject, header: codestream.Codestream) -> Sample
     # The same space on both sides prevents any conversion.
     space = "YCBCR" if header.components == 3 else None
     samples = imagecodecs.jpeg8_decode(header.content, colorspace=space, outcolorspace=space)
-    return _to_rgb(_stored_values(samples, source, header.precision), source)
+    return _to_rgb(_stored_values(samples, source, header), source)
 
 
 def _jpeg2000(source: DicomObject) -> Samples:
     """Decode JPEG 2000, plain and high-throughput (PS3.5 sections 8.2.4 and 8.2.17)."""
     header = _read_header(source, "jpeg2000")
-    return _to_rgb(_stored_values(imagecodecs.jpeg2k_decode(header.content), source, header.precision), source)
+    return _to_rgb(_stored_values(imagecodecs.jpeg2k_decode(header.content), source, header), source)
 
 
 def _jpeg_ls(source: DicomObject) -> Samples:
@@ -255,7 +268,7 @@ def _jpeg_ls(source: DicomObject) -> Samples:
         if len(shorter) + 2 == len(header.content):
             raise
         samples = imagecodecs.jpegls_decode(shorter + header.content[-2:])
-    return _to_rgb(_stored_values(samples, source, header.precision), source)
+    return _to_rgb(_stored_values(samples, source, header), source)
 
 
 def _rle(source: DicomObject) -> Samples:

@@ -73,7 +73,9 @@ def _stored_padding(source: DicomObject, keyword: str) -> int | None:
     if not isinstance(value, int):
         return None
     low = -(1 << stored - 1) if source.get("PixelRepresentation", 0) == 1 else 0
-    turns = (0, 1 << 16, -(1 << 16), 1 << stored, -(1 << stored))
+    turns: tuple[int, ...] = (0, 1 << 16, -(1 << 16))
+    if value % (1 << 16) < 1 << stored:  # without higher bits
+        turns += (1 << stored, -(1 << stored))
     return next((value + turn for turn in turns if low <= value + turn < low + (1 << stored)), None)
 
 

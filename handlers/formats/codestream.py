@@ -1,5 +1,6 @@
 """Reads the headers of JPEG, JPEG-LS and JPEG 2000 codestreams, to check them before a decoder trusts them."""
 
+import re
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
@@ -21,7 +22,7 @@ _MAX_BLOCKS: Final = 1 << 20
 """Most JPEG 2000 code-blocks or precincts: a decoder allocates a record for each."""
 
 _MAX_SCANS: Final = 256
-"""Most progressive scans: one of a few bytes costs a pass over the whole image. Real files have about ten."""
+"""Most scans: one of a few bytes costs a pass over the whole image. Real files have about ten."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,7 @@ class Codestream:
     height: int
     components: int
     precision: int
-    lossless: bool = False  # whether the process of a JPEG is lossless (SOF 3, 7, 11 or 15)
+    lossless: bool = False  # JPEG: SOF 3, 7, 11 or 15; JPEG-LS: NEAR is 0; JPEG 2000: the wavelets are reversible
     identifiers: bytes = b""  # component identifiers of a JPEG; empty for JPEG 2000
     # without boxes around it and padding after it; empty where the end marker is missing
     content: bytes = field(default=b"", repr=False, compare=False)
@@ -64,7 +65,7 @@ def check_length(pixels: int, data: bytes, *, lossless: bool = False) -> None:
 
 
 def has_too_many_scans(data: bytes) -> bool:
-    """Whether a progressive JPEG has so many scans that decoding it takes too long; 0xFFDA is rare elsewhere."""
+    """Whether a JPEG has so many scans that decoding it takes too long; 0xFFDA is rare elsewhere."""
     return data.count(b"\xff\xda") > _MAX_SCANS
 
 
@@ -79,10 +80,16 @@ def _jpeg(data: bytes) -> Codestream:
                 height=height,
                 components=components,
                 precision=precision,
-                lossless=marker in {0xC3, 0xC7, 0xCB, 0xCF},
+                lossless=_is_exact(data, start) if marker == 0xF7 else marker in {0xC3, 0xC7, 0xCB, 0xCF},
                 identifiers=bytes(data[start + 6 + 3 * index] for index in range(components)),
             )
     raise UnreadableImageError("The JPEG codestream has no frame header.")
+
+
+def _is_exact(data: bytes, start: int) -> bool:
+    """Whether NEAR is 0 in every scan header of a JPEG-LS codestream (T.87, C.2.3); 0xFFDA is rare elsewhere."""
+    scans = re.compile(b"\xff\xda").finditer(data, start)
+    return all(data[scan.end() + 3 + 2 * data[scan.end() + 2]] == 0 for scan in scans)
 
 
 def _segments(data: bytes, position: int, last: int) -> Iterator[tuple[int, int]]:
@@ -129,8 +136,7 @@ def _jpeg2000(data: bytes) -> Codestream:
     if width <= 0 or height <= 0 or not 0 < tiles <= _MAX_TILE_PARTS:
         raise UnreadableImageError(f"The JPEG 2000 codestream declares {width}x{height} pixels in {tiles} tiles.")
     area = width * height * components
-    for start in _coding_styles(data):
-        _check_style(data, start, area, tiles)
+    reversible = [_check_style(data, start, area, tiles) for start in _coding_styles(data)]
     depth = samples[0][0]
     return Codestream(
         kind="jpeg2000",
@@ -138,6 +144,7 @@ def _jpeg2000(data: bytes) -> Codestream:
         height=height,
         components=components,
         precision=(depth & 0x7F) + 1,
+        lossless=all(reversible),
     )
 
 
@@ -163,8 +170,11 @@ def _coding_styles(data: bytes) -> Iterator[tuple[int, int]]:
     raise UnreadableImageError(f"The JPEG 2000 codestream has more than {_MAX_TILE_PARTS} tile-parts.")
 
 
-def _check_style(data: bytes, where: tuple[int, int], area: int, tiles: int) -> None:
-    """Reject numbers of code-blocks, precincts and layers that would exhaust a decoder's memory."""
+def _check_style(data: bytes, where: tuple[int, int], area: int, tiles: int) -> bool:
+    """Reject numbers of code-blocks, precincts and layers that would exhaust a decoder's memory.
+
+    Return whether the wavelet is reversible (T.800, table A.20).
+    """
     start, skip = where
     own_precincts = data[start + skip] & 1
     layers = 1 if skip else struct.unpack_from(">H", data, start + 2)[0]
@@ -178,3 +188,4 @@ def _check_style(data: bytes, where: tuple[int, int], area: int, tiles: int) -> 
             f"The JPEG 2000 codestream has {blocks} code-blocks, {precincts} precincts and {layers} layers; "
             "encode it with usual parameters (64x64, one precinct, a few layers)."
         )
+    return data[start + (5 + skip if skip else 9)] == 1

@@ -34,11 +34,13 @@ _GRAY, _RGB = 0, 2
 
 # What Pillow's readers raise on damaged files. Half a million damaged copies raised OSError, SyntaxError, TypeError and
 # ValueError; its code can raise the others: end of bytes, absent tags, rationals without denominator, large lengths.
+# imagecodecs raises RuntimeError.
 _FAULTS: Final = (
     ArithmeticError,
     EOFError,
     LookupError,
     OSError,
+    RuntimeError,
     SyntaxError,
     TypeError,
     ValueError,
@@ -86,6 +88,13 @@ def _check_depth(data: bytes) -> None:
             )
 
 
+def _is_lossless(data: bytes) -> bool:
+    """Whether a JPEG is lossless; Pillow opens some whose header `codestream` rejects."""
+    with suppress(UnreadableImageError):
+        return codestream.read(data).lossless
+    return False
+
+
 def _format(data: bytes) -> str | None:
     if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
         return "webp"
@@ -114,7 +123,7 @@ def _decode(data: bytes, name: str, limits: Limits, at_least: tuple[int, int] | 
     orientation = 1 if name == "tiff" else picture.getexif().get(ExifTags.Base.Orientation, 1)
     if orientation in _ROTATED:
         width, height = height, width
-    if at_least is not None and name == "jpeg":
+    if at_least is not None and name == "jpeg" and not _is_lossless(data):  # libjpeg does not scale lossless ones
         picture.draft(None, at_least[::-1] if orientation in _ROTATED else at_least)
     picture.load()
     if name == "png" and "transparency" in picture.info:
@@ -128,9 +137,9 @@ def _check(picture: Pillow.Image, data: bytes, name: str) -> None:
     """Reject files that are not a single image, or whose decoding costs far more than their pixels."""
     if name == "jpeg":
         # Further pictures of a JPEG (CIPA DC-007) are previews and gain maps; the first one is the image.
-        if "progressive" in picture.info and codestream.has_too_many_scans(data):
+        if codestream.has_too_many_scans(data):
             raise UnreadableImageError("The JPEG image has more scans than any real image; export it again.")
-        codestream.check_length(picture.width * picture.height, data)
+        codestream.check_length(picture.width * picture.height, data, lossless=_is_lossless(data))
     elif getattr(picture, "is_animated", False):
         raise UnusableImageError(f"The {name.upper()} file has several frames; send each frame as a separate image.")
     elif name == "bmp" and picture.info.get("compression") in {1, 2}:

@@ -25,6 +25,10 @@ _STRIP_OFFSETS, _ORIENTATION, _SAMPLES, _ROWS_PER_STRIP, _STRIP_COUNTS, _PLANAR 
 _PREDICTOR, _TILE_WIDTH, _TILE_HEIGHT, _TILE_OFFSETS, _TILE_COUNTS = 317, 322, 323, 324, 325
 _EXTRA_SAMPLES, _SAMPLE_FORMAT = 338, 339
 _LISTS: Final = frozenset({_STRIP_OFFSETS, _STRIP_COUNTS, _TILE_OFFSETS, _TILE_COUNTS})
+_TAGS: Final = _LISTS | {
+    *(_WIDTH, _HEIGHT, _BITS, _COMPRESSION, _PHOTOMETRIC, _FILL_ORDER, _ORIENTATION, _SAMPLES, _ROWS_PER_STRIP),
+    *(_PLANAR, _PREDICTOR, _TILE_WIDTH, _TILE_HEIGHT, _EXTRA_SAMPLES, _SAMPLE_FORMAT),
+}
 _MAX_TAGS: Final = 4096
 _MAX_NUMBERS: Final = 64
 """Most numbers of a tag that is not a list of strips or tiles."""
@@ -35,16 +39,14 @@ _MAX_SEGMENTS: Final = 1 << 17
 """Most strips or tiles: each takes some microseconds. A film with a strip for each row and channel has some 10,000."""
 _MAX_PADDED: Final = 1 << 22
 """Pixels of all tiles together that are acceptable for an image of any size."""
-_BYTES_PER_PIXEL: Final = 12
-"""Most bytes of decoded samples, for each pixel that the limit allows."""
+_BYTES_PER_PIXEL: Final = 8
+"""Most bytes of decoded samples, for each pixel that the limit allows: up to three copies exist at a time."""
 
 _WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _PALETTE, _CMYK, _YCBCR = 0, 1, 2, 3, 5, 6
 _NONE, _LZW, _JPEG, _PACKBITS = 1, 5, 7, 32773
 _DEFLATE: Final = (8, 32946)
 _ASSOCIATED, _UNASSOCIATED = 1, 2
 _UNSIGNED, _SIGNED, _FLOAT, _UNDEFINED = 1, 2, 3, 4
-
-_REVERSED: Final = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
 
 
 @dataclass(frozen=True)
@@ -90,7 +92,7 @@ def read_layout(data: bytes, limits: Limits) -> Layout:
     limits.claim(layout.width, layout.height)
     if not is_only:
         raise UnusableImageError("The TIFF file has several frames; send each frame as a separate image.")
-    _check(layout, limits)
+    _check(layout, limits, len(data))
     return layout
 
 
@@ -115,8 +117,12 @@ def _directory(data: bytes, order: str) -> tuple[Mapping[int, tuple[int, ...]], 
         if tag in seen:  # readers differ in which of them they use
             raise UnreadableImageError(f"The TIFF directory has tag {tag} twice; export the image again.")
         seen.add(tag)
-        if kind not in _FORMATS or not 0 < length <= (_MAX_SEGMENTS if tag in _LISTS else _MAX_NUMBERS):
+        if tag not in _TAGS:
             continue
+        if kind not in _FORMATS or not 0 < length <= (_MAX_SEGMENTS if tag in _LISTS else _MAX_NUMBERS):
+            raise UnreadableImageError(
+                f"Tag {tag} of the TIFF directory has {length} values of type {kind}; export the image again."
+            )
         if length * struct.calcsize(_FORMATS[kind]) > inline:
             (value,) = struct.unpack_from(order + offset, data, value)
         tags[tag] = struct.unpack_from(f"{order}{length}{_FORMATS[kind]}", data, value)
@@ -157,24 +163,50 @@ def _layout(tags: Mapping[int, tuple[int, ...]], order: str, *, is_only: bool) -
     )
 
 
-def _check(layout: Layout, limits: Limits) -> None:
-    """Reject samples that have no gray level, and blocks that are much larger than the image."""
+def _check(layout: Layout, limits: Limits, length: int) -> None:
+    """Reject samples that have no gray level, and blocks that do not fit the image or the length of the file."""
     if min(layout.width, layout.height, *layout.block) < 1:
         raise UnreadableImageError("The TIFF image has no pixels; export it again.")
     if _SIGNED in layout.sample_format:
         raise UnusableImageError("The TIFF image has signed samples; send 8 or 16 unsigned bits, or floats in [0, 1].")
-    area = layout.width * layout.height
-    if prod(_grid(layout)) * prod(layout.block) > max(4 * area, _MAX_PADDED):
-        raise UnreadableImageError(
-            f"The TIFF image has tiles of {prod(layout.block)} pixels, more than itself; export it as PNG."
-        )
+    _check_size(layout, limits)
+    _check_blocks(layout, length)
     if layout.is_plain:
-        _check_plain(layout, limits)
+        _check_plain(layout)
     elif max(layout.bits) > 8 or layout.planar != 1 or not _is_picture(layout):
         raise UnusableImageError(
             f"Unsupported TIFF: photometric interpretation {layout.photometric}, compression {layout.compression}, "
             f"planar configuration {layout.planar}, {max(layout.bits)} bits. "
             "Export it as gray or RGB with LZW or without compression."
+        )
+
+
+def _check_size(layout: Layout, limits: Limits) -> None:
+    """Reject an image that decodes to too many bytes, its padding included, and account for them."""
+    area = layout.width * layout.height
+    padded = prod(_grid(layout)) * prod(layout.block)
+    if padded > max(4 * area, _MAX_PADDED):
+        raise UnreadableImageError(
+            f"The TIFF image has tiles of {prod(layout.block)} pixels, but only {area} pixels; export it as PNG."
+        )
+    size = padded * layout.samples * -(-max(layout.bits) // 8)
+    if size > _BYTES_PER_PIXEL * limits.pixels:
+        raise UnusableImageError(
+            f"The TIFF image decodes to {size} bytes; the limit is {_BYTES_PER_PIXEL * limits.pixels}. Send fewer bits."
+        )
+    limits.budget.spend(pixels=max(0, size // _BYTES_PER_PIXEL - area))
+
+
+def _check_blocks(layout: Layout, length: int) -> None:
+    """Reject strips or tiles that are missing, superfluous or overlapping."""
+    blocks = prod(_grid(layout)) * (layout.samples if layout.planar == 2 else 1)
+    is_counted = layout.counts or layout.compression != _NONE
+    if len(layout.offsets) != blocks or len(layout.counts) != (blocks if is_counted else 0):
+        raise UnreadableImageError(f"The TIFF image must have {blocks} strips or tiles; export it again.")
+    if sum(layout.counts) > length:
+        raise UnreadableImageError(
+            f"The strips or tiles of the TIFF image have {sum(layout.counts)} bytes, the file has {length}; "
+            "export it again."
         )
 
 
@@ -185,7 +217,7 @@ def _is_picture(layout: Layout) -> bool:
     return layout.photometric in {_WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _PALETTE, _CMYK}
 
 
-def _check_plain(layout: Layout, limits: Limits) -> None:
+def _check_plain(layout: Layout) -> None:
     bits, kind = layout.bits[0], layout.sample_format[0]
     if len({*layout.bits}) > 1 or len({*layout.sample_format}) > 1:
         raise UnusableImageError("The channels of the TIFF image differ in depth; send 8 or 16 bits for each.")
@@ -193,7 +225,9 @@ def _check_plain(layout: Layout, limits: Limits) -> None:
     if not (1 <= bits <= 16 if is_whole else kind == _FLOAT and bits in {16, 32, 64}):
         name = "integer" if is_whole else "float" if kind == _FLOAT else "complex"
         raise UnusableImageError(f"The image has {bits}-bit {name} samples; send 8 or 16 bits, or floats of 32 bits.")
-    if layout.samples != layout.channels + len(layout.extra) or layout.planar not in {1, 2}:
+    if layout.planar not in {1, 2}:
+        raise UnreadableImageError(f"The TIFF image has planar configuration {layout.planar}; 1 and 2 are valid.")
+    if layout.samples != layout.channels + len(layout.extra):
         raise UnusableImageError(
             f"The TIFF image has {layout.samples} samples per pixel, {len(layout.extra)} of them declared as extra; "
             "export it without an alpha channel."
@@ -205,14 +239,6 @@ def _check_plain(layout: Layout, limits: Limits) -> None:
         or (layout.predictor == 3 and compressed and kind == _FLOAT)
     ):
         raise UnusableImageError("The TIFF image has a predictor that does not fit its samples; export it without one.")
-    size = layout.width * layout.height * layout.samples * -(-bits // 8)
-    if size * (2 if layout.predictor == 3 else 1) > _BYTES_PER_PIXEL * limits.pixels:
-        raise UnusableImageError(
-            f"The TIFF image decodes to {size} bytes; the limit is {_BYTES_PER_PIXEL * limits.pixels}. Send fewer bits."
-        )
-    blocks = prod(_grid(layout)) * (layout.samples if layout.planar == 2 else 1)
-    if len(layout.offsets) != blocks or len(layout.counts) != (blocks if layout.counts or compressed else 0):
-        raise UnreadableImageError(f"The TIFF image must have {blocks} strips or tiles; export it again.")
 
 
 def _grid(layout: Layout) -> tuple[int, int]:
@@ -266,8 +292,8 @@ def _samples(data: bytes, layout: Layout) -> NDArray[Any]:
     output = np.empty((layout.height, layout.width, layout.samples), _type(layout, "="))
     depth = 1 if layout.planar == 2 else layout.samples
     for index in range(len(layout.offsets)):
-        plane, place = divmod(index, rows * columns)
-        top, left = place // columns * height, place % columns * width
+        plane, position = divmod(index, rows * columns)
+        top, left = position // columns * height, position % columns * width
         lines = height if layout.is_tiled else min(height, layout.height - top)
         block = _block(data, layout, index, (lines, width, depth))
         part = block[: layout.height - top, : layout.width - left]
@@ -284,43 +310,40 @@ def _block(data: bytes, layout: Layout, index: int, shape: tuple[int, int, int])
     """Decode one strip or tile to (height, width, samples)."""
     bits = layout.bits[0]
     rows, columns, depth = shape
-    size = rows * -(-columns * depth * bits // 8)
+    line = -(-columns * depth * bits // 8)
+    size = rows * line
     start = layout.offsets[index]
-    coded = data[start : start + (layout.counts[index] if layout.counts else size)]
+    length = layout.counts[index] if layout.counts else size
+    coded = data[start : start + (min(length, size) if layout.compression == _NONE else length)]
     if layout.fill_order == 2:
-        coded = coded.translate(_REVERSED)
-    raw = _decompress(coded, layout.compression, size)
+        coded = bytes(imagecodecs.bitorder_decode(coded))
+    raw = _decompress(coded, layout.compression, size, room=layout.block[0] * line)[:size]
     if len(raw) < size:
         raise UnreadableImageError("The TIFF image is incomplete: a strip or tile is too short; export it again.")
     if bits % 8:
-        unpacked: NDArray[Any] = imagecodecs.packints_decode(raw, _type(layout, "="), bits, runlen=columns * depth)
+        unpacked: NDArray[Any] = imagecodecs.packints_decode(
+            bytes(raw), _type(layout, "="), bits, runlen=columns * depth
+        )
         return unpacked.reshape(shape)
-    if layout.predictor == 3:
-        return _unpredict_floats(np.frombuffer(raw, np.uint8, size), shape)
-    samples = np.frombuffer(raw, _type(layout, layout.byte_order), rows * columns * depth).reshape(shape)
+    if layout.predictor == 3:  # differences of bytes, in any byte order
+        floats: NDArray[Any] = imagecodecs.floatpred_decode(
+            np.frombuffer(raw, _type(layout, "=")).reshape(shape), axis=-2
+        )
+        return floats
+    samples = np.frombuffer(raw, _type(layout, layout.byte_order)).reshape(shape)
     if layout.predictor == 2:
         words = samples.view(f"{layout.byte_order}u{bits // 8}")
         return np.add.accumulate(words, axis=1, dtype=f"u{bits // 8}").view(_type(layout, "="))
     return samples
 
 
-def _decompress(coded: bytes, compression: int, size: int) -> bytes:
-    """Decompress a strip or tile to at most `size` bytes."""
+def _decompress(coded: bytes, compression: int, size: int, room: int) -> memoryview:
+    """Decompress a strip or tile: the first `size` bytes at least, up to `room`, those of a strip of full height."""
     if compression == _NONE:
-        return coded
-    try:
-        if compression in _DEFLATE:
-            # One byte more, so that the end of the stream is read, and with it the checksum.
-            return zlib.decompressobj().decompress(coded, size + 1)
-        return bytes((imagecodecs.lzw_decode if compression == _LZW else imagecodecs.packbits_decode)(coded, out=size))
-    except (RuntimeError, ValueError, zlib.error) as error:
-        raise UnreadableImageError("The TIFF image is damaged: a strip or tile cannot be decompressed.") from error
-
-
-def _unpredict_floats(raw: NDArray[np.uint8], shape: tuple[int, int, int]) -> NDArray[Any]:
-    """Undo predictor 3: differences of bytes, the first ones of all samples of a row first, in any byte order."""
-    rows, columns, depth = shape
-    width = len(raw) // (rows * columns * depth)
-    bytes_ = np.add.accumulate(raw.reshape(rows, width * columns, depth), axis=1, dtype=np.uint8)
-    ordered = np.ascontiguousarray(bytes_.reshape(rows, width, columns * depth).transpose(0, 2, 1))
-    return ordered.view(f">f{width}").reshape(shape)
+        return memoryview(coded)
+    if compression in _DEFLATE:
+        # One byte more, so that the end of the stream is read, and with it the checksum.
+        return memoryview(zlib.decompressobj().decompress(coded, size + 1))
+    if compression == _LZW:
+        return memoryview(imagecodecs.lzw_decode(coded, out=size))
+    return memoryview(imagecodecs.packbits_decode(coded, out=room))  # raises for fewer bytes than the last strip has

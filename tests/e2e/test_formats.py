@@ -8,18 +8,9 @@ from typing import Any
 
 import httpx
 import numpy as np
-import pydicom
 import pytest
 from PIL import Image as Pillow
-from pydicom.dataset import FileDataset, FileMetaDataset
-from pydicom.uid import (
-    ComputedRadiographyImageStorage,
-    ExplicitVRLittleEndian,
-    JPEG2000Lossless,
-    JPEGLSLossless,
-    RLELossless,
-    generate_uid,
-)
+from pydicom.uid import UID, ExplicitVRLittleEndian, JPEG2000Lossless, JPEGLSLossless, RLELossless
 
 from handlers import recipe as recipes
 from handlers.pipeline import Pipeline, Result
@@ -27,6 +18,7 @@ from handlers.program import Program
 from handlers.threshold import decide
 from radserve.torchserve.verified_models import select
 from tests.conftest import ROOT
+from tests.handlers import images
 from tests.repack import NAME
 from tests.server import Server
 
@@ -61,30 +53,22 @@ def npy(picture: Pillow.Image) -> bytes:
     return out.getvalue()
 
 
-def dicom(picture: Pillow.Image, syntax: str = ExplicitVRLittleEndian, **attributes: Any) -> bytes:
+def dicom(picture: Pillow.Image, syntax: UID = ExplicitVRLittleEndian, **attributes: Any) -> bytes:
     """Return the film as a computed radiograph, 12 bits deep."""
     pixels = np.asarray(picture).astype(np.uint16) * 16
-    meta = FileMetaDataset()
-    meta.MediaStorageSOPClassUID = ComputedRadiographyImageStorage
-    meta.MediaStorageSOPInstanceUID = generate_uid(entropy_srcs=["film"])
-    meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    data = FileDataset("", {}, file_meta=meta, preamble=b"\0" * 128)
-    data.SOPClassUID, data.SOPInstanceUID = meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID
-    data.Modality, data.BodyPartExamined, data.PatientName = "CR", "CHEST", "Synthetic^Patient"
-    data.Rows, data.Columns = pixels.shape
-    data.SamplesPerPixel, data.PhotometricInterpretation = 1, "MONOCHROME2"
-    data.BitsAllocated, data.BitsStored, data.HighBit, data.PixelRepresentation = 16, 12, 11, 0
-    data.WindowCenter, data.WindowWidth, data.VOILUTFunction = 2040, 4080, "LINEAR_EXACT"
-    for name, value in attributes.items():
-        setattr(data, name, value)
-    if data.PhotometricInterpretation == "MONOCHROME1":
+    if attributes.get("PhotometricInterpretation") == "MONOCHROME1":
         pixels = 4080 - pixels
-    data.PixelData = pixels.tobytes()
-    if syntax != ExplicitVRLittleEndian:
-        data.compress(syntax)
-    out = BytesIO()
-    pydicom.dcmwrite(out, data, enforce_file_format=True)
-    return out.getvalue()
+    film: dict[str, Any] = {
+        "Modality": "CR",
+        "BodyPartExamined": "CHEST",
+        "PatientName": "Synthetic^Patient",
+        "BitsStored": 12,
+        "HighBit": 11,
+        "WindowCenter": 2040,
+        "WindowWidth": 4080,
+        "VOILUTFunction": "LINEAR_EXACT",
+    }
+    return images.dicom(pixels, syntax, **film | attributes)
 
 
 LOSSLESS: dict[str, Callable[[Pillow.Image], bytes]] = {
@@ -168,7 +152,7 @@ def test_what_cannot_be_read_is_refused_with_a_reason(server: Server, content: b
 
 def test_an_mr_slice_and_an_arm_are_no_chest_film(server: Server, film: Pillow.Image) -> None:
     for attributes in ({"Modality": "MR"}, {"BodyPartExamined": "ARM"}, {"ViewPosition": "LL"}):
-        response = ask(server, dicom(film, **attributes))
+        response = ask(server, dicom(film, ExplicitVRLittleEndian, **attributes))
         assert response.status_code == 422
         (name,) = attributes
         assert name in response.json()["detail"]

@@ -12,6 +12,7 @@ from io import BytesIO
 from math import isqrt
 
 import numpy as np
+import tifffile
 from PIL import Image as Pillow
 from pydicom import uid
 
@@ -75,6 +76,10 @@ def bombs(pixels: int) -> list[Seed]:
         "tiff-double": tiff(gray.astype(np.float64), compression="zlib"),
         "tiff-tile": tiff_tile(100, 16384),
         "tiff-strip": tiff_strip(100, 1 << 28),
+        "tiff-samples": tiff_samples(512, 60),
+        "tiff-counts": tiff_counts(1000, 8 << 20),
+        "tiff-strips": tiff_strips(200_000),
+        "jpeg-scans": jpeg_scans(color, 500_000),
         "dicom-rle": dicom(gray, uid.RLELossless),
         "dicom-rle-16": dicom(deep, uid.RLELossless),
         "dicom-rle-32": dicom(gray.astype(np.uint32), uid.RLELossless, coded=_rle(4, side * side)),
@@ -114,6 +119,54 @@ def tiff_tile(side: int, tile: int) -> bytes:
 def tiff_strip(side: int, size: int) -> bytes:
     """Return a deflated gray TIFF whose only strip inflates to more bytes than the image has."""
     return _tiff(side, {278: 0xFFFFFFFF, 273: None}, zlib.compress(bytes(size)), counts=279)
+
+
+def tiff_samples(tile: int, samples: int) -> bytes:
+    """Return a TIFF of one pixel, whose tile has many double-precision samples for each of its pixels."""
+    pixel = tiff(
+        np.zeros((1, 1, samples), np.float64), tile=(16, 16), compression="zlib", photometric="minisblack",
+        planarconfig="contig", extrasamples=["unspecified"] * (samples - 1),
+    )  # fmt: skip
+    body = zlib.compress(bytes(tile * tile * samples * 8))
+    for tag, value in ((322, tile), (323, tile), (324, len(pixel)), (325, len(body))):
+        pixel = changed(pixel, tag, value)
+    return pixel + body
+
+
+def tiff_counts(strips: int, size: int) -> bytes:
+    """Return an uncompressed TIFF, one pixel wide, each of whose strips claims to be as long as any file."""
+    head = tiff(np.zeros((strips, 1), np.uint8), rowsperstrip=1)
+    with tifffile.TiffFile(BytesIO(head)) as file:
+        tags = file.pages[0].tags  # type: ignore[union-attr]
+        entries = {number: tags[number].offset for number in (273, 279)}
+    lists = struct.pack(f"<{2 * strips}I", *[8] * strips, *[0xFFFFFFFF] * strips)
+    copy = bytearray(head)
+    for index, (number, at) in enumerate(entries.items()):
+        copy[at : at + 12] = struct.pack("<HHII", number, 4, strips, len(head) + 4 * strips * index)
+    return bytes(copy) + lists + bytes(size)
+
+
+def tiff_strips(count: int) -> bytes:
+    """Return an uncompressed palette TIFF of ten rows with many strips, all of them the same."""
+    image = saved(Pillow.fromarray(np.zeros((10, 10), np.uint8)).quantize(2), "TIFF")
+    entry = image.index(struct.pack("<HHI", 273, 4, 1))
+    listed = struct.pack("<HHII", 273, 3, count, len(image))
+    return image[:entry] + listed + image[entry + 12 :] + struct.pack("<H", 8) * count
+
+
+def jpeg_scans(pixels: images.Pixels, count: int) -> bytes:
+    """Return a sequential JPEG of three components with many scans of the first one (T.81, B.2.3)."""
+    coded = saved(pixels, "JPEG")
+    scan = b"\xff\xda\x00\x08\x01\x01\x00\x00\x3f\x00"
+    return coded[: coded.index(b"\xff\xda")] + scan * count + b"\xff\xd9"
+
+
+def changed(data: bytes, tag: int, value: int) -> bytes:
+    """Return a TIFF in Intel's byte order with another value of a tag."""
+    with tifffile.TiffFile(BytesIO(data)) as file:
+        entry = file.pages[0].tags[tag]  # type: ignore[union-attr]
+    size = 2 if entry.dtype == tifffile.DATATYPE.SHORT else 4
+    return data[: entry.valueoffset] + value.to_bytes(size, "little") + data[entry.valueoffset + size :]
 
 
 def _tiff(side: int, tags: Mapping[int, int | None], data: bytes, counts: int) -> bytes:

@@ -127,11 +127,34 @@ def test_negative_values_of_an_unsigned_object_are_rejected() -> None:
 
 def test_precision_below_bits_stored_keeps_the_sign() -> None:
     stored = values(12, signed=True)
-    coded = jpeg2000(stored.view("u2") & np.uint16(4095), 12)
     settings = attributes(12, signed=True) | {"BitsStored": 16, "HighBit": 15}
-    np.testing.assert_allclose(
-        shown(dicom(stored, uid.JPEG2000Lossless, coded=coded, **settings)), shown(dicom(stored, **settings)), atol=1e-3
+    data = dicom(stored, uid.JPEG2000Lossless, coded=jpeg2000(stored, 12), **settings)
+    np.testing.assert_allclose(shown(data), shown(dicom(stored, **settings)), atol=1e-3)
+
+
+@pytest.mark.parametrize("codec", ["jpeg-2000", "jpeg-lossless"])
+def test_precision_below_bits_stored_without_sign_is_ambiguous(codec: str) -> None:
+    """3000 of 12 bits may be itself or -1096."""
+    syntax, encode = CODES[codec]
+    stored, settings = values(12, signed=False), attributes(16, signed=True)
+    with pytest.raises(UnusableImageError, match="12 bits without sign"):
+        decode(dicom(stored, syntax, coded=encode(stored, 12), **settings))
+    data = dicom(stored // 2, syntax, coded=encode(stored // 2, 12), **settings)
+    np.testing.assert_allclose(shown(data), shown(dicom(stored // 2, **settings)), atol=1e-3)
+
+
+@pytest.mark.parametrize("codec", ["jpeg-2000", "jpeg-ls"])
+def test_lossy_code_in_a_lossless_syntax_is_clipped(codec: str) -> None:
+    """An overshoot of 4096 is white, not black."""
+    stored, settings = values(12, signed=False), attributes(12, signed=False)
+    stored[10:] = 4096
+    code = (
+        imagecodecs.jpegls_encode(stored, level=1)
+        if codec == "jpeg-ls"
+        else imagecodecs.jpeg2k_encode(stored, level=90, codecformat="j2k", bitspersample=16, reversible=False)
     )
+    actual = shown(dicom(stored, CODES[codec][0], coded=bytes(code), **settings))
+    np.testing.assert_allclose(actual[12:], 255, atol=2)
 
 
 def test_lossy_values_beyond_bits_stored() -> None:
@@ -186,6 +209,14 @@ def test_tables_with_a_wrong_depth(declared: int, actual: int) -> None:
     entries = np.rint(CURVE * (2**actual - 1))
     data = dicom(stored, **attributes(12, signed=False), VOILUTSequence=table(entries, declared))
     np.testing.assert_allclose(shown(data), 255 * CURVE[stored], atol=0.51)
+
+
+@pytest.mark.parametrize(("declared", "depth"), [(12, 12), (16, 12), (8, 8), (10, 10)])
+def test_tables_whose_greatest_entry_is_off_by_one(declared: int, depth: int) -> None:
+    stored = values(12, signed=False)
+    entries = np.rint(CURVE * 2**depth)
+    data = dicom(stored, **attributes(12, signed=False), VOILUTSequence=table(entries, declared))
+    np.testing.assert_allclose(shown(data), 255 * CURVE[stored], atol=1.51)
 
 
 @pytest.mark.parametrize(("declared", "top"), [(16, 65535), (16, 40000), (16, 20000), (12, 2000), (12, 1000)])
@@ -252,12 +283,15 @@ def test_padding_with_another_sign(bits: int, signed: bool, stored: int, written
     np.testing.assert_allclose(padded[10:], actual[10:], atol=1e-3)
 
 
-def test_padding_that_no_sample_can_have_is_ignored() -> None:
+@pytest.mark.parametrize("vr", ["US", "SS"])
+def test_padding_that_no_sample_can_have_is_ignored(vr: str) -> None:
     """-2000 of 12 unsigned bits would be the gray level 2096."""
     samples = values(12, signed=False)
     samples[:10] = 2096
-    data = dicom(samples, **attributes(12, signed=False), PixelPaddingValue=63536)
-    np.testing.assert_allclose(shown(data), shown(dicom(samples, **attributes(12, signed=False))), atol=1e-3)
+    data = dicom(samples, **attributes(12, signed=False))
+    element = b"\x28\x00\x20\x01" + vr.encode() + struct.pack("<Hh", 2, -2000)
+    at = data.index(b"\x28\x00\x50\x10")
+    np.testing.assert_allclose(shown(data[:at] + element + data[at:]), shown(data), atol=1e-3)
 
 
 @pytest.mark.parametrize("syntax", [uid.JPEGLosslessSV1, uid.JPEGExtended12Bit], ids=lambda syntax: syntax.name)
@@ -270,3 +304,17 @@ def test_a_jpeg_that_declares_more_than_its_bytes_can_hold_is_rejected(syntax: u
     settings = attributes(12, signed=False) | {"Rows": 4000, "Columns": 4000}
     with pytest.raises(UnreadableImageError, match="declares more pixels than"):
         decode(dicom(stored, syntax, coded=bytes(coded), **settings))
+
+
+@pytest.mark.parametrize(
+    ("pixels", "settings", "message"),
+    [
+        (picture().astype(np.int8), {}, "colours must be unsigned"),
+        (picture().astype(np.uint16), {"PhotometricInterpretation": "YBR_FULL"}, "BitsAllocated 16"),
+    ],
+    ids=["signed", "ybr"],
+)
+def test_unsupported_colours_are_rejected(pixels: Pixels, settings: dict[str, Any], message: str) -> None:
+    for syntax in (uid.ExplicitVRLittleEndian, uid.JPEGLSLossless):
+        with pytest.raises(UnusableImageError, match=message):
+            decode(dicom(pixels, syntax, **settings))

@@ -20,18 +20,18 @@ def test_jpeg() -> None:
 
 def test_jpeg_ls() -> None:
     assert codestream.read(bytes(imagecodecs.jpegls_encode(DEEP))) == Codestream(
-        "jpeg-ls", 48, 40, 1, 16, identifiers=b"\1"
+        "jpeg-ls", 48, 40, 1, 16, lossless=True, identifiers=b"\1"
     )
 
 
 @pytest.mark.parametrize("precision", [12, 16])
 def test_jpeg_2000(precision: int) -> None:
     data = jpeg2000(DEEP.astype(np.int16) - np.int16(2048), precision)
-    assert codestream.read(data) == Codestream("jpeg2000", 48, 40, 1, precision)
+    assert codestream.read(data) == Codestream("jpeg2000", 48, 40, 1, precision, lossless=True)
 
 
 def test_jp2_file() -> None:
-    assert codestream.read(saved(picture(), "JPEG2000")) == Codestream("jpeg2000", 48, 40, 3, 8)
+    assert codestream.read(saved(picture(), "JPEG2000")) == Codestream("jpeg2000", 48, 40, 3, 8, lossless=True)
 
 
 def test_lossless_jpeg_is_detected() -> None:
@@ -102,3 +102,8 @@ def test_components_that_differ_are_rejected() -> None:
     data = jpeg2000(picture())
     with pytest.raises(UnreadableImageError, match="subsampled"):
         codestream.read(patched(data, 46, ">B", 2))
+
+
+def test_lossy_codings_are_detected() -> None:
+    assert not codestream.read(bytes(imagecodecs.jpegls_encode(DEEP, level=2))).lossless
+    assert not codestream.read(bytes(imagecodecs.jpeg2k_encode(DEEP, level=40, reversible=False))).lossless

@@ -395,3 +395,21 @@ def test_the_message_about_a_damaged_file_does_not_quote_it() -> None:
         match=r"^The JPEG image is damaged or of an unsupported kind; export it as PNG.$",
     ):
         decode(b"\xff\xd8\xffSECRET")
+
+
+def test_thousands_of_sequential_scans_are_rejected() -> None:
+    with pytest.raises(UnreadableImageError, match="scans"):
+        decode(fuzz_seeds.jpeg_scans(picture(), 3000))
+
+
+def test_lossless_jpeg_is_not_scaled_while_decoding() -> None:
+    image = decode(jpeg_lossless(film(400, 480)), at_least=(120, 100))
+    np.testing.assert_array_equal(np.asarray(image.pixels), film(400, 480))
+
+
+def test_a_lossless_jpeg_that_declares_more_than_its_bytes_can_hold_is_rejected() -> None:
+    data = bytearray(jpeg_lossless(film()))
+    start = data.index(b"\xff\xc3") + 5
+    data[start : start + 4] = struct.pack(">HH", 200, 200)
+    with pytest.raises(UnreadableImageError, match="declares more pixels"):
+        decode(bytes(data))
