@@ -1,6 +1,7 @@
 """Decides whether a rollout advances, waits or is rolled back: pure functions of the observed traffic."""
 
 from enum import Enum
+from math import sqrt
 from typing import Final
 
 from radserve.schema.rollout import RolloutSpec, TrafficSample
@@ -10,6 +11,8 @@ _MIN_SLOWDOWN_SECONDS: Final = 0.025
 _MIN_SAMPLES: Final = 20  # responses that a 95th percentile or a rejection rate needs to be meaningful
 _MAX_EXTRA_REJECTIONS: Final = 0.2
 """Fraction of requests that a version may reject in addition: it may be stricter than the stable one, but not blind."""
+
+_DEVIATIONS: Final = 3.0  # standard deviations: chance exceeds them once in 740 samples
 
 _MAX_ERROR_RATIO: Final = 2.0  # of error rates, for which both versions may have the same cause
 
@@ -83,9 +86,19 @@ def _rejection_problem(candidate: TrafficSample, stable: TrafficSample) -> str |
     if min(candidate.requests, stable.requests) < _MIN_SAMPLES:
         return None
     rate, stable_rate = candidate.rejections / candidate.requests, stable.rejections / stable.requests
-    if rate <= stable_rate + _MAX_EXTRA_REJECTIONS:
+    if _lower_bound(candidate.rejections, candidate.requests) <= stable_rate + _MAX_EXTRA_REJECTIONS:
         return None
     return f"it rejects {rate:.0%} of its requests with 4xx, and the stable version {stable_rate:.0%}"
+
+
+def _lower_bound(count: int, total: int) -> float:
+    """Return the lower bound of a rate that was observed in `total` requests.
+
+    Source: Wilson, "Probable inference, the law of succession, and statistical inference", JASA 22 (1927).
+    """
+    rate, squared = count / total, _DEVIATIONS**2
+    spread = _DEVIATIONS * sqrt(rate * (1 - rate) / total + squared / (4 * total**2))
+    return (rate + squared / (2 * total) - spread) / (1 + squared / total)
 
 
 def _milliseconds(seconds: float) -> str:

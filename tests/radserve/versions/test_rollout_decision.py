@@ -38,6 +38,8 @@ STABLE = sample(1000, 0, 0, 0.1)
             "rejects 50% of its requests with 4xx, and the stable version 0%",
         ),
         (sample(100, 0, 15, 0.1), 10, Decision.ADVANCE, ""),
+        (sample(20, 0, 20, 0.1), 1, Decision.ROLL_BACK, "rejects 100% of its requests"),
+        (sample(20, 0, 6, 0.1), 10, Decision.ADVANCE, ""),  # by chance, once in 90 if 10% of the images are bad
     ],
 )
 def test_errors_latency_rejections_requests_and_time_decide_a_step(
