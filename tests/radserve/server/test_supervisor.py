@@ -5,6 +5,7 @@ import contextlib
 import os
 import signal
 import threading
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +16,7 @@ import pytest
 
 from radserve.auth import key_file
 from radserve.auth.api_keys import Role
+from radserve.build.model_store import Entry
 from radserve.errors import ServeError
 from radserve.host.run_directory import RunDirectory
 from radserve.proxy.options import ProxyOptions
@@ -137,6 +139,24 @@ def test_a_signal_during_the_start_stops_the_server(options: ServerOptions) -> N
         patch.setattr(supervisor, "select", lambda *_: [replace(model, expected={"label": "bright"})])
         assert asyncio.run(main()) is Exit.STOPPED
     assert children() == []
+
+
+def test_a_signal_while_archives_are_unpacked_starts_no_torchserve(
+    options: ServerOptions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_archive(options.store, version="2.0.0")
+    unpacked: list[Entry] = []
+
+    def unpack(entry: Entry, *_: Path) -> None:
+        unpacked.append(entry)
+        terminate()
+        time.sleep(0.1)  # the event loop handles the signal
+
+    monkeypatch.setattr(supervisor, "unpack", unpack)
+    monkeypatch.setattr(supervisor, "start_torchserve", None)
+    options = replace(options, models=("brightness/1.0.0", "brightness/2.0.0"))
+    assert asyncio.run(supervisor.serve(options, str)) is Exit.STOPPED
+    assert [entry.version for entry in unpacked] == ["1.0.0"]
 
 
 def test_a_server_that_is_not_ready_in_time_exits(
