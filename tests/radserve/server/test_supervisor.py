@@ -155,7 +155,7 @@ def test_a_signal_while_archives_are_unpacked_starts_no_torchserve(
     monkeypatch.setattr(supervisor, "unpack", unpack)
     monkeypatch.setattr(supervisor, "start_torchserve", None)
     options = replace(options, models=("brightness/1.0.0", "brightness/2.0.0"))
-    assert asyncio.run(supervisor.serve(options, str)) is Exit.STOPPED
+    assert asyncio.run(supervisor.serve(options, print)) is Exit.STOPPED
     assert [entry.version for entry in unpacked] == ["1.0.0"]
 
 
