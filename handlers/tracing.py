@@ -77,7 +77,7 @@ def _harmless() -> Iterator[None]:
     """Log a fault of OpenTelemetry, which must not cost a response."""
     try:
         yield
-    except Exception:
+    except Exception:  # whatever its code raises: the prediction is complete
         if not _failed.is_set():  # once
             _failed.set()
             logger.exception("OpenTelemetry failed: this request has no complete trace, and perhaps others have none")

@@ -24,9 +24,7 @@ async def roll_back(manager: VersionManager, name: str, actor: Actor) -> None:
 async def _target(manager: VersionManager, name: str) -> str:
     previous = manager.deployment_state.state.previous.get(name)
     if previous is None:
-        raise ConflictError(
-            f"{name}: there is no previous version to roll back to; use 'radserve models promote {name} VERSION'."
-        )
+        raise ConflictError(f"{name}: no previous version is known; use 'radserve models promote {name} VERSION'.")
     if (name, previous) in await manager.quarantine():
         raise ConflictError(
             f"{name}: the previous version {previous} is in quarantine, because it was rolled back; to use it "

@@ -158,7 +158,7 @@ def _is_readable(dataset: object) -> bool:
     before, logger.disabled = logger.disabled, True
     try:
         _ = dataset.pixel_array  # type: ignore[attr-defined]
-    except (RuntimeError, NotImplementedError):  # pydicom has no decoder for it
+    except (RuntimeError, NotImplementedError):  # so pydicom reports a missing decoder or a damaged stream
         return False
     finally:
         logger.disabled = before
