@@ -47,6 +47,7 @@ CORS: Final[dict[str, Any]] = {
         "Authorization",
         "Content-Type",
         "X-API-Key",
+        "X-Assurances",
         "X-Client-Id",
         "X-Filename",
         "X-Request-Id",

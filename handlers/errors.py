@@ -60,6 +60,18 @@ class UnusableImageError(RequestError):
     status, title, reason = 422, "Unusable image", "UnusableImage"
 
 
+class OutOfScopeError(UnusableImageError):
+    """The model was not made for such an image or patient."""
+
+    title, reason = "Out of scope", "OutOfScope"
+
+
+class MissingAttributeError(UnusableImageError):
+    """Nobody states an attribute of the image that the operator requires."""
+
+    title, reason = "Missing attribute", "MissingAttribute"
+
+
 class InternalError(RequestError):
     """The server failed; the request may be valid."""
 
@@ -76,6 +88,10 @@ class OverdueError(ServiceUnavailableError):
 
 class RecipeError(RadServeError):
     """A recipe has an invalid key or value."""
+
+
+class ScopeError(RadServeError):
+    """The required attributes are invalid."""
 
 
 class ProgramError(RadServeError):

@@ -12,6 +12,7 @@ from typing import Final, ParamSpec, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from handlers import suitability
 from handlers.errors import DeviceLostError, InternalError, RequestError, ServiceUnavailableError
 from handlers.formats import raw
 from handlers.formats.decode import decode
@@ -20,11 +21,14 @@ from handlers.formats.raw import RawSamples
 from handlers.preprocess import at_least, preprocess
 from handlers.program import Program
 from handlers.recipe import Recipe
-from handlers.suitability import check
+from handlers.scope import scope
+from handlers.scope.scope import NO_ASSURANCES, Assurances, Report
 from handlers.tracing import Trace, stage
 
 EncodedImage = bytes | RawSamples | RequestError
 """An image as extracted from a request, or the error in its place."""
+ImageRequest = tuple[EncodedImage, Limits, Trace, Assurances]
+"""An image, with the limits, the trace and the assurances of its request."""
 _OUT_OF_MEMORY: Final = re.compile(r"out of memory|can(?:'t|not) allocate memory", re.IGNORECASE)
 """Texts of torch's allocators: of CUDA, and of the CPU, which reports a RuntimeError."""
 _Parameters = ParamSpec("_Parameters")
@@ -39,6 +43,7 @@ class PreparedImage:
     sha256: str
     tensor: NDArray[np.float32]
     trace: Trace = field(default_factory=Trace)
+    scope: Report = field(default_factory=Report)
 
 
 @dataclass(frozen=True)
@@ -59,9 +64,15 @@ class Pipeline:
     batch: int = 8  # most images that go through the network together
     # entered around the stages `prepare` and `inference` of each batch
     timer: Callable[[str], AbstractContextManager[object]] = nullcontext
+    required: frozenset[str] = frozenset()  # attributes of the scope without which no image is analysed ...
+    exempt: str | None = None  # ... but this one: SHA-256 of the archive's sample, which shows nobody
 
     def prepare(
-        self, data: bytes | RawSamples, limits: Limits | None = None, trace: Trace | None = None
+        self,
+        data: bytes | RawSamples,
+        limits: Limits | None = None,
+        trace: Trace | None = None,
+        assurances: Assurances = NO_ASSURANCES,
     ) -> PreparedImage:
         """Decode, check and preprocess one encoded image; raises `RequestError` if it is rejected."""
         spec, limits, trace = self.recipe.input, limits or self.limits, trace or Trace()
@@ -72,14 +83,17 @@ class Pipeline:
             else:
                 image, encoded = decode(data, limits, at_least(spec)), data
         with stage("preprocess", [trace]):
-            check(image, spec)
-            return PreparedImage(image, hashlib.sha256(encoded).hexdigest(), preprocess(image, spec), trace)
+            sha256 = hashlib.sha256(encoded).hexdigest()
+            required = frozenset[str]() if sha256 == self.exempt else self.required
+            report = scope.check(self.recipe.scope, image.statements, assurances, required)
+            suitability.check(image, spec, self.recipe.scope.enlargement)
+            return PreparedImage(image, sha256, preprocess(image, spec), trace, report)
 
     def __call__(self, images: Sequence[EncodedImage]) -> list[Result | RequestError]:
         """Run all images; an error concerns its own image only, except `DeviceLostError`."""
-        return list(self.stream((image, self.limits, Trace()) for image in images))
+        return list(self.stream((image, self.limits, Trace(), NO_ASSURANCES) for image in images))
 
-    def stream(self, images: Iterable[tuple[EncodedImage, Limits, Trace]]) -> Iterator[Result | RequestError]:
+    def stream(self, images: Iterable[ImageRequest]) -> Iterator[Result | RequestError]:
         """Run all images batch by batch, each within its limits, and add the times to its trace.
 
         At most one batch of decoded images is in memory, and less of large ones: a batch ends with the image that
@@ -90,18 +104,16 @@ class Pipeline:
             while results:
                 yield results.popleft()
 
-    def _prepare_batch(
-        self, waiting: Iterator[tuple[EncodedImage, Limits, Trace]]
-    ) -> list[PreparedImage | RequestError]:
+    def _prepare_batch(self, waiting: Iterator[ImageRequest]) -> list[PreparedImage | RequestError]:
         items: list[PreparedImage | RequestError] = []
         pixels = 0
         with self.timer("prepare"):
             while len(items) < self.batch and pixels < self.limits.pixels and (entry := next(waiting, None)):
-                image, limits, trace = entry
+                image, limits, trace, assurances = entry
                 if isinstance(image, RequestError):
                     items.append(image)
                     continue
-                item = attempt("preparing this image", self.prepare, image, limits, trace)
+                item = attempt("preparing this image", self.prepare, image, limits, trace, assurances)
                 items.append(item)
                 if isinstance(item, PreparedImage):
                     pixels += item.image.width * item.image.height

@@ -7,6 +7,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from handlers.errors import RecipeError
+from handlers.scope.scope import Scope
 from handlers.validation_error import describe
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$", max_length=64)]
@@ -37,8 +38,6 @@ class Input(_Section):
     mean: tuple[float, ...]  # of the training pixels in [0, 1], one per channel
     std: tuple[float, ...]
     raw: bool = False
-    # DICOM keyword -> valid values (upper case); objects without a value are accepted
-    dicom: dict[Literal["Modality", "BodyPartExamined", "ViewPosition"], tuple[str, ...]] = {}
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -116,6 +115,7 @@ class Recipe(_Section):
     network: Text  # name in `training.networks`; used to build, not to serve
     labels: Annotated[tuple[Text, ...], Field(min_length=2)]  # in the order of the network's outputs
     input: Input
+    scope: Scope = Scope()
     activation: Literal["softmax", "sigmoid"]
     decision: Decision | None = None
     calibration: Calibration

@@ -14,6 +14,8 @@ from handlers.errors import BadRequestError, ContentTooLargeError, RequestError,
 from handlers.formats import zip as zip_archive
 from handlers.formats.image import Budget, Limits
 from handlers.formats.raw import RawSamples
+from handlers.scope import assurances
+from handlers.scope.scope import NO_ASSURANCES, Assurances
 
 _MEMBER: Final = b"\x1f\x8b\x08"
 """First bytes of each member of a gzip body (RFC 1952, section 2.3.1)."""
@@ -22,8 +24,9 @@ _PART_OVERHEAD: Final = 512
 """Most bytes of boundary and headers around one part of a form. A request that declares more had further parts:
 of fields with the same name TorchServe keeps the last."""
 
-_COMMAS_PER_IMAGE: Final = 4
-"""Most commas of a JSON body for each image that the limit allows; an image has two, one of them in its data URL."""
+_COMMAS_PER_IMAGE: Final = 16
+"""Most commas of a JSON body for each image that the limit allows; an image has two, one of them in its data URL, and
+its assurances have nine."""
 
 _USAGE: Final = (
     'Send the image, or a zip of images, as the body (curl -T film.jpg URL), or JSON: {"image": "<base64>"} '
@@ -33,12 +36,18 @@ _USAGE: Final = (
 
 @dataclass(frozen=True)
 class RequestBody:
-    """Images of one request."""
+    """Images of one request, and what the client states about each."""
 
     # encoded, in order; an error in place of each that cannot be extracted
     images: tuple[bytes | RawSamples | RequestError, ...]
     several: bool = False  # whether the client sent a list, so that the response is a list
     names: tuple[str, ...] = ()  # file names of the images of a zip
+    assurances: Assurances = NO_ASSURANCES  # for all images
+    each: tuple[Assurances, ...] = ()  # for each image, those for all included; empty if there are none
+
+    def assured(self, index: int) -> Assurances:
+        """Return the assurances for an image."""
+        return self.each[index] if self.each else self.assurances
 
 
 @dataclass(frozen=True)
@@ -79,7 +88,19 @@ def read(fields: Mapping[str, Any], headers: Mapping[str, str], limits: BodyLimi
             + _USAGE
         )
     content = _part(fields, headers) if media == "multipart/form-data" else fields.get("body", fields.get("data"))
-    return _content(content, headers, limits)
+    return _assured(_content(content, headers, limits), assurances.from_header(headers.get(assurances.HEADER, "")))
+
+
+def _assured(body: RequestBody, more: Assurances) -> RequestBody:
+    """Add further assurances for all images; an image whose own ones differ becomes an error."""
+    common = assurances.merge(body.assurances, more)
+    images, each = list(body.images), list(body.each)
+    for index, own in enumerate(each):
+        try:
+            each[index] = assurances.merge(common, own)
+        except RequestError as error:
+            images[index] = error
+    return replace(body, images=tuple(images), assurances=common, each=tuple(each))
 
 
 def _part(fields: Mapping[str, Any], headers: Mapping[str, str]) -> Any:
@@ -173,6 +194,14 @@ def _json_fault(error: Exception) -> str:
 
 
 def _json(document: Any, limits: BodyLimits) -> RequestBody:
+    if isinstance(document, dict) and "assurances" in document:
+        common = assurances.from_json(document["assurances"])
+        images = {key: value for key, value in document.items() if key != "assurances"}
+        return _assured(_json_images(images, limits), common)
+    return _json_images(document, limits)
+
+
+def _json_images(document: Any, limits: BodyLimits) -> RequestBody:
     if isinstance(document, dict) and set(document) == {"image"}:
         return RequestBody(images=(_base64(document["image"], "image"),))
     if isinstance(document, dict) and set(document) == {"data"}:
@@ -185,20 +214,23 @@ def _json(document: Any, limits: BodyLimits) -> RequestBody:
         raise BadRequestError(f"'instances' must be a list of at least one image. {_USAGE}")
     if len(instances) > limits.images:
         raise ContentTooLargeError(f"'instances' has {len(instances)} images; the limit is {limits.images}.")
-    return RequestBody(images=tuple(_instance(item, index) for index, item in enumerate(instances)), several=True)
+    items = [_instance(item, index) for index, item in enumerate(instances)]
+    return RequestBody(
+        images=tuple(image for image, _ in items), several=True, each=tuple(assured for _, assured in items)
+    )
 
 
-def _instance(item: Any, index: int) -> bytes | RawSamples | RequestError:
+def _instance(item: Any, index: int) -> tuple[bytes | RawSamples | RequestError, Assurances]:
     key = f"instances[{index}]"
     try:
         match item:
-            case {"b64": text, **others} if not others:
-                return _base64(text, f"{key}.b64")
-            case {"data": text, **others} if not others:
-                return RawSamples(_base64(text, f"{key}.data"))
-        return BadRequestError(f'{key} must be {{"b64": "<base64>"}}.')
+            case {"b64": text, **others} if set(others) <= {"assurances"}:
+                return _base64(text, f"{key}.b64"), assurances.from_json(others.get("assurances", {}))
+            case {"data": text, **others} if set(others) <= {"assurances"}:
+                return RawSamples(_base64(text, f"{key}.data")), assurances.from_json(others.get("assurances", {}))
+        return BadRequestError(f'{key} must be {{"b64": "<base64>"}}.'), NO_ASSURANCES
     except RequestError as error:
-        return error
+        return error, NO_ASSURANCES
 
 
 def _base64(text: Any, key: str) -> bytes:

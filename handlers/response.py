@@ -58,14 +58,18 @@ def image_document(prepared: PreparedImage) -> dict[str, Any]:
 
 def classification_document(model: Model, decision: Decision, prepared: PreparedImage) -> dict[str, Any]:
     """Return the prediction of a classifier."""
-    return model_document(model) | {
-        "label": decision.label,
-        "probability": decision.probabilities[decision.label],
-        "probabilities": decision.probabilities,
-        "positive": decision.positive,
-        "threshold": decision.threshold,
-        "image": image_document(prepared),
-    }
+    return (
+        model_document(model)
+        | {
+            "label": decision.label,
+            "probability": decision.probabilities[decision.label],
+            "probabilities": decision.probabilities,
+            "positive": decision.positive,
+            "threshold": decision.threshold,
+            "image": image_document(prepared),
+        }
+        | prepared.scope.document
+    )
 
 
 def problem_details(error: RequestError) -> dict[str, Any]:

@@ -42,15 +42,19 @@ class Segmentation(TorchServeHandler):
         (negative,) = (label for label in self.recipe.labels if label != decision.positive)
         box = mask.box
         spacing = {} if image.spacing is None else {"spacing": list(image.spacing)}
-        return response.model_document(self.model) | {
-            "label": negative if box is None else decision.positive,
-            "positive": box is not None,
-            "threshold": decision.threshold,
-            "area": _area(mask, image),
-            "box": box,
-            "mask": png.embedded(mask.gray),
-            "image": response.image_document(prepared) | spacing,
-        }
+        return (
+            response.model_document(self.model)
+            | {
+                "label": negative if box is None else decision.positive,
+                "positive": box is not None,
+                "threshold": decision.threshold,
+                "area": _area(mask, image),
+                "box": box,
+                "mask": png.embedded(mask.gray),
+                "image": response.image_document(prepared) | spacing,
+            }
+            | prepared.scope.document
+        )
 
     def explain(self, result: Result) -> Prediction:  # noqa: ARG002 - there is nothing to explain
         """See `TorchServeHandler.explain`."""

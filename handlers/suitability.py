@@ -1,6 +1,6 @@
-"""Rejects images that are readable but unsuitable for the model: size, DICOM attributes, colour, contrast."""
+"""Rejects images that are readable but unsuitable for the model: size, colour, contrast."""
 
-import re
+from math import ceil
 from typing import Final
 
 import numpy as np
@@ -8,6 +8,7 @@ from PIL import Image as Pillow
 
 from handlers.errors import UnusableImageError
 from handlers.formats.image import Image
+from handlers.geometry import Geometry
 from handlers.recipe import Input
 
 MIN_SIDE: Final = 32
@@ -26,13 +27,14 @@ MAX_COLOR: Final = 0.06
 brain slices at most 0.033 (a coloured letter less); 82 % of 600 CIFAR-10 photographs are above."""
 
 _THUMBNAIL: Final = 48
-_PLAIN: Final = re.compile(r"[A-Z0-9 _]{1,16}")
 
 
-def check(image: Image, spec: Input) -> None:
-    """Raise `UnusableImageError`, with problem, value and what to send, if an image is unsuitable for a model."""
-    _check_size(image)
-    _check_attributes(image, spec)
+def check(image: Image, spec: Input, enlargement: float = 2) -> None:
+    """Raise `UnusableImageError`, with problem, value and what to send, if an image is unsuitable for a model.
+
+    `enlargement` is the most by which an image may be enlarged to the network's input.
+    """
+    _check_size(image, spec, enlargement)
     small = image.pixels.reduce(max(1, min(image.pixels.size) // _THUMBNAIL))
     if small.mode == "RGB":
         if spec.color == "gray":
@@ -41,27 +43,20 @@ def check(image: Image, spec: Input) -> None:
     _check_contrast(small, MIN_CONTRAST[spec.color])
 
 
-def _check_size(image: Image) -> None:
+def _check_size(image: Image, spec: Input, enlargement: float) -> None:
     short, long = sorted((image.width, image.height))
-    if short < MIN_SIDE:
+    width, height = Geometry.of(image.width, image.height, spec).inner
+    if short < MIN_SIDE or max(width / image.width, height / image.height) > enlargement:
+        height, width = spec.frame or (spec.height, spec.width)
+        least = (max(MIN_SIDE, ceil(side / enlargement)) for side in (width, height))
         raise UnusableImageError(
-            f"The image has {image.width}x{image.height} pixels; each side needs at least {MIN_SIDE}."
+            f"The image has {image.width}x{image.height} pixels; this model needs at least "
+            f"{'x'.join(map(str, least))} (width x height). Send the image in its original size."
         )
     if long > MAX_ASPECT * short:
         raise UnusableImageError(
             f"The image has {image.width}x{image.height} pixels; one side may be at most {MAX_ASPECT} times the other."
         )
-
-
-def _check_attributes(image: Image, spec: Input) -> None:
-    for keyword, allowed in spec.dicom.items():
-        value = image.attributes.get(keyword)
-        if value is not None and value not in allowed:
-            # Free text is not repeated: it may identify a patient.
-            shown = repr(value) if _PLAIN.fullmatch(value) else "another value"
-            raise UnusableImageError(
-                f"The DICOM attribute {keyword} is {shown}; this model reads {', '.join(allowed)}."
-            )
 
 
 def _check_color(small: Pillow.Image) -> None:

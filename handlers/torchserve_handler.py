@@ -1,5 +1,6 @@
 """Adapts TorchServe to the pipeline; the only module that uses TorchServe's `context`."""
 
+import hashlib
 import json
 import logging
 import os
@@ -33,8 +34,10 @@ from handlers.pipeline import EncodedImage, Pipeline, Result, attempt, without_m
 from handlers.program import Program
 from handlers.request_body import BodyLimits, RequestBody
 from handlers.response import Model, Prediction, Response, problem_details, render, render_error
+from handlers.scope import requirements
+from handlers.scope.scope import Assurances
 from handlers.tracing import Trace, Tracer, stage
-from handlers.worker import INDEX, MAX_RESPONSE, busy_lock, is_stopping, log_to_torchserve
+from handlers.worker import INDEX, MAX_RESPONSE, REQUIRE, busy_lock, is_stopping, log_to_torchserve
 
 logger = logging.getLogger(__name__)
 
@@ -132,7 +135,9 @@ class TorchServeHandler(ABC):
         self.lost = False
         program = Program(folder / "program.pt2", device)
         self.meter = Meter(self.recipe)
-        self.pipeline = Pipeline(self.recipe, program, self.limits.image, batch, self.meter.time)
+        required = requirements.of(name, os.environ.get(REQUIRE, ""))
+        sample = hashlib.sha256((folder / self.recipe.sample).read_bytes()).hexdigest()
+        self.pipeline = Pipeline(self.recipe, program, self.limits.image, batch, self.meter.time, required, sample)
 
     def predict_sample(self, folder: Path, size: int = 1) -> list[dict[str, Any]]:
         """Predict the archive's sample `size` times in one batch; return the summaries."""
@@ -217,7 +222,9 @@ class TorchServeHandler(ABC):
             if self.lost:
                 raise DeviceLostError("The device was lost before.")
             results = self.pipeline.stream(
-                (image, limits[index], traces[index]) for index in order for image in _images(requests[index])
+                (image, limits[index], traces[index], assured)
+                for index in order
+                for image, assured in _images(requests[index])
             )
             for index in order:
                 item = requests[index]
@@ -309,14 +316,17 @@ def _id(headers: Mapping[str, str]) -> str:
     return headers.get("x-request-id", "")
 
 
-def _images(request: Request | RequestError) -> tuple[EncodedImage, ...]:
-    return request.body.images if isinstance(request, Request) else ()
+def _images(request: Request | RequestError) -> list[tuple[EncodedImage, Assurances]]:
+    """Return the images of a request and what the client states about each."""
+    if isinstance(request, RequestError):
+        return []
+    return [(image, request.body.assured(index)) for index, image in enumerate(request.body.images)]
 
 
 def _size(request: Request | RequestError) -> tuple[int, int]:
     """Return a sort key: the number of images of a request, then their bytes."""
     images = _images(request)
-    return len(images), sum(len(image) for image in images if isinstance(image, bytes))
+    return len(images), sum(len(image) for image, _ in images if isinstance(image, bytes))
 
 
 def _device(context: Any) -> str:

@@ -35,9 +35,20 @@ _PROPERTIES: Final[dict[str, Any]] = {
     "url": {"type": "string"},
     "instances": _INSTANCES,
 }
+_ASSURANCES: Final = {
+    "assurances": {
+        "type": "object",
+        "description": 'What the images do not state themselves: `{"age": 5, "view": "PA"}`; see docs/scope.md.',
+    }
+}
 _DOCUMENT: Final = {
     "oneOf": [
-        {"type": "object", "required": [key], "properties": {key: schema}, "additionalProperties": False}
+        {
+            "type": "object",
+            "required": [key],
+            "properties": {key: schema} | (_ASSURANCES if key in ("image", "instances") else {}),
+            "additionalProperties": False,
+        }
         for key, schema in _PROPERTIES.items()
     ]
 }
@@ -50,7 +61,8 @@ _REQUEST: Final = {
     "requestBody": {
         "required": True,
         "description": "An image (its content determines the format), a form with files, or JSON: "
-        '`{"image": BASE64}`, `{"instances": [{"b64": BASE64}, ...]}`, `{"object": KEY}` of an upload, `{"url": URL}`.',
+        '`{"image": BASE64}`, `{"instances": [{"b64": BASE64}, ...]}`, `{"object": KEY}` of an upload, `{"url": URL}`. '
+        "The header `X-Assurances: age=5, view=PA` works with every body.",
         "content": {
             "application/octet-stream": _IMAGE,
             "image/*": _IMAGE,
@@ -106,6 +118,7 @@ async def _respond(request: Request, verb: Verb, name: str, version: str | None,
         media_type=_header("Content-Type", body.media_type),
         encoding=_header("Content-Encoding", body.encoding),
         accept=_header("Accept", request.headers.get("accept", "")),
+        assurances=_header("X-Assurances", request.headers.get("x-assurances", "")),
         request_id=request.state.request_id,
         client=_header("X-Client-Id", request.headers.get("x-client-id", "")),
         traceparent=request.state.traceparent,

@@ -21,7 +21,8 @@ class ModelRequest:
     """Request to a model.
 
     Without a `version` the server chooses, which may split requests between versions; requests with the same `client`
-    stay on the same side of a split. `media_type`, `encoding` and `accept` are header fields; empty ones are not sent.
+    stay on the same side of a split. `media_type`, `encoding`, `accept` and `assurances` (what the caller states about
+    the images) are header fields; empty ones are not sent.
     `request_id` joins the log lines of gateway and server, and `traceparent` their spans.
     """
 
@@ -32,6 +33,7 @@ class ModelRequest:
     media_type: str = ""
     encoding: str = ""
     accept: str = "application/json"
+    assurances: str = ""
     request_id: str = ""
     client: str = ""
     traceparent: str = ""
@@ -43,6 +45,7 @@ class ModelRequest:
             "Content-Type": self.media_type,
             "Content-Encoding": self.encoding,
             "Accept": self.accept,
+            "X-Assurances": self.assurances,
             "X-Request-Id": self.request_id,
             "X-Client-Id": self.client,
             "Traceparent": self.traceparent,

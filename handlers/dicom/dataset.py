@@ -1,6 +1,7 @@
-"""Parses DICOM objects with pydicom: only the attributes that describe the pixels, their display and their place.
+"""Parses DICOM objects with pydicom: only the attributes that describe the pixels, their display, place and scope.
 
-Attributes of the patient are never parsed, so no message and no log can contain them.
+Of the patient, only age, birth date and species are parsed; no message and no log contains them. Name and identity are
+never parsed.
 """
 
 import functools
@@ -31,8 +32,37 @@ _KEYWORDS: Final = (
     # Kind of object
     "SOPClassUID",
     "Modality",
+    # Scope: who and what was imaged (handlers.dicom.statements)
+    "PatientAge",
+    "PatientBirthDate",
+    "StudyDate",
+    "SeriesDate",
+    "AcquisitionDate",
+    "ContentDate",
+    "AcquisitionDateTime",
+    "PatientSpeciesDescription",
+    "PatientSpeciesCodeSequence",
+    "PatientBreedDescription",
+    "PatientBreedCodeSequence",
+    "StrainDescription",
+    "AnatomicalOrientationType",
     "BodyPartExamined",
+    "AnatomicRegionSequence",
     "ViewPosition",
+    "ViewCodeSequence",
+    "PatientOrientation",
+    "Laterality",
+    "ImageLaterality",
+    "PresentationIntentType",
+    "ImageType",
+    "PixelIntensityRelationshipSign",
+    "ProcedureCodeSequence",
+    "RequestedProcedureCodeSequence",
+    "PerformedProtocolCodeSequence",
+    "RequestAttributesSequence",
+    "AcquisitionDeviceProcessingDescription",
+    "ProtocolName",
+    "SeriesDescription",
     # Pixels: PS3.3 C.7.6.3, C.7.6.6
     "SamplesPerPixel",
     "PhotometricInterpretation",
@@ -110,6 +140,7 @@ class DicomObject:
 
     dataset: Dataset
     syntax: UID  # transfer syntax; detected from the bytes where the object has no meta information
+    storage_class: str = ""  # SOP class of the meta information, which may differ from that of the data set
 
     def __contains__(self, keyword: str) -> bool:
         return _tag(keyword) in self.dataset
@@ -158,6 +189,12 @@ class DicomObject:
             raise UnreadableImageError(f"The DICOM attribute {keyword} is not a sequence.")
         return [DicomObject(item, self.syntax) for item in value]
 
+    def texts(self, keyword: str) -> list[str]:
+        """Return all values of a short attribute as text without padding."""
+        values = self.values(keyword)
+        texts = [item.decode("ascii", "ignore") if isinstance(item, bytes) else str(item) for item in values]
+        return [text.strip(" \0") for text in texts]
+
     def table(self, keyword: str) -> bytes:
         """Return the raw bytes of a long attribute; empty where it is absent."""
         raw = self._raw(keyword) if keyword in self else None
@@ -198,7 +235,7 @@ def read(data: bytes, limits: Limits) -> DicomObject:
         is_little_endian=syntax != ExplicitVRBigEndian,
         specific_tags=list(_TAGS),
     )
-    return DicomObject(dataset, syntax)
+    return DicomObject(dataset, syntax, meta.get(0x02, b"").rstrip(b"\x00 ").decode("ascii", "replace"))
 
 
 def _meta_information(data: bytes, position: int) -> tuple[dict[int, bytes], int]:

@@ -20,8 +20,6 @@ from handlers.formats.image import Image, Limits
 if TYPE_CHECKING:
     from handlers.dicom.dataset import DicomObject
 
-_ATTRIBUTES: Final = ("Modality", "BodyPartExamined", "ViewPosition")
-
 _EXPLICIT: Final = re.compile(rb"(?:[\x02\x08]\x00..|\x00[\x02\x08]..)(?:UL|UI|CS|OB|SH|LO|DA|TM|US|SQ|UN)", re.DOTALL)
 _IMPLICIT: Final = re.compile(rb"[\x02\x08]\x00.\x00.[\x00-\x03]\x00\x00", re.DOTALL)
 """First element of a data set: short, and of group 0002 or 0008."""
@@ -81,17 +79,17 @@ def _silent_pydicom() -> Iterator[None]:
 
 
 def _decode(source: DicomObject, limits: Limits) -> Image:
-    from handlers.dicom import image_plane, pixels, windowing
+    from handlers.dicom import image_plane, pixels, statements, windowing
 
     samples = pixels.read_frame(source, limits)
     height, width = samples.shape[:2]
-    attributes = {keyword: str(source.get(keyword, "")).strip().upper() for keyword in _ATTRIBUTES}
+    plane = image_plane.plane(source)
     return Image(
         pixels=windowing.render(samples, source) if samples.ndim == 2 else pixels.color_image(samples, source),
         format="dicom",
         width=width,
         height=height,
         spacing=image_plane.spacing(source),
-        plane=image_plane.plane(source),
-        attributes={keyword: value for keyword, value in attributes.items() if value},
+        plane=plane,
+        statements=tuple(statements.read(source, plane.normal)),
     )

@@ -1,13 +1,13 @@
 """A decoded image, the limits of decoding one, and the budget of all images of a request."""
 
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from math import inf
 
 from PIL import Image as PillowImage
 
 from handlers.errors import ContentTooLargeError, OverdueError, UnusableImageError
+from handlers.scope.statement import Statement
 
 
 @dataclass(frozen=True)
@@ -36,8 +36,7 @@ class Image:
     height: int
     spacing: tuple[float, float] | None = None  # (row, column) distance of pixel centres in mm at full size
     plane: Plane | None = None
-    # DICOM keyword -> value, of what was imaged, never of whom
-    attributes: Mapping[str, str] = field(default_factory=dict)
+    statements: tuple[Statement, ...] = field(default=(), repr=False)  # what the file states about its scope
 
 
 @dataclass

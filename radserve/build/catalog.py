@@ -24,6 +24,7 @@ def version(entry: Entry, recipe: Recipe, archive: Path, share: float) -> dict[s
         "threshold": decision.threshold if decision else None,
         "explains": recipe.task == "classification",
         "input": {"color": recipe.input.color, "height": recipe.input.height, "width": recipe.input.width},
+        "scope": recipe.scope.attributes,
         "trained_on": recipe.trained_on,
         "licence": recipe.licence,
         "warning": recipe.warning,

@@ -2,11 +2,12 @@
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from radserve.cli.inputs import Source
 from radserve.client import Client
+from radserve.client.client import Assurances
 from radserve.errors import InvalidCallError
 from radserve.schema.prediction import Prediction
 from radserve.schema.segmentation import Segmentation
@@ -24,6 +25,7 @@ class Pictures:
     overlays: Path | None = None
     heat: Path | None = None
     force: bool = False
+    assurances: Assurances = field(default_factory=dict)  # of all images
 
     def check(self, sources: Sequence[Source]) -> None:
         """Check that every picture has its own new path, outside of the folders with images."""
@@ -56,7 +58,9 @@ class Pictures:
             if self.masks or self.overlays:
                 raise InvalidCallError(f"{name} is a classifier and has no masks; use --explain DIR for heat maps.")
             if self.heat:
-                heat = client.picture(name, content, version, of="explanations", size=result.image)
+                heat = client.picture(
+                    name, content, version, of="explanations", size=result.image, assurances=self.assurances
+                )
                 self._write(_target(self.heat, source, "heat"), heat)
             return
         if self.heat:
@@ -64,7 +68,7 @@ class Pictures:
         if self.masks:
             self._write(_target(self.masks, source, "mask"), result.mask.png)
         if self.overlays:
-            overlay = client.picture(name, content, version, size=result.image)
+            overlay = client.picture(name, content, version, size=result.image, assurances=self.assurances)
             self._write(_target(self.overlays, source, "overlay"), overlay)
 
     def _write(self, target: Path, png: bytes) -> None:

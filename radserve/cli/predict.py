@@ -42,6 +42,9 @@ class Options:
     overlays: Path | None = option(None, "Write images with the outlines of their masks, as NAME.overlay.png.")
     explain: Path | None = option(None, "Write images under a heat map, as NAME.heat.png.")
     force: bool = option(False, "Replace existing pictures.", "--force")
+    assure: list[str] | None = option(
+        None, "What the images do not state themselves, as NAME=VALUE: age=5, view=PA. Repeatable."
+    )
     key: str | None = setting(None, "RADSERVE_KEY", "API key; prefer the environment variable.")
     cacert: Path | None = option(None, "PEM file of the authority that signed the server's certificate.")
     api: Api = option(
@@ -68,7 +71,8 @@ def predict(options: Options) -> None:
     inputs = find(options.files)
     for note in inputs.notes:
         typer.echo(note, err=True)
-    pictures = Pictures(options.masks, options.overlays, options.explain, options.force)
+    assurances = _assurances(options.assure or ())
+    pictures = Pictures(options.masks, options.overlays, options.explain, options.force, assurances)
     pictures.check(inputs.sources)
     counts: Counter[bool] = Counter()
     client = Client(options.url, timeout=options.timeout, key=options.key, cacert=options.cacert, api=options.api)
@@ -81,6 +85,14 @@ def predict(options: Options) -> None:
     if len(inputs.sources) > 1 or counts[False]:
         typer.echo(f"{counts[True]} images analysed, {counts[False]} failed.", err=True)
     raise typer.Exit(1 if counts[False] else 0)
+
+
+def _assurances(items: Sequence[str]) -> dict[str, str]:
+    pairs = [item.partition("=") for item in items]
+    for name, _, value in pairs:
+        if not name.strip() or not value.strip():
+            raise typer.BadParameter("--assure needs NAME=VALUE, such as age=5.")
+    return {name.strip(): value.strip() for name, _, value in pairs}
 
 
 def _run(
@@ -119,7 +131,7 @@ def _outcome(client: Client, options: Options, pictures: Pictures, source: Sourc
     """Send one image; an image whose pictures fail has no result."""
     try:
         content = source.content(client.max_bytes)
-        result = client.predict(options.name, content, options.version)
+        result = client.predict(options.name, content, options.version, assurances=pictures.assurances)
         pictures.save(client, source, content, result)
     except ProblemError as error:
         if error.status in _CONCERNS_ALL:

@@ -109,6 +109,12 @@ class ServeOptions(Publication):
     workers: int | None = setting(
         None, "RADSERVE_WORKERS", "Workers per model. Default: depends on the number of cores and models.", min=1
     )
+    require: str = setting(
+        "",
+        "RADSERVE_REQUIRE",
+        "Comma-separated attributes without which no image is analysed: age, or MODEL:age. Images must state them, or "
+        "clients assure them.",
+    )
     runtime: Path | None = setting(
         None,
         "RADSERVE_RUNTIME",
@@ -184,6 +190,7 @@ def serve(options: ServeOptions) -> None:
         workers=options.workers,
         memory=parse_memory(options.memory),
         requests=2 * options.concurrent,
+        require=options.require,
         startup_timeout=options.startup_timeout,
         drain_timeout=options.drain_timeout,
         drain_delay=options.drain_delay,

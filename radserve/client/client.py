@@ -4,7 +4,7 @@ import base64
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from http import HTTPStatus
@@ -26,6 +26,7 @@ from radserve.schema.segmentation import Segmentation, Series
 
 Kind = Literal["predictions", "explanations"]
 View = Literal["mask", "map", "overlay"]
+Assurances = Mapping[str, str | float]
 
 _JSON: Final = "application/json"
 _BINARY: Final = "application/octet-stream"
@@ -55,7 +56,8 @@ class Client:
     connect timeout, and the statuses 429, 502 and 503. The pauses double, with jitter; Retry-After is honoured. A
     *read* timeout is not repeated: the server may still be working on the request. Increase the timeout instead.
 
-    `version` None is the server's default version. An image is its encoded bytes or a path.
+    `version` None is the server's default version. An image is its encoded bytes or a path. `assurances` state what an
+    image does not state itself, such as `{"age": 5, "view": "PA"}`; the server checks them like attributes of DICOM.
 
     Parameters
     ----------
@@ -123,18 +125,34 @@ class Client:
         """Close the connections."""
         self._transport.close()
 
-    def predict(self, name: str, image: bytes | Path, version: str | None = None) -> Prediction | Segmentation:
+    def predict(
+        self,
+        name: str,
+        image: bytes | Path,
+        version: str | None = None,
+        *,
+        assurances: Assurances | None = None,
+    ) -> Prediction | Segmentation:
         """Send one image; the class of the result depends on the model's task, which `.task` names."""
         content, path = self._read(image), self._path("predictions", name, version)
-        return validation.result(self._post(path, content), RequestedImage(name, version, _sha256(content)))
+        document = self._post(path, content, assurances=assurances)
+        return validation.result(document, RequestedImage(name, version, _sha256(content)))
 
-    def explain(self, name: str, image: bytes | Path, version: str | None = None) -> Explanation:
+    def explain(
+        self,
+        name: str,
+        image: bytes | Path,
+        version: str | None = None,
+        *,
+        assurances: Assurances | None = None,
+    ) -> Explanation:
         """Send one image to a classifier, and return the result with a heat map of what influenced it.
 
         Raises RejectedRequestError with status 404 if the model is not a classifier.
         """
         content, path = self._read(image), self._path("explanations", name, version)
-        return validation.explanation(self._post(path, content), RequestedImage(name, version, _sha256(content)))
+        document = self._post(path, content, assurances=assurances)
+        return validation.explanation(document, RequestedImage(name, version, _sha256(content)))
 
     def picture(
         self,
@@ -145,6 +163,7 @@ class Client:
         of: Kind = "predictions",
         view: View = "overlay",
         size: Image | None = None,
+        assurances: Assurances | None = None,
     ) -> bytes:
         """Return a result as a picture (PNG) for display; it carries neither label nor model.
 
@@ -162,11 +181,16 @@ class Client:
             Image of a result; a picture with another size is invalid.
         """
         content, path = self._read(image), self._path(of, name, version)
-        headers = {"Content-Type": _BINARY, "Accept": f"image/png;view={view}"}
+        headers = {"Content-Type": _BINARY, "Accept": f"image/png;view={view}"} | _header(assurances)
         return response.picture(self._transport.request("POST", path, content=content, headers=headers), size)
 
     def predict_many(
-        self, name: str, images: Iterable[bytes | Path], version: str | None = None
+        self,
+        name: str,
+        images: Iterable[bytes | Path],
+        version: str | None = None,
+        *,
+        assurances: Assurances | None = None,
     ) -> list[Prediction | Segmentation | RejectedImage]:
         """Send several images, in as few requests as the default limits of a server allow.
 
@@ -176,7 +200,7 @@ class Client:
         for batch in _batches(self._read(image) for image in images):
             requests = [RequestedImage(name, version, _sha256(image)) for image in batch]
             try:
-                document = self._post_instances(self._path("predictions", name, version), batch)
+                document = self._post_instances(self._path("predictions", name, version), batch, assurances)
                 results += validation.result_list(document, requests)
             except RejectedRequestError as error:
                 if len(batch) > 1 or error.status != HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
@@ -184,7 +208,14 @@ class Client:
                 results.append(RejectedImage(status=error.status, title=error.title, detail=error.detail))
         return results
 
-    def predict_series(self, name: str, slices: Iterable[bytes | Path], version: str | None = None) -> Series:
+    def predict_series(
+        self,
+        name: str,
+        slices: Iterable[bytes | Path],
+        version: str | None = None,
+        *,
+        assurances: Assurances | None = None,
+    ) -> Series:
         """Send the slices of one examination to a segmentation model, and return masks and volume.
 
         The slices are sent in one request; the server rejects more than its limits allow.
@@ -193,7 +224,8 @@ class Client:
         if not images:
             raise InvalidCallError("slices is empty; a volume needs at least one slice.")
         requests = [RequestedImage(name, version, _sha256(image)) for image in images]
-        return validation.series(self._post_instances(self._path("predictions", name, version), images), requests)
+        path = self._path("predictions", name, version)
+        return validation.series(self._post_instances(path, images, assurances), requests)
 
     def results(
         self,
@@ -281,15 +313,16 @@ class Client:
             )
         return image
 
-    def _post(self, path: str, content: bytes, media_type: str = _BINARY) -> Any:
-        return self._document("POST", path, content=content, headers={"Content-Type": media_type})
+    def _post(self, path: str, content: bytes, media_type: str = _BINARY, assurances: Assurances | None = None) -> Any:
+        headers = {"Content-Type": media_type} | _header(assurances)
+        return self._document("POST", path, content=content, headers=headers)
 
     def _document(self, method: str, path: str, **options: Any) -> Any:
         return response.document(self._transport.request(method, path, **options))
 
-    def _post_instances(self, path: str, images: list[bytes]) -> Any:
+    def _post_instances(self, path: str, images: list[bytes], assurances: Assurances | None) -> Any:
         instances = [{"b64": base64.b64encode(image).decode()} for image in images]
-        return self._post(path, json.dumps({"instances": instances}).encode(), _JSON)
+        return self._post(path, json.dumps({"instances": instances}).encode(), _JSON, assurances)
 
 
 def _batches(images: Iterable[bytes]) -> Iterator[list[bytes]]:
@@ -303,6 +336,16 @@ def _batches(images: Iterable[bytes]) -> Iterator[list[bytes]]:
         size += len(image)
     if batch:
         yield batch
+
+
+def _header(assurances: Assurances | None) -> dict[str, str]:
+    """Return the header field of assurances, if there are any."""
+    if not assurances:
+        return {}
+    text = ", ".join(f"{name}={value}" for name, value in assurances.items())
+    if not (text.isascii() and text.isprintable()) or text.count("=") != len(assurances):
+        raise InvalidCallError("assurances have invalid characters; use names and values such as age and 5.")
+    return {"X-Assurances": text}
 
 
 def _filter(name: str, value: str | datetime) -> str:

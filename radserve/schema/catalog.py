@@ -21,7 +21,8 @@ class CatalogVersion(Document):
     """One version of a model; `share` is the percentage of the requests that name no version.
 
     A positive result has the label `positive`, and at least the probability `threshold`; both are None if the model
-    decides nothing. `figures` are scores on held-out images, from the archive's metrics. `warning` says why results
+    decides nothing. `scope` names the attributes that are checked. `figures` are scores on held-out images, from the
+    archive's metrics. `warning` says why results
     must not be relied on.
     """
 
@@ -35,6 +36,7 @@ class CatalogVersion(Document):
     threshold: float | None = None
     explains: bool
     input: InputSize
+    scope: tuple[str, ...] = ()
     trained_on: str
     licence: str
     warning: str | None = None

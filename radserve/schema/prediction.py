@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Final, Literal, Self
 from pydantic import ModelWrapValidatorHandler, PrivateAttr, StrictBool, model_validator
 
 from radserve.schema.history import HistoryState
-from radserve.schema.types import ROUNDING, Document, Fraction, Millimetres, PixelLength, Sha256, Text
+from radserve.schema.types import ROUNDING, Amount, Document, Fraction, Millimetres, PixelLength, Sha256, Text
 
 _ORIGIN: Final = frozenset({"name", "id", "time", "filename", "history"})
 
@@ -44,6 +44,9 @@ class ImageResult(Document):
     not be relied on. `name` is the file name within a zip. A gateway sets `id`, `time` and `history` (whether it stored
     the result), and `filename` if the client sent it.
 
+    Of the model's scope, the server read the attributes `checked` from the file, and found them valid. `unchecked` ones
+    are unknown. `assurances` are what the client stated; they are valid too.
+
     Two results are equal if the server reports the same about the image; where it came from and `raw` do not count.
     """
 
@@ -53,6 +56,9 @@ class ImageResult(Document):
     threshold: Fraction | None
     image: Image
     warning: Text | None = None
+    checked: tuple[Text, ...] = ()
+    unchecked: tuple[Text, ...] = ()
+    assurances: Mapping[Text, Text | Amount] | None = None
     name: Text | None = None
     id: Text | None = None
     time: datetime | None = None

@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from handlers.errors import ScopeError
+from handlers.scope import requirements
 from radserve.errors import ServeError
 from radserve.host.ports import LOOPBACK, require_free
 from radserve.proxy.options import ProxyOptions
@@ -20,6 +22,7 @@ class ServerOptions:
     models: Sequence[str] = ()  # NAME or NAME/VERSION; without any, all models of the store
     workers: int | None = None  # per model; None to divide the available cores
     memory: int | None = None  # bytes; None for the limit of the container
+    require: str = ""  # attributes that images must state; see `handlers.scope.requirements`
     requests: int = 128  # open at a time, of all clients
     startup_timeout: float = 120.0
     drain_timeout: float = 60.0  # a stop no longer waits for requests afterwards
@@ -38,7 +41,11 @@ class ServerOptions:
         return self.state or self.store / "state"
 
     def require_safe(self) -> None:
-        """Reject options that would publish the server without protection by mistake."""
+        """Reject invalid options, and those that would publish the server without protection by mistake."""
+        try:
+            requirements.of("", self.require)
+        except ScopeError as error:
+            raise ServeError(f"--require: {error}") from error
         if self.proxy is None:
             return
         if self.keys is None and self.proxy.has_keys:

@@ -105,7 +105,9 @@ def max_size(configured: str, kind: Literal["request", "response"]) -> int:
     return int({name.strip(): value for name, _, value in lines}.get(f"max_{kind}_size", _DEFAULT_MAX_SIZE))
 
 
-def environment(run_directory: RunDirectory, store: Path, configured: str, plan: WorkerPlan) -> Mapping[str, str]:
+def environment(
+    run_directory: RunDirectory, store: Path, configured: str, plan: WorkerPlan, require: str = ""
+) -> Mapping[str, str]:
     """Return the environment of TorchServe, which its workers inherit."""
     return (
         inherited_environment()
@@ -119,6 +121,7 @@ def environment(run_directory: RunDirectory, store: Path, configured: str, plan:
             worker.MAX_RESPONSE: str(max_size(configured, "response")),
             worker.BUSY: str(run_directory.busy),
             worker.CLOSING: str(run_directory.closing),
+            worker.REQUIRE: require,
         }
     )
 

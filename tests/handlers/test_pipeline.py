@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -24,6 +25,7 @@ from handlers.formats.raw import RawSamples
 from handlers.pipeline import Pipeline, PreparedImage, Result, attempt, model_error
 from handlers.program import Program
 from handlers.recipe import Recipe
+from handlers.scope.scope import NO_ASSURANCES
 from handlers.tracing import Trace
 
 
@@ -63,16 +65,17 @@ def test_no_more_images_than_a_batch_are_decoded_ahead(pipeline: Pipeline, monke
     decoded: list[bytes | RawSamples] = []
     prepare = Pipeline.prepare
 
-    def counted(self: Pipeline, data: bytes | RawSamples, limits: Limits | None = None, *rest: Trace) -> PreparedImage:
+    def counted(self: Pipeline, data: bytes | RawSamples, limits: Limits | None = None, *rest: Any) -> PreparedImage:
         decoded.append(data)
         return prepare(self, data, limits, *rest)
 
     monkeypatch.setattr(Pipeline, "prepare", counted)
-    results = pipeline.stream((film(low=10 * index), Limits(), Trace()) for index in range(9))
+    results = pipeline.stream((film(low=10 * index), Limits(), Trace(), NO_ASSURANCES) for index in range(9))
     assert [len(decoded) for _ in results] == [4, 4, 4, 4, 8, 8, 8, 8, 9]
     decoded.clear()
     few = replace(pipeline, limits=Limits(pixels=2 * 96 * 64 - 1))
-    assert [len(decoded) for _ in few.stream((film(), Limits(), Trace()) for _ in range(5))] == [2, 2, 4, 4, 5]
+    images = ((film(), Limits(), Trace(), NO_ASSURANCES) for _ in range(5))
+    assert [len(decoded) for _ in few.stream(images)] == [2, 2, 4, 4, 5]
 
 
 def test_raw_samples_give_the_result_of_the_same_pixels_in_a_file(pipeline: Pipeline) -> None:
@@ -142,7 +145,7 @@ def test_a_lost_device_is_raised(pipeline: Pipeline) -> None:
 
 
 def test_memory_that_runs_out_in_preparing_is_a_503(pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("handlers.pipeline.check", lambda *_: np.empty((1 << 50,)))
+    monkeypatch.setattr("handlers.suitability.check", lambda *_: np.empty((1 << 50,)))
     (answer,) = pipeline([film()])
     assert isinstance(answer, ServiceUnavailableError)
 
@@ -156,7 +159,7 @@ def test_an_unexpected_error_in_preparing_becomes_an_internal_error_without_its_
         except KeyError as error:
             raise LookupError("secret") from error
 
-    monkeypatch.setattr("handlers.pipeline.check", broken)
+    monkeypatch.setattr("handlers.suitability.check", broken)
     (answer,) = pipeline([film()])
     assert isinstance(answer, InternalError)
     assert "secret" not in str(answer)

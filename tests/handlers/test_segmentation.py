@@ -23,6 +23,8 @@ from tests.spots import HEIGHT, WIDTH, Flags, agreement, figure, painted, unpack
 EMPTY = np.where(np.eye(HEIGHT, WIDTH) > 0, 60, 20).astype(np.uint8)
 """Picture with some contrast but no bright area."""
 
+SCOPE = ["checked", "unchecked"]
+
 
 @dataclass(frozen=True)
 class Reply:
@@ -97,7 +99,7 @@ def test_a_prediction_has_the_documented_keys(service: Segmentation) -> None:
     reply = answered(service, data)
     assert reply.media == "application/json"
     document = reply.json
-    assert list(document) == ["model", "label", "positive", "threshold", "area", "box", "mask", "image"]
+    assert list(document) == ["model", "label", "positive", "threshold", "area", "box", "mask", "image", *SCOPE]
     assert document["model"] == {"name": "spots", "version": "1.0.0", "sha256": None}
     assert (document["label"], document["positive"], document["threshold"]) == ("spot", True, 0.5)
     assert set(document["area"]) == {"pixels", "fraction"}

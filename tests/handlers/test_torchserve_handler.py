@@ -11,19 +11,22 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from ts.context import Context, RequestProcessor
 
 from handlers import worker
 from handlers.classification import Classification
-from handlers.errors import DeviceLostError, ProgramError
+from handlers.errors import DeviceLostError, ProgramError, ScopeError
 from handlers.formats.image import Limits
 from handlers.formats.raw import RawSamples
 from handlers.pipeline import Pipeline, PreparedImage
 from handlers.program import Program
 from handlers.request_body import BodyLimits
-from handlers.tracing import Trace
+from tests.handlers import images
+from tests.handlers.images import dicom
 from tests.handlers.test_pipeline import film
 
+SCOPE = ["checked", "unchecked"]
 B64 = base64.b64encode(film()).decode()
 
 
@@ -57,7 +60,7 @@ def ask(service: Classification, *requests: tuple[Any, dict[str, Any]]) -> list[
 def test_a_prediction_has_the_documented_keys(service: Classification) -> None:
     ((status, media, answer),) = ask(service, (film(), {}))
     assert (status, media) == (200, "application/json")
-    assert list(answer) == ["model", "label", "probability", "probabilities", "positive", "threshold", "image"]
+    assert list(answer) == ["model", "label", "probability", "probabilities", "positive", "threshold", "image", *SCOPE]
     assert answer["model"] == {"name": "brightness", "version": "1.0.0", "sha256": None}
     assert answer["probability"] == answer["probabilities"][answer["label"]]
     assert {key: answer["image"][key] for key in ("format", "width", "height")} == {
@@ -116,7 +119,7 @@ def test_a_slow_request_takes_no_time_of_its_neighbours(
     clock = 0.0
     prepare = Pipeline.prepare
 
-    def slow(self: Pipeline, data: bytes | RawSamples, limits: Limits | None = None, *rest: Trace) -> PreparedImage:
+    def slow(self: Pipeline, data: bytes | RawSamples, limits: Limits | None = None, *rest: Any) -> PreparedImage:
         nonlocal clock
         prepared = prepare(self, data, limits, *rest)
         clock += 3
@@ -351,3 +354,81 @@ def test_a_failed_request_leaves_the_results_of_the_next_one(
     answers = ask(service, (film(90, 64), {}), ({"instances": [{"b64": B64}] * 2}, {}))
     assert [status for status, _, _ in answers] == [500, 200]
     assert [item["image"]["width"] for item in answers[1][2]["predictions"]] == [96, 96]
+
+
+CHILDREN = {"age": {"at_least": 1, "below": 6}, "view": ["PA", "AP"]}
+
+
+@pytest.fixture
+def scoped(brightness_archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Classification:
+    """Return a service for a model with a scope, whose operator requires the age."""
+    folder = tmp_path / "scoped"
+    shutil.copytree(brightness_archive, folder)
+    recipe = yaml.safe_load((folder / "archive.yaml").read_text())
+    (folder / "archive.yaml").write_text(yaml.safe_dump(recipe | {"scope": CHILDREN}))
+    monkeypatch.setenv(worker.REQUIRE, "brightness:age,other:view")
+    handler = Classification()
+    handler.initialize(context(folder, []))
+    return handler
+
+
+def test_unchecked_and_assured_attributes_are_part_of_every_prediction(scoped: Classification) -> None:
+    slice_ = dicom(images.film(), Modality="DX", PatientAge="003Y")
+    explain = {"explain": "True"}
+    assured = {"X-Assurances": "age=5, view=PA"}
+    answers = ask(scoped, (slice_, {}), (film(), assured), (slice_, explain), (film(), assured | explain))
+    assert [status for status, _, _ in answers] == [200] * 4
+    for read, sent in (answers[:2], answers[2:]):
+        assert (read[2]["checked"], read[2]["unchecked"], "assurances" in read[2]) == (["age"], ["view"], False)
+        assert (sent[2]["checked"], sent[2]["unchecked"]) == ([], [])
+        assert sent[2]["assurances"] == {"age": 5, "view": "PA"}
+
+
+def test_a_missing_required_attribute_is_named_with_the_remedy(
+    scoped: Classification, brightness_archive: Path
+) -> None:
+    sample = (brightness_archive / "sample.png").read_bytes()
+    missing, own = ask(scoped, (film(), {"X-Assurances": "view=PA"}), (sample, {}))
+    assert (missing[0], missing[2]["title"]) == (422, "Missing attribute")
+    assert "age (age of the patient)" in missing[2]["detail"]
+    assert '"X-Assurances: age=..."' in missing[2]["detail"]
+    assert own[0] == 200  # readiness is tested with it, and it shows nobody
+
+
+def test_out_of_scope_contradicting_and_invalid_assurances(scoped: Classification) -> None:
+    child = dicom(images.film(), Modality="DX", PatientAge="003Y")
+    answers = ask(
+        scoped,
+        (film(), {"X-Assurances": "age=61"}),
+        (dicom(images.film(), PatientAge="061Y"), {}),
+        (child, {"X-Assurances": "age=5"}),
+        (film(), {"X-Assurances": "age=SECRET"}),
+    )
+    assert [(status, document["title"]) for status, _, document in answers] == [
+        (422, "Out of scope"),
+        (422, "Out of scope"),
+        (422, "Out of scope"),
+        (400, "Bad request"),
+    ]
+    assert "contradicts PatientAge" in answers[2][2]["detail"]
+    assert "SECRET" not in answers[3][2]["detail"]
+
+
+def test_json_bodies_have_assurances_for_all_images_and_for_each(scoped: Classification) -> None:
+    alone = {"image": B64, "assurances": {"age": 5}}
+    several = {
+        "assurances": {"age": 5},
+        "instances": [{"b64": B64}, {"b64": B64, "assurances": {"view": "PA"}}, {"b64": B64, "assurances": {"age": 4}}],
+    }
+    (_, _, one), (_, _, many) = ask(scoped, (json.dumps(alone).encode(), {}), (several, {}))
+    assert (one["assurances"], one["unchecked"]) == ({"age": 5}, ["view"])
+    first, second, third = many["predictions"]
+    assert (first["assurances"], second["assurances"]) == ({"age": 5}, {"age": 5, "view": "PA"})
+    assert third["status"] == 400
+    assert "assurances of age differ" in third["detail"]
+
+
+def test_invalid_requirements_stop_the_worker(brightness_archive: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(worker.REQUIRE, "height")
+    with pytest.raises(ScopeError, match="Unknown attribute 'height'"):
+        Classification().initialize(context(brightness_archive, []))

@@ -62,7 +62,7 @@ def test_every_shipped_sample_is_small_and_accepted_by_its_model(folder: Path) -
     path = folder.parent / recipe.sample
     assert path.stat().st_size < 60_000
     image = decode.decode(path.read_bytes())
-    suitability.check(image, recipe.input)
+    suitability.check(image, recipe.input, recipe.scope.enlargement)
     assert image.pixels.mode == {"gray": "L", "rgb": "RGB"}[recipe.input.color]
 
 

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from handlers.recipe import Recipe
+from handlers.scope.statement import ATTRIBUTES
 from training.cards import dataset_notes
 from training.cards.dataset_notes import DatasetNotes
 from training.errors import RunError
@@ -98,9 +99,15 @@ def _output(recipe: Recipe) -> str:
 
 def _rejections(recipe: Recipe) -> str:
     checks = [*(["colour"] if recipe.input.color == "gray" else []), "contrast", "size"]
-    if recipe.input.dicom:
-        checks.append(f"the DICOM attributes {_enumerate(list(recipe.input.dicom))}")
-    return f"Images are rejected based on {_enumerate(checks)}. Other unsuitable images are analysed without a warning."
+    text = f"Images are rejected based on {_enumerate(checks)}. Other unsuitable images are analysed without a warning."
+    names = recipe.scope.attributes
+    if not names:
+        return text
+    rows = [(ATTRIBUTES[name], recipe.scope.describe(name)) for name in names]
+    return (
+        f"{text}\n\nScope: an image is also rejected if it, or its sender, states another value than these. What "
+        f"neither states is listed in each response (`unchecked`).\n\n{_table(('attribute', 'valid'), rows)}"
+    )
 
 
 def _enumerate(items: Sequence[str]) -> str:

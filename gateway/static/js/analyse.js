@@ -1,6 +1,7 @@
 // Analyses files that are dropped, chosen, photographed or pasted. Each file gets its own result or problem.
 
 import { Problem, post } from "./api.js";
+import { assurances } from "./assurances.js";
 import { announce, byId } from "./dom.js";
 import { findVersion, selectedModel } from "./models.js";
 import { checkCatalog, digest, parsePrediction } from "./prediction.js";
@@ -17,7 +18,7 @@ export function analyse(files) {
     for (const file of files) show(file.name, new Problem("The list of models is not loaded yet. Wait a moment, then try again."), () => analyse([file]));
     return;
   }
-  const model = selectedModel();
+  const model = { ...selectedModel(), assurances: assurances() };
   if (files.length === 0) return;
   if (location.hash === "#history") location.hash = "#analyse";
   scrollToResults = true;
@@ -36,11 +37,11 @@ function submit(file, model) {
       await checkFile(file);
       const sha256 = await digest(file);
       const path = model.version === null ? model.name : `${model.name}/${model.version}`;
-      const text = await post(`api/predictions/${path}`, file, { signal: job.signal, onProgress: (fraction) => job.progress(fraction) });
+      const text = await post(`api/predictions/${path}`, file, { assurances: model.assurances, signal: job.signal, onProgress: (fraction) => job.progress(fraction) });
       const prediction = parsePrediction(text, { ...model, sha256 });
       const version = await findVersion(prediction.model.name, prediction.model.version);
       if (version !== null) checkCatalog(prediction, version);
-      addResult(new Result(file, prediction, version));
+      addResult(new Result(file, prediction, version, model.assurances));
     } catch (error) {
       if (error.name === "AbortError") return;
       show(file.name, error, () => submit(file, model));

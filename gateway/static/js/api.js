@@ -119,8 +119,8 @@ export function get(path, accept = "application/json", method = "GET") {
   });
 }
 
-/** Send an image; return the response as text, or as a Blob if a picture was requested. */
-export function post(path, file, { accept = "application/json", onProgress = () => {}, signal = null } = {}) {
+/** Send an image; return the response as text, or as a Blob if a picture was requested. `assurances` is what the user states about it. */
+export function post(path, file, { accept = "application/json", assurances = "", onProgress = () => {}, signal = null } = {}) {
   const isJson = accept === "application/json";
   // The content determines the format; a type that the browser derives from the name could be wrong.
   const form = new FormData();
@@ -131,6 +131,7 @@ export function post(path, file, { accept = "application/json", onProgress = () 
     request.responseType = "blob";
     request.timeout = TIMEOUT;
     for (const [name, value] of Object.entries(headers(accept))) request.setRequestHeader(name, value);
+    if (assurances) request.setRequestHeader("X-Assurances", assurances);
     let sent = 0;
     request.upload.addEventListener("progress", (event) => {
       if (event.lengthComputable) onProgress(sent = event.loaded / event.total);

@@ -1,6 +1,7 @@
 // Models: selection, description, model cards, and sample images.
 
 import { get } from "./api.js";
+import { showFields } from "./assurances.js";
 import { announce, button, byId, make, terms } from "./dom.js";
 import { show } from "./rejections.js";
 import { safeHtml } from "./safe_html.js";
@@ -66,6 +67,7 @@ function describe() {
   const model = models.find((item) => item.name === name);
   if (!model) return;
   const entry = knownVersion(name, version ?? model.versions[0].version);
+  showFields(entry.scope ?? []);
   const shownScores = scores(entry.figures);
   byId("model-about").replaceChildren(
     make("p", { class: "model-title" }, entry.title),

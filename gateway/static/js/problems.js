@@ -2,6 +2,8 @@
 
 const BY_TITLE = {
   "Unreadable image": "Damaged or incomplete file. Export it again.",
+  "Out of scope": "This model was not made for this image or patient.",
+  "Missing attribute": "This server needs to know more about the image. Fill in the fields above the samples, then try again.",
   "Unusable image": "This model cannot analyse this image.",
 };
 

@@ -7,14 +7,16 @@ import { captioned, colourize, reduce, toPng } from "./pictures.js";
 import { parseExplanation, positiveLabel } from "./prediction.js";
 import { decision, ranking } from "./probabilities.js";
 import { show } from "./rejections.js";
+import { scopeTerms } from "./assurances.js";
 import { cutoff, labelText, localTime, modelName, percent, stem } from "./format.js";
 import { Viewer } from "./viewer.js";
 
 const SMALL_INPUT = 64;
 
-/** Card of a prediction from `parsePrediction`; `version` is the model's catalog entry or null. */
+/** Card of a prediction from `parsePrediction`; `version` is the model's catalog entry or null, `assurances` were sent. */
 export class Result {
-  constructor(file, prediction, version) {
+  constructor(file, prediction, version, assurances = "") {
+    this.assurances = assurances;
     this.file = file;
     this.prediction = prediction;
     this.name = file.name;
@@ -41,6 +43,7 @@ export class Result {
       area ? areaTerms(this.prediction) : positiveLabel(this.prediction) ? decision(this.prediction) : ranking(this.prediction),
       this.heatMapControl(),
       this.reduced,
+      scopeTerms(this.prediction),
       terms([
         ["Model", make("button", { type: "button", class: "link", on: { click: () => showCard(model.name, model.version) } },
           `${modelName(this.version, model.name)}, version ${model.version}`)],
@@ -83,7 +86,7 @@ export class Result {
 
   /** Return the file itself if the browser can show it with the size of the prediction, else the server's picture. */
   async loadImage() {
-    return await this.decode(this.file) ?? await this.decode(await post(`api/predictions/${this.path}`, this.file, { accept: "image/png;view=image" }))
+    return await this.decode(this.file) ?? await this.decode(await post(`api/predictions/${this.path}`, this.file, { accept: "image/png;view=image", assurances: this.assurances }))
       ?? Promise.reject(new RangeError("the picture has another size than the prediction declares"));
   }
 
@@ -120,7 +123,7 @@ export class Result {
     this.heatButton.disabled = true;
     this.heatButton.textContent = "Loading heat map …";
     try {
-      const explanation = parseExplanation(await post(`api/explanations/${this.path}`, this.file), this.prediction);
+      const explanation = parseExplanation(await post(`api/explanations/${this.path}`, this.file, { assurances: this.assurances }), this.prediction);
       await this.addOverlay(toPng(explanation.data), "heat");
       announce(explanation.empty ? "The heat map is empty: no area influenced the result." : `${this.name}: heat map shown.`);
     } catch (error) {

@@ -75,7 +75,8 @@ def test_spacing_and_attributes() -> None:
         ).replace(b"CHEST ", b" Chest")
     )
     assert image.spacing == (0.143, 0.15)
-    assert image.attributes == {"Modality": "DX", "BodyPartExamined": "CHEST"}
+    stated = {statement.source: statement.value for statement in image.statements}
+    assert stated == {"Modality": "DX", "BodyPartExamined": "chest"}
     assert (image.format, image.width, image.height) == ("dicom", 48, 40)
 
 

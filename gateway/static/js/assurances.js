@@ -1,0 +1,33 @@
+// What the user states about images that do not state it themselves, and what a result says about the model's scope.
+
+import { byId, make, terms } from "./dom.js";
+
+const FIELDS = ["age", "view"];
+const NAMES = {
+  age: "Age", species: "Species", modality: "Modality", body_part: "Body part", view: "View", orientation: "Orientation",
+  laterality: "Laterality", presentation: "Presentation intent", polarity: "Polarity",
+};
+
+/** Show the fields for the attributes that the selected model checks. */
+export function showFields(scope) {
+  for (const name of FIELDS) byId(`assure-${name}-field`).hidden = !scope.includes(name);
+  byId("assurances").hidden = !FIELDS.some((name) => scope.includes(name));
+}
+
+/** Return the header of what the user states; empty without any. */
+export function assurances() {
+  const stated = FIELDS.filter((name) => !byId(`assure-${name}-field`).hidden && byId(`assure-${name}`).value !== "");
+  return stated.map((name) => `${name}=${byId(`assure-${name}`).value}`).join(", ");
+}
+
+const listed = (names) => names.map((name) => NAMES[name] ?? name).join(", ");
+
+/** Say which attributes were read, which the user assured, and which nobody stated. */
+export function scopeTerms({ checked = [], unchecked = [], assurances: assured = null }) {
+  if (checked.length + unchecked.length === 0 && assured === null) return null;
+  return make("div", { class: "scope" }, terms([
+    ["Checked in the file", listed(checked)],
+    ["Assured by you", Object.entries(assured ?? {}).map(([name, value]) => `${NAMES[name] ?? name} ${value}`).join(", ")],
+    ["Not checked", listed(unchecked)],
+  ]), unchecked.length ? make("p", { class: "small" }, "Neither the file nor you state what is not checked. The result holds only if the image is within the model's scope.") : null);
+}

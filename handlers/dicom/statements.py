@@ -1,0 +1,279 @@
+"""Reads what a DICOM object states about its scope: who and what was imaged, and how.
+
+An attribute may be stated in several places, as text or as a code, also in the functional groups of an enhanced object
+(PS3.3 C.7.6.16). All of them are read: `handlers.scope.scope.check` demands that each is in scope.
+"""
+
+from collections.abc import Iterable, Iterator
+from typing import Final
+
+from pydicom.uid import UID
+
+from handlers.dicom.dataset import DicomObject
+from handlers.scope import age, vocabulary
+from handlers.scope.statement import Statement
+from handlers.scope.vocabulary import OTHER
+
+Vector = tuple[float, float, float]
+
+_GROUPS: Final = ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence")
+_MAX_PLACES: Final = 100
+"""Most sequence items of functional groups that are searched; an object with one frame has some twenty."""
+
+_STUDY_DATES: Final = ("StudyDate", "AcquisitionDate", "ContentDate", "SeriesDate", "AcquisitionDateTime")
+_PROCEDURES: Final = ("ProcedureCodeSequence", "RequestedProcedureCodeSequence", "PerformedProtocolCodeSequence")
+_DESCRIPTIONS: Final = ("AcquisitionDeviceProcessingDescription", "ProtocolName", "SeriesDescription")
+"""Free text of people and devices: it can show that an image is out of scope, but proves nothing else."""
+
+_STORAGE: Final = {
+    "1.2.840.10008.5.1.4.1.1.1": "CR",
+    "1.2.840.10008.5.1.4.1.1.1.1": "DX",
+    "1.2.840.10008.5.1.4.1.1.1.1.1": "DX",
+    "1.2.840.10008.5.1.4.1.1.1.2": "MG",
+    "1.2.840.10008.5.1.4.1.1.1.2.1": "MG",
+    "1.2.840.10008.5.1.4.1.1.1.3": "IO",
+    "1.2.840.10008.5.1.4.1.1.1.3.1": "IO",
+    "1.2.840.10008.5.1.4.1.1.2": "CT",
+    "1.2.840.10008.5.1.4.1.1.2.1": "CT",
+    "1.2.840.10008.5.1.4.1.1.2.2": "CT",
+    "1.2.840.10008.5.1.4.1.1.4": "MR",
+    "1.2.840.10008.5.1.4.1.1.4.1": "MR",
+    "1.2.840.10008.5.1.4.1.1.4.3": "MR",
+    "1.2.840.10008.5.1.4.1.1.4.4": "MR",
+    "1.2.840.10008.5.1.4.1.1.6.1": "US",
+    "1.2.840.10008.5.1.4.1.1.12.1": "XA",
+    "1.2.840.10008.5.1.4.1.1.12.1.1": "XA",
+    "1.2.840.10008.5.1.4.1.1.12.2": "RF",
+    "1.2.840.10008.5.1.4.1.1.12.2.1": "RF",
+    "1.2.840.10008.5.1.4.1.1.20": "NM",
+    "1.2.840.10008.5.1.4.1.1.128": "PT",
+    "1.2.840.10008.5.1.4.1.1.130": "PT",
+}
+"""SOP class (PS3.4 annex B) -> modality."""
+_SAME: Final = ({"CR", "DX", "RG"}, {"XA", "RF"})
+"""Modalities whose objects vendors store in each other's classes."""
+
+
+def read(source: DicomObject, normal: Vector | None = None) -> Iterator[Statement]:
+    """Read all statements of an object with one frame; `normal` is the direction of its plane, if known."""
+    places = [source, *_functional_groups(source)]
+    stated = [
+        *_ages(source),
+        *_species(source),
+        *_modality(source),
+        *_body_parts(places),
+        *_views(places),
+        *_plane(normal),
+        *_lateralities(places),
+        *_presentations(source, places),
+    ]
+    yield from stated
+    yield from _inferred(source, {item.attribute for item in stated})
+    yield from _orientation(places)
+    yield from _polarity(source, {item.value for item in stated if item.attribute == "modality"})
+
+
+def _functional_groups(source: DicomObject) -> list[DicomObject]:
+    """Return the items of all sequences in the functional groups, and of the sequences in those."""
+    waiting = [item for keyword in _GROUPS for item in source.items(keyword)]
+    found: list[DicomObject] = []
+    while waiting and len(found) < _MAX_PLACES:
+        item = waiting.pop(0)
+        found.append(item)
+        names = [element.keyword for element in item.dataset if element.VR == "SQ" and element.keyword]
+        waiting += [inner for name in names for inner in item.items(name)]
+    return found
+
+
+def _ages(source: DicomObject) -> Iterator[Statement]:
+    for text in source.texts("PatientAge"):
+        value = age.parse(text)
+        if value is not None:
+            yield Statement("age", value, "PatientAge")
+    birth = next(iter(source.texts("PatientBirthDate")), "")
+    for keyword in _STUDY_DATES:
+        for text in source.texts(keyword)[:1]:
+            value = age.between(birth, text)
+            if value is not None:
+                yield Statement("age", value, f"PatientBirthDate and {keyword}")
+                return
+
+
+def _species(source: DicomObject) -> Iterator[Statement]:
+    for text in source.texts("PatientSpeciesDescription"):
+        for term in vocabulary.species(text):
+            yield Statement("species", term, "PatientSpeciesDescription")
+    for code, scheme, meaning in _codes(source, "PatientSpeciesCodeSequence"):
+        terms = {"human"} if code in vocabulary.HUMAN_CODES else vocabulary.species(meaning)
+        if not terms and scheme in vocabulary.STANDARD_SCHEMES:
+            terms = {"animal"}
+        for term in terms:
+            yield Statement("species", term, "PatientSpeciesCodeSequence")
+    for keyword in _animal_attributes(source):
+        yield Statement("species", "animal", keyword)
+
+
+def _animal_attributes(source: DicomObject) -> Iterator[str]:
+    """Name the attributes that only an animal has, or that name an animal."""
+    for keyword in ("PatientBreedDescription", "StrainDescription"):
+        if any(map(vocabulary.is_stated, source.texts(keyword))):
+            yield keyword
+    if source.items("PatientBreedCodeSequence"):
+        yield "PatientBreedCodeSequence"
+    if "QUADRUPED" in (text.upper() for text in source.texts("AnatomicalOrientationType")):
+        yield "AnatomicalOrientationType"
+    for keyword in (*_DESCRIPTIONS, "BodyPartExamined"):
+        if any(vocabulary.ANIMAL_WORDS & set(vocabulary.words(text)) for text in source.texts(keyword)):
+            yield keyword
+
+
+def _modality(source: DicomObject) -> Iterator[Statement]:
+    stated = {term for text in source.texts("Modality") if (term := vocabulary.modality(text))}
+    for term in stated:
+        yield Statement("modality", term, "Modality")
+    for keyword, uid in _classes(source):
+        term = _STORAGE.get(uid)
+        # CR, DX and RG are stored in each other's classes, and Modality is the more precise of the two.
+        if term is not None and not (stated and any({term} | stated <= kin for kin in ({term}, *_SAME))):
+            yield Statement("modality", term, keyword)
+            stated.add(term)
+
+
+def _classes(source: DicomObject) -> Iterator[tuple[str, str]]:
+    yield from (("SOPClassUID", text) for text in source.texts("SOPClassUID"))
+    yield "MediaStorageSOPClassUID", source.storage_class
+
+
+def _body_parts(places: Iterable[DicomObject]) -> Iterator[Statement]:
+    for place in places:
+        for text in place.texts("BodyPartExamined"):
+            code = text.upper()
+            part = vocabulary.BODY_PART_CODES.get(code)
+            for term in {part} if part else vocabulary.body_parts(text) or _other(text):
+                yield Statement("body_part", term, "BodyPartExamined")
+        yield from _coded(place, "AnatomicRegionSequence", "body_part")
+        for code, _, _ in _codes(place, "ViewCodeSequence"):
+            if code in vocabulary.VIEW_BODY_PARTS:
+                yield Statement("body_part", vocabulary.VIEW_BODY_PARTS[code], "ViewCodeSequence")
+
+
+def _views(places: Iterable[DicomObject]) -> Iterator[Statement]:
+    for place in places:
+        for text in place.texts("ViewPosition"):
+            for term in vocabulary.views(text) or _other(text):
+                yield Statement("view", term, "ViewPosition")
+        yield from _coded(place, "ViewCodeSequence", "view")
+        for item in place.items("ViewCodeSequence"):
+            for _, _, meaning in _codes(item, "ViewModifierCodeSequence"):
+                for term in vocabulary.views(meaning):
+                    yield Statement("view", term, "ViewModifierCodeSequence")
+        for text in place.texts("BodyPartExamined"):  # CHEST LAT
+            for term in vocabulary.described_views(text):
+                yield Statement("view", term, "BodyPartExamined")
+
+
+def _coded(place: DicomObject, keyword: str, attribute: str) -> Iterator[Statement]:
+    """Read a code sequence: by code, else by a meaning in known words; unknown codes of private schemes say nothing."""
+    codes, of_text = (
+        (vocabulary.VIEW_CODES, vocabulary.views)
+        if attribute == "view"
+        else (vocabulary.BODY_PART_CODES, vocabulary.body_parts)
+    )
+    for code, scheme, meaning in _codes(place, keyword):
+        terms = {codes[code]} if code in codes else of_text(meaning)
+        if not terms and scheme in vocabulary.STANDARD_SCHEMES:
+            terms = {OTHER}
+        for term in terms:
+            yield Statement(attribute, term, keyword)
+
+
+def _codes(place: DicomObject, keyword: str) -> Iterator[tuple[str, str, str]]:
+    """Return code, coding scheme and meaning of each item of a code sequence (PS3.3 section 8.8)."""
+    for item in place.items(keyword):
+        fields = ("CodeValue", "LongCodeValue", "URNCodeValue"), ("CodingSchemeDesignator",), ("CodeMeaning",)
+        yield tuple(  # type: ignore[misc]
+            next((text.upper() for name in names for text in item.texts(name)), "") for names in fields
+        )
+
+
+def _other(text: str) -> set[str]:
+    return {OTHER} if vocabulary.is_stated(text) else set()
+
+
+def _lateralities(places: Iterable[DicomObject]) -> Iterator[Statement]:
+    for place in places:
+        for keyword in ("ImageLaterality", "Laterality", "FrameLaterality"):
+            for text in place.texts(keyword):
+                side = vocabulary.laterality(text)
+                if side is not None:
+                    yield Statement("laterality", side, keyword)
+
+
+def _presentations(source: DicomObject, places: Iterable[DicomObject]) -> Iterator[Statement]:
+    for place in places:
+        for text in place.texts("PresentationIntentType"):
+            intent = vocabulary.presentation(text)
+            if intent is not None:
+                yield Statement("presentation", intent, "PresentationIntentType")
+        if any(vocabulary.presentation(text) == "for processing" for text in place.texts("ImageType")):
+            yield Statement("presentation", "for processing", "ImageType")
+    for keyword, uid in _classes(source):
+        name = UID(uid).name
+        for intent in ("for presentation", "for processing"):
+            if name.lower().endswith(f"- {intent}"):
+                yield Statement("presentation", intent, keyword)
+
+
+def _inferred(source: DicomObject, stated: set[str]) -> Iterator[Statement]:
+    """Read procedures, where they name one body part and one view, and descriptions, where they name another view.
+
+    Both concern a study or series, so they count only for what the image itself does not state.
+    """
+    procedures = [source, *source.items("RequestAttributesSequence")]
+    named = [code for place in procedures for keyword in _PROCEDURES for code in _codes(place, keyword)]
+    parts = {vocabulary.PROCEDURE_BODY_PARTS[code] for code, _, _ in named if code in vocabulary.PROCEDURE_BODY_PARTS}
+    parts |= {part for _, _, meaning in named for part in vocabulary.body_parts(meaning)}
+    if len(parts) == 1 and "body_part" not in stated:
+        yield Statement("body_part", parts.pop(), "ProcedureCodeSequence")
+    if "view" in stated:
+        return
+    views = {view for _, _, meaning in named for view in vocabulary.described_views(meaning)}
+    if len(views) == 1:
+        yield Statement("view", views.pop(), "ProcedureCodeSequence")
+    for keyword in _DESCRIPTIONS:
+        views = {view for text in source.texts(keyword) for view in vocabulary.described_views(text)}
+        if views and not views & {"AP", "PA", "frontal"}:
+            yield from (Statement("view", view, keyword) for view in sorted(views))
+
+
+def _orientation(places: Iterable[DicomObject]) -> Iterator[Statement]:
+    for place in places:
+        value = vocabulary.orientation(place.texts("PatientOrientation"))
+        if value is not None:
+            yield Statement("orientation", value, "PatientOrientation")
+            view = vocabulary.plane(value)
+            yield Statement("view", view or OTHER, "PatientOrientation")
+
+
+def _plane(normal: Vector | None) -> Iterator[Statement]:
+    """Read the plane of a slice: that of the main axis of its normal (x to the left, y to the back, z to the head)."""
+    if normal is not None:
+        main = max(range(3), key=lambda axis: abs(normal[axis]))
+        yield Statement("view", ("lateral", "frontal", "axial")[main], "ImageOrientationPatient")
+
+
+def _polarity(source: DicomObject, modalities: set[object]) -> Iterator[Statement]:
+    """Compare the sign of the pixels with the way in which they are displayed (PS3.3 C.8.11.3.1.2), for X-rays.
+
+    Dense tissue must be bright. With 1, low values have absorbed most, so they must be displayed bright, inverted.
+    A table, or a negative slope, may invert as well: then the sign tells nothing.
+    """
+    sign = source.number("PixelIntensityRelationshipSign")
+    tables = source.items("ModalityLUTSequence") or source.items("VOILUTSequence")
+    slope = source.number("RescaleSlope", 1)
+    if sign not in (1, -1) or not modalities & vocabulary.X_RAY or tables or (slope or 0) <= 0:
+        return
+    inverted = (
+        source.get("PhotometricInterpretation") == "MONOCHROME1" or source.get("PresentationLUTShape") == "INVERSE"
+    )
+    yield Statement("polarity", "normal" if inverted == (sign == 1) else "inverted", "PixelIntensityRelationshipSign")

@@ -1,0 +1,258 @@
+"""What DICOM objects state about who and what was imaged, wherever they state it."""
+
+from typing import Any
+
+import pytest
+from pydicom import uid
+from pydicom.dataset import Dataset
+from pydicom.sequence import Sequence
+
+from handlers.errors import OutOfScopeError, RequestError
+from handlers.formats.decode import decode
+from handlers.scope.age import Age
+from handlers.scope.scope import AgeRange, Scope, check
+from tests.handlers.images import SHARED, dicom, dicom_dataset, film, written
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*VR:UserWarning")  # pydicom writes what vendors write
+CHEST = Scope(
+    age=AgeRange(at_least=1, below=6),
+    species=("human",),
+    modality=("CR", "DX", "RG"),
+    body_part=("chest",),
+    view=("AP", "PA", "frontal"),
+    orientation=("LF",),
+    presentation="for presentation",
+    polarity="normal",
+)
+GOOD: dict[str, Any] = {"Modality": "DX", "BodyPartExamined": "CHEST", "ViewPosition": "PA", "PatientAge": "003Y"}
+
+
+def code(value: str, scheme: str, meaning: str = "", **more: Any) -> Dataset:
+    item = Dataset()
+    item.CodeValue, item.CodingSchemeDesignator, item.CodeMeaning = value, scheme, meaning
+    for keyword, content in more.items():
+        setattr(item, keyword, content)
+    return item
+
+
+def item(**attributes: Any) -> Sequence:
+    content = Dataset()
+    for keyword, value in attributes.items():
+        setattr(content, keyword, value)
+    return Sequence([content])
+
+
+def stated(**attributes: Any) -> dict[str, set[Any]]:
+    image = decode(dicom(film(), **({"Modality": ""} | attributes)))
+    return {
+        name: {statement.value for statement in image.statements if statement.attribute == name}
+        for name in sorted({statement.attribute for statement in image.statements})
+    }
+
+
+def codes(*items: Dataset) -> Sequence:
+    return Sequence(list(items))
+
+
+@pytest.mark.parametrize(
+    ("attributes", "expected"),
+    [
+        ({}, {}),
+        ({"Modality": "OT"}, {}),
+        ({"Modality": "DX"}, {"modality": {"DX"}}),
+        ({"Modality": ["CR", "CT"]}, {"modality": {"CR", "CT"}}),
+        ({"Modality": "OT", "SOPClassUID": uid.CTImageStorage}, {"modality": {"CT"}}),
+        (
+            {"Modality": "CR", "SOPClassUID": uid.DigitalXRayImageStorageForPresentation},
+            {"modality": {"CR"}, "presentation": {"for presentation"}},
+        ),
+        ({"PatientAge": "003Y"}, {"age": {Age(3, 4)}}),
+        ({"PatientAge": "", "PatientBirthDate": "20140422", "StudyDate": "20200125"}, {"age": {Age(5, 6)}}),
+        ({"PatientBirthDate": "2014.04.22", "AcquisitionDate": "2020.01.25"}, {"age": {Age(5, 6)}}),
+        ({"PatientBirthDate": "20140422", "StudyDate": "", "ContentDate": "20200125"}, {"age": {Age(5, 6)}}),
+        ({"PatientBirthDate": "20140422"}, {}),
+        (
+            {"PatientAge": "003Y", "PatientBirthDate": "19500101", "StudyDate": "20200101"},
+            {"age": {Age(3, 4), Age(70, 71)}},
+        ),
+        ({"PatientSpeciesDescription": "Homo sapiens"}, {"species": {"human"}}),
+        ({"PatientSpeciesDescription": "Canine"}, {"species": {"animal"}}),
+        ({"PatientSpeciesCodeSequence": codes(code("337915000", "SCT"))}, {"species": {"human"}}),
+        ({"PatientSpeciesCodeSequence": codes(code("L-85003", "SRT"))}, {"species": {"human"}}),
+        ({"PatientSpeciesCodeSequence": codes(code("448771007", "SCT"))}, {"species": {"animal"}}),
+        ({"PatientSpeciesCodeSequence": codes(code("X1", "99VET", "Dog"))}, {"species": {"animal"}}),
+        ({"PatientSpeciesCodeSequence": codes(code("X1", "99VET"))}, {}),
+        ({"PatientBreedDescription": "Beagle"}, {"species": {"animal"}}),
+        ({"PatientBreedCodeSequence": codes(code("132391002", "SCT"))}, {"species": {"animal"}}),
+        ({"AnatomicalOrientationType": "QUADRUPED"}, {"species": {"animal"}}),
+        ({"AcquisitionDeviceProcessingDescription": "CANINE THORAX"}, {"species": {"animal"}}),
+        ({"ResponsiblePerson": "DOE^JOHN", "ResponsiblePersonRole": "OWNER"}, {}),
+        ({"BodyPartExamined": "chest"}, {"body_part": {"chest"}}),
+        ({"BodyPartExamined": "T-D3000"}, {"body_part": {"chest"}}),
+        ({"BodyPartExamined": "CHEST LAT"}, {"body_part": {"chest"}, "view": {"lateral"}}),
+        ({"BodyPartExamined": "DOE JOHN"}, {"body_part": {"other"}}),
+        ({"BodyPartExamined": "UNKNOWN"}, {}),
+        ({"AnatomicRegionSequence": codes(code("51185008", "SCT"))}, {"body_part": {"chest"}}),
+        ({"AnatomicRegionSequence": codes(code("T-D3000", "SNM3"))}, {"body_part": {"chest"}}),
+        ({"AnatomicRegionSequence": codes(code("72696002", "SCT"))}, {"body_part": {"leg"}}),
+        ({"AnatomicRegionSequence": codes(code("76848001", "SCT", "Vein"))}, {"body_part": {"other"}}),
+        ({"AnatomicRegionSequence": codes(code("C1", "99ACME", "Chest"))}, {"body_part": {"chest"}}),
+        ({"AnatomicRegionSequence": codes(code("C1", "99ACME", "?"))}, {}),
+        ({"ProcedureCodeSequence": codes(code("36643-5", "LN", "XR 2V"))}, {"body_part": {"chest"}}),
+        ({"ProcedureCodeSequence": codes(code("9", "L", "XR knee"))}, {"body_part": {"leg"}}),
+        ({"ProcedureCodeSequence": codes(code("9", "L", "Chest and knee"))}, {}),
+        (
+            {"BodyPartExamined": "CHEST", "ProcedureCodeSequence": codes(code("9", "L", "XR knee"))},
+            {"body_part": {"chest"}},
+        ),
+        (
+            {"ProcedureCodeSequence": codes(code("9", "L", "Chest lateral"))},
+            {"body_part": {"chest"}, "view": {"lateral"}},
+        ),
+        ({"ProcedureCodeSequence": codes(code("9", "L", "Chest PA and lateral"))}, {"body_part": {"chest"}}),
+        (
+            {"RequestAttributesSequence": item(RequestedProcedureCodeSequence=codes(code("9", "L", "Chest")))},
+            {"body_part": {"chest"}},
+        ),
+        ({"ViewPosition": "PA"}, {"view": {"PA"}}),
+        ({"ViewPosition": ["PA", "LAT"]}, {"view": {"PA", "lateral"}}),
+        ({"ViewPosition": "XYZ"}, {"view": {"other"}}),
+        ({"ViewCodeSequence": codes(code("399067008", "SCT", "lateral"))}, {"view": {"lateral"}}),
+        ({"ViewCodeSequence": codes(code("R-10236", "SRT"))}, {"view": {"lateral"}}),
+        ({"ViewCodeSequence": codes(code("R-10214", "SNM3"))}, {"view": {"PA"}}),
+        ({"ViewCodeSequence": codes(code("399110001", "SCT", "tangential"))}, {"view": {"other"}}),
+        ({"ViewCodeSequence": codes(code("V7", "99ACME", "Left lateral"))}, {"view": {"lateral"}}),
+        (
+            {"ViewCodeSequence": codes(code("399368009", "SCT"))},  # a view of the breast only
+            {"view": {"oblique"}, "body_part": {"breast"}},
+        ),
+        ({"SeriesDescription": "Chest Lat"}, {"view": {"lateral"}}),
+        ({"SeriesDescription": "Chest PA"}, {}),  # free text proves nothing
+        ({"SeriesDescription": "Chest Lat", "ViewPosition": "PA"}, {"view": {"PA"}}),
+        ({"PatientOrientation": ["L", "F"]}, {"orientation": {"LF"}, "view": {"frontal"}}),
+        ({"PatientOrientation": ["A", "F"]}, {"orientation": {"AF"}, "view": {"lateral"}}),
+        ({"ImageOrientationPatient": [1, 0, 0, 0, 1, 0]}, {"view": {"axial"}}),
+        ({"ImageOrientationPatient": [0, 1, 0, 0, 0, -1]}, {"view": {"lateral"}}),
+        ({"ImageOrientationPatient": [1, 0, 0, 0, 0, -1]}, {"view": {"frontal"}}),
+        ({"ImageLaterality": "L"}, {"laterality": {"left"}}),
+        ({"PresentationIntentType": "for processing"}, {"presentation": {"for processing"}}),
+        ({"ImageType": ["ORIGINAL", "PRIMARY", "FOR PROCESSING"]}, {"presentation": {"for processing"}}),
+        (
+            {"Modality": "DX", "SOPClassUID": uid.DigitalXRayImageStorageForProcessing},
+            {"modality": {"DX"}, "presentation": {"for processing"}},
+        ),
+        (
+            {
+                "Modality": "DX",
+                "SOPClassUID": uid.DigitalXRayImageStorageForProcessing,
+                "PresentationIntentType": "FOR PRESENTATION",
+            },
+            {"modality": {"DX"}, "presentation": {"for processing", "for presentation"}},
+        ),
+        (
+            {
+                "SharedFunctionalGroupsSequence": item(
+                    FrameAnatomySequence=item(
+                        FrameLaterality="U", AnatomicRegionSequence=codes(code("69536005", "SCT", "Head"))
+                    )
+                )
+            },
+            {"body_part": {"head"}, "laterality": {"unpaired"}},
+        ),
+        (
+            {
+                "PerFrameFunctionalGroupsSequence": item(
+                    PlaneOrientationSequence=item(ImageOrientationPatient=[1, 0, 0, 0, 1, 0])
+                )
+            },
+            {"view": {"axial"}},
+        ),
+    ],
+)
+def test_statements(attributes: dict[str, Any], expected: dict[str, set[Any]]) -> None:
+    assert stated(**attributes) == expected
+
+
+@pytest.mark.parametrize(
+    ("photometric", "sign", "more", "expected"),
+    [
+        ("MONOCHROME1", 1, {}, {"normal"}),
+        ("MONOCHROME2", -1, {}, {"normal"}),
+        ("MONOCHROME1", -1, {}, {"inverted"}),
+        ("MONOCHROME2", 1, {}, {"inverted"}),
+        ("MONOCHROME2", 1, {"PresentationLUTShape": "INVERSE"}, {"normal"}),
+        ("MONOCHROME2", 1, {"RescaleSlope": -1, "RescaleIntercept": 255}, None),  # the slope inverts
+        ("MONOCHROME2", 0, {}, None),
+        ("MONOCHROME2", 1, {"Modality": "CT"}, None),
+    ],
+)
+def test_polarity(photometric: str, sign: int, more: dict[str, Any], expected: set[str] | None) -> None:
+    attributes = {"Modality": "DX", "PhotometricInterpretation": photometric, "PixelIntensityRelationshipSign": sign}
+    assert stated(**(attributes | more)).get("polarity") == expected
+
+
+def test_the_class_of_the_meta_information_counts_as_well() -> None:
+    dataset = dicom_dataset(film(), SOPClassUID=uid.DigitalXRayImageStorageForProcessing)
+    dataset.PixelData = film().tobytes()
+    data = written(dataset)
+    tag = b"\x08\x00\x16\x00UI"  # SOP Class UID of the data set; the meta information has its own copy
+    broken = data.replace(tag, b"\x08\x00\x17\x00UI")
+    image = decode(broken)
+    assert ("presentation", "for processing", "MediaStorageSOPClassUID") in [
+        (item.attribute, item.value, item.source) for item in image.statements
+    ]
+
+
+@pytest.mark.parametrize(
+    ("change", "source"),
+    [
+        ({"PresentationIntentType": "FOR PROCESSING"}, "PresentationIntentType"),
+        ({"PatientAge": "061Y"}, "PatientAge"),
+        ({"PatientAge": "62"}, "PatientAge"),
+        ({"PatientAge": "004W"}, "PatientAge"),
+        ({"PatientBirthDate": "19400305", "StudyDate": "20040826"}, "PatientBirthDate"),
+        ({"PatientSpeciesDescription": "SECRET dog"}, "PatientSpeciesDescription"),
+        ({"BodyPartExamined": "SECRET PERSON"}, "BodyPartExamined"),
+        ({"ViewPosition": "", "ViewCodeSequence": codes(code("R-102CD", "SRT"))}, "ViewCodeSequence"),
+        ({"ViewPosition": "", "PatientOrientation": ["A", "F"]}, "PatientOrientation"),
+        ({"PatientOrientation": ["R", "H"]}, "PatientOrientation"),  # upside down
+        ({"PatientOrientation": ["R", "F"]}, "PatientOrientation"),  # mirrored
+        ({"PixelIntensityRelationshipSign": 1}, "PixelIntensityRelationshipSign"),
+        ({"SOPClassUID": uid.CTImageStorage}, "SOPClassUID"),
+    ],
+)
+def test_out_of_scope(change: dict[str, Any], source: str) -> None:
+    assert check(CHEST, decode(dicom(film(), **GOOD)).statements).unchecked == (
+        "species",
+        "orientation",
+        "presentation",
+        "polarity",
+    )
+    with pytest.raises(OutOfScopeError, match=source) as error:
+        check(CHEST, decode(dicom(film(), **(GOOD | change))).statements)
+    assert not any(secret in str(error.value) for secret in ("SECRET", "61", "62", "1940", "19400305"))
+
+
+@pytest.mark.parametrize("age", ["001Y", "018M", "003y", " 5Y ", "005Y", "060W"])
+def test_children_in_scope(age: str) -> None:
+    assert "age" in check(CHEST, decode(dicom(film(), **(GOOD | {"PatientAge": age}))).statements).checked
+
+
+def test_damaged_sequences_are_errors_of_the_request() -> None:
+    data = dicom(film(), AnatomicRegionSequence=codes(code("51185008", "SCT")))
+    for position in range(data.index(b"\x08\x00\x18\x22"), data.index(b"\x08\x00\x18\x22") + 60):
+        try:
+            decode(data[:position] + b"\xff" + data[position + 1 :])
+        except RequestError:
+            continue
+
+
+@pytest.mark.skipif(not SHARED.exists(), reason=f"no real images at {SHARED}")
+def test_a_film_of_a_dog_and_films_of_adults_are_rejected() -> None:
+    for name, source in {
+        "ImagingDataCommons+highdicom__dx_image.dcm": "AcquisitionDeviceProcessingDescription",
+        "mlmed+torchxrayvision__Fake_MONOHR1.dcm": "PatientAge",
+        "pydicom+pydicom-data__RG1_J2KI.dcm": "PatientBirthDate",
+    }.items():
+        with pytest.raises(OutOfScopeError, match=source):
+            check(CHEST, decode((SHARED / "dicom" / name).read_bytes()).statements)

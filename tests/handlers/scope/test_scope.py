@@ -1,0 +1,120 @@
+import pytest
+from pydantic import ValidationError
+
+from handlers.errors import MissingAttributeError, OutOfScopeError, ScopeError
+from handlers.scope import assurances, requirements
+from handlers.scope.age import Age
+from handlers.scope.scope import AgeRange, Report, Scope, check
+from handlers.scope.statement import ATTRIBUTES, Statement
+
+CHILDREN = Scope(age=AgeRange(at_least=1, below=6), view=("PA", "AP", "frontal"), body_part=("chest",))
+
+
+def test_what_nobody_states_is_unchecked() -> None:
+    report = check(CHILDREN, [Statement("body_part", "chest", "BodyPartExamined"), Statement("modality", "CT")])
+    assert report == Report(("body_part",), ("age", "view"), {})
+    assert report.document == {"checked": ["body_part"], "unchecked": ["age", "view"]}
+    assert check(Scope(), [Statement("modality", "CT", "Modality")]).document == {"checked": [], "unchecked": []}
+
+
+@pytest.mark.parametrize(
+    ("age", "accepted"),
+    [(Age(1, 2), True), (Age(5, 6), True), (Age(6, 7), False), (Age(0, 1), False), (Age(0.99, 1.02), True)],
+)
+def test_ages(age: Age, accepted: bool) -> None:
+    statement = Statement("age", age, "PatientAge")
+    if accepted:
+        assert check(CHILDREN, [statement]).checked == ("age",)
+        return
+    with pytest.raises(
+        OutOfScopeError, match=r"age of the patient is out of scope \(PatientAge\).* 1 to 5 years"
+    ) as error:
+        check(CHILDREN, [statement])
+    assert str(age.at_least) not in str(error.value).replace("1 to 5", "")
+
+
+def test_every_statement_must_be_in_scope() -> None:
+    good, bad = (
+        Statement("age", Age(4, 5), "PatientAge"),
+        Statement("age", Age(61, 62), "PatientBirthDate and StudyDate"),
+    )
+    with pytest.raises(OutOfScopeError, match="PatientBirthDate and StudyDate"):
+        check(CHILDREN, [good, bad])
+
+
+def test_unknown_values_are_not_repeated() -> None:
+    with pytest.raises(
+        OutOfScopeError, match=r"body part is out of scope \(BodyPartExamined\); this model reads chest"
+    ):
+        check(CHILDREN, [Statement("body_part", "other", "BodyPartExamined")])
+
+
+def test_assurances_are_checked_echoed_and_no_longer_unchecked() -> None:
+    report = check(CHILDREN, [Statement("view", "PA", "ViewPosition")], assurances.from_header("age=5, modality=DX"))
+    assert report.document == {
+        "checked": ["view"],
+        "unchecked": ["body_part"],
+        "assurances": {"age": 5, "modality": "DX"},
+    }
+    with pytest.raises(OutOfScopeError, match=r"out of scope \(your assurances\)"):
+        check(CHILDREN, [], assurances.from_header("age=61"))
+
+
+@pytest.mark.parametrize(
+    ("stated", "assured", "agree"),
+    [
+        (Statement("view", "PA", "ViewPosition"), "view=AP", False),
+        (Statement("view", "PA", "ViewPosition"), "view=frontal", True),
+        (Statement("view", "frontal", "PatientOrientation"), "view=PA", True),
+        (Statement("age", Age(5, 6), "PatientAge"), "age=5", True),
+        (Statement("age", Age(5, 6), "PatientAge"), "age=5.5", True),
+        (Statement("age", Age(5, 6), "PatientAge"), "age=3", False),
+        (Statement("modality", "CT", "Modality"), "modality=DX", False),  # also where the scope does not restrict it
+    ],
+)
+def test_contradictions_are_rejected(stated: Statement, assured: str, agree: bool) -> None:
+    if agree:
+        check(CHILDREN, [stated], assurances.from_header(assured))
+        return
+    with pytest.raises(OutOfScopeError, match=rf"in your assurances contradicts {stated.source}"):
+        check(CHILDREN, [stated], assurances.from_header(assured))
+
+
+def test_required_attributes() -> None:
+    stated = [Statement("age", Age(5, 6), "PatientAge")]
+    assert check(CHILDREN, stated, required={"age"}).checked == ("age",)
+    assert check(CHILDREN, stated, required={"species"}).checked == ("age",)  # not in the scope
+    with pytest.raises(MissingAttributeError, match=r'view \(view\)\. Send a DICOM .*"X-Assurances: view=\.\.\."'):
+        check(CHILDREN, stated, required={"age", "view"})
+    check(CHILDREN, stated, assurances.from_header("view=PA"), required={"age", "view"})
+
+
+def test_requirements_of_models() -> None:
+    assert requirements.of("chest", "age, view,brain:species") == {"age", "view"}
+    assert requirements.of("brain", "age,brain:species") == {"age", "species"}
+    assert requirements.of("brain", "") == frozenset()
+    with pytest.raises(ScopeError, match=r"Unknown attribute 'height' is required. Available: age, species"):
+        requirements.of("brain", "height")
+
+
+@pytest.mark.parametrize(
+    ("section", "message"),
+    [
+        ({"age": {"at_least": 6, "below": 6}}, "must be above at_least"),
+        ({"weight": 3}, "Extra inputs"),
+        ({"orientation": ["L"]}, "pattern"),
+        ({"enlargement": 0.5}, "greater than or equal to 1"),
+    ],
+)
+def test_invalid_sections(section: dict[str, object], message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
+        Scope.model_validate(section)
+
+
+def test_ages_are_described() -> None:
+    assert [str(AgeRange(below=below, at_least=1)) for below in (None, 6, 6.5)] == [
+        "patients of 1 years and older",
+        "patients of 1 to 5 years",
+        "patients of 1 to below 6.5 years",
+    ]
+    assert set(CHILDREN.attributes) < set(ATTRIBUTES)

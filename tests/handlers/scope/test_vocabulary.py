@@ -1,0 +1,154 @@
+"""Words and codes; pydicom's dictionaries of SNOMED codes are the reference."""
+
+import pytest
+from pydicom.sr import _snomed_dict
+from pydicom.sr.codedict import codes
+
+from handlers.scope import vocabulary
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("PA", {"PA"}),
+        ("pa ", {"PA"}),
+        ("P.A.", {"PA"}),
+        ("P-A", {"PA"}),
+        ("AP_SUPINE", {"AP"}),
+        ("AP PORTABLE", {"AP"}),
+        ("POSTERO-ANTERIOR", {"PA"}),
+        ("posteroanterior", {"PA"}),
+        ("antero-posterior", {"AP"}),
+        ("FRONTAL", {"frontal"}),
+        ("LL", {"lateral"}),
+        ("RL", {"lateral"}),
+        ("Lateral", {"lateral"}),
+        ("LEFT LAT", {"lateral"}),
+        ("PA/LAT", {"PA", "lateral"}),
+        ("RLD", {"decubitus"}),
+        ("AP LORDOTIC", {"lordotic"}),
+        ("AP AXIAL", {"axial"}),
+        ("RAO", {"oblique"}),
+        ("antero-posterior oblique", {"oblique"}),
+        ("", set()),
+        ("XYZ", set()),
+        ("PALM", set()),
+    ],
+)
+def test_views(text: str, expected: set[str]) -> None:
+    assert vocabulary.views(text) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("CHEST", {"chest"}),
+        ("chest pa", {"chest"}),
+        ("Thorax", {"chest"}),
+        ("TORAX", {"chest"}),
+        ("LUNGS", {"chest"}),
+        ("CHEST^PEDIATRIC", {"chest"}),
+        ("BRAIN", {"head"}),
+        ("SKULL", {"head"}),
+        ("KOPF", {"head"}),
+        ("KNEE", {"leg"}),
+        ("TSPINE", {"spine"}),
+        ("THORACIC SPINE", {"spine"}),
+        ("CHESTABDOMEN", {"chest and abdomen"}),
+        ("CHEST ABDOMEN", {"chest", "abdomen"}),
+        ("WHOLE BODY", {"whole body"}),
+        ("HEADNECK", {"head and neck"}),
+        ("DOE JOHN", set()),
+    ],
+)
+def test_body_parts(text: str, expected: set[str]) -> None:
+    assert vocabulary.body_parts(text) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("Human", {"human"}),
+        ("HOMO SAPIENS", {"human"}),
+        ("Homo sapiens sapiens", {"human"}),
+        ("Canine", {"animal"}),
+        ("Canis lupus familiaris", {"animal"}),
+        ("Pogona vitticeps", {"animal"}),
+        ("UNKNOWN", set()),
+        ("", set()),
+        ("N/A", set()),
+    ],
+)
+def test_species(text: str, expected: set[str]) -> None:
+    assert vocabulary.species(text) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [("DX", "DX"), ("dx", "DX"), ("DR", "DX"), ("CT", "CT"), ("OT", None), ("SC", None), ("", None), ("X1", "other")],
+)
+def test_modalities(text: str, expected: str | None) -> None:
+    assert vocabulary.modality(text) == expected
+
+
+@pytest.mark.parametrize(
+    ("values", "expected", "plane"),
+    [
+        (["L", "F"], "LF", "frontal"),
+        (["l", "f "], "LF", "frontal"),
+        (["LH", "FR"], "LF", "frontal"),
+        (["A", "F"], "AF", "lateral"),
+        (["P", "F"], "PF", "lateral"),
+        (["L", "P"], "LP", "axial"),
+        (["R", "H"], "RH", "frontal"),
+        (["X", "F"], "other", None),
+        (["L"], None, None),
+        (["", ""], None, None),
+        ([], None, None),
+    ],
+)
+def test_orientations(values: list[str], expected: str | None, plane: str | None) -> None:
+    assert vocabulary.orientation(values) == expected
+    assert (vocabulary.plane(expected) if expected else None) == plane
+
+
+@pytest.mark.parametrize(
+    "text", ["FOR PROCESSING", "for processing", "FOR_PROCESSING", "FORPROCESSING", " For  Processing"]
+)
+def test_images_for_processing(text: str) -> None:
+    assert vocabulary.presentation(text) == "for processing"
+
+
+def test_codes_mean_what_pydicom_says() -> None:
+    for code in codes.cid4010.dir():  # type: ignore[attr-defined]
+        entry = getattr(codes.cid4010, code)  # type: ignore[attr-defined]
+        meant = vocabulary.views(entry.meaning)
+        known = vocabulary.VIEW_CODES.get(entry.value)
+        if known is not None:
+            assert meant in ({known}, {"lateral", "oblique"} - {known} | {known}, set()) or known in meant, (
+                entry.meaning
+            )
+            assert vocabulary.VIEW_CODES[_snomed_dict.mapping["SCT"][entry.value]] == known
+    # Every view that has no code here is in no scope.
+    frontal = {"AP", "PA", "frontal"}
+    names = {codes_ for codes_, view in vocabulary.VIEW_CODES.items() if view in frontal and codes_.isdigit()}
+    meanings = {
+        getattr(codes.cid4010, name).meaning
+        for name in codes.cid4010.dir()  # type: ignore[attr-defined]
+        if getattr(codes.cid4010, name).value in names
+    }  # type: ignore[attr-defined]
+    assert meanings == {"antero-posterior", "postero-anterior", "frontal"}
+
+
+@pytest.mark.parametrize("cid", ["cid4", "cid4031"])
+def test_codes_of_body_parts(cid: str) -> None:
+    group = getattr(codes, cid)
+    for name in group.dir():
+        entry = getattr(group, name)
+        known = vocabulary.BODY_PART_CODES.get(entry.value)
+        if known in ("chest", "head"):
+            assert vocabulary.body_parts(entry.meaning) & {known} or entry.value in {"43799004", "1101003"}, (
+                entry.meaning
+            )
+            older = _snomed_dict.mapping["SCT"].get(entry.value)
+            assert older is None or vocabulary.BODY_PART_CODES[older] == known
