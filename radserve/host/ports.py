@@ -25,11 +25,19 @@ def require_free(ports: Mapping[str, tuple[str, int]]) -> None:
         if port in options:
             raise ServeError(f"{option} and {options[port]} have the same value {port}; choose two.")
         options[port] = option
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        with socket.socket(family) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind((host, port))
-            except OSError as error:
-                message = f"{host}: port {port} is taken ({error.strerror}); choose another {option}."
-                raise ServeError(message) from error
+        bind(option, host, port).close()
+
+
+def bind(option: str, host: str, port: int) -> socket.socket:
+    """Bind a socket to a port that a command-line option chose; `::` includes IPv4."""
+    address = parse_address(host)
+    bound = socket.socket(socket.AF_INET6 if address.version == 6 else socket.AF_INET)
+    try:
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if address.version == 6:
+            bound.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, str(address) != "::")
+        bound.bind((str(address), port))
+    except OSError as error:
+        bound.close()
+        raise ServeError(f"{host}: port {port} is taken ({error.strerror}); choose another {option}.") from error
+    return bound
