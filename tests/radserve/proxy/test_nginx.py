@@ -158,18 +158,16 @@ def test_a_drain_opens_no_internal_location(options: ProxyOptions, upstreams: Up
     use(replace(options, keyless=True), upstreams, steps)
 
 
-def master() -> psutil.Process:
-    return next(child for child in psutil.Process().children() if child.name() == "nginx")
+def master(nginx: Nginx) -> psutil.Process:
+    return psutil.Process(nginx._runs[-1].master.pid)
 
 
 async def kill(nginx: Nginx) -> None:
     """Kill nginx's master, and wait until another one has workers."""
-    killed = master()
+    killed = master(nginx)
     killed.kill()
-    await nginx.wait()
-    while not any(child.name() == "nginx" and child.children() for child in psutil.Process().children()):  # noqa: ASYNC110
+    while nginx._runs[-1].master.pid == killed.pid or not master(nginx).children():  # noqa: ASYNC110
         await asyncio.sleep(0.01)
-    assert master() != killed
 
 
 class SlowEcho:
@@ -235,7 +233,7 @@ def test_workers_of_a_killed_nginx_finish_their_requests_and_exit(options: Proxy
     async def steps(nginx: Nginx) -> None:
         upstreams.run_directory.ready.touch()
         running = asyncio.create_task(nginx.keep_running())
-        workers = master().children()
+        workers = master(nginx).children()
         torchserve = SlowEcho()
         async with (
             await asyncio.start_unix_server(torchserve, upstreams.run_directory.inference),
@@ -295,7 +293,7 @@ def test_nginx_is_not_restarted_after_a_drain(options: ProxyOptions, upstreams: 
         running = asyncio.create_task(nginx.keep_running())
         drain = asyncio.create_task(nginx.drain(5.0))
         await asyncio.sleep(0)
-        master().kill()
+        master(nginx).kill()
         assert await drain
         assert await running == 128 + signal.SIGKILL
         with pytest.raises(httpx.ConnectError):
@@ -306,7 +304,7 @@ def test_nginx_is_not_restarted_after_a_drain(options: ProxyOptions, upstreams: 
 
 def test_a_stop_ends_the_workers_of_a_killed_nginx(options: ProxyOptions, upstreams: Upstreams) -> None:
     async def steps(nginx: Nginx) -> None:
-        killed = master()
+        killed = master(nginx)
         workers = killed.children()
         killed.kill()
         assert await nginx.wait() == 128 + signal.SIGKILL
