@@ -28,7 +28,6 @@ from radserve.proxy.options import ProxyOptions
 
 logger = logging.getLogger(__name__)
 
-_BACKLOG: Final = 511  # connections that wait until a worker accepts them; nginx's own default
 _STOP_TIMEOUT: Final = 5.0
 _FAREWELL: Final = 1.0  # seconds in which clients close the connections that they keep
 _LOCK_TIMEOUT: Final = 2.0  # seconds for which a stopping proxy may still hold its lock
@@ -97,10 +96,9 @@ class Nginx:
             self._cache = cache.folder
             self._locks.append(cache.lock)
         for option, (host, port) in self._options.listens.items():
-            self._listeners.append(resources.enter_context(ports.bind(option, host, port)))
-            # As nginx does: its backlog, and workers that return from `accept` when another was faster.
-            self._listeners[-1].listen(_BACKLOG)
-            self._listeners[-1].setblocking(False)  # noqa: FBT003 - positional only
+            listener = resources.enter_context(ports.listen(option, host, port))
+            listener.settimeout(0.0)  # as nginx's own: a worker must not wait when another one was faster
+            self._listeners.append(listener)
         await self._start()
 
     async def _locked(self) -> BinaryIO:

@@ -5,7 +5,7 @@ import socket
 import pytest
 
 from radserve.errors import ServeError
-from radserve.host.ports import bind, parse_address, require_free
+from radserve.host.ports import listen, parse_address, require_free
 
 
 @pytest.mark.parametrize(
@@ -37,6 +37,5 @@ def test_a_port_chosen_twice_is_rejected() -> None:
 
 @pytest.mark.parametrize(("host", "accepts"), [("::", True), ("::1", False)])
 def test_the_unspecified_address_of_ipv6_includes_ipv4(host: str, *, accepts: bool) -> None:
-    with bind("--port", host, 0) as listener, socket.socket() as client:
-        listener.listen()
+    with listen("--port", host, 0) as listener, socket.socket() as client:
         assert (client.connect_ex(("127.0.0.1", listener.getsockname()[1])) == 0) is accepts
