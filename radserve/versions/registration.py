@@ -1,4 +1,4 @@
-"""Registers versions: pull, verify, preflight, start under TorchServe, run the sample. A failure is undone completely."""
+"""Registers versions: pull, verify, preflight, start under TorchServe, run the sample. A failure is undone."""
 
 import asyncio
 import shutil

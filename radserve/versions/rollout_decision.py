@@ -10,7 +10,7 @@ _MIN_SLOWDOWN_SECONDS: Final = 0.025
 """Seconds by which a version must be slower before the ratio counts: noise alone can double a response of 3 ms."""
 _MIN_SAMPLES: Final = 20  # responses that a 95th percentile or a rejection rate needs to be meaningful
 _MAX_EXTRA_REJECTIONS: Final = 0.2
-"""Fraction of requests that a version may reject in addition: it may reject a few more than the stable one, not most."""
+"""Fraction of requests that a version may reject in addition: a few more than the stable one, not most."""
 
 _DEVIATIONS: Final = 3.0  # standard deviations: chance exceeds them once in 740 samples
 
