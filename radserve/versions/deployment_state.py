@@ -24,7 +24,7 @@ from radserve.schema.deployment import Deployment
 from radserve.torchserve.registry import ModelRegistry, ModelVersion, Pair
 from radserve.versions.audit_log import Actor, AuditLog
 from radserve.versions.quarantine import QuarantineMarks
-from radserve.versions.routes import Routes, initial_deployment
+from radserve.versions.request_routing import Routes, initial_deployment
 from radserve.versions.stored_state import State, StateFolder
 
 logger = logging.getLogger(__name__)

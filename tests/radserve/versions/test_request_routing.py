@@ -1,4 +1,4 @@
-"""Tests of radserve.versions.routes."""
+"""Tests of radserve.versions.request_routing."""
 
 from datetime import UTC, datetime
 from pathlib import Path
@@ -7,7 +7,7 @@ from radserve.proxy.traffic_split import Routing
 from radserve.schema.rollout import RolloutSpec
 from radserve.torchserve import verified_models
 from radserve.torchserve.registry import ModelVersion
-from radserve.versions.routes import initial_deployment, routing
+from radserve.versions.request_routing import initial_deployment, routing
 from radserve.versions.stored_state import RolloutRecord
 from tests.radserve.versions.conftest import NAME
 from tests.radserve.versions.test_stored_state import deployment as declared
