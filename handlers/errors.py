@@ -67,7 +67,7 @@ class OutOfScopeError(UnusableImageError):
 
 
 class MissingAttributeError(UnusableImageError):
-    """Nobody states an attribute of the image that the operator requires."""
+    """Neither the image nor the client states an attribute that the operator requires."""
 
     title, reason = "Missing attribute", "MissingAttribute"
 

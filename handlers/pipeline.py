@@ -65,7 +65,7 @@ class Pipeline:
     # entered around the stages `prepare` and `inference` of each batch
     timer: Callable[[str], AbstractContextManager[object]] = nullcontext
     required: frozenset[str] = frozenset()  # attributes of the scope without which no image is analysed ...
-    exempt: str | None = None  # ... but this one: SHA-256 of the archive's sample, which shows nobody
+    exempt: str | None = None  # ... but this one: SHA-256 of the archive's synthetic sample
 
     def prepare(
         self,

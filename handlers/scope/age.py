@@ -29,7 +29,7 @@ class Age:
 def parse(text: str) -> Age | None:
     """Parse an age string: `003Y`, `018M`, `3y`, `4 weeks`; a number without a unit is in years.
 
-    Returns None if the text is none of these, or older than any patient.
+    Returns None for any other text, and for ages above `MAX_YEARS`.
     """
     match = _AGE.fullmatch(text.strip(" \0").upper())
     if match is None:

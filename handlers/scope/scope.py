@@ -86,7 +86,7 @@ class Scope(_Section):
 
 @dataclass(frozen=True)
 class Report:
-    """Attributes of a scope that an image stated, attributes that nobody stated, and what the client assured."""
+    """Attributes of a scope that an image states, attributes that are unknown, and what the client assures."""
 
     checked: tuple[str, ...] = ()
     unchecked: tuple[str, ...] = ()
@@ -125,7 +125,7 @@ def check(
     OutOfScopeError
         A statement is out of scope, or contradicts an assurance.
     MissingAttributeError
-        Nobody states a required attribute of the scope.
+        A required attribute of the scope is unknown.
     """
     for statement in (*stated, *assurances.statements):
         if not scope.allows(statement):

@@ -168,7 +168,7 @@ def body_parts(text: str) -> set[str]:
     """Return the body parts that a text names."""
     names = words(text)
     found = {BODY_PARTS[word] for word in names if word in BODY_PARTS}
-    # "thoracic spine" is no chest; "whole body" is two words
+    # "thoracic spine" names the spine only; "whole body" has two words
     if "spine" in found:
         found.discard("chest")
     return found | ({"whole body"} if {"WHOLE", "BODY"} <= set(names) else set())

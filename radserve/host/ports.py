@@ -1,6 +1,7 @@
 """Addresses and ports to listen on."""
 
 import ipaddress
+import os
 import socket
 from collections.abc import Mapping
 from typing import Final
@@ -8,6 +9,7 @@ from typing import Final
 from radserve.errors import ServeError
 
 LOOPBACK: Final = "127.0.0.1"
+_BACKLOG: Final = 511  # connections that wait until they are accepted; nginx's default
 
 
 def parse_address(host: str, option: str = "--host") -> ipaddress.IPv4Address | ipaddress.IPv6Address:
@@ -25,11 +27,16 @@ def require_free(ports: Mapping[str, tuple[str, int]]) -> None:
         if port in options:
             raise ServeError(f"{option} and {options[port]} have the same value {port}; choose two.")
         options[port] = option
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        with socket.socket(family) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind((host, port))
-            except OSError as error:
-                message = f"{host}: port {port} is taken ({error.strerror}); choose another {option}."
-                raise ServeError(message) from error
+        listen(option, host, port).close()
+
+
+def listen(option: str, host: str, port: int) -> socket.socket:
+    """Listen on a port that a command-line option chose; `::` includes IPv4."""
+    address = parse_address(host)
+    family = socket.AF_INET6 if address.version == 6 else socket.AF_INET
+    everywhere = str(address) == "::"
+    try:
+        return socket.create_server((str(address), port), family=family, backlog=_BACKLOG, dualstack_ipv6=everywhere)
+    except OSError as error:
+        reason = os.strerror(error.errno) if error.errno else str(error)
+        raise ServeError(f"{host}: port {port} is taken ({reason}); choose another {option}.") from error

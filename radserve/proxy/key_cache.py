@@ -33,7 +33,7 @@ class KeyCache:
 def created(folder: Path) -> Iterator[KeyCache | None]:
     """Create a cache in /dev/shm, where no bodies are, else in `folder`; None if neither is in memory.
 
-    Leftovers of killed runs are removed. The folder outlives the block, the descriptor does not.
+    It is removed at the end of the block, and leftovers of killed runs at the start.
     """
     parent = next((path for path in (_SHARED_MEMORY, folder) if _in_memory(path) and os.access(path, os.W_OK)), None)
     if parent is None:
@@ -45,7 +45,11 @@ def created(folder: Path) -> Iterator[KeyCache | None]:
     with _opened(path) as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         # Other starts look for leftovers by name, so it gets its name once it is locked.
-        yield KeyCache(path.rename(path.with_name(path.name.removeprefix("."))), lock)
+        path = path.rename(path.with_name(path.name.removeprefix(".")))
+        try:
+            yield KeyCache(path, lock)
+        finally:
+            shutil.rmtree(path, ignore_errors=True)
 
 
 def _remove_unused(path: Path) -> None:

@@ -7,7 +7,10 @@ import logging
 import os
 import shutil
 import signal
+import socket
 import time
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Final
 
@@ -15,6 +18,7 @@ import psutil
 from prometheus_client import Counter
 
 from radserve.errors import ServeError
+from radserve.host import ports
 from radserve.host.background import observe
 from radserve.host.process import die_with_parent, inherited_environment
 from radserve.host.run_directory import proxy_lock
@@ -42,36 +46,60 @@ def binary() -> str:
     return path
 
 
+@dataclass(frozen=True)
+class _Run:
+    """A master of nginx and its workers; the relay of their log ends when the last of them exits."""
+
+    master: asyncio.subprocess.Process
+    log: asyncio.Task[None]
+
+    def signal(self, number: signal.Signals) -> None:
+        """Signal all processes, also workers whose master is dead."""
+        if self.master.returncode is None or not self.log.done():  # else the process group may be another one
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self.master.pid, number)
+
+
 class Nginx:
-    """One run of nginx; `folder` is created for all its files."""
+    """nginx, restarted when it dies; `folder` is created for all its files.
+
+    This program opens the listening sockets, and each nginx inherits them. So when a master is killed, its workers
+    serve until a new one runs, and then finish their requests: no connection is refused or cut.
+    """
 
     def __init__(self, options: ProxyOptions, upstreams: Upstreams) -> None:
         self._options = options
         self._upstreams = upstreams
+        self._resources = contextlib.ExitStack()  # locks, files and sockets
+        self._locks: list[int] = []
+        self._listeners: list[socket.socket] = []
         self._cache: Path | None = None
-        self._process: asyncio.subprocess.Process | None = None
-        self._log: asyncio.Task[None] | None = None
-        self._owns_folder = False  # it may be that of another proxy
+        self._runs: list[_Run] = []  # the current one is the last
+        self._transition = asyncio.Lock()  # held by a restart, a drain and a stop
         self._stopping = asyncio.Event()
         self._reloads: set[asyncio.Task[None]] = set()  # the event loop holds only weak references to tasks
         directory = upstreams.run_directory
         self.folder = directory.local_proxy if options.keyless else directory.proxy
         self._configuration = self.folder / "nginx.conf"
+        self._stopping_flag = self.folder / configuration.STOPPING
 
     async def start(self) -> None:
-        """Check the certificate and the configuration, and start."""
-        self._owns_folder = False
-        with await self._locked() as lock:
-            self._owns_folder = True
-            shutil.rmtree(self.folder, ignore_errors=True)  # of a killed run
-            self.folder.mkdir(mode=0o700)
-            with key_cache.created(self.folder) as cache:
-                self._cache = cache.folder if cache else None
-                self._configure()
-                await self._check()
-                self._show_certificate()
-                await self._start(lock.fileno(), *([cache.lock] if cache else []))
-        logger.info("proxy listening at %s", self._options.url)
+        """Take the lock, listen, check the certificate and the configuration, and start."""
+        resources = self._resources
+        self._listeners = []
+        self._locks = [resources.enter_context(await self._locked()).fileno()]
+        resources.callback(shutil.rmtree, self.folder, ignore_errors=True)
+        shutil.rmtree(self.folder, ignore_errors=True)  # of a killed run
+        self.folder.mkdir(mode=0o700)
+        cache = resources.enter_context(key_cache.created(self.folder))
+        if cache is not None:
+            self._cache = cache.folder
+            self._locks.append(cache.lock)
+        for option, (host, port) in self._options.listens.items():
+            listener = resources.enter_context(ports.listen(option, host, port))
+            listener.settimeout(0.0)  # as nginx's own: a worker must not wait when another one was faster
+            self._listeners.append(listener)
+        await self._start()
 
     async def _locked(self) -> BinaryIO:
         """Take the lock that tells the supervisor and other proxies that a proxy runs (`run_directory.proxy_running`).
@@ -95,34 +123,38 @@ class Nginx:
             else:
                 return lock
 
-    async def _start(self, *locks: int) -> None:
+    async def _start(self) -> None:
+        """Start nginx with the files and sockets of this program; an earlier run may still use them."""
+        self._configure()
+        await self._check()
+        self._show_certificate()
+        listeners = [listener.fileno() for listener in self._listeners]
         # A plain pipe: with asyncio's, waiting for nginx would mean waiting until its last worker closed the pipe.
         read, write = os.pipe()
-        self._process = process = await asyncio.create_subprocess_exec(
+        master = await asyncio.create_subprocess_exec(
             *self._command(),
-            env=inherited_environment(),
+            # nginx's protocol for upgrades: sockets of the same addresses are used instead of new ones.
+            env=inherited_environment() | {"NGINX": "".join(f"{listener};" for listener in listeners)},
             stdin=asyncio.subprocess.DEVNULL,
             stderr=write,
             # In its own session, Ctrl-C does not reach it, and its workers form one process group.
             start_new_session=True,
             preexec_fn=die_with_parent,
-            pass_fds=locks,
+            pass_fds=[*self._locks, *listeners],
         )
         os.close(write)
-        self._log = asyncio.create_task(nginx_log.relay(read))
-        # Before it has workers, nginx listens but does not respond.
-        while process.returncode is None and not _has_children(process.pid):  # noqa: ASYNC110 - nginx has no event
+        earlier = [run for run in self._runs if not run.log.done()]
+        self._runs = [*earlier, _Run(master, asyncio.create_task(nginx_log.relay(read)))]
+        # Before it has workers, nginx does not respond.
+        while master.returncode is None and not _has_children(master.pid):  # noqa: ASYNC110 - nginx has no event
             await asyncio.sleep(0.01)
-        if process.returncode is not None:
-            raise ServeError(f"nginx exited with code {process.returncode} at start; see the log above.")
+        if master.returncode is not None:
+            raise ServeError(f"nginx exited with code {master.returncode} at start; see the log above.")
+        logger.info("proxy listening at %s", self._options.url)
 
     async def wait(self) -> int:
-        """Wait until nginx exits; return its exit code as a shell reports it."""
-        assert self._process is not None
-        assert self._log is not None
-        code = await self._process.wait()
-        self._kill_workers()
-        await self._log
+        """Wait until nginx's master exits; return its exit code as a shell reports it."""
+        code = await self._runs[-1].master.wait()
         return code if code >= 0 else 128 - code
 
     async def keep_running(self) -> int:
@@ -139,11 +171,22 @@ class Nginx:
             restarts += 1
             RESTARTS.inc()
             try:
-                await self.start()
+                await self._restart()
             except (ServeError, OSError) as error:
                 logger.error("nginx not restarted: %s", error)  # noqa: TRY400 - the message is complete
-            if self._stopping.is_set():  # meanwhile
-                self._signal(signal.SIGQUIT)
+
+    async def _restart(self) -> None:
+        """Start nginx; workers of earlier runs serve until then, and then finish their requests."""
+        async with self._transition:
+            if self._stopping.is_set():
+                return
+            await self._start()
+        *earlier, _ = self._runs
+        await self._close_kept_connections(earlier, _FAREWELL)
+        if not self._stopping.is_set():
+            self._stopping_flag.unlink(missing_ok=True)
+        for run in earlier:
+            run.signal(signal.SIGQUIT)
 
     def reload_at_sighup(self) -> None:
         """Reload the certificate whenever this program gets SIGHUP."""
@@ -163,7 +206,9 @@ class Nginx:
         except ServeError as error:
             logger.error("certificate not reloaded: %s", error)  # noqa: TRY400 - the message is complete
             return
-        self._signal(signal.SIGHUP)
+        for run in self._runs[-1:]:
+            with contextlib.suppress(ProcessLookupError):
+                run.master.send_signal(signal.SIGHUP)
         self._show_certificate()
         logger.info("certificate reloaded")
 
@@ -173,37 +218,30 @@ class Nginx:
         Before that, responses close the connections that clients keep, because a request that is sent on one just when
         nginx closes it is lost.
         """
-        assert self._process is not None
         self._stopping.set()
         start = time.monotonic()
-        with contextlib.suppress(OSError, psutil.Error):  # nginx finishes its requests without it too
-            await self._close_kept_connections(min(_FAREWELL, seconds / 2))
-        seconds -= time.monotonic() - start
-        self._signal(signal.SIGQUIT)
-        try:
-            await asyncio.wait_for(asyncio.shield(self._process.wait()), seconds)
-        except TimeoutError:
-            return False
-        return True
+        async with self._transition:
+            await self._close_kept_connections(self._runs, min(_FAREWELL, seconds / 2))
+            for listener in self._listeners:  # else clients would wait for a server that accepts nothing
+                listener.close()
+            for run in self._runs:
+                run.signal(signal.SIGQUIT)
+            return await self._exited(max(0.0, seconds - (time.monotonic() - start)))
 
     async def stop(self) -> None:
         """Stop nginx immediately if it still runs, and remove its files."""
         self._stopping.set()
-        process = self._process
-        if process is not None and process.returncode is None:
-            self._signal(signal.SIGTERM)
-            try:
-                await asyncio.wait_for(process.wait(), _STOP_TIMEOUT)
-            except TimeoutError:
-                process.kill()
-                await process.wait()
-        self._kill_workers()
-        if self._log is not None:
-            await self._log
-        if self._owns_folder:
-            shutil.rmtree(self.folder, ignore_errors=True)
-        if self._cache is not None:
-            shutil.rmtree(self._cache, ignore_errors=True)
+        async with self._transition:
+            for number in (signal.SIGTERM, signal.SIGKILL):
+                for run in self._runs:
+                    run.signal(number)
+                await self._exited(_STOP_TIMEOUT)
+            self._resources.close()
+
+    async def _exited(self, seconds: float) -> bool:
+        """Wait until all processes of nginx have exited; return False after `seconds`."""
+        processes = [task for run in self._runs for task in (run.log, asyncio.create_task(run.master.wait()))]
+        return not processes or not (await asyncio.wait(processes, timeout=seconds))[1]
 
     def _configure(self) -> None:
         """Write the configuration."""
@@ -233,34 +271,26 @@ class Nginx:
         if test.returncode != 0:
             raise ServeError(f"nginx rejects its configuration: {output.decode(errors='replace').strip()}")
 
-    def _signal(self, number: signal.Signals) -> None:
-        assert self._process is not None
-        with contextlib.suppress(ProcessLookupError):
-            self._process.send_signal(number)
-
-    async def _close_kept_connections(self, seconds: float) -> None:
+    async def _close_kept_connections(self, runs: Sequence[_Run], seconds: float) -> None:
+        """Close connections with their next response, until clients have closed all of them."""
         deadline = time.monotonic() + seconds
-        (self.folder / configuration.STOPPING).touch()
-        while self._has_clients() and time.monotonic() < deadline:  # noqa: ASYNC110 - nginx sends no event
-            await asyncio.sleep(0.1)
+        with contextlib.suppress(OSError, psutil.Error):  # nginx finishes its requests without it too
+            self._stopping_flag.touch()
+            while self._has_clients(runs) and time.monotonic() < deadline:  # noqa: ASYNC110 - nginx sends no event
+                await asyncio.sleep(0.1)
 
-    def _has_clients(self) -> bool:
+    def _has_clients(self, runs: Sequence[_Run]) -> bool:
         """Return whether a client has an open connection."""
-        assert self._process is not None
-        ports = {port for _, port in self._options.listens.values()}
-        with contextlib.suppress(psutil.NoSuchProcess):
-            return any(
-                connection.status == psutil.CONN_ESTABLISHED and connection.laddr.port in ports
-                for worker in psutil.Process(self._process.pid).children()
-                for connection in worker.net_connections("tcp")
-            )
+        groups = {run.master.pid for run in runs}
+        listening = {port for _, port in self._options.listens.values()}
+        for process in psutil.process_iter():
+            with contextlib.suppress(ProcessLookupError, psutil.NoSuchProcess):
+                if os.getpgid(process.pid) in groups and any(
+                    connection.status == psutil.CONN_ESTABLISHED and connection.laddr.port in listening
+                    for connection in process.net_connections("tcp")
+                ):
+                    return True
         return False
-
-    def _kill_workers(self) -> None:
-        """Kill workers that outlive a killed master; they would keep serving."""
-        if self._process is not None:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(self._process.pid, signal.SIGKILL)
 
 
 def _has_children(pid: int) -> bool:

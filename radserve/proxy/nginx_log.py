@@ -12,7 +12,7 @@ _REQUEST: Final = re.compile(r", request: .*")
 """Suffix that nginx adds to an error: the request line, whose query may identify a patient."""
 _NO_READER: Final = re.compile(r"(?:connect|send)\(\) failed \(.*\)(?: while logging to syslog.*)?")
 """Alert of a worker when the supervisor does not read access events; the worker retries with every request."""
-_LEVELS: Final = {"warn": logging.WARNING, "error": logging.ERROR}
+_LEVELS: Final = {"notice": logging.DEBUG, "warn": logging.WARNING, "error": logging.ERROR}
 
 
 async def relay(descriptor: int) -> None:

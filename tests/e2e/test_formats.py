@@ -20,7 +20,7 @@ from radserve.torchserve.verified_models import select
 from tests.conftest import ROOT
 from tests.handlers import images
 from tests.repack import NAME
-from tests.server import Server
+from tests.server import Server, running
 
 pytestmark = pytest.mark.e2e
 
@@ -157,6 +157,41 @@ def test_an_mr_slice_and_an_arm_are_no_chest_film(server: Server, film: Pillow.I
         (name,) = attributes
         assert name in response.json()["detail"]
         assert "Synthetic" not in response.text
+
+
+def test_films_out_of_scope_are_rejected_and_unknown_attributes_listed(server: Server, film: Pillow.Image) -> None:
+    child: dict[str, Any] = {"Modality": "DX", "BodyPartExamined": "CHEST", "ViewPosition": "PA", "PatientAge": "003Y"}
+    for change in ({"PatientAge": "061Y"}, {"PresentationIntentType": "FOR PROCESSING"}, {"ViewPosition": "LL"}):
+        response = ask(server, dicom(film, **(child | change)))
+        assert (response.status_code, response.json()["title"]) == (422, "Out of scope")
+        assert next(iter(change)) in response.json()["detail"]
+    document = ask(server, dicom(film, **child)).json()
+    assert document["checked"] == ["age", "modality", "body_part", "view"]
+    assert document["unchecked"] == ["species", "orientation", "presentation", "polarity"]
+
+
+def test_assurances_reach_the_model_through_the_proxy(server: Server, film: Pillow.Image) -> None:
+    png = saved(film, "PNG")
+    document = ask(server, png, **{"X-Assurances": "age=5, view=PA"}).json()
+    assert document["assurances"] == {"age": 5, "view": "PA"}
+    assert "age" not in document["unchecked"] + document["checked"]
+    assert "species" in document["unchecked"]
+    body = {"image": base64.b64encode(png).decode(), "assurances": {"age": 61}}
+    response = httpx.post(server.url + PATH, json=body, timeout=60)
+    assert (response.status_code, response.json()["title"]) == (422, "Out of scope")
+    explained = httpx.post(
+        f"{server.url}/explanations/{NAME}", content=png, headers={"X-Assurances": "age=5"}, timeout=60
+    )
+    assert explained.json()["assurances"] == {"age": 5}
+
+
+def test_a_server_may_require_attributes(store: Path, tmp_path: Path, film: Pillow.Image) -> None:
+    with running(store, tmp_path / "log", "--models", NAME, "--require", f"age,{NAME}:view") as strict:
+        png = saved(film, "PNG", dpi=(72, 72))  # not the archive's sample
+        response = ask(strict, png)
+        assert (response.status_code, response.json()["title"]) == (422, "Missing attribute")
+        assert "age (age of the patient), view (view)" in response.json()["detail"]
+        assert ask(strict, png, **{"X-Assurances": "age=5, view=PA"}).status_code == 200
 
 
 def test_a_colour_photograph_is_no_film(server: Server) -> None:

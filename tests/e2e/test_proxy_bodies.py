@@ -34,6 +34,7 @@ def test_only_the_body_and_its_headers_are_forwarded(server: Server, runtime: Pa
         "Accept": "application/json",
         "Content-Type": "image/png",
         "Content-Encoding": "identity",
+        "X-Assurances": "age=5, view=PA",
         "X-Request-Id": "known",
         "Traceparent": TRACEPARENT,
         "Tracestate": "vendor=1",
@@ -60,6 +61,7 @@ def test_only_the_body_and_its_headers_are_forwarded(server: Server, runtime: Pa
         "accept": "application/json",
         "content-type": "image/png",
         "content-encoding": "identity",
+        "x-assurances": "age=5, view=PA",
         "x-request-id": "known",
         "traceparent": TRACEPARENT,
     }

@@ -46,7 +46,7 @@ def test_ordinary_images_pass(pixels: np.ndarray[Any, Any]) -> None:
 )
 def test_unsuitable_sizes_are_rejected(size: tuple[int, int], message: str) -> None:
     with pytest.raises(UnusableImageError, match=message):
-        check(image(film(*size)), GRAY)
+        check(image(film(*size)), GRAY, 1)
 
 
 @pytest.mark.parametrize(
@@ -72,7 +72,7 @@ def test_the_smallest_size_is_that_of_the_network_input(
 def test_a_padded_image_needs_one_side_of_the_frame(size: tuple[int, int], accepted: bool) -> None:
     spec = GRAY.model_copy(update={"height": 224, "width": 224, "fit": "pad", "frame": (256, 256)})
     with nullcontext() if accepted else pytest.raises(UnusableImageError, match="at least 256x256"):
-        check(image(film(*size)), spec)
+        check(image(film(*size)), spec, 1)
 
 
 def test_the_size_as_sent_is_checked() -> None:

@@ -392,7 +392,7 @@ def test_a_missing_required_attribute_is_named_with_the_remedy(
     assert (missing[0], missing[2]["title"]) == (422, "Missing attribute")
     assert "age (age of the patient)" in missing[2]["detail"]
     assert '"X-Assurances: age=..."' in missing[2]["detail"]
-    assert own[0] == 200  # readiness is tested with it, and it shows nobody
+    assert own[0] == 200  # the test of readiness sends it
 
 
 def test_out_of_scope_contradicting_and_invalid_assurances(scoped: Classification) -> None:

@@ -22,7 +22,7 @@ export function assurances() {
 
 const listed = (names) => names.map((name) => NAMES[name] ?? name).join(", ");
 
-/** Say which attributes were read, which the user assured, and which nobody stated. */
+/** Say which attributes were read, which the user assured, and which are unknown. */
 export function scopeTerms({ checked = [], unchecked = [], assurances: assured = null }) {
   if (checked.length + unchecked.length === 0 && assured === null) return null;
   return make("div", { class: "scope" }, terms([

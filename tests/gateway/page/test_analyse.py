@@ -199,8 +199,8 @@ def test_error_never_shows_label(page: Page) -> None:
         (200, "application/json", "normal"),
         (503, "application/problem+json", '{"title": "<b>Busy</b>", "detail": "<p class=label>normal</p>"}'),
     ):
-        said = {"status": status, "content_type": media, "body": body}
-        page.route(PATH, lambda route, _, said=said: route.fulfill(**said))
+        reply = {"status": status, "content_type": media, "body": body}
+        page.route(PATH, lambda route, _, reply=reply: route.fulfill(**reply))
         choose(page, payload("film.png", SAMPLE.read_bytes()))
         expect(page.locator("#rejection-list > li")).to_have_count(1)
         assert_no_result(page)
@@ -255,6 +255,28 @@ def test_model_warning_is_shown_with_label(page: Page) -> None:
     page.route(PATH, lambda route: tampered(route, {"warning": "Untrained: random weights."}))
     choose(page, payload("film.png", SAMPLE.read_bytes()))
     expect(shown(page, "film.png").locator(".warning")).to_have_text("Warning: Untrained: random weights.")
+
+
+def test_result_lists_what_was_checked_assured_and_unknown(page: Page) -> None:
+    page.get_by_label("Age in years").fill("5")
+    page.get_by_label("View", exact=True).select_option("PA")
+    choose(page, payload("film.png", SAMPLE.read_bytes()))
+    scope = shown(page, "film.png").locator(".scope")
+    expect(scope).to_contain_text("Assured by you")
+    expect(scope).to_contain_text("Age 5, View PA")
+    expect(scope).to_contain_text("Not checked")
+    expect(scope).to_contain_text("Species, Modality, Body part")
+    page.get_by_label("Age in years").fill("")
+    choose(page, payload("child.dcm", inverted_dicom()))
+    expect(shown(page, "child.dcm").locator(".scope")).to_contain_text("Modality, Body part, View")
+
+
+def test_image_out_of_scope_has_no_result(page: Page) -> None:
+    page.get_by_label("Age in years").fill("61")
+    choose(page, payload("film.png", SAMPLE.read_bytes()))
+    expect(page.locator("#rejection-list")).to_contain_text("This model was not made for this image or patient.")
+    expect(page.locator("#rejection-list")).to_contain_text("age of the patient is out of scope")
+    assert_no_result(page)
 
 
 def test_phone_shows_sample_result_and_disclaimer(opened: Opener, gateway: Gateway) -> None:

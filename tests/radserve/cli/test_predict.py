@@ -53,6 +53,12 @@ def test_one_image_exits_with_0_and_an_empty_stderr(odd: Scripted, films: Path) 
     assert "75.0%" in done.stdout
 
 
+def test_assurances_are_sent(odd: Scripted, films: Path) -> None:
+    done = _predict(odd.url, films / "1.png", "--assure", "age=5", "--assure", "view=PA")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert odd.requests[-1].headers["X-Assurances"] == "age=5, view=PA"
+
+
 def test_a_rejected_image_exits_with_1_and_leaves_the_others_unaffected(odd: Scripted, films: Path) -> None:
     done = _predict(odd.url, films, "--json")
     first, second, third = map(json.loads, done.stdout.splitlines())
@@ -117,6 +123,7 @@ def test_many_files_keep_their_order(odd: Scripted, tmp_path: Path) -> None:
         (["1.png", "--json", "--csv"], "exclude each other"),
         (["1.png", "--version", "../x"], "version has value '../x'"),
         (["1.png", "--timeout", "0"], "timeout has value 0"),
+        (["1.png", "--assure", "age"], "--assure needs NAME=VALUE"),
         ([], "Missing argument"),
     ],
 )

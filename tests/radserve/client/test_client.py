@@ -294,3 +294,19 @@ def test_errors_of_torchserve_and_nginx_say_what_to_do(server: Server) -> None:
                 client.predict(name, SAMPLE, version)
         with pytest.raises(RejectedRequestError, match=r"413 .*send fewer or smaller images"):
             client.predict("chest-xray-cnn", bytes(46_000_000))
+
+
+def test_assurances_are_sent_as_a_header_of_every_call(client: Client, odd: Scripted) -> None:
+    stated = {"age": 5, "view": "PA"}
+    client.predict("chest", b"image", assurances=stated)
+    client.predict_many("chest", [b"one", b"two"], assurances=stated)
+    client.predict("chest", b"image")
+    sent = [request.headers.get("X-Assurances") for request in odd.requests]
+    assert sent == ["age=5, view=PA", "age=5, view=PA", None]
+
+
+@pytest.mark.parametrize("value", ["PA\r\nX-Other: 1", "f\u00fcnf", "5=6"])
+def test_assurances_that_are_no_header_are_not_sent(client: Client, odd: Scripted, value: str) -> None:
+    with pytest.raises(InvalidCallError, match="assurances have invalid characters"):
+        client.predict("chest", b"image", assurances={"age": value})
+    assert not odd.requests

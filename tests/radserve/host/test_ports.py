@@ -5,7 +5,7 @@ import socket
 import pytest
 
 from radserve.errors import ServeError
-from radserve.host.ports import parse_address, require_free
+from radserve.host.ports import listen, parse_address, require_free
 
 
 @pytest.mark.parametrize(
@@ -33,3 +33,9 @@ def test_a_port_in_use_is_rejected() -> None:
 def test_a_port_chosen_twice_is_rejected() -> None:
     with pytest.raises(ServeError, match="--health-port and --port have the same value 8080"):
         require_free({"--port": ("127.0.0.1", 8080), "--health-port": ("127.0.0.1", 8080)})
+
+
+@pytest.mark.parametrize(("host", "accepts"), [("::", True), ("::1", False)])
+def test_the_unspecified_address_of_ipv6_includes_ipv4(host: str, *, accepts: bool) -> None:
+    with listen("--port", host, 0) as listener, socket.socket() as client:
+        assert (client.connect_ex(("127.0.0.1", listener.getsockname()[1])) == 0) is accepts

@@ -6,6 +6,8 @@ import os
 import shutil
 import signal
 import ssl
+import subprocess
+import sys
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from pathlib import Path
@@ -156,41 +158,230 @@ def test_a_drain_opens_no_internal_location(options: ProxyOptions, upstreams: Up
     use(replace(options, keyless=True), upstreams, steps)
 
 
-def test_a_killed_nginx_is_reported_with_its_exit_code(options: ProxyOptions, upstreams: Upstreams) -> None:
+def master(nginx: Nginx) -> psutil.Process:
+    return psutil.Process(nginx._runs[-1].master.pid)
+
+
+async def kill(nginx: Nginx) -> None:
+    """Kill nginx's master, and wait until another one has workers."""
+    killed = master(nginx)
+    killed.kill()
+    while nginx._runs[-1].master.pid == killed.pid or not master(nginx).children():  # noqa: ASYNC110
+        await asyncio.sleep(0.01)
+
+
+class SlowEcho:
+    """TorchServe that responds after `seconds`, or once it is released."""
+
+    def __init__(self, seconds: float | None = None) -> None:
+        self.requests = 0
+        self.released = asyncio.Event()
+        self._seconds = seconds
+
+    async def __call__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.requests += 1
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self.released.wait(), self._seconds)
+        await echo(reader, writer)
+
+    async def received(self, count: int) -> None:
+        while self.requests < count:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+
+
+def test_a_killed_nginx_loses_no_request(options: ProxyOptions, upstreams: Upstreams) -> None:
+    """Neither those in work nor new ones, whether clients keep their connections or not."""
+
     async def steps(nginx: Nginx) -> None:
-        master = next(child for child in psutil.Process().children() if child.name() == "nginx")
-        workers = master.children()
-        master.kill()
+        upstreams.run_directory.ready.touch()
+        responses: list[str] = []
+        finished = asyncio.Event()
+
+        async def predict(client: httpx.AsyncClient) -> None:
+            response = await client.post("/predictions/chest", content="film", timeout=30)
+            assert response.status_code == 200
+            responses.append(response.text)
+
+        async def keep_connection() -> None:
+            async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{options.port}") as client:
+                while not finished.is_set():
+                    await predict(client)
+
+        async def connect_each_time() -> None:
+            while not finished.is_set():
+                async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{options.port}") as client:
+                    await predict(client)
+
+        running = asyncio.create_task(nginx.keep_running())
+        async with await asyncio.start_unix_server(SlowEcho(0.3), upstreams.run_directory.inference):
+            clients = [asyncio.create_task(steps()) for steps in (keep_connection, connect_each_time) for _ in range(4)]
+            for _ in range(3):
+                await asyncio.sleep(0.5)
+                await kill(nginx)
+            await asyncio.sleep(1.5)  # earlier workers quit
+            finished.set()
+            await asyncio.gather(*clients)
+        assert len(responses) > 24
+        assert set(responses) == {"film"}
+        assert await nginx.drain(5.0)
+        assert await running == 0
+
+    use(replace(options, keyless=True), upstreams, steps)
+
+
+def test_workers_of_a_killed_nginx_finish_their_requests_and_exit(options: ProxyOptions, upstreams: Upstreams) -> None:
+    async def steps(nginx: Nginx) -> None:
+        upstreams.run_directory.ready.touch()
+        running = asyncio.create_task(nginx.keep_running())
+        workers = master(nginx).children()
+        torchserve = SlowEcho()
+        async with (
+            await asyncio.start_unix_server(torchserve, upstreams.run_directory.inference),
+            httpx.AsyncClient(base_url=f"http://127.0.0.1:{options.port}") as client,
+        ):
+            request = asyncio.create_task(client.post("/predictions/chest", content="film"))
+            await torchserve.received(1)
+            await kill(nginx)
+            async with asyncio.timeout(10):
+                while sum(worker.is_running() for worker in workers) > 1:  # noqa: ASYNC110
+                    await asyncio.sleep(0.01)
+            torchserve.released.set()
+            assert (await request).text == "film"
+            _, remaining = await asyncio.to_thread(psutil.wait_procs, workers, 5)
+            assert remaining == []
+            assert (await client.post("/predictions/chest", content="next")).headers["Connection"] == "keep-alive"
+        assert await nginx.drain(5.0)
+        assert await running == 0
+
+    use(replace(options, keyless=True), upstreams, steps)
+
+
+def test_a_drain_finishes_requests_of_a_killed_nginx_and_refuses_connections(
+    options: ProxyOptions, upstreams: Upstreams
+) -> None:
+    async def steps(nginx: Nginx) -> None:
+        upstreams.run_directory.ready.touch()
+        running = asyncio.create_task(nginx.keep_running())
+        torchserve = SlowEcho()
+        async with (
+            await asyncio.start_unix_server(torchserve, upstreams.run_directory.inference),
+            httpx.AsyncClient(base_url=f"http://127.0.0.1:{options.port}") as client,
+        ):
+            first = asyncio.create_task(client.post("/predictions/chest", content="first", timeout=30))
+            await torchserve.received(1)
+            await kill(nginx)
+            second = asyncio.create_task(client.post("/predictions/chest", content="second", timeout=30))
+            await torchserve.received(2)
+            drain = asyncio.create_task(nginx.drain(30.0))
+            async with asyncio.timeout(10):
+                with contextlib.suppress(ConnectionError):
+                    while True:
+                        _, writer = await asyncio.open_connection("127.0.0.1", options.port)
+                        writer.close()
+                        await asyncio.sleep(0.01)
+            assert not drain.done()
+            torchserve.released.set()
+            assert [(await request).text for request in (first, second)] == ["first", "second"]
+            assert await drain
+        assert await running == 0
+
+    use(replace(options, keyless=True), upstreams, steps)
+
+
+def test_nginx_is_not_restarted_after_a_drain(options: ProxyOptions, upstreams: Upstreams) -> None:
+    async def steps(nginx: Nginx) -> None:
+        running = asyncio.create_task(nginx.keep_running())
+        drain = asyncio.create_task(nginx.drain(5.0))
+        await asyncio.sleep(0)
+        master(nginx).kill()
+        assert await drain
+        assert await running == 128 + signal.SIGKILL
+        with pytest.raises(httpx.ConnectError):
+            await status(options.url)
+
+    use(options, upstreams, steps)
+
+
+def test_a_stop_ends_the_workers_of_a_killed_nginx(options: ProxyOptions, upstreams: Upstreams) -> None:
+    async def steps(nginx: Nginx) -> None:
+        killed = master(nginx)
+        workers = killed.children()
+        killed.kill()
         assert await nginx.wait() == 128 + signal.SIGKILL
+        assert all(worker.is_running() for worker in workers)
+        await nginx.stop()
         assert psutil.wait_procs(workers, timeout=5)[1] == []
 
     use(options, upstreams, steps)
+
+
+def test_every_listening_socket_survives_a_kill(
+    options: ProxyOptions, upstreams: Upstreams, authority: Authority, caplog: pytest.LogCaptureFixture
+) -> None:
+    pair = authority.issue("nginx")
+    everywhere = replace(
+        options,
+        host="::",
+        management_host="::1",
+        plain_http=False,
+        certificate=pair.certificate,
+        scrape_port=free_ports(1)[0],
+    )
+    everywhere = replace(everywhere, certificate_key=pair.key)
+
+    async def steps(nginx: Nginx) -> None:
+        running = asyncio.create_task(nginx.keep_running())
+        for _ in range(2):
+            for url in (
+                f"https://127.0.0.1:{everywhere.port}",
+                f"https://[::1]:{everywhere.port}",
+                f"https://[::1]:{everywhere.management_port}",
+                f"https://127.0.0.1:{everywhere.metrics_port}",
+                f"http://127.0.0.1:{everywhere.scrape_port}",
+            ):
+                assert await status(url) in (404, 502)
+            await kill(nginx)
+            await asyncio.sleep(1.5)  # earlier workers quit
+        with pytest.raises(httpx.ConnectError):
+            await status(f"https://127.0.0.1:{everywhere.management_port}")
+        assert await nginx.drain(5.0)
+        assert await running == 0
+        assert "inherited" not in "".join(item.getMessage() for item in caplog.records if item.levelname != "DEBUG")
+
+    use(everywhere, upstreams, steps)
+
+
+KILLED_PROXY = """
+import sys, time
+from pathlib import Path
+from radserve.proxy import key_cache
+with key_cache.created(Path(sys.argv[1])) as cache:
+    print(cache.folder, flush=True)
+    time.sleep(60)
+"""
 
 
 def test_cached_keys_of_a_killed_run_are_removed_by_the_next_one(
     options: ProxyOptions, upstreams: Upstreams, tmp_path: Path
 ) -> None:
     """Also in another run directory; those of a running nginx remain."""
-    other = RunDirectory(tmp_path / "other")
-    other.folder.mkdir(mode=0o700)
+    with subprocess.Popen([sys.executable, "-c", KILLED_PROXY, tmp_path], stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout is not None
+        leftover = Path(other.stdout.readline().strip())
 
-    async def steps(nginx: Nginx) -> None:
-        port, management_port, metrics_port = free_ports(3)
-        elsewhere = replace(options, port=port, management_port=management_port, metrics_port=metrics_port)
-        second = Nginx(elsewhere, Upstreams(1, other, 1, 1, CAPACITY))
-        cache = nginx._cache
-        assert cache is not None
-        await second.start()
-        assert cache.exists()
-        await second.stop()
-        next(child for child in psutil.Process().children() if child.name() == "nginx").kill()
-        await nginx.wait()
-        assert cache.exists()
-        await second.start()
-        assert not cache.exists()
-        await second.stop()
+        async def leave(_: Nginx) -> None:
+            assert leftover in leftover.parent.iterdir()
 
-    use(options, upstreams, steps)
+        use(options, upstreams, leave)
+        other.kill()
+    assert leftover.exists()
+
+    async def remove(nginx: Nginx) -> None:
+        folders = list(leftover.parent.iterdir())
+        assert leftover not in folders
+        assert nginx._cache in folders
+
+    use(options, upstreams, remove)
 
 
 def test_a_second_proxy_is_rejected_and_leaves_the_files_of_the_first(
@@ -214,7 +405,7 @@ def test_a_port_in_use_is_an_error(options: ProxyOptions, upstreams: Upstreams, 
 
     async def steps(_: Nginx) -> None:
         second = Nginx(options, Upstreams(1, other, 1, 1, CAPACITY))
-        with pytest.raises(ServeError, match=r"nginx rejects its configuration|exited with code 1 at start"):
+        with pytest.raises(ServeError, match=r"port \d+ is taken .*; choose another --port\."):
             await second.start()
         await second.stop()
 
