@@ -195,7 +195,7 @@ def test_a_server_may_require_attributes(store: Path, tmp_path: Path, film: Pill
 
 
 def test_a_colour_photograph_is_no_film(server: Server) -> None:
-    ramp = np.linspace(0, 255, 100).astype(np.uint8)
+    ramp = np.linspace(0, 255, 200).astype(np.uint8)
     photograph = np.stack(np.broadcast_arrays(ramp[:, None], ramp[None, :], ramp[::-1, None]), axis=-1)
     response = ask(server, saved(Pillow.fromarray(photograph), "PNG"))
     assert response.status_code == 422

@@ -297,7 +297,7 @@ def test_errors_of_torchserve_and_nginx_say_what_to_do(server: Server) -> None:
 
 
 def test_assurances_are_sent_as_a_header_of_every_call(client: Client, odd: Scripted) -> None:
-    stated = {"age": 5, "view": "PA"}
+    stated: dict[str, str | float] = {"age": 5, "view": "PA"}
     client.predict("chest", b"image", assurances=stated)
     client.predict_many("chest", [b"one", b"two"], assurances=stated)
     client.predict("chest", b"image")
