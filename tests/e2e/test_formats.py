@@ -1,6 +1,7 @@
 """Every format, and every real file, through the real server."""
 
 import base64
+from collections import Counter
 from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
@@ -204,16 +205,17 @@ def test_a_colour_photograph_is_no_film(server: Server) -> None:
 
 def test_every_dicom_file_is_answered_or_refused_with_a_reason(server: Server, shared: Path) -> None:
     workers = {worker.pid for worker in server.workers()}
-    statuses: dict[int, int] = {}
+    outcomes: Counter[int | str] = Counter()
     for path in sorted((shared / "dicom").glob("*.dcm")):
         response = ask(server, path.read_bytes())
-        statuses[response.status_code] = statuses.get(response.status_code, 0) + 1
+        outcomes[response.json().get("title", response.status_code)] += 1
         if response.status_code == 200:
             assert response.json()["image"]["format"] == "dicom"
         else:
             assert response.status_code in (400, 415, 422), f"{path.name}: {response.status_code} {response.text}"
             assert len(response.json()["detail"]) > 20
-    assert statuses[200] >= 3
+    assert outcomes[200] >= 1  # the other chest films are of adults, of a dog, or too small
+    assert outcomes["Out of scope"] >= 30
     assert {worker.pid for worker in server.workers()} == workers, "a worker died"
 
 
