@@ -14,18 +14,18 @@ from tests.server import ROOT
 
 def run(*arguments: object, stdin: bytes = b"", environment: Mapping[str, str] | None = None) -> CompletedProcess[str]:
     """Run a command in the repository; an exception other than SystemExit fails the test."""
-    words = list(map(str, arguments))
+    parameters = list(map(str, arguments))
     out, err = (TextIOWrapper(BytesIO(), write_through=True) for _ in range(2))
     with (
         chdir(ROOT),
         patch.dict(os.environ, os.environ if environment is None else environment, clear=True),
-        patch.object(sys, "argv", ["radserve", *words]),
+        patch.object(sys, "argv", ["radserve", *parameters]),
         patch.object(sys, "stdin", TextIOWrapper(BytesIO(stdin))),
         patch.object(sys, "stdout", out),
         patch.object(sys, "stderr", err),
     ):
         code = _exit_code()
-    return CompletedProcess(words, code, _text(out), _text(err))
+    return CompletedProcess(parameters, code, _text(out), _text(err))
 
 
 def _text(stream: TextIOWrapper) -> str:

@@ -75,7 +75,7 @@ def controlled(socket: Path) -> Iterator[Control]:
 
 
 @contextmanager
-def heard(socket: Path) -> Iterator[list[AccessEvent]]:
+def access_events(socket: Path) -> Iterator[list[AccessEvent]]:
     """Listen on the traffic socket."""
     seen: list[AccessEvent] = []
     loop = asyncio.new_event_loop()

@@ -1,4 +1,4 @@
-"""Weights files: safetensors in half precision, with the keys of the network."""
+"""Weights files: safetensors, in half precision if trained here, with the keys of the network."""
 
 import hashlib
 from collections.abc import Mapping
@@ -11,12 +11,13 @@ from torch import nn
 from training.errors import RunError
 
 
-def save(state: Mapping[str, torch.Tensor], path: Path) -> str:
-    """Write weights, with floating point values rounded to half precision; return the SHA-256 of the file."""
-    half = {
-        key: (value.half() if value.is_floating_point() else value).cpu().contiguous() for key, value in state.items()
+def save(state: Mapping[str, torch.Tensor], path: Path, *, half: bool = True) -> str:
+    """Write weights, with floating point values in half or single precision; return the SHA-256 of the file."""
+    kind = torch.float16 if half else torch.float32
+    converted = {
+        key: (value.to(kind) if value.is_floating_point() else value).cpu().contiguous() for key, value in state.items()
     }
-    save_file(half, path)
+    save_file(converted, path)
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 

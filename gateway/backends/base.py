@@ -21,7 +21,7 @@ class ModelRequest:
     """Request to a model.
 
     Without a `version` the server chooses, which may split requests between versions; requests with the same `client`
-    stay on the same side of a split. `media_type`, `encoding` and `accept` are header fields; empty ones are not sent.
+    reach the same version. `media_type`, `encoding` and `accept` are header fields; empty ones are not sent.
     `request_id` joins the log lines of gateway and server, and `traceparent` their spans.
     """
 

@@ -17,7 +17,7 @@ from handlers.errors import UnreadableImageError
 
 _MAX_ENTRIES: Final = 1 << 16
 _BLOCK: Final = 1 << 18
-"""Pixels that are processed at a time: NumPy makes eight bytes of every index."""
+"""Pixels that are processed at a time: NumPy stores each index in eight bytes."""
 
 
 @dataclass(frozen=True)

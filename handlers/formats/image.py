@@ -36,7 +36,7 @@ class Image:
     height: int
     spacing: tuple[float, float] | None = None  # (row, column) distance of pixel centres in mm at full size
     plane: Plane | None = None
-    # DICOM keyword -> value, of what was imaged, never of whom
+    # DICOM keyword -> value; they describe the examination, never the patient
     attributes: Mapping[str, str] = field(default_factory=dict)
 
 

@@ -24,8 +24,8 @@ _COPIED: Final = {
     "CARD.md": "CARD.md",
 }
 """Files of a model's folder that are copied into the archive if they exist."""
-_BUILD_MODULES: Final = ("builder", "export", "mar", "model", "placeholder")
-"""Modules of this package that determine the content of an archive."""
+_CODE: Final = ("handlers", "training.networks", "radserve.build")
+"""Packages that determine the content of an archive."""
 
 
 def is_current(source: Source, store: Path) -> bool:
@@ -38,8 +38,7 @@ def digest(source: Source) -> str:
     """Hash the inputs of an archive: recipe, weights, code, and the version of torch that exports it."""
     files = [source.weights, source.folder / source.recipe.sample]
     files += [source.folder / name for name in _COPIED]
-    files += [*_modules("handlers"), *_modules("training.networks")]
-    files += [Path(__file__).with_name(f"{name}.py") for name in _BUILD_MODULES]
+    files += [module for package in _CODE for module in _modules(package)]
     total = hashlib.sha256(f"{metadata.version('torch')} untrained={source.untrained}\n".encode())
     for path in files:
         if path.exists():

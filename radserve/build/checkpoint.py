@@ -1,40 +1,116 @@
-"""Checkpoints of the original systems: reads them safely and fits them to a network."""
+"""Checkpoints of any training program: reads them safely and fits them to a network."""
 
-from collections.abc import Mapping
+import re
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 
 from radserve.build import model_store
 from radserve.errors import WeightsImportError
 
-_NESTED: Final = ("state_dict", "model_state_dict", "model")
-"""Keys under which training scripts store the weights beside epoch and optimizer."""
-_PARALLEL: Final = "module."  # prefix that `torch.nn.DataParallel` adds to every key
+_COMPILED: Final = "_orig_mod."  # part that `torch.compile` adds to the keys of a module
+_COUNTER: Final = (
+    "num_batches_tracked"  # of batch normalisation; unused outside of training, absent before PyTorch 0.4.1
+)
+_AVERAGED: Final = "n_averaged"  # entry of `torch.optim.swa_utils.AveragedModel` beside the weights
 _LARGEST: Final = torch.finfo(torch.float16).max
 _POSITIONS_TOLERANCE: Final = 1e-3
 """Largest difference of a stored positional encoding: sines of angles up to 400 in single precision."""
+_DEPTH: Final = 4  # levels of nested dicts
+_EXAMPLES: Final = 5  # problems of each kind that a message lists
+_SCALAR: Final[Any] = np.float64(0).__reduce__()[0]  # the function in the pickle of a NumPy scalar
+_NUMPY: Final[list[Any]] = [
+    np.dtype,
+    *(type(np.dtype(kind)) for kind in "?bBhHiIlLqQefd"),
+    _SCALAR,
+    (_SCALAR, "numpy.core.multiarray.scalar"),  # its name before NumPy 2
+]
+"""Globals in the pickle of a NumPy scalar, like the best accuracy; they hold numbers and call nothing."""
 
 State = dict[str, torch.Tensor]
 
 
-def read(path: Path) -> State:
-    """Read weights written by `torch.save` without executing anything; WeightsImportError if there is more."""
-    _require(path)
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # the type depends on the bytes of a damaged or foreign file
-        reason = str(error).strip().partition("\n")[0]
-        raise WeightsImportError(
-            f"{path}: rejected, because it is damaged or contains more than tensors and plain values "
-            f"({reason[:300]}). A pickled module can run any code. Save its state instead: "
-            "torch.save(model.state_dict(), FILE)."
-        ) from error
-    state = _unwrap(content, path)
-    if all(key.startswith(_PARALLEL) for key in state):
-        return {key.removeprefix(_PARALLEL): value for key, value in state.items()}
-    return state
+@dataclass(frozen=True)
+class Fitted:
+    """Weights of a checkpoint that fit a network."""
+
+    state: State  # by the network's keys
+    key: str  # of the weights in the checkpoint, "" for all of it: `state_dict.net`
+    ignored: tuple[str, ...]  # keys beside the weights
+
+
+@dataclass(frozen=True)
+class _Candidate:
+    """A part of a checkpoint whose keys begin with `prefix`, seen as a network without its own prefix `wrapper`."""
+
+    key: str
+    state: State
+    prefix: str
+    wrapper: str
+    matches: int
+
+    @property
+    def label(self) -> str:
+        return ".".join(part for part in (self.key, self.prefix.removesuffix(".")) if part)
+
+    @property
+    def inside(self) -> State:
+        """The tensors below the prefix, without it."""
+        return {
+            key.removeprefix(self.prefix): value for key, value in self.state.items() if key.startswith(self.prefix)
+        }
+
+    @property
+    def renamed(self) -> State:
+        """The tensors below the prefix, with keys of the network."""
+        return {self.wrapper + key: value for key, value in self.inside.items()}
+
+
+def load(path: Path, network: torch.nn.Module, key: str | None = None, *, half: bool = True) -> Fitted:
+    """Read the weights of a network from a checkpoint.
+
+    Parameters
+    ----------
+    path
+        A safetensors file, or a file of `torch.save`: a state dict at any key, whose keys may have any common prefix,
+        as of DataParallel, Lightning, `torch.compile` or AveragedModel.
+    network
+        If it wraps a public one (attribute `WRAPPED`, the prefix of that network's keys), keys without the prefix are
+        accepted as well.
+    key
+        Which weights to read from a checkpoint that has several, as `Fitted.key` has it.
+    half
+        Whether the values must fit half precision.
+
+    Raises
+    ------
+    WeightsImportError
+        If the file is damaged, contains code, or has no weights or several that fit; or it lists keys that are missing,
+        extra, of another shape, not finite, or too large for half precision.
+    """
+    states = dict(_states(_read(path)))
+    candidates = [
+        candidate
+        for name, state in states.items()
+        for candidate in _candidates(name, state, network)
+        if key is None or candidate.label == key
+    ]
+    if not candidates:
+        raise WeightsImportError(_no_weights(path, states, network, key))
+    most = max(candidate.matches for candidate in candidates)
+    best = [candidate for candidate in candidates if candidate.matches == most]
+    different = [other for other in best[1:] if not _same(best[0].renamed, other.renamed)]
+    if different:
+        labels = ", ".join(repr(item.label) for item in (best[0], *different))
+        raise WeightsImportError(f"{path}: contains several weights that fit: {labels}. Choose one of them with --key.")
+    return _fit(best[0], network, str(path), half=half)
 
 
 def sha256(path: Path) -> str:
@@ -48,47 +124,119 @@ def _require(path: Path) -> None:
         raise WeightsImportError(f"{path}: checkpoint not found.")
 
 
-def _unwrap(content: Any, path: Path) -> State:
-    if isinstance(content, Mapping) and content and all(isinstance(value, torch.Tensor) for value in content.values()):
-        return {str(key): value for key, value in content.items()}
-    for key in _NESTED if isinstance(content, Mapping) else ():
-        if isinstance(content.get(key), Mapping):
-            return _unwrap(content[key], path)
-    keys = ", ".join(map(str, list(content)[:8])) if isinstance(content, Mapping) else type(content).__name__
-    raise WeightsImportError(
-        f"{path}: contains no weights (contains: {keys or 'nothing'}). Expected a dict of tensors, alone or under "
-        f"{', '.join(_NESTED)}."
+def _read(path: Path) -> Any:
+    """Read a file without executing anything."""
+    _require(path)
+    try:
+        with path.open("rb") as file:
+            if file.read(9)[8:] == b"{":  # after the length of the header
+                return load_file(path)
+        with torch.serialization.safe_globals(_NUMPY):
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except SafetensorError as error:
+        raise WeightsImportError(f"{path}: damaged safetensors file ({error}).") from error
+    except Exception as error:  # the type depends on the bytes of a damaged or foreign file
+        # Torch's own message recommends to read the file without protection.
+        name = re.search(r"GLOBAL ([\w.]+)", str(error))
+        contains = f" ({name[1]})" if name else ""
+        raise WeightsImportError(
+            f"{path}: rejected, because it is damaged or contains more than tensors and plain values{contains}. "
+            "A pickled object can run any code. Save the weights instead: torch.save(model.state_dict(), FILE)."
+        ) from error
+
+
+def _states(content: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, State]]:
+    """Yield every dict with tensors, and its key."""
+    if not isinstance(content, Mapping) or len(path) > _DEPTH:
+        return
+    tensors = {
+        str(key).replace(_COMPILED, ""): value for key, value in content.items() if isinstance(value, torch.Tensor)
+    }
+    if tensors:
+        yield ".".join(path), tensors
+    for key, value in content.items():
+        yield from _states(value, (*path, str(key)))
+
+
+def _no_weights(path: Path, states: Mapping[str, State], network: torch.nn.Module, key: str | None) -> str:
+    where = "" if key is None else f" at {key!r}"
+    keys = [f"{name}.{entry}" if name else entry for name, state in states.items() for entry in state]
+    actual = f"its tensors are {', '.join(keys[:_EXAMPLES])}" if keys else "it has no tensors in dicts"
+    expected = ", ".join(list(network.state_dict())[:_EXAMPLES])
+    return f"{path}: contains no weights of this network{where}: {actual}; expected are {expected}, and others."
+
+
+def _candidates(name: str, state: State, network: torch.nn.Module) -> Iterator[_Candidate]:
+    """Yield the prefixes below which most keys of the network are."""
+    for wrapper in {"", getattr(network, "WRAPPED", "")}:
+        own = {key.removeprefix(wrapper) for key in network.state_dict()}
+        counts = Counter(prefix for key in state for prefix in _prefixes(key, own))
+        most = max(counts.values(), default=0)
+        yield from (_Candidate(name, state, prefix, wrapper, most) for prefix in counts if counts[prefix] == most)
+
+
+def _prefixes(key: str, own: Collection[str]) -> Iterator[str]:
+    """Yield the prefixes without which a key is one of `own`."""
+    parts = key.split(".")
+    for length in range(len(parts)):
+        if ".".join(parts[length:]) in own:
+            yield "".join(f"{part}." for part in parts[:length])
+
+
+def _same(one: State, other: State) -> bool:
+    return one.keys() == other.keys() and all(torch.equal(one[key], other[key]) for key in one)
+
+
+def _fit(candidate: _Candidate, network: torch.nn.Module, source: str, *, half: bool) -> Fitted:
+    expected = {key.removeprefix(candidate.wrapper): value for key, value in network.state_dict().items()}
+    inside = candidate.inside
+    ignored = tuple(key for key in candidate.state if not key.startswith(candidate.prefix))
+    inside.pop(_AVERAGED, None)
+    counters = {key: value for key, value in expected.items() if key.endswith(_COUNTER) and key not in inside}
+    state = counters | {key: value for key, value in inside.items() if key in expected}
+    problems = {
+        "missing": [f"{key} {_shape(expected[key])}" for key in expected if key not in state],
+        "extra": [
+            f"{key} {_shape(value)}{note}"
+            for key, value in inside.items()
+            if key not in expected
+            for note in _extra_notes(value, network)
+        ],
+        "of another shape": [
+            f"{key} has {_shape(value)}, not {_shape(expected[key])}"
+            for key, value in state.items()
+            if _shape(value) != _shape(expected[key])
+        ],
+        "unusable": [
+            f"{key} {problem}" for key, value in state.items() for problem in _value_problems(value, half=half)
+        ],
+    }
+    if any(problems.values()):
+        where = f" (the weights at {candidate.label!r})" if candidate.label else ""
+        listed = "; ".join(_summary(kind, items) for kind, items in problems.items() if items)
+        raise WeightsImportError(f"{source}: does not fit{where}: {listed}.")
+    return Fitted(
+        {candidate.wrapper + key: value.to(expected[key].dtype) for key, value in state.items()},
+        candidate.label,
+        ignored,
     )
 
 
-def fit(state: Mapping[str, torch.Tensor], network: torch.nn.Module, source: str) -> State:
-    """Rename weights to the keys of a network, and check that they are complete and usable.
+def _summary(kind: str, problems: list[str]) -> str:
+    """Return the number of problems by the first part of the keys, and the first few."""
+    shown = ", ".join(problems[:_EXAMPLES])
+    if len(problems) <= _EXAMPLES:
+        return f"{len(problems)} {kind}: {shown}"
+    return f"{len(problems)} {kind} ({_by_prefix(problems)}), the first {_EXAMPLES}: {shown}"
 
-    If the network wraps a public one (attribute `WRAPPED`, the prefix of that network's keys), keys without the prefix
-    are accepted as well. A WeightsImportError lists every key that is missing, extra, of another shape, not finite, or
-    too large for half precision.
-    """
-    own = network.state_dict()
-    prefixes = ("", getattr(network, "WRAPPED", ""))
-    prefix = max(prefixes, key=lambda item: len({key.removeprefix(item) for key in own} & state.keys()))
-    expected = {key.removeprefix(prefix): value for key, value in own.items()}
-    common = {key: value for key, value in state.items() if key in expected}
-    problems = [f"missing {key} {_shape(expected[key])}" for key in expected if key not in state]
-    problems += [
-        f"extra {key} {_shape(value)}{note}"
-        for key, value in state.items()
-        if key not in expected
-        for note in _extra_notes(value, network)
-    ]
-    problems += [
-        f"{key} has {_shape(value)}, not {_shape(expected[key])}"
-        for key, value in common.items()
-        if _shape(value) != _shape(expected[key])
-    ]
-    problems += [f"{key} {problem}" for key, value in common.items() for problem in _value_problems(value)]
-    if problems:
-        raise WeightsImportError(f"{source}: does not fit, {len(problems)} problems: {'; '.join(problems)}.")
-    return {prefix + key: value.to(expected[key].dtype) for key, value in common.items()}
+
+def _by_prefix(problems: Iterable[str]) -> str:
+    counts = Counter(problem.partition(" ")[0].partition(".")[0] for problem in problems)
+    most = counts.most_common(_EXAMPLES)
+    others = len(counts) - len(most)
+    return ", ".join(f"{count} in {prefix}" for prefix, count in most) + (
+        f", {others} other prefixes" if others else ""
+    )
 
 
 def _shape(value: torch.Tensor) -> str:
@@ -109,11 +257,12 @@ def _extra_notes(value: torch.Tensor, network: torch.nn.Module) -> list[str]:
     return notes
 
 
-def _value_problems(value: torch.Tensor) -> list[str]:
+def _value_problems(value: torch.Tensor, *, half: bool) -> list[str]:
     if not value.is_floating_point():
         return []
     if not bool(torch.isfinite(value).all()):
         return ["has values that are not finite"]
-    if value.numel() and float(value.abs().max()) > _LARGEST:
-        return [f"reaches {float(value.abs().max()):.6g}, half precision ends at {_LARGEST:g}"]
+    if half and value.numel() and float(value.abs().max()) > _LARGEST:
+        largest = float(value.abs().max())
+        return [f"reaches {largest:.6g}, half precision ends at {_LARGEST:g}; import with --precision fp32"]
     return []

@@ -1,7 +1,9 @@
 """Imports the weights of a checkpoint, into a file or into a model's folder."""
 
+import logging
 import shutil
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -13,6 +15,8 @@ from radserve.build import checkpoint, trained_network
 from radserve.errors import WeightsImportError
 from radserve.files import write_atomically
 from training import recipe_files, weights
+
+logger = logging.getLogger(__name__)
 
 ORIGINAL: Final = "original.yaml"  # recipe keys with the values of the original system
 _COMMENT: Final = "# Weights imported by `radserve import {name} --install`; nothing here was measured on them.\n"
@@ -27,34 +31,48 @@ calibrated or chosen with them**: the probabilities are the network's own, the t
 """
 
 
-def convert(recipe: Recipe, source: Path, out: Path) -> Recipe:
+@dataclass(frozen=True)
+class Checkpoint:
+    """A checkpoint to import."""
+
+    path: Path
+    key: str | None = None  # of the weights in it, if it has several; see `radserve.build.checkpoint.load`
+    half: bool = True  # whether to round the weights to half precision
+
+
+def convert(recipe: Recipe, source: Checkpoint, out: Path) -> Recipe:
     """Convert a checkpoint to safetensors and return the recipe for it; WeightsImportError if it does not fit."""
     if not out.parent.is_dir():
         raise WeightsImportError(f"{out}: folder {out.parent} does not exist; create it first.")
-    state = checkpoint.fit(checkpoint.read(source), trained_network.create(recipe), str(source))
+    fitted = checkpoint.load(source.path, trained_network.create(recipe), source.key, half=source.half)
     with tempfile.TemporaryDirectory(prefix=".import-", dir=out.parent) as scratch:
         temporary = Path(scratch) / "weights"
-        digest = weights.save(state, temporary)
+        digest = weights.save(fitted.state, temporary, half=source.half)
         temporary.replace(out)
+    if fitted.key:
+        logger.info("imported the weights at %r", fitted.key)
+    if fitted.ignored:
+        logger.info("ignored %d tensors beside them: %s", len(fitted.ignored), ", ".join(fitted.ignored))
     imported = recipe.weights.model_copy(update={"sha256": digest})
     return recipe.model_copy(update={"weights": imported})
 
 
-def install(folder: Path, source: Path, *, original: bool) -> Recipe:
+def install(folder: Path, source: Checkpoint, *, original: bool) -> Recipe:
     """Install the weights of a checkpoint in a model's folder, with a matching recipe, which is returned, and card.
 
     If the recipe had trained weights, its major version increases, because two models must not share a version. Metrics
     of the previous weights are deleted. `original` applies preprocessing, decision and calibration of `original.yaml`.
     """
+    changes = _original(folder) if original else {}
     previous = recipes.load(folder / "archive.yaml")
-    digest = checkpoint.sha256(source)
-    recipe = _recipe(previous, source.name, digest, _original(folder) if original else {})
+    digest = checkpoint.sha256(source.path)
+    recipe = _recipe(previous, source.path.name, digest, changes)
     imported = convert(recipe, source, folder / previous.weights.file)
     recipe_files.write(imported, folder / "archive.yaml", _COMMENT.format(name=previous.name))
     (folder / "metrics.json").unlink(missing_ok=True)
     shutil.rmtree(folder / "plots", ignore_errors=True)
     card = _CARD.format(
-        name=recipe.name, version=recipe.version, title=recipe.title, checkpoint=source.name, sha256=digest
+        name=recipe.name, version=recipe.version, title=recipe.title, checkpoint=source.path.name, sha256=digest
     )
     write_atomically(folder / "CARD.md", card, mode=0o644)
     return imported

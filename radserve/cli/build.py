@@ -1,7 +1,7 @@
 """`radserve build` and `radserve import`."""
 
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated, Final, Literal
 
 import typer
 
@@ -55,12 +55,19 @@ def build(
 
 def import_weights(
     name: Annotated[str, typer.Argument(help="Model whose network the weights belong to.")],
-    checkpoint: Annotated[Path, typer.Argument(help="Checkpoint of the original system, written by torch.save.")],
+    checkpoint: Annotated[Path, typer.Argument(help="Checkpoint: a file of torch.save, or safetensors.")],
     *,
     out: Annotated[Path | None, typer.Option(help="Write the weights to this .safetensors file.")] = None,
     install: Annotated[
         bool, typer.Option("--install", help="Install the weights, the recipe and the card in the model's folder.")
     ] = False,
+    key: Annotated[
+        str | None, typer.Option(help="Key of the weights in a checkpoint that has several, like state_dict_ema.")
+    ] = None,
+    precision: Annotated[
+        Literal["fp16", "fp32"],
+        typer.Option(help="fp16 halves the file; fp32 gives the probabilities of the checkpoint to the last digit."),
+    ] = "fp16",
     original: Annotated[
         bool, typer.Option("--original", help="With --install: preprocess as the original system did (original.yaml).")
     ] = False,
@@ -68,8 +75,8 @@ def import_weights(
 ) -> None:
     """Import the weights of a checkpoint.
 
-    Accepts a state dict, alone or under state_dict, model_state_dict or model, with or without the prefix of
-    DataParallel. Nothing in the file is executed. Keys that do not fit are listed.
+    Accepts a state dict, alone or in nested dicts, whose keys may have any common prefix, as of DataParallel,
+    Lightning, torch.compile or AveragedModel. Nothing in the file is executed. Keys that do not fit are listed.
     """
     from radserve.build import import_weights as importer  # loads torch
 
@@ -78,12 +85,13 @@ def import_weights(
     if original and not install:
         raise typer.BadParameter("--original changes the recipe, so it requires --install.")
     (source,) = find_sources(archives, [name])
+    weights = importer.Checkpoint(checkpoint, key, precision == "fp16")
     if out is None:
-        recipe = importer.install(source.folder, checkpoint, original=original)
+        recipe = importer.install(source.folder, weights, original=original)
         typer.echo(f"{source.weights}  sha256 {recipe.weights.sha256}")
         typer.echo(f"{name} is now version {recipe.version}. Build it: radserve build {name}")
     else:
-        recipe = importer.convert(source.recipe, checkpoint, out)
+        recipe = importer.convert(source.recipe, weights, out)
         typer.echo(f"{out}  sha256 {recipe.weights.sha256}")
         typer.echo(
             f"To serve these weights, use --install, or copy the file to {source.weights} and enter its sha256 "

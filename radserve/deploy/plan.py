@@ -56,9 +56,9 @@ def plan(cloud: Cloud, settings: Settings, only: Collection[str] = ()) -> Iterat
         parameters.resolve(template, settings, outputs)
     for template in templates:
         state = stacks.get(template.stack)
-        found = _prerequisites(cloud, settings, template, outputs, state)
-        values = parameters.resolve(template, settings, outputs, found.pinned)
-        yield replace(_plan(cloud, settings, template, values, state), prerequisites=found)
+        checked = _prerequisites(cloud, settings, template, outputs, state)
+        values = parameters.resolve(template, settings, outputs, checked.pinned)
+        yield replace(_plan(cloud, settings, template, values, state), prerequisites=checked)
 
 
 def require(plans: Collection[Plan]) -> None:

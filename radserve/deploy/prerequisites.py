@@ -69,14 +69,14 @@ def find(cloud: Cloud, template: Template, values: Mapping[str, str], current: M
     current
         Outputs of the existing stack; empty before its creation.
     """
-    found = Prerequisites()
+    prerequisites = Prerequisites()
     if template.stack not in ("service", "host"):
-        return found
+        return prerequisites
     values = {name: item.default for name, item in template.parameters.items() if item.default} | dict(values)
-    search = _Search(cloud, template, values, current, found)
+    search = _Search(cloud, template, values, current, prerequisites)
     for check in (search.image, search.certificate, search.keys, search.web_acl, search.ami, search.quota):
-        found.missing += [f"{template.stack}.{line}" for line in check()]
-    return found
+        prerequisites.missing += [f"{template.stack}.{line}" for line in check()]
+    return prerequisites
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ class _Search:
     template: Template
     values: Mapping[str, str]
     current: Mapping[str, str]
-    found: Prerequisites
+    prerequisites: Prerequisites
 
     @property
     def _type(self) -> Mapping[str, str]:
@@ -130,7 +130,7 @@ class _Search:
                 f"scripts/push-images {repository.partition('/')[0]} {target}"
             )
             return
-        self.found.pinned["ImageDigest"] = response["imageDetails"][0]["imageDigest"]
+        self.prerequisites.pinned["ImageDigest"] = response["imageDetails"][0]["imageDigest"]
 
     def certificate(self) -> Iterator[str]:
         """Check that the certificate is in this region and can be used."""
@@ -189,20 +189,20 @@ class _Search:
         pinned = self.current.get("AmiId")
         kept = self.current.get("Processor") == self._processor and configured == pinned
         if configured not in (LATEST, pinned):
-            self.found.pinned["AmiId"] = configured
+            self.prerequisites.pinned["AmiId"] = configured
             return
         name = _AMIS[self.template.stack, self._processor]
         response = _lookup(lambda: self.cloud.client("ssm").get_parameter(Name=name), "ParameterNotFound")
         if response is None:
             if kept:
-                self.found.pinned["AmiId"] = configured
+                self.prerequisites.pinned["AmiId"] = configured
             else:
                 yield f"AmiId: AWS recommends no AMI in {self.cloud.region} ({name}). Set the ID of one."
             return
         newest = response["Parameter"]["Value"]
-        self.found.pinned["AmiId"] = configured if kept else newest
+        self.prerequisites.pinned["AmiId"] = configured if kept else newest
         if kept and newest != configured:
-            self.found.notes.append(
+            self.prerequisites.notes.append(
                 f"{self.template.stack}.AmiId: {configured} is kept; a newer AMI exists: --set "
                 f"{self.template.stack}.AmiId={LATEST}"
             )
@@ -219,7 +219,7 @@ class _Search:
             lambda: quotas.get_aws_default_service_quota(ServiceCode="ec2", QuotaCode=code), "NoSuchResourceException"
         )
         if response is None:
-            self.found.notes.append(
+            self.prerequisites.notes.append(
                 f"{self.template.stack}: the quota '{name}' ({code}) is unknown and was not checked."
             )
             return

@@ -65,5 +65,5 @@ async def kill(process: asyncio.subprocess.Process) -> None:
 
 
 def die_with_parent() -> None:
-    """Make the kernel stop this process when its parent exits (prctl(2)), so that no Java is orphaned."""
+    """Make the kernel stop this process when its parent exits (prctl(2)), so that no process is orphaned."""
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)

@@ -19,7 +19,7 @@ _ATTEMPTS: Final = 3  # each one continues where the last one ended and has the 
 def download(storage: Storage, archive: PublishedArchive, target: Path, progress: Progress) -> bool:
     """Download an archive unless the model store holds it, add it to the index, and return whether the store changed.
 
-    If the archive cannot be fetched or has other content, nothing has its file name.
+    If the archive cannot be fetched or has other content, no file with its name is created.
     """
     entry = archive.entry
     if _holds(target, entry):

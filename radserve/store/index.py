@@ -14,7 +14,7 @@ class PublishedArchive(Entry):
     """An archive of a store and the time of its publication."""
 
     pushed: AwareDatetime
-    quarantine: None = Field(default=None, exclude=True)  # a server's own opinion
+    quarantine: None = Field(default=None, exclude=True)  # local to each server
 
     @model_validator(mode="after")
     def _check_file(self) -> Self:

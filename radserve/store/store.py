@@ -124,7 +124,7 @@ class Store:
         """Download an archive into a model store unless it is there; without a version, the newest.
 
         `accept_older` accepts an index that is older than the last one this model store used. If the archive is
-        unknown, cannot be fetched or is not intact, nothing has its file name.
+        unknown, cannot be fetched or is not intact, no file with its name is created.
         """
         snapshot = self.snapshot()
         archive = snapshot.catalog.require(name, version, self.name)

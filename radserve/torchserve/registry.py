@@ -165,8 +165,7 @@ class ModelRegistry:
         """Change the number of workers; raise VersionFailedError if a new one does not start.
 
         TorchServe ends a worker together with its requests, and then accepts the change; `on_accepted` is called after
-        that. After a failure, the former workers run, and new ones may: the version then has the number that TorchServe
-        was asked for.
+        that. After a failure, the former workers run, and new ones may: the version then has the requested number.
         """
         try:
             await self._scale(version, workers, on_accepted)

@@ -6,9 +6,8 @@ A safety measure takes effect first. What could not be updated or recorded is tr
 import asyncio
 import logging
 from collections import defaultdict, deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
-from dataclasses import replace
 from datetime import UTC, datetime
 from functools import reduce
 from pathlib import Path
@@ -17,18 +16,16 @@ from typing import Final
 import httpx
 from prometheus_client import Counter, Gauge
 
-from radserve.build.model_store import order
 from radserve.errors import ChangeError, RadServeError
 from radserve.host.background import observe
 from radserve.host.run_directory import RunDirectory, proxy_running
-from radserve.proxy import traffic_split
-from radserve.proxy.traffic_split import Routing
 from radserve.schema.control import AuditEntry
-from radserve.schema.deployment import DeployedModel, DeployedVersion, Deployment
+from radserve.schema.deployment import Deployment
 from radserve.torchserve.registry import ModelRegistry, ModelVersion, Pair
 from radserve.versions.audit_log import Actor, AuditLog
 from radserve.versions.quarantine import QuarantineMarks
-from radserve.versions.stored_state import RolloutRecord, State, StateFolder, main_version
+from radserve.versions.request_routing import Routes, initial_deployment
+from radserve.versions.stored_state import State, StateFolder
 
 logger = logging.getLogger(__name__)
 
@@ -70,14 +67,12 @@ class DeploymentStateManager:
     """
 
     def __init__(self, registry: ModelRegistry, folder: StateFolder, run_directory: RunDirectory, store: Path) -> None:
-        self._registry = registry
         self._marks = QuarantineMarks(folder, store)
         self._commits: list[tuple[str, list[_Change]]] = []  # in progress: model, and safety measures meanwhile
         self.rollbacks: defaultdict[str, int] = defaultdict(int)  # safety measures of each model so far
         self._run_directory = run_directory
         self._initial = initial_deployment(registry)
-        self._defaults: dict[str, str] = {}
-        self._closed: set[Pair] = set()
+        self.routes = Routes(registry, run_directory)
         self._synchronizing = asyncio.Lock()
         self._unrecorded: deque[AuditEntry] = deque()  # safety measures in effect
         self._retries: asyncio.Task[None] | None = None
@@ -276,39 +271,14 @@ class DeploymentStateManager:
         """Set the proxy's tables and TorchServe's default versions; raises httpx.HTTPError, OSError if that fails."""
         self._write_tables()  # at once, because TorchServe may take its time
         async with self._synchronizing:
-            models = self.deployment.models
-            for name in self._without_default():
-                main = main_version(models[name].versions)
-                model_version = self._registry.get(name, main)
-                if model_version is not None:
-                    await self._registry.make_default(model_version)
-                    self._defaults[name] = main
-
-    def _without_default(self) -> set[str]:
-        """Return the models whose main version is not known to be TorchServe's default."""
-        models = self.deployment.models
-        return {name for name in models if self._defaults.get(name) != main_version(models[name].versions)}
+            await self.routes.set_defaults(self.deployment)
 
     def _write_tables(self) -> None:
-        # After a restart, the candidate of a rollout gets traffic only once it is registered and verified again.
-        rollouts = {
-            name: rollout
-            for name, rollout in self.state.rollouts.items()
-            if self._registry.get(name, rollout.plan.version) is not None
-            and (name, rollout.plan.version) not in self._closed
-        }
-        tables = routing(self.deployment, rollouts, self._closed)
-        tables = replace(tables, registered=frozenset(item.pair for item in self._registry))
-        try:
-            traffic_split.write(tables, self._run_directory)
-        except OSError:
-            # Not even a full disk keeps requests on a version that should not get them.
-            traffic_split.clear(self._run_directory)
-            raise
+        self.routes.write(self.deployment, self.state.rollouts)
 
     def close(self, pair: Pair) -> None:
         """Reject requests that name this version, if a proxy runs in front of this server; OSError if that fails."""
-        self._closed.add(pair)
+        self.routes.close(pair)
         self._write_tables()
 
     @asynccontextmanager
@@ -324,17 +294,8 @@ class DeploymentStateManager:
         try:
             yield
         finally:
-            self._closed.discard(pair)
+            self.routes.reopen(pair)
             await self._enforce()
-
-    def reopen(self, pair: Pair) -> None:
-        """Accept requests that name a version again, from the next update of the proxy's tables."""
-        self._closed.discard(pair)
-
-    def forget_default(self, pair: Pair) -> None:
-        """Forget that an unregistered version was TorchServe's default."""
-        if self._defaults.get(pair[0]) == pair[1]:
-            del self._defaults[pair[0]]
 
     async def stop(self) -> None:
         """Stop the attempts in the background, and release the folder."""
@@ -344,37 +305,3 @@ class DeploymentStateManager:
         if self.problem is not None:
             logger.error("stopping with changes pending: %s", self.problem)
         self.folder.release()
-
-
-def initial_deployment(model_versions: Iterable[ModelVersion]) -> Deployment:
-    """Return the deployment that the options started: the newest version of a model, the last one, has all requests."""
-    models: dict[str, dict[str, DeployedVersion]] = {}
-    for item in model_versions:
-        versions = models.setdefault(item.entry.name, {})
-        for key, served in versions.items():
-            versions[key] = served.model_copy(update={"share": 0.0})
-        versions[item.entry.version] = DeployedVersion(share=100.0, workers=item.workers)
-    return Deployment(models={name: DeployedModel(versions=versions) for name, versions in models.items()})
-
-
-def routing(deployment: Deployment, rollouts: Mapping[str, RolloutRecord], closed: Collection[Pair]) -> Routing:
-    """Return the proxy's tables for a state."""
-    shares: dict[str, Mapping[str, float]] = {}
-    for name, model in deployment.models.items():
-        # The newest version first: it keeps its clients when its share grows.
-        newest_first = sorted(model.versions, key=order, reverse=True)
-        split = {
-            version: model.versions[version].share for version in newest_first if model.versions[version].share > 0
-        }
-        if split:
-            shares[name] = split
-    shadow: dict[str, float] = {}
-    for name, rollout in rollouts.items():
-        if rollout.step is None:
-            continue
-        if rollout.plan.shadow is not None:
-            shares[name], shadow[name] = {rollout.before: 100.0}, rollout.plan.shadow
-        else:
-            share = rollout.plan.steps[rollout.step]
-            shares[name] = {rollout.plan.version: share, rollout.before: 100.0 - share}
-    return Routing(shares, shadow, frozenset(closed))

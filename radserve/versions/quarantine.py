@@ -28,10 +28,10 @@ def read(state: State, store: Path) -> Mapping[Pair, QuarantineEntry]:
         archives = model_store.read(store).archives
     except (ArchiveError, OSError):  # reported where an archive is needed
         return {}
-    found = ((archive, archive.quarantine or reasons.get(archive.sha256)) for archive in archives)
+    reasoned = ((archive, archive.quarantine or reasons.get(archive.sha256)) for archive in archives)
     return {
         (archive.name, archive.version): QuarantineEntry.of(archive, reason)
-        for archive, reason in found
+        for archive, reason in reasoned
         if reason is not None
     }
 

@@ -1,4 +1,4 @@
-"""Registers versions: pull, verify, preflight, start under TorchServe, run the sample. A failure leaves no trace."""
+"""Registers versions: pull, verify, preflight, start under TorchServe, run the sample. A failure is undone."""
 
 import asyncio
 import shutil

@@ -10,7 +10,7 @@ _MIN_SLOWDOWN_SECONDS: Final = 0.025
 """Seconds by which a version must be slower before the ratio counts: noise alone can double a response of 3 ms."""
 _MIN_SAMPLES: Final = 20  # responses that a 95th percentile or a rejection rate needs to be meaningful
 _MAX_EXTRA_REJECTIONS: Final = 0.2
-"""Fraction of requests that a version may reject in addition: it may be stricter than the stable one, but not blind."""
+"""Fraction of requests that a version may reject in addition: a few more than the stable one, not most."""
 
 _DEVIATIONS: Final = 3.0  # standard deviations: chance exceeds them once in 740 samples
 
@@ -23,7 +23,7 @@ class Decision(Enum):
     ADVANCE = "advance"
     WAIT = "wait"
     ROLL_BACK = "roll back"
-    GIVE_UP = "give up"  # roll back, but not by the version's fault: the stable one fails as well
+    GIVE_UP = "give up"  # roll back, although the version is not the cause: the stable one fails as well
 
 
 def decide(

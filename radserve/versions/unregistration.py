@@ -75,7 +75,7 @@ class Unregistration:
             return False
         task.cancel()
         self._forget(pair, task)
-        self.deployment_state.reopen(pair)
+        self.deployment_state.routes.reopen(pair)
         return True
 
     async def _unregister(self, model_version: ModelVersion) -> None:
@@ -83,7 +83,7 @@ class Unregistration:
             await self._persist(self._close, model_version)
             await asyncio.sleep(self.settle)
             await self._persist(self._end, model_version)
-            self.deployment_state.forget_default(model_version.pair)
+            self.deployment_state.routes.forget_default(model_version.pair)
 
     async def _persist(self, step: Callable[[ModelVersion], Awaitable[None]], model_version: ModelVersion) -> None:
         while True:

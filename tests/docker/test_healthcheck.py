@@ -78,9 +78,9 @@ def test_changed_ports_are_found(
     folder: Path, script: str, arguments: list[str], variables: dict[str, str], expected: str
 ) -> None:
     (port,) = free_ports(1)
-    words = [word.format(port=port) for word in arguments]
+    parameters = [word.format(port=port) for word in arguments]
     values = {name: text.format(port=port) for name, text in variables.items()}
-    with started(folder, script, *words, ADDRESS=str(port), EXPECTED=expected, **values):
+    with started(folder, script, *parameters, ADDRESS=str(port), EXPECTED=expected, **values):
         process = check(folder)
         assert process.returncode == 0, process.stderr
 

@@ -16,7 +16,7 @@ from radserve.proxy.access_events import AccessEvent
 from radserve.proxy.traffic_split import Routing
 from tests import proxy as proxies
 from tests.authority import Authority
-from tests.fake_supervisor import await_true, heard
+from tests.fake_supervisor import access_events, await_true
 from tests.proxy import Keys, Proxy
 from tests.radserve.scripted import Reply, Request, Scripted, scripted
 from tests.server import Server
@@ -54,17 +54,17 @@ class Split:
         return [line for line in new if "access-event socket unavailable" not in line]  # logged once
 
     @contextmanager
-    def heard(self, client: httpx.Client) -> Iterator[list[AccessEvent]]:
+    def access_events(self, client: httpx.Client) -> Iterator[list[AccessEvent]]:
         """Receive access events, once the client's worker has noticed the new listener."""
         versions = (f"0.0.{number}" for number in itertools.count())
 
         def up_to_date() -> bool:
             version = next(versions)
-            asked(client, f"{PATH}/{version}")
+            requested_path(client, f"{PATH}/{version}")
             time.sleep(0.02)
             return bool(seen) and seen[-1].version == version
 
-        with heard(self.runtime.traffic) as seen:
+        with access_events(self.runtime.traffic) as seen:
             await_true(up_to_date)
             seen.clear()
             yield seen
@@ -93,7 +93,7 @@ def running(server: Server, runtime: Path, keys: Keys, authority: Authority, fol
             yield Split(proxy, upstream, RunDirectory(shared))
 
 
-def asked(client: httpx.Client, path: str = PATH, who: str | None = None) -> str:
+def requested_path(client: httpx.Client, path: str = PATH, who: str | None = None) -> str:
     """Send a request, and return the path that the upstream received."""
     headers = HEADERS if who is None else HEADERS | {"X-Client-Id": who}
     answer = client.post(path, content=BODY, headers=headers)
@@ -104,5 +104,5 @@ def asked(client: httpx.Client, path: str = PATH, who: str | None = None) -> str
 
 def timed(client: httpx.Client) -> float:
     start = time.monotonic()
-    asked(client)
+    requested_path(client)
     return time.monotonic() - start

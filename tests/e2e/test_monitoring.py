@@ -118,7 +118,7 @@ def monitored(
             keys=keys.file,
         ),
         node_exporter(folder) as node,
-        # No GPU is here: the GPU's panels are asked of a recorded exposition of dcgm-exporter.
+        # No GPU is here: the GPU's panels query a recorded exposition of dcgm-exporter.
         recorded((Path(__file__).parent / "dcgm.txt").read_text(), tmp_path_factory.mktemp("dcgm")) as gpu,
         httpx.Client(
             base_url=server.url.replace("http:", "https:"),
@@ -130,7 +130,7 @@ def monitored(
         proxy = f"127.0.0.1:{metrics}"
         targets = {"torchserve": proxy, "supervisor": proxy, "gateway": proxy, "node": node, "gpu": gpu}
         with prometheus(folder, targets, folder / "key", pair.certificate) as monitor:
-            monitor.until("radserve_requests_total")  # the zeros, before anything is asked
+            monitor.until("radserve_requests_total")  # the zeros, before the first prediction
             sent: dict[tuple[str, str], int] = {}
             for _ in range(ROUNDS):
                 for item, count in ask_everything(client).items():
@@ -140,7 +140,7 @@ def monitored(
                 client.post("/api/predictions/nothing", content=b"x")
                 time.sleep(0.5)
             total = sum(sent.values())
-            monitor.until(f"sum(radserve_requests_total) == {total + len(MODELS)}")  # each was asked its sample
+            monitor.until(f"sum(radserve_requests_total) == {total + len(MODELS)}")  # each predicted its sample
             monitor.until("label:radserve_labels:share1d")
             time.sleep(2)  # a rate needs a second scrape
             yield Monitored(monitor, sent)

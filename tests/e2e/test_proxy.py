@@ -126,16 +126,16 @@ def test_no_key_is_written_to_disk(proxy: Proxy, client: httpx.Client, runtime: 
 
 
 def test_a_cached_key_is_not_checked_again(proxy: Proxy, client: httpx.Client) -> None:
-    def asked() -> float:
+    def checks() -> float:
         with proxy.client("read", proxy.metrics_url) as reader:
             text = reader.get("/metrics/supervisor").text
         return sum(map(float, re.findall(r"^radserve_auth_decisions_total\{.*\} (\S+)$", text, re.MULTILINE)))
 
     client.post(PATH, content=FILM)
-    before = asked()
+    before = checks()
     for _ in range(30):
         assert client.post(PATH, content=FILM).status_code == 200
-    assert asked() - before <= 10
+    assert checks() - before <= 10
 
 
 def test_a_revoked_key_is_rejected_within_ten_seconds(proxy: Proxy) -> None:

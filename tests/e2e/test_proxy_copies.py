@@ -9,7 +9,7 @@ from statistics import median
 import httpx
 import pytest
 
-from tests.e2e.split_proxy import BODY, HEADERS, NAME, OLD, PATH, Split, asked, timed
+from tests.e2e.split_proxy import BODY, HEADERS, NAME, OLD, PATH, Split, requested_path, timed
 from tests.fake_supervisor import controlled
 from tests.proxy import problem
 
@@ -42,12 +42,12 @@ def test_a_copy_has_the_body_and_its_headers(client: httpx.Client, split: Split)
 def test_only_predictions_without_a_version_are_copied(client: httpx.Client, split: Split) -> None:
     split.route(0, shadow=100)
     with controlled(split.runtime.control) as control:
-        asked(client, f"{PATH}/{OLD}")
-        asked(client, f"/explanations/{NAME}")
-        asked(client, "/predictions/other")
+        requested_path(client, f"{PATH}/{OLD}")
+        requested_path(client, f"/explanations/{NAME}")
+        requested_path(client, "/predictions/other")
         with split.proxy.client(None) as anonymous:
             problem(anonymous.post(PATH, content=BODY), 401)
-        asked(client)
+        requested_path(client)
         control.copies(1)
         time.sleep(0.1)
         assert len(control.requests) == 1
@@ -58,14 +58,14 @@ def test_the_share_of_copies_is_as_configured(client: httpx.Client, split: Split
     split.route(0, shadow=100 * share)
     with controlled(split.runtime.control) as control:
         for _ in range(count):
-            asked(client)
+            requested_path(client)
         time.sleep(0.2)
         assert abs(len(control.requests) - count * share) < 4 * math.sqrt(count * share * (1 - share))
 
 
 def test_a_response_does_not_wait_for_its_copy(client: httpx.Client, split: Split) -> None:
     split.route(0)
-    asked(client)
+    requested_path(client)
     usual = median(timed(client) for _ in range(20))
     split.route(0, shadow=100)
     with controlled(split.runtime.control) as control:

@@ -8,7 +8,7 @@ from statistics import median
 import httpx
 import pytest
 
-from tests.e2e.split_proxy import BODY, NAME, NEW, OLD, PATH, Split, asked, echo, timed
+from tests.e2e.split_proxy import BODY, NAME, NEW, OLD, PATH, Split, echo, requested_path, timed
 from tests.fake_supervisor import await_true
 from tests.proxy import problem
 from tests.radserve.scripted import Reply, Request
@@ -24,10 +24,10 @@ def client(split: Split) -> Iterator[httpx.Client]:
 
 def test_each_request_of_a_split_model_causes_an_access_event(client: httpx.Client, split: Split) -> None:
     split.route(100)
-    with split.heard(client) as seen:
-        asked(client)
-        asked(client, f"{PATH}/{OLD}")
-        asked(client, "/predictions/other")
+    with split.access_events(client) as seen:
+        requested_path(client)
+        requested_path(client, f"{PATH}/{OLD}")
+        requested_path(client, "/predictions/other")
         assert client.post(f"{PATH}/9.9.9", content=BODY).status_code == 503
         problem(client.get(PATH), 405)
         with split.proxy.client(None) as anonymous:
@@ -48,7 +48,7 @@ def test_a_server_that_dies_causes_an_error_event(client: httpx.Client, split: S
     def die(_: Request) -> Reply:
         raise ConnectionError
 
-    with split.heard(client) as seen:
+    with split.access_events(client) as seen:
         split.upstream.script = die
         try:
             problem(client.post(PATH, content=BODY), 502)
@@ -63,12 +63,12 @@ def test_a_missing_listener_is_tolerated_and_a_new_one_gets_events(client: httpx
     """The fixture checks in the end that nginx logged no warning."""
     split.route(100)
     assert not split.runtime.traffic.exists()
-    asked(client)
+    requested_path(client)
     for _ in range(2):
-        with split.heard(client) as seen:
-            asked(client)
+        with split.access_events(client) as seen:
+            requested_path(client)
             await_true(lambda found=seen: len(found) == 1)  # type: ignore[misc]
-        asked(client)
+        requested_path(client)
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as deaf:  # a listener that never reads
         deaf.bind(str(split.runtime.traffic))
         assert median(timed(client) for _ in range(100)) < 0.2

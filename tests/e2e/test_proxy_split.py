@@ -24,8 +24,8 @@ from radserve.torchserve.capacity import Capacity
 from tests import proxy as proxies
 from tests.authority import Authority
 from tests.e2e import split_proxy
-from tests.e2e.split_proxy import BODY, NAME, NEW, OLD, PATH, Split, asked, echo
-from tests.fake_supervisor import await_true, controlled, heard
+from tests.e2e.split_proxy import BODY, NAME, NEW, OLD, PATH, Split, echo, requested_path
+from tests.fake_supervisor import access_events, await_true, controlled
 from tests.proxy import Keys, problem
 from tests.radserve.scripted import scripted
 from tests.server import ROOT, Server
@@ -40,14 +40,14 @@ def client(split: Split) -> Iterator[httpx.Client]:
 
 
 def side(client: httpx.Client, who: str | None = None) -> str:
-    return asked(client, who=who).rpartition("/")[2]
+    return requested_path(client, who=who).rpartition("/")[2]
 
 
 def test_torchserve_chooses_the_version_without_a_table(client: httpx.Client, split: Split) -> None:
     traffic_split.write(Routing({"other": {NEW: 50, OLD: 50}}, {"other": 100}), split.runtime)
-    assert asked(client) == PATH
-    assert asked(client, f"{PATH}/{OLD}") == f"{PATH}/{OLD}"
-    assert asked(client, f"/explanations/{NAME}") == f"/explanations/{NAME}"
+    assert requested_path(client) == PATH
+    assert requested_path(client, f"{PATH}/{OLD}") == f"{PATH}/{OLD}"
+    assert requested_path(client, f"/explanations/{NAME}") == f"/explanations/{NAME}"
     request = split.upstream.requests[0]
     assert {name.lower() for name in request.headers} == {
         *("host", "content-length", "content-type", "content-encoding", "accept", "x-request-id")
@@ -56,19 +56,19 @@ def test_torchserve_chooses_the_version_without_a_table(client: httpx.Client, sp
 
 def test_a_request_without_a_version_gets_that_of_its_bucket(client: httpx.Client, split: Split) -> None:
     split.route(100)
-    assert asked(client) == f"{PATH}/{NEW}"
-    assert asked(client, f"/explanations/{NAME}") == f"/explanations/{NAME}/{NEW}"
-    assert asked(client, f"{PATH}?patient=x") == f"{PATH}/{NEW}"
+    assert requested_path(client) == f"{PATH}/{NEW}"
+    assert requested_path(client, f"/explanations/{NAME}") == f"/explanations/{NAME}/{NEW}"
+    assert requested_path(client, f"{PATH}?patient=x") == f"{PATH}/{NEW}"
     assert client.put(PATH, content=BODY).json()["path"] == f"{PATH}/{NEW}"
     split.route(0)
-    assert asked(client) == f"{PATH}/{OLD}"
+    assert requested_path(client) == f"{PATH}/{OLD}"
 
 
 def test_a_version_in_the_path_is_kept(client: httpx.Client, split: Split) -> None:
     split.route(100)
     for version in (OLD, NEW, "7.0"):
-        assert asked(client, f"{PATH}/{version}") == f"{PATH}/{version}"
-        assert asked(client, f"/explanations/{NAME}/{version}") == f"/explanations/{NAME}/{version}"
+        assert requested_path(client, f"{PATH}/{version}") == f"{PATH}/{version}"
+        assert requested_path(client, f"/explanations/{NAME}/{version}") == f"/explanations/{NAME}/{version}"
 
 
 def test_a_split_does_not_change_rejections(client: httpx.Client, split: Split) -> None:
@@ -119,11 +119,11 @@ def test_a_closed_version_is_404(client: httpx.Client, split: Split) -> None:
         with split.proxy.client(None) as anonymous:  # learns nothing about versions
             problem(anonymous.post(path, content=BODY), 401)
     assert "Unknown path" in problem(client.post("/nothing", content=BODY), 404)
-    assert asked(client) == asked(client, f"{PATH}/{OLD}") == f"{PATH}/{OLD}"
-    assert asked(client, f"/predictions/other/{NEW}") == f"/predictions/other/{NEW}"
+    assert requested_path(client) == requested_path(client, f"{PATH}/{OLD}") == f"{PATH}/{OLD}"
+    assert requested_path(client, f"/predictions/other/{NEW}") == f"/predictions/other/{NEW}"
     traffic_split.write(Routing(closed={(NAME, NEW)}), split.runtime)  # without shares
     problem(client.post(f"{PATH}/{NEW}", content=BODY), 404)
-    assert asked(client) == PATH
+    assert requested_path(client) == PATH
 
 
 CHANGES = """
@@ -203,7 +203,7 @@ def test_invocations_of_sagemaker_are_split_too(tmp_path: Path) -> None:
     with (
         scripted(runtime.inference) as upstream,
         controlled(runtime.control) as control,
-        heard(runtime.traffic) as seen,
+        access_events(runtime.traffic) as seen,
     ):
         upstream.script = echo
         asyncio.run(ask())

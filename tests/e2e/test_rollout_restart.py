@@ -21,12 +21,12 @@ pytestmark = pytest.mark.e2e
 class Run:
     """One run of a server, on the same ports and folders as the run before."""
 
-    def __init__(self, words: list[str], folder: Path, ports: list[int], key: str) -> None:
+    def __init__(self, command: list[str], folder: Path, ports: list[int], key: str) -> None:
         self.url, self._health = (f"http://127.0.0.1:{port}" for port in ports[:2])
         self._headers = {"X-API-Key": key}
         self._socket = folder / "runtime" / "control.sock"
         with (folder / "log").open("a") as log:
-            self.process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=log, cwd=ROOT)
+            self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=log, cwd=ROOT)
 
     def await_ready(self) -> None:
         deadline = time.monotonic() + 120

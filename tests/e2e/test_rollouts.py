@@ -44,7 +44,7 @@ class Home:
         with self.control() as control:
             started = control.post(f"/rollouts/{NAME}", json={"version": version} | plan)
             assert started.status_code == 202, started.text
-            return self.await_rollout(lambda found: bool(found["done"]))
+            return self.await_rollout(lambda status: bool(status["done"]))
 
     def await_rollout(self, enough: Any) -> dict[str, Any]:
         """Wait until a rollout satisfies a condition."""
@@ -105,7 +105,7 @@ def test_a_rollout_a_rollback_and_a_promotion_lose_no_request(home: Home) -> Non
         assert (
             control.post(f"/rollouts/{NAME}", json={"version": GOOD, "reason": "ticket 7"} | started).status_code == 202
         )
-        home.await_rollout(lambda found: found["share"] == 20)
+        home.await_rollout(lambda status: status["share"] == 20)
         assert home.listed() == {"1.0.0": 80, GOOD: 20}
         time.sleep(0.5)  # requests from before the step are answered
         before = Counter(clients.versions)
@@ -113,7 +113,7 @@ def test_a_rollout_a_rollback_and_a_promotion_lose_no_request(home: Home) -> Non
         while control.get(f"/rollouts/{NAME}").json()["share"] == 20:
             seen = Counter(clients.versions) - before
             time.sleep(0.05)
-        last = home.await_rollout(lambda found: found["done"])
+        last = home.await_rollout(lambda status: status["done"])
         assert last["phase"] == "promoted", last
         time.sleep(0.5)
         assert control.post(f"/versions/{NAME}/rollback", json={"reason": "try"}).status_code == 200
@@ -176,13 +176,13 @@ def test_a_pause_of_torchserve_does_not_roll_back(home: Home) -> None:
     with asking(home.server.url, home.headers) as clients, home.control() as control:
         plan = {"version": "1.1.1", "steps": [40, 100], "step_seconds": 7, "min_requests": 20, "max_slowdown": None}
         assert control.post(f"/rollouts/{NAME}", json=plan).status_code == 202
-        home.await_rollout(lambda found: found["share"] == 40)
+        home.await_rollout(lambda status: status["share"] == 40)
         java.suspend()
         try:
             time.sleep(6.5)
         finally:
             java.resume()
-        last = home.await_rollout(lambda found: found["done"])
+        last = home.await_rollout(lambda status: status["done"])
         assert last["phase"] == "promoted", last
         assert control.post(f"/versions/{NAME}/{before}/promote", json={}).status_code == 200
         assert control.delete(f"/versions/{NAME}/1.1.1").status_code == 204
@@ -201,12 +201,12 @@ def test_a_full_disk_does_not_keep_a_faulty_version_in_service(home: Home, *, ab
     with asking(home.server.url, home.headers) as clients, home.control() as control:
         plan = {"version": RAISING, "steps": [40, 100], "step_seconds": 60, "min_requests": 100000 if abort else 50}
         assert control.post(f"/rollouts/{NAME}", json=plan | {"max_error": 0.05}).status_code == 202
-        home.await_rollout(lambda found: found["share"] == 40)
+        home.await_rollout(lambda status: status["share"] == 40)
         supervisor.rlimit(psutil.RLIMIT_FSIZE, (0, limits[1]))  # nothing can be written, as on a full disk
         try:
             if abort:
                 assert control.delete(f"/rollouts/{NAME}").status_code == 200
-            last = home.await_rollout(lambda found: found["done"])
+            last = home.await_rollout(lambda status: status["done"])
             after = time.monotonic()
             assert last["phase"] == "rolled_back"
             time.sleep(2.5)
@@ -240,16 +240,16 @@ def test_a_shadow_compares_copies_and_clients_never_get_its_responses(home: Home
         plan = {"version": "1.2.0", "shadow": 50, "step_seconds": 2, "min_requests": 20}
         assert control.post(f"/rollouts/{NAME}", json=plan).status_code == 202
 
-        def ended(found: dict[str, Any]) -> bool:
-            if not found["done"]:
+        def ended(status: dict[str, Any]) -> bool:
+            if not status["done"]:
                 listed.append(home.listed())
-            return bool(found["done"])
+            return bool(status["done"])
 
         last = home.await_rollout(ended)
     # The catalog does not list a candidate. The last look may fall between its declaration, without a share, and the
     # end of the rollout.
     assert len(listed) > 1
-    assert [found for found in listed[:-1] if "1.2.0" in found] == []
+    assert [line for line in listed[:-1] if "1.2.0" in line] == []
     assert listed[-1].get("1.2.0", 0) == 0
     assert last["phase"] == "shadowed", last
     report = last["shadow"]
@@ -277,14 +277,14 @@ def test_a_client_stays_on_its_version(home: Home) -> None:
         assert control.post("/deployment/diff", json=want).json() == {"changes": []}
         with httpx.Client(base_url=home.server.url, headers=home.headers, timeout=60) as client:
 
-            def asked(who: str, path: str = PATH) -> str:
+            def version(who: str, path: str = PATH) -> str:
                 response = client.post(path, content=FILM, headers={"X-Client-Id": who})
                 return str(response.json()["model"]["version"])
 
-            sides = {f"ward-{number}": {asked(f"ward-{number}") for _ in range(3)} for number in range(24)}
+            sides = {f"ward-{number}": {version(f"ward-{number}") for _ in range(3)} for number in range(24)}
             assert all(len(side) == 1 for side in sides.values())
             assert len(set.union(*sides.values())) == 2
-            assert {asked("ward-1", f"{PATH}/1.0.0"), asked("ward-1", f"{PATH}/{GOOD}")} == {"1.0.0", GOOD}
+            assert {version("ward-1", f"{PATH}/1.0.0"), version("ward-1", f"{PATH}/{GOOD}")} == {"1.0.0", GOOD}
         back: dict[str, Any] = {"models": {NAME: {"versions": {GOOD: {}}}}}
         assert len(control.put("/deployment", json=back).json()["changes"]) == 2
     assert home.answered_by() == GOOD

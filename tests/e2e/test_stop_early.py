@@ -33,10 +33,10 @@ def await_handler(process: subprocess.Popen[bytes]) -> None:
     raise AssertionError("the process does not handle SIGTERM")
 
 
-def stop(words: list[str], delay: float, number: signal.Signals) -> tuple[int, str]:
+def stop(arguments: list[str], delay: float, number: signal.Signals) -> tuple[int, str]:
     """Start a process, stop it after a delay, and return its exit code and its log."""
     # The pipe is closed even if the process does not stop.
-    with subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, cwd=ROOT) as process:
+    with subprocess.Popen(arguments, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, cwd=ROOT) as process:
         try:
             await_handler(process)
             time.sleep(delay)
@@ -61,7 +61,7 @@ def test_a_signal_during_the_start_ends_the_server_with_code_0(tmp_path: Path) -
 
 def test_a_signal_during_the_start_ends_server_and_gateway_with_code_0(tmp_path: Path) -> None:
     write_archive(tmp_path / "store")
-    words = command(tmp_path / "store", free_ports(3))
-    words = [sys.executable, "-m", "radserve", "--with-front", *words[words.index("serve") + 1 :]]
-    outcomes = {delay: stop(words, delay, signal.SIGTERM) for delay in DELAYS}
+    arguments = command(tmp_path / "store", free_ports(3))
+    arguments = [sys.executable, "-m", "radserve", "--with-front", *arguments[arguments.index("serve") + 1 :]]
+    outcomes = {delay: stop(arguments, delay, signal.SIGTERM) for delay in DELAYS}
     assert {delay: outcome for delay, outcome in outcomes.items() if outcome[0] != 0} == {}

@@ -142,9 +142,9 @@ def test_when_one_exits_the_other_is_stopped(
     assert (done.returncode, message in done.stderr) == (code, True), done.stderr
 
 
-@pytest.mark.parametrize(("words", "code"), [(["--port", "x"], 2), (["--host", "0.0.0.0"], 1), (["--help"], 0)])
-def test_invalid_options_are_reported_as_by_the_server(words: list[str], code: int) -> None:
-    command = [sys.executable, "-m", "radserve.cli.with_gateway", *words]
+@pytest.mark.parametrize(("options", "code"), [(["--port", "x"], 2), (["--host", "0.0.0.0"], 1), (["--help"], 0)])
+def test_invalid_options_are_reported_as_by_the_server(options: list[str], code: int) -> None:
+    command = [sys.executable, "-m", "radserve.cli.with_gateway", *options]
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=30, check=False)
     assert (done.returncode, "Traceback" in done.stderr) == (code, False), done.stderr
 
@@ -168,8 +168,8 @@ def test_environment_variables_are_options_too(monkeypatch: pytest.MonkeyPatch) 
 
 
 @pytest.mark.parametrize(
-    "words", [["--host", "0.0.0.0"], ["--front"], ["--no-front"], ["--plain-http"], ["--certificate", "x.pem"]]
+    "options", [["--host", "0.0.0.0"], ["--front"], ["--no-front"], ["--plain-http"], ["--certificate", "x.pem"]]
 )
-def test_options_that_publish_the_server_are_rejected(words: list[str]) -> None:
+def test_options_that_publish_the_server_are_rejected(options: list[str]) -> None:
     with pytest.raises(ServeError, match=r"docs/gateway\.md"):
-        with_gateway.addresses(words, {})
+        with_gateway.addresses(options, {})

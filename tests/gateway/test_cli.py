@@ -28,7 +28,7 @@ def keys(folder: Path) -> str:
 def started(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     """Return the options of uvicorn, which is not started."""
     calls: list[dict[str, Any]] = []
-    monkeypatch.setattr(uvicorn, "run", lambda _, **words: calls.append(words))
+    monkeypatch.setattr(uvicorn, "run", lambda _, **options: calls.append(options))
     monkeypatch.setattr(logging, "configure", lambda: None)
     monkeypatch.setenv("RADSERVE_GATEWAY_HISTORY", "none")
     return calls
@@ -52,7 +52,7 @@ def test_socket_belongs_to_user_and_group(
 ) -> None:
     path, modes = tmp_path / "gateway.sock", []
 
-    def run(_: object, *, fd: int, **words: Any) -> None:
+    def run(_: object, *, fd: int, **options: Any) -> None:
         modes.append(stat.S_IMODE(path.stat().st_mode))
         with socket.socket(socket.AF_UNIX) as connection:
             connection.connect(str(path))
@@ -66,7 +66,7 @@ def test_socket_belongs_to_user_and_group(
 
 
 @pytest.mark.parametrize(
-    ("path", "group", "said"),
+    ("path", "group", "message"),
     [
         ("gateway.sock", "no-such-group", "unknown group 'no-such-group'"),
         ("missing/gateway.sock", None, "cannot listen on"),
@@ -76,13 +76,13 @@ def test_socket_belongs_to_user_and_group(
 def test_unusable_socket_is_a_settings_error(
     path: str,
     group: str | None,
-    said: str,
+    message: str,
     started: list[dict[str, Any]],
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
 ) -> None:
     monkeypatch.setenv("RADSERVE_GATEWAY_KEYS", keys(tmp_path))
-    with pytest.raises(SettingsError, match=said):
+    with pytest.raises(SettingsError, match=message):
         cli.serve("127.0.0.1", 8000, tmp_path / path, group)
     assert started == []
 

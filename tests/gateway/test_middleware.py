@@ -22,12 +22,12 @@ SMALL = Settings.read(history="none", max_bytes=2048, max_files=3, origins=("htt
 FORM = "multipart/form-data; boundary=x"
 
 
-def ask(method: str, path: str, app: FastAPI | None = None, **words: Any) -> httpx.Response:
-    async def asked() -> httpx.Response:
+def ask(method: str, path: str, app: FastAPI | None = None, **options: Any) -> httpx.Response:
+    async def send() -> httpx.Response:
         async with client(app or gateway(settings=SMALL)) as http:
-            return await http.request(method, path, **words)
+            return await http.request(method, path, **options)
 
-    return asyncio.run(asked())
+    return asyncio.run(send())
 
 
 async def chunked(content: bytes, size: int = 500) -> AsyncIterator[bytes]:
@@ -77,7 +77,7 @@ def test_body_within_limit_arrives_complete() -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "status", "said"),
+    ("content", "status", "message"),
     [
         (part("file", b"x") * 4 + b"--x--", 413, "more than 3 files"),
         (b'--x\r\nContent-Disposition: form-data; name="a"\r\n\r\nb\r\n' * 17 + b"--x--", 400, "Invalid form"),
@@ -88,9 +88,9 @@ def test_body_within_limit_arrives_complete() -> None:
         (b"", 400, "no file"),
     ],
 )
-def test_form_limits_and_broken_forms_return_problems(content: bytes, status: int, said: str) -> None:
+def test_form_limits_and_broken_forms_return_problems(content: bytes, status: int, message: str) -> None:
     response = ask("POST", "/api/predictions/some", content=content, headers={"Content-Type": FORM})
-    assert said in problem(response, status)
+    assert message in problem(response, status)
 
 
 @pytest.mark.parametrize("kind", ["multipart/form-data", "multipart/form-data; boundary=" + "x" * 300])

@@ -33,7 +33,7 @@ def test_plain_values_remain() -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("secret", "message"),
     [
         ("ssm:none", "RADSERVE_GATEWAY_SERVER_KEY: parameter none: cannot be read from Parameter Store"),
         ("secretsmanager:none", "RADSERVE_GATEWAY_SERVER_KEY: secret none: cannot be read from Secrets Manager"),
@@ -42,10 +42,10 @@ def test_plain_values_remain() -> None:
         ("ssm:", "write a path, env:NAME, secretsmanager:NAME or ssm:NAME"),
     ],
 )
-def test_unusable_secret_error_names_variable(words: str, said: str) -> None:
+def test_unusable_secret_error_names_variable(secret: str, message: str) -> None:
     client = boto3.client("secretsmanager")
     client.create_secret(Name="bytes", SecretBinary=b"\xff\xfe")
     client.create_secret(Name="blank", SecretString="  ")
     with pytest.raises(SettingsError) as raised:
-        Settings.read(server_key=words).resolve_secrets()
-    assert said in str(raised.value)
+        Settings.read(server_key=secret).resolve_secrets()
+    assert message in str(raised.value)

@@ -27,7 +27,7 @@ PATH = "/api/predictions/chest"
 
 
 def ask(
-    backend: FakeBackend, path: str, *, traced: bool = True, **words: Any
+    backend: FakeBackend, path: str, *, traced: bool = True, **options: Any
 ) -> tuple[httpx.Response, list[ReadableSpan]]:
     """Send a request; return the response and the gateway's spans."""
     exporter, provider = InMemorySpanExporter(), TracerProvider(shutdown_on_exit=False)
@@ -35,11 +35,11 @@ def ask(
     parts = services(backend, Settings.read(history="none"))
     parts = replace(parts, tracer=Tracer(provider)) if traced else parts
 
-    async def asked() -> httpx.Response:
+    async def send() -> httpx.Response:
         async with running_client(parts) as client:
-            return await client.request("POST" if "predictions" in path else "GET", path, **words)
+            return await client.request("POST" if "predictions" in path else "GET", path, **options)
 
-    return asyncio.run(asked()), list(exporter.get_finished_spans())
+    return asyncio.run(send()), list(exporter.get_finished_spans())
 
 
 def test_the_span_of_the_server_is_a_child_of_the_gateways() -> None:

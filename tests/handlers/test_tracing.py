@@ -88,12 +88,12 @@ def test_each_request_of_a_batch_has_its_own_spans(service: Classification, span
         (b"junk", {}),
         (None, {}),
     )
-    found = [(worker, [span.name for span in stages]) for worker, stages in workers(spans)]
-    assert [names for _, names in found] == [STAGES, STAGES, ["decode", "postprocess"], []]
-    traces = [format_trace_id(worker.context.trace_id) for worker, _ in found]
+    recorded = [(worker, [span.name for span in stages]) for worker, stages in workers(spans)]
+    assert [names for _, names in recorded] == [STAGES, STAGES, ["decode", "postprocess"], []]
+    traces = [format_trace_id(worker.context.trace_id) for worker, _ in recorded]
     assert traces[:2] == [TRACE, other]
     assert len(set(traces)) == 4
-    assert [attributes(worker)["http.response.status_code"] for worker, _ in found] == [200, 200, 415, 400]
+    assert [attributes(worker)["http.response.status_code"] for worker, _ in recorded] == [200, 200, 415, 400]
 
 
 def test_a_stage_of_several_images_is_one_span_with_the_time_spent(

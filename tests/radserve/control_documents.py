@@ -101,7 +101,7 @@ ENTRY = {
     "model": "chest",
     "version": "1.1.0",
     "sha256": SHA256,
-    "reason": "the ward asked",
+    "reason": "requested by the ward",
     "detail": "from 1.0.0",
     "previous": "cd" * 32,
 }

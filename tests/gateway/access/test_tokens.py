@@ -74,8 +74,8 @@ def sign(key: Any = RSA, algorithm: str = "RS256", kid: str | None = "a", **chan
     return jwt.encode(claims(**changed), key, algorithm, headers={} if kid is None else {"kid": kid})
 
 
-def identify(found: TokenVerifier, token: str) -> Caller:
-    return asyncio.run(found.verify(token))
+def identify(verifier: TokenVerifier, token: str) -> Caller:
+    return asyncio.run(verifier.verify(token))
 
 
 @pytest.mark.parametrize(("key", "algorithm"), [(RSA, "RS256"), (RSA, "PS384"), (EC, "ES256"), (ED, "EdDSA")])

@@ -68,17 +68,17 @@ def parts(folder: Path, history: History | None = None, **changes: Any) -> Servi
     return replace(outcome, recorder=recorder)
 
 
-def run(found: Services, work: Callable[[httpx.AsyncClient], Awaitable[None]]) -> None:
-    async def asked() -> None:
-        async with running_client(found) as client:
+def run(parts: Services, work: Callable[[httpx.AsyncClient], Awaitable[None]]) -> None:
+    async def use() -> None:
+        async with running_client(parts) as client:
             await work(client)
 
-    asyncio.run(asked())
+    asyncio.run(use())
 
 
-async def kept(found: Services, *results: Result) -> None:
-    assert found.recorder.history is not None
-    await found.recorder.history.add(results)
+async def kept(parts: Services, *results: Result) -> None:
+    assert parts.recorder.history is not None
+    await parts.recorder.history.add(results)
 
 
 def test_predictions_are_recorded_and_problems_are_not(tmp_path: Path) -> None:

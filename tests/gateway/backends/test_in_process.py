@@ -46,8 +46,8 @@ def zipped(*images: bytes) -> bytes:
     return stream.getvalue()
 
 
-def question(body: bytes, **words: str | None) -> ModelRequest:
-    return ModelRequest(**{"verb": "predictions", "model": NAME, "version": None, "body": body} | words)  # type: ignore[arg-type]
+def question(body: bytes, **fields: str | None) -> ModelRequest:
+    return ModelRequest(**{"verb": "predictions", "model": NAME, "version": None, "body": body} | fields)  # type: ignore[arg-type]
 
 
 QUESTIONS = {
@@ -80,11 +80,13 @@ def inprocess(server: Server) -> Iterator[InProcessBackend]:
     asyncio.run(backend.close())
 
 
-def ask(server: Server, inprocess: InProcessBackend, asked: ModelRequest) -> tuple[ModelResponse, ModelResponse]:
+def ask(
+    server: Server, inprocess: InProcessBackend, model_request: ModelRequest
+) -> tuple[ModelResponse, ModelResponse]:
     async def both() -> tuple[ModelResponse, ModelResponse]:
         behind = ServerBackend(Settings.read(server=server.url, supervisor=server.health_url))
         try:
-            return await behind.infer(asked), await inprocess.infer(asked)
+            return await behind.infer(model_request), await inprocess.infer(model_request)
         finally:
             await behind.close()
 
@@ -92,11 +94,11 @@ def ask(server: Server, inprocess: InProcessBackend, asked: ModelRequest) -> tup
 
 
 @pytest.mark.e2e
-@pytest.mark.parametrize("asked", QUESTIONS.values(), ids=QUESTIONS.keys())
+@pytest.mark.parametrize("model_request", QUESTIONS.values(), ids=QUESTIONS.keys())
 def test_responses_equal_torchserve_byte_for_byte(
-    server: Server, inprocess: InProcessBackend, asked: ModelRequest
+    server: Server, inprocess: InProcessBackend, model_request: ModelRequest
 ) -> None:
-    behind, here = ask(server, inprocess, asked)
+    behind, here = ask(server, inprocess, model_request)
     assert here == behind
 
 
@@ -107,11 +109,11 @@ def test_a_form_is_rejected_as_by_the_proxy(server: Server, inprocess: InProcess
 
 
 @pytest.mark.e2e
-@pytest.mark.parametrize("asked", [question(FILM, model="no-such-model"), question(FILM, version="9.9.9")])
+@pytest.mark.parametrize("model_request", [question(FILM, model="no-such-model"), question(FILM, version="9.9.9")])
 def test_unknown_model_problem_matches_that_of_a_server(
-    server: Server, inprocess: InProcessBackend, asked: ModelRequest
+    server: Server, inprocess: InProcessBackend, model_request: ModelRequest
 ) -> None:
-    behind, here = map(model_response.problem, ask(server, inprocess, asked))
+    behind, here = map(model_response.problem, ask(server, inprocess, model_request))
     assert (here.status, here.title) == (behind.status, behind.title)
     assert all("Unknown" in str(problem) and "/api/models" in str(problem) for problem in (here, behind))
     assert here.status == 404

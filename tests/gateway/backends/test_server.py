@@ -190,7 +190,7 @@ def test_other_media_type_of_supervisor_is_an_error(verb: str, media_type: str) 
             run(server.url, lambda backend: getattr(backend, verb)(*arguments))
 
 
-def told(server: Scripted) -> None:
+def serve_catalog(server: Scripted) -> None:
     def script(request: Request) -> Reply:
         if request.path == "/catalog":
             return document(CATALOG)
@@ -209,7 +209,7 @@ def test_catalog_is_cached() -> None:
         return await backend.catalog()
 
     with scripted() as server:
-        told(server)
+        serve_catalog(server)
         catalog = run(server.url, twice)
         assert len(server.requests) == 1
     ((version,),) = (model.versions for model in catalog.models if model.name == "chest")
@@ -218,7 +218,7 @@ def test_catalog_is_cached() -> None:
 
 def test_card_and_sample_come_from_supervisor() -> None:
     with scripted() as server:
-        told(server)
+        serve_catalog(server)
         assert run(server.url, lambda backend: backend.card("chest", "1.0.0")) == "# Card"
         assert run(server.url, lambda backend: backend.sample("chest", "1.0.0")) == b"png"
         with pytest.raises(NotFoundError):

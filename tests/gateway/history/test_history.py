@@ -12,7 +12,7 @@ from tests.gateway.history.conftest import Store
 from tests.gateway.history.results import NOW, all_of, pages, result
 
 
-def found(store: Store, results: list[Result], **query: Any) -> list[Result]:
+def query_store(store: Store, results: list[Result], **query: Any) -> list[Result]:
     """Add results and find some."""
 
     async def work(history: History) -> list[Result]:
@@ -50,18 +50,18 @@ def test_results_survive_reopening(store: Store) -> None:
 
 def test_duplicate_result_is_ignored(store: Store) -> None:
     kept = result()
-    assert found(store, [kept, kept]) == [kept]
+    assert query_store(store, [kept, kept]) == [kept]
 
 
 def test_time_has_milliseconds(store: Store) -> None:
     kept = result(time=NOW.replace(microsecond=123_999))
-    (back,) = found(store, [kept])
+    (back,) = query_store(store, [kept])
     assert back == kept
     assert back.model_dump(mode="json")["time"] == f"{NOW:%Y-%m-%dT%H:%M:%S}.123Z"
 
 
 def test_empty_history_returns_empty_page(store: Store) -> None:
-    assert found(store, []) == []
+    assert query_store(store, []) == []
 
 
 def test_pages_hold_every_result_once(store: Store) -> None:
@@ -139,7 +139,7 @@ def test_filters_select_results(store: Store, query: dict[str, Any]) -> None:
         and (since is None or item.time >= since)
         and (until is None or item.time < until)
     ]
-    assert found(store, results, limit=3, **query) == expected
+    assert query_store(store, results, limit=3, **query) == expected
 
 
 @pytest.mark.parametrize(
@@ -147,8 +147,8 @@ def test_filters_select_results(store: Store, query: dict[str, Any]) -> None:
 )
 def test_extreme_times_are_valid(store: Store, time: datetime) -> None:
     kept = result()
-    assert found(store, [kept], since=time) == ([kept] if time.year == 1 else [])
-    assert found(store, [], until=time) == ([kept] if time.year == 9999 else [])
+    assert query_store(store, [kept], since=time) == ([kept] if time.year == 1 else [])
+    assert query_store(store, [], until=time) == ([kept] if time.year == 9999 else [])
 
 
 @pytest.mark.parametrize("text", ["FILM", "müLLER", "100%", "a_b", "'; --", "ward"])
@@ -156,14 +156,14 @@ def test_text_filter_is_literal_and_case_insensitive(store: Store, text: str) ->
     names = ["film 1.png", "Müller.dcm", "100% sure.png", "1000.png", "a_b.png", "axb.png", "'; -- x.png", None]
     results = [result(second, filename=name) for second, name in enumerate(names)]
     expected = [item for item in results if text.casefold() in (item.filename or "").casefold()]
-    assert found(store, results, text=text) == expected
+    assert query_store(store, results, text=text) == expected
     assert bool(expected) is (text != "ward")
 
 
 def test_text_filter_searches_ids_and_checksums(store: Store) -> None:
     results = [result(second) for second in range(5)]
-    assert found(store, results, text=results[2].id[-12:].upper()) == [results[2]]
-    assert found(store, [], text=results[3].image_sha256[5:40]) == [results[3]]
+    assert query_store(store, results, text=results[2].id[-12:].upper()) == [results[2]]
+    assert query_store(store, [], text=results[3].image_sha256[5:40]) == [results[3]]
 
 
 @pytest.mark.parametrize("cursor", ["", "x", "25", "A" * 32, "ä" * 32, "-" * 31, "=" * 32, "\x00" * 32])

@@ -177,7 +177,7 @@ class Load:
 
     def __init__(self, store: Store) -> None:
         self._parts = services(FakeBackend(), Settings.read(history=store.url), history=store.make())
-        self.said: list[tuple[int, str, str, float]] = []
+        self.responses: list[tuple[int, str, str, float]] = []
         self._stop = False
 
     async def ask(self, meanwhile: object) -> None:
@@ -190,7 +190,7 @@ class Load:
                     response = await client.post("/api/predictions/chest", content=b"film")
                     document = response.json()
                     took = time.monotonic() - begin
-                    self.said.append((response.status_code, document["history"], document["id"], took))
+                    self.responses.append((response.status_code, document["history"], document["id"], took))
                     await asyncio.sleep(0.005)
 
             responses = [asyncio.create_task(one()) for _ in range(4)]
@@ -203,21 +203,21 @@ class Load:
     async def until(self, word: str, count: int = 20) -> None:
         """Wait until the latest predictions have a history state."""
         deadline = time.monotonic() + 20
-        while {item[1] for item in self.said[-count:]} != {word} or len(self.said) < count:
-            assert time.monotonic() < deadline, self.said[-5:]
+        while {item[1] for item in self.responses[-count:]} != {word} or len(self.responses) < count:
+            assert time.monotonic() < deadline, self.responses[-5:]
             await asyncio.sleep(0.02)
 
 
 def check(load: Load, store: Store) -> None:
     """Check that every prediction succeeded quickly, and that recorded results exist."""
-    assert {status for status, *_ in load.said} == {200}
-    assert {word for _, word, *_ in load.said} == {"kept", "unavailable"}
-    assert max(took for *_, took in load.said) < 2
+    assert {status for status, *_ in load.responses} == {200}
+    assert {word for _, word, *_ in load.responses} == {"kept", "unavailable"}
+    assert max(took for *_, took in load.responses) < 2
 
     async def ids(history: History) -> set[str]:
         return {item.id for item in await all_of(history, Query(limit=200))}
 
-    assert {identity for _, word, identity, _ in load.said if word == "kept"} <= store.run(ids)
+    assert {identity for _, word, identity, _ in load.responses if word == "kept"} <= store.run(ids)
 
 
 def test_redis_restart_fails_no_prediction(started: Redis, hasty_store: Store) -> None:

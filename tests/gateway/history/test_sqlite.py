@@ -195,13 +195,13 @@ def test_deleted_data_is_overwritten(sqlite_store: Store) -> None:
 
 
 @pytest.mark.parametrize(
-    ("prepare", "said"),
+    ("prepare", "message"),
     [
         ("PRAGMA user_version = 2", "schema 2, but this release reads schema 1"),
         ("CREATE TABLE patients (name)", "schema 0"),
     ],
 )
-def test_file_with_other_schema_is_unchanged(tmp_path: Path, prepare: str, said: str) -> None:
+def test_file_with_other_schema_is_unchanged(tmp_path: Path, prepare: str, message: str) -> None:
     path = tmp_path / "other.sqlite3"
     connection = sqlite3.connect(path)
     connection.execute(prepare)
@@ -210,7 +210,7 @@ def test_file_with_other_schema_is_unchanged(tmp_path: Path, prepare: str, said:
 
     async def work() -> None:
         history = SqliteHistory(path)
-        with pytest.raises(HistoryError, match=said):
+        with pytest.raises(HistoryError, match=message):
             await history.ping()
         await history.close()
 

@@ -154,9 +154,9 @@ SHAPES: dict[str, Builder] = {
 }
 
 
-def query(**words: str) -> str:
+def query(**parameters: str) -> str:
     """Return a query string."""
-    return urlencode(words)
+    return urlencode(parameters)
 
 
 def content(answer: Mapping[str, Any]) -> bytes:

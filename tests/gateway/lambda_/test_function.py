@@ -24,15 +24,15 @@ PATH = f"/api/predictions/{NAME}"
 
 
 @pytest.fixture(scope="module")
-def asked(server: Server, keys: Keys, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runtime]:
+def lambda_function(server: Server, keys: Keys, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runtime]:
     """Run one instance of the function in front of `server` for all tests."""
     environment = {
         "RADSERVE_GATEWAY_SERVER": server.url,
         "RADSERVE_GATEWAY_SUPERVISOR": server.health_url,
         "RADSERVE_GATEWAY_KEYS": str(keys.file),
     }
-    with function(tmp_path_factory.mktemp("function"), environment) as runtime:
-        yield runtime
+    with function(tmp_path_factory.mktemp("function"), environment) as lambda_function:
+        yield lambda_function
 
 
 @pytest.fixture(scope="module")
@@ -45,9 +45,9 @@ shapes = pytest.mark.parametrize("shape", SHAPES)
 
 @pytest.mark.e2e
 @shapes
-def test_binary_body_works_with_every_event_source(asked: Runtime, key: dict[str, str], shape: str) -> None:
+def test_binary_body_works_with_every_event_source(lambda_function: Runtime, key: dict[str, str], shape: str) -> None:
     headers = key | {"Content-Type": "image/png", "X-Filename": "film.png"}
-    answer = asked.invoke(SHAPES[shape]("POST", PATH, FILM, headers))
+    answer = lambda_function.invoke(SHAPES[shape]("POST", PATH, FILM, headers))
     assert answer["statusCode"] == 200, answer
     assert answer["isBase64Encoded"] is False
     document = json.loads(content(answer))
@@ -57,10 +57,10 @@ def test_binary_body_works_with_every_event_source(asked: Runtime, key: dict[str
 
 @pytest.mark.e2e
 @shapes
-def test_text_body_works_and_picture_is_base64(asked: Runtime, key: dict[str, str], shape: str) -> None:
+def test_text_body_works_and_picture_is_base64(lambda_function: Runtime, key: dict[str, str], shape: str) -> None:
     body = json.dumps({"image": base64.b64encode(FILM).decode()}).encode()
     headers = key | {"Content-Type": "application/json", "Accept": "image/png"}
-    answer = asked.invoke(SHAPES[shape]("POST", f"/api/explanations/{NAME}/1.0.0", body, headers))
+    answer = lambda_function.invoke(SHAPES[shape]("POST", f"/api/explanations/{NAME}/1.0.0", body, headers))
     assert (answer["statusCode"], answer["isBase64Encoded"]) == (200, True)
     assert header(answer, "content-type") == "image/png"
     assert content(answer).startswith(b"\x89PNG")
@@ -68,8 +68,8 @@ def test_text_body_works_and_picture_is_base64(asked: Runtime, key: dict[str, st
 
 @pytest.mark.e2e
 @shapes
-def test_problem_is_sent_as_text(asked: Runtime, key: dict[str, str], shape: str) -> None:
-    answer = asked.invoke(SHAPES[shape]("POST", PATH, b"hello", key | {"Content-Type": "image/png"}))
+def test_problem_is_sent_as_text(lambda_function: Runtime, key: dict[str, str], shape: str) -> None:
+    answer = lambda_function.invoke(SHAPES[shape]("POST", PATH, b"hello", key | {"Content-Type": "image/png"}))
     assert (answer["statusCode"], answer["isBase64Encoded"]) == (415, False)
     assert header(answer, "content-type") == "application/problem+json"
     assert "detail" in json.loads(content(answer))
@@ -77,12 +77,16 @@ def test_problem_is_sent_as_text(asked: Runtime, key: dict[str, str], shape: str
 
 @pytest.mark.e2e
 @shapes
-def test_form_and_query_arrive(asked: Runtime, key: dict[str, str], shape: str) -> None:
+def test_form_and_query_arrive(lambda_function: Runtime, key: dict[str, str], shape: str) -> None:
     part = b'--b\r\nContent-Disposition: form-data; name="file"; filename="%d.png"\r\n\r\n' + FILM + b"\r\n"
     form = part.replace(b"%d", b"1") + part.replace(b"%d", b"2") + b"--b--\r\n"
-    answer = asked.invoke(SHAPES[shape]("POST", PATH, form, key | {"Content-Type": "multipart/form-data; boundary=b"}))
+    answer = lambda_function.invoke(
+        SHAPES[shape]("POST", PATH, form, key | {"Content-Type": "multipart/form-data; boundary=b"})
+    )
     assert [item["filename"] for item in json.loads(content(answer))["predictions"]] == ["1.png", "2.png"]
-    answer = asked.invoke(SHAPES[shape]("GET", "/api/results", b"", key, query="since=yesterday%20night&limit=2"))
+    answer = lambda_function.invoke(
+        SHAPES[shape]("GET", "/api/results", b"", key, query="since=yesterday%20night&limit=2")
+    )
     document = json.loads(content(answer))
     assert (document["status"], "query since" in document["detail"]) == (422, True)
 
@@ -99,21 +103,21 @@ def test_form_and_query_arrive(asked: Runtime, key: dict[str, str], shape: str) 
         events.rest("GET", "/live") | {"headers": None, "multiValueHeaders": None},  # the console's test button
     ],
 )
-def test_path_prefix_is_stripped(asked: Runtime, event: events.Event) -> None:
-    answer = asked.invoke(event)
+def test_path_prefix_is_stripped(lambda_function: Runtime, event: events.Event) -> None:
+    answer = lambda_function.invoke(event)
     assert (answer["statusCode"], json.loads(content(answer))["state"]) == (200, "live"), answer
 
 
 @pytest.mark.e2e
-def test_request_id_is_lambdas_and_invalid_key_returns_401(asked: Runtime, key: dict[str, str]) -> None:
-    answer = asked.invoke(events.url("GET", "/api/models", b"", key))
+def test_request_id_is_lambdas_and_invalid_key_returns_401(lambda_function: Runtime, key: dict[str, str]) -> None:
+    answer = lambda_function.invoke(events.url("GET", "/api/models", b"", key))
     assert json.loads(content(answer))["models"][0]["name"] == NAME
     assert len(header(answer, "x-request-id")) == 36
 
 
 @pytest.mark.e2e
-def test_page_is_served(asked: Runtime) -> None:
-    answer = asked.invoke(events.url("GET", "/"))
+def test_page_is_served(lambda_function: Runtime) -> None:
+    answer = lambda_function.invoke(events.url("GET", "/"))
     assert (answer["statusCode"], answer["isBase64Encoded"]) == (200, False)
     assert header(answer, "content-type").startswith("text/html")
 
@@ -138,15 +142,15 @@ def test_server_failures_are_distinguished_before_lambda_timeout(
     behind: Scripted, keys: Keys, key: dict[str, str], tmp_path: Path
 ) -> None:
     event = events.url("POST", PATH, FILM, key)
-    with function(tmp_path, variables(keys, behind.url)) as runtime:
+    with function(tmp_path, variables(keys, behind.url)) as lambda_function:
         behind.script = lambda _: Reply(503, b"{}", "application/json", {"Retry-After": "7"})
-        busy = runtime.invoke(event)
+        busy = lambda_function.invoke(event)
         assert (busy["statusCode"], header(busy, "retry-after")) == (503, "7")
         behind.script = lambda _: Reply(200, b"<html>")
-        assert runtime.invoke(event)["statusCode"] == 502
+        assert lambda_function.invoke(event)["statusCode"] == 502
         behind.script = lambda _: wait(Reply(200, b"{}"), 2.5)
         begin = time.monotonic()
-        late = runtime.invoke(event, seconds=2.0)  # one second is reserved for the response
+        late = lambda_function.invoke(event, seconds=2.0)  # one second is reserved for the response
         assert time.monotonic() - begin < 1.9
         assert late["statusCode"] == 504
         document = json.loads(content(late))
@@ -154,7 +158,7 @@ def test_server_failures_are_distinguished_before_lambda_timeout(
         assert document["request_id"] == header(late, "x-request-id")
         assert header(late, "content-security-policy")
         behind.script = lambda _: Reply(503, b"{}")
-        assert runtime.invoke(event)["statusCode"] == 503  # the next event works
+        assert lambda_function.invoke(event)["statusCode"] == 503  # the next event works
 
 
 @pytest.mark.parametrize(("sent", "status"), [(FILM, 200), (FILM + b" of another patient", 502)])
@@ -163,8 +167,8 @@ def test_response_about_another_image_never_reaches_the_user(
 ) -> None:
     model = {"name": NAME, "version": "1.0.0", "sha256": "a" * 64}
     behind.script = lambda _: Reply(200, json.dumps(prediction(FILM, model=model)).encode(), "application/json")
-    with function(tmp_path, variables(keys, behind.url)) as runtime:
-        answer = runtime.invoke(events.url("POST", PATH, sent, key))
+    with function(tmp_path, variables(keys, behind.url)) as lambda_function:
+        answer = lambda_function.invoke(events.url("POST", PATH, sent, key))
     assert answer["statusCode"] == status, answer
     assert (b"label" in content(answer)) is (status == 200)
 
@@ -175,52 +179,54 @@ def test_unreachable_server_returns_502_and_slow_server_504(
     (port,) = free_ports(1)
     for name in ("none", "slow"):
         (tmp_path / name).mkdir()
-    with function(tmp_path / "none", variables(keys, f"http://127.0.0.1:{port}")) as runtime:
-        answer = runtime.invoke(events.rest("POST", PATH, FILM, key))
+    with function(tmp_path / "none", variables(keys, f"http://127.0.0.1:{port}")) as lambda_function:
+        answer = lambda_function.invoke(events.rest("POST", PATH, FILM, key))
         assert (answer["statusCode"], "unreachable" in answer["body"]) == (502, True)
     behind.script = lambda _: wait(Reply(200, b"{}"), 1.0)
-    with function(tmp_path / "slow", variables(keys, behind.url, timeout="0.3")) as runtime:
-        answer = runtime.invoke(events.alb("POST", PATH, FILM, key))
+    with function(tmp_path / "slow", variables(keys, behind.url, timeout="0.3")) as lambda_function:
+        answer = lambda_function.invoke(events.alb("POST", PATH, FILM, key))
         assert (answer["statusCode"], "did not respond within 0.3 s" in answer["body"]) == (504, True)
 
 
 def test_lambda_size_limits_return_problems(behind: Scripted, keys: Keys, key: dict[str, str], tmp_path: Path) -> None:
-    with function(tmp_path, variables(keys, behind.url, uploads="s3://bucket/uploads")) as runtime:
-        large = runtime.invoke(events.url("POST", PATH, b"\0" * 4_600_000, key | {"Content-Type": "image/png"}))
+    with function(tmp_path, variables(keys, behind.url, uploads="s3://bucket/uploads")) as lambda_function:
+        large = lambda_function.invoke(events.url("POST", PATH, b"\0" * 4_600_000, key | {"Content-Type": "image/png"}))
         document = json.loads(content(large))
         assert (large["statusCode"], document["status"]) == (413, 413)
         assert "/api/uploads" in document["detail"]
         picture = b"\x89PNG" + bytes(5_000_000)
         behind.script = lambda _: Reply(200, picture, "image/png")
-        answer = runtime.invoke(events.url("POST", PATH, FILM, key))
+        answer = lambda_function.invoke(events.url("POST", PATH, FILM, key))
         document = json.loads(content(answer))
         assert (answer["statusCode"], document["title"]) == (413, "Response too large")
         assert "6666672 bytes" in document["detail"]
         behind.script = lambda _: Reply(200, picture[:1_000_000], "image/png")
-        assert runtime.invoke(events.url("POST", PATH, FILM, key))["statusCode"] == 200
-        assert runtime.invoke(events.alb("POST", PATH, FILM, key))["statusCode"] == 413  # a load balancer accepts 1 MB
+        assert lambda_function.invoke(events.url("POST", PATH, FILM, key))["statusCode"] == 200
+        assert (
+            lambda_function.invoke(events.alb("POST", PATH, FILM, key))["statusCode"] == 413
+        )  # a load balancer accepts 1 MB
 
 
 def test_in_process_model_needs_no_server(store: Path, keys: Keys, key: dict[str, str], tmp_path: Path) -> None:
     environment = variables(keys, "http://127.0.0.1:9", archive=str(store / f"{NAME}-1.0.0.mar"))
-    with function(tmp_path, environment) as runtime:
-        answer = runtime.invoke(events.url("POST", PATH, FILM, key))
+    with function(tmp_path, environment) as lambda_function:
+        answer = lambda_function.invoke(events.url("POST", PATH, FILM, key))
         assert json.loads(content(answer))["label"] == "pneumonia"
-        assert json.loads(content(runtime.invoke(events.url("GET", "/ready"))))["state"] == "ready"
+        assert json.loads(content(lambda_function.invoke(events.url("GET", "/ready"))))["state"] == "ready"
 
 
 def test_log_is_json_without_keys_images_and_names(
     behind: Scripted, keys: Keys, key: dict[str, str], tmp_path: Path
 ) -> None:
     behind.script = lambda _: Reply(503, b"{}")
-    with function(tmp_path, variables(keys, behind.url)) as runtime:
+    with function(tmp_path, variables(keys, behind.url)) as lambda_function:
         headers = key | {"Content-Type": "image/png", "X-Filename": "Doe^Jane.png"}
-        runtime.invoke(events.rest("POST", PATH, FILM, headers, query="patient=Doe"))
-    lines = [json.loads(line) for line in runtime.log.splitlines()]
+        lambda_function.invoke(events.rest("POST", PATH, FILM, headers, query="patient=Doe"))
+    lines = [json.loads(line) for line in lambda_function.log.splitlines()]
     assert any(f"POST {PATH} 503" in line["message"] for line in lines)
     secret = key["Authorization"].rpartition("_")[2]
     for word in ("Doe", secret, base64.b64encode(FILM)[:40].decode()):
-        assert word not in runtime.log
+        assert word not in lambda_function.log
 
 
 def test_one_instance_reuses_its_connection(
@@ -235,20 +241,23 @@ def test_one_instance_reuses_its_connection(
 
     monkeypatch.setattr(behind, "process_request", counted)
     behind.script = lambda _: Reply(503, b"{}")
-    with function(tmp_path, variables(keys, behind.url)) as runtime:
+    with function(tmp_path, variables(keys, behind.url)) as lambda_function:
         for _ in range(3):
-            runtime.invoke(events.http("POST", PATH, FILM, key))
+            lambda_function.invoke(events.http("POST", PATH, FILM, key))
     assert (len(behind.requests), len(connections)) == (3, 1)
 
 
 def test_function_without_keys_does_not_start(tmp_path: Path) -> None:
-    with function(tmp_path, {}) as runtime, pytest.raises(FunctionError, match=r"RADSERVE_GATEWAY_KEYS is not set"):
-        runtime.response()
+    with (
+        function(tmp_path, {}) as lambda_function,
+        pytest.raises(FunctionError, match=r"RADSERVE_GATEWAY_KEYS is not set"),
+    ):
+        lambda_function.response()
 
 
 def test_non_http_event_is_a_function_error(keys: Keys, tmp_path: Path) -> None:
     with (
-        function(tmp_path, variables(keys, "http://127.0.0.1:9")) as runtime,
+        function(tmp_path, variables(keys, "http://127.0.0.1:9")) as lambda_function,
         pytest.raises(FunctionError, match="unable to infer a handler"),
     ):
-        runtime.invoke({"source": "aws.events"})
+        lambda_function.invoke({"source": "aws.events"})

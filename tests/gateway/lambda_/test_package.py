@@ -116,16 +116,16 @@ def test_package_runs_alone(unpacked: Path, runtime: Path, keys: Keys, tmp_path:
         result.response()
 
 
-def test_package_loads_within_1_5_seconds(unpacked: Path, keys: Keys) -> None:
-    code = "import sys, time; begin = time.perf_counter(); sys.path.insert(0, sys.argv[1]); "
-    code += "import gateway.lambda_.handler; print(time.perf_counter() - begin)"
+def test_package_loads_with_1_5_seconds_of_cpu(unpacked: Path, keys: Keys) -> None:
+    code = "import sys, time; begin = time.process_time(); sys.path.insert(0, sys.argv[1]); "
+    code += "import gateway.lambda_.handler; print(time.process_time() - begin)"
     command = [sys.executable, "-I", "-S", "-c", code, str(unpacked)]
     environment = variables(keys, "http://127.0.0.1:9")
     seconds = [
         float(subprocess.run(command, env=environment, check=True, capture_output=True, text=True).stdout)
         for _ in range(2)
     ]
-    assert min(seconds) < 1.5  # test machines are busy
+    assert min(seconds) < 1.5
 
 
 def test_failing_uv_is_a_build_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

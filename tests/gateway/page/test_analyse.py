@@ -199,8 +199,8 @@ def test_error_never_shows_label(page: Page) -> None:
         (200, "application/json", "normal"),
         (503, "application/problem+json", '{"title": "<b>Busy</b>", "detail": "<p class=label>normal</p>"}'),
     ):
-        said = {"status": status, "content_type": media, "body": body}
-        page.route(PATH, lambda route, _, said=said: route.fulfill(**said))
+        reply = {"status": status, "content_type": media, "body": body}
+        page.route(PATH, lambda route, _, reply=reply: route.fulfill(**reply))
         choose(page, payload("film.png", SAMPLE.read_bytes()))
         expect(page.locator("#rejection-list > li")).to_have_count(1)
         assert_no_result(page)

@@ -19,17 +19,17 @@ class Names:
 
     def __init__(self, *responses: Sequence[str]) -> None:
         self.responses = list(responses)
-        self.asked: list[str] = []
+        self.lookups: list[str] = []
 
     async def __call__(self, host: str) -> Sequence[str]:
-        self.asked.append(host)
+        self.lookups.append(host)
         return self.responses.pop(0) if len(self.responses) > 1 else self.responses[0]
 
 
-def fetched(value: str, names: Names | None = None, *, source: UrlFetcher | None = None, **words: Any) -> RequestBody:
-    """Fetch a URL; `words` replace parts of the fetcher."""
+def fetched(value: str, names: Names | None = None, *, source: UrlFetcher | None = None, **changes: Any) -> RequestBody:
+    """Fetch a URL; `changes` replace parts of the fetcher."""
     chosen: dict[str, Any] = {"resolve": names or Names([PUBLIC]), "ssl_context": TRUST_NONE}
-    result = source or UrlFetcher(settings(), **chosen | words)
+    result = source or UrlFetcher(settings(), **chosen | changes)
     return asyncio.run(result.fetch(value))
 
 

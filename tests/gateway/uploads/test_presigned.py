@@ -63,16 +63,16 @@ class Client:
     def __init__(self, application: FastAPI) -> None:
         self._app = application
 
-    def request(self, method: str, path: str, who: str = "ann", **words: Any) -> httpx.Response:
-        return asyncio.run(self._request(method, path, who, words))
+    def request(self, method: str, path: str, who: str = "ann", **options: Any) -> httpx.Response:
+        return asyncio.run(self._request(method, path, who, options))
 
-    async def _request(self, method: str, path: str, who: str, words: dict[str, Any]) -> httpx.Response:
+    async def _request(self, method: str, path: str, who: str, options: dict[str, Any]) -> httpx.Response:
         transport = httpx.ASGITransport(self._app)
         async with httpx.AsyncClient(transport=transport, base_url="http://front") as client:
-            return await client.request(method, path, headers={"X-Who": who} if who else {}, **words)
+            return await client.request(method, path, headers={"X-Who": who} if who else {}, **options)
 
-    def post(self, path: str, who: str = "ann", **words: Any) -> httpx.Response:
-        return self.request("POST", path, who, **words)
+    def post(self, path: str, who: str = "ann", **options: Any) -> httpx.Response:
+        return self.request("POST", path, who, **options)
 
     def delete(self, key: str, who: str = "ann") -> httpx.Response:
         return self.request("DELETE", "/api/uploads", who, params={"object": key})
@@ -228,7 +228,7 @@ def test_too_large_upload_for_server_returns_413(client: Client, echo: FakeBacke
 
 
 @pytest.mark.parametrize(
-    ("fault", "timeout", "status", "said"),
+    ("fault", "timeout", "status", "message"),
     [
         ({"do": "403"}, 60, 502, "denied access (AccessDenied)"),
         ({"do": "503"}, 60, 503, "try again"),  # boto3 retries once first, after up to a second
@@ -243,7 +243,7 @@ def test_failing_storage_returns_problem(
     fault: dict[str, Any],
     timeout: float,
     status: int,
-    said: str,
+    message: str,
 ) -> None:
     client = opened(settings(f"s3://{bucket.bucket}/uploads", timeout=timeout), echo)
     form = create_form(client)
@@ -251,7 +251,7 @@ def test_failing_storage_returns_problem(
     bucket.fail({"method": "GET", **fault})
     response = predict(client, form["object"])
     assert response.status_code == status, response.text
-    assert said in response.json()["detail"]
+    assert message in response.json()["detail"]
     assert echo.requests == []
 
 

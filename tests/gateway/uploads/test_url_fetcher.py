@@ -99,12 +99,12 @@ def test_redirect_to_rebound_name_is_rejected(port: int, authority: Authority) -
     names = Names(["127.0.0.1"], [METADATA])
     context = ssl.create_default_context(cafile=str(authority.root))
     source = UrlFetcher(
-        settings(), resolve=names, is_public=lambda found: found != METADATA, ssl_context=context, port=port
+        settings(), resolve=names, is_public=lambda address: address != METADATA, ssl_context=context, port=port
     )
     Host.seen.clear()
     with pytest.raises(NotAllowedError, match="private address"):
         fetched("https://localhost/turn/1", source=source)
-    assert (len(names.asked), len(Host.seen)) == (2, 1)
+    assert (len(names.lookups), len(Host.seen)) == (2, 1)
 
 
 def test_checked_address_is_the_one_connected(port: int, authority: Authority, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -118,15 +118,15 @@ def test_checked_address_is_the_one_connected(port: int, authority: Authority, m
         loop = asyncio.get_running_loop()
         resolve = loop.getaddrinfo
 
-        async def watched(host: Any, *words: Any, **named: Any) -> Any:
+        async def watched(host: Any, *arguments: Any, **named: Any) -> Any:
             assert host == "127.0.0.1"  # an address resolves to itself
-            return await resolve(host, *words, **named)
+            return await resolve(host, *arguments, **named)
 
         monkeypatch.setattr(loop, "getaddrinfo", watched)
         return await source.fetch("https://localhost/a")
 
     assert asyncio.run(ask()).content == b"an image at /a"
-    assert names.asked == ["localhost"]
+    assert names.lookups == ["localhost"]
 
 
 def test_certificate_must_match_host_name(local: UrlFetcher, port: int, authority: Authority) -> None:
@@ -140,7 +140,7 @@ def test_certificate_must_match_host_name(local: UrlFetcher, port: int, authorit
 
 
 @pytest.mark.parametrize(
-    ("path", "kind", "said"),
+    ("path", "kind", "message"),
     [
         ("missing", BadGatewayError, "status 404"),
         ("empty", BadGatewayError, "empty response"),
@@ -152,12 +152,12 @@ def test_certificate_must_match_host_name(local: UrlFetcher, port: int, authorit
     ],
 )
 def test_host_failures_are_distinguished_without_repeating_content(
-    path: str, kind: type[ProblemError], said: str, port: int, authority: Authority
+    path: str, kind: type[ProblemError], message: str, port: int, authority: Authority
 ) -> None:
     context = ssl.create_default_context(cafile=str(authority.root))
     chosen = settings(timeout=0.5) if path == "slow" else settings()
     source = UrlFetcher(chosen, resolve=Names(["127.0.0.1"]), is_public=lambda _: True, ssl_context=context, port=port)
-    with pytest.raises(kind, match=said) as caught:
+    with pytest.raises(kind, match=message) as caught:
         fetched(f"https://localhost/{path}", source=source)
     assert SECRET not in str(caught.value)
 

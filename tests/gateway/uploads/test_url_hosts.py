@@ -75,7 +75,7 @@ def test_disallowed_urls_are_rejected_before_dns(url: str) -> None:
     names = Names([PUBLIC])
     with pytest.raises((NotAllowedError, BadRequestError)) as caught:
         fetched(url, names)
-    assert names.asked == []
+    assert names.lookups == []
     assert url == "" or url not in str(caught.value)
 
 
@@ -92,7 +92,7 @@ def test_allowed_host_matches_all_spellings(url: str, host: str) -> None:
     names = Names([METADATA])
     with pytest.raises(NotAllowedError, match="private address"):
         fetched(url, names)
-    assert names.asked == [host]
+    assert names.lookups == [host]
 
 
 @pytest.mark.parametrize(

@@ -158,7 +158,7 @@ def test_lossy_code_in_a_lossless_syntax_is_clipped(codec: str) -> None:
 
 
 def test_lossy_values_beyond_bits_stored() -> None:
-    """Noise is clipped; an overlay cannot be told from it."""
+    """Noise is clipped; an overlay looks the same."""
     stored = values(12, signed=False)
     settings = attributes(12, signed=False)
     noisy = stored + np.uint16(100)

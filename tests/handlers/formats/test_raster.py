@@ -3,7 +3,6 @@ import tracemalloc
 import warnings
 import zlib
 from io import BytesIO
-from typing import Literal
 
 import imagecodecs
 import numpy as np
@@ -106,82 +105,12 @@ def test_jpeg_scales_down_while_decoding_but_not_below(orientation: int) -> None
     assert decode(data, at_least=(smaller[0] + 1, 1)).pixels.size == (upright[0] // 2, upright[1] // 2)
 
 
-@pytest.mark.parametrize(("bits", "scale"), [(1, 255), (2, 85), (4, 17)], ids=["1 bit", "2 bits", "4 bits"])
-def test_png_of_few_bits(bits: int, scale: int) -> None:
-    values = film(top=2**bits - 1)
-    stream = BytesIO()
-    if bits == 1:
-        Pillow.fromarray(values * 255).convert("1", dither=Pillow.Dither.NONE).save(stream, "PNG")
-    else:
-        gray = Pillow.fromarray(values, mode=None)
-        gray.putpalette([channel for level in range(2**bits) for channel in [level * scale] * 3])
-        gray.save(stream, "PNG", bits=bits)
-    image = decode(stream.getvalue())
-    assert image.pixels.mode == "L"
-    np.testing.assert_array_equal(np.asarray(image.pixels), values * scale)
-
-
 @pytest.mark.parametrize("form", ["PNG", "TIFF"])
 def test_16_bits_become_floats_scaled_by_full_scale(form: str) -> None:
     values = film(top=65535, kind=np.uint16)
     image = decode(saved(values, form))
     assert image.pixels.mode == "F"
     np.testing.assert_allclose(np.asarray(image.pixels), values / 257, atol=1e-4)
-
-
-def png(values: np.ndarray, bits: int, color: int, **chunks: bytes) -> bytes:
-    """Return a PNG of samples (height, width, channels), with further chunks before the image."""
-
-    def chunk(kind: bytes, body: bytes) -> bytes:
-        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
-
-    height, width, _ = values.shape
-    if bits < 8:
-        rows = np.packbits((values[..., :1] >> np.arange(bits)[::-1] & 1).reshape(height, -1).astype(np.uint8), axis=1)
-    else:
-        rows = values.astype(f">u{bits // 8}").reshape(height, -1)
-    body = zlib.compress(b"".join(b"\0" + row.tobytes() for row in rows))
-    head = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, bits, color, 0, 0, 0))
-    extra = b"".join(chunk(kind.encode(), content) for kind, content in chunks.items())
-    return b"\x89PNG\r\n\x1a\n" + head + extra + chunk(b"IDAT", body) + chunk(b"IEND", b"")
-
-
-FORMS = [(0, 1), (0, 2), (0, 4), (0, 8), (0, 16), (2, 8), (2, 16), (4, 8), (4, 16), (6, 8), (6, 16)]
-
-
-@pytest.mark.parametrize(("color", "bits"), FORMS)
-@pytest.mark.parametrize("transparent", [False, True])
-def test_png_forms(color: int, bits: int, transparent: bool) -> None:
-    """Every colour type and depth; a transparent level or colour (tRNS) is black, and so is transparency."""
-    top, count = 2**bits - 1, 3 if color in {2, 6} else 1
-    gray = np.maximum(film(top=top, kind=np.uint16), 1)[..., None]
-    values = np.concatenate([gray, gray[::-1], gray[:, ::-1]][:count], axis=-1)
-    chunks, expected = {}, values * (255 / top)
-    if color in {4, 6}:
-        alpha = np.full_like(gray, top)
-        alpha[:, 24:] = 0 if transparent else top
-        expected = expected * (alpha > 0)
-        values = np.concatenate([values, alpha], axis=-1)
-    elif transparent:
-        key = values[0, 0]
-        chunks["tRNS"] = key.astype(">u2").tobytes()
-        expected = expected * (values != key).any(axis=-1, keepdims=True)
-    data = png(values, bits, color, **chunks)
-    if (color, bits, transparent) == (2, 16, True):
-        with pytest.raises(UnusableImageError, match="tRNS"):
-            decode(data)
-        return
-    np.testing.assert_allclose(levels(data).reshape(expected.shape), expected, atol=1)
-
-
-@pytest.mark.parametrize("bits", [1, 2, 4, 8])
-@pytest.mark.parametrize("transparent", [False, True])
-def test_png_palettes(bits: int, transparent: bool) -> None:
-    index = film(top=2**bits - 1)
-    palette = np.random.default_rng(2).integers(1, 256, (2**bits, 3)).astype(np.uint8)
-    chunks = {"PLTE": palette.tobytes()} | ({"tRNS": b"\xff" * (2**bits - 1) + b"\0"} if transparent else {})
-    expected = palette[index] * ((index < 2**bits - 1) | (not transparent))[..., None]
-    np.testing.assert_array_equal(levels(png(index[..., None], bits, 3, **chunks)), expected)
 
 
 @pytest.mark.parametrize("mode", ["LA", "RGBA"])
@@ -206,106 +135,6 @@ def test_palette_of_colors_and_of_grays() -> None:
     image = decode(saved(Pillow.fromarray(film()).convert("P"), "PNG"))
     assert image.pixels.mode == "L"
     np.testing.assert_array_equal(np.asarray(image.pixels), film())
-
-
-@pytest.mark.parametrize("compression", [None, "tiff_lzw", "tiff_adobe_deflate", "packbits"])
-def test_tiff_compressions(compression: str | None) -> None:
-    np.testing.assert_array_equal(levels(saved(film(), "TIFF", compression=compression)), film())
-
-
-@pytest.mark.parametrize("top", [1.0, 255.0])
-def test_tiff_floats(top: float) -> None:
-    values = film().astype(np.float32) / 255
-    np.testing.assert_allclose(levels(saved(values * np.float32(top), "TIFF")), film(), atol=1e-3)
-
-
-def tiff(
-    values: np.ndarray,
-    photometric: int,
-    order: Literal["<", ">"] = "<",
-    tile: int | None = None,
-    bits: int | None = None,
-) -> bytes:
-    """Return a TIFF with the given photometric interpretation, byte order and tiling."""
-    height, width = values.shape
-    kind = {"u": 1, "i": 2, "f": 3}[values.dtype.kind]
-    if tile:
-        padded = np.zeros((-(-height // tile) * tile, -(-width // tile) * tile), values.dtype)
-        padded[:height, :width] = values
-        blocks = [
-            padded[top : top + tile, left : left + tile]
-            for top in range(0, height, tile)
-            for left in range(0, width, tile)
-        ]
-    else:
-        blocks = [values]
-    body = [block.astype(values.dtype.newbyteorder(order)).tobytes() for block in blocks]
-    where = [8 + sum(map(len, body[:index])) for index in range(len(body))]
-    tags = [(256, 4, [width]), (257, 4, [height]), (258, 3, [bits or 8 * values.dtype.itemsize]), (259, 3, [1])]
-    tags += [(262, 3, [photometric]), (277, 3, [1])]
-    if tile:
-        tags += [(322, 4, [tile]), (323, 4, [tile]), (324, 4, where), (325, 4, [len(part) for part in body])]
-    else:
-        tags += [(273, 4, where), (278, 4, [height]), (279, 4, [len(body[0])])]
-    tags += [(339, 3, [kind])]
-    start = 8 + sum(map(len, body))
-    extra_at, extra, entries = start + 2 + 12 * len(tags) + 4, b"", b""
-    for tag, size, numbers in sorted(tags):
-        packed = struct.pack(f"{order}{len(numbers)}{'H' if size == 3 else 'I'}", *numbers)
-        entries += struct.pack(f"{order}HHI", tag, size, len(numbers))
-        if len(packed) <= 4:
-            entries += packed.ljust(4, b"\0")
-        else:
-            entries += struct.pack(f"{order}I", extra_at + len(extra))
-            extra += packed
-    head = (b"II" if order == "<" else b"MM") + struct.pack(f"{order}HI", 42, start)
-    return head + b"".join(body) + struct.pack(f"{order}H", len(tags)) + entries + bytes(4) + extra
-
-
-@pytest.mark.parametrize("order", ["<", ">"])
-@pytest.mark.parametrize("tile", [None, 16])
-@pytest.mark.parametrize(("top", "kind"), [(255, np.uint8), (65535, np.uint16), (1.0, np.float32)])
-@pytest.mark.parametrize("photometric", [0, 1], ids=["WhiteIsZero", "BlackIsZero"])
-def test_tiff_layouts(order: Literal["<", ">"], tile: int | None, top: float, kind: type, photometric: int) -> None:
-    base = film().astype(np.float64) / 255
-    values = np.rint(base * top) if kind is not np.float32 else base
-    data = tiff(values.astype(kind), photometric, order, tile)
-    actual = levels(data)
-    expected = 255 * base if photometric == 1 else 255 * (1 - base)
-    np.testing.assert_allclose(actual, expected, atol=0.51 if kind is np.uint8 else 0.01)
-
-
-def test_tile_that_is_larger_than_its_tiff_is_not_allocated() -> None:
-    with pytest.raises(UnreadableImageError, match="tiles of 16777216 pixels"):
-        decode(fuzz_seeds.tiff_tile(100, 4096))
-    assert decode(fuzz_seeds.tiff_tile(100, 1024)).pixels.size == (100, 100)
-
-
-def test_tiff_of_12_bits_in_16_is_full_scale() -> None:
-    values = film(top=4095, kind=np.uint16)
-    pairs = values.reshape(-1, 2).astype(np.uint32)
-    packed = (pairs[:, 0] << 12) | pairs[:, 1]
-    body = np.stack([packed >> 16, packed >> 8, packed], axis=-1).astype(np.uint8).reshape(40, 72)
-    data = bytearray(tiff(body, 1, bits=12))
-    at = data.index(struct.pack("<HHII", 256, 4, 1, 72))
-    data[at : at + 12] = struct.pack("<HHII", 256, 4, 1, 48)
-    np.testing.assert_allclose(levels(bytes(data)), values / 4095 * 255, atol=0.01)
-
-
-@pytest.mark.parametrize(
-    ("values", "message"),
-    [
-        (film().astype(np.int16), "signed"),
-        (film().astype(np.int32), "signed"),
-        (film().astype(np.uint32), "32-bit"),
-        (np.full((40, 48), np.nan, np.float32), "not finite"),
-        (film().astype(np.float32) - 1000, "scale them to"),
-    ],
-    ids=["int16", "int32", "uint32", "nan", "negative"],
-)
-def test_unusable_tiffs_are_rejected(values: np.ndarray, message: str) -> None:
-    with pytest.raises(UnusableImageError, match=message):
-        decode(tiff(values, 1))
 
 
 @pytest.mark.parametrize("form", ["TIFF", "PNG", "WEBP"])

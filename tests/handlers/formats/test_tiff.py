@@ -14,7 +14,7 @@ from PIL import Image as Pillow
 from handlers.errors import ContentTooLargeError, RequestError, UnreadableImageError, UnusableImageError
 from handlers.formats.decode import decode
 from handlers.formats.image import Budget, Limits
-from tests.handlers.fuzz_seeds import changed, tiff_counts, tiff_samples, tiff_strips
+from tests.handlers.fuzz_seeds import changed, tiff_counts, tiff_samples, tiff_strips, tiff_tile
 from tests.handlers.images import film, picture, saved, tiff
 
 KINDS = {"u1": 255, "u2": 65535, "f2": 1, "f4": 1, "f8": 1}
@@ -247,3 +247,31 @@ def test_the_last_strip_may_be_as_high_as_the_others(compression: str | None, bi
     data = tiff(pixels, compression=compression, rowsperstrip=16)
     padded = tiff(np.pad(pixels, ((0, 8), (0, 0))), compression=compression, rowsperstrip=16)
     np.testing.assert_array_equal(shown(changed(padded, 257, 40)), shown(data))
+
+
+@pytest.mark.parametrize("top", [1.0, 255.0])
+def test_floats_up_to_1_or_to_255(top: float) -> None:
+    values = film().astype(np.float32) / 255
+    np.testing.assert_allclose(shown(tiff(values * np.float32(top))), film(), atol=1e-3)
+
+
+def test_tile_that_is_larger_than_its_tiff_is_not_allocated() -> None:
+    with pytest.raises(UnreadableImageError, match="tiles of 16777216 pixels"):
+        decode(tiff_tile(100, 4096))
+    assert decode(tiff_tile(100, 1024)).pixels.size == (100, 100)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        (film().astype(np.int16), "signed"),
+        (film().astype(np.int32), "signed"),
+        (film().astype(np.uint32), "32-bit"),
+        (np.full((40, 48), np.nan, np.float32), "not finite"),
+        (film().astype(np.float32) - 1000, "scale them to"),
+    ],
+    ids=["int16", "int32", "uint32", "nan", "negative"],
+)
+def test_unusable_samples_are_rejected(values: np.ndarray, message: str) -> None:
+    with pytest.raises(UnusableImageError, match=message):
+        decode(tiff(values))

@@ -18,6 +18,7 @@ from handlers import recipe as recipes
 from handlers.errors import RecipeError
 from radserve.build import builder, import_weights, mar, placeholder
 from radserve.build import model_store as store_index
+from radserve.build.import_weights import Checkpoint
 from radserve.build.source import Source, find_sources
 from radserve.cli.main import app
 from radserve.errors import ArchiveError, BuildError
@@ -73,6 +74,26 @@ def test_an_archive_is_current_until_an_input_changes(store: Path, archives: Pat
     change(archives, title="Another title")
     (source,) = find_sources(archives)
     assert not builder.is_current(source, store)
+
+
+@pytest.mark.parametrize("module", ["radserve/build/trained_network.py", "handlers/dicom/windowing.py"])
+def test_an_archive_is_not_current_after_a_change_of_the_code(module: str, archives: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
+    for name in ("handlers", "radserve", "training"):
+        shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
+    code = (
+        "import pathlib, sys; from radserve.build import builder; from radserve.build.source import find_sources; "
+        "print(builder.digest(find_sources(pathlib.Path(sys.argv[1]))[0]))"
+    )
+
+    def digest() -> str:
+        command = [sys.executable, "-c", code, str(archives)]
+        return subprocess.run(command, cwd=copy, check=True, capture_output=True, text=True).stdout
+
+    before = digest()
+    with (copy / module).open("a") as file:
+        file.write("# changed\n")
+    assert digest() != before
 
 
 def test_an_unknown_recipe_key_is_reported(archives: Path) -> None:
@@ -313,7 +334,7 @@ def test_a_trained_archive_replaces_an_untrained_one_but_not_the_reverse(
     store, archives = Path(shutil.copytree(untrained, tmp_path / "store")), tmp_path / "archives"
     shutil.copytree(lacking, archives)
     torch.save(networks.create("cifar10_lenet", 10).state_dict(), tmp_path / "checkpoint.pth")
-    import_weights.install(archives / SMALL, tmp_path / "checkpoint.pth", original=False)
+    import_weights.install(archives / SMALL, Checkpoint(tmp_path / "checkpoint.pth"), original=False)
     (source,) = find_sources(archives)
     entry = builder.build(source, store)
     assert store_index.read(store).archives == (entry,)

@@ -13,6 +13,7 @@ from handlers import recipe as recipes
 from handlers.errors import RadServeError
 from handlers.program import Program
 from radserve.build import builder, import_weights
+from radserve.build.import_weights import Checkpoint
 from radserve.build.model_store import UNTRAINED
 from radserve.build.source import find_sources
 from radserve.cli.main import app
@@ -28,6 +29,8 @@ ROUND_TRIPS = [
     "cifar10-vgg11",
     "glioma-unet",
 ]
+
+ARCHIVES = [path.name for path in sorted((ROOT / "archives").iterdir())]
 
 
 def copy(name: str, archives: Path) -> Path:
@@ -49,7 +52,7 @@ def save_checkpoint(name: str, path: Path) -> torch.nn.Module:
 def test_an_archive_of_imported_weights_gives_the_logits_of_its_network(name: str, tmp_path: Path) -> None:
     network = save_checkpoint(name, tmp_path / "checkpoint.pth")
     copy(name, tmp_path / "archives")
-    import_weights.install(tmp_path / "archives" / name, tmp_path / "checkpoint.pth", original=False)
+    import_weights.install(tmp_path / "archives" / name, Checkpoint(tmp_path / "checkpoint.pth"), original=False)
     (source,) = find_sources(tmp_path / "archives", [name])
     entry = builder.build(source, tmp_path / "store")
     with zipfile.ZipFile(tmp_path / "store" / entry.file) as packed:
@@ -65,7 +68,7 @@ def test_an_import_removes_every_claim_about_the_previous_weights(tmp_path: Path
     folder = copy("chest-xray-cnn", tmp_path)
     before = recipes.load(folder / "archive.yaml")
     save_checkpoint("chest-xray-cnn", tmp_path / "checkpoint.pth")
-    recipe = import_weights.install(folder, tmp_path / "checkpoint.pth", original=False)
+    recipe = import_weights.install(folder, Checkpoint(tmp_path / "checkpoint.pth"), original=False)
     assert recipe == recipes.load(folder / "archive.yaml")
     assert recipe.decision is not None
     assert (recipe.decision.threshold, recipe.decision.chosen) == (0.5, "Not chosen: imported weights.")
@@ -82,7 +85,7 @@ def test_an_import_removes_every_claim_about_the_previous_weights(tmp_path: Path
 def test_the_original_preprocessing_is_used_on_request(tmp_path: Path) -> None:
     folder = copy("chest-xray-cnn", tmp_path)
     save_checkpoint("chest-xray-cnn", tmp_path / "checkpoint.pth")
-    recipe = import_weights.install(folder, tmp_path / "checkpoint.pth", original=True)
+    recipe = import_weights.install(folder, Checkpoint(tmp_path / "checkpoint.pth"), original=True)
     assert recipe.input.std == (0.0564721,) * 3
     assert recipe.input.height == 112
     assert recipe.decision is not None
@@ -95,7 +98,7 @@ def test_original_without_original_yaml_fails_and_changes_nothing(tmp_path: Path
     before = contents(folder)
     save_checkpoint("cifar10-lenet", tmp_path / "checkpoint.pth")
     with pytest.raises(WeightsImportError, match=r"original\.yaml: missing"):
-        import_weights.install(folder, tmp_path / "checkpoint.pth", original=True)
+        import_weights.install(folder, Checkpoint(tmp_path / "checkpoint.pth"), original=True)
     assert contents(folder) == before
 
 
@@ -107,10 +110,10 @@ def test_a_rejected_checkpoint_changes_nothing(tmp_path: Path) -> None:
     folder = copy("chest-xray-cnn", tmp_path)
     before = contents(folder)
     save_checkpoint("cifar10-lenet", tmp_path / "checkpoint.pth")
-    with pytest.raises(WeightsImportError, match=r"missing conv_01\.weight .* extra conv1\.weight"):
-        import_weights.install(folder, tmp_path / "checkpoint.pth", original=False)
+    with pytest.raises(WeightsImportError, match=r"no weights of this network: .* state_dict\.module\.conv1\.weight"):
+        import_weights.install(folder, Checkpoint(tmp_path / "checkpoint.pth"), original=False)
     with pytest.raises(WeightsImportError, match="checkpoint not found"):
-        import_weights.install(folder, tmp_path / "none.pth", original=False)
+        import_weights.install(folder, Checkpoint(tmp_path / "none.pth"), original=False)
     assert contents(folder) == before
 
 
@@ -158,4 +161,30 @@ def test_the_command_requires_exactly_one_destination(tmp_path: Path) -> None:
 def test_a_missing_output_folder_is_reported_first(tmp_path: Path) -> None:
     recipe = recipes.load(ROOT / "archives" / "cifar10-lenet" / "archive.yaml")
     with pytest.raises(WeightsImportError, match="does not exist"):
-        import_weights.convert(recipe, tmp_path / "none.pth", tmp_path / "none" / "imported.safetensors")
+        import_weights.convert(recipe, Checkpoint(tmp_path / "none.pth"), tmp_path / "none" / "imported.safetensors")
+
+
+def test_single_precision_gives_the_probabilities_of_the_checkpoint(tmp_path: Path) -> None:
+    recipe = recipes.load(ROOT / "archives/cifar10-lenet/archive.yaml")
+    state = networks.create(recipe.network, recipe.outputs).state_dict()
+    torch.save(state, tmp_path / "checkpoint.pth")
+    for half in (True, False):
+        out = tmp_path / f"{half}.safetensors"
+        import_weights.convert(recipe, Checkpoint(tmp_path / "checkpoint.pth", half=half), out)
+        weights = load_file(out)
+        exact = all(torch.equal(weights[key].float(), state[key]) for key in state)
+        assert exact is not half
+
+
+@pytest.mark.parametrize("name", [name for name in ARCHIVES if name.startswith("brain")])
+def test_original_brain_models_read_rgb(name: str, tmp_path: Path) -> None:
+    folder = copy(name, tmp_path)
+    save_checkpoint(name, tmp_path / "checkpoint.pth")
+    assert import_weights.install(folder, Checkpoint(tmp_path / "checkpoint.pth"), original=True).input.color == "rgb"
+
+
+def test_a_missing_original_is_reported_before_the_checkpoint_is_read(tmp_path: Path) -> None:
+    folder = copy("cifar10-lenet", tmp_path)
+    (folder / "original.yaml").unlink(missing_ok=True)
+    with pytest.raises(WeightsImportError, match=r"original\.yaml: missing"):
+        import_weights.install(folder, Checkpoint(tmp_path / "none.pth"), original=True)

@@ -159,9 +159,9 @@ def test_the_audit_log_shows_actor_action_and_reason(api: Scripted, run: Run) ->
     sparse = {"time": docs.STARTED, "actor": "radserve", "action": "start", "previous": None}
     api.script = lambda _: document({"entries": [sparse, docs.ENTRY]})
     result = run("audit", "--limit", 2)
-    last = " ".join(result.out.split()[-10:])
+    last = " ".join(result.out.split()[-11:])
     assert result.code == 0
-    assert last == f"ada promote chest 1.1.0 {docs.SHA256[:12]} the ward asked from 1.0.0"
+    assert last == f"ada promote chest 1.1.0 {docs.SHA256[:12]} requested by the ward from 1.0.0"
     assert api.requests[0].path == "/audit?limit=2"
     shown = json.loads(run("audit", "--json").out)["entries"]
     assert shown[1] == docs.ENTRY

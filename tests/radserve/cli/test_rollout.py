@@ -156,9 +156,9 @@ def test_without_a_version_the_current_rollout_is_watched(api: Scripted, run: Ru
     assert run("rollout", "chest").code == 1
 
 
-@pytest.mark.parametrize(("found", "code"), [(docs.rollout(), 0), (docs.PROMOTED, 0), (docs.ROLLED_BACK, 1)])
-def test_status_sends_one_request(api: Scripted, run: Run, found: Any, code: int) -> None:
-    script(api, found)
+@pytest.mark.parametrize(("status", "code"), [(docs.rollout(), 0), (docs.PROMOTED, 0), (docs.ROLLED_BACK, 1)])
+def test_status_sends_one_request(api: Scripted, run: Run, status: Any, code: int) -> None:
+    script(api, status)
     assert run("rollout", "chest", "--status").code == code
     assert len(api.requests) == 1
 

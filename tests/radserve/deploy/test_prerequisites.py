@@ -145,8 +145,8 @@ def test_other_instances_count_towards_the_quota(monkeypatch: pytest.MonkeyPatch
             quotas.add_client_error("get_service_quota", "NoSuchResourceException")
             quotas.add_response("get_aws_default_service_quota", {"Quota": {"Value": limit}})
             ec2.add_response("describe_instances", {"Reservations": [{"Instances": running}]})
-            found = find(cloud, load("service"), values, {})
-            lines = [line for line in found.missing if "vCPUs" in line]
+            result = find(cloud, load("service"), values, {})
+            lines = [line for line in result.missing if "vCPUs" in line]
             assert bool(lines) == missing
     assert "4 instances m7i.xlarge need 16 vCPUs" in lines[0]
     assert "is 21 and other instances use 6. Request 22 under Service Quotas, EC2 (L-1216C47A), lower" in lines[0]

@@ -110,9 +110,9 @@ async def test_the_same_archive_stays_in_quarantine(proxied: Service) -> None:
 async def test_a_store_with_only_quarantined_archives_says_so(tmp_path: Path) -> None:
     store = tmp_path / "other"
     write_archive(store)
-    found = model_store.read(store).find(NAME)
-    assert found is not None
-    model_store.quarantine(store, NAME, {found.sha256: "slow"}, ())
+    entry = model_store.read(store).find(NAME)
+    assert entry is not None
+    model_store.quarantine(store, NAME, {entry.sha256: "slow"}, ())
     with pytest.raises(ServeError, match="every archive is in quarantine; name a version"):
         select(store, [])
     with pytest.raises(ServeError, match="every version of brightness is in quarantine"):

@@ -15,13 +15,19 @@ from tests.radserve.versions.conftest import ADA, NAME, Service
 pytestmark = pytest.mark.anyio
 
 
+async def start_unregistering(service: Service) -> asyncio.Task[object]:
+    """Begin to unregister 1.0.0, and return once its requests are awaited."""
+    task: asyncio.Task[object] = asyncio.create_task(service.version_manager.unregister(NAME, "1.0.0", ADA))
+    await service.until(lambda: (NAME, "1.0.0") in service.unregistration)
+    return task
+
+
 async def test_a_rollback_keeps_a_version_that_is_being_unregistered(
     promoted: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     manager = promoted.version_manager
     monkeypatch.setattr(promoted.unregistration, "settle", 60.0)
-    unregistering = asyncio.create_task(manager.unregister(NAME, "1.0.0", ADA))
-    await promoted.until(lambda: (NAME, "1.0.0") in promoted.unregistration)
+    unregistering = await start_unregistering(promoted)
     started = time.monotonic()
     await roll_back(manager, NAME, ADA)
     assert time.monotonic() - started < 5
@@ -119,8 +125,7 @@ async def test_a_version_whose_sample_fails_is_unregistered_all_the_same(
 ) -> None:
     manager = promoted.version_manager
     monkeypatch.setattr(promoted.unregistration, "settle", 0.3)
-    unregistering = asyncio.create_task(manager.unregister(NAME, "1.0.0", ADA))
-    await promoted.until(lambda: (NAME, "1.0.0") in promoted.unregistration)
+    unregistering = await start_unregistering(promoted)
     promoted.torchserve.behavior.prediction_status = 500
     with pytest.raises(VersionFailedError):
         await roll_back(manager, NAME, ADA)
@@ -135,8 +140,7 @@ async def test_a_rollback_that_fails_leaves_no_version_registered(
 ) -> None:
     manager = promoted.version_manager
     await promoted.add("3.0.0")
-    unregistering = asyncio.create_task(manager.unregister(NAME, "1.0.0", ADA))
-    await promoted.until(lambda: (NAME, "1.0.0") in promoted.unregistration)
+    unregistering = await start_unregistering(promoted)
     if not registered:
         await unregistering
     commit = promoted.deployment_state.commit

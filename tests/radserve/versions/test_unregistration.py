@@ -102,7 +102,7 @@ async def test_a_default_version_that_cannot_be_set_does_not_keep_another_versio
         raise httpx.ReadTimeout("no response")
 
     monkeypatch.setattr(service.registry, "make_default", fail)
-    service.deployment_state._defaults.clear()
+    service.deployment_state.routes._defaults.clear()
     await service.unregistration.start(candidate)
     assert service.registered == {"1.0.0"}
 
