@@ -10,7 +10,7 @@ from typing import Final, Literal
 from handlers import tracing, worker
 from radserve.build.model_store import FILE, Entry
 from radserve.errors import ServeError
-from radserve.host.process import inherited_environment
+from radserve.host.environment import inherited_environment
 from radserve.host.resources import WorkerPlan
 from radserve.host.run_directory import RunDirectory
 from radserve.torchserve.capacity import direct_memory

@@ -8,7 +8,7 @@ import pytest
 
 from handlers import worker
 from radserve.errors import ServeError
-from radserve.host.process import inherited_environment
+from radserve.host.environment import inherited_environment
 from radserve.host.resources import WorkerPlan
 from radserve.host.run_directory import RunDirectory
 from radserve.torchserve import launch
