@@ -3,8 +3,6 @@
 import asyncio
 import contextlib
 import ctypes
-import os
-import re
 import signal
 import sys
 from collections.abc import Mapping, Sequence
@@ -14,23 +12,6 @@ from typing import Final
 import psutil
 
 _PR_SET_PDEATHSIG: Final = 1
-
-
-_INHERITED: Final = re.compile(
-    r"PATH|HOME|USER|LOGNAME|LANG|LC_\w+|TZ|TMPDIR|LD_LIBRARY_PATH|LD_PRELOAD|GLIBC_TUNABLES|XDG_CACHE_HOME"
-    r"|SSL_CERT_(?:FILE|DIR)|OPENSSL_\w+"
-    r"|JAVA_HOME|JAVA_TOOL_OPTIONS|JDK_JAVA_OPTIONS"
-    r"|NVIDIA_(?:VISIBLE_DEVICES|DRIVER_CAPABILITIES|TF32_OVERRIDE|(?:DISABLE_)?REQUIRE\w*)"
-    r"|(?:CUDA|CUDNN|CUBLAS|NCCL|TORCH\w*|PYTORCH|TRITON|ATEN|OMP|MKL|DNNL|ONEDNN|KMP|GOMP|OPENBLAS|MALLOC)_\w+"
-)
-_FURTHER: Final = "RADSERVE_PASS_ENVIRONMENT"
-"""Environment variable: comma-separated names of further variables that workers need."""
-
-
-def inherited_environment() -> dict[str, str]:
-    """Return the variables for processes that handle clients' bytes: no credentials of this process."""
-    further = {name.strip() for name in os.environ.get(_FURTHER, "").split(",")}
-    return {name: text for name, text in os.environ.items() if _INHERITED.fullmatch(name) or name in further}
 
 
 async def start(command: Sequence[str], environment: Mapping[str, str], folder: Path) -> asyncio.subprocess.Process:

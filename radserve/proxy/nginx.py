@@ -20,7 +20,8 @@ from prometheus_client import Counter
 from radserve.errors import ServeError
 from radserve.host import ports
 from radserve.host.background import observe
-from radserve.host.process import die_with_parent, inherited_environment
+from radserve.host.environment import inherited_environment
+from radserve.host.process import die_with_parent
 from radserve.host.run_directory import proxy_lock
 from radserve.proxy import certificate, configuration, key_cache, nginx_log
 from radserve.proxy.configuration import Upstreams

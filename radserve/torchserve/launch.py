@@ -10,13 +10,21 @@ from typing import Final, Literal
 from handlers import tracing, worker
 from radserve.build.model_store import FILE, Entry
 from radserve.errors import ServeError
-from radserve.host.process import inherited_environment
+from radserve.host.environment import inherited_environment
 from radserve.host.resources import WorkerPlan
 from radserve.host.run_directory import RunDirectory
 from radserve.torchserve.capacity import direct_memory
 
 _JVM: Final = (
-    "-XX:+UseSerialGC",  # parallel collectors compete with the models for cores
+    # G1 frees the bodies of finished requests when they fill 45% of the heap's present size, which therefore need not
+    # grow. The serial collector enlarges the heap instead, up to its limit.
+    "-XX:+UseG1GC",
+    "-XX:ParallelGCThreads=1",  # more threads compete with the models for cores
+    "-XX:ConcGCThreads=1",
+    "-XX:GCTimeRatio=1",  # otherwise the heap grows when collections are slow because the models occupy the cores
+    "-XX:MaxNewSize=32m",  # small requests' objects would otherwise take up to 60% of it
+    "-XX:MetaspaceSize=64m",  # crossing a lower one starts a concurrent cycle, and the heap grows until that has ended
+    "-XX:TrimNativeHeapInterval=5000",  # returns freed direct memory to the system, in ms; some Java 17 do not know it
     "-XX:TieredStopAtLevel=1",  # the optimising compiler occupies a core for the first minute
     "-Xshare:auto",
     "--enable-native-access=ALL-UNNAMED",
@@ -55,6 +63,7 @@ def command(run_directory: RunDirectory, heap: int) -> list[str]:
     return [
         java(),
         *_JVM,
+        f"-Xms{heap // 4}",
         f"-Xmx{heap}",
         f"-XX:MaxDirectMemorySize={direct_memory(heap)}",
         f"-Djava.io.tmpdir={run_directory.folder / 'tmp'}",

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Final
 
 from radserve.errors import ChangeError, VersionFailedError
-from radserve.host.process import die_with_parent, inherited_environment
+from radserve.host.environment import inherited_environment
+from radserve.host.process import die_with_parent
 from radserve.torchserve.launch import worker_environment
 from radserve.torchserve.verified_models import VerifiedModel
 

@@ -57,6 +57,23 @@ def test_a_full_queue_of_the_longest_bodies_fits_into_java(store: Path, tmp_path
     assert not re.search("OutOfMemory|OutOfDirectMemory|Cannot reserve", log)
 
 
+def test_java_reuses_the_memory_of_finished_requests(store: Path, tmp_path: Path) -> None:
+    """Bodies of 2 GiB in all arrive, of which 80 MiB at a time. The heap's limit is 2 GiB."""
+    options = ("--memory", "16g", "--workers", "1", "--models", NAME)
+    with (
+        running(store, tmp_path / "log", *options) as server,
+        httpx.Client(timeout=PATIENCE) as client,
+        ThreadPoolExecutor(4) as pool,
+    ):
+
+        def post(_: int) -> int:
+            return client.post(server.url + URL, content=bytes(20 << 20)).status_code
+
+        assert set(pool.map(post, range(100))) == {415}
+        (java,) = server.java()
+        assert java.memory_info().rss < 750 << 20
+
+
 def accepted(client: httpx.Client, server: Server) -> float:
     """Return the number of requests that TorchServe has received completely."""
     text = client.get(server.metrics_url).text

@@ -1,13 +1,14 @@
 """Tests of radserve.torchserve.launch."""
 
 import os
+import subprocess
 from pathlib import Path
 
 import pytest
 
 from handlers import worker
 from radserve.errors import ServeError
-from radserve.host.process import inherited_environment
+from radserve.host.environment import inherited_environment
 from radserve.host.resources import WorkerPlan
 from radserve.host.run_directory import RunDirectory
 from radserve.torchserve import launch
@@ -51,13 +52,24 @@ def test_no_url_can_be_loaded_and_the_workflow_store_is_empty(tmp_path: Path) ->
 def test_the_queue_and_javas_memory_are_derived(tmp_path: Path) -> None:
     assert configured(tmp_path)["job_queue_size"] == "77"
     command = launch.command(RunDirectory(tmp_path), 256 << 20)
-    assert {"-Xmx268435456", "-XX:MaxDirectMemorySize=335544320"} <= set(command)
+    assert {"-Xms67108864", "-Xmx268435456", "-XX:MaxDirectMemorySize=335544320"} <= set(command)
 
 
 def test_java_17_ignores_the_options_of_newer_ones() -> None:
     command = launch.command(RunDirectory(Path("/run/server")), 256 << 20)
     newer = command.index("--sun-misc-unsafe-memory-access=allow")
     assert command.index("-XX:+IgnoreUnrecognizedVMOptions") < newer < command.index("org.pytorch.serve.ModelServer")
+
+
+def test_java_accepts_the_options_of_its_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("JAVA_HOME", raising=False)  # Java 17 does not know all of them
+    command = launch.command(RunDirectory(Path("/run/server")), 256 << 20)
+    command[command.index("-cp") :] = ["-XX:+PrintFlagsFinal", "-version"]
+    printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    flags = {name: value for _, name, _, value, *_ in map(str.split, printed.splitlines()[1:])}
+    expected = {"UseG1GC": "true", "GCTimeRatio": "1", "ParallelGCThreads": "1", "ConcGCThreads": "1"}
+    expected |= {"MaxNewSize": str(32 << 20), "TrimNativeHeapInterval": "5000"}
+    assert expected.items() <= flags.items()
 
 
 def test_no_handshake_with_grpc_can_succeed(tmp_path: Path) -> None:
