@@ -7,13 +7,15 @@ never parsed.
 import functools
 import struct
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from io import BytesIO
-from typing import Any, Final
+from typing import Any, Final, Self
 
 from pydicom.datadict import tag_for_keyword
+from pydicom.dataelem import DataElement, RawDataElement
 from pydicom.dataset import Dataset
-from pydicom.filereader import read_dataset
+from pydicom.errors import BytesLengthException
+from pydicom.filereader import read_dataset, read_sequence
 from pydicom.multival import MultiValue
 from pydicom.sequence import Sequence
 from pydicom.tag import BaseTag, Tag
@@ -25,8 +27,23 @@ from pydicom.uid import (
     ImplicitVRLittleEndian,
 )
 
-from handlers.errors import ContentTooLargeError, UnreadableImageError
+from handlers.errors import ContentTooLargeError, RequestError, UnreadableImageError
 from handlers.formats.image import Limits
+
+FAULTS: Final = (
+    ArithmeticError,
+    AttributeError,
+    BytesLengthException,
+    EOFError,
+    LookupError,
+    OSError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+    struct.error,
+)
+"""Exceptions of pydicom and the codecs on damaged objects; all but EOFError observed in half a million damaged copies.
+RuntimeError includes RecursionError, of sequences nested too deeply."""
 
 _KEYWORDS: Final = (
     # Kind of object
@@ -115,23 +132,56 @@ _MAX_VALUE_BYTES: Final = 1024
 """Longest value of an attribute other than a table; values of real films have tens of bytes."""
 
 _MAX_READS: Final = 100_000
-"""Most reads per parsed object. An element takes one or two, so this bounds the number of elements;
-a film has some hundred, an enhanced object some thousand."""
+"""Most reads per parsed object, of its sequences too. An element takes one or two, so this bounds the number of
+elements; a film has some hundred, an enhanced object some thousand."""
+
+_ITEM_READS: Final = 30
+"""Cost of a sequence item in reads: pydicom takes 30 microseconds for an empty one."""
+
+_ITEM_TAGS: Final = (b"\xfe\xff\x00\xe0", b"\xff\xfe\xe0\x00")
+_CHARACTER_SET_TAGS: Final = (b"\x08\x00\x05\x00", b"\x00\x08\x00\x05")
+_HEADER: Final = 8
+"""Bytes that pydicom reads of each element or item before its value."""
 
 
-class BudgetedStream(BytesIO):
-    """Byte stream that raises `UnreadableImageError` after `_MAX_READS` reads."""
+class MalformedAttributeError(UnreadableImageError):
+    """An attribute of the DICOM object cannot be read; the others may be valid."""
 
-    reads_left = _MAX_READS
 
-    def read(self, size: int | None = -1, /) -> bytes:
-        """Read as `BytesIO.read` does."""
-        self.reads_left -= 1
-        if self.reads_left < 0:
+@dataclass
+class ReadBudget:
+    """Reads that parsing one object may still take; converting a value costs one for each byte."""
+
+    left: int = _MAX_READS
+
+    def spend(self, cost: int) -> None:
+        """Subtract a cost; raises `UnreadableImageError` if too little is left."""
+        self.left -= cost
+        if self.left < 0:
             raise UnreadableImageError(
                 "The DICOM object has more elements or fragments than any film; export it again."
             )
-        return super().read(size)
+
+
+class BudgetedStream(BytesIO):
+    """Byte stream that raises `UnreadableImageError` when its budget is spent."""
+
+    def __init__(self, data: bytes, budget: ReadBudget | None = None) -> None:
+        super().__init__(data)
+        self.budget = budget or ReadBudget()
+        self.in_character_set = False
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        """Read as `BytesIO.read` does."""
+        data = super().read(size)
+        cost = 1
+        if size == _HEADER:
+            cost = _ITEM_READS if data.startswith(_ITEM_TAGS) else 1
+            self.in_character_set = data.startswith(_CHARACTER_SET_TAGS)
+        elif self.in_character_set:
+            cost = len(data)  # pydicom converts Specific Character Set at once; a byte takes 5 microseconds
+        self.budget.spend(cost)
+        return data
 
 
 @dataclass(frozen=True)
@@ -141,6 +191,7 @@ class DicomObject:
     dataset: Dataset
     syntax: UID  # transfer syntax; detected from the bytes where the object has no meta information
     storage_class: str = ""  # SOP class of the meta information, which may differ from that of the data set
+    budget: ReadBudget = field(default_factory=ReadBudget, repr=False)  # shared by all items of the object
 
     def __contains__(self, keyword: str) -> bool:
         return _tag(keyword) in self.dataset
@@ -157,7 +208,7 @@ class DicomObject:
             return None if value is None else float(value)
         except (ValueError, TypeError, ArithmeticError) as error:
             # The value is not repeated: the attribute may hold anything.
-            raise UnreadableImageError(
+            raise MalformedAttributeError(
                 f"The DICOM attribute {keyword} is not a decimal number, which has a point and no comma (PS3.5 section "
                 "6.2); export the object again."
             ) from error
@@ -171,23 +222,49 @@ class DicomObject:
             return []
         raw = self._raw(keyword)
         if isinstance(raw, bytes | str) and len(raw) > _MAX_VALUE_BYTES:
-            raise UnreadableImageError(
+            raise MalformedAttributeError(
                 f"The DICOM attribute {keyword} has {len(raw)} bytes, more than {_MAX_VALUE_BYTES}; "
                 "export the object again."
             )
-        value = self.dataset[_tag(keyword)].value
+        if isinstance(raw, bytes):
+            self.budget.spend(len(raw))
+        try:
+            value = self.dataset[_tag(keyword)].value
+        except FAULTS as error:
+            raise MalformedAttributeError(_damaged(keyword)) from error
+        if isinstance(value, Sequence):
+            raise MalformedAttributeError(_damaged(keyword))
         if isinstance(value, MultiValue | list):
             return list(value)
         return [] if value in (None, "", b"") else [value]
 
-    def items(self, keyword: str) -> list["DicomObject"]:
-        """Return the items of a sequence; an empty list where it is absent."""
-        value = self.dataset[_tag(keyword)].value if keyword in self else None
-        if value is None:
+    def items(self, keyword: str) -> list[Self]:
+        """Return the items of a sequence; an empty list where it is absent.
+
+        Sequences of defined length are parsed here, at the cost of the object's budget.
+        """
+        if keyword not in self:
             return []
-        if not isinstance(value, Sequence):
-            raise UnreadableImageError(f"The DICOM attribute {keyword} is not a sequence.")
-        return [DicomObject(item, self.syntax) for item in value]
+        element = self.dataset.get_item(_tag(keyword))
+        if isinstance(element, RawDataElement):
+            if element.VR not in (None, "SQ", "UN"):
+                raise MalformedAttributeError(f"The DICOM attribute {keyword} is not a sequence.")
+            element = DataElement(element.tag, "SQ", self._parse_items(keyword, element))
+            self.dataset[element.tag] = element
+        if not isinstance(element.value, Sequence):
+            raise MalformedAttributeError(f"The DICOM attribute {keyword} is not a sequence.")
+        return [type(self)(item, self.syntax, budget=self.budget) for item in element.value]
+
+    def _parse_items(self, keyword: str, raw: RawDataElement) -> Sequence:
+        content = raw.value or b""
+        encoding = self.dataset.original_character_set
+        stream = BudgetedStream(content, self.budget)
+        try:
+            return read_sequence(stream, raw.is_implicit_VR, raw.is_little_endian, len(content), encoding)
+        except FAULTS as error:
+            if isinstance(error.__context__, RequestError):  # pydicom replaces what its stream raises
+                raise error.__context__ from None
+            raise MalformedAttributeError(_damaged(keyword)) from error
 
     def texts(self, keyword: str) -> list[str]:
         """Return all values of a short attribute as text without padding."""
@@ -215,6 +292,36 @@ class DicomObject:
         return getattr(self.dataset.get_item(_tag(keyword)), "value", None)
 
 
+@dataclass(frozen=True)
+class LenientObject(DicomObject):
+    """A data set whose malformed attributes count as absent: pixels do not depend on them."""
+
+    def number(self, keyword: str, default: float | None = None) -> float | None:
+        """Return the first value of an attribute of decimal numbers; `default` where it is absent or malformed."""
+        try:
+            return super().number(keyword, default)
+        except MalformedAttributeError:
+            return default
+
+    def values(self, keyword: str) -> list[Any]:
+        """Return all values of a short attribute; an empty list where it is absent or malformed."""
+        try:
+            return super().values(keyword)
+        except MalformedAttributeError:
+            return []
+
+    def items(self, keyword: str) -> list[Self]:
+        """Return the items of a sequence; an empty list where it is absent or malformed."""
+        try:
+            return super().items(keyword)
+        except MalformedAttributeError:
+            return []
+
+
+def _damaged(keyword: str) -> str:
+    return f"The DICOM attribute {keyword} is damaged; export the object again."
+
+
 @functools.cache
 def _tag(keyword: str) -> BaseTag:
     return Tag(keyword)
@@ -229,13 +336,15 @@ def read(data: bytes, limits: Limits) -> DicomObject:
         body = _inflate(body, limits)
     elif not syntax:
         syntax = _detect_syntax(body)
+    budget = ReadBudget()
     dataset = read_dataset(
-        BudgetedStream(body),
+        BudgetedStream(body, budget),
         is_implicit_VR=syntax == ImplicitVRLittleEndian,
         is_little_endian=syntax != ExplicitVRBigEndian,
         specific_tags=list(_TAGS),
     )
-    return DicomObject(dataset, syntax, meta.get(0x02, b"").rstrip(b"\x00 ").decode("ascii", "replace"))
+    storage_class = meta.get(0x02, b"").rstrip(b"\x00 ").decode("ascii", "replace")
+    return DicomObject(dataset, syntax, storage_class, budget)
 
 
 def _meta_information(data: bytes, position: int) -> tuple[dict[int, bytes], int]:

@@ -4,7 +4,7 @@ from typing import Final
 
 import numpy as np
 
-from handlers.dicom.dataset import DicomObject
+from handlers.dicom.dataset import DicomObject, MalformedAttributeError
 from handlers.formats.image import Plane
 
 _MAX_DISTANCE: Final = 1000.0
@@ -63,6 +63,6 @@ def _numbers(source: DicomObject, keyword: str, count: int) -> list[float] | Non
     """Read `count` finite numbers; None where the value is malformed, for the pixels do not depend on it."""
     try:
         numbers = [float(value) for value in source.values(keyword)]
-    except (ValueError, TypeError, ArithmeticError):
+    except (MalformedAttributeError, ValueError, TypeError, ArithmeticError):
         return None
     return numbers if len(numbers) == count and np.isfinite(numbers).all() else None

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import re
-import struct
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,20 +22,6 @@ if TYPE_CHECKING:
 _EXPLICIT: Final = re.compile(rb"(?:[\x02\x08]\x00..|\x00[\x02\x08]..)(?:UL|UI|CS|OB|SH|LO|DA|TM|US|SQ|UN)", re.DOTALL)
 _IMPLICIT: Final = re.compile(rb"[\x02\x08]\x00.\x00.[\x00-\x03]\x00\x00", re.DOTALL)
 """First element of a data set: short, and of group 0002 or 0008."""
-
-# What pydicom and the codecs raise on damaged objects; all but EOFError observed in half a million damaged copies.
-# RuntimeError includes RecursionError, of sequences nested too deeply.
-_FAULTS: Final = (
-    ArithmeticError,
-    AttributeError,
-    EOFError,
-    LookupError,
-    OSError,
-    RuntimeError,
-    TypeError,
-    ValueError,
-    struct.error,
-)
 
 
 def recognises(data: bytes) -> bool:
@@ -57,7 +42,7 @@ def decode(data: bytes, limits: Limits) -> Image:
             return _decode(dataset.read(data, limits), limits)
     except RequestError:
         raise
-    except _FAULTS as error:
+    except dataset.FAULTS as error:
         if isinstance(error.__context__, RequestError):  # pydicom replaces what its stream raises inside a sequence
             raise error.__context__ from None
         # The message of the cause may quote the file: it stays in the traceback, which only the log shows.

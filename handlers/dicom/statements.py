@@ -9,7 +9,8 @@ from typing import Final
 
 from pydicom.uid import UID
 
-from handlers.dicom.dataset import DicomObject
+from handlers.dicom.dataset import DicomObject, LenientObject
+from handlers.errors import UnreadableImageError
 from handlers.scope import age, vocabulary
 from handlers.scope.statement import Statement
 from handlers.scope.vocabulary import OTHER
@@ -17,8 +18,11 @@ from handlers.scope.vocabulary import OTHER
 Vector = tuple[float, float, float]
 
 _GROUPS: Final = ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence")
+_MACROS: Final = ("FrameAnatomySequence", "PatientOrientationInFrameSequence")
+"""Sequences of a functional group that are read; others describe other images, such as the source image."""
+
 _MAX_PLACES: Final = 100
-"""Most sequence items of functional groups that are searched; an object with one frame has some twenty."""
+"""Most items of functional groups; an object with one frame has fewer than ten."""
 
 _STUDY_DATES: Final = ("StudyDate", "AcquisitionDate", "ContentDate", "SeriesDate", "AcquisitionDateTime")
 _PROCEDURES: Final = ("ProcedureCodeSequence", "RequestedProcedureCodeSequence", "PerformedProtocolCodeSequence")
@@ -55,7 +59,11 @@ _SAME: Final = ({"CR", "DX", "RG"}, {"XA", "RF"})
 
 
 def read(source: DicomObject, normal: Vector | None = None) -> Iterator[Statement]:
-    """Read all statements of an object with one frame; `normal` is the direction of its plane, if known."""
+    """Read all statements of an object with one frame; `normal` is the direction of its plane, if known.
+
+    An attribute that is malformed states nothing.
+    """
+    source = LenientObject(source.dataset, source.syntax, source.storage_class, source.budget)
     places = [source, *_functional_groups(source)]
     stated = [
         *_ages(source),
@@ -74,15 +82,15 @@ def read(source: DicomObject, normal: Vector | None = None) -> Iterator[Statemen
 
 
 def _functional_groups(source: DicomObject) -> list[DicomObject]:
-    """Return the items of all sequences in the functional groups, and of the sequences in those."""
-    waiting = [item for keyword in _GROUPS for item in source.items(keyword)]
-    found: list[DicomObject] = []
-    while waiting and len(found) < _MAX_PLACES:
-        item = waiting.pop(0)
-        found.append(item)
-        names = [element.keyword for element in item.dataset if element.VR == "SQ" and element.keyword]
-        waiting += [inner for name in names for inner in item.items(name)]
-    return found
+    """Return the items of the functional groups, and of those sequences in them that are read."""
+    groups = [group for keyword in _GROUPS for group in source.items(keyword)]
+    places = groups + [item for group in groups for keyword in _MACROS for item in group.items(keyword)]
+    if len(places) > _MAX_PLACES:
+        raise UnreadableImageError(
+            f"The functional groups of the DICOM object have {len(places)} items, more than one frame has; "
+            "export it again."
+        )
+    return places
 
 
 def _ages(source: DicomObject) -> Iterator[Statement]:
