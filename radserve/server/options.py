@@ -6,6 +6,7 @@ from pathlib import Path
 
 from handlers.errors import ScopeError
 from handlers.scope import requirements
+from radserve.build import model_store
 from radserve.errors import ServeError
 from radserve.host.ports import LOOPBACK, require_free
 from radserve.proxy.options import ProxyOptions
@@ -43,7 +44,7 @@ class ServerOptions:
     def require_safe(self) -> None:
         """Reject invalid options, and those that would publish the server without protection by mistake."""
         try:
-            requirements.of("", self.require)
+            requirements.check(self.require, {entry.name for entry in model_store.read(self.store).archives})
         except ScopeError as error:
             raise ServeError(f"--require: {error}") from error
         if self.proxy is None:

@@ -97,6 +97,23 @@ def test_requirements_of_models() -> None:
         requirements.of("brain", "height")
 
 
+@pytest.mark.parametrize("name", ["chest/1.0.0", "*", "", "Chest", "a:b", "chest cnn"])
+def test_requirements_of_no_model_are_rejected(name: str) -> None:
+    with pytest.raises(ScopeError, match=r"Invalid model name .* Write NAME:age, .*without a version, or age for all"):
+        requirements.of("chest", f"view, {name}:age")
+
+
+@pytest.mark.parametrize("name", ["chest-cn", "all"])
+def test_requirements_of_models_outside_of_the_store_are_rejected(name: str) -> None:
+    requirements.check("age,chest:view", {"chest", "brain"})
+    with pytest.raises(
+        ScopeError, match=rf"Unknown model '{name}' in {name}:age\. Available: brain, chest\. Write NAME:"
+    ):
+        requirements.check(f"view,{name}:age", {"chest", "brain"})
+    with pytest.raises(ScopeError, match="Available: none"):
+        requirements.check(f"{name}:age", ())
+
+
 @pytest.mark.parametrize(
     ("section", "message"),
     [

@@ -39,6 +39,13 @@ def test_the_proxy_is_checked_too(options: ServerOptions) -> None:
         replace(options, proxy=replace(PUBLIC, plain_http=False), keys="keys.json").require_safe()
 
 
+@pytest.mark.parametrize("require", ["height", "all:age", "brightness/1.0.0:age", "*:age"])
+def test_requirements_that_would_require_nothing_are_rejected(options: ServerOptions, require: str) -> None:
+    replace(options, require="age").require_safe()
+    with pytest.raises(ServeError, match=r"--require: (Unknown|Invalid) "):
+        replace(options, require=require).require_safe()
+
+
 def test_the_state_is_in_the_model_store_by_default(options: ServerOptions) -> None:
     assert options.state_folder == options.store / "state"
     assert replace(options, state=Path("/var/lib/radserve")).state_folder == Path("/var/lib/radserve")
