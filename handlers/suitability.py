@@ -8,7 +8,6 @@ from PIL import Image as Pillow
 
 from handlers.errors import UnusableImageError
 from handlers.formats.image import Image
-from handlers.geometry import Geometry
 from handlers.recipe import Input
 
 MIN_SIDE: Final = 32
@@ -45,13 +44,16 @@ def check(image: Image, spec: Input, enlargement: float = 2) -> None:
 
 def _check_size(image: Image, spec: Input, enlargement: float) -> None:
     short, long = sorted((image.width, image.height))
-    width, height = Geometry.of(image.width, image.height, spec).inner
-    if short < MIN_SIDE or max(width / image.width, height / image.height) > enlargement:
-        height, width = spec.frame or (spec.height, spec.width)
-        least = (max(MIN_SIDE, ceil(side / enlargement)) for side in (width, height))
+    width, height = (max(MIN_SIDE, ceil(side / enlargement)) for side in (spec.width, spec.height))
+    enough = (image.width >= width, image.height >= height)
+    # A padded image keeps its proportions: one of its sides fills the input.
+    padded = spec.fit == "pad"
+    if short < MIN_SIDE or not (any(enough) if padded else all(enough)):
+        least = f"a width of {width} or a height of {height} pixels" if padded else f"{width}x{height}"
+        other = f"and {MIN_SIDE} on the other side" if padded else "(width x height)"
         raise UnusableImageError(
-            f"The image has {image.width}x{image.height} pixels; this model needs at least "
-            f"{'x'.join(map(str, least))} (width x height). Send the image in its original size."
+            f"The image has {image.width}x{image.height} pixels; this model needs at least {least} {other}. "
+            "Send the image in its original size."
         )
     if long > MAX_ASPECT * short:
         raise UnusableImageError(

@@ -68,10 +68,14 @@ def test_the_smallest_size_is_that_of_the_network_input(
         check(image(film(*size)), spec, enlargement)
 
 
-@pytest.mark.parametrize(("size", "accepted"), [((256, 100), True), ((100, 256), True), ((255, 255), False)])
-def test_a_padded_image_needs_one_side_of_the_frame(size: tuple[int, int], accepted: bool) -> None:
+@pytest.mark.parametrize(
+    ("size", "accepted"),
+    [((240, 240), True), ((224, 100), True), ((100, 224), True), ((223, 223), False), ((224, 31), False)],
+)
+def test_a_padded_image_needs_one_side_of_the_network_input(size: tuple[int, int], accepted: bool) -> None:
     spec = GRAY.model_copy(update={"height": 224, "width": 224, "fit": "pad", "frame": (256, 256)})
-    with nullcontext() if accepted else pytest.raises(UnusableImageError, match="at least 256x256"):
+    least = "at least a width of 224 or a height of 224 pixels and 32 on the other side"
+    with nullcontext() if accepted else pytest.raises(UnusableImageError, match=least):
         check(image(film(*size)), spec, 1)
 
 
