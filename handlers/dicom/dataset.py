@@ -72,6 +72,7 @@ _KEYWORDS: Final = (
     "ImageLaterality",
     "PresentationIntentType",
     "ImageType",
+    "PixelIntensityRelationship",
     "PixelIntensityRelationshipSign",
     "ProcedureCodeSequence",
     "RequestedProcedureCodeSequence",

@@ -12,6 +12,7 @@ from pydicom.uid import UID
 from handlers.dicom.dataset import DicomObject, LenientObject
 from handlers.errors import UnreadableImageError
 from handlers.scope import age, vocabulary
+from handlers.scope.age import Age
 from handlers.scope.statement import Statement
 from handlers.scope.vocabulary import OTHER
 
@@ -29,6 +30,9 @@ _PROCEDURES: Final = ("ProcedureCodeSequence", "RequestedProcedureCodeSequence",
 _DESCRIPTIONS: Final = ("AcquisitionDeviceProcessingDescription", "ProtocolName", "SeriesDescription")
 """Free text of people and devices: it can show that an image is out of scope, but proves nothing else."""
 
+_MAX_DATED_YEARS: Final = 110
+"""Higher ages at a date stem from a placeholder for the date of birth, where PatientAge has another value."""
+
 _STORAGE: Final = {
     "1.2.840.10008.5.1.4.1.1.1": "CR",
     "1.2.840.10008.5.1.4.1.1.1.1": "DX",
@@ -44,18 +48,44 @@ _STORAGE: Final = {
     "1.2.840.10008.5.1.4.1.1.4.1": "MR",
     "1.2.840.10008.5.1.4.1.1.4.3": "MR",
     "1.2.840.10008.5.1.4.1.1.4.4": "MR",
+    "1.2.840.10008.5.1.4.1.1.3.1": "US",
     "1.2.840.10008.5.1.4.1.1.6.1": "US",
+    "1.2.840.10008.5.1.4.1.1.6.2": "US",
     "1.2.840.10008.5.1.4.1.1.12.1": "XA",
     "1.2.840.10008.5.1.4.1.1.12.1.1": "XA",
     "1.2.840.10008.5.1.4.1.1.12.2": "RF",
     "1.2.840.10008.5.1.4.1.1.12.2.1": "RF",
+    "1.2.840.10008.5.1.4.1.1.13.1.1": "XA",
+    "1.2.840.10008.5.1.4.1.1.13.1.3": "MG",
+    "1.2.840.10008.5.1.4.1.1.13.1.4": "MG",
+    "1.2.840.10008.5.1.4.1.1.13.1.5": "MG",
     "1.2.840.10008.5.1.4.1.1.20": "NM",
+    "1.2.840.10008.5.1.4.1.1.77.1.1": "ES",
+    "1.2.840.10008.5.1.4.1.1.77.1.1.1": "ES",
+    "1.2.840.10008.5.1.4.1.1.77.1.2": "GM",
+    "1.2.840.10008.5.1.4.1.1.77.1.2.1": "GM",
+    "1.2.840.10008.5.1.4.1.1.77.1.3": "SM",
+    "1.2.840.10008.5.1.4.1.1.77.1.4": "XC",
+    "1.2.840.10008.5.1.4.1.1.77.1.4.1": "XC",
+    "1.2.840.10008.5.1.4.1.1.77.1.5.1": "OP",
+    "1.2.840.10008.5.1.4.1.1.77.1.5.2": "OP",
+    "1.2.840.10008.5.1.4.1.1.77.1.5.4": "OPT",
+    "1.2.840.10008.5.1.4.1.1.77.1.6": "SM",
+    "1.2.840.10008.5.1.4.1.1.77.1.7": "XC",
     "1.2.840.10008.5.1.4.1.1.128": "PT",
+    "1.2.840.10008.5.1.4.1.1.128.1": "PT",
     "1.2.840.10008.5.1.4.1.1.130": "PT",
+    "1.2.840.10008.5.1.4.1.1.481.1": "RTIMAGE",
+    "1.2.840.10008.5.1.4.1.1.481.2": "RTDOSE",
 }
 """SOP class (PS3.4 annex B) -> modality."""
 _SAME: Final = ({"CR", "DX", "RG"}, {"XA", "RF"})
 """Modalities whose objects vendors store in each other's classes."""
+_SLICES: Final = frozenset({"MR", "CT", "PT"})
+
+_DISPLAYS: Final = (("MONOCHROME1", "INVERSE"), ("MONOCHROME2", "IDENTITY"))
+"""Consistent values of Photometric Interpretation and Presentation LUT Shape (PS3.3 C.8.11.3.1.2)."""
+_ZERO_YEARS: Final = Age(0, 1)
 
 
 def read(source: DicomObject, normal: Vector | None = None) -> Iterator[Statement]:
@@ -65,20 +95,22 @@ def read(source: DicomObject, normal: Vector | None = None) -> Iterator[Statemen
     """
     source = LenientObject(source.dataset, source.syntax, source.storage_class, source.budget)
     places = [source, *_functional_groups(source)]
+    modalities = list(_modality(source))
+    kinds = {statement.value for statement in modalities}
     stated = [
         *_ages(source),
         *_species(source),
-        *_modality(source),
+        *modalities,
         *_body_parts(places),
         *_views(places),
-        *_plane(normal),
+        *([] if kinds & vocabulary.X_RAY else _plane(normal)),
         *_lateralities(places),
         *_presentations(source, places),
     ]
     yield from stated
-    yield from _inferred(source, {item.attribute for item in stated})
+    yield from _inferred(source, {item.attribute for item in stated}, slices=bool(kinds & _SLICES))
     yield from _orientation(places)
-    yield from _polarity(source, {item.value for item in stated if item.attribute == "modality"})
+    yield from _polarity(source, kinds)
 
 
 def _functional_groups(source: DicomObject) -> list[DicomObject]:
@@ -94,26 +126,37 @@ def _functional_groups(source: DicomObject) -> list[DicomObject]:
 
 
 def _ages(source: DicomObject) -> Iterator[Statement]:
-    for text in source.texts("PatientAge"):
-        value = age.parse(text)
-        if value is not None:
-            yield Statement("age", value, "PatientAge")
+    ages = [value for text in source.texts("PatientAge") if (value := age.parse(text))]
+    keyword, dated = _dated_age(source)
+    if dated is not None and ages:
+        # Devices write 000Y for an unknown age, and a placeholder for an unknown date of birth.
+        ages = [value for value in ages if value != _ZERO_YEARS or value.overlaps(dated)]
+        if dated.at_least > _MAX_DATED_YEARS and not any(map(dated.overlaps, ages)):
+            dated = None
+    yield from (Statement("age", value, "PatientAge") for value in ages)
+    if dated is not None:
+        yield Statement("age", dated, f"PatientBirthDate and {keyword}")
+
+
+def _dated_age(source: DicomObject) -> tuple[str, Age | None]:
+    """Return the first date that gives an age, and the age at it."""
     birth = next(iter(source.texts("PatientBirthDate")), "")
     for keyword in _STUDY_DATES:
         for text in source.texts(keyword)[:1]:
             value = age.between(birth, text)
             if value is not None:
-                yield Statement("age", value, f"PatientBirthDate and {keyword}")
-                return
+                return keyword, value
+    return "", None
 
 
 def _species(source: DicomObject) -> Iterator[Statement]:
-    for text in source.texts("PatientSpeciesDescription"):
-        for term in vocabulary.species(text):
-            yield Statement("species", term, "PatientSpeciesDescription")
+    for keyword in ("PatientSpeciesDescription", "PatientBreedDescription"):
+        for text in source.texts(keyword):
+            for term in vocabulary.species(text):
+                yield Statement("species", term, keyword)
     for code, scheme, meaning in _codes(source, "PatientSpeciesCodeSequence"):
         terms = {"human"} if code in vocabulary.HUMAN_CODES else vocabulary.species(meaning)
-        if not terms and scheme in vocabulary.STANDARD_SCHEMES:
+        if not terms and code and scheme in vocabulary.STANDARD_SCHEMES:
             terms = {"animal"}
         for term in terms:
             yield Statement("species", term, "PatientSpeciesCodeSequence")
@@ -123,11 +166,13 @@ def _species(source: DicomObject) -> Iterator[Statement]:
 
 def _animal_attributes(source: DicomObject) -> Iterator[str]:
     """Name the attributes that only an animal has, or that name an animal."""
-    for keyword in ("PatientBreedDescription", "StrainDescription"):
-        if any(map(vocabulary.is_stated, source.texts(keyword))):
-            yield keyword
-    if source.items("PatientBreedCodeSequence"):
-        yield "PatientBreedCodeSequence"
+    strains = source.texts("StrainDescription")
+    if any(vocabulary.is_stated(text) and vocabulary.species(text) != {"human"} for text in strains):
+        yield "StrainDescription"
+    for code, _, meaning in _codes(source, "PatientBreedCodeSequence"):
+        named = vocabulary.species(meaning) or ({"animal"} if code else set())
+        if "animal" in named:
+            yield "PatientBreedCodeSequence"
     if "QUADRUPED" in (text.upper() for text in source.texts("AnatomicalOrientationType")):
         yield "AnatomicalOrientationType"
     for keyword in (*_DESCRIPTIONS, "BodyPartExamined"):
@@ -172,12 +217,14 @@ def _views(places: Iterable[DicomObject]) -> Iterator[Statement]:
                 yield Statement("view", term, "ViewPosition")
         yield from _coded(place, "ViewCodeSequence", "view")
         for item in place.items("ViewCodeSequence"):
-            for _, _, meaning in _codes(item, "ViewModifierCodeSequence"):
-                for term in vocabulary.views(meaning):
+            for code, _, meaning in _codes(item, "ViewModifierCodeSequence"):
+                known = vocabulary.VIEW_CODES.get(code)
+                for term in {known} if known else vocabulary.views(meaning):
                     yield Statement("view", term, "ViewModifierCodeSequence")
-        for text in place.texts("BodyPartExamined"):  # CHEST LAT
-            for term in vocabulary.described_views(text):
-                yield Statement("view", term, "BodyPartExamined")
+        for text in place.texts("BodyPartExamined"):  # CHEST LAT; but CHEST PA LAT may be said of a study
+            named = vocabulary.described_views(text)
+            if len(named) == 1 or not place.texts("ViewPosition"):
+                yield from (Statement("view", term, "BodyPartExamined") for term in named)
 
 
 def _coded(place: DicomObject, keyword: str, attribute: str) -> Iterator[Statement]:
@@ -232,8 +279,8 @@ def _presentations(source: DicomObject, places: Iterable[DicomObject]) -> Iterat
                 yield Statement("presentation", intent, keyword)
 
 
-def _inferred(source: DicomObject, stated: set[str]) -> Iterator[Statement]:
-    """Read procedures, where they name one body part and one view, and descriptions, where they name another view.
+def _inferred(source: DicomObject, stated: set[str], *, slices: bool) -> Iterator[Statement]:
+    """Read procedures, where they name one body part and one view, and descriptions.
 
     Both concern a study or series, so they count only for what the image itself does not state.
     """
@@ -241,17 +288,35 @@ def _inferred(source: DicomObject, stated: set[str]) -> Iterator[Statement]:
     named = [code for place in procedures for keyword in _PROCEDURES for code in _codes(place, keyword)]
     parts = {vocabulary.PROCEDURE_BODY_PARTS[code] for code, _, _ in named if code in vocabulary.PROCEDURE_BODY_PARTS}
     parts |= {part for _, _, meaning in named for part in vocabulary.body_parts(meaning)}
-    if len(parts) == 1 and "body_part" not in stated:
-        yield Statement("body_part", parts.pop(), "ProcedureCodeSequence")
+    if "body_part" not in stated:
+        if len(parts) == 1:
+            yield Statement("body_part", parts.pop(), "ProcedureCodeSequence")
+        else:
+            yield from _described_body_part(source)
     if "view" in stated:
         return
     views = {view for _, _, meaning in named for view in vocabulary.described_views(meaning)}
     if len(views) == 1:
         yield Statement("view", views.pop(), "ProcedureCodeSequence")
     for keyword in _DESCRIPTIONS:
-        views = {view for text in source.texts(keyword) for view in vocabulary.described_views(text)}
-        if views and not views & {"AP", "PA", "frontal"}:
-            yield from (Statement("view", view, keyword) for view in sorted(views))
+        texts = source.texts(keyword)
+        views = {view for text in texts for view in vocabulary.described_views(text)}
+        planes = {view for text in texts for view in vocabulary.planes(text)} if slices else set[str]()
+        others = set[str]() if views & {"AP", "PA", "frontal"} else views
+        for view in sorted(others | (planes if len(planes) == 1 else set())):
+            yield Statement("view", view, keyword, proves=False)
+
+
+def _described_body_part(source: DicomObject) -> Iterator[Statement]:
+    """Read the descriptions, if all of them together name one body part."""
+    named = {
+        part: keyword
+        for keyword in _DESCRIPTIONS
+        for text in source.texts(keyword)
+        for part in vocabulary.described_body_parts(text)
+    }
+    if len(named) == 1:
+        yield from (Statement("body_part", part, keyword, proves=False) for part, keyword in named.items())
 
 
 def _orientation(places: Iterable[DicomObject]) -> Iterator[Statement]:
@@ -270,18 +335,22 @@ def _plane(normal: Vector | None) -> Iterator[Statement]:
         yield Statement("view", ("lateral", "frontal", "axial")[main], "ImageOrientationPatient")
 
 
-def _polarity(source: DicomObject, modalities: set[object]) -> Iterator[Statement]:
+def _polarity(source: DicomObject, modalities: set[str | Age]) -> Iterator[Statement]:
     """Compare the sign of the pixels with the way in which they are displayed (PS3.3 C.8.11.3.1.2), for X-rays.
 
     Dense tissue must be bright. With 1, low values have absorbed most, so they must be displayed bright, inverted.
-    A table, or a negative slope, may invert as well: then the sign tells nothing.
+    A table, or a negative slope, may invert as well: then the sign tells nothing. Devices also keep the sign of the
+    detector's values in an image that they have inverted: a contradiction counts only if the object states everything
+    else about the relationship and the display as well, and that is consistent.
     """
     sign = source.number("PixelIntensityRelationshipSign")
     tables = source.items("ModalityLUTSequence") or source.items("VOILUTSequence")
     slope = source.number("RescaleSlope", 1)
     if sign not in (1, -1) or not modalities & vocabulary.X_RAY or tables or (slope or 0) <= 0:
         return
-    inverted = (
-        source.get("PhotometricInterpretation") == "MONOCHROME1" or source.get("PresentationLUTShape") == "INVERSE"
-    )
-    yield Statement("polarity", "normal" if inverted == (sign == 1) else "inverted", "PixelIntensityRelationshipSign")
+    photometric, shape = source.get("PhotometricInterpretation"), source.get("PresentationLUTShape")
+    inverted = photometric == "MONOCHROME1" or shape == "INVERSE"
+    if inverted == (sign == 1):
+        yield Statement("polarity", "normal", "PixelIntensityRelationshipSign")
+    elif (photometric, shape) in _DISPLAYS and source.get("PixelIntensityRelationship") in ("LIN", "LOG"):
+        yield Statement("polarity", "inverted", "PixelIntensityRelationshipSign")

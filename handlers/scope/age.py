@@ -5,11 +5,22 @@ from dataclasses import dataclass
 from datetime import date
 from typing import Final
 
+from handlers.scope.vocabulary import fold
+
 MAX_YEARS: Final = 130
 """Older patients do not exist: such values stand for an unknown age."""
 
 _DAYS: Final = {"Y": 365.2425, "M": 365.2425 / 12, "W": 7.0, "D": 1.0}
-_AGE: Final = re.compile(r"([0-9]{1,4})\s*(?:([DWMY])[A-Z]*)?")
+_UNITS: Final = (
+    ("D", re.compile(r"D[A-Z]*|TAGE?|JOURS?|GIORN[IO]")),
+    ("W", re.compile(r"W[A-Z]*|SEM[A-Z]*|SETTIMAN[AE]")),
+    ("M", re.compile(r"M[A-Z]*")),
+    ("Y", re.compile(r"Y[A-Z]*|J|JAHRE?|A|ANS?|ANN[EI]ES|ANN[IO]|ANOS?|JAAR")),
+)
+"""Units of time in English, German, French, Spanish, Italian and Dutch, without accents."""
+_AGE: Final = re.compile(r"([0-9]{1,4})\s*([A-Z]*)")
+_PLACEHOLDER: Final = date(1901, 1, 1)
+"""Dates of birth up to here stand for an unknown one, as written by devices and by de-identification."""
 _DATE: Final = re.compile(r"([0-9]{4})[-./]?([0-9]{2})[-./]?([0-9]{2})(?:[0-9.+-]{0,20})?")
 """A date, with the separators of ACR-NEMA and others, or the beginning of a date and time (DT)."""
 
@@ -27,16 +38,20 @@ class Age:
 
 
 def parse(text: str) -> Age | None:
-    """Parse an age string: `003Y`, `018M`, `3y`, `4 weeks`; a number without a unit is in years.
+    """Parse an age string: `003Y`, `018M`, `3y`, `4 weeks`, `45 ANS`; a number without a unit is in years.
 
     Returns None for any other text, and for ages above `MAX_YEARS`.
     """
-    match = _AGE.fullmatch(text.strip(" \0").upper())
-    if match is None:
+    match = _AGE.fullmatch(fold(text).strip(" \0"))
+    unit = None if match is None else _unit(match[2])
+    if match is None or unit is None:
         return None
-    days = _DAYS[match[2] or "Y"]
     count = int(match[1])
-    return _age(count * days / _DAYS["Y"], (count + 1) * days / _DAYS["Y"])
+    return _age(count * _DAYS[unit] / _DAYS["Y"], (count + 1) * _DAYS[unit] / _DAYS["Y"])
+
+
+def _unit(word: str) -> str | None:
+    return next((unit for unit, words in _UNITS if words.fullmatch(word or "Y")), None)
 
 
 def from_years(years: float) -> Age | None:
@@ -45,9 +60,9 @@ def from_years(years: float) -> Age | None:
 
 
 def between(birth: str, reference: str) -> Age | None:
-    """Return the age at a date; None if either is not a date, or the age is impossible."""
+    """Return the age at a date; None if either is not a date or a placeholder, or the age is impossible."""
     born, day = _date(birth), _date(reference)
-    if born is None or day is None or day < born:
+    if born is None or day is None or born <= _PLACEHOLDER or day < born:
         return None
     birthdays = day.year - born.year - ((day.month, day.day) < (born.month, born.day))
     return _age(birthdays, birthdays + 1)

@@ -137,7 +137,8 @@ def check(
                     f"The {ATTRIBUTES[assured.attribute]} in your assurances contradicts {statement.source}. "
                     "Correct either of them."
                 )
-    read, known = ({item.attribute for item in items} for items in (stated, (*stated, *assurances.statements)))
+    read = {item.attribute for item in stated if item.proves}
+    known = read | {item.attribute for item in assurances.statements}
     unchecked = tuple(name for name in scope.attributes if name not in known)
     missing = [name for name in unchecked if name in set(required)]
     if missing:

@@ -18,8 +18,8 @@ ATTRIBUTES: Final = {
 }
 """Stable name of each attribute -> noun for messages."""
 
-FRONTAL: Final = frozenset({"AP", "PA"})
-"""Views that are frontal."""
+_AGREEING: Final = ({"frontal", "AP"}, {"frontal", "PA"}, {"frontal", "coronal"}, {"lateral", "sagittal"})
+"""Views of which both can be true of one image."""
 
 
 @dataclass(frozen=True)
@@ -29,10 +29,11 @@ class Statement:
     attribute: str
     value: str | Age = field(repr=False)  # of a patient: never logged
     source: str = ""
+    proves: bool = True  # False for free text: it can show that an image is out of scope, but not that it is in scope
 
     def agrees(self, other: "Statement") -> bool:
         """Whether two statements about one attribute can both be true."""
         if isinstance(self.value, Age) and isinstance(other.value, Age):
             return self.value.overlaps(other.value)
         values = {self.value, other.value}
-        return len(values) == 1 or ("frontal" in values and bool(values & FRONTAL))
+        return len(values) == 1 or values in _AGREEING

@@ -6,16 +6,21 @@ vendors. A term `other` stands for every value that is not known here: it is in 
 """
 
 import re
+import unicodedata
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from typing import Final
 
 OTHER: Final = "other"
-_WORD: Final = re.compile(r"[A-Z0-9]+")
+_WORD: Final = re.compile(r"[A-Z]+|[0-9]+")
 _INITIALS: Final = re.compile(r"\b([A-Z])[.\s_/-]([A-Z])\b\.?")
 _UNSTATED: Final = frozenset(
     {"", "UNKNOWN", "UNK", "OTHER", "NA", "N A", "NONE", "NOT APPLICABLE", "UNSPECIFIED", "UNDEFINED", "DEFAULT"}
+    | {"NULL", "NIL", "NOT SPECIFIED", "NOT STATED", "NOT GIVEN", "NOT KNOWN", "NOT DEFINED"}
 )
 """Values that state nothing."""
+_POSTURES: Final = frozenset("ERECT UPRIGHT STANDING SITTING SUPINE PRONE PORTABLE MOBILE BEDSIDE".split())  # noqa: SIM905
+"""Words that tell how the patient was placed, but neither a view nor a body part."""
 
 STANDARD_SCHEMES: Final = frozenset({"SCT", "SRT", "SNM3", "99SDM", "SNM", "SNOMED", "SNOMED CT", "SNOMED-CT", "DCM"})
 """Coding schemes whose codes are the ones below; an unknown code of another scheme states nothing."""
@@ -28,34 +33,37 @@ def _index(table: Mapping[str, str]) -> dict[str, str]:
 BODY_PARTS: Final = _index(
     {
         "chest": "CHEST THORAX THORACIC LUNG LUNGS TORAX TORACE TORACICO BRUST BRUSTKORB LUNGE LUNGEN POUMON POUMONS "
-        "PULMON PULMONES POLMONE POLMONI PULMONARY CHESTPA CHESTAP PACHEST APCHEST THX",
+        "PULMON PULMONES POLMONE POLMONI PULMONARY CHESTPA CHESTAP PACHEST APCHEST THX CXR THORACIQUE TORACICA "
+        "CHESTPORT CHESTPORTABLE PORTCHEST BRUSTORGANE RIBCAGE",
         "head": "HEAD BRAIN SKULL CRANIUM CRANIAL CEREBRUM KOPF SCHAEDEL SCHADEL GEHIRN HIRN TETE CRANE CERVEAU CABEZA "
-        "CRANEO CEREBRO TESTA CRANIO CERVELLO ENCEPHALON ENCEFALO NEUROCRANIUM",
+        "CRANEO CEREBRO TESTA CRANIO CERVELLO ENCEPHALON ENCEFALO NEUROCRANIUM CEREBRAL CEREBRALE CEREBELLUM "
+        "BRAINSTEM ENCEPHALE ENCEPHALIQUE INTRACRANIAL NEURO PITUITARY SELLA HEADNECK",
         "neck": "NECK HALS COU CUELLO COLLO",
         "heart": "HEART CARDIAC",
         "abdomen": "ABDOMEN ABDOMINAL KUB LIVER KIDNEY STOMACH BOWEL COLON BAUCH ABDO",
         "pelvis": "PELVIS PELVIC BECKEN BASSIN BLADDER PROSTATE",
-        "spine": "SPINE CSPINE TSPINE LSPINE SSPINE CTSPINE TLSPINE LSSPINE SACRUM COCCYX WIRBELSAEULE HWS BWS LWS "
-        "RACHIS COLUMNA VERTEBRAL",
+        "spine": "SPINE CSPINE TSPINE LSPINE SSPINE CTSPINE TLSPINE LSSPINE SACRUM COCCYX WIRBELSAEULE WIRBELSAULE "
+        "HWS BWS LWS RACHIS COLUMNA VERTEBRAL",
         "breast": "BREAST MAMMA MAMMO",
         "ribs": "RIB RIBS STERNUM",
         "face": "FACE FACIAL JAW MANDIBLE MAXILLA SINUS SINUSES ORBIT ORBITS NOSE EYE EYES TEETH DENTAL TMJ EAR IAC "
-        "PITUITARY SELLA ZYGOMA PANORAMIC",
+        "ZYGOMA PANORAMIC",
         "arm": "SHOULDER CLAVICLE SCAPULA HUMERUS ELBOW FOREARM RADIUS ULNA WRIST HAND FINGER THUMB ARM UPRLIMB "
         "ACJOINT",
         "leg": "HIP FEMUR KNEE PATELLA TIBIA FIBULA ANKLE FOOT TOE TOES HEEL CALCANEUS LEG LEGS THIGH LWRLIMB",
         "extremity": "EXTREMITY EXTREMITIES LIMB BONE JOINT",
         "whole body": "WHOLEBODY BABYGRAM TRUNK",
         "chest and abdomen": "CHESTABDOMEN CHESTABDPELVIS NECKCHEST NECKCHESTABDOMEN NECKCHESTABDPELV THORACOABDOMINAL",
-        "head and neck": "HEADNECK",
     }
 )
 """Word -> body part."""
 
+_VAGUE_BODY_PARTS: Final = frozenset({"extremity", "face", "heart", "ribs"})
+
 BODY_PART_CODES: Final = _index(
     {
-        "chest": "51185008 T-D3000 816094009 39607008 T-28000 43799004 T-D3200",
-        "head": "69536005 T-D1100 12738006 T-A0100 89546000 T-11100 1101003 T-D1400",
+        "chest": "51185008 T-D3000 816094009 302551006 39607008 T-28000 43799004 T-D3200",
+        "head": "69536005 T-D1100 302548004 12738006 T-A0100 258335003 89546000 T-11100 1101003 T-D1400 774007 T-D1000",
         "neck": "45048000 T-D1600",
         "heart": "80891009 T-32000",
         "abdomen": "818981001 818983003 113345001 T-D4000",
@@ -67,7 +75,6 @@ BODY_PART_CODES: Final = _index(
         "leg": "72696002 T-D9200 56459004 T-D9700 29836001 T-D2500 61685007 T-D9000 70258002 T-15750",
         "chest and abdomen": "416550000 R-FAB55 416775004 R-FAB56 416319003 R-FAB54 "
         "416152001 R-FAB53 417437006 R-FAB52",
-        "head and neck": "774007 T-D1000",
         "whole body": "38266002 T-D0010",
     }
 )
@@ -77,8 +84,8 @@ VIEWS: Final = _index(
     {
         "AP": "AP",
         "PA": "PA",
-        "frontal": "FRONTAL",
-        "lateral": "LATERAL LAT LL RL LLAT RLAT LATL LATR PROFILE PROFIL SEITLICH LATERALE LATEROLATERAL LM ML",
+        "frontal": "FRONTAL FRONTALE FACE",
+        "lateral": "LATERAL LAT LL RL LLAT RLAT LATL LATR PROFILE PROFIL PERFIL SEITLICH LATERALE LATEROLATERAL LM ML",
         "oblique": "OBLIQUE OBL LAO RAO LPO RPO LLO RLO MLO LMO",
         "decubitus": "DECUBITUS DECUB LLD RLD",
         "lordotic": "LORDOTIC APICAL",
@@ -90,8 +97,11 @@ VIEWS: Final = _index(
 """Word -> view."""
 _DIRECTIONS: Final = {"AP": r"ANTERO\W?POST", "PA": r"POSTERO\W?ANT"}
 _DESCRIBING: Final = frozenset(
-    "AP PA FRONTAL LATERAL LAT LLAT RLAT LATERALE DECUBITUS DECUB OBLIQUE OBL LORDOTIC".split()  # noqa: SIM905
+    "AP PA FRONTAL LATERAL LAT LLAT RLAT LATERALE SEITLICH PERFIL DECUBITUS DECUB OBLIQUE OBL LORDOTIC".split()  # noqa: SIM905
 )
+_DESCRIBING_CHESTS: Final = frozenset({"LL", "RL", "PROFIL", "PROFILE"})
+"""Words that mean a view in the description of a chest film; elsewhere, a limb or the profile of a protocol."""
+_PLANES: Final = frozenset({"axial", "sagittal", "coronal"})
 _SPECIAL: Final = frozenset({"oblique", "decubitus", "lordotic", "axial"})
 
 VIEW_CODES: Final = _index(
@@ -99,7 +109,7 @@ VIEW_CODES: Final = _index(
         "AP": "399348003 R-10206",
         "PA": "272479007 R-40888 R-10214",
         "frontal": "399033003 R-10202",
-        "lateral": "399067008 R-102CD 399173006 R-10236 399198007 R-10232 399352003 R-10228 399260004 R-10224",
+        "lateral": "399067008 R-102CD 399173006 R-10236 399198007 R-10232 399352003 R-10228 399260004 R-10224 111069",
         "oblique": "399312000 R-10208 399059000 R-10216 399160007 R-10204 260427002 R-40783 399099002 R-10230 "
         "399135007 R-10220 399184004 R-10238 399006002 R-10212 260426006 R-40782 399368009 R-10226 399182000 R-102C1 "
         "399356000 R-40985 399236003 R-10234 399038007 R-10210",
@@ -126,12 +136,16 @@ PROCEDURE_BODY_PARTS: Final = _index(
 
 SPECIES: Final = _index(
     {
-        "human": "HUMAN HUMANS HOMO SAPIENS MENSCH HUMAIN HUMANO UMANO",
+        "human": "HUMAN HUMANS HOMO SAPIENS MENSCH MENSCHLICH HUMAIN HUMAINE HUMANO HUMANA UMANO UMANA PERSON PATIENT",
         "animal": "ANIMAL CANINE CANIS DOG DOGS PUPPY HUND CHIEN PERRO FELINE FELIS CAT CATS KATZE EQUINE EQUUS HORSE "
-        "BOVINE AVIAN BIRD RABBIT RODENT MOUSE RAT PIG PORCINE OVINE SHEEP GOAT FERRET MONKEY VETERINARY REPTILE",
+        "BOVINE AVIAN BIRD RABBIT RODENT MOUSE RAT PIG PORCINE OVINE SHEEP GOAT FERRET MONKEY VETERINARY REPTILE "
+        "TIER LUPUS FAMILIARIS CATUS CABALLUS PONY BOS TAURUS CATTLE SUS SCROFA SWINE OVIS CAPRA ORYCTOLAGUS HAMSTER "
+        "MUS RATTUS MURINE MACACA PRIMATE GALLUS CHICKEN PARROT TORTOISE TURTLE LIZARD SNAKE POGONA IGUANA "
+        "BEAGLE LABRADOR RETRIEVER TERRIER POODLE SPANIEL BULLDOG SHEPHERD DACHSHUND CHIHUAHUA HUSKY COLLIE "
+        "SHORTHAIR LONGHAIR SIAMESE THOROUGHBRED WARMBLOOD HOLSTEIN",
     }
 )
-"""Word -> species."""
+"""Word -> species; of animals, frequent breeds as well."""
 
 ANIMAL_WORDS: Final = frozenset("CANINE DOG FELINE EQUINE BOVINE AVIAN PORCINE OVINE RABBIT FERRET VETERINARY".split())  # noqa: SIM905
 """Words that mean an animal in the description of a protocol as well, where CAT is a kind of tomography."""
@@ -155,43 +169,67 @@ _PRESENTATIONS: Final = {"FORPRESENTATION": "for presentation", "FORPROCESSING":
 
 
 def words(text: str) -> list[str]:
-    """Split a value into upper-case words; initials such as `P.A.` are one word."""
-    return _WORD.findall(_INITIALS.sub(r"\1\2", text.upper()))
+    """Split a value into upper-case words without accents, and numbers; initials such as `P.A.` are one word."""
+    return _WORD.findall(_INITIALS.sub(r"\1\2", fold(text)))
+
+
+def fold(text: str) -> str:
+    """Return a text in upper case without accents."""
+    with suppress(UnicodeError):  # UTF-8 without Specific Character Set was read as Latin-1
+        text = text.encode("latin-1").decode("utf-8")
+    decomposed = unicodedata.normalize("NFKD", text)
+    return "".join(character for character in decomposed if not unicodedata.combining(character)).upper()
 
 
 def is_stated(text: str) -> bool:
     """Whether a value states anything."""
-    return " ".join(words(text)) not in _UNSTATED
+    names = words(text)
+    return " ".join(names) not in _UNSTATED and not set(names) <= _POSTURES
 
 
 def body_parts(text: str) -> set[str]:
     """Return the body parts that a text names."""
     names = words(text)
-    found = {BODY_PARTS[word] for word in names if word in BODY_PARTS}
-    # "thoracic spine" names the spine only; "whole body" has two words
-    if "spine" in found:
-        found.discard("chest")
-    return found | ({"whole body"} if {"WHOLE", "BODY"} <= set(names) else set())
+    parts = {BODY_PARTS[word] for word in names if word in BODY_PARTS}
+    # "thoracic spine" names the spine only; "thorax face" a frontal view; "head and neck" and "orbits, brain" the head
+    if "spine" in parts:
+        parts.discard("chest")
+    if "head" in parts:
+        parts -= {"face", "neck"}
+    if "chest" in parts and "FACE" in names:
+        parts.discard("face")
+    if "CAGE" in names and parts & {"ribs", "chest"}:  # rib cage, cage thoracique
+        parts = parts - {"ribs"} | {"chest"}
+    return parts | ({"whole body"} if {"WHOLE", "BODY"} <= set(names) else set())
 
 
 def views(text: str) -> set[str]:
     """Return the views that a text names."""
-    found = {VIEWS[word] for word in words(text) if word in VIEWS}
-    found |= {view for view, pattern in _DIRECTIONS.items() if re.search(pattern, text.upper())}
+    named = {VIEWS[word] for word in words(text) if word in VIEWS}
+    named |= {view for view, pattern in _DIRECTIONS.items() if re.search(pattern, fold(text))}
     # AP or PA with a tilted beam, or of a lying or turned patient, is that other view.
-    return found - {"AP", "PA", "frontal"} if found & _SPECIAL else found
+    return named - {"AP", "PA", "frontal"} if named & _SPECIAL else named
 
 
 def described_views(text: str) -> set[str]:
     """Return the views that a free text names: fewer words mean a view there."""
-    return {VIEWS[word] for word in words(text) if word in _DESCRIBING}
+    valid = _DESCRIBING | (_DESCRIBING_CHESTS if "chest" in body_parts(text) else set())
+    return {VIEWS[word] for word in words(text) if word in valid}
+
+
+def planes(text: str) -> set[str]:
+    """Return the planes of slices that a free text names."""
+    return {VIEWS[word] for word in words(text) if VIEWS.get(word) in _PLANES}
+
+
+def described_body_parts(text: str) -> set[str]:
+    """Return the body parts that a free text names clearly: words such as BONE or FACE mean other things, too."""
+    return set() if "COIL" in words(text) else body_parts(text) - _VAGUE_BODY_PARTS
 
 
 def species(text: str) -> set[str]:
     """Return `human` or `animal` for a text that names a species, whichever it is."""
-    if not is_stated(text):
-        return set()
-    return {SPECIES.get(word, "animal") for word in words(text) if word in SPECIES} or {"animal"}
+    return {SPECIES[word] for word in words(text) if word in SPECIES}
 
 
 def modality(text: str) -> str | None:

@@ -13,6 +13,7 @@ from handlers.dicom import dataset, statements
 from handlers.errors import OutOfScopeError, RequestError, UnreadableImageError
 from handlers.formats.decode import decode
 from handlers.formats.image import Limits
+from handlers.scope import assurances
 from handlers.scope.age import Age
 from handlers.scope.scope import AgeRange, Scope, check
 from tests.handlers.images import SHARED, dicom, dicom_dataset, film, written
@@ -28,6 +29,7 @@ CHEST = Scope(
     presentation="for presentation",
     polarity="normal",
 )
+KNEE_SAGITTAL: dict[str, set[Any]] = {"body_part": {"leg"}, "view": {"sagittal"}}
 GOOD: dict[str, Any] = {"Modality": "DX", "BodyPartExamined": "CHEST", "ViewPosition": "PA", "PatientAge": "003Y"}
 
 
@@ -66,6 +68,10 @@ def codes(*items: Dataset) -> Sequence:
         ({"Modality": "DX"}, {"modality": {"DX"}}),
         ({"Modality": ["CR", "CT"]}, {"modality": {"CR", "CT"}}),
         ({"Modality": "OT", "SOPClassUID": uid.CTImageStorage}, {"modality": {"CT"}}),
+        ({"SOPClassUID": uid.VLPhotographicImageStorage}, {"modality": {"XC"}}),
+        ({"SOPClassUID": uid.BreastTomosynthesisImageStorage}, {"modality": {"MG"}}),
+        ({"SOPClassUID": uid.XRay3DAngiographicImageStorage}, {"modality": {"XA"}}),
+        ({"SOPClassUID": uid.RTImageStorage}, {"modality": {"RTIMAGE"}}),
         (
             {"Modality": "CR", "SOPClassUID": uid.DigitalXRayImageStorageForPresentation},
             {"modality": {"CR"}, "presentation": {"for presentation"}},
@@ -79,6 +85,20 @@ def codes(*items: Dataset) -> Sequence:
             {"PatientAge": "003Y", "PatientBirthDate": "19500101", "StudyDate": "20200101"},
             {"age": {Age(3, 4), Age(70, 71)}},
         ),
+        # devices write 000Y for an unknown age, de-identification writes an impossible date of birth
+        (
+            {"PatientAge": "000Y", "PatientBirthDate": "20170101", "StudyDate": "20200601"},
+            {"age": {Age(3, 4)}},
+        ),
+        ({"PatientAge": "000Y"}, {"age": {Age(0, 1)}}),
+        ({"PatientAge": "000Y", "PatientBirthDate": "20200101", "StudyDate": "20200601"}, {"age": {Age(0, 1)}}),
+        ({"PatientAge": "000Y", "PatientBirthDate": "19500101", "StudyDate": "20200601"}, {"age": {Age(70, 71)}}),
+        ({"PatientAge": "003Y", "PatientBirthDate": "19000101", "StudyDate": "20200601"}, {"age": {Age(3, 4)}}),
+        ({"PatientAge": "003Y", "PatientBirthDate": "19010101", "StudyDate": "20200601"}, {"age": {Age(3, 4)}}),
+        ({"PatientAge": "003Y", "PatientBirthDate": "19050101", "StudyDate": "20200601"}, {"age": {Age(3, 4)}}),
+        ({"PatientBirthDate": "19050101", "StudyDate": "20200601"}, {"age": {Age(115, 116)}}),
+        ({"PatientBirthDate": "19000101", "StudyDate": "20200601"}, {}),
+        ({"PatientAge": "062J"}, {"age": {Age(62, 63)}}),
         ({"PatientSpeciesDescription": "Homo sapiens"}, {"species": {"human"}}),
         ({"PatientSpeciesDescription": "Canine"}, {"species": {"animal"}}),
         ({"PatientSpeciesCodeSequence": codes(code("337915000", "SCT"))}, {"species": {"human"}}),
@@ -89,11 +109,39 @@ def codes(*items: Dataset) -> Sequence:
         ({"PatientBreedDescription": "Beagle"}, {"species": {"animal"}}),
         ({"PatientBreedCodeSequence": codes(code("132391002", "SCT"))}, {"species": {"animal"}}),
         ({"AnatomicalOrientationType": "QUADRUPED"}, {"species": {"animal"}}),
-        ({"AcquisitionDeviceProcessingDescription": "CANINE THORAX"}, {"species": {"animal"}}),
+        ({"AcquisitionDeviceProcessingDescription": "CANINE X"}, {"species": {"animal"}}),
+        *[({"PatientSpeciesDescription": text}, {}) for text in ("Not specified", "Snark", "NULL")],
+        *[
+            ({"PatientSpeciesDescription": text}, {"species": {"human"}})
+            for text in ("Person", "Menschlich", "Humaine")
+        ],
+        ({"PatientBreedDescription": "Human"}, {"species": {"human"}}),
+        ({"PatientBreedDescription": "Not specified"}, {}),
+        ({"PatientBreedDescription": "Snark"}, {}),
+        ({"PatientBreedDescription": "German shepherd"}, {"species": {"animal"}}),
+        ({"PatientBreedCodeSequence": codes(Dataset())}, {}),
+        ({"PatientBreedCodeSequence": codes(code("X1", "99VET"))}, {"species": {"animal"}}),
+        ({"PatientBreedCodeSequence": codes(code("X1", "99VET", "Human"))}, {}),
+        ({"PatientSpeciesCodeSequence": codes(code("", "SCT", "Human"))}, {"species": {"human"}}),
+        ({"PatientSpeciesCodeSequence": codes(code("", "SCT"))}, {}),
+        ({"StrainDescription": "C57BL/6"}, {"species": {"animal"}}),
+        ({"StrainDescription": "Not applicable"}, {}),
         ({"ResponsiblePerson": "DOE^JOHN", "ResponsiblePersonRole": "OWNER"}, {}),
         ({"BodyPartExamined": "chest"}, {"body_part": {"chest"}}),
         ({"BodyPartExamined": "T-D3000"}, {"body_part": {"chest"}}),
         ({"BodyPartExamined": "CHEST LAT"}, {"body_part": {"chest"}, "view": {"lateral"}}),
+        ({"BodyPartExamined": "CHEST PA LAT"}, {"body_part": {"chest"}, "view": {"PA", "lateral"}}),
+        ({"BodyPartExamined": "CHEST PA LAT", "ViewPosition": "PA"}, {"body_part": {"chest"}, "view": {"PA"}}),
+        (
+            {"BodyPartExamined": "CHEST LAT", "ViewPosition": "PA"},
+            {"body_part": {"chest"}, "view": {"PA", "lateral"}},
+        ),
+        ({"BodyPartExamined": "THORAX FACE"}, {"body_part": {"chest"}}),
+        *[
+            ({"BodyPartExamined": text}, {"body_part": {"chest"}, "view": {"lateral"}})
+            for text in ("Thorax seitlich", "THORAX PROFIL", "CHEST LL", "TORAX PERFIL")
+        ],
+        ({"BodyPartExamined": "PORTABLE"}, {}),
         ({"BodyPartExamined": "DOE JOHN"}, {"body_part": {"other"}}),
         ({"BodyPartExamined": "UNKNOWN"}, {}),
         ({"AnatomicRegionSequence": codes(code("51185008", "SCT"))}, {"body_part": {"chest"}}),
@@ -121,6 +169,13 @@ def codes(*items: Dataset) -> Sequence:
         ({"ViewPosition": "PA"}, {"view": {"PA"}}),
         ({"ViewPosition": ["PA", "LAT"]}, {"view": {"PA", "lateral"}}),
         ({"ViewPosition": "XYZ"}, {"view": {"other"}}),
+        *[({"ViewPosition": text}, {}) for text in ("ERECT", "SUPINE", "PORTABLE", "NOT SPECIFIED", "NULL")],
+        *[({"ViewPosition": text}, {"view": {"frontal"}}) for text in ("FACE", "FRONTALE", "de face")],
+        *[({"ViewPosition": text}, {"view": {"AP"}}) for text in ("AP1", "AP SUPINE", "A.P. ERECT")],
+        (
+            {"ViewCodeSequence": codes(code("V1", "99ACME", ViewModifierCodeSequence=codes(code("399067008", "SCT"))))},
+            {"view": {"lateral"}},
+        ),
         ({"ViewCodeSequence": codes(code("399067008", "SCT", "lateral"))}, {"view": {"lateral"}}),
         ({"ViewCodeSequence": codes(code("R-10236", "SRT"))}, {"view": {"lateral"}}),
         ({"ViewCodeSequence": codes(code("R-10214", "SNM3"))}, {"view": {"PA"}}),
@@ -130,12 +185,29 @@ def codes(*items: Dataset) -> Sequence:
             {"ViewCodeSequence": codes(code("399368009", "SCT"))},  # a view of the breast only
             {"view": {"oblique"}, "body_part": {"breast"}},
         ),
-        ({"SeriesDescription": "Chest Lat"}, {"view": {"lateral"}}),
-        ({"SeriesDescription": "Chest PA"}, {}),  # free text proves nothing
-        ({"SeriesDescription": "Chest Lat", "ViewPosition": "PA"}, {"view": {"PA"}}),
+        *[
+            ({"SeriesDescription": text}, {"body_part": {"chest"}, "view": {"lateral"}})
+            for text in ("Chest Lat", "Thorax seitlich", "Thorax profil", "Rx torax LL", "Torax perfil")
+        ],
+        ({"SeriesDescription": "Chest PA"}, {"body_part": {"chest"}}),
+        ({"SeriesDescription": "Profile 1 LL"}, {}),
+        ({"SeriesDescription": "Chest Lat", "ViewPosition": "PA"}, {"body_part": {"chest"}, "view": {"PA"}}),
+        ({"SeriesDescription": "PD FS KNEE SAG", "Modality": "MR"}, {"modality": {"MR"}} | KNEE_SAGITTAL),
+        ({"SeriesDescription": "PD FS KNEE SAG", "Modality": "CR"}, {"modality": {"CR"}, "body_part": {"leg"}}),
+        ({"SeriesDescription": "KNEE AP", "BodyPartExamined": "CHEST"}, {"body_part": {"chest"}}),
+        ({"SeriesDescription": "KNEE", "ProtocolName": "HAND"}, {}),
+        ({"SeriesDescription": "BONE"}, {}),
+        ({"SeriesDescription": "KNEE COIL"}, {}),
+        ({"SeriesDescription": "COR FLAIR", "Modality": "MR"}, {"modality": {"MR"}, "view": {"coronal"}}),
+        ({"SeriesDescription": "AX SAG COR LOC", "Modality": "MR"}, {"modality": {"MR"}}),
+        (
+            {"SeriesDescription": "SAG T1", "Modality": "MR", "ImageOrientationPatient": [1, 0, 0, 0, 1, 0]},
+            {"modality": {"MR"}, "view": {"axial"}},
+        ),
         ({"PatientOrientation": ["L", "F"]}, {"orientation": {"LF"}, "view": {"frontal"}}),
         ({"PatientOrientation": ["A", "F"]}, {"orientation": {"AF"}, "view": {"lateral"}}),
         ({"ImageOrientationPatient": [1, 0, 0, 0, 1, 0]}, {"view": {"axial"}}),
+        ({"ImageOrientationPatient": [1, 0, 0, 0, 1, 0], "Modality": "CR"}, {"modality": {"CR"}}),
         ({"ImageOrientationPatient": [0, 1, 0, 0, 0, -1]}, {"view": {"lateral"}}),
         ({"ImageOrientationPatient": [1, 0, 0, 0, 0, -1]}, {"view": {"frontal"}}),
         ({"ImageLaterality": "L"}, {"laterality": {"left"}}),
@@ -182,8 +254,12 @@ def test_statements(attributes: dict[str, Any], expected: dict[str, set[Any]]) -
     [
         ("MONOCHROME1", 1, {}, {"normal"}),
         ("MONOCHROME2", -1, {}, {"normal"}),
-        ("MONOCHROME1", -1, {}, {"inverted"}),
-        ("MONOCHROME2", 1, {}, {"inverted"}),
+        ("MONOCHROME1", -1, {}, None),  # devices keep the sign of an image that they have inverted
+        ("MONOCHROME2", 1, {}, None),
+        ("MONOCHROME2", 1, {"PixelIntensityRelationship": "LOG"}, None),
+        ("MONOCHROME2", 1, {"PixelIntensityRelationship": "DISP", "PresentationLUTShape": "IDENTITY"}, None),
+        ("MONOCHROME2", 1, {"PixelIntensityRelationship": "LOG", "PresentationLUTShape": "IDENTITY"}, {"inverted"}),
+        ("MONOCHROME1", -1, {"PixelIntensityRelationship": "LIN", "PresentationLUTShape": "INVERSE"}, {"inverted"}),
         ("MONOCHROME2", 1, {"PresentationLUTShape": "INVERSE"}, {"normal"}),
         ("MONOCHROME2", 1, {"RescaleSlope": -1, "RescaleIntercept": 255}, None),  # the slope inverts
         ("MONOCHROME2", 0, {}, None),
@@ -221,7 +297,14 @@ def test_the_class_of_the_meta_information_counts_as_well() -> None:
         ({"ViewPosition": "", "PatientOrientation": ["A", "F"]}, "PatientOrientation"),
         ({"PatientOrientation": ["R", "H"]}, "PatientOrientation"),  # upside down
         ({"PatientOrientation": ["R", "F"]}, "PatientOrientation"),  # mirrored
-        ({"PixelIntensityRelationshipSign": 1}, "PixelIntensityRelationshipSign"),
+        (
+            {
+                "PixelIntensityRelationshipSign": 1,
+                "PixelIntensityRelationship": "LOG",
+                "PresentationLUTShape": "IDENTITY",
+            },
+            "PixelIntensityRelationshipSign",
+        ),
         ({"SOPClassUID": uid.CTImageStorage}, "SOPClassUID"),
     ],
 )
@@ -235,6 +318,22 @@ def test_out_of_scope(change: dict[str, Any], source: str) -> None:
     with pytest.raises(OutOfScopeError, match=source) as error:
         check(CHEST, decode(dicom(film(), **(GOOD | change))).statements)
     assert not any(secret in str(error.value) for secret in ("SECRET", "61", "62", "1940", "19400305"))
+
+
+def test_descriptions_exclude_but_prove_nothing() -> None:
+    image = decode(dicom(film(), Modality="DX", SeriesDescription="Chest", ProtocolName="PA"))
+    assert {"body_part", "view"} <= set(check(CHEST, image.statements).unchecked)
+    for text in ("KNEE AP", "Thorax seitlich"):
+        with pytest.raises(OutOfScopeError, match="SeriesDescription"):
+            check(CHEST, decode(dicom(film(), Modality="DX", SeriesDescription=text)).statements)
+
+
+@pytest.mark.parametrize(("view", "orientation"), [("sagittal", [0, 1, 0, 0, 0, -1]), ("coronal", [1, 0, 0, 0, 0, -1])])
+def test_an_assured_plane_agrees_with_the_orientation_of_the_image(view: str, orientation: list[float]) -> None:
+    slice_ = decode(dicom(film(), Modality="MR", ImageOrientationPatient=orientation))
+    check(Scope(), slice_.statements, assurances.from_json({"view": view}))
+    with pytest.raises(OutOfScopeError, match="contradicts ImageOrientationPatient"):
+        check(Scope(), slice_.statements, assurances.from_json({"view": "axial"}))
 
 
 @pytest.mark.parametrize("age", ["001Y", "018M", "003y", " 5Y ", "005Y", "060W"])

@@ -57,7 +57,50 @@ def test_views(text: str, expected: set[str]) -> None:
         ("CHESTABDOMEN", {"chest and abdomen"}),
         ("CHEST ABDOMEN", {"chest", "abdomen"}),
         ("WHOLE BODY", {"whole body"}),
-        ("HEADNECK", {"head and neck"}),
+        ("HEADNECK", {"head"}),
+        ("HEAD^NECK", {"head"}),
+        ("NECK", {"neck"}),
+        *[
+            (text, {"chest"})
+            for text in (
+                "CXR",
+                "THORACIQUE",
+                "CHEST1V",
+                "THORAX2E",
+                "CHESTPORT",
+                "Brustorgane",
+                "RIBCAGE",
+                "RIB CAGE",
+                "THORAX FACE",
+                "Tórax",
+                "TÓRAX",
+                "TO\u0301RAX",
+                "Tórax".encode().decode("latin-1"),
+            )
+        ],
+        *[
+            (text, {"head"})
+            for text in (
+                "Schädel",
+                "TÊTE",
+                "CRÂNE",
+                "CRÁNEO",
+                "CRÂNE".encode().decode("latin-1"),
+                "Schädel".encode().decode("latin-1"),
+                "CEREBRAL",
+                "ENCÉPHALE",
+                "INTRACRANIAL",
+                "CEREBELLUM",
+                "BRAINSTEM",
+                "NEURO",
+                "BRAIN/IAC",
+                "ORBITS BRAIN",
+                "PITUITARY",
+            )
+        ],
+        ("ORBITS", {"face"}),
+        ("RIBS", {"ribs"}),
+        ("RACHIS THORACIQUE", {"spine"}),
         ("DOE JOHN", set()),
     ],
 )
@@ -74,6 +117,7 @@ def test_body_parts(text: str, expected: set[str]) -> None:
         ("Canine", {"animal"}),
         ("Canis lupus familiaris", {"animal"}),
         ("Pogona vitticeps", {"animal"}),
+        ("Snark", set()),
         ("UNKNOWN", set()),
         ("", set()),
         ("N/A", set()),
@@ -117,6 +161,11 @@ def test_orientations(values: list[str], expected: str | None, plane: str | None
 )
 def test_images_for_processing(text: str) -> None:
     assert vocabulary.presentation(text) == "for processing"
+
+
+@pytest.mark.parametrize(("code", "part"), [("302551006", "chest"), ("302548004", "head"), ("258335003", "head")])
+def test_codes_of_entire_body_parts(code: str, part: str) -> None:
+    assert vocabulary.BODY_PART_CODES[code] == part
 
 
 def test_codes_of_views() -> None:
