@@ -118,7 +118,7 @@ async def _respond(request: Request, verb: Verb, name: str, version: str | None,
         media_type=_header("Content-Type", body.media_type),
         encoding=_header("Content-Encoding", body.encoding),
         accept=_header("Accept", request.headers.get("accept", "")),
-        assurances=_header("X-Assurances", request.headers.get("x-assurances", "")),
+        assurances=_header("X-Assurances", _assurances(request)),
         request_id=request.state.request_id,
         client=_header("X-Client-Id", request.headers.get("x-client-id", "")),
         traceparent=request.state.traceparent,
@@ -146,6 +146,13 @@ async def _fetch(reference: ImageReference, parts: Services, caller: Caller) -> 
     if parts.uploads is None:
         raise BadRequestError("Uploads are disabled (RADSERVE_GATEWAY_UPLOADS); send the image itself.")
     return await parts.uploads.fetch(reference.value, caller)
+
+
+def _assurances(request: Request) -> str:
+    lines = request.headers.getlist("x-assurances")
+    if len(lines) > 1:
+        raise BadRequestError("The request has several X-Assurances headers; send one: age=5, view=PA.")
+    return "".join(lines)
 
 
 def _header(name: str, value: str) -> str:

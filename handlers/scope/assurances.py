@@ -79,12 +79,14 @@ def from_json(document: Any) -> Assurances:
 
 
 def merge(first: Assurances, second: Assurances) -> Assurances:
-    """Combine the assurances of a request and of one of its images; raises `BadRequestError` if they differ."""
+    """Combine the assurances of a request and of one of its images; raises `BadRequestError` if they contradict."""
     if not first.values or not second.values:
         return first if first.values else second
-    for name in set(first.values) & set(second.values):
-        if first.values[name] != second.values[name]:
-            raise BadRequestError(f"The assurances of {name} differ between the request and the image; send one.")
+    for one in first.statements:
+        if any(one.attribute == other.attribute and not one.agrees(other) for other in second.statements):
+            raise BadRequestError(
+                f"The assurances of {one.attribute} differ between the request and the image; send one."
+            )
     statements = dict.fromkeys((*first.statements, *second.statements))
     return Assurances({**first.values, **second.values}, tuple(statements))
 

@@ -149,11 +149,13 @@ def check(
 def _out_of_scope(scope: Scope, statement: Statement) -> str:
     noun = ATTRIBUTES[statement.attribute]
     source = statement.source or "your assurances"
-    # Terms come from the vocabulary, never from the file. An age is of a person: it is not repeated.
-    shown = statement.value if isinstance(statement.value, str) and statement.value != OTHER else None
-    value = "out of scope" if shown is None else shown
     advice = _ADVICE.get(statement.attribute, _DEFAULT_ADVICE)
-    return f"The {noun} is {value} ({source}); this model reads {scope.describe(statement.attribute)}. {advice}"
+    valid = scope.describe(statement.attribute)
+    if isinstance(statement.value, Age):  # of a person: not repeated
+        return f"The {noun} is out of scope ({source}); this model is for {valid}. {advice}"
+    # Terms come from the vocabulary, never from the file.
+    value = "another or unknown" if statement.value == OTHER else statement.value
+    return f"The {noun} is {value} ({source}); this model accepts {valid}. {advice}"
 
 
 def _missing(names: Sequence[str]) -> str:

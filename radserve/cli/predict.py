@@ -92,7 +92,10 @@ def _assurances(items: Sequence[str]) -> dict[str, str]:
     for name, _, value in pairs:
         if not name.strip() or not value.strip():
             raise typer.BadParameter("--assure needs NAME=VALUE, such as age=5.")
-    return {name.strip(): value.strip() for name, _, value in pairs}
+    assurances = {name.strip(): value.strip() for name, _, value in pairs}
+    if len(assurances) < len(pairs):
+        raise typer.BadParameter("--assure has an attribute twice.")
+    return assurances
 
 
 def _run(

@@ -37,6 +37,7 @@ _RESULT: Final = {
     "width": "image.width",
     "height": "image.height",
     "image_sha256": "image.sha256",
+    "unchecked": "unchecked",
 }
 """Columns of a result and its attributes; those that it lacks are empty."""
 
@@ -120,7 +121,9 @@ def _value(result: Prediction | Segmentation, names: str) -> Any:
         return None
 
 
-def _cell(value: str | float | None) -> str:
+def _cell(value: str | float | tuple[str, ...] | None) -> str:
+    if isinstance(value, tuple):
+        return _cell(", ".join(value))
     if isinstance(value, str):
         return spreadsheet.cell(value)
     return "" if value is None else json.dumps(value)

@@ -1,5 +1,6 @@
 """Writes outcomes as a table to standard output."""
 
+from collections import Counter
 from typing import Final
 
 from rich.table import Table as RichTable
@@ -30,23 +31,29 @@ class Table(Report):
         self._console = terminal.console(pipe_width=_PIPE_WIDTH)
         self._rows: list[dict[str, Text]] = []
         self._models: set[ModelReference] = set()
+        self._unchecked: Counter[str] = Counter()  # attribute -> images of which it is unknown
 
     def add(self, outcome: Outcome) -> bool:
         """Keep a row until the page is full."""
         if isinstance(outcome.result, ImageResult):
             self._models.add(outcome.result.model)
+            self._unchecked.update(outcome.result.unchecked)
         self._rows.append({"File": safe(outcome.file)} | _cells(outcome.result))
         return len(self._rows) >= _PAGE
 
     def flush(self) -> None:
-        """Print a page and the archives of its results."""
+        """Print a page, the archives of its results, and what they do not rest on."""
         if self._rows:
             self._console.print(_page(self._rows))
             for model in sorted(self._models, key=lambda model: (model.name, model.version)):
                 line = f"{model.name} {model.version}, archive sha256 {model.sha256 or 'unknown'}"
                 self._console.print(safe(line), soft_wrap=True)
+            if self._unchecked:
+                names = ", ".join(f"{name} ({count})" for name, count in self._unchecked.items())
+                self._console.print(safe(f"Not checked, with the number of images: {names}"), soft_wrap=True)
         self._rows.clear()
         self._models.clear()
+        self._unchecked.clear()
 
 
 def _page(rows: list[dict[str, Text]]) -> RichTable:

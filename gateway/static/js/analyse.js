@@ -1,7 +1,7 @@
 // Analyses files that are dropped, chosen, photographed or pasted. Each file gets its own result or problem.
 
-import { Problem, post } from "./api.js";
-import { assurances } from "./assurances.js";
+import { MISSING_ATTRIBUTE, Problem, post } from "./api.js";
+import { takeAssurances } from "./assurances.js";
 import { announce, byId } from "./dom.js";
 import { findVersion, selectedModel } from "./models.js";
 import { checkCatalog, digest, parsePrediction } from "./prediction.js";
@@ -18,8 +18,8 @@ export function analyse(files) {
     for (const file of files) show(file.name, new Problem("The list of models is not loaded yet. Wait a moment, then try again."), () => analyse([file]));
     return;
   }
-  const model = { ...selectedModel(), assurances: assurances() };
   if (files.length === 0) return;
+  const model = { ...selectedModel(), assurances: takeAssurances() };
   if (location.hash === "#history") location.hash = "#analyse";
   scrollToResults = true;
   scroll();
@@ -44,7 +44,8 @@ function submit(file, model) {
       addResult(new Result(file, prediction, version, model.assurances));
     } catch (error) {
       if (error.name === "AbortError") return;
-      show(file.name, error, () => submit(file, model));
+      // What the server misses may have been filled in since.
+      show(file.name, error, () => (error.title === MISSING_ATTRIBUTE ? analyse([file]) : submit(file, model)));
     }
     // After the file has left the list in progress, which is above the results.
     requestAnimationFrame(() => {

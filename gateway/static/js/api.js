@@ -7,15 +7,19 @@ const KEY = "radserve.key";
 const CLIENT = "radserve.client";
 const TIMEOUT = 180_000;
 
+/** Title of the problem of an image that does not state what the server requires. */
+export const MISSING_ATTRIBUTE = "Missing attribute";
+
 /**
  * A request or file that failed; it never becomes a result.
  *
  * `message` is what the page says, `detail` what the API says, if anything.
  */
 export class Problem extends Error {
-  constructor(message, { status = 0, detail = "", requestId = "", canRetry = true } = {}) {
+  constructor(message, { status = 0, title = "", detail = "", requestId = "", canRetry = true } = {}) {
     super(message);
     this.status = status;
+    this.title = title;
     this.detail = detail;
     this.requestId = requestId;
     this.canRetry = canRetry; // whether a second attempt may succeed
@@ -95,9 +99,10 @@ function toProblem(status, text) {
   const asText = (value) => (typeof value === "string" ? value : "");
   return new Problem(problemText(status, details.title), {
     status,
+    title: asText(details.title),
     detail: asText(details.detail),
     requestId: asText(details.request_id),
-    canRetry: status === 401 || status === 429 || status >= 500,
+    canRetry: status === 401 || status === 429 || status >= 500 || details.title === MISSING_ATTRIBUTE,
   });
 }
 

@@ -14,10 +14,12 @@ export function showFields(scope) {
   byId("assurances").hidden = !FIELDS.some((name) => scope.includes(name));
 }
 
-/** Return the header of what the user states; empty without any. */
-export function assurances() {
+/** Return the header of what the user states, empty without any, and clear the fields: the next file may be of another patient. */
+export function takeAssurances() {
   const stated = FIELDS.filter((name) => !byId(`assure-${name}-field`).hidden && byId(`assure-${name}`).value !== "");
-  return stated.map((name) => `${name}=${byId(`assure-${name}`).value}`).join(", ");
+  const header = stated.map((name) => `${name}=${byId(`assure-${name}`).value}`).join(", ");
+  for (const name of FIELDS) byId(`assure-${name}`).value = "";
+  return header;
 }
 
 const listed = (names) => names.map((name) => NAMES[name] ?? name).join(", ");

@@ -180,3 +180,11 @@ def test_discarded_response_is_not_recorded(tmp_path: Path) -> None:
 )
 def test_response_to_a_body_without_readable_images_is_discarded(body: bytes) -> None:
     assert post(lambda _: json_response(prediction(ONE)), content=body).status_code == 502
+
+
+def test_several_headers_of_assurances_are_rejected() -> None:
+    lines = [("X-Assurances", "age=5"), ("X-Assurances", "view=PA")]
+    response = post(respond, content=ONE, headers=lines)
+    assert response.status_code == 400
+    assert "several X-Assurances headers" in response.json()["detail"]
+    assert post(respond, content=ONE, headers=lines[:1]).status_code == 200

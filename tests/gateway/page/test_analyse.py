@@ -267,9 +267,34 @@ def test_result_lists_what_was_checked_assured_and_unknown(page: Page) -> None:
     expect(scope).to_contain_text("Age 5, View PA")
     expect(scope).to_contain_text("Not checked")
     expect(scope).to_contain_text("Species, Modality, Body part")
-    page.get_by_label("Age in years").fill("")
+    # The next file may be of another patient.
+    expect(page.get_by_label("Age in years")).to_have_value("")
+    expect(page.get_by_label("View", exact=True)).to_have_value("")
     choose(page, payload("child.dcm", inverted_dicom()))
     expect(shown(page, "child.dcm").locator(".scope")).to_contain_text("Modality, Body part, View")
+    choose(page, payload("other.png", jpeg()))
+    expect(shown(page, "other.png").locator(".scope")).not_to_contain_text("Assured by you")
+
+
+def test_image_without_a_required_attribute_is_sent_again_with_what_was_filled_in(page: Page) -> None:
+    sent: list[str | None] = []
+
+    def respond(route: Route) -> None:
+        sent.append(route.request.headers.get("x-assurances"))
+        if sent[-1] is None:
+            problem = {"title": "Missing attribute", "status": 422, "detail": "age (age of the patient)"}
+            route.fulfill(status=422, content_type="application/problem+json", body=json.dumps(problem))
+        else:
+            route.continue_()
+
+    page.route(PATH, respond)
+    choose(page, payload("film.png", SAMPLE.read_bytes()))
+    expect(page.locator("#rejection-list")).to_contain_text("Fill in age or view, then try again.")
+    expect(page.locator("#rejection-list")).to_contain_text("The file must state everything else")
+    page.get_by_label("Age in years").fill("5")
+    page.get_by_role("button", name="Try again").click()
+    expect(shown(page, "film.png").locator(".scope")).to_contain_text("Age 5")
+    assert sent == [None, "age=5"]
 
 
 def test_image_out_of_scope_has_no_result(page: Page) -> None:

@@ -99,3 +99,11 @@ def test_merge() -> None:
     assert assurances.merge(first, second).values == {"age": 5, "view": "PA", "species": "human"}
     with pytest.raises(BadRequestError, match="assurances of age differ"):
         assurances.merge(first, assurances.from_header("age=4"))
+
+
+@pytest.mark.parametrize(
+    ("first", "second"), [("age=5", "age=005Y"), ("view=AP", "view=frontal"), ("view=lateral", "view=sagittal")]
+)
+def test_assurances_that_agree_are_merged(first: str, second: str) -> None:
+    merged = assurances.merge(assurances.from_header(first), assurances.from_header(second))
+    assert merged.values == assurances.from_header(second).values

@@ -124,6 +124,7 @@ def test_many_files_keep_their_order(odd: Scripted, tmp_path: Path) -> None:
         (["1.png", "--version", "../x"], "version has value '../x'"),
         (["1.png", "--timeout", "0"], "timeout has value 0"),
         (["1.png", "--assure", "age"], "--assure needs NAME=VALUE"),
+        (["1.png", "--assure", "age=5", "--assure", "age=6"], "--assure has an attribute twice"),
         ([], "Missing argument"),
     ],
 )

@@ -106,3 +106,10 @@ def test_a_warning_has_its_own_column(capsys: pytest.CaptureFixture[str]) -> Non
     assert (first["warning"], second["warning"]) == ("Untrained.", "")
     write(JsonLines(), Outcome("a.png", answer))
     assert json.loads(capsys.readouterr().out)["warning"] == "Untrained."
+
+
+@pytest.mark.parametrize("unchecked", [["age", "view"], []])
+def test_csv_lists_what_was_not_checked(unchecked: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    write(Csv(), Outcome("a.png", predicted(unchecked=unchecked)), Outcome("b.png", PROBLEM))
+    first, second = csv.DictReader(io.StringIO(capsys.readouterr().out))
+    assert (first["unchecked"], second["unchecked"]) == (", ".join(unchecked), "")

@@ -85,3 +85,11 @@ def test_rounding_keeps_small_areas_visible(area: float, shown: str) -> None:
 )
 def test_rounding_never_gives_0_or_100_percent(value: float, shown: str) -> None:
     assert probability(value) == shown
+
+
+def test_what_was_not_checked_is_below_the_table(capsys: pytest.CaptureFixture[str]) -> None:
+    outcomes = [Outcome(f"{names}.png", predicted(unchecked=names)) for names in (["age"], ["age", "view"], [])]
+    write(Table(), *outcomes, Outcome("b.png", PROBLEM))
+    assert "Not checked, with the number of images: age (2), view (1)\n" in capsys.readouterr().out
+    write(Table(), Outcome("a.png", predicted()))
+    assert "Not checked" not in capsys.readouterr().out
