@@ -14,6 +14,8 @@ from handlers.scope import vocabulary
         ("pa ", {"PA"}),
         ("P.A.", {"PA"}),
         ("P-A", {"PA"}),
+        ("p.-a.", {"PA"}),
+        ("AP1", {"AP"}),
         ("AP_SUPINE", {"AP"}),
         ("AP PORTABLE", {"AP"}),
         ("POSTERO-ANTERIOR", {"PA"}),
@@ -72,6 +74,8 @@ def test_views(text: str, expected: set[str]) -> None:
                 "RIBCAGE",
                 "RIB CAGE",
                 "THORAX FACE",
+                "Toraks",
+                "Borstkas",
                 "Tórax",
                 "TÓRAX",
                 "TO\u0301RAX",
@@ -96,6 +100,7 @@ def test_views(text: str, expected: set[str]) -> None:
                 "BRAIN/IAC",
                 "ORBITS BRAIN",
                 "PITUITARY",
+                "Cabeça",
             )
         ],
         ("ORBITS", {"face"}),
@@ -154,6 +159,11 @@ def test_modalities(text: str, expected: str | None) -> None:
 def test_orientations(values: list[str], expected: str | None, plane: str | None) -> None:
     assert vocabulary.orientation(values) == expected
     assert (vocabulary.plane(expected) if expected else None) == plane
+
+
+@pytest.mark.parametrize("text", ["ERECT", "SEMI-ERECT", "stehend", "DEBOUT", "NULL", "NOT SPECIFIED", "?", "N/A"])
+def test_texts_that_state_nothing(text: str) -> None:
+    assert not vocabulary.is_stated(text)
 
 
 @pytest.mark.parametrize(
