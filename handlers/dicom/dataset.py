@@ -246,7 +246,7 @@ class DicomObject:
         """
         if keyword not in self:
             return []
-        element = self.dataset.get_item(_tag(keyword))
+        element: Any = self.dataset.get_item(_tag(keyword))
         if isinstance(element, RawDataElement):
             if element.VR not in (None, "SQ", "UN"):
                 raise MalformedAttributeError(f"The DICOM attribute {keyword} is not a sequence.")

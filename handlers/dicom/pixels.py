@@ -25,6 +25,7 @@ Samples = NDArray[Any]
 
 _GRAY: Final = ("MONOCHROME1", "MONOCHROME2", "PALETTE COLOR")
 _COLOR: Final = ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT")
+_PIXEL_REPRESENTATIONS: Final = (None, "OB", "OW", "UN")
 _SEGMENTATION_STORAGE: Final = "1.2.840.10008.5.1.4.1.1.66.4"
 _ALTERNATIVES: Final = "send it as Explicit VR Little Endian (uncompressed), JPEG 2000, JPEG-LS or RLE"
 _OVERSHOOT: Final = 16
@@ -69,6 +70,11 @@ def _check_kind(source: DicomObject) -> None:
         raise UnusableImageError("The DICOM object has float pixels (a parametric map); send its source image.")
     if "PixelData" not in source:
         raise UnusableImageError("The DICOM object has no Pixel Data (7FE0,0010); send an object with an image.")
+    if getattr(source.dataset.get_item("PixelData"), "VR", None) not in _PIXEL_REPRESENTATIONS:
+        # pydicom would convert a text, with a character set that may take minutes.
+        raise UnreadableImageError(
+            "The Pixel Data (7FE0,0010) of the DICOM object must have value representation OB or OW; export it again."
+        )
 
 
 def _check_size(source: DicomObject, limits: Limits) -> tuple[int, int]:
@@ -92,6 +98,7 @@ def _check_samples(source: DicomObject) -> None:
             f"The DICOM object has SamplesPerPixel {count} and PhotometricInterpretation {name}; "
             f"supported are 1 with {', '.join(_GRAY)} and 3 with {', '.join(_COLOR)}."
         )
+    source.get("PlanarConfiguration")  # pydicom would convert it whatever its length
     allocated, stored = _integer(source, "BitsAllocated"), _integer(source, "BitsStored")
     if allocated == 1:
         raise UnusableImageError("The DICOM object has BitsAllocated 1: its pixels are a mask, not an image.")

@@ -130,9 +130,10 @@ def _ages(source: DicomObject) -> Iterator[Statement]:
     keyword, dated = _dated_age(source)
     if dated is not None and ages:
         # Devices write 000Y for an unknown age, and a placeholder for an unknown date of birth.
-        ages = [value for value in ages if value != _ZERO_YEARS or value.overlaps(dated)]
         if dated.at_least > _MAX_DATED_YEARS and not any(map(dated.overlaps, ages)):
             dated = None
+        else:
+            ages = [value for value in ages if value != _ZERO_YEARS or value.overlaps(dated)]
     yield from (Statement("age", value, "PatientAge") for value in ages)
     if dated is not None:
         yield Statement("age", dated, f"PatientBirthDate and {keyword}")

@@ -17,7 +17,7 @@ from handlers.dicom import reader
 from handlers.errors import ContentTooLargeError, RequestError, UnreadableImageError, UnusableImageError
 from handlers.formats.decode import decode
 from handlers.formats.image import Budget, Limits
-from tests.handlers.images import dicom, dicom_dataset, film, saved, seeds, written
+from tests.handlers.images import dicom, dicom_dataset, film, picture, saved, seeds, written
 
 
 def bare(pixels: np.ndarray[Any, Any], syntax: uid.UID) -> bytes:
@@ -190,6 +190,16 @@ def test_a_value_that_is_too_long_is_rejected() -> None:
     data = data[: at + 4] + struct.pack("<I", len(long)) + long + data[at + 12 :]
     with pytest.raises(UnreadableImageError, match="WindowCenter has 2000000 bytes"):
         decode(data)
+
+
+@pytest.mark.parametrize(("keyword", "tag"), [("Pixel Data", b"\xe0\x7f\x10\x00"), ("Planar", b"\x28\x00\x06\x00")])
+def test_long_texts_in_place_of_pixels_and_numbers_are_not_converted(keyword: str, tag: bytes) -> None:
+    data = dicom(picture())
+    at = data.rindex(tag)
+    rest = data[at + 10 :] if keyword == "Planar" else b""
+    content = b"x" * 2000
+    with pytest.raises(UnreadableImageError, match=rf"{keyword}.* (value representation OB or OW|2000 bytes)"):
+        decode(data[:at] + tag + b"UT\0\0" + struct.pack("<I", len(content)) + content + rest)
 
 
 def test_every_seed_is_read() -> None:

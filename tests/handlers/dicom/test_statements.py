@@ -96,6 +96,7 @@ def codes(*items: Dataset) -> Sequence:
         ({"PatientAge": "003Y", "PatientBirthDate": "19000101", "StudyDate": "20200601"}, {"age": {Age(3, 4)}}),
         ({"PatientAge": "003Y", "PatientBirthDate": "19010101", "StudyDate": "20200601"}, {"age": {Age(3, 4)}}),
         ({"PatientAge": "003Y", "PatientBirthDate": "19050101", "StudyDate": "20200601"}, {"age": {Age(3, 4)}}),
+        ({"PatientAge": "000Y", "PatientBirthDate": "19050101", "StudyDate": "20200601"}, {"age": {Age(0, 1)}}),
         ({"PatientBirthDate": "19050101", "StudyDate": "20200601"}, {"age": {Age(115, 116)}}),
         ({"PatientBirthDate": "19000101", "StudyDate": "20200601"}, {}),
         ({"PatientAge": "062J"}, {"age": {Age(62, 63)}}),
