@@ -30,6 +30,10 @@ class UnreadableImageError(BadRequestError):
     title, reason = "Unreadable image", "UnreadableImage"
 
 
+class MalformedAttributeError(UnreadableImageError):
+    """An attribute of a DICOM object cannot be read; the others may be valid."""
+
+
 class NotFoundError(RequestError):
     """The archive does not offer the requested operation."""
 

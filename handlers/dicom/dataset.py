@@ -27,7 +27,7 @@ from pydicom.uid import (
     ImplicitVRLittleEndian,
 )
 
-from handlers.errors import ContentTooLargeError, RequestError, UnreadableImageError
+from handlers.errors import ContentTooLargeError, MalformedAttributeError, RequestError, UnreadableImageError
 from handlers.formats.image import Limits
 
 FAULTS: Final = (
@@ -143,10 +143,6 @@ _ITEM_TAGS: Final = (b"\xfe\xff\x00\xe0", b"\xff\xfe\xe0\x00")
 _CHARACTER_SET_TAGS: Final = (b"\x08\x00\x05\x00", b"\x00\x08\x00\x05")
 _HEADER: Final = 8
 """Bytes that pydicom reads of each element or item before its value."""
-
-
-class MalformedAttributeError(UnreadableImageError):
-    """An attribute of the DICOM object cannot be read; the others may be valid."""
 
 
 @dataclass

@@ -4,7 +4,8 @@ from typing import Final
 
 import numpy as np
 
-from handlers.dicom.dataset import DicomObject, MalformedAttributeError
+from handlers.dicom.dataset import DicomObject
+from handlers.errors import MalformedAttributeError
 from handlers.formats.image import Plane
 
 _MAX_DISTANCE: Final = 1000.0
