@@ -1,7 +1,7 @@
 """Attributes that an operator requires: `age,view` for all models, `MODEL:age` for one."""
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Final
 
 from handlers.errors import ScopeError
@@ -26,6 +26,15 @@ def check(text: str, models: Collection[str]) -> None:
                 f"Unknown model {name!r} in {name}:{attribute}. Available: {', '.join(sorted(models)) or 'none'}. "
                 f"Write NAME:{attribute} with one of them, or {attribute} for all models."
             )
+
+
+def without_effect(text: str, scopes: Mapping[str, Collection[str]]) -> list[str]:
+    """Return the requirements that concern no served model; `scopes` has the restricted attributes of each."""
+    return [
+        attribute if name is None else f"{name}:{attribute}"
+        for name, attribute in _parse(text)
+        if not any(attribute in scopes.get(model, ()) for model in (scopes if name is None else [name]))
+    ]
 
 
 def _parse(text: str) -> list[tuple[str | None, str]]:

@@ -9,6 +9,7 @@ import logging
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from handlers.scope import requirements
 from radserve import tracing
 from radserve.auth.key_check import Keyring
 from radserve.build import model_store
@@ -39,6 +40,9 @@ async def serve(options: ServerOptions, announce: Callable[[str], None]) -> Exit
     for model in models:
         if model.recipe.warning is not None:
             logger.warning("%s %s: %s", model.entry.name, model.entry.version, model.recipe.warning)
+    scopes = {model.entry.name: model.recipe.scope.attributes for model in models}
+    for requirement in requirements.without_effect(options.require, scopes):
+        logger.warning("--require %s has no effect: the scope of no served model restricts it", requirement)
     options.require_ports()
     worker_plan = plan(len({model.entry.name for model in models}), cores(), options.workers)
     stop = stop_event()  # before there are files to remove

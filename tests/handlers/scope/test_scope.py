@@ -115,6 +115,16 @@ def test_requirements_of_models_outside_of_the_store_are_rejected(name: str) -> 
         requirements.check(f"{name}:age", ())
 
 
+def test_requirements_that_no_served_model_restricts_have_no_effect() -> None:
+    scopes = {"chest": ("age", "view"), "brain": ("species",)}
+    assert requirements.without_effect("age,species,chest:view", scopes) == []
+    assert requirements.without_effect("laterality, brain:age,glioma:age", scopes) == [
+        "laterality",
+        "brain:age",
+        "glioma:age",
+    ]
+
+
 @pytest.mark.parametrize(
     ("section", "message"),
     [
