@@ -14,8 +14,10 @@ from training.errors import RunError
 def save(state: Mapping[str, torch.Tensor], path: Path, *, half: bool = True) -> str:
     """Write weights, with floating point values in half or single precision; return the SHA-256 of the file."""
     kind = torch.float16 if half else torch.float32
+    # Copies, because safetensors rejects tensors that share memory.
     converted = {
-        key: (value.to(kind) if value.is_floating_point() else value).cpu().contiguous() for key, value in state.items()
+        key: value.to("cpu", kind if value.is_floating_point() else value.dtype, copy=True).contiguous()
+        for key, value in state.items()
     }
     save_file(converted, path)
     return hashlib.sha256(path.read_bytes()).hexdigest()

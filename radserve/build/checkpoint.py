@@ -43,10 +43,11 @@ class Fitted:
 
     state: State  # by the network's keys
     key: str  # of the weights in the checkpoint, "" for all of it: `state_dict.net`
-    ignored: tuple[str, ...]  # keys beside the weights
+    ignored: tuple[str, ...]  # tensors beside the weights
+    incomplete: tuple[str, ...]  # keys of other weights, which do not fit, like averages of the parameters only
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class _Candidate:
     """A part of a checkpoint whose keys begin with `prefix`, seen as a network without its own prefix `wrapper`."""
 
@@ -68,9 +69,21 @@ class _Candidate:
         }
 
     @property
-    def renamed(self) -> State:
-        """The tensors below the prefix, with keys of the network."""
-        return {self.wrapper + key: value for key, value in self.inside.items()}
+    def beside(self) -> tuple[str, ...]:
+        """Keys without the prefix."""
+        return tuple(key for key in self.state if not key.startswith(self.prefix))
+
+    def expected(self, own: State) -> State:
+        """Return the network's tensors that a checkpoint must have, by its keys below the prefix.
+
+        These are all but counters: an average of the weights may lack them, or average them too.
+        """
+        return {key.removeprefix(self.wrapper): value for key, value in own.items() if not key.endswith(_COUNTER)}
+
+    def weights(self, own: State) -> State:
+        """Return the network's state with the tensors of this candidate."""
+        inside = self.inside
+        return own | {self.wrapper + key: inside[key].to(value.dtype) for key, value in self.expected(own).items()}
 
 
 def load(path: Path, network: torch.nn.Module, key: str | None = None, *, half: bool = True) -> Fitted:
@@ -104,13 +117,19 @@ def load(path: Path, network: torch.nn.Module, key: str | None = None, *, half: 
     ]
     if not candidates:
         raise WeightsImportError(_no_weights(path, states, network, key))
-    most = max(candidate.matches for candidate in candidates)
-    best = [candidate for candidate in candidates if candidate.matches == most]
-    different = [other for other in best[1:] if not _same(best[0].renamed, other.renamed)]
+    own = network.state_dict()
+    problems = {candidate: _problems(candidate, network, half=half) for candidate in candidates}
+    fitting = [candidate for candidate in candidates if not problems[candidate]]
+    if not fitting:
+        nearest = max(candidates, key=lambda candidate: candidate.matches)
+        raise WeightsImportError(_no_fit(path, nearest, problems[nearest]))
+    best, *others = fitting
+    weights = best.weights(own)
+    different = [other for other in others if not _same(weights, other.weights(own))]
     if different:
-        labels = ", ".join(repr(item.label) for item in (best[0], *different))
+        labels = ", ".join(repr(item.label) for item in (best, *different))
         raise WeightsImportError(f"{path}: contains several weights that fit: {labels}. Choose one of them with --key.")
-    return _fit(best[0], network, str(path), half=half)
+    return Fitted(weights, best.label, best.beside, tuple(item.label for item in candidates if problems[item]))
 
 
 def sha256(path: Path) -> str:
@@ -149,11 +168,10 @@ def _states(content: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, Sta
     """Yield every dict with tensors, and its key."""
     if not isinstance(content, Mapping) or len(path) > _DEPTH:
         return
-    tensors = {
-        str(key).replace(_COMPILED, ""): value for key, value in content.items() if isinstance(value, torch.Tensor)
-    }
+    tensors = {str(key): value for key, value in content.items() if isinstance(value, torch.Tensor)}
+    plain = {key.replace(_COMPILED, ""): value for key, value in tensors.items()}
     if tensors:
-        yield ".".join(path), tensors
+        yield ".".join(path), plain if len(plain) == len(tensors) else tensors
     for key, value in content.items():
         yield from _states(value, (*path, str(key)))
 
@@ -169,7 +187,7 @@ def _no_weights(path: Path, states: Mapping[str, State], network: torch.nn.Modul
 def _candidates(name: str, state: State, network: torch.nn.Module) -> Iterator[_Candidate]:
     """Yield the prefixes below which most keys of the network are."""
     for wrapper in {"", getattr(network, "WRAPPED", "")}:
-        own = {key.removeprefix(wrapper) for key in network.state_dict()}
+        own = {key.removeprefix(wrapper) for key in network.state_dict() if not key.endswith(_COUNTER)}
         counts = Counter(prefix for key in state for prefix in _prefixes(key, own))
         most = max(counts.values(), default=0)
         yield from (_Candidate(name, state, prefix, wrapper, most) for prefix in counts if counts[prefix] == most)
@@ -187,15 +205,13 @@ def _same(one: State, other: State) -> bool:
     return one.keys() == other.keys() and all(torch.equal(one[key], other[key]) for key in one)
 
 
-def _fit(candidate: _Candidate, network: torch.nn.Module, source: str, *, half: bool) -> Fitted:
-    expected = {key.removeprefix(candidate.wrapper): value for key, value in network.state_dict().items()}
-    inside = candidate.inside
-    ignored = tuple(key for key in candidate.state if not key.startswith(candidate.prefix))
-    inside.pop(_AVERAGED, None)
-    counters = {key: value for key, value in expected.items() if key.endswith(_COUNTER) and key not in inside}
-    state = counters | {key: value for key, value in inside.items() if key in expected}
+def _problems(candidate: _Candidate, network: torch.nn.Module, *, half: bool) -> dict[str, list[str]]:
+    """Return why the tensors of a candidate are not the weights of a network, by kind of problem."""
+    expected = candidate.expected(network.state_dict())
+    inside = {key: value for key, value in candidate.inside.items() if key != _AVERAGED and not key.endswith(_COUNTER)}
+    common = {key: value for key, value in inside.items() if key in expected}
     problems = {
-        "missing": [f"{key} {_shape(expected[key])}" for key in expected if key not in state],
+        "missing": [f"{key} {_shape(expected[key])}" for key in expected if key not in inside],
         "extra": [
             f"{key} {_shape(value)}{note}"
             for key, value in inside.items()
@@ -204,22 +220,20 @@ def _fit(candidate: _Candidate, network: torch.nn.Module, source: str, *, half: 
         ],
         "of another shape": [
             f"{key} has {_shape(value)}, not {_shape(expected[key])}"
-            for key, value in state.items()
+            for key, value in common.items()
             if _shape(value) != _shape(expected[key])
         ],
         "unusable": [
-            f"{key} {problem}" for key, value in state.items() for problem in _value_problems(value, half=half)
+            f"{key} {problem}" for key, value in common.items() for problem in _value_problems(value, half=half)
         ],
     }
-    if any(problems.values()):
-        where = f" (the weights at {candidate.label!r})" if candidate.label else ""
-        listed = "; ".join(_summary(kind, items) for kind, items in problems.items() if items)
-        raise WeightsImportError(f"{source}: does not fit{where}: {listed}.")
-    return Fitted(
-        {candidate.wrapper + key: value.to(expected[key].dtype) for key, value in state.items()},
-        candidate.label,
-        ignored,
-    )
+    return {kind: items for kind, items in problems.items() if items}
+
+
+def _no_fit(path: Path, candidate: _Candidate, problems: Mapping[str, list[str]]) -> str:
+    where = f" (the weights at {candidate.label!r})" if candidate.label else ""
+    listed = "; ".join(_summary(kind, items) for kind, items in problems.items())
+    return f"{path}: does not fit{where}: {listed}."
 
 
 def _summary(kind: str, problems: list[str]) -> str:
@@ -258,11 +272,14 @@ def _extra_notes(value: torch.Tensor, network: torch.nn.Module) -> list[str]:
 
 
 def _value_problems(value: torch.Tensor, *, half: bool) -> list[str]:
+    if value.layout is not torch.strided or value.is_meta or value.is_quantized:
+        return ["is a sparse, quantized or empty (meta) tensor"]
     if not value.is_floating_point():
         return []
-    if not bool(torch.isfinite(value).all()):
-        return ["has values that are not finite"]
-    if half and value.numel() and float(value.abs().max()) > _LARGEST:
-        largest = float(value.abs().max())
+    single = value.float()
+    if not bool(torch.isfinite(single).all()):
+        return ["has values that are not finite in single precision"]
+    largest = float(single.abs().max()) if single.numel() else 0.0
+    if half and largest > _LARGEST:
         return [f"reaches {largest:.6g}, half precision ends at {_LARGEST:g}; import with --precision fp32"]
     return []

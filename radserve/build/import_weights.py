@@ -53,6 +53,8 @@ def convert(recipe: Recipe, source: Checkpoint, out: Path) -> Recipe:
         logger.info("imported the weights at %r", fitted.key)
     if fitted.ignored:
         logger.info("ignored %d tensors beside them: %s", len(fitted.ignored), ", ".join(fitted.ignored))
+    if fitted.incomplete:
+        logger.warning("other weights do not fit and are ignored: %s", ", ".join(map(repr, fitted.incomplete)))
     imported = recipe.weights.model_copy(update={"sha256": digest})
     return recipe.model_copy(update={"weights": imported})
 

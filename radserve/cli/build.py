@@ -66,7 +66,7 @@ def import_weights(
     ] = None,
     precision: Annotated[
         Literal["fp16", "fp32"],
-        typer.Option(help="fp16 halves the file; fp32 gives the probabilities of the checkpoint to the last digit."),
+        typer.Option(help="fp16 halves the file; fp32 keeps every digit of the weights."),
     ] = "fp16",
     original: Annotated[
         bool, typer.Option("--original", help="With --install: preprocess as the original system did (original.yaml).")

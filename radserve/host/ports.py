@@ -1,5 +1,6 @@
 """Addresses and ports to listen on."""
 
+import errno
 import ipaddress
 import os
 import socket
@@ -37,6 +38,9 @@ def listen(option: str, host: str, port: int) -> socket.socket:
     everywhere = str(address) == "::"
     try:
         return socket.create_server((str(address), port), family=family, backlog=_BACKLOG, dualstack_ipv6=everywhere)
-    except OSError as error:
-        reason = os.strerror(error.errno) if error.errno else str(error)
-        raise ServeError(f"{host}: port {port} is taken ({reason}); choose another {option}.") from error
+    except (OSError, ValueError) as error:  # ValueError: `::` where the kernel has no IPv6
+        number = error.errno if isinstance(error, OSError) else None
+        reason = os.strerror(number) if number else str(error)
+        if number == errno.EADDRINUSE:
+            raise ServeError(f"{host}: port {port} is taken ({reason}); choose another {option}.") from error
+        raise ServeError(f"{host}: cannot listen on port {port} ({reason}); change the host or {option}.") from error

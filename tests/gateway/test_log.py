@@ -12,7 +12,7 @@ import numpy as np
 import pydicom
 import pytest
 from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
+from pydicom.uid import ComputedRadiographyImageStorage, ExplicitVRLittleEndian, generate_uid
 
 from tests import gateways
 from tests.gateways import Gateway
@@ -40,13 +40,13 @@ def film(patient: str = PATIENT) -> bytes:
     dataset = Dataset()
     dataset.file_meta = FileMetaDataset()
     dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    dataset.file_meta.MediaStorageSOPClassUID = dataset.SOPClassUID = CTImageStorage
+    dataset.file_meta.MediaStorageSOPClassUID = dataset.SOPClassUID = ComputedRadiographyImageStorage
     dataset.file_meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID = generate_uid()
     dataset.PatientName, dataset.PatientID = patient, NUMBER
-    dataset.Rows, dataset.Columns, dataset.SamplesPerPixel = 64, 64, 1
+    dataset.Rows, dataset.Columns, dataset.SamplesPerPixel = 160, 160, 1
     dataset.PhotometricInterpretation, dataset.PixelRepresentation = "MONOCHROME2", 0
     dataset.BitsAllocated, dataset.BitsStored, dataset.HighBit = 8, 8, 7
-    dataset.PixelData = np.arange(64 * 64, dtype=np.uint8).tobytes()
+    dataset.PixelData = np.arange(160 * 160, dtype=np.uint8).tobytes()
     stream = io.BytesIO()
     pydicom.dcmwrite(stream, dataset, enforce_file_format=True)
     return stream.getvalue()

@@ -12,7 +12,7 @@ from torch import nn
 
 from radserve.build import checkpoint
 from radserve.errors import WeightsImportError
-from training import networks
+from training import networks, weights
 
 
 def lenet() -> dict[str, torch.Tensor]:
@@ -242,3 +242,48 @@ def test_single_precision_keeps_what_half_precision_cannot_hold(tmp_path: Path) 
     state["fc1.bias"][3] = 70_000.0
     torch.save(state, tmp_path / "checkpoint.pth")
     assert equal(load(tmp_path / "checkpoint.pth", half=False).state, state)
+
+
+def test_an_average_without_counters_is_not_passed_over(tmp_path: Path) -> None:
+    raw, average = (networks.create("chest_xray_cnn", 2).state_dict() for _ in range(2))
+    average = {key: value for key, value in average.items() if "num_batches_tracked" not in key}
+    torch.save({"raw": raw, "ema": average}, tmp_path / "checkpoint.pth")
+    with pytest.raises(WeightsImportError, match="several weights that fit: 'raw', 'ema'"):
+        load(tmp_path / "checkpoint.pth", "chest_xray_cnn", 2)
+
+
+def test_weights_that_lack_something_are_named(tmp_path: Path) -> None:
+    raw = networks.create("chest_xray_cnn", 2).state_dict()
+    average = {key: value for key, value in raw.items() if "running" not in key}
+    torch.save({"raw": raw, "ema": average}, tmp_path / "checkpoint.pth")
+    fitted = load(tmp_path / "checkpoint.pth", "chest_xray_cnn", 2)
+    assert (fitted.key, fitted.incomplete) == ("raw", ("ema",))
+
+
+def test_averaged_counters_are_ignored(tmp_path: Path) -> None:
+    own = networks.create("chest_xray_cnn", 2).state_dict()
+    assert equal(
+        fit({key: value.half().float() for key, value in own.items()}, tmp_path, "chest_xray_cnn", 2),
+        {key: value.half().float() if value.is_floating_point() else value for key, value in own.items()},
+    )
+
+
+def test_a_loss_beside_a_wrapped_network_is_ignored(tmp_path: Path) -> None:
+    ours = networks.create("glioma_unet", 1).state_dict()
+    torch.save({"state_dict": ours | {"loss.weight": torch.ones(1)}}, tmp_path / "checkpoint.pth")
+    assert equal(load(tmp_path / "checkpoint.pth", "glioma_unet", 1).state, ours)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [torch.ones(120).to_sparse(), torch.ones(120, device="meta"), torch.full((120,), 1e300, dtype=torch.double)],
+)
+def test_tensors_without_usable_values_are_rejected(value: torch.Tensor, tmp_path: Path) -> None:
+    with pytest.raises(WeightsImportError, match=r"unusable: fc1\.bias"):
+        fit(lenet() | {"fc1.bias": value}, tmp_path)
+
+
+def test_tensors_that_share_memory_are_saved(tmp_path: Path) -> None:
+    shared = torch.zeros(10)
+    for half in (True, False):
+        weights.save({"a": shared, "b": shared, "n": torch.tensor(1)}, tmp_path / "weights", half=half)

@@ -30,6 +30,19 @@ def test_a_port_in_use_is_rejected() -> None:
     require_free({"--port": ("127.0.0.1", port)})
 
 
+def test_an_address_of_another_machine_is_named_and_not_the_port() -> None:
+    with pytest.raises(
+        ServeError, match=r"192\.0\.2\.1: cannot listen on port 8080 \(Cannot assign requested address\)"
+    ):
+        listen("--port", "192.0.2.1", 8080)
+
+
+def test_ipv6_without_a_kernel_that_has_it_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(socket, "has_dualstack_ipv6", lambda: False)
+    with pytest.raises(ServeError, match=r"::: cannot listen on port 8080"):
+        listen("--port", "::", 8080)
+
+
 def test_a_port_chosen_twice_is_rejected() -> None:
     with pytest.raises(ServeError, match="--health-port and --port have the same value 8080"):
         require_free({"--port": ("127.0.0.1", 8080), "--health-port": ("127.0.0.1", 8080)})

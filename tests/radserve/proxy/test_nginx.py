@@ -302,6 +302,49 @@ def test_nginx_is_not_restarted_after_a_drain(options: ProxyOptions, upstreams: 
     use(options, upstreams, steps)
 
 
+def test_a_restart_keeps_the_limits_although_old_bodies_fill_the_disk(
+    options: ProxyOptions, upstreams: Upstreams, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def steps(nginx: Nginx) -> None:
+        configured = nginx._configuration.read_text()
+        usage = shutil.disk_usage(nginx.folder)
+        monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=1 << 20))
+        running = asyncio.create_task(nginx.keep_running())
+        await kill(nginx)
+        assert nginx._configuration.read_text() == configured
+        assert await nginx.drain(5.0)
+        assert await running == 0
+
+    use(options, upstreams, steps)
+
+
+@pytest.mark.parametrize("end", ["drain", "stop"])
+def test_a_restart_that_hangs_does_not_delay_the_end(
+    end: str, options: ProxyOptions, upstreams: Upstreams, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def steps(nginx: Nginx) -> None:
+        checking, checked = asyncio.Event(), asyncio.Event()
+
+        async def hang() -> None:
+            checking.set()
+            await checked.wait()
+
+        monkeypatch.setattr(nginx_module, "_STOP_TIMEOUT", 0.2)
+        monkeypatch.setattr(nginx, "_check", hang)
+        running = asyncio.create_task(nginx.keep_running())
+        master(nginx).kill()
+        await checking.wait()
+        async with asyncio.timeout(10):
+            if end == "drain":
+                assert await nginx.drain(5.0)
+            await nginx.stop()
+        checked.set()
+        assert await running == 128 + signal.SIGKILL
+        assert len(nginx._runs) == 1  # none was started after the stop
+
+    use(options, upstreams, steps)
+
+
 def test_a_stop_ends_the_workers_of_a_killed_nginx(options: ProxyOptions, upstreams: Upstreams) -> None:
     async def steps(nginx: Nginx) -> None:
         killed = master(nginx)

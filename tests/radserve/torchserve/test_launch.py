@@ -1,6 +1,7 @@
 """Tests of radserve.torchserve.launch."""
 
 import os
+import re
 import subprocess
 from pathlib import Path
 
@@ -61,14 +62,36 @@ def test_java_17_ignores_the_options_of_newer_ones() -> None:
     assert command.index("-XX:+IgnoreUnrecognizedVMOptions") < newer < command.index("org.pytorch.serve.ModelServer")
 
 
+@pytest.mark.parametrize(
+    ("release", "collector"),
+    [
+        ('JAVA_VERSION="25.0.2"\n', "-XX:+UseG1GC"),
+        ('IMPLEMENTOR="x"\nJAVA_VERSION="23"\n', "-XX:+UseG1GC"),
+        ('JAVA_VERSION="17.0.15"\n', "-XX:+UseSerialGC"),
+        ('JAVA_VERSION="1.8.0_392"\n', "-XX:+UseSerialGC"),
+        (None, "-XX:+UseSerialGC"),
+    ],
+)
+def test_the_collector_is_one_that_this_java_has(
+    release: str | None, collector: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "java").touch()
+    if release is not None:
+        (tmp_path / "release").write_text(release)
+    monkeypatch.setenv("JAVA_HOME", str(tmp_path))
+    command = launch.command(RunDirectory(Path("/run/server")), 256 << 20)
+    assert [option for option in command if re.fullmatch(r"-XX:\+Use\w+GC", option)] == [collector]
+
+
 def test_java_accepts_the_options_of_its_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("JAVA_HOME", raising=False)  # Java 17 does not know all of them
+    monkeypatch.delenv("JAVA_HOME", raising=False)  # Java 17 has another collector
     command = launch.command(RunDirectory(Path("/run/server")), 256 << 20)
     command[command.index("-cp") :] = ["-XX:+PrintFlagsFinal", "-version"]
     printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     flags = {name: value for _, name, _, value, *_ in map(str.split, printed.splitlines()[1:])}
     expected = {"UseG1GC": "true", "GCTimeRatio": "1", "ParallelGCThreads": "1", "ConcGCThreads": "1"}
-    expected |= {"MaxNewSize": str(32 << 20), "TrimNativeHeapInterval": "5000"}
+    expected |= {"MaxNewSize": str(32 << 20), "TrimNativeHeapInterval": "5000", "AlwaysPreTouch": "true"}
     assert expected.items() <= flags.items()
 
 
