@@ -171,13 +171,13 @@ class BudgetedStream(BytesIO):
     def read(self, size: int | None = -1, /) -> bytes:
         """Read as `BytesIO.read` does."""
         data = super().read(size)
-        cost = 1
         if size == _HEADER:
-            cost = _ITEM_READS if data.startswith(_ITEM_TAGS) else 1
-            self.in_character_set = data.startswith(_CHARACTER_SET_TAGS)
-        elif self.in_character_set:
-            cost = len(data)  # pydicom converts Specific Character Set at once; a byte takes 5 microseconds
-        self.budget.spend(cost)
+            tag = data[:4]
+            self.budget.spend(_ITEM_READS if tag in _ITEM_TAGS else 1)
+            self.in_character_set = tag in _CHARACTER_SET_TAGS
+        else:
+            # pydicom converts Specific Character Set at once; a byte takes 5 microseconds.
+            self.budget.spend(len(data) if self.in_character_set else 1)
         return data
 
 

@@ -179,6 +179,8 @@ def words(text: str) -> list[str]:
 
 def fold(text: str) -> str:
     """Return a text in upper case without accents."""
+    if text.isascii():
+        return text.upper()
     with suppress(UnicodeError):  # UTF-8 without Specific Character Set was read as Latin-1
         text = text.encode("latin-1").decode("utf-8")
     decomposed = unicodedata.normalize("NFKD", text)
