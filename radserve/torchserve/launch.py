@@ -24,7 +24,6 @@ _G1: Final = (
     "-XX:ConcGCThreads=1",
     "-XX:GCTimeRatio=1",  # otherwise the heap grows when collections are slow because the models occupy the cores
     "-XX:MaxNewSize=32m",  # small requests' objects would otherwise take up to 60% of it
-    "-XX:+AlwaysPreTouch",  # otherwise memory grows until bodies have occupied every part of the first heap
     "-XX:MetaspaceSize=64m",  # crossing a lower one starts a concurrent cycle, and the heap grows until that has ended
     "-XX:TrimNativeHeapInterval=5000",  # returns freed direct memory to the system, in ms
 )
