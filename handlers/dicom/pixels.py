@@ -15,7 +15,8 @@ from pydicom.pixels.decoders.base import get_decoder
 from pydicom.pixels.processing import convert_color_space
 
 from handlers.dicom import lookup_table
-from handlers.dicom.dataset import BudgetedStream, DicomObject
+from handlers.dicom.budgeted_stream import BudgetedStream
+from handlers.dicom.dataset import DicomObject
 from handlers.errors import UnreadableImageError, UnsupportedMediaTypeError, UnusableImageError
 from handlers.formats import codestream
 from handlers.formats.image import Limits
