@@ -33,12 +33,16 @@ _PREFIX: Final = "RADSERVE_GATEWAY_"
 
 @dataclass(frozen=True)
 class Addresses:
-    """URLs of the server and the supervisor, which the gateway calls, and of its page; source of API keys if any."""
+    """URLs of the server and the supervisor, which the gateway calls, and of its page; source of API keys if any.
+
+    `listens` is the address and the port of the gateway.
+    """
 
     server: str
     supervisor: str
     gateway: str
     keys: str = ""
+    listens: tuple[str, int] = (ports.LOOPBACK, 8000)
 
     def environment(self, inherited: Mapping[str, str]) -> dict[str, str]:
         """Return the gateway's environment: the inherited one with the URLs of the server."""
@@ -56,13 +60,16 @@ def addresses(arguments: Sequence[str], environment: Mapping[str, str]) -> Addre
             "--with-front works on one machine only, but these options publish the server, or start no nginx. "
             "Start the gateway separately and set --gateway: docs/gateway.md."
         )
-    host, port = environment.get(f"{_PREFIX}HOST", "127.0.0.1"), environment.get(f"{_PREFIX}PORT", "8000")
+    host, port = environment.get(f"{_PREFIX}HOST", ports.LOOPBACK), environment.get(f"{_PREFIX}PORT", "8000")
+    if not port.isdecimal():
+        raise ServeError(f"{_PREFIX}PORT has value {port!r}; set it to a port, like 8000.")
     server, gateway = (f"[{name}]" if ":" in name else name for name in (options["host"], host))
     return Addresses(
         server=f"http://{server}:{options['port'] or 8080}",
         supervisor=f"http://127.0.0.1:{options['health_port']}",
         gateway=f"http://{gateway}:{port}",
         keys=options["keys"] or "",
+        listens=(host, int(port)),
     )
 
 
@@ -84,6 +91,7 @@ def _parse(arguments: Sequence[str]) -> dict[str, Any]:
 async def run(arguments: Sequence[str], announce: Callable[[str], None]) -> int:
     """Run both until SIGTERM, Ctrl-C or the exit of one; return the server's exit code."""
     urls = addresses(arguments, os.environ)
+    ports.require_free({f"{_PREFIX}PORT": urls.listens})
     user = _parse(arguments)["user"]
     if user:  # else the server warns
         service_user.become(user)

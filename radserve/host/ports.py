@@ -22,13 +22,22 @@ def parse_address(host: str, option: str = "--host") -> ipaddress.IPv4Address | 
 
 
 def require_free(ports: Mapping[str, tuple[str, int]]) -> None:
-    """Check that ports, by option, are free and differ; TorchServe and nginx would report a conflict only in a log."""
+    """Check that ports, by option, are free and differ; TorchServe and nginx would report a conflict only in a log.
+
+    One ServeError names every port that is not free.
+    """
     options: dict[int, str] = {}
+    problems = []
     for option, (host, port) in ports.items():
         if port in options:
             raise ServeError(f"{option} and {options[port]} have the same value {port}; choose two.")
         options[port] = option
-        listen(option, host, port).close()
+        try:
+            listen(option, host, port).close()
+        except ServeError as error:
+            problems.append(str(error))
+    if problems:
+        raise ServeError("\n".join(problems))
 
 
 def listen(option: str, host: str, port: int) -> socket.socket:

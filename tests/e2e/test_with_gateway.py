@@ -3,6 +3,7 @@
 import base64
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -136,10 +137,27 @@ def test_when_one_exits_the_other_is_stopped(
         capture_output=True,
         text=True,
         cwd=tmp_path,
+        env=os.environ | {"RADSERVE_GATEWAY_PORT": str(free_ports(1)[0])},
         timeout=30,
         check=False,
     )
     assert (done.returncode, message in done.stderr) == (code, True), done.stderr
+
+
+def test_nothing_is_started_while_another_program_has_the_port_of_the_gateway() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        done = subprocess.run(
+            [sys.executable, "-m", "radserve.cli.with_gateway"],
+            capture_output=True,
+            text=True,
+            cwd=ROOT,
+            env=os.environ | {"RADSERVE_GATEWAY_PORT": str(port)},
+            timeout=30,
+            check=False,
+        )
+    taken = f"radserve: 127.0.0.1: port {port} is taken (Address already in use); choose another RADSERVE_GATEWAY_PORT."
+    assert (done.returncode, done.stdout, done.stderr.strip()) == (1, "", taken)
 
 
 @pytest.mark.parametrize(("options", "code"), [(["--port", "x"], 2), (["--host", "0.0.0.0"], 1), (["--help"], 0)])
@@ -160,6 +178,11 @@ def test_the_gateway_gets_the_urls_of_the_server() -> None:
     }
     assert with_gateway.addresses([], {"RADSERVE_GATEWAY_PORT": "8001"}).gateway == "http://127.0.0.1:8001"
     assert with_gateway.addresses(["--host", "::1"], {}).server == "http://[::1]:8080"
+
+
+def test_a_port_of_the_gateway_that_is_not_a_number_is_rejected() -> None:
+    with pytest.raises(ServeError, match=r"RADSERVE_GATEWAY_PORT has value 'http'; set it to a port, like 8000\."):
+        with_gateway.addresses([], {"RADSERVE_GATEWAY_PORT": "http"})
 
 
 def test_environment_variables_are_options_too(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -30,6 +30,15 @@ def test_a_port_in_use_is_rejected() -> None:
     require_free({"--port": ("127.0.0.1", port)})
 
 
+def test_every_port_in_use_is_named() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as one, socket.create_server(("127.0.0.1", 0)) as two:
+        first, second = one.getsockname()[1], two.getsockname()[1]
+        with pytest.raises(
+            ServeError, match=rf"port {first} is taken .* --port\.\n.*port {second} is taken .* --other\."
+        ):
+            require_free({"--port": ("127.0.0.1", first), "--other": ("127.0.0.1", second)})
+
+
 def test_an_address_of_another_machine_is_named_and_not_the_port() -> None:
     with pytest.raises(
         ServeError, match=r"192\.0\.2\.1: cannot listen on port 8080 \(Cannot assign requested address\)"
