@@ -23,6 +23,10 @@ _G1: Final = (
     "-XX:ParallelGCThreads=1",  # more threads compete with the models for cores
     "-XX:ConcGCThreads=1",
     "-XX:GCTimeRatio=1",  # otherwise the heap grows when collections are slow because the models occupy the cores
+    # A mixed collection keeps G1 from starting the next cycle, and long bodies enlarge the heap meanwhile; with this, it
+    # is only made for regions of which at least 85% is garbage. A full collection frees the rest if the heap is full.
+    "-XX:+UnlockExperimentalVMOptions",
+    "-XX:G1MixedGCLiveThresholdPercent=15",
     "-XX:MaxNewSize=32m",  # small requests' objects would otherwise take up to 60% of it
     "-XX:MetaspaceSize=64m",  # crossing a lower one starts a concurrent cycle, and the heap grows until that has ended
     "-XX:TrimNativeHeapInterval=5000",  # returns freed direct memory to the system, in ms
@@ -39,6 +43,9 @@ _JVM: Final = (
     "--sun-misc-unsafe-memory-access=allow",
     "-Dfile.encoding=UTF-8",
 )
+_FIRST_HEAP: Final = 128 << 20
+"""Bytes of the heap at start, at most. G1 grows it where that is too little; a longer one would be written to in full
+over the first minutes, because long bodies are stored wherever there is room, which looks like a leak."""
 _GRPC: Final = Path(__file__).with_name("grpc.pem")
 _DEFAULT_MAX_SIZE: Final = 6553500  # TorchServe's default of max_request_size and max_response_size, in bytes
 
@@ -82,7 +89,7 @@ def command(run_directory: RunDirectory, heap: int) -> list[str]:
         path,
         *_collector(Path(path)),
         *_JVM,
-        f"-Xms{heap // 4}",
+        f"-Xms{min(heap // 4, _FIRST_HEAP)}",
         f"-Xmx{heap}",
         f"-XX:MaxDirectMemorySize={direct_memory(heap)}",
         f"-Djava.io.tmpdir={run_directory.folder / 'tmp'}",
