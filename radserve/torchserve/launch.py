@@ -23,10 +23,12 @@ _G1: Final = (
     "-XX:ParallelGCThreads=1",  # more threads compete with the models for cores
     "-XX:ConcGCThreads=1",
     "-XX:GCTimeRatio=1",  # otherwise the heap grows when collections are slow because the models occupy the cores
-    # A mixed collection keeps G1 from starting the next cycle, and long bodies enlarge the heap meanwhile; with this, it
-    # is only made for regions of which at least 85% is garbage. A full collection frees the rest if the heap is full.
+    # A mixed collection keeps G1 from starting the next cycle, and long bodies enlarge the heap meanwhile; with this,
+    # it is only made for regions of which at least 85% is garbage. A full collection frees the rest of a full heap.
     "-XX:+UnlockExperimentalVMOptions",
     "-XX:G1MixedGCLiveThresholdPercent=15",
+    "-XX:MinHeapFreeRatio=20",  # with the next one: after a burst of long bodies, each cycle shrinks the heap again
+    "-XX:MaxHeapFreeRatio=40",
     "-XX:MaxNewSize=32m",  # small requests' objects would otherwise take up to 60% of it
     "-XX:MetaspaceSize=64m",  # crossing a lower one starts a concurrent cycle, and the heap grows until that has ended
     "-XX:TrimNativeHeapInterval=5000",  # returns freed direct memory to the system, in ms
