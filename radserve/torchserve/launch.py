@@ -123,6 +123,8 @@ def configuration(
         "enable_grpc_ssl": "true",
         "certificate_file": str(_GRPC),
         "private_key_file": str(_GRPC),
+        # Variables for Java's allocator (`environment`), which would make the arrays of the workers slow.
+        "blacklist_env_vars": "MALLOC_.*",
         # A batch is copied before it is sent. In the heap, the copy of a batch of long bodies can fail, and TorchServe
         # then waits for the worker's response to a batch that it never sent.
         "prefer_direct_buffer": "true",
@@ -153,6 +155,9 @@ def environment(
         | {
             "LOG_LOCATION": str(run_directory.folder / "logs"),
             "METRICS_LOCATION": str(run_directory.folder / "logs"),
+            # By default, glibc stores the freed buffers of each thread for reuse, until each has had the longest body.
+            "MALLOC_ARENA_MAX": "2",
+            "MALLOC_MMAP_THRESHOLD_": str(1 << 20),  # longer ones return to the system at once
             # Otherwise a decoder written in Rust prints a stack trace for each damaged image.
             "RUST_BACKTRACE": "0",
             worker.MAX_RESPONSE: str(max_size(configured, "response")),

@@ -161,6 +161,13 @@ def test_threads_that_wait_leave_their_cores_to_other_processes_unless_the_opera
     assert launch.worker_environment(tmp_path, 2)["OMP_WAIT_POLICY"] == "ACTIVE"
 
 
+def test_java_returns_freed_memory_and_workers_do_not_inherit_how(tmp_path: Path) -> None:
+    variables = launch.environment(RunDirectory(tmp_path), tmp_path, BASE, WorkerPlan(2, 3))
+    allocator = {name for name in variables if name.startswith("MALLOC_")}
+    assert allocator
+    assert all(re.fullmatch(configured(tmp_path)["blacklist_env_vars"], name) for name in allocator)
+
+
 def test_handlers_get_the_limit_of_responses(tmp_path: Path) -> None:
     variables = launch.environment(RunDirectory(tmp_path), tmp_path, BASE, WorkerPlan(1, 1))
     assert variables[worker.MAX_RESPONSE] == properties(BASE)["max_response_size"]
