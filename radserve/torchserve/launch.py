@@ -44,6 +44,7 @@ _JVM: Final = (
     "-XX:+IgnoreUnrecognizedVMOptions",  # Java 17 to 22 do not know the next one
     "--sun-misc-unsafe-memory-access=allow",
     "-Dfile.encoding=UTF-8",
+    "-Dio.netty.allocator.maxOrder=7",  # 1 MiB instead of 16 MiB is reserved for each group of short buffers
 )
 _FIRST_HEAP: Final = 128 << 20
 """Bytes of the heap at start, at most. G1 grows it where that is too little; a longer one would be written to in full
