@@ -29,6 +29,7 @@ _G1: Final = (
     "-XX:G1MixedGCLiveThresholdPercent=15",
     "-XX:MinHeapFreeRatio=20",  # with the next one: after a burst of long bodies, each cycle shrinks the heap again
     "-XX:MaxHeapFreeRatio=40",
+    "-XX:+AlwaysPreTouch",  # otherwise memory grows for minutes, because long bodies are stored wherever there is room
     "-XX:MaxNewSize=32m",  # small requests' objects would otherwise take up to 60% of it
     "-XX:MetaspaceSize=64m",  # crossing a lower one starts a concurrent cycle, and the heap grows until that has ended
     "-XX:TrimNativeHeapInterval=5000",  # returns freed direct memory to the system, in ms
@@ -46,9 +47,8 @@ _JVM: Final = (
     "-Dfile.encoding=UTF-8",
     "-Dio.netty.allocator.maxOrder=7",  # 1 MiB instead of 16 MiB is reserved for each group of short buffers
 )
-_FIRST_HEAP: Final = 128 << 20
-"""Bytes of the heap at start, at most. G1 grows it where that is too little; a longer one would be written to in full
-over the first minutes, because long bodies are stored wherever there is room, which looks like a leak."""
+_FIRST_HEAP: Final = 256 << 20
+"""Bytes of the heap at start, at most; G1 enlarges it while that is too little, and shrinks it again."""
 _GRPC: Final = Path(__file__).with_name("grpc.pem")
 _DEFAULT_MAX_SIZE: Final = 6553500  # TorchServe's default of max_request_size and max_response_size, in bytes
 

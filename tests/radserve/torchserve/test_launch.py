@@ -54,7 +54,7 @@ def test_the_queue_and_javas_memory_are_derived(tmp_path: Path) -> None:
     assert configured(tmp_path)["job_queue_size"] == "77"
     command = launch.command(RunDirectory(tmp_path), 256 << 20)
     assert {"-Xms67108864", "-Xmx268435456", "-XX:MaxDirectMemorySize=335544320"} <= set(command)
-    assert "-Xms134217728" in launch.command(RunDirectory(tmp_path), 2 << 30)
+    assert "-Xms268435456" in launch.command(RunDirectory(tmp_path), 2 << 30)
 
 
 def test_java_17_ignores_the_options_of_newer_ones() -> None:
