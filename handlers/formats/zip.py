@@ -97,7 +97,7 @@ def _content(archive: zipfile.ZipFile, info: zipfile.ZipInfo, max_each: int) -> 
         with archive.open(info) as stream:
             # Bounded: read() alone would unpack all data, then cut them to the declared size.
             return stream.read(info.file_size)
-    # Returned, not raised: the other entries are still analysed.
+    # What zipfile raises depends on the damaged bytes. Returned, not raised: the other entries are still analysed.
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, OSError, ValueError) as error:
         failure = BadRequestError("This zip entry is damaged; create the zip again.")
         failure.__cause__ = error

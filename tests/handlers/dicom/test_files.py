@@ -176,8 +176,7 @@ def _compare(actual: np.ndarray, data: bytes) -> None:
 
 def _uncompressed(data: bytes, syntax: UID) -> bytes:
     """Decompress with dcmtk what pydicom has no decoder for."""
-    tool = _DCMTK.get(syntax)
-    if tool is None:
+    if syntax not in _DCMTK:
         return data
     with TemporaryDirectory() as folder:
-        return dcmtk(Path(folder), data, tool)
+        return dcmtk(Path(folder), data, _DCMTK[syntax])
