@@ -117,17 +117,16 @@ function sample({ name, versions: [entry] }, onSample) {
     type: "button", class: "sample", "aria-label": `Analyse the sample of ${modelName(entry, name)}`, title: entry.title,
     on: { click: () => start() },
   }, frame, make("span", { class: "sample-name" }, entry.title, make("span", { class: "sample-id" }, name))));
-  let blob = null;
-  const start = () => {
-    if (blob === null) return;
+  const image = get(`api/models/${name}/${entry.version}/sample`, "image/png").then((response) => response.blob());
+  const start = () => image.then((blob) => {
     byId("model").value = name;
     describe();
     announce(`Analysing the sample of ${entry.title}.`);
     onSample(new File([blob], `${name}-sample.png`, { type: "image/png" }));
-  };
-  get(`api/models/${name}/${entry.version}/sample`, "image/png").then(async (response) => {
-    blob = await response.blob();
-    frame.append(make("img", { src: URL.createObjectURL(blob), alt: "" }));
-  }).catch(() => item.remove()); // the model has no sample
+  }, () => {});
+  image.then(
+    (blob) => frame.append(make("img", { src: URL.createObjectURL(blob), alt: "" })),
+    () => item.remove(), // the model has no sample
+  );
   return item;
 }

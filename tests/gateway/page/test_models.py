@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image as Pillow
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page, Route, expect
 
 from radserve.build.source import find_sources
 from tests.built_archives import Provide
@@ -105,3 +105,14 @@ def test_sample_selects_its_model(opened: Opener, several: Gateway) -> None:
     page.get_by_role("button", name="(spots)").click()
     expect(shown(page, "spots-sample.png").locator(".label")).to_have_text("Spot")
     expect(page.locator("#model")).to_have_value("spots")
+
+
+def test_sample_is_analysed_although_it_is_clicked_before_it_is_loaded(opened: Opener, several: Gateway) -> None:
+    page = opened(several.url)
+    requests: list[Route] = []
+    page.route("**/spots/*/sample", lambda route: requests.append(route))  # noqa: PLW0108 - Playwright marks functions
+    page.reload()
+    page.get_by_role("button", name="(spots)").click()
+    (request,) = requests
+    request.continue_()
+    expect(shown(page, "spots-sample.png").locator(".label")).to_have_text("Spot")
