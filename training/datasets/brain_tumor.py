@@ -1,13 +1,12 @@
 """Brain MRI slices with and without a tumour (Br35H, Hamada 2020), in the layout of the public download.
 
-About half of the slices occur more than once (resized, recompressed or rotated), so a split by file would put the same
-slice on both sides. `groups.csv` (columns `file`, `group`) lists which files belong together. Without it, slices that
-look alike are grouped (`training.datasets.duplicates`).
+Most slices occur more than once (resized, recompressed, mirrored or upside down; some of them 33 times), so a split by
+file would put the same slice on both sides. Slices that look alike form a group (`training.datasets.duplicates`).
+`groups.csv` (columns `file`, `group`), if it exists, lists further files that belong together.
 """
 
 import csv
-import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
@@ -17,7 +16,6 @@ from training.errors import DataError
 
 GROUPS: Final = "groups.csv"
 _CLASSES: Final = {"no": "no tumour", "yes": "tumour"}
-_log = logging.getLogger(__name__)
 
 
 def find(folder: Path) -> tuple[Example, ...]:
@@ -27,16 +25,15 @@ def find(folder: Path) -> tuple[Example, ...]:
     )
     if not slices:
         raise DataError(f"{folder}: contains no slices ({', '.join(sorted(SUFFIXES))}) in yes or no.")
-    groups = _groups(folder, [path for path, _ in slices])
-    return duplicates.join([_example(path, label, folder, groups) for path, label in slices])
+    groups = _groups(folder)
+    examples = [_example(path, label, folder, groups) for path, label in slices]
+    return duplicates.join(examples, duplicates.similar(examples))
 
 
-def _groups(folder: Path, slices: Sequence[Path]) -> Mapping[str, str]:
+def _groups(folder: Path) -> Mapping[str, str] | None:
     path = folder / GROUPS
     if not path.exists():
-        _log.info("%s: not found; grouping slices that look alike", path)
-        groups = duplicates.similar_groups(slices)
-        return {_name(each, folder): group for each, group in zip(slices, groups, strict=True)}
+        return None
     try:
         with path.open(newline="", encoding="utf-8") as file:
             return {row["file"]: row["group"] for row in csv.DictReader(file)}
@@ -44,12 +41,8 @@ def _groups(folder: Path, slices: Sequence[Path]) -> Mapping[str, str]:
         raise DataError(f"{path}: invalid; expected CSV with the columns file and group: {error!r}") from error
 
 
-def _example(path: Path, label: str, folder: Path, groups: Mapping[str, str]) -> Example:
-    name = _name(path, folder)
-    if name not in groups:
+def _example(path: Path, label: str, folder: Path, groups: Mapping[str, str] | None) -> Example:
+    name = path.relative_to(folder).as_posix()
+    if groups is not None and name not in groups:
         raise DataError(f"{folder / GROUPS}: does not list {name}. Add it, or delete the file.")
-    return Example(name, path, label, groups[name], sha256(path.read_bytes()))
-
-
-def _name(path: Path, folder: Path) -> str:
-    return path.relative_to(folder).as_posix()
+    return Example(name, path, label, name if groups is None else groups[name], sha256(path.read_bytes()))

@@ -17,8 +17,11 @@ from training.errors import DataError
 
 SIMILAR: Final = 0.99
 """Minimum correlation of the thumbnails of near duplicates. On Br35H, this value splits none of the 785 groups that
-were identified by other means and joins some of them, so a split by these groups is conservative."""
+were identified by other means, and joins no slices of different labels."""
 _SIDE: Final = 16
+_MIRRORS: Final = ((1, 1), (-1, 1), (1, -1), (-1, -1))
+"""Steps along rows and columns: unchanged, upside down, left to right, and both (a rotation by 180 degrees). Br35H has
+the same slices in all four; none of its slices is a copy of another rotated by 90 degrees."""
 
 
 def copies(examples: Sequence[Example]) -> list[list[Example]]:
@@ -37,12 +40,14 @@ def label_conflict(same: Sequence[Example]) -> str | None:
     return f"Identical files have different labels: {names}."
 
 
-def join(examples: Sequence[Example]) -> tuple[Example, ...]:
-    """Merge all groups that share a file; `DataError` if identical files have different labels."""
+def join(examples: Sequence[Example], alike: Sequence[Sequence[Example]] = ()) -> tuple[Example, ...]:
+    """Merge all groups that share a file or a set of similar images; `DataError` if copies have different labels."""
     parent = {example.group: example.group for example in examples}
-    for same in copies(examples):
+    same_file = copies(examples)
+    for same in same_file:
         if conflict := label_conflict(same):
             raise DataError(f"{conflict} Remove the wrong ones.")
+    for same in (*same_file, *alike):
         roots = {_root(parent, example.group) for example in same}
         parent |= dict.fromkeys(roots, min(roots))
     return tuple(replace(example, group=_root(parent, example.group)) for example in examples)
@@ -54,15 +59,16 @@ def _root(parent: dict[str, str], group: str) -> str:
     return group
 
 
-def similar_groups(paths: Sequence[Path], threshold: float = SIMILAR) -> tuple[str, ...]:
-    """Group images that look alike, directly or through others; a group has the name of its first member."""
-    thumbnails = np.stack([_thumbnail(path) for path in paths])
-    similar = coo_matrix(thumbnails @ thumbnails.T >= threshold)
-    _, indices = connected_components(similar, directed=False)
-    first: dict[int, str] = {}
-    for path, index in zip(paths, indices.tolist(), strict=True):
-        first.setdefault(index, f"{path.parent.name}/{path.name}")
-    return tuple(first[index] for index in indices.tolist())
+def similar(examples: Sequence[Example], threshold: float = SIMILAR) -> list[list[Example]]:
+    """Group the examples that look alike, mirrored or not, directly or through others; a group may have one member."""
+    thumbnails = np.stack([_thumbnail(example.path) for example in examples])
+    flat = thumbnails.reshape(len(examples), -1)
+    correlations = [flat @ thumbnails[:, ::rows, ::columns].reshape(flat.shape).T for rows, columns in _MIRRORS]
+    _, indices = connected_components(coo_matrix(np.max(correlations, axis=0) >= threshold), directed=False)
+    groups: defaultdict[int, list[Example]] = defaultdict(list)
+    for example, index in zip(examples, indices.tolist(), strict=True):
+        groups[index].append(example)
+    return list(groups.values())
 
 
 def _thumbnail(path: Path) -> NDArray[np.float64]:
@@ -72,7 +78,7 @@ def _thumbnail(path: Path) -> NDArray[np.float64]:
             small = image.convert("L").resize((_SIDE, _SIDE), Pillow.Resampling.BOX)
     except (OSError, SyntaxError) as error:
         raise DataError(f"{path}: cannot be read as an image: {error} Repair or remove the file.") from error
-    values = np.asarray(small, dtype=np.float64).ravel()
+    values = np.asarray(small, dtype=np.float64)
     values -= values.mean()
     norm = float(np.linalg.norm(values))
     return values / norm if norm else values

@@ -1,3 +1,4 @@
+import csv
 from pathlib import Path
 
 import numpy as np
@@ -82,12 +83,26 @@ def test_a_broken_slice_is_reported(slices: Path) -> None:
         brain_tumor.find(slices)
 
 
-def test_similar_groups_split_no_published_group(shared: Path) -> None:
-    """Verifies the claim about `duplicates.SIMILAR`."""
+@pytest.mark.parametrize(
+    "mirror", [Image.Transpose.FLIP_LEFT_RIGHT, Image.Transpose.FLIP_TOP_BOTTOM, Image.Transpose.ROTATE_180]
+)
+def test_a_mirrored_copy_belongs_to_the_group_of_its_original(slices: Path, mirror: Image.Transpose) -> None:
+    with Image.open(slices / "no" / "y8.jpg") as original:
+        original.resize((50, 60)).transpose(mirror).save(slices / "no" / "mirrored.jpg", quality=70)
+    names = sorted(path.relative_to(slices).as_posix() for path in slices.glob("*/*"))
+    (slices / "groups.csv").write_text("file,group\n" + "".join(f"{name},{name}\n" for name in names))
+    result = {example.name: example.group for example in brain_tumor.find(slices)}
+    assert result["no/mirrored.jpg"] == result["no/y8.jpg"]
+    assert len(set(result.values())) == 12
+
+
+def test_similar_groups_split_no_published_group_and_join_no_labels(shared: Path) -> None:
+    """Verifies the claims about `duplicates.SIMILAR`."""
     known = brain_tumor.find(shared / "brain_tumor")
-    alike = duplicates.similar_groups([example.path for example in known])
-    of: dict[str, set[str]] = {}
-    for example, group in zip(known, alike, strict=True):
-        of.setdefault(example.group, set()).add(group)
-    assert all(len(groups) == 1 for groups in of.values())
-    assert len(set(alike)) > 0.8 * len(of)
+    with (shared / "brain_tumor" / "groups.csv").open(newline="") as file:
+        published = {row["file"]: row["group"] for row in csv.DictReader(file)}
+    alike = duplicates.similar(known)
+    assert all(len({example.label for example in group}) == 1 for group in alike)
+    of = {example.name: number for number, group in enumerate(alike) for example in group}
+    assert len({(published[name], number) for name, number in of.items()}) == len({published[name] for name in of})
+    assert 300 < len(alike) < 400
