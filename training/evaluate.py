@@ -19,7 +19,7 @@ from training.cards import dataset_notes
 from training.cards.card import card
 from training.datasets import training_data
 from training.errors import RunError
-from training.evaluators import outputs, stress
+from training.evaluators import outputs, shortcuts, stress
 from training.evaluators.evaluator import Evaluation
 from training.metrics import binary, bootstrap, report
 from training.metrics.report import Report
@@ -61,7 +61,7 @@ def evaluate(folder: Path, data: Path, out: Path, options: Options) -> dict[str,
     epoch = None if previous is None else previous.epoch
     metrics = create_report(recipe, config, images, evaluation, options.command, epoch, options.part)
     if not config.demonstration:
-        metrics |= stress_metrics(recipe, network, images.measured)
+        metrics |= robustness(recipe, network, images.measured, config)
     write(metrics, recipe, evaluation, out)
     return metrics
 
@@ -98,10 +98,17 @@ def create_report(
     }
 
 
-def stress_metrics(recipe: Recipe, network: nn.Module, images: Images) -> dict[str, Any]:
+def robustness(recipe: Recipe, network: nn.Module, images: Images, config: Settings) -> dict[str, Any]:
     """Measure under fixed image changes; only for gray images with two labels, for which they are designed."""
     if recipe.decision is None or recipe.task != "classification":
         return {}
+    known = config.data == shortcuts.DATA
+    measured = {"shortcuts": shortcuts.measure(recipe, network, images, config.seed)} if known else {}
+    return _stress(recipe, network, images) | measured
+
+
+def _stress(recipe: Recipe, network: nn.Module, images: Images) -> dict[str, Any]:
+    assert recipe.decision is not None
     index = recipe.labels.index(recipe.decision.positive)
     positive = (images.targets == index).numpy()
     metrics = {}

@@ -57,7 +57,7 @@ def release(recipe: Recipe, settings: Settings, data: TrainingData, out: Path, c
     images = MeasuredData(data.train, validation, data.split)
     report = evaluate.create_report(recipe, settings, images, evaluation, command, epoch)
     if not settings.demonstration:
-        report |= evaluate.stress_metrics(recipe, network, validation)
+        report |= evaluate.robustness(recipe, network, validation, settings)
     evaluate.write(report, recipe, evaluation, out)
     for name, metric in report["validation"].items():
         _log.info("%s %s", name, _format(metric))

@@ -47,7 +47,7 @@ def test_an_evaluation_gives_the_metrics_of_the_release(lenet: Trained, tmp_path
     }
 
 
-def test_an_evaluation_gives_the_stress_metrics_of_the_release(quick: Settings, tmp_path: Path) -> None:
+def test_an_evaluation_gives_the_robustness_of_the_release(quick: Settings, tmp_path: Path) -> None:
     folder, films = make_archive(tmp_path / "archives" / "chest-xray-cnn", quick), make_films(tmp_path / "films")
     options = TrainOptions(install=True, progress=False, tracker="none", overrides=("epochs=1",))
     train(folder, films, tmp_path / "run", options)
@@ -55,6 +55,7 @@ def test_an_evaluation_gives_the_stress_metrics_of_the_release(quick: Settings, 
     result = evaluate(folder, films, tmp_path / "result", Options())
     assert result["validation"] == released["validation"]
     assert result["stress"] == released["stress"]
+    assert result["shortcuts"] == released["shortcuts"]
     assert result["confusion"] == released["confusion"]
 
 

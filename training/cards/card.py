@@ -30,6 +30,11 @@ _METRICS: Final = {
     "hd95_found": "HD95 in pixels of the network input, mean over slices with tumour and a predicted mask",
     "missed_slices": "share of slices with tumour and an empty predicted mask",
     "false_alarms": "share of slices without tumour but with a predicted mask",
+    "letters_erased": "letters and markers erased: share of films whose probability moves by more than 0.1",
+    "letters_of_the_other_label": "letters and markers replaced by those of a film with another label: the same share",
+    "borders_cropped": "outer 5% of each side cropped: the same share",
+    "sharpness_of_the_other_label": "sharpness and noise of the other label: the same share",
+    "relevance_outside_body": "mean share of the Grad-CAM relevance outside of the body",
     "pixel_sensitivity": "pixel sensitivity",
     "pixel_precision": "pixel precision",
 }
@@ -181,6 +186,9 @@ def _results(measured: Report, recipe: Recipe) -> Iterable[str]:
         names = list(next(iter(measured.stress.values())))
         changed = [(key, *(_number(row.get(name)) for name in names)) for key, row in measured.stress.items()]
         yield _table(("change", *map(_name, names)), changed)
+    if measured.shortcuts:
+        yield "Shortcuts: changes that leave the lungs unchanged. Aim: at most 0.05, and at most 0.10 of the relevance."
+        yield _table(("change", "value"), [(_name(key), _metric(value)) for key, value in measured.shortcuts.items()])
     epoch = "" if measured.epoch is None else f" (epoch {measured.epoch})"
     yield f"Created by `{measured.command}`{epoch}; SHA-256 of the weights `{measured.model.weights_sha256}`."
 

@@ -23,12 +23,13 @@ def conditions(images: Images) -> Mapping[str, Images]:
     }
 
 
-def _blurred(values: torch.Tensor) -> torch.Tensor:
+def blurred(values: torch.Tensor) -> torch.Tensor:
+    """Average windows of 3 x 3 pixels."""
     return avg_pool2d(values, 3, stride=1, padding=1, count_include_pad=False)
 
 
 def _sharpened(values: torch.Tensor) -> torch.Tensor:
-    return values + 1.5 * (values - _blurred(values))
+    return values + 1.5 * (values - blurred(values))
 
 
 def _contrasted(values: torch.Tensor, factor: float) -> torch.Tensor:
@@ -36,9 +37,10 @@ def _contrasted(values: torch.Tensor, factor: float) -> torch.Tensor:
     return middle + factor * (values - middle)
 
 
-def _cropped(values: torch.Tensor) -> torch.Tensor:
+def cropped(values: torch.Tensor, part: int = 10) -> torch.Tensor:
+    """Cut a `part`-th of the size off each side, and enlarge the rest."""
     height, width = values.shape[-2:]
-    top, left = height // 10, width // 10
+    top, left = height // part, width // part
     inner = values[..., top : height - top, left : width - left]
     return interpolate(inner, (height, width), mode="bilinear", antialias=True)
 
@@ -55,17 +57,17 @@ def _grainy(values: torch.Tensor) -> torch.Tensor:
 
 
 def _all(values: torch.Tensor) -> torch.Tensor:
-    return _grainy(_contrasted(_blurred(_cropped(values)), 0.6)) ** 0.8
+    return _grainy(_contrasted(blurred(cropped(values)), 0.6)) ** 0.8
 
 
 _CHANGES: Final[Mapping[str, Callable[[torch.Tensor], torch.Tensor]]] = {
-    "blurred": _blurred,
+    "blurred": blurred,
     "sharpened": _sharpened,
     "faint": lambda values: _contrasted(values, 0.6),
     "hard": lambda values: _contrasted(values, 1.5),
     "dark": lambda values: values**1.5,
     "light": lambda values: values**0.67,
-    "cropped": _cropped,
+    "cropped": cropped,
     "bordered": _bordered,
     "grainy": _grainy,
     "all": _all,

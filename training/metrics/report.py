@@ -68,6 +68,7 @@ class Report(_Part):
     # kind of prediction -> count, or true label -> predicted label -> count
     confusion: dict[str, Count] | dict[str, dict[str, Count]] | None = None
     stress: dict[str, dict[str, float | None]] | None = None  # image change -> metrics
+    shortcuts: dict[str, Metric] | None = None  # see training.evaluators.shortcuts
 
 
 def load(path: Path) -> Report:
