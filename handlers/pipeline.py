@@ -12,7 +12,7 @@ from typing import Final, ParamSpec, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from handlers import suitability
+from handlers import repair, suitability
 from handlers.errors import DeviceLostError, InternalError, RequestError, ServiceUnavailableError
 from handlers.formats import raw
 from handlers.formats.decode import decode
@@ -21,14 +21,15 @@ from handlers.formats.raw import RawSamples
 from handlers.preprocess import at_least, preprocess
 from handlers.program import Program
 from handlers.recipe import Recipe
+from handlers.repair import Repair
 from handlers.scope import scope
 from handlers.scope.scope import NO_ASSURANCES, Assurances, Report
 from handlers.tracing import Trace, stage
 
 EncodedImage = bytes | RawSamples | RequestError
 """An image as extracted from a request, or the error in its place."""
-ImageRequest = tuple[EncodedImage, Limits, Trace, Assurances]
-"""An image, with the limits, the trace and the assurances of its request."""
+ImageRequest = tuple[EncodedImage, Limits, Trace, Assurances, Repair | None]
+"""An image, with the limits, the trace, the assurances and the repair of its request."""
 _OUT_OF_MEMORY: Final = re.compile(r"out of memory|can(?:'t|not) allocate memory", re.IGNORECASE)
 """Texts of torch's allocators: of CUDA, and of the CPU, which reports a RuntimeError."""
 _Parameters = ParamSpec("_Parameters")
@@ -37,13 +38,14 @@ _Value = TypeVar("_Value")
 
 @dataclass(frozen=True)
 class PreparedImage:
-    """A decoded image and the network's input made from it, float32 of shape (channels, height, width)."""
+    """A decoded, perhaps repaired image and the network's input, float32 of shape (channels, height, width)."""
 
     image: Image
     sha256: str
     tensor: NDArray[np.float32]
     trace: Trace = field(default_factory=Trace)
     scope: Report = field(default_factory=Report)
+    repair: Repair | None = None
 
 
 @dataclass(frozen=True)
@@ -73,25 +75,29 @@ class Pipeline:
         limits: Limits | None = None,
         trace: Trace | None = None,
         assurances: Assurances = NO_ASSURANCES,
+        asked: Repair | None = None,
     ) -> PreparedImage:
-        """Decode, check and preprocess one encoded image; raises `RequestError` if it is rejected."""
+        """Decode, repair, check and preprocess one encoded image; raises `RequestError` if it is rejected."""
         spec, limits, trace = self.recipe.input, limits or self.limits, trace or Trace()
         limits.budget.check_time()
         with stage("decode", [trace]):
             if isinstance(data, RawSamples):
                 image, encoded = raw.decode(data, spec), data.data
             else:
-                image, encoded = decode(data, limits, at_least(spec)), data
+                least = at_least(spec)
+                least = least[::-1] if asked is not None and asked.swaps_sides else least
+                image, encoded = decode(data, limits, least), data
+            image = repair.apply(image, asked)
         with stage("preprocess", [trace]):
             sha256 = hashlib.sha256(encoded).hexdigest()
             required = frozenset[str]() if sha256 == self.exempt else self.required
             report = scope.check(self.recipe.scope, image.statements, assurances, required)
             suitability.check(image, spec, self.recipe.scope.enlargement)
-            return PreparedImage(image, sha256, preprocess(image, spec), trace, report)
+            return PreparedImage(image, sha256, preprocess(image, spec), trace, report, asked)
 
     def __call__(self, images: Sequence[EncodedImage]) -> list[Result | RequestError]:
         """Run all images; an error concerns its own image only, except `DeviceLostError`."""
-        return list(self.stream((image, self.limits, Trace(), NO_ASSURANCES) for image in images))
+        return list(self.stream((image, self.limits, Trace(), NO_ASSURANCES, None) for image in images))
 
     def stream(self, images: Iterable[ImageRequest]) -> Iterator[Result | RequestError]:
         """Run all images batch by batch, each within its limits, and add the times to its trace.
@@ -109,11 +115,11 @@ class Pipeline:
         pixels = 0
         with self.timer("prepare"):
             while len(items) < self.batch and pixels < self.limits.pixels and (entry := next(waiting, None)):
-                image, limits, trace, assurances = entry
+                image, *rest = entry
                 if isinstance(image, RequestError):
                     items.append(image)
                     continue
-                item = attempt("preparing this image", self.prepare, image, limits, trace, assurances)
+                item = attempt("preparing this image", self.prepare, image, *rest)
                 items.append(item)
                 if isinstance(item, PreparedImage):
                     pixels += item.image.width * item.image.height

@@ -32,6 +32,7 @@ from handlers.errors import (
 from handlers.metrics import Meter
 from handlers.pipeline import EncodedImage, Pipeline, Result, attempt, without_messages
 from handlers.program import Program
+from handlers.repair import Repair
 from handlers.request_body import BodyLimits, RequestBody
 from handlers.response import Model, Prediction, Response, problem_details, render, render_error
 from handlers.scope import requirements
@@ -222,9 +223,9 @@ class TorchServeHandler(ABC):
             if self.lost:
                 raise DeviceLostError("The device was lost before.")
             results = self.pipeline.stream(
-                (image, limits[index], traces[index], assured)
+                (image, limits[index], traces[index], assured, asked)
                 for index in order
-                for image, assured in _images(requests[index])
+                for image, assured, asked in _images(requests[index])
             )
             for index in order:
                 item = requests[index]
@@ -316,17 +317,18 @@ def _id(headers: Mapping[str, str]) -> str:
     return headers.get("x-request-id", "")
 
 
-def _images(request: Request | RequestError) -> list[tuple[EncodedImage, Assurances]]:
-    """Return the images of a request and what the client states about each."""
+def _images(request: Request | RequestError) -> list[tuple[EncodedImage, Assurances, Repair | None]]:
+    """Return the images of a request, what the client states about each, and the repair that it asks for."""
     if isinstance(request, RequestError):
         return []
-    return [(image, request.body.assured(index)) for index, image in enumerate(request.body.images)]
+    body = request.body
+    return [(image, body.assured(index), body.repair) for index, image in enumerate(body.images)]
 
 
 def _size(request: Request | RequestError) -> tuple[int, int]:
     """Return a sort key: the number of images of a request, then their bytes."""
     images = _images(request)
-    return len(images), sum(len(image) for image, _ in images if isinstance(image, bytes))
+    return len(images), sum(len(image) for image, *_ in images if isinstance(image, bytes))
 
 
 def _device(context: Any) -> str:
