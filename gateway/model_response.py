@@ -25,6 +25,7 @@ from gateway.history import Result, format_time, new_id
 from gateway.metrics import DISCARDED
 from gateway.uploads import image_contents
 from gateway.uploads.request_body import RequestBody
+from radserve.schema.domain import Repair
 from radserve.schema.explanation import Explanation
 from radserve.schema.problem import ProblemDetails, RejectedImage
 from radserve.schema.requested_image import RequestedImage
@@ -122,7 +123,8 @@ def require_images(results: Sequence[AnyItem], request: ModelRequest, body: Requ
             digests = waiting[result.name]
             digest = digests.popleft() if digests else None
             if not isinstance(result, RejectedImage):
-                RequestedImage(request.model, request.version, digest).require(result)
+                repair = request.repair or result.repair  # of a JSON body, which the gateway does not read
+                RequestedImage(request.model, request.version, digest, cast("Repair | None", repair)).require(result)
         if missing := sum(map(len, waiting.values())):
             raise ValueError(f"it has no result for {missing} of the images")
     except ValueError as error:

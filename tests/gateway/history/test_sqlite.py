@@ -197,7 +197,7 @@ def test_deleted_data_is_overwritten(sqlite_store: Store) -> None:
 @pytest.mark.parametrize(
     ("prepare", "message"),
     [
-        ("PRAGMA user_version = 2", "schema 2, but this release reads schema 1"),
+        ("PRAGMA user_version = 3", "schema 3, but this release reads schema 2"),
         ("CREATE TABLE patients (name)", "schema 0"),
     ],
 )
