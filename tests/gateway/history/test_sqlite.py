@@ -41,7 +41,8 @@ FILL = """
 INSERT INTO results
 WITH RECURSIVE numbers (number) AS (SELECT 0 UNION ALL SELECT number + 1 FROM numbers WHERE number < :rows - 1)
 SELECT NULL, printf('00000000-0000-7000-8000-%012x', :rows - number), :time - 80000 * number, :verb,
-       iif(number % 2, 'brain', 'chest'), :version, :sha256, :image_sha256, :label, :probability, :positive, :client,
+       iif(number % 2, 'brain', 'chest'), :version, :sha256, :image_sha256, :label, :probability, :positive,
+       NULL, NULL, :client,
        printf('film %d.png', number), printf('film %d.png', number), :request_id
 FROM numbers
 """
