@@ -13,6 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from handlers import repair, suitability
+from handlers.domain.assessment import Assessment
+from handlers.domain.detector import MOMENTS, Detector
 from handlers.errors import DeviceLostError, InternalError, RequestError, ServiceUnavailableError
 from handlers.formats import raw
 from handlers.formats.decode import decode
@@ -54,6 +56,7 @@ class Result:
 
     prepared: PreparedImage
     outputs: dict[str, NDArray[np.float32]]
+    assessment: Assessment | None = None  # None without a detector
 
 
 @dataclass(frozen=True)
@@ -68,6 +71,7 @@ class Pipeline:
     timer: Callable[[str], AbstractContextManager[object]] = nullcontext
     required: frozenset[str] = frozenset()  # attributes of the scope without which no image is analysed ...
     exempt: str | None = None  # ... but this one: SHA-256 of the archive's synthetic sample
+    detector: Detector | None = None  # None if no image is compared with the training images
 
     def prepare(
         self,
@@ -135,7 +139,8 @@ class Pipeline:
 
     def _run_batch(self, items: list[PreparedImage]) -> list[Result | RequestError]:
         try:
-            outputs = self.program.run(np.stack([item.tensor for item in items]))
+            names = ("logits",) if self.detector is None else ("logits", MOMENTS)
+            outputs = self.program.run(np.stack([item.tensor for item in items]), names)
         except DeviceLostError:
             raise
         except Exception as error:  # noqa: BLE001 - logged with the request; see `attempt`
@@ -143,7 +148,13 @@ class Pipeline:
                 # The cause is one image, or the size of the batch: run each image alone.
                 return [result for item in items for result in self._run_batch([item])]
             return [model_error(error)]
-        return [Result(item, {name: value[row] for name, value in outputs.items()}) for row, item in enumerate(items)]
+        rows = [{name: value[row] for name, value in outputs.items()} for row in range(len(items))]
+        return [attempt("checking this image", self._assess, *pair) for pair in zip(items, rows, strict=True)]
+
+    def _assess(self, prepared: PreparedImage, outputs: dict[str, NDArray[np.float32]]) -> Result:
+        if self.detector is None:
+            return Result(prepared, outputs)
+        return Result(prepared, outputs, self.detector.assess(outputs[MOMENTS], prepared.tensor))
 
 
 def attempt(

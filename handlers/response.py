@@ -79,7 +79,7 @@ def classification_document(model: Model, decision: Decision, prepared: Prepared
 
 def problem_details(error: RequestError) -> dict[str, Any]:
     """Return an error as problem details."""
-    return {"status": error.status, "title": error.title, "detail": str(error)}
+    return {"status": error.status, "title": error.title, "detail": str(error)} | dict(error.members)
 
 
 def render(prediction: Prediction, accept: str = "") -> Response:

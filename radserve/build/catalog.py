@@ -29,7 +29,7 @@ def version(entry: Entry, recipe: Recipe, archive: Path, share: float, mode: Mod
         "explains": recipe.task == "classification",
         "input": {"color": recipe.input.color, "height": recipe.input.height, "width": recipe.input.width},
         "scope": recipe.scope.attributes,
-        "domain": None if getattr(recipe, "detector", None) is None else mode,
+        "domain": None if recipe.detector is None else mode,
         "trained_on": recipe.trained_on,
         "licence": recipe.licence,
         "warning": recipe.warning,
