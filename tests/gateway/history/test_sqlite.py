@@ -7,6 +7,7 @@ import statistics
 import subprocess
 import sys
 import time
+from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
 
@@ -253,3 +254,26 @@ def test_locked_file_raises_before_timeout(sqlite_store: Store) -> None:
         await history.add([result()])
 
     sqlite_store.run(work)
+
+
+def test_a_file_of_the_previous_release_is_converted(tmp_path: Path) -> None:
+    path = tmp_path / "history.sqlite3"
+    old, new = result(1), result(domain="unusual", repair="invert")
+
+    async def work() -> None:
+        history = SqliteHistory(path)
+        await history.add([old])
+        await history.close()
+        with closing(sqlite3.connect(path)) as connection:
+            for name in ("domain", "repair"):
+                connection.execute(f"ALTER TABLE results DROP COLUMN {name}")
+            connection.execute("PRAGMA user_version = 1")
+        for _ in range(2):
+            history = SqliteHistory(path)
+            await history.add([new])
+            assert (await history.find(Query())).results == (new, old)
+            await history.close()
+            with closing(sqlite3.connect(path)) as connection:
+                connection.execute("PRAGMA user_version = 1")  # as a gateway of the previous release does
+
+    asyncio.run(work())
