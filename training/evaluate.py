@@ -4,8 +4,8 @@ import hashlib
 import json
 import shutil
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,6 +18,7 @@ from training.batches import Images
 from training.cards import dataset_notes
 from training.cards.card import card
 from training.datasets import training_data
+from training.detector.refusals import measure_refusals
 from training.errors import RunError
 from training.evaluators import outputs, stress
 from training.evaluators.evaluator import Evaluation
@@ -45,6 +46,8 @@ class Options:
     weights: Path | None = None  # to measure instead of those of the model; their SHA-256 is not checked
     overrides: Sequence[str] = ()  # `key=value` that replace settings of `training.yaml`
     command: str = "called from Python"  # for `metrics.json`
+    ood: bool = False  # also measure what the detector refuses
+    others: Mapping[str, Path] = field(default_factory=dict)  # folders of other images for that, by name
 
 
 def evaluate(folder: Path, data: Path, out: Path, options: Options) -> dict[str, Any]:
@@ -62,8 +65,27 @@ def evaluate(folder: Path, data: Path, out: Path, options: Options) -> dict[str,
     metrics = create_report(recipe, config, images, evaluation, options.command, epoch, options.part)
     if not config.demonstration:
         metrics |= stress_metrics(recipe, network, images.measured)
+    metrics |= _refusals(folder, recipe, config, data, previous, options)
     write(metrics, recipe, evaluation, out)
     return metrics
+
+
+def _refusals(
+    folder: Path, recipe: Recipe, config: Settings, data: Path, previous: Report | None, options: Options
+) -> dict[str, Any]:
+    """Measure what the detector refuses, or keep the earlier measurement of the same detector."""
+    if options.ood:
+        refusals = measure_refusals(folder, recipe, config, data, options.others, options.command)
+    elif (
+        previous is None
+        or previous.refusals is None
+        or recipe.detector is None
+        or previous.refusals.detector_sha256 != recipe.detector.sha256
+    ):
+        return {}
+    else:
+        refusals = previous.refusals
+    return {"refusals": refusals.model_dump(mode="json")}
 
 
 def create_report(

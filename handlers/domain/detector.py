@@ -7,14 +7,14 @@ the odds of a pose other than upright. The score is the largest of them, each re
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 import numpy as np
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file
+from safetensors.torch import load as load_tensors
 
 from handlers.domain import evidence, pose
 from handlers.domain.assessment import Assessment, Reason, Status
@@ -25,6 +25,8 @@ from handlers.recipe import Input, Recipe
 
 MOMENTS: Final = "moments"
 """Output of the program: mean and standard deviation of each channel of the recipe's layers, (N, numbers)."""
+PART: Final = ("mean", "scale", "basis", "whitening", "centres")
+"""Tensors of a part in the file: `features.mean`."""
 Tensors = Mapping[str, torch.Tensor]
 _POSES: Final[tuple[Reason, ...]] = ("rotated_90", "rotated_180", "rotated_270", "inverted")
 
@@ -36,16 +38,36 @@ class Part:
     mean: torch.Tensor  # (numbers,)
     scale: torch.Tensor  # (numbers,), standard deviation
     basis: torch.Tensor  # (components, numbers), orthonormal rows
-    whitening: torch.Tensor  # (components, components): within a label, white @ components has the unit covariance
+    whitening: torch.Tensor  # (components, components): gives the components of a label the unit covariance
     centres: torch.Tensor  # (labels, components), whitened
 
-    def distances(self, vector: torch.Tensor) -> tuple[float, float]:
-        """Return the Mahalanobis distance to the nearest label, and that from the subspace."""
-        standard = (vector - self.mean) / self.scale
-        inside = self.basis @ standard
-        nearest = (self.whitening @ inside - self.centres).square().sum(1).min()
-        outside = (standard - self.basis.T @ inside).square().sum()
-        return float(nearest.sqrt()), float(outside.sqrt())
+    def distances(self, vectors: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the Mahalanobis distances of vectors (N, numbers) to the nearest label, and from the subspace."""
+        standard = (vectors - self.mean) / self.scale
+        inside = standard @ self.basis.T
+        nearest = (inside @ self.whitening.T - self.centres[:, None]).norm(dim=2).amin(0)
+        return nearest, (standard - inside @ self.basis).norm(dim=1)
+
+
+@dataclass(frozen=True)
+class Metric:
+    """All distances of an image."""
+
+    parts: Mapping[str, Part]
+    pose: Tensors
+
+    @classmethod
+    def of(cls, tensors: Tensors, names: tuple[str, ...]) -> "Metric":
+        """Return the metric of a file's tensors."""
+        parts = {name: Part(*(tensors[f"{name}.{key}"].float() for key in PART)) for name in names}
+        return cls(parts, below("pose", tensors))
+
+    def __call__(self, values: Mapping[str, torch.Tensor], thumbnails: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Return the distances (N,) by name, from the vectors (N, numbers) of the parts and from pose thumbnails."""
+        distances = {f"pose.{name}": value for name, value in pose.odds(thumbnails, self.pose).items()}
+        for name, part in self.parts.items():
+            distances[f"{name}.distance"], distances[f"{name}.residual"] = part.distances(values[name])
+        return distances
 
 
 @dataclass(frozen=True)
@@ -54,39 +76,30 @@ class Detector:
 
     section: Section
     spec: Input
-    tensors: Tensors  # as in the file
-    _parts: dict[str, Part] = field(init=False, repr=False)
-    _pose: dict[str, torch.Tensor] = field(init=False, repr=False)
-    _limits: dict[str, float] = field(init=False, repr=False)  # of each distance, among the held-out images
+    metric: Metric
+    limits: Mapping[str, float]  # of each distance, among the held-out images
+    percentiles: Vector  # of the held-out scores, from 0 to 100
 
-    def __post_init__(self) -> None:
-        names = ("mean", "scale", "basis", "whitening", "centres")
-        tensors = {name: value.float() if value.is_floating_point() else value for name, value in self.tensors.items()}
-        parts = {name: Part(*(tensors[f"{name}.{key}"] for key in names)) for name in self.section.parts}
-        limits = {name: float(value) for name, value in _below("limit", tensors).items()}
-        object.__setattr__(self, "_parts", parts)
-        object.__setattr__(self, "_pose", _below("pose", tensors))
-        object.__setattr__(self, "_limits", limits)
+    @classmethod
+    def create(cls, section: Section, spec: Input, tensors: Tensors) -> "Detector":
+        """Return the detector of a recipe and its file's tensors; `KeyError` if one is missing."""
+        limits = {name: float(value) for name, value in below("limit", tensors).items()}
+        return cls(section, spec, Metric.of(tensors, section.parts), limits, tensors["percentiles"].numpy())
 
     def assess(self, moments: Vector, tensor: Vector) -> Assessment:
         """Assess an image from its row of `MOMENTS` and from the network's input (channels, height, width)."""
         gray = evidence.luminance(tensor, self.spec)
-        distances = self.distances(moments, gray)
-        relative = {name: value / self._limits[name] for name, value in distances.items()}
+        relative = {name: value / self.limits[name] for name, value in self.distances(moments, gray).items()}
         score = max(relative.values())
         status = self._status(score)
-        percentiles = self.tensors["percentiles"].numpy()
-        percentile = float(np.interp(score, percentiles, np.linspace(0, 100, len(percentiles))))
+        percentile = float(np.interp(score, self.percentiles, np.linspace(0, 100, len(self.percentiles))))
         return Assessment(status, score, percentile, None if status == "normal" else self._reason(gray, relative))
 
     def distances(self, moments: Vector, gray: torch.Tensor) -> dict[str, float]:
-        """Return every distance, by name, before it is compared with the held-out images."""
-        distances = {f"pose.{name}": value for name, value in pose.odds(gray, self._pose).items()}
-        for name, vector in evidence.collect(moments, gray).items():
-            if name in self._parts:
-                inside, outside = self._parts[name].distances(torch.from_numpy(vector))
-                distances |= {f"{name}.distance": inside, f"{name}.residual": outside}
-        return distances
+        """Return every distance of one image, by name."""
+        values = {name: vector[None] for name, vector in evidence.collect(moments, gray).items()}
+        distances = self.metric(values, evidence.thumbnail(gray, pose.SIDE)[None])
+        return {name: float(value) for name, value in distances.items()}
 
     def _status(self, score: float) -> Status:
         if score < self.section.marked:
@@ -98,16 +111,16 @@ class Detector:
         likely = max(_POSES, key=lambda name: relative.get(f"pose.{name}", 0))
         if relative.get(f"pose.{likely}", 0) < self.section.marked:
             return "other_image"
-        part = self._parts.get("thumbnail")
+        part = self.metric.parts.get("thumbnail")
         if part is None:
             return likely
-        small = pose.undo(evidence.thumbnail(gray), likely).flatten()
-        values = zip(("distance", "residual"), part.distances(small), strict=True)
-        alike = all(value < self._limits[f"thumbnail.{name}"] * self.section.refused for name, value in values)
+        upright = pose.undo(evidence.thumbnail(gray), likely).flatten()
+        values = zip(("distance", "residual"), part.distances(upright[None]), strict=True)
+        alike = all(float(value) < self.limits[f"thumbnail.{name}"] * self.section.refused for name, value in values)
         return likely if alike else "other_image"
 
 
-def _below(prefix: str, tensors: Tensors) -> dict[str, torch.Tensor]:
+def below(prefix: str, tensors: Tensors) -> dict[str, torch.Tensor]:
     """Return the tensors whose names start with a prefix, without it."""
     start = f"{prefix}."
     return {name.removeprefix(start): value for name, value in tensors.items() if name.startswith(start)}
@@ -124,6 +137,6 @@ def load(folder: Path, recipe: Recipe) -> Detector | None:
         sha256 = hashlib.sha256(data).hexdigest()
         if sha256 != section.sha256:
             raise DetectorError(f"{path}: has sha256 {sha256}, the recipe's key 'detector.sha256' is {section.sha256}.")
-        return Detector(section, recipe.input, load_file(path))
+        return Detector.create(section, recipe.input, load_tensors(data))
     except (OSError, SafetensorError, KeyError, RuntimeError) as error:
         raise DetectorError(f"{path}: not a readable detector ({error!r}); build the archive again.") from error

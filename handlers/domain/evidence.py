@@ -62,6 +62,6 @@ def _sectors(height: int, width: int) -> torch.Tensor:
     return sector.flatten()
 
 
-def collect(moments: Vector, gray: torch.Tensor) -> dict[str, Vector]:
+def collect(moments: Vector, gray: torch.Tensor) -> dict[str, torch.Tensor]:
     """Return the evidence by part: moments of the network's layers, thumbnail and texture."""
-    return {"features": moments, "thumbnail": thumbnail(gray).flatten().numpy(), "texture": texture(gray).numpy()}
+    return {"features": torch.from_numpy(moments), "thumbnail": thumbnail(gray).flatten(), "texture": texture(gray)}

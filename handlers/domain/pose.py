@@ -6,8 +6,6 @@ from typing import Final
 import torch
 from torch.nn.functional import conv2d, linear, max_pool2d, relu, softplus
 
-from handlers.domain.evidence import thumbnail
-
 POSES: Final = ("upright", "rotated_90", "rotated_180", "rotated_270", "inverted")
 """`rotated_N` is the clockwise rotation that the image has."""
 SIDE: Final = 32
@@ -25,10 +23,10 @@ def undo(gray: torch.Tensor, name: str) -> torch.Tensor:
     return 1 - gray if name == "inverted" else torch.rot90(gray, _QUARTERS[name])
 
 
-def view(gray: torch.Tensor) -> torch.Tensor:
-    """Return the thumbnail (side, side) of gray values (height, width), with mean 0 and standard deviation 1."""
-    small = thumbnail(gray, SIDE)
-    return (small - small.mean()) / (small.std() + 1e-3)
+def views(thumbnails: torch.Tensor) -> torch.Tensor:
+    """Give each of the thumbnails (N, side, side) the mean 0 and the standard deviation 1."""
+    mean, std = (value[:, None, None] for value in (thumbnails.mean((1, 2)), thumbnails.std((1, 2))))
+    return (thumbnails - mean) / (std + 1e-3)
 
 
 def logits(views: torch.Tensor, weights: Mapping[str, torch.Tensor]) -> torch.Tensor:
@@ -40,11 +38,12 @@ def logits(views: torch.Tensor, weights: Mapping[str, torch.Tensor]) -> torch.Te
     return linear(x.flatten(1), weights["head.weight"], weights["head.bias"])
 
 
-def odds(gray: torch.Tensor, weights: Mapping[str, torch.Tensor]) -> dict[str, float]:
-    """Return the softened log odds of each other pose against the likeliest accepted one, for gray values.
+def odds(thumbnails: torch.Tensor, weights: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Return the softened log odds (N,) of each other pose against the likeliest accepted one.
 
-    Accepted are `UPRIGHT` and the poses that training images have, the boolean tensor `accepted`.
+    Takes thumbnails (N, side, side) in [0, 1]. Accepted are `UPRIGHT` and the poses that training images have, the
+    boolean tensor `accepted`.
     """
-    values, accepted = logits(view(gray)[None], weights)[0], weights["accepted"]
-    against = softplus(values - values[accepted].max())
-    return {name: float(against[index]) for index, name in enumerate(POSES) if not accepted[index]}
+    values, accepted = logits(views(thumbnails), weights), weights["accepted"]
+    against = softplus(values - values[:, accepted].amax(1, keepdim=True))
+    return {name: against[:, index] for index, name in enumerate(POSES) if not accepted[index]}
