@@ -119,11 +119,11 @@ class Pipeline:
         pixels = 0
         with self.timer("prepare"):
             while len(items) < self.batch and pixels < self.limits.pixels and (entry := next(waiting, None)):
-                image, *rest = entry
+                image, limits, trace, assurances, asked = entry
                 if isinstance(image, RequestError):
                     items.append(image)
                     continue
-                item = attempt("preparing this image", self.prepare, image, *rest)
+                item = attempt("preparing this image", self.prepare, image, limits, trace, assurances, asked)
                 items.append(item)
                 if isinstance(item, PreparedImage):
                     pixels += item.image.width * item.image.height

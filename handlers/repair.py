@@ -44,7 +44,7 @@ def parse(value: object) -> Repair | None:
     if value is None or value == "":
         return None
     try:
-        return Repair(value)
+        return Repair(str(value))
     except ValueError as error:
         shown = f"{str(value)[:_MAX_SHOWN]!r}"
         raise BadRequestError(f"Unknown repair {shown}. Send one of {', '.join(Repair)}, or none.") from error
@@ -92,6 +92,5 @@ def _turned(directions: str, quarters: int) -> str:
     if len(directions) != 2:  # `other`
         return directions
     for _ in range(quarters):
-        row, column = directions
-        directions = column.translate(_OPPOSITE) + row
+        directions = directions[1].translate(_OPPOSITE) + directions[0]
     return directions

@@ -101,8 +101,7 @@ def _details(response: httpx.Response, advice: Mapping[int, str]) -> tuple[str, 
     quote = ""
     match content:
         case {"title": str(problem_title), "detail": str(detail), **others} if problem_title and detail:
-            others.pop("status", None)
-            return problem_title, detail, others
+            return problem_title, detail, {str(name): value for name, value in others.items() if name != "status"}
         case {"message": str(message)} | {"detail": str(message)} if message:
             quote = f" Message of the server: {message[:300]}"
     return title, advice.get(status, "The response gives no reason; see the log of the server.") + quote, {}

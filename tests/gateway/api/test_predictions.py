@@ -195,7 +195,7 @@ def repaired(request: ModelRequest) -> ModelResponse:
 
 
 def test_a_repair_of_the_query_or_of_a_form_reaches_the_server() -> None:
-    form = {"files": [("file", ("a.png", ONE, "image/png"))]}
+    form: dict[str, Any] = {"files": [("file", ("a.png", ONE, "image/png"))]}
     assert post(repaired, f"{PATH}?repair=rotate-90", content=ONE).json()["repair"] == "rotate-90"
     assert post(repaired, f"{PATH}?repair=rotate-270", **form).json()["repair"] == "rotate-270"
     assert post(repaired, data={"repair": "rotate-180"}, **form).json()["repair"] == "rotate-180"

@@ -11,7 +11,7 @@ from radserve.schema.requested_image import RequestedImage
 from tests.radserve.scripted import prediction
 
 IMAGE = b"image"
-UNUSUAL = {"mode": "strict", "status": "unusual", "score": 1.2, "percentile": 98.4, "reason": None}
+UNUSUAL: dict[str, Any] = {"mode": "strict", "status": "unusual", "score": 1.2, "percentile": 98.4, "reason": None}
 
 
 def read(asked: Repair | None = None, **changes: Any) -> Any:
