@@ -33,7 +33,7 @@ def train(thumbnails: torch.Tensor, augmentation: Augmentation, seed: int) -> di
         upright, _masks = augment.move(thumbnails[rows][:, None], config, generator)
         targets = torch.randint(len(POSES), (_BATCH,), generator=generator)
         pairs = zip(upright[:, 0], targets.tolist(), strict=True)
-        views = torch.stack([_posed(gray, POSES[target]) for gray, target in pairs])
+        views = torch.stack([give(gray, POSES[target]) for gray, target in pairs])
         views = augment.expose(views[:, None], config, generator)[:, 0]
         loss = cross_entropy(pose.logits(pose.views(views), weights), targets, label_smoothing=0.01)
         optimizer.zero_grad()
@@ -57,7 +57,7 @@ def _gentle(config: Augmentation) -> Augmentation:
     return config.model_copy(update={"blur": 0, "sharpen": 0, "flip": flip, "rotation": rotation})
 
 
-def _posed(gray: torch.Tensor, name: str) -> torch.Tensor:
+def give(gray: torch.Tensor, name: str) -> torch.Tensor:
     """Give upright square gray values a pose."""
     if name == UPRIGHT:
         return gray
