@@ -140,7 +140,8 @@ def _banner(server: Components) -> str:
     sample = f"archives/{first.entry.name}/{first.recipe.sample}"
     lines = [f"RadServe is ready at {proxy.url}" if proxy else "RadServe is ready for 'radserve front'"]
     lines += [f"  {model.entry.name} {model.entry.version}  {model.recipe.title}" for model in server.models]
-    lines.append(f"  images unlike the training images: {_DOMAIN[options.domain]} (--domain {options.domain})")
+    if any(model.recipe.detector is not None for model in server.models):
+        lines.append(f"  images unlike the training images: {_DOMAIN[options.domain]} (--domain {options.domain})")
     if proxy and proxy.has_keys:
         lines.append(f"  management port {proxy.management_port}   metrics port {proxy.metrics_port}")
     scrape = f"   metrics {LOOPBACK}:{proxy.scrape_port}/metrics" if proxy and proxy.scrape_port else ""

@@ -137,10 +137,13 @@ def test_a_server_without_strictness_analyses_an_unlike_film(lenient: tuple[str,
         assert "unlike the images that this model was trained on" in response.json()["warning"]
 
 
-def test_the_catalog_names_the_mode(lenient: tuple[str, Server], strict: Server) -> None:
-    for mode, server in (lenient, ("strict", strict)):
-        (model,) = httpx.get(f"{server.url}/catalog").json()["models"]
-        assert [version["domain"] for version in model["versions"]] == [mode]
+def test_the_start_message_and_the_catalog_name_the_mode(lenient: tuple[str, Server]) -> None:
+    mode, server = lenient
+    assert server.process.stdout is not None
+    lines = [server.process.stdout.readline() for _ in range(3)]
+    assert lines[2].endswith(f"(--domain {mode})\n")
+    (model,) = httpx.get(f"{server.url}/catalog").json()["models"]
+    assert [version["domain"] for version in model["versions"]] == [mode]
 
 
 def test_client_and_command_line_show_and_repair(strict: Server, tmp_path: Path) -> None:
