@@ -40,8 +40,8 @@ _POLARITIES: Final = {"normal": "inverted", "inverted": "normal"}
 
 
 def parse(value: object) -> Repair | None:
-    """Parse the value of a request, None or empty for no repair; raises `BadRequestError`."""
-    if value is None or value == "":
+    """Parse the value of a request, None for no repair; raises `BadRequestError`."""
+    if value is None:
         return None
     try:
         return Repair(str(value))

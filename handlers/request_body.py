@@ -91,7 +91,7 @@ def read(fields: Mapping[str, Any], headers: Mapping[str, str], limits: BodyLimi
             + _USAGE
         )
     content = _part(fields, headers) if media == "multipart/form-data" else fields.get("body", fields.get("data"))
-    asked = repair.parse(headers.get(repair.HEADER))
+    asked = repair.parse(headers.get(repair.HEADER) or None)
     body = _assured(_content(content, headers, limits), assurances.from_header(headers.get(assurances.HEADER, "")))
     return replace(body, repair=repair.merge(asked, body.repair))
 

@@ -42,15 +42,16 @@ _ASSURANCES: Final = {
         "description": 'What the images do not state themselves: `{"age": 5, "view": "PA"}`; see docs/scope.md.',
     }
 }
-_REPAIR: Final = {
-    "repair": {"enum": list(get_args(Repair)), "description": "Repair of all images, see docs/domain.md."}
+_REPAIRS: Final = list(get_args(Repair))
+_FURTHER: Final = _ASSURANCES | {
+    "repair": {"enum": [*_REPAIRS, None], "description": "Repair of all images, see docs/domain.md."}
 }
 _DOCUMENT: Final = {
     "oneOf": [
         {
             "type": "object",
             "required": [key],
-            "properties": {key: schema} | (_ASSURANCES | _REPAIR if key in ("image", "instances") else {}),
+            "properties": {key: schema} | (_FURTHER if key in ("image", "instances") else {}),
             "additionalProperties": False,
         }
         for key, schema in _PROPERTIES.items()
@@ -59,7 +60,10 @@ _DOCUMENT: Final = {
 _FORM: Final = {
     "type": "object",
     "required": ["file"],
-    "properties": {"file": {"type": "array", "minItems": 1, "items": {"type": "string", "format": "binary"}}} | _REPAIR,
+    "properties": {
+        "file": {"type": "array", "minItems": 1, "items": {"type": "string", "format": "binary"}},
+        "repair": {"enum": _REPAIRS},
+    },
 }
 _REQUEST: Final = {
     "requestBody": {
@@ -81,7 +85,7 @@ RepairQuery = Annotated[
     Query(
         alias="repair",
         description="Turn (clockwise) or invert every image before the analysis.",
-        json_schema_extra={"enum": list(get_args(Repair))},
+        json_schema_extra={"enum": _REPAIRS},
     ),
 ]
 _DOCUMENTS: Final = {
@@ -176,7 +180,7 @@ def _asked_repair(request: Request, body: RequestBody) -> str:
     """Return the repair of the query or the form; a JSON body may have another, and the model server validates it."""
     values = [*request.query_params.getlist("repair"), *body.repairs]
     if len(values) > 1 or values == [""]:
-        raise BadRequestError(f"'repair' has {len(values)} values or an empty one; send {', '.join(get_args(Repair))}.")
+        raise BadRequestError(f"'repair' has {len(values)} values or an empty one; send {', '.join(_REPAIRS)}.")
     return _header("repair", "".join(values))
 
 

@@ -73,7 +73,7 @@ def test_a_stated_polarity_is_that_of_the_repaired_image(asked: Repair, value: s
     assert [statement.value for statement in repair.apply(stated, asked).statements] == [value, "other"]
 
 
-@pytest.mark.parametrize("value", ["rotate-91", "ROTATE-90", "several", 90, ["invert"], {}, False])
+@pytest.mark.parametrize("value", ["rotate-91", "ROTATE-90", "several", 90, ["invert"], {}, False, ""])
 def test_an_unknown_repair_is_rejected_with_the_known_ones(value: object) -> None:
     with pytest.raises(BadRequestError, match="Send one of rotate-90, rotate-180, rotate-270, invert"):
         repair.parse(value)
