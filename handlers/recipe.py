@@ -107,7 +107,7 @@ class Detector(_Section):
     sha256: Sha256
     method: Text  # in words
     layers: Annotated[tuple[Text, ...], Field(min_length=1)]  # of the network, whose moments the program returns
-    parts: Annotated[tuple[Literal["features", "thumbnail", "texture"], ...], Field(min_length=1)]
+    parts: Annotated[tuple[Literal["features", "thumbnail", "shape", "texture"], ...], Field(min_length=1)]
     marked: Annotated[float, Field(gt=0)]  # smallest score that is unusual
     refused: Annotated[float, Field(gt=0)]  # smallest score that is unlike
     fitted: Text  # to which images, in words

@@ -66,7 +66,9 @@ class Metric:
         """Return the distances (N,) by name, from the vectors (N, numbers) of the parts and from pose thumbnails."""
         distances = {f"pose.{name}": value for name, value in pose.odds(thumbnails, self.pose).items()}
         for name, part in self.parts.items():
-            distances[f"{name}.distance"], distances[f"{name}.residual"] = part.distances(values[name])
+            distances[f"{name}.distance"], outside = part.distances(values[name])
+            if len(part.basis) < len(part.mean):  # else there is nothing outside of the subspace
+                distances[f"{name}.residual"] = outside
         return distances
 
 
@@ -115,8 +117,7 @@ class Detector:
         if part is None:
             return likely
         upright = pose.undo(evidence.thumbnail(gray), likely).flatten()
-        values = zip(("distance", "residual"), part.distances(upright[None]), strict=True)
-        alike = all(float(value) < self.limits[f"thumbnail.{name}"] * self.section.refused for name, value in values)
+        alike = float(part.distances(upright[None])[0]) < self.limits["thumbnail.distance"] * self.section.refused
         return likely if alike else "other_image"
 
 
