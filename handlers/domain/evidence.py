@@ -103,11 +103,7 @@ def _frequencies(height: int, width: int) -> tuple[torch.Tensor, torch.Tensor, t
     return window, sectors, torch.bincount(sectors, minlength=_SECTORS + 1).clamp(min=1)
 
 
-def collect(moments: Vector, gray: torch.Tensor) -> dict[str, torch.Tensor]:
-    """Return the evidence by part: moments of the network's layers, thumbnail, outlines and texture."""
-    return {
-        "features": torch.from_numpy(moments),
-        "thumbnail": thumbnail(gray).flatten(),
-        "shape": shape(gray),
-        "texture": texture(gray),
-    }
+def collect(moments: Vector | None, gray: torch.Tensor) -> dict[str, torch.Tensor]:
+    """Return the evidence by part: thumbnail, outlines, texture, and the moments of the network's layers, if given."""
+    parts = {"thumbnail": thumbnail(gray).flatten(), "shape": shape(gray), "texture": texture(gray)}
+    return parts if moments is None else parts | {"features": torch.from_numpy(moments)}

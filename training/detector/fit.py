@@ -62,7 +62,8 @@ def fit_detector(folder: Path, config: Settings, data: Path, out: Path, also: Pa
         raise RunError(f"{folder}: its training.yaml has no key 'detector', so this model has no detector.")
     recipe = recipes.load(folder / "archive.yaml")
     sides = training_data.load_sides(recipe, config, data)
-    network = load_network(recipe, folder, config.detector.layers)
+    layers = config.detector.layers
+    network = load_network(recipe, folder, layers) if layers else None
     out.mkdir(parents=True, exist_ok=True)
     source = _Source(recipe, config, sides, _others(config, sides, also))
     section = _fit(source, config.detector, network, out / FILE)
@@ -78,11 +79,12 @@ def install(out: Path, folder: Path) -> None:
 
 
 def load_network(recipe: Recipe, folder: Path, layers: Sequence[str]) -> nn.Module:
-    """Load a model's network with the output that its detector needs."""
+    """Load a model's network, with the moments of these layers, if any."""
     path = folder / recipe.weights.file
     if not path.is_file():
         raise RunError(f"{path}: not found. Train the model first: radserve train {recipe.name} --data DIR --install.")
-    return moments.add(weights.load(networks.create(recipe.network, recipe.outputs), path), layers)
+    network = weights.load(networks.create(recipe.network, recipe.outputs), path)
+    return moments.add(network, layers) if layers else network
 
 
 def _others(config: Settings, sides: Sides, folder: Path | None) -> tuple[Example, ...]:
@@ -92,7 +94,7 @@ def _others(config: Settings, sides: Sides, folder: Path | None) -> tuple[Exampl
     return tuple(example for example in examples if example.group not in held_out)
 
 
-def _fit(source: _Source, options: DetectorSettings, network: Network, path: Path) -> Section:
+def _fit(source: _Source, options: DetectorSettings, network: Network | None, path: Path) -> Section:
     """Fit to the training side, choose limits on the validation side, write the file, and return its section."""
     recipe, config, sides = source.recipe, source.config, source.sides
     generator = random.Random(config.seed)  # noqa: S311 - not for security

@@ -3,7 +3,6 @@
 import shutil
 from io import BytesIO
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -129,5 +128,5 @@ def test_a_damaged_detector_stops_the_worker(damage: str, fitted_archive: Path, 
 def test_a_score_without_a_number_is_not_normal(fitted_archive: Path) -> None:
     loaded = detector.load(fitted_archive, recipe.load(fitted_archive / "archive.yaml"))
     assert loaded is not None
-    moments: Any = np.full(4, np.nan, dtype=np.float32)
-    assert loaded.assess(moments, np.zeros((3, 16, 24), dtype=np.float32)).status == "unlike"
+    outputs = {detector.MOMENTS: np.full(4, np.nan, dtype=np.float32)}
+    assert loaded.assess(outputs, np.zeros((3, 16, 24), dtype=np.float32)).status == "unlike"
