@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from handlers import repair, suitability
 from handlers.domain.assessment import Assessment
-from handlers.domain.detector import MOMENTS, Detector
+from handlers.domain.detector import Detector
 from handlers.errors import DeviceLostError, InternalError, RequestError, ServiceUnavailableError
 from handlers.formats import raw
 from handlers.formats.decode import decode
@@ -139,8 +139,8 @@ class Pipeline:
 
     def _run_batch(self, items: list[PreparedImage]) -> list[Result | RequestError]:
         try:
-            names = ("logits",) if self.detector is None else ("logits", MOMENTS)
-            outputs = self.program.run(np.stack([item.tensor for item in items]), names)
+            names = () if self.detector is None else self.detector.outputs
+            outputs = self.program.run(np.stack([item.tensor for item in items]), ("logits", *names))
         except DeviceLostError:
             raise
         except Exception as error:  # noqa: BLE001 - logged with the request; see `attempt`
@@ -154,7 +154,7 @@ class Pipeline:
     def _assess(self, prepared: PreparedImage, outputs: dict[str, NDArray[np.float32]]) -> Result:
         if self.detector is None:
             return Result(prepared, outputs)
-        return Result(prepared, outputs, self.detector.assess(outputs[MOMENTS], prepared.tensor))
+        return Result(prepared, outputs, self.detector.assess(outputs, prepared.tensor))
 
 
 def attempt(

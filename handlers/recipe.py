@@ -106,8 +106,8 @@ class Detector(_Section):
     file: Text
     sha256: Sha256
     method: Text  # in words
-    layers: Annotated[tuple[Text, ...], Field(min_length=1)]  # of the network, whose moments the program returns
-    parts: Annotated[tuple[Literal["features", "thumbnail", "texture"], ...], Field(min_length=1)]
+    layers: tuple[Text, ...] = ()  # of the network, whose moments the program returns: the part `features`
+    parts: Annotated[tuple[Literal["features", "thumbnail", "shape", "texture"], ...], Field(min_length=1)]
     marked: Annotated[float, Field(gt=0)]  # smallest score that is unusual
     refused: Annotated[float, Field(gt=0)]  # smallest score that is unlike
     fitted: Text  # to which images, in words
@@ -115,6 +115,10 @@ class Detector(_Section):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
+        if ("features" in self.parts) != bool(self.layers):
+            raise ValueError(
+                f"layers has value {list(self.layers)}, but parts {list(self.parts)}; features need layers"
+            )
         if self.marked > self.refused:
             raise ValueError(f"marked has value {self.marked}; it must not be above refused, {self.refused}")
         return self

@@ -48,7 +48,6 @@ def source(folder: Path) -> Source:
         "file": "detector.safetensors",
         "sha256": hashlib.sha256(data).hexdigest(),
         "method": "Distance from the sample.",
-        "layers": ["conv_01"],
         "parts": ["thumbnail"],
         "marked": _UNUSUAL,
         "refused": _UNLIKE,

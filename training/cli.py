@@ -141,14 +141,17 @@ def fit_detector(
 ) -> None:
     """Fit the detector of images unlike the training images; writes it and the recipe to the result folder."""
     _prepare(threads)
-    from training.detector.fit import Options
+    from training import settings
     from training.detector.fit import fit_detector as run
     from training.detector.fit import install as copy
+    from training.evaluate import refresh
 
-    result = out or Path("runs") / f"{name}-detector"
-    run(archives / name, data, result, Options(_overrides(changes, None, seed), also))
+    folder, result = archives / name, out or Path("runs") / f"{name}-detector"
+    config = settings.load(folder / "training.yaml", _overrides(changes, None, seed))
+    run(folder, config, data, result, also)
     if install:
-        copy(result, archives / name)
+        copy(result, folder)
+        refresh(folder)
 
 
 @data_app.command()

@@ -145,6 +145,19 @@ def write(metrics: dict[str, Any], recipe: Recipe, evaluation: Evaluation, out: 
     evaluation.plot(out / "plots")
 
 
+def refresh(folder: Path) -> None:
+    """Render a folder's card again after a change of its recipe, and drop measurements of another detector."""
+    recipe, path = recipes.load(folder / "archive.yaml"), folder / "metrics.json"
+    if not path.is_file():
+        return
+    metrics = json.loads(path.read_bytes())
+    measured = metrics.get("refusals")
+    if measured is not None and (recipe.detector is None or measured["detector_sha256"] != recipe.detector.sha256):
+        del metrics["refusals"]
+    path.write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
+    (folder / "CARD.md").write_text(card(recipe, metrics, metrics["data"]), encoding="utf-8")
+
+
 def install_report(out: Path, folder: Path) -> None:
     """Copy metrics and card to the model's folder; `RunError` unless they are of its weights and validation side."""
     recipe = recipes.load(folder / "archive.yaml")

@@ -72,10 +72,10 @@ class Space(_Part):
 class DetectorSettings(_Part):
     """How the detector of unlike images is fitted; see `training.detector`."""
 
-    # layers of the network whose moments are evidence
-    layers: Annotated[tuple[str, ...], Field(min_length=1)]
+    layers: tuple[str, ...] = ()  # of the network, whose moments are the evidence `features`
     # principal components by kind of evidence
-    components: Annotated[dict[Literal["features", "thumbnail", "texture"], int], Field(min_length=1)]
+    components: Annotated[dict[Literal["features", "thumbnail", "shape", "texture"], int], Field(min_length=1)]
+    images: Annotated[int, Field(ge=1)] = 2000  # most training images to fit to
     copies: Annotated[int, Field(ge=0)] = 1  # re-encoded copies of every training image
 
 

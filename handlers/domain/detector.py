@@ -66,7 +66,9 @@ class Metric:
         """Return the distances (N,) by name, from the vectors (N, numbers) of the parts and from pose thumbnails."""
         distances = {f"pose.{name}": value for name, value in pose.odds(thumbnails, self.pose).items()}
         for name, part in self.parts.items():
-            distances[f"{name}.distance"], distances[f"{name}.residual"] = part.distances(values[name])
+            distances[f"{name}.distance"], outside = part.distances(values[name])
+            if len(part.basis) < len(part.mean):  # else there is nothing outside of the subspace
+                distances[f"{name}.residual"] = outside
         return distances
 
 
@@ -86,18 +88,23 @@ class Detector:
         limits = {name: float(value) for name, value in below("limit", tensors).items()}
         return cls(section, spec, Metric.of(tensors, section.parts), limits, tensors["percentiles"].numpy())
 
-    def assess(self, moments: Vector, tensor: Vector) -> Assessment:
-        """Assess an image from its row of `MOMENTS` and from the network's input (channels, height, width)."""
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """Outputs of the program that `assess` needs."""
+        return (MOMENTS,) if self.section.layers else ()
+
+    def assess(self, outputs: Mapping[str, Vector], tensor: Vector) -> Assessment:
+        """Assess an image from its rows of `outputs` and from the network's input (channels, height, width)."""
         gray = evidence.luminance(tensor, self.spec)
-        relative = {name: value / self.limits[name] for name, value in self.distances(moments, gray).items()}
+        relative = {name: value / self.limits[name] for name, value in self.distances(outputs, gray).items()}
         score = max(relative.values())
         status = self._status(score)
         percentile = float(np.interp(score, self.percentiles, np.linspace(0, 100, len(self.percentiles))))
         return Assessment(status, score, percentile, None if status == "normal" else self._reason(gray, relative))
 
-    def distances(self, moments: Vector, gray: torch.Tensor) -> dict[str, float]:
+    def distances(self, outputs: Mapping[str, Vector], gray: torch.Tensor) -> dict[str, float]:
         """Return every distance of one image, by name."""
-        values = {name: vector[None] for name, vector in evidence.collect(moments, gray).items()}
+        values = {name: vector[None] for name, vector in evidence.collect(outputs.get(MOMENTS), gray).items()}
         distances = self.metric(values, evidence.thumbnail(gray, pose.SIDE)[None])
         return {name: float(value) for name, value in distances.items()}
 
@@ -115,8 +122,7 @@ class Detector:
         if part is None:
             return likely
         upright = pose.undo(evidence.thumbnail(gray), likely).flatten()
-        values = zip(("distance", "residual"), part.distances(upright[None]), strict=True)
-        alike = all(float(value) < self.limits[f"thumbnail.{name}"] * self.section.refused for name, value in values)
+        alike = float(part.distances(upright[None])[0]) < self.limits["thumbnail.distance"] * self.section.refused
         return likely if alike else "other_image"
 
 

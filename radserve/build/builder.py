@@ -146,7 +146,7 @@ def _export(source: Source, stage: Path) -> None:
 
     spec = source.recipe.input
     network = trained_network.load(source.recipe, source.weights)
-    if source.recipe.detector is not None:
+    if source.recipe.detector is not None and source.recipe.detector.layers:
         network = moments.add(network, source.recipe.detector.layers)
     export(network, (spec.channels, spec.height, spec.width), stage / "program.pt2")
     (stage / "sample.json").write_text(predict_sample(stage, source.recipe), encoding="utf-8")

@@ -17,7 +17,7 @@ from handlers import recipe as recipes
 from handlers.domain.detector import PART, Metric
 from handlers.recipe import Detector as Section
 from handlers.recipe import Recipe
-from training import datasets, networks, recipe_files, settings, weights
+from training import datasets, networks, recipe_files, weights
 from training.cards import dataset_notes
 from training.datasets import Example, training_data
 from training.datasets.training_data import Sides
@@ -30,11 +30,6 @@ from training.networks import moments
 from training.settings import DetectorSettings, Settings
 
 FILE: Final = "detector.safetensors"
-_HEADER: Final = """\
-# Describes the model, its input and its output.
-# `radserve train {name} --install` rewrites input.mean, input.std, decision, calibration, weights, detector and
-# trained_on; `radserve fit-detector {name} --install` rewrites detector.
-"""
 _METHOD: Final = (
     "Mahalanobis distances to the labels and distances from the principal subspace of {parts}, and odds of a pose; "
     "the largest, each relative to its {each:.0%} quantile of held-out images."
@@ -48,15 +43,6 @@ _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Options:
-    """Options of a fit."""
-
-    overrides: Sequence[str] = ()  # `key=value` that replace settings of `training.yaml`
-    # more images of the same kind, like originals of scaled copies; those of held-out patients are not used
-    also: Path | None = None
-
-
-@dataclass(frozen=True)
 class _Source:
     """A model and the images to fit its detector to."""
 
@@ -66,20 +52,23 @@ class _Source:
     others: tuple[Example, ...]  # further training images
 
 
-def fit_detector(folder: Path, data: Path, out: Path, options: Options | None = None) -> Recipe:
-    """Fit a detector to the training images of the model in a folder; write it and the recipe to `out`."""
-    options = options or Options()
-    recipe = recipes.load(folder / "archive.yaml")
-    config = settings.load(folder / "training.yaml", options.overrides)
+def fit_detector(folder: Path, config: Settings, data: Path, out: Path, also: Path | None = None) -> Recipe:
+    """Fit a detector to the training images of the model in a folder; write it and the recipe to `out`.
+
+    `also` are more images of the same kind, like the originals of scaled copies; those of patients on the validation
+    side are not used.
+    """
     if config.detector is None:
-        raise RunError(f"{folder / 'training.yaml'}: has no key 'detector', so this model has no detector.")
+        raise RunError(f"{folder}: its training.yaml has no key 'detector', so this model has no detector.")
+    recipe = recipes.load(folder / "archive.yaml")
     sides = training_data.load_sides(recipe, config, data)
-    network = load_network(recipe, folder, config.detector.layers)
+    layers = config.detector.layers
+    network = load_network(recipe, folder, layers) if layers else None
     out.mkdir(parents=True, exist_ok=True)
-    source = _Source(recipe, config, sides, _others(config, sides, options.also))
+    source = _Source(recipe, config, sides, _others(config, sides, also))
     section = _fit(source, config.detector, network, out / FILE)
     fitted = recipe.model_copy(update={"detector": section})
-    recipe_files.write(fitted, out / "archive.yaml", _HEADER.format(name=recipe.name))
+    recipe_files.write(fitted, out / "archive.yaml", recipe_files.HEADER.format(name=recipe.name))
     return recipes.load(out / "archive.yaml")
 
 
@@ -90,11 +79,12 @@ def install(out: Path, folder: Path) -> None:
 
 
 def load_network(recipe: Recipe, folder: Path, layers: Sequence[str]) -> nn.Module:
-    """Load a model's network with the output that its detector needs."""
+    """Load a model's network, with the moments of these layers, if any."""
     path = folder / recipe.weights.file
     if not path.is_file():
         raise RunError(f"{path}: not found. Train the model first: radserve train {recipe.name} --data DIR --install.")
-    return moments.add(weights.load(networks.create(recipe.network, recipe.outputs), path), layers)
+    network = weights.load(networks.create(recipe.network, recipe.outputs), path)
+    return moments.add(network, layers) if layers else network
 
 
 def _others(config: Settings, sides: Sides, folder: Path | None) -> tuple[Example, ...]:
@@ -104,11 +94,11 @@ def _others(config: Settings, sides: Sides, folder: Path | None) -> tuple[Exampl
     return tuple(example for example in examples if example.group not in held_out)
 
 
-def _fit(source: _Source, options: DetectorSettings, network: Network, path: Path) -> Section:
+def _fit(source: _Source, options: DetectorSettings, network: Network | None, path: Path) -> Section:
     """Fit to the training side, choose limits on the validation side, write the file, and return its section."""
     recipe, config, sides = source.recipe, source.config, source.sides
     generator = random.Random(config.seed)  # noqa: S311 - not for security
-    train = [*sides.train, *source.others]
+    train = [*generator.sample(sides.train, min(options.images, len(sides.train))), *source.others]
     _log.info("reading %d training images and %d copies of each", len(train), options.copies)
     seen = observe(network, recipe.input, with_copies(train, options.copies, generator))
     held_out = observe(network, recipe.input, with_copies(sides.validation, 1, generator))

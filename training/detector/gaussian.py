@@ -8,6 +8,8 @@ from handlers.domain.detector import Part
 
 _SMALLEST: Final = 0.01
 """Smallest standard deviation of a number, as a share of the median one: constant channels differ by rounding."""
+_ROUNDING: Final = 1e-4
+"""Smallest standard deviation of any number."""
 _SHRINKAGE: Final = 1e-3
 """Share of the mean variance that is added to every variance within a label."""
 
@@ -19,7 +21,7 @@ def fit(values: torch.Tensor, targets: torch.Tensor, labels: int, components: in
     """
     values = values.double()
     mean, scale = values.mean(0), values.std(0)
-    scale = scale.clamp_min(float(scale.median()) * _SMALLEST)
+    scale = scale.clamp_min(max(float(scale.median()) * _SMALLEST, _ROUNDING))
     standard = (values - mean) / scale
     _, axes = torch.linalg.eigh(standard.T @ standard)
     # Rounded as stored, because the distances from the subspace depend on it.

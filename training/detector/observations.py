@@ -45,22 +45,24 @@ def join(several: Sequence[Observations]) -> Observations:
     )
 
 
-def observe(network: Network, spec: Input, images: Iterable[bytes]) -> Observations:
-    """Decode, preprocess and run encoded images, a few at a time."""
+def observe(network: Network | None, spec: Input, images: Iterable[bytes]) -> Observations:
+    """Decode, preprocess and run encoded images, a few at a time; without a network, no image has a confidence."""
     batches: list[Observations] = []
     waiting = iter(images)
     while batch := list(islice(waiting, _BATCH)):
         tensors = [preprocess(decode.decode(data, at_least=at_least(spec)), spec) for data in batch]
-        with torch.inference_mode():
-            outputs = network(torch.from_numpy(np.stack(tensors)))
+        outputs: dict[str, torch.Tensor] = {}
+        if network is not None:
+            with torch.inference_mode():
+                outputs = network(torch.from_numpy(np.stack(tensors)))
         grays = [evidence.luminance(tensor, spec) for tensor in tensors]
-        pairs = zip(outputs[moments.OUTPUT].numpy(), grays, strict=True)
-        rows = [evidence.collect(row, gray) for row, gray in pairs]
+        features = outputs[moments.OUTPUT].numpy() if moments.OUTPUT in outputs else [None] * len(grays)
+        rows = [evidence.collect(row, gray) for row, gray in zip(features, grays, strict=True)]
         batches.append(
             Observations(
                 {name: torch.stack([row[name] for row in rows]) for name in rows[0]},
                 torch.stack([evidence.thumbnail(gray, pose.SIDE) for gray in grays]),
-                _confidence(outputs["logits"]),
+                _confidence(outputs["logits"]) if outputs else torch.full((len(grays),), torch.nan),
             )
         )
     return join(batches)

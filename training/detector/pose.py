@@ -11,7 +11,7 @@ from handlers.domain.pose import POSES, SIDE, UPRIGHT, WIDTHS
 from training import augment
 from training.settings import Augmentation
 
-_STEPS: Final = 1500
+_STEPS: Final = 1000
 _BATCH: Final = 128
 _RATE: Final = 3e-3
 _DECAY: Final = 0.02

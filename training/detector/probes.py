@@ -1,5 +1,6 @@
 """Images that a model must not analyse, made from held-out images or drawn; only to measure a detector."""
 
+import math
 import random
 from collections.abc import Callable, Mapping
 from typing import Final
@@ -30,10 +31,10 @@ def _photographed(image: Pillow.Image, generator: random.Random) -> Pillow.Image
     side = 640
     shown = np.asarray(image.convert("L").resize((side, side), Pillow.Resampling.BICUBIC)).astype(np.float32) / 255
     y, x = np.mgrid[:side, :side].astype(np.float32)
-    period, angle = generator.uniform(2.2, 5), generator.uniform(0, 3.14)
-    beat = np.sin(2 * np.pi * (x * np.cos(angle) + y * np.sin(angle)) / period)
-    beat += np.sin(2 * np.pi * (-x * np.sin(angle) + y * np.cos(angle)) / period)
-    shown = 0.06 + 0.85 * shown * (1 + generator.uniform(0.06, 0.16) * beat)
+    grid = _waves(x, y, generator.uniform(2.2, 5), generator)
+    moire = _waves(x, y, generator.uniform(5, 30), generator)  # of the grid with that of the camera
+    pattern = generator.uniform(0.02, 0.08) * grid + generator.uniform(0.04, 0.12) * moire
+    shown = 0.06 + 0.85 * (shown + 0.1) * (1 + pattern)
     centre_x, centre_y = generator.uniform(0.1, 0.9) * side, generator.uniform(0.1, 0.9) * side
     distance = np.hypot(x - centre_x, y - centre_y) / side
     shown += generator.uniform(0.15, 0.4) * np.exp(-((distance / generator.uniform(0.15, 0.35)) ** 2))
@@ -43,6 +44,15 @@ def _photographed(image: Pillow.Image, generator: random.Random) -> Pillow.Image
         (side, side), Pillow.Transform.QUAD, _corners(side, generator), Pillow.Resampling.BICUBIC, fillcolor=25
     )
     return photo.filter(ImageFilter.GaussianBlur(0.6)).resize(_enough(image), Pillow.Resampling.BILINEAR)
+
+
+def _waves(
+    x: NDArray[np.float32], y: NDArray[np.float32], period: float, generator: random.Random
+) -> NDArray[np.float32]:
+    """Return the sum of waves of this period in two perpendicular directions."""
+    angle = generator.uniform(0, math.pi)
+    u, v = x * math.cos(angle) + y * math.sin(angle), y * math.cos(angle) - x * math.sin(angle)
+    return np.sin(2 * math.pi * u / period) + np.sin(2 * math.pi * v / period)
 
 
 def _corners(side: int, generator: random.Random) -> tuple[float, ...]:

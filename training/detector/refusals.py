@@ -17,7 +17,6 @@ from PIL import Image as Pillow
 
 from handlers.domain import detector as detectors
 from handlers.domain.detector import Detector
-from handlers.domain.evidence import Vector
 from handlers.formats import decode
 from handlers.preprocess import at_least, preprocess
 from handlers.recipe import Recipe
@@ -29,7 +28,6 @@ from training.detector.fit import load_network, measure, with_copies
 from training.detector.observations import Network, Observations, observe
 from training.errors import DataError, RunError
 from training.metrics.report import Refusal, Refusals
-from training.networks import moments
 from training.settings import Settings
 
 _MOST: Final = 200
@@ -163,9 +161,10 @@ def _milliseconds(subject: Subject, examples: Sequence[Example]) -> float:
         for example in examples:
             tensor = preprocess(decode.decode(example.read(), at_least=at_least(spec)), spec)
             with torch.inference_mode():
-                row: Vector = subject.network(torch.from_numpy(tensor[None]))[moments.OUTPUT][0].numpy()
+                outputs = subject.network(torch.from_numpy(tensor[None]))
+            rows = {name: outputs[name][0].numpy() for name in subject.detector.outputs}
             start = time.perf_counter()
-            subject.detector.assess(row, tensor)
+            subject.detector.assess(rows, tensor)
             times.append(time.perf_counter() - start)
     finally:
         torch.set_num_threads(threads)
