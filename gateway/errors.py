@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 
 from radserve.errors import RadServeError
+from radserve.schema.domain import Domain
 
 
 class SettingsError(RadServeError):
@@ -22,7 +23,10 @@ class OversizedResponseError(ResponseError):
 
 
 class ProblemError(RadServeError):
-    """A request failed; `detail` says what is wrong and what to do. `gateway.problems` renders it with `headers`."""
+    """A request failed; `detail` says what is wrong and what to do. `gateway.problems` renders it with `headers`.
+
+    `domain` compares an image with the training images, if that is why it was rejected.
+    """
 
     status = 500
     title = "Internal error"
@@ -31,12 +35,19 @@ class ProblemError(RadServeError):
         cls.status, cls.title = status, title
 
     def __init__(
-        self, detail: str, headers: Mapping[str, str] | None = None, *, status: int = 0, title: str = ""
+        self,
+        detail: str,
+        headers: Mapping[str, str] | None = None,
+        *,
+        status: int = 0,
+        title: str = "",
+        domain: Domain | None = None,
     ) -> None:
         super().__init__(detail)
         self.headers = dict(headers or {})
         self.status = status or self.status
         self.title = title or self.title
+        self.domain = domain
 
 
 class BadRequestError(ProblemError, status=400, title="Bad request"):

@@ -25,6 +25,7 @@ from gateway.history import Result, format_time, new_id
 from gateway.metrics import DISCARDED
 from gateway.uploads import image_contents
 from gateway.uploads.request_body import RequestBody
+from radserve.schema.domain import Repair
 from radserve.schema.explanation import Explanation
 from radserve.schema.problem import ProblemDetails, RejectedImage
 from radserve.schema.requested_image import RequestedImage
@@ -68,7 +69,9 @@ def problem(response: ModelResponse) -> ProblemError:
         except (ResponseError, ValidationError, TypeError):
             pass  # invalid problem details
         else:
-            return UpstreamProblemError(details.detail, headers, status=response.status, title=details.title)
+            return UpstreamProblemError(
+                details.detail, headers, status=response.status, title=details.title, domain=details.domain
+            )
     if response.status == 507 or _WORKER_DIED in response.body:
         return UnavailableError("The analysis worker restarted; try again in a few seconds.", headers)
     if response.status == 404:
@@ -120,7 +123,8 @@ def require_images(results: Sequence[AnyItem], request: ModelRequest, body: Requ
             digests = waiting[result.name]
             digest = digests.popleft() if digests else None
             if not isinstance(result, RejectedImage):
-                RequestedImage(request.model, request.version, digest).require(result)
+                repair = request.repair or result.repair  # of a JSON body, which the gateway does not read
+                RequestedImage(request.model, request.version, digest, cast("Repair | None", repair)).require(result)
         if missing := sum(map(len, waiting.values())):
             raise ValueError(f"it has no result for {missing} of the images")
     except ValueError as error:
@@ -156,6 +160,11 @@ def annotate(document: Document, names: Sequence[str | None], time: datetime) ->
     return document | {"predictions": annotated} if items is document.get("predictions") else annotated[0]
 
 
+def _domain_status(item: Document) -> str | None:
+    domain = item.get("domain")
+    return None if domain is None else domain.get("status") or domain["mode"]
+
+
 def history_entries(document: Document, verb: Verb, client: str, request_id: str, *, keep_names: bool) -> list[Result]:
     """Return the history entries of an annotated document; raises BadGatewayError without the model's checksum."""
     try:
@@ -165,6 +174,7 @@ def history_entries(document: Document, verb: Verb, client: str, request_id: str
                 | {"verb": verb, "client": client, "request_id": request_id, "image_sha256": item["image"]["sha256"]}
                 | {"model": item["model"]["name"]}
                 | {key: item["model"][key] for key in ("version", "sha256")}
+                | {"domain": _domain_status(item)}
                 | ({} if keep_names else {"filename": None})
             )
             for item in predictions(document)

@@ -36,8 +36,12 @@ def document(*statuses: int) -> ResponseDocs:
 def render(request: Request, error: ProblemError) -> JSONResponse:
     """Render an error as a response."""
     request_id = getattr(request.state, "request_id", "")
-    problem = ProblemDetails(status=error.status, title=error.title, detail=str(error), request_id=request_id)
-    return JSONResponse(problem.model_dump(), error.status, headers=error.headers, media_type=MEDIA_TYPE)
+    problem = ProblemDetails(
+        status=error.status, title=error.title, detail=str(error), request_id=request_id, domain=error.domain
+    )
+    return JSONResponse(
+        problem.model_dump(exclude_none=True), error.status, headers=error.headers, media_type=MEDIA_TYPE
+    )
 
 
 def describe_validation(errors: Iterable[Mapping[str, Any]], name: Callable[[str], str] = str) -> str:

@@ -1,6 +1,7 @@
 """Exceptions of the handlers, in one tree; every other package derives its errors from `RadServeError`."""
 
-from typing import ClassVar
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 
 class RadServeError(Exception):
@@ -16,6 +17,11 @@ class RequestError(RadServeError):
     status: ClassVar[int] = 500
     title: ClassVar[str] = "Internal error"
     reason: ClassVar[str] = "InternalError"
+
+    @property
+    def members(self) -> Mapping[str, Any]:
+        """Extension members of the problem details (RFC 9457, section 3.2)."""
+        return {}
 
 
 class BadRequestError(RequestError):
@@ -76,6 +82,21 @@ class MissingAttributeError(UnusableImageError):
     title, reason = "Missing attribute", "MissingAttribute"
 
 
+class UnlikeTrainingError(UnusableImageError):
+    """The image is unlike the images that the model was trained on."""
+
+    title, reason = "Unlike the training images", "UnlikeTraining"
+
+    def __init__(self, message: str, members: Mapping[str, Any]) -> None:
+        super().__init__(message)
+        self._members = members
+
+    @property
+    def members(self) -> Mapping[str, Any]:
+        """See `RequestError.members`: `domain`, the assessment of the image."""
+        return self._members
+
+
 class InternalError(RequestError):
     """The server failed; the request may be valid."""
 
@@ -96,6 +117,14 @@ class RecipeError(RadServeError):
 
 class ScopeError(RadServeError):
     """The required attributes are invalid."""
+
+
+class DomainModeError(RadServeError):
+    """The mode of the domain check is invalid."""
+
+
+class DetectorError(RadServeError):
+    """The detector of unlike images is damaged or does not match its recipe."""
 
 
 class ProgramError(RadServeError):

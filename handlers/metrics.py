@@ -11,10 +11,11 @@ import re
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
-from typing import Any, Final
+from typing import Any, Final, get_args
 
 from prometheus_client import CollectorRegistry, Counter, Histogram
 
+from handlers.domain.assessment import Status
 from handlers.errors import RequestError
 from handlers.recipe import Recipe
 
@@ -40,6 +41,7 @@ class Meter:
         self.requests = Counter("radserve_requests", "By status.", ["code"], registry=self.registry)
         self._rejections = Counter("radserve_refusals", "By reason.", ["code", "reason"], registry=self.registry)
         self._labels = Counter("radserve_labels", "Predictions.", ["label"], registry=self.registry)
+        self.domain = Counter("radserve_domain", "Images by likeness.", ["status"], registry=self.registry)
         self._stages = self._histogram("stage_seconds", _SECONDS, "stage")
         self.batch = self._histogram("batch_requests", (1, 2, 4, 8, 16, 32))
         self.images = self._histogram("request_images", (1, 2, 4, 8, 16, 32, 64))
@@ -62,6 +64,8 @@ class Meter:
         for error in _subclasses(RequestError):
             self._rejections.labels(error.status, error.reason)
             self.requests.labels(error.status)
+        for status in get_args(Status):
+            self.domain.labels(status)
         for stage in STAGES:
             self._stages.labels(stage)
 

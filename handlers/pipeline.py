@@ -12,7 +12,9 @@ from typing import Final, ParamSpec, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from handlers import suitability
+from handlers import repair, suitability
+from handlers.domain.assessment import Assessment
+from handlers.domain.detector import Detector
 from handlers.errors import DeviceLostError, InternalError, RequestError, ServiceUnavailableError
 from handlers.formats import raw
 from handlers.formats.decode import decode
@@ -21,14 +23,15 @@ from handlers.formats.raw import RawSamples
 from handlers.preprocess import at_least, preprocess
 from handlers.program import Program
 from handlers.recipe import Recipe
+from handlers.repair import Repair
 from handlers.scope import scope
 from handlers.scope.scope import NO_ASSURANCES, Assurances, Report
 from handlers.tracing import Trace, stage
 
 EncodedImage = bytes | RawSamples | RequestError
 """An image as extracted from a request, or the error in its place."""
-ImageRequest = tuple[EncodedImage, Limits, Trace, Assurances]
-"""An image, with the limits, the trace and the assurances of its request."""
+ImageRequest = tuple[EncodedImage, Limits, Trace, Assurances, Repair | None]
+"""An image, with the limits, the trace, the assurances and the repair of its request."""
 _OUT_OF_MEMORY: Final = re.compile(r"out of memory|can(?:'t|not) allocate memory", re.IGNORECASE)
 """Texts of torch's allocators: of CUDA, and of the CPU, which reports a RuntimeError."""
 _Parameters = ParamSpec("_Parameters")
@@ -37,13 +40,14 @@ _Value = TypeVar("_Value")
 
 @dataclass(frozen=True)
 class PreparedImage:
-    """A decoded image and the network's input made from it, float32 of shape (channels, height, width)."""
+    """A decoded, perhaps repaired image and the network's input, float32 of shape (channels, height, width)."""
 
     image: Image
     sha256: str
     tensor: NDArray[np.float32]
     trace: Trace = field(default_factory=Trace)
     scope: Report = field(default_factory=Report)
+    repair: Repair | None = None
 
 
 @dataclass(frozen=True)
@@ -52,6 +56,7 @@ class Result:
 
     prepared: PreparedImage
     outputs: dict[str, NDArray[np.float32]]
+    assessment: Assessment | None = None  # None without a detector
 
 
 @dataclass(frozen=True)
@@ -66,6 +71,7 @@ class Pipeline:
     timer: Callable[[str], AbstractContextManager[object]] = nullcontext
     required: frozenset[str] = frozenset()  # attributes of the scope without which no image is analysed ...
     exempt: str | None = None  # ... but this one: SHA-256 of the archive's synthetic sample
+    detector: Detector | None = None  # None if no image is compared with the training images
 
     def prepare(
         self,
@@ -73,25 +79,29 @@ class Pipeline:
         limits: Limits | None = None,
         trace: Trace | None = None,
         assurances: Assurances = NO_ASSURANCES,
+        asked: Repair | None = None,
     ) -> PreparedImage:
-        """Decode, check and preprocess one encoded image; raises `RequestError` if it is rejected."""
+        """Decode, repair, check and preprocess one encoded image; raises `RequestError` if it is rejected."""
         spec, limits, trace = self.recipe.input, limits or self.limits, trace or Trace()
         limits.budget.check_time()
         with stage("decode", [trace]):
             if isinstance(data, RawSamples):
                 image, encoded = raw.decode(data, spec), data.data
             else:
-                image, encoded = decode(data, limits, at_least(spec)), data
+                least = at_least(spec)
+                least = least[::-1] if asked is not None and asked.swaps_sides else least
+                image, encoded = decode(data, limits, least), data
+            image = repair.apply(image, asked)
         with stage("preprocess", [trace]):
             sha256 = hashlib.sha256(encoded).hexdigest()
             required = frozenset[str]() if sha256 == self.exempt else self.required
             report = scope.check(self.recipe.scope, image.statements, assurances, required)
             suitability.check(image, spec, self.recipe.scope.enlargement)
-            return PreparedImage(image, sha256, preprocess(image, spec), trace, report)
+            return PreparedImage(image, sha256, preprocess(image, spec), trace, report, asked)
 
     def __call__(self, images: Sequence[EncodedImage]) -> list[Result | RequestError]:
         """Run all images; an error concerns its own image only, except `DeviceLostError`."""
-        return list(self.stream((image, self.limits, Trace(), NO_ASSURANCES) for image in images))
+        return list(self.stream((image, self.limits, Trace(), NO_ASSURANCES, None) for image in images))
 
     def stream(self, images: Iterable[ImageRequest]) -> Iterator[Result | RequestError]:
         """Run all images batch by batch, each within its limits, and add the times to its trace.
@@ -109,11 +119,11 @@ class Pipeline:
         pixels = 0
         with self.timer("prepare"):
             while len(items) < self.batch and pixels < self.limits.pixels and (entry := next(waiting, None)):
-                image, limits, trace, assurances = entry
+                image, limits, trace, assurances, asked = entry
                 if isinstance(image, RequestError):
                     items.append(image)
                     continue
-                item = attempt("preparing this image", self.prepare, image, limits, trace, assurances)
+                item = attempt("preparing this image", self.prepare, image, limits, trace, assurances, asked)
                 items.append(item)
                 if isinstance(item, PreparedImage):
                     pixels += item.image.width * item.image.height
@@ -129,7 +139,8 @@ class Pipeline:
 
     def _run_batch(self, items: list[PreparedImage]) -> list[Result | RequestError]:
         try:
-            outputs = self.program.run(np.stack([item.tensor for item in items]))
+            names = () if self.detector is None else self.detector.outputs
+            outputs = self.program.run(np.stack([item.tensor for item in items]), ("logits", *names))
         except DeviceLostError:
             raise
         except Exception as error:  # noqa: BLE001 - logged with the request; see `attempt`
@@ -137,7 +148,13 @@ class Pipeline:
                 # The cause is one image, or the size of the batch: run each image alone.
                 return [result for item in items for result in self._run_batch([item])]
             return [model_error(error)]
-        return [Result(item, {name: value[row] for name, value in outputs.items()}) for row, item in enumerate(items)]
+        rows = [{name: value[row] for name, value in outputs.items()} for row in range(len(items))]
+        return [attempt("checking this image", self._assess, *pair) for pair in zip(items, rows, strict=True)]
+
+    def _assess(self, prepared: PreparedImage, outputs: dict[str, NDArray[np.float32]]) -> Result:
+        if self.detector is None:
+            return Result(prepared, outputs)
+        return Result(prepared, outputs, self.detector.assess(outputs, prepared.tensor))
 
 
 def attempt(

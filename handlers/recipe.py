@@ -100,6 +100,30 @@ class Explanation(_Section):
         return self
 
 
+class Detector(_Section):
+    """Detector of images that are unlike the training images: a safetensors file beside the recipe."""
+
+    file: Text
+    sha256: Sha256
+    method: Text  # in words
+    layers: tuple[Text, ...] = ()  # of the network, whose moments the program returns: the part `features`
+    parts: Annotated[tuple[Literal["features", "thumbnail", "shape", "texture"], ...], Field(min_length=1)]
+    marked: Annotated[float, Field(gt=0)]  # smallest score that is unusual
+    refused: Annotated[float, Field(gt=0)]  # smallest score that is unlike
+    fitted: Text  # to which images, in words
+    split: Sha256  # of the training whose training images were used
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if ("features" in self.parts) != bool(self.layers):
+            raise ValueError(
+                f"layers has value {list(self.layers)}, but parts {list(self.parts)}; features need layers"
+            )
+        if self.marked > self.refused:
+            raise ValueError(f"marked has value {self.marked}; it must not be above refused, {self.refused}")
+        return self
+
+
 class Recipe(_Section):
     """A validated `archive.yaml`.
 
@@ -121,6 +145,7 @@ class Recipe(_Section):
     calibration: Calibration
     explanation: Explanation | None = None  # classifiers only; the default is Grad-CAM
     weights: Weights
+    detector: Detector | None = None  # None if no image is recognised as unlike the training images
     sample: Text  # image file beside the recipe and in the archive
     trained_on: Text
     licence: Text

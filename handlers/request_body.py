@@ -10,10 +10,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
+from handlers import repair
 from handlers.errors import BadRequestError, ContentTooLargeError, RequestError, UnsupportedMediaTypeError
 from handlers.formats import zip as zip_archive
 from handlers.formats.image import Budget, Limits
 from handlers.formats.raw import RawSamples
+from handlers.repair import Repair
 from handlers.scope import assurances
 from handlers.scope.scope import NO_ASSURANCES, Assurances
 
@@ -44,6 +46,7 @@ class RequestBody:
     names: tuple[str, ...] = ()  # file names of the images of a zip
     assurances: Assurances = NO_ASSURANCES  # for all images
     each: tuple[Assurances, ...] = ()  # for each image, those for all included; empty if there are none
+    repair: Repair | None = None  # of all images
 
     def assured(self, index: int) -> Assurances:
         """Return the assurances for an image."""
@@ -88,7 +91,9 @@ def read(fields: Mapping[str, Any], headers: Mapping[str, str], limits: BodyLimi
             + _USAGE
         )
     content = _part(fields, headers) if media == "multipart/form-data" else fields.get("body", fields.get("data"))
-    return _assured(_content(content, headers, limits), assurances.from_header(headers.get(assurances.HEADER, "")))
+    asked = repair.parse(headers.get(repair.HEADER) or None)
+    body = _assured(_content(content, headers, limits), assurances.from_header(headers.get(assurances.HEADER, "")))
+    return replace(body, repair=repair.merge(asked, body.repair))
 
 
 def _assured(body: RequestBody, more: Assurances) -> RequestBody:
@@ -194,11 +199,12 @@ def _json_fault(error: Exception) -> str:
 
 
 def _json(document: Any, limits: BodyLimits) -> RequestBody:
-    if isinstance(document, dict) and "assurances" in document:
-        common = assurances.from_json(document["assurances"])
-        images = {key: value for key, value in document.items() if key != "assurances"}
-        return _assured(_json_images(images, limits), common)
-    return _json_images(document, limits)
+    if not isinstance(document, dict):
+        return _json_images(document, limits)
+    images = {key: value for key, value in document.items() if key not in ("assurances", "repair")}
+    common = assurances.from_json(document.get("assurances", {}))
+    body = replace(_json_images(images, limits), repair=repair.parse(document.get("repair")))
+    return _assured(body, common)
 
 
 def _json_images(document: Any, limits: BodyLimits) -> RequestBody:

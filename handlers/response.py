@@ -50,6 +50,11 @@ def model_document(model: Model) -> dict[str, Any]:
     return document if model.warning is None else document | {"warning": model.warning}
 
 
+def checks_document(prepared: PreparedImage) -> dict[str, Any]:
+    """Return the last keys of every prediction: the repair that the client asked for, and what was checked."""
+    return ({} if prepared.repair is None else {"repair": prepared.repair.value}) | prepared.scope.document
+
+
 def image_document(prepared: PreparedImage) -> dict[str, Any]:
     """Return the description of the decoded image, part of every prediction."""
     image = prepared.image
@@ -68,13 +73,13 @@ def classification_document(model: Model, decision: Decision, prepared: Prepared
             "threshold": decision.threshold,
             "image": image_document(prepared),
         }
-        | prepared.scope.document
+        | checks_document(prepared)
     )
 
 
 def problem_details(error: RequestError) -> dict[str, Any]:
     """Return an error as problem details."""
-    return {"status": error.status, "title": error.title, "detail": str(error)}
+    return {"status": error.status, "title": error.title, "detail": str(error)} | dict(error.members)
 
 
 def render(prediction: Prediction, accept: str = "") -> Response:

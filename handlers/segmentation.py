@@ -53,7 +53,7 @@ class Segmentation(TorchServeHandler):
                 "mask": png.embedded(mask.gray),
                 "image": response.image_document(prepared) | spacing,
             }
-            | prepared.scope.document
+            | response.checks_document(prepared)
         )
 
     def explain(self, result: Result) -> Prediction:  # noqa: ARG002 - there is nothing to explain

@@ -20,6 +20,8 @@ import torch
 
 from handlers import png, recipe, request_body
 from handlers.content_negotiation import IMAGE
+from handlers.domain import assessment, detector
+from handlers.domain.assessment import Assessment
 from handlers.errors import (
     DeviceLostError,
     InternalError,
@@ -32,12 +34,13 @@ from handlers.errors import (
 from handlers.metrics import Meter
 from handlers.pipeline import EncodedImage, Pipeline, Result, attempt, without_messages
 from handlers.program import Program
+from handlers.repair import Repair
 from handlers.request_body import BodyLimits, RequestBody
 from handlers.response import Model, Prediction, Response, problem_details, render, render_error
 from handlers.scope import requirements
 from handlers.scope.scope import Assurances
 from handlers.tracing import Trace, Tracer, stage
-from handlers.worker import INDEX, MAX_RESPONSE, REQUIRE, busy_lock, is_stopping, log_to_torchserve
+from handlers.worker import DOMAIN, INDEX, MAX_RESPONSE, REQUIRE, busy_lock, is_stopping, log_to_torchserve
 
 logger = logging.getLogger(__name__)
 
@@ -137,7 +140,11 @@ class TorchServeHandler(ABC):
         self.meter = Meter(self.recipe)
         required = requirements.of(name, os.environ.get(REQUIRE, ""))
         sample = hashlib.sha256((folder / self.recipe.sample).read_bytes()).hexdigest()
-        self.pipeline = Pipeline(self.recipe, program, self.limits.image, batch, self.meter.time, required, sample)
+        self.mode = assessment.parse_mode(os.environ.get(DOMAIN, ""))
+        fitted = None if self.mode == "off" else detector.load(folder, self.recipe)
+        self.pipeline = Pipeline(
+            self.recipe, program, self.limits.image, batch, self.meter.time, required, sample, fitted
+        )
 
     def predict_sample(self, folder: Path, size: int = 1) -> list[dict[str, Any]]:
         """Predict the archive's sample `size` times in one batch; return the summaries."""
@@ -222,9 +229,9 @@ class TorchServeHandler(ABC):
             if self.lost:
                 raise DeviceLostError("The device was lost before.")
             results = self.pipeline.stream(
-                (image, limits[index], traces[index], assured)
+                (image, limits[index], traces[index], assured, asked)
                 for index in order
-                for image, assured in _images(requests[index])
+                for image, assured, asked in _images(requests[index])
             )
             for index in order:
                 item = requests[index]
@@ -276,8 +283,9 @@ class TorchServeHandler(ABC):
         if isinstance(result, RequestError):
             return self._count(result, request.id)
         with self.meter.time("explain" if request.explain else "answer"), stage("postprocess", [request.trace]):
-            function = self.explain if request.explain else self.predict
-            prediction = attempt("rendering this prediction", function, result)
+            prediction = attempt("rendering this prediction", self._predict_like, result, explain=request.explain)
+        if result.assessment is not None:
+            self.meter.domain.labels(result.assessment.status).inc()
         if isinstance(prediction, RequestError):
             return self._count(prediction, request.id)
         if request.body.several:
@@ -285,6 +293,25 @@ class TorchServeHandler(ABC):
             return replace(prediction, pictures={})
         image = result.prepared.image
         return replace(prediction, pictures={**prediction.pictures, IMAGE: lambda: png.png(png.plain(image))})
+
+    def _predict_like(self, result: Result, *, explain: bool) -> Prediction:
+        """Predict an image that is like the training images, or any with another mode, and the archive's sample."""
+        assessed = result.assessment
+        unlike = assessed is not None and assessed.status == "unlike"
+        if assessed is not None and unlike and self.mode == "strict" and result.prepared.sha256 != self.pipeline.exempt:
+            raise assessed.rejection(self.mode)
+        prediction = self.explain(result) if explain else self.predict(result)
+        return replace(prediction, document=prediction.document | self._domain(assessed, prediction.document))
+
+    def _domain(self, assessed: Assessment | None, document: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the keys of a prediction that say how alike the image is to the training images."""
+        if self.recipe.detector is None:
+            return {}
+        if assessed is None:
+            return {"domain": {"mode": self.mode}}
+        warnings = [document.get("warning"), assessed.warning if assessed.status == "unlike" else None]
+        text = " ".join(filter(None, warnings))
+        return {"domain": assessed.document(self.mode)} | ({"warning": text} if text else {})
 
     def _render(self, request: Request, predictions: list[Prediction | RequestError]) -> Response:
         with self.meter.time("render"), stage("postprocess", [request.trace]):
@@ -316,17 +343,18 @@ def _id(headers: Mapping[str, str]) -> str:
     return headers.get("x-request-id", "")
 
 
-def _images(request: Request | RequestError) -> list[tuple[EncodedImage, Assurances]]:
-    """Return the images of a request and what the client states about each."""
+def _images(request: Request | RequestError) -> list[tuple[EncodedImage, Assurances, Repair | None]]:
+    """Return the images of a request, what the client states about each, and the repair that it asks for."""
     if isinstance(request, RequestError):
         return []
-    return [(image, request.body.assured(index)) for index, image in enumerate(request.body.images)]
+    body = request.body
+    return [(image, body.assured(index), body.repair) for index, image in enumerate(body.images)]
 
 
 def _size(request: Request | RequestError) -> tuple[int, int]:
     """Return a sort key: the number of images of a request, then their bytes."""
     images = _images(request)
-    return len(images), sum(len(image) for image, _ in images if isinstance(image, bytes))
+    return len(images), sum(len(image) for image, *_ in images if isinstance(image, bytes))
 
 
 def _device(context: Any) -> str:

@@ -4,6 +4,9 @@ The root is in `handlers.errors`; exceptions of the gateway are in `gateway.erro
 `radserve.deploy.errors`. `code` is the exit code of the command line.
 """
 
+from collections.abc import Mapping
+from typing import Any
+
 from handlers.errors import RadServeError as RadServeError  # noqa: PLC0414 - for packages that do not import handlers
 
 
@@ -130,13 +133,17 @@ class InvalidResponseError(ClientError):
 
 
 class ProblemError(ClientError):
-    """The server reported an error; `title` and `detail` as in RFC 9457."""
+    """The server reported an error; `title`, `detail` and `extensions` (further members) as in RFC 9457.
 
-    def __init__(self, status: int, title: str, detail: str) -> None:
+    `extensions["domain"]` compares an image with the training images, if that is why it was rejected.
+    """
+
+    def __init__(self, status: int, title: str, detail: str, extensions: Mapping[str, Any] | None = None) -> None:
         super().__init__(f"{status} {title}: {detail}")
         self.status = status
         self.title = title
         self.detail = detail
+        self.extensions = dict(extensions or {})
 
 
 class RejectedRequestError(ProblemError):

@@ -14,6 +14,8 @@ from benchmarks.server import command, free_ports, launch
 
 __all__ = ["ROOT", "Server", "command", "free_ports", "running"]
 
+_DEFAULTS = {"RADSERVE_WORKERS": "1", "RADSERVE_DOMAIN": "warn"}
+
 ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -47,8 +49,9 @@ class Server:
 def running(store: Path, log: Path, *options: str) -> Iterator[Server]:
     """Start a server, wait until it is ready, and stop it in the end.
 
-    Each model has one worker, because another one imports torch too; a test of more sets --workers.
+    Each model has one worker, because another one imports torch too; a test of more sets --workers. Images unlike the
+    training images are analysed, because generated images are; a test of their rejection sets --domain.
     """
     environment = {key: value for key, value in os.environ.items() if key != "PYTHONWARNINGS"}
-    with launch(store, log, *options, environment=environment | {"RADSERVE_WORKERS": "1"}) as launched:
+    with launch(store, log, *options, environment=environment | _DEFAULTS) as launched:
         yield Server(launched.url, launched.health_url, launched.metrics_url + "/metrics", store, log, launched.process)

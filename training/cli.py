@@ -100,6 +100,12 @@ def evaluate(
         typer.Option(help="Measure the validation side of the training, or all of a data set not used for training."),
     ] = "validation",
     weights: Annotated[Path | None, typer.Option(help="Weights to measure. Default: those of the model.")] = None,
+    ood: Annotated[
+        bool, typer.Option("--ood", help="Also measure what the detector of unlike images refuses.")
+    ] = False,
+    other: Annotated[
+        list[str] | None, typer.Option(help="With --ood, a folder of images of other things: name=FOLDER.")
+    ] = None,
     seed: Seed = None,
     changes: Changes = None,
     install: Install = False,
@@ -112,9 +118,40 @@ def evaluate(
     from training.evaluate import evaluate as run
 
     result = out or Path("runs") / f"{name}-evaluation"
-    run(archives / name, data, result, Options(part, weights, _overrides(changes, None, seed), _command()))
+    overrides = _overrides(changes, None, seed)
+    run(archives / name, data, result, Options(part, weights, overrides, _command(), ood, _folders(other)))
     if install:
         install_report(result, archives / name)
+
+
+def fit_detector(
+    name: Name,
+    data: Data,
+    out: Annotated[Path | None, typer.Option(help="Result folder. Default: runs/NAME-detector.")] = None,
+    *,
+    also: Annotated[
+        Path | None,
+        typer.Option(help="More training images in the same layout, like the originals of scaled copies."),
+    ] = None,
+    seed: Seed = None,
+    changes: Changes = None,
+    install: Install = False,
+    threads: Threads = None,
+    archives: Archives = Path("archives"),
+) -> None:
+    """Fit the detector of images unlike the training images; writes it and the recipe to the result folder."""
+    _prepare(threads)
+    from training import settings
+    from training.detector.fit import fit_detector as run
+    from training.detector.fit import install as copy
+    from training.evaluate import refresh
+
+    folder, result = archives / name, out or Path("runs") / f"{name}-detector"
+    config = settings.load(folder / "training.yaml", _overrides(changes, None, seed))
+    run(folder, config, data, result, also)
+    if install:
+        copy(result, folder)
+        refresh(folder)
 
 
 @data_app.command()
@@ -154,6 +191,14 @@ def _prepare(threads: int | None) -> None:
 def _overrides(changes: list[str] | None, epochs: int | None, seed: int | None) -> list[str]:
     options = (("epochs", epochs), ("seed", seed))
     return [*(changes or ()), *(f"{key}={value}" for key, value in options if value is not None)]
+
+
+def _folders(texts: list[str] | None) -> dict[str, Path]:
+    """Parse the values of --other."""
+    pairs = [text.partition("=") for text in texts or ()]
+    if wrong := [name for name, _, folder in pairs if not (name and folder)]:
+        raise typer.BadParameter(f"invalid value {wrong[0]!r}; expected name=FOLDER", param_hint="--other")
+    return {name: Path(folder) for name, _, folder in pairs}
 
 
 def _command() -> str:

@@ -4,8 +4,8 @@ import hashlib
 import json
 import shutil
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,6 +18,7 @@ from training.batches import Images
 from training.cards import dataset_notes
 from training.cards.card import card
 from training.datasets import training_data
+from training.detector.refusals import measure_refusals
 from training.errors import RunError
 from training.evaluators import outputs, shortcuts, stress
 from training.evaluators.evaluator import Evaluation
@@ -45,6 +46,8 @@ class Options:
     weights: Path | None = None  # to measure instead of those of the model; their SHA-256 is not checked
     overrides: Sequence[str] = ()  # `key=value` that replace settings of `training.yaml`
     command: str = "called from Python"  # for `metrics.json`
+    ood: bool = False  # also measure what the detector refuses
+    others: Mapping[str, Path] = field(default_factory=dict)  # folders of other images for that, by name
 
 
 def evaluate(folder: Path, data: Path, out: Path, options: Options) -> dict[str, Any]:
@@ -62,8 +65,27 @@ def evaluate(folder: Path, data: Path, out: Path, options: Options) -> dict[str,
     metrics = create_report(recipe, config, images, evaluation, options.command, epoch, options.part)
     if not config.demonstration:
         metrics |= robustness(recipe, network, images.measured, config)
+    metrics |= _refusals(folder, recipe, config, data, previous, options)
     write(metrics, recipe, evaluation, out)
     return metrics
+
+
+def _refusals(
+    folder: Path, recipe: Recipe, config: Settings, data: Path, previous: Report | None, options: Options
+) -> dict[str, Any]:
+    """Measure what the detector refuses, or keep the earlier measurement of the same detector."""
+    if options.ood:
+        refusals = measure_refusals(folder, recipe, config, data, options.others, options.command)
+    elif (
+        previous is None
+        or previous.refusals is None
+        or recipe.detector is None
+        or previous.refusals.detector_sha256 != recipe.detector.sha256
+    ):
+        return {}
+    else:
+        refusals = previous.refusals
+    return {"refusals": refusals.model_dump(mode="json")}
 
 
 def create_report(
@@ -128,6 +150,19 @@ def write(metrics: dict[str, Any], recipe: Recipe, evaluation: Evaluation, out: 
     (out / "CARD.md").write_text(text, encoding="utf-8")
     (out / "plots").mkdir(exist_ok=True)
     evaluation.plot(out / "plots")
+
+
+def refresh(folder: Path) -> None:
+    """Render a folder's card again after a change of its recipe, and drop measurements of another detector."""
+    recipe, path = recipes.load(folder / "archive.yaml"), folder / "metrics.json"
+    if not path.is_file():
+        return
+    metrics = json.loads(path.read_bytes())
+    measured = metrics.get("refusals")
+    if measured is not None and (recipe.detector is None or measured["detector_sha256"] != recipe.detector.sha256):
+        del metrics["refusals"]
+    path.write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
+    (folder / "CARD.md").write_text(card(recipe, metrics, metrics["data"]), encoding="utf-8")
 
 
 def install_report(out: Path, folder: Path) -> None:

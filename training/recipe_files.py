@@ -1,11 +1,18 @@
 """Writes recipes to files."""
 
 from pathlib import Path
+from typing import Final
 
 import yaml
 
 from handlers import recipe as recipes
 from handlers.recipe import Recipe
+
+HEADER: Final = """\
+# Describes the model, its input and its output.
+# `radserve train {name} --install` rewrites input.mean, input.std, decision, calibration, weights, detector and
+# trained_on; `radserve fit-detector {name} --install` rewrites detector.
+"""
 
 
 def write(recipe: Recipe, path: Path, comment: str = "") -> None:

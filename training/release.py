@@ -22,10 +22,6 @@ from training.fit import BEST
 from training.settings import Settings
 
 _FILES: Final = ("archive.yaml", "metrics.json", "CARD.md")
-_HEADER: Final = """\
-# Describes the model, its input and its output.
-# `radserve train {name} --install` rewrites input.mean, input.std, decision, calibration, weights and trained_on.
-"""
 _log = logging.getLogger(__name__)
 
 
@@ -49,10 +45,12 @@ def release(recipe: Recipe, settings: Settings, data: TrainingData, out: Path, c
     released = Weights(file=file.name, sha256=weights.save(network.state_dict(), file), **source)
     logits = _logits(weights.load(network, file), recipe, data)
     sample = f"{len(validation)} validation {notes.unit} of {len(set(validation.groups))} {notes.group}"
-    recipe = recipe.model_copy(update={"input": data.spec, "weights": released})
+    # A detector knows the outputs of the earlier weights.
+    without = {} if recipe.detector is None else {"detector": None}
+    recipe = recipe.model_copy(update={"input": data.spec, "weights": released} | without)
     recipe = evaluator.calibrate(recipe, settings, logits, validation, sample)
     recipe = recipe.model_copy(update={"trained_on": _trained_on(data, recipe, notes)} | _with_offset(recipe, offset))
-    recipe_files.write(recipe, out / "archive.yaml", _HEADER.format(name=recipe.name))
+    recipe_files.write(recipe, out / "archive.yaml", recipe_files.HEADER.format(name=recipe.name))
     evaluation = evaluator.measure(recipe, logits, validation, settings.seed)
     images = MeasuredData(data.train, validation, data.split)
     report = evaluate.create_report(recipe, settings, images, evaluation, command, epoch)
@@ -69,7 +67,9 @@ def install(out: Path, folder: Path) -> None:
     recipe = out / "archive.yaml"
     if not recipe.is_file():
         raise RunError(f"{out}: contains no archive.yaml; the run has not been released.")
-    for name in (recipes.load(recipe).weights.file, *_FILES):
+    loaded = recipes.load(recipe)
+    own = [loaded.weights.file, *([] if loaded.detector is None else [loaded.detector.file])]
+    for name in (*own, *_FILES):
         shutil.copyfile(out / name, folder / name)
 
 

@@ -69,6 +69,16 @@ class Space(_Part):
         return self
 
 
+class DetectorSettings(_Part):
+    """How the detector of unlike images is fitted; see `training.detector`."""
+
+    layers: tuple[str, ...] = ()  # of the network, whose moments are the evidence `features`
+    # principal components by kind of evidence
+    components: Annotated[dict[Literal["features", "thumbnail", "shape", "texture"], int], Field(min_length=1)]
+    images: Annotated[int, Field(ge=1)] = 2000  # most training images to fit to
+    copies: Annotated[int, Field(ge=0)] = 1  # re-encoded copies of every training image
+
+
 class Settings(_Part):
     """Content of a `training.yaml`."""
 
@@ -90,6 +100,7 @@ class Settings(_Part):
     demonstration: bool = False  # a short run that does not produce a usable model; the card then says so
     precision: Literal["single", "bf16"] = "single"  # bf16: convolutions only
     augmentation: Augmentation = Augmentation()
+    detector: DetectorSettings | None = None  # None for a model without a detector
     tune: dict[str, Space] = {}  # search space by key; a dot in a key descends
 
     @model_validator(mode="after")

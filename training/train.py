@@ -10,7 +10,9 @@ from handlers.recipe import Recipe
 from training import settings
 from training.datasets import training_data
 from training.datasets.training_data import TrainingData
+from training.detector.fit import fit_detector
 from training.errors import RunError
+from training.evaluate import refresh
 from training.fit import LAST, Run, fit
 from training.metrics import report
 from training.release import install, release
@@ -44,6 +46,9 @@ def train(folder: Path, data: Path, out: Path, options: Options | None = None) -
     run = Run(out, options.resume, options.progress, options.tracker, options.online, start=start)
     fit(recipe, config, loaded, run)
     released = release(recipe, config, loaded, out, command)
+    if config.detector is not None and not config.demonstration:
+        released = fit_detector(out, config, data, out)
+        refresh(out)
     if options.install:
         install(out, folder)
     return released

@@ -2,9 +2,9 @@
 
 import asyncio
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Annotated, Any, Final, get_args
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Query, Request
 from starlette.responses import JSONResponse, Response
 
 from gateway import model_response, problems, services
@@ -16,6 +16,7 @@ from gateway.services import AuthenticatedCaller, Services
 from gateway.uploads import request_body
 from gateway.uploads.request_body import ImageReference, RequestBody
 from radserve.auth.api_keys import Role
+from radserve.schema.domain import Repair
 from radserve.schema.explanation import Explanation
 from radserve.schema.prediction import Prediction
 from radserve.schema.response import ResultList
@@ -41,12 +42,16 @@ _ASSURANCES: Final = {
         "description": 'What the images do not state themselves: `{"age": 5, "view": "PA"}`; see docs/scope.md.',
     }
 }
+_REPAIRS: Final = list(get_args(Repair))
+_FURTHER: Final = _ASSURANCES | {
+    "repair": {"enum": [*_REPAIRS, None], "description": "Repair of all images, see docs/domain.md."}
+}
 _DOCUMENT: Final = {
     "oneOf": [
         {
             "type": "object",
             "required": [key],
-            "properties": {key: schema} | (_ASSURANCES if key in ("image", "instances") else {}),
+            "properties": {key: schema} | (_FURTHER if key in ("image", "instances") else {}),
             "additionalProperties": False,
         }
         for key, schema in _PROPERTIES.items()
@@ -55,7 +60,10 @@ _DOCUMENT: Final = {
 _FORM: Final = {
     "type": "object",
     "required": ["file"],
-    "properties": {"file": {"type": "array", "minItems": 1, "items": {"type": "string", "format": "binary"}}},
+    "properties": {
+        "file": {"type": "array", "minItems": 1, "items": {"type": "string", "format": "binary"}},
+        "repair": {"enum": _REPAIRS},
+    },
 }
 _REQUEST: Final = {
     "requestBody": {
@@ -72,6 +80,14 @@ _REQUEST: Final = {
         },
     }
 }
+RepairQuery = Annotated[
+    str | None,
+    Query(
+        alias="repair",
+        description="Turn (clockwise) or invert every image before the analysis.",
+        json_schema_extra={"enum": _REPAIRS},
+    ),
+]
 _DOCUMENTS: Final = {
     "predictions": Prediction | Segmentation | ResultList,
     "explanations": Explanation | ResultList,
@@ -91,12 +107,16 @@ def _add_routes(verb: Verb) -> None:
     # PUT is what `curl -T FILE` sends; TorchServe accepts it too.
     @router.post(f"/{verb}/{{name}}", name=f"{verb} of a model", **options)
     @router.put(f"/{verb}/{{name}}", name=f"{verb} of a model", **options)
-    async def of_model(request: Request, name: Name, caller: AuthenticatedCaller) -> Response:
+    async def of_model(
+        request: Request, name: Name, caller: AuthenticatedCaller, _repair: RepairQuery = None
+    ) -> Response:
         return await _respond(request, verb, name, None, caller)
 
     @router.post(f"/{verb}/{{name}}/{{version}}", name=f"{verb} of a version", **options)
     @router.put(f"/{verb}/{{name}}/{{version}}", name=f"{verb} of a version", **options)
-    async def of_version(request: Request, name: Name, version: Version, caller: AuthenticatedCaller) -> Response:
+    async def of_version(
+        request: Request, name: Name, version: Version, caller: AuthenticatedCaller, _repair: RepairQuery = None
+    ) -> Response:
         return await _respond(request, verb, name, version, caller)
 
 
@@ -119,6 +139,7 @@ async def _respond(request: Request, verb: Verb, name: str, version: str | None,
         encoding=_header("Content-Encoding", body.encoding),
         accept=_header("Accept", request.headers.get("accept", "")),
         assurances=_header("X-Assurances", _assurances(request)),
+        repair=_asked_repair(request, body),
         request_id=request.state.request_id,
         client=_header("X-Client-Id", request.headers.get("x-client-id", "")),
         traceparent=request.state.traceparent,
@@ -153,6 +174,14 @@ def _assurances(request: Request) -> str:
     if len(lines) > 1:
         raise BadRequestError("The request has several X-Assurances headers; send one: age=5, view=PA.")
     return "".join(lines)
+
+
+def _asked_repair(request: Request, body: RequestBody) -> str:
+    """Return the repair of the query or the form; a JSON body may have another, and the model server validates it."""
+    values = [*request.query_params.getlist("repair"), *body.repairs]
+    if len(values) > 1 or values == [""]:
+        raise BadRequestError(f"'repair' has {len(values)} values or an empty one; send {', '.join(_REPAIRS)}.")
+    return _header("repair", "".join(values))
 
 
 def _header(name: str, value: str) -> str:

@@ -21,8 +21,8 @@ class ModelRequest:
     """Request to a model.
 
     Without a `version` the server chooses, which may split requests between versions; requests with the same `client`
-    reach the same version. `media_type`, `encoding`, `accept` and `assurances` (what the caller states about
-    the images) are header fields; empty ones are not sent.
+    reach the same version. `media_type`, `encoding`, `accept`, `assurances` (what the caller states about the images)
+    and `repair` (a rotation or inversion before the analysis) are header fields; empty ones are not sent.
     `request_id` joins the log lines of gateway and server, and `traceparent` their spans.
     """
 
@@ -34,6 +34,7 @@ class ModelRequest:
     encoding: str = ""
     accept: str = "application/json"
     assurances: str = ""
+    repair: str = ""
     request_id: str = ""
     client: str = ""
     traceparent: str = ""
@@ -46,6 +47,7 @@ class ModelRequest:
             "Content-Encoding": self.encoding,
             "Accept": self.accept,
             "X-Assurances": self.assurances,
+            "X-Repair": self.repair,
             "X-Request-Id": self.request_id,
             "X-Client-Id": self.client,
             "Traceparent": self.traceparent,

@@ -61,7 +61,7 @@ class InProcessBackend:
             self._service = _load(path, self._recipe, self._entry.sha256)
         except RadServeError as error:
             raise SettingsError(f"RADSERVE_GATEWAY_ARCHIVE: {error}") from error
-        version = catalog.version(self._entry, self._recipe, path, share=100.0)
+        version = catalog.version(self._entry, self._recipe, path, 100.0, self._service.mode)
         self._catalog = Catalog.model_validate(catalog.catalog([(self._entry.name, version)]))
         self._card = catalog.card(path)
         self._sample, _ = mar.sample(path, self._recipe)
@@ -135,7 +135,8 @@ def _load(path: Path, recipe: Recipe, sha256: str) -> TorchServeHandler:
     """Load the archive and verify its sample prediction, like a worker of TorchServe."""
     with tempfile.TemporaryDirectory(prefix="radserve-archive-") as name, mar.opened(path) as archive:
         folder = Path(name)
-        for member in (*_MEMBERS, recipe.sample):
+        detector = () if recipe.detector is None else (recipe.detector.file,)
+        for member in (*_MEMBERS, recipe.sample, *detector):
             archive.extract(member, folder)
         _require_same_code(archive, path)
         batch = int(yaml.safe_load(archive.read("model-config.yaml"))["batchSize"])

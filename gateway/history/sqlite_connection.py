@@ -16,8 +16,8 @@ from gateway.errors import HistoryError
 T = TypeVar("T")
 Arguments = TypeVarTuple("Arguments")
 
-SCHEMA: Final = 1
-"""`user_version` of the files that this release reads and writes."""
+SCHEMA: Final = 2
+"""`user_version` of the files that this release writes; it converts those of schema 1."""
 _BUSY_TIMEOUT: Final = 0.6
 """Seconds to wait for another process' transaction; less than a prediction waits for the history."""
 _TABLE: Final = """
@@ -33,12 +33,16 @@ CREATE TABLE results (
     label TEXT NOT NULL,
     probability REAL,
     positive INTEGER,
+    domain TEXT,
+    repair TEXT,
     client TEXT NOT NULL,
     filename TEXT,
     folded TEXT,
     request_id TEXT NOT NULL
 ) STRICT
 """
+_ADDED: Final = ("domain", "repair")
+"""Columns that schema 1 lacks."""
 _INDEXES: Final = {
     "results_time": "time, id",
     "results_model": "model, time, id",
@@ -97,32 +101,39 @@ def _connect(path: Path) -> sqlite3.Connection:
 
 
 def _prepare(connection: sqlite3.Connection, path: Path) -> None:
-    is_empty = _is_empty(connection, path)
+    version = _version(connection, path)
     (mode,) = connection.execute("PRAGMA journal_mode = WAL").fetchone()
     if mode != "wal":
         raise HistoryError(f"The history {path} cannot use a write-ahead log; move it to a local disk.")
     connection.execute("PRAGMA synchronous = NORMAL")  # a power failure may lose the last results, a crash does not
     connection.execute("PRAGMA secure_delete = ON")
-    if is_empty:
-        with transaction(connection):
+    if version == SCHEMA:
+        return
+    with transaction(connection):
+        if version == 0:
             connection.execute(_TABLE)
             for name, columns in _INDEXES.items():
                 connection.execute(f"CREATE INDEX {name} ON results ({columns})")
-            connection.execute(f"PRAGMA user_version = {SCHEMA}")
+        else:
+            # A gateway of the previous release may have reset the version of a file that is converted already.
+            present = {row[1] for row in connection.execute("PRAGMA table_info(results)")}
+            for name in (name for name in _ADDED if name not in present):
+                connection.execute(f"ALTER TABLE results ADD COLUMN {name} TEXT")
+        connection.execute(f"PRAGMA user_version = {SCHEMA}")
 
 
-def _is_empty(connection: sqlite3.Connection, path: Path) -> bool:
-    """Return whether a file is empty; raises HistoryError if it has another schema."""
+def _version(connection: sqlite3.Connection, path: Path) -> int:
+    """Return the schema of a file, 0 if it is empty; raises HistoryError if this release cannot read it."""
     (version,) = connection.execute("PRAGMA user_version").fetchone()
-    if version == SCHEMA:
-        return False
+    if version in (1, SCHEMA):
+        return int(version)
     (tables,) = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
     if version or tables:
         raise HistoryError(
             f"The history {path} has schema {version}, but this release reads schema {SCHEMA}; "
             "use another file, or the release that wrote it."
         )
-    return True
+    return 0
 
 
 @contextlib.contextmanager

@@ -24,12 +24,16 @@ _MAX_NAME: Final = 255
 
 @dataclass(frozen=True)
 class RequestBody:
-    """Body to send to the model server; `names` has a file name or None per image, or is empty if unknown."""
+    """Body to send to the model server; `names` has a file name or None per image, or is empty if unknown.
+
+    `repairs` are the values of the field `repair` of a form.
+    """
 
     content: bytes
     media_type: str = ""
     encoding: str = ""
     names: tuple[str | None, ...] = ()
+    repairs: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -71,6 +75,7 @@ async def _read_form(request: Request, settings: Settings) -> RequestBody:
     try:
         async with request.form(max_files=settings.max_files, max_fields=16, max_part_size=1024) as form:
             files = [part for _, part in form.multi_items() if isinstance(part, UploadFile)]
+            repairs = tuple(value for value in form.getlist("repair") if isinstance(value, str))
             images = [(_clean_name(part.filename), part.content_type or "", await part.read()) for part in files]
     except HTTPException as error:
         if "Too many files" in str(error.detail):
@@ -83,9 +88,9 @@ async def _read_form(request: Request, settings: Settings) -> RequestBody:
     names = tuple(name for name, _, _ in images)
     if len(images) == 1:
         _, media_type, content = images[0]
-        return RequestBody(content, media_type, names=names)
+        return RequestBody(content, media_type, names=names, repairs=repairs)
     instances = [{"b64": base64.b64encode(content).decode()} for _, _, content in images]
-    return RequestBody(json.dumps({"instances": instances}).encode(), JSON, names=names)
+    return RequestBody(json.dumps({"instances": instances}).encode(), JSON, names=names, repairs=repairs)
 
 
 def _clean_name(name: str | None) -> str | None:

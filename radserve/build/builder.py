@@ -36,14 +36,18 @@ def is_current(source: Source, store: Path) -> bool:
 
 def digest(source: Source) -> str:
     """Hash the inputs of an archive: recipe, weights, code, and the version of torch that exports it."""
-    files = [source.weights, source.folder / source.recipe.sample]
-    files += [source.folder / name for name in _COPIED]
+    files = [source.weights, *(source.folder / name for name in (*_own_files(source.recipe), *_COPIED))]
     files += [module for package in _CODE for module in _modules(package)]
     total = hashlib.sha256(f"{metadata.version('torch')} untrained={source.untrained}\n".encode())
     for path in files:
         if path.exists():
             total.update(f"{path.name} {store_index.sha256(path)}\n".encode())
     return total.hexdigest()
+
+
+def _own_files(recipe: Recipe) -> list[str]:
+    """Return the names of files that a recipe names and that are copied into the archive."""
+    return [recipe.sample, *([] if recipe.detector is None else [recipe.detector.file])]
 
 
 def _modules(package: str) -> list[Path]:
@@ -123,12 +127,13 @@ def _check_store(source: Source, store: Path) -> None:
 def _stage(source: Source, stage: Path) -> None:
     package = Path(handlers.__file__).parent
     shutil.copytree(package, stage / "handlers", ignore=shutil.ignore_patterns("__pycache__", "*.pyc"))
-    for name in ("torchserve.yaml", source.recipe.sample):
+    own = _own_files(source.recipe)
+    for name in ("torchserve.yaml", *own):
         if not (source.folder / name).exists():
             old = source.folder / _COPIED.get(name, name)
             advice = f"rename {old.name} to {name}" if old.exists() else "every archive needs it"
             raise BuildError(f"{source.folder / name}: missing; {advice}.")
-    for name, target in {**_COPIED, source.recipe.sample: source.recipe.sample}.items():
+    for name, target in {**_COPIED, **{name: name for name in own}}.items():
         if (source.folder / name).exists():
             shutil.copyfile(source.folder / name, stage / target)
     _export(source, stage)
@@ -137,9 +142,12 @@ def _stage(source: Source, stage: Path) -> None:
 def _export(source: Source, stage: Path) -> None:
     from radserve.build import trained_network
     from radserve.build.export import export
+    from training.networks import moments
 
     spec = source.recipe.input
     network = trained_network.load(source.recipe, source.weights)
+    if source.recipe.detector is not None and source.recipe.detector.layers:
+        network = moments.add(network, source.recipe.detector.layers)
     export(network, (spec.channels, spec.height, spec.width), stage / "program.pt2")
     (stage / "sample.json").write_text(predict_sample(stage, source.recipe), encoding="utf-8")
 

@@ -8,10 +8,14 @@ from typing import Any
 from handlers.recipe import Recipe
 from radserve.build import mar
 from radserve.build.model_store import Entry
+from radserve.schema.domain import Mode
 
 
-def version(entry: Entry, recipe: Recipe, archive: Path, share: float) -> dict[str, Any]:
-    """Describe one version, which receives `share` percent of the model's requests, as in `CatalogVersion`."""
+def version(entry: Entry, recipe: Recipe, archive: Path, share: float, mode: Mode = "strict") -> dict[str, Any]:
+    """Describe one version, which receives `share` percent of the model's requests, as in `CatalogVersion`.
+
+    `mode` is what the server does with images unlike the training images.
+    """
     decision = recipe.decision
     return {
         "version": entry.version,
@@ -25,6 +29,7 @@ def version(entry: Entry, recipe: Recipe, archive: Path, share: float) -> dict[s
         "explains": recipe.task == "classification",
         "input": {"color": recipe.input.color, "height": recipe.input.height, "width": recipe.input.width},
         "scope": recipe.scope.attributes,
+        "domain": None if recipe.detector is None else mode,
         "trained_on": recipe.trained_on,
         "licence": recipe.licence,
         "warning": recipe.warning,

@@ -1,5 +1,6 @@
 """TorchServe archives (.mar): packs them reproducibly and verifies them."""
 
+import hashlib
 import json
 import os
 import shutil
@@ -149,6 +150,7 @@ def _verify_contents(archive: zipfile.ZipFile, entry: Entry, path: Path) -> Reci
         raise ArchiveError(f"{path}: does not contain {', '.join(sorted(missing))}.")
     model = json.loads(document(archive, MANIFEST))["model"]
     recipe = recipes.parse(yaml.safe_load(document(archive, "archive.yaml")), source=f"{path}: archive.yaml")
+    _verify_detector(archive, recipe, path)
     for part, name, version in (
         ("manifest", model["modelName"], model["modelVersion"]),
         ("recipe", recipe.name, recipe.version),
@@ -156,6 +158,17 @@ def _verify_contents(archive: zipfile.ZipFile, entry: Entry, path: Path) -> Reci
         if (name, version) != (entry.name, entry.version):
             raise ArchiveError(f"{path}: the index has {entry.name} {entry.version}, its {part} {name} {version}.")
     return recipe
+
+
+def _verify_detector(archive: zipfile.ZipFile, recipe: Recipe, path: Path) -> None:
+    section = recipe.detector
+    if section is None:
+        return
+    if section.file not in archive.namelist():
+        raise ArchiveError(f"{path}: does not contain {section.file}, the detector that its recipe names.")
+    digest = hashlib.sha256(archive.read(section.file)).hexdigest()
+    if digest != section.sha256:
+        raise ArchiveError(f"{path}: its {section.file} has sha256 {digest}, its recipe has {section.sha256}.")
 
 
 def sample(path: Path, recipe: Recipe) -> tuple[bytes, dict[str, object]]:

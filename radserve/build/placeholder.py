@@ -55,6 +55,7 @@ def _mark(recipe: Recipe, sha256: str) -> Recipe:
         "trained_on": "Nothing: random weights.",
         "licence": "Apache-2.0",
         "warning": WARNING,
+        "detector": None,
     }
     if recipe.decision is not None:
         decision = {"threshold": 0.5, "smallest": 1, "chosen": "Not chosen: random weights."}

@@ -1,8 +1,6 @@
 """Networks of recipes, with weights, ready for export."""
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -14,6 +12,7 @@ from handlers.recipe import Recipe
 from radserve.build.model_store import sha256
 from radserve.errors import BuildError
 from training import networks
+from training.networks import moments
 
 
 def load(recipe: Recipe, weights: Path) -> torch.nn.Module:
@@ -56,7 +55,7 @@ def fuse(network: torch.nn.Module) -> torch.nn.Module:
     On one core this halves the time of a batch of eight chest films. The outputs are equal up to rounding, which
     `radserve.build.export` verifies. Returns a new module; `network` is unchanged.
     """
-    traced = fx.GraphModule(network, _Tracer().trace(network))
+    traced = moments.trace(network)
     modules = dict(traced.named_modules())
     for node in list(traced.graph.nodes):
         norm, before = modules.get(str(node.target)), node.args[0] if node.args else None
@@ -73,12 +72,3 @@ def fuse(network: torch.nn.Module) -> torch.nn.Module:
         if parameter.dim() == 4:
             parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
     return traced
-
-
-class _Tracer(fx.Tracer):
-    """Traces through `Sequential`s, including slices of them, which are not submodules of the network."""
-
-    def call_module(self, m: Any, forward: Callable[..., Any], args: Any, kwargs: Any) -> Any:
-        if isinstance(m, torch.nn.Sequential):
-            return forward(*args, **kwargs)
-        return super().call_module(m, forward, args, kwargs)

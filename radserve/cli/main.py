@@ -52,6 +52,7 @@ COMMANDS: Final = {
     "data": Command("training.cli:data_app", "train"),
     "train": Command("training.cli:train", "train"),
     "tune": Command("training.cli:tune", "train"),
+    "fit-detector": Command("training.cli:fit_detector", "train"),
     "evaluate": Command("training.cli:evaluate", "train"),
 }
 """Every command, in the order of `radserve --help`."""

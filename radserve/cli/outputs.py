@@ -7,8 +7,9 @@ from pathlib import Path
 
 from radserve.cli.inputs import Source
 from radserve.client import Client
-from radserve.client.client import Assurances
+from radserve.client.client import Assurances, Kind
 from radserve.errors import InvalidCallError
+from radserve.schema.domain import Repair
 from radserve.schema.prediction import Prediction
 from radserve.schema.segmentation import Segmentation
 
@@ -26,6 +27,7 @@ class Pictures:
     heat: Path | None = None
     force: bool = False
     assurances: Assurances = field(default_factory=dict)  # of all images
+    repair: Repair | None = None  # of all images
 
     def check(self, sources: Sequence[Source]) -> None:
         """Check that every picture has its own new path, outside of the folders with images."""
@@ -53,14 +55,12 @@ class Pictures:
 
     def save(self, client: Client, source: Source, content: bytes, result: Prediction | Segmentation) -> None:
         """Write the pictures of a result; InvalidCallError if the model has none, or a file cannot be written."""
-        name, version = result.model.name, result.model.version
+        name = result.model.name
         if isinstance(result, Prediction):
             if self.masks or self.overlays:
                 raise InvalidCallError(f"{name} is a classifier and has no masks; use --explain DIR for heat maps.")
             if self.heat:
-                heat = client.picture(
-                    name, content, version, of="explanations", size=result.image, assurances=self.assurances
-                )
+                heat = self._picture(client, content, result, "explanations")
                 self._write(_target(self.heat, source, "heat"), heat)
             return
         if self.heat:
@@ -68,8 +68,14 @@ class Pictures:
         if self.masks:
             self._write(_target(self.masks, source, "mask"), result.mask.png)
         if self.overlays:
-            overlay = client.picture(name, content, version, size=result.image, assurances=self.assurances)
+            overlay = self._picture(client, content, result, "predictions")
             self._write(_target(self.overlays, source, "overlay"), overlay)
+
+    def _picture(self, client: Client, content: bytes, result: Prediction | Segmentation, of: Kind) -> bytes:
+        name, version = result.model.name, result.model.version
+        return client.picture(
+            name, content, version, of=of, size=result.image, assurances=self.assurances, repair=self.repair
+        )
 
     def _write(self, target: Path, png: bytes) -> None:
         try:

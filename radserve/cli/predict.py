@@ -21,6 +21,7 @@ from radserve.client import Client
 from radserve.client.api_detector import Api
 from radserve.client.concurrency import ordered
 from radserve.errors import InvalidCallError, InvalidResponseError, ProblemError, ResponseTimeoutError
+from radserve.schema.domain import Repair
 
 _CONCERNS_ALL: Final = frozenset({401, 403, 404, 405})  # statuses that every other image would get, too
 _INTERRUPTED: Final = 130
@@ -45,6 +46,7 @@ class Options:
     assure: list[str] | None = option(
         None, "What the images do not state themselves, as NAME=VALUE: age=5, view=PA. Repeatable."
     )
+    repair: Repair | None = option(None, "Turn (clockwise) or invert the images before they are analysed.")
     key: str | None = setting(None, "RADSERVE_KEY", "API key; prefer the environment variable.")
     cacert: Path | None = option(None, "PEM file of the authority that signed the server's certificate.")
     api: Api = option(
@@ -72,7 +74,7 @@ def predict(options: Options) -> None:
     for note in inputs.notes:
         typer.echo(note, err=True)
     assurances = _assurances(options.assure or ())
-    pictures = Pictures(options.masks, options.overlays, options.explain, options.force, assurances)
+    pictures = Pictures(options.masks, options.overlays, options.explain, options.force, assurances, options.repair)
     pictures.check(inputs.sources)
     counts: Counter[bool] = Counter()
     client = Client(options.url, timeout=options.timeout, key=options.key, cacert=options.cacert, api=options.api)
@@ -134,12 +136,14 @@ def _outcome(client: Client, options: Options, pictures: Pictures, source: Sourc
     """Send one image; an image whose pictures fail has no result."""
     try:
         content = source.content(client.max_bytes)
-        result = client.predict(options.name, content, options.version, assurances=pictures.assurances)
+        result = client.predict(
+            options.name, content, options.version, assurances=pictures.assurances, repair=pictures.repair
+        )
         pictures.save(client, source, content, result)
     except ProblemError as error:
         if error.status in _CONCERNS_ALL:
             raise InvalidCallError(str(error)) from error
-        return Outcome(source.name, Problem(error.status, error.title, error.detail))
+        return Outcome(source.name, Problem(error.status, error.title, error.detail, error.extensions.get("domain")))
     except ResponseTimeoutError as error:
         return Outcome(source.name, Problem(None, "Timeout", str(error)))
     except InvalidResponseError as error:

@@ -4,7 +4,7 @@ import csv
 import io
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from operator import attrgetter
 from typing import Any, Final
@@ -38,17 +38,26 @@ _RESULT: Final = {
     "height": "image.height",
     "image_sha256": "image.sha256",
     "unchecked": "unchecked",
+    "domain_mode": "domain.mode",
+    "domain_status": "domain.status",
+    "domain_percentile": "domain.percentile",
+    "domain_reason": "domain.reason",
+    "repair": "repair",
 }
 """Columns of a result and its attributes; those that it lacks are empty."""
 
 
 @dataclass(frozen=True)
 class Problem:
-    """Reason why an image has no result; `status` is None if no server reported it."""
+    """Reason why an image has no result; `status` is None if no server reported it.
+
+    `domain` compares the image with the training images, if that is why it was rejected.
+    """
 
     status: int | None
     title: str
     detail: str
+    domain: Mapping[str, Any] | None = None
 
     def __str__(self) -> str:
         return f"{self.status or ''} {self.title}: {self.detail}".lstrip()
@@ -81,7 +90,7 @@ class JsonLines(Report):
     def add(self, outcome: Outcome) -> bool:
         """Write a line."""
         result = outcome.result
-        document = {"problem": asdict(result)} if isinstance(result, Problem) else dict(result.raw)
+        document = {"problem": _present(asdict(result))} if isinstance(result, Problem) else dict(result.raw)
         file = {"file": outcome.file}
         # ASCII keeps file names that are not valid Unicode. The name comes first, whatever key the server sent.
         typer.echo(json.dumps(file | document | file))
@@ -112,6 +121,11 @@ class Csv(Report):
         # The writer quotes the characters of its line terminator, so it gets both; echo ends the line.
         csv.writer(line, lineterminator="\r\n").writerow(cells)
         typer.echo(encodable(line.getvalue().removesuffix("\r\n")))
+
+
+def _present(document: dict[str, Any]) -> dict[str, Any]:
+    """Return a problem without an empty domain."""
+    return {key: value for key, value in document.items() if key != "domain" or value is not None}
 
 
 def _value(result: Prediction | Segmentation, names: str) -> Any:

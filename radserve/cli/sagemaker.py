@@ -15,6 +15,7 @@ from radserve.build import model_store as store_index
 from radserve.build.model_store import Entry, Index
 from radserve.cli.serve import CONFIGURATION, Config
 from radserve.errors import ArchiveError
+from radserve.schema.domain import Mode
 
 _REQUESTS: Final = 10_000
 """Limit of requests per second and of open requests: SageMaker sends all from one address and limits them itself."""
@@ -55,6 +56,9 @@ def sagemaker(
     port: Annotated[int, typer.Option(envvar="SAGEMAKER_BIND_TO_PORT", help="Port of /ping and /invocations.")] = 8080,
     config: Config = CONFIGURATION,
     health_port: Annotated[int, typer.Option(help="Port of /live and /ready, on loopback.")] = 8090,
+    domain: Annotated[
+        Mode, typer.Option(envvar="RADSERVE_DOMAIN", help="Images unlike the training images, as in 'radserve serve'.")
+    ] = "strict",
 ) -> None:
     """Serve one archive as a SageMaker endpoint.
 
@@ -88,5 +92,6 @@ def sagemaker(
             configuration=config,
             health_port=health_port,
             proxy=proxy,
+            domain=domain,
         )
         raise typer.Exit(asyncio.run(supervisor.serve(options, typer.echo)))

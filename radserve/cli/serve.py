@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 
 from radserve.cli.options import setting, with_groups
+from radserve.schema.domain import Mode
 
 if TYPE_CHECKING:
     from radserve.proxy.options import ProxyOptions
@@ -115,6 +116,11 @@ class ServeOptions(Publication):
         "Comma-separated attributes without which no image is analysed: age, or MODEL:age. Images must state them, or "
         "clients assure them.",
     )
+    domain: Mode = setting(
+        "strict",
+        "RADSERVE_DOMAIN",
+        "Images unlike the training images: strict rejects them, warn marks their results, off compares no image.",
+    )
     runtime: Path | None = setting(
         None,
         "RADSERVE_RUNTIME",
@@ -191,6 +197,7 @@ def serve(options: ServeOptions) -> None:
         memory=parse_memory(options.memory),
         requests=2 * options.concurrent,
         require=options.require,
+        domain=options.domain,
         startup_timeout=options.startup_timeout,
         drain_timeout=options.drain_timeout,
         drain_delay=options.drain_delay,

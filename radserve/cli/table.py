@@ -15,8 +15,8 @@ from radserve.schema.segmentation import Segmentation
 _PAGE: Final = 1000
 _PIPE_WIDTH: Final = 400
 _COLUMNS: Final = (
-    *("File", "Label", "Warning", ">Probability", ">Area", ">mm²", ">Box", ">Positive", ">Threshold", ">Version"),
-    "Problem",
+    *("File", "Label", "Domain", "Repair", "Warning", ">Probability", ">Area", ">mm²", ">Box", ">Positive"),
+    *(">Threshold", ">Version", "Problem"),
 )
 """As for `terminal.table`; except for the first two, empty ones are omitted from a page."""
 _MIN_WIDTH: Final = 24  # characters of the columns with sentences
@@ -80,10 +80,22 @@ def _cells(result: Prediction | Segmentation | Problem) -> dict[str, Text]:
         cells |= _extent(result)
     if result.positive is not None:
         cells["Positive"] = safe("yes", "bold yellow") if result.positive else safe("no")
-    if result.warning is None:
+    if result.warning is not None or (result.domain is not None and result.domain.is_doubtful):
+        cells = {name: safe(cell.plain, "dim") for name, cell in cells.items()}
+    cells |= _domain(result)
+    return cells if result.warning is None else cells | {"Warning": safe(result.warning, "bold red")}
+
+
+def _domain(result: ImageResult) -> dict[str, Text]:
+    """Return how the image compares with the training images, unless it is like them, and its repair."""
+    cells = {} if result.repair is None else {"Repair": safe(result.repair, "bold yellow")}
+    domain = result.domain
+    if domain is None or domain.status == "normal":
         return cells
-    dimmed = {name: safe(cell.plain, "dim") for name, cell in cells.items()}
-    return dimmed | {"Warning": safe(result.warning, "bold red")}
+    if domain.status is None or domain.percentile is None:
+        return cells | {"Domain": safe("not compared", "yellow")}
+    style = "bold red" if domain.status == "unlike" else "bold yellow"
+    return cells | {"Domain": safe(f"{domain.status} ({domain.percentile:.1f}%)", style)}
 
 
 def _extent(result: Segmentation) -> dict[str, Text]:

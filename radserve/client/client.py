@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from http import HTTPStatus
 from pathlib import Path
-from typing import Any, Final, Literal, Self
+from typing import Any, Final, Literal, Self, get_args
 
 import httpx
 
@@ -17,6 +17,7 @@ from radserve.client import response, validation
 from radserve.client.api_detector import Api, ApiDetector
 from radserve.client.transport import TIMEOUT, Transport, http_client, parse_url
 from radserve.errors import InvalidCallError, InvalidResponseError, RejectedRequestError
+from radserve.schema.domain import Repair
 from radserve.schema.explanation import Explanation
 from radserve.schema.history import HistoryEntry, HistoryPage
 from radserve.schema.prediction import Image, Prediction
@@ -58,6 +59,7 @@ class Client:
 
     `version` None is the server's default version. An image is its encoded bytes or a path. `assurances` state what an
     image does not state itself, such as `{"age": 5, "view": "PA"}`; the server checks them like attributes of DICOM.
+    `repair` has the server turn or invert the image before the analysis; result and pictures are of the repaired image.
 
     Parameters
     ----------
@@ -132,11 +134,12 @@ class Client:
         version: str | None = None,
         *,
         assurances: Assurances | None = None,
+        repair: Repair | None = None,
     ) -> Prediction | Segmentation:
         """Send one image; the class of the result depends on the model's task, which `.task` names."""
         content, path = self._read(image), self._path("predictions", name, version)
-        document = self._post(path, content, assurances=assurances)
-        return validation.result(document, RequestedImage(name, version, _sha256(content)))
+        document = self._post(path, content, assurances=assurances, repair=repair)
+        return validation.result(document, RequestedImage(name, version, _sha256(content), repair))
 
     def explain(
         self,
@@ -145,14 +148,15 @@ class Client:
         version: str | None = None,
         *,
         assurances: Assurances | None = None,
+        repair: Repair | None = None,
     ) -> Explanation:
         """Send one image to a classifier, and return the result with a heat map of what influenced it.
 
         Raises RejectedRequestError with status 404 if the model is not a classifier.
         """
         content, path = self._read(image), self._path("explanations", name, version)
-        document = self._post(path, content, assurances=assurances)
-        return validation.explanation(document, RequestedImage(name, version, _sha256(content)))
+        document = self._post(path, content, assurances=assurances, repair=repair)
+        return validation.explanation(document, RequestedImage(name, version, _sha256(content), repair))
 
     def picture(
         self,
@@ -164,6 +168,7 @@ class Client:
         view: View = "overlay",
         size: Image | None = None,
         assurances: Assurances | None = None,
+        repair: Repair | None = None,
     ) -> bytes:
         """Return a result as a picture (PNG) for display; it carries neither label nor model.
 
@@ -182,7 +187,8 @@ class Client:
         """
         content, path = self._read(image), self._path(of, name, version)
         headers = {"Content-Type": _BINARY, "Accept": f"image/png;view={view}"} | _header(assurances)
-        return response.picture(self._transport.request("POST", path, content=content, headers=headers), size)
+        reply = self._transport.request("POST", path, content=content, headers=headers, params=_query(repair))
+        return response.picture(reply, size)
 
     def predict_many(
         self,
@@ -191,6 +197,7 @@ class Client:
         version: str | None = None,
         *,
         assurances: Assurances | None = None,
+        repair: Repair | None = None,
     ) -> list[Prediction | Segmentation | RejectedImage]:
         """Send several images, in as few requests as the default limits of a server allow.
 
@@ -198,9 +205,9 @@ class Client:
         """
         results: list[Prediction | Segmentation | RejectedImage] = []
         for batch in _batches(self._read(image) for image in images):
-            requests = [RequestedImage(name, version, _sha256(image)) for image in batch]
+            requests = [RequestedImage(name, version, _sha256(image), repair) for image in batch]
             try:
-                document = self._post_instances(self._path("predictions", name, version), batch, assurances)
+                document = self._post_instances(self._path("predictions", name, version), batch, assurances, repair)
                 results += validation.result_list(document, requests)
             except RejectedRequestError as error:
                 if len(batch) > 1 or error.status != HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
@@ -215,6 +222,7 @@ class Client:
         version: str | None = None,
         *,
         assurances: Assurances | None = None,
+        repair: Repair | None = None,
     ) -> Series:
         """Send the slices of one examination to a segmentation model, and return masks and volume.
 
@@ -223,9 +231,9 @@ class Client:
         images = [self._read(image) for image in slices]
         if not images:
             raise InvalidCallError("slices is empty; a volume needs at least one slice.")
-        requests = [RequestedImage(name, version, _sha256(image)) for image in images]
+        requests = [RequestedImage(name, version, _sha256(image), repair) for image in images]
         path = self._path("predictions", name, version)
-        return validation.series(self._post_instances(path, images, assurances), requests)
+        return validation.series(self._post_instances(path, images, assurances, repair), requests)
 
     def results(
         self,
@@ -313,16 +321,25 @@ class Client:
             )
         return image
 
-    def _post(self, path: str, content: bytes, media_type: str = _BINARY, assurances: Assurances | None = None) -> Any:
+    def _post(
+        self,
+        path: str,
+        content: bytes,
+        media_type: str = _BINARY,
+        assurances: Assurances | None = None,
+        repair: Repair | None = None,
+    ) -> Any:
         headers = {"Content-Type": media_type} | _header(assurances)
-        return self._document("POST", path, content=content, headers=headers)
+        return self._document("POST", path, content=content, headers=headers, params=_query(repair))
 
     def _document(self, method: str, path: str, **options: Any) -> Any:
         return response.document(self._transport.request(method, path, **options))
 
-    def _post_instances(self, path: str, images: list[bytes], assurances: Assurances | None) -> Any:
+    def _post_instances(
+        self, path: str, images: list[bytes], assurances: Assurances | None, repair: Repair | None
+    ) -> Any:
         instances = [{"b64": base64.b64encode(image).decode()} for image in images]
-        return self._post(path, json.dumps({"instances": instances}).encode(), _JSON, assurances)
+        return self._post(path, json.dumps({"instances": instances}).encode(), _JSON, assurances, repair)
 
 
 def _batches(images: Iterable[bytes]) -> Iterator[list[bytes]]:
@@ -346,6 +363,15 @@ def _header(assurances: Assurances | None) -> dict[str, str]:
     if not (text.isascii() and text.isprintable()) or text.count("=") != len(assurances):
         raise InvalidCallError("assurances have invalid characters; use names and values such as age and 5.")
     return {"X-Assurances": text}
+
+
+def _query(repair: Repair | None) -> dict[str, str]:
+    """Return the query of a repair, if there is one."""
+    if repair is None:
+        return {}
+    if repair not in get_args(Repair):
+        raise InvalidCallError(f"repair has value {repair!r}; use {', '.join(get_args(Repair))}, or None.")
+    return {"repair": repair}
 
 
 def _filter(name: str, value: str | datetime) -> str:

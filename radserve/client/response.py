@@ -85,13 +85,13 @@ def _require_ok(response: httpx.Response) -> None:
 
 def problem(response: httpx.Response, advice: Advice = INFERENCE) -> RejectedRequestError | ServerFailedError:
     """Return the error that a 4xx or 5xx response stands for."""
-    title, detail = _details(response, advice.statuses)
+    title, detail, extensions = _details(response, advice.statuses)
     kind = RejectedRequestError if response.status_code < HTTPStatus.INTERNAL_SERVER_ERROR else ServerFailedError
-    return kind(response.status_code, title, detail)
+    return kind(response.status_code, title, detail, extensions)
 
 
-def _details(response: httpx.Response, advice: Mapping[int, str]) -> tuple[str, str]:
-    """Read problem details (RFC 9457), or TorchServe's {"code", "type", "message"}."""
+def _details(response: httpx.Response, advice: Mapping[int, str]) -> tuple[str, str, dict[str, Any]]:
+    """Read title, detail and extensions of problem details (RFC 9457), or TorchServe's {"code", "type", "message"}."""
     status = response.status_code
     title = httpx.codes.get_reason_phrase(status) or "Unknown status"
     try:
@@ -100,11 +100,11 @@ def _details(response: httpx.Response, advice: Mapping[int, str]) -> tuple[str, 
         content = None
     quote = ""
     match content:
-        case {"title": str(problem_title), "detail": str(detail)} if problem_title and detail:
-            return problem_title, detail
+        case {"title": str(problem_title), "detail": str(detail), **others} if problem_title and detail:
+            return problem_title, detail, {str(name): value for name, value in others.items() if name != "status"}
         case {"message": str(message)} | {"detail": str(message)} if message:
             quote = f" Message of the server: {message[:300]}"
-    return title, advice.get(status, "The response gives no reason; see the log of the server.") + quote
+    return title, advice.get(status, "The response gives no reason; see the log of the server.") + quote, {}
 
 
 def parse(response: httpx.Response) -> Any:

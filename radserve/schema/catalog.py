@@ -4,6 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
+from radserve.schema.domain import Mode
 from radserve.schema.types import Document, ModelName, Sha256, Version
 
 Task = Literal["classification", "segmentation"]
@@ -23,7 +24,7 @@ class CatalogVersion(Document):
     A positive result has the label `positive`, and at least the probability `threshold`; both are None if the model
     decides nothing. `scope` names the attributes that are checked. `figures` are scores on held-out images, from the
     archive's metrics. `warning` says why results
-    must not be relied on.
+    must not be relied on. `domain` says what happens to images unlike the training images, None without a detector.
     """
 
     version: Version
@@ -37,6 +38,7 @@ class CatalogVersion(Document):
     explains: bool
     input: InputSize
     scope: tuple[str, ...] = ()
+    domain: Mode | None = None
     trained_on: str
     licence: str
     warning: str | None = None

@@ -4,6 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import AwareDatetime, Field, StrictBool
 
+from radserve.schema.domain import Repair
 from radserve.schema.types import Document, Fraction, Sha256, Text
 
 HistoryState = Literal["kept", "off", "unavailable"]
@@ -15,7 +16,8 @@ class HistoryEntry(Document):
 
     `id` sorts by time (UUID version 7, RFC 9562); `time` has milliseconds. `sha256` and `image_sha256` are digests of
     the archive and of the image as sent. `probability` is None for a segmentation. `client` is the name of the API key,
-    or the subject of the token.
+    or the subject of the token. `domain` is the status of the comparison with the training images, `off` if the
+    operator disabled it; None without a detector.
     """
 
     id: Text
@@ -28,6 +30,8 @@ class HistoryEntry(Document):
     label: Text
     probability: Fraction | None = None
     positive: StrictBool | None = None
+    domain: Literal["normal", "unusual", "unlike", "off"] | None = None
+    repair: Repair | None = None
     client: Text
     filename: str | None = None
     request_id: str = ""

@@ -7,6 +7,7 @@ from typing import Any, ClassVar, Final, Literal, Self
 
 from pydantic import ModelWrapValidatorHandler, PrivateAttr, StrictBool, model_validator
 
+from radserve.schema.domain import Domain, Repair
 from radserve.schema.history import HistoryState
 from radserve.schema.types import ROUNDING, Amount, Document, Fraction, Millimetres, PixelLength, Sha256, Text
 
@@ -27,7 +28,8 @@ class Image(Document):
     """Describes the image that the server decoded.
 
     `width` and `height` are in pixels, upright; `sha256` is the digest of the bytes that were sent; `spacing` is the
-    (row, column) distance of pixel centres in mm, if the file declares it.
+    (row, column) distance of pixel centres in mm, if the file declares it. Of a repaired image, everything but `sha256`
+    describes the image after the repair.
     """
 
     format: Text
@@ -45,7 +47,8 @@ class ImageResult(Document):
     the result), and `filename` if the client sent it.
 
     Of the model's scope, the server read the attributes `checked` from the file, and found them valid. `unchecked` ones
-    are unknown. `assurances` are what the client stated; they are valid too.
+    are unknown. `assurances` are what the client stated; they are valid too. `domain` compares the image with the
+    training images, None if the archive has no detector. `repair` is what the client had the server change before.
 
     Two results are equal if the server reports the same about the image; where it came from and `raw` do not count.
     """
@@ -59,6 +62,8 @@ class ImageResult(Document):
     checked: tuple[Text, ...] = ()
     unchecked: tuple[Text, ...] = ()
     assurances: Mapping[Text, Text | Amount] | None = None
+    domain: Domain | None = None
+    repair: Repair | None = None
     name: Text | None = None
     id: Text | None = None
     time: datetime | None = None

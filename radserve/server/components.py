@@ -88,7 +88,7 @@ class Components:
         self.rollouts = RolloutManager(self.versions, window, run_directory.inference)
         views = Views(self.versions, self.rollouts, run_directory.metrics)
         metrics = MetricsEndpoint(self.status, self.registry, views.share, window, run_directory.certificate)
-        health = health_app(self.status, self.tasks, views, options.store, metrics, keyring)
+        health = health_app(self.status, self.tasks, views, options.store, options.domain, metrics, keyring)
         torchserve_api = TorchServeApi(self.versions, self.management, options.store)
         control_api = ControlApi(self.versions, self.rollouts, views)
         control = application(*control_api.routes(), *torchserve_api.routes(), hold.route())

@@ -14,6 +14,7 @@ from radserve.auth import endpoint as auth
 from radserve.auth.key_check import Keyring
 from radserve.build import catalog
 from radserve.host.background import BackgroundTasks
+from radserve.schema.domain import Mode
 from radserve.server.asgi import LocalOnly
 from radserve.server.metrics import MetricsEndpoint
 from radserve.server.status import ServerStatus
@@ -26,6 +27,7 @@ def health_app(
     tasks: BackgroundTasks,
     views: Views,
     store: Path,
+    mode: Mode,
     metrics: MetricsEndpoint,
     keyring: Keyring | None,
 ) -> Starlette:
@@ -50,7 +52,7 @@ def health_app(
         return report(200 if status.state.answers else 503)
 
     async def list_versions(_: Request) -> Response:
-        return JSONResponse(await run_in_threadpool(_catalog, views, store))
+        return JSONResponse(await run_in_threadpool(_catalog, views, store, mode))
 
     def open_version(request: Request) -> ModelVersion | None:
         version = registry.get(**request.path_params)
@@ -81,13 +83,13 @@ def health_app(
     )
 
 
-def _catalog(views: Views, store: Path) -> dict[str, Any]:
+def _catalog(views: Views, store: Path, mode: Mode) -> dict[str, Any]:
     versions = [version for version in views.version_manager.registry if views.is_open(version)]
     return catalog.catalog(
         (
             version.entry.name,
             catalog.version(
-                version.entry, version.model.recipe, store / version.entry.file, views.share(*version.pair)
+                version.entry, version.model.recipe, store / version.entry.file, views.share(*version.pair), mode
             ),
         )
         for version in versions

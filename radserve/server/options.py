@@ -10,6 +10,7 @@ from radserve.build import model_store
 from radserve.errors import ServeError
 from radserve.host.ports import LOOPBACK, require_free
 from radserve.proxy.options import ProxyOptions
+from radserve.schema.domain import Mode
 from radserve.versions.registration import Source
 
 
@@ -24,6 +25,7 @@ class ServerOptions:
     workers: int | None = None  # per model; None to divide the available cores
     memory: int | None = None  # bytes; None for the limit of the container
     require: str = ""  # attributes that images must state; see `handlers.scope.requirements`
+    domain: Mode = "strict"  # images unlike the training images: rejected, marked, or not compared
     requests: int = 128  # open at a time, of all clients
     startup_timeout: float = 120.0
     drain_timeout: float = 60.0  # a stop no longer waits for requests afterwards

@@ -22,7 +22,9 @@ async def start_torchserve(server: Components) -> asyncio.subprocess.Process:
         server.torchserve_configuration, run_directory, entries, server.plan, server.capacity.requests
     )
     run_directory.configuration.write_text(configured, encoding="utf-8")
-    environment = launch.environment(run_directory, options.store, configured, server.plan, options.require)
+    environment = launch.environment(
+        run_directory, options.store, configured, server.plan, options.require, options.domain
+    )
     return await process.start(launch.command(run_directory, server.capacity.heap), environment, run_directory.folder)
 
 

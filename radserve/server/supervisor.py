@@ -6,8 +6,8 @@
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final
 
 from handlers.scope import requirements
 from radserve import tracing
@@ -17,6 +17,7 @@ from radserve.host import process, run_directory, service_user
 from radserve.host.ports import LOOPBACK
 from radserve.host.resources import cores, plan
 from radserve.host.stop_signals import stop_event
+from radserve.schema.domain import Mode
 from radserve.server.components import Components
 from radserve.server.monitor import monitor
 from radserve.server.options import ServerOptions
@@ -27,6 +28,12 @@ from radserve.torchserve.verified_models import select, unpack
 from radserve.versions.stored_state import StateFolder
 
 logger = logging.getLogger(__name__)
+
+_DOMAIN: Final[Mapping[Mode, str]] = {
+    "strict": "rejected",
+    "warn": "analysed, with a warning",
+    "off": "analysed without a warning",
+}
 
 
 async def serve(options: ServerOptions, announce: Callable[[str], None]) -> Exit:
@@ -133,6 +140,8 @@ def _banner(server: Components) -> str:
     sample = f"archives/{first.entry.name}/{first.recipe.sample}"
     lines = [f"RadServe is ready at {proxy.url}" if proxy else "RadServe is ready for 'radserve front'"]
     lines += [f"  {model.entry.name} {model.entry.version}  {model.recipe.title}" for model in server.models]
+    if any(model.recipe.detector is not None for model in server.models):
+        lines.append(f"  images unlike the training images: {_DOMAIN[options.domain]} (--domain {options.domain})")
     if proxy and proxy.has_keys:
         lines.append(f"  management port {proxy.management_port}   metrics port {proxy.metrics_port}")
     scrape = f"   metrics {LOOPBACK}:{proxy.scrape_port}/metrics" if proxy and proxy.scrape_port else ""

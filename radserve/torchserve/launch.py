@@ -14,6 +14,7 @@ from radserve.errors import ServeError
 from radserve.host.environment import inherited_environment
 from radserve.host.resources import WorkerPlan
 from radserve.host.run_directory import RunDirectory
+from radserve.schema.domain import Mode
 from radserve.torchserve.capacity import direct_memory
 
 _G1: Final = (
@@ -146,7 +147,12 @@ def max_size(configured: str, kind: Literal["request", "response"]) -> int:
 
 
 def environment(
-    run_directory: RunDirectory, store: Path, configured: str, plan: WorkerPlan, require: str = ""
+    run_directory: RunDirectory,
+    store: Path,
+    configured: str,
+    plan: WorkerPlan,
+    require: str = "",
+    domain: Mode = "strict",
 ) -> Mapping[str, str]:
     """Return the environment of TorchServe, which its workers inherit."""
     return (
@@ -165,6 +171,7 @@ def environment(
             worker.BUSY: str(run_directory.busy),
             worker.CLOSING: str(run_directory.closing),
             worker.REQUIRE: require,
+            worker.DOMAIN: domain,
         }
     )
 

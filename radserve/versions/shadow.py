@@ -21,7 +21,7 @@ _MAX_QUEUED: Final = 16  # copies that may wait; further ones are dropped and co
 _MAX_QUEUED_BYTES: Final = 256 * 1024 * 1024
 _MAX_EXAMPLES: Final = 5
 _MAX_TIMINGS: Final = 10_000  # the latest responses, whose seconds are kept
-_FORWARDED_HEADERS: Final = ("content-type", "content-encoding", "x-assurances")
+_FORWARDED_HEADERS: Final = ("content-type", "content-encoding", "x-assurances", "x-repair")
 
 
 @dataclass(frozen=True)

@@ -49,7 +49,7 @@ def test_only_the_body_and_its_headers_are_forwarded(server: Server, runtime: Pa
     ):
         upstream.script = lambda _: Reply(body=b"{}")
         with proxy.client() as client:
-            assert client.post(f"{PATH}?body=x", content=FILM, headers=sent).json() == {}
+            assert client.post(f"{PATH}?body=x&repair=invert", content=FILM, headers=sent).json() == {}
             for malformed in (f"{TRACEPARENT}-more", TRACEPARENT.replace("7", "A"), f"ff{TRACEPARENT[2:]}", "x"):
                 client.post(PATH, content=FILM, headers={"Traceparent": malformed})
         request, *untraced = upstream.requests
@@ -62,9 +62,39 @@ def test_only_the_body_and_its_headers_are_forwarded(server: Server, runtime: Pa
         "content-type": "image/png",
         "content-encoding": "identity",
         "x-assurances": "age=5, view=PA",
+        "x-repair": "invert",
         "x-request-id": "known",
         "traceparent": TRACEPARENT,
     }
+
+
+@pytest.mark.parametrize(
+    ("query", "header", "status"),
+    [
+        ("repair=rotate-90", None, 200),
+        ("other=1&repair=rotate-90", None, 200),
+        ("", "rotate-90", 200),
+        ("norepair=x", None, 200),
+        ("repair=mirror", None, 400),
+        ("repair=", None, 400),
+        ("repair", None, 400),
+        ("repair=rotate-90&repair=rotate-180", None, 400),
+        ("repair=rotate-90", "rotate-180", 400),
+        ("", "mirror", 400),
+    ],
+)
+def test_one_repair_of_the_query_or_the_header_is_applied(
+    client: httpx.Client, query: str, header: str | None, status: int
+) -> None:
+    headers = {} if header is None else {"X-Repair": header}
+    for path in (PATH, PATH.replace("predictions", "explanations")):
+        response = client.post(f"{path}?{query}", content=FILM, headers=headers)
+        document = response.json()
+        assert response.status_code == status
+        if status == 400:
+            assert "rotate-90, rotate-180, rotate-270, invert" in document["detail"]
+        else:
+            assert document.get("repair") == (None if query == "norepair=x" else "rotate-90")
 
 
 def test_chunked_compressed_and_announced_bodies_are_accepted(client: httpx.Client, proxy: Proxy) -> None:

@@ -187,10 +187,12 @@ def test_a_dead_nginx_is_restarted_by_the_server(store: Path, keys: Keys, tmp_pa
     arguments = published("--keys", str(keys.file), "--access-log", str(tmp_path / "access.log"))
     with running(store, tmp_path / "log", *arguments) as server:
         assert server.process.stdout is not None
-        lines = [server.process.stdout.readline() for _ in range(6)]
+        lines = [server.process.stdout.readline()]
+        while "curl" not in lines[-1]:
+            lines.append(server.process.stdout.readline())
         assert lines[0] == f"RadServe is ready at {server.url}\n"
         environment = os.environ | {"RADSERVE_KEY": keys.texts["predict"]}
-        shown = subprocess.run(["sh", "-c", lines[5]], capture_output=True, cwd=ROOT, env=environment, check=True)
+        shown = subprocess.run(["sh", "-c", lines[-1]], capture_output=True, cwd=ROOT, env=environment, check=True)
         assert json.loads(shown.stdout)["model"]["name"] == NAME
         master, _ = nginx(server.process.pid)
         java = server.java()

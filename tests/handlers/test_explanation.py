@@ -11,7 +11,6 @@ import torch
 from captum.attr import LayerGradCam, LayerGradientXActivation
 from numpy.typing import NDArray
 from PIL import Image as Pillow
-from torch import fx
 
 from handlers import heat_map, recipe
 from handlers.errors import InternalError, ProgramError
@@ -20,9 +19,9 @@ from handlers.pipeline import Pipeline
 from handlers.program import Program
 from handlers.recipe import Recipe
 from radserve.build.export import export
-from radserve.build.trained_network import _Tracer
 from tests.conftest import brightness_recipe
 from training import networks
+from training.networks import moments
 from training.networks.brain_tumor import split_tokens
 
 SIDE = 32
@@ -230,7 +229,7 @@ def seeded(name: str, outputs: int, seed: int = 0) -> torch.nn.Module:
 
 def tapped(network: torch.nn.Module, output: str) -> tuple[torch.nn.Module, torch.nn.Module]:
     """Adapter for Captum: returns logits, and passes an output through a separate layer."""
-    traced = fx.GraphModule(network, _Tracer().trace(network))
+    traced = moments.trace(network)
     (end,) = (node for node in traced.graph.nodes if node.op == "output")
     outputs: Any = end.args[0]
     value = outputs[output]

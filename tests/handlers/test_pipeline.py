@@ -25,8 +25,10 @@ from handlers.formats.raw import RawSamples
 from handlers.pipeline import Pipeline, PreparedImage, Result, attempt, model_error
 from handlers.program import Program
 from handlers.recipe import Recipe
+from handlers.repair import Repair
 from handlers.scope.scope import NO_ASSURANCES
 from handlers.tracing import Trace
+from tests.handlers import images
 
 
 def film(width: int = 96, height: int = 64, low: int = 20, high: int = 240) -> bytes:
@@ -70,11 +72,11 @@ def test_no_more_images_than_a_batch_are_decoded_ahead(pipeline: Pipeline, monke
         return prepare(self, data, limits, *rest)
 
     monkeypatch.setattr(Pipeline, "prepare", counted)
-    results = pipeline.stream((film(low=10 * index), Limits(), Trace(), NO_ASSURANCES) for index in range(9))
+    results = pipeline.stream((film(low=10 * index), Limits(), Trace(), NO_ASSURANCES, None) for index in range(9))
     assert [len(decoded) for _ in results] == [4, 4, 4, 4, 8, 8, 8, 8, 9]
     decoded.clear()
     few = replace(pipeline, limits=Limits(pixels=2 * 96 * 64 - 1))
-    images = ((film(), Limits(), Trace(), NO_ASSURANCES) for _ in range(5))
+    images = ((film(), Limits(), Trace(), NO_ASSURANCES, None) for _ in range(5))
     assert [len(decoded) for _ in few.stream(images)] == [2, 2, 4, 4, 5]
 
 
@@ -88,6 +90,20 @@ def test_raw_samples_give_the_result_of_the_same_pixels_in_a_file(pipeline: Pipe
     np.testing.assert_array_equal(logits(bare), logits(file))
     assert isinstance(bare, Result)
     assert bare.prepared.sha256 == hashlib.sha256(pixels.tobytes()).hexdigest()
+
+
+@pytest.mark.parametrize("form", ["PNG", "JPEG"])
+@pytest.mark.parametrize("quarters", [1, 2, 3])
+def test_a_repaired_image_gives_the_result_of_the_image_as_it_was(pipeline: Pipeline, quarters: int, form: str) -> None:
+    pixels = images.film(512, 1024)  # much larger than the input, so that the decoder of JPEG scales down
+    upright, turned = (images.saved(np.rot90(pixels, count), form) for count in (0, quarters))
+    asked = Repair(f"rotate-{90 * quarters}")
+    expected, repaired = pipeline.prepare(upright), pipeline.prepare(turned, asked=asked)
+    assert (repaired.image.width, repaired.image.height, repaired.repair) == (1024, 512, asked)
+    assert (repaired.image.pixels.size == (1024, 512)) is (form == "PNG")
+    difference = np.abs(repaired.tensor - expected.tensor)
+    assert difference.max() == 0 if form == "PNG" else difference.mean() < 0.05
+    assert repaired.sha256 == hashlib.sha256(turned).hexdigest()
 
 
 class Fragile(Program):

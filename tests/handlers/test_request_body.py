@@ -235,3 +235,20 @@ def test_headers_ignore_case_and_torchserves_own_win() -> None:
     assert headers["explain"] == "False"
     assert headers.get("accept") == "image/png"
     assert "body" not in headers
+
+
+@pytest.mark.parametrize("body", [FILM, {"image": B64}, {"instances": [{"b64": B64}]}, zipped({"a.png": FILM})])
+def test_a_repair_of_the_header_is_for_every_image(body: object) -> None:
+    assert read({"body": body}, {"x-repair": "rotate-90"}, LIMITS).repair == "rotate-90"
+    assert read({"body": body}, {}, LIMITS).repair is None
+
+
+def test_a_repair_of_a_json_body_must_not_contradict_the_header() -> None:
+    document = {"image": B64, "repair": "invert", "assurances": {"age": 5}}
+    for headers in ({}, {"x-repair": "invert"}):
+        body = read({"body": document}, headers, LIMITS)
+        assert (body.images, body.repair) == ((FILM,), "invert")
+    with pytest.raises(BadRequestError, match="two repairs"):
+        read({"body": document}, {"x-repair": "rotate-90"}, LIMITS)
+    with pytest.raises(BadRequestError, match="Unknown repair 'mirror'"):
+        read({"body": {"instances": [{"b64": B64}], "repair": "mirror"}}, {}, LIMITS)

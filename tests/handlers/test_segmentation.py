@@ -329,3 +329,33 @@ def test_what_a_build_stores_is_what_a_worker_compares_with(archive: Path) -> No
     handler = Segmentation()
     handler.load(archive)
     assert handler.predict_sample(archive) == [json.loads((archive / "sample.json").read_bytes())]
+
+
+@pytest.mark.parametrize("quarters", [1, 2, 3])
+def test_mask_and_picture_are_those_of_the_repaired_image(service: Segmentation, quarters: int) -> None:
+    pixels = painted(figure(HEIGHT, WIDTH))
+    turned = saved(np.rot90(pixels, quarters), "PNG")
+    header = {"X-Repair": f"rotate-{90 * quarters}"}
+    view = {"Accept": "image/png;view=image"}
+    upright, repaired, picture = ask(service, (saved(pixels, "PNG"), {}), (turned, header), (turned, header | view))
+    assert repaired.json["repair"] == header["X-Repair"]
+    assert "repair" not in upright.json
+    assert repaired.json["image"]["sha256"] == hashlib.sha256(turned).hexdigest()
+    same = ("mask", "area", "box", "label")
+    assert [repaired.json[key] for key in same] == [upright.json[key] for key in same]
+    np.testing.assert_array_equal(picture.pixels, pixels)
+
+
+def test_a_repair_swaps_the_spacing_and_concerns_every_slice(service: Segmentation) -> None:
+    slice_ = dicom(painted(figure(WIDTH, HEIGHT)), PixelSpacing=[2, 0.5])
+    (reply,) = ask(service, (zipped({"1.dcm": slice_, "2.dcm": slice_}), {"X-Repair": "rotate-90"}))
+    for entry in reply.json["predictions"]:
+        assert entry["repair"] == "rotate-90"
+        assert (entry["image"]["width"], entry["image"]["height"]) == (WIDTH, HEIGHT)
+        assert entry["image"]["spacing"] == [0.5, 2]
+
+
+def test_an_unknown_repair_is_a_bad_request(service: Segmentation) -> None:
+    (reply,) = ask(service, (saved(painted(figure(HEIGHT, WIDTH)), "PNG"), {"X-Repair": "mirror"}))
+    assert reply.status == 400
+    assert "rotate-90, rotate-180, rotate-270, invert" in reply.json["detail"]

@@ -9,7 +9,7 @@ from training.cards import dataset_notes
 from training.cards.dataset_notes import DatasetNotes
 from training.errors import RunError
 from training.metrics import report
-from training.metrics.report import Metric, Report
+from training.metrics.report import Metric, Refusal, Report
 
 _METRICS: Final = {
     "auroc": "AUROC",
@@ -65,6 +65,7 @@ def card(recipe: Recipe, metrics: Mapping[str, Any] | None, data: str) -> str:
         "## Data",
         *([recipe.trained_on.strip()] if measured else [f"Training data: {notes.source}."]),
         *(_split(measured, notes) if measured else []),
+        *(_refusals(measured, recipe) if measured else []),
         "## Results",
         *(_results(measured, recipe) if measured else ["None: the model was never trained."]),
         "## Published results",
@@ -104,7 +105,7 @@ def _output(recipe: Recipe) -> str:
 
 def _rejections(recipe: Recipe) -> str:
     checks = [*(["colour"] if recipe.input.color == "gray" else []), "contrast", "size"]
-    text = f"Images are rejected based on {_enumerate(checks)}. Other unsuitable images are analysed without a warning."
+    text = f"Images are rejected based on {_enumerate(checks)}. {_unlike(recipe)}"
     names = recipe.scope.attributes
     if not names:
         return text
@@ -113,6 +114,41 @@ def _rejections(recipe: Recipe) -> str:
         f"{text}\n\nScope: an image is also rejected if it, or its sender, states another value than these. What "
         f"neither states is listed in each response (`unchecked`).\n\n{_table(('attribute', 'valid'), rows)}"
     )
+
+
+def _unlike(recipe: Recipe) -> str:
+    if recipe.detector is None:
+        return "Other unsuitable images are analysed without a warning."
+    return "Images unlike the training images are rejected or marked by a detector."
+
+
+def _refusals(measured: Report, recipe: Recipe) -> Iterable[str]:
+    """Describe the detector, and what it refused, unless another detector was measured."""
+    detector = recipe.detector
+    if detector is None:
+        return
+    yield "## Unlike images"
+    yield (
+        f"{_sentence(detector.method)} Score of {detector.marked:.3f} or more: unusual; of {detector.refused:.3f} or "
+        f"more: unlike. Fitted to {_sentence(detector.fitted)}"
+    )
+    refusals = measured.refusals
+    if refusals is None or refusals.detector_sha256 != detector.sha256:
+        yield "Not measured: run `radserve evaluate --ood`."
+        return
+    yield (
+        "Refused (unlike) and marked (unusual or unlike). In parentheses: 95% Wilson score interval. The last column: "
+        "refused by the largest probability alone, at the share of held-out images that the detector refuses."
+    )
+    rows = [(kind, *_refusal(value)) for kind, value in refusals.kinds.items()]
+    yield _table(("images", "number", "refused", "marked", "refused by probability"), rows)
+    yield f"An assessment takes {refusals.milliseconds:.1f} ms on one thread. Created by `{refusals.command}`."
+
+
+def _refusal(value: Refusal) -> tuple[object, ...]:
+    low, high = value.refused_ci95
+    share = f"{value.refused / value.images:.1%} ({low:.1%} to {high:.1%})"
+    return value.images, share, f"{value.marked / value.images:.1%}", f"{value.softmax / value.images:.1%}"
 
 
 def _enumerate(items: Sequence[str]) -> str:

@@ -24,12 +24,27 @@ class TrainingData:
     split: str  # SHA-256 of the split
 
 
-def load(recipe: Recipe, settings: Settings, folder: Path) -> TrainingData:
-    """Find, split and read a data set; `DataError` if it lacks the images and labels that the recipe needs."""
+@dataclass(frozen=True)
+class Sides:
+    """Both sides of a split, without pixels."""
+
+    train: tuple[Example, ...]
+    validation: tuple[Example, ...]
+    sha256: str  # of the split
+
+
+def load_sides(recipe: Recipe, settings: Settings, folder: Path) -> Sides:
+    """Find and split a data set; `DataError` if it lacks the labels that the recipe needs."""
     examples = _find(recipe, settings, folder)
     sides = split.by_group(examples, settings.validation, settings.seed)
-    train = _images([examples[index] for index in sides.train], recipe)
-    validation = _images([examples[index] for index in sides.validation], recipe)
+    train, validation = (tuple(examples[index] for index in side) for side in (sides.train, sides.validation))
+    return Sides(train, validation, sides.sha256)
+
+
+def load(recipe: Recipe, settings: Settings, folder: Path) -> TrainingData:
+    """Find, split and read a data set; `DataError` if it lacks the images and labels that the recipe needs."""
+    sides = load_sides(recipe, settings, folder)
+    train, validation = _images(sides.train, recipe), _images(sides.validation, recipe)
     mean, std = pixels.statistics(train.pixels, recipe.input.channels)
     spec = recipe.input.model_copy(update={"mean": mean, "std": std})
     return TrainingData(train, validation, spec, sides.sha256)

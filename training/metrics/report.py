@@ -49,6 +49,25 @@ class Metric(_Part):
     ci95: tuple[float, float] | None
 
 
+class Refusal(_Part):
+    """What a detector did with images of one kind."""
+
+    images: Annotated[int, Field(ge=1)]
+    refused: Count
+    refused_ci95: tuple[float, float]  # Wilson score interval of the share
+    marked: Count  # as unusual, or refused
+    softmax: Count  # refused by the largest probability alone, at the same share of held-out images
+
+
+class Refusals(_Part):
+    """What a detector did with images that its model must not analyse, and with held-out images."""
+
+    detector_sha256: Sha256
+    command: Text
+    milliseconds: float  # median time of an assessment on one thread of a CPU
+    kinds: Annotated[dict[str, Refusal], Field(min_length=1)]
+
+
 class Report(_Part):
     """Content of a `metrics.json`."""
 
@@ -69,6 +88,7 @@ class Report(_Part):
     confusion: dict[str, Count] | dict[str, dict[str, Count]] | None = None
     stress: dict[str, dict[str, float | None]] | None = None  # image change -> metrics
     shortcuts: dict[str, Metric] | None = None  # see training.evaluators.shortcuts
+    refusals: Refusals | None = None  # None without a detector, or if it was not measured
 
 
 def load(path: Path) -> Report:

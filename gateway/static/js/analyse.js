@@ -2,6 +2,7 @@
 
 import { MISSING_ATTRIBUTE, Problem, post } from "./api.js";
 import { takeAssurances } from "./assurances.js";
+import { repairedName, suggestedRepair } from "./domain.js";
 import { announce, byId } from "./dom.js";
 import { findVersion, selectedModel } from "./models.js";
 import { checkCatalog, digest, parsePrediction } from "./prediction.js";
@@ -19,7 +20,7 @@ export function analyse(files) {
     return;
   }
   if (files.length === 0) return;
-  const model = { ...selectedModel(), assurances: takeAssurances() };
+  const model = { ...selectedModel(), assurances: takeAssurances(), repair: "" };
   if (location.hash === "#history") location.hash = "#analyse";
   scrollToResults = true;
   scroll();
@@ -37,15 +38,14 @@ function submit(file, model) {
       await checkFile(file);
       const sha256 = await digest(file);
       const path = model.version === null ? model.name : `${model.name}/${model.version}`;
-      const text = await post(`api/predictions/${path}`, file, { assurances: model.assurances, signal: job.signal, onProgress: (fraction) => job.progress(fraction) });
+      const text = await post(`api/predictions/${path}`, file, { assurances: model.assurances, repair: model.repair, signal: job.signal, onProgress: (fraction) => job.progress(fraction) });
       const prediction = parsePrediction(text, { ...model, sha256 });
       const version = await findVersion(prediction.model.name, prediction.model.version);
       if (version !== null) checkCatalog(prediction, version);
-      addResult(new Result(file, prediction, version, model.assurances));
+      addResult(new Result(file, prediction, version, model.assurances, (repair) => submit(file, { ...model, repair })));
     } catch (error) {
       if (error.name === "AbortError") return;
-      // What the server misses may have been filled in since.
-      show(file.name, error, () => (error.title === MISSING_ATTRIBUTE ? analyse([file]) : submit(file, model)));
+      reject(file, model, error);
     }
     // After the file has left the list in progress, which is above the results.
     requestAnimationFrame(() => {
@@ -53,6 +53,15 @@ function submit(file, model) {
       scrollToResults = false;
     });
   });
+}
+
+/** Show why a file has no result, and offer the repair that it may need, once. */
+function reject(file, model, error) {
+  const repair = model.repair ? null : suggestedRepair(error.domain);
+  const name = repairedName(file.name, model.repair);
+  if (repair) show(name, error, () => submit(file, { ...model, repair: repair.name }), repair.text);
+  // What the server misses may have been filled in since.
+  else show(name, error, () => (error.title === MISSING_ATTRIBUTE ? analyse([file]) : submit(file, model)));
 }
 
 /** Reject files that cannot be an image before they are sent. */

@@ -1,5 +1,6 @@
 // Requests to the gateway's API, with the access key; failures become problems.
 
+import { reasonText } from "./domain.js";
 import { requestKey } from "./key_dialog.js";
 import { problemText } from "./problems.js";
 
@@ -16,12 +17,13 @@ export const MISSING_ATTRIBUTE = "Missing attribute";
  * `message` is what the page says, `detail` what the API says, if anything.
  */
 export class Problem extends Error {
-  constructor(message, { status = 0, title = "", detail = "", requestId = "", canRetry = true } = {}) {
+  constructor(message, { status = 0, title = "", detail = "", requestId = "", canRetry = true, domain = null } = {}) {
     super(message);
     this.status = status;
     this.title = title;
     this.detail = detail;
     this.requestId = requestId;
+    this.domain = domain; // how the image compares with the training images, if it was refused for that
     this.canRetry = canRetry; // whether a second attempt may succeed
   }
 }
@@ -96,11 +98,13 @@ function toProblem(status, text) {
   } catch {
     // The response is not problem details; the status describes it.
   }
+  const { domain = null } = details; // the API's detail tells programmers how to repeat the request
   const asText = (value) => (typeof value === "string" ? value : "");
   return new Problem(problemText(status, details.title), {
     status,
     title: asText(details.title),
-    detail: asText(details.detail),
+    detail: domain ? reasonText(domain) : asText(details.detail),
+    domain,
     requestId: asText(details.request_id),
     canRetry: status === 401 || status === 429 || status >= 500 || details.title === MISSING_ATTRIBUTE,
   });
@@ -124,15 +128,19 @@ export function get(path, accept = "application/json", method = "GET") {
   });
 }
 
-/** Send an image; return the response as text, or as a Blob if a picture was requested. `assurances` is what the user states about it. */
-export function post(path, file, { accept = "application/json", assurances = "", onProgress = () => {}, signal = null } = {}) {
+/**
+ * Send an image; return the response as text, or as a Blob if a picture was requested.
+ *
+ * `assurances` is what the user states about it, `repair` how the server changes it first.
+ */
+export function post(path, file, { accept = "application/json", assurances = "", repair = "", onProgress = () => {}, signal = null } = {}) {
   const isJson = accept === "application/json";
   // The content determines the format; a type that the browser derives from the name could be wrong.
   const form = new FormData();
   form.append("file", new File([file], file.name, { type: "application/octet-stream" }));
   return withKey(() => new Promise((resolve, reject) => {
     const request = new XMLHttpRequest(); // fetch reports no upload progress
-    request.open("POST", path);
+    request.open("POST", repair ? `${path}?repair=${repair}` : path);
     request.responseType = "blob";
     request.timeout = TIMEOUT;
     for (const [name, value] of Object.entries(headers(accept))) request.setRequestHeader(name, value);

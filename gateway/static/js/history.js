@@ -1,6 +1,7 @@
 // History of results: filter, pages, deletion, CSV.
 
 import { get } from "./api.js";
+import { isDoubtful, repairText } from "./domain.js";
 import { alertReader, announce, button, byId, make, save } from "./dom.js";
 import { allModels, knownVersion } from "./models.js";
 import { toProblem } from "./rejections.js";
@@ -96,18 +97,28 @@ async function attempt(action) {
 function row(result) {
   const version = knownVersion(result.model, result.version);
   const label = labelText({ ...result, isMask: result.probability === null }, version);
+  const doubtful = isDoubtful({ status: result.domain });
   // Narrow screens display rows as blocks, which would remove their table semantics: hence the roles.
   const cell = (kind, ...children) => make("td", { role: "cell", class: kind }, ...children);
   const line = make("tr", { role: "row" },
     cell("time", make("time", { datetime: result.time }, localTime(result.time))),
     cell("model", version ? make("div", {}, version.title) : null, make("div", { class: "small" }, `${result.model} ${result.version}`)),
-    cell("what", make("span", { class: result.positive ? "tag marked" : "tag" }, label)),
+    cell("what", make("span", { class: result.positive && !doubtful ? "tag marked" : "tag" }, label), notes(result)),
     cell("number", result.probability === null ? "–" : percent(result.probability)),
     cell("file", result.filename || make("code", { title: `SHA-256 of the image: ${result.image_sha256}` }, result.image_sha256.slice(0, 12)),
       result.verb === "explanations" ? make("span", { class: "small" }, " with heat map") : null),
     cell("extra", result.client),
     cell("act", button("Delete", () => remove(result, line), { class: "quiet", "aria-label": `Delete the result of ${localTime(result.time)}, ${label}` })));
   return line;
+}
+
+/** Say what limits a result: an image that is not like the training images, or that was changed. */
+function notes({ domain, repair }) {
+  const texts = [
+    { unusual: "Unusual image: do not rely on it", unlike: "Unlike the training images: do not rely on it", off: "Image not checked" }[domain],
+    repair ? `Image ${repairText(repair)}` : null,
+  ];
+  return texts.filter(Boolean).map((text) => make("div", { class: "small" }, text));
 }
 
 async function remove(result, line) {

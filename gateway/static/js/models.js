@@ -2,6 +2,7 @@
 
 import { get } from "./api.js";
 import { showFields } from "./assurances.js";
+import { modeText } from "./domain.js";
 import { announce, button, byId, make, terms } from "./dom.js";
 import { show } from "./rejections.js";
 import { safeHtml } from "./safe_html.js";
@@ -75,6 +76,7 @@ function describe() {
     make("details", { open: !narrow.matches }, make("summary", {}, "At a glance"), terms([
       ["Possible results", entry.task === "segmentation" ? "A mask on the image" : entry.labels.map(capitalize).join(", ")],
       ["Cut-off", entry.threshold === null ? null : cutoff(entry.threshold)],
+      ["Image check", modeText(entry.domain)],
       ["Model ID", name],
       ["Version", version ?? model.versions.map((item) => item.version).join(", ")],
       ...shownScores,

@@ -12,6 +12,8 @@ const isAmount = (value) => typeof value === "number" && value >= 0;
 const isMissing = (value) => value === undefined || value === null;
 const isBox = (value) => isCount(value?.left) && isCount(value?.top) && isLength(value?.width) && isLength(value?.height);
 const isSpacing = (value) => Array.isArray(value) && value.length === 2 && value.every((length) => isAmount(length) && length > 0);
+const isDomain = ({ mode, status, percentile }) => (mode === "off" ? isMissing(status)
+  : ["strict", "warn"].includes(mode) && ["normal", "unusual", "unlike"].includes(status) && isFraction(percentile / 100));
 const TOLERANCE = 1e-6;
 const SUM_TOLERANCE = 0.01; // probabilities may be rounded to two digits
 
@@ -28,7 +30,7 @@ function require(condition, reason) {
 /**
  * Parse the prediction for one image; throws a Problem if it is invalid.
  *
- * `expected` holds `name`, `version` (or null) and `sha256` (or null) of the request.
+ * `expected` holds `name`, `version` (or null), `sha256` (or null) and `repair` of the request.
  */
 export function parsePrediction(text, expected) {
   let prediction;
@@ -42,6 +44,7 @@ export function parsePrediction(text, expected) {
   require(model.name === expected.name, "it is from another model");
   require(expected.version === null || model.version === expected.version, "it is from another version of the model");
   require(expected.sha256 === null || image.sha256 === expected.sha256, "it is about another image");
+  require((prediction.repair ?? "") === (expected.repair ?? ""), "the image was not changed as requested");
   return prediction;
 }
 
@@ -59,6 +62,7 @@ export function checkDocument(document) {
   require(isMissing(image.spacing) || isSpacing(image.spacing), "the pixel spacing is invalid");
   for (const names of [document.checked, document.unchecked]) require(isMissing(names) || (Array.isArray(names) && names.every(isText)), "the scope is invalid");
   require(isMissing(document.assurances) || isObject(document.assurances), "the assurances are invalid");
+  require(isMissing(document.domain) || (isObject(document.domain) && isDomain(document.domain)), "the comparison with the training images is invalid");
   require(isMissing(warning) || isText(warning), "the warning is invalid");
   require(positive === null ? threshold === null : typeof positive === "boolean" && isFraction(threshold), "the decision is invalid");
   if ("mask" in document) checkSegmentation(document);
@@ -111,7 +115,7 @@ export function positiveLabel({ label, probabilities, positive }) {
 /** Parse the explanation of a prediction; throws a Problem if it belongs to another one. */
 export function parseExplanation(text, prediction) {
   const { name, version } = prediction.model;
-  const document = parsePrediction(text, { name, version, sha256: prediction.image.sha256 });
+  const document = parsePrediction(text, { name, version, sha256: prediction.image.sha256, repair: prediction.repair });
   const { explanation } = document;
   require(document.model.sha256 === prediction.model.sha256, "it is from another archive");
   require(document.label === prediction.label && explanation?.label === prediction.label, "it explains another label");

@@ -4,6 +4,7 @@ const BY_TITLE = {
   "Unreadable image": "Damaged or incomplete file. Export it again.",
   "Out of scope": "This model was not made for this image or patient.",
   "Missing attribute": "This server needs to know more about the image; the details say what. Fill in age or view, then try again. The file must state everything else: send it as DICOM.",
+  "Unlike the training images": "This image is unlike the images that this model was trained on, so it was not analysed.",
   "Unusable image": "This model cannot analyse this image.",
 };
 

@@ -20,8 +20,8 @@ export function toProblem(error) {
   return new Problem("Something went wrong. Reload the page.", { detail: `Error: ${error?.name ?? "unknown"}.` });
 }
 
-/** Show a problem; `retry` repeats what failed. */
-export function show(name, error, retry = null) {
+/** Show a problem; `retry` repeats what failed, or tries what the button's `text` says. */
+export function show(name, error, retry = null, text = "") {
   const problem = toProblem(error);
   const path = svg("path", { d: WARNING_SIGN, fill: "none", stroke: "currentColor", "stroke-width": 1.8, "stroke-linejoin": "round", "stroke-linecap": "round" });
   const item = make("li", { class: "rejection" },
@@ -32,7 +32,7 @@ export function show(name, error, retry = null) {
       problem.detail ? make("p", { class: "small" }, `Details: ${problem.detail}`) : null,
       problem.requestId ? make("p", { class: "small" }, `Status ${problem.status}, request ${problem.requestId}`) : null),
     make("div", { class: "row" },
-      retry && problem.canRetry ? button("Try again", () => { remove(item); retry(); }) : null,
+      retry && (text || problem.canRetry) ? button(text || "Try again", () => { remove(item); retry(); }) : null,
       button("Dismiss", () => remove(item), { "aria-label": `Dismiss ${name}` })));
   byId("rejection-list").append(item);
   byId("rejections").hidden = false;

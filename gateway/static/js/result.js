@@ -1,6 +1,7 @@
 // Card of one analysed file.
 
 import { post } from "./api.js";
+import { domainNote, domainText, isDoubtful, repairedName, repairNote, repairText } from "./domain.js";
 import { announce, button, make, save, terms } from "./dom.js";
 import { showCard } from "./models.js";
 import { captioned, colourize, reduce, toPng } from "./pictures.js";
@@ -13,13 +14,19 @@ import { Viewer } from "./viewer.js";
 
 const SMALL_INPUT = 64;
 
-/** Card of a prediction from `parsePrediction`; `version` is the model's catalog entry or null, `assurances` were sent. */
+/**
+ * Card of a prediction from `parsePrediction`; `version` is the model's catalog entry or null, `assurances` were sent.
+ *
+ * `repeat(repair)` analyses the file again with a repair.
+ */
 export class Result {
-  constructor(file, prediction, version, assurances = "") {
-    this.assurances = assurances;
+  constructor(file, prediction, version, assurances = "", repeat = () => {}) {
+    this.options = { assurances, repair: prediction.repair ?? "" }; // of further requests about this image
+    this.repeat = repeat;
+    this.isDoubtful = isDoubtful(prediction.domain);
     this.file = file;
     this.prediction = prediction;
-    this.name = file.name;
+    this.name = repairedName(file.name, prediction.repair);
     this.version = version;
     this.path = `${prediction.model.name}/${prediction.model.version}`;
     this.label = labelText({ ...prediction, isMask: "mask" in prediction }, version);
@@ -35,18 +42,20 @@ export class Result {
   }
 
   draw() {
-    const { model, image, area, warning, positive, time, history, id } = this.prediction;
+    const { model, image, domain, repair, time, history, id } = this.prediction;
+    const { warning } = this;
     const facts = make("div", { class: "facts" },
       warning ? make("p", { class: "warning" }, make("strong", {}, "Warning: "), warning) : null,
-      make("p", { class: "small" }, "Model output"),
-      make("p", { class: `label ${positive === false ? "" : "marked"}` }, this.label),
-      area ? areaTerms(this.prediction) : positiveLabel(this.prediction) ? decision(this.prediction) : ranking(this.prediction),
+      repairNote(repair),
+      domainNote(domain, repair, this.repeat),
+      ...this.output(),
       this.heatMapControl(),
       this.reduced,
       scopeTerms(this.prediction),
       terms([
         ["Model", make("button", { type: "button", class: "link", on: { click: () => showCard(model.name, model.version) } },
           `${modelName(this.version, model.name)}, version ${model.version}`)],
+        ["Image check", domainText(domain)],
         ["Image", `${image.format.toUpperCase()}, ${image.width} × ${image.height} pixels`],
         ["Time", time ? localTime(time) : null],
         ["History", history === "unavailable" ? "Not saved: the history is unavailable" : null],
@@ -59,6 +68,28 @@ export class Result {
       make("div", { class: "download" }, make("p", { class: "small" }, "Download"), this.downloads));
     return make("li", { class: "panel result" }, make("div", { class: "result-head" }, make("h3", { tabindex: "-1" }, this.name)),
       make("div", { class: "result-body" }, this.viewer.element, facts));
+  }
+
+  /** What the model says: a finding only if the image is like the training images. */
+  output() {
+    const { area, positive } = this.prediction;
+    if (this.isDoubtful) {
+      return [
+        make("p", { class: "small" }, "Model output, do not rely on it"),
+        make("p", { class: "output" }, this.label),
+        area ? areaTerms(this.prediction) : ranking(this.prediction),
+      ];
+    }
+    return [
+      make("p", { class: "small" }, "Model output"),
+      make("p", { class: `label ${positive === false ? "" : "marked"}` }, this.label),
+      area ? areaTerms(this.prediction) : positiveLabel(this.prediction) ? decision(this.prediction) : ranking(this.prediction),
+    ];
+  }
+
+  /** The model's warning. For an image unlike the training images the API appends another one, for programmers. */
+  get warning() {
+    return this.isDoubtful && this.version ? this.version.warning : this.prediction.warning;
   }
 
   heatMapControl() {
@@ -84,15 +115,16 @@ export class Result {
     }
   }
 
-  /** Return the file itself if the browser can show it with the size of the prediction, else the server's picture. */
+  /** Return the file itself if it is unchanged and the browser can show it with the size of the prediction, else the server's picture. */
   async loadImage() {
-    return await this.decode(this.file) ?? await this.decode(await post(`api/predictions/${this.path}`, this.file, { accept: "image/png;view=image", assurances: this.assurances }))
+    const own = this.options.repair ? null : await this.decode(this.file);
+    return own ?? await this.decode(await post(`api/predictions/${this.path}`, this.file, { accept: "image/png;view=image", ...this.options }))
       ?? Promise.reject(new RangeError("the picture has another size than the prediction declares"));
   }
 
   async decode(blob) {
     const url = URL.createObjectURL(blob);
-    const image = make("img", { src: url, alt: `${this.name} as sent` });
+    const image = make("img", { src: url, alt: this.options.repair ? this.name : `${this.name} as sent` });
     try {
       await image.decode();
       const { width, height } = this.prediction.image;
@@ -123,7 +155,7 @@ export class Result {
     this.heatButton.disabled = true;
     this.heatButton.textContent = "Loading heat map …";
     try {
-      const explanation = parseExplanation(await post(`api/explanations/${this.path}`, this.file, { assurances: this.assurances }), this.prediction);
+      const explanation = parseExplanation(await post(`api/explanations/${this.path}`, this.file, this.options), this.prediction);
       await this.addOverlay(toPng(explanation.data), "heat");
       announce(explanation.empty ? "The heat map is empty: no area influenced the result." : `${this.name}: heat map shown.`);
     } catch (error) {
@@ -133,14 +165,21 @@ export class Result {
   }
 
   async savePicture() {
-    const { model, image, warning } = this.prediction;
+    const { model, image } = this.prediction;
+    const { warning } = this;
     const lines = [this.summary, `${model.name} ${model.version}. Not a medical device.`, ...(warning ? [warning] : [])];
     const blob = await captioned(this.viewer.image, image, this.viewer.overlay, this.viewer.opacity, lines);
     save(blob, `${stem(this.name)}.${this.viewer.overlay ? "overlay" : "picture"}.png`);
   }
 
-  /** The result in one line. */
+  /** The result in one line, with what limits it. */
   get summary() {
+    const { domain, repair } = this.prediction;
+    const limits = [this.isDoubtful ? `${domainText(domain)}. Model output, do not rely on it` : "", repair ? `Image ${repairText(repair)}` : ""];
+    return [...limits, this.claim].filter(Boolean).join(": ");
+  }
+
+  get claim() {
     const { area, probability } = this.prediction;
     if (area) return area.pixels ? `${this.label}, ${percent(area.fraction)} of the image marked` : this.label;
     return `${this.label}, probability ${percent(probability)}`;

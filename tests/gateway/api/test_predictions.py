@@ -188,3 +188,55 @@ def test_several_headers_of_assurances_are_rejected() -> None:
     assert response.status_code == 400
     assert "several X-Assurances headers" in response.json()["detail"]
     assert post(respond, content=ONE, headers=lines[:1]).status_code == 200
+
+
+def repaired(request: ModelRequest) -> ModelResponse:
+    return json_response(prediction(ONE, repair=request.repair or "invert"))
+
+
+def test_a_repair_of_the_query_or_of_a_form_reaches_the_server() -> None:
+    form: dict[str, Any] = {"files": [("file", ("a.png", ONE, "image/png"))]}
+    assert post(repaired, f"{PATH}?repair=rotate-90", content=ONE).json()["repair"] == "rotate-90"
+    assert post(repaired, f"{PATH}?repair=rotate-270", **form).json()["repair"] == "rotate-270"
+    assert post(repaired, data={"repair": "rotate-180"}, **form).json()["repair"] == "rotate-180"
+    body = json.dumps({"image": base(ONE), "repair": "invert"}).encode()
+    assert post(repaired, content=body, headers=JSON).json()["repair"] == "invert"
+
+
+@pytest.mark.parametrize("query", ["repair=mirror", "repair=", "repair=invert&repair=invert"])
+def test_an_invalid_repair_is_rejected_with_the_valid_ones(query: str) -> None:
+    response = post(respond, f"{PATH}?{query}", content=ONE)
+    assert response.status_code == 400
+    assert "rotate-90, rotate-180, rotate-270, invert" in response.json()["detail"]
+
+
+def test_a_result_of_an_image_that_was_not_repaired_is_discarded() -> None:
+    assert post(lambda _: json_response(prediction(ONE)), f"{PATH}?repair=invert", content=ONE).status_code == 502
+
+
+UNLIKE = {"mode": "strict", "status": "unlike", "score": 3.0, "percentile": 100.0, "reason": "rotated_90"}
+
+
+def test_the_rejection_of_an_unlike_image_keeps_its_comparison() -> None:
+    problem = {"status": 422, "title": "Unlike the training images", "detail": "Turn it.", "domain": UNLIKE}
+    response = post(lambda _: json_response(problem, 422, "application/problem+json"), content=ONE)
+    assert response.status_code == 422
+    assert response.json() | {"request_id": ""} == problem | {"request_id": ""}
+
+
+@pytest.mark.parametrize(
+    ("domain", "stored"), [(UNLIKE | {"mode": "warn"}, "unlike"), ({"mode": "off"}, "off"), (..., None)]
+)
+def test_the_history_has_status_and_repair(tmp_path: Path, domain: object, stored: str | None) -> None:
+    history = SqliteHistory(tmp_path / "history.sqlite3")
+    backend = FakeBackend(lambda request: json_response(prediction(ONE, domain=domain, repair=request.repair)))
+
+    async def work() -> None:
+        async with running_client(services(backend, history=history)) as client:
+            assert (await client.post(f"{PATH}?repair=invert", content=ONE)).json()["history"] == "kept"
+            (entry,) = (await client.get("/api/results")).json()["results"]
+            assert (entry["domain"], entry["repair"]) == (stored, "invert")
+            rows = (await client.get("/api/results.csv")).text
+            assert "domain,repair" in rows
+
+    asyncio.run(work())

@@ -7,6 +7,7 @@ import statistics
 import subprocess
 import sys
 import time
+from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
 
@@ -41,7 +42,8 @@ FILL = """
 INSERT INTO results
 WITH RECURSIVE numbers (number) AS (SELECT 0 UNION ALL SELECT number + 1 FROM numbers WHERE number < :rows - 1)
 SELECT NULL, printf('00000000-0000-7000-8000-%012x', :rows - number), :time - 80000 * number, :verb,
-       iif(number % 2, 'brain', 'chest'), :version, :sha256, :image_sha256, :label, :probability, :positive, :client,
+       iif(number % 2, 'brain', 'chest'), :version, :sha256, :image_sha256, :label, :probability, :positive,
+       NULL, NULL, :client,
        printf('film %d.png', number), printf('film %d.png', number), :request_id
 FROM numbers
 """
@@ -197,7 +199,7 @@ def test_deleted_data_is_overwritten(sqlite_store: Store) -> None:
 @pytest.mark.parametrize(
     ("prepare", "message"),
     [
-        ("PRAGMA user_version = 2", "schema 2, but this release reads schema 1"),
+        ("PRAGMA user_version = 3", "schema 3, but this release reads schema 2"),
         ("CREATE TABLE patients (name)", "schema 0"),
     ],
 )
@@ -252,3 +254,26 @@ def test_locked_file_raises_before_timeout(sqlite_store: Store) -> None:
         await history.add([result()])
 
     sqlite_store.run(work)
+
+
+def test_a_file_of_the_previous_release_is_converted(tmp_path: Path) -> None:
+    path = tmp_path / "history.sqlite3"
+    old, new = result(1), result(domain="unusual", repair="invert")
+
+    async def work() -> None:
+        history = SqliteHistory(path)
+        await history.add([old])
+        await history.close()
+        with closing(sqlite3.connect(path)) as connection:
+            for name in ("domain", "repair"):
+                connection.execute(f"ALTER TABLE results DROP COLUMN {name}")
+            connection.execute("PRAGMA user_version = 1")
+        for _ in range(2):
+            history = SqliteHistory(path)
+            await history.add([new])
+            assert (await history.find(Query())).results == (new, old)
+            await history.close()
+            with closing(sqlite3.connect(path)) as connection:
+                connection.execute("PRAGMA user_version = 1")  # as a gateway of the previous release does
+
+    asyncio.run(work())

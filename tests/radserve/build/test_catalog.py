@@ -46,6 +46,7 @@ def test_a_version_is_described_by_its_recipe_index_entry_and_metrics(tmp_path: 
         "explains": True,
         "input": {"color": "gray", "height": 16, "width": 24},
         "scope": (),
+        "domain": None,
         "trained_on": "nothing",
         "licence": "Apache-2.0",
         "warning": None,

@@ -362,3 +362,23 @@ def test_an_unknown_model_exits_with_2(server: Server) -> None:
     done = _predict(server.url, SAMPLE, name="no-such-model")
     assert (done.returncode, done.stdout) == (2, "")
     assert "Unknown model no-such-model" in done.stderr
+
+
+def test_a_repair_is_sent(odd: Scripted, films: Path) -> None:
+    odd.script = lambda request: document(prediction(request.body, repair="invert"))
+    done = _predict(odd.url, films / "1.png", "--repair", "invert", "--csv")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert odd.requests[-1].path.endswith("?repair=invert")
+    assert next(csv.DictReader(io.StringIO(done.stdout)))["repair"] == "invert"
+    unknown = _predict(odd.url, films / "1.png", "--repair", "mirror")
+    assert unknown.returncode == 2
+    assert "'mirror'" in unknown.stderr
+    assert "rotate-270" in unknown.stderr
+
+
+def test_an_unknown_domain_mode_stops_the_server() -> None:
+    for arguments, variables in ((["--domain", "lax"], {}), ([], {"RADSERVE_DOMAIN": "lax"})):
+        done = command_line.run("serve", *arguments, environment=variables)
+        assert done.returncode == 2
+        assert "'lax'" in done.stderr
+        assert "strict" in done.stderr

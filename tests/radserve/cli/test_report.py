@@ -9,6 +9,7 @@ import pytest
 
 from radserve.cli.report import Csv, JsonLines, Outcome, Problem, Report
 from radserve.client import validation
+from radserve.schema.domain import Repair
 from radserve.schema.prediction import Prediction
 from radserve.schema.requested_image import RequestedImage
 from radserve.schema.segmentation import Segmentation
@@ -17,10 +18,9 @@ from tests.radserve.scripted import empty, prediction, segmentation
 PROBLEM = Problem(400, "Unreadable image", "It is bad.")
 
 
-def predicted(**changes: object) -> Prediction | Segmentation:
-    return validation.result(
-        prediction(b"x", **changes), RequestedImage("chest", None, hashlib.sha256(b"x").hexdigest())
-    )
+def predicted(repair: Repair | None = None, **changes: object) -> Prediction | Segmentation:
+    document = prediction(b"x", **changes) | ({} if repair is None else {"repair": repair})
+    return validation.result(document, RequestedImage("chest", None, hashlib.sha256(b"x").hexdigest(), repair))
 
 
 def segmented(document: dict[str, Any] | None = None) -> Prediction | Segmentation:
@@ -113,3 +113,15 @@ def test_csv_lists_what_was_not_checked(unchecked: list[str], capsys: pytest.Cap
     write(Csv(), Outcome("a.png", predicted(unchecked=unchecked)), Outcome("b.png", PROBLEM))
     first, second = csv.DictReader(io.StringIO(capsys.readouterr().out))
     assert (first["unchecked"], second["unchecked"]) == (", ".join(unchecked), "")
+
+
+def test_csv_and_json_have_the_comparison_with_the_training_images(capsys: pytest.CaptureFixture[str]) -> None:
+    domain = {"mode": "warn", "status": "unlike", "score": 3, "percentile": 99.9, "reason": "inverted"}
+    rejected = Problem(422, "Unlike the training images", "Turn it.", domain)
+    write(Csv(), Outcome("a.png", predicted("rotate-90", domain=domain)), Outcome("b.png", predicted()))
+    first, second = csv.DictReader(io.StringIO(capsys.readouterr().out))
+    names = ("domain_mode", "domain_status", "domain_percentile", "domain_reason", "repair")
+    assert [first[name] for name in names] == ["warn", "unlike", "99.9", "inverted", "rotate-90"]
+    assert [second[name] for name in names] == [""] * 5
+    write(JsonLines(), Outcome("c.png", rejected))
+    assert json.loads(capsys.readouterr().out)["problem"]["domain"] == domain

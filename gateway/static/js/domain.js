@@ -1,0 +1,80 @@
+// What the page says about images that are not like the training images, and about their repair.
+
+import { button, make } from "./dom.js";
+import { percent } from "./format.js";
+
+const REASONS = {
+  other_image: "It may show another body part, or be cropped, edited, or a photo of a screen. Use the original image.",
+  rotated_90: "It appears to be turned by 90 degrees to the right.",
+  rotated_180: "It appears to be upside down.",
+  rotated_270: "It appears to be turned by 90 degrees to the left.",
+  inverted: "Its light and dark areas appear to be swapped.",
+};
+
+const REPAIRS = {
+  rotated_90: { name: "rotate-270", text: "Turn by 90 degrees and analyse again" },
+  rotated_180: { name: "rotate-180", text: "Turn by 180 degrees and analyse again" },
+  rotated_270: { name: "rotate-90", text: "Turn by 90 degrees and analyse again" },
+  inverted: { name: "invert", text: "Invert and analyse again" },
+};
+
+const REPAIRED = {
+  "rotate-90": "turned by 90 degrees to the right",
+  "rotate-180": "turned by 180 degrees",
+  "rotate-270": "turned by 90 degrees to the left",
+  invert: "inverted",
+};
+
+const TITLES = { unusual: "Unlike most training images", unlike: "Unlike the training images" };
+
+const MODES = {
+  strict: "Images unlike the training images are refused",
+  warn: "Images unlike the training images are marked, not refused",
+  off: "Off: images are not compared with the training images",
+};
+
+/** Whether a result states no finding, because the image is not like the training images. */
+export const isDoubtful = (domain) => domain?.status === "unusual" || domain?.status === "unlike";
+
+/** Return why an image is not like the training images, as far as the server can tell. */
+export const reasonText = (domain) => REASONS[domain?.reason] ?? REASONS.other_image;
+
+/** Return the `name` and the button's `text` of the repair that an image may need; null without one. */
+export const suggestedRepair = (domain) => REPAIRS[domain?.reason] ?? null;
+
+/** Return what was done to the image: "inverted"; empty without a repair. */
+export const repairText = (repair) => (repair ? REPAIRED[repair] ?? repair : "");
+
+/** Return a file name with the repair of the image. */
+export const repairedName = (name, repair) => (repair ? `${name} (${repairText(repair)})` : name);
+
+/** Return what a server does with images unlike the training images; `mode` is null if the model has no detector. */
+export const modeText = (mode) => MODES[mode] ?? "Not available for this model";
+
+/** Return how unusual an image is: "more unusual than 98.4%". */
+const rank = (percentile) => (percentile >= 100 ? "more unusual than all of them" : `more unusual than ${percent(percentile / 100)}`);
+
+/** Return the status of an image in one line; empty if there is none. */
+export function domainText(domain) {
+  if (!domain) return "";
+  if (domain.mode === "off") return "Not compared with the training images (the operator switched this off)";
+  if (isDoubtful(domain)) return `${TITLES[domain.status]} (${rank(domain.percentile)})`;
+  return domain.mode === "warn" ? "Like the training images (this server refuses no image)" : "Like the training images";
+}
+
+/** Return the note on a result that states no finding, with a button for the repair; null for other results. */
+export function domainNote(domain, repair, repeat) {
+  if (!isDoubtful(domain)) return null;
+  const suggested = repair ? null : suggestedRepair(domain);
+  return make("div", { class: "warning doubt" },
+    make("p", {}, make("strong", {}, `${domainText(domain)}. `), reasonText(domain)),
+    make("p", {}, "The model may be wrong about such an image, so its output is not a finding."),
+    suggested ? button(suggested.text, () => repeat(suggested.name)) : null);
+}
+
+/** Return the note on a result of a repaired image; null for other results. */
+export function repairNote(repair) {
+  if (!repair) return null;
+  return make("p", { class: "warning repaired" }, make("strong", {}, "Changed image: "),
+    `${repairText(repair)} before the analysis, as you asked. Everything here shows the changed image.`);
+}

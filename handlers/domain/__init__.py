@@ -1,0 +1,1 @@
+"""Detects images that are unlike the training images of a model."""

@@ -1,0 +1,64 @@
+"""How alike an image is to the training images of a model."""
+
+from dataclasses import dataclass
+from typing import Any, Final, Literal, get_args
+
+from handlers.errors import DomainModeError, UnlikeTrainingError
+
+Mode = Literal["strict", "warn", "off"]
+"""What happens to an unlike image: it is rejected, it is analysed and marked, or nothing is checked."""
+Status = Literal["normal", "unusual", "unlike"]
+Reason = Literal["other_image", "rotated_90", "rotated_180", "rotated_270", "inverted"]
+"""`rotated_N` is the clockwise rotation that the image has."""
+
+DEFAULT: Final[Mode] = "strict"
+_ADVICE: Final[dict[Reason, str]] = {
+    "other_image": "It may show another body part, or be cropped, edited, a photograph or a screenshot. "
+    "Send the original image.",
+    "rotated_90": "It appears to be rotated by 90 degrees clockwise. Turn it, or repeat the request with "
+    "repair=rotate-270.",
+    "rotated_180": "It appears to be upside down. Turn it, or repeat the request with repair=rotate-180.",
+    "rotated_270": "It appears to be rotated by 270 degrees clockwise. Turn it, or repeat the request with "
+    "repair=rotate-90.",
+    "inverted": "Its gray levels appear to be inverted. Invert them, or repeat the request with repair=invert.",
+}
+
+
+@dataclass(frozen=True)
+class Assessment:
+    """Distance of one image to the training images."""
+
+    status: Status
+    score: float  # 0 or more
+    percentile: float  # share of the held-out images with a lower score, 0 to 100
+    reason: Reason | None  # None if the status is normal, or the reason is unknown
+
+    def document(self, mode: Mode) -> dict[str, Any]:
+        """Return the value of the key `domain` in a prediction or an error."""
+        return {
+            "mode": mode,
+            "status": self.status,
+            "score": round(self.score, 4),
+            "percentile": round(self.percentile, 1),
+            "reason": self.reason,
+        }
+
+    def rejection(self, mode: Mode) -> UnlikeTrainingError:
+        """Return the error of an unlike image."""
+        return UnlikeTrainingError(self.warning, {"domain": self.document(mode)})
+
+    @property
+    def warning(self) -> str:
+        """What an unlike image means, the nearest reason, and what to do."""
+        return (
+            "This image is unlike the images that this model was trained on, so a prediction would not be meaningful. "
+            f"{_ADVICE[self.reason or 'other_image']}"
+        )
+
+
+def parse_mode(text: str) -> Mode:
+    """Parse the value of `RADSERVE_DOMAIN`; an empty one is the default."""
+    for mode in get_args(Mode):
+        if mode == (text or DEFAULT):
+            return mode
+    raise DomainModeError(f"RADSERVE_DOMAIN has value {text!r}. Use one of {', '.join(get_args(Mode))}.")

@@ -1,0 +1,148 @@
+"""Measures how far an image is from the training images of a model.
+
+Mahalanobis distances of several kinds of evidence (Lee et al. 2018, "A Simple Unified Framework for Detecting
+Out-of-Distribution Samples and Adversarial Attacks"), each completed by the distance from the principal subspace, and
+the odds of a pose other than upright. The score is the largest of them, each relative to the held-out images.
+"""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load as load_tensors
+
+from handlers.domain import evidence, pose
+from handlers.domain.assessment import Assessment, Reason, Status
+from handlers.domain.evidence import Vector
+from handlers.errors import DetectorError
+from handlers.recipe import Detector as Section
+from handlers.recipe import Input, Recipe
+
+MOMENTS: Final = "moments"
+"""Output of the program: mean and standard deviation of each channel of the recipe's layers, (N, numbers)."""
+PART: Final = ("mean", "scale", "basis", "whitening", "centres")
+"""Tensors of a part in the file: `features.mean`."""
+Tensors = Mapping[str, torch.Tensor]
+_POSES: Final[tuple[Reason, ...]] = ("rotated_90", "rotated_180", "rotated_270", "inverted")
+
+
+@dataclass(frozen=True)
+class Part:
+    """Distribution of one kind of evidence: a Gaussian for each label, with one covariance, in a principal subspace."""
+
+    mean: torch.Tensor  # (numbers,)
+    scale: torch.Tensor  # (numbers,), standard deviation
+    basis: torch.Tensor  # (components, numbers), orthonormal rows
+    whitening: torch.Tensor  # (components, components): gives the components of a label the unit covariance
+    centres: torch.Tensor  # (labels, components), whitened
+
+    def distances(self, vectors: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the Mahalanobis distances of vectors (N, numbers) to the nearest label, and from the subspace."""
+        standard = (vectors - self.mean) / self.scale
+        inside = standard @ self.basis.T
+        nearest = (inside @ self.whitening.T - self.centres[:, None]).norm(dim=2).amin(0)
+        return nearest, (standard - inside @ self.basis).norm(dim=1)
+
+
+@dataclass(frozen=True)
+class Metric:
+    """All distances of an image."""
+
+    parts: Mapping[str, Part]
+    pose: Tensors
+
+    @classmethod
+    def of(cls, tensors: Tensors, names: tuple[str, ...]) -> "Metric":
+        """Return the metric of a file's tensors."""
+        parts = {name: Part(*(tensors[f"{name}.{key}"].float() for key in PART)) for name in names}
+        return cls(parts, below("pose", tensors))
+
+    def __call__(self, values: Mapping[str, torch.Tensor], thumbnails: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Return the distances (N,) by name, from the vectors (N, numbers) of the parts and from pose thumbnails."""
+        distances = {f"pose.{name}": value for name, value in pose.odds(thumbnails, self.pose).items()}
+        for name, part in self.parts.items():
+            distances[f"{name}.distance"], outside = part.distances(values[name])
+            if len(part.basis) < len(part.mean):  # else there is nothing outside of the subspace
+                distances[f"{name}.residual"] = outside
+        return distances
+
+
+@dataclass(frozen=True)
+class Detector:
+    """A fitted detector."""
+
+    section: Section
+    spec: Input
+    metric: Metric
+    limits: Mapping[str, float]  # of each distance, among the held-out images
+    percentiles: Vector  # of the held-out scores, from 0 to 100
+
+    @classmethod
+    def create(cls, section: Section, spec: Input, tensors: Tensors) -> "Detector":
+        """Return the detector of a recipe and its file's tensors; `KeyError` if one is missing."""
+        limits = {name: float(value) for name, value in below("limit", tensors).items()}
+        return cls(section, spec, Metric.of(tensors, section.parts), limits, tensors["percentiles"].numpy())
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """Outputs of the program that `assess` needs."""
+        return (MOMENTS,) if self.section.layers else ()
+
+    def assess(self, outputs: Mapping[str, Vector], tensor: Vector) -> Assessment:
+        """Assess an image from its rows of `outputs` and from the network's input (channels, height, width)."""
+        gray = evidence.luminance(tensor, self.spec)
+        relative = {name: value / self.limits[name] for name, value in self.distances(outputs, gray).items()}
+        score = max(relative.values())
+        status = self._status(score)
+        percentile = float(np.interp(score, self.percentiles, np.linspace(0, 100, len(self.percentiles))))
+        return Assessment(status, score, percentile, None if status == "normal" else self._reason(gray, relative))
+
+    def distances(self, outputs: Mapping[str, Vector], gray: torch.Tensor) -> dict[str, float]:
+        """Return every distance of one image, by name."""
+        values = {name: vector[None] for name, vector in evidence.collect(outputs.get(MOMENTS), gray).items()}
+        distances = self.metric(values, evidence.thumbnail(gray, pose.SIDE)[None])
+        return {name: float(value) for name, value in distances.items()}
+
+    def _status(self, score: float) -> Status:
+        if score < self.section.marked:
+            return "normal"
+        return "unusual" if score < self.section.refused else "unlike"
+
+    def _reason(self, gray: torch.Tensor, relative: Mapping[str, float]) -> Reason:
+        """Return the likeliest pose, if the image would be a normal one without it, else that it is another image."""
+        likely = max(_POSES, key=lambda name: relative.get(f"pose.{name}", 0))
+        if relative.get(f"pose.{likely}", 0) < self.section.marked:
+            return "other_image"
+        part = self.metric.parts.get("thumbnail")
+        if part is None:
+            return likely
+        upright = pose.undo(evidence.thumbnail(gray), likely).flatten()
+        alike = float(part.distances(upright[None])[0]) < self.limits["thumbnail.distance"] * self.section.refused
+        return likely if alike else "other_image"
+
+
+def below(prefix: str, tensors: Tensors) -> dict[str, torch.Tensor]:
+    """Return the tensors whose names start with a prefix, without it."""
+    start = f"{prefix}."
+    return {name.removeprefix(start): value for name, value in tensors.items() if name.startswith(start)}
+
+
+def load(folder: Path, recipe: Recipe) -> Detector | None:
+    """Load the detector of an unpacked archive, if it has one; raises `DetectorError` if it is damaged."""
+    section = recipe.detector
+    if section is None:
+        return None
+    path = folder / section.file
+    try:
+        data = path.read_bytes()
+        sha256 = hashlib.sha256(data).hexdigest()
+        if sha256 != section.sha256:
+            raise DetectorError(f"{path}: has sha256 {sha256}, the recipe's key 'detector.sha256' is {section.sha256}.")
+        return Detector.create(section, recipe.input, load_tensors(data))
+    except (OSError, SafetensorError, KeyError, RuntimeError) as error:
+        raise DetectorError(f"{path}: not a readable detector ({error!r}); build the archive again.") from error

@@ -1,0 +1,50 @@
+"""Domain documents: whether an image is like the training images of its model, and its repair on request."""
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from radserve.schema.types import Amount, Document, Text
+
+Mode = Literal["strict", "warn", "off"]
+"""What the operator chose for images unlike the training images: rejection, a warning, or no comparison."""
+
+Status = Literal["normal", "unusual", "unlike"]
+
+Repair = Literal["rotate-90", "rotate-180", "rotate-270", "invert"]
+"""Clockwise rotation of an image, or inversion of its intensities, before it is analysed."""
+
+Percentile = Annotated[float, Field(strict=True, ge=0, le=100, allow_inf_nan=False)]
+
+
+class Domain(Document):
+    """Comparison of an image with the training images.
+
+    `percentile` of the held-out images have a lower `score`. `reason` says what an unusual image is, if the server can
+    tell: `other_image`, `rotated_90`, `rotated_180`, `rotated_270` (the clockwise rotation that it has) or `inverted`.
+    With mode `off`, everything but the mode is None.
+    """
+
+    mode: Mode
+    status: Status | None = None
+    score: Amount | None = None
+    percentile: Percentile | None = None
+    reason: Text | None = None
+
+    @property
+    def is_doubtful(self) -> bool:
+        """Whether a finding must not be stated: the image is not like the training images."""
+        return self.status in ("unusual", "unlike")
+
+    @model_validator(mode="after")
+    def _check_mode(self) -> Self:
+        values = {"status": self.status, "score": self.score, "percentile": self.percentile}
+        if self.mode == "off":
+            present = [name for name, value in (values | {"reason": self.reason}).items() if value is not None]
+            if present:
+                raise ValueError(f"domain.mode is 'off', but {present[0]} is present")
+        else:
+            missing = [name for name, value in values.items() if value is None]
+            if missing:
+                raise ValueError(f"domain.mode is {self.mode!r}, but {missing[0]} is missing")
+        return self

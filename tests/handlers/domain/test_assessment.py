@@ -1,0 +1,51 @@
+"""The assessment of an image as a document and as an error."""
+
+from typing import get_args
+
+import pytest
+
+from handlers.domain.assessment import Assessment, Reason, parse_mode
+from handlers.errors import DomainModeError
+from handlers.response import problem_details
+
+
+def test_a_rejection_has_the_assessment_as_a_member() -> None:
+    rejection = Assessment("unlike", 2.34567, 100, "rotated_90").rejection("strict")
+    problem = problem_details(rejection)
+    assert (problem["status"], problem["title"]) == (422, "Unlike the training images")
+    assert problem["domain"] == {
+        "mode": "strict",
+        "status": "unlike",
+        "score": 2.3457,
+        "percentile": 100,
+        "reason": "rotated_90",
+    }
+
+
+@pytest.mark.parametrize(
+    ("reason", "advice"),
+    [
+        ("rotated_90", "repair=rotate-270"),
+        ("rotated_180", "repair=rotate-180"),
+        ("rotated_270", "repair=rotate-90"),
+        ("inverted", "repair=invert"),
+        ("other_image", "Send the original image"),
+        (None, "Send the original image"),
+    ],
+)
+def test_the_message_says_what_to_do(reason: Reason | None, advice: str) -> None:
+    assert advice in Assessment("unlike", 2, 100, reason).warning
+
+
+def test_every_reason_has_advice() -> None:
+    assert len({Assessment("unlike", 2, 100, reason).warning for reason in get_args(Reason)}) == len(get_args(Reason))
+
+
+def test_the_default_mode_is_strict() -> None:
+    assert parse_mode("") == "strict"
+    assert parse_mode("warn") == "warn"
+
+
+def test_an_unknown_mode_is_rejected() -> None:
+    with pytest.raises(DomainModeError, match="'loose'"):
+        parse_mode("loose")

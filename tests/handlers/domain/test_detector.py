@@ -1,0 +1,132 @@
+"""The detector in the worker: modes, reasons, neighbours, damage."""
+
+import shutil
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image as Pillow
+from PIL import ImageOps
+
+from handlers import recipe, worker
+from handlers.classification import Classification
+from handlers.domain import detector
+from handlers.errors import DetectorError
+from handlers.metrics import Meter
+from tests.handlers.domain.conftest import films
+from tests.handlers.test_pipeline import film
+from tests.handlers.test_torchserve_handler import ask
+
+
+def png(image: Pillow.Image) -> bytes:
+    out = BytesIO()
+    image.save(out, "PNG")
+    return out.getvalue()
+
+
+def noise() -> bytes:
+    return png(Pillow.fromarray(np.random.default_rng(0).integers(0, 255, (64, 96), dtype=np.uint8)))
+
+
+def service(folder: Path, monkeypatch: pytest.MonkeyPatch, mode: str) -> Classification:
+    monkeypatch.setenv(worker.DOMAIN, mode)
+    handler = Classification()
+    handler.load(folder, batch=4)
+    return handler
+
+
+def counted(meter: Meter) -> dict[str, float]:
+    return {labels[0]: value for (name, labels), value in meter.series().items() if name == "radserve_domain_total"}
+
+
+def test_an_image_like_the_training_images_is_normal(fitted_archive: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ((status, _, answer),) = ask(service(fitted_archive, monkeypatch, "strict"), (films()[7], {}))
+    assert status == 200
+    assert answer["domain"] | {"score": 0, "percentile": 0} == {
+        "mode": "strict",
+        "status": "normal",
+        "score": 0,
+        "percentile": 0,
+        "reason": None,
+    }
+    assert 0 <= answer["domain"]["score"] < 1
+
+
+def test_an_unlike_image_is_rejected_and_its_neighbours_are_not(
+    fitted_archive: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    handler = service(fitted_archive, monkeypatch, "strict")
+    first, other, last = ask(handler, (films()[3], {}), (noise(), {}), (films()[5], {}))
+    assert (first[0], other[0], last[0]) == (200, 422, 200)
+    assert other[2]["title"] == "Unlike the training images"
+    assert other[2]["domain"]["status"] == "unlike"
+    assert other[2]["domain"]["percentile"] == 100
+    assert other[2]["domain"]["reason"] == "other_image"
+    assert counted(handler.meter) == {"normal": 2, "unusual": 0, "unlike": 1}
+
+
+def test_a_warning_accompanies_the_prediction_of_an_unlike_image(
+    fitted_archive: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ((status, _, answer),) = ask(service(fitted_archive, monkeypatch, "warn"), (noise(), {}))
+    assert status == 200
+    assert answer["domain"]["status"] == "unlike"
+    assert "unlike the images that this model was trained on" in answer["warning"]
+
+
+def test_nothing_is_compared_where_the_mode_is_off(fitted_archive: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ((status, _, answer),) = ask(service(fitted_archive, monkeypatch, "off"), (noise(), {}))
+    assert (status, answer["domain"]) == (200, {"mode": "off"})
+    assert "warning" not in answer
+
+
+def test_an_archive_without_a_detector_has_no_domain(brightness_archive: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ((status, _, answer),) = ask(service(brightness_archive, monkeypatch, "strict"), (noise(), {}))
+    assert status == 200
+    assert "domain" not in answer
+
+
+def test_the_sample_of_the_archive_is_never_rejected(
+    fitted_archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = Path(shutil.copytree(fitted_archive, tmp_path / "archive"))
+    (folder / "sample.png").write_bytes(noise())
+    ((status, _, answer),) = ask(service(folder, monkeypatch, "strict"), (noise(), {}))
+    assert (status, answer["domain"]["status"]) == (200, "unlike")
+
+
+def posed(name: str) -> bytes:
+    with Pillow.open(BytesIO(film(low=25, high=215))) as image:
+        if name == "inverted":
+            return png(ImageOps.invert(image))
+        turn = {"rotated_90": Pillow.Transpose.ROTATE_270, "rotated_180": Pillow.Transpose.ROTATE_180}
+        return png(image.transpose(turn[name]))
+
+
+@pytest.mark.parametrize("name", ["rotated_90"])
+def test_the_pose_of_a_rotated_image_is_the_reason(
+    name: str, fitted_archive: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ((status, _, answer),) = ask(service(fitted_archive, monkeypatch, "strict"), (posed(name), {}))
+    assert status == 422
+    assert answer["domain"]["reason"] == name
+    assert "repair=rotate-270" in answer["detail"]
+
+
+@pytest.mark.parametrize("damage", ["missing", "changed"])
+def test_a_damaged_detector_stops_the_worker(damage: str, fitted_archive: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(fitted_archive, tmp_path / "archive"))
+    path = folder / "detector.safetensors"
+    path.unlink()
+    if damage == "changed":
+        path.write_bytes(b"other")
+    with pytest.raises(DetectorError, match=r"detector\.safetensors"):
+        detector.load(folder, recipe.load(folder / "archive.yaml"))
+
+
+def test_a_score_without_a_number_is_not_normal(fitted_archive: Path) -> None:
+    loaded = detector.load(fitted_archive, recipe.load(fitted_archive / "archive.yaml"))
+    assert loaded is not None
+    outputs = {detector.MOMENTS: np.full(4, np.nan, dtype=np.float32)}
+    assert loaded.assess(outputs, np.zeros((3, 16, 24), dtype=np.float32)).status == "unlike"

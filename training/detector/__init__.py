@@ -1,0 +1,1 @@
+"""Fits and measures the detector of images that are unlike the training images."""
