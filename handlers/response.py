@@ -68,6 +68,8 @@ def classification_document(model: Model, decision: Decision, prepared: Prepared
             "threshold": decision.threshold,
             "image": image_document(prepared),
         }
+        | ({} if decision.prevalence is None else {"prevalence": decision.prevalence})
+        | ({} if decision.certainty is None else {"certainty": decision.certainty.document})
         | prepared.scope.document
     )
 

@@ -117,6 +117,21 @@ def evaluate(
         install_report(result, archives / name)
 
 
+def calibrate(
+    name: Name,
+    data: Data,
+    *,
+    install: Install = False,
+    threads: Threads = None,
+    archives: Archives = Path("archives"),
+) -> None:
+    """Fit a classifier's prediction sets on the validation side of its training; its weights stay."""
+    _prepare(threads)
+    from training.calibrate import calibrate as run
+
+    run(archives / name, data, install=install)
+
+
 @data_app.command()
 def describe(
     folder: Annotated[Path, typer.Argument(help="Data set, in the layout of its public download.")],

@@ -16,8 +16,9 @@ from gateway.errors import HistoryError
 T = TypeVar("T")
 Arguments = TypeVarTuple("Arguments")
 
-SCHEMA: Final = 1
-"""`user_version` of the files that this release reads and writes."""
+SCHEMA: Final = 2
+"""`user_version` of the files that this release reads and writes; it adds a column to those of `_PREVIOUS`."""
+_PREVIOUS: Final = 1
 _BUSY_TIMEOUT: Final = 0.6
 """Seconds to wait for another process' transaction; less than a prediction waits for the history."""
 _TABLE: Final = """
@@ -36,7 +37,8 @@ CREATE TABLE results (
     client TEXT NOT NULL,
     filename TEXT,
     folded TEXT,
-    request_id TEXT NOT NULL
+    request_id TEXT NOT NULL,
+    certainty TEXT
 ) STRICT
 """
 _INDEXES: Final = {
@@ -112,8 +114,13 @@ def _prepare(connection: sqlite3.Connection, path: Path) -> None:
 
 
 def _is_empty(connection: sqlite3.Connection, path: Path) -> bool:
-    """Return whether a file is empty; raises HistoryError if it has another schema."""
+    """Return whether a file is empty, and update it; raises HistoryError if it has another schema."""
     (version,) = connection.execute("PRAGMA user_version").fetchone()
+    if version == _PREVIOUS:
+        with transaction(connection):
+            connection.execute("ALTER TABLE results ADD COLUMN certainty TEXT")
+            connection.execute(f"PRAGMA user_version = {SCHEMA}")
+        return False
     if version == SCHEMA:
         return False
     (tables,) = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()

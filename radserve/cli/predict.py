@@ -45,6 +45,9 @@ class Options:
     assure: list[str] | None = option(
         None, "What the images do not state themselves, as NAME=VALUE: age=5, view=PA. Repeatable."
     )
+    prevalence: float | None = option(
+        None, "Share of positive images to assume in the probabilities, such as 0.1. Default: that of the calibration."
+    )
     key: str | None = setting(None, "RADSERVE_KEY", "API key; prefer the environment variable.")
     cacert: Path | None = option(None, "PEM file of the authority that signed the server's certificate.")
     api: Api = option(
@@ -71,7 +74,8 @@ def predict(options: Options) -> None:
     inputs = find(options.files)
     for note in inputs.notes:
         typer.echo(note, err=True)
-    assurances = _assurances(options.assure or ())
+    shares = [] if options.prevalence is None else [f"prevalence={options.prevalence:f}"]
+    assurances = _assurances([*(options.assure or ()), *shares])
     pictures = Pictures(options.masks, options.overlays, options.explain, options.force, assurances)
     pictures.check(inputs.sources)
     counts: Counter[bool] = Counter()

@@ -15,8 +15,8 @@ from radserve.schema.segmentation import Segmentation
 _PAGE: Final = 1000
 _PIPE_WIDTH: Final = 400
 _COLUMNS: Final = (
-    *("File", "Label", "Warning", ">Probability", ">Area", ">mm²", ">Box", ">Positive", ">Threshold", ">Version"),
-    "Problem",
+    *("File", "Label", "Warning", "Model output", ">Probability", ">Area", ">mm²", ">Box", ">Positive"),
+    *(">Threshold", ">Version", "Problem"),
 )
 """As for `terminal.table`; except for the first two, empty ones are omitted from a page."""
 _MIN_WIDTH: Final = 24  # characters of the columns with sentences
@@ -72,13 +72,17 @@ def _cells(result: Prediction | Segmentation | Problem) -> dict[str, Text]:
     if isinstance(result, Problem):
         return {"Label": safe("NO RESULT", "bold red"), "Problem": safe(str(result), "red")}
     cells = {"Label": safe(result.label), "Version": safe(result.model.version)}
+    if isinstance(result, Prediction) and result.is_uncertain:
+        cells |= {"Label": safe("Uncertain", "bold"), "Model output": safe(result.label)}
     if isinstance(result, Prediction):
         cells["Probability"] = safe(terminal.probability(result.probability))
         if result.threshold is not None:
             cells["Threshold"] = safe(f"{result.threshold:.1%}")
     else:
         cells |= _extent(result)
-    if result.positive is not None:
+    if isinstance(result, Prediction) and result.is_uncertain:
+        cells["Positive"] = safe("uncertain")
+    elif result.positive is not None:
         cells["Positive"] = safe("yes", "bold yellow") if result.positive else safe("no")
     if result.warning is None:
         return cells

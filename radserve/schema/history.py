@@ -14,7 +14,8 @@ class HistoryEntry(Document):
     """Stored result of a prediction or explanation, without its image.
 
     `id` sorts by time (UUID version 7, RFC 9562); `time` has milliseconds. `sha256` and `image_sha256` are digests of
-    the archive and of the image as sent. `probability` is None for a segmentation. `client` is the name of the API key,
+    the archive and of the image as sent. `probability` is None for a segmentation. `certainty` is None if the
+    model has no prediction sets; do not rely on the label of an uncertain result. `client` is the name of the API key,
     or the subject of the token.
     """
 
@@ -28,6 +29,7 @@ class HistoryEntry(Document):
     label: Text
     probability: Fraction | None = None
     positive: StrictBool | None = None
+    certainty: Literal["certain", "uncertain"] | None = None
     client: Text
     filename: str | None = None
     request_id: str = ""

@@ -9,7 +9,7 @@ const isCount = (value) => Number.isInteger(value) && value >= 0;
 const isLength = (value) => Number.isInteger(value) && value > 0;
 const isSha256 = (value) => isText(value) && /^[0-9a-f]{64}$/.test(value);
 const isAmount = (value) => typeof value === "number" && value >= 0;
-const isMissing = (value) => value === undefined || value === null;
+export const isMissing = (value) => value === undefined || value === null;
 const isBox = (value) => isCount(value?.left) && isCount(value?.top) && isLength(value?.width) && isLength(value?.height);
 const isSpacing = (value) => Array.isArray(value) && value.length === 2 && value.every((length) => isAmount(length) && length > 0);
 const TOLERANCE = 1e-6;
@@ -74,7 +74,9 @@ export function checkCatalog(prediction, version) {
 }
 
 function checkClassification(document) {
-  const { label, probability, probabilities, positive, threshold } = document;
+  const { label, probability, probabilities, positive, threshold, prevalence, certainty } = document;
+  require(isMissing(prevalence) || isFraction(prevalence), "the prevalence is invalid");
+  if (!isMissing(certainty)) checkCertainty(certainty, document);
   require(isObject(probabilities), "the probabilities are missing");
   const values = Object.values(probabilities);
   require(values.every(isFraction), "the probabilities are invalid");
@@ -88,6 +90,12 @@ function checkClassification(document) {
     const others = Object.keys(probabilities).filter((name) => name !== label).map((name) => probabilities[name]);
     require(Math.min(...others, 1) <= threshold + TOLERANCE || others.length === 0, "decision and cut-off contradict each other");
   }
+}
+
+function checkCertainty({ status, level, prediction_set: labels }, { label, probabilities }) {
+  require(Array.isArray(labels) && labels.every((name) => Object.hasOwn(probabilities, name)) && isFraction(level), "the prediction set is invalid");
+  const isCertain = labels.length === 1 && labels[0] === label;
+  require(status === (isCertain ? "certain" : "uncertain"), "label and certainty contradict each other");
 }
 
 function checkSegmentation({ mask, area, positive, image, box }) {

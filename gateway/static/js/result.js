@@ -5,10 +5,10 @@ import { announce, button, make, save, terms } from "./dom.js";
 import { showCard } from "./models.js";
 import { captioned, colourize, reduce, toPng } from "./pictures.js";
 import { parseExplanation, positiveLabel } from "./prediction.js";
-import { decision, ranking } from "./probabilities.js";
+import { decision, ranking, uncertainty } from "./probabilities.js";
 import { show } from "./rejections.js";
 import { scopeTerms } from "./assurances.js";
-import { cutoff, labelText, localTime, modelName, percent, stem } from "./format.js";
+import { cutoff, isUncertain, labelText, localTime, modelName, percent, stem } from "./format.js";
 import { Viewer } from "./viewer.js";
 
 const SMALL_INPUT = 64;
@@ -39,7 +39,8 @@ export class Result {
     const facts = make("div", { class: "facts" },
       warning ? make("p", { class: "warning" }, make("strong", {}, "Warning: "), warning) : null,
       make("p", { class: "small" }, "Model output"),
-      make("p", { class: `label ${positive === false ? "" : "marked"}` }, this.label),
+      make("p", { class: `label ${isUncertain(this.prediction) ? "uncertain" : positive === false ? "" : "marked"}` }, this.label),
+      uncertainty(this.prediction),
       area ? areaTerms(this.prediction) : positiveLabel(this.prediction) ? decision(this.prediction) : ranking(this.prediction),
       this.heatMapControl(),
       this.reduced,
@@ -143,6 +144,7 @@ export class Result {
   get summary() {
     const { area, probability } = this.prediction;
     if (area) return area.pixels ? `${this.label}, ${percent(area.fraction)} of the image marked` : this.label;
+    if (isUncertain(this.prediction)) return this.label;
     return `${this.label}, probability ${percent(probability)}`;
   }
 
