@@ -93,7 +93,7 @@ function checkClassification(document) {
 }
 
 function checkCertainty({ status, level, prediction_set: labels }, { label, probabilities }) {
-  require(Array.isArray(labels) && labels.every((name) => Object.hasOwn(probabilities, name)) && isFraction(level), "the prediction set is invalid");
+  require(Array.isArray(labels) && new Set(labels).size === labels.length && labels.every((name) => Object.hasOwn(probabilities, name)) && isFraction(level), "the prediction set is invalid");
   const isCertain = labels.length === 1 && labels[0] === label;
   require(status === (isCertain ? "certain" : "uncertain"), "label and certainty contradict each other");
 }
