@@ -21,6 +21,8 @@ MAX_RESPONSE: Final = "RADSERVE_MAX_RESPONSE_BYTES"
 """Environment variable: TorchServe's max_response_size; it kills the worker that sends one byte more."""
 REQUIRE: Final = "RADSERVE_REQUIRE"
 """Environment variable: attributes that images must state (`handlers.scope.requirements`)."""
+PROFILES: Final = "RADSERVE_PROFILES"
+"""Environment variable: path of the verified site profiles (`handlers.profile`); empty without any."""
 BUSY: Final = "RADSERVE_BUSY"
 """Environment variable: path of a file that workers lock (shared) while they process a batch. The supervisor tries
 the exclusive lock to learn whether any worker is busy; the kernel releases it when a process dies."""

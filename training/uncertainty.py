@@ -12,7 +12,7 @@ from training.batches import Images
 from training.evaluators import outputs
 from training.evaluators.evaluator import Logits
 from training.metrics import bootstrap, conformal
-from training.metrics.bootstrap import Interval
+from training.metrics.bootstrap import Interval, Statistic
 from training.metrics.reliability import bins
 
 _DIGITS: Final = 6
@@ -38,9 +38,15 @@ def decisions(recipe: Recipe, logits: Logits) -> list[Decision]:
 
 
 def measure(recipe: Recipe, results: list[Decision], images: Images, seed: int) -> dict[str, Interval]:
-    """Measure decisions on images by which they were not fitted.
+    """Measure decisions on images by which they were not fitted, with intervals; see `statistic`."""
+    return bootstrap.intervals(statistic(recipe, results, images), images.groups, seed)
 
-    Returns accuracy, share uncertain, calibration error, also with the share of positives stated, and coverage.
+
+def statistic(recipe: Recipe, results: list[Decision], images: Images) -> Statistic:
+    """Return the metrics of decisions as a function of the images drawn.
+
+    They are accuracy, sensitivity, specificity, share uncertain, accuracy of the certain ones, calibration error, also
+    with the share of positives stated, and coverage of each label.
     """
     truth = np.array([recipe.labels[index] for index in images.targets.tolist()])
     correct = truth == [item.label for item in results]
@@ -55,17 +61,19 @@ def measure(recipe: Recipe, results: list[Decision], images: Images, seed: int) 
     assumed = np.array([item.probabilities[name] for item in results])
     stated = np.array([with_prevalence(item, name, share).probabilities[name] for item in results])
 
-    def statistic(indices: NDArray[np.intp]) -> dict[str, float]:
+    def compute(indices: NDArray[np.intp]) -> dict[str, float]:
         drawn, known = correct[indices], certain[indices]
         return {
             "accuracy": float(drawn.mean()),
+            "sensitivity": _mean(drawn[positive[indices]]),
+            "specificity": _mean(drawn[~positive[indices]]),
             "accuracy_certain": _mean(drawn[known]),
             "uncertain": float(1 - known.mean()),
             "ece": bins(positive[indices], assumed[indices]).error,
             "ece_stated": bins(positive[indices], stated[indices]).error,
         } | {f"coverage of {label}": _mean(covered[indices][truth[indices] == label]) for label in recipe.labels}
 
-    return bootstrap.intervals(statistic, images.groups, seed)
+    return compute
 
 
 def _mean(values: NDArray[np.bool_]) -> float:

@@ -10,8 +10,13 @@ from radserve.build import mar
 from radserve.build.model_store import Entry
 
 
-def version(entry: Entry, recipe: Recipe, archive: Path, share: float) -> dict[str, Any]:
-    """Describe one version, which receives `share` percent of the model's requests, as in `CatalogVersion`."""
+def version(
+    entry: Entry, recipe: Recipe, archive: Path, share: float, profile: Mapping[str, str] | None = None
+) -> dict[str, Any]:
+    """Describe one version, which receives `share` percent of the model's requests, as in `CatalogVersion`.
+
+    The recipe is the one that is served: with the sections of the site profile, to which `profile` refers.
+    """
     decision = recipe.decision
     return {
         "version": entry.version,
@@ -22,6 +27,8 @@ def version(entry: Entry, recipe: Recipe, archive: Path, share: float) -> dict[s
         "labels": recipe.labels,
         "positive": decision.positive if decision else None,
         "threshold": decision.threshold if decision else None,
+        "prevalence": recipe.calibration.prevalence,
+        "profile": profile,
         "explains": recipe.task == "classification",
         "input": {"color": recipe.input.color, "height": recipe.input.height, "width": recipe.input.width},
         "scope": recipe.scope.attributes,

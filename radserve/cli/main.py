@@ -53,7 +53,7 @@ COMMANDS: Final = {
     "train": Command("training.cli:train", "train"),
     "tune": Command("training.cli:tune", "train"),
     "evaluate": Command("training.cli:evaluate", "train"),
-    "calibrate": Command("training.cli:calibrate", "train"),
+    "calibrate": Command("radserve.cli.calibrate:calibrate", "train"),
 }
 """Every command, in the order of `radserve --help`."""
 

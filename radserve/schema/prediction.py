@@ -37,6 +37,13 @@ class Image(Document):
     spacing: tuple[Millimetres, Millimetres] | None = None
 
 
+class ProfileReference(Document):
+    """Names the site profile whose calibration, threshold and prediction sets a result has; see docs/certainty.md."""
+
+    name: Text
+    sha256: Sha256
+
+
 class Certainty(Document):
     """Conformal prediction set of a classifier with two labels, at a level.
 
@@ -63,6 +70,7 @@ class ImageResult(Document):
     """
 
     model: ModelReference
+    profile: ProfileReference | None = None
     label: Text
     positive: StrictBool | None
     threshold: Fraction | None

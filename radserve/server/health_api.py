@@ -87,7 +87,11 @@ def _catalog(views: Views, store: Path) -> dict[str, Any]:
         (
             version.entry.name,
             catalog.version(
-                version.entry, version.model.recipe, store / version.entry.file, views.share(*version.pair)
+                version.entry,
+                version.model.recipe,
+                store / version.entry.file,
+                views.share(*version.pair),
+                version.model.profile.reference if version.model.profile else None,
             ),
         )
         for version in versions

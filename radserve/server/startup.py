@@ -6,6 +6,7 @@ import time
 
 import httpx
 
+from handlers import profile
 from radserve.host import process
 from radserve.server.components import Components
 from radserve.server.status import State
@@ -23,6 +24,7 @@ async def start_torchserve(server: Components) -> asyncio.subprocess.Process:
     )
     run_directory.configuration.write_text(configured, encoding="utf-8")
     environment = launch.environment(run_directory, options.store, configured, server.plan, options.require)
+    profile.write(run_directory.profiles, options.profiles)
     return await process.start(launch.command(run_directory, server.capacity.heap), environment, run_directory.folder)
 
 

@@ -165,6 +165,7 @@ def environment(
             worker.BUSY: str(run_directory.busy),
             worker.CLOSING: str(run_directory.closing),
             worker.REQUIRE: require,
+            worker.PROFILES: str(run_directory.profiles),
         }
     )
 

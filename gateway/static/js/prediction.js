@@ -59,6 +59,7 @@ export function checkDocument(document) {
   require(isMissing(image.spacing) || isSpacing(image.spacing), "the pixel spacing is invalid");
   for (const names of [document.checked, document.unchecked]) require(isMissing(names) || (Array.isArray(names) && names.every(isText)), "the scope is invalid");
   require(isMissing(document.assurances) || isObject(document.assurances), "the assurances are invalid");
+  require(isMissing(document.profile) || (isText(document.profile.name) && isSha256(document.profile.sha256)), "the site profile is invalid");
   require(isMissing(warning) || isText(warning), "the warning is invalid");
   require(positive === null ? threshold === null : typeof positive === "boolean" && isFraction(threshold), "the decision is invalid");
   if ("mask" in document) checkSegmentation(document);

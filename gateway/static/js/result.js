@@ -35,7 +35,7 @@ export class Result {
   }
 
   draw() {
-    const { model, image, area, warning, positive, time, history, id } = this.prediction;
+    const { model, profile, image, area, warning, positive, time, history, id } = this.prediction;
     const facts = make("div", { class: "facts" },
       warning ? make("p", { class: "warning" }, make("strong", {}, "Warning: "), warning) : null,
       make("p", { class: "small" }, "Model output"),
@@ -48,6 +48,7 @@ export class Result {
       terms([
         ["Model", make("button", { type: "button", class: "link", on: { click: () => showCard(model.name, model.version) } },
           `${modelName(this.version, model.name)}, version ${model.version}`)],
+        ["Site profile", profile ? profile.name : null],
         ["Image", `${image.format.toUpperCase()}, ${image.width} × ${image.height} pixels`],
         ["Time", time ? localTime(time) : null],
         ["History", history === "unavailable" ? "Not saved: the history is unavailable" : null],
