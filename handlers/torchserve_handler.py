@@ -125,14 +125,6 @@ class TorchServeHandler(ABC):
         self.meter.connect(getattr(context, "metrics", None))
         self.tracer = Tracer.create("radserve-worker")
 
-    def _apply_profile(self) -> None:
-        """Apply the site's profile, after the sample was verified with the recipe of the archive."""
-        found = profile.for_worker(self.recipe.name, self.recipe.version, self.model.sha256)
-        if found is not None:
-            self.recipe = found.profile.apply(self.recipe)
-            self.pipeline = replace(self.pipeline, recipe=self.recipe)
-            self.model = replace(self.model, profile=found.reference)
-
     def load(self, folder: Path, device: str = "cpu", batch: int = 1) -> None:
         """Load an unpacked archive without verifying its sample."""
         self.recipe = recipe.load(folder / "archive.yaml")
@@ -147,6 +139,14 @@ class TorchServeHandler(ABC):
         required = requirements.of(name, os.environ.get(REQUIRE, ""))
         sample = hashlib.sha256((folder / self.recipe.sample).read_bytes()).hexdigest()
         self.pipeline = Pipeline(self.recipe, program, self.limits.image, batch, self.meter.time, required, sample)
+
+    def _apply_profile(self) -> None:
+        """Apply the site's profile, after the sample was verified with the recipe of the archive."""
+        found = profile.for_worker(self.recipe.name, self.recipe.version, self.model.sha256)
+        if found is not None:
+            self.recipe = found.profile.apply(self.recipe)
+            self.pipeline = replace(self.pipeline, recipe=self.recipe)
+            self.model = replace(self.model, profile=found.reference)
 
     def predict_sample(self, folder: Path, size: int = 1) -> list[dict[str, Any]]:
         """Predict the archive's sample `size` times in one batch; return the summaries."""

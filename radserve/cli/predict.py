@@ -74,7 +74,7 @@ def predict(options: Options) -> None:
     inputs = find(options.files)
     for note in inputs.notes:
         typer.echo(note, err=True)
-    shares = [] if options.prevalence is None else [f"prevalence={options.prevalence:f}"]
+    shares = [] if options.prevalence is None else [f"prevalence={options.prevalence:.6f}"]
     assurances = _assurances([*(options.assure or ()), *shares])
     pictures = Pictures(options.masks, options.overlays, options.explain, options.force, assurances)
     pictures.check(inputs.sources)

@@ -58,6 +58,7 @@ class Client:
 
     `version` None is the server's default version. An image is its encoded bytes or a path. `assurances` state what an
     image does not state itself, such as `{"age": 5, "view": "PA"}`; the server checks them like attributes of DICOM.
+    `prevalence` is the share of positive images to assume in the probabilities; it does not change `positive`.
 
     Parameters
     ----------
@@ -132,10 +133,11 @@ class Client:
         version: str | None = None,
         *,
         assurances: Assurances | None = None,
+        prevalence: float | None = None,
     ) -> Prediction | Segmentation:
         """Send one image; the class of the result depends on the model's task, which `.task` names."""
         content, path = self._read(image), self._path("predictions", name, version)
-        document = self._post(path, content, assurances=assurances)
+        document = self._post(path, content, assurances=_with_prevalence(assurances, prevalence))
         return validation.result(document, RequestedImage(name, version, _sha256(content)))
 
     def explain(
@@ -145,13 +147,14 @@ class Client:
         version: str | None = None,
         *,
         assurances: Assurances | None = None,
+        prevalence: float | None = None,
     ) -> Explanation:
         """Send one image to a classifier, and return the result with a heat map of what influenced it.
 
         Raises RejectedRequestError with status 404 if the model is not a classifier.
         """
         content, path = self._read(image), self._path("explanations", name, version)
-        document = self._post(path, content, assurances=assurances)
+        document = self._post(path, content, assurances=_with_prevalence(assurances, prevalence))
         return validation.explanation(document, RequestedImage(name, version, _sha256(content)))
 
     def picture(
@@ -191,16 +194,18 @@ class Client:
         version: str | None = None,
         *,
         assurances: Assurances | None = None,
+        prevalence: float | None = None,
     ) -> list[Prediction | Segmentation | RejectedImage]:
         """Send several images, in as few requests as the default limits of a server allow.
 
         Returns one entry per image, in order; `RejectedImage` for an image that the server rejects.
         """
+        stated = _with_prevalence(assurances, prevalence)
         results: list[Prediction | Segmentation | RejectedImage] = []
         for batch in _batches(self._read(image) for image in images):
             requests = [RequestedImage(name, version, _sha256(image)) for image in batch]
             try:
-                document = self._post_instances(self._path("predictions", name, version), batch, assurances)
+                document = self._post_instances(self._path("predictions", name, version), batch, stated)
                 results += validation.result_list(document, requests)
             except RejectedRequestError as error:
                 if len(batch) > 1 or error.status != HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
@@ -336,6 +341,11 @@ def _batches(images: Iterable[bytes]) -> Iterator[list[bytes]]:
         size += len(image)
     if batch:
         yield batch
+
+
+def _with_prevalence(assurances: Assurances | None, prevalence: float | None) -> Assurances | None:
+    """Add the prevalence, which the server reads from the same header field."""
+    return assurances if prevalence is None else {**(assurances or {}), "prevalence": f"{prevalence:.6f}"}
 
 
 def _header(assurances: Assurances | None) -> dict[str, str]:

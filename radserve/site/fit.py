@@ -81,9 +81,10 @@ def fit(store: Path, name: str, source: Path, options: Options) -> SiteProfile:
 
 
 def _settings(recipe: Recipe, options: Options) -> Settings:
-    if not recipe.is_binary or recipe.decision is None or recipe.decision.sensitivity is None:
+    if recipe.decision is None or recipe.decision.sensitivity is None or recipe.calibration.prevalence is None:
         raise SiteProfileError(
-            f"{recipe.name}: a site profile needs a classifier with two labels whose recipe has decision.sensitivity."
+            f"{recipe.name}: a site profile needs a classifier with two labels whose recipe has decision.sensitivity "
+            "and calibration.prevalence, as 'radserve train' writes them."
         )
     shipped = recipe.uncertainty.level if recipe.uncertainty else 0.9
     return Settings(
@@ -145,5 +146,6 @@ def _changes(recipe: Recipe, settings: Settings, logits: Logits, data: Images) -
 
 
 def _triple(interval: Interval) -> tuple[float, float, float] | None:
-    values = (interval.value, interval.low, interval.high)
-    return None if any(map(np.isnan, values)) else tuple(round(value, 4) for value in values)
+    if np.isnan([interval.value, interval.low, interval.high]).any():
+        return None
+    return round(interval.value, 4), round(interval.low, 4), round(interval.high, 4)

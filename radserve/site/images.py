@@ -27,22 +27,24 @@ class LabelledImage:
 def find(source: Path, labels: Sequence[str]) -> list[LabelledImage]:
     """List the images of `source`: SOURCE/LABEL/[PATIENT/]FILE, or a CSV file with file, label and patient.
 
-    Without a folder for the patient, each file is a patient. Raises SiteProfileError for an unknown label, a missing
-    file, or an image that occurs twice: it would be measured with values that were fitted on it.
+    Without a folder for the patient, each file is a patient. Copies of an image are left out. Raises SiteProfileError
+    for an unknown label, a missing file, or an image of two patients or labels: it would be measured with values that
+    were fitted on it.
     """
-    images = list(_from_csv(source) if source.is_file() else _from_folder(source, labels))
-    digests: dict[str, Path] = {}
-    for image in images:
+    unique: dict[str, LabelledImage] = {}
+    for image in _from_csv(source) if source.is_file() else _from_folder(source, labels):
         if image.label not in labels:
             raise SiteProfileError(f"{image.path}: unknown label {image.label!r}; the model's are {', '.join(labels)}.")
         try:
             digest = hashlib.sha256(image.path.read_bytes()).hexdigest()
         except OSError as error:
             raise SiteProfileError(f"{image.path}: {error.strerror}.") from error
-        other = digests.setdefault(digest, image.path)
-        if other != image.path:
-            raise SiteProfileError(f"{image.path}: the same image as {other}; remove one of them.")
-    return images
+        other = unique.setdefault(digest, image)
+        if (other.label, other.patient) != (image.label, image.patient):
+            raise SiteProfileError(
+                f"{image.path}: the same image as {other.path}, with another label or patient; correct one of them."
+            )
+    return list(unique.values())
 
 
 def require_enough(found: Sequence[str], labels: Sequence[str], source: Path) -> None:

@@ -14,7 +14,7 @@ LEVELS = (0.503, 0.803, 0.903, 0.953)
 def test_sets_equal_those_of_crepes_for_one_image_per_group(level: float) -> None:
     random = np.random.default_rng(1)
     targets = random.integers(2, size=137)
-    positive = random.beta(*np.where(targets == 1, 3, 1).reshape(1, -1), np.where(targets == 1, 1, 3))
+    positive = random.beta(1.0 + 2 * targets, 3.0 - 2 * targets)
     shares = np.column_stack([1 - positive, positive])
     new = random.random(200)
     scores = np.column_stack([new, 1 - new])  # 1 - probability of each label
