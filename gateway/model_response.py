@@ -172,7 +172,7 @@ def history_entries(document: Document, verb: Verb, client: str, request_id: str
             Result.model_validate(
                 item
                 | {"verb": verb, "client": client, "request_id": request_id, "image_sha256": item["image"]["sha256"]}
-                | {"model": item["model"]["name"]}
+                | {"model": item["model"]["name"], "certainty": (item.get("certainty") or {}).get("status")}
                 | {key: item["model"][key] for key in ("version", "sha256")}
                 | {"domain": _domain_status(item)}
                 | ({} if keep_names else {"filename": None})

@@ -5,7 +5,7 @@ from typing import Any
 from handlers import explanation, heat_map, png, response
 from handlers.pipeline import Result
 from handlers.response import Prediction
-from handlers.threshold import decide
+from handlers.threshold import decide, with_prevalence
 from handlers.torchserve_handler import TorchServeHandler
 
 
@@ -15,6 +15,9 @@ class Classification(TorchServeHandler):
     def predict(self, result: Result) -> Prediction:
         """See `TorchServeHandler.predict`."""
         decision = decide(result.outputs["logits"], self.recipe)
+        prevalence = result.prepared.prevalence
+        if prevalence is not None and self.recipe.decision is not None:
+            decision = with_prevalence(decision, self.recipe.decision.positive, prevalence)
         return Prediction(response.classification_document(self.model, decision, result.prepared))
 
     def explain(self, result: Result) -> Prediction:

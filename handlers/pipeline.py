@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from handlers import repair, suitability
 from handlers.domain.assessment import Assessment
 from handlers.domain.detector import Detector
-from handlers.errors import DeviceLostError, InternalError, RequestError, ServiceUnavailableError
+from handlers.errors import BadRequestError, DeviceLostError, InternalError, RequestError, ServiceUnavailableError
 from handlers.formats import raw
 from handlers.formats.decode import decode
 from handlers.formats.image import Image, Limits
@@ -48,6 +48,7 @@ class PreparedImage:
     trace: Trace = field(default_factory=Trace)
     scope: Report = field(default_factory=Report)
     repair: Repair | None = None
+    prevalence: float | None = None  # share of positive images that the client states
 
 
 @dataclass(frozen=True)
@@ -84,6 +85,10 @@ class Pipeline:
         """Decode, repair, check and preprocess one encoded image; raises `RequestError` if it is rejected."""
         spec, limits, trace = self.recipe.input, limits or self.limits, trace or Trace()
         limits.budget.check_time()
+        if assurances.prevalence is not None and self.recipe.calibration.prevalence is None:
+            raise BadRequestError(
+                f"{self.recipe.name} does not accept a prevalence: it is not a calibrated classifier with two labels."
+            )
         with stage("decode", [trace]):
             if isinstance(data, RawSamples):
                 image, encoded = raw.decode(data, spec), data.data
@@ -97,7 +102,8 @@ class Pipeline:
             required = frozenset[str]() if sha256 == self.exempt else self.required
             report = scope.check(self.recipe.scope, image.statements, assurances, required)
             suitability.check(image, spec, self.recipe.scope.enlargement)
-            return PreparedImage(image, sha256, preprocess(image, spec), trace, report, asked)
+            tensor = preprocess(image, spec)
+            return PreparedImage(image, sha256, tensor, trace, report, asked, assurances.prevalence)
 
     def __call__(self, images: Sequence[EncodedImage]) -> list[Result | RequestError]:
         """Run all images; an error concerns its own image only, except `DeviceLostError`."""

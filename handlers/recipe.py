@@ -14,6 +14,7 @@ Name = Annotated[str, Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$", max_length=64)]
 Version = Annotated[str, Field(pattern=r"^\d+\.\d+(\.\d+)?$")]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Text = Annotated[str, Field(min_length=1)]
+Share = Annotated[float, Field(gt=0, lt=1)]
 
 
 class _Section(BaseModel):
@@ -64,13 +65,29 @@ class Decision(_Section):
     # segmentation only: masks with fewer pixels of the network's input are emptied
     smallest: Annotated[int, Field(ge=1)] = 1
     chosen: Text  # how the threshold was determined, in words
+    # of the images by which the threshold was chosen, at least; None for another rule
+    sensitivity: Annotated[float, Field(gt=0, le=1)] | None = None
 
 
 class Calibration(_Section):
     """Temperature that divides the logits before the activation (Guo et al. 2017)."""
 
     temperature: Annotated[float, Field(gt=0, le=100)]
+    # added to the logit of the second of two labels before that; 0 where the bias is part of the weights
+    bias: Annotated[float, Field(ge=-20, le=20)] = 0
+    # share of positive images that the probabilities of a classifier assume; None if it is unknown
+    prevalence: Share | None = None
     fitted: Text
+
+
+class Uncertainty(_Section):
+    """Class-conditional conformal prediction sets of a classifier with two labels; see `handlers.certainty`."""
+
+    method: Literal["conformal"] = "conformal"
+    level: Share  # share of the patients of each label whose set is to contain that label
+    quantiles: dict[str, Annotated[float, Field(ge=0, le=1)]]  # label -> largest 1 - probability within the set
+    fitted: Text
+    split: Sha256  # of the split whose validation side was used
 
 
 class Weights(_Section):
@@ -143,6 +160,7 @@ class Recipe(_Section):
     activation: Literal["softmax", "sigmoid"]
     decision: Decision | None = None
     calibration: Calibration
+    uncertainty: Uncertainty | None = None
     explanation: Explanation | None = None  # classifiers only; the default is Grad-CAM
     weights: Weights
     detector: Detector | None = None  # None if no image is recognised as unlike the training images
@@ -168,7 +186,27 @@ class Recipe(_Section):
                 raise ValueError(
                     f"decision.positive has value {self.decision.positive!r}, which is not in {list(self.labels)}"
                 )
+        self._check_binary()
         return self
+
+    def _check_binary(self) -> None:
+        """Require two labels and a decision where a section has a meaning only with them."""
+        sections = {
+            "uncertainty": self.uncertainty is not None,
+            "calibration.prevalence": self.calibration.prevalence is not None,
+            "calibration.bias": self.calibration.bias != 0,
+        }
+        for key, is_used in sections.items():
+            if is_used and not self.is_binary:
+                raise ValueError(f"{key} needs task classification and a decision between 2 labels; remove it")
+        if self.uncertainty is not None and set(self.uncertainty.quantiles) != set(self.labels):
+            names = list(self.uncertainty.quantiles)
+            raise ValueError(f"uncertainty.quantiles has labels {names}; labels is {list(self.labels)}")
+
+    @property
+    def is_binary(self) -> bool:
+        """Whether the model is a classifier that decides between two labels."""
+        return self.task == "classification" and self.decision is not None
 
     @property
     def outputs(self) -> int:

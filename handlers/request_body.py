@@ -28,7 +28,7 @@ of fields with the same name TorchServe keeps the last."""
 
 _COMMAS_PER_IMAGE: Final = 16
 """Most commas of a JSON body for each image that the limit allows; an image has two, one of them in its data URL, and
-its assurances have nine."""
+its assurances have ten."""
 
 _USAGE: Final = (
     'Send the image, or a zip of images, as the body (curl -T film.jpg URL), or JSON: {"image": "<base64>"} '

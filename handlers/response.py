@@ -23,6 +23,7 @@ class Model:
     # of the archive, from the model store's index; None without an index, never under `radserve serve`
     sha256: str | None
     warning: str | None = None  # the recipe's warning
+    profile: Mapping[str, str] | None = None  # name and SHA-256 of the site profile, if one is applied
 
 
 @dataclass(frozen=True)
@@ -45,8 +46,10 @@ class Response:
 
 
 def model_document(model: Model) -> dict[str, Any]:
-    """Return the first keys of every prediction: the model and its warning."""
+    """Return the first keys of every prediction: the model, its site profile and its warning."""
     document: dict[str, Any] = {"model": {"name": model.name, "version": model.version, "sha256": model.sha256}}
+    if model.profile is not None:
+        document["profile"] = dict(model.profile)
     return document if model.warning is None else document | {"warning": model.warning}
 
 
@@ -73,6 +76,8 @@ def classification_document(model: Model, decision: Decision, prepared: Prepared
             "threshold": decision.threshold,
             "image": image_document(prepared),
         }
+        | ({} if decision.prevalence is None else {"prevalence": decision.prevalence})
+        | ({} if decision.certainty is None else {"certainty": decision.certainty.document})
         | checks_document(prepared)
     )
 

@@ -1,10 +1,11 @@
 """Applies activation, calibration and threshold: turns the logits of an image into probabilities and a label."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
+from handlers.certainty import Certainty, certainty
 from handlers.errors import InternalError
 from handlers.recipe import Recipe
 
@@ -20,15 +21,20 @@ class Decision:
     probabilities: dict[str, float]  # label -> calibrated probability, in the recipe's order; they sum to 1
     positive: bool | None  # None, like the threshold, where the recipe has no positive label
     threshold: float | None
+    prevalence: float | None = None  # share of positive images that probabilities and threshold assume, if known
+    certainty: Certainty | None = None  # None where the recipe has no uncertainty
 
 
 def decide(logits: NDArray[np.float32], recipe: Recipe) -> Decision:
     """Decide on one image from its logits, shape (recipe.outputs,)."""
     if logits.shape != (recipe.outputs,) or not np.isfinite(logits).all():
         raise InternalError("The model returned an invalid number for this image, so it has no label.")
-    scaled = logits.astype(np.float64) / recipe.calibration.temperature
+    scaled = logits.astype(np.float64)
     if recipe.activation == "sigmoid":
         scaled = np.array([0.0, scaled[0]])
+    if recipe.calibration.bias:
+        scaled = scaled + np.array([0, recipe.calibration.bias])
+    scaled = scaled / recipe.calibration.temperature
     powers = np.exp(scaled - scaled.max())
     probabilities = dict(zip(recipe.labels, (powers / powers.sum()).tolist(), strict=True))
     if recipe.decision is None:
@@ -36,4 +42,30 @@ def decide(logits: NDArray[np.float32], recipe: Recipe) -> Decision:
     label, threshold = recipe.decision.positive, recipe.decision.threshold
     positive = probabilities[label] >= threshold
     (negative,) = (other for other in recipe.labels if other != label)
-    return Decision(label if positive else negative, probabilities, positive, threshold)
+    decided = label if positive else negative
+    sets = None if recipe.uncertainty is None else certainty(decided, probabilities, recipe.uncertainty)
+    return Decision(decided, probabilities, positive, threshold, recipe.calibration.prevalence, sets)
+
+
+def with_prevalence(decision: Decision, positive: str, prevalence: float) -> Decision:
+    """Return a decision between two labels whose probabilities assume another share of positive images.
+
+    Multiplies the odds of the positive label by the ratio of the prior odds (Elkan 2001, theorem 2; Saerens et al.
+    2002, section 2.2). The threshold moves with the probabilities, so label and certainty do not depend on the share:
+    a caller who states a rare disease gets other probabilities, not another sensitivity.
+    """
+    assert decision.prevalence is not None
+    assert decision.threshold is not None
+    factor = _odds(prevalence) / _odds(decision.prevalence)
+    shifted = _shift(decision.probabilities[positive], factor)
+    probabilities = {name: shifted if name == positive else 1 - shifted for name in decision.probabilities}
+    threshold = _shift(decision.threshold, factor)
+    return replace(decision, probabilities=probabilities, threshold=threshold, prevalence=prevalence)
+
+
+def _odds(share: float) -> float:
+    return share / (1 - share)
+
+
+def _shift(probability: float, factor: float) -> float:
+    return probability * factor / (probability * factor + 1 - probability)

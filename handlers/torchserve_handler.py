@@ -18,7 +18,7 @@ from typing import Any, Final
 
 import torch
 
-from handlers import png, recipe, request_body
+from handlers import png, profile, recipe, request_body
 from handlers.content_negotiation import IMAGE
 from handlers.domain import assessment, detector
 from handlers.domain.assessment import Assessment
@@ -124,6 +124,7 @@ class TorchServeHandler(ABC):
         for size in (1, self.pipeline.batch):
             for summary in self.predict_sample(folder, size):
                 self.verify_sample(summary, stored)
+        self._apply_profile()
         self.meter.connect(getattr(context, "metrics", None))
         self.tracer = Tracer.create("radserve-worker")
 
@@ -145,6 +146,14 @@ class TorchServeHandler(ABC):
         self.pipeline = Pipeline(
             self.recipe, program, self.limits.image, batch, self.meter.time, required, sample, fitted
         )
+
+    def _apply_profile(self) -> None:
+        """Apply the site's profile, after the sample was verified with the recipe of the archive."""
+        found = profile.for_worker(self.recipe.name, self.recipe.version, self.model.sha256)
+        if found is not None:
+            self.recipe = found.profile.apply(self.recipe)
+            self.pipeline = replace(self.pipeline, recipe=self.recipe)
+            self.model = replace(self.model, profile=found.reference)
 
     def predict_sample(self, folder: Path, size: int = 1) -> list[dict[str, Any]]:
         """Predict the archive's sample `size` times in one batch; return the summaries."""

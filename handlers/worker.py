@@ -23,6 +23,8 @@ REQUIRE: Final = "RADSERVE_REQUIRE"
 """Environment variable: attributes that images must state (`handlers.scope.requirements`)."""
 DOMAIN: Final = "RADSERVE_DOMAIN"
 """Environment variable: what happens to images unlike the training images (`handlers.domain.assessment.Mode`)."""
+PROFILES: Final = "RADSERVE_PROFILES"
+"""Environment variable: path of the verified site profiles (`handlers.profile`); empty without any."""
 BUSY: Final = "RADSERVE_BUSY"
 """Environment variable: path of a file that workers lock (shared) while they process a batch. The supervisor tries
 the exclusive lock to learn whether any worker is busy; the kernel releases it when a process dies."""

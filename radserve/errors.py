@@ -34,6 +34,10 @@ class ServeError(RadServeError):
     """The server cannot start or continue."""
 
 
+class SiteProfileError(RadServeError):
+    """A site profile cannot be fitted or used."""
+
+
 class ChangeError(RadServeError):
     """A change of the served versions failed; `status` is its HTTP status."""
 

@@ -35,6 +35,7 @@ MAY_IMPORT: Final = {
     "radserve.auth": ("radserve.host", *BASE),
     "radserve.build": ("handlers", "training", "radserve.schema", "radserve.host", *BASE),
     "radserve.store": ("handlers", "radserve.auth", "radserve.build", "radserve.host", *BASE),
+    "radserve.site": ("handlers", "training", "radserve.build", "radserve.store", *BASE),
     "radserve.torchserve": ("handlers", "radserve.build", "radserve.host", "radserve.schema", *BASE),
     "radserve.proxy": ("radserve.auth", "radserve.build", "radserve.host", "radserve.torchserve", *BASE),
     "radserve.versions": (

@@ -49,7 +49,7 @@ def train(
     archives: Archives = Path("archives"),
 ) -> None:
     """Train a model; writes checkpoints, weights, recipe, metrics and card to the result folder."""
-    _prepare(threads)
+    prepare(threads)
     from training.train import Options
     from training.train import train as run
 
@@ -82,7 +82,7 @@ def tune(
     The search space is the key `tune` of the model's training.yaml. A study with the same storage is resumed, or shared
     with the workers that use it.
     """
-    _prepare(threads)
+    prepare(threads)
     from training.tune import Options
     from training.tune import tune as run
 
@@ -113,7 +113,7 @@ def evaluate(
     archives: Archives = Path("archives"),
 ) -> None:
     """Measure a model's weights; writes metrics.json, plots and the model card to the result folder."""
-    _prepare(threads)
+    prepare(threads)
     from training.evaluate import Options, install_report
     from training.evaluate import evaluate as run
 
@@ -140,7 +140,7 @@ def fit_detector(
     archives: Archives = Path("archives"),
 ) -> None:
     """Fit the detector of images unlike the training images; writes it and the recipe to the result folder."""
-    _prepare(threads)
+    prepare(threads)
     from training import settings
     from training.detector.fit import fit_detector as run
     from training.detector.fit import install as copy
@@ -172,13 +172,14 @@ def describe(
     0    the data set is usable
     1    a file is broken, an image has two labels, or a group is on both sides of the split
     """
-    _prepare(None)
+    prepare(None)
     from training.describe import main
 
     raise typer.Exit(main(kind, folder, picture, validation, seed))
 
 
-def _prepare(threads: int | None) -> None:
+def prepare(threads: int | None) -> None:
+    """Configure the log, and the threads of torch."""
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     # Lightning logs tips and hardware information at INFO.
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import logging
 import shutil
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -13,7 +14,7 @@ from torch import nn
 
 from handlers import recipe as recipes
 from handlers.recipe import Recipe
-from training import evaluators, networks, settings, weights
+from training import evaluators, networks, recalibration, settings, uncertainty, weights
 from training.batches import Images
 from training.cards import dataset_notes
 from training.cards.card import card
@@ -21,11 +22,12 @@ from training.datasets import training_data
 from training.detector.refusals import measure_refusals
 from training.errors import RunError
 from training.evaluators import outputs, shortcuts, stress
-from training.evaluators.evaluator import Evaluation
+from training.evaluators.evaluator import Evaluation, Logits
 from training.metrics import binary, bootstrap, report
 from training.metrics.report import Report
 from training.settings import Settings
 
+_log = logging.getLogger(__name__)
 Part = Literal["validation", "all"]
 
 
@@ -54,17 +56,18 @@ def evaluate(folder: Path, data: Path, out: Path, options: Options) -> dict[str,
     """Measure weights and write metrics, card and plots; `RunError` if the split differs from that of the training."""
     recipe = recipes.load(folder / "archive.yaml")
     config = settings.load(folder / "training.yaml", options.overrides)
-    recipe, network = _network(recipe, folder, options)
-    images = _images(recipe, config, data, options.part)
-    previous = _previous_report(folder, recipe)
+    recipe, network = load_network(recipe, folder, options)
+    images = load_images(recipe, config, data, options.part)
+    previous = previous_report(folder, recipe)
     if previous is not None and images.train is not None:
-        _check_split(images, previous, data)
+        check_split(images, previous, data)
     logits = outputs.logits(network, images.measured, recipe.input, len(recipe.labels))
     evaluation = evaluators.for_recipe(recipe).measure(recipe, logits, images.measured, config.seed)
     epoch = None if previous is None else previous.epoch
     metrics = create_report(recipe, config, images, evaluation, options.command, epoch, options.part)
     if not config.demonstration:
         metrics |= robustness(recipe, network, images.measured, config)
+    metrics |= certainty_metrics(recipe, config, logits, images.measured)
     metrics |= _refusals(folder, recipe, config, data, previous, options)
     write(metrics, recipe, evaluation, out)
     return metrics
@@ -142,6 +145,19 @@ def _stress(recipe: Recipe, network: nn.Module, images: Images) -> dict[str, Any
     return {"stress": metrics}
 
 
+def certainty_metrics(recipe: Recipe, config: Settings, logits: Logits, images: Images) -> dict[str, Any]:
+    """Measure the prediction sets, cross-fitted, so that no image is measured with values that it was used to fit."""
+    if recipe.uncertainty is None:
+        return {}
+    if not recalibration.is_measurable(images):
+        _log.warning("certainty is not measured: every label needs %d patients or groups", recalibration.MIN_GROUPS)
+        return {}
+    config = config.model_copy(update={"level": recipe.uncertainty.level})
+    results = recalibration.cross_fitted(recipe, config, logits, images)
+    intervals = uncertainty.measure(recipe, results, images, config.seed)
+    return {"certainty": {name: interval.to_json() for name, interval in intervals.items()}}
+
+
 def write(metrics: dict[str, Any], recipe: Recipe, evaluation: Evaluation, out: Path) -> None:
     """Write metrics, card and plots to a result folder."""
     out.mkdir(parents=True, exist_ok=True)
@@ -175,7 +191,8 @@ def install_report(out: Path, folder: Path) -> None:
         shutil.copyfile(out / name, folder / name)
 
 
-def _network(recipe: Recipe, folder: Path, options: Options) -> tuple[Recipe, nn.Module]:
+def load_network(recipe: Recipe, folder: Path, options: Options) -> tuple[Recipe, nn.Module]:
+    """Read the weights of a model, or those of the options; `RunError` if they are missing or of another checksum."""
     file = options.weights or folder / recipe.weights.file
     if not file.is_file():
         source = recipe.weights.source or f"radserve train {recipe.name} --data DIR --install"
@@ -188,7 +205,8 @@ def _network(recipe: Recipe, folder: Path, options: Options) -> tuple[Recipe, nn
     return recipe.model_copy(update={"weights": measured}), network
 
 
-def _images(recipe: Recipe, config: Settings, data: Path, part: Part) -> MeasuredData:
+def load_images(recipe: Recipe, config: Settings, data: Path, part: Part) -> MeasuredData:
+    """Read the images of a part of a data set."""
     if part == "all":
         images, sha256 = training_data.load_all(recipe, config, data)
         return MeasuredData(None, images, sha256)
@@ -196,7 +214,7 @@ def _images(recipe: Recipe, config: Settings, data: Path, part: Part) -> Measure
     return MeasuredData(loaded.train, loaded.validation, loaded.split)
 
 
-def _previous_report(folder: Path, recipe: Recipe) -> Report | None:
+def previous_report(folder: Path, recipe: Recipe) -> Report | None:
     """Read the model's `metrics.json`, if it describes these weights."""
     path = folder / "metrics.json"
     if not path.is_file():
@@ -205,7 +223,7 @@ def _previous_report(folder: Path, recipe: Recipe) -> Report | None:
     return previous if previous.model.weights_sha256 == recipe.weights.sha256 else None
 
 
-def _check_split(images: MeasuredData, previous: Report, data: Path) -> None:
+def check_split(images: MeasuredData, previous: Report, data: Path) -> None:
     """Reject a validation side that may contain training images of these weights."""
     if images.sha256 != previous.split.sha256:
         raise RunError(

@@ -10,7 +10,8 @@ from torch import nn
 
 from handlers import recipe as recipes
 from handlers.recipe import Recipe, Weights
-from training import evaluate, evaluators, networks, recipe_files, weights
+from training import evaluate, evaluators, networks, recipe_files, uncertainty, weights
+from training.batches import Images
 from training.cards import dataset_notes
 from training.cards.dataset_notes import DatasetNotes
 from training.datasets.training_data import TrainingData
@@ -44,11 +45,13 @@ def release(recipe: Recipe, settings: Settings, data: TrainingData, out: Path, c
     source = {"source": recipe.weights.source} if settings.demonstration else {}
     released = Weights(file=file.name, sha256=weights.save(network.state_dict(), file), **source)
     logits = _logits(weights.load(network, file), recipe, data)
-    sample = f"{len(validation)} validation {notes.unit} of {len(set(validation.groups))} {notes.group}"
+    sample = describe(validation, notes)
     # A detector knows the outputs of the earlier weights.
     without = {} if recipe.detector is None else {"detector": None}
     recipe = recipe.model_copy(update={"input": data.spec, "weights": released} | without)
     recipe = evaluator.calibrate(recipe, settings, logits, validation, sample)
+    if recipe.is_binary:
+        recipe = uncertainty.fit(recipe, logits, validation, settings.level, sample, data.split)
     recipe = recipe.model_copy(update={"trained_on": _trained_on(data, recipe, notes)} | _with_offset(recipe, offset))
     recipe_files.write(recipe, out / "archive.yaml", recipe_files.HEADER.format(name=recipe.name))
     evaluation = evaluator.measure(recipe, logits, validation, settings.seed)
@@ -56,10 +59,16 @@ def release(recipe: Recipe, settings: Settings, data: TrainingData, out: Path, c
     report = evaluate.create_report(recipe, settings, images, evaluation, command, epoch)
     if not settings.demonstration:
         report |= evaluate.robustness(recipe, network, validation, settings)
+    report |= evaluate.certainty_metrics(recipe, settings, logits, validation)
     evaluate.write(report, recipe, evaluation, out)
     for name, metric in report["validation"].items():
         _log.info("%s %s", name, _format(metric))
     return recipes.load(out / "archive.yaml")
+
+
+def describe(validation: Images, notes: DatasetNotes) -> str:
+    """Describe the images of the validation side in words."""
+    return f"{len(validation)} validation {notes.unit} of {len(set(validation.groups))} {notes.group}"
 
 
 def install(out: Path, folder: Path) -> None:

@@ -97,6 +97,7 @@ class Settings(_Part):
     clip: Positive = 1.0  # maximum norm of the gradient
     dropout: Annotated[float, Field(ge=0, lt=1)] | None = None  # rate of every dropout layer; by default the network's
     sensitivity: Annotated[float, Field(gt=0, le=1)] = 0.96  # of the threshold on the validation side, for two labels
+    level: Annotated[float, Field(gt=0, lt=1)] = 0.9  # of the prediction sets (`training.uncertainty`), for two labels
     demonstration: bool = False  # a short run that does not produce a usable model; the card then says so
     precision: Literal["single", "bf16"] = "single"  # bf16: convolutions only
     augmentation: Augmentation = Augmentation()

@@ -39,7 +39,8 @@ _PROPERTIES: Final[dict[str, Any]] = {
 _ASSURANCES: Final = {
     "assurances": {
         "type": "object",
-        "description": 'What the images do not state themselves: `{"age": 5, "view": "PA"}`; see docs/scope.md.',
+        "description": 'What the images do not state themselves: `{"age": 5, "view": "PA"}` (docs/scope.md), '
+        "and the `prevalence` to assume (docs/certainty.md).",
     }
 }
 _REPAIRS: Final = list(get_args(Repair))

@@ -35,13 +35,14 @@ CREATE TABLE results (
     positive INTEGER,
     domain TEXT,
     repair TEXT,
+    certainty TEXT,
     client TEXT NOT NULL,
     filename TEXT,
     folded TEXT,
     request_id TEXT NOT NULL
 ) STRICT
 """
-_ADDED: Final = ("domain", "repair")
+_ADDED: Final = ("domain", "repair", "certainty")
 """Columns that schema 1 lacks."""
 _INDEXES: Final = {
     "results_time": "time, id",

@@ -10,9 +10,11 @@ from handlers.scope.scope import Assurances
 from handlers.scope.statement import ATTRIBUTES, Statement
 
 HEADER: Final = "x-assurances"
+PREVALENCE: Final = "prevalence"
 _MAX_HEADER: Final = 1000
 _MAX_VALUE: Final = 64
-_USAGE: Final = f"Assure any of {', '.join(ATTRIBUTES)}, as in age=5, view=PA."
+_MIN_PREVALENCE: Final = 1e-6
+_USAGE: Final = f"Assure any of {', '.join(ATTRIBUTES)} or prevalence, as in age=5, view=PA."
 
 
 def _one(terms: set[str]) -> str | None:
@@ -69,13 +71,14 @@ def from_json(document: Any) -> Assurances:
     """Validate an object of assurances; raises `BadRequestError`."""
     if not isinstance(document, Mapping):
         raise BadRequestError(f"'assurances' must be an object. {_USAGE}")
-    if not set(document) <= set(ATTRIBUTES):
+    if not set(document) <= {*ATTRIBUTES, PREVALENCE}:
         raise BadRequestError(f"'assurances' has an unknown attribute. {_USAGE}")
-    parsed = [_statement(name, value) for name, value in document.items()]
-    return Assurances(
-        {name: _shown(value, statement) for (name, value), statement in zip(document.items(), parsed, strict=True)},
-        tuple(parsed),
-    )
+    prevalence = _prevalence(document[PREVALENCE]) if PREVALENCE in document else None
+    statements = {name: _statement(name, value) for name, value in document.items() if name != PREVALENCE}
+    values = {name: _shown(document[name], statement) for name, statement in statements.items()}
+    if prevalence is not None:
+        values[PREVALENCE] = prevalence
+    return Assurances(values, tuple(statements.values()), prevalence)
 
 
 def merge(first: Assurances, second: Assurances) -> Assurances:
@@ -87,8 +90,11 @@ def merge(first: Assurances, second: Assurances) -> Assurances:
             raise BadRequestError(
                 f"The assurances of {one.attribute} differ between the request and the image; send one."
             )
+    shares = [share for share in (first.prevalence, second.prevalence) if share is not None]
+    if len(set(shares)) > 1:
+        raise BadRequestError("The prevalence differs between the request and the image; send one.")
     statements = dict.fromkeys((*first.statements, *second.statements))
-    return Assurances({**first.values, **second.values}, tuple(statements))
+    return Assurances({**first.values, **second.values}, tuple(statements), next(iter(shares), None))
 
 
 def _shown(value: Any, statement: Statement) -> str | float:
@@ -118,6 +124,16 @@ def _statement(name: str, value: Any) -> Statement:
     if term is None:
         raise BadRequestError(f"The assurance of {name} is invalid; send {valid}.")
     return Statement(name, term)
+
+
+def _prevalence(value: Any) -> float:
+    text = str(value).strip() if isinstance(value, str | float) else ""
+    share = float(text) if _is_number(text) and len(text) <= _MAX_VALUE else 0
+    if not _MIN_PREVALENCE <= share <= 1 - _MIN_PREVALENCE:
+        raise BadRequestError(
+            f"The prevalence must be a share from {_MIN_PREVALENCE:f} to {1 - _MIN_PREVALENCE:f}, such as 0.1."
+        )
+    return share
 
 
 def _age(text: str) -> Age | None:

@@ -101,10 +101,14 @@ class Report:
 
 @dataclass(frozen=True)
 class Assurances:
-    """What the client states about an image: values as they are returned to it, and as statements."""
+    """What the client states about an image: values as they are returned to it, and as statements.
+
+    The `prevalence`, among its patients, is not an attribute of the image, so it is not checked against a scope.
+    """
 
     values: Mapping[str, str | float]
     statements: tuple[Statement, ...]
+    prevalence: float | None = None
 
 
 NO_ASSURANCES: Final = Assurances({}, ())

@@ -11,10 +11,18 @@ from radserve.build.model_store import Entry
 from radserve.schema.domain import Mode
 
 
-def version(entry: Entry, recipe: Recipe, archive: Path, share: float, mode: Mode = "strict") -> dict[str, Any]:
+def version(
+    entry: Entry,
+    recipe: Recipe,
+    archive: Path,
+    share: float,
+    mode: Mode = "strict",
+    profile: Mapping[str, str] | None = None,
+) -> dict[str, Any]:
     """Describe one version, which receives `share` percent of the model's requests, as in `CatalogVersion`.
 
-    `mode` is what the server does with images unlike the training images.
+    `mode` is what the server does with images unlike the training images. The recipe is the one that is served: with
+    the sections of the site profile, to which `profile` refers.
     """
     decision = recipe.decision
     return {
@@ -26,6 +34,8 @@ def version(entry: Entry, recipe: Recipe, archive: Path, share: float, mode: Mod
         "labels": recipe.labels,
         "positive": decision.positive if decision else None,
         "threshold": decision.threshold if decision else None,
+        "prevalence": recipe.calibration.prevalence,
+        "profile": profile,
         "explains": recipe.task == "classification",
         "input": {"color": recipe.input.color, "height": recipe.input.height, "width": recipe.input.width},
         "scope": recipe.scope.attributes,

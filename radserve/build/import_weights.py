@@ -94,7 +94,9 @@ def _original(folder: Path) -> dict[str, Any]:
 def _recipe(previous: Recipe, checkpoint_name: str, sha256: str, changes: dict[str, Any]) -> Recipe:
     values = previous.model_dump(mode="json", exclude_unset=True)
     values["calibration"] = {"temperature": 1.0, "fitted": "Not fitted: imported weights."}
+    values.pop("uncertainty", None)
     if previous.decision is not None:
+        values["decision"].pop("sensitivity", None)
         values["decision"] |= {"threshold": 0.5, "smallest": 1, "chosen": "Not chosen: imported weights."}
     values["trained_on"] = f"Unknown: imported from {checkpoint_name}, sha256 {sha256}."
     values["licence"] = "Unknown: that of the imported weights and of the data they were trained on."

@@ -51,6 +51,7 @@ def _mark(recipe: Recipe, sha256: str) -> Recipe:
         "version": UNTRAINED,
         "title": f"UNTRAINED, random weights: {recipe.title}",
         "calibration": Calibration(temperature=1.0, fitted="Not calibrated: random weights."),
+        "uncertainty": None,
         "weights": Weights(file=recipe.weights.file, sha256=sha256, source=recipe.weights.source),
         "trained_on": "Nothing: random weights.",
         "licence": "Apache-2.0",
@@ -58,6 +59,6 @@ def _mark(recipe: Recipe, sha256: str) -> Recipe:
         "detector": None,
     }
     if recipe.decision is not None:
-        decision = {"threshold": 0.5, "smallest": 1, "chosen": "Not chosen: random weights."}
+        decision = {"threshold": 0.5, "smallest": 1, "chosen": "Not chosen: random weights.", "sensitivity": None}
         update["decision"] = recipe.decision.model_copy(update=decision)
     return recipe.model_copy(update=update)

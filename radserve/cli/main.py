@@ -54,6 +54,7 @@ COMMANDS: Final = {
     "tune": Command("training.cli:tune", "train"),
     "fit-detector": Command("training.cli:fit_detector", "train"),
     "evaluate": Command("training.cli:evaluate", "train"),
+    "calibrate": Command("radserve.cli.calibrate:calibrate", "train"),
 }
 """Every command, in the order of `radserve --help`."""
 

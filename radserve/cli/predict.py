@@ -47,6 +47,9 @@ class Options:
         None, "What the images do not state themselves, as NAME=VALUE: age=5, view=PA. Repeatable."
     )
     repair: Repair | None = option(None, "Turn (clockwise) or invert the images before they are analysed.")
+    prevalence: float | None = option(
+        None, "Share of positive images to assume in the probabilities, such as 0.1. Default: that of the calibration."
+    )
     key: str | None = setting(None, "RADSERVE_KEY", "API key; prefer the environment variable.")
     cacert: Path | None = option(None, "PEM file of the authority that signed the server's certificate.")
     api: Api = option(
@@ -73,7 +76,8 @@ def predict(options: Options) -> None:
     inputs = find(options.files)
     for note in inputs.notes:
         typer.echo(note, err=True)
-    assurances = _assurances(options.assure or ())
+    shares = [] if options.prevalence is None else [f"prevalence={options.prevalence:.6f}"]
+    assurances = _assurances([*(options.assure or ()), *shares])
     pictures = Pictures(options.masks, options.overlays, options.explain, options.force, assurances, options.repair)
     pictures.check(inputs.sources)
     counts: Counter[bool] = Counter()

@@ -21,6 +21,8 @@ _RESULT: Final = {
     "warning": "warning",
     "label": "label",
     "probability": "probability",
+    "certainty": "certainty.status",
+    "prevalence": "prevalence",
     "positive": "positive",
     "threshold": "threshold",
     "area_pixels": "area.pixels",

@@ -121,6 +121,12 @@ class ServeOptions(Publication):
         "RADSERVE_DOMAIN",
         "Images unlike the training images: strict rejects them, warn marks their results, off compares no image.",
     )
+    profile: str = setting(
+        "", "RADSERVE_PROFILE", "Comma-separated site profiles to apply ('radserve calibrate NAME --site DIR')."
+    )
+    profile_key: str | None = setting(
+        None, "RADSERVE_PROFILE_KEY", "Public key (PEM) that verifies site profiles: a file, or env:NAME."
+    )
     runtime: Path | None = setting(
         None,
         "RADSERVE_RUNTIME",
@@ -176,6 +182,7 @@ def serve(options: ServeOptions) -> None:
     from radserve.host.resources import parse_memory
     from radserve.server import supervisor
     from radserve.server.options import ServerOptions
+    from radserve.site import signed_profile
     from radserve.store import open_store
 
     logging.configure()
@@ -196,6 +203,7 @@ def serve(options: ServeOptions) -> None:
         workers=options.workers,
         memory=parse_memory(options.memory),
         requests=2 * options.concurrent,
+        profiles=signed_profile.load([name for name in options.profile.split(",") if name], options.profile_key),
         require=options.require,
         domain=options.domain,
         startup_timeout=options.startup_timeout,

@@ -15,8 +15,8 @@ from radserve.schema.segmentation import Segmentation
 _PAGE: Final = 1000
 _PIPE_WIDTH: Final = 400
 _COLUMNS: Final = (
-    *("File", "Label", "Domain", "Repair", "Warning", ">Probability", ">Area", ">mm²", ">Box", ">Positive"),
-    *(">Threshold", ">Version", "Problem"),
+    *("File", "Label", "Domain", "Repair", "Warning", "Model output", ">Probability", ">Area", ">mm²", ">Box"),
+    *(">Positive", ">Threshold", ">Version", "Problem"),
 )
 """As for `terminal.table`; except for the first two, empty ones are omitted from a page."""
 _MIN_WIDTH: Final = 24  # characters of the columns with sentences
@@ -31,6 +31,7 @@ class Table(Report):
         self._console = terminal.console(pipe_width=_PIPE_WIDTH)
         self._rows: list[dict[str, Text]] = []
         self._models: set[ModelReference] = set()
+        self._prevalence: set[float] = set()
         self._unchecked: Counter[str] = Counter()  # attribute -> images of which it is unknown
 
     def add(self, outcome: Outcome) -> bool:
@@ -38,6 +39,8 @@ class Table(Report):
         if isinstance(outcome.result, ImageResult):
             self._models.add(outcome.result.model)
             self._unchecked.update(outcome.result.unchecked)
+        if isinstance(outcome.result, Prediction) and outcome.result.prevalence is not None:
+            self._prevalence.add(outcome.result.prevalence)
         self._rows.append({"File": safe(outcome.file)} | _cells(outcome.result))
         return len(self._rows) >= _PAGE
 
@@ -48,11 +51,15 @@ class Table(Report):
             for model in sorted(self._models, key=lambda model: (model.name, model.version)):
                 line = f"{model.name} {model.version}, archive sha256 {model.sha256 or 'unknown'}"
                 self._console.print(safe(line), soft_wrap=True)
+            for share in sorted(self._prevalence):
+                text = f"The probabilities assume that {terminal.probability(share)} of the images are positive."
+                self._console.print(text, soft_wrap=True)
             if self._unchecked:
                 names = ", ".join(f"{name} ({count})" for name, count in self._unchecked.items())
                 self._console.print(safe(f"Not checked, with the number of images: {names}"), soft_wrap=True)
         self._rows.clear()
         self._models.clear()
+        self._prevalence.clear()
         self._unchecked.clear()
 
 
@@ -72,13 +79,17 @@ def _cells(result: Prediction | Segmentation | Problem) -> dict[str, Text]:
     if isinstance(result, Problem):
         return {"Label": safe("NO RESULT", "bold red"), "Problem": safe(str(result), "red")}
     cells = {"Label": safe(result.label), "Version": safe(result.model.version)}
+    if isinstance(result, Prediction) and result.is_uncertain:
+        cells |= {"Label": safe("Uncertain", "bold"), "Model output": safe(result.label)}
     if isinstance(result, Prediction):
         cells["Probability"] = safe(terminal.probability(result.probability))
         if result.threshold is not None:
             cells["Threshold"] = safe(f"{result.threshold:.1%}")
     else:
         cells |= _extent(result)
-    if result.positive is not None:
+    if isinstance(result, Prediction) and result.is_uncertain:
+        cells["Positive"] = safe("uncertain")
+    elif result.positive is not None:
         cells["Positive"] = safe("yes", "bold yellow") if result.positive else safe("no")
     if result.warning is not None or (result.domain is not None and result.domain.is_doubtful):
         cells = {name: safe(cell.plain, "dim") for name, cell in cells.items()}

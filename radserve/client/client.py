@@ -60,6 +60,7 @@ class Client:
     `version` None is the server's default version. An image is its encoded bytes or a path. `assurances` state what an
     image does not state itself, such as `{"age": 5, "view": "PA"}`; the server checks them like attributes of DICOM.
     `repair` has the server turn or invert the image before the analysis; result and pictures are of the repaired image.
+    `prevalence` is the share of positive images to assume in the probabilities; it does not change `positive`.
 
     Parameters
     ----------
@@ -134,11 +135,12 @@ class Client:
         version: str | None = None,
         *,
         assurances: Assurances | None = None,
+        prevalence: float | None = None,
         repair: Repair | None = None,
     ) -> Prediction | Segmentation:
         """Send one image; the class of the result depends on the model's task, which `.task` names."""
         content, path = self._read(image), self._path("predictions", name, version)
-        document = self._post(path, content, assurances=assurances, repair=repair)
+        document = self._post(path, content, assurances=_with_prevalence(assurances, prevalence), repair=repair)
         return validation.result(document, RequestedImage(name, version, _sha256(content), repair))
 
     def explain(
@@ -148,6 +150,7 @@ class Client:
         version: str | None = None,
         *,
         assurances: Assurances | None = None,
+        prevalence: float | None = None,
         repair: Repair | None = None,
     ) -> Explanation:
         """Send one image to a classifier, and return the result with a heat map of what influenced it.
@@ -155,7 +158,7 @@ class Client:
         Raises RejectedRequestError with status 404 if the model is not a classifier.
         """
         content, path = self._read(image), self._path("explanations", name, version)
-        document = self._post(path, content, assurances=assurances, repair=repair)
+        document = self._post(path, content, assurances=_with_prevalence(assurances, prevalence), repair=repair)
         return validation.explanation(document, RequestedImage(name, version, _sha256(content), repair))
 
     def picture(
@@ -197,17 +200,19 @@ class Client:
         version: str | None = None,
         *,
         assurances: Assurances | None = None,
+        prevalence: float | None = None,
         repair: Repair | None = None,
     ) -> list[Prediction | Segmentation | RejectedImage]:
         """Send several images, in as few requests as the default limits of a server allow.
 
         Returns one entry per image, in order; `RejectedImage` for an image that the server rejects.
         """
+        stated = _with_prevalence(assurances, prevalence)
         results: list[Prediction | Segmentation | RejectedImage] = []
         for batch in _batches(self._read(image) for image in images):
             requests = [RequestedImage(name, version, _sha256(image), repair) for image in batch]
             try:
-                document = self._post_instances(self._path("predictions", name, version), batch, assurances, repair)
+                document = self._post_instances(self._path("predictions", name, version), batch, stated, repair)
                 results += validation.result_list(document, requests)
             except RejectedRequestError as error:
                 if len(batch) > 1 or error.status != HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
@@ -353,6 +358,11 @@ def _batches(images: Iterable[bytes]) -> Iterator[list[bytes]]:
         size += len(image)
     if batch:
         yield batch
+
+
+def _with_prevalence(assurances: Assurances | None, prevalence: float | None) -> Assurances | None:
+    """Add the prevalence, which the server reads from the same header field."""
+    return assurances if prevalence is None else {**(assurances or {}), "prevalence": f"{prevalence:.6f}"}
 
 
 def _header(assurances: Assurances | None) -> dict[str, str]:

@@ -30,6 +30,7 @@ class RunDirectory:
         self.traffic = folder / "traffic.sock"  # unix datagram socket; see `radserve.proxy.access_events`
         self.configuration = folder / "config.properties"  # of TorchServe
         self.busy = folder / "busy"  # lock file of busy workers; see `handlers.worker.BUSY`
+        self.profiles = folder / "profiles.json"  # verified site profiles; see `handlers.profile`
         self.closing = folder / "closing"  # flag file of a drain; see `handlers.worker.CLOSING`
         self.lock = folder / "lock"  # locked while a server runs; see `server_died`
         self.ready = folder / "ready"  # flag file: the proxy may forward requests, until the end of the drain delay

@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from radserve.schema.domain import Mode
+from radserve.schema.prediction import ProfileReference
 from radserve.schema.types import Document, ModelName, Sha256, Version
 
 Task = Literal["classification", "segmentation"]
@@ -22,9 +23,10 @@ class CatalogVersion(Document):
     """One version of a model; `share` is the percentage of the requests that name no version.
 
     A positive result has the label `positive`, and at least the probability `threshold`; both are None if the model
-    decides nothing. `scope` names the attributes that are checked. `figures` are scores on held-out images, from the
-    archive's metrics. `warning` says why results
-    must not be relied on. `domain` says what happens to images unlike the training images, None without a detector.
+    decides nothing. The probabilities assume that the share `prevalence` of the images is positive. `profile` is the
+    site profile from which calibration and threshold are, if there is one. `scope` names the attributes that are
+    checked. `figures` are scores on held-out images, from the archive's metrics. `warning` says why results must not be
+    relied on. `domain` says what happens to images unlike the training images, None without a detector.
     """
 
     version: Version
@@ -35,6 +37,8 @@ class CatalogVersion(Document):
     labels: tuple[str, ...]
     positive: str | None = None
     threshold: float | None = None
+    prevalence: float | None = None
+    profile: ProfileReference | None = None
     explains: bool
     input: InputSize
     scope: tuple[str, ...] = ()

@@ -39,6 +39,25 @@ class Image(Document):
     spacing: tuple[Millimetres, Millimetres] | None = None
 
 
+class ProfileReference(Document):
+    """Names the site profile whose calibration, threshold and prediction sets a result has; see docs/certainty.md."""
+
+    name: Text
+    sha256: Sha256
+
+
+class Certainty(Document):
+    """Conformal prediction set of a classifier with two labels, at a level.
+
+    The result is `certain` if the set contains its label alone. Do not rely on the label of an uncertain result: it is
+    what the model computed, but the model's validation images do not support it alone.
+    """
+
+    status: Literal["certain", "uncertain"]
+    prediction_set: tuple[Text, ...]
+    level: Fraction
+
+
 class ImageResult(Document):
     """Result for one image; base of `Prediction` and `Segmentation`.
 
@@ -54,6 +73,7 @@ class ImageResult(Document):
     """
 
     model: ModelReference
+    profile: ProfileReference | None = None
     label: Text
     positive: StrictBool | None
     threshold: Fraction | None
@@ -119,13 +139,32 @@ def _check_sizes(document: dict[str, Any]) -> None:
 class Prediction(ImageResult):
     """Result of a classifier for one image.
 
-    `probability` is that of `label`. `probabilities` are calibrated and sum to 1 within `PROBABILITY_SUM_TOLERANCE`.
+    `probability` is that of `label`. `probabilities` are calibrated and sum to 1 within `PROBABILITY_SUM_TOLERANCE`;
+    like `threshold`, they assume that the share `prevalence` of the images is positive. `certainty` is None if the
+    model has no prediction sets.
     """
 
     task: ClassVar[Literal["classification"]] = "classification"
 
     probability: Fraction
     probabilities: Mapping[Text, Fraction]
+    prevalence: Fraction | None = None
+    certainty: Certainty | None = None
+
+    @property
+    def is_uncertain(self) -> bool:
+        """Whether the label must not be relied on; see `Certainty`."""
+        return self.certainty is not None and self.certainty.status == "uncertain"
+
+    @model_validator(mode="after")
+    def _check_certainty(self) -> Self:
+        if self.certainty is not None:
+            labels, status = self.certainty.prediction_set, self.certainty.status
+            if not set(labels) <= set(self.probabilities) or len(set(labels)) < len(labels):
+                raise ValueError(f"the prediction set {list(labels)} is not among {sorted(self.probabilities)}")
+            if (labels == (self.label,)) != (status == "certain"):
+                raise ValueError(f"certainty is {status}, but the prediction set of {self.label!r} is {list(labels)}")
+        return self
 
     @model_validator(mode="after")
     def _check_probabilities(self) -> Self:

@@ -78,6 +78,7 @@ class Components:
                 store=options.store,
                 source=options.source,
                 models=run_directory.models,
+                profiles=options.profiles,
                 threads=plan.threads,
                 timeout=options.startup_timeout,
             ),

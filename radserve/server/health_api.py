@@ -89,7 +89,12 @@ def _catalog(views: Views, store: Path, mode: Mode) -> dict[str, Any]:
         (
             version.entry.name,
             catalog.version(
-                version.entry, version.model.recipe, store / version.entry.file, views.share(*version.pair), mode
+                version.entry,
+                version.model.recipe,
+                store / version.entry.file,
+                views.share(*version.pair),
+                mode,
+                version.model.profile.reference if version.model.profile else None,
             ),
         )
         for version in versions

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from handlers.errors import ScopeError
+from handlers.profile import VerifiedProfile
 from handlers.scope import requirements
 from radserve.build import model_store
 from radserve.errors import ServeError
@@ -24,6 +25,7 @@ class ServerOptions:
     models: Sequence[str] = ()  # NAME or NAME/VERSION; without any, all models of the store
     workers: int | None = None  # per model; None to divide the available cores
     memory: int | None = None  # bytes; None for the limit of the container
+    profiles: Sequence[VerifiedProfile] = ()  # of this site, at most one for each version
     require: str = ""  # attributes that images must state; see `handlers.scope.requirements`
     domain: Mode = "strict"  # images unlike the training images: rejected, marked, or not compared
     requests: int = 128  # open at a time, of all clients

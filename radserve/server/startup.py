@@ -6,6 +6,7 @@ import time
 
 import httpx
 
+from handlers import profile
 from radserve.host import process
 from radserve.server.components import Components
 from radserve.server.status import State
@@ -25,6 +26,7 @@ async def start_torchserve(server: Components) -> asyncio.subprocess.Process:
     environment = launch.environment(
         run_directory, options.store, configured, server.plan, options.require, options.domain
     )
+    profile.write(run_directory.profiles, options.profiles)
     return await process.start(launch.command(run_directory, server.capacity.heap), environment, run_directory.folder)
 
 

@@ -24,7 +24,7 @@ from radserve.server.options import ServerOptions
 from radserve.server.shutdown import shut_down
 from radserve.server.startup import start_torchserve, wait_until_ready
 from radserve.server.status import Exit, State
-from radserve.torchserve.verified_models import select, unpack
+from radserve.torchserve.verified_models import require_used, select, unpack, with_profile
 from radserve.versions.stored_state import StateFolder
 
 logger = logging.getLogger(__name__)
@@ -43,7 +43,9 @@ async def serve(options: ServerOptions, announce: Callable[[str], None]) -> Exit
     keyring = Keyring.open(options.keys) if options.keys else None
     state = StateFolder(options.state_folder)
     quarantined = state.state.in_quarantine(model_store.released(options.store))
-    models = select(options.store, _declared(state, options.models), quarantined)
+    archives = select(options.store, _declared(state, options.models), quarantined)
+    models = [with_profile(model, options.profiles) for model in archives]
+    require_used(models, options.profiles)
     for model in models:
         if model.recipe.warning is not None:
             logger.warning("%s %s: %s", model.entry.name, model.entry.version, model.recipe.warning)

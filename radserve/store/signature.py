@@ -66,17 +66,19 @@ class VerifiedPayload:
     verified_by: str | None
 
 
-def seal(payload: bytes, signer: CryptoSigner | None) -> bytes:
+def seal(payload: bytes, signer: CryptoSigner | None, payload_type: str = PAYLOAD_TYPE) -> bytes:
     """Return an envelope (JSON) with this payload, signed if there is a signer."""
     from securesystemslib.dsse import Envelope
 
-    envelope = Envelope(payload, PAYLOAD_TYPE, {})
+    envelope = Envelope(payload, payload_type, {})
     if signer is not None:
         envelope.sign(signer)
     return json.dumps(envelope.to_dict(), indent=2).encode() + b"\n"
 
 
-def unseal(data: bytes, trusted: tuple[SSlibKey, ...], source: str) -> VerifiedPayload:
+def unseal(
+    data: bytes, trusted: tuple[SSlibKey, ...], source: str, payload_type: str = PAYLOAD_TYPE
+) -> VerifiedPayload:
     """Return the payload of an envelope; if any key is trusted, one must have signed it. Raises StoreError."""
     from securesystemslib.dsse import Envelope
 
@@ -86,11 +88,12 @@ def unseal(data: bytes, trusted: tuple[SSlibKey, ...], source: str) -> VerifiedP
             signature.setdefault("keyid", "")  # optional in the protocol
         envelope = Envelope.from_dict(document)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise StoreError(f"{source}: not the index of an archive store; check the URL.") from error
+        expected = "the index of an archive store; check the URL" if payload_type == PAYLOAD_TYPE else "a DSSE envelope"
+        raise StoreError(f"{source}: not {expected}.") from error
     verified_by = _verify(envelope, trusted, source) if trusted else None
-    if envelope.payload_type != PAYLOAD_TYPE:
+    if envelope.payload_type != payload_type:
         raise StoreError(
-            f"{source}: payload type {envelope.payload_type!r}; this version of radserve reads {PAYLOAD_TYPE!r}."
+            f"{source}: payload type {envelope.payload_type!r}; this version of radserve reads {payload_type!r}."
         )
     return VerifiedPayload(envelope.payload, tuple(envelope.signatures), verified_by)
 

@@ -172,6 +172,7 @@ def environment(
             worker.CLOSING: str(run_directory.closing),
             worker.REQUIRE: require,
             worker.DOMAIN: domain,
+            worker.PROFILES: str(run_directory.profiles),
         }
     )
 

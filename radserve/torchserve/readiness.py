@@ -107,6 +107,9 @@ class Readiness:
         prediction = response.json()
         if prediction["model"]["sha256"] != version.entry.sha256:
             return f"{version}: another archive answered its sample, sha256 {prediction['model']['sha256']}."
+        profile = version.model.profile
+        if prediction.get("profile") != (profile.reference if profile else None):
+            return f"{version}: its worker does not apply the site profile; build the archive with this release."
         text = difference(prediction, version.model.expected)
         return f"{version}: the prediction for its sample differs: {text}." if text else None
 

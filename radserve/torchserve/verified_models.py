@@ -3,9 +3,10 @@
 import logging
 import shutil
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from handlers.profile import VerifiedProfile
 from handlers.recipe import Recipe
 from radserve.build import mar
 from radserve.build import model_store as store_index
@@ -17,12 +18,17 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class VerifiedModel:
-    """A verified archive: index entry, recipe, sample image and the expected prediction for it."""
+    """A verified archive: index entry, recipe, sample image and the expected prediction for it.
+
+    With a site profile, the recipe has its sections, and nothing is expected: workers verify the sample's prediction
+    before they apply the profile.
+    """
 
     entry: Entry
     recipe: Recipe
     sample: bytes
     expected: dict[str, object]
+    profile: VerifiedProfile | None = None
 
     @property
     def path(self) -> str:
@@ -48,6 +54,34 @@ def select(store: Path, names: Sequence[str], quarantined: Collection[str] = ())
         raise ServeError(f"{store}: {problem}; run 'radserve build'.")
     recipes = [(entry, mar.verify(entry, store)) for entry in entries]
     return [VerifiedModel(entry, recipe, *mar.sample(store / entry.file, recipe)) for entry, recipe in recipes]
+
+
+def with_profile(model: VerifiedModel, profiles: Sequence[VerifiedProfile]) -> VerifiedModel:
+    """Apply the site profile of a version, if there is one; ServeError if it was fitted with another archive."""
+    entry = model.entry
+    for item in profiles:
+        profile = item.profile
+        if (profile.model, profile.version) != (entry.name, entry.version):
+            continue
+        if profile.archive != entry.sha256:
+            raise ServeError(
+                f"--profile: that of {profile.site} was fitted with archive {profile.archive[:12]} of {entry.name} "
+                f"{entry.version}, but the model store has {entry.sha256[:12]}: recipe, weights or handlers differ. "
+                "Run 'radserve calibrate --site' again."
+            )
+        return replace(model, recipe=profile.apply(model.recipe), expected={}, profile=item)
+    return model
+
+
+def require_used(models: Sequence[VerifiedModel], profiles: Sequence[VerifiedProfile]) -> None:
+    """Raise ServeError unless every site profile is applied to one of the models."""
+    for item in profiles:
+        if item not in [model.profile for model in models]:
+            profile, served = item.profile, ", ".join(f"{each.entry.name} {each.entry.version}" for each in models)
+            raise ServeError(
+                f"--profile: that of {profile.site} is for {profile.model} {profile.version}, which is not served "
+                f"({served}) or has another profile. Give one profile for each served version at most."
+            )
 
 
 def unpack(entry: Entry, store: Path, folder: Path) -> Path:

@@ -2,7 +2,7 @@
 
 import asyncio
 import shutil
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +10,7 @@ from typing import Protocol
 
 import httpx
 
+from handlers.profile import VerifiedProfile
 from radserve.build import model_store
 from radserve.build.model_store import Entry
 from radserve.errors import ChangeError, NotServedError, ServeError, VersionFailedError
@@ -42,6 +43,7 @@ class Registration:
     models: Path  # folder of the unpacked archives
     threads: int  # that a worker may use
     timeout: float  # seconds that the preflight check may take
+    profiles: Sequence[VerifiedProfile] = ()  # of the site; a version without one is served as shipped
 
     async def register(
         self, name: str, version: str, workers: int, on_phase: PhaseListener = lambda *_: None
@@ -52,6 +54,10 @@ class Registration:
         (model,) = await asyncio.to_thread(verified_models.select, self.store, [f"{name}/{version}"])
         async with self._unpacked(model.entry) as folder:
             await preflight.check(model, folder, self.store, self.threads, self.timeout)
+            try:
+                model = verified_models.with_profile(model, self.profiles)
+            except ServeError as error:
+                raise VersionFailedError(str(error)) from error
             on_phase("starting", model.entry)
             async with self.deployment_state.closed((name, version)):
                 model_version = await self.registry.register(model, workers)

@@ -72,6 +72,14 @@ def test_incomplete_or_inconsistent_prediction_returns_502(changes: dict[str, ob
         model_response.parse(json_response(prediction(b"x", **changes)), "predictions")
 
 
+def test_the_history_has_the_certainty_of_a_result() -> None:
+    sets = {"status": "uncertain", "prediction_set": [], "level": 0.9}
+    for certainty, expected in ((sets, "uncertain"), (None, None), (..., None)):
+        document = model_response.annotate(prediction(b"x", certainty=certainty), [None], datetime.now(UTC))
+        (entry,) = model_response.history_entries(document, "predictions", "ward", "r", keep_names=True)
+        assert entry.certainty == expected
+
+
 def test_log_of_invalid_predictions_is_short(caplog: pytest.LogCaptureFixture) -> None:
     invalid = [{"label": "x" * 10_000, "probabilities": {"y" * 10_000: "z"}}] * 1000
     with pytest.raises(BadGatewayError):

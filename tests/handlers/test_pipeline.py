@@ -185,3 +185,12 @@ def test_an_unexpected_error_in_preparing_becomes_an_internal_error_without_its_
     assert "LookupError\ncaused by:\n" in note
     # The message may quote the image, and the log must not.
     assert "DOE^JANE" not in note.replace('raise KeyError("DOE^JANE")', "")
+
+
+def test_a_prevalence_is_rejected_unless_the_probabilities_assume_one(pipeline: Pipeline) -> None:
+    stated = replace(NO_ASSURANCES, prevalence=0.1)
+    with pytest.raises(BadRequestError, match="brightness does not accept a prevalence"):
+        pipeline.prepare(film(), assurances=stated)
+    calibration = pipeline.recipe.calibration.model_copy(update={"prevalence": 0.5})
+    assumed = replace(pipeline, recipe=pipeline.recipe.model_copy(update={"calibration": calibration}))
+    assert assumed.prepare(film(), assurances=stated).prevalence == 0.1

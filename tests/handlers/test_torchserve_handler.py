@@ -10,21 +10,24 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import yaml
 from ts.context import Context, RequestProcessor
 
-from handlers import worker
+from handlers import profile, worker
 from handlers.classification import Classification
 from handlers.errors import DeviceLostError, ProgramError, ScopeError
 from handlers.formats.image import Limits
 from handlers.formats.raw import RawSamples
 from handlers.pipeline import Pipeline, PreparedImage
+from handlers.profile import VerifiedProfile
 from handlers.program import Program
 from handlers.request_body import BodyLimits
 from tests.handlers import images
 from tests.handlers.images import dicom
 from tests.handlers.test_pipeline import film
+from tests.handlers.test_profile import site_profile
 
 SCOPE = ["checked", "unchecked"]
 B64 = base64.b64encode(film()).decode()
@@ -432,3 +435,40 @@ def test_invalid_requirements_stop_the_worker(brightness_archive: Path, monkeypa
     monkeypatch.setenv(worker.REQUIRE, "height")
     with pytest.raises(ScopeError, match="Unknown attribute 'height'"):
         Classification().initialize(context(brightness_archive, []))
+
+
+def test_a_site_profile_is_applied_after_the_sample_is_verified_and_named_in_every_response(
+    brightness_archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    index = {"archives": [{"name": "brightness", "version": "1.0.0", "sha256": "a" * 64}]}
+    (tmp_path / "index.json").write_text(json.dumps(index))
+    profile.write(tmp_path / "profiles.json", [VerifiedProfile(site_profile(), "b" * 64)])
+    monkeypatch.setenv(worker.INDEX, str(tmp_path / "index.json"))
+    plain = Classification()
+    plain.initialize(context(brightness_archive, []))
+    monkeypatch.setenv(worker.PROFILES, str(tmp_path / "profiles.json"))
+    sited = Classification()
+    sited.initialize(context(brightness_archive, []))
+    ((_, _, before),) = ask(plain, (film(), {}))
+    ((_, _, after), (_, _, explained)) = ask(sited, (film(), {}), (film(), {"explain": "True"}))
+    assert "profile" not in before
+    assert after["profile"] == explained["profile"] == {"name": "st-marys", "sha256": "b" * 64}
+    assert (after["threshold"], after["prevalence"], after["certainty"]["level"]) == (0.9, 0.5, 0.9)
+    gap = 2 * np.log(before["probabilities"]["bright"] / before["probabilities"]["dark"]) - 1.5
+    assert after["probabilities"]["bright"] == pytest.approx(1 / (1 + np.exp(-gap)), abs=1e-5)
+
+
+def test_a_stated_prevalence_is_in_the_response(brightness_archive: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "assumed"
+    shutil.copytree(brightness_archive, folder)
+    recipe = yaml.safe_load((folder / "archive.yaml").read_text())
+    calibration = recipe["calibration"] | {"prevalence": 0.5}
+    (folder / "archive.yaml").write_text(yaml.safe_dump(recipe | {"calibration": calibration}))
+    handler = Classification()
+    handler.initialize(context(folder, []))
+    header = {"X-Assurances": "prevalence=0.1"}
+    plain, stated, invalid = ask(handler, (film(), {}), (film(), header), (film(), {"X-Assurances": "prevalence=1"}))
+    assert (plain[2]["prevalence"], stated[2]["prevalence"], invalid[0]) == (0.5, 0.1, 400)
+    odds = [item[2]["probabilities"]["bright"] / item[2]["probabilities"]["dark"] for item in (plain, stated)]
+    assert odds[1] == pytest.approx(odds[0] / 9)
+    assert (stated[2]["label"], stated[2]["positive"]) == (plain[2]["label"], plain[2]["positive"])

@@ -37,6 +37,9 @@ _METRICS: Final = {
     "relevance_outside_body": "mean share of the Grad-CAM relevance outside of the body",
     "pixel_sensitivity": "pixel sensitivity",
     "pixel_precision": "pixel precision",
+    "accuracy_certain": "accuracy of the certain results",
+    "uncertain": "share of uncertain results",
+    "ece_stated": "expected calibration error with the share of positives of these images stated",
 }
 """Display names of metrics; others use their key."""
 
@@ -167,7 +170,10 @@ def _input(recipe: Recipe) -> Iterable[str]:
         f"scaled to [0, 1] and normalised with mean {_numbers(spec.mean)} and standard deviation {_numbers(spec.std)}."
     )
     yield _decision(recipe)
-    yield f"Calibration: temperature {recipe.calibration.temperature:.4f}. {_sentence(recipe.calibration.fitted)}"
+    share = recipe.calibration.prevalence
+    assumed = "" if share is None else f" The probabilities assume that {share:.0%} of the images are positive."
+    fitted = _sentence(recipe.calibration.fitted)
+    yield f"Calibration: temperature {recipe.calibration.temperature:.4f}. {fitted}{assumed}"
 
 
 def _decision(recipe: Recipe) -> str:
@@ -217,6 +223,13 @@ def _results(measured: Report, recipe: Recipe) -> Iterable[str]:
     yield _table(("metric", "value"), rows)
     if measured.confusion:
         yield _confusion(measured.confusion)
+    if measured.certainty and recipe.uncertainty:
+        yield (
+            f"Certainty at level {recipe.uncertainty.level:g}, on the same images: temperature, threshold and "
+            "prediction sets refitted without the patients or groups that they are measured on (five parts). A result "
+            "is uncertain unless its prediction set contains only its label. Nothing is promised for other images."
+        )
+        yield _table(("metric", "value"), [(_name(key), _metric(item)) for key, item in measured.certainty.items()])
     if measured.stress:
         yield "Robustness: the same images with artificial changes."
         names = list(next(iter(measured.stress.values())))

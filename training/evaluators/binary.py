@@ -1,5 +1,7 @@
 """Evaluates classifiers with two labels."""
 
+from typing import Final
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -11,6 +13,9 @@ from training.evaluators.evaluator import Evaluation, Evaluator, Logits, with_ca
 from training.metrics import binary, bootstrap, calibration
 from training.metrics.threshold_sweep import threshold_for_sensitivity
 from training.settings import Settings
+
+PREVALENCE: Final = 0.5
+"""Share of positive images that probabilities assume which were fitted with both labels weighted equally."""
 
 
 class BinaryEvaluator(Evaluator):
@@ -29,9 +34,10 @@ class BinaryEvaluator(Evaluator):
         decision = {
             "threshold": threshold_for_sensitivity(positive, probability, settings.sensitivity),
             "chosen": f"Highest threshold with a sensitivity of at least {settings.sensitivity:g} on {sample}.",
+            "sensitivity": settings.sensitivity,
         }
         fitted = f"Minimises the negative log-likelihood on {sample}, with both labels weighted equally."
-        return with_calibration(recipe, temperature, fitted, decision)
+        return with_calibration(recipe, temperature, fitted, decision, prevalence=PREVALENCE)
 
     def measure(self, recipe: Recipe, logits: Logits, images: Images, seed: int) -> Evaluation:
         """Compute the metrics at the recipe's threshold and over all thresholds."""

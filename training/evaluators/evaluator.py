@@ -42,9 +42,17 @@ class Evaluator(ABC):
         """Measure the model with the temperature and threshold of its recipe."""
 
 
-def with_calibration(recipe: Recipe, temperature: float, fitted: str, decision: Mapping[str, Any] | None) -> Recipe:
+def with_calibration(
+    recipe: Recipe,
+    temperature: float,
+    fitted: str,
+    decision: Mapping[str, Any] | None,
+    *,
+    prevalence: float | None = None,
+) -> Recipe:
     """Return a recipe with another calibration, and with changes to its decision."""
-    update: dict[str, Any] = {"calibration": Calibration(temperature=temperature, fitted=fitted)}
+    assumed = {} if prevalence is None else {"prevalence": prevalence}
+    update: dict[str, Any] = {"calibration": Calibration(temperature=temperature, fitted=fitted, **assumed)}
     if decision is not None:
         assert recipe.decision is not None
         update["decision"] = recipe.decision.model_copy(update=dict(decision))

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from scipy.special import softmax
 from torch import nn
 
-from handlers.recipe import Input
+from handlers.recipe import Calibration, Input
 from training import batches
 from training.batches import Images
 
@@ -36,3 +36,8 @@ def probabilities(logits: NDArray[np.floating[Any]], temperature: float) -> NDAr
     """Return the probability of each label, as `handlers.threshold` does; `logits` have the shape (N, outputs)."""
     shares: NDArray[np.float64] = softmax(both(logits) / temperature, axis=1)
     return shares
+
+
+def calibrated(logits: NDArray[np.floating[Any]], calibration: Calibration) -> NDArray[np.float64]:
+    """Return the probability of each of two labels; see `probabilities`."""
+    return probabilities(both(logits) + np.array([0, calibration.bias]), calibration.temperature)

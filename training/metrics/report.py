@@ -86,6 +86,8 @@ class Report(_Part):
     validation: Annotated[dict[str, Metric], Field(min_length=1)]  # see training.metrics
     # kind of prediction -> count, or true label -> predicted label -> count
     confusion: dict[str, Count] | dict[str, dict[str, Count]] | None = None
+    # of the prediction sets, cross-fitted on the validation side; see training.uncertainty
+    certainty: dict[str, Metric] | None = None
     stress: dict[str, dict[str, float | None]] | None = None  # image change -> metrics
     shortcuts: dict[str, Metric] | None = None  # see training.evaluators.shortcuts
     refusals: Refusals | None = None  # None without a detector, or if it was not measured

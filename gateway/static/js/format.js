@@ -29,8 +29,12 @@ export const stem = (name) => name.replace(/\.[^.]{1,8}$/, "") || name;
 /** Return a text with an upper-case first letter. */
 export const capitalize = (text) => text.charAt(0).toUpperCase() + text.slice(1);
 
+/** Whether the label of a result must not be shown as a claim: its prediction set does not contain it alone. */
+export const isUncertain = ({ certainty }) => certainty?.status === "uncertain";
+
 /** Return the label of a result; `version` is the model's catalog entry or null. */
-export function labelText({ label, positive, isMask }, version) {
+export function labelText({ label, positive, isMask, certainty }, version) {
+  if (isUncertain({ certainty })) return "Uncertain";
   if (!isMask || positive !== false) return capitalize(label);
   return version?.positive ? `No ${version.positive} marked` : "Nothing marked";
 }

@@ -5,7 +5,7 @@ import { isDoubtful, repairText } from "./domain.js";
 import { alertReader, announce, button, byId, make, save } from "./dom.js";
 import { allModels, knownVersion } from "./models.js";
 import { toProblem } from "./rejections.js";
-import { capitalize, labelText, localTime, modelName, percent } from "./format.js";
+import { capitalize, isUncertain, labelText, localTime, modelName, percent } from "./format.js";
 
 const cursors = [null]; // of the pages up to the current one
 
@@ -96,14 +96,16 @@ async function attempt(action) {
 
 function row(result) {
   const version = knownVersion(result.model, result.version);
-  const label = labelText({ ...result, isMask: result.probability === null }, version);
+  const certainty = { status: result.certainty };
+  const label = labelText({ ...result, certainty, isMask: result.probability === null }, version);
   const doubtful = isDoubtful({ status: result.domain });
+  const look = isUncertain({ certainty }) ? "tag uncertain" : result.positive && !doubtful ? "tag marked" : "tag";
   // Narrow screens display rows as blocks, which would remove their table semantics: hence the roles.
   const cell = (kind, ...children) => make("td", { role: "cell", class: kind }, ...children);
   const line = make("tr", { role: "row" },
     cell("time", make("time", { datetime: result.time }, localTime(result.time))),
     cell("model", version ? make("div", {}, version.title) : null, make("div", { class: "small" }, `${result.model} ${result.version}`)),
-    cell("what", make("span", { class: result.positive && !doubtful ? "tag marked" : "tag" }, label), notes(result)),
+    cell("what", make("span", { class: look }, label), notes(result)),
     cell("number", result.probability === null ? "–" : percent(result.probability)),
     cell("file", result.filename || make("code", { title: `SHA-256 of the image: ${result.image_sha256}` }, result.image_sha256.slice(0, 12)),
       result.verb === "explanations" ? make("span", { class: "small" }, " with heat map") : null),

@@ -9,7 +9,7 @@ const isCount = (value) => Number.isInteger(value) && value >= 0;
 const isLength = (value) => Number.isInteger(value) && value > 0;
 const isSha256 = (value) => isText(value) && /^[0-9a-f]{64}$/.test(value);
 const isAmount = (value) => typeof value === "number" && value >= 0;
-const isMissing = (value) => value === undefined || value === null;
+export const isMissing = (value) => value === undefined || value === null;
 const isBox = (value) => isCount(value?.left) && isCount(value?.top) && isLength(value?.width) && isLength(value?.height);
 const isSpacing = (value) => Array.isArray(value) && value.length === 2 && value.every((length) => isAmount(length) && length > 0);
 const isDomain = ({ mode, status, percentile }) => (mode === "off" ? isMissing(status)
@@ -63,6 +63,7 @@ export function checkDocument(document) {
   for (const names of [document.checked, document.unchecked]) require(isMissing(names) || (Array.isArray(names) && names.every(isText)), "the scope is invalid");
   require(isMissing(document.assurances) || isObject(document.assurances), "the assurances are invalid");
   require(isMissing(document.domain) || (isObject(document.domain) && isDomain(document.domain)), "the comparison with the training images is invalid");
+  require(isMissing(document.profile) || (isText(document.profile.name) && isSha256(document.profile.sha256)), "the site profile is invalid");
   require(isMissing(warning) || isText(warning), "the warning is invalid");
   require(positive === null ? threshold === null : typeof positive === "boolean" && isFraction(threshold), "the decision is invalid");
   if ("mask" in document) checkSegmentation(document);
@@ -78,7 +79,9 @@ export function checkCatalog(prediction, version) {
 }
 
 function checkClassification(document) {
-  const { label, probability, probabilities, positive, threshold } = document;
+  const { label, probability, probabilities, positive, threshold, prevalence, certainty } = document;
+  require(isMissing(prevalence) || isFraction(prevalence), "the prevalence is invalid");
+  if (!isMissing(certainty)) checkCertainty(certainty, document);
   require(isObject(probabilities), "the probabilities are missing");
   const values = Object.values(probabilities);
   require(values.every(isFraction), "the probabilities are invalid");
@@ -92,6 +95,12 @@ function checkClassification(document) {
     const others = Object.keys(probabilities).filter((name) => name !== label).map((name) => probabilities[name]);
     require(Math.min(...others, 1) <= threshold + TOLERANCE || others.length === 0, "decision and cut-off contradict each other");
   }
+}
+
+function checkCertainty({ status, level, prediction_set: labels }, { label, probabilities }) {
+  require(Array.isArray(labels) && new Set(labels).size === labels.length && labels.every((name) => Object.hasOwn(probabilities, name)) && isFraction(level), "the prediction set is invalid");
+  const isCertain = labels.length === 1 && labels[0] === label;
+  require(status === (isCertain ? "certain" : "uncertain"), "label and certainty contradict each other");
 }
 
 function checkSegmentation({ mask, area, positive, image, box }) {

@@ -1,8 +1,8 @@
 // Probabilities as bars.
 
 import { make } from "./dom.js";
-import { positiveLabel } from "./prediction.js";
-import { capitalize, cutoff, percent } from "./format.js";
+import { isMissing, positiveLabel } from "./prediction.js";
+import { capitalize, cutoff, isUncertain, percent } from "./format.js";
 
 const MAX_ROWS = 5;
 
@@ -31,7 +31,22 @@ export function decision(prediction) {
     make("div", { class: "bar-head" }, make("span", {}, `Probability of ${name}`), make("strong", {}, percent(value))),
     bar(value, threshold, `Probability of ${name}: ${percent(value)}, cut-off ${limit}`),
     make("div", { class: "scale", "aria-hidden": "true" }, make("span", { class: "end" }, "0%"), tick, make("span", { class: "end last" }, "100%")),
-    make("p", { class: "small" }, `${side} the ${limit} cut-off, so reported as ${label}.`));
+    make("p", { class: "small" }, isUncertain(prediction) ? `${side} the ${limit} cut-off, but too close to call.` : `${side} the ${limit} cut-off, so reported as ${label}.`),
+    assumption(prediction));
+}
+
+/** Say why a result is uncertain; null if it is not. */
+export function uncertainty(prediction) {
+  if (!isUncertain(prediction)) return null;
+  const { prediction_set: labels } = prediction.certainty;
+  const reason = labels.length > 1 ? `The image fits ${labels.join(" and ")}.`
+    : labels.length === 1 ? `Of the labels, only ${labels[0]} fits the image, but the cut-off reports ${prediction.label}.` : "The image fits no label well.";
+  return make("p", { class: "uncertainty" }, `The model has no answer for this image. ${reason} Have it read without the model.`);
+}
+
+function assumption({ prevalence }) {
+  if (isMissing(prevalence)) return null;
+  return make("p", { class: "small" }, `The probability assumes that ${percent(prevalence)} of the images are positive. It is higher where the finding is more common.`);
 }
 
 /** Show the most probable labels. */

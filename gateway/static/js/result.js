@@ -6,10 +6,10 @@ import { announce, button, make, save, terms } from "./dom.js";
 import { showCard } from "./models.js";
 import { captioned, colourize, reduce, toPng } from "./pictures.js";
 import { parseExplanation, positiveLabel } from "./prediction.js";
-import { decision, ranking } from "./probabilities.js";
+import { decision, ranking, uncertainty } from "./probabilities.js";
 import { show } from "./rejections.js";
 import { scopeTerms } from "./assurances.js";
-import { cutoff, labelText, localTime, modelName, percent, stem } from "./format.js";
+import { cutoff, isUncertain, labelText, localTime, modelName, percent, stem } from "./format.js";
 import { Viewer } from "./viewer.js";
 
 const SMALL_INPUT = 64;
@@ -42,7 +42,7 @@ export class Result {
   }
 
   draw() {
-    const { model, image, domain, repair, time, history, id } = this.prediction;
+    const { model, profile, image, domain, repair, time, history, id } = this.prediction;
     const { warning } = this;
     const facts = make("div", { class: "facts" },
       warning ? make("p", { class: "warning" }, make("strong", {}, "Warning: "), warning) : null,
@@ -56,6 +56,7 @@ export class Result {
         ["Model", make("button", { type: "button", class: "link", on: { click: () => showCard(model.name, model.version) } },
           `${modelName(this.version, model.name)}, version ${model.version}`)],
         ["Image check", domainText(domain)],
+        ["Site profile", profile ? profile.name : null],
         ["Image", `${image.format.toUpperCase()}, ${image.width} × ${image.height} pixels`],
         ["Time", time ? localTime(time) : null],
         ["History", history === "unavailable" ? "Not saved: the history is unavailable" : null],
@@ -82,7 +83,8 @@ export class Result {
     }
     return [
       make("p", { class: "small" }, "Model output"),
-      make("p", { class: `label ${positive === false ? "" : "marked"}` }, this.label),
+      make("p", { class: `label ${isUncertain(this.prediction) ? "uncertain" : positive === false ? "" : "marked"}` }, this.label),
+      uncertainty(this.prediction),
       area ? areaTerms(this.prediction) : positiveLabel(this.prediction) ? decision(this.prediction) : ranking(this.prediction),
     ];
   }
@@ -182,6 +184,7 @@ export class Result {
   get claim() {
     const { area, probability } = this.prediction;
     if (area) return area.pixels ? `${this.label}, ${percent(area.fraction)} of the image marked` : this.label;
+    if (isUncertain(this.prediction)) return this.label;
     return `${this.label}, probability ${percent(probability)}`;
   }
 

@@ -192,6 +192,20 @@ def test_inconsistent_prediction_is_not_shown(page: Page) -> None:
         page.get_by_role("button", name="Dismiss all").click()
 
 
+def test_an_uncertain_result_makes_no_claim(page: Page) -> None:
+    sets = {"status": "uncertain", "prediction_set": ["normal", "pneumonia"], "level": 0.9}
+    change = {"certainty": sets, "prevalence": 0.5}
+    page.route(PATH, lambda route: tampered(route, change))
+    choose(page, payload("film.jpg", jpeg()))
+    result = shown(page, "film.jpg")
+    expect(result.locator(".label")).to_have_text("Uncertain")
+    expect(result.locator(".label")).to_have_class("label uncertain")
+    expect(result.locator(".uncertainty")).to_contain_text("The image fits normal and pneumonia.")
+    expect(result).not_to_contain_text("reported as")
+    expect(result.get_by_text("assumes that 50.0% of the images are positive")).to_be_visible()
+    expect(page.locator("#announcement")).to_have_text("film.jpg: Uncertain.")
+
+
 def test_error_never_shows_label(page: Page) -> None:
     for status, media, body in (
         (500, "application/json", '{"label": "normal", "probability": 1}'),

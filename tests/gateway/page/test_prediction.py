@@ -57,6 +57,7 @@ def with_spacing() -> dict[str, Any]:
     return document
 
 
+UNCERTAIN = {"status": "uncertain", "prediction_set": ["normal", "pneumonia"], "level": 0.9}
 VALID: dict[str, dict[str, Any]] = {
     "negative": prediction(b"image"),
     "positive": prediction(
@@ -68,6 +69,10 @@ VALID: dict[str, dict[str, Any]] = {
     "with warning": prediction(b"image", warning="Placeholder weights."),
     "without checksum": prediction(b"image", model={"name": "chest", "version": "1.0.0", "sha256": None}),
     "with unknown key": prediction(b"image", new_key=1),
+    "with prevalence": prediction(b"image", prevalence=0.1),
+    "certain": prediction(b"image", certainty={"status": "certain", "prediction_set": ["normal"], "level": 0.9}),
+    "uncertain": prediction(b"image", certainty=UNCERTAIN),
+    "fitting no label": prediction(b"image", certainty=UNCERTAIN | {"prediction_set": []}),
     "segmentation": segmentation(),
     "empty segmentation": segmentation(empty=True),
     "segmentation with spacing": with_spacing(),
@@ -110,6 +115,16 @@ CLASSIFICATION_CHANGES: list[tuple[str, Any]] = [
     ("probabilities", {"normal": 0.75, "pneumonia": 0.75}),
     ("probabilities", {"normal": 0.75, "pneumonia": 0.3}),
     ("probabilities", {"normal": 0.75, "pneumonia": "0.25"}),
+    ("prevalence", 1.5),
+    ("prevalence", "0.1"),
+    ("certainty", "uncertain"),
+    ("certainty", UNCERTAIN | {"status": "certain"}),
+    ("certainty", UNCERTAIN | {"status": "unknown"}),
+    ("certainty", UNCERTAIN | {"prediction_set": ["normal"]}),
+    ("certainty", UNCERTAIN | {"prediction_set": ["normal", "normal"]}),
+    ("certainty", UNCERTAIN | {"prediction_set": ["cat"]}),
+    ("certainty", UNCERTAIN | {"level": 2}),
+    ("certainty", UNCERTAIN | {"status": "certain", "prediction_set": ["pneumonia"]}),
 ]
 SEGMENTATION_CHANGES: list[tuple[str, Any]] = [
     ("positive", False),

@@ -107,3 +107,23 @@ def test_merge() -> None:
 def test_assurances_that_agree_are_merged(first: str, second: str) -> None:
     merged = assurances.merge(assurances.from_header(first), assurances.from_header(second))
     assert merged.values == assurances.from_header(second).values
+
+
+def test_a_prevalence_is_not_a_statement_about_the_image() -> None:
+    parsed = assurances.from_header("prevalence=0.1, age=5")
+    assert (parsed.prevalence, parsed.values) == (0.1, {"age": 5, "prevalence": 0.1})
+    assert [statement.attribute for statement in parsed.statements] == ["age"]
+    assert assurances.from_json({"prevalence": 0.1}).prevalence == 0.1
+
+
+@pytest.mark.parametrize("value", [0, 1, 1.0, -0.1, "10%", "1e-3", True, None, "0.0000001", "."])
+def test_a_prevalence_is_a_share_above_zero_and_below_one(value: Any) -> None:
+    with pytest.raises(BadRequestError, match=r"must be a share from 0\.000001 to 0\.999999, such as 0\.1"):
+        assurances.from_json({"prevalence": value})
+
+
+def test_the_prevalence_of_an_image_must_not_contradict_that_of_the_request() -> None:
+    tenth, none = assurances.from_json({"prevalence": 0.1}), assurances.from_json({"age": 5})
+    assert assurances.merge(none, tenth).prevalence == assurances.merge(tenth, tenth).prevalence == 0.1
+    with pytest.raises(BadRequestError, match="prevalence differs"):
+        assurances.merge(tenth, assurances.from_json({"prevalence": 0.2}))

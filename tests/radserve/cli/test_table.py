@@ -17,6 +17,18 @@ def test_a_table_shows_label_percentage_and_model(capsys: pytest.CaptureFixture[
     ]
 
 
+def test_an_uncertain_result_is_not_shown_as_its_label(capsys: pytest.CaptureFixture[str]) -> None:
+    sets = {"status": "uncertain", "prediction_set": ["normal", "pneumonia"], "level": 0.9}
+    write(Table(), Outcome("a.png", predicted(certainty=sets)))
+    (line,) = (line for line in capsys.readouterr().out.splitlines() if ".png" in line)
+    assert line.split() == ["a.png", "Uncertain", "normal", "75.0%", "uncertain", "50.0%", "1.0.0"]
+
+
+def test_the_assumed_prevalence_is_below_the_table(capsys: pytest.CaptureFixture[str]) -> None:
+    write(Table(), Outcome("a.png", predicted(prevalence=0.1)))
+    assert "The probabilities assume that 10.0% of the images are positive.\n" in capsys.readouterr().out
+
+
 def test_a_table_names_the_archive(capsys: pytest.CaptureFixture[str]) -> None:
     write(Table(), Outcome("a.png", predicted()))
     assert f"chest 1.0.0, archive sha256 {SHA256}\n" in capsys.readouterr().out

@@ -296,6 +296,14 @@ def test_errors_of_torchserve_and_nginx_say_what_to_do(server: Server) -> None:
             client.predict("chest-xray-cnn", bytes(46_000_000))
 
 
+def test_a_prevalence_is_sent_with_the_assurances(client: Client, odd: Scripted) -> None:
+    client.predict("chest", b"image", assurances={"age": 5}, prevalence=0.1)
+    client.predict("chest", b"image", prevalence=0.00001)
+    client.predict_many("chest", [b"image"], prevalence=0.1)
+    sent = [request.headers["X-Assurances"] for request in odd.requests]
+    assert sent == ["age=5, prevalence=0.100000", "prevalence=0.000010", "prevalence=0.100000"]
+
+
 def test_assurances_are_sent_as_a_header_of_every_call(client: Client, odd: Scripted) -> None:
     stated: dict[str, str | float] = {"age": 5, "view": "PA"}
     client.predict("chest", b"image", assurances=stated)

@@ -25,6 +25,10 @@ PICTURE = {"format": "png", "width": 20, "height": 10, "sha256": REQUEST.sha256}
         {"label": "normal", "probabilities": {"normal": 0.75, "pneumonia": 0.2501}, "probability": 0.75},
         {"probabilities": {"normal": 1, "pneumonia": 0}, "probability": 1},
         {"warning": "Untrained: it knows nothing."},
+        {"prevalence": 0.1},
+        {"certainty": {"status": "certain", "prediction_set": ["normal"], "level": 0.9}},
+        {"certainty": {"status": "uncertain", "prediction_set": ["pneumonia"], "level": 0.9}},
+        {"certainty": {"status": "uncertain", "prediction_set": [], "level": 0.9}},
         {"added_later": [1, 2]},
     ],
 )
@@ -57,6 +61,18 @@ def test_every_key_is_required(key: str) -> None:
         ({"positive": None}, "positive is None while threshold is 0.5"),
         ({"threshold": None}, "positive is False while threshold is None"),
         ({"positive": True, "threshold": 0.9}, "positive is true, but probability 0.75 is below"),
+        (
+            {"certainty": {"status": "certain", "prediction_set": ["pneumonia"], "level": 0.9}},
+            "certainty is certain, but the prediction set of 'normal' is \\['pneumonia'\\]",
+        ),
+        (
+            {"certainty": {"status": "uncertain", "prediction_set": ["normal"], "level": 0.9}},
+            "certainty is uncertain, but the prediction set",
+        ),
+        (
+            {"certainty": {"status": "uncertain", "prediction_set": ["cat"], "level": 0.9}},
+            "the prediction set \\['cat'\\] is not among",
+        ),
         ({"threshold": 0.2}, "positive is false, but no other"),
         ({"model": "chest"}, "model' has value 'chest'"),
         ({"model": MODEL | {"sha256": "A" * 64}}, "model.sha256"),

@@ -7,12 +7,14 @@ from typing import Any
 
 import pytest
 
+from handlers.profile import VerifiedProfile
 from radserve.errors import ArchiveError, ServeError
 from radserve.host.run_directory import RunDirectory
 from radserve.torchserve.management import Management
 from radserve.torchserve.readiness import Problem, Readiness, difference
 from radserve.torchserve.registry import ModelRegistry, ModelVersion
-from radserve.torchserve.verified_models import select
+from radserve.torchserve.verified_models import require_used, select, with_profile
+from tests.handlers.test_profile import site_profile
 from tests.radserve.fake_torchserve import Running
 
 
@@ -117,6 +119,30 @@ def test_select_verifies_all_or_the_named_archives(store: Path) -> None:
     assert [model.entry.version for model in select(store, ["brightness"])] == ["2.0.0"]
     (model,) = select(store, ["brightness/1.0.0"])
     assert (model.path, model.sample) == ("/predictions/brightness/1.0.0", b"sample of brightness 1.0.0")
+
+
+def test_a_site_profile_is_applied_to_its_archive_only(store: Path) -> None:
+    models = select(store, [])
+    entry = models[0].entry
+    fitted = VerifiedProfile(site_profile(archive=entry.sha256), "b" * 64)
+    applied = [with_profile(model, [fitted]) for model in models]
+    assert [model.profile for model in applied] == [fitted, None]
+    assert applied[0].recipe.decision == fitted.profile.decision
+    assert applied[1] == models[1]
+    require_used(applied, [fitted])
+    with pytest.raises(ServeError, match=r"was fitted with archive c{12} of brightness 1\.0\.0, but the model"):
+        with_profile(models[0], [VerifiedProfile(site_profile(archive="c" * 64), "b" * 64)])
+    other = VerifiedProfile(site_profile(version="3.0.0"), "b" * 64)
+    with pytest.raises(ServeError, match=r"is for brightness 3\.0\.0, which is not served"):
+        require_used([with_profile(model, [other]) for model in models], [other])
+
+
+def test_a_worker_that_ignores_the_site_profile_is_not_ready(
+    torchserve: Running, store: Path, run_directory: RunDirectory
+) -> None:
+    torchserve.behavior.prediction = {"profile": {"name": "other", "sha256": "b" * 64}}
+    detail = "brightness 1.0.0: its worker does not apply the site profile; build the archive with this release."
+    assert problem(torchserve, store, run_directory, infer=True) == Problem(detail, fatal=True)
 
 
 def test_select_rejects_unknown_models_and_empty_stores(store: Path, tmp_path: Path) -> None:

@@ -1,0 +1,91 @@
+"""Site profiles: calibration, decision and prediction sets that a site fitted on its own labelled images."""
+
+import json
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from handlers import worker
+from handlers.errors import ProgramError
+from handlers.recipe import Calibration, Decision, Name, Recipe, Sha256, Text, Uncertainty, Version, parse
+from handlers.validation_error import describe
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class Change(_Section):
+    """A measurement on the site's images: as shipped, with the profile, and the difference.
+
+    Each has the value and the ends of its 95% interval; None where it is not defined.
+    """
+
+    before: tuple[float, float, float] | None
+    after: tuple[float, float, float] | None
+    difference: tuple[float, float, float] | None
+
+
+class SiteProfile(_Section):
+    """Replaces these sections of the recipe of one archive.
+
+    The digest of the archive binds the profile to the recipe, the weights and the handlers with which it was fitted.
+    """
+
+    site: Name
+    model: Name
+    version: Version
+    archive: Sha256
+    calibration: Calibration
+    decision: Decision
+    uncertainty: Uncertainty
+    sample: Text  # the labelled images in words
+    changes: dict[str, Change] = Field(default_factory=dict)
+
+    def apply(self, recipe: Recipe) -> Recipe:
+        """Return a recipe with the sections of the profile; raises `RecipeError` if they contradict it."""
+        sections = self.model_dump(mode="json", include={"calibration", "decision", "uncertainty"})
+        return parse(recipe.model_dump(mode="json", exclude_unset=True) | sections, f"profile of {self.site}")
+
+
+@dataclass(frozen=True)
+class VerifiedProfile:
+    """A profile whose signature was checked, and the SHA-256 of its signed bytes."""
+
+    profile: SiteProfile
+    sha256: str
+
+    @property
+    def reference(self) -> dict[str, str]:
+        """Key `profile` of a prediction."""
+        return {"name": self.profile.site, "sha256": self.sha256}
+
+
+def write(path: Path, profiles: Iterable[VerifiedProfile]) -> None:
+    """Write profiles for the workers of this server."""
+    content = {
+        f"{item.profile.model}/{item.profile.version}": {
+            "sha256": item.sha256,
+            "profile": item.profile.model_dump(mode="json"),
+        }
+        for item in profiles
+    }
+    path.write_text(json.dumps(content), encoding="utf-8")
+
+
+def for_worker(name: str, version: str, archive: str | None) -> VerifiedProfile | None:
+    """Return the profile of this worker's model, if there is one; raises `ProgramError` if it is of another archive."""
+    path = os.environ.get(worker.PROFILES)
+    entry = None if not path else json.loads(Path(path).read_bytes()).get(f"{name}/{version}")
+    if entry is None:
+        return None
+    try:
+        profile = SiteProfile.model_validate(entry["profile"])
+    except ValidationError as error:
+        raise ProgramError(f"The profile of {name} {version} is invalid: {describe(error)}.") from error
+    if profile.archive != archive:
+        raise ProgramError(f"The profile of {name} {version} is for archive {profile.archive}, not {archive}.")
+    return VerifiedProfile(profile, entry["sha256"])

@@ -1,0 +1,1 @@
+"""Site profiles: fits and signs what a hospital calibrates on its own labelled images."""

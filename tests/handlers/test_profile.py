@@ -1,0 +1,58 @@
+"""Site profiles in a worker."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from handlers import profile, worker
+from handlers.errors import ProgramError, RecipeError
+from handlers.profile import SiteProfile, VerifiedProfile
+from handlers.recipe import Recipe
+
+
+def site_profile(**changes: Any) -> SiteProfile:
+    """Return a profile of `Brightness`, changed."""
+    valid = {
+        "site": "st-marys",
+        "model": "brightness",
+        "version": "1.0.0",
+        "archive": "a" * 64,
+        "calibration": {"temperature": 1.0, "bias": -1.5, "prevalence": 0.5, "fitted": "on the site"},
+        "decision": {"positive": "bright", "threshold": 0.9, "chosen": "on the site", "sensitivity": 0.9},
+        "uncertainty": {
+            "level": 0.9,
+            "quantiles": {"dark": 0.1, "bright": 0.2},
+            "fitted": "on the site",
+            "split": "0" * 64,
+        },
+        "sample": "120 images",
+    }
+    return SiteProfile.model_validate(valid | changes)
+
+
+def test_a_profile_replaces_its_sections_only(brightness: Recipe) -> None:
+    applied = site_profile().apply(brightness)
+    assert (applied.calibration.bias, applied.decision) == (-1.5, site_profile().decision)
+    assert applied.uncertainty == site_profile().uncertainty
+    sections = {"calibration": None, "decision": None, "uncertainty": None}
+    assert applied.model_copy(update=sections) == brightness.model_copy(update=sections)
+
+
+def test_a_profile_of_other_labels_is_rejected(brightness: Recipe) -> None:
+    decision = site_profile().decision.model_copy(update={"positive": "cat"})
+    with pytest.raises(RecipeError, match=r"profile of st-marys: .*'cat'"):
+        site_profile(decision=decision).apply(brightness)
+
+
+def test_a_worker_reads_the_profile_of_its_archive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert profile.for_worker("brightness", "1.0.0", "a" * 64) is None
+    path = tmp_path / "profiles.json"
+    verified = VerifiedProfile(site_profile(), "b" * 64)
+    profile.write(path, [verified])
+    monkeypatch.setenv(worker.PROFILES, str(path))
+    assert profile.for_worker("brightness", "1.0.0", "a" * 64) == verified
+    assert profile.for_worker("brightness", "1.1.0", "a" * 64) is None
+    for archive in ("c" * 64, None):
+        with pytest.raises(ProgramError, match="is for archive aaa"):
+            profile.for_worker("brightness", "1.0.0", archive)

@@ -1,0 +1,80 @@
+"""Prediction sets of a recipe, fitted and measured."""
+
+import numpy as np
+import pytest
+import torch
+
+from handlers.recipe import Recipe
+from training import recalibration, uncertainty
+from training.batches import Images
+from training.settings import Settings
+
+SETTINGS = Settings(data="test", sensitivity=0.9)
+
+
+def _sample(patients: int = 200, seed: int = 1) -> tuple[np.ndarray, Images]:
+    random = np.random.default_rng(seed)
+    targets = (np.arange(patients) % 3 == 0).astype(int).repeat(2)
+    gap = random.normal(np.where(targets == 1, 1.5, -1.5), 1.5)
+    groups = tuple(f"patient {index // 2}" for index in range(2 * patients))
+    images = Images(torch.empty(len(targets), 0), torch.tensor(targets), groups)
+    return np.column_stack([0 * gap, gap]).astype(np.float32), images
+
+
+def _statuses(recipe: Recipe, level: float) -> tuple[list[int], list[bool]]:
+    logits, images = _sample()
+    fitted = uncertainty.fit(recipe, logits, images, level, "x", "0" * 64)
+    sets = [item.certainty for item in uncertainty.decisions(fitted, logits)]
+    return [len(item.prediction_set) for item in sets if item], [item.status == "uncertain" for item in sets if item]
+
+
+def test_a_higher_level_puts_more_labels_into_the_sets(recipe: Recipe) -> None:
+    sizes = [np.mean(_statuses(recipe, level)[0]) for level in (0.5, 0.8, 0.9, 0.95, 0.99)]
+    assert sizes == sorted(sizes)
+    assert sizes[0] < 1 < sizes[-1]
+
+
+def test_abstention_grows_on_both_sides_of_the_level_that_the_model_reaches(recipe: Recipe) -> None:
+    low, fitting, high = (np.mean(_statuses(recipe, level)[1]) for level in (0.5, 0.85, 0.99))
+    assert low > fitting < high
+
+
+def test_certain_results_are_more_often_correct_for_new_patients(recipe: Recipe) -> None:
+    logits, images = _sample()
+    results = recalibration.cross_fitted(recipe, SETTINGS, logits, images)
+    measured = uncertainty.measure(recipe, results, images, seed=1)
+    assert measured["accuracy_certain"].value > measured["accuracy"].value
+    assert 0 < measured["uncertain"].low < measured["uncertain"].high < 0.5
+    for label in recipe.labels:
+        assert measured[f"coverage of {label}"].value == pytest.approx(SETTINGS.level, abs=0.06)
+
+
+def test_stating_the_share_of_positives_improves_the_calibration(recipe: Recipe) -> None:
+    logits, images = _sample(patients=3000)
+    results = recalibration.cross_fitted(recipe, SETTINGS, logits, images)
+    measured = uncertainty.measure(recipe, results, images, seed=1)
+    assert measured["ece_stated"].high < measured["ece"].low
+
+
+def test_a_refit_recovers_shift_and_scale_of_the_logits(recipe: Recipe) -> None:
+    logits, images = _sample()
+    changed = logits * 3 + np.array([0, 4], dtype=np.float32)
+    first, second = (recalibration.refit(recipe, SETTINGS, each, images, "x", "0" * 64) for each in (logits, changed))
+    for one, other in zip(uncertainty.decisions(first, logits), uncertainty.decisions(second, changed), strict=True):
+        assert one.probabilities == pytest.approx(other.probabilities, abs=2e-3)
+
+
+def test_a_part_shares_no_patient_with_the_others(recipe: Recipe) -> None:
+    _, images = _sample()
+    fold = recalibration.folds(images, seed=1)
+    owners = {
+        group: {fold[index] for index, each in enumerate(images.groups) if each == group} for group in images.groups
+    }
+    assert all(len(parts) == 1 for parts in owners.values())
+    counts = [np.bincount(images.targets.numpy()[fold == part]) for part in range(recalibration.FOLDS)]
+    assert np.ptp(np.array(counts), axis=0).max() <= 2
+
+
+def test_few_patients_are_not_measured() -> None:
+    assert recalibration.is_measurable(_sample(patients=30)[1])
+    assert not recalibration.is_measurable(_sample(patients=27)[1])

@@ -1,0 +1,64 @@
+"""Refits calibration, threshold and prediction sets of a classifier with two labels, with its weights unchanged."""
+
+from dataclasses import replace
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from handlers.recipe import Recipe
+from handlers.threshold import Decision
+from training import uncertainty
+from training.batches import Images
+from training.evaluators.binary import BinaryEvaluator
+from training.evaluators.evaluator import Logits
+from training.settings import Settings
+
+FOLDS: Final = 5
+MIN_GROUPS: Final = 2 * FOLDS
+"""Groups of each label that a measurement needs, so that each part has two."""
+
+
+def refit(recipe: Recipe, settings: Settings, logits: Logits, images: Images, sample: str, split: str) -> Recipe:
+    """Return the recipe with bias, temperature, threshold and quantiles of labelled images."""
+    evaluator = BinaryEvaluator()
+    bias = round(evaluator.bias_offset(logits, images), 4)
+    shifted = logits + np.array([0, bias][-logits.shape[1] :], dtype=np.float32)
+    recipe = evaluator.calibrate(recipe, settings, shifted, images, sample)
+    recipe = recipe.model_copy(update={"calibration": recipe.calibration.model_copy(update={"bias": bias})})
+    return uncertainty.fit(recipe, logits, images, settings.level, sample, split)
+
+
+def cross_fitted(recipe: Recipe, settings: Settings, logits: Logits, images: Images) -> list[Decision]:
+    """Decide on each image with a recipe that is refitted without the images of its patient, in `FOLDS` parts."""
+    fold = folds(images, settings.seed)
+    results: dict[int, Decision] = {}
+    for number in range(FOLDS):
+        own, others = np.flatnonzero(fold == number), np.flatnonzero(fold != number)
+        fitted = refit(recipe, settings, logits[others], subset(images, others), "the other folds", "0" * 64)
+        results |= dict(zip(own.tolist(), uncertainty.decisions(fitted, logits[own]), strict=True))
+    return [results[index] for index in range(len(images))]
+
+
+def is_measurable(images: Images) -> bool:
+    """Whether every label has enough groups for `cross_fitted`."""
+    pairs = set(zip(images.targets.tolist(), images.groups, strict=True))
+    return all(sum(target == label for target, _ in pairs) >= MIN_GROUPS for label in (0, 1))
+
+
+def folds(images: Images, seed: int) -> NDArray[np.intp]:
+    """Return the fold of each image: groups stay together, and each label is spread evenly."""
+    groups, owner = np.unique(images.groups, return_inverse=True)
+    label = np.zeros(len(groups), dtype=int)
+    np.maximum.at(label, owner, images.targets.numpy())
+    order = np.random.default_rng(seed).permutation(len(groups))
+    order = order[np.argsort(label[order], kind="stable")]
+    fold = np.empty(len(groups), dtype=np.intp)
+    fold[order] = np.arange(len(groups)) % FOLDS
+    return fold[owner]
+
+
+def subset(images: Images, indices: NDArray[np.intp]) -> Images:
+    """Return some of the images."""
+    groups = tuple(images.groups[index] for index in indices)
+    return replace(images, pixels=images.pixels[indices], targets=images.targets[indices], groups=groups)

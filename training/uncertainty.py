@@ -1,0 +1,80 @@
+"""Fits the prediction sets of a recipe, and measures the predictions that they leave."""
+
+import math
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from handlers.recipe import Recipe, Uncertainty
+from handlers.threshold import Decision, decide, with_prevalence
+from training.batches import Images
+from training.evaluators import outputs
+from training.evaluators.evaluator import Logits
+from training.metrics import bootstrap, conformal
+from training.metrics.bootstrap import Interval, Statistic
+from training.metrics.reliability import bins
+
+_DIGITS: Final = 6
+
+
+def fit(recipe: Recipe, logits: Logits, images: Images, level: float, sample: str, split: str) -> Recipe:
+    """Return the recipe with the conformal quantiles of labelled images, which `sample` describes in words."""
+    shares = outputs.calibrated(logits, recipe.calibration)
+    targets, groups = images.targets.numpy(), np.asarray(images.groups)
+    quantiles = {}
+    for index, label in enumerate(recipe.labels):
+        own = targets == index
+        quantile = conformal.quantile(1 - shares[own, index], groups[own], level)
+        quantiles[label] = math.ceil(min(1, quantile) * 10**_DIGITS) / 10**_DIGITS
+    fitted = f"Class-conditional split-conformal quantiles of {sample}, each patient or group with the same weight."
+    section = Uncertainty(level=level, quantiles=quantiles, fitted=fitted, split=split)
+    return recipe.model_copy(update={"uncertainty": section})
+
+
+def decisions(recipe: Recipe, logits: Logits) -> list[Decision]:
+    """Decide on each image as the server does."""
+    return [decide(row, recipe) for row in logits]
+
+
+def measure(recipe: Recipe, results: list[Decision], images: Images, seed: int) -> dict[str, Interval]:
+    """Measure decisions on images by which they were not fitted, with intervals; see `statistic`."""
+    return bootstrap.intervals(statistic(recipe, results, images), images.groups, seed)
+
+
+def statistic(recipe: Recipe, results: list[Decision], images: Images) -> Statistic:
+    """Return the metrics of decisions as a function of the images drawn.
+
+    They are accuracy, sensitivity, specificity, share uncertain, accuracy of the certain ones, calibration error, also
+    with the share of positives stated, and coverage of each label.
+    """
+    truth = np.array([recipe.labels[index] for index in images.targets.tolist()])
+    correct = truth == [item.label for item in results]
+    sets = [item.certainty for item in results]
+    certain = np.array([item is not None and item.status == "certain" for item in sets])
+    covered = np.array(
+        [item is not None and label in item.prediction_set for label, item in zip(truth, sets, strict=True)]
+    )
+    assert recipe.decision is not None
+    name = recipe.decision.positive
+    positive, share = truth == name, float(np.mean(truth == name))
+    assumed = np.array([item.probabilities[name] for item in results])
+    stated = np.array([with_prevalence(item, name, share).probabilities[name] for item in results])
+
+    def compute(indices: NDArray[np.intp]) -> dict[str, float]:
+        drawn, known = correct[indices], certain[indices]
+        return {
+            "accuracy": float(drawn.mean()),
+            "sensitivity": _mean(drawn[positive[indices]]),
+            "specificity": _mean(drawn[~positive[indices]]),
+            "accuracy_certain": _mean(drawn[known]),
+            "uncertain": float(1 - known.mean()),
+            "ece": bins(positive[indices], assumed[indices]).error,
+            "ece_stated": bins(positive[indices], stated[indices]).error,
+        } | {f"coverage of {label}": _mean(covered[indices][truth[indices] == label]) for label in recipe.labels}
+
+    return compute
+
+
+def _mean(values: NDArray[np.bool_]) -> float:
+    return float(values.mean()) if len(values) else math.nan
