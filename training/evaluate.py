@@ -142,7 +142,7 @@ def _network(recipe: Recipe, folder: Path, options: Options) -> tuple[Recipe, nn
     if options.weights is None and sha256 != recipe.weights.sha256:
         raise RunError(f"{file}: has sha256 {sha256}, the recipe's key 'weights.sha256' is {recipe.weights.sha256}.")
     measured = recipe.weights.model_copy(update={"sha256": sha256})
-    network = weights.load(networks.create(recipe.network, recipe.outputs), file)
+    network = weights.load(networks.for_recipe(recipe), file)
     return recipe.model_copy(update={"weights": measured}), network
 
 

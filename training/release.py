@@ -74,7 +74,7 @@ def install(out: Path, folder: Path) -> None:
 
 
 def _best_network(recipe: Recipe, out: Path) -> tuple[nn.Module, int]:
-    network = networks.create(recipe.network, recipe.outputs)
+    network = networks.for_recipe(recipe)
     state, epoch = weights.from_checkpoint(out / BEST)
     network.load_state_dict(state)
     return network, epoch

@@ -22,7 +22,7 @@ def version(entry: Entry, recipe: Recipe, archive: Path, share: float) -> dict[s
         "labels": recipe.labels,
         "positive": decision.positive if decision else None,
         "threshold": decision.threshold if decision else None,
-        "explains": recipe.task == "classification",
+        "explains": recipe.explains,
         "input": {"color": recipe.input.color, "height": recipe.input.height, "width": recipe.input.width},
         "scope": recipe.scope.attributes,
         "trained_on": recipe.trained_on,
