@@ -80,8 +80,7 @@ def preprocessing(
     if frame is None:
         raise BundleError("preprocessing: resizes to no fixed size (Resized), and the metadata has no spatial_shape.")
     size = state.crop or frame
-    order = slice(None, None, -1) if state.transposed else slice(None)
-    (height, width), framed = size[order], frame[order]
+    height, width = _rows_first(size, state)
     spec = {
         "color": "gray" if channels == 1 else "rgb",
         "channels": channels,
@@ -91,7 +90,9 @@ def preprocessing(
         "mean": tuple(-offset / scale for scale, offset in zip(state.scale, state.offset, strict=True)),
         "std": tuple(1 / scale for scale in state.scale),
     }
-    return Preprocessing(spec | ({"frame": framed} if state.crop else {}), state.transposed, state.notes)
+    return Preprocessing(
+        spec | ({"frame": _rows_first(frame, state)} if state.crop else {}), state.transposed, state.notes
+    )
 
 
 def activation(transforms: Sequence[Transform], outputs: int) -> tuple[str, float]:
@@ -109,6 +110,10 @@ def activation(transforms: Sequence[Transform], outputs: int) -> tuple[str, floa
     if kind is None or (kind == "softmax" and outputs == 1):
         raise BundleError(f"postprocessing: the activation of {outputs} outputs is neither a sigmoid nor a softmax.")
     return kind, threshold
+
+
+def _rows_first(size: tuple[int, int], state: _State) -> tuple[int, int]:
+    return (size[1], size[0]) if state.transposed else size
 
 
 def _apply(transform: Transform, state: _State) -> _State:

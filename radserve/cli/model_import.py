@@ -37,8 +37,8 @@ def import_model(
     source: Annotated[
         str,
         typer.Argument(
-            help="Model whose network the weights belong to; or torchvision:NAME, monai:CLASS or module:PACKAGE.MODULE:CLASS "
-            f"for a new model; or {BUNDLE}."
+            help="Model whose network the weights belong to; or torchvision:NAME, monai:CLASS or "
+            f"module:PACKAGE.MODULE:CLASS for a new model; or {BUNDLE}."
         ),
     ],
     target: Annotated[
