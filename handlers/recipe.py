@@ -94,7 +94,7 @@ class Explanation(_Section):
     @model_validator(mode="after")
     def _check(self) -> Self:
         if (self.side is not None) != (self.method == "attention-relevance"):
-            raise ValueError(f"side has value {self.side}; only attention-relevance requires and accepts it")
+            raise ValueError(f"side has value {self.side}; attention-relevance requires it, others do not accept it")
         return self
 
 

@@ -6,9 +6,10 @@ import typer
 
 from radserve.build import builder
 from radserve.build.source import find_sources
-from radserve.cli.new_model import ARCHIVES, Archives, Module, allow
+from radserve.cli.new_model import ARCHIVES, Archives
 from radserve.cli.serve import MODEL_STORE, Store
 from radserve.errors import MissingWeightsError, RadServeError
+from training.cli import Module, allow
 
 
 def build(

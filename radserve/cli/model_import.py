@@ -8,8 +8,9 @@ import typer
 
 from radserve.build.source import find_sources
 from radserve.cli import new_model
-from radserve.cli.new_model import ARCHIVES, Answers, Archives, Module, Preprocessing
+from radserve.cli.new_model import ARCHIVES, Answers, Archives, Preprocessing
 from radserve.cli.options import option, with_groups
+from training.cli import Module
 
 if TYPE_CHECKING:
     from radserve.build.import_weights import Checkpoint

@@ -12,19 +12,12 @@ import typer
 
 from radserve.cli.options import option, with_groups
 from radserve.errors import InvalidCallError
+from training.cli import Module, allow
 
 if TYPE_CHECKING:
     from radserve.build.new_model import Draft
 
 Archives = Annotated[Path, typer.Option(help="Folder of the recipes.")]
-Module = Annotated[
-    list[str] | None,
-    typer.Option(
-        help="Permit the network module:PACKAGE.MODULE:CLASS. This executes the code of that module.",
-        metavar="PACKAGE.MODULE:CLASS",
-        envvar="RADSERVE_MODULE",
-    ),
-]
 ARCHIVES: Final = Path("archives")
 
 
@@ -148,15 +141,6 @@ def create(archives: Path, described: "Draft", modules: list[str] | None, weight
     typer.echo(f"Build it: radserve build {recipe.name}{option}")
     if recipe.weights.sha256 is None:
         typer.echo(f"Give it weights: radserve import {recipe.name} CHECKPOINT --install")
-
-
-def allow(modules: list[str] | None) -> None:
-    """Permit the networks `module:...` that the caller names."""
-    if modules:
-        from training.networks import library
-
-        for target in modules:
-            library.allow(target)
 
 
 def _input(answers: Answers, preprocessing: Preprocessing) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Models of one's own networks, from the command line to a prediction."""
+"""Networks of torchvision and of a MONAI bundle, from the command line to a prediction."""
 
 from collections.abc import Iterator
 from pathlib import Path

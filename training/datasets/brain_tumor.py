@@ -22,13 +22,19 @@ _log = logging.getLogger(__name__)
 
 def find(folder: Path) -> tuple[Example, ...]:
     """List the slices of a folder, which contains `yes`, `no` and optionally `groups.csv`, in a fixed order."""
+    slices = files(folder)
+    groups = _groups(folder, [path for path, _ in slices])
+    return duplicates.join([_example(path, label, folder, groups) for path, label in slices])
+
+
+def files(folder: Path) -> list[tuple[Path, str]]:
+    """List the files and labels of a folder, without reading them."""
     slices = sorted(
         (path, label) for name, label in _CLASSES.items() for path in image_files(folder / name, "yes and no")
     )
     if not slices:
         raise DataError(f"{folder}: contains no slices ({', '.join(sorted(SUFFIXES))}) in yes or no.")
-    groups = _groups(folder, [path for path, _ in slices])
-    return duplicates.join([_example(path, label, folder, groups) for path, label in slices])
+    return slices
 
 
 def _groups(folder: Path, slices: Sequence[Path]) -> Mapping[str, str]:

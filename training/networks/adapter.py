@@ -69,11 +69,12 @@ def _is_pool(node: fx.Node, traced: fx.GraphModule) -> bool:
     return node.target is nn.functional.adaptive_avg_pool2d
 
 
-def _logits(output: Any) -> torch.Tensor:
+def _logits(output: Any) -> Any:
+    """Return the logits, or in a trace the proxy of them."""
     if isinstance(output, Mapping):
         output = next((output[key] for key in _LOGITS if key in output), None)
     if not isinstance(output, (torch.Tensor, fx.Proxy)):
         raise NetworkError(
             f"network: returns {type(output).__name__}; expected a tensor, or a dict with one of {', '.join(_LOGITS)}."
         )
-    return output  # type: ignore[return-value] - a proxy is traced like a tensor
+    return output

@@ -65,10 +65,11 @@ def _torchvision(name: str, outputs: int, args: dict[str, Any]) -> nn.Module:
 def _monai(name: str, outputs: int, args: dict[str, Any]) -> nn.Module:  # noqa: ARG001 - the arguments contain it
     from monai.networks import nets
 
-    classes = {key: value for key, value in vars(nets).items() if inspect.isclass(value)}
-    _require(name, [key for key, value in classes.items() if issubclass(value, nn.Module)], "MONAI")
-    network: nn.Module = classes[name](**args)
-    return network
+    classes = {
+        key: value for key, value in vars(nets).items() if inspect.isclass(value) and issubclass(value, nn.Module)
+    }
+    _require(name, classes, "MONAI")
+    return classes[name](**args)
 
 
 def _module(target: str, outputs: int, args: dict[str, Any]) -> nn.Module:  # noqa: ARG001 - the arguments contain it
@@ -82,7 +83,7 @@ def _module(target: str, outputs: int, args: dict[str, Any]) -> nn.Module:  # no
         kind = getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError) as error:
         raise NetworkError(f"network: cannot import {target}: {error}. Add its folder to PYTHONPATH.") from error
-    network = kind(**args)
+    network: object = kind(**args)
     if not isinstance(network, nn.Module):
         raise NetworkError(f"network: {target} creates a {type(network).__name__}, not a torch.nn.Module.")
     return network

@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from monai.networks.nets import DenseNet, UNet
+from monai.networks.nets.densenet import DenseNet
+from monai.networks.nets.unet import UNet
 
 UNET: dict[str, Any] = {"spatial_dims": 2, "in_channels": 1, "out_channels": 2, "channels": [4, 8], "strides": [2]}
 DENSE: dict[str, Any] = {

@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 import torch
 from monai import transforms
-from monai.networks.nets import DenseNet, UNet
+from monai.networks.nets.densenet import DenseNet
+from monai.networks.nets.unet import UNet
+from monai.transforms.compose import Compose
 from PIL import Image
 
 from handlers import preprocess
@@ -49,7 +51,7 @@ def reference(steps: list[dict[str, Any]], path: Path, spatial_size: tuple[int, 
         if values.get("spatial_size") == "@spatial_size":
             values["spatial_size"] = spatial_size
         made.append(getattr(transforms, step["_target_"])(**values))
-    result: torch.Tensor = transforms.Compose(made)({"image": str(path)})["image"]
+    result: torch.Tensor = Compose(made)({"image": str(path)})["image"]
     return torch.as_tensor(np.asarray(result))[None]
 
 

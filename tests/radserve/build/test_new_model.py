@@ -1,6 +1,5 @@
 """Folders of new models."""
 
-import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
@@ -31,12 +30,17 @@ KNOWN: Final[dict[str, Any]] = {
 }
 
 
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
 def test_a_new_model_is_a_valid_recipe_and_builds_an_archive_that_predicts_its_sample(tmp_path: Path) -> None:
     created = new_model.create(tmp_path / "archives", DRAFT, "radserve init mine")
     folder = tmp_path / "archives" / "mine"
     assert recipes.load(folder / "archive.yaml") == created
-    assert Image.open(folder / "sample.png").size == (64, 32)
-    assert sorted(os.listdir(folder)) == ["archive.yaml", "sample.png", "torchserve.yaml"]
+    with Image.open(folder / "sample.png") as sample:
+        assert sample.size == (64, 32)
+    assert names(folder) == ["archive.yaml", "sample.png", "torchserve.yaml"]
     (source,) = find_sources(tmp_path / "archives", untrained=True)
     assert builder.build(source, tmp_path / "store").version == model_store.UNTRAINED
 
@@ -100,14 +104,14 @@ def test_a_checkpoint_that_does_not_fit_leaves_no_folder(tmp_path: Path) -> None
     torch.save({"a": torch.zeros(1)}, tmp_path / "other.pth")
     with pytest.raises(WeightsImportError, match="no weights of this network"):
         new_model.create(tmp_path, DRAFT, "a test", Checkpoint(tmp_path / "other.pth"))
-    assert os.listdir(tmp_path) == ["other.pth"]
+    assert names(tmp_path) == ["other.pth"]
 
 
 def test_an_existing_folder_is_never_changed(tmp_path: Path) -> None:
     (tmp_path / "mine").mkdir()
     with pytest.raises(BuildError, match="already exists"):
         new_model.create(tmp_path, DRAFT, "a test")
-    assert os.listdir(tmp_path / "mine") == []
+    assert names(tmp_path / "mine") == []
 
 
 MODULE = """\
