@@ -123,6 +123,7 @@ class Recipe(_Section):
     sample: Text  # image file beside the recipe and in the archive
     trained_on: Text
     licence: Text
+    known_failures: tuple[Text, ...] = ()  # images on which these weights fail, as sentences with figures
     warning: Text | None = None  # part of every prediction of a model that is not for use
 
     @model_validator(mode="after")

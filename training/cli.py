@@ -156,6 +156,18 @@ def describe(
     raise typer.Exit(main(kind, folder, picture, validation, seed))
 
 
+def cards(
+    names: Annotated[list[str] | None, typer.Argument(help="Models. Default: all with training settings.")] = None,
+    *,
+    archives: Archives = Path("archives"),
+) -> None:
+    """Regenerate the model cards from the recipes, the metrics and the texts about the data sets."""
+    from training.cards import files
+
+    for path in files.write(archives, names or ()):
+        typer.echo(path)
+
+
 def _check_data(folder: Path, data: Path, overrides: list[str]) -> None:
     """Reject invalid settings and a folder with another layout before the seconds that torch needs to start."""
     from training import datasets, settings

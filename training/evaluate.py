@@ -60,6 +60,8 @@ def evaluate(folder: Path, data: Path, out: Path, options: Options) -> dict[str,
     evaluation = evaluators.for_recipe(recipe).measure(recipe, logits, images.measured, config.seed)
     epoch = None if previous is None else previous.epoch
     metrics = create_report(recipe, config, images, evaluation, options.command, epoch, options.part)
+    if previous is not None and previous.external:
+        metrics["external"] = [part.model_dump(mode="json") for part in previous.external]
     if not config.demonstration:
         metrics |= stress_metrics(recipe, network, images.measured)
     write(metrics, recipe, evaluation, out)

@@ -49,7 +49,7 @@ def release(recipe: Recipe, settings: Settings, data: TrainingData, out: Path, c
     released = Weights(file=file.name, sha256=weights.save(network.state_dict(), file), **source)
     logits = _logits(weights.load(network, file), recipe, data)
     sample = f"{len(validation)} validation {notes.unit} of {len(set(validation.groups))} {notes.group}"
-    recipe = recipe.model_copy(update={"input": data.spec, "weights": released})
+    recipe = recipe.model_copy(update={"input": data.spec, "weights": released} | _without_failures(recipe))
     recipe = evaluator.calibrate(recipe, settings, logits, validation, sample)
     recipe = recipe.model_copy(update={"trained_on": _trained_on(data, recipe, notes)} | _with_offset(recipe, offset))
     recipe_files.write(recipe, out / "archive.yaml", _HEADER.format(name=recipe.name))
@@ -90,6 +90,11 @@ def _with_offset(recipe: Recipe, offset: float) -> dict[str, Any]:
     note = f"Before that, {offset:+.4f} was added to the bias of {recipe.labels[-1]}, fitted in the same way."
     fitted = f"{recipe.calibration.fitted} {note}"
     return {"calibration": recipe.calibration.model_copy(update={"fitted": fitted})}
+
+
+def _without_failures(recipe: Recipe) -> dict[str, Any]:
+    """Return the change that removes the known failures, which are those of the previous weights."""
+    return {"known_failures": ()} if recipe.known_failures else {}
 
 
 def _trained_on(data: TrainingData, recipe: Recipe, notes: DatasetNotes) -> str:

@@ -102,6 +102,7 @@ def _recipe(previous: Recipe, checkpoint_name: str, sha256: str, changes: dict[s
         values["decision"] |= {"threshold": 0.5, "smallest": 1, "chosen": "Not chosen: imported weights."}
     values["trained_on"] = f"Unknown: imported from {checkpoint_name}, sha256 {sha256}."
     values["licence"] = "Unknown: that of the imported weights and of the data they were trained on."
+    values.pop("known_failures", None)
     values["weights"] = {"file": previous.weights.file, "sha256": previous.weights.sha256}
     if previous.weights.sha256 is not None:
         values["version"] = f"{int(previous.version.partition('.')[0]) + 1}.0.0"

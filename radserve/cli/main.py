@@ -54,6 +54,7 @@ COMMANDS: Final = {
     "train": Command("training.cli:train", "train"),
     "tune": Command("training.cli:tune", "train"),
     "evaluate": Command("training.cli:evaluate", "train"),
+    "cards": Command("training.cli:cards", "train"),
 }
 """Every command, in the order of `radserve --help`."""
 

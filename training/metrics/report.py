@@ -49,6 +49,26 @@ class Metric(_Part):
     ci95: tuple[float, float] | None
 
 
+class Subgroup(_Part):
+    """Images with one value of an attribute; without metrics if they are too few."""
+
+    images: Count
+    metrics: dict[str, Metric] | None
+
+
+class External(_Part):
+    """Figures on images of another source, which were used neither for training nor for validation."""
+
+    name: Text
+    command: Text
+    sha256: Sha256  # of the list of images
+    images: Side
+    interval: Text
+    metrics: Annotated[dict[str, Metric], Field(min_length=1)]
+    confusion: dict[str, Count] | dict[str, dict[str, Count]] | None = None
+    subgroups: dict[str, dict[str, Subgroup]] = {}  # attribute -> value -> figures
+
+
 class Report(_Part):
     """Content of a `metrics.json`."""
 
@@ -68,6 +88,7 @@ class Report(_Part):
     # kind of prediction -> count, or true label -> predicted label -> count
     confusion: dict[str, Count] | dict[str, dict[str, Count]] | None = None
     stress: dict[str, dict[str, float | None]] | None = None  # image change -> metrics
+    external: tuple[External, ...] = ()
 
 
 def load(path: Path) -> Report:
