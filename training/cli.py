@@ -111,6 +111,13 @@ def evaluate(
         Literal["validation", "all"],
         typer.Option(help="Measure the validation side of the training, or all of a data set not used for training."),
     ] = "validation",
+    external: Annotated[
+        tuple[str, Path] | None,
+        typer.Option(
+            help="Measure images of another source: its name, and a folder with a folder per label and attributes.csv.",
+            metavar="NAME DIR",
+        ),
+    ] = None,
     weights: Annotated[Path | None, typer.Option(help="Weights to measure. Default: those of the model.")] = None,
     seed: Seed = None,
     changes: Changes = None,
@@ -127,7 +134,15 @@ def evaluate(
     from training.evaluate import evaluate as run
 
     result = out or Path("runs") / f"{name}-evaluation"
-    run(archives / name, data, result, Options(part, weights, overrides, _command()))
+    if external is None:
+        run(archives / name, data, result, Options(part, weights, overrides, _command()))
+    elif part != "validation" or weights is not None or overrides:
+        raise typer.BadParameter("--external measures the installed weights; it excludes --part, --weights and --set.")
+    else:
+        from training.external import Source
+        from training.external import evaluate as run_external
+
+        run_external(archives / name, data, Source(*external), result, _command())
     if install:
         install_report(result, archives / name)
 

@@ -28,8 +28,8 @@ def load(recipe: Recipe, settings: Settings, folder: Path) -> TrainingData:
     """Find, split and read a data set; `DataError` if it lacks the images and labels that the recipe needs."""
     examples = _find(recipe, settings, folder)
     sides = split.by_group(examples, settings.validation, settings.seed)
-    train = _images([examples[index] for index in sides.train], recipe)
-    validation = _images([examples[index] for index in sides.validation], recipe)
+    train = images([examples[index] for index in sides.train], recipe)
+    validation = images([examples[index] for index in sides.validation], recipe)
     mean, std = pixels.statistics(train.pixels, recipe.input.channels)
     spec = recipe.input.model_copy(update={"mean": mean, "std": std})
     return TrainingData(train, validation, spec, sides.sha256)
@@ -38,7 +38,7 @@ def load(recipe: Recipe, settings: Settings, folder: Path) -> TrainingData:
 def load_all(recipe: Recipe, settings: Settings, folder: Path) -> tuple[Images, str]:
     """Read a data set that was not used for training, without splitting it; return it with the SHA-256 of its list."""
     examples = _find(recipe, settings, folder)
-    return _images(examples, recipe), split.digest(examples, [True] * len(examples))
+    return images(examples, recipe), split.digest(examples, [True] * len(examples))
 
 
 def _find(recipe: Recipe, settings: Settings, folder: Path) -> Sequence[Example]:
@@ -49,7 +49,8 @@ def _find(recipe: Recipe, settings: Settings, folder: Path) -> Sequence[Example]
     return examples
 
 
-def _images(examples: Sequence[Example], recipe: Recipe) -> Images:
+def images(examples: Sequence[Example], recipe: Recipe) -> Images:
+    """Read examples into memory, with the indices of their labels in the recipe."""
     has_masks = recipe.task == "segmentation"
     return Images(
         masks=pixels.masks(examples, recipe.input) if has_masks else None,
