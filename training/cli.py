@@ -174,12 +174,18 @@ def describe(
 def cards(
     names: Annotated[list[str] | None, typer.Argument(help="Models. Default: all with training settings.")] = None,
     *,
+    chai: Annotated[
+        Path | None,
+        typer.Option(help="Also write NAME.xml to this folder: the Applied Model Card of the Coalition for Health AI."),
+    ] = None,
     archives: Archives = Path("archives"),
 ) -> None:
     """Regenerate the model cards from the recipes, the metrics and the texts about the data sets."""
     from training.cards import files
 
-    for path in files.write(archives, names or ()):
+    if chai is not None:
+        chai.mkdir(parents=True, exist_ok=True)
+    for path in files.write(archives, names or (), chai):
         typer.echo(path)
 
 

@@ -14,7 +14,7 @@ from training.datasets.example import Example, sha256
 from training.errors import DataError
 
 ATTRIBUTES: Final = "attributes.csv"
-SUBGROUPS: Final = ("age", "sex", "view")
+SUBGROUPS: Final[tuple[str, ...]] = ("age", "sex", "view")
 _SUFFIXES: Final = frozenset({".bmp", ".dcm", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
 _AGES: Final = (1, 6, 18, 40, 65)  # first years of the age groups after the first
 _UNKNOWN: Final = "unknown"
