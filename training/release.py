@@ -38,9 +38,11 @@ def release(recipe: Recipe, settings: Settings, data: TrainingData, out: Path, c
     notes, validation = dataset_notes.for_dataset(settings.data), data.validation
     evaluator = evaluators.for_recipe(recipe)
     network, epoch = _best_network(recipe, out)
-    offset = evaluator.bias_offset(_logits(network, recipe, data), validation)
+    heads = [layer for layer in network.modules() if isinstance(layer, nn.Linear)]
+    # A network that ends with a convolution has no bias per label that could be corrected here.
+    offset = evaluator.bias_offset(_logits(network, recipe, data), validation) if heads else 0.0
     if offset:
-        *_, head = (layer for layer in network.modules() if isinstance(layer, nn.Linear))
+        head = heads[-1]
         with torch.no_grad():
             head.bias[-1] += offset
     file = out / recipe.weights.file
