@@ -3,6 +3,7 @@
 from typing import Any
 
 from handlers import explanation, heat_map, png, response
+from handlers.errors import NotFoundError
 from handlers.pipeline import Result
 from handlers.response import Prediction
 from handlers.threshold import decide, with_prevalence
@@ -22,6 +23,11 @@ class Classification(TorchServeHandler):
 
     def explain(self, result: Result) -> Prediction:
         """See `TorchServeHandler.explain`: adds a heat map of the areas that support the predicted label."""
+        if not self.recipe.explains:
+            raise NotFoundError(
+                f"{self.recipe.name} {self.recipe.version} has no explanations: its network has no feature map "
+                "to explain a prediction with. Use /predictions."
+            )
         document = self.predict(result).document
         heat = explanation.explain(self.pipeline.program, self.recipe, result.prepared, document["label"])
         image = result.prepared.image
@@ -36,7 +42,8 @@ class Classification(TorchServeHandler):
 
     def warm_up(self, result: Result) -> None:
         """See `TorchServeHandler.warm_up`: explanations need outputs that predictions do not."""
-        self.explain(result)
+        if self.recipe.explains:
+            self.explain(result)
 
     @staticmethod
     def summary(document: dict[str, Any]) -> dict[str, Any]:

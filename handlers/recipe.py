@@ -102,18 +102,16 @@ class Explanation(_Section):
     """Method that explains a classifier's predictions (handlers.explanation).
 
     `grad-cam` reads the network's output `features`, `attention-relevance` its output `attention`, whose tokens evenly
-    share the pixels of a square map, row after row.
+    share the pixels of a square map, row after row. `none` is for networks that return neither.
     """
 
-    method: Literal["grad-cam", "attention-relevance"] = "grad-cam"
+    method: Literal["grad-cam", "attention-relevance", "none"] = "grad-cam"
     side: Annotated[int, Field(ge=1, le=4096)] | None = None  # side of that map
 
     @model_validator(mode="after")
     def _check(self) -> Self:
         if (self.side is not None) != (self.method == "attention-relevance"):
-            raise ValueError(
-                f"side has value {self.side}; attention-relevance requires it, grad-cam does not accept it"
-            )
+            raise ValueError(f"side has value {self.side}; attention-relevance requires it, others do not accept it")
         return self
 
 
@@ -153,7 +151,8 @@ class Recipe(_Section):
     version: Version
     task: Literal["classification", "segmentation"]
     title: Text
-    network: Text  # name in `training.networks`; used to build, not to serve
+    network: Text  # name in `training.networks`, or `torchvision:NAME`, ...; used to build, not to serve
+    network_args: dict[str, Any] = {}  # arguments of a network of a library, as plain data
     labels: Annotated[tuple[Text, ...], Field(min_length=2)]  # in the order of the network's outputs
     input: Input
     scope: Scope = Scope()
@@ -167,6 +166,7 @@ class Recipe(_Section):
     sample: Text  # image file beside the recipe and in the archive
     trained_on: Text
     licence: Text
+    known_failures: tuple[Text, ...] = ()  # images on which these weights fail, as sentences with figures
     warning: Text | None = None  # part of every prediction of a model that is not for use
 
     @model_validator(mode="after")
@@ -207,6 +207,12 @@ class Recipe(_Section):
     def is_binary(self) -> bool:
         """Whether the model is a classifier that decides between two labels."""
         return self.task == "classification" and self.decision is not None
+
+    @property
+    def explains(self) -> bool:
+        """Whether the model can explain its predictions."""
+        no_method = self.explanation is not None and self.explanation.method == "none"
+        return self.task == "classification" and not no_method
 
     @property
     def outputs(self) -> int:

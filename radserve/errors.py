@@ -22,6 +22,10 @@ class WeightsImportError(RadServeError):
     """A checkpoint does not fit the network of a recipe."""
 
 
+class BundleError(WeightsImportError):
+    """A MONAI bundle is incomplete, contains code, or has a part that a recipe cannot express."""
+
+
 class ArchiveError(RadServeError):
     """An archive or the index of a model store is invalid."""
 

@@ -20,6 +20,14 @@ Tracker = Annotated[
     typer.Option(help="Experiment tracker. It writes below --out; MLflow follows MLFLOW_TRACKING_URI."),
 ]
 Online = Annotated[bool, typer.Option("--online", help="Upload to Weights & Biases; requires a login.")]
+Module = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="Permit the network module:PACKAGE.MODULE:CLASS. This executes the code of that module.",
+        metavar="PACKAGE.MODULE:CLASS",
+        envvar="RADSERVE_MODULE",
+    ),
+]
 Install = Annotated[bool, typer.Option("--install", help="Install the result in the model's folder.")]
 
 data_app = typer.Typer(help="Inspect data sets.", no_args_is_help=True, add_completion=False)
@@ -46,16 +54,17 @@ def train(
     online: Online = False,
     install: Install = False,
     threads: Threads = None,
+    module: Module = None,
     archives: Archives = Path("archives"),
 ) -> None:
     """Train a model; writes checkpoints, weights, recipe, metrics and card to the result folder."""
-    prepare(threads)
+    overrides = _overrides(changes, epochs, seed)
+    _check_data(archives / name, data, overrides)
+    prepare(threads, module)
     from training.train import Options
     from training.train import train as run
 
-    options = Options(
-        resume, _overrides(changes, epochs, seed), install, sys.stderr.isatty(), start, tracker, online, _command()
-    )
+    options = Options(resume, overrides, install, sys.stderr.isatty(), start, tracker, online, _command())
     run(archives / name, data, out or Path("runs") / name, options)
 
 
@@ -75,6 +84,7 @@ def tune(
     online: Online = False,
     install: Install = False,
     threads: Threads = None,
+    module: Module = None,
     archives: Archives = Path("archives"),
 ) -> None:
     """Search for better training settings.
@@ -82,11 +92,13 @@ def tune(
     The search space is the key `tune` of the model's training.yaml. A study with the same storage is resumed, or shared
     with the workers that use it.
     """
-    prepare(threads)
+    overrides = _overrides(changes, epochs, seed)
+    _check_data(archives / name, data, overrides)
+    prepare(threads, module)
     from training.tune import Options
     from training.tune import tune as run
 
-    options = Options(trials, storage, _overrides(changes, epochs, seed), install, tracker, online)
+    options = Options(trials, storage, overrides, install, tracker, online)
     run(archives / name, data, out or Path("runs") / f"{name}-study", options)
 
 
@@ -99,6 +111,13 @@ def evaluate(
         Literal["validation", "all"],
         typer.Option(help="Measure the validation side of the training, or all of a data set not used for training."),
     ] = "validation",
+    external: Annotated[
+        tuple[str, Path] | None,
+        typer.Option(
+            help="Measure images of another source: its name, and a folder with a folder per label and attributes.csv.",
+            metavar="NAME DIR",
+        ),
+    ] = None,
     weights: Annotated[Path | None, typer.Option(help="Weights to measure. Default: those of the model.")] = None,
     ood: Annotated[
         bool, typer.Option("--ood", help="Also measure what the detector of unlike images refuses.")
@@ -110,16 +129,29 @@ def evaluate(
     changes: Changes = None,
     install: Install = False,
     threads: Threads = None,
+    module: Module = None,
     archives: Archives = Path("archives"),
 ) -> None:
     """Measure a model's weights; writes metrics.json, plots and the model card to the result folder."""
-    prepare(threads)
+    overrides = _overrides(changes, None, seed)
+    _check_data(archives / name, data, overrides)
+    prepare(threads, module)
     from training.evaluate import Options, install_report
     from training.evaluate import evaluate as run
 
     result = out or Path("runs") / f"{name}-evaluation"
-    overrides = _overrides(changes, None, seed)
-    run(archives / name, data, result, Options(part, weights, overrides, _command(), ood, _folders(other)))
+    if external is None:
+        options = Options(part, weights, overrides, _command(), ood, _folders(other))
+        run(archives / name, data, result, options)
+    elif part != "validation" or weights is not None or overrides or ood:
+        raise typer.BadParameter(
+            "--external measures the installed weights; it excludes --part, --weights, --set and --ood."
+        )
+    else:
+        from training.external import Source
+        from training.external import evaluate as run_external
+
+        run_external(archives / name, data, Source(*external), result, _command())
     if install:
         install_report(result, archives / name)
 
@@ -178,8 +210,33 @@ def describe(
     raise typer.Exit(main(kind, folder, picture, validation, seed))
 
 
-def prepare(threads: int | None) -> None:
-    """Configure the log, and the threads of torch."""
+def cards(
+    names: Annotated[list[str] | None, typer.Argument(help="Models. Default: all with training settings.")] = None,
+    *,
+    chai: Annotated[
+        Path | None,
+        typer.Option(help="Also write NAME.xml to this folder: the Applied Model Card of the Coalition for Health AI."),
+    ] = None,
+    archives: Archives = Path("archives"),
+) -> None:
+    """Regenerate the model cards from the recipes, the metrics and the texts about the data sets."""
+    from training.cards import files
+
+    if chai is not None:
+        chai.mkdir(parents=True, exist_ok=True)
+    for path in files.write(archives, names or (), chai):
+        typer.echo(path)
+
+
+def _check_data(folder: Path, data: Path, overrides: list[str]) -> None:
+    """Reject invalid settings and a folder with another layout before the seconds that torch needs to start."""
+    from training import datasets, settings
+
+    datasets.check(settings.load(folder / "training.yaml", overrides).data, data)
+
+
+def prepare(threads: int | None, modules: list[str] | None = None) -> None:
+    """Configure the log, the threads of torch, and the modules that define networks."""
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     # Lightning logs tips and hardware information at INFO.
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
@@ -187,6 +244,16 @@ def prepare(threads: int | None) -> None:
         import torch
 
         torch.set_num_threads(threads)
+    allow(modules)
+
+
+def allow(modules: list[str] | None) -> None:
+    """Permit the networks `module:...` that the caller names."""
+    if modules:
+        from training.networks import library
+
+        for target in modules:
+            library.allow(target)
 
 
 def _overrides(changes: list[str] | None, epochs: int | None, seed: int | None) -> list[str]:

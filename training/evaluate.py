@@ -65,6 +65,8 @@ def evaluate(folder: Path, data: Path, out: Path, options: Options) -> dict[str,
     evaluation = evaluators.for_recipe(recipe).measure(recipe, logits, images.measured, config.seed)
     epoch = None if previous is None else previous.epoch
     metrics = create_report(recipe, config, images, evaluation, options.command, epoch, options.part)
+    if previous is not None and previous.external:
+        metrics["external"] = [part.model_dump(mode="json") for part in previous.external]
     if not config.demonstration:
         metrics |= robustness(recipe, network, images.measured, config)
     metrics |= certainty_metrics(recipe, config, logits, images.measured)
@@ -201,7 +203,7 @@ def load_network(recipe: Recipe, folder: Path, options: Options) -> tuple[Recipe
     if options.weights is None and sha256 != recipe.weights.sha256:
         raise RunError(f"{file}: has sha256 {sha256}, the recipe's key 'weights.sha256' is {recipe.weights.sha256}.")
     measured = recipe.weights.model_copy(update={"sha256": sha256})
-    network = weights.load(networks.create(recipe.network, recipe.outputs), file)
+    network = weights.load(networks.for_recipe(recipe), file)
     return recipe.model_copy(update={"weights": measured}), network
 
 

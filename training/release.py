@@ -35,9 +35,11 @@ def release(recipe: Recipe, settings: Settings, data: TrainingData, out: Path, c
     notes, validation = dataset_notes.for_dataset(settings.data), data.validation
     evaluator = evaluators.for_recipe(recipe)
     network, epoch = _best_network(recipe, out)
-    offset = evaluator.bias_offset(_logits(network, recipe, data), validation)
+    heads = [layer for layer in network.modules() if isinstance(layer, nn.Linear)]
+    # A network that ends with a convolution has no bias per label that could be corrected here.
+    offset = evaluator.bias_offset(_logits(network, recipe, data), validation) if heads else 0.0
     if offset:
-        *_, head = (layer for layer in network.modules() if isinstance(layer, nn.Linear))
+        head = heads[-1]
         with torch.no_grad():
             head.bias[-1] += offset
     file = out / recipe.weights.file
@@ -48,7 +50,8 @@ def release(recipe: Recipe, settings: Settings, data: TrainingData, out: Path, c
     sample = describe(validation, notes)
     # A detector knows the outputs of the earlier weights.
     without = {} if recipe.detector is None else {"detector": None}
-    recipe = recipe.model_copy(update={"input": data.spec, "weights": released} | without)
+    update = {"input": data.spec, "weights": released} | without | _without_failures(recipe)
+    recipe = recipe.model_copy(update=update)
     recipe = evaluator.calibrate(recipe, settings, logits, validation, sample)
     if recipe.is_binary:
         recipe = uncertainty.fit(recipe, logits, validation, settings.level, sample, data.split)
@@ -83,7 +86,7 @@ def install(out: Path, folder: Path) -> None:
 
 
 def _best_network(recipe: Recipe, out: Path) -> tuple[nn.Module, int]:
-    network = networks.create(recipe.network, recipe.outputs)
+    network = networks.for_recipe(recipe)
     state, epoch = weights.from_checkpoint(out / BEST)
     network.load_state_dict(state)
     return network, epoch
@@ -99,6 +102,11 @@ def _with_offset(recipe: Recipe, offset: float) -> dict[str, Any]:
     note = f"Before that, {offset:+.4f} was added to the bias of {recipe.labels[-1]}, fitted in the same way."
     fitted = f"{recipe.calibration.fitted} {note}"
     return {"calibration": recipe.calibration.model_copy(update={"fitted": fitted})}
+
+
+def _without_failures(recipe: Recipe) -> dict[str, Any]:
+    """Return the change that removes the known failures, which are those of the previous weights."""
+    return {"known_failures": ()} if recipe.known_failures else {}
 
 
 def _trained_on(data: TrainingData, recipe: Recipe, notes: DatasetNotes) -> str:

@@ -1,5 +1,6 @@
 """/api/models: the models that are served, their cards and sample images."""
 
+import re
 from typing import Annotated
 
 from fastapi import APIRouter, Path, Request
@@ -17,6 +18,7 @@ Name = Annotated[str, Path(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$", max_length=64, e
 Version = Annotated[str, Path(pattern=r"^[0-9]+\.[0-9]+(\.[0-9]+)?$", max_length=64, examples=["1.0.0"])]
 
 _MARKDOWN = MarkdownIt("commonmark", {"html": False}).enable("table")
+_FRONT_MATTER = re.compile(r"\A---\n.*?\n---\n", re.DOTALL)  # metadata for catalogues
 _PROBLEMS = problems.document(401, 403, 404, 422, 429, 502, 503, 504)
 
 
@@ -37,7 +39,7 @@ async def card(request: Request, name: Name, version: Version, caller: Authentic
     caller.require(Role.PREDICT)
     text = await services.of(request).backend.card(name, version)
     if "text/html" in request.headers.get("accept", ""):
-        return Response(_MARKDOWN.render(text), media_type="text/html")
+        return Response(_MARKDOWN.render(_FRONT_MATTER.sub("", text)), media_type="text/html")
     return Response(text, media_type="text/markdown")
 
 

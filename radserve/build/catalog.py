@@ -36,7 +36,7 @@ def version(
         "threshold": decision.threshold if decision else None,
         "prevalence": recipe.calibration.prevalence,
         "profile": profile,
-        "explains": recipe.task == "classification",
+        "explains": recipe.explains,
         "input": {"color": recipe.input.color, "height": recipe.input.height, "width": recipe.input.width},
         "scope": recipe.scope.attributes,
         "domain": None if recipe.detector is None else mode,

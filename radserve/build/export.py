@@ -27,7 +27,14 @@ def export(network: torch.nn.Module, shape: tuple[int, int, int], path: Path) ->
     several batch sizes, run by `torch.export.load` and by `handlers.program`.
     """
     batch = torch.export.Dim("batch", min=1, max=1024)
-    program = torch.export.export(fuse(network), (torch.zeros(2, *shape),), dynamic_shapes=({0: batch},))
+    try:
+        program = torch.export.export(fuse(network), (torch.zeros(2, *shape),), dynamic_shapes=({0: batch},))
+    except Exception as error:  # the exporter passes on what the code of the network raises
+        reason, *_ = str(error).strip().splitlines() or [type(error).__name__]
+        raise BuildError(
+            f"The network cannot be exported for all batch sizes: {reason} Its forward must not depend on values "
+            "or on the number of images."
+        ) from error
     for module in program.graph_module.modules():
         if isinstance(module, torch.fx.GraphModule):
             for node in module.graph.nodes:

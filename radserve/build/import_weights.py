@@ -73,11 +73,15 @@ def install(folder: Path, source: Checkpoint, *, original: bool) -> Recipe:
     recipe_files.write(imported, folder / "archive.yaml", _COMMENT.format(name=previous.name))
     (folder / "metrics.json").unlink(missing_ok=True)
     shutil.rmtree(folder / "plots", ignore_errors=True)
-    card = _CARD.format(
-        name=recipe.name, version=recipe.version, title=recipe.title, checkpoint=source.path.name, sha256=digest
-    )
-    write_atomically(folder / "CARD.md", card, mode=0o644)
+    write_atomically(folder / "CARD.md", card(recipe, source.path.name, digest), mode=0o644)
     return imported
+
+
+def card(recipe: Recipe, checkpoint_name: str, sha256: str) -> str:
+    """Return the card of a model with imported weights."""
+    return _CARD.format(
+        name=recipe.name, version=recipe.version, title=recipe.title, checkpoint=checkpoint_name, sha256=sha256
+    )
 
 
 def _original(folder: Path) -> dict[str, Any]:
@@ -100,6 +104,7 @@ def _recipe(previous: Recipe, checkpoint_name: str, sha256: str, changes: dict[s
         values["decision"] |= {"threshold": 0.5, "smallest": 1, "chosen": "Not chosen: imported weights."}
     values["trained_on"] = f"Unknown: imported from {checkpoint_name}, sha256 {sha256}."
     values["licence"] = "Unknown: that of the imported weights and of the data they were trained on."
+    values.pop("known_failures", None)
     values["weights"] = {"file": previous.weights.file, "sha256": previous.weights.sha256}
     if previous.weights.sha256 is not None:
         values["version"] = f"{int(previous.version.partition('.')[0]) + 1}.0.0"

@@ -55,6 +55,7 @@ def _mark(recipe: Recipe, sha256: str) -> Recipe:
         "weights": Weights(file=recipe.weights.file, sha256=sha256, source=recipe.weights.source),
         "trained_on": "Nothing: random weights.",
         "licence": "Apache-2.0",
+        "known_failures": (),
         "warning": WARNING,
         "detector": None,
     }

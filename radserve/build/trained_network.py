@@ -1,5 +1,6 @@
 """Networks of recipes, with weights, ready for export."""
 
+import logging
 from pathlib import Path
 
 import torch
@@ -13,6 +14,9 @@ from radserve.build.model_store import sha256
 from radserve.errors import BuildError
 from training import networks
 from training.networks import moments
+from training.networks.adapter import UNTRACEABLE
+
+logger = logging.getLogger(__name__)
 
 
 def load(recipe: Recipe, weights: Path) -> torch.nn.Module:
@@ -42,7 +46,7 @@ def load(recipe: Recipe, weights: Path) -> torch.nn.Module:
 def create(recipe: Recipe) -> torch.nn.Module:
     """Create a recipe's network with random weights."""
     try:
-        return networks.create(recipe.network, recipe.outputs)
+        return networks.for_recipe(recipe)
     except ModuleNotFoundError as error:
         raise BuildError(
             f"{recipe.name}: its network requires {error.name}, which is not installed. Run: uv sync --group train."
@@ -53,9 +57,14 @@ def fuse(network: torch.nn.Module) -> torch.nn.Module:
     """Fold batch normalisation into the preceding convolutions and store kernels channels-last.
 
     On one core this halves the time of a batch of eight chest films. The outputs are equal up to rounding, which
-    `radserve.build.export` verifies. Returns a new module; `network` is unchanged.
+    `radserve.build.export` verifies. Returns a new module; `network` is unchanged. A network that `torch.fx`
+    cannot trace is returned unchanged: it is exported all the same, and only slower.
     """
-    traced = moments.trace(network)
+    try:
+        traced = moments.trace(network)
+    except UNTRACEABLE as error:
+        logger.info("batch normalisation is not folded: torch.fx cannot trace the network (%s)", error)
+        return network
     modules = dict(traced.named_modules())
     for node in list(traced.graph.nodes):
         norm, before = modules.get(str(node.target)), node.args[0] if node.args else None

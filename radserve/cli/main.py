@@ -40,8 +40,9 @@ COMMANDS: Final = {
     "front": Command("radserve.cli.serve:front", "serve"),
     "sagemaker": Command("radserve.cli.sagemaker:sagemaker", "serve"),
     "keys": Command("radserve.cli.keys:app", "serve"),
+    "init": Command("radserve.cli.new_model:init", "build"),
     "build": Command("radserve.cli.build:build", "build"),
-    "import": Command("radserve.cli.build:import_weights", "build"),
+    "import": Command("radserve.cli.model_import:import_model", "build"),
     "store": Command("radserve.cli.store:app", "store"),
     "models": Command("radserve.cli.models:app"),
     "rollout": Command("radserve.cli.rollout:rollout"),
@@ -55,6 +56,7 @@ COMMANDS: Final = {
     "fit-detector": Command("training.cli:fit_detector", "train"),
     "evaluate": Command("training.cli:evaluate", "train"),
     "calibrate": Command("radserve.cli.calibrate:calibrate", "train"),
+    "cards": Command("training.cli:cards", "train"),
 }
 """Every command, in the order of `radserve --help`."""
 

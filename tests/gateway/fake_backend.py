@@ -111,7 +111,7 @@ class FakeBackend:
     async def card(self, name: str, version: str) -> str:
         if (name, version) != ("chest", "1.0.0"):
             raise unknown_model()
-        return "# Chest\n\n| a | b |\n|---|---|\n| 1 | <script>x</script> |\n"
+        return "---\nlicense: unknown\n---\n\n# Chest\n\n| a | b |\n|---|---|\n| 1 | <script>x</script> |\n"
 
     async def sample(self, name: str, version: str) -> bytes:
         if (name, version) != ("chest", "1.0.0"):

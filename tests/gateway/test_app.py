@@ -35,10 +35,10 @@ def test_models_lists_catalog() -> None:
 
 def test_card_is_markdown_or_html_without_scripts() -> None:
     path = "/api/models/chest/1.0.0/card"
-    assert ask("GET", path).text.startswith("# Chest")
+    assert ask("GET", path).text.startswith("---\nlicense: unknown\n---\n\n# Chest")
     html = ask("GET", path, headers={"Accept": "text/html"})
     assert html.headers["content-type"].startswith("text/html")
-    assert "<h1>Chest</h1>" in html.text
+    assert html.text.startswith("<h1>Chest</h1>")
     assert "<table>" in html.text
     assert "<script" not in html.text
 

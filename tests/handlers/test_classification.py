@@ -55,6 +55,17 @@ def pixels(data: bytes) -> NDArray[np.int64]:
     return np.asarray(opened(data)).astype(int)
 
 
+def test_a_network_without_a_feature_map_has_no_explanation(brightness_archive: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(brightness_archive, tmp_path / "archive"))
+    path = folder / "archive.yaml"
+    path.write_text(yaml.safe_dump(yaml.safe_load(path.read_text()) | {"explanation": {"method": "none"}}))
+    handler = Classification()
+    handler.initialize(context(folder, []))
+    (status, _, body), (predicted, _, _) = ask(handler, (BRIGHT, EXPLAIN), (BRIGHT, {}))
+    assert (status, predicted) == (404, 200)
+    assert "has no explanations" in json.loads(body)["detail"]
+
+
 def test_an_explanation_is_the_prediction_and_a_map_for_its_label(classifier: Classification) -> None:
     (status, media, body), (_, _, plain) = ask(classifier, (BRIGHT, EXPLAIN), (BRIGHT, {}))
     assert (status, media) == (200, "application/json")

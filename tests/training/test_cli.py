@@ -1,4 +1,5 @@
 import json
+import subprocess
 import sys
 from pathlib import Path
 
@@ -75,6 +76,15 @@ def test_every_command_has_the_shared_options(command: object) -> None:
     output = CliRunner().invoke(shared, ["--help"], env={"COLUMNS": "200", "TERM": "dumb", "NO_COLOR": "1"}).output
     for option in ("--data", "--out", "--seed", "--set", "--install", "--threads", "--archives"):
         assert option in output
+
+
+@pytest.mark.parametrize("command", ["train", "tune", "evaluate"])
+def test_a_wrong_folder_is_reported_before_torch_is_imported(command: str, tmp_path: Path) -> None:
+    code = "import sys; from radserve.cli.main import main\ntry: main()\nfinally: print('torch' in sys.modules)"
+    arguments = [command, "chest-xray-cnn", "--data", str(tmp_path / "nothing")]
+    done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (1, "False\n")
+    assert "nothing: folder not found." in done.stderr
 
 
 def test_describe_is_a_subcommand_of_data(films: Path) -> None:

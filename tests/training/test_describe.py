@@ -79,6 +79,7 @@ def test_a_broken_film_is_reported(films: Path, keep: int) -> None:
     result = describe("chest_xray", films, SETTINGS)
     (problem,) = result.problems
     assert problem.startswith("train/NORMAL/IM-0003-0001.jpeg: broken")
+    assert " at 0x" not in problem
     assert sum(result.kinds.values()) == 39
 
 
@@ -102,7 +103,7 @@ def test_masks_and_empty_masks_are_counted(glioma: Path) -> None:
 def test_a_missing_mask_is_reported(glioma: Path) -> None:
     mask = next(glioma.rglob("*_2_mask.tif"))
     mask.unlink()
-    with pytest.raises(DataError, match=f"its mask {mask.stem} is missing"):
+    with pytest.raises(DataError, match=rf"1 files lack their mask .*{mask.stem.removesuffix('_mask')}\.tif"):
         describe("lgg_mri", glioma, SETTINGS)
 
 

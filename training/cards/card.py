@@ -5,43 +5,12 @@ from typing import Any, Final
 
 from handlers.recipe import Recipe
 from handlers.scope.statement import ATTRIBUTES
-from training.cards import dataset_notes
+from training.cards import dataset_notes, external, front_matter, known_failures
 from training.cards.dataset_notes import DatasetNotes
+from training.cards.markdown import metric_name, metrics_table, number, table
 from training.errors import RunError
 from training.metrics import report
-from training.metrics.report import Metric, Refusal, Report
-
-_METRICS: Final = {
-    "auroc": "AUROC",
-    "average_precision": "average precision",
-    "f1": "F1",
-    "brier": "Brier score",
-    "brier_equal": "Brier score, labels weighted equally",
-    "ece": "expected calibration error",
-    "ece_equal": "expected calibration error, labels weighted equally",
-    "accuracy_top3": "top-3 accuracy",
-    "auroc_macro": "AUROC, one label against the rest, mean",
-    "average_precision_macro": "average precision, one label against the rest, mean",
-    "f1_macro": "F1, mean over labels",
-    "dice_patient": "volumetric Dice per patient over all slices, mean",
-    "dice_patient_median": "volumetric Dice per patient over all slices, median",
-    "dice_slice": "Dice per slice, mean over slices with tumour",
-    "hd95": "HD95 in pixels of the network input, mean over slices with tumour; a missed tumour counts as the diagonal",
-    "hd95_found": "HD95 in pixels of the network input, mean over slices with tumour and a predicted mask",
-    "missed_slices": "share of slices with tumour and an empty predicted mask",
-    "false_alarms": "share of slices without tumour but with a predicted mask",
-    "letters_erased": "letters and markers erased: share of films whose probability moves by more than 0.1",
-    "letters_of_the_other_label": "letters and markers replaced by those of a film with another label: the same share",
-    "borders_cropped": "outer 5% of each side cropped: the same share",
-    "sharpness_of_the_other_label": "sharpness and noise of the other label: the same share",
-    "relevance_outside_body": "mean share of the Grad-CAM relevance outside of the body",
-    "pixel_sensitivity": "pixel sensitivity",
-    "pixel_precision": "pixel precision",
-    "accuracy_certain": "accuracy of the certain results",
-    "uncertain": "share of uncertain results",
-    "ece_stated": "expected calibration error with the share of positives of these images stated",
-}
-"""Display names of metrics; others use their key."""
+from training.metrics.report import Refusal, Report
 
 _DISCLAIMER: Final = (
     "**Not a medical device.** For research only; do not use it for patient care. Not approved by any regulator, and\n"
@@ -54,6 +23,7 @@ def card(recipe: Recipe, metrics: Mapping[str, Any] | None, data: str) -> str:
     notes = dataset_notes.for_dataset(data)
     measured = None if metrics is None else _checked(report.parse(metrics), recipe, data)
     parts = [
+        front_matter.render(recipe, measured, data, notes),
         f"# {recipe.name} {recipe.version}",
         *_status(recipe, measured),
         f"{recipe.title}. {_output(recipe)}",
@@ -63,6 +33,7 @@ def card(recipe: Recipe, metrics: Mapping[str, Any] | None, data: str) -> str:
         f"Not intended for: {notes.out_of_scope}",
         _rejections(recipe),
         notes.limits,
+        *known_failures.section(recipe),
         "## Input and decision",
         *_input(recipe),
         "## Data",
@@ -71,10 +42,12 @@ def card(recipe: Recipe, metrics: Mapping[str, Any] | None, data: str) -> str:
         *(_refusals(measured, recipe) if measured else []),
         "## Results",
         *(_results(measured, recipe) if measured else ["None: the model was never trained."]),
+        *external.section(measured),
         "## Published results",
         notes.published,
         "## Licence",
         recipe.licence.strip(),
+        notes.licence_note,
     ]
     return "\n\n".join(parts) + "\n"
 
@@ -115,7 +88,7 @@ def _rejections(recipe: Recipe) -> str:
     rows = [(ATTRIBUTES[name], recipe.scope.describe(name)) for name in names]
     return (
         f"{text}\n\nScope: an image is also rejected if it, or its sender, states another value than these. What "
-        f"neither states is listed in each response (`unchecked`).\n\n{_table(('attribute', 'valid'), rows)}"
+        f"neither states is listed in each response (`unchecked`).\n\n{table(('attribute', 'valid'), rows)}"
     )
 
 
@@ -144,7 +117,7 @@ def _refusals(measured: Report, recipe: Recipe) -> Iterable[str]:
         "refused by the largest probability alone, at the share of held-out images that the detector refuses."
     )
     rows = [(kind, *_refusal(value)) for kind, value in refusals.kinds.items()]
-    yield _table(("images", "number", "refused", "marked", "refused by probability"), rows)
+    yield table(("images", "number", "refused", "marked", "refused by probability"), rows)
     yield f"An assessment takes {refusals.milliseconds:.1f} ms on one thread. Created by `{refusals.command}`."
 
 
@@ -196,7 +169,7 @@ def _split(measured: Report, notes: DatasetNotes) -> Iterable[str]:
     sides = {"training": split.train, "validation" if measured.part == "validation" else "measured": split.validation}
     known = {name: side for name, side in sides.items() if side is not None}
     labels = list(dict.fromkeys(label for side in known.values() for label in side.labels))
-    yield _table(
+    yield table(
         ("part", notes.unit, notes.group, " / ".join(labels)),
         [
             (name, side.images, side.groups, " / ".join(str(side.labels.get(label, 0)) for label in labels))
@@ -219,8 +192,7 @@ def _results(measured: Report, recipe: Recipe) -> Iterable[str]:
         selected = "epoch, temperature and threshold" if recipe.decision else "epoch and temperature"
         yield f"Measured on the validation part, which also selected {selected}. Expect lower accuracy elsewhere."
     yield f"In parentheses: {measured.interval}."
-    rows = [(_name(key), _metric(metric)) for key, metric in measured.validation.items()]
-    yield _table(("metric", "value"), rows)
+    yield metrics_table(measured.validation)
     if measured.confusion:
         yield _confusion(measured.confusion)
     if measured.certainty and recipe.uncertainty:
@@ -229,15 +201,15 @@ def _results(measured: Report, recipe: Recipe) -> Iterable[str]:
             "prediction sets refitted without the patients or groups that they are measured on (five parts). A result "
             "is uncertain unless its prediction set contains only its label. Nothing is promised for other images."
         )
-        yield _table(("metric", "value"), [(_name(key), _metric(item)) for key, item in measured.certainty.items()])
+        yield metrics_table(measured.certainty)
     if measured.stress:
         yield "Robustness: the same images with artificial changes."
         names = list(next(iter(measured.stress.values())))
-        changed = [(key, *(_number(row.get(name)) for name in names)) for key, row in measured.stress.items()]
-        yield _table(("change", *map(_name, names)), changed)
+        changed = [(key, *(number(row.get(name)) for name in names)) for key, row in measured.stress.items()]
+        yield table(("change", *map(metric_name, names)), changed)
     if measured.shortcuts:
         yield "Shortcuts: changes that leave the lungs unchanged. Aim: at most 0.05, and at most 0.10 of the relevance."
-        yield _table(("change", "value"), [(_name(key), _metric(value)) for key, value in measured.shortcuts.items()])
+        yield metrics_table(measured.shortcuts)
     epoch = "" if measured.epoch is None else f" (epoch {measured.epoch})"
     yield f"Created by `{measured.command}`{epoch}; SHA-256 of the weights `{measured.model.weights_sha256}`."
 
@@ -247,28 +219,9 @@ def _confusion(counts: Mapping[str, int] | Mapping[str, dict[str, int]]) -> str:
     if not rows:
         text = ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in counts.items())
         return f"Confusion at the threshold: {text}."
-    return "Confusion matrix: a row per true label, a column per predicted label.\n\n" + _table(
+    return "Confusion matrix: a row per true label, a column per predicted label.\n\n" + table(
         ("", *rows), [(label, *(row.get(predicted, 0) for predicted in rows)) for label, row in rows.items()]
     )
-
-
-def _name(key: str) -> str:
-    return _METRICS.get(key, key.replace("_", " "))
-
-
-def _metric(metric: Metric) -> str:
-    if metric.value is None or metric.ci95 is None:
-        return "not defined"
-    return f"{_number(metric.value)} ({_number(metric.ci95[0])} to {_number(metric.ci95[1])})"
-
-
-def _number(value: float | None) -> str:
-    return "not defined" if value is None else f"{value:.3f}"
-
-
-def _table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    lines = ["| " + " | ".join(map(str, line)) + " |" for line in (head, *rows)]
-    return "\n".join([lines[0], "|---" * len(head) + "|", *lines[1:]])
 
 
 def _sentence(text: str) -> str:

@@ -20,6 +20,8 @@ class DatasetNotes:
     out_of_scope: str
     limits: str  # what the data cannot show, as sentences
     published: str  # published results, and how they relate to ours
+    licence: str  # of weights that are trained on it, as Hugging Face names it
+    licence_note: str  # what the licence of the data means for the weights
 
 
 @cache

@@ -20,14 +20,19 @@ _CLASSES: Final = {"no": "no tumour", "yes": "tumour"}
 
 def find(folder: Path) -> tuple[Example, ...]:
     """List the slices of a folder, which contains `yes`, `no` and optionally `groups.csv`, in a fixed order."""
+    groups = _groups(folder)
+    examples = [_example(path, label, folder, groups) for path, label in files(folder)]
+    return duplicates.join(examples, duplicates.similar(examples))
+
+
+def files(folder: Path) -> list[tuple[Path, str]]:
+    """List the files and labels of a folder, without reading them."""
     slices = sorted(
         (path, label) for name, label in _CLASSES.items() for path in image_files(folder / name, "yes and no")
     )
     if not slices:
         raise DataError(f"{folder}: contains no slices ({', '.join(sorted(SUFFIXES))}) in yes or no.")
-    groups = _groups(folder)
-    examples = [_example(path, label, folder, groups) for path, label in slices]
-    return duplicates.join(examples, duplicates.similar(examples))
+    return slices
 
 
 def _groups(folder: Path) -> Mapping[str, str] | None:

@@ -20,18 +20,20 @@ def find(folder: Path) -> tuple[Example, ...]:
 
     The folder contains `train` and `val` with `NORMAL` and `PNEUMONIA` in them, or the two class folders directly.
     """
+    examples = [_example(path, name, folder) for path, name in files(folder)]
+    return join(sorted(examples, key=lambda example: example.name))
+
+
+def files(folder: Path) -> list[tuple[Path, str]]:
+    """List the files of a folder and the names of their classes, without reading them."""
     if not folder.is_dir():
         raise DataError(f"{folder}: folder not found. Give the one that contains train/NORMAL and train/PNEUMONIA.")
     parts = [folder / part for part in _PARTS if (folder / part).is_dir()] or [folder]
     classes = [(part, name) for part in parts for name in _CLASSES]
-    examples = [
-        _example(path, name, folder)
-        for part, name in classes
-        for path in image_files(part / name, "NORMAL and PNEUMONIA")
-    ]
-    if not examples:
+    films = [(path, name) for part, name in classes for path in image_files(part / name, "NORMAL and PNEUMONIA")]
+    if not films:
         raise DataError(f"{folder}: contains no films ({', '.join(sorted(SUFFIXES))}) in NORMAL or PNEUMONIA.")
-    return join(sorted(examples, key=lambda example: example.name))
+    return films
 
 
 def patient(stem: str) -> str:

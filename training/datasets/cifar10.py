@@ -26,6 +26,7 @@ CLASSES: Final = {
     "truck": "truck",
 }
 """Published name -> label, in the order of the published numbers."""
+_BATCH: Final = ".bin"
 _SHAPE: Final = (3, 32, 32)
 _RECORD: Final = 1 + 3 * 32 * 32
 
@@ -34,16 +35,27 @@ def find(folder: Path) -> tuple[Example, ...]:
     """List the photographs of the training part, in one of the layouts above, in a fixed order."""
     if folder.is_file():
         examples = _in_tar(folder)
-    elif folder.is_dir():
-        examples = [example for path in folder.glob("data_batch_*.bin") for example in _batch(path)]
-        examples = examples or _in_folders(folder)
     else:
-        raise DataError(f"{folder}: folder or tar file not found.")
+        batches = files(folder)
+        examples = [example for path in batches if path.suffix == _BATCH for example in _batch(path)]
+        examples = examples or [_example(path, path, sha256(path.read_bytes())) for path in batches]
     if not examples:
+        raise DataError(f"{folder}: contains no photographs in train/<class>.")
+    return join(sorted(examples, key=lambda example: example.name))
+
+
+def files(folder: Path) -> list[Path]:
+    """List the batches or the images of a folder, or the tar file, without reading them."""
+    if folder.is_file():
+        return [folder]
+    if not folder.is_dir():
+        raise DataError(f"{folder}: folder or tar file not found.")
+    found = list(folder.glob(f"data_batch_*{_BATCH}")) or _in_folders(folder)
+    if not found:
         python = (folder / "data_batch_1").is_file()
         problem = "contains the pickled Python version; use the binary one" if python else "contains no photographs"
         raise DataError(f"{folder}: {problem}. Expected data_batch_<N>.bin, or images in train/<class>.")
-    return join(sorted(examples, key=lambda example: example.name))
+    return found
 
 
 def _batch(path: Path) -> list[Example]:
@@ -63,14 +75,9 @@ def _record(path: Path, data: bytes, start: int) -> Example:
     return Example(name, path, list(CLASSES.values())[number], name, digest, span=span, raw=_SHAPE)
 
 
-def _in_folders(folder: Path) -> list[Example]:
+def _in_folders(folder: Path) -> list[Path]:
     top = folder / "train" if (folder / "train").is_dir() else folder
-    return [
-        _example(path, path, sha256(path.read_bytes()))
-        for name in CLASSES
-        for path in (top / name).glob("*")
-        if path.suffix.lower() in SUFFIXES
-    ]
+    return [path for name in CLASSES for path in (top / name).glob("*") if path.suffix.lower() in SUFFIXES]
 
 
 def _in_tar(file: Path) -> list[Example]:

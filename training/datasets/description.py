@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from PIL import Image as Pillow
+from PIL import UnidentifiedImageError
 
 from training.datasets import duplicates
 from training.datasets.example import Example
@@ -98,7 +99,9 @@ def _header(example: Example) -> tuple[str, tuple[int, int]] | str:
             image.load()
             return f"{image.format or 'unknown'} {image.mode}", image.size
     except (OSError, SyntaxError, ValueError, Pillow.DecompressionBombError) as error:
-        return f"broken, {error}. Repair or remove the file."
+        # Pillow names the file, here an object in memory by its address.
+        problem = "not a known image format" if isinstance(error, UnidentifiedImageError) else error
+        return f"broken, {problem}. Repair or remove the file."
 
 
 def _is_marked(example: Example) -> bool | str | None:

@@ -26,14 +26,29 @@ def find(folder: Path) -> tuple[Example, ...]:
 
     The folder contains `kaggle_3m`, or the folders of the cases directly.
     """
-    top = folder / "kaggle_3m" if (folder / "kaggle_3m").is_dir() else folder
+    return join([_example(path, mask, _top(folder)) for path, mask in files(folder)])
+
+
+def files(folder: Path) -> list[tuple[Path, Path]]:
+    """List the slices and masks of a folder, without reading them; `DataError` lists every file without its other."""
+    top = _top(folder)
     if not top.is_dir():
         raise DataError(f"{folder}: folder not found. Give the one that contains kaggle_3m/<case>.")
     cases = sorted(path for path in top.iterdir() if path.is_dir() and not path.name.startswith("."))
-    examples = [example for case in cases for example in _case(case, top)]
-    if not examples:
+    pairs = [pair for case in cases for pair in _case(case)]
+    if not pairs:
         raise DataError(f"{folder}: contains no slices ({', '.join(_SUFFIXES)}) in kaggle_3m/<case>.")
-    return join(examples)
+    missing = [path.relative_to(top).as_posix() for path, mask in pairs if mask is None]
+    if missing:
+        raise DataError(
+            f"{top}: {len(missing)} files lack their mask (<slice>{_MASK}) or their slice. Add it, or remove: "
+            f"{', '.join(missing)}."
+        )
+    return [(path, mask) for path, mask in pairs if mask is not None]
+
+
+def _top(folder: Path) -> Path:
+    return folder / "kaggle_3m" if (folder / "kaggle_3m").is_dir() else folder
 
 
 def patient(case: str) -> str:
@@ -53,13 +68,13 @@ def read_mask(path: Path) -> Pillow.Image:
         raise DataError(f"{path}: cannot be read as a mask: {error} Repair or remove the file.") from error
 
 
-def _case(case: Path, top: Path) -> list[Example]:
+def _case(case: Path) -> list[tuple[Path, Path | None]]:
+    """Pair the slices of a case with their masks, in the order of the slices; masks without a slice come last."""
     files = {path.stem: path for path in case.iterdir() if path.suffix.lower() in _SUFFIXES}
     images = {stem: path for stem, path in files.items() if not stem.endswith(_MASK)}
-    for stem in files.keys() - images.keys():
-        if stem.removesuffix(_MASK) not in images:
-            raise DataError(f"{files[stem]}: mask without its slice {stem.removesuffix(_MASK)}. Add or remove it.")
-    return [_example(stem, path, files.get(stem + _MASK), top) for stem, path in sorted(images.items(), key=_order)]
+    masks = [stem for stem in sorted(files.keys() - images.keys()) if stem.removesuffix(_MASK) not in images]
+    pairs = [(path, files.get(stem + _MASK)) for stem, path in sorted(images.items(), key=_order)]
+    return [*pairs, *((files[stem], None) for stem in masks)]
 
 
 def _order(item: tuple[str, Path]) -> tuple[int, str]:
@@ -67,9 +82,7 @@ def _order(item: tuple[str, Path]) -> tuple[int, str]:
     return (int(number) if number.isdecimal() else -1, item[0])
 
 
-def _example(stem: str, path: Path, mask: Path | None, top: Path) -> Example:
-    if mask is None:
-        raise DataError(f"{path}: its mask {stem}{_MASK} is missing. Add it, or remove the slice.")
+def _example(path: Path, mask: Path, top: Path) -> Example:
     label = LABELS[bool(np.asarray(read_mask(mask)).any())]
     digest = sha256(path.read_bytes() + mask.read_bytes())
     return Example(path.relative_to(top).as_posix(), path, label, patient(path.parent.name), digest, mask)

@@ -44,7 +44,7 @@ def load_sides(recipe: Recipe, settings: Settings, folder: Path) -> Sides:
 def load(recipe: Recipe, settings: Settings, folder: Path) -> TrainingData:
     """Find, split and read a data set; `DataError` if it lacks the images and labels that the recipe needs."""
     sides = load_sides(recipe, settings, folder)
-    train, validation = _images(sides.train, recipe), _images(sides.validation, recipe)
+    train, validation = images(sides.train, recipe), images(sides.validation, recipe)
     mean, std = pixels.statistics(train.pixels, recipe.input.channels)
     spec = recipe.input.model_copy(update={"mean": mean, "std": std})
     return TrainingData(train, validation, spec, sides.sha256)
@@ -53,7 +53,7 @@ def load(recipe: Recipe, settings: Settings, folder: Path) -> TrainingData:
 def load_all(recipe: Recipe, settings: Settings, folder: Path) -> tuple[Images, str]:
     """Read a data set that was not used for training, without splitting it; return it with the SHA-256 of its list."""
     examples = _find(recipe, settings, folder)
-    return _images(examples, recipe), split.digest(examples, [True] * len(examples))
+    return images(examples, recipe), split.digest(examples, [True] * len(examples))
 
 
 def _find(recipe: Recipe, settings: Settings, folder: Path) -> Sequence[Example]:
@@ -64,7 +64,8 @@ def _find(recipe: Recipe, settings: Settings, folder: Path) -> Sequence[Example]
     return examples
 
 
-def _images(examples: Sequence[Example], recipe: Recipe) -> Images:
+def images(examples: Sequence[Example], recipe: Recipe) -> Images:
+    """Read examples into memory, with the indices of their labels in the recipe."""
     has_masks = recipe.task == "segmentation"
     return Images(
         masks=pixels.masks(examples, recipe.input) if has_masks else None,

@@ -11,7 +11,7 @@ from training.settings import Settings
 
 def create(recipe: Recipe, settings: Settings, data: TrainingData) -> Task:
     """Create the Lightning module of a recipe's task, around a network with random weights."""
-    network = networks.create(recipe.network, recipe.outputs)
+    network = networks.for_recipe(recipe)
     if recipe.task == "segmentation":
         # MONAI takes seconds to import.
         from training.lightning_modules.segmentation import Segmentation

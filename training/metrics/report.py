@@ -68,6 +68,26 @@ class Refusals(_Part):
     kinds: Annotated[dict[str, Refusal], Field(min_length=1)]
 
 
+class Subgroup(_Part):
+    """Images with one value of an attribute; without metrics if they are too few."""
+
+    images: Count
+    metrics: dict[str, Metric] | None
+
+
+class External(_Part):
+    """Figures on images of another source, which were used neither for training nor for validation."""
+
+    name: Text
+    command: Text
+    sha256: Sha256  # of the list of images
+    images: Side
+    interval: Text
+    metrics: Annotated[dict[str, Metric], Field(min_length=1)]
+    confusion: dict[str, Count] | dict[str, dict[str, Count]] | None = None
+    subgroups: dict[str, dict[str, Subgroup]] = {}  # attribute -> value -> figures
+
+
 class Report(_Part):
     """Content of a `metrics.json`."""
 
@@ -91,6 +111,7 @@ class Report(_Part):
     stress: dict[str, dict[str, float | None]] | None = None  # image change -> metrics
     shortcuts: dict[str, Metric] | None = None  # see training.evaluators.shortcuts
     refusals: Refusals | None = None  # None without a detector, or if it was not measured
+    external: tuple[External, ...] = ()
 
 
 def load(path: Path) -> Report:

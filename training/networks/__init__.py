@@ -9,7 +9,8 @@ a dict of tensors with N rows each:
 - `attention` of networks with self-attention, (N, heads, tokens, tokens): the weight of each token (column) for each
   token (row).
 
-Keys and shapes of the weights are those of the original systems, so their checkpoints load unchanged.
+Keys and shapes of the weights are those of the original systems, so their checkpoints load unchanged. Networks of
+libraries have a prefix, like `torchvision:resnet18`; see `training.networks.library`.
 """
 
 from collections.abc import Callable
@@ -17,8 +18,9 @@ from typing import Final
 
 from torch import nn
 
+from handlers.recipe import Recipe
 from training.errors import NetworkError
-from training.networks import brain_tumor, cifar10, public
+from training.networks import brain_tumor, cifar10, library, public
 from training.networks.chest_xray_cnn import ChestXrayCnn
 
 _NETWORKS: Final[dict[str, Callable[[int], nn.Module]]] = {
@@ -40,3 +42,15 @@ def create(name: str, outputs: int) -> nn.Module:
     if name not in _NETWORKS:
         raise NetworkError(f"network: unknown name {name!r}. Available: {', '.join(sorted(_NETWORKS))}.")
     return _NETWORKS[name](outputs)
+
+
+def for_recipe(recipe: Recipe) -> nn.Module:
+    """Create the network of a recipe with random weights."""
+    if library.is_library(recipe.network):
+        dense = recipe.task == "segmentation"
+        return library.create(recipe.network, recipe.outputs, recipe.network_args, dense=dense)
+    if recipe.network_args:
+        raise NetworkError(
+            f"network_args: {recipe.network} accepts no arguments. Remove {sorted(recipe.network_args)}."
+        )
+    return create(recipe.network, recipe.outputs)

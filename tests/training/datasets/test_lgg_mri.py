@@ -47,16 +47,14 @@ def test_no_patient_is_on_both_sides(slices: Path) -> None:
     assert not train & validation
 
 
-def test_a_missing_mask_is_reported(slices: Path) -> None:
-    next(slices.rglob("*_2_mask.tif")).unlink()
-    with pytest.raises(DataError, match=r"_2\.tif: its mask .*_2_mask is missing"):
-        lgg_mri.find(slices)
-
-
-def test_a_mask_without_its_slice_is_reported(slices: Path) -> None:
-    next(slices.rglob("*_2.tif")).unlink()
-    with pytest.raises(DataError, match="mask without its slice"):
-        lgg_mri.find(slices)
+def test_all_missing_masks_and_slices_are_listed(slices: Path) -> None:
+    lone = [next(slices.rglob("*_2_mask.tif")), next(slices.rglob("*_4_mask.tif")), next(slices.rglob("*_1.tif"))]
+    for path in lone:
+        path.unlink()
+    with pytest.raises(DataError, match="3 files lack their mask") as caught:
+        lgg_mri.files(slices)
+    for name in ("_2.tif", "_4.tif", "_1_mask.tif"):
+        assert name in str(caught.value)
 
 
 def test_a_broken_mask_is_reported(slices: Path) -> None:

@@ -1,0 +1,121 @@
+"""Networks of libraries, as a recipe names them."""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torchvision import models
+
+from training.errors import NetworkError
+from training.networks import library
+from training.networks.adapter import Adapted
+
+UNET: dict[str, Any] = {
+    "spatial_dims": 2,
+    "in_channels": 1,
+    "out_channels": 2,
+    "channels": [4, 8],
+    "strides": [2],
+}
+
+
+def create(name: str, outputs: int = 2, *, dense: bool = False, **args: Any) -> torch.nn.Module:
+    return library.create(name, outputs, args, dense=dense).eval()
+
+
+@pytest.mark.parametrize(
+    ("name", "features"),
+    [
+        ("resnet18", (512, 2, 2)),
+        ("densenet121", (1024, 2, 2)),
+        ("mobilenet_v3_small", (576, 2, 2)),  # its blocks have global pools too
+        ("squeezenet1_1", (2, 3, 3)),
+    ],
+)
+def test_a_classifier_of_torchvision_returns_its_own_logits_and_the_map_before_its_last_pool(
+    name: str, features: tuple[int, ...]
+) -> None:
+    torch.manual_seed(0)
+    network, images = create(f"torchvision:{name}"), torch.rand(2, 3, 64, 64)
+    original = models.get_model(name, num_classes=2).eval()
+    original.load_state_dict({key.removeprefix("model."): value for key, value in network.state_dict().items()})
+    with torch.inference_mode():
+        outputs = network(images)
+        torch.testing.assert_close(outputs["logits"], original(images))
+    assert outputs["features"].shape == (2, *features)
+
+
+def test_a_network_without_a_global_pool_returns_no_features() -> None:
+    with torch.inference_mode():
+        assert set(create("torchvision:vit_b_32")(torch.rand(1, 3, 224, 224))) == {"logits"}
+
+
+def test_a_segmentation_of_torchvision_returns_logits_per_pixel() -> None:
+    network = create("torchvision:lraspp_mobilenet_v3_large", 1, dense=True)
+    with torch.inference_mode():
+        assert network(torch.rand(2, 3, 64, 32))["logits"].shape == (2, 1, 64, 32)
+
+
+def test_two_channels_of_a_mask_become_one_logit_of_the_second() -> None:
+    network = create("monai:UNet", 1, dense=True, **UNET, _difference_=True)
+    assert isinstance(network, Adapted)
+    images = torch.rand(1, 1, 16, 32)
+    with torch.inference_mode():
+        expected = network.model(images).softmax(1)[:, 1:]
+        torch.testing.assert_close(network(images)["logits"].sigmoid(), expected)
+
+
+def test_a_transposed_network_sees_the_width_first_and_returns_the_geometry_of_the_image() -> None:
+    network = create("monai:UNet", 2, dense=True, **UNET, _transposed_=True)
+    assert isinstance(network, Adapted)
+    images = torch.rand(1, 1, 16, 32)
+    with torch.inference_mode():
+        torch.testing.assert_close(network(images)["logits"], network.model(images.mT).mT)
+
+
+@pytest.mark.parametrize(
+    ("name", "args", "message"),
+    [
+        ("torchvision:resnt18", {}, "Similar: resnet18"),
+        ("monai:Net", {}, "MONAI has no 'Net'"),
+        ("monai:torch", {}, "MONAI has no 'torch'"),
+        ("torchvision:resnet18", {"weights": "DEFAULT"}, "downloads weights"),
+        ("monai:DenseNet121", {"pretrained": True}, "downloads weights"),
+        ("torchvision:resnet18", {"colour": 1}, "rejects the arguments"),
+        ("module:os:system", {}, "executes code"),
+    ],
+)
+def test_what_cannot_be_created_safely_is_rejected(name: str, args: dict[str, Any], message: str) -> None:
+    with pytest.raises(NetworkError, match=message):
+        create(name, **args)
+
+
+CODE = """\
+import torch
+
+class Mean(torch.nn.Module):
+    def __init__(self, outputs):
+        super().__init__()
+        self.head = torch.nn.Linear(3, outputs)
+
+    def forward(self, x):
+        if x.shape[1] != 3:
+            raise ValueError("three channels")
+        return self.head(x.mean((2, 3)))
+"""
+
+
+def test_a_module_is_imported_only_after_the_caller_names_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "own_networks.py").write_text(CODE)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with pytest.raises(NetworkError, match="--module own_networks:Mean"):
+        create("module:own_networks:Mean", outputs=2)
+    assert "own_networks" not in sys.modules
+    library.allow("own_networks:Mean")
+    network = library.create("module:own_networks:Mean", 2, {"outputs": 2}, dense=False)
+    assert network(torch.rand(4, 3, 8, 8))["logits"].shape == (4, 2)
+    library.allow("own_networks:Missing")
+    with pytest.raises(NetworkError, match="cannot import own_networks:Missing"):
+        create("module:own_networks:Missing")
