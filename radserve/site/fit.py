@@ -103,7 +103,7 @@ def _run(archive: Path, recipe: Recipe, found: Sequence[LabelledImage]) -> tuple
         (summary,) = handler.predict_sample(folder)
         handler.verify_sample(summary, mar.sample(archive, recipe)[1])
         limits = handler.pipeline.limits
-        requests = ((image.path.read_bytes(), limits, Trace(), NO_ASSURANCES) for image in found)
+        requests = ((image.path.read_bytes(), limits, Trace(), NO_ASSURANCES, None) for image in found)
         results = list(zip(found, map(_logits, handler.pipeline.stream(requests)), strict=True))
     for image, result in results:
         if isinstance(result, RequestError):

@@ -43,11 +43,10 @@ def label_conflict(same: Sequence[Example]) -> str | None:
 def join(examples: Sequence[Example], alike: Sequence[Sequence[Example]] = ()) -> tuple[Example, ...]:
     """Merge all groups that share a file or a set of similar images; `DataError` if copies have different labels."""
     parent = {example.group: example.group for example in examples}
-    same_file = copies(examples)
-    for same in same_file:
+    sets: list[Sequence[Example]] = [*copies(examples), *alike]
+    for same in sets:
         if conflict := label_conflict(same):
             raise DataError(f"{conflict} Remove the wrong ones.")
-    for same in (*same_file, *alike):
         roots = {_root(parent, example.group) for example in same}
         parent |= dict.fromkeys(roots, min(roots))
     return tuple(replace(example, group=_root(parent, example.group)) for example in examples)

@@ -46,7 +46,7 @@ def measure(recipe: Recipe, network: nn.Module, images: Images, seed: int) -> di
 
     original = probability(images)
     values, targets = images.pixels.float() / 255, images.targets
-    measured = {
+    measured: dict[str, NDArray[Any]] = {
         name: np.abs(probability(_with(images, change(values, targets))) - original) > MOVED
         for name, change in _CHANGES.items()
     }
