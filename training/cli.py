@@ -114,7 +114,7 @@ def evaluate(
     external: Annotated[
         tuple[str, Path] | None,
         typer.Option(
-            help="Measure images of another source: its name, and a folder with a folder per label and attributes.csv.",
+            help="Measure images of another source: its name, and a folder, see docs/models.md.",
             metavar="NAME DIR",
         ),
     ] = None,

@@ -51,7 +51,7 @@ def evaluate(folder: Path, training: Path, source: Source, out: Path, command: s
     """
     recipe, config = recipes.load(folder / "archive.yaml"), settings.load(folder / "training.yaml")
     previous = _previous(folder, recipe)
-    labelled = _find(recipe, config, source.folder)
+    labelled = _find(recipe, source.folder)
     _reject_used(labelled.examples, _used(config, training, previous))
     images = training_data.images(labelled.examples, recipe)
     network = weights.load(networks.for_recipe(recipe), folder / recipe.weights.file)
@@ -77,10 +77,11 @@ def _previous(folder: Path, recipe: Recipe) -> Report:
     return previous
 
 
-def _find(recipe: Recipe, config: Settings, folder: Path) -> Labelled:
+def _find(recipe: Recipe, folder: Path) -> Labelled:
     if recipe.task == "classification":
         return external.find(folder, recipe.labels)
-    return external.with_subgroups(datasets.find(config.data, folder), external.attributes(folder))
+    negative, positive = recipe.labels
+    return external.find_masks(folder, (negative, positive))
 
 
 def _used(config: Settings, folder: Path, previous: Report) -> frozenset[str]:

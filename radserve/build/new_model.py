@@ -15,6 +15,7 @@ from handlers.recipe import Input, Recipe
 from handlers.suitability import MIN_SIDE
 from radserve.build import checkpoint, import_weights, trained_network
 from radserve.build.import_weights import Checkpoint
+from radserve.build.source import new_folder
 from radserve.errors import BuildError
 from training import recipe_files
 from training.cards import dataset_notes
@@ -58,13 +59,12 @@ class Draft:
 def create(archives: Path, draft: Draft, command: str, weights: Checkpoint | None = None) -> Recipe:
     """Write the folder of a new model, with all of its files or not at all; return its recipe.
 
-    Raises BuildError if the folder exists, RecipeError if the description is invalid, NetworkError if the network does
-    not fit it, and WeightsImportError if the weights do not fit the network.
+    Raises BuildError if the name is invalid or the folder exists, RecipeError if the description is invalid,
+    NetworkError if the network does not exist, BuildError if it does not fit the description, and WeightsImportError if
+    the weights do not fit the network.
     """
+    folder = new_folder(archives, draft.name)
     recipe = _recipe(draft)
-    folder = archives / recipe.name
-    if folder.exists():
-        raise BuildError(f"{folder}: already exists. Choose another name, or delete the folder.")
     recipe = recipe if _explains(recipe) else _without_explanation(recipe)
     archives.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".new-", dir=archives) as scratch:
@@ -78,7 +78,7 @@ def create(archives: Path, draft: Draft, command: str, weights: Checkpoint | Non
         sample(recipe.input).save(staged / recipe.sample, optimize=True)
         if weights is not None:
             recipe = _import(recipe, weights, staged)
-        recipe_files.write(recipe, staged / "archive.yaml", _COMMENT.format(command=command))
+        recipe_files.write(recipe, staged / "archive.yaml", _COMMENT.format(command=" ".join(command.split())))
         staged.rename(folder)
     return recipe
 

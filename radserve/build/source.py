@@ -3,11 +3,16 @@
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Final
+
+from pydantic import TypeAdapter, ValidationError
 
 from handlers import recipe as recipes
-from handlers.recipe import Recipe
+from handlers.recipe import Name, Recipe
 from radserve.build.model_store import UNTRAINED
 from radserve.errors import BuildError
+
+_NAME: Final[TypeAdapter[str]] = TypeAdapter(Name)
 
 
 @dataclass(frozen=True)
@@ -51,6 +56,20 @@ def find_sources(archives: Path, names: Iterable[str] = (), *, untrained: bool =
         raise BuildError(f"{archives}: contains no recipe (NAME/archive.yaml).")
     sources = [_read(archives / name) for name in selected]
     return [replace(source, untrained=untrained and source.lacks_weights) for source in sources]
+
+
+def new_folder(archives: Path, name: str) -> Path:
+    """Return the folder of a new model; `BuildError` if the name is invalid or the folder exists."""
+    try:
+        _NAME.validate_python(name)
+    except ValidationError:
+        raise BuildError(
+            f"{name!r}: invalid name; use small letters, digits and single hyphens, as 'knee-x-ray'."
+        ) from None
+    folder = archives / name
+    if folder.exists():
+        raise BuildError(f"{folder}: already exists. Choose another name, or delete the folder.")
+    return folder
 
 
 def _read(folder: Path) -> Source:

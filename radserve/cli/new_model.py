@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
+from radserve.build.source import new_folder
 from radserve.cli.options import option, with_groups
 from radserve.errors import InvalidCallError
 from training.cli import Module, allow
@@ -87,6 +88,7 @@ def init(
     On a terminal, the command asks for what is not given as an option. What stays unknown becomes the recipe's
     `warning`, which every prediction repeats.
     """
+    new_folder(archives, name)  # before the questions
     ask: Callable[..., Any] | None = typer.prompt if sys.stdin.isatty() else None
     answered = with_defaults(answers, ask)
     described = draft(name, network, answered, preprocessing, data)

@@ -11,12 +11,12 @@ from PIL import Image
 from tests import command_line
 from training import external
 from training.datasets import cifar10
-from training.datasets.external import find
+from training.datasets.external import find, find_masks
 from training.errors import DataError, RunError
 from training.evaluate import Options, evaluate
 from training.external import Source
 
-from .conftest import LENET, Trained
+from .conftest import LENET, Trained, make_glioma
 
 LABELS = tuple(cifar10.CLASSES.values())
 
@@ -111,6 +111,19 @@ def test_ages_are_grouped(hospital: Path) -> None:
         *("6 to 17",) * 2,
         *("18 to 39",) * 2,
     ]
+
+
+def test_masks_give_the_labels_and_folders_the_patients(tmp_path: Path) -> None:
+    top = make_glioma(tmp_path, patients=3, each=4) / "kaggle_3m"
+    labelled = find_masks(top, ("background", "tumour"))
+    assert len(labelled.examples) == 12
+    assert len({example.group for example in labelled.examples}) == 3
+    assert [example.label for example in labelled.examples] == ["tumour", "background"] * 6
+    mask = labelled.examples[0].mask
+    assert mask is not None
+    mask.unlink()
+    with pytest.raises(DataError, match=r"1 of 12 images lack <image>_mask: .*_1\.tif"):
+        find_masks(top, ("background", "tumour"))
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Labelled images of other sources: a folder per label, and attributes of the patients in a CSV file.
+"""Labelled images of other sources: a folder per label, or masks; and attributes of the patients in a CSV file.
 
 `attributes.csv` has the columns `file` (relative to the folder) and any of `patient`, `age` (years), `sex` and `view`.
 Images of a patient are drawn together in confidence intervals; without that column, each image is a group.
@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from training.datasets.example import Example, sha256
+from training.datasets.lgg_mri import read_mask
 from training.errors import DataError
 
 ATTRIBUTES: Final = "attributes.csv"
@@ -18,6 +19,7 @@ SUBGROUPS: Final[tuple[str, ...]] = ("age", "sex", "view")
 _SUFFIXES: Final = frozenset({".bmp", ".dcm", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
 _AGES: Final = (1, 6, 18, 40, 65)  # first years of the age groups after the first
 _UNKNOWN: Final = "unknown"
+_MASK: Final = "_mask"
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,27 @@ def find(folder: Path, labels: Sequence[str]) -> Labelled:
         if not images:
             raise DataError(f"{folder / label}: contains no image ({', '.join(sorted(_SUFFIXES))}).")
         examples += [_example(path, label, folder, rows) for path in images]
+    return with_subgroups(tuple(examples), rows)
+
+
+def find_masks(folder: Path, labels: tuple[str, str]) -> Labelled:
+    """List the images below a folder, each with its mask `<image>_mask`; `labels` are negative and positive.
+
+    Images in the same folder are slices of one patient, unless the CSV file names another. `DataError` lists images
+    without a mask.
+    """
+    rows, top = attributes(folder), folder
+    paths = [path for path in sorted(top.rglob("*")) if path.suffix.lower() in _SUFFIXES - {".dcm"}]
+    files = {path.with_suffix(""): path for path in paths if not path.name.startswith(".")}
+    pairs = [
+        (path, files.get(stem.with_name(stem.name + _MASK)))
+        for stem, path in files.items()
+        if not stem.name.endswith(_MASK)
+    ]
+    missing = [path.relative_to(top).as_posix() for path, mask in pairs if mask is None]
+    if missing or not pairs:
+        raise DataError(f"{folder}: {len(missing)} of {len(pairs)} images lack <image>{_MASK}: {', '.join(missing)}.")
+    examples = [_masked(path, mask, top, labels, rows) for path, mask in pairs if mask is not None]
     return with_subgroups(tuple(examples), rows)
 
 
@@ -74,6 +97,16 @@ def _example(path: Path, label: str, folder: Path, rows: Mapping[str, Mapping[st
     name = path.relative_to(folder).as_posix()
     patient = rows.get(name, {}).get("patient") or name
     return Example(name, path, label, patient, sha256(path.read_bytes()))
+
+
+def _masked(
+    path: Path, mask: Path, folder: Path, labels: tuple[str, str], rows: Mapping[str, Mapping[str, str]]
+) -> Example:
+    relative = path.relative_to(folder)
+    name = relative.as_posix()
+    patient = rows.get(name, {}).get("patient") or relative.parent.as_posix()
+    label = labels[read_mask(mask).getbbox() is not None]
+    return Example(name, path, label, patient, sha256(path.read_bytes()), mask)
 
 
 def _subgroup(attribute: str, value: str) -> str:

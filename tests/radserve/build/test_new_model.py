@@ -80,8 +80,8 @@ def test_a_network_without_features_is_marked_as_not_explained(tmp_path: Path) -
 @pytest.mark.parametrize(
     ("changes", "error", "message"),
     [
-        ({"name": "Mine"}, RecipeError, "key 'name' has value 'Mine'"),
-        ({"name": "../mine"}, RecipeError, "key 'name'"),
+        ({"name": "Mine"}, BuildError, "'Mine': invalid name"),
+        ({"name": "../mine"}, BuildError, "invalid name"),
         ({"labels": ("a",)}, RecipeError, "labels"),
         ({"labels": ("a", "a")}, RecipeError, "not unique"),
         ({"positive": "c"}, RecipeError, "decision.positive"),
@@ -129,7 +129,7 @@ class Branches(torch.nn.Module):
 """
 
 
-def test_a_module_of_the_caller_whose_forward_branches_is_built_when_he_names_it(
+def test_a_module_of_the_caller_whose_forward_branches_is_built_when_it_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "caller_module.py").write_text(MODULE)
