@@ -175,9 +175,14 @@ def test_axe_accepts_unusual_repaired_and_refused_images(opened: Opener, gateway
 
 
 def test_the_history_marks_unusual_and_repaired_images(page: Page) -> None:
-    entry = {"time": "2026-03-01T00:00:00Z", "verb": "predictions", "model": NAME, "version": "1.0.0"}
+    entry: dict[str, Any] = {"time": "2026-03-01T00:00:00Z", "verb": "predictions", "model": NAME, "version": "1.0.0"}
     entry |= {"label": "pneumonia", "probability": 0.9, "positive": True, "client": "ward", "filename": "film.png"}
-    kinds = [{"domain": "unusual"}, {"domain": "normal", "repair": "rotate-90"}, {"domain": "off"}, {"domain": None}]
+    kinds: list[dict[str, Any]] = [
+        {"domain": "unusual"},
+        {"domain": "normal", "repair": "rotate-90"},
+        {"domain": "off"},
+        {"domain": None},
+    ]
     results = [entry | {"id": f"{number:032}", "image_sha256": "a" * 64} | kind for number, kind in enumerate(kinds)]
     page.route("**/api/results?*", lambda route: route.fulfill(json={"results": results, "next": None}))
     page.route("**/api/results", lambda route: route.fulfill(json={"results": results, "next": None}))
