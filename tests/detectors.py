@@ -63,13 +63,13 @@ def source(folder: Path) -> Source:
 def _tensors() -> Tensors:
     gray = torch.from_numpy(np.asarray(Pillow.fromarray(FILM).resize((160, 112)), dtype=np.float32) / 255)
     known = evidence.thumbnail(gray).flatten()
-    first = torch.eye(known.numel())[:1]
+    axes = torch.eye(known.numel())
     return {
         "thumbnail.mean": known,
         "thumbnail.scale": torch.ones_like(known),
-        "thumbnail.basis": first,
-        "thumbnail.whitening": torch.eye(1),
-        "thumbnail.centres": torch.zeros(1, 1),
+        "thumbnail.basis": axes,
+        "thumbnail.whitening": axes.clone(),
+        "thumbnail.centres": torch.zeros(1, known.numel()),
         "limit.thumbnail.distance": torch.tensor(1.0),
         "limit.thumbnail.residual": torch.tensor(1.0),
         "percentiles": torch.linspace(0, 1, 101),

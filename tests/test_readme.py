@@ -4,12 +4,13 @@ import json
 import os
 import re
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.conftest import ROOT
-from tests.server import Server
+from tests.server import Server, running
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 API = (ROOT / "docs" / "http-api.md").read_text(encoding="utf-8")
@@ -34,6 +35,13 @@ def shell(command: str, server: Server) -> subprocess.CompletedProcess[str]:
     environment = os.environ | {"COLUMNS": "120", "TERM": "dumb"}
     arguments = ["bash", "-euo", "pipefail", "-c", command]
     return subprocess.run(arguments, capture_output=True, text=True, cwd=ROOT, timeout=60, check=False, env=environment)
+
+
+@pytest.fixture(scope="module")
+def server(store: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """Run a server as the README starts it: images are compared with the training images."""
+    with running(store, tmp_path_factory.mktemp("server") / "log", "--domain", "strict") as started:
+        yield started
 
 
 @pytest.mark.e2e

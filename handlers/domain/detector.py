@@ -27,6 +27,8 @@ MOMENTS: Final = "moments"
 """Output of the program: mean and standard deviation of each channel of the recipe's layers, (N, numbers)."""
 PART: Final = ("mean", "scale", "basis", "whitening", "centres")
 """Tensors of a part in the file: `features.mean`."""
+_WORST: Final = 1e6
+"""Score of an image without a finite distance."""
 Tensors = Mapping[str, torch.Tensor]
 _POSES: Final[tuple[Reason, ...]] = ("rotated_90", "rotated_180", "rotated_270", "inverted")
 
@@ -97,7 +99,7 @@ class Detector:
         """Assess an image from its rows of `outputs` and from the network's input (channels, height, width)."""
         gray = evidence.luminance(tensor, self.spec)
         relative = {name: value / self.limits[name] for name, value in self.distances(outputs, gray).items()}
-        score = max(relative.values())
+        score = float(np.nan_to_num(np.max(list(relative.values())), nan=_WORST, posinf=_WORST))
         status = self._status(score)
         percentile = float(np.interp(score, self.percentiles, np.linspace(0, 100, len(self.percentiles))))
         return Assessment(status, score, percentile, None if status == "normal" else self._reason(gray, relative))

@@ -22,6 +22,8 @@ _SECTORS: Final = 3 * _RINGS
 _NEIGHBOURS: Final = 13
 """Side of the neighbourhood in the spectrum with which a peak is compared."""
 _QUANTILES: Final = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
+_TINY: Final = 1e-8
+"""Smallest power of a frequency, so that it has a logarithm."""
 _STEP: Final = 17
 """The quantiles are those of every such pixel, because sorting all takes longer than the rest."""
 _EXTREMES: Final = 0.02
@@ -63,7 +65,7 @@ def texture(gray: torch.Tensor) -> torch.Tensor:
     """
     window, sectors, counts = _frequencies(*gray.shape)
     spectrum = torch.fft.rfft2((gray - gray.mean()) * window)
-    power = spectrum.real.square() + spectrum.imag.square() + 1e-8
+    power = spectrum.real.square() + spectrum.imag.square() + _TINY
     mean = torch.bincount(sectors, power.flatten(), minlength=_SECTORS + 1) / counts
     logarithm = power.log()
     peaks = (logarithm - _around(logarithm)).flatten()
@@ -71,7 +73,7 @@ def texture(gray: torch.Tensor) -> torch.Tensor:
     share = torch.stack([(gray < _EXTREMES).float().mean(), (gray > 1 - _EXTREMES).float().mean()])
     levels = gray.flatten()[::_STEP].sort().values
     quantiles = levels[[int(rank * (len(levels) - 1)) for rank in _QUANTILES]]
-    return torch.cat([mean[:-1].log(), highest[:-1], quantiles, share])
+    return torch.cat([mean[:-1].clamp_min(_TINY).log(), highest[:-1], quantiles, share])
 
 
 def _around(values: torch.Tensor) -> torch.Tensor:

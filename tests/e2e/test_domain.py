@@ -90,9 +90,8 @@ def test_an_unlike_film_is_rejected_with_the_reason_and_the_repair(strict: Serve
     assert (response.status_code, response.json()["title"]) == (422, "Unlike the training images")
     assert (domain(response)["status"], domain(response)["reason"]) == ("unlike", reason)
     assert f"repair={repair}" in response.json()["detail"]
-    repaired, upright = (
-        ask(strict, *request, path=path).json() for request in ((content, f"?repair={repair}"), (NORMAL,))
-    )
+    repaired = ask(strict, content, f"?repair={repair}", path).json()
+    upright = ask(strict, NORMAL, path=path).json()
     assert (repaired["repair"], repaired["domain"]["status"]) == (repair, "normal")
     for key in ("label", "probabilities", "explanation"):
         assert repaired.get(key) == upright.get(key)

@@ -27,12 +27,14 @@ def test_a_copy_has_the_body_and_its_headers(client: httpx.Client, split: Split)
     long = bytes(3 << 20)  # longer than nginx's buffer in memory
     with controlled(split.runtime.control) as control:
         for body in (BODY, long, b""):
-            sent = client.post(PATH, content=body, headers=HEADERS | {"X-Actor": "me", "X-Key-Name": "me"})
+            headers = HEADERS | {"X-Actor": "me", "X-Key-Name": "me"}
+            sent = client.post(f"{PATH}?repair=invert", content=body, headers=headers)
             assert sent.json() == {"path": f"{PATH}/{OLD}", "length": len(body)}
             copy = control.copies(1).pop()
             assert (copy.method, copy.path, copy.query, copy.body) == ("POST", f"/shadow/{NAME}", "", body)
             assert copy.headers["x-request-id"] == sent.headers["x-request-id"]
             assert copy.headers["content-type"] == "image/png"
+            assert copy.headers["x-repair"] == "invert"
             assert not {"x-api-key", "authorization", "x-actor", "x-key-name"} & set(copy.headers)
         chunked = client.post(PATH, content=iter([BODY, BODY]), headers=HEADERS)
         assert chunked.json()["length"] == 2 * len(BODY)

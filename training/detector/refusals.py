@@ -83,15 +83,15 @@ def measure_refusals(
         raise RunError(f"{recipe.name}: has no detector. Fit one with '{fit}'.")
     network = load_network(recipe, folder, detector.section.layers)
     examples = training_data.load_sides(recipe, config, data).validation
-    subject, kinds = _held_out(Subject(detector, network, recipe), examples)
-    for name, images in _kinds(recipe, examples, others):
+    subject, measured = _held_out(Subject(detector, network, recipe), examples)
+    for name, images in kinds(recipe, examples, others):
         _log.info("measuring: %s", name)
-        kinds[name] = subject.refusal(images)
+        measured[name] = subject.refusal(images)
     return Refusals(
         detector_sha256=detector.section.sha256,
         command=command,
         milliseconds=round(_milliseconds(subject, examples[:_TIMED]), 2),
-        kinds=kinds,
+        kinds=measured,
     )
 
 
@@ -117,7 +117,7 @@ def _held_out(subject: Subject, examples: Sequence[Example]) -> tuple[Subject, d
     return subject, {name: subject.count(statuses[part], seen.rows(part)) for name, part in sides}
 
 
-def _kinds(
+def kinds(
     recipe: Recipe, examples: Sequence[Example], others: Mapping[str, Path]
 ) -> Iterator[tuple[str, Iterator[bytes]]]:
     """Return the images of each kind that the model must not analyse."""

@@ -62,12 +62,16 @@ export function domainText(domain) {
   return domain.mode === "warn" ? "Like the training images (this server refuses no image)" : "Like the training images";
 }
 
-/** Return the note on a result that states no finding, with a button for the repair; null for other results. */
-export function domainNote(domain, repair, repeat) {
+/**
+ * Return the note on a result that states no finding; null for other results.
+ *
+ * `repeat` analyses the image again with a repair; null for a sample or a repaired image.
+ */
+export function domainNote(domain, repeat, isSample) {
   if (!isDoubtful(domain)) return null;
-  const suggested = repair ? null : suggestedRepair(domain);
+  const suggested = repeat ? suggestedRepair(domain) : null;
   return make("div", { class: "warning doubt" },
-    make("p", {}, make("strong", {}, `${domainText(domain)}. `), reasonText(domain)),
+    make("p", {}, make("strong", {}, `${domainText(domain)}. `), isSample ? "It is a synthetic image." : reasonText(domain)),
     make("p", {}, "The model may be wrong about such an image, so its output is not a finding."),
     suggested ? button(suggested.text, () => repeat(suggested.name)) : null);
 }

@@ -9,7 +9,11 @@ import { safeHtml } from "./safe_html.js";
 import { capitalize, cutoff, modelName, scores } from "./format.js";
 
 const narrow = matchMedia("(max-width: 900px)");
+const samples = new WeakSet(); // files with the sample of a model
 let models = [];
+
+/** Whether a file is the synthetic sample of a model, which is never refused. */
+export const isSample = (file) => samples.has(file);
 
 /** All models of the catalog. */
 export const allModels = () => models;
@@ -124,7 +128,9 @@ function sample({ name, versions: [entry] }, onSample) {
     byId("model").value = name;
     describe();
     announce(`Analysing the sample of ${entry.title}.`);
-    onSample(new File([blob], `${name}-sample.png`, { type: "image/png" }));
+    const file = new File([blob], `${name}-sample.png`, { type: "image/png" });
+    samples.add(file);
+    onSample(file);
   }, () => {});
   image.then(
     (blob) => frame.append(make("img", { src: URL.createObjectURL(blob), alt: "" })),

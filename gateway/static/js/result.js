@@ -3,7 +3,7 @@
 import { post } from "./api.js";
 import { domainNote, domainText, isDoubtful, repairedName, repairNote, repairText } from "./domain.js";
 import { announce, button, make, save, terms } from "./dom.js";
-import { showCard } from "./models.js";
+import { isSample, showCard } from "./models.js";
 import { captioned, colourize, reduce, toPng } from "./pictures.js";
 import { parseExplanation, positiveLabel } from "./prediction.js";
 import { decision, ranking, uncertainty } from "./probabilities.js";
@@ -47,7 +47,7 @@ export class Result {
     const facts = make("div", { class: "facts" },
       warning ? make("p", { class: "warning" }, make("strong", {}, "Warning: "), warning) : null,
       repairNote(repair),
-      domainNote(domain, repair, this.repeat),
+      domainNote(domain, repair || isSample(this.file) ? null : this.repeat, isSample(this.file)),
       ...this.output(),
       this.heatMapControl(),
       this.reduced,

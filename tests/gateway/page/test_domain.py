@@ -136,6 +136,14 @@ def test_a_server_that_only_warns_shows_an_unlike_image_without_a_finding(page: 
     expect(page.locator(".repaired")).to_contain_text("turned by 90 degrees to the left")
 
 
+def test_the_note_on_a_sample_says_that_it_is_synthetic(page: Page) -> None:
+    answer(page, UNLIKE | {"reason": "rotated_90"})
+    page.get_by_role("button", name=f"({NAME})").click()
+    note = page.locator(".result .doubt")
+    expect(note).to_contain_text("It is a synthetic image.")
+    expect(note.get_by_role("button")).to_have_count(0)
+
+
 def test_a_result_says_that_the_check_is_off(page: Page) -> None:
     answer(page, {"mode": "off"})
     expect(analysed(page)).to_contain_text("Not compared with the training images (the operator switched this off)")
@@ -175,9 +183,14 @@ def test_axe_accepts_unusual_repaired_and_refused_images(opened: Opener, gateway
 
 
 def test_the_history_marks_unusual_and_repaired_images(page: Page) -> None:
-    entry = {"time": "2026-03-01T00:00:00Z", "verb": "predictions", "model": NAME, "version": "1.0.0"}
+    entry: dict[str, Any] = {"time": "2026-03-01T00:00:00Z", "verb": "predictions", "model": NAME, "version": "1.0.0"}
     entry |= {"label": "pneumonia", "probability": 0.9, "positive": True, "client": "ward", "filename": "film.png"}
-    kinds = [{"domain": "unusual"}, {"domain": "normal", "repair": "rotate-90"}, {"domain": "off"}, {"domain": None}]
+    kinds: list[dict[str, Any]] = [
+        {"domain": "unusual"},
+        {"domain": "normal", "repair": "rotate-90"},
+        {"domain": "off"},
+        {"domain": None},
+    ]
     results = [entry | {"id": f"{number:032}", "image_sha256": "a" * 64} | kind for number, kind in enumerate(kinds)]
     page.route("**/api/results?*", lambda route: route.fulfill(json={"results": results, "next": None}))
     page.route("**/api/results", lambda route: route.fulfill(json={"results": results, "next": None}))

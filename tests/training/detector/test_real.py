@@ -1,0 +1,46 @@
+"""The installed detectors refuse what their models must not analyse; on a few real images of the validation side."""
+
+from itertools import islice
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from handlers import recipe as recipes
+from handlers.domain import detector
+from training import settings
+from training.datasets import training_data
+from training.detector.fit import load_network
+from training.detector.refusals import Subject, kinds
+
+ROOT: Final = Path(__file__).parents[3]
+DATA: Final = {"chest-xray-cnn": "chest_xray_224", "brain-tumor-attention": "brain_tumor"}
+OTHER: Final = {"chest-xray-cnn": "brain_tumor", "brain-tumor-attention": "chest_xray_224"}
+LEAST: Final = {
+    "other organ": 0.95,
+    "pages of text": 0.95,
+    "screenshots": 0.95,
+    "noise": 0.95,
+    "rotated by 90 degrees": 0.85,
+    "inverted": 0.9,
+    "cropped to 60 % of the sides": 0.7,
+}
+"""Smallest share that is refused: less than the bars, by the spread of a sample of 24."""
+COUNT: Final = 24
+
+
+@pytest.mark.parametrize("name", DATA)
+def test_other_images_are_refused_and_held_out_ones_are_not(name: str, shared: Path) -> None:
+    folder = ROOT / "archives" / name
+    recipe = recipes.load(folder / "archive.yaml")
+    loaded = detector.load(folder, recipe)
+    assert loaded is not None
+    subject = Subject(loaded, load_network(recipe, folder, loaded.section.layers), recipe)
+    sides = training_data.load_sides(recipe, settings.load(folder / "training.yaml"), shared / DATA[name])
+    assert sides.sha256 == loaded.section.split
+    own = subject.refusal(example.read() for example in sides.validation[:: len(sides.validation) // COUNT])
+    assert own.refused <= 2
+    for kind, images in kinds(recipe, sides.validation, {"other organ": shared / OTHER[name]}):
+        if kind in LEAST:
+            refusal = subject.refusal(islice(images, COUNT))
+            assert refusal.refused >= LEAST[kind] * refusal.images, kind
