@@ -178,7 +178,7 @@ def _results(measured: Report, recipe: Recipe) -> Iterable[str]:
         selected = "epoch, temperature and threshold" if recipe.decision else "epoch and temperature"
         yield f"Measured on the validation part, which also selected {selected}. Expect lower accuracy elsewhere."
     yield f"In parentheses: {measured.interval}."
-    rows = [(_name(key), _metric(metric)) for key, metric in measured.validation.items()]
+    rows = [(metric_name(key), _metric(metric)) for key, metric in measured.validation.items()]
     yield _table(("metric", "value"), rows)
     if measured.confusion:
         yield _confusion(measured.confusion)
@@ -188,12 +188,14 @@ def _results(measured: Report, recipe: Recipe) -> Iterable[str]:
             "prediction sets refitted without the patients or groups that they are measured on (five parts). A result "
             "is uncertain unless its prediction set contains only its label. Nothing is promised for other images."
         )
-        yield _table(("metric", "value"), [(_name(key), _metric(item)) for key, item in measured.certainty.items()])
+        yield _table(
+            ("metric", "value"), [(metric_name(key), _metric(item)) for key, item in measured.certainty.items()]
+        )
     if measured.stress:
         yield "Robustness: the same images with artificial changes."
         names = list(next(iter(measured.stress.values())))
         changed = [(key, *(_number(row.get(name)) for name in names)) for key, row in measured.stress.items()]
-        yield _table(("change", *map(_name, names)), changed)
+        yield _table(("change", *map(metric_name, names)), changed)
     epoch = "" if measured.epoch is None else f" (epoch {measured.epoch})"
     yield f"Created by `{measured.command}`{epoch}; SHA-256 of the weights `{measured.model.weights_sha256}`."
 
@@ -208,7 +210,8 @@ def _confusion(counts: Mapping[str, int] | Mapping[str, dict[str, int]]) -> str:
     )
 
 
-def _name(key: str) -> str:
+def metric_name(key: str) -> str:
+    """Return the display name of a metric."""
     return _METRICS.get(key, key.replace("_", " "))
 
 
