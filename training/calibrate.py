@@ -36,10 +36,10 @@ def calibrate(folder: Path, data: Path, *, install: bool) -> Recipe:
     sample = release.describe(images.measured, dataset_notes.for_dataset(config.data))
     recipe = uncertainty.fit(recipe, logits, images.measured, config.level, sample, images.sha256)
     measured = evaluate.certainty_metrics(recipe, config, logits, images.measured)
-    for name, metric in measured["certainty"].items():
+    for name, metric in measured.get("certainty", {}).items():
         _log.info("%s %s (95%% CI %s)", name, metric["value"], metric["ci95"])
     if install:
-        metrics = json.loads((folder / "metrics.json").read_bytes()) | measured
+        metrics = json.loads((folder / "metrics.json").read_bytes()) | {"certainty": None} | measured
         recipe_files.write(recipe, folder / "archive.yaml", recipe_files.HEADER.format(name=recipe.name))
         (folder / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
         (folder / "CARD.md").write_text(card(recipe, metrics, config.data), encoding="utf-8")

@@ -77,9 +77,11 @@ def _fit_site(options: Options) -> None:
 
 
 def _report(profile: "SiteProfile", out: Path) -> None:
+    from training.cards.markdown import metric_name
+
     console = terminal.console()
     rows = [
-        (name, _triple(change.before), _triple(change.after), _triple(change.difference))
+        (metric_name(name), _triple(change.before), _triple(change.after), _triple(change.difference))
         for name, change in profile.changes.items()
     ]
     console.print(terminal.table("measured", ">as shipped", ">with profile", ">difference", rows=rows))

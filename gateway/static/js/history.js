@@ -106,7 +106,7 @@ function row(result) {
     cell("time", make("time", { datetime: result.time }, localTime(result.time))),
     cell("model", version ? make("div", {}, version.title) : null, make("div", { class: "small" }, `${result.model} ${result.version}`)),
     cell("what", make("span", { class: look }, label), notes(result)),
-    cell("number", result.probability === null ? "–" : percent(result.probability)),
+    cell("number", result.probability === null || isUncertain({ certainty }) ? "–" : percent(result.probability)),
     cell("file", result.filename || make("code", { title: `SHA-256 of the image: ${result.image_sha256}` }, result.image_sha256.slice(0, 12)),
       result.verb === "explanations" ? make("span", { class: "small" }, " with heat map") : null),
     cell("extra", result.client),

@@ -7,7 +7,7 @@ from typing import Any
 
 import httpx
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page, Route, expect
 
 from tests.gateway.page.conftest import Opener
 from tests.gateway.page.files import SAMPLE
@@ -60,6 +60,21 @@ def test_history_pages_and_text_filter_work(history: Page) -> None:
     expect(rows).to_have_text("No results match these filters.")
     history.get_by_role("button", name="Reset").click()
     expect(rows).to_have_count(25)
+
+
+def test_an_uncertain_result_is_not_listed_with_its_label(history: Page) -> None:
+    def uncertain(route: Route) -> None:
+        response = route.fetch()
+        document = response.json()
+        document["results"][0]["certainty"] = "uncertain"
+        route.fulfill(response=response, json=document)
+
+    history.route("**/api/results?**", uncertain)
+    history.get_by_role("button", name="Apply").click()
+    rows = history.locator("#history-rows tr")
+    expect(rows.first.locator(".tag.uncertain")).to_have_text("Uncertain")
+    expect(rows.first.locator(".number")).not_to_contain_text("%")
+    expect(rows.nth(1).locator(".tag.marked")).to_have_text("Pneumonia")
 
 
 def test_csv_has_filtered_results(history: Page, tmp_path: Path) -> None:

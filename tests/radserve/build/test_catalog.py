@@ -33,7 +33,8 @@ def test_a_version_is_described_by_its_recipe_index_entry_and_metrics(tmp_path: 
     (tmp_path / "archive.yaml").write_text(yaml.safe_dump(brightness_recipe()), encoding="utf-8")
     brightness = recipe.load(tmp_path / "archive.yaml")
     archive = write_mar(tmp_path, metrics_json=json.dumps({"validation": {"auroc": SCORE}}))
-    description = catalog.version(entry(), brightness, archive, 25.0)
+    reference = {"name": "st-marys", "sha256": "c" * 64}
+    description = catalog.version(entry(), brightness, archive, 25.0, reference)
     assert description == {
         "version": "1.0.0",
         "sha256": "a" * 64,
@@ -43,6 +44,8 @@ def test_a_version_is_described_by_its_recipe_index_entry_and_metrics(tmp_path: 
         "labels": brightness.labels,
         "positive": "bright",
         "threshold": 0.6,
+        "prevalence": None,
+        "profile": reference,
         "explains": True,
         "input": {"color": "gray", "height": 16, "width": 24},
         "scope": (),

@@ -10,11 +10,13 @@ from typing import Any
 import httpx
 import pytest
 
+from handlers.profile import VerifiedProfile
 from radserve.build import model_store
 from radserve.build.model_store import Entry
 from radserve.errors import ArchiveError, ChangeError, NotServedError, VersionFailedError
 from radserve.torchserve import verified_models
 from radserve.torchserve.registry import ModelVersion
+from tests.handlers.test_profile import site_profile
 from tests.radserve.versions.conftest import NAME, Service
 
 pytestmark = pytest.mark.anyio
@@ -114,3 +116,19 @@ async def test_a_full_disk_is_no_fault_of_the_version(service: Service, monkeypa
     with pytest.raises(ChangeError, match=r"brightness-2\.0\.0\.mar: cannot be unpacked .*: No space") as caught:
         await service.registration.register(NAME, "2.0.0", 1)
     assert caught.value.status == 500
+
+
+async def test_a_registered_version_gets_the_site_profile_of_its_archive(service: Service) -> None:
+    fitted = VerifiedProfile(site_profile(version="2.0.0", archive=service.archive().sha256), "b" * 64)
+    service.registration.profiles = [fitted]
+    service.torchserve.behavior.prediction = {"profile": fitted.reference}
+    model_version = await service.registration.register(NAME, "2.0.0", 1)
+    assert model_version.model.profile == fitted
+    assert model_version.model.recipe.decision == fitted.profile.decision
+
+
+async def test_a_site_profile_of_another_archive_fails_the_registration(service: Service) -> None:
+    service.registration.profiles = [VerifiedProfile(site_profile(version="2.0.0", archive="c" * 64), "b" * 64)]
+    with pytest.raises(VersionFailedError, match="was fitted with archive cccccccccccc"):
+        await service.registration.register(NAME, "2.0.0", 1)
+    assert service.registered == {"1.0.0"}

@@ -1,0 +1,64 @@
+"""Prediction sets of a trained model: `radserve train` and `radserve calibrate`."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from handlers import recipe as recipes
+from training import recalibration
+from training.calibrate import calibrate
+from training.errors import RunError
+from training.metrics import report
+from training.settings import Settings
+from training.train import Options, train
+
+from .conftest import Trained, make_archive, make_films
+
+
+@pytest.fixture(scope="module")
+def trained(quick: Settings, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """Folder of a model that was trained for one epoch, and its films."""
+    root = tmp_path_factory.mktemp("calibrate")
+    settings = quick.model_copy(update={"validation": 0.5})
+    folder, films = make_archive(root / "archives" / "chest-xray-cnn", settings), make_films(root / "films")
+    train(folder, films, root / "run", Options(install=True, progress=False, tracker="none", overrides=("epochs=1",)))
+    return folder, films
+
+
+def test_a_training_and_a_calibration_fit_the_same_sets(trained: tuple[Path, Path]) -> None:
+    folder, films = trained
+    files = [folder / name for name in ("archive.yaml", "CARD.md")]
+    recipe, before = recipes.load(files[0]), [path.read_text() for path in files]
+    assert recipe.uncertainty is not None
+    assert recipe.uncertainty.split == report.load(folder / "metrics.json").split.sha256
+    assert "validation films of" in recipe.uncertainty.fitted
+    assert recipe.calibration.prevalence == 0.5
+    assert calibrate(folder, films, install=True) == recipe
+    assert [path.read_text() for path in files] == before
+
+
+def test_a_recipe_of_an_earlier_release_gets_its_sections(
+    trained: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, films = trained
+    path = folder / "archive.yaml"
+    complete = recipes.load(path)
+    old = yaml.safe_load(path.read_text())
+    del old["uncertainty"], old["calibration"]["prevalence"], old["decision"]["sensitivity"]
+    path.write_text(yaml.safe_dump(old))
+    calibrate(folder, films, install=False)
+    assert recipes.load(path).uncertainty is None
+    monkeypatch.setattr(recalibration, "MIN_GROUPS", 5)
+    calibrate(folder, films, install=True)
+    assert recipes.load(path) == complete
+    measured = report.load(folder / "metrics.json").certainty
+    assert measured is not None
+    assert {"accuracy", "accuracy_certain", "uncertain", "coverage of normal"} <= set(measured)
+    assert "| share of uncertain results |" in (folder / "CARD.md").read_text()
+
+
+def test_a_model_with_many_labels_has_no_sets(lenet: Trained) -> None:
+    assert recipes.load(lenet.folder / "archive.yaml").uncertainty is None
+    with pytest.raises(RunError, match="need a classifier that decides between two labels"):
+        calibrate(lenet.folder, lenet.data, install=False)
