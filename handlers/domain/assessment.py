@@ -14,7 +14,7 @@ Reason = Literal["other_image", "rotated_90", "rotated_180", "rotated_270", "inv
 DEFAULT: Final[Mode] = "strict"
 _MODES: Final[tuple[Mode, ...]] = ("strict", "warn", "off")
 _ADVICE: Final[dict[Reason, str]] = {
-    "other_image": "It may show another body part, or be cropped, edited, a photograph or a screenshot. "
+    "other_image": "It may show another body part, or be rotated, cropped, edited, a photograph or a screenshot. "
     "Send the original image.",
     "rotated_90": "It appears to be rotated by 90 degrees clockwise. Turn it, or repeat the request with "
     "repair=rotate-270.",
