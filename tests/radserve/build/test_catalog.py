@@ -34,7 +34,7 @@ def test_a_version_is_described_by_its_recipe_index_entry_and_metrics(tmp_path: 
     brightness = recipe.load(tmp_path / "archive.yaml")
     archive = write_mar(tmp_path, metrics_json=json.dumps({"validation": {"auroc": SCORE}}))
     reference = {"name": "st-marys", "sha256": "c" * 64}
-    description = catalog.version(entry(), brightness, archive, 25.0, reference)
+    description = catalog.version(entry(), brightness, archive, 25.0, profile=reference)
     assert description == {
         "version": "1.0.0",
         "sha256": "a" * 64,
