@@ -1,7 +1,7 @@
 """How alike an image is to the training images of a model."""
 
 from dataclasses import dataclass
-from typing import Any, Final, Literal, get_args
+from typing import Any, Final, Literal
 
 from handlers.errors import DomainModeError, UnlikeTrainingError
 
@@ -12,8 +12,9 @@ Reason = Literal["other_image", "rotated_90", "rotated_180", "rotated_270", "inv
 """`rotated_N` is the clockwise rotation that the image has."""
 
 DEFAULT: Final[Mode] = "strict"
+_MODES: Final[tuple[Mode, ...]] = ("strict", "warn", "off")
 _ADVICE: Final[dict[Reason, str]] = {
-    "other_image": "It may show another body part, or be cropped, edited, a photograph or a screenshot. "
+    "other_image": "It may show another body part, or be rotated, cropped, edited, a photograph or a screenshot. "
     "Send the original image.",
     "rotated_90": "It appears to be rotated by 90 degrees clockwise. Turn it, or repeat the request with "
     "repair=rotate-270.",
@@ -58,7 +59,7 @@ class Assessment:
 
 def parse_mode(text: str) -> Mode:
     """Parse the value of `RADSERVE_DOMAIN`; an empty one is the default."""
-    for mode in get_args(Mode):
+    for mode in _MODES:
         if mode == (text or DEFAULT):
             return mode
-    raise DomainModeError(f"RADSERVE_DOMAIN has value {text!r}. Use one of {', '.join(get_args(Mode))}.")
+    raise DomainModeError(f"RADSERVE_DOMAIN has value {text!r}. Use one of {', '.join(_MODES)}.")

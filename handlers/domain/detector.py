@@ -115,17 +115,25 @@ class Detector:
             return "normal"
         return "unusual" if score < self.section.refused else "unlike"
 
-    def _reason(self, gray: torch.Tensor, relative: Mapping[str, float]) -> Reason:
-        """Return the likeliest pose, if the image would be a normal one without it, else that it is another image."""
+    def _reason(self, gray: torch.Tensor, relative: Mapping[str, float]) -> Reason | None:
+        """Return the likeliest pose, if the image would be a normal one without it, else that it is another image.
+
+        Where upside-down images are normal, no quarter turn can be told from the other: None.
+        """
         likely = max(_POSES, key=lambda name: relative.get(f"pose.{name}", 0))
-        if relative.get(f"pose.{likely}", 0) < self.section.marked:
+        if relative.get(f"pose.{likely}", 0) < self.section.marked or not self._alike(pose.undo(gray, likely)):
             return "other_image"
-        part = self.metric.parts.get("thumbnail")
-        if part is None:
-            return likely
-        upright = pose.undo(evidence.thumbnail(gray), likely).flatten()
-        alike = float(part.distances(upright[None])[0]) < self.limits["thumbnail.distance"] * self.section.refused
-        return likely if alike else "other_image"
+        told = likely == "inverted" or "pose.rotated_180" in relative
+        return likely if told else None
+
+    def _alike(self, gray: torch.Tensor) -> bool:
+        """Whether thumbnail and outlines are like those of the training images, as far as they are compared."""
+        for name, vector in (("thumbnail", evidence.thumbnail(gray).flatten()), ("shape", evidence.shape(gray))):
+            if name in self.metric.parts:
+                distance = float(self.metric.parts[name].distances(vector[None])[0])
+                if not distance < self.limits[f"{name}.distance"] * self.section.refused:
+                    return False
+        return True
 
 
 def below(prefix: str, tensors: Tensors) -> dict[str, torch.Tensor]:

@@ -19,7 +19,7 @@ _QUARTERS: Final = {"rotated_90": 1, "rotated_180": 2, "rotated_270": 3}
 
 
 def undo(gray: torch.Tensor, name: str) -> torch.Tensor:
-    """Return square gray values in [0, 1] as they were before they got this pose."""
+    """Return gray values (height, width) in [0, 1] as they were before they got this pose."""
     return 1 - gray if name == "inverted" else torch.rot90(gray, _QUARTERS[name])
 
 

@@ -137,7 +137,7 @@ def _refusals(measured: Report, recipe: Recipe) -> Iterable[str]:
     )
     rows = [(kind, *_refusal(value)) for kind, value in refusals.kinds.items()]
     yield _table(("images", "number", "refused", "marked", "refused by probability"), rows)
-    yield f"An assessment takes {refusals.milliseconds:.1f} ms on one thread. Created by `{refusals.command}`."
+    yield f"An assessment takes {refusals.milliseconds:.1f} ms of processor time. Created by `{refusals.command}`."
 
 
 def _refusal(value: Refusal) -> tuple[object, ...]:

@@ -64,7 +64,7 @@ class Refusals(_Part):
 
     detector_sha256: Sha256
     command: Text
-    milliseconds: float  # median time of an assessment on one thread of a CPU
+    milliseconds: float  # median processor time of an assessment
     kinds: Annotated[dict[str, Refusal], Field(min_length=1)]
 
 
