@@ -306,21 +306,21 @@ class TorchServeHandler(ABC):
     def _predict_like(self, result: Result, *, explain: bool) -> Prediction:
         """Predict an image that is like the training images, or any with another mode, and the archive's sample."""
         assessed = result.assessment
-        unlike = assessed is not None and assessed.status == "unlike"
-        if assessed is not None and unlike and self.mode == "strict" and result.prepared.sha256 != self.pipeline.exempt:
-            raise assessed.rejection(self.mode)
+        doubt = None
+        if assessed is not None and assessed.status == "unlike" and result.prepared.sha256 != self.pipeline.exempt:
+            if self.mode == "strict":
+                raise assessed.rejection(self.mode)
+            doubt = assessed.warning
         prediction = self.explain(result) if explain else self.predict(result)
-        return replace(prediction, document=prediction.document | self._domain(assessed, prediction.document))
+        warning = " ".join(filter(None, [prediction.document.get("warning"), doubt]))
+        further = self._domain(assessed) | ({"warning": warning} if warning else {})
+        return replace(prediction, document=prediction.document | further)
 
-    def _domain(self, assessed: Assessment | None, document: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the keys of a prediction that say how alike the image is to the training images."""
+    def _domain(self, assessed: Assessment | None) -> dict[str, Any]:
+        """Return the key of a prediction that says how alike the image is to the training images."""
         if self.recipe.detector is None:
             return {}
-        if assessed is None:
-            return {"domain": {"mode": self.mode}}
-        warnings = [document.get("warning"), assessed.warning if assessed.status == "unlike" else None]
-        text = " ".join(filter(None, warnings))
-        return {"domain": assessed.document(self.mode)} | ({"warning": text} if text else {})
+        return {"domain": {"mode": self.mode} if assessed is None else assessed.document(self.mode)}
 
     def _render(self, request: Request, predictions: list[Prediction | RequestError]) -> Response:
         with self.meter.time("render"), stage("postprocess", [request.trace]):

@@ -128,10 +128,12 @@ class Detector:
 
     def _alike(self, gray: torch.Tensor) -> bool:
         """Whether thumbnail and outlines are like those of the training images, as far as they are compared."""
-        values = evidence.collect(None, gray)
-        parts = {name: part for name, part in self.metric.parts.items() if name in ("thumbnail", "shape")}
-        distances = {name: float(part.distances(values[name][None])[0]) for name, part in parts.items()}
-        return all(value < self.limits[f"{name}.distance"] * self.section.refused for name, value in distances.items())
+        for name, vector in (("thumbnail", evidence.thumbnail(gray).flatten()), ("shape", evidence.shape(gray))):
+            if name in self.metric.parts:
+                distance = float(self.metric.parts[name].distances(vector[None])[0])
+                if not distance < self.limits[f"{name}.distance"] * self.section.refused:
+                    return False
+        return True
 
 
 def below(prefix: str, tensors: Tensors) -> dict[str, torch.Tensor]:

@@ -170,5 +170,7 @@ def test_client_and_command_line_show_and_repair(strict: Server, tmp_path: Path)
 
 def test_the_sample_is_never_rejected(strict: Server) -> None:
     sample = (ROOT / "archives" / NAME / "sample.png").read_bytes()
-    for query in ("", "?repair=rotate-90"):
-        assert ask(strict, sample, query).status_code == 200
+    for query, status in (("", "normal"), ("?repair=rotate-90", "unlike")):
+        response = ask(strict, sample, query)
+        assert (response.status_code, domain(response)["status"]) == (200, status)
+        assert "warning" not in response.json()

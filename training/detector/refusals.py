@@ -30,7 +30,7 @@ from training.errors import DataError, RunError
 from training.metrics.report import Refusal, Refusals
 from training.settings import Settings
 
-_MOST: Final = 200
+_MOST: Final = 100
 """Most images of one kind, except held-out ones."""
 _TIMED: Final = 50
 _SUFFIXES: Final = frozenset({".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp"})
