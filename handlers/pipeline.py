@@ -80,7 +80,7 @@ class Pipeline:
         limits: Limits | None = None,
         trace: Trace | None = None,
         assurances: Assurances = NO_ASSURANCES,
-        asked: Repair | None = None,
+        requested: Repair | None = None,
     ) -> PreparedImage:
         """Decode, repair, check and preprocess one encoded image; raises `RequestError` if it is rejected."""
         spec, limits, trace = self.recipe.input, limits or self.limits, trace or Trace()
@@ -94,16 +94,16 @@ class Pipeline:
                 image, encoded = raw.decode(data, spec), data.data
             else:
                 least = at_least(spec)
-                least = least[::-1] if asked is not None and asked.swaps_sides else least
+                least = least[::-1] if requested is not None and requested.swaps_sides else least
                 image, encoded = decode(data, limits, least), data
-            image = repair.apply(image, asked)
+            image = repair.apply(image, requested)
         with stage("preprocess", [trace]):
             sha256 = hashlib.sha256(encoded).hexdigest()
             required = frozenset[str]() if sha256 == self.exempt else self.required
             report = scope.check(self.recipe.scope, image.statements, assurances, required)
             suitability.check(image, spec, self.recipe.scope.enlargement)
             tensor = preprocess(image, spec)
-            return PreparedImage(image, sha256, tensor, trace, report, asked, assurances.prevalence)
+            return PreparedImage(image, sha256, tensor, trace, report, requested, assurances.prevalence)
 
     def __call__(self, images: Sequence[EncodedImage]) -> list[Result | RequestError]:
         """Run all images; an error concerns its own image only, except `DeviceLostError`."""
@@ -125,11 +125,11 @@ class Pipeline:
         pixels = 0
         with self.timer("prepare"):
             while len(items) < self.batch and pixels < self.limits.pixels and (entry := next(waiting, None)):
-                image, limits, trace, assurances, asked = entry
+                image, limits, trace, assurances, requested = entry
                 if isinstance(image, RequestError):
                     items.append(image)
                     continue
-                item = attempt("preparing this image", self.prepare, image, limits, trace, assurances, asked)
+                item = attempt("preparing this image", self.prepare, image, limits, trace, assurances, requested)
                 items.append(item)
                 if isinstance(item, PreparedImage):
                     pixels += item.image.width * item.image.height

@@ -91,9 +91,9 @@ def read(fields: Mapping[str, Any], headers: Mapping[str, str], limits: BodyLimi
             + _USAGE
         )
     content = _part(fields, headers) if media == "multipart/form-data" else fields.get("body", fields.get("data"))
-    asked = repair.parse(headers.get(repair.HEADER) or None)
+    requested = repair.parse(headers.get(repair.HEADER) or None)
     body = _assured(_content(content, headers, limits), assurances.from_header(headers.get(assurances.HEADER, "")))
-    return replace(body, repair=repair.merge(asked, body.repair))
+    return replace(body, repair=repair.merge(requested, body.repair))
 
 
 def _assured(body: RequestBody, more: Assurances) -> RequestBody:

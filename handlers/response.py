@@ -54,7 +54,7 @@ def model_document(model: Model) -> dict[str, Any]:
 
 
 def checks_document(prepared: PreparedImage) -> dict[str, Any]:
-    """Return the last keys of every prediction: the repair that the client asked for, and what was checked."""
+    """Return the last keys of every prediction: the requested repair, and what was checked."""
     return ({} if prepared.repair is None else {"repair": prepared.repair.value}) | prepared.scope.document
 
 

@@ -149,11 +149,11 @@ class TorchServeHandler(ABC):
 
     def _apply_profile(self) -> None:
         """Apply the site's profile, after the sample was verified with the recipe of the archive."""
-        found = profile.for_worker(self.recipe.name, self.recipe.version, self.model.sha256)
-        if found is not None:
-            self.recipe = found.profile.apply(self.recipe)
+        verified = profile.for_worker(self.recipe.name, self.recipe.version, self.model.sha256)
+        if verified is not None:
+            self.recipe = verified.profile.apply(self.recipe)
             self.pipeline = replace(self.pipeline, recipe=self.recipe)
-            self.model = replace(self.model, profile=found.reference)
+            self.model = replace(self.model, profile=verified.reference)
 
     def predict_sample(self, folder: Path, size: int = 1) -> list[dict[str, Any]]:
         """Predict the archive's sample `size` times in one batch; return the summaries."""
@@ -238,9 +238,9 @@ class TorchServeHandler(ABC):
             if self.lost:
                 raise DeviceLostError("The device was lost before.")
             results = self.pipeline.stream(
-                (image, limits[index], traces[index], assured, asked)
+                (image, limits[index], traces[index], assured, requested)
                 for index in order
-                for image, assured, asked in _images(requests[index])
+                for image, assured, requested in _images(requests[index])
             )
             for index in order:
                 item = requests[index]

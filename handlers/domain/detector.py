@@ -123,8 +123,8 @@ class Detector:
         likely = max(_POSES, key=lambda name: relative.get(f"pose.{name}", 0))
         if relative.get(f"pose.{likely}", 0) < self.section.marked or not self._alike(pose.undo(gray, likely)):
             return "other_image"
-        told = likely == "inverted" or "pose.rotated_180" in relative
-        return likely if told else None
+        is_definite = likely == "inverted" or "pose.rotated_180" in relative
+        return likely if is_definite else None
 
     def _alike(self, gray: torch.Tensor) -> bool:
         """Whether thumbnail and outlines are like those of the training images, as far as they are compared."""

@@ -55,8 +55,8 @@ def fit(store: Path, name: str, source: Path, options: Options) -> SiteProfile:
         )
     recipe = mar.verify(entry, store)
     settings = _settings(recipe, options)
-    found = site_images.find(source, recipe.labels)
-    logits, used = _run(store / entry.file, recipe, found)
+    images = site_images.find(source, recipe.labels)
+    logits, used = _run(store / entry.file, recipe, images)
     site_images.require_enough([image.label for image in used], recipe.labels, source)
     data = _data(recipe, used)
     if not recalibration.is_measurable(data):
@@ -92,7 +92,7 @@ def _settings(recipe: Recipe, options: Options) -> Settings:
     )
 
 
-def _run(archive: Path, recipe: Recipe, found: Sequence[LabelledImage]) -> tuple[Logits, list[LabelledImage]]:
+def _run(archive: Path, recipe: Recipe, images: Sequence[LabelledImage]) -> tuple[Logits, list[LabelledImage]]:
     """Return the logits of the images that the archive does not reject, and these images."""
     handler = Classification()
     with tempfile.TemporaryDirectory(prefix="radserve-site-") as name:
@@ -103,8 +103,8 @@ def _run(archive: Path, recipe: Recipe, found: Sequence[LabelledImage]) -> tuple
         (summary,) = handler.predict_sample(folder)
         handler.verify_sample(summary, mar.sample(archive, recipe)[1])
         limits = handler.pipeline.limits
-        requests = ((image.path.read_bytes(), limits, Trace(), NO_ASSURANCES, None) for image in found)
-        results = list(zip(found, map(_logits, handler.pipeline.stream(requests)), strict=True))
+        requests = ((image.path.read_bytes(), limits, Trace(), NO_ASSURANCES, None) for image in images)
+        results = list(zip(images, map(_logits, handler.pipeline.stream(requests)), strict=True))
     for image, result in results:
         if isinstance(result, RequestError):
             _log.warning("%s: rejected, and left out: %s", image.path, result)

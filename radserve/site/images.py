@@ -47,10 +47,10 @@ def find(source: Path, labels: Sequence[str]) -> list[LabelledImage]:
     return list(unique.values())
 
 
-def require_enough(found: Sequence[str], labels: Sequence[str], source: Path) -> None:
-    """Raise SiteProfileError for too few usable images, of which `found` has the labels."""
-    counts = Counter(found)
-    if len(found) < MIN_IMAGES or min(counts[label] for label in labels) < MIN_PER_LABEL:
+def require_enough(usable: Sequence[str], labels: Sequence[str], source: Path) -> None:
+    """Raise SiteProfileError for too few usable images, whose labels are `usable`."""
+    counts = Counter(usable)
+    if len(usable) < MIN_IMAGES or min(counts[label] for label in labels) < MIN_PER_LABEL:
         amounts = ", ".join(f"{counts[label]} {label}" for label in labels)
         raise SiteProfileError(
             f"{source}: {amounts}. A profile needs {MIN_IMAGES} usable images, and {MIN_PER_LABEL} of each label: add "

@@ -97,9 +97,9 @@ def test_raw_samples_give_the_result_of_the_same_pixels_in_a_file(pipeline: Pipe
 def test_a_repaired_image_gives_the_result_of_the_image_as_it_was(pipeline: Pipeline, quarters: int, form: str) -> None:
     pixels = images.film(512, 1024)  # much larger than the input, so that the decoder of JPEG scales down
     upright, turned = (images.saved(np.rot90(pixels, count), form) for count in (0, quarters))
-    asked = Repair(f"rotate-{90 * quarters}")
-    expected, repaired = pipeline.prepare(upright), pipeline.prepare(turned, asked=asked)
-    assert (repaired.image.width, repaired.image.height, repaired.repair) == (1024, 512, asked)
+    requested = Repair(f"rotate-{90 * quarters}")
+    expected, repaired = pipeline.prepare(upright), pipeline.prepare(turned, requested=requested)
+    assert (repaired.image.width, repaired.image.height, repaired.repair) == (1024, 512, requested)
     assert (repaired.image.pixels.size == (1024, 512)) is (form == "PNG")
     difference = np.abs(repaired.tensor - expected.tensor)
     assert difference.max() == 0 if form == "PNG" else difference.mean() < 0.05

@@ -67,10 +67,10 @@ def test_a_stated_orientation_turns_with_the_image(rotation: Repair, directions:
     assert (statement.value, statement.source) == (directions, "PatientOrientation")
 
 
-@pytest.mark.parametrize(("asked", "value"), [(Repair.INVERT, "normal"), (Repair.ROTATE_90, "inverted")])
-def test_a_stated_polarity_is_that_of_the_repaired_image(asked: Repair, value: str) -> None:
+@pytest.mark.parametrize(("requested", "value"), [(Repair.INVERT, "normal"), (Repair.ROTATE_90, "inverted")])
+def test_a_stated_polarity_is_that_of_the_repaired_image(requested: Repair, value: str) -> None:
     stated = image(film(), Statement("polarity", "inverted"), Statement("orientation", "other"))
-    assert [statement.value for statement in repair.apply(stated, asked).statements] == [value, "other"]
+    assert [statement.value for statement in repair.apply(stated, requested).statements] == [value, "other"]
 
 
 @pytest.mark.parametrize("value", ["rotate-91", "ROTATE-90", "several", 90, ["invert"], {}, False, ""])

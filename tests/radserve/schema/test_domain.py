@@ -14,8 +14,8 @@ IMAGE = b"image"
 UNUSUAL: dict[str, Any] = {"mode": "strict", "status": "unusual", "score": 1.2, "percentile": 98.4, "reason": None}
 
 
-def read(asked: Repair | None = None, **changes: Any) -> Any:
-    request = RequestedImage("chest", "1.0.0", hashlib.sha256(IMAGE).hexdigest(), asked)
+def read(requested: Repair | None = None, **changes: Any) -> Any:
+    request = RequestedImage("chest", "1.0.0", hashlib.sha256(IMAGE).hexdigest(), requested)
     return validation.result(prediction(IMAGE, **changes), request)
 
 
@@ -61,11 +61,11 @@ def test_an_inconsistent_comparison_is_invalid(domain: dict[str, Any]) -> None:
         read(domain=domain)
 
 
-@pytest.mark.parametrize(("asked", "done"), [("rotate-90", None), (None, "invert"), ("invert", "rotate-180")])
-def test_a_result_of_another_repair_than_requested_is_invalid(asked: Repair | None, done: Repair | None) -> None:
+@pytest.mark.parametrize(("requested", "done"), [("rotate-90", None), (None, "invert"), ("invert", "rotate-180")])
+def test_a_result_of_another_repair_than_requested_is_invalid(requested: Repair | None, done: Repair | None) -> None:
     assert read("invert", repair="invert").repair == "invert"
-    with pytest.raises(InvalidResponseError, match=f"repair {done}, but repair {asked} was requested"):
-        read(asked, repair=done)
+    with pytest.raises(InvalidResponseError, match=f"repair {done}, but repair {requested} was requested"):
+        read(requested, repair=done)
 
 
 def test_a_rejection_has_the_comparison() -> None:
