@@ -52,8 +52,9 @@ def shape(gray: torch.Tensor) -> torch.Tensor:
     across, down = small[1:-1, 2:] - small[1:-1, :-2], small[2:, 1:-1] - small[:-2, 1:-1]
     bins = (torch.atan2(down, across) % math.pi * (directions / math.pi)).long().clamp(max=directions - 1)
     votes = torch.zeros(directions, *bins.shape).scatter_(0, bins[None], torch.hypot(across, down)[None])
-    histograms = adaptive_avg_pool2d(votes, cells).flatten()
-    return (histograms / (histograms.norm() + 1e-3)).sqrt()
+    histograms: torch.Tensor = adaptive_avg_pool2d(votes, cells).flatten()
+    normalised: torch.Tensor = histograms / (torch.linalg.vector_norm(histograms) + 1e-3)
+    return normalised.sqrt()
 
 
 def texture(gray: torch.Tensor) -> torch.Tensor:

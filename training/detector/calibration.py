@@ -32,7 +32,9 @@ class Limits:
 
     def score(self, distances: Distances) -> NDArray[np.float64]:
         """Return the scores (N,)."""
-        return np.max([values / self.each[name] for name, values in distances.items()], axis=0)
+        relative = np.stack([values / self.each[name] for name, values in distances.items()])
+        largest: NDArray[np.float64] = relative.max(axis=0)
+        return largest
 
 
 def calibrate(distances: Distances, groups: Sequence[str]) -> Limits:
@@ -69,4 +71,5 @@ def _quantile(
     """Return weighted quantiles."""
     order = np.argsort(values)
     position = np.cumsum(weights[order]) - weights[order] / 2
-    return np.interp(np.asarray(shares) * weights.sum(), position, values[order])
+    quantiles: NDArray[np.float64] = np.interp(np.asarray(shares) * weights.sum(), position, values[order])
+    return quantiles

@@ -37,7 +37,7 @@ def train(thumbnails: torch.Tensor, augmentation: Augmentation, seed: int) -> di
         views = augment.expose(views[:, None], config, generator)[:, 0]
         loss = cross_entropy(pose.logits(pose.views(views), weights), targets, label_smoothing=0.01)
         optimizer.zero_grad()
-        loss.backward()
+        torch.autograd.backward(loss)
         optimizer.step()
         schedule.step()
     return {name: value.detach() for name, value in weights.items()}

@@ -49,7 +49,7 @@ class _Tracer(fx.Tracer):
 
 def _layer(traced: fx.GraphModule, name: str) -> fx.Node:
     """Return the node of a layer."""
-    calls = {str(node.target): node for node in traced.graph.nodes if node.op == "call_module"}
+    calls: dict[str, fx.Node] = {str(node.target): node for node in traced.graph.nodes if node.op == "call_module"}
     if name not in calls:
         raise NetworkError(f"detector.layers: unknown layer {name!r}. Available: {', '.join(calls)}.")
     return calls[name]

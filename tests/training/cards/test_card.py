@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from handlers import recipe as recipes
-from handlers.recipe import Decision, Input, Recipe, Weights
+from handlers.recipe import Decision, Detector, Input, Recipe, Weights
 from tests.training.metrics.test_report import make
 from training.cards.card import card
 from training.errors import RunError, SettingsError
@@ -168,3 +168,36 @@ def test_a_card_shows_every_metric_of_the_report(recipe: Recipe) -> None:
     text = card(recipe, _report(recipe, "chest_xray", validation=keys), "chest_xray")
     for index, figure in report.parse(_report(recipe, "chest_xray", validation=keys)).validation.items():
         assert f"| {index.replace('_', ' ')} | {figure.value:.3f} (" in text
+
+
+def _detected(recipe: Recipe, sha256: str) -> Recipe:
+    section = {
+        "file": "detector.safetensors",
+        "sha256": sha256,
+        "method": "Distances.",
+        "parts": ["thumbnail"],
+        "marked": 1.1,
+        "refused": 1.2,
+        "fitted": "films",
+        "split": "0" * 64,
+    }
+    return recipe.model_copy(update={"detector": Detector.model_validate(section)})
+
+
+def _refusals(sha256: str) -> dict[str, object]:
+    kind = {"images": 200, "refused": 199, "refused_ci95": (0.972, 0.999), "marked": 200, "softmax": 3}
+    return {"detector_sha256": sha256, "command": "radserve", "milliseconds": 1.5, "kinds": {"noise": kind}}
+
+
+def test_a_card_shows_what_the_detector_refused(recipe: Recipe) -> None:
+    detected = _detected(recipe, "1" * 64)
+    text = card(detected, _report(detected, "chest_xray", refusals=_refusals("1" * 64)), "chest_xray")
+    assert "| noise | 200 | 99.5% (97.2% to 99.9%) | 100.0% | 1.5% |" in text
+    assert "analysed without a warning" not in text
+
+
+def test_a_card_does_not_show_what_another_detector_refused(recipe: Recipe) -> None:
+    detected = _detected(recipe, "2" * 64)
+    text = card(detected, _report(detected, "chest_xray", refusals=_refusals("1" * 64)), "chest_xray")
+    assert "| noise |" not in text
+    assert "Not measured" in text

@@ -6,10 +6,12 @@ import torch
 from training import networks
 from training.errors import NetworkError
 from training.networks import moments
+from training.networks.chest_xray_cnn import ChestXrayCnn
 
 
 def test_the_moments_are_mean_and_deviation_of_each_channel() -> None:
     network = networks.create("chest_xray_cnn", 2).eval()
+    assert isinstance(network, ChestXrayCnn)
     films = torch.randn(2, 3, 112, 160, generator=torch.Generator().manual_seed(0))
     seen: list[torch.Tensor] = []
     network.norm_02.register_forward_hook(lambda *parts: seen.append(parts[2]))
