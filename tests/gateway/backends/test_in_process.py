@@ -20,6 +20,7 @@ from gateway.backends.in_process import InProcessBackend
 from gateway.backends.server import ServerBackend
 from gateway.errors import NotFoundError, SettingsError
 from gateway.settings import Settings
+from handlers import worker
 from radserve.build import model_store
 from tests.repack import NAME
 from tests.server import ROOT, Server
@@ -74,7 +75,9 @@ QUESTIONS = {
 @pytest.fixture(scope="module")
 def inprocess(server: Server) -> Iterator[InProcessBackend]:
     path = server.store / f"{NAME}-1.0.0.mar"
-    backend = create(Settings.read(archive=path, history="none")).state.services.backend
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(worker.DOMAIN, "off")  # as the server's workers
+        backend = create(Settings.read(archive=path, history="none")).state.services.backend
     assert isinstance(backend, InProcessBackend)
     yield backend
     asyncio.run(backend.close())
