@@ -53,7 +53,7 @@ def test_a_card_shows_the_recipe_and_the_metrics(recipe: Recipe) -> None:
 def test_a_card_lists_what_images_are_rejected_for(cifar10: Recipe, glioma: Recipe) -> None:
     assert "rejected based on contrast and size. Other" in card(cifar10, None, "cifar10")
     text = card(glioma, None, "lgg_mri")
-    assert "rejected based on contrast and size. Other" in text
+    assert "rejected based on contrast and size. Images unlike" in text
     for row in ("| modality | MR |", "| body part | head |", "| age of the patient | patients of 18 years and older |"):
         assert row in text
     assert "Scope" not in card(cifar10, None, "cifar10")
