@@ -83,8 +83,8 @@ dying = inserted('        log_to_torchserve(getattr(context, "manifest", None) o
 slow = inserted("            self.meter.batch.observe(len(data))\n", "time.sleep(0.6)")
 """It responds a quarter of a second later."""
 raising = inserted(
-    '            prediction = attempt("rendering this prediction", function, result)\n',
-    "self.calls = getattr(self, 'calls', 0) + 1; function = function if self.calls % 10 else (lambda _: 1 / 0)",
+    "        prediction = self.explain(result) if explain else self.predict(result)\n",
+    "self.calls = getattr(self, 'calls', 0) + 1; 1 / (self.calls % 10)",
 )
 """It raises an exception on every tenth request."""
 
