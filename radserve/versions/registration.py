@@ -10,6 +10,7 @@ from typing import Protocol
 
 import httpx
 
+from handlers.errors import RecipeError
 from handlers.profile import VerifiedProfile
 from radserve.build import model_store
 from radserve.build.model_store import Entry
@@ -56,7 +57,7 @@ class Registration:
             await preflight.check(model, folder, self.store, self.threads, self.timeout)
             try:
                 model = verified_models.with_profile(model, self.profiles)
-            except ServeError as error:
+            except (ServeError, RecipeError) as error:
                 raise VersionFailedError(str(error)) from error
             on_phase("starting", model.entry)
             async with self.deployment_state.closed((name, version)):
