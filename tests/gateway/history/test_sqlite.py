@@ -221,7 +221,11 @@ def test_file_with_other_schema_is_unchanged(tmp_path: Path, prepare: str, messa
 
 
 def test_a_file_of_the_previous_release_keeps_its_results(tmp_path: Path) -> None:
-    path, kept, added = tmp_path / "history.sqlite3", result(1), result(0, certainty="uncertain", prevalence=0.001, profile="st-marys")
+    path, kept, added = (
+        tmp_path / "history.sqlite3",
+        result(1),
+        result(0, certainty="uncertain", prevalence=0.001, profile="st-marys"),
+    )
 
     async def write(entry: Result) -> list[Result]:
         history = SqliteHistory(path)
