@@ -78,8 +78,6 @@ def test_images_unlike_the_training_images_are_left_out(
 ) -> None:
     monkeypatch.setenv(worker.DOMAIN, mode)
     monkeypatch.setattr(detector, "load", lambda *_: _Detector(unlike=5))
-    if mode == "strict":  # the sample is assessed too, without a consequence
-        monkeypatch.setattr(TorchServeHandler, "predict_sample", lambda self, folder: [stored_sample(self, folder)])
     profile = fit.fit(site_store, "brightness", site_images, SITE)
     assert profile.sample.startswith("115 of 120 images")
 
