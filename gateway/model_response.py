@@ -174,7 +174,7 @@ def history_entries(document: Document, verb: Verb, client: str, request_id: str
                 | {"verb": verb, "client": client, "request_id": request_id, "image_sha256": item["image"]["sha256"]}
                 | {"model": item["model"]["name"], "certainty": (item.get("certainty") or {}).get("status")}
                 | {key: item["model"][key] for key in ("version", "sha256")}
-                | {"domain": _domain_status(item)}
+                | {"domain": _domain_status(item), "profile": (item.get("profile") or {}).get("name")}
                 | ({} if keep_names else {"filename": None})
             )
             for item in predictions(document)

@@ -47,8 +47,11 @@ def calibrate(folder: Path, data: Path, *, install: bool) -> Recipe:
 
 
 def _with_assumptions(recipe: Recipe, sensitivity: float) -> Recipe:
-    """Add what recipes of earlier releases state in words only."""
+    """Add what recipes of earlier releases state in words only; what a recipe records stays."""
     assert recipe.decision is not None
-    calibration = recipe.calibration.model_copy(update={"prevalence": PREVALENCE})
-    decision = recipe.decision.model_copy(update={"sensitivity": sensitivity})
+    calibration, decision = recipe.calibration, recipe.decision
+    if calibration.prevalence is None:
+        calibration = calibration.model_copy(update={"prevalence": PREVALENCE})
+    if decision.sensitivity is None:
+        decision = decision.model_copy(update={"sensitivity": sensitivity})
     return recipe.model_copy(update={"calibration": calibration, "decision": decision})

@@ -141,7 +141,7 @@ def _stress(recipe: Recipe, network: nn.Module, images: Images) -> dict[str, Any
     metrics = {}
     for name, changed in stress.conditions(images).items():
         logits = outputs.logits(network, changed, recipe.input, len(recipe.labels))
-        probability = outputs.probabilities(logits, recipe.calibration.temperature)[:, index]
+        probability = outputs.calibrated(logits, recipe.calibration)[:, index]
         values = binary.compute(positive, probability, recipe.decision.threshold)
         metrics[name] = {key: round(values[key], 4) for key in ("auroc", "sensitivity", "specificity")}
     return {"stress": metrics}
@@ -151,10 +151,12 @@ def certainty_metrics(recipe: Recipe, config: Settings, logits: Logits, images: 
     """Measure the prediction sets, cross-fitted, so that no image is measured with values that it was used to fit."""
     if recipe.uncertainty is None:
         return {}
-    if not recalibration.is_measurable(images):
-        _log.warning("certainty is not measured: every label needs %d patients or groups", recalibration.MIN_GROUPS)
+    level = recipe.uncertainty.level
+    if not recalibration.is_measurable(images, level):
+        needed = recalibration.min_groups(level)
+        _log.warning("certainty is not measured: every label needs %d patients or groups", needed)
         return {}
-    config = config.model_copy(update={"level": recipe.uncertainty.level})
+    config = config.model_copy(update={"level": level})
     results = recalibration.cross_fitted(recipe, config, logits, images)
     intervals = uncertainty.measure(recipe, results, images, config.seed)
     return {"certainty": {name: interval.to_json() for name, interval in intervals.items()}}

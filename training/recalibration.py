@@ -1,5 +1,7 @@
 """Refits calibration, threshold and prediction sets of a classifier with two labels, with its weights unchanged."""
 
+import itertools
+import math
 from dataclasses import replace
 from typing import Final
 
@@ -15,8 +17,9 @@ from training.evaluators.evaluator import Logits
 from training.settings import Settings
 
 FOLDS: Final = 5
-MIN_GROUPS: Final = 2 * FOLDS
-"""Groups of each label that a measurement needs, so that each part has two."""
+_MIN_GROUPS: Final = 2 * FOLDS
+"""Groups of each label that a measurement needs at any level, so that each part has two."""
+_ROUNDING: Final = 1e-9
 
 
 def refit(recipe: Recipe, settings: Settings, logits: Logits, images: Images, sample: str, split: str) -> Recipe:
@@ -40,10 +43,19 @@ def cross_fitted(recipe: Recipe, settings: Settings, logits: Logits, images: Ima
     return [results[index] for index in range(len(images))]
 
 
-def is_measurable(images: Images) -> bool:
+def min_groups(level: float) -> int:
+    """Return the groups of each label that `cross_fitted` needs: the rest of a part must have quantiles.
+
+    A split-conformal quantile of K groups is finite if K is at least level * (K + 1).
+    """
+    finite = math.ceil(level / (1 - level) - _ROUNDING)
+    return next(count for count in itertools.count(_MIN_GROUPS) if count - math.ceil(count / FOLDS) >= finite)
+
+
+def is_measurable(images: Images, level: float) -> bool:
     """Whether every label has enough groups for `cross_fitted`."""
     pairs = set(zip(images.targets.tolist(), images.groups, strict=True))
-    return all(sum(target == label for target, _ in pairs) >= MIN_GROUPS for label in (0, 1))
+    return all(sum(target == label for target, _ in pairs) >= min_groups(level) for label in (0, 1))
 
 
 def folds(images: Images, seed: int) -> NDArray[np.intp]:

@@ -46,11 +46,13 @@ def statistic(recipe: Recipe, results: list[Decision], images: Images) -> Statis
     """Return the metrics of decisions as a function of the images drawn.
 
     They are accuracy, sensitivity, specificity, share uncertain, accuracy of the certain ones, calibration error, also
-    with the share of positives stated, and coverage of each label.
+    with the share of positives stated, and coverage of each label. What depends on prediction sets is NaN without
+    them.
     """
     truth = np.array([recipe.labels[index] for index in images.targets.tolist()])
     correct = truth == [item.label for item in results]
     sets = [item.certainty for item in results]
+    defined = None not in sets
     certain = np.array([item is not None and item.status == "certain" for item in sets])
     covered = np.array(
         [item is not None and label in item.prediction_set for label, item in zip(truth, sets, strict=True)]
@@ -68,10 +70,13 @@ def statistic(recipe: Recipe, results: list[Decision], images: Images) -> Statis
             "sensitivity": _mean(drawn[positive[indices]]),
             "specificity": _mean(drawn[~positive[indices]]),
             "accuracy_certain": _mean(drawn[known]),
-            "uncertain": float(1 - known.mean()),
+            "uncertain": float(1 - known.mean()) if defined else math.nan,
             "ece": bins(positive[indices], assumed[indices]).error,
             "ece_stated": bins(positive[indices], stated[indices]).error,
-        } | {f"coverage of {label}": _mean(covered[indices][truth[indices] == label]) for label in recipe.labels}
+        } | {
+            f"coverage of {label}": _mean(covered[indices][truth[indices] == label]) if defined else math.nan
+            for label in recipe.labels
+        }
 
     return compute
 

@@ -6,7 +6,6 @@ It uses the service and the headers that TorchServe would use for the same archi
 import asyncio
 import json
 import tempfile
-import zipfile
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -15,7 +14,6 @@ from typing import Any, Final
 
 import yaml
 
-import handlers
 from gateway.backends.base import MAX_RESPONSE, ModelRequest, ModelResponse, unknown_model
 from gateway.errors import NotFoundError, SettingsError
 from handlers.classification import Classification
@@ -138,7 +136,7 @@ def _load(path: Path, recipe: Recipe, sha256: str) -> TorchServeHandler:
         detector = () if recipe.detector is None else (recipe.detector.file,)
         for member in (*_MEMBERS, recipe.sample, *detector):
             archive.extract(member, folder)
-        _require_same_code(archive, path)
+        mar.require_same_code(archive, path)
         batch = int(yaml.safe_load(archive.read("model-config.yaml"))["batchSize"])
         service: TorchServeHandler = {"classification": Classification, "segmentation": Segmentation}[recipe.task]()
         service.load(folder, batch=batch)
@@ -150,17 +148,3 @@ def _load(path: Path, recipe: Recipe, sha256: str) -> TorchServeHandler:
     service.max_response = MAX_RESPONSE
     service.tracer = Tracer.create("radserve-worker")
     return service
-
-
-def _require_same_code(archive: zipfile.ZipFile, path: Path) -> None:
-    """Reject an archive of another release: TorchServe would run its code, this process runs the installed one."""
-    installed = Path(handlers.__file__).parent
-    for name in archive.namelist():
-        if not (name.startswith("handlers/") and name.endswith(".py")):
-            continue
-        module = installed / name.removeprefix("handlers/")
-        if not module.is_file() or module.read_bytes() != archive.read(name):
-            raise ArchiveError(
-                f"{path}: its {name} differs from the installed one, so predictions could differ. "
-                "Rebuild the archive with this release: radserve build."
-            )

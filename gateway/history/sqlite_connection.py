@@ -36,14 +36,16 @@ CREATE TABLE results (
     domain TEXT,
     repair TEXT,
     certainty TEXT,
+    prevalence REAL,
+    profile TEXT,
     client TEXT NOT NULL,
     filename TEXT,
     folded TEXT,
     request_id TEXT NOT NULL
 ) STRICT
 """
-_ADDED: Final = ("domain", "repair", "certainty")
-"""Columns that schema 1 lacks."""
+_ADDED: Final = {"domain": "TEXT", "repair": "TEXT", "certainty": "TEXT", "prevalence": "REAL", "profile": "TEXT"}
+"""Columns that schema 1 lacks, and their types."""
 _INDEXES: Final = {
     "results_time": "time, id",
     "results_model": "model, time, id",
@@ -119,7 +121,7 @@ def _prepare(connection: sqlite3.Connection, path: Path) -> None:
             # A gateway of the previous release may have reset the version of a file that is converted already.
             present = {row[1] for row in connection.execute("PRAGMA table_info(results)")}
             for name in (name for name in _ADDED if name not in present):
-                connection.execute(f"ALTER TABLE results ADD COLUMN {name} TEXT")
+                connection.execute(f"ALTER TABLE results ADD COLUMN {name} {_ADDED[name]}")
         connection.execute(f"PRAGMA user_version = {SCHEMA}")
 
 

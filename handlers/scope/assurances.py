@@ -127,8 +127,9 @@ def _statement(name: str, value: Any) -> Statement:
 
 
 def _prevalence(value: Any) -> float:
-    text = str(value).strip() if isinstance(value, str | float) else ""
-    share = float(text) if _is_number(text) and len(text) <= _MAX_VALUE else 0
+    share = value if isinstance(value, float) else 0.0
+    if isinstance(value, str) and _is_number(text := value.strip()) and len(text) <= _MAX_VALUE:
+        share = float(text)
     if not _MIN_PREVALENCE <= share <= 1 - _MIN_PREVALENCE:
         raise BadRequestError(
             f"The prevalence must be a share from {_MIN_PREVALENCE:f} to {1 - _MIN_PREVALENCE:f}, such as 0.1."

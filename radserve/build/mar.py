@@ -16,6 +16,7 @@ from typing import Final
 
 import yaml
 
+import handlers
 from handlers import recipe as recipes
 from handlers.errors import RecipeError
 from handlers.recipe import Recipe
@@ -56,6 +57,20 @@ def document(archive: zipfile.ZipFile, name: str) -> bytes:
     if size > _MAX_DOCUMENT:
         raise ArchiveError(f"{archive.filename}: its {name} has {size} bytes, more than {_MAX_DOCUMENT}.")
     return archive.read(name)
+
+
+def require_same_code(archive: zipfile.ZipFile, path: Path) -> None:
+    """Reject an archive of another release: TorchServe would run its code, this process runs the installed one."""
+    installed = Path(handlers.__file__).parent
+    for name in archive.namelist():
+        if not (name.startswith("handlers/") and name.endswith(".py")):
+            continue
+        module = installed / name.removeprefix("handlers/")
+        if not module.is_file() or module.read_bytes() != archive.read(name):
+            raise ArchiveError(
+                f"{path}: its {name} differs from the installed one, so predictions could differ. "
+                "Rebuild the archive with this release: radserve build."
+            )
 
 
 def manifest(path: Path) -> dict[str, str]:

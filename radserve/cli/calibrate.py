@@ -32,7 +32,7 @@ class Options:
     )
     out: Path | None = option(None, "With --site: file for the profile. Default: NAME.profile.json.")
     version: str | None = option(None, "With --site: version in the model store. Default: the newest.")
-    level: float | None = option(None, "With --site: level of the prediction sets. Default: as shipped.")
+    level: float | None = option(None, "With --site: level of the prediction sets, 0 to 1. Default: as shipped.")
     model_store: Path = setting(MODEL_STORE, "RADSERVE_MODEL_STORE", "With --site: folder of the archives.")
     threads: int | None = option(None, "Threads of torch. Default: all cores.", min=1)
 
@@ -64,6 +64,8 @@ def _fit_site(options: Options) -> None:
 
     if options.signing_key is None or options.site_name is None or options.site is None:
         raise SiteProfileError("--site needs --site-name and --signing-key; create a key with 'radserve store keygen'.")
+    out = options.out or Path(f"{options.name}.profile.json")
+    _require_valid(options.site_name, options.level, out)
     signer = signature.read_signing_key(options.signing_key)
     profile = fit.fit(
         options.model_store,
@@ -71,9 +73,24 @@ def _fit_site(options: Options) -> None:
         options.site,
         fit.Options(options.site_name, options.version, options.level),
     )
-    out = options.out or Path(f"{options.name}.profile.json")
     out.write_bytes(signed_profile.seal(profile, signer))
     _report(profile, out)
+
+
+def _require_valid(site_name: str, level: float | None, out: Path) -> None:
+    from pydantic import TypeAdapter, ValidationError
+
+    from handlers.recipe import Name
+    from handlers.validation_error import describe
+
+    try:
+        TypeAdapter(Name).validate_python(site_name)
+    except ValidationError as error:
+        raise SiteProfileError(f"--site-name {site_name!r}: {describe(error)}. Use one like st-marys.") from error
+    if level is not None and not 0 < level < 1:
+        raise SiteProfileError(f"--level {level:g}: must be between 0 and 1, such as 0.9.")
+    if not out.absolute().parent.is_dir():
+        raise SiteProfileError(f"--out {out}: its folder does not exist; create it.")
 
 
 def _report(profile: "SiteProfile", out: Path) -> None:

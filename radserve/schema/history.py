@@ -15,10 +15,11 @@ class HistoryEntry(Document):
     """Stored result of a prediction or explanation, without its image.
 
     `id` sorts by time (UUID version 7, RFC 9562); `time` has milliseconds. `sha256` and `image_sha256` are digests of
-    the archive and of the image as sent. `probability` is None for a segmentation. `certainty` is None if the
-    model has no prediction sets; do not rely on the label of an uncertain result. `client` is the name of the API key,
-    or the subject of the token. `domain` is the status of the comparison with the training images, `off` if the
-    operator disabled it; None without a detector.
+    the archive and of the image as sent. `probability` is None for a segmentation. `certainty` is None if the model
+    has no prediction sets; do not rely on the label of an uncertain result. The probability assumes that the share
+    `prevalence` of the images is positive; `profile` is the name of the site profile that was applied. `client` is the
+    name of the API key, or the subject of the token. `domain` is the status of the comparison with the training
+    images, `off` if the operator disabled it; None without a detector.
     """
 
     id: Text
@@ -34,6 +35,8 @@ class HistoryEntry(Document):
     domain: Literal["normal", "unusual", "unlike", "off"] | None = None
     repair: Repair | None = None
     certainty: Literal["certain", "uncertain"] | None = None
+    prevalence: Fraction | None = None
+    profile: Text | None = None
     client: Text
     filename: str | None = None
     request_id: str = ""

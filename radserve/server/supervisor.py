@@ -24,7 +24,7 @@ from radserve.server.options import ServerOptions
 from radserve.server.shutdown import shut_down
 from radserve.server.startup import start_torchserve, wait_until_ready
 from radserve.server.status import Exit, State
-from radserve.torchserve.verified_models import require_used, select, unpack, with_profile
+from radserve.torchserve.verified_models import require_one_each, select, unpack, with_profile, without_model
 from radserve.versions.stored_state import StateFolder
 
 logger = logging.getLogger(__name__)
@@ -44,8 +44,12 @@ async def serve(options: ServerOptions, announce: Callable[[str], None]) -> Exit
     state = StateFolder(options.state_folder)
     quarantined = state.state.in_quarantine(model_store.released(options.store))
     archives = select(options.store, _declared(state, options.models), quarantined)
+    require_one_each(options.profiles)
     models = [with_profile(model, options.profiles) for model in archives]
-    require_used(models, options.profiles)
+    for item in without_model(models, options.profiles):
+        unused = item.profile
+        text = "the profile of %s is for %s %s, which is not served: it is applied once that version is registered"
+        logger.warning(text, unused.site, unused.model, unused.version)
     for model in models:
         if model.recipe.warning is not None:
             logger.warning("%s %s: %s", model.entry.name, model.entry.version, model.recipe.warning)

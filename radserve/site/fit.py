@@ -3,7 +3,8 @@
 import logging
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from http import HTTPStatus
 from pathlib import Path
 
 import numpy as np
@@ -11,10 +12,11 @@ import torch
 from numpy.typing import NDArray
 
 from handlers.classification import Classification
+from handlers.domain import detector
 from handlers.errors import RequestError
 from handlers.pipeline import Result
 from handlers.profile import Change, SiteProfile
-from handlers.recipe import Recipe
+from handlers.recipe import Recipe, Uncertainty
 from handlers.scope.scope import NO_ASSURANCES
 from handlers.tracing import Trace
 from radserve.build import mar, model_store
@@ -38,15 +40,15 @@ class Options:
 
     site: str  # name of the site in every response
     version: str | None = None  # the newest by default
-    level: float | None = None  # of the prediction sets; by default as shipped
+    level: float | None = None  # of the prediction sets, in (0, 1); by default as shipped
     seed: int = 1  # of the parts of the measurement, and of the bootstrap
 
 
 def fit(store: Path, name: str, source: Path, options: Options) -> SiteProfile:
     """Fit a profile for an archive of a model store on labelled images; raises SiteProfileError for too few.
 
-    The archive itself runs, so images are decoded, checked and preprocessed as by the server. Images that it rejects
-    are left out.
+    The installed handlers run, which must equal those of the archive, so images are decoded, checked and preprocessed
+    as by the server. Images that it rejects are left out, also those unlike the training images.
     """
     entry = model_store.read(store).find(name, options.version)
     if entry is None:
@@ -59,13 +61,17 @@ def fit(store: Path, name: str, source: Path, options: Options) -> SiteProfile:
     logits, used = _run(store / entry.file, recipe, images)
     site_images.require_enough([image.label for image in used], recipe.labels, source)
     data = _data(recipe, used)
-    if not recalibration.is_measurable(data):
-        raise SiteProfileError(f"{source}: every label needs images of {recalibration.MIN_GROUPS} patients.")
-    sample = f"{len(used)} images of {len(set(data.groups))} patients of {options.site}"
+    if not recalibration.is_measurable(data, settings.level):
+        raise SiteProfileError(
+            f"{source}: at a level of {settings.level:g}, every label needs images of "
+            f"{recalibration.min_groups(settings.level)} patients. Add images, or choose a lower --level."
+        )
+    sample = f"{len(used)} of {len(images)} images ({len(set(data.groups))} patients) of {options.site}"
     split = sha256("".join(sorted(f"{image.patient} {image.label}\n" for image in used)).encode())
     fitted = recalibration.refit(recipe, settings, logits, data, sample, split)
     assert fitted.decision is not None
     assert fitted.uncertainty is not None
+    _require_limits(fitted.uncertainty, source)
     return SiteProfile(
         site=options.site,
         model=entry.name,
@@ -74,7 +80,6 @@ def fit(store: Path, name: str, source: Path, options: Options) -> SiteProfile:
         calibration=fitted.calibration,
         decision=fitted.decision,
         uncertainty=fitted.uncertainty,
-        # The percentile of the domain detector belongs here once archives have a detector.
         sample=sample,
         changes=_changes(recipe, settings, logits, data),
     )
@@ -87,9 +92,18 @@ def _settings(recipe: Recipe, options: Options) -> Settings:
             "and calibration.prevalence, as 'radserve train' writes them."
         )
     shipped = recipe.uncertainty.level if recipe.uncertainty else 0.9
-    return Settings(
-        data=options.site, seed=options.seed, sensitivity=recipe.decision.sensitivity, level=options.level or shipped
-    )
+    level = shipped if options.level is None else options.level
+    return Settings(data=options.site, seed=options.seed, sensitivity=recipe.decision.sensitivity, level=level)
+
+
+def _require_limits(fitted: Uncertainty, source: Path) -> None:
+    for label, quantile in fitted.quantiles.items():
+        if quantile >= 1:
+            raise SiteProfileError(
+                f"{source}: at a level of {fitted.level:g}, every prediction set would contain {label!r}, because the "
+                "model gives too many of its images a probability of 0. Correct their labels, or choose a lower "
+                "--level."
+            )
 
 
 def _run(archive: Path, recipe: Recipe, images: Sequence[LabelledImage]) -> tuple[Logits, list[LabelledImage]]:
@@ -98,15 +112,20 @@ def _run(archive: Path, recipe: Recipe, images: Sequence[LabelledImage]) -> tupl
     with tempfile.TemporaryDirectory(prefix="radserve-site-") as name:
         folder = Path(name)
         with mar.opened(archive) as opened:
+            mar.require_same_code(opened, archive)
             opened.extractall(folder)
         handler.load(folder, batch=8)
         (summary,) = handler.predict_sample(folder)
         handler.verify_sample(summary, mar.sample(archive, recipe)[1])
-        limits = handler.pipeline.limits
+        # Profiles are fitted on the images of a strict server, whatever RADSERVE_DOMAIN is here.
+        pipeline = replace(handler.pipeline, detector=detector.load(folder, recipe))
+        limits = pipeline.limits
         requests = ((image.path.read_bytes(), limits, Trace(), NO_ASSURANCES, None) for image in images)
-        results = list(zip(images, map(_logits, handler.pipeline.stream(requests)), strict=True))
+        results = list(zip(images, map(_logits, pipeline.stream(requests)), strict=True))
     for image, result in results:
         if isinstance(result, RequestError):
+            if result.status >= HTTPStatus.INTERNAL_SERVER_ERROR:  # a failure here, not a property of the image
+                raise SiteProfileError(f"{image.path}: {result}") from result
             _log.warning("%s: rejected, and left out: %s", image.path, result)
     used = [(image, result) for image, result in results if not isinstance(result, RequestError)]
     rows = np.array([row for _, row in used], dtype=np.float32).reshape(len(used), recipe.outputs)
@@ -114,7 +133,11 @@ def _run(archive: Path, recipe: Recipe, images: Sequence[LabelledImage]) -> tupl
 
 
 def _logits(result: Result | RequestError) -> NDArray[np.float32] | RequestError:
-    return result if isinstance(result, RequestError) else result.outputs["logits"]
+    if isinstance(result, RequestError):
+        return result
+    if result.assessment is not None and result.assessment.status == "unlike":
+        return result.assessment.rejection("strict")
+    return result.outputs["logits"]
 
 
 def _data(recipe: Recipe, used: Sequence[LabelledImage]) -> Images:

@@ -27,9 +27,9 @@ class LabelledImage:
 def find(source: Path, labels: Sequence[str]) -> list[LabelledImage]:
     """List the images of `source`: SOURCE/LABEL/[PATIENT/]FILE, or a CSV file with file, label and patient.
 
-    Without a folder for the patient, each file is a patient. Copies of an image are left out. Raises SiteProfileError
-    for an unknown label, a missing file, or an image of two patients or labels: it would be measured with values that
-    were fitted on it.
+    Folders inside that of a patient belong to the patient. Without a folder for the patient, each file is a patient.
+    Copies of an image are left out. Raises SiteProfileError for an unknown label, a missing file, or an image of two
+    patients or labels: it would be measured with values that were fitted on it.
     """
     unique: dict[str, LabelledImage] = {}
     for image in _from_csv(source) if source.is_file() else _from_folder(source, labels):
@@ -59,11 +59,16 @@ def require_enough(usable: Sequence[str], labels: Sequence[str], source: Path) -
 
 
 def _from_folder(folder: Path, labels: Sequence[str]) -> Iterator[LabelledImage]:
+    if not folder.is_dir():
+        raise SiteProfileError(f"{folder}: no such file or folder.")
+    for path in sorted(folder.iterdir()):
+        if path.is_dir() and not path.name.startswith(".") and path.name not in labels:
+            raise SiteProfileError(f"{path}: unknown label {path.name!r}; the model's are {', '.join(labels)}.")
     for label in labels:
         for path in sorted((folder / label).rglob("*")):
             if path.is_file() and not path.name.startswith("."):
                 parents = path.relative_to(folder / label).parts[:-1]
-                yield LabelledImage(path, label, "/".join(parents) or f"{label}/{path.name}")
+                yield LabelledImage(path, label, parents[0] if parents else f"{label}/{path.name}")
 
 
 def _from_csv(file: Path) -> Iterator[LabelledImage]:

@@ -2,6 +2,7 @@
 
 import logging
 import shutil
+from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -73,15 +74,17 @@ def with_profile(model: VerifiedModel, profiles: Sequence[VerifiedProfile]) -> V
     return model
 
 
-def require_used(models: Sequence[VerifiedModel], profiles: Sequence[VerifiedProfile]) -> None:
-    """Raise ServeError unless every site profile is applied to one of the models."""
-    for item in profiles:
-        if item not in [model.profile for model in models]:
-            profile, served = item.profile, ", ".join(f"{each.entry.name} {each.entry.version}" for each in models)
-            raise ServeError(
-                f"--profile: that of {profile.site} is for {profile.model} {profile.version}, which is not served "
-                f"({served}) or has another profile. Give one profile for each served version at most."
-            )
+def require_one_each(profiles: Sequence[VerifiedProfile]) -> None:
+    """Raise ServeError if a version has two site profiles."""
+    for (name, version), count in Counter((item.profile.model, item.profile.version) for item in profiles).items():
+        if count > 1:
+            raise ServeError(f"--profile: {count} profiles for {name} {version}; give one for each version at most.")
+
+
+def without_model(models: Sequence[VerifiedModel], profiles: Sequence[VerifiedProfile]) -> list[VerifiedProfile]:
+    """Return the site profiles of versions that are not served, as after a rollback or before a rollout."""
+    served = [model.profile for model in models]
+    return [item for item in profiles if item not in served]
 
 
 def unpack(entry: Entry, store: Path, folder: Path) -> Path:

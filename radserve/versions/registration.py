@@ -1,6 +1,7 @@
 """Registers versions: pull, verify, preflight, start under TorchServe, run the sample. A failure is undone."""
 
 import asyncio
+import logging
 import shutil
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -10,15 +11,18 @@ from typing import Protocol
 
 import httpx
 
+from handlers.errors import RecipeError
 from handlers.profile import VerifiedProfile
 from radserve.build import model_store
 from radserve.build.model_store import Entry
-from radserve.errors import ChangeError, NotServedError, ServeError, VersionFailedError
+from radserve.errors import ChangeError, ConflictError, NotServedError, ServeError, VersionFailedError
 from radserve.torchserve import verified_models
 from radserve.torchserve.readiness import Readiness
 from radserve.torchserve.registry import ModelRegistry, ModelVersion
 from radserve.versions import preflight
 from radserve.versions.deployment_state import DeploymentStateManager
+
+logger = logging.getLogger(__name__)
 
 PhaseListener = Callable[[str, Entry | None], None]
 """Called with "pulling", "verifying" and "starting" as each phase begins, and the archive's entry once it is known."""
@@ -56,8 +60,10 @@ class Registration:
             await preflight.check(model, folder, self.store, self.threads, self.timeout)
             try:
                 model = verified_models.with_profile(model, self.profiles)
-            except ServeError as error:
+            except (ServeError, RecipeError) as error:
                 raise VersionFailedError(str(error)) from error
+            if model.profile is None and any(item.profile.model == name for item in self.profiles):
+                logger.warning("%s %s has no site profile, but another version of %s has", name, version, name)
             on_phase("starting", model.entry)
             async with self.deployment_state.closed((name, version)):
                 model_version = await self.registry.register(model, workers)
@@ -67,6 +73,15 @@ class Registration:
                     await asyncio.shield(self.registry.unregister(model_version))
                     raise
         return model_version
+
+    def require_profile(self, name: str, version: str, before: str) -> None:
+        """Raise ConflictError if `before` has a site profile, and `version`, which is to replace it, has none."""
+        fitted = {(item.profile.model, item.profile.version) for item in self.profiles}
+        if (name, before) in fitted and (name, version) not in fitted:
+            raise ConflictError(
+                f"{name} {version} has no site profile, but {before} has one: results would silently change. Fit one "
+                "with 'radserve calibrate --site', and restart the server with both profiles."
+            )
 
     @asynccontextmanager
     async def _unpacked(self, entry: Entry) -> AsyncIterator[Path]:

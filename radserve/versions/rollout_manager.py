@@ -48,6 +48,7 @@ class RolloutManager:
                 raise ConflictError(f"{name} {spec.version} already receives the requests.")
             if versions[stable].share != 100:
                 raise ConflictError(f"{name}: its requests are split; promote one version before you roll out another.")
+            manager.registration.require_profile(name, spec.version, stable)
             if spec.shadow is not None:
                 manager.require_proxy(name)
             started = datetime.now(UTC).replace(microsecond=0)

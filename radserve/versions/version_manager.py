@@ -144,6 +144,7 @@ class VersionManager:
             versions = self.declared_versions(name)
             if versions[version].share == 100:
                 return
+            self.registration.require_profile(name, version, main_version(versions))
             await self.registration.verify_sample(model_version)
             await self.deployment_state.commit(
                 lambda state: state.with_shares(name, {version: 100.0}),

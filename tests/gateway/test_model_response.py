@@ -80,6 +80,14 @@ def test_the_history_has_the_certainty_of_a_result() -> None:
         assert entry.certainty == expected
 
 
+def test_the_history_has_the_prevalence_and_the_site_profile_of_a_result() -> None:
+    stated = {"prevalence": 0.001, "profile": {"name": "st-marys", "sha256": "b" * 64}}
+    for changes, expected in ((stated, (0.001, "st-marys")), ({}, (None, None))):
+        document = model_response.annotate(prediction(b"x", **changes), [None], datetime.now(UTC))
+        (entry,) = model_response.history_entries(document, "predictions", "ward", "r", keep_names=True)
+        assert (entry.prevalence, entry.profile) == expected
+
+
 def test_log_of_invalid_predictions_is_short(caplog: pytest.LogCaptureFixture) -> None:
     invalid = [{"label": "x" * 10_000, "probabilities": {"y" * 10_000: "z"}}] * 1000
     with pytest.raises(BadGatewayError):

@@ -6,8 +6,9 @@ import pytest
 import yaml
 
 from handlers import recipe as recipes
+from handlers.recipe import Recipe
 from training import recalibration
-from training.calibrate import calibrate
+from training.calibrate import _with_assumptions, calibrate
 from training.errors import RunError
 from training.metrics import report
 from training.settings import Settings
@@ -49,13 +50,22 @@ def test_a_recipe_of_an_earlier_release_gets_its_sections(
     path.write_text(yaml.safe_dump(old))
     calibrate(folder, films, install=False)
     assert recipes.load(path).uncertainty is None
-    monkeypatch.setattr(recalibration, "MIN_GROUPS", 5)
+    monkeypatch.setattr(recalibration, "min_groups", lambda _: 5)
     calibrate(folder, films, install=True)
     assert recipes.load(path) == complete
     measured = report.load(folder / "metrics.json").certainty
     assert measured is not None
     assert {"accuracy", "accuracy_certain", "uncertain", "coverage of normal"} <= set(measured)
     assert "| share of uncertain results |" in (folder / "CARD.md").read_text()
+
+
+def test_recorded_assumptions_stay(recipe: Recipe) -> None:
+    assert recipe.decision is not None
+    decision = recipe.decision.model_copy(update={"sensitivity": 0.8})
+    recorded = recipe.model_copy(
+        update={"decision": decision, "calibration": recipe.calibration.model_copy(update={"prevalence": 0.3})}
+    )
+    assert _with_assumptions(recorded, 0.95) == recorded
 
 
 def test_a_model_with_many_labels_has_no_sets(lenet: Trained) -> None:

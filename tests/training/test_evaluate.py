@@ -4,11 +4,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import nn
 
 from handlers import recipe as recipes
+from handlers.recipe import Recipe
 from training import datasets, networks, weights
+from training.batches import Images
 from training.errors import RunError
-from training.evaluate import Options, evaluate, install_report
+from training.evaluate import Options, _stress, evaluate, install_report
 from training.recipe_files import write
 from training.settings import Settings
 from training.train import Options as TrainOptions
@@ -57,6 +60,16 @@ def test_an_evaluation_gives_the_robustness_of_the_release(quick: Settings, tmp_
     assert result["stress"] == released["stress"]
     assert result["shortcuts"] == released["shortcuts"]
     assert result["confusion"] == released["confusion"]
+
+
+def test_the_stress_test_applies_the_bias_of_the_recipe(recipe: Recipe) -> None:
+    network = nn.Sequential()
+    network.forward = lambda values: {"logits": torch.zeros(len(values), 2)}  # type: ignore[method-assign]
+    pixels = torch.randint(0, 255, (8, 1, 64, 64), dtype=torch.uint8)
+    images = Images(pixels, torch.arange(8) % 2, tuple("abcdefgh"))
+    biased = recipe.model_copy(update={"calibration": recipe.calibration.model_copy(update={"bias": 100.0})})
+    (sensitivity,) = {item["sensitivity"] for item in _stress(biased, network, images)["stress"].values()}
+    assert sensitivity == 1
 
 
 def test_all_of_another_data_set_can_be_measured(lenet: Trained, tmp_path: Path) -> None:

@@ -75,6 +75,23 @@ def test_a_part_shares_no_patient_with_the_others(recipe: Recipe) -> None:
     assert np.ptp(np.array(counts), axis=0).max() <= 2
 
 
-def test_few_patients_are_not_measured() -> None:
-    assert recalibration.is_measurable(_sample(patients=30)[1])
-    assert not recalibration.is_measurable(_sample(patients=27)[1])
+@pytest.mark.parametrize(("level", "needed"), [(0.5, 10), (0.9, 12), (0.95, 24)])
+def test_few_patients_are_not_measured(recipe: Recipe, level: float, needed: int) -> None:
+    """A third of the patients are positive; without a fifth of them, each label must still have a quantile."""
+    logits, images = _sample(patients=3 * needed)
+    assert recalibration.is_measurable(images, level)
+    assert not recalibration.is_measurable(_sample(patients=3 * needed - 3)[1], level)
+    for part in range(recalibration.FOLDS):
+        others = np.flatnonzero(recalibration.folds(images, seed=1) != part)
+        rest = recalibration.subset(images, others)
+        fitted = uncertainty.fit(recipe, logits[others], rest, level, "x", "0" * 64).uncertainty
+        assert fitted is not None
+        assert max(fitted.quantiles.values()) < 1
+
+
+def test_what_depends_on_sets_is_undefined_without_them(recipe: Recipe) -> None:
+    logits, images = _sample()
+    plain = recipe.model_copy(update={"uncertainty": None})
+    measured = uncertainty.measure(plain, uncertainty.decisions(plain, logits), images, seed=1)
+    undefined = {name for name, interval in measured.items() if np.isnan(interval.value)}
+    assert undefined == {"accuracy_certain", "uncertain", *(f"coverage of {label}" for label in recipe.labels)}

@@ -1,5 +1,6 @@
 """Duplicates among images: identical files, and near duplicates that look alike."""
 
+import logging
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
@@ -15,6 +16,7 @@ from scipy.sparse.csgraph import connected_components
 from training.datasets.example import Example
 from training.errors import DataError
 
+_log = logging.getLogger(__name__)
 SIMILAR: Final = 0.99
 """Minimum correlation of the thumbnails of near duplicates. On Br35H, this value splits none of the 785 groups that
 were identified by other means, and joins no slices of different labels."""
@@ -41,12 +43,19 @@ def label_conflict(same: Sequence[Example]) -> str | None:
 
 
 def join(examples: Sequence[Example], alike: Sequence[Sequence[Example]] = ()) -> tuple[Example, ...]:
-    """Merge all groups that share a file or a set of similar images; `DataError` if copies have different labels."""
+    """Merge all groups that share a file or a set of similar images; `DataError` if copies have different labels.
+
+    Similar images may have different labels: neighbouring slices, for example.
+    """
     parent = {example.group: example.group for example in examples}
-    sets: list[Sequence[Example]] = [*copies(examples), *alike]
-    for same in sets:
+    same_bytes: Sequence[Sequence[Example]] = copies(examples)
+    for same in same_bytes:
         if conflict := label_conflict(same):
             raise DataError(f"{conflict} Remove the wrong ones.")
+    for same in alike:
+        if label_conflict(same):
+            _log.warning("similar images have different labels: %s", ", ".join(example.name for example in same))
+    for same in (*same_bytes, *alike):
         roots = {_root(parent, example.group) for example in same}
         parent |= dict.fromkeys(roots, min(roots))
     return tuple(replace(example, group=_root(parent, example.group)) for example in examples)

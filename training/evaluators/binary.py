@@ -43,7 +43,7 @@ class BinaryEvaluator(Evaluator):
         """Compute the metrics at the recipe's threshold and over all thresholds."""
         assert recipe.decision is not None
         positive, index = _positive(recipe, images)
-        probability = outputs.probabilities(logits, recipe.calibration.temperature)[:, index]
+        probability = outputs.calibrated(logits, recipe.calibration)[:, index]
         threshold = recipe.decision.threshold
 
         def statistic(indices: NDArray[np.intp]) -> dict[str, float]:

@@ -35,14 +35,15 @@ _AIR: Final = 0.08
 def measure(recipe: Recipe, network: nn.Module, images: Images, seed: int) -> dict[str, Any]:
     """Return, for each change, the share of films whose probability moves by more than `MOVED`, with its interval.
 
-    `relevance_outside_body` is the mean share of the Grad-CAM relevance for the predicted label outside of the body.
+    `relevance_outside_body` is the mean share of the Grad-CAM relevance for the predicted label outside of the body; it
+    is left out for a network without the output `features`.
     """
     assert recipe.decision is not None
     index = recipe.labels.index(recipe.decision.positive)
 
     def probability(part: Images) -> NDArray[np.float64]:
         logits = outputs.logits(network, part, recipe.input, len(recipe.labels))
-        return outputs.probabilities(logits, recipe.calibration.temperature)[:, index]
+        return outputs.calibrated(logits, recipe.calibration)[:, index]
 
     original = probability(images)
     values, targets = images.pixels.float() / 255, images.targets
@@ -50,7 +51,9 @@ def measure(recipe: Recipe, network: nn.Module, images: Images, seed: int) -> di
         name: np.abs(probability(_with(images, change(values, targets))) - original) > MOVED
         for name, change in _CHANGES.items()
     }
-    measured["relevance_outside_body"] = _relevance_outside(recipe, network, images)
+    outside = _relevance_outside(recipe, network, images)
+    if outside is not None:
+        measured["relevance_outside_body"] = outside
 
     def statistic(indices: NDArray[np.intp]) -> dict[str, float]:
         return {name: float(value[indices].mean()) for name, value in measured.items()}
@@ -68,12 +71,17 @@ def body(values: NDArray[np.floating[Any]]) -> NDArray[np.bool_]:
     return filled
 
 
-def _relevance_outside(recipe: Recipe, network: nn.Module, images: Images) -> NDArray[np.float64]:
-    """Return the share of the relevance outside of the body for each film; 0 where no pixel is relevant."""
+def _relevance_outside(recipe: Recipe, network: nn.Module, images: Images) -> NDArray[np.float64] | None:
+    """Return the share of the relevance outside of the body for each film; 0 where no pixel is relevant.
+
+    None for a network without the output `features`.
+    """
     shares = []
     rows = iter(images.pixels[:, 0].numpy() / 255)
     for batch, _ in batches.plain(images, recipe.input, len(recipe.labels), 32):
         values = network(batch)
+        if "features" not in values:
+            return None
         features, logits = values["features"], values["logits"]
         (gradients,) = torch.autograd.grad(logits.amax(1).sum(), features)
         for row in range(len(batch)):

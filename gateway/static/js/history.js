@@ -4,6 +4,7 @@ import { get } from "./api.js";
 import { isDoubtful, repairText } from "./domain.js";
 import { alertReader, announce, button, byId, make, save } from "./dom.js";
 import { allModels, knownVersion } from "./models.js";
+import { isMissing } from "./prediction.js";
 import { toProblem } from "./rejections.js";
 import { capitalize, isUncertain, labelText, localTime, modelName, percent } from "./format.js";
 
@@ -97,6 +98,7 @@ async function attempt(action) {
 function row(result) {
   const version = knownVersion(result.model, result.version);
   const certainty = { status: result.certainty };
+  const isShown = result.probability !== null && !isUncertain({ certainty });
   const label = labelText({ ...result, certainty, isMask: result.probability === null }, version);
   const doubtful = isDoubtful({ status: result.domain });
   const look = isUncertain({ certainty }) ? "tag uncertain" : result.positive && !doubtful ? "tag marked" : "tag";
@@ -106,12 +108,17 @@ function row(result) {
     cell("time", make("time", { datetime: result.time }, localTime(result.time))),
     cell("model", version ? make("div", {}, version.title) : null, make("div", { class: "small" }, `${result.model} ${result.version}`)),
     cell("what", make("span", { class: look }, label), notes(result)),
-    cell("number", result.probability === null || isUncertain({ certainty }) ? "–" : percent(result.probability)),
+    cell("number", isShown ? percent(result.probability) : "–", isShown ? assumption(result) : null),
     cell("file", result.filename || make("code", { title: `SHA-256 of the image: ${result.image_sha256}` }, result.image_sha256.slice(0, 12)),
       result.verb === "explanations" ? make("span", { class: "small" }, " with heat map") : null),
     cell("extra", result.client),
     cell("act", button("Delete", () => remove(result, line), { class: "quiet", "aria-label": `Delete the result of ${localTime(result.time)}, ${label}` })));
   return line;
+}
+
+/** Say which prevalence a probability assumes. */
+function assumption({ prevalence }) {
+  return isMissing(prevalence) ? null : make("div", { class: "small" }, `at ${percent(prevalence)} prevalence`);
 }
 
 /** Say what limits a result: an image that is not like the training images, or that was changed. */

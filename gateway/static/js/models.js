@@ -80,12 +80,13 @@ function describe() {
     make("details", { open: !narrow.matches }, make("summary", {}, "At a glance"), terms([
       ["Possible results", entry.task === "segmentation" ? "A mask on the image" : entry.labels.map(capitalize).join(", ")],
       ["Cut-off", entry.threshold === null ? null : cutoff(entry.threshold)],
+      ["Site profile", entry.profile ? entry.profile.name : null],
       ["Image check", modeText(entry.domain)],
       ["Model ID", name],
       ["Version", version ?? model.versions.map((item) => item.version).join(", ")],
       ...shownScores,
     ]), shownScores.length
-      ? make("p", { class: "small" }, "Measured on held-out images (95% CI). Expect lower accuracy on yours.") : null),
+      ? make("p", { class: "small" }, `Measured ${entry.profile ? "as shipped, without the site profile, " : ""}on held-out images (95% CI). Expect lower accuracy on yours.`) : null),
     button("Model card", () => showCard(name, entry.version)),
     make("p", { class: "small" }, "Intended use and limits; not approved by any regulator."),
   );

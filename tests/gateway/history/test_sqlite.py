@@ -43,7 +43,7 @@ INSERT INTO results
 WITH RECURSIVE numbers (number) AS (SELECT 0 UNION ALL SELECT number + 1 FROM numbers WHERE number < :rows - 1)
 SELECT NULL, printf('00000000-0000-7000-8000-%012x', :rows - number), :time - 80000 * number, :verb,
        iif(number % 2, 'brain', 'chest'), :version, :sha256, :image_sha256, :label, :probability, :positive,
-       NULL, NULL, :certainty, :client,
+       NULL, NULL, :certainty, :prevalence, :profile, :client,
        printf('film %d.png', number), printf('film %d.png', number), :request_id
 FROM numbers
 """
@@ -221,7 +221,11 @@ def test_file_with_other_schema_is_unchanged(tmp_path: Path, prepare: str, messa
 
 
 def test_a_file_of_the_previous_release_keeps_its_results(tmp_path: Path) -> None:
-    path, kept, added = tmp_path / "history.sqlite3", result(1), result(0, certainty="uncertain")
+    path, kept, added = (
+        tmp_path / "history.sqlite3",
+        result(1),
+        result(0, certainty="uncertain", prevalence=0.001, profile="st-marys"),
+    )
 
     async def write(entry: Result) -> list[Result]:
         history = SqliteHistory(path)
@@ -232,7 +236,8 @@ def test_a_file_of_the_previous_release_keeps_its_results(tmp_path: Path) -> Non
 
     asyncio.run(write(kept))
     connection = sqlite3.connect(path)
-    connection.execute("ALTER TABLE results DROP COLUMN certainty")
+    for column in ("certainty", "prevalence", "profile"):
+        connection.execute(f"ALTER TABLE results DROP COLUMN {column}")
     connection.execute("PRAGMA user_version = 1")
     connection.close()
     assert asyncio.run(write(added)) == [added, kept]

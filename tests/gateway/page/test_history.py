@@ -67,6 +67,7 @@ def test_an_uncertain_result_is_not_listed_with_its_label(history: Page) -> None
         response = route.fetch()
         document = response.json()
         document["results"][0]["certainty"] = "uncertain"
+        document["results"][1]["prevalence"] = 0.001
         route.fulfill(response=response, json=document)
 
     history.route("**/api/results?**", uncertain)
@@ -75,6 +76,7 @@ def test_an_uncertain_result_is_not_listed_with_its_label(history: Page) -> None
     expect(rows.first.locator(".tag.uncertain")).to_have_text("Uncertain")
     expect(rows.first.locator(".number")).not_to_contain_text("%")
     expect(rows.nth(1).locator(".tag.marked")).to_have_text("Pneumonia")
+    expect(rows.nth(1).locator(".number")).to_contain_text("at 0.1% prevalence")
 
 
 def test_csv_has_filtered_results(history: Page, tmp_path: Path) -> None:

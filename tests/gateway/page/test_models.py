@@ -46,6 +46,23 @@ def test_model_card_opens(page: Page) -> None:
     expect(page.get_by_role("button", name="Model card")).to_be_focused()
 
 
+def test_scores_of_a_model_with_a_site_profile_are_as_shipped(page: Page) -> None:
+    def profiled(route: Route) -> None:
+        response = route.fetch()
+        document = response.json()
+        for model in document["models"]:
+            for version in model["versions"]:
+                version["profile"] = {"name": "st-marys", "sha256": "b" * 64}
+        route.fulfill(response=response, json=document)
+
+    about = page.locator("#model-about")
+    expect(about).not_to_contain_text("as shipped")
+    page.route("**/api/models", profiled)
+    page.reload()
+    expect(about).to_contain_text("Site profilest-marys")
+    expect(about).to_contain_text("Measured as shipped, without the site profile, on held-out images")
+
+
 def test_card_html_is_sanitized_without_csp(opened: Opener, gateway: Gateway) -> None:
     page = opened(gateway.url, bypass_csp=True)
     html = (

@@ -35,6 +35,7 @@ def test_every_attribute_can_be_assured() -> None:
         ({"age": 1.5}, {"age": 1.5}),
         ({"age": "018m"}, {"age": "018M"}),
         ({"age": "3"}, {"age": 3}),
+        ({"prevalence": 0.00005}, {"prevalence": 0.00005}),
         ({}, {}),
     ],
 )

@@ -9,6 +9,7 @@ import pytest
 import yaml
 from PIL import Image as Pillow
 
+import handlers
 from radserve.build import model_store
 from radserve.build.mar import MANIFEST
 from radserve.build.model_store import Entry, Index
@@ -28,7 +29,7 @@ def site_store(brightness_archive: Path, tmp_path_factory: pytest.TempPathFactor
         MANIFEST: json.dumps({"model": {"modelName": "brightness", "modelVersion": "1.0.0"}}).encode(),
         "archive.yaml": yaml.safe_dump(recipe | sections).encode(),
         "model-config.yaml": b"",
-        "handlers/__init__.py": b"",
+        "handlers/__init__.py": Path(handlers.__file__).read_bytes(),
     } | {name: (brightness_archive / name).read_bytes() for name in ("program.pt2", "sample.json", "sample.png")}
     with zipfile.ZipFile(store / "brightness.mar", "w") as archive:
         for name, content in files.items():

@@ -1,17 +1,23 @@
 """Fit of a site profile, and `radserve calibrate --site`."""
 
+import json
 import shutil
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
+from handlers import pipeline, worker
+from handlers.domain import detector
+from handlers.domain.assessment import Assessment
+from handlers.torchserve_handler import SAMPLE_PREDICTION, TorchServeHandler
 from radserve.build import model_store
 from radserve.cli.main import app
-from radserve.errors import SiteProfileError, StoreError
+from radserve.errors import ArchiveError, SiteProfileError, StoreError
 from radserve.site import fit, signed_profile
 from radserve.site.fit import Options
 from radserve.store import signature
+from training import recalibration
 
 SITE = Options(site="st-marys")
 
@@ -25,7 +31,7 @@ def test_a_profile_improves_the_decision_for_the_patients_of_the_site(site_store
         "1.0.0",
         entry.sha256,
     )
-    assert profile.sample == "120 images of 60 patients of st-marys"
+    assert profile.sample == "120 of 120 images (60 patients) of st-marys"
     assert profile.calibration.bias < 0  # the images are brighter than the model expects
     specificity = profile.changes["specificity"]
     assert specificity.before is not None
@@ -33,7 +39,9 @@ def test_a_profile_improves_the_decision_for_the_patients_of_the_site(site_store
     assert specificity.difference is not None
     assert specificity.difference[0] == pytest.approx(specificity.after[0] - specificity.before[0], abs=2e-4)
     assert specificity.difference[1] > 0
-    assert profile.changes["accuracy_certain"].before is None  # as shipped, no result is certain
+    for name in ("accuracy_certain", "uncertain", "coverage of dark"):  # as shipped, there are no prediction sets
+        assert profile.changes[name].before is None
+        assert profile.changes[name].after is not None
 
 
 def test_a_fit_is_repeatable(site_store: Path, site_images: Path) -> None:
@@ -48,6 +56,85 @@ def test_rejected_images_do_not_count(site_store: Path, site_images: Path, tmp_p
         path.write_bytes(b"no image %d" % number)
     with pytest.raises(SiteProfileError, match=r"39 bright\. A profile needs"):
         fit.fit(site_store, "brightness", folder, SITE)
+
+
+class _Detector:
+    """Finds the first images unlike the training images."""
+
+    outputs = ()
+
+    def __init__(self, unlike: int) -> None:
+        self._unlike = unlike
+        self._seen = 0
+
+    def assess(self, *_: object) -> Assessment:
+        self._seen += 1
+        return Assessment("unlike" if self._seen <= self._unlike else "normal", 1.0, 100.0, None)
+
+
+@pytest.mark.parametrize("mode", ["strict", "off"])
+def test_images_unlike_the_training_images_are_left_out(
+    site_store: Path, site_images: Path, monkeypatch: pytest.MonkeyPatch, mode: str
+) -> None:
+    monkeypatch.setenv(worker.DOMAIN, mode)
+    monkeypatch.setattr(detector, "load", lambda *_: _Detector(unlike=5))
+    profile = fit.fit(site_store, "brightness", site_images, SITE)
+    assert profile.sample.startswith("115 of 120 images")
+
+
+def test_a_failure_of_the_model_is_no_rejection(
+    site_store: Path, site_images: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> list[object]:
+        raise MemoryError
+
+    monkeypatch.setattr(pipeline, "preprocess", fail)
+    monkeypatch.setattr(TorchServeHandler, "predict_sample", lambda self, folder: [stored_sample(self, folder)])
+    with pytest.raises(SiteProfileError, match=r"\.png: The server is short of memory"):
+        fit.fit(site_store, "brightness", site_images, SITE)
+
+
+def stored_sample(_: object, folder: Path) -> dict[str, object]:
+    document: dict[str, object] = json.loads((folder / SAMPLE_PREDICTION).read_bytes())
+    return document
+
+
+def test_a_level_needs_patients(site_store: Path, site_images: Path) -> None:
+    with pytest.raises(SiteProfileError, match=r"at a level of 0\.97, every label needs images of 42 patients"):
+        fit.fit(site_store, "brightness", site_images, Options(site="st-marys", level=0.97))
+
+
+def test_sets_that_always_contain_a_label_are_refused(
+    site_store: Path, site_images: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(recalibration, "is_measurable", lambda *_: True)
+    with pytest.raises(SiteProfileError, match="every prediction set would contain 'dark'"):
+        fit.fit(site_store, "brightness", site_images, Options(site="st-marys", level=0.99))
+
+
+def test_an_archive_of_another_release_is_refused(
+    site_store: Path, site_images: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "__init__.py").write_text("changed")
+    monkeypatch.setattr("handlers.__file__", str(tmp_path / "__init__.py"))
+    with pytest.raises(ArchiveError, match=r"handlers/__init__\.py differs from the installed one"):
+        fit.fit(site_store, "brightness", site_images, SITE)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--site-name", "St Mary's"], "--site-name"),
+        (["--site-name", "x", "--level", "0"], "--level 0: must be between 0 and 1"),
+        (["--site-name", "x", "--level", "1.5"], "--level 1.5: must be between 0 and 1"),
+        (["--site-name", "x", "--out", "missing/x.json"], "--out missing/x.json: its folder does not exist"),
+    ],
+)
+def test_options_of_a_site_are_checked_first(options: list[str], message: str, tmp_path: Path) -> None:
+    arguments = ["calibrate", "brightness", "--site", str(tmp_path), "--signing-key", "none", *options]
+    result = CliRunner().invoke(app, arguments)
+    assert isinstance(result.exception, SiteProfileError)
+    assert message in str(result.exception)
 
 
 def test_an_unknown_model_is_rejected(site_store: Path, site_images: Path) -> None:
@@ -65,7 +152,7 @@ def test_the_command_writes_a_signed_profile_and_reports_what_changes(
     result = CliRunner().invoke(app, [*command, "--signing-key", str(key), "--model-store", str(site_store)])
     assert result.exit_code == 0, result.output
     assert "specificity" in result.output
-    assert "120 images of 60 patients" in result.output
+    assert "120 of 120 images (60" in result.output
     (loaded,) = signed_profile.load([out], f"{key}.pub")
     assert loaded.profile == fit.fit(site_store, "brightness", site_images, SITE)
     with pytest.raises(StoreError, match="not trusted"):

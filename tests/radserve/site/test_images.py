@@ -26,6 +26,19 @@ def test_a_folder_has_labels_patients_and_files(tmp_path: Path) -> None:
     ]
 
 
+def test_folders_inside_that_of_a_patient_belong_to_the_patient(tmp_path: Path) -> None:
+    put(tmp_path, **{"dark/p1/monday/a.png": "1", "dark/p1/tuesday/b.png": "2"})
+    assert {image.patient for image in find(tmp_path, LABELS)} == {"p1"}
+
+
+def test_a_folder_of_an_unknown_label_is_rejected(tmp_path: Path) -> None:
+    put(tmp_path, **{"dark/a.png": "1", "Bright/b.png": "2", ".cache/c.png": "3"})
+    with pytest.raises(SiteProfileError, match="unknown label 'Bright'; the model's are dark, bright"):
+        find(tmp_path, LABELS)
+    with pytest.raises(SiteProfileError, match="no such file or folder"):
+        find(tmp_path / "missing", LABELS)
+
+
 def test_a_csv_file_names_files_labels_and_patients(tmp_path: Path) -> None:
     put(tmp_path, **{"a.png": "1", "list.csv": "patient,file,label\np1,a.png,dark\n"})
     assert find(tmp_path / "list.csv", LABELS) == [LabelledImage(tmp_path / "a.png", "dark", "p1")]

@@ -13,7 +13,7 @@ from radserve.host.run_directory import RunDirectory
 from radserve.torchserve.management import Management
 from radserve.torchserve.readiness import Problem, Readiness, difference
 from radserve.torchserve.registry import ModelRegistry, ModelVersion
-from radserve.torchserve.verified_models import require_used, select, with_profile
+from radserve.torchserve.verified_models import require_one_each, select, with_profile, without_model
 from tests.handlers.test_profile import site_profile
 from tests.radserve.fake_torchserve import Running
 
@@ -129,12 +129,14 @@ def test_a_site_profile_is_applied_to_its_archive_only(store: Path) -> None:
     assert [model.profile for model in applied] == [fitted, None]
     assert applied[0].recipe.decision == fitted.profile.decision
     assert applied[1] == models[1]
-    require_used(applied, [fitted])
+    assert without_model(applied, [fitted]) == []
     with pytest.raises(ServeError, match=r"was fitted with archive c{12} of brightness 1\.0\.0, but the model"):
         with_profile(models[0], [VerifiedProfile(site_profile(archive="c" * 64), "b" * 64)])
     other = VerifiedProfile(site_profile(version="3.0.0"), "b" * 64)
-    with pytest.raises(ServeError, match=r"is for brightness 3\.0\.0, which is not served"):
-        require_used([with_profile(model, [other]) for model in models], [other])
+    assert without_model([with_profile(model, [other]) for model in models], [other]) == [other]
+    require_one_each([fitted, other])
+    with pytest.raises(ServeError, match=r"2 profiles for brightness 3\.0\.0; give one"):
+        require_one_each([fitted, other, other])
 
 
 def test_a_worker_that_ignores_the_site_profile_is_not_ready(

@@ -127,6 +127,14 @@ async def test_a_registered_version_gets_the_site_profile_of_its_archive(service
     assert model_version.model.recipe.decision == fitted.profile.decision
 
 
+async def test_a_site_profile_that_contradicts_the_recipe_fails_the_registration(service: Service) -> None:
+    decision = site_profile().decision.model_copy(update={"positive": "cat"})
+    profile = site_profile(version="2.0.0", archive=service.archive().sha256, decision=decision)
+    service.registration.profiles = [VerifiedProfile(profile, "b" * 64)]
+    with pytest.raises(VersionFailedError, match="'cat'"):
+        await service.registration.register(NAME, "2.0.0", 1)
+
+
 async def test_a_site_profile_of_another_archive_fails_the_registration(service: Service) -> None:
     service.registration.profiles = [VerifiedProfile(site_profile(version="2.0.0", archive="c" * 64), "b" * 64)]
     with pytest.raises(VersionFailedError, match="was fitted with archive cccccccccccc"):

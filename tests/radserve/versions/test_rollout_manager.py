@@ -2,9 +2,11 @@
 
 import pytest
 
+from handlers.profile import VerifiedProfile
 from radserve.errors import ConflictError, NotServedError
 from radserve.schema.rollout import RolloutSpec
 from radserve.versions.deployment_file import parse
+from tests.handlers.test_profile import site_profile
 from tests.radserve.versions.conftest import ADA, NAME, Service
 
 pytestmark = pytest.mark.anyio
@@ -37,6 +39,16 @@ async def test_a_model_whose_requests_are_split_cannot_be_rolled_out(proxied: Se
     await proxied.version_manager.apply(split, ADA)
     with pytest.raises(ConflictError, match="its requests are split"):
         await proxied.rollouts.start(NAME, SPEC, ADA)
+
+
+async def test_a_version_without_a_site_profile_does_not_replace_one_that_has(service: Service) -> None:
+    profiles = [VerifiedProfile(site_profile(version=version), "b" * 64) for version in ("1.0.0", "2.0.0")]
+    service.registration.profiles = profiles[:1]
+    with pytest.raises(ConflictError, match=r"2\.0\.0 has no site profile, but 1\.0\.0 has one"):
+        await service.rollouts.start(NAME, SPEC, ADA)
+    assert service.audit == []
+    service.registration.profiles = profiles
+    await service.rollouts.start(NAME, SPEC, ADA)
 
 
 async def test_a_shadow_needs_a_proxy(service: Service) -> None:

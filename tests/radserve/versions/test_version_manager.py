@@ -4,6 +4,7 @@ import asyncio
 
 import pytest
 
+from handlers.profile import VerifiedProfile
 from radserve.errors import (
     ChangeError,
     ConflictError,
@@ -13,6 +14,7 @@ from radserve.errors import (
 )
 from radserve.versions.deployment_file import parse
 from radserve.versions.stored_state import StateFolder
+from tests.handlers.test_profile import site_profile
 from tests.radserve.minimal_archive import write_archive
 from tests.radserve.versions.conftest import ADA, NAME, Disk, Service
 
@@ -114,6 +116,17 @@ async def test_a_candidate_that_was_not_unregistered_after_a_rollback_can_be(ser
     await service.version_manager.register_candidate(NAME, "2.0.0", None)
     await service.version_manager.unregister(NAME, "2.0.0", ADA)
     assert service.registered == {"1.0.0"}
+
+
+async def test_a_version_without_a_site_profile_is_not_promoted_over_one_that_has(
+    service: Service, caplog: pytest.LogCaptureFixture
+) -> None:
+    service.registration.profiles = [VerifiedProfile(site_profile(), "b" * 64)]
+    await service.version_manager.register(NAME, "2.0.0", 1, ADA)
+    assert "brightness 2.0.0 has no site profile, but another version of brightness has" in caplog.text
+    with pytest.raises(ConflictError, match=r"2\.0\.0 has no site profile, but 1\.0\.0 has one"):
+        await service.version_manager.promote(NAME, "2.0.0", ADA)
+    assert service.shares == {"1.0.0": 100, "2.0.0": 0}
 
 
 async def test_a_version_that_fails_its_sample_is_not_promoted(service: Service) -> None:

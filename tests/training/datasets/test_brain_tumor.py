@@ -96,6 +96,16 @@ def test_a_mirrored_copy_belongs_to_the_group_of_its_original(slices: Path, mirr
     assert len(set(result.values())) == 12
 
 
+def test_similar_slices_with_different_labels_share_a_group_with_a_warning(
+    slices: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    _slice(slices / "no" / "again 1.jpg", 1, side=48, quality=50)
+    (slices / "yes" / "again 1.jpg").unlink()
+    groups = {example.name: example.group for example in brain_tumor.find(slices)}
+    assert groups["no/again 1.jpg"] == groups["yes/y1.jpg"]
+    assert "similar images have different labels: no/again 1.jpg, yes/y1.jpg" in caplog.text
+
+
 def test_similar_groups_split_no_published_group_and_join_no_labels(shared: Path) -> None:
     """Verifies the claims about `duplicates.SIMILAR`."""
     known = brain_tumor.find(shared / "brain_tumor")

@@ -57,6 +57,15 @@ def test_the_threshold_is_the_highest_that_reaches_the_sensitivity(recipe: Recip
     assert (scores >= calibrated.decision.threshold + 2e-6).mean() < 0.9
 
 
+def test_the_bias_of_the_recipe_is_applied(recipe: Recipe) -> None:
+    images = _images()
+    biased = recipe.model_copy(update={"calibration": recipe.calibration.model_copy(update={"bias": -3.0})})
+    first = BinaryEvaluator().measure(recipe, _logits(images), images, seed=1)
+    second = BinaryEvaluator().measure(biased, _logits(images, shift=3), images, seed=1)
+    assert first.confusion == second.confusion
+    assert first.metrics == second.metrics
+
+
 def test_the_positive_label_may_come_first(recipe: Recipe) -> None:
     """Metrics refer to the positive label, regardless of its index."""
     images, logits = _images(), _logits(_images())

@@ -47,6 +47,23 @@ def test_a_network_that_reads_the_body_moves_with_no_letter() -> None:
     assert result["letters_of_the_other_label"]["value"] == 0
 
 
+class _Plain(_Watcher):
+    def forward(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
+        return {"logits": super().forward(x)["logits"]}
+
+
+def test_a_network_without_features_has_no_relevance() -> None:
+    result = measure(RECIPE, _Plain(slice(6, 14), slice(6, 12)), _images(), seed=1)
+    assert result["letters_erased"]["value"] == 0.5
+    assert "relevance_outside_body" not in result
+
+
+def test_the_bias_of_the_recipe_is_applied() -> None:
+    biased = RECIPE.model_copy(update={"calibration": RECIPE.calibration.model_copy(update={"bias": -1000.0})})
+    result = measure(biased, _Watcher(slice(6, 14), slice(6, 12)), _images(), seed=1)
+    assert result["letters_erased"]["value"] == 0  # the probability is 0 for every film
+
+
 def test_the_body_is_the_largest_bright_area_without_holes() -> None:
     film = np.zeros((112, 160))
     film[20:110, 40:120] = 0.5
