@@ -21,7 +21,7 @@ import torch
 from handlers import png, profile, recipe, request_body
 from handlers.content_negotiation import IMAGE
 from handlers.domain import assessment, detector
-from handlers.domain.assessment import Assessment
+from handlers.domain.assessment import Assessment, Mode
 from handlers.errors import (
     DeviceLostError,
     InternalError,
@@ -128,8 +128,8 @@ class TorchServeHandler(ABC):
         self.meter.connect(getattr(context, "metrics", None))
         self.tracer = Tracer.create("radserve-worker")
 
-    def load(self, folder: Path, device: str = "cpu", batch: int = 1) -> None:
-        """Load an unpacked archive without verifying its sample."""
+    def load(self, folder: Path, device: str = "cpu", batch: int = 1, mode: Mode | None = None) -> None:
+        """Load an unpacked archive without verifying its sample; the default mode is that of the environment."""
         self.recipe = recipe.load(folder / "archive.yaml")
         name, version = self.recipe.name, self.recipe.version
         self.model = Model(name, version, _sha256(name, version), self.recipe.warning)
@@ -141,7 +141,7 @@ class TorchServeHandler(ABC):
         self.meter = Meter(self.recipe)
         required = requirements.of(name, os.environ.get(REQUIRE, ""))
         sample = hashlib.sha256((folder / self.recipe.sample).read_bytes()).hexdigest()
-        self.mode = assessment.parse_mode(os.environ.get(DOMAIN, ""))
+        self.mode = mode or assessment.parse_mode(os.environ.get(DOMAIN, ""))
         fitted = None if self.mode == "off" else detector.load(folder, self.recipe)
         self.pipeline = Pipeline(
             self.recipe, program, self.limits.image, batch, self.meter.time, required, sample, fitted

@@ -14,6 +14,7 @@ from handlers.classification import Classification
 from handlers.domain import detector
 from handlers.errors import DetectorError
 from handlers.metrics import Meter
+from radserve.build import builder
 from tests.handlers.domain.conftest import films
 from tests.handlers.test_pipeline import film
 from tests.handlers.test_torchserve_handler import ask
@@ -123,6 +124,16 @@ def test_a_damaged_detector_stops_the_worker(damage: str, fitted_archive: Path, 
         path.write_bytes(b"other")
     with pytest.raises(DetectorError, match=r"detector\.safetensors"):
         detector.load(folder, recipe.load(folder / "archive.yaml"))
+
+
+def test_a_build_uses_the_detector_whatever_the_mode_of_the_environment(
+    fitted_archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = Path(shutil.copytree(fitted_archive, tmp_path / "archive"))
+    (folder / "detector.safetensors").write_bytes(b"other")
+    monkeypatch.setenv(worker.DOMAIN, "off")
+    with pytest.raises(DetectorError, match=r"detector\.safetensors"):
+        builder.predict_sample(folder, recipe.load(folder / "archive.yaml"))
 
 
 def test_a_score_without_a_number_is_not_normal(fitted_archive: Path) -> None:
