@@ -48,6 +48,7 @@ CORS: Final[dict[str, Any]] = {
         "Content-Type",
         "X-API-Key",
         "X-Assurances",
+        "X-Repair",
         "X-Client-Id",
         "X-Filename",
         "X-Request-Id",
