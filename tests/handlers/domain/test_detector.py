@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 from PIL import Image as Pillow
 from PIL import ImageOps
 
@@ -16,6 +17,7 @@ from handlers.errors import DetectorError
 from handlers.metrics import Meter
 from radserve.build import builder
 from tests.handlers.domain.conftest import films
+from tests.handlers.images import dicom
 from tests.handlers.test_pipeline import film
 from tests.handlers.test_torchserve_handler import ask
 
@@ -113,6 +115,21 @@ def test_the_pose_of_a_rotated_image_is_the_reason(
     assert status == 422
     assert answer["domain"]["reason"] == name
     assert "repair=rotate-270" in answer["detail"]
+
+
+def test_no_repair_is_suggested_for_a_file_that_states_its_orientation(
+    fitted_archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = Path(shutil.copytree(fitted_archive, tmp_path / "archive"))
+    recipe_text = yaml.safe_load((folder / "archive.yaml").read_text(encoding="utf-8"))
+    recipe_text["scope"] = recipe_text.get("scope", {}) | {"orientation": ["LF"]}
+    (folder / "archive.yaml").write_text(yaml.safe_dump(recipe_text), encoding="utf-8")
+    with Pillow.open(BytesIO(posed("rotated_90"))) as image:
+        turned = dicom(np.asarray(image), PatientOrientation=["L", "F"])
+    ((status, _, answer),) = ask(service(folder, monkeypatch, "strict"), (turned, {}))
+    assert (status, answer["domain"]["reason"]) == (422, "rotated_90")
+    assert answer["domain"]["contradicts"] == "orientation"
+    assert "repair=" not in answer["detail"]
 
 
 @pytest.mark.parametrize("damage", ["missing", "changed"])
