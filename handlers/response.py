@@ -34,6 +34,7 @@ class Prediction:
     # view -> function that returns its PNG. The view `""` is the default of `Accept: image/png`.
     pictures: Mapping[str, Callable[[], bytes]] = field(default_factory=dict)
     slice: Slice | None = None  # the image's part of a volume, where the task measures volumes
+    rejection: RequestError | None = None  # of an unlike slice, unless `volume.accepts_unlike` its series
 
 
 @dataclass(frozen=True)
