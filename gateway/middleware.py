@@ -53,7 +53,7 @@ CORS: Final[dict[str, Any]] = {
         "X-Filename",
         "X-Request-Id",
     ),
-    "expose_headers": ("Content-Disposition", "Retry-After", "X-Request-Id"),
+    "expose_headers": ("Content-Disposition", "Retry-After", "X-Domain", "X-Repair", "X-Request-Id"),
     "allow_credentials": False,  # the page's code sends keys and tokens itself
     "max_age": 600,
 }

@@ -185,6 +185,8 @@ class TorchServeHandler(ABC):
                 phrase = HTTPStatus(response.status).phrase
                 context.set_response_status(code=response.status, phrase=phrase, idx=index)
                 context.set_response_content_type(index, response.media_type)
+                for name, value in response.headers.items():
+                    context.set_response_header(index, name, value)
                 self.meter.requests.labels(response.status).inc()
                 self.tracer.record(traces[index], headers[index], response.status, self._span_attributes)
         if self.lost:

@@ -149,7 +149,7 @@ async def _respond(request: Request, verb: Verb, name: str, version: str | None,
     if response.status != 200:
         raise model_response.problem(response)
     if model_response.is_picture(response):
-        return Response(response.body, media_type=model_response.PNG)
+        return Response(response.body, media_type=model_response.PNG, headers=dict(response.headers))
     document, results = await asyncio.to_thread(model_response.parse, response, verb)  # decodes masks
     await asyncio.to_thread(model_response.require_images, results, model_request, body)  # decodes the body
     document = model_response.annotate(document, body.names, datetime.now(UTC))

@@ -406,3 +406,11 @@ def test_an_unknown_repair_is_a_bad_request(service: Segmentation) -> None:
     (reply,) = ask(service, (saved(painted(figure(HEIGHT, WIDTH)), "PNG"), {"X-Repair": "mirror"}))
     assert reply.status == 400
     assert "rotate-90, rotate-180, rotate-270, invert" in reply.json["detail"]
+
+
+def test_a_picture_has_its_repair_in_a_header_field(service: Segmentation) -> None:
+    around = context(Path(), [{"X-Repair": "invert", "Accept": "image/png"}, {"X-Repair": "invert"}])
+    image = saved(painted(figure(HEIGHT, WIDTH)), "PNG")
+    service.handle([{"body": image}, {"body": image}], around)
+    assert around.get_response_headers(0).get("X-Repair") == "invert"
+    assert "X-Repair" not in around.get_response_headers(1)

@@ -229,6 +229,13 @@ def test_a_result_of_an_image_that_was_not_repaired_is_discarded() -> None:
     assert post(lambda _: json_response(prediction(ONE)), f"{PATH}?repair=invert", content=ONE).status_code == 502
 
 
+def test_a_picture_keeps_the_comparison_and_the_repair_of_its_image() -> None:
+    headers = {"X-Domain": "strict; unusual", "X-Repair": "invert"}
+    picture = ModelResponse(200, "image/png", b"\x89PNG", headers=headers)
+    response = post(lambda _: picture, f"{PATH}?repair=invert", content=ONE, headers={"Accept": "image/png"})
+    assert {name: response.headers[name] for name in headers} == headers
+
+
 UNLIKE = {"mode": "strict", "status": "unlike", "score": 3.0, "percentile": 100.0, "reason": "rotated_90"}
 
 
