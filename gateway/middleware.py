@@ -48,11 +48,12 @@ CORS: Final[dict[str, Any]] = {
         "Content-Type",
         "X-API-Key",
         "X-Assurances",
+        "X-Repair",
         "X-Client-Id",
         "X-Filename",
         "X-Request-Id",
     ),
-    "expose_headers": ("Content-Disposition", "Retry-After", "X-Request-Id"),
+    "expose_headers": ("Content-Disposition", "Retry-After", "X-Domain", "X-Repair", "X-Request-Id"),
     "allow_credentials": False,  # the page's code sends keys and tokens itself
     "max_age": 600,
 }

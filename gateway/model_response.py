@@ -115,16 +115,16 @@ def parse(response: ModelResponse, verb: Verb) -> tuple[Document, Sequence[AnyIt
 
 def require_images(results: Sequence[AnyItem], request: ModelRequest, body: RequestBody) -> None:
     """Raise BadGatewayError, logged and counted, unless the results are about the images of a request, in order."""
-    waiting: defaultdict[str | None, deque[str | None]] = defaultdict(deque)
+    waiting: defaultdict[str | None, deque[RequestedImage]] = defaultdict(deque)
     for image in image_contents.read(body):
-        waiting[image.name].append(image.sha256)
+        repair = cast("Repair | None", request.repair or image.repair)
+        waiting[image.name].append(RequestedImage(request.model, request.version, image.sha256, repair))
     try:
         for result in results:
-            digests = waiting[result.name]
-            digest = digests.popleft() if digests else None
+            images = waiting[result.name]
+            requested = images.popleft() if images else RequestedImage(request.model, request.version, None)
             if not isinstance(result, RejectedImage):
-                repair = request.repair or result.repair  # of a JSON body, which the gateway does not read
-                RequestedImage(request.model, request.version, digest, cast("Repair | None", repair)).require(result)
+                requested.require(result)
         if missing := sum(map(len, waiting.values())):
             raise ValueError(f"it has no result for {missing} of the images")
     except ValueError as error:

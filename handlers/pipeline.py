@@ -160,7 +160,9 @@ class Pipeline:
     def _assess(self, prepared: PreparedImage, outputs: dict[str, NDArray[np.float32]]) -> Result:
         if self.detector is None:
             return Result(prepared, outputs)
-        return Result(prepared, outputs, self.detector.assess(outputs, prepared.tensor))
+        stated = {statement.attribute for statement in prepared.image.statements}
+        assessment = self.detector.assess(outputs, prepared.tensor)
+        return Result(prepared, outputs, assessment.compared(stated.intersection(self.recipe.scope.attributes)))
 
 
 def attempt(

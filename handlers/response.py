@@ -34,6 +34,7 @@ class Prediction:
     # view -> function that returns its PNG. The view `""` is the default of `Accept: image/png`.
     pictures: Mapping[str, Callable[[], bytes]] = field(default_factory=dict)
     slice: Slice | None = None  # the image's part of a volume, where the task measures volumes
+    rejection: RequestError | None = None  # of an unlike slice, unless `volume.accepts_unlike` its series
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,7 @@ class Response:
     status: int
     media_type: str
     body: bytes
+    headers: Mapping[str, str] = field(default_factory=dict)
 
 
 def model_document(model: Model) -> dict[str, Any]:
@@ -92,7 +94,15 @@ def render(prediction: Prediction, accept: str = "") -> Response:
     view = negotiate(accept, prediction.pictures)
     if view is None:
         return Response(200, JSON, _dump(prediction.document))
-    return Response(200, PNG, prediction.pictures[view]())
+    return Response(200, PNG, prediction.pictures[view](), _headers(prediction.document))
+
+
+def _headers(document: Mapping[str, Any]) -> dict[str, str]:
+    """Return what a picture does not show: how the image compares with the training images, and its repair."""
+    domain = document.get("domain", {})
+    compared = "; ".join(domain[key] for key in ("mode", "status") if key in domain)
+    headers = {"X-Domain": compared, "X-Repair": document.get("repair", "")}
+    return {name: value for name, value in headers.items() if value}
 
 
 def render_error(error: RequestError) -> Response:

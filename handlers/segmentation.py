@@ -19,7 +19,9 @@ threshold change sides, and a mask's outline is a few hundredths of an image; an
 
 
 class Segmentation(TorchServeHandler):
-    """Predicts one mask per image, in the geometry of the image as sent."""
+    """Predicts one mask per image, in the geometry of the image as sent, or as repaired on request."""
+
+    measures_volumes = True
 
     def predict(self, result: Result) -> Prediction:
         """See `TorchServeHandler.predict`."""
@@ -32,7 +34,13 @@ class Segmentation(TorchServeHandler):
                 "mask": lambda: png.png(mask.gray),
                 "overlay": lambda: png.png(png.outlined(image, mask.marked)),
             },
-            slice=Slice(mask.pixels, result.prepared.sha256, image.spacing, image.plane),
+            slice=Slice(
+                mask.pixels,
+                result.prepared.sha256,
+                image.spacing,
+                image.plane,
+                None if result.assessment is None else result.assessment.status,
+            ),
         )
 
     def _document(self, mask: Mask, prepared: PreparedImage) -> dict[str, Any]:

@@ -14,14 +14,14 @@ from dataclasses import dataclass, replace
 from http import HTTPStatus
 from itertools import islice
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 import torch
 
-from handlers import png, profile, recipe, request_body
+from handlers import png, profile, recipe, request_body, volume
 from handlers.content_negotiation import IMAGE
 from handlers.domain import assessment, detector
-from handlers.domain.assessment import Assessment
+from handlers.domain.assessment import Assessment, Mode
 from handlers.errors import (
     DeviceLostError,
     InternalError,
@@ -76,6 +76,7 @@ class TorchServeHandler(ABC):
     A subclass defines one task, such as classification: how the network's outputs become predictions.
     """
 
+    measures_volumes: ClassVar[bool] = False  # whether several images may be one series with a volume
     tracer: Tracer = Tracer()  # sends nothing; `initialize` creates the worker's
 
     @abstractmethod
@@ -128,8 +129,8 @@ class TorchServeHandler(ABC):
         self.meter.connect(getattr(context, "metrics", None))
         self.tracer = Tracer.create("radserve-worker")
 
-    def load(self, folder: Path, device: str = "cpu", batch: int = 1) -> None:
-        """Load an unpacked archive without verifying its sample."""
+    def load(self, folder: Path, device: str = "cpu", batch: int = 1, mode: Mode | None = None) -> None:
+        """Load an unpacked archive without verifying its sample; the default mode is that of the environment."""
         self.recipe = recipe.load(folder / "archive.yaml")
         name, version = self.recipe.name, self.recipe.version
         self.model = Model(name, version, _sha256(name, version), self.recipe.warning)
@@ -141,7 +142,7 @@ class TorchServeHandler(ABC):
         self.meter = Meter(self.recipe)
         required = requirements.of(name, os.environ.get(REQUIRE, ""))
         sample = hashlib.sha256((folder / self.recipe.sample).read_bytes()).hexdigest()
-        self.mode = assessment.parse_mode(os.environ.get(DOMAIN, ""))
+        self.mode = mode or assessment.parse_mode(os.environ.get(DOMAIN, ""))
         fitted = None if self.mode == "off" else detector.load(folder, self.recipe)
         self.pipeline = Pipeline(
             self.recipe, program, self.limits.image, batch, self.meter.time, required, sample, fitted
@@ -184,6 +185,8 @@ class TorchServeHandler(ABC):
                 phrase = HTTPStatus(response.status).phrase
                 context.set_response_status(code=response.status, phrase=phrase, idx=index)
                 context.set_response_content_type(index, response.media_type)
+                for name, value in response.headers.items():
+                    context.set_response_header(index, name, value)
                 self.meter.requests.labels(response.status).inc()
                 self.tracer.record(traces[index], headers[index], response.status, self._span_attributes)
         if self.lost:
@@ -271,7 +274,7 @@ class TorchServeHandler(ABC):
             threading.Timer(_EXIT_DELAY, os._exit, (1,)).start()
 
     def _respond(self, request: Request, results: Iterable[Result | RequestError]) -> Response:
-        predictions = [self._predict(request, result) for result in results]
+        predictions = self._settle(request, [self._predict(request, result) for result in results])
         if len(predictions) != len(request.body.images):
             raise InternalError("The server lost images of this request; its log has the details.")
         self.meter.images.observe(len(predictions))
@@ -288,11 +291,23 @@ class TorchServeHandler(ABC):
                 self.meter.prediction(item.document)
         return response
 
+    def _settle(
+        self, request: Request, predictions: list[Prediction | RequestError]
+    ) -> list[Prediction | RequestError]:
+        """Reject the unlike slices, unless they are few slices of one series."""
+        if volume.accepts_unlike([item.slice if isinstance(item, Prediction) else None for item in predictions]):
+            return predictions
+        rejections = [item.rejection if isinstance(item, Prediction) else None for item in predictions]
+        return [
+            item if rejection is None else self._count(rejection, request.id)
+            for item, rejection in zip(predictions, rejections, strict=True)
+        ]
+
     def _predict(self, request: Request, result: Result | RequestError) -> Prediction | RequestError:
         if isinstance(result, RequestError):
             return self._count(result, request.id)
         with self.meter.time("explain" if request.explain else "answer"), stage("postprocess", [request.trace]):
-            prediction = attempt("rendering this prediction", self._predict_like, result, explain=request.explain)
+            prediction = attempt("rendering this prediction", self._predict_like, request, result)
         if result.assessment is not None:
             self.meter.domain.labels(result.assessment.status).inc()
         if isinstance(prediction, RequestError):
@@ -303,18 +318,23 @@ class TorchServeHandler(ABC):
         image = result.prepared.image
         return replace(prediction, pictures={**prediction.pictures, IMAGE: lambda: png.png(png.plain(image))})
 
-    def _predict_like(self, result: Result, *, explain: bool) -> Prediction:
-        """Predict an image that is like the training images, or any with another mode, and the archive's sample."""
+    def _predict_like(self, request: Request, result: Result) -> Prediction:
+        """Predict an image that is like the training images, or any with another mode, and the archive's sample.
+
+        An unlike slice of what may be a series has its rejection with it; see `_settle`.
+        """
         assessed = result.assessment
-        doubt = None
+        doubt = rejection = None
         if assessed is not None and assessed.status == "unlike" and result.prepared.sha256 != self.pipeline.exempt:
-            if self.mode == "strict":
-                raise assessed.rejection(self.mode)
             doubt = assessed.warning
-        prediction = self.explain(result) if explain else self.predict(result)
+            if self.mode == "strict":
+                rejection = assessed.rejection(self.mode)
+                if not (request.body.several and self.measures_volumes):
+                    raise rejection
+        prediction = self.explain(result) if request.explain else self.predict(result)
         warning = " ".join(filter(None, [prediction.document.get("warning"), doubt]))
         further = self._domain(assessed) | ({"warning": warning} if warning else {})
-        return replace(prediction, document=prediction.document | further)
+        return replace(prediction, document=prediction.document | further, rejection=rejection)
 
     def _domain(self, assessed: Assessment | None) -> dict[str, Any]:
         """Return the key of a prediction that says how alike the image is to the training images."""

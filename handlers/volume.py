@@ -7,6 +7,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from handlers.domain.assessment import Status
 from handlers.errors import UnknownVolumeError
 from handlers.formats.image import Plane
 
@@ -16,6 +17,9 @@ _MIN_COSINE: Final = 0.9998
 """Smallest cosine between the normals of two slices of one stack: 1 degree."""
 _MIN_DISTANCE: Final = 0.01
 """Smallest distance of two slices in mm; the thinnest published stacks have 0.2."""
+_MAX_UNLIKE: Final = 0.2
+"""Largest share of unlike slices in one series: half of the held-out patients of glioma-unet have 1 to 3, almost only
+background."""
 
 
 @dataclass(frozen=True)
@@ -26,12 +30,14 @@ class Slice:
     sha256: str  # of its file
     spacing: tuple[float, float] | None  # (row, column) distance of pixels in mm, where known
     plane: Plane | None  # position of the slice, where known
+    status: Status | None = None  # compared with the training images; None if it is not
 
 
 def measure(slices: Sequence[Slice | None]) -> dict[str, Any]:
     """Measure the masks of several slices together; None stands for an image without a mask.
 
-    Returns `slices`, `positive_slices` and `pixels`; then the volume `ml`, or the `reason` why it is unknown. The
+    Returns `slices`, `positive_slices` and `pixels`; how many of the masks are of `unusual` and `unlike` slices, where
+    all were compared with the training images; then the volume `ml`, or the `reason` why it is unknown. The
     extent of a mask across the slices is half the distance to either neighbour along the stack's normal where all
     positions are known (PS3.3 C.7.6.2.1.1), else Spacing Between Slices, else Slice Thickness.
     """
@@ -41,12 +47,23 @@ def measure(slices: Sequence[Slice | None]) -> dict[str, Any]:
         "positive_slices": sum(item.pixels > 0 for item in masks),
         "pixels": sum(item.pixels for item in masks),
     }
+    statuses = [item.status for item in masks]
+    if masks and None not in statuses:
+        document |= {"unusual": statuses.count("unusual"), "unlike": statuses.count("unlike")}
     try:
         if len(masks) < len(slices):
             raise UnknownVolumeError(f"{len(slices) - len(masks)} of {len(slices)} slices have no mask")
         return document | {"ml": _millilitres(masks)}
     except UnknownVolumeError as error:
         return document | {"reason": f"No volume: {error}."}
+
+
+def accepts_unlike(slices: Sequence[Slice | None]) -> bool:
+    """Whether the unlike slices are few slices of one series: its first and last slices show little but background."""
+    masks = [item for item in slices if item is not None]
+    series = {item.plane and item.plane.series for item in masks}
+    unlike = sum(item.status == "unlike" for item in masks)
+    return len(series) == 1 and None not in series and unlike <= _MAX_UNLIKE * len(slices)
 
 
 def _millilitres(slices: list[Slice]) -> float:

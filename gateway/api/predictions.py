@@ -71,7 +71,7 @@ _REQUEST: Final = {
         "required": True,
         "description": "An image (its content determines the format), a form with files, or JSON: "
         '`{"image": BASE64}`, `{"instances": [{"b64": BASE64}, ...]}`, `{"object": KEY}` of an upload, `{"url": URL}`. '
-        "The header `X-Assurances: age=5, view=PA` works with every body.",
+        "The headers `X-Assurances: age=5, view=PA` and `X-Repair: rotate-90` work with every body.",
         "content": {
             "application/octet-stream": _IMAGE,
             "image/*": _IMAGE,
@@ -140,7 +140,7 @@ async def _respond(request: Request, verb: Verb, name: str, version: str | None,
         encoding=_header("Content-Encoding", body.encoding),
         accept=_header("Accept", request.headers.get("accept", "")),
         assurances=_header("X-Assurances", _assurances(request)),
-        repair=_asked_repair(request, body),
+        repair=_header("repair", _repair_outside_json(request, body)),
         request_id=request.state.request_id,
         client=_header("X-Client-Id", request.headers.get("x-client-id", "")),
         traceparent=request.state.traceparent,
@@ -149,7 +149,7 @@ async def _respond(request: Request, verb: Verb, name: str, version: str | None,
     if response.status != 200:
         raise model_response.problem(response)
     if model_response.is_picture(response):
-        return Response(response.body, media_type=model_response.PNG)
+        return Response(response.body, media_type=model_response.PNG, headers=dict(response.headers))
     document, results = await asyncio.to_thread(model_response.parse, response, verb)  # decodes masks
     await asyncio.to_thread(model_response.require_images, results, model_request, body)  # decodes the body
     document = model_response.annotate(document, body.names, datetime.now(UTC))
@@ -177,12 +177,15 @@ def _assurances(request: Request) -> str:
     return "".join(lines)
 
 
-def _asked_repair(request: Request, body: RequestBody) -> str:
-    """Return the repair of the query or the form; a JSON body may have another, and the model server validates it."""
-    values = [*request.query_params.getlist("repair"), *body.repairs]
+def _repair_outside_json(request: Request, body: RequestBody) -> str:
+    """Return the repair of query, header or form; the model server compares it with that of a JSON body."""
+    values = [*request.query_params.getlist("repair"), *request.headers.getlist("x-repair"), *body.repairs]
     if len(values) > 1 or values == [""]:
-        raise BadRequestError(f"'repair' has {len(values)} values or an empty one; send {', '.join(_REPAIRS)}.")
-    return _header("repair", "".join(values))
+        raise BadRequestError(
+            f"The request has {len(values)} repairs or an empty one; send one of {', '.join(_REPAIRS)}, once: as the "
+            "query repair, as the header X-Repair, or as a field of the form."
+        )
+    return "".join(values)
 
 
 def _header(name: str, value: str) -> str:

@@ -1,6 +1,7 @@
 """Interface of backends, and the values that they exchange with the gateway."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Final, Literal, Protocol
 
 from gateway.errors import NotFoundError
@@ -9,6 +10,9 @@ from radserve.schema.catalog import Catalog
 Verb = Literal["predictions", "explanations"]
 MAX_RESPONSE: Final = 32 * 1024 * 1024
 """Bytes of a response; max_response_size in config.properties."""
+
+PICTURE_HEADERS: Final = ("X-Domain", "X-Repair")
+"""Header fields of a picture: what it does not show."""
 
 
 def unknown_model() -> NotFoundError:
@@ -63,6 +67,7 @@ class ModelResponse:
     media_type: str
     body: bytes
     retry_after: str = ""
+    headers: Mapping[str, str] = field(default_factory=dict)  # those of `PICTURE_HEADERS`
 
 
 class Backend(Protocol):

@@ -37,6 +37,7 @@ class _Context:
     headers: dict[str, str]
     status: int = 500
     media_type: str = ""
+    response_headers: dict[str, str] = field(default_factory=dict)
     system_properties: dict[str, Any] = field(default_factory=dict)
 
     def get_all_request_header(self, _: int) -> dict[str, str]:
@@ -47,6 +48,9 @@ class _Context:
 
     def set_response_content_type(self, _: int, value: str) -> None:
         self.media_type = value
+
+    def set_response_header(self, _: int, key: str, value: str) -> None:
+        self.response_headers[key] = value
 
 
 class InProcessBackend:
@@ -109,7 +113,7 @@ class InProcessBackend:
         headers = {name.lower(): value for name, value in request.headers.items()}
         context = _Context(headers | {"explain": str(request.verb == "explanations")})
         (body,) = self._service.handle([{"body": request.body}], context)
-        return ModelResponse(context.status, context.media_type, body)
+        return ModelResponse(context.status, context.media_type, body, headers=context.response_headers)
 
 
 def _verify(path: Path) -> tuple[Entry, Recipe]:

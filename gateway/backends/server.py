@@ -10,7 +10,7 @@ import httpx
 from pydantic import ValidationError
 
 from gateway import bounded_response
-from gateway.backends.base import MAX_RESPONSE, ModelRequest, ModelResponse, unknown_model
+from gateway.backends.base import MAX_RESPONSE, PICTURE_HEADERS, ModelRequest, ModelResponse, unknown_model
 from gateway.errors import BadGatewayError, GatewayTimeoutError, ResponseError, SettingsError, UnavailableError
 from gateway.settings import Settings
 from radserve.schema.catalog import Catalog
@@ -118,9 +118,14 @@ class ServerBackend:
             ) from error
         except ResponseError as error:
             raise BadGatewayError(f"The analysis service sent an unusable response: {error}.") from error
+        passed = {name: response.headers.get(name, "") for name in PICTURE_HEADERS}
         media_type, retry_after = (response.headers.get(name, "") for name in ("content-type", "retry-after"))
         return ModelResponse(
-            response.status_code, media_type, body, retry_after if _SECONDS.fullmatch(retry_after) else ""
+            response.status_code,
+            media_type,
+            body,
+            retry_after if _SECONDS.fullmatch(retry_after) else "",
+            {name: value for name, value in passed.items() if value and value.isascii() and value.isprintable()},
         )
 
 

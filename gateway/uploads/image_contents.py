@@ -9,7 +9,7 @@ import json
 import zipfile
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from io import BytesIO
 from typing import Any, Final
@@ -30,10 +30,11 @@ _SPACES: Final = b" \t\r\n"
 
 @dataclass(frozen=True)
 class ImageContent:
-    """Content of one image, None if it is unreadable, and its name within a zip."""
+    """Content of one image, None if it is unreadable, its name within a zip, and the repair that its JSON names."""
 
     content: bytes | None
     name: str | None = None
+    repair: Any = None
 
     @cached_property
     def sha256(self) -> str | None:
@@ -50,9 +51,9 @@ def read(body: RequestBody) -> Iterator[ImageContent]:
     document = _json(content)
     match document:
         case {"instances": [*instances]}:
-            yield from map(_instance, instances)
+            yield from (replace(_instance(item), repair=document.get("repair")) for item in instances)
         case {"image": _} | {"data": _}:
-            yield _instance(document)
+            yield replace(_instance(document), repair=document.get("repair"))
         case _:
             yield ImageContent(content)
 

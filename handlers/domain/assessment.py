@@ -1,6 +1,7 @@
 """How alike an image is to the training images of a model."""
 
-from dataclasses import dataclass
+from collections.abc import Collection
+from dataclasses import dataclass, replace
 from typing import Any, Final, Literal
 
 from handlers.errors import DomainModeError, UnlikeTrainingError
@@ -10,18 +11,25 @@ Mode = Literal["strict", "warn", "off"]
 Status = Literal["normal", "unusual", "unlike"]
 Reason = Literal["other_image", "rotated_90", "rotated_180", "rotated_270", "inverted"]
 """`rotated_N` is the clockwise rotation that the image has."""
+Contradicted = Literal["orientation", "polarity"]
+"""Attribute of the scope that is right in the file, but wrong about the pixels."""
 
 DEFAULT: Final[Mode] = "strict"
 _MODES: Final[tuple[Mode, ...]] = ("strict", "warn", "off")
-_ADVICE: Final[dict[Reason, str]] = {
+_FINDINGS: Final[dict[Reason, str]] = {
     "other_image": "It may show another body part, or be rotated, cropped, edited, a photograph or a screenshot. "
     "Send the original image.",
-    "rotated_90": "It appears to be rotated by 90 degrees clockwise. Turn it, or repeat the request with "
-    "repair=rotate-270.",
-    "rotated_180": "It appears to be upside down. Turn it, or repeat the request with repair=rotate-180.",
-    "rotated_270": "It appears to be rotated by 270 degrees clockwise. Turn it, or repeat the request with "
-    "repair=rotate-90.",
-    "inverted": "Its gray levels appear to be inverted. Invert them, or repeat the request with repair=invert.",
+    "rotated_90": "It appears to be rotated by 90 degrees clockwise.",
+    "rotated_180": "It appears to be upside down.",
+    "rotated_270": "It appears to be rotated by 270 degrees clockwise.",
+    "inverted": "Its gray levels appear to be inverted.",
+}
+_SIDE: Final = "A mirrored image looks the same to this check: compare the side marker after the repair."
+_REMEDIES: Final[dict[Reason, str]] = {
+    "rotated_90": f"Turn it, or repeat the request with repair=rotate-270. {_SIDE}",
+    "rotated_180": f"Turn it, or repeat the request with repair=rotate-180. {_SIDE}",
+    "rotated_270": f"Turn it, or repeat the request with repair=rotate-90. {_SIDE}",
+    "inverted": "Invert them, or repeat the request with repair=invert.",
 }
 
 
@@ -33,6 +41,7 @@ class Assessment:
     score: float  # 0 or more
     percentile: float  # share of the held-out images with a lower score, 0 to 100
     reason: Reason | None  # None if the status is normal, or the reason is unknown
+    contradicts: Contradicted | None = None  # what the file states otherwise, so that a repair cannot help
 
     def document(self, mode: Mode) -> dict[str, Any]:
         """Return the value of the key `domain` in a prediction or an error."""
@@ -42,7 +51,14 @@ class Assessment:
             "score": round(self.score, 4),
             "percentile": round(self.percentile, 1),
             "reason": self.reason,
-        }
+        } | ({} if self.contradicts is None else {"contradicts": self.contradicts})
+
+    def compared(self, stated: Collection[str]) -> "Assessment":
+        """Return the assessment of an image whose file states attributes, and these are within the model's scope."""
+        if self.reason is None or self.reason == "other_image":
+            return self
+        attribute: Contradicted = "polarity" if self.reason == "inverted" else "orientation"
+        return replace(self, contradicts=attribute) if attribute in stated else self
 
     def rejection(self, mode: Mode) -> UnlikeTrainingError:
         """Return the error of an unlike image."""
@@ -53,8 +69,15 @@ class Assessment:
         """What an unlike image means, the nearest reason, and what to do."""
         return (
             "This image is unlike the images that this model was trained on, so a prediction would not be meaningful. "
-            f"{_ADVICE[self.reason or 'other_image']}"
+            f"{self._advice}"
         )
+
+    @property
+    def _advice(self) -> str:
+        finding = _FINDINGS[self.reason or "other_image"]
+        if self.contradicts is not None:
+            return f"{finding} The file's {self.contradicts} contradicts its pixels; correct the file."
+        return " ".join(filter(None, [finding, _REMEDIES.get(self.reason or "other_image")]))
 
 
 def parse_mode(text: str) -> Mode:

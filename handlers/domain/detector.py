@@ -106,7 +106,8 @@ class Detector:
 
     def distances(self, outputs: Mapping[str, Vector], gray: torch.Tensor) -> dict[str, float]:
         """Return every distance of one image, by name."""
-        values = {name: vector[None] for name, vector in evidence.collect(outputs.get(MOMENTS), gray).items()}
+        parts = evidence.collect(outputs.get(MOMENTS), gray, self.metric.parts)
+        values = {name: vector[None] for name, vector in parts.items()}
         distances = self.metric(values, evidence.thumbnail(gray, pose.SIDE)[None])
         return {name: float(value) for name, value in distances.items()}
 

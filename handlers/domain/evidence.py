@@ -1,6 +1,7 @@
 """Numbers that describe an image to the detector."""
 
 import math
+from collections.abc import Callable, Collection, Mapping
 from functools import cache
 from typing import Final
 
@@ -106,7 +107,17 @@ def _frequencies(height: int, width: int) -> tuple[torch.Tensor, torch.Tensor, t
     return window, sectors, torch.bincount(sectors, minlength=_SECTORS + 1).clamp(min=1)
 
 
-def collect(moments: Vector | None, gray: torch.Tensor) -> dict[str, torch.Tensor]:
-    """Return the evidence by part: thumbnail, outlines, texture, and the moments of the network's layers, if given."""
-    parts = {"thumbnail": thumbnail(gray).flatten(), "shape": shape(gray), "texture": texture(gray)}
-    return parts if moments is None else parts | {"features": torch.from_numpy(moments)}
+_OF_IMAGE: Final[Mapping[str, Callable[[torch.Tensor], torch.Tensor]]] = {
+    "thumbnail": lambda gray: thumbnail(gray).flatten(),
+    "shape": shape,
+    "texture": texture,
+}
+"""Parts that need no network."""
+
+
+def collect(
+    moments: Vector | None, gray: torch.Tensor, names: Collection[str] = (*_OF_IMAGE, "features")
+) -> dict[str, torch.Tensor]:
+    """Return the evidence by part, the named ones; `features` are the moments of the network's layers, if given."""
+    parts = {name: describe(gray) for name, describe in _OF_IMAGE.items() if name in names}
+    return parts if moments is None or "features" not in names else parts | {"features": torch.from_numpy(moments)}

@@ -158,6 +158,6 @@ def predict_sample(folder: Path, recipe: Recipe) -> str:
     from handlers.segmentation import Segmentation
 
     handler = {"classification": Classification, "segmentation": Segmentation}[recipe.task]()
-    handler.load(folder)
+    handler.load(folder, mode="strict")  # a build does not depend on the environment
     (summary,) = handler.predict_sample(folder)
     return json.dumps(summary, indent=2) + "\n"

@@ -63,7 +63,8 @@ def install(folder: Path, source: Checkpoint, *, original: bool) -> Recipe:
     """Install the weights of a checkpoint in a model's folder, with a matching recipe, which is returned, and card.
 
     If the recipe had trained weights, its major version increases, because two models must not share a version. Metrics
-    of the previous weights are deleted. `original` applies preprocessing, decision and calibration of `original.yaml`.
+    and detector of the previous weights are deleted. `original` applies preprocessing, decision and calibration of
+    `original.yaml`.
     """
     changes = _original(folder) if original else {}
     previous = recipes.load(folder / "archive.yaml")
@@ -72,6 +73,8 @@ def install(folder: Path, source: Checkpoint, *, original: bool) -> Recipe:
     imported = convert(recipe, source, folder / previous.weights.file)
     recipe_files.write(imported, folder / "archive.yaml", _COMMENT.format(name=previous.name))
     (folder / "metrics.json").unlink(missing_ok=True)
+    if previous.detector is not None:
+        (folder / previous.detector.file).unlink(missing_ok=True)
     shutil.rmtree(folder / "plots", ignore_errors=True)
     write_atomically(folder / "CARD.md", card(recipe, source.path.name, digest), mode=0o644)
     return imported
@@ -99,6 +102,7 @@ def _recipe(previous: Recipe, checkpoint_name: str, sha256: str, changes: dict[s
     values = previous.model_dump(mode="json", exclude_unset=True)
     values["calibration"] = {"temperature": 1.0, "fitted": "Not fitted: imported weights."}
     values.pop("uncertainty", None)
+    values.pop("detector", None)  # it was fitted to the features of the previous weights
     if previous.decision is not None:
         values["decision"].pop("sensitivity", None)
         values["decision"] |= {"threshold": 0.5, "smallest": 1, "chosen": "Not chosen: imported weights."}

@@ -22,6 +22,7 @@ class Domain(Document):
 
     `percentile` of the held-out images have a lower `score`. `reason` says what an unusual image is, if the server can
     tell: `other_image`, `rotated_90`, `rotated_180`, `rotated_270` (the clockwise rotation that it has) or `inverted`.
+    `contradicts` names the attribute, `orientation` or `polarity`, that the file states otherwise, if it does.
     With mode `off`, everything but the mode is None.
     """
 
@@ -30,6 +31,7 @@ class Domain(Document):
     score: Amount | None = None
     percentile: Percentile | None = None
     reason: Text | None = None
+    contradicts: Text | None = None
 
     @property
     def is_doubtful(self) -> bool:

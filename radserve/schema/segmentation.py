@@ -103,13 +103,16 @@ class Segmentation(ImageResult):
 class Volume(Document):
     """Volume that the slices of one examination mark together.
 
-    `slices` were sent, and `positive_slices` of them have marked pixels. `ml` (millilitres) is None if the distances
-    are unknown or a slice was rejected; `reason` says why.
+    `slices` were sent, and `positive_slices` of them have marked pixels. `unusual` and `unlike` ones among the slices
+    with a mask differ from the training images, None if they were not compared. `ml` (millilitres) is None if the
+    distances are unknown or a slice was rejected; `reason` says why.
     """
 
     slices: Count
     positive_slices: Count
     pixels: Count
+    unusual: Count | None = None
+    unlike: Count | None = None
     ml: Amount | None = None
     reason: Text | None = None
 
@@ -132,6 +135,10 @@ class Series(Document):
                 f"volume declares {volume.pixels} pixels on {volume.positive_slices} slices, "
                 f"but the masks mark {pixels} on {positive}"
             )
+        for status, declared in (("unusual", volume.unusual), ("unlike", volume.unlike)):
+            counted = sum(item.domain is not None and item.domain.status == status for item in masks)
+            if declared is not None and declared != counted:
+                raise ValueError(f"volume.{status} is {declared}, but {counted} slices are {status}")
         if volume.ml is not None and len(masks) != len(self.predictions):
             raise ValueError(f"volume.ml is {volume.ml}, but {len(self.predictions) - len(masks)} slices have no mask")
         if (volume.ml is None) == (volume.reason is None):

@@ -9,6 +9,7 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
+from handlers.recipe import Recipe
 from handlers.scope import requirements
 from radserve import tracing
 from radserve.auth.key_check import Keyring
@@ -139,6 +140,15 @@ async def _supervise(
     return await shut_down(server)
 
 
+def comparison_lines(recipes: Sequence[Recipe], mode: Mode) -> list[str]:
+    """Return lines that say what happens to images unlike the training images, and which models compare none."""
+    without = sorted({recipe.name for recipe in recipes if recipe.detector is None})
+    lines = [f"  images unlike the training images: {_DOMAIN[mode]} (--domain {mode})"]
+    if len(without) < len({recipe.name for recipe in recipes}):
+        return [*lines, f"  not compared, because they have no detector: {', '.join(without)}"] if without else lines
+    return ["  images are not compared with the training images: no model has a detector"]
+
+
 def _banner(server: Components) -> str:
     """Return the server's URL, its models, its ports and a command to try."""
     options, proxy = server.options, server.options.proxy
@@ -146,8 +156,7 @@ def _banner(server: Components) -> str:
     sample = f"archives/{first.entry.name}/{first.recipe.sample}"
     lines = [f"RadServe is ready at {proxy.url}" if proxy else "RadServe is ready for 'radserve front'"]
     lines += [f"  {model.entry.name} {model.entry.version}  {model.recipe.title}" for model in server.models]
-    if any(model.recipe.detector is not None for model in server.models):
-        lines.append(f"  images unlike the training images: {_DOMAIN[options.domain]} (--domain {options.domain})")
+    lines += comparison_lines([model.recipe for model in server.models], options.domain)
     if proxy and proxy.has_keys:
         lines.append(f"  management port {proxy.management_port}   metrics port {proxy.metrics_port}")
     scrape = f"   metrics {LOOPBACK}:{proxy.scrape_port}/metrics" if proxy and proxy.scrape_port else ""

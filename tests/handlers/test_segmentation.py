@@ -3,7 +3,7 @@
 import base64
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image as Pillow
 
+from handlers.domain.assessment import Assessment, Mode
 from handlers.errors import ProgramError
 from handlers.png import OUTLINE
 from handlers.segmentation import Segmentation
@@ -22,6 +23,9 @@ from tests.spots import HEIGHT, WIDTH, Flags, agreement, figure, painted, unpack
 
 EMPTY = np.where(np.eye(HEIGHT, WIDTH) > 0, 60, 20).astype(np.uint8)
 """Picture with some contrast but no bright area."""
+
+SPLIT = 0.0
+"""Level of the input between the brightest pixel of `EMPTY` and a bright area."""
 
 SCOPE = ["checked", "unchecked"]
 
@@ -288,6 +292,49 @@ def test_slices_of_a_zip_get_results_in_order_and_a_volume(service: Segmentation
     }
 
 
+class Darkness:
+    """Detector to which slices without a bright area are unlike the training images."""
+
+    outputs = ()
+
+    def assess(self, outputs: Any, tensor: np.ndarray[Any, Any]) -> Assessment:
+        is_dark = tensor.max() < SPLIT
+        return Assessment("unlike", 9, 100, "other_image") if is_dark else Assessment("normal", 0, 1, None)
+
+
+@pytest.mark.parametrize(("dark", "mode"), [(2, "strict"), (3, "strict"), (3, "warn")])
+def test_few_unlike_slices_of_a_series_do_not_prevent_its_volume(archive: Path, dark: int, mode: Mode) -> None:
+    handler = Segmentation()
+    handler.load(archive, mode=mode)
+    detector: Any = Darkness()
+    handler.pipeline = replace(handler.pipeline, detector=detector)
+    handler.recipe = handler.recipe.model_copy(update={"detector": detector})
+    files = {
+        f"{number}.dcm": dicom(
+            EMPTY if number < dark else painted(figure(HEIGHT, WIDTH)),
+            SOPInstanceUID=f"1.2.3.{number}",
+            Modality="MR",
+            SeriesInstanceUID="1.2.3",
+            PixelSpacing=[1, 1],
+            ImagePositionPatient=[0, 0, 6.0 * number],
+            ImageOrientationPatient=[1, 0, 0, 0, 1, 0],
+        )
+        for number in range(10)
+    }
+    document = answered(handler, zipped(files)).json
+    first, last, volume = document["predictions"][0], document["predictions"][-1], document["volume"]
+    assert (first["domain"]["status"], last["domain"]["status"]) == ("unlike", "normal")
+    if (dark, mode) == (3, "strict"):
+        assert first["status"] == 422
+        assert "3 of 10 slices have no mask" in volume["reason"]
+    else:
+        assert "unlike the images" in first["warning"]
+        assert (volume["unusual"], volume["unlike"]) == (0, dark)
+        assert volume["ml"] > 0
+    alone = ask(handler, (files["0.dcm"], {}))[0].status
+    assert alone == (422 if mode == "strict" else 200)
+
+
 def test_a_rejected_slice_has_a_problem_in_its_place_and_prevents_a_volume(service: Segmentation) -> None:
     good = saved(painted(figure(HEIGHT, WIDTH)), "PNG")
     document = answered(service, zipped({"1.png": good, "2.txt": b"notes", "3.png": good[:60]})).json
@@ -359,3 +406,11 @@ def test_an_unknown_repair_is_a_bad_request(service: Segmentation) -> None:
     (reply,) = ask(service, (saved(painted(figure(HEIGHT, WIDTH)), "PNG"), {"X-Repair": "mirror"}))
     assert reply.status == 400
     assert "rotate-90, rotate-180, rotate-270, invert" in reply.json["detail"]
+
+
+def test_a_picture_has_its_repair_in_a_header_field(service: Segmentation) -> None:
+    around = context(Path(), [{"X-Repair": "invert", "Accept": "image/png"}, {"X-Repair": "invert"}])
+    image = saved(painted(figure(HEIGHT, WIDTH)), "PNG")
+    service.handle([{"body": image}, {"body": image}], around)
+    assert around.get_response_headers(0).get("X-Repair") == "invert"
+    assert "X-Repair" not in around.get_response_headers(1)

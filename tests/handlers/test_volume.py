@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from handlers.formats.image import Plane
-from handlers.volume import Slice, measure
+from handlers.volume import Slice, accepts_unlike, measure
 
 UP = (0.0, 0.0, 1.0)
 
@@ -38,6 +38,27 @@ def test_the_volume_of_evenly_spaced_slices_is_area_times_distance() -> None:
     volume = measure(stack([0, 4, 8, 12]))
     # 1000 pixels of 1 square millimetre, 4 slices of 4 mm
     assert volume == {"slices": 4, "positive_slices": 4, "pixels": 4000, "ml": pytest.approx(16.0)}
+
+
+def test_a_volume_says_how_many_slices_are_not_like_the_training_images() -> None:
+    slices = [item and replace(item, status="normal") for item in stack([0, 4, 8, 12])]
+    slices = changed(changed(slices, 0, status="unlike"), 1, status="unusual")
+    assert measure(slices) == measure(stack([0, 4, 8, 12])) | {"unusual": 1, "unlike": 1}
+
+
+@pytest.mark.parametrize(("unlike", "accepted"), [(0, True), (1, True), (2, True), (3, False), (10, False)])
+def test_a_fifth_of_a_series_may_be_unlike(unlike: int, accepted: bool) -> None:
+    slices = stack([4.0 * place for place in range(10)])
+    for place in range(unlike):
+        slices = changed(slices, place, status="unlike")
+    assert accepts_unlike(slices) is accepted
+
+
+def test_unlike_images_are_accepted_only_in_one_series() -> None:
+    slices = changed(stack([4.0 * place for place in range(10)]), 0, status="unlike")
+    assert not accepts_unlike(plane(slices, 0, series="other"))
+    assert not accepts_unlike(changed(slices, 0, plane=None))
+    assert not accepts_unlike([None] * 10)
 
 
 def test_the_order_of_slices_does_not_matter() -> None:

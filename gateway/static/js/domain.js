@@ -4,7 +4,7 @@ import { button, make } from "./dom.js";
 import { percent } from "./format.js";
 
 const REASONS = {
-  other_image: "It may show another body part, or be cropped, edited, or a photo of a screen. Use the original image.",
+  other_image: "It may show another body part, or be turned, cropped, edited, or a photo of a screen. Use the original image.",
   rotated_90: "It appears to be turned by 90 degrees to the right.",
   rotated_180: "It appears to be upside down.",
   rotated_270: "It appears to be turned by 90 degrees to the left.",
@@ -37,10 +37,13 @@ const MODES = {
 export const isDoubtful = (domain) => domain?.status === "unusual" || domain?.status === "unlike";
 
 /** Return why an image is not like the training images, as far as the server can tell. */
-export const reasonText = (domain) => REASONS[domain?.reason] ?? REASONS.other_image;
+export function reasonText(domain) {
+  const text = REASONS[domain?.reason] ?? REASONS.other_image;
+  return domain?.contradicts ? `${text} The file's ${domain.contradicts} contradicts its pixels; correct the file.` : text;
+}
 
 /** Return the `name` and the button's `text` of the repair that an image may need; null without one. */
-export const suggestedRepair = (domain) => REPAIRS[domain?.reason] ?? null;
+export const suggestedRepair = (domain) => (domain?.contradicts ? null : REPAIRS[domain?.reason] ?? null);
 
 /** Return what was done to the image: "inverted"; empty without a repair. */
 export const repairText = (repair) => (repair ? REPAIRED[repair] ?? repair : "");
@@ -51,12 +54,12 @@ export const repairedName = (name, repair) => (repair ? `${name} (${repairText(r
 /** Return what a server does with images unlike the training images; `mode` is null if the model has no detector. */
 export const modeText = (mode) => MODES[mode] ?? "Not available for this model";
 
-/** Return how unusual an image is: "more unusual than 98.4%". */
-const rank = (percentile) => (percentile >= 100 ? "more unusual than all of them" : `more unusual than ${percent(percentile / 100)}`);
+/** Return how unusual an image is: "more unusual than 98.4% of the held-out images". */
+const rank = (percentile) => `more unusual than ${percentile >= 100 ? "all" : `${percent(percentile / 100)} of the`} held-out images`;
 
-/** Return the status of an image in one line; empty if there is none. */
+/** Return the status of an image in one line. */
 export function domainText(domain) {
-  if (!domain) return "";
+  if (!domain) return "Not compared: this model has no detector";
   if (domain.mode === "off") return "Not compared with the training images (the operator switched this off)";
   if (isDoubtful(domain)) return `${TITLES[domain.status]} (${rank(domain.percentile)})`;
   return domain.mode === "warn" ? "Like the training images (this server refuses no image)" : "Like the training images";
@@ -80,5 +83,6 @@ export function domainNote(domain, repeat, isSample) {
 export function repairNote(repair) {
   if (!repair) return null;
   return make("p", { class: "warning repaired" }, make("strong", {}, "Changed image: "),
-    `${repairText(repair)} before the analysis, as you asked. Everything here shows the changed image.`);
+    `${repairText(repair)} before the analysis, as you asked. Everything here shows the changed image. ` +
+    "The check cannot tell a mirrored image from a turned one: compare the side marker.");
 }

@@ -194,11 +194,13 @@ def repaired(request: ModelRequest) -> ModelResponse:
     return json_response(prediction(ONE, repair=request.repair or "invert"))
 
 
-def test_a_repair_of_the_query_or_of_a_form_reaches_the_server() -> None:
+def test_a_repair_of_query_header_or_form_reaches_the_server() -> None:
     form: dict[str, Any] = {"files": [("file", ("a.png", ONE, "image/png"))]}
     assert post(repaired, f"{PATH}?repair=rotate-90", content=ONE).json()["repair"] == "rotate-90"
     assert post(repaired, f"{PATH}?repair=rotate-270", **form).json()["repair"] == "rotate-270"
     assert post(repaired, data={"repair": "rotate-180"}, **form).json()["repair"] == "rotate-180"
+    header = {"X-Repair": "rotate-180"}
+    assert post(repaired, content=ONE, headers=header).json()["repair"] == "rotate-180"
     body = json.dumps({"image": base(ONE), "repair": "invert"}).encode()
     assert post(repaired, content=body, headers=JSON).json()["repair"] == "invert"
 
@@ -210,8 +212,28 @@ def test_an_invalid_repair_is_rejected_with_the_valid_ones(query: str) -> None:
     assert "rotate-90, rotate-180, rotate-270, invert" in response.json()["detail"]
 
 
+def test_two_repairs_are_rejected() -> None:
+    response = post(repaired, f"{PATH}?repair=invert", content=ONE, headers={"X-Repair": "rotate-90"})
+    assert response.status_code == 400
+    assert "2 repairs" in response.json()["detail"]
+
+
+@pytest.mark.parametrize("repair", [None, "rotate-90"])
+def test_a_result_with_a_repair_that_was_not_asked_for_is_discarded(repair: str | None) -> None:
+    body = json.dumps({"image": base(ONE), "repair": repair}).encode()
+    assert post(repaired, content=body, headers=JSON).status_code == 502
+    assert post(repaired, content=ONE).status_code == 502
+
+
 def test_a_result_of_an_image_that_was_not_repaired_is_discarded() -> None:
     assert post(lambda _: json_response(prediction(ONE)), f"{PATH}?repair=invert", content=ONE).status_code == 502
+
+
+def test_a_picture_keeps_the_comparison_and_the_repair_of_its_image() -> None:
+    headers = {"X-Domain": "strict; unusual", "X-Repair": "invert"}
+    picture = ModelResponse(200, "image/png", b"\x89PNG", headers=headers)
+    response = post(lambda _: picture, f"{PATH}?repair=invert", content=ONE, headers={"Accept": "image/png"})
+    assert {name: response.headers[name] for name in headers} == headers
 
 
 UNLIKE = {"mode": "strict", "status": "unlike", "score": 3.0, "percentile": 100.0, "reason": "rotated_90"}

@@ -157,6 +157,13 @@ def test_compressed_response_is_not_inflated() -> None:
         assert headers["accept-encoding"] == "identity"
 
 
+def test_header_fields_of_a_picture_are_passed_on_if_they_are_printable() -> None:
+    fields = {"X-Domain": "strict; unusual", "X-Repair": "\u00fc", "X-Other": "1"}
+    with scripted() as server:
+        server.script = lambda _: Reply(200, b"\x89PNG", "image/png", fields)
+        assert ask(server.url).headers == {"X-Domain": "strict; unusual"}
+
+
 def test_retry_after_other_than_seconds_is_dropped() -> None:
     with scripted() as server:
         server.script = lambda _: Reply(503, b"", headers={"Retry-After": "soon"})

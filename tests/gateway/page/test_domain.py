@@ -37,10 +37,10 @@ def answer(page: Page, domain: dict[str, Any] | None, **changes: Any) -> None:
     page.route(PATH, respond)
 
 
-def refuse(page: Page, reason: str | None, path: str = PATH) -> None:
+def refuse(page: Page, reason: str | None, path: str = PATH, **further: str) -> None:
     """Refuse images as unlike the training images; a request with a repair has another path."""
     problem = {"status": 422, "title": "Unlike the training images", "detail": ADVICE}
-    body = json.dumps(problem | {"domain": UNLIKE | {"reason": reason}})
+    body = json.dumps(problem | {"domain": UNLIKE | {"reason": reason} | further})
     page.route(path, lambda route: route.fulfill(status=422, content_type="application/problem+json", body=body))
 
 
@@ -68,10 +68,14 @@ def test_a_normal_image_has_a_finding(page: Page) -> None:
 def test_an_unusual_image_has_no_finding(page: Page) -> None:
     answer(page, UNUSUAL)
     result = analysed(page)
-    expect(result.locator(".doubt")).to_contain_text("Unlike most training images (more unusual than 98.4%)")
+    expect(result.locator(".doubt")).to_contain_text(
+        "Unlike most training images (more unusual than 98.4% of the held-out images)"
+    )
     assert_no_finding(result)
     expect(result.locator(".output")).to_have_text("Pneumonia")
-    expect(page.locator("#announcement")).to_contain_text("Unlike most training images (more unusual than 98.4%)")
+    expect(page.locator("#announcement")).to_contain_text(
+        "Unlike most training images (more unusual than 98.4% of the held-out images)"
+    )
 
 
 @pytest.mark.parametrize(
@@ -98,6 +102,7 @@ def test_a_refused_image_is_repaired_on_request(
         rejection.get_by_role("button", name=button).click()
     result = page.locator(".result")
     expect(result.locator(".repaired")).to_contain_text("before the analysis, as you asked")
+    expect(result.locator(".repaired")).to_contain_text("compare the side marker")
     expect(result.get_by_role("heading", name="film.png (")).to_be_visible()
     picture = result.locator("img.picture")
     expect(picture).to_be_visible()
@@ -112,9 +117,17 @@ def test_another_image_is_refused_without_a_repair(page: Page, reason: str | Non
     refuse(page, reason)
     choose(page, payload("page.png", SAMPLE.read_bytes()))
     rejection = page.locator("#rejection-list")
-    expect(rejection).to_contain_text("another body part")
+    expect(rejection).to_contain_text("another body part, or be turned")
     expect(rejection.get_by_role("button")).to_have_text(["Dismiss"])
     assert_no_result(page)
+
+
+def test_no_repair_is_offered_where_the_file_would_contradict_it(page: Page) -> None:
+    refuse(page, "rotated_90", contradicts="orientation")
+    choose(page, payload("film.png", SAMPLE.read_bytes()))
+    rejection = page.locator("#rejection-list")
+    expect(rejection).to_contain_text("The file's orientation contradicts its pixels; correct the file.")
+    expect(rejection.get_by_role("button")).to_have_text(["Dismiss"])
 
 
 def test_a_repair_is_offered_once(page: Page) -> None:
@@ -129,7 +142,9 @@ def test_a_repair_is_offered_once(page: Page) -> None:
 def test_a_server_that_only_warns_shows_an_unlike_image_without_a_finding(page: Page) -> None:
     answer(page, UNLIKE | {"mode": "warn", "reason": "rotated_90"}, warning=f"This image is unlike. {ADVICE}")
     result = analysed(page)
-    expect(result.locator(".doubt")).to_contain_text("Unlike the training images (more unusual than all of them)")
+    expect(result.locator(".doubt")).to_contain_text(
+        "Unlike the training images (more unusual than all held-out images)"
+    )
     expect(result).not_to_contain_text("repair=")
     assert_no_finding(result)
     result.get_by_role("button", name="Turn by 90 degrees and analyse again").click()
@@ -147,6 +162,11 @@ def test_the_note_on_a_sample_says_that_it_is_synthetic(page: Page) -> None:
 def test_a_result_says_that_the_check_is_off(page: Page) -> None:
     answer(page, {"mode": "off"})
     expect(analysed(page)).to_contain_text("Not compared with the training images (the operator switched this off)")
+
+
+def test_a_result_of_a_model_without_a_detector_says_so(page: Page) -> None:
+    answer(page, None)
+    expect(analysed(page)).to_contain_text("Not compared: this model has no detector")
 
 
 @pytest.mark.parametrize(

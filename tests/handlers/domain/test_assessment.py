@@ -37,6 +37,33 @@ def test_the_message_says_what_to_do(reason: Reason | None, advice: str) -> None
     assert advice in Assessment("unlike", 2, 100, reason).warning
 
 
+@pytest.mark.parametrize("reason", ["rotated_90", "rotated_180", "rotated_270"])
+def test_who_turns_an_image_is_asked_to_compare_the_side_marker(reason: Reason) -> None:
+    assert "compare the side marker" in Assessment("unlike", 2, 100, reason).warning
+
+
+@pytest.mark.parametrize(
+    ("reason", "stated", "contradicted"),
+    [
+        ("rotated_90", {"orientation"}, "orientation"),
+        ("rotated_180", {"orientation", "polarity"}, "orientation"),
+        ("inverted", {"polarity"}, "polarity"),
+        ("inverted", {"orientation"}, None),
+        ("rotated_270", {"view"}, None),
+        ("other_image", {"orientation", "polarity"}, None),
+        (None, {"orientation"}, None),
+    ],
+)
+def test_no_repair_is_suggested_that_the_file_would_contradict(
+    reason: Reason | None, stated: set[str], contradicted: str | None
+) -> None:
+    compared = Assessment("unlike", 2, 100, reason).compared(stated)
+    assert compared.document("strict").get("contradicts") == contradicted
+    if contradicted is not None:
+        assert f"The file's {contradicted} contradicts its pixels; correct the file" in compared.warning
+        assert "repair=" not in compared.warning
+
+
 def test_every_reason_has_advice() -> None:
     assert len({Assessment("unlike", 2, 100, reason).warning for reason in get_args(Reason)}) == len(get_args(Reason))
 

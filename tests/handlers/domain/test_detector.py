@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 from PIL import Image as Pillow
 from PIL import ImageOps
 
@@ -14,7 +15,9 @@ from handlers.classification import Classification
 from handlers.domain import detector
 from handlers.errors import DetectorError
 from handlers.metrics import Meter
+from radserve.build import builder
 from tests.handlers.domain.conftest import films
+from tests.handlers.images import dicom
 from tests.handlers.test_pipeline import film
 from tests.handlers.test_torchserve_handler import ask
 
@@ -114,6 +117,21 @@ def test_the_pose_of_a_rotated_image_is_the_reason(
     assert "repair=rotate-270" in answer["detail"]
 
 
+def test_no_repair_is_suggested_for_a_file_that_states_its_orientation(
+    fitted_archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = Path(shutil.copytree(fitted_archive, tmp_path / "archive"))
+    recipe_text = yaml.safe_load((folder / "archive.yaml").read_text(encoding="utf-8"))
+    recipe_text["scope"] = recipe_text.get("scope", {}) | {"orientation": ["LF"]}
+    (folder / "archive.yaml").write_text(yaml.safe_dump(recipe_text), encoding="utf-8")
+    with Pillow.open(BytesIO(posed("rotated_90"))) as image:
+        turned = dicom(np.asarray(image), PatientOrientation=["L", "F"])
+    ((status, _, answer),) = ask(service(folder, monkeypatch, "strict"), (turned, {}))
+    assert (status, answer["domain"]["reason"]) == (422, "rotated_90")
+    assert answer["domain"]["contradicts"] == "orientation"
+    assert "repair=" not in answer["detail"]
+
+
 @pytest.mark.parametrize("damage", ["missing", "changed"])
 def test_a_damaged_detector_stops_the_worker(damage: str, fitted_archive: Path, tmp_path: Path) -> None:
     folder = Path(shutil.copytree(fitted_archive, tmp_path / "archive"))
@@ -123,6 +141,16 @@ def test_a_damaged_detector_stops_the_worker(damage: str, fitted_archive: Path, 
         path.write_bytes(b"other")
     with pytest.raises(DetectorError, match=r"detector\.safetensors"):
         detector.load(folder, recipe.load(folder / "archive.yaml"))
+
+
+def test_a_build_uses_the_detector_whatever_the_mode_of_the_environment(
+    fitted_archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = Path(shutil.copytree(fitted_archive, tmp_path / "archive"))
+    (folder / "detector.safetensors").write_bytes(b"other")
+    monkeypatch.setenv(worker.DOMAIN, "off")
+    with pytest.raises(DetectorError, match=r"detector\.safetensors"):
+        builder.predict_sample(folder, recipe.load(folder / "archive.yaml"))
 
 
 def test_a_score_without_a_number_is_not_normal(fitted_archive: Path) -> None:

@@ -77,6 +77,9 @@ def test_an_import_removes_every_claim_about_the_previous_weights(tmp_path: Path
     assert recipe.version == "2.0.0", "two models must not share a version"
     assert recipe.weights.sha256 != before.weights.sha256
     assert not (folder / "metrics.json").exists()
+    assert before.detector is not None
+    assert recipe.detector is None, "it was fitted to the features of the previous weights"
+    assert not (folder / before.detector.file).exists()
     card = (folder / "CARD.md").read_text(encoding="utf-8")
     assert "0.99" not in card
     assert "Nothing has been" in card

@@ -116,6 +116,13 @@ def test_a_series_has_masks_and_a_volume() -> None:
     assert [item.positive for item in series.predictions if not isinstance(item, RejectedImage)] == [True, False]
 
 
+def test_a_series_counts_the_slices_that_are_not_like_the_training_images() -> None:
+    unlike = {"mode": "strict", "status": "unlike", "score": 3.0, "percentile": 100.0, "reason": "other_image"}
+    answers = [ANSWERS[0], ANSWERS[1] | {"domain": unlike}]
+    series = validation.series({"predictions": answers} | volume(answers, unusual=0, unlike=1), SLICES)
+    assert (series.volume.unusual, series.volume.unlike) == (0, 1)
+
+
 def test_a_series_with_a_rejected_slice_has_no_volume() -> None:
     results = [ANSWERS[0], {"status": 400, "title": "Bad", "detail": "It is."}]
     series = validation.series({"predictions": results} | volume(results), SLICES)
@@ -131,6 +138,8 @@ def test_a_series_with_a_rejected_slice_has_no_volume() -> None:
         ({"slices": 3}, "volume.slices is 3, but 2"),
         ({"positive_slices": 2}, "20 pixels on 2 slices, but the masks mark 20 on 1"),
         ({"pixels": 21}, "21 pixels on 1 slices, but the masks mark 20 on 1"),
+        ({"unlike": 1}, "volume.unlike is 1, but 0 slices are unlike"),
+        ({"unusual": 2}, "volume.unusual is 2, but 0 slices are unusual"),
         ({"ml": -1.0}, "volume.ml' has value -1"),
         ({"ml": ...}, "volume.ml is None while volume.reason is None"),
         ({"reason": "None at all."}, "volume.ml is 0.02 while"),

@@ -26,6 +26,7 @@ def read(requested: Repair | None = None, **changes: Any) -> Any:
         (UNUSUAL | {"status": "normal", "score": 0, "percentile": 0}, False),
         (UNUSUAL | {"mode": "warn", "status": "unlike", "percentile": 100, "reason": "rotated_90"}, True),
         (UNUSUAL | {"reason": "added_later"}, True),
+        (UNUSUAL | {"reason": "inverted", "contradicts": "polarity"}, True),
         ({"mode": "off"}, False),
     ],
 )

@@ -14,6 +14,7 @@ import httpx
 import psutil
 import pytest
 
+from handlers import recipe
 from radserve.auth import key_file
 from radserve.auth.api_keys import Role
 from radserve.build.model_store import Entry
@@ -28,6 +29,7 @@ from radserve.torchserve.connection import connect
 from radserve.torchserve.verified_models import select
 from radserve.versions.stored_state import StateFolder
 from tests.authority import Authority
+from tests.conftest import ROOT
 from tests.radserve import fake_torchserve
 from tests.radserve.minimal_archive import write_archive
 from tests.server import free_ports
@@ -97,6 +99,17 @@ def with_proxy(options: ServerOptions, tmp_path: Path, **changes: object) -> Ser
         "127.0.0.1", port, "127.0.0.1", management_port, metrics_port, access_log=tmp_path / "access.log"
     )
     return replace(options, proxy=replace(proxy, **changes), keys=str(tmp_path / "keys.json"))  # type: ignore[arg-type]
+
+
+def test_the_start_message_names_the_models_that_compare_no_image() -> None:
+    recipes = [recipe.load(ROOT / "archives" / name / "archive.yaml") for name in ("chest-xray-cnn", "cifar10-lenet")]
+    assert supervisor.comparison_lines(recipes, "strict") == [
+        "  images unlike the training images: rejected (--domain strict)",
+        "  not compared, because they have no detector: cifar10-lenet",
+    ]
+    assert len(supervisor.comparison_lines(recipes[:1], "warn")) == 1
+    (line,) = supervisor.comparison_lines(recipes[1:], "strict")
+    assert "no model has a detector" in line
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
