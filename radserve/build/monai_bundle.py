@@ -149,22 +149,46 @@ def _labels(names: Sequence[str], given: Sequence[str], count: int) -> tuple[str
     if not given:
         return tuple(names)
     if len(given) != max(count, 2):
-        raise BundleError(f"--labels has {len(given)} labels; the bundle needs {max(count, 2)}: {', '.join(names)}.")
-    if set(given) == set(names) and tuple(given) != tuple(names):
         raise BundleError(
-            f"--labels has another order than the channel_def of the bundle: {', '.join(names)}. Omit it."
+            f"--labels has {len(given)} labels; the bundle needs {max(count, 2)}: {', '.join(filter(None, names))}."
         )
+    if count == 1 and names and _plain(given[1]) != _plain(names[0]):
+        raise BundleError(
+            f"--labels has {given[1]!r} in the second place; the single output of the bundle is the probability of "
+            f"{names[0]!r}. Give --labels OTHER,{names[0]}."
+        )
+    if count > 1:
+        _check_order(given, names)
     return tuple(given)
+
+
+def _check_order(given: Sequence[str], names: Sequence[str]) -> None:
+    """Reject labels of which one has the name of another channel; names are compared without case and spaces."""
+    plain = [_plain(name) for name in names]
+    for index, label in enumerate(given):
+        if _plain(label) in plain and plain.index(_plain(label)) != index:
+            raise BundleError(
+                f"--labels has another order than the channel_def of the bundle: {', '.join(filter(None, names))}. It "
+                f"has {label!r} in place {index + 1}. Correct or omit it."
+            )
+
+
+def _plain(name: str) -> str:
+    return " ".join(name.casefold().replace("_", " ").replace("-", " ").split())
 
 
 def _mask_labels(names: Sequence[str], given: Sequence[str], count: int) -> tuple[str, ...]:
     if count > 2:
         raise BundleError(f"metadata: the mask has {count} channels ({', '.join(names)}); a recipe has one finding.")
     foreground = names[-1] if names else _BACKGROUND
-    if not given and foreground.lower() == _BACKGROUND:
+    if len(names) == 2 and _plain(foreground) == _BACKGROUND:
+        raise BundleError(
+            f"metadata: channel_def ({', '.join(names)}) has the background second; the finding must be the second."
+        )
+    if not given and _plain(foreground) == _BACKGROUND:
         raise BundleError("metadata: channel_def does not name the finding. Give --labels background,FINDING.")
-    named = tuple(names) if len(names) == 2 else (_BACKGROUND, foreground)
-    return _labels(named if names else (), given, 2)
+    named = tuple(names) if len(names) == 2 else (_BACKGROUND, foreground if names else "")
+    return _labels(named if names or given else (), given, 2)
 
 
 def _inference(folder: Path) -> Mapping[str, Any]:

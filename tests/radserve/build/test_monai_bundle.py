@@ -135,7 +135,7 @@ OUTPUT = ("network_data_format", "outputs", "pred")
         (step("EnsureTyped"), "no fixed size"),
         (setting(0, "postprocessing", value=[{"_target_": "KeepLargestConnectedComponentd"}]), "postprocessing"),
         (setting(1, *OUTPUT, "channel_def", value={"0": "background", "2": "island"}), "expected 0 to 1"),
-        (setting(1, *OUTPUT, "channel_def", value={"0": "island", "1": "background"}), "does not name the finding"),
+        (setting(1, *OUTPUT, "channel_def", value={"0": "island", "1": "background"}), "has the background second"),
         (setting(1, *OUTPUT, "channel_def", value={}), "does not name the finding"),
         (setting(1, *OUTPUT, "num_channels", value=4), "expected 0 to 3"),
         (setting(1, *OUTPUT, "format", value="boxes"), "format 'boxes'"),
@@ -164,6 +164,36 @@ def test_unknown_labels_are_never_guessed_and_an_order_is_never_changed(tmp_path
     assert monai_bundle.read(folder, "island", ("x", "y")).draft.labels == ("x", "y")
     with pytest.raises(BundleError, match="has 3 labels"):
         monai_bundle.read(folder, "island", ("x", "y", "z"))
+
+
+@pytest.mark.parametrize("given", [("Benign", "Malign"), ("benign", "cancer"), ("tumour", " MALIGN")])
+def test_a_label_with_the_name_of_another_output_is_rejected(given: tuple[str, str], tmp_path: Path) -> None:
+    folder = bundles.write(tmp_path, *bundles.classification())
+    with pytest.raises(BundleError, match="another order than the channel_def of the bundle"):
+        monai_bundle.read(folder, "island", given)
+    assert monai_bundle.read(folder, "island", ("Malign", "harmless")).draft.labels == ("Malign", "harmless")
+
+
+def test_the_name_of_a_single_output_must_be_the_second_label(tmp_path: Path) -> None:
+    config, metadata = copy.deepcopy(bundles.classification())
+    output = metadata["network_data_format"]["outputs"]["pred"]
+    output |= {"num_channels": 1, "channel_def": {"0": "pneumonia"}}
+    config["postprocessing"] = [{"_target_": "Activationsd", "sigmoid": True}]
+    folder = bundles.write(tmp_path, config, metadata)
+    for given in (("pneumonia", "normal"), ("healthy", "ill")):
+        with pytest.raises(BundleError, match="is the probability of 'pneumonia'"):
+            monai_bundle.read(folder, "island", given)
+    assert monai_bundle.read(folder, "island", ("normal", "Pneumonia")).draft.labels == ("normal", "Pneumonia")
+
+
+@pytest.mark.parametrize("names", [{}, {"0": "background", "1": "island"}])
+def test_the_background_of_a_mask_must_be_the_first_label(names: dict[str, str], tmp_path: Path) -> None:
+    config, metadata = copy.deepcopy(bundles.segmentation())
+    metadata["network_data_format"]["outputs"]["pred"]["channel_def"] = names
+    folder = bundles.write(tmp_path, config, metadata)
+    with pytest.raises(BundleError, match="another order"):
+        monai_bundle.read(folder, "island", ("isle", "Background"))
+    assert monai_bundle.read(folder, "island", ("background", "isle")).draft.labels == ("background", "isle")
 
 
 def test_another_resampling_is_accepted_on_request_with_a_warning(tmp_path: Path) -> None:
