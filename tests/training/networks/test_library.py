@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from monai.networks.nets import efficientnet
 from torchvision import models
 
 from training.errors import NetworkError
@@ -90,6 +91,18 @@ def test_a_transposed_network_sees_the_width_first_and_returns_the_geometry_of_t
 def test_what_cannot_be_created_safely_is_rejected(name: str, args: dict[str, Any], message: str) -> None:
     with pytest.raises(NetworkError, match=message):
         create(name, **args)
+
+
+EFFICIENT: dict[str, Any] = {"model_name": "efficientnet-b0", "spatial_dims": 2, "num_classes": 2}
+
+
+@pytest.mark.parametrize("args", [{}, {"pretrained": False}, {"pretrained": None}])
+def test_no_weights_are_downloaded_by_default(args: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    def download(*_: object, **__: object) -> None:
+        raise AssertionError("downloads weights")
+
+    monkeypatch.setattr(efficientnet, "_load_state_dict", download)
+    library.create("monai:EfficientNetBN", 2, EFFICIENT | args, dense=False)
 
 
 CODE = """\
