@@ -50,6 +50,7 @@ def _fill(element: ET.Element, fields: Fields) -> None:
 def _card(recipe: Recipe, measured: Report | None, notes: DatasetNotes) -> Fields:
     """Return the elements of a card, in the order of the schema."""
     imported = measured is None and recipe.weights.sha256 is not None
+    source = "unknown" if imported else notes.source
     return {
         "BasicInfo": {"ModelName": recipe.name, "ModelDeveloper": _DEVELOPER, "DeveloperContact": _CONTACT},
         "ReleaseInfo": {
@@ -91,7 +92,7 @@ def _card(recipe: Recipe, measured: Report | None, notes: DatasetNotes) -> Field
         "KeyMetrics": _metrics(measured, notes),
         "Resources": {
             "PeerReviewedPublications": notes.published,
-            "PatientConsentOrDisclosure": f"Not known for the training data: {'unknown' if imported else notes.source}.",
+            "PatientConsentOrDisclosure": f"Not known for the training data: {source}.",
         },
         "Bibliography": "",
     }
