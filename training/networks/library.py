@@ -34,11 +34,11 @@ def is_library(name: str) -> bool:
     return name.partition(":")[0] in _SOURCES
 
 
-def create(name: str, outputs: int, args: Mapping[str, Any], *, dense: bool) -> nn.Module:
+def create(name: str, outputs: int, args: Mapping[str, Any], shape: tuple[int, int, int], *, dense: bool) -> nn.Module:
     """Create a network of a library with random weights.
 
-    `dense` networks return logits per pixel. Raises `NetworkError` if the network does not exist, is not allowed, or
-    rejects its arguments.
+    `shape` is that of its input, (channels, height, width). `dense` networks return logits per pixel. Raises
+    `NetworkError` if the network does not exist, is not allowed, or rejects its arguments.
     """
     source, _, member = name.partition(":")
     for key, value in args.items():
@@ -49,7 +49,8 @@ def create(name: str, outputs: int, args: Mapping[str, Any], *, dense: bool) -> 
         network = _SOURCES[source](member, outputs, own)
     except (TypeError, ValueError, KeyError) as error:
         raise NetworkError(f"network: {name} rejects the arguments {own}: {error}") from error
-    return adapt(network, dense=dense, transposed=bool(args.get(TRANSPOSED)), difference=bool(args.get(DIFFERENCE)))
+    transposed, difference = bool(args.get(TRANSPOSED)), bool(args.get(DIFFERENCE))
+    return adapt(network, shape, dense=dense, transposed=transposed, difference=difference)
 
 
 def _torchvision(name: str, outputs: int, args: dict[str, Any]) -> nn.Module:
