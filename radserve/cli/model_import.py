@@ -56,7 +56,7 @@ def import_model(
     ],
     name: Annotated[str | None, typer.Argument(help="Name of the model from a bundle.")] = None,
     *,
-    out: Annotated[Path | None, typer.Option(help="Write the weights to this .safetensors file.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Write the weights to this new .safetensors file.")] = None,
     install: Annotated[
         bool, typer.Option("--install", help="Install the weights, the recipe and the card in the model's folder.")
     ] = False,
@@ -127,7 +127,7 @@ def _import_weights(
         typer.echo(f"{source.weights}  sha256 {recipe.weights.sha256}")
         typer.echo(f"{name} is now version {recipe.version}. Build it: radserve build {name}")
     else:
-        recipe = importer.convert(source.recipe, weights, out)
+        recipe = importer.convert(source.recipe, weights, out, new=True)
         typer.echo(f"{out}  sha256 {recipe.weights.sha256}")
         typer.echo(
             f"To serve these weights, use --install, or copy the file to {source.weights} and enter its sha256 "

@@ -38,7 +38,7 @@ class Adapted(nn.Module):
 
     def _apply(self, *args: Any, **kwargs: Any) -> Self:
         """Move the module, and trace the moved one."""
-        super()._apply(*args, **kwargs)
+        super()._apply(*args, **kwargs)  # type: ignore[no-untyped-call]
         self._trace()
         return self
 
