@@ -49,6 +49,14 @@ def test_a_classifier_of_torchvision_returns_its_own_logits_and_the_map_before_i
     assert outputs["features"].shape == (2, *features)
 
 
+def test_a_checkpoint_with_auxiliary_heads_fits_and_they_are_used_only_in_training() -> None:
+    original = models.googlenet(weights=None, num_classes=2, init_weights=False)
+    network = library.create("torchvision:googlenet", 2, {"init_weights": False}, (3, 64, 64), dense=False)
+    network.load_state_dict({f"model.{key}": value for key, value in original.state_dict().items()})
+    assert set(network(torch.rand(2, 3, 64, 64))) == {"logits"}
+    assert set(network.eval()(torch.rand(2, 3, 64, 64))) == {"logits", "features"}
+
+
 def test_a_network_without_a_global_pool_returns_no_features() -> None:
     with torch.inference_mode():
         assert set(create("torchvision:vit_b_32")(torch.rand(1, 3, 224, 224))) == {"logits"}
@@ -88,7 +96,7 @@ class Small(nn.Module):
 
 
 class Branching(Small):
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
+    def forward(self, x: Any) -> torch.Tensor:
         return super().forward((x - 0.5) / 0.25 if isinstance(x, torch.Tensor) else x)
 
 
