@@ -186,6 +186,11 @@ class Recipe(_Section):
                 raise ValueError(
                     f"decision.positive has value {self.decision.positive!r}, which is not in {list(self.labels)}"
                 )
+            if self.task == "segmentation" and self.decision.positive != self.labels[1]:
+                raise ValueError(
+                    f"decision.positive has value {self.decision.positive!r}; of a segmentation it must be the second "
+                    f"label, {self.labels[1]!r}, whose probability the mask shows. Reorder the labels or change it"
+                )
         self._check_binary()
         return self
 

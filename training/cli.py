@@ -169,10 +169,11 @@ def fit_detector(
     changes: Changes = None,
     install: Install = False,
     threads: Threads = None,
+    module: Module = None,
     archives: Archives = Path("archives"),
 ) -> None:
     """Fit the detector of images unlike the training images; writes it and the recipe to the result folder."""
-    prepare(threads)
+    prepare(threads, module)
     from training import settings
     from training.detector.fit import fit_detector as run
     from training.detector.fit import install as copy

@@ -23,6 +23,7 @@ from training.detector.refusals import measure_refusals
 from training.errors import RunError
 from training.evaluators import outputs, shortcuts, stress
 from training.evaluators.evaluator import Evaluation, Logits
+from training.external import predictor
 from training.metrics import binary, bootstrap, report
 from training.metrics.report import Report
 from training.settings import Settings
@@ -65,14 +66,23 @@ def evaluate(folder: Path, data: Path, out: Path, options: Options) -> dict[str,
     evaluation = evaluators.for_recipe(recipe).measure(recipe, logits, images.measured, config.seed)
     epoch = None if previous is None else previous.epoch
     metrics = create_report(recipe, config, images, evaluation, options.command, epoch, options.part)
-    if previous is not None and previous.external:
-        metrics["external"] = [part.model_dump(mode="json") for part in previous.external]
+    if kept := _external(previous, recipe):
+        metrics["external"] = kept
     if not config.demonstration:
         metrics |= robustness(recipe, network, images.measured, config)
     metrics |= certainty_metrics(recipe, config, logits, images.measured)
     metrics |= _refusals(folder, recipe, config, data, previous, options)
     write(metrics, recipe, evaluation, out)
     return metrics
+
+
+def _external(previous: Report | None, recipe: Recipe) -> list[dict[str, Any]]:
+    """Return the earlier figures on images of other sources, unless input, calibration or decision changed since."""
+    parts = () if previous is None else previous.external
+    outdated = [part.name for part in parts if part.predictor != predictor(recipe)]
+    if outdated:
+        _log.warning("external figures of another threshold or input are removed: %s", ", ".join(outdated))
+    return [part.model_dump(mode="json") for part in parts if part.name not in outdated]
 
 
 def _refusals(

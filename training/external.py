@@ -29,7 +29,9 @@ from training.metrics.report import Report
 from training.settings import Settings
 
 SMALLEST: Final = 20
-"""Least number of images of a subgroup with metrics: the 95% interval of a proportion of 0.5 is then 0.44 wide."""
+"""Least number of groups of a subgroup with metrics: the 95% interval of a proportion of 0.5 is then 0.44 wide."""
+_FEWEST: Final = 10
+"""Least number of groups with an interval: a bootstrap over fewer is too narrow, over one group it has no width."""
 _EXAMPLES: Final = 5
 
 
@@ -65,6 +67,22 @@ def evaluate(folder: Path, training: Path, source: Source, out: Path, command: s
     (out / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
     (out / "CARD.md").write_text(text, encoding="utf-8")
     return section
+
+
+def predictor(recipe: Recipe) -> str:
+    """Return the SHA-256 of what turns an image into a result besides the weights."""
+    parts = recipe.model_dump(mode="json", include={"labels", "input", "activation", "calibration", "decision"})
+    numbers = _without_texts(parts)
+    return sha256(json.dumps(numbers, sort_keys=True).encode())
+
+
+def _without_texts(parts: dict[str, Any]) -> dict[str, Any]:
+    """Omit how temperature and threshold were found, in words."""
+    texts = {"fitted", "chosen"}
+    return {
+        key: {inner: item for inner, item in value.items() if inner not in texts} if isinstance(value, dict) else value
+        for key, value in parts.items()
+    }
 
 
 def _previous(folder: Path, recipe: Recipe) -> Report:
@@ -120,13 +138,21 @@ def _section(
             "labels": {label: counts[index] for index, label in enumerate(recipe.labels)},
         },
         "interval": bootstrap.describe("groups"),
-        "metrics": evaluation.metrics,
+        "predictor": predictor(recipe),
+        "metrics": _with_intervals(evaluation.metrics, images),
         "confusion": evaluation.confusion,
         "subgroups": {
             attribute: _subgroups(values, evaluator, recipe, images, logits, seed)
             for attribute, values in labelled.subgroups.items()
         },
     }
+
+
+def _with_intervals(metrics: Mapping[str, Any], images: Images) -> Mapping[str, Any]:
+    """Return the metrics, without their intervals if there are too few groups."""
+    if len(set(images.groups)) >= _FEWEST:
+        return metrics
+    return {name: metric | {"ci95": None} for name, metric in metrics.items()}
 
 
 def _subgroups(
@@ -136,7 +162,7 @@ def _subgroups(
     for value in sorted(set(values)):
         indices = np.flatnonzero(np.asarray(values) == value)
         part = _part(images, indices.tolist())
-        enough = len(part) >= SMALLEST
+        enough = len(set(part.groups)) >= SMALLEST
         metrics = evaluator.measure(recipe, logits[indices], part, seed).metrics if enough else None
         result[value] = {"images": len(part), "metrics": metrics}
     return result

@@ -35,13 +35,11 @@ def release(recipe: Recipe, settings: Settings, data: TrainingData, out: Path, c
     notes, validation = dataset_notes.for_dataset(settings.data), data.validation
     evaluator = evaluators.for_recipe(recipe)
     network, epoch = _best_network(recipe, out)
-    heads = [layer for layer in network.modules() if isinstance(layer, nn.Linear)]
-    # A network that ends with a convolution has no bias per label that could be corrected here.
-    offset = evaluator.bias_offset(_logits(network, recipe, data), validation) if heads else 0.0
-    if offset:
-        head = heads[-1]
+    bias = _head_bias(network)
+    offset = 0.0 if bias is None else evaluator.bias_offset(_logits(network, recipe, data), validation)
+    if bias is not None and offset:
         with torch.no_grad():
-            head.bias[-1] += offset
+            bias[-1] += offset
     file = out / recipe.weights.file
     # The weights of a demonstration are not shipped, so its recipe keeps the command that creates them.
     source = {"source": recipe.weights.source} if settings.demonstration else {}
@@ -67,6 +65,13 @@ def release(recipe: Recipe, settings: Settings, data: TrainingData, out: Path, c
     for name, metric in report["validation"].items():
         _log.info("%s %s", name, _format(metric))
     return recipes.load(out / "archive.yaml")
+
+
+def _head_bias(network: nn.Module) -> nn.Parameter | None:
+    """Return the bias per label, to be corrected; None if the network ends with a convolution, or has no bias."""
+    heads = [layer for layer in network.modules() if isinstance(layer, nn.Linear)]
+    bias: nn.Parameter | None = heads[-1].bias if heads else None
+    return bias
 
 
 def describe(validation: Images, notes: DatasetNotes) -> str:

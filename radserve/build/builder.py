@@ -2,8 +2,10 @@
 
 import hashlib
 import importlib.util
+import itertools
 import json
 import shutil
+import sys
 import tempfile
 from importlib import metadata
 from pathlib import Path
@@ -24,6 +26,7 @@ _COPIED: Final = {
     "CARD.md": "CARD.md",
 }
 """Files of a model's folder that are copied into the archive if they exist."""
+_LIBRARIES: Final = ("torchvision", "monai")
 _CODE: Final = ("handlers", "training.networks", "radserve.build")
 """Packages that determine the content of an archive."""
 
@@ -35,10 +38,12 @@ def is_current(source: Source, store: Path) -> bool:
 
 
 def digest(source: Source) -> str:
-    """Hash the inputs of an archive: recipe, weights, code, and the version of torch that exports it."""
+    """Hash the inputs of an archive: recipe, weights, code, and the versions of the libraries that determine it."""
     files = [source.weights, *(source.folder / name for name in (*_own_files(source.recipe), *_COPIED))]
     files += [module for package in _CODE for module in _modules(package)]
-    total = hashlib.sha256(f"{metadata.version('torch')} untrained={source.untrained}\n".encode())
+    files += _own_module(source.recipe.network)
+    versions = " ".join([metadata.version("torch"), *map(_version, _libraries(source.recipe.network))])
+    total = hashlib.sha256(f"{versions} untrained={source.untrained}\n".encode())
     for path in files:
         if path.exists():
             total.update(f"{path.name} {store_index.sha256(path)}\n".encode())
@@ -48,6 +53,33 @@ def digest(source: Source) -> str:
 def _own_files(recipe: Recipe) -> list[str]:
     """Return the names of files that a recipe names and that are copied into the archive."""
     return [recipe.sample, *([] if recipe.detector is None else [recipe.detector.file])]
+
+
+def _libraries(network: str) -> tuple[str, ...]:
+    """Return the distribution that a network is from, besides this project and torch."""
+    library = network.partition(":")[0]
+    return (library,) if library in _LIBRARIES and network != library else ()
+
+
+def _version(library: str) -> str:
+    try:
+        return f"{library} {metadata.version(library)}"
+    except metadata.PackageNotFoundError:
+        return f"{library} absent"  # the network cannot be created then, which a build reports
+
+
+def _own_module(network: str) -> list[Path]:
+    """Return the source of a network `module:PACKAGE.MODULE:CLASS`, if it is found, without importing its module.
+
+    Finding a module imports the packages above it, whose code is not permitted here, so the path is searched for.
+    """
+    kind, _, target = network.partition(":")
+    parts = target.partition(":")[0].split(".")
+    if kind != "module" or not all(part.isidentifier() for part in parts):
+        return []
+    stems = [Path(folder, *parts) for folder in sys.path]
+    found = (path for stem in stems for path in (stem / "__init__.py", stem.with_suffix(".py")) if path.is_file())
+    return list(itertools.islice(found, 1))
 
 
 def _modules(package: str) -> list[Path]:

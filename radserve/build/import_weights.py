@@ -26,8 +26,10 @@ _CARD: Final = """\
 {title}.
 
 The weights were imported from `{checkpoint}` (sha256 `{sha256}`), not trained here. **Nothing has been measured,
-calibrated or chosen with them**: the probabilities are the network's own, the threshold is a default. Run
-`radserve evaluate {name} --data DIR` before relying on a prediction.
+calibrated or chosen with them**: the probabilities are the network's own, the threshold is a default unless the recipe
+(`decision.chosen`) says otherwise. Before you rely on a prediction, measure the model on labelled images of a data set
+that `radserve train` reads: name it in `training.yaml` (`data: chest_xray`) and run
+`radserve evaluate {name} --data DIR --part all --install`.
 """
 
 
@@ -40,8 +42,13 @@ class Checkpoint:
     half: bool = True  # whether to round the weights to half precision
 
 
-def convert(recipe: Recipe, source: Checkpoint, out: Path) -> Recipe:
-    """Convert a checkpoint to safetensors and return the recipe for it; WeightsImportError if it does not fit."""
+def convert(recipe: Recipe, source: Checkpoint, out: Path, *, new: bool = False) -> Recipe:
+    """Convert a checkpoint to safetensors and return the recipe for it; WeightsImportError if it does not fit.
+
+    `new` rejects an existing file, and one that is not named like a file of weights.
+    """
+    if new and (out.suffix != ".safetensors" or out.exists()):
+        raise WeightsImportError(f"{out}: must be a new file, with the suffix .safetensors. Choose another name.")
     if not out.parent.is_dir():
         raise WeightsImportError(f"{out}: folder {out.parent} does not exist; create it first.")
     fitted = checkpoint.load(source.path, trained_network.create(recipe), source.key, half=source.half)

@@ -24,6 +24,7 @@ _CONFIGS: Final = ("inference.json", "inference.yaml", "inference.yml")
 _NETWORKS: Final = ("network_def", "network", "net")  # keys of the network, in order of preference
 _NETS: Final = re.compile(r"(monai\.networks\.nets\.(\w+\.)*)?(\w+)")
 _DATA_FORMAT: Final = "network_data_format"
+THRESHOLD: Final = "The threshold of the bundle's postprocessing."
 _BACKGROUND: Final = "background"
 _CLASSIFICATIONS: Final = ("class", "label", "probabilit")  # parts of the names of a classifier's output format
 _VERSION: Final = re.compile(r"\d+\.\d+(\.\d+)?")
@@ -39,19 +40,21 @@ class Bundle:
     weights: Path
 
 
-def read(folder: Path, name: str, labels: Sequence[str] = (), *, approximate: bool = False) -> Bundle:
+def read(
+    folder: Path, name: str, labels: Sequence[str] = (), activation: str | None = None, *, approximate: bool = False
+) -> Bundle:
     """Read a bundle as the description of the model `name`.
 
-    `labels` are needed if the metadata does not name the channels of the output. `approximate` accepts a resampling
-    that differs from the bundle's, and records that in the warning. Raises BundleError with the reason if a part is
-    missing, contains code, or cannot be expressed.
+    `labels` are needed if the metadata does not name the channels of the output, `activation` if the postprocessing
+    has none. `approximate` accepts another filter of Resize than the bundle's, and records that in the warning. Raises
+    BundleError with the reason if a part is missing, contains code, or cannot be expressed.
     """
     config, metadata = _Config(folder, _inference(folder)), _metadata(folder)
     network, args = _network(config)
     preprocessing = monai_transforms.preprocessing(
         config.transforms("preprocessing"), _channels(metadata, "inputs"), _shape(metadata), approximate=approximate
     )
-    output = _Output.of(metadata, config, labels)
+    output = _Output.of(metadata, config, labels, activation)
     args |= {TRANSPOSED: True} if preprocessing.transposed else {}
     args |= {DIFFERENCE: True} if output.difference else {}
     draft = Draft(
@@ -63,7 +66,7 @@ def read(folder: Path, name: str, labels: Sequence[str] = (), *, approximate: bo
         task=output.task,
         version=_version(metadata),
         title=metadata.get("description") or metadata.get("task") or metadata.get("name"),
-        threshold=output.threshold,
+        **output.decision,
         activation=output.activation,
         scope=_scope(metadata),
         trained_on=metadata.get("data_source"),
@@ -123,12 +126,19 @@ class _Output:
     labels: tuple[str, ...]
     activation: str
     difference: bool  # whether two logits become one
-    threshold: float
+    threshold: float | None
+
+    @property
+    def decision(self) -> dict[str, Any]:
+        """The bundle's threshold, if it has one, which is for the second label."""
+        if self.threshold is None:
+            return {}
+        return {"positive": self.labels[1], "threshold": self.threshold, "chosen": THRESHOLD}
 
     @classmethod
-    def of(cls, metadata: Mapping[str, Any], config: _Config, given: Sequence[str]) -> "_Output":
+    def of(cls, metadata: Mapping[str, Any], config: _Config, given: Sequence[str], kind: str | None) -> "_Output":
         task, names, count = _task(metadata), _channel_names(metadata), _channels(metadata, "outputs")
-        activation, threshold = monai_transforms.activation(config.transforms("postprocessing"), count)
+        activation, threshold = monai_transforms.activation(config.transforms("postprocessing"), count, kind)
         if activation == "sigmoid" and count > 1:
             raise BundleError(
                 f"metadata: {count} independent outputs (sigmoid) do not exclude each other; a recipe needs a softmax."
@@ -149,22 +159,46 @@ def _labels(names: Sequence[str], given: Sequence[str], count: int) -> tuple[str
     if not given:
         return tuple(names)
     if len(given) != max(count, 2):
-        raise BundleError(f"--labels has {len(given)} labels; the bundle needs {max(count, 2)}: {', '.join(names)}.")
-    if set(given) == set(names) and tuple(given) != tuple(names):
         raise BundleError(
-            f"--labels has another order than the channel_def of the bundle: {', '.join(names)}. Omit it."
+            f"--labels has {len(given)} labels; the bundle needs {max(count, 2)}: {', '.join(filter(None, names))}."
         )
+    if count == 1 and names and _plain(given[1]) != _plain(names[0]):
+        raise BundleError(
+            f"--labels has {given[1]!r} in the second place; the single output of the bundle is the probability of "
+            f"{names[0]!r}. Give --labels OTHER,{names[0]}."
+        )
+    if count > 1:
+        _check_order(given, names)
     return tuple(given)
+
+
+def _check_order(given: Sequence[str], names: Sequence[str]) -> None:
+    """Reject labels of which one has the name of another channel; names are compared without case and spaces."""
+    plain = [_plain(name) for name in names]
+    for index, label in enumerate(given):
+        if _plain(label) in plain and plain.index(_plain(label)) != index:
+            raise BundleError(
+                f"--labels has another order than the channel_def of the bundle: {', '.join(filter(None, names))}. It "
+                f"has {label!r} in place {index + 1}. Correct or omit it."
+            )
+
+
+def _plain(name: str) -> str:
+    return " ".join(name.casefold().replace("_", " ").replace("-", " ").split())
 
 
 def _mask_labels(names: Sequence[str], given: Sequence[str], count: int) -> tuple[str, ...]:
     if count > 2:
         raise BundleError(f"metadata: the mask has {count} channels ({', '.join(names)}); a recipe has one finding.")
     foreground = names[-1] if names else _BACKGROUND
-    if not given and foreground.lower() == _BACKGROUND:
+    if len(names) == 2 and _plain(foreground) == _BACKGROUND:
+        raise BundleError(
+            f"metadata: channel_def ({', '.join(names)}) has the background second; the finding must be the second."
+        )
+    if not given and _plain(foreground) == _BACKGROUND:
         raise BundleError("metadata: channel_def does not name the finding. Give --labels background,FINDING.")
-    named = tuple(names) if len(names) == 2 else (_BACKGROUND, foreground)
-    return _labels(named if names else (), given, 2)
+    named = tuple(names) if len(names) == 2 else (_BACKGROUND, foreground if names else "")
+    return _labels(named if names or given else (), given, 2)
 
 
 def _inference(folder: Path) -> Mapping[str, Any]:

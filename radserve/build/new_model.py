@@ -48,6 +48,7 @@ class Draft:
     title: str | None = None
     positive: str | None = None
     threshold: float = 0.5
+    chosen: str = "Not chosen: a default."  # origin of the threshold
     activation: str | None = None  # default: sigmoid for a segmentation, softmax for a classification
     scope: Mapping[str, Any] = field(default_factory=dict)
     trained_on: str | None = None
@@ -112,7 +113,7 @@ def _recipe(draft: Draft) -> Recipe:
         "input": {"mean": [0.0] * channels, "std": [1.0] * channels} | dict(draft.input),
         "scope": dict(draft.scope),
         "activation": draft.activation or ("sigmoid" if segments else "softmax"),
-        "decision": {"positive": positive, "threshold": draft.threshold, "chosen": "Not chosen: a default."},
+        "decision": {"positive": positive, "threshold": draft.threshold, "chosen": draft.chosen},
         "calibration": {"temperature": 1.0, "fitted": "Not fitted."},
         "weights": {"file": "weights.safetensors", "sha256": None},
         "sample": "sample.png",

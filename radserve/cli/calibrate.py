@@ -35,6 +35,12 @@ class Options:
     level: float | None = option(None, "With --site: level of the prediction sets, 0 to 1. Default: as shipped.")
     model_store: Path = setting(MODEL_STORE, "RADSERVE_MODEL_STORE", "With --site: folder of the archives.")
     threads: int | None = option(None, "Threads of torch. Default: all cores.", min=1)
+    module: list[str] | None = setting(
+        None,
+        "RADSERVE_MODULE",
+        "With --data: permit the network module:PACKAGE.MODULE:CLASS. This executes the code of that module.",
+        metavar="PACKAGE.MODULE:CLASS",
+    )
 
 
 @with_groups
@@ -49,7 +55,7 @@ def calibrate(options: Options) -> None:
         raise typer.BadParameter("give either --data or --site.")
     from training.cli import prepare
 
-    prepare(options.threads)
+    prepare(options.threads, options.module)
     if options.data is not None:
         from training.calibrate import calibrate as run
 

@@ -17,6 +17,14 @@ if TYPE_CHECKING:
     from radserve.build.new_model import Draft
 
 BUNDLE: Final = "monai-bundle"
+_ALWAYS: Final = frozenset({"source", "target", "key", "precision", "archives"})
+_DESCRIBING: Final = frozenset(
+    {"title", "labels", "positive", "modality", "body_part", "trained_on", "licence", "activation"}
+)
+_INPUT: Final = frozenset({"color", "height", "width", "channels", "resize", "fit", "mean", "std"})
+_OF_BUNDLE: Final = _ALWAYS | _DESCRIBING | {"name", "approximate"}
+_OF_NETWORK: Final = _ALWAYS | _DESCRIBING | _INPUT | {"task", "network_args", "weights", "module"}
+_OF_MODEL: Final = _ALWAYS | {"out", "install", "original"}
 
 
 @dataclass(frozen=True)
@@ -35,6 +43,7 @@ class Reading:
 
 @with_groups
 def import_model(
+    context: typer.Context,
     source: Annotated[
         str,
         typer.Argument(
@@ -47,7 +56,7 @@ def import_model(
     ],
     name: Annotated[str | None, typer.Argument(help="Name of the model from a bundle.")] = None,
     *,
-    out: Annotated[Path | None, typer.Option(help="Write the weights to this .safetensors file.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Write the weights to this new .safetensors file.")] = None,
     install: Annotated[
         bool, typer.Option("--install", help="Install the weights, the recipe and the card in the model's folder.")
     ] = False,
@@ -75,19 +84,31 @@ def import_model(
     listed.
     """
     if source == BUNDLE or ":" in source:
-        if out is not None or install or original:
-            raise typer.BadParameter("--out, --install and --original are for the weights of an existing model.")
         if source == BUNDLE:
-            _import_bundle(Path(target), name, answers, reading, module, archives, approximate=approximate)
+            _reject_unused(context, _OF_BUNDLE, "a bundle")
+            activation = preprocessing.activation
+            _import_bundle(Path(target), name, answers, activation, reading, archives, approximate=approximate)
             return
-        if name is not None:
-            raise typer.BadParameter(f"{name}: unexpected; the name of the new model is {target}.")
+        _reject_unused(
+            context, _OF_NETWORK if weights else _OF_NETWORK - {"key", "precision"}, "a network of a library"
+        )
+        missing = [f"--{key}" for key in ("color", "height", "width") if getattr(answers, key) is None]
+        if missing:
+            raise typer.BadParameter(f"{', '.join(missing)}: missing. The input of the network is not guessed.")
         draft = new_model.draft(target, source, new_model.with_defaults(answers, None), preprocessing)
         new_model.create(archives, draft, module, None if weights is None else reading.checkpoint(weights))
         return
-    if name is not None or weights is not None:
-        raise typer.BadParameter("An existing model takes one checkpoint: radserve import NAME CHECKPOINT.")
+    _reject_unused(context, _OF_MODEL, "the weights of an existing model: radserve import NAME CHECKPOINT")
     _import_weights(source, Path(target), reading, out, archives, install=install, original=original)
+
+
+def _reject_unused(context: typer.Context, used: frozenset[str], source: str) -> None:
+    """Reject what the caller gave, on the command line, and would be ignored."""
+    for parameter in context.command.params:
+        name = str(parameter.name)
+        source_of_value = context.get_parameter_source(name)
+        if name not in used and source_of_value is not None and source_of_value.name == "COMMANDLINE":
+            raise typer.BadParameter(f"{parameter.opts[0]}: not used with {source}. Omit it.")
 
 
 def _import_weights(
@@ -106,7 +127,7 @@ def _import_weights(
         typer.echo(f"{source.weights}  sha256 {recipe.weights.sha256}")
         typer.echo(f"{name} is now version {recipe.version}. Build it: radserve build {name}")
     else:
-        recipe = importer.convert(source.recipe, weights, out)
+        recipe = importer.convert(source.recipe, weights, out, new=True)
         typer.echo(f"{out}  sha256 {recipe.weights.sha256}")
         typer.echo(
             f"To serve these weights, use --install, or copy the file to {source.weights} and enter its sha256 "
@@ -118,8 +139,8 @@ def _import_bundle(
     folder: Path,
     name: str | None,
     answers: Answers,
+    activation: str | None,
     reading: Reading,
-    module: list[str] | None,
     archives: Path,
     *,
     approximate: bool,
@@ -128,9 +149,13 @@ def _import_bundle(
         raise typer.BadParameter(f"Name the model: radserve import {BUNDLE} {folder} NAME.")
     from radserve.build import monai_bundle
 
-    bundle = monai_bundle.read(folder, name, new_model.split(answers.labels), approximate=approximate)
+    labels = new_model.split(answers.labels)
+    bundle = monai_bundle.read(folder, name, labels, activation, approximate=approximate)
+    positive = bundle.draft.positive
+    if positive is not None and answers.positive not in (None, positive):
+        raise typer.BadParameter(f"--positive: the bundle's threshold is for {positive}. Omit it.")
     draft = _with_answers(bundle.draft, answers)
-    new_model.create(archives, draft, module, reading.checkpoint(bundle.weights))
+    new_model.create(archives, draft, None, reading.checkpoint(bundle.weights))
 
 
 def _with_answers(draft: "Draft", answers: Answers) -> "Draft":

@@ -101,7 +101,7 @@ def with_defaults(answers: Answers, ask: Callable[..., Any] | None) -> Answers:
     for key, (question, default) in _QUESTIONS.items():
         if getattr(answers, key) is None:
             value = ask(question, default=default, show_default=bool(default)) if ask else default
-            values[key] = (int(value) if key in ("height", "width") else value) or None
+            values[key] = (_side(key, value) if key in ("height", "width") else value) or None
     answered = replace(answers, **values)
     if answered.labels is None:
         raise InvalidCallError("The labels are unknown. Give them in the order of the network's outputs: --labels a,b.")
@@ -155,6 +155,12 @@ def _input(answers: Answers, preprocessing: Preprocessing) -> dict[str, Any]:
         "resize": preprocessing.resize,
         "fit": preprocessing.fit,
     } | {key: value for key, value in given.items() if value is not None}
+
+
+def _side(key: str, text: str) -> int:
+    if not text.isascii() or not text.isdecimal() or int(text) < 1:
+        raise InvalidCallError(f"--{key.replace('_', '-')} has value {text!r}; give a number of pixels, like 224.")
+    return int(text)
 
 
 def split(text: str | None) -> tuple[str, ...]:

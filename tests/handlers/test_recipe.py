@@ -73,6 +73,16 @@ def test_every_shipped_recipe_is_valid(path: Path) -> None:
     assert load(path).name == path.parent.name
 
 
+def test_the_positive_label_of_a_segmentation_is_the_second_whose_probability_the_mask_shows() -> None:
+    data: Any = brightness_recipe() | {"task": "segmentation", "activation": "sigmoid"}
+    first, second = data["labels"]
+    data["decision"] = {"positive": second, "threshold": 0.5, "chosen": "by hand"}
+    assert parse(data, source="here").decision is not None
+    data["decision"] = data["decision"] | {"positive": first}
+    with pytest.raises(RecipeError, match=f"must be the second label, '{second}'"):
+        parse(data, source="here")
+
+
 def test_a_recipe_cannot_be_changed() -> None:
     with pytest.raises(ValueError, match="frozen"):
         parse(brightness_recipe(), source="here").version = "2.0.0"

@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from handlers import recipe as recipes
+from handlers.recipe import Recipe
 from tests import command_line
-from training import external
+from training import external, recipe_files
 from training.datasets import cifar10
 from training.datasets.external import find, find_masks
 from training.errors import DataError, RunError
@@ -58,6 +60,7 @@ def test_external_figures_have_their_own_section_and_leave_the_others_unchanged(
     assert part["images"]["groups"] == 21  # the photograph without a row is a group
     assert set(part["metrics"]) == set(before["validation"])
     assert {key: row["images"] for key, row in part["subgroups"]["sex"].items()} == {"F": 30, "M": 9, "unknown": 1}
+    assert part["metrics"]["accuracy"]["ci95"] is not None
     assert part["subgroups"]["sex"]["F"]["metrics"]["accuracy"]["ci95"] is not None
     assert part["subgroups"]["sex"]["M"]["metrics"] is None
     card = (mine.folder / "CARD.md").read_text()
@@ -76,6 +79,38 @@ def test_a_second_evaluation_replaces_the_section_and_a_validation_keeps_it(
     evaluate(mine.folder, mine.data, tmp_path / "result", Options(overrides=LENET))
     kept = json.loads((tmp_path / "result" / "metrics.json").read_text())["external"]
     assert [part["name"] for part in kept] == names
+
+
+def test_figures_of_another_threshold_are_not_kept(mine: Trained, hospital: Path, tmp_path: Path) -> None:
+    external.evaluate(mine.folder, mine.data, Source("A", hospital), mine.folder, "a test")
+    recipe = recipes.load(mine.folder / "archive.yaml")
+    warmer = recipe.calibration.model_copy(update={"temperature": 2 * recipe.calibration.temperature})
+    recipe_files.write(recipe.model_copy(update={"calibration": warmer}), mine.folder / "archive.yaml", "")
+    evaluate(mine.folder, mine.data, tmp_path / "result", Options(overrides=LENET))
+    assert not json.loads((tmp_path / "result" / "metrics.json").read_text()).get("external")
+
+
+def test_the_description_of_a_threshold_does_not_make_figures_outdated(recipe: Recipe) -> None:
+    assert recipe.decision is not None
+    words = recipe.decision.model_copy(update={"chosen": "Otherwise."})
+    other = recipe.decision.model_copy(update={"threshold": 0.123})
+    assert external.predictor(recipe) == external.predictor(recipe.model_copy(update={"decision": words}))
+    assert external.predictor(recipe) != external.predictor(recipe.model_copy(update={"decision": other}))
+
+
+def test_figures_of_few_groups_have_no_interval(mine: Trained, hospital: Path) -> None:
+    lines = (hospital / "attributes.csv").read_text().splitlines()
+    rows = [
+        ",".join([row.split(",")[0], f"p{number % 4}", *row.split(",")[2:]]) for number, row in enumerate(lines[1:])
+    ]
+    first = next(path for path in hospital.rglob("0.png")).relative_to(hospital).as_posix()
+    (hospital / "attributes.csv").write_text("\n".join([lines[0], *rows, f"{first},p0,,"]) + "\n")
+    part = external.evaluate(mine.folder, mine.data, Source("A", hospital), mine.folder, "a test")
+    assert part["images"] | {"labels": None} == {"images": 40, "groups": 4, "labels": None}
+    assert all(metric["ci95"] is None for metric in part["metrics"].values())
+    assert part["metrics"]["accuracy"]["value"] is not None
+    assert all(row["metrics"] is None for row in part["subgroups"]["sex"].values())  # 30 images, but 4 patients
+    assert "(no interval)" in (mine.folder / "CARD.md").read_text()
 
 
 def test_images_of_the_training_are_refused(mine: Trained, hospital: Path, tmp_path: Path) -> None:
@@ -128,7 +163,10 @@ def test_masks_give_the_labels_and_folders_the_patients(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("line", "message"),
-    [("missing.png,p,1,F", "name no image"), ("CAR/1.png,p,old,F", "'old' is not a number of years")],
+    [
+        ("missing.png,p,1,F", "name no image"),
+        *((f"CAR/1.png,p,{age},F", f"'{age}' is not a number of years") for age in ("old", "nan", "-3", "1e3")),
+    ],
 )
 def test_invalid_attributes_are_reported(hospital: Path, line: str, message: str) -> None:
     (hospital / "attributes.csv").write_text(f"file,patient,age,sex\n{line}\n")

@@ -14,16 +14,17 @@ from training.metrics.report import Refusal, Report
 
 _DISCLAIMER: Final = (
     "**Not a medical device.** For research only; do not use it for patient care. Not approved by any regulator, and\n"
-    "measured on at most one public data set."
+    "measured on public data sets at most."
 )
 
 
 def card(recipe: Recipe, metrics: Mapping[str, Any] | None, data: str) -> str:
-    """Render a model's card; metrics are None if it was never trained. `RunError` if they describe another model."""
+    """Render a model's card; metrics are None if it was not measured. `RunError` if they describe another model."""
     notes = dataset_notes.for_dataset(data)
     measured = None if metrics is None else _checked(report.parse(metrics), recipe, data)
+    imported = is_imported(recipe, metrics)
     parts = [
-        front_matter.render(recipe, measured, data, notes),
+        front_matter.render(recipe, measured, data, "unknown" if imported else notes.licence),
         f"# {recipe.name} {recipe.version}",
         *_status(recipe, measured),
         f"{recipe.title}. {_output(recipe)}",
@@ -37,19 +38,30 @@ def card(recipe: Recipe, metrics: Mapping[str, Any] | None, data: str) -> str:
         "## Input and decision",
         *_input(recipe),
         "## Data",
-        *([recipe.trained_on.strip()] if measured else [f"Training data: {notes.source}."]),
+        recipe.trained_on.strip() if measured or imported else f"Training data: {notes.source}.",
         *(_split(measured, notes) if measured else []),
         *(_refusals(measured, recipe) if measured else []),
         "## Results",
-        *(_results(measured, recipe) if measured else ["None: the model was never trained."]),
+        *(_results(measured, recipe) if measured else [_unmeasured(recipe, imported=imported)]),
         *external.section(measured),
         "## Published results",
         notes.published,
         "## Licence",
         recipe.licence.strip(),
-        notes.licence_note,
+        *([] if imported else [notes.licence_note]),
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def is_imported(recipe: Recipe, metrics: Mapping[str, Any] | None) -> bool:
+    """Whether there are weights that were not measured here: those of `radserve import`."""
+    return metrics is None and recipe.weights.sha256 is not None
+
+
+def _unmeasured(recipe: Recipe, *, imported: bool) -> str:
+    if imported:
+        return f"None: not measured. Run `radserve evaluate {recipe.name} --data DIR`."
+    return "None: the model was never trained."
 
 
 def _checked(measured: Report, recipe: Recipe, data: str) -> Report:
@@ -64,6 +76,8 @@ def _checked(measured: Report, recipe: Recipe, data: str) -> Report:
 
 def _status(recipe: Recipe, measured: Report | None) -> list[str]:
     hint = f" To get the weights: `{recipe.weights.source}`." if recipe.weights.source else ""
+    if measured is None and recipe.weights.sha256 is not None:
+        return ["**Imported weights; not measured.** The threshold and the probabilities were not chosen with them."]
     if measured is None:
         return [f"**Never trained.** No weights are shipped.{hint}"]
     if measured.demonstration:

@@ -28,7 +28,7 @@ Fields = Mapping[str, Any]
 
 
 def document(recipe: Recipe, metrics: Mapping[str, Any] | None, data: str) -> str:
-    """Return the card of a model as XML; metrics are None if it was never trained."""
+    """Return the card of a model as XML; metrics are None if it was not measured."""
     notes = dataset_notes.for_dataset(data)
     measured = None if metrics is None else report.parse(metrics)
     root = ET.Element("AppliedModelCard", xmlns=NAMESPACE)
@@ -49,13 +49,16 @@ def _fill(element: ET.Element, fields: Fields) -> None:
 
 def _card(recipe: Recipe, measured: Report | None, notes: DatasetNotes) -> Fields:
     """Return the elements of a card, in the order of the schema."""
+    imported = measured is None and recipe.weights.sha256 is not None
+    source = "unknown" if imported else notes.source
     return {
         "BasicInfo": {"ModelName": recipe.name, "ModelDeveloper": _DEVELOPER, "DeveloperContact": _CONTACT},
         "ReleaseInfo": {
             "ReleaseStage": "Research only; not a medical device.",
             "ReleaseDate": _NOT_KNOWN,
             "ReleaseVersion": recipe.version,
-            "GlobalAvailability": f"{recipe.licence} {notes.licence_note}",
+            # The licence of imported weights has nothing to do with the data set of the training settings.
+            "GlobalAvailability": recipe.licence if imported else f"{recipe.licence} {notes.licence_note}",
             "RegulatoryApproval": _NONE,
         },
         "ModelSummary": {
@@ -89,7 +92,7 @@ def _card(recipe: Recipe, measured: Report | None, notes: DatasetNotes) -> Field
         "KeyMetrics": _metrics(measured, notes),
         "Resources": {
             "PeerReviewedPublications": notes.published,
-            "PatientConsentOrDisclosure": f"Not known for the training data: {notes.source}.",
+            "PatientConsentOrDisclosure": f"Not known for the training data: {source}.",
         },
         "Bibliography": "",
     }

@@ -56,8 +56,10 @@ def metric_name(key: str) -> str:
 
 def metric(value: Metric) -> str:
     """Return a metric with its interval."""
-    if value.value is None or value.ci95 is None:
+    if value.value is None:
         return "not defined"
+    if value.ci95 is None:
+        return f"{number(value.value)} (no interval)"
     return f"{number(value.value)} ({number(value.ci95[0])} to {number(value.ci95[1])})"
 
 

@@ -5,6 +5,7 @@ Images of a patient are drawn together in confidence intervals; without that col
 """
 
 import csv
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,7 @@ ATTRIBUTES: Final = "attributes.csv"
 SUBGROUPS: Final[tuple[str, ...]] = ("age", "sex", "view")
 _SUFFIXES: Final = frozenset({".bmp", ".dcm", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
 _AGES: Final = (1, 6, 18, 40, 65)  # first years of the age groups after the first
+_OLDEST: Final = 150
 _UNKNOWN: Final = "unknown"
 _MASK: Final = "_mask"
 
@@ -115,7 +117,9 @@ def _subgroup(attribute: str, value: str) -> str:
     try:
         years = float(value)
     except ValueError:
-        raise DataError(f"{ATTRIBUTES}: the age {value!r} is not a number of years.") from None
+        years = math.nan
+    if not 0 <= years <= _OLDEST:  # true for NaN as well
+        raise DataError(f"{ATTRIBUTES}: the age {value!r} is not a number of years, 0 to {_OLDEST}.")
     starts = [start for start in _AGES if years >= start]
     ends = [start for start in _AGES if years < start]
     if not starts:

@@ -81,6 +81,7 @@ class External(_Part):
     name: Text
     command: Text
     sha256: Sha256  # of the list of images
+    predictor: Sha256 | None = None  # of input, calibration and decision; None where it was not recorded
     images: Side
     interval: Text
     metrics: Annotated[dict[str, Metric], Field(min_length=1)]

@@ -48,7 +48,8 @@ def for_recipe(recipe: Recipe) -> nn.Module:
     """Create the network of a recipe with random weights."""
     if library.is_library(recipe.network):
         dense = recipe.task == "segmentation"
-        return library.create(recipe.network, recipe.outputs, recipe.network_args, dense=dense)
+        shape = recipe.input.channels, recipe.input.height, recipe.input.width
+        return library.create(recipe.network, recipe.outputs, recipe.network_args, shape, dense=dense)
     if recipe.network_args:
         raise NetworkError(
             f"network_args: {recipe.network} accepts no arguments. Remove {sorted(recipe.network_args)}."

@@ -20,7 +20,7 @@ TRANSPOSED: Final = "_transposed_"
 DIFFERENCE: Final = "_difference_"
 """Argument of a network with two logits where the recipe has one: a softmax over (a, b) is the sigmoid of b - a."""
 _RESERVED: Final = frozenset({TRANSPOSED, DIFFERENCE})
-_DOWNLOADS: Final = ("weights", "pretrained")  # prefixes of arguments that download weights
+_DOWNLOADS: Final = ("weights", "pretrained")  # prefixes of arguments that download weights, unless false or null
 _allowed: set[str] = set()
 
 
@@ -34,22 +34,23 @@ def is_library(name: str) -> bool:
     return name.partition(":")[0] in _SOURCES
 
 
-def create(name: str, outputs: int, args: Mapping[str, Any], *, dense: bool) -> nn.Module:
+def create(name: str, outputs: int, args: Mapping[str, Any], shape: tuple[int, int, int], *, dense: bool) -> nn.Module:
     """Create a network of a library with random weights.
 
-    `dense` networks return logits per pixel. Raises `NetworkError` if the network does not exist, is not allowed, or
-    rejects its arguments.
+    `shape` is that of its input, (channels, height, width). `dense` networks return logits per pixel. Raises
+    `NetworkError` if the network does not exist, is not allowed, or rejects its arguments.
     """
     source, _, member = name.partition(":")
-    for key in args:
-        if key.startswith(_DOWNLOADS):
+    for key, value in args.items():
+        if key.startswith(_DOWNLOADS) and value not in (False, None):
             raise NetworkError(f"network_args: {key!r} downloads weights. Remove it, and import a checkpoint.")
     own = {key: value for key, value in args.items() if key not in _RESERVED}
     try:
         network = _SOURCES[source](member, outputs, own)
     except (TypeError, ValueError, KeyError) as error:
         raise NetworkError(f"network: {name} rejects the arguments {own}: {error}") from error
-    return adapt(network, dense=dense, transposed=bool(args.get(TRANSPOSED)), difference=bool(args.get(DIFFERENCE)))
+    transposed, difference = bool(args.get(TRANSPOSED)), bool(args.get(DIFFERENCE))
+    return adapt(network, shape, dense=dense, transposed=transposed, difference=difference)
 
 
 def _torchvision(name: str, outputs: int, args: dict[str, Any]) -> nn.Module:
@@ -57,8 +58,9 @@ def _torchvision(name: str, outputs: int, args: dict[str, Any]) -> nn.Module:
 
     _require(name, models.list_models(), "torchvision")
     accepted = inspect.signature(models.get_model_builder(name)).parameters
-    random = {key: None for key in ("weights", "weights_backbone") if key in accepted}
-    network: nn.Module = models.get_model(name, **random, num_classes=outputs, **args)
+    random = {key: None for key in accepted if key.startswith("weights")}
+    own = {key: value for key, value in args.items() if not key.startswith(_DOWNLOADS)}
+    network: nn.Module = models.get_model(name, **random, num_classes=outputs, **own)
     return network
 
 
@@ -69,7 +71,9 @@ def _monai(name: str, outputs: int, args: dict[str, Any]) -> nn.Module:  # noqa:
         key: value for key, value in vars(nets).items() if inspect.isclass(value) and issubclass(value, nn.Module)
     }
     _require(name, classes, "MONAI")
-    return classes[name](**args)
+    accepted = inspect.signature(classes[name]).parameters
+    random = {key: False for key in accepted if key == "pretrained"}  # the default of some is True: a download
+    return classes[name](**random | args)
 
 
 def _module(target: str, outputs: int, args: dict[str, Any]) -> nn.Module:  # noqa: ARG001 - the arguments contain it

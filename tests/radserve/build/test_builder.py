@@ -7,6 +7,8 @@ import subprocess
 import sys
 import tracemalloc
 import zipfile
+from dataclasses import replace
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -94,6 +96,33 @@ def test_an_archive_is_not_current_after_a_change_of_the_code(module: str, archi
     with (copy / module).open("a") as file:
         file.write("# changed\n")
     assert digest() != before
+
+
+def test_an_archive_is_not_current_after_a_change_of_the_networks_library(
+    archives: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (source,) = find_sources(archives)
+    library = replace(source, recipe=source.recipe.model_copy(update={"network": "torchvision:resnet18"}))
+    own, version = builder.digest(library), metadata.version
+    monkeypatch.setattr(metadata, "version", lambda name: "0" if name == "torchvision" else version(name))
+    changed = builder.digest(library)
+    assert changed != own
+    assert builder.digest(source) not in (own, changed)
+
+
+def test_an_archive_is_not_current_after_a_change_of_the_callers_module(
+    archives: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (source,) = find_sources(archives)
+    module = tmp_path / "packaged_networks" / "inner.py"
+    module.parent.mkdir()
+    (module.parent / "__init__.py").write_text("raise RuntimeError('executed')")
+    module.write_text("A = 1")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    source = replace(source, recipe=source.recipe.model_copy(update={"network": "module:packaged_networks.inner:Net"}))
+    before = builder.digest(source)
+    module.write_text("A = 2")
+    assert builder.digest(source) != before
 
 
 def test_an_unknown_recipe_key_is_reported(archives: Path) -> None:

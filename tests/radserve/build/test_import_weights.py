@@ -161,6 +161,17 @@ def test_the_command_requires_exactly_one_destination(tmp_path: Path) -> None:
     assert not (tmp_path / "imported.safetensors").exists()
 
 
+@pytest.mark.parametrize("file", ["archive.yaml", "weights.safetensors", "new.pth"])
+def test_the_command_writes_only_a_new_file_of_weights(file: str, tmp_path: Path) -> None:
+    out = copy("cifar10-lenet", tmp_path) / file
+    before = out.read_bytes() if out.exists() else None
+    save_checkpoint("cifar10-lenet", tmp_path / "checkpoint.pth")
+    arguments = ["import", "cifar10-lenet", str(tmp_path / "checkpoint.pth"), "--archives", str(tmp_path)]
+    result = CliRunner().invoke(app, [*arguments, "--out", str(out)])
+    assert "must be a new file" in str(result.exception)
+    assert (out.read_bytes() if out.exists() else None) == before
+
+
 def test_a_missing_output_folder_is_reported_first(tmp_path: Path) -> None:
     recipe = recipes.load(ROOT / "archives" / "cifar10-lenet" / "archive.yaml")
     with pytest.raises(WeightsImportError, match="does not exist"):

@@ -135,7 +135,7 @@ def test_a_module_of_the_caller_whose_forward_branches_is_built_when_it_is_named
     (tmp_path / "caller_module.py").write_text(MODULE)
     monkeypatch.syspath_prepend(str(tmp_path))
     common = ("--archives", tmp_path / "archives")
-    size = ("--labels", "a,b", "--height", 32, "--width", 32, "--network-args", '{"outputs": 2}')
+    size = ("--labels", "a,b", "--color", "gray", "--height", 32, "--width", 32, "--network-args", '{"outputs": 2}')
     source = "module:caller_module:Branches"
     refused = command_line.run("import", source, "mine", *size, *common)
     assert refused.returncode == 1

@@ -22,6 +22,12 @@ def test_a_terminal_is_asked_only_for_what_is_not_given() -> None:
     assert len(asked) == 7
 
 
+@pytest.mark.parametrize("answer", ["abc", "0", "-1", "1.5"])
+def test_an_answer_that_is_no_number_of_pixels_is_reported(answer: str) -> None:
+    with pytest.raises(InvalidCallError, match=f"--height has value '{answer}'"):
+        with_defaults(Answers(labels="a,b"), lambda *_, default, **__: answer if default == "224" else default)
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [({"mean": "0.5,x"}, "--mean"), ({"network_args": "{"}, "JSON object"), ({"network_args": "[]"}, "JSON object")],

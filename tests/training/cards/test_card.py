@@ -6,6 +6,7 @@ import pytest
 from handlers import recipe as recipes
 from handlers.recipe import Decision, Detector, Input, Recipe, Weights
 from tests.training.metrics.test_report import make
+from training.cards import chai, dataset_notes
 from training.cards.card import card
 from training.errors import RunError, SettingsError
 from training.metrics import report
@@ -48,6 +49,22 @@ def test_a_card_shows_the_recipe_and_the_metrics(recipe: Recipe) -> None:
         recipe.licence.strip(),
     ):
         assert expected in text
+
+
+def test_the_card_of_imported_weights_claims_nothing_about_them(recipe: Recipe) -> None:
+    weights = recipe.weights.model_copy(update={"sha256": "a" * 64})
+    imported = recipe.model_copy(update={"weights": weights, "trained_on": "Other films.", "licence": "Unknown."})
+    text = card(imported, None, "chest_xray")
+    assert "**Imported weights; not measured.**" in text
+    assert "license: unknown" in text
+    assert "Other films." in text
+    assert "ever trained" not in text
+    assert dataset_notes.for_dataset("chest_xray").licence_note.strip() not in text
+    assert dataset_notes.for_dataset("chest_xray").licence_note.strip() not in chai.document(
+        imported, None, "chest_xray"
+    )
+    untrained = imported.model_copy(update={"weights": weights.model_copy(update={"sha256": None})})
+    assert "**Never trained.**" in card(untrained, None, "chest_xray")
 
 
 def test_a_card_lists_what_images_are_rejected_for(cifar10: Recipe, glioma: Recipe) -> None:

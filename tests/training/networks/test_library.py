@@ -2,15 +2,17 @@
 
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
+from monai.networks.nets import efficientnet
+from torch import nn
 from torchvision import models
 
 from training.errors import NetworkError
 from training.networks import library
-from training.networks.adapter import Adapted
+from training.networks.adapter import Adapted, adapt
 
 UNET: dict[str, Any] = {
     "spatial_dims": 2,
@@ -22,7 +24,7 @@ UNET: dict[str, Any] = {
 
 
 def create(name: str, outputs: int = 2, *, dense: bool = False, **args: Any) -> torch.nn.Module:
-    return library.create(name, outputs, args, dense=dense).eval()
+    return library.create(name, outputs, args, (3, 64, 64), dense=dense).eval()
 
 
 @pytest.mark.parametrize(
@@ -45,6 +47,14 @@ def test_a_classifier_of_torchvision_returns_its_own_logits_and_the_map_before_i
         outputs = network(images)
         torch.testing.assert_close(outputs["logits"], original(images))
     assert outputs["features"].shape == (2, *features)
+
+
+def test_a_checkpoint_with_auxiliary_heads_fits_and_they_are_used_only_in_training() -> None:
+    original = models.googlenet(weights=None, num_classes=2, init_weights=False)
+    network = library.create("torchvision:googlenet", 2, {"init_weights": False}, (3, 64, 64), dense=False)
+    network.load_state_dict({f"model.{key}": value for key, value in original.state_dict().items()})
+    assert set(network(torch.rand(2, 3, 64, 64))) == {"logits"}
+    assert set(network.eval()(torch.rand(2, 3, 64, 64))) == {"logits", "features"}
 
 
 def test_a_network_without_a_global_pool_returns_no_features() -> None:
@@ -75,6 +85,49 @@ def test_a_transposed_network_sees_the_width_first_and_returns_the_geometry_of_t
         torch.testing.assert_close(network(images)["logits"], network.model(images.mT).mT)
 
 
+class Small(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer, self.pool, self.head = nn.Conv2d(1, 64, 3), nn.AdaptiveAvgPool2d(1), nn.Linear(64, 2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        pooled = self.pool(self.layer(x)).flatten(1)
+        return cast("torch.Tensor", self.head(nn.functional.dropout(pooled, 0.5, self.training)))
+
+
+class Branching(Small):
+    def forward(self, x: Any) -> torch.Tensor:
+        return super().forward((x - 0.5) / 0.25 if isinstance(x, torch.Tensor) else x)
+
+
+def adapted(network: nn.Module) -> Adapted:
+    return adapt(network, (1, 8, 8), dense=False, transposed=False, difference=False)
+
+
+def test_a_trace_that_computes_something_else_is_not_used() -> None:
+    network = Branching().eval()
+    images = torch.rand(2, 1, 8, 8)
+    with torch.inference_mode():
+        outputs = adapted(network).eval()(images)
+        torch.testing.assert_close(outputs["logits"], network(images))
+    assert set(outputs) == {"logits"}
+    assert set(adapted(Small()).eval()(images)) == {"logits", "features"}
+
+
+def test_training_runs_what_a_module_does_only_in_training() -> None:
+    network, images = adapted(Small()), torch.rand(2, 1, 8, 8)
+    assert network.training
+    assert not torch.equal(network(images)["logits"], network(images)["logits"])  # dropout
+    network.eval()
+    assert torch.equal(network(images)["logits"], network(images)["logits"])
+    assert set(network.state_dict()) == {f"model.{key}" for key in Small().state_dict()}
+    with torch.no_grad():
+        network.model.get_parameter("head.bias").add_(1)
+        moved = network.double()(images.double())
+    torch.testing.assert_close(moved["logits"], network.model(images.double()))
+    assert "logits" in network.train()(images.double())
+
+
 @pytest.mark.parametrize(
     ("name", "args", "message"),
     [
@@ -90,6 +143,18 @@ def test_a_transposed_network_sees_the_width_first_and_returns_the_geometry_of_t
 def test_what_cannot_be_created_safely_is_rejected(name: str, args: dict[str, Any], message: str) -> None:
     with pytest.raises(NetworkError, match=message):
         create(name, **args)
+
+
+EFFICIENT: dict[str, Any] = {"model_name": "efficientnet-b0", "spatial_dims": 2, "num_classes": 2}
+
+
+@pytest.mark.parametrize("args", [{}, {"pretrained": False}, {"pretrained": None}])
+def test_no_weights_are_downloaded_by_default(args: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    def download(*_: object, **__: object) -> None:
+        raise AssertionError("downloads weights")
+
+    monkeypatch.setattr(efficientnet, "_load_state_dict", download)
+    library.create("monai:EfficientNetBN", 2, EFFICIENT | args, (3, 32, 32), dense=False)
 
 
 CODE = """\
@@ -114,7 +179,7 @@ def test_a_module_is_imported_only_after_the_caller_names_it(tmp_path: Path, mon
         create("module:own_networks:Mean", outputs=2)
     assert "own_networks" not in sys.modules
     library.allow("own_networks:Mean")
-    network = library.create("module:own_networks:Mean", 2, {"outputs": 2}, dense=False)
+    network = library.create("module:own_networks:Mean", 2, {"outputs": 2}, (3, 8, 8), dense=False)
     assert network(torch.rand(4, 3, 8, 8))["logits"].shape == (4, 2)
     library.allow("own_networks:Missing")
     with pytest.raises(NetworkError, match="cannot import own_networks:Missing"):
