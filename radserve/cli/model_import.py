@@ -77,7 +77,7 @@ def import_model(
 
     radserve import NAME CHECKPOINT --install
     radserve import torchvision:resnet18 NAME --labels a,b --color gray --height 224 --width 224 --weights CHECKPOINT
-    radserve import monai-bundle DIR NAME
+    radserve import monai-bundle DIR NAME --approximate
 
     Accepts a state dict, alone or in nested dicts, whose keys may have any common prefix, as of DataParallel,
     Lightning, torch.compile or AveragedModel. Nothing in a checkpoint or a bundle is executed. Keys that do not fit are
