@@ -83,7 +83,7 @@ dying = inserted('        log_to_torchserve(getattr(context, "manifest", None) o
 slow = inserted("            self.meter.batch.observe(len(data))\n", "time.sleep(0.6)")
 """It responds a quarter of a second later."""
 raising = inserted(
-    "        prediction = self.explain(result) if explain else self.predict(result)\n",
+    "        prediction = self.explain(result) if request.explain else self.predict(result)\n",
     "self.calls = getattr(self, 'calls', 0) + 1; 1 / (self.calls % 10)",
 )
 """It raises an exception on every tenth request."""

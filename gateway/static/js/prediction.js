@@ -81,7 +81,6 @@ export function checkCatalog(prediction, version) {
 function checkClassification(document) {
   const { label, probability, probabilities, positive, threshold, prevalence, certainty } = document;
   require(isMissing(prevalence) || isFraction(prevalence), "the prevalence is invalid");
-  if (!isMissing(certainty)) checkCertainty(certainty, document);
   require(isObject(probabilities), "the probabilities are missing");
   const values = Object.values(probabilities);
   require(values.every(isFraction), "the probabilities are invalid");
@@ -95,6 +94,7 @@ function checkClassification(document) {
     const others = Object.keys(probabilities).filter((name) => name !== label).map((name) => probabilities[name]);
     require(Math.min(...others, 1) <= threshold + TOLERANCE || others.length === 0, "decision and cut-off contradict each other");
   }
+  if (!isMissing(certainty)) checkCertainty(certainty, document);
 }
 
 function checkCertainty({ status, level, prediction_set: labels }, { label, probabilities }) {

@@ -175,7 +175,7 @@ def test_inconsistent_prediction_is_not_shown(page: Page) -> None:
         ({"model": {"name": "other", "version": "1.0.0", "sha256": "0" * 64}}, "from another model"),
         ({"label": "normal"}, "label and probability contradict"),
         (
-            {"label": "tumour", "probabilities": {"normal": 0, "tumour": 1}, "probability": 1},
+            {"label": "tumour", "probabilities": {"normal": 0, "tumour": 1}, "probability": 1, "certainty": None},
             "does not have this label",
         ),
         ({"positive": False}, "label and decision contradict"),
