@@ -105,10 +105,11 @@ def _fit(source: _Source, options: DetectorSettings, network: Network | None, pa
     labels = torch.tensor([recipe.labels.index(example.label) for example in train])
     tensors = _parts(seen, labels.repeat_interleave(1 + options.copies), len(recipe.labels), options)
     _log.info("training the recognition of poses")
-    upright = seen.thumbnails[:: 1 + options.copies]
-    tensors |= {f"pose.{name}": value for name, value in _pose(upright, held_out, config).items()}
-    distances = measure(Metric.of(tensors, tuple(options.components)), held_out)
     groups = [example.group for example in sides.validation for _ in range(2)]
+    recognition = pose.train(seen.thumbnails[:: 1 + options.copies], config.augmentation, config.seed)
+    recognition["accepted"] = pose.accepted(held_out.thumbnails, groups, recognition)
+    tensors |= {f"pose.{name}": value for name, value in recognition.items()}
+    distances = measure(Metric.of(tensors, tuple(options.components)), held_out)
     limits = calibration.calibrate(distances, groups)
     tensors |= {f"limit.{name}": torch.tensor(value) for name, value in limits.each.items()}
     tensors["percentiles"] = torch.from_numpy(limits.percentiles).float()
@@ -156,8 +157,3 @@ def _parts(seen: Observations, targets: torch.Tensor, labels: int, options: Dete
         tensors |= {f"{name}.{key}": getattr(part, key) for key in PART}
         tensors[f"{name}.basis"] = part.basis.half()  # exact, see `gaussian.fit`
     return tensors
-
-
-def _pose(upright: torch.Tensor, held_out: Observations, config: Settings) -> Tensors:
-    weights = pose.train(upright, config.augmentation, config.seed)
-    return weights | {"accepted": pose.accepted(held_out.thumbnails, weights)}

@@ -1,5 +1,7 @@
 """Trains the network that recognises poses."""
 
+from collections import Counter
+from collections.abc import Sequence
 from typing import Final
 
 import torch
@@ -9,6 +11,7 @@ from torch.nn.functional import cross_entropy
 from handlers.domain import pose
 from handlers.domain.pose import POSES, SIDE, UPRIGHT, WIDTHS
 from training import augment
+from training.metrics.proportion import wilson
 from training.settings import Augmentation
 
 _STEPS: Final = 1000
@@ -18,7 +21,7 @@ _DECAY: Final = 0.02
 _ROTATION: Final = 15
 """Largest rotation, in degrees, of an image that still counts as upright."""
 SEEN: Final = 0.03
-"""Share of the held-out images that appear to have a pose, from which on the training images have it too."""
+"""Share of the held-out groups that appear to have a pose, from which on the training images have it too."""
 
 
 def train(thumbnails: torch.Tensor, augmentation: Augmentation, seed: int) -> dict[str, torch.Tensor]:
@@ -43,10 +46,16 @@ def train(thumbnails: torch.Tensor, augmentation: Augmentation, seed: int) -> di
     return {name: value.detach() for name, value in weights.items()}
 
 
-def accepted(thumbnails: torch.Tensor, weights: dict[str, torch.Tensor]) -> torch.Tensor:
-    """Return for each of `POSES` whether upright images have it: at least `SEEN` of these thumbnails."""
+def accepted(thumbnails: torch.Tensor, groups: Sequence[str], weights: dict[str, torch.Tensor]) -> torch.Tensor:
+    """Return for each of `POSES` whether upright images have it: `SEEN` of the groups, as the interval's lower end.
+
+    Every group weighs the same: many copies of one image that is mistaken for a turned one are no evidence.
+    """
     likeliest = pose.logits(pose.views(thumbnails), weights).argmax(1)
-    shares = torch.bincount(likeliest, minlength=len(POSES)) / len(likeliest)
+    sizes = Counter(groups)
+    parts = torch.tensor([1 / sizes[group] for group in groups])
+    counts = torch.bincount(likeliest, parts, minlength=len(POSES)).tolist()
+    shares = torch.tensor([wilson(count, len(sizes))[0] for count in counts])
     return (shares >= SEEN) | (torch.arange(len(POSES)) == POSES.index(UPRIGHT))
 
 

@@ -27,6 +27,7 @@ from training.detector.copies import encode
 from training.detector.fit import load_network, measure, with_copies
 from training.detector.observations import Network, Observations, observe
 from training.errors import DataError, RunError
+from training.metrics.proportion import wilson
 from training.metrics.report import Refusal, Refusals
 from training.settings import Settings
 
@@ -35,8 +36,6 @@ _MOST: Final = 100
 _TIMED: Final = 50
 _SUFFIXES: Final = frozenset({".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp"})
 _MASK: Final = "_mask"
-_Z: Final = 1.959964
-"""Quantile of the normal distribution for 95% confidence."""
 _log = logging.getLogger(__name__)
 
 
@@ -93,15 +92,6 @@ def measure_refusals(
         milliseconds=round(_milliseconds(subject, examples[:_TIMED]), 2),
         kinds=measured,
     )
-
-
-def wilson(count: int, total: int) -> tuple[float, float]:
-    """Return the 95% Wilson score interval of a share (Wilson 1927)."""
-    share, weight = count / total, _Z**2 / total
-    middle = share + weight / 2
-    half = _Z * ((share * (1 - share) + weight / 4) / total) ** 0.5
-    low, high = (middle - half) / (1 + weight), (middle + half) / (1 + weight)
-    return round(max(0.0, low), 4), round(min(1.0, high), 4)
 
 
 def _held_out(subject: Subject, examples: Sequence[Example]) -> tuple[Subject, dict[str, Refusal]]:

@@ -18,11 +18,15 @@ def heads(count: int, seed: int) -> torch.Tensor:
     return (0.1 + 0.7 * disc + 0.05 * torch.randn(count, SIDE, SIDE, generator=generator)).clamp(0, 1)
 
 
+def names(count: int) -> list[str]:
+    return [f"group {number}" for number in range(count)]
+
+
 def test_every_pose_of_unseen_images_is_recognised(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(training, "_STEPS", 150)
     weights = training.train(heads(60, 0), Augmentation(shift=0.05), seed=1)
     fresh = heads(40, 1)
-    weights["accepted"] = training.accepted(fresh, weights)
+    weights["accepted"] = training.accepted(fresh, names(40), weights)
     assert weights["accepted"].tolist() == [True, False, False, False, False]
     for name in POSES[1:]:
         posed = torch.stack([training.give(gray, name) for gray in fresh])
@@ -37,7 +41,9 @@ def test_a_pose_that_training_images_have_is_accepted(monkeypatch: pytest.Monkey
     weights = training.train(heads(60, 0), Augmentation(), seed=1)
     mixed = heads(40, 1)
     mixed[:10] = mixed[:10].flip(1)
-    assert training.accepted(mixed, weights)[POSES.index("rotated_180")]
+    assert training.accepted(mixed, names(40), weights)[POSES.index("rotated_180")]
+    copies = ["turned"] * 10 + names(30)
+    assert not training.accepted(mixed, copies, weights)[POSES.index("rotated_180")]
 
 
 def test_training_is_deterministic(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,17 +4,10 @@ import random
 
 import numpy as np
 import pytest
-from scipy.stats import binomtest
 
 from handlers.formats import decode
-from training.detector import probes, refusals
+from training.detector import probes
 from training.detector.copies import copy, encode
-
-
-@pytest.mark.parametrize(("count", "total"), [(0, 50), (49, 50), (200, 200), (3, 784)])
-def test_the_interval_is_that_of_wilson(count: int, total: int) -> None:
-    expected = binomtest(count, total).proportion_ci(method="wilson")
-    assert refusals.wilson(count, total) == pytest.approx((expected.low, expected.high), abs=1e-4)
 
 
 @pytest.mark.parametrize("name", probes.DRAWINGS)
