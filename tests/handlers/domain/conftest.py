@@ -42,9 +42,10 @@ def fitted_archive(brightness_archive: Path, tmp_path_factory: pytest.TempPathFa
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(pose, "_STEPS", 150)
         weights = pose.train(seen.thumbnails, Augmentation(), seed=1)
-    weights["accepted"] = pose.accepted(seen.thumbnails, weights)
+    groups = [str(row) for row in range(len(seen))]
+    weights["accepted"] = pose.accepted(seen.thumbnails, groups, weights)
     tensors |= {f"pose.{name}": value for name, value in weights.items()}
-    limits = calibration.calibrate(measure(Metric.of(tensors, PARTS), seen), [str(row) for row in range(len(seen))])
+    limits = calibration.calibrate(measure(Metric.of(tensors, PARTS), seen), groups)
     tensors |= {f"limit.{name}": torch.tensor(2 * value) for name, value in limits.each.items()}
     tensors["percentiles"] = torch.from_numpy(limits.percentiles).float() / 2
     save_file({name: value.contiguous() for name, value in tensors.items()}, folder / "detector.safetensors")
