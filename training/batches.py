@@ -1,16 +1,18 @@
 """Batches of normalised images; augmented ones depend only on seed, epoch and position."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-from torch.nn.functional import one_hot
+from torch.nn.functional import interpolate, one_hot
 from torch.utils.data import DataLoader, Dataset, Sampler, TensorDataset
 
 from handlers import preprocess
 from handlers.recipe import Input
 from training.augment import expose, mix, move
+from training.errors import SettingsError
+from training.letters import Layers
 from training.settings import Augmentation, Settings
 
 Batch = tuple[torch.Tensor, torch.Tensor]
@@ -29,6 +31,19 @@ class Images:
 
     def __len__(self) -> int:
         return len(self.targets)
+
+
+def scaled(images: Images, scale: float) -> Images:
+    """Shrink images and masks to a share of their height and width."""
+
+    def shrink(values: torch.Tensor) -> torch.Tensor:
+        size = [round(scale * length) for length in values.shape[-2:]]
+        return interpolate(values.float(), size, mode="bilinear", antialias=True)
+
+    if scale == 1:
+        return images
+    masks = None if images.masks is None else (shrink(images.masks) >= 0.5).byte()
+    return replace(images, pixels=shrink(images.pixels).round().byte(), masks=masks)
 
 
 @dataclass(frozen=True)
@@ -83,17 +98,28 @@ class Augmented(Dataset[Batch]):
 
     def __init__(self, images: Images, spec: Input, labels: int, augmentation: Augmentation) -> None:
         self._images, self._spec, self._labels, self._augmentation = images, spec, labels, augmentation
+        self._layers = _layers(images) if augmentation.letters else None
 
     def __getitem__(self, draw: Draw) -> Batch:
         images, generator = self._images, torch.Generator().manual_seed(draw.seed)
         masks = None if images.masks is None else images.masks[draw.indices]
-        values, masks = move(images.pixels[draw.indices].float() / 255, self._augmentation, generator, masks)
+        values = images.pixels[draw.indices].float() / 255
+        if self._layers is not None:
+            values = self._layers.exchange(draw.indices, values, self._augmentation.letters, generator)
+        values, masks = move(values, self._augmentation, generator, masks)
         values = expose(values, self._augmentation, generator)
         if masks is not None:
             return normalise(values, self._spec), masks.float()
         targets = one_hot(images.targets[draw.indices], self._labels).float()
         values, targets = mix(values, targets, self._augmentation, generator)
         return normalise(values, self._spec), targets
+
+
+def _layers(images: Images) -> Layers:
+    channels = images.pixels.shape[1]
+    if channels != 1:
+        raise SettingsError(f"augmentation.letters: is for films; these images have {channels} channels. Set it to 0.")
+    return Layers.of(images.pixels)
 
 
 def normalise(values: torch.Tensor, spec: Input) -> torch.Tensor:

@@ -1,4 +1,4 @@
-"""Fits the prediction sets of a model whose weights stay: `radserve calibrate NAME --data DIR`."""
+"""Fits what follows the network of a model whose weights stay: `radserve calibrate NAME --data DIR`."""
 
 import json
 import logging
@@ -6,7 +6,7 @@ from pathlib import Path
 
 from handlers import recipe as recipes
 from handlers.recipe import Recipe
-from training import evaluate, recipe_files, release, settings, uncertainty
+from training import evaluate, evaluators, recipe_files, release, settings, uncertainty
 from training.cards import dataset_notes
 from training.cards.card import card
 from training.errors import RunError
@@ -16,14 +16,16 @@ from training.evaluators.binary import PREVALENCE
 _log = logging.getLogger(__name__)
 
 
-def calibrate(folder: Path, data: Path, *, install: bool) -> Recipe:
-    """Fit a model's prediction sets on the validation side of its training, by patient; return its recipe.
+def calibrate(folder: Path, data: Path, *, install: bool, command: str = "called from Python") -> Recipe:
+    """Fit a model's decision on the validation side of its training, by patient; return its recipe.
 
-    With `install`, rewrites recipe, metrics and card in the model's folder. Temperature and threshold stay as trained.
+    Of a classifier with two labels, fits the prediction sets; temperature and threshold stay as trained. Of a
+    segmentation, fits temperature, threshold and smallest mask. With `install`, rewrites recipe, metrics and card in
+    the model's folder.
     """
     recipe = recipes.load(folder / "archive.yaml")
-    if not recipe.is_binary:
-        raise RunError(f"{recipe.name}: prediction sets need a classifier that decides between two labels.")
+    if recipe.decision is None:
+        raise RunError(f"{recipe.name}: {len(recipe.labels)} labels have no threshold, so there is nothing to fit.")
     config = settings.load(folder / "training.yaml")
     recipe, network = evaluate.load_network(recipe, folder, evaluate.Options())
     images = evaluate.load_images(recipe, config, data, "validation")
@@ -32,14 +34,20 @@ def calibrate(folder: Path, data: Path, *, install: bool) -> Recipe:
         raise RunError(f"{folder}: has no metrics.json of its weights, so their validation side is unknown. Train it.")
     evaluate.check_split(images, previous, data)
     logits = outputs.logits(network, images.measured, recipe.input, len(recipe.labels))
-    recipe = _with_assumptions(recipe, config.sensitivity)
     sample = release.describe(images.measured, dataset_notes.for_dataset(config.data))
-    recipe = uncertainty.fit(recipe, logits, images.measured, config.level, sample, images.sha256)
-    measured = evaluate.certainty_metrics(recipe, config, logits, images.measured)
-    for name, metric in measured.get("certainty", {}).items():
+    if recipe.is_binary:
+        recipe = _with_assumptions(recipe, config.sensitivity)
+        recipe = uncertainty.fit(recipe, logits, images.measured, config.level, sample, images.sha256)
+        measured = {"certainty": None} | evaluate.certainty_metrics(recipe, config, logits, images.measured)
+    else:
+        evaluator = evaluators.for_recipe(recipe)
+        recipe = evaluator.calibrate(recipe, config, logits, images.measured, sample)
+        evaluation = evaluator.measure(recipe, logits, images.measured, config.seed)
+        measured = evaluate.create_report(recipe, config, images, evaluation, command, previous.epoch)
+    for name, metric in (measured.get("certainty") or measured.get("validation", {})).items():
         _log.info("%s %s (95%% CI %s)", name, metric["value"], metric["ci95"])
     if install:
-        metrics = json.loads((folder / "metrics.json").read_bytes()) | {"certainty": None} | measured
+        metrics = json.loads((folder / "metrics.json").read_bytes()) | measured
         recipe_files.write(recipe, folder / "archive.yaml", recipe_files.HEADER.format(name=recipe.name))
         (folder / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
         (folder / "CARD.md").write_text(card(recipe, metrics, config.data), encoding="utf-8")

@@ -64,7 +64,7 @@ def train(
     from training.train import Options
     from training.train import train as run
 
-    options = Options(resume, overrides, install, sys.stderr.isatty(), start, tracker, online, _command())
+    options = Options(resume, overrides, install, sys.stderr.isatty(), start, tracker, online, typed_command())
     run(archives / name, data, out or Path("runs") / name, options)
 
 
@@ -141,7 +141,7 @@ def evaluate(
 
     result = out or Path("runs") / f"{name}-evaluation"
     if external is None:
-        options = Options(part, weights, overrides, _command(), ood, _folders(other))
+        options = Options(part, weights, overrides, typed_command(), ood, _folders(other))
         run(archives / name, data, result, options)
     elif part != "validation" or weights is not None or overrides or ood:
         raise typer.BadParameter(
@@ -151,7 +151,7 @@ def evaluate(
         from training.external import Source
         from training.external import evaluate as run_external
 
-        run_external(archives / name, data, Source(*external), result, _command())
+        run_external(archives / name, data, Source(*external), result, typed_command())
     if install:
         install_report(result, archives / name)
 
@@ -270,5 +270,6 @@ def _folders(texts: list[str] | None) -> dict[str, Path]:
     return {name: Path(folder) for name, _, folder in pairs}
 
 
-def _command() -> str:
+def typed_command() -> str:
+    """Return the command line of this process, for `metrics.json`."""
     return shlex.join(["radserve", *sys.argv[1:]])

@@ -11,12 +11,15 @@ import lightning
 import torch
 import yaml
 from lightning.pytorch.callbacks import Callback, EarlyStopping, EMAWeightAveraging, ModelCheckpoint, TQDMProgressBar
+from torch.utils.data import DataLoader
 
 from handlers.recipe import Recipe
 from training import batches, lightning_modules, trackers, weights
+from training.batches import Batch
 from training.datasets.training_data import TrainingData
 from training.epoch_log import EpochLog
 from training.errors import RunError
+from training.lightning_modules.base import Task
 from training.settings import Settings, load
 from training.trackers import Tracker
 
@@ -60,8 +63,10 @@ def fit(recipe: Recipe, settings: Settings, data: TrainingData, run: Run) -> flo
     if run.start is not None:
         weights.load(module.network, run.start).train()
     labels = len(recipe.labels)
-    train = batches.training(data.train, data.spec, labels, settings)
-    validation = batches.plain(data.validation, data.spec, labels, settings.batch * 2)
+    sides = [batches.scaled(side, settings.scale) for side in (data.train, data.validation)]
+    train = batches.training(sides[0], data.spec, labels, settings)
+    validation = batches.plain(sides[1], data.spec, labels, settings.batch * 2)
+    _check_scale(module, validation, settings)
     best = _checkpoint(BEST, run.out, monitor="score")
     trainer = _trainer(recipe.name, settings, run, [EpochLog(run.out / "epochs.csv", module.watched), best])
     with warnings.catch_warnings():
@@ -70,6 +75,22 @@ def fit(recipe: Recipe, settings: Settings, data: TrainingData, run: Run) -> flo
         trainer.fit(module, train, validation, ckpt_path=checkpoint)
     assert best.best_model_score is not None
     return float(best.best_model_score)
+
+
+def _check_scale(module: Task, loader: DataLoader[Batch], settings: Settings) -> None:
+    """Raise `RunError` if the network only takes images of the size of its input."""
+    if settings.scale == 1:
+        return
+    module.eval()
+    try:
+        with torch.no_grad():
+            module.network(next(iter(loader))[0][:2])
+    except RuntimeError as error:
+        raise RunError(
+            f"scale: {settings.scale:g}; the network does not take images of that size ({error}). Omit the setting."
+        ) from error
+    finally:
+        module.train()
 
 
 def _open(out: Path, settings: Settings, *, resume: bool) -> Path | None:

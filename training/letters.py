@@ -4,9 +4,11 @@ A letter is a small detail that is brighter than its surroundings, at the left, 
 are float (height, width) in [0, 1], in the size of a network's input.
 """
 
-from typing import Any, Final
+from dataclasses import dataclass
+from typing import Any, Final, Self
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from scipy import ndimage
 
@@ -16,6 +18,38 @@ _WINDOW: Final = 15  # pixels; wider than the strokes of a letter
 _CONTRAST: Final = 0.1  # least brightness above the surroundings
 _SIDES: Final = 0.17  # width of the areas at the left and right that have letters, as a share of the width
 _TOP: Final = 0.14  # the same at the top
+
+
+@dataclass(frozen=True)
+class Layers:
+    """Films and their letters, separated; each uint8, shape (N, 1, height, width)."""
+
+    films: torch.Tensor  # without letters
+    letters: torch.Tensor  # brightness of the letters above their surroundings
+
+    @classmethod
+    def of(cls, pixels: torch.Tensor) -> Self:
+        """Separate films (N, 1, height, width), uint8; takes about 3 ms for one of 112 x 160."""
+        films, details = torch.empty_like(pixels), torch.empty_like(pixels)
+        for row, film in enumerate(pixels[:, 0].numpy()):
+            erased = erase(film / 255, find(film / 255))
+            films[row, 0] = torch.from_numpy((erased * 255).round().astype(np.uint8))
+            details[row, 0] = pixels[row, 0] - films[row, 0]
+        return cls(films, details)
+
+    def exchange(
+        self, indices: torch.Tensor, values: torch.Tensor, probability: float, generator: torch.Generator
+    ) -> torch.Tensor:
+        """Erase the letters of some of the films `indices`, and paste those of other ones of them into some.
+
+        `values` are these films, float (n, 1, height, width) in [0, 1]; the result is alike. Both happen with
+        `probability`, independently, so that letters tell nothing about the film.
+        """
+        erased, pasted = torch.rand(2, len(indices), 1, 1, 1, generator=generator) < probability
+        donors = indices[torch.randperm(len(indices), generator=generator)]
+        values = torch.where(erased, self.films[indices].float() / 255, values)
+        details: torch.Tensor = pasted * self.letters[donors].float() / 255
+        return (values + details).clamp(0, 1)
 
 
 def find(film: Film) -> NDArray[np.bool_]:

@@ -38,6 +38,8 @@ class Augmentation(_Part):
     sharpen: Spread = 0  # maximum share of the detail that is added
     noise: Share = 0  # maximum standard deviation, on the scale [0, 1]
     erase: Share = 0  # probability of each of two gray rectangles
+    # probability that a film loses its burned-in letters, and that it gets those of a random other film of the batch
+    letters: Share = 0
     mixup: Spread = 0  # concentration of the Beta distribution that mixes two images; classification only
     flip: tuple[Literal["horizontal", "vertical"], ...] = ()  # axes along which half of the images are mirrored
 
@@ -97,9 +99,13 @@ class Settings(_Part):
     clip: Positive = 1.0  # maximum norm of the gradient
     dropout: Annotated[float, Field(ge=0, lt=1)] | None = None  # rate of every dropout layer; by default the network's
     sensitivity: Annotated[float, Field(gt=0, le=1)] = 0.96  # of the threshold on the validation side, for two labels
+    false_alarms: Share = 1  # of a mask's decision on slices without a finding, at most; segmentation only
     level: Annotated[float, Field(gt=0, lt=1)] = 0.9  # of the prediction sets (`training.uncertainty`), for two labels
     demonstration: bool = False  # a short run that does not produce a usable model; the card then says so
     precision: Literal["single", "bf16"] = "single"  # bf16: convolutions only
+    # Size of the training images relative to the network's input: a first run at .5 takes a quarter of the time, and a
+    # second one at 1 starts from it (progressive resizing). For networks with adaptive pooling, and segmentations.
+    scale: Annotated[float, Field(gt=0, le=1)] = 1
     augmentation: Augmentation = Augmentation()
     detector: DetectorSettings | None = None  # None for a model without a detector
     tune: dict[str, Space] = {}  # search space by key; a dot in a key descends

@@ -20,7 +20,7 @@ class Options:
     """Options of the command."""
 
     name: str = argument("Model name.")
-    data: Path | None = option(None, "Data set of the training, to fit the prediction sets of the recipe.")
+    data: Path | None = option(None, "Data set of the training, to fit the decision of the recipe.")
     install: bool = option(False, "With --data: write the result to the model's folder.", "--install")
     archives: Path = option(Path("archives"), "With --data: folder of the recipes.")
     site: Path | None = option(
@@ -45,21 +45,22 @@ class Options:
 
 @with_groups
 def calibrate(options: Options) -> None:
-    """Fit what makes a classifier's results certain or uncertain; its weights stay.
+    """Fit the decision of a model whose weights stay.
 
-    With --data, fits the prediction sets of the recipe on the validation side of its training. With --site, fits
+    With --data, fits the recipe on the validation side of its training: the prediction sets of a classifier, or
+    temperature, threshold and smallest mask of a segmentation. With --site, fits
     temperature, bias, threshold and prediction sets on 100 or more labelled images of a site, reports what changes, and
     writes a signed profile for 'radserve serve --profile'.
     """
     if (options.data is None) == (options.site is None):
         raise typer.BadParameter("give either --data or --site.")
-    from training.cli import prepare
+    from training.cli import prepare, typed_command
 
     prepare(options.threads, options.module)
     if options.data is not None:
         from training.calibrate import calibrate as run
 
-        run(options.archives / options.name, options.data, install=options.install)
+        run(options.archives / options.name, options.data, install=options.install, command=typed_command())
     else:
         _fit_site(options)
 

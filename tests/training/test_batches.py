@@ -1,8 +1,10 @@
+import pytest
 import torch
 
 from handlers.recipe import Recipe
 from training import batches
 from training.batches import Images, SamplingPlan
+from training.errors import SettingsError
 from training.settings import Augmentation, Settings
 
 
@@ -85,3 +87,21 @@ def test_a_mask_moves_with_its_image(recipe: Recipe) -> None:
     assert set(result.unique().tolist()) == {0.0, 1.0}
     bright = values[:, :1] > 100 / 255
     assert (bright == (result > 0)).float().mean() > 0.99
+
+
+def test_scaled_images_and_masks_shrink_together() -> None:
+    pixels, masks = torch.zeros(2, 3, 64, 96, dtype=torch.uint8), torch.zeros(2, 1, 64, 96, dtype=torch.uint8)
+    pixels[:, :, 16:32, 32:64], masks[:, :, 16:32, 32:64] = 200, 1
+    half = batches.scaled(Images(pixels, torch.zeros(2).long(), ("a", "b"), masks), 0.5)
+    assert half.masks is not None
+    assert half.pixels.shape == (2, 3, 32, 48)
+    assert torch.equal(half.pixels[:, :1] > 100, half.masks > 0)
+    assert half.masks.sum() == 2 * 8 * 16
+    assert half.groups == ("a", "b")
+
+
+def test_letters_need_films_of_one_channel(recipe: Recipe) -> None:
+    images = Images(torch.zeros(4, 3, 112, 160, dtype=torch.uint8), torch.zeros(4).long(), ("a", "b", "c", "d"))
+    settings = Settings(data="chest_xray", batch=4, augmentation=Augmentation(letters=0.5))
+    with pytest.raises(SettingsError, match=r"augmentation.letters.*3 channels"):
+        batches.training(images, recipe.input, 2, settings)

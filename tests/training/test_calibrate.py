@@ -14,7 +14,7 @@ from training.metrics import report
 from training.settings import Settings
 from training.train import Options, train
 
-from .conftest import Trained, make_archive, make_films
+from .conftest import Trained, copy_archive, make_archive, make_films, make_glioma
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +68,23 @@ def test_recorded_assumptions_stay(recipe: Recipe) -> None:
     assert _with_assumptions(recorded, 0.95) == recorded
 
 
-def test_a_model_with_many_labels_has_no_sets(lenet: Trained) -> None:
+def test_a_model_with_many_labels_has_nothing_to_fit(lenet: Trained) -> None:
     assert recipes.load(lenet.folder / "archive.yaml").uncertainty is None
-    with pytest.raises(RunError, match="need a classifier that decides between two labels"):
+    with pytest.raises(RunError, match="10 labels have no threshold"):
         calibrate(lenet.folder, lenet.data, install=False)
+
+
+def test_the_decision_of_a_segmentation_is_fitted_again_with_its_settings(tmp_path: Path) -> None:
+    folder, slices = copy_archive(tmp_path / "archives", "glioma-unet"), make_glioma(tmp_path / "lgg", 4, each=2)
+    path = folder / "training.yaml"
+    path.write_text("data: lgg_mri\nvalidation: 0.5\nepochs: 1\nbatch: 4\n")
+    train(folder, slices, tmp_path / "run", Options(install=True, progress=False, tracker="none"))
+    trained = recipes.load(folder / "archive.yaml")
+    assert calibrate(folder, slices, install=True) == trained
+    path.write_text(path.read_text() + "false_alarms: 0\n")
+    changed = calibrate(folder, slices, install=True)
+    assert changed == recipes.load(folder / "archive.yaml")
+    assert changed.decision is not None
+    assert "at most 0% of empty slices" in changed.decision.chosen
+    assert changed.weights == trained.weights
+    assert changed.decision.chosen in (folder / "CARD.md").read_text().replace("\n", " ")

@@ -9,6 +9,7 @@ from handlers.recipe import Recipe
 from training import settings
 from training.datasets import training_data
 from training.datasets.training_data import TrainingData
+from training.errors import RunError
 from training.fit import Run, fit
 from training.settings import Settings
 
@@ -74,3 +75,11 @@ def test_the_averaged_weights_are_validated(
             losses[name] = [float(row["loss"]) for row in csv.DictReader(file)]
     assert losses["slow"][1] > 2.2
     assert losses["fast"][1] < losses["slow"][1] - 0.2
+
+
+def test_a_scale_that_the_network_does_not_take_is_named(
+    recipe: Recipe, frozen: Settings, data: TrainingData, tmp_path: Path
+) -> None:
+    config = frozen.model_copy(update={"scale": 0.5})
+    with pytest.raises(RunError, match=r"scale: 0.5; the network does not take images of that size"):
+        fit(recipe, config, data, Run(tmp_path, progress=False, tracker="none"))

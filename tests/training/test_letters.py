@@ -1,9 +1,11 @@
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from training import letters
+from training.letters import Layers
 
 Film = NDArray[np.float64]
 
@@ -42,3 +44,33 @@ def test_a_pasted_letter_is_that_of_the_donor() -> None:
     pasted = letters.paste(film, donor, mask)
     assert pasted[mask].max() > 0.7
     assert np.array_equal(pasted[~mask], film[~mask])
+
+
+def _pixels(*films: Film) -> torch.Tensor:
+    return torch.from_numpy(np.stack(films) * 255).round().byte()[:, None]
+
+
+def test_films_and_their_letters_add_up() -> None:
+    pixels = _pixels(_film(), _with_letter(_film(), (4, 5)))
+    layers = Layers.of(pixels)
+    assert torch.equal(layers.films + layers.letters, pixels)
+    assert layers.letters[1].amax() > 100
+    assert not layers.letters[0].any()
+
+
+def test_exchanged_letters_are_those_of_any_film_of_the_batch() -> None:
+    """Half of the films have a letter before and after, but not the same ones."""
+    plain, marked = _film(), _with_letter(_film(), (4, 5))
+    pixels = _pixels(*[plain, marked] * 32)
+    layers, indices = Layers.of(pixels), torch.arange(64)
+    changed = layers.exchange(indices, pixels / 255, 1, torch.Generator().manual_seed(1))
+    has_letter = changed[:, 0, 4:20, 4:12].amax((1, 2)) > 0.7
+    assert has_letter.sum() == 32
+    assert 8 < has_letter[::2].sum() < 24
+    assert torch.equal(changed[..., 40:], pixels[..., 40:] / 255)
+
+
+def test_a_probability_of_zero_keeps_the_letters() -> None:
+    pixels = _pixels(_film(), _with_letter(_film(), (4, 5)))
+    changed = Layers.of(pixels).exchange(torch.arange(2), pixels / 255, 0, torch.Generator())
+    assert torch.equal(changed, pixels / 255)

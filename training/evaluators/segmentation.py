@@ -21,15 +21,17 @@ class SegmentationEvaluator(Evaluator):
     """Implements `Evaluator` for masks, which are compared in the geometry of the network."""
 
     def calibrate(self, recipe: Recipe, settings: Settings, logits: Logits, images: Images, sample: str) -> Recipe:
-        """Fit the temperature on pixels, then choose the threshold and the smallest mask with the highest Dice."""
-        del settings
+        """Fit the temperature on pixels, then choose the threshold and the smallest mask with the highest Dice.
+
+        Only choices with at most `settings.false_alarms` count, if there are any.
+        """
         temperature = round(_temperature(logits, images), 4)
-        threshold, smallest = _best_decision(logits / temperature, images)
+        threshold, smallest = _best_decision(logits / temperature, images, settings.false_alarms)
         decision = {
             "threshold": threshold,
             "smallest": smallest,
             "chosen": f"With a smallest mask of {smallest} pixels, the highest sum of Dice per patient and Dice per "
-            f"slice on {sample}.",
+            f"slice on {sample}{_limit(settings)}.",
         }
         fitted = f"Minimises the negative log-likelihood of pixels on {sample}."
         return with_calibration(recipe, temperature, fitted, decision)
@@ -71,11 +73,23 @@ def _temperature(logits: Logits, images: Images) -> float:
     return calibration.temperature(pairs, truth[::step].astype(np.int64))
 
 
-def _best_decision(scaled: Logits, images: Images) -> tuple[float, int]:
+def _limit(settings: Settings) -> str:
+    return (
+        "" if settings.false_alarms == 1 else f", where at most {settings.false_alarms:.0%} of empty slices get a mask"
+    )
+
+
+def _best_decision(scaled: Logits, images: Images, most: float) -> tuple[float, int]:
     truth = _truth(images)
+    empty = ~truth.any((1, 2))
     _, owner = np.unique(np.asarray(images.groups), return_inverse=True)
-    choices = [(threshold, smallest) for threshold in _THRESHOLDS for smallest in _SMALLEST]
-    return max(choices, key=lambda choice: _score(predict(scaled, *choice), truth, owner))
+
+    def rank(choice: tuple[float, int]) -> tuple[float, float]:
+        predicted = predict(scaled, *choice)
+        alarms = float(predicted[empty].any((1, 2)).mean()) if empty.any() else 0.0
+        return -max(alarms, most), _score(predicted, truth, owner)
+
+    return max(((threshold, smallest) for threshold in _THRESHOLDS for smallest in _SMALLEST), key=rank)
 
 
 def _score(predicted: NDArray[np.bool_], truth: NDArray[np.bool_], owner: NDArray[np.intp]) -> float:

@@ -80,6 +80,24 @@ def test_the_smallest_mask_removes_specks_and_keeps_tumours(glioma: Recipe) -> N
     np.testing.assert_array_equal(predict(logits, calibrated.threshold, calibrated.smallest), truth)
 
 
+def test_false_alarms_are_limited_at_the_cost_of_small_tumours(glioma: Recipe) -> None:
+    """One speck in an empty slice is as large as a tumour of the same patient."""
+    images = _images()
+    assert images.masks is not None
+    images.masks[0], images.masks[0, :, :3, :4] = 0, 1
+    logits = np.where(_truth(images)[:, None], 5, -5).astype(np.float32)
+    logits[1, :, :3, :4] = 5
+    limited = SETTINGS.model_copy(update={"false_alarms": 0.05})
+    free, strict = (
+        SegmentationEvaluator().calibrate(glioma, config, logits, images, "x").decision
+        for config in (SETTINGS, limited)
+    )
+    assert free is not None
+    assert strict is not None
+    assert free.smallest <= 12 < strict.smallest
+    assert "at most 5% of empty slices" in strict.chosen
+
+
 def test_predicted_masks_equal_the_served_ones(glioma: Recipe) -> None:
     """Both use the same temperature, threshold and smallest mask."""
     random = np.random.default_rng(1)
