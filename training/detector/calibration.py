@@ -16,7 +16,7 @@ MARKED: Final = 0.035
 """Share of the held-out images from the first threshold on."""
 REFUSED: Final = 0.015
 """Share of the held-out images from the second threshold on."""
-_FOLDS: Final = 5
+FOLDS: Final = 5
 _LEAST: Final = 0.7
 """Smallest limit of the odds of a pose: that of a pose as likely as the accepted ones has about log 2."""
 
@@ -53,10 +53,10 @@ def calibrate(distances: Distances, groups: Sequence[str]) -> Limits:
 def crossed(distances: Distances, groups: Sequence[str]) -> NDArray[np.int64]:
     """Return 0 (normal), 1 (unusual) or 2 (unlike) for held-out images, by limits that other groups gave."""
     names = sorted(set(groups))
-    fold = {name: index % _FOLDS for index, name in enumerate(names)}
+    fold = {name: index % FOLDS for index, name in enumerate(names)}
     folds = np.array([fold[group] for group in groups])
     status = np.zeros(len(groups), dtype=np.int64)
-    for number in range(_FOLDS):
+    for number in range(FOLDS):
         inside = folds == number
         others = [group for group, own in zip(groups, inside, strict=True) if not own]
         limits = calibrate({name: values[~inside] for name, values in distances.items()}, others)

@@ -14,17 +14,17 @@ from safetensors.torch import save_file
 from torch import nn
 
 from handlers import recipe as recipes
-from handlers.domain.detector import PART, Metric
 from handlers.recipe import Detector as Section
 from handlers.recipe import Recipe
 from training import datasets, networks, recipe_files, weights
 from training.cards import dataset_notes
 from training.datasets import Example, training_data
 from training.datasets.training_data import Sides
-from training.detector import calibration, gaussian, pose
-from training.detector.calibration import Distances
+from training.detector import calibration
+from training.detector.calibration import FOLDS
 from training.detector.copies import copy
-from training.detector.observations import Network, Observations, observe
+from training.detector.cross_fit import Sample, Shape, cross_fitted, fit_to, measured
+from training.detector.observations import Network, observe
 from training.errors import RunError
 from training.networks import moments
 from training.settings import DetectorSettings, Settings
@@ -34,11 +34,9 @@ _METHOD: Final = (
     "Mahalanobis distances to the labels and distances from the principal subspace of {parts}, and odds of a pose; "
     "the largest, each relative to its {each:.0%} quantile of held-out images."
 )
-_FITTED: Final = (
-    "{train} training {unit} and {copies} re-encoded copies of each; limits on {validation} validation {unit} of "
-    "{groups} {group} and a copy of each."
-)
-Tensors = dict[str, torch.Tensor]
+_FITTED: Final = "{train} training {unit} and {copies} re-encoded copies of each; limits on"
+_CROSS_FITTED: Final = f"these, of {{groups}} {{group}}, in {FOLDS} parts, each by a fit to the other parts"
+_HELD_OUT: Final = "{validation} validation {unit} of {groups} {group} and a copy of each"
 _log = logging.getLogger(__name__)
 
 
@@ -95,24 +93,31 @@ def _others(config: Settings, sides: Sides, folder: Path | None) -> tuple[Exampl
 
 
 def _fit(source: _Source, options: DetectorSettings, network: Network | None, path: Path) -> Section:
-    """Fit to the training side, choose limits on the validation side, write the file, and return its section."""
+    """Fit to the training side, choose limits on held-out images, write the file, and return its section."""
     recipe, config, sides = source.recipe, source.config, source.sides
     generator = random.Random(config.seed)  # noqa: S311 - not for security
     train = [*generator.sample(sides.train, min(options.images, len(sides.train))), *source.others]
     _log.info("reading %d training images and %d copies of each", len(train), options.copies)
-    seen = observe(network, recipe.input, with_copies(train, options.copies, generator))
-    held_out = observe(network, recipe.input, with_copies(sides.validation, 1, generator))
-    labels = torch.tensor([recipe.labels.index(example.label) for example in train])
-    tensors = _parts(seen, labels.repeat_interleave(1 + options.copies), len(recipe.labels), options)
-    _log.info("training the recognition of poses")
-    groups = [example.group for example in sides.validation for _ in range(2)]
-    recognition = pose.train(seen.thumbnails[:: 1 + options.copies], config.augmentation, config.seed)
-    recognition["accepted"] = pose.accepted(held_out.thumbnails, groups, recognition)
-    tensors |= {f"pose.{name}": value for name, value in recognition.items()}
-    distances = measure(Metric.of(tensors, tuple(options.components)), held_out)
-    limits = calibration.calibrate(distances, groups)
+    each = 1 + options.copies
+    seen = Sample(
+        observe(network, recipe.input, with_copies(train, options.copies, generator)),
+        torch.tensor([recipe.labels.index(example.label) for example in train]).repeat_interleave(each),
+        tuple(example.group for example in train for _ in range(each)),
+    )
+    shape = Shape(options.components, config.augmentation, config.seed, len(recipe.labels), each)
+    _log.info("fitting to %d images", len(seen.groups))
+    fitted = fit_to(seen, shape)
+    if network is None:
+        held_out = cross_fitted(seen, shape)
+        limits_on = _CROSS_FITTED
+    else:
+        examples = sides.validation
+        observations = observe(network, recipe.input, with_copies(examples, 1, generator))
+        groups = [example.group for example in examples for _ in range(2)]
+        held_out, limits_on = measured([(fitted, observations)], groups, tuple(options.components)), _HELD_OUT
+    limits = calibration.calibrate(held_out.distances, held_out.groups)
+    tensors = fitted | {"pose.accepted": held_out.accepted, "percentiles": torch.from_numpy(limits.percentiles).float()}
     tensors |= {f"limit.{name}": torch.tensor(value) for name, value in limits.each.items()}
-    tensors["percentiles"] = torch.from_numpy(limits.percentiles).float()
     save_file({name: value.contiguous() for name, value in tensors.items()}, path)
     notes = dataset_notes.for_dataset(config.data)
     return Section(
@@ -123,12 +128,12 @@ def _fit(source: _Source, options: DetectorSettings, network: Network | None, pa
         parts=tuple(options.components),
         marked=round(limits.marked, 4),
         refused=round(limits.refused, 4),
-        fitted=_FITTED.format(
+        fitted=f"{_FITTED} {limits_on}.".format(
             train=len(train),
-            unit=notes.unit,
             copies=options.copies,
             validation=len(sides.validation),
-            groups=len(set(groups)),
+            groups=len(set(held_out.groups)),
+            unit=notes.unit,
             group=notes.group,
         ),
         split=sides.sha256,
@@ -142,18 +147,3 @@ def with_copies(examples: Iterable[Example], copies: int, generator: random.Rand
         yield data
         for _ in range(copies):
             yield copy(data, generator)
-
-
-def measure(metric: Metric, images: Observations) -> Distances:
-    """Return the distances of images."""
-    values = metric(images.parts, images.thumbnails)
-    return {name: value.double().numpy() for name, value in values.items()}
-
-
-def _parts(seen: Observations, targets: torch.Tensor, labels: int, options: DetectorSettings) -> Tensors:
-    tensors: Tensors = {}
-    for name, components in options.components.items():
-        part = gaussian.fit(seen.parts[name], targets, labels, components)
-        tensors |= {f"{name}.{key}": getattr(part, key) for key in PART}
-        tensors[f"{name}.basis"] = part.basis.half()  # exact, see `gaussian.fit`
-    return tensors

@@ -30,7 +30,7 @@ class Observations:
     def __len__(self) -> int:
         return len(self.thumbnails)
 
-    def rows(self, part: slice) -> "Observations":
+    def rows(self, part: slice | torch.Tensor) -> "Observations":
         """Return some of the images."""
         parts = {name: values[part] for name, values in self.parts.items()}
         return Observations(parts, self.thumbnails[part], self.confidence[part])

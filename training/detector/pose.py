@@ -46,15 +46,20 @@ def train(thumbnails: torch.Tensor, augmentation: Augmentation, seed: int) -> di
     return {name: value.detach() for name, value in weights.items()}
 
 
-def accepted(thumbnails: torch.Tensor, groups: Sequence[str], weights: dict[str, torch.Tensor]) -> torch.Tensor:
+def likeliest(thumbnails: torch.Tensor, weights: dict[str, torch.Tensor]) -> torch.Tensor:
+    """Return the index in `POSES` of the likeliest pose of thumbnails (N, side, side)."""
+    return pose.logits(pose.views(thumbnails), weights).argmax(1)
+
+
+def accepted(poses: torch.Tensor, groups: Sequence[str]) -> torch.Tensor:
     """Return for each of `POSES` whether upright images have it: `SEEN` of the groups, as the interval's lower end.
 
-    Every group weighs the same: many copies of one image that is mistaken for a turned one are no evidence.
+    `poses` are the likeliest ones of held-out upright images (N,). Every group weighs the same: many copies of one
+    image that is mistaken for a turned one are no evidence.
     """
-    likeliest = pose.logits(pose.views(thumbnails), weights).argmax(1)
     sizes = Counter(groups)
     parts = torch.tensor([1 / sizes[group] for group in groups])
-    counts = torch.bincount(likeliest, parts, minlength=len(POSES)).tolist()
+    counts = torch.bincount(poses, parts, minlength=len(POSES)).tolist()
     shares = torch.tensor([wilson(count, len(sizes))[0] for count in counts])
     return (shares >= SEEN) | (torch.arange(len(POSES)) == POSES.index(UPRIGHT))
 

@@ -24,7 +24,8 @@ from training.datasets import Example, training_data
 from training.detector import calibration, probes
 from training.detector.calibration import Distances
 from training.detector.copies import encode
-from training.detector.fit import load_network, measure, with_copies
+from training.detector.cross_fit import measure
+from training.detector.fit import load_network, with_copies
 from training.detector.observations import Network, Observations, observe
 from training.errors import DataError, RunError
 from training.metrics.proportion import wilson
@@ -53,12 +54,16 @@ class Subject:
         seen = observe(self.network, self.recipe.input, images)
         return seen, measure(self.detector.metric, seen)
 
+    def statuses(self, distances: Distances) -> NDArray[np.int64]:
+        """Return 0 (normal), 1 (unusual) or 2 (unlike) for each image."""
+        scores = np.max([value / self.detector.limits[name] for name, value in distances.items()], axis=0)
+        section = self.detector.section
+        return (scores >= section.marked).astype(np.int64) + (scores >= section.refused)
+
     def refusal(self, images: Iterator[bytes]) -> Refusal:
         """Measure images of one kind."""
         seen, distances = self.observe(images)
-        scores = np.max([value / self.detector.limits[name] for name, value in distances.items()], axis=0)
-        section = self.detector.section
-        return self.count((scores >= section.marked).astype(np.int64) + (scores >= section.refused), seen)
+        return self.count(self.statuses(distances), seen)
 
     def count(self, statuses: NDArray[np.int64], seen: Observations) -> Refusal:
         """Count statuses, 0 (normal), 1 (unusual) or 2 (unlike), of images."""
@@ -95,11 +100,15 @@ def measure_refusals(
 
 
 def _held_out(subject: Subject, examples: Sequence[Example]) -> tuple[Subject, dict[str, Refusal]]:
-    """Measure held-out images and re-encoded ones, by limits of the other groups; set the confidence alike."""
+    """Measure held-out images and re-encoded ones; set the confidence alike.
+
+    If the detector's limits were chosen on these images, limits of other groups of them apply instead.
+    """
     generator = random.Random("held out")  # noqa: S311 - not for security
     seen, distances = subject.observe(with_copies(examples, 1, generator))
     groups = [example.group for example in examples for _ in range(2)]
-    statuses = calibration.crossed(distances, groups)
+    chosen_here = bool(subject.detector.section.layers)  # see `training.detector.fit`
+    statuses = calibration.crossed(distances, groups) if chosen_here else subject.statuses(distances)
     own = statuses[::2]
     confidence = float(np.quantile(seen.confidence[::2].numpy(), np.mean(own == 2)))
     subject = Subject(subject.detector, subject.network, subject.recipe, confidence)
