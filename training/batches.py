@@ -94,23 +94,25 @@ class SamplingPlan(Sampler[Draw]):
 
 
 class Augmented(Dataset[Batch]):
-    """Batches of augmented training images."""
+    """Batches of augmented training images; of `views` of each, one after another."""
 
-    def __init__(self, images: Images, spec: Input, labels: int, augmentation: Augmentation) -> None:
+    def __init__(self, images: Images, spec: Input, labels: int, augmentation: Augmentation, views: int = 1) -> None:
         self._images, self._spec, self._labels, self._augmentation = images, spec, labels, augmentation
+        self._views = views
         self._layers = _layers(images) if augmentation.letters else None
 
     def __getitem__(self, draw: Draw) -> Batch:
         images, generator = self._images, torch.Generator().manual_seed(draw.seed)
-        masks = None if images.masks is None else images.masks[draw.indices]
-        values = images.pixels[draw.indices].float() / 255
+        indices = draw.indices.repeat(self._views)
+        masks = None if images.masks is None else images.masks[indices]
+        values = images.pixels[indices].float() / 255
         if self._layers is not None:
-            values = self._layers.exchange(draw.indices, values, self._augmentation.letters, generator)
+            values = self._layers.exchange(indices, values, self._augmentation.letters, generator)
         values, masks = move(values, self._augmentation, generator, masks)
         values = expose(values, self._augmentation, generator)
         if masks is not None:
             return normalise(values, self._spec), masks.float()
-        targets = one_hot(images.targets[draw.indices], self._labels).float()
+        targets = one_hot(images.targets[indices], self._labels).float()
         values, targets = mix(values, targets, self._augmentation, generator)
         return normalise(values, self._spec), targets
 
@@ -131,8 +133,11 @@ def normalise(values: torch.Tensor, spec: Input) -> torch.Tensor:
 def training(images: Images, spec: Input, labels: int, settings: Settings) -> DataLoader[Batch]:
     """Load the augmented batches of an epoch; only those of a segmentation are balanced, others by the loss."""
     even = images.masks is not None
+    if even and settings.consistency:
+        raise SettingsError("consistency: is for classifications, not for masks. Omit the setting.")
     plan = SamplingPlan(images.targets, settings.batch, settings.seed, steps=settings.steps, even=even)
-    return DataLoader(Augmented(images, spec, labels, settings.augmentation), sampler=plan, batch_size=None)
+    views = 2 if settings.consistency else 1
+    return DataLoader(Augmented(images, spec, labels, settings.augmentation, views), sampler=plan, batch_size=None)
 
 
 def plain(images: Images, spec: Input, labels: int, batch: int = 128) -> DataLoader[Batch]:

@@ -93,6 +93,9 @@ class Settings(_Part):
     learning_rate: Positive = 1e-3  # maximum of a one-cycle schedule
     weight_decay: Spread = 0.05
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0
+    # Classification only: weight of the squared difference of the probabilities of two augmented views of an image, so
+    # that what the augmentation changes moves no probability (Sajjadi et al., NeurIPS 2016).
+    consistency: Spread = 0
     average: Annotated[float, Field(ge=0, lt=1)] = 0.998  # decay of the moving average of the weights, per step
     steps: Annotated[int, Field(ge=1)] | None = None  # maximum number of batches per epoch
     patience: Annotated[int, Field(ge=1)] | None = None  # epochs without improvement before the run stops
@@ -112,6 +115,8 @@ class Settings(_Part):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
+        if self.consistency and self.augmentation.mixup:
+            raise ValueError("consistency compares two views of one image, so augmentation.mixup must be 0")
         fixed = sorted({"data", "validation", "seed", "tune"} & self.tune.keys())
         if fixed:
             raise ValueError(f"tune must not contain {', '.join(fixed)}: trials are compared on the same split")

@@ -105,3 +105,20 @@ def test_letters_need_films_of_one_channel(recipe: Recipe) -> None:
     settings = Settings(data="chest_xray", batch=4, augmentation=Augmentation(letters=0.5))
     with pytest.raises(SettingsError, match=r"augmentation.letters.*3 channels"):
         batches.training(images, recipe.input, 2, settings)
+
+
+def test_consistency_gets_two_views_of_each_image(recipe: Recipe) -> None:
+    settings = Settings(data="chest_xray", batch=5, consistency=1, augmentation=Augmentation(brightness=0.3))
+    values, targets = next(iter(batches.training(_images(), recipe.input, 2, settings)))
+    assert values.shape[0] == 10
+    assert torch.equal(targets[:5], targets[5:])
+    first, second = (part - part.mean((1, 2, 3), keepdim=True) for part in values.chunk(2))
+    assert not torch.equal(values[:5], values[5:])
+    assert torch.nn.functional.cosine_similarity(first.flatten(1), second.flatten(1)).min() > 0.9
+
+
+def test_consistency_is_not_for_masks(recipe: Recipe) -> None:
+    pixels = torch.zeros(4, 3, 8, 8, dtype=torch.uint8)
+    images = Images(pixels, torch.arange(4) % 2, ("a", "b", "c", "d"), pixels[:, :1])
+    with pytest.raises(SettingsError, match="consistency: is for classifications"):
+        batches.training(images, recipe.input, 2, Settings(data="lgg_mri", consistency=1))

@@ -121,3 +121,8 @@ def test_settings_that_are_not_a_mapping_are_rejected(tmp_path: Path, text: str)
 def test_a_missing_file_is_reported(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="not found"):
         settings.load(tmp_path / "training.yaml")
+
+
+def test_consistency_excludes_mixup() -> None:
+    with pytest.raises(SettingsError, match=r"augmentation\.mixup must be 0"):
+        settings.load(ARCHIVE / "training.yaml", ["consistency=1", "augmentation.mixup=0.1"])

@@ -28,7 +28,11 @@ class Classification(Task):
 
     def loss(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         """See `Task.loss`."""
-        return cross_entropy(both(logits), targets, self.weights, label_smoothing=self.settings.label_smoothing)
+        loss = cross_entropy(both(logits), targets, self.weights, label_smoothing=self.settings.label_smoothing)
+        if not self.settings.consistency:
+            return loss
+        first, second = both(logits).softmax(1).chunk(2)  # see `training.batches.Augmented`
+        return loss + self.settings.consistency * (first - second).square().sum(1).mean()
 
     def update_metric(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         """See `Task.update_metric`."""

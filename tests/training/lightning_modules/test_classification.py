@@ -62,3 +62,16 @@ def test_the_metric_for_many_labels_is_the_accuracy_and_is_reset_after_each_epoc
     assert float(module.compute_metric()) == 0.75
     module.update_metric(truth, truth)
     assert float(module.compute_metric()) == 1
+
+
+def test_consistency_penalises_views_with_different_probabilities() -> None:
+    """The first half of a batch has one view of every image, the second half the other."""
+    settings = Settings(data="chest_xray", consistency=3)
+    module = Classification(nn.Conv2d(1, 2, 1), settings, torch.tensor([5, 5]))
+    targets, logits = one_hot(torch.tensor([0, 1, 0, 1]), 2).float(), torch.tensor([[2.0, 0], [0, 2], [2, 0], [0, 2]])
+    assert float(module.loss(logits, targets)) == pytest.approx(float(_module([5, 5]).loss(logits, targets)))
+    other = logits.clone()
+    other[2] = torch.tensor([0.0, 0.0])
+    moved = torch.tensor([2.0, 0.0]).softmax(0)[0] - 0.5
+    expected = _module([5, 5]).loss(other, targets) + 3 * 2 * moved**2 / 2
+    assert float(module.loss(other, targets)) == pytest.approx(float(expected))
