@@ -79,6 +79,9 @@ class DetectorSettings(_Part):
     components: Annotated[dict[Literal["features", "thumbnail", "shape", "texture"], int], Field(min_length=1)]
     images: Annotated[int, Field(ge=1)] = 2000  # most training images to fit to
     copies: Annotated[int, Field(ge=0)] = 1  # re-encoded copies of every training image
+    # shares of the held-out images that are unusual or unlike, and unlike; the fewer groups, the less certain
+    marked: Annotated[float, Field(gt=0, lt=1)] = 0.035
+    refused: Annotated[float, Field(gt=0, lt=1)] = 0.015
 
 
 class Settings(_Part):

@@ -12,10 +12,6 @@ Distances = Mapping[str, NDArray[np.float64]]
 """Distance by name, each (N,)."""
 EACH: Final = 0.98
 """Share of the held-out images within the limit of one distance; the score is relative to it."""
-MARKED: Final = 0.035
-"""Share of the held-out images from the first threshold on."""
-REFUSED: Final = 0.015
-"""Share of the held-out images from the second threshold on."""
 FOLDS: Final = 5
 _LEAST: Final = 0.7
 """Smallest limit of the odds of a pose: that of a pose as likely as the accepted ones has about log 2."""
@@ -37,7 +33,18 @@ class Limits:
         return largest
 
 
-def calibrate(distances: Distances, groups: Sequence[str]) -> Limits:
+@dataclass(frozen=True)
+class Shares:
+    """Shares of the held-out images from a threshold on."""
+
+    marked: float = 0.035  # unusual or unlike
+    refused: float = 0.015  # unlike
+
+
+DEFAULT: Final = Shares()
+
+
+def calibrate(distances: Distances, groups: Sequence[str], shares: Shares = DEFAULT) -> Limits:
     """Choose limits on held-out images, in which every group weighs the same."""
     sizes = Counter(groups)
     weights = np.array([1 / sizes[group] for group in groups])
@@ -46,11 +53,11 @@ def calibrate(distances: Distances, groups: Sequence[str]) -> Limits:
         for name, values in distances.items()
     }
     score = np.max([values / each[name] for name, values in distances.items()], axis=0)
-    marked, refused = _quantile(score, weights, [1 - MARKED, 1 - REFUSED])
+    marked, refused = _quantile(score, weights, [1 - shares.marked, 1 - shares.refused])
     return Limits(each, float(marked), float(refused), _quantile(score, weights, np.linspace(0, 1, 101)))
 
 
-def crossed(distances: Distances, groups: Sequence[str]) -> NDArray[np.int64]:
+def crossed(distances: Distances, groups: Sequence[str], shares: Shares = DEFAULT) -> NDArray[np.int64]:
     """Return 0 (normal), 1 (unusual) or 2 (unlike) for held-out images, by limits that other groups gave."""
     names = sorted(set(groups))
     fold = {name: index % FOLDS for index, name in enumerate(names)}
@@ -59,7 +66,7 @@ def crossed(distances: Distances, groups: Sequence[str]) -> NDArray[np.int64]:
     for number in range(FOLDS):
         inside = folds == number
         others = [group for group, own in zip(groups, inside, strict=True) if not own]
-        limits = calibrate({name: values[~inside] for name, values in distances.items()}, others)
+        limits = calibrate({name: values[~inside] for name, values in distances.items()}, others, shares)
         scores = limits.score({name: values[inside] for name, values in distances.items()})
         status[inside] = (scores >= limits.marked).astype(int) + (scores >= limits.refused)
     return status

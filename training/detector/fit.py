@@ -21,7 +21,7 @@ from training.cards import dataset_notes
 from training.datasets import Example, training_data
 from training.datasets.training_data import Sides
 from training.detector import calibration
-from training.detector.calibration import FOLDS
+from training.detector.calibration import FOLDS, Shares
 from training.detector.copies import copy
 from training.detector.cross_fit import Sample, Shape, cross_fitted, fit_to, measured
 from training.detector.observations import Network, observe
@@ -115,7 +115,7 @@ def _fit(source: _Source, options: DetectorSettings, network: Network | None, pa
         observations = observe(network, recipe.input, with_copies(examples, 1, generator))
         groups = [example.group for example in examples for _ in range(2)]
         held_out, limits_on = measured([(fitted, observations)], groups, tuple(options.components)), _HELD_OUT
-    limits = calibration.calibrate(held_out.distances, held_out.groups)
+    limits = calibration.calibrate(held_out.distances, held_out.groups, Shares(options.marked, options.refused))
     tensors = fitted | {"pose.accepted": held_out.accepted, "percentiles": torch.from_numpy(limits.percentiles).float()}
     tensors |= {f"limit.{name}": torch.tensor(value) for name, value in limits.each.items()}
     save_file({name: value.contiguous() for name, value in tensors.items()}, path)

@@ -22,7 +22,7 @@ from handlers.preprocess import at_least, preprocess
 from handlers.recipe import Recipe
 from training.datasets import Example, training_data
 from training.detector import calibration, probes
-from training.detector.calibration import Distances
+from training.detector.calibration import DEFAULT, Distances, Shares
 from training.detector.copies import encode
 from training.detector.cross_fit import measure
 from training.detector.fit import load_network, with_copies
@@ -87,7 +87,9 @@ def measure_refusals(
         raise RunError(f"{recipe.name}: has no detector. Fit one with '{fit}'.")
     network = load_network(recipe, folder, detector.section.layers)
     examples = training_data.load_sides(recipe, config, data).validation
-    subject, measured = _held_out(Subject(detector, network, recipe), examples)
+    options = config.detector
+    shares = DEFAULT if options is None else Shares(options.marked, options.refused)
+    subject, measured = _held_out(Subject(detector, network, recipe), examples, shares)
     for name, images in kinds(recipe, examples, others):
         _log.info("measuring: %s", name)
         measured[name] = subject.refusal(images)
@@ -99,7 +101,7 @@ def measure_refusals(
     )
 
 
-def _held_out(subject: Subject, examples: Sequence[Example]) -> tuple[Subject, dict[str, Refusal]]:
+def _held_out(subject: Subject, examples: Sequence[Example], shares: Shares) -> tuple[Subject, dict[str, Refusal]]:
     """Measure held-out images and re-encoded ones; set the confidence alike.
 
     If the detector's limits were chosen on these images, limits of other groups of them apply instead.
@@ -108,7 +110,7 @@ def _held_out(subject: Subject, examples: Sequence[Example]) -> tuple[Subject, d
     seen, distances = subject.observe(with_copies(examples, 1, generator))
     groups = [example.group for example in examples for _ in range(2)]
     chosen_here = bool(subject.detector.section.layers)  # see `training.detector.fit`
-    statuses = calibration.crossed(distances, groups) if chosen_here else subject.statuses(distances)
+    statuses = calibration.crossed(distances, groups, shares) if chosen_here else subject.statuses(distances)
     own = statuses[::2]
     confidence = float(np.quantile(seen.confidence[::2].numpy(), np.mean(own == 2)))
     subject = Subject(subject.detector, subject.network, subject.recipe, confidence)

@@ -14,10 +14,10 @@ def test_the_thresholds_refuse_and_mark_the_chosen_shares_of_held_out_images() -
     values, groups = distances(4000, 0), [str(index) for index in range(4000)]
     limits = calibration.calibrate(values, groups)
     score = limits.score(values)
-    assert abs(np.mean(score >= limits.refused) - calibration.REFUSED) < 1e-3
-    assert abs(np.mean(score >= limits.marked) - calibration.MARKED) < 1e-3
+    assert abs(np.mean(score >= limits.refused) - calibration.DEFAULT.refused) < 1e-3
+    assert abs(np.mean(score >= limits.marked) - calibration.DEFAULT.marked) < 1e-3
     fresh = limits.score(distances(4000, 1))
-    assert np.mean(fresh >= limits.refused) < 2 * calibration.REFUSED
+    assert np.mean(fresh >= limits.refused) < 2 * calibration.DEFAULT.refused
 
 
 def test_a_group_weighs_the_same_however_many_images_it_has() -> None:
@@ -38,3 +38,11 @@ def test_held_out_images_are_measured_by_limits_of_other_groups() -> None:
     status = calibration.crossed({"features.distance": values}, [str(index) for index in range(500)])
     assert status[7] == 2
     assert np.mean(status == 2) < 0.05
+
+
+def test_the_shares_of_unusual_and_unlike_images_are_settings() -> None:
+    values, groups = distances(1000, 0), [str(index) for index in range(1000)]
+    limits = calibration.calibrate(values, groups, calibration.Shares(marked=0.2, refused=0.1))
+    score = limits.score(values)
+    assert abs(np.mean(score >= limits.marked) - 0.2) < 2e-3
+    assert abs(np.mean(score >= limits.refused) - 0.1) < 2e-3
