@@ -184,7 +184,7 @@ def fit_detector(
     run(folder, config, data, result, also)
     if install:
         copy(result, folder)
-        refresh(folder)
+        refresh(folder, config, data)
 
 
 @data_app.command()

@@ -14,7 +14,7 @@ from torch import nn
 
 from handlers import recipe as recipes
 from handlers.recipe import Recipe
-from training import evaluators, networks, recalibration, settings, uncertainty, weights
+from training import evaluators, networks, recalibration, reference, settings, uncertainty, weights
 from training.batches import Images
 from training.cards import dataset_notes
 from training.cards.card import card
@@ -72,6 +72,10 @@ def evaluate(folder: Path, data: Path, out: Path, options: Options) -> dict[str,
         metrics |= robustness(recipe, network, images.measured, config)
     metrics |= certainty_metrics(recipe, config, logits, images.measured)
     metrics |= _refusals(folder, recipe, config, data, previous, options)
+    if options.part == "validation":
+        metrics["reference"] = reference.of_predictions(recipe, logits)
+        if options.weights is None:  # the detector knows the outputs of the model's own weights
+            metrics["reference"] = reference.with_percentiles(metrics["reference"], folder, recipe, config, data)
     write(metrics, recipe, evaluation, out)
     return metrics
 
@@ -182,8 +186,8 @@ def write(metrics: dict[str, Any], recipe: Recipe, evaluation: Evaluation, out: 
     evaluation.plot(out / "plots")
 
 
-def refresh(folder: Path) -> None:
-    """Render a folder's card again after a change of its recipe, and drop measurements of another detector."""
+def refresh(folder: Path, config: Settings, data: Path) -> None:
+    """Update metrics and card of a folder after its detector was fitted: drop what another detector refused."""
     recipe, path = recipes.load(folder / "archive.yaml"), folder / "metrics.json"
     if not path.is_file():
         return
@@ -191,6 +195,8 @@ def refresh(folder: Path) -> None:
     measured = metrics.get("refusals")
     if measured is not None and (recipe.detector is None or measured["detector_sha256"] != recipe.detector.sha256):
         del metrics["refusals"]
+    if "reference" in metrics:
+        metrics["reference"] = reference.with_percentiles(metrics["reference"], folder, recipe, config, data)
     path.write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
     (folder / "CARD.md").write_text(card(recipe, metrics, metrics["data"]), encoding="utf-8")
 

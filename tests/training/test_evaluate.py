@@ -41,6 +41,9 @@ def test_an_evaluation_gives_the_metrics_of_the_release(lenet: Trained, tmp_path
     result = evaluate(lenet.folder, lenet.data, tmp_path / "result", options)
     assert json.loads((tmp_path / "result" / "metrics.json").read_text()) == result
     assert result["command"] == "radserve evaluate"
+    shares = result["reference"]["shares"]
+    assert set(shares) == {"label", "probability"}
+    assert all(sum(values.values()) == pytest.approx(1, abs=1e-3) for values in shares.values())
     assert {key: value for key, value in result.items() if key not in OWN} == {
         key: value for key, value in released.items() if key not in OWN
     }
@@ -77,6 +80,7 @@ def test_all_of_another_data_set_can_be_measured(lenet: Trained, tmp_path: Path)
     result = evaluate(lenet.folder, other, tmp_path / "result", Options(part="all"))
     assert result["part"] == "all"
     assert result["split"]["train"] is None
+    assert "reference" not in result, "the reference is that of the validation images"
     assert result["split"]["validation"]["images"] == len(datasets.find("cifar10", other)) == 30
     assert result["epoch"] is not None
 

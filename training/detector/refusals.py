@@ -17,15 +17,13 @@ from PIL import Image as Pillow
 
 from handlers.domain import detector as detectors
 from handlers.domain.detector import Detector
-from handlers.formats import decode
-from handlers.preprocess import at_least, preprocess
 from handlers.recipe import Recipe
 from training.datasets import Example, training_data
 from training.detector import calibration, probes
 from training.detector.calibration import Distances
 from training.detector.copies import encode
 from training.detector.fit import load_network, measure, with_copies
-from training.detector.observations import Network, Observations, observe
+from training.detector.observations import Network, Observations, observe, serve
 from training.errors import DataError, RunError
 from training.metrics.proportion import wilson
 from training.metrics.report import Refusal, Refusals
@@ -144,17 +142,14 @@ def _files(name: str, folder: Path, mode: str) -> Iterator[bytes]:
 
 def _milliseconds(subject: Subject, examples: Sequence[Example]) -> float:
     """Return the median processor time of an assessment after the network has run."""
-    spec, threads = subject.recipe.input, torch.get_num_threads()
+    threads = torch.get_num_threads()
     times = []
     torch.set_num_threads(1)
     try:
         for example in examples:
-            tensor = preprocess(decode.decode(example.read(), at_least=at_least(spec)), spec)
-            with torch.inference_mode():
-                outputs = subject.network(torch.from_numpy(tensor[None]))
-            rows = {name: outputs[name][0].numpy() for name in subject.detector.outputs}
+            outputs, tensor = serve(subject.network, subject.recipe.input, example.read())
             start = time.process_time()
-            subject.detector.assess(rows, tensor)
+            subject.detector.assess(outputs, tensor)
             times.append(time.process_time() - start)
     finally:
         torch.set_num_threads(threads)
