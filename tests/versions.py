@@ -87,6 +87,11 @@ raising = inserted(
     "self.calls = getattr(self, 'calls', 0) + 1; 1 / (self.calls % 10)",
 )
 """It raises an exception on every tenth request."""
+shifted = inserted(
+    "        return with_outcome(response, predictions)\n",
+    "[item.document.update(label='pneumonia') for item in predictions]",
+)
+"""It counts every image as pneumonia, and responds as the stable version."""
 
 
 @dataclass
