@@ -89,9 +89,9 @@ raising = inserted(
 """It raises an exception on every tenth request."""
 shifted = inserted(
     "        return with_outcome(response, predictions)\n",
-    "[item.document.update(label='pneumonia') for item in predictions]",
+    "[item.document.update(label='normal') for item in predictions]",
 )
-"""It counts every image as pneumonia, and responds as the stable version."""
+"""It counts every image as normal, and responds as the stable version."""
 
 
 @dataclass
