@@ -80,6 +80,26 @@ def evaluate(folder: Path, data: Path, out: Path, options: Options) -> dict[str,
     return metrics
 
 
+def update_reference(folder: Path, data: Path, out: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
+    """Measure only the reference of monitoring; write metrics and card with it, and the model's other figures as is.
+
+    Raises `RunError` if the folder has no metrics of its weights, or if the split differs from that of the training.
+    """
+    recipe = recipes.load(folder / "archive.yaml")
+    config = settings.load(folder / "training.yaml", overrides)
+    recipe, network = load_network(recipe, folder, Options())
+    previous = previous_report(folder, recipe)
+    if previous is None:
+        raise RunError(f"{folder}: has no metrics.json of its weights. Evaluate the model without --reference.")
+    images = load_images(recipe, config, data, "validation")
+    check_split(images, previous, data)
+    logits = outputs.logits(network, images.measured, recipe.input, len(recipe.labels))
+    measured = reference.with_percentiles(reference.of_predictions(recipe, logits), folder, recipe, config, data)
+    metrics: dict[str, Any] = json.loads((folder / "metrics.json").read_bytes()) | {"reference": measured}
+    _write_report(metrics, recipe, out)
+    return metrics
+
+
 def _external(previous: Report | None, recipe: Recipe) -> list[dict[str, Any]]:
     """Return the earlier figures on images of other sources, unless input, calibration or decision changed since."""
     parts = () if previous is None else previous.external
@@ -178,12 +198,16 @@ def certainty_metrics(recipe: Recipe, config: Settings, logits: Logits, images: 
 
 def write(metrics: dict[str, Any], recipe: Recipe, evaluation: Evaluation, out: Path) -> None:
     """Write metrics, card and plots to a result folder."""
+    _write_report(metrics, recipe, out)
+    (out / "plots").mkdir(exist_ok=True)
+    evaluation.plot(out / "plots")
+
+
+def _write_report(metrics: dict[str, Any], recipe: Recipe, out: Path) -> None:
     out.mkdir(parents=True, exist_ok=True)
     text = card(recipe, metrics, metrics["data"])
     (out / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
     (out / "CARD.md").write_text(text, encoding="utf-8")
-    (out / "plots").mkdir(exist_ok=True)
-    evaluation.plot(out / "plots")
 
 
 def refresh(folder: Path, config: Settings, data: Path) -> None:
@@ -197,8 +221,7 @@ def refresh(folder: Path, config: Settings, data: Path) -> None:
         del metrics["refusals"]
     if "reference" in metrics:
         metrics["reference"] = reference.with_percentiles(metrics["reference"], folder, recipe, config, data)
-    path.write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
-    (folder / "CARD.md").write_text(card(recipe, metrics, metrics["data"]), encoding="utf-8")
+    _write_report(metrics, recipe, folder)
 
 
 def install_report(out: Path, folder: Path) -> None:
