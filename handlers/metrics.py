@@ -7,7 +7,6 @@ sent as the counters that Prometheus stores: one for each upper bound `le`, a su
 metric that radserve/torchserve/metrics.yaml does not list.
 """
 
-import re
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
@@ -15,7 +14,9 @@ from typing import Any, Final, get_args
 
 from prometheus_client import CollectorRegistry, Counter, Histogram
 
-from handlers.domain.assessment import Status
+from handlers import distribution
+from handlers.distribution import Bin, clean
+from handlers.domain.assessment import Assessment, Status
 from handlers.errors import RequestError
 from handlers.recipe import Recipe
 
@@ -26,6 +27,7 @@ STAGES: Final = ("read", "prepare", "inference", "answer", "explain", "render", 
 together (`handle`); per image: the decision (`answer`), or that with its explanation (`explain`); per request: the
 bytes of the response (`render`)."""
 _SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
+_REFERENCE: Final = "radserve_reference_share"
 _TENTHS: Final = tuple(step / 10 for step in range(1, 11))
 
 Series = tuple[str, tuple[str, ...]]
@@ -41,7 +43,8 @@ class Meter:
         self.requests = Counter("radserve_requests", "By status.", ["code"], registry=self.registry)
         self._rejections = Counter("radserve_refusals", "By reason.", ["code", "reason"], registry=self.registry)
         self._labels = Counter("radserve_labels", "Predictions.", ["label"], registry=self.registry)
-        self.domain = Counter("radserve_domain", "Images by likeness.", ["status"], registry=self.registry)
+        self._domain = Counter("radserve_domain", "Images by likeness.", ["status"], registry=self.registry)
+        self._bins = Counter("radserve_distribution", "By bin.", ["kind", "bin"], registry=self.registry)
         self._stages = self._histogram("stage_seconds", _SECONDS, "stage")
         self.batch = self._histogram("batch_requests", (1, 2, 4, 8, 16, 32))
         self.images = self._histogram("request_images", (1, 2, 4, 8, 16, 32, 64))
@@ -59,26 +62,29 @@ class Meter:
     def _create_series(self) -> None:
         """Create every series that a model can have, at 0; this also bounds their number."""
         for label in self._recipe.labels:
-            self._labels.labels(_clean(label))
+            self._labels.labels(clean(label))
         self.requests.labels(200)
         for error in _subclasses(RequestError):
             self._rejections.labels(error.status, error.reason)
             self.requests.labels(error.status)
         for status in get_args(Status):
-            self.domain.labels(status)
+            self._domain.labels(status)
         for stage in STAGES:
             self._stages.labels(stage)
+        for kind, name in distribution.bins(self._recipe):
+            self._bins.labels(kind, name)
 
-    def connect(self, cache: Any) -> None:
+    def connect(self, cache: Any, reference: Mapping[Bin, float] | None = None) -> None:
         """Send to TorchServe's `context.metrics` from now on; None outside of TorchServe sends nothing.
 
         Every series starts at 0: one that started with its first rejection would show no increase by it. Counts of
-        the warm-up are dropped.
+        the warm-up are dropped. `reference` has the shares of the bins among the validation images.
         """
         if cache is not None:
             self._cache = cache
             self._sent = self.series()
             self._emit(dict.fromkeys(self._sent, 0.0))
+            self._emit({(_REFERENCE, labels): share for labels, share in (reference or {}).items()}, "gauge")
 
     def time(self, stage: str) -> AbstractContextManager[object]:
         """Observe the duration of one of `STAGES`."""
@@ -89,15 +95,20 @@ class Meter:
         self._rejections.labels(error.status, error.reason).inc()
 
     def prediction(self, document: Mapping[str, Any]) -> None:
-        """Count the label of an image, and observe the probability of the positive label, else of the predicted one.
+        """Count the label and the probability of an image; see `handlers.distribution`.
 
         A shift of either indicates that the images, or the model, changed.
         """
-        self._labels.labels(_clean(document["label"])).inc()
+        self._labels.labels(clean(document["label"])).inc()
+        for kind, name in distribution.of_prediction(self._recipe, document):
+            self._bins.labels(kind, name).inc()
         if "probabilities" in document:
-            decision = self._recipe.decision
-            label = document["label"] if decision is None else decision.positive
-            self._probability.observe(document["probabilities"][label])
+            self._probability.observe(distribution.probability(self._recipe, document))
+
+    def assessment(self, assessment: Assessment) -> None:
+        """Count how alike an image is to the training images, also if it is rejected for that."""
+        self._domain.labels(assessment.status).inc()
+        self._bins.labels(*distribution.of_percentile(assessment.percentile)).inc()
 
     def schedule_send(self) -> None:
         """Send the counts within `INTERVAL`."""
@@ -126,20 +137,18 @@ class Meter:
                 values[sample.name, tuple(labels.values())] = sample.value
         return values
 
-    def _emit(self, values: Mapping[Series, float]) -> None:
+    def _emit(self, values: Mapping[Series, float], kind: str = "counter") -> None:
+        from ts.metrics.metric_type_enum import MetricTypes  # only TorchServe's processes have it
+
         # An archive may be newer than its server: metrics that the server does not list are not sent.
-        listed = {key.removeprefix("counter:") for key in self._cache.cache_keys()}
+        listed = set(self._cache.cache_keys())
         for (name, labels), value in values.items():
-            if name in listed:
-                self._cache.get_metric(name).add_or_update(value, [self._recipe.name, self._recipe.version, *labels])
+            if f"{kind}:{name}" in listed:
+                metric = self._cache.get_metric(name, MetricTypes(kind))
+                metric.add_or_update(value, [self._recipe.name, self._recipe.version, *labels])
 
 
 def _subclasses(root: type[RequestError]) -> Iterator[type[RequestError]]:
     for kind in root.__subclasses__():
         yield kind
         yield from _subclasses(kind)
-
-
-def _clean(label: str) -> str:
-    """Replace the delimiters of TorchServe's lines in a label."""
-    return re.sub(r"[\s,:|#]+", " ", label).strip()

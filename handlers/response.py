@@ -1,11 +1,12 @@
 """Renders predictions and errors as HTTP responses: JSON, PNG or problem details (RFC 9457)."""
 
 import json
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from handlers.content_negotiation import JSON, PNG, negotiate
+from handlers.distribution import outcome_header
 from handlers.errors import RequestError
 from handlers.pipeline import PreparedImage
 from handlers.threshold import Decision
@@ -108,6 +109,12 @@ def _headers(document: Mapping[str, Any]) -> dict[str, str]:
 def render_error(error: RequestError) -> Response:
     """Render an error as problem details, whatever the client accepts."""
     return Response(error.status, PROBLEM, _dump(problem_details(error)))
+
+
+def with_outcome(response: Response, items: Iterable[Prediction | RequestError]) -> Response:
+    """Add the header of `handlers.distribution.outcome_header` about the images of a request."""
+    documents = [item.document if isinstance(item, Prediction) else item.members for item in items]
+    return replace(response, headers={**response.headers, **outcome_header(documents)})
 
 
 def _dump(document: dict[str, Any]) -> bytes:

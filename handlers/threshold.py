@@ -56,16 +56,17 @@ def with_prevalence(decision: Decision, positive: str, prevalence: float) -> Dec
     """
     assert decision.prevalence is not None
     assert decision.threshold is not None
-    factor = _odds(prevalence) / _odds(decision.prevalence)
-    shifted = _shift(decision.probabilities[positive], factor)
+    shifted = shift(decision.probabilities[positive], decision.prevalence, prevalence)
     probabilities = {name: shifted if name == positive else 1 - shifted for name in decision.probabilities}
-    threshold = _shift(decision.threshold, factor)
+    threshold = shift(decision.threshold, decision.prevalence, prevalence)
     return replace(decision, probabilities=probabilities, threshold=threshold, prevalence=prevalence)
+
+
+def shift(probability: float, before: float, after: float) -> float:
+    """Return a probability that assumed the prevalence `before`, at the prevalence `after`; see `with_prevalence`."""
+    factor = _odds(after) / _odds(before)
+    return probability * factor / (probability * factor + 1 - probability)
 
 
 def _odds(share: float) -> float:
     return share / (1 - share)
-
-
-def _shift(probability: float, factor: float) -> float:
-    return probability * factor / (probability * factor + 1 - probability)

@@ -18,7 +18,7 @@ from typing import Any, ClassVar, Final
 
 import torch
 
-from handlers import png, profile, recipe, request_body, volume
+from handlers import distribution, png, profile, recipe, request_body, volume
 from handlers.content_negotiation import IMAGE
 from handlers.domain import assessment, detector
 from handlers.domain.assessment import Assessment, Mode
@@ -36,7 +36,7 @@ from handlers.pipeline import EncodedImage, Pipeline, Result, attempt, without_m
 from handlers.program import Program
 from handlers.repair import Repair
 from handlers.request_body import BodyLimits, RequestBody
-from handlers.response import Model, Prediction, Response, problem_details, render, render_error
+from handlers.response import Model, Prediction, Response, problem_details, render, render_error, with_outcome
 from handlers.scope import requirements
 from handlers.scope.scope import Assurances
 from handlers.tracing import Trace, Tracer, stage
@@ -126,7 +126,7 @@ class TorchServeHandler(ABC):
             for summary in self.predict_sample(folder, size):
                 self.verify_sample(summary, stored)
         self._apply_profile()
-        self.meter.connect(getattr(context, "metrics", None))
+        self.meter.connect(getattr(context, "metrics", None), distribution.load(folder, self.recipe))
         self.tracer = Tracer.create("radserve-worker")
 
     def load(self, folder: Path, device: str = "cpu", batch: int = 1, mode: Mode | None = None) -> None:
@@ -278,18 +278,17 @@ class TorchServeHandler(ABC):
         if len(predictions) != len(request.body.images):
             raise InternalError("The server lost images of this request; its log has the details.")
         self.meter.images.observe(len(predictions))
-        overdue = sum(isinstance(item, OverdueError) for item in predictions)
-        if overdue:
+        if overdue := sum(isinstance(item, OverdueError) for item in predictions):
             text = "%d of %d images are not processed: the time of the request is over"
             logger.warning(text, overdue, len(predictions), extra={"request_id": request.id})
         response = attempt("rendering this response", self._render, request, predictions)
         if isinstance(response, RequestError):
             # The error of an image is counted already.
-            return render_error(response if response in predictions else self._count(response, request.id))
-        for item in predictions:
-            if isinstance(item, Prediction):
-                self.meter.prediction(item.document)
-        return response
+            response = render_error(response if response in predictions else self._count(response, request.id))
+        else:
+            for document in [item.document for item in predictions if isinstance(item, Prediction)]:
+                self.meter.prediction(document)
+        return with_outcome(response, predictions)
 
     def _settle(
         self, request: Request, predictions: list[Prediction | RequestError]
@@ -309,7 +308,7 @@ class TorchServeHandler(ABC):
         with self.meter.time("explain" if request.explain else "answer"), stage("postprocess", [request.trace]):
             prediction = attempt("rendering this prediction", self._predict_like, request, result)
         if result.assessment is not None:
-            self.meter.domain.labels(result.assessment.status).inc()
+            self.meter.assessment(result.assessment)
         if isinstance(prediction, RequestError):
             return self._count(prediction, request.id)
         if request.body.several:

@@ -87,6 +87,11 @@ raising = inserted(
     "self.calls = getattr(self, 'calls', 0) + 1; 1 / (self.calls % 10)",
 )
 """It raises an exception on every tenth request."""
+shifted = inserted(
+    "        return with_outcome(response, predictions)\n",
+    "[item.document.update(label='normal') for item in predictions]",
+)
+"""It counts every image as normal, and responds as the stable version."""
 
 
 @dataclass

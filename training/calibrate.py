@@ -6,7 +6,7 @@ from pathlib import Path
 
 from handlers import recipe as recipes
 from handlers.recipe import Recipe
-from training import evaluate, evaluators, recipe_files, release, settings, uncertainty
+from training import evaluate, evaluators, recipe_files, reference, release, settings, uncertainty
 from training.cards import dataset_notes
 from training.cards.card import card
 from training.errors import RunError
@@ -44,6 +44,8 @@ def calibrate(folder: Path, data: Path, *, install: bool, command: str = "called
         recipe = evaluator.calibrate(recipe, config, logits, images.measured, sample)
         evaluation = evaluator.measure(recipe, logits, images.measured, config.seed)
         measured = evaluate.create_report(recipe, config, images, evaluation, command, previous.epoch)
+        shares = reference.of_predictions(recipe, logits)
+        measured["reference"] = reference.with_percentiles(shares, folder, recipe, config, data)
     for name, metric in (measured.get("certainty") or measured.get("validation", {})).items():
         _log.info("%s %s (95%% CI %s)", name, metric["value"], metric["ci95"])
     if install:

@@ -122,6 +122,10 @@ def evaluate(
     ood: Annotated[
         bool, typer.Option("--ood", help="Also measure what the detector of unlike images refuses.")
     ] = False,
+    reference: Annotated[
+        bool,
+        typer.Option("--reference", help="Only update the reference of monitoring; keep the other figures."),
+    ] = False,
     other: Annotated[
         list[str] | None, typer.Option(help="With --ood, a folder of images of other things: name=FOLDER.")
     ] = None,
@@ -136,11 +140,15 @@ def evaluate(
     overrides = _overrides(changes, None, seed)
     _check_data(archives / name, data, overrides)
     prepare(threads, module)
-    from training.evaluate import Options, install_report
+    from training.evaluate import Options, install_report, update_reference
     from training.evaluate import evaluate as run
 
     result = out or Path("runs") / f"{name}-evaluation"
-    if external is None:
+    if reference:
+        if part != "validation" or weights is not None or ood or external is not None:
+            raise typer.BadParameter("--reference excludes --part, --weights, --ood and --external.")
+        update_reference(archives / name, data, result, overrides)
+    elif external is None:
         options = Options(part, weights, overrides, typed_command(), ood, _folders(other))
         run(archives / name, data, result, options)
     elif part != "validation" or weights is not None or overrides or ood:
@@ -184,7 +192,7 @@ def fit_detector(
     run(folder, config, data, result, also)
     if install:
         copy(result, folder)
-        refresh(folder)
+        refresh(folder, config, data)
 
 
 @data_app.command()

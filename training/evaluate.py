@@ -14,7 +14,7 @@ from torch import nn
 
 from handlers import recipe as recipes
 from handlers.recipe import Recipe
-from training import evaluators, networks, recalibration, settings, uncertainty, weights
+from training import evaluators, networks, recalibration, reference, settings, uncertainty, weights
 from training.batches import Images
 from training.cards import dataset_notes
 from training.cards.card import card
@@ -72,7 +72,31 @@ def evaluate(folder: Path, data: Path, out: Path, options: Options) -> dict[str,
         metrics |= robustness(recipe, network, images.measured, config)
     metrics |= certainty_metrics(recipe, config, logits, images.measured)
     metrics |= _refusals(folder, recipe, config, data, previous, options)
+    if options.part == "validation":
+        metrics["reference"] = reference.of_predictions(recipe, logits)
+        if options.weights is None:  # the detector knows the outputs of the model's own weights
+            metrics["reference"] = reference.with_percentiles(metrics["reference"], folder, recipe, config, data)
     write(metrics, recipe, evaluation, out)
+    return metrics
+
+
+def update_reference(folder: Path, data: Path, out: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
+    """Measure only the reference of monitoring; write metrics and card with it, and the model's other figures as is.
+
+    Raises `RunError` if the folder has no metrics of its weights, or if the split differs from that of the training.
+    """
+    recipe = recipes.load(folder / "archive.yaml")
+    config = settings.load(folder / "training.yaml", overrides)
+    recipe, network = load_network(recipe, folder, Options())
+    previous = previous_report(folder, recipe)
+    if previous is None:
+        raise RunError(f"{folder}: has no metrics.json of its weights. Evaluate the model without --reference.")
+    images = load_images(recipe, config, data, "validation")
+    check_split(images, previous, data)
+    logits = outputs.logits(network, images.measured, recipe.input, len(recipe.labels))
+    measured = reference.with_percentiles(reference.of_predictions(recipe, logits), folder, recipe, config, data)
+    metrics: dict[str, Any] = json.loads((folder / "metrics.json").read_bytes()) | {"reference": measured}
+    _write_report(metrics, recipe, out)
     return metrics
 
 
@@ -174,16 +198,20 @@ def certainty_metrics(recipe: Recipe, config: Settings, logits: Logits, images: 
 
 def write(metrics: dict[str, Any], recipe: Recipe, evaluation: Evaluation, out: Path) -> None:
     """Write metrics, card and plots to a result folder."""
-    out.mkdir(parents=True, exist_ok=True)
-    text = card(recipe, metrics, metrics["data"])
-    (out / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
-    (out / "CARD.md").write_text(text, encoding="utf-8")
+    _write_report(metrics, recipe, out)
     (out / "plots").mkdir(exist_ok=True)
     evaluation.plot(out / "plots")
 
 
-def refresh(folder: Path) -> None:
-    """Render a folder's card again after a change of its recipe, and drop measurements of another detector."""
+def _write_report(metrics: dict[str, Any], recipe: Recipe, out: Path) -> None:
+    out.mkdir(parents=True, exist_ok=True)
+    text = card(recipe, metrics, metrics["data"])
+    (out / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
+    (out / "CARD.md").write_text(text, encoding="utf-8")
+
+
+def refresh(folder: Path, config: Settings, data: Path) -> None:
+    """Update metrics and card of a folder after its detector was fitted: drop what another detector refused."""
     recipe, path = recipes.load(folder / "archive.yaml"), folder / "metrics.json"
     if not path.is_file():
         return
@@ -191,8 +219,9 @@ def refresh(folder: Path) -> None:
     measured = metrics.get("refusals")
     if measured is not None and (recipe.detector is None or measured["detector_sha256"] != recipe.detector.sha256):
         del metrics["refusals"]
-    path.write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
-    (folder / "CARD.md").write_text(card(recipe, metrics, metrics["data"]), encoding="utf-8")
+    if "reference" in metrics:
+        metrics["reference"] = reference.with_percentiles(metrics["reference"], folder, recipe, config, data)
+    _write_report(metrics, recipe, folder)
 
 
 def install_report(out: Path, folder: Path) -> None:

@@ -10,7 +10,7 @@ from torch import nn
 
 from handlers import recipe as recipes
 from handlers.recipe import Recipe, Weights
-from training import evaluate, evaluators, networks, recipe_files, uncertainty, weights
+from training import evaluate, evaluators, networks, recipe_files, reference, uncertainty, weights
 from training.batches import Images
 from training.cards import dataset_notes
 from training.cards.dataset_notes import DatasetNotes
@@ -61,6 +61,7 @@ def release(recipe: Recipe, settings: Settings, data: TrainingData, out: Path, c
     if not settings.demonstration:
         report |= evaluate.robustness(recipe, network, validation, settings)
     report |= evaluate.certainty_metrics(recipe, settings, logits, validation)
+    report["reference"] = reference.of_predictions(recipe, logits)
     evaluate.write(report, recipe, evaluation, out)
     for name, metric in report["validation"].items():
         _log.info("%s %s", name, _format(metric))

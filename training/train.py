@@ -48,7 +48,7 @@ def train(folder: Path, data: Path, out: Path, options: Options | None = None) -
     released = release(recipe, config, loaded, out, command)
     if config.detector is not None and not config.demonstration:
         released = fit_detector(out, config, data, out)
-        refresh(out)
+        refresh(out, config, data)
     if options.install:
         install(out, folder)
     return released

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 import yaml
 
-from gateway.backends.base import MAX_RESPONSE, ModelRequest, ModelResponse, unknown_model
+from gateway.backends.base import MAX_RESPONSE, PICTURE_HEADERS, ModelRequest, ModelResponse, unknown_model
 from gateway.errors import NotFoundError, SettingsError
 from handlers.classification import Classification
 from handlers.recipe import Recipe
@@ -113,7 +113,8 @@ class InProcessBackend:
         headers = {name.lower(): value for name, value in request.headers.items()}
         context = _Context(headers | {"explain": str(request.verb == "explanations")})
         (body,) = self._service.handle([{"body": request.body}], context)
-        return ModelResponse(context.status, context.media_type, body, headers=context.response_headers)
+        passed = {name: value for name, value in context.response_headers.items() if name in PICTURE_HEADERS}
+        return ModelResponse(context.status, context.media_type, body, headers=passed)
 
 
 def _verify(path: Path) -> tuple[Entry, Recipe]:

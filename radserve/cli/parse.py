@@ -61,6 +61,16 @@ def factor(option: str, text: str) -> float | None:
     return number
 
 
+def index(option: str, text: str) -> float | None:
+    """Parse a number above 0, or `off`."""
+    if text.strip() == _OFF:
+        return None
+    number = _number(text.strip())
+    if not number:
+        raise _invalid(option, text, f"use a number above 0, such as 0.25, or '{_OFF}'")
+    return number
+
+
 def name(text: str) -> str:
     """Check the name of a model."""
     return _checked("NAME", text, _NAME, "names have lower-case letters, digits and '-'")

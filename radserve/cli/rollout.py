@@ -33,6 +33,9 @@ class StartOptions:
     max_error: str = option("1%", "Maximum share of failed requests (5xx).")
     max_p95: str | None = option(None, "Maximum 95th percentile of the response time: 800ms, 2s.")
     max_slowdown: str = option("2", "Maximum ratio of its 95th percentile to that of the stable version, or off.")
+    max_shift: str = option(
+        "off", "Maximum population stability index of its labels or domain statuses against the stable version, or off."
+    )
     min_requests: int = option(20, "Minimum number of requests in each step.", min=0)
     workers: int | None = option(None, "Number of workers. Default: that of the stable version.", min=1, max=64)
     shadow: bool = option(
@@ -55,6 +58,7 @@ class StartOptions:
                 max_error=parse.rate("--max-error", self.max_error),
                 max_p95=parse.duration("--max-p95", self.max_p95) if self.max_p95 else None,
                 max_slowdown=parse.factor("--max-slowdown", self.max_slowdown),
+                max_shift=parse.index("--max-shift", self.max_shift),
                 min_requests=self.min_requests,
                 workers=self.workers,
                 shadow=parse.percentage("--copies", self.copies or _COPIES) if self.shadow else None,
@@ -81,8 +85,8 @@ def rollout(
     """Roll out a version: pull, verify, start, send it requests in steps, promote it or roll it back.
 
     The server runs the rollout; Ctrl-C only stops watching. A version is
-    rolled back if it fails its sample, exceeds the limits for errors or
-    latency, or loses a worker. Without a proxy, requests cannot be split: a
+    rolled back if it fails its sample, exceeds the limits for errors,
+    latency or shift, or loses a worker. Without a proxy, requests cannot be split: a
     verified version then receives all of them at once.
 
     'radserve rollout NAME' watches the current rollout.

@@ -11,19 +11,22 @@ import re
 import socket
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Self
+from urllib.parse import unquote
 
 logger = logging.getLogger(__name__)
 
 _LINE: Final = re.compile(
-    # <190>Jan  2 03:04:05 radserve: NAME VERSION PINNED STATUS SECONDS (log_format traffic)
+    # <190>Jan  2 03:04:05 radserve: NAME VERSION PINNED STATUS SECONDS OUTCOME (log_format traffic)
     rb"<\d{1,3}>\w{3} [ \d]\d \d\d:\d\d:\d\d radserve: "
     rb"(?P<model>[a-z0-9-]{1,64}) (?P<version>[0-9.]{3,64}) (?P<pinned>[01]) (?P<status>[1-5]\d\d) "
-    rb"(?P<seconds>\d{1,9}\.\d{3}|-)\n?"
+    rb"(?P<seconds>\d{1,9}\.\d{3}|-) "
+    rb"(?P<outcome>[A-Za-z0-9%._~:,-]{1,600})\n?"
 )
+_OUTCOME: Final = re.compile(r"(label|domain):([^:]+):([1-9]\d{0,5})")
 _MAX_DATAGRAM: Final = 1024
 _MAX_BATCH: Final = 256  # datagrams that are read before other tasks run
 _MAX_VERSIONS: Final = 1000  # bound on memory: clients may request arbitrary version numbers
@@ -44,6 +47,7 @@ class AccessEvent:
     pinned: bool  # the client chose the version by its path
     status: int  # 499 if the client disconnected before the response
     seconds: float | None  # until the last byte of TorchServe's response; None if TorchServe was not reached
+    outcomes: Mapping[str, Mapping[str, int]] = field(default_factory=dict)  # images by label, and by domain status
 
 
 def parse(line: bytes) -> AccessEvent | None:
@@ -53,7 +57,22 @@ def parse(line: bytes) -> AccessEvent | None:
         return None
     seconds = None if match["seconds"] == b"-" else float(match["seconds"])
     model, version = match["model"].decode(), match["version"].decode()
-    return AccessEvent(model, version, match["pinned"] == b"1", int(match["status"]), seconds)
+    outcomes = _parse_outcomes(match["outcome"].decode())
+    return AccessEvent(model, version, match["pinned"] == b"1", int(match["status"]), seconds, outcomes)
+
+
+def _parse_outcomes(text: str) -> dict[str, dict[str, int]]:
+    """Parse the header X-Outcome of a response (handlers/distribution.py), or `-` without one.
+
+    A malformed header has no outcomes, so that the handler of a faulty version cannot hide its errors.
+    """
+    outcomes: dict[str, dict[str, int]] = {}
+    for part in text.split(","):
+        match = _OUTCOME.fullmatch(part)
+        if match is None:
+            return {}
+        outcomes.setdefault(match[1], {})[unquote(match[2])] = int(match[3])
+    return outcomes
 
 
 class AccessEvents:
@@ -100,9 +119,13 @@ class AccessEvents:
 
 @dataclass
 class Tally:
-    """Requests to one version, by class of status, and their latency."""
+    """Requests to one version, by class of status, and their latency and outcomes.
+
+    A request counts once in each kind of outcomes, however many images it has: those of one request are alike.
+    """
 
     codes: Counter[str] = field(default_factory=Counter, init=False)  # keys: CODES
+    outcomes: dict[str, dict[str, float]] = field(default_factory=dict, init=False)
     _bins: Counter[int] = field(default_factory=Counter, init=False)
     _failures: int = field(default=0, init=False)  # since the last success
     _failing: tuple[float, float] = field(default=(0.0, 0.0), init=False)  # times of the first and last of them
@@ -117,6 +140,10 @@ class Tally:
         elif event.status < 400:
             self._failures = 0
         self.codes["499" if event.status == _CLIENT_CLOSED else f"{event.status // 100}xx"] += 1
+        for kind, counts in event.outcomes.items():
+            sums, images = self.outcomes.setdefault(kind, {}), sum(counts.values())
+            for name, count in counts.items():
+                sums[name] = sums.get(name, 0.0) + count / images
         if event.status < 400 and event.seconds is not None:
             self._bins[round(math.log(max(event.seconds, 0.0005), _STEP))] += 1
 

@@ -16,9 +16,10 @@ class RolloutSpec(BaseModel):
 
     The new version gets each share (percent) of `steps` for at least `step_seconds` and `min_requests`. A step fails
     above the fraction `max_error` of 5xx responses, the 95th percentile `max_p95` of the response time in seconds, or
-    its ratio `max_slowdown` to that of the previous version; None means no limit. `workers` is None for as many as the
-    previous version has. `shadow` is the percentage of requests that are copied to the new version instead of a canary;
-    clients never get its responses.
+    its ratio `max_slowdown` to that of the previous version, or `max_shift`, the population stability index of its
+    labels or domain statuses against those of the previous version; None means no limit. `workers` is None for as many
+    as the previous version has. `shadow` is the percentage of requests that are copied to the new version instead of a
+    canary; clients never get its responses.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -29,6 +30,7 @@ class RolloutSpec(BaseModel):
     max_error: Annotated[float, Field(ge=0, le=1)] = 0.01
     max_p95: Annotated[float, Field(gt=0)] | None = None
     max_slowdown: Annotated[float, Field(ge=1)] | None = 2.0
+    max_shift: Annotated[float, Field(gt=0)] | None = None
     min_requests: Annotated[int, Field(ge=0)] = 20
     workers: Annotated[int, Field(ge=1, le=64)] | None = None
     shadow: Percent | None = None
@@ -59,12 +61,15 @@ class TrafficSample(Document):
         Number of 5xx and of 4xx responses.
     p95
         95th percentile of the response time in seconds; None before the first response.
+    outcomes
+        Requests by `label` and by status of `domain`; one with several images counts with the share of each value.
     """
 
     requests: int
     errors: int
     rejections: int = 0
     p95: float | None = None
+    outcomes: dict[str, dict[str, float]] = Field(default_factory=dict)
 
 
 class ShadowExample(Document):
@@ -80,7 +85,8 @@ class ShadowReport(Document):
 
     Both versions answered `compared` copies, `agreeing` of them with the same label; `largest_difference` is that of
     their probabilities. `dropped` copies were not sent because the candidate was too slow, `failed` ones got no
-    response.
+    response. `shifts` are the population stability indices of the candidate against the previous version: of `label`,
+    of the status `domain`, and of `probability` and detector `percentile` in tenths.
     """
 
     copies: int
@@ -89,6 +95,7 @@ class ShadowReport(Document):
     dropped: int
     failed: int
     largest_difference: float | None = None
+    shifts: dict[str, float] = Field(default_factory=dict)
     candidate: Latency | None = None
     stable: Latency | None = None
     examples: tuple[ShadowExample, ...] = ()

@@ -221,7 +221,14 @@ class Rollout:
 
     def _sample(self, version: str) -> TrafficSample:
         tally = self._traffic.tally(self.name, version)
-        return TrafficSample(requests=tally.requests, errors=tally.errors, rejections=tally.rejections, p95=tally.p95)
+        outcomes = {kind: dict(counts) for kind, counts in tally.outcomes.items()}
+        return TrafficSample(
+            requests=tally.requests,
+            errors=tally.errors,
+            rejections=tally.rejections,
+            p95=tally.p95,
+            outcomes=outcomes,
+        )
 
     async def _watch(self, candidate: ModelVersion, decide_step: _StepDecision, traffic: str) -> None:
         """Watch a step until it is decided; raise VersionFailedError if the candidate must be rolled back.

@@ -5,14 +5,17 @@ from math import sqrt
 from typing import Final
 
 from radserve.schema.rollout import RolloutSpec, TrafficSample
+from radserve.versions.distribution_shift import is_significant, largest_increase, population_stability_index
 
 _MIN_SLOWDOWN_SECONDS: Final = 0.025
 """Seconds by which a version must be slower before the ratio counts: noise alone can double a response of 3 ms."""
-_MIN_SAMPLES: Final = 20  # responses that a 95th percentile or a rejection rate needs to be meaningful
+_MIN_SAMPLES: Final = 20  # responses that a 95th percentile, a rejection rate or a shift needs to be meaningful
 _MAX_EXTRA_REJECTIONS: Final = 0.2
 """Fraction of requests that a version may reject in addition: a few more than the stable one, not most."""
 
 _DEVIATIONS: Final = 3.0  # standard deviations: chance exceeds them once in 740 samples
+
+_OUTCOMES: Final = {"label": "labels", "domain": "domain statuses"}
 
 _MAX_ERROR_RATIO: Final = 2.0  # of error rates, for which both versions may have the same cause
 
@@ -34,7 +37,12 @@ def decide(
     common = _error_problem(stable, spec) or _p95_problem(stable, spec)
     if problem and common and not _is_much_worse(candidate, stable, spec):
         return Decision.GIVE_UP, f"{problem}; the stable version as well: {common}"
-    problem = problem or _slowdown_problem(candidate, stable, spec) or _rejection_problem(candidate, stable)
+    problem = (
+        problem
+        or _slowdown_problem(candidate, stable, spec)
+        or _rejection_problem(candidate, stable)
+        or _shift_problem(candidate, stable, spec)
+    )
     if problem:
         return Decision.ROLL_BACK, problem
     if candidate.requests < spec.min_requests:
@@ -89,6 +97,21 @@ def _rejection_problem(candidate: TrafficSample, stable: TrafficSample) -> str |
     if _lower_bound(candidate.rejections, candidate.requests) <= stable_rate + _MAX_EXTRA_REJECTIONS:
         return None
     return f"it rejects {rate:.0%} of its requests with 4xx, and the stable version {stable_rate:.0%}"
+
+
+def _shift_problem(candidate: TrafficSample, stable: TrafficSample, spec: RolloutSpec) -> str | None:
+    """Report labels or domain statuses that differ from those of the stable version; both get random requests."""
+    for kind, name in _OUTCOMES.items():
+        counts, reference = candidate.outcomes.get(kind, {}), stable.outcomes.get(kind, {})
+        if spec.max_shift is None or min(sum(counts.values()), sum(reference.values())) < _MIN_SAMPLES:
+            continue
+        shift = population_stability_index(counts, reference)
+        if shift > spec.max_shift and is_significant(counts, reference):
+            return (
+                f"its {name} have a population stability index of {shift:.2f} against the stable version, more than "
+                f"{spec.max_shift:g}: {largest_increase(counts, reference)}"
+            )
+    return None
 
 
 def _lower_bound(count: int, total: int) -> float:

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import time
-from collections import deque
+from collections import Counter, defaultdict, deque
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +14,7 @@ import httpx
 from radserve.host.background import observe
 from radserve.schema import rollout as schema
 from radserve.torchserve.connection import connect
+from radserve.versions.distribution_shift import population_stability_index
 
 logger = logging.getLogger(__name__)
 
@@ -21,6 +22,8 @@ _MAX_QUEUED: Final = 16  # copies that may wait; further ones are dropped and co
 _MAX_QUEUED_BYTES: Final = 256 * 1024 * 1024
 _MAX_EXAMPLES: Final = 5
 _MAX_TIMINGS: Final = 10_000  # the latest responses, whose seconds are kept
+Outcomes = defaultdict[str, Counter[str]]
+"""Images by kind of value and value, such as `label` and `pneumonia`."""
 _FORWARDED_HEADERS: Final = ("content-type", "content-encoding", "x-assurances", "x-repair")
 
 
@@ -91,6 +94,8 @@ class ShadowReport:
     compared: int = 0
     agreeing: int = 0
     largest_difference: float = 0.0
+    stable_outcomes: Outcomes = field(default_factory=lambda: defaultdict(Counter))
+    candidate_outcomes: Outcomes = field(default_factory=lambda: defaultdict(Counter))
     stable_seconds: deque[float] = field(default_factory=lambda: deque(maxlen=_MAX_TIMINGS))
     candidate_seconds: deque[float] = field(default_factory=lambda: deque(maxlen=_MAX_TIMINGS))
     examples: deque[schema.ShadowExample] = field(default_factory=lambda: deque(maxlen=_MAX_EXAMPLES))
@@ -101,6 +106,8 @@ class ShadowReport:
         self.compared += 1
         self.agreeing += agree
         self.largest_difference = max(self.largest_difference, difference)
+        _count_outcomes(stable, self.stable_outcomes)
+        _count_outcomes(candidate, self.candidate_outcomes)
         self.stable_seconds.append(stable.seconds)
         self.candidate_seconds.append(candidate.seconds)
         if not agree:
@@ -111,7 +118,34 @@ class ShadowReport:
     def document(self) -> schema.ShadowReport:
         """Return the report as the control API represents it."""
         latencies = {"stable": _latency(self.stable_seconds), "candidate": _latency(self.candidate_seconds)}
-        return schema.ShadowReport.model_validate(vars(self) | latencies)
+        shifts = {
+            kind: round(population_stability_index(self.candidate_outcomes[kind], counts), 4)
+            for kind, counts in self.stable_outcomes.items()
+            if self.candidate_outcomes[kind]
+        }
+        return schema.ShadowReport.model_validate(vars(self) | latencies | {"shifts": shifts})
+
+
+def _count_outcomes(response: VersionResponse, outcomes: Outcomes) -> None:
+    """Count labels and domain statuses, and probabilities and percentiles in tenths, also of rejected images."""
+    for prediction in response.predictions:
+        domain, probability = prediction.get("domain", {}), prediction.get("probability")
+        if probability is not None and prediction.get("positive") is False:
+            probability = 1 - probability  # of the positive label
+        percentile = domain.get("percentile")
+        values = {
+            "label": prediction.get("label"),
+            "probability": _tenth(probability),
+            "domain": domain.get("status"),
+            "percentile": None if percentile is None else _tenth(percentile / 100),
+        }
+        for kind, value in values.items():
+            if value is not None:
+                outcomes[kind][value] += 1
+
+
+def _tenth(value: float | None) -> str | None:
+    return None if value is None else str(min(int(10 * value), 9))
 
 
 def _latency(seconds: Iterable[float]) -> schema.Latency:

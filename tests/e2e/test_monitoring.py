@@ -104,6 +104,7 @@ def monitored(
         "--access-log": folder / "access.log",
         "--gateway": f"127.0.0.1:{behind}",
         "--workers": "1",
+        "--domain": "warn",  # the panels need compared images
     }
     command = [str(word) for option in options.items() for word in option]
     with (

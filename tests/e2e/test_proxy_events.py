@@ -42,6 +42,34 @@ def test_each_request_of_a_split_model_causes_an_access_event(client: httpx.Clie
     assert all(item.seconds is not None and 0 <= item.seconds < 1 for item in seen)
 
 
+@pytest.mark.parametrize(
+    ("header", "outcomes"),
+    [
+        (
+            "label:a%2C%20b:2,domain:normal:1,domain:unlike:1",
+            {"label": {"a, b": 2}, "domain": {"normal": 1, "unlike": 1}},
+        ),
+        ("x y", {}),
+        ("label:a:1," * 60, {}),
+    ],
+    ids=["outcomes", "malformed", "too long"],
+)
+def test_an_access_event_has_the_outcomes_that_no_client_receives(
+    client: httpx.Client, split: Split, header: str, outcomes: dict[str, dict[str, int]]
+) -> None:
+    split.route(100)
+
+    with split.access_events(client) as seen:
+        split.upstream.script = lambda _: Reply(200, b"{}", headers={"X-Outcome": header})
+        try:
+            response = client.post(PATH, content=BODY)
+            await_true(lambda: len(seen) == 1)
+        finally:
+            split.upstream.script = echo
+    assert "x-outcome" not in response.headers
+    assert seen[0].outcomes == outcomes
+
+
 def test_a_server_that_dies_causes_an_error_event(client: httpx.Client, split: Split) -> None:
     split.route(100)
 

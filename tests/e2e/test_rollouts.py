@@ -18,11 +18,11 @@ from tests.e2e.test_proxy_life import published
 from tests.proxy import Keys
 from tests.repack import NAME
 from tests.server import Server, running
-from tests.versions import FILM, PATH, add, asking, copied, dying, raising, slow, wrong
+from tests.versions import FILM, PATH, add, asking, copied, dying, raising, shifted, slow, wrong
 
 pytestmark = pytest.mark.e2e
 
-GOOD, WRONG, DYING, SLOW, RAISING = "1.1.0", "2.0.0", "2.1.0", "2.2.0", "2.3.0"
+GOOD, WRONG, DYING, SLOW, RAISING, SHIFTED = "1.1.0", "2.0.0", "2.1.0", "2.2.0", "2.3.0", "2.4.0"
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,8 @@ class Home:
 def home(store: Path, keys: Keys, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Home]:
     folder = tmp_path_factory.mktemp("home")
     own = copied(store, folder / "store")
-    for version, change in ((WRONG, wrong), (DYING, dying), (SLOW, slow), (RAISING, raising)):
+    changes = {WRONG: wrong, DYING: dying, SLOW: slow, RAISING: raising, SHIFTED: shifted}
+    for version, change in changes.items():
         add(own, version, change)
     add(own, GOOD)
     runtime, state = folder / "runtime", folder / "state"
@@ -145,6 +146,7 @@ def test_a_rollout_a_rollback_and_a_promotion_lose_no_request(home: Home) -> Non
         (DYING, {}, "does not start"),
         (SLOW, {}, "more than 2 times the"),
         (RAISING, {}, "requests failed with 5xx, more than 1.00%"),
+        (SHIFTED, {"max_shift": 0.25, "max_slowdown": None}, "more than 0.25: normal 100% instead of 0%"),
     ],
 )
 def test_a_faulty_version_is_rolled_back_while_the_stable_one_serves(
@@ -257,6 +259,7 @@ def test_a_shadow_compares_copies_and_clients_never_get_its_responses(home: Home
     assert report["agreeing"] == report["compared"]
     assert report["failed"] == 0
     assert report["largest_difference"] < 1e-6
+    assert report["shifts"] == {"label": 0, "probability": 0}
     assert 0 < report["candidate"]["p50"] < 5
     assert set(clients.versions) == {GOOD}
     assert clients.failures == []

@@ -16,6 +16,7 @@ from ts.metrics.metric_cache_yaml_impl import MetricsCacheYamlImpl
 
 from handlers import errors, metrics, recipe
 from handlers.classification import Classification
+from handlers.domain.assessment import Assessment
 from handlers.errors import UnreadableImageError
 from handlers.metrics import INTERVAL, Meter
 from handlers.recipe import Recipe
@@ -72,6 +73,9 @@ def lines() -> Iterator[Lines]:
     logger.level, logger.propagate = before
 
 
+MODEL = ["model_name", "model_version"]
+
+
 def series(name: str, **labels: str) -> Series:
     return name, (("model_name", "brightness"), ("model_version", "1.0.0"), *labels.items())
 
@@ -96,6 +100,7 @@ def changed(service: Classification, lines: Lines) -> dict[Series, float]:
 
 def test_every_metric_is_listed_with_the_same_labels(brightness: Recipe) -> None:
     listed = yaml.safe_load(LISTED.read_bytes())["model_metrics"]["counter"]
+    gauges = yaml.safe_load(LISTED.read_bytes())["model_metrics"]["gauge"]
     labels = {item["name"]: item["dimensions"][2:] for item in listed}
     assert all(item["dimensions"][:2] == ["model_name", "model_version"] for item in listed)
     assert labels == {
@@ -104,6 +109,7 @@ def test_every_metric_is_listed_with_the_same_labels(brightness: Recipe) -> None
         for sample in metric.samples
         if not sample.name.endswith("_created")
     }
+    assert {"name": "radserve_reference_share", "unit": "Ratio", "dimensions": [*MODEL, "kind", "bin"]} in gauges
 
 
 def test_every_series_starts_at_zero_without_the_warm_up(service: Classification, lines: Lines) -> None:
@@ -134,6 +140,11 @@ def test_a_prediction_is_counted_with_label_probability_and_durations(service: C
     assert sum(value for (name, _), value in sums.items() if name == "radserve_labels_total") == 2
     assert not [item for item in sums if item[0] == "radserve_refusals_total"]
     assert sums[series("radserve_probability_count")] == 2
+    bins = {labels[2:]: value for (name, labels), value in sums.items() if name == "radserve_distribution_total"}
+    assert bins == {
+        (("kind", "label"), ("bin", "dark")): 2,
+        (("kind", "probability"), ("bin", "0.6")): 2,
+    }
     assert sums[series("radserve_batch_requests_sum")] == 2
     assert sums[series("radserve_batch_requests_count")] == 1
     assert sums[series("radserve_request_images_sum")] == sums[series("radserve_request_images_count")] == 2
@@ -220,15 +231,33 @@ def test_an_archive_newer_than_its_server_sends_only_listed_metrics(
     tmp_path: Path, lines: Lines, brightness: Recipe
 ) -> None:
     known = yaml.safe_load(LISTED.read_bytes())
-    known["model_metrics"]["counter"] = known["model_metrics"]["counter"][:1]
+    known["model_metrics"] = {"counter": known["model_metrics"]["counter"][:1]}
     (tmp_path / "old.yaml").write_text(yaml.safe_dump(known))
     meter = Meter(brightness)
-    meter.connect(cache(tmp_path / "old.yaml"))
+    meter.connect(cache(tmp_path / "old.yaml"), {("label", "bright"): 0.5})
     meter.rejection(UnreadableImageError("x"))
     meter.requests.labels(400).inc()
     lines.read()
     meter.send()
     assert lines.read() == {series("radserve_requests_total", code="400"): 1}
+
+
+def test_the_reference_is_sent_as_gauges(lines: Lines, brightness: Recipe) -> None:
+    Meter(brightness).connect(cache(), {("label", "bright"): 0.25, ("domain", "10"): 0.0})
+    shares = {labels[2:]: value for (name, labels), value in lines.read().items() if name == "radserve_reference_share"}
+    assert shares == {(("kind", "label"), ("bin", "bright")): 0.25, (("kind", "domain"), ("bin", "10")): 0.0}
+
+
+def test_an_assessment_is_counted_by_status_and_percentile(lines: Lines, brightness: Recipe) -> None:
+    meter = Meter(brightness)
+    meter.connect(cache())
+    lines.read()
+    meter.assessment(Assessment("unlike", 3.0, 100.0, "other_image"))
+    meter.send()
+    assert lines.read() == {
+        series("radserve_domain_total", status="unlike"): 1,
+        series("radserve_distribution_total", kind="domain", bin="100"): 1,
+    }
 
 
 def test_delimiters_in_labels_are_replaced(lines: Lines) -> None:
@@ -248,7 +277,10 @@ def test_a_segmentation_counts_labels_and_has_no_probability(lines: Lines) -> No
     assert not [name for name, _ in lines.read() if name.startswith("radserve_probability")]
     meter.prediction({"label": "bright", "positive": True, "area": {}})
     meter.send()
-    assert lines.read() == {series("radserve_labels_total", label="bright"): 1}
+    assert lines.read() == {
+        series("radserve_labels_total", label="bright"): 1,
+        series("radserve_distribution_total", kind="label", bin="bright"): 1,
+    }
 
 
 def test_buckets_are_cumulative_and_include_their_bound(lines: Lines, brightness: Recipe) -> None:

@@ -73,6 +73,20 @@ def test_a_prediction_has_the_documented_keys(service: Classification) -> None:
     }
 
 
+def test_a_response_has_its_labels_in_a_header_for_the_proxy(service: Classification) -> None:
+    around = context(Path(), [{}, {}])
+    service.handle([{"body": film()}, {"body": b"garbage"}], around)
+    assert around.get_response_headers(0)["X-Outcome"] == "label:dark:1"
+    assert "X-Outcome" not in around.get_response_headers(1)
+
+
+def test_the_reference_of_an_archive_is_loaded_at_the_start(brightness_archive: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(brightness_archive, tmp_path / "archive"))
+    (folder / "metrics.json").write_text('{"reference": {}}')
+    with pytest.raises(ProgramError, match="reference: key 'shares' is missing"):
+        Classification().initialize(context(folder, []))
+
+
 def test_each_request_of_a_batch_has_its_own_status(service: Classification) -> None:
     answers = ask(
         service,

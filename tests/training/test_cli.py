@@ -52,6 +52,23 @@ def _words(trained: Trained, out: Path, *more: str) -> list[str]:
     return [*map(str, arguments), *(part for change in LENET for part in ("--set", change)), *more]
 
 
+def test_the_reference_alone_is_installed_on_request(lenet: Trained, tmp_path: Path) -> None:
+    mine = lenet.copy(tmp_path)
+    path = mine.folder / "metrics.json"
+    released = json.loads(path.read_text())
+    path.write_text(json.dumps(released | {"reference": None}))
+    completed = CliRunner().invoke(evaluate_app, _words(mine, tmp_path / "result", "--reference", "--install"))
+    assert completed.exit_code == 0, completed.output
+    assert json.loads(path.read_text()) == released
+
+
+@pytest.mark.parametrize("option", [("--part", "all"), ("--ood",), ("--weights", "w"), ("--external", "name", "dir")])
+def test_the_reference_is_measured_alone(lenet: Trained, tmp_path: Path, option: tuple[str, ...]) -> None:
+    completed = CliRunner().invoke(evaluate_app, _words(lenet, tmp_path, "--reference", *option))
+    assert completed.exit_code == 2
+    assert "--reference excludes" in completed.output
+
+
 def test_an_evaluation_is_installed_on_request(lenet: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "argv", ["radserve", "evaluate", "cifar10-lenet"])
     mine, out = lenet.copy(tmp_path), tmp_path / "evaluation"

@@ -11,7 +11,7 @@ from handlers.recipe import Recipe
 from training import datasets, networks, weights
 from training.batches import Images
 from training.errors import RunError
-from training.evaluate import Options, _stress, evaluate, install_report
+from training.evaluate import Options, _stress, evaluate, install_report, update_reference
 from training.recipe_files import write
 from training.settings import Settings
 from training.train import Options as TrainOptions
@@ -41,6 +41,9 @@ def test_an_evaluation_gives_the_metrics_of_the_release(lenet: Trained, tmp_path
     result = evaluate(lenet.folder, lenet.data, tmp_path / "result", options)
     assert json.loads((tmp_path / "result" / "metrics.json").read_text()) == result
     assert result["command"] == "radserve evaluate"
+    shares = result["reference"]["shares"]
+    assert set(shares) == {"label", "probability"}
+    assert all(sum(values.values()) == pytest.approx(1, abs=1e-3) for values in shares.values())
     assert {key: value for key, value in result.items() if key not in OWN} == {
         key: value for key, value in released.items() if key not in OWN
     }
@@ -77,6 +80,7 @@ def test_all_of_another_data_set_can_be_measured(lenet: Trained, tmp_path: Path)
     result = evaluate(lenet.folder, other, tmp_path / "result", Options(part="all"))
     assert result["part"] == "all"
     assert result["split"]["train"] is None
+    assert "reference" not in result, "the reference is that of the validation images"
     assert result["split"]["validation"]["images"] == len(datasets.find("cifar10", other)) == 30
     assert result["epoch"] is not None
 
@@ -125,6 +129,18 @@ def test_metrics_of_the_models_weights_can_be_installed(mine: Trained, tmp_path:
     install_report(tmp_path / "result", mine.folder)
     assert json.loads((mine.folder / "metrics.json").read_text()) == result
     assert (mine.folder / "CARD.md").read_bytes() == (tmp_path / "result" / "CARD.md").read_bytes()
+
+
+def test_the_reference_alone_can_be_updated(mine: Trained, tmp_path: Path) -> None:
+    path = mine.folder / "metrics.json"
+    released = json.loads(path.read_text())
+    path.write_text(json.dumps({key: value for key, value in released.items() if key != "reference"}))
+    update_reference(mine.folder, mine.data, tmp_path / "result", LENET)
+    install_report(tmp_path / "result", mine.folder)
+    assert json.loads(path.read_text()) == released, "also the command, which trained the weights"
+    path.unlink()
+    with pytest.raises(RunError, match=r"no metrics\.json of its weights"):
+        update_reference(mine.folder, mine.data, tmp_path / "result", LENET)
 
 
 @pytest.mark.parametrize("case", ["other weights", "all"])

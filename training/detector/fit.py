@@ -104,7 +104,7 @@ def _fit(source: _Source, options: DetectorSettings, network: Network | None, pa
         torch.tensor([recipe.labels.index(example.label) for example in train]).repeat_interleave(each),
         tuple(example.group for example in train for _ in range(each)),
     )
-    shape = Shape(options.components, config.augmentation, config.seed, len(recipe.labels), each)
+    shape = Shape({**options.components}, config.augmentation, config.seed, len(recipe.labels), each)
     _log.info("fitting to %d images", len(seen.groups))
     fitted = fit_to(seen, shape)
     if network is None:

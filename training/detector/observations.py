@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from handlers.domain import evidence, pose
+from handlers.domain.evidence import Vector
 from handlers.formats import decode
 from handlers.preprocess import at_least, preprocess
 from handlers.recipe import Input
@@ -66,6 +67,16 @@ def observe(network: Network | None, spec: Input, images: Iterable[bytes]) -> Ob
             )
         )
     return join(batches)
+
+
+def serve(network: Network | None, spec: Input, data: bytes) -> tuple[dict[str, Vector], Vector]:
+    """Return the rows of an encoded image of the network's outputs, none without a network, and the network's input."""
+    tensor = preprocess(decode.decode(data, at_least=at_least(spec)), spec)
+    if network is None:
+        return {}, tensor
+    with torch.inference_mode():
+        outputs = network(torch.from_numpy(tensor[None]))
+    return {name: values[0].numpy() for name, values in outputs.items()}, tensor
 
 
 def _confidence(logits: torch.Tensor) -> torch.Tensor:

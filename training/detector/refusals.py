@@ -17,8 +17,6 @@ from PIL import Image as Pillow
 
 from handlers.domain import detector as detectors
 from handlers.domain.detector import Detector
-from handlers.formats import decode
-from handlers.preprocess import at_least, preprocess
 from handlers.recipe import Recipe
 from training.datasets import Example, training_data
 from training.detector import calibration, probes
@@ -26,7 +24,7 @@ from training.detector.calibration import DEFAULT, Distances, Shares
 from training.detector.copies import encode
 from training.detector.cross_fit import measure
 from training.detector.fit import load_network, with_copies
-from training.detector.observations import Network, Observations, observe
+from training.detector.observations import Network, Observations, observe, serve
 from training.errors import DataError, RunError
 from training.metrics.proportion import wilson
 from training.metrics.report import Refusal, Refusals
@@ -58,7 +56,8 @@ class Subject:
         """Return 0 (normal), 1 (unusual) or 2 (unlike) for each image."""
         scores = np.max([value / self.detector.limits[name] for name, value in distances.items()], axis=0)
         section = self.detector.section
-        return (scores >= section.marked).astype(np.int64) + (scores >= section.refused)
+        statuses: NDArray[np.int64] = (scores >= section.marked).astype(np.int64) + (scores >= section.refused)
+        return statuses
 
     def refusal(self, images: Iterator[bytes]) -> Refusal:
         """Measure images of one kind."""
@@ -155,17 +154,14 @@ def _files(name: str, folder: Path, mode: str) -> Iterator[bytes]:
 
 def _milliseconds(subject: Subject, examples: Sequence[Example]) -> float:
     """Return the median processor time of an assessment after the network has run."""
-    spec, threads = subject.recipe.input, torch.get_num_threads()
+    threads = torch.get_num_threads()
     times = []
     torch.set_num_threads(1)
     try:
         for example in examples:
-            tensor = preprocess(decode.decode(example.read(), at_least=at_least(spec)), spec)
-            with torch.inference_mode():
-                outputs = subject.network(torch.from_numpy(tensor[None]))
-            rows = {name: outputs[name][0].numpy() for name in subject.detector.outputs}
+            outputs, tensor = serve(subject.network, subject.recipe.input, example.read())
             start = time.process_time()
-            subject.detector.assess(rows, tensor)
+            subject.detector.assess(outputs, tensor)
             times.append(time.process_time() - start)
     finally:
         torch.set_num_threads(threads)

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from handlers.distribution import Reference
 from handlers.recipe import Name, Sha256, Text, Version
 from handlers.validation_error import describe
 from training.errors import RunError
@@ -113,6 +114,7 @@ class Report(_Part):
     shortcuts: dict[str, Metric] | None = None  # see training.evaluators.shortcuts
     refusals: Refusals | None = None  # None without a detector, or if it was not measured
     external: tuple[External, ...] = ()
+    reference: Reference | None = None  # of the validation images, for monitoring; see training.reference
 
 
 def load(path: Path) -> Report:

@@ -10,12 +10,12 @@ import yaml
 from safetensors.torch import save_file
 
 from handlers import recipe
-from handlers.domain.detector import MOMENTS, PART, Metric
+from handlers.domain.detector import MOMENTS
 from radserve.build.export import export
 from tests.conftest import Brightness, brightness_recipe
 from tests.handlers.test_pipeline import film
-from training.detector import calibration, gaussian, pose
-from training.detector.fit import measure
+from training.detector import calibration, pose
+from training.detector.cross_fit import Sample, Shape, fit_to, measured
 from training.detector.observations import observe
 from training.networks import moments
 from training.settings import Augmentation
@@ -35,17 +35,14 @@ def fitted_archive(brightness_archive: Path, tmp_path_factory: pytest.TempPathFa
     export(network, (3, 16, 24), folder / "program.pt2")
     spec = recipe.load(folder / "archive.yaml").input
     seen = observe(network, spec, films())
-    tensors: dict[str, torch.Tensor] = {}
-    for name in PARTS:
-        part = gaussian.fit(seen.parts[name], torch.zeros(len(seen), dtype=torch.long), 1, 3)
-        tensors |= {f"{name}.{key}": getattr(part, key) for key in PART}
+    groups = tuple(str(row) for row in range(len(seen)))
+    sample = Sample(seen, torch.zeros(len(seen), dtype=torch.long), groups)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(pose, "_STEPS", 150)
-        weights = pose.train(seen.thumbnails, Augmentation(), seed=1)
-    groups = [str(row) for row in range(len(seen))]
-    weights["accepted"] = pose.accepted(seen.thumbnails, groups, weights)
-    tensors |= {f"pose.{name}": value for name, value in weights.items()}
-    limits = calibration.calibrate(measure(Metric.of(tensors, PARTS), seen), groups)
+        tensors = fit_to(sample, Shape(dict.fromkeys(PARTS, 3), Augmentation(), seed=1, labels=1, each=1))
+    held_out = measured([(tensors, seen)], groups, PARTS)
+    tensors["pose.accepted"] = held_out.accepted
+    limits = calibration.calibrate(held_out.distances, groups)
     tensors |= {f"limit.{name}": torch.tensor(2 * value) for name, value in limits.each.items()}
     tensors["percentiles"] = torch.from_numpy(limits.percentiles).float() / 2
     save_file({name: value.contiguous() for name, value in tensors.items()}, folder / "detector.safetensors")

@@ -67,6 +67,7 @@ def test_an_unlike_image_is_rejected_and_its_neighbours_are_not(
     assert other[2]["domain"]["percentile"] == 100
     assert other[2]["domain"]["reason"] == "other_image"
     assert counted(handler.meter) == {"normal": 2, "unusual": 0, "unlike": 1}
+    assert handler.meter.series()["radserve_distribution_total", ("domain", "100")] == 1
 
 
 def test_a_warning_accompanies_the_prediction_of_an_unlike_image(

@@ -45,8 +45,9 @@ def lines(err: str) -> list[str]:
 
 def test_options_become_the_specification(api: Scripted, run: Run) -> None:
     script(api, docs.PROMOTED)
-    options = "--canary 1%,100% --step 30s --max-error 0.5% --max-p95 800ms --max-slowdown off --min-requests 5"
-    assert run("rollout", "chest", "1.1.0", *options.split(), "--workers", 3, "--reason", "why").code == 0
+    options = "--canary 1%,100% --step 30s --max-error 0.5% --max-p95 800ms --max-slowdown off --max-shift 0.25"
+    options += " --min-requests 5 --workers 3 --reason why"
+    assert run("rollout", "chest", "1.1.0", *options.split()).code == 0
     assert sent_spec(api) == {
         "version": "1.1.0",
         "steps": [1, 100],
@@ -54,6 +55,7 @@ def test_options_become_the_specification(api: Scripted, run: Run) -> None:
         "max_error": 0.005,
         "max_p95": 0.8,
         "max_slowdown": None,
+        "max_shift": 0.25,
         "min_requests": 5,
         "workers": 3,
         "shadow": None,
@@ -71,6 +73,7 @@ def test_the_default_specification_is_cautious(api: Scripted, run: Run) -> None:
         "max_error": 0.01,
         "max_p95": None,
         "max_slowdown": 2,
+        "max_shift": None,
         "min_requests": 20,
         "workers": None,
         "shadow": None,
@@ -214,6 +217,7 @@ def test_a_rejected_rollout_exits_with_1(api: Scripted, run: Run) -> None:
         ("chest 1.1.0 --step 5", "--step has value '5'; use a duration"),
         ("chest 1.1.0 --max-error 1", "--max-error has value '1'"),
         ("chest 1.1.0 --max-p95 1", "--max-p95 has value '1'"),
+        ("chest 1.1.0 --max-shift 0", "--max-shift has value '0'; use a number above 0, such as 0.25, or 'off'"),
         ("chest 1.1.0 --max-slowdown 0", "--max-slowdown has value '0'"),
         ("chest 1.1.0 --copies 5%", "--copies has value '5%', but only --shadow makes copies"),
         ("chest 1.1.0 --shadow --canary 5%,100%", "--shadow has no steps; omit one of them"),

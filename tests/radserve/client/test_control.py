@@ -93,7 +93,7 @@ def test_each_method_sends_the_documented_request(
 
 
 def test_a_rollout_request_has_every_documented_key() -> None:
-    names = "version steps step_seconds max_error max_p95 max_slowdown min_requests workers shadow reason"
+    names = "version steps step_seconds max_error max_p95 max_slowdown max_shift min_requests workers shadow reason"
     assert sorted(PLAN.model_dump(mode="json")) == sorted(names.split())
 
 

@@ -6,6 +6,7 @@ import socket
 import stat
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,8 +15,9 @@ from hypothesis import strategies as st
 
 from radserve.proxy.access_events import CODES, AccessEvent, AccessEvents, Tally, TrafficWindow, parse
 
-LINE = b"<190>Jan  2 03:04:05 radserve: chest 1.1.0 0 200 0.012"
+LINE = b"<190>Jan  2 03:04:05 radserve: chest 1.1.0 0 200 0.012 -"
 EVENT = AccessEvent("chest", "1.1.0", pinned=False, status=200, seconds=0.012)
+WITH_OUTCOME = LINE[:-1] + b"label:a%2C%20b:2,label:c:1,domain:normal:3"
 
 
 def event(
@@ -30,8 +32,12 @@ def event(
         (LINE, EVENT),
         (LINE + b"\n", EVENT),
         (
-            b"<190>Nov 24 19:44:05 radserve: a-b 1.0 1 499 -",
+            b"<190>Nov 24 19:44:05 radserve: a-b 1.0 1 499 - -",
             AccessEvent("a-b", "1.0", pinned=True, status=499, seconds=None),
+        ),
+        (
+            WITH_OUTCOME,
+            replace(EVENT, outcomes={"label": {"a, b": 2, "c": 1}, "domain": {"normal": 3}}),
         ),
     ],
 )
@@ -41,11 +47,17 @@ def test_parse_reads_the_lines_of_nginx(line: bytes, expected: AccessEvent) -> N
 
 @pytest.mark.parametrize(
     "line",
-    [b"", b"x", LINE[:-1], LINE + b" more", LINE.replace(b"200", b"999"), LINE.replace(b"chest", b"../x"), LINE * 2,
+    [WITH_OUTCOME.replace(b"%2C", b" "), LINE + b"a" * 600, b"", b"x", LINE[:-1], LINE + b" more",
+     LINE.replace(b"200", b"999"), LINE.replace(b"chest", b"../x"), LINE * 2,
      LINE.replace(b"0.012", b"0.012, 0.001"), LINE.replace(b"radserve", b"other"), LINE.replace(b"chest ", b"")],
 )  # fmt: skip
 def test_parse_rejects_any_other_line(line: bytes) -> None:
     assert parse(line) is None
+
+
+@pytest.mark.parametrize("outcome", [b"label:a:1,", b"person:a:1", b"label:a:0", b"label::1", b"a"])
+def test_a_malformed_outcome_does_not_hide_the_request(outcome: bytes) -> None:
+    assert parse(LINE[:-1] + outcome) == EVENT
 
 
 @given(st.binary(max_size=200))
@@ -202,3 +214,11 @@ def test_requests_that_name_a_version_count_as_failures_and_successes_of_it() ->
     assert window.failures_in_a_row("chest", "1.1.0") == 5
     window.add(event(200, pinned=True), now)
     assert window.failures_in_a_row("chest", "1.1.0") == 0
+
+
+def test_a_request_with_many_images_counts_once() -> None:
+    tally = Tally()
+    tally.add(event(), 0)
+    tally.add(replace(event(), outcomes={"label": {"a": 98, "b": 2}, "domain": {"normal": 100}}), 0)
+    tally.add(replace(event(422), outcomes={"domain": {"unlike": 1}}), 0)
+    assert tally.outcomes == {"label": {"a": 0.98, "b": 0.02}, "domain": {"normal": 1, "unlike": 1}}

@@ -14,7 +14,7 @@ def test_only_the_version_is_required() -> None:
 
 
 def test_optional_settings_may_be_null() -> None:
-    nulls = dict.fromkeys(("max_p95", "max_slowdown", "workers", "shadow", "reason"))
+    nulls = dict.fromkeys(("max_p95", "max_slowdown", "max_shift", "workers", "shadow", "reason"))
     assert RolloutSpec.model_validate({"version": "2.0.0"} | nulls) == RolloutSpec(version="2.0.0", max_slowdown=None)
 
 
@@ -31,6 +31,7 @@ def test_optional_settings_may_be_null() -> None:
         ({"max_error": 5}, "max_error"),
         ({"max_p95": 0}, "max_p95"),
         ({"max_slowdown": 0.5}, "max_slowdown"),
+        ({"max_shift": 0}, "max_shift"),
         ({"workers": 0}, "workers"),
         ({"shadow": 0}, "shadow"),
         ({"canary": 5}, "canary"),

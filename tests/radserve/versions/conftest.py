@@ -115,9 +115,11 @@ class Service:
         """State that a restart would read."""
         return StateFolder(self.state_folder).state
 
-    def observe(self, version: str, status: int = 200, *, seconds: float = 0.01, count: int = 1) -> None:
+    def observe(
+        self, version: str, status: int = 200, *, seconds: float = 0.01, count: int = 1, outcome: str = "-"
+    ) -> None:
         """Report requests as the proxy does."""
-        line = f"<190>Jan  2 03:04:05 radserve: {NAME} {version} 0 {status} {seconds:.3f}"
+        line = f"<190>Jan  2 03:04:05 radserve: {NAME} {version} 0 {status} {seconds:.3f} {outcome}"
         event = access_events.parse(line.encode())
         assert event is not None
         for _ in range(count):

@@ -78,6 +78,17 @@ async def test_a_version_with_errors_is_rolled_back_and_unregistered(
     assert detail.startswith("brightness 2.0.0: rolled back; 1.0.0 receives all requests: ")
 
 
+async def test_a_version_whose_labels_shift_is_rolled_back(proxied: Service) -> None:
+    rollout = await start_canary(proxied, max_shift=0.25, min_requests=1000)
+    proxied.observe("1.0.0", count=30, outcome="label:bright:1")
+    proxied.observe("2.0.0", count=30, outcome="label:bright:1,label:dark:3")
+    final = await proxied.end(rollout)
+    assert final.phase == "rolled_back"
+    assert "more than 0.25: dark 75% instead of 0%" in final.detail
+    assert final.candidate is not None
+    assert final.candidate.outcomes == {"label": {"bright": 7.5, "dark": 22.5}}
+
+
 async def test_a_version_that_loses_a_worker_is_rolled_back(proxied: Service) -> None:
     rollout = await start_canary(proxied)
     proxied.torchserve.behavior.ready = 0

@@ -85,6 +85,40 @@ def test_a_problem_of_both_versions_is_no_verdict_unless_the_new_one_is_much_wor
     assert decide(candidate, stable, spec, 10)[0] is decision
 
 
+def outcomes(kind: str = "label", **counts: float) -> TrafficSample:
+    return TrafficSample(requests=round(sum(counts.values())), errors=0, outcomes={kind: counts})
+
+
+LIMITED = SPEC.model_copy(update={"max_shift": 0.25})
+
+
+@pytest.mark.parametrize(
+    ("candidate", "stable", "decision"),
+    [
+        (outcomes(normal=20, pneumonia=80), outcomes(normal=600, pneumonia=400), Decision.ROLL_BACK),
+        (outcomes(normal=50, pneumonia=50), outcomes(normal=600, pneumonia=400), Decision.ADVANCE),
+        (outcomes(normal=6, pneumonia=14), outcomes(normal=600, pneumonia=400), Decision.ADVANCE),  # chance
+        (outcomes(normal=0, pneumonia=19), outcomes(normal=600, pneumonia=400), Decision.WAIT),  # too few
+        (outcomes(normal=0, pneumonia=100), outcomes(normal=19, pneumonia=0), Decision.ADVANCE),
+        (outcomes("domain", normal=80, unlike=20), outcomes("domain", normal=980, unlike=20), Decision.ROLL_BACK),
+        (outcomes("domain", normal=80, unlike=20), outcomes(normal=600, pneumonia=400), Decision.ADVANCE),
+    ],
+)
+def test_a_shift_that_chance_does_not_explain_is_rolled_back(
+    candidate: TrafficSample, stable: TrafficSample, decision: Decision
+) -> None:
+    assert decide(candidate, stable, LIMITED, 10)[0] is decision
+    assert decide(candidate, stable, SPEC, 10)[0] is not Decision.ROLL_BACK, "the limit is off by default"
+
+
+def test_a_shift_names_the_values_that_moved() -> None:
+    _, reason = decide(outcomes(normal=20, pneumonia=80), outcomes(normal=600, pneumonia=400), LIMITED, 10)
+    assert reason == (
+        "its labels have a population stability index of 0.72 against the stable version, more than 0.25: "
+        "pneumonia 80% instead of 40%"
+    )
+
+
 @given(st.integers(0, 500), st.integers(0, 500), st.floats(0, 100))
 def test_a_step_with_too_many_errors_never_advances(requests: int, errors: int, seconds: float) -> None:
     errors = min(errors, requests)

@@ -1,6 +1,7 @@
 """Tests of radserve.versions.shadow."""
 
 import asyncio
+from math import log
 from typing import Any
 
 import pytest
@@ -87,6 +88,25 @@ def test_a_report_counts_responses_and_keeps_examples_of_differences() -> None:
         request_id="request-19", stable="pneumonia 0.9000", candidate="normal 0.6000"
     )
     assert len(document.examples) == 5
+
+
+def test_a_report_measures_how_the_distributions_shift() -> None:
+    report = ShadowReport()
+    near, far = {"status": "normal", "percentile": 31.0}, {"status": "unlike", "percentile": 100.0}
+    for _ in range(10):
+        report.add(COPY, response(PNEUMONIA | {"domain": near}), response(LESS_SURE | {"domain": near}))
+        report.add(COPY, response(NORMAL | {"domain": near}), response(REJECTED | {"domain": far}, 422))
+    shifts = report.document().shifts
+    assert set(shifts) == {"label", "probability", "domain", "percentile"}
+    assert shifts["label"] == pytest.approx((1 - 0.5) * log(1 / 0.5) + (0.001 - 0.5) * log(0.001 / 0.5), abs=1e-4)
+    assert shifts["domain"] == shifts["percentile"] > 1
+
+
+def test_equal_responses_have_no_shift() -> None:
+    report = ShadowReport()
+    report.add(COPY, response(MASK), response(MASK))
+    report.add(COPY, response(REJECTED, 422), response(REJECTED, 422))
+    assert report.document().shifts == {"label": 0}
 
 
 def test_an_empty_report_has_no_latency() -> None:

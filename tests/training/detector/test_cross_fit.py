@@ -1,6 +1,7 @@
 import pytest
 import torch
 
+from handlers.domain.pose import POSES
 from training.detector import pose
 from training.detector.cross_fit import Sample, Shape, cross_fitted, fit_to, measured
 from training.detector.observations import Observations
@@ -42,4 +43,4 @@ def test_every_image_is_measured_once_and_keeps_its_group() -> None:
     held_out = cross_fitted(sample, SHAPE)
     assert sorted(held_out.groups) == sorted(sample.groups)
     assert all(len(values) == len(sample.groups) for values in held_out.distances.values())
-    assert len(held_out.accepted) == len(pose.POSES)
+    assert len(held_out.accepted) == len(POSES)
