@@ -16,10 +16,10 @@ from handlers.domain import detector
 from handlers.errors import DetectorError
 from handlers.metrics import Meter
 from radserve.build import builder
+from tests.handlers.batch import ask
 from tests.handlers.domain.conftest import films
 from tests.handlers.images import dicom
 from tests.handlers.test_pipeline import film
-from tests.handlers.test_torchserve_handler import ask
 
 
 def png(image: Pillow.Image) -> bytes:
