@@ -53,8 +53,10 @@ def calibrate(options: Options) -> None:
     """
     if (options.data is None) == (options.site is None):
         raise typer.BadParameter("give either --data or --site.")
-    from training.cli import prepare
+    from training.cli import check_data, prepare
 
+    if options.data is not None:
+        check_data(options.archives / options.name, options.data)
     prepare(options.threads, options.module)
     if options.data is not None:
         from training.calibrate import calibrate as run
