@@ -155,7 +155,10 @@ class TorchServeHandler(ABC):
         verified = profile.for_worker(self.recipe.name, self.recipe.version, self.model.sha256)
         if verified is not None:
             self.recipe = verified.profile.apply(self.recipe)
-            self.pipeline = replace(self.pipeline, recipe=self.recipe)
+            fitted = self.pipeline.detector
+            if fitted is not None and verified.profile.detector is not None and self.recipe.detector is not None:
+                fitted = replace(fitted, section=self.recipe.detector, site=verified.profile.site)
+            self.pipeline = replace(self.pipeline, recipe=self.recipe, detector=fitted)
             self.model = replace(self.model, profile=verified.reference)
 
     def predict_sample(self, folder: Path, size: int = 1) -> list[dict[str, Any]]:

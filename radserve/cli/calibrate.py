@@ -48,8 +48,8 @@ def calibrate(options: Options) -> None:
     """Fit what makes a classifier's results certain or uncertain; its weights stay.
 
     With --data, fits the prediction sets of the recipe on the validation side of its training. With --site, fits
-    temperature, bias, threshold and prediction sets on 100 or more labelled images of a site, reports what changes, and
-    writes a signed profile for 'radserve serve --profile'.
+    temperature, bias, threshold, prediction sets and the limits of the detector on 100 or more labelled images of a
+    site, reports what changes, and writes a signed profile for 'radserve serve --profile'.
     """
     if (options.data is None) == (options.site is None):
         raise typer.BadParameter("give either --data or --site.")
@@ -118,6 +118,10 @@ def _report(profile: "SiteProfile", out: Path) -> None:
         f"temperature {profile.calibration.temperature:g}, bias {profile.calibration.bias:+g}, threshold "
         f"{profile.decision.threshold:.4f}. Signed profile: {out}"
     )
+    if (limits := profile.detector) is not None:
+        console.print(
+            f"Images are unusual from score {limits.marked:.4f}, unlike from {limits.refused:.4f}: {limits.fitted}."
+        )
 
 
 def _triple(values: tuple[float, float, float] | None) -> str:

@@ -7,11 +7,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from handlers import profile, worker
+from handlers import profile, recipe, worker
 from handlers.classification import Classification
 from handlers.errors import ProgramError, RecipeError
 from handlers.profile import SiteProfile, VerifiedProfile
 from handlers.recipe import Recipe
+from tests.conftest import brightness_recipe
 from tests.handlers.batch import ask, context
 from tests.handlers.test_pipeline import film
 
@@ -61,6 +62,31 @@ def test_a_worker_reads_the_profile_of_its_archive(tmp_path: Path, monkeypatch: 
     for archive in ("c" * 64, None):
         with pytest.raises(ProgramError, match="is for archive aaa"):
             profile.for_worker("brightness", "1.0.0", archive)
+
+
+LIMITS = {"marked": 2.0, "refused": 3.0, "fitted": "on the site"}
+DETECTOR = {
+    "file": "detector.safetensors",
+    "sha256": "0" * 64,
+    "method": "by hand",
+    "parts": ["thumbnail"],
+    "marked": 1.0,
+    "refused": 1.5,
+    "fitted": "by hand",
+    "split": "0" * 64,
+}
+
+
+def test_a_profile_replaces_the_limits_of_the_detector_and_keeps_the_rest() -> None:
+    fitted = recipe.parse(brightness_recipe() | {"detector": DETECTOR}, "here.yaml")
+    applied = site_profile(detector=LIMITS).apply(fitted).detector
+    assert applied == recipe.Detector.model_validate(DETECTOR | LIMITS)
+    assert site_profile().apply(fitted).detector == fitted.detector
+
+
+def test_limits_for_a_model_without_a_detector_are_rejected(brightness: Recipe) -> None:
+    with pytest.raises(RecipeError, match="has limits of a detector, but brightness has none"):
+        site_profile(detector=LIMITS).apply(brightness)
 
 
 def test_a_site_profile_is_applied_after_the_sample_is_verified_and_named_in_every_response(
