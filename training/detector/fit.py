@@ -120,6 +120,7 @@ def _fit(source: _Source, options: DetectorSettings, network: Network | None, pa
         sha256=hashlib.sha256(path.read_bytes()).hexdigest(),
         method=_METHOD.format(parts=" and ".join(options.components), each=calibration.EACH),
         layers=options.layers,
+        weights_sha256=recipe.weights.sha256 if options.layers else None,
         parts=tuple(options.components),
         marked=round(limits.marked, 4),
         refused=round(limits.refused, 4),
