@@ -5,11 +5,12 @@ import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from handlers import worker
-from handlers.errors import ProgramError
+from handlers.errors import ProgramError, RecipeError
 from handlers.recipe import Calibration, Decision, Name, Recipe, Sha256, Text, Uncertainty, Version, parse
 from handlers.validation_error import describe
 
@@ -29,6 +30,14 @@ class Change(_Section):
     difference: tuple[float, float, float] | None
 
 
+class DetectorLimits(_Section):
+    """Limits of the detector of unlike images that replace those of the recipe."""
+
+    marked: Annotated[float, Field(gt=0)]
+    refused: Annotated[float, Field(gt=0)]
+    fitted: Text  # to which images, and by which bound, in words
+
+
 class SiteProfile(_Section):
     """Replaces these sections of the recipe of one archive.
 
@@ -42,13 +51,20 @@ class SiteProfile(_Section):
     calibration: Calibration
     decision: Decision
     uncertainty: Uncertainty
+    detector: DetectorLimits | None = None  # None for a model without a detector
     sample: Text  # the labelled images in words
     changes: dict[str, Change] = Field(default_factory=dict)
 
     def apply(self, recipe: Recipe) -> Recipe:
         """Return a recipe with the sections of the profile; raises `RecipeError` if they contradict it."""
-        sections = self.model_dump(mode="json", include={"calibration", "decision", "uncertainty"})
-        return parse(recipe.model_dump(mode="json", exclude_unset=True) | sections, f"profile of {self.site}")
+        source = f"profile of {self.site}"
+        document = recipe.model_dump(mode="json", exclude_unset=True)
+        document |= self.model_dump(mode="json", include={"calibration", "decision", "uncertainty"})
+        if self.detector is not None:
+            if recipe.detector is None:
+                raise RecipeError(f"{source}: has limits of a detector, but {recipe.name} has none. Fit it again.")
+            document["detector"] |= self.detector.model_dump(mode="json")
+        return parse(document, source)
 
 
 @dataclass(frozen=True)

@@ -122,6 +122,7 @@ class Detector(_Section):
     sha256: Sha256
     method: Text  # in words
     layers: tuple[Text, ...] = ()  # of the network, whose moments the program returns: the part `features`
+    weights_sha256: Sha256 | None = None  # of the network's weights with which the layers were measured
     parts: Annotated[tuple[Literal["features", "thumbnail", "shape", "texture"], ...], Field(min_length=1)]
     marked: Annotated[float, Field(gt=0)]  # smallest score that is unusual
     refused: Annotated[float, Field(gt=0)]  # smallest score that is unlike
@@ -134,6 +135,8 @@ class Detector(_Section):
             raise ValueError(
                 f"layers has value {list(self.layers)}, but parts {list(self.parts)}; features need layers"
             )
+        if self.weights_sha256 is not None and not self.layers:
+            raise ValueError("weights_sha256 needs layers: without them, the detector does not depend on the weights")
         if self.marked > self.refused:
             raise ValueError(f"marked has value {self.marked}; it must not be above refused, {self.refused}")
         return self

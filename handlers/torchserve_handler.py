@@ -18,10 +18,11 @@ from typing import Any, ClassVar, Final
 
 import torch
 
-from handlers import distribution, png, profile, recipe, request_body, volume
+from handlers import distribution, png, profile, recipe, request_body
 from handlers.content_negotiation import IMAGE
 from handlers.domain import assessment, detector
-from handlers.domain.assessment import Assessment, Mode
+from handlers.domain.assessment import Mode
+from handlers.domain.policy import Policy, settle
 from handlers.errors import (
     DeviceLostError,
     InternalError,
@@ -142,8 +143,9 @@ class TorchServeHandler(ABC):
         self.meter = Meter(self.recipe)
         required = requirements.of(name, os.environ.get(REQUIRE, ""))
         sample = hashlib.sha256((folder / self.recipe.sample).read_bytes()).hexdigest()
-        self.mode = mode or assessment.parse_mode(os.environ.get(DOMAIN, ""))
-        fitted = None if self.mode == "off" else detector.load(folder, self.recipe)
+        mode = mode or assessment.parse_mode(os.environ.get(DOMAIN, ""))
+        self.policy = Policy(mode, self.recipe.detector is not None, sample)
+        fitted = None if mode == "off" else detector.load(folder, self.recipe)
         self.pipeline = Pipeline(
             self.recipe, program, self.limits.image, batch, self.meter.time, required, sample, fitted
         )
@@ -153,7 +155,10 @@ class TorchServeHandler(ABC):
         verified = profile.for_worker(self.recipe.name, self.recipe.version, self.model.sha256)
         if verified is not None:
             self.recipe = verified.profile.apply(self.recipe)
-            self.pipeline = replace(self.pipeline, recipe=self.recipe)
+            fitted = self.pipeline.detector
+            if fitted is not None and verified.profile.detector is not None and self.recipe.detector is not None:
+                fitted = replace(fitted, section=self.recipe.detector, site=verified.profile.site)
+            self.pipeline = replace(self.pipeline, recipe=self.recipe, detector=fitted)
             self.model = replace(self.model, profile=verified.reference)
 
     def predict_sample(self, folder: Path, size: int = 1) -> list[dict[str, Any]]:
@@ -274,7 +279,11 @@ class TorchServeHandler(ABC):
             threading.Timer(_EXIT_DELAY, os._exit, (1,)).start()
 
     def _respond(self, request: Request, results: Iterable[Result | RequestError]) -> Response:
-        predictions = self._settle(request, [self._predict(request, result) for result in results])
+        each = [self._predict(request, result) for result in results]
+        predictions = settle(each)
+        for item in predictions:
+            if isinstance(item, RequestError) and item not in each:
+                self._count(item, request.id)
         if len(predictions) != len(request.body.images):
             raise InternalError("The server lost images of this request; its log has the details.")
         self.meter.images.observe(len(predictions))
@@ -290,23 +299,11 @@ class TorchServeHandler(ABC):
                 self.meter.prediction(document)
         return with_outcome(response, predictions)
 
-    def _settle(
-        self, request: Request, predictions: list[Prediction | RequestError]
-    ) -> list[Prediction | RequestError]:
-        """Reject the unlike slices, unless they are few slices of one series."""
-        if volume.accepts_unlike([item.slice if isinstance(item, Prediction) else None for item in predictions]):
-            return predictions
-        rejections = [item.rejection if isinstance(item, Prediction) else None for item in predictions]
-        return [
-            item if rejection is None else self._count(rejection, request.id)
-            for item, rejection in zip(predictions, rejections, strict=True)
-        ]
-
     def _predict(self, request: Request, result: Result | RequestError) -> Prediction | RequestError:
         if isinstance(result, RequestError):
             return self._count(result, request.id)
         with self.meter.time("explain" if request.explain else "answer"), stage("postprocess", [request.trace]):
-            prediction = attempt("rendering this prediction", self._predict_like, request, result)
+            prediction = attempt("rendering this prediction", self._predict_image, request, result)
         if result.assessment is not None:
             self.meter.assessment(result.assessment)
         if isinstance(prediction, RequestError):
@@ -317,29 +314,13 @@ class TorchServeHandler(ABC):
         image = result.prepared.image
         return replace(prediction, pictures={**prediction.pictures, IMAGE: lambda: png.png(png.plain(image))})
 
-    def _predict_like(self, request: Request, result: Result) -> Prediction:
-        """Predict an image that is like the training images, or any with another mode, and the archive's sample.
-
-        An unlike slice of what may be a series has its rejection with it; see `_settle`.
-        """
-        assessed = result.assessment
-        doubt = rejection = None
-        if assessed is not None and assessed.status == "unlike" and result.prepared.sha256 != self.pipeline.exempt:
-            doubt = assessed.warning
-            if self.mode == "strict":
-                rejection = assessed.rejection(self.mode)
-                if not (request.body.several and self.measures_volumes):
-                    raise rejection
+    def _predict_image(self, request: Request, result: Result) -> Prediction:
+        """Predict one image, or raise its rejection; an unlike slice of a possible series keeps it, see `settle`."""
+        rejection = self.policy.rejection(result)
+        if rejection is not None and not (request.body.several and self.measures_volumes):
+            raise rejection
         prediction = self.explain(result) if request.explain else self.predict(result)
-        warning = " ".join(filter(None, [prediction.document.get("warning"), doubt]))
-        further = self._domain(assessed) | ({"warning": warning} if warning else {})
-        return replace(prediction, document=prediction.document | further, rejection=rejection)
-
-    def _domain(self, assessed: Assessment | None) -> dict[str, Any]:
-        """Return the key of a prediction that says how alike the image is to the training images."""
-        if self.recipe.detector is None:
-            return {}
-        return {"domain": {"mode": self.mode} if assessed is None else assessed.document(self.mode)}
+        return replace(self.policy.mark(prediction, result), rejection=rejection)
 
     def _render(self, request: Request, predictions: list[Prediction | RequestError]) -> Response:
         with self.meter.time("render"), stage("postprocess", [request.trace]):

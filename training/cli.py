@@ -3,6 +3,7 @@
 import logging
 import shlex
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -59,7 +60,7 @@ def train(
 ) -> None:
     """Train a model; writes checkpoints, weights, recipe, metrics and card to the result folder."""
     overrides = _overrides(changes, epochs, seed)
-    _check_data(archives / name, data, overrides)
+    check_data(archives / name, data, overrides)
     prepare(threads, module)
     from training.train import Options
     from training.train import train as run
@@ -93,7 +94,7 @@ def tune(
     with the workers that use it.
     """
     overrides = _overrides(changes, epochs, seed)
-    _check_data(archives / name, data, overrides)
+    check_data(archives / name, data, overrides)
     prepare(threads, module)
     from training.tune import Options
     from training.tune import tune as run
@@ -138,7 +139,7 @@ def evaluate(
 ) -> None:
     """Measure a model's weights; writes metrics.json, plots and the model card to the result folder."""
     overrides = _overrides(changes, None, seed)
-    _check_data(archives / name, data, overrides)
+    check_data(archives / name, data, overrides)
     prepare(threads, module)
     from training.evaluate import Options, install_report, update_reference
     from training.evaluate import evaluate as run
@@ -181,14 +182,16 @@ def fit_detector(
     archives: Archives = Path("archives"),
 ) -> None:
     """Fit the detector of images unlike the training images; writes it and the recipe to the result folder."""
+    folder, overrides = archives / name, _overrides(changes, None, seed)
+    for source in filter(None, (data, also)):
+        check_data(folder, source, overrides)
     prepare(threads, module)
     from training import settings
     from training.detector.fit import fit_detector as run
     from training.detector.fit import install as copy
     from training.evaluate import refresh
 
-    folder, result = archives / name, out or Path("runs") / f"{name}-detector"
-    config = settings.load(folder / "training.yaml", _overrides(changes, None, seed))
+    result, config = out or Path("runs") / f"{name}-detector", settings.load(folder / "training.yaml", overrides)
     run(folder, config, data, result, also)
     if install:
         copy(result, folder)
@@ -237,7 +240,7 @@ def cards(
         typer.echo(path)
 
 
-def _check_data(folder: Path, data: Path, overrides: list[str]) -> None:
+def check_data(folder: Path, data: Path, overrides: Sequence[str] = ()) -> None:
     """Reject invalid settings and a folder with another layout before the seconds that torch needs to start."""
     from training import datasets, settings
 

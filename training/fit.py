@@ -5,7 +5,7 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 import lightning
 import torch
@@ -101,8 +101,12 @@ def _open(out: Path, settings: Settings, *, resume: bool) -> Path | None:
         out.mkdir(parents=True, exist_ok=True)
         stored.write_text(yaml.safe_dump(settings.model_dump(mode="json"), sort_keys=False), encoding="utf-8")
         return None
-    if not last.exists():
-        raise RunError(f"{out}: contains no {LAST} to resume from. Omit --resume to start a new run.")
+    for name in (LAST, BEST):
+        if not (out / name).exists():
+            raise RunError(
+                f"{out}: contains no {name} to resume from. Restore it, or start a new run in an empty folder, without "
+                "--resume."
+            )
     # The search space does not affect a run.
     previous, current = (each.model_copy(update={"tune": {}}) for each in (load(stored), settings))
     if previous != current:
@@ -114,6 +118,7 @@ def _open(out: Path, settings: Settings, *, resume: bool) -> Path | None:
 def _trainer(name: str, settings: Settings, run: Run, callbacks: list[Callback]) -> lightning.Trainer:
     callbacks = [
         EMAWeightAveraging(decay=settings.average),
+        _MovedFolder(),
         *callbacks,
         # Saves every epoch; Lightning's own `save_last` only saves with the next best one.
         _checkpoint(LAST, run.out, monitor=None),
@@ -147,6 +152,32 @@ def _checkpoint(name: str, out: Path, monitor: str | None) -> ModelCheckpoint:
         save_on_train_epoch_end=True,
         enable_version_counter=False,
     )
+
+
+class _MovedFolder(Callback):
+    """Resumes a run whose folder was moved or copied; Lightning would forget the best score, and write to the old one.
+
+    A subclass of `ModelCheckpoint` would not find the state of runs that were started without it.
+    """
+
+    def on_load_checkpoint(
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        del pl_module
+        for callback in trainer.checkpoint_callbacks:
+            if isinstance(callback, ModelCheckpoint) and (state := checkpoint["callbacks"].get(callback.state_key)):
+                state |= _moved(state, str(callback.dirpath))
+
+
+def _moved(state: dict[str, Any], folder: str) -> dict[str, Any]:
+    """Return the state of a `ModelCheckpoint` with the paths of another folder."""
+
+    def path(text: str) -> str:
+        return text and str(Path(folder) / Path(text).name)
+
+    names = ("best_model_path", "kth_best_model_path", "last_model_path")
+    scores = {path(name): score for name, score in state["best_k_models"].items()}
+    return {name: path(state[name]) for name in names} | {"dirpath": folder, "best_k_models": scores}
 
 
 class _Patience(EarlyStopping):

@@ -2,6 +2,7 @@
 
 import asyncio
 from datetime import UTC, datetime
+from decimal import Decimal
 from typing import Annotated, Any, Final, get_args
 
 from fastapi import APIRouter, Query, Request
@@ -71,7 +72,7 @@ _REQUEST: Final = {
         "required": True,
         "description": "An image (its content determines the format), a form with files, or JSON: "
         '`{"image": BASE64}`, `{"instances": [{"b64": BASE64}, ...]}`, `{"object": KEY}` of an upload, `{"url": URL}`. '
-        "The headers `X-Assurances: age=5, view=PA` and `X-Repair: rotate-90` work with every body.",
+        "The headers `X-Assurances: age=5, view=PA` and `X-Repair: rotate-90`, and the query, work with every body.",
         "content": {
             "application/octet-stream": _IMAGE,
             "image/*": _IMAGE,
@@ -88,6 +89,10 @@ RepairQuery = Annotated[
         description="Turn (clockwise) or invert every image before the analysis.",
         json_schema_extra={"enum": _REPAIRS},
     ),
+]
+PrevalenceQuery = Annotated[
+    float | None,
+    Query(ge=0.000001, le=0.999999, description="Share of positive images to assume, see docs/certainty.md."),
 ]
 _DOCUMENTS: Final = {
     "predictions": Prediction | Segmentation | ResultList,
@@ -109,23 +114,34 @@ def _add_routes(verb: Verb) -> None:
     @router.post(f"/{verb}/{{name}}", name=f"{verb} of a model", **options)
     @router.put(f"/{verb}/{{name}}", name=f"{verb} of a model", **options)
     async def of_model(
-        request: Request, name: Name, caller: AuthenticatedCaller, _repair: RepairQuery = None
+        request: Request,
+        name: Name,
+        caller: AuthenticatedCaller,
+        _repair: RepairQuery = None,
+        prevalence: PrevalenceQuery = None,
     ) -> Response:
-        return await _respond(request, verb, name, None, caller)
+        return await _respond(request, verb, name, None, caller, prevalence)
 
     @router.post(f"/{verb}/{{name}}/{{version}}", name=f"{verb} of a version", **options)
     @router.put(f"/{verb}/{{name}}/{{version}}", name=f"{verb} of a version", **options)
     async def of_version(
-        request: Request, name: Name, version: Version, caller: AuthenticatedCaller, _repair: RepairQuery = None
+        request: Request,
+        name: Name,
+        version: Version,
+        caller: AuthenticatedCaller,
+        _repair: RepairQuery = None,
+        prevalence: PrevalenceQuery = None,
     ) -> Response:
-        return await _respond(request, verb, name, version, caller)
+        return await _respond(request, verb, name, version, caller, prevalence)
 
 
 _add_routes("predictions")
 _add_routes("explanations")
 
 
-async def _respond(request: Request, verb: Verb, name: str, version: str | None, caller: Caller) -> Response:
+async def _respond(
+    request: Request, verb: Verb, name: str, version: str | None, caller: Caller, prevalence: float | None
+) -> Response:
     caller.require(Role.PREDICT)
     parts = services.of(request)
     body = await request_body.read(request, parts.settings)
@@ -139,7 +155,7 @@ async def _respond(request: Request, verb: Verb, name: str, version: str | None,
         media_type=_header("Content-Type", body.media_type),
         encoding=_header("Content-Encoding", body.encoding),
         accept=_header("Accept", request.headers.get("accept", "")),
-        assurances=_header("X-Assurances", _assurances(request)),
+        assurances=_header("X-Assurances", _assurances(request, prevalence)),
         repair=_header("repair", _repair_outside_json(request, body)),
         request_id=request.state.request_id,
         client=_header("X-Client-Id", request.headers.get("x-client-id", "")),
@@ -170,11 +186,16 @@ async def _fetch(reference: ImageReference, parts: Services, caller: Caller) -> 
     return await parts.uploads.fetch(reference.value, caller)
 
 
-def _assurances(request: Request) -> str:
+def _assurances(request: Request, prevalence: float | None) -> str:
+    """Return the assurances of the header and the prevalence of the query; the model server rejects a second one."""
     lines = request.headers.getlist("x-assurances")
     if len(lines) > 1:
         raise BadRequestError("The request has several X-Assurances headers; send one: age=5, view=PA.")
-    return "".join(lines)
+    if len(request.query_params.getlist("prevalence")) > 1:
+        raise BadRequestError("The query has several prevalences; send one: ?prevalence=0.1.")
+    if prevalence is not None:
+        lines.append(f"prevalence={Decimal(str(prevalence)):f}")  # never 1e-06
+    return ", ".join(filter(None, lines))
 
 
 def _repair_outside_json(request: Request, body: RequestBody) -> str:

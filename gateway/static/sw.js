@@ -6,7 +6,7 @@ const SHELL = [
   "./", "manifest.webmanifest", "icons/icon.svg", "icons/icon-192.png",
   "css/base.css", "css/layout.css", "css/result.css", "css/history.css",
   "js/analyse.js", "js/api.js", "js/assurances.js", "js/dom.js", "js/domain.js", "js/format.js", "js/history.js", "js/key_dialog.js", "js/main.js",
-  "js/models.js", "js/pictures.js", "js/prediction.js", "js/probabilities.js", "js/problems.js", "js/queue.js",
+  "js/models.js", "js/pictures.js", "js/prediction.js", "js/prevalence.js", "js/probabilities.js", "js/problems.js", "js/queue.js",
   "js/rejections.js", "js/result.js", "js/safe_html.js", "js/theme.js", "js/viewer.js",
 ].map((path) => new URL(path, self.registration.scope).href);
 

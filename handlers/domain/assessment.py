@@ -42,16 +42,18 @@ class Assessment:
     percentile: float  # share of the held-out images with a lower score, 0 to 100
     reason: Reason | None  # None if the status is normal, or the reason is unknown
     contradicts: Contradicted | None = None  # what the file states otherwise, so that a repair cannot help
+    site: str | None = None  # whose limits apply; None for those of the recipe
 
     def document(self, mode: Mode) -> dict[str, Any]:
         """Return the value of the key `domain` in a prediction or an error."""
+        further = {"contradicts": self.contradicts, "site": self.site}
         return {
             "mode": mode,
             "status": self.status,
             "score": round(self.score, 4),
             "percentile": round(self.percentile, 1),
             "reason": self.reason,
-        } | ({} if self.contradicts is None else {"contradicts": self.contradicts})
+        } | {name: value for name, value in further.items() if value is not None}
 
     def compared(self, stated: Collection[str]) -> "Assessment":
         """Return the assessment of an image whose file states attributes, and these are within the model's scope."""

@@ -83,6 +83,7 @@ class Detector:
     metric: Metric
     limits: Mapping[str, float]  # of each distance, among the held-out images
     percentiles: Vector  # of the held-out scores, from 0 to 100
+    site: str | None = None  # whose profile has the thresholds of the section
 
     @classmethod
     def create(cls, section: Section, spec: Input, tensors: Tensors) -> "Detector":
@@ -102,7 +103,8 @@ class Detector:
         score = float(np.nan_to_num(np.max(list(relative.values())), nan=_WORST, posinf=_WORST))
         status = self._status(score)
         percentile = float(np.interp(score, self.percentiles, np.linspace(0, 100, len(self.percentiles))))
-        return Assessment(status, score, percentile, None if status == "normal" else self._reason(gray, relative))
+        reason = None if status == "normal" else self._reason(gray, relative)
+        return Assessment(status, score, percentile, reason, site=self.site)
 
     def distances(self, outputs: Mapping[str, Vector], gray: torch.Tensor) -> dict[str, float]:
         """Return every distance of one image, by name."""

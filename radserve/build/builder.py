@@ -108,6 +108,7 @@ def build(source: Source, store: Path) -> Entry:
             folder = Path(scratch) / "untrained"
             trained = Source(folder, placeholder.create(source, folder))
         _check_metrics(trained)
+        _check_detector(trained)
         _stage(trained, stage)
         mar.pack(stage, trained.recipe, archive)
         entry = Entry(
@@ -144,6 +145,17 @@ def _check_metrics(source: Source) -> None:
         raise BuildError(
             f"{path}: contains metrics of weights {measured}, the recipe names {source.recipe.weights.sha256}. "
             f"Run 'radserve evaluate {source.recipe.name} --data DIR --install', or delete the file."
+        )
+
+
+def _check_detector(source: Source) -> None:
+    """Reject a detector that was fitted to the layers of other weights: it would judge images by chance."""
+    section, weights = source.recipe.detector, source.recipe.weights.sha256
+    if section is not None and section.layers and section.weights_sha256 != weights:
+        raise BuildError(
+            f"{source.folder / 'archive.yaml'}: detector.weights_sha256 has value {section.weights_sha256}, "
+            f"weights.sha256 is {weights}: the detector was fitted with other weights. Run 'radserve fit-detector "
+            f"{source.recipe.name} --data DIR --install'."
         )
 
 

@@ -48,14 +48,16 @@ def calibrate(options: Options) -> None:
     """Fit the decision of a model whose weights stay.
 
     With --data, fits the recipe on the validation side of its training: the prediction sets of a classifier, or
-    temperature, threshold and smallest mask of a segmentation. With --site, fits
-    temperature, bias, threshold and prediction sets on 100 or more labelled images of a site, reports what changes, and
+    temperature, threshold and smallest mask of a segmentation. With --site, fits temperature, bias, threshold,
+    prediction sets and the limits of the detector on 100 or more labelled images of a site, reports what changes, and
     writes a signed profile for 'radserve serve --profile'.
     """
     if (options.data is None) == (options.site is None):
         raise typer.BadParameter("give either --data or --site.")
-    from training.cli import prepare, typed_command
+    from training.cli import check_data, prepare, typed_command
 
+    if options.data is not None:
+        check_data(options.archives / options.name, options.data)
     prepare(options.threads, options.module)
     if options.data is not None:
         from training.calibrate import calibrate as run
@@ -117,6 +119,10 @@ def _report(profile: "SiteProfile", out: Path) -> None:
         f"temperature {profile.calibration.temperature:g}, bias {profile.calibration.bias:+g}, threshold "
         f"{profile.decision.threshold:.4f}. Signed profile: {out}"
     )
+    if (limits := profile.detector) is not None:
+        console.print(
+            f"Images are unusual from score {limits.marked:.4f}, unlike from {limits.refused:.4f}: {limits.fitted}."
+        )
 
 
 def _triple(values: tuple[float, float, float] | None) -> str:

@@ -59,6 +59,12 @@ def sagemaker(
     domain: Annotated[
         Mode, typer.Option(envvar="RADSERVE_DOMAIN", help="Images unlike the training images, as in 'radserve serve'.")
     ] = "strict",
+    profile: Annotated[
+        str, typer.Option(envvar="RADSERVE_PROFILE", help="Site profile to apply, as in 'radserve serve'.")
+    ] = "",
+    profile_key: Annotated[
+        str | None, typer.Option(envvar="RADSERVE_PROFILE_KEY", help="Public key (PEM) that verifies the profile.")
+    ] = None,
 ) -> None:
     """Serve one archive as a SageMaker endpoint.
 
@@ -72,6 +78,7 @@ def sagemaker(
     from radserve.proxy.options import ProxyOptions
     from radserve.server import supervisor
     from radserve.server.options import ServerOptions
+    from radserve.site import signed_profile
 
     logging.configure()
     with tempfile.TemporaryDirectory(prefix="radserve-") as scratch:
@@ -93,5 +100,6 @@ def sagemaker(
             health_port=health_port,
             proxy=proxy,
             domain=domain,
+            profiles=signed_profile.load([profile] if profile else [], profile_key),
         )
         raise typer.Exit(asyncio.run(supervisor.serve(options, typer.echo)))

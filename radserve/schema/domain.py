@@ -22,7 +22,8 @@ class Domain(Document):
 
     `percentile` of the held-out images have a lower `score`. `reason` says what an unusual image is, if the server can
     tell: `other_image`, `rotated_90`, `rotated_180`, `rotated_270` (the clockwise rotation that it has) or `inverted`.
-    `contradicts` names the attribute, `orientation` or `polarity`, that the file states otherwise, if it does.
+    `contradicts` names the attribute, `orientation` or `polarity`, that the file states otherwise, if it does. `site`
+    names the site whose profile has the limits, if it is not the archive that has them.
     With mode `off`, everything but the mode is None.
     """
 
@@ -32,6 +33,7 @@ class Domain(Document):
     percentile: Percentile | None = None
     reason: Text | None = None
     contradicts: Text | None = None
+    site: Text | None = None
 
     @property
     def is_doubtful(self) -> bool:

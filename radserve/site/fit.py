@@ -1,8 +1,9 @@
 """Fits a site profile: runs an archive on a site's labelled images, refits, and measures what changes."""
 
 import logging
+import random
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from http import HTTPStatus
 from pathlib import Path
@@ -14,23 +15,28 @@ from numpy.typing import NDArray
 from handlers.classification import Classification
 from handlers.domain import detector
 from handlers.errors import RequestError
-from handlers.pipeline import Result
-from handlers.profile import Change, SiteProfile
+from handlers.formats.decode import decode
+from handlers.pipeline import Pipeline, Result
+from handlers.preprocess import at_least
+from handlers.profile import Change, DetectorLimits, SiteProfile
 from handlers.recipe import Recipe, Uncertainty
 from handlers.scope.scope import NO_ASSURANCES
 from handlers.tracing import Trace
 from radserve.build import mar, model_store
 from radserve.errors import SiteProfileError
+from radserve.site import comparison, limits
 from radserve.site import images as site_images
 from radserve.site.images import LabelledImage
 from training import recalibration, uncertainty
 from training.batches import Images
 from training.datasets.example import sha256
+from training.detector import refusals
+from training.detector.copies import encode
 from training.evaluators.evaluator import Logits
-from training.metrics import bootstrap
-from training.metrics.bootstrap import Interval
 from training.settings import Settings
 
+_CHANGED = 100
+"""Most images of a site that are changed, for the bound of the detector's limits."""
 _log = logging.getLogger(__name__)
 
 
@@ -48,7 +54,7 @@ def fit(store: Path, name: str, source: Path, options: Options) -> SiteProfile:
     """Fit a profile for an archive of a model store on labelled images; raises SiteProfileError for too few.
 
     The installed handlers run, which must equal those of the archive, so images are decoded, checked and preprocessed
-    as by the server. Images that it rejects are left out, also those unlike the training images.
+    as by the server. Images that it rejects are left out, also those unlike the training images by the site's limits.
     """
     entry = model_store.read(store).find(name, options.version)
     if entry is None:
@@ -58,16 +64,19 @@ def fit(store: Path, name: str, source: Path, options: Options) -> SiteProfile:
     recipe = mar.verify(entry, store)
     settings = _settings(recipe, options)
     images = site_images.find(source, recipe.labels)
-    logits, used = _run(store / entry.file, recipe, images)
-    site_images.require_enough([image.label for image in used], recipe.labels, source)
-    data = _data(recipe, used)
+    outputs, others = _run(store / entry.file, recipe, images)
+    measured = _measured(recipe, outputs, others)
+    fitted_limits = None if measured is None else limits.fit(measured)
+    used = _accepted(outputs, fitted_limits)
+    site_images.require_enough([output.image.label for output in used], recipe.labels, source)
+    data, logits = _data(recipe, used), np.stack([output.logits for output in used])
     if not recalibration.is_measurable(data, settings.level):
         raise SiteProfileError(
             f"{source}: at a level of {settings.level:g}, every label needs images of "
             f"{recalibration.min_groups(settings.level)} patients. Add images, or choose a lower --level."
         )
     sample = f"{len(used)} of {len(images)} images ({len(set(data.groups))} patients) of {options.site}"
-    split = sha256("".join(sorted(f"{image.patient} {image.label}\n" for image in used)).encode())
+    split = sha256("".join(sorted(f"{item.image.patient} {item.image.label}\n" for item in used)).encode())
     fitted = recalibration.refit(recipe, settings, logits, data, sample, split)
     assert fitted.decision is not None
     assert fitted.uncertainty is not None
@@ -80,8 +89,10 @@ def fit(store: Path, name: str, source: Path, options: Options) -> SiteProfile:
         calibration=fitted.calibration,
         decision=fitted.decision,
         uncertainty=fitted.uncertainty,
+        detector=fitted_limits,
         sample=sample,
-        changes=_changes(recipe, settings, logits, data),
+        changes=_changes(recipe, settings, logits, data)
+        | ({} if measured is None else limits.changes(measured, settings.seed)),
     )
 
 
@@ -106,8 +117,29 @@ def _require_limits(fitted: Uncertainty, source: Path) -> None:
             )
 
 
-def _run(archive: Path, recipe: Recipe, images: Sequence[LabelledImage]) -> tuple[Logits, list[LabelledImage]]:
-    """Return the logits of the images that the archive does not reject, and these images."""
+@dataclass(frozen=True)
+class _Output:
+    """What the archive computes for an image that it can read and that is within its scope."""
+
+    image: LabelledImage
+    logits: NDArray[np.float32]
+    score: float | None  # distance to the training images; None without a detector
+
+
+@dataclass(frozen=True)
+class _Content:
+    """A decoded image, encoded again so that Pillow can open it."""
+
+    data: bytes
+
+    def read(self) -> bytes:
+        return self.data
+
+
+def _run(
+    archive: Path, recipe: Recipe, images: Sequence[LabelledImage]
+) -> tuple[list[_Output], Mapping[str, limits.Scores]]:
+    """Return the outputs for the images that the archive does not reject, and the scores of other images by kind."""
     handler = Classification()
     with tempfile.TemporaryDirectory(prefix="radserve-site-") as name:
         folder = Path(name)
@@ -119,56 +151,66 @@ def _run(archive: Path, recipe: Recipe, images: Sequence[LabelledImage]) -> tupl
         handler.verify_sample(summary, mar.sample(archive, recipe)[1])
         # Profiles are fitted on the images of a strict server, whatever RADSERVE_DOMAIN is here.
         pipeline = replace(handler.pipeline, detector=detector.load(folder, recipe))
-        limits = pipeline.limits
-        requests = ((image.path.read_bytes(), limits, Trace(), NO_ASSURANCES, None) for image in images)
-        results = list(zip(images, map(_logits, pipeline.stream(requests)), strict=True))
-    for image, result in results:
-        if isinstance(result, RequestError):
-            if result.status >= HTTPStatus.INTERNAL_SERVER_ERROR:  # a failure here, not a property of the image
-                raise SiteProfileError(f"{image.path}: {result}") from result
-            _log.warning("%s: rejected, and left out: %s", image.path, result)
-    used = [(image, result) for image, result in results if not isinstance(result, RequestError)]
-    rows = np.array([row for _, row in used], dtype=np.float32).reshape(len(used), recipe.outputs)
-    return rows, [image for image, _ in used]
+        results = zip(images, _stream(pipeline, (image.path.read_bytes() for image in images)), strict=True)
+        outputs = [output for image, result in results if (output := _output(image, result)) is not None]
+        return outputs, {} if pipeline.detector is None else _others(pipeline, [item.image.path for item in outputs])
 
 
-def _logits(result: Result | RequestError) -> NDArray[np.float32] | RequestError:
+def _stream(pipeline: Pipeline, contents: Iterable[bytes]) -> Iterator[Result | RequestError]:
+    return pipeline.stream((content, pipeline.limits, Trace(), NO_ASSURANCES, None) for content in contents)
+
+
+def _output(image: LabelledImage, result: Result | RequestError) -> _Output | None:
     if isinstance(result, RequestError):
-        return result
-    if result.assessment is not None and result.assessment.status == "unlike":
-        return result.assessment.rejection("strict")
-    return result.outputs["logits"]
+        if result.status >= HTTPStatus.INTERNAL_SERVER_ERROR:  # a failure here, not a property of the image
+            raise SiteProfileError(f"{image.path}: {result}") from result
+        _log.warning("%s: rejected, and left out: %s", image.path, result)
+        return None
+    return _Output(image, result.outputs["logits"], None if result.assessment is None else result.assessment.score)
 
 
-def _data(recipe: Recipe, used: Sequence[LabelledImage]) -> Images:
-    targets = torch.tensor([recipe.labels.index(image.label) for image in used])
-    return Images(torch.empty(len(used), 0), targets, tuple(image.patient for image in used))
+def _others(pipeline: Pipeline, paths: Sequence[Path]) -> dict[str, limits.Scores]:
+    """Return the scores of drawn images, and of changed images of the site, by kind."""
+    spec = pipeline.recipe.input
+    mode = "L" if spec.color == "gray" else "RGB"
+    some = random.Random("changes").sample(paths, min(_CHANGED, len(paths)))  # noqa: S311 - not for security
+    decoded = [decode(path.read_bytes(), at_least=at_least(spec)).pixels.convert(mode) for path in some]
+    films = [_Content(encode(image)) for image in decoded]
+    kinds = {}
+    for name, contents in refusals.kinds(pipeline.recipe, films, {}):
+        assessed = [item.assessment for item in _stream(pipeline, contents) if isinstance(item, Result)]
+        kinds[name] = np.array([item.score for item in assessed if item is not None])
+    return {name: scores for name, scores in kinds.items() if len(scores)}
+
+
+def _measured(
+    recipe: Recipe, outputs: Sequence[_Output], others: Mapping[str, limits.Scores]
+) -> limits.Measured | None:
+    """Return the scores of the site's images; None for a model without a detector, or without any image."""
+    scores = np.array([output.score for output in outputs if output.score is not None])
+    if recipe.detector is None or not len(scores):
+        return None
+    return limits.Measured(recipe.detector, scores, _data(recipe, outputs), limits.bound(recipe.detector, others))
+
+
+def _accepted(outputs: Sequence[_Output], fitted: DetectorLimits | None) -> list[_Output]:
+    """Return the outputs of the images that are not unlike the training images by the site's limits."""
+    accepted = []
+    for output in outputs:
+        if fitted is not None and output.score is not None and output.score >= fitted.refused:
+            _log.warning("%s: left out, because it is unlike the training images", output.image.path)
+        else:
+            accepted.append(output)
+    return accepted
+
+
+def _data(recipe: Recipe, outputs: Sequence[_Output]) -> Images:
+    targets = torch.tensor([recipe.labels.index(output.image.label) for output in outputs])
+    return Images(torch.empty(len(outputs), 0), targets, tuple(output.image.patient for output in outputs))
 
 
 def _changes(recipe: Recipe, settings: Settings, logits: Logits, data: Images) -> dict[str, Change]:
-    """Measure the recipe as shipped, and refitted without the patients that it is measured on, on the same draws."""
+    """Measure the recipe as shipped, and refitted without the patients that it is measured on."""
     before = uncertainty.statistic(recipe, uncertainty.decisions(recipe, logits), data)
     after = uncertainty.statistic(recipe, recalibration.cross_fitted(recipe, settings, logits, data), data)
-
-    def paired(indices: NDArray[np.intp]) -> Mapping[str, float]:
-        first, second = before(indices), after(indices)
-        return {
-            f"{name}/{kind}": value
-            for name in first
-            for kind, value in zip(
-                ("before", "after", "difference"), (first[name], second[name], second[name] - first[name]), strict=True
-            )
-        }
-
-    intervals = bootstrap.intervals(paired, data.groups, settings.seed)
-    names = dict.fromkeys(key.rpartition("/")[0] for key in intervals)
-    return {
-        name: Change(**{kind: _triple(intervals[f"{name}/{kind}"]) for kind in ("before", "after", "difference")})
-        for name in names
-    }
-
-
-def _triple(interval: Interval) -> tuple[float, float, float] | None:
-    if np.isnan([interval.value, interval.low, interval.high]).any():
-        return None
-    return round(interval.value, 4), round(interval.low, 4), round(interval.high, 4)
+    return comparison.compare(before, after, data.groups, settings.seed)

@@ -17,6 +17,8 @@ SECRETS = {
     "base/secrets/tls.key": "its key",
     "components/service-monitor/secrets/prometheus_key": "a key",
     "components/service-monitor/secrets/tls.crt": "a certificate",
+    "components/site-profile/profiles/chest-xray-cnn.profile.json": "{}",
+    "components/site-profile/profiles/site.key.pub": "a key",
 }
 
 

@@ -39,6 +39,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
         "secrets": EXTERNAL,
         "openshift": True,
         "models": "chest-xray-cnn",
+        "siteProfiles": {"configMap": "profiles", "files": ["chest.json", "brain.json"], "publicKey": "site.pub"},
         "image": {"pullSecrets": [{"name": "registry"}]},
         "podAnnotations": {"note": "x"},
         "serviceMonitor": {"enabled": True, "labels": {"release": "prometheus"}},
@@ -118,6 +119,9 @@ def test_rendered_documents_are_valid_for_kubernetes(tmp_path: Path, variant: st
         {"secrets": {"external": {"enabled": True}}},
         {"autoscaling": {"cpuPercent": 0}},
         {"topologySpread": {"zone": "Never"}},
+        {"siteProfiles": {"configMap": "profiles"}},
+        {"siteProfiles": {"files": ["chest.json"]}},
+        {"siteProfiles": {"configMap": "profiles", "files": ["../chest.json"]}},
     ],
 )
 def test_invalid_values_are_rejected(tmp_path: Path, values: dict[str, Any]) -> None:
@@ -261,6 +265,18 @@ def test_rule_of_the_adapter_computes_the_queue_depth(tmp_path: Path) -> None:
         ["promtool", "test", "rules", tmp_path / "test.yml"], capture_output=True, text=True, check=False
     )
     assert process.returncode == 0, process.stdout + process.stderr
+
+
+def test_site_profiles_are_mounted_where_the_server_reads_them(tmp_path: Path) -> None:
+    documents = render(tmp_path, VARIANTS["everything"])
+    (volume,) = [item for item in pod(documents)["volumes"] if "configMap" in item]
+    assert volume["configMap"] == {"name": "profiles"}
+    (mount,) = [item for item in server(documents)["volumeMounts"] if item["name"] == volume["name"]]
+    environment = {item["name"]: item["value"] for item in server(documents)["env"]}
+    folder = mount["mountPath"]
+    assert environment["RADSERVE_PROFILE"] == f"{folder}/chest.json,{folder}/brain.json"
+    assert environment["RADSERVE_PROFILE_KEY"] == f"{folder}/site.pub"
+    assert not any(item["name"].startswith("RADSERVE_PROFILE") for item in server(render(tmp_path, {}))["env"])
 
 
 def test_persistent_state_has_a_volume_for_each_pod(tmp_path: Path) -> None:

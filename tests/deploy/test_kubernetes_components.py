@@ -66,3 +66,16 @@ def test_service_monitor_refers_to_an_existing_secret(whole: list[dict[str, Any]
         assert {item["key"] for item in references} == set(secret["data"])
         service = one(whole, "Service")["metadata"]
         assert endpoint["tlsConfig"]["serverName"] == f"{service['name']}.{service['namespace']}.svc"
+
+
+def test_the_site_profile_and_its_key_are_mounted_where_the_server_reads_them(whole: list[dict[str, Any]]) -> None:
+    files = one(whole, "ConfigMap")["data"]
+    pod = one(whole, "Deployment")["spec"]["template"]["spec"]
+    (volume,) = [item for item in pod["volumes"] if "configMap" in item]
+    assert volume["configMap"]["name"] == one(whole, "ConfigMap")["metadata"]["name"]
+    (container,) = pod["containers"]
+    (mount,) = [item for item in container["volumeMounts"] if item["name"] == volume["name"]]
+    environment = {item["name"]: item["value"] for item in container["env"]}
+    paths = [environment[name] for name in ("RADSERVE_PROFILE", "RADSERVE_PROFILE_KEY")]
+    assert set(paths) == {f"{mount['mountPath']}/{file}" for file in files}
+    assert mount["readOnly"]

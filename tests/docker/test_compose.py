@@ -124,6 +124,16 @@ def test_server_is_reachable_only_through_nginx(services: dict[str, dict[str, An
     assert services["nginx"]["command"][0] == "front"
 
 
+def test_site_profiles_are_in_a_folder_that_the_server_reads() -> None:
+    files = {"RADSERVE_PROFILE": "/run/profiles/a.json", "RADSERVE_PROFILE_KEY": "/run/profiles/site.key.pub"}
+    server = merged(files)["services"]["server"]
+    assert {"--profile=/run/profiles/a.json", "--profile-key=/run/profiles/site.key.pub"} <= set(server["command"])
+    ((source, _, read_only),) = [item for item in mounts(server) if item[1] == "/run/profiles"]
+    assert Path(source).name == "profiles"
+    assert read_only
+    assert {"--profile=", "--profile-key="} <= set(merged({})["services"]["server"]["command"])
+
+
 def test_prometheus_target_is_an_alias_of_nginx(cpu: dict[str, Any]) -> None:
     nginx = cpu["services"]["nginx"]
     jobs = yaml.safe_load((DOCKER / "prometheus" / "prometheus.yml").read_text())["scrape_configs"]

@@ -19,9 +19,9 @@ from PIL import Image as Pillow
 from handlers.classification import Classification
 from handlers.errors import DeviceLostError, ProgramError
 from handlers.program import Program
+from tests.handlers.batch import context
 from tests.handlers.images import dicom, saved
 from tests.handlers.test_pipeline import film
-from tests.handlers.test_torchserve_handler import context
 
 EXPLAIN = {"explain": "True"}
 VIEW = "image/png;view=image"

@@ -1,14 +1,20 @@
 """Site profiles in a worker."""
 
+import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
-from handlers import profile, worker
+from handlers import profile, recipe, worker
+from handlers.classification import Classification
 from handlers.errors import ProgramError, RecipeError
 from handlers.profile import SiteProfile, VerifiedProfile
 from handlers.recipe import Recipe
+from tests.conftest import brightness_recipe
+from tests.handlers.batch import ask, context
+from tests.handlers.test_pipeline import film
 
 
 def site_profile(**changes: Any) -> SiteProfile:
@@ -56,3 +62,49 @@ def test_a_worker_reads_the_profile_of_its_archive(tmp_path: Path, monkeypatch: 
     for archive in ("c" * 64, None):
         with pytest.raises(ProgramError, match="is for archive aaa"):
             profile.for_worker("brightness", "1.0.0", archive)
+
+
+LIMITS = {"marked": 2.0, "refused": 3.0, "fitted": "on the site"}
+DETECTOR = {
+    "file": "detector.safetensors",
+    "sha256": "0" * 64,
+    "method": "by hand",
+    "parts": ["thumbnail"],
+    "marked": 1.0,
+    "refused": 1.5,
+    "fitted": "by hand",
+    "split": "0" * 64,
+}
+
+
+def test_a_profile_replaces_the_limits_of_the_detector_and_keeps_the_rest() -> None:
+    fitted = recipe.parse(brightness_recipe() | {"detector": DETECTOR}, "here.yaml")
+    applied = site_profile(detector=LIMITS).apply(fitted).detector
+    assert applied == recipe.Detector.model_validate(DETECTOR | LIMITS)
+    assert site_profile().apply(fitted).detector == fitted.detector
+
+
+def test_limits_for_a_model_without_a_detector_are_rejected(brightness: Recipe) -> None:
+    with pytest.raises(RecipeError, match="has limits of a detector, but brightness has none"):
+        site_profile(detector=LIMITS).apply(brightness)
+
+
+def test_a_site_profile_is_applied_after_the_sample_is_verified_and_named_in_every_response(
+    brightness_archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    index = {"archives": [{"name": "brightness", "version": "1.0.0", "sha256": "a" * 64}]}
+    (tmp_path / "index.json").write_text(json.dumps(index))
+    profile.write(tmp_path / "profiles.json", [VerifiedProfile(site_profile(), "b" * 64)])
+    monkeypatch.setenv(worker.INDEX, str(tmp_path / "index.json"))
+    plain = Classification()
+    plain.initialize(context(brightness_archive, []))
+    monkeypatch.setenv(worker.PROFILES, str(tmp_path / "profiles.json"))
+    sited = Classification()
+    sited.initialize(context(brightness_archive, []))
+    ((_, _, before),) = ask(plain, (film(), {}))
+    ((_, _, after), (_, _, explained)) = ask(sited, (film(), {}), (film(), {"explain": "True"}))
+    assert "profile" not in before
+    assert after["profile"] == explained["profile"] == {"name": "st-marys", "sha256": "b" * 64}
+    assert (after["threshold"], after["prevalence"], after["certainty"]["level"]) == (0.9, 0.5, 0.9)
+    gap = 2 * np.log(before["probabilities"]["bright"] / before["probabilities"]["dark"]) - 1.5
+    assert after["probabilities"]["bright"] == pytest.approx(1 / (1 + np.exp(-gap)), abs=1e-5)

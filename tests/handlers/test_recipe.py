@@ -50,6 +50,13 @@ def test_an_invalid_value_is_reported_with_key_and_value(path: str, value: Any) 
     assert str(value).strip("[]'")[:3] in text
 
 
+def test_a_detector_without_layers_does_not_depend_on_weights() -> None:
+    section: dict[str, object] = {"file": "d", "sha256": "0" * 64, "method": "x", "fitted": "x", "split": "0" * 64}
+    section |= {"parts": ["shape"], "marked": 1.0, "refused": 2.0, "weights_sha256": "0" * 64}
+    with pytest.raises(RecipeError, match="weights_sha256 needs layers"):
+        parse(brightness_recipe() | {"detector": section}, source="here.yaml")
+
+
 def test_a_missing_key_is_named() -> None:
     data = brightness_recipe()
     del data["calibration"]

@@ -16,9 +16,9 @@ from handlers.domain.assessment import Assessment, Mode
 from handlers.errors import ProgramError
 from handlers.png import OUTLINE
 from handlers.segmentation import Segmentation
+from tests.handlers.batch import context
 from tests.handlers.formats.test_zip import zipped
 from tests.handlers.images import dicom, npy, saved
-from tests.handlers.test_torchserve_handler import context
 from tests.spots import HEIGHT, WIDTH, Flags, agreement, figure, painted, unpacked
 
 EMPTY = np.where(np.eye(HEIGHT, WIDTH) > 0, 60, 20).astype(np.uint8)
@@ -308,7 +308,7 @@ def test_few_unlike_slices_of_a_series_do_not_prevent_its_volume(archive: Path, 
     handler.load(archive, mode=mode)
     detector: Any = Darkness()
     handler.pipeline = replace(handler.pipeline, detector=detector)
-    handler.recipe = handler.recipe.model_copy(update={"detector": detector})
+    handler.policy = replace(handler.policy, compares=True)
     files = {
         f"{number}.dcm": dicom(
             EMPTY if number < dark else painted(figure(HEIGHT, WIDTH)),

@@ -10,54 +10,20 @@ import time
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
-import yaml
-from ts.context import Context, RequestProcessor
 
-from handlers import profile, worker
+from handlers import worker
 from handlers.classification import Classification
-from handlers.errors import DeviceLostError, ProgramError, ScopeError
+from handlers.errors import DeviceLostError, ProgramError
 from handlers.formats.image import Limits
 from handlers.formats.raw import RawSamples
 from handlers.pipeline import Pipeline, PreparedImage
-from handlers.profile import VerifiedProfile
 from handlers.program import Program
 from handlers.request_body import BodyLimits
-from tests.handlers import images
-from tests.handlers.images import dicom
+from tests.handlers.batch import B64, ask, context
 from tests.handlers.test_pipeline import film
-from tests.handlers.test_profile import site_profile
 
 SCOPE = ["checked", "unchecked"]
-B64 = base64.b64encode(film()).decode()
-
-
-def context(folder: Path, headers: list[dict[str, Any]]) -> Context:
-    handler = Context("brightness", str(folder), {}, 4, None, "0.12.0")
-    handler.request_processor = [RequestProcessor(item) for item in headers]
-    return handler
-
-
-@pytest.fixture
-def service(brightness_archive: Path) -> Classification:
-    handler = Classification()
-    handler.initialize(context(brightness_archive, []))
-    return handler
-
-
-Reply = tuple[int, str, dict[str, Any]]
-
-
-def ask(service: Classification, *requests: tuple[Any, dict[str, Any]]) -> list[Reply]:
-    """Send one batch; return status, media type and document of each response."""
-    around = context(Path(), [dict(headers) for _, headers in requests])
-    bodies = service.handle([{"body": body} for body, _ in requests], around)
-    assert len(bodies) == len(requests)
-    return [
-        (around.get_response_status(index)[0], around.get_response_content_type(index), json.loads(body))
-        for index, body in enumerate(bodies)
-    ]
 
 
 def test_a_prediction_has_the_documented_keys(service: Classification) -> None:
@@ -371,118 +337,3 @@ def test_a_failed_request_leaves_the_results_of_the_next_one(
     answers = ask(service, (film(90, 64), {}), ({"instances": [{"b64": B64}] * 2}, {}))
     assert [status for status, _, _ in answers] == [500, 200]
     assert [item["image"]["width"] for item in answers[1][2]["predictions"]] == [96, 96]
-
-
-CHILDREN = {"age": {"at_least": 1, "below": 6}, "view": ["PA", "AP"]}
-
-
-@pytest.fixture
-def scoped(brightness_archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Classification:
-    """Return a service for a model with a scope, whose operator requires the age."""
-    folder = tmp_path / "scoped"
-    shutil.copytree(brightness_archive, folder)
-    recipe = yaml.safe_load((folder / "archive.yaml").read_text())
-    (folder / "archive.yaml").write_text(yaml.safe_dump(recipe | {"scope": CHILDREN}))
-    monkeypatch.setenv(worker.REQUIRE, "brightness:age,other:view")
-    handler = Classification()
-    handler.initialize(context(folder, []))
-    return handler
-
-
-def test_unchecked_and_assured_attributes_are_part_of_every_prediction(scoped: Classification) -> None:
-    slice_ = dicom(images.film(), Modality="DX", PatientAge="003Y")
-    explain = {"explain": "True"}
-    assured = {"X-Assurances": "age=5, view=PA"}
-    answers = ask(scoped, (slice_, {}), (film(), assured), (slice_, explain), (film(), assured | explain))
-    assert [status for status, _, _ in answers] == [200] * 4
-    for read, sent in (answers[:2], answers[2:]):
-        assert (read[2]["checked"], read[2]["unchecked"], "assurances" in read[2]) == (["age"], ["view"], False)
-        assert (sent[2]["checked"], sent[2]["unchecked"]) == ([], [])
-        assert sent[2]["assurances"] == {"age": 5, "view": "PA"}
-
-
-def test_a_missing_required_attribute_is_named_with_the_remedy(
-    scoped: Classification, brightness_archive: Path
-) -> None:
-    sample = (brightness_archive / "sample.png").read_bytes()
-    missing, own = ask(scoped, (film(), {"X-Assurances": "view=PA"}), (sample, {}))
-    assert (missing[0], missing[2]["title"]) == (422, "Missing attribute")
-    assert "age (age of the patient)" in missing[2]["detail"]
-    assert '"X-Assurances: age=..."' in missing[2]["detail"]
-    assert own[0] == 200  # the test of readiness sends it
-
-
-def test_out_of_scope_contradicting_and_invalid_assurances(scoped: Classification) -> None:
-    child = dicom(images.film(), Modality="DX", PatientAge="003Y")
-    answers = ask(
-        scoped,
-        (film(), {"X-Assurances": "age=61"}),
-        (dicom(images.film(), PatientAge="061Y"), {}),
-        (child, {"X-Assurances": "age=5"}),
-        (film(), {"X-Assurances": "age=SECRET"}),
-    )
-    assert [(status, document["title"]) for status, _, document in answers] == [
-        (422, "Out of scope"),
-        (422, "Out of scope"),
-        (422, "Out of scope"),
-        (400, "Bad request"),
-    ]
-    assert "contradicts PatientAge" in answers[2][2]["detail"]
-    assert "SECRET" not in answers[3][2]["detail"]
-
-
-def test_json_bodies_have_assurances_for_all_images_and_for_each(scoped: Classification) -> None:
-    alone = {"image": B64, "assurances": {"age": 5}}
-    several = {
-        "assurances": {"age": 5},
-        "instances": [{"b64": B64}, {"b64": B64, "assurances": {"view": "PA"}}, {"b64": B64, "assurances": {"age": 4}}],
-    }
-    (_, _, one), (_, _, many) = ask(scoped, (json.dumps(alone).encode(), {}), (several, {}))
-    assert (one["assurances"], one["unchecked"]) == ({"age": 5}, ["view"])
-    first, second, third = many["predictions"]
-    assert (first["assurances"], second["assurances"]) == ({"age": 5}, {"age": 5, "view": "PA"})
-    assert third["status"] == 400
-    assert "assurances of age differ" in third["detail"]
-
-
-def test_invalid_requirements_stop_the_worker(brightness_archive: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(worker.REQUIRE, "height")
-    with pytest.raises(ScopeError, match="Unknown attribute 'height'"):
-        Classification().initialize(context(brightness_archive, []))
-
-
-def test_a_site_profile_is_applied_after_the_sample_is_verified_and_named_in_every_response(
-    brightness_archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    index = {"archives": [{"name": "brightness", "version": "1.0.0", "sha256": "a" * 64}]}
-    (tmp_path / "index.json").write_text(json.dumps(index))
-    profile.write(tmp_path / "profiles.json", [VerifiedProfile(site_profile(), "b" * 64)])
-    monkeypatch.setenv(worker.INDEX, str(tmp_path / "index.json"))
-    plain = Classification()
-    plain.initialize(context(brightness_archive, []))
-    monkeypatch.setenv(worker.PROFILES, str(tmp_path / "profiles.json"))
-    sited = Classification()
-    sited.initialize(context(brightness_archive, []))
-    ((_, _, before),) = ask(plain, (film(), {}))
-    ((_, _, after), (_, _, explained)) = ask(sited, (film(), {}), (film(), {"explain": "True"}))
-    assert "profile" not in before
-    assert after["profile"] == explained["profile"] == {"name": "st-marys", "sha256": "b" * 64}
-    assert (after["threshold"], after["prevalence"], after["certainty"]["level"]) == (0.9, 0.5, 0.9)
-    gap = 2 * np.log(before["probabilities"]["bright"] / before["probabilities"]["dark"]) - 1.5
-    assert after["probabilities"]["bright"] == pytest.approx(1 / (1 + np.exp(-gap)), abs=1e-5)
-
-
-def test_a_stated_prevalence_is_in_the_response(brightness_archive: Path, tmp_path: Path) -> None:
-    folder = tmp_path / "assumed"
-    shutil.copytree(brightness_archive, folder)
-    recipe = yaml.safe_load((folder / "archive.yaml").read_text())
-    calibration = recipe["calibration"] | {"prevalence": 0.5}
-    (folder / "archive.yaml").write_text(yaml.safe_dump(recipe | {"calibration": calibration}))
-    handler = Classification()
-    handler.initialize(context(folder, []))
-    header = {"X-Assurances": "prevalence=0.1"}
-    plain, stated, invalid = ask(handler, (film(), {}), (film(), header), (film(), {"X-Assurances": "prevalence=1"}))
-    assert (plain[2]["prevalence"], stated[2]["prevalence"], invalid[0]) == (0.5, 0.1, 400)
-    odds = [item[2]["probabilities"]["bright"] / item[2]["probabilities"]["dark"] for item in (plain, stated)]
-    assert odds[1] == pytest.approx(odds[0] / 9)
-    assert (stated[2]["label"], stated[2]["positive"]) == (plain[2]["label"], plain[2]["positive"])

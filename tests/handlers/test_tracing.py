@@ -17,8 +17,8 @@ from handlers.classification import Classification
 from handlers.errors import TracingError
 from handlers.tracing import Tracer
 from tests.collector import PARENT, TRACE, TRACEPARENT, collector
+from tests.handlers.batch import B64, ask, context
 from tests.handlers.test_pipeline import film
-from tests.handlers.test_torchserve_handler import B64, ask, context
 from tests.server import ROOT
 from tests.test_architecture import loaded_by
 

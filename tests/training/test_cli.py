@@ -95,7 +95,7 @@ def test_every_command_has_the_shared_options(command: object) -> None:
         assert option in output
 
 
-@pytest.mark.parametrize("command", ["train", "tune", "evaluate"])
+@pytest.mark.parametrize("command", ["train", "tune", "evaluate", "fit-detector", "calibrate"])
 def test_a_wrong_folder_is_reported_before_torch_is_imported(command: str, tmp_path: Path) -> None:
     code = "import sys; from radserve.cli.main import main\ntry: main()\nfinally: print('torch' in sys.modules)"
     arguments = [command, "chest-xray-cnn", "--data", str(tmp_path / "nothing")]

@@ -1,8 +1,11 @@
 import csv
+import shutil
 from pathlib import Path
 
+import lightning
 import pytest
 import torch
+from lightning.pytorch.callbacks import Callback
 
 from handlers import recipe as recipes
 from handlers.recipe import Recipe
@@ -51,6 +54,45 @@ def test_a_run_that_stopped_early_is_not_continued(
     assert _epochs(tmp_path) == ["0", "1", "2"]
     after = torch.load(tmp_path / "best.ckpt", weights_only=True)["state_dict"]
     assert all(torch.equal(after[key], value) for key, value in kept.items())
+
+
+class _Interruption(Callback):
+    """Ends a run at the start of its second epoch."""
+
+    def on_train_epoch_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        del pl_module
+        if trainer.current_epoch == 1:
+            raise RuntimeError("interrupted")
+
+
+def test_a_complete_run_is_resumed_in_another_folder(
+    recipe: Recipe, frozen: Settings, data: TrainingData, tmp_path: Path
+) -> None:
+    best = fit(recipe, frozen, data, Run(tmp_path / "old", progress=False, tracker="none"))
+    shutil.move(tmp_path / "old", tmp_path / "new")
+    assert fit(recipe, frozen, data, Run(tmp_path / "new", resume=True, progress=False, tracker="none")) == best
+
+
+def test_a_run_that_is_continued_in_a_copy_keeps_its_best_epoch_and_leaves_the_original(
+    recipe: Recipe, frozen: Settings, data: TrainingData, tmp_path: Path
+) -> None:
+    run = Run(tmp_path / "old", progress=False, tracker="none", callbacks=[_Interruption()])
+    with pytest.raises(RuntimeError, match="interrupted"):
+        fit(recipe, frozen, data, run)
+    copy = Path(shutil.copytree(tmp_path / "old", tmp_path / "new"))
+    fit(recipe, frozen, data, Run(copy, resume=True, progress=False, tracker="none"))
+    assert _epochs(copy) == ["0", "1", "2"]
+    assert torch.load(copy / "best.ckpt", weights_only=True)["epoch"] == 0
+    assert {path.name for path in (tmp_path / "old").glob("*.ckpt")} == {"best.ckpt", "last.ckpt"}
+
+
+def test_a_run_without_its_best_checkpoint_is_not_resumed(
+    recipe: Recipe, frozen: Settings, data: TrainingData, tmp_path: Path
+) -> None:
+    fit(recipe, frozen, data, Run(tmp_path, progress=False, tracker="none"))
+    (tmp_path / "best.ckpt").unlink()
+    with pytest.raises(RunError, match=r"contains no best\.ckpt"):
+        fit(recipe, frozen, data, Run(tmp_path, resume=True, progress=False, tracker="none"))
 
 
 def test_without_patience_a_run_has_all_epochs(

@@ -46,15 +46,19 @@ DEFAULT: Final = Shares()
 
 def calibrate(distances: Distances, groups: Sequence[str], shares: Shares = DEFAULT) -> Limits:
     """Choose limits on held-out images, in which every group weighs the same."""
-    sizes = Counter(groups)
-    weights = np.array([1 / sizes[group] for group in groups])
+    weights = _weights(groups)
     each = {
         name: max(float(_quantile(values, weights, [EACH])[0]), _LEAST if name.startswith("pose.") else 0)
         for name, values in distances.items()
     }
     score = np.max([values / each[name] for name, values in distances.items()], axis=0)
-    marked, refused = _quantile(score, weights, [1 - shares.marked, 1 - shares.refused])
-    return Limits(each, float(marked), float(refused), _quantile(score, weights, np.linspace(0, 1, 101)))
+    return Limits(each, *thresholds(score, groups, shares), _quantile(score, weights, np.linspace(0, 1, 101)))
+
+
+def thresholds(scores: NDArray[np.float64], groups: Sequence[str], shares: Shares = DEFAULT) -> tuple[float, float]:
+    """Return the thresholds of unusual and of unlike images of scores, in which every group weighs the same."""
+    marked, refused = _quantile(scores, _weights(groups), [1 - shares.marked, 1 - shares.refused])
+    return float(marked), float(refused)
 
 
 def crossed(distances: Distances, groups: Sequence[str], shares: Shares = DEFAULT) -> NDArray[np.int64]:
@@ -70,6 +74,12 @@ def crossed(distances: Distances, groups: Sequence[str], shares: Shares = DEFAUL
         scores = limits.score({name: values[inside] for name, values in distances.items()})
         status[inside] = (scores >= limits.marked).astype(int) + (scores >= limits.refused)
     return status
+
+
+def _weights(groups: Sequence[str]) -> NDArray[np.float64]:
+    """Return a weight for each image, so that every group weighs the same."""
+    sizes = Counter(groups)
+    return np.array([1 / sizes[group] for group in groups])
 
 
 def _quantile(

@@ -104,7 +104,7 @@ def _fit(source: _Source, options: DetectorSettings, network: Network | None, pa
         torch.tensor([recipe.labels.index(example.label) for example in train]).repeat_interleave(each),
         tuple(example.group for example in train for _ in range(each)),
     )
-    shape = Shape({**options.components}, config.augmentation, config.seed, len(recipe.labels), each)
+    shape = Shape(dict(options.components.items()), config.augmentation, config.seed, len(recipe.labels), each)
     _log.info("fitting to %d images", len(seen.groups))
     fitted = fit_to(seen, shape)
     if network is None:
@@ -125,6 +125,7 @@ def _fit(source: _Source, options: DetectorSettings, network: Network | None, pa
         sha256=hashlib.sha256(path.read_bytes()).hexdigest(),
         method=_METHOD.format(parts=" and ".join(options.components), each=calibration.EACH),
         layers=options.layers,
+        weights_sha256=recipe.weights.sha256 if options.layers else None,
         parts=tuple(options.components),
         marked=round(limits.marked, 4),
         refused=round(limits.refused, 4),

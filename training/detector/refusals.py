@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol
 
 import numpy as np
 import torch
@@ -36,6 +36,13 @@ _TIMED: Final = 50
 _SUFFIXES: Final = frozenset({".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp"})
 _MASK: Final = "_mask"
 _log = logging.getLogger(__name__)
+
+
+class Readable(Protocol):
+    """An image that is read on demand."""
+
+    def read(self) -> bytes:
+        """Return the encoded image."""
 
 
 @dataclass(frozen=True)
@@ -118,7 +125,7 @@ def _held_out(subject: Subject, examples: Sequence[Example], shares: Shares) -> 
 
 
 def kinds(
-    recipe: Recipe, examples: Sequence[Example], others: Mapping[str, Path]
+    recipe: Recipe, examples: Sequence[Readable], others: Mapping[str, Path]
 ) -> Iterator[tuple[str, Iterator[bytes]]]:
     """Return the images of each kind that the model must not analyse."""
     mode = "L" if recipe.input.color == "gray" else "RGB"
@@ -132,7 +139,7 @@ def kinds(
         yield name, _changed(name, change, some, mode)
 
 
-def _changed(name: str, change: probes.Change, examples: Sequence[Example], mode: str) -> Iterator[bytes]:
+def _changed(name: str, change: probes.Change, examples: Sequence[Readable], mode: str) -> Iterator[bytes]:
     generator = random.Random(name)  # noqa: S311 - not for security
     for example in examples:
         with Pillow.open(io.BytesIO(example.read())) as image:

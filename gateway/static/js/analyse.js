@@ -6,6 +6,7 @@ import { repairedName, suggestedRepair } from "./domain.js";
 import { announce, byId } from "./dom.js";
 import { findVersion, selectedModel } from "./models.js";
 import { checkCatalog, digest, parsePrediction } from "./prediction.js";
+import { statedPrevalence } from "./prevalence.js";
 import { enqueue } from "./queue.js";
 import { show } from "./rejections.js";
 import { Result } from "./result.js";
@@ -20,7 +21,14 @@ export function analyse(files) {
     return;
   }
   if (files.length === 0) return;
-  const model = { ...selectedModel(), assurances: takeAssurances(), repair: "" };
+  let prevalence;
+  try {
+    prevalence = statedPrevalence();
+  } catch (error) {
+    for (const file of files) show(file.name, error, () => analyse([file]));
+    return;
+  }
+  const model = { ...selectedModel(), assurances: takeAssurances(), prevalence, repair: "" };
   if (location.hash === "#history") location.hash = "#analyse";
   scrollToResults = true;
   scroll();
@@ -38,11 +46,11 @@ function submit(file, model) {
       await checkFile(file);
       const sha256 = await digest(file);
       const path = model.version === null ? model.name : `${model.name}/${model.version}`;
-      const text = await post(`api/predictions/${path}`, file, { assurances: model.assurances, repair: model.repair, signal: job.signal, onProgress: (fraction) => job.progress(fraction) });
+      const text = await post(`api/predictions/${path}`, file, { assurances: model.assurances, prevalence: model.prevalence, repair: model.repair, signal: job.signal, onProgress: (fraction) => job.progress(fraction) });
       const prediction = parsePrediction(text, { ...model, sha256 });
       const version = await findVersion(prediction.model.name, prediction.model.version);
       if (version !== null) checkCatalog(prediction, version);
-      addResult(new Result(file, prediction, version, model.assurances, (repair) => submit(file, { ...model, repair })));
+      addResult(new Result(file, prediction, version, model, (repair) => submit(file, { ...model, repair })));
     } catch (error) {
       if (error.name === "AbortError") return;
       reject(file, model, error);

@@ -131,16 +131,18 @@ export function get(path, accept = "application/json", method = "GET") {
 /**
  * Send an image; return the response as text, or as a Blob if a picture was requested.
  *
- * `assurances` is what the user states about it, `repair` how the server changes it first.
+ * `assurances` is what the user states about it, `prevalence` how common the finding is, `repair` how the server changes
+ * it first.
  */
-export function post(path, file, { accept = "application/json", assurances = "", repair = "", onProgress = () => {}, signal = null } = {}) {
+export function post(path, file, { accept = "application/json", assurances = "", prevalence = "", repair = "", onProgress = () => {}, signal = null } = {}) {
   const isJson = accept === "application/json";
   // The content determines the format; a type that the browser derives from the name could be wrong.
   const form = new FormData();
   form.append("file", new File([file], file.name, { type: "application/octet-stream" }));
+  const query = String(new URLSearchParams(Object.entries({ prevalence, repair }).filter(([, value]) => value !== "")));
   return withKey(() => new Promise((resolve, reject) => {
     const request = new XMLHttpRequest(); // fetch reports no upload progress
-    request.open("POST", repair ? `${path}?repair=${repair}` : path);
+    request.open("POST", query ? `${path}?${query}` : path);
     request.responseType = "blob";
     request.timeout = TIMEOUT;
     for (const [name, value] of Object.entries(headers(accept))) request.setRequestHeader(name, value);

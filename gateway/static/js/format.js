@@ -10,6 +10,9 @@ export function percent(value) {
 /** Format a cut-off: "50%", "47.4%". */
 export const cutoff = (value) => `${Number((100 * value).toFixed(1))}%`;
 
+/** Format a share of images exactly: "50%", "0.02%". */
+export const share = (value) => `${Number((100 * value).toFixed(4))}%`;
+
 /** Format a number of bytes. */
 export function fileSize(bytes) {
   if (bytes < 1000) return `${bytes} B`;

@@ -6,7 +6,7 @@ import { alertReader, announce, button, byId, make, save } from "./dom.js";
 import { allModels, knownVersion } from "./models.js";
 import { isMissing } from "./prediction.js";
 import { toProblem } from "./rejections.js";
-import { capitalize, isUncertain, labelText, localTime, modelName, percent } from "./format.js";
+import { capitalize, isUncertain, labelText, localTime, modelName, percent, share } from "./format.js";
 
 const cursors = [null]; // of the pages up to the current one
 
@@ -118,7 +118,7 @@ function row(result) {
 
 /** Say which prevalence a probability assumes. */
 function assumption({ prevalence }) {
-  return isMissing(prevalence) ? null : make("div", { class: "small" }, `at ${percent(prevalence)} prevalence`);
+  return isMissing(prevalence) ? null : make("div", { class: "small" }, `at ${share(prevalence)} prevalence`);
 }
 
 /** Say what limits a result: an image that is not like the training images, or that was changed. */

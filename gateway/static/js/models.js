@@ -4,6 +4,7 @@ import { get } from "./api.js";
 import { showFields } from "./assurances.js";
 import { modeText } from "./domain.js";
 import { announce, button, byId, make, terms } from "./dom.js";
+import { showPrevalence } from "./prevalence.js";
 import { show } from "./rejections.js";
 import { safeHtml } from "./safe_html.js";
 import { capitalize, cutoff, modelName, scores } from "./format.js";
@@ -73,6 +74,7 @@ function describe() {
   if (!model) return;
   const entry = knownVersion(name, version ?? model.versions[0].version);
   showFields(entry.scope ?? []);
+  showPrevalence(name, entry.prevalence ?? null);
   const shownScores = scores(entry.figures);
   byId("model-about").replaceChildren(
     make("p", { class: "model-title" }, entry.title),

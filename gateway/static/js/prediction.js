@@ -30,7 +30,7 @@ function require(condition, reason) {
 /**
  * Parse the prediction for one image; throws a Problem if it is invalid.
  *
- * `expected` holds `name`, `version` (or null), `sha256` (or null) and `repair` of the request.
+ * `expected` holds `name`, `version` (or null), `sha256` (or null), `prevalence` and `repair` of the request.
  */
 export function parsePrediction(text, expected) {
   let prediction;
@@ -44,6 +44,7 @@ export function parsePrediction(text, expected) {
   require(model.name === expected.name, "it is from another model");
   require(expected.version === null || model.version === expected.version, "it is from another version of the model");
   require(expected.sha256 === null || image.sha256 === expected.sha256, "it is about another image");
+  require(!expected.prevalence || prediction.prevalence === Number(expected.prevalence), "it assumes another share of positive images");
   require((prediction.repair ?? "") === (expected.repair ?? ""), "the image was not changed as requested");
   return prediction;
 }
@@ -124,7 +125,7 @@ export function positiveLabel({ label, probabilities, positive }) {
 /** Parse the explanation of a prediction; throws a Problem if it belongs to another one. */
 export function parseExplanation(text, prediction) {
   const { name, version } = prediction.model;
-  const document = parsePrediction(text, { name, version, sha256: prediction.image.sha256, repair: prediction.repair });
+  const document = parsePrediction(text, { name, version, sha256: prediction.image.sha256, prevalence: prediction.prevalence, repair: prediction.repair });
   const { explanation } = document;
   require(document.model.sha256 === prediction.model.sha256, "it is from another archive");
   require(document.label === prediction.label && explanation?.label === prediction.label, "it explains another label");

@@ -2,7 +2,7 @@
 
 import { make } from "./dom.js";
 import { isMissing, positiveLabel } from "./prediction.js";
-import { capitalize, cutoff, isUncertain, percent } from "./format.js";
+import { capitalize, cutoff, isUncertain, percent, share } from "./format.js";
 
 const MAX_ROWS = 5;
 
@@ -46,7 +46,7 @@ export function uncertainty(prediction) {
 
 function assumption({ prevalence }) {
   if (isMissing(prevalence)) return null;
-  return make("p", { class: "small" }, `The probability assumes that ${percent(prevalence)} of the images are positive. It is higher where the finding is more common.`);
+  return make("p", { class: "small" }, `The probability assumes that ${share(prevalence)} of the images are positive. It is higher where the finding is more common.`);
 }
 
 /** Show the most probable labels. */

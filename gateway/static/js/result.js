@@ -15,13 +15,14 @@ import { Viewer } from "./viewer.js";
 const SMALL_INPUT = 64;
 
 /**
- * Card of a prediction from `parsePrediction`; `version` is the model's catalog entry or null, `assurances` were sent.
+ * Card of a prediction from `parsePrediction`; `version` is the model's catalog entry or null. `assurances` and
+ * `prevalence` were sent.
  *
  * `repeat(repair)` analyses the file again with a repair.
  */
 export class Result {
-  constructor(file, prediction, version, assurances = "", repeat = () => {}) {
-    this.options = { assurances, repair: prediction.repair ?? "" }; // of further requests about this image
+  constructor(file, prediction, version, { assurances = "", prevalence = "" } = {}, repeat = () => {}) {
+    this.options = { assurances, prevalence, repair: prediction.repair ?? "" }; // of further requests about this image
     this.repeat = repeat;
     this.isDoubtful = isDoubtful(prediction.domain);
     this.file = file;

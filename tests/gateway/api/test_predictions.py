@@ -190,6 +190,43 @@ def test_several_headers_of_assurances_are_rejected() -> None:
     assert post(respond, content=ONE, headers=lines[:1]).status_code == 200
 
 
+@pytest.mark.parametrize(
+    ("query", "header", "sent"),
+    [
+        ("?prevalence=0.02", "", "prevalence=0.02"),
+        ("?prevalence=0.000001", "age=5", "age=5, prevalence=0.000001"),
+        ("?prevalence=1e-3", "", "prevalence=0.001"),
+        ("", "age=5, prevalence=0.1", "age=5, prevalence=0.1"),
+    ],
+)
+def test_a_prevalence_of_the_query_is_added_to_the_assurances(query: str, header: str, sent: str) -> None:
+    requests: list[ModelRequest] = []
+
+    def recording(request: ModelRequest) -> ModelResponse:
+        requests.append(request)
+        return respond(request)
+
+    assert post(recording, f"{PATH}{query}", content=ONE, headers={"X-Assurances": header}).status_code == 200
+    assert requests[0].assurances == sent
+
+
+@pytest.mark.parametrize(
+    ("query", "status"),
+    [
+        ("prevalence=0", 422),
+        ("prevalence=1", 422),
+        ("prevalence=nan", 422),
+        ("prevalence=", 422),
+        ("prevalence=2%25", 422),
+        ("prevalence=0.1&prevalence=0.1", 400),
+    ],
+)
+def test_an_invalid_prevalence_of_the_query_is_rejected(query: str, status: int) -> None:
+    response = post(respond, f"{PATH}?{query}", content=ONE)
+    assert response.status_code == status
+    assert "prevalence" in response.json()["detail"]
+
+
 def repaired(request: ModelRequest) -> ModelResponse:
     return json_response(prediction(ONE, repair=request.repair or "invert"))
 

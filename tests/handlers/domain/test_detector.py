@@ -1,5 +1,6 @@
 """The detector in the worker: modes, reasons, neighbours, damage."""
 
+import json
 import shutil
 from io import BytesIO
 from pathlib import Path
@@ -10,16 +11,18 @@ import yaml
 from PIL import Image as Pillow
 from PIL import ImageOps
 
-from handlers import recipe, worker
+from handlers import profile, recipe, worker
 from handlers.classification import Classification
 from handlers.domain import detector
 from handlers.errors import DetectorError
 from handlers.metrics import Meter
+from handlers.profile import VerifiedProfile
 from radserve.build import builder
+from tests.handlers.batch import ask, context
 from tests.handlers.domain.conftest import films
 from tests.handlers.images import dicom
 from tests.handlers.test_pipeline import film
-from tests.handlers.test_torchserve_handler import ask
+from tests.handlers.test_profile import site_profile
 
 
 def png(image: Pillow.Image) -> bytes:
@@ -159,3 +162,23 @@ def test_a_score_without_a_number_is_not_normal(fitted_archive: Path) -> None:
     assert loaded is not None
     outputs = {detector.MOMENTS: np.full(4, np.nan, dtype=np.float32)}
     assert loaded.assess(outputs, np.zeros((3, 16, 24), dtype=np.float32)).status == "unlike"
+
+
+def test_the_limits_of_a_site_profile_apply_and_name_the_site(
+    fitted_archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "index.json").write_text(
+        json.dumps({"archives": [{"name": "brightness", "version": "1.0.0", "sha256": "a" * 64}]})
+    )
+    limits = {"marked": 1e5, "refused": 1e5, "fitted": "on the site"}
+    profile.write(tmp_path / "profiles.json", [VerifiedProfile(site_profile(detector=limits), "b" * 64)])
+    monkeypatch.setenv(worker.INDEX, str(tmp_path / "index.json"))
+    ((shipped, _, rejected),) = ask(service(fitted_archive, monkeypatch, "strict"), (noise(), {}))
+    assert shipped == 422
+    assert "site" not in rejected["domain"]
+    monkeypatch.setenv(worker.PROFILES, str(tmp_path / "profiles.json"))
+    sited = Classification()
+    sited.initialize(context(fitted_archive, []))
+    ((status, _, answer),) = ask(sited, (noise(), {}))
+    assert (status, answer["domain"]["status"], answer["domain"]["site"]) == (200, "normal", "st-marys")
+    assert answer["domain"]["score"] == rejected["domain"]["score"]

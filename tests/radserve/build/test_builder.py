@@ -168,7 +168,7 @@ def test_weights_of_another_shape_are_rejected_by_key(archives: Path, tmp_path: 
     state = load_file(weights)
     state["fc_02.bias"] = state["fc_02.bias"][:1]
     save_file(state, weights)
-    change(archives, weights={"file": weights.name, "sha256": store_index.sha256(weights)})
+    change(archives, detector=None, weights={"file": weights.name, "sha256": store_index.sha256(weights)})
     (archives / NAME / "metrics.json").unlink()
     (source,) = find_sources(archives)
     with pytest.raises(BuildError, match=r"fc_02\.bias"):
@@ -182,6 +182,16 @@ def test_metrics_of_other_weights_are_rejected(archives: Path, tmp_path: Path) -
     path.write_text(json.dumps(report), encoding="utf-8")
     (source,) = find_sources(archives)
     with pytest.raises(BuildError, match=r"metrics of weights 0{64}.*radserve evaluate"):
+        builder.build(source, tmp_path / "store")
+
+
+@pytest.mark.parametrize("fitted", [{"weights_sha256": "0" * 64}, {}], ids=["other", "unknown"])
+def test_a_detector_of_other_weights_is_rejected(archives: Path, tmp_path: Path, fitted: dict[str, str]) -> None:
+    section = yaml.safe_load((archives / NAME / "archive.yaml").read_text())["detector"]
+    section.pop("weights_sha256", None)
+    change(archives, detector=section | fitted)
+    (source,) = find_sources(archives)
+    with pytest.raises(BuildError, match=r"was fitted with other weights\. Run 'radserve fit-detector chest-xray-cnn"):
         builder.build(source, tmp_path / "store")
 
 

@@ -1,12 +1,21 @@
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from handlers.profile import SiteProfile
 from radserve.build import model_store as store_index
 from radserve.cli import sagemaker
-from radserve.errors import ArchiveError
+from radserve.cli.main import app
+from radserve.errors import ArchiveError, SiteProfileError
+from radserve.server.options import ServerOptions
+from radserve.site import signed_profile
+from radserve.store import signature
 from radserve.torchserve.verified_models import select
+from tests.handlers.test_profile import site_profile
+from tests.radserve.minimal_archive import write_archive
 
 
 @pytest.fixture
@@ -68,3 +77,24 @@ def test_an_invalid_archive_is_rejected(tmp_path: Path, scratch: Path) -> None:
     (tmp_path / "model.mar").write_bytes(b"PK")
     with pytest.raises(ArchiveError, match="not a valid archive"):
         sagemaker.prepare_store(tmp_path, scratch)
+
+
+def test_a_signed_site_profile_of_the_environment_is_served(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    served: list[ServerOptions] = []
+
+    async def serve(options: ServerOptions, _: Callable[[str], None]) -> int:
+        served.append(options)
+        return 0
+
+    monkeypatch.setattr("radserve.server.supervisor.serve", serve)
+    write_archive(tmp_path / "model")
+    key, file = tmp_path / "site.key", tmp_path / "site.json"
+    signature.generate(key)
+    profile: SiteProfile = site_profile()
+    file.write_bytes(signed_profile.seal(profile, signature.read_signing_key(key)))
+    arguments, variables = ["sagemaker", "--model", str(tmp_path / "model")], {"RADSERVE_PROFILE": str(file)}
+    unverified = CliRunner().invoke(app, arguments, env=variables)
+    assert isinstance(unverified.exception, SiteProfileError)
+    done = CliRunner().invoke(app, arguments, env=variables | {"RADSERVE_PROFILE_KEY": f"{key}.pub"})
+    assert done.exit_code == 0, done.output
+    assert [item.profile for item in served[0].profiles] == [profile]

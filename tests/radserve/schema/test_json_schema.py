@@ -22,9 +22,9 @@ from handlers.torchserve_handler import TorchServeHandler
 from radserve.schema.json_schema import ROOTS, json_schema
 from tests.gateway.application import running_client, services
 from tests.gateway.fake_backend import FakeBackend, json_response
+from tests.handlers.batch import context
 from tests.handlers.formats.test_zip import zipped
 from tests.handlers.images import dicom, saved
-from tests.handlers.test_torchserve_handler import context
 from tests.radserve import control_documents
 from tests.spots import HEIGHT, WIDTH, figure, painted, unpacked
 

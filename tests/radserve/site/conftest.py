@@ -1,5 +1,6 @@
 """A small archive, and labelled images of a site."""
 
+import hashlib
 import json
 import zipfile
 from pathlib import Path
@@ -15,13 +16,34 @@ from radserve.build.mar import MANIFEST
 from radserve.build.model_store import Entry, Index
 from tests.conftest import brightness_recipe
 
+DETECTOR = b"replaced by tests"
+
 
 @pytest.fixture(scope="session")
 def site_store(brightness_archive: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Model store with `Brightness`, whose recipe says how its threshold was chosen."""
-    store = tmp_path_factory.mktemp("store")
-    recipe = brightness_recipe()
-    sections = {
+    return _store(tmp_path_factory.mktemp("store"), brightness_archive, {}, {})
+
+
+@pytest.fixture(scope="session")
+def detector_store(brightness_archive: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Model store with `Brightness` and a detector, which tests replace by another one."""
+    section = {
+        "file": "detector.safetensors",
+        "sha256": hashlib.sha256(DETECTOR).hexdigest(),
+        "method": "by hand",
+        "parts": ["thumbnail"],
+        "marked": 1.0,
+        "refused": 2.0,
+        "fitted": "by hand",
+        "split": "0" * 64,
+    }
+    folder = tmp_path_factory.mktemp("store")
+    return _store(folder, brightness_archive, {"detector": section}, {"detector.safetensors": DETECTOR})
+
+
+def _store(store: Path, unpacked: Path, sections: dict[str, object], members: dict[str, bytes]) -> Path:
+    recipe = brightness_recipe() | {
         "decision": {"positive": "bright", "threshold": 0.6, "chosen": "by hand", "sensitivity": 0.9},
         "calibration": {"temperature": 2.0, "prevalence": 0.5, "fitted": "by hand"},
     }
@@ -30,11 +52,11 @@ def site_store(brightness_archive: Path, tmp_path_factory: pytest.TempPathFactor
         "archive.yaml": yaml.safe_dump(recipe | sections).encode(),
         "model-config.yaml": b"",
         "handlers/__init__.py": Path(handlers.__file__).read_bytes(),
-    } | {name: (brightness_archive / name).read_bytes() for name in ("program.pt2", "sample.json", "sample.png")}
-    with zipfile.ZipFile(store / "brightness.mar", "w") as archive:
-        for name, content in files.items():
-            archive.writestr(name, content)
+    } | {name: (unpacked / name).read_bytes() for name in ("program.pt2", "sample.json", "sample.png")}
     path = store / "brightness.mar"
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in (files | members).items():
+            archive.writestr(name, content)
     entry = Entry(
         name="brightness",
         version="1.0.0",

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -59,27 +60,39 @@ def test_rejected_images_do_not_count(site_store: Path, site_images: Path, tmp_p
 
 
 class _Detector:
-    """Finds the first images unlike the training images."""
+    """Gives the images of the site these scores, and all further images a high one."""
 
     outputs = ()
 
-    def __init__(self, unlike: int) -> None:
-        self._unlike = unlike
-        self._seen = 0
+    def __init__(self, scores: Sequence[float]) -> None:
+        self._scores = iter(scores)
 
     def assess(self, *_: object) -> Assessment:
-        self._seen += 1
-        return Assessment("unlike" if self._seen <= self._unlike else "normal", 1.0, 100.0, None)
+        return Assessment("normal", next(self._scores, 9.0), 100.0, None)
 
 
 @pytest.mark.parametrize("mode", ["strict", "off"])
-def test_images_unlike_the_training_images_are_left_out(
-    site_store: Path, site_images: Path, monkeypatch: pytest.MonkeyPatch, mode: str
+def test_the_limits_of_the_detector_rise_within_their_bound(
+    detector_store: Path, site_images: Path, monkeypatch: pytest.MonkeyPatch, mode: str
 ) -> None:
     monkeypatch.setenv(worker.DOMAIN, mode)
-    monkeypatch.setattr(detector, "load", lambda *_: _Detector(unlike=5))
+    scores = [2.2] * 5 + [9.0] * 4 + [0.5] * 111
+    monkeypatch.setattr(detector, "load", lambda *_: _Detector(scores))
+    profile = fit.fit(detector_store, "brightness", site_images, SITE)
+    assert profile.sample.startswith("116 of 120 images")  # 9 are unlike as shipped, 4 by the site's limits
+    assert profile.detector is not None
+    assert profile.detector.refused == 2.5
+    unlike = profile.changes["unlike_images"]
+    assert unlike.before is not None
+    assert unlike.difference is not None
+    assert unlike.before[0] == pytest.approx(9 / 120, abs=1e-4)
+    assert unlike.difference[0] < 0
+
+
+def test_a_model_without_a_detector_has_no_limits(site_store: Path, site_images: Path) -> None:
     profile = fit.fit(site_store, "brightness", site_images, SITE)
-    assert profile.sample.startswith("115 of 120 images")
+    assert profile.detector is None
+    assert "unlike_images" not in profile.changes
 
 
 def test_a_failure_of_the_model_is_no_rejection(
