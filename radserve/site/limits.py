@@ -48,8 +48,9 @@ def bound(section: Section, kinds: Mapping[str, Scores]) -> float:
 def fit(measured: Measured) -> DetectorLimits:
     """Return the limits of all images of a site."""
     marked, refused = _thresholds(measured, range(len(measured.scores)))
+    shares = calibration.DEFAULT
     text = (
-        f"{1 - calibration.DEFAULT.refused:.1%} and {1 - calibration.DEFAULT.marked:.1%} quantiles of {len(measured.scores)} images of "
+        f"{1 - shares.refused:.1%} and {1 - shares.marked:.1%} quantiles of {len(measured.scores)} images of "
         f"{len(set(measured.images.groups))} patients, from the shipped limit to {measured.highest:.4f}, which refuses "
         f"at least {KEPT:.0%} of each kind of other image and is at most {MOST:g} times the shipped limit"
     )
