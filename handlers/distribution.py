@@ -76,7 +76,7 @@ def shares(counted: Iterable[Bin], every: Iterable[Bin]) -> dict[Kind, dict[str,
 
 
 def outcome_header(documents: Iterable[Mapping[str, Any]]) -> dict[str, str]:
-    """Return the header by which a proxy learns labels and domain statuses of a request; empty without any.
+    """Return the header that states labels and domain statuses of a request to the proxy; empty without any.
 
     `X-Outcome: label:pneumonia:2,domain:normal:2` for predictions, or problems, of two images. A rollout compares the
     versions by it; the proxy does not forward it to clients.
