@@ -22,7 +22,7 @@ _MAX_QUEUED: Final = 16  # copies that may wait; further ones are dropped and co
 _MAX_QUEUED_BYTES: Final = 256 * 1024 * 1024
 _MAX_EXAMPLES: Final = 5
 _MAX_TIMINGS: Final = 10_000  # the latest responses, whose seconds are kept
-_MIN_IMAGES: Final = 200  # without a significant difference; chance alone gives fewer a high index
+_MIN_IMAGES: Final = 200  # without a significant difference; a few images often have a high index by chance
 Outcomes = Counter[tuple[str, str]]
 """Images by kind of value and value, such as `label` and `pneumonia`."""
 _FORWARDED_HEADERS: Final = ("content-type", "content-encoding", "x-assurances", "x-repair")
@@ -122,7 +122,7 @@ class ShadowReport:
         """Return the report as the control API represents it."""
         latencies = {"stable": _latency(self.stable_seconds), "candidate": _latency(self.candidate_seconds)}
         images, shifts = {}, {}
-        for kind in sorted({kind for kind, _ in self.stable_outcomes}):
+        for kind in sorted({kind for kind, _ in self.stable_outcomes | self.candidate_outcomes}):
             counts, reference = _of_kind(kind, self.candidate_outcomes), _of_kind(kind, self.stable_outcomes)
             images[kind] = min(counts.total(), reference.total())
             if images[kind] >= _MIN_IMAGES or is_significant(counts, reference):

@@ -186,6 +186,7 @@ def test_a_shadow_prints_its_report(api: Scripted, run: Run) -> None:
         "dropped 8 (4.0%)",
         "failed 2 (1.0%)",
         "largest difference of probability 25.00%",
+        "shift of label (index), 190 images 0.30",
         "1.1.0 11 ms 20 ms",
         "1.0.0 10 ms 19 ms",
         "abc123 normal 0.6 pneumonia 0.55",

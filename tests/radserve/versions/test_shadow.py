@@ -114,6 +114,12 @@ def test_few_images_have_a_shift_only_if_it_is_significant() -> None:
     assert set(report.document().shifts) == {"label"}
 
 
+def test_a_value_that_one_version_never_states_has_no_images() -> None:
+    report = ShadowReport()
+    report.add(COPY, response(MASK), response(MASK | {"domain": {"status": "normal"}}))
+    assert report.document().images == {"domain": 0, "label": 1}
+
+
 def test_a_malformed_response_is_not_counted() -> None:
     report = ShadowReport()
     with pytest.raises(TypeError):
