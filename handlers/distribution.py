@@ -4,6 +4,7 @@ Serving and `radserve evaluate` count with the same functions, so the shares of 
 """
 
 import json
+import logging
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -13,10 +14,11 @@ from urllib.parse import quote
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from handlers.errors import ProgramError
 from handlers.recipe import Recipe, Sha256
 from handlers.threshold import shift
 from handlers.validation_error import describe
+
+logger = logging.getLogger(__name__)
 
 Kind = Literal["label", "probability", "domain"]
 """`domain` is the percentile of the detector's score."""
@@ -74,7 +76,7 @@ def shares(counted: Iterable[Bin], every: Iterable[Bin]) -> dict[Kind, dict[str,
 
 
 def outcome_header(documents: Iterable[Mapping[str, Any]]) -> dict[str, str]:
-    """Return the header by which a proxy learns labels and domain statuses of a request; empty without any.
+    """Return the header that states labels and domain statuses of a request to the proxy; empty without any.
 
     `X-Outcome: label:pneumonia:2,domain:normal:2` for predictions, or problems, of two images. A rollout compares the
     versions by it; the proxy does not forward it to clients.
@@ -106,22 +108,37 @@ class Reference(BaseModel):
     detector_sha256: Sha256 | None = None  # of the detector that gave the percentiles
 
 
-def load(folder: Path, recipe: Recipe) -> dict[Bin, float]:
+class _Metrics(BaseModel):
+    """The keys of `metrics.json` that monitoring needs."""
+
+    model_config = ConfigDict(allow_inf_nan=False)
+
+    temperature: float
+    threshold: float | None = None
+    reference: Reference
+
+
+def load(folder: Path, recipe: Recipe, *, has_profile: bool = False) -> dict[Bin, float]:
     """Return the share of each bin among the validation images, without those that do not apply to the recipe.
 
     Label and probability depend on calibration and threshold, which a site profile replaces; the percentile depends on
-    the detector. Raises `ProgramError` if the reference of the unpacked archive is invalid.
+    the detector. A reference that is invalid is logged and ignored: monitoring does not stop serving.
     """
     path = folder / "metrics.json"
-    metrics = json.loads(path.read_bytes()) if path.is_file() else {}
-    if "reference" not in metrics:
-        return {}
     try:
-        reference = Reference.model_validate(metrics["reference"])
-    except ValidationError as error:
-        raise ProgramError(f"{path}: reference: {describe(error)}. Evaluate the model and build it again.") from error
+        document = json.loads(path.read_bytes()) if path.is_file() else {}
+        if isinstance(document, dict) and "reference" not in document:
+            return {}
+        metrics = _Metrics.model_validate(document)
+    except ValueError as error:
+        reason = describe(error) if isinstance(error, ValidationError) else str(error)
+        text = "%s: the reference of monitoring is invalid: %s. Evaluate the model and build it again."
+        logger.warning(text, path.name, reason)
+        return {}
     threshold = None if recipe.decision is None else recipe.decision.threshold
-    same_decision = (metrics["temperature"], metrics.get("threshold")) == (recipe.calibration.temperature, threshold)
+    same_decision = (metrics.temperature, metrics.threshold) == (recipe.calibration.temperature, threshold)
+    same_decision = same_decision and not has_profile
+    reference = metrics.reference
     same_detector = recipe.detector is not None and reference.detector_sha256 == recipe.detector.sha256
     applies = {"label": same_decision, "probability": same_decision, "domain": same_detector}
     return {

@@ -99,16 +99,19 @@ class Meter:
 
         A shift of either indicates that the images, or the model, changed.
         """
+        bins = distribution.of_prediction(self._recipe, document)  # an invalid prediction is not counted in part
+        probability = distribution.probability(self._recipe, document) if "probabilities" in document else None
         self._labels.labels(clean(document["label"])).inc()
-        for kind, name in distribution.of_prediction(self._recipe, document):
+        for kind, name in bins:
             self._bins.labels(kind, name).inc()
-        if "probabilities" in document:
-            self._probability.observe(distribution.probability(self._recipe, document))
+        if probability is not None:
+            self._probability.observe(probability)
 
     def assessment(self, assessment: Assessment) -> None:
         """Count how alike an image is to the training images, also if it is rejected for that."""
+        percentile = distribution.of_percentile(assessment.percentile)
         self._domain.labels(assessment.status).inc()
-        self._bins.labels(*distribution.of_percentile(assessment.percentile)).inc()
+        self._bins.labels(*percentile).inc()
 
     def schedule_send(self) -> None:
         """Send the counts within `INTERVAL`."""

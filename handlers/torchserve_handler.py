@@ -127,7 +127,8 @@ class TorchServeHandler(ABC):
             for summary in self.predict_sample(folder, size):
                 self.verify_sample(summary, stored)
         self._apply_profile()
-        self.meter.connect(getattr(context, "metrics", None), distribution.load(folder, self.recipe))
+        reference = distribution.load(folder, self.recipe, has_profile=self.model.profile is not None)
+        self.meter.connect(getattr(context, "metrics", None), reference)
         self.tracer = Tracer.create("radserve-worker")
 
     def load(self, folder: Path, device: str = "cpu", batch: int = 1, mode: Mode | None = None) -> None:

@@ -159,7 +159,10 @@ def _print_shadow(out: Console, status: RolloutStatus, report: ShadowReport) -> 
     ]
     if report.largest_difference is not None:
         rows.append(("largest difference of probability", terminal.fraction(report.largest_difference)))
-    rows += [(f"shift of {kind} (index)", f"{shift:.2f}") for kind, shift in report.shifts.items()]
+    rows += [
+        (f"shift of {kind} (index), {report.images[kind]} images", f"{shift:.2f}")
+        for kind, shift in report.shifts.items()
+    ]
     out.print(terminal.table("Shadow", ">", rows=rows))
     times = ((status.version, report.candidate or Latency()), (before, report.stable or Latency()))
     latencies = ((version, terminal.latency(time.p50), terminal.latency(time.p95)) for version, time in times)

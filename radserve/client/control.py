@@ -133,7 +133,9 @@ class Control:
 
     def start(self, name: str, spec: RolloutSpec) -> RolloutStatus:
         """Start a rollout."""
-        return self._change("POST", f"/rollouts/{name}", RolloutStatus, spec.model_dump(mode="json"))
+        newer_keys = {"max_shift"} if spec.max_shift is None else set()  # servers of earlier releases reject them
+        body = spec.model_dump(mode="json", exclude=newer_keys)
+        return self._change("POST", f"/rollouts/{name}", RolloutStatus, body)
 
     def abort(self, name: str, reason: str | None) -> RolloutStatus:
         """Abort a rollout."""

@@ -12,7 +12,7 @@ import socket
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final, Self
 from urllib.parse import unquote
@@ -30,6 +30,8 @@ _OUTCOME: Final = re.compile(r"(label|domain):([^:]+):([1-9]\d{0,5})")
 _MAX_DATAGRAM: Final = 1024
 _MAX_BATCH: Final = 256  # datagrams that are read before other tasks run
 _MAX_VERSIONS: Final = 1000  # bound on memory: clients may request arbitrary version numbers
+_MAX_NAMES: Final = 100  # of each kind of outcomes: bound on memory if a faulty version invents labels
+_OTHER_NAMES: Final = "(other)"  # outcomes beyond the bound
 _STEP: Final = 1.02  # ratio of the upper bounds of two successive latency bins
 CODES: Final = ("2xx", "3xx", "4xx", "499", "5xx")  # classes of status; the client disconnected at 499
 _CLIENT_CLOSED: Final = 499  # status that nginx logs when the client disconnected
@@ -47,7 +49,8 @@ class AccessEvent:
     pinned: bool  # the client chose the version by its path
     status: int  # 499 if the client disconnected before the response
     seconds: float | None  # until the last byte of TorchServe's response; None if TorchServe was not reached
-    outcomes: Mapping[str, Mapping[str, int]] = field(default_factory=dict)  # images by label, and by domain status
+    outcomes: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    """Images by label, and by domain status; empty unless the request was assigned at random."""
 
 
 def parse(line: bytes) -> AccessEvent | None:
@@ -143,7 +146,8 @@ class Tally:
         for kind, counts in event.outcomes.items():
             sums, images = self.outcomes.setdefault(kind, {}), sum(counts.values())
             for name, count in counts.items():
-                sums[name] = sums.get(name, 0.0) + count / images
+                key = name if name in sums or len(sums) < _MAX_NAMES - 1 else _OTHER_NAMES
+                sums[key] = sums.get(key, 0.0) + count / images
         if event.status < 400 and event.seconds is not None:
             self._bins[round(math.log(max(event.seconds, 0.0005), _STEP))] += 1
 
@@ -202,10 +206,13 @@ class TrafficWindow:
         """Count a request; `now` is the time of `time.monotonic`."""
         now = time.monotonic() if now is None else now
         key = event.model, event.version
-        for tallies in (self._totals,) if event.pinned else (self._totals, self._tallies):
+        counted = [(self._totals, replace(event, outcomes={}))]  # only a rollout reads outcomes
+        if not event.pinned:
+            counted.append((self._tallies, event))
+        for tallies, each in counted:
             # TorchServe answers 404 for versions that it does not hold.
             if key in tallies or (event.status != 404 and len(tallies) < _MAX_VERSIONS):
-                tallies.setdefault(key, Tally()).add(event, now)
+                tallies.setdefault(key, Tally()).add(each, now)
 
     def tally(self, model: str, version: str) -> Tally:
         """Return the statistics of one version since the last `clear`, without requests that chose it by path."""

@@ -15,11 +15,11 @@ class RolloutSpec(BaseModel):
     """Settings of a rollout.
 
     The new version gets each share (percent) of `steps` for at least `step_seconds` and `min_requests`. A step fails
-    above the fraction `max_error` of 5xx responses, the 95th percentile `max_p95` of the response time in seconds, or
-    its ratio `max_slowdown` to that of the previous version, or `max_shift`, the population stability index of its
-    labels or domain statuses against those of the previous version; None means no limit. `workers` is None for as many
-    as the previous version has. `shadow` is the percentage of requests that are copied to the new version instead of a
-    canary; clients never get its responses.
+    above the fraction `max_error` of 5xx responses, the 95th percentile `max_p95` of the response time in seconds, its
+    ratio `max_slowdown` to that of the previous version, or, below a share of 100, `max_shift`: the population
+    stability index of its labels or domain statuses against those of the previous version. None means no limit.
+    `workers` is None for as many as the previous version has. `shadow` is the percentage of requests that are copied to
+    the new version instead of a canary; clients never get its responses.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -42,6 +42,13 @@ class RolloutSpec(BaseModel):
             raise ValueError(f"steps end with {self.steps[-1]:g}; the last share must be 100")
         if any(after <= before for before, after in pairwise(self.steps)):
             raise ValueError("steps must grow")
+        if self.max_shift is not None and self.shadow is not None:
+            raise ValueError(f"max_shift is {self.max_shift:g}, but a shadow has no limits; omit one of them")
+        if self.max_shift is not None and len(self.steps) == 1:
+            raise ValueError(
+                f"max_shift is {self.max_shift:g}, but a step of 100 leaves no requests to compare with; "
+                "add a smaller step or omit max_shift"
+            )
         return self
 
 
@@ -85,8 +92,9 @@ class ShadowReport(Document):
 
     Both versions answered `compared` copies, `agreeing` of them with the same label; `largest_difference` is that of
     their probabilities. `dropped` copies were not sent because the candidate was too slow, `failed` ones got no
-    response. `shifts` are the population stability indices of the candidate against the previous version: of `label`,
-    of the status `domain`, and of `probability` and detector `percentile` in tenths.
+    response. `images` counts the images by kind of value: `label`, the status `domain`, and `probability` and detector
+    `percentile` in tenths. `shifts` are the population stability indices of the candidate against the previous version,
+    for the kinds with at least 200 images or a significant difference.
     """
 
     copies: int
@@ -95,6 +103,7 @@ class ShadowReport(Document):
     dropped: int
     failed: int
     largest_difference: float | None = None
+    images: dict[str, int] = Field(default_factory=dict)
     shifts: dict[str, float] = Field(default_factory=dict)
     candidate: Latency | None = None
     stable: Latency | None = None

@@ -8,7 +8,10 @@ Counts = Mapping[str, float]
 """Requests by label, by domain status, or by tenth of a number."""
 _SMALLEST_SHARE: Final = 0.001
 """Share in place of a smaller one: a share of 0 would be infinitely far from any other. As in Prometheus' rules."""
-_DEVIATIONS: Final = 3.0  # standard deviations: chance exceeds them once in 740 samples
+_MIN_EXPECTED: Final = 5.0
+"""Expected count from which the chi-square distribution holds. Source: Cochran, Biometrics 10 (1954)."""
+_DEVIATIONS: Final = 4.0
+"""Standard deviations: a rollout tests after each request, so chance has many opportunities to exceed three."""
 
 
 def population_stability_index(counts: Counts, reference: Counts) -> float:
@@ -29,21 +32,35 @@ def is_significant(first: Counts, second: Counts) -> bool:
 
     Likelihood-ratio test of homogeneity (G-test). Source: Sokal and Rohlf, Biometry, 1981, section 17.4.
     """
-    both = [counts for counts in (first, second) if sum(counts.values())]
-    names = {name for counts in both for name, count in counts.items() if count}
-    total = sum(sum(counts.values()) for counts in both)
-    pooled = {name: sum(counts.get(name, 0) for counts in both) / total for name in names}
+    totals = sum(first.values()), sum(second.values())
+    if not all(totals):
+        return False
+    pairs = _merge([(first.get(name, 0), second.get(name, 0)) for name in sorted(first.keys() | second.keys())])
     statistic = 2 * sum(
-        count * log(count / (sum(counts.values()) * pooled[name]))
-        for counts in both
-        for name, count in counts.items()
+        count * log(count * sum(totals) / (total * sum(pair)))
+        for pair in pairs
+        for count, total in zip(pair, totals, strict=True)
         if count
     )
-    return len(both) == 2 and len(names) > 1 and statistic > _critical(len(names) - 1)
+    return len(pairs) > 1 and statistic > _critical(len(pairs) - 1)
+
+
+def _merge(pairs: list[tuple[float, float]]) -> list[tuple[float, float]]:
+    """Merge rare values, but keep two, until the smaller distribution is expected to have enough of each.
+
+    `pairs` has the counts of each value in both distributions. Only their sums decide what is merged, so that the
+    choice does not favor a difference.
+    """
+    totals = [sum(counts) for counts in zip(*pairs, strict=True)]
+    merged = sorted((pair for pair in pairs if sum(pair)), key=sum)
+    while len(merged) > 2 and sum(merged[0]) * min(totals) / sum(totals) < _MIN_EXPECTED:
+        (one, other), (next_one, next_other), *rest = merged
+        merged = sorted([(one + next_one, other + next_other), *rest], key=sum)
+    return merged
 
 
 def _critical(freedom: int) -> float:
-    """Return the quantile of the chi-square distribution at `_DEVIATIONS`.
+    """Return the quantile of the chi-square distribution at `_DEVIATIONS`, at most 10% too high.
 
     Source: Wilson and Hilferty, "The distribution of chi-square", PNAS 17 (1931).
     """

@@ -170,6 +170,8 @@ class Rollout:
 
     async def _advance(self) -> None:
         candidate = await self._register()
+        if self._spec.max_shift is not None:
+            self._version_manager.require_proxy(self.name)
         if self._spec.shadow is not None:
             await self._compare(candidate, self._spec.shadow)
         elif not self._deployment_state.has_proxy:
@@ -215,7 +217,7 @@ class Rollout:
 
         def decide_step(elapsed: float) -> tuple[Decision, str]:
             self._samples = self._sample(self.version), self._sample(self.stable)
-            return decide(*self._samples, self._spec, elapsed)
+            return decide(*self._samples, self._spec, self._spec.steps[step], elapsed)
 
         await self._watch(candidate, decide_step, f"{share} of requests")
 

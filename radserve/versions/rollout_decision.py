@@ -15,6 +15,7 @@ _MAX_EXTRA_REJECTIONS: Final = 0.2
 
 _DEVIATIONS: Final = 3.0  # standard deviations: chance exceeds them once in 740 samples
 
+_ALL: Final = 100.0  # percent; the stable version receives no requests to compare with
 _OUTCOMES: Final = {"label": "labels", "domain": "domain statuses"}
 
 _MAX_ERROR_RATIO: Final = 2.0  # of error rates, for which both versions may have the same cause
@@ -26,13 +27,16 @@ class Decision(Enum):
     ADVANCE = "advance"
     WAIT = "wait"
     ROLL_BACK = "roll back"
-    GIVE_UP = "give up"  # roll back, although the version is not the cause: the stable one fails as well
+    GIVE_UP = "give up"  # roll back, although the version is not the cause
 
 
 def decide(
-    candidate: TrafficSample, stable: TrafficSample, spec: RolloutSpec, elapsed_seconds: float
+    candidate: TrafficSample, stable: TrafficSample, spec: RolloutSpec, share: float, elapsed_seconds: float
 ) -> tuple[Decision, str]:
-    """Decide how a step of a rollout continues, by the traffic of both versions in it; return the reason as well."""
+    """Decide how a step of a rollout continues, by the traffic of both versions in it; return the reason as well.
+
+    `share` is the percentage of the requests that the candidate receives.
+    """
     problem = _error_problem(candidate, spec) or _p95_problem(candidate, spec)
     common = _error_problem(stable, spec) or _p95_problem(stable, spec)
     if problem and common and not _is_much_worse(candidate, stable, spec):
@@ -49,6 +53,10 @@ def decide(
         return Decision.WAIT, f"{candidate.requests} of at least {spec.min_requests} requests answered"
     if elapsed_seconds < spec.step_seconds:
         return Decision.WAIT, f"{elapsed_seconds:.0f} of {spec.step_seconds:g} s, {candidate.requests} requests"
+    if spec.max_shift is not None and share < _ALL:
+        for name, sample in (("new", candidate), ("stable", stable)):
+            if blocked := _missing_labels(name, sample):
+                return blocked
     return Decision.ADVANCE, f"{candidate.requests} requests, {candidate.errors} errors"
 
 
@@ -100,7 +108,7 @@ def _rejection_problem(candidate: TrafficSample, stable: TrafficSample) -> str |
 
 
 def _shift_problem(candidate: TrafficSample, stable: TrafficSample, spec: RolloutSpec) -> str | None:
-    """Report labels or domain statuses that differ from those of the stable version; both get random requests."""
+    """Report labels or domain statuses that differ from those of the stable version, in randomly assigned requests."""
     for kind, name in _OUTCOMES.items():
         counts, reference = candidate.outcomes.get(kind, {}), stable.outcomes.get(kind, {})
         if spec.max_shift is None or min(sum(counts.values()), sum(reference.values())) < _MIN_SAMPLES:
@@ -112,6 +120,20 @@ def _shift_problem(candidate: TrafficSample, stable: TrafficSample, spec: Rollou
                 f"{spec.max_shift:g}: {largest_increase(counts, reference)}"
             )
     return None
+
+
+def _missing_labels(name: str, sample: TrafficSample) -> tuple[Decision, str] | None:
+    """Return the decision about a step whose shift cannot be compared, because a version reported too few labels."""
+    labels = sum(sample.outcomes.get("label", {}).values())
+    answered = sample.requests - sample.errors - sample.rejections
+    if labels >= _MIN_SAMPLES:
+        return None
+    if labels or answered < _MIN_SAMPLES:
+        return Decision.WAIT, f"{labels:.0f} of at least {_MIN_SAMPLES} labels of the {name} version to compare"
+    return Decision.GIVE_UP, (
+        f"the shift was not compared: none of the {answered} responses of the {name} version reported a label, because "
+        "all requests have an X-Client-Id or the archive is of an earlier release; omit max_shift (--max-shift)"
+    )
 
 
 def _lower_bound(count: int, total: int) -> float:

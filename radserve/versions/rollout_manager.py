@@ -49,7 +49,7 @@ class RolloutManager:
             if versions[stable].share != 100:
                 raise ConflictError(f"{name}: its requests are split; promote one version before you roll out another.")
             manager.registration.require_profile(name, spec.version, stable)
-            if spec.shadow is not None:
+            if spec.shadow is not None or spec.max_shift is not None:
                 manager.require_proxy(name)
             started = datetime.now(UTC).replace(microsecond=0)
             record = RolloutRecord(plan=spec, before=stable, actor=actor.name, started=started)

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import time
-from collections import Counter, defaultdict, deque
+from collections import Counter, deque
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,7 +14,7 @@ import httpx
 from radserve.host.background import observe
 from radserve.schema import rollout as schema
 from radserve.torchserve.connection import connect
-from radserve.versions.distribution_shift import population_stability_index
+from radserve.versions.distribution_shift import is_significant, population_stability_index
 
 logger = logging.getLogger(__name__)
 
@@ -22,7 +22,8 @@ _MAX_QUEUED: Final = 16  # copies that may wait; further ones are dropped and co
 _MAX_QUEUED_BYTES: Final = 256 * 1024 * 1024
 _MAX_EXAMPLES: Final = 5
 _MAX_TIMINGS: Final = 10_000  # the latest responses, whose seconds are kept
-Outcomes = defaultdict[str, Counter[str]]
+_MIN_IMAGES: Final = 200  # without a significant difference; a few images often have a high index by chance
+Outcomes = Counter[tuple[str, str]]
 """Images by kind of value and value, such as `label` and `pneumonia`."""
 _FORWARDED_HEADERS: Final = ("content-type", "content-encoding", "x-assurances", "x-repair")
 
@@ -94,8 +95,8 @@ class ShadowReport:
     compared: int = 0
     agreeing: int = 0
     largest_difference: float = 0.0
-    stable_outcomes: Outcomes = field(default_factory=lambda: defaultdict(Counter))
-    candidate_outcomes: Outcomes = field(default_factory=lambda: defaultdict(Counter))
+    stable_outcomes: Outcomes = field(default_factory=Outcomes)
+    candidate_outcomes: Outcomes = field(default_factory=Outcomes)
     stable_seconds: deque[float] = field(default_factory=lambda: deque(maxlen=_MAX_TIMINGS))
     candidate_seconds: deque[float] = field(default_factory=lambda: deque(maxlen=_MAX_TIMINGS))
     examples: deque[schema.ShadowExample] = field(default_factory=lambda: deque(maxlen=_MAX_EXAMPLES))
@@ -103,31 +104,39 @@ class ShadowReport:
     def add(self, copy: CopiedRequest, stable: VersionResponse, candidate: VersionResponse) -> None:
         """Compare and count two responses."""
         agree, difference = compare(stable, candidate)
+        outcomes, candidate_outcomes = _outcomes(stable), _outcomes(candidate)  # a malformed response counts nowhere
+        example = schema.ShadowExample(
+            request_id=copy.request_id, stable=stable.summary(), candidate=candidate.summary()
+        )
         self.compared += 1
         self.agreeing += agree
         self.largest_difference = max(self.largest_difference, difference)
-        _count_outcomes(stable, self.stable_outcomes)
-        _count_outcomes(candidate, self.candidate_outcomes)
+        self.stable_outcomes.update(outcomes)
+        self.candidate_outcomes.update(candidate_outcomes)
         self.stable_seconds.append(stable.seconds)
         self.candidate_seconds.append(candidate.seconds)
         if not agree:
-            self.examples.append(
-                schema.ShadowExample(request_id=copy.request_id, stable=stable.summary(), candidate=candidate.summary())
-            )
+            self.examples.append(example)
 
     def document(self) -> schema.ShadowReport:
         """Return the report as the control API represents it."""
         latencies = {"stable": _latency(self.stable_seconds), "candidate": _latency(self.candidate_seconds)}
-        shifts = {
-            kind: round(population_stability_index(self.candidate_outcomes[kind], counts), 4)
-            for kind, counts in self.stable_outcomes.items()
-            if self.candidate_outcomes[kind]
-        }
-        return schema.ShadowReport.model_validate(vars(self) | latencies | {"shifts": shifts})
+        images, shifts = {}, {}
+        for kind in sorted({kind for kind, _ in self.stable_outcomes | self.candidate_outcomes}):
+            counts, reference = _of_kind(kind, self.candidate_outcomes), _of_kind(kind, self.stable_outcomes)
+            images[kind] = min(counts.total(), reference.total())
+            if images[kind] >= _MIN_IMAGES or is_significant(counts, reference):
+                shifts[kind] = round(population_stability_index(counts, reference), 4)
+        return schema.ShadowReport.model_validate(vars(self) | latencies | {"images": images, "shifts": shifts})
 
 
-def _count_outcomes(response: VersionResponse, outcomes: Outcomes) -> None:
+def _of_kind(kind: str, outcomes: Outcomes) -> Counter[str]:
+    return Counter({value: count for (other, value), count in outcomes.items() if other == kind})
+
+
+def _outcomes(response: VersionResponse) -> Outcomes:
     """Count labels and domain statuses, and probabilities and percentiles in tenths, also of rejected images."""
+    outcomes = Outcomes()
     for prediction in response.predictions:
         domain, probability = prediction.get("domain", {}), prediction.get("probability")
         if probability is not None and prediction.get("positive") is False:
@@ -139,9 +148,8 @@ def _count_outcomes(response: VersionResponse, outcomes: Outcomes) -> None:
             "domain": domain.get("status"),
             "percentile": None if percentile is None else _tenth(percentile / 100),
         }
-        for kind, value in values.items():
-            if value is not None:
-                outcomes[kind][value] += 1
+        outcomes.update((kind, value) for kind, value in values.items() if value is not None)
+    return outcomes
 
 
 def _tenth(value: float | None) -> str | None:

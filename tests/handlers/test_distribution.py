@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 
 from handlers import distribution, recipe
-from handlers.errors import ProgramError
 from handlers.recipe import Recipe
 from tests.conftest import brightness_recipe
 
@@ -119,7 +118,33 @@ def test_a_reference_of_another_detector_or_decision_does_not_apply(tmp_path: Pa
     assert loaded(tmp_path, recipe.parse(cooler, "test")) == {"domain"}
 
 
-def test_an_invalid_reference_is_reported(tmp_path: Path) -> None:
-    invalid = METRICS | {"reference": {"shares": {"label": {"dark": 2.0}}}}
-    with pytest.raises(ProgramError, match=r"metrics\.json: reference: .*dark.*Evaluate the model"):
-        loaded(tmp_path, brightness(), invalid)
+def test_a_site_profile_leaves_only_the_reference_of_the_detector(tmp_path: Path) -> None:
+    (tmp_path / "metrics.json").write_text(json.dumps(METRICS))
+    reference = distribution.load(tmp_path, with_detector(), has_profile=True)
+    assert {kind for kind, _ in reference} == {"domain"}
+
+
+@pytest.mark.parametrize(
+    ("metrics", "reason"),
+    [
+        (METRICS | {"reference": {"shares": {"label": {"dark": 2.0}}}}, "dark"),
+        (METRICS | {"reference": {}}, "key 'reference.shares' is missing"),
+        (METRICS | {"reference": None}, "reference"),
+        ({"reference": METRICS["reference"]}, "key 'temperature' is missing"),
+        ([], "reference"),
+    ],
+)
+def test_an_invalid_reference_is_logged_and_ignored(
+    metrics: Any, reason: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert loaded(tmp_path, brightness(), metrics) == set()
+    (record,) = caplog.records
+    assert record.levelname == "WARNING"
+    assert "metrics.json: the reference of monitoring is invalid: " in record.getMessage()
+    assert reason in record.getMessage()
+
+
+def test_an_unreadable_file_of_metrics_is_logged_and_ignored(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "metrics.json").write_bytes(b"{")
+    assert distribution.load(tmp_path, brightness()) == {}
+    assert "the reference of monitoring is invalid" in caplog.text

@@ -248,6 +248,14 @@ def test_the_reference_is_sent_as_gauges(lines: Lines, brightness: Recipe) -> No
     assert shares == {(("kind", "label"), ("bin", "bright")): 0.25, (("kind", "domain"), ("bin", "10")): 0.0}
 
 
+def test_an_invalid_prediction_is_not_counted_in_part(brightness: Recipe) -> None:
+    meter = Meter(brightness)
+    before = meter.series()
+    with pytest.raises(KeyError):
+        meter.prediction({"label": "bright", "probabilities": {"dark": 1.0}})
+    assert meter.series() == before
+
+
 def test_an_assessment_is_counted_by_status_and_percentile(lines: Lines, brightness: Recipe) -> None:
     meter = Meter(brightness)
     meter.connect(cache())

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from handlers import profile, recipe, worker
+from handlers import distribution, profile, recipe, worker
 from handlers.classification import Classification
 from handlers.errors import ProgramError, RecipeError
 from handlers.profile import SiteProfile, VerifiedProfile
@@ -96,11 +96,14 @@ def test_a_site_profile_is_applied_after_the_sample_is_verified_and_named_in_eve
     (tmp_path / "index.json").write_text(json.dumps(index))
     profile.write(tmp_path / "profiles.json", [VerifiedProfile(site_profile(), "b" * 64)])
     monkeypatch.setenv(worker.INDEX, str(tmp_path / "index.json"))
+    has_profile = list[bool]()
+    monkeypatch.setattr(distribution, "load", lambda *_, **options: has_profile.append(options["has_profile"]))
     plain = Classification()
     plain.initialize(context(brightness_archive, []))
     monkeypatch.setenv(worker.PROFILES, str(tmp_path / "profiles.json"))
     sited = Classification()
     sited.initialize(context(brightness_archive, []))
+    assert has_profile == [False, True]
     ((_, _, before),) = ask(plain, (film(), {}))
     ((_, _, after), (_, _, explained)) = ask(sited, (film(), {}), (film(), {"explain": "True"}))
     assert "profile" not in before

@@ -46,11 +46,15 @@ def test_a_response_has_its_labels_in_a_header_for_the_proxy(service: Classifica
     assert "X-Outcome" not in around.get_response_headers(1)
 
 
-def test_the_reference_of_an_archive_is_loaded_at_the_start(brightness_archive: Path, tmp_path: Path) -> None:
+def test_an_archive_with_an_invalid_reference_serves(
+    brightness_archive: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     folder = Path(shutil.copytree(brightness_archive, tmp_path / "archive"))
-    (folder / "metrics.json").write_text('{"reference": {}}')
-    with pytest.raises(ProgramError, match="reference: key 'shares' is missing"):
-        Classification().initialize(context(folder, []))
+    (folder / "metrics.json").write_text('{"reference": null}')
+    service = Classification()
+    service.initialize(context(folder, []))
+    assert "the reference of monitoring is invalid" in caplog.text
+    assert ask(service, (film(), {}))[0][0] == 200
 
 
 def test_each_request_of_a_batch_has_its_own_status(service: Classification) -> None:

@@ -74,6 +74,8 @@ SHADOWED = rollout(
         "dropped": 8,
         "failed": 2,
         "largest_difference": 0.25,
+        "images": {"domain": 12, "label": 190},
+        "shifts": {"label": 0.3},
         "candidate": {"p50": 0.011, "p95": 0.02},
         "stable": {"p50": 0.010, "p95": 0.019},
         "examples": [{"request_id": "abc123", "stable": "normal 0.6", "candidate": "pneumonia 0.55"}],

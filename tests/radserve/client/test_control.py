@@ -73,7 +73,7 @@ CALLS: list[tuple[Callable[[Control], object], str, Any, Any]] = [
     (
         lambda it: it.start("chest", PLAN),
         "POST /rollouts/chest",
-        PLAN.model_dump(mode="json"),
+        PLAN.model_dump(mode="json", exclude={"max_shift"}),
         document(docs.rollout(), 202),
     ),
     (lambda it: it.abort("chest", None), "DELETE /rollouts/chest", None, docs.ROLLED_BACK),
@@ -90,6 +90,14 @@ def test_each_method_sends_the_documented_request(
     (request,) = api.requests
     assert f"{request.method} {request.path}" == line
     assert (json.loads(request.body) if request.body else None) == (json.loads(json.dumps(body)))
+
+
+def test_a_rollout_names_a_limit_of_shift_only_if_it_has_one(api: Scripted, control: Control) -> None:
+    """Servers without this limit reject the key."""
+    for limit in (None, 0.25):
+        api.say(document(docs.rollout()))
+        control.start("chest", PLAN.model_copy(update={"max_shift": limit}))
+        assert json.loads(api.requests[-1].body).get("max_shift", "absent") == (limit or "absent")
 
 
 def test_a_rollout_request_has_every_documented_key() -> None:

@@ -222,3 +222,21 @@ def test_a_request_with_many_images_counts_once() -> None:
     tally.add(replace(event(), outcomes={"label": {"a": 98, "b": 2}, "domain": {"normal": 100}}), 0)
     tally.add(replace(event(422), outcomes={"domain": {"unlike": 1}}), 0)
     assert tally.outcomes == {"label": {"a": 0.98, "b": 0.02}, "domain": {"normal": 1, "unlike": 1}}
+
+
+def test_only_the_window_of_a_step_has_outcomes() -> None:
+    window = TrafficWindow()
+    window.add(replace(event(), outcomes={"label": {"a": 1}}))
+    window.add(replace(event(pinned=True), outcomes={"label": {"a": 1}}))
+    assert window.tally("chest", "1.1.0").outcomes == {"label": {"a": 1}}
+    assert window.total("chest", "1.1.0").outcomes == {}
+    assert window.total("chest", "1.1.0").requests == 2
+
+
+def test_invented_labels_do_not_exhaust_memory() -> None:
+    tally = Tally()
+    for number in range(300):
+        tally.add(replace(event(), outcomes={"label": {f"label {number}": 1}}), 0)
+    assert len(tally.outcomes["label"]) == 100
+    assert sum(tally.outcomes["label"].values()) == 300
+    assert tally.outcomes["label"]["(other)"] == 201

@@ -1,4 +1,4 @@
-"""Checks of keys by a real nginx, in front of scripted servers that fail; and requests for unknown models."""
+"""Checks of keys by a real nginx, in front of scripted servers that fail; unknown models; outcomes of requests."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -17,6 +17,7 @@ from radserve.proxy.nginx import Nginx
 from radserve.proxy.options import ProxyOptions
 from radserve.proxy.traffic_split import Routing
 from radserve.torchserve.capacity import Capacity
+from tests.fake_supervisor import access_events, await_true
 from tests.proxy import problem
 from tests.radserve.proxy.test_limits import running
 from tests.radserve.scripted import Reply, Request, Scripted, scripted
@@ -39,8 +40,9 @@ class Proxy:
     torchserve: Scripted
     gateway: Scripted
 
-    def post(self, path: str, key: str | None = None) -> httpx.Response:
-        return httpx.post(self.url + path, content=b"film", headers={"X-API-Key": key or self.key}, timeout=30)
+    def post(self, path: str, key: str | None = None, **headers: str) -> httpx.Response:
+        headers = {"X-API-Key": key or self.key} | headers
+        return httpx.post(self.url + path, content=b"film", headers=headers, timeout=30)
 
 
 @pytest.fixture
@@ -153,3 +155,28 @@ def test_torchserve_decides_without_a_list_of_models(proxy: Proxy) -> None:
     assert proxy.post("/predictions/brain").status_code == 200
     traffic_split.clear(proxy.run_directory)
     assert proxy.post("/predictions/brain").status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("client", "outcomes"),
+    [(None, {"label": {"a": 1}}), ("not valid", {"label": {"a": 1}}), ("ward-7", {})],
+)
+def test_only_requests_assigned_at_random_have_outcomes(
+    client: str | None, outcomes: dict[str, dict[str, int]], proxy: Proxy
+) -> None:
+    traffic_split.write(Routing({"chest": {"1.0.0": 100}}), proxy.run_directory)
+    proxy.torchserve.script = lambda _: Reply(200, b"{}", headers={"X-Outcome": "label:a:1"})
+    with access_events(proxy.run_directory.traffic) as seen:
+        await_true(lambda: proxy.post(SERVER, **({"X-Client-Id": client} if client else {})).is_success and bool(seen))
+    assert seen[-1].outcomes == outcomes
+
+
+@pytest.mark.parametrize("path", [GATEWAY, SERVER])
+def test_clients_do_not_receive_the_outcomes(path: str, proxy: Proxy) -> None:
+    proxy.torchserve.script = lambda _: Reply(200, b"{}", headers={"X-Outcome": "label:a:1"})
+    proxy.gateway.script = lambda request: Reply(
+        204 if request.path == "/auth" else 200, media_type=None, headers={"X-Outcome": "label:a:1"}
+    )
+    response = proxy.post(path)
+    assert response.is_success
+    assert "x-outcome" not in response.headers

@@ -32,6 +32,11 @@ def test_optional_settings_may_be_null() -> None:
         ({"max_p95": 0}, "max_p95"),
         ({"max_slowdown": 0.5}, "max_slowdown"),
         ({"max_shift": 0}, "max_shift"),
+        (
+            {"max_shift": 0.25, "steps": [100]},
+            "max_shift is 0.25, but a step of 100 leaves no requests",
+        ),
+        ({"max_shift": 0.25, "shadow": 50}, "max_shift is 0.25, but a shadow has no limits"),
         ({"workers": 0}, "workers"),
         ({"shadow": 0}, "shadow"),
         ({"canary": 5}, "canary"),

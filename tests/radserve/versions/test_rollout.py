@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from radserve.errors import ConflictError
 from radserve.host.run_directory import proxy_lock
 from radserve.versions import rollout as rollout_module
 from radserve.versions.shadow import CopiedRequest
@@ -249,3 +250,34 @@ async def test_a_shadow_without_a_proxy_is_rolled_back(proxied: Service, stack: 
     final = await proxied.end(rollout)
     assert final.phase == "rolled_back"
     assert "only a proxy can split its requests" in final.detail
+
+
+async def test_a_shift_that_cannot_be_compared_ends_the_rollout_without_quarantine(proxied: Service) -> None:
+    rollout = await start_canary(proxied, max_shift=0.25)
+    proxied.observe("1.0.0", count=20)
+    proxied.observe("2.0.0", count=20, outcome="label:normal:1")
+    final = await proxied.end(rollout)
+    assert final.phase == "rolled_back"
+    assert "the shift was not compared: none of the 20 responses of the stable version" in final.detail
+    assert proxied.shares == {"1.0.0": 100}
+    assert proxied.archive().quarantine is None
+
+
+async def test_the_last_step_needs_no_comparison(proxied: Service) -> None:
+    rollout = await start_canary(proxied, steps=[50, 100], max_shift=0.25)
+    for version in ("1.0.0", "2.0.0"):
+        proxied.observe(version, count=20, outcome="label:normal:1")
+    await reach(proxied, rollout, 100)
+    proxied.observe("2.0.0", count=5)
+    assert (await proxied.end(rollout)).phase == "promoted"
+
+
+async def test_a_limit_of_shift_needs_a_proxy(proxied: Service) -> None:
+    proxied.torchserve.behavior.prediction_delay = 0.2
+    rollout = await start(proxied, max_shift=0.25)
+    proxy_lock(proxied.directory.proxy).unlink()  # the proxy ends
+    final = await proxied.end(rollout)
+    assert final.phase == "rolled_back"
+    assert "only a proxy can split its requests" in final.detail
+    with pytest.raises(ConflictError, match="only a proxy can split its requests"):
+        await start(proxied, max_shift=0.25)

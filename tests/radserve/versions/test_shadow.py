@@ -93,19 +93,45 @@ def test_a_report_counts_responses_and_keeps_examples_of_differences() -> None:
 def test_a_report_measures_how_the_distributions_shift() -> None:
     report = ShadowReport()
     near, far = {"status": "normal", "percentile": 31.0}, {"status": "unlike", "percentile": 100.0}
-    for _ in range(10):
+    for _ in range(100):
         report.add(COPY, response(PNEUMONIA | {"domain": near}), response(LESS_SURE | {"domain": near}))
         report.add(COPY, response(NORMAL | {"domain": near}), response(REJECTED | {"domain": far}, 422))
-    shifts = report.document().shifts
-    assert set(shifts) == {"label", "probability", "domain", "percentile"}
+    document = report.document()
+    assert document.images == {"label": 100, "probability": 100, "domain": 200, "percentile": 200}
+    shifts = document.shifts
+    assert set(shifts) == set(document.images)
     assert shifts["label"] == pytest.approx((1 - 0.5) * log(1 / 0.5) + (0.001 - 0.5) * log(0.001 / 0.5), abs=1e-4)
     assert shifts["domain"] == shifts["percentile"] > 1
 
 
+def test_few_images_have_a_shift_only_if_it_is_significant() -> None:
+    report = ShadowReport()
+    for number in range(199):
+        report.add(COPY, response(MASK), response(MASK | {"label": "none"} if number < 9 else MASK))
+    assert report.document().images == {"label": 199}
+    assert report.document().shifts == {}
+    report.add(COPY, response(MASK), response(MASK))
+    assert set(report.document().shifts) == {"label"}
+
+
+def test_a_value_that_one_version_never_states_has_no_images() -> None:
+    report = ShadowReport()
+    report.add(COPY, response(MASK), response(MASK | {"domain": {"status": "normal"}}))
+    assert report.document().images == {"domain": 0, "label": 1}
+
+
+def test_a_malformed_response_is_not_counted() -> None:
+    report = ShadowReport()
+    with pytest.raises(TypeError):
+        report.add(COPY, response(MASK), response({"label": "glioma", "domain": {"percentile": "high"}}))
+    assert report == ShadowReport()
+
+
 def test_equal_responses_have_no_shift() -> None:
     report = ShadowReport()
-    report.add(COPY, response(MASK), response(MASK))
-    report.add(COPY, response(REJECTED, 422), response(REJECTED, 422))
+    for _ in range(200):
+        report.add(COPY, response(MASK), response(MASK))
+        report.add(COPY, response(REJECTED, 422), response(REJECTED, 422))
     assert report.document().shifts == {"label": 0}
 
 
