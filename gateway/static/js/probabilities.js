@@ -44,6 +44,9 @@ export function uncertainty(prediction) {
   return make("p", { class: "uncertainty" }, `The model has no answer for this image. ${reason} Have it read without the model.`);
 }
 
+/** Say which prevalence a probability assumes: " at 10% prevalence"; an empty text if it is unknown. */
+export const atPrevalence = ({ prevalence }) => (isMissing(prevalence) ? "" : ` at ${share(prevalence)} prevalence`);
+
 function assumption({ prevalence }) {
   if (isMissing(prevalence)) return null;
   return make("p", { class: "small" }, `The probability assumes that ${share(prevalence)} of the images are positive. It is higher where the finding is more common.`);
@@ -58,5 +61,6 @@ export function ranking(prediction) {
   const rest = sorted.slice(MAX_ROWS);
   const sum = rest.reduce((total, [, value]) => total + value, 0);
   return make("div", {}, make("p", { class: "small" }, "Probabilities"), make("ol", { class: "ranking" }, rows),
-    rest.length ? make("p", { class: "small" }, `${rest.length} other labels: ${percent(sum)} in total.`) : null);
+    rest.length ? make("p", { class: "small" }, `${rest.length} other labels: ${percent(sum)} in total.`) : null,
+    assumption(prediction));
 }
