@@ -54,7 +54,7 @@ def calibrate(options: Options) -> None:
     """
     if (options.data is None) == (options.site is None):
         raise typer.BadParameter("give either --data or --site.")
-    from training.cli import check_data, prepare, typed_command
+    from training.cli import check_data, prepare
 
     if options.data is not None:
         check_data(options.archives / options.name, options.data)
@@ -62,7 +62,7 @@ def calibrate(options: Options) -> None:
     if options.data is not None:
         from training.calibrate import calibrate as run
 
-        run(options.archives / options.name, options.data, install=options.install, command=typed_command())
+        run(options.archives / options.name, options.data, install=options.install)
     else:
         _fit_site(options)
 

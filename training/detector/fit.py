@@ -16,7 +16,7 @@ from torch import nn
 from handlers import recipe as recipes
 from handlers.recipe import Detector as Section
 from handlers.recipe import Recipe
-from training import datasets, networks, recipe_files, weights
+from training import datasets, recipe_files, weights
 from training.cards import dataset_notes
 from training.datasets import Example, training_data
 from training.datasets.training_data import Sides
@@ -77,11 +77,8 @@ def install(out: Path, folder: Path) -> None:
 
 
 def load_network(recipe: Recipe, folder: Path, layers: Sequence[str]) -> nn.Module:
-    """Load a model's network, with the moments of these layers, if any."""
-    path = folder / recipe.weights.file
-    if not path.is_file():
-        raise RunError(f"{path}: not found. Train the model first: radserve train {recipe.name} --data DIR --install.")
-    network = weights.load(networks.create(recipe.network, recipe.outputs), path)
+    """Load a model's network, with the moments of these layers, if any; `RunError` for other weights."""
+    network = weights.of_model(recipe, folder)
     return moments.add(network, layers) if layers else network
 
 
