@@ -75,6 +75,20 @@ def test_a_stated_share_is_sent_and_named_by_the_result(queries: tuple[Page, lis
     assert faults(page) == []
 
 
+def test_a_changed_share_applies_although_the_storage_is_full(queries: tuple[Page, list[str]]) -> None:
+    page, sent = queries
+    page.get_by_label(NAME).fill("10")
+    page.get_by_label(NAME).blur()
+    page.evaluate("() => { Storage.prototype.setItem = () => { throw new DOMException('full'); }; }")
+    page.get_by_label(NAME).fill("20")
+    page.get_by_label(NAME).blur()
+    page.locator("#model").select_option("other")
+    page.locator("#model").select_option("chest")
+    expect(page.get_by_label(NAME)).to_have_value("20")
+    analyse(page)
+    assert sent == ["prevalence=0.2"]
+
+
 def test_an_unlike_image_names_the_share_that_its_probabilities_assume(queries: tuple[Page, list[str]]) -> None:
     page, _ = queries
     domain = {"mode": "warn", "status": "unlike", "score": 1.2, "percentile": 100, "reason": None}
