@@ -106,12 +106,12 @@ def _fit(source: _Source, options: DetectorSettings, network: Network | None, pa
     fitted = fit_to(seen, shape)
     if network is None:
         held_out = cross_fitted(seen, shape)
-        limits_on = _CROSS_FITTED
+        sample = _CROSS_FITTED
     else:
         examples = sides.validation
         observations = observe(network, recipe.input, with_copies(examples, 1, generator))
         groups = [example.group for example in examples for _ in range(2)]
-        held_out, limits_on = measured([(fitted, observations)], groups, tuple(options.components)), _HELD_OUT
+        held_out, sample = measured([(fitted, observations)], groups, tuple(options.components)), _HELD_OUT
     limits = calibration.calibrate(held_out.distances, held_out.groups, Shares(options.marked, options.refused))
     tensors = fitted | {"pose.accepted": held_out.accepted, "percentiles": torch.from_numpy(limits.percentiles).float()}
     tensors |= {f"limit.{name}": torch.tensor(value) for name, value in limits.each.items()}
@@ -126,7 +126,7 @@ def _fit(source: _Source, options: DetectorSettings, network: Network | None, pa
         parts=tuple(options.components),
         marked=round(limits.marked, 4),
         refused=round(limits.refused, 4),
-        fitted=f"{_FITTED} {limits_on}.".format(
+        fitted=f"{_FITTED} {sample}.".format(
             train=len(train),
             copies=options.copies,
             validation=len(sides.validation),
@@ -134,6 +134,7 @@ def _fit(source: _Source, options: DetectorSettings, network: Network | None, pa
             unit=notes.unit,
             group=notes.group,
         ),
+        limits_on="training" if network is None else "validation",
         split=sides.sha256,
     )
 
