@@ -31,7 +31,7 @@ class Change(_Section):
 
 
 class DetectorLimits(_Section):
-    """Limit of the detector that replaces that of the recipe. No profile changes the limit of unlike images."""
+    """Limit of unusual images that replaces the recipe's. No profile changes the limit of unlike images."""
 
     marked: Annotated[float, Field(gt=0)]  # from that of the recipe to the recipe's limit of unlike images
     fitted: Text  # how it was chosen, in words

@@ -1,4 +1,4 @@
-"""Fits what follows the network of a model whose weights stay: `radserve calibrate NAME --data DIR`."""
+"""Fits the decision of a model without changing its weights: `radserve calibrate NAME --data DIR`."""
 
 import json
 import logging

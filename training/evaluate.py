@@ -81,7 +81,7 @@ def evaluate(folder: Path, data: Path, out: Path, options: Options) -> dict[str,
 
 
 def update_reference(folder: Path, data: Path, out: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
-    """Measure only the reference of monitoring; write metrics and card with it, and the model's other figures as is.
+    """Measure only the reference of monitoring; write metrics and card with the other figures unchanged.
 
     Raises `RunError` if the folder has no metrics of its weights, or if the split differs from that of the training.
     """

@@ -83,7 +83,7 @@ class Detector:
     metric: Metric
     limits: Mapping[str, float]  # of each distance, among the held-out images
     percentiles: Vector  # of the held-out scores, from 0 to 100
-    site: str | None = None  # whose profile has the thresholds of the section
+    site: str | None = None  # whose profile has the section's limit of unusual images
 
     @classmethod
     def create(cls, section: Section, spec: Input, tensors: Tensors) -> "Detector":

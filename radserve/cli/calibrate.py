@@ -45,7 +45,7 @@ class Options:
 
 @with_groups
 def calibrate(options: Options) -> None:
-    """Fit the decision of a model whose weights stay.
+    """Fit the decision of a model without changing its weights.
 
     With --data, fits the recipe on the validation side of its training: the prediction sets of a classifier, or
     temperature, threshold and smallest mask of a segmentation. With --site, fits temperature, bias, threshold,
