@@ -102,13 +102,13 @@ def _decimal(text: str) -> str:
 
 PrevalenceQuery = Annotated[
     float | None,
-    BeforeValidator(_decimal),
     Query(
         alias="prevalence",
         ge=0.000001,
         le=0.999999,
-        description="Share of positive images to assume, see docs/certainty.md.",
+        description="Share of positive images to assume, in digits and a point; see docs/certainty.md.",
     ),
+    BeforeValidator(_decimal),
 ]
 _DOCUMENTS: Final = {
     "predictions": Prediction | Segmentation | ResultList,
