@@ -31,11 +31,10 @@ class Change(_Section):
 
 
 class DetectorLimits(_Section):
-    """Limits of the detector of unlike images that replace those of the recipe."""
+    """Limit of unusual images that replaces the recipe's. No profile changes the limit of unlike images."""
 
-    marked: Annotated[float, Field(gt=0)]
-    refused: Annotated[float, Field(gt=0)]
-    fitted: Text  # to which images, and by which bound, in words
+    marked: Annotated[float, Field(gt=0)]  # from that of the recipe to the recipe's limit of unlike images
+    fitted: Text  # how it was chosen, in words
 
 
 class SiteProfile(_Section):
@@ -63,7 +62,13 @@ class SiteProfile(_Section):
         if self.detector is not None:
             if recipe.detector is None:
                 raise RecipeError(f"{source}: has limits of a detector, but {recipe.name} has none. Fit it again.")
-            document["detector"] |= self.detector.model_dump(mode="json")
+            marked, shipped = self.detector.marked, recipe.detector
+            if not shipped.marked <= marked <= shipped.refused:
+                raise RecipeError(
+                    f"{source}: detector.marked has value {marked}; {recipe.name} permits {shipped.marked} to "
+                    f"{shipped.refused}. Fit it again."
+                )
+            document["detector"]["marked"] = marked
         return parse(document, source)
 
 
@@ -85,7 +90,8 @@ def write(path: Path, profiles: Iterable[VerifiedProfile]) -> None:
     content = {
         f"{item.profile.model}/{item.profile.version}": {
             "sha256": item.sha256,
-            "profile": item.profile.model_dump(mode="json"),
+            # An archive of an earlier release rejects the keys that it does not know.
+            "profile": item.profile.model_dump(mode="json", exclude_unset=True),
         }
         for item in profiles
     }

@@ -127,6 +127,8 @@ class Detector(_Section):
     marked: Annotated[float, Field(gt=0)]  # smallest score that is unusual
     refused: Annotated[float, Field(gt=0)]  # smallest score that is unlike
     fitted: Text  # to which images, in words
+    # side of the split on whose images the limits were chosen; detectors of earlier releases do not record it
+    limits_on: Literal["training", "validation"] | None = None
     split: Sha256  # of the training whose training images were used
 
     @model_validator(mode="after")

@@ -1,4 +1,4 @@
-"""Fits what follows the network of a model whose weights stay: `radserve calibrate NAME --data DIR`."""
+"""Fits the decision of a model without changing its weights: `radserve calibrate NAME --data DIR`."""
 
 import json
 import logging
@@ -16,12 +16,12 @@ from training.evaluators.binary import PREVALENCE
 _log = logging.getLogger(__name__)
 
 
-def calibrate(folder: Path, data: Path, *, install: bool, command: str = "called from Python") -> Recipe:
+def calibrate(folder: Path, data: Path, *, install: bool) -> Recipe:
     """Fit a model's decision on the validation side of its training, by patient; return its recipe.
 
     Of a classifier with two labels, fits the prediction sets; temperature and threshold stay as trained. Of a
     segmentation, fits temperature, threshold and smallest mask. With `install`, rewrites recipe, metrics and card in
-    the model's folder.
+    the model's folder; the command of the metrics remains that of the training.
     """
     recipe = recipes.load(folder / "archive.yaml")
     if recipe.decision is None:
@@ -43,8 +43,9 @@ def calibrate(folder: Path, data: Path, *, install: bool, command: str = "called
         evaluator = evaluators.for_recipe(recipe)
         recipe = evaluator.calibrate(recipe, config, logits, images.measured, sample)
         evaluation = evaluator.measure(recipe, logits, images.measured, config.seed)
-        measured = evaluate.create_report(recipe, config, images, evaluation, command, previous.epoch)
+        measured = evaluate.create_report(recipe, config, images, evaluation, previous.command, previous.epoch)
         shares = reference.of_predictions(recipe, logits)
+        measured["external"] = evaluate.external_figures(previous, recipe)
         measured["reference"] = reference.with_percentiles(shares, folder, recipe, config, data)
     for name, metric in (measured.get("certainty") or measured.get("validation", {})).items():
         _log.info("%s %s (95%% CI %s)", name, metric["value"], metric["ci95"])

@@ -145,6 +145,8 @@ def evaluate(
     from training.evaluate import evaluate as run
 
     result = out or Path("runs") / f"{name}-evaluation"
+    if ood and weights is not None:
+        raise typer.BadParameter("--ood measures the detector of the installed weights; it excludes --weights.")
     if reference:
         if part != "validation" or weights is not None or ood or external is not None:
             raise typer.BadParameter("--reference excludes --part, --weights, --ood and --external.")

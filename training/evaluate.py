@@ -66,7 +66,7 @@ def evaluate(folder: Path, data: Path, out: Path, options: Options) -> dict[str,
     evaluation = evaluators.for_recipe(recipe).measure(recipe, logits, images.measured, config.seed)
     epoch = None if previous is None else previous.epoch
     metrics = create_report(recipe, config, images, evaluation, options.command, epoch, options.part)
-    if kept := _external(previous, recipe):
+    if kept := external_figures(previous, recipe):
         metrics["external"] = kept
     if not config.demonstration:
         metrics |= robustness(recipe, network, images.measured, config)
@@ -81,7 +81,7 @@ def evaluate(folder: Path, data: Path, out: Path, options: Options) -> dict[str,
 
 
 def update_reference(folder: Path, data: Path, out: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
-    """Measure only the reference of monitoring; write metrics and card with it, and the model's other figures as is.
+    """Measure only the reference of monitoring; write metrics and card with the other figures unchanged.
 
     Raises `RunError` if the folder has no metrics of its weights, or if the split differs from that of the training.
     """
@@ -100,7 +100,7 @@ def update_reference(folder: Path, data: Path, out: Path, overrides: Sequence[st
     return metrics
 
 
-def _external(previous: Report | None, recipe: Recipe) -> list[dict[str, Any]]:
+def external_figures(previous: Report | None, recipe: Recipe) -> list[dict[str, Any]]:
     """Return the earlier figures on images of other sources, unless input, calibration or decision changed since."""
     parts = () if previous is None else previous.external
     outdated = [part.name for part in parts if part.predictor != predictor(recipe)]
@@ -236,14 +236,11 @@ def install_report(out: Path, folder: Path) -> None:
 
 def load_network(recipe: Recipe, folder: Path, options: Options) -> tuple[Recipe, nn.Module]:
     """Read the weights of a model, or those of the options; `RunError` if they are missing or of another checksum."""
-    file = options.weights or folder / recipe.weights.file
+    if (file := options.weights) is None:
+        return recipe, weights.of_model(recipe, folder)
     if not file.is_file():
-        source = recipe.weights.source or f"radserve train {recipe.name} --data DIR --install"
-        raise RunError(f"{file}: not found. Create it with '{source}', or give other weights.")
-    sha256 = hashlib.sha256(file.read_bytes()).hexdigest()
-    if options.weights is None and sha256 != recipe.weights.sha256:
-        raise RunError(f"{file}: has sha256 {sha256}, the recipe's key 'weights.sha256' is {recipe.weights.sha256}.")
-    measured = recipe.weights.model_copy(update={"sha256": sha256})
+        raise RunError(f"{file}: not found. Give other weights.")
+    measured = recipe.weights.model_copy(update={"sha256": hashlib.sha256(file.read_bytes()).hexdigest()})
     network = weights.load(networks.for_recipe(recipe), file)
     return recipe.model_copy(update={"weights": measured}), network
 

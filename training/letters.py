@@ -43,7 +43,8 @@ class Layers:
         """Erase the letters of some of the films `indices`, and paste those of other ones of them into some.
 
         `values` are these films, float (n, 1, height, width) in [0, 1]; the result is alike. Both happen with
-        `probability`, independently, so that letters tell nothing about the film.
+        `probability`, independently. At 0.5, a letter is as often that of another film as of its own one, so it still
+        tells something about the film; at 1, all letters are of other films, and tell nothing.
         """
         erased, pasted = torch.rand(2, len(indices), 1, 1, 1, generator=generator) < probability
         donors = indices[torch.randperm(len(indices), generator=generator)]

@@ -38,7 +38,8 @@ class Augmentation(_Part):
     sharpen: Spread = 0  # maximum share of the detail that is added
     noise: Share = 0  # maximum standard deviation, on the scale [0, 1]
     erase: Share = 0  # probability of each of two gray rectangles
-    # probability that a film loses its burned-in letters, and that it gets those of a random other film of the batch
+    # probability that a film loses its burned-in letters, and that it gets those of a random other film of the batch;
+    # with scale 1 only
     letters: Share = 0
     mixup: Spread = 0  # concentration of the Beta distribution that mixes two images; classification only
     flip: tuple[Literal["horizontal", "vertical"], ...] = ()  # axes along which half of the images are mirrored
@@ -83,6 +84,15 @@ class DetectorSettings(_Part):
     marked: Annotated[float, Field(gt=0, lt=1)] = 0.035
     refused: Annotated[float, Field(gt=0, lt=1)] = 0.015
 
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.marked < self.refused:
+            raise ValueError(
+                f"marked is {self.marked:g}; it includes the unlike images, so it must not be below refused, "
+                f"{self.refused:g}"
+            )
+        return self
+
 
 class Settings(_Part):
     """Content of a `training.yaml`."""
@@ -120,6 +130,8 @@ class Settings(_Part):
     def _check(self) -> Self:
         if self.consistency and self.augmentation.mixup:
             raise ValueError("consistency compares two views of one image, so augmentation.mixup must be 0")
+        if self.augmentation.letters and self.scale < 1:
+            raise ValueError("augmentation.letters finds letters by their size in pixels, so scale must be 1")
         fixed = sorted({"data", "validation", "seed", "tune"} & self.tune.keys())
         if fixed:
             raise ValueError(f"tune must not contain {', '.join(fixed)}: trials are compared on the same split")

@@ -8,6 +8,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from handlers.recipe import Recipe
+from training import networks
 from training.errors import RunError
 
 
@@ -27,6 +29,18 @@ def load(network: nn.Module, path: Path) -> nn.Module:
     """Load weights into a network, in evaluation mode and single precision."""
     network.load_state_dict(load_file(path))
     return network.eval()
+
+
+def of_model(recipe: Recipe, folder: Path) -> nn.Module:
+    """Load the network of the model in a folder; `RunError` if its weights are missing or of another checksum."""
+    path = folder / recipe.weights.file
+    if not path.is_file():
+        source = recipe.weights.source or f"radserve train {recipe.name} --data DIR --install"
+        raise RunError(f"{path}: not found. Create it with '{source}'.")
+    sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
+    if sha256 != recipe.weights.sha256:
+        raise RunError(f"{path}: has sha256 {sha256}, the recipe's key 'weights.sha256' is {recipe.weights.sha256}.")
+    return load(networks.for_recipe(recipe), path)
 
 
 def from_checkpoint(path: Path) -> tuple[dict[str, torch.Tensor], int]:

@@ -1,11 +1,12 @@
 """/api/predictions and /api/explanations."""
 
 import asyncio
+import re
 from datetime import UTC, datetime
-from decimal import Decimal
 from typing import Annotated, Any, Final, get_args
 
 from fastapi import APIRouter, Query, Request
+from pydantic import BeforeValidator
 from starlette.responses import JSONResponse, Response
 
 from gateway import model_response, problems, services
@@ -90,9 +91,24 @@ RepairQuery = Annotated[
         json_schema_extra={"enum": _REPAIRS},
     ),
 ]
+
+
+def _decimal(text: str) -> str:
+    """Require digits and points, as the proxy does; the range is checked next."""
+    if not re.fullmatch(r"[0-9.]{1,64}", text):
+        raise ValueError("must be a decimal number, such as 0.1")
+    return text
+
+
 PrevalenceQuery = Annotated[
     float | None,
-    Query(ge=0.000001, le=0.999999, description="Share of positive images to assume, see docs/certainty.md."),
+    Query(
+        alias="prevalence",
+        ge=0.000001,
+        le=0.999999,
+        description="Share of positive images to assume, in digits and a point; see docs/certainty.md.",
+    ),
+    BeforeValidator(_decimal),
 ]
 _DOCUMENTS: Final = {
     "predictions": Prediction | Segmentation | ResultList,
@@ -118,9 +134,9 @@ def _add_routes(verb: Verb) -> None:
         name: Name,
         caller: AuthenticatedCaller,
         _repair: RepairQuery = None,
-        prevalence: PrevalenceQuery = None,
+        _prevalence: PrevalenceQuery = None,
     ) -> Response:
-        return await _respond(request, verb, name, None, caller, prevalence)
+        return await _respond(request, verb, name, None, caller)
 
     @router.post(f"/{verb}/{{name}}/{{version}}", name=f"{verb} of a version", **options)
     @router.put(f"/{verb}/{{name}}/{{version}}", name=f"{verb} of a version", **options)
@@ -130,18 +146,16 @@ def _add_routes(verb: Verb) -> None:
         version: Version,
         caller: AuthenticatedCaller,
         _repair: RepairQuery = None,
-        prevalence: PrevalenceQuery = None,
+        _prevalence: PrevalenceQuery = None,
     ) -> Response:
-        return await _respond(request, verb, name, version, caller, prevalence)
+        return await _respond(request, verb, name, version, caller)
 
 
 _add_routes("predictions")
 _add_routes("explanations")
 
 
-async def _respond(
-    request: Request, verb: Verb, name: str, version: str | None, caller: Caller, prevalence: float | None
-) -> Response:
+async def _respond(request: Request, verb: Verb, name: str, version: str | None, caller: Caller) -> Response:
     caller.require(Role.PREDICT)
     parts = services.of(request)
     body = await request_body.read(request, parts.settings)
@@ -155,7 +169,7 @@ async def _respond(
         media_type=_header("Content-Type", body.media_type),
         encoding=_header("Content-Encoding", body.encoding),
         accept=_header("Accept", request.headers.get("accept", "")),
-        assurances=_header("X-Assurances", _assurances(request, prevalence)),
+        assurances=_header("X-Assurances", _assurances(request)),
         repair=_header("repair", _repair_outside_json(request, body)),
         request_id=request.state.request_id,
         client=_header("X-Client-Id", request.headers.get("x-client-id", "")),
@@ -186,15 +200,15 @@ async def _fetch(reference: ImageReference, parts: Services, caller: Caller) -> 
     return await parts.uploads.fetch(reference.value, caller)
 
 
-def _assurances(request: Request, prevalence: float | None) -> str:
+def _assurances(request: Request) -> str:
     """Return the assurances of the header and the prevalence of the query; the model server rejects a second one."""
     lines = request.headers.getlist("x-assurances")
     if len(lines) > 1:
         raise BadRequestError("The request has several X-Assurances headers; send one: age=5, view=PA.")
-    if len(request.query_params.getlist("prevalence")) > 1:
+    stated = request.query_params.getlist("prevalence")
+    if len(stated) > 1:
         raise BadRequestError("The query has several prevalences; send one: ?prevalence=0.1.")
-    if prevalence is not None:
-        lines.append(f"prevalence={Decimal(str(prevalence)):f}")  # never 1e-06
+    lines += [f"prevalence={value}" for value in stated]
     return ", ".join(filter(None, lines))
 
 

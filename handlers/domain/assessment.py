@@ -42,7 +42,7 @@ class Assessment:
     percentile: float  # share of the held-out images with a lower score, 0 to 100
     reason: Reason | None  # None if the status is normal, or the reason is unknown
     contradicts: Contradicted | None = None  # what the file states otherwise, so that a repair cannot help
-    site: str | None = None  # whose limits apply; None for those of the recipe
+    site: str | None = None  # whose limit of unusual images applies; None for that of the recipe
 
     def document(self, mode: Mode) -> dict[str, Any]:
         """Return the value of the key `domain` in a prediction or an error."""

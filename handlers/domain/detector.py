@@ -83,7 +83,7 @@ class Detector:
     metric: Metric
     limits: Mapping[str, float]  # of each distance, among the held-out images
     percentiles: Vector  # of the held-out scores, from 0 to 100
-    site: str | None = None  # whose profile has the thresholds of the section
+    site: str | None = None  # whose profile has the section's limit of unusual images
 
     @classmethod
     def create(cls, section: Section, spec: Input, tensors: Tensors) -> "Detector":
@@ -102,9 +102,12 @@ class Detector:
         relative = {name: value / self.limits[name] for name, value in self.distances(outputs, gray).items()}
         score = float(np.nan_to_num(np.max(list(relative.values())), nan=_WORST, posinf=_WORST))
         status = self._status(score)
-        percentile = float(np.interp(score, self.percentiles, np.linspace(0, 100, len(self.percentiles))))
         reason = None if status == "normal" else self._reason(gray, relative)
-        return Assessment(status, score, percentile, reason, site=self.site)
+        return Assessment(status, score, self.percentile(score), reason, site=self.site)
+
+    def percentile(self, score: float) -> float:
+        """Return the share of the held-out images with a lower score, 0 to 100."""
+        return float(np.interp(score, self.percentiles, np.linspace(0, 100, len(self.percentiles))))
 
     def distances(self, outputs: Mapping[str, Vector], gray: torch.Tensor) -> dict[str, float]:
         """Return every distance of one image, by name."""

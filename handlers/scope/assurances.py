@@ -61,6 +61,8 @@ def from_header(text: str) -> Assurances:
         name, equals, value = (part.strip() for part in item.partition("="))
         if not equals:
             raise BadRequestError(f"X-Assurances must be a list of NAME=VALUE. {_USAGE}")
+        if name == PREVALENCE and name in values:
+            raise BadRequestError("The prevalence is stated twice, by the query or X-Assurances; send it once.")
         if name in values:
             raise BadRequestError(f"X-Assurances has an attribute twice. {_USAGE}")
         values[name] = value
@@ -132,7 +134,8 @@ def _prevalence(value: Any) -> float:
         share = float(text)
     if not _MIN_PREVALENCE <= share <= 1 - _MIN_PREVALENCE:
         raise BadRequestError(
-            f"The prevalence must be a share from {_MIN_PREVALENCE:f} to {1 - _MIN_PREVALENCE:f}, such as 0.1."
+            f"The prevalence must be a share from {_MIN_PREVALENCE:f} to {1 - _MIN_PREVALENCE:f}, such as 0.1. Send it "
+            "once: as the query prevalence, in X-Assurances, or in the key 'assurances'."
         )
     return share
 

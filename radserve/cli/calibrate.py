@@ -45,16 +45,16 @@ class Options:
 
 @with_groups
 def calibrate(options: Options) -> None:
-    """Fit the decision of a model whose weights stay.
+    """Fit the decision of a model without changing its weights.
 
     With --data, fits the recipe on the validation side of its training: the prediction sets of a classifier, or
     temperature, threshold and smallest mask of a segmentation. With --site, fits temperature, bias, threshold,
-    prediction sets and the limits of the detector on 100 or more labelled images of a site, reports what changes, and
-    writes a signed profile for 'radserve serve --profile'.
+    prediction sets and the detector's limit of unusual images on 100 or more labelled images of a site, reports what
+    changes, and writes a signed profile for 'radserve serve --profile'.
     """
     if (options.data is None) == (options.site is None):
         raise typer.BadParameter("give either --data or --site.")
-    from training.cli import check_data, prepare, typed_command
+    from training.cli import check_data, prepare
 
     if options.data is not None:
         check_data(options.archives / options.name, options.data)
@@ -62,7 +62,7 @@ def calibrate(options: Options) -> None:
     if options.data is not None:
         from training.calibrate import calibrate as run
 
-        run(options.archives / options.name, options.data, install=options.install, command=typed_command())
+        run(options.archives / options.name, options.data, install=options.install)
     else:
         _fit_site(options)
 
@@ -121,7 +121,7 @@ def _report(profile: "SiteProfile", out: Path) -> None:
     )
     if (limits := profile.detector) is not None:
         console.print(
-            f"Images are unusual from score {limits.marked:.4f}, unlike from {limits.refused:.4f}: {limits.fitted}."
+            f"Images are unusual from score {limits.marked:.4f}: {limits.fitted}, which a profile does not change."
         )
 
 

@@ -6,7 +6,7 @@ https://docs.aws.amazon.com/sagemaker/latest/dg/your-algorithms-inference-code.h
 import shutil
 import tempfile
 from pathlib import Path
-from typing import Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
@@ -14,15 +14,18 @@ from radserve.build import mar
 from radserve.build import model_store as store_index
 from radserve.build.model_store import Entry, Index
 from radserve.cli.serve import CONFIGURATION, Config
-from radserve.errors import ArchiveError
+from radserve.errors import ArchiveError, SiteProfileError
 from radserve.schema.domain import Mode
+
+if TYPE_CHECKING:
+    from handlers.profile import VerifiedProfile
 
 _REQUESTS: Final = 10_000
 """Limit of requests per second and of open requests: SageMaker sends all from one address and limits them itself."""
 
 
-def prepare_store(folder: Path, scratch: Path) -> tuple[Path, str]:
-    """Copy the only archive that SageMaker unpacked to `scratch`, with an index; return both store and model."""
+def prepare_store(folder: Path, scratch: Path) -> Entry:
+    """Copy the only archive that SageMaker unpacked to `scratch`, with an index; return its entry."""
     files = sorted(folder.glob("*.mar"))
     if len(files) != 1:
         names = ", ".join(file.name for file in files) or "none"
@@ -31,7 +34,21 @@ def prepare_store(folder: Path, scratch: Path) -> tuple[Path, str]:
     entry = _indexed(folder, file) if (folder / store_index.FILE).exists() else _describe(file)
     shutil.copyfile(file, scratch / file.name)
     store_index.write(scratch, Index(archives=(entry,)))
-    return scratch, entry.name
+    return entry
+
+
+def _load_profile(path: str, key: str | None, entry: Entry) -> "tuple[VerifiedProfile, ...]":
+    """Read the signed profile, if there is one; raise SiteProfileError if it is of another model or version."""
+    from radserve.site import signed_profile
+
+    profiles = signed_profile.load([path] if path else [], key)
+    for item in profiles:
+        if (item.profile.model, item.profile.version) != (entry.name, entry.version):
+            raise SiteProfileError(
+                f"--profile {path}: is for {item.profile.model} {item.profile.version}, but this endpoint serves "
+                f"{entry.name} {entry.version}. Set the profile of that version, or omit it."
+            )
+    return profiles
 
 
 def _indexed(folder: Path, file: Path) -> Entry:
@@ -78,11 +95,10 @@ def sagemaker(
     from radserve.proxy.options import ProxyOptions
     from radserve.server import supervisor
     from radserve.server.options import ServerOptions
-    from radserve.site import signed_profile
 
     logging.configure()
     with tempfile.TemporaryDirectory(prefix="radserve-") as scratch:
-        store, name = prepare_store(model, Path(scratch))
+        entry = prepare_store(model, Path(scratch))
         proxy = ProxyOptions(
             host="0.0.0.0",  # noqa: S104 - SageMaker connects from outside the container
             port=port,
@@ -92,14 +108,14 @@ def sagemaker(
             plain_http=True,
             rate=_REQUESTS,
             concurrent=_REQUESTS,
-            sagemaker=name,
+            sagemaker=entry.name,
         )
         options = ServerOptions(
-            store=store,
+            store=Path(scratch),
             configuration=config,
             health_port=health_port,
             proxy=proxy,
             domain=domain,
-            profiles=signed_profile.load([profile] if profile else [], profile_key),
+            profiles=_load_profile(profile, profile_key, entry),
         )
         raise typer.Exit(asyncio.run(supervisor.serve(options, typer.echo)))

@@ -23,7 +23,7 @@ class Domain(Document):
     `percentile` of the held-out images have a lower `score`. `reason` says what an unusual image is, if the server can
     tell: `other_image`, `rotated_90`, `rotated_180`, `rotated_270` (the clockwise rotation that it has) or `inverted`.
     `contradicts` names the attribute, `orientation` or `polarity`, that the file states otherwise, if it does. `site`
-    names the site whose profile has the limits, if it is not the archive that has them.
+    names the site whose profile has the limit of unusual images, if the archive's does not apply.
     With mode `off`, everything but the mode is None.
     """
 

@@ -1,9 +1,8 @@
 """Fits a site profile: runs an archive on a site's labelled images, refits, and measures what changes."""
 
 import logging
-import random
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from http import HTTPStatus
 from pathlib import Path
@@ -14,11 +13,10 @@ from numpy.typing import NDArray
 
 from handlers.classification import Classification
 from handlers.domain import detector
+from handlers.domain.detector import Detector
 from handlers.errors import RequestError
-from handlers.formats.decode import decode
-from handlers.pipeline import Pipeline, Result
-from handlers.preprocess import at_least
-from handlers.profile import Change, DetectorLimits, SiteProfile
+from handlers.pipeline import Result
+from handlers.profile import Change, SiteProfile
 from handlers.recipe import Recipe, Uncertainty
 from handlers.scope.scope import NO_ASSURANCES
 from handlers.tracing import Trace
@@ -30,13 +28,9 @@ from radserve.site.images import LabelledImage
 from training import recalibration, uncertainty
 from training.batches import Images
 from training.datasets.example import sha256
-from training.detector import refusals
-from training.detector.copies import encode
 from training.evaluators.evaluator import Logits
 from training.settings import Settings
 
-_CHANGED = 100
-"""Most images of a site that are changed, for the bound of the detector's limits."""
 _log = logging.getLogger(__name__)
 
 
@@ -54,7 +48,7 @@ def fit(store: Path, name: str, source: Path, options: Options) -> SiteProfile:
     """Fit a profile for an archive of a model store on labelled images; raises SiteProfileError for too few.
 
     The installed handlers run, which must equal those of the archive, so images are decoded, checked and preprocessed
-    as by the server. Images that it rejects are left out, also those unlike the training images by the site's limits.
+    as by the server. Images that it rejects are left out, also those unlike the training images.
     """
     entry = model_store.read(store).find(name, options.version)
     if entry is None:
@@ -64,10 +58,9 @@ def fit(store: Path, name: str, source: Path, options: Options) -> SiteProfile:
     recipe = mar.verify(entry, store)
     settings = _settings(recipe, options)
     images = site_images.find(source, recipe.labels)
-    outputs, others = _run(store / entry.file, recipe, images)
-    measured = _measured(recipe, outputs, others)
-    fitted_limits = None if measured is None else limits.fit(measured)
-    used = _accepted(outputs, fitted_limits)
+    shipped, outputs = _run(store / entry.file, recipe, images)
+    measured = _measured(recipe, shipped, outputs)
+    used = _accepted(shipped, outputs)
     site_images.require_enough([output.image.label for output in used], recipe.labels, source)
     data, logits = _data(recipe, used), np.stack([output.logits for output in used])
     if not recalibration.is_measurable(data, settings.level):
@@ -89,7 +82,7 @@ def fit(store: Path, name: str, source: Path, options: Options) -> SiteProfile:
         calibration=fitted.calibration,
         decision=fitted.decision,
         uncertainty=fitted.uncertainty,
-        detector=fitted_limits,
+        detector=None if measured is None else limits.fit(measured),
         sample=sample,
         changes=_changes(recipe, settings, logits, data)
         | ({} if measured is None else limits.changes(measured, settings.seed)),
@@ -126,20 +119,8 @@ class _Output:
     score: float | None  # distance to the training images; None without a detector
 
 
-@dataclass(frozen=True)
-class _Content:
-    """A decoded image, encoded again so that Pillow can open it."""
-
-    data: bytes
-
-    def read(self) -> bytes:
-        return self.data
-
-
-def _run(
-    archive: Path, recipe: Recipe, images: Sequence[LabelledImage]
-) -> tuple[list[_Output], Mapping[str, limits.Scores]]:
-    """Return the outputs for the images that the archive does not reject, and the scores of other images by kind."""
+def _run(archive: Path, recipe: Recipe, images: Sequence[LabelledImage]) -> tuple[Detector | None, list[_Output]]:
+    """Return the archive's detector, and the outputs for the images that the archive does not reject."""
     handler = Classification()
     with tempfile.TemporaryDirectory(prefix="radserve-site-") as name:
         folder = Path(name)
@@ -151,13 +132,10 @@ def _run(
         handler.verify_sample(summary, mar.sample(archive, recipe)[1])
         # Profiles are fitted on the images of a strict server, whatever RADSERVE_DOMAIN is here.
         pipeline = replace(handler.pipeline, detector=detector.load(folder, recipe))
-        results = zip(images, _stream(pipeline, (image.path.read_bytes() for image in images)), strict=True)
-        outputs = [output for image, result in results if (output := _output(image, result)) is not None]
-        return outputs, {} if pipeline.detector is None else _others(pipeline, [item.image.path for item in outputs])
-
-
-def _stream(pipeline: Pipeline, contents: Iterable[bytes]) -> Iterator[Result | RequestError]:
-    return pipeline.stream((content, pipeline.limits, Trace(), NO_ASSURANCES, None) for content in contents)
+        contents = ((image.path.read_bytes(), pipeline.limits, Trace(), NO_ASSURANCES, None) for image in images)
+        results = zip(images, pipeline.stream(contents), strict=True)
+        outputs = (_output(image, result) for image, result in results)
+        return pipeline.detector, [output for output in outputs if output is not None]
 
 
 def _output(image: LabelledImage, result: Result | RequestError) -> _Output | None:
@@ -169,35 +147,17 @@ def _output(image: LabelledImage, result: Result | RequestError) -> _Output | No
     return _Output(image, result.outputs["logits"], None if result.assessment is None else result.assessment.score)
 
 
-def _others(pipeline: Pipeline, paths: Sequence[Path]) -> dict[str, limits.Scores]:
-    """Return the scores of drawn images, and of changed images of the site, by kind."""
-    spec = pipeline.recipe.input
-    mode = "L" if spec.color == "gray" else "RGB"
-    some = random.Random("changes").sample(paths, min(_CHANGED, len(paths)))  # noqa: S311 - not for security
-    decoded = [decode(path.read_bytes(), at_least=at_least(spec)).pixels.convert(mode) for path in some]
-    films = [_Content(encode(image)) for image in decoded]
-    kinds = {}
-    for name, contents in refusals.kinds(pipeline.recipe, films, {}):
-        assessed = [item.assessment for item in _stream(pipeline, contents) if isinstance(item, Result)]
-        kinds[name] = np.array([item.score for item in assessed if item is not None])
-    return {name: scores for name, scores in kinds.items() if len(scores)}
-
-
-def _measured(
-    recipe: Recipe, outputs: Sequence[_Output], others: Mapping[str, limits.Scores]
-) -> limits.Measured | None:
+def _measured(recipe: Recipe, shipped: Detector | None, outputs: Sequence[_Output]) -> limits.Measured | None:
     """Return the scores of the site's images; None for a model without a detector, or without any image."""
     scores = np.array([output.score for output in outputs if output.score is not None])
-    if recipe.detector is None or not len(scores):
-        return None
-    return limits.Measured(recipe.detector, scores, _data(recipe, outputs), limits.bound(recipe.detector, others))
+    return None if shipped is None or not len(scores) else limits.measured(shipped, scores, _data(recipe, outputs))
 
 
-def _accepted(outputs: Sequence[_Output], fitted: DetectorLimits | None) -> list[_Output]:
-    """Return the outputs of the images that are not unlike the training images by the site's limits."""
+def _accepted(shipped: Detector | None, outputs: Sequence[_Output]) -> list[_Output]:
+    """Return the outputs of the images that are not unlike the training images."""
     accepted = []
     for output in outputs:
-        if fitted is not None and output.score is not None and output.score >= fitted.refused:
+        if shipped is not None and output.score is not None and output.score >= shipped.section.refused:
             _log.warning("%s: left out, because it is unlike the training images", output.image.path)
         else:
             accepted.append(output)

@@ -1,17 +1,17 @@
-"""Raises the limits of the detector for the images of a site, within bounds that images of other things give.
+"""Raises the limit of unusual images for the images of a site.
 
-A limit becomes the same quantile of the site's scores as the recipe's limit is of those of the validation images. It is
-never below the recipe's limit, because few images are weak evidence for a stricter one, and never above a bound, so
-that no site makes the server accept images of other things.
+It becomes the same quantile of the site's scores as the recipe's limit is of those of the held-out images. It is never
+below the recipe's limit, because few images are weak evidence for a stricter one. The limit of unlike images stays: no
+images of a site can show which images of other things a higher one would admit.
 """
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from handlers.domain.detector import Detector
 from handlers.profile import Change, DetectorLimits
 from handlers.recipe import Detector as Section
 from radserve.site import comparison
@@ -20,63 +20,52 @@ from training.batches import Images
 from training.detector import calibration
 
 Scores = NDArray[np.float64]
-MOST: Final = 1.25
-"""Largest multiple of the shipped limit of unlike images. Measured with the shipped detectors: images of other organs
-(100 each) have scores from 1.47 (chest films to brain-tumor-attention) and 1.51 (brain slices to chest-xray-cnn)
-times the limit, drawn ones from 2.08."""
-KEPT: Final = 0.95
-"""Share of the images of other things that remain refused, for each kind of which as many are refused as shipped."""
 
 
 @dataclass(frozen=True)
 class Measured:
-    """Scores of a site's images, of any status, and the bound of their limit."""
+    """Scores of a site's images, of any status, and the detector's limits as shipped."""
 
     section: Section
+    share: float  # of the held-out images that are not unusual as shipped
     scores: Scores
     images: Images  # labels and patients
-    highest: float
 
 
-def bound(section: Section, kinds: Mapping[str, Scores]) -> float:
-    """Return the highest limit of unlike images, from the scores of images of other things by kind."""
-    clear = [scores for scores in kinds.values() if np.mean(scores >= section.refused) >= KEPT]
-    kept = [float(np.quantile(scores, 1 - KEPT, method="lower")) for scores in clear]
-    return max(section.refused, min([MOST * section.refused, *kept]))
+def measured(detector: Detector, scores: Scores, images: Images) -> Measured:
+    """Return the scores of a site's images with the limits of a detector."""
+    section = detector.section
+    return Measured(section, detector.percentile(section.marked) / 100, scores, images)
 
 
 def fit(measured: Measured) -> DetectorLimits:
-    """Return the limits of all images of a site."""
-    marked, refused = _thresholds(measured, range(len(measured.scores)))
-    shares = calibration.DEFAULT
+    """Return the limit for all images of a site."""
     text = (
-        f"{1 - shares.refused:.1%} and {1 - shares.marked:.1%} quantiles of {len(measured.scores)} images of "
-        f"{len(set(measured.images.groups))} patients, from the shipped limit to {measured.highest:.4f}, which refuses "
-        f"at least {KEPT:.0%} of each kind of other image and is at most {MOST:g} times the shipped limit"
+        f"the larger of the shipped limit and the {measured.share:.1%} quantile of {len(measured.scores)} images of "
+        f"{len(set(measured.images.groups))} patients, at most the limit of unlike images"
     )
-    return DetectorLimits(marked=round(marked, 4), refused=round(refused, 4), fitted=text)
+    return DetectorLimits(marked=round(_marked(measured, range(len(measured.scores))), 4), fitted=text)
 
 
 def changes(measured: Measured, seed: int) -> dict[str, Change]:
-    """Measure the shares of unlike and of unusual images as shipped, and by limits of other patients."""
-    shipped = (measured.section.marked, measured.section.refused)
+    """Measure the share of unusual images as shipped, and by limits of other patients; and that of unlike images."""
     fold = recalibration.folds(measured.images, seed)
-    parts = [_thresholds(measured, np.flatnonzero(fold != number)) for number in range(recalibration.FOLDS)]
-    marked, refused = np.array([parts[number] for number in fold]).T
-    before, after = _statistic(measured.scores, *shipped), _statistic(measured.scores, marked, refused)
+    parts = [_marked(measured, np.flatnonzero(fold != number)) for number in range(recalibration.FOLDS)]
+    before = _statistic(measured, measured.section.marked)
+    after = _statistic(measured, np.array([parts[number] for number in fold]))
     return comparison.compare(before, after, measured.images.groups, seed)
 
 
-def _thresholds(measured: Measured, indices: Iterable[int]) -> tuple[float, float]:
+def _marked(measured: Measured, indices: Iterable[int]) -> float:
     rows = list(indices)
     groups = [measured.images.groups[row] for row in rows]
-    marked, refused = calibration.thresholds(measured.scores[rows], groups)
-    refused = min(max(refused, measured.section.refused), measured.highest)
-    return min(max(marked, measured.section.marked), refused), refused
+    (own,) = calibration.quantiles(measured.scores[rows], groups, [measured.share])
+    return min(max(float(own), measured.section.marked), measured.section.refused)
 
 
-def _statistic(scores: Scores, marked: Scores | float, refused: Scores | float) -> comparison.Statistic:
-    unlike, unusual = scores >= refused, (scores >= marked) & (scores < refused)
+def _statistic(measured: Measured, marked: Scores | float) -> comparison.Statistic:
+    unlike = measured.scores >= measured.section.refused
+    unusual = (measured.scores >= marked) & ~unlike
 
     def shares(indices: NDArray[np.intp]) -> Mapping[str, float]:
         return {"unlike_images": float(unlike[indices].mean()), "unusual_images": float(unusual[indices].mean())}

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from pydantic import BaseModel, create_model
 
 from handlers import distribution, profile, recipe, worker
 from handlers.classification import Classification
@@ -64,7 +65,7 @@ def test_a_worker_reads_the_profile_of_its_archive(tmp_path: Path, monkeypatch: 
             profile.for_worker("brightness", "1.0.0", archive)
 
 
-LIMITS = {"marked": 2.0, "refused": 3.0, "fitted": "on the site"}
+LIMITS = {"marked": 1.2, "fitted": "on the site"}
 DETECTOR = {
     "file": "detector.safetensors",
     "sha256": "0" * 64,
@@ -77,11 +78,27 @@ DETECTOR = {
 }
 
 
-def test_a_profile_replaces_the_limits_of_the_detector_and_keeps_the_rest() -> None:
+def test_a_profile_replaces_the_limit_of_unusual_images_and_keeps_the_rest() -> None:
     fitted = recipe.parse(brightness_recipe() | {"detector": DETECTOR}, "here.yaml")
     applied = site_profile(detector=LIMITS).apply(fitted).detector
-    assert applied == recipe.Detector.model_validate(DETECTOR | LIMITS)
+    assert applied == recipe.Detector.model_validate(DETECTOR | {"marked": 1.2})
     assert site_profile().apply(fitted).detector == fitted.detector
+
+
+@pytest.mark.parametrize("marked", [0.9, 1.6])
+def test_a_limit_outside_of_those_of_the_recipe_is_rejected(marked: float) -> None:
+    fitted = recipe.parse(brightness_recipe() | {"detector": DETECTOR}, "here.yaml")
+    with pytest.raises(RecipeError, match=rf"detector\.marked has value {marked}; brightness permits 1\.0 to 1\.5"):
+        site_profile(detector=LIMITS | {"marked": marked}).apply(fitted)
+
+
+def test_an_archive_of_the_previous_release_accepts_a_profile_that_was_signed_for_it(tmp_path: Path) -> None:
+    path = tmp_path / "profiles.json"
+    profile.write(path, [VerifiedProfile(site_profile(), "b" * 64)])
+    known = {name: field for name, field in SiteProfile.model_fields.items() if name != "detector"}
+    fields: dict[str, Any] = {name: (field.annotation, field) for name, field in known.items()}
+    earlier: type[BaseModel] = create_model("Earlier", __config__=SiteProfile.model_config, **fields)
+    earlier.model_validate(json.loads(path.read_bytes())["brightness/1.0.0"]["profile"])
 
 
 def test_limits_for_a_model_without_a_detector_are_rejected(brightness: Recipe) -> None:

@@ -1,5 +1,6 @@
 """Prediction sets of a trained model: `radserve train` and `radserve calibrate`."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from handlers.recipe import Recipe
 from training import recalibration
 from training.calibrate import _with_assumptions, calibrate
 from training.errors import RunError
+from training.external import predictor
 from training.metrics import report
 from training.settings import Settings
 from training.train import Options, train
@@ -80,11 +82,19 @@ def test_the_decision_of_a_segmentation_is_fitted_again_with_its_settings(tmp_pa
     path.write_text("data: lgg_mri\nvalidation: 0.5\nepochs: 1\nbatch: 4\n")
     train(folder, slices, tmp_path / "run", Options(install=True, progress=False, tracker="none"))
     trained = recipes.load(folder / "archive.yaml")
+    metrics = folder / "metrics.json"
+    released = json.loads(metrics.read_text())
+    figures = {"name": "A", "command": "x", "sha256": "0" * 64, "predictor": predictor(trained), "interval": "x"}
+    figures |= {"images": released["split"]["validation"], "metrics": released["validation"]}
+    metrics.write_text(json.dumps(released | {"external": [figures]}))
     assert calibrate(folder, slices, install=True) == trained
+    assert [part.name for part in report.load(metrics).external] == ["A"]
     path.write_text(path.read_text() + "false_alarms: 0\n")
     changed = calibrate(folder, slices, install=True)
     assert changed == recipes.load(folder / "archive.yaml")
     assert changed.decision is not None
     assert "at most 0% of empty slices" in changed.decision.chosen
     assert changed.weights == trained.weights
+    assert report.load(metrics).external == ()  # they are of another decision
+    assert report.load(metrics).command == released["command"]
     assert changed.decision.chosen in (folder / "CARD.md").read_text().replace("\n", " ")

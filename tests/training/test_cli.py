@@ -69,6 +69,12 @@ def test_the_reference_is_measured_alone(lenet: Trained, tmp_path: Path, option:
     assert "--reference excludes" in completed.output
 
 
+def test_a_detector_is_not_measured_with_other_weights(lenet: Trained, tmp_path: Path) -> None:
+    completed = CliRunner().invoke(evaluate_app, _words(lenet, tmp_path, "--ood", "--weights", "w"))
+    assert completed.exit_code == 2
+    assert "--ood measures the detector of the installed weights" in " ".join(completed.output.split())
+
+
 def test_an_evaluation_is_installed_on_request(lenet: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "argv", ["radserve", "evaluate", "cifar10-lenet"])
     mine, out = lenet.copy(tmp_path), tmp_path / "evaluation"

@@ -87,6 +87,20 @@ def test_values_out_of_range_are_reported(tmp_path: Path, override: str) -> None
         settings.load(_write(tmp_path, "data: cifar10\n"), [override])
 
 
+def test_the_share_of_unusual_images_includes_the_unlike_ones(tmp_path: Path) -> None:
+    path = _write(tmp_path, "data: cifar10\ndetector: {components: {shape: 2}, marked: 0.02, refused: 0.03}\n")
+    with pytest.raises(SettingsError, match=r"marked is 0\.02; .* must not be below refused, 0\.03"):
+        settings.load(path)
+    assert settings.load(path, ["detector.marked=0.03"]).detector is not None
+
+
+def test_letters_are_exchanged_only_at_the_full_size(tmp_path: Path) -> None:
+    path = _write(tmp_path, "data: chest_xray\nscale: 0.5\naugmentation: {letters: 0.5}\n")
+    with pytest.raises(SettingsError, match="scale must be 1"):
+        settings.load(path)
+    assert settings.load(path, ["augmentation.letters=0"]).scale == 0.5
+
+
 def test_overrides_replace_settings_and_descend(tmp_path: Path) -> None:
     path = _write(tmp_path, "data: chest_xray\nepochs: 3\naugmentation: {rotation: 5}\n")
     result = settings.load(path, ["epochs=7", "augmentation.zoom=[0.9, 1.1]"])

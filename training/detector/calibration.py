@@ -46,19 +46,13 @@ DEFAULT: Final = Shares()
 
 def calibrate(distances: Distances, groups: Sequence[str], shares: Shares = DEFAULT) -> Limits:
     """Choose limits on held-out images, in which every group weighs the same."""
-    weights = _weights(groups)
     each = {
-        name: max(float(_quantile(values, weights, [EACH])[0]), _LEAST if name.startswith("pose.") else 0)
+        name: max(float(quantiles(values, groups, [EACH])[0]), _LEAST if name.startswith("pose.") else 0)
         for name, values in distances.items()
     }
     score = np.max([values / each[name] for name, values in distances.items()], axis=0)
-    return Limits(each, *thresholds(score, groups, shares), _quantile(score, weights, np.linspace(0, 1, 101)))
-
-
-def thresholds(scores: NDArray[np.float64], groups: Sequence[str], shares: Shares = DEFAULT) -> tuple[float, float]:
-    """Return the thresholds of unusual and of unlike images of scores, in which every group weighs the same."""
-    marked, refused = _quantile(scores, _weights(groups), [1 - shares.marked, 1 - shares.refused])
-    return float(marked), float(refused)
+    marked, refused = quantiles(score, groups, [1 - shares.marked, 1 - shares.refused])
+    return Limits(each, float(marked), float(refused), quantiles(score, groups, np.linspace(0, 1, 101)))
 
 
 def crossed(distances: Distances, groups: Sequence[str], shares: Shares = DEFAULT) -> NDArray[np.int64]:
@@ -76,17 +70,13 @@ def crossed(distances: Distances, groups: Sequence[str], shares: Shares = DEFAUL
     return status
 
 
-def _weights(groups: Sequence[str]) -> NDArray[np.float64]:
-    """Return a weight for each image, so that every group weighs the same."""
-    sizes = Counter(groups)
-    return np.array([1 / sizes[group] for group in groups])
-
-
-def _quantile(
-    values: NDArray[np.float64], weights: NDArray[np.float64], shares: Sequence[float] | NDArray[np.float64]
+def quantiles(
+    values: NDArray[np.float64], groups: Sequence[str], shares: Sequence[float] | NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """Return weighted quantiles."""
+    """Return quantiles of images, in which every group weighs the same."""
+    sizes = Counter(groups)
+    weights = np.array([1 / sizes[group] for group in groups])
     order = np.argsort(values)
     position = np.cumsum(weights[order]) - weights[order] / 2
-    quantiles: NDArray[np.float64] = np.interp(np.asarray(shares) * weights.sum(), position, values[order])
-    return quantiles
+    result: NDArray[np.float64] = np.interp(np.asarray(shares) * weights.sum(), position, values[order])
+    return result

@@ -16,7 +16,7 @@ from torch import nn
 from handlers import recipe as recipes
 from handlers.recipe import Detector as Section
 from handlers.recipe import Recipe
-from training import datasets, networks, recipe_files, weights
+from training import datasets, recipe_files, weights
 from training.cards import dataset_notes
 from training.datasets import Example, training_data
 from training.datasets.training_data import Sides
@@ -77,11 +77,8 @@ def install(out: Path, folder: Path) -> None:
 
 
 def load_network(recipe: Recipe, folder: Path, layers: Sequence[str]) -> nn.Module:
-    """Load a model's network, with the moments of these layers, if any."""
-    path = folder / recipe.weights.file
-    if not path.is_file():
-        raise RunError(f"{path}: not found. Train the model first: radserve train {recipe.name} --data DIR --install.")
-    network = weights.load(networks.create(recipe.network, recipe.outputs), path)
+    """Load a model's network, with the moments of these layers, if any; `RunError` for other weights."""
+    network = weights.of_model(recipe, folder)
     return moments.add(network, layers) if layers else network
 
 
@@ -109,12 +106,12 @@ def _fit(source: _Source, options: DetectorSettings, network: Network | None, pa
     fitted = fit_to(seen, shape)
     if network is None:
         held_out = cross_fitted(seen, shape)
-        limits_on = _CROSS_FITTED
+        sample = _CROSS_FITTED
     else:
         examples = sides.validation
         observations = observe(network, recipe.input, with_copies(examples, 1, generator))
         groups = [example.group for example in examples for _ in range(2)]
-        held_out, limits_on = measured([(fitted, observations)], groups, tuple(options.components)), _HELD_OUT
+        held_out, sample = measured([(fitted, observations)], groups, tuple(options.components)), _HELD_OUT
     limits = calibration.calibrate(held_out.distances, held_out.groups, Shares(options.marked, options.refused))
     tensors = fitted | {"pose.accepted": held_out.accepted, "percentiles": torch.from_numpy(limits.percentiles).float()}
     tensors |= {f"limit.{name}": torch.tensor(value) for name, value in limits.each.items()}
@@ -129,7 +126,7 @@ def _fit(source: _Source, options: DetectorSettings, network: Network | None, pa
         parts=tuple(options.components),
         marked=round(limits.marked, 4),
         refused=round(limits.refused, 4),
-        fitted=f"{_FITTED} {limits_on}.".format(
+        fitted=f"{_FITTED} {sample}.".format(
             train=len(train),
             copies=options.copies,
             validation=len(sides.validation),
@@ -137,6 +134,7 @@ def _fit(source: _Source, options: DetectorSettings, network: Network | None, pa
             unit=notes.unit,
             group=notes.group,
         ),
+        limits_on="training" if network is None else "validation",
         split=sides.sha256,
     )
 

@@ -70,7 +70,7 @@ def observe(network: Network | None, spec: Input, images: Iterable[bytes]) -> Ob
 
 
 def serve(network: Network | None, spec: Input, data: bytes) -> tuple[dict[str, Vector], Vector]:
-    """Return the rows of an encoded image of the network's outputs, none without a network, and the network's input."""
+    """Return the network's outputs for an encoded image (none without a network), and the network's input."""
     tensor = preprocess(decode.decode(data, at_least=at_least(spec)), spec)
     if network is None:
         return {}, tensor

@@ -110,13 +110,13 @@ def measure_refusals(
 def _held_out(subject: Subject, examples: Sequence[Example], shares: Shares) -> tuple[Subject, dict[str, Refusal]]:
     """Measure held-out images and re-encoded ones; set the confidence alike.
 
-    If the detector's limits were chosen on these images, limits of other groups of them apply instead.
+    Limits of other groups of these images apply, unless the detector's were chosen on training images.
     """
     generator = random.Random("held out")  # noqa: S311 - not for security
     seen, distances = subject.observe(with_copies(examples, 1, generator))
     groups = [example.group for example in examples for _ in range(2)]
-    chosen_here = bool(subject.detector.section.layers)  # see `training.detector.fit`
-    statuses = calibration.crossed(distances, groups, shares) if chosen_here else subject.statuses(distances)
+    is_elsewhere = subject.detector.section.limits_on == "training"
+    statuses = subject.statuses(distances) if is_elsewhere else calibration.crossed(distances, groups, shares)
     own = statuses[::2]
     confidence = float(np.quantile(seen.confidence[::2].numpy(), np.mean(own == 2)))
     subject = Subject(subject.detector, subject.network, subject.recipe, confidence)

@@ -23,15 +23,17 @@ class SegmentationEvaluator(Evaluator):
     def calibrate(self, recipe: Recipe, settings: Settings, logits: Logits, images: Images, sample: str) -> Recipe:
         """Fit the temperature on pixels, then choose the threshold and the smallest mask with the highest Dice.
 
-        Only choices with at most `settings.false_alarms` count, if there are any.
+        Only choices with at most `settings.false_alarms` count; if there are none, those with the fewest.
         """
         temperature = round(_temperature(logits, images), 4)
-        threshold, smallest = _best_decision(logits / temperature, images, settings.false_alarms)
+        scaled = logits / temperature
+        threshold, smallest = _best_decision(scaled, images, settings.false_alarms)
+        alarms = _false_alarms(predict(scaled, threshold, smallest), _truth(images))
         decision = {
             "threshold": threshold,
             "smallest": smallest,
             "chosen": f"With a smallest mask of {smallest} pixels, the highest sum of Dice per patient and Dice per "
-            f"slice on {sample}{_limit(settings)}.",
+            f"slice on {sample}{_limit(settings.false_alarms, alarms)}.",
         }
         fitted = f"Minimises the negative log-likelihood of pixels on {sample}."
         return with_calibration(recipe, temperature, fitted, decision)
@@ -73,21 +75,27 @@ def _temperature(logits: Logits, images: Images) -> float:
     return calibration.temperature(pairs, truth[::step].astype(np.int64))
 
 
-def _limit(settings: Settings) -> str:
-    return (
-        "" if settings.false_alarms == 1 else f", where at most {settings.false_alarms:.0%} of empty slices get a mask"
-    )
+def _limit(most: float, alarms: float) -> str:
+    if most == 1:
+        return ""
+    if alarms > most:
+        return f", where {100 * alarms:.3g}% of empty slices get a mask: no choice has {100 * most:g}% or fewer"
+    return f", where at most {100 * most:g}% of empty slices get a mask"
+
+
+def _false_alarms(predicted: NDArray[np.bool_], truth: NDArray[np.bool_]) -> float:
+    """Return the share of the empty slices that get a mask; 0 without empty slices."""
+    empty = ~truth.any((1, 2))
+    return float(predicted[empty].any((1, 2)).mean()) if empty.any() else 0.0
 
 
 def _best_decision(scaled: Logits, images: Images, most: float) -> tuple[float, int]:
     truth = _truth(images)
-    empty = ~truth.any((1, 2))
     _, owner = np.unique(np.asarray(images.groups), return_inverse=True)
 
     def rank(choice: tuple[float, int]) -> tuple[float, float]:
         predicted = predict(scaled, *choice)
-        alarms = float(predicted[empty].any((1, 2)).mean()) if empty.any() else 0.0
-        return -max(alarms, most), _score(predicted, truth, owner)
+        return -max(_false_alarms(predicted, truth), most), _score(predicted, truth, owner)
 
     return max(((threshold, smallest) for threshold in _THRESHOLDS for smallest in _SMALLEST), key=rank)
 

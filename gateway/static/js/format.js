@@ -7,8 +7,11 @@ export function percent(value) {
   return `${(100 * value).toFixed(1)}%`;
 }
 
-/** Format a cut-off: "50%", "47.4%". */
-export const cutoff = (value) => `${Number((100 * value).toFixed(1))}%`;
+/** Format a cut-off: "50%", "47.4%"; near 0 and 1 with two significant digits of the distance: "0.0021%", "99.9979%". */
+export function cutoff(value) {
+  const digits = 1 - Math.floor(Math.log10(100 * Math.min(value, 1 - value)));
+  return `${(100 * value).toFixed(Math.min(20, Math.max(1, digits))).replace(/\.?0+$/, "")}%`;
+}
 
 /** Format a share of images exactly: "50%", "0.02%". */
 export const share = (value) => `${Number((100 * value).toFixed(4))}%`;

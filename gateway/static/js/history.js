@@ -4,9 +4,9 @@ import { get } from "./api.js";
 import { isDoubtful, repairText } from "./domain.js";
 import { alertReader, announce, button, byId, make, save } from "./dom.js";
 import { allModels, knownVersion } from "./models.js";
-import { isMissing } from "./prediction.js";
+import { atPrevalence } from "./probabilities.js";
 import { toProblem } from "./rejections.js";
-import { capitalize, isUncertain, labelText, localTime, modelName, percent, share } from "./format.js";
+import { capitalize, isUncertain, labelText, localTime, modelName, percent } from "./format.js";
 
 const cursors = [null]; // of the pages up to the current one
 
@@ -108,17 +108,12 @@ function row(result) {
     cell("time", make("time", { datetime: result.time }, localTime(result.time))),
     cell("model", version ? make("div", {}, version.title) : null, make("div", { class: "small" }, `${result.model} ${result.version}`)),
     cell("what", make("span", { class: look }, label), notes(result)),
-    cell("number", isShown ? percent(result.probability) : "–", isShown ? assumption(result) : null),
+    cell("number", isShown ? percent(result.probability) : "–", isShown ? make("div", { class: "small" }, atPrevalence(result).trim()) : null),
     cell("file", result.filename || make("code", { title: `SHA-256 of the image: ${result.image_sha256}` }, result.image_sha256.slice(0, 12)),
       result.verb === "explanations" ? make("span", { class: "small" }, " with heat map") : null),
     cell("extra", result.client),
     cell("act", button("Delete", () => remove(result, line), { class: "quiet", "aria-label": `Delete the result of ${localTime(result.time)}, ${label}` })));
   return line;
-}
-
-/** Say which prevalence a probability assumes. */
-function assumption({ prevalence }) {
-  return isMissing(prevalence) ? null : make("div", { class: "small" }, `at ${share(prevalence)} prevalence`);
 }
 
 /** Say what limits a result: an image that is not like the training images, or that was changed. */

@@ -7,11 +7,12 @@ import { share } from "./format.js";
 const memory = new Map();
 const key = (name) => `radserve.prevalence.${name}`;
 
+/** Return the stored value. Memory comes first: it is newer than a full storage. */
 function recall(name) {
   try {
-    return localStorage.getItem(key(name)) ?? "";
+    return memory.get(name) ?? localStorage.getItem(key(name)) ?? "";
   } catch {
-    return memory.get(name) ?? "";
+    return "";
   }
 }
 

@@ -41,8 +41,11 @@ export function uncertainty(prediction) {
   const { prediction_set: labels } = prediction.certainty;
   const reason = labels.length > 1 ? `The image fits ${labels.join(" and ")}.`
     : labels.length === 1 ? `Of the labels, only ${labels[0]} fits the image, but the cut-off reports ${prediction.label}.` : "The image fits no label well.";
-  return make("p", { class: "uncertainty" }, `The model has no answer for this image. ${reason} Have it read without the model.`);
+  return make("p", { class: "uncertainty" }, `The model cannot decide about this image. ${reason} Have it read without the model.`);
 }
+
+/** Say which prevalence a probability assumes: " at 10% prevalence"; an empty text if it is unknown. */
+export const atPrevalence = ({ prevalence }) => (isMissing(prevalence) ? "" : ` at ${share(prevalence)} prevalence`);
 
 function assumption({ prevalence }) {
   if (isMissing(prevalence)) return null;
@@ -58,5 +61,6 @@ export function ranking(prediction) {
   const rest = sorted.slice(MAX_ROWS);
   const sum = rest.reduce((total, [, value]) => total + value, 0);
   return make("div", {}, make("p", { class: "small" }, "Probabilities"), make("ol", { class: "ranking" }, rows),
-    rest.length ? make("p", { class: "small" }, `${rest.length} other labels: ${percent(sum)} in total.`) : null);
+    rest.length ? make("p", { class: "small" }, `${rest.length} other labels: ${percent(sum)} in total.`) : null,
+    assumption(prediction));
 }

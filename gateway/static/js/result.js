@@ -6,7 +6,7 @@ import { announce, button, make, save, terms } from "./dom.js";
 import { isSample, showCard } from "./models.js";
 import { captioned, colourize, reduce, toPng } from "./pictures.js";
 import { parseExplanation, positiveLabel } from "./prediction.js";
-import { decision, ranking, uncertainty } from "./probabilities.js";
+import { atPrevalence, decision, ranking, uncertainty } from "./probabilities.js";
 import { show } from "./rejections.js";
 import { scopeTerms } from "./assurances.js";
 import { cutoff, isUncertain, labelText, localTime, modelName, percent, stem } from "./format.js";
@@ -186,7 +186,7 @@ export class Result {
     const { area, probability } = this.prediction;
     if (area) return area.pixels ? `${this.label}, ${percent(area.fraction)} of the image marked` : this.label;
     if (isUncertain(this.prediction)) return this.label;
-    return `${this.label}, probability ${percent(probability)}`;
+    return `${this.label}, probability ${percent(probability)}${atPrevalence(this.prediction)}`;
   }
 
   /** Release the image. */

@@ -195,7 +195,7 @@ def test_several_headers_of_assurances_are_rejected() -> None:
     [
         ("?prevalence=0.02", "", "prevalence=0.02"),
         ("?prevalence=0.000001", "age=5", "age=5, prevalence=0.000001"),
-        ("?prevalence=1e-3", "", "prevalence=0.001"),
+        ("?prevalence=.0010", "", "prevalence=.0010"),
         ("", "age=5, prevalence=0.1", "age=5, prevalence=0.1"),
     ],
 )
@@ -216,6 +216,10 @@ def test_a_prevalence_of_the_query_is_added_to_the_assurances(query: str, header
         ("prevalence=0", 422),
         ("prevalence=1", 422),
         ("prevalence=nan", 422),
+        ("prevalence=1e-3", 422),
+        ("prevalence=%2B0.1", 422),
+        ("prevalence=0.1.2", 422),
+        (f"prevalence=0.1{62 * '0'}", 422),
         ("prevalence=", 422),
         ("prevalence=2%25", 422),
         ("prevalence=0.1&prevalence=0.1", 400),

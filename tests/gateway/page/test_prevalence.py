@@ -71,7 +71,41 @@ def test_a_stated_share_is_sent_and_named_by_the_result(queries: tuple[Page, lis
     analyse(page)
     assert "prevalence=0.0002" in sent
     expect(page.locator(".result")).to_contain_text("assumes that 0.02% of the images are positive")
+    expect(page.locator("#announcement")).to_contain_text("at 0.02% prevalence")
     assert faults(page) == []
+
+
+def test_a_changed_share_applies_although_the_storage_is_full(queries: tuple[Page, list[str]]) -> None:
+    page, sent = queries
+    page.get_by_label(NAME).fill("10")
+    page.get_by_label(NAME).blur()
+    page.evaluate("() => { Storage.prototype.setItem = () => { throw new DOMException('full'); }; }")
+    page.get_by_label(NAME).fill("20")
+    page.get_by_label(NAME).blur()
+    page.locator("#model").select_option("other")
+    page.locator("#model").select_option("chest")
+    expect(page.get_by_label(NAME)).to_have_value("20")
+    analyse(page)
+    assert sent == ["prevalence=0.2"]
+
+
+def test_an_unlike_image_names_the_share_that_its_probabilities_assume(queries: tuple[Page, list[str]]) -> None:
+    page, _ = queries
+    domain = {"mode": "warn", "status": "unlike", "score": 1.2, "percentile": 100, "reason": None}
+    page.route(PREDICTIONS, lambda route: route.fulfill(json=prediction(IMAGE, prevalence=0.1, domain=domain)))
+    page.get_by_label(NAME).fill("10")
+    page.get_by_label(NAME).blur()
+    analyse(page)
+    expect(page.locator(".result")).to_contain_text("assumes that 10% of the images are positive")
+    expect(page.locator("#announcement")).to_contain_text("at 10% prevalence")
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(0.5, "50%"), (0.4738, "47.4%"), (0.000021, "0.0021%"), (0.999979, "99.9979%"), (1, "100%")]
+)
+def test_a_cut_off_is_never_rounded_to_certainty(queries: tuple[Page, list[str]], value: float, text: str) -> None:
+    page, _ = queries
+    assert page.evaluate('async value => (await import("/js/format.js")).cutoff(value)', value) == text
 
 
 def test_the_share_is_remembered_for_its_model_until_it_is_cleared(queries: tuple[Page, list[str]]) -> None:

@@ -164,21 +164,25 @@ def test_a_score_without_a_number_is_not_normal(fitted_archive: Path) -> None:
     assert loaded.assess(outputs, np.zeros((3, 16, 24), dtype=np.float32)).status == "unlike"
 
 
-def test_the_limits_of_a_site_profile_apply_and_name_the_site(
+def test_the_limit_of_a_site_profile_applies_and_names_the_site(
     fitted_archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    folder = Path(shutil.copytree(fitted_archive, tmp_path / "archive"))
+    document = yaml.safe_load((folder / "archive.yaml").read_text())
+    document["detector"]["refused"] = 1e5
+    (folder / "archive.yaml").write_text(yaml.safe_dump(document))
     (tmp_path / "index.json").write_text(
         json.dumps({"archives": [{"name": "brightness", "version": "1.0.0", "sha256": "a" * 64}]})
     )
-    limits = {"marked": 1e5, "refused": 1e5, "fitted": "on the site"}
+    limits = {"marked": 1e5, "fitted": "on the site"}
     profile.write(tmp_path / "profiles.json", [VerifiedProfile(site_profile(detector=limits), "b" * 64)])
     monkeypatch.setenv(worker.INDEX, str(tmp_path / "index.json"))
-    ((shipped, _, rejected),) = ask(service(fitted_archive, monkeypatch, "strict"), (noise(), {}))
-    assert shipped == 422
-    assert "site" not in rejected["domain"]
+    ((_, _, shipped),) = ask(service(folder, monkeypatch, "strict"), (noise(), {}))
+    assert shipped["domain"]["status"] == "unusual"
+    assert "site" not in shipped["domain"]
     monkeypatch.setenv(worker.PROFILES, str(tmp_path / "profiles.json"))
     sited = Classification()
-    sited.initialize(context(fitted_archive, []))
+    sited.initialize(context(folder, []))
     ((status, _, answer),) = ask(sited, (noise(), {}))
     assert (status, answer["domain"]["status"], answer["domain"]["site"]) == (200, "normal", "st-marys")
-    assert answer["domain"]["score"] == rejected["domain"]["score"]
+    assert answer["domain"]["score"] == shipped["domain"]["score"]

@@ -123,6 +123,11 @@ def test_a_prevalence_is_a_share_above_zero_and_below_one(value: Any) -> None:
         assurances.from_json({"prevalence": value})
 
 
+def test_a_prevalence_of_query_and_header_names_both() -> None:
+    with pytest.raises(BadRequestError, match="stated twice, by the query or X-Assurances"):
+        assurances.from_header("prevalence=0.1, prevalence=0.1")
+
+
 def test_the_prevalence_of_an_image_must_not_contradict_that_of_the_request() -> None:
     tenth, none = assurances.from_json({"prevalence": 0.1}), assurances.from_json({"age": 5})
     assert assurances.merge(none, tenth).prevalence == assurances.merge(tenth, tenth).prevalence == 0.1

@@ -36,18 +36,18 @@ def scratch(tmp_path: Path) -> Path:
 
 
 def test_an_archive_without_an_index_is_accepted(unpacked: Path, scratch: Path) -> None:
-    prepared, name = sagemaker.prepare_store(unpacked, scratch)
-    (model,) = select(prepared, [])
-    assert model.entry.name == name == "chest-xray-cnn"
+    entry = sagemaker.prepare_store(unpacked, scratch)
+    (model,) = select(scratch, [])
+    assert model.entry.name == entry.name == "chest-xray-cnn"
 
 
 def test_an_archive_must_match_its_index(store: Path, unpacked: Path, scratch: Path) -> None:
     shutil.copy2(store / store_index.FILE, unpacked)
     (file,) = unpacked.glob("*.mar")
     file.write_bytes(file.read_bytes()[:-1] + b"x")
-    prepared, _ = sagemaker.prepare_store(unpacked, scratch)
+    sagemaker.prepare_store(unpacked, scratch)
     with pytest.raises(ArchiveError, match="has sha256"):
-        select(prepared, [])
+        select(scratch, [])
 
 
 def test_an_archive_missing_in_the_index_is_rejected(unpacked: Path, scratch: Path) -> None:
@@ -79,22 +79,45 @@ def test_an_invalid_archive_is_rejected(tmp_path: Path, scratch: Path) -> None:
         sagemaker.prepare_store(tmp_path, scratch)
 
 
-def test_a_signed_site_profile_of_the_environment_is_served(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    served: list[ServerOptions] = []
+@pytest.fixture
+def served(monkeypatch: pytest.MonkeyPatch) -> list[ServerOptions]:
+    """Return the options of each server that starts."""
+    options: list[ServerOptions] = []
 
-    async def serve(options: ServerOptions, _: Callable[[str], None]) -> int:
-        served.append(options)
+    async def serve(started: ServerOptions, _: Callable[[str], None]) -> int:
+        options.append(started)
         return 0
 
     monkeypatch.setattr("radserve.server.supervisor.serve", serve)
-    write_archive(tmp_path / "model")
-    key, file = tmp_path / "site.key", tmp_path / "site.json"
+    return options
+
+
+def sign(profile: SiteProfile, folder: Path) -> dict[str, str]:
+    """Sign a profile, and return the variables of the environment that name it and its key."""
+    key, file = folder / "site.key", folder / "site.json"
     signature.generate(key)
-    profile: SiteProfile = site_profile()
     file.write_bytes(signed_profile.seal(profile, signature.read_signing_key(key)))
-    arguments, variables = ["sagemaker", "--model", str(tmp_path / "model")], {"RADSERVE_PROFILE": str(file)}
-    unverified = CliRunner().invoke(app, arguments, env=variables)
+    return {"RADSERVE_PROFILE": str(file), "RADSERVE_PROFILE_KEY": f"{key}.pub"}
+
+
+def test_a_signed_site_profile_of_the_environment_is_served(tmp_path: Path, served: list[ServerOptions]) -> None:
+    write_archive(tmp_path / "model")
+    variables = sign(site_profile(), tmp_path)
+    arguments = ["sagemaker", "--model", str(tmp_path / "model")]
+    unverified = CliRunner().invoke(app, arguments, env={"RADSERVE_PROFILE": variables["RADSERVE_PROFILE"]})
     assert isinstance(unverified.exception, SiteProfileError)
-    done = CliRunner().invoke(app, arguments, env=variables | {"RADSERVE_PROFILE_KEY": f"{key}.pub"})
+    done = CliRunner().invoke(app, arguments, env=variables)
     assert done.exit_code == 0, done.output
-    assert [item.profile for item in served[0].profiles] == [profile]
+    assert [item.profile for item in served[0].profiles] == [site_profile()]
+
+
+@pytest.mark.parametrize("changes", [{"version": "1.1.0"}, {"model": "chest"}])
+def test_a_profile_of_another_model_or_version_is_rejected(
+    tmp_path: Path, served: list[ServerOptions], changes: dict[str, str]
+) -> None:
+    write_archive(tmp_path / "model")
+    arguments = ["sagemaker", "--model", str(tmp_path / "model")]
+    result = CliRunner().invoke(app, arguments, env=sign(site_profile(**changes), tmp_path))
+    assert isinstance(result.exception, SiteProfileError)
+    assert "this endpoint serves brightness 1.0.0" in str(result.exception)
+    assert not served

@@ -5,12 +5,14 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import pytest
 from typer.testing import CliRunner
 
 from handlers import pipeline, worker
 from handlers.domain import detector
 from handlers.domain.assessment import Assessment
+from handlers.recipe import Recipe
 from handlers.torchserve_handler import SAMPLE_PREDICTION, TorchServeHandler
 from radserve.build import model_store
 from radserve.cli.main import app
@@ -60,33 +62,37 @@ def test_rejected_images_do_not_count(site_store: Path, site_images: Path, tmp_p
 
 
 class _Detector:
-    """Gives the images of the site these scores, and all further images a high one."""
+    """Gives the images of the site these scores; 1 is the median of the held-out ones."""
 
     outputs = ()
 
-    def __init__(self, scores: Sequence[float]) -> None:
+    def __init__(self, recipe: Recipe, scores: Sequence[float]) -> None:
+        self.section = recipe.detector
         self._scores = iter(scores)
 
     def assess(self, *_: object) -> Assessment:
-        return Assessment("normal", next(self._scores, 9.0), 100.0, None)
+        return Assessment("normal", next(self._scores), 100.0, None)
+
+    def percentile(self, score: float) -> float:
+        return 50.0 * score
 
 
 @pytest.mark.parametrize("mode", ["strict", "off"])
-def test_the_limits_of_the_detector_rise_within_their_bound(
+def test_the_limit_of_unusual_images_rises_and_unlike_images_are_left_out(
     detector_store: Path, site_images: Path, monkeypatch: pytest.MonkeyPatch, mode: str
 ) -> None:
     monkeypatch.setenv(worker.DOMAIN, mode)
-    scores = [2.2] * 5 + [9.0] * 4 + [0.5] * 111
-    monkeypatch.setattr(detector, "load", lambda *_: _Detector(scores))
+    scores = [2.2] * 5 + [9.0] * 4 + np.linspace(0.8, 1.9, 111).tolist()
+    monkeypatch.setattr(detector, "load", lambda _, recipe: _Detector(recipe, scores))
     profile = fit.fit(detector_store, "brightness", site_images, SITE)
-    assert profile.sample.startswith("116 of 120 images")  # 9 are unlike as shipped, 4 by the site's limits
+    assert profile.sample.startswith("111 of 120 images")
     assert profile.detector is not None
-    assert profile.detector.refused == 2.5
-    unlike = profile.changes["unlike_images"]
+    assert profile.detector.marked == pytest.approx(1.4, abs=0.02)  # the median, as 1.0 is of the held-out images
+    unlike, unusual = profile.changes["unlike_images"], profile.changes["unusual_images"]
     assert unlike.before is not None
-    assert unlike.difference is not None
+    assert unusual.difference is not None
     assert unlike.before[0] == pytest.approx(9 / 120, abs=1e-4)
-    assert unlike.difference[0] < 0
+    assert unusual.difference[0] < 0
 
 
 def test_a_model_without_a_detector_has_no_limits(site_store: Path, site_images: Path) -> None:

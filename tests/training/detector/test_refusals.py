@@ -1,13 +1,22 @@
 """What a detector refuses, measured."""
 
 import random
+from collections.abc import Iterator
+from dataclasses import dataclass
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
+from numpy.typing import NDArray
 
 from handlers.formats import decode
-from training.detector import probes
+from handlers.recipe import Recipe
+from training.detector import calibration, probes, refusals
+from training.detector.calibration import DEFAULT, Distances
 from training.detector.copies import copy, encode
+from training.detector.observations import Observations
+from training.detector.refusals import Subject
 
 
 @pytest.mark.parametrize("name", probes.DRAWINGS)
@@ -23,6 +32,30 @@ def test_a_change_gives_another_image(name: str) -> None:
     changed = probes.CHANGES[name](image, random.Random(1))
     assert changed.mode == "L"
     assert np.abs(np.asarray(changed.resize(image.size), float) - np.asarray(image, float)).mean() > 5
+
+
+@dataclass(frozen=True)
+class _Measured(Subject):
+    """Sees the same distances of any images; all are normal by the detector's own limits."""
+
+    def observe(self, images: Iterator[bytes]) -> tuple[Observations, Distances]:
+        empty = torch.zeros(8)
+        return Observations({}, empty, empty), {"shape.distance": np.arange(8.0)}
+
+    def statuses(self, distances: Distances) -> NDArray[np.int64]:
+        return np.zeros(8, dtype=np.int64)
+
+
+@pytest.mark.parametrize(("limits_on", "marked"), [("training", 0), ("validation", 1), (None, 1)])
+def test_held_out_images_are_not_measured_by_limits_that_were_chosen_on_them(
+    limits_on: str | None, marked: int, recipe: Recipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(calibration, "crossed", lambda *_: np.array([1, *[0] * 7]))
+    detector = SimpleNamespace(section=SimpleNamespace(limits_on=limits_on))
+    subject = _Measured(detector, None, recipe)  # type: ignore[arg-type]
+    examples = [SimpleNamespace(group=str(number), read=bytes) for number in range(4)]
+    _, measured = refusals._held_out(subject, examples, DEFAULT)  # type: ignore[arg-type]
+    assert measured["held out"].marked == marked
 
 
 def test_a_copy_looks_like_its_image() -> None:

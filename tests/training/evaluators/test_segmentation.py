@@ -98,6 +98,20 @@ def test_false_alarms_are_limited_at_the_cost_of_small_tumours(glioma: Recipe) -
     assert "at most 5% of empty slices" in strict.chosen
 
 
+@pytest.mark.parametrize(("most", "text"), [(0, "no choice has 0% or fewer"), (0.125, "at most 12.5% of empty")])
+def test_the_share_of_false_alarms_is_stated_where_no_choice_keeps_the_limit(
+    glioma: Recipe, most: float, text: str
+) -> None:
+    images = _images()
+    logits = np.where(_truth(images)[:, None], 5, -5).astype(np.float32)
+    logits[1] = 5  # one of twelve empty slices is full of tumour
+    limited = SETTINGS.model_copy(update={"false_alarms": most})
+    decision = SegmentationEvaluator().calibrate(glioma, limited, logits, images, "x").decision
+    assert decision is not None
+    assert text in decision.chosen
+    assert ("8.33% of empty slices get a mask" in decision.chosen) == (most == 0)
+
+
 def test_predicted_masks_equal_the_served_ones(glioma: Recipe) -> None:
     """Both use the same temperature, threshold and smallest mask."""
     random = np.random.default_rng(1)
