@@ -67,3 +67,28 @@ def test_a_prevalence_of_the_query_is_added_to_the_assurances(
     headers = forwarded(query, {} if header is None else {"X-Assurances": header})
     assert headers.get("x-assurances") == sent
     assert headers.get("x-repair") == ("invert" if "repair" in query else None)
+
+
+@pytest.mark.parametrize(
+    ("query", "header", "sent"),
+    [
+        ("", None, None),
+        ("", "invert", "invert"),
+        ("?repair=rotate-90", None, "rotate-90"),
+        ("?prevalence=0.1&repair=invert", None, "invert"),
+        ("?note=a?repair=invert", None, None),
+        ("?norepair=invert", None, None),
+        ("?repair=invert,rotate-90", None, "invert,rotate-90"),
+        ("?repair=", None, "empty"),
+        ("?repair", None, "empty"),
+        ("?repair=invert&repair=invert", None, "several"),
+        ("?repair=invert", "invert", "several"),
+        ("?repair=", "invert", "several"),
+    ],
+)
+def test_a_repair_of_the_query_becomes_the_header(
+    forwarded: Forward, query: str, header: str | None, sent: str | None
+) -> None:
+    """The handler rejects the words that stand for a contradiction."""
+    headers = forwarded(query, {} if header is None else {"X-Repair": header})
+    assert headers.get("x-repair") == sent
