@@ -127,3 +127,6 @@ class _Context:
 
     def set_response_content_type(self, idx: int, value: str) -> None:
         pass
+
+    def set_response_header(self, idx: int, key: str, value: str) -> None:
+        pass
