@@ -46,7 +46,7 @@ def test_history_pages_and_text_filter_work(history: Page) -> None:
     expect(rows).to_have_count(25)
     expect(rows.first).to_contain_text("film-29.png")
     expect(rows.first).to_contain_text("Pneumonia")
-    expect(rows.first).to_contain_text(">99.9%")
+    expect(rows.first).to_contain_text("99.8%")
     history.get_by_role("button", name="Older").click()
     expect(rows).to_have_count(COUNT - 25)
     expect(rows.last).to_contain_text("film-00.png")
