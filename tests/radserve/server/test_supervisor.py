@@ -273,8 +273,8 @@ def kill_nginx() -> bool:
     own = psutil.Process().children()
     killed = False
     for child in children():
-        with contextlib.suppress(psutil.NoSuchProcess):  # a short-lived child, like nginx -t, may end meanwhile
-            if child in own and child.name() == "nginx":
+        with contextlib.suppress(psutil.NoSuchProcess):  # a short-lived child may end meanwhile
+            if child in own and child.name() == "nginx" and "-t" not in child.cmdline():  # a check of the configuration
                 child.kill()
                 killed = True
     return killed
