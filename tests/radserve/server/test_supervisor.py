@@ -269,12 +269,12 @@ def test_a_published_server_checks_keys(options: ServerOptions, tmp_path: Path, 
 
 
 def kill_nginx() -> bool:
-    """Kill nginx's master; return whether there was one."""
+    """Kill nginx's master; return whether there was one with workers, which `nginx -t` does not have."""
     own = psutil.Process().children()
     killed = False
     for child in children():
         with contextlib.suppress(psutil.NoSuchProcess):  # a short-lived child may end meanwhile
-            if child in own and child.name() == "nginx" and "-t" not in child.cmdline():  # a check of the configuration
+            if child in own and child.name() == "nginx" and child.children():
                 child.kill()
                 killed = True
     return killed
@@ -290,7 +290,7 @@ def test_an_nginx_that_is_killed_is_restarted(
 
     async def steps(_: str) -> None:
         for kills in (1, 2):
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(60):  # other tests share the cores
                 while not kill_nginx():  # noqa: ASYNC110 - workers of the one before serve until it has started
                     await asyncio.sleep(0.01)
                 while caplog.text.count("nginx exited with code 137; restarting it") < kills:  # noqa: ASYNC110 - a log
