@@ -19,6 +19,19 @@ from tests.conftest import brightness_recipe
 DETECTOR = b"replaced by tests"
 
 
+SECTION = {
+    "file": "detector.safetensors",
+    "sha256": "0" * 64,
+    "method": "by hand",
+    "parts": ["thumbnail"],
+    "marked": 1.0,
+    "refused": 2.0,
+    "fitted": "by hand",
+    "split": "0" * 64,
+}
+"""A detector's section of a recipe."""
+
+
 @pytest.fixture(scope="session")
 def site_store(brightness_archive: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Model store with `Brightness`, whose recipe says how its threshold was chosen."""
@@ -28,16 +41,7 @@ def site_store(brightness_archive: Path, tmp_path_factory: pytest.TempPathFactor
 @pytest.fixture(scope="session")
 def detector_store(brightness_archive: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Model store with `Brightness` and a detector, which tests replace by another one."""
-    section = {
-        "file": "detector.safetensors",
-        "sha256": hashlib.sha256(DETECTOR).hexdigest(),
-        "method": "by hand",
-        "parts": ["thumbnail"],
-        "marked": 1.0,
-        "refused": 2.0,
-        "fitted": "by hand",
-        "split": "0" * 64,
-    }
+    section = SECTION | {"sha256": hashlib.sha256(DETECTOR).hexdigest()}
     folder = tmp_path_factory.mktemp("store")
     return _store(folder, brightness_archive, {"detector": section}, {"detector.safetensors": DETECTOR})
 

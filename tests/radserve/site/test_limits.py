@@ -11,19 +11,10 @@ from radserve.site import limits
 from radserve.site.limits import Measured
 from training.batches import Images
 
+from .conftest import SECTION
+
 SHARE: Final = 0.955
-SECTION = Detector.model_validate(
-    {
-        "file": "detector.safetensors",
-        "sha256": "0" * 64,
-        "method": "by hand",
-        "parts": ["thumbnail"],
-        "marked": 1.0,
-        "refused": 2.0,
-        "fitted": "by hand",
-        "split": "0" * 64,
-    }
-)
+DETECTOR = Detector.model_validate(SECTION)
 
 
 def measured(scores: np.ndarray) -> Measured:
@@ -31,7 +22,7 @@ def measured(scores: np.ndarray) -> Measured:
     count = len(scores)
     targets = torch.arange(count) // 2 % 2
     groups = tuple(str(index // 2) for index in range(count))
-    return Measured(SECTION, SHARE, scores.astype(float), Images(torch.empty(count, 0), targets, groups))
+    return Measured(DETECTOR, SHARE, scores.astype(float), Images(torch.empty(count, 0), targets, groups))
 
 
 def test_the_limit_rises_to_the_models_own_quantile_of_the_site() -> None:
