@@ -66,6 +66,8 @@ def evaluate(folder: Path, data: Path, out: Path, options: Options) -> dict[str,
     evaluation = evaluators.for_recipe(recipe).measure(recipe, logits, images.measured, config.seed)
     epoch = None if previous is None else previous.epoch
     metrics = create_report(recipe, config, images, evaluation, options.command, epoch, options.part)
+    if previous is not None:
+        metrics["training"] = list(previous.training)
     if kept := external_figures(previous, recipe):
         metrics["external"] = kept
     if not config.demonstration:

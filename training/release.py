@@ -2,6 +2,7 @@
 
 import logging
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -26,11 +27,11 @@ _FILES: Final = ("archive.yaml", "metrics.json", "CARD.md")
 _log = logging.getLogger(__name__)
 
 
-def release(recipe: Recipe, settings: Settings, data: TrainingData, out: Path, command: str) -> Recipe:
+def release(recipe: Recipe, settings: Settings, data: TrainingData, out: Path, commands: Sequence[str]) -> Recipe:
     """Calibrate and measure the best epoch of a run, all with the weights as released.
 
-    Writes `weights.safetensors`, `archive.yaml`, `metrics.json`, `CARD.md` and `plots` to `out`; `command` is for the
-    metrics. Raises `RunError` if there is no finished epoch in `out`.
+    Writes `weights.safetensors`, `archive.yaml`, `metrics.json`, `CARD.md` and `plots` to `out`; `commands` trained the
+    weights, the last one in this run. Raises `RunError` if there is no finished epoch in `out`.
     """
     notes, validation = dataset_notes.for_dataset(settings.data), data.validation
     evaluator = evaluators.for_recipe(recipe)
@@ -57,7 +58,8 @@ def release(recipe: Recipe, settings: Settings, data: TrainingData, out: Path, c
     recipe_files.write(recipe, out / "archive.yaml", recipe_files.HEADER.format(name=recipe.name))
     evaluation = evaluator.measure(recipe, logits, validation, settings.seed)
     images = MeasuredData(data.train, validation, data.split)
-    report = evaluate.create_report(recipe, settings, images, evaluation, command, epoch)
+    report = evaluate.create_report(recipe, settings, images, evaluation, commands[-1], epoch)
+    report["training"] = list(commands)
     if not settings.demonstration:
         report |= evaluate.robustness(recipe, network, validation, settings)
     report |= evaluate.certainty_metrics(recipe, settings, logits, validation)

@@ -9,13 +9,11 @@ from handlers import recipe as recipes
 from handlers.recipe import Recipe
 from training import settings
 from training.datasets import training_data
-from training.datasets.training_data import TrainingData
 from training.detector.fit import fit_detector
-from training.errors import RunError
 from training.evaluate import refresh
 from training.fit import LAST, Run, fit
-from training.metrics import report
 from training.release import install, release
+from training.start import Start, starting_point
 from training.trackers import Tracker
 
 SETTINGS: Final = "training.yaml"
@@ -42,30 +40,17 @@ def train(folder: Path, data: Path, out: Path, options: Options | None = None) -
     config = settings.load(folder / SETTINGS, options.overrides)
     loaded = training_data.load(recipe, config, data)
     command = _command(out, options)
-    start = None if options.start is None else _start_weights(options.start, loaded)
-    run = Run(out, options.resume, options.progress, options.tracker, options.online, start=start)
+    start = Start() if options.start is None else starting_point(options.start, loaded.sides)
+    run = Run(out, options.resume, options.progress, options.tracker, options.online, start=start.weights)
     fit(recipe, config, loaded, run)
-    released = release(recipe, config, loaded, out, command)
+    start.write_images(out, loaded.sides)
+    released = release(recipe, config, loaded, out, (*start.commands, command))
     if config.detector is not None and not config.demonstration:
         released = fit_detector(out, config, data, out)
         refresh(out, config, data)
     if options.install:
         install(out, folder)
     return released
-
-
-def _start_weights(folder: Path, data: TrainingData) -> Path:
-    """Return the path of the initial weights, which must not have been trained on images of the validation side."""
-    recipe, metrics = recipes.load(folder / "archive.yaml"), folder / "metrics.json"
-    if not metrics.is_file():
-        raise RunError(f"{metrics}: not found, so the training data of the weights is unknown. Give a released run.")
-    split = report.load(metrics).split.sha256
-    if split != data.split:
-        raise RunError(
-            f"{folder}: was trained on another split ({split[:12]}) than this run has ({data.split[:12]}), so its "
-            "training images may be on the validation side. Use the same data, seed and share."
-        )
-    return folder / recipe.weights.file
 
 
 def _command(out: Path, options: Options) -> str:

@@ -129,6 +129,7 @@ def test_metrics_of_the_models_weights_can_be_installed(mine: Trained, tmp_path:
     install_report(tmp_path / "result", mine.folder)
     assert json.loads((mine.folder / "metrics.json").read_text()) == result
     assert (mine.folder / "CARD.md").read_bytes() == (tmp_path / "result" / "CARD.md").read_bytes()
+    assert result["training"] == json.loads((mine.out / "metrics.json").read_text())["training"]
 
 
 def test_the_reference_alone_can_be_updated(mine: Trained, tmp_path: Path) -> None:

@@ -225,6 +225,8 @@ def _results(measured: Report, recipe: Recipe) -> Iterable[str]:
         yield "Shortcuts: changes that leave the lungs unchanged. Aim: at most 0.05, and at most 0.10 of the relevance."
         yield metrics_table(measured.shortcuts)
     epoch = "" if measured.epoch is None else f" (epoch {measured.epoch})"
+    if measured.training and measured.training != (measured.command,):
+        yield "Weights trained by " + ", then ".join(f"`{command}`" for command in measured.training) + "."
     yield f"Created by `{measured.command}`{epoch}; SHA-256 of the weights `{measured.model.weights_sha256}`."
 
 

@@ -15,22 +15,27 @@ from training.settings import Settings
 
 
 @dataclass(frozen=True)
-class TrainingData:
-    """Both sides of a split in memory."""
-
-    train: Images
-    validation: Images
-    spec: Input  # the recipe's input, with mean and standard deviation of the training side
-    split: str  # SHA-256 of the split
-
-
-@dataclass(frozen=True)
 class Sides:
     """Both sides of a split, without pixels."""
 
     train: tuple[Example, ...]
     validation: tuple[Example, ...]
     sha256: str  # of the split
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """Both sides of a split in memory."""
+
+    train: Images
+    validation: Images
+    spec: Input  # the recipe's input, with mean and standard deviation of the training side
+    sides: Sides
+
+    @property
+    def split(self) -> str:
+        """SHA-256 of the split."""
+        return self.sides.sha256
 
 
 def load_sides(recipe: Recipe, settings: Settings, folder: Path) -> Sides:
@@ -47,7 +52,7 @@ def load(recipe: Recipe, settings: Settings, folder: Path) -> TrainingData:
     train, validation = images(sides.train, recipe), images(sides.validation, recipe)
     mean, std = pixels.statistics(train.pixels, recipe.input.channels)
     spec = recipe.input.model_copy(update={"mean": mean, "std": std})
-    return TrainingData(train, validation, spec, sides.sha256)
+    return TrainingData(train, validation, spec, sides)
 
 
 def load_all(recipe: Recipe, settings: Settings, folder: Path) -> tuple[Images, str]:

@@ -98,6 +98,7 @@ class Report(_Part):
     data: Text  # name of the data set, as in `training.yaml`
     demonstration: bool = False  # a short run that did not produce a usable model
     command: Text
+    training: tuple[Text, ...] = ()  # commands that trained the weights, the first one first; empty if unknown
     seed: Count
     epoch: Count | None  # of the weights, from 1; None for imported weights
     temperature: float
