@@ -14,6 +14,7 @@ from urllib.parse import quote
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from handlers.errors import MetricsError
 from handlers.recipe import Recipe, Sha256
 from handlers.threshold import shift
 from handlers.validation_error import describe
@@ -118,22 +119,35 @@ class _Metrics(BaseModel):
     reference: Reference
 
 
+def check(path: Path) -> None:
+    """Raise `MetricsError` for a `metrics.json` with an invalid reference."""
+    _read(path)
+
+
+def _read(path: Path) -> _Metrics | None:
+    """Read the keys that monitoring needs; None without file or reference."""
+    try:
+        document = json.loads(path.read_bytes()) if path.is_file() else {}
+        if isinstance(document, dict) and "reference" not in document:
+            return None
+        return _Metrics.model_validate(document)
+    except ValueError as error:
+        reason = describe(error) if isinstance(error, ValidationError) else str(error)
+        raise MetricsError(f"{path}: the reference of monitoring is invalid: {reason}.") from error
+
+
 def load(folder: Path, recipe: Recipe, *, has_profile: bool = False) -> dict[Bin, float]:
     """Return the share of each bin among the validation images, without those that do not apply to the recipe.
 
     Label and probability depend on calibration and threshold, which a site profile replaces; the percentile depends on
     the detector. A reference that is invalid is logged and ignored: monitoring does not stop serving.
     """
-    path = folder / "metrics.json"
     try:
-        document = json.loads(path.read_bytes()) if path.is_file() else {}
-        if isinstance(document, dict) and "reference" not in document:
-            return {}
-        metrics = _Metrics.model_validate(document)
-    except ValueError as error:
-        reason = describe(error) if isinstance(error, ValidationError) else str(error)
-        text = "%s: the reference of monitoring is invalid: %s. Evaluate the model and build it again."
-        logger.warning(text, path.name, reason)
+        metrics = _read(folder / "metrics.json")
+    except MetricsError as error:
+        logger.warning("%s Evaluate the model and build it again.", error)
+        return {}
+    if metrics is None:
         return {}
     threshold = None if recipe.decision is None else recipe.decision.threshold
     same_decision = (metrics.temperature, metrics.threshold) == (recipe.calibration.temperature, threshold)

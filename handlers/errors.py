@@ -123,6 +123,10 @@ class DomainModeError(RadServeError):
     """The mode of the domain check is invalid."""
 
 
+class MetricsError(RadServeError):
+    """Metrics with a reference of monitoring that is invalid."""
+
+
 class DetectorError(RadServeError):
     """The detector of unlike images is damaged or does not match its recipe."""
 

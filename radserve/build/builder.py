@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Final
 
 import handlers
+from handlers import distribution
+from handlers.errors import MetricsError
 from handlers.recipe import Recipe
 from radserve.build import mar
 from radserve.build import model_store as store_index
@@ -140,6 +142,10 @@ def _check_metrics(source: Source) -> None:
     path = source.folder / "metrics.json"
     if not path.is_file():
         return
+    try:
+        distribution.check(path)
+    except MetricsError as error:
+        raise BuildError(f"{error} Run 'radserve evaluate {source.recipe.name} --data DIR --install'.") from error
     measured = json.loads(path.read_bytes()).get("model", {}).get("weights_sha256")
     if measured != source.recipe.weights.sha256:
         raise BuildError(

@@ -185,6 +185,16 @@ def test_metrics_of_other_weights_are_rejected(archives: Path, tmp_path: Path) -
         builder.build(source, tmp_path / "store")
 
 
+def test_an_invalid_reference_of_monitoring_is_rejected(archives: Path, tmp_path: Path) -> None:
+    path = archives / NAME / "metrics.json"
+    report = json.loads(path.read_bytes())
+    report["reference"]["shares"]["label"] = {"pneumonia": 1.5}
+    path.write_text(json.dumps(report), encoding="utf-8")
+    (source,) = find_sources(archives)
+    with pytest.raises(BuildError, match=r"reference of monitoring is invalid: .*pneumonia.*radserve evaluate"):
+        builder.build(source, tmp_path / "store")
+
+
 @pytest.mark.parametrize("fitted", [{"weights_sha256": "0" * 64}, {}], ids=["other", "unknown"])
 def test_a_detector_of_other_weights_is_rejected(archives: Path, tmp_path: Path, fitted: dict[str, str]) -> None:
     section = yaml.safe_load((archives / NAME / "archive.yaml").read_text())["detector"]
