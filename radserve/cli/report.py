@@ -6,47 +6,16 @@ import json
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
-from operator import attrgetter
-from typing import Any, Final
+from typing import Any
 
 import typer
 
 from radserve import spreadsheet
 from radserve.cli.inputs import STDIN
 from radserve.cli.terminal import encodable
+from radserve.schema import columns
 from radserve.schema.prediction import Prediction
 from radserve.schema.segmentation import Segmentation
-
-_RESULT: Final = {
-    "warning": "warning",
-    "label": "label",
-    "probability": "probability",
-    "certainty": "certainty.status",
-    "prevalence": "prevalence",
-    "positive": "positive",
-    "threshold": "threshold",
-    "area_pixels": "area.pixels",
-    "area_fraction": "area.fraction",
-    "area_mm2": "area.mm2",
-    "box_left": "box.left",
-    "box_top": "box.top",
-    "box_width": "box.width",
-    "box_height": "box.height",
-    "model": "model.name",
-    "version": "model.version",
-    "model_sha256": "model.sha256",
-    "format": "image.format",
-    "width": "image.width",
-    "height": "image.height",
-    "image_sha256": "image.sha256",
-    "unchecked": "unchecked",
-    "domain_mode": "domain.mode",
-    "domain_status": "domain.status",
-    "domain_percentile": "domain.percentile",
-    "domain_reason": "domain.reason",
-    "repair": "repair",
-}
-"""Columns of a result and its attributes; those that it lacks are empty."""
 
 
 @dataclass(frozen=True)
@@ -103,7 +72,7 @@ class Csv(Report):
     """Header and one row per file; the row of a problem has no label."""
 
     def __init__(self) -> None:
-        self._write(["file", "status", *_RESULT, "problem"])
+        self._write(["file", "status", *columns.RESULT, "problem"])
 
     def add(self, outcome: Outcome) -> bool:
         """Write a row."""
@@ -113,9 +82,9 @@ class Csv(Report):
         path = STDIN if name == STDIN else spreadsheet.cell(path)
         if isinstance(result, Problem):
             problem = _cell(f"{result.title}: {result.detail}")
-            self._write([path, _cell(result.status), *("" for _ in _RESULT), problem])
+            self._write([path, _cell(result.status), *("" for _ in columns.RESULT), problem])
         else:
-            self._write([path, "200", *(_cell(_value(result, names)) for names in _RESULT.values()), ""])
+            self._write([path, "200", *(_cell(columns.value(result, names)) for names in columns.RESULT.values()), ""])
         return False
 
     def _write(self, cells: Iterable[str]) -> None:
@@ -128,13 +97,6 @@ class Csv(Report):
 def _present(document: dict[str, Any]) -> dict[str, Any]:
     """Return a problem without an empty domain."""
     return {key: value for key, value in document.items() if key != "domain" or value is not None}
-
-
-def _value(result: Prediction | Segmentation, names: str) -> Any:
-    try:
-        return attrgetter(names)(result)
-    except AttributeError:
-        return None
 
 
 def _cell(value: str | float | tuple[str, ...] | None) -> str:
