@@ -128,7 +128,7 @@ class ImageResult(WithOrigin):
 
     def row(self) -> dict[str, Any]:
         """Return the values of the table's columns."""
-        return columns.of_result(self.path and str(self.path), self)
+        return columns.of_result(str(self.path) if self.path else None, self)
 
     def plot(self, ax: "Axes | None" = None) -> "Axes":
         """Draw the image, if it is known, with the mask or heat map; raises InvalidCallError without matplotlib."""

@@ -40,7 +40,7 @@ class RejectedImage(WithOrigin):
 
     def row(self) -> dict[str, Any]:
         """Return the values of a table's columns; see `radserve.schema.columns`."""
-        return columns.of_problem(self.path and str(self.path), self.status, self.title, self.detail)
+        return columns.of_problem(str(self.path) if self.path else None, self.status, self.title, self.detail)
 
     def _repr_html_(self) -> str:
         return html.rejection(self.title, self.detail, [str(self.path)] if self.path else [])
