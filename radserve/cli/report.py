@@ -4,7 +4,7 @@ import csv
 import io
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -58,28 +58,30 @@ class Report(ABC):
 class JsonLines(Report):
     """One document per line: that of the server with the key `file`, or `file` and `problem`."""
 
+    def __init__(self, write: Callable[[str], None] = typer.echo) -> None:
+        self._write = write
+
     def add(self, outcome: Outcome) -> bool:
         """Write a line."""
         result = outcome.result
         document = {"problem": _present(asdict(result))} if isinstance(result, Problem) else dict(result.raw)
         file = {"file": outcome.file}
         # ASCII keeps file names that are not valid Unicode. The name comes first, whatever key the server sent.
-        typer.echo(json.dumps(file | document | file))
+        self._write(json.dumps(file | document | file))
         return False
 
 
 class Csv(Report):
     """Header and one row per file; the row of a problem has no label."""
 
-    def __init__(self) -> None:
-        self._write(["file", "status", *columns.RESULT, "problem"])
+    def __init__(self, write: Callable[[str], None] | None = None, *, header: bool = True) -> None:
+        self._write_line = write or (lambda line: typer.echo(encodable(line)))
+        if header:
+            self._write(columns.NAMES)
 
     def add(self, outcome: Outcome) -> bool:
         """Write a row."""
-        result, name = outcome.result, outcome.file
-        # "./" prevents that a file name is a formula; it remains a path to the same file.
-        path = f"./{name}" if name[:1] in {"=", "+", "-", "@", "\t", "\r"} else name
-        path = STDIN if name == STDIN else spreadsheet.cell(path)
+        result, path = outcome.result, csv_name(outcome.file)
         if isinstance(result, Problem):
             problem = _cell(f"{result.title}: {result.detail}")
             self._write([path, _cell(result.status), *("" for _ in columns.RESULT), problem])
@@ -91,7 +93,14 @@ class Csv(Report):
         line = io.StringIO()
         # The writer quotes the characters of its line terminator, so it gets both; echo ends the line.
         csv.writer(line, lineterminator="\r\n").writerow(cells)
-        typer.echo(encodable(line.getvalue().removesuffix("\r\n")))
+        self._write_line(line.getvalue().removesuffix("\r\n"))
+
+
+def csv_name(name: str) -> str:
+    """Return a file name as CSV has it: "./" prevents that it is a formula, and is a path to the same file."""
+    if name == STDIN:
+        return name
+    return spreadsheet.cell(f"./{name}" if name[:1] in {"=", "+", "-", "@", "\t", "\r"} else name)
 
 
 def _present(document: dict[str, Any]) -> dict[str, Any]:
