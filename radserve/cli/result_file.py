@@ -75,7 +75,7 @@ class ResultFile(Report):
 
     @staticmethod
     def name(file: str) -> str:
-        """Return a file name as it is stored."""
+        """Return the name under which an image is stored."""
         return file
 
     @staticmethod
@@ -123,7 +123,7 @@ class CsvFile(ResultFile):
 
     @staticmethod
     def name(file: str) -> str:
-        """Return a file name as it is stored."""
+        """Return the name under which an image is stored."""
         return csv_name(file).encode(errors="backslashreplace").decode()
 
     @staticmethod
@@ -167,7 +167,7 @@ class ParquetFile(ResultFile):
 
     @staticmethod
     def name(file: str) -> str:
-        """Return a file name as it is stored."""
+        """Return the name under which an image is stored."""
         return file.encode(errors="backslashreplace").decode()
 
     @staticmethod

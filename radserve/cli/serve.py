@@ -16,6 +16,7 @@ from radserve.schema.domain import Mode
 
 if TYPE_CHECKING:
     from radserve.proxy.options import ProxyOptions
+    from radserve.server.options import ServerOptions
 
 MODEL_STORE: Final = Path("model_store")
 CONFIGURATION: Final = Path(__file__).parents[1] / "torchserve" / "config.properties"
@@ -193,18 +194,31 @@ def serve(options: ServeOptions) -> None:
     7    the gateway died
     """
     from radserve import logging
+    from radserve.host import service_user
+
+    logging.configure()
+    service_user.become(options.user or None)
+    server = server_options(options)
+    server.require_safe()
+    server.require_ports()
+    if options.check:
+        return
+    if options.with_gateway:
+        raise typer.Exit(_serve_with_gateway(options))
+    from radserve.server import supervisor
+
+    raise typer.Exit(asyncio.run(supervisor.serve(server, typer.echo)))
+
+
+def server_options(options: ServeOptions) -> ServerOptions:
+    """Return the options of the server; raises ServeError if they contradict each other."""
     from radserve.errors import ServeError
-    from radserve.host import ports, service_user
     from radserve.host.resources import parse_memory
     from radserve.server.options import ServerOptions
     from radserve.site import signed_profile
     from radserve.store import open_store
 
-    logging.configure()
-    service_user.become(options.user or None)
-    host, port = options.host, options.port
-    local = ports.parse_address(host).is_loopback
-    published = options.front or not local or options.certificate is not None or options.plain_http
+    published = _is_published(options)
     if options.front is False and (published or options.gateway):
         raise ServeError("--no-front starts no nginx; set --host, TLS and --gateway for 'radserve front' instead.")
     if options.gateway and not published:
@@ -214,8 +228,7 @@ def serve(options: ServeOptions) -> None:
             "--with-gateway works on one machine only, but these options publish the server, or start no nginx. Start "
             "the gateway separately and set --gateway: docs/gateway.md."
         )
-    port = (8443 if published else 8080) if port is None else port
-    server = ServerOptions(
+    return ServerOptions(
         store=options.model_store.resolve(),
         configuration=options.config,
         health_port=options.health_port,
@@ -229,7 +242,7 @@ def serve(options: ServeOptions) -> None:
         startup_timeout=options.startup_timeout,
         drain_timeout=options.drain_timeout,
         drain_delay=options.drain_delay,
-        proxy=None if options.front is False else options.proxy(port, keyless=not published),
+        proxy=None if options.front is False else options.proxy(_port_of(options), keyless=not published),
         keys=options.keys or None,
         run_directory=options.runtime,
         state=options.state,
@@ -237,23 +250,27 @@ def serve(options: ServeOptions) -> None:
         settle=options.settle,
         silence=options.silence,
     )
-    server.require_safe()
-    server.require_ports()
-    if options.check:
-        return
-    if options.with_gateway:
-        raise typer.Exit(_serve_with_gateway(options, port))
-    from radserve.server import supervisor
-
-    raise typer.Exit(asyncio.run(supervisor.serve(server, typer.echo)))
 
 
-def _serve_with_gateway(options: ServeOptions, port: int) -> int:
+def _is_published(options: ServeOptions) -> bool:
+    """Return whether clients need keys."""
+    from radserve.host import ports
+
+    local = ports.parse_address(options.host).is_loopback
+    return options.front or not local or options.certificate is not None or options.plain_http
+
+
+def _port_of(options: ServeOptions) -> int:
+    return (8443 if _is_published(options) else 8080) if options.port is None else options.port
+
+
+def _serve_with_gateway(options: ServeOptions) -> int:
     """Run server and gateway as two processes: this command again, without the gateway, and `radserve-gateway`."""
     from radserve.cli import with_gateway
 
+    port, health_port, keys = _port_of(options), options.health_port, options.keys or ""
     addresses = with_gateway.Addresses(
-        options.host, port, options.health_port, options.gateway_host, options.gateway_port, options.keys or ""
+        options.host, port, health_port, options.gateway_host, options.gateway_port, keys
     )
     return with_gateway.run(addresses, [*sys.argv[1:], "--without-gateway"], typer.echo)
 
