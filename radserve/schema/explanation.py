@@ -39,7 +39,7 @@ class Explanation(Prediction):
     @property
     def prediction(self) -> Prediction:
         """Classification without the heat map."""
-        return Prediction.model_validate({**self.raw} if self.raw else self.model_dump())
+        return Prediction.model_validate({**self.raw} if self.raw else self.model_dump()).showing(self._origin)
 
     @property
     def _overlay(self) -> GrayPng:
