@@ -12,6 +12,7 @@ import matplotlib as mpl
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib import pyplot as plt
 from PIL import Image as Pillow
 
 from radserve.client import Client, Results, validation
@@ -33,12 +34,12 @@ DOMAIN = {"mode": "warn", "score": 3.0, "percentile": 99.9}
 SCRIPT = "<script>alert(1)</script>"
 
 
-def predicted(image: bytes = FILM, **changes: Any) -> Prediction | Segmentation:
+def predicted(image: bytes = FILM, /, **changes: Any) -> Prediction | Segmentation:
     request = RequestedImage("chest", None, hashlib.sha256(image).hexdigest(), changes.get("repair"))
     return validation.result(prediction(image, **changes), request)
 
 
-def segmented(image: bytes = FILM, **changes: Any) -> Prediction | Segmentation:
+def segmented(image: bytes = FILM, /, **changes: Any) -> Prediction | Segmentation:
     request = RequestedImage("glioma", None, hashlib.sha256(image).hexdigest(), changes.get("repair"))
     return validation.result(segmentation(image, **changes), request)
 
@@ -243,13 +244,19 @@ def test_a_series_is_a_table_of_slices(client: Client) -> None:
 
 @pytest.mark.parametrize("result", [predicted(), segmented(), explained()], ids=["label", "mask", "heat"])
 def test_a_plot_shows_the_image_and_the_overlay(result: Prediction | Segmentation | Explanation) -> None:
-    axes = result.showing(FILM).plot()
-    image, *overlays = [np.ma.filled(layer.get_array(), 0) for layer in axes.get_images()]
+    axes = result.showing(FILM).plot(mpl.figure.Figure().subplots())
+    layers: list[Any] = [np.ma.filled(np.ma.asarray(layer.get_array()), 0) for layer in axes.get_images()]
+    image, *overlays = layers
     assert (image == 90).all()
     for overlay in overlays:
         np.testing.assert_array_equal(overlay > 0, marked() > 0)
     assert len(overlays) == (0 if type(result) is Prediction else 1)
-    mpl.pyplot.close(axes.figure)
+
+
+def test_a_plot_without_axes_has_its_own_figure() -> None:
+    predicted().plot()
+    assert len(plt.get_fignums()) == 1
+    plt.close("all")
 
 
 def test_a_plot_of_a_doubtful_result_says_so_first() -> None:
