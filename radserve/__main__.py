@@ -5,26 +5,20 @@ from typing import Final
 
 from radserve.host import stop_signals
 
-_WITH_GATEWAY: Final = "--with-front"
-_SERVERS: Final = frozenset({"serve", "front", "sagemaker", _WITH_GATEWAY})
+_SERVERS: Final = frozenset({"serve", "front", "sagemaker"})
 
 
 def main() -> None:
     """Run the command line. A server handles stop signals before it imports anything that takes time."""
-    command = "".join(sys.argv[1:2])
-    if command in _SERVERS:
+    is_server = "".join(sys.argv[1:2]) in _SERVERS
+    if is_server:
         stop_signals.exit_at_once()
     try:
-        if command == _WITH_GATEWAY:
-            from radserve.cli import with_gateway
+        from radserve.cli import main as command_line
 
-            with_gateway.main()
-        else:
-            from radserve.cli import main as command_line
-
-            command_line.main()
+        command_line.main()
     finally:
-        if command in _SERVERS:
+        if is_server:
             stop_signals.ignore()
 
 

@@ -95,9 +95,16 @@ def test_the_explanation_examples_run(server: Server, tmp_path: Path) -> None:
 @pytest.mark.e2e
 @pytest.mark.parametrize("page", [README, CLIENT], ids=["README", "python-client"])
 def test_the_python_example_runs(page: str, server: Server, capsys: pytest.CaptureFixture[str]) -> None:
-    (block,) = blocks(page, "python")
+    block = blocks(page, "python")[0]
     exec(compile(block.replace(HERE, server.url), "example.py", "exec"), {})
     assert capsys.readouterr().out.split()[2] == "1.0.0"
+
+
+@pytest.mark.e2e
+def test_the_asynchronous_example_runs(server: Server, capsys: pytest.CaptureFixture[str]) -> None:
+    _, block = blocks(CLIENT, "python")
+    exec(compile(block.replace(HERE, server.url), "example.py", "exec"), {})
+    assert capsys.readouterr().out == f"{['pneumonia'] * 4}\n"
 
 
 def test_the_scripts_and_links_of_the_readme_exist() -> None:

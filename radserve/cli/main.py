@@ -38,6 +38,7 @@ COMMANDS: Final = {
     "predict": Command("radserve.cli.predict:predict"),
     "serve": Command("radserve.cli.serve:serve", "serve"),
     "front": Command("radserve.cli.serve:front", "serve"),
+    "doctor": Command("radserve.cli.doctor:doctor", "serve"),
     "sagemaker": Command("radserve.cli.sagemaker:sagemaker", "serve"),
     "keys": Command("radserve.cli.keys:app", "serve"),
     "init": Command("radserve.cli.new_model:init", "build"),

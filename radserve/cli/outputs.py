@@ -7,7 +7,8 @@ from pathlib import Path
 
 from radserve.cli.inputs import Source
 from radserve.client import Client
-from radserve.client.client import Assurances, Kind
+from radserve.client.conditions import Assurances
+from radserve.client.predictions import Kind
 from radserve.errors import InvalidCallError
 from radserve.schema.domain import Repair
 from radserve.schema.prediction import Prediction

@@ -15,7 +15,8 @@ from rich.progress import MofNCompleteColumn, Progress, TimeRemainingColumn
 from radserve.cli.inputs import Source, find
 from radserve.cli.options import argument, option, setting, with_groups
 from radserve.cli.outputs import Pictures
-from radserve.cli.report import Csv, JsonLines, Outcome, Problem
+from radserve.cli.report import Csv, JsonLines, Outcome, Problem, Report
+from radserve.cli.result_file import ResultFile, open_file
 from radserve.cli.table import Table
 from radserve.client import Client
 from radserve.client.api_detector import Api
@@ -37,12 +38,17 @@ class Options:
     version: str | None = option(None, "Model version. Default: the server's default version.")
     json: bool = option(False, "Print one JSON document per line, in the order of the files.", "--json")
     csv: bool = option(False, "Print CSV with a header, in the order of the files.", "--csv")
+    out: Path | None = option(None, "Write the results to this file: NAME.csv, NAME.jsonl or NAME.parquet.")
+    resume: bool = option(
+        False, "Continue --out: skip images that have a result or were rejected in it, and send the others.", "--resume"
+    )
+    limit: int | None = option(None, "Send at most this number of images.", min=1)
     concurrency: int = option(4, "Maximum number of parallel requests.", min=1, max=64)
     timeout: float = option(60.0, "Seconds to wait for a response.")
     masks: Path | None = option(None, "Write masks to this folder, as NAME.mask.png.")
     overlays: Path | None = option(None, "Write images with the outlines of their masks, as NAME.overlay.png.")
     explain: Path | None = option(None, "Write images under a heat map, as NAME.heat.png.")
-    force: bool = option(False, "Replace existing pictures.", "--force")
+    force: bool = option(False, "Replace existing pictures, and an existing --out.", "--force")
     assure: list[str] | None = option(
         None, "What the images do not state themselves, as NAME=VALUE: age=5, view=PA. Repeatable."
     )
@@ -62,34 +68,43 @@ def predict(options: Options) -> None:
     """Send images to a running server or gateway and print the results.
 
     Of a folder and its subfolders, all files with an image suffix or no suffix are sent, except hidden files. Results
-    go to standard output, everything else to standard error.
+    go to standard output or to --out, everything else to standard error. If a
+    call is interrupted, the same call with --resume continues.
 
     Exit codes:
-    0    every image has a result, and every picture is written
+    0    every image that was sent has a result, and every picture is written
     1    at least one image has no result; its line says why
     2    invalid usage, missing file, no image, unknown model, or a picture that exists or cannot be written
     3    nothing listens at the URL
     130  interrupted
     """
-    if options.json and options.csv:
-        raise typer.BadParameter("--json and --csv exclude each other.")
+    if [options.json, options.csv, options.out is not None].count(True) > 1:
+        raise typer.BadParameter("--json, --csv and --out exclude each other.")
+    if options.resume and options.out is None:
+        raise typer.BadParameter("--resume needs --out.")
     inputs = find(options.files)
     for note in inputs.notes:
         typer.echo(note, err=True)
     shares = [] if options.prevalence is None else [f"prevalence={options.prevalence:.6f}"]
     assurances = _assurances([*(options.assure or ()), *shares])
-    pictures = Pictures(options.masks, options.overlays, options.explain, options.force, assurances, options.repair)
-    pictures.check(inputs.sources)
+    replaces = options.force or options.resume  # pictures of an image that was interrupted
+    pictures = Pictures(options.masks, options.overlays, options.explain, replaces, assurances, options.repair)
+    report = _report(options)
+    sources = [source for source in inputs.sources if not (isinstance(report, ResultFile) and report.has(source.name))]
+    skipped, sources = len(inputs.sources) - len(sources), sources[: options.limit]
+    pictures.check(sources)
     counts: Counter[bool] = Counter()
     client = Client(options.url, timeout=options.timeout, key=options.key, cacert=options.cacert, api=options.api)
     try:
         with client:
-            _run(client, options, pictures, inputs.sources, counts)
+            _run(client, options, pictures, sources, report, counts)
     except KeyboardInterrupt:
-        typer.echo(f"Interrupted after {counts[True]} of {len(inputs.sources)} results.", err=True)
+        advice = " Add --resume to continue." if options.out else ""
+        typer.echo(f"Interrupted after {counts[True]} of {len(sources)} results.{advice}", err=True)
         raise typer.Exit(_INTERRUPTED) from None
     if len(inputs.sources) > 1 or counts[False]:
-        typer.echo(f"{counts[True]} images analysed, {counts[False]} failed.", err=True)
+        had = f" {skipped} were in {options.out} already." if skipped else ""
+        typer.echo(f"{counts[True]} images analysed, {counts[False]} failed.{had}", err=True)
     raise typer.Exit(1 if counts[False] else 0)
 
 
@@ -104,11 +119,22 @@ def _assurances(items: Sequence[str]) -> dict[str, str]:
     return assurances
 
 
+def _report(options: Options) -> Report:
+    if options.out is not None:
+        return open_file(options.out, options.name, options.version, resume=options.resume, force=options.force)
+    return JsonLines() if options.json else Csv() if options.csv else Table()
+
+
 def _run(
-    client: Client, options: Options, pictures: Pictures, sources: Sequence[Source], counts: Counter[bool]
+    client: Client,
+    options: Options,
+    pictures: Pictures,
+    sources: Sequence[Source],
+    report: Report,
+    counts: Counter[bool],
 ) -> None:
-    report = JsonLines() if options.json else Csv() if options.csv else Table()
-    bar = _bar(len(sources), shown=len(sources) > 1 and not (report.streams and sys.stdout.isatty()))
+    covered = report.streams and not isinstance(report, ResultFile) and sys.stdout.isatty()
+    bar = _bar(len(sources), shown=len(sources) > 1 and not covered)
     warnings: set[str] = set()
     outcomes = ordered(lambda source: _outcome(client, options, pictures, source), sources, options.concurrency)
     try:

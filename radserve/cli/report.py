@@ -4,49 +4,18 @@ import csv
 import io
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
-from operator import attrgetter
-from typing import Any, Final
+from typing import Any
 
 import typer
 
 from radserve import spreadsheet
 from radserve.cli.inputs import STDIN
 from radserve.cli.terminal import encodable
+from radserve.schema import columns
 from radserve.schema.prediction import Prediction
 from radserve.schema.segmentation import Segmentation
-
-_RESULT: Final = {
-    "warning": "warning",
-    "label": "label",
-    "probability": "probability",
-    "certainty": "certainty.status",
-    "prevalence": "prevalence",
-    "positive": "positive",
-    "threshold": "threshold",
-    "area_pixels": "area.pixels",
-    "area_fraction": "area.fraction",
-    "area_mm2": "area.mm2",
-    "box_left": "box.left",
-    "box_top": "box.top",
-    "box_width": "box.width",
-    "box_height": "box.height",
-    "model": "model.name",
-    "version": "model.version",
-    "model_sha256": "model.sha256",
-    "format": "image.format",
-    "width": "image.width",
-    "height": "image.height",
-    "image_sha256": "image.sha256",
-    "unchecked": "unchecked",
-    "domain_mode": "domain.mode",
-    "domain_status": "domain.status",
-    "domain_percentile": "domain.percentile",
-    "domain_reason": "domain.reason",
-    "repair": "repair",
-}
-"""Columns of a result and its attributes; those that it lacks are empty."""
 
 
 @dataclass(frozen=True)
@@ -89,52 +58,54 @@ class Report(ABC):
 class JsonLines(Report):
     """One document per line: that of the server with the key `file`, or `file` and `problem`."""
 
+    def __init__(self, write: Callable[[str], None] = typer.echo) -> None:
+        self._write = write
+
     def add(self, outcome: Outcome) -> bool:
         """Write a line."""
         result = outcome.result
         document = {"problem": _present(asdict(result))} if isinstance(result, Problem) else dict(result.raw)
         file = {"file": outcome.file}
         # ASCII keeps file names that are not valid Unicode. The name comes first, whatever key the server sent.
-        typer.echo(json.dumps(file | document | file))
+        self._write(json.dumps(file | document | file))
         return False
 
 
 class Csv(Report):
     """Header and one row per file; the row of a problem has no label."""
 
-    def __init__(self) -> None:
-        self._write(["file", "status", *_RESULT, "problem"])
+    def __init__(self, write: Callable[[str], None] | None = None, *, header: bool = True) -> None:
+        self._write_line = write or (lambda line: typer.echo(encodable(line)))
+        if header:
+            self._write(columns.NAMES)
 
     def add(self, outcome: Outcome) -> bool:
         """Write a row."""
-        result, name = outcome.result, outcome.file
-        # "./" prevents that a file name is a formula; it remains a path to the same file.
-        path = f"./{name}" if name[:1] in {"=", "+", "-", "@", "\t", "\r"} else name
-        path = STDIN if name == STDIN else spreadsheet.cell(path)
+        result, path = outcome.result, csv_name(outcome.file)
         if isinstance(result, Problem):
             problem = _cell(f"{result.title}: {result.detail}")
-            self._write([path, _cell(result.status), *("" for _ in _RESULT), problem])
+            self._write([path, _cell(result.status), *("" for _ in columns.RESULT), problem])
         else:
-            self._write([path, "200", *(_cell(_value(result, names)) for names in _RESULT.values()), ""])
+            self._write([path, "200", *(_cell(columns.value(result, names)) for names in columns.RESULT.values()), ""])
         return False
 
     def _write(self, cells: Iterable[str]) -> None:
         line = io.StringIO()
         # The writer quotes the characters of its line terminator, so it gets both; echo ends the line.
         csv.writer(line, lineterminator="\r\n").writerow(cells)
-        typer.echo(encodable(line.getvalue().removesuffix("\r\n")))
+        self._write_line(line.getvalue().removesuffix("\r\n"))
+
+
+def csv_name(name: str) -> str:
+    """Return a file name as CSV has it: "./" prevents that it is a formula, and is a path to the same file."""
+    if name == STDIN:
+        return name
+    return spreadsheet.cell(f"./{name}" if name[:1] in {"=", "+", "-", "@", "\t", "\r"} else name)
 
 
 def _present(document: dict[str, Any]) -> dict[str, Any]:
     """Return a problem without an empty domain."""
     return {key: value for key, value in document.items() if key != "domain" or value is not None}
-
-
-def _value(result: Prediction | Segmentation, names: str) -> Any:
-    try:
-        return attrgetter(names)(result)
-    except AttributeError:
-        return None
 
 
 def _cell(value: str | float | tuple[str, ...] | None) -> str:

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import os
+import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from radserve.cli.options import setting, with_groups
+from radserve.cli.options import option, setting, with_groups
 from radserve.schema.domain import Mode
 
 if TYPE_CHECKING:
     from radserve.proxy.options import ProxyOptions
+    from radserve.server.options import ServerOptions
 
 MODEL_STORE: Final = Path("model_store")
 CONFIGURATION: Final = Path(__file__).parents[1] / "torchserve" / "config.properties"
@@ -23,6 +25,11 @@ Store = Annotated[
     Path, typer.Option("--model-store", envvar="RADSERVE_MODEL_STORE", help="Folder of the archives and their index.")
 ]
 Config = Annotated[Path, typer.Option(envvar="RADSERVE_CONFIG", help="TorchServe's base configuration.")]
+
+
+def _port(default: int | None, variable: str, text: str) -> Any:
+    """Declare an option for a port; the help lists them together."""
+    return setting(default, variable, text, rich_help_panel="Ports")
 
 
 @dataclass(frozen=True)
@@ -40,8 +47,8 @@ class Publication:
     management_host: str = setting(
         "", "RADSERVE_MANAGEMENT_HOST", "Address of the management API; same as --host if empty."
     )
-    management_port: int = setting(8444, "RADSERVE_MANAGEMENT_PORT", "Public port of the management API (role manage).")
-    metrics_port_public: int = setting(9180, "RADSERVE_METRICS_PORT_PUBLIC", "Public port of the metrics (role read).")
+    management_port: int = _port(8444, "RADSERVE_MANAGEMENT_PORT", "Public port of the management API (role manage).")
+    metrics_port_public: int = _port(9180, "RADSERVE_METRICS_PORT_PUBLIC", "Public port of the metrics (role read).")
     rate: int = setting(200, "RADSERVE_RATE", "Requests per second of each key.", min=1)
     concurrent: int = setting(64, "RADSERVE_CONCURRENT", "Open requests of each key; twice as many in all.", min=1)
     memory: str = setting("", "RADSERVE_MEMORY", "Memory of the server, like 8g; by default the container's limit.")
@@ -58,8 +65,8 @@ class Publication:
         "RADSERVE_GATEWAY_UPSTREAM",
         "HOST:PORT or unix:PATH of a gateway ('radserve-gateway'), to publish its page and API.",
     )
-    health_port: int = setting(8090, "RADSERVE_HEALTH_PORT", "Port of /live, /ready, /auth and /metrics, on loopback.")
-    metrics_port: int = setting(8082, "RADSERVE_METRICS_PORT", "Port of TorchServe's /metrics, on loopback.")
+    health_port: int = _port(8090, "RADSERVE_HEALTH_PORT", "Port of /live, /ready, /auth and /metrics, on loopback.")
+    metrics_port: int = _port(8082, "RADSERVE_METRICS_PORT", "Port of TorchServe's /metrics, on loopback.")
     model_store: Store = MODEL_STORE
     config: Config = CONFIGURATION
     drain_timeout: float = setting(
@@ -94,7 +101,15 @@ class ServeOptions(Publication):
     """Options of `radserve serve`."""
 
     models: str = setting("", "RADSERVE_MODELS", "Comma-separated NAME or NAME/VERSION; all if empty.")
-    port: int | None = setting(None, "RADSERVE_PORT", "Port for clients. Default: 8080, or 8443 with keys.")
+    port: int | None = _port(None, "RADSERVE_PORT", "Port for clients. Default: 8080, or 8443 with keys.")
+    with_gateway: bool = setting(
+        False,
+        "RADSERVE_WITH_GATEWAY",
+        "Run a gateway beside the server, with the web page; on this machine only.",
+        "--with-gateway/--without-gateway",
+    )
+    gateway_port: int = _port(8000, "RADSERVE_GATEWAY_PORT", "Port of the gateway and its page.")
+    gateway_host: str = setting("127.0.0.1", "RADSERVE_GATEWAY_HOST", "Address of the gateway.")
     front: bool | None = setting(
         None,
         "RADSERVE_FRONT",
@@ -136,6 +151,7 @@ class ServeOptions(Publication):
     drain_delay: float = setting(
         0.0, "RADSERVE_DRAIN_DELAY", "Seconds for which a stopping server still answers while /ready returns 503."
     )
+    check: bool = option(False, "Check the options, the run directory and the ports, and exit.", "--check")
     user: str | None = setting(
         None, "RADSERVE_USER", "Service user that a server started by root becomes, with all its processes."
     )
@@ -169,33 +185,50 @@ def serve(options: ServeOptions) -> None:
     keys. Any other address needs keys, and TLS or --plain-http.
 
     Exit codes:
-    0    stopped
+    0    stopped, or checked
     1    not started
     3    TorchServe died
     4    not ready in time
     5    stopped with unfinished requests
     6    nginx died
+    7    the gateway died
     """
     from radserve import logging
-    from radserve.errors import ServeError
-    from radserve.host import ports, service_user
-    from radserve.host.resources import parse_memory
+    from radserve.host import service_user
+
+    logging.configure()
+    service_user.become(options.user or None)
+    server = server_options(options)
+    server.require_safe()
+    server.require_ports()
+    if options.check:
+        return
+    if options.with_gateway:
+        raise typer.Exit(_serve_with_gateway(options))
     from radserve.server import supervisor
+
+    raise typer.Exit(asyncio.run(supervisor.serve(server, typer.echo)))
+
+
+def server_options(options: ServeOptions) -> ServerOptions:
+    """Return the options of the server; raises ServeError if they contradict each other."""
+    from radserve.errors import ServeError
+    from radserve.host.resources import parse_memory
     from radserve.server.options import ServerOptions
     from radserve.site import signed_profile
     from radserve.store import open_store
 
-    logging.configure()
-    service_user.become(options.user or None)
-    host, port = options.host, options.port
-    local = ports.parse_address(host).is_loopback
-    published = options.front or not local or options.certificate is not None or options.plain_http
+    published = _is_published(options)
     if options.front is False and (published or options.gateway):
         raise ServeError("--no-front starts no nginx; set --host, TLS and --gateway for 'radserve front' instead.")
     if options.gateway and not published:
         raise ServeError("--gateway: needs keys; add --front, or omit --gateway.")
-    port = (8443 if published else 8080) if port is None else port
-    server = ServerOptions(
+    if options.with_gateway and (published or options.front is not None):
+        raise ServeError(
+            "--with-gateway works on one machine only, but these options publish the server, or start no nginx. Start "
+            "the gateway separately and set --gateway: docs/gateway.md."
+        )
+    return ServerOptions(
         store=options.model_store.resolve(),
         configuration=options.config,
         health_port=options.health_port,
@@ -209,7 +242,7 @@ def serve(options: ServeOptions) -> None:
         startup_timeout=options.startup_timeout,
         drain_timeout=options.drain_timeout,
         drain_delay=options.drain_delay,
-        proxy=None if options.front is False else options.proxy(port, keyless=not published),
+        proxy=None if options.front is False else options.proxy(_port_of(options), keyless=not published),
         keys=options.keys or None,
         run_directory=options.runtime,
         state=options.state,
@@ -217,7 +250,29 @@ def serve(options: ServeOptions) -> None:
         settle=options.settle,
         silence=options.silence,
     )
-    raise typer.Exit(asyncio.run(supervisor.serve(server, typer.echo)))
+
+
+def _is_published(options: ServeOptions) -> bool:
+    """Return whether clients need keys."""
+    from radserve.host import ports
+
+    local = ports.parse_address(options.host).is_loopback
+    return options.front or not local or options.certificate is not None or options.plain_http
+
+
+def _port_of(options: ServeOptions) -> int:
+    return (8443 if _is_published(options) else 8080) if options.port is None else options.port
+
+
+def _serve_with_gateway(options: ServeOptions) -> int:
+    """Run server and gateway as two processes: this command again, without the gateway, and `radserve-gateway`."""
+    from radserve.cli import with_gateway
+
+    port, health_port, keys = _port_of(options), options.health_port, options.keys or ""
+    addresses = with_gateway.Addresses(
+        options.host, port, health_port, options.gateway_host, options.gateway_port, keys
+    )
+    return with_gateway.run(addresses, [*sys.argv[1:], "--without-gateway"], typer.echo)
 
 
 @dataclass(frozen=True)
@@ -225,7 +280,7 @@ class StandaloneProxyOptions(Publication):
     """Options of `radserve front`."""
 
     runtime: Path = setting(..., "RADSERVE_RUNTIME", "Run directory of the server, shared by both processes.")
-    port: int = setting(8443, "RADSERVE_PORT", "Public port of the models.")
+    port: int = _port(8443, "RADSERVE_PORT", "Public port of the models.")
     response_timeout: int | None = setting(
         None,
         "RADSERVE_RESPONSE_TIMEOUT",

@@ -9,6 +9,7 @@ from rich.text import Text
 from radserve.cli import terminal
 from radserve.cli.report import Outcome, Problem, Report
 from radserve.cli.terminal import safe
+from radserve.schema.percentage import percentage
 from radserve.schema.prediction import ImageResult, ModelReference, Prediction
 from radserve.schema.segmentation import Segmentation
 
@@ -52,7 +53,7 @@ class Table(Report):
                 line = f"{model.name} {model.version}, archive sha256 {model.sha256 or 'unknown'}"
                 self._console.print(safe(line), soft_wrap=True)
             for share in sorted(self._prevalence):
-                text = f"The probabilities assume that {terminal.probability(share)} of the images are positive."
+                text = f"The probabilities assume that {percentage(share)} of the images are positive."
                 self._console.print(text, soft_wrap=True)
             if self._unchecked:
                 names = ", ".join(f"{name} ({count})" for name, count in self._unchecked.items())
@@ -82,7 +83,7 @@ def _cells(result: Prediction | Segmentation | Problem) -> dict[str, Text]:
     if isinstance(result, Prediction) and result.is_uncertain:
         cells |= {"Label": safe("Uncertain", "bold"), "Model output": safe(result.label)}
     if isinstance(result, Prediction):
-        cells["Probability"] = safe(terminal.probability(result.probability))
+        cells["Probability"] = safe(percentage(result.probability))
         if result.threshold is not None:
             cells["Threshold"] = safe(f"{result.threshold:.1%}")
     else:

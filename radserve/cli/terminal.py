@@ -86,13 +86,6 @@ def part(count: int, whole: int) -> str:
     return f"{count} ({min(max(count / whole, 0.001), 0.999):.1%})"
 
 
-def probability(value: float) -> str:
-    """Format a probability; rounding never gives 0% or 100%."""
-    if value > 0.9994:
-        return ">99.9%"
-    return "<0.1%" if value < 0.0006 else f"{value:.1%}"
-
-
 def fraction(area: float) -> str:
     """Format the marked part of an image; rounding never gives 0% for a marked pixel."""
     return "<0.01%" if 0 < area < 0.00005 else f"{area:.2%}"

@@ -1,4 +1,4 @@
-"""Server and gateway on one machine, started and stopped together (`scripts/serve --with-front`).
+"""Server and gateway on one machine, started and stopped together (`radserve serve --with-gateway`).
 
 Both are separate programs. The gateway is stopped first, so that it never forwards a request to a stopping server; then
 the server finishes its requests.
@@ -11,15 +11,11 @@ import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 import httpx
-import typer
 
-from radserve import logging as log
-from radserve.cli import serve
-from radserve.errors import RadServeError, ServeError
-from radserve.host import ports, service_user
+from radserve.host import ports
 from radserve.host.process import die_with_parent
 from radserve.host.stop_signals import stop_event
 
@@ -27,76 +23,58 @@ logger = logging.getLogger("radserve.cli.with_gateway")
 
 GATEWAY_DIED: Final = 7  # exit code if the gateway exited on its own and the server stopped without an error
 _GRACE: Final = 10.0  # seconds for the gateway to finish its requests
-_FLAG: Final = "--with-front"
 _PREFIX: Final = "RADSERVE_GATEWAY_"
 
 
 @dataclass(frozen=True)
 class Addresses:
-    """URLs of the server and the supervisor, which the gateway calls, and of its page; source of API keys if any.
+    """Addresses of the server (`host`, `port`), of the supervisor and of the gateway; source of API keys, if any."""
 
-    `listens` is the address and the port of the gateway.
-    """
-
-    server: str
-    supervisor: str
-    gateway: str
+    host: str
+    port: int
+    health_port: int
+    gateway_host: str
+    gateway_port: int
     keys: str = ""
-    listens: tuple[str, int] = (ports.LOOPBACK, 8000)
+
+    @property
+    def listens(self) -> tuple[str, int]:
+        """Address and port of the gateway."""
+        return self.gateway_host, self.gateway_port
+
+    @property
+    def gateway(self) -> str:
+        """URL of the page."""
+        return _url(self.gateway_host, self.gateway_port)
 
     def environment(self, inherited: Mapping[str, str]) -> dict[str, str]:
-        """Return the gateway's environment: the inherited one with the URLs of the server."""
-        urls = {f"{_PREFIX}SERVER": self.server, f"{_PREFIX}SUPERVISOR": self.supervisor}
+        """Return the gateway's environment: the inherited one with these addresses."""
+        addresses = {
+            f"{_PREFIX}SERVER": _url(self.host, self.port),
+            f"{_PREFIX}SUPERVISOR": _url(ports.LOOPBACK, self.health_port),
+            f"{_PREFIX}HOST": self.gateway_host,
+            f"{_PREFIX}PORT": str(self.gateway_port),
+        }
         keys = {f"{_PREFIX}KEYS": self.keys} if self.keys else {}
-        return keys | dict(inherited) | urls
+        return keys | dict(inherited) | addresses
 
 
-def addresses(arguments: Sequence[str], environment: Mapping[str, str]) -> Addresses:
-    """Derive the addresses; ServeError if nginx publishes the server, because it must publish the gateway too."""
-    options = _parse(arguments)
-    local = ports.parse_address(options["host"]).is_loopback
-    if options["front"] is not None or options["certificate"] or options["plain_http"] or not local:
-        raise ServeError(
-            "--with-front works on one machine only, but these options publish the server, or start no nginx. "
-            "Start the gateway separately and set --gateway: docs/gateway.md."
-        )
-    host, port = environment.get(f"{_PREFIX}HOST", ports.LOOPBACK), environment.get(f"{_PREFIX}PORT", "8000")
-    if not port.isdecimal():
-        raise ServeError(f"{_PREFIX}PORT has value {port!r}; set it to a port, like 8000.")
-    server, gateway = (f"[{name}]" if ":" in name else name for name in (options["host"], host))
-    return Addresses(
-        server=f"http://{server}:{options['port'] or 8080}",
-        supervisor=f"http://127.0.0.1:{options['health_port']}",
-        gateway=f"http://{gateway}:{port}",
-        keys=options["keys"] or "",
-        listens=(host, int(port)),
-    )
+def _url(host: str, port: int) -> str:
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
-def _parse(arguments: Sequence[str]) -> dict[str, Any]:
-    """Parse options like `radserve serve`; an invalid option, or --help, exits like it too."""
-    app = typer.Typer(add_completion=False)
-    app.command()(serve.serve)
-    command = typer.main.get_command(app)
-    options: dict[str, Any] = {}
-    command.callback = options.update
-    try:
-        command.main(list(arguments), prog_name=f"scripts/serve {_FLAG}")
-    except SystemExit as end:
-        if end.code or not options:
-            raise
-    return options
+def run(addresses: Addresses, arguments: Sequence[str], announce: Callable[[str], None]) -> int:
+    """Run both until SIGTERM, Ctrl-C or the exit of one; return the server's exit code.
+
+    `arguments` are those of the server's process: `serve`, and its options.
+    """
+    ports.require_free({"--gateway-port": addresses.listens})
+    return asyncio.run(_run(addresses, arguments, announce))
 
 
-async def run(arguments: Sequence[str], announce: Callable[[str], None]) -> int:
-    """Run both until SIGTERM, Ctrl-C or the exit of one; return the server's exit code."""
-    urls = addresses(arguments, os.environ)
-    ports.require_free({f"{_PREFIX}PORT": urls.listens})
-    user = _parse(arguments)["user"]
-    if user:  # else the server warns
-        service_user.become(user)
+async def _run(urls: Addresses, arguments: Sequence[str], announce: Callable[[str], None]) -> int:
     stop = stop_event()
-    server = await _start("radserve", "serve", *arguments)
+    server = await _start("radserve", *arguments)
     gateway = await _start("gateway", environment=urls.environment(os.environ))
     exits = {asyncio.create_task(process.wait()) for process in (server, gateway)}
     stopped, ready = asyncio.create_task(stop.wait()), asyncio.create_task(_announce_ready(urls.gateway, announce))
@@ -164,18 +142,3 @@ async def _announce_ready(url: str, announce: Callable[[str], None]) -> None:
             if response.status_code == httpx.codes.OK:
                 announce(f"The page is at {url}")
                 return
-
-
-def main() -> None:
-    """Run both with the options of `radserve serve`."""
-    log.configure()
-    try:
-        code = asyncio.run(run([word for word in sys.argv[1:] if word != _FLAG], typer.echo))
-    except RadServeError as error:
-        typer.echo(f"radserve: {error}", err=True)
-        code = 1
-    sys.exit(code)
-
-
-if __name__ == "__main__":
-    main()

@@ -1,9 +1,9 @@
 """Repeats requests after transient failures."""
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from typing import Final
+from typing import Any, Final
 
 import httpx
 import stamina
@@ -28,15 +28,34 @@ def send(request: Callable[[], httpx.Response], retries: int) -> httpx.Response:
     without a transient status, or the last response.
     """
     try:
-        for attempt in stamina.retry_context(
-            on=_backoff, attempts=retries + 1, timeout=None, wait_initial=0.25, wait_max=8.0, wait_jitter=0.25
-        ):
+        for attempt in _attempts(retries):
             with attempt:
-                response = request()
-                if response.status_code in STATUSES:
-                    raise _TransientStatusError(response)
+                response = _require_final(request())
     except _TransientStatusError as error:
         return error.response
+    return response
+
+
+async def send_async(request: Callable[[], Awaitable[httpx.Response]], retries: int) -> httpx.Response:
+    """Send a request as `send` does, without blocking the event loop."""
+    try:
+        async for attempt in _attempts(retries):
+            with attempt:
+                response = _require_final(await request())
+    except _TransientStatusError as error:
+        return error.response
+    return response
+
+
+def _attempts(retries: int) -> Any:  # stamina does not export the type
+    return stamina.retry_context(
+        on=_backoff, attempts=retries + 1, timeout=None, wait_initial=0.25, wait_max=8.0, wait_jitter=0.25
+    )
+
+
+def _require_final(response: httpx.Response) -> httpx.Response:
+    if response.status_code in STATUSES:
+        raise _TransientStatusError(response)
     return response
 
 

@@ -1,4 +1,4 @@
-"""Sends requests to one server."""
+"""Sends requests to one server, with retries; errors of httpx become ClientErrors."""
 
 import ssl
 from pathlib import Path
@@ -8,7 +8,7 @@ import httpx
 
 from radserve.client import response, retry
 from radserve.client.response import INFERENCE, Advice
-from radserve.errors import InvalidCallError
+from radserve.errors import ClientError, InvalidCallError
 
 TIMEOUT: Final = httpx.Timeout(connect=5.0, read=60.0, write=60.0, pool=60.0)  # default timeouts in seconds
 
@@ -33,25 +33,67 @@ class Transport:
         try:
             return retry.send(lambda: self._http.request(method, url, **options), self._retries if repeat else 0)
         except httpx.HTTPError as error:
-            where = str(url) if isinstance(url, httpx.URL) else self.where
-            raise response.failure(error, where, self._advice) from error
+            raise _failure(error, url, self.where, self._advice) from error
+
+
+class AsyncTransport:
+    """`Transport` for an event loop."""
+
+    def __init__(self, http: httpx.AsyncClient, where: str, retries: int) -> None:
+        self.where = where
+        self._http = http
+        self._retries = retries
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._http.aclose()
+
+    async def request(
+        self, method: str, url: str | httpx.URL, *, repeat: bool = True, **options: Any
+    ) -> httpx.Response:
+        """Send a request as `Transport.request` does."""
+        retries = self._retries if repeat else 0
+        try:
+            return await retry.send_async(lambda: self._http.request(method, url, **options), retries)
+        except httpx.HTTPError as error:
+            raise _failure(error, url, self.where, INFERENCE) from error
+
+
+def _failure(error: httpx.HTTPError, url: str | httpx.URL, where: str, advice: Advice) -> ClientError:
+    return response.failure(error, str(url) if isinstance(url, httpx.URL) else where, advice)
 
 
 def http_client(url: str, timeout: float | httpx.Timeout, key: str | None, cacert: Path | None) -> httpx.Client:
     """Open a client that trusts `cacert` (PEM) or the system's certificates; raises InvalidCallError."""
+    return httpx.Client(**http_settings(url, timeout, key, cacert))
+
+
+def http_settings(url: str, timeout: float | httpx.Timeout, key: str | None, cacert: Path | None) -> dict[str, Any]:
+    """Return the arguments of httpx.Client and httpx.AsyncClient; raises InvalidCallError."""
     base = parse_url(url)
     if not isinstance(timeout, httpx.Timeout):
         if not timeout > 0:
             raise InvalidCallError(f"timeout has value {timeout}; it must be above 0 seconds.")
         timeout = httpx.Timeout(connect=TIMEOUT.connect, read=timeout, write=TIMEOUT.write, pool=TIMEOUT.pool)
-    return httpx.Client(
-        base_url=base,
-        timeout=timeout,
-        headers={"Accept": "application/json"} | _authorization(key),
-        verify=_trust(cacert) if cacert else True,
-        # Images for this machine must not pass through a proxy from the environment.
-        trust_env=base.host not in _LOOPBACK,
-    )
+    return {
+        "base_url": base,
+        "timeout": timeout,
+        "headers": {"Accept": "application/json"} | _authorization(key),
+        "verify": _trust(cacert) if cacert else True,
+        "trust_env": trusts_environment(base),
+    }
+
+
+def require_retries(retries: int) -> int:
+    """Return the number of repetitions; raises InvalidCallError if it is negative."""
+    if retries < 0:
+        raise InvalidCallError(f"retries has value {retries}; it must be 0 or more.")
+    return retries
+
+
+def trusts_environment(url: httpx.URL) -> bool:
+    """Return whether to use a proxy from the environment: images for this machine must not pass through one."""
+    return url.host not in _LOOPBACK
 
 
 def parse_url(url: str) -> httpx.URL:

@@ -100,6 +100,13 @@ def _is_locked(path: Path) -> bool | None:
     return False
 
 
+def require_safe(folder: Path) -> None:
+    """Create a run directory that only this user can enter, and from which Java can load; raises ServeError."""
+    run_directory = RunDirectory(folder.absolute())
+    require_private(run_directory)
+    _require_executable(run_directory.folder)
+
+
 def require_private(run_directory: RunDirectory) -> None:
     """Create the folder for this user only: access to the management socket is control of the server."""
     folder = run_directory.folder

@@ -4,6 +4,7 @@ from typing import Self
 
 from pydantic import StrictBool, model_validator
 
+from radserve.schema import html
 from radserve.schema.png import GrayPng, Scanlines
 from radserve.schema.prediction import Prediction
 from radserve.schema.types import Text
@@ -38,7 +39,14 @@ class Explanation(Prediction):
     @property
     def prediction(self) -> Prediction:
         """Classification without the heat map."""
-        return Prediction.model_validate({**self.raw} if self.raw else self.model_dump())
+        return Prediction.model_validate({**self.raw} if self.raw else self.model_dump()).showing(self._origin)
+
+    @property
+    def _overlay(self) -> GrayPng:
+        return self.heat
+
+    def _colored(self) -> bytes:
+        return html.heat_overlay(self.heat.width, self.heat.height, self.heat.gray)
 
     @model_validator(mode="after")
     def _check_map(self) -> Self:

@@ -1,17 +1,34 @@
 """Prediction documents: what a server reports about one image, and the classification result."""
 
+import hashlib
 import math
+from abc import abstractmethod
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Any, ClassVar, Final, Literal, Self
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, Self
 
 from pydantic import ModelWrapValidatorHandler, PrivateAttr, StrictBool, model_validator
 
+from radserve.schema import columns, html, plot
 from radserve.schema.domain import Domain, Repair
 from radserve.schema.history import HistoryState
+from radserve.schema.origin import WithOrigin
+from radserve.schema.percentage import percentage
+from radserve.schema.png import GrayPng
 from radserve.schema.types import ROUNDING, Amount, Document, Fraction, Millimetres, PixelLength, Sha256, Text
 
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
+
 _ORIGIN: Final = frozenset({"name", "id", "time", "filename", "history"})
+
+_DOMAIN: Final = {
+    "unusual": "Unusual image: it differs from most training images.",
+    "unlike": "This image is not like the training images: do not rely on the label.",
+}
+_BARS: Final = 5  # labels that a notebook shows
 
 PROBABILITY_SUM_TOLERANCE: Final = 0.01  # how far the probabilities may sum from 1: they may be rounded to two digits
 
@@ -58,7 +75,7 @@ class Certainty(Document):
     level: Fraction
 
 
-class ImageResult(Document):
+class ImageResult(WithOrigin):
     """Result for one image; base of `Prediction` and `Segmentation`.
 
     `positive` and `threshold` (the cut-off) are None if the model decides nothing. `warning` says why the result must
@@ -97,10 +114,65 @@ class ImageResult(Document):
         """Document as the server sent it, with keys that this release does not know."""
         return self._raw
 
-    def __eq__(self, other: object) -> bool:
-        return type(other) is type(self) and self._content() == other._content()
+    @property
+    def doubts(self) -> tuple[str, ...]:
+        """Reasons not to rely on the label; empty if there are none."""
+        reasons = [self.warning] if self.warning else []
+        if self.domain is not None and self.domain.is_doubtful:
+            reasons.append(_DOMAIN[str(self.domain.status)])
+        return tuple(reasons)
 
-    __hash__ = None  # type: ignore[assignment]  # probabilities are a mapping
+    def to_pandas(self) -> "pd.DataFrame":
+        """Return a table with one row; `Results` has one for many. Raises InvalidCallError without pandas."""
+        return columns.frame([self.row()])
+
+    def row(self) -> dict[str, Any]:
+        """Return the values of the table's columns."""
+        return columns.of_result(str(self.path) if self.path else None, self)
+
+    def plot(self, ax: "Axes | None" = None) -> "Axes":
+        """Draw the image, if it is known, with the mask or heat map; raises InvalidCallError without matplotlib."""
+        overlay, size = self._overlay, (self.image.width, self.image.height)
+        pixels = None if overlay is None else overlay.pixels
+        title = "\n".join([*self.doubts, f"Model output: {self._finding}" if self.doubts else self._finding])
+        return plot.draw(ax or plot.new_axes(), self._picture(), self.repair, pixels, size, title)
+
+    def _repr_html_(self) -> str:
+        heading = html.Heading(self._finding, self.doubts)
+        return html.card(heading, [*self._bars(), self.thumbnail()], [f"{self.model.name} {self.model.version}"])
+
+    def thumbnail(self) -> str:
+        """Return the image with its overlay as HTML; empty if there is neither."""
+        turned = self.repair is not None and self.repair != "invert"  # the browser would not turn the image
+        return html.picture(None if turned else self._picture(), self._colored(), inverted=self.repair == "invert")
+
+    @property
+    def _overlay(self) -> GrayPng | None:
+        """Mask or heat map."""
+        return None
+
+    def _colored(self) -> bytes | None:
+        """Return the overlay as a transparent PNG."""
+        return None
+
+    def _bars(self) -> list[str]:
+        return []
+
+    @property
+    @abstractmethod
+    def _finding(self) -> str:
+        """Result in words."""
+
+    def _picture(self) -> bytes | None:
+        """Return the image, unless it is unknown or its file has changed."""
+        content = self._origin
+        if isinstance(content, Path):
+            try:
+                content = content.read_bytes()
+            except OSError:
+                return None
+        known = content is not None and hashlib.sha256(content).hexdigest() == self.image.sha256
+        return content if known else None
 
     def _content(self) -> dict[str, Any]:
         return {key: value for key, value in self if key not in _ORIGIN}
@@ -155,6 +227,25 @@ class Prediction(ImageResult):
     def is_uncertain(self) -> bool:
         """Whether the label must not be relied on; see `Certainty`."""
         return self.certainty is not None and self.certainty.status == "uncertain"
+
+    @property
+    def doubts(self) -> tuple[str, ...]:
+        """Reasons not to rely on the label; empty if there are none."""
+        return (*super().doubts, *(["Uncertain: do not rely on the label."] if self.is_uncertain else []))
+
+    @property
+    def _finding(self) -> str:
+        if self.positive is None:
+            return f"{self.label}, {percentage(self.probability)}"
+        return f"{self.label}: {'at or above' if self.positive else 'below'} the cut-off"
+
+    def _bars(self) -> list[str]:
+        """Return one bar for two labels, that of the label with the cut-off; else one for each probable label."""
+        ranked = sorted(self.probabilities.items(), key=lambda item: -item[1])
+        if self.threshold is None or len(ranked) != 2:
+            return [html.bar(label, probability) for label, probability in ranked[:_BARS]]
+        label = next(label for label in self.probabilities if (label == self.label) is self.positive)
+        return [html.bar(label, self.probabilities[label], self.threshold)]
 
     @model_validator(mode="after")
     def _check_certainty(self) -> Self:

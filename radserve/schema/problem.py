@@ -1,10 +1,12 @@
 """Problem details (RFC 9457): errors of a request, and rejected images among others."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import Field
 
+from radserve.schema import columns, html
 from radserve.schema.domain import Domain
+from radserve.schema.origin import WithOrigin
 from radserve.schema.types import Document, Text
 
 
@@ -22,7 +24,7 @@ class ProblemDetails(Document):
     domain: Domain | None = None
 
 
-class RejectedImage(Document):
+class RejectedImage(WithOrigin):
     """Problem details in place of the result of one image among several.
 
     `name` is the file name within a zip; a gateway sets `filename` if the client sent it. `domain` is as in
@@ -35,3 +37,10 @@ class RejectedImage(Document):
     domain: Domain | None = None
     name: Text | None = None
     filename: Text | None = None
+
+    def row(self) -> dict[str, Any]:
+        """Return the values of a table's columns; see `radserve.schema.columns`."""
+        return columns.of_problem(str(self.path) if self.path else None, self.status, self.title, self.detail)
+
+    def _repr_html_(self) -> str:
+        return html.rejection(self.title, self.detail, [str(self.path)] if self.path else [])

@@ -1,16 +1,21 @@
 """Segmentation documents: a mask for one image, and the volume of a series of slices."""
 
 import math
-from typing import ClassVar, Literal, NamedTuple, Self
+from typing import TYPE_CHECKING, ClassVar, Final, Literal, NamedTuple, Self
 
 from pydantic import PrivateAttr, model_validator
 
+from radserve.schema import columns, html
 from radserve.schema.png import GrayPng, Scanlines, unfilter
 from radserve.schema.prediction import ImageResult
 from radserve.schema.problem import RejectedImage
 from radserve.schema.types import ROUNDING, Amount, Count, Document, Fraction, PixelLength, Text
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 _MARKED = b"\xff"
+_THUMBNAILS: Final = 12  # slices that a notebook shows
 
 
 class Area(Document):
@@ -75,6 +80,20 @@ class Segmentation(ImageResult):
     box: Box | None
     mask: Mask
 
+    @property
+    def _finding(self) -> str:
+        if not self.area.pixels:
+            return "Nothing marked"
+        size = "" if self.area.mm2 is None else f", {self.area.mm2:.0f} mm²"
+        return f"{self.label}: {self.area.fraction:.2%} of the image marked{size}"
+
+    @property
+    def _overlay(self) -> GrayPng:
+        return self.mask
+
+    def _colored(self) -> bytes:
+        return html.mask_overlay(self.mask.width, self.mask.height, self.mask.gray)
+
     @model_validator(mode="after")
     def _check_mask(self) -> Self:
         count, box = self.mask.marks
@@ -122,6 +141,21 @@ class Series(Document):
 
     predictions: tuple[Segmentation | RejectedImage, ...]
     volume: Volume
+
+    def to_pandas(self) -> "pd.DataFrame":
+        """Return a table with one row per slice; raises InvalidCallError without pandas."""
+        return columns.frame(item.row() for item in self.predictions)
+
+    def _repr_html_(self) -> str:
+        volume = self.volume
+        measured = f"{volume.ml:.2f} ml" if volume.ml is not None else f"no volume: {volume.reason}"
+        text = f"{measured}; {volume.positive_slices} of {volume.slices} slices marked"
+        marked = [item for item in self.predictions if isinstance(item, Segmentation) and item.positive]
+        doubts = dict.fromkeys(doubt for item in marked for doubt in item.doubts)
+        strip = "".join(f'<div style="width:8em">{item.thumbnail()}</div>' for item in marked[:_THUMBNAILS])
+        shown = f"The first {_THUMBNAILS} marked slices" if len(marked) > _THUMBNAILS else ""
+        parts = [f'<div style="display:flex;flex-wrap:wrap;gap:.5em">{strip}</div>']
+        return html.card(html.Heading(text, tuple(doubts)), parts, [shown])
 
     @model_validator(mode="after")
     def _check_volume(self) -> Self:

@@ -9,6 +9,7 @@ from handlers.profile import VerifiedProfile
 from handlers.scope import requirements
 from radserve.build import model_store
 from radserve.errors import ServeError
+from radserve.host import run_directory
 from radserve.host.ports import LOOPBACK, require_free
 from radserve.proxy.options import ProxyOptions
 from radserve.schema.domain import Mode
@@ -46,11 +47,9 @@ class ServerOptions:
         return self.state or self.store / "state"
 
     def require_safe(self) -> None:
-        """Reject invalid options, and those that would publish the server without protection by mistake."""
-        try:
-            requirements.check(self.require, {entry.name for entry in model_store.read(self.store).archives})
-        except ScopeError as error:
-            raise ServeError(f"--require: {error}") from error
+        """Reject an unsafe run directory, and options that would publish the server without protection by mistake."""
+        if self.run_directory is not None:
+            run_directory.require_safe(self.run_directory)
         if self.proxy is None:
             return
         if self.keys is None and self.proxy.has_keys:
@@ -63,3 +62,10 @@ class ServerOptions:
     def require_ports(self) -> None:
         """Check that all ports are free."""
         require_free({"--health-port": (LOOPBACK, self.health_port)} | (self.proxy.listens if self.proxy else {}))
+
+    def require_known_models(self) -> None:
+        """Reject requirements for models that are not in the store."""
+        try:
+            requirements.check(self.require, {entry.name for entry in model_store.read(self.store).archives})
+        except ScopeError as error:
+            raise ServeError(f"--require: {error}") from error

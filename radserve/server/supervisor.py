@@ -40,6 +40,8 @@ _DOMAIN: Final[Mapping[Mode, str]] = {
 async def serve(options: ServerOptions, announce: Callable[[str], None]) -> Exit:
     """Serve until SIGTERM or SIGINT; call `announce` with the text to print once the server is ready."""
     options.require_safe()
+    options.require_ports()
+    options.require_known_models()
     tracing.require_exporter()
     keyring = Keyring.open(options.keys) if options.keys else None
     state = StateFolder(options.state_folder)
@@ -57,7 +59,6 @@ async def serve(options: ServerOptions, announce: Callable[[str], None]) -> Exit
     scopes = {model.entry.name: model.recipe.scope.attributes for model in models}
     for requirement in requirements.without_effect(options.require, scopes):
         logger.warning("--require %s has no effect: the scope of no served model restricts it", requirement)
-    options.require_ports()
     worker_plan = plan(len({model.entry.name for model in models}), cores(), options.workers)
     stop = stop_event()  # before there are files to remove
     with run_directory.opened(options.run_directory) as directory:

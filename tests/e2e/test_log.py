@@ -56,6 +56,11 @@ def test_every_line_is_json_once_java_runs(server: Server) -> None:
     assert len(plain) <= 3, plain
 
 
+def test_a_start_logs_at_most_20_lines(store: Path, tmp_path: Path) -> None:
+    with running(store, tmp_path / "log") as started:
+        assert len(started.log.read_text().splitlines()) <= 20
+
+
 def test_a_normal_start_logs_no_warnings_of_torchserve(server: Server) -> None:
     assert [line for line in server.log_lines() if line["logger"] == "ModelServer"] == []
 

@@ -4,7 +4,6 @@ import contextlib
 import itertools
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -61,7 +60,7 @@ def test_a_signal_during_the_start_ends_the_server_with_code_0(tmp_path: Path) -
 
 def test_a_signal_during_the_start_ends_server_and_gateway_with_code_0(tmp_path: Path) -> None:
     write_archive(tmp_path / "store")
-    arguments = command(tmp_path / "store", free_ports(3))
-    arguments = [sys.executable, "-m", "radserve", "--with-front", *arguments[arguments.index("serve") + 1 :]]
+    *ports, page = free_ports(4)
+    arguments = command(tmp_path / "store", ports, "--with-gateway", "--gateway-port", str(page))
     outcomes = {delay: stop(arguments, delay, signal.SIGTERM) for delay in DELAYS}
     assert {delay: outcome for delay, outcome in outcomes.items() if outcome[0] != 0} == {}

@@ -2,6 +2,7 @@
 
 import base64
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -9,19 +10,19 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import httpx
 import psutil
 import pytest
 
-from radserve.cli import with_gateway
+from radserve.cli.with_gateway import Addresses
 from radserve.client import Client
-from radserve.errors import ServeError
+from tests import command_line
 from tests.fake_supervisor import PATIENCE, await_true
 from tests.repack import NAME
-from tests.server import ROOT, free_ports
+from tests.server import ROOT, command, free_ports
 
 FILM = (ROOT / "archives" / NAME / "sample.png").read_bytes()
 
@@ -43,22 +44,12 @@ class Pair:
 @contextmanager
 def started(store: Path, folder: Path) -> Iterator[Pair]:
     port, health, metrics, page = free_ports(4)
-    arguments = [
-        "--with-front",
-        "--model-store",
-        store,
-        "--port",
-        port,
-        "--health-port",
-        health,
-        "--metrics-port",
-        metrics,
-    ]
+    options = ("--with-gateway", "--gateway-port", str(page), "--workers", "1")
+    arguments = command(store, [port, health, metrics], *options)
     clean = {name: value for name, value in os.environ.items() if not name.startswith(("RADSERVE", "PYTHONWARNINGS"))}
-    own = {"RADSERVE_GATEWAY_PORT": str(page), "RADSERVE_GATEWAY_HISTORY": f"sqlite:{folder / 'history.sqlite3'}"}
-    command = [sys.executable, "-m", "radserve.cli.with_gateway", *map(str, arguments), "--workers", "1"]
+    own = {"RADSERVE_GATEWAY_HISTORY": f"sqlite:{folder / 'history.sqlite3'}"}
     with (folder / "log").open("w") as log:
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True, cwd=ROOT, env=clean | own)
+        process = subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=log, text=True, cwd=ROOT, env=clean | own)
     assert process.stdout is not None
     try:
         deadline = threading.Timer(PATIENCE, process.kill)
@@ -130,16 +121,12 @@ def test_when_one_exits_the_other_is_stopped(
         (tmp_path / f"{name}.py").write_text(text)
     # The scripts in the folder replace the two programs.
     program = (
-        f"import sys; sys.path.insert(0, {str(ROOT)!r}); from radserve.cli import with_gateway; with_gateway.main()"
+        f"import sys; sys.path.insert(0, {str(ROOT)!r}); from radserve import logging; logging.configure();"
+        "from radserve.cli.with_gateway import Addresses, run;"
+        f"sys.exit(run(Addresses('127.0.0.1', 1, 2, '127.0.0.1', {free_ports(1)[0]}), ['serve'], print))"
     )
     done = subprocess.run(
-        [sys.executable, "-P", "-c", program, "--with-front"],
-        capture_output=True,
-        text=True,
-        cwd=tmp_path,
-        env=os.environ | {"RADSERVE_GATEWAY_PORT": str(free_ports(1)[0])},
-        timeout=30,
-        check=False,
+        [sys.executable, "-P", "-c", program], capture_output=True, text=True, cwd=tmp_path, timeout=30, check=False
     )
     assert (done.returncode, message in done.stderr) == (code, True), done.stderr
 
@@ -147,52 +134,56 @@ def test_when_one_exits_the_other_is_stopped(
 def test_nothing_is_started_while_another_program_has_the_port_of_the_gateway() -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
-        done = subprocess.run(
-            [sys.executable, "-m", "radserve.cli.with_gateway"],
-            capture_output=True,
-            text=True,
-            cwd=ROOT,
-            env=os.environ | {"RADSERVE_GATEWAY_PORT": str(port)},
-            timeout=30,
-            check=False,
-        )
-    taken = f"radserve: 127.0.0.1: port {port} is taken (Address already in use); choose another RADSERVE_GATEWAY_PORT."
+        done = serve("--with-gateway", "--gateway-port", port)
+    taken = f"radserve: 127.0.0.1: port {port} is taken (Address already in use); choose another --gateway-port."
     assert (done.returncode, done.stdout, done.stderr.strip()) == (1, "", taken)
 
 
-@pytest.mark.parametrize(("options", "code"), [(["--port", "x"], 2), (["--host", "0.0.0.0"], 1), (["--help"], 0)])
-def test_invalid_options_are_reported_as_by_the_server(options: list[str], code: int) -> None:
-    command = [sys.executable, "-m", "radserve.cli.with_gateway", *options]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=30, check=False)
-    assert (done.returncode, "Traceback" in done.stderr) == (code, False), done.stderr
-
-
-def test_the_gateway_gets_the_urls_of_the_server() -> None:
-    result = with_gateway.addresses(["--port", "9001", "--health-port=9002", "--keys", "k.json"], {})
-    assert result.server == "http://127.0.0.1:9001"
-    assert result.environment({"PATH": "x", "RADSERVE_GATEWAY_SERVER": "http://elsewhere"}) == {
-        "PATH": "x",
-        "RADSERVE_GATEWAY_SERVER": "http://127.0.0.1:9001",
-        "RADSERVE_GATEWAY_SUPERVISOR": "http://127.0.0.1:9002",
-        "RADSERVE_GATEWAY_KEYS": "k.json",
-    }
-    assert with_gateway.addresses([], {"RADSERVE_GATEWAY_PORT": "8001"}).gateway == "http://127.0.0.1:8001"
-    assert with_gateway.addresses(["--host", "::1"], {}).server == "http://[::1]:8080"
-
-
-def test_a_port_of_the_gateway_that_is_not_a_number_is_rejected() -> None:
-    with pytest.raises(ServeError, match=r"RADSERVE_GATEWAY_PORT has value 'http'; set it to a port, like 8000\."):
-        with_gateway.addresses([], {"RADSERVE_GATEWAY_PORT": "http"})
-
-
-def test_environment_variables_are_options_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("RADSERVE_PORT", "9001")
-    assert with_gateway.addresses([], {}).server == "http://127.0.0.1:9001"
+def serve(*options: object, environment: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+    """Run `radserve serve` on free ports with options that it rejects."""
+    port, health, metrics = free_ports(3)
+    ports = ("--port", port, "--health-port", health, "--metrics-port", metrics)
+    return command_line.run("serve", *ports, *options, environment=environment)
 
 
 @pytest.mark.parametrize(
     "options", [["--host", "0.0.0.0"], ["--front"], ["--no-front"], ["--plain-http"], ["--certificate", "x.pem"]]
 )
 def test_options_that_publish_the_server_are_rejected(options: list[str]) -> None:
-    with pytest.raises(ServeError, match=r"docs/gateway\.md"):
-        with_gateway.addresses(options, {})
+    done = serve("--with-gateway", *options)
+    assert (done.returncode, "docs/gateway.md" in done.stderr) == (1, True), done.stderr
+
+
+def test_a_port_that_is_not_a_number_is_rejected() -> None:
+    done = serve("--with-gateway", environment=dict(os.environ) | {"RADSERVE_GATEWAY_PORT": "http"})
+    assert (done.returncode, "--gateway-port" in done.stderr) == (2, True), done.stderr
+
+
+def test_a_check_starts_nothing_and_creates_a_private_run_directory(tmp_path: Path) -> None:
+    done = serve("--check", "--runtime", tmp_path / "run")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert (tmp_path / "run").stat().st_mode & 0o777 == 0o700
+    tmp_path.chmod(0o755)
+    done = serve("--check", "--runtime", tmp_path)
+    assert (done.returncode, "other users can enter it" in done.stderr) == (1, True)
+
+
+def test_the_help_lists_every_port() -> None:
+    done = command_line.run("serve", "--help", environment=dict(os.environ) | {"COLUMNS": "200"})
+    section = done.stdout.partition(" Ports ")[2].partition("─╯")[0]
+    names = {"--port", "--gateway-port", "--health-port", "--metrics-port", "--management-port"}
+    assert names | {"--metrics-port-public"} == set(re.findall(r"--[a-z-]*port[a-z-]*", section))
+
+
+def test_the_gateway_gets_the_urls_of_the_server() -> None:
+    result = Addresses("127.0.0.1", 9001, 9002, "127.0.0.1", 8001, "k.json")
+    assert result.gateway == "http://127.0.0.1:8001"
+    assert result.environment({"PATH": "x", "RADSERVE_GATEWAY_SERVER": "http://elsewhere"}) == {
+        "PATH": "x",
+        "RADSERVE_GATEWAY_SERVER": "http://127.0.0.1:9001",
+        "RADSERVE_GATEWAY_SUPERVISOR": "http://127.0.0.1:9002",
+        "RADSERVE_GATEWAY_HOST": "127.0.0.1",
+        "RADSERVE_GATEWAY_PORT": "8001",
+        "RADSERVE_GATEWAY_KEYS": "k.json",
+    }
+    assert replace(result, host="::1").environment({})["RADSERVE_GATEWAY_SERVER"] == "http://[::1]:9001"

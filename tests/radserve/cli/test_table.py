@@ -2,7 +2,8 @@ import pytest
 
 from radserve.cli.report import Outcome
 from radserve.cli.table import Table
-from radserve.cli.terminal import fraction, probability
+from radserve.cli.terminal import fraction
+from radserve.schema.percentage import percentage
 from tests.radserve.cli.test_report import PROBLEM, predicted, segmented, write
 from tests.radserve.scripted import SHA256, empty, prediction, segmentation
 
@@ -96,7 +97,7 @@ def test_rounding_keeps_small_areas_visible(area: float, shown: str) -> None:
     [(0.9996, ">99.9%"), (1.0, ">99.9%"), (0.9994, "99.9%"), (0.5, "50.0%"), (0.0002, "<0.1%")],
 )
 def test_rounding_never_gives_0_or_100_percent(value: float, shown: str) -> None:
-    assert probability(value) == shown
+    assert percentage(value) == shown
 
 
 def test_what_was_not_checked_is_below_the_table(capsys: pytest.CaptureFixture[str]) -> None:

@@ -92,6 +92,7 @@ def test_threads_share_one_detection(client: Client, odd: Scripted) -> None:
 
 
 def test_a_server_has_no_history(client: Client) -> None:
-    for call in (client.results, lambda: client.result("0"), lambda: client.delete("0")):
+    calls = (lambda: list(client.history()), lambda: client.result("0"), lambda: client.delete("0"))
+    for call in (*calls, lambda: client.upload(b"image")):
         with pytest.raises(InvalidCallError, match="is not a gateway"):
             call()

@@ -34,17 +34,17 @@ def result(identity: str, **changes: Any) -> dict[str, Any]:
 
 
 @pytest.fixture
-def history(odd: Scripted) -> Iterator[Client]:
+def gateway(odd: Scripted) -> Iterator[Client]:
     with Client(odd.url, api="gateway") as opened:
         yield opened
 
 
-def test_pages_are_requested_on_demand(history: Client, odd: Scripted) -> None:
+def test_pages_are_requested_on_demand(gateway: Client, odd: Scripted) -> None:
     odd.say(
         document({"results": [result(IDS[2]), result(IDS[1])], "next": "c"}),
         document({"results": [result(IDS[0])], "next": None}),
     )
-    results = history.results(model="chest", text="film", since=datetime(2026, 1, 1, tzinfo=UTC))
+    results = gateway.history(model="chest", text="film", since=datetime(2026, 1, 1, tzinfo=UTC))
     assert not odd.requests
     assert next(results).time == datetime(2026, 1, 2, 3, 4, 5, 678000, tzinfo=UTC)
     assert len(odd.requests) == 1
@@ -54,38 +54,38 @@ def test_pages_are_requested_on_demand(history: Client, odd: Scripted) -> None:
     assert queries == [wanted, wanted | {"cursor": ["c"]}]
 
 
-def test_one_result_is_read_and_deleted(history: Client, odd: Scripted) -> None:
+def test_one_result_is_read_and_deleted(gateway: Client, odd: Scripted) -> None:
     odd.say(document(result(IDS[0])), Reply(204, media_type=None))
-    assert history.result(IDS[0]).client == "ward-7"
-    history.delete(IDS[0])
+    assert gateway.result(IDS[0]).client == "ward-7"
+    gateway.delete(IDS[0])
     requests = [(request.method, request.path) for request in odd.requests]
     assert requests == [("GET", f"/api/results/{IDS[0]}"), ("DELETE", f"/api/results/{IDS[0]}")]
 
 
-def test_a_rejected_request_has_the_gateways_reason(history: Client, odd: Scripted) -> None:
+def test_a_rejected_request_has_the_gateways_reason(gateway: Client, odd: Scripted) -> None:
     odd.say(*[problem(404, "Not found", "No result has this id.")] * 2)
     with pytest.raises(RejectedRequestError, match="No result has this id"):
-        history.result(IDS[0])
+        gateway.result(IDS[0])
     with pytest.raises(RejectedRequestError, match="No result has this id"):
-        history.delete(IDS[0])
+        gateway.delete(IDS[0])
 
 
 @pytest.mark.parametrize("wrong", [{"label": ...}, {"probability": 2.0}, {"sha256": "x"}, {"time": "soon"}])
-def test_a_malformed_entry_is_invalid(history: Client, odd: Scripted, wrong: dict[str, Any]) -> None:
+def test_a_malformed_entry_is_invalid(gateway: Client, odd: Scripted, wrong: dict[str, Any]) -> None:
     odd.say(document({"results": [result(IDS[0], **wrong)], "next": None}))
     with pytest.raises(InvalidResponseError, match=next(iter(wrong))):
-        list(history.results())
+        list(gateway.history())
 
 
 @pytest.mark.parametrize("identity", ["", "../x", "a b", "?", "ä"])
-def test_an_id_that_would_change_the_path_is_not_sent(history: Client, odd: Scripted, identity: str) -> None:
+def test_an_id_that_would_change_the_path_is_not_sent(gateway: Client, odd: Scripted, identity: str) -> None:
     with pytest.raises(InvalidCallError, match="id has value"):
-        history.result(identity)
+        gateway.result(identity)
     with pytest.raises(InvalidCallError, match="id has value"):
-        history.delete(identity)
+        gateway.delete(identity)
     assert not odd.requests
 
 
-def test_a_time_without_a_zone_is_an_invalid_call(history: Client) -> None:
+def test_a_time_without_a_zone_is_an_invalid_call(gateway: Client) -> None:
     with pytest.raises(InvalidCallError, match=r"until has value .* has no time zone"):
-        list(history.results(until=datetime(2026, 1, 1)))  # noqa: DTZ001 - that is what is refused
+        list(gateway.history(until=datetime(2026, 1, 1)))  # noqa: DTZ001 - that is what is refused

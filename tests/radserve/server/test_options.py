@@ -34,6 +34,13 @@ def test_sagemaker_needs_no_keys(options: ServerOptions) -> None:
     replace(options, proxy=replace(PUBLIC, sagemaker="brightness")).require_safe()
 
 
+def test_a_run_directory_that_others_can_enter_is_rejected(options: ServerOptions, tmp_path: Path) -> None:
+    replace(options, run_directory=tmp_path / "own").require_safe()
+    tmp_path.chmod(0o755)
+    with pytest.raises(ServeError, match="other users can enter it"):
+        replace(options, run_directory=tmp_path).require_safe()
+
+
 def test_the_proxy_is_checked_too(options: ServerOptions) -> None:
     with pytest.raises(ServeError, match="--plain-http"):
         replace(options, proxy=replace(PUBLIC, plain_http=False), keys="keys.json").require_safe()
@@ -41,9 +48,9 @@ def test_the_proxy_is_checked_too(options: ServerOptions) -> None:
 
 @pytest.mark.parametrize("require", ["height", "all:age", "brightness/1.0.0:age", "*:age"])
 def test_requirements_that_would_require_nothing_are_rejected(options: ServerOptions, require: str) -> None:
-    replace(options, require="age").require_safe()
+    replace(options, require="age").require_known_models()
     with pytest.raises(ServeError, match=r"--require: (Unknown|Invalid) "):
-        replace(options, require=require).require_safe()
+        replace(options, require=require).require_known_models()
 
 
 def test_the_state_is_in_the_model_store_by_default(options: ServerOptions) -> None:

@@ -1,0 +1,171 @@
+"""`AsyncClient`: the methods of `Client` for asyncio."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterable
+from datetime import datetime
+from pathlib import Path
+from typing import Self, Unpack
+
+import httpx
+
+from radserve.client import catalog, history, predictions, readiness, sources, uploads
+from radserve.client.api_detector import Api
+from radserve.client.conditions import Conditions
+from radserve.client.connection import AsyncConnection
+from radserve.client.predictions import Kind, Result, View
+from radserve.client.readiness import Readiness
+from radserve.client.results import Results
+from radserve.client.sources import EncodedImage, Source
+from radserve.client.transport import TIMEOUT, AsyncTransport, http_settings, require_retries
+from radserve.client.uploads import SentImage, Upload
+from radserve.errors import RejectedRequestError
+from radserve.schema.catalog import CatalogModel
+from radserve.schema.explanation import Explanation
+from radserve.schema.history import HistoryEntry
+from radserve.schema.prediction import Image, Prediction
+from radserve.schema.segmentation import Segmentation, Series
+
+
+class AsyncClient:
+    """Client of one server or gateway for one event loop.
+
+    Parameters, errors and repetitions are those of `Client`. Files are read and images encoded in threads.
+
+    Examples
+    --------
+    >>> async with AsyncClient("http://127.0.0.1:8080") as client:  # doctest: +SKIP
+    ...     results = await asyncio.gather(*(client.predict("chest-xray-cnn", film) for film in films))
+    """
+
+    def __init__(
+        self,
+        url: str = "http://127.0.0.1:8080",
+        *,
+        timeout: float | httpx.Timeout = TIMEOUT,
+        retries: int = 3,
+        key: str | None = None,
+        max_bytes: int = 64 * 1024 * 1024,
+        cacert: Path | None = None,
+        api: Api = "auto",
+    ) -> None:
+        self.url = url
+        self.max_bytes = max_bytes
+        self._retries = require_retries(retries)
+        self._http = httpx.AsyncClient(**http_settings(url, timeout, key, cacert))
+        self._connection = AsyncConnection(AsyncTransport(self._http, url, retries), api)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._connection.transport.close()
+
+    async def predict(
+        self, name: str, image: SentImage, version: str | None = None, **stated: Unpack[Conditions]
+    ) -> Prediction | Segmentation:
+        """Send one image; see `Client.predict`."""
+        return await self._connection.send(predictions.predict(name, version, await self._read(image), stated))
+
+    async def explain(
+        self, name: str, image: SentImage, version: str | None = None, **stated: Unpack[Conditions]
+    ) -> Explanation:
+        """Send one image to a classifier, and return the result with a heat map; see `Client.explain`."""
+        return await self._connection.send(predictions.explain(name, version, await self._read(image), stated))
+
+    async def picture(
+        self,
+        name: str,
+        image: SentImage,
+        version: str | None = None,
+        *,
+        of: Kind = "predictions",
+        view: View = "overlay",
+        size: Image | None = None,
+        **stated: Unpack[Conditions],
+    ) -> bytes:
+        """Return a result as a picture (PNG) for display; see `Client.picture`."""
+        content = await self._read(image)
+        return await self._connection.send(predictions.picture(name, version, content, of, view, size, stated))
+
+    async def predict_many(
+        self, name: str, images: Iterable[Source], version: str | None = None, **stated: Unpack[Conditions]
+    ) -> Results:
+        """Send several images, in as few requests as possible; see `Client.predict_many`."""
+        results = Results()
+        batches = predictions.batches(sources.read(image, self.max_bytes) for image in images)
+        while batch := await asyncio.to_thread(next, batches, None):
+            results.extend(await self._predict_batch(name, version, batch, stated))
+        return results
+
+    async def _predict_batch(
+        self, name: str, version: str | None, batch: list[EncodedImage], stated: Conditions
+    ) -> list[Result]:
+        try:
+            return await self._connection.send(predictions.predict_batch(name, version, batch, stated))
+        except RejectedRequestError as error:
+            return predictions.rejected_alone(batch, error)
+
+    async def predict_series(
+        self, name: str, slices: Iterable[Source], version: str | None = None, **stated: Unpack[Conditions]
+    ) -> Series:
+        """Send the slices of one examination, and return masks and volume; see `Client.predict_series`."""
+        images = await asyncio.to_thread(lambda: [sources.read(image, self.max_bytes) for image in slices])
+        return await self._connection.send(predictions.predict_series(name, version, images, stated))
+
+    async def models(self) -> tuple[CatalogModel, ...]:
+        """Return the models that are served; see `Client.models`."""
+        return await self._connection.send(catalog.models())
+
+    async def upload(self, image: Source) -> Upload:
+        """Upload an image to the bucket of a gateway; see `Client.upload`."""
+        form = await self._connection.send(uploads.create_form())
+        content = await asyncio.to_thread(sources.read, image, form.max_bytes)
+        async with httpx.AsyncClient(**uploads.settings(form, self._http.timeout)) as bucket:
+            transport = AsyncTransport(bucket, form.url, self._retries)
+            reply = await transport.request("POST", httpx.URL(form.url), **uploads.submission(form, content))
+        return uploads.uploaded(reply, form, content)
+
+    async def delete_upload(self, upload: Upload) -> None:
+        """Delete an upload."""
+        await self._connection.send(uploads.delete(upload))
+
+    def history(
+        self,
+        *,
+        model: str | None = None,
+        label: str | None = None,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        text: str | None = None,
+    ) -> AsyncIterator[HistoryEntry]:
+        """Iterate over the history of a gateway, newest first: `async for`; see `Client.history`."""
+        filters = history.query({"model": model, "label": label, "since": since, "until": until, "text": text})
+        return self._pages(filters)
+
+    async def _pages(self, filters: dict[str, str]) -> AsyncIterator[HistoryEntry]:
+        cursor: str | None = ""
+        while cursor is not None:
+            page = await self._connection.send(history.page(filters, cursor))
+            for entry in page.results:
+                yield entry
+            cursor = page.next
+
+    async def result(self, identifier: str) -> HistoryEntry:
+        """Return one result from the history of a gateway; see `Client.result`."""
+        return await self._connection.send(history.entry(identifier))
+
+    async def delete(self, identifier: str) -> None:
+        """Delete one result from the history of a gateway; see `Client.delete`."""
+        await self._connection.send(history.delete(identifier))
+
+    async def ready(self, health_url: str | None = None) -> Readiness:
+        """Return whether requests would be answered; see `Client.ready`."""
+        url = readiness.url(self.url, health_url)
+        return readiness.parse(await self._connection.transport.request("GET", url, repeat=False))
+
+    async def _read(self, image: SentImage) -> EncodedImage | Upload:
+        return image if isinstance(image, Upload) else await asyncio.to_thread(sources.read, image, self.max_bytes)

@@ -1,0 +1,57 @@
+"""Calls for the history of a gateway."""
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Final
+
+import httpx
+
+from radserve.client import response, validation
+from radserve.client.call import Call
+from radserve.client.uploads import require_no_content
+from radserve.errors import InvalidCallError
+from radserve.schema.history import HistoryEntry, HistoryPage
+
+_ID_CHARACTERS: Final = frozenset("0123456789abcdef-")
+_PAGE_SIZE: Final = "200"
+
+
+def query(filters: Mapping[str, str | datetime | None]) -> dict[str, str]:
+    """Return the query of filters; raises InvalidCallError for a time without a zone."""
+    return {name: _text(name, value) for name, value in filters.items() if value is not None}
+
+
+def page(filters: Mapping[str, str], cursor: str) -> Call[HistoryPage]:
+    """Return the call for one page of the history; an empty cursor is that of the first page."""
+    params = {**filters, "limit": _PAGE_SIZE} | ({"cursor": cursor} if cursor else {})
+    return Call("GET", "api/results", None, _page, {"params": params})
+
+
+def entry(identifier: str) -> Call[HistoryEntry]:
+    """Return the call for one stored result."""
+    return Call(
+        "GET", _path(identifier), None, lambda reply: validation.validate(HistoryEntry, response.document(reply))
+    )
+
+
+def delete(identifier: str) -> Call[None]:
+    """Return the call that deletes one stored result."""
+    return Call("DELETE", _path(identifier), None, require_no_content, repeat=False)
+
+
+def _page(reply: httpx.Response) -> HistoryPage:
+    return validation.validate(HistoryPage, response.document(reply))
+
+
+def _path(identifier: str) -> str:
+    if not identifier or not set(identifier) <= _ID_CHARACTERS:
+        raise InvalidCallError(f"id has value {identifier!r}; use the `id` of a prediction or history entry.")
+    return f"api/results/{identifier}"
+
+
+def _text(name: str, value: str | datetime) -> str:
+    if isinstance(value, str):
+        return value
+    if value.tzinfo is None:
+        raise InvalidCallError(f"{name} has value {value}, which has no time zone.")
+    return value.isoformat()

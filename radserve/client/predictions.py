@@ -1,0 +1,165 @@
+"""Calls that analyse images."""
+
+import base64
+import json
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from http import HTTPStatus
+from typing import Any, Final, Literal, TypeAlias
+
+import httpx
+
+from radserve.client import conditions as stated
+from radserve.client import response, validation
+from radserve.client.call import Call
+from radserve.client.conditions import Conditions
+from radserve.client.sources import EncodedImage
+from radserve.client.uploads import Upload
+from radserve.errors import InvalidCallError, RejectedRequestError
+from radserve.schema.explanation import Explanation
+from radserve.schema.prediction import Image, Prediction
+from radserve.schema.problem import RejectedImage
+from radserve.schema.requested_image import RequestedImage
+from radserve.schema.segmentation import Segmentation, Series
+
+Kind = Literal["predictions", "explanations"]
+View = Literal["mask", "map", "overlay"]
+Result: TypeAlias = Prediction | Segmentation | RejectedImage
+
+_JSON: Final = "application/json"
+_BINARY: Final = "application/octet-stream"
+_SEGMENT: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+_MAX_IMAGES: Final = 64
+_MAX_BYTES: Final = 32 * 1024 * 1024  # default limits of a server for one request (`handlers.request_body.BodyLimits`)
+
+
+def predict(
+    name: str, version: str | None, image: EncodedImage | Upload, conditions: Conditions
+) -> Call[Prediction | Segmentation]:
+    """Return the call that analyses one image."""
+    requested = _requested(name, version, image, conditions)
+
+    def parse(reply: httpx.Response) -> Prediction | Segmentation:
+        return validation.result(response.document(reply), requested).showing(_picture(image))
+
+    return _post("predictions", name, version, *_body(image), conditions, parse)
+
+
+def explain(name: str, version: str | None, image: EncodedImage | Upload, conditions: Conditions) -> Call[Explanation]:
+    """Return the call that analyses one image and explains the result."""
+    requested = _requested(name, version, image, conditions)
+
+    def parse(reply: httpx.Response) -> Explanation:
+        return validation.explanation(response.document(reply), requested).showing(_picture(image))
+
+    return _post("explanations", name, version, *_body(image), conditions, parse)
+
+
+def picture(
+    name: str,
+    version: str | None,
+    image: EncodedImage | Upload,
+    of: Kind,
+    view: View,
+    size: Image | None,
+    conditions: Conditions,
+) -> Call[bytes]:
+    """Return the call that renders a result as PNG."""
+    content, media_type = _body(image)
+    call = _post(of, name, version, content, media_type, conditions, lambda reply: response.picture(reply, size))
+    call.options["headers"]["Accept"] = f"image/png;view={view}"
+    return call
+
+
+def predict_batch(
+    name: str, version: str | None, images: Sequence[EncodedImage], conditions: Conditions
+) -> Call[list[Result]]:
+    """Return the call that analyses several images."""
+    requested = [_requested(name, version, image, conditions) for image in images]
+
+    def parse(reply: httpx.Response) -> list[Result]:
+        results = validation.result_list(response.document(reply), requested)
+        return [item.showing(_picture(image)) for item, image in zip(results, images, strict=True)]
+
+    return _post("predictions", name, version, _instances(images), _JSON, conditions, parse)
+
+
+def predict_series(
+    name: str, version: str | None, slices: Sequence[EncodedImage], conditions: Conditions
+) -> Call[Series]:
+    """Return the call that analyses the slices of one examination."""
+    if not slices:
+        raise InvalidCallError("slices is empty; a volume needs at least one slice.")
+    requested = [_requested(name, version, image, conditions) for image in slices]
+
+    def parse(reply: httpx.Response) -> Series:
+        series = validation.series(response.document(reply), requested)
+        for item, image in zip(series.predictions, slices, strict=True):
+            item.showing(_picture(image))
+        return series
+
+    return _post("predictions", name, version, _instances(slices), _JSON, conditions, parse)
+
+
+def batches(images: Iterable[EncodedImage]) -> Iterator[list[EncodedImage]]:
+    """Group images so that each group is within the default limits of a server for one request."""
+    batch: list[EncodedImage] = []
+    size = 0
+    for image in images:
+        if batch and (len(batch) == _MAX_IMAGES or size + len(image.content) > _MAX_BYTES):
+            yield batch
+            batch, size = [], 0
+        batch.append(image)
+        size += len(image.content)
+    if batch:
+        yield batch
+
+
+def rejected_alone(batch: Sequence[EncodedImage], error: RejectedRequestError) -> list[Result]:
+    """Return a rejection for the only image of a batch if it is too large; raises any other error again."""
+    if len(batch) > 1 or error.status != HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
+        raise error
+    rejected = RejectedImage(status=error.status, title=error.title, detail=error.detail)
+    return [rejected.showing(_picture(batch[0]))]
+
+
+def _post(
+    kind: Kind,
+    name: str,
+    version: str | None,
+    content: bytes,
+    media_type: str,
+    conditions: Conditions,
+    parse: Any,
+) -> Call[Any]:
+    stated.require_known(conditions)
+    path = _path(kind, name, version)
+    headers = {"Content-Type": media_type} | stated.headers(conditions)
+    options = {"content": content, "headers": headers, "params": stated.query(conditions)}
+    return Call("POST", f"api/{path}", path, parse, options)
+
+
+def _path(kind: Kind, name: str, version: str | None) -> str:
+    for key, value in (("name", name), ("version", version)):
+        if value is not None and not _SEGMENT.fullmatch(value):
+            raise InvalidCallError(f"{key} has value {value!r}; use letters, digits, '.', '_' and '-' only.")
+    return f"{kind}/{name}" + (f"/{version}" if version is not None else "")
+
+
+def _requested(name: str, version: str | None, image: EncodedImage | Upload, conditions: Conditions) -> RequestedImage:
+    return RequestedImage(name, version, image.sha256, conditions.get("repair"))
+
+
+def _body(image: EncodedImage | Upload) -> tuple[bytes, str]:
+    if isinstance(image, Upload):
+        return json.dumps({"object": image.object}).encode(), _JSON
+    return image.content, _BINARY
+
+
+def _instances(images: Iterable[EncodedImage]) -> bytes:
+    return json.dumps({"instances": [{"b64": base64.b64encode(image.content).decode()} for image in images]}).encode()
+
+
+def _picture(image: EncodedImage | Upload) -> Any:
+    """Return what a notebook shows of an image: its file, which is read when needed, or its bytes."""
+    return None if isinstance(image, Upload) else image.path or image.content
