@@ -78,8 +78,8 @@ function meaning(prediction, positive, name, at, values) {
   const rows = [["This image", `${percent(shiftProbability(probabilities[positive], prevalence, at))} probability of ${positive}`]];
   if (values) {
     const { positive: right, negative } = values(at);
-    rows.push(["If reported", `${perHundred(right)} of 100 such images show ${name} (predictive value ${percent(right)})`]);
-    rows.push(["If not reported", `${perHundred(negative)} of 100 do not (predictive value ${percent(negative)})`]);
+    if (right !== null) rows.push(["If reported", `${perHundred(right)} of 100 such images show ${name} (predictive value ${percent(right)})`]);
+    if (negative !== null) rows.push(["If not reported", `${perHundred(negative)} of 100 do not (predictive value ${percent(negative)})`]);
   }
   return [terms(rows)];
 }

@@ -74,5 +74,5 @@ export function ranking(prediction) {
   const sum = rest.reduce((total, [, value]) => total + value, 0);
   return make("div", {}, make("p", { class: "small" }, "Probabilities"), make("ol", { class: "ranking" }, rows),
     rest.length ? make("p", { class: "small" }, `${rest.length} other labels: ${percent(sum)} in total.`) : null,
-    isMissing(prediction.prevalence) ? null : make("p", { class: "small" }, `Assumes that ${share(prediction.prevalence)} of the images are positive.`));
+    isMissing(prediction.prevalence) ? null : make("p", { class: "small" }, `This assumes that ${share(prediction.prevalence)} of the images are positive.`));
 }
