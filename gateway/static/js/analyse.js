@@ -53,7 +53,7 @@ export function resume() {
 
 function explain() {
   const choice = chosenModel() === null ? "Choose what they show." : "";
-  explainWaiting([choice, isReady() ? "" : "They are analysed as soon as the service is ready."].filter(Boolean).join(" "));
+  explainWaiting([choice, isReady() ? "" : "They are analysed when the service is ready."].filter(Boolean).join(" "));
 }
 
 /** On narrow screens, where the results are below everything else, scroll to them. */

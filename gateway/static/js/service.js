@@ -8,7 +8,7 @@ import { toProblem } from "./rejections.js";
 const FAST = 2_000;
 const SLOW = 10_000; // milliseconds between attempts after a minute
 const FAST_ATTEMPTS = 30;
-const WAIT = "Files that you drop now wait and are analysed as soon as it is ready.";
+const wait = (event) => `You can add files now. They are analysed when ${event}.`;
 
 let state = "loading";
 let attempts = 0;
@@ -52,10 +52,10 @@ async function inspect() {
   }
   const reason = isOverridden ? null : await waitingReason();
   if (reason !== null) {
-    return { state: "starting", title: "The analysis service is starting.", text: WAIT, detail: reason, retry: true, action: "Send now", run: override };
+    return { state: "starting", title: "The analysis service is starting.", text: wait("the service is ready"), detail: reason, retry: true, action: "Send now", run: override };
   }
   if (allModels().length === 0) {
-    return { state: "empty", title: "The server offers no models.", text: "Ask your administrator to add one; this page looks again by itself.", retry: true };
+    return { state: "empty", title: "The server offers no models.", text: "Ask your administrator to add one; this page keeps checking.", retry: true };
   }
   return { state: "ready" };
 }
@@ -75,13 +75,13 @@ async function waitingReason() {
 /** Return what the page says if the catalog cannot be loaded. */
 export function describeFailure(problem, reason = null) {
   const { status, message, detail, retryAfter } = problem;
-  if (status === 0 && !navigator.onLine) return { state: "offline", title: "You are offline.", text: WAIT.replace("it is ready", "you are connected"), retry: true };
-  if (status === 0) return { state: "unreachable", title: "No connection to the server. Retrying.", text: WAIT.replace("it is ready", "it responds"), retry: true };
-  if (status === 401) return { state: "key", title: "Access key required.", text: "Files that you drop now wait until you enter the access key from your administrator.", action: "Enter access key", run: connect };
+  if (status === 0 && !navigator.onLine) return { state: "offline", title: "You are offline.", text: wait("you are connected"), retry: true };
+  if (status === 0) return { state: "unreachable", title: "No connection to the server. Retrying.", text: wait("the server responds"), retry: true };
+  if (status === 401) return { state: "key", title: "Access key required.", text: "Enter the access key from your administrator. Files that you add are analysed after that.", action: "Enter access key", run: connect };
   if (status === 403) return { state: "forbidden", title: "Your access key does not permit this.", text: "Ask your administrator for a key with the role predict.", action: "Use another key", run: replaceKey };
-  if (status === 429) return { state: "limited", title: "Too many requests.", text: "The server limits how often you may call it; this page continues by itself.", retry: true, after: retryAfter };
+  if (status === 429) return { state: "limited", title: "Too many requests.", text: "The server limits how often you may call it; this page continues when it may.", retry: true, after: retryAfter };
   if ([502, 503, 504].includes(status)) {
-    return { state: "starting", title: reason === null ? "The analysis service is starting or down. Retrying." : "The analysis service is starting.", text: WAIT, detail: reason || detail, retry: true, after: Math.min(retryAfter, 5) };
+    return { state: "starting", title: reason === null ? "The analysis service is starting or down. Retrying." : "The analysis service is starting.", text: wait("it is ready"), detail: reason || detail, retry: true, after: Math.min(retryAfter, 5) };
   }
   return { state: "failed", title: "The list of models cannot be loaded.", text: message, detail, action: "Try again", run: connect };
 }

@@ -34,7 +34,7 @@ export function nextStep(kind, prediction, missed = null) {
   if (kind === "doubtful") return "Check that the image shows what you chose, and analyse the original file as the scanner exported it. Otherwise have it read without the model.";
   if (kind === "uncertain") return "Have the image read without the model.";
   if (kind === "ranked") return "Compare with what you see. The model names one of its labels even if the image shows something else.";
-  if ("mask" in prediction) return "Compare the outline with the image, slice by slice. It is no basis for a measurement or a treatment.";
+  if ("mask" in prediction) return "Compare the outline with the image, slice by slice. Do not measure with it, and do not plan a treatment on it.";
   if (kind === "positive") return "Compare with the reading of a radiologist. The result alone is not a diagnosis.";
   return `Compare with the reading of a radiologist. A result below the cut-off does not exclude the finding${missed === null ? "" : `: ${missed} of 100 images that show it are missed`}.`;
 }

@@ -49,7 +49,7 @@ def test_files_wait_while_the_service_starts(anywhere: Opener, static_gateway: G
     expect(notice).to_contain_text("2 of 5 models are ready.")
     choose(page, FILM)
     expect(page.locator("#waiting")).to_contain_text(
-        "1 file is waiting: film.png. They are analysed as soon as the service is ready."
+        "1 file is waiting: film.png. They are analysed when the service is ready."
     )
     assert_no_result(page)
     assert sent == []
