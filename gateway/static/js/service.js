@@ -1,14 +1,15 @@
-// State of the analysis service: loads the catalog, waits while the service starts, and says what is wrong.
+// Connection to the analysis service: loads the catalog, and waits while the service starts.
 
 import { forgetKey } from "./api.js";
 import { allModels, loadCatalog } from "./catalog.js";
 import { button, byId, make } from "./dom.js";
 import { toProblem } from "./rejections.js";
+import { EMPTY, READY, SLOW, failed, starting } from "./service_state.js";
 
-const FAST = 2_000;
-const SLOW = 10_000; // milliseconds between attempts after a minute
-const FAST_ATTEMPTS = 30;
-const wait = (event) => `You can add files now. They are analysed when ${event}.`;
+const PATIENCE = 3_000; // milliseconds until the page says that it waits for the first response
+const PERIOD = 2_000;
+const LONG_PERIOD = 10_000; // after a minute
+const SHORT_PERIODS = 30;
 
 let state = "loading";
 let attempts = 0;
@@ -23,8 +24,7 @@ export const isReady = () => state === "ready";
 /** Call a function whenever the state or the catalog may have changed. */
 export function install(listener) {
   onChange = listener;
-  window.addEventListener("online", connect);
-  window.addEventListener("offline", connect);
+  for (const event of ["online", "offline"]) window.addEventListener(event, () => connect());
 }
 
 /** Load the catalog and check the service; repeats itself until the service is ready. */
@@ -35,29 +35,27 @@ export function connect() {
 
 async function attempt() {
   clearTimeout(timer);
-  const notice = await inspect();
-  ({ state } = notice);
-  draw(notice);
+  const patience = state === "loading" ? setTimeout(draw, PATIENCE, SLOW) : 0;
+  const found = await inspect();
+  clearTimeout(patience);
+  ({ state } = found);
+  draw(found);
   onChange();
   attempts = isReady() ? 0 : attempts + 1;
-  if (notice.retry) timer = setTimeout(connect, Math.max(1000 * (notice.after ?? 0), attempts > FAST_ATTEMPTS ? SLOW : FAST));
+  const period = attempts > SHORT_PERIODS ? LONG_PERIOD : PERIOD;
+  if (found.retry) timer = setTimeout(connect, Math.max(1000 * (found.after ?? 0), period));
 }
 
-/** Return the state of the service, and what the page says about it. */
+/** Return the state of the service; see `service_state`. */
 async function inspect() {
   try {
     await loadCatalog();
   } catch (error) {
-    return describeFailure(toProblem(error), await waitingReason());
+    return failed(toProblem(error), await waitingReason(), navigator.onLine);
   }
   const reason = isOverridden ? null : await waitingReason();
-  if (reason !== null) {
-    return { state: "starting", title: "The analysis service is starting.", text: wait("the service is ready"), detail: reason, retry: true, action: "Send now", run: override };
-  }
-  if (allModels().length === 0) {
-    return { state: "empty", title: "The server offers no models.", text: "Ask your administrator to add one; this page keeps checking.", retry: true };
-  }
-  return { state: "ready" };
+  if (reason !== null) return starting(reason);
+  return allModels().length === 0 ? EMPTY : READY;
 }
 
 /** Return why the service is not ready; null if it is, or if it does not say. */
@@ -72,38 +70,25 @@ async function waitingReason() {
   }
 }
 
-/** Return what the page says if the catalog cannot be loaded. */
-export function describeFailure(problem, reason = null) {
-  const { status, message, detail, retryAfter } = problem;
-  if (status === 0 && !navigator.onLine) return { state: "offline", title: "You are offline.", text: wait("you are connected"), retry: true };
-  if (status === 0) return { state: "unreachable", title: "No connection to the server. Retrying.", text: wait("the server responds"), retry: true };
-  if (status === 401) return { state: "key", title: "Access key required.", text: "Enter the access key from your administrator. Files that you add are analysed after that.", action: "Enter access key", run: connect };
-  if (status === 403) return { state: "forbidden", title: "Your access key does not permit this.", text: "Ask your administrator for a key with the role predict.", action: "Use another key", run: replaceKey };
-  if (status === 429) return { state: "limited", title: "Too many requests.", text: "The server limits how often you may call it; this page continues when it may.", retry: true, after: retryAfter };
-  if ([502, 503, 504].includes(status)) {
-    return { state: "starting", title: reason === null ? "The analysis service is starting or down. Retrying." : "The analysis service is starting.", text: wait("it is ready"), detail: reason || detail, retry: true, after: Math.min(retryAfter, 5) };
-  }
-  return { state: "failed", title: "The list of models cannot be loaded.", text: message, detail, action: "Try again", run: connect };
-}
+const ACTIONS = {
+  connect,
+  override: () => {
+    isOverridden = true;
+    connect();
+  },
+  replaceKey: () => {
+    forgetKey();
+    connect();
+  },
+};
 
-function override() {
-  isOverridden = true;
-  connect();
-}
-
-function replaceKey() {
-  forgetKey();
-  connect();
-}
-
-function draw({ title = "", text, detail, action, run }) {
+function draw({ title, text, detail = "", action = null }) {
   const region = byId("service");
   const drawn = JSON.stringify([title, text, detail, action]);
   if (region.dataset.drawn === drawn) return; // screen readers announce every change
   region.dataset.drawn = drawn;
   region.hidden = title === "";
-  if (title === "") return;
   region.replaceChildren(
-    make("div", {}, make("p", {}, make("strong", {}, title)), make("p", {}, text), detail ? make("p", { class: "small" }, detail) : null),
-    action ? button(action, run) : "");
+    make("div", {}, make("p", {}, make("strong", {}, title)), make("p", {}, text ?? ""), detail ? make("p", { class: "small" }, detail) : null),
+    action ? button(action.text, () => ACTIONS[action.name]()) : "");
 }
