@@ -36,14 +36,14 @@ export function connect() {
 async function attempt() {
   clearTimeout(timer);
   const patience = state === "loading" ? setTimeout(draw, PATIENCE, SLOW) : 0;
-  const found = await inspect();
+  const current = await inspect();
   clearTimeout(patience);
-  ({ state } = found);
-  draw(found);
+  ({ state } = current);
+  draw(current);
   onChange();
   attempts = isReady() ? 0 : attempts + 1;
   const period = attempts > SHORT_PERIODS ? LONG_PERIOD : PERIOD;
-  if (found.retry) timer = setTimeout(connect, Math.max(1000 * (found.after ?? 0), period));
+  if (current.retry) timer = setTimeout(connect, Math.max(1000 * (current.after ?? 0), period));
 }
 
 /** Return the state of the service; see `service_state`. */
