@@ -1,16 +1,11 @@
 // Starts the page: views, colour theme, dialogs, and the modules that fill them.
 
-import { analyse, install as installAnalyse, resume } from "./analyse.js";
+import { install as installAnalyse } from "./analyse.js";
 import { forgetKey, hasKey } from "./api.js";
-import { allModels } from "./catalog.js";
-import { choose, chosenModel, chosenVersion, recallChoice } from "./choice.js";
-import { hideChooser, isChoosing, showChooser } from "./chooser.js";
-import { displayName } from "./display.js";
 import { announce, byId } from "./dom.js";
 import * as history from "./history.js";
-import { showModel } from "./model_panel.js";
+import * as models from "./models.js";
 import { install as installRejections } from "./rejections.js";
-import { sampleFile } from "./samples.js";
 import * as service from "./service.js";
 
 const VIEWS = ["analyse", "history"];
@@ -25,52 +20,6 @@ function showView() {
   }
   if (view === "history") history.open();
   return view;
-}
-
-let described = ""; // the catalog and the choice that the page shows
-
-/** Show the catalog and the choice, if they have changed, and analyse what waited for them. */
-function updateModels() {
-  recallChoice();
-  const current = JSON.stringify([allModels(), chosenModel()]);
-  if (current !== described) {
-    described = current;
-    const isChosen = chosenModel() !== null;
-    for (const id of ["choice", "about"]) byId(id).hidden = !isChosen;
-    if (isChosen) showModel();
-    if (allModels().length > 0 && (!isChosen || isChoosing())) showChooser(pick);
-  }
-  resume();
-}
-
-/** Choose a kind of image, and analyse what waited for it. */
-function pick(name) {
-  choose(name);
-  hideChooser();
-  updateModels();
-  announce(`Images are read as ${displayName(chosenVersion(), name)}.`);
-  byId("images-heading").focus();
-}
-
-function changeChoice() {
-  showChooser(pick);
-  byId("chooser-heading").focus();
-}
-
-function installModels() {
-  byId("change").addEventListener("click", changeChoice);
-  byId("keep-choice").addEventListener("click", () => {
-    hideChooser();
-    byId("change").focus();
-  });
-  byId("sample").addEventListener("click", async () => {
-    const { name } = chosenModel();
-    try {
-      analyse([await sampleFile(name, chosenVersion().version)]);
-    } catch {
-      announce("This model has no sample image.");
-    }
-  });
 }
 
 function updateThemeButton() {
@@ -128,12 +77,12 @@ document.querySelector(".skip").addEventListener("click", (event) => {
 
 updateThemeButton();
 installRejections();
-installAnalyse(changeChoice);
-installModels();
+installAnalyse(models.changeChoice);
+models.install();
 history.install();
 installKey();
 installApp();
-service.install(updateModels);
+service.install(models.update);
 service.connect().then(() => {
   document.documentElement.dataset.ready = "";
   showView();
