@@ -1,6 +1,6 @@
 // What stands behind a result: intended use, accuracy at the cut-off, and predictive values at another prevalence.
 
-import { findingName, intendedUse } from "./display.js";
+import { intendedUse } from "./display.js";
 import { make, terms } from "./dom.js";
 import { percent, scores, share } from "./format.js";
 import { isMissing, positiveLabel } from "./prediction.js";
@@ -15,14 +15,14 @@ export const audience = (version) => section("What this model is for", terms(int
 export function accuracy(prediction, version) {
   const figures = version?.figures ?? {};
   const { sensitivity, specificity } = figures;
-  const name = findingName(version, positiveLabel(prediction));
-  const rows = positiveLabel(prediction) && sensitivity && specificity
+  const name = positiveLabel(prediction);
+  const rows = name !== null && sensitivity && specificity
     ? [["Sensitivity", figure(sensitivity, `${perHundred(sensitivity.value)} of 100 images with ${name} are reported`)],
-      ["Specificity", figure(specificity, `${perHundred(specificity.value)} of 100 images without are not reported`)]]
+      ["Specificity", figure(specificity, `${perHundred(specificity.value)} of 100 images without it are not reported`)]]
     : scores(figures);
   if (rows.length === 0) return null;
   const atSite = version.profile ? "As shipped, not at the cut-off of the site profile. " : "";
-  return section(positiveLabel(prediction) && !version.profile ? "How often it is right at this cut-off" : "How often it is right",
+  return section(name !== null && !version.profile ? "How often it is right at this cut-off" : "How often it is right",
     terms(rows), make("p", { class: "small" }, `${atSite}Measured on ${imagesText(version.held_out)} from the same source as the training images (95% CI). Expect lower accuracy on yours.`));
 }
 
@@ -63,7 +63,7 @@ export function prevalenceControl(prediction, version) {
   const input = make("input", { id, type: "number", min: 0.01, max: 99.99, step: "any", inputmode: "decimal", value: Number((100 * prevalence).toFixed(4)) });
   const output = make("output", { for: id, class: "predictive" });
   const update = () => output.replaceChildren(...(input.validity.valid && input.value !== ""
-    ? meaning(prediction, positive, findingName(version, positive), input.valueAsNumber / 100, values)
+    ? meaning(prediction, positive, input.valueAsNumber / 100, values)
     : [make("p", {}, "Enter a number from 0.01 to 99.99.")]));
   input.addEventListener("input", update);
   update();
@@ -73,12 +73,11 @@ export function prevalenceControl(prediction, version) {
 }
 
 /** Return what the result, and results of this model in general, mean at a prevalence. */
-function meaning(prediction, positive, name, at, values) {
-  const { prevalence, probabilities } = prediction;
+function meaning({ prevalence, probabilities }, positive, at, values) {
   const rows = [["This image", `${percent(shiftProbability(probabilities[positive], prevalence, at))} probability of ${positive}`]];
   if (values) {
     const { positive: right, negative } = values(at);
-    if (right !== null) rows.push(["If reported", `${perHundred(right)} of 100 such images show ${name} (predictive value ${percent(right)})`]);
+    if (right !== null) rows.push(["If reported", `${perHundred(right)} of 100 such images show ${positive} (predictive value ${percent(right)})`]);
     if (negative !== null) rows.push(["If not reported", `${perHundred(negative)} of 100 do not (predictive value ${percent(negative)})`]);
   }
   return [terms(rows)];

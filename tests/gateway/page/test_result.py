@@ -87,7 +87,7 @@ def test_a_result_is_read_in_the_order_of_its_importance(anywhere: Opener, stati
     expect(card).to_contain_text("ForChildren 1 to 5 years, frontal film")
     expect(card).to_contain_text("Not forAdults, other views")
     expect(card).to_contain_text("96.0% (94.0% to 98.0%)")
-    expect(card).to_contain_text("90 of 100 images without are not reported")
+    expect(card).to_contain_text("90 of 100 images without it are not reported")
     expect(card).to_contain_text("Measured on 100 held-out images (40 normal, 60 pneumonia)")
     expect(card).to_contain_text("The result alone is not a diagnosis.")
 
@@ -146,11 +146,11 @@ def test_another_prevalence_shows_other_predictive_values(anywhere: Opener, stat
     field = card.get_by_label("Images with pneumonia, in percent")
     expect(field).to_have_value("50")
     expect(card).to_contain_text("The probability assumes that 50% of the images are positive.")
-    expect(card).to_contain_text("91 of 100 such images show pneumonia pattern (predictive value 90.6%)")
+    expect(card).to_contain_text("91 of 100 such images show pneumonia (predictive value 90.6%)")
     field.fill("5")
     expect(card.locator(".predictive")).to_contain_text("This image32.1% probability of pneumonia")
     expect(card.locator(".predictive")).to_contain_text(
-        "34 of 100 such images show pneumonia pattern (predictive value 33.6%)"
+        "34 of 100 such images show pneumonia (predictive value 33.6%)"
     )
     expect(card.locator(".predictive")).to_contain_text("more than 99 of 100 do not (predictive value 99.8%)")
     field.fill("0")
