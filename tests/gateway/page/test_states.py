@@ -116,7 +116,7 @@ def test_without_a_key_the_page_says_so_and_asks_again(anywhere: Opener, static_
     choose(page, FILM)
     expect(page.locator("#waiting")).to_contain_text("film.png")
     notice.get_by_role("button", name="Enter access key").click()
-    page.get_by_label("Access key").fill("good")
+    page.get_by_role("textbox", name="Access key").fill("good")
     page.get_by_role("button", name="Continue").click()
     shown(page, "film.png")
     expect(notice).to_be_hidden()
