@@ -144,6 +144,18 @@ class Detector(_Section):
         return self
 
 
+class Display(_Section):
+    """What people who choose a model and read its results see instead of its name and title, in words."""
+
+    name: Text  # "Chest X-ray: pneumonia"
+    group: Text  # heading under which models for the same images are listed: a body part
+    purpose: Text  # one sentence
+    scope: Text  # patients and images that the model is for: "children 1 to 5 years, frontal film"
+    not_for: Text
+    finding: Text | None = None  # what a positive result shows: "pneumonia pattern"; default: the positive label
+    photographs: bool = False  # whether pictures of a camera are what the model is for
+
+
 class Recipe(_Section):
     """A validated `archive.yaml`.
 
@@ -156,6 +168,7 @@ class Recipe(_Section):
     version: Version
     task: Literal["classification", "segmentation"]
     title: Text
+    display: Display | None = None  # None: the title is shown
     network: Text  # name in `training.networks`, or `torchvision:NAME`, ...; used to build, not to serve
     network_args: dict[str, Any] = {}  # arguments of a network of a library, as plain data
     labels: Annotated[tuple[Text, ...], Field(min_length=2)]  # in the order of the network's outputs

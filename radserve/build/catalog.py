@@ -25,12 +25,14 @@ def version(
     the sections of the site profile, to which `profile` refers.
     """
     decision = recipe.decision
+    report = _report(_read(archive, "metrics.json"))
     return {
         "version": entry.version,
         "sha256": entry.sha256,
         "share": share,
         "task": recipe.task,
         "title": recipe.title,
+        "display": recipe.display.model_dump() if recipe.display else None,
         "labels": recipe.labels,
         "positive": decision.positive if decision else None,
         "threshold": decision.threshold if decision else None,
@@ -43,7 +45,9 @@ def version(
         "trained_on": recipe.trained_on,
         "licence": recipe.licence,
         "warning": recipe.warning,
-        "figures": figures(_read(archive, "metrics.json")),
+        "uncertain": uncertain(recipe),
+        "figures": figures(report),
+        "held_out": held_out(report),
     }
 
 
@@ -60,20 +64,42 @@ def catalog(versions: Iterable[tuple[str, dict[str, Any]]]) -> dict[str, Any]:
     }
 
 
-def figures(metrics: bytes | None) -> dict[str, Any]:
-    """Return the scores with confidence intervals from an archive's metrics; empty for a demonstration run."""
-    report: Mapping[str, Any] = json.loads(metrics) if metrics is not None else {}
-    if report.get("demonstration"):
-        return {}
+def figures(report: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the scores with confidence intervals from an archive's metrics."""
     scores = report.get("validation", {})
     return {
         name: score for name, score in scores.items() if isinstance(score, dict) and {"value", "ci95"} <= set(score)
     }
 
 
+def held_out(report: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Return the numbers of held-out images, of all and of each label, from an archive's metrics."""
+    images = report.get("split", {}).get("validation")
+    return None if images is None else {"images": images["images"], "labels": images["labels"]}
+
+
+def uncertain(recipe: Recipe) -> tuple[float, float] | None:
+    """Return the probabilities of the positive label, from and to, at which a result is uncertain.
+
+    Outside of them the prediction set holds the decided label alone (`handlers.certainty`).
+    """
+    decision, quantiles = recipe.decision, recipe.uncertainty and recipe.uncertainty.quantiles
+    if decision is None or quantiles is None:
+        return None
+    (negative,) = (label for label in recipe.labels if label != decision.positive)
+    limits = (decision.threshold, quantiles[negative], 1 - quantiles[decision.positive])
+    return (min(limits), max(limits)) if min(limits) < max(limits) else None
+
+
 def card(archive: Path) -> bytes | None:
     """Return the model card of an archive (Markdown), if any."""
     return _read(archive, "CARD.md")
+
+
+def _report(metrics: bytes | None) -> Mapping[str, Any]:
+    """Parse an archive's metrics; those of a demonstration run are not shown."""
+    report: dict[str, Any] = json.loads(metrics) if metrics is not None else {}
+    return {} if report.get("demonstration") else report
 
 
 def _read(archive: Path, name: str) -> bytes | None:

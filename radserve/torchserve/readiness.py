@@ -82,11 +82,16 @@ class Readiness:
 
     def _shortage(self) -> Problem | None:
         """Return the version that lacks workers, one without any first."""
-        missing = [version for version in self._required() if version.ready < version.workers]
+        required = self._required()
+        missing = [version for version in required if version.ready < version.workers]
         if not missing:
             return None
         version = min(missing, key=lambda item: item.ready > 0)
-        return Problem(f"{version}: {version.ready} of {version.workers} workers are ready.", version.ready == 0)
+        detail = f"{version}: {version.ready} of {version.workers} workers are ready."
+        started = sum(item.ready > 0 for item in required)
+        if started < len(required) > 1:
+            detail = f"{started} of {len(required)} models are ready. {detail}"
+        return Problem(detail, version.ready == 0)
 
     async def _failure(self, versions: Sequence[ModelVersion], seconds: float) -> Problem | None:
         """Return why one of the versions does not answer its sample, or None."""

@@ -17,7 +17,7 @@ export const MISSING_ATTRIBUTE = "Missing attribute";
  * `message` is what the page says, `detail` what the API says, if anything.
  */
 export class Problem extends Error {
-  constructor(message, { status = 0, title = "", detail = "", requestId = "", canRetry = true, domain = null } = {}) {
+  constructor(message, { status = 0, title = "", detail = "", requestId = "", canRetry = true, retryAfter = 0, domain = null } = {}) {
     super(message);
     this.status = status;
     this.title = title;
@@ -25,6 +25,7 @@ export class Problem extends Error {
     this.requestId = requestId;
     this.domain = domain; // how the image compares with the training images, if it was refused for that
     this.canRetry = canRetry; // whether a second attempt may succeed
+    this.retryAfter = retryAfter; // seconds after which it may
   }
 }
 
@@ -90,8 +91,8 @@ async function withKey(action) {
   }
 }
 
-/** Create a problem from a response that is not 200. */
-function toProblem(status, text) {
+/** Create a problem from a response that is not 200; `retryAfter` is its header. */
+function toProblem(status, text, retryAfter) {
   let details = {};
   try {
     details = JSON.parse(text) ?? {};
@@ -106,6 +107,7 @@ function toProblem(status, text) {
     detail: domain ? reasonText(domain) : asText(details.detail),
     domain,
     requestId: asText(details.request_id),
+    retryAfter: /^[0-9]{1,4}$/.test(retryAfter ?? "") ? Number(retryAfter) : 0,
     canRetry: status === 401 || status === 429 || status >= 500 || details.title === MISSING_ATTRIBUTE,
   });
 }
@@ -114,7 +116,7 @@ const unreachable = () => new Problem("No connection to the server. Check the ne
 const interrupted = () => new Problem("The connection broke during the upload. The file may be too large: send a smaller one, or try again.");
 const cancelled = () => new DOMException("cancelled", "AbortError");
 
-/** Return the response of a GET or DELETE request. */
+/** Return the response of a request without a body. */
 export function get(path, accept = "application/json", method = "GET") {
   return withKey(async () => {
     let response;
@@ -123,22 +125,27 @@ export function get(path, accept = "application/json", method = "GET") {
     } catch {
       throw unreachable();
     }
-    if (!response.ok) throw toProblem(response.status, await response.text());
+    if (!response.ok) throw toProblem(response.status, await response.text(), response.headers.get("Retry-After"));
     return response;
   });
+}
+
+/** Return a form with a file. The content determines the format; a type that the browser derives from the name could be wrong. */
+function formOf(file) {
+  const form = new FormData();
+  form.append("file", new File([file], file.name, { type: "application/octet-stream" }));
+  return form;
 }
 
 /**
  * Send an image; return the response as text, or as a Blob if a picture was requested.
  *
  * `assurances` is what the user states about it, `prevalence` how common the finding is, `repair` how the server changes
- * it first.
+ * it first. With an `object`, the key of its upload, the image itself is not sent.
  */
-export function post(path, file, { accept = "application/json", assurances = "", prevalence = "", repair = "", onProgress = () => {}, signal = null } = {}) {
+export function post(path, file, { accept = "application/json", assurances = "", prevalence = "", repair = "", object = "", onProgress = () => {}, signal = null } = {}) {
   const isJson = accept === "application/json";
-  // The content determines the format; a type that the browser derives from the name could be wrong.
-  const form = new FormData();
-  form.append("file", new File([file], file.name, { type: "application/octet-stream" }));
+  const body = object ? JSON.stringify({ object }) : formOf(file);
   const query = String(new URLSearchParams(Object.entries({ prevalence, repair }).filter(([, value]) => value !== "")));
   return withKey(() => new Promise((resolve, reject) => {
     const request = new XMLHttpRequest(); // fetch reports no upload progress
@@ -147,6 +154,7 @@ export function post(path, file, { accept = "application/json", assurances = "",
     request.timeout = TIMEOUT;
     for (const [name, value] of Object.entries(headers(accept))) request.setRequestHeader(name, value);
     if (assurances) request.setRequestHeader("X-Assurances", assurances);
+    if (object) request.setRequestHeader("Content-Type", "application/json");
     let sent = 0;
     request.upload.addEventListener("progress", (event) => {
       if (event.lengthComputable) onProgress(sent = event.loaded / event.total);
@@ -154,7 +162,7 @@ export function post(path, file, { accept = "application/json", assurances = "",
     request.addEventListener("load", async () => {
       const expected = isJson ? "application/json" : "image/png";
       const type = (request.getResponseHeader("content-type") ?? "").split(";")[0].trim();
-      if (request.status !== 200) reject(toProblem(request.status, await request.response.text()));
+      if (request.status !== 200) reject(toProblem(request.status, await request.response.text(), request.getResponseHeader("Retry-After")));
       else if (type !== expected) reject(invalidResponse(`its type is ${type || "unknown"} instead of ${expected}`));
       else resolve(isJson ? await request.response.text() : request.response);
     });
@@ -163,6 +171,6 @@ export function post(path, file, { accept = "application/json", assurances = "",
     request.addEventListener("abort", () => reject(cancelled()));
     signal?.addEventListener("abort", () => request.abort());
     if (signal?.aborted) reject(cancelled());
-    else request.send(form);
+    else request.send(body);
   }));
 }

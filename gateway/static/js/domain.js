@@ -25,7 +25,7 @@ const REPAIRED = {
   invert: "inverted",
 };
 
-const TITLES = { unusual: "Unlike most training images", unlike: "Unlike the training images" };
+export const TITLES = { unusual: "Unlike most training images", unlike: "Unlike the training images" };
 
 const MODES = {
   strict: "Images unlike the training images are refused",

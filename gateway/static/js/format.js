@@ -38,15 +38,15 @@ export const capitalize = (text) => text.charAt(0).toUpperCase() + text.slice(1)
 /** Whether the label of a result must not be shown as a claim: its prediction set does not contain it alone. */
 export const isUncertain = ({ certainty }) => certainty?.status === "uncertain";
 
+/** Return a text with a lower-case first letter, unless it begins with an abbreviation. */
+export const uncapitalize = (text) => (/^.[A-Z]/.test(text) ? text : text.charAt(0).toLowerCase() + text.slice(1));
+
 /** Return the label of a result; `version` is the model's catalog entry or null. */
 export function labelText({ label, positive, isMask, certainty }, version) {
   if (isUncertain({ certainty })) return "Uncertain";
   if (!isMask || positive !== false) return capitalize(label);
   return version?.positive ? `No ${version.positive} marked` : "Nothing marked";
 }
-
-/** Return the display name of a model, followed by its id. */
-export const modelName = (version, name) => (version ? `${version.title} (${name})` : name);
 
 const SCORES = {
   auroc: "AUROC", sensitivity: "Sensitivity", specificity: "Specificity",

@@ -3,10 +3,11 @@
 import { get } from "./api.js";
 import { isDoubtful, repairText } from "./domain.js";
 import { alertReader, announce, button, byId, make, save } from "./dom.js";
-import { allModels, knownVersion } from "./models.js";
+import { allModels, knownVersion } from "./catalog.js";
+import { displayName } from "./display.js";
+import { capitalize, isUncertain, labelText, localTime, percent } from "./format.js";
 import { atPrevalence } from "./probabilities.js";
 import { toProblem } from "./rejections.js";
-import { capitalize, isUncertain, labelText, localTime, modelName, percent } from "./format.js";
 
 const cursors = [null]; // of the pages up to the current one
 
@@ -34,7 +35,7 @@ function midnight(id, days) {
 /** Show the newest results. */
 export async function open() {
   const models = allModels();
-  setOptions("filter-model", models.map(({ name, versions }) => [name, modelName(versions[0], name)]));
+  setOptions("filter-model", models.map(({ name, versions }) => [name, displayName(versions[0], name)]));
   const labels = [...new Set(models.flatMap(({ versions }) => versions.flatMap((version) => version.labels)))].sort();
   setOptions("filter-label", labels.map((label) => [label, capitalize(label)]));
   cursors.splice(0, cursors.length, null);
@@ -89,7 +90,7 @@ async function attempt(action) {
     }
     byId("history-rows").replaceChildren();
     region.replaceChildren(make("p", {}, make("strong", {}, problem.message)),
-      problem.detail ? make("p", { class: "small" }, `Details: ${problem.detail}`) : "", button("Try again", () => showPage()));
+      problem.detail ? make("p", { class: "small" }, `Details: ${problem.detail}`) : "", problem.canRetry ? button("Try again", () => showPage()) : "");
     region.hidden = false;
     alertReader(problem.message);
   }
@@ -106,7 +107,7 @@ function row(result) {
   const cell = (kind, ...children) => make("td", { role: "cell", class: kind }, ...children);
   const line = make("tr", { role: "row" },
     cell("time", make("time", { datetime: result.time }, localTime(result.time))),
-    cell("model", version ? make("div", {}, version.title) : null, make("div", { class: "small" }, `${result.model} ${result.version}`)),
+    cell("model", version ? make("div", {}, displayName(version, result.model)) : null, make("div", { class: "identifier" }, `${result.model} ${result.version}`)),
     cell("what", make("span", { class: look }, label), notes(result)),
     cell("number", isShown ? percent(result.probability) : "–", isShown ? make("div", { class: "small" }, atPrevalence(result).trim()) : null),
     cell("file", result.filename || make("code", { title: `SHA-256 of the image: ${result.image_sha256}` }, result.image_sha256.slice(0, 12)),

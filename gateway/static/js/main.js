@@ -1,11 +1,12 @@
 // Starts the page: views, colour theme, dialogs, and the modules that fill them.
 
-import { analyse, install as installAnalyse } from "./analyse.js";
+import { install as installAnalyse } from "./analyse.js";
 import { forgetKey, hasKey } from "./api.js";
 import { announce, byId } from "./dom.js";
 import * as history from "./history.js";
-import { load } from "./models.js";
+import * as models from "./models.js";
 import { install as installRejections } from "./rejections.js";
+import * as service from "./service.js";
 
 const VIEWS = ["analyse", "history"];
 const systemDark = matchMedia("(prefers-color-scheme: dark)");
@@ -76,11 +77,13 @@ document.querySelector(".skip").addEventListener("click", (event) => {
 
 updateThemeButton();
 installRejections();
-installAnalyse();
+installAnalyse(models.changeChoice);
+models.install();
 history.install();
 installKey();
 installApp();
-load((file) => analyse([file])).then(() => {
+service.install(models.update);
+service.connect().then(() => {
   document.documentElement.dataset.ready = "";
   showView();
 });

@@ -20,23 +20,49 @@ export function toProblem(error) {
   return new Problem("Something went wrong. Reload the page.", { detail: `Error: ${error?.name ?? "unknown"}.` });
 }
 
-/** Show a problem; `retry` repeats what failed, or tries what the button's `text` says. */
-export function show(name, error, retry = null, text = "") {
+// Problems of the image, not of the request: another kind of image may be right.
+const UNFIT = new Set(["Out of scope", "Unlike the training images"]);
+
+/**
+ * Show a problem.
+ *
+ * `retry` repeats what failed, or tries what the button's `text` says; it is offered only where that can help.
+ * `subject` names the model, `change` lets the user choose another kind of image.
+ */
+export function show(name, error, { retry = null, text = "", subject = "", change = null } = {}) {
   const problem = toProblem(error);
   const path = svg("path", { d: WARNING_SIGN, fill: "none", stroke: "currentColor", "stroke-width": 1.8, "stroke-linejoin": "round", "stroke-linecap": "round" });
+  const act = (action) => () => { remove(item); action(); };
   const item = make("li", { class: "rejection" },
     svg("svg", { viewBox: "0 0 24 24", width: 22, height: 22, "aria-hidden": "true" }, path),
     make("div", {},
       make("h3", {}, name),
+      subject ? make("p", { class: "small" }, `Read as ${subject}`) : null,
       make("p", { class: "reason" }, problem.message),
       problem.detail ? make("p", { class: "small" }, `Details: ${problem.detail}`) : null,
       problem.requestId ? make("p", { class: "small" }, `Status ${problem.status}, request ${problem.requestId}`) : null),
     make("div", { class: "row" },
-      retry && (text || problem.canRetry) ? button(text || "Try again", () => { remove(item); retry(); }) : null,
+      retry && (text || problem.canRetry) ? delayed(button(text || "Try again", act(retry)), text ? 0 : problem.retryAfter) : null,
+      change && UNFIT.has(problem.title) ? button("Choose another kind of image", change) : null,
       button("Dismiss", () => remove(item), { "aria-label": `Dismiss ${name}` })));
   byId("rejection-list").append(item);
   byId("rejections").hidden = false;
   alertReader(`${name} could not be analysed. ${problem.message}`);
+}
+
+/** Enable a button after some seconds, which its text counts down. */
+function delayed(control, seconds) {
+  if (seconds <= 0) return control;
+  const { textContent: text } = control;
+  const end = Date.now() + 1000 * seconds;
+  const count = () => {
+    const left = Math.ceil((end - Date.now()) / 1000);
+    control.disabled = left > 0;
+    control.textContent = left > 0 ? `${text} in ${left} s` : text;
+    if (left > 0) setTimeout(count, 250);
+  };
+  count();
+  return control;
 }
 
 function remove(item) {

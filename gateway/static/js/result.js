@@ -1,93 +1,109 @@
 // Card of one analysed file.
 
 import { post } from "./api.js";
+import { scopeTerms } from "./assurances.js";
+import { displayName } from "./display.js";
 import { domainNote, domainText, isDoubtful, repairedName, repairNote, repairText } from "./domain.js";
 import { announce, button, make, save, terms } from "./dom.js";
-import { isSample, showCard } from "./models.js";
+import { accuracy, audience, missedPerHundred, prevalenceControl, section } from "./evidence.js";
+import { cutoff, isUncertain, labelText, localTime, percent, stem } from "./format.js";
+import { showCard } from "./model_card.js";
 import { captioned, colourize, reduce, toPng } from "./pictures.js";
 import { parseExplanation, positiveLabel } from "./prediction.js";
 import { atPrevalence, decision, ranking, uncertainty } from "./probabilities.js";
 import { show } from "./rejections.js";
-import { scopeTerms } from "./assurances.js";
-import { cutoff, isUncertain, labelText, localTime, modelName, percent, stem } from "./format.js";
+import { isSample } from "./samples.js";
+import { discardUpload } from "./upload.js";
+import { nextStep, symbol, verdict } from "./verdict.js";
 import { Viewer } from "./viewer.js";
 
 const SMALL_INPUT = 64;
 
 /**
- * Card of a prediction from `parsePrediction`; `version` is the model's catalog entry or null. `assurances` and
- * `prevalence` were sent.
+ * Card of a prediction from `parsePrediction`; `version` is the model's catalog entry or null. `assurances`,
+ * `prevalence` and the key of an upload (`object`) were sent.
  *
  * `repeat(repair)` analyses the file again with a repair.
  */
 export class Result {
-  constructor(file, prediction, version, { assurances = "", prevalence = "" } = {}, repeat = () => {}) {
-    this.options = { assurances, prevalence, repair: prediction.repair ?? "" }; // of further requests about this image
+  constructor(file, prediction, version, { assurances = "", prevalence = "", object = "" } = {}, repeat = () => {}) {
+    this.options = { assurances, prevalence, object, repair: prediction.repair ?? "" }; // of further requests about this image
     this.repeat = repeat;
+    this.verdict = verdict(prediction, version);
     this.isDoubtful = isDoubtful(prediction.domain);
     this.file = file;
     this.prediction = prediction;
     this.name = repairedName(file.name, prediction.repair);
     this.version = version;
+    this.modelName = displayName(version, prediction.model.name);
     this.path = `${prediction.model.name}/${prediction.model.version}`;
-    this.label = labelText({ ...prediction, isMask: "mask" in prediction }, version);
+    this.download = `${stem(this.name)}.${prediction.model.name}`;
     this.overlay = null;
     this.viewer = new Viewer(prediction.image, this.name);
     this.pictureButton = button("Picture (PNG)", () => this.savePicture(), { disabled: true });
     this.downloads = make("div", { class: "row" }, this.pictureButton,
-      button("Result (JSON)", () => save(new Blob([JSON.stringify(prediction, null, 2)], { type: "application/json" }), `${stem(this.name)}.json`)));
+      button("Result (JSON)", () => save(new Blob([JSON.stringify(prediction, null, 2)], { type: "application/json" }), `${this.download}.json`)));
     this.heatButton = null;
-    this.reduced = make("div", { class: "reduced", hidden: true });
     this.element = this.draw();
     this.fill();
   }
 
   draw() {
-    const { model, profile, image, domain, repair, time, history, id } = this.prediction;
-    const { warning } = this;
+    const { prediction, version, warning, verdict: { kind } } = this;
     const facts = make("div", { class: "facts" },
       warning ? make("p", { class: "warning" }, make("strong", {}, "Warning: "), warning) : null,
-      repairNote(repair),
-      domainNote(domain, repair || isSample(this.file) ? null : this.repeat, isSample(this.file)),
-      ...this.output(),
-      this.heatMapControl(),
-      this.reduced,
-      scopeTerms(this.prediction),
-      terms([
-        ["Model", make("button", { type: "button", class: "link", on: { click: () => showCard(model.name, model.version) } },
-          `${modelName(this.version, model.name)}, version ${model.version}`)],
-        ["Image check", domainText(domain)],
-        ["Site profile", profile ? profile.name : null],
-        ["Image", `${image.format.toUpperCase()}, ${image.width} × ${image.height} pixels`],
-        ["Time", time ? localTime(time) : null],
-        ["History", history === "unavailable" ? "Not saved: the history is unavailable" : null],
-      ]),
-      make("details", {}, make("summary", {}, "Identifiers"), terms([
-        ["Result", id ? make("code", {}, id) : null],
-        ["Image SHA-256", make("code", {}, image.sha256)],
-        ["Archive SHA-256", model.sha256 ? make("code", {}, model.sha256) : null],
-      ])),
+      repairNote(prediction.repair),
+      domainNote(prediction.domain, prediction.repair || isSample(this.file) ? null : this.repeat, isSample(this.file)),
+      this.output(),
+      audience(version),
+      ...(this.isDoubtful ? [] : [accuracy(prediction, version), prevalenceControl(prediction, version)]),
+      section("What to do next", make("p", {}, nextStep(kind, prediction, missedPerHundred(version)))),
+      scopeTerms(prediction),
+      this.details(),
       make("div", { class: "download" }, make("p", { class: "small" }, "Download"), this.downloads));
-    return make("li", { class: "panel result" }, make("div", { class: "result-head" }, make("h3", { tabindex: "-1" }, this.name)),
-      make("div", { class: "result-body" }, this.viewer.element, facts));
+    return make("li", { class: `panel result result-${kind}` },
+      make("div", { class: "result-head" },
+        make("div", {}, make("h3", { tabindex: "-1" }, this.name), make("p", { class: "small" }, `Read as ${this.modelName}`)),
+        this.headline()),
+      make("div", { class: "result-body" },
+        make("div", { class: "view" }, this.viewer.element, this.heatMapControl()), facts));
   }
 
-  /** What the model says: a finding only if the image is like the training images. */
+  /** What the model found. An image that is not like the training images gets no label, nor its look. */
+  headline() {
+    const { kind, text } = this.verdict;
+    const sign = symbol(kind) ? make("span", { class: "sign", "aria-hidden": "true" }, symbol(kind)) : null;
+    const look = this.isDoubtful ? "no-finding" : { uncertain: "label uncertain", negative: "label" }[kind] ?? "label marked";
+    return make("div", { class: `verdict verdict-${kind}` }, sign, make("p", { class: look }, text));
+  }
+
+  /** How sure the model is; of an image that is not like the training images only on request. */
   output() {
-    const { area, positive } = this.prediction;
+    const { prediction, version } = this;
+    const { area } = prediction;
     if (this.isDoubtful) {
-      return [
-        make("p", { class: "small" }, "Model output, do not rely on it"),
-        make("p", { class: "output" }, this.label),
-        area ? areaTerms(this.prediction) : ranking(this.prediction),
-      ];
+      return make("details", { class: "output-details" }, make("summary", {}, "Model output, do not rely on it"),
+        make("p", { class: "output" }, labelText({ ...prediction, isMask: "mask" in prediction }, version)),
+        area ? areaTerms(prediction) : ranking(prediction));
     }
-    return [
-      make("p", { class: "small" }, "Model output"),
-      make("p", { class: `label ${isUncertain(this.prediction) ? "uncertain" : positive === false ? "" : "marked"}` }, this.label),
-      uncertainty(this.prediction),
-      area ? areaTerms(this.prediction) : positiveLabel(this.prediction) ? decision(this.prediction) : ranking(this.prediction),
-    ];
+    return section("How sure", uncertainty(prediction),
+      area ? areaTerms(prediction) : positiveLabel(prediction) ? decision(prediction, version) : ranking(prediction));
+  }
+
+  details() {
+    const { model, profile, image, domain, time, history, id } = this.prediction;
+    return make("details", {}, make("summary", {}, "Details"), terms([
+      ["Model", make("button", { type: "button", class: "link", on: { click: () => showCard(model.name, model.version) } },
+        `${this.modelName} (${model.name}), version ${model.version}`)],
+      ["Image check", domainText(domain)],
+      ["Site profile", profile ? profile.name : null],
+      ["Image", `${image.format.toUpperCase()}, ${image.width} × ${image.height} pixels`],
+      ["Time", time ? localTime(time) : null],
+      ["History", history === "unavailable" ? "Not saved: the history is unavailable" : null],
+      ["Result ID", id ? make("code", {}, id) : null],
+      ["Image SHA-256", make("code", {}, image.sha256)],
+      ["Archive SHA-256", model.sha256 ? make("code", {}, model.sha256) : null],
+    ]));
   }
 
   /** The model's warning. For an image unlike the training images the API appends another one, for programmers. */
@@ -107,11 +123,7 @@ export class Result {
       this.viewer.show(image);
       this.pictureButton.disabled = false;
       const { input } = this.version ?? {};
-      if (input && input.width <= SMALL_INPUT && input.height <= SMALL_INPUT) {
-        this.reduced.append(make("figure", {}, reduce(image, input),
-          make("figcaption", { class: "small" }, `Reduced to ${input.width} × ${input.height}: roughly what the model sees.`)));
-        this.reduced.hidden = false;
-      }
+      if (input && input.width <= SMALL_INPUT && input.height <= SMALL_INPUT) this.viewer.pair(reduced(image, input));
       if (this.prediction.mask) await this.addOverlay(toPng(this.prediction.mask.data), "mask");
     } catch (error) {
       show(`${this.name}, picture`, error);
@@ -143,7 +155,7 @@ export class Result {
   async addOverlay(blob, kind) {
     this.overlay = await colourize(blob, kind, this.prediction.image);
     this.viewer.setOverlay(this.overlay, kind === "heat" ? "heat map" : "mask");
-    this.downloads.append(button(`${kind === "heat" ? "Heat map" : "Mask"} (PNG)`, () => save(blob, `${stem(this.name)}.${kind}.png`)));
+    this.downloads.append(button(`${kind === "heat" ? "Heat map" : "Mask"} (PNG)`, () => save(blob, `${this.download}.${kind}.png`)));
   }
 
   async toggleHeatMap() {
@@ -170,30 +182,38 @@ export class Result {
   async savePicture() {
     const { model, image } = this.prediction;
     const { warning } = this;
-    const lines = [this.summary, `${model.name} ${model.version}. Not a medical device.`, ...(warning ? [warning] : [])];
+    const lines = [this.summary, `${this.modelName} (${model.name} ${model.version}). Not a medical device.`, ...(warning ? [warning] : [])];
     const blob = await captioned(this.viewer.image, image, this.viewer.overlay, this.viewer.opacity, lines);
-    save(blob, `${stem(this.name)}.${this.viewer.overlay ? "overlay" : "picture"}.png`);
+    save(blob, `${this.download}.${this.viewer.overlay ? "overlay" : "picture"}.png`);
   }
 
-  /** The result in one line, with what limits it. */
+  /** The result in one line, with what limits it. An image unlike the training images has no finding to name. */
   get summary() {
     const { domain, repair } = this.prediction;
-    const limits = [this.isDoubtful ? `${domainText(domain)}. Model output, do not rely on it` : "", repair ? `Image ${repairText(repair)}` : ""];
-    return [...limits, this.claim].filter(Boolean).join(": ");
+    const change = repair ? `Image ${repairText(repair)}: ` : "";
+    if (this.isDoubtful) return `${change}${domainText(domain)}. No finding`;
+    return `${change}${this.verdict.text}${isUncertain(this.prediction) ? "" : this.measure}`;
   }
 
-  get claim() {
-    const { area, probability } = this.prediction;
-    if (area) return area.pixels ? `${this.label}, ${percent(area.fraction)} of the image marked` : this.label;
-    if (isUncertain(this.prediction)) return this.label;
-    return `${this.label}, probability ${percent(probability)}${atPrevalence(this.prediction)}`;
+  get measure() {
+    const { area, probability, probabilities } = this.prediction;
+    if (area) return area.pixels ? `, ${percent(area.fraction)} of the image` : "";
+    const positive = positiveLabel(this.prediction);
+    const text = positive ? `probability of ${positive} ${percent(probabilities[positive])}` : `probability ${percent(probability)}`;
+    return `, ${text}${atPrevalence(this.prediction)}`;
   }
 
   /** Release the image. */
   close() {
     this.viewer.close();
     if (this.url) URL.revokeObjectURL(this.url);
+    if (this.options.object) discardUpload(this.options.object);
   }
+}
+
+function reduced(image, input) {
+  return make("figure", { class: "reduced" }, reduce(image, input),
+    make("figcaption", { class: "small" }, `Reduced to ${input.width} × ${input.height}: roughly what the model sees.`));
 }
 
 function areaTerms({ area, threshold }) {

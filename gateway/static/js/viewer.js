@@ -22,7 +22,8 @@ export class Viewer {
     this.slider = make("input", { type: "range", min: 0, max: 100, value: 55, id: `opacity-${viewers += 1}` });
     this.opacityRow = make("div", { class: "opacity", hidden: true },
       this.opacityLabel = make("label", { for: this.slider.id }, "Opacity"), this.slider);
-    this.element = make("div", { class: "viewer" }, this.stage, make("div", { class: "tools" },
+    this.stages = make("div", { class: "stages" }, this.stage);
+    this.element = make("div", { class: "viewer" }, this.stages, make("div", { class: "tools" },
       this.opacityRow,
       make("div", { class: "zoom", role: "group", "aria-label": "Zoom" },
         button("−", () => this.zoomTo(this.zoom / STEP), { "aria-label": "Zoom out", class: "button square" }),
@@ -45,6 +46,12 @@ export class Viewer {
     image.draggable = false;
     this.sheet.prepend(image);
     this.fit();
+  }
+
+  /** Show something beside the image. */
+  pair(element) {
+    this.stages.classList.add("paired");
+    this.stages.append(element);
   }
 
   /** Show an overlay, or none (null). */

@@ -1,14 +1,17 @@
-"""Chromium, a gateway process and TorchServe."""
+"""Chromium and Firefox, a gateway process and TorchServe."""
 
+import json
+import shutil
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, ConsoleMessage, Page, expect, sync_playwright
+from playwright.sync_api import Browser, ConsoleMessage, Page, Playwright, expect, sync_playwright
 
-from tests import gateways
 from tests.gateways import Gateway
+from tests.gateways import gateway as running_gateway
+from tests.repack import NAME
 from tests.server import Server
 
 CHROMIUM = "/usr/bin/chromium"
@@ -19,23 +22,53 @@ Opener = Callable[..., Page]
 
 
 @pytest.fixture(scope="package")
-def browser() -> Iterator[Browser]:
+def playwright() -> Iterator[Playwright]:
     expect.set_options(timeout=PATIENCE)
     with sync_playwright() as driver:
-        launched = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield launched
-        launched.close()
+        yield driver
+
+
+@pytest.fixture(scope="package")
+def browser(playwright: Playwright) -> Iterator[Browser]:
+    launched = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+    yield launched
+    launched.close()
+
+
+@pytest.fixture(scope="package")
+def firefox(playwright: Playwright) -> Iterator[Browser]:
+    """Run Debian's Firefox, which Playwright drives through WebDriver BiDi."""
+    path = shutil.which("firefox-esr")
+    if path is None:
+        pytest.skip("needs firefox-esr; run scripts/setup-system")
+    launched = playwright.firefox.launch(executable_path=path, channel="moz-firefox")
+    yield launched
+    launched.close()
 
 
 @pytest.fixture(scope="package")
 def gateway(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
     """Run a gateway without keys or history, with the chest model."""
-    with gateways.gateway(server, tmp_path_factory.mktemp("gateway"), history="none") as started:
+    with running_gateway(server, tmp_path_factory.mktemp("gateway"), history="none") as started:
         yield started
 
 
-@pytest.fixture
-def opened(browser: Browser) -> Iterator[Opener]:
+@pytest.fixture(scope="package")
+def static_gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
+    """Run a gateway without a model server; it serves the page, and tests script the API."""
+    with running_gateway(None, tmp_path_factory.mktemp("static"), history="none") as started:
+        yield started
+
+
+CHOICE = """model => {
+    try {
+        if (localStorage.getItem("radserve.model") === null) localStorage.setItem("radserve.model", model);
+    } catch { /* about:blank */ }
+}"""
+
+
+@contextmanager
+def opener(browser: Browser) -> Iterator[Opener]:
     """Return a function that opens the page; the page must log no error and violate no policy."""
     faults: list[str] = []
 
@@ -46,14 +79,25 @@ def opened(browser: Browser) -> Iterator[Opener]:
 
     with ExitStack() as closing:
 
-        def open_page(url: str, *, ready: bool = True, **options: Any) -> Page:
+        def open_page(
+            url: str,
+            *,
+            ready: bool = True,
+            model: str | None = NAME,
+            prepare: Callable[[Page], None] = lambda _: None,
+            **options: Any,
+        ) -> Page:
+            """Open the page with a remembered choice of a model, or without one; `prepare` adds routes before."""
             chosen = {"viewport": {"width": 1440, "height": 1000}, "service_workers": "block"} | options
             context = browser.new_context(**chosen)
             closing.callback(context.close)
+            if model is not None:
+                context.add_init_script(f"({CHOICE})({json.dumps(json.dumps({'name': model}))})")
             page = context.new_page()
             page.set_default_timeout(PATIENCE)
             page.on("console", listen)
             page.on("pageerror", lambda error: faults.append(str(error)))
+            prepare(page)
             page.goto(url)
             if ready:
                 page.wait_for_selector("html[data-ready]")
@@ -61,6 +105,20 @@ def opened(browser: Browser) -> Iterator[Opener]:
 
         yield open_page
     assert not faults
+
+
+@pytest.fixture
+def opened(browser: Browser) -> Iterator[Opener]:
+    """Return a function that opens the page in Chromium."""
+    with opener(browser) as open_page:
+        yield open_page
+
+
+@pytest.fixture(params=["browser", "firefox"], ids=["chromium", "firefox"])
+def anywhere(request: pytest.FixtureRequest) -> Iterator[Opener]:
+    """Return a function that opens the page; the test runs in Chromium and in Firefox."""
+    with opener(request.getfixturevalue(request.param)) as open_page:
+        yield open_page
 
 
 @pytest.fixture

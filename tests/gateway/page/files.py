@@ -29,6 +29,12 @@ def inverted_dicom() -> bytes:
     return dicom(pixels, Modality="DX", BodyPartExamined="CHEST", ViewPosition="PA", **shown)
 
 
+def pick(page: Page, name: str) -> None:
+    """Choose another model."""
+    page.get_by_role("button", name="Change", exact=True).click()
+    page.locator(f"[data-name={name}]").click()
+
+
 def choose(page: Page, *files: FilePayload) -> None:
     """Choose files."""
     page.set_input_files("#pick", list(files))

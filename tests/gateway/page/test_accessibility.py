@@ -13,6 +13,7 @@ from tests.gateways import Gateway
 
 pytestmark = pytest.mark.e2e
 
+CHEST = "Chest X-ray: pneumonia"
 DESK: dict[str, Any] = {"viewport": {"width": 1440, "height": 1000}}
 PHONE: dict[str, Any] = {"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobile": True}
 
@@ -38,7 +39,7 @@ def test_axe_accepts_all_views(opened: Opener, gateway: Gateway, device: dict[st
     result = shown(page, "film.png")
     result.get_by_role("button", name="Show heat map").click()
     expect(result.locator("canvas.overlay")).to_be_visible()
-    result.get_by_text("Identifiers").click()
+    result.get_by_text("Details", exact=True).click()
     expect(page.locator("#rejections")).to_be_visible()
     assert faults(page) == []
     page.get_by_role("button", name="Model card").click()
@@ -70,17 +71,23 @@ def test_page_works_by_keyboard(page: Page) -> None:
     tab_to(page, "Skip to content", 1)
     page.keyboard.press("Enter")
     expect(page.locator("#main")).to_be_focused()
-    tab_to(page, "Model card")
+    tab_to(page, "Change")
     page.keyboard.press("Enter")
-    expect(page.get_by_role("dialog")).to_be_visible()
-    page.keyboard.press("Escape")
-    expect(page.get_by_role("button", name="Model card")).to_be_focused()
+    expect(page.get_by_role("heading", name="What do your images show?")).to_be_focused()
+    tab_to(page, CHEST)
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("heading", name="Images to analyse")).to_be_focused()
     tab_to(page, "Choose files")
     # Headless browsers do not reliably open the file dialog by key, so the files are set directly.
     expect(page.locator("#pick")).to_be_focused()
     page.locator("#pick").set_input_files([payload("film.png", SAMPLE.read_bytes())])
     result = shown(page, "film.png")
-    expect(page.locator("#announcement")).to_contain_text("film.png: Pneumonia")
+    expect(page.locator("#announcement")).to_contain_text("film.png: Pneumonia pattern: above the cut-off")
+    tab_to(page, "Model card")
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("dialog")).to_be_visible()
+    page.keyboard.press("Escape")
+    expect(page.get_by_role("button", name="Model card")).to_be_focused()
     tab_to(page, "Image film.png")
     page.keyboard.press("+")
     expect(result.locator(".level")).to_have_text("140%")

@@ -11,7 +11,7 @@ from playwright.sync_api import Locator, Page, Route, expect
 from tests.gateway.page.conftest import Opener
 from tests.gateway.page.files import SAMPLE, choose, payload
 from tests.gateway.page.test_accessibility import faults
-from tests.gateway.page.test_analyse import PIXELS, assert_no_result, shown
+from tests.gateway.page.test_analyse import FOUND, PIXELS, assert_no_result, shown
 from tests.gateways import Gateway
 from tests.handlers.images import saved
 from tests.repack import NAME
@@ -60,7 +60,7 @@ def assert_no_finding(result: Locator) -> None:
 def test_a_normal_image_has_a_finding(page: Page) -> None:
     answer(page, UNUSUAL | {"status": "normal", "percentile": 40})
     result = analysed(page)
-    expect(result.locator(".label")).to_have_text("Pneumonia")
+    expect(result.locator(".label")).to_have_text(FOUND)
     expect(result).to_contain_text("Image checkLike the training images")
     expect(result.locator(".doubt")).to_have_count(0)
 
@@ -118,7 +118,7 @@ def test_another_image_is_refused_without_a_repair(page: Page, reason: str | Non
     choose(page, payload("page.png", SAMPLE.read_bytes()))
     rejection = page.locator("#rejection-list")
     expect(rejection).to_contain_text("another body part, or be turned")
-    expect(rejection.get_by_role("button")).to_have_text(["Dismiss"])
+    expect(rejection.get_by_role("button")).to_have_text(["Choose another kind of image", "Dismiss"])
     assert_no_result(page)
 
 
@@ -127,7 +127,7 @@ def test_no_repair_is_offered_where_the_file_would_contradict_it(page: Page) -> 
     choose(page, payload("film.png", SAMPLE.read_bytes()))
     rejection = page.locator("#rejection-list")
     expect(rejection).to_contain_text("The file's orientation contradicts its pixels; correct the file.")
-    expect(rejection.get_by_role("button")).to_have_text(["Dismiss"])
+    expect(rejection.get_by_role("button")).to_have_text(["Choose another kind of image", "Dismiss"])
 
 
 def test_a_repair_is_offered_once(page: Page) -> None:
@@ -136,7 +136,7 @@ def test_a_repair_is_offered_once(page: Page) -> None:
     choose(page, payload("film.png", SAMPLE.read_bytes()))
     page.get_by_role("button", name="Turn by 90 degrees and analyse again").click()
     again = page.locator(".rejection").filter(has_text="film.png (turned by 90 degrees to the left)")
-    expect(again.get_by_role("button")).to_have_text(["Dismiss"])
+    expect(again.get_by_role("button")).to_have_text(["Choose another kind of image", "Dismiss"])
 
 
 def test_a_server_that_only_warns_shows_an_unlike_image_without_a_finding(page: Page) -> None:
@@ -153,7 +153,7 @@ def test_a_server_that_only_warns_shows_an_unlike_image_without_a_finding(page: 
 
 def test_the_note_on_a_sample_says_that_it_is_synthetic(page: Page) -> None:
     answer(page, UNLIKE | {"reason": "rotated_90"})
-    page.get_by_role("button", name=f"({NAME})").click()
+    page.get_by_role("button", name="Try the sample").click()
     note = page.locator(".result .doubt")
     expect(note).to_contain_text("It is a synthetic image.")
     expect(note.get_by_role("button")).to_have_count(0)

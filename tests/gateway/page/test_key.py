@@ -7,7 +7,7 @@ from playwright.sync_api import expect
 
 from tests.gateway.page.conftest import Opener
 from tests.gateway.page.files import SAMPLE, choose, payload
-from tests.gateway.page.test_analyse import shown
+from tests.gateway.page.test_analyse import FOUND, shown
 from tests.gateways import Gateway, gateway
 from tests.proxy import Keys
 from tests.server import Server
@@ -34,7 +34,7 @@ def test_key_is_requested_and_stays_in_tab(opened: Opener, closed: Gateway, keys
     expect(result).to_be_hidden()
     page.wait_for_selector("html[data-ready]")
     choose(page, payload("film.png", SAMPLE.read_bytes()))
-    expect(shown(page, "film.png").locator(".label")).to_have_text("Pneumonia")
+    expect(shown(page, "film.png").locator(".label")).to_have_text(FOUND)
     assert keys.texts["predict"] not in str(page.evaluate("Object.entries(localStorage)"))
     assert keys.texts["predict"] not in page.content()
     assert keys.texts["predict"] not in page.url

@@ -2,7 +2,6 @@
 
 import base64
 import copy
-from collections.abc import Iterator
 from io import BytesIO
 from typing import Any
 
@@ -16,7 +15,6 @@ from radserve.schema.response import RESULT
 from tests.gateway.fake_backend import prediction
 from tests.gateway.page.conftest import Opener
 from tests.gateways import Gateway
-from tests.gateways import gateway as running_gateway
 
 CHECK = """async document => {
     const { checkDocument } = await import("/js/prediction.js");
@@ -167,13 +165,6 @@ INVALID = {
     for name, changes in (("negative", CLASSIFICATION_CHANGES), ("segmentation", SEGMENTATION_CHANGES))
     for path, value in changes
 }
-
-
-@pytest.fixture(scope="module")
-def static_gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
-    """Run a gateway without a model server; it serves the page."""
-    with running_gateway(None, tmp_path_factory.mktemp("gateway"), history="none") as started:
-        yield started
 
 
 @pytest.fixture

@@ -1,8 +1,11 @@
 """Service worker and offline use."""
 
+import re
+
 import pytest
 from playwright.sync_api import expect
 
+from gateway.static_files import FOLDER
 from tests.gateway.page.conftest import Opener
 from tests.gateway.page.files import SAMPLE, choose, payload
 from tests.gateway.page.test_analyse import shown
@@ -35,5 +38,11 @@ def test_service_worker_stores_only_the_shell(opened: Opener, gateway: Gateway) 
     page.context.set_offline(offline=True)
     page.reload()
     expect(page.get_by_text("Not a medical device.")).to_be_visible()
-    expect(page.locator("#rejection-list")).to_contain_text("No connection")
+    expect(page.locator("#service")).to_contain_text("You are offline.")
     expect(page.locator(".result")).to_have_count(0)
+
+
+def test_the_shell_lists_every_module_and_style() -> None:
+    listed = re.findall(r'"((?:js|css)/[^"]+)"', (FOLDER / "sw.js").read_text(encoding="utf-8"))
+    files = sorted(str(path.relative_to(FOLDER)) for kind in ("css", "js") for path in (FOLDER / kind).iterdir())
+    assert sorted(listed) == files

@@ -6,15 +6,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from handlers import recipe
+from handlers.certainty import certainty
 from radserve.build import catalog
 from radserve.build.model_store import Entry
 from radserve.errors import ArchiveError
 from tests.conftest import ROOT, brightness_recipe
 
 SCORE = {"value": 0.9, "ci95": [0.8, 0.95]}
+SPLIT = {"validation": {"images": 5, "groups": 2, "labels": {"dark": 2, "bright": 3}}}
+DISPLAY = {"name": "Photograph: bright", "group": "Photographs", "purpose": "Finds bright ones."}
+DISPLAY |= {"scope": "any photograph", "not_for": "films"}
 
 
 def write_mar(folder: Path, **members: str) -> Path:
@@ -30,9 +33,8 @@ def entry(version: str = "1.0.0") -> Entry:
 
 
 def test_a_version_is_described_by_its_recipe_index_entry_and_metrics(tmp_path: Path) -> None:
-    (tmp_path / "archive.yaml").write_text(yaml.safe_dump(brightness_recipe()), encoding="utf-8")
-    brightness = recipe.load(tmp_path / "archive.yaml")
-    archive = write_mar(tmp_path, metrics_json=json.dumps({"validation": {"auroc": SCORE}}))
+    brightness = recipe.parse(brightness_recipe() | {"display": DISPLAY}, "test")
+    archive = write_mar(tmp_path, metrics_json=json.dumps({"validation": {"auroc": SCORE}, "split": SPLIT}))
     reference = {"name": "st-marys", "sha256": "c" * 64}
     description = catalog.version(entry(), brightness, archive, 25.0, profile=reference)
     assert description == {
@@ -41,6 +43,7 @@ def test_a_version_is_described_by_its_recipe_index_entry_and_metrics(tmp_path: 
         "share": 25.0,
         "task": "classification",
         "title": "Bright or dark",
+        "display": DISPLAY | {"finding": None, "photographs": False},
         "labels": brightness.labels,
         "positive": "bright",
         "threshold": 0.6,
@@ -53,7 +56,9 @@ def test_a_version_is_described_by_its_recipe_index_entry_and_metrics(tmp_path: 
         "trained_on": "nothing",
         "licence": "Apache-2.0",
         "warning": None,
+        "uncertain": None,
         "figures": {"auroc": SCORE},
+        "held_out": {"images": 5, "labels": {"dark": 2, "bright": 3}},
     }
     json.dumps(description)
 
@@ -72,18 +77,40 @@ def test_versions_are_sorted_by_share_and_models_by_name() -> None:
 
 
 @pytest.mark.parametrize(
-    ("metrics", "expected"),
+    ("metrics", "scores", "images"),
     [
-        (None, {}),
-        ({}, {}),
-        ({"demonstration": True, "validation": {"auroc": SCORE}}, {}),
-        ({"demonstration": False, "validation": {"auroc": SCORE, "images": 20, "curve": {"x": [1]}}}, {"auroc": SCORE}),
+        ({}, {}, None),
+        ({"demonstration": True, "validation": {"auroc": SCORE}, "split": SPLIT}, {}, None),
+        ({"validation": {"auroc": SCORE, "images": 20, "curve": {"x": [1]}}}, {"auroc": SCORE}, None),
+        ({"validation": {}, "split": SPLIT}, {}, 5),
     ],
 )
 def test_figures_are_scores_with_intervals_unless_the_run_is_a_demonstration(
-    metrics: dict[str, Any] | None, expected: dict[str, Any]
+    tmp_path: Path, metrics: dict[str, Any], scores: dict[str, Any], images: int | None
 ) -> None:
-    assert catalog.figures(None if metrics is None else json.dumps(metrics).encode()) == expected
+    brightness = recipe.parse(brightness_recipe(), "test")
+    description = catalog.version(entry(), brightness, write_mar(tmp_path, metrics_json=json.dumps(metrics)), 100.0)
+    assert description["figures"] == scores
+    assert (description["held_out"] or {}).get("images") == images
+
+
+def test_a_version_without_metrics_has_no_figures(tmp_path: Path) -> None:
+    description = catalog.version(entry(), recipe.parse(brightness_recipe(), "test"), write_mar(tmp_path, x=""), 100.0)
+    assert (description["figures"], description["held_out"]) == ({}, None)
+
+
+@pytest.mark.parametrize("quantiles", [(0.15, 0.27), (0.64, 0.59), (0.9, 0.9), (0.6, 0.4)])
+def test_exactly_the_results_within_the_uncertain_probabilities_are_uncertain(quantiles: tuple[float, float]) -> None:
+    sets = {"level": 0.9, "quantiles": dict(zip(("dark", "bright"), quantiles, strict=True)), "fitted": "x"}
+    brightness = recipe.parse(brightness_recipe() | {"uncertainty": sets | {"split": "0" * 64}}, "test")
+    assert brightness.decision is not None
+    assert brightness.uncertainty is not None
+    low, high = catalog.uncertain(brightness) or (1.0, 0.0)
+    for step in range(1000):
+        share = (step + 0.5) / 1000
+        label = "bright" if share >= brightness.decision.threshold else "dark"
+        status = certainty(label, {"dark": 1 - share, "bright": share}, brightness.uncertainty).status
+        assert (status == "uncertain") is (low <= share < high), share
 
 
 def test_the_card_comes_from_the_archive_and_may_be_missing(tmp_path: Path) -> None:
@@ -92,9 +119,19 @@ def test_the_card_comes_from_the_archive_and_may_be_missing(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("folder", sorted(path.parent for path in (ROOT / "archives").glob("*/archive.yaml")))
-def test_every_model_has_figures_unless_it_is_a_demonstration(folder: Path) -> None:
-    metrics = (folder / "metrics.json").read_bytes()
-    assert bool(catalog.figures(metrics)) is not json.loads(metrics)["demonstration"]
+def test_every_model_has_figures_unless_it_is_a_demonstration(folder: Path, tmp_path: Path) -> None:
+    metrics = (folder / "metrics.json").read_text(encoding="utf-8")
+    description = catalog.version(
+        entry(), recipe.load(folder / "archive.yaml"), write_mar(tmp_path, metrics_json=metrics), 100.0
+    )
+    assert bool(description["figures"]) is not json.loads(metrics)["demonstration"]
+    assert (description["held_out"] is None) is json.loads(metrics)["demonstration"]
+
+
+def test_every_model_has_a_display_name_of_its_own() -> None:
+    recipes = [recipe.load(path) for path in sorted((ROOT / "archives").glob("*/archive.yaml"))]
+    names = [item.display.name for item in recipes if item.display]
+    assert len(set(names)) == len(recipes)
 
 
 @pytest.mark.parametrize("compression", [zipfile.ZIP_DEFLATED, zipfile.ZIP_STORED])

@@ -108,6 +108,14 @@ def test_a_suspicious_version_that_has_answered_a_client_is_merely_busy(
     assert (result is not None and result.fatal) == fatal
 
 
+def test_a_server_of_several_models_says_how_many_are_ready(
+    torchserve: Running, store: Path, run_directory: RunDirectory
+) -> None:
+    torchserve.behavior.ready = 0
+    detail = "0 of 2 models are ready. brightness 1.0.0: 0 of 1 workers are ready."
+    assert asyncio.run(suspicion(torchserve, store, run_directory, [0])) == Problem(detail, fatal=True)
+
+
 def test_a_dead_server_is_not_ready(torchserve: Running, store: Path, run_directory: RunDirectory) -> None:
     torchserve.die()
     dead = Problem("TorchServe does not respond (ConnectError).", fatal=True)

@@ -1,0 +1,40 @@
+// What people see of a model: names, purpose and limits in words. Ids are for programs.
+
+import { capitalize } from "./format.js";
+
+const OTHER = "Other images";
+
+/** Return the display name of a model; `version` is its catalog entry or null. */
+export const displayName = (version, name) => version?.display?.name ?? version?.title ?? name;
+
+/** Return what a positive result shows, in a sentence: "pneumonia pattern". */
+export const findingName = (version, positive) => version?.display?.finding ?? positive;
+
+/** Whether pictures of a camera are what a model is for. */
+export const acceptsPhotographs = (version) => version?.display?.photographs ?? false;
+
+/** Return what the model is for and what not, as pairs of a term and a text. */
+export function intendedUse(version) {
+  const { display } = version ?? {};
+  if (!display) return [["For", "Not stated. See the model card."]];
+  return [["For", display.scope], ["Not for", display.not_for]];
+}
+
+/**
+ * Return the models in groups of the same kind of image: `[heading, models]`.
+ *
+ * Photographs and models without a description come last, within a group those with a warning.
+ */
+export function grouped(models) {
+  const groups = new Map();
+  for (const model of models) {
+    const heading = capitalize(model.versions[0].display?.group ?? OTHER);
+    groups.set(heading, [...(groups.get(heading) ?? []), model]);
+  }
+  const isLast = ([heading, [{ versions: [entry] }]]) => (heading === OTHER ? 2 : Number(acceptsPhotographs(entry)));
+  for (const group of groups.values()) group.sort((one, other) => rank(one) - rank(other) || nameOf(one).localeCompare(nameOf(other)));
+  return [...groups].sort((one, other) => isLast(one) - isLast(other) || one[0].localeCompare(other[0]));
+}
+
+const rank = ({ versions: [entry] }) => Number(entry.warning !== null);
+const nameOf = ({ name, versions: [entry] }) => displayName(entry, name);

@@ -1,0 +1,40 @@
+// Verdict: what a result says, in words. Only an image like the training images, and a decision that is certain, gets a claim.
+
+import { findingName } from "./display.js";
+import { isDoubtful, TITLES } from "./domain.js";
+import { capitalize, isUncertain, uncapitalize } from "./format.js";
+import { positiveLabel } from "./prediction.js";
+
+/** Return the `kind` of a result (doubtful, uncertain, positive, negative or ranked) and its `text`. */
+export function verdict(prediction, version) {
+  const { domain, label, positive } = prediction;
+  if (isDoubtful(domain)) return { kind: "doubtful", text: `No finding: ${uncapitalize(TITLES[domain.status])}` };
+  if (isUncertain(prediction)) return { kind: "uncertain", text: "Uncertain: too close to call" };
+  if (positive === null) return { kind: "ranked", text: capitalize(label) };
+  const kind = positive ? "positive" : "negative";
+  const finding = findingName(version, version?.positive ?? positiveLabel(prediction) ?? label);
+  if ("mask" in prediction) return { kind, text: positive ? `${capitalize(finding)} marked` : `No ${finding} marked` };
+  return { kind, text: positive ? `${capitalize(finding)}: ${side(prediction)} the cut-off` : `No ${finding} found: below the cut-off` };
+}
+
+/** Return on which side of the cut-off the probability of the positive label is: "above", "at" or "below". */
+export function side(prediction) {
+  const { positive, threshold, probabilities } = prediction;
+  if (!positive) return "below";
+  return probabilities[positiveLabel(prediction)] > threshold ? "above" : "at";
+}
+
+const SYMBOLS = { doubtful: "!", uncertain: "?", positive: "+", negative: "−", ranked: "" };
+
+/** Return the sign that shows the kind of a result besides its colour. */
+export const symbol = (kind) => SYMBOLS[kind];
+
+/** Return what to do after a result. */
+export function nextStep(kind, prediction, missed = null) {
+  if (kind === "doubtful") return "Check that the image shows what you chose, and analyse the original file as the scanner exported it. Otherwise have it read without the model.";
+  if (kind === "uncertain") return "Have the image read without the model.";
+  if (kind === "ranked") return "Compare with what you see. The model names one of its labels even if the image shows something else.";
+  if ("mask" in prediction) return "Compare the outline with the image, slice by slice. Do not measure with it, and do not plan a treatment on it.";
+  if (kind === "positive") return "Compare with the reading of a radiologist. The result alone is not a diagnosis.";
+  return `Compare with the reading of a radiologist. A result below the cut-off does not exclude the finding${missed === null ? "" : `: ${missed} of 100 images that show it are missed`}.`;
+}
