@@ -8,7 +8,7 @@ a rib) are absent; letters appear where hundreds of films have the same ones in 
 The shipped samples were created with these commands; models of the same data set share one::
 
     python -m training.sample archives/chest-xray-cnn DATA pneumonia --seed 10 --width 280 --height 196
-    python -m training.sample archives/brain-tumor-attention DATA tumour --seed 2
+    python -m training.sample archives/brain-tumor-cnn-attention DATA tumour --seed 2
     python -m training.sample archives/glioma-unet DATA tumour --seed 6 --levels 64
     python -m training.sample archives/cifar10-lenet DATA car --seed 5
 """

@@ -39,7 +39,7 @@ TEN = {
     "glioma-attention-unet",
     "glioma-unet",
 }
-SMALL = {"brain-tumor-attention", "chest-xray-cnn", "cifar10-lenet", "glioma-unet"}
+SMALL = {"brain-tumor-cnn-attention", "chest-xray-cnn", "cifar10-lenet", "glioma-unet"}
 """Models that other tests use too; their archives stay until the end of the run."""
 PATIENCE = 300
 """Seconds: ten workers import torch and load their weights, two at a time."""
@@ -167,7 +167,7 @@ def test_each_answers_every_format_and_equal_pixels_alike(client: httpx.Client, 
     check(ask(client, name, saved(image, "JPEG", quality=90)), name, image.size)
 
 
-@pytest.mark.parametrize("name", ["brain-tumor-attention", "cifar10-lenet", "glioma-unet"])
+@pytest.mark.parametrize("name", ["brain-tumor-cnn-attention", "cifar10-lenet", "glioma-unet"])
 def test_a_model_of_each_task_answers_json_with_one_image_and_with_several(client: httpx.Client, name: str) -> None:
     image = sample(name)
     picture = base64.b64encode(saved(image, "PNG")).decode()

@@ -31,7 +31,7 @@ CLOSE: Final = 1e-4
 COUNT: Final = 50
 CLASSIFIERS: Final = {
     "chest-xray-cnn": ("chest_xray", "chest_xray_224"),
-    "brain-tumor-attention": ("brain_tumor", "brain_tumor"),
+    "brain-tumor-cnn-attention": ("brain_tumor", "brain_tumor"),
     "cifar10-lenet": ("cifar10", "cifar10_train_jpeg.tar"),
 }
 UNET: Final = "glioma-unet"

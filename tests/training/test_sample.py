@@ -70,7 +70,7 @@ def test_every_shipped_sample_is_small_and_accepted_by_its_model(folder: Path) -
     ("name", "data_set", "folder"),
     [
         ("chest-xray-cnn", "chest_xray", "chest_xray_224"),
-        ("brain-tumor-attention", "brain_tumor", "brain_tumor"),
+        ("brain-tumor-cnn-attention", "brain_tumor", "brain_tumor"),
         ("glioma-unet", "lgg_mri", "lgg_mri"),
     ],
 )
