@@ -272,7 +272,7 @@ def _serve_with_gateway(options: ServeOptions) -> int:
     addresses = with_gateway.Addresses(
         options.host, port, health_port, options.gateway_host, options.gateway_port, keys
     )
-    return with_gateway.run(addresses, [*sys.argv[1:], "--without-gateway"], typer.echo)
+    return with_gateway.run(addresses, [*sys.argv[1:], "--without-gateway"], typer.echo, options.drain_timeout)
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,6 @@ from radserve.host.stop_signals import stop_event
 logger = logging.getLogger("radserve.cli.with_gateway")
 
 GATEWAY_DIED: Final = 7  # exit code if the gateway exited on its own and the server stopped without an error
-_GRACE: Final = 10.0  # seconds for the gateway to finish its requests
 _PREFIX: Final = "RADSERVE_GATEWAY_"
 
 
@@ -63,16 +62,17 @@ def _url(host: str, port: int) -> str:
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
-def run(addresses: Addresses, arguments: Sequence[str], announce: Callable[[str], None]) -> int:
+def run(addresses: Addresses, arguments: Sequence[str], announce: Callable[[str], None], grace: float = 60.0) -> int:
     """Run both until SIGTERM, Ctrl-C or the exit of one; return the server's exit code.
 
-    `arguments` are those of the server's process: `serve`, and its options.
+    `arguments` are those of the server's process: `serve`, and its options. `grace` is the time in seconds for the
+    gateway to finish its requests.
     """
     ports.require_free({"--gateway-port": addresses.listens})
-    return asyncio.run(_run(addresses, arguments, announce))
+    return asyncio.run(_run(addresses, arguments, announce, grace))
 
 
-async def _run(urls: Addresses, arguments: Sequence[str], announce: Callable[[str], None]) -> int:
+async def _run(urls: Addresses, arguments: Sequence[str], announce: Callable[[str], None], grace: float) -> int:
     stop = stop_event()
     server = await _start("radserve", *arguments)
     gateway = await _start("gateway", environment=urls.environment(os.environ))
@@ -80,7 +80,7 @@ async def _run(urls: Addresses, arguments: Sequence[str], announce: Callable[[st
     stopped, ready = asyncio.create_task(stop.wait()), asyncio.create_task(_announce_ready(urls.gateway, announce))
     try:
         await asyncio.wait({*exits, stopped}, return_when=asyncio.FIRST_COMPLETED)
-        return await _shut_down(server, gateway, requested=stop.is_set())
+        return await _shut_down(server, gateway, grace, requested=stop.is_set())
     finally:
         for task in (stopped, ready):
             task.cancel()
@@ -103,14 +103,14 @@ async def _start(
 
 
 async def _shut_down(
-    server: asyncio.subprocess.Process, gateway: asyncio.subprocess.Process, *, requested: bool
+    server: asyncio.subprocess.Process, gateway: asyncio.subprocess.Process, grace: float, *, requested: bool
 ) -> int:
     gateway_died = gateway.returncode is not None and not requested
     if gateway_died:
         logger.error("the gateway exited with code %s; stopping the server", gateway.returncode)
     elif server.returncode is not None and not requested:
         logger.error("the server exited with code %s; stopping the gateway", server.returncode)
-    await _stop(gateway, _GRACE)
+    await _stop(gateway, grace)
     await _stop(server, None)  # the server has its own timeouts
     code = server.returncode or 0
     if requested and code == -signal.SIGTERM:  # its interpreter was starting
