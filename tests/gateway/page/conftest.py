@@ -72,7 +72,7 @@ def opener(browser: Browser) -> Iterator[Opener]:
             *,
             ready: bool = True,
             model: str | None = NAME,
-            prepare: Callable[[Page], None] = lambda _: None,
+            prepare: Callable[[Page], object] = lambda _: None,
             **options: Any,
         ) -> Page:
             """Open the page with a remembered choice of a model, or without one; `prepare` adds routes before."""

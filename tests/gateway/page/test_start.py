@@ -10,7 +10,7 @@ from playwright.sync_api import Page, expect
 from tests.gateway.fake_backend import prediction
 from tests.gateway.page.conftest import Opener
 from tests.gateway.page.files import choose, payload
-from tests.gateway.page.scripted import CHEST, IMAGE, PHOTOGRAPH, SLICE, catalog, script
+from tests.gateway.page.scripted import CHEST, IMAGE, PHOTOGRAPH, PREDICTIONS, SLICE, catalog, script
 from tests.gateway.page.test_accessibility import DESK, PHONE, faults
 from tests.gateway.page.test_analyse import assert_no_result, shown
 from tests.gateways import Gateway
@@ -132,20 +132,19 @@ def test_a_version_of_several_can_be_chosen(opened: Opener, static_gateway: Gate
     models = catalog()
     (chest,) = (model for model in models["models"] if model["name"] == "chest")
     chest["versions"] = [chest["versions"][0] | {"share": 90}, chest["versions"][0] | {"version": "1.1.0", "share": 10}]
-    page, sent = start(opened, static_gateway, models, model="chest")
+    page, _ = start(opened, static_gateway, models, model="chest")
     expect(page.get_by_label("Version")).to_have_value("")
     expect(page.get_by_label("Version")).to_contain_text("Server's choice: 1.0.0 90%, 1.1.0 10%")
     page.get_by_label("Version").select_option("1.1.0")
     expect(page.locator("#choice-id")).to_have_text("chest 1.1.0")
     document = prediction(IMAGE, model={"name": "chest", "version": "1.1.0", "sha256": "a" * 64})
-    page.route(
-        re.compile("/api/predictions/"), lambda route: (sent.append(route.request.url), route.fulfill(json=document))
-    )
+    page.route(PREDICTIONS, lambda route: route.fulfill(json=document))
     page.reload()
     expect(page.get_by_label("Version")).to_have_value("1.1.0")
-    choose(page, FILM)
+    with page.expect_request(PREDICTIONS) as request:
+        choose(page, FILM)
+    assert request.value.url.endswith("/api/predictions/chest/1.1.0")
     expect(shown(page, "film.png")).to_contain_text("No pneumonia pattern found")
-    assert sent[0].endswith("/api/predictions/chest/1.1.0")
 
 
 def test_a_card_is_chosen_by_keyboard(opened: Opener, static_gateway: Gateway) -> None:

@@ -177,7 +177,7 @@ def test_a_file_that_cannot_be_uploaded_has_advice_instead_of_a_retry(
     opened: Opener, static_gateway: Gateway, uploads: dict[str, Any] | None
 ) -> None:
     form = {"object": "up/1", "url": "https://storage.invalid/", "fields": {}, "max_bytes": 5}
-    answer = uploads or {"json": form}
+    answer: dict[str, Any] = uploads or {"json": form}
     page, _ = prepared(opened, static_gateway, {"**/api/uploads": lambda route: route.fulfill(**answer)})
     page.route(PREDICTIONS, lambda route: route.fulfill(**problem(413, "Content too large", "At most 10 bytes.")))
     choose(page, FILM)
