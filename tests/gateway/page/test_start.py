@@ -89,7 +89,7 @@ def test_downloads_and_history_name_the_choice(opened: Opener, static_gateway: G
     with page.expect_download() as download:
         shown(page, "film.png").get_by_role("button", name="Result (JSON)").click()
     assert download.value.suggested_filename == "film.chest.json"
-    entry = {"id": "1" * 32, "time": "2026-03-01T00:00:00Z", "verb": "predictions", "model": "chest"}
+    entry: dict[str, Any] = {"id": "1" * 32, "time": "2026-03-01T00:00:00Z", "verb": "predictions", "model": "chest"}
     entry |= {"version": "1.0.0", "label": "normal", "probability": 0.9, "positive": False, "client": "ward"}
     entry |= {"filename": "film.png", "image_sha256": "a" * 64, "domain": None}
     page.route(re.compile("/api/results"), lambda route: route.fulfill(json={"results": [entry], "next": None}))
