@@ -83,9 +83,10 @@ def uncertain(recipe: Recipe) -> tuple[float, float] | None:
 
     Outside of them the prediction set holds the decided label alone (`handlers.certainty`).
     """
-    decision, quantiles = recipe.decision, recipe.uncertainty and recipe.uncertainty.quantiles
-    if decision is None or quantiles is None:
+    decision = recipe.decision
+    if decision is None or recipe.uncertainty is None:
         return None
+    quantiles = recipe.uncertainty.quantiles
     (negative,) = (label for label in recipe.labels if label != decision.positive)
     limits = (decision.threshold, quantiles[negative], 1 - quantiles[decision.positive])
     return (min(limits), max(limits)) if min(limits) < max(limits) else None

@@ -4,7 +4,7 @@
 export function percent(value) {
   if (value > 0 && value < 0.001) return "<0.1%";
   if (value < 1 && value > 0.999) return ">99.9%";
-  return `${(100 * value).toFixed(1)}%`;
+  return `${(Math.round(1000 * value + 1e-9) / 10).toFixed(1)}%`; // 0.9605 is 96.1%, although its double is below
 }
 
 /** Format a cut-off: "50%", "47.4%"; near 0 and 1 with two significant digits of the distance: "0.0021%", "99.9979%". */
@@ -53,10 +53,13 @@ const SCORES = {
   accuracy: "Accuracy", dice_patient: "Dice per patient", dice_slice: "Dice per slice",
 };
 
+const SHARES = new Set(["sensitivity", "specificity", "accuracy"]);
+
 /** Return the most important scores of a model version with their confidence intervals. */
 export function scores(figures) {
   return Object.entries(SCORES).filter(([key]) => key in figures).slice(0, 3).map(([key, name]) => {
     const { value, ci95: [low, high] } = figures[key];
-    return [name, `${value.toFixed(3)} (${low.toFixed(3)} to ${high.toFixed(3)})`];
+    const text = SHARES.has(key) ? percent : (number) => number.toFixed(3);
+    return [name, `${text(value)} (${text(low)} to ${text(high)})`];
   });
 }

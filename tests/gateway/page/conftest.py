@@ -1,7 +1,6 @@
-"""Chromium and Firefox, a gateway process and TorchServe."""
+"""Chromium, a gateway process and TorchServe."""
 
 import json
-import shutil
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
@@ -31,17 +30,6 @@ def playwright() -> Iterator[Playwright]:
 @pytest.fixture(scope="package")
 def browser(playwright: Playwright) -> Iterator[Browser]:
     launched = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-    yield launched
-    launched.close()
-
-
-@pytest.fixture(scope="package")
-def firefox(playwright: Playwright) -> Iterator[Browser]:
-    """Run Debian's Firefox, which Playwright drives through WebDriver BiDi."""
-    path = shutil.which("firefox-esr")
-    if path is None:
-        pytest.skip("needs firefox-esr; run scripts/setup-system")
-    launched = playwright.firefox.launch(executable_path=path, channel="moz-firefox")
     yield launched
     launched.close()
 
@@ -84,7 +72,7 @@ def opener(browser: Browser) -> Iterator[Opener]:
             *,
             ready: bool = True,
             model: str | None = NAME,
-            prepare: Callable[[Page], None] = lambda _: None,
+            prepare: Callable[[Page], object] = lambda _: None,
             **options: Any,
         ) -> Page:
             """Open the page with a remembered choice of a model, or without one; `prepare` adds routes before."""
@@ -109,15 +97,8 @@ def opener(browser: Browser) -> Iterator[Opener]:
 
 @pytest.fixture
 def opened(browser: Browser) -> Iterator[Opener]:
-    """Return a function that opens the page in Chromium."""
+    """Return a function that opens the page; see `opener`."""
     with opener(browser) as open_page:
-        yield open_page
-
-
-@pytest.fixture(params=["browser", "firefox"], ids=["chromium", "firefox"])
-def anywhere(request: pytest.FixtureRequest) -> Iterator[Opener]:
-    """Return a function that opens the page; the test runs in Chromium and in Firefox."""
-    with opener(request.getfixturevalue(request.param)) as open_page:
         yield open_page
 
 

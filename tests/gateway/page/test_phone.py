@@ -44,8 +44,8 @@ def test_everything_to_touch_is_large_enough(opened: Opener, static_gateway: Gat
     assert page.evaluate(SMALL) == []
 
 
-def test_text_follows_the_size_that_the_reader_chose(anywhere: Opener, static_gateway: Gateway) -> None:
-    page = anywhere(static_gateway.url, prepare=script, model="chest", viewport={"width": 390, "height": 844})
+def test_text_follows_the_size_that_the_reader_chose(opened: Opener, static_gateway: Gateway) -> None:
+    page = opened(static_gateway.url, prepare=script, model="chest", viewport={"width": 390, "height": 844})
     choose(page, payload("film.png", IMAGE))
     shown(page, "film.png")
     ratios = page.evaluate(
@@ -58,9 +58,9 @@ def test_text_follows_the_size_that_the_reader_chose(anywhere: Opener, static_ga
 
 @pytest.mark.parametrize("size", [(390, 844), (1280, 800)])
 def test_header_and_banner_leave_nine_tenths_of_the_height(
-    anywhere: Opener, static_gateway: Gateway, size: tuple[int, int]
+    opened: Opener, static_gateway: Gateway, size: tuple[int, int]
 ) -> None:
-    page = anywhere(static_gateway.url, prepare=script, viewport={"width": size[0], "height": size[1]})
+    page = opened(static_gateway.url, prepare=script, viewport={"width": size[0], "height": size[1]})
     heights = [
         page.locator(place).evaluate("item => item.getBoundingClientRect().height") for place in (".top", ".caution")
     ]

@@ -67,8 +67,8 @@ def test_a_result_says_first_what_was_found(
     expect(card).to_have_class(f"panel result result-{kind}")
 
 
-def test_a_result_is_read_in_the_order_of_its_importance(anywhere: Opener, static_gateway: Gateway) -> None:
-    card = result(anywhere, static_gateway, prediction(IMAGE, **POSITIVE, certainty=SURE))
+def test_a_result_is_read_in_the_order_of_its_importance(opened: Opener, static_gateway: Gateway) -> None:
+    card = result(opened, static_gateway, prediction(IMAGE, **POSITIVE, certainty=SURE))
     parts = card.evaluate(
         "card => [...card.querySelectorAll('h3, .label, h4')].map(element => [element.textContent,"
         " Math.round(element.getBoundingClientRect().top)])"
@@ -92,9 +92,9 @@ def test_a_result_is_read_in_the_order_of_its_importance(anywhere: Opener, stati
     expect(card).to_contain_text("The result alone is not a diagnosis.")
 
 
-def test_the_bar_shows_cut_off_and_grey_zone_at_the_prevalence(anywhere: Opener, static_gateway: Gateway) -> None:
+def test_the_bar_shows_cut_off_and_grey_zone_at_the_prevalence(opened: Opener, static_gateway: Gateway) -> None:
     document = prediction(IMAGE, **POSITIVE | {"prevalence": 0.1}, certainty=SURE)
-    card = result(anywhere, static_gateway, document)
+    card = result(opened, static_gateway, document)
     places = card.locator(".track").evaluate(
         "track => Object.fromEntries(['fill', 'zone', 'threshold'].map(name => {"
         " const [inner, outer] = [track.querySelector(`.${name}`), track].map(item => item.getBoundingClientRect());"
@@ -141,17 +141,15 @@ def test_predictive_values_follow_bayes(
         assert value == (None if target is None else pytest.approx(target, abs=1e-4))
 
 
-def test_another_prevalence_shows_other_predictive_values(anywhere: Opener, static_gateway: Gateway) -> None:
-    card = result(anywhere, static_gateway, prediction(IMAGE, **POSITIVE))
+def test_another_prevalence_shows_other_predictive_values(opened: Opener, static_gateway: Gateway) -> None:
+    card = result(opened, static_gateway, prediction(IMAGE, **POSITIVE))
     field = card.get_by_label("Images with pneumonia, in percent")
     expect(field).to_have_value("50")
     expect(card).to_contain_text("The probability assumes that 50% of the images are positive.")
     expect(card).to_contain_text("91 of 100 such images show pneumonia (predictive value 90.6%)")
     field.fill("5")
     expect(card.locator(".predictive")).to_contain_text("This image32.1% probability of pneumonia")
-    expect(card.locator(".predictive")).to_contain_text(
-        "34 of 100 such images show pneumonia (predictive value 33.6%)"
-    )
+    expect(card.locator(".predictive")).to_contain_text("34 of 100 such images show pneumonia (predictive value 33.6%)")
     expect(card.locator(".predictive")).to_contain_text("more than 99 of 100 do not (predictive value 99.8%)")
     field.fill("0")
     expect(card.locator(".predictive")).to_have_text("Enter a number from 0.01 to 99.99.")
@@ -175,9 +173,9 @@ def test_a_negative_result_says_how_many_are_missed(opened: Opener, static_gatew
     ("domain", "title"), [(UNLIKE, "unlike the training images"), (UNUSUAL, "unlike most training images")]
 )
 def test_an_image_unlike_the_training_images_looks_different_and_has_no_label(
-    anywhere: Opener, static_gateway: Gateway, domain: dict[str, Any], title: str
+    opened: Opener, static_gateway: Gateway, domain: dict[str, Any], title: str
 ) -> None:
-    card = result(anywhere, static_gateway, prediction(IMAGE, **POSITIVE, domain=domain))
+    card = result(opened, static_gateway, prediction(IMAGE, **POSITIVE, domain=domain))
     expect(card.locator(".no-finding")).to_have_text(f"No finding: {title}")
     expect(card.locator(".label")).to_have_count(0)
     expect(card).to_have_css("border-top-style", "dashed")
@@ -194,8 +192,8 @@ def test_an_image_unlike_the_training_images_looks_different_and_has_no_label(
     assert output < 1.25 * name
 
 
-def test_an_uncertain_result_looks_different_and_has_no_claim(anywhere: Opener, static_gateway: Gateway) -> None:
-    card = result(anywhere, static_gateway, prediction(IMAGE, **NEGATIVE, certainty=UNSURE))
+def test_an_uncertain_result_looks_different_and_has_no_claim(opened: Opener, static_gateway: Gateway) -> None:
+    card = result(opened, static_gateway, prediction(IMAGE, **NEGATIVE, certainty=UNSURE))
     expect(card.locator(".label")).to_have_text("Uncertain: too close to call")
     expect(card.locator(".sign")).to_have_css("border-top-style", "dashed")
     expect(card).to_contain_text("Have the image read without the model.")

@@ -10,7 +10,7 @@ from playwright.sync_api import Page, expect
 from tests.gateway.fake_backend import prediction
 from tests.gateway.page.conftest import Opener
 from tests.gateway.page.files import choose, payload
-from tests.gateway.page.scripted import CHEST, IMAGE, PHOTOGRAPH, SLICE, catalog, script
+from tests.gateway.page.scripted import CHEST, IMAGE, PHOTOGRAPH, PREDICTIONS, SLICE, catalog, script
 from tests.gateway.page.test_accessibility import DESK, PHONE, faults
 from tests.gateway.page.test_analyse import assert_no_result, shown
 from tests.gateways import Gateway
@@ -31,8 +31,8 @@ def card(page: Page, name: str) -> Any:
     return page.get_by_role("button", name=name, exact=True)
 
 
-def test_no_model_is_chosen_before_the_user_does(anywhere: Opener, static_gateway: Gateway) -> None:
-    page, _ = start(anywhere, static_gateway)
+def test_no_model_is_chosen_before_the_user_does(opened: Opener, static_gateway: Gateway) -> None:
+    page, _ = start(opened, static_gateway)
     expect(page.get_by_role("heading", name="What do your images show?")).to_be_visible()
     groups = page.locator("#chooser-groups h3")
     expect(groups).to_have_text(["Brain", "Chest", "Photographs", "Other images"])
@@ -45,8 +45,8 @@ def test_no_model_is_chosen_before_the_user_does(anywhere: Opener, static_gatewa
     expect(card(page, "Pneumonia")).to_be_visible()  # the title of a model without a description
 
 
-def test_a_file_without_a_choice_waits_for_it(anywhere: Opener, static_gateway: Gateway) -> None:
-    page, sent = start(anywhere, static_gateway)
+def test_a_file_without_a_choice_waits_for_it(opened: Opener, static_gateway: Gateway) -> None:
+    page, sent = start(opened, static_gateway)
     choose(page, FILM, payload("second.png", IMAGE))
     expect(page.locator("#waiting")).to_contain_text(
         "2 files are waiting: film.png, second.png. Choose what they show."
@@ -70,8 +70,8 @@ def test_waiting_files_can_be_discarded(opened: Opener, static_gateway: Gateway)
     assert sent == []
 
 
-def test_the_choice_is_remembered_and_named(anywhere: Opener, static_gateway: Gateway) -> None:
-    page, _ = start(anywhere, static_gateway)
+def test_the_choice_is_remembered_and_named(opened: Opener, static_gateway: Gateway) -> None:
+    page, _ = start(opened, static_gateway)
     card(page, CHEST).click()
     expect(page.locator("#choice")).to_contain_text(CHEST)
     expect(page.locator("#choice-id")).to_have_text("chest 1.0.0")
@@ -89,7 +89,7 @@ def test_downloads_and_history_name_the_choice(opened: Opener, static_gateway: G
     with page.expect_download() as download:
         shown(page, "film.png").get_by_role("button", name="Result (JSON)").click()
     assert download.value.suggested_filename == "film.chest.json"
-    entry = {"id": "1" * 32, "time": "2026-03-01T00:00:00Z", "verb": "predictions", "model": "chest"}
+    entry: dict[str, Any] = {"id": "1" * 32, "time": "2026-03-01T00:00:00Z", "verb": "predictions", "model": "chest"}
     entry |= {"version": "1.0.0", "label": "normal", "probability": 0.9, "positive": False, "client": "ward"}
     entry |= {"filename": "film.png", "image_sha256": "a" * 64, "domain": None}
     page.route(re.compile("/api/results"), lambda route: route.fulfill(json={"results": [entry], "next": None}))
@@ -98,8 +98,8 @@ def test_downloads_and_history_name_the_choice(opened: Opener, static_gateway: G
     expect(page.locator("#filter-model option")).to_have_text(["All", CHEST, PHOTOGRAPH, "Pneumonia", SLICE])
 
 
-def test_another_kind_of_image_can_be_chosen(anywhere: Opener, static_gateway: Gateway) -> None:
-    page, sent = start(anywhere, static_gateway, model="chest")
+def test_another_kind_of_image_can_be_chosen(opened: Opener, static_gateway: Gateway) -> None:
+    page, sent = start(opened, static_gateway, model="chest")
     page.get_by_role("button", name="Change").click()
     expect(card(page, CHEST)).to_have_attribute("aria-pressed", "true")
     page.get_by_role("button", name=f"Keep {CHEST}").click()
@@ -120,10 +120,10 @@ def test_a_choice_that_is_not_served_any_more_is_asked_for_again(opened: Opener,
 @pytest.mark.parametrize("size", [(1280, 800), (390, 844)])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_files_can_be_chosen_on_the_first_screen(
-    anywhere: Opener, static_gateway: Gateway, size: tuple[int, int], scheme: str
+    opened: Opener, static_gateway: Gateway, size: tuple[int, int], scheme: str
 ) -> None:
     viewport = {"width": size[0], "height": size[1]}
-    page, _ = start(anywhere, static_gateway, viewport=viewport, color_scheme=scheme, model="chest")
+    page, _ = start(opened, static_gateway, viewport=viewport, color_scheme=scheme, model="chest")
     expect(page.get_by_text("Choose files")).to_be_in_viewport(ratio=1)
     expect(page.locator("#drop")).to_be_in_viewport(ratio=1)
 
@@ -132,24 +132,23 @@ def test_a_version_of_several_can_be_chosen(opened: Opener, static_gateway: Gate
     models = catalog()
     (chest,) = (model for model in models["models"] if model["name"] == "chest")
     chest["versions"] = [chest["versions"][0] | {"share": 90}, chest["versions"][0] | {"version": "1.1.0", "share": 10}]
-    page, sent = start(opened, static_gateway, models, model="chest")
+    page, _ = start(opened, static_gateway, models, model="chest")
     expect(page.get_by_label("Version")).to_have_value("")
     expect(page.get_by_label("Version")).to_contain_text("Server's choice: 1.0.0 90%, 1.1.0 10%")
     page.get_by_label("Version").select_option("1.1.0")
     expect(page.locator("#choice-id")).to_have_text("chest 1.1.0")
     document = prediction(IMAGE, model={"name": "chest", "version": "1.1.0", "sha256": "a" * 64})
-    page.route(
-        re.compile("/api/predictions/"), lambda route: (sent.append(route.request.url), route.fulfill(json=document))
-    )
+    page.route(PREDICTIONS, lambda route: route.fulfill(json=document))
     page.reload()
     expect(page.get_by_label("Version")).to_have_value("1.1.0")
-    choose(page, FILM)
+    with page.expect_request(PREDICTIONS) as request:
+        choose(page, FILM)
+    assert request.value.url.endswith("/api/predictions/chest/1.1.0")
     expect(shown(page, "film.png")).to_contain_text("No pneumonia pattern found")
-    assert sent[0].endswith("/api/predictions/chest/1.1.0")
 
 
-def test_a_card_is_chosen_by_keyboard(anywhere: Opener, static_gateway: Gateway) -> None:
-    page, _ = start(anywhere, static_gateway)
+def test_a_card_is_chosen_by_keyboard(opened: Opener, static_gateway: Gateway) -> None:
+    page, _ = start(opened, static_gateway)
     card(page, SLICE).focus()
     page.keyboard.press("Tab")
     expect(card(page, CHEST)).to_be_focused()

@@ -40,10 +40,8 @@ def prepared(opener: Opener, gateway: Gateway, routes: dict[str, Any], **options
     return page, sent[0]
 
 
-def test_files_wait_while_the_service_starts(anywhere: Opener, static_gateway: Gateway) -> None:
-    page, sent = prepared(
-        anywhere, static_gateway, {"**/ready": lambda route: route.fulfill(status=503, json=STARTING)}
-    )
+def test_files_wait_while_the_service_starts(opened: Opener, static_gateway: Gateway) -> None:
+    page, sent = prepared(opened, static_gateway, {"**/ready": lambda route: route.fulfill(status=503, json=STARTING)})
     notice = page.locator("#service")
     expect(notice).to_contain_text("The analysis service is starting.")
     expect(notice).to_contain_text("2 of 5 models are ready.")
@@ -67,8 +65,8 @@ def test_files_are_sent_on_demand_although_a_model_is_not_ready(opened: Opener, 
     expect(page.locator("#service")).to_be_hidden()
 
 
-def test_files_wait_while_the_server_cannot_be_reached(anywhere: Opener, static_gateway: Gateway) -> None:
-    page, _ = prepared(anywhere, static_gateway, {"**/api/models": lambda route: route.abort()}, model=None)
+def test_files_wait_while_the_server_cannot_be_reached(opened: Opener, static_gateway: Gateway) -> None:
+    page, _ = prepared(opened, static_gateway, {"**/api/models": lambda route: route.abort()}, model=None)
     expect(page.locator("#service")).to_contain_text("No connection to the server. Retrying.")
     choose(page, FILM)
     expect(page.locator("#waiting")).to_contain_text("1 file is waiting: film.png. Choose what they show.")
@@ -102,14 +100,14 @@ def test_an_offline_browser_is_said_to_be_offline(opened: Opener, static_gateway
     shown(page, "film.png")
 
 
-def test_without_a_key_the_page_says_so_and_asks_again(anywhere: Opener, static_gateway: Gateway) -> None:
+def test_without_a_key_the_page_says_so_and_asks_again(opened: Opener, static_gateway: Gateway) -> None:
     def guarded(route: Route) -> None:
         if route.request.headers.get("authorization") == "Bearer good":
             route.fallback()
         else:
             route.fulfill(**problem(401, "Unauthorized", "Send a key."))
 
-    page, _ = prepared(anywhere, static_gateway, {"**/api/models": guarded}, ready=False)
+    page, _ = prepared(opened, static_gateway, {"**/api/models": guarded}, ready=False)
     page.get_by_role("button", name="Cancel").click()
     notice = page.locator("#service")
     expect(notice).to_contain_text("Access key required.")
@@ -122,9 +120,9 @@ def test_without_a_key_the_page_says_so_and_asks_again(anywhere: Opener, static_
     expect(notice).to_be_hidden()
 
 
-def test_a_rate_limit_says_when_to_try_again(anywhere: Opener, static_gateway: Gateway) -> None:
+def test_a_rate_limit_says_when_to_try_again(opened: Opener, static_gateway: Gateway) -> None:
     limited = problem(429, "Too many requests", "", **{"Retry-After": "3"})
-    page, _ = prepared(anywhere, static_gateway, {})
+    page, _ = prepared(opened, static_gateway, {})
     page.route(PREDICTIONS, lambda route: route.fulfill(**limited))
     choose(page, FILM)
     rejection = page.locator(".rejection")
@@ -136,7 +134,7 @@ def test_a_rate_limit_says_when_to_try_again(anywhere: Opener, static_gateway: G
     shown(page, "film.png")
 
 
-def test_a_file_that_is_too_large_is_uploaded(anywhere: Opener, static_gateway: Gateway) -> None:
+def test_a_file_that_is_too_large_is_uploaded(opened: Opener, static_gateway: Gateway) -> None:
     form = {"object": "up/1", "url": f"{static_gateway.url}/storage", "fields": {"policy": "p"}, "max_bytes": 10**9}
     bodies: list[Any] = []
 
@@ -159,7 +157,7 @@ def test_a_file_that_is_too_large_is_uploaded(anywhere: Opener, static_gateway: 
             route.fulfill(json=form)
 
     routes = {"**/api/uploads*": uploads, "**/storage": lambda route: route.fulfill(status=204)}
-    page, _ = prepared(anywhere, static_gateway, routes)
+    page, _ = prepared(opened, static_gateway, routes)
     page.route(PREDICTIONS, predict)
     with page.expect_request("**/storage") as stored:
         choose(page, FILM)
@@ -179,7 +177,7 @@ def test_a_file_that_cannot_be_uploaded_has_advice_instead_of_a_retry(
     opened: Opener, static_gateway: Gateway, uploads: dict[str, Any] | None
 ) -> None:
     form = {"object": "up/1", "url": "https://storage.invalid/", "fields": {}, "max_bytes": 5}
-    answer = uploads or {"json": form}
+    answer: dict[str, Any] = uploads or {"json": form}
     page, _ = prepared(opened, static_gateway, {"**/api/uploads": lambda route: route.fulfill(**answer)})
     page.route(PREDICTIONS, lambda route: route.fulfill(**problem(413, "Content too large", "At most 10 bytes.")))
     choose(page, FILM)
@@ -199,9 +197,9 @@ def test_a_file_that_cannot_be_uploaded_has_advice_instead_of_a_retry(
     ],
 )
 def test_files_of_other_kinds_are_named_with_what_to_do(
-    anywhere: Opener, static_gateway: Gateway, name: str, content: bytes, text: str
+    opened: Opener, static_gateway: Gateway, name: str, content: bytes, text: str
 ) -> None:
-    page, sent = prepared(anywhere, static_gateway, {})
+    page, sent = prepared(opened, static_gateway, {})
     choose(page, payload(name, content))
     rejection = page.locator(".rejection")
     expect(rejection).to_contain_text(text)
