@@ -9,7 +9,7 @@ from fastapi import Depends, FastAPI
 
 from gateway import problems
 from gateway.access import authentication
-from gateway.api import health, models, open_inference, openapi, predictions, results, uploads
+from gateway.api import documentation, health, models, open_inference, openapi, predictions, results, uploads
 from gateway.api.parameters import require_known_query
 from gateway.backends.base import Backend
 from gateway.backends.server import ServerBackend
@@ -71,7 +71,7 @@ def assemble(services: Services) -> FastAPI:
     problems.install(app)
     openapi.install(app)
     known_query = Depends(require_known_query)
-    for public in (health.router, open_inference.public):
+    for public in (health.router, open_inference.public, documentation.router):
         app.include_router(public, dependencies=[known_query])
     for module in (models, predictions, results, uploads, open_inference):
         app.include_router(module.router, dependencies=[Depends(authenticate), known_query])  # 401 comes before 422

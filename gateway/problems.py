@@ -23,8 +23,8 @@ ResponseDocs = dict[int | str, dict[str, Any]]
 """The `responses` argument of a FastAPI route."""
 
 _HINTS: Final = {
-    404: "Unknown path; see /api/openapi.json.",
-    405: "This path does not support this method; see /api/openapi.json.",
+    404: "Unknown path; see /api/docs or /api/openapi.json.",
+    405: "This path does not support this method; see /api/docs or /api/openapi.json.",
 }
 _METHODS: Final = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
 

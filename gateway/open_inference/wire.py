@@ -91,9 +91,7 @@ def _require_images(tensor: InputTensor, max_images: int) -> None:
         name, datatype = tensor.name[:80], tensor.datatype[:80]
         raise BadRequestError(f"Unknown input {name!r} of type {datatype!r}; send {INPUT!r} of type 'BYTES'.")
     if not tensor.shape or tensor.shape[0] == 0 or tensor.shape[1:] not in ((), (1,)):
-        raise BadRequestError(
-            f"The input has shape {list(tensor.shape[:8])}; send images with shape [COUNT]."
-        )
+        raise BadRequestError(f"The input has shape {list(tensor.shape[:8])}; send images with shape [COUNT].")
     if tensor.shape[0] > max_images:
         raise ContentTooLargeError(f"The request has more than {max_images} images; send several requests.")
     if set(tensor.parameters) - {"binary_data_size"}:
