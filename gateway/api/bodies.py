@@ -3,6 +3,7 @@
 from typing import Annotated, Any, Final
 
 from pydantic import BaseModel, ConfigDict, Field
+from pydantic.json_schema import SkipJsonSchema
 
 from radserve.schema.domain import Repair
 
@@ -66,7 +67,9 @@ class FilesForm(_Body):
         list[Annotated[str, Field(json_schema_extra={"format": "binary"})]],
         Field(min_length=1, description="Images, or one zip of slices; the content of a file determines its format."),
     ]
-    repair: Annotated[Repair | None, Field(description="Repair of all images, see docs/domain.md.")] = None
+    repair: Annotated[Repair | SkipJsonSchema[None], Field(description="Repair of all images, see docs/domain.md.")] = (
+        None
+    )
 
 
 _DOCUMENTS: Final = (EncodedImage, EncodedImages, UploadedImage, LinkedImage)

@@ -52,7 +52,7 @@ async def card(request: Request, name: Name, version: Version, caller: Authentic
     operation_id="get_sample",
     summary="Get a sample image of a model",
     response_class=Response,
-    responses=_PROBLEMS | {200: {"content": {"image/png": {}}}},
+    responses=_PROBLEMS | {200: {"content": {"image/png": {"schema": {"type": "string", "format": "binary"}}}}},
 )
 async def sample(request: Request, name: Name, version: Version, caller: AuthenticatedCaller) -> Response:
     """Return a synthetic image, which shows no real patient, to try the model with."""

@@ -70,7 +70,7 @@ def _describe(app: FastAPI) -> dict[str, Any]:
     for name in ("HTTPValidationError", "ValidationError"):  # replaced by problem details
         schemas.pop(name, None)
     schemas = _definitions(*bodies.MODELS, InferenceRequest, ProblemDetails) | schemas
-    components["schemas"] = dict(sorted(schemas.items()))
+    components["schemas"] = {name: _without_empty_defaults(schemas[name]) for name in sorted(schemas)}
     components["securitySchemes"] = _SCHEMES
     for path in schema["paths"].values():
         for operation in path.values():
@@ -83,6 +83,15 @@ def _definitions(*models: type[BaseModel]) -> dict[str, Any]:
     inputs: list[tuple[type[BaseModel], JsonSchemaMode]] = [(model, "validation") for model in models]
     _, document = models_json_schema(inputs, ref_template="#/components/schemas/{model}")
     return dict(document["$defs"])
+
+
+def _without_empty_defaults(schema: dict[str, Any]) -> dict[str, Any]:
+    """Remove the defaults of properties that may be absent: generators take a property with a default for present."""
+    properties = {
+        name: {key: value for key, value in item.items() if key != "default" or value not in (None, [], {})}
+        for name, item in schema.get("properties", {}).items()
+    }
+    return schema | ({"properties": properties} if properties else {})
 
 
 def _complete(operation: dict[str, Any]) -> None:
