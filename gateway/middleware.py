@@ -19,7 +19,7 @@ from radserve.tracing import Tracer, traceparent
 logger = logging.getLogger("gateway.access")
 
 _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,128}")
-_PROBES: Final = ("/live", "/ready")
+_PROBES: Final = ("/live", "/ready", "/v2/health/live", "/v2/health/ready")
 """Paths that are requested all the time, and logged only when their status changes; the first is expected to be 200."""
 _QUIET: Final = ("/auth", "/metrics")
 """Paths that are requested all the time, and logged only if they fail."""
@@ -104,7 +104,7 @@ class RequestContext:
 
     def _record(self, scope: Scope, status: int, seconds: float) -> tuple[str, str]:
         """Count and log a request; return its method and route, without any text that a client chose."""
-        route = getattr(scope.get("route"), "path", "other")
+        route = getattr(scope.get("route"), "path_format", "other")
         method = scope["method"] if scope["method"] in _METHODS else "other"
         REQUESTS.labels(route=route, method=method, status=str(status)).inc()
         SECONDS.labels(route=route).observe(seconds)

@@ -42,7 +42,7 @@ def render(request: Request, error: ProblemError) -> JSONResponse:
         status=error.status, title=error.title, detail=str(error), request_id=request_id, domain=error.domain
     )
     document = problem.model_dump(exclude_none=True)
-    if request.url.path.startswith(OPEN_INFERENCE):
+    if request.scope["path"].startswith(OPEN_INFERENCE):
         document["error"] = problem.detail
     return JSONResponse(document, error.status, headers=error.headers, media_type=MEDIA_TYPE)
 

@@ -8,7 +8,7 @@ from starlette.responses import JSONResponse, Response
 
 from gateway import model_response, problems, services
 from gateway.access import Caller
-from gateway.api import inference
+from gateway.api import examples, inference
 from gateway.api.inference import Target
 from gateway.api.parameters import Name, PrevalenceQuery, RepairQuery, Version
 from gateway.backends.base import Backend, ModelResponse, unknown_model
@@ -49,7 +49,7 @@ _BODY: Final[dict[str, Any]] = {
 }
 _INFER: Final[dict[str, Any]] = {
     "response_model": InferenceResponse,
-    "responses": _INFER_PROBLEMS,
+    "responses": _INFER_PROBLEMS | {200: {"content": {wire.JSON: {"example": examples.INFERENCE}}}},
     "openapi_extra": _BODY,
     "description": "Returns a label with a probability or a mask for each image, in order. A rejected image has a "
     "status other than 200 and an error; the others keep their results. If every image is rejected, the response is an "

@@ -5,6 +5,7 @@ from typing import Annotated, Final, get_args
 
 from fastapi import Path, Query, Request
 from pydantic import BeforeValidator
+from starlette.convertors import StringConvertor, register_url_convertor
 
 from gateway.errors import UnprocessableError
 from radserve.schema.domain import Repair
@@ -29,6 +30,16 @@ Version = Annotated[
         examples=["1.0.0"],
     ),
 ]
+
+
+class _VersionConvertor(StringConvertor):
+    """Matches a segment of a path that may be a version: any but `files`, which is a path of its own."""
+
+    regex = "(?!files/?$)[^/]+"
+
+
+register_url_convertor("version", _VersionConvertor())
+
 RepairQuery = Annotated[
     str | None,
     Query(
@@ -65,7 +76,7 @@ async def require_known_query(request: Request) -> None:
     """
     if not request.query_params:
         return
-    operations = request.app.openapi()["paths"].get(request.scope["route"].path, {})
+    operations = request.app.openapi()["paths"].get(request.scope["route"].path_format, {})
     operation = operations.get(request.method.lower())
     if operation is None:  # not part of the API
         return

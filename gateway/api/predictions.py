@@ -8,7 +8,7 @@ from starlette.responses import JSONResponse, Response
 
 from gateway import model_response, problems, services
 from gateway.access import Caller
-from gateway.api import bodies, inference
+from gateway.api import bodies, examples, inference
 from gateway.api.inference import Target
 from gateway.api.parameters import Name, PrevalenceQuery, RepairQuery, Version
 from gateway.backends.base import ModelResponse, Verb
@@ -32,6 +32,7 @@ _ACTIONS: Final[Mapping[Verb, tuple[str, str, str]]] = {
 """Prefix of the operation id, verb of the summary, and what the response contains."""
 _PROBLEMS: Final = problems.document(400, 401, 403, 404, 405, 406, 408, 413, 415, 422, 429, 500, 502, 503, 504)
 _PICTURE: Final = {"schema": {"type": "string", "format": "binary", "minLength": 1}}
+_EXAMPLE: Final = {"example": examples.PREDICTION}
 _BODIES: Final = "The path also accepts the other bodies that this API documents, whatever the method."
 
 
@@ -60,10 +61,10 @@ def _add_routes(verb: Verb) -> None:
 
     for path, endpoint, suffix, which in (
         (f"/{verb}/{{name}}", of_model, "", "with a model"),
-        (f"/{verb}/{{name}}/{{version}}", of_version, "_with_version", "with a version of a model"),
+        (f"/{verb}/{{name}}/{{version:version}}", of_version, "_with_version", "with a version of a model"),
     ):
         for method, end, kind, title, body in (
-            ("POST", "/files", "files", "a form with files", bodies.FILES),  # first: {version} would match it, too
+            ("POST", "/files", "files", "a form with files", bodies.FILES),
             ("PUT", "", "image", "an image", bodies.IMAGE),
             ("POST", "", "json", "images in JSON", bodies.DOCUMENT),
         ):
@@ -85,7 +86,7 @@ def _success(verb: Verb) -> dict[str, Any]:
         "model": _DOCUMENTS[verb],
         "description": "The model server's prediction with `id`, `time`, `filename` and `history`; a picture if "
         "`Accept` requests `image/png` (`;view=mask`, `overlay`, `map`).",
-        "content": {"image/png": _PICTURE},
+        "content": {"image/png": _PICTURE} | ({model_response.JSON: _EXAMPLE} if verb == "predictions" else {}),
     }
 
 

@@ -318,6 +318,8 @@ def test_disconnected_client_is_not_logged_as_failure(caplog: pytest.LogCaptureF
     [
         ("GET", "/api/predictions/some", "POST, PUT"),
         ("HEAD", "/api/predictions/some", "POST, PUT"),
+        ("PUT", "/api/predictions/some/files", "POST"),
+        ("GET", "/api/predictions/some/1.0.0/files", "POST"),
         ("POST", "/api/models", "GET, HEAD"),
         ("PUT", "/live", "GET, HEAD"),
         ("PATCH", "/api/results/01234567-0123-7123-8123-0123456789ab", "DELETE, GET, HEAD"),

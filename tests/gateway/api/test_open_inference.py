@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import json
+import re
 import struct
 from collections.abc import Iterator
 from io import BytesIO
@@ -24,8 +25,11 @@ from gateway.settings import Settings
 from radserve.auth import key_file
 from radserve.auth.api_keys import Role
 from radserve.auth.key_check import Keyring
+from tests import gateways
+from tests.conftest import ROOT
 from tests.gateway.application import client, gateway, running_client, services, serving
 from tests.gateway.fake_backend import CATALOG, FakeBackend, json_response, prediction, respond
+from tests.server import Server
 
 ONE, TWO = b"\x89PNG one", b"\xff\xd8\xff two"
 BAD = b"bad"
@@ -291,3 +295,16 @@ def test_readiness_is_that_of_the_server() -> None:
         assert triton.is_server_live()
         assert not triton.is_server_ready()
         assert not triton.is_model_ready("chest")
+
+
+@pytest.mark.e2e
+def test_the_example_of_the_page_runs(server: Server, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    page = (ROOT / "docs" / "open-inference.md").read_text(encoding="utf-8")
+    (example,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    with gateways.gateway(server, tmp_path, history="none") as started:
+        address = started.url.removeprefix("http://")
+        code = example.replace("127.0.0.1:8000", address).replace("archives/", f"{ROOT}/archives/")
+        exec(compile(code, "open-inference.md", "exec"), {})
+    label, certainty = capsys.readouterr().out.splitlines()
+    assert label.startswith("pneumonia 0.9")
+    assert "'certain'" in certainty
