@@ -31,14 +31,16 @@ _ACTIONS: Final[Mapping[Verb, tuple[str, str, str]]] = {
 }
 """Prefix of the operation id, verb of the summary, and what the response contains."""
 _PROBLEMS: Final = problems.document(400, 401, 403, 404, 405, 406, 408, 413, 415, 422, 429, 500, 502, 503, 504)
-_PICTURE: Final = {"schema": {"type": "string", "format": "binary", "minLength": 1}}
 _EXAMPLE: Final = {"example": examples.PREDICTION}
 _BODIES: Final = "The path also accepts the other bodies that this API documents, whatever the method."
 
 
 def _add_routes(verb: Verb) -> None:
     action, summary, contents = _ACTIONS[verb]
-    returns = f"Returns {contents}, for each image, with an `id` that identifies the result in the history."
+    returns = (
+        f"Returns {contents}, for each image, with an `id` that identifies the result in the history; a picture of one "
+        "image instead if `Accept` requests `image/png` (`;view=mask`, `overlay`, `map`)."
+    )
 
     async def of_model(
         request: Request,
@@ -82,12 +84,11 @@ def _add_routes(verb: Verb) -> None:
 
 
 def _success(verb: Verb) -> dict[str, Any]:
-    return {
+    success: dict[str, Any] = {
         "model": _DOCUMENTS[verb],
-        "description": "The model server's prediction with `id`, `time`, `filename` and `history`; a picture if "
-        "`Accept` requests `image/png` (`;view=mask`, `overlay`, `map`).",
-        "content": {"image/png": _PICTURE} | ({model_response.JSON: _EXAMPLE} if verb == "predictions" else {}),
+        "description": "The model server's prediction with `id`, `time`, `filename` and `history`.",
     }
+    return success | ({"content": {model_response.JSON: _EXAMPLE}} if verb == "predictions" else {})
 
 
 _add_routes("predictions")

@@ -73,9 +73,9 @@ Boolean = Annotated[bool, BeforeValidator(_require_json_boolean)]
 class Filter(BaseModel):
     """Filter of results; times are from `since` (inclusive) to `until` (exclusive)."""
 
-    model: Annotated[str | None, Field(max_length=64), Empty] = None
-    version: Annotated[str | None, Field(max_length=64), Empty] = None
-    label: Annotated[str | None, Field(max_length=128), Empty] = None
+    model: Annotated[str | None, Field(max_length=64, description="Name of the model."), Empty] = None
+    version: Annotated[str | None, Field(max_length=64, description="Version of the model."), Empty] = None
+    label: Annotated[str | None, Field(max_length=128, description="Reported label."), Empty] = None
     positive: Annotated[Boolean | None, Field(description="Whether the result is above the cut-off.")] = None
     explain: Annotated[
         Boolean | None, Field(description="`true` for explanations only, `false` for predictions only.")
@@ -91,7 +91,7 @@ class PageRequest(Filter):
     """Page of filtered results, newest first."""
 
     cursor: Annotated[str | None, Field(max_length=256, description="`next` of the previous page.")] = None
-    limit: Annotated[int, Field(ge=1, le=MAX_LIMIT)] = 25
+    limit: Annotated[int, Field(ge=1, le=MAX_LIMIT, description="Most results of the page.")] = 25
 
 
 class Query(PageRequest):

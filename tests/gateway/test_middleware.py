@@ -317,7 +317,6 @@ def test_disconnected_client_is_not_logged_as_failure(caplog: pytest.LogCaptureF
     ("method", "path", "allow"),
     [
         ("GET", "/api/predictions/some", "POST, PUT"),
-        ("HEAD", "/api/predictions/some", "POST, PUT"),
         ("PUT", "/api/predictions/some/files", "POST"),
         ("GET", "/api/predictions/some/1.0.0/files", "POST"),
         ("POST", "/api/models", "GET, HEAD"),
@@ -329,6 +328,11 @@ def test_unsupported_method_returns_405_with_allow(method: str, path: str, allow
     response = ask(method, path)
     assert "/api/openapi.json" in problem(response, 405)
     assert response.headers["allow"] == allow
+
+
+def test_head_needs_get() -> None:
+    response = ask("HEAD", "/api/predictions/some")
+    assert (response.status_code, response.headers["allow"]) == (405, "POST, PUT")
 
 
 def test_unknown_path_returns_404_with_hint() -> None:

@@ -60,7 +60,13 @@ def generated(description: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 
 def test_a_client_of_openapi_python_client_makes_predictions(generated: Any, address: str) -> None:
-    client, models, api = generated("client").Client(base_url=address), generated("models"), "api.predictions"
+    with generated("client").Client(base_url=address) as client:
+        predict(generated, client)
+
+
+def predict(generated: Any, client: Any) -> None:
+    """Make a prediction with each kind of body."""
+    models, api = generated("models"), "api.predictions"
     file, chosen = generated("types").File, {"client": client, "name": "chest"}
 
     prediction = generated(f"{api}.predict_image").sync(body=file(BytesIO(IMAGE)), **chosen)
