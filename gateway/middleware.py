@@ -183,7 +183,7 @@ class HeadRequests:
             return
 
         async def send_without_content(message: Message) -> None:
-            await send(message | {"body": b""} if message["type"] == "http.response.body" else message)
+            await send(dict(message, body=b"") if message["type"] == "http.response.body" else message)
 
         # A copy: the server must still see HEAD when it compares Content-Length with the body.
         inner = dict(scope, method="GET")

@@ -61,7 +61,7 @@ def render(response: InferenceResponse, tensors: Iterable[tuple[Tensor, bool]]) 
     """Return the body of a response and its header fields; the flag of a tensor chooses binary data."""
     outputs, parts = [], []
     for tensor, is_binary in tensors:
-        data = _pack(tensor) if is_binary else b""
+        data = b"".join(_pack(element, tensor.datatype) for element in tensor.elements) if is_binary else b""
         outputs.append(
             OutputTensor(
                 name=tensor.name,
@@ -144,11 +144,11 @@ def _unpack(data: bytes, count: int) -> list[bytes]:
     return elements
 
 
-def _pack(tensor: Tensor) -> bytes:
-    if tensor.datatype != "BYTES":
-        return b"".join(struct.pack(_FORMATS[tensor.datatype], element) for element in tensor.elements)
-    contents = [element.encode() if isinstance(element, str) else element for element in tensor.elements]
-    return b"".join(_LENGTH.pack(len(content)) + content for content in contents)
+def _pack(element: str | bytes | float, datatype: Datatype) -> bytes:
+    if isinstance(element, int | float):
+        return struct.pack(_FORMATS[datatype], element)
+    content = element.encode() if isinstance(element, str) else element
+    return _LENGTH.pack(len(content)) + content
 
 
 def _as_json(element: str | bytes | float) -> str | float | int | None:

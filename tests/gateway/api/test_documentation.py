@@ -74,7 +74,9 @@ def test_a_browser_shows_every_operation_and_sends_requests_without_a_violation_
         page.get_by_text("List the models that can be used").click()
         page.get_by_role("button", name="Try it out").click()
         page.get_by_role("button", name="Execute").click()
-        expect(page.locator(".live-responses-table .response-col_status")).to_contain_text("200", timeout=PATIENCE)
+        expect(page.locator(".live-responses-table tbody .response-col_status")).to_contain_text(
+            "200", timeout=PATIENCE
+        )
         expect(page.locator(".live-responses-table")).to_contain_text('"chest"', timeout=PATIENCE)
         browser.close()
     assert faults == []

@@ -1,6 +1,6 @@
 // Makes predictions with the types of openapi-typescript: node client.js URL BASE64. Prints the labels of the results.
 import createClient from "openapi-fetch";
-import type { components, paths } from "./schema.js";
+import type { paths } from "./schema.js";
 
 declare const process: { argv: [string, string, string, string] };
 
@@ -9,9 +9,9 @@ const client = createClient<paths>({ baseUrl });
 const params = { path: { name: "chest" } };
 const bytes = Uint8Array.from(atob(image), (character) => character.charCodeAt(0));
 
-type Response = components["schemas"]["Prediction" | "Segmentation" | "ResultList"];
+type Item = { label: string } | { detail: string };
 
-function labels(result: { data?: Response; error?: unknown }): string[] {
+function labels(result: { data?: Item | { predictions: Item[] }; error?: unknown }): string[] {
   if (result.data === undefined) throw new Error(JSON.stringify(result.error));
   const items = "predictions" in result.data ? result.data.predictions : [result.data];
   return items.map((item) => ("label" in item ? item.label : item.detail));
