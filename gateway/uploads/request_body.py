@@ -75,7 +75,7 @@ async def read(request: Request, settings: Settings) -> RequestBody | ImageRefer
 async def require_form(request: Request) -> None:
     """Raise UnsupportedMediaTypeError unless the body of a request is a form."""
     if media_type(request.headers.get("content-type", "")) != _FORM:
-        raise UnsupportedMediaTypeError(f"This path accepts {_FORM} only; send files as curl -F file=@FILE does.")
+        raise UnsupportedMediaTypeError(f"The body must be a form ({_FORM}); send files as curl -F file=@FILE does.")
 
 
 async def _read_form(request: Request, settings: Settings) -> RequestBody:

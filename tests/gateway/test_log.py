@@ -105,10 +105,10 @@ def complete(log: Path, last: httpx.Response) -> str:
 def test_request_is_logged_in_one_line(gateway: Gateway, keys: Keys) -> None:
     headers = {"X-API-Key": keys.texts["predict"], "X-Request-Id": "the-one"}
     response = httpx.post(f"{gateway.url}{PATH}?patient={PATIENT}", content=film(), headers=headers)
-    assert response.headers["x-request-id"] == "the-one"
+    assert (response.status_code, response.headers["x-request-id"]) == (422, "the-one")  # an unknown parameter
     lines = [json.loads(line) for line in complete(gateway.log, response).splitlines() if "the-one" in line]
     assert [line["logger"] for line in lines] == ["gateway.access"]
-    assert lines[0]["message"].startswith(f"POST {PATH} 200 in ")
+    assert lines[0]["message"].startswith(f"POST {PATH} 422 in ")
     assert "test-predict" in lines[0]["message"]
 
 

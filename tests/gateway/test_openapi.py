@@ -148,6 +148,6 @@ def test_files_accept_forms_only_and_the_other_paths_every_body(verb: str, versi
             for body in others:
                 refused = await http.post(f"{path}/files", **body)
                 assert refused.status_code == 415
-                assert "accepts multipart/form-data only" in refused.json()["detail"]
+                assert "must be a form (multipart/form-data)" in refused.json()["detail"]
 
     asyncio.run(ask())
