@@ -5,19 +5,20 @@ import contextlib
 from collections.abc import AsyncIterator
 from importlib.metadata import version
 
-from fastapi import FastAPI
-from starlette.middleware.cors import CORSMiddleware
+from fastapi import Depends, FastAPI
 
 from gateway import problems
 from gateway.access import authentication
-from gateway.api import health, models, openapi, predictions, results, uploads
+from gateway.api import documentation, health, models, open_inference, openapi, predictions, results, uploads
+from gateway.api.parameters import require_known_query
 from gateway.backends.base import Backend
 from gateway.backends.server import ServerBackend
+from gateway.cors import CrossOrigin
 from gateway.errors import SettingsError
 from gateway.history import recorder
-from gateway.middleware import CORS, BodySizeLimit, RequestContext
+from gateway.middleware import BodySizeLimit, HeadRequests, RequestContext
 from gateway.rate_limit import AuthFailureLimiter, RateLimiter
-from gateway.services import Services
+from gateway.services import Services, authenticate
 from gateway.settings import Settings
 from gateway.static_files import PageFiles
 from gateway.uploads.presigned import UploadStore
@@ -61,8 +62,6 @@ def assemble(services: Services) -> FastAPI:
     app = FastAPI(
         title="RadServe",
         version=version("radserve"),
-        description="Runs radiology models on images. Not a medical device. For research only; do not use it for "
-        "patient care.",
         lifespan=lifespan,
         docs_url=None,
         redoc_url=None,
@@ -71,13 +70,16 @@ def assemble(services: Services) -> FastAPI:
     app.state.services = services
     problems.install(app)
     openapi.install(app)
-    for module in (health, models, predictions, results, uploads):
-        app.include_router(module.router)
+    known_query = Depends(require_known_query)
+    for public in (health.router, open_inference.public, documentation.router):
+        app.include_router(public, dependencies=[known_query])
+    for module in (models, predictions, results, uploads, open_inference):
+        app.include_router(module.router, dependencies=[Depends(authenticate), known_query])  # 401 comes before 422
     app.router.default = PageFiles()  # not mounted: a mount would turn 405 responses of the API into 404
     settings = services.settings
+    app.add_middleware(HeadRequests)
     app.add_middleware(BodySizeLimit, max_bytes=settings.max_bytes, advice=_size_advice(settings))
-    if settings.origins:
-        app.add_middleware(CORSMiddleware, allow_origins=settings.origins, **CORS)
+    app.add_middleware(CrossOrigin, origins=settings.origins)
     storage = services.uploads.origin if services.uploads else ""
     app.add_middleware(RequestContext, storage=storage, tracer=services.tracer)
     return app

@@ -1,11 +1,11 @@
-"""ASGI middleware: request ids, security headers, access log, metrics, traces, and limits of the request body."""
+"""ASGI middleware: request ids, security headers, access log, metrics, traces, HEAD, and limits of the request body."""
 
 import asyncio
 import logging
 import re
 import secrets
 import time
-from typing import Any, Final
+from typing import Final
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import ClientDisconnect, Request
@@ -19,10 +19,12 @@ from radserve.tracing import Tracer, traceparent
 logger = logging.getLogger("gateway.access")
 
 _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,128}")
-_PROBES: Final = ("/live", "/ready")
+_PROBES: Final = ("/live", "/ready", "/v2/health/live", "/v2/health/ready")
 """Paths that are requested all the time, and logged only when their status changes; the first is expected to be 200."""
 _QUIET: Final = ("/auth", "/metrics")
 """Paths that are requested all the time, and logged only if they fail."""
+_API: Final = ("/api/", "/v2")
+"""Paths of the API, as distinct from files of the page."""
 _METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 _CLIENT_CLOSED: Final = 499
 """Status in log and metrics (nginx's) of a request whose client disconnected."""
@@ -40,23 +42,6 @@ SECURITY_HEADERS: Final = {
 }
 HSTS: Final = "max-age=31536000"
 """Sent over https; without includeSubDomains, because other services may share the domain."""
-CORS: Final[dict[str, Any]] = {
-    "allow_methods": ("GET", "POST", "PUT", "DELETE"),
-    "allow_headers": (
-        "Accept",
-        "Authorization",
-        "Content-Type",
-        "X-API-Key",
-        "X-Assurances",
-        "X-Repair",
-        "X-Client-Id",
-        "X-Filename",
-        "X-Request-Id",
-    ),
-    "expose_headers": ("Content-Disposition", "Retry-After", "X-Domain", "X-Repair", "X-Request-Id"),
-    "allow_credentials": False,  # the page's code sends keys and tokens itself
-    "max_age": 600,
-}
 _CHUNK_SECONDS: Final = 30.0
 _BODY_SECONDS: Final = 600.0
 
@@ -83,7 +68,7 @@ class RequestContext:
             return
         client_id = Headers(scope=scope).get("x-request-id", "")
         request_id = client_id if _REQUEST_ID.fullmatch(client_id) else secrets.token_hex(16)
-        span = self._tracer.start("gateway", Headers(scope=scope)) if scope["path"].startswith("/api/") else None
+        span = self._tracer.start("gateway", Headers(scope=scope)) if scope["path"].startswith(_API) else None
         scope.setdefault("state", {}).update(request_id=request_id, traceparent=traceparent(span))
         start, status = time.perf_counter(), 0
 
@@ -114,12 +99,12 @@ class RequestContext:
         if scope["scheme"] == "https":
             headers.setdefault("Strict-Transport-Security", HSTS)
         headers["X-Request-Id"] = request_id
-        if scope["path"].startswith("/api/"):
+        if scope["path"].startswith(_API):
             headers.setdefault("Cache-Control", "no-store")
 
     def _record(self, scope: Scope, status: int, seconds: float) -> tuple[str, str]:
         """Count and log a request; return its method and route, without any text that a client chose."""
-        route = getattr(scope.get("route"), "path", "other")
+        route = getattr(scope.get("route"), "path_format", "other")
         method = scope["method"] if scope["method"] in _METHODS else "other"
         REQUESTS.labels(route=route, method=method, status=str(status)).inc()
         SECONDS.labels(route=route).observe(seconds)
@@ -183,3 +168,26 @@ class BodySizeLimit:
             return message
 
         await self._app(scope, receive_limited, send)
+
+
+class HeadRequests:
+    """Answers HEAD as GET, without the body (RFC 9110, section 9.3.2)."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Process one connection."""
+        if scope["type"] != "http" or scope["method"] != "HEAD":
+            await self._app(scope, receive, send)
+            return
+
+        async def send_without_content(message: Message) -> None:
+            await send(dict(message, body=b"") if message["type"] == "http.response.body" else message)
+
+        # A copy: the server must still see HEAD when it compares Content-Length with the body.
+        inner = dict(scope, method="GET")
+        try:
+            await self._app(inner, receive, send_without_content)
+        finally:
+            scope["route"] = inner.get("route")  # for log and metrics

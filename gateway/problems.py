@@ -17,12 +17,14 @@ from radserve.schema.problem import ProblemDetails
 logger = logging.getLogger(__name__)
 
 MEDIA_TYPE: Final = "application/problem+json"
+OPEN_INFERENCE: Final = "/v2"
+"""Prefix of the paths whose clients read the member `error` of a problem (docs/open-inference.md)."""
 ResponseDocs = dict[int | str, dict[str, Any]]
 """The `responses` argument of a FastAPI route."""
 
 _HINTS: Final = {
-    404: "Unknown path; see /api/openapi.json.",
-    405: "This path does not support this method; see /api/openapi.json.",
+    404: "Unknown path; see /api/docs or /api/openapi.json.",
+    405: "This path does not support this method; see /api/docs or /api/openapi.json.",
 }
 _METHODS: Final = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
 
@@ -39,14 +41,18 @@ def render(request: Request, error: ProblemError) -> JSONResponse:
     problem = ProblemDetails(
         status=error.status, title=error.title, detail=str(error), request_id=request_id, domain=error.domain
     )
-    return JSONResponse(
-        problem.model_dump(exclude_none=True), error.status, headers=error.headers, media_type=MEDIA_TYPE
-    )
+    document = problem.model_dump(exclude_none=True)
+    if request.scope["path"].startswith(OPEN_INFERENCE):
+        document["error"] = problem.detail
+    return JSONResponse(document, error.status, headers=error.headers, media_type=MEDIA_TYPE)
 
 
 def describe_validation(errors: Iterable[Mapping[str, Any]], name: Callable[[str], str] = str) -> str:
     """Format pydantic's errors as `FIELD: MESSAGE; ...` without values; `name` converts a field's location."""
-    return "; ".join(f"{name(' '.join(map(str, error['loc'])))}: {error['msg']}" for error in errors)
+    return "; ".join(
+        f"{name(' '.join(map(str, error['loc'])))}: {str(error['msg']).removeprefix('Value error, ')}"
+        for error in errors
+    )
 
 
 def install(app: FastAPI) -> None:
@@ -85,4 +91,5 @@ def _allowed_methods(request: Request) -> str:
         for route in request.app.routes
         if route.matches({**request.scope, "method": method})[0] is Match.FULL
     }
-    return ", ".join(sorted(methods or {"GET", "HEAD"}))
+    allowed = methods or {"GET"}
+    return ", ".join(sorted(allowed | {"HEAD"} if "GET" in allowed else allowed))

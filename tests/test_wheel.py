@@ -17,6 +17,7 @@ from tests.server import ROOT, Server
 SAMPLE = ROOT / "archives" / "chest-xray-cnn" / "sample.png"
 LIMIT = 30_000_000
 DATA = (
+    "gateway/documentation/main.js",
     "gateway/static/index.html",
     "radserve/deploy/templates/service.yaml",
     "radserve/proxy/nginx.conf.template",

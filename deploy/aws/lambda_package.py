@@ -99,7 +99,8 @@ def _run(command: list[str], root: Path) -> str:
 
 
 def _copy(stage: Path, root: Path) -> None:
-    static = [path.relative_to(root) for path in (root / "gateway" / "static").rglob("*") if path.is_file()]
+    folders = [root / "gateway" / name for name in ("static", "documentation")]
+    static = [path.relative_to(root) for folder in folders for path in folder.rglob("*") if path.is_file()]
     for path in [*modules(root), *static, Path("LICENSE")]:
         (stage / path).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(root / path, stage / path)

@@ -33,15 +33,21 @@ class Liveness(BaseModel):
     service: Literal["radserve-gateway"] = "radserve-gateway"
 
 
-@router.get("/live")
+@router.get("/live", operation_id="is_live", summary="Check that the gateway runs")
 async def live() -> Liveness:
     """Return 200 while the gateway runs."""
     return Liveness()
 
 
-@router.get("/ready", response_model=Readiness, responses={503: {"model": Readiness}})
+@router.get(
+    "/ready",
+    operation_id="is_ready",
+    summary="Check that predictions are possible",
+    response_model=Readiness,
+    responses={503: {"model": Readiness}},
+)
 async def ready(request: Request) -> Response:
-    """Return 200 if predictions are possible, with or without the history."""
+    """Return 200 if predictions are possible, with or without the history; 503 and the reason otherwise."""
     parts = services.of(request)
     problem = await parts.backend.ready()
     readiness = Readiness(
@@ -61,10 +67,14 @@ async def auth(request: Request) -> Response:
 
 
 @router.get(
-    "/metrics", response_class=Response, responses=problems.document(401, 403) | {200: {"content": {"text/plain": {}}}}
+    "/metrics",
+    operation_id="get_metrics",
+    summary="Get Prometheus metrics",
+    response_class=Response,
+    responses=problems.document(401, 403) | {200: {"content": {"text/plain": {}}}},
 )
 async def metrics(request: Request, caller: AuthenticatedCaller) -> Response:
-    """Return Prometheus metrics; requires the role `read`."""
+    """Return counts and durations of requests; requires the role `read`."""
     caller.require(Role.READ)
     await services.of(request).recorder.state()  # updates the gauge of the history
     return Response(generate_latest(REGISTRY), headers={"content-type": CONTENT_TYPE_LATEST})

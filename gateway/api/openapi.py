@@ -4,10 +4,32 @@ from typing import Any, Final
 
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
+from pydantic import BaseModel
+from pydantic.json_schema import JsonSchemaMode, models_json_schema
 
 from gateway import problems
+from gateway.api import bodies
+from gateway.open_inference.documents import InferenceRequest
 from radserve.schema.problem import ProblemDetails
 
+DESCRIPTION: Final = """Runs radiology models on images.
+
+**Not a medical device.** For research only; do not use it for patient care.
+
+Errors are problem details (RFC 9457) with a `detail` that says what to do. HEAD works wherever GET does. An unknown
+query parameter is rejected with 422."""
+TAGS: Final = [
+    {"name": "predictions", "description": "Analyse images, as raw bytes, in JSON or in a form."},
+    {"name": "models", "description": "The models that are served, their cards and sample images."},
+    {"name": "results", "description": "The history: find, export and delete stored results."},
+    {"name": "uploads", "description": "Upload images that are too large for a request."},
+    {"name": "open inference", "description": "The same models by the Open Inference Protocol, version 2."},
+    {"name": "health", "description": "Liveness, readiness and metrics."},
+]
+SERVERS: Final = [
+    {"url": "/", "description": "The gateway that returned this document."},
+    {"url": "http://127.0.0.1:8000", "description": "A gateway on this machine."},
+]
 _SCHEMES: Final = {
     "bearer": {
         "type": "http",
@@ -18,6 +40,7 @@ _SCHEMES: Final = {
 }
 _HEADERS: Final = {"X-Request-Id": {"description": "Id of the request in all logs.", "schema": {"type": "string"}}}
 _RETRY: Final = {"Retry-After": {"description": "Seconds to wait.", "schema": {"type": "string"}}}
+_JSON: Final = "application/json"
 
 
 def install(app: FastAPI) -> None:
@@ -32,12 +55,22 @@ def install(app: FastAPI) -> None:
 
 
 def _describe(app: FastAPI) -> dict[str, Any]:
-    schema = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
+    schema = get_openapi(
+        title=app.title,
+        version=app.version,
+        summary="Radiology models behind one HTTP API.",
+        description=DESCRIPTION,
+        license_info={"name": "Apache 2.0", "identifier": "Apache-2.0"},
+        routes=app.routes,
+        servers=SERVERS,
+        tags=TAGS,
+    )
     components = schema.setdefault("components", {})
     schemas = components.setdefault("schemas", {})
     for name in ("HTTPValidationError", "ValidationError"):  # replaced by problem details
         schemas.pop(name, None)
-    schemas["ProblemDetails"] = ProblemDetails.model_json_schema()
+    schemas = _definitions(*bodies.MODELS, InferenceRequest, ProblemDetails) | schemas
+    components["schemas"] = {name: _without_empty_defaults(schemas[name]) for name in sorted(schemas)}
     components["securitySchemes"] = _SCHEMES
     for path in schema["paths"].values():
         for operation in path.values():
@@ -45,10 +78,26 @@ def _describe(app: FastAPI) -> dict[str, Any]:
     return schema
 
 
+def _definitions(*models: type[BaseModel]) -> dict[str, Any]:
+    """Return the schemas of models that no route names, and of what they contain."""
+    inputs: list[tuple[type[BaseModel], JsonSchemaMode]] = [(model, "validation") for model in models]
+    _, document = models_json_schema(inputs, ref_template="#/components/schemas/{model}")
+    return dict(document["$defs"])
+
+
+def _without_empty_defaults(schema: dict[str, Any]) -> dict[str, Any]:
+    """Remove the defaults of properties that may be absent: generators take a property with a default for present."""
+    properties = {
+        name: {key: value for key, value in item.items() if key != "default" or value not in (None, [], {})}
+        for name, item in schema.get("properties", {}).items()
+    }
+    return schema | ({"properties": properties} if properties else {})
+
+
 def _complete(operation: dict[str, Any]) -> None:
     """Add the responses of middleware and authentication."""
     responses: dict[str, Any] = operation["responses"]
-    statuses = [413, 500] if "requestBody" not in operation else [408, 413, 500]
+    statuses = [413, 422, 500] if "requestBody" not in operation else [408, 413, 422, 500]
     if "401" in responses:
         operation["security"] = [{name: []} for name in _SCHEMES]
         statuses += [403, 429, 503]
@@ -57,4 +106,6 @@ def _complete(operation: dict[str, Any]) -> None:
     for status, response in list(responses.items()):
         headers = _HEADERS | (_RETRY if status in ("429", "503") else {})
         responses[status] = response | {"headers": response.get("headers", {}) | headers}
+        if _JSON in (content := response.get("content", {})):  # first, because generators take the first one
+            responses[status]["content"] = {_JSON: content[_JSON]} | content
     operation["responses"] = dict(sorted(responses.items()))

@@ -19,13 +19,15 @@ from radserve import spreadsheet
 
 router = APIRouter(tags=["results"])
 
-ResultId = Annotated[str, Path(pattern=r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$")]
+ResultId = Annotated[
+    str, Path(pattern=r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$", description="`id` of a prediction.")
+]
 
 _PROBLEMS: Final = problems.document(400, 401, 403, 404, 422, 429, 503)
 _COLUMNS: Final = tuple(Result.model_fields)
 
 
-@router.get("/api/results", responses=_PROBLEMS)
+@router.get("/api/results", operation_id="list_results", summary="List stored results", responses=_PROBLEMS)
 async def results(
     request: Request, caller: AuthenticatedCaller, parameters: Annotated[PageRequest, Query()]
 ) -> history.Page:
@@ -39,7 +41,11 @@ async def results(
 
 
 @router.get(
-    "/api/results.csv", response_class=StreamingResponse, responses=_PROBLEMS | {200: {"content": {"text/csv": {}}}}
+    "/api/results.csv",
+    operation_id="export_results",
+    summary="Export stored results as CSV",
+    response_class=StreamingResponse,
+    responses=_PROBLEMS | {200: {"content": {"text/csv": {}}}},
 )
 async def results_csv(
     request: Request, caller: AuthenticatedCaller, parameters: Annotated[Filter, Query()]
@@ -52,9 +58,9 @@ async def results_csv(
     return StreamingResponse(lines, media_type="text/csv; charset=utf-8", headers=headers)
 
 
-@router.get("/api/results/{result_id}", responses=_PROBLEMS)
+@router.get("/api/results/{result_id}", operation_id="get_result", summary="Get a stored result", responses=_PROBLEMS)
 async def result(request: Request, caller: AuthenticatedCaller, result_id: ResultId) -> Result:
-    """Return one result."""
+    """Return a result that you may view, without its image."""
     stored = await _history(request, caller).get(result_id)
     if stored is None or visible_client(caller) not in (None, stored.client):  # does not reveal whether it exists
         raise NotFoundError(f"Unknown result {result_id}. It may be deleted, or belong to another client.")
@@ -63,6 +69,8 @@ async def result(request: Request, caller: AuthenticatedCaller, result_id: Resul
 
 @router.get(
     "/api/results/{result_id}/image",
+    operation_id="get_result_image",
+    summary="Get the image of a stored result",
     response_class=Response,
     responses=_PROBLEMS | {200: {"content": {kind: {} for kind in MEDIA_TYPES}}},
 )
@@ -77,7 +85,13 @@ async def image(request: Request, caller: AuthenticatedCaller, result_id: Result
     return Response(content, headers=headers, media_type=media_type(content))
 
 
-@router.delete("/api/results/{result_id}", status_code=204, responses=_PROBLEMS)
+@router.delete(
+    "/api/results/{result_id}",
+    operation_id="delete_result",
+    summary="Delete a stored result",
+    status_code=204,
+    responses=_PROBLEMS,
+)
 async def delete(request: Request, caller: AuthenticatedCaller, result_id: ResultId) -> Response:
     """Delete a result and its image; those of other clients require the role `manage`."""
     require_deletable(caller, (await result(request, caller, result_id)).client)

@@ -19,7 +19,7 @@ Key = Annotated[str, Query(alias="object", max_length=1024, description="`object
 _PROBLEMS: Final = problems.document(401, 403, 404, 429, 502, 503, 504)
 
 
-@router.post("", responses=_PROBLEMS)
+@router.post("", operation_id="create_upload", summary="Start an upload to object storage", responses=_PROBLEMS)
 async def create(request: Request, caller: AuthenticatedCaller) -> PresignedForm:
     """Return a form (multipart/form-data) that uploads one file; predictions accept its key for a day.
 
@@ -28,9 +28,15 @@ async def create(request: Request, caller: AuthenticatedCaller) -> PresignedForm
     return await _uploads(request, caller).create_form(caller)
 
 
-@router.delete("", status_code=204, responses=_PROBLEMS | problems.document(422))
+@router.delete(
+    "",
+    operation_id="delete_upload",
+    summary="Delete an upload",
+    status_code=204,
+    responses=_PROBLEMS | problems.document(422),
+)
 async def delete(request: Request, caller: AuthenticatedCaller, key: Key) -> Response:
-    """Delete one of your uploads early."""
+    """Delete one of your uploads before it expires."""
     await _uploads(request, caller).delete(key, caller)
     return Response(status_code=204)
 

@@ -55,15 +55,33 @@ def _require_rfc3339(value: object) -> object:
 Time = Annotated[AwareDatetime, BeforeValidator(_require_rfc3339)]
 Empty = BeforeValidator(lambda value: value or None)
 """Empty strings filter nothing, like the empty fields of a form."""
+_BOOLEANS: Final = {"true": True, "false": False}
+
+
+def _require_json_boolean(value: object) -> object:
+    """Reject the other words that pydantic would accept, such as "on" and "1"."""
+    if not isinstance(value, str):
+        return value
+    if value not in _BOOLEANS:
+        raise ValueError("use true or false")
+    return _BOOLEANS[value]
+
+
+Boolean = Annotated[bool, BeforeValidator(_require_json_boolean)]
 
 
 class Filter(BaseModel):
     """Filter of results; times are from `since` (inclusive) to `until` (exclusive)."""
 
-    model: Annotated[str | None, Field(max_length=64), Empty] = None
-    label: Annotated[str | None, Field(max_length=128), Empty] = None
-    since: Time | None = None
-    until: Time | None = None
+    model: Annotated[str | None, Field(max_length=64, description="Name of the model."), Empty] = None
+    version: Annotated[str | None, Field(max_length=64, description="Version of the model."), Empty] = None
+    label: Annotated[str | None, Field(max_length=128, description="Reported label."), Empty] = None
+    positive: Annotated[Boolean | None, Field(description="Whether the result is above the cut-off.")] = None
+    explain: Annotated[
+        Boolean | None, Field(description="`true` for explanations only, `false` for predictions only.")
+    ] = None
+    since: Annotated[Time | None, Field(description="Start, inclusive; RFC 3339 with an offset.")] = None
+    until: Annotated[Time | None, Field(description="End, exclusive; RFC 3339 with an offset.")] = None
     text: Annotated[
         str | None, Field(max_length=128, description="Part of file name, id or image checksum, ignoring case."), Empty
     ] = None
@@ -73,13 +91,21 @@ class PageRequest(Filter):
     """Page of filtered results, newest first."""
 
     cursor: Annotated[str | None, Field(max_length=256, description="`next` of the previous page.")] = None
-    limit: Annotated[int, Field(ge=1, le=MAX_LIMIT)] = 25
+    limit: Annotated[int, Field(ge=1, le=MAX_LIMIT, description="Most results of the page.")] = 25
 
 
 class Query(PageRequest):
     """Page of the results of one client, or of all clients (None)."""
 
     client: str | None = None
+
+    @property
+    def values(self) -> dict[str, str | bool]:
+        """Fields of a result, and the values that the filters demand; times and text are compared in other ways."""
+        verb = None if self.explain is None else "explanations" if self.explain else "predictions"
+        demanded = {"client": self.client, "label": self.label, "model": self.model, "version": self.version}
+        fields: dict[str, str | bool | None] = {**demanded, "verb": verb, "positive": self.positive}
+        return {name: value for name, value in fields.items() if value is not None}
 
 
 class Page(HistoryPage):

@@ -153,9 +153,10 @@ class RedisHistory:
 
     async def _choose_index(self, query: Query) -> tuple[str, bool]:
         """Return the smallest index of a query, and whether it answers the whole query."""
-        names = [_index(name, value) for name in _INDEXED if (value := getattr(query, name)) is not None]
+        filters = query.values
+        names = [_index(name, str(filters[name])) for name in _INDEXED if name in filters]
         if len(names) < 2:
-            return (names or [_ALL])[0], not query.text
+            return (names or [_ALL])[0], len(names) == len(filters) and not query.text
         sizes = [await self._redis.zcard(name) for name in names]
         return names[sizes.index(min(sizes))], False
 
@@ -201,7 +202,7 @@ def _indexes(result: Result) -> list[str]:
 
 
 def _matches(result: Result, query: Query) -> bool:
-    if any(getattr(query, name) not in (None, getattr(result, name)) for name in _INDEXED):
+    if any(getattr(result, name) != value for name, value in query.values.items()):
         return False
     searched = (result.id, result.image_sha256, (result.filename or "").casefold())
     return query.text is None or any(query.text.casefold() in text for text in searched)

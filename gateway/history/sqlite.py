@@ -78,8 +78,8 @@ def _add(connection: sqlite3.Connection, results: Sequence[Result]) -> None:
 
 
 def _find(connection: sqlite3.Connection, query: Query, low: Position, high: Position) -> Page:
-    filters = {name: value for name in _INDEXED if (value := getattr(query, name)) is not None}
-    first = next(iter(filters), None)
+    filters = query.values
+    first = next((name for name in _INDEXED if name in filters), None)
     scan = (
         f"FROM results INDEXED BY results_{first or 'time'} WHERE (time, id) < (:high, :high_id) AND time >= :low"
         + (f" AND {first} = :{first}" if first else "")

@@ -2,7 +2,7 @@
 
 import base64
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -10,6 +10,7 @@ from fastapi import Request
 from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
 
+from gateway.bounded_response import media_type
 from gateway.errors import BadRequestError, ContentTooLargeError, UnsupportedMediaTypeError
 from gateway.settings import Settings
 
@@ -46,10 +47,10 @@ class ImageReference:
 
 async def read(request: Request, settings: Settings) -> RequestBody | ImageReference:
     """Read the body of a request; raises BadRequestError, ContentTooLargeError or UnsupportedMediaTypeError."""
-    media_type = request.headers.get("content-type", "")
+    content_type = request.headers.get("content-type", "")
     encoding = request.headers.get("content-encoding", "")
     is_compressed = encoding not in ("", "identity")
-    kind = media_type.partition(";")[0].strip().lower()
+    kind = media_type(content_type)
     if kind == _URLENCODED:
         raise UnsupportedMediaTypeError(
             f"{_URLENCODED} (curl -d and --data-binary) corrupts images. "
@@ -68,7 +69,13 @@ async def read(request: Request, settings: Settings) -> RequestBody | ImageRefer
             return reference
     if not content:
         raise BadRequestError("The body is empty; send an image, a form with files, or JSON.")
-    return RequestBody(content, media_type, encoding, (_clean_name(request.headers.get("x-filename")),))
+    return RequestBody(content, content_type, encoding, (_clean_name(request.headers.get("x-filename")),))
+
+
+async def require_form(request: Request) -> None:
+    """Raise UnsupportedMediaTypeError unless the body of a request is a form."""
+    if media_type(request.headers.get("content-type", "")) != _FORM:
+        raise UnsupportedMediaTypeError(f"The body must be a form ({_FORM}); send files as curl -F file=@FILE does.")
 
 
 async def _read_form(request: Request, settings: Settings) -> RequestBody:
@@ -87,9 +94,16 @@ async def _read_form(request: Request, settings: Settings) -> RequestBody:
         raise BadRequestError("The form has no file; send one or more as file=@FILE.")
     names = tuple(name for name, _, _ in images)
     if len(images) == 1:
-        _, media_type, content = images[0]
-        return RequestBody(content, media_type, names=names, repairs=repairs)
-    instances = [{"b64": base64.b64encode(content).decode()} for _, _, content in images]
+        _, content_type, content = images[0]
+        return RequestBody(content, content_type, names=names, repairs=repairs)
+    return of_images([content for _, _, content in images], names, repairs)
+
+
+def of_images(
+    images: Sequence[bytes], names: tuple[str | None, ...] = (), repairs: tuple[str, ...] = ()
+) -> RequestBody:
+    """Return a body with several images, each of which gets its own result."""
+    instances = [{"b64": base64.b64encode(image).decode()} for image in images]
     return RequestBody(json.dumps({"instances": instances}).encode(), JSON, names=names, repairs=repairs)
 
 

@@ -23,7 +23,7 @@ ENDPOINT = "OTEL_EXPORTER_OTLP_ENDPOINT"
 def ask(url: str) -> None:
     """Send a prediction as part of a trace, with a name that no span may contain."""
     headers = {"traceparent": TRACEPARENT, "X-Filename": "Doe.png"}
-    response = httpx.post(f"{url}/api/predictions/{NAME}?name=Doe", content=FILM, headers=headers, timeout=60)
+    response = httpx.post(f"{url}/api/predictions/{NAME}", content=FILM, headers=headers, timeout=60)
     assert response.json()["label"] == "pneumonia"
 
 

@@ -1,11 +1,14 @@
 """Applications for tests, in this process, and clients for them."""
 
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+import socket
+import threading
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
 from typing import Any
 
 import httpx
+import uvicorn
 from fastapi import FastAPI
 
 from gateway.access import ALL_ROLES, Authenticator, Caller
@@ -68,3 +71,17 @@ def client(app: FastAPI, address: str = "127.0.0.1") -> httpx.AsyncClient:
     """Return a client for an application, with the address that the application sees."""
     transport = httpx.ASGITransport(app, client=(address, 40000))
     return httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1:8000")
+
+
+@contextmanager
+def serving(app: FastAPI) -> Iterator[str]:
+    """Serve an application on a free port, for clients that cannot call it; return HOST:PORT."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        server = uvicorn.Server(uvicorn.Config(app, log_config=None))
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+        thread.start()  # connections wait in the socket's queue until the server accepts them
+        try:
+            yield f"127.0.0.1:{listener.getsockname()[1]}"
+        finally:
+            server.should_exit = True
+            thread.join()

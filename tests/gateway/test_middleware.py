@@ -13,6 +13,7 @@ from starlette.requests import ClientDisconnect
 
 from gateway import problems
 from gateway.backends.base import ModelRequest, ModelResponse
+from gateway.metrics import REGISTRY
 from gateway.middleware import BodySizeLimit, RequestContext
 from gateway.settings import Settings
 from tests.gateway.application import client, gateway
@@ -192,6 +193,9 @@ def test_cors_allows_configured_origin_only() -> None:
     assert "access-control-allow-credentials" not in allowed.headers
     other = ask("OPTIONS", path, headers={"Origin": "https://evil.example"} | wanted)
     assert "access-control-allow-origin" not in other.headers
+    assert "'https://evil.example' may not use this API; add the origin to RADSERVE_GATEWAY_ORIGINS" in problem(
+        other, 403
+    )
     response = ask("POST", path, content=b"x" * 4000, headers={"Origin": "https://app.example"})
     assert response.status_code == 413
     assert response.headers["access-control-allow-origin"] == "https://app.example"  # lets the page read the problem
@@ -199,8 +203,72 @@ def test_cors_allows_configured_origin_only() -> None:
 
 
 def test_cors_is_off_by_default() -> None:
-    response = ask("GET", "/api/models", gateway(), headers={"Origin": "https://app.example"})
+    origin = {"Origin": "https://app.example"}
+    response = ask("GET", "/api/models", gateway(), headers=origin)
     assert not [name for name in response.headers if name.startswith("access-control")]
+    preflight = ask("OPTIONS", "/api/models", gateway(), headers=origin | {"Access-Control-Request-Method": "GET"})
+    assert "RADSERVE_GATEWAY_ORIGINS" in problem(preflight, 403)
+    assert "access-control-allow-origin" not in preflight.headers
+
+
+def test_cors_names_the_methods_and_headers_that_pages_may_use() -> None:
+    wanted = {"Origin": "https://app.example", "Access-Control-Request-Method": "PATCH"}
+    detail = problem(ask("OPTIONS", "/api/models", headers=wanted), 403)
+    assert "GET, POST, PUT, DELETE" in detail
+    assert "X-API-Key" in detail
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/live",
+        "/ready",
+        "/metrics",
+        "/api/models",
+        "/api/models/chest/1.0.0/card",
+        "/api/models/chest/1.0.0/sample",
+        "/api/openapi.json",
+        "/api/results",
+        "/v2",
+        "/v2/models/chest",
+        "/",
+        "/js/main.js",
+    ],
+)
+def test_head_answers_as_get_without_content(path: str) -> None:
+    head, get = sent("HEAD", path), sent("GET", path)
+    assert head[0]["status"] == get[0]["status"]
+    names = [name for name, _ in head[0]["headers"] if name != b"x-request-id"]
+    assert names == [name for name, _ in get[0]["headers"] if name != b"x-request-id"]
+    assert b"".join(message.get("body", b"") for message in head[1:]) == b""
+    assert any(message.get("body") for message in get[1:])
+
+
+def sent(method: str, path: str) -> list[Any]:
+    """Return the ASGI messages of a response; clients and servers would drop the content of HEAD themselves."""
+    messages: list[Any] = []
+
+    requests = [{"type": "http.request", "body": b"", "more_body": False}]
+
+    async def receive() -> Any:
+        if not requests:
+            await asyncio.Event().wait()  # the client stays connected
+        return requests.pop()
+
+    async def send(message: Any) -> None:
+        messages.append(message)
+
+    scope = {"type": "http", "method": method, "path": path, "headers": [(b"host", b"127.0.0.1")], "scheme": "http"}
+    more = {"query_string": b"", "root_path": "", "client": ("127.0.0.1", 1), "server": ("127.0.0.1", 80)}
+    asyncio.run(gateway()(scope | more, receive, send))
+    return messages
+
+
+def test_head_is_counted_under_its_route() -> None:
+    labels = {"route": "/api/models", "method": "HEAD", "status": "200"}
+    before = REGISTRY.get_sample_value("radserve_gateway_requests_total", labels) or 0.0
+    ask("HEAD", "/api/models")
+    assert REGISTRY.get_sample_value("radserve_gateway_requests_total", labels) == before + 1
 
 
 def test_unexpected_exception_is_logged_and_rendered(caplog: pytest.LogCaptureFixture) -> None:
@@ -249,15 +317,22 @@ def test_disconnected_client_is_not_logged_as_failure(caplog: pytest.LogCaptureF
     ("method", "path", "allow"),
     [
         ("GET", "/api/predictions/some", "POST, PUT"),
-        ("POST", "/api/models", "GET"),
-        ("PUT", "/live", "GET"),
-        ("PATCH", "/api/results/01234567-0123-7123-8123-0123456789ab", "DELETE, GET"),
+        ("PUT", "/api/predictions/some/files", "POST"),
+        ("GET", "/api/predictions/some/1.0.0/files", "POST"),
+        ("POST", "/api/models", "GET, HEAD"),
+        ("PUT", "/live", "GET, HEAD"),
+        ("PATCH", "/api/results/01234567-0123-7123-8123-0123456789ab", "DELETE, GET, HEAD"),
     ],
 )
 def test_unsupported_method_returns_405_with_allow(method: str, path: str, allow: str) -> None:
     response = ask(method, path)
     assert "/api/openapi.json" in problem(response, 405)
     assert response.headers["allow"] == allow
+
+
+def test_head_needs_get() -> None:
+    response = ask("HEAD", "/api/predictions/some")
+    assert (response.status_code, response.headers["allow"]) == (405, "POST, PUT")
 
 
 def test_unknown_path_returns_404_with_hint() -> None:

@@ -4,13 +4,18 @@ import asyncio
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+from openapi_spec_validator import validate
 
 from gateway.access.authentication import CredentialAuthenticator
+from gateway.api import examples
+from gateway.open_inference.documents import InferenceResponse
 from radserve.auth import key_file
 from radserve.auth.api_keys import Role
 from radserve.auth.key_check import Keyring
+from radserve.schema.prediction import Prediction
 from tests import gateways
 from tests.gateway.application import client, gateway
 from tests.gateway.fake_backend import FakeBackend
@@ -63,7 +68,7 @@ def test_secured_operations_authenticate_first(keys: Keys) -> None:
             described = (await http.get("/api/openapi.json")).json()
             for path, operations in described["paths"].items():
                 for method, operation in operations.items():
-                    free = path in ("/live", "/ready")
+                    free = path in ("/live", "/ready", "/v2", "/v2/health/live", "/v2/health/ready")
                     assert ("security" in operation) is not free, path
                     response = await http.request(method, path.format(**values), content=b"x")
                     assert (response.status_code == 401) is not free, path
@@ -77,7 +82,7 @@ def test_openapi_describes_all_responses() -> None:
         async with client(gateway()) as http:
             described = (await http.get("/api/openapi.json")).json()
             assert set(described["components"]["securitySchemes"]) == {"bearer", "key"}
-            answers = described["paths"]["/api/predictions/{name}"]["post"]["responses"]
+            answers = described["paths"]["/api/predictions/{name}"]["put"]["responses"]
             assert {"200", "400", "401", "403", "404", "408", "413", "415", "422", "429", "502", "503", "504"} <= set(
                 answers
             )
@@ -86,5 +91,63 @@ def test_openapi_describes_all_responses() -> None:
             assert named == {"Prediction", "Segmentation", "ResultList"}
             assert "422" in answers
             assert set(answers["422"]["content"]) == {"application/problem+json"}
+
+    asyncio.run(ask())
+
+
+def operations() -> list[tuple[str, str, dict[str, Any]]]:
+    """Return path, method and description of every operation."""
+    paths = gateway().openapi()["paths"]
+    return [(path, method, operation) for path, item in paths.items() for method, operation in item.items()]
+
+
+def test_the_document_is_valid_openapi_and_names_its_servers() -> None:
+    document = gateway().openapi()
+    validate(document)
+    assert document["servers"][0]["url"] == "/"
+    assert {tag["name"] for tag in document["tags"]} == {tag for _, _, item in operations() for tag in item["tags"]}
+
+
+@pytest.mark.parametrize(("path", "method", "operation"), operations())
+def test_every_operation_has_a_name_a_summary_a_description_and_at_most_one_type_of_body(
+    path: str, method: str, operation: dict[str, Any]
+) -> None:
+    assert operation["operationId"].isidentifier()
+    assert len(operation["summary"].split()) >= 3
+    assert operation["description"] != operation["summary"]
+    content = operation.get("requestBody", {"content": {"none": {"schema": {}}}})["content"]
+    ((_, body),) = content.items()
+    assert "anyOf" not in body["schema"]
+    assert all(item["schema"] and item.get("description") for item in operation.get("parameters", ())), path
+
+
+def test_operations_have_different_names() -> None:
+    names = [operation["operationId"] for _, _, operation in operations()]
+    assert len(set(names)) == len(names)
+    assert {"predict_image", "predict_json", "predict_files"} <= set(names)
+
+
+def test_examples_of_responses_are_valid() -> None:
+    Prediction.model_validate(examples.PREDICTION)
+    InferenceResponse.model_validate(examples.INFERENCE)
+
+
+@pytest.mark.parametrize("verb", ["predictions", "explanations"])
+@pytest.mark.parametrize("version", ["", "/1.0.0"])
+def test_files_accept_forms_only_and_the_other_paths_every_body(verb: str, version: str) -> None:
+    path = f"/api/{verb}/chest{version}"
+    form: dict[str, Any] = {"files": [("file", ("a.png", b"film"))]}
+    others: list[dict[str, Any]] = [{"content": b"film"}, {"json": {"image": "ZmlsbQ=="}}]
+
+    async def ask() -> None:
+        async with client(gateway()) as http:
+            for method in ("POST", "PUT"):
+                for body in (form, *others):
+                    assert (await http.request(method, path, **body)).status_code == 200
+            assert (await http.post(f"{path}/files", **form)).json()["filename"] == "a.png"
+            for body in others:
+                refused = await http.post(f"{path}/files", **body)
+                assert refused.status_code == 415
+                assert "must be a form (multipart/form-data)" in refused.json()["detail"]
 
     asyncio.run(ask())

@@ -165,6 +165,45 @@ def test_api_pages_follow_cursor_and_filters(tmp_path: Path) -> None:
     run(outcome, work)
 
 
+def test_filters_of_positive_version_and_verb_select_pages_and_the_export(tmp_path: Path) -> None:
+    outcome = parts(tmp_path)
+    results = [
+        result(
+            second,
+            positive=(True, False, None)[second % 3],
+            version=("1.0.0", "2.0.0")[second % 2],
+            verb=("predictions", "explanations")[second // 6 % 2],
+        )
+        for second in range(60)
+    ]
+
+    async def work(client: httpx.AsyncClient) -> None:
+        await kept(outcome, *results)
+        for params, expected in (
+            ({"positive": "true"}, [item for item in results if item.positive]),
+            ({"positive": "false"}, [item for item in results if item.positive is False]),
+            ({"version": "2.0.0"}, [item for item in results if item.version == "2.0.0"]),
+            ({"explain": "true"}, [item for item in results if item.verb == "explanations"]),
+            (
+                {"explain": "false", "version": "1.0.0"},
+                results[0:6:2] + results[12:18:2] + results[24:30:2] + results[36:42:2] + results[48:54:2],
+            ),
+        ):
+            read: list[str] = []
+            cursor: dict[str, str] = {}
+            while True:
+                page = (await client.get("/api/results", params=params | cursor | {"limit": "7"})).json()
+                read += [item["id"] for item in page["results"]]
+                if page["next"] is None:
+                    break
+                cursor = {"cursor": page["next"]}
+            assert read == [item.id for item in expected], params
+            rows = csv.DictReader(io.StringIO((await client.get("/api/results.csv", params=params)).text, newline=""))
+            assert [row["id"] for row in rows] == read
+
+    run(outcome, work)
+
+
 @pytest.mark.parametrize(
     ("params", "status"),
     [
@@ -177,6 +216,11 @@ def test_api_pages_follow_cursor_and_filters(tmp_path: Path) -> None:
         ({"since": "2026-01-01T00:00:00"}, 422),
         ({"text": "x" * 129}, 422),
         ({"cursor": "x" * 257}, 422),
+        ({"positive": "yes"}, 422),
+        ({"positive": "1"}, 422),
+        ({"explain": ""}, 422),
+        ({"version": "x" * 65}, 422),
+        ({"positve": "true"}, 422),
     ],
 )
 def test_invalid_parameter_returns_422(tmp_path: Path, params: dict[str, str], status: int) -> None:
@@ -184,6 +228,8 @@ def test_invalid_parameter_returns_422(tmp_path: Path, params: dict[str, str], s
         response = await client.get("/api/results", params=params)
         assert response.status_code == status
         assert response.headers["content-type"] == "application/problem+json"
+        assert "Value error" not in response.text
+        assert (await client.get("/api/results.csv", params=params)).status_code == 422 or "cursor" in params
 
     run(parts(tmp_path), work)
 

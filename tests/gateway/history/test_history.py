@@ -114,6 +114,12 @@ def test_concurrent_changes_do_not_shift_pages(store: Store) -> None:
         {"model": "chest", "client": "ward-8"},
         {"model": "brain", "label": "negative", "client": "ward-7"},
         {"model": "none"},
+        {"version": "2.0.0"},
+        {"version": "2.0.0", "model": "chest"},
+        {"positive": True},
+        {"positive": False, "client": "ward-7"},
+        {"explain": True},
+        {"explain": False, "positive": True, "label": "positive"},
         {"since": NOW - timedelta(seconds=20)},
         {"until": NOW - timedelta(seconds=20)},
         {"since": NOW - timedelta(seconds=25), "until": NOW - timedelta(seconds=5), "model": "chest"},
@@ -128,6 +134,9 @@ def test_filters_select_results(store: Store, query: dict[str, Any]) -> None:
             model=random_.choice(["chest", "brain"]),
             label=random_.choice(["positive", "negative"]),
             client=random_.choice(["ward-7", "ward-8"]),
+            version=random_.choice(["1.0.0", "2.0.0"]),
+            positive=random_.choice([True, False, None]),
+            verb=random_.choice(["predictions", "explanations"]),
         )
         for second in range(40)
     ]
@@ -135,7 +144,11 @@ def test_filters_select_results(store: Store, query: dict[str, Any]) -> None:
     expected = [
         item
         for item in results
-        if all(getattr(item, name) == value for name, value in query.items() if name not in ("since", "until"))
+        if all(
+            (item.verb == "explanations" if name == "explain" else getattr(item, name)) == value
+            for name, value in query.items()
+            if name not in ("since", "until")
+        )
         and (since is None or item.time >= since)
         and (until is None or item.time < until)
     ]

@@ -65,6 +65,8 @@ def test_package_holds_gateway_and_no_model(package: Path) -> None:
     names = set(zipfile.ZipFile(package).namelist())
     assert {
         "gateway/lambda_/handler.py",
+        "gateway/documentation/main.js",
+        "fastapi_swagger/resources/swagger-ui-bundle.js",
         "gateway/static/index.html",
         "radserve/auth/api_keys.py",
         "handlers/errors.py",

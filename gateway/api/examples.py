@@ -1,0 +1,40 @@
+"""Examples of responses in the OpenAPI document."""
+
+from typing import Any, Final
+
+PREDICTION: Final[dict[str, Any]] = {
+    "model": {
+        "name": "chest-xray-cnn",
+        "version": "1.0.0",
+        "sha256": "d1bd4d4757faded8649c47ed3f62e923940cba28d162b31ba77aef11dad41fd6",
+    },
+    "label": "pneumonia",
+    "probability": 0.98,
+    "probabilities": {"normal": 0.02, "pneumonia": 0.98},
+    "positive": True,
+    "threshold": 0.49,
+    "image": {
+        "format": "png",
+        "width": 280,
+        "height": 196,
+        "sha256": "7d203a5d9100bfb09db1a4535841d5eb6cb9968f45a8459cc6635dc297b471e0",
+    },
+    "prevalence": 0.5,
+    "certainty": {"status": "certain", "prediction_set": ["pneumonia"], "level": 0.9},
+    "checked": ["age", "view"],
+    "unchecked": ["species"],
+    "domain": {"mode": "strict", "status": "normal", "score": 0.8, "percentile": 41.0},
+    "id": "0190b6c4-7f3e-7a21-9d55-3b7f0c9d2e41",
+    "time": "2026-03-01T12:30:00.000Z",
+    "filename": "film.png",
+    "history": "kept",
+}
+INFERENCE: Final[dict[str, Any]] = {
+    "model_name": "chest-xray-cnn",
+    "model_version": "1.0.0",
+    "id": "42",
+    "outputs": [
+        {"name": "label", "datatype": "BYTES", "shape": [1], "data": ["pneumonia"]},
+        {"name": "probability", "datatype": "FP64", "shape": [1], "data": [0.98]},
+    ],
+}

@@ -1,0 +1,53 @@
+"""Unknown query parameters."""
+
+import asyncio
+from collections.abc import Mapping
+from typing import Any
+
+import httpx
+import pytest
+
+from gateway.access import Caller
+from gateway.errors import NotAuthenticatedError
+from tests.gateway.application import client, gateway
+
+VALUES = {"name": "chest", "version": "1.0.0", "result_id": "01234567-0123-7123-8123-0123456789ab"}
+
+
+def ask(method: str, path: str, **parts: Any) -> httpx.Response:
+    async def send() -> httpx.Response:
+        async with client(gateway(**parts)) as http:
+            return await http.request(method, path)
+
+    return asyncio.run(send())
+
+
+OPERATIONS = [(method, path) for path, item in gateway().openapi()["paths"].items() for method in item]
+
+
+@pytest.mark.parametrize(("method", "path"), OPERATIONS)
+def test_an_unknown_query_parameter_is_rejected_by_every_operation(method: str, path: str) -> None:
+    response = ask(method, f"{path.format(**VALUES)}?positve=true")
+    assert response.status_code == 422
+    assert response.headers["content-type"] == "application/problem+json"
+    assert response.json()["detail"].startswith("Unknown query parameter 'positve'. ")
+
+
+def test_the_rejection_names_the_known_parameters() -> None:
+    assert ask("GET", "/api/results.csv?x=1&limit=3").json()["detail"] == (
+        "Unknown query parameter 'limit', 'x'. Known: explain, label, model, positive, since, text, until, version."
+    )
+    assert ask("HEAD", "/api/results?x=1").status_code == 422
+    assert "This operation has none." in ask("GET", "/live?x=1").json()["detail"]
+
+
+def test_a_caller_without_a_key_gets_401_rather_than_the_known_parameters() -> None:
+    class RejectAll:
+        async def identify(self, headers: Mapping[str, str]) -> Caller:
+            raise NotAuthenticatedError("No.")
+
+    assert ask("GET", "/api/models?x=1", authenticator=RejectAll()).status_code == 401
+
+
+def test_files_of_the_page_accept_any_query() -> None:
+    assert ask("GET", "/?source=homescreen").status_code == 200
