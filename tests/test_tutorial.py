@@ -26,7 +26,7 @@ def marking(provide: Provide, tmp_path_factory: pytest.TempPathFactory) -> Itera
 
 
 def read() -> Any:
-    return nbformat.read(TUTORIAL, as_version=4)
+    return nbformat.read(TUTORIAL, as_version=4)  # type: ignore[no-untyped-call]
 
 
 def text(cell: Any) -> str:

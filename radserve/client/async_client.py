@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Iterable
-from datetime import datetime
 from pathlib import Path
 from typing import Self, Unpack
 
@@ -12,6 +11,7 @@ from radserve.client import catalog, history, predictions, readiness, sources, u
 from radserve.client.api_detector import Api
 from radserve.client.conditions import Conditions
 from radserve.client.connection import AsyncConnection
+from radserve.client.history import Filters
 from radserve.client.predictions import Kind, Result, View
 from radserve.client.readiness import Readiness
 from radserve.client.results import Results
@@ -133,18 +133,9 @@ class AsyncClient:
         """Delete an upload."""
         await self._connection.send(uploads.delete(upload))
 
-    def history(
-        self,
-        *,
-        model: str | None = None,
-        label: str | None = None,
-        since: datetime | None = None,
-        until: datetime | None = None,
-        text: str | None = None,
-    ) -> AsyncIterator[HistoryEntry]:
+    def history(self, **filters: Unpack[Filters]) -> AsyncIterator[HistoryEntry]:
         """Iterate over the history of a gateway, newest first: `async for`; see `Client.history`."""
-        filters = history.query({"model": model, "label": label, "since": since, "until": until, "text": text})
-        return self._pages(filters)
+        return self._pages(history.query(filters))
 
     async def _pages(self, filters: dict[str, str]) -> AsyncIterator[HistoryEntry]:
         cursor: str | None = ""

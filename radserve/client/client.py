@@ -1,7 +1,6 @@
 """HTTP client for predictions, explanations and the history of a gateway."""
 
 from collections.abc import Iterable, Iterator
-from datetime import datetime
 from pathlib import Path
 from typing import Self, Unpack
 
@@ -11,6 +10,7 @@ from radserve.client import catalog, history, predictions, readiness, sources, u
 from radserve.client.api_detector import Api
 from radserve.client.conditions import Conditions
 from radserve.client.connection import Connection
+from radserve.client.history import Filters
 from radserve.client.predictions import Kind, Result, View
 from radserve.client.readiness import Readiness
 from radserve.client.results import Results
@@ -196,28 +196,13 @@ class Client:
         """Delete an upload."""
         self._connection.send(uploads.delete(upload))
 
-    def history(
-        self,
-        *,
-        model: str | None = None,
-        label: str | None = None,
-        since: datetime | None = None,
-        until: datetime | None = None,
-        text: str | None = None,
-    ) -> Iterator[HistoryEntry]:
+    def history(self, **filters: Unpack[Filters]) -> Iterator[HistoryEntry]:
         """Iterate over the history of a gateway, newest first; pages are requested on demand.
 
-        Raises RejectedRequestError with status 404 if nothing is stored, and InvalidCallError without a gateway.
-
-        Parameters
-        ----------
-        since, until
-            Start (inclusive) and end (exclusive), with time zones.
-        text
-            Part of the file name, of the id or of the image's checksum.
+        The keyword arguments are those of `radserve.client.history.Filters`. Raises RejectedRequestError with status
+        404 if nothing is stored, and InvalidCallError without a gateway.
         """
-        filters = history.query({"model": model, "label": label, "since": since, "until": until, "text": text})
-        return self._pages(filters)
+        return self._pages(history.query(filters))
 
     def _pages(self, filters: dict[str, str]) -> Iterator[HistoryEntry]:
         cursor: str | None = ""

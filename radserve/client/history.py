@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Final
+from typing import Final, TypedDict
 
 import httpx
 
@@ -16,8 +16,37 @@ _ID_CHARACTERS: Final = frozenset("0123456789abcdef-")
 _PAGE_SIZE: Final = "200"
 
 
-def query(filters: Mapping[str, str | datetime | None]) -> dict[str, str]:
-    """Return the query of filters; raises InvalidCallError for a time without a zone."""
+class Filters(TypedDict, total=False):
+    """Keyword arguments that select results of the history; all are optional.
+
+    Attributes
+    ----------
+    positive
+        Whether the result is above the cut-off.
+    explain
+        Whether the result is that of a heat map.
+    since, until
+        Start (inclusive) and end (exclusive), with time zones.
+    text
+        Part of the file name, of the id or of the image's checksum.
+    """
+
+    model: str | None
+    version: str | None
+    label: str | None
+    positive: bool | None
+    explain: bool | None
+    since: datetime | None
+    until: datetime | None
+    text: str | None
+
+
+def query(filters: Filters) -> dict[str, str]:
+    """Return the query of filters; raises InvalidCallError for a time without a zone, TypeError for another name."""
+    unknown = [name for name in filters if name not in Filters.__annotations__]
+    if unknown:
+        known = ", ".join(Filters.__annotations__)
+        raise TypeError(f"unexpected keyword argument {unknown[0]!r}; the filters are {known}")
     return {name: _text(name, value) for name, value in filters.items() if value is not None}
 
 
@@ -49,9 +78,11 @@ def _path(identifier: str) -> str:
     return f"api/results/{identifier}"
 
 
-def _text(name: str, value: str | datetime) -> str:
-    if isinstance(value, str):
-        return value
+def _text(name: str, value: object) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if not isinstance(value, datetime):
+        return str(value)
     if value.tzinfo is None:
         raise InvalidCallError(f"{name} has value {value}, which has no time zone.")
     return value.isoformat()

@@ -44,13 +44,14 @@ def test_pages_are_requested_on_demand(gateway: Client, odd: Scripted) -> None:
         document({"results": [result(IDS[2]), result(IDS[1])], "next": "c"}),
         document({"results": [result(IDS[0])], "next": None}),
     )
-    results = gateway.history(model="chest", text="film", since=datetime(2026, 1, 1, tzinfo=UTC))
+    results = gateway.history(model="chest", text="film", positive=True, since=datetime(2026, 1, 1, tzinfo=UTC))
     assert not odd.requests
     assert next(results).time == datetime(2026, 1, 2, 3, 4, 5, 678000, tzinfo=UTC)
     assert len(odd.requests) == 1
     assert [item.id for item in results] == [IDS[1], IDS[0]]
     queries = [parse_qs(urlsplit(request.path).query) for request in odd.requests]
-    wanted = {"model": ["chest"], "text": ["film"], "since": ["2026-01-01T00:00:00+00:00"], "limit": ["200"]}
+    filters = {"model": ["chest"], "text": ["film"], "positive": ["true"], "since": ["2026-01-01T00:00:00+00:00"]}
+    wanted = filters | {"limit": ["200"]}
     assert queries == [wanted, wanted | {"cursor": ["c"]}]
 
 
@@ -84,6 +85,11 @@ def test_an_id_that_would_change_the_path_is_not_sent(gateway: Client, odd: Scri
     with pytest.raises(InvalidCallError, match="id has value"):
         gateway.delete(identity)
     assert not odd.requests
+
+
+def test_an_unknown_filter_is_a_type_error(gateway: Client) -> None:
+    with pytest.raises(TypeError, match="'name'; the filters are model, version, label, positive, explain, since"):
+        gateway.history(name="chest")  # type: ignore[call-arg]
 
 
 def test_a_time_without_a_zone_is_an_invalid_call(gateway: Client) -> None:
