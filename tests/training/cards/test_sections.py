@@ -1,7 +1,6 @@
-import json
-
 """Sections of a model card that have modules of their own."""
 
+import json
 from pathlib import Path
 
 import pytest
