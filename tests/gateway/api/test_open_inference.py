@@ -5,6 +5,7 @@ import base64
 import json
 import re
 import struct
+import tracemalloc
 from collections.abc import Iterator
 from io import BytesIO
 from pathlib import Path
@@ -19,7 +20,9 @@ from tritonclient.utils import InferenceServerException
 
 from gateway.access.authentication import CredentialAuthenticator
 from gateway.backends.base import ModelRequest, ModelResponse
+from gateway.errors import ContentTooLargeError
 from gateway.history.sqlite import SqliteHistory
+from gateway.open_inference import wire
 from gateway.rate_limit import RateLimiter
 from gateway.settings import Settings
 from radserve.auth import key_file
@@ -32,7 +35,7 @@ from tests.gateway.fake_backend import CATALOG, FakeBackend, json_response, pred
 from tests.server import Server
 
 ONE, TWO = b"\x89PNG one", b"\xff\xd8\xff two"
-BAD = b"bad"
+BAD = b"\x89 bad"
 PATH = "/v2/models/chest/infer"
 
 
@@ -155,6 +158,13 @@ def test_json_elements_are_base64_or_one_character_for_each_byte() -> None:
     assert "inference-header-content-length" not in response.headers
 
 
+def test_json_accepts_base64_in_lines_and_data_urls_as_predictions_do() -> None:
+    encoded = base64.b64encode(ONE).decode()
+    lines, url = f"{encoded[:4]}\r\n{encoded[4:]} \t", f"data:image/png;base64,{encoded[:4]}\n{encoded[4:]}"
+    read = [json.loads(item)["image"]["sha256"] for item in values(post(document(lines, url)))["result"]]
+    assert read == [prediction(ONE)["image"]["sha256"]] * 2
+
+
 def test_json_has_null_for_a_missing_probability() -> None:
     outputs = values(post(document(base64.b64encode(ONE).decode(), base64.b64encode(BAD).decode())))
     assert outputs["probability"] == [0.75, None]
@@ -182,14 +192,16 @@ def test_nested_data_and_query_and_headers_reach_the_model() -> None:
         (document("x", image={"datatype": "FP32"}), "of type 'FP32'"),
         (document("x", image={"shape": []}), "has shape []"),
         (document("x", image={"shape": [1, 2]}), "has shape [1, 2]"),
-        (document("x", image={"shape": [2]}), "has shape [2], but 1 elements"),
+        (document("eA==", image={"shape": [2]}), "has shape [2], but 1 elements"),
         (document(image={"shape": [0]}), "has shape [0]"),
         (document("x", image={"data": None}), "either data or the parameter binary_data_size"),
         (document("x", image={"parameters": {"shared_memory_region": "r"}}), "unknown parameter"),
         (document("x", image={"data": None, "parameters": {"binary_data_size": 9}}), "binary_data_size is 9, but 0"),
         (document("\u0100"), "neither base64 nor"),
-        (document("x", parameters={"sequence_id": 1}), "Unknown parameter 'sequence_id' of the request"),
-        (document("x", outputs=[{"name": "label", "parameters": {"classification": 3}}]), "of the output 'label'"),
+        (document("iVBORw0KGgo"), "invalid base64"),
+        (document("data:image/png;base64,\x89PNG"), "invalid base64"),
+        (document("eA==", parameters={"sequence_id": 1}), "Unknown parameter 'sequence_id' of the request"),
+        (document("eA==", outputs=[{"name": "label", "parameters": {"classification": 3}}]), "of the output 'label'"),
     ],
 )
 def test_an_invalid_request_is_rejected_with_the_reason(body: Any, reason: str) -> None:
@@ -230,6 +242,28 @@ def test_a_request_is_limited_like_a_form() -> None:
     assert post(many).status_code == 413
     assert post(content=b"[" * 300_000).status_code == 413
     assert post(path="/v2/models/Chest/infer", body=document("x")).status_code == 422
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        document(*[0] * 249_000, image={"shape": [1]}),
+        document(*[[0] * 60] * 60, image={"shape": [1]}),
+        document("eA==", **{f"k{number}": 1 for number in range(200_000)}),
+        document("eA==", parameters={f"k{number}": None for number in range(50_000)}),
+        document("eA==", inputs=[{}] * 60_000),
+    ],
+    ids=["elements", "nested elements", "keys", "parameters", "inputs"],
+)
+def test_a_document_with_many_invalid_values_is_rejected_before_pydantic_creates_an_error_for_each(body: Any) -> None:
+    content = json.dumps(body).encode()
+    tracemalloc.start()
+    try:
+        with pytest.raises(ContentTooLargeError, match="values"):
+            wire.parse(content, None, Settings.read().max_files)
+        assert tracemalloc.get_traced_memory()[1] < 64_000_000
+    finally:
+        tracemalloc.stop()
 
 
 def test_a_mask_is_a_png() -> None:
