@@ -48,6 +48,25 @@ def rejecting(request: ModelRequest) -> ModelResponse:
     return json_response({"predictions": items})
 
 
+def mask() -> bytes:
+    """Return the mask of an image without findings."""
+    stream = BytesIO()
+    Pillow.new("L", (20, 10)).save(stream, "PNG")
+    return stream.getvalue()
+
+
+MASK = mask()
+SEGMENTED: dict[str, Any] = {
+    "label": "nothing",
+    "area": {"pixels": 0, "fraction": 0.0},
+    "box": None,
+    "mask": {"encoding": "png", "width": 20, "height": 10, "data": base64.b64encode(MASK).decode()},
+    "probability": ...,
+    "probabilities": ...,
+}
+"""Changes that turn a prediction into that of a segmentation model."""
+
+
 @pytest.fixture
 def triton() -> Iterator[InferenceServerClient]:
     with serving(gateway(backend=FakeBackend(rejecting))) as address:
@@ -267,23 +286,17 @@ def test_a_document_with_many_invalid_values_is_rejected_before_pydantic_creates
 
 
 def test_a_mask_is_a_png() -> None:
-    stream = BytesIO()
-    Pillow.new("L", (20, 10)).save(stream, "PNG")
-    mask = {"encoding": "png", "width": 20, "height": 10, "data": base64.b64encode(stream.getvalue()).decode()}
-    drop: dict[str, Any] = {"probability": ..., "probabilities": ...}
-    empty = {"label": "nothing", "area": {"pixels": 0, "fraction": 0.0}, "box": None, "mask": mask}
-
     class Slices(FakeBackend):
         async def catalog(self) -> Any:
             version = CATALOG["models"][0]["versions"][0] | {"task": "segmentation"}
             return type(await super().catalog()).model_validate({"models": [{"name": "chest", "versions": [version]}]})
 
-    backend = Slices(lambda _: json_response({"predictions": [prediction(ONE, **empty, **drop)]}))
+    backend = Slices(lambda _: json_response({"predictions": [prediction(ONE, **SEGMENTED)]}))
     with serving(gateway(backend=backend)) as address:
         result = InferenceServerClient(address).infer("chest", [tensor(ONE)])
-    assert result.as_numpy("mask").tolist() == [stream.getvalue()]
+    assert result.as_numpy("mask").tolist() == [MASK]
     assert result.as_numpy("probability") is None
-    assert values(post(document(ONE.decode("latin-1")), backend=backend))["mask"] == [mask["data"]]
+    assert values(post(document(ONE.decode("latin-1")), backend=backend))["mask"] == [base64.b64encode(MASK).decode()]
 
 
 def test_results_are_recorded_and_rejections_are_not(tmp_path: Path) -> None:
@@ -296,6 +309,29 @@ def test_results_are_recorded_and_rejections_are_not(tmp_path: Path) -> None:
             stored = (await http.get("/api/results")).json()["results"]
             assert {item["id"] for item in stored} == {item["id"] for item in results if "id" in item}
             assert len(stored) == 2
+
+    asyncio.run(work())
+
+
+@pytest.mark.parametrize(
+    "response",
+    [
+        ModelResponse(200, "image/png", b"\x89PNG"),
+        json_response({"predictions": [prediction(ONE, **SEGMENTED)]}),
+    ],
+    ids=["picture", "other task"],
+)
+def test_a_response_of_another_kind_than_the_catalog_says_is_a_fault_of_the_server_and_not_recorded(
+    response: ModelResponse, tmp_path: Path
+) -> None:
+    history = SqliteHistory(tmp_path / "history.sqlite3")
+
+    async def work() -> None:
+        async with running_client(services(FakeBackend(lambda _: response), history=history)) as http:
+            refused = await http.post(PATH, json=document(base64.b64encode(ONE).decode()))
+            assert refused.status_code == 502, refused.text
+            assert "discarded" in refused.json()["error"]
+            assert (await http.get("/api/results")).json()["results"] == []
 
     asyncio.run(work())
 
