@@ -170,8 +170,12 @@ class BodySizeLimit:
         await self._app(scope, receive_limited, send)
 
 
+class _HeadComplete(Exception):  # noqa: N818 - not an error
+    """Ends a response after its header."""
+
+
 class HeadRequests:
-    """Answers HEAD as GET, without the body (RFC 9110, section 9.3.2)."""
+    """Answers HEAD as GET, without the body (RFC 9110, section 9.3.2); a stream, such as an export, is not produced."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -183,11 +187,18 @@ class HeadRequests:
             return
 
         async def send_without_content(message: Message) -> None:
-            await send(dict(message, body=b"") if message["type"] == "http.response.body" else message)
+            if message["type"] != "http.response.body":
+                await send(message)
+                return
+            await send({"type": "http.response.body", "body": b"", "more_body": False})
+            if message.get("more_body", False):
+                raise _HeadComplete
 
         # A copy: the server must still see HEAD when it compares Content-Length with the body.
         inner = dict(scope, method="GET")
         try:
             await self._app(inner, receive, send_without_content)
+        except _HeadComplete:
+            pass
         finally:
             scope["route"] = inner.get("route")  # for log and metrics
