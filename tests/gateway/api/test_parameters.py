@@ -50,6 +50,12 @@ def test_the_rejection_names_the_known_parameters() -> None:
     assert "This operation has none." in ask("GET", "/api/models?x=1").json()["detail"]
 
 
+def test_a_repeated_parameter_is_rejected_because_only_one_value_would_count() -> None:
+    response = ask("GET", "/api/results?model=none&model=chest&label=")
+    assert response.status_code == 422
+    assert response.json()["detail"] == "Repeated query parameter 'model'; send it once."
+
+
 def test_a_caller_without_a_key_gets_401_rather_than_the_known_parameters() -> None:
     class RejectAll:
         async def identify(self, headers: Mapping[str, str]) -> Caller:
