@@ -51,7 +51,7 @@ class RequestContext:
 
     The log holds method, path, status, seconds and caller: neither query, headers nor body, because these contain keys,
     names and images. Probes are logged when their status changes, scrapes when they fail. The page may send uploads to
-    the origin `storage`. Only requests to the API are traced.
+    the origin `storage`. Only requests to the API are traced, except probes.
     """
 
     def __init__(self, app: ASGIApp, storage: str = "", tracer: Tracer | None = None) -> None:
@@ -68,7 +68,8 @@ class RequestContext:
             return
         client_id = Headers(scope=scope).get("x-request-id", "")
         request_id = client_id if _REQUEST_ID.fullmatch(client_id) else secrets.token_hex(16)
-        span = self._tracer.start("gateway", Headers(scope=scope)) if scope["path"].startswith(_API) else None
+        is_traced = scope["path"].startswith(_API) and scope["path"] not in _PROBES
+        span = self._tracer.start("gateway", Headers(scope=scope)) if is_traced else None
         scope.setdefault("state", {}).update(request_id=request_id, traceparent=traceparent(span))
         start, status = time.perf_counter(), 0
 

@@ -220,14 +220,8 @@ def test_nested_data_and_query_and_headers_reach_the_model() -> None:
         (document("iVBORw0KGgo"), "invalid base64"),
         (document("data:image/png;base64,\x89PNG"), "invalid base64"),
         (document("eA==", parameters={"sequence_id": 1}), "Unknown parameter 'sequence_id' of the request"),
-        (
-            document("eA==", parameters={"binary_data_output": 1}),
-            "must be true or false",
-        ),
-        (
-            document("eA==", outputs=[{"name": "label", "parameters": {"binary_data": "yes"}}]),
-            "must be true or false",
-        ),
+        (document("eA==", parameters={"binary_data_output": 1}), "must be true or false"),
+        (document("eA==", outputs=[{"name": "label", "parameters": {"binary_data": "yes"}}]), "must be true or false"),
         (document("eA==", outputs=[{"name": "label", "parameters": {"classification": 3}}]), "of the output 'label'"),
     ],
 )
