@@ -71,8 +71,8 @@ def assemble(services: Services) -> FastAPI:
     problems.install(app)
     openapi.install(app)
     known_query = Depends(require_known_query)
-    for public in (health.router, open_inference.public, documentation.router):
-        app.include_router(public, dependencies=[known_query])
+    for public in (health.router, open_inference.public, documentation.router):  # probes may have any query
+        app.include_router(public)
     for module in (models, predictions, results, uploads, open_inference):
         app.include_router(module.router, dependencies=[Depends(authenticate), known_query])  # 401 comes before 422
     app.router.default = PageFiles()  # not mounted: a mount would turn 405 responses of the API into 404

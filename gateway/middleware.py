@@ -51,7 +51,7 @@ class RequestContext:
 
     The log holds method, path, status, seconds and caller: neither query, headers nor body, because these contain keys,
     names and images. Probes are logged when their status changes, scrapes when they fail. The page may send uploads to
-    the origin `storage`. Only requests to the API are traced.
+    the origin `storage`. Only requests to the API are traced, except probes.
     """
 
     def __init__(self, app: ASGIApp, storage: str = "", tracer: Tracer | None = None) -> None:
@@ -68,7 +68,8 @@ class RequestContext:
             return
         client_id = Headers(scope=scope).get("x-request-id", "")
         request_id = client_id if _REQUEST_ID.fullmatch(client_id) else secrets.token_hex(16)
-        span = self._tracer.start("gateway", Headers(scope=scope)) if scope["path"].startswith(_API) else None
+        is_traced = scope["path"].startswith(_API) and scope["path"] not in _PROBES
+        span = self._tracer.start("gateway", Headers(scope=scope)) if is_traced else None
         scope.setdefault("state", {}).update(request_id=request_id, traceparent=traceparent(span))
         start, status = time.perf_counter(), 0
 
@@ -170,8 +171,12 @@ class BodySizeLimit:
         await self._app(scope, receive_limited, send)
 
 
+class _HeadComplete(Exception):  # noqa: N818 - not an error
+    """Ends a response after its header."""
+
+
 class HeadRequests:
-    """Answers HEAD as GET, without the body (RFC 9110, section 9.3.2)."""
+    """Answers HEAD as GET, without the body (RFC 9110, section 9.3.2); a stream, such as an export, is not produced."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -183,11 +188,18 @@ class HeadRequests:
             return
 
         async def send_without_content(message: Message) -> None:
-            await send(dict(message, body=b"") if message["type"] == "http.response.body" else message)
+            if message["type"] != "http.response.body":
+                await send(message)
+                return
+            await send({"type": "http.response.body", "body": b"", "more_body": False})
+            if message.get("more_body", False):
+                raise _HeadComplete
 
         # A copy: the server must still see HEAD when it compares Content-Length with the body.
         inner = dict(scope, method="GET")
         try:
             await self._app(inner, receive, send_without_content)
+        except _HeadComplete:
+            pass
         finally:
             scope["route"] = inner.get("route")  # for log and metrics

@@ -25,6 +25,7 @@ from gateway.history import Result, format_time, new_id
 from gateway.metrics import DISCARDED
 from gateway.uploads import image_contents
 from gateway.uploads.request_body import RequestBody
+from radserve.schema.catalog import Task
 from radserve.schema.domain import Repair
 from radserve.schema.explanation import Explanation
 from radserve.schema.problem import ProblemDetails, RejectedImage
@@ -135,6 +136,13 @@ def require_images(results: Sequence[AnyItem], request: ModelRequest, body: Requ
             "The response of the analysis service is not about the images of this request, and was discarded. Try "
             "again; if this happens again, inform the operator."
         ) from error
+
+
+def require_task(document: Document, task: Task) -> None:
+    """Raise BadGatewayError unless all predictions are of a task."""
+    is_segmentation = task == "segmentation"
+    if any(("mask" in item) != is_segmentation for item in predictions(document) if is_prediction(item)):
+        raise BadGatewayError(f"The analysis service sent results of another task than {task}; they were discarded.")
 
 
 def predictions(document: Document) -> list[Document]:

@@ -38,6 +38,7 @@ class Instance(_Body):
     """One image among several."""
 
     b64: Annotated[Base64, Field(examples=[_PNG])]
+    assurances: Assurances | None = None
 
 
 class EncodedImages(_Body):

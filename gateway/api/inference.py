@@ -13,6 +13,7 @@ from gateway.backends.base import ModelRequest, ModelResponse, Verb
 from gateway.errors import BadRequestError
 from gateway.model_response import Document
 from gateway.uploads.request_body import RequestBody
+from radserve.schema.catalog import Task
 
 
 @dataclass(frozen=True)
@@ -25,11 +26,17 @@ class Target:
 
 
 async def run(
-    request: Request, target: Target, body: RequestBody, caller: Caller, accept: str = model_response.JSON
+    request: Request,
+    target: Target,
+    body: RequestBody,
+    caller: Caller,
+    accept: str = model_response.JSON,
+    task: Task | None = None,
 ) -> Document | ModelResponse:
     """Return the annotated document of all results, or the response if it is a picture.
 
-    Raises a ProblemError if the model or its server fails, or if the response is not about the images of the request.
+    Raises a ProblemError if the model or its server fails, or if the response is not about the images of the request
+    or of another task.
     """
     parts = services.of(request)
     model_request = _model_request(request, target, body, accept)
@@ -40,6 +47,8 @@ async def run(
         return response
     document, results = await asyncio.to_thread(model_response.parse, response, target.verb)  # decodes masks
     await asyncio.to_thread(model_response.require_images, results, model_request, body)  # decodes the body
+    if task is not None:
+        model_response.require_task(document, task)
     document = model_response.annotate(document, body.names, datetime.now(UTC))
     entries = model_response.history_entries(
         document, target.verb, caller.name, request.state.request_id, keep_names=parts.settings.keep_names

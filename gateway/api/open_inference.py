@@ -1,6 +1,7 @@
 """/v2: the Open Inference Protocol (docs/open-inference.md)."""
 
 import asyncio
+from collections.abc import Sequence
 from typing import Any, Final
 
 from fastapi import APIRouter, Request
@@ -12,7 +13,8 @@ from gateway.api import examples, inference
 from gateway.api.inference import Target
 from gateway.api.parameters import Name, PrevalenceQuery, RepairQuery, Version
 from gateway.backends.base import Backend, ModelResponse, unknown_model
-from gateway.errors import UnsupportedMediaTypeError
+from gateway.errors import BadGatewayError, UnsupportedMediaTypeError
+from gateway.model_response import Document
 from gateway.open_inference import outputs, wire
 from gateway.open_inference.documents import (
     InferenceRequest,
@@ -26,7 +28,7 @@ from gateway.open_inference.documents import (
 from gateway.services import AuthenticatedCaller, Services
 from gateway.uploads import request_body
 from radserve.auth.api_keys import Role
-from radserve.schema.catalog import CatalogModel, CatalogVersion
+from radserve.schema.catalog import CatalogModel, CatalogVersion, Task
 
 public = APIRouter(prefix=problems.OPEN_INFERENCE, tags=["open inference"])
 router = APIRouter(prefix=problems.OPEN_INFERENCE, tags=["open inference"])
@@ -183,15 +185,23 @@ async def _infer(request: Request, target: Target, caller: Caller) -> Response:
     _, version = await _find(parts.backend, target.model, target.version)
     document, images = await _read(request, parts)
     selected = outputs.select(document, version.task)
-    result = await inference.run(request, target, request_body.of_images(images), caller)
-    assert not isinstance(result, ModelResponse)  # it was asked for JSON
+    body = await asyncio.to_thread(request_body.of_images, images)
+    result = await inference.run(request, target, body, caller, task=version.task)
+    if isinstance(result, ModelResponse):
+        raise BadGatewayError("The analysis service sent a picture in place of results; it was discarded.")
     items = model_response.predictions(result)
     outputs.require_result(items)
     model = next(item["model"] for item in items if model_response.is_prediction(item))
     response = InferenceResponse(model_name=target.model, model_version=model["version"], id=document.id, outputs=[])
-    tensors = outputs.tensors(items, version.task, [name for name, _ in selected])
-    body, headers = wire.render(response, zip(tensors, (binary for _, binary in selected), strict=True))
-    return Response(body, headers=headers)
+    content, headers = await asyncio.to_thread(_render, response, items, version.task, selected)  # encodes masks
+    return Response(content, headers=headers)
+
+
+def _render(
+    response: InferenceResponse, items: Sequence[Document], task: Task, selected: Sequence[tuple[str, bool]]
+) -> tuple[bytes, dict[str, str]]:
+    tensors = outputs.tensors(items, task, [name for name, _ in selected])
+    return wire.render(response, zip(tensors, (binary for _, binary in selected), strict=True))
 
 
 async def _read(request: Request, parts: Services) -> tuple[InferenceRequest, list[bytes]]:

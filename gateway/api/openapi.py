@@ -16,8 +16,8 @@ DESCRIPTION: Final = """Runs radiology models on images.
 
 **Not a medical device.** For research only; do not use it for patient care.
 
-Errors are problem details (RFC 9457) with a `detail` that says what to do. HEAD works wherever GET does. An unknown
-query parameter is rejected with 422."""
+Errors are problem details (RFC 9457) with a `detail` that says what to do. HEAD works wherever GET does. `/api`
+and `/v2/models` reject unknown and repeated query parameters with 422."""
 TAGS: Final = [
     {"name": "predictions", "description": "Analyse images, as raw bytes, in JSON or in a form."},
     {"name": "models", "description": "The models that are served, their cards and sample images."},

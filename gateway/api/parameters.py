@@ -68,11 +68,14 @@ PrevalenceQuery = Annotated[
     BeforeValidator(_decimal),
 ]
 
+_COUNTED_LATER: Final = ("repair", "prevalence")
+"""Parameters that a header or body can contain, too; `gateway.api.inference` rejects several values of them."""
+
 
 async def require_known_query(request: Request) -> None:
-    """Raise UnprocessableError if the query has a parameter that the OpenAPI document does not name.
+    """Raise UnprocessableError if the query has a parameter that the OpenAPI document does not name, or one twice.
 
-    A misspelled filter would otherwise select everything.
+    A misspelled filter would otherwise select everything, and only the last of several values would count.
     """
     if not request.query_params:
         return
@@ -86,3 +89,6 @@ async def require_known_query(request: Request) -> None:
         names = f"Known: {', '.join(known)}." if known else "This operation has none."
         shown = ", ".join(repr(name[:64]) for name in unknown[:5])
         raise UnprocessableError(f"Unknown query parameter {shown}. {names}")
+    for name in known:
+        if name not in _COUNTED_LATER and len(request.query_params.getlist(name)) > 1:
+            raise UnprocessableError(f"Repeated query parameter {name!r}; send it once.")

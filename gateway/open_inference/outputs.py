@@ -57,16 +57,14 @@ def metadata(task: Task) -> tuple[TensorMetadata, ...]:
 
 def select(document: InferenceRequest, task: Task) -> list[tuple[str, bool]]:
     """Return the names of the outputs that a request asks for, and whether each is binary; raises BadRequestError."""
-    _require_known(document.parameters, _BINARY_OUTPUT, "request")
-    binary = document.parameters.get(_BINARY_OUTPUT, False) is True
+    binary = _read_flag(document.parameters, _BINARY_OUTPUT, "request", default=False)
     if not document.outputs:
         return [(name, binary) for name in _OF_TASK[task]]
     selected: dict[str, bool] = {}
     for output in document.outputs:
         if output.name not in _OF_TASK[task]:
             raise BadRequestError(f"Unknown output {output.name[:80]!r}. Known: {', '.join(_OF_TASK[task])}.")
-        _require_known(output.parameters, _BINARY, f"output {output.name!r}")
-        selected[output.name] = output.parameters.get(_BINARY, binary) is True
+        selected[output.name] = _read_flag(output.parameters, _BINARY, f"output {output.name!r}", default=binary)
     return list(selected.items())
 
 
@@ -87,7 +85,12 @@ def require_result(items: Sequence[Document]) -> None:
     raise UpstreamProblemError(detail, status=first.status, title=first.title, domain=first.domain)
 
 
-def _require_known(parameters: Mapping[str, object], known: str, owner: str) -> None:
+def _read_flag(parameters: Mapping[str, object], known: str, owner: str, *, default: bool) -> bool:
+    """Return the value of the only known parameter."""
     unknown = sorted(set(parameters) - {known})
     if unknown:
         raise BadRequestError(f"Unknown parameter {unknown[0][:80]!r} of the {owner}. Known: {known}.")
+    value = parameters.get(known, default)
+    if not isinstance(value, bool):
+        raise BadRequestError(f"The parameter {known} of the {owner} must be true or false.")
+    return value

@@ -13,9 +13,10 @@ import re
 import struct
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from pydantic import ValidationError
+from pydantic_core import from_json
 
 from gateway.bounded_response import MAX_VALUES
 from gateway.errors import BadRequestError, ContentTooLargeError
@@ -31,6 +32,10 @@ _LENGTH: Final = struct.Struct("<I")
 _FORMATS: Final = {"FP64": "<d", "INT32": "<i"}
 _MAX_DIGITS: Final = re.compile(r"[0-9]{1,12}")
 _MAX_ERRORS: Final = 5
+_MAX_OTHER_VALUES: Final = 256
+"""Values of a document besides its images: parameters, outputs."""
+_DATA_URL: Final = re.compile(rb"data:[^,]{0,256};base64,")
+_BASE64: Final = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/="
 
 
 @dataclass(frozen=True)
@@ -48,10 +53,14 @@ def parse(body: bytes, header_length: str | None, max_images: int) -> tuple[Infe
     if sum(body.count(mark, 0, length) for mark in (b",", b"[", b"{")) > MAX_VALUES:  # before any object exists
         raise ContentTooLargeError(f"The document has more than {MAX_VALUES} values; send binary data.")
     try:
-        document = InferenceRequest.model_validate_json(body[:length])
+        values = from_json(body[:length], allow_inf_nan=False)
+        _require_few(values, _MAX_OTHER_VALUES + 4 * max_images)
+        document = InferenceRequest.model_validate(values)
     except ValidationError as error:
         errors = error.errors(include_url=False, include_input=False)[:_MAX_ERRORS]
         raise BadRequestError(f"Invalid inference request: {describe_validation(errors)}.") from error
+    except ValueError as error:
+        raise BadRequestError(f"Invalid inference request: {error}.") from error
     tensor = document.inputs[0]
     _require_images(tensor, max_images)
     return document, _images(tensor, body[length:])
@@ -83,6 +92,18 @@ def _parse_length(value: str, size: int) -> int:
     if not _MAX_DIGITS.fullmatch(value) or int(value) > size:
         raise BadRequestError(f"{HEADER} must be the length of the JSON document, at most that of the body ({size}).")
     return int(value)
+
+
+def _require_few(document: Any, limit: int) -> None:
+    """Raise ContentTooLargeError beyond a number of values; pydantic creates an error for each invalid one."""
+    waiting, count = [document], 0
+    while waiting:
+        value = waiting.pop()
+        parts = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+        count += len(parts)
+        if count > limit:
+            raise ContentTooLargeError(f"The document has more than {limit} values; send several requests.")
+        waiting.extend(parts)
 
 
 def _require_images(tensor: InputTensor, max_images: int) -> None:
@@ -117,15 +138,19 @@ def _flatten(data: Iterable[str | list[str]]) -> list[str]:
 def _decode(text: str) -> bytes:
     """Return the bytes of an element in JSON; base64 has no byte of a file's signature, so it cannot be mistaken."""
     try:
-        return base64.b64decode(text, validate=True)
-    except (binascii.Error, ValueError):
-        pass
-    try:
-        return text.encode("latin-1")
+        content = text.encode("latin-1")
     except UnicodeEncodeError as error:
         raise BadRequestError(
             "An element of the input is neither base64 nor one character (U+0000 to U+00FF) for each byte."
         ) from error
+    url = _DATA_URL.match(content)
+    encoded = content[url.end() if url else 0 :].translate(None, b" \t\r\n")
+    try:
+        return base64.b64decode(encoded, validate=True)
+    except binascii.Error as error:
+        if url or not encoded.translate(None, _BASE64):
+            raise BadRequestError("An element of the input is invalid base64; is it complete?") from error
+    return content
 
 
 def _unpack(data: bytes, count: int) -> list[bytes]:

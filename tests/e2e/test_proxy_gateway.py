@@ -1,11 +1,14 @@
 """Gateway behind the proxy."""
 
 import io
+import ssl
 from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
+import numpy as np
 import pytest
+from tritonclient.http import InferenceServerClient, InferInput
 
 from gateway.app import create
 from gateway.settings import Settings
@@ -64,6 +67,19 @@ def test_a_prediction_passes_through_proxy_and_gateway(proxy: Proxy, client: htt
 def test_the_python_client_works_through_the_gateway(proxy: Proxy, keys: Keys) -> None:
     with Client(proxy.url, key=keys.texts["predict"], cacert=proxy.ca, api="gateway") as client:
         assert client.predict(NAME, FILM).id
+
+
+def test_binary_tensors_pass_through_the_proxy(proxy: Proxy, keys: Keys) -> None:
+    def context() -> ssl.SSLContext:
+        return ssl.create_default_context(cafile=str(proxy.ca))
+
+    triton = InferenceServerClient(proxy.url.removeprefix("https://"), ssl=True, ssl_context_factory=context)
+    images = InferInput("image", [2], "BYTES")
+    images.set_data_from_numpy(np.array([FILM, b"text"], dtype=object))
+    result = triton.infer(NAME, [images], headers={"X-API-Key": keys.texts["predict"]})
+    assert result.as_numpy("label").tolist() == [b"pneumonia", b""]
+    assert result.as_numpy("status")[0] == 200
+    assert result.as_numpy("status")[1] in (400, 415, 422)
 
 
 def test_no_header_is_duplicated(client: httpx.Client) -> None:

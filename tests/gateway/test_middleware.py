@@ -4,19 +4,23 @@ import asyncio
 import json
 import logging
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 from fastapi import FastAPI, Request
 from starlette.requests import ClientDisconnect
+from starlette.responses import StreamingResponse
 
 from gateway import problems
 from gateway.backends.base import ModelRequest, ModelResponse
+from gateway.history import Page, Query
+from gateway.history.sqlite import SqliteHistory
 from gateway.metrics import REGISTRY
-from gateway.middleware import BodySizeLimit, RequestContext
+from gateway.middleware import BodySizeLimit, HeadRequests, RequestContext
 from gateway.settings import Settings
-from tests.gateway.application import client, gateway
+from tests.gateway.application import client, gateway, running_client, services
 from tests.gateway.fake_backend import FakeBackend
 
 SMALL = Settings.read(history="none", max_bytes=2048, max_files=3, origins=("https://app.example",))
@@ -229,6 +233,7 @@ def test_cors_names_the_methods_and_headers_that_pages_may_use() -> None:
         "/api/models/chest/1.0.0/sample",
         "/api/openapi.json",
         "/api/results",
+        "/api/docs",
         "/v2",
         "/v2/models/chest",
         "/",
@@ -242,6 +247,55 @@ def test_head_answers_as_get_without_content(path: str) -> None:
     assert names == [name for name, _ in get[0]["headers"] if name != b"x-request-id"]
     assert b"".join(message.get("body", b"") for message in head[1:]) == b""
     assert any(message.get("body") for message in get[1:])
+
+
+def test_head_of_a_stream_ends_with_its_first_part() -> None:
+    produced, messages = [], []
+
+    async def stream() -> AsyncIterator[bytes]:
+        for number in range(3):
+            produced.append(number)
+            yield b"line"
+
+    async def send(message: Any) -> None:
+        messages.append(message)
+
+    for method, parts in (("HEAD", [0]), ("GET", [0, 1, 2])):
+        produced.clear()
+        messages.clear()
+        scope = {"type": "http", "method": method, "path": "/", "headers": [], "asgi": {"spec_version": "2.4"}}
+        asyncio.run(HeadRequests(StreamingResponse(stream()))(scope, asyncio.Event().wait, send))
+        assert produced == parts
+        assert [message["type"] for message in messages[:2]] == ["http.response.start", "http.response.body"]
+        assert not messages[-1].get("more_body", False)
+    assert b"".join(message.get("body", b"") for message in messages) == b"linelineline"
+
+
+def test_head_of_an_export_reads_one_page(tmp_path: Path) -> None:
+    history = Counting(tmp_path / "history.sqlite3")
+
+    async def work() -> None:
+        async with running_client(services(history=history)) as http:
+            for name in ("GET", "HEAD"):
+                history.pages = 0
+                response = await http.request(name, "/api/results.csv")
+                assert response.status_code == 200
+                assert response.headers["content-disposition"] == 'attachment; filename="results.csv"'
+                assert bool(response.content) is (name == "GET")
+                assert history.pages == {"GET": 3, "HEAD": 1}[name]
+
+    asyncio.run(work())
+
+
+class Counting(SqliteHistory):
+    """An empty history whose search has three pages."""
+
+    pages = 0
+
+    async def find(self, query: Query) -> Page:
+        self.pages += 1
+        page = await super().find(query.model_copy(update={"cursor": None}))
+        return page.model_copy(update={"next": "next" if self.pages < 3 else None})
 
 
 def sent(method: str, path: str) -> list[Any]:

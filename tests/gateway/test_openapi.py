@@ -1,6 +1,8 @@
 """The OpenAPI description matches the API (schemathesis with a real gateway and server)."""
 
 import asyncio
+import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -10,13 +12,14 @@ import pytest
 from openapi_spec_validator import validate
 
 from gateway.access.authentication import CredentialAuthenticator
-from gateway.api import examples
+from gateway.api import bodies, examples
 from gateway.open_inference.documents import InferenceResponse
 from radserve.auth import key_file
 from radserve.auth.api_keys import Role
 from radserve.auth.key_check import Keyring
 from radserve.schema.prediction import Prediction
 from tests import gateways
+from tests.conftest import ROOT
 from tests.gateway.application import client, gateway
 from tests.gateway.fake_backend import FakeBackend
 from tests.proxy import Keys
@@ -130,6 +133,15 @@ def test_operations_have_different_names() -> None:
 def test_examples_of_responses_are_valid() -> None:
     Prediction.model_validate(examples.PREDICTION)
     InferenceResponse.model_validate(examples.INFERENCE)
+
+
+def test_documents_with_the_assurances_of_the_page_about_scopes_are_valid() -> None:
+    page = (ROOT / "docs" / "scope.md").read_text(encoding="utf-8")
+    (stated,) = re.findall(r'`"assurances": (\{[^}]+\})`', page)
+    assurances = {"assurances": json.loads(stated)}
+    bodies.EncodedImage.model_validate({"image": "ZmlsbQ=="} | assurances)
+    several = bodies.EncodedImages.model_validate({"instances": [{"b64": "ZmlsbQ=="} | assurances]} | assurances)
+    assert several.instances[0].model_dump()["assurances"] == assurances["assurances"]
 
 
 @pytest.mark.parametrize("verb", ["predictions", "explanations"])

@@ -69,7 +69,7 @@ def test_without_a_tracer_no_header_is_passed_on() -> None:
     assert "Traceparent" not in backend.requests[0].headers
 
 
-@pytest.mark.parametrize("path", ["/", "/live", "/ready", "/metrics"])
+@pytest.mark.parametrize("path", ["/", "/live", "/ready", "/metrics", "/v2/health/live", "/v2/health/ready"])
 def test_only_the_api_is_traced(path: str) -> None:
     _, spans = ask(FakeBackend(), path)
     assert spans == []

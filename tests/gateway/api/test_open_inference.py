@@ -5,6 +5,7 @@ import base64
 import json
 import re
 import struct
+import tracemalloc
 from collections.abc import Iterator
 from io import BytesIO
 from pathlib import Path
@@ -19,7 +20,9 @@ from tritonclient.utils import InferenceServerException
 
 from gateway.access.authentication import CredentialAuthenticator
 from gateway.backends.base import ModelRequest, ModelResponse
+from gateway.errors import ContentTooLargeError
 from gateway.history.sqlite import SqliteHistory
+from gateway.open_inference import wire
 from gateway.rate_limit import RateLimiter
 from gateway.settings import Settings
 from radserve.auth import key_file
@@ -32,7 +35,7 @@ from tests.gateway.fake_backend import CATALOG, FakeBackend, json_response, pred
 from tests.server import Server
 
 ONE, TWO = b"\x89PNG one", b"\xff\xd8\xff two"
-BAD = b"bad"
+BAD = b"\x89 bad"
 PATH = "/v2/models/chest/infer"
 
 
@@ -43,6 +46,25 @@ def rejecting(request: ModelRequest) -> ModelResponse:
     problem = {"status": 422, "title": "Unusable image", "detail": "It has no contrast."}
     items = [problem if image == BAD else item for image, item in zip(images, document["predictions"], strict=True)]
     return json_response({"predictions": items})
+
+
+def mask() -> bytes:
+    """Return the mask of an image without findings."""
+    stream = BytesIO()
+    Pillow.new("L", (20, 10)).save(stream, "PNG")
+    return stream.getvalue()
+
+
+MASK = mask()
+SEGMENTED: dict[str, Any] = {
+    "label": "nothing",
+    "area": {"pixels": 0, "fraction": 0.0},
+    "box": None,
+    "mask": {"encoding": "png", "width": 20, "height": 10, "data": base64.b64encode(MASK).decode()},
+    "probability": ...,
+    "probabilities": ...,
+}
+"""Changes that turn a prediction into that of a segmentation model."""
 
 
 @pytest.fixture
@@ -155,6 +177,13 @@ def test_json_elements_are_base64_or_one_character_for_each_byte() -> None:
     assert "inference-header-content-length" not in response.headers
 
 
+def test_json_accepts_base64_in_lines_and_data_urls_as_predictions_do() -> None:
+    encoded = base64.b64encode(ONE).decode()
+    lines, url = f"{encoded[:4]}\r\n{encoded[4:]} \t", f"data:image/png;base64,{encoded[:4]}\n{encoded[4:]}"
+    read = [json.loads(item)["image"]["sha256"] for item in values(post(document(lines, url)))["result"]]
+    assert read == [prediction(ONE)["image"]["sha256"]] * 2
+
+
 def test_json_has_null_for_a_missing_probability() -> None:
     outputs = values(post(document(base64.b64encode(ONE).decode(), base64.b64encode(BAD).decode())))
     assert outputs["probability"] == [0.75, None]
@@ -182,14 +211,18 @@ def test_nested_data_and_query_and_headers_reach_the_model() -> None:
         (document("x", image={"datatype": "FP32"}), "of type 'FP32'"),
         (document("x", image={"shape": []}), "has shape []"),
         (document("x", image={"shape": [1, 2]}), "has shape [1, 2]"),
-        (document("x", image={"shape": [2]}), "has shape [2], but 1 elements"),
+        (document("eA==", image={"shape": [2]}), "has shape [2], but 1 elements"),
         (document(image={"shape": [0]}), "has shape [0]"),
         (document("x", image={"data": None}), "either data or the parameter binary_data_size"),
         (document("x", image={"parameters": {"shared_memory_region": "r"}}), "unknown parameter"),
         (document("x", image={"data": None, "parameters": {"binary_data_size": 9}}), "binary_data_size is 9, but 0"),
         (document("\u0100"), "neither base64 nor"),
-        (document("x", parameters={"sequence_id": 1}), "Unknown parameter 'sequence_id' of the request"),
-        (document("x", outputs=[{"name": "label", "parameters": {"classification": 3}}]), "of the output 'label'"),
+        (document("iVBORw0KGgo"), "invalid base64"),
+        (document("data:image/png;base64,\x89PNG"), "invalid base64"),
+        (document("eA==", parameters={"sequence_id": 1}), "Unknown parameter 'sequence_id' of the request"),
+        (document("eA==", parameters={"binary_data_output": 1}), "must be true or false"),
+        (document("eA==", outputs=[{"name": "label", "parameters": {"binary_data": "yes"}}]), "must be true or false"),
+        (document("eA==", outputs=[{"name": "label", "parameters": {"classification": 3}}]), "of the output 'label'"),
     ],
 )
 def test_an_invalid_request_is_rejected_with_the_reason(body: Any, reason: str) -> None:
@@ -232,24 +265,40 @@ def test_a_request_is_limited_like_a_form() -> None:
     assert post(path="/v2/models/Chest/infer", body=document("x")).status_code == 422
 
 
-def test_a_mask_is_a_png() -> None:
-    stream = BytesIO()
-    Pillow.new("L", (20, 10)).save(stream, "PNG")
-    mask = {"encoding": "png", "width": 20, "height": 10, "data": base64.b64encode(stream.getvalue()).decode()}
-    drop: dict[str, Any] = {"probability": ..., "probabilities": ...}
-    empty = {"label": "nothing", "area": {"pixels": 0, "fraction": 0.0}, "box": None, "mask": mask}
+@pytest.mark.parametrize(
+    "body",
+    [
+        document(*[0] * 249_000, image={"shape": [1]}),
+        document(*[[0] * 60] * 60, image={"shape": [1]}),
+        document("eA==", **{f"k{number}": 1 for number in range(200_000)}),
+        document("eA==", parameters={f"k{number}": None for number in range(50_000)}),
+        document("eA==", inputs=[{}] * 60_000),
+    ],
+    ids=["elements", "nested elements", "keys", "parameters", "inputs"],
+)
+def test_a_document_with_many_invalid_values_is_rejected_before_pydantic_creates_an_error_for_each(body: Any) -> None:
+    content = json.dumps(body).encode()
+    tracemalloc.start()
+    try:
+        with pytest.raises(ContentTooLargeError, match="values"):
+            wire.parse(content, None, Settings.read().max_files)
+        assert tracemalloc.get_traced_memory()[1] < 64_000_000
+    finally:
+        tracemalloc.stop()
 
+
+def test_a_mask_is_a_png() -> None:
     class Slices(FakeBackend):
         async def catalog(self) -> Any:
             version = CATALOG["models"][0]["versions"][0] | {"task": "segmentation"}
             return type(await super().catalog()).model_validate({"models": [{"name": "chest", "versions": [version]}]})
 
-    backend = Slices(lambda _: json_response({"predictions": [prediction(ONE, **empty, **drop)]}))
+    backend = Slices(lambda _: json_response({"predictions": [prediction(ONE, **SEGMENTED)]}))
     with serving(gateway(backend=backend)) as address:
         result = InferenceServerClient(address).infer("chest", [tensor(ONE)])
-    assert result.as_numpy("mask").tolist() == [stream.getvalue()]
+    assert result.as_numpy("mask").tolist() == [MASK]
     assert result.as_numpy("probability") is None
-    assert values(post(document(ONE.decode("latin-1")), backend=backend))["mask"] == [mask["data"]]
+    assert values(post(document(ONE.decode("latin-1")), backend=backend))["mask"] == [base64.b64encode(MASK).decode()]
 
 
 def test_results_are_recorded_and_rejections_are_not(tmp_path: Path) -> None:
@@ -262,6 +311,29 @@ def test_results_are_recorded_and_rejections_are_not(tmp_path: Path) -> None:
             stored = (await http.get("/api/results")).json()["results"]
             assert {item["id"] for item in stored} == {item["id"] for item in results if "id" in item}
             assert len(stored) == 2
+
+    asyncio.run(work())
+
+
+@pytest.mark.parametrize(
+    "response",
+    [
+        ModelResponse(200, "image/png", b"\x89PNG"),
+        json_response({"predictions": [prediction(ONE, **SEGMENTED)]}),
+    ],
+    ids=["picture", "other task"],
+)
+def test_a_response_of_another_kind_than_the_catalog_says_is_a_fault_of_the_server_and_not_recorded(
+    response: ModelResponse, tmp_path: Path
+) -> None:
+    history = SqliteHistory(tmp_path / "history.sqlite3")
+
+    async def work() -> None:
+        async with running_client(services(FakeBackend(lambda _: response), history=history)) as http:
+            refused = await http.post(PATH, json=document(base64.b64encode(ONE).decode()))
+            assert refused.status_code == 502, refused.text
+            assert "discarded" in refused.json()["error"]
+            assert (await http.get("/api/results")).json()["results"] == []
 
     asyncio.run(work())
 

@@ -22,15 +22,24 @@ def ask(method: str, path: str, **parts: Any) -> httpx.Response:
     return asyncio.run(send())
 
 
-OPERATIONS = [(method, path) for path, item in gateway().openapi()["paths"].items() for method in item]
+PUBLIC = ("/live", "/ready", "/metrics", "/v2", "/v2/health/live", "/v2/health/ready")
+"""Paths of probes and scrapes, which may have queries of their own."""
+OPERATIONS = [
+    (method, path) for path, item in gateway().openapi()["paths"].items() for method in item if path not in PUBLIC
+]
 
 
 @pytest.mark.parametrize(("method", "path"), OPERATIONS)
-def test_an_unknown_query_parameter_is_rejected_by_every_operation(method: str, path: str) -> None:
+def test_an_unknown_query_parameter_is_rejected_by_every_operation_but_probes(method: str, path: str) -> None:
     response = ask(method, f"{path.format(**VALUES)}?positve=true")
     assert response.status_code == 422
     assert response.headers["content-type"] == "application/problem+json"
     assert response.json()["detail"].startswith("Unknown query parameter 'positve'. ")
+
+
+@pytest.mark.parametrize("path", PUBLIC)
+def test_probes_and_scrapes_accept_any_query(path: str) -> None:
+    assert ask("GET", f"{path}?source=balancer").status_code == 200
 
 
 def test_the_rejection_names_the_known_parameters() -> None:
@@ -38,7 +47,13 @@ def test_the_rejection_names_the_known_parameters() -> None:
         "Unknown query parameter 'limit', 'x'. Known: explain, label, model, positive, since, text, until, version."
     )
     assert ask("HEAD", "/api/results?x=1").status_code == 422
-    assert "This operation has none." in ask("GET", "/live?x=1").json()["detail"]
+    assert "This operation has none." in ask("GET", "/api/models?x=1").json()["detail"]
+
+
+def test_a_repeated_parameter_is_rejected_because_only_one_value_would_count() -> None:
+    response = ask("GET", "/api/results?model=none&model=chest&label=")
+    assert response.status_code == 422
+    assert response.json()["detail"] == "Repeated query parameter 'model'; send it once."
 
 
 def test_a_caller_without_a_key_gets_401_rather_than_the_known_parameters() -> None:
