@@ -18,10 +18,14 @@ class Start:
 
     weights: Path | None = None
     commands: tuple[str, ...] = ()  # that trained them; empty if unknown
-    images: frozenset[str] = frozenset()  # SHA-256 of the training images, as far as they are recorded
+    images: frozenset[str] | None = frozenset()  # SHA-256 of all training images; None if unknown
 
     def write_images(self, out: Path, sides: Sides) -> None:
-        """Record the images of these weights and of the training side."""
+        """Record the images of these weights and of the training side, unless the former are unknown."""
+        if self.images is None:
+            # An incomplete list would pass for a complete one.
+            (out / IMAGES).unlink(missing_ok=True)
+            return
         seen = self.images | {example.sha256 for example in sides.train}
         (out / IMAGES).write_text("".join(f"{sha256}\n" for sha256 in sorted(seen)), encoding="ascii")
 
@@ -43,14 +47,14 @@ def starting_point(folder: Path, sides: Sides) -> Start:
     return Start(folder / recipe.weights.file, previous.training, images)
 
 
-def _recorded(folder: Path) -> frozenset[str]:
+def _recorded(folder: Path) -> frozenset[str] | None:
     path = folder / IMAGES
-    return frozenset(path.read_text(encoding="ascii").split()) if path.is_file() else frozenset()
+    return frozenset(path.read_text(encoding="ascii").split()) if path.is_file() else None
 
 
-def _check_unseen(folder: Path, images: frozenset[str], sides: Sides, split: str) -> None:
-    seen = [example.name for example in sides.validation if example.sha256 in images]
-    if images and not seen:
+def _check_unseen(folder: Path, images: frozenset[str] | None, sides: Sides, split: str) -> None:
+    seen = [example.name for example in sides.validation if example.sha256 in (images or ())]
+    if images is not None and not seen:
         return
     reason = f"validation images are among its training images: {seen[0]}" if seen else f"it has no {IMAGES}"
     raise RunError(

@@ -9,6 +9,7 @@ from handlers import recipe as recipes
 from handlers.recipe import Recipe
 from training import settings
 from training.datasets import training_data
+from training.datasets.training_data import Sides
 from training.detector.fit import fit_detector
 from training.evaluate import refresh
 from training.fit import LAST, Run, fit
@@ -39,12 +40,11 @@ def train(folder: Path, data: Path, out: Path, options: Options | None = None) -
     recipe = recipes.load(folder / "archive.yaml")
     config = settings.load(folder / SETTINGS, options.overrides)
     loaded = training_data.load(recipe, config, data)
-    command = _command(out, options)
     start = Start() if options.start is None else starting_point(options.start, loaded.sides)
+    commands = _record(out, start, loaded.sides, options)
     run = Run(out, options.resume, options.progress, options.tracker, options.online, start=start.weights)
     fit(recipe, config, loaded, run)
-    start.write_images(out, loaded.sides)
-    released = release(recipe, config, loaded, out, (*start.commands, command))
+    released = release(recipe, config, loaded, out, commands)
     if config.detector is not None and not config.demonstration:
         released = fit_detector(out, config, data, out)
         refresh(out, config, data)
@@ -53,11 +53,12 @@ def train(folder: Path, data: Path, out: Path, options: Options | None = None) -
     return released
 
 
-def _command(out: Path, options: Options) -> str:
-    """Return the command that started the run, even if another one resumes it."""
+def _record(out: Path, start: Start, sides: Sides, options: Options) -> list[str]:
+    """Record what a run starts with; return the commands that train its weights, even if another one resumes it."""
     path = out / "command.txt"
     # A command that failed before the first epoch did not start the run.
-    if not (path.exists() and (out / LAST).exists()):
+    if not (options.resume or (out / LAST).exists()):
         out.mkdir(parents=True, exist_ok=True)
-        path.write_text(options.command + "\n", encoding="utf-8")
-    return path.read_text(encoding="utf-8").strip()
+        start.write_images(out, sides)
+        path.write_text("".join(f"{each}\n" for each in (*start.commands, options.command)), encoding="utf-8")
+    return path.read_text(encoding="utf-8").splitlines() if path.is_file() else [options.command]

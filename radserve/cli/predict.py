@@ -1,9 +1,10 @@
 """`radserve predict`: sends files and folders to a server and reports the results."""
 
+import hashlib
 import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -16,7 +17,7 @@ from radserve.cli.inputs import Source, find
 from radserve.cli.options import argument, option, setting, with_groups
 from radserve.cli.outputs import Pictures
 from radserve.cli.report import Csv, JsonLines, Outcome, Problem, Report
-from radserve.cli.result_file import ResultFile, open_file
+from radserve.cli.result_file import Conditions, ResultFile, locked, open_file
 from radserve.cli.table import Table
 from radserve.client import Client
 from radserve.client.api_detector import Api
@@ -40,7 +41,9 @@ class Options:
     csv: bool = option(False, "Print CSV with a header, in the order of the files.", "--csv")
     out: Path | None = option(None, "Write the results to this file: NAME.csv, NAME.jsonl or NAME.parquet.")
     resume: bool = option(
-        False, "Continue --out: skip images that have a result or were rejected in it, and send the others.", "--resume"
+        False,
+        "Continue --out: skip images with a result in it, or that cannot be read, and send the others.",
+        "--resume",
     )
     limit: int | None = option(None, "Send at most this number of images.", min=1)
     concurrency: int = option(4, "Maximum number of parallel requests.", min=1, max=64)
@@ -87,11 +90,19 @@ def predict(options: Options) -> None:
         typer.echo(note, err=True)
     shares = [] if options.prevalence is None else [f"prevalence={options.prevalence:.6f}"]
     assurances = _assurances([*(options.assure or ()), *shares])
-    replaces = options.force or options.resume  # pictures of an image that was interrupted
+    with locked(options.out) if options.out else nullcontext():
+        failed = _send(options, inputs.sources, assurances)
+    raise typer.Exit(1 if failed else 0)
+
+
+def _send(options: Options, found: Sequence[Source], assurances: dict[str, str]) -> int:
+    """Send the images that have no result yet; return how many failed."""
+    # The pictures of an image that was interrupted are replaced.
+    replaces = options.force or (options.resume and options.out is not None and options.out.exists())
     pictures = Pictures(options.masks, options.overlays, options.explain, replaces, assurances, options.repair)
     report = _report(options)
-    sources = [source for source in inputs.sources if not (isinstance(report, ResultFile) and report.has(source.name))]
-    skipped, sources = len(inputs.sources) - len(sources), sources[: options.limit]
+    pending = report.pending(found) if isinstance(report, ResultFile) else found
+    skipped, sources = len(found) - len(pending), pending[: options.limit]
     pictures.check(sources)
     counts: Counter[bool] = Counter()
     client = Client(options.url, timeout=options.timeout, key=options.key, cacert=options.cacert, api=options.api)
@@ -102,10 +113,10 @@ def predict(options: Options) -> None:
         advice = " Add --resume to continue." if options.out else ""
         typer.echo(f"Interrupted after {counts[True]} of {len(sources)} results.{advice}", err=True)
         raise typer.Exit(_INTERRUPTED) from None
-    if len(inputs.sources) > 1 or counts[False]:
+    if len(found) > 1 or skipped or counts[False]:
         had = f" {skipped} were in {options.out} already." if skipped else ""
         typer.echo(f"{counts[True]} images analysed, {counts[False]} failed.{had}", err=True)
-    raise typer.Exit(1 if counts[False] else 0)
+    return counts[False]
 
 
 def _assurances(items: Sequence[str]) -> dict[str, str]:
@@ -121,7 +132,15 @@ def _assurances(items: Sequence[str]) -> dict[str, str]:
 
 def _report(options: Options) -> Report:
     if options.out is not None:
-        return open_file(options.out, options.name, options.version, resume=options.resume, force=options.force)
+        conditions = Conditions(options.repair, options.prevalence)
+        return open_file(
+            options.out,
+            options.name,
+            options.version,
+            resume=options.resume,
+            force=options.force,
+            conditions=conditions,
+        )
     return JsonLines() if options.json else Csv() if options.csv else Table()
 
 
@@ -173,7 +192,8 @@ def _outcome(client: Client, options: Options, pictures: Pictures, source: Sourc
     except ProblemError as error:
         if error.status in _CONCERNS_ALL:
             raise InvalidCallError(str(error)) from error
-        return Outcome(source.name, Problem(error.status, error.title, error.detail, error.extensions.get("domain")))
+        domain, sha256 = error.extensions.get("domain"), hashlib.sha256(content).hexdigest()
+        return Outcome(source.name, Problem(error.status, error.title, error.detail, domain, sha256))
     except ResponseTimeoutError as error:
         return Outcome(source.name, Problem(None, "Timeout", str(error)))
     except InvalidResponseError as error:

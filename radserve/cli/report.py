@@ -22,13 +22,15 @@ from radserve.schema.segmentation import Segmentation
 class Problem:
     """Reason why an image has no result; `status` is None if no server reported it.
 
-    `domain` compares the image with the training images, if that is why it was rejected.
+    `domain` compares the image with the training images, if that is why it was rejected. `image_sha256` is the checksum
+    of the image that a server rejected.
     """
 
     status: int | None
     title: str
     detail: str
     domain: Mapping[str, Any] | None = None
+    image_sha256: str | None = None
 
     def __str__(self) -> str:
         return f"{self.status or ''} {self.title}: {self.detail}".lstrip()
@@ -84,7 +86,8 @@ class Csv(Report):
         result, path = outcome.result, csv_name(outcome.file)
         if isinstance(result, Problem):
             problem = _cell(f"{result.title}: {result.detail}")
-            self._write([path, _cell(result.status), *("" for _ in columns.RESULT), problem])
+            known = {"image_sha256": _cell(result.image_sha256)}
+            self._write([path, _cell(result.status), *(known.get(name, "") for name in columns.RESULT), problem])
         else:
             self._write([path, "200", *(_cell(columns.value(result, names)) for names in columns.RESULT.values()), ""])
         return False
@@ -104,8 +107,8 @@ def csv_name(name: str) -> str:
 
 
 def _present(document: dict[str, Any]) -> dict[str, Any]:
-    """Return a problem without an empty domain."""
-    return {key: value for key, value in document.items() if key != "domain" or value is not None}
+    """Return a problem without optional keys that are empty."""
+    return {key: value for key, value in document.items() if key == "status" or value is not None}
 
 
 def _cell(value: str | float | tuple[str, ...] | None) -> str:

@@ -1,22 +1,31 @@
 """Files of results (`radserve predict --out`), which a later call can continue (`--resume`)."""
 
 import csv
+import fcntl
+import hashlib
 import io
 import json
+import os
 from abc import abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any, Final, Self
 
+from radserve.cli.inputs import STDIN, Source
 from radserve.cli.report import Csv, JsonLines, Outcome, Problem, Report, csv_name
 from radserve.errors import InvalidCallError
 from radserve.files import write_atomically
 from radserve.schema import columns
+from radserve.schema.types import ROUNDING
 
-_TRANSIENT: Final = frozenset({HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_MANY_REQUESTS})
+_NOT_FINAL: Final = frozenset(
+    # The last one depends on --assure and --repair.
+    {HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.UNPROCESSABLE_ENTITY}
+)
 _BATCH: Final = 1000  # results after which a Parquet file is written again
 
 
@@ -28,22 +37,37 @@ class Row:
     status: int | None
     model: str | None
     version: str | None
+    sha256: str | None
+    repair: str | None
+    prevalence: float | None
     content: Any
 
     @property
     def is_final(self) -> bool:
-        """Whether to keep it: a result, or a rejection. After any other error, the image is sent again."""
-        if self.status is None or self.status in _TRANSIENT:
+        """Whether to keep it: a result, or a rejection that options cannot change. Other images are sent again."""
+        if self.status is None or self.status in _NOT_FINAL:
             return False
         return self.status < HTTPStatus.INTERNAL_SERVER_ERROR
 
 
+@dataclass(frozen=True)
+class Conditions:
+    """Options that change results: the repair of all images, and the prevalence if it is stated."""
+
+    repair: str | None = None
+    prevalence: float | None = None
+
+
 class ResultFile(Report):
-    """Report in a file; each outcome is in it once `flush` was called, or at once if it `streams`."""
+    """Report in a file; each outcome is in it once `flush` was called, or at once if it `streams`.
+
+    The file is created or replaced with the first outcome, so a call without any leaves it unchanged.
+    """
 
     def __init__(self, path: Path, kept: Sequence[Row]) -> None:
         self.path = path
-        self.done = frozenset(row.file for row in kept)
+        self._kept = list(kept)
+        self._begun = False
 
     @classmethod
     def start(cls, path: Path) -> Self:
@@ -51,7 +75,7 @@ class ResultFile(Report):
         return cls(path, ())
 
     @classmethod
-    def resume(cls, path: Path, model: str, version: str | None) -> Self:
+    def resume(cls, path: Path, model: str, version: str | None, conditions: Conditions) -> Self:
         """Continue a file, without the rows of images to send again; start one if there is none."""
         if not path.exists():
             return cls.start(path)
@@ -67,11 +91,62 @@ class ResultFile(Report):
                 f"{model} {version or ''}".rstrip()
                 + "."
             )
+        _require_same(conditions, path, [row for row in rows if row.status == HTTPStatus.OK])
         return cls(path, [row for row in rows if row.is_final])
 
     def has(self, name: str) -> bool:
-        """Return whether a file has a result already."""
-        return self.name(name) in self.done
+        """Return whether a file has a row already."""
+        return self._row(name) is not None
+
+    def pending(self, sources: Sequence[Source]) -> list[Source]:
+        """Return the images to send; raises InvalidCallError if one has the name of another image with a result.
+
+        Standard input is always sent. The rows of images that were rejected and have changed are dropped.
+        """
+        pending = [source for source in sources if not self._is_done(source)]
+        again = {_normalized(self.name(source.name)) for source in pending}
+        self._kept = [row for row in self._kept if row.file == STDIN or _normalized(row.file) not in again]
+        return pending
+
+    @cached_property
+    def _rows(self) -> dict[str, Row]:
+        return {_normalized(row.file): row for row in self._kept if row.file != STDIN}
+
+    def _row(self, name: str) -> Row | None:
+        return None if name == STDIN else self._rows.get(_normalized(self.name(name)))
+
+    def _is_done(self, source: Source) -> bool:
+        row = self._row(source.name)
+        if row is None:
+            return False
+        try:
+            with Path(source.name).open("rb") as file:
+                sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+        except OSError:
+            return True  # it cannot be sent again
+        if row.status == HTTPStatus.OK and row.sha256 != sha256:
+            raise InvalidCallError(
+                f"--resume: {self.path} has the result of another image named {source.name}; choose another file."
+            )
+        return row.sha256 == sha256
+
+    def add(self, outcome: Outcome) -> bool:
+        """Receive one outcome; return whether `flush` is due."""
+        if not self._begun:
+            try:
+                self._begin()
+            except OSError as error:
+                raise InvalidCallError(f"--out {self.path}: cannot be written ({error.strerror}).") from error
+            self._begun = True
+        return self._add(outcome)
+
+    @abstractmethod
+    def _begin(self) -> None:
+        """Create or replace the file, with the rows of earlier calls."""
+
+    @abstractmethod
+    def _add(self, outcome: Outcome) -> bool:
+        """Receive one outcome after `_begin`."""
 
     @staticmethod
     def name(file: str) -> str:
@@ -87,13 +162,11 @@ class ResultFile(Report):
 class JsonLinesFile(ResultFile):
     """One document per line."""
 
-    def __init__(self, path: Path, kept: Sequence[Row]) -> None:
-        super().__init__(path, kept)
-        write_atomically(path, "".join(f"{row.content}\n" for row in kept))
-        self._report = JsonLines(partial(_append, path))
+    def _begin(self) -> None:
+        write_atomically(self.path, "".join(f"{row.content}\n" for row in self._kept))
+        self._report = JsonLines(partial(_append, self.path))
 
-    def add(self, outcome: Outcome) -> bool:
-        """Append a line."""
+    def _add(self, outcome: Outcome) -> bool:
         return self._report.add(outcome)
 
     @staticmethod
@@ -102,23 +175,23 @@ class JsonLinesFile(ResultFile):
         complete, _, _ = path.read_text(encoding="utf-8").rpartition("\n")
         for line in complete.split("\n") if complete else ():
             document = json.loads(line)
-            model = document.get("model", {})
-            status = document["problem"].get("status") if "problem" in document else HTTPStatus.OK
-            yield Row(document["file"], status, model.get("name"), model.get("version"), line)
+            model, problem = document.get("model", {}), document.get("problem", {})
+            status = problem.get("status") if problem else HTTPStatus.OK
+            sha256 = document.get("image", {}).get("sha256") or problem.get("image_sha256")
+            conditions = document.get("repair"), document.get("prevalence")
+            yield Row(document["file"], status, model.get("name"), model.get("version"), sha256, *conditions, line)
 
 
 class CsvFile(ResultFile):
     """Header and one row per file."""
 
-    def __init__(self, path: Path, kept: Sequence[Row]) -> None:
-        super().__init__(path, kept)
+    def _begin(self) -> None:
         text = io.StringIO()
-        csv.writer(text).writerows([columns.NAMES, *(row.content for row in kept)])
-        write_atomically(path, text.getvalue().encode(errors="backslashreplace"))
-        self._report = Csv(partial(_append, path, end="\r\n"), header=False)
+        csv.writer(text).writerows([columns.NAMES, *(row.content for row in self._kept)])
+        write_atomically(self.path, text.getvalue().encode(errors="backslashreplace"))
+        self._report = Csv(partial(_append, self.path, end="\r\n"), header=False)
 
-    def add(self, outcome: Outcome) -> bool:
-        """Append a row."""
+    def _add(self, outcome: Outcome) -> bool:
         return self._report.add(outcome)
 
     @staticmethod
@@ -137,7 +210,9 @@ class CsvFile(ResultFile):
             if len(cells) == len(header):
                 row = dict(zip(header, cells, strict=True))
                 status = int(row["status"]) if row["status"] else None
-                yield Row(row["file"], status, row["model"], row["version"], cells)
+                prevalence = float(row["prevalence"]) if row["prevalence"] else None
+                conditions = row["repair"] or None, prevalence
+                yield Row(row["file"], status, row["model"], row["version"], row["image_sha256"], *conditions, cells)
 
 
 class ParquetFile(ResultFile):
@@ -145,24 +220,24 @@ class ParquetFile(ResultFile):
 
     streams = False
 
-    def __init__(self, path: Path, kept: Sequence[Row]) -> None:
-        super().__init__(path, kept)
-        self._rows: list[dict[str, Any]] = [row.content for row in kept]
-        self.flush()
+    def _begin(self) -> None:
+        self._table: list[dict[str, Any]] = [row.content for row in self._kept]
 
-    def add(self, outcome: Outcome) -> bool:
-        """Keep a row until `flush`."""
+    def _add(self, outcome: Outcome) -> bool:
         result, file = outcome.result, self.name(outcome.file)
         if isinstance(result, Problem):
-            self._rows.append(columns.of_problem(file, result.status, result.title, result.detail))
+            row = columns.of_problem(file, result.status, result.title, result.detail)
+            self._table.append(row | {"image_sha256": result.image_sha256})
         else:
-            self._rows.append(columns.of_result(file, result))
-        return len(self._rows) % _BATCH == 0
+            self._table.append(columns.of_result(file, result))
+        return len(self._table) % _BATCH == 0
 
     def flush(self) -> None:
-        """Write the file."""
+        """Write the file, if there is an outcome."""
+        if not self._begun:
+            return
         stream = io.BytesIO()
-        columns.frame(self._rows).to_parquet(stream, index=False)
+        columns.frame(self._table).to_parquet(stream, index=False)
         write_atomically(self.path, stream.getvalue())
 
     @staticmethod
@@ -177,25 +252,74 @@ class ParquetFile(ResultFile):
 
         table = pd.read_parquet(path).astype(object)
         for row in table.where(table.notna(), None).to_dict("records"):
-            yield Row(row["file"], row["status"], row["model"], row["version"], row)
+            conditions = row["image_sha256"], row["repair"], row["prevalence"]
+            yield Row(row["file"], row["status"], row["model"], row["version"], *conditions, row)
 
 
 _FORMATS: Final[dict[str, type[ResultFile]]] = {".csv": CsvFile, ".jsonl": JsonLinesFile, ".parquet": ParquetFile}
 
 
-def open_file(path: Path, model: str, version: str | None, *, resume: bool, force: bool) -> ResultFile:
-    """Open a file of results by its suffix; raises InvalidCallError."""
-    kind = _FORMATS.get(path.suffix.lower())
-    if kind is None:
-        raise InvalidCallError(f"--out {path}: choose a name that ends with {', '.join(_FORMATS)}.")
+def open_file(
+    path: Path,
+    model: str,
+    version: str | None,
+    *,
+    resume: bool,
+    force: bool,
+    conditions: Conditions | None = None,
+) -> ResultFile:
+    """Open a file of results by its suffix; raises InvalidCallError. Take the lock (`locked`) before."""
+    kind = _kind(path)
     if kind is ParquetFile:
         _require_pyarrow()
     if path.exists() and not (resume or force):
         raise InvalidCallError(f"--out {path}: exists; add --resume to continue it, or --force to replace it.")
+    return kind.resume(path, model, version, conditions or Conditions()) if resume else kind.start(path)
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Lock a file of results for this call; raises InvalidCallError if another call has the lock.
+
+    The lock is a separate file, because the file itself is replaced.
+    """
+    _kind(path)
     try:
-        return kind.resume(path, model, version) if resume else kind.start(path)
+        lock = path.with_name(f".{path.name}.lock").open("ab")
     except OSError as error:
         raise InvalidCallError(f"--out {path}: cannot be written ({error.strerror}).") from error
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise InvalidCallError(f"--out {path}: another call is writing to it; wait until it ends.") from error
+        yield
+
+
+def _kind(path: Path) -> type[ResultFile]:
+    kind = _FORMATS.get(path.suffix.lower())
+    if kind is None:
+        raise InvalidCallError(f"--out {path}: choose a name that ends with {', '.join(_FORMATS)}.")
+    return kind
+
+
+def _require_same(conditions: Conditions, path: Path, results: Iterable[Row]) -> None:
+    """Raise InvalidCallError if results have another repair, or another prevalence than the stated one."""
+    for row in results:
+        if conditions.repair is None and row.repair is not None:
+            option = f"with --repair {row.repair}"
+        elif row.repair != conditions.repair:
+            option = f"without --repair {conditions.repair}"
+        elif _differ(row.prevalence, conditions.prevalence):
+            option = f"without --prevalence {conditions.prevalence}"
+        else:
+            continue
+        raise InvalidCallError(f"--resume: {path} has results {option}; choose another file.")
+
+
+def _differ(prevalence: float | None, stated: float | None) -> bool:
+    """Return whether a result assumes another prevalence than the stated one; False if either is unknown."""
+    return prevalence is not None and stated is not None and abs(prevalence - stated) > ROUNDING
 
 
 def _require_pyarrow() -> None:
@@ -206,6 +330,11 @@ def _require_pyarrow() -> None:
         raise InvalidCallError(
             f"--out: Parquet needs {error.name}, which is not installed: pip install 'radserve[analysis]'"
         ) from error
+
+
+def _normalized(name: str) -> str:
+    """Return the absolute path of a name, one for `films/1.png` and `./films/1.png`."""
+    return os.path.normpath(Path(name).absolute())
 
 
 def _append(path: Path, line: str, end: str = "\n") -> None:

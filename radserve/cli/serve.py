@@ -200,7 +200,8 @@ def serve(options: ServeOptions) -> None:
     service_user.become(options.user or None)
     server = server_options(options)
     server.require_safe()
-    server.require_ports()
+    gateway = {"--gateway-port": (options.gateway_host, options.gateway_port)} if options.with_gateway else None
+    server.require_ports(gateway)
     if options.check:
         return
     if options.with_gateway:

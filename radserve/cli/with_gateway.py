@@ -37,11 +37,6 @@ class Addresses:
     keys: str = ""
 
     @property
-    def listens(self) -> tuple[str, int]:
-        """Address and port of the gateway."""
-        return self.gateway_host, self.gateway_port
-
-    @property
     def gateway(self) -> str:
         """URL of the page."""
         return _url(self.gateway_host, self.gateway_port)
@@ -68,7 +63,6 @@ def run(addresses: Addresses, arguments: Sequence[str], announce: Callable[[str]
     `arguments` are those of the server's process: `serve`, and its options. `grace` is the time in seconds for the
     gateway to finish its requests.
     """
-    ports.require_free({"--gateway-port": addresses.listens})
     return asyncio.run(_run(addresses, arguments, announce, grace))
 
 

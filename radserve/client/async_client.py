@@ -23,6 +23,7 @@ from radserve.schema.catalog import CatalogModel
 from radserve.schema.explanation import Explanation
 from radserve.schema.history import HistoryEntry
 from radserve.schema.prediction import Image, Prediction
+from radserve.schema.problem import RejectedImage
 from radserve.schema.segmentation import Segmentation, Series
 
 
@@ -96,14 +97,16 @@ class AsyncClient:
     ) -> Results:
         """Send several images, in as few requests as possible; see `Client.predict_many`."""
         results = Results()
-        batches = predictions.batches(sources.read(image, self.max_bytes) for image in images)
+        batches = predictions.batches(images, self.max_bytes)
         while batch := await asyncio.to_thread(next, batches, None):
             results.extend(await self._predict_batch(name, version, batch, stated))
         return results
 
     async def _predict_batch(
-        self, name: str, version: str | None, batch: list[EncodedImage], stated: Conditions
+        self, name: str, version: str | None, batch: list[EncodedImage] | RejectedImage, stated: Conditions
     ) -> list[Result]:
+        if isinstance(batch, RejectedImage):
+            return [batch]
         try:
             return await self._connection.send(predictions.predict_batch(name, version, batch, stated))
         except RejectedRequestError as error:
@@ -123,7 +126,7 @@ class AsyncClient:
     async def upload(self, image: Source) -> Upload:
         """Upload an image to the bucket of a gateway; see `Client.upload`."""
         form = await self._connection.send(uploads.create_form())
-        content = await asyncio.to_thread(sources.read, image, form.max_bytes)
+        content = await asyncio.to_thread(sources.read, image, form.max_bytes, uploads.LIMITED_BY)
         async with httpx.AsyncClient(**uploads.settings(form, self._http.timeout)) as bucket:
             transport = AsyncTransport(bucket, form.url, self._retries)
             reply = await transport.request("POST", httpx.URL(form.url), **uploads.submission(form, content))

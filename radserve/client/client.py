@@ -22,6 +22,7 @@ from radserve.schema.catalog import CatalogModel
 from radserve.schema.explanation import Explanation
 from radserve.schema.history import HistoryEntry
 from radserve.schema.prediction import Image, Prediction
+from radserve.schema.problem import RejectedImage
 from radserve.schema.segmentation import Segmentation, Series
 
 
@@ -150,16 +151,18 @@ class Client:
     ) -> Results:
         """Send several images, in as few requests as the default limits of a server allow.
 
-        Returns one entry per image, in order; `RejectedImage` for an image that the server rejects.
+        Returns one entry per image, in order; `RejectedImage` for one that is too large, or that the server rejects.
         """
         results = Results()
-        for batch in predictions.batches(sources.read(image, self.max_bytes) for image in images):
+        for batch in predictions.batches(images, self.max_bytes):
             results.extend(self._predict_batch(name, version, batch, stated))
         return results
 
     def _predict_batch(
-        self, name: str, version: str | None, batch: list[EncodedImage], stated: Conditions
+        self, name: str, version: str | None, batch: list[EncodedImage] | RejectedImage, stated: Conditions
     ) -> list[Result]:
+        if isinstance(batch, RejectedImage):
+            return [batch]
         try:
             return self._connection.send(predictions.predict_batch(name, version, batch, stated))
         except RejectedRequestError as error:
@@ -186,7 +189,7 @@ class Client:
         it. The bucket deletes the image after a day or two; `delete_upload` deletes it now.
         """
         form = self._connection.send(uploads.create_form())
-        content = sources.read(image, form.max_bytes)
+        content = sources.read(image, form.max_bytes, uploads.LIMITED_BY)
         with httpx.Client(**uploads.settings(form, self._http.timeout)) as bucket:
             transport = Transport(bucket, form.url, self._retries)
             reply = transport.request("POST", httpx.URL(form.url), **uploads.submission(form, content))

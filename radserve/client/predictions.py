@@ -10,10 +10,10 @@ from typing import Any, Final, Literal, TypeAlias
 import httpx
 
 from radserve.client import conditions as stated
-from radserve.client import response, validation
+from radserve.client import response, sources, validation
 from radserve.client.call import Call
 from radserve.client.conditions import Conditions
-from radserve.client.sources import EncodedImage
+from radserve.client.sources import EncodedImage, Source
 from radserve.client.uploads import Upload
 from radserve.errors import InvalidCallError, RejectedRequestError
 from radserve.schema.explanation import Explanation
@@ -101,11 +101,21 @@ def predict_series(
     return _post("predictions", name, version, _instances(slices), _JSON, conditions, parse)
 
 
-def batches(images: Iterable[EncodedImage]) -> Iterator[list[EncodedImage]]:
-    """Group images so that each group is within the default limits of a server for one request."""
+def batches(images: Iterable[Source], limit: int) -> Iterator[list[EncodedImage] | RejectedImage]:
+    """Group images so that each group is within the default limits of a server for one request.
+
+    An image of more than `limit` bytes ends a group, and a rejection takes its place.
+    """
     batch: list[EncodedImage] = []
     size = 0
-    for image in images:
+    for source in images:
+        image = _read(source, limit)
+        if isinstance(image, RejectedImage):
+            if batch:
+                yield batch
+            yield image
+            batch, size = [], 0
+            continue
         if batch and (len(batch) == _MAX_IMAGES or size + len(image.content) > _MAX_BYTES):
             yield batch
             batch, size = [], 0
@@ -117,10 +127,23 @@ def batches(images: Iterable[EncodedImage]) -> Iterator[list[EncodedImage]]:
 
 def rejected_alone(batch: Sequence[EncodedImage], error: RejectedRequestError) -> list[Result]:
     """Return a rejection for the only image of a batch if it is too large; raises any other error again."""
-    if len(batch) > 1 or error.status != HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
+    if len(batch) > 1:
         raise error
-    rejected = RejectedImage(status=error.status, title=error.title, detail=error.detail)
-    return [rejected.showing(_picture(batch[0]))]
+    return [_too_large(error).showing(_picture(batch[0]))]
+
+
+def _read(source: Source, limit: int) -> EncodedImage | RejectedImage:
+    try:
+        return sources.read(source, limit)
+    except RejectedRequestError as error:
+        return _too_large(error).showing(sources.path_of(source))
+
+
+def _too_large(error: RejectedRequestError) -> RejectedImage:
+    """Return the rejection of an image that is too large; raises any other error again."""
+    if error.status != HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
+        raise error
+    return RejectedImage(status=error.status, title=error.title, detail=error.detail)
 
 
 def _post(

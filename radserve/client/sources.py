@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image as PillowImage
     from pydicom import Dataset
 
-_PNG_MODES: Final = frozenset({"1", "L", "LA", "P", "RGB", "RGBA", "I;16", "I;16L", "I;16B"})
+_PNG_MODES: Final = frozenset({"1", "L", "LA", "P", "RGB", "RGBA", "I;16", "I;16B"})
 """Modes of Pillow whose pixels a PNG keeps unchanged."""
 _SHAPES: Final = "(H, W), (H, W, 1), (H, W, 3), (1, H, W) or (3, H, W)"
 _TYPES: Final = "uint8 (0 to 255), uint16 (0 to 65535), bool, or floats in [0, 1]"
@@ -50,7 +50,7 @@ class EncodedImage:
         return hashlib.sha256(self.content).hexdigest()
 
 
-def read(source: Source, limit: int) -> EncodedImage:
+def read(source: Source, limit: int, limited_by: str = "max_bytes of the client") -> EncodedImage:
     """Read or encode an image, without loss.
 
     Parameters
@@ -62,6 +62,8 @@ def read(source: Source, limit: int) -> EncodedImage:
         upright if its EXIF data say so. A pydicom dataset with file meta information: sent as DICOM.
     limit
         Maximum number of bytes.
+    limited_by
+        What sets the limit, for the message of the error.
 
     Raises
     ------
@@ -72,10 +74,13 @@ def read(source: Source, limit: int) -> EncodedImage:
     """
     image = _read(source, limit)
     if len(image.content) > limit:
-        raise RejectedRequestError(
-            413, "Content too large", f"The image has more than {limit} bytes (max_bytes of the client)."
-        )
+        raise RejectedRequestError(413, "Content too large", f"The image has more than {limit} bytes ({limited_by}).")
     return image
+
+
+def path_of(source: Source) -> Path | None:
+    """Return the path that a source is, if it is one."""
+    return Path(source) if isinstance(source, str | os.PathLike) else None
 
 
 def _read(source: Any, limit: int) -> EncodedImage:
@@ -83,8 +88,7 @@ def _read(source: Any, limit: int) -> EncodedImage:
         return EncodedImage(source)
     if isinstance(source, bytearray | memoryview):
         return EncodedImage(bytes(source))
-    if isinstance(source, str | os.PathLike):
-        path = Path(source)
+    if (path := path_of(source)) is not None:
         return EncodedImage(_file(path, limit), path)
     if _is_instance(source, "numpy", "ndarray"):
         return EncodedImage(_npy(source))

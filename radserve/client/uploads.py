@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from datetime import datetime
 from http import HTTPStatus
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import httpx
 
@@ -13,6 +13,8 @@ from radserve.client.sources import EncodedImage, Source
 from radserve.client.transport import trusts_environment
 from radserve.errors import InvalidResponseError, RejectedRequestError
 from radserve.schema.types import Document
+
+LIMITED_BY: Final = "limit of the gateway's bucket"
 
 
 @dataclass(frozen=True)

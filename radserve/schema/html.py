@@ -29,7 +29,7 @@ _STYLE: Final = {
 
 @dataclass(frozen=True)
 class Heading:
-    """First line of a result; it is large only if it is not `doubts` that say why not to rely on the label."""
+    """First line of a result; it is large only without `doubts`, the reasons not to rely on the label."""
 
     text: str
     doubts: tuple[str, ...] = ()

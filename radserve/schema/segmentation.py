@@ -1,6 +1,7 @@
 """Segmentation documents: a mask for one image, and the volume of a series of slices."""
 
 import math
+from collections import Counter
 from typing import TYPE_CHECKING, ClassVar, Final, Literal, NamedTuple, Self
 
 from pydantic import PrivateAttr, model_validator
@@ -150,12 +151,15 @@ class Series(Document):
         volume = self.volume
         measured = f"{volume.ml:.2f} ml" if volume.ml is not None else f"no volume: {volume.reason}"
         text = f"{measured}; {volume.positive_slices} of {volume.slices} slices marked"
-        marked = [item for item in self.predictions if isinstance(item, Segmentation) and item.positive]
-        doubts = dict.fromkeys(doubt for item in marked for doubt in item.doubts)
+        masks = [item for item in self.predictions if isinstance(item, Segmentation)]
+        marked = [item for item in masks if item.positive]
+        doubts = Counter(doubt for item in masks for doubt in item.doubts)
+        reasons = tuple(f"{doubt} ({count} of {volume.slices} slices)" for doubt, count in doubts.items())
+        models = dict.fromkeys(f"{item.model.name} {item.model.version}" for item in masks)
         strip = "".join(f'<div style="width:8em">{item.thumbnail()}</div>' for item in marked[:_THUMBNAILS])
         shown = f"The first {_THUMBNAILS} marked slices" if len(marked) > _THUMBNAILS else ""
         parts = [f'<div style="display:flex;flex-wrap:wrap;gap:.5em">{strip}</div>']
-        return html.card(html.Heading(text, tuple(doubts)), parts, [shown])
+        return html.card(html.Heading(text, reasons), parts, [shown, *models])
 
     @model_validator(mode="after")
     def _check_volume(self) -> Self:

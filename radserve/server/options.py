@@ -1,6 +1,6 @@
 """Options of the server, and the checks before it starts."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -59,9 +59,10 @@ class ServerOptions:
             )
         self.proxy.require_safe()
 
-    def require_ports(self) -> None:
-        """Check that all ports are free."""
-        require_free({"--health-port": (LOOPBACK, self.health_port)} | (self.proxy.listens if self.proxy else {}))
+    def require_ports(self, others: Mapping[str, tuple[str, int]] | None = None) -> None:
+        """Check that all ports are free, and those of `others`, by option."""
+        own = {"--health-port": (LOOPBACK, self.health_port)} | (self.proxy.listens if self.proxy else {})
+        require_free(own | dict(others or {}))
 
     def require_known_models(self) -> None:
         """Reject requirements for models that are not in the store."""

@@ -131,12 +131,19 @@ def test_when_one_exits_the_other_is_stopped(
     assert (done.returncode, message in done.stderr) == (code, True), done.stderr
 
 
-def test_nothing_is_started_while_another_program_has_the_port_of_the_gateway() -> None:
+@pytest.mark.parametrize("options", [[], ["--check"]])
+def test_nothing_is_started_while_another_program_has_the_port_of_the_gateway(options: list[str]) -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
-        done = serve("--with-gateway", "--gateway-port", port)
+        done = serve("--with-gateway", "--gateway-port", port, *options)
     taken = f"radserve: 127.0.0.1: port {port} is taken (Address already in use); choose another --gateway-port."
     assert (done.returncode, done.stdout, done.stderr.strip()) == (1, "", taken)
+
+
+def test_the_gateway_and_the_server_need_different_ports() -> None:
+    (port,) = free_ports(1)
+    done = serve("--with-gateway", "--gateway-port", port, "--port", port, "--check")
+    assert (done.returncode, f"have the same value {port}; choose two" in done.stderr) == (1, True), done.stderr
 
 
 def serve(*options: object, environment: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:

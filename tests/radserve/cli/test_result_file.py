@@ -10,10 +10,11 @@ from typing import Any
 import pytest
 
 from radserve.cli.report import Outcome, Problem
-from radserve.cli.result_file import open_file
+from radserve.cli.result_file import locked, open_file
 from tests import command_line
 from tests.radserve.cli.test_report import PROBLEM, predicted, segmented
-from tests.radserve.scripted import Reply, Request, Scripted, answer, document
+from tests.radserve.scripted import Reply, Request, Scripted, answer, document, prediction, problem
+from tests.server import free_ports
 
 SUFFIXES = ("csv", "jsonl", "parquet")
 TIMEOUT = Problem(None, "Timeout", "It took, too\r\nlong.")
@@ -142,6 +143,90 @@ def test_invalid_options_exit_with_2(odd: Scripted, films: Path, arguments: list
 def test_a_folder_that_does_not_exist_is_named(odd: Scripted, films: Path, tmp_path: Path) -> None:
     done = predict(odd, films, "--out", tmp_path / "missing" / "a.csv")
     assert (done.returncode, "cannot be written (No such file or directory)" in done.stderr) == (2, True)
+
+
+def test_standard_input_is_never_skipped(odd: Scripted, out: Path) -> None:
+    for content in (b"one", b"two"):
+        done = command_line.run("predict", "chest", "-", "--out", out, "--resume", "--url", odd.url, stdin=content)
+        assert (done.returncode, done.stderr) == (0, "")
+    assert [request.body for request in odd.requests] == [b"one", b"two"]
+    assert names(out) == ["-", "-"]
+
+
+def test_a_result_of_another_image_with_the_same_name_is_an_error(odd: Scripted, films: Path, out: Path) -> None:
+    predict(odd, films, "--out", out)
+    before = out.read_bytes()
+    (films / "1.png").write_bytes(b"other")
+    done = predict(odd, films, "--out", out, "--resume")
+    assert done.returncode == 2
+    assert f"has the result of another image named {films / '1.png'}; choose another file" in done.stderr
+    assert (len(odd.requests), out.read_bytes()) == (4, before)
+
+
+def test_a_rejected_image_that_has_changed_is_sent_again(odd: Scripted, films: Path, out: Path) -> None:
+    predict(odd, films, "--out", out)
+    (films / "2.png").write_bytes(b"2")
+    assert predict(odd, films, "--out", out, "--resume").returncode == 0
+    assert names(out) == ["1", "3", "4", "2"]
+    assert {row["status"] for row in rows(out)} == {200}
+
+
+def test_a_rejection_that_depends_on_the_options_is_repeated(odd: Scripted, films: Path, out: Path) -> None:
+    missing = problem(422, "Missing attribute", "The age is missing.")
+    odd.script = lambda request: answer(request) if "X-Assurances" in request.headers else missing
+    film = films / "1.png"
+    assert predict(odd, film, "--out", out).returncode == 1
+    assert predict(odd, film, "--out", out, "--resume").returncode == 1
+    done = predict(odd, film, "--out", out, "--resume", "--assure", "age=5")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert [row["status"] for row in rows(out)] == [200]
+    done = predict(odd, film, "--out", out, "--resume")
+    assert (done.returncode, done.stderr) == (0, f"0 images analysed, 0 failed. 1 were in {out} already.\n")
+
+
+def test_two_spellings_of_a_name_are_one_image(odd: Scripted, films: Path, out: Path) -> None:
+    predict(odd, films, "--out", out)
+    assert predict(odd, f"{films.parent}/./films", films / ".." / "films", "--out", out, "--resume").returncode == 0
+    assert len(odd.requests) == 4
+
+
+@pytest.mark.parametrize("changed", [["--repair", "invert"], ["--prevalence", "0.2"]])
+def test_results_under_other_conditions_are_not_continued(
+    odd: Scripted, films: Path, out: Path, changed: list[str]
+) -> None:
+    odd.script = lambda request: document(prediction(request.body, prevalence=0.1))
+    assert predict(odd, films / "1.png", "--out", out, "--prevalence", "0.1").returncode == 0
+    done = predict(odd, films, "--out", out, "--resume", *changed)
+    assert (done.returncode, f"has results without {' '.join(changed)}" in done.stderr) == (2, True), done.stderr
+    assert len(odd.requests) == 1
+
+
+def test_a_call_that_gets_no_response_leaves_the_old_results(odd: Scripted, films: Path, out: Path) -> None:
+    predict(odd, films, "--out", out)
+    before = out.read_bytes()
+    unreachable = f"http://127.0.0.1:{free_ports(1)[0]}"
+    done = command_line.run("predict", "chest", films, "--out", out, "--force", "--url", unreachable)
+    assert (done.returncode, out.read_bytes()) == (3, before)
+    done = predict(odd, films, "--out", out, "--force", "--explain", films / "heat")
+    assert (done.returncode, out.read_bytes()) == (2, before)
+    new = out.with_stem("new")
+    command_line.run("predict", "chest", films, "--out", new, "--url", unreachable)
+    assert not new.exists()
+
+
+def test_a_new_file_does_not_replace_pictures(odd: Scripted, films: Path, out: Path, tmp_path: Path) -> None:
+    (heat := tmp_path / "heat").mkdir()
+    (heat / "1.heat.png").write_bytes(b"mine")
+    done = predict(odd, films / "1.png", "--out", out, "--resume", "--explain", heat)
+    assert (done.returncode, (heat / "1.heat.png").read_bytes()) == (2, b"mine")
+
+
+def test_two_calls_cannot_write_one_file(odd: Scripted, films: Path, out: Path) -> None:
+    with locked(out):
+        done = predict(odd, films, "--out", out, "--resume")
+    assert (done.returncode, "another call is writing to it" in done.stderr) == (2, True)
+    assert not odd.requests
+    assert predict(odd, films, "--out", out).returncode == 1
 
 
 def test_names_and_reasons_with_odd_characters_are_recognised(out: Path) -> None:

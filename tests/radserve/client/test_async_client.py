@@ -60,6 +60,14 @@ def test_every_prediction_has_the_result_of_the_client(odd: Scripted, tmp_path: 
     assert odd.requests[0].headers["X-Assurances"] == "age=5"
 
 
+def test_an_image_above_max_bytes_is_a_rejected_image_among_the_others(odd: Scripted) -> None:
+    async def work() -> list[type]:
+        async with AsyncClient(odd.url, max_bytes=4) as client:
+            return [type(item) for item in await client.predict_many("chest", [b"one", b"12345", b"four"])]
+
+    assert run(work()) == [Prediction, RejectedImage, Prediction]
+
+
 def test_tasks_share_one_detection(odd: Scripted) -> None:
     odd.live = GATEWAY
 

@@ -134,6 +134,17 @@ def test_a_file_above_max_bytes_is_not_sent(odd: Scripted, tmp_path: Path) -> No
     assert not odd.requests
 
 
+def test_an_image_above_max_bytes_is_a_rejected_image_among_the_others(odd: Scripted, tmp_path: Path) -> None:
+    (large := tmp_path / "large.png").write_bytes(b"12345")
+    with Client(odd.url, max_bytes=4) as client:
+        first, second, third, fourth = client.predict_many("chest", [b"one", large, b"12345", b"four"])
+    assert isinstance(first, Prediction)
+    assert isinstance(fourth, Prediction)
+    reason = "The image has more than 4 bytes (max_bytes of the client)."
+    assert second == third == RejectedImage(status=413, title="Content too large", detail=reason)
+    assert (second.path, third.path) == (large, None)
+
+
 @pytest.mark.parametrize("name", ["", "..", "a/b", "a b", "a\n", "ä", "?x"])
 def test_a_name_that_would_change_the_path_is_not_sent(client: Client, odd: Scripted, name: str) -> None:
     with pytest.raises(InvalidCallError, match="name has value"):

@@ -22,7 +22,17 @@ from radserve.schema.prediction import Prediction
 from radserve.schema.problem import RejectedImage
 from radserve.schema.requested_image import RequestedImage
 from radserve.schema.segmentation import Segmentation
-from tests.radserve.scripted import Scripted, document, explanation, marked, png, prediction, segmentation
+from tests.radserve.scripted import (
+    Scripted,
+    document,
+    empty,
+    explanation,
+    marked,
+    png,
+    prediction,
+    segmentation,
+    volume,
+)
 from tests.server import ROOT
 
 mpl.use("agg")
@@ -207,9 +217,24 @@ def test_a_series_shows_its_volume_and_marked_slices(client: Client) -> None:
 
 def test_a_series_with_a_doubtful_mask_has_no_large_volume(odd: Scripted, client: Client) -> None:
     domain = DOMAIN | {"status": "unlike"}
-    volume = {"slices": 1, "positive_slices": 1, "pixels": 20, "ml": 0.02}
-    odd.say(document({"predictions": [segmentation(FILM, domain=domain)], "volume": volume}))
+    slices = [segmentation(FILM, domain=domain)]
+    odd.say(document({"predictions": slices} | volume(slices)))
     assert LARGE not in client.predict_series("glioma", [FILM])._repr_html_()
+
+
+def test_a_series_has_the_doubts_of_slices_on_which_nothing_is_marked(odd: Scripted, client: Client) -> None:
+    doubtful = {"domain": DOMAIN | {"status": "unlike"}, "warning": "Placeholder weights."}
+    slices = [empty(FILM) | doubtful, empty(b"other")]
+    odd.say(document({"predictions": slices} | volume(slices)))
+    html = client.predict_series("glioma", [FILM, b"other"])._repr_html_()
+    assert LARGE not in html
+    assert "dashed" in html
+    assert "<strong>Placeholder weights. (1 of 2 slices)</strong>" in html
+    assert "not like the training images: do not rely on the label. (1 of 2 slices)</strong>" in html
+
+
+def test_a_series_names_its_model(client: Client) -> None:
+    assert "glioma 1.0.0" in client.predict_series("glioma", [b"empty"])._repr_html_()
 
 
 def test_many_results_are_counted_and_the_first_ones_shown(client: Client) -> None:

@@ -107,7 +107,7 @@ def test_a_pillow_image_is_sent_upright() -> None:
     assert Pillow.open(io.BytesIO(content(image))).size == (10, 20)
 
 
-@pytest.mark.parametrize("mode", ["F", "I", "CMYK", "YCbCr"])
+@pytest.mark.parametrize("mode", ["F", "I", "CMYK", "YCbCr", "I;16L"])
 def test_a_pillow_image_that_a_png_cannot_hold_is_an_invalid_call(mode: str) -> None:
     with pytest.raises(InvalidCallError, match=f"mode {mode}, which a PNG cannot hold"):
         content(Pillow.new(mode, (4, 4)))
