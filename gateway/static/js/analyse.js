@@ -2,20 +2,20 @@
 
 import { MISSING_ATTRIBUTE, Problem, post } from "./api.js";
 import { takeAssurances } from "./assurances.js";
-import { findVersion } from "./catalog.js";
-import { chosenModel, chosenVersion } from "./choice.js";
-import { displayName } from "./display.js";
+import { allModels, findVersion } from "./catalog.js";
+import { chosenModel, expectedModel, isServed, titleOf } from "./choice.js";
+import { isChoosing } from "./chooser.js";
 import { repairedName, suggestedRepair } from "./domain.js";
 import { announce, byId } from "./dom.js";
 import { START, unusableText } from "./file_type.js";
 import { checkCatalog, digest, parsePrediction } from "./prediction.js";
-import { statedPrevalence } from "./prevalence.js";
+import { rememberedPrevalence, statedPrevalence } from "./prevalence.js";
 import { enqueue } from "./queue.js";
 import { show } from "./rejections.js";
 import { Result } from "./result.js";
 import { connect, isReady } from "./service.js";
-import { upload } from "./upload.js";
-import { explainWaiting, keep, release, waitingCount } from "./waiting_list.js";
+import { discardUpload, upload } from "./upload.js";
+import { discard, drawWaiting, forgetRetired, hasUndecided, keep, releaseDecided, releaseUndecided } from "./waiting_list.js";
 
 const UNAVAILABLE = [0, 502, 503, 504];
 const results = [];
@@ -26,34 +26,54 @@ let changeChoice = () => {};
 export function analyse(files) {
   if (files.length === 0) return;
   if (location.hash === "#history") location.hash = "#analyse";
-  if (chosenModel() === null || !isReady()) {
-    explain();
-    keep(files);
-    if (chosenModel() === null && !byId("chooser").hidden) byId("chooser-heading").focus();
+  if (expectedModel() === null || isChoosing()) {
+    keep(files, null);
+    if (isChoosing()) byId("chooser-heading").focus();
     return;
   }
-  let prevalence;
+  const model = statedModel(files);
+  if (model !== null) start(files, model);
+}
+
+/** Analyse the sample of a model; the age and view that are stated are about the next file. */
+export function analyseSample(file, { name, version }, prevalence) {
+  start([file], { name, version, assurances: "", prevalence, repair: "" });
+}
+
+/** Return the model for files, with what is stated about them now; null if that is invalid, which is shown. */
+function statedModel(files) {
+  const { name, version } = expectedModel();
   try {
-    prevalence = statedPrevalence();
+    const prevalence = allModels().length > 0 ? statedPrevalence() : rememberedPrevalence(name);
+    return { name, version, assurances: takeAssurances(), prevalence, repair: "" };
   } catch (error) {
     for (const file of files) show(file.name, error, { retry: () => analyse([file]) });
+    return null;
+  }
+}
+
+function start(files, model) {
+  if (!isReady()) {
+    keep(files, model);
     return;
   }
-  const model = { ...chosenModel(), title: displayName(chosenVersion(), chosenModel().name), assurances: takeAssurances(), prevalence, repair: "", object: "" };
   scrollToResults = true;
   scroll();
   for (const file of files) submit(file, model);
 }
 
-/** Analyse the files that waited, if that is possible now. */
-export function resume() {
-  explain();
-  if (waitingCount() > 0 && chosenModel() !== null && isReady()) analyse(release());
+/** Read the files without a choice as the one that was made now. */
+export function decideWaiting() {
+  analyse(releaseUndecided());
+  resume();
 }
 
-function explain() {
-  const choice = chosenModel() === null ? "Choose what they show." : "";
-  explainWaiting([choice, isReady() ? "" : "They are analysed when the service is ready."].filter(Boolean).join(" "));
+/** Analyse the files that waited, if that is possible now. */
+export function resume() {
+  if (allModels().length > 0) forgetRetired(isServed);
+  drawWaiting();
+  if (isReady()) for (const { file, model } of releaseDecided()) start([file], model);
+  if (hasUndecided() && allModels().length > 0 && !isChoosing()) changeChoice();
 }
 
 /** On narrow screens, where the results are below everything else, scroll to them. */
@@ -63,15 +83,18 @@ function scroll() {
 
 function submit(file, model) {
   enqueue(file, async (job) => {
+    let sent = model;
     try {
       await checkFile(file);
       const sha256 = await digest(file);
-      const { text, sent } = await send(file, model, job);
+      const { text, object } = await send(file, model, job);
+      sent = { ...model, object };
       const prediction = parsePrediction(text, { ...model, sha256 });
-      const version = await findVersion(prediction.model.name, prediction.model.version);
+      const version = await findVersion(prediction, connect);
       if (version !== null) checkCatalog(prediction, version);
-      addResult(new Result(file, prediction, version, sent, (repair) => submit(file, { ...sent, repair })));
+      addResult(new Result(file, prediction, version, sent, (repair) => submit(file, { ...model, repair })));
     } catch (error) {
+      if (sent.object) discardUpload(sent.object);
       if (error.name === "AbortError") return;
       reject(file, model, error);
     }
@@ -83,15 +106,21 @@ function submit(file, model) {
   });
 }
 
-/** Send a file; one that is too large for a request takes the way through storage. Return the response, and the model with the key of that upload. */
+/** Send a file; one that is too large for a request takes the way through storage. Return the `text` of the response, and the key of the upload (`object`), which belongs to this one result. */
 async function send(file, model, job) {
   const path = `api/predictions/${model.version === null ? model.name : `${model.name}/${model.version}`}`;
-  const attempt = async (sent) => ({ text: await post(path, file, { ...sent, signal: job.signal, onProgress: (fraction) => job.progress(fraction) }), sent });
+  const attempt = (object) => post(path, file, { ...model, object, signal: job.signal, onProgress: (fraction) => job.progress(fraction) });
   try {
-    return await attempt(model);
+    return { text: await attempt(""), object: "" };
   } catch (error) {
-    if (error.status !== 413 || model.object) throw error;
-    return await attempt({ ...model, object: await upload(file, error, job) });
+    if (error.status !== 413) throw error;
+    const object = await upload(file, error, job);
+    try {
+      return { text: await attempt(object), object };
+    } catch (failure) {
+      discardUpload(object);
+      throw failure;
+    }
   }
 }
 
@@ -99,7 +128,11 @@ async function send(file, model, job) {
 function reject(file, model, error) {
   const repair = model.repair ? null : suggestedRepair(error.domain);
   const name = repairedName(file.name, model.repair);
-  const options = { subject: model.title, change: changeChoice };
+  const change = () => {
+    changeChoice();
+    keep([file], null);
+  };
+  const options = { subject: titleOf(model), change };
   if (repair) show(name, error, { ...options, retry: () => submit(file, { ...model, repair: repair.name }), text: repair.text });
   else show(name, error, { ...options, retry: () => retry(file, model, error) });
   if (UNAVAILABLE.includes(error.status) && error instanceof Problem && error.canRetry) connect();
@@ -152,7 +185,7 @@ export function install(change) {
   }
   byId("clear").addEventListener("click", clear);
   byId("discard").addEventListener("click", () => {
-    release();
+    discard();
     announce("The waiting files were removed.");
   });
   const hasFiles = (event) => event.dataTransfer?.types.includes("Files");

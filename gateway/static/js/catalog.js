@@ -20,8 +20,15 @@ export function knownVersion(name, version) {
   return knownModel(name)?.versions.find((item) => item.version === version) ?? null;
 }
 
-/** Return a version; reloads the catalog if the version is newer than the page. */
-export async function findVersion(name, version) {
-  if (knownVersion(name, version) === null) await loadCatalog();
-  return knownVersion(name, version);
+/**
+ * Return the version that describes a prediction, null if it is not served. `reload` is called if the catalog
+ * describes another archive or site profile, as after a restart of the server; if it still does, figures are omitted.
+ */
+export async function findVersion({ model, profile }, reload) {
+  const find = () => knownVersion(model.name, model.version);
+  const isCurrent = (version) => version !== null && (model.sha256 === null || version.sha256 === model.sha256)
+    && (version.profile?.sha256 ?? null) === (profile?.sha256 ?? null);
+  if (!isCurrent(find())) await reload();
+  const version = find();
+  return version === null || isCurrent(version) ? version : { ...version, figures: {}, uncertain: null, held_out: null };
 }

@@ -6,6 +6,8 @@ import { percent, scores, share } from "./format.js";
 import { isMissing, positiveLabel } from "./prediction.js";
 import { predictiveValues, shiftProbability } from "./predictive_values.js";
 
+// A predictive value of 100% says only that the held-out images were too few to show an error.
+const NO_ERROR = "No such result was wrong on the held-out images, which does not mean that none is";
 let controls = 0;
 
 /** Show for whom and what the model is, and for whom not. */
@@ -21,8 +23,9 @@ export function accuracy(prediction, version) {
       ["Specificity", figure(specificity, `${perHundred(specificity.value)} of 100 images without it are not reported`)]]
     : scores(figures);
   if (rows.length === 0) return null;
-  const atSite = version.profile ? "As shipped, not at the cut-off of the site profile. " : "";
-  return section(name !== null && !version.profile ? "How often it is right at this cut-off" : "How often it is right",
+  const { profile } = prediction; // not the catalog's, which may be newer or older
+  const atSite = profile ? "As shipped, not at the cut-off of the site profile. " : "";
+  return section(name !== null && !profile ? "How often it is right at this cut-off" : "How often it is right",
     terms(rows), make("p", { class: "small" }, `${atSite}Measured on ${imagesText(version.held_out)} from the same source as the training images (95% CI). Expect lower accuracy on yours.`));
 }
 
@@ -45,10 +48,13 @@ export function perHundred(value) {
   return String(Math.round(100 * value));
 }
 
-/** Return how many of 100 images with the finding are missed; null without a figure for this cut-off. */
-export function missedPerHundred(version) {
-  const { figures = {}, profile = null } = version ?? {};
-  return figures.sensitivity && !profile ? perHundred(1 - figures.sensitivity.value) : null;
+/** Say how many images with the finding were missed, with the interval; null without a figure for this cut-off. */
+export function missedText({ profile }, version) {
+  const { sensitivity } = version?.figures ?? {};
+  if (!sensitivity || profile) return null;
+  const { value, ci95: [low, high] } = sensitivity;
+  if (value < 1) return `of the held-out images that show it, ${perHundred(1 - value)} of 100 were missed (95% CI ${percent(1 - high)} to ${percent(1 - low)})`;
+  return low < 1 ? `by the held-out images, up to ${percent(1 - low)} of those that show it may be missed (95% CI)` : null;
 }
 
 /** Say which prevalence the probability assumes, and show what the result means at another one; null if it is unknown. */
@@ -57,14 +63,14 @@ export function prevalenceControl(prediction, version) {
   const positive = positiveLabel(prediction);
   if (isMissing(prevalence) || positive === null) return null;
   const { sensitivity, specificity } = version?.figures ?? {};
-  const values = sensitivity && specificity && !version.profile
+  const values = sensitivity && specificity && !prediction.profile
     ? (at) => predictiveValues(sensitivity.value, specificity.value, at) : null;
   const id = `prevalence-${controls += 1}`;
-  const input = make("input", { id, type: "number", min: 0.01, max: 99.99, step: "any", inputmode: "decimal", value: Number((100 * prevalence).toFixed(4)) });
+  const input = make("input", { id, type: "number", min: 0.0001, max: 99.9999, step: "any", inputmode: "decimal", value: Number((100 * prevalence).toFixed(4)) });
   const output = make("output", { for: id, class: "predictive" });
   const update = () => output.replaceChildren(...(input.validity.valid && input.value !== ""
     ? meaning(prediction, positive, input.valueAsNumber / 100, values)
-    : [make("p", {}, "Enter a number from 0.01 to 99.99.")]));
+    : [make("p", {}, "Enter a number from 0.0001 to 99.9999.")]));
   input.addEventListener("input", update);
   update();
   return section("How common is the finding where you work?",
@@ -77,8 +83,8 @@ function meaning({ prevalence, probabilities }, positive, at, values) {
   const rows = [["This image", `${percent(shiftProbability(probabilities[positive], prevalence, at))} probability of ${positive}`]];
   if (values) {
     const { positive: right, negative } = values(at);
-    if (right !== null) rows.push(["If reported", `${perHundred(right)} of 100 such images show ${positive} (predictive value ${percent(right)})`]);
-    if (negative !== null) rows.push(["If not reported", `${perHundred(negative)} of 100 do not (predictive value ${percent(negative)})`]);
+    if (right !== null) rows.push(["If reported", right === 1 ? NO_ERROR : `${perHundred(right)} of 100 such images show ${positive} (predictive value ${percent(right)})`]);
+    if (negative !== null) rows.push(["If not reported", negative === 1 ? NO_ERROR : `${perHundred(negative)} of 100 do not (predictive value ${percent(negative)})`]);
   }
   return [terms(rows)];
 }

@@ -9,6 +9,7 @@ import { capitalize, isUncertain, labelText, localTime, percent } from "./format
 import { atPrevalence } from "./probabilities.js";
 import { toProblem } from "./rejections.js";
 
+const DOUBTS = { unusual: "Unusual image: do not rely on it", unlike: "Unlike the training images: do not rely on it" };
 const cursors = [null]; // of the pages up to the current one
 
 /** Return the query parameters of the filter. */
@@ -99,28 +100,30 @@ async function attempt(action) {
 function row(result) {
   const version = knownVersion(result.model, result.version);
   const certainty = { status: result.certainty };
-  const isShown = result.probability !== null && !isUncertain({ certainty });
-  const label = labelText({ ...result, certainty, isMask: result.probability === null }, version);
   const doubtful = isDoubtful({ status: result.domain });
-  const look = isUncertain({ certainty }) ? "tag uncertain" : result.positive && !doubtful ? "tag marked" : "tag";
+  const isShown = result.probability !== null && !isUncertain({ certainty }) && !doubtful;
+  const label = labelText({ ...result, certainty, isMask: result.probability === null }, version);
+  const look = doubtful || isUncertain({ certainty }) ? "tag uncertain" : result.positive ? "tag marked" : "tag";
+  const what = doubtful ? DOUBTS[result.domain] : label;
   // Narrow screens display rows as blocks, which would remove their table semantics: hence the roles.
   const cell = (kind, ...children) => make("td", { role: "cell", class: kind }, ...children);
   const line = make("tr", { role: "row" },
     cell("time", make("time", { datetime: result.time }, localTime(result.time))),
     cell("model", version ? make("div", {}, displayName(version, result.model)) : null, make("div", { class: "identifier" }, `${result.model} ${result.version}`)),
-    cell("what", make("span", { class: look }, label), notes(result)),
+    cell("what", make("span", { class: look }, what), notes(result, label)),
     cell("number", isShown ? percent(result.probability) : "–", isShown ? make("div", { class: "small" }, atPrevalence(result).trim()) : null),
     cell("file", result.filename || make("code", { title: `SHA-256 of the image: ${result.image_sha256}` }, result.image_sha256.slice(0, 12)),
       result.verb === "explanations" ? make("span", { class: "small" }, " with heat map") : null),
     cell("extra", result.client),
-    cell("act", button("Delete", () => remove(result, line), { class: "quiet", "aria-label": `Delete the result of ${localTime(result.time)}, ${label}` })));
+    cell("act", button("Delete", () => remove(result, line), { class: "quiet", "aria-label": `Delete the result of ${localTime(result.time)}, ${what}` })));
   return line;
 }
 
-/** Say what limits a result: an image that is not like the training images, or that was changed. */
-function notes({ domain, repair }) {
+/** Say what limits a result: an image that was not checked, or that was changed. Without a finding, say what the model's output was. */
+function notes({ domain, repair }, label) {
   const texts = [
-    { unusual: "Unusual image: do not rely on it", unlike: "Unlike the training images: do not rely on it", off: "Image not checked" }[domain],
+    domain in DOUBTS ? `Model output: ${label}` : null,
+    domain === "off" ? "Image not checked" : null,
     repair ? `Image ${repairText(repair)}` : null,
   ];
   return texts.filter(Boolean).map((text) => make("div", { class: "small" }, text));

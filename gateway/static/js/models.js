@@ -1,18 +1,24 @@
 // Models: shows the catalog, and what the images are read as.
 
-import { analyse, resume } from "./analyse.js";
+import { analyseSample, decideWaiting, resume } from "./analyse.js";
 import { allModels } from "./catalog.js";
 import { choose, chosenModel, chosenVersion, recallChoice } from "./choice.js";
 import { hideChooser, isChoosing, showChooser } from "./chooser.js";
 import { displayName } from "./display.js";
 import { announce, byId } from "./dom.js";
 import { showModel } from "./model_panel.js";
+import { rememberedPrevalence } from "./prevalence.js";
 import { sampleFile } from "./samples.js";
 
 let described = ""; // the catalog and the choice that the page shows
 
 /** Show the catalog and the choice, if they have changed, and analyse what waited for them. */
 export function update() {
+  draw();
+  resume();
+}
+
+function draw() {
   recallChoice();
   const current = JSON.stringify([allModels(), chosenModel()]);
   if (current !== described) {
@@ -22,7 +28,6 @@ export function update() {
     if (isChosen) showModel();
     if (allModels().length > 0 && (!isChosen || isChoosing())) showChooser(pick);
   }
-  resume();
 }
 
 /** Let the user choose another kind of image. */
@@ -36,14 +41,16 @@ function pick(name) {
   hideChooser();
   byId("images-heading").focus(); // before waiting files are analysed, which scrolls to their results
   announce(`Images are read as ${displayName(chosenVersion(), name)}.`);
-  update();
+  draw(); // shows the fields of the model, from which waiting files take what is stated about them
+  decideWaiting();
 }
 
-async function analyseSample() {
-  const { name } = chosenModel();
-  const file = await sampleFile(name, chosenVersion().version).catch(() => null);
+async function trySample() {
+  const model = chosenModel(); // another may be chosen while the sample is loaded
+  const entry = chosenVersion();
+  const file = entry ? await sampleFile(model.name, entry.version).catch(() => null) : null;
   if (file === null) announce("This model has no sample image.");
-  else analyse([file]);
+  else analyseSample(file, model, (entry.prevalence ?? null) === null ? "" : rememberedPrevalence(model.name));
 }
 
 /** Install the listeners. */
@@ -52,6 +59,7 @@ export function install() {
   byId("keep-choice").addEventListener("click", () => {
     hideChooser();
     byId("change").focus();
+    decideWaiting();
   });
-  byId("sample").addEventListener("click", analyseSample);
+  byId("sample").addEventListener("click", trySample);
 }

@@ -35,10 +35,15 @@ export function showPrevalence(name, assumed) {
   field.onchange = () => { if (field.validity.valid) remember(name, field.value); };
 }
 
+/** Return the share that the user stated earlier for a model, as text for the API; empty without one. */
+export const rememberedPrevalence = (name) => asFraction(recall(name));
+
 /** Return the share that the user states, as text for the API; empty without one. Throws a Problem if it is invalid. */
 export function statedPrevalence() {
   const field = byId("prevalence");
   if (byId("prevalence-field").hidden) return "";
   if (!field.validity.valid) throw new Problem("The share of positive images must be a number from 0.0001 to 99.9999 percent. Correct or clear it, then try again.");
-  return field.value === "" ? "" : String(Number((field.valueAsNumber / 100).toFixed(6)));
+  return asFraction(field.value);
 }
+
+const asFraction = (text) => (text === "" ? "" : String(Number((Number(text) / 100).toFixed(6))));

@@ -43,7 +43,7 @@ export function show(name, error, { retry = null, text = "", subject = "", chang
       problem.requestId ? make("p", { class: "small" }, `Status ${problem.status}, request ${problem.requestId}`) : null),
     make("div", { class: "row" },
       retry && (text || problem.canRetry) ? delayed(button(text || "Try again", act(retry)), text ? 0 : problem.retryAfter) : null,
-      change && UNFIT.has(problem.title) ? button("Choose another kind of image", change) : null,
+      change && UNFIT.has(problem.title) ? button("Choose another kind of image", act(change)) : null,
       button("Dismiss", () => remove(item), { "aria-label": `Dismiss ${name}` })));
   byId("rejection-list").append(item);
   byId("rejections").hidden = false;

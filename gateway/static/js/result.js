@@ -5,7 +5,7 @@ import { scopeTerms } from "./assurances.js";
 import { displayName } from "./display.js";
 import { domainNote, domainText, isDoubtful, repairedName, repairNote, repairText } from "./domain.js";
 import { announce, button, make, save, terms } from "./dom.js";
-import { accuracy, audience, missedPerHundred, prevalenceControl, section } from "./evidence.js";
+import { accuracy, audience, missedText, prevalenceControl, section } from "./evidence.js";
 import { cutoff, isUncertain, labelText, localTime, percent, stem } from "./format.js";
 import { showCard } from "./model_card.js";
 import { captioned, colourize, reduce, toPng } from "./pictures.js";
@@ -57,7 +57,7 @@ export class Result {
       this.output(),
       audience(version),
       ...(this.isDoubtful ? [] : [accuracy(prediction, version), prevalenceControl(prediction, version)]),
-      section("What to do next", make("p", {}, nextStep(kind, prediction, missedPerHundred(version)))),
+      section("What to do next", make("p", {}, nextStep(kind, prediction, missedText(prediction, version)))),
       scopeTerms(prediction),
       this.details(),
       make("div", { class: "download" }, make("p", { class: "small" }, "Download"), this.downloads));

@@ -53,8 +53,9 @@ async function inspect() {
   } catch (error) {
     return failed(toProblem(error), await waitingReason(), navigator.onLine);
   }
-  const reason = isOverridden ? null : await waitingReason();
-  if (reason !== null) return starting(reason);
+  const reason = await waitingReason();
+  if (reason === null) isOverridden = false;
+  if (reason !== null && !isOverridden) return starting(reason);
   return allModels().length === 0 ? EMPTY : READY;
 }
 

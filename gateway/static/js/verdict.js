@@ -12,6 +12,7 @@ export function verdict(prediction, version) {
   if (isUncertain(prediction)) return { kind: "uncertain", text: "Uncertain: too close to call" };
   if (positive === null) return { kind: "ranked", text: capitalize(label) };
   const kind = positive ? "positive" : "negative";
+  if ("mask" in prediction && version === null && !positive) return { kind, text: "Nothing marked" }; // the label names the background
   const finding = findingName(version, version?.positive ?? positiveLabel(prediction) ?? label);
   if ("mask" in prediction) return { kind, text: positive ? `${capitalize(finding)} marked` : `No ${finding} marked` };
   return { kind, text: positive ? `${capitalize(finding)}: ${side(prediction)} the cut-off` : `No ${finding} found: below the cut-off` };
@@ -29,12 +30,13 @@ const SYMBOLS = { doubtful: "!", uncertain: "?", positive: "+", negative: "−",
 /** Return the sign that shows the kind of a result besides its colour. */
 export const symbol = (kind) => SYMBOLS[kind];
 
-/** Return what to do after a result. */
+/** Return what to do after a result; `missed` says how often a finding is missed, null if that is unknown. */
 export function nextStep(kind, prediction, missed = null) {
   if (kind === "doubtful") return "Check that the image shows what you chose, and analyse the original file as the scanner exported it. Otherwise have it read without the model.";
   if (kind === "uncertain") return "Have the image read without the model.";
   if (kind === "ranked") return "Compare with what you see. The model names one of its labels even if the image shows something else.";
+  if ("mask" in prediction && kind === "negative") return "Compare with the reading of a radiologist. An image without a mark does not exclude the finding.";
   if ("mask" in prediction) return "Compare the outline with the image, slice by slice. Do not measure with it, and do not plan a treatment on it.";
   if (kind === "positive") return "Compare with the reading of a radiologist. The result alone is not a diagnosis.";
-  return `Compare with the reading of a radiologist. A result below the cut-off does not exclude the finding${missed === null ? "" : `: ${missed} of 100 images that show it are missed`}.`;
+  return `Compare with the reading of a radiologist. A result below the cut-off does not exclude the finding${missed === null ? "" : `: ${missed}`}.`;
 }

@@ -1,35 +1,70 @@
 // Files that wait until it is known what they show, or until the service is ready. Nothing that is dropped is lost.
 
+import { titleOf } from "./choice.js";
 import { alertReader, byId } from "./dom.js";
+import { isReady } from "./service.js";
 
 const MAX_NAMES = 5;
-const files = [];
+let items = []; // `file` and `model`: what it is sent to, with what was stated about it; null until it is chosen
 
-/** Keep files until they are released. */
-export function keep(added) {
-  files.push(...added);
-  draw();
+/** Keep files until they are released; `model` is null if it is not chosen yet. */
+export function keep(files, model) {
+  items.push(...files.map((file) => ({ file, model })));
+  drawWaiting();
   alertReader(`${byId("waiting-text").textContent} ${byId("waiting-reason").textContent}`);
 }
 
-/** Say what the files wait for. */
-export function explainWaiting(reason) {
-  byId("waiting-reason").textContent = reason;
+/** Whether a file waits for a choice. */
+export const hasUndecided = () => items.some(({ model }) => model === null);
+
+/** Forget the choice of files whose model `isServed` does not know. */
+export function forgetRetired(isServed) {
+  for (const item of items) {
+    if (item.model !== null && !isServed(item.model)) item.model = null;
+  }
 }
 
-/** Return the files that waited, and forget them. */
-export function release() {
-  const released = files.splice(0);
-  draw();
+/** Return the items that have a choice, and forget them. */
+export function releaseDecided() {
+  const released = items.filter(({ model }) => model !== null);
+  items = items.filter(({ model }) => model === null);
+  drawWaiting();
   return released;
 }
 
-/** Number of files that wait. */
-export const waitingCount = () => files.length;
+/** Return the files that wait for a choice, and forget them. */
+export function releaseUndecided() {
+  const released = items.filter(({ model }) => model === null).map(({ file }) => file);
+  items = items.filter(({ model }) => model !== null);
+  drawWaiting();
+  return released;
+}
 
-function draw() {
-  const names = files.slice(0, MAX_NAMES).map((file) => file.name).join(", ");
-  const rest = files.length > MAX_NAMES ? ` and ${files.length - MAX_NAMES} more` : "";
-  byId("waiting").hidden = files.length === 0;
-  byId("waiting-text").textContent = files.length === 1 ? `1 file is waiting: ${names}.` : `${files.length} files are waiting: ${names}${rest}.`;
+/** Forget all files. */
+export function discard() {
+  items = [];
+  drawWaiting();
+}
+
+/** Show which files wait, and for what. */
+export function drawWaiting() {
+  byId("waiting").hidden = items.length === 0;
+  byId("waiting-text").textContent = `${items.length === 1 ? "1 file is" : `${items.length} files are`} waiting: ${namesOf(items)}.`;
+  const subject = items.length === 1 ? "It is" : "They are";
+  byId("waiting-reason").textContent = [...choices(), isReady() ? "" : `${subject} analysed when the service is ready.`].filter(Boolean).join(" ");
+}
+
+/** Say what the files are read as, by kind: they need not have the same. */
+function choices() {
+  const groups = Map.groupBy(items, ({ model }) => (model === null ? null : titleOf(model)));
+  return [...groups].map(([title, group]) => {
+    const isOne = group.length === 1;
+    if (groups.size === 1) return title === null ? `Choose what ${isOne ? "it shows" : "they show"}.` : `Read as ${title}.`;
+    return title === null ? `Choose what ${namesOf(group)} ${isOne ? "shows" : "show"}.` : `${namesOf(group)} ${isOne ? "is" : "are"} read as ${title}.`;
+  });
+}
+
+function namesOf(group) {
+  const rest = group.length > MAX_NAMES ? ` and ${group.length - MAX_NAMES} more` : "";
+  return `${group.slice(0, MAX_NAMES).map(({ file }) => file.name).join(", ")}${rest}`;
 }

@@ -218,10 +218,12 @@ def test_the_history_marks_unusual_and_repaired_images(page: Page) -> None:
     cells = page.locator("#history-rows td.what")
     expect(cells).to_have_text(
         [
-            "PneumoniaUnusual image: do not rely on it",
+            "Unusual image: do not rely on itModel output: Pneumonia",
             "PneumoniaImage turned by 90 degrees to the right",
             "PneumoniaImage not checked",
             "Pneumonia",
         ]
     )
     expect(page.locator("#history-rows .tag.marked")).to_have_count(3)
+    expect(page.locator("#history-rows td.number").first).to_have_text("\N{EN DASH}")
+    expect(page.locator("#history-rows .tag").first).to_have_text("Unusual image: do not rely on it")

@@ -152,21 +152,71 @@ def test_another_prevalence_shows_other_predictive_values(opened: Opener, static
     expect(card.locator(".predictive")).to_contain_text("34 of 100 such images show pneumonia (predictive value 33.6%)")
     expect(card.locator(".predictive")).to_contain_text("more than 99 of 100 do not (predictive value 99.8%)")
     field.fill("0")
-    expect(card.locator(".predictive")).to_have_text("Enter a number from 0.01 to 99.99.")
+    expect(card.locator(".predictive")).to_have_text("Enter a number from 0.0001 to 99.9999.")
+
+
+def test_a_rare_finding_opens_with_the_share_that_was_stated(opened: Opener, static_gateway: Gateway) -> None:
+    card = result(opened, static_gateway, prediction(IMAGE, **POSITIVE | {"prevalence": 0.00005}))
+    expect(card.get_by_label("Images with pneumonia, in percent")).to_have_value("0.005")
+    expect(card.locator(".predictive")).to_contain_text("This image90.0% probability of pneumonia")
 
 
 def test_figures_of_another_cut_off_give_no_predictive_values(opened: Opener, static_gateway: Gateway) -> None:
-    models = catalog(profile={"name": "st-marys", "sha256": "b" * 64})
-    card = result(opened, static_gateway, prediction(IMAGE, **NEGATIVE), models)
+    profile = {"name": "st-marys", "sha256": "b" * 64}
+    models = catalog(profile=profile)
+    card = result(opened, static_gateway, prediction(IMAGE, **NEGATIVE, profile=profile), models)
     expect(card).to_contain_text("As shipped, not at the cut-off of the site profile.")
     expect(card.locator(".predictive")).to_contain_text("This image")
     expect(card.locator(".predictive")).not_to_contain_text("predictive value")
-    expect(card).not_to_contain_text("are missed")
+    expect(card).not_to_contain_text("missed")
 
 
 def test_a_negative_result_says_how_many_are_missed(opened: Opener, static_gateway: Gateway) -> None:
     card = result(opened, static_gateway, prediction(IMAGE, **NEGATIVE))
-    expect(card).to_contain_text("does not exclude the finding: 4 of 100 images that show it are missed.")
+    expect(card).to_contain_text(
+        "does not exclude the finding: of the held-out images that show it, 4 of 100 were missed (95% CI 2.0% to 6.0%)."
+    )
+
+
+def figure(value: float, low: float, high: float) -> dict[str, Any]:
+    return {"value": value, "ci95": [low, high]}
+
+
+def test_a_negative_result_never_says_that_nothing_is_missed(opened: Opener, static_gateway: Gateway) -> None:
+    models = catalog(figures={"sensitivity": figure(1, 0.963, 1), "specificity": figure(0.9, 0.85, 0.95)})
+    card = result(opened, static_gateway, prediction(IMAGE, **NEGATIVE), models)
+    expect(card).to_contain_text(
+        "does not exclude the finding: by the held-out images, up to 3.7% of those that show it may be missed (95% CI)."
+    )
+    expect(card.locator(".predictive")).to_contain_text(
+        "If not reportedNo such result was wrong on the held-out images"
+    )
+    expect(card.locator(".predictive")).not_to_contain_text("100 of 100")
+
+
+def test_figures_without_a_spread_say_nothing_about_missed_images(opened: Opener, static_gateway: Gateway) -> None:
+    models = catalog(figures={"sensitivity": figure(1, 1, 1), "specificity": figure(0.9, 0.85, 0.95)})
+    card = result(opened, static_gateway, prediction(IMAGE, **NEGATIVE), models)
+    expect(card).to_contain_text("A result below the cut-off does not exclude the finding.")
+
+
+def test_a_negative_mask_excludes_nothing_and_mentions_no_outline(opened: Opener, static_gateway: Gateway) -> None:
+    card = result(opened, static_gateway, outline(empty=True), model="slices")
+    expect(card).to_contain_text("An image without a mark does not exclude the finding.")
+    expect(card).not_to_contain_text("outline with")
+    expect(card).not_to_contain_text("Do not measure")
+
+
+def test_an_outline_is_not_for_measurements(opened: Opener, static_gateway: Gateway) -> None:
+    card = result(opened, static_gateway, outline(empty=False), model="slices")
+    expect(card).to_contain_text("Compare the outline with the image, slice by slice. Do not measure with it")
+
+
+def test_a_mask_of_an_unknown_version_has_no_name_for_what_is_absent(opened: Opener, static_gateway: Gateway) -> None:
+    document = outline(empty=True)
+    page = opened(static_gateway.url, prepare=script)
+    text = page.evaluate("async value => (await import('/js/verdict.js')).verdict(value, null).text", document)
+    assert text == "Nothing marked"
 
 
 @pytest.mark.parametrize(

@@ -47,7 +47,7 @@ def test_files_wait_while_the_service_starts(opened: Opener, static_gateway: Gat
     expect(notice).to_contain_text("2 of 5 models are ready.")
     choose(page, FILM)
     expect(page.locator("#waiting")).to_contain_text(
-        "1 file is waiting: film.png. They are analysed when the service is ready."
+        "1 file is waiting: film.png. Read as Chest X-ray: pneumonia. It is analysed when the service is ready."
     )
     assert_no_result(page)
     assert sent == []
@@ -65,11 +65,28 @@ def test_files_are_sent_on_demand_although_a_model_is_not_ready(opened: Opener, 
     expect(page.locator("#service")).to_be_hidden()
 
 
+def test_sending_on_demand_ends_when_the_service_is_ready(opened: Opener, static_gateway: Gateway) -> None:
+    page, sent = prepared(opened, static_gateway, {"**/ready": lambda route: route.fulfill(status=503, json=STARTING)})
+    page.get_by_role("button", name="Send now").click()
+    notice = page.locator("#service")
+    expect(notice).to_be_hidden()
+    page.route("**/ready", lambda route: route.fulfill(json=READY))
+    with page.expect_response("**/ready"):
+        page.evaluate("window.dispatchEvent(new Event('online'))")
+    page.route("**/ready", lambda route: route.fulfill(status=503, json=STARTING))
+    page.wait_for_timeout(100)
+    page.evaluate("window.dispatchEvent(new Event('online'))")
+    expect(notice).to_contain_text("The analysis service is starting.")
+    choose(page, FILM)
+    expect(page.locator("#waiting")).to_be_visible()
+    assert sent == []
+
+
 def test_files_wait_while_the_server_cannot_be_reached(opened: Opener, static_gateway: Gateway) -> None:
     page, _ = prepared(opened, static_gateway, {"**/api/models": lambda route: route.abort()}, model=None)
     expect(page.locator("#service")).to_contain_text("No connection to the server. Retrying.")
     choose(page, FILM)
-    expect(page.locator("#waiting")).to_contain_text("1 file is waiting: film.png. Choose what they show.")
+    expect(page.locator("#waiting")).to_contain_text("1 file is waiting: film.png. Choose what it shows.")
     page.unroute("**/api/models")
     script(page)
     page.get_by_role("button", name="Chest X-ray: pneumonia").click()
