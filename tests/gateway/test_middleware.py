@@ -260,11 +260,14 @@ def test_head_of_a_stream_ends_with_its_first_part() -> None:
     async def send(message: Any) -> None:
         messages.append(message)
 
+    async def receive() -> Any:
+        await asyncio.Event().wait()
+
     for method, parts in (("HEAD", [0]), ("GET", [0, 1, 2])):
         produced.clear()
         messages.clear()
         scope = {"type": "http", "method": method, "path": "/", "headers": [], "asgi": {"spec_version": "2.4"}}
-        asyncio.run(HeadRequests(StreamingResponse(stream()))(scope, asyncio.Event().wait, send))
+        asyncio.run(HeadRequests(StreamingResponse(stream()))(scope, receive, send))
         assert produced == parts
         assert [message["type"] for message in messages[:2]] == ["http.response.start", "http.response.body"]
         assert not messages[-1].get("more_body", False)
