@@ -162,6 +162,7 @@ def _dicom(dataset: "Dataset") -> bytes:
     stream = BytesIO()
     try:
         dataset.save_as(stream, enforce_file_format=True)
+    # What pydicom raises depends on what the dataset lacks, and on which element has an invalid value.
     except (AttributeError, KeyError, NotImplementedError, TypeError, ValueError) as error:
         raise InvalidCallError(
             f"The dataset cannot be written as a DICOM file ({error}). Set its file meta information, such as "
