@@ -259,16 +259,16 @@ class Running(FakeTorchServe):
         self.inference = management.with_name("inference.sock")
         self._sockets = [_unix(path) for path in (management, self.inference, management.with_name("metrics.sock"))]
         self._server = _server(self.app)
-        self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
         while not self._server.started:
             time.sleep(0.005)
 
     def _run(self) -> None:
-        self._loop.set_exception_handler(lambda *_: None)  # as in `_serve`
-        self._loop.run_until_complete(self._server.serve(sockets=self._sockets))
-        self._loop.close()
+        with asyncio.Runner() as runner:  # it cancels requests that are still waiting at the end
+            self._loop = runner.get_loop()
+            self._loop.set_exception_handler(lambda *_: None)  # as in `_serve`
+            runner.run(self._server.serve(sockets=self._sockets))
 
     def die(self) -> None:
         """Abort every connection and close every socket, as the kernel does when a process is killed."""
