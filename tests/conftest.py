@@ -24,14 +24,19 @@ from tests import built_archives
 from tests.authority import Authority
 from tests.built_archives import Provide
 from tests.ci_skips import pytest_runtest_makereport
+from tests.coverage_scope import pytest_runtest_protocol
 from tests.proxy import Keys, Proxy, make_keys, running_proxy
 from tests.repack import NAME
 from tests.server import Server, running
 
-__all__ = ["pytest_runtest_makereport"]  # pytest calls it here
+__all__ = ["pytest_runtest_makereport", "pytest_runtest_protocol"]  # pytest calls them here
 
 ROOT = Path(__file__).resolve().parent.parent
 SHARED = ROOT.parent / "shared" / "data"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--firefox", action="store_true", help="run every test of the page in Firefox too")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

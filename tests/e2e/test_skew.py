@@ -28,7 +28,7 @@ from training.evaluators import outputs, segmentation
 pytestmark = pytest.mark.e2e
 
 CLOSE: Final = 1e-4
-COUNT: Final = 50
+COUNT: Final = 20
 CLASSIFIERS: Final = {
     "chest-xray-cnn": ("chest_xray", "chest_xray_224"),
     "brain-tumor-cnn-attention": ("brain_tumor", "brain_tumor"),

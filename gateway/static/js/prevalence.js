@@ -32,7 +32,7 @@ export function showPrevalence(name, assumed) {
   byId("prevalence-field").hidden = assumed === null;
   byId("prevalence-help").textContent = assumed === null ? "" : `Among the patients whose images you send. Without it, probabilities assume ${share(assumed)} of images to be positive. It changes the probability, not the reported label.`;
   field.value = recall(name);
-  field.onchange = () => { if (field.validity.valid) remember(name, field.value); };
+  field.oninput = () => { if (field.validity.valid) remember(name, field.value); };
 }
 
 /** Return the share that the user stated earlier for a model, as text for the API; empty without one. */

@@ -1,4 +1,4 @@
-"""Chromium, a gateway process and TorchServe."""
+"""Browsers, a gateway process and TorchServe."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -14,6 +14,7 @@ from tests.repack import NAME
 from tests.server import Server
 
 CHROMIUM = "/usr/bin/chromium"
+FIREFOX = "/usr/bin/firefox-esr"
 PATIENCE = 20_000
 """Milliseconds; the tests share two cores with servers that start."""
 
@@ -27,11 +28,41 @@ def playwright() -> Iterator[Playwright]:
         yield driver
 
 
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run tests with the marker `firefox` in both browsers, and the others in Chromium."""
+    if "opened" not in metafunc.fixturenames:
+        return
+    both = metafunc.definition.get_closest_marker("firefox") is not None or metafunc.config.getoption("firefox")
+    if both:
+        metafunc.parametrize("browser", ["chromium", "firefox"], indirect=True)
+
+
+class Browsers(dict[str, Browser]):
+    """Browsers by name, each of which is launched when it is needed first."""
+
+    def __init__(self, playwright: Playwright) -> None:
+        super().__init__()
+        self._playwright = playwright
+
+    def __missing__(self, name: str) -> Browser:
+        if name == "firefox":  # Debian's, which has no patches of Playwright, speaks WebDriver BiDi
+            self[name] = self._playwright.firefox.launch(channel="moz-firefox", executable_path=FIREFOX)
+        else:
+            self[name] = self._playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        return self[name]
+
+
 @pytest.fixture(scope="package")
-def browser(playwright: Playwright) -> Iterator[Browser]:
-    launched = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+def browsers(playwright: Playwright) -> Iterator[Browsers]:
+    launched = Browsers(playwright)
     yield launched
-    launched.close()
+    for browser in launched.values():
+        browser.close()
+
+
+@pytest.fixture
+def browser(browsers: Browsers, request: pytest.FixtureRequest) -> Browser:
+    return browsers[getattr(request, "param", "chromium")]
 
 
 @pytest.fixture(scope="package")

@@ -67,6 +67,7 @@ def tab_to(page: Page, name: str, most: int = 40) -> None:
     pytest.fail(f"Tab does not reach {name!r}")
 
 
+@pytest.mark.firefox
 def test_page_works_by_keyboard(page: Page) -> None:
     tab_to(page, "Skip to content", 1)
     page.keyboard.press("Enter")

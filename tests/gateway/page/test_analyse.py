@@ -49,6 +49,7 @@ def assert_no_result(page: Page) -> None:
     expect(page.locator(".label")).to_have_count(0)
 
 
+@pytest.mark.firefox
 def test_jpeg_result_shows_label_probability_cutoff_and_model(page: Page, server: Server) -> None:
     data = jpeg()
     prediction = httpx.post(f"{server.url}/predictions/{NAME}", content=data).json()
@@ -74,6 +75,7 @@ def test_jpeg_result_shows_label_probability_cutoff_and_model(page: Page, server
     expect(page.locator("#announcement")).to_contain_text(f"film.jpg: {FOUND}, probability of pneumonia")
 
 
+@pytest.mark.firefox
 def test_heat_map_overlays_image(page: Page) -> None:
     choose(page, payload("film.png", SAMPLE.read_bytes()))
     result = shown(page, "film.png")

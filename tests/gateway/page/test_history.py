@@ -41,6 +41,7 @@ def history(opened: Opener, gateway_with_history: Gateway) -> Page:
     return page
 
 
+@pytest.mark.firefox
 def test_history_pages_and_text_filter_work(history: Page) -> None:
     rows = history.locator("#history-rows tr")
     expect(rows).to_have_count(25)

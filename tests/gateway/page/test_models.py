@@ -100,6 +100,7 @@ def test_mask_overlays_the_finding(opened: Opener, several: Gateway, tmp_path: P
     expect(result.get_by_role("button", name="Show heat map")).to_have_count(0)
 
 
+@pytest.mark.firefox
 def test_small_input_is_shown_next_to_photograph(opened: Opener, several: Gateway) -> None:
     page = opened(several.url, model="cifar10-lenet")
     rng = np.random.default_rng(1)

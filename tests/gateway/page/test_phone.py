@@ -68,6 +68,7 @@ def test_header_and_banner_leave_nine_tenths_of_the_height(
     expect(page.get_by_text("For research only; do not use it for patient care.")).to_be_in_viewport(ratio=1)
 
 
+@pytest.mark.firefox
 def test_a_radiology_model_offers_no_camera_and_says_why(opened: Opener, static_gateway: Gateway) -> None:
     page = phone(opened, static_gateway)
     expect(page.get_by_text("Choose files")).to_be_visible()

@@ -67,6 +67,7 @@ def test_a_result_says_first_what_was_found(
     expect(card).to_have_class(f"panel result result-{kind}")
 
 
+@pytest.mark.firefox
 def test_a_result_is_read_in_the_order_of_its_importance(opened: Opener, static_gateway: Gateway) -> None:
     card = result(opened, static_gateway, prediction(IMAGE, **POSITIVE, certainty=SURE))
     parts = card.evaluate(
@@ -92,6 +93,7 @@ def test_a_result_is_read_in_the_order_of_its_importance(opened: Opener, static_
     expect(card).to_contain_text("The result alone is not a diagnosis.")
 
 
+@pytest.mark.firefox
 def test_the_bar_shows_cut_off_and_grey_zone_at_the_prevalence(opened: Opener, static_gateway: Gateway) -> None:
     document = prediction(IMAGE, **POSITIVE | {"prevalence": 0.1}, certainty=SURE)
     card = result(opened, static_gateway, document)
@@ -242,6 +244,7 @@ def test_an_image_unlike_the_training_images_looks_different_and_has_no_label(
     assert output < 1.25 * name
 
 
+@pytest.mark.firefox
 def test_an_uncertain_result_looks_different_and_has_no_claim(opened: Opener, static_gateway: Gateway) -> None:
     card = result(opened, static_gateway, prediction(IMAGE, **NEGATIVE, certainty=UNSURE))
     expect(card.locator(".label")).to_have_text("Uncertain: too close to call")
@@ -261,8 +264,7 @@ def test_a_share_of_a_hundred_is_never_rounded_to_none_or_all(
     assert page.evaluate("async value => (await import('/js/evidence.js')).perHundred(value)", value) == text
 
 
-@pytest.mark.parametrize("device", [DESK, PHONE], ids=["desk", "phone"])
-@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize(("device", "scheme"), [(DESK, "light"), (PHONE, "dark")], ids=["desk", "phone"])
 @pytest.mark.parametrize("kind", ["positive", "negative", "uncertain", "unlike"])
 def test_axe_accepts_every_kind_of_result(
     opened: Opener, static_gateway: Gateway, device: dict[str, Any], scheme: str, kind: str

@@ -70,6 +70,7 @@ def test_waiting_files_can_be_discarded(opened: Opener, static_gateway: Gateway)
     assert sent == []
 
 
+@pytest.mark.firefox
 def test_the_choice_is_remembered_and_named(opened: Opener, static_gateway: Gateway) -> None:
     page, _ = start(opened, static_gateway)
     card(page, CHEST).click()
@@ -147,6 +148,7 @@ def test_a_version_of_several_can_be_chosen(opened: Opener, static_gateway: Gate
     expect(shown(page, "film.png")).to_contain_text("No pneumonia pattern found")
 
 
+@pytest.mark.firefox
 def test_a_card_is_chosen_by_keyboard(opened: Opener, static_gateway: Gateway) -> None:
     page, _ = start(opened, static_gateway)
     card(page, SLICE).focus()

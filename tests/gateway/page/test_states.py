@@ -40,6 +40,7 @@ def prepared(opener: Opener, gateway: Gateway, routes: dict[str, Any], **options
     return page, sent[0]
 
 
+@pytest.mark.firefox
 def test_files_wait_while_the_service_starts(opened: Opener, static_gateway: Gateway) -> None:
     page, sent = prepared(opened, static_gateway, {"**/ready": lambda route: route.fulfill(status=503, json=STARTING)})
     notice = page.locator("#service")
@@ -117,6 +118,7 @@ def test_an_offline_browser_is_said_to_be_offline(opened: Opener, static_gateway
     shown(page, "film.png")
 
 
+@pytest.mark.firefox
 def test_without_a_key_the_page_says_so_and_asks_again(opened: Opener, static_gateway: Gateway) -> None:
     def guarded(route: Route) -> None:
         if route.request.headers.get("authorization") == "Bearer good":
@@ -137,6 +139,7 @@ def test_without_a_key_the_page_says_so_and_asks_again(opened: Opener, static_ga
     expect(notice).to_be_hidden()
 
 
+@pytest.mark.firefox
 def test_a_rate_limit_says_when_to_try_again(opened: Opener, static_gateway: Gateway) -> None:
     limited = problem(429, "Too many requests", "", **{"Retry-After": "3"})
     page, _ = prepared(opened, static_gateway, {})
@@ -255,6 +258,7 @@ def test_an_image_out_of_scope_leads_to_another_kind(opened: Opener, static_gate
     expect(page.get_by_role("heading", name="What do your images show?")).to_be_focused()
 
 
+@pytest.mark.firefox
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_axe_accepts_notices_and_rejections(opened: Opener, static_gateway: Gateway, scheme: str) -> None:
     page, _ = prepared(opened, static_gateway, {}, color_scheme=scheme, bypass_csp=True)
