@@ -1,4 +1,4 @@
-"""Predictions as events: the result of each image as soon as it is known (docs/gateway.md)."""
+"""Predictions as events: the result of each image when it is ready (docs/gateway.md)."""
 
 import asyncio
 import logging

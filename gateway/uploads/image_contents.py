@@ -71,7 +71,7 @@ def inflate(body: RequestBody) -> bytes:
 
 
 def parse(content: bytes) -> Any:
-    """Return a JSON document; None if the content is none that the model server reads."""
+    """Return a JSON document; None for any other content."""
     start = content[:64].removeprefix(b"\xef\xbb\xbf").lstrip(_SPACES)[:1]
     if start in (b"{", b"") and content.count(b",") <= _MAX_VALUES:
         with contextlib.suppress(ValueError, RecursionError):
