@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -180,47 +181,56 @@ def test_every_prediction_has_a_row_in_the_history(tmp_path: Path) -> None:
     asyncio.run(work())
 
 
-class SlowBackend(FakeBackend):
-    """Responds to the first image at once, and to the others after `seconds`."""
+class HeldBackend(FakeBackend):
+    """Responds to the first image at once, and to the others after `release`; counts those that are cancelled."""
 
-    def __init__(self, seconds: float) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        self.seconds = seconds
+        self.release = threading.Event()
         self.responses = 0
+        self.cancelled = 0
 
     async def infer(self, request: ModelRequest) -> ModelResponse:
-        is_first = not self.requests
         self.requests.append(request)
-        if not is_first:
-            await asyncio.sleep(self.seconds)
+        if len(self.requests) > 1:
+            await self._hold()
         self.responses += 1
         return respond(request)
+
+    async def _hold(self) -> None:
+        try:
+            while not self.release.is_set():  # noqa: ASYNC110 - another thread sets it
+                await asyncio.sleep(0.01)
+        except asyncio.CancelledError:
+            self.cancelled += 1
+            raise
 
 
 def test_events_arrive_while_other_images_are_analysed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("gateway.event_stream.KEEP_ALIVE_SECONDS", 0.05)
-    backend = SlowBackend(0.3)
+    backend, body = HeldBackend(), instances(ONE, TWO)
     with (
         serving(gateway(backend=backend)) as address,
-        httpx.stream("POST", f"http://{address}{PATH}", content=instances(ONE, TWO), headers=JSON | EVENTS) as response,
+        httpx.stream("POST", f"http://{address}{PATH}", content=body, headers=JSON | EVENTS) as response,
     ):
         lines = response.iter_lines()
-        seen = [next(lines)]
-        while seen[-1] != "event: progress":
+        seen: list[str] = []
+        while not {"event: progress", ": keep-alive"} <= set(seen):
             seen.append(next(lines))
         assert backend.responses == 1
-        rest = list(lines)
-    assert "event: prediction" in seen
-    assert ": keep-alive" in rest
-    assert rest[-3] == "event: done"
+        backend.release.set()
+        assert [line for line in lines if line.startswith("event:")][-1] == "event: done"
 
 
-def test_a_client_that_disconnects_cancels_the_other_images() -> None:
-    backend = SlowBackend(0.3)
+def test_a_client_that_disconnects_cancels_the_other_images(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gateway.event_stream.KEEP_ALIVE_SECONDS", 0.05)
+    backend, body = HeldBackend(), instances(*[ONE] * 40)
     with serving(gateway(backend=backend)) as address:
-        url, body = f"http://{address}{PATH}", instances(*[ONE] * 40)
-        with httpx.stream("POST", url, content=body, headers=JSON | EVENTS) as response:
-            next(response.iter_lines())
-        time.sleep(1)
-    assert len(backend.requests) < 10
-    assert backend.responses <= 1
+        with httpx.stream("POST", f"http://{address}{PATH}", content=body, headers=JSON | EVENTS) as response:
+            lines = response.iter_lines()
+            while len(backend.requests) < 5:  # the first one, and four that are held
+                next(lines)
+        deadline = time.monotonic() + 10
+        while backend.cancelled < 4 and time.monotonic() < deadline:
+            time.sleep(0.01)
+    assert (len(backend.requests), backend.responses, backend.cancelled) == (5, 1, 4)

@@ -15,8 +15,9 @@ from radserve.client.predictions import Result
 from radserve.errors import ClientError, InvalidCallError, InvalidResponseError, RejectedRequestError, ServerFailedError
 from radserve.schema.prediction import Prediction
 from radserve.schema.problem import RejectedImage
+from tests.gateway.api.test_streaming import HeldBackend
 from tests.gateway.application import gateway, serving
-from tests.gateway.fake_backend import SHA256, FakeBackend, json_response, respond
+from tests.gateway.fake_backend import FakeBackend, json_response, respond
 from tests.radserve.scripted import Reply, Scripted, prediction
 
 IMAGES = [b"one", b"two", b"bad", b"three"]
@@ -112,20 +113,14 @@ def test_a_broken_stream_is_an_error(odd: Scripted, stream: Stream, text: str, k
 
 
 def test_results_arrive_one_by_one_and_closing_the_iterator_cancels_the_rest() -> None:
-    class Slow(FakeBackend):
-        async def infer(self, request: ModelRequest) -> ModelResponse:
-            self.requests.append(request)
-            await asyncio.sleep(0.2 * len(self.requests))
-            return respond(request)
-
-    backend = Slow()
+    backend = HeldBackend()
     with serving(gateway(backend=backend)) as address, Client(f"http://{address}") as client:
         items = client.stream("chest", [str(number).encode() for number in range(40)])
         _, result = next(items)
         assert isinstance(result, Prediction)
-        assert result.model.sha256 == SHA256
         items.close()
-        time.sleep(0.5)
-        sent = len(backend.requests)
-        time.sleep(0.5)
-        assert len(backend.requests) == sent < 10
+        deadline = time.monotonic() + 10
+        while backend.cancelled == 0 and time.monotonic() < deadline:
+            time.sleep(0.01)
+    assert len(backend.requests) <= 5
+    assert (backend.responses, backend.cancelled) == (1, len(backend.requests) - 1)
