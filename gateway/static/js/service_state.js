@@ -18,7 +18,7 @@ export function starting(reason) {
 
 /** The service is not ready, but some of its models answer; `reason` is its own. */
 export function partial(reason) {
-  return { state: "partial", title: "Some models are not ready.", text: "You can use the others. Files for a model that is not ready are analysed when it is.", detail: reason, retry: true, action: { name: "override", text: "Send now" } };
+  return { state: "partial", title: "Some models are not ready.", text: "You can use the others. Files for a model that is not ready wait for it.", detail: reason, retry: true, action: { name: "override", text: "Send now" } };
 }
 
 /** The list of models cannot be loaded; `reason` says why the service is not ready, null if it does not say. */

@@ -101,6 +101,10 @@ def test_the_catalog_says_which_versions_answer(
     server.components.status.update(state, "because", concerned)
     (model,) = get(server, "/catalog").json()["models"]
     assert [version["ready"] for version in model["versions"]] == [ready]
+
+
+def test_a_version_without_workers_is_not_ready(server: TestServer) -> None:
+    server.components.status.update(State.DEGRADED, "because")
     server.torchserve.behavior.ready = 0
     (model,) = get(server, "/catalog").json()["models"]
     assert [version["ready"] for version in model["versions"]] == [False]
