@@ -89,7 +89,10 @@ class Filter(BaseModel):
 class PageRequest(Filter):
     """Page of filtered results, newest first."""
 
-    cursor: Annotated[str | None, Field(max_length=256, description="`next` of the previous page.")] = None
+    cursor: Annotated[
+        str | None,
+        Field(max_length=256, description="`next` of the previous page.", json_schema_extra={"minLength": 1}),
+    ] = None
     limit: Annotated[int, Field(ge=1, le=MAX_LIMIT, description="Most results of the page.")] = 25
 
 
